@@ -1,0 +1,68 @@
+"""Mechanistic interpretability of safety in reasoning models.
+
+Public names load on first use, so that importing the package costs neither torch nor transformer_lens.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from safekey_interp.version import __version__
+
+_HOMES = {
+    "trace": ("CharSpan", "Message", "TokenSpan", "Trace"),
+    "errors": ("InputError", "ModelError", "RunError", "SafekeyError", "TraceError", "TraceTooLong"),
+    "datasets": ("read_traces",),
+    "segmentation": ("Segmentation", "register_finder", "segment", "segment_all"),
+    "models": ("Model", "from_hf", "load"),
+    "encoding": ("Encoding",),
+    "attention": ("measure_attention",),
+    "separability": ("measure_separability",),
+    "probes": ("Direction", "Probe"),
+    "probing": ("run_probe",),
+    "runs": ("Run", "open_run"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *_HOME_OF]  # noqa: PLE0604 (names come from the table above)
+
+if TYPE_CHECKING:
+    from safekey_interp.attention import measure_attention as measure_attention
+    from safekey_interp.datasets import read_traces as read_traces
+    from safekey_interp.encoding import Encoding as Encoding
+    from safekey_interp.errors import InputError as InputError
+    from safekey_interp.errors import ModelError as ModelError
+    from safekey_interp.errors import RunError as RunError
+    from safekey_interp.errors import SafekeyError as SafekeyError
+    from safekey_interp.errors import TraceError as TraceError
+    from safekey_interp.errors import TraceTooLong as TraceTooLong
+    from safekey_interp.models import Model as Model
+    from safekey_interp.models import from_hf as from_hf
+    from safekey_interp.models import load as load
+    from safekey_interp.probes import Direction as Direction
+    from safekey_interp.probes import Probe as Probe
+    from safekey_interp.probing import run_probe as run_probe
+    from safekey_interp.runs import Run as Run
+    from safekey_interp.runs import open_run as open_run
+    from safekey_interp.segmentation import Segmentation as Segmentation
+    from safekey_interp.segmentation import register_finder as register_finder
+    from safekey_interp.segmentation import segment as segment
+    from safekey_interp.segmentation import segment_all as segment_all
+    from safekey_interp.separability import measure_separability as measure_separability
+    from safekey_interp.trace import CharSpan as CharSpan
+    from safekey_interp.trace import Message as Message
+    from safekey_interp.trace import TokenSpan as TokenSpan
+    from safekey_interp.trace import Trace as Trace
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'safekey_interp' has no attribute {name!r}")
+    value = getattr(import_module(f"safekey_interp.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

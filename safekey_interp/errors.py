@@ -1,0 +1,38 @@
+"""What can go wrong that the user can mend: one line each, with what, where, expected and remedy.
+
+Every error here prints as its message alone on the command line, with exit status 2; anything else is a bug and shows its
+traceback.
+"""
+
+from __future__ import annotations
+
+
+class SafekeyError(Exception):
+    """Base of every error that the user can mend; the message is one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class InputError(SafekeyError):
+    """A file, an option or a record that cannot be used as it is."""
+
+
+class ModelError(SafekeyError):
+    """A model that cannot be found, loaded or measured."""
+
+
+class RunError(SafekeyError):
+    """A run folder that cannot be written, read or continued."""
+
+
+class TraceError(SafekeyError):
+    """One trace that cannot be measured; the others can. Begins with ``trace ID:``."""
+
+    def __init__(self, trace_id: str, message: str) -> None:
+        super().__init__(f"trace {trace_id}: {message}")
+        self.trace_id = trace_id
+
+
+class TraceTooLong(TraceError):
+    """The tokens up to the end of the key sentence do not fit ``max_length``; spans are never clipped."""

@@ -1,0 +1,130 @@
+"""What one reasoning trace is: a prompt, the response as it was generated, and what came with them.
+
+A response is ``<think>`` U K … ``</think>`` answer. Offsets count Python characters into ``response``; every interval is
+half-open. Characters and tokens have span types of their own, so that the units cannot mix.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+Label = Literal["harmful", "benign"]
+
+_SURROGATES = dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
+
+
+@dataclass(frozen=True, order=True)
+class _Span:
+    start: int
+    """First position inside."""
+    end: int
+    """First position after; never before ``start``."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.end:
+            raise ValueError(
+                f"{type(self).__name__}: got [{self.start}, {self.end}), expected 0 <= start <= end"
+            )
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+
+@dataclass(frozen=True, order=True)
+class CharSpan(_Span):
+    """Half-open interval of characters into one text (``response`` unless said otherwise)."""
+
+    def text(self, of: str) -> str:
+        """The characters of ``of`` inside the span."""
+        return of[self.start : self.end]
+
+
+@dataclass(frozen=True, order=True)
+class TokenSpan(_Span):
+    """Half-open interval of token positions into one encoded sequence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One earlier turn of a conversation."""
+
+    role: str
+    """``system``, ``user`` or ``assistant``, as the chat template names it."""
+    content: str
+    """The turn's text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """One prompt with the response that a model gave, as text.
+
+    Lone surrogates, which crash tokenizers and Parquet, become U+FFFD one for one, so that offsets hold.
+    """
+
+    trace_id: str
+    """Names the trace in every table and message; unique in a file."""
+    prompt: str
+    """The user's own text; of several turns, the last user turn."""
+    response: str
+    """What the model wrote, reasoning delimiters included; empty when only the prompt is known."""
+    label: Label | None = None
+    """Whether the prompt asks for harm; None when unknown."""
+    source: str | None = None
+    """The data set it came from."""
+    group: str = ""
+    """Ties traces whose prompts are the same or twins: splits and bootstraps go by it. Default: the prompt."""
+    messages: tuple[Message, ...] = ()
+    """System and earlier turns, before ``prompt``."""
+    given: Mapping[str, CharSpan] = field(default_factory=dict)
+    """Spans that came with the data: ``understanding``, ``key_sentence``."""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever else the data said; travels to the tables."""
+
+    def __post_init__(self) -> None:
+        for name in ("trace_id", "prompt", "response"):
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                raise TypeError(f"Trace.{name}: got {type(value).__name__}, expected str")
+            object.__setattr__(self, name, replace_surrogates(value))
+        if self.label not in ("harmful", "benign", None):
+            raise ValueError(f"Trace.label: got {self.label!r}, expected 'harmful', 'benign' or None")
+        object.__setattr__(self, "group", replace_surrogates(self.group or self.prompt))
+        object.__setattr__(self, "messages", tuple(self.messages))
+        object.__setattr__(self, "given", MappingProxyType(dict(self.given)))
+        object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
+
+    def __reduce__(self):
+        # A read-only view of a mapping cannot be copied to another process; its contents can.
+        state = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return _rebuild, (state | {"given": dict(self.given), "meta": dict(self.meta)},)
+
+    def with_(self, **changes: Any) -> Trace:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+    def _repr_html_(self) -> str:
+        rows = [("id", self.trace_id), ("label", self.label or "unknown"), ("prompt", self.prompt), ("response", self.response)]
+        cells = "".join(
+            f'<tr><th style="text-align:left;vertical-align:top">{name}</th>'
+            f'<td style="text-align:left;white-space:pre-wrap">{html.escape(text)}</td></tr>'
+            for name, text in rows
+        )
+        return f"<table>{cells}</table>"
+
+
+def replace_surrogates(text: str) -> str:
+    """``text`` with each lone surrogate (U+D800 to U+DFFF) replaced by U+FFFD, so that lengths and offsets hold."""
+    return text if text.isascii() else text.translate(_SURROGATES)
+
+
+def count_surrogates(text: str) -> int:
+    """How many lone surrogates ``text`` holds."""
+    return 0 if text.isascii() else sum("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _rebuild(state: dict[str, Any]) -> Trace:
+    return Trace(**state)
