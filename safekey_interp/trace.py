@@ -1,12 +1,13 @@
 """What one reasoning trace is: a prompt, the response as it was generated, and what came with them.
 
-A response is ``<think>`` U K … ``</think>`` answer. Offsets count Python characters into ``response``; every interval is
-half-open. Characters and tokens have span types of their own, so that the units cannot mix.
+A response is ``<think>`` U K … ``</think>`` answer. Offsets count Python characters into ``response``; every interval
+is half-open. Characters and tokens have span types of their own, so that the units cannot mix.
 """
 
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -14,7 +15,7 @@ from typing import Any, Literal
 
 Label = Literal["harmful", "benign"]
 
-_SURROGATES = dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, order=True)
@@ -26,9 +27,7 @@ class _Span:
 
     def __post_init__(self) -> None:
         if not 0 <= self.start <= self.end:
-            raise ValueError(
-                f"{type(self).__name__}: got [{self.start}, {self.end}), expected 0 <= start <= end"
-            )
+            raise ValueError(f"{type(self).__name__}: got [{self.start}, {self.end}), expected 0 <= start <= end")
 
     def __len__(self) -> int:
         return self.end - self.start
@@ -47,6 +46,11 @@ class CharSpan(_Span):
 class TokenSpan(_Span):
     """Half-open interval of token positions into one encoded sequence."""
 
+    @property
+    def positions(self) -> range:
+        """The token positions inside."""
+        return range(self.start, self.end)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
@@ -56,6 +60,13 @@ class Message:
     """``system``, ``user`` or ``assistant``, as the chat template names it."""
     content: str
     """The turn's text."""
+
+    def __post_init__(self) -> None:
+        for name in ("role", "content"):
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                raise TypeError(f"Message.{name}: got {type(value).__name__}, expected str")
+            object.__setattr__(self, name, replace_surrogates(value))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,23 +90,25 @@ class Trace:
     """Ties traces whose prompts are the same or twins: splits and bootstraps go by it. Default: the prompt."""
     messages: tuple[Message, ...] = ()
     """System and earlier turns, before ``prompt``."""
-    given: Mapping[str, CharSpan] = field(default_factory=dict)
+    given: Mapping[str, CharSpan] = field(default_factory=dict, hash=False)
     """Spans that came with the data: ``understanding``, ``key_sentence``."""
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Whatever else the data said; travels to the tables."""
 
     def __post_init__(self) -> None:
-        for name in ("trace_id", "prompt", "response"):
+        for name in ("trace_id", "prompt", "response", "source", "group"):
             value = getattr(self, name)
+            if name == "source" and value is None:
+                continue
             if not isinstance(value, str):
                 raise TypeError(f"Trace.{name}: got {type(value).__name__}, expected str")
             object.__setattr__(self, name, replace_surrogates(value))
         if self.label not in ("harmful", "benign", None):
             raise ValueError(f"Trace.label: got {self.label!r}, expected 'harmful', 'benign' or None")
-        object.__setattr__(self, "group", replace_surrogates(self.group or self.prompt))
+        object.__setattr__(self, "group", self.group or self.prompt)
         object.__setattr__(self, "messages", tuple(self.messages))
         object.__setattr__(self, "given", MappingProxyType(dict(self.given)))
-        object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
+        object.__setattr__(self, "meta", MappingProxyType(_without_surrogates(dict(self.meta))))
 
     def __reduce__(self):
         # A read-only view of a mapping cannot be copied to another process; its contents can.
@@ -107,7 +120,12 @@ class Trace:
         return replace(self, **changes)
 
     def _repr_html_(self) -> str:
-        rows = [("id", self.trace_id), ("label", self.label or "unknown"), ("prompt", self.prompt), ("response", self.response)]
+        rows = [
+            ("id", self.trace_id),
+            ("label", self.label or "unknown"),
+            ("prompt", self.prompt),
+            ("response", self.response),
+        ]
         cells = "".join(
             f'<tr><th style="text-align:left;vertical-align:top">{name}</th>'
             f'<td style="text-align:left;white-space:pre-wrap">{html.escape(text)}</td></tr>'
@@ -118,12 +136,32 @@ class Trace:
 
 def replace_surrogates(text: str) -> str:
     """``text`` with each lone surrogate (U+D800 to U+DFFF) replaced by U+FFFD, so that lengths and offsets hold."""
-    return text if text.isascii() else text.translate(_SURROGATES)
+    return _SURROGATE.sub("\ufffd", text) if _has_surrogates(text) else text
 
 
 def count_surrogates(text: str) -> int:
     """How many lone surrogates ``text`` holds."""
-    return 0 if text.isascii() else sum("\ud800" <= character <= "\udfff" for character in text)
+    return len(_SURROGATE.findall(text)) if _has_surrogates(text) else 0
+
+
+def _has_surrogates(text: str) -> bool:
+    if text.isascii():
+        return False
+    try:
+        text.encode()  # thirty times faster than a look at each character, and traces are many and long
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return replace_surrogates(value)
+    if isinstance(value, dict):
+        return {_without_surrogates(name): _without_surrogates(inner) for name, inner in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_without_surrogates(inner) for inner in value)
+    return value
 
 
 def _rebuild(state: dict[str, Any]) -> Trace:

@@ -1,0 +1,68 @@
+"""How do TransformerLens's hooks come to a model without a second copy of its weights?
+
+``boot_transformers`` rewires the model that it is given and sets it to eager attention. So it gets a module tree of its
+own, built on the meta device, whose parameters are the very tensors of the first tree (``load_state_dict(assign=True)``).
+What a state dict leaves out is copied over: non-persistent buffers (rotary frequencies, Gemma's embedding scale) and the
+tie between embeddings and unembedding.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from safekey_interp.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    from safekey_interp.models import Model
+
+
+def shared_bridge(model: Model) -> TransformerBridge:
+    """A bridge whose parameters have the same storage as ``model.hf``'s.
+
+    Raises:
+        ModelError: TransformerLens has no adapter for the architecture.
+    """
+    from transformer_lens.model_bridge import TransformerBridge
+
+    twin = _twin(model.hf)
+    folder = getattr(model.tokenizer, "name_or_path", "")
+    with tempfile.TemporaryDirectory() as made:
+        # The bridge loads the tokenizer again from its folder, which one made in memory does not have.
+        tokenizer = copy.deepcopy(model.tokenizer)
+        if not folder or not _is_folder(folder):
+            tokenizer.save_pretrained(made)
+            tokenizer.name_or_path = made
+        try:
+            return TransformerBridge.boot_transformers(
+                model.spec, hf_model=twin, tokenizer=tokenizer, dtype=model.dtype, device=model.device
+            )
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ModelError(f"model {model.spec}: TransformerLens cannot bridge {type(model.hf).__name__}: {reason}") from error
+
+
+def _twin(hf: Any) -> Any:
+    config = copy.deepcopy(hf.config)
+    config.architectures = [type(hf).__name__]
+    config._attn_implementation = "eager"
+    with torch.device("meta"):
+        twin = type(hf)(config)
+    twin.load_state_dict(hf.state_dict(), assign=True, strict=False)
+    for (_, module), (_, original) in zip(twin.named_modules(), hf.named_modules(), strict=True):
+        for name, buffer in original._buffers.items():
+            module._buffers[name] = buffer
+    twin.tie_weights()
+    twin.eval()
+    return twin
+
+
+def _is_folder(path: str) -> bool:
+    from pathlib import Path
+
+    return Path(path).is_dir()

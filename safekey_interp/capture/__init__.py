@@ -1,0 +1,22 @@
+"""The only package that attaches anything to a model: hooks on layers, a tap in the attention function, and the bridge's.
+
+:func:`capture` turns a batch and a request into reduced tensors inside the forward pass; everything is gone afterwards.
+"""
+
+from safekey_interp.capture.batches import Batch, plan_batches
+from safekey_interp.capture.context import Captured, capture
+from safekey_interp.capture.request import CONTROLS, KEY_SPANS, QUERY_SPANS, STATE_POSITIONS, CaptureRequest, Site
+
+
+__all__ = [
+    "CONTROLS",
+    "KEY_SPANS",
+    "QUERY_SPANS",
+    "STATE_POSITIONS",
+    "Batch",
+    "CaptureRequest",
+    "Captured",
+    "Site",
+    "capture",
+    "plan_batches",
+]

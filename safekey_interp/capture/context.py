@@ -1,0 +1,211 @@
+"""How does a forward pass answer a request while it runs?
+
+    with capture(model, batch, request) as captured:
+        model.hf(**batch.inputs(model.device), logits_to_keep=1)
+    captured.attention_of(3), captured.state_at(3)
+
+Inside the pass every layer's pattern is reduced to a few numbers per head, and every layer's output to one vector per
+position: nothing of size sequence × sequence or sequence × d_model is kept. Hooks and tap are gone when the block ends,
+also after an exception; captures may nest. A layer that runs twice (gradient checkpointing) overwrites its answer. With
+``grad=True`` the answers stay in the graph; under gradient checkpointing the backward pass then belongs inside the block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from safekey_interp.capture.batches import Batch
+from safekey_interp.capture.keysets import KeyWeights, QueryRows, key_weights, query_rows
+from safekey_interp.capture.layout import find_layout
+from safekey_interp.capture.request import CaptureRequest, Site
+from safekey_interp.capture.rows import MeanRows, mean_pattern_rows, mean_rows, row_mask
+from safekey_interp.capture.tap import carried, tapped
+
+if TYPE_CHECKING:
+    from safekey_interp.models import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerAttention:
+    """One layer's answer about attention."""
+
+    masses: Float[Tensor, "batch head query_span column"]
+    """Mean mass of each query span on the columns of :class:`~safekey_interp.capture.keysets.KeyWeights`."""
+    entropy: Float[Tensor, "batch head query_span"]
+    """Mean entropy of the rows, nats."""
+    keys: KeyWeights
+    """What the columns are, for this kind of layer."""
+    token_weights: Float[Tensor, "batch head query_span k_pos"] | None
+    """Mean weight of every token, on request."""
+
+
+@dataclass(kw_only=True)
+class Captured:
+    """What a forward pass answered; filled while it runs."""
+
+    batch: Batch
+    """The batch."""
+    request: CaptureRequest
+    """What was asked."""
+    n_layers: int
+    """Layers of the model."""
+    rows: QueryRows
+    """Rows of the pattern that were read."""
+    grad: bool = False
+    """Whether the answers stay in the autograd graph."""
+    attention: dict[int, LayerAttention] = field(default_factory=dict)
+    """Per layer; a layer without a pattern (linear attention) is absent."""
+    states: dict[Site, Float[Tensor, "batch position d_model"]] = field(default_factory=dict)
+    """Per site, averaged over each of ``request.positions``; zeros where a position is absent."""
+    _kinds: list[tuple[Tensor | None, KeyWeights, Tensor]] = field(default_factory=list)
+    _rows: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _state_weights: Tensor | None = None
+
+    @property
+    def layers_without_pattern(self) -> tuple[int, ...]:
+        """Layers that were asked for and have no attention pattern."""
+        asked = range(self.n_layers) if self.request.layers is None else self.request.layers
+        return tuple(layer for layer in asked if layer not in self.attention)
+
+    def see_attention(
+        self, module: Any, query: Tensor, key: Tensor, attention_mask: Tensor | None, options: dict[str, Any]
+    ) -> None:
+        """Reduce one layer's pattern, from its queries and keys; called by the tap."""
+        if not self.request.attention or not self.request.reads_layer(module.layer_idx):
+            return
+        with torch.set_grad_enabled(self.grad and torch.is_grad_enabled()):
+            rows, row_weights = self._rows_on(query.device)
+            mask = row_mask(attention_mask, rows, query.shape[2], key.shape[2])
+            scaling = options.get("scaling") or getattr(module, "scaling", None) or query.shape[-1] ** -0.5
+            mean = mean_rows(query, key, rows, row_weights, mask, options, scaling)
+            self._keep(module.layer_idx, mean, attention_mask, mask.visible)
+
+    def see_pattern(self, layer: int, pattern: Float[Tensor, "batch head q_pos k_pos"], visible: Tensor) -> None:
+        """Reduce one layer's pattern, from the whole of it; called by the bridge's hook.
+
+        Args:
+            layer: the layer.
+            pattern: its attention pattern.
+            visible: (batch, 1, q_pos, k_pos) bool, the same tensor for every layer of one kind.
+        """
+        with torch.set_grad_enabled(self.grad and torch.is_grad_enabled()):
+            rows, row_weights = self._rows_on(pattern.device)
+            mask = row_mask(visible, rows, pattern.shape[2], pattern.shape[3])
+            self._keep(layer, mean_pattern_rows(pattern, rows, row_weights), visible, mask.visible)
+
+    def _keep(self, layer: int, mean: MeanRows, attention_mask: Tensor | None, visible: Tensor) -> None:
+        keys, columns = self._columns(attention_mask, visible)
+        self.attention[layer] = LayerAttention(
+            masses=einsum(mean.weights, columns, "b h f k, b f k c -> b h f c"),
+            entropy=mean.entropy,
+            keys=keys,
+            token_weights=mean.weights if self.request.token_weights else None,
+        )
+
+    def see_state(self, site: Site, output: Any) -> None:
+        """Average one site's states over the positions."""
+        hidden = output if isinstance(output, Tensor) else output[0]
+        with torch.set_grad_enabled(self.grad and torch.is_grad_enabled()):
+            weights = self._position_weights(hidden.device)
+            if self.batch.attention_mask is not None:
+                # A padded row may hold anything, and 0 × NaN is NaN.
+                padding = self.batch.attention_mask.to(hidden.device) == 0
+                hidden = hidden.masked_fill(rearrange(padding, "b s -> b s 1"), 0.0)
+            self.states[site] = einsum(weights, hidden.float(), "b p s, b s d -> b p d")
+
+    def _columns(self, attention_mask: Tensor | None, visible: Tensor) -> tuple[KeyWeights, Tensor]:
+        """Key weights for this kind of layer: made once for each mask that the pass uses."""
+        for known, keys, columns in self._kinds:
+            if columns.device == visible.device and _same(known, attention_mask):
+                return keys, columns
+        keys = key_weights(
+            self.batch.encodings,
+            self.batch.starts,
+            self.rows,
+            visible.any(dim=1).cpu().numpy(),
+            n_random=self.request.n_random,
+            seed=self.request.seed,
+        )
+        columns = torch.as_tensor(keys.weights, device=visible.device)
+        self._kinds.append((attention_mask, keys, columns))
+        return keys, columns
+
+    def _rows_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        if device not in self._rows:
+            self._rows[device] = (
+                torch.as_tensor(self.rows.index, device=device),
+                torch.as_tensor(self.rows.weights, device=device),
+            )
+        return self._rows[device]
+
+    def _position_weights(self, device: torch.device) -> Tensor:
+        if self._state_weights is None or self._state_weights.device != device:
+            shape = (len(self.batch.encodings), len(self.request.positions), self.batch.input_ids.shape[1])
+            weights = np.zeros(shape, np.float32)
+            for b, (encoding, start) in enumerate(zip(self.batch.encodings, self.batch.starts, strict=True)):
+                for p, name in enumerate(self.request.positions):
+                    where = np.asarray(encoding.positions(name), dtype=np.int64) + start
+                    if len(where):
+                        weights[b, p, where] = 1 / len(where)
+            self._state_weights = torch.as_tensor(weights, device=device)
+        return self._state_weights
+
+
+@contextmanager
+def capture(model: Model, batch: Batch, request: CaptureRequest, *, grad: bool = False) -> Iterator[Captured]:
+    """Answer ``request`` during every forward of ``model.hf`` inside the block; the last one's answers stay.
+
+    Args:
+        model: the model.
+        batch: what goes through it.
+        request: what is asked.
+        grad: keep the answers in the autograd graph.
+
+    Raises:
+        ModelError: the architecture does not call attention through transformers' interface.
+    """
+    layout = find_layout(model.hf)
+    captured = Captured(
+        batch=batch,
+        request=request,
+        n_layers=len(layout.layers),
+        rows=query_rows(batch.encodings, batch.starts),
+        grad=grad,
+    )
+    with ExitStack() as stack:
+        if request.attention:
+            stack.enter_context(tapped(model.hf, layout.decoder))
+            stack.enter_context(carried(layout.decoder, captured))
+        if request.states:
+            for site in request.sites(captured.n_layers):
+                module = layout.decoder if site.site == "ln_final" else layout.layers[site.layer]
+                stack.callback(_watch(module, captured, site).remove)
+        try:
+            yield captured
+        finally:
+            captured._kinds.clear()
+
+
+def _watch(module: nn.Module, captured: Captured, site: Site) -> Any:
+    def see(_module: nn.Module, _args: Any, output: Any) -> None:
+        captured.see_state(site, output)
+
+    return module.register_forward_hook(see)
+
+
+def _same(known: Tensor | None, mask: Tensor | None) -> bool:
+    """Whether two masks are one; a known mask is kept alive, so that its address is not another's."""
+    if known is None or mask is None:
+        return known is mask
+    return known is mask or (
+        known.data_ptr() == mask.data_ptr() and known.shape == mask.shape and known.stride() == mask.stride()
+    )

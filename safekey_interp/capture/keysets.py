@@ -1,0 +1,149 @@
+"""Which keys count for a span, for its controls, and if attention were uniform?
+
+Mass is linear in the attention pattern, so the mean over random key sets needs no set by itself: each key is weighted by the
+share of draws that hold it. One matrix product inside the hook then gives the mass on every span and on every control.
+
+A random set has as many keys as the tested span, drawn without replacement among the keys that every row of the query span
+sees, outside the tested span and the first token. ``random`` draws them evenly. ``matched`` draws them at distances like
+those of the tested span: a key at distance d is drawn with weight given by a Gaussian kernel on log d around the span's
+own log distances (bandwidth 0.5: attention falls off with distance roughly on that scale).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from einops import einsum, reduce, repeat
+from jaxtyping import Bool, Float
+
+from safekey_interp.capture.request import CONTROLS, KEY_SPANS, QUERY_SPANS
+from safekey_interp.encoding import Encoding
+
+_BANDWIDTH = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryRows:
+    """The rows of the attention pattern that a batch needs, each once."""
+
+    index: np.ndarray
+    """(batch, row) positions in the padded sequence; spare places repeat a row of weight 0."""
+    weights: np.ndarray
+    """(batch, query_span, row) float32: 1 / n_q on the rows of the span, 0 elsewhere."""
+    counts: np.ndarray
+    """(batch, query_span) rows of each span; 0 where absent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyWeights:
+    """What the mean row of each query span is multiplied with, for one kind of layer (full or windowed)."""
+
+    weights: Float[np.ndarray, "batch query_span k_pos column"]
+    """Columns: the key spans, then each control of each key span, then ones."""
+    uniform: Float[np.ndarray, "batch query_span key_span"]
+    """Mass if each row spread its attention evenly over the keys that it sees."""
+    n_random: np.ndarray
+    """(batch, query_span, key_span) keys of a random set: the span's count, or fewer where fewer are in sight."""
+
+
+def query_rows(encodings: Sequence[Encoding], starts: Sequence[int]) -> QueryRows:
+    """Find the rows of the query spans in a padded batch."""
+    per_row = [[np.asarray(e.positions(name), dtype=np.int64) for name in QUERY_SPANS] for e in encodings]
+    needed = [np.unique(np.concatenate(spans)) for spans in per_row]
+    width = max(1, *(len(rows) for rows in needed))
+    index = np.zeros((len(encodings), width), np.int64)
+    weights = np.zeros((len(encodings), len(QUERY_SPANS), width), np.float32)
+    counts = np.zeros((len(encodings), len(QUERY_SPANS)), np.int64)
+    for b, (spans, rows, start) in enumerate(zip(per_row, needed, starts, strict=True)):
+        index[b] = start
+        index[b, : len(rows)] = rows + start
+        for f, positions in enumerate(spans):
+            counts[b, f] = len(positions)
+            if len(positions):
+                weights[b, f, np.searchsorted(rows, positions)] = 1 / len(positions)
+    return QueryRows(index=index, weights=weights, counts=counts)
+
+
+def key_weights(
+    encodings: Sequence[Encoding],
+    starts: Sequence[int],
+    rows: QueryRows,
+    visible: Bool[np.ndarray, "batch row k_pos"],
+    *,
+    n_random: int,
+    seed: int,
+) -> KeyWeights:
+    """Weights of every key for spans, controls and the total, given what each row sees."""
+    n_keys, n_spans = visible.shape[-1], len(KEY_SPANS)
+    shape = (len(encodings), len(QUERY_SPANS))
+    spans = np.zeros((shape[0], n_keys, n_spans), np.float32)
+    for b, (encoding, start) in enumerate(zip(encodings, starts, strict=True)):
+        for t, name in enumerate(KEY_SPANS):
+            spans[b, np.asarray(encoding.positions(name), dtype=np.int64) + start, t] = 1
+    controls = np.zeros((*shape, n_keys, len(CONTROLS), n_spans), np.float32)
+    drawn = np.zeros((*shape, n_spans), np.int64)
+    for b, (encoding, start) in enumerate(zip(encodings, starts, strict=True)):
+        stream = np.random.default_rng([seed, *_words(encoding.trace_id)])
+        for f in range(len(QUERY_SPANS)):
+            mine = rows.weights[b, f] > 0
+            if not mine.any():
+                continue
+            seen = visible[b, mine].all(axis=0)
+            seen[start] = False
+            first_query = int(rows.index[b, mine].min())
+            for t in range(n_spans):
+                tested = np.flatnonzero(spans[b, :, t])
+                candidates = np.flatnonzero(seen & (spans[b, :, t] == 0))
+                drawn[b, f, t] = n = min(len(tested), len(candidates))
+                if n:
+                    log_weights = np.stack(
+                        [np.zeros(len(candidates)), _closeness(first_query - candidates, first_query - tested)]
+                    )
+                    controls[b, f, candidates, :, t] = _draw_shares(log_weights, n, n_random, stream).T
+    ones = np.ones((*shape, n_keys, 1), np.float32)
+    weights = np.concatenate(
+        [
+            repeat(spans, "batch key span -> batch query key span", query=len(QUERY_SPANS)),
+            controls.reshape(*shape, n_keys, -1),
+            ones,
+        ],
+        axis=-1,
+    )
+    per_row = visible / np.maximum(visible.sum(-1, keepdims=True), 1)
+    even = einsum(rows.weights, per_row.astype(np.float32), "batch query row, batch row key -> batch query key")
+    uniform = einsum(even, spans, "batch query key, batch key span -> batch query span")
+    return KeyWeights(weights=weights, uniform=uniform, n_random=drawn)
+
+
+def _draw_shares(log_weights: np.ndarray, n: int, n_draws: int, stream: np.random.Generator) -> np.ndarray:
+    """Share of draws that hold each candidate, per control: sampling without replacement by Gumbel's top n.
+
+    Returns:
+        (control, candidate) float64 in [0, 1].
+    """
+    if n == log_weights.shape[-1]:
+        return np.ones_like(log_weights)
+    noise = stream.gumbel(size=(n_draws, *log_weights.shape))
+    chosen = np.argpartition(-(log_weights + noise), n - 1, axis=-1)[..., :n]
+    held = np.zeros(noise.shape)
+    np.put_along_axis(held, chosen, 1.0, axis=-1)
+    return reduce(held, "draw control candidate -> control candidate", "mean")
+
+
+def _closeness(distances: np.ndarray, tested: np.ndarray) -> np.ndarray:
+    """Log weight of each candidate by how near its log distance comes to those of the tested keys."""
+    # Keys of the query span itself lie at distance 0 or after; they count as next to it.
+    candidates = np.log(np.maximum(distances, 1))
+    targets = np.log(np.maximum(tested, 1))
+    # A histogram of the targets keeps this linear in the length of the span.
+    centres, counts = np.unique(np.round(targets * 8) / 8, return_counts=True)
+    kernel = np.exp(-0.5 * ((candidates[:, None] - centres[None]) / _BANDWIDTH) ** 2)
+    return np.log(einsum(kernel, counts.astype(np.float64), "candidate centre, centre -> candidate") + 1e-30)
+
+
+def _words(trace_id: str) -> list[int]:
+    digest = hashlib.sha256(trace_id.encode("utf-8", "surrogatepass")).digest()
+    return [int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4)]

@@ -1,0 +1,38 @@
+"""Where in a transformers model are the decoder stack and its layers?"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from safekey_interp.errors import ModelError
+
+
+class Layout(NamedTuple):
+    """The parts of a model that hooks need."""
+
+    decoder: Any
+    """The text decoder: takes the tokens, returns states after the final norm."""
+    layers: nn.ModuleList
+    """Its layers, in order."""
+
+
+def find_layout(hf: Any) -> Layout:
+    """Find the decoder stack of a causal model.
+
+    Raises:
+        ModelError: no list of as many layers as the configuration states.
+    """
+    decoder = hf.get_decoder()
+    n_layers = hf.config.get_text_config(decoder=True).num_hidden_layers
+    for module in decoder.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == n_layers and _has_attention(module):
+            return Layout(decoder, module)
+    raise ModelError(
+        f"{type(hf).__name__}: no list of {n_layers} decoder layers found; expected a decoder-only transformers model"
+    )
+
+
+def _has_attention(layers: nn.ModuleList) -> bool:
+    return any(hasattr(module, "layer_idx") for module in layers.modules())

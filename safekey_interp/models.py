@@ -1,0 +1,279 @@
+"""How does a causal model become something that can be measured?
+
+A :class:`Model` is a transformers model with its tokenizer and a name for the record. Nothing is attached here: hooks and
+taps belong to :mod:`safekey_interp.capture`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from safekey_interp.checkpoints import Checkpoint, resolve
+from safekey_interp.encoding import Encoding, encode
+from safekey_interp.errors import ModelError
+from safekey_interp.segmentation import Segmentation, segment
+from safekey_interp.trace import Trace
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+class Model:
+    """A causal language model, its tokenizer, and what a run records of them."""
+
+    def __init__(
+        self, hf: nn.Module, tokenizer: Any, *, spec: str, revision: str | None = None, adapter: str | None = None
+    ) -> None:
+        self.hf: Any = hf
+        """The transformers model, in evaluation mode."""
+        self.tokenizer = tokenizer
+        """Its tokenizer."""
+        self.spec = spec
+        """What it was loaded from."""
+        self.revision = revision
+        """The commit of a hub checkpoint; None elsewhere."""
+        self.adapter = adapter
+        """The PEFT adapter that was merged into it."""
+        self._bridge: TransformerBridge | None = None
+
+    @property
+    def config(self) -> Any:
+        """The configuration of the text decoder."""
+        return self.hf.config.get_text_config(decoder=True)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of decoder layers."""
+        return self.config.num_hidden_layers
+
+    @property
+    def n_heads(self) -> int:
+        """Number of query heads of a layer."""
+        return self.config.num_attention_heads
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return self.config.hidden_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the token embeddings lie, and so the input belongs."""
+        return self.hf.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the weights."""
+        return self.hf.dtype
+
+    @property
+    def max_positions(self) -> int | None:
+        """Longest sequence that the configuration states; None when it states none."""
+        return getattr(self.config, "max_position_embeddings", None)
+
+    def encode(
+        self, trace: Trace, segmentation: Segmentation | None = None, *, max_length: int | None = None
+    ) -> Encoding:
+        """Token ids and token spans over exactly the text that the model would have seen.
+
+        Args:
+            trace: the trace.
+            segmentation: where U and K lie; the ``rules`` finder's when None.
+            max_length: largest number of tokens up to the end of K; the model's own limit when None.
+
+        Raises:
+            TraceTooLong: the key sentence ends past ``max_length``.
+            TraceError: the chat template refuses the trace.
+        """
+        limits = [limit for limit in (max_length, self.max_positions) if limit is not None]
+        return encode(
+            self.tokenizer, trace, segmentation or segment(trace), max_length=min(limits) if limits else None
+        )
+
+    def bridge(self) -> TransformerBridge:
+        """A TransformerBridge on a second module tree that shares this model's parameters.
+
+        Made once; the model itself keeps its own attention function and stays as fast as it was.
+
+        Raises:
+            ModelError: TransformerLens has no adapter for the architecture.
+        """
+        if self._bridge is None:
+            from safekey_interp.bridging import shared_bridge
+
+            self._bridge = shared_bridge(self)
+        return self._bridge
+
+    def fingerprint(self) -> str:
+        """SHA-256 over every parameter's name, type, shape and bytes."""
+
+        def digest(item: tuple[str, torch.Tensor]) -> str:
+            name, tensor = item
+            raw = tensor.detach().to("cpu").contiguous().view(-1).view(torch.uint8).numpy()
+            head = f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode()
+            return hashlib.sha256(head + hashlib.sha256(raw).digest()).hexdigest()
+
+        with ThreadPoolExecutor() as pool:
+            return hashlib.sha256("".join(pool.map(digest, sorted(self.hf.named_parameters()))).encode()).hexdigest()
+
+    def record(self) -> Mapping[str, Any]:
+        """What a run writes down about the model."""
+        return {
+            "spec": self.spec,
+            "name": self.name,
+            "revision": self.revision,
+            "adapter": self.adapter,
+            "architecture": type(self.hf).__name__,
+            "n_layers": self.n_layers,
+            "n_heads": self.n_heads,
+            "d_model": self.d_model,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": str(self.device),
+            "attn": self.hf.config._attn_implementation,
+            "weights_sha256": self.fingerprint(),
+        }
+
+    @property
+    def name(self) -> str:
+        """A short name: the last part of a path or hub id."""
+        return self.spec.rstrip("/").rsplit("/", 1)[-1]
+
+    def __repr__(self) -> str:
+        return f"Model({self.spec!r}, {type(self.hf).__name__}, {self.n_layers} layers, {self.n_heads} heads)"
+
+
+def load(
+    spec: str,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    revision: str | None = None,
+    adapter: str | None = None,
+    attn: str | None = None,
+    **from_pretrained: Any,
+) -> Model:
+    """Load a causal model with its tokenizer.
+
+    Args:
+        spec: a hub id, a local folder, a ``.gguf`` file, or ``smollm2``.
+        device: CUDA, MPS or CPU, by what is there, when None; ``auto`` spreads layers over several cards.
+        dtype: the checkpoint's on an accelerator and float32 on CPU when None.
+        revision: branch, tag or commit of a hub checkpoint.
+        adapter: folder or hub id of a PEFT adapter, merged into the weights (extra ``[train]``).
+        attn: attention function (``sdpa``, ``eager``, …); transformers' own choice when None.
+        **from_pretrained: handed to ``AutoModelForCausalLM.from_pretrained``. ``use_safetensors`` is True and
+            ``trust_remote_code`` False unless they say otherwise.
+
+    Raises:
+        ModelError: no such model, no weights, no tokenizer, or no causal language model.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    checkpoint = resolve(str(spec))
+    spread = str(device) == "auto" or "device_map" in from_pretrained
+    target = None if spread else _device(device)
+    options: dict[str, Any] = {"use_safetensors": True, "revision": revision} | from_pretrained
+    options["dtype"] = _dtype(dtype, target)
+    if attn is not None:
+        options["attn_implementation"] = attn
+    if str(device) == "auto":
+        options.setdefault("device_map", "auto")
+    shared = {name: options[name] for name in ("trust_remote_code", "token", "cache_dir") if name in options}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.location, revision=revision, **shared)
+    except Exception as error:
+        raise ModelError(_why("tokenizer", checkpoint, error)) from error
+    try:
+        hf = AutoModelForCausalLM.from_pretrained(checkpoint.location, **options)
+        if target is not None:
+            hf = hf.to(target)
+    except Exception as error:
+        raise ModelError(_why("model", checkpoint, error)) from error
+    if adapter is not None:
+        hf = _merged(hf, adapter)
+    commit = getattr(hf.config, "_commit_hash", None)
+    return from_hf(hf, tokenizer, spec=checkpoint.spec, revision=commit or revision, adapter=adapter)
+
+
+def from_hf(
+    model: nn.Module,
+    tokenizer: Any,
+    *,
+    spec: str | None = None,
+    revision: str | None = None,
+    adapter: str | None = None,
+) -> Model:
+    """A :class:`Model` from a transformers model that is already in memory, quantised ones and PEFT's included.
+
+    Args:
+        model: a causal language model of transformers; of a PeftModel, the model inside with its adapter layers.
+        tokenizer: its tokenizer, one that reports offsets.
+        spec: a name for the record; the configuration's ``name_or_path`` when None.
+
+    Raises:
+        ModelError: not a transformers model, or the tokenizer reports no offsets.
+    """
+    hf: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if not hasattr(hf, "config") or not hasattr(hf, "get_input_embeddings"):
+        raise ModelError(f"model: got {type(model).__name__}, expected a transformers model")
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(
+            f"tokenizer {type(tokenizer).__name__}: reports no character offsets, so that spans cannot be placed; "
+            "expected one with a tokenizer.json (a fast tokenizer)"
+        )
+    hf.eval()
+    name = spec or getattr(hf.config, "name_or_path", "") or type(hf).__name__
+    return Model(hf, tokenizer, spec=name, revision=revision, adapter=adapter)
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        target = torch.device(device)
+        torch.empty(1, device=target)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(f"device {device}: not available here ({str(error).splitlines()[0]}); try cpu") from error
+    return target
+
+
+def _dtype(dtype: str | torch.dtype | None, device: torch.device | None) -> str | torch.dtype:
+    if dtype is None:
+        on_cpu = device.type == "cpu" if device is not None else not torch.cuda.is_available()
+        return torch.float32 if on_cpu else "auto"
+    if isinstance(dtype, torch.dtype) or dtype == "auto":
+        return dtype
+    found = getattr(torch, dtype, None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ModelError(f"dtype {dtype}: expected float32, bfloat16, float16 or auto")
+    return found
+
+
+def _merged(hf: Any, adapter: str) -> Any:
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise ModelError('adapter: needs the package peft; pip install "safekey-interp[train]"') from error
+    try:
+        return PeftModel.from_pretrained(hf, adapter).merge_and_unload()
+    except Exception as error:
+        raise ModelError(f"adapter {adapter}: cannot be loaded: {_first_line(error)}") from error
+
+
+def _why(what: str, checkpoint: Checkpoint, error: Exception) -> str:
+    where = "in the folder" if checkpoint.is_local else "on the hub or in its local cache"
+    remedy = "" if checkpoint.is_local else "; `safekey-interp models` lists what loads offline"
+    return f"{'model ' if what == 'model' else 'model '}{checkpoint.spec}: no usable {what} {where}: {_first_line(error)}{remedy}"
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
