@@ -6,9 +6,14 @@
 from safekey_interp.capture.batches import Batch, plan_batches
 from safekey_interp.capture.context import Captured, capture
 from safekey_interp.capture.request import CONTROLS, KEY_SPANS, QUERY_SPANS, STATE_POSITIONS, CaptureRequest, Site
-
+from safekey_interp.capture.runner import AttentionArrays, Backend, LeftOut, Measured, measure_batch
 
 __all__ = [
+    "AttentionArrays",
+    "Backend",
+    "LeftOut",
+    "Measured",
+    "measure_batch",
     "CONTROLS",
     "KEY_SPANS",
     "QUERY_SPANS",

@@ -2,7 +2,7 @@
 
     with capture(model, batch, request) as captured:
         model.hf(**batch.inputs(model.device), logits_to_keep=1)
-    captured.attention_of(3), captured.state_at(3)
+    captured.attention[3].masses, captured.states[Site(3, "resid_post")]
 
 Inside the pass every layer's pattern is reduced to a few numbers per head, and every layer's output to one vector per
 position: nothing of size sequence × sequence or sequence × d_model is kept. Hooks and tap are gone when the block ends,
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +32,15 @@ from safekey_interp.capture.tap import carried, tapped
 
 if TYPE_CHECKING:
     from safekey_interp.models import Model
+
+
+class _Kind(NamedTuple):
+    """Layers that see the same keys: full attention, or one sliding window."""
+
+    mask: Tensor | None
+    visible: Tensor
+    keys: KeyWeights
+    columns: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +75,15 @@ class Captured:
     """Per layer; a layer without a pattern (linear attention) is absent."""
     states: dict[Site, Float[Tensor, "batch position d_model"]] = field(default_factory=dict)
     """Per site, averaged over each of ``request.positions``; zeros where a position is absent."""
-    _kinds: list[tuple[Tensor | None, KeyWeights, Tensor]] = field(default_factory=list)
+    _kinds: list[_Kind] = field(default_factory=list)
     _rows: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict)
     _state_weights: Tensor | None = None
+
+    @classmethod
+    def empty(cls, batch: Batch, request: CaptureRequest, n_layers: int, *, grad: bool = False) -> Captured:
+        """Before the forward pass."""
+        rows = query_rows(batch.encodings, batch.starts)
+        return cls(batch=batch, request=request, n_layers=n_layers, rows=rows, grad=grad)
 
     @property
     def layers_without_pattern(self) -> tuple[int, ...]:
@@ -95,12 +110,16 @@ class Captured:
         Args:
             layer: the layer.
             pattern: its attention pattern.
-            visible: (batch, 1, q_pos, k_pos) bool, the same tensor for every layer of one kind.
+            visible: (batch, #head, q_pos, k_pos) bool, what each row sees.
         """
         with torch.set_grad_enabled(self.grad and torch.is_grad_enabled()):
             rows, row_weights = self._rows_on(pattern.device)
             mask = row_mask(visible, rows, pattern.shape[2], pattern.shape[3])
             self._keep(layer, mean_pattern_rows(pattern, rows, row_weights), visible, mask.visible)
+
+    def forget(self) -> None:
+        """Let go of the masks that the pass used."""
+        self._kinds.clear()
 
     def _keep(self, layer: int, mean: MeanRows, attention_mask: Tensor | None, visible: Tensor) -> None:
         keys, columns = self._columns(attention_mask, visible)
@@ -124,9 +143,11 @@ class Captured:
 
     def _columns(self, attention_mask: Tensor | None, visible: Tensor) -> tuple[KeyWeights, Tensor]:
         """Key weights for this kind of layer: made once for each mask that the pass uses."""
-        for known, keys, columns in self._kinds:
-            if columns.device == visible.device and _same(known, attention_mask):
-                return keys, columns
+        for kind in self._kinds:
+            if kind.visible.device == visible.device and (
+                _same(kind.mask, attention_mask) or torch.equal(kind.visible, visible)
+            ):
+                return kind.keys, kind.columns
         keys = key_weights(
             self.batch.encodings,
             self.batch.starts,
@@ -136,7 +157,7 @@ class Captured:
             seed=self.request.seed,
         )
         columns = torch.as_tensor(keys.weights, device=visible.device)
-        self._kinds.append((attention_mask, keys, columns))
+        self._kinds.append(_Kind(attention_mask, visible, keys, columns))
         return keys, columns
 
     def _rows_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -174,13 +195,7 @@ def capture(model: Model, batch: Batch, request: CaptureRequest, *, grad: bool =
         ModelError: the architecture does not call attention through transformers' interface.
     """
     layout = find_layout(model.hf)
-    captured = Captured(
-        batch=batch,
-        request=request,
-        n_layers=len(layout.layers),
-        rows=query_rows(batch.encodings, batch.starts),
-        grad=grad,
-    )
+    captured = Captured.empty(batch, request, len(layout.layers), grad=grad)
     with ExitStack() as stack:
         if request.attention:
             stack.enter_context(tapped(model.hf, layout.decoder))
@@ -192,7 +207,7 @@ def capture(model: Model, batch: Batch, request: CaptureRequest, *, grad: bool =
         try:
             yield captured
         finally:
-            captured._kinds.clear()
+            captured.forget()
 
 
 def _watch(module: nn.Module, captured: Captured, site: Site) -> Any:
