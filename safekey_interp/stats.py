@@ -75,7 +75,7 @@ class RatioOfMeans(NamedTuple):
 
 
 def ratio_of_means(numerator: np.ndarray, denominator: np.ndarray, weights: np.ndarray) -> RatioOfMeans:
-    """Σ numerator / Σ denominator over rows, with a bootstrap interval; rows where either is NaN are left out per column.
+    """Σ numerator / Σ denominator over rows, with a bootstrap interval; per column, a row with a NaN is left out.
 
     Args:
         numerator: (n, columns).
