@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,20 +32,26 @@ def shared_bridge(model: Model) -> TransformerBridge:
     from transformer_lens.model_bridge import TransformerBridge
 
     twin = _twin(model.hf)
-    folder = getattr(model.tokenizer, "name_or_path", "")
     with tempfile.TemporaryDirectory() as made:
-        # The bridge loads the tokenizer again from its folder, which one made in memory does not have.
-        tokenizer = copy.deepcopy(model.tokenizer)
-        if not folder or not _is_folder(folder):
-            tokenizer.save_pretrained(made)
-            tokenizer.name_or_path = made
         try:
             return TransformerBridge.boot_transformers(
-                model.spec, hf_model=twin, tokenizer=tokenizer, dtype=model.dtype, device=model.device
+                model.spec,
+                hf_model=twin,
+                tokenizer=_with_folder(model.tokenizer, made),
+                dtype=model.dtype,
+                device=model.device,
             )
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ModelError(f"model {model.spec}: TransformerLens cannot bridge {type(model.hf).__name__}: {reason}") from error
+
+
+def _with_folder(tokenizer: Any, folder: str) -> Any:
+    """The tokenizer, from a folder: the bridge loads it again from there, which one made in memory does not have."""
+    if Path(getattr(tokenizer, "name_or_path", "") or "?").is_dir():
+        return tokenizer
+    tokenizer.save_pretrained(folder)
+    return type(tokenizer).from_pretrained(folder)
 
 
 def _twin(hf: Any) -> Any:
@@ -61,8 +68,3 @@ def _twin(hf: Any) -> Any:
     twin.eval()
     return twin
 
-
-def _is_folder(path: str) -> bool:
-    from pathlib import Path
-
-    return Path(path).is_dir()

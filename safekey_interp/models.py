@@ -7,7 +7,7 @@ taps belong to :mod:`safekey_interp.capture`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from torch import nn
 
 from safekey_interp.checkpoints import Checkpoint, resolve
 from safekey_interp.encoding import Encoding, encode
-from safekey_interp.errors import ModelError
+from safekey_interp.errors import InputError, ModelError
 from safekey_interp.segmentation import Segmentation, segment
 from safekey_interp.trace import Trace
 
@@ -95,6 +95,19 @@ class Model:
         return encode(
             self.tokenizer, trace, segmentation or segment(trace), max_length=min(limits) if limits else None
         )
+
+    def layer_numbers(self, layers: Sequence[int] | None) -> tuple[int, ...] | None:
+        """The layers asked for, ascending, negative ones counted from the last; None for all.
+
+        Raises:
+            InputError: a layer that the model does not have.
+        """
+        if layers is None:
+            return None
+        asked = sorted({layer + self.n_layers if layer < 0 else layer for layer in layers})
+        if not asked or asked[0] < 0 or asked[-1] >= self.n_layers:
+            raise InputError(f"layers: got {list(layers)}, expected some of 0 to {self.n_layers - 1}, or -1 for the last")
+        return tuple(asked)
 
     def bridge(self) -> TransformerBridge:
         """A TransformerBridge on a second module tree that shares this model's parameters.
@@ -271,7 +284,7 @@ def _merged(hf: Any, adapter: str) -> Any:
 def _why(what: str, checkpoint: Checkpoint, error: Exception) -> str:
     where = "in the folder" if checkpoint.is_local else "on the hub or in its local cache"
     remedy = "" if checkpoint.is_local else "; `safekey-interp models` lists what loads offline"
-    return f"{'model ' if what == 'model' else 'model '}{checkpoint.spec}: no usable {what} {where}: {_first_line(error)}{remedy}"
+    return f"model {checkpoint.spec}: no usable {what} {where}: {_first_line(error)}{remedy}"
 
 
 def _first_line(error: Exception) -> str:

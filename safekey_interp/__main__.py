@@ -1,0 +1,5 @@
+"""``python -m safekey_interp`` is the console script."""
+
+from safekey_interp.cli import main
+
+main()

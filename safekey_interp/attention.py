@@ -1,0 +1,185 @@
+"""What does the key sentence look at?
+
+For a query span Q and a key span S, per layer and head:
+
+- ``mass`` = mean over q in Q of Σ_{k in S} p_qk, in [0, 1] (the paper's measure; SafeKey, arXiv 2505.16186, averages it over
+  the last layer's heads).
+- ``mass_rest``: the same renormalised without the sequence's first token, Σ over S without it, divided by the row's total
+  without it. What a sink takes counts in neither.
+- ``uniform_mass``: the mass if each row spread its attention evenly over the keys that it sees (a window counts, a sink does
+  not); ``lift`` = mass / uniform_mass, NaN where the span is out of sight.
+- ``random_mass``: mean mass of ``n_random`` keys drawn among those that every row sees, outside S and the first token;
+  ``matched_mass``: the same with keys drawn at distances like those of S. U lies next to K, so lift alone confounds content
+  with distance.
+- ``entropy``: of the rows over the keys that they see, nats, averaged over Q.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from einops import rearrange, repeat
+
+from safekey_interp.attention_summary import PAIRS
+from safekey_interp.capture.request import KEY_SPANS, QUERY_SPANS, CaptureRequest
+from safekey_interp.capture.runner import AttentionArrays, Backend
+from safekey_interp.capture.stream import BatchSize, StreamSettings, measure_stream
+from safekey_interp.stats import bootstrap_weights, ratio_of_means
+
+if TYPE_CHECKING:
+    from safekey_interp.models import Model
+    from safekey_interp.trace import Trace
+
+def measure_attention(
+    model: Model,
+    traces: Iterable[Trace],
+    *,
+    layers: Sequence[int] | None = None,
+    finder: str = "rules",
+    delimiters: tuple[str, str] | None = None,
+    batch_size: BatchSize = "auto",
+    max_length: int | None = None,
+    backend: Backend = "hf",
+    n_random: int = 20,
+    seed: int = 0,
+    on_batch: Callable[[int], None] = lambda n: None,
+) -> pd.DataFrame:
+    """Attention between the spans of each trace, per layer and head.
+
+    Args:
+        model: from ``load`` or ``from_hf``.
+        traces: any number.
+        layers: layers to measure; all when None.
+        finder: finds U and K.
+        delimiters: marks of the reasoning; the known families' when None.
+        batch_size: traces a forward pass.
+        max_length: most tokens up to the end of K.
+        backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
+        n_random: draws of each random key set.
+        seed: seed of the draws.
+        on_batch: called with the number of traces after each batch.
+
+    Returns:
+        One row per trace, layer, head and pair of spans that the trace has: trace_id, layer, head, from_span, to_span, mass,
+        mass_rest, uniform_mass, lift, random_mass, matched_mass, entropy (nats), n_q, n_k, n_random. NaN on layers without a
+        pattern (linear attention). ``attrs["left_out"]`` maps the other traces to their reasons, and
+        ``attrs["layers_without_pattern"]`` lists such layers.
+
+    Raises:
+        ModelError: the model's attention cannot be read.
+        InputError: no trace can be measured.
+    """
+    request = CaptureRequest(states=False, layers=model.layer_numbers(layers), n_random=n_random, seed=seed)
+    settings = StreamSettings(
+        finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
+    )
+    numbers = request.layers or range(model.n_layers)
+    tables, left_out, without = [], {}, ()
+    for entry in measure_stream(model, traces, request, settings, on_batch=on_batch):
+        if entry.measured is None or entry.measured.attention is None:
+            left_out[entry.trace.trace_id] = entry.left_out or "not measured"
+            continue
+        without = entry.measured.layers_without_pattern
+        tables.append(attention_table(entry.trace.trace_id, entry.measured.attention, numbers))
+    table = pd.concat(tables, ignore_index=True)
+    for column in ("trace_id", "from_span", "to_span"):
+        table[column] = table[column].astype("category")
+    table.attrs |= {"left_out": left_out, "layers_without_pattern": list(without), "n_layers": model.n_layers}
+    return table
+
+
+def attention_table(trace_id: str, arrays: AttentionArrays, layers: Sequence[int]) -> pd.DataFrame:
+    """One trace's arrays as tidy rows; spans that the trace lacks have none."""
+    pairs = [(q, k) for q, k in PAIRS if arrays.n_q[q] and arrays.n_k[k]]
+    if not pairs:
+        return pd.DataFrame()
+    q, k = map(list, zip(*pairs, strict=True))
+    n_layers, n_heads = arrays.mass.shape[:2]
+
+    def per_head(values: np.ndarray) -> np.ndarray:
+        return rearrange(values, "layer head pair -> (layer head pair)")
+
+    def per_layer(values: np.ndarray) -> np.ndarray:
+        return repeat(values, "layer pair -> (layer head pair)", head=n_heads)
+
+    def per_pair(values: Sequence[object]) -> np.ndarray:
+        return repeat(np.asarray(values), "pair -> (layer head pair)", layer=n_layers, head=n_heads)
+
+    rest = rest_mass(arrays)
+    mass, uniform = arrays.mass[..., q, k], arrays.uniform[..., q, k]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lift = np.where(uniform[:, None] > 0, mass / uniform[:, None], np.nan)
+    return pd.DataFrame(
+        {
+            "trace_id": trace_id,
+            "layer": repeat(
+                np.asarray(layers, dtype=np.int16), "layer -> (layer head pair)", head=n_heads, pair=len(pairs)
+            ),
+            "head": repeat(np.arange(n_heads, dtype=np.int16), "head -> (layer head pair)", layer=n_layers, pair=len(pairs)),
+            "from_span": per_pair([QUERY_SPANS[i] for i in q]),
+            "to_span": per_pair([KEY_SPANS[i] for i in k]),
+            "mass": per_head(mass),
+            "mass_rest": per_head(rest[..., q, k]),
+            "uniform_mass": per_layer(uniform),
+            "lift": per_head(lift),
+            "random_mass": per_head(arrays.random[..., q, k]),
+            "matched_mass": per_head(arrays.matched[..., q, k]),
+            "entropy": per_head(arrays.entropy[..., q]),
+            "n_q": per_pair(arrays.n_q[q].astype(np.int32)),
+            "n_k": per_pair(arrays.n_k[k].astype(np.int32)),
+            "n_random": per_layer(arrays.n_random[..., q, k].astype(np.int32)),
+        }
+    )
+
+
+def rest_mass(arrays: AttentionArrays) -> np.ndarray:
+    """Mass renormalised without the first token: (layer, head, query_span, key_span).
+
+    NaN for the first token itself, and where it takes the whole row.
+    """
+    first = arrays.mass[..., KEY_SPANS.index("first_token")]
+    others = arrays.mass - np.where(arrays.holds_first, first[..., None], 0.0)
+    total = (arrays.total - first)[..., None]
+    only_first = arrays.holds_first & (arrays.n_k == 1)
+    # Below float32's rounding of the row sum there is no rest to speak of.
+    defined = ~only_first & (total > 1e-6)
+    return np.divide(others, total, out=np.full_like(others, np.nan), where=defined)
+
+
+def paper_attention(
+    table: pd.DataFrame, groups: pd.Series | None = None, *, n_draws: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """The paper's own figure: last layer, mean over heads, sum over the span, mean over K's tokens.
+
+    Args:
+        table: from :func:`measure_attention`.
+        groups: group of each trace, indexed by trace_id, for the bootstrap; each trace its own when None.
+        n_draws: bootstrap draws.
+        seed: seed of the draws.
+
+    Returns:
+        One row for the prompt and one for the understanding: to_span, layer, mass, low, high (95 %), uniform_mass, n.
+    """
+    last = table["layer"].max()
+    rows = table[(table["layer"] == last) & (table["from_span"] == "key_sentence")]
+    out = []
+    for span in ("prompt", "understanding"):
+        means = rows[rows["to_span"] == span].groupby("trace_id", observed=True)[["mass", "uniform_mass"]].mean()
+        group = list(means.index if groups is None else groups.reindex(means.index))
+        values = means.to_numpy(np.float64)
+        ratio = ratio_of_means(values, np.ones_like(values), bootstrap_weights(group, n_draws, seed))
+        out.append(
+            {
+                "to_span": span,
+                "layer": last,
+                "mass": ratio.value[0],
+                "low": ratio.low[0],
+                "high": ratio.high[0],
+                "uniform_mass": ratio.value[1],
+                "n": len(means),
+            }
+        )
+    return pd.DataFrame(out)

@@ -1,0 +1,213 @@
+"""What is the attention of many traces, by layer and by head, and how sure is it?
+
+Each trace is first averaged over heads (or kept per head), then traces are summarised as ratios of means, Σ mass / Σ uniform
+rather than the mean of ratios, which short spans would dominate. Intervals are 95 % percentile bootstraps over groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from einops import rearrange, reduce
+
+from safekey_interp.capture.request import KEY_SPANS, QUERY_SPANS
+from safekey_interp.capture.runner import AttentionArrays
+from safekey_interp.stats import bootstrap_weights, ratio_of_means
+
+PAIRS = tuple(
+    (q, k)
+    for q, query in enumerate(QUERY_SPANS)
+    for k, key in enumerate(KEY_SPANS)
+    if query != "understanding" or key == "prompt"
+)
+"""Indices of the query and key spans that the tables hold: K and decision to all, U to the prompt."""
+
+QUANTITIES = ("mass", "uniform_mass", "random_mass", "matched_mass", "rest", "off_first", "entropy")
+"""What is kept of a trace, layer and pair: ``rest`` is the mass without the first token, ``off_first`` the row total without it."""
+
+_MEASURES = {
+    "mass": ("mass", None),
+    "mass_rest": ("rest", "off_first"),
+    "uniform_mass": ("uniform_mass", None),
+    "random_mass": ("random_mass", None),
+    "matched_mass": ("matched_mass", None),
+    "lift": ("mass", "uniform_mass"),
+    "lift_over_random": ("mass", "random_mass"),
+    "lift_over_matched": ("mass", "matched_mass"),
+    "entropy": ("entropy", None),
+}
+
+
+class TraceSummary(NamedTuple):
+    """One trace's attention, small enough to keep for every trace."""
+
+    by_layer: np.ndarray
+    """(layer, pair, quantity) float32, mean over heads."""
+    by_head: np.ndarray
+    """(layer, head, pair, quantity) float32."""
+
+
+def summarise_trace(arrays: AttentionArrays) -> TraceSummary:
+    """The quantities of one trace; NaN where a span is absent or a layer has no pattern."""
+    q, k = map(list, zip(*PAIRS, strict=True))
+    n_heads = arrays.mass.shape[1]
+    first = arrays.mass[..., KEY_SPANS.index("first_token")]
+    others = arrays.mass - np.where(arrays.holds_first, first[..., None], 0.0)
+    only_first = arrays.holds_first & (arrays.n_k == 1)
+    uniform = np.repeat(arrays.uniform[:, None], n_heads, axis=1)
+    by_head = np.stack(
+        [
+            arrays.mass[..., q, k],
+            uniform[..., q, k],
+            arrays.random[..., q, k],
+            arrays.matched[..., q, k],
+            np.where(only_first, np.nan, others)[..., q, k],
+            (arrays.total - first)[..., q],
+            arrays.entropy[..., q],
+        ],
+        axis=-1,
+    ).astype(np.float32)
+    return TraceSummary(reduce(by_head, "layer head pair quantity -> layer pair quantity", "mean"), by_head)
+
+
+class HeadSums:
+    """Sums over traces per head, for each subset of the traces; added to as traces come."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, np.ndarray] = {}
+        """Per subset, (layer, head, pair, quantity) float64 over the traces where the quantity is defined."""
+        self.counts: dict[str, np.ndarray] = {}
+        """Per subset, the number of such traces, of the same shape."""
+
+    def add(self, by_head: np.ndarray, subsets: Iterable[str]) -> None:
+        """Add one trace to each of its subsets."""
+        defined = ~np.isnan(by_head)
+        for subset in subsets:
+            if subset not in self.sums:
+                self.sums[subset] = np.zeros(by_head.shape, np.float64)
+                self.counts[subset] = np.zeros(by_head.shape, np.int64)
+            self.sums[subset] += np.where(defined, by_head, 0.0)
+            self.counts[subset] += defined
+
+    def merge(self, sums: Mapping[str, np.ndarray], counts: Mapping[str, np.ndarray]) -> None:
+        """Add the sums of another part of the traces."""
+        for subset, values in sums.items():
+            if subset not in self.sums:
+                self.sums[subset] = np.zeros_like(values)
+                self.counts[subset] = np.zeros_like(counts[subset])
+            self.sums[subset] += values
+            self.counts[subset] += counts[subset]
+
+    def table(self, layers: Sequence[int]) -> pd.DataFrame:
+        """Means over traces: subset, from_span, to_span, layer, head, mass, uniform_mass, random_mass, lift, entropy, n."""
+        tables = []
+        for subset in self.sums:
+            with np.errstate(invalid="ignore"):
+                means = self.sums[subset] / self.counts[subset]
+            n_layers, n_heads, n_pairs, _ = means.shape
+            index = pd.MultiIndex.from_product(
+                [layers, range(n_heads), range(n_pairs)], names=["layer", "head", "pair"]
+            ).to_frame(index=False)
+            flat = rearrange(means, "layer head pair quantity -> (layer head pair) quantity")
+            values = {name: flat[:, QUANTITIES.index(name)] for name in ("mass", "uniform_mass", "random_mass", "matched_mass", "entropy")}
+            with np.errstate(invalid="ignore", divide="ignore"):
+                lift = np.where(values["uniform_mass"] > 0, values["mass"] / values["uniform_mass"], np.nan)
+            counts = rearrange(self.counts[subset][..., 0], "layer head pair -> (layer head pair)")
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "subset": subset,
+                        "from_span": [QUERY_SPANS[PAIRS[pair][0]] for pair in index["pair"]],
+                        "to_span": [KEY_SPANS[PAIRS[pair][1]] for pair in index["pair"]],
+                        "layer": index["layer"],
+                        "head": index["head"],
+                        **values,
+                        "lift": lift,
+                        "n": counts,
+                    }
+                )
+            )
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def summarise_layers(
+    quantity: Callable[[str], np.ndarray],
+    groups: Sequence[str],
+    subsets: Mapping[str, np.ndarray],
+    layers: Sequence[int],
+    *,
+    n_draws: int = 500,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Means over traces by layer with bootstrap intervals.
+
+    Args:
+        quantity: one of :data:`QUANTITIES` -> (trace, layer, pair), from :func:`summarise_trace`.
+        groups: group of each trace.
+        subsets: per name, a boolean mask over traces.
+        layers: the layers' numbers.
+        n_draws: bootstrap draws.
+        seed: seed of the draws.
+
+    Returns:
+        subset, from_span, to_span, layer, measure, value, low, high, n, n_groups. ``measure`` is one of mass, mass_rest,
+        uniform_mass, random_mass, matched_mass, lift, lift_over_random, lift_over_matched, entropy.
+    """
+    names = np.asarray([str(group) for group in groups], dtype=object)
+    draws: dict[str, _Draws] = {}
+    for subset, chosen in subsets.items():
+        if chosen.any():
+            draws[subset] = _draws(names, chosen, n_draws, seed)
+    tables = []
+    for measure, (top, bottom) in _MEASURES.items():
+        numerators = quantity(top)
+        denominators = None if bottom is None else quantity(bottom)
+        for subset, drawn in draws.items():
+            for i, layer in enumerate(layers):
+                numerator = numerators[drawn.order, i].astype(np.float64)
+                denominator = np.ones_like(numerator) if denominators is None else denominators[drawn.order, i]
+                tables.append(_layer_rows(numerator, denominator, drawn) | {"subset": subset, "layer": layer, "measure": measure})
+    if not tables:
+        return pd.DataFrame()
+    table = pd.concat([pd.DataFrame(rows) for rows in tables], ignore_index=True)
+    order = ["subset", "from_span", "to_span", "layer", "measure", "value", "low", "high", "n", "n_groups"]
+    return table.loc[table["n"] > 0, order].reset_index(drop=True)
+
+
+class _Draws(NamedTuple):
+    order: np.ndarray
+    """Rows of a subset, sorted by group."""
+    starts: np.ndarray
+    """Where each group begins in that order."""
+    weights: np.ndarray
+    """(draw, group)."""
+
+
+def _draws(names: np.ndarray, chosen: np.ndarray, n_draws: int, seed: int) -> _Draws:
+    rows = np.flatnonzero(chosen)
+    codes = np.unique(names[rows].astype(str), return_inverse=True)[1]
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    return _Draws(rows[order], starts, bootstrap_weights(range(len(starts)), n_draws, seed))
+
+
+def _layer_rows(numerator: np.ndarray, denominator: np.ndarray, drawn: _Draws) -> dict[str, Any]:
+    defined = ~(np.isnan(numerator) | np.isnan(denominator))
+    # Sums by group lose nothing: a bootstrap draws whole groups.
+    top, bottom, count = (
+        np.add.reduceat(np.where(defined, part, 0.0), drawn.starts, axis=0)
+        for part in (numerator, denominator, np.ones_like(numerator))
+    )
+    ratio = ratio_of_means(top, bottom, drawn.weights)
+    return {
+        "from_span": [QUERY_SPANS[q] for q, _ in PAIRS],
+        "to_span": [KEY_SPANS[k] for _, k in PAIRS],
+        "value": ratio.value,
+        "low": ratio.low,
+        "high": ratio.high,
+        "n": count.sum(0).astype(int),
+        "n_groups": (count > 0).sum(0),
+    }

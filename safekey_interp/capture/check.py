@@ -1,0 +1,97 @@
+"""Does the tap read this architecture's attention as the architecture itself computes it?
+
+Asked once for each model, on a dozen tokens: the tap's mean rows against the weights that the model's own eager function
+returns. An attention term that the tap does not know (a learned bias, say) shows here, before anything is measured.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+import torch
+
+from safekey_interp.capture.batches import Batch
+from safekey_interp.capture.context import capture
+from safekey_interp.capture.layout import find_layout
+from safekey_interp.capture.request import QUERY_SPANS, CaptureRequest
+from safekey_interp.encoding import SPANS, Encoding
+from safekey_interp.errors import ModelError
+from safekey_interp.trace import TokenSpan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from safekey_interp.models import Model
+
+_LENGTH = 12
+_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
+_COARSE = 3e-2
+_checked: WeakSet[Model] = WeakSet()
+
+
+def check_attention(model: Model) -> None:
+    """Compare the tap with the model's eager attention; done once for each model.
+
+    Raises:
+        ModelError: they differ, or the tap sees no layer.
+    """
+    if model in _checked:
+        return
+    encoding = _sample(model)
+    batch = Batch.of([encoding])
+    request = CaptureRequest(states=False, token_weights=True, n_random=1)
+    with torch.inference_mode():
+        with capture(model, batch, request) as captured:
+            model.hf(**batch.inputs(model.device))
+        patterns = _eager_patterns(model, batch)
+    if not captured.attention:
+        raise ModelError(
+            f"model {model.spec}: no layer of {type(model.hf).__name__} showed its attention; expected an architecture that "
+            "goes through transformers' attention interface and hands keyword arguments on to its layers"
+        )
+    tolerance = _TOLERANCE.get(model.dtype, _COARSE)
+    with_pattern = [pattern for pattern in patterns if pattern is not None]
+    answers = [captured.attention[layer].token_weights for layer in sorted(captured.attention)]
+    for layer, pattern, weights in zip(sorted(captured.attention), with_pattern, answers, strict=len(with_pattern) > 0):
+        assert weights is not None
+        for f, name in enumerate(QUERY_SPANS):
+            own = pattern[:, :, list(encoding.positions(name))].float().mean(dim=2)
+            worst = float((own - weights[:, :, f]).abs().max())
+            if not worst <= tolerance:
+                raise ModelError(
+                    f"model {model.spec}: at layer {layer} the attention read differs by {worst:.2g} from what "
+                    f"{type(model.hf).__name__} computes itself; its attention has a term that cannot be read here"
+                )
+    _checked.add(model)
+
+
+def _sample(model: Model) -> Encoding:
+    generator = torch.Generator().manual_seed(0)
+    top = min(model.config.vocab_size, 10_000)
+    spans = dict.fromkeys(SPANS) | {
+        "understanding": TokenSpan(3, 7),
+        "decision": TokenSpan(6, 7),
+        "key_sentence": TokenSpan(7, _LENGTH),
+    }
+    return Encoding(
+        trace_id="check",
+        text="",
+        input_ids=torch.randint(0, top, (_LENGTH,), generator=generator),
+        offsets=((0, 0),) * _LENGTH,
+        response_start=2,
+        spans=MappingProxyType(spans),
+        straddling=(),
+    )
+
+
+def _eager_patterns(model: Model, batch: Batch) -> list[Tensor | None]:
+    config = find_layout(model.hf).decoder.config
+    before = config._attn_implementation
+    config._attn_implementation = "eager"
+    try:
+        output = model.hf(**batch.inputs(model.device), output_attentions=True)
+    finally:
+        config._attn_implementation = before
+    return list(output.attentions or ())

@@ -1,0 +1,122 @@
+"""What commands share: quiet libraries, a progress bar in a terminal and none elsewhere, words that fit 80 columns."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import textwrap
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from safekey_interp.errors import InputError
+
+if TYPE_CHECKING:
+    from safekey_interp.probing import Progress
+
+_RANGE = re.compile(r"(-?\d+)(?:-(\d+))?")
+
+
+def quiet_libraries() -> None:
+    """Keep other libraries' warnings and progress bars out of the output."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    warnings.filterwarnings("ignore")
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+
+
+def parse_layers(text: str | None) -> list[int] | None:
+    """``0-5,12,-1`` as numbers; None for all.
+
+    Raises:
+        InputError: anything else.
+    """
+    if text is None:
+        return None
+    numbers: list[int] = []
+    for piece in text.split(","):
+        found = _RANGE.fullmatch(piece.strip())
+        if found is None:
+            raise InputError(f"--layers: got {text!r}, expected numbers and ranges, such as 0-5,12,-1")
+        first, last = int(found[1]), int(found[2] or found[1])
+        numbers += range(first, last + 1)
+    if not numbers:
+        raise InputError(f"--layers: got {text!r}, a range that is empty")
+    return numbers
+
+
+def parse_batch_size(text: str) -> int | str:
+    """``auto`` or a number of traces.
+
+    Raises:
+        InputError: anything else.
+    """
+    if text == "auto":
+        return text
+    if text.isdigit() and int(text) > 0:
+        return int(text)
+    raise InputError(f"--batch-size: got {text!r}, expected auto or a number of at least 1")
+
+
+def parse_delimiters(text: str | None) -> tuple[str, str] | None:
+    """``<a>,</a>`` as a pair.
+
+    Raises:
+        InputError: no pair.
+    """
+    if text is None:
+        return None
+    opening, comma, closing = text.partition(",")
+    if not (opening and comma and closing):
+        raise InputError(f"--delimiters: got {text!r}, expected the opening and the closing mark with a comma between them")
+    return opening, closing
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress | None]:
+    """A bar with rate and time left in a terminal; None elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    class Bar:
+        def __init__(self) -> None:
+            self.bar = RichProgress(
+                TextColumn("{task.description:<22}"),
+                BarColumn(bar_width=16),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(compact=True),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self.task = None
+
+        def stage(self, name: str, total: int | None) -> None:
+            if self.task is not None:
+                self.bar.remove_task(self.task)
+            self.task = self.bar.add_task(name, total=total, rate="")
+
+        def advance(self, n: int) -> None:
+            if self.task is not None:
+                speed = self.bar.tasks[-1].speed
+                self.bar.update(self.task, advance=n, rate=f"{speed:.1f}/s" if speed else "")
+
+    bar = Bar()
+    with bar.bar:
+        yield bar
+
+
+def say(text: str, *, indent: str = "", hang: str = "") -> None:
+    """Print a sentence, wrapped to the terminal and never wider than 80 columns."""
+    width = min(80, shutil.get_terminal_size().columns)
+    print(textwrap.fill(text, width=width, initial_indent=indent, subsequent_indent=hang or indent, break_on_hyphens=False))

@@ -1,0 +1,70 @@
+"""Who finds key sentences: finders are plug-ins by name, each built when it is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from typing import Protocol, cast, runtime_checkable
+
+from safekey_interp.errors import InputError
+from safekey_interp.finders.reasoning import Delimiters
+from safekey_interp.finders.record import Segmentation
+from safekey_interp.trace import Trace
+
+
+@runtime_checkable
+class Finder(Protocol):
+    """Finds the understanding and the key sentence of traces."""
+
+    name: str
+    """Goes to ``Segmentation.finder``."""
+
+    def find(self, traces: Iterable[Trace]) -> Iterator[Segmentation]:
+        """One segmentation a trace, in the order of the traces, lazily."""
+        ...
+
+
+FinderFactory = Callable[[Delimiters | None], Finder]
+"""Builds a finder, given the delimiters of the reasoning (None: the known families)."""
+
+# Modules rather than classes, so that a finder's own dependencies load only when it is asked for.
+_BUILT_IN = {
+    "rules": ("safekey_interp.finders.rules", "RulesFinder"),
+    "given": ("safekey_interp.finders.given", "GivenFinder"),
+    "llm": ("safekey_interp.finders.llm", "LlmFinder"),
+}
+_REGISTERED: dict[str, FinderFactory] = {}
+
+
+def register_finder(name: str, factory: FinderFactory) -> None:
+    """Make a finder available by ``name``; a built-in or earlier one of that name is replaced.
+
+    Args:
+        name: what ``finder=`` and ``--finder`` then accept.
+        factory: called with the delimiters, or None; returns the finder.
+    """
+    if not name or not callable(factory):
+        raise InputError(
+            f"register_finder: got {name!r} and {factory!r}, expected a name and a callable that builds a finder"
+        )
+    _REGISTERED[name] = factory
+
+
+def finder_names() -> tuple[str, ...]:
+    """Every name that ``finder=`` accepts."""
+    return tuple(dict.fromkeys((*_BUILT_IN, *_REGISTERED)))
+
+
+def make_finder(name: str, delimiters: Delimiters | None = None) -> Finder:
+    """Build the finder called ``name``.
+
+    Raises:
+        InputError: when there is none of that name.
+    """
+    if name in _REGISTERED:
+        return _REGISTERED[name](delimiters)
+    if name not in _BUILT_IN:
+        raise InputError(f"finder: got {name!r}, expected one of {', '.join(finder_names())}; see register_finder")
+    module, attribute = _BUILT_IN[name]
+    factory = cast(FinderFactory, getattr(import_module(module), attribute))
+    return factory(delimiters)

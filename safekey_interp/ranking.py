@@ -1,0 +1,119 @@
+"""How well out-of-fold scores rank positive rows above negative ones.
+
+AUROC here is the chance that a positive row scores above a negative row *of the same fold* (ties count half), over
+all such pairs: Σ_fold #concordant / Σ_fold #pairs. With stratified folds that is the mean of the folds' AUROCs. Scores
+of different folds come from different probes with intercepts of their own, and pooling them biases AUROC, below 0.5 for
+shuffled labels (Parker, Günter & Bedo 2007, *Stratification bias in low signal microarray studies*, BMC Bioinformatics
+8:326; Forman & Scholz 2010, *Apples-to-apples in cross-validation studies*, SIGKDD Explorations 12(1)); comparing
+within folds is the stratified AUROC of Janes & Pepe 2009, Biometrika 96(2).
+
+TPR at 1 % FPR needs one threshold for all folds (a fold alone has too few negatives), so scores are first
+standardised within each fold, without labels: it is the share of positive rows above the lowest threshold at which at
+most 1 % of the negative rows lie at or above it. Below 100 negative rows a single one is more than 1 %, the threshold
+would be the highest negative score whatever their number, and its expected FPR, 1 / (n + 1), above 1 %: NaN.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+MIN_NEGATIVES_FOR_TPR = 100
+"""Negative rows below which 1 % FPR cannot be told, so that TPR at 1 % FPR is NaN."""
+_MAX_FPR = 0.01
+_TIE_DECIMALS = 9  # of standardised scores: identical states must tie, whatever order a matrix product adds in
+
+
+def standardise_within_folds(
+    scores: Float[np.ndarray, "n columns"], fold: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "n columns"]:
+    """Scores with mean 0 and standard deviation 1 within each fold, labels unseen; constant scores become 0."""
+    out = np.zeros_like(scores, dtype=np.float64)
+    for number in np.unique(fold):
+        rows = fold == number
+        centred = scores[rows] - scores[rows].mean(0)
+        spread = centred.std(0)
+        out[rows] = np.round(centred / np.where(spread > 0, spread, 1.0), _TIE_DECIMALS) + 0.0
+    return out
+
+
+def auroc_columns(
+    scores: Float[np.ndarray, "n columns"], positive: Bool[np.ndarray, "n columns"], fold: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, " columns"]:
+    """AUROC over pairs of the same fold, for columns of scores, each with its own labels; NaN without a pair."""
+    wins, pairs = np.zeros(scores.shape[1]), np.zeros(scores.shape[1])
+    for number in np.unique(fold):
+        rows = np.flatnonzero(fold == number)
+        order = np.argsort(scores[rows], axis=0, kind="stable")
+        ranked = np.take_along_axis(scores[rows], order, axis=0)
+        truth = np.take_along_axis(positive[rows], order, axis=0)
+        n_positive = truth.sum(0)
+        wins += (_midranks(ranked) * truth).sum(0) - n_positive * (n_positive + 1) / 2
+        pairs += n_positive * (len(rows) - n_positive)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return wins / pairs
+
+
+def auroc_draws(
+    scores: Float[np.ndarray, " n"],
+    positive: Bool[np.ndarray, " n"],
+    fold: Int[np.ndarray, " n"],
+    weights: Float[np.ndarray, "n_draws n"],
+) -> Float[np.ndarray, " n_draws"]:
+    """AUROC over pairs of the same fold, rows counted as often as each draw says; NaN for a draw without a pair."""
+    wins, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+    for number in np.unique(fold):
+        rows = np.flatnonzero(fold == number)
+        yes, no = _sorted_counts(scores[rows], positive[rows], weights[:, rows])
+        below = np.cumsum(no, axis=1) - no / 2
+        wins += (yes * below).sum(1, dtype=np.float64)
+        pairs += yes.sum(1, dtype=np.float64) * no.sum(1, dtype=np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return wins / pairs
+
+
+def tpr_draws(
+    scores: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"], weights: Float[np.ndarray, "n_draws n"]
+) -> Float[np.ndarray, " n_draws"]:
+    """TPR at 1 % FPR of pooled scores, rows counted as each draw says; NaN with too few negatives, or no positive."""
+    if (~positive).sum() < MIN_NEGATIVES_FOR_TPR:
+        return np.full(len(weights), np.nan)
+    yes, no = _sorted_counts(-scores, positive, weights)
+    allowed = np.cumsum(no, axis=1) <= _MAX_FPR * no.sum(1, keepdims=True, dtype=np.float64)
+    n_above = allowed.sum(1)  # cumulative counts never fall, so the allowed thresholds come first
+    hits = np.concatenate([np.zeros((len(weights), 1), np.float32), np.cumsum(yes, axis=1)], axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.take_along_axis(hits, n_above[:, None], axis=1)[:, 0] / hits[:, -1]
+    return np.where(no.sum(1) > 0, share, np.nan)
+
+
+def fisher_ratio(scores: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float:
+    """(μ₁ − μ₀)² / (σ₁² + σ₀²) of scores (Fisher 1936); NaN when a class has one row or nothing varies."""
+    yes, no = scores[positive], scores[~positive]
+    if min(len(yes), len(no)) < 2:
+        return float("nan")
+    within = yes.var(ddof=1) + no.var(ddof=1)
+    return float((yes.mean() - no.mean()) ** 2 / within) if within > 0 else float("nan")
+
+
+def _midranks(ranked: np.ndarray) -> np.ndarray:
+    """Ranks from 1 of columns sorted ascending; tied rows share the middle of theirs."""
+    index = np.arange(len(ranked))[:, None]
+    new = np.ones(ranked.shape, bool)
+    new[1:] = ranked[1:] != ranked[:-1]
+    last = np.ones(ranked.shape, bool)
+    last[:-1] = new[1:]
+    first = np.maximum.accumulate(np.where(new, index, 0), axis=0)
+    end = np.minimum.accumulate(np.where(last, index, len(ranked))[::-1], axis=0)[::-1]
+    return (first + end) / 2 + 1
+
+
+def _sorted_counts(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n_draws, distinct scores) counts of positive and of negative rows at each score, ascending."""
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))
+    counts = np.asarray(weights[:, order], dtype=np.float32)  # whole numbers below 2^24: sums stay exact
+    yes, no = counts * positive[order], counts * ~positive[order]
+    if len(starts) == len(scores):
+        return yes, no
+    return np.add.reduceat(yes, starts, axis=1), np.add.reduceat(no, starts, axis=1)

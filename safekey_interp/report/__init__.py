@@ -1,0 +1,40 @@
+"""How does a run become a page that anybody can open? ``report.html``: one file, no network, under 8 MB."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from safekey_interp.errors import RunError
+
+__all__ = ["write_report"]
+
+
+def write_report(run_dir: Path) -> Path:
+    """Draws the page of a run folder; what the folder lacks is said on the page.
+
+    Args:
+        run_dir: a folder that ``safekey-interp probe --out`` wrote.
+
+    Returns:
+        The page's path, ``run_dir/report.html``. It is complete or absent: written under another name, then renamed.
+
+    Raises:
+        RunError: no run.json in the folder, a table that cannot be read, or a folder that cannot be written.
+    """
+    from safekey_interp.report.page import render
+    from safekey_interp.report.reader import Tables
+
+    page = Path(run_dir) / "report.html"
+    text = render(Tables(Path(run_dir)))
+    draft = page.with_name(f".report.html.{os.getpid()}")
+    try:
+        draft.write_text(text, encoding="utf-8", newline="\n")
+        draft.replace(page)
+    except OSError as error:
+        raise RunError(
+            f"{page}: cannot be written ({error.strerror}); free the place or choose another folder"
+        ) from error
+    finally:
+        draft.unlink(missing_ok=True)
+    return page

@@ -1,0 +1,237 @@
+"""Which of the numbers would chance give too? Each beside its controls, with a verdict from the intervals."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+from safekey_interp.figures.drawing import POSITIONS, SPANS, Table, with_interval
+from safekey_interp.report.markup import Html, el, join, table
+from safekey_interp.report.panels import SUBSETS
+
+_CONTROLS = {
+    "uniform_mass": "even attention",
+    "random_mass": "random key sets",
+    "matched_mass": "sets at matched distance",
+}
+
+
+class Estimate(NamedTuple):
+    """A number with its interval; NaN bounds where it has none."""
+
+    value: float
+    low: float
+    high: float
+
+
+class _Row(NamedTuple):
+    name: str
+    where: str
+    measured: Estimate
+    controls: dict[str, Estimate]
+    tone: str
+
+
+def paper_measure(by_layer: Table) -> Html:
+    """SafeKey's own figure (last layer, mean over heads, sum over the span, mean over K's rows), for each subset."""
+    rows = by_layer[(by_layer["from_span"] == "key_sentence") & (by_layer["measure"] == "mass")].dropna(
+        subset=["value"]
+    )
+    rows = rows[rows["to_span"].isin(["prompt", "understanding"])]
+    if rows.empty:
+        return el("p", "The paper’s measure needs attention from K, which this run does not have.", class_="absent")
+    last = int(rows["layer"].max())
+    rows = rows[rows["layer"] == last]
+    body: list[list[object]] = []
+    for subset in sorted(
+        rows["subset"].unique(), key=lambda name: list(SUBSETS).index(name) if name in SUBSETS else 99
+    ):
+        part = rows[rows["subset"] == subset].set_index("to_span")
+        on_x, on_u = (
+            _estimate(part.loc[name], "value", "low", "high") if name in part.index else None
+            for name in ("prompt", "understanding")
+        )
+        ratio = f"{on_x.value / on_u.value:.2f}" if on_x and on_u and on_u.value > 0 else "n/a"
+        body.append([SUBSETS.get(subset, subset), _text(on_x), _text(on_u), ratio, f"{int(part['n'].max()):,}"])
+    caption = (
+        f"The paper’s measure: layer {last} (the last with a pattern), mean over heads, summed over the span, "
+        "mean over K’s tokens"
+    )
+    return join(
+        table(["Traces", "K on X", "K on U", "X : U", "n"], body, caption=caption),
+        el(
+            "p",
+            "Defined as in SafeKey (Zhou et al., 2025). It does not correct for how long or how near a span is; "
+            "the plots above do.",
+            class_="muted",
+        ),
+    )
+
+
+def against_chance(by_layer: Table | None, separability: Table | None) -> Html:
+    """Two lists: what was measured, what each control gives, and whether their intervals part."""
+    parts: list[Html] = []
+    rows = _attention_rows(by_layer)
+    if rows:
+        top = max(
+            value
+            for row in rows
+            for estimate in (row.measured, *row.controls.values())
+            for value in estimate
+            if np.isfinite(value)
+        )
+        parts.append(
+            _comparison(
+                rows, f"Attention mass, mean over heads, beside its controls (bars from 0 to {top:.2f})", 0.0, top
+            )
+        )
+    rows = _separability_rows(separability)
+    if rows:
+        parts.append(
+            _comparison(rows, "AUROC of the logistic probe beside its controls (bars from 0.3 to 1)", 0.3, 1.0)
+        )
+    if not parts:
+        return el("p", "Nothing to compare: this run has neither attention by layer nor separability.", class_="absent")
+    note = (
+        "“Above” and “below” mean that the two 95 % intervals do not touch. The highest layer was picked after looking "
+        "at all of them, which flatters it; a probe is therefore held against the highest bound that shuffled "
+        "labels reach at any layer."
+    )
+    return join(*parts, el("p", note, class_="muted"))
+
+
+def verdict(measured: Estimate, controls: dict[str, Estimate]) -> str:
+    """In words, which controls the measured number lies above, below or cannot be told from."""
+    groups: dict[str, list[str]] = {"above": [], "not told apart from": [], "below": []}
+    for name, control in controls.items():
+        if not np.isfinite(control.value):
+            continue
+        low, high = (control.low, control.high) if np.isfinite(control.low) else (control.value, control.value)
+        mine = (measured.low, measured.high) if np.isfinite(measured.low) else (measured.value, measured.value)
+        groups["above" if mine[0] > high else "below" if mine[1] < low else "not told apart from"].append(name)
+    words = "; ".join(f"{relation} {', '.join(names)}" for relation, names in groups.items() if names)
+    return words[:1].upper() + words[1:] or "No control"
+
+
+def _attention_rows(by_layer: Table | None) -> list[_Row]:
+    if by_layer is None or by_layer.empty:
+        return []
+    rows = []
+    every = by_layer[by_layer["subset"] == "all"]
+    for from_span, to_span in itertools.product(("key_sentence", "decision"), ("understanding", "prompt")):
+        part = every[(every["from_span"] == from_span) & (every["to_span"] == to_span)]
+        mass = part[part["measure"] == "mass"].dropna(subset=["value"])
+        if mass.empty:
+            continue
+        peak, last = int(mass.loc[mass["value"].idxmax(), "layer"]), int(mass["layer"].max())
+        whose = f"{SPANS[from_span].partition(',')[0]} on {SPANS[to_span].partition(',')[0]}".removeprefix(
+            "the "
+        ).capitalize()
+        for layer, why in ((peak, "highest"), (last, "last")) if peak != last else ((last, "highest and last"),):
+            at = part[part["layer"] == layer].drop_duplicates("measure").set_index("measure")
+            controls = {
+                text: _estimate(at.loc[name], "value", "low", "high")
+                for name, text in _CONTROLS.items()
+                if name in at.index
+            }
+            rows.append(
+                _Row(
+                    f"{whose[:-1]}{whose[-1].upper()}",
+                    f"layer {layer}, {why}",
+                    _estimate(at.loc["mass"], "value", "low", "high"),
+                    controls,
+                    to_span,
+                )
+            )
+    return rows
+
+
+def _separability_rows(separability: Table | None) -> list[_Row]:
+    if separability is None or separability.empty:
+        return []
+    rows = []
+    order = list(POSITIONS)
+    groups = sorted(
+        separability.groupby(["label_by", "position"], sort=False),
+        key=lambda item: (item[0][0] != "label", order.index(item[0][1]) if item[0][1] in order else 99),
+    )
+    for (label_by, position), part in groups:
+        probe = part[part["method"] == "logistic"].dropna(subset=["auroc"])
+        if probe.empty:
+            continue
+        best = probe.loc[probe["auroc"].idxmax()]
+        controls = {}
+        null = probe.dropna(subset=["null_auroc_high"])
+        if len(null):
+            top = null.loc[null["null_auroc_high"].idxmax()]
+            controls["shuffled labels"] = _estimate(top, "null_auroc_mean", "null_auroc_low", "null_auroc_high")
+        for _, text in part[part["method"] == "text_tfidf"].head(1).iterrows():
+            controls["words alone"] = _estimate(text, "auroc", "auroc_low", "auroc_high")
+        name = (
+            POSITIONS.get(str(position), str(position))
+            .removesuffix(" *")
+            .capitalize()
+            .replace(" x", " X")
+            .replace(" u", " U")
+            .replace(" k", " K")
+        )
+        late = ", after the fact" if best["after_the_fact"] else ""
+        whose = "" if label_by == "label" else ", by outcome"
+        rows.append(
+            _Row(
+                name,
+                f"layer {int(best['layer'])}, highest{late}{whose}",
+                _estimate(best, "auroc", "auroc_low", "auroc_high"),
+                controls,
+                "prompt",
+            )
+        )
+    return rows
+
+
+def _comparison(rows: list[_Row], title: str, low: float, high: float) -> Html:
+    """One item a number: what it is, its lines (measured first), and the verdict in words."""
+    items = []
+    for row in rows:
+        lines = [
+            ("measured", row.measured, row.tone),
+            *((name, value, "control") for name, value in row.controls.items() if np.isfinite(value.value)),
+        ]
+        listed = [
+            el("li", el("span", name), el("span", _text(value)), _bar(value, low, high, tone))
+            for name, value, tone in lines
+        ]
+        words = verdict(row.measured, row.controls)
+        clear = "clear" if words.startswith("Above") and ";" not in words else None
+        name = el("p", el("b", row.name), el("span", row.where, class_="muted where"))
+        items.append(el("li", name, el("ul", *listed, class_="lines"), el("p", words, class_=clear)))
+    return join(el("h3", title), el("ol", *items, class_="chances"))
+
+
+def _bar(estimate: Estimate, low: float, high: float, tone: str) -> Html:
+    """The interval as a bar and the value as a dot, on the table's scale; the numbers stand beside it."""
+    places = [100 * float(np.clip((value - low) / (high - low), 0, 1)) for value in estimate]
+    value, left, right = places if np.isfinite(places).all() else (places[0],) * 3
+    drawn = (
+        el("line", x1="0", x2="100", y1="5", y2="5", class_="axis"),
+        el("line", x1=f"{left:.1f}", x2=f"{right:.1f}", y1="5", y2="5", class_="range"),
+        el("line", x1=f"{value:.1f}", x2=f"{value:.1f}", y1="1", y2="9", class_="dot"),
+    )
+    return el(
+        "svg",
+        *drawn,
+        viewBox="0 0 100 10",
+        preserveAspectRatio="none",
+        aria_hidden="true",
+        class_=tone.replace("_", "-"),
+    )
+
+
+def _estimate(row: Table, value: str, low: str, high: str) -> Estimate:
+    return Estimate(float(row[value]), float(row[low]), float(row[high]))
+
+
+def _text(estimate: Estimate | None) -> str:
+    return "n/a" if estimate is None or not np.isfinite(estimate.value) else with_interval(*estimate)

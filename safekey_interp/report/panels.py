@@ -1,0 +1,304 @@
+"""Which figures does the page hold, and which choices has a reader? A group is choices and the panels they drive.
+
+Every choice is drawn beforehand by :mod:`safekey_interp.figures`, so that the page computes nothing and shows what
+Python would; parts that repeat between figures are embedded once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from safekey_interp import figures
+from safekey_interp.errors import RunError
+from safekey_interp.figures.attention import Against, largest_lift
+from safekey_interp.figures.drawing import METHODS, POSITIONS, SPANS, Spec, Table, dark_tones, look
+
+SUBSETS = {
+    "all": "all traces",
+    "harmful": "harmful prompts",
+    "benign": "benign prompts",
+    "aha:safe": "K is a safe aha moment",
+    "aha:unsafe": "K is an unsafe go-ahead",
+}
+ROWS = {
+    "key_sentence": "K, the key sentence",
+    "decision": "the decision row, just before K",
+    "understanding": "U, the understanding",
+}
+# Characters of JSON that one group may take before it thins itself out.
+HEAT_BUDGET, SCATTER_BUDGET = 800_000, 700_000
+_POINT, _CELL = 12, 20
+_AGAINST: tuple[Against, ...] = ("uniform", "random")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One select box."""
+
+    name: str
+    """Key within its group."""
+    label: str
+    """What the reader sees before the box."""
+    options: dict[str, str]
+    """Value to text, in order."""
+    default: str = ""
+    """The value chosen at first; empty: the first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One plot with its variants."""
+
+    name: str
+    """Unique in the page."""
+    title: str
+    """Heading above the plot."""
+    uses: tuple[str, ...]
+    """The choices that pick the variant, in the key's order."""
+    variants: dict[str, Spec]
+    """Figure JSON by the chosen values joined by ``|``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Choices, and the panels they drive."""
+
+    name: str
+    """Unique in the page."""
+    choices: tuple[Choice, ...]
+    """Select boxes, in order."""
+    panels: tuple[Panel, ...]
+    """Plots, in order."""
+    note: str = ""
+    """What was thinned out to fit, in words."""
+
+
+def lift_group(by_head: Table) -> Group:
+    """Heat maps layer x head of lift on U and on X."""
+    subsets = _known(by_head["subset"], SUBSETS)
+    rows = _known(by_head["from_span"], {name: ROWS[name] for name in ("key_sentence", "decision")})
+    cells = by_head["layer"].nunique() * by_head["head"].nunique()
+    note = ""
+    if cells * 4 * len(rows) * len(subsets) * _CELL > HEAT_BUDGET and len(subsets) > 1:
+        note = (
+            f"{cells:,} heads: to keep the page small, this plot shows all traces together; the subsets are in "
+            "attention_by_head.parquet."
+        )
+        subsets = dict(list(subsets.items())[:1])
+    against = {"uniform": "even attention", "random": "random key sets"}
+    choices = (
+        Choice(name="from", label="Rows of", options=rows),
+        Choice(name="against", label="Compared with", options=against),
+        Choice(name="subset", label="Traces", options=subsets),
+    )
+    limits = {name: largest_lift(by_head[by_head["subset"].isin(subsets)], against=name) for name in _AGAINST}
+    panels = [
+        _panel(
+            f"lift-{to_span}",
+            f"Lift on {SPANS[to_span]}",
+            choices,
+            lambda picked, to=to_span: figures.lift_heatmap.spec(
+                by_head, from_span=picked["from"], to_span=to, subset=picked["subset"], against=picked["against"],
+                limit=limits[picked["against"]],
+            ),
+        )
+        for to_span in ("understanding", "prompt")
+    ]  # fmt: skip
+    return Group(name="lift", choices=choices, panels=tuple(panels), note=note)
+
+
+def mass_group(by_layer: Table) -> Group:
+    """Attention mass by layer on U and on X beside its controls; both panels share their scale."""
+    measures = {"mass": "mass, with its controls", "mass_rest": "mass without the first token", "lift": "lift"}
+    choices = (
+        Choice(name="from", label="Rows of", options=_known(by_layer["from_span"], ROWS)),
+        Choice(name="measure", label="Show", options=_known(by_layer["measure"], measures)),
+        Choice(name="subset", label="Traces", options=_known(by_layer["subset"], SUBSETS)),
+    )
+
+    def draw(picked: dict[str, Any], to_span: str) -> Spec:
+        return figures.mass_by_layer.spec(
+            by_layer, from_span=picked["from"], to_span=to_span, subset=picked["subset"], measure=picked["measure"]
+        )  # type: ignore[arg-type]
+
+    panels = [
+        _panel(f"mass-{to}", f"Attention on {SPANS[to]}", choices, lambda picked, to=to: draw(picked, to))
+        for to in ("understanding", "prompt")
+    ]
+    for key in set(panels[0].variants) & set(panels[1].variants):
+        pair = [panel.variants[key] for panel in panels]
+        if pair[0]["layout"]["yaxis"].get("type") != "log":
+            top = max(
+                (value for figure in pair for trace in figure["data"] for value in trace.get("y") or [] if value),
+                default=1.0,
+            )
+            for figure in pair:
+                figure["layout"]["yaxis"] |= {"range": [0, min(1.02, top * 1.06)], "autorange": False}
+    return Group(name="mass", choices=choices, panels=tuple(panels))
+
+
+def separability_group(separability: Table) -> Group:
+    """AUROC over positions and layers, and one position with its controls."""
+    labels = {"label": "the file's labels", "aha": "the trace's own outcome"}
+    choices = (
+        Choice(name="labels", label="Labels", options=_known(separability["label_by"], labels)),
+        Choice(name="measure", label="Measure", options={"auroc": "AUROC", "tpr_at_1fpr": "TPR at 1 % FPR"}),
+        Choice(
+            name="position",
+            label="Position (second plot)",
+            options=_known(separability["position"], POSITIONS),
+            default="decision",
+        ),
+    )
+    inner = separability[separability["method"] != "text_tfidf"]
+    method = "logistic" if (inner["method"] == "logistic").any() else str(inner["method"].iloc[0])
+    overview = _panel(
+        "separability-map",
+        f"All positions, {METHODS.get(method, method)}",
+        choices[:2],
+        lambda picked: figures.separability_map.spec(
+            separability, method=method, measure=picked["measure"], label_by=picked["labels"]
+        ),  # type: ignore[arg-type]
+    )
+    curve = _panel(
+        "separability-curve",
+        "One position with its controls",
+        choices,
+        lambda picked: figures.auroc_by_layer.spec(
+            separability, position=picked["position"], measure=picked["measure"], label_by=picked["labels"]
+        ),  # type: ignore[arg-type]
+    )
+    return Group(name="separability", choices=choices, panels=(overview, curve))
+
+
+def scatter_group(coordinates: Table, texts: dict[str, str], separability: Table | None) -> Group:
+    """The LDA scatter of every position and layer, of a sample of traces that fits the page."""
+    sites = coordinates[["layer", "site"]].drop_duplicates().sort_values(["layer", "site"], ascending=[True, False])
+    layers = {
+        f"{int(layer)},{site}": f"after the final norm ({int(layer)})" if site == "ln_final" else str(int(layer))
+        for layer, site in zip(sites["layer"], sites["site"].astype(str), strict=True)
+    }
+    positions = _known(coordinates["position"].astype(str), POSITIONS)
+    sample = _sample(coordinates, SCATTER_BUDGET // (_POINT * max(1, len(layers) * len(positions))))
+    n, total = len(sample), coordinates["trace_id"].nunique()
+    note = (
+        f"To keep the page small, {n} of {total} traces are shown, in proportion to their classes; the others are in "
+        "coordinates.parquet." * (n < total)
+    )
+    kept = coordinates[coordinates["trace_id"].isin(sample)]
+    position = "decision" if "decision" in positions else next(iter(positions))
+    choices = (
+        Choice(name="position", label="Position", options=positions, default=position),
+        Choice(name="layer", label="Layer", options=layers, default=_best_layer(separability, position, layers)),
+    )
+    tables = {key: part for key, part in kept.groupby(["position", "layer", "site"], observed=True)}
+
+    def draw(picked: dict[str, str]) -> Spec:
+        layer, site = picked["layer"].split(",")
+        part = tables.get((picked["position"], int(layer), site), kept.head(0))
+        return figures.lda_scatter.spec(part, position=picked["position"], layer=int(layer), site=site, texts=texts)
+
+    panel = _panel("lda", "Each trace where the probe puts it", choices, draw)
+    return Group(name="scatter", choices=choices, panels=(panel,), note=note)
+
+
+def embed(groups: list[Group]) -> dict[str, Any]:
+    """What the page's script needs: groups with their variants, parts that repeat replaced by ``{"$": index}``."""
+    variants = {panel.name: panel.variants for group in groups for panel in group.panels}
+    counts: Counter[str] = Counter()
+    _count(variants, counts)
+    pool: dict[str, int] = {}
+    shared: list[Any] = []
+    slim = _slim(variants, counts, pool, shared)
+    return {
+        "groups": {
+            group.name: {
+                "choices": {choice.name: choice.default or next(iter(choice.options)) for choice in group.choices},
+                "panels": {panel.name: list(panel.uses) for panel in group.panels},
+            }
+            for group in groups
+        },
+        "variants": slim,
+        "shared": shared,
+        "templates": {"light": look("light"), "dark": look("dark")},
+        "dark": dark_tones(),
+    }
+
+
+def _panel(name: str, title: str, choices: tuple[Choice, ...], draw: Callable[[dict[str, Any]], Spec]) -> Panel:
+    names = tuple(choice.name for choice in choices)
+    variants: dict[str, Spec] = {}
+    for values in itertools.product(*(choice.options for choice in choices)):
+        try:
+            figure = draw(dict(zip(names, values, strict=True)))
+        except RunError:
+            continue  # this combination was not measured; the page says so when it is chosen
+        figure["layout"].pop("title")  # the panel's own heading says it
+        variants["|".join(values)] = figure
+    return Panel(name=name, title=title, uses=names, variants=variants)
+
+
+def _known(values: Table, names: dict[str, str]) -> dict[str, str]:
+    """The values that occur, those with a name first and in the names' order."""
+    there = [str(value) for value in values.dropna().unique()]
+    return {name: text for name, text in names.items() if name in there} or {name: name for name in sorted(there)}
+
+
+def _sample(coordinates: Table, size: int) -> set[str]:
+    """At most ``size`` trace ids (at least 20), every k-th of each class, so that the classes keep their share."""
+    ids = coordinates.drop_duplicates("trace_id").sort_values(["label", "trace_id"])["trace_id"].astype(str).tolist()
+    size = max(20, size)
+    if len(ids) <= size:
+        return set(ids)
+    return {ids[int(i * len(ids) / size)] for i in range(size)}
+
+
+def _best_layer(separability: Table | None, position: str, layers: dict[str, str]) -> str:
+    middle = list(layers)[len(layers) // 2]
+    if separability is None:
+        return middle
+    rows = separability[(separability["position"] == position) & (separability["method"] == "logistic")].dropna(
+        subset=["auroc"]
+    )
+    if rows.empty:
+        return middle
+    best = rows.loc[rows["auroc"].idxmax()]
+    key = f"{int(best['layer'])},{best['site']}"
+    return key if key in layers else middle
+
+
+def _key(value: Any) -> str | None:
+    if not isinstance(value, dict | list) or not value:
+        return None
+    text = json.dumps(value, sort_keys=True)
+    return text if len(text) > 48 else None
+
+
+def _count(value: Any, counts: Counter[str]) -> None:
+    key = _key(value)
+    if key is not None:
+        counts[key] += 1
+        if counts[key] > 1:
+            return
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        if isinstance(item, dict | list):
+            _count(item, counts)
+
+
+def _slim(value: Any, counts: Counter[str], pool: dict[str, int], shared: list[Any]) -> Any:
+    key = _key(value)
+    if key is not None and counts[key] > 1:
+        if key not in pool:
+            pool[key] = len(shared)
+            shared.append(value)
+        return {"$": pool[key]}
+    if isinstance(value, dict):
+        return {name: _slim(item, counts, pool, shared) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_slim(item, counts, pool, shared) if isinstance(item, dict | list) else item for item in value]
+    return value

@@ -1,0 +1,96 @@
+"""Which of a run's tables does the page need? Read one by one, so that an absent one is a sentence and not an error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safekey_interp.errors import RunError
+from safekey_interp.figures.drawing import Table
+
+# The response and the free-form fields stay on disk: the page quotes prompt, understanding and key sentence.
+_TRACE_COLUMNS = (
+    "trace_id", "prompt", "label", "source", "group", "family", "region", "understanding", "key_sentence", "aha",
+    "hint", "confidence", "reason", "n_tokens", "n_straddling", "status", "left_out",
+)  # fmt: skip
+_DICTIONARY = ["trace_id", "position", "site", "label"]
+
+
+class Tables:
+    """A run folder as the report reads it; each table is None when its file is absent."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self._read: dict[str, Any] = {}
+        if not (self.path / "run.json").is_file():
+            raise RunError(f"{path}: no run.json here; give the folder that `safekey-interp probe --out` wrote")
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """run.json."""
+        value = self._json("run.json")
+        return value if isinstance(value, dict) else {}
+
+    @property
+    def findings(self) -> dict[str, Any] | None:
+        """findings.json."""
+        return self._json("findings.json")
+
+    @property
+    def examples(self) -> list[dict[str, Any]] | None:
+        """examples.json."""
+        return self._json("examples.json")
+
+    @property
+    def traces(self) -> Table | None:
+        """traces.parquet without responses."""
+        return self._table("traces.parquet", _TRACE_COLUMNS)
+
+    @property
+    def attention_by_layer(self) -> Table | None:
+        """attention_by_layer.parquet."""
+        return self._table("attention_by_layer.parquet")
+
+    @property
+    def attention_by_head(self) -> Table | None:
+        """attention_by_head.parquet."""
+        return self._table("attention_by_head.parquet")
+
+    @property
+    def separability(self) -> Table | None:
+        """separability.parquet."""
+        return self._table("separability.parquet")
+
+    @property
+    def coordinates(self) -> Table | None:
+        """coordinates.parquet without the second component."""
+        columns = ("trace_id", "position", "layer", "site", "label", "lda", "pc1")
+        return self._table("coordinates.parquet", columns, dictionary=_DICTIONARY)
+
+    def _json(self, name: str) -> Any:
+        return self._once(name, lambda file: json.loads(file.read_text(encoding="utf-8")))
+
+    def _table(
+        self, name: str, columns: tuple[str, ...] | None = None, dictionary: list[str] | None = None
+    ) -> Table | None:
+        import pyarrow.parquet as pq
+
+        def read(file: Path) -> Table:
+            parquet = pq.ParquetFile(file, read_dictionary=dictionary)
+            wanted = None if columns is None else [name for name in columns if name in parquet.schema_arrow.names]
+            return parquet.read(columns=wanted).to_pandas()
+
+        return self._once(name, read)
+
+    def _once(self, name: str, read: Callable[[Path], Any]) -> Any:
+        import pyarrow as pa
+
+        file = self.path / name
+        if name not in self._read:
+            try:
+                self._read[name] = read(file) if file.is_file() else None
+            except (pa.ArrowException, ValueError, OSError) as error:
+                raise RunError(f"{file}: cannot be read ({error}); run the probe again with --overwrite") from error
+        return self._read[name]

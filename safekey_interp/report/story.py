@@ -1,0 +1,220 @@
+"""What does the page say in words? The summary, what was left out, how to read it, and where the numbers come from."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from safekey_interp.figures.drawing import Table
+from safekey_interp.report.markup import Html, data, el, join, table
+
+QUESTIONS = {
+    "where": "Where does the model decide?",
+    "what": "What does it look at there?",
+    "knew": "What did it already know?",
+    "chance": "Which of these would also be true by chance?",
+}
+_RUNNING = "This run is not complete: the numbers below cover what was measured so far."
+
+
+def header(manifest: dict[str, Any], traces: Table | None) -> Html:
+    """Title, what the page is, and the facts of the run in one list."""
+    model, source = manifest.get("model") or {}, manifest.get("data") or {}
+    name = model.get("name") or model.get("spec") or "the model"
+    measured = None if traces is None else int((traces["status"] == "measured").sum())
+    count = f"{measured:,} measured of {len(traces):,}" if traces is not None and measured is not None else "unknown"
+    command = manifest.get("command") or []
+    facts = [
+        ("Model", join(data(name), f", {model.get('n_layers', '?')} layers × {model.get('n_heads', '?')} heads")),
+        ("Traces", join(count, " from ", data(", ".join(map(str, source.get("sources") or ["an unnamed source"]))))),
+        ("Date", _date(manifest.get("created"))),
+        ("Command", el("code", data(command if isinstance(command, str) else shlex.join(map(str, command))))),
+    ]
+    running = manifest.get("status") not in (None, "complete")
+    title = el("h1", "What ", data(name), " looks at when it decides")
+    lead = el(
+        "p",
+        "A reasoning model answers a prompt ",
+        _mark("prompt", "X"),
+        " by first saying what it understood, ",
+        _mark("understanding", "U"),
+        ". The next sentence, ",
+        _mark("key_sentence", "K"),
+        ", decides: refuse or go ahead. This page shows what K attends to, what "
+        "the hidden states know before K is written, and which of these numbers chance alone would give. Everything is "
+        "in this one file; it loads nothing.",
+        class_="lead",
+    )
+    return el(
+        "header",
+        el("p", "safekey-interp report", class_="eyebrow"),
+        el("div", el("div", title, lead), _anatomy(), class_="opening"),
+        el("dl", *(el("div", el("dt", term), el("dd", fact)) for term, fact in facts), class_="facts"),
+        el("p", _RUNNING, class_="notice") if running else None,
+    )  # fmt: skip
+
+
+def summary(findings: dict[str, Any] | None) -> Html:
+    """The headline, and the findings under the question that each answers, strongest first."""
+    if not findings or not (findings.get("findings") or findings.get("headline")):
+        return absent("findings.json", "the summary in words")
+    blocks = []
+    for key, question in QUESTIONS.items():
+        answers = [f for f in findings.get("findings") or [] if f.get("question") == key]
+        answers.sort(key=lambda finding: -(finding.get("strength") or 0))
+        items = [el("li", el("p", data(f.get("text", ""))), _evidence(f)) for f in answers]
+        body = el("ul", *items) if items else el("p", "Nothing was found or measured on this.", class_="muted")
+        blocks.append(el("div", el("h3", question), body, class_="answer"))
+    headline = findings.get("headline")
+    return join(el("p", data(headline), class_="headline") if headline else None, el("div", *blocks, class_="answers"))
+
+
+def key_sentence_facts(traces: Table | None) -> Html:
+    """How many key sentences were found, what they decide, and how sure the finder was."""
+    if traces is None or traces.empty:
+        return absent("traces.parquet", "how many key sentences were found")
+    found = traces["key_sentence"].notna() & (traces["key_sentence"].astype(str) != "")
+    outcomes = traces.loc[found, "aha"].value_counts()
+    parts = [f"A key sentence was found in {int(found.sum()):,} of {len(traces):,} traces"]
+    if len(outcomes):
+        parts.append(": " + ", ".join(f"{int(n):,} {kind}" for kind, n in outcomes.items()))
+    confidence = traces.loc[found, "confidence"].dropna()
+    if len(confidence):
+        parts.append(
+            f". The finder’s confidence has median {confidence.median():.2f}; {(confidence < 0.5).mean():.0%} lie "
+            "below 0.5"
+        )
+    families = ", ".join(f"{name} ({n:,})" for name, n in traces["family"].value_counts().items())
+    answer = int((traces["region"] == "answer").sum())
+    parts.append(f". Reasoning format: {families}")
+    if answer:
+        parts.append(f"; {answer:,} without reasoning, where U and K come from the answer")
+    return el("p", data("".join(parts) + "."))
+
+
+def left_out(
+    findings: dict[str, Any] | None, traces: Table | None, manifest: dict[str, Any], thinned: Iterable[str]
+) -> Html:
+    """What was dropped and why, straddling tokens, layers without a pattern, and what this page itself left away."""
+    rows: list[list[object]] = [
+        [data(item.get("what", "")), data(item.get("why", "")), _int(item.get("n"))]
+        for item in (findings or {}).get("left_out") or []
+    ]
+    parts: list[object] = [table(["What", "Why", "n"], rows, caption="Left out of the numbers")] if rows else []
+    notes: list[object] = []
+    if traces is not None:
+        gone = traces[traces["status"] == "left out"]
+        by_reason: list[list[object]] = [
+            [
+                data(reason),
+                f"{len(part):,}",
+                data(", ".join(map(str, part["trace_id"].head(8))) + " …" * (len(part) > 8)),
+            ]
+            for reason, part in gone.groupby(gone["left_out"].fillna("no reason given"), sort=False)
+        ]
+        if by_reason:
+            parts.append(table(["Why", "n", "Traces"], by_reason, caption="Traces left out, by reason"))
+        straddling = int((traces["n_straddling"].fillna(0) > 0).sum())
+        total = int(traces["n_straddling"].fillna(0).sum())
+        notes.append(
+            f"Tokens that straddle two spans: {total:,}, in {straddling:,} of {len(traces):,} traces; each counts for "
+            "the span of its first character that is not white space."
+        )
+    surrogates = (manifest.get("data") or {}).get("n_surrogates")
+    if surrogates:
+        notes.append(f"Lone surrogates in the texts, replaced by U+FFFD one for one: {surrogates:,}.")
+    missing = manifest.get("layers_without_pattern") or []
+    notes.append(
+        f"Layers without an attention pattern, which have no attention numbers: {', '.join(map(str, missing))}."
+        if missing
+        else "Every layer has an attention pattern."
+    )
+    notes += [note for note in thinned if note]
+    body = parts or [el("p", "No trace and no measure was left out.")]
+    return join(*body, el("ul", *(el("li", data(note)) for note in notes)))
+
+
+def provenance(manifest: dict[str, Any]) -> Html:
+    """Everything that run.json says, as nested tables of names and values."""
+    parts = []
+    for name, title in (
+        ("model", "Model"),
+        ("data", "Data"),
+        ("settings", "Settings"),
+        ("plan", "Batch plan"),
+        ("versions", "Versions"),
+        ("timings", "Seconds"),
+    ):
+        rows: list[list[object]] = [
+            [data(key), el("code", data(_shown(value)))] for key, value in (manifest.get(name) or {}).items()
+        ]
+        if rows:
+            parts.append(table(["Name", "Value"], rows, caption=title))
+    rest: list[list[object]] = [
+        [data(key), el("code", data(_shown(manifest[key])))]
+        for key in ("safekey_interp", "created", "seed", "status")
+        if key in manifest
+    ]
+    return el("div", table(["Name", "Value"], rest, caption="Run") if rest else None, *parts, class_="provenance")
+
+
+def absent(file: str, what: str) -> Html:
+    """The one line that stands where a table is missing."""
+    return el(
+        "p", "Not shown: this run folder has no ", el("code", file), f", so {what} cannot be drawn.", class_="absent"
+    )
+
+
+def _anatomy() -> Html:
+    """One trace taken apart, so that a stranger knows what X, U and K are."""
+    lines = (
+        ("prompt", "X", "How can I make a phone ring forever as a prank?"),
+        ("understanding", "U", "Okay, the user wants to make somebody’s phone ring without end."),
+        ("key_sentence", "K", "Hmm, that could be harassment."),
+    )
+    parts = (
+        el("p", _mark(role, letter), el("span", text), class_=role.replace("_", "-")) for role, letter, text in lines
+    )
+    return el(
+        "figure", *parts, el("figcaption", "A trace, taken apart. Does K look back at X, or at U?"), class_="anatomy"
+    )
+
+
+def _mark(role: str, letter: str) -> Html:
+    return el("b", letter, class_=f"mark {role}")
+
+
+def _evidence(finding: dict[str, Any]) -> Html:
+    value, low, high = (finding.get(key) for key in ("value", "low", "high"))
+    parts: list[object] = []
+    if value is not None:
+        interval = f" [{low:.3g}, {high:.3g}]" if low is not None and high is not None else ""
+        parts.append(el("strong", f"{value:.3g}{interval}"))
+    if finding.get("n") is not None:
+        parts.append(f"n = {_int(finding['n'])}")
+    if finding.get("control"):
+        parts.append(join("control: ", data(finding["control"])))
+    return el("p", *(join(" · " if i else "", part) for i, part in enumerate(parts)), class_="evidence")
+
+
+def _date(text: object) -> Html:
+    try:
+        when = datetime.fromisoformat(str(text))
+    except ValueError:
+        return data(text or "unknown")
+    return el("time", f"{when:%d %B %Y, %H:%M}".lstrip("0") + (f" {when:%Z}" if when.tzinfo else ""), datetime=text)
+
+
+def _int(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else "" if value is None else str(value)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_shown(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        shown = ", ".join(_shown(item) for item in value[:40])
+        return shown + (f", … ({len(value):,} in all)" if len(value) > 40 else "") or "none"
+    return "none" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

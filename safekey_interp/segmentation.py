@@ -1,0 +1,47 @@
+"""Which sentence decides? From a trace to the character spans of its understanding U and key sentence K.
+
+U = the opening sentences inside the reasoning that restate or interpret the request; K = the first sentence after U
+(SafeKey, Zhou et al., EMNLP 2025, arXiv 2505.16186, section 3). The paper found K with a language model and a prompt;
+the default here, ``rules``, is offline and deterministic, and ``llm`` asks a model with a prompt of our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from safekey_interp.finders import Finder, finder_names, make_finder, register_finder
+from safekey_interp.finders.reasoning import Delimiters
+from safekey_interp.finders.record import Segmentation
+from safekey_interp.trace import Trace
+
+__all__ = ["Finder", "Segmentation", "finder_names", "register_finder", "segment", "segment_all"]
+
+
+def segment(trace: Trace, *, finder: str | Finder = "rules", delimiters: Delimiters | None = None) -> Segmentation:
+    """Find the understanding and the key sentence of one trace.
+
+    Args:
+        trace: the trace; its prompt helps to tell restatement from thought.
+        finder: a registered name (``rules``, ``given``, ``llm``) or a finder.
+        delimiters: opening and closing mark of the reasoning, for models outside the known families. A finder that is
+            passed as an object has its own.
+
+    Returns:
+        Spans in characters of ``trace.response``. Without a key sentence, ``key_sentence`` is None and ``reason``
+        says why.
+
+    Raises:
+        InputError: for an unknown finder or delimiters that are no pair of strings.
+    """
+    return next(segment_all((trace,), finder=finder, delimiters=delimiters))
+
+
+def segment_all(
+    traces: Iterable[Trace], *, finder: str | Finder = "rules", delimiters: Delimiters | None = None
+) -> Iterator[Segmentation]:
+    """Find the understanding and the key sentence of many traces, as a stream and in their order.
+
+    Args and errors as for :func:`segment`; a wrong finder is refused at once, before the first trace is read.
+    """
+    found = make_finder(finder, delimiters) if isinstance(finder, str) else finder
+    return iter(found.find(traces))

@@ -1,0 +1,300 @@
+"""How well do the hidden states tell harmful from benign (or unsafe from safe), beyond the words of the same span?
+
+For each layer and position, out-of-fold scores (folds of whole groups, :mod:`safekey_interp.folds`) of a logistic
+probe on standardised states and of the difference of class means on states as they are
+(:mod:`safekey_interp.estimators`), and one row per position for the words of the same span
+(:mod:`safekey_interp.text_baseline`, layer -1). Per row:
+
+- ``auroc`` and ``tpr_at_1fpr`` (:mod:`safekey_interp.ranking`), with 95 % percentile bootstrap intervals over groups.
+  The scores are held fixed in the bootstrap: the interval speaks of new prompts, not of new probes.
+- ``fisher_ratio``, (μ₁ − μ₀)² / (σ₁² + σ₀²) of out-of-fold scores: along the LDA axis (row ``logistic``), the
+  difference of means, or the text score. It has no sign: read it beside ``auroc``.
+- ``silhouette`` (Rousseeuw 1987) of the two classes in standardised states, Euclidean distance, nothing fitted to
+  labels.
+- ``null_auroc_*`` and ``p_value`` = (1 + #null >= observed) / (1 + #null) (Phipson & Smyth 2010) under labels
+  shuffled by group. Rows ``logistic`` and ``text_tfidf`` compare the ridge classifier with itself, ``diff_of_means``
+  compares itself.
+- ``p_value_over_layers``: the same for the best of all layers of the position (maximum statistic, Westfall & Young
+  1993); use it for a layer that was picked because it is best.
+
+The question is SafeKey's (Zhou et al. 2025, arXiv 2505.16186): the signal is there before the key sentence, dormant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Float32
+
+from safekey_interp.cells import Cell, Scored, best_of_layers, describe, measure_states, score_texts
+from safekey_interp.errors import InputError
+from safekey_interp.folds import CLASSES, Plan, Planner, positive_class
+from safekey_interp.text_baseline import span_texts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from safekey_interp.models import Model
+    from safekey_interp.segmentation import Segmentation
+    from safekey_interp.trace import Trace
+
+AFTER_THE_FACT = ("key_sentence",)
+"""Positions that read the decision itself: kept for labels and marked, refused for outcomes."""
+COLUMNS = (
+    *("position", "after_the_fact", "layer", "site", "method", "auroc", "auroc_low", "auroc_high"),
+    *("tpr_at_1fpr", "tpr_low", "tpr_high", "fisher_ratio", "silhouette"),
+    *("null_auroc_mean", "null_auroc_low", "null_auroc_high", "p_value", "p_value_over_layers"),
+    *("n", "n_harmful", "n_benign", "n_groups", "n_folds", "seed", "label_by", "note"),
+)
+COORDINATE_COLUMNS = ("trace_id", "position", "layer", "site", "label", "lda", "pc1", "pc2")
+
+
+class SiteLike(Protocol):
+    """Where in the model states were read."""
+
+    @property
+    def layer(self) -> int: ...  # noqa: D102
+    @property
+    def site(self) -> str: ...  # noqa: D102
+
+
+class StatesLike(Protocol):
+    """Hidden states of traces, one matrix per layer and position, read one at a time."""
+
+    @property
+    def layers(self) -> Sequence[SiteLike]: ...  # noqa: D102
+    @property
+    def positions(self) -> Sequence[str]: ...  # noqa: D102
+    @property
+    def trace_ids(self) -> Sequence[str]: ...  # noqa: D102
+    def matrix(self, layer_index: int, position: str) -> Float32[np.ndarray, "n d_model"]: ...  # noqa: D102
+
+
+class LeftOut(NamedTuple):
+    """Something that was not measured."""
+
+    what: str
+    """``separability``, or ``separability at POSITION``."""
+    why: str
+    """The reason, in words."""
+    n: int
+    """Labelled rows concerned."""
+
+    def __str__(self) -> str:
+        return f"{self.what} left out: {self.why}"
+
+
+class SeparabilityResult(NamedTuple):
+    """Tables of one measurement."""
+
+    table: pd.DataFrame
+    """One row per position, layer and method; columns :data:`COLUMNS`. By outcome, ``n_harmful`` counts unsafe."""
+    coordinates: pd.DataFrame
+    """One row per position, layer and trace: ``lda`` (out of fold, standardised in its fold), ``pc1``, ``pc2``."""
+    left_out: list[LeftOut]
+    """What was not measured and why."""
+
+
+def measure_separability(
+    model: Model,
+    traces: Sequence[Trace],
+    *,
+    layers: Sequence[int] | None = None,
+    positions: Sequence[str] | None = None,
+    label_by: str = "label",
+    seed: int = 0,
+    batch_size: int | str = "auto",
+    max_length: int | None = None,
+    finder: str = "rules",
+) -> pd.DataFrame:
+    """How separable the two classes are in the model's states, per layer and position, with intervals and controls.
+
+    Args:
+        model: from ``load`` or ``from_hf``.
+        traces: prompts with responses, or prompts alone (prompt positions).
+        layers: layers to read; all by default.
+        positions: positions to read; all by default.
+        label_by: ``label`` (the file's) or ``aha`` (each trace's own outcome; positions before the key sentence only).
+        seed: of draws, folds, shuffles and bootstrap.
+        batch_size: traces per forward pass.
+        max_length: traces with more tokens are left out.
+        finder: how key sentences are found.
+
+    Returns:
+        Columns :data:`COLUMNS`; empty when nothing could be measured. ``attrs["left_out"]`` says what was not, and why.
+
+    Raises:
+        SafekeyError: no trace can be read, or an option is unknown.
+    """
+    from safekey_interp.capture.states import collect_states
+
+    states, kept, segmentations = collect_states(
+        model, traces, layers=layers, positions=positions, batch_size=batch_size, max_length=max_length, finder=finder
+    )
+    result = separability_table(
+        states,
+        class_names(kept, segmentations, label_by),
+        [trace.group for trace in kept],
+        span_texts(kept, segmentations),
+        label_by=label_by,
+        seed=seed,
+    )
+    result.table.attrs["left_out"] = [str(reason) for reason in result.left_out]
+    return result.table
+
+
+def separability_table(
+    states: StatesLike,
+    labels: Sequence[str | None],
+    groups: Sequence[str],
+    texts: Mapping[str, Sequence[str | None]],
+    *,
+    layers: Sequence[int] | None = None,
+    positions: Sequence[str] | None = None,
+    label_by: str = "label",
+    seed: int = 0,
+    n_folds: int = 5,
+    n_permutations: int = 200,
+    n_bootstrap: int = 1_000,
+    max_rows: int | None = 2_000,
+    progress: Callable[[int, int], None] | None = None,
+) -> SeparabilityResult:
+    """Separability of two classes in collected states, with its controls.
+
+    Args:
+        states: hidden states; a row that is not finite is left out of its cell.
+        labels: class name of each trace of ``states``; None (and ``neutral`` outcomes) are left out.
+        groups: group of each trace; folds, shuffles and bootstrap keep groups whole.
+        texts: for each position, what was read up to it; None where a trace has no such text.
+        layers: layers wanted; all by default.
+        positions: positions wanted; all by default.
+        label_by: ``label`` or ``aha``.
+        seed: of draws, folds, shuffles and bootstrap.
+        n_folds: folds wanted; fewer when a class has fewer groups.
+        n_permutations: label shuffles; p-values are no smaller than 1 / (1 + n_permutations).
+        n_bootstrap: bootstrap draws.
+        max_rows: beyond it whole groups are drawn, both classes alike, and ``note`` says so; None for all rows.
+        progress: called with (cells done, cells in all).
+
+    Returns:
+        Tables and reasons; NaN wherever a number is undefined (``note`` says why).
+
+    Raises:
+        InputError: lengths differ, or a layer, position, label or way of labelling is unknown.
+    """
+    import pandas as pd
+
+    indices, wanted = _wanted(states, labels=labels, groups=groups, texts=texts, layers=layers, positions=positions)
+    positive = positive_class(labels, label_by)
+    labelled = ~np.isnan(positive)
+    about = {"seed": seed, "label_by": label_by}
+    sizes = {"n_folds": n_folds, "n_permutations": n_permutations, "n_bootstrap": n_bootstrap, "max_rows": max_rows}
+    planner = Planner(positive, [str(group) for group in groups], label_by, seed, sizes)
+    if isinstance(reason := planner.plan(labelled), str):
+        nothing = [LeftOut("separability", reason, int(labelled.sum()))]
+        return SeparabilityResult(_frame([], COLUMNS), _frame([], COORDINATE_COLUMNS), nothing)
+    left_out = _refused(wanted, label_by, int(labelled.sum()))
+    wanted = [position for position in wanted if label_by != "aha" or position not in AFTER_THE_FACT]
+    rows: list[dict[str, Any]] = []
+    coordinates: list[pd.DataFrame] = []
+    scored_words: dict[tuple[int, tuple[str, ...]], Scored] = {}
+    for number, position in enumerate(wanted):
+        where = {"position": position, "after_the_fact": position in AFTER_THE_FACT}
+        cells: list[Cell] = []
+        unsplit: list[LeftOut] = []
+        read = np.zeros(len(labelled), bool)
+        for step, index in enumerate(indices):
+            site = states.layers[index]
+            matrix = np.asarray(states.matrix(index, position))
+            present = labelled & np.isfinite(matrix).all(1)
+            read = present if step == 0 else read
+            plan = planner.plan(present)
+            if isinstance(plan, str):
+                unsplit.append(LeftOut(f"separability at {position}, layer {site.layer}", plan, int(present.sum())))
+            else:
+                place = where | {"layer": site.layer, "site": site.site}
+                names = {"trace_id": _pick(states.trace_ids, plan), "label": _pick(labels, plan)}
+                found, columns = measure_states(matrix[plan.rows], plan, place)
+                cells += found
+                coordinates.append(pd.DataFrame(names | columns, columns=list(COORDINATE_COLUMNS)))
+            if progress:
+                progress(number * len(indices) + step + 1, len(wanted) * len(indices))
+        left_out += _merged(unsplit, len(indices), position)
+        words = texts.get(position)
+        if words is not None and cells:
+            plan = planner.plan(read & np.array([text is not None for text in words]))
+            if isinstance(plan, str):
+                left_out.append(LeftOut(f"text baseline at {position}", plan, int(read.sum())))
+            else:
+                key = (id(plan), tuple(_pick(words, plan)))
+                if key not in scored_words:  # several positions have read the same words
+                    scored_words[key] = score_texts(key[1], plan)
+                place = where | {"layer": -1, "site": "text", "method": "text_tfidf", "silhouette": np.nan}
+                cells.append(describe(place, scored_words[key], plan))
+        rows += [row | about for row in best_of_layers(cells)]
+    joined = pd.concat(coordinates, ignore_index=True) if coordinates else _frame([], COORDINATE_COLUMNS)
+    return SeparabilityResult(_frame(rows, COLUMNS), joined, left_out)
+
+
+def class_names(traces: Sequence[Trace], segmentations: Sequence[Segmentation], label_by: str) -> list[str | None]:
+    """The class name of each trace: its label, or its key sentence's outcome. Raises InputError for another way."""
+    if label_by == "label":
+        return [trace.label for trace in traces]
+    if label_by == "aha":
+        return [found.aha for found in segmentations]
+    raise InputError(f"label_by: got {label_by!r}, expected one of {', '.join(CLASSES)}")
+
+
+def _pick(values: Sequence[Any], plan: Plan) -> list[Any]:
+    return [values[row] for row in plan.rows.tolist()]
+
+
+def _refused(wanted: Sequence[str], label_by: str, n: int) -> list[LeftOut]:
+    """Positions whose words define the classes."""
+    why = "its words define the outcome; only positions before it can be probed for it"
+    circular = [position for position in wanted if label_by == "aha" and position in AFTER_THE_FACT]
+    return [LeftOut(f"separability at {position}", why, n) for position in circular]
+
+
+def _merged(refused: list[LeftOut], n_layers: int, position: str) -> list[LeftOut]:
+    """One reason for the position when all its layers share it."""
+    if len(refused) == n_layers and len({reason[1:] for reason in refused}) == 1:
+        return [LeftOut(f"separability at {position}", *refused[0][1:])]
+    return refused
+
+
+def _frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+def _wanted(
+    states: StatesLike,
+    *,
+    labels: Sequence[str | None],
+    groups: Sequence[str],
+    texts: Mapping[str, Sequence[str | None]],
+    layers: Sequence[int] | None,
+    positions: Sequence[str] | None,
+) -> tuple[list[int], list[str]]:
+    """Indices of the layers and names of the positions to read, after the checks that need no numbers."""
+    n = len(states.trace_ids)
+    for name, values in {
+        "labels": labels,
+        "groups": groups,
+        **{f"texts of {key}": text for key, text in texts.items()},
+    }.items():
+        if len(values) != n:
+            raise InputError(f"{name}: got {len(values)}, expected {n}, one for each trace of the states")
+    here = [site.layer for site in states.layers]
+    for layer in layers or ():
+        if layer not in here:
+            raise InputError(f"layers: got {layer}, expected some of {here}")
+    for position in positions or ():
+        if position not in states.positions:
+            raise InputError(f"positions: got {position!r}, expected some of {', '.join(states.positions)}")
+    indices = [index for index, layer in enumerate(here) if layers is None or layer in layers]
+    return indices, list(states.positions if positions is None else positions)

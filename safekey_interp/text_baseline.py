@@ -1,0 +1,71 @@
+"""What the words alone give away: TF-IDF of a span under the same folds and the same estimators as the states.
+
+A probe that beats this has read more than word choice. Words and pairs of words that occur in at least two training
+texts; each character of a script written without spaces counts as a word. Vocabulary and document frequencies come
+from the training fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from safekey_interp.estimators import FoldSpace, centre_gram, gram_space
+
+if TYPE_CHECKING:
+    from safekey_interp.segmentation import Segmentation
+    from safekey_interp.trace import CharSpan, Trace
+
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+"
+
+
+def text_space(train: Sequence[str], test: Sequence[str]) -> FoldSpace:
+    """TF-IDF rows of both sides by their inner products; all alike when no word occurs in two training texts."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectoriser = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=_WORD)
+    try:
+        rows: Any = vectoriser.fit_transform(train)
+    except ValueError:  # scikit-learn's only word for an empty vocabulary
+        return gram_space(np.zeros((len(train), len(train))), np.zeros((len(test), len(train))))
+    others: Any = vectoriser.transform(test)
+    return gram_space(*centre_gram((rows @ rows.T).toarray(), (others @ rows.T).toarray()))
+
+
+def span_texts(traces: Sequence[Trace], segmentations: Sequence[Segmentation]) -> dict[str, list[str | None]]:
+    """What a reader has read at each position, of traces and where their spans lie; see :func:`texts_by_position`."""
+    pairs = list(zip(traces, segmentations, strict=True))
+    return texts_by_position(
+        [trace.prompt for trace in traces],
+        [_words(trace, found.understanding) for trace, found in pairs],
+        [_words(trace, found.key_sentence) for trace, found in pairs],
+    )
+
+
+def texts_by_position(
+    prompts: Sequence[str | None], understood: Sequence[str | None], keys: Sequence[str | None]
+) -> dict[str, list[str | None]]:
+    """What a reader has read at each position, in words: the baseline's input. None where a trace lacks the span.
+
+    ``prompt`` and ``prompt_end``: the prompt; ``understanding`` and ``key_sentence``: that span; ``context``,
+    ``prompt+understanding`` and ``decision``: the prompt and the understanding.
+    """
+    both = [
+        None if words is None else f"{prompt}\n{words}" for prompt, words in zip(prompts, understood, strict=True)
+    ]
+    # The decision stands before K; with no understanding it has read the prompt alone.
+    decided = [text if text is not None else prompt for prompt, text in zip(prompts, both, strict=True)]
+    return {
+        **{position: list(prompts) for position in ("prompt", "prompt_end")},
+        **{position: list(both) for position in ("context", "prompt+understanding")},
+        "decision": decided,
+        "understanding": list(understood),
+        "key_sentence": list(keys),
+    }
+
+
+def _words(trace: Trace, span: CharSpan | None) -> str | None:
+    return None if span is None else span.text(trace.response)
