@@ -39,6 +39,7 @@ _CURVE_NAMES = {
     "lift": "over even attention",
     "lift_over_random": "over random key sets",
 }
+_LIFTS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
 _CHANCE = {"uniform": "even attention", "random": "random key sets"}
 
 
@@ -116,6 +117,7 @@ def lift_heatmap(
         x="layer",
         y="head",
         height=max(260, min(560, 110 + 17 * len(heads))),
+        unit="log2 lift",
     )
     spec["layout"]["xaxis"]["showgrid"] = spec["layout"]["yaxis"]["showgrid"] = False
     return spec
@@ -184,7 +186,7 @@ def mass_by_layer(
             "y1": 1,
             "line": {"color": PALETTE["muted"].light, "width": 1},
         }
-        spec["layout"]["yaxis"] |= {"type": "log", "dtick": "D2"}
+        spec["layout"]["yaxis"] |= {"type": "log", "tickvals": _LIFTS, "ticktext": [f"{lift:g}" for lift in _LIFTS]}
         spec["layout"]["shapes"] = [one]
     else:
         spec["layout"]["yaxis"]["rangemode"] = "tozero"

@@ -25,6 +25,20 @@ Spec = dict[str, Any]
 # A pandas DataFrame (or a selection of one): pandas' own annotations call every selection a Series or an array as well.
 Table = Any
 P = ParamSpec("P")
+_FONT = "system-ui, -apple-system, Segoe UI, Roboto, sans-serif"
+_CONTROLS = dict.fromkeys(
+    [
+        *range(9),
+        *range(11, 32),
+        *range(127, 160),
+        0x61C,
+        0x200E,
+        0x200F,
+        *range(0x2028, 0x202F),
+        *range(0x2066, 0x206A),
+    ],
+    "\ufffd",
+)
 
 
 class Tone(NamedTuple):
@@ -115,7 +129,7 @@ def look(theme: Theme) -> Spec:
         "fixedrange": True,
     }
     return {
-        "font": {"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 13, "color": tone["ink"]},
+        "font": {"family": _FONT, "size": 13, "color": tone["ink"]},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "xaxis": axis,
@@ -123,7 +137,7 @@ def look(theme: Theme) -> Spec:
         "hoverlabel": {
             "bgcolor": tone["surface"],
             "bordercolor": tone["muted"],
-            "font": {"color": tone["ink"]},
+            "font": {"color": tone["ink"], "family": _FONT},
             "align": "left",
             "namelength": -1,
         },
@@ -155,12 +169,13 @@ def finish(
     x: str,
     y: str | None,
     height: int = 340,
+    unit: str = "",
 ) -> Spec:
-    """A figure's spec; ``meta`` holds the caption in words and how its numbers make a table."""
+    """A figure's spec; ``meta`` holds the caption in words, and how its numbers make a table, in which unit."""
     layout: Spec = {
         "title": {"text": title},
         "height": height,
-        "meta": {"caption": caption, "table": table},
+        "meta": {"caption": caption, "table": table, "unit": unit},
         "xaxis": {"title": {"text": x}},
         "yaxis": {"title": {"text": y}} if y else {},
     }
@@ -290,5 +305,5 @@ def hover_text(trace_id: str, label: str, text: str) -> str:
 
 
 def escape(text: object) -> str:
-    """``text`` that plotly shows as it is."""
-    return html.escape(str(text), quote=False)
+    """``text`` that plotly shows as it is; controls that turn or hide their neighbours become U+FFFD."""
+    return html.escape(str(text).translate(_CONTROLS), quote=False)

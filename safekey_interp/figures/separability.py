@@ -74,6 +74,7 @@ def separability_map(
         grid.append(
             [
                 number(text.iloc[0] if len(text) else np.nan),
+                None,
                 *(number(found.get(place, np.nan)) for place in axis.values),
             ]
         )
@@ -103,7 +104,16 @@ def separability_map(
     )
     caption += " * After the fact: K’s own words tell." * (len(before) < len(probe))
     height = 110 + 34 * len(positions)
-    spec = finish([trace], caption, table="grid", title="What the states know", x="layer", y=None, height=height)
+    spec = finish(
+        [trace],
+        caption,
+        table="grid",
+        title="What the states know",
+        x="layer",
+        y=None,
+        height=height,
+        unit=_MEASURES[measure],
+    )
     spec["layout"]["xaxis"] |= {
         "tickvals": [places[0], *axis.ticks],
         "ticktext": ["words", *axis.texts],

@@ -98,6 +98,7 @@ def _sections(
             "what",
             story.QUESTIONS["what"],
             [
+                el("h3", "Which heads look"),
                 el("p", _ON_LIFT),
                 _figures(groups.get("lift"), "attention_by_head.parquet", "lift by layer and head"),
                 el("h3", "How much, by layer"),
@@ -113,6 +114,7 @@ def _sections(
             "knew",
             story.QUESTIONS["knew"],
             [
+                el("h3", "By layer and position"),
                 el("p", _ON_PROBES),
                 _figures(groups.get("separability"), "separability.parquet", "separability by layer and position"),
                 el("h3", "Trace by trace"),

@@ -17,6 +17,7 @@ from safekey_interp import figures
 from safekey_interp.errors import RunError
 from safekey_interp.figures.attention import Against, largest_lift
 from safekey_interp.figures.drawing import METHODS, POSITIONS, SPANS, Spec, Table, dark_tones, look
+from safekey_interp.report.reader import sample_traces
 
 SUBSETS = {
     "all": "all traces",
@@ -184,8 +185,10 @@ def scatter_group(coordinates: Table, texts: dict[str, str], separability: Table
         for layer, site in zip(sites["layer"], sites["site"].astype(str), strict=True)
     }
     positions = _known(coordinates["position"].astype(str), POSITIONS)
-    sample = _sample(coordinates, SCATTER_BUDGET // (_POINT * max(1, len(layers) * len(positions))))
-    n, total = len(sample), coordinates["trace_id"].nunique()
+    traces = coordinates.drop_duplicates("trace_id")
+    size = SCATTER_BUDGET // (_POINT * max(1, len(layers) * len(positions)))
+    sample = sample_traces(traces["trace_id"].astype(str).tolist(), traces["label"].astype(str).tolist(), max(20, size))
+    n, total = len(sample), coordinates.attrs.get("n_traces", len(traces))
     note = (
         f"To keep the page small, {n} of {total} traces are shown, in proportion to their classes; the others are in "
         "coordinates.parquet." * (n < total)
@@ -247,15 +250,6 @@ def _known(values: Table, names: dict[str, str]) -> dict[str, str]:
     """The values that occur, those with a name first and in the names' order."""
     there = [str(value) for value in values.dropna().unique()]
     return {name: text for name, text in names.items() if name in there} or {name: name for name in sorted(there)}
-
-
-def _sample(coordinates: Table, size: int) -> set[str]:
-    """At most ``size`` trace ids (at least 20), every k-th of each class, so that the classes keep their share."""
-    ids = coordinates.drop_duplicates("trace_id").sort_values(["label", "trace_id"])["trace_id"].astype(str).tolist()
-    size = max(20, size)
-    if len(ids) <= size:
-        return set(ids)
-    return {ids[int(i * len(ids) / size)] for i in range(size)}
 
 
 def _best_layer(separability: Table | None, position: str, layers: dict[str, str]) -> str:

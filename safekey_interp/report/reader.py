@@ -15,7 +15,9 @@ _TRACE_COLUMNS = (
     "trace_id", "prompt", "label", "source", "group", "family", "region", "understanding", "key_sentence", "aha",
     "hint", "confidence", "reason", "n_tokens", "n_straddling", "status", "left_out",
 )  # fmt: skip
-_DICTIONARY = ["trace_id", "position", "site", "label"]
+_COORDINATES = ("trace_id", "position", "layer", "site", "label", "lda", "pc1")
+# More points than this tell a reader no more, and the table may hold a row for each of 100,000 traces and each layer.
+_MAX_TRACES = 1000
 
 
 class Tables:
@@ -65,9 +67,8 @@ class Tables:
 
     @property
     def coordinates(self) -> Table | None:
-        """coordinates.parquet without the second component."""
-        columns = ("trace_id", "position", "layer", "site", "label", "lda", "pc1")
-        return self._table("coordinates.parquet", columns, dictionary=_DICTIONARY)
+        """coordinates.parquet, without pc2, of a sample of traces; ``attrs["n_traces"]`` counts them all."""
+        return self._once("coordinates.parquet", _read_coordinates)
 
     def _json(self, name: str) -> Any:
         return self._once(name, lambda file: json.loads(file.read_text(encoding="utf-8")))
@@ -78,7 +79,7 @@ class Tables:
         import pyarrow.parquet as pq
 
         def read(file: Path) -> Table:
-            parquet = pq.ParquetFile(file, read_dictionary=dictionary)
+            parquet = pq.ParquetFile(file)
             wanted = None if columns is None else [name for name in columns if name in parquet.schema_arrow.names]
             return parquet.read(columns=wanted).to_pandas()
 
@@ -94,3 +95,33 @@ class Tables:
             except (pa.ArrowException, ValueError, OSError) as error:
                 raise RunError(f"{file}: cannot be read ({error}); run the probe again with --overwrite") from error
         return self._read[name]
+
+
+def sample_traces(ids: list[str], labels: list[str], size: int) -> set[str]:
+    """At most ``size`` of the traces, evenly from each class, so that classes keep their share."""
+    ordered = [trace_id for _, trace_id in sorted(zip(labels, ids, strict=True))]
+    if len(ordered) <= size:
+        return set(ordered)
+    return {ordered[int(place * len(ordered) / size)] for place in range(size)}
+
+
+def _read_coordinates(file: Path) -> Table:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    parquet = pq.ParquetFile(file, read_dictionary=["trace_id", "position", "site", "label"])
+    traces: dict[str, str] = {}
+    for batch in parquet.iter_batches(columns=["trace_id", "label"]):
+        pairs = pa.Table.from_batches([batch]).unify_dictionaries().group_by(["trace_id", "label"]).aggregate([])
+        traces |= zip(pairs["trace_id"].to_pylist(), map(str, pairs["label"].to_pylist()), strict=True)
+    chosen = sample_traces(list(traces), list(traces.values()), _MAX_TRACES)
+    lookup = pc.SetLookupOptions(value_set=pa.array(sorted(chosen), pa.string()))
+    kept = [
+        batch.filter(pc.call_function("is_in", [batch["trace_id"].cast(pa.string())], lookup))
+        for batch in parquet.iter_batches(columns=list(_COORDINATES))
+    ]
+    schema = kept[0].schema if kept else pa.schema([parquet.schema_arrow.field(name) for name in _COORDINATES])
+    table = pa.Table.from_batches(kept, schema=schema).unify_dictionaries().to_pandas()
+    table.attrs["n_traces"] = len(traces)
+    return table

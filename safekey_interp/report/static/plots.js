@@ -94,7 +94,7 @@
     if (!current.has(panelName)) return;
     const [head, ...rows] = rowsOf(current.get(panelName));
     const table = make("table");
-    const caption = make("caption", block.querySelector("h4").textContent + (rows.length > MAX_ROWS ? ` (first ${MAX_ROWS} of ${rows.length} rows)` : ""));
+    const caption = make("caption", block.querySelector("h4").textContent + (current.get(panelName).layout.meta.unit && `: ${current.get(panelName).layout.meta.unit}`) + (rows.length > MAX_ROWS ? ` (first ${MAX_ROWS} of ${rows.length} rows)` : ""));
     const top = make("tr");
     head.forEach((text) => top.append(Object.assign(make("th", text), { scope: "col" })));
     const body = make("tbody");
@@ -136,4 +136,6 @@
   window.addEventListener("beforeprint", forPrint(true));
   window.addEventListener("afterprint", forPrint(false));
   drawAll();
+  // Plotly measures texts in a drawing of its own, far off the page; no reader should meet it.
+  document.getElementById("js-plotly-tester")?.setAttribute("aria-hidden", "true");
 })();

@@ -30,7 +30,11 @@
   };
   const percent = (value) => (value >= 0.0995 ? `${(100 * value).toFixed(0)} %` : value >= 0.00095 ? `${(100 * value).toFixed(1)} %` : value > 0 ? "< 0.1 %" : "0 %");
   const code = (text) => [...text].map((letter) => `U+${letter.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`).join(" ");
-  const visible = (text) => (text === "" ? "∅" : INVISIBLE.test(text) ? `‹${code(text)}›` : text);
+  // Controls that turn or hide their neighbours are spelled out; joiners inside a word or an emoji stay.
+  const visible = (text) => {
+    if (text === "" || INVISIBLE.test(text)) return text === "" ? "∅" : `‹${code(text)}›`;
+    return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, (letter) => `‹${code(letter)}›`);
+  };
   const spoken = (text) => (/^\s+$/.test(text) ? (text.includes("\n") ? "line break" : "space") : visible(text).replace(/\n/g, "⏎"));
   const trouble = (text) => {
     $("token-trouble").textContent = text;
