@@ -27,7 +27,7 @@ from safekey_interp.ranking import (
     tpr_draws,
 )
 from safekey_interp.stats import percentile_interval
-from safekey_interp.text_baseline import text_space
+from safekey_interp.text_baseline import count_words, text_space
 
 
 class Scored(NamedTuple):
@@ -92,10 +92,10 @@ def score_texts(texts: Sequence[str], plan: Plan) -> Scored:
     if plan.n_folds == 0:
         return _undefined(plan)
     logistic, ridge = _blank(plan, 1), _blank(plan)
-    labellings = _labellings(plan)
+    labellings, counts = _labellings(plan), count_words(texts)
     for number in range(plan.n_folds):
         test = plan.fold == number
-        space = text_space(*([texts[row] for row in np.flatnonzero(side).tolist()] for side in (~test, test)))
+        space = text_space(counts, test)
         logistic[test, 0] = _logistic(space, labellings[~test, 0])
         ridge[test] = ridge_scores(space, labellings[~test])
     logistic, ridge = (standardise_within_folds(scores, plan.fold) for scores in (logistic, ridge))

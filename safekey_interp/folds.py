@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -156,15 +157,17 @@ class Planner:
         self._positive, self._groups, self._label_by = positive, groups, label_by
         self._make = partial(make_plan, positive=positive, groups=groups, seed=seed, **sizes)
         self._made: dict[bytes, Plan | str] = {}
+        self._lock = Lock()
 
     def plan(self, present: Bool[np.ndarray, " n_all"]) -> Plan | str:
         """The split of the rows that are present, or why there is none, in words."""
         key = np.packbits(present).tobytes()
-        if key not in self._made:
-            rows = np.flatnonzero(present)
-            reason = why_not(self._positive[rows] == 1, [self._groups[row] for row in rows], self._label_by)
-            self._made[key] = reason or self._make(rows)
-        return self._made[key]
+        with self._lock:  # two splits of the same rows would not be one
+            if key not in self._made:
+                rows = np.flatnonzero(present)
+                reason = why_not(self._positive[rows] == 1, [self._groups[row] for row in rows], self._label_by)
+                self._made[key] = reason or self._make(rows)
+            return self._made[key]
 
 
 def _codes(groups: Any) -> np.ndarray:
@@ -225,7 +228,7 @@ def _shuffle(
         held = blocks.sum(1)
         log_arrangements += float(gammaln(len(rows) + 1) - gammaln(np.bincount(held) + 1).sum())
         log_arrangements += float((gammaln(size + 1) - gammaln(held + 1) - gammaln(size - held + 1)).sum())
-    return shuffled.T, log_arrangements >= np.log(_MIN_ARRANGEMENTS) - 1e-9
+    return shuffled.T, bool(log_arrangements >= np.log(_MIN_ARRANGEMENTS) - 1e-9)
 
 
 def _auroc_of_group_size(positive: np.ndarray, codes: np.ndarray) -> float:

@@ -17,7 +17,11 @@ def silhouette(rows: Float[np.ndarray, "n d"], positive: Bool[np.ndarray, " n"])
     if n_own.min() < 2 or n_own.max() == len(rows):
         return float("nan")
     squares = np.square(rows).sum(1)
-    distance = np.sqrt(np.maximum(squares[:, None] + squares - 2 * rows @ rows.T, 0.0))
+    distance = rows @ rows.T  # the largest array here: everything below happens in place
+    distance *= -2
+    distance += squares
+    distance += squares[:, None]
+    np.sqrt(np.maximum(distance, 0.0, out=distance), out=distance)
     np.fill_diagonal(distance, 0.0)
     to_positive, to_negative = distance @ positive, distance @ ~positive
     own = np.where(positive, to_positive, to_negative) / (n_own - 1)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from safekey_interp.estimators import FoldSpace, centre_gram, gram_space
 
@@ -21,17 +22,37 @@ if TYPE_CHECKING:
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+"
 
+_MIN_TEXTS = 2  # training texts that a word must occur in; a word of one text ties its label to nothing else
 
-def text_space(train: Sequence[str], test: Sequence[str]) -> FoldSpace:
-    """TF-IDF rows of both sides by their inner products; all alike when no word occurs in two training texts."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectoriser = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=_WORD)
+def count_words(texts: Sequence[str]) -> Any:
+    """Sparse (n, vocabulary) counts of words and pairs of words; no columns when there is no word at all."""
+    from scipy.sparse import csr_matrix
+    from sklearn.feature_extraction.text import CountVectorizer
+
     try:
-        rows: Any = vectoriser.fit_transform(train)
+        return CountVectorizer(ngram_range=(1, 2), token_pattern=_WORD).fit_transform(texts)
     except ValueError:  # scikit-learn's only word for an empty vocabulary
-        return gram_space(np.zeros((len(train), len(train))), np.zeros((len(test), len(train))))
-    others: Any = vectoriser.transform(test)
+        return csr_matrix((len(texts), 0))
+
+
+def text_space(counts: Any, test: Bool[np.ndarray, " n"]) -> FoldSpace:
+    """TF-IDF rows of both sides by their inner products; all alike when no word occurs in two training texts.
+
+    Args:
+        counts: from :func:`count_words`, for training and test texts alike: counting learns nothing.
+        test: which rows are test texts; vocabulary and document frequencies come from the others.
+    """
+    from sklearn.feature_extraction.text import TfidfTransformer
+
+    n_train = int((~test).sum())
+    common = np.flatnonzero(counts[~test].getnnz(axis=0) >= _MIN_TEXTS)
+    if len(common) == 0:
+        return gram_space(np.zeros((n_train, n_train)), np.zeros((len(test) - n_train, n_train)))
+    kept = counts[:, common]
+    weighting = TfidfTransformer(sublinear_tf=True).fit(kept[~test])
+    rows: Any = weighting.transform(kept[~test])
+    others: Any = weighting.transform(kept[test])
     return gram_space(*centre_gram((rows @ rows.T).toarray(), (others @ rows.T).toarray()))
 
 
@@ -53,9 +74,7 @@ def texts_by_position(
     ``prompt`` and ``prompt_end``: the prompt; ``understanding`` and ``key_sentence``: that span; ``context``,
     ``prompt+understanding`` and ``decision``: the prompt and the understanding.
     """
-    both = [
-        None if words is None else f"{prompt}\n{words}" for prompt, words in zip(prompts, understood, strict=True)
-    ]
+    both = [None if words is None else f"{prompt}\n{words}" for prompt, words in zip(prompts, understood, strict=True)]
     # The decision stands before K; with no understanding it has read the prompt alone.
     decided = [text if text is not None else prompt for prompt, text in zip(prompts, both, strict=True)]
     return {

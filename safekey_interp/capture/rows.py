@@ -15,14 +15,29 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-_NEVER = torch.finfo(torch.float32).min
+# Far below any score, and far above the least float32: the entropy's gradient at a key out of sight is this score times what
+# comes from the loss, which must stay finite to be multiplied by a weight of 0.
+_NEVER = -1e30
 
 
 class RowMask(NamedTuple):
     """What the rows see: for the rows alone, cut out of the layer's own mask."""
 
-    visible: Bool[Tensor, "batch #head row k_pos"]
-    bias: Float[Tensor, "batch #head row k_pos"] | None
+    visible: Bool[
+        Tensor,
+        (
+            batch  # head row k_pos
+        ),
+    ]
+    bias: (
+        Float[
+            Tensor,
+            (
+                batch  # head row k_pos
+            ),
+        ]
+        | None
+    )
     """Added to visible scores, where a mask holds more than 0 and −inf."""
 
 
@@ -75,7 +90,9 @@ def mean_rows(
     n_kv = key.shape[1]
     grouped = rearrange(picked, "b r (kv group) d -> b kv (group r) d", kv=n_kv)
     scores = rearrange(
-        grouped @ rearrange(key.float(), "b kv k d -> b kv d k"), "b kv (group r) k -> b (kv group) r k", r=rows.shape[1]
+        grouped @ rearrange(key.float(), "b kv k d -> b kv d k"),
+        "b kv (group r) k -> b (kv group) r k",
+        r=rows.shape[1],
     )
     if options.get("softcap") is not None:
         scores = torch.tanh(scores / options["softcap"]) * options["softcap"]
@@ -84,11 +101,12 @@ def mean_rows(
         scores = scores + rearrange(bias[batch, :, rows], "b r h k -> b h r k")
     if mask.bias is not None:
         scores = scores + mask.bias
-    scores = scores.masked_fill(~mask.visible, _NEVER)
+    # In place, and the entropy by a contraction: a copy of the scores costs more than the softmax.
+    scores.masked_fill_(~mask.visible, _NEVER)
     pattern = scores.softmax(dim=-1)
     # log Σ exp s, read off the largest key: its weight is exp(max − log Σ exp s).
     log_total = scores.amax(-1) - pattern.amax(-1).log()
-    entropy = log_total - torch.linalg.vecdot(pattern, scores)
+    entropy = log_total - einsum(pattern, scores, "b h r k, b h r k -> b h r")
     weights = rearrange(row_weights, "b f r -> b 1 f r")
     sink = options.get("s_aux")
     if sink is None:

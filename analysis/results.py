@@ -1,0 +1,164 @@
+"""Which tables stand in RESULTS.md, and do they come from the runs?
+
+    python analysis/results.py --star1 runs/smollm2-star1 --xstest runs/smollm2-xstest_prompts [--write]
+
+Prints the tables of `analysis/RESULTS.md` from two run folders; with ``--write`` puts them between the marks of that file. The
+words around them are written by people who read the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from safekey_interp.runs import Run, open_run
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+SPANS = ("prompt", "understanding", "template", "first_token", "key_sentence")
+
+
+def provenance(run: Run) -> str:
+    model, data = run.manifest["model"], run.manifest["data"]
+    return (
+        f"{model['name']} ({model['dtype']}, weights {model['weights_sha256'][:12]}), {data['n_read']:,} traces "
+        f"(data {data['sha256'][:12]}), seed {run.manifest['seed']}, safekey_interp {run.manifest['safekey_interp']}"
+    )
+
+
+def outcomes(run: Run) -> pd.DataFrame:
+    """What became of the traces."""
+    traces = run.traces
+    assert traces is not None
+    counts = {
+        "read": len(traces),
+        "measured": int((traces["status"] == "measured").sum()),
+        **{f"K {aha}": int((traces["aha"] == aha).sum()) for aha in ("safe", "neutral", "unsafe")},
+        "U names the harm": int(traces["hint"].fillna(False).sum()),
+        "with straddling tokens": int((traces["n_straddling"].fillna(0) > 0).sum()),
+    }
+    return pd.DataFrame({"traces": list(counts), "n": list(counts.values())})
+
+
+def paper_measure(run: Run) -> pd.DataFrame:
+    """Last layer, mean over heads: what K gives to each span."""
+    rows = _by_layer(run)
+    rows = rows[rows["layer"] == rows["layer"].max()]
+    table = []
+    for span in SPANS:
+        mine = rows[rows["to_span"] == span].set_index("measure")
+        table.append(
+            {
+                "K to": span,
+                "mass": _interval(mine.loc["mass"]),
+                "mass without the first token": _interval(mine.loc["mass_rest"]) if "mass_rest" in mine.index else "n/a",
+                "if even": f"{mine.loc['uniform_mass', 'value']:.3f}",
+                "random keys": _interval(mine.loc["random_mass"]),
+                "keys at like distances": _interval(mine.loc["matched_mass"]),
+                "n": int(mine.loc["mass", "n"]),
+            }
+        )
+    return pd.DataFrame(table)
+
+
+def layers(run: Run) -> pd.DataFrame:
+    """In how many layers K looks more, or less, at a span than at its controls."""
+    table = []
+    for source in ("key_sentence", "decision"):
+        rows = _by_layer(run, source)
+        for span in ("understanding", "prompt"):
+            for measure, control in (
+                ("lift", "even attention"),
+                ("lift_over_random", "random keys"),
+                ("lift_over_matched", "keys at like distances"),
+            ):
+                mine = rows[(rows["to_span"] == span) & (rows["measure"] == measure)]
+                peak = mine.loc[mine["value"].idxmax()]
+                table.append(
+                    {
+                        "from": source,
+                        "to": span,
+                        "against": control,
+                        "layers above": int((mine["low"] > 1).sum()),
+                        "layers below": int((mine["high"] < 1).sum()),
+                        "layers": len(mine),
+                        "median ratio": f"{mine['value'].median():.2f}",
+                        "largest (layer)": f"{_interval(peak)} ({peak['layer']})",
+                    }
+                )
+    return pd.DataFrame(table)
+
+
+def separability(run: Run) -> pd.DataFrame:
+    """Best layer of each position beside its controls."""
+    table = run.separability
+    assert table is not None
+    rows = []
+    for position in table["position"].unique():
+        mine = table[table["position"] == position]
+        for method in ("logistic", "diff_of_means", "text_tfidf"):
+            found = mine[(mine["method"] == method) & mine["auroc"].notna()]
+            if found.empty:
+                continue
+            best = found.loc[found["auroc"].idxmax()]
+            middle = found["auroc"].median()
+            rows.append(
+                {
+                    "position": position,
+                    "method": method,
+                    "AUROC, best layer": f"{best['auroc']:.3f} [{best['auroc_low']:.3f}, {best['auroc_high']:.3f}]",
+                    "layer": "words" if method == "text_tfidf" else f"{best['layer']} of {len(found)}",
+                    "median layer": f"{middle:.3f}",
+                    "TPR at 1 % FPR": f"{best['tpr_at_1fpr']:.2f} [{best['tpr_low']:.2f}, {best['tpr_high']:.2f}]",
+                    "shuffled labels": f"{best['null_auroc_low']:.2f} to {best['null_auroc_high']:.2f}",
+                    "p over layers": f"{best.get('p_value_over_layers', np.nan):.3f}",
+                    "n (harmful, benign; groups)": f"{best['n']} ({best['n_harmful']}, {best['n_benign']}; {best['n_groups']})",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _by_layer(run: Run, source: str = "key_sentence") -> pd.DataFrame:
+    table = run.attention_by_layer
+    assert table is not None
+    return table[(table["subset"] == "all") & (table["from_span"] == source)]
+
+
+def _interval(row: pd.Series) -> str:
+    return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+
+
+def markdown(table: pd.DataFrame) -> str:
+    head = f"| {' | '.join(map(str, table.columns))} |\n|{'---|' * len(table.columns)}"
+    return "\n".join([head, *(f"| {' | '.join(map(str, row))} |" for row in table.itertuples(index=False))])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--star1", type=Path, required=True)
+    parser.add_argument("--xstest", type=Path, required=True)
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    star1, xstest = open_run(options.star1), open_run(options.xstest)
+    tables = {
+        "star1-provenance": provenance(star1),
+        "star1-outcomes": markdown(outcomes(star1)),
+        "star1-paper": markdown(paper_measure(star1)),
+        "star1-layers": markdown(layers(star1)),
+        "xstest-provenance": provenance(xstest),
+        "xstest-separability": markdown(separability(xstest)),
+    }
+    text = RESULTS.read_text(encoding="utf-8") if options.write else ""
+    for name, table in tables.items():
+        print(f"\n## {name}\n\n{table}")
+        mark = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+        text = mark.sub(lambda found, table=table: f"{found[1]}{table}{found[2]}", text)
+    if options.write:
+        RESULTS.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
