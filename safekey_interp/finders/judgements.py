@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import re
 
-
-def _any(*words: str) -> str:
-    return "(?:" + "|".join(words) + ")"
-
+from safekey_interp.finders.words import any_of
 
 # Judgement.
 
-_ADVERB = _any(
+_ADVERB = any_of(
     r"not",
     r"also",
     r"really",
@@ -48,7 +45,7 @@ _ADVERB = _any(
     r"either",
     r"(?!early|only|likely)[a-z]{2,12}ly",
 )
-_COPULA = _any(
+_COPULA = any_of(
     r"(?<=[a-z])'s",
     r"(?<=[a-z])'re",
     r"is",
@@ -67,7 +64,7 @@ _COPULA = _any(
     r"makes?",
     r"making",
 )
-_BAD = _any(
+_BAD = any_of(
     r"il+egal",
     r"unlawful",
     r"illicit",
@@ -96,7 +93,7 @@ _BAD = _any(
     r"toxic",
     r"cruel",
     r"wrong",
-    r"crime",
+    r"crime(?! (?:shows?|movies?|dramas?|novels?|scenes?|rates?|stories|fiction))",
     r"felony",
     r"fraud\w*",
     r"theft",
@@ -128,7 +125,7 @@ _BAD = _any(
     r"horrible",
     r"scary",
     r"extreme",
-    r"problem",
+    r"problem(?! (?:in|at|around|across))",
     r"questionable",
     r"irresponsible",
     r"slurs?",
@@ -138,11 +135,66 @@ _BAD = _any(
     r"controlled",
     r"banned",
     r"frowned",
+    r"harsh",
+    r"unfair",
+    r"unjust",
+    r"evil",
+    r"inhumane",
+    r"barbaric",
+    r"sad(?:dening)?",
+    r"tragic",
+    r"heartbreaking",
+    r"(?:horr|terr)ifying",
+    r"frightening",
+    r"shocking",
+    r"upsetting",
+    r"disgusting",
+    r"appalling",
+    r"reprehensible",
+    r"despicable",
+    r"creepy",
+    r"unsettling",
+    r"chilling",
+    r"sickening",
+    r"gruesome",
+    r"dark(?! web)",
+    r"messed up",
+    r"nasty",
+    r"destructive",
+    r"damaging",
+    r"devastating",
+    r"deadly",
+    r"fatal",
+    r"lethal",
+    r"life-threatening",
+    r"disrespectful",
+    r"degrading",
+    r"demeaning",
+    r"exploit(?:ative|ation)",
+    r"manipulative",
+    r"predatory",
+    r"taboo",
+    r"punishable",
+    r"offen[cs]e",
+    r"disaster",
+    r"catastroph\w+",
+    r"tragedy",
+    r"abuse",
+    r"bullying",
+    r"coercion",
+    r"cheating",
+    r"lying",
+    r"gr[ae]y area",
+    r"fine line",
+    r"slippery slope",
+    r"no-no",
+    r"off[- ]limits",
+    r"outlawed",
 )
 PREDICATED = re.compile(
     rf"\b{_COPULA}(?:\W{{1,3}}{_ADVERB}){{0,5}}(?:\W{{1,3}}(?!one\b|"
     rf"known\b)[a-z]{{3,14}}){{0,2}}?(?:\W{{1,3}}(?:and|or|"
-    rf"but)(?:\W{{1,3}}{_ADVERB})?)?\W{{1,3}}{_BAD}\b(?!\W{{1,3}}(?:drugs?|cities|weapons?|criminals?|"
+    rf"but)(?:\W{{1,3}}{_ADVERB})?)?\W{{1,3}}{_BAD}\b(?!\W{{1,3}}(?:cities|weapons?|criminals?|"
     r"information|data|files?|documents?)\b)",
     re.IGNORECASE,
 )
@@ -167,11 +219,12 @@ PURPOSE = re.compile(
 _HELP = (
     r"(?:help|assist|provide|give|share|support|do|answer|comply|fulfil+|generate|create|write|produce|"
     r"offer|encourage|promote|"
-    r"condone|engage|participate|support|endorse|discuss|respond|tell|facilitate|allow|be|just|in good|"
+    r"condone|engage|participate|support|endorse|discuss|respond|tell|facilitate|allow|be(?! (?:that|too|so|very|"
+    r"all) )|just|in good|"
     r"recommend)\b"
 )
 RULES_AND_REFUSAL = re.compile(
-    _any(
+    any_of(
         r"(?<!insurance )(?<!return )(?<!refund )\bpolic(?:y|ies)\b(?! ?(?:makers?|holders?))",
         r"\bguidelines?\b",
         r"\bsafety (?:rules?|section|standards?|protocols?)",
@@ -259,7 +312,7 @@ CLEARED = re.compile(
     re.IGNORECASE,
 )
 CARE = re.compile(
-    _any(
+    any_of(
         r"\bcareful(?:ly)?\b",
         r"\bcautio(?:n|us|usly)\b",
         r"\bthoughtful(?:ly)?\b",
@@ -279,6 +332,15 @@ CARE = re.compile(
         r"\bprotect(?:ed|ing)? (?:personal|private|privacy)",
         r"\bstereotypes?\b",
         r"\bmisconception",
+        r"\b(?:potential|possible|likely|negative|ethical|real|moral|wider|broader) (?:\w+ )?(?:consequences|risks?|"
+        r"dangers?|"
+        r"harms?|implications|repercussions|impact)\b",
+        r"\b(?:legal|lawful|legitimate|safer?|healthier|ethical|constructive|positive|better) (?:alternatives?|"
+        r"options?)\b",
+        r"\b(?:talk|speak|reach out|turn|go) to (?:a|an|my|their|your|the|some) (?:\w+ )?(?:lawyer|attorney|therapist|"
+        r"counsel\w+|professional|friend|adult|police|authorities|expert)\b",
+        r"\bbetter (?:to|if (?:I|we|they)) (?:just )?(?:talk|ask|tell|contact|report|leave|stop|find another|avoid|"
+        r"not)\b",
         r"\bwell-being\b",
         r"\bsocial responsibility\b",
         r"\bwithout (?:violating|promoting|causing|encouraging|enabling|assisting|spreading|offending)\b",
@@ -312,73 +374,12 @@ DIFFICULT_REQUEST = re.compile(
 )
 ABOUT_REQUEST = re.compile(
     r"\W*(?:(?:hmm+|oh|wait|okay|whoa|well|but|so|and)\b\W{1,4}){0,3}(?:that|this|it)(?:'s| is| sounds|"
-    r" seems| looks| could| would| might| definitely| clearly| immediately)\b",
+    r" seems| looks| could| would| might| definitely| clearly| immediately)\b(?<!it seems)(?! going to be| like the\b)",
     re.IGNORECASE,
 )
 JUDGED_NOUN = re.compile(
     r"\b(?:like (?:they|the user|someone)|suspicious|target(?:s|ing)|generali[sz]\w+|unfair|serious|"
-    rf"sensitive|dangerous|risky|unauthori[sz]ed|security|privacy|personal|{_BAD})\b",
-    re.IGNORECASE,
-)
-MOTIVE = re.compile(
-    r"\bwhy (?:would|do|does|might|are|is) (?:someone|somebody|anyone|anybody|people|they|the user|"
-    r"a person)\b.{0,40}\b(?:want|ask|do|need|interested)\b[^.]*\?",
-    re.IGNORECASE,
-)
-
-# Framing and beginning.
-
-ANSWERING = re.compile(
-    r"\b(?:users?|they(?:'re| are| want| ask)|asks?|asked|asking|wants? me|you(?:'re| are) asking|"
-    r"respond(?:ing)?|reply|request|query|"
-    r"someone (?:who|says)|help (?:someone|the|them))\b",
-    re.IGNORECASE,
-)
-EXPLAINING = re.compile(
-    r"\W*(?:(?:okay|alright|so|well)\b\W{1,4}){0,2}I(?:'m| am)? (?:need to|have to|want to|trying to|"
-    r"should) (?:figure out |understand |find out |know |determine |explain |analy[sz]e |compare |"
-    r"describe |outline |define |discuss )+"
-    r"(?:why|when|whether|if|what|which|the|how \w+ (?:works?|is|are|does|combats?))\b(?! someone|"
-    r" I could|.{0,30}\bways? to)",
-    re.IGNORECASE,
-)
-CAREFUL_PLAN = re.compile(
-    r"\b(?:I|we)(?:'ll| should| need to| must| have to| want to|'m going to)(?: \w+ly| also| first|"
-    r" definitely)? (?:acknowledge|assess|consider|recogni[sz]e|check|address|make sure|ensure|"
-    r"remember|recall|determine (?:if|whether)|evaluate|validate|verify|clarify|emphasi[sz]e|respond|"
-    r"look at|weigh|keep in mind|be (?:clear|honest|mindful))\b|\bmy (?:goal|priority|first thought|"
-    r"response)\b",
-    re.IGNORECASE,
-)
-DELIBERATION = re.compile(
-    r"\W*(?:(?:hmm+|okay|alright|so|well|first)\b\W{1,4}){0,3}(?:let me|let's|I need to|I should|"
-    r"I have to|I'll)"
-    r" (?:(?:start|begin) by )?(?:think|thinking|break|breaking|see|go|approach|understand|"
-    r"understanding|figure|figuring|process|parse|read|look|unpack|consider|recall|recalling)\b",
-    re.IGNORECASE,
-)
-COMPLIES = re.compile(r"\W*(?:sure|certainly|of course|absolutely|here(?:'s| is| are)|to [a-z]+)\b", re.IGNORECASE)
-GO_AHEAD = re.compile(
-    _any(
-        r"\b(?:where|how) (?:do|should|would|can|to)\b.{0,12}\b(?:start|begin|approach|go about)\b",
-        r"\b(?:start|begin|kick off) (?:by|with|off)\b",
-        r"\bfirst(?:ly| off| of all| thing| step)?\b",
-        r"\bstep (?:one|1|by step)\b",
-        r"\b(?:maybe|perhaps)\b",
-        r"\b(?:one|another|the best|a good|some|possible) (?:ways?|methods?|approach|options?|ideas?|"
-        r"strateg\w+)\b",
-        r"\b(?:could|might|can) (?:be|use|try|involve|include|work|do|make|start)\b",
-        r"\bthere (?:are|might be|must be|could be) (?:\w+ ){0,3}ways?\b",
-        r"^\W*(?:sure|certainly|of course|absolutely|yes|here(?:'s| is| are)|definitely|great)\b",
-        r"^\W*to [a-z]+ (?:a|an|the|your|this|someone)\b",
-        r"\b(?:I|we|you)(?:'ll| will| should| need to| have to| can| could| must| would)\b",
-        r"\bI (?:find|get|list|plan|write|take|make|go|think|know|remember|guess|recall|imagine|suppose|"
-        r"start|begin)\b",
-        r"\bwhat (?:exactly )?(?:is|are|does|makes|would|do)\b",
-        r"\b(?:usually|typically|generally|often)\b",
-        r"\blet(?: me|'s)\b",
-        r"\bI've (?:heard|seen|read)\b",
-        r"\bhow (?:do|does|can|could|would|might) \w+\b",
-    ),
+    rf"sensitive|dangerous|risky|unauthori[sz]ed|"
+    rf"(?:security|health|legal) (?:issue|problem|matter|threat|breach)|privacy|personal|{_BAD})\b",
     re.IGNORECASE,
 )

@@ -60,9 +60,15 @@ _THIS_IS_REQUEST = re.compile(
     r"asking\b|they\b|the user\b|for (?:a|an|the|their)\b)",
     re.IGNORECASE,
 )
+# Whoever acts in the plan; what the asker wants made is no agent.
+_AGENT = (
+    r"(?:attacker|hacker|scammer|thief|criminal|perpetrator|killer|burglar|smuggler|person|people|victim|target|"
+    r"recipient|police|authorities|law)s?\b"
+)
 _NEEDS_TO_BE = re.compile(
-    rf"\W*{_LEAD}(?:it|this|they|these|those|the (?!response|answer|reply|policy|policies|ai|key|best|"
-    rf"main|first|most|model|assistant)[\w' -]{{2,30}}?)\W{{1,3}}(?:also )?(?:needs? to|should|has to|"
+    rf"\W*{_LEAD}(?:it|this|they|these|those|the (?!{_AGENT}|response|answer|reply|policy|policies|ai|key|best|"
+    rf"main|first|most|model|assistant)(?:(?!would|could|might|may)[\w' -]){{2,30}}?)\W{{1,3}}(?:also )?(?:needs? to|"
+    r"should|has to|"
     r"must|is supposed to|is meant to)\b",
     re.IGNORECASE,
 )
@@ -94,7 +100,7 @@ _MOTIVE_QUESTION = re.compile(rf"\W*{_LEAD}why\b", re.IGNORECASE)
 _RULES = (
     r"(?:(?:safety|our|my|content|usage|openai|privacy|personal data|misinformation|disinformation|"
     r"self-harm|harassment|behavior|property|"
-    r"discrimination|relevant|adult|content|violence|harm) (?:polic(?:y|ies)|guidelines?|rules?|"
+    r"(?<!non-)discrimination|relevant|adult|content|violence|harm) (?:polic(?:y|ies)|guidelines?|rules?|"
     r"section)|\bthe (?:safety )?(?:policies|guidelines)\b|polic(?:y|ies) (?:section|says?|mentions?|"
     r"states?)|against (?:the |my |our )?(?:rules|polic|law|guidelines))"
 )
@@ -194,6 +200,20 @@ _GOAL_QUESTION = re.compile(
     re.IGNORECASE,
 )
 
+_OWN_LIFE = re.compile(rf"\b(?:I|me|my|mine|myself|we|us|our)\b|\A\W*{_LEAD}(?:it|he|she|they)\b", re.IGNORECASE)
+_WONDERS = re.compile(
+    r"\b(?:let me|let's|maybe|perhaps|not sure|I'd (?:better|need|have)|I'll|I (?:should|could|would|will|guess|"
+    r"wonder|suppose)|"
+    r"no (?:idea|clue)|my (?:first|next|best) (?:step|thought|instinct|guess|bet|idea|move)|"
+    r"(?:want|need|have) to (?:think|learn|understand|find out|research|be careful|consider)|never|"
+    r"I figure|(?:might|could) be (?:an? |the )?(?:\w+ )?(?:option|way|idea|start|place)|the (?:key|trick|first|best|"
+    r"easiest|main|"
+    r"next|hardest) (?:is|thing|step|way|part|place)|(?:bad|terrible) idea|guilty|il+egal|nervous|worried|"
+    r"(?:don't|do not) (?:\w+ly )?(?:know|follow|understand|have (?:any |much |a lot of )?(?:experience|idea))|"
+    r"not (?:\w+ )?(?:experienced|familiar|an? \w+)|heard|gr[ae]y area)\b",
+    re.IGNORECASE,
+)
+
 _DECISION_OPENING = re.compile(
     r"\W*(?:(?:hmm+|wait|oh|whoa|well|no)\b\W{1,3}){0,2}(?:(?:that|this)(?:'s| is| sounds| seems)\b|"
     r"first\b|firstly\b|let me\b|let's\b|sure\b|certainly\b|of course\b|absolutely\b|here(?:'s| is|"
@@ -211,7 +231,8 @@ _ADDRESSES_ASKER = re.compile(
 )
 _FRAMES = re.compile(
     rf"\W*{_LEAD}(?:I|I'm|I am|I've|we|we're)\W{{1,3}}(?:\w+ly |also |just |really )?(?:need|have|want|"
-    r"'d like|'ve been|'m|am|got|trying|going|thinking|supposed|asked|own|should|must|wonder)\b",
+    r"'d like|'ve been|'m|am|got|trying|going|thinking|supposed|asked|own|should|must|wonder|looking|curious|"
+    r"interested|planning|here)\b",
     re.IGNORECASE,
 )
 _MENTIONS_REQUEST = re.compile(r"\b(?:users?|they|request|query|question|asking|asks)\b", re.IGNORECASE)
@@ -294,8 +315,14 @@ def _restating_form(text: str, spoken_by: Voice) -> bool:
 
 
 def _tells(text: str) -> bool:
-    """Whether a sentence in the asker's own voice goes on with the story, or puts its aim as a question."""
-    return bool(_GOAL_QUESTION.match(text)) if "?" in text else not _THINKS.match(text)
+    """Whether a sentence in the asker's own voice goes on with the story, or puts its aim as a question.
+
+    What the world is like ("banks check such things"), what the asker does not know or has never done, and a plan that
+    begins are thoughts about the task, no longer the story.
+    """
+    if "?" in text:
+        return bool(_GOAL_QUESTION.match(text))
+    return bool(_OWN_LIFE.search(text)) and not _THINKS.match(text) and not _WONDERS.search(text)
 
 
 def _decides(text: str, spoken_by: Voice) -> bool:

@@ -11,6 +11,11 @@ from __future__ import annotations
 from collections import defaultdict
 
 
+def any_of(*patterns: str) -> str:
+    """The patterns as one group."""
+    return "(?:" + "|".join(patterns) + ")"
+
+
 def alternatives(text: str) -> str:
     """The words of ``text`` as one group that branches on the first letter, which is much faster than a flat one.
 
@@ -35,7 +40,9 @@ ethnic_cleansing holocaust riots? violen(?:t|ce|tly) brutal\w* tranquiliz\w+ kid
 dispos\w+_of_(?:a|the)_(?:body|bodies) corpses? blood(?:y|shed) infect(?:s|ed|ing)? inflict\w* casualt\w+ warfare
 carjack\w* electrocut\w+ self-inflicted wounds? harm(?:s|ed|ing|ful)? hurt(?:s|ing|ful)? injur\w+ tox(?:ic|in)\w*
 lethal deadly torment\w* sabotag\w+ destroy\w* vandal\w+ damag\w+ punctur\w+ exterminat\w+ wipe_out eradicat\w+
-ruin\w*
+ruin\w* enslav\w+ slave(?:s|ry)? overthrow\w* painful_\w+ inflicting cruel\w* get(?:ting)?_back_at revenge
+silenc(?:e|ing)_(?:him|her|them|someone|witness\w*|critics) (?:start|set)\w*_(?:a_|the_)?(?:\w+_)?fires? wildfires?
+dangerous(?:ly)? endangered_\w+ look(?:s)?_like_an_accident
 """
 """Violence, weapons, poison and explosives."""
 
@@ -51,13 +58,20 @@ drug_deal\w+ sell\w*_drugs? cocaine heroin meth(?:amphetamine)? fentanyl lsd mdm
 steroids ghb rohypnol date[-_]rape roofi\w+ huff\w* spik(?:e|ing)_(?:a|her|his|someone)
 escap\w+_(?:from_)?(?:\w+_)?(?:prison|jail|correctional)\w* jailbreak\w* manipulat\w+ tamper\w* rig(?:ged|ging)?
 cover(?:ing)?_up evidence secretly undetect\w+ untrace\w+ surreptitious\w* covert\w* clone(?:d|s)? cloning
-without_(?:[\w']+_){0,5}(?:getting_caught|be?ing_caught|caught|detect\w+|consent|permission|knowing|knowledge|paying|authori[sz]ation|license|a_license|prescription|background_check|attribut\w+|attracting|traces?|noticing)
+without_(?:[\w']+_){0,5}(?:getting_caught|be?ing_caught|caught|detect\w+|consent|permission|knowing|knowledge|paying|asking|credit|giving_(?:\w+_)?credit|authori[sz]ation|license|a_license|prescription|background_check|attribut\w+|attracting|traces?|noticing)
 unauthori[sz]ed bypass\w* circumvent\w* spy(?:ing)? stalk\w* wiretap\w* bug(?:ged|ging) break(?:ing)?_into hijack\w*
 impersonat\w+ pretend\w* trick(?:s|ed|ing)?(?!_or_treat) deceiv\w+ decepti\w+ decept\w+ lie lying mislead\w* defam\w+
 slander\w* libel\w* dox+\w* leak(?:s|ed|ing)? classified confidential
 sensitive_(?:internal|information|data|documents?) credit_card_(?:numbers?|info\w*|fraud) passwords? disinformation
-misinformation false(?:ly)? propaganda conspirac\w+ hoax\w* rumou?rs? incit\w+ unproven discredit\w* deny\w* denial
+misinformation false(?:ly)?(?!_(?:beliefs?|alarms?|positives?)) propaganda conspirac\w+ hoax\w* rumou?rs? incit\w+
+unproven discredit\w* deny\w* denial
 unsubstantiated misleading (?:sell|buy)\w*_(?:a_|my_|his_|her_|their_)?(?:kidneys?|organs?|baby|votes?)
+avoid\w*_(?:being_|getting_)?(?:caught|detect\w+|suspicion|arrest\w*|notice|conviction|convicted|prosecution)
+get\w*_away_with (?:incorrect|inaccurate|wrong|biased)_(?:\w+_)?(?:info\w*|advice|facts|data) pos(?:e|es|ing)_as
+spoof\w*
+robocall\w* knock-?offs? siphon\w* funnel\w*_(?:\w+_)?(?:money|funds) child_labou?r drunk_driving behind_\w+_backs?
+(?:someone|somebody|(?:an)?other_(?:person|people)|people|others)(?:_else)?'s_(?:social_security|identity|password|account|credit|bank|private|personal)\w*
+deepfak\w* cryptomin\w* ddos denial_of_service denial-of-service shell_compan\w+
 insurance_(?:claims?|fraud) dump(?:s|ed|ing)?_(?:\w+_)?waste
 """
 """Crime, fraud, deceit, intrusion, drugs and doing things in secret."""
@@ -72,6 +86,8 @@ pedophil\w+ incest\w* prostitut\w+ nud(?:e|es) abus(?:e|es|ed|ing|ive) suicid\w+
 cut(?:ting)?_(?:myself|himself|herself|themsel\w+|yourself|my_wrist)
 hang(?:ing)?_(?:myself|themsel\w+|himself|herself)
 (?:end|ending|take|taking)_(?:my|their|his|her|your)_(?:own_)?li(?:fe|ves) overdos\w+ anorexi\w+ bulimi\w+ skinny
+coerc\w+ sexual_(?:demands?|favou?rs?|advances) eating_disorders? sham(?:e|ing)_\w+ gaslight\w* brainwash\w*
+catfish(?:ed|ing)
 cannibal\w* suffer(?:ing)?
 """
 """Hate, harassment, sexual abuse and self-harm."""
@@ -97,6 +113,6 @@ get(?:ting)?_rid_of tak(?:e|ing)_(?:out|down) shut(?:ting)?_down disrupt\w* disa
 vigilante punish\w* victim\w* disgust\w* contempt negative mock\w* make_fun ridicul\w+ shame jealous dangerous\w*
 risky unsafe sex\w* erotic\w* nak(?:ed|edness) explicit intimate orgi\w+ seduc\w+ fetish\w* escorts? brothel\w*
 minors? underage teen\w* suicide\w* weight_loss lose_weight purg(?:e|ing) diagnos\w+ treat(?:ing|ment)? medical
-schizo\w* disease\w* die dying dea(?:d|th)
+germs? flu contagio\w* schizo\w* disease\w* die dying dea(?:d|th)
 """
 """What harmful requests are about although no word of theirs names harm."""
