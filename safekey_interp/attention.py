@@ -2,22 +2,22 @@
 
 For a query span Q and a key span S, per layer and head:
 
-- ``mass`` = mean over q in Q of Σ_{k in S} p_qk, in [0, 1] (the paper's measure; SafeKey, arXiv 2505.16186, averages it over
-  the last layer's heads).
-- ``mass_rest``: the same renormalised without the sequence's first token, Σ over S without it, divided by the row's total
-  without it. What a sink takes counts in neither.
-- ``uniform_mass``: the mass if each row spread its attention evenly over the keys that it sees (a window counts, a sink does
-  not); ``lift`` = mass / uniform_mass, NaN where the span is out of sight.
+- ``mass`` = mean over q in Q of Σ_{k in S} p_qk, in [0, 1] (the paper's measure; SafeKey, arXiv 2505.16186, averages it
+  over the last layer's heads).
+- ``mass_rest``: the same renormalised without the sequence's first token, Σ over S without it, divided by the row's
+  total without it. What a sink takes counts in neither.
+- ``uniform_mass``: the mass if each row spread its attention evenly over the keys that it sees (a window counts, a sink
+  does not); ``lift`` = mass / uniform_mass, NaN where the span is out of sight.
 - ``random_mass``: mean mass of ``n_random`` keys drawn among those that every row sees, outside S and the first token;
-  ``matched_mass``: the same with keys drawn at distances like those of S. U lies next to K, so lift alone confounds content
-  with distance.
+  ``matched_mass``: the same with keys drawn at distances like those of S. U lies next to K, so lift alone confounds
+  content with distance.
 - ``entropy``: of the rows over the keys that they see, nats, averaged over Q.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -27,11 +27,13 @@ from safekey_interp.attention_summary import PAIRS
 from safekey_interp.capture.request import KEY_SPANS, QUERY_SPANS, CaptureRequest
 from safekey_interp.capture.runner import AttentionArrays, Backend
 from safekey_interp.capture.stream import BatchSize, StreamSettings, measure_stream
+from safekey_interp.errors import InputError
 from safekey_interp.stats import bootstrap_weights, ratio_of_means
 
 if TYPE_CHECKING:
     from safekey_interp.models import Model
     from safekey_interp.trace import Trace
+
 
 def measure_attention(
     model: Model,
@@ -63,9 +65,9 @@ def measure_attention(
         on_batch: called with the number of traces after each batch.
 
     Returns:
-        One row per trace, layer, head and pair of spans that the trace has: trace_id, layer, head, from_span, to_span, mass,
-        mass_rest, uniform_mass, lift, random_mass, matched_mass, entropy (nats), n_q, n_k, n_random. NaN on layers without a
-        pattern (linear attention). ``attrs["left_out"]`` maps the other traces to their reasons, and
+        One row per trace, layer, head and pair of spans that the trace has: trace_id, layer, head, from_span, to_span,
+        mass, mass_rest, uniform_mass, lift, random_mass, matched_mass, entropy (nats), n_q, n_k, n_random. NaN on
+        layers without a pattern (linear attention). ``attrs["left_out"]`` maps the other traces to their reasons, and
         ``attrs["layers_without_pattern"]`` lists such layers.
 
     Raises:
@@ -82,8 +84,13 @@ def measure_attention(
         if entry.measured is None or entry.measured.attention is None:
             left_out[entry.trace.trace_id] = entry.left_out or "not measured"
             continue
+        if not entry.measured.attention.n_q.any():
+            left_out[entry.trace.trace_id] = "no response, so that there is no sentence that could look at anything"
+            continue
         without = entry.measured.layers_without_pattern
         tables.append(attention_table(entry.trace.trace_id, entry.measured.attention, numbers))
+    if not tables:
+        raise InputError(f"no trace has a sentence whose attention can be measured; {_example(left_out)}")
     table = pd.concat(tables, ignore_index=True)
     for column in ("trace_id", "from_span", "to_span"):
         table[column] = table[column].astype("category")
@@ -105,7 +112,7 @@ def attention_table(trace_id: str, arrays: AttentionArrays, layers: Sequence[int
     def per_layer(values: np.ndarray) -> np.ndarray:
         return repeat(values, "layer pair -> (layer head pair)", head=n_heads)
 
-    def per_pair(values: Sequence[object]) -> np.ndarray:
+    def per_pair(values: Sequence[str] | np.ndarray) -> np.ndarray:
         return repeat(np.asarray(values), "pair -> (layer head pair)", layer=n_layers, head=n_heads)
 
     rest = rest_mass(arrays)
@@ -118,7 +125,9 @@ def attention_table(trace_id: str, arrays: AttentionArrays, layers: Sequence[int
             "layer": repeat(
                 np.asarray(layers, dtype=np.int16), "layer -> (layer head pair)", head=n_heads, pair=len(pairs)
             ),
-            "head": repeat(np.arange(n_heads, dtype=np.int16), "head -> (layer head pair)", layer=n_layers, pair=len(pairs)),
+            "head": repeat(
+                np.arange(n_heads, dtype=np.int16), "head -> (layer head pair)", layer=n_layers, pair=len(pairs)
+            ),
             "from_span": per_pair([QUERY_SPANS[i] for i in q]),
             "to_span": per_pair([KEY_SPANS[i] for i in k]),
             "mass": per_head(mass),
@@ -164,11 +173,15 @@ def paper_attention(
         One row for the prompt and one for the understanding: to_span, layer, mass, low, high (95 %), uniform_mass, n.
     """
     last = table["layer"].max()
-    rows = table[(table["layer"] == last) & (table["from_span"] == "key_sentence")]
+    of_key_sentence = (table["layer"] == last) & (table["from_span"] == "key_sentence")
     out = []
     for span in ("prompt", "understanding"):
-        means = rows[rows["to_span"] == span].groupby("trace_id", observed=True)[["mass", "uniform_mass"]].mean()
-        group = list(means.index if groups is None else groups.reindex(means.index))
+        rows: pd.DataFrame = table.loc[
+            of_key_sentence & (table["to_span"] == span), ["trace_id", "mass", "uniform_mass"]
+        ]
+        means: Any = rows.groupby("trace_id", observed=True).mean()
+        trace_ids = [str(trace_id) for trace_id in means.index]
+        group = trace_ids if groups is None else list(groups.loc[trace_ids])
         values = means.to_numpy(np.float64)
         ratio = ratio_of_means(values, np.ones_like(values), bootstrap_weights(group, n_draws, seed))
         out.append(
@@ -179,7 +192,11 @@ def paper_attention(
                 "low": ratio.low[0],
                 "high": ratio.high[0],
                 "uniform_mass": ratio.value[1],
-                "n": len(means),
+                "n": int(ratio.n[0]),
             }
         )
     return pd.DataFrame(out)
+
+
+def _example(left_out: dict[str, str]) -> str:
+    return next((f"trace {trace_id}: {reason}" for trace_id, reason in left_out.items()), "there are none")

@@ -1,7 +1,8 @@
 """What is the attention of many traces, by layer and by head, and how sure is it?
 
-Each trace is first averaged over heads (or kept per head), then traces are summarised as ratios of means, Σ mass / Σ uniform
-rather than the mean of ratios, which short spans would dominate. Intervals are 95 % percentile bootstraps over groups.
+Each trace is first averaged over heads (or kept per head), then traces are summarised as ratios of means, Σ mass / Σ
+uniform rather than the mean of ratios, which short spans would dominate. Intervals are 95 % percentile bootstraps over
+groups.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ PAIRS = tuple(
 """Indices of the query and key spans that the tables hold: K and decision to all, U to the prompt."""
 
 QUANTITIES = ("mass", "uniform_mass", "random_mass", "matched_mass", "rest", "off_first", "entropy")
-"""What is kept of a trace, layer and pair: ``rest`` is the mass without the first token, ``off_first`` the row total without it."""
+"""What is kept of a trace, layer and pair: ``rest`` is the mass, ``off_first`` the row total without first token."""
 
 _MEASURES = {
     "mass": ("mass", None),
@@ -102,17 +103,20 @@ class HeadSums:
             self.counts[subset] += counts[subset]
 
     def table(self, layers: Sequence[int]) -> pd.DataFrame:
-        """Means over traces: subset, from_span, to_span, layer, head, mass, uniform_mass, random_mass, lift, entropy, n."""
+        """Means over traces, one row per subset, layer, head and pair of spans; ``n`` is their number."""
         tables = []
         for subset in self.sums:
             with np.errstate(invalid="ignore"):
                 means = self.sums[subset] / self.counts[subset]
-            n_layers, n_heads, n_pairs, _ = means.shape
+            _, n_heads, n_pairs, _ = means.shape
             index = pd.MultiIndex.from_product(
                 [layers, range(n_heads), range(n_pairs)], names=["layer", "head", "pair"]
             ).to_frame(index=False)
             flat = rearrange(means, "layer head pair quantity -> (layer head pair) quantity")
-            values = {name: flat[:, QUANTITIES.index(name)] for name in ("mass", "uniform_mass", "random_mass", "matched_mass", "entropy")}
+            values = {
+                name: flat[:, QUANTITIES.index(name)]
+                for name in ("mass", "uniform_mass", "random_mass", "matched_mass", "entropy")
+            }
             with np.errstate(invalid="ignore", divide="ignore"):
                 lift = np.where(values["uniform_mass"] > 0, values["mass"] / values["uniform_mass"], np.nan)
             counts = rearrange(self.counts[subset][..., 0], "layer head pair -> (layer head pair)")
@@ -153,8 +157,8 @@ def summarise_layers(
         seed: seed of the draws.
 
     Returns:
-        subset, from_span, to_span, layer, measure, value, low, high, n, n_groups. ``measure`` is one of mass, mass_rest,
-        uniform_mass, random_mass, matched_mass, lift, lift_over_random, lift_over_matched, entropy.
+        subset, from_span, to_span, layer, measure, value, low, high, n, n_groups. ``measure`` is one of mass,
+        mass_rest, uniform_mass, random_mass, matched_mass, lift, lift_over_random, lift_over_matched, entropy.
     """
     names = np.asarray([str(group) for group in groups], dtype=object)
     draws: dict[str, _Draws] = {}
@@ -169,7 +173,9 @@ def summarise_layers(
             for i, layer in enumerate(layers):
                 numerator = numerators[drawn.order, i].astype(np.float64)
                 denominator = np.ones_like(numerator) if denominators is None else denominators[drawn.order, i]
-                tables.append(_layer_rows(numerator, denominator, drawn) | {"subset": subset, "layer": layer, "measure": measure})
+                tables.append(
+                    _layer_rows(numerator, denominator, drawn) | {"subset": subset, "layer": layer, "measure": measure}
+                )
     if not tables:
         return pd.DataFrame()
     table = pd.concat([pd.DataFrame(rows) for rows in tables], ignore_index=True)

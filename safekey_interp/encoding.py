@@ -1,17 +1,10 @@
 """Which tokens are the prompt, the understanding and the key sentence?
 
-The text is what the model would have seen: the chat template up to the generation prompt, then the response exactly as it
-was generated. It is tokenised once, whole; spans come from the tokenizer's offsets over that text, and a piece is never
-tokenised on its own to be counted. A token belongs to the span that holds its first character that is not white space;
-white space alone between two spans belongs to neither; a token whose other characters reach over a span's edge (Llama-3's
-``>Okay``) is listed as straddling.
-
-Models without a chat template get this plain form, system and earlier turns first, each with its capitalised role::
-
-    User: {prompt}
-
-    Assistant:
-    {response}
+The text is what the model would have seen: the chat template up to the generation prompt, then the response exactly as
+it was generated. It is tokenised once, whole; spans come from the tokenizer's offsets over that text, and a piece is
+never tokenised on its own to be counted. A token belongs to the span that holds its first character that is not white
+space; white space alone between two spans belongs to neither; a token whose other characters reach over a span's edge
+(Llama-3's ``>Okay``) is listed as straddling.
 """
 
 from __future__ import annotations
@@ -19,7 +12,6 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -28,16 +20,14 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from safekey_interp.errors import ModelError, TraceError, TraceTooLong
-from safekey_interp.finders.reasoning import FAMILIES
-from safekey_interp.trace import CharSpan, Message, TokenSpan, Trace
+from safekey_interp.rendering import Rendered, render
+from safekey_interp.trace import CharSpan, TokenSpan, Trace
 
 if TYPE_CHECKING:
     from safekey_interp.segmentation import Segmentation
 
 SPANS = ("prompt", "template", "first_token", "understanding", "key_sentence", "decision")
 """The spans of every encoding, in this order."""
-
-_PLACEHOLDER = "safekeyplaceholderforprompt"
 
 
 @dataclass(frozen=True)
@@ -71,8 +61,8 @@ class Encoding:
     response_start: int
     """First token of the response; the number of tokens when there is no response."""
     spans: Mapping[str, TokenSpan | TokenSet | None]
-    """Tokens of each of :data:`SPANS`; None where absent. ``template`` is everything before the response that is neither
-    the prompt nor the first token; ``decision`` is the last position before the key sentence."""
+    """Tokens of each of :data:`SPANS`; None where absent. ``template`` is everything before the response that is
+    neither the prompt nor the first token; ``decision`` is the last position before the key sentence."""
     straddling: tuple[int, ...]
     """Tokens whose characters lie on both sides of an edge of prompt, response, understanding or key sentence."""
 
@@ -90,8 +80,8 @@ class Encoding:
         """Token positions of a span or of a derived position; empty where absent.
 
         Args:
-            name: one of :data:`SPANS`, or ``context`` (the first token to the end of U: what SafeKey's second head reads),
-                ``prompt+understanding``, ``prompt_end`` (the prompt's last token).
+            name: one of :data:`SPANS`, or ``context`` (the first token to the end of U: what SafeKey's second head
+                reads), ``prompt+understanding``, ``prompt_end`` (the prompt's last token).
         """
         if name in self.spans:
             span = self.spans[name]
@@ -105,7 +95,9 @@ class Encoding:
             return range(_last(prompt) - 1, _last(prompt))
         if name in ("context", "prompt+understanding", "prompt_end"):
             return ()
-        raise KeyError(f"no position {name!r}; expected one of {[*SPANS, 'context', 'prompt+understanding', 'prompt_end']}")
+        raise KeyError(
+            f"no position {name!r}; expected one of {[*SPANS, 'context', 'prompt+understanding', 'prompt_end']}"
+        )
 
     def _repr_html_(self) -> str:
         colours = {"prompt": "#56b4e955", "understanding": "#e69f0066", "key_sentence": "#cc79a766"}
@@ -119,18 +111,13 @@ class Encoding:
         return f'<div style="white-space:pre-wrap;font-family:monospace">{"".join(pieces)}</div>'
 
 
-@dataclass(frozen=True)
-class _Rendered:
-    text: str
-    prompt: CharSpan
-    """Into ``text``."""
-    response_start: int
-    """Character."""
-    add_special_tokens: bool
-
-
 def encode(
-    tokenizer: Any, trace: Trace, segmentation: Segmentation, *, max_length: int | None = None
+    tokenizer: Any,
+    trace: Trace,
+    segmentation: Segmentation,
+    *,
+    max_length: int | None = None,
+    max_positions: int | None = None,
 ) -> Encoding:
     """Token ids and token spans of one trace.
 
@@ -138,16 +125,17 @@ def encode(
         tokenizer: a transformers tokenizer that reports offsets.
         trace: the trace.
         segmentation: where U and K lie in ``trace.response``, in characters.
-        max_length: largest number of tokens up to the end of the key sentence.
+        max_length: largest number of tokens up to the end of the key sentence that the user asked for.
+        max_positions: the same, as far as the model reads.
 
     Raises:
-        TraceTooLong: more tokens than ``max_length``; no span is ever clipped.
-        TraceError: the chat template refuses the conversation, or loses the prompt.
+        TraceTooLong: more tokens than either; no span is ever clipped.
+        TraceError: the chat template refuses the conversation, or loses the prompt; no token to measure.
         ModelError: the tokenizer reports no offsets.
     """
     rendered = render(tokenizer, trace)
-    tokens = _tokenise(tokenizer, rendered)
-    offsets, text = tokens["offset_mapping"], rendered.text
+    input_ids, offsets = _tokenise(tokenizer, rendered)
+    text = rendered.text
     anchors = [_anchor(text, start, end) for start, end in offsets]
     shift = rendered.response_start
 
@@ -159,10 +147,10 @@ def encode(
         (i for i, (start, end) in enumerate(offsets) if end > start and max(start, anchors[i]) >= shift), len(offsets)
     )
     spans: dict[str, TokenSpan | TokenSet | None] = {
-        "prompt": _token_span(offsets, anchors, rendered.prompt),
+        "prompt": _token_span(text, anchors, rendered.prompt),
         "first_token": TokenSpan(0, 1) if offsets else None,
-        "understanding": _token_span(offsets, anchors, understanding),
-        "key_sentence": _token_span(offsets, anchors, key_sentence),
+        "understanding": _token_span(text, anchors, understanding),
+        "key_sentence": _token_span(text, anchors, key_sentence),
     }
     prompt, key = spans["prompt"], spans["key_sentence"]
     spans["template"] = _around(TokenSpan(min(1, response_start), response_start), prompt)
@@ -171,98 +159,43 @@ def encode(
     encoding = Encoding(
         trace_id=trace.trace_id,
         text=text,
-        input_ids=torch.tensor(tokens["input_ids"], dtype=torch.int64),
-        offsets=tuple(map(tuple, offsets)),
+        input_ids=torch.tensor(input_ids, dtype=torch.int64),
+        offsets=tuple((start, end) for start, end in offsets),
         response_start=response_start,
         spans=MappingProxyType({name: spans[name] for name in SPANS}),
         straddling=_straddling(text, offsets, [edge for edge in edges if edge is not None]),
     )
-    if max_length is not None and encoding.end > max_length:
-        raise TraceTooLong(
-            trace.trace_id,
-            f"{_furthest(encoding)} ends at token {encoding.end}, past {max_length} tokens; raise --max-length",
-        )
+    if encoding.end == 0:
+        raise TraceError(trace.trace_id, "no token to measure: prompt and response are empty, and so is the template")
+    for limit, remedy in ((max_length, "raise --max-length"), (max_positions, "the model reads no further")):
+        if limit is not None and encoding.end > limit:
+            raise TraceTooLong(
+                trace.trace_id, f"{_furthest(encoding)} ends at token {encoding.end}, past {limit} tokens; {remedy}"
+            )
     return encoding
 
 
-def render(tokenizer: Any, trace: Trace) -> _Rendered:
-    """The text that the model would have seen, with the place of the prompt and of the response in it."""
-    if not getattr(tokenizer, "chat_template", None):
-        before = "".join(f"{m.role.capitalize()}: {m.content}\n\n" for m in trace.messages) + "User: "
-        head = f"{before}{trace.prompt}\n\nAssistant:\n"
-        prompt = CharSpan(len(before), len(before) + len(trace.prompt))
-        return _Rendered(head + trace.response, prompt, len(head), add_special_tokens=True)
-    try:
-        prefix, suffix = _surroundings(_Hashable(tokenizer), trace.messages)
-        head = _apply_template(tokenizer, trace.messages, trace.prompt)
-    except Exception as error:  # a template is a program of its author's: whatever it raises is about this trace
-        raise TraceError(trace.trace_id, f"the chat template refuses its messages: {error}") from error
-    prompt = _locate_prompt(head, prefix, suffix, trace)
-    head = _without_doubled_opening(head, trace.response)
-    return _Rendered(head + trace.response, prompt, len(head), add_special_tokens=False)
-
-
-def _apply_template(tokenizer: Any, messages: tuple[Message, ...], prompt: str) -> str:
-    turns = [{"role": m.role, "content": m.content} for m in messages] + [{"role": "user", "content": prompt}]
-    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-
-
-class _Hashable:
-    """A tokenizer as a cache key: by identity and template, since tokenizers compare by value."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
-        self.key = (id(tokenizer), tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else "")
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Hashable) and self.key == other.key
-
-
-@lru_cache(maxsize=64)
-def _surroundings(tokenizer: _Hashable, messages: tuple[Message, ...]) -> tuple[str, str]:
-    """What the template writes before and after the prompt."""
-    prefix, found, suffix = _apply_template(tokenizer.tokenizer, messages, _PLACEHOLDER).partition(_PLACEHOLDER)
-    return (prefix, suffix) if found else ("", "")
-
-
-def _locate_prompt(head: str, prefix: str, suffix: str, trace: Trace) -> CharSpan:
-    inner_end = len(head) - len(suffix)
-    if head.startswith(prefix) and head.endswith(suffix) and inner_end >= len(prefix):
-        inner = head[len(prefix) : inner_end]
-        if inner == trace.prompt or inner == trace.prompt.strip():
-            return CharSpan(len(prefix), inner_end)
-    start = head.rfind(trace.prompt.strip())
-    if start < 0:
-        raise TraceError(trace.trace_id, "the chat template does not show the prompt as it is; remedy: another template")
-    return CharSpan(start, start + len(trace.prompt.strip()))
-
-
-def _without_doubled_opening(head: str, response: str) -> str:
-    """``head`` without the reasoning tag that the template opened, when the response opens it itself."""
-    stripped, opening = head.rstrip(), response.lstrip()
-    for family in FAMILIES:
-        if stripped.endswith(family.opening) and opening.startswith(family.opening):
-            return stripped[: -len(family.opening)]
-    return head
-
-
-def _tokenise(tokenizer: Any, rendered: _Rendered) -> Mapping[str, Any]:
+def _tokenise(tokenizer: Any, rendered: Rendered) -> tuple[list[int], list[tuple[int, int]]]:
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
             f"tokenizer {type(tokenizer).__name__}: reports no character offsets, so that spans cannot be placed; "
             "expected one with a tokenizer.json (a fast tokenizer)"
         )
-    return tokenizer(
+    tokens = tokenizer(
         rendered.text,
         add_special_tokens=rendered.add_special_tokens,
         return_offsets_mapping=True,
         return_attention_mask=False,
+        return_special_tokens_mask=True,
         truncation=False,
         verbose=False,
     )
+    input_ids, offsets = tokens["input_ids"], tokens["offset_mapping"]
+    end = len(offsets)
+    # An end of sequence that the tokenizer adds was not there when the model wrote its response.
+    while end and tokens["special_tokens_mask"][end - 1] and offsets[end - 1][0] == offsets[end - 1][1]:
+        end -= 1
+    return input_ids[:end], offsets[:end]
 
 
 def _anchor(text: str, start: int, end: int) -> int:
@@ -273,13 +206,14 @@ def _anchor(text: str, start: int, end: int) -> int:
     return start + len(piece) - len(piece.lstrip()) if not piece.isspace() else start
 
 
-def _token_span(
-    offsets: Sequence[tuple[int, int]], anchors: Sequence[int], span: CharSpan | None
-) -> TokenSpan | None:
-    if span is None or not len(span):
+def _token_span(text: str, anchors: Sequence[int], span: CharSpan | None) -> TokenSpan | None:
+    if span is None:
         return None
-    # The span is stripped, so that white space whose first character lies inside it lies inside it whole.
-    inside = [i for i, anchor in enumerate(anchors) if span.start <= anchor < span.end]
+    # Without the white space at its edges: a token of nothing else belongs to no span there.
+    words = span.text(text)
+    end = span.start + len(words.rstrip())
+    start = end - len(words.strip())
+    inside = [i for i, anchor in enumerate(anchors) if start <= anchor < end]
     return TokenSpan(inside[0], inside[-1] + 1) if inside else None
 
 

@@ -1,25 +1,33 @@
 """What does a run say, in words? Each sentence with its n, its interval, and what it was held against.
 
 Four questions, in the order a reader asks them: where does the model decide (``where``), what does it look at there
-(``what``), what did it already know (``knew``), and which of these would also be true by chance (``chance``). Inside a question
-the strongest comes first. A layer that was picked because it is the largest is named so, and is judged by a test that allows
-for the picking, or by how many layers agree.
+(``what``), what did it already know (``knew``), and what would also be true by chance (``chance``). Inside a question
+the strongest comes first.
+
+A sentence claims no more than its numbers. A layer that was picked because it is the largest is named so: for attention
+the number of layers that agree is what counts, and a probe must beat shuffled labels at their own best layer (p over
+layers), at 0.05 shared among the positions (Bonferroni).
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from safekey_interp.stats import wilson
+from safekey_interp.claims import FEW, Finding, estimate, share
 
 if TYPE_CHECKING:
     from safekey_interp.runs import Run
 
-_NAMES = {"prompt": "the prompt X", "understanding": "the understanding U"}
+Table = Any
+"""A data frame; pandas' stubs take each of its cells for a column."""
+Row = Any
+"""One of its rows."""
+
+_SPANS = {"prompt": "the prompt X", "understanding": "the understanding U"}
 _PLACES = {
     "prompt": "over the prompt",
     "prompt_end": "at the prompt's last token",
@@ -28,29 +36,10 @@ _PLACES = {
     "prompt+understanding": "over prompt and understanding",
     "decision": "at the token before the key sentence",
 }
-_CLEAR = 0.05
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One sentence about the data."""
-
-    question: Literal["where", "what", "knew", "chance"]
-    """What it answers."""
-    text: str
-    """The sentence."""
-    value: float | None = None
-    """The number that it rests on."""
-    low: float | None = None
-    """Lower end of its 95 % interval."""
-    high: float | None = None
-    """Upper end."""
-    n: int = 0
-    """Traces behind it."""
-    control: str = ""
-    """What it was held against."""
-    strength: float = 0.0
-    """Order inside a question: how far from its control, on a log or probability scale."""
+_CLASSES = {"label": "harmful from benign prompts", "aha": "traces that go ahead from traces that turn safe"}
+_LEVEL = 0.05
+_AUROC = ("auroc", "auroc_low", "auroc_high")
+_QUESTIONS = ("where", "what", "knew", "chance")
 
 
 def find(run: Run) -> dict[str, Any]:
@@ -58,40 +47,38 @@ def find(run: Run) -> dict[str, Any]:
     traces = run.traces
     if traces is None:
         return {"headline": "", "findings": [], "left_out": []}
-    known, chance = _what_it_knew(run.separability)
-    findings = [*_where(traces), *_what(run), *known, *chance]
-    findings.sort(key=lambda f: (("where", "what", "knew", "chance").index(f.question), -f.strength))
+    findings = [*_where(traces), *_what(run), *_what_it_knew(run.separability)]
+    findings.sort(key=lambda finding: (_QUESTIONS.index(finding.question), -finding.strength))
     return {
         "headline": _headline(traces, findings),
-        "findings": [asdict(f) for f in findings],
+        "findings": [asdict(finding) for finding in findings],
         "left_out": _left_out(traces, run.manifest),
     }
 
 
-def _where(traces: pd.DataFrame) -> list[Finding]:
-    decided = traces[traces["key_sentence"].notna() & (traces["status"] == "measured")]
+def _where(traces: Table) -> list[Finding]:
+    decided = traces.loc[traces["key_sentence"].notna() & (traces["status"] == "measured")]
     if decided.empty:
         return []
-    found = []
-    how = "none: this is the finder's reading of the wording; `segment --agreement` measures it against people"
-    for aha, what in (("safe", "turns safe"), ("unsafe", "goes ahead")):
-        k, n = int((decided["aha"] == aha).sum()), len(decided)
-        interval = wilson(k, n)
-        text = f"The key sentence {what} in {k:,} of {n:,} traces ({_percent(k / n, *interval)})."
-        found.append(
-            Finding(question="where", text=text, value=k / n, low=interval.low, high=interval.high, n=n, control=how, strength=k / n)
-        )
-    dormant = decided[(decided["aha"] == "unsafe") & decided["hint"].notna() & (decided["label"] != "benign")]
-    if len(dormant) >= 5:
-        k, n = int(dormant["hint"].sum()), len(dormant)
-        interval = wilson(k, n)
+    control = "none; it counts what the finder read in the words, which `segment --agreement` checks against people"
+    n = len(decided)
+    shares = {aha: share(decided["aha"] == aha, decided["group"]) for aha in ("safe", "unsafe")}
+    counts = {aha: int((decided["aha"] == aha).sum()) for aha in ("safe", "unsafe", "neutral")}
+    text = (
+        f"The key sentence turns safe in {counts['safe']:,} of {n:,} traces, {shares['safe'].text('.0%')}; it goes "
+        f"ahead in {counts['unsafe']:,}, {shares['unsafe'].text('.0%')}, and does neither in {counts['neutral']:,}."
+    )
+    found = [Finding(question="where", text=text, n=n, control=control, strength=1.0, **shares["safe"].fields())]
+    ahead = decided.loc[(decided["aha"] == "unsafe") & decided["hint"].notna() & (decided["label"] != "benign")]
+    if len(ahead):
+        named = ahead["hint"].astype(bool)
+        named_share = share(named, ahead["group"])
+        which = "on prompts not labelled benign " if traces["label"].notna().any() else ""
         text = (
-            f"Where it goes ahead, the understanding had already named the harm in {k:,} of {n:,} traces "
-            f"({_percent(k / n, *interval)}): the dormant signal."
+            f"Of {len(ahead):,} traces that state an understanding and go ahead {which}all the same, the understanding "
+            f"names the harm in {int(named.sum()):,}, {named_share.text('.0%')}."
         )
-        found.append(
-            Finding(question="where", text=text, value=k / n, low=interval.low, high=interval.high, n=n, control=how, strength=0.0)
-        )
+        found.append(Finding(question="where", text=text, n=len(ahead), control=control, **named_share.fields()))
     return found
 
 
@@ -99,128 +86,151 @@ def _what(run: Run) -> list[Finding]:
     table = run.attention_by_layer
     if table is None or table.empty:
         return []
-    rows = table[(table["subset"] == "all") & (table["from_span"] == "key_sentence")]
-    found = []
-    last = rows["layer"].max()
-    paper = rows[(rows["layer"] == last) & rows["measure"].isin(["mass", "uniform_mass"])].set_index(["to_span", "measure"])
-    if {("prompt", "mass"), ("understanding", "mass")} <= set(paper.index):
-        x, u = paper.loc[("prompt", "mass")], paper.loc[("understanding", "mass")]
-        even_x, even_u = (paper.loc[(span, "uniform_mass"), "value"] for span in ("prompt", "understanding"))
-        more = "more" if u["value"] > x["value"] else "less"
-        text = (
-            f"In the last layer ({last}) the key sentence gives {u['value']:.3f} [{u['low']:.3f}, {u['high']:.3f}] of its attention to "
-            f"U and {x['value']:.3f} [{x['low']:.3f}, {x['high']:.3f}] to X: {more} to U (the paper's measure, mean over heads)."
-        )
-        found.append(
-            Finding(
-                question="what",
-                text=text,
-                value=float(u["value"]),
-                low=float(u["low"]),
-                high=float(u["high"]),
-                n=int(u["n"]),
-                control=f"even attention would give {even_u:.3f} to U and {even_x:.3f} to X",
-                strength=abs(float(np.log(u["value"] / x["value"]))) if min(u["value"], x["value"]) > 0 else 0.0,
-            )
-        )
-    for span in ("understanding", "prompt"):
-        ratio = rows[(rows["to_span"] == span) & (rows["measure"] == "lift_over_matched") & np.isfinite(rows["value"])]
-        if ratio.empty:
-            continue
-        above, below = int((ratio["low"] > 1).sum()), int((ratio["high"] < 1).sum())
-        peak = ratio.loc[np.log(ratio["value"].clip(lower=1e-9)).abs().idxmax()]
-        text = (
-            f"Against keys at like distances, the key sentence looks more at {_NAMES[span]} in {above} of {len(ratio)} layers and less "
-            f"in {below}; most apart at layer {peak['layer']}, {peak['value']:.2f} times [{peak['low']:.2f}, {peak['high']:.2f}]."
-        )
-        found.append(
-            Finding(
-                question="what",
-                text=text,
-                value=float(peak["value"]),
-                low=float(peak["low"]),
-                high=float(peak["high"]),
-                n=int(peak["n"]),
-                control=f"random key sets at like distances; layer picked among {len(ratio)}, so count layers rather than trust the peak",
-                strength=abs(above - below) / len(ratio) * abs(float(np.log(max(peak["value"], 1e-9)))),
-            )
-        )
+    rows = table.loc[(table["subset"] == "all") & (table["from_span"] == "key_sentence") & np.isfinite(table["value"])]
+    if rows.empty:
+        return []
+    found = [*_paper_measure(rows, run.manifest)]
+    for span in _SPANS:
+        ratios = rows.loc[(rows["to_span"] == span) & (rows["measure"] == "lift_over_matched")]
+        if len(ratios):
+            found.append(_beside_matched(ratios, span))
     return found
 
 
-def _what_it_knew(table: pd.DataFrame | None) -> tuple[list[Finding], list[Finding]]:
+def _paper_measure(rows: Table, manifest: Mapping[str, Any]) -> list[Finding]:
+    last = int(rows["layer"].max())
+    at = rows.loc[rows["layer"] == last].set_index(["to_span", "measure"])
+    if not {(span, measure) for span in _SPANS for measure in ("mass", "uniform_mass")} <= set(at.index):
+        return []
+    on_x, on_u = (estimate(at.loc[(span, "mass")]) for span in ("prompt", "understanding"))
+    n_x, n_u = (int(at.loc[(span, "mass"), "n"]) for span in ("prompt", "understanding"))
+    even_x, even_u = (float(at.loc[(span, "uniform_mass"), "value"]) for span in ("prompt", "understanding"))
+    if not (on_x.is_sure and on_u.is_sure):
+        verdict = f"fewer than {FEW} prompts, so this says nothing about others"
+    elif on_u.low > on_x.high or on_x.low > on_u.high:
+        verdict = f"more to {'U' if on_u.value > on_x.value else 'X'}"
+    else:
+        verdict = "the intervals overlap, so neither clearly gets more"
+    is_last = last == (manifest.get("model") or {}).get("n_layers", 0) - 1
+    where = f"In the last layer ({last})" if is_last else f"In layer {last}, the last that was measured,"
+    text = (
+        f"{where} the key sentence gives {on_u.text('.3f')} of its attention to U and {on_x.text('.3f')} to X, "
+        f"mean over heads: {verdict}."
+    )
+    control = f"even attention would give {even_u:.3f} to U and {even_x:.3f} to X; this is the paper's measure"
+    if n_x != n_u:
+        control += f" ({n_u:,} traces have a U)"
+    strength = abs(float(np.log(on_u.value / on_x.value))) if min(on_u.value, on_x.value) > 0 else 0.0
+    return [Finding(question="what", text=text, n=n_x, control=control, strength=strength, **on_u.fields())]
+
+
+def _beside_matched(ratios: Table, span: str) -> Finding:
+    n_layers = len(ratios)
+    enough = ratios["n_groups"] >= FEW
+    above = int((enough & (ratios["low"] > 1)).sum())
+    below = int((enough & (ratios["high"] < 1)).sum())
+    distance = np.log(ratios["value"].clip(lower=1e-9)).abs()
+    peak = ratios.loc[distance.idxmax()]
+    number = estimate(peak)
+    layers = f"{n_layers} layer{'s' if n_layers > 1 else ''}"
+    text = (
+        f"The key sentence attends to {_SPANS[span]} more than to other tokens at like distances in {above} of "
+        f"{layers}, less in {below}, undecided in {n_layers - above - below}; the ratio furthest from 1 is "
+        f"{number.text('.2f')}, at layer {peak['layer']}."
+    )
+    picked = "; layer picked after the fact, so trust the count of layers more" if n_layers > 1 else ""
+    return Finding(
+        question="what",
+        text=text,
+        n=int(peak["n"]),
+        control=f"random token sets at like distances (ratio 1 = no preference){picked}",
+        strength=abs(above - below) / n_layers * float(distance.max()),
+        **number.fields(),
+    )
+
+
+def _what_it_knew(table: Table | None) -> list[Finding]:
     if table is None or table.empty:
-        return [], []
-    knew, chance = [], []
-    before = table[~table["after_the_fact"].astype(bool)]
-    classes = "unsafe from safe outcomes" if (table["label_by"] == "aha").any() else "harmful from benign"
-    for position in before["position"].unique():
-        rows = before[before["position"] == position]
-        probes = rows[(rows["method"] == "logistic") & rows["auroc"].notna()]
-        if probes.empty:
-            continue
-        best = probes.loc[probes["auroc"].idxmax()]
-        words = rows[(rows["method"] == "text_tfidf") & rows["auroc"].notna()]
-        p = best.get("p_value_over_layers", np.nan)
-        where = _PLACES.get(position, f"at {position}")
-        stands = pd.notna(p) and p <= _CLEAR
-        text = (
-            f"{'' if stands else 'Not shown: '}{where[0].upper() if stands else where[0]}{where[1:]} a linear probe tells {classes} with "
-            f"AUROC {best['auroc']:.2f} [{best['auroc_low']:.2f}, {best['auroc_high']:.2f}] at layer {best['layer']}, the best of "
-            f"{len(probes)}"
-        )
-        baseline = ""
-        if not words.empty:
-            word = words.iloc[0]
-            verdict = _beyond_words(best, word)
-            text += f"; the words alone reach {word['auroc']:.2f} [{word['auroc_low']:.2f}, {word['auroc_high']:.2f}]"
-            baseline = f"; words alone {word['auroc']:.2f}"
-            chance.append(
-                Finding(
-                    question="chance",
-                    text=f"{where[0].upper()}{where[1:]}, {verdict}.",
-                    value=float(best["auroc"] - word["auroc"]),
-                    n=int(best["n"]),
-                    control="TF-IDF of the same words in the same folds, beside the best layer, which was picked",
-                    strength=float(best["auroc"] - word["auroc"]),
-                )
-            )
-        control = f"shuffled labels {best['null_auroc_low']:.2f} to {best['null_auroc_high']:.2f}; p over layers {p:.3g}{baseline}"
-        knew.append(
-            Finding(
-                question="knew",
-                text=f"{text}.",
-                value=float(best["auroc"]),
-                low=float(best["auroc_low"]),
-                high=float(best["auroc_high"]),
-                n=int(best["n"]),
-                control=control,
-                strength=abs(float(best["auroc"]) - 0.5),
-            )
-        )
-    return knew, chance
+        return []
+    before = table.loc[~table["after_the_fact"].astype(bool) & table["auroc"].notna()]
+    probes = before.loc[before["method"] == "logistic"]
+    words = before.loc[before["method"] == "text_tfidf"].drop_duplicates("position").set_index("position")
+    classes = _CLASSES["aha" if (table["label_by"] == "aha").any() else "label"]
+    level = _LEVEL / max(1, probes["position"].nunique())
+    found: list[Finding] = []
+    for position, rows in probes.groupby("position", sort=False):
+        best = rows.loc[rows["auroc"].idxmax()]
+        word = words.loc[position] if position in words.index else None
+        shown = best["n_groups"] >= FEW and best["p_value_over_layers"] <= level  # NaN is never shown
+        found.append(_probe(best, word, len(rows), classes=classes, level=level, shown=shown))
+        if shown and word is not None:
+            found.append(_beyond_words(best, word))
+    if found and not any(finding.question == "knew" for finding in found):
+        text = f"Nowhere before the key sentence is a linear probe shown to tell {classes}."
+        control = f"shuffled labels, at their own best layer; {probes['position'].nunique()} positions"
+        found.append(Finding(question="knew", text=text, n=int(probes["n"].max()), control=control))
+    return found
 
 
-def _beyond_words(probe: pd.Series, words: pd.Series) -> str:
-    if probe["auroc_low"] > words["auroc_high"]:
-        return "the states tell more than the words do (the intervals do not meet)"
-    if probe["auroc"] <= words["auroc"]:
-        return "the states tell no more than the words do"
-    return "whether the states tell more than the words is open (the intervals meet)"
+def _probe(best: Row, word: Row | None, n_sites: int, *, classes: str, level: float, shown: bool) -> Finding:
+    number = estimate(best, *_AUROC)
+    verdict = f"tells {classes}" if shown else f"is not shown to tell {classes}"
+    alone = "" if word is None else f"; the words alone reach {estimate(word, *_AUROC).text('.2f')}"
+    return Finding(
+        question="knew" if shown else "chance",
+        text=f"{_place(best)}, a linear probe {verdict}: AUROC {number.text('.2f')} {_site(best, n_sites)}{alone}.",
+        n=int(best["n"]),
+        control=_shuffled(best, n_sites, level),
+        strength=number.value - 0.5 if shown else -1.0,
+        **number.fields(),
+    )
 
 
-def _headline(traces: pd.DataFrame, findings: list[Finding]) -> str:
+def _beyond_words(best: Row, word: Row) -> Finding:
+    states, words = (estimate(row, *_AUROC) for row in (best, word))
+    if states.low > words.high:
+        verdict = "the states tell more than the words they were read from"
+    elif states.value <= words.value:
+        verdict = "the states tell no more than the words they were read from"
+    else:
+        verdict = "the states do not clearly tell more than the words they were read from (the intervals overlap)"
+    gain = states.value - words.value
+    text = f"{_place(best)}, {verdict}: AUROC {states.text('.2f')} against {words.text('.2f')}."
+    control = "TF-IDF of the same words in the same folds; the states' layer is the best of all, which favours them"
+    return Finding(question="chance", text=text, value=gain, n=int(best["n"]), control=control, strength=gain)
+
+
+def _place(row: Row) -> str:
+    place = _PLACES.get(row["position"], f"at {row['position']}")
+    return place[0].upper() + place[1:]
+
+
+def _site(row: Row, n_sites: int) -> str:
+    site = "after the final norm" if row["site"] == "ln_final" else f"at layer {row['layer']}"
+    return f"{site}, the best of {n_sites}" if n_sites > 1 else site
+
+
+def _shuffled(best: Row, n_sites: int, level: float) -> str:
+    p = best["p_value_over_layers"]
+    if np.isnan(p):
+        return "none: too few prompts to shuffle labels"
+    over = f" over {n_sites} layers" if n_sites > 1 else ""
+    between = f"{best['null_auroc_low']:.2f} to {best['null_auroc_high']:.2f}"
+    return f"shuffled labels give {between}; p = {p:.2g}{over}, shown from {level:.2g} down"
+
+
+def _headline(traces: Table, findings: list[Finding]) -> str:
     measured = int((traces["status"] == "measured").sum())
     parts = [f"{measured:,} of {len(traces):,} traces measured."]
     for question in ("where", "what", "knew"):
-        first = next((f for f in findings if f.question == question), None)
+        first = next((finding for finding in findings if finding.question == question), None)
         if first is not None:
             parts.append(first.text)
     return " ".join(parts)
 
 
-def _left_out(traces: pd.DataFrame, manifest: dict[str, Any] | Any) -> list[dict[str, Any]]:
-    gone = traces[traces["status"] == "left out"]
+def _left_out(traces: Table, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    gone = traces.loc[traces["status"] == "left out"]
     rows = [
         {"what": _few([str(name) for name in part["trace_id"]]), "why": str(reason), "n": len(part)}
         for reason, part in gone.groupby(gone["left_out"].map(_kind), sort=False)
@@ -229,25 +239,25 @@ def _left_out(traces: pd.DataFrame, manifest: dict[str, Any] | Any) -> list[dict
     without = manifest.get("layers_without_pattern") or []
     if without:
         layers = ", ".join(map(str, without))
-        rows.append({"what": f"attention of layers {layers}", "why": "n/a: linear attention has no pattern", "n": len(without)})
+        rows.append(
+            {"what": f"attention of layers {layers}", "why": "n/a: they have no attention pattern", "n": len(without)}
+        )
     straddling = int((traces["n_straddling"].fillna(0) > 0).sum())
     if straddling:
-        why = "tokens straddle two spans and count for the span of their first character that is not white space"
-        rows.append({"what": "nothing, but noted", "why": why, "n": straddling})
+        why = "each token over two spans counts for that of its first character that is not white space"
+        rows.append({"what": "nothing, in traces whose tokens straddle spans", "why": why, "n": straddling})
     return rows
 
 
 def _kind(reason: Any) -> str:
     """The reason without its numbers, so that like reasons count together."""
     text = str(reason)
-    return text.split(", past ")[0].rsplit(" ends at token ", 1)[0] + " ends past the longest length" if ", past " in text else text
+    if ", past " in text:
+        return f"{text.split(', past ', maxsplit=1)[0].rsplit(' ends at token ', 1)[0]} ends past the longest length"
+    return text
 
 
 def _few(names: list[str], shown: int = 3) -> str:
     listed = ", ".join(names[:shown])
     noun = "trace" if len(names) == 1 else "traces"
     return f"{noun} {listed}{' …' if len(names) > shown else ''}"
-
-
-def _percent(rate: float, low: float, high: float) -> str:
-    return f"{rate:.0%} [{low:.0%}, {high:.0%}]"

@@ -1,7 +1,7 @@
 """How does a causal model become something that can be measured?
 
-A :class:`Model` is a transformers model with its tokenizer and a name for the record. Nothing is attached here: hooks and
-taps belong to :mod:`safekey_interp.capture`.
+A :class:`Model` is a transformers model with its tokenizer and a name for the record. Nothing is attached here: hooks
+and taps belong to :mod:`safekey_interp.capture`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from safekey_interp.checkpoints import Checkpoint, resolve
+from safekey_interp.checkpoints import first_line, merge_adapter, read_checkpoint, resolve
 from safekey_interp.encoding import Encoding, encode
 from safekey_interp.errors import InputError, ModelError
 from safekey_interp.segmentation import Segmentation, segment
@@ -91,10 +91,8 @@ class Model:
             TraceTooLong: the key sentence ends past ``max_length``.
             TraceError: the chat template refuses the trace.
         """
-        limits = [limit for limit in (max_length, self.max_positions) if limit is not None]
-        return encode(
-            self.tokenizer, trace, segmentation or segment(trace), max_length=min(limits) if limits else None
-        )
+        found = segmentation or segment(trace)
+        return encode(self.tokenizer, trace, found, max_length=max_length, max_positions=self.max_positions)
 
     def layer_numbers(self, layers: Sequence[int] | None) -> tuple[int, ...] | None:
         """The layers asked for, ascending, negative ones counted from the last; None for all.
@@ -106,7 +104,9 @@ class Model:
             return None
         asked = sorted({layer + self.n_layers if layer < 0 else layer for layer in layers})
         if not asked or asked[0] < 0 or asked[-1] >= self.n_layers:
-            raise InputError(f"layers: got {list(layers)}, expected some of 0 to {self.n_layers - 1}, or -1 for the last")
+            raise InputError(
+                f"layers: got {list(layers)}, expected some of 0 to {self.n_layers - 1}, or -1 for the last"
+            )
         return tuple(asked)
 
     def bridge(self) -> TransformerBridge:
@@ -130,7 +130,7 @@ class Model:
             name, tensor = item
             raw = tensor.detach().to("cpu").contiguous().view(-1).view(torch.uint8).numpy()
             head = f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode()
-            return hashlib.sha256(head + hashlib.sha256(raw).digest()).hexdigest()
+            return hashlib.sha256(head + hashlib.sha256(raw.data).digest()).hexdigest()
 
         with ThreadPoolExecutor() as pool:
             return hashlib.sha256("".join(pool.map(digest, sorted(self.hf.named_parameters()))).encode()).hexdigest()
@@ -186,30 +186,25 @@ def load(
     Raises:
         ModelError: no such model, no weights, no tokenizer, or no causal language model.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     checkpoint = resolve(str(spec))
     spread = str(device) == "auto" or "device_map" in from_pretrained
     target = None if spread else _device(device)
-    options: dict[str, Any] = {"use_safetensors": True, "revision": revision} | from_pretrained
+    options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False} | from_pretrained
     options["dtype"] = _dtype(dtype, target)
+    if revision is not None:
+        options["revision"] = revision
     if attn is not None:
         options["attn_implementation"] = attn
     if str(device) == "auto":
         options.setdefault("device_map", "auto")
-    shared = {name: options[name] for name in ("trust_remote_code", "token", "cache_dir") if name in options}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint.location, revision=revision, **shared)
-    except Exception as error:
-        raise ModelError(_why("tokenizer", checkpoint, error)) from error
-    try:
-        hf = AutoModelForCausalLM.from_pretrained(checkpoint.location, **options)
-        if target is not None:
+    hf, tokenizer = read_checkpoint(checkpoint, options)
+    if target is not None:
+        try:
             hf = hf.to(target)
-    except Exception as error:
-        raise ModelError(_why("model", checkpoint, error)) from error
+        except Exception as error:
+            raise ModelError(f"model {checkpoint.spec}: cannot be moved to {target}: {first_line(error)}") from error
     if adapter is not None:
-        hf = _merged(hf, adapter)
+        hf = merge_adapter(hf, adapter)
     commit = getattr(hf.config, "_commit_hash", None)
     return from_hf(hf, tokenizer, spec=checkpoint.spec, revision=commit or revision, adapter=adapter)
 
@@ -232,7 +227,8 @@ def from_hf(
     Raises:
         ModelError: not a transformers model, or the tokenizer reports no offsets.
     """
-    hf: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    whole: Any = model
+    hf: Any = whole.get_base_model() if hasattr(whole, "get_base_model") else whole
     if not hasattr(hf, "config") or not hasattr(hf, "get_input_embeddings"):
         raise ModelError(f"model: got {type(model).__name__}, expected a transformers model")
     if not getattr(tokenizer, "is_fast", False):
@@ -268,25 +264,3 @@ def _dtype(dtype: str | torch.dtype | None, device: torch.device | None) -> str 
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise ModelError(f"dtype {dtype}: expected float32, bfloat16, float16 or auto")
     return found
-
-
-def _merged(hf: Any, adapter: str) -> Any:
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise ModelError('adapter: needs the package peft; pip install "safekey-interp[train]"') from error
-    try:
-        return PeftModel.from_pretrained(hf, adapter).merge_and_unload()
-    except Exception as error:
-        raise ModelError(f"adapter {adapter}: cannot be loaded: {_first_line(error)}") from error
-
-
-def _why(what: str, checkpoint: Checkpoint, error: Exception) -> str:
-    where = "in the folder" if checkpoint.is_local else "on the hub or in its local cache"
-    remedy = "" if checkpoint.is_local else "; `safekey-interp models` lists what loads offline"
-    return f"model {checkpoint.spec}: no usable {what} {where}: {_first_line(error)}{remedy}"
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -1,14 +1,16 @@
 """What does one chunk of a run leave on disk, and how do the chunks become the run's tables?
 
-A chunk's folder holds its rows of ``traces`` and ``attention``, its sums (for the summaries), its states while they wait to be
-probed, and the token weights of its examples. Everything is read back chunk by chunk, so that memory does not grow with the
-number of traces by more than a few numbers each.
+A chunk's folder holds its rows of ``traces`` and ``attention``, its sums (for the summaries), its states while they
+wait to be probed, and the token weights of its examples.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +20,10 @@ import pandas as pd
 from safekey_interp.attention import attention_table
 from safekey_interp.attention_summary import QUANTITIES, HeadSums, summarise_trace
 from safekey_interp.capture.request import QUERY_SPANS
-from safekey_interp.capture.states import write_states
+from safekey_interp.capture.states import States, write_states
 from safekey_interp.capture.stream import Entry
-from safekey_interp.runs import write_aside
+from safekey_interp.encoding import TokenSet
+from safekey_interp.storage import save_tensors, write_aside, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,15 +42,14 @@ def write_chunk(
     folder: Path, entries: Sequence[Entry], layers: Sequence[int], positions: Sequence[str], *, states: bool
 ) -> None:
     """Write one chunk's folder."""
-    from safetensors.numpy import save_file
-
     pd.DataFrame([trace_row(entry) for entry in entries]).astype(_TRACE_TYPES).to_parquet(
         folder / "traces.parquet", index=False, compression="zstd"
     )
     with_attention = [e for e in entries if e.measured is not None and e.measured.attention is not None]
     tables, by_layer, sums = [], [], HeadSums()
     for entry in with_attention:
-        assert entry.measured is not None and entry.measured.attention is not None
+        assert entry.measured is not None
+        assert entry.measured.attention is not None
         arrays = entry.measured.attention
         if not arrays.n_q.any():
             continue
@@ -58,20 +60,16 @@ def write_chunk(
     if tables:
         _as_arrow(pd.concat(tables, ignore_index=True), folder / "attention.parquet")
         stacked = np.stack(by_layer)
-        save_file(
-            {name: np.ascontiguousarray(stacked[..., i]) for i, name in enumerate(QUANTITIES)},
-            folder / "by_layer.safetensors",
-        )
-        save_file(
-            {f"sums/{name}": value for name, value in sums.sums.items()}
-            | {f"counts/{name}": value for name, value in sums.counts.items()},
-            folder / "by_head.safetensors",
-        )
+        by_quantity = {name: np.ascontiguousarray(stacked[..., i]) for i, name in enumerate(QUANTITIES)}
+        save_tensors(folder / "by_layer.safetensors", by_quantity)
+        per_head = {f"sums/{name}": value for name, value in sums.sums.items()}
+        per_head |= {f"counts/{name}": value for name, value in sums.counts.items()}
+        save_tensors(folder / "by_head.safetensors", per_head)
     if states and any(entry.measured is not None for entry in entries):
         write_states(folder / "states.safetensors", entries, positions)
     shown = [entry for entry in entries if entry.measured is not None and entry.measured.token_weights is not None]
     if shown:
-        save_file(_token_maps(shown), folder / "examples.safetensors")
+        save_tensors(folder / "examples.safetensors", _token_maps(shown))
         (folder / "examples.json").write_text(json.dumps([example_row(entry) for entry in shown]), encoding="utf-8")
 
 
@@ -126,7 +124,7 @@ def example_row(entry: Entry) -> dict[str, Any]:
     encoding = entry.encoding
     assert encoding is not None
     spans = {
-        name: [[span.start, span.end] for span in getattr(value, "spans", (value,))]
+        name: [[span.start, span.end] for span in (value.spans if isinstance(value, TokenSet) else (value,))]
         for name, value in encoding.spans.items()
         if value is not None
     }
@@ -145,10 +143,11 @@ def example_row(entry: Entry) -> dict[str, Any]:
 def _token_maps(entries: Sequence[Entry]) -> dict[str, np.ndarray]:
     maps: dict[str, np.ndarray] = {}
     for entry in entries:
-        assert entry.measured is not None and entry.measured.token_weights is not None
-        for name, key in (("K", "key_sentence"), ("decision", "decision")):
+        assert entry.measured is not None
+        assert entry.measured.token_weights is not None
+        for name, key in (("map", "key_sentence"), ("decision", "decision")):
             weights = entry.measured.token_weights[:, :, QUERY_SPANS.index(key)]
-            maps[f"{entry.trace.trace_id}.{name}"] = np.ascontiguousarray(weights.astype(np.float16))
+            maps[f"{name}.{entry.trace.trace_id}"] = np.ascontiguousarray(weights.astype(np.float16))
     return maps
 
 
@@ -219,8 +218,8 @@ def head_sums(parts: Sequence[Path]) -> HeadSums:
     return total
 
 
-def join_examples(parts: Sequence[Path]) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-    """The chunks' examples: their rows, and their maps."""
+def join_examples(parts: Sequence[Path], path: Path) -> None:
+    """Write the run's examples, if there are any: their rows, and their maps."""
     from safetensors.numpy import load_file
 
     rows: list[dict[str, Any]] = []
@@ -229,4 +228,34 @@ def join_examples(parts: Sequence[Path]) -> tuple[list[dict[str, Any]], dict[str
         if (part / "examples.json").is_file():
             rows += json.loads((part / "examples.json").read_text(encoding="utf-8"))
             maps |= load_file(part / "examples.safetensors")
-    return rows, maps
+    if rows:
+        write_aside(path / "examples.safetensors", lambda file: save_tensors(file, maps))
+        write_json(path / "examples.json", rows)
+
+
+def state_files(parts: Sequence[Path]) -> list[Path]:
+    """The chunks' states, in the order of the traces."""
+    return [part / "states.safetensors" for part in parts if (part / "states.safetensors").is_file()]
+
+
+def store_states(states: States, folder: Path) -> None:
+    """Keep states in the run folder: one file a chunk, with an index of their rows."""
+    folder.mkdir(exist_ok=True)
+    names = [f"{i:06d}.safetensors" for i in range(len(states.files))]
+    for file, name in zip(states.files, names, strict=True):
+        write_aside(folder / name, partial(_link_or_copy, file))
+    index = {
+        "files": names,
+        "trace_ids": list(states.trace_ids),
+        "sites": [list(site) for site in states.layers],
+        "positions": list(states.positions),
+        "key": "site index / position -> (trace, d_model) float32",
+    }
+    write_json(folder / "index.json", index)
+
+
+def _link_or_copy(file: Path, target: Path) -> None:
+    try:
+        os.link(file, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(file, target)

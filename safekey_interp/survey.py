@@ -1,7 +1,7 @@
 """What is in the data, before any model runs over it?
 
-One pass over the traces: every row is checked, the data's hash taken, key sentences found, and decided what can be measured:
-which classes there are, whether any trace fits, and which traces are shown in full, chosen for variety.
+One pass over the traces finds key sentences and what can be measured: which classes there are, whether any trace fits,
+and which traces are shown in full, chosen for variety.
 """
 
 from __future__ import annotations
@@ -47,8 +47,13 @@ class Survey:
 
     def classes(self, label_by: str) -> Counter[str]:
         """Traces of each of the two classes."""
-        names, counts = (("harmful", "benign"), self.labels) if label_by == "label" else (("unsafe", "safe"), self.outcomes)
+        by_label = label_by == "label"
+        names, counts = (("harmful", "benign"), self.labels) if by_label else (("unsafe", "safe"), self.outcomes)
         return Counter({name: counts[name] for name in names})
+
+    def in_words(self, label_by: str) -> str:
+        """The classes' sizes, for a message."""
+        return ", ".join(f"{n:,} {name}" for name, n in self.classes(label_by).items())
 
 
 def survey(

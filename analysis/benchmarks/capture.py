@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -36,6 +37,8 @@ from safekey_interp.segmentation import segment
 from safekey_interp.trace import Trace, TokenSpan
 
 K_TOKENS, U_TOKENS, HEAD_TOKENS = 30, 100, 25
+RETURNED = {"MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "0"}
+"""Has freed memory go back to the system at once, so that a peak is what was needed and not what was kept."""
 WAYS = {
     "plain": "plain forward, SDPA",
     "k": "rows of K",
@@ -145,9 +148,10 @@ def one_sequence(spec: str, length: int, repeats: int) -> None:
                             capture_output=True,
                             text=True,
                             check=True,
+                            env=os.environ | RETURNED,
                         ).stdout.splitlines()[-1]
                     )
-                    for _ in range(3)
+                    for _ in range(5)
                 ]
             )
         )

@@ -1,4 +1,4 @@
-"""The only package that attaches anything to a model: hooks on layers, a tap in the attention function, and the bridge's.
+"""The only package that attaches anything to a model: hooks on layers, a tap in its attention, the bridge's hooks.
 
 :func:`capture` turns a batch and a request into reduced tensors inside the forward pass; everything is gone afterwards.
 """
@@ -9,19 +9,19 @@ from safekey_interp.capture.request import CONTROLS, KEY_SPANS, QUERY_SPANS, STA
 from safekey_interp.capture.runner import AttentionArrays, Backend, LeftOut, Measured, measure_batch
 
 __all__ = [
-    "AttentionArrays",
-    "Backend",
-    "LeftOut",
-    "Measured",
-    "measure_batch",
     "CONTROLS",
     "KEY_SPANS",
     "QUERY_SPANS",
     "STATE_POSITIONS",
+    "AttentionArrays",
+    "Backend",
     "Batch",
     "CaptureRequest",
     "Captured",
+    "LeftOut",
+    "Measured",
     "Site",
     "capture",
+    "measure_batch",
     "plan_batches",
 ]

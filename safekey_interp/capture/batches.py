@@ -31,9 +31,7 @@ class Batch:
     """Position of each row's first token: what padding on the left shifts by."""
 
     @classmethod
-    def of(
-        cls, encodings: Sequence[Encoding], *, pad_id: int = 0, side: Literal["left", "right"] = "right"
-    ) -> Batch:
+    def of(cls, encodings: Sequence[Encoding], *, pad_id: int = 0, side: Literal["left", "right"] = "right") -> Batch:
         """Pad encodings on one side."""
         width = max(encoding.end for encoding in encodings)
         ids = torch.full((len(encodings), width), pad_id, dtype=torch.int64)

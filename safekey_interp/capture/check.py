@@ -1,7 +1,8 @@
 """Does the tap read this architecture's attention as the architecture itself computes it?
 
-Asked once for each model, on a dozen tokens: the tap's mean rows against the weights that the model's own eager function
-returns. An attention term that the tap does not know (a learned bias, say) shows here, before anything is measured.
+Asked once for each model, on a dozen tokens: the tap's mean rows against the weights that the model's own eager
+function returns. An attention term that the tap does not know (a learned bias, say) shows here, before anything is
+measured.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from weakref import WeakSet
 import torch
 
 from safekey_interp.capture.batches import Batch
-from safekey_interp.capture.context import capture
+from safekey_interp.capture.context import capture, evaluating
 from safekey_interp.capture.layout import find_layout
 from safekey_interp.capture.request import QUERY_SPANS, CaptureRequest
+from safekey_interp.capture.tap import KEYWORD
 from safekey_interp.encoding import SPANS, Encoding
 from safekey_interp.errors import ModelError
 from safekey_interp.trace import TokenSpan
@@ -42,27 +44,45 @@ def check_attention(model: Model) -> None:
     encoding = _sample(model)
     batch = Batch.of([encoding])
     request = CaptureRequest(states=False, token_weights=True, n_random=1)
-    with torch.inference_mode():
-        with capture(model, batch, request) as captured:
-            model.hf(**batch.inputs(model.device))
+    name = type(model.hf).__name__
+    with torch.inference_mode(), evaluating(model.hf):
+        try:
+            with capture(model, batch, request) as captured:
+                model.hf(**batch.inputs(model.device))
+        except TypeError as error:
+            if KEYWORD not in str(error):
+                raise
+            raise ModelError(f"model {model.spec}: {name} hands no keyword arguments on to its attention") from error
+        if not captured.attention:
+            raise ModelError(
+                f"model {model.spec}: no layer of {name} showed its attention; expected an architecture that "
+                "goes through transformers' attention interface and hands keyword arguments on to its layers"
+            )
         patterns = _eager_patterns(model, batch)
-    if not captured.attention:
+    if len(patterns) != len(captured.attention):
         raise ModelError(
-            f"model {model.spec}: no layer of {type(model.hf).__name__} showed its attention; expected an architecture that "
-            "goes through transformers' attention interface and hands keyword arguments on to its layers"
+            f"model {model.spec}: {name} returns {len(patterns)} attention patterns, where "
+            f"{len(captured.attention)} layers were read, so that the one cannot be checked by the other"
         )
     tolerance = _TOLERANCE.get(model.dtype, _COARSE)
-    with_pattern = [pattern for pattern in patterns if pattern is not None]
-    answers = [captured.attention[layer].token_weights for layer in sorted(captured.attention)]
-    for layer, pattern, weights in zip(sorted(captured.attention), with_pattern, answers, strict=len(with_pattern) > 0):
+    for layer, pattern in zip(sorted(captured.attention), patterns, strict=True):
+        if not bool(pattern.isfinite().all()):
+            raise ModelError(
+                f"model {model.spec}: the attention of layer {layer} is not finite; are its weights whole?"
+            )
+        if float(pattern.float().triu(diagonal=1).abs().max()) > tolerance:
+            raise ModelError(
+                f"model {model.spec}: layer {layer} of {name} looks at later tokens; expected a causal model"
+            )
+        weights = captured.attention[layer].token_weights
         assert weights is not None
-        for f, name in enumerate(QUERY_SPANS):
-            own = pattern[:, :, list(encoding.positions(name))].float().mean(dim=2)
+        for f, span in enumerate(QUERY_SPANS):
+            own = pattern[:, :, list(encoding.positions(span))].float().mean(dim=2)
             worst = float((own - weights[:, :, f]).abs().max())
             if not worst <= tolerance:
                 raise ModelError(
                     f"model {model.spec}: at layer {layer} the attention read differs by {worst:.2g} from what "
-                    f"{type(model.hf).__name__} computes itself; its attention has a term that cannot be read here"
+                    f"{name} computes itself; its attention has a term that cannot be read here"
                 )
     _checked.add(model)
 
@@ -86,7 +106,8 @@ def _sample(model: Model) -> Encoding:
     )
 
 
-def _eager_patterns(model: Model, batch: Batch) -> list[Tensor | None]:
+def _eager_patterns(model: Model, batch: Batch) -> list[Tensor]:
+    """The patterns of the layers that have one, in order; linear layers return None, a state of theirs, or nothing."""
     config = find_layout(model.hf).decoder.config
     before = config._attn_implementation
     config._attn_implementation = "eager"
@@ -94,4 +115,5 @@ def _eager_patterns(model: Model, batch: Batch) -> list[Tensor | None]:
         output = model.hf(**batch.inputs(model.device), output_attentions=True)
     finally:
         config._attn_implementation = before
-    return list(output.attentions or ())
+    returned = getattr(output, "attentions", None) or ()
+    return [a for a in returned if isinstance(a, torch.Tensor) and a.ndim == 4 and a.shape[-2:] == (_LENGTH, _LENGTH)]

@@ -7,7 +7,8 @@
 Inside the pass every layer's pattern is reduced to a few numbers per head, and every layer's output to one vector per
 position: nothing of size sequence × sequence or sequence × d_model is kept. Hooks and tap are gone when the block ends,
 also after an exception; captures may nest. A layer that runs twice (gradient checkpointing) overwrites its answer. With
-``grad=True`` the answers stay in the graph; under gradient checkpointing the backward pass then belongs inside the block.
+``grad=True`` the answers stay in the graph; under gradient checkpointing the backward pass then belongs inside the
+block.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class Captured:
             rows, row_weights = self._rows_on(query.device)
             mask = row_mask(attention_mask, rows, query.shape[2], key.shape[2])
             scaling = options.get("scaling") or getattr(module, "scaling", None) or query.shape[-1] ** -0.5
-            mean = mean_rows(query, key, rows, row_weights, mask, options, scaling)
+            mean = mean_rows(query, key, rows, row_weights, mask, options=options, scaling=scaling)
             self._keep(module.layer_idx, mean, attention_mask, mask.visible)
 
     def see_pattern(self, layer: int, pattern: Float[Tensor, "batch head q_pos k_pos"], visible: Tensor) -> None:
@@ -208,6 +209,19 @@ def capture(model: Model, batch: Batch, request: CaptureRequest, *, grad: bool =
             yield captured
         finally:
             captured.forget()
+
+
+@contextmanager
+def evaluating(hf: nn.Module) -> Iterator[None]:
+    """Every module in evaluation mode for a while: a measurement in the middle of training has no dropout."""
+    training = [module for module in hf.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _watch(module: nn.Module, captured: Captured, site: Site) -> Any:

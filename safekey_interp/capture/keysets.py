@@ -1,12 +1,13 @@
 """Which keys count for a span, for its controls, and if attention were uniform?
 
-Mass is linear in the attention pattern, so the mean over random key sets needs no set by itself: each key is weighted by the
-share of draws that hold it. One matrix product inside the hook then gives the mass on every span and on every control.
+Mass is linear in the attention pattern, so the mean over random key sets needs no set by itself: each key is weighted
+by the share of draws that hold it. One matrix product inside the hook then gives the mass on every span and on every
+control.
 
-A random set has as many keys as the tested span, drawn without replacement among the keys that every row of the query span
-sees, outside the tested span and the first token. ``random`` draws them evenly. ``matched`` draws them at distances like
-those of the tested span: a key at distance d is drawn with weight given by a Gaussian kernel on log d around the span's
-own log distances (bandwidth 0.5: attention falls off with distance roughly on that scale).
+A random set has as many keys as the tested span, drawn without replacement among the keys that every row of the query
+span sees, outside the tested span and the first token. ``random`` draws them evenly. ``matched`` draws them at
+distances like those of the tested span: a key at distance d is drawn with weight given by a Gaussian kernel on log d
+around the span's own log distances (bandwidth 0.5: attention falls off with distance roughly on that scale).
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from safekey_interp.errors import InputError
+
 QUERY_SPANS = ("key_sentence", "decision", "understanding")
 """Spans whose rows of the attention pattern are read."""
 KEY_SPANS = ("prompt", "understanding", "template", "first_token", "key_sentence")
@@ -50,6 +52,12 @@ class CaptureRequest:
     """Draws of each random key set."""
     seed: int = 0
     """Seed of the draws; each trace has its own stream, whatever batch it is in."""
+
+    def __post_init__(self) -> None:
+        if self.n_random < 1:
+            raise InputError(f"n_random: got {self.n_random}, expected at least 1 draw")
+        if self.seed < 0:
+            raise InputError(f"seed: got {self.seed}, expected 0 or more")
 
     def reads_layer(self, layer: int) -> bool:
         """Whether this layer is asked for."""

@@ -2,8 +2,8 @@
 
     p_qk = exp(s_qk − log Σ_k' exp s_qk' [+ exp sink])        s = softcap(scaling · q·k) + mask
 
-recomputed in float32 for the rows that are asked for alone. ``entropy`` is that of the row over the keys that it sees, in
-nats: −Σ p' log p' with p' = p / Σ p, so a sink does not count.
+recomputed in float32 for the rows that are asked for alone. ``entropy`` is that of the row over the keys that it sees,
+in nats: −Σ p' log p' with p' = p / Σ p, so a sink does not count.
 """
 
 from __future__ import annotations
@@ -15,29 +15,17 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-# Far below any score, and far above the least float32: the entropy's gradient at a key out of sight is this score times what
-# comes from the loss, which must stay finite to be multiplied by a weight of 0.
+# Far below any score, and far above the least float32: the entropy's gradient at a key out of sight is this score times
+# what comes from the loss, which must stay finite to be multiplied by a weight of 0.
 _NEVER = -1e30
 
 
 class RowMask(NamedTuple):
     """What the rows see: for the rows alone, cut out of the layer's own mask."""
 
-    visible: Bool[
-        Tensor,
-        (
-            batch  # head row k_pos
-        ),
-    ]
-    bias: (
-        Float[
-            Tensor,
-            (
-                batch  # head row k_pos
-            ),
-        ]
-        | None
-    )
+    visible: Bool[Tensor, "batch _ row k_pos"]
+    """Whether each row sees each key; one head stands for all where they agree."""
+    bias: Float[Tensor, "batch _ row k_pos"] | None
     """Added to visible scores, where a mask holds more than 0 and −inf."""
 
 
@@ -72,6 +60,7 @@ def mean_rows(
     rows: Int64[Tensor, "batch row"],
     row_weights: Float[Tensor, "batch query_span row"],
     mask: RowMask,
+    *,
     options: dict[str, Any],
     scaling: float,
 ) -> MeanRows:

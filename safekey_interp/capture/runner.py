@@ -18,7 +18,7 @@ from einops import rearrange
 
 from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.bridge import bridge_forward
-from safekey_interp.capture.context import Captured, capture
+from safekey_interp.capture.context import Captured, capture, evaluating
 from safekey_interp.capture.request import KEY_SPANS, CaptureRequest
 from safekey_interp.encoding import Encoding
 from safekey_interp.errors import ModelError
@@ -119,18 +119,20 @@ def measure_batch(
 
 
 def _forward(model: Model, batch: Batch, request: CaptureRequest, backend: Backend) -> Captured:
-    with torch.inference_mode():
+    with torch.inference_mode(), evaluating(model.hf):
         if backend == "bridge":
             captured = bridge_forward(model, batch, request)
         else:
             with capture(model, batch, request) as captured:
                 # No logits are needed; one position is the fewest that a causal model computes.
-                keep = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.hf.forward).parameters else {}
+                keep = (
+                    {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.hf.forward).parameters else {}
+                )
                 model.hf(**batch.inputs(model.device), **keep)
     if request.attention and not captured.attention:
         raise ModelError(
-            f"model {model.spec}: no layer of {type(model.hf).__name__} showed its attention; expected an architecture that "
-            "goes through transformers' attention interface and hands keyword arguments on to its layers"
+            f"model {model.spec}: no layer of {type(model.hf).__name__} showed its attention; expected an architecture "
+            "that goes through transformers' attention interface and hands keyword arguments on to its layers"
         )
     return captured
 
@@ -197,7 +199,8 @@ def _attention(captured: Captured, row: int) -> AttentionArrays:
 
 def _states(captured: Captured, row: int) -> np.ndarray:
     encoding = captured.batch.encodings[row]
-    stacked = np.stack([state[row].float().cpu().numpy() for state in captured.states.values()])
+    sites = captured.request.sites(captured.n_layers)
+    stacked = np.stack([captured.states[site][row].float().cpu().numpy() for site in sites])
     absent = [not len(encoding.positions(name)) for name in captured.request.positions]
     stacked[:, absent] = np.nan
     return stacked
@@ -234,4 +237,6 @@ def _pad_id(model: Model) -> int:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    # CUDA's error has a class; the CPU's, MPS's and cuBLAS's have only words.
+    words = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)

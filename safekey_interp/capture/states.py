@@ -1,7 +1,7 @@
 """Where do hidden states wait until they are probed?
 
-On disk, in one safetensors file a chunk of traces, one tensor per site and position: a probe reads one matrix at a time, so
-memory holds no more than that, however many traces there are.
+On disk, in one safetensors file a chunk of traces, one tensor per site and position: a probe reads one matrix at a
+time, so memory holds no more than that, however many traces there are.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from jaxtyping import Float32
 from safekey_interp.capture.request import STATE_POSITIONS, CaptureRequest, Site
 from safekey_interp.capture.stream import CHUNK, Entry, StreamSettings, measure_stream
 from safekey_interp.errors import InputError
+from safekey_interp.storage import save_tensors
 
 if TYPE_CHECKING:
     from safekey_interp.models import Model
@@ -64,16 +65,14 @@ def state_key(layer_index: int, position: str) -> str:
 
 def write_states(file: Path, entries: Iterable[Entry], positions: Sequence[str]) -> None:
     """Write the states of the measured entries, in order."""
-    from safetensors.numpy import save_file
-
-    states = [entry.measured.states for entry in entries if entry.measured is not None]
-    stacked = np.stack([state for state in states if state is not None])
+    measured = [entry.measured.states for entry in entries if entry.measured is not None]
+    states = [state for state in measured if state is not None]
     tensors = {
-        state_key(site, position): np.ascontiguousarray(stacked[:, site, p])
-        for site in range(stacked.shape[1])
+        state_key(site, position): np.stack([state[site, p] for state in states])
+        for site in range(len(states[0]))
         for p, position in enumerate(positions)
     }
-    save_file(tensors, file)
+    save_tensors(file, tensors)
 
 
 def collect_states(

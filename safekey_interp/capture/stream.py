@@ -1,8 +1,8 @@
 """How do many traces pass through the model without standing in memory at once?
 
-Traces come in file order, in chunks; inside a chunk they are segmented, encoded, grouped by length and measured, and come
-out in file order again. A chunk's batches depend on the chunk alone, so that a run which stops between chunks goes on as if
-it had not.
+Traces come in file order, in chunks; inside a chunk they are segmented, encoded, grouped by length and measured, and
+come out in file order again. A chunk's batches depend on the chunk alone, so that a run which stops between chunks goes
+on as if it had not.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def prepare(model: Model, traces: Iterable[Trace], settings: StreamSettings) -> 
         try:
             encoding = model.encode(trace, segmentation, max_length=settings.max_length)
         except TraceError as error:
-            yield Entry(trace=trace, segmentation=segmentation, left_out=str(error).removeprefix(f"trace {trace.trace_id}: "))
+            yield Entry(
+                trace=trace, segmentation=segmentation, left_out=str(error).removeprefix(f"trace {trace.trace_id}: ")
+            )
             continue
         missing = trace.response and encoding.spans["key_sentence"] is None
         yield Entry(
@@ -173,5 +175,5 @@ def _encoding(entry: Entry) -> Encoding:
 
 
 def _token_budget(model: Model) -> int:
-    """Padded tokens of a batch: on a CPU what stays in its caches, on a card what a few gigabytes of activations hold."""
+    """Padded tokens of a batch: what a CPU's caches hold, or a few gigabytes of activations on a card."""
     return 2048 if model.device.type == "cpu" else 16_384

@@ -37,8 +37,8 @@ def tapped(hf: Any, decoder: Any) -> Iterator[None]:
         return
     if not decoder._can_set_attn_implementation():
         raise ModelError(
-            f"{type(hf).__name__}: does not call attention through transformers' attention interface, so that its pattern "
-            "cannot be read; expected an architecture whose attention function can be set"
+            f"{type(hf).__name__}: does not call attention through transformers' attention interface, so that its "
+            "pattern cannot be read; expected an architecture whose attention function can be set"
         )
     fused = before != "eager" and decoder._supports_sdpa
     config._attn_implementation = _FUSED if fused else _EAGER
@@ -52,7 +52,9 @@ def tapped(hf: Any, decoder: Any) -> Iterator[None]:
 def carried(decoder: nn.Module, capture: Any) -> Iterator[None]:
     """Hand ``capture`` to every forward of ``decoder``, beside those that are there already."""
 
-    def add(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def add(
+        _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return args, kwargs | {KEYWORD: (*kwargs.get(KEYWORD, ()), capture)}
 
     handle = decoder.register_forward_pre_hook(add, with_kwargs=True)

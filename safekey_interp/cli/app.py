@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from safekey_interp.cli import models, probe, report, segment
+from safekey_interp.cli.shared import plain
 from safekey_interp.errors import SafekeyError
 from safekey_interp.version import __version__
 
+_STOPPED = 130
+"""What a shell calls the exit status of an interrupted program."""
+
 app = typer.Typer(
     name="safekey-interp",
-    help="Find the sentence where a reasoning model turns safe or unsafe, what it looks at, and what the states already know.",
-    no_args_is_help=True,
+    help="Where a reasoning model turns safe or unsafe, what it looks at there, and what its states already know.",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -32,36 +36,44 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def options(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and stop."),
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
 ) -> None:
     """Mechanistic interpretability of safety in reasoning models."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; mistakes that the user can mend end in one line and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that lacks a character shows a question mark for it, not a traceback.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    words = list(sys.argv[1:] if arguments is None else arguments)
     command = typer.main.get_command(app)
     try:
-        status = command.main(
-            args=list(arguments) if arguments is not None else None, prog_name="safekey-interp", standalone_mode=False
-        )
+        status = command.main(args=words, prog_name="safekey-interp", standalone_mode=False, obj=words)
     except SafekeyError as error:
         _fail(str(error))
-    except typer.Abort:
-        _fail("stopped", status=130)
-    except KeyboardInterrupt:
-        _fail("stopped; the same command goes on from the last whole chunk", status=130)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; the interpreter would complain once more at exit.
-        sys.stdout = None
-        sys.exit(141)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("stopped", _STOPPED)
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
-        _fail(str(error.format_message()))  # type: ignore[attr-defined]
-    else:
-        sys.exit(status if isinstance(status, int) else 0)
+        _fail(_usage(error))
+    if status == _STOPPED:  # how typer hands on Ctrl-C
+        _fail("stopped; a run goes on from its last whole chunk when the same command is given again", _STOPPED)
+    sys.exit(status if isinstance(status, int) else 0)
 
 
-def _fail(message: str, status: int = 2) -> None:
-    print(f"safekey-interp: {' '.join(message.split())}", file=sys.stderr)
+def _usage(error: Any) -> str:
+    """What is wrong with the words of a command, and where the right ones are listed."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "safekey-interp"
+    return f"{error.format_message().rstrip('.')}; see `{path} --help`"
+
+
+def _fail(message: str, status: int = 2) -> NoReturn:
+    print(f"safekey-interp: {plain(message)}", file=sys.stderr)
     sys.exit(status)

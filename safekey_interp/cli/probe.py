@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from safekey_interp.cli.shared import (
+    check_choice,
     parse_batch_size,
     parse_delimiters,
     parse_layers,
@@ -22,6 +22,8 @@ from safekey_interp.errors import InputError
 if TYPE_CHECKING:
     from safekey_interp.runs import Run
 
+_SHOWN = 4
+"""Findings of a question, and reasons for leaving out, that the summary prints."""
 _TITLES = {
     "where": "Where does the model decide?",
     "what": "What does it look at there?",
@@ -31,43 +33,55 @@ _TITLES = {
 
 
 def probe(
-    model: str = typer.Option("smollm2", help="Hub id, folder, .gguf file, or a name that `models` lists."),
-    traces: list[str] = typer.Option([], help="File of traces (JSONL, JSON, CSV, Parquet), glob, or - for standard input."),
-    out: Path | None = typer.Option(None, help="Run folder. Default: runs/MODEL-TRACES."),
-    layers: str | None = typer.Option(None, help="Layers, such as 0-5,12,-1. Default: all."),
-    batch_size: str = typer.Option("auto", help="Traces a forward pass, or auto."),
-    max_length: int | None = typer.Option(None, min=2, help="Most tokens up to the end of the key sentence."),
-    device: str | None = typer.Option(None, help="cuda, mps, cpu, or auto for several cards."),
-    dtype: str | None = typer.Option(None, help="float32, bfloat16, float16."),
-    revision: str | None = typer.Option(None, help="Branch, tag or commit of a hub model."),
-    adapter: str | None = typer.Option(None, help="PEFT adapter to merge."),
-    finder: str = typer.Option("rules", help="How key sentences are found: rules, given, llm."),
-    delimiters: str | None = typer.Option(None, help="Marks of the reasoning: OPENING,CLOSING."),
-    backend: str = typer.Option("hf", help="hf (fast) or bridge (TransformerLens)."),
-    label_by: str = typer.Option("label", help="Separability by the file's label, or by each trace's aha."),
-    prompt_field: str | None = typer.Option(None, help="Column of the prompt."),
-    response_field: str | None = typer.Option(None, help="Column of the response."),
-    label_field: str | None = typer.Option(None, help="Column of the label."),
-    group_field: str | None = typer.Option(None, help="Column that ties twins."),
-    seed: int = typer.Option(0, help="Seed of every draw."),
-    limit: int | None = typer.Option(None, min=1, help="Read no more traces than this."),
-    examples: int = typer.Option(40, min=0, help="Traces shown token by token."),
-    states: bool = typer.Option(False, "--states", help="Keep the hidden states in the run folder."),
-    no_report: bool = typer.Option(False, "--no-report", help="Do not draw the page."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Delete a run that is in the folder."),
-    trust_remote_code: bool = typer.Option(False, "--trust-remote-code", help="Run code that comes with a hub model."),
+    ctx: typer.Context,
+    *,
+    model: Annotated[str, typer.Option(help="Hub id, folder, .gguf file, or a name that `models` lists.")] = "smollm2",
+    traces: Annotated[
+        list[str] | None,
+        typer.Option(help="File of traces (JSONL, JSON, CSV, Parquet), glob, or -; may be given several times."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/MODEL-TRACES.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Layers, such as 0-5,12,-1. Default: all.")] = None,
+    batch_size: Annotated[str, typer.Option(help="Traces a forward pass, or auto.")] = "auto",
+    max_length: Annotated[
+        int | None, typer.Option(min=2, help="Most tokens up to the end of the key sentence.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cuda, mps, cpu, or auto for several cards.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None,
+    adapter: Annotated[str | None, typer.Option(help="PEFT adapter to merge.")] = None,
+    finder: Annotated[str, typer.Option(help="How key sentences are found: rules, given, llm.")] = "rules",
+    delimiters: Annotated[str | None, typer.Option(help="Marks of the reasoning: OPENING,CLOSING.")] = None,
+    backend: Annotated[str, typer.Option(help="hf (fast) or bridge (TransformerLens).")] = "hf",
+    label_by: Annotated[str, typer.Option(help="Separability by the file's label, or by each trace's aha.")] = "label",
+    prompt_field: Annotated[str | None, typer.Option(help="Column of the prompt.")] = None,
+    response_field: Annotated[str | None, typer.Option(help="Column of the response.")] = None,
+    label_field: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
+    group_field: Annotated[str | None, typer.Option(help="Column that ties twins.")] = None,
+    id_field: Annotated[str | None, typer.Option(help="Column of the trace's id.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every draw.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Read no more traces than this.")] = None,
+    examples: Annotated[int, typer.Option(min=0, help="Traces shown token by token.")] = 40,
+    chunk: Annotated[int, typer.Option(min=1, help="Traces between two points from which a killed run goes on.")] = 256,
+    states: Annotated[bool, typer.Option("--states", help="Keep the hidden states in the run folder.")] = False,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Do not draw the page.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete a run that is in the folder.")] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with a hub model.")
+    ] = False,
 ) -> None:
     """Find key sentences, what they attend to and what the states know; write a run folder with one page."""
+    # Cheap checks come before the seconds that the libraries and the model take.
+    from safekey_interp.datasets import read_traces
+    from safekey_interp.run_writer import check_out
+    from safekey_interp.segmentation import finder_names
+
     if not traces:
         raise InputError("--traces: missing, expected a file of traces (JSONL, JSON, CSV, Parquet), a glob, or -")
-    _check_choice("--backend", backend, ("hf", "bridge"))
-    _check_choice("--label-by", label_by, ("label", "aha"))
+    check_choice("--backend", backend, ("hf", "bridge"))
+    check_choice("--label-by", label_by, ("label", "aha"))
+    check_choice("--finder", finder, finder_names())
     numbers, size, marks = parse_layers(layers), parse_batch_size(batch_size), parse_delimiters(delimiters)
-    # Cheap checks come before the seconds that the libraries and the model take.
-    from safekey_interp.checkpoints import resolve
-    from safekey_interp.datasets import read_traces
-    from safekey_interp.runs import check_out
-
     folder = out or Path("runs") / _folder_name(model, traces)
     check_out(folder)
     source = read_traces(
@@ -76,22 +90,24 @@ def probe(
         response_field=response_field,
         label_field=label_field,
         group_field=group_field,
+        id_field=id_field,
         limit=limit,
     ).check()
-    quiet_libraries()
-    resolve(model)
-    from safekey_interp.models import load
-    from safekey_interp.probing import run_probe
-
-    loaded = load(
-        model,
-        device=device,
-        dtype=dtype,
-        revision=revision,
-        adapter=adapter,
-        **({"trust_remote_code": True} if trust_remote_code else {}),
-    )
     with progress_bar() as bar:
+        if bar:
+            bar.stage("loading the model", None)
+        quiet_libraries()
+        from safekey_interp.models import load
+        from safekey_interp.probing import run_probe
+
+        loaded = load(
+            model,
+            device=device,
+            dtype=dtype,
+            revision=revision,
+            adapter=adapter,
+            trust_remote_code=trust_remote_code,
+        )
         run = run_probe(
             loaded,
             source,
@@ -104,21 +120,21 @@ def probe(
             backend=backend,  # type: ignore[arg-type]
             label_by=label_by,  # type: ignore[arg-type]
             seed=seed,
-            limit=limit,
             n_examples=examples,
             keep_states=states,
+            chunk=chunk,
             overwrite=overwrite,
-            command=["safekey-interp", *sys.argv[1:]],
+            command=["safekey-interp", *(ctx.obj or [])],
             progress=bar,
         )
-        page = None
-        if not no_report:
+        page = run.path / "report.html"
+        if not no_report and not page.is_file():
             from safekey_interp.report import write_report
 
             if bar:
                 bar.stage("drawing the page", None)
-            page = write_report(run.path)
-    print_summary(run, page)
+            write_report(run.path)
+    print_summary(run, page if page.is_file() else None)
 
 
 def print_summary(run: Run, page: Path | None) -> None:
@@ -131,24 +147,26 @@ def print_summary(run: Run, page: Path | None) -> None:
         if not mine:
             continue
         print(f"\n{title}")
-        for finding in mine[:4]:
+        for finding in mine[:_SHOWN]:
             say(finding["text"], indent="  - ", hang="    ")
             say(f"n = {finding['n']:,}; control: {finding['control']}", indent="    ")
+        _say_more(len(mine))
     left_out: list[dict[str, Any]] = findings.get("left_out", [])
     if left_out:
         print("\nLeft out")
-        for entry in left_out[:6]:
-            say(f"{entry['what']} ({entry['n']:,}): {entry['why']}", indent="  - ", hang="    ")
+        for entry in left_out[:_SHOWN]:
+            say(f"{entry['what']} (n = {entry['n']:,}): {entry['why']}", indent="  - ", hang="    ")
+        _say_more(len(left_out))
     seconds = sum((manifest.get("timings") or {}).values())
     print()
     say(f"{page or run.path} ({seconds:.0f} s)")
 
 
+def _say_more(n: int) -> None:
+    if n > _SHOWN:
+        say(f"and {n - _SHOWN} more in findings.json", indent="    ")
+
+
 def _folder_name(model: str, traces: list[str]) -> str:
     first = "stdin" if traces[0] == "-" else Path(traces[0]).stem
-    return re.sub(r"[^\w.-]+", "-", f"{Path(model).name}-{first}").strip("-") or "run"
-
-
-def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"{option}: got {value!r}, expected {' or '.join(choices)}")
+    return re.sub(r"[^\w.-]+", "-", f"{Path(model).name}-{first}").strip("-.") or "run"

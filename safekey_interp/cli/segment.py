@@ -3,49 +3,85 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safekey_interp.cli.shared import parse_delimiters
+from safekey_interp.cli.shared import check_choice, parse_delimiters, plain
 from safekey_interp.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from safekey_interp.finders.record import Segmentation
 
 
 def segment(
-    file: str = typer.Argument(help="File of traces (JSONL, JSON, CSV, Parquet), glob, or - for standard input."),
-    out: Path | None = typer.Option(None, help="Write .jsonl or .parquet instead of printing."),
-    finder: str = typer.Option("rules", help="rules, given, or llm."),
-    delimiters: str | None = typer.Option(None, help="Marks of the reasoning: OPENING,CLOSING."),
-    agreement: Path | None = typer.Option(None, help="Annotated openings to compare with."),
-    prompt_field: str | None = typer.Option(None, help="Column of the prompt."),
-    response_field: str | None = typer.Option(None, help="Column of the response."),
-    limit: int | None = typer.Option(None, min=1, help="Read no more traces than this."),
+    *,
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...", help="Files of traces (JSONL, JSON, CSV, Parquet), globs, or - for standard input."
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="Write .jsonl or .parquet instead of printing.")] = None,
+    finder: Annotated[str, typer.Option(help="rules, given, or llm.")] = "rules",
+    delimiters: Annotated[str | None, typer.Option(help="Marks of the reasoning: OPENING,CLOSING.")] = None,
+    agreement: Annotated[Path | None, typer.Option(help="Annotated openings to compare with.")] = None,
+    prompt_field: Annotated[str | None, typer.Option(help="Column of the prompt.")] = None,
+    response_field: Annotated[str | None, typer.Option(help="Column of the response.")] = None,
+    label_field: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
+    id_field: Annotated[str | None, typer.Option(help="Column of the trace's id.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Read no more traces than this.")] = None,
 ) -> None:
     """Find the understanding and the key sentence of each trace."""
     from safekey_interp.datasets import read_traces
-    from safekey_interp.segmentation import segment_all
+    from safekey_interp.segmentation import finder_names, segment_all
 
+    check_choice("--finder", finder, finder_names())
     marks = parse_delimiters(delimiters)
     if out is not None and out.suffix not in (".jsonl", ".parquet"):
         raise InputError(f"--out {out}: expected a name that ends in .jsonl or .parquet")
-    if out is not None and not out.absolute().parent.is_dir():
-        raise InputError(f"--out {out}: its folder does not exist")
-    source = read_traces(file, prompt_field=prompt_field, response_field=response_field, limit=limit).check()
+    if out is not None:
+        _check_file(out)
+    agree = None if agreement is None else _comparison(agreement)
+    source = read_traces(
+        files if len(files) > 1 else files[0],
+        prompt_field=prompt_field,
+        response_field=response_field,
+        label_field=label_field,
+        id_field=id_field,
+        limit=limit,
+    ).check()
     found = segment_all(source, finder=finder, delimiters=marks)
-    if agreement is not None:
-        _print_agreement(found, agreement)
+    if agree is not None:
+        print(agree(found))
     elif out is not None:
         _write(found, out)
-        print(out)
+        print(plain(str(out)))
     else:
         _print(found)
+
+
+def _comparison(file: Path) -> Callable[[Iterable[Segmentation]], object]:
+    from safekey_interp.agreement import compare, read_annotations
+
+    annotations = read_annotations(file)
+    return lambda found: compare(found, annotations)
+
+
+def _check_file(out: Path) -> None:
+    from safekey_interp.storage import try_writing
+
+    try:
+        if out.is_dir():
+            raise InputError(f"--out {out}: a folder, expected a file")
+        try_writing(out.absolute().parent)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written: {error.strerror or error}") from error
 
 
 def _print(found: Iterable[Segmentation]) -> None:
@@ -53,18 +89,14 @@ def _print(found: Iterable[Segmentation]) -> None:
 
     console = Console(highlight=False)
     for segmentation in found:
-        console.print(segmentation.to_rich())
+        # What files and endpoints say must not reach a terminal as it is.
+        shown = replace(segmentation, trace_id=plain(segmentation.trace_id), reason=plain(segmentation.reason))
+        console.print(shown.to_rich())
         console.print()
 
 
-def _print_agreement(found: Iterable[Segmentation], file: Path) -> None:
-    from safekey_interp.agreement import compare, read_annotations
-
-    print(compare(found, read_annotations(file)))
-
-
 def _write(found: Iterable[Segmentation], out: Path) -> None:
-    from safekey_interp.runs import write_aside
+    from safekey_interp.storage import write_aside
 
     rows = map(_row, found)
 
@@ -82,7 +114,10 @@ def _write(found: Iterable[Segmentation], out: Path) -> None:
             while chunk := list(islice(rows, 4096)):
                 writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
 
-    write_aside(out, jsonl if out.suffix == ".jsonl" else parquet)
+    try:
+        write_aside(out, jsonl if out.suffix == ".jsonl" else parquet)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written: {error.strerror or error}") from error
 
 
 _COLUMNS = (

@@ -1,14 +1,17 @@
-"""What commands share: quiet libraries, a progress bar in a terminal and none elsewhere, words that fit 80 columns."""
+"""What commands share: quiet libraries, a progress bar in a terminal and none elsewhere, words that fit 80 columns.
+
+What a file says (ids, names, texts) may hold anything; :func:`plain` and :func:`say` let no control character through.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
 import sys
-import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,7 +20,8 @@ from safekey_interp.errors import InputError
 if TYPE_CHECKING:
     from safekey_interp.probing import Progress
 
-_RANGE = re.compile(r"(-?\d+)(?:-(\d+))?")
+_RANGE = re.compile(r"(-?[0-9]{1,5})(?:-([0-9]{1,5}))?")
+_COLUMNS = 80
 
 
 def quiet_libraries() -> None:
@@ -26,6 +30,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     warnings.filterwarnings("ignore")
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
@@ -59,9 +64,19 @@ def parse_batch_size(text: str) -> int | str:
     """
     if text == "auto":
         return text
-    if text.isdigit() and int(text) > 0:
+    if re.fullmatch(r"[0-9]{1,6}", text) and int(text) > 0:
         return int(text)
     raise InputError(f"--batch-size: got {text!r}, expected auto or a number of at least 1")
+
+
+def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
+    """Refuse what is none of the choices.
+
+    Raises:
+        InputError: with the choices.
+    """
+    if value not in choices:
+        raise InputError(f"{option}: got {value!r}, expected one of {', '.join(choices)}")
 
 
 def parse_delimiters(text: str | None) -> tuple[str, str] | None:
@@ -74,7 +89,7 @@ def parse_delimiters(text: str | None) -> tuple[str, str] | None:
         return None
     opening, comma, closing = text.partition(",")
     if not (opening and comma and closing):
-        raise InputError(f"--delimiters: got {text!r}, expected the opening and the closing mark with a comma between them")
+        raise InputError(f"--delimiters: got {text!r}, expected the opening and the closing mark as OPENING,CLOSING")
     return opening, closing
 
 
@@ -116,7 +131,34 @@ def progress_bar() -> Iterator[Progress | None]:
         yield bar
 
 
-def say(text: str, *, indent: str = "", hang: str = "") -> None:
-    """Print a sentence, wrapped to the terminal and never wider than 80 columns."""
-    width = min(80, shutil.get_terminal_size().columns)
-    print(textwrap.fill(text, width=width, initial_indent=indent, subsequent_indent=hang or indent, break_on_hyphens=False))
+def plain(text: str) -> str:
+    """``text`` in one line that moves no cursor: what cannot be printed becomes the replacement character."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
+
+
+def say(text: str, *, indent: str = "", hang: str | None = None) -> None:
+    """Print a sentence, wrapped to the terminal and never wider than 80 columns.
+
+    Args:
+        text: the sentence.
+        indent: before its first line.
+        hang: before the others, as wide as ``indent``; ``indent`` when None.
+    """
+    width = max(20, min(_COLUMNS, shutil.get_terminal_size().columns))
+    for number, line in enumerate(_wrapped(plain(text), width - len(indent))):
+        print(f"{indent if number == 0 or hang is None else hang}{line}")
+
+
+def _wrapped(text: str, width: int) -> Iterator[str]:
+    """Lines of at most ``width`` columns; many scripts take two columns a character."""
+    from rich.cells import cell_len, chop_cells
+
+    line = ""
+    for word in text.split(" "):
+        for piece in chop_cells(word, width) if cell_len(word) > width else [word]:
+            if line and cell_len(line) + 1 + cell_len(piece) > width:
+                yield line
+                line = ""
+            line = f"{line} {piece}" if line else piece
+    if line:
+        yield line

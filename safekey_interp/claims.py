@@ -1,0 +1,93 @@
+"""What is a claim: a sentence with its number, its n, its interval, and what it was held against?
+
+Intervals are 95 % and count prompts (groups), not traces; with fewer than :data:`FEW` prompts there is none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from safekey_interp.stats import bootstrap_weights, percentile_interval, wilson
+
+FEW = 5
+"""Fewer prompts than this say nothing about other prompts: a bootstrap over them would look surer than it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One sentence about the data."""
+
+    question: Literal["where", "what", "knew", "chance"]
+    """What it answers."""
+    text: str
+    """The sentence."""
+    value: float | None = None
+    """The number that it rests on."""
+    low: float | None = None
+    """Lower end of its 95 % interval."""
+    high: float | None = None
+    """Upper end."""
+    n: int = 0
+    """Traces behind it."""
+    control: str = ""
+    """What it was held against."""
+    strength: float = 0.0
+    """Order inside a question: how far from its control, on a log or probability scale."""
+
+
+class Estimate(NamedTuple):
+    """A number with its interval; NaN bounds where it has none."""
+
+    value: float
+    """The number."""
+    low: float
+    """Lower end of its 95 % interval."""
+    high: float
+    """Upper end."""
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether it has an interval."""
+        return bool(np.isfinite([self.low, self.high]).all())
+
+    def text(self, form: str) -> str:
+        """``0.17 [0.16, 0.18]`` in the number format ``form``."""
+        interval = f"[{self.low:{form}}, {self.high:{form}}]" if self.is_sure else "[too few prompts for an interval]"
+        return f"{self.value:{form}} {interval}"
+
+    def fields(self) -> dict[str, float]:
+        """The fields of a :class:`Finding`."""
+        return self._asdict()
+
+
+def estimate(row: Any, value: str = "value", low: str = "low", high: str = "high") -> Estimate:
+    """A table's number; without its interval where that would rest on too few prompts."""
+    if row["n_groups"] < FEW:
+        return Estimate(float(row[value]), np.nan, np.nan)
+    return Estimate(float(row[value]), float(row[low]), float(row[high]))
+
+
+def share(flags: Any, groups: Any) -> Estimate:
+    """A share of traces.
+
+    Args:
+        flags: (trace) bool, at least one.
+        groups: (trace) the group of each.
+
+    Returns:
+        With Wilson's interval, counting prompts, where each trace has a prompt of its own or all agree; else with a
+        bootstrap over prompts.
+    """
+    yes, names = np.asarray(flags, dtype=bool), [str(group) for group in groups]
+    value, n_groups = float(yes.mean()), len(set(names))
+    if n_groups < FEW:
+        return Estimate(value, np.nan, np.nan)
+    if n_groups == len(names) or value in (0.0, 1.0):
+        interval = wilson(round(value * n_groups), n_groups)
+        return Estimate(value, min(interval.low, value), max(interval.high, value))
+    weights = bootstrap_weights(names, 2000, 0)
+    low, high = percentile_interval(weights @ yes.astype(np.float32) / weights.sum(1))
+    return Estimate(value, float(low), float(high))

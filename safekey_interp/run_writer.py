@@ -1,0 +1,220 @@
+"""How is a run folder written so that nothing is lost and nothing is mixed?
+
+While a run goes on, each chunk of traces is one folder in ``parts/``; a killed run goes on after its last whole chunk,
+and the tables are put together from the chunks at the end, so they do not depend on where it stopped. A folder of other
+settings or other data is refused, and so is one that another process is writing.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from safekey_interp.errors import RunError, SafekeyError
+from safekey_interp.runs import MANIFEST, TABLES, Run, manifest_in
+from safekey_interp.storage import (
+    is_leftover,
+    lock_folder,
+    read_json,
+    remove_leftovers,
+    sha256_of,
+    try_writing,
+    unlock_folder,
+    write_folder_aside,
+    write_json,
+)
+
+_OTHER_RESULTS = ("examples.json", "examples.safetensors", "findings.json", "report.html")
+_CONTENTS = "contents.json"
+
+
+class RunWriter:
+    """A run folder while it is written; a context manager that lets go of the folder at its end.
+
+    A run that was begun here and ends, before any chunk is done, in an error that the user can mend leaves nothing.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any], lock: int | None, *, new: bool, made: Path | None) -> None:
+        self.path = path
+        """The folder."""
+        self.manifest = manifest
+        """What ``run.json`` says."""
+        self._lock, self._new, self._made = lock, new, made
+
+    @classmethod
+    def begin(cls, path: Path, manifest: dict[str, Any], *, overwrite: bool = False) -> RunWriter:
+        """Start a run, or go on with one of the same identity.
+
+        Args:
+            path: the folder; made when absent.
+            manifest: what the run is; ``identity`` decides whether a folder may be continued.
+            overwrite: delete a run that is there.
+
+        Raises:
+            RunError: the folder holds something else, cannot be written, or another process writes to it.
+        """
+        check_out(path)
+        made = next((folder for folder in (*reversed(path.parents), path) if not folder.exists()), None)
+        lock = None
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = lock_folder(path)
+            known = manifest_in(path)
+            if known is not None and not overwrite:
+                _refuse_other(path, known, manifest)
+                writer = cls(path, known, lock, new=False, made=None)
+            else:
+                # A kill in between leaves the old run or the new one without a chunk, never chunks of both.
+                shutil.rmtree(path / "parts", ignore_errors=True)
+                began = {"status": "running", "created": datetime.now(UTC).isoformat(timespec="seconds")}
+                writer = cls(path, manifest | began, lock, new=True, made=made)
+                writer.save()
+                writer.remove_results()
+            writer.clear_leftovers()
+        except BaseException as error:
+            unlock_folder(lock)
+            if isinstance(error, OSError):
+                raise RunError(f"out {path}: cannot be written: {error.strerror or error}") from error
+            raise
+        return writer
+
+    def __enter__(self) -> RunWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, SafekeyError) and self._new and not any((self.path / "parts").glob("chunk-*")):
+            self.discard()
+        unlock_folder(self._lock)
+        self._lock = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run that is there came to its end."""
+        return self.manifest.get("status") == "complete"
+
+    def save(self) -> None:
+        """Write the manifest."""
+        write_json(self.path / MANIFEST, self.manifest)
+
+    def part(self, index: int) -> Path | None:
+        """The folder of a chunk that is done; None when it is not, or when a file in it is not as it was written."""
+        folder = self._part(index)
+        contents = read_json(folder / _CONTENTS)
+        if isinstance(contents, dict) and contents == _contents(folder):
+            return folder
+        if folder.exists():
+            shutil.rmtree(folder)
+        return None
+
+    def write_part(self, index: int, fill: Callable[[Path], None]) -> Path:
+        """Write a chunk's folder as a whole or not at all."""
+
+        def whole(aside: Path) -> None:
+            fill(aside)
+            write_json(aside / _CONTENTS, _contents(aside))
+
+        folder = self._part(index)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        write_folder_aside(folder, whole)
+        return folder
+
+    def finish(self) -> Run:
+        """Mark the run complete and clear away its parts."""
+        self.manifest["status"] = "complete"
+        self.save()
+        self.clear_leftovers()
+        return Run(self.path, self.manifest)
+
+    def remove_results(self) -> None:
+        """Delete everything that is made from the chunks, so that nothing stays of an earlier attempt."""
+        for name in (*(f"{table}.parquet" for table in TABLES), *_OTHER_RESULTS):
+            (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.path / "states", ignore_errors=True)
+
+    def discard(self) -> None:
+        """Delete the run, and the folders that were made for it when nothing else is in them."""
+        self.clear_leftovers()
+        self.remove_results()
+        shutil.rmtree(self.path / "parts", ignore_errors=True)
+        (self.path / MANIFEST).unlink(missing_ok=True)
+        for folder in (self.path, *self.path.parents):
+            if self._made is None or not folder.is_relative_to(self._made) or any(folder.iterdir()):
+                break
+            folder.rmdir()
+        self._new = False
+
+    def clear_leftovers(self) -> None:
+        """Delete what kills left, and the parts of a complete run."""
+        remove_leftovers(self.path)
+        remove_leftovers(self.path / "parts")
+        if self.is_complete:
+            shutil.rmtree(self.path / "parts", ignore_errors=True)
+
+    def _part(self, index: int) -> Path:
+        return self.path / "parts" / f"chunk-{index:06d}"
+
+
+def check_out(path: Path) -> None:
+    """Refuse a folder that no run can be written to, before anything is.
+
+    Raises:
+        RunError: a file, a folder that holds something else, or one that cannot be written.
+    """
+    try:
+        if path.exists() and not path.is_dir():
+            raise RunError(f"out {path}: a file, expected a folder")
+        taken = path.is_dir() and any(not is_leftover(inside) for inside in path.iterdir())
+        if taken and manifest_in(path) is None:
+            raise RunError(f"out {path}: not empty and no run of this package; choose another folder")
+        parent = path
+        while not parent.exists():
+            parent = parent.parent
+        try_writing(parent)
+    except OSError as error:
+        raise RunError(f"out {path}: cannot be written: {error.strerror or error}; choose another folder") from error
+
+
+def known_run(path: Path, manifest: Mapping[str, Any]) -> Run | None:
+    """The run of the same identity that a folder holds already; None when it holds none.
+
+    Raises:
+        RunError: it holds a run of other settings.
+    """
+    known = manifest_in(path)
+    if known is None:
+        return None
+    _refuse_other(path, known, manifest)
+    return Run(path, known)
+
+
+def differences(known: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What two identities disagree on, in words."""
+    found = []
+    for name in sorted({*known, *asked}):
+        old, new = known.get(name), asked.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            found.append(f"{prefix}{name} was {_short(old)}, now {_short(new)}")
+    return found
+
+
+def _refuse_other(path: Path, known: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    changed = differences(known.get("identity", {}), asked["identity"])
+    if changed:
+        what = "other data" if all(name.startswith("data.") for name in changed) else "other settings"
+        why = "; ".join(changed[:3])
+        raise RunError(f"out {path}: a run of {what} ({why}); choose another folder or pass --overwrite")
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return {file.name: sha256_of(file) for file in files if file.name != _CONTENTS}
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

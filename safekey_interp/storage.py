@@ -1,0 +1,159 @@
+"""How is a file written as a whole or not at all, and a folder by one process at a time?
+
+Everything is made under another name beside its place and renamed. What a kill leaves of that, :func:`remove_leftovers`
+knows by its name.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safekey_interp.errors import RunError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.aside|\.report\.html\.\d+")
+
+
+def write_aside(path: Path, write: Callable[[Path], object]) -> None:
+    """Have ``write`` make a file of the same name in a folder beside ``path``, then move it there."""
+    with _aside(path) as folder:
+        made = folder / path.name
+        write(made)
+        made.chmod(folder.stat().st_mode & 0o666)  # some libraries write files that nobody else may read
+        made.replace(path)
+
+
+def write_folder_aside(path: Path, fill: Callable[[Path], object]) -> None:
+    """Have ``fill`` fill a folder beside ``path``, then rename it."""
+    with _aside(path) as folder:
+        fill(folder)
+        folder.rename(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON as a whole or not at all; NaN becomes null."""
+    text = json.dumps(_without_nan(value), ensure_ascii=False, indent=2, allow_nan=False, default=str)
+    write_aside(path, lambda file: file.write_text(text + "\n", encoding="utf-8"))
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write Parquet as a whole or not at all."""
+    write_aside(path, lambda file: table.to_parquet(file, index=False, compression="zstd"))
+
+
+def save_tensors(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write safetensors.
+
+    Raises:
+        OSError: it cannot be written; the library's own error is of no such kind.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        save_file(dict(tensors), file)
+    except SafetensorError as error:
+        raise OSError(errno.EIO, str(error)) from error
+
+
+def try_writing(folder: Path) -> None:
+    """Make something in a folder and take it away again; what permissions say is not always so.
+
+    Raises:
+        OSError: it cannot be done.
+    """
+    with _aside(folder / "try"):
+        pass
+
+
+def read_json(file: Path) -> Any:
+    """What a JSON file holds; None when it is absent or broken."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def sha256_of(file: Path) -> str:
+    """Hash of a file's bytes."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a killed write left it."""
+    return _LEFTOVER.fullmatch(path.name) is not None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed writes left in a folder."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if is_leftover(path):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def lock_folder(folder: Path) -> int | None:
+    """Keep other processes from writing to a folder until :func:`unlock_folder` or this process's end, however it ends.
+
+    Returns:
+        What :func:`unlock_folder` takes; None where the file system or the platform knows no such lock.
+
+    Raises:
+        RunError: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            why = "another process is writing this run; wait for it or choose another folder"
+            raise RunError(f"out {folder}: {why}") from None
+        return None
+    return handle
+
+
+def unlock_folder(handle: int | None) -> None:
+    """Let other processes write again."""
+    if handle is not None:
+        os.close(handle)
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    folder = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.aside")
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, Mapping):
+        return {str(key): _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return _without_nan(value.item()) if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
