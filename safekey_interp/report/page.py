@@ -122,7 +122,7 @@ def _sections(
             ],
         ),
         ("chance", story.QUESTIONS["chance"], [chance.against_chance(by_layer, run.separability)]),
-        ("left-out", "What was left out", [story.left_out(run.findings, run.traces, run.manifest, thinned)]),
+        ("left-out", "What was left out", [story.left_out(run.findings, run.manifest, thinned)]),
         ("reading", "How to read this page", [Html(_static("reading.html"))]),
         ("provenance", "Where the numbers come from", [story.provenance(run.manifest)]),
     ]  # fmt: skip

@@ -87,16 +87,14 @@ def key_sentence_facts(traces: Table | None) -> Html:
             "below 0.5"
         )
     families = ", ".join(f"{name} ({n:,})" for name, n in traces["family"].value_counts().items())
-    answer = int((traces["region"] == "answer").sum())
+    answer = int((traces.loc[found, "region"] == "answer").sum())
     parts.append(f". Reasoning format: {families}")
     if answer:
         parts.append(f"; {answer:,} without reasoning, where U and K come from the answer")
     return el("p", data("".join(parts) + "."))
 
 
-def left_out(
-    findings: dict[str, Any] | None, traces: Table | None, manifest: dict[str, Any], thinned: Iterable[str]
-) -> Html:
+def left_out(findings: dict[str, Any] | None, manifest: dict[str, Any], thinned: Iterable[str]) -> Html:
     """What was dropped and why, straddling tokens, layers without a pattern, and what this page itself left away."""
     rows: list[list[object]] = [
         [data(item.get("what", "")), data(item.get("why", "")), _int(item.get("n"))]
@@ -104,33 +102,9 @@ def left_out(
     ]
     parts: list[object] = [table(["What", "Why", "n"], rows, caption="Left out of the numbers")] if rows else []
     notes: list[object] = []
-    if traces is not None:
-        gone = traces[traces["status"] == "left out"]
-        by_reason: list[list[object]] = [
-            [
-                data(reason),
-                f"{len(part):,}",
-                data(", ".join(map(str, part["trace_id"].head(8))) + " …" * (len(part) > 8)),
-            ]
-            for reason, part in gone.groupby(gone["left_out"].fillna("no reason given"), sort=False)
-        ]
-        if by_reason:
-            parts.append(table(["Why", "n", "Traces"], by_reason, caption="Traces left out, by reason"))
-        straddling = int((traces["n_straddling"].fillna(0) > 0).sum())
-        total = int(traces["n_straddling"].fillna(0).sum())
-        notes.append(
-            f"Tokens that straddle two spans: {total:,}, in {straddling:,} of {len(traces):,} traces; each counts for "
-            "the span of its first character that is not white space."
-        )
     surrogates = (manifest.get("data") or {}).get("n_surrogates")
     if surrogates:
         notes.append(f"Lone surrogates in the texts, replaced by U+FFFD one for one: {surrogates:,}.")
-    missing = manifest.get("layers_without_pattern") or []
-    notes.append(
-        f"Layers without an attention pattern, which have no attention numbers: {', '.join(map(str, missing))}."
-        if missing
-        else "Every layer has an attention pattern."
-    )
     notes += [note for note in thinned if note]
     body = parts or [el("p", "No trace and no measure was left out.")]
     return join(*body, el("ul", *(el("li", data(note)) for note in notes)))
