@@ -57,7 +57,7 @@ def paper_measure(run: Run) -> pd.DataFrame:
                 "mass without the first token": _interval(mine.loc["mass_rest"]) if "mass_rest" in mine.index else "n/a",
                 "if even": f"{mine.loc['uniform_mass', 'value']:.3f}",
                 "random keys": _interval(mine.loc["random_mass"]),
-                "keys at like distances": _interval(mine.loc["matched_mass"]),
+                "distance alone": _interval(mine.loc["matched_mass"]),
                 "n": int(mine.loc["mass", "n"]),
             }
         )
@@ -73,7 +73,7 @@ def layers(run: Run) -> pd.DataFrame:
             for measure, control in (
                 ("lift", "even attention"),
                 ("lift_over_random", "random keys"),
-                ("lift_over_matched", "keys at like distances"),
+                ("lift_over_matched", "distance alone"),
             ):
                 mine = rows[(rows["to_span"] == span) & (rows["measure"] == measure)]
                 peak = mine.loc[mine["value"].idxmax()]

@@ -6,11 +6,15 @@ The tables depend on the chunks alone: not on where a run was killed, and not on
 
 from __future__ import annotations
 
+import ctypes
+import gc
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from safekey_interp.attention_summary import summarise_layers
 from safekey_interp.capture.request import CaptureRequest
@@ -47,6 +51,14 @@ class Progress(Protocol):
 
     def advance(self, n: int) -> None:
         """Steps done in the stage."""
+
+
+def release_memory() -> None:
+    """Give freed memory back to the system; else the holes that chunks leave in the heap grow for dozens of chunks."""
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    with suppress(AttributeError, OSError, TypeError):  # not the GNU C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def assemble(
@@ -87,6 +99,7 @@ def assemble(
         return
     sites = request.sites(model.n_layers)
     states = States(state_files(parts), list(measured["trace_id"]), sites, request.positions)
+    release_memory()
     result = _separability(states, measured, label_by, seed, tell)
     if not result.table.empty:
         write_table(path / "separability.parquet", result.table)

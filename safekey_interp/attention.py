@@ -8,9 +8,10 @@ For a query span Q and a key span S, per layer and head:
   total without it. What a sink takes counts in neither.
 - ``uniform_mass``: the mass if each row spread its attention evenly over the keys that it sees (a window counts, a sink
   does not); ``lift`` = mass / uniform_mass, NaN where the span is out of sight.
-- ``random_mass``: mean mass of ``n_random`` keys drawn among those that every row sees, outside S and the first token;
-  ``matched_mass``: the same with keys drawn at distances like those of S. U lies next to K, so lift alone confounds
-  content with distance.
+- ``random_mass``: mean mass of ``n_random`` keys drawn among those that every row sees, outside S and the first token.
+- ``matched_mass``: what Q would give to S if keys counted for their distance alone, at the rate that U's own rows give to
+  keys at the same distances (:mod:`safekey_interp.capture.distances`). U lies next to K, so lift alone confounds content
+  with distance.
 - ``entropy``: of the rows over the keys that they see, nats, averaged over Q.
 """
 

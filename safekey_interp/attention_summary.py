@@ -67,7 +67,7 @@ def summarise_trace(arrays: AttentionArrays) -> TraceSummary:
             arrays.matched[..., q, k],
             np.where(only_first, np.nan, others)[..., q, k],
             (arrays.total - first)[..., q],
-            arrays.entropy[..., q],
+            np.where(arrays.n_k > 0, arrays.entropy[..., None], np.nan)[..., q, k],
         ],
         axis=-1,
     ).astype(np.float32)

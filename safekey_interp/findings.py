@@ -134,16 +134,16 @@ def _beside_matched(ratios: Table, span: str) -> Finding:
     number = estimate(peak)
     layers = f"{n_layers} layer{'s' if n_layers > 1 else ''}"
     text = (
-        f"The key sentence attends to {_SPANS[span]} more than to other tokens at like distances in {above} of "
-        f"{layers}, less in {below}, undecided in {n_layers - above - below}; the ratio furthest from 1 is "
-        f"{number.text('.2f')}, at layer {peak['layer']}."
+        f"Distance aside, the key sentence attends more to {_SPANS[span]} than the understanding does to tokens as far "
+        f"away in {above} of {layers}, less in {below}, undecided in {n_layers - above - below}; the ratio furthest "
+        f"from 1 is {number.text('.2f')}, at layer {peak['layer']}."
     )
     picked = "; layer picked after the fact, so trust the count of layers more" if n_layers > 1 else ""
     return Finding(
         question="what",
         text=text,
         n=int(peak["n"]),
-        control=f"random token sets at like distances (ratio 1 = no preference){picked}",
+        control=f"what U's own tokens give at the same distances (ratio 1 = distance explains it){picked}",
         strength=abs(above - below) / n_layers * float(distance.max()),
         **number.fields(),
     )

@@ -16,7 +16,7 @@ from torch import nn
 
 from safekey_interp.checkpoints import first_line, merge_adapter, read_checkpoint, resolve
 from safekey_interp.encoding import Encoding, encode
-from safekey_interp.errors import InputError, ModelError
+from safekey_interp.errors import InputError, ModelError, TraceError
 from safekey_interp.segmentation import Segmentation, segment
 from safekey_interp.trace import Trace
 
@@ -68,6 +68,13 @@ class Model:
         return self.hf.get_input_embeddings().weight.device
 
     @property
+    def n_embeddings(self) -> int:
+        """Number of token embeddings: ids at or above it crash the model."""
+        embedding = self.hf.get_input_embeddings()
+        # Sharded weights (ZeRO-3) have a shape of their own.
+        return getattr(embedding, "num_embeddings", None) or embedding.weight.shape[0]
+
+    @property
     def dtype(self) -> torch.dtype:
         """Floating-point type of the weights."""
         return self.hf.dtype
@@ -89,10 +96,18 @@ class Model:
 
         Raises:
             TraceTooLong: the key sentence ends past ``max_length``.
-            TraceError: the chat template refuses the trace.
+            TraceError: the chat template refuses the trace, or one of its tokens has no embedding.
         """
         found = segmentation or segment(trace)
-        return encode(self.tokenizer, trace, found, max_length=max_length, max_positions=self.max_positions)
+        encoding = encode(self.tokenizer, trace, found, max_length=max_length, max_positions=self.max_positions)
+        largest = int(encoding.input_ids[: encoding.end].max())
+        if largest >= self.n_embeddings:
+            raise TraceError(
+                trace.trace_id,
+                f"its token {self.tokenizer.convert_ids_to_tokens(largest)!r} (id {largest}) has no embedding in the "
+                f"model, which has {self.n_embeddings}; is the tokenizer another model's?",
+            )
+        return encoding
 
     def layer_numbers(self, layers: Sequence[int] | None) -> tuple[int, ...] | None:
         """The layers asked for, ascending, negative ones counted from the last; None for all.

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
-from safekey_interp.assembly import Progress, assemble
+from safekey_interp.assembly import Progress, assemble, release_memory
 from safekey_interp.attention_summary import QUANTITIES
 from safekey_interp.capture.check import check_attention
 from safekey_interp.capture.request import CaptureRequest
 from safekey_interp.capture.runner import Backend
-from safekey_interp.capture.stream import CHUNK, BatchSize, Entry, StreamSettings, in_chunks, measure_chunk, prepare
+from safekey_interp.capture.stream import CHUNK, BatchSize, StreamSettings, in_chunks, measure_chunk, prepare
 from safekey_interp.datasets import TraceSource, read_traces
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.findings import find
@@ -214,11 +215,12 @@ def _measure(
         if without is not None and writer.manifest.get("layers_without_pattern") != list(without):
             writer.manifest["layers_without_pattern"] = list(without)
             writer.save()
-
-        def fill(folder: Path, entries: list[Entry] = entries) -> None:
-            write_chunk(folder, entries, list(layers), request.positions, states=request.states)
-
+        fill = partial(
+            write_chunk, entries=entries, layers=list(layers), positions=request.positions, states=request.states
+        )
         parts.append(writer.write_part(index, fill))
+        del entries, fill
+        release_memory()
     return parts
 
 

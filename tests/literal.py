@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from tiny import traces
 
 from safekey_interp.capture import KEY_SPANS, QUERY_SPANS, Site
 from safekey_interp.encoding import Encoding
@@ -48,9 +49,23 @@ def by_hand(trace: Trace, understanding: CharSpan | None, key_sentence: CharSpan
     )
 
 
-def encodings(model: Model, traces: list[Trace]) -> list[Encoding]:
+def with_given(trace: Trace, **changes: Any) -> Trace:
+    """A trace of ``tiny.py`` that brings its own spans."""
+    found = segmentation(trace)
+    assert found.understanding is not None
+    assert found.key_sentence is not None
+    given = {"understanding": found.understanding, "key_sentence": found.key_sentence}
+    return trace.with_(given=given, **changes)
+
+
+def with_spans(n: int = 5) -> list[Trace]:
+    """The traces of ``tiny.py``, each with its own spans."""
+    return [with_given(trace) for trace in traces(n)]
+
+
+def encodings(model: Model, of: list[Trace]) -> list[Encoding]:
     """Each trace of ``tiny.py`` as the model reads it."""
-    return [model.encode(trace, segmentation(trace)) for trace in traces]
+    return [model.encode(trace, segmentation(trace)) for trace in of]
 
 
 class Forward(NamedTuple):
@@ -112,5 +127,3 @@ def hook_counts(hf: torch.nn.Module) -> dict[str, int]:
     """How many hooks hang anywhere in a model, by kind."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return {kind: sum(len(getattr(module, kind)) for module in hf.modules()) for kind in kinds}
-
-

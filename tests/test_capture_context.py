@@ -20,6 +20,7 @@ from safekey_interp.capture import (
     capture,
 )
 from safekey_interp.capture.context import evaluating
+from safekey_interp.errors import ModelError
 from safekey_interp.models import Model
 
 
@@ -115,6 +116,19 @@ def test_checkpointing_gives_the_same_numbers(architecture: str) -> None:
         torch.testing.assert_close(plain.attention[layer].masses, checkpointed.attention[layer].masses)
     for site, state in plain.states.items():
         torch.testing.assert_close(state, checkpointed.states[site])
+
+
+def test_reentrant_checkpointing_is_refused_where_gradients_are_wanted() -> None:
+    """It would lose them without a word: the layers run without gradients first."""
+    model = own_copy("llama")
+    batch = Batch.of(literal.encodings(model, traces(1)))
+    model.hf.train()
+    model.hf.gradient_checkpointing_enable({"use_reentrant": True})
+    with pytest.raises(ModelError, match="use_reentrant"), capture(model, batch, CaptureRequest(), grad=True):
+        pass
+    with torch.no_grad(), capture(model, batch, CaptureRequest()) as captured:
+        model.hf(**batch.inputs("cpu"))
+    assert len(captured.attention) == model.n_layers, "measuring needs none"
 
 
 def test_without_grad_nothing_stays_in_the_graph() -> None:
@@ -226,7 +240,9 @@ def test_evaluating_puts_every_module_back() -> None:
     model.train()
     model.lm_head.eval()
     before = {name: module.training for name, module in model.named_modules()}
-    with pytest.raises(Interrupt), evaluating(model):
+    with evaluating(model):
         assert not any(module.training for module in model.modules())
+    assert {name: module.training for name, module in model.named_modules()} == before
+    with pytest.raises(Interrupt), evaluating(model):
         raise Interrupt
     assert {name: module.training for name, module in model.named_modules()} == before

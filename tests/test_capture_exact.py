@@ -85,7 +85,9 @@ def test_the_last_resid_post_is_what_the_final_norm_reads(model: Model) -> None:
     decision = STATE_POSITIONS.index("decision")
     with torch.no_grad():
         normed = norms[0](last[0, decision])
-    torch.testing.assert_close(captured.states[Site(model.n_layers, "ln_final")][0, decision], normed, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        captured.states[Site(model.n_layers, "ln_final")][0, decision], normed, atol=1e-5, rtol=1e-5
+    )
 
 
 def test_entropy_and_token_weights_equal_the_pattern(model: Model) -> None:

@@ -129,7 +129,8 @@ def test_a_sink_takes_from_the_mass_and_not_from_the_entropy():
     mask = row_mask(None, rows, LENGTH, LENGTH)
     without = mean_rows(query, key, rows, weights, mask, options={}, scaling=1.0)
     weak, strong = (
-        mean_rows(query, key, rows, weights, mask, options={"s_aux": torch.full((HEADS,), value)}, scaling=1.0) for value in (-50.0, 50.0)
+        mean_rows(query, key, rows, weights, mask, options={"s_aux": torch.full((HEADS,), value)}, scaling=1.0)
+        for value in (-50.0, 50.0)
     )
     torch.testing.assert_close(weak.weights, without.weights)
     assert strong.weights.sum(-1).max() < 1e-6

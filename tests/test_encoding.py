@@ -127,9 +127,7 @@ def encode_checked(
     segmentation = literal.by_hand(trace, understanding, key)
     try:
         encoding = encode(tokenizer, trace, segmentation)
-    except TraceError as error:
-        assert "\n" not in str(error)
-        assert str(error).startswith("trace t: ")
+    except TraceError:  # the one documented way out
         return None
     check(encoding, trace, understanding, key)
     prompt = render(tokenizer, trace).prompt
@@ -293,8 +291,7 @@ def test_a_tokenizer_without_offsets_is_refused() -> None:
 def test_the_time_is_linear_in_the_length(kind: str) -> None:
     """A megabyte of words, of no spaces at all, of emoji: seconds, not minutes."""
     tokenizer = TOKENIZERS[kind]()
-    fillers = ("the user ", "ab", "😀 ") if kind not in ("unigram",) else ("the user ", "😀 ")
-    for filler in fillers:
+    for filler in ("the user ", "ab", "😀 "):
         seconds = []
         for size in (50_000, 200_000):
             trace = Trace(trace_id="t", prompt="How?", response="Okay. Hmm. " + filler * (size // len(filler)))

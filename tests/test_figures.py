@@ -114,7 +114,7 @@ def test_mass_stands_beside_its_controls_with_n_and_interval(tables):
     by_layer = tables["attention_by_layer"]
     figure = figures.mass_by_layer(by_layer, to_span="understanding")
     names = [trace.name for trace in figure.data if trace.name]
-    assert names == ["measured", "sets at matched distance", "random key sets", "even attention"]
+    assert names == ["measured", "distance alone", "random key sets", "even attention"]
     assert "n = 24 traces in 12 groups" in figure.layout.meta["caption"]
     lift = figures.mass_by_layer(by_layer, measure="lift")
     assert lift.layout.yaxis.type == "log"

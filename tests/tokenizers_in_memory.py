@@ -22,7 +22,8 @@ from transformers import PreTrainedTokenizerFast
 SPECIAL = ["<unk>", "<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
 # Llama-3's and GPT-4's split: punctuation sticks to the word that follows, so that ">Okay" may be one token.
 SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _TAGGED = [f"<think>{line}</think>" for line in CORPUS]
 
@@ -59,7 +60,11 @@ def byte_level_trimmed() -> PreTrainedTokenizerFast:
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
     wrapped = byte_level_tokenizer()
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", chat_template=wrapped.chat_template
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        chat_template=wrapped.chat_template,
     )
 
 
@@ -160,7 +165,7 @@ TOKENIZERS = {
     "llama": llama_style,
 }
 
-THINKING = TEMPLATE.replace("assistant\\n{% endif %}", "assistant\\n<think>\\n{% endif %}")
+THINKING = TEMPLATE.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
 """Opens the reasoning in the generation prompt, as R1's and Qwen3-Thinking's do."""
 R1 = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}{% endif %}"
@@ -174,7 +179,8 @@ BARE = "{% for m in messages %}{{ m.content }}{% endfor %}"
 """No BOS and no words of its own: the prompt begins at the first token."""
 SYSTEM_FIRST = TEMPLATE.replace(
     "{{ bos_token }}",
-    "{{ bos_token }}{% if messages[0].role != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}",
+    "{{ bos_token }}{% if messages[0].role != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    "{% endif %}",
 )
 """Writes a system turn of its own, as Qwen2's does."""
 TEMPLATES = {

@@ -1,8 +1,8 @@
 """Does the memory of a probe grow with the number of traces?
 
-Runs ``safekey-interp probe`` in processes of their own on synthetic traces, labelled and unlabelled, and prints the peak
-resident memory of each (``ru_maxrss``) with its ratio to the smallest. The model is random and small, so that what grows
-with the data is not hidden behind weights; ``--model`` takes another.
+Runs ``safekey-interp probe`` in processes of their own on synthetic traces, labelled or not, and prints the peak
+resident memory of each (``ru_maxrss``) with its ratio to the smallest. The model is random and small, so that what
+grows with the data is not hidden behind weights; ``--model`` takes another.
 
     python analysis/benchmarks/probe_memory.py --n 1000 10000
 """
@@ -97,11 +97,9 @@ def _random_model(folder: Path) -> Path:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<pad>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=600,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+        vocab_size=600, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     sample = "Okay, so the user is asking about the steps. Hmm, that could be used to hurt people. How do I open it?"
     tokenizer.train_from_iterator([sample] * 8, trainer)

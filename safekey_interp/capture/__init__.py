@@ -5,11 +5,10 @@
 
 from safekey_interp.capture.batches import Batch, plan_batches
 from safekey_interp.capture.context import Captured, capture
-from safekey_interp.capture.request import CONTROLS, KEY_SPANS, QUERY_SPANS, STATE_POSITIONS, CaptureRequest, Site
+from safekey_interp.capture.request import KEY_SPANS, QUERY_SPANS, STATE_POSITIONS, CaptureRequest, Site
 from safekey_interp.capture.runner import AttentionArrays, Backend, LeftOut, Measured, measure_batch
 
 __all__ = [
-    "CONTROLS",
     "KEY_SPANS",
     "QUERY_SPANS",
     "STATE_POSITIONS",

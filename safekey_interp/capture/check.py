@@ -7,11 +7,14 @@ measured.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 import torch
+from torch import nn
 
 from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.context import capture, evaluating
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 _LENGTH = 12
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
 _COARSE = 3e-2
+_HOOKED = "_output_capturing_hooks_installed"
 _checked: WeakSet[Model] = WeakSet()
 
 
@@ -112,8 +116,30 @@ def _eager_patterns(model: Model, batch: Batch) -> list[Tensor]:
     before = config._attn_implementation
     config._attn_implementation = "eager"
     try:
-        output = model.hf(**batch.inputs(model.device), output_attentions=True)
+        with _without_traces(model.hf):
+            output = model.hf(**batch.inputs(model.device), output_attentions=True)
     finally:
         config._attn_implementation = before
     returned = getattr(output, "attentions", None) or ()
     return [a for a in returned if isinstance(a, torch.Tensor) and a.ndim == 4 and a.shape[-2:] == (_LENGTH, _LENGTH)]
+
+
+@contextmanager
+def _without_traces(hf: nn.Module) -> Iterator[None]:
+    """Take out the hooks that transformers leaves in a model, and notes there, once it is asked for attentions."""
+    modules = list(hf.modules())
+    known = [(set(module._forward_hooks), _HOOKED in vars(module)) for module in modules]
+    try:
+        yield
+    finally:
+        noted = [
+            module
+            for module, (_, was_noted) in zip(modules, known, strict=True)
+            if _HOOKED in vars(module) and not was_noted
+        ]
+        for module in noted:
+            delattr(module, _HOOKED)
+        # Only where the note went with them: transformers would not put them back.
+        for module, (hooks, _) in zip(modules, known, strict=True) if noted else ():
+            for hook in set(module._forward_hooks) - hooks:
+                del module._forward_hooks[hook]

@@ -25,11 +25,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from safekey_interp.capture.batches import Batch
+from safekey_interp.capture.distances import Distances, find_distances, matched_mass, on_device
 from safekey_interp.capture.keysets import KeyWeights, QueryRows, key_weights, query_rows
 from safekey_interp.capture.layout import find_layout
 from safekey_interp.capture.request import CaptureRequest, Site
 from safekey_interp.capture.rows import MeanRows, mean_pattern_rows, mean_rows, row_mask
 from safekey_interp.capture.tap import carried, tapped
+from safekey_interp.errors import ModelError
 
 if TYPE_CHECKING:
     from safekey_interp.models import Model
@@ -50,6 +52,8 @@ class LayerAttention:
 
     masses: Float[Tensor, "batch head query_span column"]
     """Mean mass of each query span on the columns of :class:`~safekey_interp.capture.keysets.KeyWeights`."""
+    matched: Float[Tensor, "batch head query_span key_span"]
+    """What the distances alone are worth (:mod:`~safekey_interp.capture.distances`); NaN where undefined."""
     entropy: Float[Tensor, "batch head query_span"]
     """Mean entropy of the rows, nats."""
     keys: KeyWeights
@@ -70,6 +74,8 @@ class Captured:
     """Layers of the model."""
     rows: QueryRows
     """Rows of the pattern that were read."""
+    distances: Distances
+    """Entries of those rows that show what a distance is worth."""
     grad: bool = False
     """Whether the answers stay in the autograd graph."""
     attention: dict[int, LayerAttention] = field(default_factory=dict)
@@ -78,13 +84,15 @@ class Captured:
     """Per site, averaged over each of ``request.positions``; zeros where a position is absent."""
     _kinds: list[_Kind] = field(default_factory=list)
     _rows: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _distances: dict[torch.device, tuple[Tensor, ...]] = field(default_factory=dict)
     _state_weights: Tensor | None = None
 
     @classmethod
     def empty(cls, batch: Batch, request: CaptureRequest, n_layers: int, *, grad: bool = False) -> Captured:
         """Before the forward pass."""
         rows = query_rows(batch.encodings, batch.starts)
-        return cls(batch=batch, request=request, n_layers=n_layers, rows=rows, grad=grad)
+        distances = find_distances(batch.encodings, batch.starts, rows)
+        return cls(batch=batch, request=request, n_layers=n_layers, rows=rows, distances=distances, grad=grad)
 
     @property
     def layers_without_pattern(self) -> tuple[int, ...]:
@@ -124,8 +132,12 @@ class Captured:
 
     def _keep(self, layer: int, mean: MeanRows, attention_mask: Tensor | None, visible: Tensor) -> None:
         keys, columns = self._columns(attention_mask, visible)
+        device = mean.pattern.device
+        if device not in self._distances:
+            self._distances[device] = on_device(self.distances, device)
         self.attention[layer] = LayerAttention(
             masses=einsum(mean.weights, columns, "b h f k, b f k c -> b h f c"),
+            matched=matched_mass(mean.pattern, *self._distances[device]),
             entropy=mean.entropy,
             keys=keys,
             token_weights=mean.weights if self.request.token_weights else None,
@@ -193,9 +205,15 @@ def capture(model: Model, batch: Batch, request: CaptureRequest, *, grad: bool =
         grad: keep the answers in the autograd graph.
 
     Raises:
-        ModelError: the architecture does not call attention through transformers' interface.
+        ModelError: the architecture does not call attention through transformers' interface, or gradients would get
+            lost.
     """
     layout = find_layout(model.hf)
+    if grad and _forgets_gradients(model.hf):
+        raise ModelError(
+            f"model {model.spec}: reentrant gradient checkpointing runs each layer without gradients first, so that "
+            'none would reach it; gradient_checkpointing_enable({"use_reentrant": False})'
+        )
     captured = Captured.empty(batch, request, len(layout.layers), grad=grad)
     with ExitStack() as stack:
         if request.attention:
@@ -222,6 +240,15 @@ def evaluating(hf: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def _forgets_gradients(hf: nn.Module) -> bool:
+    for module in hf.modules():
+        if module.training and getattr(module, "gradient_checkpointing", False):
+            run = getattr(module, "_gradient_checkpointing_func", None)
+            if getattr(run, "keywords", {}).get("use_reentrant"):
+                return True
+    return False
 
 
 def _watch(module: nn.Module, captured: Captured, site: Site) -> Any:

@@ -1,13 +1,12 @@
 """Which keys count for a span, for its controls, and if attention were uniform?
 
 Mass is linear in the attention pattern, so the mean over random key sets needs no set by itself: each key is weighted
-by the share of draws that hold it. One matrix product inside the hook then gives the mass on every span and on every
+by the share of draws that hold it. One matrix product inside the hook then gives the mass on every span and on its
 control.
 
-A random set has as many keys as the tested span, drawn without replacement among the keys that every row of the query
-span sees, outside the tested span and the first token. ``random`` draws them evenly. ``matched`` draws them at
-distances like those of the tested span: a key at distance d is drawn with weight given by a Gaussian kernel on log d
-around the span's own log distances (bandwidth 0.5: attention falls off with distance roughly on that scale).
+A random set has as many keys as the tested span, drawn evenly without replacement among the keys that every row of the
+query span sees, outside the tested span and the first token. (The control for distance is in
+:mod:`safekey_interp.capture.distances`.)
 """
 
 from __future__ import annotations
@@ -20,10 +19,8 @@ import numpy as np
 from einops import einsum, reduce, repeat
 from jaxtyping import Bool, Float
 
-from safekey_interp.capture.request import CONTROLS, KEY_SPANS, QUERY_SPANS
+from safekey_interp.capture.request import KEY_SPANS, QUERY_SPANS
 from safekey_interp.encoding import Encoding
-
-_BANDWIDTH = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +40,7 @@ class KeyWeights:
     """What the mean row of each query span is multiplied with, for one kind of layer (full or windowed)."""
 
     weights: Float[np.ndarray, "batch query_span k_pos column"]
-    """Columns: the key spans, then each control of each key span, then ones."""
+    """Columns: the key spans, then the random control of each, then ones."""
     uniform: Float[np.ndarray, "batch query_span key_span"]
     """Mass if each row spread its attention evenly over the keys that it sees."""
     n_random: np.ndarray
@@ -84,7 +81,7 @@ def key_weights(
     for b, (encoding, start) in enumerate(zip(encodings, starts, strict=True)):
         for t, name in enumerate(KEY_SPANS):
             spans[b, np.asarray(encoding.positions(name), dtype=np.int64) + start, t] = 1
-    controls = np.zeros((*shape, n_keys, len(CONTROLS), n_spans), np.float32)
+    random = np.zeros((*shape, n_keys, n_spans), np.float32)
     drawn = np.zeros((*shape, n_spans), np.int64)
     for b, (encoding, start) in enumerate(zip(encodings, starts, strict=True)):
         stream = np.random.default_rng([seed, *_words(encoding.trace_id)])
@@ -94,21 +91,16 @@ def key_weights(
                 continue
             seen = visible[b, mine].all(axis=0)
             seen[start] = False
-            first_query = int(rows.index[b, mine].min())
             for t in range(n_spans):
-                tested = np.flatnonzero(spans[b, :, t])
                 candidates = np.flatnonzero(seen & (spans[b, :, t] == 0))
-                drawn[b, f, t] = n = min(len(tested), len(candidates))
+                drawn[b, f, t] = n = min(int(spans[b, :, t].sum()), len(candidates))
                 if n:
-                    log_weights = np.stack(
-                        [np.zeros(len(candidates)), _closeness(first_query - candidates, first_query - tested)]
-                    )
-                    controls[b, f, candidates, :, t] = _draw_shares(log_weights, n, n_random, stream).T
+                    random[b, f, candidates, t] = _draw_shares(len(candidates), n, n_random, stream)
     ones = np.ones((*shape, n_keys, 1), np.float32)
     weights = np.concatenate(
         [
             repeat(spans, "batch key span -> batch query key span", query=len(QUERY_SPANS)),
-            controls.reshape(*shape, n_keys, -1),
+            random,
             ones,
         ],
         axis=-1,
@@ -119,30 +111,16 @@ def key_weights(
     return KeyWeights(weights=weights, uniform=uniform, n_random=drawn)
 
 
-def _draw_shares(log_weights: np.ndarray, n: int, n_draws: int, stream: np.random.Generator) -> np.ndarray:
-    """Share of draws that hold each candidate, per control: sampling without replacement by Gumbel's top n.
-
-    Returns:
-        (control, candidate) float64 in [0, 1].
-    """
-    if n == log_weights.shape[-1]:
-        return np.ones_like(log_weights)
-    noise = stream.gumbel(size=(n_draws, *log_weights.shape))
-    chosen = np.argpartition(-(log_weights + noise), n - 1, axis=-1)[..., :n]
-    held = np.zeros(noise.shape)
+def _draw_shares(
+    n_candidates: int, n: int, n_draws: int, stream: np.random.Generator
+) -> Float[np.ndarray, " candidate"]:
+    """Share of draws, of ``n`` candidates each without replacement, that hold each candidate."""
+    if n == n_candidates:
+        return np.ones(n_candidates)
+    chosen = np.argpartition(stream.random((n_draws, n_candidates)), n - 1, axis=-1)[:, :n]
+    held = np.zeros((n_draws, n_candidates))
     np.put_along_axis(held, chosen, 1.0, axis=-1)
-    return reduce(held, "draw control candidate -> control candidate", "mean")
-
-
-def _closeness(distances: np.ndarray, tested: np.ndarray) -> np.ndarray:
-    """Log weight of each candidate by how near its log distance comes to those of the tested keys."""
-    # Keys of the query span itself lie at distance 0 or after; they count as next to it.
-    candidates = np.log(np.maximum(distances, 1))
-    targets = np.log(np.maximum(tested, 1))
-    # A histogram of the targets keeps this linear in the length of the span.
-    centres, counts = np.unique(np.round(targets * 8) / 8, return_counts=True)
-    kernel = np.exp(-0.5 * ((candidates[:, None] - centres[None]) / _BANDWIDTH) ** 2)
-    return np.log(einsum(kernel, counts.astype(np.float64), "candidate centre, centre -> candidate") + 1e-30)
+    return reduce(held, "draw candidate -> candidate", "mean")
 
 
 def _words(trace_id: str) -> list[int]:

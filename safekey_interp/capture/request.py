@@ -11,8 +11,6 @@ QUERY_SPANS = ("key_sentence", "decision", "understanding")
 """Spans whose rows of the attention pattern are read."""
 KEY_SPANS = ("prompt", "understanding", "template", "first_token", "key_sentence")
 """Spans whose keys' attention is summed."""
-CONTROLS = ("random", "matched")
-"""Random key sets: anywhere that the rows see, and at distances like the tested span's."""
 STATE_POSITIONS = (
     "prompt",
     "prompt_end",

@@ -36,6 +36,8 @@ class MeanRows(NamedTuple):
     """Mean attention on each key."""
     entropy: Float[Tensor, "batch head query_span"]
     """Mean entropy of the rows, nats."""
+    pattern: Float[Tensor, "batch head row k_pos"]
+    """The rows themselves, what a sink takes off; lives no longer than the hook."""
 
 
 def row_mask(attention_mask: Tensor | None, rows: Int64[Tensor, "batch row"], n_queries: int, n_keys: int) -> RowMask:
@@ -98,12 +100,10 @@ def mean_rows(
     entropy = log_total - einsum(pattern, scores, "b h r k, b h r k -> b h r")
     weights = rearrange(row_weights, "b f r -> b 1 f r")
     sink = options.get("s_aux")
-    if sink is None:
-        mean = weights @ pattern
-    else:
+    if sink is not None:
         off_sink = torch.sigmoid(log_total - rearrange(sink.float(), "h -> 1 h 1"))
-        mean = (weights * rearrange(off_sink, "b h r -> b h 1 r")) @ pattern
-    return MeanRows(mean, einsum(row_weights, entropy, "b f r, b h r -> b h f"))
+        pattern = pattern * rearrange(off_sink, "b h r -> b h r 1")
+    return MeanRows(weights @ pattern, einsum(row_weights, entropy, "b f r, b h r -> b h f"), pattern)
 
 
 def mean_pattern_rows(
@@ -116,6 +116,5 @@ def mean_pattern_rows(
     picked = rearrange(pattern[batch, :, rows].float(), "b r h k -> b h r k")
     seen = picked / picked.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
     entropy = -torch.xlogy(seen, seen).sum(dim=-1)
-    return MeanRows(
-        rearrange(row_weights, "b f r -> b 1 f r") @ picked, einsum(row_weights, entropy, "b f r, b h r -> b h f")
-    )
+    mean = rearrange(row_weights, "b f r -> b 1 f r") @ picked
+    return MeanRows(mean, einsum(row_weights, entropy, "b f r, b h r -> b h f"), picked)

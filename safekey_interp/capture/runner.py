@@ -40,7 +40,7 @@ class AttentionArrays:
     random: np.ndarray
     """(layer, head, query_span, key_span) mean mass of random key sets."""
     matched: np.ndarray
-    """(layer, head, query_span, key_span) mean mass of random key sets at like distances."""
+    """(layer, head, query_span, key_span) mass that the distances alone are worth (U's own rows)."""
     uniform: np.ndarray
     """(layer, query_span, key_span) mass if attention were even."""
     entropy: np.ndarray
@@ -164,6 +164,7 @@ def _attention(captured: Captured, row: int) -> AttentionArrays:
     n_heads, n_queries, n_columns = example.masses.shape[1:]
     n_layers = len(_layers(captured))
     columns = np.full((n_layers, n_heads, n_queries, n_columns), np.nan, np.float32)
+    matched = np.full((n_layers, n_heads, n_queries, n_spans), np.nan, np.float32)
     entropy = np.full((n_layers, n_heads, n_queries), np.nan, np.float32)
     uniform = np.full((n_layers, n_queries, n_spans), np.nan, np.float32)
     n_random = np.zeros((n_layers, n_queries, n_spans), np.int32)
@@ -171,6 +172,7 @@ def _attention(captured: Captured, row: int) -> AttentionArrays:
         answer = captured.attention.get(layer)
         if answer is not None:
             columns[i] = answer.masses[row].float().cpu().numpy()
+            matched[i] = answer.matched[row].float().cpu().numpy()
             entropy[i] = answer.entropy[row].float().cpu().numpy()
             uniform[i] = answer.keys.uniform[row]
             n_random[i] = answer.keys.n_random[row]
@@ -181,13 +183,13 @@ def _attention(captured: Captured, row: int) -> AttentionArrays:
     entropy[:, :, absent] = np.nan
     uniform[:, absent] = np.nan
     blocks = rearrange(columns[..., :-1], "layer head query (kind span) -> kind layer head query span", span=n_spans)
-    mass, random, matched = (np.where(n_k > 0, block, np.nan) for block in blocks)
+    mass, random = (np.where(n_k > 0, block, np.nan) for block in blocks)
     none_drawn = rearrange(n_random == 0, "layer query span -> layer 1 query span")
     return AttentionArrays(
         mass=mass,
         total=columns[..., -1],
         random=np.where(none_drawn, np.nan, random),
-        matched=np.where(none_drawn, np.nan, matched),
+        matched=matched,
         uniform=np.where(n_k > 0, uniform, np.nan),
         entropy=entropy,
         n_q=n_q,
@@ -233,7 +235,9 @@ def _not_finite(captured: Captured, row: int) -> str | None:
 
 
 def _pad_id(model: Model) -> int:
-    return model.tokenizer.pad_token_id if model.tokenizer.pad_token_id is not None else 0
+    pad_id = model.tokenizer.pad_token_id
+    # Some tokenizers have a padding token that the model never got an embedding for; any will do, since nobody sees it.
+    return pad_id if pad_id is not None and pad_id < model.n_embeddings else 0
 
 
 def _is_out_of_memory(error: Exception) -> bool:

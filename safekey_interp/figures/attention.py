@@ -35,7 +35,7 @@ _CURVE_NAMES = {
     "mass_rest": "without the first token",
     "uniform_mass": "even attention",
     "random_mass": "random key sets",
-    "matched_mass": "sets at matched distance",
+    "matched_mass": "distance alone",
     "lift": "over even attention",
     "lift_over_random": "over random key sets",
 }
@@ -139,7 +139,7 @@ def mass_by_layer(
         from_span: whose rows look.
         to_span: what they look at.
         subset: which traces.
-        measure: "mass" with uniform, random and matched key sets; "mass_rest" (the first token left out); "lift" over
+        measure: "mass" with its controls (even, random keys, distance alone); "mass_rest" (the first token left out); "lift" over
             even attention and over random sets, on a log axis where 1 is chance.
 
     Returns:

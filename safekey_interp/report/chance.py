@@ -14,7 +14,7 @@ from safekey_interp.report.panels import SUBSETS
 _CONTROLS = {
     "uniform_mass": "even attention",
     "random_mass": "random key sets",
-    "matched_mass": "sets at matched distance",
+    "matched_mass": "distance alone",
 }
 
 

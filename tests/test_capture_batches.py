@@ -1,0 +1,72 @@
+"""Laws of batches: each encoding once, near equal lengths, cut at its end, and halves that are the whole."""
+
+from __future__ import annotations
+
+import literal
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import tiny_model, traces
+
+from safekey_interp.capture import Batch, plan_batches
+
+lengths = st.lists(st.integers(1, 6000), max_size=60)
+
+
+@given(lengths, st.none() | st.integers(1, 9), st.integers(1, 5000), st.integers(1, 12))
+def test_a_plan_holds_each_row_once_and_keeps_its_limits(lengths, batch_size, max_tokens, max_rows):
+    plan = plan_batches(lengths, batch_size=batch_size, max_tokens=max_tokens, max_rows=max_rows)
+    assert sorted(i for batch in plan for i in batch) == list(range(len(lengths)))
+    for batch in plan:
+        assert batch
+        widths = [lengths[i] for i in batch]
+        assert widths == sorted(widths, reverse=True), "longest first, so that memory fails at once or never"
+        if batch_size is not None:
+            assert len(batch) <= batch_size
+        else:
+            assert len(batch) <= max_rows
+            assert len(batch) == 1 or widths[0] * len(batch) <= max_tokens
+    flat = [lengths[i] for batch in plan for i in batch]
+    assert flat == sorted(flat, reverse=True), "grouped by length"
+    if batch_size is not None:
+        assert len(plan) == -(-len(lengths) // batch_size)
+
+
+@given(lengths)
+def test_a_plan_depends_on_the_lengths_alone(lengths):
+    assert plan_batches(lengths) == plan_batches(list(lengths))
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_rows_are_cut_at_their_end_and_padded_on_one_side(side):
+    encodings = literal.encodings(tiny_model("llama"), traces())
+    batch = Batch.of(encodings, pad_id=7, side=side)
+    width = max(encoding.end for encoding in encodings)
+    assert batch.input_ids.shape == (len(encodings), width)
+    for row, (encoding, start) in enumerate(zip(encodings, batch.starts, strict=True)):
+        assert torch.equal(batch.input_ids[row, start : start + encoding.end], encoding.input_ids[: encoding.end])
+        padding = [*batch.input_ids[row, :start], *batch.input_ids[row, start + encoding.end :]]
+        assert all(token == 7 for token in padding)
+        assert (start == 0) if side == "right" else (start + encoding.end == width)
+    inputs = batch.inputs("cpu")
+    assert inputs["use_cache"] is False
+    if side == "right":
+        assert "attention_mask" not in inputs, "causality hides the padding by itself"
+    else:
+        assert torch.equal(inputs["attention_mask"].sum(-1), torch.tensor([encoding.end for encoding in encodings]))
+        for row, start in enumerate(batch.starts):
+            assert inputs["position_ids"][row, start:].tolist() == list(range(width - start))
+
+
+def test_no_mask_where_nothing_is_padded():
+    encoding = literal.encodings(tiny_model("llama"), traces(1))[0]
+    assert Batch.of([encoding, encoding], side="left").attention_mask is None
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_halves_are_the_whole(n):
+    encodings = literal.encodings(tiny_model("llama"), traces(n))
+    first, second = Batch.of(encodings).halves()
+    assert [*first, *second] == encodings or all(a is b for a, b in zip([*first, *second], encodings, strict=True))
+    assert abs(len(first) - len(second)) <= 1
