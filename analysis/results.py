@@ -2,8 +2,8 @@
 
     python analysis/results.py --star1 runs/smollm2-star1 --xstest runs/smollm2-xstest_prompts [--write]
 
-Prints the tables of `analysis/RESULTS.md` from two run folders; with ``--write`` puts them between the marks of that file. The
-words around them are written by people who read the tables.
+Prints the tables of `analysis/RESULTS.md` from two run folders; with ``--write`` puts them between the marks of that
+file. The words around them are written by people who read the tables.
 """
 
 from __future__ import annotations
@@ -11,11 +11,15 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from safekey_interp.runs import Run, open_run
+
+Table = Any
+"""A data frame; pandas' stubs take each of its cells for a column."""
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 SPANS = ("prompt", "understanding", "template", "first_token", "key_sentence")
@@ -31,7 +35,7 @@ def provenance(run: Run) -> str:
 
 def outcomes(run: Run) -> pd.DataFrame:
     """What became of the traces."""
-    traces = run.traces
+    traces: Table = run.traces
     assert traces is not None
     counts = {
         "read": len(traces),
@@ -54,7 +58,9 @@ def paper_measure(run: Run) -> pd.DataFrame:
             {
                 "K to": span,
                 "mass": _interval(mine.loc["mass"]),
-                "mass without the first token": _interval(mine.loc["mass_rest"]) if "mass_rest" in mine.index else "n/a",
+                "mass without the first token": _interval(mine.loc["mass_rest"])
+                if "mass_rest" in mine.index
+                else "n/a",
                 "if even": f"{mine.loc['uniform_mass', 'value']:.3f}",
                 "random keys": _interval(mine.loc["random_mass"]),
                 "distance alone": _interval(mine.loc["matched_mass"]),
@@ -94,7 +100,7 @@ def layers(run: Run) -> pd.DataFrame:
 
 def separability(run: Run) -> pd.DataFrame:
     """Best layer of each position beside its controls."""
-    table = run.separability
+    table: Table = run.separability
     assert table is not None
     rows = []
     for position in table["position"].unique():
@@ -115,19 +121,20 @@ def separability(run: Run) -> pd.DataFrame:
                     "TPR at 1 % FPR": f"{best['tpr_at_1fpr']:.2f} [{best['tpr_low']:.2f}, {best['tpr_high']:.2f}]",
                     "shuffled labels": f"{best['null_auroc_low']:.2f} to {best['null_auroc_high']:.2f}",
                     "p over layers": f"{best.get('p_value_over_layers', np.nan):.3f}",
-                    "n (harmful, benign; groups)": f"{best['n']} ({best['n_harmful']}, {best['n_benign']}; {best['n_groups']})",
+                    "n (harmful, benign)": f"{best['n']} ({best['n_harmful']}, {best['n_benign']})",
+                    "groups": int(best["n_groups"]),
                 }
             )
     return pd.DataFrame(rows)
 
 
-def _by_layer(run: Run, source: str = "key_sentence") -> pd.DataFrame:
-    table = run.attention_by_layer
+def _by_layer(run: Run, source: str = "key_sentence") -> Table:
+    table: Table = run.attention_by_layer
     assert table is not None
     return table[(table["subset"] == "all") & (table["from_span"] == source)]
 
 
-def _interval(row: pd.Series) -> str:
+def _interval(row: Table) -> str:
     return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
 
 

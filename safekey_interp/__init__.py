@@ -17,7 +17,8 @@ _HOMES = {
     "segmentation": ("Segmentation", "register_finder", "segment", "segment_all"),
     "models": ("Model", "from_hf", "load"),
     "encoding": ("Encoding",),
-    "attention": ("measure_attention",),
+    "attention": ("measure_attention", "paper_attention", "token_attention"),
+    "attention_summary": ("summarise_attention",),
     "separability": ("measure_separability",),
     "probes": ("Direction", "Probe"),
     "probing": ("run_probe",),
@@ -29,6 +30,9 @@ __all__ = ["__version__", *_HOME_OF]  # noqa: PLE0604 (names come from the table
 
 if TYPE_CHECKING:
     from safekey_interp.attention import measure_attention as measure_attention
+    from safekey_interp.attention import paper_attention as paper_attention
+    from safekey_interp.attention import token_attention as token_attention
+    from safekey_interp.attention_summary import summarise_attention as summarise_attention
     from safekey_interp.datasets import read_traces as read_traces
     from safekey_interp.encoding import Encoding as Encoding
     from safekey_interp.errors import InputError as InputError

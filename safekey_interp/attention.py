@@ -9,9 +9,9 @@ For a query span Q and a key span S, per layer and head:
 - ``uniform_mass``: the mass if each row spread its attention evenly over the keys that it sees (a window counts, a sink
   does not); ``lift`` = mass / uniform_mass, NaN where the span is out of sight.
 - ``random_mass``: mean mass of ``n_random`` keys drawn among those that every row sees, outside S and the first token.
-- ``matched_mass``: what Q would give to S if keys counted for their distance alone, at the rate that U's own rows give to
-  keys at the same distances (:mod:`safekey_interp.capture.distances`). U lies next to K, so lift alone confounds content
-  with distance.
+- ``matched_mass``: what Q would give to S if keys counted for their distance alone, at the rate that U's own rows give
+  to keys at the same distances (:mod:`safekey_interp.capture.distances`). U lies next to K, so lift alone confounds
+  content with distance.
 - ``entropy``: of the rows over the keys that they see, nats, averaged over Q.
 """
 
@@ -97,6 +97,42 @@ def measure_attention(
         table[column] = table[column].astype("category")
     table.attrs |= {"left_out": left_out, "layers_without_pattern": list(without), "n_layers": model.n_layers}
     return table
+
+
+def token_attention(
+    model: Model,
+    trace: Trace,
+    *,
+    finder: str = "rules",
+    delimiters: tuple[str, str] | None = None,
+    layers: Sequence[int] | None = None,
+) -> pd.DataFrame:
+    """Attention of one trace's query spans on every token up to the end of K.
+
+    Returns:
+        One row per layer, head, query span and token: layer, head, from_span, position, token (its text), weight: the
+        mean over the span's rows, in [0, 1].
+
+    Raises:
+        InputError: the trace cannot be measured.
+    """
+    request = CaptureRequest(states=False, layers=model.layer_numbers(layers), token_weights=True)
+    settings = StreamSettings(finder=finder, delimiters=delimiters)
+    entries = measure_stream(model, [trace], request, settings, token_weights_of={trace.trace_id})
+    [measured] = [entry.measured for entry in entries if entry.measured is not None]
+    assert measured.token_weights is not None
+    assert measured.attention is not None
+    encoding, present = measured.encoding, np.flatnonzero(measured.attention.n_q)
+    weights = measured.token_weights[:, :, present]
+    numbers = request.layers or range(model.n_layers)
+    index = pd.MultiIndex.from_product(
+        [numbers, range(weights.shape[1]), [QUERY_SPANS[q] for q in present], range(encoding.end)],
+        names=["layer", "head", "from_span", "position"],
+    ).to_frame(index=False)
+    tokens = np.asarray([encoding.text[start:end] for start, end in encoding.offsets[: encoding.end]], dtype=object)
+    return index.assign(
+        token=tokens[index["position"]], weight=rearrange(weights, "layer head query token -> (layer head query token)")
+    )
 
 
 def attention_table(trace_id: str, arrays: AttentionArrays, layers: Sequence[int]) -> pd.DataFrame:

@@ -27,7 +27,8 @@ PAIRS = tuple(
 """Indices of the query and key spans that the tables hold: K and decision to all, U to the prompt."""
 
 QUANTITIES = ("mass", "uniform_mass", "random_mass", "matched_mass", "rest", "off_first", "entropy")
-"""What is kept of a trace, layer and pair: ``rest`` is the mass, ``off_first`` the row total without first token."""
+"""What is kept of a trace, layer and pair: ``rest`` is the mass, ``off_first`` the row total without first token;
+``random_mass`` is scaled to the span's even share, so that fewer keys in sight do not look like less attention."""
 
 _MEASURES = {
     "mass": ("mass", None),
@@ -63,7 +64,7 @@ def summarise_trace(arrays: AttentionArrays) -> TraceSummary:
         [
             arrays.mass[..., q, k],
             uniform[..., q, k],
-            arrays.random[..., q, k],
+            _random_at_like_share(arrays)[..., q, k],
             arrays.matched[..., q, k],
             np.where(only_first, np.nan, others)[..., q, k],
             (arrays.total - first)[..., q],
@@ -72,6 +73,17 @@ def summarise_trace(arrays: AttentionArrays) -> TraceSummary:
         axis=-1,
     ).astype(np.float32)
     return TraceSummary(reduce(by_head, "layer head pair quantity -> layer pair quantity", "mean"), by_head)
+
+
+def _random_at_like_share(arrays: AttentionArrays) -> np.ndarray:
+    """The random control, scaled to the share that the span would have if attention were even.
+
+    A random set may have fewer keys than the span, and all its keys are in sight where some of the span's are not; even
+    attention must give a ratio of 1 all the same.
+    """
+    even = arrays.n_random * arrays.even_key[..., None]
+    scale = np.divide(arrays.uniform, even, out=np.full_like(arrays.uniform, np.nan), where=even > 0)
+    return arrays.random * scale[:, None]
 
 
 class HeadSums:
@@ -181,6 +193,38 @@ def summarise_layers(
     table = pd.concat([pd.DataFrame(rows) for rows in tables], ignore_index=True)
     order = ["subset", "from_span", "to_span", "layer", "measure", "value", "low", "high", "n", "n_groups"]
     return table.loc[table["n"] > 0, order].reset_index(drop=True)
+
+
+def summarise_attention(
+    table: pd.DataFrame, groups: Mapping[str, str] | None = None, *, n_draws: int = 500, seed: int = 0
+) -> pd.DataFrame:
+    """Mean attention by layer with bootstrap intervals, from what ``measure_attention`` returned.
+
+    Args:
+        table: one row per trace, layer, head and pair of spans.
+        groups: group of each trace id, for the bootstrap; each trace its own when None.
+        n_draws: bootstrap draws.
+        seed: seed of the draws.
+
+    Returns:
+        from_span, to_span, layer, measure (mass, uniform_mass, matched_mass, lift, lift_over_matched), value, low, high
+        (95 %), n. Traces are averaged over heads first; lifts are ratios of means.
+    """
+    keys = ["from_span", "to_span", "layer", "trace_id"]
+    values = [*keys, "mass", "uniform_mass", "matched_mass"]
+    means: Any = table[values].groupby(keys, observed=True, as_index=False).mean()
+    rows = []
+    for place, part in means.groupby(keys[:3], observed=True):
+        names = [str(name) for name in part["trace_id"]]
+        weights = bootstrap_weights([groups[name] if groups else name for name in names], n_draws, seed)
+        for measure, (top, bottom) in _MEASURES.items():
+            if {top, bottom} <= {None, *means.columns}:
+                numerator = part[[top]].to_numpy(np.float64)
+                denominator = np.ones_like(numerator) if bottom is None else part[[bottom]].to_numpy(np.float64)
+                ratio = ratio_of_means(numerator, denominator, weights)
+                where = dict(zip(keys, place, strict=False)) | {"measure": measure}
+                rows.append(where | {name: values[0] for name, values in ratio._asdict().items()})
+    return pd.DataFrame(rows)
 
 
 class _Draws(NamedTuple):

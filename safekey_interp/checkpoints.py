@@ -7,7 +7,6 @@ cache folder), under a name made from the file's own hash.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import socket
@@ -21,6 +20,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from safekey_interp.errors import ModelError
+from safekey_interp.storage import cache_folder
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[\w.-]{1,96})?")
 _OFFLINE_REMEDY = "`safekey-interp models` lists what loads offline"
@@ -180,14 +180,6 @@ def first_line(error: Exception) -> str:
     """The first line of what an error says; its name when it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-def cache_folder() -> Path:
-    """Where converted models and answers of endpoints are kept."""
-    root = os.environ.get("SAFEKEY_CACHE")
-    if root:
-        return Path(root).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "safekey-interp"
 
 
 def _find_smollm2() -> Path | None:

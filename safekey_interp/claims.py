@@ -12,6 +12,8 @@ import numpy as np
 
 from safekey_interp.stats import bootstrap_weights, percentile_interval, wilson
 
+LEVEL = 0.05
+"""A probe stands when p over its layers, times the number of positions, is at most this."""
 FEW = 5
 """Fewer prompts than this say nothing about other prompts: a bootstrap over them would look surer than it is."""
 

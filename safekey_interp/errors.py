@@ -1,7 +1,7 @@
 """What can go wrong that the user can mend: one line each, with what, where, expected and remedy.
 
-Every error here prints as its message alone on the command line, with exit status 2; anything else is a bug and shows its
-traceback.
+Every error here prints as its message alone on the command line, with exit status 2; anything else is a bug and shows
+its traceback.
 """
 
 from __future__ import annotations

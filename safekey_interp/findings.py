@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from safekey_interp.claims import FEW, Finding, estimate, share
+from safekey_interp.claims import FEW, LEVEL, Finding, estimate, share
 
 if TYPE_CHECKING:
     from safekey_interp.runs import Run
@@ -37,7 +37,6 @@ _PLACES = {
     "decision": "at the token before the key sentence",
 }
 _CLASSES = {"label": "harmful from benign prompts", "aha": "traces that go ahead from traces that turn safe"}
-_LEVEL = 0.05
 _AUROC = ("auroc", "auroc_low", "auroc_high")
 _QUESTIONS = ("where", "what", "knew", "chance")
 
@@ -69,14 +68,14 @@ def _where(traces: Table) -> list[Finding]:
         f"ahead in {counts['unsafe']:,}, {shares['unsafe'].text('.0%')}, and does neither in {counts['neutral']:,}."
     )
     found = [Finding(question="where", text=text, n=n, control=control, strength=1.0, **shares["safe"].fields())]
-    ahead = decided.loc[(decided["aha"] == "unsafe") & decided["hint"].notna() & (decided["label"] != "benign")]
+    # By the label and K: the finder's "unsafe" itself asks for harm in U or X, and would beg the question.
+    ahead = decided.loc[(decided["label"] == "harmful") & (decided["aha"] != "safe") & decided["hint"].notna()]
     if len(ahead):
         named = ahead["hint"].astype(bool)
         named_share = share(named, ahead["group"])
-        which = "on prompts not labelled benign " if traces["label"].notna().any() else ""
         text = (
-            f"Of {len(ahead):,} traces that state an understanding and go ahead {which}all the same, the understanding "
-            f"names the harm in {int(named.sum()):,}, {named_share.text('.0%')}."
+            f"Of {len(ahead):,} traces on harmful prompts that state an understanding and do not turn safe, the "
+            f"understanding names the harm in {int(named.sum()):,}, {named_share.text('.0%')}."
         )
         found.append(Finding(question="where", text=text, n=len(ahead), control=control, **named_share.fields()))
     return found
@@ -156,7 +155,7 @@ def _what_it_knew(table: Table | None) -> list[Finding]:
     probes = before.loc[before["method"] == "logistic"]
     words = before.loc[before["method"] == "text_tfidf"].drop_duplicates("position").set_index("position")
     classes = _CLASSES["aha" if (table["label_by"] == "aha").any() else "label"]
-    level = _LEVEL / max(1, probes["position"].nunique())
+    level = LEVEL / max(1, probes["position"].nunique())
     found: list[Finding] = []
     for position, rows in probes.groupby("position", sort=False):
         best = rows.loc[rows["auroc"].idxmax()]
@@ -212,11 +211,12 @@ def _site(row: Row, n_sites: int) -> str:
 
 def _shuffled(best: Row, n_sites: int, level: float) -> str:
     p = best["p_value_over_layers"]
+    circular = "; the finder reads unsafe outcomes with a look at U and X" if best["label_by"] == "aha" else ""
     if np.isnan(p):
         return "none: too few prompts to shuffle labels"
     over = f" over {n_sites} layers" if n_sites > 1 else ""
     between = f"{best['null_auroc_low']:.2f} to {best['null_auroc_high']:.2f}"
-    return f"shuffled labels give {between}; p = {p:.2g}{over}, shown from {level:.2g} down"
+    return f"shuffled labels give {between}; p = {p:.2g}{over}, shown from {level:.2g} down{circular}"
 
 
 def _headline(traces: Table, findings: list[Finding]) -> str:

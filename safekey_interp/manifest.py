@@ -71,14 +71,22 @@ def manifest_of(
         "layers_without_pattern": [],
         "timings": {},
         "identity": {
-            "model": {name: record[name] for name in _OF_MODEL} | {"device": record["device"].split(":")[0]},
+            "model": {name: record[name] for name in _OF_MODEL}
+            | {"device": record["device"].split(":")[0], "tokenizer_sha256": _tokenizer_hash(model.tokenizer)},
             "data": {"traces_sha256": content.sha256, "n_read": content.n},
             "settings": listed,
             "plan": {"chunk": plan["chunk"]},
             "seed": seed,
             "version": __version__,
+            "libraries": {name: _version(name) for name in ("torch", "transformers")},
         },
     }
+
+
+def _tokenizer_hash(tokenizer: Any) -> str:
+    """What it makes of a text: its vocabulary and rules, and its chat template."""
+    rules = tokenizer.backend_tokenizer.to_str()
+    return hashlib.sha256(f"{rules}\n{tokenizer.chat_template}".encode()).hexdigest()
 
 
 def _version(name: str) -> str | None:

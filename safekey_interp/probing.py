@@ -21,15 +21,23 @@ from safekey_interp.attention_summary import QUANTITIES
 from safekey_interp.capture.check import check_attention
 from safekey_interp.capture.request import CaptureRequest
 from safekey_interp.capture.runner import Backend
-from safekey_interp.capture.stream import CHUNK, BatchSize, StreamSettings, in_chunks, measure_chunk, prepare
+from safekey_interp.capture.stream import (
+    CHUNK,
+    BatchSize,
+    StreamSettings,
+    in_chunks,
+    measure_chunk,
+    prepare,
+    token_budget,
+)
 from safekey_interp.datasets import TraceSource, read_traces
 from safekey_interp.errors import InputError, RunError
+from safekey_interp.finders import finder_identity, finder_names
 from safekey_interp.findings import find
 from safekey_interp.manifest import content_of, manifest_of
 from safekey_interp.parts import write_chunk
 from safekey_interp.run_writer import RunWriter, check_out, known_run
 from safekey_interp.runs import Run
-from safekey_interp.segmentation import finder_names
 from safekey_interp.storage import write_json
 from safekey_interp.survey import Survey, survey
 
@@ -101,6 +109,7 @@ def run_probe(
     options = {
         "layers": model.layer_numbers(layers),
         "finder": finder,
+        "finder_identity": finder_identity(finder, delimiters) if finder in finder_names() else None,
         "delimiters": delimiters,
         "batch_size": batch_size,
         "max_length": max_length,
@@ -123,6 +132,7 @@ def run_probe(
     plan = {
         "chunk": chunk,
         "batch_size": batch_size,
+        "max_tokens": token_budget(model),
         "threads": torch.get_num_threads(),
         "quantities": list(QUANTITIES),
     }

@@ -26,7 +26,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -113,6 +113,8 @@ def measure_separability(
     batch_size: int | str = "auto",
     max_length: int | None = None,
     finder: str = "rules",
+    delimiters: tuple[str, str] | None = None,
+    backend: Literal["hf", "bridge"] = "hf",
 ) -> pd.DataFrame:
     """How separable the two classes are in the model's states, per layer and position, with intervals and controls.
 
@@ -126,6 +128,8 @@ def measure_separability(
         batch_size: traces per forward pass.
         max_length: traces with more tokens are left out.
         finder: how key sentences are found.
+        delimiters: marks of the reasoning; the known families' when None.
+        backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
 
     Returns:
         Columns :data:`COLUMNS`; empty when nothing could be measured. ``attrs["left_out"]`` says what was not, and why.
@@ -135,8 +139,17 @@ def measure_separability(
     """
     from safekey_interp.capture.states import collect_states
 
+    class_names((), (), label_by)  # an unknown way of labelling is refused before the forward passes
     states, kept, segmentations = collect_states(
-        model, traces, layers=layers, positions=positions, batch_size=batch_size, max_length=max_length, finder=finder
+        model,
+        traces,
+        layers=layers,
+        positions=positions,
+        batch_size=batch_size,
+        max_length=max_length,
+        finder=finder,
+        delimiters=delimiters,
+        backend=backend,
     )
     result = separability_table(
         states,

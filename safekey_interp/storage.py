@@ -27,6 +27,16 @@ if TYPE_CHECKING:
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.aside|\.report\.html\.\d+")
 
 
+def cache_folder() -> Path:
+    """Where the package keeps what it can make again: ``$SAFEKEY_CACHE``, else its folder in the XDG cache folder."""
+    if own := os.environ.get("SAFEKEY_CACHE"):
+        return Path(own).expanduser()
+    xdg = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG specification has relative paths ignored.
+    base = Path(xdg) if os.path.isabs(xdg) else Path.home() / ".cache"
+    return base / "safekey-interp"
+
+
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:
     """Have ``write`` make a file of the same name in a folder beside ``path``, then move it there."""
     with _aside(path) as folder:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from safekey_interp.finders.cache import AnswerCache, content_key, user_cache_folder
+from safekey_interp.finders.cache import AnswerCache, content_key
+from safekey_interp.storage import cache_folder
 
 
 def test_a_kill_while_writing_leaves_no_half_answer(tmp_path):
@@ -27,13 +28,13 @@ def test_a_kill_while_writing_leaves_no_half_answer(tmp_path):
 
 def test_the_cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("SAFEKEY_CACHE", str(tmp_path / "cache"))
-    assert user_cache_folder() == tmp_path / "cache"
+    assert cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("SAFEKEY_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert user_cache_folder() == tmp_path / "xdg" / "safekey-interp"
+    assert cache_folder() == tmp_path / "xdg" / "safekey-interp"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert user_cache_folder() == tmp_path / ".cache" / "safekey-interp"
+    assert cache_folder() == tmp_path / ".cache" / "safekey-interp"
 
 
 def test_content_keys_see_where_parts_end():

@@ -29,7 +29,13 @@ FLOORS = [
     {"__init__", "__main__"},
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
-ATTACHING = {"register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook", "add_hook", "register"}
+ATTACHING = {
+    "register_forward_hook",
+    "register_forward_pre_hook",
+    "register_full_backward_hook",
+    "add_hook",
+    "register",
+}
 
 
 def modules() -> list[Path]:
@@ -98,7 +104,8 @@ def test_importing_the_package_loads_no_heavy_library() -> None:
     code = (
         "import sys, safekey_interp\n"
         "dir(safekey_interp)\n"
-        "heavy = {'torch', 'transformers', 'transformer_lens', 'pandas', 'sklearn', 'plotly', 'scipy', 'numpy'} & set(sys.modules)\n"
+        "names = {'torch', 'transformers', 'transformer_lens', 'pandas', 'sklearn', 'plotly', 'scipy', 'numpy'}\n"
+        "heavy = names & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -62,11 +62,3 @@ def test_rows_are_cut_at_their_end_and_padded_on_one_side(side):
 def test_no_mask_where_nothing_is_padded():
     encoding = literal.encodings(tiny_model("llama"), traces(1))[0]
     assert Batch.of([encoding, encoding], side="left").attention_mask is None
-
-
-@pytest.mark.parametrize("n", [2, 3, 5])
-def test_halves_are_the_whole(n):
-    encodings = literal.encodings(tiny_model("llama"), traces(n))
-    first, second = Batch.of(encodings).halves()
-    assert [*first, *second] == encodings or all(a is b for a, b in zip([*first, *second], encodings, strict=True))
-    assert abs(len(first) - len(second)) <= 1

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import WINDOW, tiny_model, traces
 
-from safekey_interp.capture import CONTROLS, KEY_SPANS, QUERY_SPANS, Batch, CaptureRequest, measure_batch
+from safekey_interp.capture import KEY_SPANS, QUERY_SPANS, Batch, CaptureRequest, measure_batch
 from safekey_interp.capture.keysets import KeyWeights, key_weights, query_rows
 from safekey_interp.encoding import Encoding
 
@@ -37,8 +37,9 @@ def weights_of(
     return key_weights(encodings, batch.starts, rows, visible, n_random=n_random, seed=seed)
 
 
-def column(control: str, key_span: str) -> int:
-    return len(KEY_SPANS) * (1 + CONTROLS.index(control)) + KEY_SPANS.index(key_span)
+def column(key_span: str) -> int:
+    """The random control of a key span."""
+    return len(KEY_SPANS) + KEY_SPANS.index(key_span)
 
 
 def test_query_rows_hold_each_row_once_with_its_share(encodings: list[Encoding]) -> None:
@@ -56,7 +57,7 @@ def test_query_rows_hold_each_row_once_with_its_share(encodings: list[Encoding])
 
 def test_span_columns_mark_the_spans_and_the_last_is_ones(encodings: list[Encoding]) -> None:
     keys = weights_of(encodings)
-    assert keys.weights.shape[-1] == len(KEY_SPANS) * (1 + len(CONTROLS)) + 1
+    assert keys.weights.shape[-1] == 2 * len(KEY_SPANS) + 1
     assert (keys.weights[..., -1] == 1).all()
     for b, encoding in enumerate(encodings):
         for t, name in enumerate(KEY_SPANS):
@@ -65,8 +66,7 @@ def test_span_columns_mark_the_spans_and_the_last_is_ones(encodings: list[Encodi
 
 
 @pytest.mark.parametrize("window", [None, WINDOW, 30])
-@pytest.mark.parametrize("control", CONTROLS)
-def test_random_sets_lie_where_they_may(encodings: list[Encoding], control: str, window: int | None) -> None:
+def test_random_sets_lie_where_they_may(encodings: list[Encoding], window: int | None) -> None:
     """As many, outside the tested span and the first token, seen by every row; fewer where fewer are in sight."""
     keys = weights_of(encodings, window=window)
     for b, encoding in enumerate(encodings):
@@ -76,7 +76,7 @@ def test_random_sets_lie_where_they_may(encodings: list[Encoding], control: str,
             for t, key_span in enumerate(KEY_SPANS):
                 tested = set(encoding.positions(key_span))
                 candidates = seen - tested
-                shares = keys.weights[b, f, :, column(control, key_span)]
+                shares = keys.weights[b, f, :, column(key_span)]
                 held = set(np.flatnonzero(shares).tolist())
                 n = min(len(tested), len(candidates))
                 assert held <= candidates
@@ -97,13 +97,13 @@ def test_chance_is_seeded_by_the_trace_and_not_by_its_batch(encodings: list[Enco
     np.testing.assert_array_equal(weights_of(encodings, seed=3).weights, together.weights)
     other = weights_of(encodings, seed=4).weights
     assert not np.array_equal(other, together.weights)
-    first, second = (together.weights[b, 0, :40, column("random", "understanding")] for b in (0, 3))
+    first, second = (together.weights[b, 0, :40, column("understanding")] for b in (0, 3))
     assert not np.array_equal(first, second), "two traces of the same layout have draws of their own"
 
 
 def test_the_expectation_of_random_is_even(encodings: list[Encoding]) -> None:
     keys = weights_of(encodings[:1], n_random=20_000)
-    shares = keys.weights[0, 0, :, column("random", "prompt")]
+    shares = keys.weights[0, 0, :, column("prompt")]
     held = shares[shares > 0]
     n = keys.n_random[0, 0, KEY_SPANS.index("prompt")]
     assert held == pytest.approx(np.full(len(held), n / len(held)), abs=0.02)
@@ -132,29 +132,11 @@ def test_random_mass_of_even_attention_is_the_uniform_mass(encodings: list[Encod
             rows = list(entry.encoding.positions(QUERY_SPANS[f]))
             each = np.mean([1 / (q + 1) for q in rows])
             expected = np.where(arrays.n_random[:, f] > 0, arrays.n_random[:, f] * each, np.nan)
-            for control in (arrays.random, arrays.matched):
-                np.testing.assert_allclose(control[:, 0, f], expected, atol=1e-5)
+            np.testing.assert_allclose(arrays.random[:, 0, f], expected, atol=1e-5)
+            np.testing.assert_allclose(arrays.even_key[:, f], each, atol=1e-6)
         np.testing.assert_allclose(
             arrays.entropy[..., 1], math.log(entry.encoding.positions("decision")[0] + 1), atol=1e-4
         )
-
-
-def test_matched_sets_lie_nearer_to_the_spans_distance_than_random_ones(encodings: list[Encoding]) -> None:
-    keys = weights_of(encodings, n_random=500)
-    for b, encoding in enumerate(encodings):
-        for f, query_span in enumerate(("key_sentence", "decision")):
-            first = min(encoding.positions(query_span))
-            positions = np.arange(keys.weights.shape[2])
-            logs = np.log(np.maximum(first - positions, 1))
-            for key_span in ("prompt", "understanding"):
-                target = logs[list(encoding.positions(key_span))].mean()
-                distance = {
-                    control: abs(
-                        (shares := keys.weights[b, f, :, column(control, key_span)]) @ logs / shares.sum() - target
-                    )
-                    for control in CONTROLS
-                }
-                assert distance["matched"] < distance["random"]
 
 
 def test_uniform_is_zero_out_of_sight(encodings: list[Encoding]) -> None:

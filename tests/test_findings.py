@@ -91,8 +91,8 @@ def test_where_it_decides(tmp_path: Path) -> None:
     assert texts(found, "where") == [
         f"The key sentence turns safe in 6 of 10 traces, 60% [{safe.low:.0%}, {safe.high:.0%}]; it goes ahead in 3, "
         f"30% [{ahead.low:.0%}, {ahead.high:.0%}], and does neither in 1.",
-        "Of 3 traces that state an understanding and go ahead on prompts not labelled benign all the same, the "
-        "understanding names the harm in 2, 67% [too few prompts for an interval].",
+        "Of 4 traces on harmful prompts that state an understanding and do not turn safe, the understanding names the "
+        "harm in 2, 50% [too few prompts for an interval].",
     ]
     assert found["headline"].startswith("10 of 12 traces measured. The key sentence turns safe in 6 of 10 traces")
     assert found["left_out"] == [{"what": "traces t10, t11", "why": "no key sentence: why", "n": 2}]
@@ -123,10 +123,8 @@ def test_what_it_looks_at(tmp_path: Path) -> None:
         "In the last layer (3) the key sentence gives 0.100 [0.090, 0.110] of its attention to U and 0.300 "
         "[0.250, 0.350] to X, mean over heads: more to X."
     ) in texts(found, "what")
-    assert (
-        "The key sentence attends to the prompt X more than to other tokens at like distances in 2 of 4 layers, less "
-        "in 1, undecided in 1; the ratio furthest from 1 is 3.00 [2.00, 4.00], at layer 3."
-    ) in texts(found, "what")
+    counted = "2 of 4 layers, less in 1, undecided in 1; the ratio furthest from 1 is 3.00 [2.00, 4.00], at layer 3."
+    assert sum("the prompt X" in text and text.endswith(counted) for text in texts(found, "what")) == 1
     finding = next(f for f in found["findings"] if "last layer" in f["text"])
     assert finding["control"] == "even attention would give 0.250 to U and 0.250 to X; this is the paper's measure"
     assert (finding["value"], finding["low"], finding["high"], finding["n"]) == (0.1, 0.09, 0.11, 20)

@@ -16,9 +16,7 @@ def test_transformer_lens_is_capped_below_its_next_major_version() -> None:
 
 
 def test_constraints_pin_what_the_tests_run_with() -> None:
-    pins = dict(
-        line.split("==", 1) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
-    )
+    pins = dict(line.split("==", 1) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
     assert pins["torch"] == "2.13.0"
     assert {"transformers", "transformer-lens", "pandas", "plotly", "scikit-learn", "einops"} <= set(pins)
 

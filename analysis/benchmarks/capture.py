@@ -2,13 +2,13 @@
 
     python analysis/benchmarks/capture.py [--length 2048] [--repeats 9] [--traces star1.jsonl --n 300] [--model smollm2]
 
-One sequence: time and memory of a plain SDPA forward, of the same with rows of K captured, with K, decision and U captured,
-with states too, and of eager with ``output_attentions``; every side computes the logits of the last position alone. Times are
-interleaved, ratios are taken within a round, and their median has a bootstrap interval. Memory is the peak above what the
-process held before the forward, each way in a process of its own.
+One sequence: time and memory of a plain SDPA forward, of the same with rows of K captured, with K, decision and U
+captured, with states too, and of eager with ``output_attentions``; every side computes the logits of the last position
+alone. Times are interleaved, ratios are taken within a round, and their median has a bootstrap interval. Memory is the
+peak above what the process held before the forward, each way in a process of its own.
 
-With ``--traces``: `measure_attention` end to end against the reference's way (one trace at a time, eager, all attentions, full
-length), interleaved in blocks.
+With ``--traces``: `measure_attention` end to end against the reference's way (one trace at a time, eager, all
+attentions, full length), interleaved in blocks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from safekey_interp.datasets import read_traces
 from safekey_interp.encoding import Encoding, TokenSet
 from safekey_interp.models import Model, load
 from safekey_interp.segmentation import segment
-from safekey_interp.trace import Trace, TokenSpan
+from safekey_interp.trace import TokenSpan, Trace
 
 K_TOKENS, U_TOKENS, HEAD_TOKENS = 30, 100, 25
 RETURNED = {"MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "0"}
@@ -169,7 +169,10 @@ def one_sequence(spec: str, length: int, repeats: int) -> None:
     slower = np.asarray(times["output_attentions"]) / np.asarray(times["k_decision_u"])
     ratio, low, high = interval(slower)
     leaner = memory["output_attentions"] / memory["k_decision_u"]
-    print(f"output_attentions against K, decision and U: {ratio:.2f} x the time [{low:.2f}, {high:.2f}], {leaner:.1f} x the memory")
+    print(
+        f"output_attentions against K, decision and U: {ratio:.2f} x the time [{low:.2f}, {high:.2f}], "
+        f"{leaner:.1f} x the memory"
+    )
 
 
 def reference_way(model: Model, traces: list[Trace]) -> None:

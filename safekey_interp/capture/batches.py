@@ -57,11 +57,6 @@ class Batch:
             inputs |= {"attention_mask": mask, "position_ids": (mask.cumsum(-1) - 1).clamp(min=0)}
         return inputs
 
-    def halves(self) -> tuple[tuple[Encoding, ...], tuple[Encoding, ...]]:
-        """The encodings in two halves, for a batch that did not fit."""
-        middle = len(self.encodings) // 2
-        return self.encodings[:middle], self.encodings[middle:]
-
 
 def plan_batches(
     lengths: Sequence[int], *, batch_size: int | None = None, max_tokens: int = 4096, max_rows: int = 64

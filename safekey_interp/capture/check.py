@@ -82,7 +82,7 @@ def check_attention(model: Model) -> None:
         assert weights is not None
         for f, span in enumerate(QUERY_SPANS):
             own = pattern[:, :, list(encoding.positions(span))].float().mean(dim=2)
-            worst = float((own - weights[:, :, f]).abs().max())
+            worst = float((own.cpu() - weights[:, :, f].cpu()).abs().max())
             if not worst <= tolerance:
                 raise ModelError(
                     f"model {model.spec}: at layer {layer} the attention read differs by {worst:.2g} from what "

@@ -11,8 +11,8 @@ and the control of a query span Q and a key span S is what Q would give to S at 
     matched_mass = mean over q in Q of Σ_{k in S, k ≤ q} A(q − k)
 
 The first token counts in neither: it is a sink at any distance. At most 32 rows of U are read, evenly spread. Distances
-that no row of U can reach are left out and the rest scaled up; NaN where less than half is reached, where there is no U,
-and from U itself.
+that no row of U can reach are left out and the rest scaled up; NaN where less than half is reached, where there is no
+U, and from U itself.
 """
 
 from __future__ import annotations
@@ -65,10 +65,11 @@ def find_distances(encodings: Sequence[Encoding], starts: Sequence[int], rows: Q
         reached = position >= 1
         key[b, : len(reference)] = np.where(reached, position + start, 0)
         weight[b, : len(reference)] = reached / np.maximum(reached.sum(0), 1)
+        seen = np.asarray(reached.any(axis=0))
         for f, query in enumerate(QUERY_SPANS):
             for t, span in enumerate(KEY_SPANS):
                 if query != "understanding":
-                    asked[b, f, t] = _asked(encoding.positions(query), encoding.positions(span), reached.any(0))
+                    asked[b, f, t] = _asked(encoding.positions(query), encoding.positions(span), seen)
     # Distances beyond the furthest that is asked for cost and say nothing.
     used = np.flatnonzero(np.nan_to_num(asked).any(axis=(0, 1, 2)))
     kept = slice(0, int(used[-1]) + 1 if len(used) else 1)

@@ -43,6 +43,8 @@ class KeyWeights:
     """Columns: the key spans, then the random control of each, then ones."""
     uniform: Float[np.ndarray, "batch query_span key_span"]
     """Mass if each row spread its attention evenly over the keys that it sees."""
+    even_key: Float[np.ndarray, "batch query_span"]
+    """Mass of one key that all rows see, if they spread their attention evenly."""
     n_random: np.ndarray
     """(batch, query_span, key_span) keys of a random set: the span's count, or fewer where fewer are in sight."""
 
@@ -108,7 +110,8 @@ def key_weights(
     per_row = visible / np.maximum(visible.sum(-1, keepdims=True), 1)
     even = einsum(rows.weights, per_row.astype(np.float32), "batch query row, batch row key -> batch query key")
     uniform = einsum(even, spans, "batch query key, batch key span -> batch query span")
-    return KeyWeights(weights=weights, uniform=uniform, n_random=drawn)
+    even_key = einsum(rows.weights, 1 / np.maximum(visible.sum(-1), 1), "batch query row, batch row -> batch query")
+    return KeyWeights(weights=weights, uniform=uniform, even_key=even_key.astype(np.float32), n_random=drawn)
 
 
 def _draw_shares(

@@ -43,6 +43,8 @@ class AttentionArrays:
     """(layer, head, query_span, key_span) mass that the distances alone are worth (U's own rows)."""
     uniform: np.ndarray
     """(layer, query_span, key_span) mass if attention were even."""
+    even_key: np.ndarray
+    """(layer, query_span) mass of one key in sight of all rows, if attention were even."""
     entropy: np.ndarray
     """(layer, head, query_span) nats."""
     n_q: np.ndarray
@@ -167,6 +169,7 @@ def _attention(captured: Captured, row: int) -> AttentionArrays:
     matched = np.full((n_layers, n_heads, n_queries, n_spans), np.nan, np.float32)
     entropy = np.full((n_layers, n_heads, n_queries), np.nan, np.float32)
     uniform = np.full((n_layers, n_queries, n_spans), np.nan, np.float32)
+    even_key = np.full((n_layers, n_queries), np.nan, np.float32)
     n_random = np.zeros((n_layers, n_queries, n_spans), np.int32)
     for i, layer in enumerate(_layers(captured)):
         answer = captured.attention.get(layer)
@@ -175,6 +178,7 @@ def _attention(captured: Captured, row: int) -> AttentionArrays:
             matched[i] = answer.matched[row].float().cpu().numpy()
             entropy[i] = answer.entropy[row].float().cpu().numpy()
             uniform[i] = answer.keys.uniform[row]
+            even_key[i] = answer.keys.even_key[row]
             n_random[i] = answer.keys.n_random[row]
     n_q = rows.counts[row]
     n_k = np.array([len(encoding.positions(name)) for name in KEY_SPANS])
@@ -191,6 +195,7 @@ def _attention(captured: Captured, row: int) -> AttentionArrays:
         random=np.where(none_drawn, np.nan, random),
         matched=matched,
         uniform=np.where(n_k > 0, uniform, np.nan),
+        even_key=even_key,
         entropy=entropy,
         n_q=n_q,
         n_k=n_k,

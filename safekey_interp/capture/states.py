@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from safekey_interp.capture.request import STATE_POSITIONS, CaptureRequest, Site
+from safekey_interp.capture.runner import Backend
 from safekey_interp.capture.stream import CHUNK, Entry, StreamSettings, measure_stream
 from safekey_interp.errors import InputError
 from safekey_interp.storage import save_tensors
@@ -84,6 +85,8 @@ def collect_states(
     batch_size: Any = "auto",
     max_length: int | None = None,
     finder: str = "rules",
+    delimiters: tuple[str, str] | None = None,
+    backend: Backend = "hf",
 ) -> tuple[States, list[Trace], list[Segmentation]]:
     """States of traces with the traces and segmentations that they belong to; those left out are in neither.
 
@@ -95,7 +98,9 @@ def collect_states(
     if unknown:
         raise InputError(f"positions: got {unknown[0]!r}, expected some of {', '.join(STATE_POSITIONS)}")
     request = CaptureRequest(attention=False, layers=model.layer_numbers(layers), positions=wanted)
-    settings = StreamSettings(finder=finder, batch_size=batch_size, max_length=max_length)
+    settings = StreamSettings(
+        finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
+    )
     folder = tempfile.TemporaryDirectory(prefix="safekey-states-")
     files: list[Path] = []
     waiting: list[Entry] = []

@@ -127,7 +127,7 @@ def measure_chunk(
     on_batch(len(entries) - len(open_rows))
     lengths = [_encoding(entries[i]).end for i in open_rows]
     size = None if settings.batch_size == "auto" else settings.batch_size
-    for batch in plan_batches(lengths, batch_size=size, max_tokens=_token_budget(model)):
+    for batch in plan_batches(lengths, batch_size=size, max_tokens=token_budget(model)):
         rows = [open_rows[i] for i in batch]
         encodings = [_encoding(entries[i]) for i in rows]
         wanted = any(entries[i].trace.trace_id in token_weights_of for i in rows)
@@ -148,9 +148,10 @@ def measure_stream(
     request: CaptureRequest,
     settings: StreamSettings,
     *,
+    token_weights_of: Collection[str] = (),
     on_batch: Callable[[int], None] = lambda n: None,
 ) -> Iterator[Entry]:
-    """Measure traces of any number, in file order.
+    """Measure traces of any number, in file order; arguments as for :func:`measure_chunk`.
 
     Raises:
         ModelError: the model's attention cannot be read.
@@ -160,7 +161,10 @@ def measure_stream(
         check_attention(model)
     any_measured, reasons = False, []
     for chunk in in_chunks(traces):
-        for entry in measure_chunk(model, list(prepare(model, chunk, settings)), request, settings, on_batch=on_batch):
+        prepared = list(prepare(model, chunk, settings))
+        for entry in measure_chunk(
+            model, prepared, request, settings, token_weights_of=token_weights_of, on_batch=on_batch
+        ):
             any_measured |= entry.measured is not None
             if entry.left_out and not reasons:
                 reasons.append(f"trace {entry.trace.trace_id}: {entry.left_out}")
@@ -174,6 +178,6 @@ def _encoding(entry: Entry) -> Encoding:
     return entry.encoding
 
 
-def _token_budget(model: Model) -> int:
+def token_budget(model: Model) -> int:
     """Padded tokens of a batch: what a CPU's caches hold, or a few gigabytes of activations on a card."""
     return 2048 if model.device.type == "cpu" else 16_384

@@ -50,9 +50,9 @@ def parse_layers(text: str | None) -> list[int] | None:
         if found is None:
             raise InputError(f"--layers: got {text!r}, expected numbers and ranges, such as 0-5,12,-1")
         first, last = int(found[1]), int(found[2] or found[1])
+        if last < first:
+            raise InputError(f"--layers: got {piece.strip()}, an empty range; expected the smaller number first")
         numbers += range(first, last + 1)
-    if not numbers:
-        raise InputError(f"--layers: got {text!r}, a range that is empty")
     return numbers
 
 

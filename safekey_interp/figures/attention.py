@@ -22,7 +22,7 @@ from safekey_interp.figures.drawing import (
     with_interval,
 )
 
-Against = Literal["uniform", "random"]
+Against = Literal["uniform", "random", "matched"]
 AttentionMeasure = Literal["mass", "mass_rest", "lift"]
 
 _CURVES = {
@@ -40,7 +40,7 @@ _CURVE_NAMES = {
     "lift_over_random": "over random key sets",
 }
 _LIFTS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
-_CHANCE = {"uniform": "even attention", "random": "random key sets"}
+_CHANCE = {"uniform": "even attention", "random": "random key sets", "matched": "distance alone"}
 
 
 @Drawing
@@ -53,7 +53,7 @@ def lift_heatmap(
     against: Against = "uniform",
     limit: float | None = None,
 ) -> Spec:
-    """Layer by head: log2 of mass over what even attention (or random key sets) would give; 0 is chance.
+    """Layer by head: log2 of mass over what a control would give; 0 is no more and no less.
 
     Args:
         by_head: the run's ``attention_by_head``.
@@ -139,8 +139,8 @@ def mass_by_layer(
         from_span: whose rows look.
         to_span: what they look at.
         subset: which traces.
-        measure: "mass" with its controls (even, random keys, distance alone); "mass_rest" (the first token left out); "lift" over
-            even attention and over random sets, on a log axis where 1 is chance.
+        measure: "mass" with its controls (even, random keys, distance alone); "mass_rest" (the first token left out);
+            "lift" over even attention and over random sets, on a log axis.
 
     Returns:
         Lines over layers; bands are the table's intervals.

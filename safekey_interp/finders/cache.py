@@ -18,16 +18,6 @@ from typing import Any
 from safekey_interp.errors import InputError
 
 
-def user_cache_folder() -> Path:
-    """The user's cache folder for this package: ``$SAFEKEY_CACHE``, else ``safekey-interp`` in the XDG cache folder."""
-    if own := os.environ.get("SAFEKEY_CACHE"):
-        return Path(own).expanduser()
-    xdg = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification has relative paths ignored.
-    base = Path(xdg) if os.path.isabs(xdg) else Path.home() / ".cache"
-    return base / "safekey-interp"
-
-
 def content_key(*parts: Any) -> str:
     """SHA-256 in hexadecimal of ``parts``, JSON values; where one ends and the next begins counts too."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("ascii")).hexdigest()

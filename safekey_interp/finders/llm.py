@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
 from safekey_interp.errors import InputError, ModelError
-from safekey_interp.finders.cache import AnswerCache, content_key, user_cache_folder
+from safekey_interp.finders.cache import AnswerCache, content_key
 from safekey_interp.finders.endpoint import BadReply, Chat, Endpoint, NoAnswer, open_chat
 from safekey_interp.finders.question import (
     PROMPT_TEMPLATE,
@@ -32,6 +32,7 @@ from safekey_interp.finders.question import (
 from safekey_interp.finders.reasoning import Delimiters, Region, reasoning_region
 from safekey_interp.finders.record import Segmentation
 from safekey_interp.finders.rules import NO_KEY_SENTENCE, NO_TEXT
+from safekey_interp.storage import cache_folder
 from safekey_interp.trace import CharSpan, Trace
 
 # The model is shown this much of the prompt and of the reasoning: U and K open a trace, and K ends within.
@@ -118,10 +119,16 @@ class LlmFinder:
         self.counts: Counter[Result] = Counter()
         self._template = check_template(PROMPT_TEMPLATE if prompt_template is None else prompt_template)
         self._delimiters = delimiters
-        self._cache = AnswerCache(Path(cache_dir) if cache_dir is not None else user_cache_folder() / "llm-finder")
+        self._cache = AnswerCache(Path(cache_dir) if cache_dir is not None else cache_folder() / "llm-finder")
 
     def __repr__(self) -> str:
         return f"LlmFinder(model={self.endpoint.model!r}, host={self.endpoint.host!r}, concurrency={self.concurrency})"
+
+    @property
+    def identity(self) -> str:
+        """What its answers depend on: a run with another is another run. Holds no key."""
+        endpoint = self.endpoint
+        return content_key(VERSION, self._template, endpoint.address, endpoint.model, dict(endpoint.options))
 
     @property
     def cache_folder(self) -> Path:

@@ -7,23 +7,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from safekey_interp.claims import FEW, LEVEL, Estimate, estimate
 from safekey_interp.figures.drawing import POSITIONS, SPANS, Table, with_interval
 from safekey_interp.report.markup import Html, el, join, table
 from safekey_interp.report.panels import SUBSETS
 
+_SHUFFLED = "shuffled labels"
 _CONTROLS = {
     "uniform_mass": "even attention",
     "random_mass": "random key sets",
     "matched_mass": "distance alone",
 }
-
-
-class Estimate(NamedTuple):
-    """A number with its interval; NaN bounds where it has none."""
-
-    value: float
-    low: float
-    high: float
 
 
 class _Row(NamedTuple):
@@ -32,6 +26,8 @@ class _Row(NamedTuple):
     measured: Estimate
     controls: dict[str, Estimate]
     tone: str
+    beats_shuffled: bool | None = None
+    """Whether the p-value over all layers says so; None where shuffled labels are no control."""
 
 
 def paper_measure(by_layer: Table) -> Html:
@@ -49,10 +45,7 @@ def paper_measure(by_layer: Table) -> Html:
         rows["subset"].unique(), key=lambda name: list(SUBSETS).index(name) if name in SUBSETS else 99
     ):
         part = rows[rows["subset"] == subset].set_index("to_span")
-        on_x, on_u = (
-            _estimate(part.loc[name], "value", "low", "high") if name in part.index else None
-            for name in ("prompt", "understanding")
-        )
+        on_x, on_u = (estimate(part.loc[name]) if name in part.index else None for name in ("prompt", "understanding"))
         ratio = f"{on_x.value / on_u.value:.2f}" if on_x and on_u and on_u.value > 0 else "n/a"
         body.append([SUBSETS.get(subset, subset), _text(on_x), _text(on_u), ratio, f"{int(part['n'].max()):,}"])
     caption = (
@@ -96,21 +89,23 @@ def against_chance(by_layer: Table | None, separability: Table | None) -> Html:
         return el("p", "Nothing to compare: this run has neither attention by layer nor separability.", class_="absent")
     note = (
         "“Above” and “below” mean that the two 95 % intervals do not touch. The highest layer was picked after looking "
-        "at all of them, which flatters it; a probe is therefore held against the highest bound that shuffled "
-        "labels reach at any layer."
+        "at all of them, which flatters it; against shuffled labels the verdict of a probe is therefore the p-value of "
+        "the best of all layers (of the ridge classifier, corrected for the number of positions)."
     )
     return join(*parts, el("p", note, class_="muted"))
 
 
-def verdict(measured: Estimate, controls: dict[str, Estimate]) -> str:
+def verdict(measured: Estimate, controls: dict[str, Estimate], beats_shuffled: bool | None = None) -> str:
     """In words, which controls the measured number lies above, below or cannot be told from."""
+    if not measured.is_sure:
+        return f"Fewer than {FEW} prompts: this says nothing about others"
     groups: dict[str, list[str]] = {"above": [], "not told apart from": [], "below": []}
     for name, control in controls.items():
         if not np.isfinite(control.value):
             continue
-        low, high = (control.low, control.high) if np.isfinite(control.low) else (control.value, control.value)
-        mine = (measured.low, measured.high) if np.isfinite(measured.low) else (measured.value, measured.value)
-        groups["above" if mine[0] > high else "below" if mine[1] < low else "not told apart from"].append(name)
+        low, high = (control.low, control.high) if control.is_sure else (control.value, control.value)
+        above = measured.low > high if name != _SHUFFLED or beats_shuffled is None else beats_shuffled
+        groups["above" if above else "below" if measured.high < low else "not told apart from"].append(name)
     words = "; ".join(f"{relation} {', '.join(names)}" for relation, names in groups.items() if names)
     return words[:1].upper() + words[1:] or "No control"
 
@@ -131,16 +126,12 @@ def _attention_rows(by_layer: Table | None) -> list[_Row]:
         ).capitalize()
         for layer, why in ((peak, "highest"), (last, "last")) if peak != last else ((last, "highest and last"),):
             at = part[part["layer"] == layer].drop_duplicates("measure").set_index("measure")
-            controls = {
-                text: _estimate(at.loc[name], "value", "low", "high")
-                for name, text in _CONTROLS.items()
-                if name in at.index
-            }
+            controls = {text: estimate(at.loc[name]) for name, text in _CONTROLS.items() if name in at.index}
             rows.append(
                 _Row(
                     f"{whose[:-1]}{whose[-1].upper()}",
                     f"layer {layer}, {why}",
-                    _estimate(at.loc["mass"], "value", "low", "high"),
+                    estimate(at.loc["mass"]),
                     controls,
                     to_span,
                 )
@@ -157,18 +148,20 @@ def _separability_rows(separability: Table | None) -> list[_Row]:
         separability.groupby(["label_by", "position"], sort=False),
         key=lambda item: (item[0][0] != "label", order.index(item[0][1]) if item[0][1] in order else 99),
     )
+    before = separability[~separability["after_the_fact"].astype(bool)]
+    level = LEVEL / max(1, before["position"].nunique())
     for (label_by, position), part in groups:
         probe = part[part["method"] == "logistic"].dropna(subset=["auroc"])
         if probe.empty:
             continue
         best = probe.loc[probe["auroc"].idxmax()]
         controls = {}
-        null = probe.dropna(subset=["null_auroc_high"])
-        if len(null):
-            top = null.loc[null["null_auroc_high"].idxmax()]
-            controls["shuffled labels"] = _estimate(top, "null_auroc_mean", "null_auroc_low", "null_auroc_high")
+        beats = None
+        if np.isfinite(best["null_auroc_high"]):
+            controls[_SHUFFLED] = estimate(best, "null_auroc_mean", "null_auroc_low", "null_auroc_high")
+            beats = bool(best["p_value_over_layers"] <= level)
         for _, text in part[part["method"] == "text_tfidf"].head(1).iterrows():
-            controls["words alone"] = _estimate(text, "auroc", "auroc_low", "auroc_high")
+            controls["words alone"] = estimate(text, "auroc", "auroc_low", "auroc_high")
         name = (
             POSITIONS.get(str(position), str(position))
             .removesuffix(" *")
@@ -183,9 +176,10 @@ def _separability_rows(separability: Table | None) -> list[_Row]:
             _Row(
                 name,
                 f"layer {int(best['layer'])}, highest{late}{whose}",
-                _estimate(best, "auroc", "auroc_low", "auroc_high"),
+                estimate(best, "auroc", "auroc_low", "auroc_high"),
                 controls,
                 "prompt",
+                beats,
             )
         )
     return rows
@@ -203,7 +197,7 @@ def _comparison(rows: list[_Row], title: str, low: float, high: float) -> Html:
             el("li", el("span", name), el("span", _text(value)), _bar(value, low, high, tone))
             for name, value, tone in lines
         ]
-        words = verdict(row.measured, row.controls)
+        words = verdict(row.measured, row.controls, row.beats_shuffled)
         clear = "clear" if words.startswith("Above") and ";" not in words else None
         name = el("p", el("b", row.name), el("span", row.where, class_="muted where"))
         items.append(el("li", name, el("ul", *listed, class_="lines"), el("p", words, class_=clear)))
@@ -227,10 +221,6 @@ def _bar(estimate: Estimate, low: float, high: float, tone: str) -> Html:
         aria_hidden="true",
         class_=tone.replace("_", "-"),
     )
-
-
-def _estimate(row: Table, value: str, low: str, high: str) -> Estimate:
-    return Estimate(float(row[value]), float(row[low]), float(row[high]))
 
 
 def _text(estimate: Estimate | None) -> str:

@@ -18,9 +18,12 @@ MAX_BYTES = 7_900_000
 """The page stays below this; attention of the examples gets what the rest leaves."""
 
 _ON_LIFT = (
-    "Each cell is one attention head. Blue heads put more attention on the span than chance would, brown heads less."
+    "Each cell is one attention head. Blue heads put more attention on the span than the control chosen here, brown "
+    "heads less. Distance alone is the strictest: what U’s own tokens give to tokens as far away."
 )
-_ON_MASS = "A line that leaves its grey controls behind is about the span itself, not about its length or its place."
+_ON_MASS = (
+    "What the line has over even attention and random keys can be nearness; what it has over distance alone cannot."
+)
 _ON_PROBES = (
     "A probe reads the hidden states and must tell the classes apart on prompts that it never saw. It counts only as "
     "far as it beats shuffled labels and the words alone."

@@ -34,7 +34,7 @@ ROWS = {
 # Characters of JSON that one group may take before it thins itself out.
 HEAT_BUDGET, SCATTER_BUDGET = 800_000, 700_000
 _POINT, _CELL = 12, 20
-_AGAINST: tuple[Against, ...] = ("uniform", "random")
+_AGAINST: tuple[Against, ...] = ("matched", "uniform", "random")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,13 +85,13 @@ def lift_group(by_head: Table) -> Group:
     rows = _known(by_head["from_span"], {name: ROWS[name] for name in ("key_sentence", "decision")})
     cells = by_head["layer"].nunique() * by_head["head"].nunique()
     note = ""
-    if cells * 4 * len(rows) * len(subsets) * _CELL > HEAT_BUDGET and len(subsets) > 1:
+    if cells * 6 * len(rows) * len(subsets) * _CELL > HEAT_BUDGET and len(subsets) > 1:
         note = (
             f"{cells:,} heads: to keep the page small, this plot shows all traces together; the subsets are in "
             "attention_by_head.parquet."
         )
         subsets = dict(list(subsets.items())[:1])
-    against = {"uniform": "even attention", "random": "random key sets"}
+    against = {"matched": "distance alone", "uniform": "even attention", "random": "random key sets"}
     choices = (
         Choice(name="from", label="Rows of", options=rows),
         Choice(name="against", label="Compared with", options=against),
