@@ -63,7 +63,7 @@ def paper_measure(run: Run) -> pd.DataFrame:
                 else "n/a",
                 "if even": f"{mine.loc['uniform_mass', 'value']:.3f}",
                 "random keys": _interval(mine.loc["random_mass"]),
-                "distance alone": _interval(mine.loc["matched_mass"]),
+                "distance alone": _interval(mine.loc["matched_mass"]) if "matched_mass" in mine.index else "n/a",
                 "n": int(mine.loc["mass", "n"]),
             }
         )

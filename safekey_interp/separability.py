@@ -176,7 +176,7 @@ def separability_table(
     n_folds: int = 5,
     n_permutations: int = 200,
     n_bootstrap: int = 1_000,
-    max_rows: int | None = 2_000,
+    max_rows: int | None = 1_000,
     n_workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SeparabilityResult:
