@@ -26,7 +26,7 @@ _HOMES = {
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", *_HOME_OF]  # noqa: PLE0604 (names come from the table above)
+__all__ = ["__version__", *_HOME_OF]  # noqa: PLE0604 (names come from the table above)  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
     from safekey_interp.attention import measure_attention as measure_attention

@@ -419,7 +419,15 @@ def test_in_a_terminal_progress_is_shown_and_wiped(tmp_path: Path, model_folder:
 def test_ctrl_c_ends_in_one_line_and_the_run_goes_on(tmp_path: Path, model_folder: Path) -> None:
     write_traces(tmp_path / "t.jsonl", 300)
     words = [*COMMAND, "probe", "--model", str(model_folder), "--traces", "t.jsonl", "--no-report", "--chunk", "8"]
-    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell's background job ignores Ctrl-C, and so would its children: here the default holds.
+    process = subprocess.Popen(
+        words,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+    )
     parts = tmp_path / "runs" / "tiny-t" / "parts"
     for _ in range(600):
         if parts.is_dir() and any(parts.glob("chunk-*")):
