@@ -1,6 +1,7 @@
 """What does it cost to look inside the forward pass?
 
-    python analysis/benchmarks/capture.py [--length 2048] [--repeats 9] [--traces star1.jsonl --n 300] [--model smollm2]
+    python analysis/benchmarks/capture.py [--length 2048] [--repeats 9] [--memory-runs 5] [--model smollm2]
+    python analysis/benchmarks/capture.py --traces star1.jsonl [--n 300] [--block 30]
 
 One sequence: time and memory of a plain SDPA forward, of the same with rows of K captured, with K, decision and U
 captured, with states too, and of eager with ``output_attentions``; every side computes the logits of the last position
@@ -142,7 +143,7 @@ def interleaved(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str
     return times
 
 
-def one_sequence(spec: str, length: int, repeats: int) -> None:
+def one_sequence(spec: str, length: int, repeats: int, *, memory_runs: int) -> None:
     model = load(spec)
     ways = forwards(model, length)
     times = interleaved({way: run for way, run in ways.items() if way != "output_attentions"}, repeats)
@@ -162,7 +163,7 @@ def one_sequence(spec: str, length: int, repeats: int) -> None:
                             env=os.environ | RETURNED,
                         ).stdout.splitlines()[-1]
                     )
-                    for _ in range(5)
+                    for _ in range(memory_runs)
                 ]
             )
         )
@@ -234,6 +235,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--length", type=int, default=2048)
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--memory-runs", type=int, default=5, help="processes a way; the median counts")
     parser.add_argument("--traces")
     parser.add_argument("--n", type=int, default=300)
     parser.add_argument("--block", type=int, default=30)
@@ -250,7 +252,7 @@ def main() -> None:
     if options.traces:
         end_to_end(options.model, options.traces, options.n, options.block)
     else:
-        one_sequence(options.model, options.length, options.repeats)
+        one_sequence(options.model, options.length, options.repeats, memory_runs=options.memory_runs)
 
 
 if __name__ == "__main__":
