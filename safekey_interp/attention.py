@@ -4,8 +4,8 @@ For a query span Q and a key span S, per layer and head:
 
 - ``mass`` = mean over q in Q of Σ_{k in S} p_qk, in [0, 1] (the paper's measure; SafeKey, arXiv 2505.16186, averages it
   over the last layer's heads).
-- ``mass_rest``: the same renormalised without the sequence's first token, Σ over S without it, divided by the row's
-  total without it. What a sink takes counts in neither.
+- ``mass_rest``: the same renormalised without the sequence's first token: the mean over Q of Σ over S without it,
+  divided by the mean of the row totals without it. What a sink takes counts in neither.
 - ``uniform_mass``: the mass if each row spread its attention evenly over the keys that it sees (a window counts, a sink
   does not); ``lift`` = mass / uniform_mass, NaN where the span is out of sight.
 - ``random_mass``: mean mass of ``n_random`` keys drawn among those that every row sees, outside S and the first token.
@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from einops import rearrange, repeat
 
-from safekey_interp.attention_summary import PAIRS
+from safekey_interp.attention_summary import PAIRS, without_first
 from safekey_interp.capture.request import KEY_SPANS, QUERY_SPANS, CaptureRequest
 from safekey_interp.capture.runner import AttentionArrays, Backend
 from safekey_interp.capture.stream import BatchSize, StreamSettings, measure_stream
@@ -186,13 +186,10 @@ def rest_mass(arrays: AttentionArrays) -> np.ndarray:
 
     NaN for the first token itself, and where it takes the whole row.
     """
-    first = arrays.mass[..., KEY_SPANS.index("first_token")]
-    others = arrays.mass - np.where(arrays.holds_first, first[..., None], 0.0)
-    total = (arrays.total - first)[..., None]
-    only_first = arrays.holds_first & (arrays.n_k == 1)
+    others, total = without_first(arrays)
     # Below float32's rounding of the row sum there is no rest to speak of.
-    defined = ~only_first & (total > 1e-6)
-    return np.divide(others, total, out=np.full_like(others, np.nan), where=defined)
+    defined = total[..., None] > 1e-6
+    return np.divide(others, total[..., None], out=np.full_like(others, np.nan), where=defined)
 
 
 def paper_attention(

@@ -56,9 +56,7 @@ def summarise_trace(arrays: AttentionArrays) -> TraceSummary:
     """The quantities of one trace; NaN where a span is absent or a layer has no pattern."""
     q, k = map(list, zip(*PAIRS, strict=True))
     n_heads = arrays.mass.shape[1]
-    first = arrays.mass[..., KEY_SPANS.index("first_token")]
-    others = arrays.mass - np.where(arrays.holds_first, first[..., None], 0.0)
-    only_first = arrays.holds_first & (arrays.n_k == 1)
+    others, total = without_first(arrays)
     uniform = np.repeat(arrays.uniform[:, None], n_heads, axis=1)
     by_head = np.stack(
         [
@@ -66,13 +64,24 @@ def summarise_trace(arrays: AttentionArrays) -> TraceSummary:
             uniform[..., q, k],
             _random_at_like_share(arrays)[..., q, k],
             arrays.matched[..., q, k],
-            np.where(only_first, np.nan, others)[..., q, k],
-            (arrays.total - first)[..., q],
+            others[..., q, k],
+            total[..., q],
             np.where(arrays.n_k > 0, arrays.entropy[..., None], np.nan)[..., q, k],
         ],
         axis=-1,
     ).astype(np.float32)
     return TraceSummary(reduce(by_head, "layer head pair quantity -> layer pair quantity", "mean"), by_head)
+
+
+def without_first(arrays: AttentionArrays) -> tuple[np.ndarray, np.ndarray]:
+    """Masses without the first token, (layer, head, query_span, key_span), and row totals without it.
+
+    NaN where the span is the first token itself.
+    """
+    first = arrays.mass[..., KEY_SPANS.index("first_token")]
+    others = arrays.mass - np.where(arrays.holds_first, first[..., None], 0.0)
+    only_first = arrays.holds_first & (arrays.n_k == 1)
+    return np.where(only_first, np.nan, others), arrays.total - first
 
 
 def _random_at_like_share(arrays: AttentionArrays) -> np.ndarray:
