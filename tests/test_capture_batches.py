@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise, product
+
 import literal
 import pytest
 import torch
@@ -31,6 +33,26 @@ def test_a_plan_holds_each_row_once_and_keeps_its_limits(lengths, batch_size, ma
     assert flat == sorted(flat, reverse=True), "grouped by length"
     if batch_size is not None:
         assert len(plan) == -(-len(lengths) // batch_size)
+
+
+@given(
+    st.lists(st.integers(1, 90), min_size=1, max_size=7), st.integers(20, 200), st.integers(1, 4), st.integers(0, 60)
+)
+def test_no_other_cuts_cost_less(lengths, max_tokens, max_rows, cost):
+    """Against every way to cut the sorted lengths."""
+
+    def price(plan):
+        return sum(len(batch) * max(batch) + cost for batch in plan)
+
+    longest_first = sorted(lengths, reverse=True)
+    allowed = []
+    for cuts in product([False, True], repeat=len(lengths) - 1):
+        ends = [i + 1 for i, cut in enumerate(cuts) if cut]
+        plan = [longest_first[a:b] for a, b in pairwise([0, *ends, len(lengths)])]
+        if all(len(b) == 1 or (len(b) <= max_rows and len(b) * b[0] <= max_tokens) for b in plan):
+            allowed.append(price(plan))
+    found = plan_batches(lengths, max_tokens=max_tokens, max_rows=max_rows, cost=cost)
+    assert price([[lengths[i] for i in batch] for batch in found]) == min(allowed)
 
 
 @given(lengths)

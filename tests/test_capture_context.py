@@ -181,6 +181,42 @@ def test_nested_captures_both_answer() -> None:
     torch.testing.assert_close(outer.states[Site(2, "resid_post")], alone.states[Site(2, "resid_post")])
 
 
+@pytest.mark.parametrize(
+    ("request_", "runs"),
+    [
+        (CaptureRequest(layers=(0,), states=False), {0: False, 1: False, 2: False}),
+        (CaptureRequest(layers=(0, 1), attention=False), {0: True, 1: True, 2: False}),
+        (CaptureRequest(layers=(1,)), {0: True, 1: True, 2: False}),
+        (CaptureRequest(), {0: True, 1: True, 2: True}),
+    ],
+)
+@pytest.mark.parametrize("architecture", ["llama", "gpt_oss"])
+def test_a_pass_that_may_stop_ends_when_it_has_answered(
+    architecture: str, request_: CaptureRequest, runs: dict[int, bool]
+) -> None:
+    """``runs``: which layers run to their end."""
+    model = own_copy(architecture)
+    batch = Batch.of(literal.encodings(model, traces(3)))
+    ended: set[int] = set()
+    for number, layer in enumerate(model.hf.get_decoder().layers):
+        layer.register_forward_hook(lambda *_, number=number: ended.add(number))
+    hooks = literal.hook_counts(model.hf)
+    with torch.inference_mode():
+        with capture(model, batch, request_) as whole:
+            model.hf(**batch.inputs("cpu"))
+        assert len(ended) == model.n_layers
+        ended.clear()
+        with capture(model, batch, request_, stop=True) as stopped:
+            model.hf(**batch.inputs("cpu"))
+    assert {number for number in runs if number in ended} == {number for number, ran in runs.items() if ran}
+    assert stopped.attention.keys() == whole.attention.keys()
+    for layer, answer in whole.attention.items():
+        assert torch.equal(answer.masses, stopped.attention[layer].masses)
+    assert stopped.states.keys() == whole.states.keys()
+    assert all(torch.equal(state, stopped.states[site]) for site, state in whole.states.items())
+    assert literal.hook_counts(model.hf) == hooks
+
+
 @pytest.mark.parametrize("before", ["eager", "sdpa", "flash_attention_2", "flex_attention"])
 @pytest.mark.parametrize("fails", [False, True])
 def test_hooks_are_gone_and_the_attention_function_is_back(before: str, fails: bool) -> None:

@@ -59,26 +59,46 @@ class Batch:
 
 
 def plan_batches(
-    lengths: Sequence[int], *, batch_size: int | None = None, max_tokens: int = 4096, max_rows: int = 64
+    lengths: Sequence[int],
+    *,
+    batch_size: int | None = None,
+    max_tokens: int = 4096,
+    max_rows: int = 64,
+    cost: int = 32,
 ) -> list[list[int]]:
     """Rows of each batch: longest first, of near equal length.
 
+    Without ``batch_size``, the cuts between batches are those that make Σ (rows · width + ``cost``) least: padding
+    costs as much as tokens do, and so does every further forward pass.
+
     Args:
         lengths: tokens of each row.
-        batch_size: rows a batch; when None, as many as ``max_tokens`` padded tokens hold.
+        batch_size: rows a batch; when None, at most as many as ``max_tokens`` padded tokens hold.
         max_tokens: padded tokens a batch, when ``batch_size`` is None; a longer row goes alone.
         max_rows: most rows a batch, when ``batch_size`` is None.
+        cost: what a forward pass costs beside its tokens, in tokens.
 
     Returns:
         Indices into ``lengths``, each once.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    if batch_size is not None:
+        return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    # least[n]: the least cost of the first n rows; begin[n]: where their last batch begins.
+    least, begin = [0], [0]
+    for end in range(1, len(order) + 1):
+        options = []
+        for start in range(end - 1, max(-1, end - 1 - max_rows), -1):
+            padded = (end - start) * lengths[order[start]]
+            if padded > max_tokens and end - start > 1:
+                break
+            options.append((least[start] + padded + cost, start))
+        total, start = min(options)
+        least.append(total)
+        begin.append(start)
     batches: list[list[int]] = []
-    for i in order:
-        width = lengths[batches[-1][0]] if batches else 0
-        room = batch_size or max(1, min(max_rows, max_tokens // max(1, width)))
-        if batches and len(batches[-1]) < room:
-            batches[-1].append(i)
-        else:
-            batches.append([i])
-    return batches
+    end = len(order)
+    while end:
+        batches.append(order[begin[end] : end])
+        end = begin[end]
+    return batches[::-1]

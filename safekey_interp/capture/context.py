@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from safekey_interp.models import Model
 
 
+class Answered(Exception):
+    """Ends a forward pass that has answered everything; caught at the end of the block that began the capture."""
+
+
 class _Kind(NamedTuple):
     """Layers that see the same keys: full attention, or one sliding window."""
 
@@ -78,6 +82,8 @@ class Captured:
     """Entries of those rows that show what a distance is worth."""
     grad: bool = False
     """Whether the answers stay in the autograd graph."""
+    stop: bool = False
+    """Whether the pass ends as soon as it has answered."""
     attention: dict[int, LayerAttention] = field(default_factory=dict)
     """Per layer; a layer without a pattern (linear attention) is absent."""
     states: dict[Site, Float[Tensor, "batch position d_model"]] = field(default_factory=dict)
@@ -88,11 +94,15 @@ class Captured:
     _state_weights: Tensor | None = None
 
     @classmethod
-    def empty(cls, batch: Batch, request: CaptureRequest, n_layers: int, *, grad: bool = False) -> Captured:
+    def empty(
+        cls, batch: Batch, request: CaptureRequest, n_layers: int, *, grad: bool = False, stop: bool = False
+    ) -> Captured:
         """Before the forward pass."""
         rows = query_rows(batch.encodings, batch.starts)
         distances = find_distances(batch.encodings, batch.starts, rows)
-        return cls(batch=batch, request=request, n_layers=n_layers, rows=rows, distances=distances, grad=grad)
+        return cls(
+            batch=batch, request=request, n_layers=n_layers, rows=rows, distances=distances, grad=grad, stop=stop
+        )
 
     @property
     def layers_without_pattern(self) -> tuple[int, ...]:
@@ -108,10 +118,12 @@ class Captured:
             return
         with torch.set_grad_enabled(self.grad and torch.is_grad_enabled()):
             rows, row_weights = self._rows_on(query.device)
-            mask = row_mask(attention_mask, rows, query.shape[2], key.shape[2])
+            first = int(self.rows.index.min())
+            mask = row_mask(attention_mask, rows, query.shape[2], key.shape[2], first_row=first)
             scaling = options.get("scaling") or getattr(module, "scaling", None) or query.shape[-1] ** -0.5
             mean = mean_rows(query, key, rows, row_weights, mask, options=options, scaling=scaling)
             self._keep(module.layer_idx, mean, attention_mask, mask.visible)
+        self._stop_when_answered()
 
     def see_pattern(self, layer: int, pattern: Float[Tensor, "batch head q_pos k_pos"], visible: Tensor) -> None:
         """Reduce one layer's pattern, from the whole of it; called by the bridge's hook.
@@ -153,6 +165,18 @@ class Captured:
                 padding = self.batch.attention_mask.to(hidden.device) == 0
                 hidden = hidden.masked_fill(rearrange(padding, "b s -> b s 1"), 0.0)
             self.states[site] = einsum(weights, hidden.float(), "b p s, b s d -> b p d")
+        self._stop_when_answered()
+
+    def _stop_when_answered(self) -> None:
+        """Layers answer in their order, so the last one's answer says that all are there."""
+        if not self.stop:
+            return
+        last = self.n_layers - 1 if self.request.layers is None else max(self.request.layers)
+        if self.request.attention and last not in self.attention:
+            return
+        if self.request.states and not all(site in self.states for site in self.request.sites(self.n_layers)):
+            return
+        raise Answered
 
     def _columns(self, attention_mask: Tensor | None, visible: Tensor) -> tuple[KeyWeights, Tensor]:
         """Key weights for this kind of layer: made once for each mask that the pass uses."""
@@ -195,7 +219,9 @@ class Captured:
 
 
 @contextmanager
-def capture(model: Model, batch: Batch, request: CaptureRequest, *, grad: bool = False) -> Iterator[Captured]:
+def capture(
+    model: Model, batch: Batch, request: CaptureRequest, *, grad: bool = False, stop: bool = False
+) -> Iterator[Captured]:
     """Answer ``request`` during every forward of ``model.hf`` inside the block; the last one's answers stay.
 
     Args:
@@ -203,6 +229,7 @@ def capture(model: Model, batch: Batch, request: CaptureRequest, *, grad: bool =
         batch: what goes through it.
         request: what is asked.
         grad: keep the answers in the autograd graph.
+        stop: end the block as soon as the pass has answered: later layers and the logits are not computed.
 
     Raises:
         ModelError: the architecture does not call attention through transformers' interface, or gradients would get
@@ -214,7 +241,7 @@ def capture(model: Model, batch: Batch, request: CaptureRequest, *, grad: bool =
             f"model {model.spec}: reentrant gradient checkpointing runs each layer without gradients first, so that "
             'none would reach it; gradient_checkpointing_enable({"use_reentrant": False})'
         )
-    captured = Captured.empty(batch, request, len(layout.layers), grad=grad)
+    captured = Captured.empty(batch, request, len(layout.layers), grad=grad, stop=stop)
     with ExitStack() as stack:
         if request.attention:
             stack.enter_context(tapped(model.hf, layout.decoder))
@@ -225,6 +252,8 @@ def capture(model: Model, batch: Batch, request: CaptureRequest, *, grad: bool =
                 stack.callback(_watch(module, captured, site).remove)
         try:
             yield captured
+        except Answered:
+            pass
         finally:
             captured.forget()
 

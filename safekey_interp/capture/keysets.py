@@ -58,7 +58,7 @@ def query_rows(encodings: Sequence[Encoding], starts: Sequence[int]) -> QueryRow
     weights = np.zeros((len(encodings), len(QUERY_SPANS), width), np.float32)
     counts = np.zeros((len(encodings), len(QUERY_SPANS)), np.int64)
     for b, (spans, rows, start) in enumerate(zip(per_row, needed, starts, strict=True)):
-        index[b] = start
+        index[b] = start + (rows[0] if len(rows) else 0)
         index[b, : len(rows)] = rows + start
         for f, positions in enumerate(spans):
             counts[b, f] = len(positions)

@@ -27,6 +27,8 @@ class RowMask(NamedTuple):
     """Whether each row sees each key; one head stands for all where they agree."""
     bias: Float[Tensor, "batch _ row k_pos"] | None
     """Added to visible scores, where a mask holds more than 0 and −inf."""
+    seen_by_all: int = 0
+    """Keys from the first one on that every row is known to see."""
 
 
 class MeanRows(NamedTuple):
@@ -40,12 +42,28 @@ class MeanRows(NamedTuple):
     """The rows themselves, what a sink takes off; lives no longer than the hook."""
 
 
-def row_mask(attention_mask: Tensor | None, rows: Int64[Tensor, "batch row"], n_queries: int, n_keys: int) -> RowMask:
-    """Cut the asked rows out of a layer's mask; a missing mask means causal."""
+def row_mask(
+    attention_mask: Tensor | None,
+    rows: Int64[Tensor, "batch row"],
+    n_queries: int,
+    n_keys: int,
+    *,
+    first_row: int = 0,
+) -> RowMask:
+    """Cut the asked rows out of a layer's mask; a missing mask means causal.
+
+    Args:
+        attention_mask: the layer's own mask.
+        rows: positions of the rows.
+        n_queries: queries of the pass.
+        n_keys: keys of the pass.
+        first_row: no row lies before this one; asking ``rows`` itself would have a card wait.
+    """
     if attention_mask is None:
         last = rows + (n_keys - n_queries)
         keys = torch.arange(n_keys, device=rows.device)
-        return RowMask(rearrange(keys <= rearrange(last, "b r -> b r 1"), "b r k -> b 1 r k"), None)
+        visible = rearrange(keys <= rearrange(last, "b r -> b r 1"), "b r k -> b 1 r k")
+        return RowMask(visible, None, first_row + (n_keys - n_queries) + 1)
     mask = attention_mask[..., :n_keys].expand(len(rows), -1, -1, -1)
     batch = rearrange(torch.arange(len(rows), device=rows.device), "b -> b 1")
     cut = rearrange(mask[batch, :, rows], "b r h k -> b h r k")
@@ -93,7 +111,8 @@ def mean_rows(
     if mask.bias is not None:
         scores = scores + mask.bias
     # In place, and the entropy by a contraction: a copy of the scores costs more than the softmax.
-    scores.masked_fill_(~mask.visible, _NEVER)
+    rest = slice(mask.seen_by_all, None)
+    scores[..., rest].masked_fill_(~mask.visible[..., rest], _NEVER)
     pattern = scores.softmax(dim=-1)
     # log Σ exp s, read off the largest key: its weight is exp(max − log Σ exp s).
     log_total = scores.amax(-1) - pattern.amax(-1).log()

@@ -125,8 +125,8 @@ def _forward(model: Model, batch: Batch, request: CaptureRequest, backend: Backe
         if backend == "bridge":
             captured = bridge_forward(model, batch, request)
         else:
-            with capture(model, batch, request) as captured:
-                # No logits are needed; one position is the fewest that a causal model computes.
+            with capture(model, batch, request, stop=True) as captured:
+                # Where the pass runs to its end, one position is the fewest logits that a causal model computes.
                 keep = (
                     {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.hf.forward).parameters else {}
                 )

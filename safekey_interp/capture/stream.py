@@ -127,7 +127,7 @@ def measure_chunk(
     on_batch(len(entries) - len(open_rows))
     lengths = [_encoding(entries[i]).end for i in open_rows]
     size = None if settings.batch_size == "auto" else settings.batch_size
-    for batch in plan_batches(lengths, batch_size=size, max_tokens=token_budget(model)):
+    for batch in plan_batches(lengths, batch_size=size, max_tokens=token_budget(model), cost=forward_cost(model)):
         rows = [open_rows[i] for i in batch]
         encodings = [_encoding(entries[i]) for i in rows]
         wanted = any(entries[i].trace.trace_id in token_weights_of for i in rows)
@@ -181,3 +181,8 @@ def _encoding(entry: Entry) -> Encoding:
 def token_budget(model: Model) -> int:
     """Padded tokens of a batch: what a CPU's caches hold, or a few gigabytes of activations on a card."""
     return 2048 if model.device.type == "cpu" else 16_384
+
+
+def forward_cost(model: Model) -> int:
+    """What a forward pass costs beside its tokens, in tokens: measured on a CPU; kernel launches on a card."""
+    return 32 if model.device.type == "cpu" else 1_024
