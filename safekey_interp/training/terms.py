@@ -1,0 +1,144 @@
+"""What does one batch cost: language modelling, safety head, query-mask modelling?
+
+One forward of the decoder gives the states that the safety head reads and, where a loss reads them alone, the logits.
+Both losses stand inside one module's forward, so that whatever wraps it (DDP, FSDP2, DeepSpeed) sees one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from safekey_interp.capture.context import evaluating
+from safekey_interp.errors import InputError, ModelError
+from safekey_interp.losses import (
+    HEAD_WEIGHT,
+    QUERY_MASK_WEIGHT,
+    LossSums,
+    LossTerms,
+    SafetyHead,
+    Unembedding,
+    combine,
+    head_loss,
+    summed_cross_entropy,
+)
+from safekey_interp.segmentation import segment_all
+from safekey_interp.training.batch import LAYOUTS, QueryMask, TrainingBatch, collate
+from safekey_interp.training.query_mask import exact_way
+
+if TYPE_CHECKING:
+    from safekey_interp.models import Model
+    from safekey_interp.trace import Trace
+
+_SCALES = {"logit_scale": False, "lm_head_multiplier": False, "logits_scaling": True}
+"""Factors on the logits by their name in a configuration, and whether the logits are divided by them."""
+
+
+def loss_terms(
+    model: Model,
+    head: SafetyHead,
+    traces: Sequence[Trace],
+    *,
+    query_mask: QueryMask = "short",
+    finder: str = "rules",
+    delimiters: tuple[str, str] | None = None,
+    head_weight: float = HEAD_WEIGHT,
+    query_mask_weight: float = QUERY_MASK_WEIGHT,
+) -> LossTerms:
+    """The three terms of one batch, differentiable.
+
+    Args:
+        model: from ``load`` or ``from_hf``.
+        head: the safety head.
+        traces: the batch; the tokens are exactly those of ``model.encode(trace)``.
+        query_mask: ``short``, ``packed`` or ``masked``; where that is not exact for the model, the next way that is.
+        finder: finds U and K.
+        delimiters: marks of the reasoning; the known families' when None.
+        head_weight: w_head.
+        query_mask_weight: w_qmm.
+
+    Returns:
+        ``lm``, the mean over all response tokens of the batch; ``head``, over the rows with a label and a U;
+        ``query_mask``, over all tokens of K; ``total``. A term for which nothing counts is 0.
+
+    Raises:
+        InputError: no trace, or an unknown way.
+        TraceError: a trace cannot be encoded.
+        ModelError: its logits are not what its configuration says.
+    """
+    if not traces:
+        raise InputError("traces: got none, expected at least one")
+    if query_mask not in LAYOUTS:
+        raise InputError(f"query_mask: got {query_mask!r}, expected one of {', '.join(LAYOUTS)}")
+    found = segment_all(traces, finder=finder, delimiters=delimiters)
+    encodings = [model.encode(trace, one) for trace, one in zip(traces, found, strict=True)]
+    layout = exact_way(model.hf, query_mask).layout
+    batch = collate(encodings, [trace.label for trace in traces], layout=layout).to(model.device)
+    sums = BatchLoss(model.hf, head)(batch)
+    return combine(sums, batch.counts, head_weight=head_weight, query_mask_weight=query_mask_weight)
+
+
+class BatchLoss(nn.Module):
+    """Model and safety head as one module: a batch goes in, summed terms come out."""
+
+    def __init__(self, hf: Any, head: SafetyHead) -> None:
+        super().__init__()
+        self.hf = hf
+        """The causal model."""
+        self.head = head
+        """The safety head."""
+        self._unembedding = unembedding_of(hf)
+
+    def forward(self, batch: TrainingBatch) -> LossSums:
+        """Summed terms of a batch; see :class:`~safekey_interp.losses.LossSums`."""
+        options = {} if batch.position_ids is None else {"position_ids": batch.position_ids}
+        states = self._states(batch.input_ids, **options)
+        logits = self.head(states, batch.understanding, batch.context)
+        by_head = head_loss(logits, batch.harmful.to(states.device), batch.counted, theta=self.head.theta)
+        lm = self._predict(states, batch.input_ids, batch.response)
+        if batch.query is None:
+            masked = self._predict(states, batch.input_ids, batch.packed)
+        else:
+            mask = batch.query.attention_mask
+            options = {} if mask is None else {"attention_mask": mask}
+            again = self._states(batch.query.input_ids, **options)
+            masked = self._predict(again, batch.query.input_ids, batch.query.targets)
+        return LossSums(lm, by_head, masked)
+
+    def _states(self, input_ids: Tensor, **options: Tensor) -> Tensor:
+        return self.hf.get_decoder()(input_ids=input_ids, use_cache=False, **options).last_hidden_state
+
+    def _predict(self, states: Tensor, input_ids: Tensor, targets: Tensor) -> Tensor:
+        """Summed cross-entropy of the target tokens, each from the state before it."""
+        chosen = targets[:, 1:]
+        return summed_cross_entropy(states[:, :-1][chosen], input_ids[:, 1:][chosen], self._unembedding)
+
+
+def unembedding_of(hf: Any) -> Unembedding:
+    """How a model's states become logits, checked once against its own.
+
+    Raises:
+        ModelError: they are not what the configuration says.
+    """
+    config = hf.config.get_text_config(decoder=True)
+    scale = 1.0
+    for name, divides in _SCALES.items():
+        factor = getattr(config, name, None)
+        if factor is not None:
+            scale = scale / factor if divides else scale * factor
+    unembedding = Unembedding(
+        hf.get_output_embeddings(), scale=scale, softcap=getattr(config, "final_logit_softcapping", None)
+    )
+    ids = torch.zeros((1, 2), dtype=torch.int64, device=hf.get_input_embeddings().weight.device)
+    with torch.no_grad(), evaluating(hf):
+        expected = hf(input_ids=ids, use_cache=False).logits.float()
+        found = unembedding(hf.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state)
+    if not torch.allclose(found, expected, atol=1e-2, rtol=1e-2):
+        raise ModelError(
+            f"{type(hf).__name__}: its logits are not its output embedding's, scaled and bounded as the configuration "
+            "says, so that no loss can be computed from its states; expected an ordinary causal model"
+        )
+    return unembedding
