@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -171,7 +171,7 @@ def _starts_the_response(encoding: Encoding) -> bool:
     return len(key) > 0 and key[0] == encoding.response_start
 
 
-def _moved(value: object, device: torch.device | str) -> object:
+def _moved(value: Any, device: torch.device | str) -> Any:
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, QueryPass):
