@@ -1,0 +1,78 @@
+"""Laws of the settings of a training run: typed, checked at once, and written back as they were read."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from safekey_interp.errors import InputError
+from safekey_interp.training.config import TrainingConfig, make_config, read_config
+
+
+def test_a_file_then_pairs_that_win(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("learning_rate: 1e-4\ntraces: [a.jsonl, b.jsonl]\nauxiliary_epochs: null\nseed: 3\n")
+    config = read_config(recipe, ["seed=5", "betas=[0.9, 0.98]", "compile=true", "traces=c.jsonl"])
+    assert config.learning_rate == 1e-4
+    assert config.traces == ("c.jsonl",)
+    assert config.auxiliary_epochs is None
+    assert (config.seed, config.betas, config.compile) == (5, (0.9, 0.98), True)
+
+
+def test_what_is_written_back_reads_the_same() -> None:
+    config = read_config(None, ["traces=[a, b]", "lora_rank=4", "delimiters=[<a>, </a>]"])
+    assert make_config(yaml.safe_load(yaml.safe_dump(config.to_dict()))) == config
+
+
+def test_the_defaults_are_the_papers() -> None:
+    config = TrainingConfig()
+    assert (config.head_weight, config.query_mask_weight, config.theta) == (0.2, 0.2, 0.5)
+    assert (config.learning_rate, config.betas, config.weight_decay, config.warmup) == (1e-5, (0.9, 0.95), 1e-4, 0.05)
+    assert (config.epochs, config.auxiliary_epochs, config.batch_size, config.max_length) == (5, 2, 128, 8192)
+    assert (config.schedule, config.seed) == ("cosine", 2002)
+
+
+@pytest.mark.parametrize(
+    ("pair", "says"),
+    [
+        ("learningrate=1", "learning_rate"),
+        ("seed=x", "expected a whole number"),
+        ("seed=true", "expected a whole number"),
+        ("held_out=2", "from 0 to 0.9"),
+        ("compile=1", "expected true or false"),
+        ("query_mask=long", "expected short or packed or masked"),
+        ("betas=[1]", "a list of 2 numbers"),
+        ("traces=[1]", "a list of texts"),
+        ("theta=nan", "from 0 to 1"),
+        ("epochs=0", "more than 0"),
+        ("max_steps=1.5", "expected a whole number or null"),
+        ("learning_rate=fast", "expected a number"),
+        ("micro_batch_size=3", "multiple"),
+        ("seed", "key=value"),
+        ("seed=[1", "not YAML"),
+    ],
+)
+def test_bad_settings_get_one_line(pair: str, says: str) -> None:
+    with pytest.raises(InputError, match=says.replace("[", r"\[")) as caught:
+        read_config(None, [pair])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(None, "No such file"), (b"\xff", "not UTF-8"), (b"[1]", "by name"), (b"a: [", "not YAML")]
+)
+def test_bad_recipes_get_one_line(tmp_path: Path, content: bytes | None, says: str) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    if content is not None:
+        recipe.write_bytes(content)
+    with pytest.raises(InputError, match=says):
+        read_config(recipe)
+
+
+def test_every_setting_can_be_set() -> None:
+    for one in fields(TrainingConfig):
+        value = getattr(TrainingConfig(), one.name)
+        assert getattr(make_config({one.name: value}), one.name) == value
