@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import shutil
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,7 @@ import pyarrow as pa
 from safekey_interp.attention_summary import summarise_layers
 from safekey_interp.capture.request import CaptureRequest
 from safekey_interp.capture.states import States
+from safekey_interp.conditions import Conditions
 from safekey_interp.errors import RunError
 from safekey_interp.parts import (
     head_sums,
@@ -29,17 +32,18 @@ from safekey_interp.parts import (
     store_states,
     subsets_of,
 )
+from safekey_interp.processes import Team
 from safekey_interp.run_writer import RunWriter
-from safekey_interp.separability import SeparabilityResult, separability_table
 from safekey_interp.storage import write_table
+from safekey_interp.summaries import Job, StateProbes, column, do_jobs
 from safekey_interp.survey import Survey
-from safekey_interp.text_baseline import texts_by_position
 
 if TYPE_CHECKING:
     from safekey_interp.models import Model
 
 _ABOUT_TRACES = [
-    *("trace_id", "label", "group", "aha", "status", "left_out", "prompt", "understanding", "key_sentence"),
+    *("trace_id", "label", "group", "condition", "aha", "status", "left_out", "prompt", "understanding"),
+    "key_sentence",
 ]
 
 
@@ -62,7 +66,14 @@ def release_memory() -> None:
 
 
 def assemble(
-    writer: RunWriter, parts: list[Path], *, request: CaptureRequest, model: Model, found: Survey, tell: Progress
+    writer: RunWriter,
+    parts: list[Path],
+    *,
+    request: CaptureRequest,
+    model: Model,
+    found: Survey,
+    together: Team,
+    tell: Progress,
 ) -> None:
     """Write every table of a run from its chunks.
 
@@ -72,47 +83,81 @@ def assemble(
         request: what was asked of each forward pass.
         model: that answered.
         found: what the data hold.
+        together: the processes that share the work; all of them come here.
         tell: is told how far this is.
 
     Raises:
         RunError: no trace was measured; the run is then deleted.
     """
     label_by = writer.manifest["settings"]["label_by"]
-    path, seed = writer.path, request.seed
-    writer.remove_results()
-    join_tables(parts, "traces.parquet", path / "traces.parquet")
-    traces = pd.read_parquet(path / "traces.parquet", columns=_ABOUT_TRACES)
+    path, seed, layers = writer.path, request.seed, list(request.layers or range(model.n_layers))
+    # Named like what a kill leaves behind, since it is worth nothing without the rest.
+    aside = path / ".summaries.00000000.aside"
+    traces = pd.concat([pd.read_parquet(part / "traces.parquet", columns=_ABOUT_TRACES) for part in parts])
     measured = traces.loc[traces["status"] == "measured"].reset_index(drop=True)
     if measured.empty:
         first = traces.iloc[0]
-        writer.discard()
+        together.gather()
+        if together.is_first:
+            writer.discard()
         raise RunError(f"no trace could be measured, nothing is kept; trace {first['trace_id']}: {first['left_out']}")
-    tell.stage("summarising attention", None)
-    if join_tables(parts, "attention.parquet", path / "attention.parquet"):
-        _summarise_attention(path, parts, measured, list(request.layers or range(model.n_layers)), seed)
-    join_examples(parts, path)
-    if not request.states:
-        why = f"needs two classes by {label_by}, got {found.in_words(label_by)}"
-        writer.manifest["separability_left_out"] = [
-            {"what": "separability", "why": why, "n": found.classes(label_by).total()},
-        ]
+    if together.is_first:
+        writer.manifest["conditions"] = found.conditions.record()
+        writer.remove_results()
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+    together.gather()
+    attention = [
+        Job(
+            "attention",
+            partial(_summarise_attention, path, parts, measured, found.conditions, layers=layers, seed=seed),
+        ),
+        Job("joined", partial(join_tables, parts, "attention.parquet", path / "attention.parquet")),
+    ]
+    jobs = attention if any((part / "attention.parquet").is_file() for part in parts) else []
+    probes = None
+    if request.states:
+        sites = request.sites(model.n_layers)
+        states = States(state_files(parts), list(measured["trace_id"]), sites, request.positions)
+        release_memory()
+        about = {"label_by": label_by, "seed": seed, "folder": aside, "tell": tell}
+        probes = StateProbes(states, measured, found.conditions, **about)
+        jobs = [*jobs, *probes.jobs()]
+    tell.stage("summarising", sum(job.steps for job in jobs) or None)
+    do_jobs(jobs, together, tell)
+    if not together.is_first:
         return
-    sites = request.sites(model.n_layers)
-    states = States(state_files(parts), list(measured["trace_id"]), sites, request.positions)
-    release_memory()
-    result = _separability(states, measured, label_by, seed, tell)
-    if not result.table.empty:
-        write_table(path / "separability.parquet", result.table)
-        write_table(path / "coordinates.parquet", result.coordinates)
-    writer.manifest["separability_left_out"] = [reason._asdict() for reason in result.left_out]
-    if writer.manifest["settings"]["states"]:
-        store_states(states, path / "states")
+    join_tables(parts, "traces.parquet", path / "traces.parquet")
+    join_examples(parts, path)
+    if probes is None:
+        why = f"needs two classes by {label_by}, got {found.in_words(label_by)}"
+        left_out = [{"what": "separability", "why": why, "n": found.classes(label_by).total()}]
+    else:
+        left_out = _join_probes(path, probes)
+        if writer.manifest["settings"]["states"]:
+            store_states(states, path / "states")
+    writer.manifest["separability_left_out"] = left_out
+    shutil.rmtree(aside, ignore_errors=True)
 
 
-def _summarise_attention(path: Path, parts: list[Path], measured: pd.DataFrame, layers: list[int], seed: int) -> None:
+def _join_probes(path: Path, probes: StateProbes) -> list[dict[str, Any]]:
+    """Write the tables of separability and transfer; what was left out of them."""
+    tables = {name: probes.joined("separability", name) for name in ("separability", "coordinates")}
+    tables["transfer"] = probes.joined("transfer", "transfer")
+    for name, table in tables.items():
+        if not table.empty:
+            write_table(path / f"{name}.parquet", table)
+    # Where nothing can be separated, no condition can be either.
+    nothing = tables["separability"].empty
+    return [*probes.left_out("separability"), *([] if nothing else probes.left_out("transfer"))]
+
+
+def _summarise_attention(
+    path: Path, parts: list[Path], measured: pd.DataFrame, conditions: Conditions, *, layers: list[int], seed: int
+) -> None:
     attended = measured.loc[measured["key_sentence"].notna()]
-    labels, outcomes = _column(attended, "label"), _column(attended, "aha")
-    belongs = [subsets_of(label, aha) for label, aha in zip(labels, outcomes, strict=True)]
+    about = [column(attended, name) for name in ("label", "aha", "condition")]
+    belongs = [subsets_of(label, aha, condition, conditions) for label, aha, condition in zip(*about, strict=True)]
     names = list(dict.fromkeys(name for mine in belongs for name in mine))
     masks = {name: np.array([name in mine for mine in belongs]) for name in names}
     masks = {name: mask for name, mask in masks.items() if name == "all" or not mask.all()}
@@ -120,29 +165,3 @@ def _summarise_attention(path: Path, parts: list[Path], measured: pd.DataFrame, 
     write_table(path / "attention_by_layer.parquet", by_layer)
     by_head = head_sums(parts).table(layers)
     write_table(path / "attention_by_head.parquet", by_head.loc[by_head["subset"].isin(list(masks))])
-
-
-def _separability(
-    states: States, measured: pd.DataFrame, label_by: str, seed: int, tell: Progress
-) -> SeparabilityResult:
-    tell.stage("probing states", len(states.layers) * len(states.positions))
-    last = 0
-
-    def advance(done: int, total: int) -> None:
-        nonlocal last
-        tell.advance(done - last)
-        last = done
-
-    return separability_table(
-        states,
-        _column(measured, "label" if label_by == "label" else "aha"),
-        list(measured["group"]),
-        texts_by_position(*(_column(measured, name) for name in ("prompt", "understanding", "key_sentence"))),
-        label_by=label_by,
-        seed=seed,
-        progress=advance,
-    )
-
-
-def _column(table: pd.DataFrame, name: str) -> list[str | None]:
-    return [None if pd.isna(value) else value for value in table[name]]

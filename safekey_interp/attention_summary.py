@@ -107,11 +107,12 @@ class HeadSums:
     def add(self, by_head: np.ndarray, subsets: Iterable[str]) -> None:
         """Add one trace to each of its subsets."""
         defined = ~np.isnan(by_head)
+        values = np.where(defined, by_head, 0.0)
         for subset in subsets:
             if subset not in self.sums:
                 self.sums[subset] = np.zeros(by_head.shape, np.float64)
                 self.counts[subset] = np.zeros(by_head.shape, np.int64)
-            self.sums[subset] += np.where(defined, by_head, 0.0)
+            self.sums[subset] += values
             self.counts[subset] += defined
 
     def merge(self, sums: Mapping[str, np.ndarray], counts: Mapping[str, np.ndarray]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +30,9 @@ from safekey_interp.ranking import (
 from safekey_interp.stats import percentile_interval
 from safekey_interp.text_baseline import count_words, text_space
 
+SpaceOf = Callable[[np.ndarray, np.ndarray], FoldSpace]
+"""Training and test rows, given as masks, in the coordinates that probes are fitted in."""
+
 
 class Scored(NamedTuple):
     """Out-of-fold scores of one method, standardised within each fold; NaN when the rows cannot be split."""
@@ -41,6 +45,15 @@ class Scored(NamedTuple):
     """AUROC, under the true labels, of the estimator that the null is about."""
     null: Float[np.ndarray, " n_permutations"]
     """Its AUROC under each shuffle of the labels."""
+
+
+class FoldScores(NamedTuple):
+    """Raw scores of every row, each by a probe that never saw its fold."""
+
+    logistic: Float[np.ndarray, " n"]
+    """Of the logistic probe under the true labels."""
+    ridge: Float[np.ndarray, "n columns"]
+    """Of the ridge classifier under the true labels and each shuffle."""
 
 
 class Cell(NamedTuple):
@@ -67,23 +80,16 @@ def score_states(matrix: Float[np.ndarray, "n d_model"], plan: Plan) -> dict[str
     if plan.n_folds == 0:
         return {method: _undefined(plan) for method in ("logistic", "diff_of_means")}
     wide = np.asarray(matrix, dtype=np.float64)
-    logistic, ridge, difference = _blank(plan, 1), _blank(plan), _blank(plan)
-    labellings = _labellings(plan)
+    labellings = labellings_of(plan)
+    difference = np.full(labellings.shape, np.nan)
     for number in range(plan.n_folds):
         test = plan.fold == number
-        train_rows, test_rows, known = wide[~test], wide[test], labellings[~test]
-        scaling = fit_scaling(train_rows)
-        space = row_space(scaling.apply(train_rows), scaling.apply(test_rows))
-        logistic[test, 0] = _logistic(space, known[:, 0])
-        ridge[test] = ridge_scores(space, known)
-        centre = train_rows.mean(0)
-        difference[test] = mean_difference_scores(train_rows - centre, test_rows - centre, known)
-    logistic, ridge, difference = (
-        standardise_within_folds(scores, plan.fold) for scores in (logistic, ridge, difference)
-    )
+        centre = wide[~test].mean(0)
+        difference[test] = mean_difference_scores(wide[~test] - centre, wide[test] - centre, labellings[~test])
+    difference = standardise_within_folds(difference, plan.fold)
     return {
-        "logistic": _scored(logistic[:, 0], ridge, labellings, plan),
-        "diff_of_means": _scored(difference[:, 0], difference, labellings, plan),
+        "logistic": scored_by_fold(out_of_fold(states_space(wide), plan), plan),
+        "diff_of_means": _scored(difference[:, 0], difference, plan),
     }
 
 
@@ -91,36 +97,72 @@ def score_texts(texts: Sequence[str], plan: Plan) -> Scored:
     """Logistic probe on the words of the plan's rows (its axis and null: the ridge classifier)."""
     if plan.n_folds == 0:
         return _undefined(plan)
-    logistic, ridge = _blank(plan, 1), _blank(plan)
-    labellings, counts = _labellings(plan), count_words(texts)
+    return scored_by_fold(out_of_fold(words_space(texts), plan), plan)
+
+
+def states_space(matrix: Float[np.ndarray, "n d_model"]) -> SpaceOf:
+    """Standardised states of training and test rows, scaled by the training rows alone."""
+    wide = np.asarray(matrix, dtype=np.float64)
+
+    def space(train: np.ndarray, test: np.ndarray) -> FoldSpace:
+        scaling = fit_scaling(wide[train])
+        return row_space(scaling.apply(wide[train]), scaling.apply(wide[test]))
+
+    return space
+
+
+def words_space(texts: Sequence[str]) -> SpaceOf:
+    """TF-IDF of the texts' words, weighted by the training rows alone."""
+    return partial(text_space, count_words(texts))
+
+
+def out_of_fold(space_of: SpaceOf, plan: Plan, fitted_on: Bool[np.ndarray, " n"] | None = None) -> FoldScores:
+    """Scores of every row by probes that never saw its fold.
+
+    Args:
+        space_of: training and test rows, by masks, in the coordinates that probes are fitted in.
+        plan: the folds and labels.
+        fitted_on: rows that probes may be fitted on; all when None. The others are scored all the same.
+    """
+    labellings = labellings_of(plan)
+    logistic, ridge = np.full(len(plan.rows), np.nan), np.full(labellings.shape, np.nan)
     for number in range(plan.n_folds):
         test = plan.fold == number
-        space = text_space(counts, test)
-        logistic[test, 0] = _logistic(space, labellings[~test, 0])
-        ridge[test] = ridge_scores(space, labellings[~test])
-    logistic, ridge = (standardise_within_folds(scores, plan.fold) for scores in (logistic, ridge))
-    return _scored(logistic[:, 0], ridge, labellings, plan)
+        train = ~test if fitted_on is None else ~test & fitted_on
+        space = space_of(train, test)
+        logistic[test] = space.test @ fit_logistic(space.train, plan.positive[train], space.mean_square)[0]
+        ridge[test] = ridge_scores(space, labellings[train])
+    return FoldScores(logistic, ridge)
+
+
+def scored_by_fold(raw: FoldScores, plan: Plan) -> Scored:
+    """Raw scores of the plan's rows, standardised within each fold, with the AUROC that their null is about."""
+    both = standardise_within_folds(np.column_stack(raw), plan.fold)
+    return _scored(both[:, 0], both[:, 1:], plan)
 
 
 def figures(scored: Scored, plan: Plan) -> dict[str, float | str]:
     """One table row: AUROC and TPR with intervals, Fisher ratio, null and p-value; NaN where undefined."""
-    everyone = np.ones((1, len(plan.rows)), np.float32)
-    counts = np.concatenate([everyone, plan.weights])
-    auroc = auroc_draws(scored.scores, plan.positive, plan.fold, counts)
-    tpr = tpr_draws(scored.scores, plan.positive, counts)
+    tpr = tpr_draws(scored.scores, plan.positive, _counts(plan))
     notes = [*plan.notes]
     if plan.n_folds == 0:
-        auroc, tpr = np.full_like(auroc, np.nan), np.full_like(tpr, np.nan)
+        tpr = np.full_like(tpr, np.nan)
     elif np.isnan(tpr[0]):
         notes.append(f"TPR at 1 % FPR needs {MIN_NEGATIVES_FOR_TPR} negative rows, got {int((~plan.positive).sum())}")
     out: dict[str, float | str] = {"fisher_ratio": fisher_ratio(scored.axis, plan.positive)}
-    for name, short, draws in (("auroc", "auroc", auroc), ("tpr_at_1fpr", "tpr", tpr)):
-        low, high = percentile_interval(draws[1:]) if len(draws) > 1 else (np.nan, np.nan)
-        out |= {name: float(draws[0]), f"{short}_low": float(low), f"{short}_high": float(high)}
+    out |= auroc_figures(scored, plan) | _with_interval("tpr_at_1fpr", "tpr", tpr)
+    return out | {"note": "; ".join(notes)}
+
+
+def auroc_figures(scored: Scored, plan: Plan) -> dict[str, float]:
+    """AUROC with its interval, its null and p-value; NaN where undefined."""
+    auroc = auroc_draws(scored.scores, plan.positive, plan.fold, _counts(plan))
+    if plan.n_folds == 0:
+        auroc = np.full_like(auroc, np.nan)
     low, high = percentile_interval(scored.null) if len(scored.null) else (np.nan, np.nan)
     mean = float(scored.null.mean()) if len(scored.null) else np.nan
-    out |= {"null_auroc_mean": mean, "null_auroc_low": float(low), "null_auroc_high": float(high)}
-    return out | {"p_value": p_value(scored.observed, scored.null), "note": "; ".join(notes)}
+    null = {"null_auroc_mean": mean, "null_auroc_low": float(low), "null_auroc_high": float(high)}
+    return _with_interval("auroc", "auroc", auroc) | null | {"p_value": p_value(scored.observed, scored.null)}
 
 
 def describe(place: dict[str, Any], scored: Scored, plan: Plan) -> Cell:
@@ -131,17 +173,17 @@ def describe(place: dict[str, Any], scored: Scored, plan: Plan) -> Cell:
     return Cell(place | figures(scored, plan) | counts | design, scored, plan)
 
 
-def best_of_layers(cells: list[Cell]) -> list[dict[str, Any]]:
-    """Rows with the p-value of the maximum over the layers that share a method and a split, and so their shuffles."""
-    out = []
+def best_of_layers(cells: list[Cell], alike: Sequence[str] = ("method",)) -> list[dict[str, Any]]:
+    """Rows with the p-value of the best of the layers that share a split (so shuffles) and the columns ``alike``."""
+
+    def family(cell: Cell) -> tuple[Any, ...]:
+        return id(cell.plan), *(cell.row[name] for name in alike)
+
+    nulls: dict[tuple[Any, ...], list[np.ndarray]] = {}
     for cell in cells:
-        family = [
-            other.scored.null
-            for other in cells
-            if other.plan is cell.plan and other.row["method"] == cell.row["method"]
-        ]
-        out.append(cell.row | {"p_value_over_layers": p_value(cell.scored.observed, np.max(family, axis=0))})
-    return out
+        nulls.setdefault(family(cell), []).append(cell.scored.null)
+    highest = {key: np.max(null, axis=0) for key, null in nulls.items()}
+    return [cell.row | {"p_value_over_layers": p_value(cell.scored.observed, highest[family(cell)])} for cell in cells]
 
 
 def p_value(observed: float, null: Float[np.ndarray, " n_permutations"]) -> float:
@@ -151,13 +193,20 @@ def p_value(observed: float, null: Float[np.ndarray, " n_permutations"]) -> floa
     return float((1 + np.sum(null >= observed - 1e-12)) / (1 + len(null)))
 
 
-def _labellings(plan: Plan) -> Bool[np.ndarray, "n columns"]:
+def labellings_of(plan: Plan) -> Bool[np.ndarray, "n columns"]:
     """True labels, then the shuffled ones, a column each."""
     return np.concatenate([plan.positive[:, None], plan.shuffled], axis=1)
 
 
-def _blank(plan: Plan, columns: int | None = None) -> np.ndarray:
-    return np.full((len(plan.rows), columns or 1 + plan.shuffled.shape[1]), np.nan)
+def _counts(plan: Plan) -> np.ndarray:
+    """How often each row counts: once, then as the bootstrap draws say."""
+    return np.concatenate([np.ones((1, len(plan.rows)), np.float32), plan.weights])
+
+
+def _with_interval(name: str, short: str, draws: np.ndarray) -> dict[str, float]:
+    """The first draw as the figure, the others as its interval."""
+    low, high = percentile_interval(draws[1:]) if len(draws) > 1 else (np.nan, np.nan)
+    return {name: float(draws[0]), f"{short}_low": float(low), f"{short}_high": float(high)}
 
 
 def _undefined(plan: Plan) -> Scored:
@@ -165,10 +214,6 @@ def _undefined(plan: Plan) -> Scored:
     return Scored(nothing, nothing, float("nan"), np.zeros(0))
 
 
-def _logistic(space: FoldSpace, positive: np.ndarray) -> np.ndarray:
-    return space.test @ fit_logistic(space.train, positive, space.mean_square)[0]
-
-
-def _scored(scores: np.ndarray, columns: np.ndarray, labellings: np.ndarray, plan: Plan) -> Scored:
-    auroc = auroc_columns(columns, labellings, plan.fold)
+def _scored(scores: np.ndarray, columns: np.ndarray, plan: Plan) -> Scored:
+    auroc = auroc_columns(columns, labellings_of(plan), plan.fold)
     return Scored(scores, columns[:, 0], float(auroc[0]), auroc[1:])

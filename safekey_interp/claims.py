@@ -1,6 +1,6 @@
 """What is a claim: a sentence with its number, its n, its interval, and what it was held against?
 
-Intervals are 95 % and count prompts (groups), not traces; with fewer than :data:`FEW` prompts there is none.
+Intervals are 95 % and count prompts (groups), not traces; with fewer than ``stats.FEW`` prompts there is none.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from safekey_interp.stats import bootstrap_weights, percentile_interval, wilson
+from safekey_interp.stats import FEW, bootstrap_weights, percentile_interval, wilson
 
 LEVEL = 0.05
 """A probe stands when p over its layers, times the number of positions, is at most this."""
-FEW = 5
-"""Fewer prompts than this say nothing about other prompts: a bootstrap over them would look surer than it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +34,8 @@ class Finding:
     """Traces behind it."""
     control: str = ""
     """What it was held against."""
-    strength: float = 0.0
-    """Order inside a question: how far from its control, on a log or probability scale."""
+    short: str = ""
+    """The same in a clause, without interval, for the headline; empty when it is not for the headline."""
 
 
 class Estimate(NamedTuple):
@@ -50,6 +48,16 @@ class Estimate(NamedTuple):
     high: float
     """Upper end."""
 
+    def lies(self, other: Estimate) -> str:
+        """``above`` or ``below`` another when their intervals do not touch, else an empty string.
+
+        A number without an interval stands for itself; one that is not sure itself is never above or below.
+        """
+        low, high = (other.low, other.high) if other.is_sure else (other.value, other.value)
+        if not self.is_sure:
+            return ""
+        return "above" if self.low > high else "below" if self.high < low else ""
+
     @property
     def is_sure(self) -> bool:
         """Whether it has an interval."""
@@ -60,7 +68,7 @@ class Estimate(NamedTuple):
         interval = f"[{self.low:{form}}, {self.high:{form}}]" if self.is_sure else "[too few prompts for an interval]"
         return f"{self.value:{form}} {interval}"
 
-    def fields(self) -> dict[str, float]:
+    def fields(self) -> dict[str, Any]:
         """The fields of a :class:`Finding`."""
         return self._asdict()
 

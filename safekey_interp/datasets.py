@@ -23,6 +23,7 @@ import numpy as np
 
 from safekey_interp.errors import InputError
 from safekey_interp.formats import NamedFields, read_row
+from safekey_interp.processes import place
 from safekey_interp.row_sources import SUFFIXES, RowFile, RowsInMemory, RowsOfFrame, RowSource
 from safekey_interp.trace import Trace, count_surrogates
 
@@ -249,6 +250,8 @@ def _nearest(path: Path) -> str:
 
 
 def _standard_input() -> RowFile:
+    if (n := place().world_size) > 1:
+        raise InputError(f"standard input: cannot be read by {n} processes; write it to a file, and name that")
     spool = tempfile.NamedTemporaryFile(suffix=".jsonl")  # noqa: SIM115, lives as long as its RowFile
     shutil.copyfileobj(sys.stdin.buffer, spool)
     spool.flush()

@@ -1,32 +1,27 @@
-"""How labelled rows are split for probes, and how their labels are shuffled, so that no group is ever on both sides.
+"""How are labelled rows split for probes, so that no group is ever on both sides?
 
 Groups tie rows that share a prompt or are near-twins. Folds are scikit-learn's StratifiedGroupKFold; fewer than asked
 when a class has fewer groups, or when a fold would lack a class.
 
-Shuffled labels keep whatever a probe could learn from the design alone. Within each fold, the label blocks of groups
-of equal size trade places (exchangeability of whole blocks: Winkler et al. 2015, *Multi-level block permutation*,
-NeuroImage 123), and then labels trade places within each group, which matters only for groups that hold both classes:
-without the second step the twins of XSTest, one of each class in every group, could not be shuffled at all. Every
-shuffle keeps the number of positive rows of every fold, so the folds are as stratified for it as for the true labels.
-Its expected AUROC is 0.5 where groups of each size hold the classes in the same proportion. Elsewhere a probe that
-knows no more than the size of a row's group does better (0.575 on XSTest, whose groups of three hold one harmful prompt
-and whose pairs hold one too): shuffled labels keep that, so that the null includes it, and a note says so.
+Rows may also be of kinds (the conditions of :mod:`safekey_interp.transfer`): then every fold holds both classes of
+every kind. Labels are shuffled by :mod:`safekey_interp.shuffles`; a note says when the size of a row's group gives its
+class away, which shuffled labels keep.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.special import gammaln
 
 from safekey_interp.errors import InputError
 from safekey_interp.ranking import auroc_columns
+from safekey_interp.shuffles import shuffle_labels
 from safekey_interp.stats import bootstrap_weights
 
 MIN_GROUPS = 5
@@ -36,7 +31,6 @@ CLASSES = {"label": ("harmful", "benign"), "aha": ("unsafe", "safe")}
 IGNORED = {"label": (), "aha": ("neutral",)}
 """Values that belong to neither class and are left out."""
 _NOTABLE_AUROC = 0.55  # what the design alone gives away, from which on the note mentions it
-_MIN_ARRANGEMENTS = 20  # fewer distinct shuffles than this cannot resolve a p-value of 0.05
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,8 +80,8 @@ def why_not(positive: Bool[np.ndarray, " n"], groups: Sequence[str], label_by: s
     if min(counts) == 0:
         both = ", ".join(f"{count:,} {name}" for count, name in zip(counts, names, strict=True))
         return f"no labelled rows ({both})" if max(counts) == 0 else f"one class only ({both})"
-    in_groups = _groups_per_class(positive, _codes(groups))
-    for name, count in zip(names, in_groups, strict=True):
+    in_groups = _groups_in(positive.astype(int), _codes(groups))
+    for name, count in zip(names, reversed(in_groups), strict=True):
         if count < MIN_GROUPS:
             return f"too few groups: {count} {name} groups, at least {MIN_GROUPS} needed"
     return None
@@ -99,6 +93,7 @@ def make_plan(
     groups: Sequence[str],
     *,
     seed: int,
+    kinds: Int[np.ndarray, " n_all"] | None = None,
     n_folds: int = 5,
     n_permutations: int = 0,
     n_bootstrap: int = 0,
@@ -111,30 +106,30 @@ def make_plan(
         positive: 1, 0 or NaN for every row, from :func:`positive_class`.
         groups: the group of every row.
         seed: seeds the draw of rows, the folds, the shuffles and the bootstrap.
+        kinds: the kind of every row, as numbers from 0; all are of one kind when None.
         n_folds: folds wanted.
         n_permutations: shuffles wanted.
         n_bootstrap: bootstrap draws wanted.
-        max_rows: beyond this many rows, whole groups are drawn until each class has its share (all of the rarer
-            class, if that is less than half). AUROC, TPR and FPR do not depend on how common the classes are.
+        max_rows: beyond this many rows, whole groups are drawn until each class of each kind has its share (an equal
+            one, or all of a rarer one). AUROC, TPR and FPR do not depend on how common the classes are.
     """
     notes = []
     truth = positive[candidates] == 1
     codes = _codes([groups[row] for row in candidates])
+    kind = np.zeros(len(candidates), int) if kinds is None else _codes(kinds[candidates])
     if max_rows is not None and len(candidates) > max_rows:
-        kept = _draw_groups(truth, codes, max_rows, seed)
+        kept = _draw_groups(_strata(truth, kind), codes, max_rows, seed)
         notes.append(f"{len(kept):,} of {len(candidates):,} rows, whole groups drawn with seed {seed}")
-        candidates, truth, codes = candidates[kept], truth[kept], _codes(codes[kept])
-    fold, n_folds_used = _split(truth, codes, n_folds, seed)
+        candidates, truth, codes, kind = candidates[kept], truth[kept], _codes(codes[kept]), kind[kept]
+    fold, n_folds_used = _split(_strata(truth, kind), codes, n_folds, seed)
     if n_folds_used == 0:
-        notes.append("no split gives every fold both classes")
+        notes.append("no split gives every fold both classes" + (" of every kind" if kind.any() else ""))
     shuffled = np.zeros((len(truth), 0), bool)
     if n_folds_used and n_permutations:
-        shuffled, enough = _shuffle(truth, codes, fold, n_permutations, seed)
-        if not enough:
-            shuffled = shuffled[:, :0]
-            notes.append(f"fewer than {_MIN_ARRANGEMENTS} ways to shuffle labels among groups of equal size: no null")
+        shuffled, remarks = shuffle_labels(truth, codes, kind, fold, n_permutations=n_permutations, seed=seed)
+        notes += remarks
         by_size = _auroc_of_group_size(truth, codes)
-        if enough and by_size >= _NOTABLE_AUROC:
+        if not remarks and by_size >= _NOTABLE_AUROC:
             notes.append(f"the size of its group alone ranks rows with AUROC {by_size:.3f}; shuffled labels keep that")
     return Plan(
         rows=candidates,
@@ -148,14 +143,43 @@ def make_plan(
     )
 
 
+def part_of(plan: Plan, chosen: Bool[np.ndarray, " n"], groups: Sequence[str], *, seed: int) -> Plan:
+    """Some rows of a plan on the same folds and shuffles, with bootstrap draws of their own groups.
+
+    Args:
+        plan: the whole.
+        chosen: which of its rows.
+        groups: the group of every row that there is.
+        seed: of the draws.
+    """
+    rows = plan.rows[chosen]
+    codes = _codes([groups[row] for row in rows])
+    return replace(
+        plan,
+        rows=rows,
+        positive=plan.positive[chosen],
+        fold=plan.fold[chosen],
+        n_groups=int(codes.max()) + 1,
+        shuffled=plan.shuffled[chosen],
+        weights=bootstrap_weights(codes.tolist(), len(plan.weights), seed),
+    )
+
+
 class Planner:
     """Splits rows, or says why not; cells with the same rows share one split."""
 
     def __init__(
-        self, positive: np.ndarray, groups: list[str], label_by: str, seed: int, sizes: Mapping[str, Any]
+        self,
+        positive: np.ndarray,
+        groups: list[str],
+        label_by: str,
+        *,
+        seed: int,
+        sizes: Mapping[str, Any],
+        kinds: np.ndarray | None = None,
     ) -> None:
         self._positive, self._groups, self._label_by = positive, groups, label_by
-        self._make = partial(make_plan, positive=positive, groups=groups, seed=seed, **sizes)
+        self._make = partial(make_plan, positive=positive, groups=groups, seed=seed, kinds=kinds, **sizes)
         self._made: dict[bytes, Plan | str] = {}
         self._lock = Lock()
 
@@ -175,17 +199,26 @@ def _codes(groups: Any) -> np.ndarray:
     return np.unique(np.asarray(groups), return_inverse=True)[1]
 
 
-def _groups_per_class(positive: np.ndarray, codes: np.ndarray) -> tuple[int, int]:
-    return len(np.unique(codes[positive])), len(np.unique(codes[~positive]))
+def _strata(positive: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """Class and kind of each row as one number; with one kind, the class: 1 for positive."""
+    return _codes(2 * kind + positive)
 
 
-def _draw_groups(positive: np.ndarray, codes: np.ndarray, max_rows: int, seed: int) -> np.ndarray:
-    """Row numbers of whole groups in random order, each taken while every class that it holds is below its quota."""
-    n_positive = int(positive.sum())
-    rarer = min(n_positive, len(positive) - n_positive, max_rows // 2)
-    quota = np.array([rarer, max_rows - rarer] if n_positive <= len(positive) / 2 else [max_rows - rarer, rarer])
-    held = np.stack([np.bincount(codes, positive), np.bincount(codes, ~positive)], axis=1)
-    taken, total = np.zeros(len(held), bool), np.zeros(2)
+def _groups_in(strata: np.ndarray, codes: np.ndarray) -> list[int]:
+    """Groups that each stratum appears in."""
+    return [len(np.unique(codes[strata == stratum])) for stratum in range(int(strata.max()) + 1)]
+
+
+def _draw_groups(strata: np.ndarray, codes: np.ndarray, max_rows: int, seed: int) -> np.ndarray:
+    """Row numbers of whole groups in random order, each taken while every stratum that it holds is below its quota."""
+    sizes = np.bincount(strata)
+    quota, left = np.zeros(len(sizes), int), max_rows
+    for done, stratum in enumerate(np.argsort(sizes, kind="stable")):  # the rarest first: what they leave, others get
+        last = done == len(sizes) - 1
+        quota[stratum] = left if last else min(sizes[stratum], left // (len(sizes) - done))
+        left -= quota[stratum]
+    held = np.stack([np.bincount(codes, strata == stratum) for stratum in range(len(sizes))], axis=1)
+    taken, total = np.zeros(len(held), bool), np.zeros(len(sizes))
     for group in np.random.default_rng([seed, 1]).permutation(len(held)):
         if np.all((total < quota) | (held[group] == 0)) and total.sum() < max_rows:
             taken[group] = True
@@ -193,42 +226,19 @@ def _draw_groups(positive: np.ndarray, codes: np.ndarray, max_rows: int, seed: i
     return np.flatnonzero(taken[codes])
 
 
-def _split(positive: np.ndarray, codes: np.ndarray, n_folds: int, seed: int) -> tuple[np.ndarray, int]:
-    """The fold of each row and how many folds; the most folds up to ``n_folds`` that all hold both classes, else 0."""
+def _split(strata: np.ndarray, codes: np.ndarray, n_folds: int, seed: int) -> tuple[np.ndarray, int]:
+    """The fold of each row and how many folds; the most folds up to ``n_folds`` that all hold every stratum, else 0."""
     from sklearn.model_selection import StratifiedGroupKFold
 
-    for k in range(min(n_folds, *_groups_per_class(positive, codes)), 1, -1):
-        fold = np.zeros(len(positive), int)
+    n_strata = int(strata.max()) + 1
+    for k in range(min(n_folds, *_groups_in(strata, codes)), 1, -1):
+        fold = np.zeros(len(strata), int)
         splitter = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
-        for number, (_, test) in enumerate(splitter.split(codes, positive.astype(int), codes)):
+        for number, (_, test) in enumerate(splitter.split(codes, strata, codes)):
             fold[test] = number
-        if all(0 < positive[fold == number].sum() < (fold == number).sum() for number in range(k)):
+        if all((np.bincount(strata[fold == number], minlength=n_strata) > 0).all() for number in range(k)):
             return fold, k
-    return np.zeros(len(positive), int), 0
-
-
-def _shuffle(
-    positive: np.ndarray, codes: np.ndarray, fold: np.ndarray, n_permutations: int, seed: int
-) -> tuple[np.ndarray, bool]:
-    """(n, n_permutations) shuffled labels, and whether the design allows enough distinct ones."""
-    rng = np.random.default_rng([seed, 2])
-    by_group = np.argsort(codes, kind="stable")
-    sizes = np.bincount(codes)
-    members = np.split(by_group, np.cumsum(sizes)[:-1])
-    strata: dict[tuple[int, int], list[np.ndarray]] = {}
-    for rows in members:
-        strata.setdefault((int(fold[rows[0]]), len(rows)), []).append(rows)
-    shuffled = np.empty((n_permutations, len(positive)), bool)
-    log_arrangements = 0.0
-    for (_, size), groups in sorted(strata.items(), key=lambda item: item[0]):
-        rows = np.stack(groups)
-        blocks = positive[rows]
-        order = rng.permuted(np.tile(np.arange(len(rows)), (n_permutations, 1)), axis=1)
-        shuffled[:, rows] = rng.permuted(blocks[order], axis=2) if size > 1 else blocks[order]
-        held = blocks.sum(1)
-        log_arrangements += float(gammaln(len(rows) + 1) - gammaln(np.bincount(held) + 1).sum())
-        log_arrangements += float((gammaln(size + 1) - gammaln(held + 1) - gammaln(size - held + 1)).sum())
-    return shuffled.T, bool(log_arrangements >= np.log(_MIN_ARRANGEMENTS) - 1e-9)
+    return np.zeros(len(strata), int), 0
 
 
 def _auroc_of_group_size(positive: np.ndarray, codes: np.ndarray) -> float:

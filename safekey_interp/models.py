@@ -17,6 +17,7 @@ from torch import nn
 from safekey_interp.checkpoints import first_line, merge_adapter, read_checkpoint, resolve
 from safekey_interp.encoding import Encoding, encode
 from safekey_interp.errors import InputError, ModelError, TraceError
+from safekey_interp.processes import place
 from safekey_interp.segmentation import Segmentation, segment
 from safekey_interp.trace import Trace
 
@@ -189,7 +190,8 @@ def load(
     """Load a causal model with its tokenizer.
 
     Args:
-        spec: a hub id, a local folder, a ``.gguf`` file, or ``smollm2``.
+        spec: a hub id, a local folder, a ``.gguf`` file, or a name that needs no network: ``organism``,
+            ``organism:base``, ``smollm2``.
         device: CUDA, MPS or CPU, by what is there, when None; ``auto`` spreads layers over several cards.
         dtype: the checkpoint's on an accelerator and float32 on CPU when None.
         revision: branch, tag or commit of a hub checkpoint.
@@ -259,14 +261,23 @@ def from_hf(
 def _device(device: str | torch.device | None) -> torch.device:
     if device is None:
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return _own_card()
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         target = torch.device(device)
+        target = _own_card() if target == torch.device("cuda") else target
         torch.empty(1, device=target)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ModelError(f"device {device}: not available here ({str(error).splitlines()[0]}); try cpu") from error
     return target
+
+
+def _own_card() -> torch.device:
+    """The current card; of several processes on a machine each takes its own, as far as there are as many."""
+    here = place()
+    if here.world_size == 1:
+        return torch.device("cuda")
+    return torch.device("cuda", here.local_rank % max(1, torch.cuda.device_count()))
 
 
 def _dtype(dtype: str | torch.dtype | None, device: torch.device | None) -> str | torch.dtype:

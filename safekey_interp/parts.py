@@ -22,6 +22,7 @@ from safekey_interp.attention_summary import QUANTITIES, HeadSums, summarise_tra
 from safekey_interp.capture.request import QUERY_SPANS
 from safekey_interp.capture.states import States, write_states
 from safekey_interp.capture.stream import Entry
+from safekey_interp.conditions import NO_CONDITIONS, Conditions, condition_of
 from safekey_interp.encoding import TokenSet
 from safekey_interp.storage import save_tensors, write_aside, write_json
 
@@ -33,16 +34,25 @@ _SHOWN_AFTER = 2_000
 _SHORT = ("trace_id", "from_span", "to_span")
 
 
-def subsets_of(label: str | None, aha: str | None) -> list[str]:
+def subsets_of(
+    label: str | None, aha: str | None, condition: str | None = None, conditions: Conditions = NO_CONDITIONS
+) -> list[str]:
     """The subsets of the summaries that a trace belongs to."""
-    return ["all", *([label] if label else []), *([f"aha:{aha}"] if aha in ("safe", "unsafe") else [])]
+    own = [*([label] if label else []), *([f"aha:{aha}"] if aha in ("safe", "unsafe") else [])]
+    return ["all", *own, *conditions.subsets(condition, label)]
 
 
 def write_chunk(
-    folder: Path, entries: Sequence[Entry], layers: Sequence[int], positions: Sequence[str], *, states: bool
+    folder: Path,
+    entries: Sequence[Entry],
+    layers: Sequence[int],
+    positions: Sequence[str],
+    *,
+    states: bool,
+    conditions: Conditions = NO_CONDITIONS,
 ) -> None:
     """Write one chunk's folder."""
-    pd.DataFrame([trace_row(entry) for entry in entries]).astype(_TRACE_TYPES).to_parquet(
+    pd.DataFrame([trace_row(entry, conditions.by) for entry in entries]).astype(_TRACE_TYPES).to_parquet(
         folder / "traces.parquet", index=False, compression="zstd"
     )
     with_attention = [e for e in entries if e.measured is not None and e.measured.attention is not None]
@@ -56,7 +66,8 @@ def write_chunk(
         tables.append(attention_table(entry.trace.trace_id, arrays, layers))
         summary = summarise_trace(arrays)
         by_layer.append(summary.by_layer)
-        sums.add(summary.by_head, subsets_of(entry.trace.label, entry.segmentation.aha))
+        condition = condition_of(entry.trace, conditions.by)
+        sums.add(summary.by_head, subsets_of(entry.trace.label, entry.segmentation.aha, condition, conditions))
     if tables:
         _as_arrow(pd.concat(tables, ignore_index=True), folder / "attention.parquet")
         stacked = np.stack(by_layer)
@@ -73,8 +84,8 @@ def write_chunk(
         (folder / "examples.json").write_text(json.dumps([example_row(entry) for entry in shown]), encoding="utf-8")
 
 
-def trace_row(entry: Entry) -> dict[str, Any]:
-    """One row of the traces table."""
+def trace_row(entry: Entry, by: str | None = None) -> dict[str, Any]:
+    """One row of the traces table; ``by`` is the column that its condition comes from."""
     trace, found, encoding = entry.trace, entry.segmentation, entry.encoding
     end = found.key_sentence.end if found.key_sentence else 0
     return {
@@ -84,6 +95,7 @@ def trace_row(entry: Entry) -> dict[str, Any]:
         "label": trace.label,
         "source": trace.source,
         "group": trace.group,
+        "condition": condition_of(trace, by),
         "family": found.family,
         "region": found.region,
         "understanding_start": found.understanding.start if found.understanding else None,
@@ -113,8 +125,8 @@ _TRACE_TYPES = {
 } | {
     name: "string"
     for name in (
-        *("trace_id", "prompt", "response", "label", "source", "group", "family", "region", "understanding"),
-        *("key_sentence", "aha", "reason", "status", "left_out", "meta"),
+        *("trace_id", "prompt", "response", "label", "source", "group", "condition", "family", "region"),
+        *("understanding", "key_sentence", "aha", "reason", "status", "left_out", "meta"),
     )
 } | {"hint": "boolean", "confidence": "float64"}  # fmt: skip
 

@@ -3,41 +3,35 @@
     read and check -> segment -> encode -> one forward pass each, in chunks -> tables -> findings -> page
 
 Nothing is written before the data, the model and the folder are known to be usable. A killed run goes on after its last
-whole chunk.
+whole chunk. Processes that a launcher starts take the same steps together: each reads the data and measures its share
+of the chunks; the first alone holds the folder.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
-from safekey_interp.assembly import Progress, assemble, release_memory
+from safekey_interp.assembly import Progress, assemble
 from safekey_interp.attention_summary import QUANTITIES
 from safekey_interp.capture.check import check_attention
 from safekey_interp.capture.request import CaptureRequest
 from safekey_interp.capture.runner import Backend
-from safekey_interp.capture.stream import (
-    CHUNK,
-    BatchSize,
-    StreamSettings,
-    in_chunks,
-    measure_chunk,
-    prepare,
-    token_budget,
-)
-from safekey_interp.datasets import TraceSource, read_traces
+from safekey_interp.capture.stream import BatchSize, StreamSettings, token_budget
+from safekey_interp.datasets import read_traces
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.finders import finder_identity, finder_names
 from safekey_interp.findings import find
 from safekey_interp.manifest import content_of, manifest_of
-from safekey_interp.parts import write_chunk
+from safekey_interp.measuring import check_same_task, chunk_size, measure, record_measuring, wait_until
+from safekey_interp.processes import GOES_ON, Team, team
 from safekey_interp.run_writer import RunWriter, check_out, known_run
-from safekey_interp.runs import Run
+from safekey_interp.runs import Run, manifest_in, open_run
 from safekey_interp.storage import write_json
 from safekey_interp.survey import Survey, survey
 
@@ -45,6 +39,8 @@ if TYPE_CHECKING:
     from safekey_interp.models import Model
 
 LabelBy = Literal["label", "aha"]
+_WITHOUT_MEMORY = ("rules", "given")
+"""Finders that ask nobody: for the others the first process asks, and all find its answers."""
 
 
 class _Silent:
@@ -65,12 +61,13 @@ def run_probe(
     max_length: int | None = None,
     backend: Backend = "hf",
     label_by: LabelBy = "label",
+    by: str | None = "source",
     seed: int = 0,
     limit: int | None = None,
     n_examples: int = 40,
     n_random: int = 20,
     keep_states: bool = False,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
     overwrite: bool = False,
     command: Sequence[str] = (),
     progress: Progress | None = None,
@@ -88,12 +85,15 @@ def run_probe(
         max_length: most tokens up to the end of K; longer traces are left out and named.
         backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
         label_by: separability of the file's labels, or of each trace's own outcome.
+        by: the column that tells conditions apart: ``source``, or a name in ``meta``; None for nothing. Conditions of
+            at least five groups count, the most frequent first, at most six.
         seed: seed of every draw.
         limit: read no more traces than this; for ``traces`` that are not read yet.
         n_examples: traces whose attention on every token is kept for the page.
         n_random: draws of each random key set.
         keep_states: leave the states in the folder's ``states``.
-        chunk: traces between two points from which a killed run goes on.
+        chunk: traces between two points from which a killed run goes on, and that one process measures; by the
+            number of traces when None.
         overwrite: delete a run that is there.
         command: what the user typed, for the record.
         progress: is told how far the run is.
@@ -115,6 +115,7 @@ def run_probe(
         "max_length": max_length,
         "backend": backend,
         "label_by": label_by,
+        "by": by,
         "examples": n_examples,
         "n_random": n_random,
         "states": keep_states,
@@ -123,43 +124,48 @@ def run_probe(
     tell = progress or _Silent()
     clock = _Clock()
     path = Path(out)
-    check_out(path)
-    tell.stage("reading", None)
-    source = read_traces(traces, limit=limit)
-    if not source.n_read:
-        source.check()
-    content = content_of(source)
-    plan = {
-        "chunk": chunk,
-        "batch_size": batch_size,
-        "max_tokens": token_budget(model),
-        "threads": torch.get_num_threads(),
-        "quantities": list(QUANTITIES),
-    }
-    manifest = manifest_of(model, source, content, options, plan=plan, seed=seed, command=command)
-    settings = StreamSettings(
-        finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
-    )
-    known = None if overwrite else known_run(path, manifest)
-    if known is not None and known.is_complete:
-        with RunWriter.begin(path, manifest):
-            return known
-    tell.stage("finding key sentences", content.n)
-    found = survey(model, source, settings, n_examples=n_examples, seed=seed, on_trace=tell.advance)
-    request = _request(model, found, options, seed)
-    clock.lap("reading")
-    with RunWriter.begin(path, manifest, overwrite=overwrite) as writer:
-        try:
-            parts = _measure(model, source, request, settings, writer=writer, found=found, tell=tell)
-            clock.lap("measuring")
-            assemble(writer, parts, request=request, model=model, found=found, tell=tell)
-            clock.lap("summarising")
-            writer.manifest["timings"] = clock.laps
-            write_json(path / "findings.json", find(Run(path, writer.manifest)))
-            return writer.finish()
-        except OSError as error:
-            why = f"{error.strerror or error}; once that is mended, the same command goes on from the last whole chunk"
-            raise RunError(f"out {path}: cannot be written: {why}") from error
+    with team() as together:
+        if together.is_first:
+            check_out(path)
+        tell.stage("reading", None)
+        source = read_traces(traces, limit=limit)
+        if not source.n_read:
+            source.check()
+        content = content_of(source)
+        plan = {
+            "chunk": chunk or chunk_size(content.n),
+            "batch_size": batch_size,
+            "max_tokens": token_budget(model),
+            "threads": torch.get_num_threads(),
+            "quantities": list(QUANTITIES),
+        }
+        manifest = manifest_of(model, source, content, options, plan=plan, seed=seed, command=command)
+        check_same_task(together, manifest["identity"])
+        if _is_complete(path, manifest, together, overwrite=overwrite):
+            return open_run(path)
+        settings = StreamSettings(
+            finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
+        )
+        tell.stage("finding key sentences", content.n)
+        with together.after_first(finder not in _WITHOUT_MEMORY):
+            found = survey(model, source, settings, by=by, n_examples=n_examples, seed=seed, on_trace=tell.advance)
+        request = _request(model, found, options, seed)
+        clock.lap("reading")
+        with _writer(path, manifest, together, overwrite=overwrite) as writer:
+            try:
+                parts = measure(model, source, request, settings, writer=writer, found=found, team=together, tell=tell)
+                clock.lap("measuring")
+                record_measuring(writer.manifest, parts)
+                assemble(writer, parts, request=request, model=model, found=found, together=together, tell=tell)
+                clock.lap("summarising")
+                if together.is_first:
+                    writer.manifest["timings"] = clock.laps
+                    write_json(path / "findings.json", find(Run(path, writer.manifest)))
+                    writer.finish()
+            except OSError as error:
+                why = f"{error.strerror or error}; once that is mended, {GOES_ON}"
+                raise RunError(f"out {path}: cannot be written: {why}") from error
+        return _complete(path, together)
 
 
 def _check(options: dict[str, Any]) -> None:
@@ -167,6 +173,8 @@ def _check(options: dict[str, Any]) -> None:
     for name, choices in (("label_by", get_args(LabelBy)), ("backend", get_args(Backend)), ("finder", finder_names())):
         if options[name] not in choices:
             raise InputError(f"{name}: got {options[name]!r}, expected one of {', '.join(choices)}")
+    if options["by"] is not None and not (isinstance(options["by"], str) and options["by"]):
+        raise InputError(f"by: got {options['by']!r}, expected a column's name, or None")
     least = {"seed": 0, "examples": 0, "n_random": 1, "chunk": 1, "batch_size": 1, "max_length": 2}
     for name, smallest in least.items():
         value = options[name]
@@ -199,39 +207,40 @@ def _request(model: Model, found: Survey, options: dict[str, Any], seed: int) ->
     return request
 
 
-def _measure(
-    model: Model,
-    source: TraceSource,
-    request: CaptureRequest,
-    settings: StreamSettings,
-    *,
-    writer: RunWriter,
-    found: Survey,
-    tell: Progress,
-) -> list[Path]:
-    layers = request.layers or range(model.n_layers)
-    shown = set(found.examples)
-    tell.stage("measuring", found.n)
-    parts = []
-    for index, chunk in enumerate(in_chunks(source, writer.manifest["plan"]["chunk"])):
-        done = writer.part(index)
-        if done is not None:
-            tell.advance(len(chunk))
-            parts.append(done)
-            continue
-        entries = list(prepare(model, chunk, settings))
-        entries = measure_chunk(model, entries, request, settings, token_weights_of=shown, on_batch=tell.advance)
-        without = next((e.measured.layers_without_pattern for e in entries if e.measured), None)
-        if without is not None and writer.manifest.get("layers_without_pattern") != list(without):
-            writer.manifest["layers_without_pattern"] = list(without)
-            writer.save()
-        fill = partial(
-            write_chunk, entries=entries, layers=list(layers), positions=request.positions, states=request.states
+def _is_complete(path: Path, manifest: dict[str, Any], together: Team, *, overwrite: bool) -> bool:
+    """Whether the folder holds this run from its beginning to its end; it is then tidied up."""
+    known = known_run(path, manifest) if together.is_first and not overwrite else None
+    if known is not None and known.is_complete:
+        with RunWriter.begin(path, manifest):
+            pass
+    return together.gather(known is not None and known.is_complete)[0]
+
+
+@contextmanager
+def _writer(path: Path, manifest: dict[str, Any], together: Team, *, overwrite: bool) -> Iterator[RunWriter]:
+    """The first process holds the folder, the others write chunks under its lock."""
+    if together.is_first:
+        with RunWriter.begin(path, manifest, overwrite=overwrite) as writer:
+            together.gather(writer.manifest.get("created"))
+            yield writer
+    else:
+        began = together.gather()[0]
+        wait_until(
+            lambda: (manifest_in(path) or {}).get("created") == began,
+            f"out {path}: the run that process 0 began is not there; expected a folder that all machines share",
         )
-        parts.append(writer.write_part(index, fill))
-        del entries, fill
-        release_memory()
-    return parts
+        with RunWriter.join(path) as writer:
+            yield writer
+
+
+def _complete(path: Path, together: Team) -> Run:
+    """The run, once the first process has finished it."""
+    together.gather()
+    if not together.is_first:
+        wait_until(
+            lambda: (manifest_in(path) or {}).get("status") == "complete", f"out {path}: its end does not appear there"
+        )
+    return open_run(path)
 
 
 class _Clock:

@@ -37,12 +37,21 @@ class RunWriter:
     A run that was begun here and ends, before any chunk is done, in an error that the user can mend leaves nothing.
     """
 
-    def __init__(self, path: Path, manifest: dict[str, Any], lock: int | None, *, new: bool, made: Path | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        manifest: dict[str, Any],
+        lock: int | None,
+        *,
+        new: bool,
+        made: Path | None,
+        is_guest: bool = False,
+    ) -> None:
         self.path = path
         """The folder."""
         self.manifest = manifest
         """What ``run.json`` says."""
-        self._lock, self._new, self._made = lock, new, made
+        self._lock, self._new, self._made, self._is_guest = lock, new, made, is_guest
 
     @classmethod
     def begin(cls, path: Path, manifest: dict[str, Any], *, overwrite: bool = False) -> RunWriter:
@@ -81,6 +90,11 @@ class RunWriter:
             raise
         return writer
 
+    @classmethod
+    def join(cls, path: Path) -> RunWriter:
+        """Write chunks into a run that another process has begun, and under its lock."""
+        return cls(path, manifest_in(path) or {}, None, new=False, made=None, is_guest=True)
+
     def __enter__(self) -> RunWriter:
         return self
 
@@ -101,7 +115,7 @@ class RunWriter:
 
     def part(self, index: int) -> Path | None:
         """The folder of a chunk that is done; None when it is not, or when a file in it is not as it was written."""
-        folder = self._part(index)
+        folder = self.path_of_part(index)
         contents = read_json(folder / _CONTENTS)
         if isinstance(contents, dict) and contents == _contents(folder):
             return folder
@@ -116,10 +130,15 @@ class RunWriter:
             fill(aside)
             write_json(aside / _CONTENTS, _contents(aside))
 
-        folder = self._part(index)
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder = self.path_of_part(index)
+        if not self._is_guest:
+            self.make_room()
         write_folder_aside(folder, whole)
         return folder
+
+    def make_room(self) -> None:
+        """Make the folder of the chunks; a guest never does, lest it brings back a run that was deleted."""
+        (self.path / "parts").mkdir(exist_ok=True)
 
     def finish(self) -> Run:
         """Mark the run complete and clear away its parts."""
@@ -153,8 +172,14 @@ class RunWriter:
         if self.is_complete:
             shutil.rmtree(self.path / "parts", ignore_errors=True)
 
-    def _part(self, index: int) -> Path:
+    def path_of_part(self, index: int) -> Path:
+        """Where a chunk's folder lies, or will lie."""
         return self.path / "parts" / f"chunk-{index:06d}"
+
+    @staticmethod
+    def is_part(folder: Path) -> bool:
+        """Whether a chunk's folder is there; it comes as a whole."""
+        return (folder / _CONTENTS).is_file()
 
 
 def check_out(path: Path) -> None:

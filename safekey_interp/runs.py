@@ -25,6 +25,7 @@ TABLES = (
     "attention_by_head",
     "separability",
     "coordinates",
+    "transfer",
 )
 """The Parquet tables of a run; one that could not be measured is absent."""
 
@@ -72,6 +73,11 @@ class Run:
     def separability(self) -> pd.DataFrame | None:
         """One row per position, layer and method."""
         return self.table("separability")
+
+    @cached_property
+    def transfer(self) -> pd.DataFrame | None:
+        """One row per position, layer, method and pair of conditions: fitted on one, tested on the other."""
+        return self.table("transfer")
 
     @cached_property
     def coordinates(self) -> pd.DataFrame | None:

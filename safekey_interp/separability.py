@@ -22,29 +22,32 @@ The question is SafeKey's (Zhou et al. 2025, arXiv 2505.16186): the signal is th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
 
 from safekey_interp.cells import Cell, Scored, best_of_layers, describe, measure_states, score_texts
-from safekey_interp.errors import InputError
-from safekey_interp.folds import CLASSES, Plan, Planner, positive_class
+from safekey_interp.folds import Plan, Planner, positive_class
+from safekey_interp.layerwise import (
+    AFTER_THE_FACT,
+    LeftOut,
+    StatesLike,
+    choose,
+    class_names,
+    each_position,
+    said_once,
+    without_circular,
+)
 from safekey_interp.text_baseline import span_texts
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from safekey_interp.models import Model
-    from safekey_interp.segmentation import Segmentation
     from safekey_interp.trace import Trace
 
-AFTER_THE_FACT = ("key_sentence",)
-"""Positions that read the decision itself: kept for labels and marked, refused for outcomes."""
 COLUMNS = (
     *("position", "after_the_fact", "layer", "site", "method", "auroc", "auroc_low", "auroc_high"),
     *("tpr_at_1fpr", "tpr_low", "tpr_high", "fisher_ratio", "silhouette"),
@@ -52,43 +55,6 @@ COLUMNS = (
     *("n", "n_harmful", "n_benign", "n_groups", "n_folds", "seed", "label_by", "note"),
 )
 COORDINATE_COLUMNS = ("trace_id", "position", "layer", "site", "label", "lda", "pc1", "pc2")
-
-
-@runtime_checkable
-class SiteLike(Protocol):
-    """Where in the model states were read."""
-
-    @property
-    def layer(self) -> int: ...  # noqa: D102
-    @property
-    def site(self) -> str: ...  # noqa: D102
-
-
-@runtime_checkable
-class StatesLike(Protocol):
-    """Hidden states of traces, one matrix per layer and position, read one at a time."""
-
-    @property
-    def layers(self) -> Sequence[SiteLike]: ...  # noqa: D102
-    @property
-    def positions(self) -> Sequence[str]: ...  # noqa: D102
-    @property
-    def trace_ids(self) -> Sequence[str]: ...  # noqa: D102
-    def matrix(self, layer_index: int, position: str) -> Float32[np.ndarray, "n d_model"]: ...  # noqa: D102
-
-
-class LeftOut(NamedTuple):
-    """Something that was not measured."""
-
-    what: str
-    """``separability``, or ``separability at POSITION``."""
-    why: str
-    """The reason, in words."""
-    n: int
-    """Labelled rows concerned."""
-
-    def __str__(self) -> str:
-        return f"{self.what} left out: {self.why}"
 
 
 class SeparabilityResult(NamedTuple):
@@ -205,63 +171,44 @@ def separability_table(
         InputError: lengths differ, or a layer, position, label or way of labelling is unknown.
     """
     import pandas as pd
-    from threadpoolctl import threadpool_limits
 
-    indices, wanted = _wanted(states, labels=labels, groups=groups, texts=texts, layers=layers, positions=positions)
+    per_trace = {"labels": labels, "groups": groups, **{f"texts of {name}": words for name, words in texts.items()}}
+    indices, wanted = choose(states, per_trace, layers=layers, positions=positions)
     positive = positive_class(labels, label_by)
     labelled = ~np.isnan(positive)
     about = {"seed": seed, "label_by": label_by}
     sizes = {"n_folds": n_folds, "n_permutations": n_permutations, "n_bootstrap": n_bootstrap, "max_rows": max_rows}
-    planner = Planner(positive, [str(group) for group in groups], label_by, seed, sizes)
+    planner = Planner(positive, [str(group) for group in groups], label_by, seed=seed, sizes=sizes)
     if isinstance(reason := planner.plan(labelled), str):
         nothing = [LeftOut("separability", reason, int(labelled.sum()))]
         return SeparabilityResult(_frame([], COLUMNS), _frame([], COORDINATE_COLUMNS), nothing)
-    left_out = _refused(wanted, label_by, int(labelled.sum()))
-    wanted = [position for position in wanted if label_by != "aha" or position not in AFTER_THE_FACT]
+    wanted, left_out = without_circular("separability", wanted, label_by, int(labelled.sum()))
     rows: list[dict[str, Any]] = []
     coordinates: list[pd.DataFrame] = []
     scored_words: dict[tuple[int, tuple[str, ...]], Scored] = {}
-    # Layers run side by side, each on one thread of linear algebra: as fast, never slower than alone on a busy machine,
-    # and the same to the bit however many cores there are.
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_workers or _cores()) as pool:
-        for number, position in enumerate(wanted):
-            where = {"position": position, "after_the_fact": position in AFTER_THE_FACT}
-            measure = partial(_measure_layer, states=states, labelled=labelled, planner=planner, where=where)
-            measured: list[_Layer] = []
-            for layer in pool.map(measure, indices):
-                measured.append(layer)
-                if progress:
-                    progress(number * len(indices) + len(measured), len(wanted) * len(indices))
-            left_out += _merged([layer.left_out for layer in measured if layer.left_out], len(indices), position)
-            cells = [cell for layer in measured for cell in layer.cells]
-            for layer in measured:
-                if layer.cells:
-                    plan = layer.cells[0].plan
-                    names = {"trace_id": _pick(states.trace_ids, plan), "label": _pick(labels, plan)}
-                    coordinates.append(pd.DataFrame(names | layer.coordinates, columns=list(COORDINATE_COLUMNS)))
-            words = texts.get(position)
-            if words is not None and cells:
-                plan = planner.plan(measured[0].present & np.array([text is not None for text in words]))
-                if isinstance(plan, str):
-                    left_out.append(LeftOut(f"text baseline at {position}", plan, int(measured[0].present.sum())))
-                else:
-                    key = (id(plan), tuple(_pick(words, plan)))
-                    if key not in scored_words:  # several positions have read the same words
-                        scored_words[key] = score_texts(key[1], plan)
-                    place = where | {"layer": -1, "site": "text", "method": "text_tfidf", "silhouette": np.nan}
-                    cells.append(describe(place, scored_words[key], plan))
-            rows += [row | about for row in best_of_layers(cells)]
+    measure = partial(_measure_layer, states=states, labelled=labelled, planner=planner)
+    for position, measured in each_position(wanted, indices, measure, n_workers=n_workers, progress=progress):
+        left_out += said_once((layer.number, layer.left_out) for layer in measured)
+        cells = [cell for layer in measured for cell in layer.cells]
+        for layer in measured:
+            if layer.cells:
+                plan = layer.cells[0].plan
+                names = {"trace_id": _pick(states.trace_ids, plan), "label": _pick(labels, plan)}
+                coordinates.append(pd.DataFrame(names | layer.coordinates, columns=list(COORDINATE_COLUMNS)))
+        words = texts.get(position)
+        if words is not None and cells:
+            plan = planner.plan(measured[0].present & np.array([text is not None for text in words]))
+            if isinstance(plan, str):
+                left_out.append(LeftOut(f"text baseline at {position}", plan, int(measured[0].present.sum())))
+            else:
+                key = (id(plan), tuple(_pick(words, plan)))
+                if key not in scored_words:  # several positions have read the same words
+                    scored_words[key] = score_texts(key[1], plan)
+                place = {"layer": -1, "site": "text", "method": "text_tfidf", "silhouette": np.nan}
+                cells.append(describe(_at(position) | place, scored_words[key], plan))
+        rows += [row | about for row in best_of_layers(cells)]
     joined = pd.concat(coordinates, ignore_index=True) if coordinates else _frame([], COORDINATE_COLUMNS)
     return SeparabilityResult(_frame(rows, COLUMNS), joined, left_out)
-
-
-def class_names(traces: Sequence[Trace], segmentations: Sequence[Segmentation], label_by: str) -> list[str | None]:
-    """The class name of each trace: its label, or its key sentence's outcome. Raises InputError for another way."""
-    if label_by == "label":
-        return [trace.label for trace in traces]
-    if label_by == "aha":
-        return [found.aha for found in segmentations]
-    raise InputError(f"label_by: got {label_by!r}, expected one of {', '.join(CLASSES)}")
 
 
 def _pick(values: Sequence[Any], plan: Plan) -> list[Any]:
@@ -271,76 +218,30 @@ def _pick(values: Sequence[Any], plan: Plan) -> list[Any]:
 class _Layer(NamedTuple):
     """What one layer gave at one position."""
 
+    number: int
     present: np.ndarray
     cells: list[Cell]
     coordinates: dict[str, Any]
-    left_out: LeftOut | None
+    left_out: list[LeftOut]
 
 
-def _measure_layer(
-    index: int, *, states: StatesLike, labelled: np.ndarray, planner: Planner, where: dict[str, Any]
-) -> _Layer:
+def _measure_layer(position: str, index: int, *, states: StatesLike, labelled: np.ndarray, planner: Planner) -> _Layer:
     site = states.layers[index]
-    matrix = np.asarray(states.matrix(index, where["position"]))
+    matrix = np.asarray(states.matrix(index, position))
     present = labelled & np.isfinite(matrix).all(1)
     plan = planner.plan(present)
     if isinstance(plan, str):
-        what = f"separability at {where['position']}, layer {site.layer}"
-        return _Layer(present, [], {}, LeftOut(what, plan, int(present.sum())))
-    cells, coordinates = measure_states(matrix[plan.rows], plan, where | {"layer": site.layer, "site": site.site})
-    return _Layer(present, cells, coordinates, None)
+        return _Layer(site.layer, present, [], {}, [LeftOut(f"separability at {position}", plan, int(present.sum()))])
+    place = _at(position) | {"layer": site.layer, "site": site.site}
+    cells, coordinates = measure_states(matrix[plan.rows], plan, place)
+    return _Layer(site.layer, present, cells, coordinates, [])
 
 
-def _cores() -> int:
-    """Cores that this process may use, at most eight: each worker holds one matrix of states."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(allowed, 8)
-
-
-def _refused(wanted: Sequence[str], label_by: str, n: int) -> list[LeftOut]:
-    """Positions whose words define the classes."""
-    why = "its words define the outcome; only positions before it can be probed for it"
-    circular = [position for position in wanted if label_by == "aha" and position in AFTER_THE_FACT]
-    return [LeftOut(f"separability at {position}", why, n) for position in circular]
-
-
-def _merged(refused: list[LeftOut], n_layers: int, position: str) -> list[LeftOut]:
-    """One reason for the position when all its layers share it."""
-    if len(refused) == n_layers and len({reason[1:] for reason in refused}) == 1:
-        return [LeftOut(f"separability at {position}", *refused[0][1:])]
-    return refused
+def _at(position: str) -> dict[str, Any]:
+    return {"position": position, "after_the_fact": position in AFTER_THE_FACT}
 
 
 def _frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(rows, columns=list(columns))
-
-
-def _wanted(
-    states: StatesLike,
-    *,
-    labels: Sequence[str | None],
-    groups: Sequence[str],
-    texts: Mapping[str, Sequence[str | None]],
-    layers: Sequence[int] | None,
-    positions: Sequence[str] | None,
-) -> tuple[list[int], list[str]]:
-    """Indices of the layers and names of the positions to read, after the checks that need no numbers."""
-    n = len(states.trace_ids)
-    for name, values in {
-        "labels": labels,
-        "groups": groups,
-        **{f"texts of {key}": text for key, text in texts.items()},
-    }.items():
-        if len(values) != n:
-            raise InputError(f"{name}: got {len(values)}, expected {n}, one for each trace of the states")
-    here = [site.layer for site in states.layers]
-    for layer in layers or ():
-        if layer not in here:
-            raise InputError(f"layers: got {layer}, expected some of {here}")
-    for position in positions or ():
-        if position not in states.positions:
-            raise InputError(f"positions: got {position!r}, expected some of {', '.join(states.positions)}")
-    indices = [index for index, layer in enumerate(here) if layers is None or layer in layers]
-    return indices, list(states.positions if positions is None else positions)

@@ -12,6 +12,9 @@ import numpy as np
 from einops import einsum
 from scipy.stats import norm
 
+FEW = 5
+"""Fewer prompts than this say nothing about other prompts: a bootstrap over them would look surer than it is."""
+
 
 class Interval(NamedTuple):
     """A two-sided confidence interval."""

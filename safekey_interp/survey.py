@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from safekey_interp.capture.stream import StreamSettings
+from safekey_interp.conditions import ConditionCounter, Conditions
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.segmentation import Segmentation, segment_all
 from safekey_interp.trace import Trace
@@ -35,6 +36,8 @@ class Survey:
     """Traces of each label."""
     outcomes: Counter[str]
     """Traces of each outcome (aha)."""
+    conditions: Conditions
+    """Conditions that are told apart."""
     examples: tuple[str, ...]
     """Trace ids to show in full, chosen for variety."""
 
@@ -61,6 +64,7 @@ def survey(
     traces: Iterable[Trace],
     settings: StreamSettings,
     *,
+    by: str | None = None,
     n_examples: int,
     seed: int,
     on_trace: Callable[[int], None] = lambda n: None,
@@ -71,6 +75,7 @@ def survey(
         model: its tokenizer says whether a trace fits.
         traces: the data; errors in it come out here, before anything is written.
         settings: finder and largest length.
+        by: the column that tells conditions apart; None when nothing is.
         n_examples: traces to show in full.
         seed: seed of their choice.
         on_trace: called with 1 after each trace.
@@ -81,6 +86,7 @@ def survey(
     labels: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
     strata: dict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)
+    conditions = ConditionCounter(by)
     n = with_key = with_response = 0
     fits, refusal = False, None
     for trace, found in _segmented(traces, settings):
@@ -88,10 +94,11 @@ def survey(
         with_response += bool(trace.response)
         with_key += found.key_sentence is not None
         labels[trace.label or ""] += 1
+        condition = conditions.add(trace)
         if found.aha is not None:
             outcomes[found.aha] += 1
         if found.key_sentence is not None and n_examples:
-            _note(strata[_stratum(trace, found)], trace.trace_id, seed, n_examples)
+            _note(strata[_stratum(trace, found, condition)], trace.trace_id, seed, n_examples)
         if not fits and (found.key_sentence is not None or not trace.response):
             try:
                 model.encode(trace, found, max_length=settings.max_length)
@@ -109,6 +116,7 @@ def survey(
         n_with_response=with_response,
         labels=labels,
         outcomes=outcomes,
+        conditions=conditions.conditions(),
         examples=_round_robin(strata, n_examples),
     )
 
@@ -125,8 +133,8 @@ def _segmented(traces: Iterable[Trace], settings: StreamSettings) -> Iterator[tu
         yield ahead.pop(0), found
 
 
-def _stratum(trace: Trace, found: Segmentation) -> tuple[str, ...]:
-    return (trace.label or "", found.aha or "", str(found.hint), trace.source or "")
+def _stratum(trace: Trace, found: Segmentation, condition: str | None) -> tuple[str, ...]:
+    return (trace.label or "", found.aha or "", str(found.hint), condition or trace.source or "")
 
 
 def _note(stratum: list[tuple[str, str]], trace_id: str, seed: int, n: int) -> None:

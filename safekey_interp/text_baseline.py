@@ -36,22 +36,23 @@ def count_words(texts: Sequence[str]) -> Any:
         return csr_matrix((len(texts), 0))
 
 
-def text_space(counts: Any, test: Bool[np.ndarray, " n"]) -> FoldSpace:
+def text_space(counts: Any, train: Bool[np.ndarray, " n"], test: Bool[np.ndarray, " n"]) -> FoldSpace:
     """TF-IDF rows of both sides by their inner products; all alike when no word occurs in two training texts.
 
     Args:
         counts: from :func:`count_words`, for training and test texts alike: counting learns nothing.
-        test: which rows are test texts; vocabulary and document frequencies come from the others.
+        train: which rows are training texts; vocabulary and document frequencies come from these alone.
+        test: which rows are test texts.
     """
     from sklearn.feature_extraction.text import TfidfTransformer
 
-    n_train = int((~test).sum())
-    common = np.flatnonzero(counts[~test].getnnz(axis=0) >= _MIN_TEXTS)
+    common = np.flatnonzero(counts[train].getnnz(axis=0) >= _MIN_TEXTS)
     if len(common) == 0:
-        return gram_space(np.zeros((n_train, n_train)), np.zeros((len(test) - n_train, n_train)))
+        n_train = int(train.sum())
+        return gram_space(np.zeros((n_train, n_train)), np.zeros((int(test.sum()), n_train)))
     kept = counts[:, common]
-    weighting = TfidfTransformer(sublinear_tf=True).fit(kept[~test])
-    rows: Any = weighting.transform(kept[~test])
+    weighting = TfidfTransformer(sublinear_tf=True).fit(kept[train])
+    rows: Any = weighting.transform(kept[train])
     others: Any = weighting.transform(kept[test])
     return gram_space(*centre_gram((rows @ rows.T).toarray(), (others @ rows.T).toarray()))
 

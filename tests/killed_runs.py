@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 _CHANGES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "shutil.rmtree"}
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(
     [
         *("tiny", "safekey_interp.probing", "safekey_interp.report.page", "transformers.models.llama.modeling_llama"),
         *("torch._dynamo", "sklearn.linear_model", "sklearn.feature_extraction.text"),
@@ -43,8 +43,8 @@ def run_in_child(
         page: whether its page is drawn, too.
         **settings: of ``run_probe``.
     """
-    _start_fork_server()
-    process = _context.Process(target=_child, args=(traces, out, kill_at, page, settings))
+    start_fork_server()
+    process = context.Process(target=child, args=(traces, out, kill_at, page, settings))
     process.start()
     if kill_after is not None:
         time.sleep(kill_after)
@@ -54,7 +54,7 @@ def run_in_child(
     return process.exitcode
 
 
-def _start_fork_server() -> None:
+def start_fork_server() -> None:
     """Started with this folder on its path, so that it can load ``tiny`` once and for all."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), before]))
@@ -65,7 +65,7 @@ def _start_fork_server() -> None:
         os.environ["PYTHONPATH"] = before
 
 
-def _child(traces: list[Any], out: Path, kill_at: int | None, page: bool, settings: dict[str, Any]) -> None:
+def child(traces: list[Any], out: Path, kill_at: int | None, page: bool, settings: dict[str, Any]) -> None:
     import torch
     from tiny import tiny_model
 

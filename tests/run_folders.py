@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -9,11 +10,17 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
+from safekey_interp.conditions import Conditions
+from safekey_interp.findings import find
+from safekey_interp.runs import Run
+from safekey_interp.storage import write_json
+
 HOSTILE = (
     "Is <script>alert(1)</script> & </script> <img src=x onerror=alert(2)> “safe” \u2028\u2029 مرحبا بالعالم "
     "\u202eevil\u202c {{x}} $y$?"
 )
 SPANS = ("prompt", "understanding", "template", "first_token", "key_sentence")
+CONDITIONS = ("plain", "wrapped <b>")
 POSITIONS = ("prompt", "prompt_end", "understanding", "prompt+understanding", "context", "decision", "key_sentence")
 _TWINS = (  # benign prompt, its harmful twin, what each asks for
     (
@@ -43,27 +50,35 @@ def write_run(
     n_heads: int = 9,
     n_examples: int = 40,
     labels: bool = True,
+    conditions: tuple[str, ...] = CONDITIONS,
     long_prompt: int = 150,
     seed: int = 0,
 ) -> Path:
-    """A complete run folder under ``folder``; ``labels=False`` leaves out what needs two classes."""
+    """A complete run folder under ``folder``; ``labels=False`` leaves out what needs two classes.
+
+    ``conditions`` are told apart by ``source``; with none, nothing is.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    traces = _traces(n_traces, labels, rng)
+    traces = _traces(n_traces, labels, conditions, rng)
     traces.to_parquet(folder / "traces.parquet")
-    by_head, by_layer = _attention(traces, n_layers, n_heads, labels, rng)
+    subsets = _subsets(n_traces, labels, conditions)
+    by_head, by_layer = _attention(subsets, n_layers, n_heads, rng)
     by_head.to_parquet(folder / "attention_by_head.parquet")
     by_layer.to_parquet(folder / "attention_by_layer.parquet")
     if labels:
         _separability(n_traces, n_layers, rng).to_parquet(folder / "separability.parquet")
         _coordinates(traces, n_layers, rng).to_parquet(folder / "coordinates.parquet")
+        if conditions:
+            _transfer(n_traces, n_layers, conditions, rng).to_parquet(folder / "transfer.parquet")
     _examples(folder, traces.head(n_examples), (n_layers, n_heads), long_prompt, rng)
-    (folder / "findings.json").write_text(json.dumps(_findings(n_traces)), encoding="utf-8")
-    (folder / "run.json").write_text(json.dumps(_manifest(n_layers, n_heads, n_traces)), encoding="utf-8")
+    manifest = _manifest(n_layers, n_heads, n_traces, conditions)
+    write_json(folder / "run.json", manifest)
+    write_json(folder / "findings.json", _findings(folder, manifest))
     return folder
 
 
-def _traces(n: int, labels: bool, rng: np.random.Generator) -> pd.DataFrame:
+def _traces(n: int, labels: bool, conditions: tuple[str, ...], rng: np.random.Generator) -> pd.DataFrame:
     rows = []
     for i in range(n):
         benign, harmful, goal, harm = _TWINS[i // 2 % len(_TWINS)]
@@ -87,6 +102,7 @@ def _traces(n: int, labels: bool, rng: np.random.Generator) -> pd.DataFrame:
                 "label": ("harmful" if bad else "benign") if labels else None,
                 "source": "XSTest-like",
                 "group": f"twins-{i // 2}",
+                "condition": conditions[i // 2 % len(conditions)] if conditions else None,
                 "family": "think",
                 "region": "reasoning",
                 "understanding_start": start,
@@ -109,10 +125,18 @@ def _traces(n: int, labels: bool, rng: np.random.Generator) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"key_sentence_start": "Int64", "key_sentence_end": "Int64"})
 
 
-def _attention(traces: pd.DataFrame, n_layers: int, n_heads: int, labels: bool, rng: np.random.Generator):
-    subsets = {"all": len(traces)} | (
-        {"harmful": len(traces) // 2, "benign": len(traces) // 2, "aha:safe": 22, "aha:unsafe": 27} if labels else {}
-    )
+def _subsets(n: int, labels: bool, conditions: tuple[str, ...]) -> dict[str, int]:
+    told = Conditions(by="source", names=conditions)
+    subsets = {"all": n} | {told.subset(name): n // len(conditions) for name in conditions}
+    if not labels:
+        return subsets
+    subsets |= {"harmful": n // 2, "benign": n // 2, "aha:safe": 22, "aha:unsafe": 27}
+    return subsets | {
+        told.subset(name, label): n // 2 // len(conditions) for name in conditions for label in ("harmful", "benign")
+    }
+
+
+def _attention(subsets: dict[str, int], n_layers: int, n_heads: int, rng: np.random.Generator):
     base = {"prompt": 0.14, "understanding": 0.1, "template": 0.12, "first_token": 0.4, "key_sentence": 0.2}
     uniform = {"prompt": 0.1, "understanding": 0.15, "template": 0.25, "first_token": 0.01, "key_sentence": 0.1}
     heads, layers = [], []
@@ -198,7 +222,7 @@ def _separability(n: int, n_layers: int, rng: np.random.Generator) -> pd.DataFra
             auroc = 0.5 + rise * (0.55 if site == "text" else (1 - np.exp(-layer / 6))) * (
                 0.9 if method == "diff_of_means" else 1
             )
-            auroc = float(np.clip(auroc + rng.normal(0, 0.012), 0, 1))
+            auroc = float(np.clip(auroc + rng.normal(0, 0.004), 0, 1))
             tpr = max(0.0, 2 * auroc - 1.1)
             rows.append(
                 common
@@ -214,6 +238,46 @@ def _separability(n: int, n_layers: int, rng: np.random.Generator) -> pd.DataFra
                     "tpr_high": tpr + 0.1,
                 }
             )
+    return pd.DataFrame(rows)
+
+
+def _transfer(n: int, n_layers: int, conditions: tuple[str, ...], rng: np.random.Generator) -> pd.DataFrame:
+    rows = []
+    sites = [(layer, "resid_post") for layer in range(n_layers)] + [(n_layers - 1, "ln_final"), (-1, "text")]
+    pairs = itertools.product(conditions, conditions)
+    for position, (fitted, tested), (layer, site) in itertools.product(POSITIONS, list(pairs), sites):
+        reach = 0.45 if fitted == tested else 0.3 if fitted == conditions[0] else -0.2
+        auroc = 0.5 + reach * (0.2 if site == "text" else 1 - np.exp(-layer / 3)) + rng.normal(0, 0.01)
+        rows.append(
+            {
+                "position": position,
+                "after_the_fact": position == "key_sentence",
+                "layer": layer,
+                "site": site,
+                "method": "text_tfidf" if site == "text" else "logistic",
+                "by": "source",
+                "fitted_on": fitted,
+                "tested_on": tested,
+                "auroc": auroc,
+                "auroc_low": auroc - 0.08,
+                "auroc_high": min(1, auroc + 0.07),
+                "null_auroc_mean": 0.5,
+                "null_auroc_low": 0.35,
+                "null_auroc_high": 0.66,
+                "p_value": 0.005,
+                "p_value_over_layers": 0.005 if reach > 0 else 1.0,
+                "n_fitted": n // 2,
+                "n_groups_fitted": n // 4,
+                "n": n // 2,
+                "n_harmful": n // 4,
+                "n_benign": n // 4,
+                "n_groups": n // 4,
+                "n_folds": 5,
+                "seed": 0,
+                "label_by": "label",
+                "note": "",
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -295,53 +359,16 @@ def _pieces(text: str) -> list[str]:
     return [piece for word in words for piece in ([word] if len(word) < 8 else [word[:6], word[6:]])]
 
 
-def _findings(n: int) -> dict:
-    found = (
-        ("where", "A key sentence was found in 54 of 60 traces.", 0.9, "second sentence of each trace", 0.5),
-        (
-            "what",
-            "From K, attention on X at layer 18 is 2.1 times that of random key sets.",
-            2.1,
-            "random key sets",
-            0.9,
-        ),
-        ("what", "From K, attention on U is that of sets at matched distance.", 0.96, "sets at matched distance", 0.4),
-        (
-            "knew",
-            "At the decision row of layer 20 a probe tells harmful from benign.",
-            0.9,
-            "shuffled labels: 0.64",
-            0.8,
-        ),
-        (
-            "chance",
-            "The words of U alone give much of it: <b>0.70</b>.",
-            0.7,
-            "TF-IDF of the same span, same folds",
-            0.6,
-        ),
-    )
-    findings = [
-        {
-            "question": question,
-            "text": text,
-            "value": value,
-            "low": round(value * 0.9, 3),
-            "high": round(value * 1.1, 3),
-            "n": n,
-            "control": control,
-            "strength": strength,
-        }
-        for question, text, value, control, strength in found
-    ]
+def _findings(folder: Path, manifest: dict) -> dict:
+    """What the tables say, and one sentence that tries to break out."""
+    found = find(Run(folder, manifest))
+    hostile = {"question": "chance", "text": "The words of U alone give much of it: <b>0.70</b>.", "value": 0.7}
+    hostile |= {"low": 0.63, "high": 0.77, "n": 60, "control": "TF-IDF of the same span, same folds"}
     left_out = [{"what": "separability by outcome", "why": "too few groups with an unsafe outcome", "n": 9}]
-    headline = (
-        "At layer 18 the key sentence reads the prompt, not the understanding; the harm is known before it is written."
-    )
-    return {"headline": headline, "findings": findings, "left_out": left_out}
+    return found | {"findings": [*found["findings"], hostile], "left_out": [*found["left_out"], *left_out]}
 
 
-def _manifest(n_layers: int, n_heads: int, n: int) -> dict:
+def _manifest(n_layers: int, n_heads: int, n: int, conditions: tuple[str, ...]) -> dict:
     return {
         "safekey_interp": "0.1.0",
         "created": "2026-02-03T10:11:12+00:00",
@@ -373,6 +400,7 @@ def _manifest(n_layers: int, n_heads: int, n: int) -> dict:
         "settings": {"finder": "rules", "max_length": 4096, "layers": None, "examples": 40, "label_by": "label"},
         "versions": {"python": "3.12.3", "torch": "2.13.0", "transformers": "5.23.0", "plotly": "7.1.0"},
         "plan": {"batches": 8, "tokens": 15000},
+        "conditions": {"by": "source", "names": list(conditions), "left_out": []},
         "layers_without_pattern": [3] if n_layers > 3 else [],
         "timings": {"forward": 41.2, "probes": 60.5},
     }

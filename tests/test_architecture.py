@@ -15,14 +15,22 @@ ROOT = Path(safekey_interp.__file__).parent
 # Lower rooms know nothing of higher ones; rooms of one floor may know each other.
 FLOORS = [
     {"version", "errors"},
-    {"trace", "stats", "storage"},
+    {"trace", "stats", "storage", "conditions", "processes", "losses"},
     {"json_stream", "safekey_offsets", "formats", "row_sources", "datasets"},
     {"finders", "segmentation", "agreement"},
+    {"organism"},
     {"checkpoints", "rendering", "encoding", "bridging", "models"},
     {"capture"},
-    {"attention_summary", "attention"},
-    {"folds", "ranking", "geometry", "estimators", "text_baseline", "cells", "probes", "separability"},
-    {"survey", "manifest", "runs", "run_writer", "parts", "claims", "findings", "assembly", "probing"},
+    {"attention_summary", "attention", "generation"},
+    {
+        *("folds", "shuffles", "ranking", "geometry", "estimators", "text_baseline", "cells", "layerwise", "pairing"),
+        *("probes", "separability", "transfer"),
+    },
+    {
+        *("survey", "manifest", "runs", "run_writer", "parts", "claims", "findings"),
+        *("measuring", "summaries", "assembly", "probing"),
+    },
+    {"training"},
     {"figures"},
     {"report"},
     {"cli"},

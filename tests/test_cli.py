@@ -261,6 +261,7 @@ def test_a_run_says_what_was_found(here: Path, command: Type, model_folder: Path
     assert command(*words).status == 0
     assert page.is_file(), "a page that is absent is drawn"
     page.unlink()
+    refused(command(*words, "--by", "none"), "a run of other settings (settings.by was source, now None)")
     drawn = command("report", folder)
     assert (drawn.status, drawn.out) == (0, f"{folder}/report.html\n")
     refused(command(*words, "--seed", 3), "a run of other settings (seed was 0, now 3)")

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from run_folders import HOSTILE, write_run
+from run_folders import CONDITIONS, HOSTILE, write_run
 
 from safekey_interp import figures
 from safekey_interp.errors import RunError
@@ -138,6 +138,34 @@ def test_the_map_never_names_a_position_after_the_fact_as_best(tables):
     assert "After the fact" in caption
 
 
+def test_transfer_shows_home_null_and_words_beside_the_pair(tables):
+    transfer = tables["transfer"]
+    plain, wrapped = CONDITIONS
+    figure = figures.transfer_by_layer(transfer, fitted_on=plain, tested_on=wrapped)
+    lines = {trace.name: trace for trace in figure.data if trace.name}
+    shown = wrapped.replace("<", "&lt;").replace(">", "&gt;")
+    assert list(lines) == ["shuffled labels", "words alone", f"fitted on {shown} itself", f"fitted on {plain}"]
+    assert list(lines[f"fitted on {plain}"].x) == [0, 1, 2, 3, 4, 5, 6]
+    assert "Fitted on n = 12, tested on n = 12 in 6 groups" in figure.layout.meta["caption"]
+    flipped = figures.transfer_by_layer(transfer, fitted_on=wrapped, tested_on=plain)
+    assert flipped.layout.yaxis.range[0] < min(value for trace in flipped.data for value in trace.y)
+    home = figures.transfer_by_layer(transfer, fitted_on=plain, tested_on=plain)
+    assert [trace.name for trace in home.data if trace.name] == ["shuffled labels", "words alone", f"fitted on {plain}"]
+
+
+def test_the_transfer_map_has_a_row_for_every_pair_and_the_words_first(tables):
+    transfer = tables["transfer"]
+    heat = figures.transfer_map(transfer).data[0]
+    pairs = [f"{fitted} → {tested}" for fitted in CONDITIONS for tested in CONDITIONS]
+    assert [name.replace("&lt;", "<").replace("&gt;", ">") for name in heat.y] == pairs
+    words = transfer[(transfer["position"] == "decision") & (transfer["method"] == "text_tfidf")]
+    assert [row[0] for row in heat.z] == pytest.approx(words["auroc"].tolist(), abs=1e-4)
+    assert heat.texttemplate, "few layers: the numbers are printed"
+    caption = figures.transfer_map(transfer).layout.meta["caption"]
+    assert "highest: plain → wrapped" in caption
+    assert "lowest: wrapped" in caption
+
+
 def test_hover_texts_are_escaped_and_short(tables):
     coordinates = tables["coordinates"]
     ids = coordinates["trace_id"].unique()
@@ -163,6 +191,8 @@ def test_figure_and_spec_say_the_same_and_plotly_accepts_it(tables):
         (figures.mass_by_layer, (tables["attention_by_layer"],), {}),
         (figures.separability_map, (tables["separability"],), {}),
         (figures.auroc_by_layer, (tables["separability"],), {"position": "prompt"}),
+        (figures.transfer_map, (tables["transfer"],), {}),
+        (figures.transfer_by_layer, (tables["transfer"],), {"fitted_on": "plain", "tested_on": "plain"}),
         (figures.lda_scatter, (tables["coordinates"],), {"position": "prompt", "layer": 5, "site": "ln_final"}),
     ]
     for draw, args, kwargs in drawn:

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from safekey_interp.claims import FEW, Estimate, estimate, share
+from safekey_interp.claims import Estimate, estimate, share
 from safekey_interp.findings import find
 from safekey_interp.runs import Run
-from safekey_interp.stats import wilson
+from safekey_interp.stats import FEW, wilson
 
 MODEL = {"model": {"n_layers": 4}}
+TOLD = MODEL | {"conditions": {"by": "source", "names": ["plain", "wrapped"], "left_out": []}}
 
 
 def write(folder: Path, manifest: dict[str, Any] = MODEL, **tables: pd.DataFrame) -> Run:
@@ -36,15 +37,18 @@ def traces(outcomes: list[str | None], **changes: Any) -> pd.DataFrame:
         "status": ["left out" if outcome is None else "measured" for outcome in outcomes],
         "left_out": ["no key sentence: why" if outcome is None else None for outcome in outcomes],
         "n_straddling": pd.array([0] * n, "Int64"),
+        "condition": [None] * n,
     }
     return pd.DataFrame(columns | changes)
 
 
-def attention(u: Estimate, x: Estimate, ratios: list[Estimate], n_groups: int = 20) -> pd.DataFrame:
+def attention(
+    u: Estimate, x: Estimate, ratios: list[Estimate], n_groups: int = 20, subset: str = "all"
+) -> pd.DataFrame:
     rows = []
 
     def add(span: str, layer: int, measure: str, value: Estimate, n: int = 20) -> None:
-        place = {"subset": "all", "from_span": "key_sentence", "to_span": span, "layer": layer, "measure": measure}
+        place = {"subset": subset, "from_span": "key_sentence", "to_span": span, "layer": layer, "measure": measure}
         rows.append(place | value._asdict() | {"n": n, "n_groups": n_groups})
 
     for span, mass in (("understanding", u), ("prompt", x)):
@@ -52,6 +56,7 @@ def attention(u: Estimate, x: Estimate, ratios: list[Estimate], n_groups: int = 
         add(span, 3, "uniform_mass", Estimate(0.25, 0.2, 0.3))
         for layer, ratio in enumerate(ratios):
             add(span, layer, "lift_over_matched", ratio)
+            add(span, layer, "lift", Estimate(2.0, 1.1, 3.0) if layer else Estimate(0.5, 0.4, 0.6))
     return pd.DataFrame(rows)
 
 
@@ -66,6 +71,7 @@ def separability(auroc: float, p: float, words: float | None = 0.6, n_groups: in
             "auroc": value,
             "auroc_low": value - 0.05,
             "auroc_high": value + 0.05,
+            "null_auroc_mean": 0.5,
             "null_auroc_low": 0.4,
             "null_auroc_high": 0.6,
             "p_value_over_layers": p,
@@ -81,21 +87,111 @@ def separability(auroc: float, p: float, words: float | None = 0.6, n_groups: in
     return pd.DataFrame(rows)
 
 
+def transfer(carried: float, p: float, back: float = 0.5, words: float = 0.55) -> pd.DataFrame:
+    """From plain to wrapped ``carried``, the other way ``back``, at home 0.95."""
+
+    def row(fitted: str, tested: str, layer: int, value: float) -> dict[str, Any]:
+        return {
+            "position": "decision",
+            "after_the_fact": False,
+            "layer": layer,
+            "site": "text" if layer < 0 else "resid_post",
+            "method": "text_tfidf" if layer < 0 else "logistic",
+            "fitted_on": fitted,
+            "tested_on": tested,
+            "auroc": value,
+            "auroc_low": value - 0.05,
+            "auroc_high": value + 0.05,
+            "null_auroc_mean": 0.5,
+            "null_auroc_low": 0.4,
+            "null_auroc_high": 0.6,
+            "p_value_over_layers": p if (fitted, tested) == ("plain", "wrapped") else 1.0,
+            "n_fitted": 30,
+            "n": 40,
+            "n_groups": 40,
+            "label_by": "label",
+        }
+
+    rows = []
+    for fitted, tested in itertools.product(("plain", "wrapped"), repeat=2):
+        value = 0.95 if fitted == tested else carried if fitted == "plain" else back
+        rows += [row(fitted, tested, layer, value - 0.01 * layer) for layer in range(3)]
+        rows.append(row(fitted, tested, -1, words))
+    return pd.DataFrame(rows)
+
+
 def texts(found: dict[str, Any], question: str) -> list[str]:
     return [finding["text"] for finding in found["findings"] if finding["question"] == question]
 
 
 def test_where_it_decides(tmp_path: Path) -> None:
     found = find(write(tmp_path, traces=traces(["safe"] * 6 + ["unsafe"] * 3 + ["neutral", None, None])))
-    safe, ahead = wilson(6, 10), wilson(3, 10)
+    share = wilson(6, 10)
     assert texts(found, "where") == [
-        f"The key sentence turns safe in 6 of 10 traces, 60% [{safe.low:.0%}, {safe.high:.0%}]; it goes ahead in 3, "
-        f"30% [{ahead.low:.0%}, {ahead.high:.0%}], and does neither in 1.",
-        "Of 4 traces on harmful prompts that state an understanding and do not turn safe, the understanding names the "
-        "harm in 2, 50% [too few prompts for an interval].",
+        f"On harmful prompts the key sentence K turns safe in 60% [{share.low:.0%}, {share.high:.0%}] of 10 traces."
     ]
-    assert found["headline"].startswith("10 of 12 traces measured. The key sentence turns safe in 6 of 10 traces")
+    assert found["headline"] == "10 of 12 traces measured. On harmful prompts K turns safe in 60% of traces."
     assert found["left_out"] == [{"what": "traces t10, t11", "why": "no key sentence: why", "n": 2}]
+
+
+def test_both_labels_stand_in_one_sentence_and_no_label_says_what_k_does(tmp_path: Path) -> None:
+    labels = ["harmful", "benign"] * 6
+    found = find(write(tmp_path, traces=traces(["safe", "neutral"] * 6, label=labels)))
+    assert (
+        "turns safe in 100% [61%, 100%] of 6 traces on harmful prompts, and in 0% [0%, 39%] of 6 on benign ones"
+        in (texts(found, "where")[0])
+    )
+    found = find(write(tmp_path, traces=traces(["safe", "unsafe"] * 6, label=[None] * 12)))
+    assert "K turns safe in 50% [25%, 75%] of 12 traces; it goes ahead in 50% [25%, 75%]." in texts(found, "where")[0]
+    assert texts(found, "knew") == []
+
+
+def test_the_dormant_signal_counts_harmful_prompts_that_do_not_turn_safe(tmp_path: Path) -> None:
+    labels = ["harmful"] * 10 + ["benign"] * 5
+    outcomes: list[str | None] = [*["unsafe"] * 8, *["safe"] * 2, *["neutral"] * 5]
+    hint = [True] * 6 + [False] * 2 + [True, True] + [True] + [False] * 4
+    found = find(write(tmp_path, traces=traces(outcomes, label=labels, hint=hint)))
+    share, false = wilson(6, 8), wilson(1, 5)
+    assert texts(found, "knew") == [
+        f"Where K does not turn safe on a harmful prompt, U names the harm in 75% [{share.low:.0%}, {share.high:.0%}] "
+        "of 8 traces."
+    ]
+    dormant = next(finding for finding in found["findings"] if finding["question"] == "knew")
+    said = f"on benign prompts the finder reads harm into U in 20% [{false.low:.0%}, {false.high:.0%}] of 5"
+    assert (dormant["n"], dormant["control"]) == (8, said)
+    assert "U names the harm in 75% of traces." in found["headline"]
+    few = find(write(tmp_path, traces=traces(["unsafe"] * 4, hint=[True] * 4)))
+    assert "100% [too few prompts for an interval] of 4 traces" in texts(few, "knew")[0]
+    assert "names the harm" not in few["headline"]
+
+
+def test_conditions_stand_apart_where_it_decides(tmp_path: Path) -> None:
+    outcomes: list[str | None] = [*["safe"] * 10, *["unsafe"] * 9, "safe"]
+    named = {"condition": ["plain"] * 10 + ["wrapped"] * 10, "hint": [True] * 20}
+    found = find(write(tmp_path, TOLD, traces=traces(outcomes, **named)))
+    plain, wrapped, harm = wilson(10, 10), wilson(1, 10), wilson(9, 9)
+    assert texts(found, "where") == [
+        f"On harmful prompts the key sentence K turns safe in 100% [{plain.low:.0%}, {plain.high:.0%}] of 10 plain "
+        f"traces and 10% [{wrapped.low:.0%}, {wrapped.high:.0%}] of 10 wrapped traces."
+    ]
+    assert texts(found, "knew") == [
+        f"Where K does not turn safe on a harmful prompt, U names the harm in 100% [{harm.low:.0%}, {harm.high:.0%}] "
+        "of 9 wrapped traces."
+    ]
+    alike = traces(["safe", "unsafe"] * 10, condition=["plain", "plain", "wrapped", "wrapped"] * 5)
+    assert texts(find(write(tmp_path, TOLD, traces=alike)), "where")[0].endswith("(no clear difference).")
+
+
+def test_many_conditions_are_told_by_their_ends(tmp_path: Path) -> None:
+    names = [f"c{k}" for k in range(5)]
+    manifest = MODEL | {"conditions": {"by": "wrapper", "names": names}}
+    table = traces(
+        [("safe" if i < k * 2 else "unsafe") for k in range(5) for i in range(8)],
+        condition=[name for name in names for _ in range(8)],
+    )
+    text = texts(find(write(tmp_path, manifest, traces=table)), "where")[0]
+    assert "of 8 c4 traces (the most of 5 conditions) and 0%" in text
+    assert text.endswith("of 8 c0 traces (the least).")
 
 
 def test_several_traces_of_one_prompt_are_no_more_sure_than_their_prompts() -> None:
@@ -116,54 +212,108 @@ def test_an_interval_holds_its_share(k: int, n: int) -> None:
 
 
 def test_what_it_looks_at(tmp_path: Path) -> None:
-    ratios = [Estimate(2.0, 1.5, 2.5), Estimate(0.5, 0.4, 0.9), Estimate(1.2, 0.9, 1.5), Estimate(3.0, 2.0, 4.0)]
-    table = attention(Estimate(0.1, 0.09, 0.11), Estimate(0.3, 0.25, 0.35), ratios)
+    ratios = [Estimate(0.5, 0.4, 0.9), Estimate(0.5, 0.4, 0.9), Estimate(1.2, 0.9, 1.5), Estimate(3.0, 2.0, 4.0)]
+    table = attention(Estimate(0.1, 0.09, 0.11), Estimate(0.35, 0.32, 0.38), ratios)
     found = find(write(tmp_path, traces=traces(["safe"] * 20), attention_by_layer=table))
-    assert (
-        "In the last layer (3) the key sentence gives 0.100 [0.090, 0.110] of its attention to U and 0.300 "
-        "[0.250, 0.350] to X, mean over heads: more to X."
-    ) in texts(found, "what")
-    counted = "2 of 4 layers, less in 1, undecided in 1; the ratio furthest from 1 is 3.00 [2.00, 4.00], at layer 3."
-    assert sum("the prompt X" in text and text.endswith(counted) for text in texts(found, "what")) == 1
-    finding = next(f for f in found["findings"] if "last layer" in f["text"])
-    assert finding["control"] == "even attention would give 0.250 to U and 0.250 to X; this is the paper's measure"
+    assert texts(found, "what") == [
+        "In the last layer (3) K gives 10% [9%, 11%] of its attention to U and 35% [32%, 38%] to X: more to X."
+    ]
+    finding = next(f for f in found["findings"] if f["question"] == "what")
+    assert finding["control"] == "even attention would give 25% to U and 25% to X; mean over heads, as in the paper"
     assert (finding["value"], finding["low"], finding["high"], finding["n"]) == (0.1, 0.09, 0.11, 20)
+    assert "K looks more at X than at U: 35% against 10% of its attention." in found["headline"]
+    assert texts(found, "chance") == [
+        "Even attention and distance: K gives X more than either would in 1 of 4 layers, U in 1 of 4 layers."
+    ], "above both in layer 3 alone"
+
+
+def test_the_row_that_decides_comes_before_k(tmp_path: Path) -> None:
+    table = attention(Estimate(0.1, 0.09, 0.11), Estimate(0.35, 0.32, 0.38), [])
+    found = find(
+        write(
+            tmp_path,
+            traces=traces(["safe"] * 20),
+            attention_by_layer=pd.concat([table, table.assign(from_span="decision")]),
+        )
+    )
+    assert [text.partition(" gives")[0] for text in texts(found, "what")] == [
+        "In the last layer (3) the token before K",
+        "In the last layer (3) K",
+    ]
+    assert "The token before K looks more at X than at U: 35% against 10% of its attention." in found["headline"]
+    assert "K looks" not in found["headline"].replace("before K looks", "")
+
+
+def test_conditions_look_apart_and_what_they_share_is_said_once(tmp_path: Path) -> None:
+    low, high = Estimate(0.1, 0.09, 0.11), Estimate(0.35, 0.32, 0.38)
+    tables = [
+        attention(*pair, [Estimate(2.0, 1.5, 2.5)], subset=subset)
+        for subset, pair in {
+            "all": (low, low),
+            "source=plain": (low, low),
+            "source=wrapped": (low, low),
+            "source=plain, harmful": (low, high),
+            "source=wrapped, harmful": (high, low),
+        }.items()
+    ]
+    found = find(write(tmp_path, TOLD, traces=traces(["safe"] * 20), attention_by_layer=pd.concat(tables)))
+    plain, wrapped = texts(found, "what")
+    assert plain.startswith("On harmful prompts (plain), in the last layer (3) K gives 10%")
+    assert plain.endswith("more to X.")
+    assert wrapped.startswith("On harmful prompts (wrapped), in")
+    assert wrapped.endswith("more to U.")
+    (chance,) = texts(found, "chance")
+    assert "K gives X more than either would in 0 of 1 layer (plain and wrapped), U in 0" in chance
+    few = [attention(low, high, [], subset=name, n_groups=FEW - 1) for name in ("source=plain", "source=wrapped")]
+    found = find(write(tmp_path, TOLD, attention_by_layer=pd.concat([tables[0], *few])))
+    assert texts(found, "what")[0].startswith("In the last layer (3) K gives"), "too few: all together"
 
 
 def test_intervals_that_overlap_decide_nothing(tmp_path: Path) -> None:
     table = attention(Estimate(0.2, 0.1, 0.3), Estimate(0.25, 0.15, 0.35), [])
     found = find(write(tmp_path, traces=traces(["safe"] * 20), attention_by_layer=table))
-    assert texts(found, "what")[0].endswith("mean over heads: the intervals overlap, so neither clearly gets more.")
+    assert texts(found, "what")[0].endswith("to X: neither clearly gets more.")
 
 
 def test_a_layer_that_is_not_the_models_last_is_named_so(tmp_path: Path) -> None:
     table = attention(Estimate(0.2, 0.1, 0.3), Estimate(0.25, 0.15, 0.35), [])
     run = write(tmp_path, {"model": {"n_layers": 30}}, traces=traces(["safe"] * 20), attention_by_layer=table)
-    assert texts(find(run), "what")[0].startswith("In layer 3, the last that was measured, the key sentence")
+    assert texts(find(run), "what")[0].startswith("In layer 3, the last that was measured, K gives")
 
 
 def test_few_prompts_give_no_verdict(tmp_path: Path) -> None:
     table = attention(Estimate(0.1, 0.1, 0.1), Estimate(0.3, 0.3, 0.3), [Estimate(2.0, 2.0, 2.0)], n_groups=FEW - 1)
     found = find(write(tmp_path, traces=traces(["safe"] * 4), attention_by_layer=table))
-    what = " ".join(texts(found, "what"))
-    assert "fewer than 5 prompts, so this says nothing about others" in what
-    assert "in 0 of 1 layer, less in 0, undecided in 1" in what
+    assert "fewer than 5 prompts, so this says nothing about others" in texts(found, "what")[0]
+    assert texts(found, "chance") == []
     assert all(finding["low"] is None or np.isnan(finding["low"]) for finding in found["findings"])
 
 
 def test_what_it_knew(tmp_path: Path) -> None:
     found = find(write(tmp_path, traces=traces(["safe"] * 40), separability=separability(0.9, 0.005)))
     assert texts(found, "knew") == [
-        f"{place}, a linear probe tells harmful from benign prompts: AUROC 0.90 [0.85, 0.95] at layer 0, the best of "
-        "5; the words alone reach 0.60 [0.55, 0.65]."
-        for place in ("Over the prompt", "At the token before the key sentence")
+        "At the token before K a linear probe tells harmful from benign prompts: AUROC 0.90 [0.85, 0.95] (layer 0, the "
+        "best of 5); the words alone reach 0.60 [0.55, 0.65].",
+        "Elsewhere before K, probes tell them at 1 of 1 positions; best over the prompt: AUROC 0.90 [0.85, 0.95] "
+        "(layer 0, the best of 5).",
     ]
-    assert texts(found, "chance")[0] == (
-        "Over the prompt, the states tell more than the words they were read from: AUROC 0.90 [0.85, 0.95] against "
-        "0.60 [0.55, 0.65]."
-    )
-    control = "shuffled labels give 0.40 to 0.60; p = 0.005 over 5 layers, shown from 0.025 down"
+    assert texts(found, "chance") == [
+        "Shuffled labels: the probe at the token before K does better than these, which reach 0.40 to 0.60; so do "
+        "those at 1 of the 1 other positions.",
+        "Words alone: at the token before K the states tell more than the words that were read: 0.90 [0.85, 0.95] "
+        "against 0.60 [0.55, 0.65]; they clearly tell more at 1 of the 1 other positions.",
+    ]
+    control = "shuffled labels give 0.40 to 0.60; p = 0.005 over 5 layers, 0.025 needed"
     assert {f["control"] for f in found["findings"] if f["question"] == "knew"} == {control}
+    assert "a linear probe already tells harmful from benign prompts (AUROC 0.90)." in found["headline"]
+
+
+def test_labels_that_the_design_gives_away_are_named(tmp_path: Path) -> None:
+    table = separability(0.9, 0.005, null_auroc_mean=0.7)
+    found = find(write(tmp_path, traces=traces(["safe"] * 40), separability=table))
+    assert "as the sizes of groups give labels away" in next(
+        finding["control"] for finding in found["findings"] if finding["question"] == "knew"
+    )
 
 
 @pytest.mark.parametrize(
@@ -172,31 +322,70 @@ def test_what_it_knew(tmp_path: Path) -> None:
 def test_a_probe_that_is_not_shown_is_called_so(tmp_path: Path, auroc: float, p: float, groups: int) -> None:
     """p = 0.03 would pass alone, but there are two positions."""
     found = find(write(tmp_path, traces=traces(["safe"] * 40), separability=separability(auroc, p, n_groups=groups)))
-    assert texts(found, "knew") == [
-        "Nowhere before the key sentence is a linear probe shown to tell harmful from benign prompts."
-    ]
-    assert all("a linear probe is not shown to tell" in text for text in texts(found, "chance"))
-    assert "not shown" not in found["headline"]
+    (text,) = texts(found, "knew")
+    assert text.startswith("Nowhere before K is a linear probe shown to tell harmful from benign prompts")
+    assert not any("does better" in text for text in texts(found, "chance"))
+    assert "probe" not in found["headline"]
 
 
 @pytest.mark.parametrize(
     ("words", "verdict"),
     [
-        (0.95, "the states tell no more than the words"),
+        (1.1, "the states tell less than the words"),
         (0.85, "the states do not clearly tell more than the words"),
         (0.6, "the states tell more than the words"),
     ],
 )
 def test_states_are_held_against_words(tmp_path: Path, words: float, verdict: str) -> None:
     found = find(write(tmp_path, traces=traces(["safe"] * 40), separability=separability(0.9, 0.005, words)))
-    assert all(verdict in text for text in texts(found, "chance"))
+    assert verdict in texts(found, "chance")[-1]
 
 
 def test_outcomes_are_named_as_such(tmp_path: Path) -> None:
     table = separability(0.9, 0.005, words=None, label_by="aha")
     found = find(write(tmp_path, traces=traces(["safe"] * 40), separability=table))
-    assert all("tells traces that go ahead from traces that turn safe" in text for text in texts(found, "knew"))
-    assert texts(found, "chance") == []
+    assert "tells traces that go ahead from traces that turn safe" in texts(found, "knew")[0]
+    assert len(texts(found, "chance")) == 1
+
+
+def test_a_probe_that_carries_over_is_told_with_its_words_and_its_home(tmp_path: Path) -> None:
+    found = find(write(tmp_path, TOLD, traces=traces(["safe"] * 40), transfer=transfer(0.9, 0.005)))
+    there, back = texts(found, "knew")
+    assert there == (
+        "At the token before K, a probe fitted on plain traces alone tells harmful from benign prompts among wrapped "
+        "traces: AUROC 0.90 [0.85, 0.95] (layer 0, the best of 3); fitted on wrapped traces there, 0.95 [0.90, 1.00]; "
+        "the words alone reach 0.55 [0.50, 0.60]."
+    )
+    assert "fitted on wrapped traces alone is not shown to tell" in back
+    finding = next(f for f in found["findings"] if f["text"] == there)
+    assert (finding["value"], finding["n"]) == (0.9, 40)
+    assert finding["control"] == (
+        "shuffled labels give 0.40 to 0.60; p = 0.005 over 3 layers, 0.025 needed; 30 fitted; no prompt is on "
+        "both sides"
+    )
+    assert "(AUROC 0.90)" in found["headline"]
+    (words,) = texts(found, "chance")
+    assert "from plain to wrapped the states tell more (0.90 against 0.55" in words
+    assert "from wrapped to plain the states do not clearly tell more" in words
+
+
+def test_a_direction_that_flips_is_said(tmp_path: Path) -> None:
+    found = find(write(tmp_path, TOLD, traces=traces(["safe"] * 40), transfer=transfer(0.3, 1.0, back=0.9)))
+    assert "takes harmful from benign prompts the wrong way round among wrapped traces" in texts(found, "knew")[0]
+    assert "is not shown to tell" in texts(found, "knew")[1], "p = 1"
+    assert "probe" not in found["headline"]
+
+
+def test_many_pairs_are_told_by_their_ends(tmp_path: Path) -> None:
+    one = transfer(0.9, 0.005)
+    more = [one.replace({"wrapped": name}) for name in ("story", "film")]
+    table = pd.concat([one, *more]).drop_duplicates(["fitted_on", "tested_on", "layer", "method"])
+    manifest = MODEL | {"conditions": {"by": "source", "names": ["plain", "wrapped", "story", "film"]}}
+    found = find(write(tmp_path, manifest, traces=traces(["safe"] * 40), transfer=table))
+    (text,) = texts(found, "knew")
+    assert "another in 3 of 6 pairs; best from plain to " in text
+    assert ", worst from wrapped to plain 0.50 [0.45, 0.55] (AUROC)." in text
+    assert texts(found, "chance") == ["Words alone, across conditions: the states clearly tell more in 3 of 6 pairs."]
 
 
 def test_after_the_fact_is_never_a_finding(tmp_path: Path) -> None:
@@ -218,12 +407,14 @@ def test_what_was_left_out_is_counted_by_reason(tmp_path: Path) -> None:
         [None] * 5, left_out=[*reasons, "the model's states are not finite (first at resid_post of layer 0)"]
     )
     manifest = MODEL | {
+        "conditions": {"left_out": [{"what": "conditions by mood", "why": "no trace has such a field", "n": 5}]},
         "layers_without_pattern": [0, 2],
         "separability_left_out": [{"what": "separability", "why": "needs two classes", "n": 3}],
     }
     assert find(write(tmp_path, manifest, traces=table))["left_out"] == [
         {"what": "traces t0, t1, t2 …", "why": "key sentence ends past the longest length", "n": 4},
         {"what": "trace t4", "why": "the model's states are not finite (first at resid_post of layer 0)", "n": 1},
+        {"what": "conditions by mood", "why": "no trace has such a field", "n": 5},
         {"what": "separability", "why": "needs two classes", "n": 3},
         {"what": "attention of layers 0, 2", "why": "n/a: they have no attention pattern", "n": 2},
     ]
@@ -236,7 +427,8 @@ def test_every_sentence_ends_and_every_finding_has_its_n_and_control(tmp_path: P
         folder.mkdir()
         table = attention(Estimate(0.2, 0.1, 0.3), Estimate(0.25, 0.15, 0.35), [Estimate(0.0, 0.0, 0.0)])
         tables = {"attention_by_layer": table, "separability": separability(auroc, p, words)}
-        for finding in find(write(folder, traces=traces(["safe", "unsafe"] * 20), **tables))["findings"]:
+        tables |= {"transfer": transfer(auroc, p), "traces": traces(["safe", "unsafe"] * 20, condition=["plain"] * 40)}
+        for finding in find(write(folder, TOLD, **tables))["findings"]:
             assert finding["text"][0].isupper()
             assert finding["text"].endswith(".")
             assert finding["n"] > 0

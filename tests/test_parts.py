@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from safekey_interp.attention_summary import QUANTITIES
 from safekey_interp.capture.request import STATE_POSITIONS, CaptureRequest
 from safekey_interp.capture.states import States
 from safekey_interp.capture.stream import Entry, StreamSettings, measure_chunk, prepare
+from safekey_interp.conditions import Conditions
 from safekey_interp.models import Model
 from safekey_interp.parts import (
     head_sums,
@@ -129,6 +131,26 @@ def test_states_are_stored_with_their_index(tmp_path: Path, entries: list[Entry]
     np.testing.assert_array_equal(np.concatenate(rows), states.matrix(1, "decision"))
 
 
+def test_conditions_are_kept_in_traces_and_sums(tmp_path: Path, entries: list[Entry]) -> None:
+    named = [
+        replace(entry, trace=entry.trace.with_(source="odd" if i % 2 else "even")) for i, entry in enumerate(entries)
+    ]
+    both = Conditions(by="source", names=("even", "odd"))
+    tmp_path.joinpath("part").mkdir()
+    write_chunk(tmp_path / "part", named, LAYERS, STATE_POSITIONS, states=False, conditions=both)
+    table = pd.read_parquet(tmp_path / "part" / "traces.parquet")
+    assert list(table["condition"]) == [entry.trace.source for entry in named]
+    sums = head_sums([tmp_path / "part"])
+    assert set(both.words()) <= sums.sums.keys()
+    np.testing.assert_allclose(sums.sums["source=even"] + sums.sums["source=odd"], sums.sums["all"], rtol=1e-12)
+    assert (sums.counts["source=even"] + sums.counts["source=odd"] == sums.counts["all"]).all()
+    assert trace_row(entries[0])["condition"] is None
+
+
 def test_subsets() -> None:
     assert subsets_of("harmful", "safe") == ["all", "harmful", "aha:safe"]
+    both = Conditions(by="source", names=("plain", "wrapped"))
+    assert subsets_of("harmful", "neutral", "plain", both) == [
+        *("all", "harmful", "source=plain", "source=plain, harmful"),
+    ]
     assert subsets_of(None, "neutral") == subsets_of(None, None) == ["all"]

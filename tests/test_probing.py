@@ -52,7 +52,7 @@ def assert_same(out: Path, whole: Path) -> None:
 
 def test_a_run_has_its_tables_and_nothing_else(whole: Path) -> None:
     names = {path.name for path in whole.iterdir()}
-    tables = {f"{name}.parquet" for name in TABLES}
+    tables = {f"{name}.parquet" for name in TABLES if name != "transfer"}
     assert names == tables | {"run.json", "findings.json", "examples.json", "examples.safetensors"}
     run = open_run(whole)
     assert list(run.traces["trace_id"]) == [trace.trace_id for trace in DATA]
@@ -72,6 +72,76 @@ def test_killed_again_and_again_a_run_goes_on_to_the_same_tables(whole: Path, tm
     assert not (out / "report.html").exists()
     assert run_in_child(DATA, out, page=True, **SETTINGS) == 0
     assert_same(out, whole)
+
+
+def in_conditions(data: list[Trace]) -> list[Trace]:
+    """Each trace twice, plain and wrapped, of one group."""
+    return [
+        trace.with_(
+            trace_id=f"{name}-{trace.trace_id}",
+            prompt=f"{start}{trace.prompt}",
+            source=name,
+            group=trace.trace_id,
+            meta={"wrapper": name},
+        )
+        for trace in data
+        for name, start in (("plain", ""), ("wrapped", "In a story: "))
+    ]
+
+
+def test_conditions_stand_apart_in_every_table(tmp_path: Path, model: Model) -> None:
+    data = in_conditions(DATA)
+    run = run_probe(model, data, out=tmp_path / "run", **SETTINGS)
+    assert run.manifest["conditions"] == {"by": "source", "names": ["plain", "wrapped"], "left_out": []}
+    assert list(run.traces["condition"]) == [trace.source for trace in data]
+    subsets = {f"source={name}{label}" for name in ("plain", "wrapped") for label in ("", ", harmful", ", benign")}
+    for table in (run.attention_by_layer, run.attention_by_head):
+        assert subsets <= set(table["subset"])
+    everyone, plain = (
+        run.attention_by_layer[run.attention_by_layer["subset"] == name] for name in ("all", "source=plain")
+    )
+    assert (everyone["n"].max(), plain["n"].max(), plain["n_groups"].max()) == (24, 12, 12)
+    alone = run_probe(model, [t for t in data if t.source == "plain"], out=tmp_path / "alone", batch_size=1)
+    same = alone.attention_by_layer[alone.attention_by_layer["subset"] == "all"]
+    keys = ["from_span", "to_span", "layer", "measure"]
+    both = plain.merge(same, on=keys)
+    assert len(both) == len(plain)
+    assert (both["value_x"] - both["value_y"]).abs().max() < 1e-4, "the subset is the run of its traces alone"
+    assert set(zip(run.transfer["fitted_on"], run.transfer["tested_on"], strict=True)) == {
+        (a, b) for a in ("plain", "wrapped") for b in ("plain", "wrapped")
+    }
+    assert {finding["question"] for finding in run.findings["findings"]} == {"where", "what", "knew", "chance"}
+    assert write_report(run.path).is_file()
+
+
+def test_conditions_by_a_field_of_meta_by_nothing_and_by_what_is_not_there(tmp_path: Path, model: Model) -> None:
+    data = in_conditions(DATA)
+    run = run_probe(model, data, out=tmp_path / "meta", by="wrapper", layers=[1], **SETTINGS)
+    assert "wrapper=plain, harmful" in set(run.attention_by_layer["subset"])
+    nothing = run_probe(model, data, out=tmp_path / "none", by=None, layers=[1], **SETTINGS)
+    assert nothing.transfer is None
+    assert nothing.traces["condition"].isna().all()
+    assert set(nothing.attention_by_layer["subset"]) <= {"all", "harmful", "benign", "aha:safe", "aha:unsafe"}
+    with pytest.raises(RunError, match=r"settings\.by was None, now wrapper"):
+        run_probe(model, data, out=tmp_path / "none", by="wrapper", layers=[1], **SETTINGS)
+    absent = run_probe(model, data, out=tmp_path / "absent", by="mood", layers=[1], **SETTINGS)
+    assert absent.transfer is None
+    assert {
+        "what": "conditions by mood",
+        "why": "no trace has such a field, so nothing is told apart by it",
+        "n": 24,
+    } in absent.findings["left_out"]
+    one = run_probe(model, DATA, out=tmp_path / "one", layers=[1], **SETTINGS)
+    assert (one.transfer, one.findings["left_out"]) == (None, []), "one source is as no source"
+
+
+def test_conditions_of_a_killed_run_are_those_of_one_that_nobody_killed(tmp_path: Path) -> None:
+    data = in_conditions(DATA)
+    assert run_in_child(data, tmp_path / "whole", **SETTINGS) == 0
+    assert run_in_child(data, tmp_path / "run", kill_at=30, **SETTINGS) == -9
+    assert run_in_child(data, tmp_path / "run", **SETTINGS) == 0
+    assert_same(tmp_path / "run", tmp_path / "whole")
+    assert (tmp_path / "run" / "transfer.parquet").is_file()
 
 
 @pytest.mark.parametrize("twelfth", range(1, 13))
@@ -282,6 +352,7 @@ def test_out_of_memory_halves_the_batch_and_names_the_trace_that_never_fits(tmp_
         ({"finder": "nonsense"}, "finder: got 'nonsense', expected one of rules"),
         ({"backend": "jax"}, "backend: got 'jax', expected one of hf, bridge"),
         ({"label_by": "mood"}, "label_by: got 'mood', expected one of label, aha"),
+        ({"by": ""}, "by: got '', expected a column's name, or None"),
         ({"layers": [3]}, "layers: got [3], expected some of 0 to 2"),
         ({"max_length": 10}, "no trace can be measured; trace t0: key sentence ends at token"),
         ({"n_examples": -1}, "examples: got -1"),
@@ -325,7 +396,8 @@ def test_one_class_leaves_separability_out_and_says_so(tmp_path: Path, model: Mo
 def test_one_trace_is_a_run(tmp_path: Path, model: Model) -> None:
     run = run_probe(model, DATA[:1], out=tmp_path / "run")
     assert len(run.traces) == 1
-    assert "too few prompts for an interval" in run.findings["headline"]
+    assert run.findings["headline"] == "1 of 1 traces measured."
+    assert "too few prompts for an interval" in run.findings["findings"][0]["text"]
     assert write_report(run.path).is_file()
 
 

@@ -10,15 +10,16 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from run_folders import HOSTILE, write_run
+from run_folders import CONDITIONS, HOSTILE, write_run
 from safetensors import safe_open
 
 from safekey_interp.errors import RunError
 from safekey_interp.report import write_report
 from safekey_interp.report.chance import Estimate, verdict
+from safekey_interp.report.embedding import embed
 from safekey_interp.report.markup import Html, el, island
 from safekey_interp.report.packing import MEAN, pack, unpack
-from safekey_interp.report.panels import embed, scatter_group
+from safekey_interp.report.panels import _that_fit, scatter_group
 from safekey_interp.report.reader import Tables
 
 SMALL = {"n_traces": 24, "n_layers": 6, "n_heads": 4, "n_examples": 5, "long_prompt": 20}
@@ -202,6 +203,42 @@ def test_coordinates_are_sampled_while_they_are_read(tmp_path):
 def test_traces_without_labels_leave_separability_out(tmp_path):
     _, outline = read(write_report(write_run(tmp_path, **SMALL, labels=False)))
     assert "no separability.parquet" in "".join(outline.words)
+
+
+def test_conditions_are_offered_wherever_traces_are_chosen(page):
+    text, outline = read(page)
+    inside = [a["value"] for tag, a in outline.tags if tag == "option" and a.get("value", "").startswith("source=")]
+    wanted = [f"source={name}{label}" for name in CONDITIONS for label in ("", ", harmful", ", benign")]
+    assert inside == wanted * 2, "in the plots by head and by layer"
+    assert "From one condition to another" in "".join(outline.words)
+    assert "wrapped <b>, harmful prompts" in "".join(outline.words), "in the paper's measure, too"
+    assert "<b>, harmful" not in text
+
+
+def test_a_run_that_tells_nothing_apart_says_nothing_of_conditions(tmp_path):
+    _, outline = read(write_report(write_run(tmp_path, **SMALL, conditions=())))
+    assert not [a for tag, a in outline.tags if tag == "option" and a.get("value", "").startswith("source=")]
+    assert "From one condition to another" not in "".join(outline.words)
+    assert "transfer.parquet" not in "".join(outline.words)
+
+
+def test_the_first_example_shown_has_a_dormant_signal(page):
+    text = page.read_text(encoding="utf-8")
+    book = json.loads(re.search(r'id="examples-data">(.*?)</script>', text, re.S)[1])
+    facts = [record["facts"] for record in book["records"]]
+    dormant = [
+        i for i, fact in enumerate(facts) if (fact["label"], fact["aha"], fact["hint"]) == ("harmful", "unsafe", True)
+    ]
+    assert book["first"] == (dormant[0] if dormant else 0)
+
+
+def test_choices_that_do_not_fit_are_named():
+    names = {"all": "all traces", "a": "one", "b": "two"}
+    assert _that_fit(names, 10, 30, "x.parquet") == (names, "")
+    kept, note = _that_fit(names, 10, 15, "x.parquet")
+    assert kept == {"all": "all traces"}
+    assert note == "To keep the page small, some choices of traces are in x.parquet alone: one; two."
+    assert _that_fit(names, 100, 15, "x.parquet")[0] == {"all": "all traces"}
 
 
 def test_many_large_heads_still_fit(tmp_path):

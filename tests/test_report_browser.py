@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from run_folders import write_run
+from run_folders import CONDITIONS, write_run
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 pytestmark = pytest.mark.skipif(not (CHROMIUM.exists() and DRIVER.exists()), reason="needs chromium and chromedriver")
@@ -93,7 +93,7 @@ def test_every_plot_is_drawn_and_nothing_overflows(browser, page, width, scheme)
         "return [...document.querySelectorAll('.panel')].map((p) => [p.dataset.panel,"
         "p.querySelectorAll('.js-plotly-plot svg.main-svg').length, p.querySelectorAll('.trace, .hm image').length])"
     )
-    assert len(drawn) == 7
+    assert len(drawn) == 9
     assert all(pictures > 0 and traces > 0 for _, pictures, traces in drawn), drawn
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     wide = browser.execute_script(
@@ -180,6 +180,20 @@ def test_attention_follows_the_choices_and_hiding_the_first_token(browser, page)
     choose(browser, "kind", "decision")
     wait(browser, "return document.getElementById('token-detail').textContent.includes('decision row')")
     assert browser.execute_script(shades) != before
+
+
+def test_a_condition_is_chosen_and_a_pair_is_drawn(browser, page):
+    visit(browser, page)
+    caption = "return document.getElementById('mass-prompt-caption').textContent"
+    everyone = browser.execute_script(caption)
+    choose(browser, "mass-subset", f"source={CONDITIONS[1]}, harmful")
+    wait(browser, f"{caption} !== {json.dumps(everyone)}")
+    assert "n = 15 traces" in browser.execute_script(caption)
+    choose(browser, "transfer-fitted", CONDITIONS[1])
+    choose(browser, "transfer-tested", CONDITIONS[0])
+    told = browser.execute_script("return document.getElementById('transfer-curve-caption').textContent")
+    assert told.startswith("Tested on plain, at the position “decision”.")
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
 def test_every_control_has_a_name(browser, page):

@@ -15,7 +15,8 @@ from safekey_interp.cells import describe, measure_states, score_states, score_t
 from safekey_interp.errors import InputError
 from safekey_interp.estimators import PRIOR_LOGIT_VARIANCE
 from safekey_interp.folds import make_plan
-from safekey_interp.separability import COLUMNS, COORDINATE_COLUMNS, class_names, separability_table
+from safekey_interp.layerwise import class_names
+from safekey_interp.separability import COLUMNS, COORDINATE_COLUMNS, separability_table
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 FAST = {"n_permutations": 40, "n_bootstrap": 100}

@@ -11,7 +11,7 @@ from safekey_interp.trace import CharSpan, Trace
 
 def spaces(train, test):
     held_out = np.arange(len(train) + len(test)) >= len(train)
-    return text_space(count_words([*train, *test]), held_out)
+    return text_space(count_words([*train, *test]), ~held_out, held_out)
 
 
 def test_inner_products_are_those_of_centred_tfidf_rows():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -11,10 +14,16 @@ import typer
 from safekey_interp.cli import models, probe, report, segment
 from safekey_interp.cli.shared import plain
 from safekey_interp.errors import SafekeyError
+from safekey_interp.processes import team
 from safekey_interp.version import __version__
 
 _STOPPED = 130
 """What a shell calls the exit status of an interrupted program."""
+
+
+class _Stopped(Exception):
+    """Ctrl-C, or a launcher that ends every process because one has ended."""
+
 
 app = typer.Typer(
     name="safekey-interp",
@@ -52,8 +61,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = typer.main.get_command(app)
+    together, shared = team(), words[:1] == ["probe"]
+    if not together.is_first:
+        if not shared:
+            sys.exit(0)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, for as long as the process lives
+    if not together.is_alone:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else a process that is gone fills pages
+        # How launchers end the others when one process has ended; a run then says how it goes on.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        status = command.main(args=words, prog_name="safekey-interp", standalone_mode=False, obj=words)
+        with together if shared else nullcontext():
+            status = command.main(args=words, prog_name="safekey-interp", standalone_mode=False, obj=words)
+            if status == _STOPPED:  # how typer hands on Ctrl-C
+                raise _Stopped
+    except _Stopped:
+        _fail("stopped; a run goes on from its last whole chunk when the same command is given again", _STOPPED)
     except SafekeyError as error:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
@@ -62,8 +85,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not hasattr(error, "format_message"):
             raise
         _fail(_usage(error))
-    if status == _STOPPED:  # how typer hands on Ctrl-C
-        _fail("stopped; a run goes on from its last whole chunk when the same command is given again", _STOPPED)
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -75,5 +96,7 @@ def _usage(error: Any) -> str:
 
 
 def _fail(message: str, status: int = 2) -> NoReturn:
-    print(f"safekey-interp: {plain(message)}", file=sys.stderr)
+    if team().speaks:
+        print(f"safekey-interp: {plain(message)}", file=sys.stderr, flush=True)
+    team().let_speak()
     sys.exit(status)

@@ -18,12 +18,17 @@ from safekey_interp.cli.shared import (
     say,
 )
 from safekey_interp.errors import InputError
+from safekey_interp.processes import team
 
 if TYPE_CHECKING:
     from safekey_interp.runs import Run
 
-_SHOWN = 4
+_SHOWN = 5
 """Findings of a question, and reasons for leaving out, that the summary prints."""
+_READING = (
+    "X is the prompt, U how the model restates it, K the key sentence after it. Brackets hold 95 % intervals over "
+    "prompts. AUROC: 0.5 is a coin toss, 1 is perfect."
+)
 _TITLES = {
     "where": "Where does the model decide?",
     "what": "What does it look at there?",
@@ -54,6 +59,9 @@ def probe(
     delimiters: Annotated[str | None, typer.Option(help="Marks of the reasoning: OPENING,CLOSING.")] = None,
     backend: Annotated[str, typer.Option(help="hf (fast) or bridge (TransformerLens).")] = "hf",
     label_by: Annotated[str, typer.Option(help="Separability by the file's label, or by each trace's aha.")] = "label",
+    by: Annotated[
+        str, typer.Option(help="Column that tells conditions apart: source, a name found in meta, or none.")
+    ] = "source",
     prompt_field: Annotated[str | None, typer.Option(help="Column of the prompt.")] = None,
     response_field: Annotated[str | None, typer.Option(help="Column of the response.")] = None,
     label_field: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
@@ -62,7 +70,10 @@ def probe(
     seed: Annotated[int, typer.Option(min=0, help="Seed of every draw.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="Read no more traces than this.")] = None,
     examples: Annotated[int, typer.Option(min=0, help="Traces shown token by token.")] = 40,
-    chunk: Annotated[int, typer.Option(min=1, help="Traces between two points from which a killed run goes on.")] = 256,
+    chunk: Annotated[
+        int | None,
+        typer.Option(min=1, help="Traces between two points from which a killed run goes on. Default: 32 to 256."),
+    ] = None,
     states: Annotated[bool, typer.Option("--states", help="Keep the hidden states in the run folder.")] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Do not draw the page.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete a run that is in the folder.")] = False,
@@ -83,7 +94,8 @@ def probe(
     check_choice("--finder", finder, finder_names())
     numbers, size, marks = parse_layers(layers), parse_batch_size(batch_size), parse_delimiters(delimiters)
     folder = out or Path("runs") / _folder_name(model, traces)
-    check_out(folder)
+    if team().is_first:
+        check_out(folder)
     source = read_traces(
         traces if len(traces) > 1 else traces[0],
         prompt_field=prompt_field,
@@ -93,6 +105,7 @@ def probe(
         id_field=id_field,
         limit=limit,
     ).check()
+    team().gather()  # so that what one process refuses is known before the others load a model
     with progress_bar() as bar:
         if bar:
             bar.stage("loading the model", None)
@@ -119,6 +132,7 @@ def probe(
             max_length=max_length,
             backend=backend,  # type: ignore[arg-type]
             label_by=label_by,  # type: ignore[arg-type]
+            by=None if by == "none" else by,
             seed=seed,
             n_examples=examples,
             keep_states=states,
@@ -127,6 +141,8 @@ def probe(
             command=["safekey-interp", *(ctx.obj or [])],
             progress=bar,
         )
+        if not team().is_first:
+            return
         page = run.path / "report.html"
         if not no_report and not page.is_file():
             from safekey_interp.report import write_report
@@ -142,14 +158,17 @@ def print_summary(run: Run, page: Path | None) -> None:
     manifest, findings = run.manifest, run.findings
     model, data = manifest["model"], manifest["data"]
     say(f"{model['name']} on {', '.join(Path(name).name for name in data['sources'])}: {data['n_read']:,} traces read.")
+    say(_READING)
     for question, title in _TITLES.items():
         mine = [f for f in findings.get("findings", []) if f["question"] == question]
         if not mine:
             continue
         print(f"\n{title}")
+        control = ""
         for finding in mine[:_SHOWN]:
+            same, control = finding["control"] == control, finding["control"]
             say(finding["text"], indent="  - ", hang="    ")
-            say(f"n = {finding['n']:,}; control: {finding['control']}", indent="    ")
+            say(f"n = {finding['n']:,}; {'the same control' if same else f'control: {control}'}", indent="    ")
         _say_more(len(mine))
     left_out: list[dict[str, Any]] = findings.get("left_out", [])
     if left_out:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from safekey_interp.errors import InputError
+from safekey_interp.processes import team
 
 if TYPE_CHECKING:
     from safekey_interp.probing import Progress
@@ -95,8 +96,8 @@ def parse_delimiters(text: str | None) -> tuple[str, str] | None:
 
 @contextmanager
 def progress_bar() -> Iterator[Progress | None]:
-    """A bar with rate and time left in a terminal; None elsewhere."""
-    if not sys.stderr.isatty():
+    """A bar with rate and time left in a terminal; None elsewhere, and in all processes but the first."""
+    if not sys.stderr.isatty() or not team().is_first:
         yield None
         return
     from rich.console import Console

@@ -4,7 +4,23 @@ Each says in words what it shows (``figure.layout.meta["caption"]``), with its n
 measured numbers. Colours and words come from :mod:`safekey_interp.figures.drawing`.
 """
 
-from safekey_interp.figures.attention import lift_heatmap, mass_by_layer
+from safekey_interp.figures.attention import lift_heatmap, mass_by_layer, mass_heatmap
+from safekey_interp.figures.grid import grid
+from safekey_interp.figures.kinds import lift_by_kind
 from safekey_interp.figures.separability import auroc_by_layer, lda_scatter, separability_map
+from safekey_interp.figures.tokens import attention_on_tokens
+from safekey_interp.figures.transfer import transfer_by_layer, transfer_map
 
-__all__ = ["auroc_by_layer", "lda_scatter", "lift_heatmap", "mass_by_layer", "separability_map"]
+__all__ = [
+    "attention_on_tokens",
+    "auroc_by_layer",
+    "grid",
+    "lda_scatter",
+    "lift_by_kind",
+    "lift_heatmap",
+    "mass_by_layer",
+    "mass_heatmap",
+    "separability_map",
+    "transfer_by_layer",
+    "transfer_map",
+]

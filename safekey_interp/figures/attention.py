@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from safekey_interp.figures.drawing import (
+    AUROC_SCALE,
     LIFT_SCALE,
     PALETTE,
     SPANS,
@@ -39,8 +40,14 @@ _CURVE_NAMES = {
     "lift": "over even attention",
     "lift_over_random": "over random key sets",
 }
+_PRINTED = 6  # layers up to which cells print their numbers
 _LIFTS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
-_CHANCE = {"uniform": "even attention", "random": "random key sets", "matched": "distance alone"}
+CHANCE: dict[Against, str] = {
+    "uniform": "even attention",
+    "random": "random key sets",
+    "matched": "distance alone",
+}
+"""Each control in words."""
 
 
 @Drawing
@@ -71,33 +78,15 @@ def lift_heatmap(
     """
     rows = select(by_head, "attention_by_head", from_span=from_span, to_span=to_span, subset=subset)
     rows = rows.assign(log2=_log2(rows["mass"], rows[f"{against}_mass"]))
-    layers, heads = sorted(rows["layer"].unique()), sorted(rows["head"].unique())
-    cells = rows.set_index(["head", "layer"])
-    grid, mass = (
-        cells[name].unstack("layer").reindex(index=heads, columns=layers).to_numpy(float) for name in ("log2", "mass")
-    )
     finite = rows[np.isfinite(rows["log2"])]
     end = limit or max(1.0, finite["log2"].abs().max() if len(finite) else 1.0)
-    chance = _CHANCE[against]
-    trace = {
-        "type": "heatmap",
-        "x": [int(layer) for layer in layers],
-        "y": [int(head) for head in heads],
-        "z": [[number(value, 2) for value in row] for row in np.clip(grid, -end, end)],
-        "customdata": [
-            [[number(m, 3), number(2.0**z, 2)] for m, z in zip(masses, logs, strict=True)]
-            for masses, logs in zip(mass, grid, strict=True)
-        ],
-        "zmin": -end,
-        "zmax": end,
-        "colorscale": [[at, tone.light] for at, tone in LIFT_SCALE],
+    chance = CHANCE[against]
+    trace = _heatmap(rows, "log2", digits=2, low=-end, high=end, scale=LIFT_SCALE)
+    trace |= {
         "colorbar": {"title": {"text": "log2 lift"}, "thickness": 12, "len": 1, "outlinewidth": 0},
         "hovertemplate": "layer %{x}, head %{y}<br>%{customdata[1]:.2f} × "
         + chance
         + "<br>mass %{customdata[0]:.3f}<extra></extra>",
-        "hoverongaps": False,
-        "xgap": 1,
-        "ygap": 1,
     }
     best = "No head has a number."
     if len(finite):
@@ -107,20 +96,53 @@ def lift_heatmap(
             f"(mass {top['mass']:.3f}). {int((finite['log2'] > 0).sum()):,} of {len(finite):,} heads lie above "
             f"{chance}."
         )
-    caption = f"{_from_to(from_span, to_span)}, against {chance}. {best} n = {counts(rows['n'])} traces."
+    caption = f"{from_to(from_span, to_span)}, against {chance}. {best} n = {counts(rows['n'])} traces."
     title = f"Lift on {named(SPANS, to_span)}"
-    spec = finish(
-        [trace],
-        caption,
-        table="grid",
-        title=title,
-        x="layer",
-        y="head",
-        height=max(260, min(560, 110 + 17 * len(heads))),
-        unit="log2 lift",
-    )
-    spec["layout"]["xaxis"]["showgrid"] = spec["layout"]["yaxis"]["showgrid"] = False
-    return spec
+    return _on_heads(trace, caption, title=title, unit="log2 lift")
+
+
+@Drawing
+def mass_heatmap(
+    by_head: Table,
+    *,
+    from_span: str = "key_sentence",
+    to_span: str = "prompt",
+    subset: str = "all",
+    limit: float | None = None,
+) -> Spec:
+    """Layer by head: mass, as it is; beside it belongs :func:`lift_heatmap`, which says what a control gives.
+
+    Args:
+        by_head: the run's ``attention_by_head``.
+        from_span: whose rows look.
+        to_span: what they look at.
+        subset: which traces.
+        limit: upper end of the colour scale, from 0; None: the largest in this figure.
+
+    Returns:
+        A heat map; cells without a number stay blank.
+
+    Raises:
+        RunError: no row for the selection.
+    """
+    rows = select(by_head, "attention_by_head", from_span=from_span, to_span=to_span, subset=subset)
+    rows = rows.assign(log2=_log2(rows["mass"], rows["uniform_mass"]))
+    finite = rows[np.isfinite(rows["mass"].astype(float))]
+    trace = _heatmap(rows, "mass", digits=3, low=0, high=limit or finite["mass"].max(), scale=AUROC_SCALE)
+    trace |= {
+        "colorbar": {"title": {"text": "mass"}, "thickness": 12, "len": 1, "outlinewidth": 0},
+        "hovertemplate": "layer %{x}, head %{y}<br>mass %{customdata[0]:.3f}<br>%{customdata[1]:.2f} × even attention"
+        "<extra></extra>",
+    }
+    best = "No head has a number."
+    if len(finite):
+        top = finite.loc[finite["mass"].idxmax()]
+        best = (
+            f"Largest: layer {int(top['layer'])}, head {int(top['head'])}, mass {top['mass']:.3f}; even attention "
+            f"would give {top['uniform_mass']:.3f}."
+        )
+    caption = f"{from_to(from_span, to_span)}, mass by head. {best} n = {counts(rows['n'])} traces."
+    return _on_heads(trace, caption, title=f"Attention on {named(SPANS, to_span)}", unit="mass")
 
 
 @Drawing
@@ -173,21 +195,12 @@ def mass_by_layer(
         best = f"Highest at layer {int(peak['layer'])}: {with_interval(peak['value'], peak['low'], peak['high'])}"
         best += f"; there, {beside}." if beside else "."
     sizes = f"n = {counts(main['n'])} traces in {counts(main['n_groups'])} groups; bands: 95 % bootstrap over groups."
-    caption = f"{_from_to(from_span, to_span)}, mean over heads. {best} {sizes}"
+    caption = f"{from_to(from_span, to_span)}, mean over heads. {best} {sizes}"
     label = {"mass": "mass", "mass_rest": "mass without the first token", "lift": "lift (1 = chance)"}[measure]
     spec = finish(data, caption, table="lines", title=f"Attention on {named(SPANS, to_span)}", x="layer", y=label)
+    on_whole_layers(spec, rows["layer"])
     if measure == "lift":
-        one = {
-            "type": "line",
-            "xref": "paper",
-            "x0": 0,
-            "x1": 1,
-            "y0": 1,
-            "y1": 1,
-            "line": {"color": PALETTE["muted"].light, "width": 1},
-        }
-        spec["layout"]["yaxis"] |= {"type": "log", "tickvals": _LIFTS, "ticktext": [f"{lift:g}" for lift in _LIFTS]}
-        spec["layout"]["shapes"] = [one]
+        on_log_axis(spec)
     else:
         spec["layout"]["yaxis"]["rangemode"] = "tozero"
     return spec
@@ -200,10 +213,58 @@ def largest_lift(by_head: Table, *, against: Against = "uniform") -> float:
     return float(np.clip(values.quantile(0.99), 1, 4)) if len(values) else 1.0
 
 
+def _heatmap(rows: Table, values: str, *, digits: int, low: float, high: float, scale: Any) -> Spec:
+    """Head by layer; ``customdata`` holds mass and ratio as they are, where colours stop at the scale's ends."""
+    layers, heads = sorted(rows["layer"].unique()), sorted(rows["head"].unique())
+    cells = rows.set_index(["head", "layer"])
+    grid, mass, log2 = (
+        cells[name].unstack("layer").reindex(index=heads, columns=layers).to_numpy(float)
+        for name in (values, "mass", "log2")
+    )
+    printed = {"texttemplate": f"%{{z:.{digits}f}}", "textfont": {"size": 11}} if len(layers) <= _PRINTED else {}
+    return printed | {
+        "type": "heatmap",
+        "x": [int(layer) for layer in layers],
+        "y": [int(head) for head in heads],
+        "z": [[number(value, digits) for value in row] for row in np.clip(grid, low, high)],
+        "customdata": [
+            [[number(m, 3), number(2.0**z, 2)] for m, z in zip(masses, logs, strict=True)]
+            for masses, logs in zip(mass, log2, strict=True)
+        ],
+        "zmin": low,
+        "zmax": high,
+        "colorscale": [[at, tone.light] for at, tone in scale],
+        "hoverongaps": False,
+        "xgap": 1,
+        "ygap": 1,
+    }
+
+
+def _on_heads(trace: Spec, caption: str, *, title: str, unit: str) -> Spec:
+    height = max(260, min(560, 110 + 17 * len(trace["y"])))
+    spec = finish([trace], caption, table="grid", title=title, x="layer", y="head", height=height, unit=unit)
+    spec["layout"]["xaxis"]["showgrid"] = spec["layout"]["yaxis"]["showgrid"] = False
+    return spec
+
+
+def on_whole_layers(spec: Spec, layers: Table) -> None:
+    """Keep plotly from marking half layers where there are few."""
+    if layers.nunique() <= 12:
+        spec["layout"]["xaxis"] |= {"dtick": 1}
+
+
+def on_log_axis(spec: Spec) -> None:
+    """Put ratios on a log axis, with a line at 1."""
+    line = {"color": PALETTE["muted"].light, "width": 1}
+    spec["layout"]["yaxis"] |= {"type": "log", "tickvals": _LIFTS, "ticktext": [f"{lift:g}" for lift in _LIFTS]}
+    spec["layout"]["shapes"] = [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1, "line": line}]
+
+
 def _log2(mass: Table, control: Table) -> Table:
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.log2(mass.astype(float) / control.astype(float).where(control > 0))
 
 
-def _from_to(from_span: str, to_span: str) -> str:
+def from_to(from_span: str, to_span: str) -> str:
+    """Whose attention, and on what, in words."""
     return f"From {SPANS.get(from_span, from_span)}, to {SPANS.get(to_span, to_span)}"

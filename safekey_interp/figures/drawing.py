@@ -112,7 +112,12 @@ class Drawing(Generic[P]):
         import plotly.graph_objects as go
 
         spec = self.spec(*args, **kwargs)
-        return go.Figure({"data": spec["data"], "layout": spec["layout"] | {"template": {"layout": look("light")}}})
+        looks = look("light")
+        if "title" in spec["layout"]:  # above the legend, where there is one; on the page a heading says it
+            has_legend = sum("name" in trace for trace in spec["data"]) > 1
+            looks["margin"] = looks["margin"] | {"t": 76 if has_legend else 44}
+            looks["title"] = {"x": 0, "xref": "paper", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 10}}
+        return go.Figure({"data": spec["data"], "layout": spec["layout"] | {"template": {"layout": looks}}})
 
 
 def look(theme: Theme) -> Spec:
@@ -298,6 +303,7 @@ def named(names: Mapping[str, str], key: object) -> str:
     return escape(names.get(str(key), str(key)))
 
 
+@functools.lru_cache(maxsize=4096)
 def hover_text(trace_id: str, label: str, text: str) -> str:
     """A trace on hover: id, class, and its text in at most four short lines, escaped."""
     lines = textwrap.wrap(textwrap.shorten(text, 240, placeholder=" …"), 60)

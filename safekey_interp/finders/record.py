@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _SHOWN_AFTER = 200
 """Characters shown after the key sentence; what follows decides nothing."""
 _SHOWN_BEFORE = 2_000
-_HTML_STYLE = {"understanding": "background:#4c78a833", "key_sentence": "background:#f5851855"}
+_HTML_STYLE = {"understanding": "background:#e69f0066", "key_sentence": "background:#cc79a766"}
 _RICH_STYLE = {"understanding": "cyan", "key_sentence": "bold yellow"}
 _AHA_COLOUR = {"safe": "green", "unsafe": "red", "neutral": "white", None: "white"}
 

@@ -7,12 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from safekey_interp.claims import FEW, LEVEL, Estimate, estimate
+from safekey_interp.claims import LEVEL, Estimate, estimate
+from safekey_interp.conditions import Conditions
 from safekey_interp.figures.drawing import POSITIONS, SPANS, Table, with_interval
-from safekey_interp.report.markup import Html, el, join, table
-from safekey_interp.report.panels import SUBSETS
+from safekey_interp.report.markup import Html, data, el, join, table
+from safekey_interp.stats import FEW
 
 _SHUFFLED = "shuffled labels"
+_AUROC, _NULL = ("auroc", "auroc_low", "auroc_high"), ("null_auroc_mean", "null_auroc_low", "null_auroc_high")
 _CONTROLS = {
     "uniform_mass": "even attention",
     "random_mass": "random key sets",
@@ -30,43 +32,48 @@ class _Row(NamedTuple):
     """Whether the p-value over all layers says so; None where shuffled labels are no control."""
 
 
-def paper_measure(by_layer: Table) -> Html:
+def paper_measure(by_layer: Table, subsets: dict[str, str]) -> Html:
     """SafeKey's own figure (last layer, mean over heads, sum over the span, mean over K's rows), for each subset."""
-    rows = by_layer[(by_layer["from_span"] == "key_sentence") & (by_layer["measure"] == "mass")].dropna(
-        subset=["value"]
-    )
-    rows = rows[rows["to_span"].isin(["prompt", "understanding"])]
+    every = by_layer[(by_layer["from_span"] == "key_sentence") & by_layer["to_span"].isin(["prompt", "understanding"])]
+    rows = every[every["measure"] == "mass"].dropna(subset=["value"])
     if rows.empty:
         return el("p", "The paper’s measure needs attention from K, which this run does not have.", class_="absent")
     last = int(rows["layer"].max())
-    rows = rows[rows["layer"] == last]
+    rows, even = rows[rows["layer"] == last], every[(every["layer"] == last) & (every["measure"] == "uniform_mass")]
     body: list[list[object]] = []
-    for subset in sorted(
-        rows["subset"].unique(), key=lambda name: list(SUBSETS).index(name) if name in SUBSETS else 99
-    ):
-        part = rows[rows["subset"] == subset].set_index("to_span")
+    for subset in [name for name in subsets if name in set(rows["subset"])]:
+        part, evenly = (table[table["subset"] == subset].set_index("to_span") for table in (rows, even))
         on_x, on_u = (estimate(part.loc[name]) if name in part.index else None for name in ("prompt", "understanding"))
         ratio = f"{on_x.value / on_u.value:.2f}" if on_x and on_u and on_u.value > 0 else "n/a"
-        body.append([SUBSETS.get(subset, subset), _text(on_x), _text(on_u), ratio, f"{int(part['n'].max()):,}"])
+        shares = [f"{evenly.loc[name, 'value']:.3f}" if name in evenly.index else "n/a" for name in part.index]
+        by_span = dict(zip(part.index, shares, strict=True))
+        cells = [
+            cell
+            for on, name in ((on_x, "prompt"), (on_u, "understanding"))
+            for cell in (_text(on), by_span.get(name, "n/a"))
+        ]
+        body.append([data(subsets[subset]), *cells, ratio, f"{int(part['n'].max()):,}"])
     caption = (
         f"The paper’s measure: layer {last} (the last with a pattern), mean over heads, summed over the span, "
         "mean over K’s tokens"
     )
     return join(
-        table(["Traces", "K on X", "K on U", "X : U", "n"], body, caption=caption),
+        table(["Traces", "K on X", "even attention", "K on U", "even attention", "X : U", "n"], body, caption=caption),
         el(
             "p",
-            "Defined as in SafeKey (Zhou et al., 2025). It does not correct for how long or how near a span is; "
-            "the plots above do.",
+            "Defined as in SafeKey (Zhou et al., 2025). It does not correct for how long or how near a span is: even "
+            "attention says what length alone gives; the plots above show distance, too.",
             class_="muted",
         ),
     )
 
 
-def against_chance(by_layer: Table | None, separability: Table | None) -> Html:
-    """Two lists: what was measured, what each control gives, and whether their intervals part."""
+def against_chance(
+    by_layer: Table | None, separability: Table | None, transfer: Table | None, conditions: Conditions
+) -> Html:
+    """Lists: what was measured, what each control gives, and whether their intervals part."""
     parts: list[Html] = []
-    rows = _attention_rows(by_layer)
+    rows = _attention_rows(by_layer, conditions)
     if rows:
         top = max(
             value
@@ -85,6 +92,10 @@ def against_chance(by_layer: Table | None, separability: Table | None) -> Html:
         parts.append(
             _comparison(rows, "AUROC of the logistic probe beside its controls (bars from 0.3 to 1)", 0.3, 1.0)
         )
+    rows = _transfer_rows(transfer)
+    if rows:
+        title = "AUROC across conditions, at the position before K, beside its controls (bars from 0 to 1)"
+        parts.append(_comparison(rows, title, 0.0, 1.0))
     if not parts:
         return el("p", "Nothing to compare: this run has neither attention by layer nor separability.", class_="absent")
     note = (
@@ -110,33 +121,70 @@ def verdict(measured: Estimate, controls: dict[str, Estimate], beats_shuffled: b
     return words[:1].upper() + words[1:] or "No control"
 
 
-def _attention_rows(by_layer: Table | None) -> list[_Row]:
+def _attention_rows(by_layer: Table | None, conditions: Conditions) -> list[_Row]:
+    """All traces at the highest and the last layer; each condition at the last, from K."""
     if by_layer is None or by_layer.empty:
         return []
     rows = []
-    every = by_layer[by_layer["subset"] == "all"]
-    for from_span, to_span in itertools.product(("key_sentence", "decision"), ("understanding", "prompt")):
-        part = every[(every["from_span"] == from_span) & (every["to_span"] == to_span)]
+    spans = itertools.product(("key_sentence", "decision"), ("understanding", "prompt"))
+    for from_span, to_span in spans:
+        part = _of(by_layer, "all", from_span, to_span)
         mass = part[part["measure"] == "mass"].dropna(subset=["value"])
         if mass.empty:
             continue
         peak, last = int(mass.loc[mass["value"].idxmax(), "layer"]), int(mass["layer"].max())
-        whose = f"{SPANS[from_span].partition(',')[0]} on {SPANS[to_span].partition(',')[0]}".removeprefix(
-            "the "
-        ).capitalize()
         for layer, why in ((peak, "highest"), (last, "last")) if peak != last else ((last, "highest and last"),):
-            at = part[part["layer"] == layer].drop_duplicates("measure").set_index("measure")
-            controls = {text: estimate(at.loc[name]) for name, text in _CONTROLS.items() if name in at.index}
-            rows.append(
-                _Row(
-                    f"{whose[:-1]}{whose[-1].upper()}",
-                    f"layer {layer}, {why}",
-                    estimate(at.loc["mass"]),
-                    controls,
-                    to_span,
-                )
-            )
+            rows.append(_attention_row(part, from_span, to_span, layer, why))
+    for name, to_span in itertools.product(conditions.names, ("understanding", "prompt")):
+        part = _of(by_layer, conditions.subset(name), "key_sentence", to_span)
+        mass = part[part["measure"] == "mass"].dropna(subset=["value"])
+        if len(mass):
+            rows.append(_attention_row(part, "key_sentence", to_span, int(mass["layer"].max()), f"last, {name}"))
     return rows
+
+
+def _of(by_layer: Table, subset: str, from_span: str, to_span: str) -> Table:
+    return by_layer[
+        (by_layer["subset"] == subset) & (by_layer["from_span"] == from_span) & (by_layer["to_span"] == to_span)
+    ]
+
+
+def _attention_row(part: Table, from_span: str, to_span: str, layer: int, why: str) -> _Row:
+    at = part[part["layer"] == layer].drop_duplicates("measure").set_index("measure")
+    whose = f"{SPANS[from_span].partition(',')[0]} on {SPANS[to_span].partition(',')[0]}"
+    whose = whose.removeprefix("the ").capitalize()
+    controls = {text: estimate(at.loc[name]) for name, text in _CONTROLS.items() if name in at.index}
+    return _Row(
+        f"{whose[:-1]}{whose[-1].upper()}", f"layer {layer}, {why}", estimate(at.loc["mass"]), controls, to_span
+    )
+
+
+def _transfer_rows(transfer: Table | None) -> list[_Row]:
+    if transfer is None or transfer.empty:
+        return []
+    there = transfer[(transfer["position"] == "decision") & (transfer["fitted_on"] != transfer["tested_on"])]
+    probes = there[(there["method"] == "logistic") & there["auroc"].notna()]
+    pairs = list(dict.fromkeys(zip(probes["fitted_on"], probes["tested_on"], strict=True)))
+    rows = []
+    for fitted, tested in pairs:
+        part = there[(there["fitted_on"] == fitted) & (there["tested_on"] == tested)]
+        probe = part[(part["method"] == "logistic") & part["auroc"].notna()]
+        best = probe.loc[probe["auroc"].idxmax()]
+        where = f"layer {int(best['layer'])}, highest"
+        rows.append(_probe_row(f"{fitted} → {tested}", where, best, part, LEVEL / len(pairs)))
+    return rows
+
+
+def _probe_row(name: str, where: str, best: Table, part: Table, level: float) -> _Row:
+    """A probe in its best layer beside shuffled labels and the words alone."""
+    controls = {}
+    beats = None
+    if np.isfinite(best["null_auroc_high"]):
+        controls[_SHUFFLED] = estimate(best, *_NULL)
+        beats = bool(best["p_value_over_layers"] <= level)
+    for _, text in part[part["method"] == "text_tfidf"].head(1).iterrows():
+        controls["words alone"] = estimate(text, *_AUROC)
+    return _Row(name, where, estimate(best, *_AUROC), controls, "prompt", beats)
 
 
 def _separability_rows(separability: Table | None) -> list[_Row]:
@@ -155,13 +203,6 @@ def _separability_rows(separability: Table | None) -> list[_Row]:
         if probe.empty:
             continue
         best = probe.loc[probe["auroc"].idxmax()]
-        controls = {}
-        beats = None
-        if np.isfinite(best["null_auroc_high"]):
-            controls[_SHUFFLED] = estimate(best, "null_auroc_mean", "null_auroc_low", "null_auroc_high")
-            beats = bool(best["p_value_over_layers"] <= level)
-        for _, text in part[part["method"] == "text_tfidf"].head(1).iterrows():
-            controls["words alone"] = estimate(text, "auroc", "auroc_low", "auroc_high")
         name = (
             POSITIONS.get(str(position), str(position))
             .removesuffix(" *")
@@ -172,16 +213,7 @@ def _separability_rows(separability: Table | None) -> list[_Row]:
         )
         late = ", after the fact" if best["after_the_fact"] else ""
         whose = "" if label_by == "label" else ", by outcome"
-        rows.append(
-            _Row(
-                name,
-                f"layer {int(best['layer'])}, highest{late}{whose}",
-                estimate(best, "auroc", "auroc_low", "auroc_high"),
-                controls,
-                "prompt",
-                beats,
-            )
-        )
+        rows.append(_probe_row(name, f"layer {int(best['layer'])}, highest{late}{whose}", best, part, level))
     return rows
 
 

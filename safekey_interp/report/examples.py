@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Characters of JSON that tokens may take, and tokens shown after the key sentence.
 _TEXT_BUDGET, _TAIL = 700_000, 80
-_FACTS = ("label", "aha", "hint", "confidence", "reason", "region", "family", "source")
+_FACTS = ("label", "aha", "hint", "confidence", "reason", "region", "family", "condition")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,8 @@ class View:
     """Their attention."""
     layer: int | None = None
     """The layer shown first."""
+    first: int = 0
+    """The example shown first: one with a dormant signal, if there is one."""
     notes: list[str] = field(default_factory=list)
     """What did not fit, in words."""
 
@@ -40,6 +42,7 @@ class View:
             "steps": self.packed.steps,
             "maps": self.packed.maps,
             "layer": self.layer,
+            "first": self.first,
         }
 
 
@@ -67,7 +70,9 @@ def collect(run: RunTables) -> View:
             f"The token view shows {len(records)} of {missing + len(records)} examples: the texts of the others did "
             "not fit this page."
         )
-    return View(records=records, layer=_first_layer(run.attention_by_layer), notes=notes)
+    dormant = [number for number, record in enumerate(records) if _is_dormant(record["facts"])]
+    first = dormant[0] if dormant else 0
+    return View(records=records, layer=_first_layer(run.attention_by_layer), first=first, notes=notes)
 
 
 def with_maps(view: View, run: RunTables, budget: int) -> View:
@@ -105,6 +110,11 @@ def _facts(facts: Any, trace_id: str) -> dict[str, Any]:
         name: None if pd.isna(value) else getattr(value, "item", lambda value=value: value)()
         for name, value in values.items()
     }
+
+
+def _is_dormant(facts: dict[str, Any]) -> bool:
+    """Whether the understanding of a harmful prompt names the harm, and the key sentence does not turn safe."""
+    return facts.get("label") == "harmful" and facts.get("aha") == "unsafe" and facts.get("hint") is True
 
 
 def _first_layer(by_layer: Table | None) -> int | None:

@@ -9,9 +9,11 @@ from pathlib import Path
 from string import Template
 from typing import Any, Protocol
 
+from safekey_interp.conditions import conditions_in
 from safekey_interp.errors import RunError
 from safekey_interp.figures.drawing import PALETTE, Table
 from safekey_interp.report import chance, examples, panels, story
+from safekey_interp.report.embedding import embed
 from safekey_interp.report.markup import Html, data, el, escape, island, join
 
 MAX_BYTES = 7_900_000
@@ -27,6 +29,10 @@ _ON_MASS = (
 _ON_PROBES = (
     "A probe reads the hidden states and must tell the classes apart on prompts that it never saw. It counts only as "
     "far as it beats shuffled labels and the words alone."
+)
+_ON_TRANSFER = (
+    "A probe is fitted on the traces of one condition and tested on another’s. No prompt is on both sides, in whatever "
+    "form: what carries over is not the words of one condition. Below 0.5 the direction is turned round."
 )
 
 
@@ -50,13 +56,15 @@ class RunTables(Protocol):
     @property
     def separability(self) -> Table | None: ...  # noqa: D102
     @property
+    def transfer(self) -> Table | None: ...  # noqa: D102
+    @property
     def coordinates(self) -> Table | None: ...  # noqa: D102
 
 
 def render(run: RunTables) -> str:
     """The whole page as text."""
     groups = _groups(run)
-    plots = island("figures-data", panels.embed(list(groups.values())))
+    plots = island("figures-data", embed(list(groups.values())))
     view = examples.collect(run)
     name = (run.manifest.get("model") or {}).get("name") or "a model"
     parts = {
@@ -91,12 +99,20 @@ def _assemble(
 
 def _sections(
     run: RunTables, groups: dict[str, panels.Group], view: examples.View
-) -> list[tuple[str, str, list[Html]]]:
+) -> list[tuple[str, str, list[Html | None]]]:
     by_layer = run.attention_by_layer
     thinned = [*view.notes, *(group.note for group in groups.values())]
     return [
         ("summary", "In short", [story.summary(run.findings)]),
-        ("where", story.QUESTIONS["where"], [story.key_sentence_facts(run.traces), _token_view(view)]),
+        (
+            "where",
+            story.QUESTIONS["where"],
+            [
+                story.key_sentence_facts(run.traces),
+                story.outcome_table(run.traces, conditions_in(run.manifest)),
+                _token_view(view),
+            ],
+        ),
         (
             "what",
             story.QUESTIONS["what"],
@@ -108,7 +124,7 @@ def _sections(
                 el("p", _ON_MASS),
                 _figures(groups.get("mass"), "attention_by_layer.parquet", "attention mass by layer"),
                 el("h3", "In the paper’s terms"),
-                chance.paper_measure(by_layer)
+                chance.paper_measure(by_layer, panels.subset_names(conditions_in(run.manifest)))
                 if by_layer is not None and len(by_layer)
                 else story.absent("attention_by_layer.parquet", "the paper’s measure"),
             ],
@@ -120,26 +136,42 @@ def _sections(
                 el("h3", "By layer and position"),
                 el("p", _ON_PROBES),
                 _figures(groups.get("separability"), "separability.parquet", "separability by layer and position"),
+                *_across(groups),
                 el("h3", "Trace by trace"),
                 _figures(groups.get("scatter"), "coordinates.parquet", "the scatter of traces"),
             ],
         ),
-        ("chance", story.QUESTIONS["chance"], [chance.against_chance(by_layer, run.separability)]),
+        (
+            "chance",
+            story.QUESTIONS["chance"],
+            [chance.against_chance(by_layer, run.separability, run.transfer, conditions_in(run.manifest))],
+        ),
         ("left-out", "What was left out", [story.left_out(run.findings, run.manifest, thinned)]),
         ("reading", "How to read this page", [Html(_static("reading.html"))]),
         ("provenance", "Where the numbers come from", [story.provenance(run.manifest)]),
     ]  # fmt: skip
 
 
+def _across(groups: dict[str, panels.Group]) -> list[Html]:
+    """Probes across conditions, where the run tells conditions apart."""
+    if "transfer" not in groups:
+        return []
+    figures = _figures(groups["transfer"], "transfer.parquet", "transfer between conditions")
+    return [el("h3", "From one condition to another"), el("p", _ON_TRANSFER), figures]
+
+
 def _groups(run: RunTables) -> dict[str, panels.Group]:
     groups = {}
+    subsets = panels.subset_names(conditions_in(run.manifest))
     if (by_head := run.attention_by_head) is not None and len(by_head):
-        groups["lift"] = panels.lift_group(by_head)
+        groups["lift"] = panels.lift_group(by_head, subsets)
     if (by_layer := run.attention_by_layer) is not None and len(by_layer):
-        groups["mass"] = panels.mass_group(by_layer)
+        groups["mass"] = panels.mass_group(by_layer, subsets)
     separability = run.separability
     if separability is not None and (separability["method"] != "text_tfidf").any():
         groups["separability"] = panels.separability_group(separability)
+    if (transfer := run.transfer) is not None and (transfer["method"] == "logistic").any():
+        groups["transfer"] = panels.transfer_group(transfer)
     if (coordinates := run.coordinates) is not None and len(coordinates):
         traces = run.traces
         texts = {} if traces is None else dict(zip(traces["trace_id"], traces["prompt"].astype(str), strict=True))

@@ -7,22 +7,23 @@ Python would; parts that repeat between figures are embedded once.
 from __future__ import annotations
 
 import itertools
-import json
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from safekey_interp import figures
+from safekey_interp.conditions import Conditions
 from safekey_interp.errors import RunError
 from safekey_interp.figures.attention import Against, largest_lift
-from safekey_interp.figures.drawing import METHODS, POSITIONS, SPANS, Spec, Table, dark_tones, look
+from safekey_interp.figures.drawing import METHODS, POSITIONS, SPANS, Spec, Table
 from safekey_interp.report.reader import sample_traces
 
-SUBSETS = {
+_SUBSETS = {
     "all": "all traces",
     "harmful": "harmful prompts",
     "benign": "benign prompts",
+}
+_OUTCOMES = {
     "aha:safe": "K is a safe aha moment",
     "aha:unsafe": "K is an unsafe go-ahead",
 }
@@ -32,8 +33,8 @@ ROWS = {
     "understanding": "U, the understanding",
 }
 # Characters of JSON that one group may take before it thins itself out.
-HEAT_BUDGET, SCATTER_BUDGET = 800_000, 700_000
-_POINT, _CELL = 12, 20
+HEAT_BUDGET, MASS_BUDGET, SCATTER_BUDGET = 800_000, 900_000, 700_000
+_POINT, _CELL, _MASS = 12, 20, 25
 _AGAINST: tuple[Against, ...] = ("matched", "uniform", "random")
 
 
@@ -79,24 +80,24 @@ class Group:
     """What was thinned out to fit, in words."""
 
 
-def lift_group(by_head: Table) -> Group:
-    """Heat maps layer x head of lift on U and on X."""
-    subsets = _known(by_head["subset"], SUBSETS)
+def subset_names(conditions: Conditions) -> dict[str, str]:
+    """The subsets of the summaries in words, in the order in which they are offered."""
+    return _SUBSETS | conditions.words() | _OUTCOMES
+
+
+def lift_group(by_head: Table, names: dict[str, str]) -> Group:
+    """Heat maps layer x head of lift on U and on X; ``names`` from :func:`subset_names`."""
     rows = _known(by_head["from_span"], {name: ROWS[name] for name in ("key_sentence", "decision")})
     cells = by_head["layer"].nunique() * by_head["head"].nunique()
-    note = ""
-    if cells * 6 * len(rows) * len(subsets) * _CELL > HEAT_BUDGET and len(subsets) > 1:
-        note = (
-            f"{cells:,} heads: to keep the page small, this plot shows all traces together; the subsets are in "
-            "attention_by_head.parquet."
-        )
-        subsets = dict(list(subsets.items())[:1])
+    there = _known(by_head["subset"], names)
+    subsets, note = _that_fit(there, cells * 6 * len(rows) * _CELL, HEAT_BUDGET, "attention_by_head.parquet")
     against = {"matched": "distance alone", "uniform": "even attention", "random": "random key sets"}
     choices = (
         Choice(name="from", label="Rows of", options=rows),
         Choice(name="against", label="Compared with", options=against),
         Choice(name="subset", label="Traces", options=subsets),
     )
+    tables = dict(iter(by_head.groupby("subset", observed=True)))
     limits = {name: largest_lift(by_head[by_head["subset"].isin(subsets)], against=name) for name in _AGAINST}
     panels = [
         _panel(
@@ -104,7 +105,8 @@ def lift_group(by_head: Table) -> Group:
             f"Lift on {SPANS[to_span]}",
             choices,
             lambda picked, to=to_span: figures.lift_heatmap.spec(
-                by_head, from_span=picked["from"], to_span=to, subset=picked["subset"], against=picked["against"],
+                tables[picked["subset"]], from_span=picked["from"], to_span=to, subset=picked["subset"],
+                against=picked["against"],
                 limit=limits[picked["against"]],
             ),
         )
@@ -113,18 +115,27 @@ def lift_group(by_head: Table) -> Group:
     return Group(name="lift", choices=choices, panels=tuple(panels), note=note)
 
 
-def mass_group(by_layer: Table) -> Group:
+def mass_group(by_layer: Table, names: dict[str, str]) -> Group:
     """Attention mass by layer on U and on X beside its controls; both panels share their scale."""
+    from_spans = _known(by_layer["from_span"], ROWS)
+    cost = by_layer["layer"].nunique() * len(from_spans) * 2 * 7 * _MASS
+    subsets, note = _that_fit(_known(by_layer["subset"], names), cost, MASS_BUDGET, "attention_by_layer.parquet")
     measures = {"mass": "mass, with its controls", "mass_rest": "mass without the first token", "lift": "lift"}
     choices = (
-        Choice(name="from", label="Rows of", options=_known(by_layer["from_span"], ROWS)),
+        Choice(name="from", label="Rows of", options=from_spans),
         Choice(name="measure", label="Show", options=_known(by_layer["measure"], measures)),
-        Choice(name="subset", label="Traces", options=_known(by_layer["subset"], SUBSETS)),
+        Choice(name="subset", label="Traces", options=subsets),
     )
+
+    tables = dict(iter(by_layer.groupby("subset", observed=True)))
 
     def draw(picked: dict[str, Any], to_span: str) -> Spec:
         return figures.mass_by_layer.spec(
-            by_layer, from_span=picked["from"], to_span=to_span, subset=picked["subset"], measure=picked["measure"]
+            tables[picked["subset"]],
+            from_span=picked["from"],
+            to_span=to_span,
+            subset=picked["subset"],
+            measure=picked["measure"],
         )  # type: ignore[arg-type]
 
     panels = [
@@ -140,7 +151,7 @@ def mass_group(by_layer: Table) -> Group:
             )
             for figure in pair:
                 figure["layout"]["yaxis"] |= {"range": [0, min(1.02, top * 1.06)], "autorange": False}
-    return Group(name="mass", choices=choices, panels=tuple(panels))
+    return Group(name="mass", choices=choices, panels=tuple(panels), note=note)
 
 
 def separability_group(separability: Table) -> Group:
@@ -177,6 +188,38 @@ def separability_group(separability: Table) -> Group:
     return Group(name="separability", choices=choices, panels=(overview, curve))
 
 
+def transfer_group(transfer: Table) -> Group:
+    """Probes fitted on one condition and tested on another: all pairs, and one with its controls."""
+    fitted, tested = ({str(name): str(name) for name in transfer[side].unique()} for side in ("fitted_on", "tested_on"))
+    positions = _known(transfer["position"], POSITIONS)
+    names = list(fitted)
+    choices = (
+        Choice(
+            name="position",
+            label="Position",
+            options=positions,
+            default="decision" if "decision" in positions else next(iter(positions)),
+        ),
+        Choice(name="fitted", label="Fitted on (second plot)", options=fitted),
+        Choice(name="tested", label="Tested on (second plot)", options=tested, default=names[1 % len(names)]),
+    )
+    overview = _panel(
+        "transfer-map",
+        "All pairs, fitted on → tested on",
+        choices[:1],
+        lambda picked: figures.transfer_map.spec(transfer, position=picked["position"]),
+    )
+    curve = _panel(
+        "transfer-curve",
+        "One pair with its controls",
+        choices,
+        lambda picked: figures.transfer_by_layer.spec(
+            transfer, fitted_on=picked["fitted"], tested_on=picked["tested"], position=picked["position"]
+        ),
+    )
+    return Group(name="transfer", choices=choices, panels=(overview, curve))
+
+
 def scatter_group(coordinates: Table, texts: dict[str, str], separability: Table | None) -> Group:
     """The LDA scatter of every position and layer, of a sample of traces that fits the page."""
     sites = coordinates[["layer", "site"]].drop_duplicates().sort_values(["layer", "site"], ascending=[True, False])
@@ -210,29 +253,6 @@ def scatter_group(coordinates: Table, texts: dict[str, str], separability: Table
     return Group(name="scatter", choices=choices, panels=(panel,), note=note)
 
 
-def embed(groups: list[Group]) -> dict[str, Any]:
-    """What the page's script needs: groups with their variants, parts that repeat replaced by ``{"$": index}``."""
-    variants = {panel.name: panel.variants for group in groups for panel in group.panels}
-    counts: Counter[str] = Counter()
-    _count(variants, counts)
-    pool: dict[str, int] = {}
-    shared: list[Any] = []
-    slim = _slim(variants, counts, pool, shared)
-    return {
-        "groups": {
-            group.name: {
-                "choices": {choice.name: choice.default or next(iter(choice.options)) for choice in group.choices},
-                "panels": {panel.name: list(panel.uses) for panel in group.panels},
-            }
-            for group in groups
-        },
-        "variants": slim,
-        "shared": shared,
-        "templates": {"light": look("light"), "dark": look("dark")},
-        "dark": dark_tones(),
-    }
-
-
 def _panel(name: str, title: str, choices: tuple[Choice, ...], draw: Callable[[dict[str, Any]], Spec]) -> Panel:
     names = tuple(choice.name for choice in choices)
     variants: dict[str, Spec] = {}
@@ -244,6 +264,14 @@ def _panel(name: str, title: str, choices: tuple[Choice, ...], draw: Callable[[d
         figure["layout"].pop("title")  # the panel's own heading says it
         variants["|".join(values)] = figure
     return Panel(name=name, title=title, uses=names, variants=variants)
+
+
+def _that_fit(subsets: dict[str, str], size: int, budget: int, file: str) -> tuple[dict[str, str], str]:
+    """The first subsets whose plots fit the page, at least one, and a sentence about the others."""
+    kept = dict(list(subsets.items())[: max(1, budget // max(1, size))])
+    gone = [words for name, words in subsets.items() if name not in kept]
+    note = f"To keep the page small, some choices of traces are in {file} alone: {'; '.join(gone)}."
+    return kept, note * bool(gone)
 
 
 def _known(values: Table, names: dict[str, str]) -> dict[str, str]:
@@ -264,35 +292,3 @@ def _best_layer(separability: Table | None, position: str, layers: dict[str, str
     best = rows.loc[rows["auroc"].idxmax()]
     key = f"{int(best['layer'])},{best['site']}"
     return key if key in layers else middle
-
-
-def _key(value: Any) -> str | None:
-    if not isinstance(value, dict | list) or not value:
-        return None
-    text = json.dumps(value, sort_keys=True)
-    return text if len(text) > 48 else None
-
-
-def _count(value: Any, counts: Counter[str]) -> None:
-    key = _key(value)
-    if key is not None:
-        counts[key] += 1
-        if counts[key] > 1:
-            return
-    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        if isinstance(item, dict | list):
-            _count(item, counts)
-
-
-def _slim(value: Any, counts: Counter[str], pool: dict[str, int], shared: list[Any]) -> Any:
-    key = _key(value)
-    if key is not None and counts[key] > 1:
-        if key not in pool:
-            pool[key] = len(shared)
-            shared.append(value)
-        return {"$": pool[key]}
-    if isinstance(value, dict):
-        return {name: _slim(item, counts, pool, shared) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_slim(item, counts, pool, shared) if isinstance(item, dict | list) else item for item in value]
-    return value

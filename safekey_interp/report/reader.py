@@ -12,8 +12,8 @@ from safekey_interp.figures.drawing import Table
 
 # The response and the free-form fields stay on disk: the page quotes prompt, understanding and key sentence.
 _TRACE_COLUMNS = (
-    "trace_id", "prompt", "label", "source", "group", "family", "region", "understanding", "key_sentence", "aha",
-    "hint", "confidence", "reason", "n_tokens", "n_straddling", "status", "left_out",
+    "trace_id", "prompt", "label", "source", "group", "condition", "family", "region", "understanding", "key_sentence",
+    "aha", "hint", "confidence", "reason", "n_tokens", "n_straddling", "status", "left_out",
 )  # fmt: skip
 _COORDINATES = ("trace_id", "position", "layer", "site", "label", "lda", "pc1")
 # More points than this tell a reader no more, and the table may hold a row for each of 100,000 traces and each layer.
@@ -64,6 +64,11 @@ class Tables:
     def separability(self) -> Table | None:
         """separability.parquet."""
         return self._table("separability.parquet")
+
+    @property
+    def transfer(self) -> Table | None:
+        """transfer.parquet."""
+        return self._table("transfer.parquet")
 
     @property
     def coordinates(self) -> Table | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from safekey_interp.claims import share
+from safekey_interp.conditions import Conditions
 from safekey_interp.figures.drawing import Table
 from safekey_interp.report.markup import Html, data, el, join, table
 
@@ -57,13 +60,12 @@ def header(manifest: dict[str, Any], traces: Table | None) -> Html:
 
 
 def summary(findings: dict[str, Any] | None) -> Html:
-    """The headline, and the findings under the question that each answers, strongest first."""
+    """The headline, and the findings under the question that each answers, in their order."""
     if not findings or not (findings.get("findings") or findings.get("headline")):
         return absent("findings.json", "the summary in words")
     blocks = []
     for key, question in QUESTIONS.items():
         answers = [f for f in findings.get("findings") or [] if f.get("question") == key]
-        answers.sort(key=lambda finding: -(finding.get("strength") or 0))
         items = [el("li", el("p", data(f.get("text", ""))), _evidence(f)) for f in answers]
         body = el("ul", *items) if items else el("p", "Nothing was found or measured on this.", class_="muted")
         blocks.append(el("div", el("h3", question), body, class_="answer"))
@@ -92,6 +94,27 @@ def key_sentence_facts(traces: Table | None) -> Html:
     if answer:
         parts.append(f"; {answer:,} without reasoning, where U and K come from the answer")
     return el("p", data("".join(parts) + "."))
+
+
+def outcome_table(traces: Table | None, conditions: Conditions) -> Html | None:
+    """What K decides and whether U names the harm, by label and condition; None where neither is known."""
+    if traces is None or traces.empty or "condition" not in traces.columns:
+        return None
+    decided = traces[traces["key_sentence"].notna() & (traces["status"] == "measured")]
+    kinds = itertools.product(conditions.names or (None,), ("harmful", "benign"))
+    rows: list[list[object]] = []
+    for name, label in kinds:
+        part = decided[decided["label"] == label]
+        part = part if name is None else part[part["condition"] == name]
+        if part.empty:
+            continue
+        stated = part[(part["aha"] != "safe") & part["hint"].notna()]
+        named = _share(stated["hint"].astype(bool), stated["group"]) if len(stated) else "n/a"
+        shares = [_share(part["aha"] == aha, part["group"]) for aha in ("safe", "unsafe", "neutral")]
+        whose = f"{label} prompts" if name is None else f"{name}, {label} prompts"
+        rows.append([data(whose), f"{len(part):,}", *shares, named])
+    head = ["Traces", "n", "K turns safe", "K goes ahead", "K does neither", "U names harm where K is not safe"]
+    return table(head, rows, caption="What K decides") if rows else None
 
 
 def left_out(findings: dict[str, Any] | None, manifest: dict[str, Any], thinned: Iterable[str]) -> Html:
@@ -171,6 +194,11 @@ def _evidence(finding: dict[str, Any]) -> Html:
     if finding.get("control"):
         parts.append(join("control: ", data(finding["control"])))
     return el("p", *(join(" · " if i else "", part) for i, part in enumerate(parts)), class_="evidence")
+
+
+def _share(flags: Table, groups: Table) -> str:
+    number = share(flags, groups)
+    return number.text(".0%") if number.is_sure else f"{number.value:.0%}"
 
 
 def _date(text: object) -> Html:

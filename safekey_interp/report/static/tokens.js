@@ -109,6 +109,7 @@
     const rows = [
       ["Trace", record.id],
       ["Label", facts.label],
+      ["Condition", facts.condition],
       ["K decides", facts.aha],
       ["U names the harm", facts.hint === null || facts.hint === undefined ? null : facts.hint ? "yes" : "no"],
       ["Confidence", facts.confidence],
@@ -318,11 +319,11 @@
 
   $("example").replaceChildren(
     ...book.records.map(({ id, facts }, i) => {
-      const text = [`${i + 1}. ${id}`, facts.label, facts.aha && `K ${facts.aha}`, facts.confidence !== undefined && facts.confidence !== null && `confidence ${facts.confidence}`];
+      const text = [`${i + 1}. ${id}`, facts.label, facts.condition, facts.aha && `K ${facts.aha}`, facts.confidence !== undefined && facts.confidence !== null && `confidence ${facts.confidence}`];
       return Object.assign(make("option", text.filter(Boolean).join(" · ")), { value: String(i) });
     }),
   );
   setLayers(book.layer === null ? undefined : String(book.layer));
   setHeads("-1");
-  choose(0);
+  choose(book.first);
 })();

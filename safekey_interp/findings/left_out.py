@@ -1,0 +1,44 @@
+"""What was left out of the numbers, and why; like reasons count together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from safekey_interp.findings.wording import Table
+
+
+def left_out(traces: Table, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of ``what``, ``why`` and ``n``."""
+    gone = traces.loc[traces["status"] == "left out"]
+    rows = [
+        {"what": _few([str(name) for name in part["trace_id"]]), "why": str(reason), "n": len(part)}
+        for reason, part in gone.groupby(gone["left_out"].map(_kind), sort=False)
+    ]
+    rows += list((manifest.get("conditions") or {}).get("left_out") or [])
+    rows += list(manifest.get("separability_left_out") or [])
+    without = manifest.get("layers_without_pattern") or []
+    if without:
+        layers = ", ".join(map(str, without))
+        rows.append(
+            {"what": f"attention of layers {layers}", "why": "n/a: they have no attention pattern", "n": len(without)}
+        )
+    straddling = int((traces["n_straddling"].fillna(0) > 0).sum())
+    if straddling:
+        why = "each token over two spans counts for that of its first character that is not white space"
+        rows.append({"what": "nothing, in traces whose tokens straddle spans", "why": why, "n": straddling})
+    return rows
+
+
+def _kind(reason: Any) -> str:
+    """The reason without its numbers, so that like reasons count together."""
+    text = str(reason)
+    if ", past " in text:
+        return f"{text.split(', past ', maxsplit=1)[0].rsplit(' ends at token ', 1)[0]} ends past the longest length"
+    return text
+
+
+def _few(names: list[str], shown: int = 3) -> str:
+    listed = ", ".join(names[:shown])
+    noun = "trace" if len(names) == 1 else "traces"
+    return f"{noun} {listed}{' …' if len(names) > shown else ''}"

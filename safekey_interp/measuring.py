@@ -1,0 +1,181 @@
+"""Which chunks does this process measure, and who measured what?
+
+Chunks and the batches inside them are a function of the data alone, never of the number of processes: whoever measures
+a chunk gets the same numbers. Those that are not done yet are dealt out one by one; each is written whole or not at
+all, so that what a killed process leaves undone is dealt out again by the next attempt.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from safekey_interp.assembly import Progress, release_memory
+from safekey_interp.capture.request import CaptureRequest
+from safekey_interp.capture.stream import CHUNK, Entry, StreamSettings, in_chunks, measure_chunk, prepare
+from safekey_interp.datasets import TraceSource
+from safekey_interp.errors import RunError
+from safekey_interp.parts import write_chunk
+from safekey_interp.processes import Team
+from safekey_interp.run_writer import RunWriter, differences
+from safekey_interp.storage import read_json, write_json
+from safekey_interp.survey import Survey
+
+if TYPE_CHECKING:
+    from safekey_interp.models import Model
+
+_EVEN = 16
+"""Chunks come in multiples of this, so that 2, 4, 8 or 16 processes have the same number each."""
+_SMALLEST = 32
+"""Traces below which batches of one chunk are no longer of near equal length."""
+_RECORD = "measured.json"
+
+
+def chunk_size(n: int) -> int:
+    """Traces of a chunk of ``n`` in all: the same whoever measures them, and small enough to be dealt out evenly."""
+    n_chunks = _EVEN * -(-n // (_EVEN * CHUNK))
+    return min(CHUNK, max(_SMALLEST, -(-n // n_chunks)))
+
+
+def check_same_task(team: Team, identity: dict[str, Any]) -> None:
+    """Refuse processes that were not given the same data and settings, or not the same kind of device.
+
+    Raises:
+        RunError: with what differs.
+    """
+    asked = team.gather(identity)
+    for rank, other in enumerate(asked):
+        if changed := differences(asked[0], other):
+            given = (
+                "; ".join(changed[:3]).replace(" was ", " is ").replace(", now ", f" in process 0, in process {rank} ")
+            )
+            raise RunError(f"the processes were not given the same task: {given}; give each the same command")
+
+
+def measure(
+    model: Model,
+    source: TraceSource,
+    request: CaptureRequest,
+    settings: StreamSettings,
+    *,
+    writer: RunWriter,
+    found: Survey,
+    team: Team,
+    tell: Progress,
+) -> list[Path]:
+    """Measure every chunk that is not done, each by one process.
+
+    Args:
+        model: the model.
+        source: the traces.
+        request: what is asked of each forward pass.
+        settings: how traces are prepared and grouped.
+        writer: of the run folder.
+        found: what the data hold.
+        team: the processes that share the work.
+        tell: is told how far this process is, and passes over the others' chunks as it goes.
+
+    Returns:
+        The chunks' folders, in order; all are there.
+
+    Raises:
+        RunError: a chunk that another process wrote does not appear, or another process stopped.
+    """
+    if team.is_first:
+        writer.make_room()
+    size = writer.manifest["plan"]["chunk"]
+    numbers = range(-(-found.n // size))
+    done = {number for number in team.share(numbers) if writer.part(number) is not None}
+    done = {number for theirs in team.gather(sorted(done)) for number in theirs}
+    mine = set(team.share([number for number in numbers if number not in done]))
+    tell.stage("measuring", found.n)
+
+    def advance(n: int) -> None:
+        tell.advance(n)
+        team.check()
+
+    # What is in memory by now stays; looking through it after each chunk would take longer than the chunk's own work.
+    gc.freeze()
+    try:
+        for number, chunk in enumerate(in_chunks(source, size)):
+            if number not in mine:
+                advance(len(chunk))
+                continue
+            entries = measure_chunk(
+                model,
+                list(prepare(model, chunk, settings)),
+                request,
+                settings,
+                token_weights_of=set(found.examples),
+                on_batch=advance,
+            )
+            writer.write_part(number, _filler(model, entries, request, found, team))
+            del entries
+            release_memory()
+    finally:
+        gc.unfreeze()
+    team.gather()
+    parts = [writer.path_of_part(number) for number in numbers]
+    wait_until(
+        lambda: all(map(writer.is_part, parts)),
+        f"out {writer.path}: what other processes measured does not appear there; expected a folder that all share",
+    )
+    return parts
+
+
+def record_measuring(manifest: dict[str, Any], parts: Sequence[Path]) -> None:
+    """Write into ``run.json``'s content who measured how many chunks, and which layers had no pattern."""
+    records = [read_json(part / _RECORD) for part in parts]
+    who = Counter((r["process"], r["of"], r["device"], r["threads"]) for r in records)
+    names = ("process", "of", "device", "threads")
+    manifest["measured_by"] = [
+        dict(zip(names, key, strict=True)) | {"chunks": n} for key, n in sorted(who.items(), key=str)
+    ]
+    without = [r["layers_without_pattern"] for r in records if r["layers_without_pattern"] is not None]
+    manifest["layers_without_pattern"] = without[0] if without else []
+
+
+def wait_until(there: Callable[[], bool], otherwise: str, *, at_most: float = 60.0) -> None:
+    """Wait for what another machine has written to a shared folder: it may appear seconds later here.
+
+    Raises:
+        RunError: with the message ``otherwise``, when it does not.
+    """
+    until = time.monotonic() + at_most
+    while not there():
+        if time.monotonic() > until:
+            raise RunError(otherwise)
+        time.sleep(0.1)
+
+
+def _filler(
+    model: Model, entries: Sequence[Entry], request: CaptureRequest, found: Survey, team: Team
+) -> Callable[[Path], None]:
+    without = next((e.measured.layers_without_pattern for e in entries if e.measured), None)
+    record = {
+        "process": team.rank,
+        "of": team.world_size,
+        "device": str(model.device),
+        "threads": torch.get_num_threads(),
+        "layers_without_pattern": without,
+    }
+
+    def fill(folder: Path) -> None:
+        layers = list(request.layers or range(model.n_layers))
+        write_chunk(
+            folder,
+            entries,
+            layers,
+            request.positions,
+            states=request.states,
+            conditions=found.conditions,
+        )
+        write_json(folder / _RECORD, record)
+
+    return fill
