@@ -16,10 +16,13 @@ _HOMES = {
     "datasets": ("read_traces",),
     "segmentation": ("Segmentation", "register_finder", "segment", "segment_all"),
     "models": ("Model", "from_hf", "load"),
+    "organism": ("example",),
+    "generation": ("generate",),
     "encoding": ("Encoding",),
     "attention": ("measure_attention", "paper_attention", "token_attention"),
     "attention_summary": ("summarise_attention",),
     "separability": ("measure_separability",),
+    "transfer": ("measure_transfer",),
     "probes": ("Direction", "Probe"),
     "probing": ("run_probe",),
     "runs": ("Run", "open_run"),
@@ -41,9 +44,11 @@ if TYPE_CHECKING:
     from safekey_interp.errors import SafekeyError as SafekeyError
     from safekey_interp.errors import TraceError as TraceError
     from safekey_interp.errors import TraceTooLong as TraceTooLong
+    from safekey_interp.generation import generate as generate
     from safekey_interp.models import Model as Model
     from safekey_interp.models import from_hf as from_hf
     from safekey_interp.models import load as load
+    from safekey_interp.organism import example as example
     from safekey_interp.probes import Direction as Direction
     from safekey_interp.probes import Probe as Probe
     from safekey_interp.probing import run_probe as run_probe
@@ -58,6 +63,7 @@ if TYPE_CHECKING:
     from safekey_interp.trace import Message as Message
     from safekey_interp.trace import TokenSpan as TokenSpan
     from safekey_interp.trace import Trace as Trace
+    from safekey_interp.transfer import measure_transfer as measure_transfer
 
 
 def __getattr__(name: str) -> Any:

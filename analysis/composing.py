@@ -1,0 +1,99 @@
+"""How do a drawing, its numbers and its caption stay together? Each row of panels brings all three."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from safekey_interp.conditions import conditions_in
+from safekey_interp.figures.grid import Panel, Row, letters
+from safekey_interp.figures.kinds import Kind
+from safekey_interp.organism import is_organism
+from safekey_interp.runs import Run
+
+Table = Any
+"""A data frame; pandas' stubs take each of its cells for a column."""
+
+Drawn = tuple[Panel, Table]
+"""A panel, and the rows of the tables that it shows."""
+_DASHES = ("solid", "dash")
+
+
+class Composition:
+    """Rows of panels from top to bottom."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        """What :func:`safekey_interp.figures.grid` draws."""
+        self._tables: dict[str, list[Table]] = {}
+        self._said: list[tuple[str, str]] = []
+
+    def add(self, drawn: Sequence[Drawn], *, said: str = "", kind: str = "", **options: Any) -> None:
+        """Add a row.
+
+        Args:
+            drawn: its panels; without any, nothing is added.
+            said: what they show, a sentence for the caption; empty when the row goes on with the one above.
+            kind: which of the figure's tables their numbers belong to.
+            options: of :class:`safekey_interp.figures.grid.Row`.
+        """
+        if not drawn:
+            return
+        self.rows.append(Row(panels=[panel for panel, _ in drawn], **options))
+        names = letters(self.rows)[-len(drawn) :]
+        self._tables.setdefault(kind, []).extend(
+            table.assign(panel=name) for name, (_, table) in zip(names, drawn, strict=True)
+        )
+        first, before = self._said.pop() if self._said and not said else (names[0], said)
+        self._said.append((first, before))
+        self._last = names[-1]
+
+    def numbers(self, kind: str = "") -> Table:
+        """What the panels show, with the panel's letter."""
+        return pd.concat(self._tables[kind], ignore_index=True)
+
+    def words(self) -> str:
+        """``(a–d) Mass by layer. (e) …``"""
+        ends = [*(chr(ord(first) - 1) for first, _ in self._said[1:]), self._last]
+        return " ".join(
+            f"({first}{f'–{end}' if end != first else ''}) {said}"
+            for (first, said), end in zip(self._said, ends, strict=True)
+        )
+
+
+def with_something(views: Iterable[Drawn | None]) -> list[Drawn]:
+    """Those of the panels that have something to show."""
+    return [view for view in views if view is not None]
+
+
+def model_in_words(run: Run) -> str:
+    """The model's name, and whether it is the toy."""
+    model = run.manifest["model"]
+    return f"{model['name']} (toy model)" if is_organism(str(model.get("spec", ""))) else str(model["name"])
+
+
+def shown_conditions(run: Run) -> list[str]:
+    """The two most frequent conditions that the run tells apart, by name; none where it tells none apart."""
+    return sorted(conditions_in(run.manifest).names[: len(_DASHES)])
+
+
+def kinds_of(run: Run, by_layer: Table) -> list[Kind]:
+    """The kinds of traces that are drawn apart: labels in colours, conditions in dashes; all where there are none."""
+    conditions, names = conditions_in(run.manifest), shown_conditions(run)
+    crossed = [
+        Kind(conditions.subset(name, label), f"{name}, {label}", label, dash)
+        for label in ("harmful", "benign")
+        for name, dash in zip(names, _DASHES, strict=False)
+    ]
+    unlabelled = [
+        Kind(conditions.subset(name), name, tone, dash)
+        for name, tone, dash in zip(names, ("prompt", "key_sentence"), _DASHES, strict=False)
+    ]
+    labelled = [Kind(label, label, label, "solid") for label in ("harmful", "benign")]
+    there = set(by_layer["subset"])
+    for choice in (crossed, unlabelled, labelled):
+        if kept := [kind for kind in choice if kind.subset in there]:
+            return kept
+    return [Kind("all", "all traces", "control", "solid")]
