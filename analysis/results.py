@@ -1,6 +1,6 @@
 """Which tables stand in RESULTS.md, and do they come from the runs?
 
-    python analysis/results.py --star1 runs/smollm2-star1 --xstest runs/smollm2-xstest_prompts [--write]
+    python -m analysis.results --star1 runs/smollm2-star1 --xstest runs/smollm2-xstest_prompts [--write]
 
 Prints the tables of `analysis/RESULTS.md` from two run folders; with ``--write`` puts them between the marks of that
 file. The words around them are written by people who read the tables.
@@ -9,19 +9,18 @@ file. The words around them are written by people who read the tables.
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.tables import markdown, publish
 from safekey_interp.runs import Run, open_run
 
 Table = Any
 """A data frame; pandas' stubs take each of its cells for a column."""
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
 SPANS = ("prompt", "understanding", "template", "first_token", "key_sentence")
 
 
@@ -138,11 +137,6 @@ def _interval(row: Table) -> str:
     return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
 
 
-def markdown(table: pd.DataFrame) -> str:
-    head = f"| {' | '.join(map(str, table.columns))} |\n|{'---|' * len(table.columns)}"
-    return "\n".join([head, *(f"| {' | '.join(map(str, row))} |" for row in table.itertuples(index=False))])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--star1", type=Path, required=True)
@@ -158,13 +152,7 @@ def main() -> None:
         "xstest-provenance": provenance(xstest),
         "xstest-separability": markdown(separability(xstest)),
     }
-    text = RESULTS.read_text(encoding="utf-8") if options.write else ""
-    for name, table in tables.items():
-        print(f"\n## {name}\n\n{table}")
-        mark = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
-        text = mark.sub(lambda found, table=table: f"{found[1]}{table}{found[2]}", text)
-    if options.write:
-        RESULTS.write_text(text, encoding="utf-8")
+    publish(tables, write=options.write)
 
 
 if __name__ == "__main__":

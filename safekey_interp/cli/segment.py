@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 def segment(
     *,
     files: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="FILE...", help="Files of traces (JSONL, JSON, CSV, Parquet), globs, or - for standard input."
+            metavar="[FILE...]",
+            help="Files of traces (JSONL, JSON, CSV, Parquet), globs, or - for standard input. "
+            "Default: the organism's own.",
         ),
-    ],
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write .jsonl or .parquet instead of printing.")] = None,
     finder: Annotated[str, typer.Option(help="rules, given, or llm.")] = "rules",
     delimiters: Annotated[str | None, typer.Option(help="Marks of the reasoning: OPENING,CLOSING.")] = None,
@@ -39,6 +41,7 @@ def segment(
 ) -> None:
     """Find the understanding and the key sentence of each trace."""
     from safekey_interp.datasets import read_traces
+    from safekey_interp.organism import TRACES
     from safekey_interp.segmentation import finder_names, segment_all
 
     check_choice("--finder", finder, finder_names())
@@ -49,7 +52,7 @@ def segment(
         _check_file(out)
     agree = None if agreement is None else _comparison(agreement)
     source = read_traces(
-        files if len(files) > 1 else files[0],
+        files or TRACES,
         prompt_field=prompt_field,
         response_field=response_field,
         label_field=label_field,

@@ -1,0 +1,114 @@
+"""What do the probes find in the organism, before and after fine-tuning, on plain and on wrapped prompts?
+
+    python -m analysis.organism_results --sft runs/organism --base runs/organism-base [--write]
+
+Prints the organism's tables of `analysis/RESULTS.md` from two runs over its shipped traces; with ``--write`` puts them
+between the marks of that file. The base reads what the fine-tuned model wrote (teacher forcing), so that both see the
+same tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.results import provenance
+from analysis.tables import markdown, publish
+from safekey_interp.runs import Run, open_run
+
+Table = Any
+"""A data frame; pandas' stubs take each of its cells for a column."""
+SUBSETS = {
+    f"source={source}, {label}": f"{source}, {label}"
+    for source in ("plain", "wrapped")
+    for label in ("harmful", "benign")
+}
+SPANS = {"prompt": "X", "understanding": "U"}
+READERS = {"decision": "the token before K", "key_sentence": "K"}
+POSITIONS = ("prompt", "understanding", "context", "decision")
+
+
+def attention(runs: dict[str, Run]) -> pd.DataFrame:
+    """Last layer, mean over heads: what K and the token before it give to X and U, beside their controls."""
+    rows = []
+    for reader, words in READERS.items():
+        for subset, of in SUBSETS.items():
+            for model, run in runs.items():
+                table: Table = run.attention_by_layer
+                mine = table[(table["from_span"] == reader) & (table["subset"] == subset)]
+                mine = mine[mine["layer"] == mine["layer"].max()].set_index(["to_span", "measure"])
+                row: dict[str, Any] = {"from": words, "prompts": of, "model": model}
+                for span, short in SPANS.items():
+                    row[f"to {short}"] = _interval(mine.loc[(span, "mass")])
+                    row[f"{short}, if even"] = f"{mine.loc[(span, 'uniform_mass'), 'value']:.2f}"
+                    row[f"{short} / distance alone"] = _interval(mine.loc[(span, "lift_over_matched")])
+                rows.append(row | {"n": int(mine.loc[("prompt", "mass"), "n"])})
+    return pd.DataFrame(rows)
+
+
+def separability(runs: dict[str, Run]) -> pd.DataFrame:
+    """Harmful against benign over all traces, at the best layer of each position, beside the words."""
+    rows = []
+    for position in POSITIONS:
+        for model, run in runs.items():
+            table: Table = run.separability
+            mine = table[(table["position"] == position) & table["auroc"].notna()]
+            row: dict[str, Any] = {"position": position, "model": model}
+            rows.append(row | _beside_words(mine))
+    return pd.DataFrame(rows)
+
+
+def transfer(runs: dict[str, Run]) -> pd.DataFrame:
+    """A probe that was fitted on one condition, tested on each, no request on both sides."""
+    rows = []
+    for position in POSITIONS:
+        for fitted, tested in (("plain", "plain"), ("plain", "wrapped"), ("wrapped", "wrapped"), ("wrapped", "plain")):
+            for model, run in runs.items():
+                table: Table = run.transfer
+                mine = table[(table["position"] == position) & table["auroc"].notna()]
+                mine = mine[(mine["fitted_on"] == fitted) & (mine["tested_on"] == tested)]
+                row: dict[str, Any] = {"position": position, "fitted on": fitted, "tested on": tested, "model": model}
+                rows.append(row | _beside_words(mine))
+    return pd.DataFrame(rows)
+
+
+def _beside_words(mine: Table) -> dict[str, Any]:
+    probes, words = mine[mine["method"] == "logistic"], mine[mine["method"] == "text_tfidf"]
+    best = probes.loc[probes["auroc"].idxmax()]
+    said = words.iloc[0]
+    return {
+        "AUROC, best layer": _interval(best, "auroc"),
+        "layer": f"{best['layer']} of {len(probes)}",
+        "words alone": _interval(said, "auroc"),
+        "shuffled labels": f"{best['null_auroc_low']:.2f} to {best['null_auroc_high']:.2f}",
+        "p over layers": f"{best['p_value_over_layers']:.3f}",
+        "n (harmful, benign)": f"{best['n']} ({best['n_harmful']}, {best['n_benign']})",
+    }
+
+
+def _interval(row: Table, value: str = "value") -> str:
+    low, high = ("low", "high") if value == "value" else (f"{value}_low", f"{value}_high")
+    return f"{row[value]:.2f} [{row[low]:.2f}, {row[high]:.2f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--sft", type=Path, required=True, help="run of organism on its shipped traces")
+    parser.add_argument("--base", type=Path, required=True, help="run of organism:base on the same traces")
+    parser.add_argument("--write", action="store_true", help="put the tables into RESULTS.md, too")
+    options = parser.parse_args()
+    runs = {"sft": open_run(options.sft), "base": open_run(options.base)}
+    tables = {
+        "organism-provenance": "; ".join(map(provenance, runs.values())),
+        "organism-attention": markdown(attention(runs)),
+        "organism-separability": markdown(separability(runs)),
+        "organism-transfer": markdown(transfer(runs)),
+    }
+    publish(tables, write=options.write)
+
+
+if __name__ == "__main__":
+    main()
