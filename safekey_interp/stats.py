@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from einops import einsum
-from scipy.stats import norm
+from scipy.special import ndtri
 
 FEW = 5
 """Fewer prompts than this say nothing about other prompts: a bootstrap over them would look surer than it is."""
@@ -29,7 +29,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     """Wilson score interval of a proportion (Wilson 1927). NaN bounds when ``n`` is 0."""
     if n == 0:
         return Interval(np.nan, np.nan)
-    z = float(norm.ppf(0.5 + confidence / 2))
+    z = float(ndtri(0.5 + confidence / 2))
     rate = successes / n
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
