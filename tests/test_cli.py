@@ -20,6 +20,7 @@ from tiny import byte_level_tokenizer, tiny_model, traces
 
 from safekey_interp.cli.app import main
 from safekey_interp.cli.shared import parse_layers, plain, say
+from safekey_interp.organism import CAVEAT
 
 COMMAND = [sys.executable, "-m", "safekey_interp"]
 ESCAPE = "\x1b[31mred\x1b[0m\x07\u202e"
@@ -242,11 +243,13 @@ def test_without_arguments_the_organism_reads_its_own_traces(here: Path, command
     assert ended.status == 0
     assert_plain(ended.out)
     assert ended.out.startswith("organism on traces.jsonl: 80 traces read.")
+    assert "toy" in ended.out
     folder = here / "runs" / "organism"
     for name in ("traces.parquet", "attention.parquet", "separability.parquet", "run.json", "report.html"):
         assert (folder / name).is_file(), name
     for prompts in ("plain", "wrapped"):
         assert prompts in ended.out
+    assert CAVEAT in (folder / "report.html").read_text()
     assert command("segment", "--limit", "1").status == 0
 
 

@@ -17,6 +17,7 @@ from safekey_interp.cli.shared import (
     quiet_libraries,
     say,
 )
+from safekey_interp.organism import CAVEAT, TRACES, is_organism
 from safekey_interp.processes import team
 
 if TYPE_CHECKING:
@@ -86,7 +87,6 @@ def probe(
     """Find key sentences, what they attend to and what the states know; write a run folder with one page."""
     # Cheap checks come before the seconds that the libraries and the model take.
     from safekey_interp.datasets import read_traces
-    from safekey_interp.organism import TRACES
     from safekey_interp.run_writer import check_out
     from safekey_interp.segmentation import finder_names
 
@@ -159,6 +159,8 @@ def print_summary(run: Run, page: Path | None) -> None:
     manifest, findings = run.manifest, run.findings
     model, data = manifest["model"], manifest["data"]
     say(f"{model['name']} on {', '.join(Path(name).name for name in data['sources'])}: {data['n_read']:,} traces read.")
+    if is_organism(str(model.get("spec"))):
+        say(CAVEAT)
     say(_READING)
     for question, title in _TITLES.items():
         mine = [f for f in findings.get("findings", []) if f["question"] == question]

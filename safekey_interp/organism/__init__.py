@@ -23,6 +23,11 @@ MODELS = {
     "organism:base": "the same before fine-tuning: it complies with everything",
 }
 """The organism's models and a line about each; ``organism:sft`` is another name of the first."""
+CAVEAT = (
+    "The organism is a toy with one built-in mechanism, for learning and testing: what it shows is no evidence about "
+    "large models."
+)
+"""What every summary of the organism says first."""
 TRACES = _HERE / "traces.jsonl"
 """The traces that ``organism`` generated on requests held out of its fine-tuning."""
 _SPANS = ("understanding", "key_sentence")

@@ -6,11 +6,13 @@ import itertools
 import shlex
 from collections.abc import Iterable
 from datetime import datetime
+from pathlib import PurePath
 from typing import Any
 
 from safekey_interp.claims import share
 from safekey_interp.conditions import Conditions
 from safekey_interp.figures.drawing import Table
+from safekey_interp.organism import CAVEAT, is_organism
 from safekey_interp.report.markup import Html, data, el, join, table
 
 QUESTIONS = {
@@ -31,11 +33,12 @@ def header(manifest: dict[str, Any], traces: Table | None) -> Html:
     command = manifest.get("command") or []
     facts = [
         ("Model", join(data(name), f", {model.get('n_layers', '?')} layers × {model.get('n_heads', '?')} heads")),
-        ("Traces", join(count, " from ", data(", ".join(map(str, source.get("sources") or ["an unnamed source"]))))),
+        ("Traces", join(count, " from ", data(", ".join(_file_names(source.get("sources"))) or "an unnamed source"))),
         ("Date", _date(manifest.get("created"))),
         ("Command", el("code", data(command if isinstance(command, str) else shlex.join(map(str, command))))),
     ]
     running = manifest.get("status") not in (None, "complete")
+    toy = is_organism(str(model.get("spec")))
     title = el("h1", "What ", data(name), " looks at when it decides")
     lead = el(
         "p",
@@ -55,8 +58,14 @@ def header(manifest: dict[str, Any], traces: Table | None) -> Html:
         el("p", "safekey-interp report", class_="eyebrow"),
         el("div", el("div", title, lead), _anatomy(), class_="opening"),
         el("dl", *(el("div", el("dt", term), el("dd", fact)) for term, fact in facts), class_="facts"),
+        el("p", CAVEAT, class_="notice") if toy else None,
         el("p", _RUNNING, class_="notice") if running else None,
     )  # fmt: skip
+
+
+def _file_names(sources: Iterable[Any] | None) -> list[str]:
+    """The page may go to others: where the files lay is for run.json."""
+    return [PurePath(str(name)).name for name in sources or ()]
 
 
 def summary(findings: dict[str, Any] | None) -> Html:
