@@ -14,11 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from safekey_interp.assembly import Progress, release_memory
 from safekey_interp.capture.request import CaptureRequest
-from safekey_interp.capture.stream import CHUNK, Entry, StreamSettings, in_chunks, measure_chunk, prepare
+from safekey_interp.capture.stream import CHUNK, Entry, StreamSettings, in_chunks, measure_chunk, prepare, threads_for
 from safekey_interp.datasets import TraceSource
 from safekey_interp.errors import RunError
 from safekey_interp.parts import write_chunk
@@ -162,7 +160,7 @@ def _filler(
         "process": team.rank,
         "of": team.world_size,
         "device": str(model.device),
-        "threads": torch.get_num_threads(),
+        "threads": threads_for(model),
         "layers_without_pattern": without,
     }
 

@@ -15,14 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import torch
-
 from safekey_interp.assembly import Progress, assemble
 from safekey_interp.attention_summary import QUANTITIES
 from safekey_interp.capture.check import check_attention
 from safekey_interp.capture.request import CaptureRequest
 from safekey_interp.capture.runner import Backend
-from safekey_interp.capture.stream import BatchSize, StreamSettings, token_budget
+from safekey_interp.capture.stream import BatchSize, StreamSettings, forward_cost, threads_for, token_budget
 from safekey_interp.datasets import read_traces
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.finders import finder_identity, finder_names
@@ -136,7 +134,8 @@ def run_probe(
             "chunk": chunk or chunk_size(content.n),
             "batch_size": batch_size,
             "max_tokens": token_budget(model),
-            "threads": torch.get_num_threads(),
+            "forward_cost": forward_cost(model),
+            "threads": threads_for(model),
             "quantities": list(QUANTITIES),
         }
         manifest = manifest_of(model, source, content, options, plan=plan, seed=seed, command=command)

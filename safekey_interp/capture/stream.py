@@ -8,9 +8,12 @@ on as if it had not.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
+
+import torch
 
 from safekey_interp.capture.batches import plan_batches
 from safekey_interp.capture.check import check_attention
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
 CHUNK = 256
 """Traces of a chunk: what a killed run may have to do again."""
+
+_SMALL = 256
+"""Width of a model that one thread serves as well as several."""
 
 BatchSize = int | Literal["auto"]
 
@@ -127,11 +133,13 @@ def measure_chunk(
     on_batch(len(entries) - len(open_rows))
     lengths = [_encoding(entries[i]).end for i in open_rows]
     size = None if settings.batch_size == "auto" else settings.batch_size
-    for batch in plan_batches(lengths, batch_size=size, max_tokens=token_budget(model), cost=forward_cost(model)):
+    plan = plan_batches(lengths, batch_size=size, max_tokens=token_budget(model), cost=forward_cost(model))
+    for batch in plan:
         rows = [open_rows[i] for i in batch]
         encodings = [_encoding(entries[i]) for i in rows]
         wanted = any(entries[i].trace.trace_id in token_weights_of for i in rows)
-        answers = measure_batch(model, encodings, replace(request, token_weights=wanted), backend=settings.backend)
+        with _on_threads(threads_for(model)):
+            answers = measure_batch(model, encodings, replace(request, token_weights=wanted), backend=settings.backend)
         for i, answer in zip(rows, answers, strict=True):
             if isinstance(answer, LeftOut):
                 done[i] = replace(entries[i], left_out=answer.reason)
@@ -186,3 +194,19 @@ def token_budget(model: Model) -> int:
 def forward_cost(model: Model) -> int:
     """What a forward pass costs beside its tokens, in tokens: measured on a CPU; kernel launches on a card."""
     return 32 if model.device.type == "cpu" else 1_024
+
+
+def threads_for(model: Model) -> int:
+    """Threads of a forward pass on a CPU: one for a small model, where a second waits more than it works, and waits
+    for long when another program has its core."""
+    return 1 if model.d_model <= _SMALL else torch.get_num_threads()
+
+
+@contextmanager
+def _on_threads(n: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
