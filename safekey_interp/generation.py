@@ -18,16 +18,20 @@ from safekey_interp.models import Model
 from safekey_interp.rendering import render
 from safekey_interp.trace import Trace
 
+_USUAL = 512
+"""Most new tokens when none are asked for."""
+
 
 def generate(
-    model: Model, prompts: Sequence[str | Trace], *, max_new_tokens: int = 512, batch_size: int = 16
+    model: Model, prompts: Sequence[str | Trace], *, max_new_tokens: int | None = None, batch_size: int = 16
 ) -> list[str]:
     """The model's greedy responses.
 
     Args:
         model: a model with its tokenizer.
         prompts: user texts; or traces, whose prompt and earlier turns are asked again and whose response is not read.
-        max_new_tokens: largest number of tokens of a response; a response that is longer is cut there.
+        max_new_tokens: largest number of tokens of a response; a response that is longer is cut there. When None, 512,
+            or as many as fit behind the longest prompt.
         batch_size: prompts decoded at once.
 
     Returns:
@@ -39,10 +43,13 @@ def generate(
         TraceTooLong: prompt and response do not fit the positions that the model reads.
     """
     for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
-        if value < 1:
+        if value is not None and value < 1:
             raise InputError(f"{name}: got {value}, expected at least 1")
     asked = [_asked(prompt, number) for number, prompt in enumerate(prompts)]
-    ids = [_prompt_ids(model, trace, max_new_tokens) for trace in asked]
+    ids = [_prompt_ids(model, trace, max_new_tokens or 1) for trace in asked]
+    if max_new_tokens is None:
+        room = _USUAL if model.max_positions is None else model.max_positions - max(map(len, ids), default=0)
+        max_new_tokens = min(_USUAL, room)
     responses = [""] * len(ids)
     for group in _length_groups(ids, batch_size):
         new = _decode(model, [ids[number] for number in group], max_new_tokens)

@@ -46,6 +46,11 @@ def test_greedy_is_the_argmax_of_the_plain_forward() -> None:
     assert written.startswith("<think>\n"), "the model opens its reasoning itself"
 
 
+def test_without_a_limit_responses_take_what_room_there_is() -> None:
+    traces = asked(3)
+    assert generate(model(), traces) == generate(model(), traces, max_new_tokens=64)
+
+
 def test_a_response_is_cut_at_the_limit() -> None:
     [whole] = generate(model(), asked(1), max_new_tokens=64)
     [cut] = generate(model(), asked(1), max_new_tokens=9)
