@@ -8,7 +8,7 @@ import literal
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import ARCHITECTURES, byte_level_tokenizer
+from tiny import ARCHITECTURES, BASE, byte_level_tokenizer
 from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -19,17 +19,6 @@ from safekey_interp.segmentation import segment
 from safekey_interp.trace import CharSpan, TokenSpan, Trace
 from safekey_interp.training import loss_terms
 from safekey_interp.training.query_mask import exact_way
-
-_SMALL = dict(
-    vocab_size=400,
-    hidden_size=32,
-    intermediate_size=48,
-    num_hidden_layers=3,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=512,
-    pad_token_id=0,
-)
 
 _FACTORS = {"short_factor": [1.0, 1.2, 1.4, 1.6], "long_factor": [2.0, 3.0, 4.0, 5.0]}
 LONGROPE = {
@@ -42,7 +31,7 @@ DYNAMIC = {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "f
 def fresh(architecture: str, **changes: object) -> Model:
     """A model as it is initialised, and so of reasonable gradients."""
     torch.manual_seed(0)
-    config = CONFIG_MAPPING[architecture](**(_SMALL | ARCHITECTURES.get(architecture, {}) | changes))
+    config = CONFIG_MAPPING[architecture](**(BASE | ARCHITECTURES.get(architecture, {}) | changes))
     return from_hf(
         AutoModelForCausalLM.from_config(config, dtype=torch.float32), byte_level_tokenizer(), spec=architecture
     )

@@ -28,7 +28,7 @@ TEMPLATE = (
 WINDOW = 8
 """Sliding window of the architectures that have one: much shorter than the test's sequences."""
 
-_BASE = dict(
+BASE = dict(
     vocab_size=400,
     hidden_size=32,
     intermediate_size=48,
@@ -88,7 +88,7 @@ def byte_level_tokenizer() -> PreTrainedTokenizerFast:
 def tiny_model(architecture: str, attn: str | None = None) -> Model:
     """A random model of that architecture, weights large enough that attention is far from uniform."""
     torch.manual_seed(0)
-    config = CONFIG_MAPPING[architecture](**(_BASE | ARCHITECTURES[architecture]))
+    config = CONFIG_MAPPING[architecture](**(BASE | ARCHITECTURES[architecture]))
     options = {} if attn is None else {"attn_implementation": attn}
     hf = AutoModelForCausalLM.from_config(config, dtype=torch.float32, **options)
     with torch.no_grad():

@@ -261,6 +261,25 @@ class LayerAxis:
             for layer, site in zip(rows["layer"], rows["site"], strict=True)
         ]
 
+    def beside_words(self, gap: int) -> list[int]:
+        """Places of a map's columns: the words, an empty one that keeps them apart, the layers."""
+        return [self.values[0] - gap, self.values[0] - 1, *self.values]
+
+    def row_beside_words(self, rows: Table, measure: str, alone: Any) -> list[float | int | None]:
+        """One row of such a map: the words' number, nothing, and each layer's."""
+        found = dict(zip(self.of(rows), rows[measure], strict=True))
+        return [number(alone), None, *(number(found.get(place, np.nan)) for place in self.values)]
+
+    def name_beside_words(self, spec: Spec, places: list[int]) -> None:
+        """Write the columns' names on a map; its rows run from the top."""
+        spec["layout"]["xaxis"] |= {
+            "tickvals": [places[0], *self.ticks],
+            "ticktext": ["words", *self.texts],
+            "tickangle": 0,
+            "showgrid": False,
+        }
+        spec["layout"]["yaxis"] |= {"autorange": "reversed", "showgrid": False}
+
 
 def select(table: Table, name: str, **wanted: Any) -> Table:
     """The rows whose columns hold the wanted values.

@@ -64,20 +64,12 @@ def separability_map(
     axis = LayerAxis(probe, sparse=True)
     there = set(probe["position"].astype(str))
     positions = [name for name in POSITIONS if name in there] + sorted(there - set(POSITIONS))
-    # The empty place beside layer 0 keeps the words apart from the layers.
-    places = [axis.values[0] - 3, axis.values[0] - 1, *axis.values]
+    places = axis.beside_words(3)
     grid = []
     for position in positions:
         here = probe[probe["position"] == position]
-        found = dict(zip(axis.of(here), here[measure], strict=True))
         text = words.loc[words["position"] == position, measure]
-        grid.append(
-            [
-                number(text.iloc[0] if len(text) else np.nan),
-                None,
-                *(number(found.get(place, np.nan)) for place in axis.values),
-            ]
-        )
+        grid.append(axis.row_beside_words(here, measure, text.iloc[0] if len(text) else np.nan))
     trace = {
         "type": "heatmap",
         "x": places,
@@ -114,13 +106,7 @@ def separability_map(
         height=height,
         unit=_MEASURES[measure],
     )
-    spec["layout"]["xaxis"] |= {
-        "tickvals": [places[0], *axis.ticks],
-        "ticktext": ["words", *axis.texts],
-        "tickangle": 0,
-        "showgrid": False,
-    }
-    spec["layout"]["yaxis"] |= {"autorange": "reversed", "showgrid": False}
+    axis.name_beside_words(spec, places)
     return spec
 
 

@@ -16,7 +16,6 @@ from safekey_interp.figures.drawing import (
     curve,
     escape,
     finish,
-    number,
     select,
     with_interval,
 )
@@ -44,14 +43,11 @@ def transfer_map(transfer: Table, *, position: str = "decision") -> Spec:
     is_printed = probe.groupby(["layer", "site"]).ngroups <= _PRINTED
     axis = LayerAxis(probe, sparse=not is_printed)
     pairs = list(dict.fromkeys(zip(probe["fitted_on"], probe["tested_on"], strict=True)))
-    # The empty place beside layer 0 keeps the words apart from the layers.
-    places = [axis.values[0] - (2 if is_printed else 3), axis.values[0] - 1, *axis.values]
+    places = axis.beside_words(2 if is_printed else 3)
     grid = []
     for pair in pairs:
         here, text = (_of_pair(part, *pair) for part in (probe, words))
-        found = dict(zip(axis.of(here), here["auroc"], strict=True))
-        alone = text["auroc"].iloc[0] if len(text) else np.nan
-        grid.append([number(alone), None, *(number(found.get(place, np.nan)) for place in axis.values)])
+        grid.append(axis.row_beside_words(here, "auroc", text["auroc"].iloc[0] if len(text) else np.nan))
     trace = {
         "type": "heatmap",
         "x": places,
@@ -86,13 +82,7 @@ def transfer_map(transfer: Table, *, position: str = "decision") -> Spec:
         height=120 + 38 * len(pairs),
         unit="AUROC",
     )
-    spec["layout"]["xaxis"] |= {
-        "tickvals": [places[0], *axis.ticks],
-        "ticktext": ["words", *axis.texts],
-        "tickangle": 0,
-        "showgrid": False,
-    }
-    spec["layout"]["yaxis"] |= {"autorange": "reversed", "showgrid": False}
+    axis.name_beside_words(spec, places)
     return spec
 
 
