@@ -9,7 +9,7 @@ import literal
 import numpy as np
 import pytest
 import torch
-from tiny import _BASE, ARCHITECTURES, byte_level_tokenizer, tiny_model, traces
+from tiny import ARCHITECTURES, BASE, byte_level_tokenizer, tiny_model, traces
 from transformers import AutoModelForCausalLM, PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -19,8 +19,8 @@ from safekey_interp.errors import ModelError
 from safekey_interp.models import Model, from_hf
 
 _SMALL_GPT = dict(vocab_size=400, n_embd=32, n_layer=3, n_head=4, n_positions=512, bos_token_id=1, eos_token_id=2)
-_SMALL = _BASE | {"num_key_value_heads": 4}
-_HYBRID = _BASE | {"num_hidden_layers": 4}
+_SMALL = BASE | {"num_key_value_heads": 4}
+_HYBRID = BASE | {"num_hidden_layers": 4}
 _MIXED = ["linear_attention", "full_attention", "linear_attention", "full_attention"]
 _MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 16, "mamba_n_groups": 1}
 _EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
@@ -34,10 +34,10 @@ OTHERS = {
     ),
     "gpt_neox": _SMALL,
     "phi": _SMALL,
-    "olmo2": _BASE,
-    "starcoder2": _BASE,
-    "smollm3": _BASE,
-    "granite": _BASE,
+    "olmo2": BASE,
+    "starcoder2": BASE,
+    "smollm3": BASE,
+    "granite": BASE,
     "cohere2": _HYBRID | {"sliding_window": 8},
     "deepseek_v3": _SMALL
     | dict(q_lora_rank=16, kv_lora_rank=16, qk_rope_head_dim=4, qk_nope_head_dim=8, v_head_dim=8, n_routed_experts=4)
@@ -63,7 +63,7 @@ REFUSED = {
         "attention interface",
     ),
     "gptj": (_SMALL_GPT | {"rotary_dim": 4}, "attention interface"),
-    "stablelm": (_BASE, "showed its attention"),
+    "stablelm": (BASE, "showed its attention"),
     "mamba": (dict(vocab_size=400, hidden_size=32, num_hidden_layers=3), "showed its attention"),
     "rwkv": (dict(vocab_size=400, hidden_size=32, num_hidden_layers=3), "decoder layers"),
     "bert": (
