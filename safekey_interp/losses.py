@@ -5,7 +5,8 @@ context C (the sequence's first token to the end of U):
 
     head       = θ · BCE(w_u · mean_{t in U} h_t + b_u, y) + (1 − θ) · BCE(w_c · mean_{t in C} h_t + b_c, y)
     query_mask = mean over t in K of −log p(x_t | the response before t), the prompt masked
-    total      = lm + w_head · head + w_qmm · query_mask
+    key        = mean over t in K of −log p(x_t | all before t): query_mask's control, the prompt in sight
+    total      = lm + w_head · head + w_qmm · query_mask + w_key · key
 
 the Dual-Path Safety Head and Query-Mask Modeling of SafeKey (Zhou et al. 2025, arXiv 2505.16186). Each term is a sum
 and a count until the very end: rows differ in length, ranks in rows, and a mean of means would weigh them by chance.
@@ -105,7 +106,9 @@ class Counts(NamedTuple):
     rows: Tensor | int
     """Rows with a label and a U."""
     key_tokens: Tensor | int
-    """Tokens of key sentences."""
+    """Tokens of key sentences that the prompt-masked pass predicts."""
+    visible_key_tokens: Tensor | int = 0
+    """Tokens of key sentences, where these are weighed with the prompt in sight."""
 
 
 class LossSums(NamedTuple):
@@ -117,6 +120,8 @@ class LossSums(NamedTuple):
     """The safety head's loss summed over its rows, nats."""
     query_mask: Float[Tensor, ""]
     """Cross-entropy summed over tokens of K with the prompt masked, nats."""
+    key: Float[Tensor, ""]
+    """The same with the prompt in sight, where it is weighed; else 0."""
 
 
 class LossTerms(NamedTuple):
@@ -129,7 +134,9 @@ class LossTerms(NamedTuple):
     query_mask: Float[Tensor, ""]
     """Nats a token of K."""
     total: Float[Tensor, ""]
-    """lm + w_head · head + w_qmm · query_mask."""
+    """lm + w_head · head + w_qmm · query_mask + w_key · key."""
+    key: Float[Tensor, ""]
+    """Nats a token of K, the prompt in sight; 0 unless it is weighed."""
     counts: Counts
     """What the terms were divided by."""
 
@@ -140,6 +147,7 @@ def combine(
     *,
     head_weight: float = HEAD_WEIGHT,
     query_mask_weight: float = QUERY_MASK_WEIGHT,
+    key_weight: float = 0.0,
 ) -> LossTerms:
     """Terms and total from sums.
 
@@ -148,12 +156,14 @@ def combine(
         counts: of this batch, or of all that one optimizer step sees.
         head_weight: w_head.
         query_mask_weight: w_qmm.
+        key_weight: w_key.
     """
-    lm, head, query_mask = (
+    lm, head, query_mask, key = (
         total / torch.as_tensor(count, device=total.device).clamp(min=1)
         for total, count in zip(sums, counts, strict=True)
     )
-    return LossTerms(lm, head, query_mask, lm + head_weight * head + query_mask_weight * query_mask, counts)
+    weighed = head_weight * head + query_mask_weight * query_mask + key_weight * key
+    return LossTerms(lm, head, query_mask, lm + weighed, key, counts)
 
 
 class Unembedding(NamedTuple):
@@ -196,10 +206,11 @@ def summed_cross_entropy(
         chunk: tokens at a time.
 
     Returns:
-        Nats; 0, still a function of ``states``, when there is no token.
+        Nats; 0, still a function of ``states`` and of the unembedding, when there is no token.
     """
     if not len(targets):
-        return (states * 0.0).sum().float()
+        # The module is called all the same: where it is sharded, every rank must gather it as often as the others.
+        return unembedding(states).sum()
     if type(unembedding.linear) is not nn.Linear or not _is_whole(unembedding.linear):
         return F.cross_entropy(unembedding(states), targets, reduction="sum")
     weight, bias = unembedding.linear.weight, unembedding.linear.bias
@@ -208,8 +219,8 @@ def summed_cross_entropy(
 
 def _is_whole(linear: nn.Linear) -> bool:
     """Whether the weight is a tensor of this process, and the module does nothing but multiply."""
-    hooked = linear._forward_hooks or linear._forward_pre_hooks or linear._backward_hooks
-    return type(linear.weight) in (Tensor, nn.Parameter) and not hooked
+    hooks = (linear._forward_hooks, linear._forward_pre_hooks, linear._backward_hooks, linear._backward_pre_hooks)
+    return type(linear.weight) in (Tensor, nn.Parameter) and not any(hooks)
 
 
 class _Fused(torch.autograd.Function):

@@ -60,6 +60,8 @@ class TrainingBatch:
     """1 for harmful, 0 for benign and for rows that do not count."""
     counted: Bool[Tensor, " row"]
     """Rows with a label and a U."""
+    key: Bool[Tensor, "row pos"]
+    """K, the prompt in sight."""
     packed: Bool[Tensor, "row pos"]
     """Tokens of K in the second document; nothing unless packed."""
     query: QueryPass | None
@@ -69,9 +71,9 @@ class TrainingBatch:
 
     @property
     def counts(self) -> Counts:
-        """What the three terms of this batch are divided by."""
+        """What the terms of this batch are divided by."""
         key = self.packed if self.query is None else self.query.targets
-        return Counts(self.response.sum(), self.counted.sum(), key.sum())
+        return Counts(self.response.sum(), self.counted.sum(), key.sum(), self.key.sum())
 
     def to(self, device: torch.device | str) -> TrainingBatch:
         """The same on a device."""
@@ -85,7 +87,7 @@ def collate(
     layout: QueryMask | None = "short",
     pad_id: int = 0,
 ) -> TrainingBatch:
-    """Pad traces to a batch.
+    """Pad traces to a batch; without any, one token of padding of which nothing counts, so that every rank can run.
 
     Args:
         encodings: whole traces, prompt and response.
@@ -99,13 +101,15 @@ def collate(
     if layout is not None and layout not in LAYOUTS:
         raise InputError(f"query_mask: got {layout!r}, expected one of {', '.join(LAYOUTS)}")
     again = [_again(encoding) if layout == "packed" else encoding.input_ids[:0] for encoding in encodings]
-    width = max(len(encoding.input_ids) + len(second) for encoding, second in zip(encodings, again, strict=True))
-    shape = (len(encodings), width)
+    both_lengths = (len(encoding.input_ids) + len(second) for encoding, second in zip(encodings, again, strict=True))
+    width = max([1, *both_lengths])
+    n_rows = max(1, len(encodings))
+    shape = (n_rows, width)
     ids = torch.full(shape, pad_id, dtype=torch.int64)
     position = torch.zeros(shape, dtype=torch.int64)
-    response, understanding, context, packed = (torch.zeros(shape, dtype=torch.bool) for _ in range(4))
-    counted = torch.zeros(len(encodings), dtype=torch.bool)
-    harmful = torch.zeros(len(encodings))
+    response, understanding, context, key, packed = (torch.zeros(shape, dtype=torch.bool) for _ in range(5))
+    counted = torch.zeros(n_rows, dtype=torch.bool)
+    harmful = torch.zeros(n_rows)
     for row, (encoding, label, second) in enumerate(zip(encodings, labels, again, strict=True)):
         n, both = len(encoding.input_ids), len(encoding.input_ids) + len(second)
         ids[row, :n], ids[row, n:both] = encoding.input_ids, second
@@ -113,6 +117,7 @@ def collate(
             position[row, document] = torch.arange(len(range(width)[document]))
         # The very first token has nothing before it that could predict it.
         response[row, max(1, encoding.response_start) : n] = True
+        key[row, [position for position in encoding.positions("key_sentence") if position]] = True
         if len(second):
             packed[row, n:both] = _key_in_second(encoding)
         where = list(encoding.positions("understanding"))
@@ -128,6 +133,7 @@ def collate(
         context=context,
         harmful=harmful,
         counted=counted,
+        key=key,
         packed=packed,
         query=_query_pass(encodings, layout, pad_id) if layout in ("short", "masked") else None,
         n_first_without_context=0 if layout is None else sum(map(_starts_the_response, encodings)),

@@ -84,37 +84,55 @@ def loss_terms(
 class BatchLoss(nn.Module):
     """Model and safety head as one module: a batch goes in, summed terms come out."""
 
-    def __init__(self, hf: Any, head: SafetyHead) -> None:
+    def __init__(
+        self, hf: Any, head: SafetyHead | None, *, head_layer: int | None = None, weighs_key: bool = False
+    ) -> None:
         super().__init__()
         self.hf = hf
         """The causal model."""
         self.head = head
-        """The safety head."""
+        """The safety head; None where there is no such loss."""
+        self.head_layer = head_layer
+        """The layer whose output the head reads; None for the states after the final norm (the paper's)."""
+        self.weighs_key = weighs_key
+        """Whether K is predicted once more with the prompt in sight."""
         self._unembedding = unembedding_of(hf)
+        self._no_split_modules = _names_of_blocks(hf)
 
     def forward(self, batch: TrainingBatch) -> LossSums:
         """Summed terms of a batch; see :class:`~safekey_interp.losses.LossSums`."""
-        options = {} if batch.position_ids is None else {"position_ids": batch.position_ids}
-        states = self._states(batch.input_ids, **options)
-        logits = self.head(states, batch.understanding, batch.context)
-        by_head = head_loss(logits, batch.harmful.to(states.device), batch.counted, theta=self.head.theta)
+        options: dict[str, Any] = {} if batch.position_ids is None else {"position_ids": batch.position_ids}
+        if self.head_layer is not None:
+            options["output_hidden_states"] = True
+        out = self.hf.get_decoder()(input_ids=batch.input_ids, use_cache=False, **options)
+        states = out.last_hidden_state
+        by_head = key = states.new_zeros((), dtype=torch.float32)
+        if self.head is not None:
+            read = states if self.head_layer is None else out.hidden_states[self.head_layer + 1]
+            logits = self.head(read, batch.understanding, batch.context)
+            by_head = head_loss(logits, batch.harmful.to(read.device), batch.counted, theta=self.head.theta)
         lm = self._predict(states, batch.input_ids, batch.response)
+        if self.weighs_key:
+            key = self._predict(states, batch.input_ids, batch.key)
         if batch.query is None:
             masked = self._predict(states, batch.input_ids, batch.packed)
         else:
             mask = batch.query.attention_mask
             options = {} if mask is None else {"attention_mask": mask}
-            again = self._states(batch.query.input_ids, **options)
+            again = self.hf.get_decoder()(input_ids=batch.query.input_ids, use_cache=False, **options).last_hidden_state
             masked = self._predict(again, batch.query.input_ids, batch.query.targets)
-        return LossSums(lm, by_head, masked)
-
-    def _states(self, input_ids: Tensor, **options: Tensor) -> Tensor:
-        return self.hf.get_decoder()(input_ids=input_ids, use_cache=False, **options).last_hidden_state
+        return LossSums(lm, by_head, masked, key)
 
     def _predict(self, states: Tensor, input_ids: Tensor, targets: Tensor) -> Tensor:
         """Summed cross-entropy of the target tokens, each from the state before it."""
         chosen = targets[:, 1:]
         return summed_cross_entropy(states[:, :-1][chosen], input_ids[:, 1:][chosen], self._unembedding)
+
+
+def _names_of_blocks(hf: Any) -> list[str]:
+    """What accelerate asks a module for when it wraps layers; of the model's own list only what is in this model."""
+    present = {type(module).__name__ for module in hf.modules()}
+    return sorted(present & set(getattr(hf, "_no_split_modules", None) or ()))
 
 
 def unembedding_of(hf: Any) -> Unembedding:
