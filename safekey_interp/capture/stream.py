@@ -138,7 +138,7 @@ def measure_chunk(
         rows = [open_rows[i] for i in batch]
         encodings = [_encoding(entries[i]) for i in rows]
         wanted = any(entries[i].trace.trace_id in token_weights_of for i in rows)
-        with _on_threads(threads_for(model)):
+        with on_threads(threads_for(model)):
             answers = measure_batch(model, encodings, replace(request, token_weights=wanted), backend=settings.backend)
         for i, answer in zip(rows, answers, strict=True):
             if isinstance(answer, LeftOut):
@@ -203,7 +203,8 @@ def threads_for(model: Model) -> int:
 
 
 @contextmanager
-def _on_threads(n: int) -> Iterator[None]:
+def on_threads(n: int) -> Iterator[None]:
+    """Have torch compute with so many threads inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:
