@@ -21,10 +21,13 @@ _HOMES = {
     "encoding": ("Encoding",),
     "attention": ("measure_attention", "paper_attention", "token_attention"),
     "attention_summary": ("summarise_attention",),
+    "key_sentences": ("KeySentences", "measure_aha"),
     "separability": ("measure_separability",),
     "transfer": ("measure_transfer",),
     "probes": ("Direction", "Probe"),
     "probing": ("run_probe",),
+    "training.config": ("TrainingConfig",),
+    "training.running": ("train",),
     "runs": ("Run", "open_run"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -45,6 +48,8 @@ if TYPE_CHECKING:
     from safekey_interp.errors import TraceError as TraceError
     from safekey_interp.errors import TraceTooLong as TraceTooLong
     from safekey_interp.generation import generate as generate
+    from safekey_interp.key_sentences import KeySentences as KeySentences
+    from safekey_interp.key_sentences import measure_aha as measure_aha
     from safekey_interp.models import Model as Model
     from safekey_interp.models import from_hf as from_hf
     from safekey_interp.models import load as load
@@ -63,6 +68,8 @@ if TYPE_CHECKING:
     from safekey_interp.trace import Message as Message
     from safekey_interp.trace import TokenSpan as TokenSpan
     from safekey_interp.trace import Trace as Trace
+    from safekey_interp.training.config import TrainingConfig as TrainingConfig
+    from safekey_interp.training.running import train as train
     from safekey_interp.transfer import measure_transfer as measure_transfer
 
 

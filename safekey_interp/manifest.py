@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from safekey_interp.trace import Trace
 
 _VERSIONS = ("torch", "transformers", "transformer-lens", "numpy", "pandas", "scikit-learn", "tokenizers")
+_OF_PLAN = ("chunk",)
 _OF_MODEL = ("architecture", "dtype", "attn", "weights_sha256")
 
 
@@ -75,7 +76,7 @@ def manifest_of(
             | {"device": record["device"].split(":")[0], "tokenizer_sha256": _tokenizer_hash(model.tokenizer)},
             "data": {"traces_sha256": content.sha256, "n_read": content.n},
             "settings": listed,
-            "plan": {"chunk": plan["chunk"]},
+            "plan": {name: plan[name] for name in _OF_PLAN if name in plan},
             "seed": seed,
             "version": __version__,
             "libraries": {name: _version(name) for name in ("torch", "transformers")},

@@ -27,8 +27,11 @@ from safekey_interp.storage import (
     write_json,
 )
 
-_OTHER_RESULTS = ("examples.json", "examples.safetensors", "findings.json", "report.html")
+_OTHER_RESULTS = ("examples.json", "examples.safetensors", "findings.json", "report.html", "config.yaml")
 _CONTENTS = "contents.json"
+_WORK = ("parts", "checkpoints", "looks")
+"""Folders from which a run goes on."""
+_PROGRESS = ("parts/chunk-*", "checkpoints/checkpoint-*")
 
 
 class RunWriter:
@@ -77,7 +80,8 @@ class RunWriter:
                 writer = cls(path, known, lock, new=False, made=None)
             else:
                 # A kill in between leaves the old run or the new one without a chunk, never chunks of both.
-                shutil.rmtree(path / "parts", ignore_errors=True)
+                for work in _WORK:
+                    shutil.rmtree(path / work, ignore_errors=True)
                 began = {"status": "running", "created": datetime.now(UTC).isoformat(timespec="seconds")}
                 writer = cls(path, manifest | began, lock, new=True, made=made)
                 writer.save()
@@ -99,7 +103,7 @@ class RunWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, SafekeyError) and self._new and not any((self.path / "parts").glob("chunk-*")):
+        if isinstance(error, SafekeyError) and self._new and not any(any(self.path.glob(name)) for name in _PROGRESS):
             self.discard()
         unlock_folder(self._lock)
         self._lock = None
@@ -151,13 +155,15 @@ class RunWriter:
         """Delete everything that is made from the chunks, so that nothing stays of an earlier attempt."""
         for name in (*(f"{table}.parquet" for table in TABLES), *_OTHER_RESULTS):
             (self.path / name).unlink(missing_ok=True)
-        shutil.rmtree(self.path / "states", ignore_errors=True)
+        for folder in ("states", "model"):
+            shutil.rmtree(self.path / folder, ignore_errors=True)
 
     def discard(self) -> None:
         """Delete the run, and the folders that were made for it when nothing else is in them."""
         self.clear_leftovers()
         self.remove_results()
-        shutil.rmtree(self.path / "parts", ignore_errors=True)
+        for work in _WORK:
+            shutil.rmtree(self.path / work, ignore_errors=True)
         (self.path / MANIFEST).unlink(missing_ok=True)
         for folder in (self.path, *self.path.parents):
             if self._made is None or not folder.is_relative_to(self._made) or any(folder.iterdir()):
@@ -168,9 +174,11 @@ class RunWriter:
     def clear_leftovers(self) -> None:
         """Delete what kills left, and the parts of a complete run."""
         remove_leftovers(self.path)
-        remove_leftovers(self.path / "parts")
+        for work in _WORK:
+            remove_leftovers(self.path / work)
         if self.is_complete:
             shutil.rmtree(self.path / "parts", ignore_errors=True)
+            shutil.rmtree(self.path / "looks", ignore_errors=True)
 
     def path_of_part(self, index: int) -> Path:
         """Where a chunk's folder lies, or will lie."""

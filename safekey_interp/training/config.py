@@ -49,11 +49,13 @@ class TrainingConfig:
     """Shuffles the head's labels over groups: its control. Paper: none."""
     auxiliary_epochs: float | None = 2.0
     """Epochs at the end in which the extra losses count; null for all. Paper: the last 2 of 5."""
+    head_layer: int | None = None
+    """The layer whose output the safety head reads; the states after the final norm when null. Paper: these."""
 
     epochs: float = 5.0
     """Passes over the data. Paper: 5."""
     max_steps: int | None = None
-    """Optimizer steps in place of ``epochs``; then ``auxiliary_epochs`` must be null or a share is taken alike."""
+    """Optimizer steps in place of ``epochs``; ``auxiliary_epochs`` out of ``epochs`` then is a share of these."""
     batch_size: int = 128
     """Traces of an optimizer step, over all processes. Paper: 128."""
     micro_batch_size: int = 1
@@ -96,8 +98,17 @@ class TrainingConfig:
     """Steps between two looks with the probes at the held-out traces; never when null."""
     probe_traces: int = 64
     """Held-out traces that the probes look at."""
+    key_sentences: str | None = None
+    """File of safe and go-ahead key sentences whose probability the probes ask for; the package's own when null."""
+    evaluate_every: int | None = None
+    """Steps between two measurements of the held-out loss; at the end of each epoch when null."""
+    log_every: int = 10
+    """Steps between two rows of the table of losses, each a mean over the steps since the last."""
     patience: int | None = None
-    """Looks at the held-out loss without a gain after which training stops; never when null."""
+    """Measurements of the held-out loss without a gain after which training stops; never when null. The model with the
+    lowest held-out loss is then the one that is kept."""
+    save_dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Floating-point type of the trained model's file; as it was trained when null."""
     report_to: tuple[str, ...] = ()
     """Trackers, as transformers names them."""
 
@@ -115,12 +126,17 @@ class TrainingConfig:
             "max_length": (2, float("inf")),
             "seed": (0, 2**32 - 1),
             "save_total_limit": (1, float("inf")),
+            "log_every": (1, float("inf")),
+            "probe_traces": (1, float("inf")),
         }
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
             if not low <= value <= high:
                 raise InputError(f"{name}: got {value}, expected from {low} to {high}")
-        for name in ("epochs", "learning_rate", "max_steps", "lora_rank", "save_every", "probe_every", "patience"):
+        for name in (
+            *("epochs", "learning_rate", "head_learning_rate", "max_steps", "lora_rank", "save_every", "probe_every"),
+            *("evaluate_every", "patience"),
+        ):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InputError(f"{name}: got {value}, expected more than 0")
@@ -130,6 +146,8 @@ class TrainingConfig:
             )
         if self.auxiliary_epochs is not None and self.auxiliary_epochs < 0:
             raise InputError(f"auxiliary_epochs: got {self.auxiliary_epochs}, expected at least 0, or null")
+        if self.patience is not None and not self.held_out:
+            raise InputError("patience: needs held-out traces, expected held_out above 0")
 
     def to_dict(self) -> dict[str, Any]:
         """Settings by name, as YAML writes them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
 from safekey_interp.errors import InputError
@@ -24,6 +25,14 @@ def read_yaml(text: str, where: str) -> Any:
     except yaml.YAMLError as error:
         first = str(error).splitlines()[0]
         raise InputError(f"{where}: not YAML ({first})") from error
+
+
+def write_yaml(settings: Mapping[str, Any]) -> str:
+    """Settings as YAML that :func:`read_yaml` reads back."""
+    import yaml
+
+    listed = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+    return yaml.safe_dump(listed, sort_keys=False, allow_unicode=True)
 
 
 def typed(name: str, value: Any, hint: Any) -> Any:

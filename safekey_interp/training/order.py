@@ -1,0 +1,93 @@
+"""Which rows does each step see, and which of them does this process read in which forward pass?
+
+Every epoch has an order of its own, drawn from the seed and the epoch's number. A step takes the next ``batch_size``
+rows of it, sorts them by length, and deals them out evenly to its forward passes: as many for every process, some
+without a row when there are not enough. So the rows of a step depend neither on the number of processes nor on how many
+fit one pass, and nobody waits for a pass that another does not make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import Sampler
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """The order of rows, and this process's part of it."""
+
+    lengths: Sequence[int]
+    """Tokens of each row."""
+    batch_size: int
+    """Rows of a step, over all processes."""
+    micro_batch_size: int
+    """Most rows of a forward pass of one process."""
+    seed: int
+    """Of the draws."""
+    shuffles: bool = True
+    """Whether each epoch is shuffled."""
+    rank: int = 0
+    """This process."""
+    world_size: int = 1
+    """Processes."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch; the last may have fewer rows."""
+        return -(-len(self.lengths) // self.batch_size)
+
+    @property
+    def passes_per_step(self) -> int:
+        """Forward passes of a process in a whole step."""
+        return self._n_passes(self.batch_size)
+
+    @property
+    def passes_per_epoch(self) -> int:
+        """Forward passes of a process in an epoch."""
+        whole, rest = divmod(len(self.lengths), self.batch_size)
+        return whole * self.passes_per_step + self._n_passes(rest)
+
+    def rows(self, epoch: int, step: int) -> list[int]:
+        """All rows of a step, over all processes, the longest first."""
+        order = self._epoch(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
+        return sorted(order, key=lambda row: (-self.lengths[row], row))
+
+    def passes(self, epoch: int) -> Iterator[list[int]]:
+        """The rows of each of this process's forward passes in an epoch; some lists may be empty."""
+        for step in range(self.steps_per_epoch):
+            rows = self.rows(epoch, step)
+            n = self._n_passes(len(rows)) * self.world_size
+            for number in range(self.rank, n, self.world_size):
+                yield rows[len(rows) * number // n : len(rows) * (number + 1) // n]
+
+    def _n_passes(self, n_rows: int) -> int:
+        return -(-n_rows // (self.micro_batch_size * self.world_size))
+
+    def _epoch(self, epoch: int) -> list[int]:
+        if not self.shuffles:
+            return list(range(len(self.lengths)))
+        generator = torch.Generator().manual_seed((self.seed << 20) + epoch)
+        return torch.randperm(len(self.lengths), generator=generator).tolist()
+
+
+class PassSampler(Sampler[list[int]]):
+    """What a DataLoader takes for the rows of each forward pass."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        """The order."""
+        self.epoch = 0
+        """The epoch that is read next."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to an epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return self.order.passes(self.epoch)
+
+    def __len__(self) -> int:
+        return self.order.passes_per_epoch

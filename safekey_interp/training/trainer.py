@@ -1,0 +1,352 @@
+"""How does transformers' Trainer take a step on all terms of the loss?
+
+The Trainer brings accumulation, mixed precision, DDP, FSDP, DeepSpeed, schedules and trackers. What is different here:
+
+- The model is a :class:`~safekey_interp.training.terms.BatchLoss`, so that both losses stand inside one forward call.
+- Every term is a sum divided by its own count over all rows of the step: of all passes that are accumulated and of all
+  processes. Gradients are averaged over processes, so the loss is multiplied by their number.
+- Which rows a step sees is a function of the seed alone (:mod:`~safekey_interp.training.order`).
+- Terms are logged as themselves, each over the rows and tokens since the last line.
+- A checkpoint is written aside and renamed, so that it is whole or absent; nothing in it needs unpickling.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from safekey_interp.errors import RunError
+from safekey_interp.losses import Counts, LossSums, LossTerms, combine
+from safekey_interp.storage import read_json
+from safekey_interp.training.batch import QueryMask, TrainingBatch, collate
+from safekey_interp.training.config import TrainingConfig
+from safekey_interp.training.examples import Example
+from safekey_interp.training.order import Order, PassSampler
+from safekey_interp.training.schedule import Schedule
+from safekey_interp.training.terms import BatchLoss
+from safekey_interp.training.weights import load_weights, save_weights
+
+TERMS = ("lm", "head", "query_mask", "key")
+"""The terms of the loss, as tables name them."""
+COUNTS = ("tokens", "rows", "key_tokens", "visible_key_tokens")
+"""What they are divided by."""
+_STATE = "trainer_state.json"
+
+
+class SafeKeyTrainer(Trainer):
+    """transformers' Trainer on a :class:`BatchLoss`."""
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        loss: BatchLoss,
+        *,
+        config: TrainingConfig,
+        arguments: TrainingArguments,
+        schedule: Schedule,
+        layout: QueryMask | None,
+        train: Sequence[Example],
+        held_out: Sequence[Example] = (),
+        tokenizer: Any = None,
+        adapted: Any = None,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        self._config, self._schedule = config, schedule
+        self._layout: QueryMask | None = layout
+        self._train, self._held_out, self._adapted = list(train), list(held_out), adapted
+        self._loss = loss
+        self._pad = tokenizer.pad_token_id or 0
+        self._tally = torch.zeros(2, len(TERMS), dtype=torch.float64)
+        self._since = time.perf_counter()
+        super().__init__(
+            model=loss,
+            args=arguments,
+            train_dataset=self._train,  # type: ignore[arg-type]
+            eval_dataset=self._held_out or None,  # type: ignore[arg-type]
+            processing_class=tokenizer,
+            callbacks=[*callbacks, LogsWhereItStops()],
+        )
+        self.pop_callback(PrinterCallback)
+
+    # The rows of a step
+
+    def order(self, rows: Sequence[Example], *, shuffles: bool = True) -> Order:
+        """The order in which rows are read, and this process's part of it."""
+        return Order(
+            lengths=[len(row.encoding.input_ids) for row in rows],
+            batch_size=self._config.batch_size,
+            micro_batch_size=self._config.micro_batch_size,
+            seed=self._config.seed,
+            shuffles=shuffles,
+            rank=self.args.process_index,
+            world_size=self.args.world_size,
+        )
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Lists of rows, one for each of this process's forward passes; collated when a step begins."""
+        return _Loader(self._train, self.order(self._train))
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Any]:
+        """The forward passes of a step, and the counts of the step over all of them and all processes."""
+        layout = self._layout if self.is_auxiliary else None
+        passes = [self._collated(rows, layout) for _, rows in zip(range(num_batches), epoch_iterator, strict=False)]
+        counts = torch.zeros(len(COUNTS), dtype=torch.int64)
+        for batch in passes:
+            counts += torch.stack([torch.as_tensor(count) for count in batch.counts])
+        return [{"batch": batch} for batch in passes], self._summed(counts)
+
+    @property
+    def is_auxiliary(self) -> bool:
+        """Whether the auxiliary losses count in the step that is next."""
+        return self.state.global_step >= self._schedule.auxiliary_from
+
+    # The loss
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        """This pass's part of the step's loss."""
+        batch: TrainingBatch = inputs["batch"].to(self.args.device)
+        sums: LossSums = model(batch)
+        self._tally[0] += torch.stack([term.detach().double().cpu() for term in sums])
+        self._tally[1] += torch.stack([torch.as_tensor(count).double().cpu() for count in batch.counts])
+        terms = self._terms(sums, Counts(*num_items_in_batch), auxiliary=self.is_auxiliary)
+        loss = terms.total * self.args.world_size
+        return (loss, terms) if return_outputs else loss
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Every term over the held-out rows; ``loss`` is the total with all weights, whatever the step."""
+        rows = self._held_out if eval_dataset is None else list(eval_dataset)
+        model: Any = self.model_wrapped if self.is_in_train else self._loss
+        was_training = self._loss.training
+        model.eval()
+        sums, counts = torch.zeros(2, len(TERMS), dtype=torch.float64)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            for numbers in self.order(rows, shuffles=False).passes(0):
+                batch = self._collated([rows[number] for number in numbers], self._layout)
+                sums += torch.stack([term.double().cpu() for term in model(batch.to(self.args.device))])
+                counts += torch.stack([torch.as_tensor(count).double() for count in batch.counts])
+        model.train(was_training)
+        sums, counts = self._counted(self._summed(torch.stack([sums, counts])))
+        terms = self._terms(LossSums(*sums), Counts(*counts), auxiliary=True)
+        found = {"loss": float(terms.total)} | _means(sums, counts) | _as_counts(counts)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Write a line; that of a training step has every term as itself."""
+        if "loss" in logs:
+            sums, counts = self._counted(self._summed(self._tally))
+            self._tally.zero_()
+            now = time.perf_counter()
+            if not math.isfinite(logs["loss"]):
+                raise RunError(
+                    f"step {self.state.global_step}: the loss is not a number; lower learning_rate, or take precision "
+                    "bf16 or fp32"
+                )
+            logs |= _means(sums, counts) | _as_counts(counts) | {"seconds": now - self._since}
+            self._since = now
+        super().log(logs, start_time)
+
+    def _terms(self, sums: LossSums, counts: Counts, *, auxiliary: bool) -> LossTerms:
+        config = self._config
+        weights = (config.head_weight, config.query_mask_weight, config.key_weight) if auxiliary else (0.0, 0.0, 0.0)
+        head, query_mask, key = weights
+        return combine(sums, counts, head_weight=head, query_mask_weight=query_mask, key_weight=key)
+
+    def _counted(self, tally: Tensor) -> Tensor:
+        """Sums and counts of the terms that this run has; the others count nothing, so that their mean is NaN."""
+        has = [True, self._loss.head is not None, self._layout is not None, self._loss.weighs_key]
+        return tally * torch.tensor(has, dtype=tally.dtype)
+
+    def _collated(self, rows: Sequence[Example], layout: QueryMask | None) -> TrainingBatch:
+        return collate([row.encoding for row in rows], [row.label for row in rows], layout=layout, pad_id=self._pad)
+
+    def _summed(self, tensor: Tensor) -> Tensor:
+        """The same of all processes, summed."""
+        if self.args.world_size == 1:
+            return tensor.clone()
+        return self.accelerator.reduce(tensor.to(self.args.device), "sum").cpu()  # type: ignore[union-attr]
+
+    # The optimizer
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW; matrices decay, biases and norms don't; the safety head, biases included, has its own rate."""
+        if self.optimizer is None:
+            config = self._config
+            rates = {True: config.head_learning_rate or config.learning_rate, False: config.learning_rate}
+            groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+            for name, parameter in (model or self._loss).named_parameters():
+                if parameter.requires_grad:
+                    kind = ("head." in f".{name}" and not name.startswith("hf."), parameter.ndim >= 2)
+                    groups.setdefault(kind, []).append(parameter)
+            self.optimizer = torch.optim.AdamW(
+                [
+                    {"params": found, "lr": rates[of_head], "weight_decay": config.weight_decay if decays else 0.0}
+                    for (of_head, decays), found in sorted(groups.items())
+                ],
+                lr=config.learning_rate,
+                betas=config.betas,
+            )
+        return self.optimizer
+
+    # Checkpoints
+
+    @property
+    def _folder(self) -> Path:
+        return Path(str(self.args.output_dir))
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """All that a run needs to go on, aside and renamed: a kill leaves the whole of it or nothing."""
+        folder = self._folder / f"checkpoint-{self.state.global_step}"
+        aside = folder.with_name(f".{folder.name}.00000000.aside")
+        if self.args.should_save:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+        self.accelerator.wait_for_everyone()
+        self.save_model(str(aside), _internal_call=True)
+        self._save_optimizer_and_scheduler(str(aside))
+        self._save_scaler(str(aside))
+        self._save_rng_state(str(aside))
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            self.state.save_to_json(str(aside / _STATE))
+            shutil.rmtree(folder, ignore_errors=True)
+            aside.rename(folder)
+            self._rotate()
+        self.accelerator.wait_for_everyone()
+
+    def _rotate(self) -> None:
+        kept = checkpoints(self._folder)[-self._config.save_total_limit :]
+        best = best_step(self.state.log_history) if self._config.patience else None
+        for folder in checkpoints(self._folder):
+            if folder not in kept and step_of(folder) != best:
+                # Renamed first, so that no half of a checkpoint looks like a whole one.
+                gone = folder.with_name(f".{folder.name}.00000000.aside")
+                shutil.rmtree(gone, ignore_errors=True)
+                folder.rename(gone)
+                shutil.rmtree(gone, ignore_errors=True)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if self.args.should_save:
+            save_weights(
+                Path(output_dir) if output_dir else self._folder,
+                self._loss,
+                self.processing_class,
+                adapted=self._adapted,
+                state=state_dict,
+            )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[arg-type]
+        else:
+            load_weights(Path(resume_from_checkpoint), self._loss, adapted=self._adapted)
+
+
+class _Loader(DataLoader):
+    """Lists of rows as they are, an epoch at a time."""
+
+    def __init__(self, rows: Sequence[Example], order: Order) -> None:
+        self._sampler = PassSampler(order)
+        # A generator of its own: the loader draws a number for its workers, and training draws what it would without.
+        super().__init__(
+            rows,  # type: ignore[arg-type]
+            batch_sampler=self._sampler,
+            collate_fn=_as_they_are,
+            generator=torch.Generator(),
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        self._sampler.set_epoch(epoch)
+
+
+class LogsWhereItStops(TrainerCallback):
+    """Closes the table's row wherever a run may go on from or ends, so that no step is counted twice or never."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Before a checkpoint, a measurement, or the end."""
+        control.should_log |= control.should_save or control.should_evaluate or state.global_step >= state.max_steps
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The same."""
+        self.on_step_end(args, state, control)
+
+
+class StopsEarly(TrainerCallback):
+    """Ends a run after so many measurements of the held-out loss without a gain; all it needs is in the log."""
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Look at the measurements so far."""
+        if has_no_gain(state.log_history, self._patience):
+            control.should_training_stop = True
+
+
+def has_no_gain(history: Sequence[Mapping[str, Any]], patience: int) -> bool:
+    """Whether the last ``patience`` measurements of the held-out loss brought none lower than before."""
+    losses = [loss for _, loss in held_out_losses(history)]
+    return len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
+
+
+def held_out_losses(history: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
+    """Step and held-out loss of each measurement in a log, each step once."""
+    found = {line["step"]: line["eval_loss"] for line in history if "eval_loss" in line}
+    return sorted(found.items())
+
+
+def best_step(history: Sequence[Mapping[str, Any]]) -> int | None:
+    """The step with the lowest held-out loss."""
+    losses = [(loss, step) for step, loss in held_out_losses(history) if step]
+    return min(losses)[1] if losses else None
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The whole checkpoints in a folder, the oldest first."""
+    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step after which a checkpoint was written."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def log_of(checkpoint: Path) -> list[dict[str, Any]]:
+    """The lines that were logged up to a checkpoint."""
+    return (read_json(checkpoint / _STATE) or {}).get("log_history", [])
+
+
+def _as_they_are(rows: list[Any]) -> list[Any]:
+    return rows
+
+
+def _means(sums: Tensor, counts: Tensor) -> dict[str, float]:
+    means = torch.where(counts > 0, sums / counts.clamp(min=1), math.nan)
+    return dict(zip(TERMS, means.tolist(), strict=True))
+
+
+def _as_counts(counts: Tensor) -> dict[str, int]:
+    return {name: int(count) for name, count in zip(COUNTS, counts, strict=True)}

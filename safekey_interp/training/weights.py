@@ -1,0 +1,117 @@
+"""How do the weights of a training run come into a folder, and back?
+
+A folder holds what ``load``, transformers and vLLM read as a plain model (of adapters: what peft reads), and the safety
+head beside it, ``safety_head.safetensors``. Nothing in it needs to be unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from safekey_interp.errors import RunError
+from safekey_interp.losses import SafetyHead
+from safekey_interp.training.terms import BatchLoss
+
+HEAD_FILE = "safety_head.safetensors"
+"""The safety head's two linear layers; its metadata say theta and the layer that it reads."""
+
+
+def save_weights(
+    folder: Path,
+    loss: BatchLoss,
+    tokenizer: Any,
+    *,
+    adapted: Any = None,
+    state: Mapping[str, Tensor] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write model, tokenizer and safety head into a folder.
+
+    Args:
+        folder: an existing folder.
+        loss: model and head.
+        tokenizer: of the model.
+        adapted: the PeftModel around the model, whose adapters alone are then written.
+        state: the whole state by name of ``loss``, where its parameters are sharded.
+        dtype: floating-point type of the model's file; as it is when None.
+    """
+    of_model, of_head = (_below(state, prefix) for prefix in ("hf.", "head."))
+    if adapted is not None:
+        adapted.save_pretrained(folder, state_dict=of_model, safe_serialization=True)
+    else:
+        if dtype is not None:
+            whole = loss.hf.state_dict() if of_model is None else of_model
+            of_model = {name: _as(tensor, dtype) for name, tensor in whole.items()}
+        before = loss.hf.config.dtype
+        loss.hf.config.dtype = dtype or before
+        try:
+            loss.hf.save_pretrained(folder, state_dict=of_model)
+        finally:
+            loss.hf.config.dtype = before
+    tokenizer.save_pretrained(folder)
+    if loss.head is not None:
+        tensors = loss.head.state_dict() if of_head is None else of_head
+        about = {"theta": loss.head.theta, "layer": loss.head_layer}
+        metadata = {name: json.dumps(value) for name, value in about.items()}
+        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, folder / HEAD_FILE, metadata)
+
+
+def load_weights(folder: Path, loss: BatchLoss, *, adapted: Any = None) -> None:
+    """Read what :func:`save_weights` wrote into model and head.
+
+    Raises:
+        RunError: a weight is missing.
+    """
+    if adapted is not None:
+        from peft import load_peft_weights, set_peft_model_state_dict
+
+        set_peft_model_state_dict(adapted, load_peft_weights(str(folder), device="cpu"))
+    else:
+        missing = {name for name, _ in loss.hf.named_parameters()}
+        for file in sorted(folder.glob("model*.safetensors")):
+            tensors = load_file(file)
+            loss.hf.load_state_dict(tensors, strict=False)
+            missing -= set(tensors)
+        if missing:
+            why = f"holds no {sorted(missing)[0]}; delete it, and the one before is taken"
+            raise RunError(f"checkpoint {folder}: {why}")
+    if loss.head is not None:
+        loss.head.load_state_dict(load_file(folder / HEAD_FILE))
+
+
+def load_safety_head(folder: str | Path) -> SafetyHead:
+    """The safety head that lies beside a trained model.
+
+    Args:
+        folder: the ``model`` folder of a training run.
+
+    Raises:
+        RunError: there is none.
+    """
+    file = Path(folder) / HEAD_FILE
+    if not file.is_file():
+        raise RunError(f"{file}: no such file; expected the folder of a model that was trained with a safety head")
+    tensors = load_file(file)
+    with safe_open(file, "pt") as opened:
+        theta = json.loads((opened.metadata() or {}).get("theta", "0.5"))
+    head = SafetyHead(tensors["understanding.weight"].shape[1], theta=theta)
+    head.load_state_dict(tensors)
+    return head
+
+
+def _below(state: Mapping[str, Tensor] | None, prefix: str) -> dict[str, Tensor] | None:
+    if state is None:
+        return None
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
