@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,28 @@ def start_fork_server() -> None:
         os.environ["PYTHONPATH"] = before
 
 
+def kill_at_change(out: Path, kill_at: int | None, *, files: bool = False) -> Callable[[], int]:
+    """Kill this process before a change of a folder, from 1; how many there were is asked of what is returned.
+
+    Args:
+        out: the folder.
+        kill_at: the change; None for never.
+        files: whether a file that Python opens to write counts, too.
+    """
+    n = 0
+
+    def watch(event: str, details: tuple[Any, ...]) -> None:
+        nonlocal n
+        writes = files and event == "open" and str(details[1] or "r")[0] in "wax"
+        if (event in _CHANGES or writes) and str(details[0]).startswith(str(out)):
+            n += 1
+            if n == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+    return lambda: n
+
+
 def child(traces: list[Any], out: Path, kill_at: int | None, page: bool, settings: dict[str, Any]) -> None:
     import torch
     from tiny import tiny_model
@@ -75,16 +98,7 @@ def child(traces: list[Any], out: Path, kill_at: int | None, page: bool, setting
 
     torch.set_num_threads(1)
     model = tiny_model("llama")
-    n_changes = 0
-
-    def watch(event: str, details: tuple[Any, ...]) -> None:
-        nonlocal n_changes
-        if event in _CHANGES and str(details[0]).startswith(str(out)):
-            n_changes += 1
-            if n_changes == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(watch)
+    n_changes = kill_at_change(out, kill_at)
     try:
         run = run_probe(model, traces, out=out, **settings)
         if page and not (run.path / "report.html").is_file():
@@ -93,7 +107,7 @@ def child(traces: list[Any], out: Path, kill_at: int | None, page: bool, setting
         print(error, file=sys.stderr)
         sys.exit(2)
     if kill_at is None:
-        out.with_name(f"{out.name}.changes").write_text(str(n_changes))
+        out.with_name(f"{out.name}.changes").write_text(str(n_changes()))
 
 
 def n_changes(out: Path) -> int:

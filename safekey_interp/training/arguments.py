@@ -33,7 +33,6 @@ def arguments_of(
         InputError: the device cannot do what is asked.
     """
     on_cpu = model.device.type == "cpu"
-    every = config.evaluate_every
     order = Order(
         lengths=[],
         batch_size=config.batch_size,
@@ -41,8 +40,6 @@ def arguments_of(
         seed=config.seed,
         world_size=place().world_size,
     )
-    # With patience the best model must be there: it is saved whenever it is measured.
-    save_every = every if config.patience else config.save_every
     options: dict[str, Any] = {
         "output_dir": str(checkpoints),
         "per_device_train_batch_size": config.micro_batch_size,
@@ -57,14 +54,12 @@ def arguments_of(
         "seed": config.seed,
         "bf16": config.precision == "bf16",
         "fp16": config.precision == "fp16",
-        "logging_steps": config.log_every,
-        "logging_first_step": True,
         "logging_nan_inf_filter": False,
-        "eval_strategy": ("steps" if every else "epoch") if has_held_out else "no",
-        "eval_steps": every,
+        # The trainer's own callback says when.
+        "logging_strategy": "no",
+        "eval_strategy": "no",
+        "save_strategy": "no",
         "eval_on_start": has_held_out,
-        "save_strategy": "steps" if save_every else "epoch",
-        "save_steps": save_every or 500,
         "report_to": list(config.report_to),
         "disable_tqdm": True,
         "remove_unused_columns": False,

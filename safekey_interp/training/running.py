@@ -10,7 +10,6 @@ was), ``config.yaml`` (its settings), ``model`` (the trained model, the safety h
 
 from __future__ import annotations
 
-import math
 import random
 import shutil
 import time
@@ -42,6 +41,7 @@ from safekey_interp.training.query_mask import Way, exact_way
 from safekey_interp.training.schedule import Schedule, schedule_of
 from safekey_interp.training.settings import write_yaml
 from safekey_interp.training.terms import BatchLoss
+from safekey_interp.training.weights import load_model
 
 if TYPE_CHECKING:
     from safekey_interp.models import Model
@@ -110,6 +110,7 @@ def train(
         manifest = _manifest(model, source, examples, config, command)
         check_same_task(together, manifest["identity"])
         if _is_complete(path, manifest, together, overwrite=overwrite):
+            load_model(path / "model", model.hf)
             return open_run(path)
         longest = examples.report["train"]["longest"]
         check_memory(estimate(shape_of(model, config), config, longest=longest), available(model.device))
@@ -130,7 +131,7 @@ def plan(model: Model, examples: Examples, config: TrainingConfig) -> tuple[Sche
 
 
 def _run(task: _Task, writer: RunWriter, together: Team, tell: Progress) -> None:
-    from safekey_interp.training.trainer import best_step, checkpoints, log_of, step_of
+    from safekey_interp.training.trainer import best_step, checkpoints, forget_old, log_of, step_of
     from safekey_interp.training.watching import forget_after
     from safekey_interp.training.weights import load_weights
 
@@ -163,6 +164,7 @@ def _run(task: _Task, writer: RunWriter, together: Team, tell: Progress) -> None
         model.hf.gradient_checkpointing_disable()
     model.hf.eval()
     if together.is_first:
+        forget_old(folder, history, config)
         writer.manifest["result"] = _result(history) | {"seconds": round(time.perf_counter() - began, 1)}
         _finish(task, loss, history, state, writer)
 
@@ -274,9 +276,13 @@ def _finish(task: _Task, loss: BatchLoss, history: list[dict[str, Any]], state: 
 
 def _row(line: dict[str, Any]) -> dict[str, Any]:
     """A line of the log as a row: what was measured on held-out rows, or in the steps since the last line."""
+    from safekey_interp.training.trainer import COUNTS, TERMS
+
     row = {name.removeprefix("eval_"): value for name, value in line.items()}
-    first = {"step": row.pop("step"), "epoch": row.pop("epoch", math.nan), "total": row.pop("loss")}
-    return first | row
+    row["total"] = row.pop("loss")
+    # A log that was read from a checkpoint has its names in another order.
+    first = [name for name in ("step", "epoch", "total", *TERMS, *COUNTS) if name in row]
+    return {name: row[name] for name in [*first, *sorted(row.keys() - set(first))]}
 
 
 def _result(history: list[dict[str, Any]]) -> dict[str, Any]:
@@ -335,7 +341,10 @@ def _meet(model: Model) -> None:
 
 def _is_complete(path: Path, manifest: dict[str, Any], together: Team, *, overwrite: bool) -> bool:
     known = known_run(path, manifest) if together.is_first and not overwrite else None
-    return together.gather(known is not None and known.is_complete)[0]
+    is_complete = known is not None and known.is_complete
+    if is_complete:
+        shutil.rmtree(path / "looks", ignore_errors=True)  # a kill after the last word left them
+    return together.gather(is_complete)[0]
 
 
 @contextmanager

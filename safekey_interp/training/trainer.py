@@ -74,7 +74,7 @@ class SafeKeyTrainer(Trainer):
             train_dataset=self._train,  # type: ignore[arg-type]
             eval_dataset=self._held_out or None,  # type: ignore[arg-type]
             processing_class=tokenizer,
-            callbacks=[*callbacks, LogsWhereItStops()],
+            callbacks=[*callbacks, Rhythm(config, schedule, has_held_out=bool(held_out))],
         )
         self.pop_callback(PrinterCallback)
 
@@ -233,19 +233,8 @@ class SafeKeyTrainer(Trainer):
             self.state.save_to_json(str(aside / _STATE))
             shutil.rmtree(folder, ignore_errors=True)
             aside.rename(folder)
-            self._rotate()
+            forget_old(self._folder, self.state.log_history, self._config)
         self.accelerator.wait_for_everyone()
-
-    def _rotate(self) -> None:
-        kept = checkpoints(self._folder)[-self._config.save_total_limit :]
-        best = best_step(self.state.log_history) if self._config.patience else None
-        for folder in checkpoints(self._folder):
-            if folder not in kept and step_of(folder) != best:
-                # Renamed first, so that no half of a checkpoint looks like a whole one.
-                gone = folder.with_name(f".{folder.name}.00000000.aside")
-                shutil.rmtree(gone, ignore_errors=True)
-                folder.rename(gone)
-                shutil.rmtree(gone, ignore_errors=True)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         if self.args.should_save:
@@ -281,16 +270,27 @@ class _Loader(DataLoader):
         self._sampler.set_epoch(epoch)
 
 
-class LogsWhereItStops(TrainerCallback):
-    """Closes the table's row wherever a run may go on from or ends, so that no step is counted twice or never."""
+class Rhythm(TrainerCallback):
+    """Says after which steps a row is logged, the held-out loss measured, a checkpoint written, in this order.
+
+    A row is closed wherever a run may go on from or ends, so that no step is counted twice or never.
+    """
+
+    def __init__(self, config: TrainingConfig, schedule: Schedule, *, has_held_out: bool) -> None:
+        self._log_every = config.log_every
+        self._evaluate_every = (config.evaluate_every or schedule.steps_per_epoch) if has_held_out else None
+        # With patience the best model must be there: it is written whenever it is measured.
+        save_every = config.evaluate_every if config.patience else config.save_every
+        self._save_every = save_every or schedule.steps_per_epoch
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Before a checkpoint, a measurement, or the end."""
-        control.should_log |= control.should_save or control.should_evaluate or state.global_step >= state.max_steps
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """The same."""
-        self.on_step_end(args, state, control)
+        """Decide."""
+        step = state.global_step
+        ends = step >= state.max_steps
+        if self._evaluate_every is not None:
+            control.should_evaluate = ends or step % self._evaluate_every == 0
+        control.should_save = ends or step % self._save_every == 0
+        control.should_log = control.should_evaluate or control.should_save or step == 1 or step % self._log_every == 0
 
 
 class StopsEarly(TrainerCallback):
@@ -307,7 +307,7 @@ class StopsEarly(TrainerCallback):
 
 def has_no_gain(history: Sequence[Mapping[str, Any]], patience: int) -> bool:
     """Whether the last ``patience`` measurements of the held-out loss brought none lower than before."""
-    losses = [loss for _, loss in held_out_losses(history)]
+    losses = [loss for step, loss in held_out_losses(history) if step]
     return len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
 
 
@@ -327,6 +327,19 @@ def checkpoints(folder: Path) -> list[Path]:
     """The whole checkpoints in a folder, the oldest first."""
     found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
     return sorted(found, key=step_of)
+
+
+def forget_old(folder: Path, history: Sequence[Mapping[str, Any]], config: TrainingConfig) -> None:
+    """Delete all checkpoints but the newest, and with patience the best."""
+    found = checkpoints(folder)
+    best = best_step(history) if config.patience else None
+    for checkpoint in found[: -config.save_total_limit]:
+        if step_of(checkpoint) != best:
+            # Renamed first, so that no half of a checkpoint looks like a whole one.
+            gone = checkpoint.with_name(f".{checkpoint.name}.00000000.aside")
+            shutil.rmtree(gone, ignore_errors=True)
+            checkpoint.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
 
 
 def step_of(checkpoint: Path) -> int:

@@ -50,12 +50,12 @@ def save_weights(
         if dtype is not None:
             whole = loss.hf.state_dict() if of_model is None else of_model
             of_model = {name: _as(tensor, dtype) for name, tensor in whole.items()}
-        before = loss.hf.config.dtype
-        loss.hf.config.dtype = dtype or before
-        try:
-            loss.hf.save_pretrained(folder, state_dict=of_model)
-        finally:
-            loss.hf.config.dtype = before
+        loss.hf.save_pretrained(folder, state_dict=of_model)
+        if dtype is not None:
+            # What is written says the type in memory.
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            config["dtype"] = str(dtype).removeprefix("torch.")
+            (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     tokenizer.save_pretrained(folder)
     if loss.head is not None:
         tensors = loss.head.state_dict() if of_head is None else of_head
@@ -75,16 +75,25 @@ def load_weights(folder: Path, loss: BatchLoss, *, adapted: Any = None) -> None:
 
         set_peft_model_state_dict(adapted, load_peft_weights(str(folder), device="cpu"))
     else:
-        missing = {name for name, _ in loss.hf.named_parameters()}
-        for file in sorted(folder.glob("model*.safetensors")):
-            tensors = load_file(file)
-            loss.hf.load_state_dict(tensors, strict=False)
-            missing -= set(tensors)
-        if missing:
-            why = f"holds no {sorted(missing)[0]}; delete it, and the one before is taken"
-            raise RunError(f"checkpoint {folder}: {why}")
+        load_model(folder, loss.hf)
     if loss.head is not None:
         loss.head.load_state_dict(load_file(folder / HEAD_FILE))
+
+
+def load_model(folder: Path, hf: Any) -> None:
+    """Read a plain model's weights into a model.
+
+    Raises:
+        RunError: a weight is missing.
+    """
+    missing = {name for name, _ in hf.named_parameters()}
+    for file in sorted(folder.glob("model*.safetensors")):
+        tensors = load_file(file)
+        hf.load_state_dict(tensors, strict=False)
+        missing -= set(tensors)
+    if missing:
+        first = sorted(missing)[0]
+        raise RunError(f"{folder}: holds no weights {first}; delete the folder, and the run goes on without it")
 
 
 def load_safety_head(folder: str | Path) -> SafetyHead:

@@ -1,0 +1,339 @@
+"""A run trains what its settings say: the same steps however they are cut, and every term as itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch import Tensor
+from training_runs import fresh_model, rows, settings, trained, weights
+from transformers import AutoModelForCausalLM, get_cosine_schedule_with_warmup
+
+from safekey_interp.errors import InputError, SafekeyError
+from safekey_interp.losses import Counts, SafetyHead, combine
+from safekey_interp.models import load
+from safekey_interp.trace import CharSpan, Trace
+from safekey_interp.training import load_safety_head, train
+from safekey_interp.training.batch import collate
+from safekey_interp.training.config import make_config
+from safekey_interp.training.examples import prepare_examples
+from safekey_interp.training.order import Order
+from safekey_interp.training.terms import BatchLoss
+
+
+def assert_alike(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float = 1e-4) -> None:
+    """To a share of each weight's size."""
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert (tensor - other[name]).norm() <= tolerance * tensor.norm() + 1e-7, name
+
+
+def by_hand(out: Path, data: Sequence[Trace], *, n_steps: int, **changes: Any) -> dict[str, Tensor]:
+    """The same run as one would write it: one batch a step, AdamW, cosine, gradients scaled down to norm 1."""
+    config = settings(out, **changes)
+    model = fresh_model(dropout=0.0)
+    examples = prepare_examples(model, data, config).train
+    torch.manual_seed(config.seed)
+    head = SafetyHead(model.d_model)
+    loss = BatchLoss(model.hf.train(), head)
+    groups = [
+        {"params": [p for p in loss.parameters() if (p.ndim >= 2) == decays], "weight_decay": decays * 1e-4}
+        for decays in (True, False)
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95))
+    scheduler = get_cosine_schedule_with_warmup(optimizer, 1, n_steps)
+    order = Order(
+        lengths=[len(e.encoding.input_ids) for e in examples],
+        batch_size=4,
+        micro_batch_size=4,
+        seed=config.seed,
+    )
+    for step in range(n_steps):
+        epoch, within = divmod(step, order.steps_per_epoch)
+        chosen = [examples[row] for row in order.rows(epoch, within)]
+        batch = collate([e.encoding for e in chosen], [e.label for e in chosen])
+        terms = combine(loss(batch), batch.counts)
+        (terms.total if epoch == 1 else terms.lm + 0.0 * terms.total).backward()
+        torch.nn.utils.clip_grad_norm_(loss.parameters(), 1.0)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+    found = {f"model.{name}": p.detach() for name, p in model.hf.named_parameters()}
+    return found | {f"safety_head.{name}": p.detach() for name, p in head.named_parameters()}
+
+
+def test_a_run_is_what_one_would_write_by_hand(tmp_path: Path) -> None:
+    run = trained(tmp_path / "run", fresh_model(dropout=0.0))
+    found = weights(run.path)
+    expected = by_hand(tmp_path, rows(), n_steps=8)
+    assert_alike({name: tensor for name, tensor in found.items() if name in expected}, expected)
+    start = {f"model.{name}": p for name, p in fresh_model().hf.named_parameters()}
+    assert all((expected[name] - tensor).norm() > 1e-3 * tensor.norm() for name, tensor in start.items())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"micro_batch_size": 4},
+        {"micro_batch_size": 1},
+        {"query_mask": "packed"},
+        {"query_mask": "masked", "micro_batch_size": 1},
+        {"gradient_checkpointing": True},
+        {"log_every": 1, "save_every": 3, "evaluate_every": 1, "probe_every": 2, "probe_traces": 3},
+    ],
+    ids=str,
+)
+def test_how_a_step_is_cut_changes_nothing(tmp_path: Path, changes: dict[str, Any]) -> None:
+    first = trained(tmp_path / "two and two", fresh_model(dropout=0.0))
+    second = trained(tmp_path / "other", fresh_model(dropout=0.0), **changes)
+    assert_alike(weights(first.path), weights(second.path))
+    assert first.held_out is not None
+    assert second.held_out is not None
+    at_end = [
+        table.iloc[-1][["total", "lm", "head", "query_mask"]].astype(float)
+        for table in (first.held_out, second.held_out)
+    ]
+    pd.testing.assert_series_equal(*at_end, rtol=1e-4, check_names=False)
+
+
+def test_every_term_is_logged_as_itself(tmp_path: Path) -> None:
+    """The reference logged the total as the language modelling loss: it had added in place."""
+    run = trained(tmp_path / "run", fresh_model(dropout=0.0), log_every=1, auxiliary_epochs=None, learning_rate=1e-12)
+    steps = run.steps
+    assert steps is not None
+    weighed = steps["lm"] + 0.2 * steps["head"] + 0.2 * steps["query_mask"]
+    pd.testing.assert_series_equal(steps["total"], weighed, check_names=False, rtol=1e-5)
+    # Nothing moves at this rate, so an epoch's sums are those of its rows, and held-out rows were never among them.
+    model, config = fresh_model(dropout=0.0), settings(tmp_path)
+    examples = prepare_examples(model, rows(), config)
+    assert not {e.group for e in examples.train} & {e.group for e in examples.held_out}
+    torch.manual_seed(config.seed)
+    loss = BatchLoss(model.hf.eval(), SafetyHead(model.d_model))
+    for part, table in ((examples.train, steps.iloc[:4]), (examples.held_out, run.held_out)):
+        assert table is not None
+        batch = collate([e.encoding for e in part], [e.label for e in part])
+        with torch.no_grad():
+            terms = combine(loss(batch), Counts(*batch.counts))
+        counts = {"lm": "tokens", "head": "rows", "query_mask": "key_tokens"}
+        for name, n in counts.items():
+            mean = (table[name] * table[n]).sum() / table[n].sum()
+            assert mean == pytest.approx(float(getattr(terms, name)), rel=1e-5), name
+
+
+def test_auxiliary_losses_wait_for_their_epochs(tmp_path: Path) -> None:
+    torch.manual_seed(2002)
+    start = SafetyHead(32)
+    run = trained(tmp_path / "run", log_every=1)
+    assert run.steps is not None
+    assert run.steps["query_mask"].isna().tolist() == [True] * 4 + [False] * 4
+    assert run.manifest["schedule"]["auxiliary_from"] == 4
+    plain = trained(tmp_path / "plain", auxiliary_epochs=0)
+    never = trained(tmp_path / "sft", head_weight=0, query_mask_weight=0)
+    one, other = weights(plain.path), weights(never.path)
+    assert torch.equal(one["safety_head.understanding.bias"], start.understanding.bias)
+    assert_alike(other, {name: one[name] for name in other}, 1e-6)
+    assert not any(name.startswith("safety_head") for name in other)
+    assert any(not torch.equal(weights(run.path)[name], tensor) for name, tensor in other.items())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"query_mask_weight": 0},
+        {"head_weight": 0},
+        {"theta": 1.0},
+        {"theta": 0.0},
+        {"head_layer": 0},
+        {"shuffled_labels": True},
+        {"query_mask_weight": 0, "key_weight": 0.2},
+        {"auxiliary_epochs": None},
+        {"head_learning_rate": 1e-2},
+        {"weight_decay": 0.1},
+    ],
+    ids=str,
+)
+def test_each_ablation_is_another_run(tmp_path: Path, changes: dict[str, Any]) -> None:
+    both = weights(trained(tmp_path / "both").path)
+    run = trained(tmp_path / "other", **changes)
+    other = weights(run.path)
+    differ = [name for name, tensor in other.items() if not torch.equal(tensor, both[name])]
+    assert any(name.startswith("model.") for name in differ)
+    has_head = any(name.startswith("safety_head") for name in other)
+    assert has_head == bool(changes.get("head_weight", True))
+    if "theta" in changes:
+        idle = "context" if changes["theta"] else "understanding"
+        torch.manual_seed(2002)
+        first = getattr(SafetyHead(32), idle)
+        assert torch.equal(other[f"safety_head.{idle}.bias"], first.bias)
+    if changes.get("shuffled_labels"):
+        assert run.manifest["data_report"]["n_labels_shuffled"] > 0
+        counts, before = (r.manifest["data_report"]["train"] for r in (run, trained(tmp_path / "both")))
+        assert (counts["harmful"], counts["benign"]) == (before["harmful"], before["benign"])
+
+
+def test_biases_of_the_head_are_trained_and_norms_do_not_decay(tmp_path: Path) -> None:
+    """In the reference the head's biases were in no group, and its names of norms fitted no Llama's or Qwen's."""
+    torch.manual_seed(2002)
+    start = SafetyHead(32)
+    run = trained(tmp_path / "run", auxiliary_epochs=None)
+    found = weights(run.path)
+    for path in ("understanding", "context"):
+        assert not torch.equal(found[f"safety_head.{path}.bias"], getattr(start, path).bias)
+    from safekey_interp.training.arguments import arguments_of
+    from safekey_interp.training.schedule import schedule_of
+    from safekey_interp.training.trainer import SafeKeyTrainer
+
+    model, config = fresh_model("qwen2"), settings(tmp_path / "groups")
+    loss, schedule = BatchLoss(model.hf, SafetyHead(32)), schedule_of(config, 4)
+    trainer = SafeKeyTrainer(
+        loss,
+        config=config,
+        arguments=arguments_of(config, schedule, tmp_path / "checkpoints", model, has_held_out=False),
+        schedule=schedule,
+        layout="short",
+        train=[],
+        tokenizer=model.tokenizer,
+    )
+    groups = trainer.create_optimizer().param_groups
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert len(decay) == sum(len(group["params"]) for group in groups) == len(list(loss.parameters()))
+    for name, parameter in loss.named_parameters():
+        assert decay[id(parameter)] == (1e-4 if parameter.ndim >= 2 else 0.0), name
+        if "norm" in name or name.endswith("bias"):
+            assert decay[id(parameter)] == 0.0, name
+
+
+def test_the_trained_model_is_read_as_a_plain_one(tmp_path: Path) -> None:
+    model = fresh_model()
+    run = trained(tmp_path / "run", model, save_dtype="bfloat16")
+    folder = run.path / "model"
+    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    ours = load(str(folder))
+    ids = torch.arange(5, 25)[None]
+    with torch.no_grad():
+        logits = [hf(ids).logits for hf in (plain, ours.hf, model.hf.eval())]
+    torch.testing.assert_close(logits[0], logits[1])
+    torch.testing.assert_close(logits[0], logits[2], rtol=0.05, atol=0.05)
+    stored = load_file(folder / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.bfloat16}
+    assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
+    assert not list(folder.glob("*.bin"))
+    head = load_safety_head(folder)
+    assert head.theta == 0.5
+    card = (folder / "README.md").read_text()
+    assert "15 traces of 15 groups" in card
+    assert "head_weight | 0.2" in card
+    assert ours.tokenizer.chat_template == model.tokenizer.chat_template
+    assert make_config(yaml.safe_load((run.path / "config.yaml").read_text())) == settings(
+        run.path, save_dtype="bfloat16"
+    )
+
+
+def test_adapters_are_trained_with_the_head_and_merged(tmp_path: Path) -> None:
+    model = fresh_model(dropout=0.0)
+    run = trained(tmp_path / "run", model, lora_rank=4, learning_rate=1e-2)
+    checkpoint = run.path / "checkpoints" / "checkpoint-8"
+    assert (checkpoint / "adapter_model.safetensors").is_file()
+    assert not (checkpoint / "model.safetensors").exists()
+    found = weights(run.path)
+    start = {f"model.{name}": p for name, p in fresh_model().hf.state_dict().items()}
+    assert {name for name in found if name.startswith("model.")} <= start.keys()
+    moved = {name for name, tensor in found.items() if name in start and not torch.equal(tensor, start[name])}
+    assert moved
+    assert all(name.endswith("_proj.weight") for name in moved)
+    torch.manual_seed(2002)
+    assert not torch.equal(found["safety_head.context.weight"], SafetyHead(32).context.weight)
+    merged = load(str(run.path / "model"))
+    for name, tensor in model.hf.state_dict().items():
+        assert torch.equal(tensor, merged.hf.state_dict()[name]), name
+
+
+def test_without_a_gain_it_stops_and_keeps_the_best(tmp_path: Path) -> None:
+    run = trained(
+        tmp_path / "run", patience=2, evaluate_every=1, learning_rate=0.3, epochs=10, save_total_limit=1, warmup=0
+    )
+    held_out = run.held_out
+    assert held_out is not None
+    losses = held_out.set_index("step")["total"]
+    best = int(losses[losses.index > 0].idxmin())
+    assert best == losses.index[-1] - 2, "it stopped two measurements after the best"
+    assert losses.index[-1] < 40
+    kept = load_file(run.path / "checkpoints" / f"checkpoint-{best}" / "model.safetensors")
+    final = load_file(run.path / "model" / "model.safetensors")
+    assert all(torch.equal(kept[name], final[name]) for name in kept)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_in_one_line(tmp_path: Path) -> None:
+    model = fresh_model()
+    with torch.no_grad():
+        model.hf.model.embed_tokens.weight[5:] = float("nan")
+    with pytest.raises(SafekeyError, match="the loss is not a number; lower learning_rate"):
+        trained(tmp_path / "run", model, log_every=1)
+
+
+def test_five_lines_train_in_a_notebook(tmp_path: Path) -> None:
+    import safekey_interp as ski
+
+    model = ski.load("organism:base")
+    traces = list(ski.read_traces([trace for trace, _ in zip(iter_shipped(), range(40), strict=False)]))
+    config = ski.TrainingConfig(out=str(tmp_path / "run"), epochs=1, batch_size=8, micro_batch_size=8)
+    run = ski.train(model, traces, config)
+    assert ski.open_run(run.path).steps["total"].notna().all()
+
+
+def iter_shipped() -> Any:
+    from safekey_interp import organism
+
+    return organism.read_shipped()
+
+
+BAD: list[tuple[dict[str, Any], list[Trace] | None, str]] = [
+    ({}, [], "traces: got an empty list"),
+    ({"max_length": 12}, None, "none of 20 left to train on (20 longer than 12 tokens)"),
+    ({}, [row.with_(response="", given={}) for row in rows()], "none of 20 left to train on (20 no response)"),
+    ({}, [row.with_(label="harmful") for row in rows()], "needs traces of both labels with an understanding, got 16 "),
+    (
+        {},
+        [*rows(), rows()[0].with_(trace_id="x", given={"key_sentence": CharSpan(5, 10_000)})],
+        "trace x: given key_sentence [5, 10000) lies outside the response",
+    ),
+    ({"head_weight": 0}, [row.with_(given={}) for row in rows()], "query_mask_weight: no trace has a key sentence"),
+    ({"lora_targets": "nothing_like_it", "lora_rank": 2}, None, "lora_targets 'nothing_like_it'"),
+    ({"probe_every": 2, "held_out": 0.0}, None, "probe_every: the probes look at held-out traces"),
+    ({"head_layer": 7}, None, "layer"),
+    ({"key_sentences": "no/such.yaml", "probe_every": 1}, None, "key sentences no/such.yaml"),
+]
+
+
+@pytest.mark.parametrize(("changes", "data", "says"), BAD, ids=[says[:30] for *_, says in BAD])
+def test_bad_input_gets_one_line_and_leaves_nothing(
+    tmp_path: Path, changes: dict[str, Any], data: list[Trace] | None, says: str
+) -> None:
+    out = tmp_path / "deep" / "run"
+    with pytest.raises(InputError) as caught:
+        train(fresh_model(), rows() if data is None else data, settings(out, **changes))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not out.exists()
+
+
+def test_without_the_extra_it_says_which(tmp_path: Path) -> None:
+    """In a process that finds no peft."""
+    code = (
+        "import sys; from importlib.machinery import PathFinder\n"
+        "find = PathFinder.find_spec\n"
+        "PathFinder.find_spec = classmethod(lambda cls, name, *a: None if name == 'peft' else find(name, *a))\n"
+        "from safekey_interp.training import train\n"
+        "train(None, [])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "training needs peft: pip install 'safekey-interp[train]'" in done.stderr
