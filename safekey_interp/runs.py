@@ -26,8 +26,11 @@ TABLES = (
     "separability",
     "coordinates",
     "transfer",
+    "steps",
+    "held_out",
+    "aha",
 )
-"""The Parquet tables of a run; one that could not be measured is absent."""
+"""The Parquet tables of a run; one that could not be measured is absent, as are a training run's in a probe's."""
 
 
 class Run:
@@ -80,6 +83,21 @@ class Run:
         return self.table("transfer")
 
     @cached_property
+    def steps(self) -> pd.DataFrame | None:
+        """Of a training run: one row per logged step, the terms of its loss."""
+        return self.table("steps")
+
+    @cached_property
+    def held_out(self) -> pd.DataFrame | None:
+        """Of a training run: the terms of the loss on prompts that no step saw, each time they were measured."""
+        return self.table("held_out")
+
+    @cached_property
+    def aha(self) -> pd.DataFrame | None:
+        """Of a training run: how likely safe key sentences and go-aheads are after U, by look and label."""
+        return self.table("aha")
+
+    @cached_property
     def coordinates(self) -> pd.DataFrame | None:
         """LDA and PCA coordinates of each trace."""
         return self.table("coordinates")
@@ -115,14 +133,16 @@ def open_run(path: str | Path) -> Run:
     """Open a run folder.
 
     Raises:
-        RunError: no such folder, or not one that ``probe`` wrote.
+        RunError: no such folder, or not one that ``probe`` or ``train`` wrote.
     """
     folder = Path(path)
     if not folder.is_dir():
         raise RunError(f"run {folder}: no such folder")
     manifest = manifest_in(folder)
     if manifest is None:
-        raise RunError(f"run {folder}: holds no {MANIFEST} of this package, expected a folder that `probe` wrote")
+        raise RunError(
+            f"run {folder}: holds no {MANIFEST} of this package, expected a folder that `probe` or `train` wrote"
+        )
     return Run(folder, manifest)
 
 

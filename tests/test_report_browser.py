@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from run_folders import CONDITIONS, write_run
+from training_folders import hostile_run
 
 CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 pytestmark = pytest.mark.skipif(not (CHROMIUM.exists() and DRIVER.exists()), reason="needs chromium and chromedriver")
@@ -232,3 +233,59 @@ def test_a_browser_without_decompression_says_so_and_shows_the_tokens(browser, p
         assert browser.execute_script("return document.querySelectorAll('.token').length") > 50
     finally:
         browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", {"identifier": script["identifier"]})
+
+
+@pytest.fixture(scope="module")
+def training_page(tmp_path_factory) -> str:
+    from safekey_interp.report import write_report
+
+    return write_report(hostile_run(tmp_path_factory.mktemp("training"), n_layers=12)).as_uri()
+
+
+def visit_training(browser, page: str, width: int = 1280, scheme: str = "light") -> None:
+    """There are no tokens to wait for."""
+    browser.get_log("browser"), browser.get_log("performance")
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    browser.get(page)
+    wait(browser, "return [...document.querySelectorAll('.panel')].every((p) => p.querySelector('.main-svg'))")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_every_plot_of_training_is_drawn_and_no_word_is_cut(browser, training_page, width, scheme):
+    visit_training(browser, training_page, width, scheme)
+    drawn = browser.execute_script(
+        "return [...document.querySelectorAll('.panel')].map((p) => [p.dataset.panel,"
+        "p.querySelectorAll('.trace, .hm image').length])"
+    )
+    assert len(drawn) == 13
+    assert all(traces > 0 for _, traces in drawn), drawn
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    room = browser.execute_script(
+        "return [...document.querySelectorAll('.annotation-text')].map((text) =>"
+        "text.getBoundingClientRect().top - text.closest('.plot').getBoundingClientRect().top)"
+    )
+    assert room
+    assert min(room) >= 0
+
+
+def test_the_page_of_training_is_quiet_and_names_its_columns_after_the_axes(browser, training_page):
+    visit_training(browser, training_page)
+    browser.execute_script("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    boxes = browser.execute_script(
+        "return [...document.querySelectorAll('select')].map((s) => [s.id, s.options[s.options.length - 1].value])"
+    )
+    for box, last in boxes:
+        choose(browser, box, last)
+    corner = "document.querySelector('[data-panel={}] .numbers thead th')?.textContent"
+    for panel, name in (("loss-lm", "step"), ("attention-map", "layer \\ step"), ("attention-ends", "layer")):
+        wait(browser, f"return {corner.format(panel)} === {json.dumps(name)}")
+    assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+    asked = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    urls = [m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"]
+    assert urls
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in urls), urls
+    assert browser.execute_script("return document.scripts.length") == 3

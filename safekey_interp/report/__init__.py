@@ -14,7 +14,7 @@ def write_report(run_dir: Path) -> Path:
     """Draws the page of a run folder; what the folder lacks is said on the page.
 
     Args:
-        run_dir: a folder that ``safekey-interp probe --out`` wrote.
+        run_dir: a folder that ``safekey-interp probe`` or ``safekey-interp train`` wrote.
 
     Returns:
         The page's path, ``run_dir/report.html``. It is complete or absent: written under another name, then renamed.
@@ -22,11 +22,13 @@ def write_report(run_dir: Path) -> Path:
     Raises:
         RunError: no run.json in the folder, a table that cannot be read, or a folder that cannot be written.
     """
-    from safekey_interp.report.page import render
+    from safekey_interp.report import page as of_probe
+    from safekey_interp.report import training_page as of_training
     from safekey_interp.report.reader import Tables
 
-    page = Path(run_dir) / "report.html"
-    text = render(Tables(Path(run_dir)))
+    page, tables = Path(run_dir) / "report.html", Tables(Path(run_dir))
+    kind = of_training if tables.manifest.get("kind") == "training" else of_probe
+    text = kind.render(tables)
     draft = page.with_name(f".report.html.{os.getpid()}")
     try:
         draft.write_text(text, encoding="utf-8", newline="\n")

@@ -22,12 +22,19 @@ _CONTROLS = {
 }
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
+    """One number beside its controls."""
+
     name: str
+    """What was measured."""
     where: str
+    """In which layer, at which step, or of which traces."""
     measured: Estimate
+    """The number."""
     controls: dict[str, Estimate]
+    """What it is held against, by name."""
     tone: str
+    """One of the palette's tones."""
     beats_shuffled: bool | None = None
     """Whether the p-value over all layers says so; None where shuffled labels are no control."""
 
@@ -83,19 +90,17 @@ def against_chance(
             if np.isfinite(value)
         )
         parts.append(
-            _comparison(
+            comparison(
                 rows, f"Attention mass, mean over heads, beside its controls (bars from 0 to {top:.2f})", 0.0, top
             )
         )
     rows = _separability_rows(separability)
     if rows:
-        parts.append(
-            _comparison(rows, "AUROC of the logistic probe beside its controls (bars from 0.3 to 1)", 0.3, 1.0)
-        )
+        parts.append(comparison(rows, "AUROC of the logistic probe beside its controls (bars from 0.3 to 1)", 0.3, 1.0))
     rows = _transfer_rows(transfer)
     if rows:
         title = "AUROC across conditions, at the position before K, beside its controls (bars from 0 to 1)"
-        parts.append(_comparison(rows, title, 0.0, 1.0))
+        parts.append(comparison(rows, title, 0.0, 1.0))
     if not parts:
         return el("p", "Nothing to compare: this run has neither attention by layer nor separability.", class_="absent")
     note = (
@@ -121,7 +126,7 @@ def verdict(measured: Estimate, controls: dict[str, Estimate], beats_shuffled: b
     return words[:1].upper() + words[1:] or "No control"
 
 
-def _attention_rows(by_layer: Table | None, conditions: Conditions) -> list[_Row]:
+def _attention_rows(by_layer: Table | None, conditions: Conditions) -> list[Row]:
     """All traces at the highest and the last layer; each condition at the last, from K."""
     if by_layer is None or by_layer.empty:
         return []
@@ -149,17 +154,15 @@ def _of(by_layer: Table, subset: str, from_span: str, to_span: str) -> Table:
     ]
 
 
-def _attention_row(part: Table, from_span: str, to_span: str, layer: int, why: str) -> _Row:
+def _attention_row(part: Table, from_span: str, to_span: str, layer: int, why: str) -> Row:
     at = part[part["layer"] == layer].drop_duplicates("measure").set_index("measure")
     whose = f"{SPANS[from_span].partition(',')[0]} on {SPANS[to_span].partition(',')[0]}"
     whose = whose.removeprefix("the ").capitalize()
     controls = {text: estimate(at.loc[name]) for name, text in _CONTROLS.items() if name in at.index}
-    return _Row(
-        f"{whose[:-1]}{whose[-1].upper()}", f"layer {layer}, {why}", estimate(at.loc["mass"]), controls, to_span
-    )
+    return Row(f"{whose[:-1]}{whose[-1].upper()}", f"layer {layer}, {why}", estimate(at.loc["mass"]), controls, to_span)
 
 
-def _transfer_rows(transfer: Table | None) -> list[_Row]:
+def _transfer_rows(transfer: Table | None) -> list[Row]:
     if transfer is None or transfer.empty:
         return []
     there = transfer[(transfer["position"] == "decision") & (transfer["fitted_on"] != transfer["tested_on"])]
@@ -171,11 +174,11 @@ def _transfer_rows(transfer: Table | None) -> list[_Row]:
         probe = part[(part["method"] == "logistic") & part["auroc"].notna()]
         best = probe.loc[probe["auroc"].idxmax()]
         where = f"layer {int(best['layer'])}, highest"
-        rows.append(_probe_row(f"{fitted} → {tested}", where, best, part, LEVEL / len(pairs)))
+        rows.append(probe_row(f"{fitted} → {tested}", where, best, part, LEVEL / len(pairs)))
     return rows
 
 
-def _probe_row(name: str, where: str, best: Table, part: Table, level: float) -> _Row:
+def probe_row(name: str, where: str, best: Table, part: Table, level: float) -> Row:
     """A probe in its best layer beside shuffled labels and the words alone."""
     controls = {}
     beats = None
@@ -184,10 +187,10 @@ def _probe_row(name: str, where: str, best: Table, part: Table, level: float) ->
         beats = bool(best["p_value_over_layers"] <= level)
     for _, text in part[part["method"] == "text_tfidf"].head(1).iterrows():
         controls["words alone"] = estimate(text, *_AUROC)
-    return _Row(name, where, estimate(best, *_AUROC), controls, "prompt", beats)
+    return Row(name, where, estimate(best, *_AUROC), controls, "prompt", beats)
 
 
-def _separability_rows(separability: Table | None) -> list[_Row]:
+def _separability_rows(separability: Table | None) -> list[Row]:
     if separability is None or separability.empty:
         return []
     rows = []
@@ -213,11 +216,11 @@ def _separability_rows(separability: Table | None) -> list[_Row]:
         )
         late = ", after the fact" if best["after_the_fact"] else ""
         whose = "" if label_by == "label" else ", by outcome"
-        rows.append(_probe_row(name, f"layer {int(best['layer'])}, highest{late}{whose}", best, part, level))
+        rows.append(probe_row(name, f"layer {int(best['layer'])}, highest{late}{whose}", best, part, level))
     return rows
 
 
-def _comparison(rows: list[_Row], title: str, low: float, high: float) -> Html:
+def comparison(rows: list[Row], title: str, low: float, high: float) -> Html:
     """One item a number: what it is, its lines (measured first), and the verdict in words."""
     items = []
     for row in rows:

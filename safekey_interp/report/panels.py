@@ -87,9 +87,9 @@ def subset_names(conditions: Conditions) -> dict[str, str]:
 
 def lift_group(by_head: Table, names: dict[str, str]) -> Group:
     """Heat maps layer x head of lift on U and on X; ``names`` from :func:`subset_names`."""
-    rows = _known(by_head["from_span"], {name: ROWS[name] for name in ("key_sentence", "decision")})
+    rows = known(by_head["from_span"], {name: ROWS[name] for name in ("key_sentence", "decision")})
     cells = by_head["layer"].nunique() * by_head["head"].nunique()
-    there = _known(by_head["subset"], names)
+    there = known(by_head["subset"], names)
     subsets, note = _that_fit(there, cells * 6 * len(rows) * _CELL, HEAT_BUDGET, "attention_by_head.parquet")
     against = {"matched": "distance alone", "uniform": "even attention", "random": "random key sets"}
     choices = (
@@ -100,7 +100,7 @@ def lift_group(by_head: Table, names: dict[str, str]) -> Group:
     tables = dict(iter(by_head.groupby("subset", observed=True)))
     limits = {name: largest_lift(by_head[by_head["subset"].isin(subsets)], against=name) for name in _AGAINST}
     panels = [
-        _panel(
+        panel_of(
             f"lift-{to_span}",
             f"Lift on {SPANS[to_span]}",
             choices,
@@ -117,13 +117,13 @@ def lift_group(by_head: Table, names: dict[str, str]) -> Group:
 
 def mass_group(by_layer: Table, names: dict[str, str]) -> Group:
     """Attention mass by layer on U and on X beside its controls; both panels share their scale."""
-    from_spans = _known(by_layer["from_span"], ROWS)
+    from_spans = known(by_layer["from_span"], ROWS)
     cost = by_layer["layer"].nunique() * len(from_spans) * 2 * 7 * _MASS
-    subsets, note = _that_fit(_known(by_layer["subset"], names), cost, MASS_BUDGET, "attention_by_layer.parquet")
+    subsets, note = _that_fit(known(by_layer["subset"], names), cost, MASS_BUDGET, "attention_by_layer.parquet")
     measures = {"mass": "mass, with its controls", "mass_rest": "mass without the first token", "lift": "lift"}
     choices = (
         Choice(name="from", label="Rows of", options=from_spans),
-        Choice(name="measure", label="Show", options=_known(by_layer["measure"], measures)),
+        Choice(name="measure", label="Show", options=known(by_layer["measure"], measures)),
         Choice(name="subset", label="Traces", options=subsets),
     )
 
@@ -139,7 +139,7 @@ def mass_group(by_layer: Table, names: dict[str, str]) -> Group:
         )  # type: ignore[arg-type]
 
     panels = [
-        _panel(f"mass-{to}", f"Attention on {SPANS[to]}", choices, lambda picked, to=to: draw(picked, to))
+        panel_of(f"mass-{to}", f"Attention on {SPANS[to]}", choices, lambda picked, to=to: draw(picked, to))
         for to in ("understanding", "prompt")
     ]
     for key in set(panels[0].variants) & set(panels[1].variants):
@@ -158,18 +158,18 @@ def separability_group(separability: Table) -> Group:
     """AUROC over positions and layers, and one position with its controls."""
     labels = {"label": "the file's labels", "aha": "the trace's own outcome"}
     choices = (
-        Choice(name="labels", label="Labels", options=_known(separability["label_by"], labels)),
+        Choice(name="labels", label="Labels", options=known(separability["label_by"], labels)),
         Choice(name="measure", label="Measure", options={"auroc": "AUROC", "tpr_at_1fpr": "TPR at 1 % FPR"}),
         Choice(
             name="position",
             label="Position (second plot)",
-            options=_known(separability["position"], POSITIONS),
+            options=known(separability["position"], POSITIONS),
             default="decision",
         ),
     )
     inner = separability[separability["method"] != "text_tfidf"]
     method = "logistic" if (inner["method"] == "logistic").any() else str(inner["method"].iloc[0])
-    overview = _panel(
+    overview = panel_of(
         "separability-map",
         f"All positions, {METHODS.get(method, method)}",
         choices[:2],
@@ -177,7 +177,7 @@ def separability_group(separability: Table) -> Group:
             separability, method=method, measure=picked["measure"], label_by=picked["labels"]
         ),  # type: ignore[arg-type]
     )
-    curve = _panel(
+    curve = panel_of(
         "separability-curve",
         "One position with its controls",
         choices,
@@ -191,7 +191,7 @@ def separability_group(separability: Table) -> Group:
 def transfer_group(transfer: Table) -> Group:
     """Probes fitted on one condition and tested on another: all pairs, and one with its controls."""
     fitted, tested = ({str(name): str(name) for name in transfer[side].unique()} for side in ("fitted_on", "tested_on"))
-    positions = _known(transfer["position"], POSITIONS)
+    positions = known(transfer["position"], POSITIONS)
     names = list(fitted)
     choices = (
         Choice(
@@ -203,13 +203,13 @@ def transfer_group(transfer: Table) -> Group:
         Choice(name="fitted", label="Fitted on (second plot)", options=fitted),
         Choice(name="tested", label="Tested on (second plot)", options=tested, default=names[1 % len(names)]),
     )
-    overview = _panel(
+    overview = panel_of(
         "transfer-map",
         "All pairs, fitted on → tested on",
         choices[:1],
         lambda picked: figures.transfer_map.spec(transfer, position=picked["position"]),
     )
-    curve = _panel(
+    curve = panel_of(
         "transfer-curve",
         "One pair with its controls",
         choices,
@@ -227,7 +227,7 @@ def scatter_group(coordinates: Table, texts: dict[str, str], separability: Table
         f"{int(layer)},{site}": f"after the final norm ({int(layer)})" if site == "ln_final" else str(int(layer))
         for layer, site in zip(sites["layer"], sites["site"].astype(str), strict=True)
     }
-    positions = _known(coordinates["position"].astype(str), POSITIONS)
+    positions = known(coordinates["position"].astype(str), POSITIONS)
     traces = coordinates.drop_duplicates("trace_id")
     size = SCATTER_BUDGET // (_POINT * max(1, len(layers) * len(positions)))
     sample = sample_traces(traces["trace_id"].astype(str).tolist(), traces["label"].astype(str).tolist(), max(20, size))
@@ -249,11 +249,12 @@ def scatter_group(coordinates: Table, texts: dict[str, str], separability: Table
         part = tables.get((picked["position"], int(layer), site), kept.head(0))
         return figures.lda_scatter.spec(part, position=picked["position"], layer=int(layer), site=site, texts=texts)
 
-    panel = _panel("lda", "Each trace where the probe puts it", choices, draw)
+    panel = panel_of("lda", "Each trace where the probe puts it", choices, draw)
     return Group(name="scatter", choices=choices, panels=(panel,), note=note)
 
 
-def _panel(name: str, title: str, choices: tuple[Choice, ...], draw: Callable[[dict[str, Any]], Spec]) -> Panel:
+def panel_of(name: str, title: str, choices: tuple[Choice, ...], draw: Callable[[dict[str, Any]], Spec]) -> Panel:
+    """A plot, drawn for every combination of the choices that was measured."""
     names = tuple(choice.name for choice in choices)
     variants: dict[str, Spec] = {}
     for values in itertools.product(*(choice.options for choice in choices)):
@@ -274,7 +275,7 @@ def _that_fit(subsets: dict[str, str], size: int, budget: int, file: str) -> tup
     return kept, note * bool(gone)
 
 
-def _known(values: Table, names: dict[str, str]) -> dict[str, str]:
+def known(values: Table, names: dict[str, str]) -> dict[str, str]:
     """The values that occur, those with a name first and in the names' order."""
     there = [str(value) for value in values.dropna().unique()]
     return {name: text for name, text in names.items() if name in there} or {name: name for name in sorted(there)}

@@ -27,7 +27,7 @@ class Tables:
         self.path = Path(path)
         self._read: dict[str, Any] = {}
         if not (self.path / "run.json").is_file():
-            raise RunError(f"{path}: no run.json here; give the folder that `safekey-interp probe --out` wrote")
+            raise RunError(f"{path}: no run.json here; give a folder that `safekey-interp probe` or `train` wrote")
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -75,6 +75,21 @@ class Tables:
         """coordinates.parquet, without pc2, of a sample of traces; ``attrs["n_traces"]`` counts them all."""
         return self._once("coordinates.parquet", _read_coordinates)
 
+    @property
+    def steps(self) -> Table | None:
+        """steps.parquet."""
+        return self._table("steps.parquet")
+
+    @property
+    def held_out(self) -> Table | None:
+        """held_out.parquet."""
+        return self._table("held_out.parquet")
+
+    @property
+    def aha(self) -> Table | None:
+        """aha.parquet."""
+        return self._table("aha.parquet")
+
     def _json(self, name: str) -> Any:
         return self._once(name, lambda file: json.loads(file.read_text(encoding="utf-8")))
 
@@ -98,7 +113,7 @@ class Tables:
             try:
                 self._read[name] = read(file) if file.is_file() else None
             except (pa.ArrowException, ValueError, OSError) as error:
-                raise RunError(f"{file}: cannot be read ({error}); run the probe again with --overwrite") from error
+                raise RunError(f"{file}: cannot be read ({error}); write the run again with --overwrite") from error
         return self._read[name]
 
 

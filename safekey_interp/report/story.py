@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import PurePath
 from typing import Any
@@ -21,7 +21,15 @@ QUESTIONS = {
     "knew": "What did it already know?",
     "chance": "Which of these would also be true by chance?",
 }
-_RUNNING = "This run is not complete: the numbers below cover what was measured so far."
+RUNNING = "This run is not complete: the numbers below cover what was measured so far."
+_PROVENANCE = {
+    "model": "Model",
+    "data": "Data",
+    "settings": "Settings",
+    "plan": "Batch plan",
+    "versions": "Versions",
+    "timings": "Seconds",
+}
 
 
 def header(manifest: dict[str, Any], traces: Table | None) -> Html:
@@ -33,8 +41,8 @@ def header(manifest: dict[str, Any], traces: Table | None) -> Html:
     command = manifest.get("command") or []
     facts = [
         ("Model", join(data(name), f", {model.get('n_layers', '?')} layers × {model.get('n_heads', '?')} heads")),
-        ("Traces", join(count, " from ", data(", ".join(_file_names(source.get("sources"))) or "an unnamed source"))),
-        ("Date", _date(manifest.get("created"))),
+        ("Traces", join(count, " from ", data(", ".join(file_names(source.get("sources"))) or "an unnamed source"))),
+        ("Date", date_of(manifest.get("created"))),
         ("Command", el("code", data(command if isinstance(command, str) else shlex.join(map(str, command))))),
     ]
     running = manifest.get("status") not in (None, "complete")
@@ -43,11 +51,11 @@ def header(manifest: dict[str, Any], traces: Table | None) -> Html:
     lead = el(
         "p",
         "A reasoning model answers a prompt ",
-        _mark("prompt", "X"),
+        mark("prompt", "X"),
         " by first saying what it understood, ",
-        _mark("understanding", "U"),
+        mark("understanding", "U"),
         ". The next sentence, ",
-        _mark("key_sentence", "K"),
+        mark("key_sentence", "K"),
         ", decides: refuse or go ahead. This page shows what K attends to, what "
         "the hidden states know before K is written, and which of these numbers chance alone would give. Everything is "
         "in this one file; it loads nothing.",
@@ -56,24 +64,24 @@ def header(manifest: dict[str, Any], traces: Table | None) -> Html:
     return el(
         "header",
         el("p", "safekey-interp report", class_="eyebrow"),
-        el("div", el("div", title, lead), _anatomy(), class_="opening"),
+        el("div", el("div", title, lead), anatomy(), class_="opening"),
         el("dl", *(el("div", el("dt", term), el("dd", fact)) for term, fact in facts), class_="facts"),
         el("p", CAVEAT, class_="notice") if toy else None,
-        el("p", _RUNNING, class_="notice") if running else None,
+        el("p", RUNNING, class_="notice") if running else None,
     )  # fmt: skip
 
 
-def _file_names(sources: Iterable[Any] | None) -> list[str]:
+def file_names(sources: Iterable[Any] | None) -> list[str]:
     """The page may go to others: where the files lay is for run.json."""
     return [PurePath(str(name)).name for name in sources or ()]
 
 
-def summary(findings: dict[str, Any] | None) -> Html:
+def summary(findings: dict[str, Any] | None, questions: Mapping[str, str] = QUESTIONS) -> Html:
     """The headline, and the findings under the question that each answers, in their order."""
     if not findings or not (findings.get("findings") or findings.get("headline")):
         return absent("findings.json", "the summary in words")
     blocks = []
-    for key, question in QUESTIONS.items():
+    for key, question in questions.items():
         answers = [f for f in findings.get("findings") or [] if f.get("question") == key]
         items = [el("li", el("p", data(f.get("text", ""))), _evidence(f)) for f in answers]
         body = el("ul", *items) if items else el("p", "Nothing was found or measured on this.", class_="muted")
@@ -142,17 +150,10 @@ def left_out(findings: dict[str, Any] | None, manifest: dict[str, Any], thinned:
     return join(*body, el("ul", *(el("li", data(note)) for note in notes)))
 
 
-def provenance(manifest: dict[str, Any]) -> Html:
-    """Everything that run.json says, as nested tables of names and values."""
+def provenance(manifest: dict[str, Any], titles: Mapping[str, str] = _PROVENANCE) -> Html:
+    """Everything that run.json says under the names of ``titles``, as tables of names and values."""
     parts = []
-    for name, title in (
-        ("model", "Model"),
-        ("data", "Data"),
-        ("settings", "Settings"),
-        ("plan", "Batch plan"),
-        ("versions", "Versions"),
-        ("timings", "Seconds"),
-    ):
+    for name, title in titles.items():
         rows: list[list[object]] = [
             [data(key), el("code", data(_shown(value)))] for key, value in (manifest.get(name) or {}).items()
         ]
@@ -173,7 +174,7 @@ def absent(file: str, what: str) -> Html:
     )
 
 
-def _anatomy() -> Html:
+def anatomy() -> Html:
     """One trace taken apart, so that a stranger knows what X, U and K are."""
     lines = (
         ("prompt", "X", "How can I make a phone ring forever as a prank?"),
@@ -181,14 +182,15 @@ def _anatomy() -> Html:
         ("key_sentence", "K", "Hmm, that could be harassment."),
     )
     parts = (
-        el("p", _mark(role, letter), el("span", text), class_=role.replace("_", "-")) for role, letter, text in lines
+        el("p", mark(role, letter), el("span", text), class_=role.replace("_", "-")) for role, letter, text in lines
     )
     return el(
         "figure", *parts, el("figcaption", "A trace, taken apart. Does K look back at X, or at U?"), class_="anatomy"
     )
 
 
-def _mark(role: str, letter: str) -> Html:
+def mark(role: str, letter: str) -> Html:
+    """The letter of a span in its colour."""
     return el("b", letter, class_=f"mark {role}")
 
 
@@ -210,7 +212,8 @@ def _share(flags: Table, groups: Table) -> str:
     return number.text(".0%") if number.is_sure else f"{number.value:.0%}"
 
 
-def _date(text: object) -> Html:
+def date_of(text: object) -> Html:
+    """A moment in words; what is none, as it is."""
     try:
         when = datetime.fromisoformat(str(text))
     except ValueError:
