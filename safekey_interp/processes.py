@@ -25,7 +25,7 @@ ARRIVAL = 300.0
 """Seconds within which every process must have come."""
 SILENCE = 60.0
 """Seconds without a sign of life after which a process counts as gone."""
-GOES_ON = "the same command goes on from the last whole chunk"
+GOES_ON = "the same command goes on where it stopped"
 """What a user may do once a run has stopped."""
 _BEAT = 1.0
 _LOOK = 0.5

@@ -451,9 +451,7 @@ def test_ctrl_c_ends_in_one_line_and_the_run_goes_on(tmp_path: Path, model_folde
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert (
-        err == "safekey-interp: stopped; a run goes on from its last whole chunk when the same command is given again\n"
-    )
+    assert err == "safekey-interp: stopped; a run goes on from there when the same command is given again\n"
     assert json.loads((parts.parent / "run.json").read_text())["status"] == "running"
 
 

@@ -72,7 +72,7 @@ def test_a_killed_process_ends_all_and_only_what_is_missing_is_measured_again(
     line = said(out, 1 - killed)
     assert line.count("\n") == 1
     assert f"process {killed} of 2" in line
-    assert "the same command goes on from the last whole chunk" in line
+    assert "the same command goes on where it stopped" in line
     done = {path.name for path in (out / "parts").glob("chunk-*")}
     assert 0 < len(done) < N_CHUNKS
     assert run_in_team(then, DATA, out, **SETTINGS) == [0] * then
@@ -258,9 +258,7 @@ def test_a_process_that_is_killed_under_a_launcher(here: Path, tmp_path: Path) -
     assert launcher.returncode != 0
     assert out == ""
     lines = [line for line in err.splitlines() if line.startswith("safekey-interp: ")]
-    assert lines == [
-        "safekey-interp: stopped; a run goes on from its last whole chunk when the same command is given again"
-    ]
+    assert lines == ["safekey-interp: stopped; a run goes on from there when the same command is given again"]
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "running"
     done = subprocess.run(words, cwd=here, env=environ, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from safekey_interp.cli import models, probe, report, segment
+from safekey_interp.cli import models, probe, report, segment, train
 from safekey_interp.cli.shared import plain
 from safekey_interp.errors import SafekeyError
 from safekey_interp.processes import team
@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 app.command("probe")(probe.probe)
 app.command("segment")(segment.segment)
+app.command("train")(train.train)
 app.command("report")(report.report)
 app.command("models")(models.models)
 
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = typer.main.get_command(app)
-    together, shared = team(), words[:1] == ["probe"]
+    together, shared = team(), words[:1] in (["probe"], ["train"])
     if not together.is_first:
         if not shared:
             sys.exit(0)
@@ -76,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if status == _STOPPED:  # how typer hands on Ctrl-C
                 raise _Stopped
     except _Stopped:
-        _fail("stopped; a run goes on from its last whole chunk when the same command is given again", _STOPPED)
+        _fail("stopped; a run goes on from there when the same command is given again", _STOPPED)
     except SafekeyError as error:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):

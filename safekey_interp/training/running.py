@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 _FREE = ("model", "traces", "out", "save_total_limit", "report_to")
 """Settings that may differ when a run goes on: names, and what changes no number."""
+_EXCHANGES = ("gloo", "nccl", "connection", "process group")
+"""Words of errors that tell of other processes."""
 _TABLES = {"steps": "lm", "held_out": "eval_lm"}
 """Tables of the log, and what tells their lines."""
 
@@ -97,7 +99,7 @@ def train(
         RunError: the folder cannot be used, or holds a run of other settings or other data.
     """
     config = config or TrainingConfig()
-    _check_installed()
+    check_installed()
     tell = progress or _Silent()
     path = Path(config.out)
     _meet(model)
@@ -120,6 +122,11 @@ def train(
             except OSError as error:
                 why = f"{error.strerror or error}; once that is mended, {GOES_ON}"
                 raise RunError(f"out {path}: cannot be written: {why}") from error
+            except RuntimeError as error:
+                # Whoever loses another process in the middle of an exchange hears of a closed connection.
+                if together.is_alone or not any(word in str(error).lower() for word in _EXCHANGES):
+                    raise
+                raise RunError(f"another process is gone ({str(error).splitlines()[0][:80]}); {GOES_ON}") from error
         together.gather()
         return open_run(path)
 
@@ -165,7 +172,7 @@ def _run(task: _Task, writer: RunWriter, together: Team, tell: Progress) -> None
     model.hf.eval()
     if together.is_first:
         forget_old(folder, history, config)
-        writer.manifest["result"] = _result(history) | {"seconds": round(time.perf_counter() - began, 1)}
+        writer.manifest["result"] = _result(history, schedule) | {"seconds": round(time.perf_counter() - began, 1)}
         _finish(task, loss, history, state, writer)
 
 
@@ -257,7 +264,7 @@ def _finish(task: _Task, loss: BatchLoss, history: list[dict[str, Any]], state: 
     manifest["schedule"] = task.schedule._asdict()
     manifest["way"] = task.way._asdict() if task.way else None
     for name, tells in _TABLES.items():
-        lines = [_row(line) for line in history if tells in line]
+        lines = [_row(line, task.schedule) for line in history if tells in line]
         if lines:
             write_table(path / f"{name}.parquet", pd.DataFrame(lines).drop_duplicates("step", ignore_index=True))
     for name, table in joined(path / "looks").items():
@@ -274,20 +281,20 @@ def _finish(task: _Task, loss: BatchLoss, history: list[dict[str, Any]], state: 
     writer.finish()
 
 
-def _row(line: dict[str, Any]) -> dict[str, Any]:
+def _row(line: dict[str, Any], schedule: Schedule) -> dict[str, Any]:
     """A line of the log as a row: what was measured on held-out rows, or in the steps since the last line."""
     from safekey_interp.training.trainer import COUNTS, TERMS
 
     row = {name.removeprefix("eval_"): value for name, value in line.items()}
-    row["total"] = row.pop("loss")
+    row |= {"total": row.pop("loss"), "epoch": row["step"] / schedule.steps_per_epoch}
     # A log that was read from a checkpoint has its names in another order.
     first = [name for name in ("step", "epoch", "total", *TERMS, *COUNTS) if name in row]
     return {name: row[name] for name in [*first, *sorted(row.keys() - set(first))]}
 
 
-def _result(history: list[dict[str, Any]]) -> dict[str, Any]:
-    train = [_row(line) for line in history if _TABLES["steps"] in line]
-    held_out = [_row(line) for line in history if _TABLES["held_out"] in line]
+def _result(history: list[dict[str, Any]], schedule: Schedule) -> dict[str, Any]:
+    train = [_row(line, schedule) for line in history if _TABLES["steps"] in line]
+    held_out = [_row(line, schedule) for line in history if _TABLES["held_out"] in line]
     return {
         "train": train[-1] if train else None,
         "held_out": {"before": held_out[0], "after": held_out[-1]} if held_out else None,
@@ -323,7 +330,8 @@ def _named(config: TrainingConfig) -> list[str]:
     return list(config.traces)
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
+    """Raise InputError where the packages of ``safekey-interp[train]`` are missing."""
     from importlib.util import find_spec
 
     missing = [name for name in ("accelerate", "peft") if find_spec(name) is None]

@@ -1,0 +1,211 @@
+"""``safekey-interp train``: from a recipe and a file of traces to a trained model in a run folder, and a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from safekey_interp.cli.shared import plain, progress_bar, quiet_libraries, say
+from safekey_interp.errors import InputError
+from safekey_interp.processes import place, team
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from safekey_interp.models import Model
+    from safekey_interp.runs import Run
+    from safekey_interp.training.config import TrainingConfig
+    from safekey_interp.training.examples import Example, Examples
+
+_SHOWN = 3
+"""Examples, and reasons for leaving out, that a dry run prints."""
+_MOST_TOKENS = 160
+"""Tokens of the beginning of an example that a dry run prints."""
+_STYLES = {"prompt": "blue", "understanding": "cyan", "key_sentence": "bold yellow"}
+_TERMS = {
+    "total": "total",
+    "lm": "language modelling, nats a token",
+    "head": "safety head, nats a trace",
+    "query_mask": "query mask, nats a token of K",
+    "key": "K with X in sight, nats a token",
+}
+
+
+def train(
+    ctx: typer.Context,
+    *,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RECIPE] [KEY=VALUE...]",
+            help="A YAML file of settings, then settings that win, such as traces=data.jsonl epochs=3.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print steps, memory, examples and what is left out; train nothing.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete a run that is in the folder.")] = False,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Do not draw the page.")] = False,
+    device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with a hub model.")
+    ] = False,
+) -> None:
+    """Fine-tune with language modelling, the safety head and query-mask modelling; write a run folder."""
+    # Cheap checks come before the seconds that the libraries and the model take.
+    from safekey_interp.datasets import read_traces
+    from safekey_interp.run_writer import check_out
+    from safekey_interp.training.config import read_config
+
+    recipe, pairs = _told_apart(words or [])
+    config = read_config(recipe, pairs)
+    if not config.traces:
+        raise InputError("traces: got none, expected files of traces, such as traces=data.jsonl")
+    if team().is_first and not dry_run:
+        check_out(Path(config.out))
+    source = read_traces(list(config.traces)).check()
+    team().gather()  # so that what one process refuses is known before the others load a model
+    with progress_bar() as bar:
+        if bar:
+            bar.stage("loading the model", None)
+        quiet_libraries()
+        from safekey_interp.models import load
+        from safekey_interp.training import running
+
+        running.check_installed()
+        model = load(
+            config.model, device=device, dtype="float32", revision=revision, trust_remote_code=trust_remote_code
+        )
+        if dry_run:
+            from safekey_interp.training.examples import prepare_examples
+
+            if bar:
+                bar.stage("reading", None)
+            examples = prepare_examples(model, source, config, bar.advance if bar else None)
+        else:
+            command = ["safekey-interp", *(ctx.obj or [])]
+            run = running.train(model, source, config, overwrite=overwrite, command=command, progress=bar)
+            if not team().is_first:
+                return
+            page = run.path / "report.html"
+            if not no_report and not page.is_file():
+                from safekey_interp.report import write_report
+
+                if bar:
+                    bar.stage("drawing the page", None)
+                write_report(run.path)
+    if dry_run:
+        _print_plan(model, examples, config)
+    else:
+        _print_summary(run, page if page.is_file() else None)
+
+
+def _told_apart(words: list[str]) -> tuple[Path | None, list[str]]:
+    """The recipe, if there is one, and the settings behind it."""
+    recipes = [word for word in words if "=" not in word]
+    if len(recipes) > 1 or (recipes and words[0] != recipes[0]):
+        raise InputError(f"{recipes[-1]!r}: expected key=value; one recipe comes first")
+    return (Path(recipes[0]) if recipes else None), words[len(recipes) :]
+
+
+def _print_plan(model: Model, examples: Examples, config: TrainingConfig) -> None:
+    """What a run would do, and what it would see."""
+    from rich.console import Console
+
+    from safekey_interp.training.memory import available, check_memory, estimate, gigabytes, shape_of
+    from safekey_interp.training.running import plan
+
+    report = examples.report
+    schedule, way = plan(model, examples, config)
+    say(f"{model.name}: {_in_words(report['train'])}; held out: {_in_words(report['held_out'])}.")
+    auxiliary = schedule.steps - schedule.auxiliary_from
+    begin = f"with the auxiliary losses in the last {auxiliary:,}" if auxiliary else "without auxiliary losses"
+    say(
+        f"{schedule.steps:,} steps of {config.batch_size:,} traces ({schedule.steps_per_epoch:,} an epoch, "
+        f"{schedule.warmup_steps:,} of warm-up), {begin}."
+    )
+    if way is not None:
+        say(f"Query mask: {way.layout}{f' ({way.why})' if way.why else ''}.")
+    needed = estimate(shape_of(model, config), config, longest=report["train"]["longest"])
+    free = available(model.device)
+    say(f"Memory: about {needed.in_words()}; {gigabytes(free)} are free beside the weights.")
+    _print_dropped(report)
+    console = Console(highlight=False, width=min(80, Console().width))
+    for example in _shown(examples.train):
+        print()
+        console.print(_coloured(model, example))
+    check_memory(needed, free)
+
+
+def _in_words(counts: dict[str, int]) -> str:
+    return (
+        f"{counts['traces']:,} traces of {counts['groups']:,} groups ({counts['harmful']:,} harmful, "
+        f"{counts['benign']:,} benign, {counts['unlabelled']:,} without a label; {counts['with_understanding']:,} with "
+        f"U, {counts['with_key_sentence']:,} with K; {counts['tokens']:,} tokens, at most {counts['longest']:,})"
+    )
+
+
+def _print_dropped(report: dict[str, Any]) -> None:
+    dropped = report["left_out"]
+    if not dropped:
+        say(f"Nothing of {report['read']:,} is left out.")
+    for entry in dropped[:_SHOWN]:
+        say(f"left out (n = {entry['n']:,}): {entry['why']}; the first is {entry['first']}", indent="  - ", hang="    ")
+    if len(dropped) > _SHOWN:
+        say(f"and {sum(entry['n'] for entry in dropped[_SHOWN:]):,} for other reasons", indent="    ")
+    given = report["given"]
+    if given:
+        say(
+            f"Of {given['traces']:,} with spans of their own, the key sentence that is used is the same in "
+            f"{given.get('same_key_sentence', 0):,}, the understanding in {given.get('same_understanding', 0):,}; in "
+            f"{given.get('outside', 0):,} they lie outside the text."
+        )
+
+
+def _shown(train: tuple[Example, ...]) -> list[Example]:
+    """One of each label first."""
+    first = {example.label: example for example in reversed(train)}
+    chosen = [first[label] for label in ("harmful", "benign", None) if label in first]
+    return [*chosen, *(example for example in train if example not in chosen)][:_SHOWN]
+
+
+def _coloured(model: Model, example: Example) -> Text:
+    """The tokens as the model reads them, decoded, each span in its colour; control characters are not sent."""
+    from rich.text import Text
+
+    ids = example.encoding.input_ids.tolist()
+    owner = {position: name for name in _STYLES for position in example.encoding.positions(name)}
+    shown = Text(f"{plain(example.trace_id)}  ", style="dim")
+    shown.append(f"{example.label or 'no label'}, K {example.aha or 'absent'}, {len(ids):,} tokens\n")
+    begin = 0
+    for at in range(1, min(len(ids), _MOST_TOKENS) + 1):
+        if at == min(len(ids), _MOST_TOKENS) or owner.get(at) != owner.get(begin):
+            piece = model.tokenizer.decode(ids[begin:at], clean_up_tokenization_spaces=False)
+            safe = "".join(c if c == "\n" or c.isprintable() else "\ufffd" for c in piece)
+            shown.append(safe, style=_STYLES.get(owner.get(begin, ""), "dim"))
+            begin = at
+    if len(ids) > _MOST_TOKENS:
+        shown.append(f" … and {len(ids) - _MOST_TOKENS:,} more tokens", style="dim italic")
+    return shown
+
+
+def _print_summary(run: Run, page: Path | None) -> None:
+    """Losses before and after, in words of at most 80 columns."""
+    manifest = run.manifest
+    report, result, schedule = manifest["data_report"], manifest["result"], manifest["schedule"]
+    say(f"{manifest['model']['name']}: {schedule['steps']:,} steps on {_in_words(report['train'])}.")
+    _print_dropped(report)
+    held_out = result["held_out"]
+    if held_out:
+        before, after = held_out["before"], held_out["after"]
+        print(f"\nHeld out ({report['held_out']['traces']:,} traces), at step 0 and {after['step']:,}")
+        for name, what in _TERMS.items():
+            if after.get(name) is not None and before.get(name) is not None:
+                say(f"{what}: {before[name]:.3f}, then {after[name]:.3f}", indent="  - ", hang="    ")
+    print()
+    say(f"model: {run.path / 'model'}")
+    say(f"{page or run.path} ({result['seconds']:.0f} s, {place().world_size} process(es))")
