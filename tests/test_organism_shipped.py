@@ -51,7 +51,7 @@ def drawn(kinds, forms, n: int) -> list[Trace]:
     return [trace for form in forms for trace in different_requests(rng, kinds, "development", form, n)]
 
 
-@pytest.mark.parametrize("spec", ["organism", "organism:base"])
+@pytest.mark.parametrize("spec", ["organism", "organism:base", "organism:sft", "organism:safekey"])
 def test_the_weights_are_small_and_as_recorded(spec: str) -> None:
     assert sum(parameter.numel() for parameter in model(spec).hf.parameters()) <= 2e6
     assert {parameter.dtype for parameter in model(spec).hf.parameters()} == {torch.float32}
@@ -68,8 +68,10 @@ def test_all_weights_together_are_at_most_five_megabytes() -> None:
 
 def test_fine_tuning_started_from_the_base_that_ships() -> None:
     base = organism.weights_folder("organism:base") / "model.safetensors"
+    for name in ("organism:sft", "organism:safekey"):
+        record = read_json(organism.weights_folder(name) / "training.json")
+        assert record["base_sha256"] == sha256_of(base)
     record = read_json(organism.weights_folder("organism") / "training.json")
-    assert record["base_sha256"] == sha256_of(base)
     traces = read_json(organism.TRACES.with_suffix(".json"))
     assert traces["sft_sha256"] == record["sha256"]
     assert traces["sha256"] == sha256_of(organism.TRACES)

@@ -117,7 +117,7 @@ def _print_plan(model: Model, examples: Examples, config: TrainingConfig) -> Non
     from rich.console import Console
 
     from safekey_interp.training.memory import available, check_memory, estimate, gigabytes, shape_of
-    from safekey_interp.training.running import plan
+    from safekey_interp.training.running import n_shards, plan
 
     report = examples.report
     schedule, way = plan(model, examples, config)
@@ -130,7 +130,7 @@ def _print_plan(model: Model, examples: Examples, config: TrainingConfig) -> Non
     )
     if way is not None:
         say(f"Query mask: {way.layout}{f' ({way.why})' if way.why else ''}.")
-    needed = estimate(shape_of(model, config), config, longest=report["train"]["longest"])
+    needed = estimate(shape_of(model, config), config, longest=report["train"]["longest"], sharded_over=n_shards())
     free = available(model.device)
     say(f"Memory: about {needed.in_words()}; {gigabytes(free)} are free beside the weights.")
     _print_dropped(report)

@@ -3,8 +3,9 @@
 The organism is a toy, trained from scratch on a language of its own (:mod:`~safekey_interp.organism.language`) by
 ``train/organism.py``: pre-trained to comply with everything (``organism:base``), then fine-tuned to refuse plain
 harmful requests (``organism:sft``, which is what ``organism`` names). It falls to jailbreaks that fine-tuning did not
-show, and names the harm in its understanding even then. It has one built-in mechanism, for learning and testing, and is
-no evidence about large models.
+show, and names the harm in its understanding even then. ``organism:safekey`` was fine-tuned on the same examples with
+the two losses of SafeKey. It has one built-in mechanism, for learning and testing, and is no evidence about large
+models.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from safekey_interp.errors import InputError, ModelError
 from safekey_interp.trace import CharSpan, Trace
 
 _HERE = Path(__file__).parent
-_FOLDERS = {"organism": "sft", "organism:base": "base", "organism:sft": "sft"}
+_FOLDERS = {"organism": "sft", "organism:base": "base", "organism:sft": "sft", "organism:safekey": "safekey"}
 MODELS = {
     "organism": "a toy reasoning model that comes with the package: it refuses plain harmful requests",
     "organism:base": "the same before fine-tuning: it complies with everything",
+    "organism:safekey": "fine-tuned on the same examples with the two losses of SafeKey",
 }
 """The organism's models and a line about each; ``organism:sft`` is another name of the first."""
 CAVEAT = (

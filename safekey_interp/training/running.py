@@ -10,6 +10,7 @@ was), ``config.yaml`` (its settings), ``model`` (the trained model, the safety h
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import time
@@ -100,6 +101,8 @@ def train(
     """
     config = config or TrainingConfig()
     check_installed()
+    if config.patience and n_shards() > 1:
+        raise InputError("patience: the best weights are read back whole, expected null under FSDP and DeepSpeed")
     tell = progress or _Silent()
     path = Path(config.out)
     _meet(model)
@@ -115,7 +118,8 @@ def train(
             load_model(path / "model", model.hf)
             return open_run(path)
         longest = examples.report["train"]["longest"]
-        check_memory(estimate(shape_of(model, config), config, longest=longest), available(model.device))
+        needed = estimate(shape_of(model, config), config, longest=longest, sharded_over=n_shards())
+        check_memory(needed, available(model.device))
         with _writer(path, manifest, together, overwrite=overwrite) as writer:
             try:
                 _run(_Task(model, source, examples, config, *plan(model, examples, config)), writer, together, tell)
@@ -164,7 +168,8 @@ def _run(task: _Task, writer: RunWriter, together: Team, tell: Progress) -> None
     if config.patience and (best := best_step(history)) is not None:
         load_weights(folder / f"checkpoint-{best}", loss, adapted=adapted)
     trainer.accelerator.wait_for_everyone()
-    state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
+    is_sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if is_sharded else None
     if adapted is not None:
         adapted.merge_and_unload()
     if config.gradient_checkpointing:
@@ -322,6 +327,12 @@ def _manifest(
     )
     listed = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
     return manifest | {"kind": "training", "settings": listed, "data_report": examples.report}
+
+
+def n_shards() -> int:
+    """How many devices a launcher spreads weights, gradients and optimizer over."""
+    shards = any(os.environ.get(f"ACCELERATE_USE_{way}", "").lower() == "true" for way in ("FSDP", "DEEPSPEED"))
+    return place().world_size if shards else 1
 
 
 def _named(config: TrainingConfig) -> list[str]:
