@@ -1,0 +1,115 @@
+"""Does what one trained organism shows hold over seeds, bases and wrappers?
+
+    python -m analysis.organism_replication [--out runs/replication] [--processes 2] [--part 1 | 2] [--write]
+
+A queue of jobs, two at a time: each fine-tunes a base and asks it (:mod:`analysis.replication_job`), as
+:mod:`analysis.replication_design` says, which was written before the first run. A job that is done is not done again,
+so a killed queue goes on. Then the tables; ``--write`` puts them into RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+from analysis.replication_design import BASES, CONTRASTS, MORE, MORE_CONTRASTS, SEEDS, SWAPPED, VARIANTS
+from analysis.replication_job import Job, is_done, make_base, run
+from analysis.replication_tables import by_wrapper, contrasts, mechanism, outcomes, read_answers, read_mechanism
+from analysis.tables import markdown, publish
+
+
+def jobs_of(part: int) -> list[Job]:
+    """The cells of a part, seeds outermost: a queue that is cut short has whole seeds."""
+    first = [Job(variant, base, seed) for seed in SEEDS for base in BASES for variant in VARIANTS]
+    if part == 1:
+        return first
+    more = [Job(variant, base, seed) for seed in SEEDS for base in BASES for variant in MORE]
+    return more + [Job(variant, base, seed, swapped=True) for seed in SEEDS for base in BASES for variant in SWAPPED]
+
+
+def work_off(jobs: Sequence[Job], folder: Path, processes: int) -> None:
+    """Do what is not done yet."""
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_begin) as pool:
+        for base in as_completed([pool.submit(make_base, base, folder) for base in BASES]):
+            base.result()
+        left = [job for job in jobs if not is_done(job, folder)]
+        print(f"{len(jobs) - len(left)} of {len(jobs)} jobs are done", flush=True)
+        began = time.perf_counter()
+        waiting = {pool.submit(run, job, folder): job for job in left}
+        for number, done in enumerate(as_completed(waiting), 1):
+            done.result()
+            seconds = time.perf_counter() - began
+            rest = seconds / number * (len(left) - number)
+            print(f"{number} of {len(left)}: {waiting[done].name}, {seconds:.0f} s, {rest:.0f} s to go", flush=True)
+
+
+def _begin() -> None:
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    import torch
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+
+
+def tables(folder: Path, part: int) -> dict[str, str]:
+    """Tables over the whole seeds that are done."""
+    first = _whole(jobs_of(1), folder)
+    if part == 1:
+        answers = read_answers(first, folder)
+        return {
+            "replication-outcomes": f"{_n(first)}\n\n{markdown(outcomes(answers))}",
+            "replication-contrasts": markdown(contrasts(answers, CONTRASTS)),
+            "replication-wrappers": markdown(by_wrapper(answers)),
+            "replication-mechanism": markdown(mechanism(read_mechanism(first, folder))),
+        }
+    second = jobs_of(2)
+    more = _whole([job for job in second if not job.swapped], folder)
+    seeds = {job.seed for job in more}
+    known = [job for job in first if job.seed in seeds]
+    swapped = _whole([job for job in second if job.swapped], folder)
+    found = {}
+    if more:
+        answers = read_answers([*known, *more], folder)
+        found["replication-more"] = f"{_n(more)}\n\n{markdown(outcomes(answers))}"
+        found["replication-more-contrasts"] = markdown(contrasts(answers, MORE_CONTRASTS))
+    if swapped:
+        answers = read_answers(swapped, folder)
+        found["replication-swapped"] = f"{_n(swapped)}\n\n{markdown(outcomes(answers))}"
+        found["replication-swapped-contrasts"] = markdown(contrasts(answers, CONTRASTS[:-1]))
+    return found
+
+
+def _whole(jobs: Sequence[Job], folder: Path) -> list[Job]:
+    """Jobs of the seeds of which every cell is done."""
+    missing = {job.seed for job in jobs if not is_done(job, folder)}
+    return [job for job in jobs if job.seed not in missing]
+
+
+def _n(jobs: Sequence[Job]) -> str:
+    n_seeds, n_bases = len({job.seed for job in jobs}), len({job.base for job in jobs})
+    what = "mean [95 % interval over bases, seeds and wrappers] (n)"
+    return f"{len(jobs)} runs: {n_seeds} seeds on each of {n_bases} bases; {what}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/replication"))
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--part", type=int, choices=[1, 2], default=1)
+    parser.add_argument("--tables", action="store_true", help="only the tables of what is done")
+    parser.add_argument("--write", action="store_true", help="put the tables into RESULTS.md, too")
+    options = parser.parse_args()
+    if not options.tables:
+        work_off(jobs_of(options.part), options.out, options.processes)
+    publish(tables(options.out, options.part), write=options.write)
+
+
+if __name__ == "__main__":
+    main()

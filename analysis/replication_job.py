@@ -1,0 +1,162 @@
+"""What is one cell of the replication? A base, fine-tuned once, asked, and looked at; its numbers are all that is kept.
+
+A job's folder holds ``job.json`` (what it was, and the mechanism's numbers) and ``answers.parquet`` (one row a request:
+wrapper, wrapper_split, label, kind, group, outcome, names_request). It comes as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from analysis.organism_behaviour import MAX_NEW_TOKENS, requests
+from analysis.replication_design import MORE, N_REQUESTS, REQUEST_SEED, VARIANTS
+from safekey_interp import organism
+from safekey_interp.attention import measure_attention
+from safekey_interp.generation import generate
+from safekey_interp.models import Model, load
+from safekey_interp.organism.finetuning import Mix, finetuning_examples
+from safekey_interp.organism.outcome import with_outcome
+from safekey_interp.organism.pretraining import Pretraining, Shape, pretrain
+from safekey_interp.organism.tokenizer import build_tokenizer
+from safekey_interp.organism.wrappers import wrappers
+from safekey_interp.storage import read_json, sha256_of, write_folder_aside, write_json
+from safekey_interp.trace import Trace
+from safekey_interp.training import TrainingConfig, read_config, train
+from safekey_interp.transfer import measure_transfer
+
+RECIPE = Path(__file__).parents[1] / "train" / "organism-sft.yaml"
+_QUICK = ("probe_every=null", "evaluate_every=null", "save_every=100000", "log_every=50", "save_dtype=null")
+_POSITIONS = ("understanding", "decision")
+
+
+class Job(NamedTuple):
+    """One cell."""
+
+    variant: str
+    """A name of the design's."""
+    base: int
+    """Seed of pre-training."""
+    seed: int
+    """Seed of fine-tuning."""
+    swapped: bool = False
+    """Whether fine-tuning shows the development wrappers in place of the seen ones."""
+
+    @property
+    def name(self) -> str:
+        """A folder's name."""
+        words = "".join(c if c.isalnum() else "-" for c in self.variant)
+        return f"{'swapped-' if self.swapped else ''}base{self.base}-{words}-seed{self.seed}"
+
+
+def config_of(job: Job, out: Path) -> TrainingConfig:
+    """The recipe of SFT with what the variant changes."""
+    changes: dict[str, Any] = {"auxiliary_epochs": "null"} | dict((VARIANTS | MORE)[job.variant])
+    pairs = [f"{name}={value}" for name, value in changes.items()]
+    return read_config(RECIPE, [*_QUICK, *pairs, f"seed={job.seed}", f"out={out}"])
+
+
+def base_folder(seed: int, folder: Path) -> Path:
+    """Where a base lies: the one that ships, or one that :func:`make_base` makes."""
+    return organism.weights_folder("organism:base") if seed == 1 else folder / "bases" / f"base{seed}"
+
+
+def make_base(seed: int, folder: Path) -> None:
+    """Pre-train a base, unless it is there."""
+    wanted = base_folder(seed, folder)
+    if (wanted / "model.safetensors").is_file():
+        return
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+
+    def fill(aside: Path) -> None:
+        pretrain(Shape(), Pretraining(), seed).half().save_pretrained(aside)
+        build_tokenizer().save_pretrained(aside)
+
+    write_folder_aside(wanted, fill)
+
+
+def is_done(job: Job, folder: Path) -> bool:
+    """Whether a job's numbers are there, of these settings."""
+    record = read_json(folder / "jobs" / job.name / "job.json")
+    return bool(record) and record["identity"] == _identity(job, folder)
+
+
+def run(job: Job, folder: Path) -> None:
+    """Train, ask and look; write the job's folder."""
+    work = folder / "work" / job.name
+    forms = wrappers("development" if job.swapped else "seen")
+    model = load(str(base_folder(job.base, folder)), device="cpu")
+    trained = train(model, finetuning_examples(Mix(), job.seed, forms), config_of(job, work), overwrite=True)
+    answers = pd.DataFrame([_row(trace) for trace in _answered(model)])
+    record = {
+        "identity": _identity(job, folder),
+        "seconds": trained.manifest["result"]["seconds"],
+        "held_out": trained.manifest["result"]["held_out"],
+        "mechanism": _mechanism(model),
+    }
+
+    def fill(aside: Path) -> None:
+        answers.to_parquet(aside / "answers.parquet", index=False)
+        write_json(aside / "job.json", record)
+
+    target = folder / "jobs" / job.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
+    write_folder_aside(target, fill)
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _answered(model: Model) -> list[Trace]:
+    asked = requests("test", N_REQUESTS, REQUEST_SEED)
+    responses = generate(model, asked, max_new_tokens=MAX_NEW_TOKENS, batch_size=128)
+    return [with_outcome(trace, response) for trace, response in zip(asked, responses, strict=True)]
+
+
+def _row(trace: Trace) -> dict[str, Any]:
+    said = {name: trace.meta[name] for name in ("wrapper", "wrapper_split", "kind", "outcome", "names_request")}
+    return said | {"label": trace.label, "group": trace.group}
+
+
+def _mechanism(model: Model) -> dict[str, Any]:
+    """On the shipped traces: attention of the token before K by layer, AUROC by layer and condition."""
+    traces = list(_shipped())
+    attention: Any = measure_attention(model, traces)
+    mine = attention[(attention["from_span"] == "decision") & attention["to_span"].isin(["prompt", "understanding"])]
+    sums = mine.groupby(["to_span", "layer"], observed=True)[["mass", "matched_mass"]].sum()
+    n = mine.groupby(["to_span", "layer"], observed=True)["mass"].count()
+    found: dict[str, Any] = {"attention": {}, "auroc": {}}
+    for (span, layer), row in sums.iterrows():
+        mean = {"mass": row["mass"] / n[span, layer], "over_distance": row["mass"] / row["matched_mass"]}
+        found["attention"].setdefault(str(span), {})[str(layer)] = mean
+    transfer: Any = measure_transfer(model, traces, by="source", positions=_POSITIONS)
+    probes = transfer[(transfer["method"] == "logistic") & transfer["auroc"].notna()]
+    for _, row in probes.iterrows():
+        key = f"{row['position']}, {row['fitted_on']} to {row['tested_on']}"
+        found["auroc"].setdefault(key, {})[str(row["layer"])] = float(row["auroc"])
+    return found
+
+
+@lru_cache
+def _shipped() -> tuple[Trace, ...]:
+    return tuple(trace for trace in organism.read_shipped() if trace.meta["outcome"] != "malformed")
+
+
+def _identity(job: Job, folder: Path) -> dict[str, Any]:
+    """What the numbers depend on."""
+    settings = {k: v for k, v in config_of(job, folder).to_dict().items() if k not in ("out", "model", "traces")}
+    return {
+        "job": list(job),
+        "settings": settings,
+        "mix": asdict(Mix()),
+        "base_sha256": sha256_of(base_folder(job.base, folder) / "model.safetensors"),
+        "requests": hashlib.sha256(
+            "\n".join(trace.prompt for trace in requests("test", N_REQUESTS, REQUEST_SEED)).encode()
+        ).hexdigest(),
+        "shipped_sha256": sha256_of(organism.TRACES),
+    }
