@@ -257,6 +257,48 @@ def test_adapters_are_trained_with_the_head_and_merged(tmp_path: Path) -> None:
         assert torch.equal(tensor, merged.hf.state_dict()[name]), name
 
 
+def test_adapters_with_checkpointing_and_accumulation_are_the_same(tmp_path: Path) -> None:
+    options = {"lora_rank": 4, "learning_rate": 1e-2}
+    one = trained(tmp_path / "one", fresh_model(dropout=0.0), **options)
+    changes = {"gradient_checkpointing": True, "micro_batch_size": 1, "query_mask": "packed"}
+    other = trained(tmp_path / "other", fresh_model(dropout=0.0), **options | changes)
+    assert_alike(weights(one.path), weights(other.path))
+
+
+def test_half_precision_is_of_the_arithmetic_alone(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole", fresh_model(dropout=0.0))
+    model = fresh_model(dropout=0.0)
+    half = trained(tmp_path / "half", model, precision="bf16")
+    assert {p.dtype for p in model.hf.parameters()} == {torch.float32}
+    assert whole.steps is not None
+    assert half.steps is not None
+    for name in ("lm", "head", "query_mask"):
+        one, other = whole.steps[name].dropna(), half.steps[name].dropna()
+        assert other.to_numpy() == pytest.approx(one.to_numpy(), rel=0.02), name
+        assert not other.equals(one), "nothing was computed in half precision"
+
+
+def test_a_compiled_model_trains_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled by the simplest backend: what compilers make of it is theirs."""
+    compile_as_given = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compile_as_given(self, backend="eager"))
+    one = trained(tmp_path / "one", fresh_model(dropout=0.0))
+    other = trained(tmp_path / "other", fresh_model(dropout=0.0), compile=True, probe_every=4, probe_traces=3)
+    assert_alike(weights(one.path), weights(other.path))
+    assert load(str(other.path / "model")).n_layers == 3
+
+
+def test_steps_in_place_of_epochs(tmp_path: Path) -> None:
+    run = trained(tmp_path / "run", max_steps=5, epochs=5, auxiliary_epochs=2, log_every=1)
+    assert run.steps is not None
+    assert run.steps["step"].tolist() == [1, 2, 3, 4, 5]
+    assert run.steps["query_mask"].notna().tolist() == [False, False, False, True, True]
+    nothing = trained(tmp_path / "all", held_out=0.0, max_steps=1)
+    assert nothing.held_out is None
+    assert nothing.manifest["data_report"]["train"]["traces"] == 20
+    assert "Nothing was held out" in (nothing.path / "model" / "README.md").read_text()
+
+
 def test_without_a_gain_it_stops_and_keeps_the_best(tmp_path: Path) -> None:
     run = trained(
         tmp_path / "run", patience=2, evaluate_every=1, learning_rate=0.3, epochs=10, save_total_limit=1, warmup=0
@@ -310,6 +352,7 @@ BAD: list[tuple[dict[str, Any], list[Trace] | None, str]] = [
     ({"lora_targets": "nothing_like_it", "lora_rank": 2}, None, "lora_targets 'nothing_like_it'"),
     ({"probe_every": 2, "held_out": 0.0}, None, "probe_every: the probes look at held-out traces"),
     ({"head_layer": 7}, None, "layer"),
+    ({"precision": "fp16"}, None, "precision: fp16 would be computed as fp32 on cpu"),
     ({"key_sentences": "no/such.yaml", "probe_every": 1}, None, "key sentences no/such.yaml"),
 ]
 

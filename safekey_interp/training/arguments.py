@@ -33,6 +33,8 @@ def arguments_of(
         InputError: the device cannot do what is asked.
     """
     on_cpu = model.device.type == "cpu"
+    if on_cpu and config.precision == "fp16":
+        raise InputError("precision: fp16 would be computed as fp32 on cpu, in silence; expected bf16 or fp32 there")
     order = Order(
         lengths=[],
         batch_size=config.batch_size,
