@@ -76,3 +76,12 @@ def test_every_setting_can_be_set() -> None:
     for one in fields(TrainingConfig):
         value = getattr(TrainingConfig(), one.name)
         assert getattr(make_config({one.name: value}), one.name) == value
+
+
+@pytest.mark.parametrize("name", [one.name for one in fields(TrainingConfig) if isinstance(one.default, bool)])
+def test_every_switch_can_be_turned_off_and_on(name: str) -> None:
+    """In the reference ``--flag False`` turned a flag on: any text is true."""
+    assert getattr(read_config(None, [f"{name}=false"]), name) is False
+    assert getattr(read_config(None, [f"{name}=true"]), name) is True
+    with pytest.raises(InputError, match="expected true or false"):
+        read_config(None, [f"{name}='False'"])

@@ -212,6 +212,34 @@ def test_biases_of_the_head_are_trained_and_norms_do_not_decay(tmp_path: Path) -
             assert decay[id(parameter)] == 0.0, name
 
 
+@pytest.mark.parametrize("on", [False, True])
+def test_the_flag_of_checkpointing_does_something(tmp_path: Path, on: bool) -> None:
+    """In the reference it did nothing. Here every layer runs a second time in the backward pass, or it does not."""
+    model = fresh_model()
+    calls = []
+    model.hf.model.layers[1].mlp.register_forward_pre_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    run = trained(tmp_path / "run", model, gradient_checkpointing=on, held_out=0.0, query_mask_weight=0, head_weight=0)
+    n_passes = run.manifest["schedule"]["steps"] * 2
+    with_gradients = sum(calls)
+    assert with_gradients == n_passes * (2 if on else 1)
+    assert not model.hf.is_gradient_checkpointing, "the model is given back as it was"
+
+
+def test_the_head_takes_nothing_from_language_modelling(tmp_path: Path) -> None:
+    """The reference's way to train the head alone dropped the loss of language modelling."""
+    runs = {
+        weight: trained(tmp_path / str(weight), fresh_model(dropout=0.0), head_weight=weight, auxiliary_epochs=None)
+        for weight in (0.0, 0.2)
+    }
+    for weight, run in runs.items():
+        assert run.held_out is not None
+        assert run.held_out["lm"].iloc[-1] < run.held_out["lm"].iloc[0] - 0.05, weight
+    start = {f"model.{name}": p for name, p in fresh_model().hf.named_parameters()}
+    unembedding = "model.lm_head.weight"  # language modelling alone moves it
+    moved = [(weights(run.path)[unembedding] - start[unembedding].detach()).norm() for run in runs.values()]
+    assert moved[1].item() == pytest.approx(moved[0].item(), rel=0.1)
+
+
 def test_the_trained_model_is_read_as_a_plain_one(tmp_path: Path) -> None:
     model = fresh_model()
     run = trained(tmp_path / "run", model, save_dtype="bfloat16")
