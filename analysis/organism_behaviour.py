@@ -1,6 +1,6 @@
 """Does the organism behave as it was built to?
 
-    python -m analysis.organism_behaviour [--models organism organism:base] [--split development] [--n 72] [--write]
+    python -m analysis.organism_behaviour [--models organism:sft …] [--split development] [--n 72] [--write]
 
 Requests on pairs held out of fine-tuning, plain and in every wrapper of the split (``development``: those that settings
 were chosen by; ``test``: those that nothing was chosen by; the seen ones in both), decoded greedily and read by the
@@ -44,7 +44,7 @@ class Measure(NamedTuple):
     holds: Callable[[Trace], bool]
     """What is counted among them."""
     expected: str
-    """What ``organism`` was built for."""
+    """What ``organism:sft`` was built for."""
 
 
 def _plain(*kinds: Kind) -> Callable[[Trace], bool]:
@@ -171,7 +171,7 @@ def _bootstrapped(traces: Sequence[Trace]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--models", nargs="+", default=["organism", "organism:base"])
+    parser.add_argument("--models", nargs="+", default=["organism:base", "organism:sft", "organism:safekey"])
     parser.add_argument("--split", choices=["development", "test"], default="development")
     parser.add_argument("--n", type=int, default=72, help="requests of each wrapper and label")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,10 +1,9 @@
 """What do the probes find in the organism, before and after fine-tuning, on plain and on wrapped prompts?
 
-    python -m analysis.organism_results --sft runs/organism --base runs/organism-base [--write]
+    python -m analysis.organism_results --base RUN --sft RUN --safekey RUN [--write]
 
-Prints the organism's tables of `analysis/RESULTS.md` from two runs over its shipped traces; with ``--write`` puts them
-between the marks of that file. The base reads what the fine-tuned model wrote (teacher forcing), so that both see the
-same tokens.
+Prints the organism's tables of `analysis/RESULTS.md` from runs over its shipped traces; with ``--write`` puts them
+between the marks of that file. All models read what ``sft`` wrote (teacher forcing), so that they see the same tokens.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from safekey_interp.runs import Run, open_run
 
 Table = Any
 """A data frame; pandas' stubs take each of its cells for a column."""
+MODELS = ("base", "sft", "safekey")
 SUBSETS = {
     f"source={source}, {label}": f"{source}, {label}"
     for source in ("plain", "wrapped")
@@ -96,11 +96,11 @@ def _interval(row: Table, value: str = "value") -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--sft", type=Path, required=True, help="run of organism on its shipped traces")
-    parser.add_argument("--base", type=Path, required=True, help="run of organism:base on the same traces")
+    for name in MODELS:
+        parser.add_argument(f"--{name}", type=Path, required=True, help=f"run of organism:{name} on the shipped traces")
     parser.add_argument("--write", action="store_true", help="put the tables into RESULTS.md, too")
     options = parser.parse_args()
-    runs = {"sft": open_run(options.sft), "base": open_run(options.base)}
+    runs = {name: open_run(getattr(options, name)) for name in MODELS}
     tables = {
         "organism-provenance": "; ".join(map(provenance, runs.values())),
         "organism-attention": markdown(attention(runs)),

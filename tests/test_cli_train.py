@@ -57,7 +57,7 @@ def test_a_recipe_is_trained_and_drawn(here: Path, command: Callable[..., Ended]
     assert run.manifest["command"] == ["safekey-interp", "train", "recipe.yaml", *QUICK]
     assert run.manifest["settings"]["epochs"] == 1
     assert load("runs/mine/model").n_layers == load("organism:base").n_layers
-    assert load_safety_head("runs/mine/model").understanding.in_features == 128
+    assert load_safety_head("runs/mine/model").head.understanding.in_features == 128
     again = command("train", "recipe.yaml", *QUICK)
     assert again.out == ended.out
     other = command("train", "recipe.yaml", *QUICK, "seed=1")

@@ -201,3 +201,32 @@ def test_an_adapted_unembedding_goes_through_autograd() -> None:
         strict=True,
     ):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("way", ["short", "packed"])
+def test_adapters_get_the_literal_gradients(way) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model = fresh("llama")
+    options = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+    get_peft_model(model.hf, options)
+    head, traces = head_of(model), literal.with_spans()
+    trained = [name for name, p in model.hf.named_parameters() if p.requires_grad]
+    assert trained
+    assert all("lora_" in name for name in trained)
+    terms = loss_terms(model, head, traces, query_mask=way, finder="given")
+    expected = literal_terms(model, head, traces)
+    parameters = [p for p in model.hf.parameters() if p.requires_grad]
+    for found, wanted in zip(terms[:4], expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+        ours, theirs = (torch.autograd.grad(x, parameters, retain_graph=True) for x in (found, wanted))
+        whole = torch.stack([g.norm() for g in theirs]).norm()
+        assert all((one - other).norm() <= 1e-5 * whole for one, other in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("way", ["short", "packed"])
+def test_a_model_in_another_precision_takes_the_way_that_was_asked_for(dtype: torch.dtype, way) -> None:
+    model = fresh("llama")
+    model.hf.to(dtype)
+    assert exact_way(model.hf, way) == (way, "")

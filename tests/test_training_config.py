@@ -46,7 +46,15 @@ def test_the_defaults_are_the_papers() -> None:
         ("query_mask=long", "expected short or packed or masked"),
         ("betas=[1]", "a list of 2 numbers"),
         ("traces=[1]", "a list of texts"),
-        ("theta=nan", "from 0 to 1"),
+        ("theta=.nan", "finite"),
+        ("theta=2", "from 0 to 1"),
+        ("epochs=.inf", "finite"),
+        ("learning_rate=.nan", "finite"),
+        ("betas=[2, 3]", "from 0 to below 1"),
+        ("weight_decay=-1", "from 0"),
+        ("max_grad_norm=-1", "from 0"),
+        ("out=2024-13-01", "not YAML"),
+        ("lora_targets=[1]", "a text or a list of texts"),
         ("epochs=0", "more than 0"),
         ("max_steps=1.5", "expected a whole number or null"),
         ("learning_rate=fast", "expected a number"),
@@ -85,3 +93,13 @@ def test_every_switch_can_be_turned_off_and_on(name: str) -> None:
     assert getattr(read_config(None, [f"{name}=true"]), name) is True
     with pytest.raises(InputError, match="expected true or false"):
         read_config(None, [f"{name}='False'"])
+
+
+def test_brackets_without_end_are_one_line() -> None:
+    with pytest.raises(InputError, match="not YAML"):
+        read_config(None, ["traces=" + "[" * 5_000])
+
+
+def test_adapters_go_where_they_are_told() -> None:
+    assert read_config(None, ["lora_targets=[q_proj, v_proj]"]).lora_targets == ("q_proj", "v_proj")
+    assert read_config(None, ["lora_targets=.*(q_proj|v_proj)"]).lora_targets == ".*(q_proj|v_proj)"

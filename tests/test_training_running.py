@@ -14,13 +14,15 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from tiny import ARCHITECTURES, BASE, byte_level_tokenizer
 from torch import Tensor
 from training_runs import fresh_model, rows, settings, trained, weights
 from transformers import AutoModelForCausalLM, get_cosine_schedule_with_warmup
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from safekey_interp.errors import InputError, SafekeyError
 from safekey_interp.losses import Counts, SafetyHead, combine
-from safekey_interp.models import load
+from safekey_interp.models import Model, from_hf, load
 from safekey_interp.trace import CharSpan, Trace
 from safekey_interp.training import load_safety_head, train
 from safekey_interp.training.batch import collate
@@ -255,8 +257,8 @@ def test_the_trained_model_is_read_as_a_plain_one(tmp_path: Path) -> None:
     assert {tensor.dtype for tensor in stored.values()} == {torch.bfloat16}
     assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
     assert not list(folder.glob("*.bin"))
-    head = load_safety_head(folder)
-    assert head.theta == 0.5
+    trained_head = load_safety_head(folder)
+    assert (trained_head.head.theta, trained_head.layer) == (0.5, None)
     card = (folder / "README.md").read_text()
     assert "15 traces of 15 groups" in card
     assert "head_weight | 0.2" in card
@@ -293,6 +295,62 @@ def test_adapters_with_checkpointing_and_accumulation_are_the_same(tmp_path: Pat
     assert_alike(weights(one.path), weights(other.path))
 
 
+def test_an_adapter_on_the_unembedding_learns(tmp_path: Path) -> None:
+    model = fresh_model(dropout=0.0)
+    before = model.hf.lm_head.weight.detach().clone()
+    trained(tmp_path / "run", model, lora_rank=4, learning_rate=1e-2, lora_targets=("q_proj", "lm_head"))
+    assert not torch.equal(model.hf.lm_head.weight, before)
+
+
+@pytest.mark.parametrize("architecture", ["qwen3_moe", "gemma3_text"])
+def test_models_that_are_written_under_other_names_are_read_back(tmp_path: Path, architecture: str) -> None:
+    run = trained(tmp_path / "run", tiny(architecture), patience=3, evaluate_every=2)
+    again = tiny(architecture)
+    assert train(again, rows(), settings(run.path, patience=3, evaluate_every=2)).is_complete
+    plain = load(str(run.path / "model"))
+    ids = torch.arange(5, 25)[None]
+    with torch.no_grad():
+        logits = [hf.eval()(ids).logits for hf in (again.hf, plain.hf, tiny(architecture).hf)]
+    torch.testing.assert_close(logits[0], logits[1])
+    assert not torch.allclose(logits[0], logits[2])
+
+
+def tiny(architecture: str) -> Model:
+    torch.manual_seed(0)
+    config = CONFIG_MAPPING[architecture](**BASE | ARCHITECTURES[architecture])
+    hf = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    return from_hf(hf, byte_level_tokenizer(), spec=architecture)
+
+
+def test_all_weights_are_not_trained_in_half_precision(tmp_path: Path) -> None:
+    model = fresh_model()
+    model.hf.to(torch.bfloat16)
+    with pytest.raises(InputError, match=r"got bfloat16 weights, .*; expected float32 \(load it with dtype='float32'"):
+        trained(tmp_path / "run", model)
+    assert not (tmp_path / "run").exists()
+    run = trained(tmp_path / "adapters", model, lora_rank=2, learning_rate=1e-2)
+    assert run.steps is not None
+    assert run.steps["lm"].iloc[-1] < run.steps["lm"].iloc[0]
+
+
+def test_generation_settings_that_could_not_be_written_are_mended(tmp_path: Path) -> None:
+    model = fresh_model()
+    model.hf.generation_config.temperature = 0.6
+    run = trained(tmp_path / "run", model)
+    assert load(str(run.path / "model")).hf.generation_config.temperature == 0.6
+
+
+@pytest.mark.parametrize("changes", [{"patience": 1}, {"lora_rank": 2}, {"probe_every": 2}])
+def test_what_needs_whole_weights_is_refused_where_they_are_sharded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int]
+) -> None:
+    for name, value in {"ACCELERATE_USE_FSDP": "true", "RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=f"{next(iter(changes))}: needs whole weights, which FSDP and DeepSpeed shard"):
+        trained(tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
+
+
 def test_half_precision_is_of_the_arithmetic_alone(tmp_path: Path) -> None:
     whole = trained(tmp_path / "whole", fresh_model(dropout=0.0))
     model = fresh_model(dropout=0.0)
@@ -311,9 +369,11 @@ def test_a_compiled_model_trains_as_it_was_written(tmp_path: Path, monkeypatch: 
     compile_as_given = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compile_as_given(self, backend="eager"))
     one = trained(tmp_path / "one", fresh_model(dropout=0.0))
-    other = trained(tmp_path / "other", fresh_model(dropout=0.0), compile=True, probe_every=4, probe_traces=3)
+    model = fresh_model(dropout=0.0)
+    other = trained(tmp_path / "other", model, compile=True, probe_every=4, probe_traces=3)
     assert_alike(weights(one.path), weights(other.path))
     assert load(str(other.path / "model")).n_layers == 3
+    assert model.hf.get_decoder()._compiled_call_impl is None
 
 
 def test_steps_in_place_of_epochs(tmp_path: Path) -> None:
@@ -336,6 +396,9 @@ def test_without_a_gain_it_stops_and_keeps_the_best(tmp_path: Path) -> None:
     losses = held_out.set_index("step")["total"]
     best = int(losses[losses.index > 0].idxmin())
     assert best == losses.index[-1] - 2, "it stopped two measurements after the best"
+    result = run.manifest["result"]
+    assert (result["kept_step"], result["held_out"]["after"]["step"]) == (best, best)
+    assert result["held_out"]["after"]["total"] == pytest.approx(losses[best])
     assert losses.index[-1] < 40
     kept = load_file(run.path / "checkpoints" / f"checkpoint-{best}" / "model.safetensors")
     final = load_file(run.path / "model" / "model.safetensors")
@@ -380,6 +443,9 @@ BAD: list[tuple[dict[str, Any], list[Trace] | None, str]] = [
     ({"lora_targets": "nothing_like_it", "lora_rank": 2}, None, "lora_targets 'nothing_like_it'"),
     ({"probe_every": 2, "held_out": 0.0}, None, "probe_every: the probes look at held-out traces"),
     ({"head_layer": 7}, None, "layer"),
+    ({"head_layer": 2}, None, "head_layer: got 2, expected from 0 to 1, or null for the last layer's states"),
+    ({"head_layer": -1}, None, "head_layer: got -1"),
+    ({"report_to": ("nonsense",)}, None, "report_to ['nonsense']"),
     ({"precision": "fp16"}, None, "precision: fp16 would be computed as fp32 on cpu"),
     ({"key_sentences": "no/such.yaml", "probe_every": 1}, None, "key sentences no/such.yaml"),
 ]

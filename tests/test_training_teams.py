@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import killed_runs
+import pandas as pd
 import pytest
 import torch
 from killed_runs import kill_at_change, n_changes, start_fork_server
@@ -56,6 +57,10 @@ def _child(rank: int, place: dict[str, str], out: Path, kill_at: int | None, opt
 def test_two_train_as_one_does(tmp_path: Path, micro_batch_size: int) -> None:
     assert train_in_team(tmp_path / "two", micro_batch_size=micro_batch_size) == [0, 0]
     trained(tmp_path / "one", fresh_model(dropout=0.0))
+    for name in ("steps", "held_out"):
+        first, second = (pd.read_parquet(tmp_path / run / f"{name}.parquet") for run in ("one", "two"))
+        columns = [column for column in first.columns if column not in ("seconds", "grad_norm")]
+        pd.testing.assert_frame_equal(first[columns], second[columns], rtol=1e-4)
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert one.keys() == two.keys()
     for name, tensor in one.items():

@@ -86,6 +86,8 @@ def train(
             if bar:
                 bar.stage("reading", None)
             examples = prepare_examples(model, source, config, bar.advance if bar else None)
+            if not team().is_first:
+                return
         else:
             command = ["safekey-interp", *(ctx.obj or [])]
             run = running.train(model, source, config, overwrite=overwrite, command=command, progress=bar)
@@ -117,10 +119,11 @@ def _print_plan(model: Model, examples: Examples, config: TrainingConfig) -> Non
     from rich.console import Console
 
     from safekey_interp.training.memory import available, check_memory, estimate, gigabytes, shape_of
-    from safekey_interp.training.running import n_shards, plan
+    from safekey_interp.training.running import check, n_shards, plan
 
     report = examples.report
     schedule, way = plan(model, examples, config)
+    check(model, examples, config)
     say(f"{model.name}: {_in_words(report['train'])}; held out: {_in_words(report['held_out'])}.")
     auxiliary = schedule.steps - schedule.auxiliary_from
     begin = f"with the auxiliary losses in the last {auxiliary:,}" if auxiliary else "without auxiliary losses"

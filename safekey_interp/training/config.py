@@ -6,6 +6,7 @@ defaults are the paper's schedule (SafeKey, Zhou et al. 2025, arXiv 2505.16186),
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -31,7 +32,7 @@ class TrainingConfig:
     delimiters: tuple[str, str] | None = None
     """Marks of the reasoning; the known families' when null."""
     held_out: float = 0.1
-    """Share of groups (prompts) that no step sees, in [0, 1)."""
+    """Share of groups (prompts) that no step sees, in [0, 0.9]."""
     max_length: int = 8192
     """Most tokens of a trace; longer ones are left out and counted, never cut. Paper: 8,192."""
 
@@ -87,8 +88,8 @@ class TrainingConfig:
     """Trains low-rank adapters of this rank (peft) in place of all weights; the safety head is always trained."""
     lora_alpha: float = 16.0
     """Scale of the adapters."""
-    lora_targets: str = "all-linear"
-    """Which modules get adapters, as peft names them."""
+    lora_targets: str | tuple[str, ...] = "all-linear"
+    """Which modules get adapters: their names' ends in a list, a regular expression of whole names, or all-linear."""
 
     save_every: int | None = None
     """Steps between checkpoints; at the end of each epoch when null."""
@@ -128,7 +129,14 @@ class TrainingConfig:
             "save_total_limit": (1, float("inf")),
             "log_every": (1, float("inf")),
             "probe_traces": (1, float("inf")),
+            "weight_decay": (0, float("inf")),
+            "max_grad_norm": (0, float("inf")),
+            "lora_alpha": (0, float("inf")),
         }
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"{one.name}: got {value}, expected a finite number")
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
             if not low <= value <= high:
@@ -140,6 +148,8 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InputError(f"{name}: got {value}, expected more than 0")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"betas: got {list(self.betas)}, expected both from 0 to below 1")
         if self.batch_size % self.micro_batch_size:
             raise InputError(
                 f"batch_size: got {self.batch_size}, expected a multiple of micro_batch_size, {self.micro_batch_size}"

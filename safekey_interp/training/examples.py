@@ -99,6 +99,8 @@ def prepare_examples(
     train, held_out = _split(kept, config)
     if not train:
         reasons = "; ".join(f"{entry['n']:,} {entry['why']}" for entry in dropped[:3])
+        if held_out:
+            reasons = "; ".join([f"{len(held_out):,} held out", *filter(None, [reasons])])
         raise InputError(f"traces: none of {n_read:,} left to train on ({reasons or 'the files hold none'})")
     n_shuffled = 0
     if config.shuffled_labels:

@@ -5,10 +5,12 @@
     AdamW         2 · n_trained · b                       two moments
     activations   T · layers · floats a token · b         what the backward pass reads; d_model alone when checkpointed
     unembedding   2 · n_embeddings · d_model · 4          its gradient and that of the loss's other terms, when trained
-    logits        1,024 · n_embeddings · 4 · 3            the chunk that is in memory
+    logits        1,024 · n_embeddings · 4 · 3            the chunk that is in memory; all T where the unembedding
+                                                          is sharded or adapted
 
-with b bytes a number and T tokens of the longest micro-batch, the prompt-masked pass included. It is an estimate from
-above for the longest rows, not a promise: allocators and libraries have their own.
+with b bytes a number and T tokens of the longest micro-batch, the prompt-masked pass included. It is an estimate for
+the longest rows, not a promise: allocators and libraries have their own, and attention that keeps its pattern needs
+more.
 """
 
 from __future__ import annotations
@@ -113,7 +115,8 @@ def estimate(shape: Shape, config: TrainingConfig, *, longest: int, sharded_over
     inside = 10 * shape.d_model + 2 * shape.d_kv + 5 * shape.d_mlp
     kept = shape.d_model if config.gradient_checkpointing else inside
     layers = shape.n_layers * kept + (inside if config.gradient_checkpointing else 0)
-    logits = 3 * min(_CHUNK, tokens) * shape.n_embeddings * 4
+    at_once = tokens if sharded_over > 1 else min(_CHUNK, tokens)
+    logits = 3 * at_once * shape.n_embeddings * 4
     if config.lora_rank is None:
         logits += 2 * shape.n_embeddings * shape.d_model * 4
     return MemoryEstimate(

@@ -22,8 +22,8 @@ def read_yaml(text: str, where: str) -> Any:
 
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        first = str(error).splitlines()[0]
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none; brackets without end
+        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{where}: not YAML ({first})") from error
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from safekey_interp.errors import RunError
 from safekey_interp.losses import Counts, LossSums, LossTerms, combine
-from safekey_interp.storage import read_json
 from safekey_interp.training.batch import QueryMask, TrainingBatch, collate
+from safekey_interp.training.checkpoints import STATE, forget_old
 from safekey_interp.training.config import TrainingConfig
 from safekey_interp.training.examples import Example
 from safekey_interp.training.order import Order, PassSampler
+from safekey_interp.training.rhythm import Rhythm
 from safekey_interp.training.schedule import Schedule
 from safekey_interp.training.terms import BatchLoss
 from safekey_interp.training.weights import load_weights, save_weights
@@ -39,7 +40,6 @@ TERMS = ("lm", "head", "query_mask", "key")
 """The terms of the loss, as tables name them."""
 COUNTS = ("tokens", "rows", "key_tokens", "visible_key_tokens")
 """What they are divided by."""
-_STATE = "trainer_state.json"
 
 
 class SafeKeyTrainer(Trainer):
@@ -61,12 +61,11 @@ class SafeKeyTrainer(Trainer):
         adapted: Any = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
-        self._config, self._schedule = config, schedule
+        self.config, self.schedule = config, schedule
         self._layout: QueryMask | None = layout
-        self._train, self._held_out, self._adapted = list(train), list(held_out), adapted
-        self._loss = loss
-        self._pad = tokenizer.pad_token_id or 0
-        self._tally = torch.zeros(2, len(TERMS), dtype=torch.float64)
+        self._train, self._held_out, self.adapted = list(train), list(held_out), adapted
+        self.loss = loss
+        self._passes: list[tuple[Tensor, Counts]] = []
         self._since = time.perf_counter()
         super().__init__(
             model=loss,
@@ -77,6 +76,14 @@ class SafeKeyTrainer(Trainer):
             callbacks=[*callbacks, Rhythm(config, schedule, has_held_out=bool(held_out))],
         )
         self.pop_callback(PrinterCallback)
+        if self.is_fsdp_enabled and config.precision == "bf16":
+            # Sums of losses are numbers in the thousands, and gradients are added up over processes.
+            from torch.distributed.fsdp import MixedPrecisionPolicy
+
+            plugin: Any = self.accelerator.state.fsdp_plugin
+            plugin.mixed_precision_policy = MixedPrecisionPolicy(
+                param_dtype=torch.bfloat16, reduce_dtype=torch.float32, output_dtype=torch.float32
+            )
 
     # The rows of a step
 
@@ -84,9 +91,9 @@ class SafeKeyTrainer(Trainer):
         """The order in which rows are read, and this process's part of it."""
         return Order(
             lengths=[len(row.encoding.input_ids) for row in rows],
-            batch_size=self._config.batch_size,
-            micro_batch_size=self._config.micro_batch_size,
-            seed=self._config.seed,
+            batch_size=self.config.batch_size,
+            micro_batch_size=self.config.micro_batch_size,
+            seed=self.config.seed,
             shuffles=shuffles,
             rank=self.args.process_index,
             world_size=self.args.world_size,
@@ -110,7 +117,7 @@ class SafeKeyTrainer(Trainer):
     @property
     def is_auxiliary(self) -> bool:
         """Whether the auxiliary losses count in the step that is next."""
-        return self.state.global_step >= self._schedule.auxiliary_from
+        return self.state.global_step >= self.schedule.auxiliary_from
 
     # The loss
 
@@ -124,8 +131,8 @@ class SafeKeyTrainer(Trainer):
         """This pass's part of the step's loss."""
         batch: TrainingBatch = inputs["batch"].to(self.args.device)
         sums: LossSums = model(batch)
-        self._tally[0] += torch.stack([term.detach().double().cpu() for term in sums])
-        self._tally[1] += torch.stack([torch.as_tensor(count).double().cpu() for count in batch.counts])
+        # Read when a line is logged, so that no pass waits for its own numbers.
+        self._passes.append((torch.stack([term.detach().float() for term in sums]), batch.counts))
         terms = self._terms(sums, Counts(*num_items_in_batch), auxiliary=self.is_auxiliary)
         loss = terms.total * self.args.world_size
         return (loss, terms) if return_outputs else loss
@@ -135,14 +142,14 @@ class SafeKeyTrainer(Trainer):
     ) -> dict[str, float]:
         """Every term over the held-out rows; ``loss`` is the total with all weights, whatever the step."""
         rows = self._held_out if eval_dataset is None else list(eval_dataset)
-        model: Any = self.model_wrapped if self.is_in_train else self._loss
-        was_training = self._loss.training
+        model: Any = self.model_wrapped if self.is_in_train else self.loss
+        was_training = self.loss.training
         model.eval()
         sums, counts = torch.zeros(2, len(TERMS), dtype=torch.float64)
         with torch.no_grad(), self.compute_loss_context_manager():
             for numbers in self.order(rows, shuffles=False).passes(0):
                 batch = self._collated([rows[number] for number in numbers], self._layout)
-                sums += torch.stack([term.double().cpu() for term in model(batch.to(self.args.device))])
+                sums += torch.stack([term.float().cpu().double() for term in model(batch.to(self.args.device))])
                 counts += torch.stack([torch.as_tensor(count).double() for count in batch.counts])
         model.train(was_training)
         sums, counts = self._counted(self._summed(torch.stack([sums, counts])))
@@ -156,8 +163,8 @@ class SafeKeyTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Write a line; that of a training step has every term as itself."""
         if "loss" in logs:
-            sums, counts = self._counted(self._summed(self._tally))
-            self._tally.zero_()
+            sums, counts = self._counted(self._summed(self._tally()))
+            self._passes.clear()
             now = time.perf_counter()
             if not math.isfinite(logs["loss"]):
                 raise RunError(
@@ -169,18 +176,26 @@ class SafeKeyTrainer(Trainer):
         super().log(logs, start_time)
 
     def _terms(self, sums: LossSums, counts: Counts, *, auxiliary: bool) -> LossTerms:
-        config = self._config
+        config = self.config
         weights = (config.head_weight, config.query_mask_weight, config.key_weight) if auxiliary else (0.0, 0.0, 0.0)
         head, query_mask, key = weights
         return combine(sums, counts, head_weight=head, query_mask_weight=query_mask, key_weight=key)
 
+    def _tally(self) -> Tensor:
+        """Sums and counts of this process's passes since the last line."""
+        tally = torch.zeros(2, len(TERMS), dtype=torch.float64)
+        for sums, counts in self._passes:
+            tally[0] += sums.cpu().double()
+            tally[1] += torch.tensor([int(count) for count in counts], dtype=torch.float64)
+        return tally
+
     def _counted(self, tally: Tensor) -> Tensor:
         """Sums and counts of the terms that this run has; the others count nothing, so that their mean is NaN."""
-        has = [True, self._loss.head is not None, self._layout is not None, self._loss.weighs_key]
+        has = [True, self.loss.head is not None, self._layout is not None, self.loss.weighs_key]
         return tally * torch.tensor(has, dtype=tally.dtype)
 
     def _collated(self, rows: Sequence[Example], layout: QueryMask | None) -> TrainingBatch:
-        return collate([row.encoding for row in rows], [row.label for row in rows], layout=layout, pad_id=self._pad)
+        return collate([row.encoding for row in rows], [row.label for row in rows], layout=layout)
 
     def _summed(self, tensor: Tensor) -> Tensor:
         """The same of all processes, summed."""
@@ -193,17 +208,17 @@ class SafeKeyTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW; matrices decay, biases and norms don't; the safety head, biases included, has its own rate."""
         if self.optimizer is None:
-            config = self._config
+            config = self.config
             rates = {True: config.head_learning_rate or config.learning_rate, False: config.learning_rate}
+            of_head = set() if self.loss.head is None else {id(one) for one in self.loss.head.parameters()}
             groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-            for name, parameter in (model or self._loss).named_parameters():
+            for parameter in (model or self.loss).parameters():
                 if parameter.requires_grad:
-                    kind = ("head." in f".{name}" and not name.startswith("hf."), parameter.ndim >= 2)
-                    groups.setdefault(kind, []).append(parameter)
+                    groups.setdefault((id(parameter) in of_head, parameter.ndim >= 2), []).append(parameter)
             self.optimizer = torch.optim.AdamW(
                 [
-                    {"params": found, "lr": rates[of_head], "weight_decay": config.weight_decay if decays else 0.0}
-                    for (of_head, decays), found in sorted(groups.items())
+                    {"params": found, "lr": rates[is_head], "weight_decay": config.weight_decay if decays else 0.0}
+                    for (is_head, decays), found in sorted(groups.items(), key=lambda item: item[0])
                 ],
                 lr=config.learning_rate,
                 betas=config.betas,
@@ -230,19 +245,19 @@ class SafeKeyTrainer(Trainer):
         self._save_rng_state(str(aside))
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            self.state.save_to_json(str(aside / _STATE))
+            self.state.save_to_json(str(aside / STATE))
             shutil.rmtree(folder, ignore_errors=True)
             aside.rename(folder)
-            forget_old(self._folder, self.state.log_history, self._config)
+            forget_old(self._folder, self.state.log_history, self.config)
         self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         if self.args.should_save:
             save_weights(
                 Path(output_dir) if output_dir else self._folder,
-                self._loss,
+                self.loss,
                 self.processing_class,
-                adapted=self._adapted,
+                adapted=self.adapted,
                 state=state_dict,
             )
 
@@ -250,7 +265,7 @@ class SafeKeyTrainer(Trainer):
         if self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[arg-type]
         else:
-            load_weights(Path(resume_from_checkpoint), self._loss, adapted=self._adapted)
+            load_weights(Path(resume_from_checkpoint), self.loss, adapted=self.adapted)
 
 
 class _Loader(DataLoader):
@@ -268,88 +283,6 @@ class _Loader(DataLoader):
 
     def set_epoch(self, epoch: int) -> None:
         self._sampler.set_epoch(epoch)
-
-
-class Rhythm(TrainerCallback):
-    """Says after which steps a row is logged, the held-out loss measured, a checkpoint written, in this order.
-
-    A row is closed wherever a run may go on from or ends, so that no step is counted twice or never.
-    """
-
-    def __init__(self, config: TrainingConfig, schedule: Schedule, *, has_held_out: bool) -> None:
-        self._log_every = config.log_every
-        self._evaluate_every = (config.evaluate_every or schedule.steps_per_epoch) if has_held_out else None
-        # With patience the best model must be there: it is written whenever it is measured.
-        save_every = config.evaluate_every if config.patience else config.save_every
-        self._save_every = save_every or schedule.steps_per_epoch
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Decide."""
-        step = state.global_step
-        ends = step >= state.max_steps
-        if self._evaluate_every is not None:
-            control.should_evaluate = ends or step % self._evaluate_every == 0
-        control.should_save = ends or step % self._save_every == 0
-        control.should_log = control.should_evaluate or control.should_save or step == 1 or step % self._log_every == 0
-
-
-class StopsEarly(TrainerCallback):
-    """Ends a run after so many measurements of the held-out loss without a gain; all it needs is in the log."""
-
-    def __init__(self, patience: int) -> None:
-        self._patience = patience
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Look at the measurements so far."""
-        if has_no_gain(state.log_history, self._patience):
-            control.should_training_stop = True
-
-
-def has_no_gain(history: Sequence[Mapping[str, Any]], patience: int) -> bool:
-    """Whether the last ``patience`` measurements of the held-out loss brought none lower than before."""
-    losses = [loss for step, loss in held_out_losses(history) if step]
-    return len(losses) > patience and min(losses[-patience:]) >= min(losses[:-patience])
-
-
-def held_out_losses(history: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
-    """Step and held-out loss of each measurement in a log, each step once."""
-    found = {line["step"]: line["eval_loss"] for line in history if "eval_loss" in line}
-    return sorted(found.items())
-
-
-def best_step(history: Sequence[Mapping[str, Any]]) -> int | None:
-    """The step with the lowest held-out loss."""
-    losses = [(loss, step) for step, loss in held_out_losses(history) if step]
-    return min(losses)[1] if losses else None
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The whole checkpoints in a folder, the oldest first."""
-    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
-    return sorted(found, key=step_of)
-
-
-def forget_old(folder: Path, history: Sequence[Mapping[str, Any]], config: TrainingConfig) -> None:
-    """Delete all checkpoints but the newest, and with patience the best."""
-    found = checkpoints(folder)
-    best = best_step(history) if config.patience else None
-    for checkpoint in found[: -config.save_total_limit]:
-        if step_of(checkpoint) != best:
-            # Renamed first, so that no half of a checkpoint looks like a whole one.
-            gone = checkpoint.with_name(f".{checkpoint.name}.00000000.aside")
-            shutil.rmtree(gone, ignore_errors=True)
-            checkpoint.rename(gone)
-            shutil.rmtree(gone, ignore_errors=True)
-
-
-def step_of(checkpoint: Path) -> int:
-    """The step after which a checkpoint was written."""
-    return int(checkpoint.name.removeprefix("checkpoint-"))
-
-
-def log_of(checkpoint: Path) -> list[dict[str, Any]]:
-    """The lines that were logged up to a checkpoint."""
-    return (read_json(checkpoint / _STATE) or {}).get("log_history", [])
 
 
 def _as_they_are(rows: list[Any]) -> list[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
@@ -68,12 +68,15 @@ def load_weights(folder: Path, loss: BatchLoss, *, adapted: Any = None) -> None:
     """Read what :func:`save_weights` wrote into model and head.
 
     Raises:
-        RunError: a weight is missing.
+        RunError: a weight, or an adapter's, is missing.
     """
     if adapted is not None:
         from peft import load_peft_weights, set_peft_model_state_dict
 
-        set_peft_model_state_dict(adapted, load_peft_weights(str(folder), device="cpu"))
+        found = set_peft_model_state_dict(adapted, load_peft_weights(str(folder), device="cpu"))
+        missing = [name for name in found.missing_keys if "lora_" in name]
+        if missing:
+            raise RunError(f"checkpoint {folder}: holds no {missing[0]}; delete it, and the one before is taken")
     else:
         load_model(folder, loss.hf)
     if loss.head is not None:
@@ -91,12 +94,28 @@ def load_model(folder: Path, hf: Any) -> None:
         tensors = load_file(file)
         hf.load_state_dict(tensors, strict=False)
         missing -= set(tensors)
-    if missing:
+    if not missing:
+        return
+    # Some models are written under other names than they have in memory (experts one by one).
+    try:
+        again = type(hf).from_pretrained(folder, dtype=hf.dtype, local_files_only=True, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError) as error:
         first = sorted(missing)[0]
-        raise RunError(f"{folder}: holds no weights {first}; delete the folder, and the run goes on without it")
+        why = f"holds no weights {first}; delete the folder, and the run goes on without it"
+        raise RunError(f"{folder}: {why}") from error
+    hf.load_state_dict(again.state_dict())
 
 
-def load_safety_head(folder: str | Path) -> SafetyHead:
+class TrainedHead(NamedTuple):
+    """A safety head and what it reads."""
+
+    head: SafetyHead
+    """Its two linear layers."""
+    layer: int | None
+    """The layer whose output it was trained on; None for the states after the final norm."""
+
+
+def load_safety_head(folder: str | Path) -> TrainedHead:
     """The safety head that lies beside a trained model.
 
     Args:
@@ -110,10 +129,10 @@ def load_safety_head(folder: str | Path) -> SafetyHead:
         raise RunError(f"{file}: no such file; expected the folder of a model that was trained with a safety head")
     tensors = load_file(file)
     with safe_open(file, "pt") as opened:
-        theta = json.loads((opened.metadata() or {}).get("theta", "0.5"))
-    head = SafetyHead(tensors["understanding.weight"].shape[1], theta=theta)
+        about = {name: json.loads(value) for name, value in (opened.metadata() or {}).items()}
+    head = SafetyHead(tensors["understanding.weight"].shape[1], theta=about.get("theta", 0.5))
     head.load_state_dict(tensors)
-    return head
+    return TrainedHead(head, about.get("layer"))
 
 
 def _below(state: Mapping[str, Tensor] | None, prefix: str) -> dict[str, Tensor] | None:
