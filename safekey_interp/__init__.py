@@ -21,7 +21,8 @@ _HOMES = {
     "encoding": ("Encoding",),
     "attention": ("measure_attention", "paper_attention", "token_attention"),
     "attention_summary": ("summarise_attention",),
-    "key_sentences": ("KeySentences", "measure_aha"),
+    "key_sentence_bank": ("KeySentences",),
+    "key_sentences": ("measure_aha",),
     "separability": ("measure_separability",),
     "transfer": ("measure_transfer",),
     "probes": ("Direction", "Probe"),
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from safekey_interp.errors import TraceError as TraceError
     from safekey_interp.errors import TraceTooLong as TraceTooLong
     from safekey_interp.generation import generate as generate
-    from safekey_interp.key_sentences import KeySentences as KeySentences
+    from safekey_interp.key_sentence_bank import KeySentences as KeySentences
     from safekey_interp.key_sentences import measure_aha as measure_aha
     from safekey_interp.models import Model as Model
     from safekey_interp.models import from_hf as from_hf

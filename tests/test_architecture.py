@@ -21,7 +21,7 @@ FLOORS = [
     {"organism"},
     {"checkpoints", "rendering", "encoding", "bridging", "models"},
     {"capture"},
-    {"attention_summary", "attention", "generation", "key_sentences"},
+    {"attention_summary", "attention", "generation", "key_sentence_bank", "key_sentences"},
     {
         *("folds", "shuffles", "ranking", "geometry", "estimators", "text_baseline", "cells", "layerwise", "pairing"),
         *("probes", "separability", "transfer"),

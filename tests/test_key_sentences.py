@@ -21,15 +21,8 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from safekey_interp import organism
 from safekey_interp.errors import InputError
 from safekey_interp.finders.lexicon import classify_aha
-from safekey_interp.key_sentences import (
-    GENERAL,
-    ORGANISM,
-    KeySentences,
-    bank_for,
-    measure_aha,
-    read_key_sentences,
-    summarise_aha,
-)
+from safekey_interp.key_sentence_bank import GENERAL, ORGANISM, KeySentences, bank_for, read_key_sentences
+from safekey_interp.key_sentences import measure_aha, summarise_aha
 from safekey_interp.models import Model, from_hf, load
 from safekey_interp.rendering import render
 from safekey_interp.trace import Trace

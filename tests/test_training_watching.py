@@ -15,7 +15,8 @@ from tiny import tiny_model
 
 from safekey_interp import organism
 from safekey_interp.errors import InputError
-from safekey_interp.key_sentences import GENERAL, KeySentences, measure_aha, summarise_aha
+from safekey_interp.key_sentence_bank import GENERAL, KeySentences
+from safekey_interp.key_sentences import measure_aha, summarise_aha
 from safekey_interp.losses import SafetyHead
 from safekey_interp.models import Model, load
 from safekey_interp.probing import run_probe

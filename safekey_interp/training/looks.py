@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
-from safekey_interp.key_sentences import KeySentences, bank_for, read_key_sentences
+from safekey_interp.key_sentence_bank import KeySentences, bank_for, read_key_sentences
 from safekey_interp.training.config import TrainingConfig
 from safekey_interp.training.watching import watch
 

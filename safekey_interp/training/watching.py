@@ -28,7 +28,8 @@ from safekey_interp.attention_summary import QUANTITIES, summarise_layers, summa
 from safekey_interp.capture.context import evaluating
 from safekey_interp.capture.request import CaptureRequest
 from safekey_interp.capture.stream import StreamSettings, measure_stream
-from safekey_interp.key_sentences import KeySentences, measure_aha, summarise_aha
+from safekey_interp.key_sentence_bank import KeySentences
+from safekey_interp.key_sentences import measure_aha, summarise_aha
 from safekey_interp.parts import subsets_of
 from safekey_interp.separability import measure_separability
 from safekey_interp.storage import remove_leftovers, write_folder_aside
@@ -64,7 +65,7 @@ def watch(
         folder: of all looks.
         step: optimizer steps done.
         seed: of every draw; the same at every look, so that looks differ by the model alone.
-        bank: key sentences; :func:`~safekey_interp.key_sentences.bank_for` the tokenizer when None.
+        bank: key sentences; :func:`~safekey_interp.key_sentence_bank.bank_for` the tokenizer when None.
         finder: finds U and K.
         delimiters: marks of the reasoning; the known families' when None.
 
