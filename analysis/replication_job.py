@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis.organism_behaviour import MAX_NEW_TOKENS, requests
-from analysis.replication_design import MORE, N_REQUESTS, REQUEST_SEED, VARIANTS
+from analysis.replication_design import MORE, N_REQUESTS, REQUEST_SEED, SETTINGS, VARIANTS
 from safekey_interp import organism
 from safekey_interp.attention import measure_attention
 from safekey_interp.generation import generate
@@ -32,7 +32,7 @@ from safekey_interp.training import TrainingConfig, read_config, train
 from safekey_interp.transfer import measure_transfer
 
 RECIPE = Path(__file__).parents[1] / "train" / "organism-sft.yaml"
-_QUICK = ("probe_every=null", "evaluate_every=null", "save_every=100000", "log_every=50", "save_dtype=null")
+_QUICK = (*SETTINGS, "probe_every=null", "evaluate_every=null", "save_every=100000", "log_every=50", "save_dtype=null")
 _POSITIONS = ("understanding", "decision")
 
 

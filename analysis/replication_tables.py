@@ -145,11 +145,13 @@ def outcomes(answers: Table) -> pd.DataFrame:
         weights = cells.draws()
         row = {"outcome": outcome}
         for variant in cells.variants:
-            low, high = percentile_interval(_finite(cells.mean(variant, weights)))
-            n = int(cells.n[variant].sum())
-            row[variant] = (
-                f"{cells.mean(variant):.2f} [{float(low):.2f}, {float(high):.2f}] ({n:,})" if n else "n/a (0)"
-            )
+            draws = cells.mean(variant, weights)
+            low, high = percentile_interval(_finite(draws))
+            n, empty = int(cells.n[variant].sum()), int((~np.isfinite(draws)).sum())
+            without = f", {empty:,} of {N_DRAWS:,} draws without a case" if empty else ""
+            row[variant] = "n/a (0)"
+            if n:
+                row[variant] = f"{cells.mean(variant):.2f} [{float(low):.2f}, {float(high):.2f}] ({n:,}{without})"
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -235,23 +235,25 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--length", type=int, default=640)
-    parser.add_argument("--prompt", type=int, default=64, help="tokens before the response")
-    parser.add_argument("--u-tokens", type=int, default=60)
-    parser.add_argument("--k-tokens", type=int, default=30)
+    parser.add_argument("--prompt", type=int, default=48, help="tokens before the response (STAR-1's median)")
+    parser.add_argument("--u-tokens", type=int, default=28, help="from there to the end of U (STAR-1's median)")
+    parser.add_argument("--k-tokens", type=int, default=17, help="of K (STAR-1's median)")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--memory-runs", type=int, default=3, help="processes a way; the median counts")
     parser.add_argument("--peak-of", choices=list(WAYS), help=argparse.SUPPRESS)
     options = parser.parse_args()
     quiet_libraries()
+    given = [word for word in sys.argv[1:] if not word.startswith("--peak-of")]
+    memory: dict[str, Any] = {}
+    if not options.peak_of:
+        # Before this process takes memory of its own.
+        memory = {way: np.median([_peak_elsewhere(way, given) for _ in range(options.memory_runs)]) for way in WAYS}
     model = load(options.model, dtype="float32", device="cpu")
     with tempfile.TemporaryDirectory() as folder:
         if options.peak_of:
             print(json.dumps(peak(steps(model, options, Path(folder), [options.peak_of])[options.peak_of])))
             return
         times = seconds(steps(model, options, Path(folder), list(WAYS)), options.repeats)
-    model = None  # its memory is free for the processes that measure memory
-    given = [word for word in sys.argv[1:] if not word.startswith("--peak-of")]
-    memory = {way: np.median([_peak_elsewhere(way, given) for _ in range(options.memory_runs)]) for way in WAYS}
     threads = torch.get_num_threads()
     what = f"{options.batch} x {options.length} tokens (X {options.prompt}, U {options.u_tokens}, K {options.k_tokens})"
     print(f"{options.model}, {what}, {options.repeats} interleaved rounds, {threads} threads")
