@@ -12,7 +12,7 @@ import shutil
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,7 @@ from safekey_interp.parts import (
     subsets_of,
 )
 from safekey_interp.processes import Team
+from safekey_interp.progress import Progress
 from safekey_interp.run_writer import RunWriter
 from safekey_interp.storage import write_table
 from safekey_interp.summaries import Job, StateProbes, column, do_jobs
@@ -45,16 +46,6 @@ _ABOUT_TRACES = [
     *("trace_id", "label", "group", "condition", "aha", "status", "left_out", "prompt", "understanding"),
     "key_sentence",
 ]
-
-
-class Progress(Protocol):
-    """Who is told how far a run is."""
-
-    def stage(self, name: str, total: int | None) -> None:
-        """A stage begins; ``total`` steps, None when unknown."""
-
-    def advance(self, n: int) -> None:
-        """Steps done in the stage."""
 
 
 def release_memory() -> None:

@@ -8,20 +8,20 @@ all, so that what a killed process leaves undone is dealt out again by the next 
 from __future__ import annotations
 
 import gc
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safekey_interp.assembly import Progress, release_memory
+from safekey_interp.assembly import release_memory
 from safekey_interp.capture.request import CaptureRequest
 from safekey_interp.capture.stream import CHUNK, Entry, StreamSettings, in_chunks, measure_chunk, prepare, threads_for
 from safekey_interp.datasets import TraceSource
-from safekey_interp.errors import RunError
+from safekey_interp.joint_run import wait_until
 from safekey_interp.parts import write_chunk
 from safekey_interp.processes import Team
-from safekey_interp.run_writer import RunWriter, differences
+from safekey_interp.progress import Progress
+from safekey_interp.run_writer import RunWriter
 from safekey_interp.storage import read_json, write_json
 from safekey_interp.survey import Survey
 
@@ -39,21 +39,6 @@ def chunk_size(n: int) -> int:
     """Traces of a chunk of ``n`` in all: the same whoever measures them, and small enough to be dealt out evenly."""
     n_chunks = _EVEN * -(-n // (_EVEN * CHUNK))
     return min(CHUNK, max(_SMALLEST, -(-n // n_chunks)))
-
-
-def check_same_task(team: Team, identity: dict[str, Any]) -> None:
-    """Refuse processes that were not given the same data and settings, or not the same kind of device.
-
-    Raises:
-        RunError: with what differs.
-    """
-    asked = team.gather(identity)
-    for rank, other in enumerate(asked):
-        if changed := differences(asked[0], other):
-            given = (
-                "; ".join(changed[:3]).replace(" was ", " is ").replace(", now ", f" in process 0, in process {rank} ")
-            )
-            raise RunError(f"the processes were not given the same task: {given}; give each the same command")
 
 
 def measure(
@@ -137,19 +122,6 @@ def record_measuring(manifest: dict[str, Any], parts: Sequence[Path]) -> None:
     ]
     without = [r["layers_without_pattern"] for r in records if r["layers_without_pattern"] is not None]
     manifest["layers_without_pattern"] = without[0] if without else []
-
-
-def wait_until(there: Callable[[], bool], otherwise: str, *, at_most: float = 60.0) -> None:
-    """Wait for what another machine has written to a shared folder: it may appear seconds later here.
-
-    Raises:
-        RunError: with the message ``otherwise``, when it does not.
-    """
-    until = time.monotonic() + at_most
-    while not there():
-        if time.monotonic() > until:
-            raise RunError(otherwise)
-        time.sleep(0.1)
 
 
 def _filler(

@@ -10,12 +10,11 @@ of the chunks; the first alone holds the folder.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from safekey_interp.assembly import Progress, assemble
+from safekey_interp.assembly import assemble
 from safekey_interp.attention_summary import QUANTITIES
 from safekey_interp.capture.check import check_attention
 from safekey_interp.capture.request import CaptureRequest
@@ -25,11 +24,13 @@ from safekey_interp.datasets import read_traces
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.finders import finder_identity, finder_names
 from safekey_interp.findings import find
+from safekey_interp.joint_run import check_same_task, completed, held_run, is_complete
 from safekey_interp.manifest import content_of, manifest_of
-from safekey_interp.measuring import check_same_task, chunk_size, measure, record_measuring, wait_until
-from safekey_interp.processes import GOES_ON, Team, team
-from safekey_interp.run_writer import RunWriter, check_out, known_run
-from safekey_interp.runs import Run, manifest_in, open_run
+from safekey_interp.measuring import chunk_size, measure, record_measuring
+from safekey_interp.processes import GOES_ON, team
+from safekey_interp.progress import Progress, Silent
+from safekey_interp.run_writer import check_out
+from safekey_interp.runs import Run, open_run
 from safekey_interp.storage import write_json
 from safekey_interp.survey import Survey, survey
 
@@ -39,12 +40,6 @@ if TYPE_CHECKING:
 LabelBy = Literal["label", "aha"]
 _WITHOUT_MEMORY = ("rules", "given")
 """Finders that ask nobody: for the others the first process asks, and all find its answers."""
-
-
-class _Silent:
-    def stage(self, name: str, total: int | None) -> None: ...
-
-    def advance(self, n: int) -> None: ...
 
 
 def run_probe(
@@ -119,7 +114,7 @@ def run_probe(
         "states": keep_states,
     }
     _check(options | {"seed": seed, "chunk": chunk})
-    tell = progress or _Silent()
+    tell = progress or Silent()
     clock = _Clock()
     path = Path(out)
     with team() as together:
@@ -140,7 +135,7 @@ def run_probe(
         }
         manifest = manifest_of(model, source, content, options, plan=plan, seed=seed, command=command)
         check_same_task(together, manifest["identity"])
-        if _is_complete(path, manifest, together, overwrite=overwrite):
+        if is_complete(path, manifest, together, overwrite=overwrite):
             return open_run(path)
         settings = StreamSettings(
             finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
@@ -150,7 +145,7 @@ def run_probe(
             found = survey(model, source, settings, by=by, n_examples=n_examples, seed=seed, on_trace=tell.advance)
         request = _request(model, found, options, seed)
         clock.lap("reading")
-        with _writer(path, manifest, together, overwrite=overwrite) as writer:
+        with held_run(path, manifest, together, overwrite=overwrite) as writer:
             try:
                 parts = measure(model, source, request, settings, writer=writer, found=found, team=together, tell=tell)
                 clock.lap("measuring")
@@ -164,7 +159,7 @@ def run_probe(
             except OSError as error:
                 why = f"{error.strerror or error}; once that is mended, {GOES_ON}"
                 raise RunError(f"out {path}: cannot be written: {why}") from error
-        return _complete(path, together)
+        return completed(path, together)
 
 
 def _check(options: dict[str, Any]) -> None:
@@ -204,42 +199,6 @@ def _request(model: Model, found: Survey, options: dict[str, Any], seed: int) ->
     if options["backend"] == "bridge":
         model.bridge()
     return request
-
-
-def _is_complete(path: Path, manifest: dict[str, Any], together: Team, *, overwrite: bool) -> bool:
-    """Whether the folder holds this run from its beginning to its end; it is then tidied up."""
-    known = known_run(path, manifest) if together.is_first and not overwrite else None
-    if known is not None and known.is_complete:
-        with RunWriter.begin(path, manifest):
-            pass
-    return together.gather(known is not None and known.is_complete)[0]
-
-
-@contextmanager
-def _writer(path: Path, manifest: dict[str, Any], together: Team, *, overwrite: bool) -> Iterator[RunWriter]:
-    """The first process holds the folder, the others write chunks under its lock."""
-    if together.is_first:
-        with RunWriter.begin(path, manifest, overwrite=overwrite) as writer:
-            together.gather(writer.manifest.get("created"))
-            yield writer
-    else:
-        began = together.gather()[0]
-        wait_until(
-            lambda: (manifest_in(path) or {}).get("created") == began,
-            f"out {path}: the run that process 0 began is not there; expected a folder that all machines share",
-        )
-        with RunWriter.join(path) as writer:
-            yield writer
-
-
-def _complete(path: Path, together: Team) -> Run:
-    """The run, once the first process has finished it."""
-    together.gather()
-    if not together.is_first:
-        wait_until(
-            lambda: (manifest_in(path) or {}).get("status") == "complete", f"out {path}: its end does not appear there"
-        )
-    return open_run(path)
 
 
 class _Clock:

@@ -24,7 +24,7 @@ from safekey_interp.text_baseline import texts_by_position
 from safekey_interp.transfer import transfer_table
 
 if TYPE_CHECKING:
-    from safekey_interp.assembly import Progress
+    from safekey_interp.progress import Progress
 
 _LEFT_OUT = "left_out.json"
 

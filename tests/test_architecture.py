@@ -28,7 +28,7 @@ FLOORS = [
     },
     {
         *("survey", "manifest", "runs", "run_writer", "parts", "claims", "findings"),
-        *("measuring", "summaries", "assembly", "probing"),
+        *("progress", "joint_run", "measuring", "summaries", "assembly", "probing"),
     },
     {"training"},
     {"figures"},

@@ -131,24 +131,27 @@ def interleaved(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str
     """Seconds of each way in each round; the order turns by one place a round, so that none always follows another."""
     times: dict[str, list[float]] = {way: [] for way in ways}
     order = list(ways)
-    with torch.inference_mode():
-        for run in ways.values():
-            run()
-        for _ in range(repeats):
-            for way in order:
-                start = time.perf_counter()
-                ways[way]()
-                times[way].append(time.perf_counter() - start)
-            order = order[1:] + order[:1]
+    for run in ways.values():
+        run()
+    for number in range(repeats):
+        for way in order:
+            start = time.perf_counter()
+            ways[way]()
+            times[way].append(time.perf_counter() - start)
+        order = order[1:] + order[:1]
+        print(f"  round {number + 1} of {repeats}", file=sys.stderr, flush=True)
     return times
 
 
 def one_sequence(spec: str, length: int, repeats: int, *, memory_runs: int) -> None:
     model = load(spec)
     ways = forwards(model, length)
-    times = interleaved({way: run for way, run in ways.items() if way != "output_attentions"}, repeats)
-    # Gigabytes taken and given back would slow whatever comes next: eager meets one rival alone, in rounds of its own.
-    against_eager = interleaved({way: ways[way] for way in ("k_decision_u", "output_attentions")}, max(3, repeats // 2))
+    with torch.inference_mode():
+        times = interleaved({way: run for way, run in ways.items() if way != "output_attentions"}, repeats)
+        # Gigabytes taken and given back would slow whatever comes next: eager meets one rival alone, in rounds of its
+        # own.
+        rivals = {way: ways[way] for way in ("k_decision_u", "output_attentions")}
+        against_eager = interleaved(rivals, max(3, repeats // 2))
     times["output_attentions"] = against_eager["output_attentions"]
     memory = {
         way: float(

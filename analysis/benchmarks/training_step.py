@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from capture import RETURNED, interval
+from capture import RETURNED, interleaved, interval
 from torch import nn
 from torch.nn import functional
 from transformers import Trainer, TrainingArguments
@@ -191,24 +191,6 @@ def _ours(model: Model, head: SafetyHead, rows: list[Example], layout: QueryMask
     return run
 
 
-def seconds(ways: dict[str, Way], repeats: int) -> dict[str, list[float]]:
-    """Of each way in each round; the order turns by one place a round."""
-    import time
-
-    times: dict[str, list[float]] = {way: [] for way in ways}
-    order = list(ways)
-    for run in ways.values():
-        run()
-    for number in range(repeats):
-        for way in order:
-            start = time.perf_counter()
-            ways[way]()
-            times[way].append(time.perf_counter() - start)
-        order = order[1:] + order[:1]
-        print(f"  round {number + 1} of {repeats}", file=sys.stderr, flush=True)
-    return times
-
-
 def peak(run: Way) -> float:
     """MB of resident memory at the peak of a step, once the optimizer has its state (Linux)."""
     run()
@@ -253,7 +235,7 @@ def main() -> None:
         if options.peak_of:
             print(json.dumps(peak(steps(model, options, Path(folder), [options.peak_of])[options.peak_of])))
             return
-        times = seconds(steps(model, options, Path(folder), list(WAYS)), options.repeats)
+        times = interleaved(steps(model, options, Path(folder), list(WAYS)), options.repeats)
     threads = torch.get_num_threads()
     what = f"{options.batch} x {options.length} tokens (X {options.prompt}, U {options.u_tokens}, K {options.k_tokens})"
     print(f"{options.model}, {what}, {options.repeats} interleaved rounds, {threads} threads")

@@ -10,6 +10,7 @@ import typer
 
 from safekey_interp.cli.shared import (
     check_choice,
+    page_of,
     parse_batch_size,
     parse_delimiters,
     parse_layers,
@@ -144,14 +145,8 @@ def probe(
         )
         if not team().is_first:
             return
-        page = run.path / "report.html"
-        if not no_report and not page.is_file():
-            from safekey_interp.report import write_report
-
-            if bar:
-                bar.stage("drawing the page", None)
-            write_report(run.path)
-    print_summary(run, page if page.is_file() else None)
+        page = page_of(run, bar, wanted=not no_report)
+    print_summary(run, page)
 
 
 def print_summary(run: Run, page: Path | None) -> None:

@@ -13,13 +13,15 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safekey_interp.errors import InputError
 from safekey_interp.processes import team
 
 if TYPE_CHECKING:
-    from safekey_interp.probing import Progress
+    from safekey_interp.progress import Progress
+    from safekey_interp.runs import Run
 
 _RANGE = re.compile(r"(-?[0-9]{1,5})(?:-([0-9]{1,5}))?")
 _COLUMNS = 80
@@ -130,6 +132,18 @@ def progress_bar() -> Iterator[Progress | None]:
     bar = Bar()
     with bar.bar:
         yield bar
+
+
+def page_of(run: Run, bar: Progress | None, *, wanted: bool) -> Path | None:
+    """The page of a run, drawn when it is wanted and not there yet; None when there is none."""
+    page = run.path / "report.html"
+    if wanted and not page.is_file():
+        from safekey_interp.report import write_report
+
+        if bar:
+            bar.stage("drawing the page", None)
+        write_report(run.path)
+    return page if page.is_file() else None
 
 
 def plain(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safekey_interp.cli.shared import plain, progress_bar, quiet_libraries, say
+from safekey_interp.cli.shared import page_of, plain, progress_bar, quiet_libraries, say
 from safekey_interp.errors import InputError
 from safekey_interp.processes import place, team
 
@@ -93,17 +93,11 @@ def train(
             run = running.train(model, source, config, overwrite=overwrite, command=command, progress=bar)
             if not team().is_first:
                 return
-            page = run.path / "report.html"
-            if not no_report and not page.is_file():
-                from safekey_interp.report import write_report
-
-                if bar:
-                    bar.stage("drawing the page", None)
-                write_report(run.path)
+            page = page_of(run, bar, wanted=not no_report)
     if dry_run:
         _print_plan(model, examples, config)
     else:
-        _print_summary(run, page if page.is_file() else None)
+        _print_summary(run, page)
 
 
 def _told_apart(words: list[str]) -> tuple[Path | None, list[str]]:

@@ -12,23 +12,21 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from safekey_interp.assembly import Progress
 from safekey_interp.capture.stream import on_threads, threads_for
 from safekey_interp.datasets import read_traces
 from safekey_interp.errors import InputError, RunError
+from safekey_interp.joint_run import check_same_task, completed, held_run, is_complete
 from safekey_interp.manifest import content_of, manifest_of
-from safekey_interp.measuring import check_same_task, wait_until
 from safekey_interp.processes import GOES_ON, Team, place, team
-from safekey_interp.run_writer import RunWriter, check_out, known_run
-from safekey_interp.runs import Run, manifest_in, open_run
+from safekey_interp.progress import Progress, Silent
+from safekey_interp.run_writer import RunWriter, check_out
+from safekey_interp.runs import Run, open_run
 from safekey_interp.training.config import TrainingConfig
 from safekey_interp.training.examples import Examples, prepare_examples
 from safekey_interp.training.memory import available, check_memory, estimate, shape_of
@@ -57,12 +55,6 @@ class _Task(NamedTuple):
     config: TrainingConfig
     schedule: Schedule
     way: Way | None
-
-
-class _Silent:
-    def stage(self, name: str, total: int | None) -> None: ...
-
-    def advance(self, n: int) -> None: ...
 
 
 def train(
@@ -96,7 +88,7 @@ def train(
     check_installed()
     _check_sharded(config)
     check_dtype(model, config)
-    tell = progress or _Silent()
+    tell = progress or Silent()
     path = Path(config.out)
     _meet(model)
     with team() as together, on_threads(threads_for(model)):
@@ -107,7 +99,7 @@ def train(
         examples = prepare_examples(model, source, config, tell.advance)
         manifest = _manifest(model, source, examples, config, command)
         check_same_task(together, manifest["identity"])
-        if _is_complete(path, manifest, together, overwrite=overwrite):
+        if is_complete(path, manifest, together, overwrite=overwrite):
             load_model(path / "model", model.hf)
             return open_run(path)
         longest = examples.report["train"]["longest"]
@@ -118,7 +110,7 @@ def train(
         with prepared_loss(model, config) as (loss, adapted):
             # The trainer is there before the folder is, so that what it refuses leaves nothing.
             trainer = _trainer(_Task(model, source, examples, config, schedule, way), loss, adapted, tell)
-            with _writer(path, manifest, together, overwrite=overwrite) as writer:
+            with held_run(path, manifest, together, overwrite=overwrite) as writer:
                 try:
                     _run(trainer, writer, together, tell)
                 except OSError as error:
@@ -130,8 +122,7 @@ def train(
                         raise
                     said = str(error).splitlines()[0][:80]
                     raise RunError(f"another process is gone ({said}); {GOES_ON}") from error
-        together.gather()
-        return open_run(path)
+        return completed(path, together)
 
 
 def check(model: Model, examples: Examples, config: TrainingConfig) -> None:
@@ -269,7 +260,7 @@ def _manifest(
         seed=config.seed,
         command=command,
     )
-    return manifest | {"kind": "training", "settings": config.to_dict(), "data_report": examples.report}
+    return manifest | {"kind": "training", "settings": settings, "data_report": examples.report}
 
 
 def _check_sharded(config: TrainingConfig) -> None:
@@ -308,28 +299,3 @@ def _meet(model: Model) -> None:
         from accelerate import PartialState
 
         PartialState(cpu=model.device.type == "cpu")
-
-
-def _is_complete(path: Path, manifest: dict[str, Any], together: Team, *, overwrite: bool) -> bool:
-    known = known_run(path, manifest) if together.is_first and not overwrite else None
-    is_complete = known is not None and known.is_complete
-    if is_complete:
-        shutil.rmtree(path / "looks", ignore_errors=True)  # a kill after the last word left them
-    return together.gather(is_complete)[0]
-
-
-@contextmanager
-def _writer(path: Path, manifest: dict[str, Any], together: Team, *, overwrite: bool) -> Iterator[RunWriter]:
-    """The first process holds the folder."""
-    if together.is_first:
-        with RunWriter.begin(path, manifest, overwrite=overwrite) as writer:
-            together.gather(writer.manifest.get("created"))
-            yield writer
-    else:
-        began = together.gather()[0]
-        wait_until(
-            lambda: (manifest_in(path) or {}).get("created") == began,
-            f"out {path}: the run that process 0 began is not there; expected a folder that all machines share",
-        )
-        with RunWriter.join(path) as writer:
-            yield writer

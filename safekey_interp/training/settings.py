@@ -28,11 +28,10 @@ def read_yaml(text: str, where: str) -> Any:
 
 
 def write_yaml(settings: Mapping[str, Any]) -> str:
-    """Settings as YAML that :func:`read_yaml` reads back."""
+    """Settings of plain types as YAML that :func:`read_yaml` reads back."""
     import yaml
 
-    listed = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
-    return yaml.safe_dump(listed, sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
 
 
 def typed(name: str, value: Any, hint: Any) -> Any:
