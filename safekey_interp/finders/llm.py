@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 
 from safekey_interp.errors import InputError, ModelError
 from safekey_interp.finders.cache import AnswerCache, content_key
-from safekey_interp.finders.endpoint import BadReply, Chat, Endpoint, NoAnswer, open_chat
+from safekey_interp.endpoint import BadReply, Chat, Endpoint, NoAnswer, open_chat
 from safekey_interp.finders.question import (
     PROMPT_TEMPLATE,
     VERSION,

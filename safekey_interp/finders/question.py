@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, cast, get_args
 
 from safekey_interp.errors import InputError
 from safekey_interp.finders.cache import content_key
-from safekey_interp.finders.endpoint import BadReply, plain
+from safekey_interp.endpoint import BadReply, plain
 from safekey_interp.finders.lexicon import Aha
 from safekey_interp.finders.quotes import Quoted, locate
 from safekey_interp.finders.sentences import sentences

@@ -183,7 +183,7 @@ class Chat:
                 402: "the account has no credit left; answers so far are kept, run again to go on",
                 404: "no such model or path there; set SAFEKEY_LLM_MODEL or SAFEKEY_LLM_BASE_URL",
             }.get(status, "redirects are not followed; set SAFEKEY_LLM_BASE_URL to the final address")
-            self._hopeless = ModelError(f"llm finder: model {endpoint.model!r} at {endpoint.host}: {status}, {remedy}")
+            self._hopeless = ModelError(f"endpoint: model {endpoint.model!r} at {endpoint.host}: {status}, {remedy}")
             return self._hopeless
         # Redacted whole, then cut: half a key is none that would be found.
         words = plain(endpoint.redact(_words(body)))[:160]
@@ -197,7 +197,7 @@ class Chat:
         # By name, because the client's transport is httpx or httpx2, by its version.
         if cause == "ConnectError" and not self._replied:
             self._hopeless = ModelError(
-                f"llm finder: {endpoint.host} cannot be reached; start the server or set SAFEKEY_LLM_BASE_URL"
+                f"endpoint: {endpoint.host} cannot be reached; start the server or set SAFEKEY_LLM_BASE_URL"
             )
             return self._hopeless
         return NoAnswer(f"the connection to {endpoint.host} broke ({cause})", transient=True)
@@ -252,7 +252,7 @@ def _check(endpoint: Endpoint) -> None:
     """Raises :class:`InputError`, which never repeats a value that may hold a key."""
     if not endpoint.base_url:
         raise InputError(
-            "llm finder: no endpoint; set SAFEKEY_LLM_BASE_URL, such as http://localhost:8000/v1 or https://api.openai.com/v1"
+            "endpoint: none; set SAFEKEY_LLM_BASE_URL, such as http://localhost:8000/v1 or https://api.openai.com/v1"
         )
     try:
         parts = urlsplit(endpoint.base_url)
@@ -260,20 +260,20 @@ def _check(endpoint: Endpoint) -> None:
             raise ValueError
     except ValueError:
         raise InputError(
-            "llm finder: SAFEKEY_LLM_BASE_URL is none; expected http://HOST/v1 or https://HOST/v1"
+            "endpoint: SAFEKEY_LLM_BASE_URL is none; expected http://HOST/v1 or https://HOST/v1"
         ) from None
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise InputError(
-            "llm finder: the base URL holds credentials or a query; put the key into SAFEKEY_LLM_API_KEY instead"
+            "endpoint: the base URL holds credentials or a query; put the key into SAFEKEY_LLM_API_KEY instead"
         )
     if not endpoint.model:
-        raise InputError(f"llm finder: no model; set SAFEKEY_LLM_MODEL to a model that {parts.netloc} serves")
+        raise InputError(f"endpoint: no model; set SAFEKEY_LLM_MODEL to a model that {parts.netloc} serves")
     if not (endpoint.api_key.isascii() and endpoint.api_key.isprintable()):
-        raise InputError("llm finder: the key holds characters that no HTTP header may; set SAFEKEY_LLM_API_KEY anew")
+        raise InputError("endpoint: the key holds characters that no HTTP header may; set SAFEKEY_LLM_API_KEY anew")
     if not isinstance(endpoint.options, Mapping) or {"model", "messages", "stream"} & set(endpoint.options):
-        raise InputError("llm finder: SAFEKEY_LLM_OPTIONS: expected a JSON object without model, messages or stream")
+        raise InputError("endpoint: SAFEKEY_LLM_OPTIONS: expected a JSON object without model, messages or stream")
     if not (endpoint.timeout > 0 and endpoint.max_retries >= 0):
-        raise InputError("llm finder: expected timeout > 0 and max_retries >= 0")
+        raise InputError("endpoint: expected timeout > 0 and max_retries >= 0")
 
 
 def _content(body: str) -> str:
