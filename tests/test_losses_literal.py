@@ -13,11 +13,13 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from safekey_interp.errors import InputError
 from safekey_interp.losses import LossTerms, SafetyHead, Unembedding, summed_cross_entropy
 from safekey_interp.models import Model, from_hf
 from safekey_interp.segmentation import segment
 from safekey_interp.trace import CharSpan, TokenSpan, Trace
 from safekey_interp.training import loss_terms
+from safekey_interp.training.batch import collate
 from safekey_interp.training.query_mask import exact_way
 
 _FACTORS = {"short_factor": [1.0, 1.2, 1.4, 1.6], "long_factor": [2.0, 3.0, 4.0, 5.0]}
@@ -93,6 +95,34 @@ def test_terms_and_gradients_are_the_literal_ones(architecture: str, way) -> Non
     model = fresh(architecture)
     head, traces = head_of(model), literal.with_spans(5)
     assert_equal_to_the_literal(model, traces, loss_terms(model, head, traces, query_mask=way, finder="given"), head)
+
+
+@pytest.mark.parametrize("way", ["short", "packed", "masked"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3_text", "mistral"])
+def test_traces_in_one_row_have_the_same_terms_and_gradients(architecture: str, way) -> None:
+    model = fresh(architecture)
+    head, whole = head_of(model), literal.with_spans(4)
+    bare = Trace(trace_id="bare", prompt="Why?", response="Because of that.", label="harmful")
+    mixed = [whole[0], bare, whole[1].with_(label=None), *whole[2:]]
+    terms = loss_terms(model, head, mixed, query_mask=way, packing=True, finder="given")
+    assert_equal_to_the_literal(model, mixed, terms, head)
+
+
+def test_traces_in_one_row_are_refused_where_they_would_see_one_another() -> None:
+    model = fresh("gpt_oss")
+    with pytest.raises(InputError, match=r"packing: .*apart; take packing=false"):
+        loss_terms(model, head_of(model), literal.with_spans(2), packing=True, finder="given")
+
+
+def test_one_row_holds_every_trace_without_padding() -> None:
+    model = fresh("llama")
+    encodings = [model.encode(trace, segment(trace, finder="given")) for trace in literal.with_spans(3)]
+    batch = collate(encodings, ["harmful", "benign", None], layout="short", packing=True)
+    assert batch.input_ids.shape == (1, sum(len(one.input_ids) for one in encodings))
+    assert batch.beginnings is not None
+    last = encodings[1].positions("context")[-1]
+    assert batch.input_ids[0, batch.beginnings[1, last]] == encodings[1].input_ids[last]
+    assert collate([], [], packing=True).counts == collate([], []).counts
 
 
 @pytest.mark.parametrize(

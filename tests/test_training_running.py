@@ -89,6 +89,8 @@ def test_a_run_is_what_one_would_write_by_hand(tmp_path: Path) -> None:
         {"micro_batch_size": 1},
         {"query_mask": "packed"},
         {"query_mask": "masked", "micro_batch_size": 1},
+        {"packing": True},
+        {"packing": True, "query_mask": "packed", "micro_batch_size": 4},
         {"gradient_checkpointing": True},
         {"log_every": 1, "save_every": 3, "evaluate_every": 1, "probe_every": 2, "probe_traces": 3},
     ],

@@ -1,7 +1,8 @@
 """Which tensors does one training step need of its traces?
 
 Token positions, never pieces that were tokenised apart: everything is cut from ``model.encode(trace)``. Rows are padded
-on the right, without an attention mask: causality hides the padding.
+on the right, without an attention mask: causality hides the padding. Or, where the model keeps documents in one row
+apart (``packing``), all traces lie behind one another in one row, and positions restart with each.
 
 The second pass, K predicted with the prompt masked, comes in three layouts with the same numbers:
 
@@ -15,7 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from itertools import accumulate
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -47,19 +49,23 @@ class TrainingBatch:
     """One batch."""
 
     input_ids: Int64[Tensor, "row pos"]
-    """Tokens of prompt and response; behind them, when packed, of response to the end of K again; then padding."""
+    """Tokens of prompt and response; behind them, when packed, of response to the end of K again; then padding. A row
+    is a trace, or with packing all of them."""
     position_ids: Int64[Tensor, "row pos"] | None
     """Positions that restart with each document; None when there is one."""
     response: Bool[Tensor, "row pos"]
     """Tokens that the language modelling loss predicts."""
-    understanding: Bool[Tensor, "row pos"]
-    """U, in rows that the safety head counts; nothing in the others."""
-    context: Bool[Tensor, "row pos"]
-    """The first token to the end of U, in the same rows."""
-    harmful: Float[Tensor, " row"]
-    """1 for harmful, 0 for benign and for rows that do not count."""
-    counted: Bool[Tensor, " row"]
-    """Rows with a label and a U."""
+    beginnings: Int64[Tensor, "trace pos_u"] | None
+    """Where in the one row the first tokens of each trace lie, as many as the safety head reads; None where each trace
+    has a row, and ``pos_u`` is ``pos``."""
+    understanding: Bool[Tensor, "trace pos_u"]
+    """U, in traces that the safety head counts; nothing in the others."""
+    context: Bool[Tensor, "trace pos_u"]
+    """The first token to the end of U, in the same traces."""
+    harmful: Float[Tensor, " trace"]
+    """1 for harmful, 0 for benign and for traces that do not count."""
+    counted: Bool[Tensor, " trace"]
+    """Traces with a label and a U."""
     key: Bool[Tensor, "row pos"]
     """K, the prompt in sight."""
     packed: Bool[Tensor, "row pos"]
@@ -85,14 +91,16 @@ def collate(
     labels: Sequence[str | None],
     *,
     layout: QueryMask | None = "short",
+    packing: bool = False,
     pad_id: int = 0,
 ) -> TrainingBatch:
-    """Pad traces to a batch; without any, one token of padding of which nothing counts, so that every rank can run.
+    """Traces as a batch; without any, one token of padding of which nothing counts, so that every rank can run.
 
     Args:
         encodings: whole traces, prompt and response.
         labels: harmful, benign or None for each.
         layout: of the second pass; None for none.
+        packing: all traces in one row, in place of a row each, padded.
         pad_id: any id that the model has an embedding for.
 
     Raises:
@@ -101,43 +109,71 @@ def collate(
     if layout is not None and layout not in LAYOUTS:
         raise InputError(f"query_mask: got {layout!r}, expected one of {', '.join(LAYOUTS)}")
     again = [_again(encoding) if layout == "packed" else encoding.input_ids[:0] for encoding in encodings]
-    both_lengths = (len(encoding.input_ids) + len(second) for encoding, second in zip(encodings, again, strict=True))
-    width = max([1, *both_lengths])
-    n_rows = max(1, len(encodings))
-    shape = (n_rows, width)
+    lengths = [len(encoding.input_ids) + len(second) for encoding, second in zip(encodings, again, strict=True)]
+    n_traces = max(1, len(encodings))
+    starts = [0, *accumulate(lengths[:-1])] if packing else [0] * n_traces
+    shape = (1, max(1, sum(lengths))) if packing else (n_traces, max([1, *lengths]))
     ids = torch.full(shape, pad_id, dtype=torch.int64)
-    position = torch.zeros(shape, dtype=torch.int64)
-    response, understanding, context, key, packed = (torch.zeros(shape, dtype=torch.bool) for _ in range(5))
-    counted = torch.zeros(n_rows, dtype=torch.bool)
-    harmful = torch.zeros(n_rows)
-    for row, (encoding, label, second) in enumerate(zip(encodings, labels, again, strict=True)):
-        n, both = len(encoding.input_ids), len(encoding.input_ids) + len(second)
-        ids[row, :n], ids[row, n:both] = encoding.input_ids, second
-        for document in (slice(0, n), slice(n, both), slice(both, width)):
-            position[row, document] = torch.arange(len(range(width)[document]))
+    position = torch.arange(shape[1]).repeat(shape[0], 1)
+    response, key, packed = (torch.zeros(shape, dtype=torch.bool) for _ in range(3))
+    for number, (encoding, second, start) in enumerate(zip(encodings, again, starts, strict=False)):
+        row = 0 if packing else number
+        first, behind, end = start, start + len(encoding.input_ids), start + lengths[number]
+        ids[row, first:behind], ids[row, behind:end] = encoding.input_ids, second
+        for document in (first, behind, end):
+            position[row, document:] = torch.arange(shape[1] - document)
         # The very first token has nothing before it that could predict it.
-        response[row, max(1, encoding.response_start) : n] = True
-        key[row, [position for position in encoding.positions("key_sentence") if position]] = True
+        response[row, start + max(1, encoding.response_start) : behind] = True
+        key[row, [start + where for where in encoding.positions("key_sentence") if where]] = True
         if len(second):
-            packed[row, n:both] = _key_in_second(encoding)
-        where = list(encoding.positions("understanding"))
-        if label is not None and where:
-            counted[row], harmful[row] = True, float(label == "harmful")
-            understanding[row, where] = True
-            context[row, list(encoding.positions("context"))] = True
+            packed[row, behind:end] = _key_in_second(encoding)
+    read = _read_by_head(encodings, labels, width=None if packing else shape[1])
+    restarts = layout == "packed" or (packing and len(encodings) > 1)
     return TrainingBatch(
         input_ids=ids,
-        position_ids=position if layout == "packed" else None,
+        position_ids=position if restarts else None,
         response=response,
-        understanding=understanding,
-        context=context,
-        harmful=harmful,
-        counted=counted,
+        beginnings=_beginnings(starts, read.context) if packing else None,
+        understanding=read.understanding,
+        context=read.context,
+        harmful=read.harmful,
+        counted=read.counted,
         key=key,
         packed=packed,
         query=_query_pass(encodings, layout, pad_id) if layout in ("short", "masked") else None,
         n_first_without_context=0 if layout is None else sum(map(_starts_the_response, encodings)),
     )
+
+
+class _ReadByHead(NamedTuple):
+    understanding: Tensor
+    context: Tensor
+    harmful: Tensor
+    counted: Tensor
+
+
+def _read_by_head(encodings: Sequence[Encoding], labels: Sequence[str | None], width: int | None) -> _ReadByHead:
+    """What the safety head reads of each trace, from the trace's first token on; as wide as needed when None."""
+    counts = [
+        label is not None and len(e.positions("understanding")) > 0 for e, label in zip(encodings, labels, strict=True)
+    ]
+    if width is None:
+        width = max([1, *(e.positions("context")[-1] + 1 for e, one in zip(encodings, counts, strict=True) if one)])
+    n = max(1, len(encodings))
+    understanding, context = (torch.zeros((n, width), dtype=torch.bool) for _ in range(2))
+    harmful, counted = torch.zeros(n), torch.zeros(n, dtype=torch.bool)
+    for number, (encoding, label) in enumerate(zip(encodings, labels, strict=True)):
+        if counts[number]:
+            counted[number], harmful[number] = True, float(label == "harmful")
+            understanding[number, list(encoding.positions("understanding"))] = True
+            context[number, list(encoding.positions("context"))] = True
+    return _ReadByHead(understanding, context, harmful, counted)
+
+
+def _beginnings(starts: Sequence[int], context: Tensor) -> Int64[Tensor, "trace pos_u"]:
+    """Columns of the row; a place that the head does not read points at the trace's first token."""
+    offsets = torch.arange(context.shape[1]).where(context, 0)
+    return torch.tensor(starts)[:, None] + offsets
 
 
 def _query_pass(encodings: Sequence[Encoding], layout: QueryMask | None, pad_id: int) -> QueryPass:

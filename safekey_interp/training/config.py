@@ -61,6 +61,9 @@ class TrainingConfig:
     """Traces of an optimizer step, over all processes. Paper: 128."""
     micro_batch_size: int = 1
     """Traces of one forward pass of one process; the rest is accumulated."""
+    packing: bool = False
+    """Lays the traces of a forward pass behind one another in one row, in place of padding them to the longest. It pays
+    with an attention function that skips what other documents hold (flash attention)."""
     learning_rate: float = 1e-5
     """Peak of the schedule. Paper: 1e-5."""
     head_learning_rate: float | None = None

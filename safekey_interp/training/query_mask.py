@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from safekey_interp.capture.context import evaluating
+from safekey_interp.errors import InputError
 from safekey_interp.training.batch import QueryMask
 
 _LENGTH = 10
@@ -45,9 +46,7 @@ def exact_way(hf: Any, asked: QueryMask) -> Way:
     """
     if asked == "masked":
         return Way("masked", "")
-    if hf not in _answers:
-        _answers[hf] = {}
-    known = _answers[hf]
+    known = _answers.setdefault(hf, {})
     if "relative" not in known:
         known["relative"] = _not_relative(hf)
     if known["relative"]:
@@ -58,6 +57,19 @@ def exact_way(hf: Any, asked: QueryMask) -> Way:
         if known["packed"]:
             return Way("short", f"query_mask packed: {known['packed']}; a pass of its own is taken instead")
     return Way(asked, "")
+
+
+def check_packing(hf: Any) -> None:
+    """Refuse several traces in one row where the model would let them see one another.
+
+    Raises:
+        InputError: with the remedy.
+    """
+    known = _answers.setdefault(hf, {})
+    if "packed" not in known:
+        known["packed"] = _not_apart(hf)
+    if known["packed"]:
+        raise InputError(f"packing: {known['packed']}; take packing=false")
 
 
 def _not_relative(hf: Any) -> str:

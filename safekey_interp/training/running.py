@@ -31,7 +31,7 @@ from safekey_interp.training.config import TrainingConfig
 from safekey_interp.training.examples import Examples, prepare_examples
 from safekey_interp.training.memory import available, check_memory, estimate, shape_of
 from safekey_interp.training.preparing import check_dtype, prepared_loss
-from safekey_interp.training.query_mask import Way, exact_way
+from safekey_interp.training.query_mask import Way, check_packing, exact_way
 from safekey_interp.training.schedule import Schedule, schedule_of
 from safekey_interp.training.terms import BatchLoss
 from safekey_interp.training.weights import load_model
@@ -144,7 +144,13 @@ def check(model: Model, examples: Examples, config: TrainingConfig) -> None:
 
 
 def plan(model: Model, examples: Examples, config: TrainingConfig) -> tuple[Schedule, Way | None]:
-    """The schedule of a run and the way in which K is predicted with the prompt masked; None without that loss."""
+    """The schedule of a run and the way in which K is predicted with the prompt masked; None without that loss.
+
+    Raises:
+        InputError: the model does not keep traces in one row apart, and ``packing`` asks for it.
+    """
+    if config.packing:
+        check_packing(model.hf)
     schedule = schedule_of(config, -(-len(examples.train) // config.batch_size))
     return schedule, exact_way(model.hf, config.query_mask) if config.query_mask_weight else None
 

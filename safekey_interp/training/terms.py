@@ -27,7 +27,7 @@ from safekey_interp.losses import (
 )
 from safekey_interp.segmentation import segment_all
 from safekey_interp.training.batch import LAYOUTS, QueryMask, TrainingBatch, collate
-from safekey_interp.training.query_mask import exact_way
+from safekey_interp.training.query_mask import check_packing, exact_way
 
 if TYPE_CHECKING:
     from safekey_interp.models import Model
@@ -43,6 +43,7 @@ def loss_terms(
     traces: Sequence[Trace],
     *,
     query_mask: QueryMask = "short",
+    packing: bool = False,
     finder: str = "rules",
     delimiters: tuple[str, str] | None = None,
     head_weight: float = HEAD_WEIGHT,
@@ -55,6 +56,7 @@ def loss_terms(
         head: the safety head.
         traces: the batch; the tokens are exactly those of ``model.encode(trace)``.
         query_mask: ``short``, ``packed`` or ``masked``; where that is not exact for the model, the next way that is.
+        packing: all traces behind one another in one row.
         finder: finds U and K.
         delimiters: marks of the reasoning; the known families' when None.
         head_weight: w_head.
@@ -65,7 +67,7 @@ def loss_terms(
         ``query_mask``, over all tokens of K; ``total``. A term for which nothing counts is 0.
 
     Raises:
-        InputError: no trace, or an unknown way.
+        InputError: no trace, an unknown way, or a model that does not keep traces in one row apart.
         TraceError: a trace cannot be encoded.
         ModelError: its logits are not what its configuration says.
     """
@@ -76,7 +78,10 @@ def loss_terms(
     found = segment_all(traces, finder=finder, delimiters=delimiters)
     encodings = [model.encode(trace, one) for trace, one in zip(traces, found, strict=True)]
     layout = exact_way(model.hf, query_mask).layout
-    batch = collate(encodings, [trace.label for trace in traces], layout=layout).to(model.device)
+    if packing:
+        check_packing(model.hf)
+    labels = [trace.label for trace in traces]
+    batch = collate(encodings, labels, layout=layout, packing=packing).to(model.device)
     sums = BatchLoss(model.hf, head)(batch)
     return combine(sums, batch.counts, head_weight=head_weight, query_mask_weight=query_mask_weight)
 
@@ -109,6 +114,8 @@ class BatchLoss(nn.Module):
         by_head = key = states.new_zeros((), dtype=torch.float32)
         if self.head is not None:
             read = states if self.head_layer is None else out.hidden_states[self.head_layer + 1]
+            if batch.beginnings is not None:
+                read = read[0, batch.beginnings]
             logits = self.head(read, batch.understanding, batch.context)
             by_head = head_loss(logits, batch.harmful.to(read.device), batch.counted, theta=self.head.theta)
         lm = self._predict(states, batch.input_ids, batch.response)

@@ -195,7 +195,8 @@ class SafeKeyTrainer(Trainer):
         return tally * torch.tensor(has, dtype=tally.dtype)
 
     def _collated(self, rows: Sequence[Example], layout: QueryMask | None) -> TrainingBatch:
-        return collate([row.encoding for row in rows], [row.label for row in rows], layout=layout)
+        encodings, labels = [row.encoding for row in rows], [row.label for row in rows]
+        return collate(encodings, labels, layout=layout, packing=self.config.packing)
 
     def _summed(self, tensor: Tensor) -> Tensor:
         """The same of all processes, summed."""
