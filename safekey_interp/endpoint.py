@@ -1,4 +1,4 @@
-"""How to ask an OpenAI-compatible endpoint, and no other host: one text in, the reply's text out.
+"""How to ask an OpenAI-compatible endpoint, and no other host: a conversation in, the reply out.
 
 Requests go through the official client (``openai``), whose own retries honour ``Retry-After`` (within bounds) and
 else back off exponentially with jitter, after 408, 409, 429, 5xx, time-outs and broken connections. They run on an
@@ -18,7 +18,7 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from safekey_interp.errors import InputError, ModelError
+from safekey_interp.replies import Reply, read_reply
+from safekey_interp.trace import Message
 
 if TYPE_CHECKING:
     import openai
@@ -55,10 +57,6 @@ class NoAnswer(Exception):
         """Whether the endpoint is at fault (overloaded, unreachable) and not this one text."""
 
 
-class BadReply(Exception):
-    """A reply came and cannot be used; the message says why in words that a model can mend."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
     """An OpenAI-compatible endpoint and a model there."""
@@ -74,8 +72,8 @@ class Endpoint:
     max_retries: int = 4
     """Tries after the first, of one request."""
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """More fields of the request's body, such as ``temperature`` or ``reasoning_effort``. None by default: models
-    differ in which they refuse."""
+    """More fields of the request's body, such as ``temperature`` or ``reasoning_effort``; they come before what a
+    caller asks for, and one of None leaves the field out. None by default: models differ in which they refuse."""
     trust_env: bool = False
     """Whether proxies and certificates named in the environment (``HTTPS_PROXY``, ``SSL_CERT_FILE``) count."""
 
@@ -139,8 +137,12 @@ class Chat:
         """Start ``work``, which may await :meth:`ask`; cancel the future to stop it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    async def ask(self, text: str) -> str:
-        """The model's reply to ``text``.
+    async def ask(self, messages: str | Sequence[Message], body: Mapping[str, Any] | None = None) -> Reply:
+        """The model's reply.
+
+        Args:
+            messages: the conversation; a text alone is one turn of the user.
+            body: more fields of the request's body; the endpoint's own options come before them.
 
         Raises:
             NoAnswer: none came, retries included.
@@ -150,6 +152,8 @@ class Chat:
         import openai
 
         endpoint = self.endpoint
+        turns = (Message(role="user", content=messages),) if isinstance(messages, str) else messages
+        fields = {name: value for name, value in {**(body or {}), **endpoint.options}.items() if value is not None}
         longest = (endpoint.timeout + _LONGEST_WAIT_S) * (endpoint.max_retries + 1)
         async with self._slots:
             if self._hopeless is not None:
@@ -160,8 +164,8 @@ class Chat:
                 async with asyncio.timeout(longest):
                     response = await self._client.chat.completions.with_raw_response.create(
                         model=endpoint.model,
-                        messages=[{"role": "user", "content": text}],
-                        extra_body=dict(endpoint.options),
+                        messages=[{"role": turn.role, "content": turn.content} for turn in turns],  # type: ignore[misc]
+                        extra_body=fields,
                     )
             except openai.APIStatusError as error:
                 raise self._refused(error.status_code, error.body) from None
@@ -172,7 +176,8 @@ class Chat:
             except openai.OpenAIError as error:
                 raise NoAnswer(f"{endpoint.host}: {type(error).__name__}", transient=False) from None
         self._replied = True
-        return endpoint.redact(_content(response.text))
+        reply = read_reply(response.text)
+        return reply._replace(content=endpoint.redact(reply.content), reasoning=endpoint.redact(reply.reasoning))
 
     def _refused(self, status: int, body: object) -> NoAnswer | ModelError:
         endpoint = self.endpoint
@@ -259,9 +264,7 @@ def _check(endpoint: Endpoint) -> None:
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
             raise ValueError
     except ValueError:
-        raise InputError(
-            "endpoint: SAFEKEY_LLM_BASE_URL is none; expected http://HOST/v1 or https://HOST/v1"
-        ) from None
+        raise InputError("endpoint: SAFEKEY_LLM_BASE_URL is none; expected http://HOST/v1 or https://HOST/v1") from None
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise InputError(
             "endpoint: the base URL holds credentials or a query; put the key into SAFEKEY_LLM_API_KEY instead"
@@ -274,17 +277,6 @@ def _check(endpoint: Endpoint) -> None:
         raise InputError("endpoint: SAFEKEY_LLM_OPTIONS: expected a JSON object without model, messages or stream")
     if not (endpoint.timeout > 0 and endpoint.max_retries >= 0):
         raise InputError("endpoint: expected timeout > 0 and max_retries >= 0")
-
-
-def _content(body: str) -> str:
-    """The text of a chat completion; the client does not check what it was sent."""
-    try:
-        content = json.loads(body)["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        raise BadReply("the reply was no chat completion") from None
-    if not isinstance(content, str) or not content.strip():
-        raise BadReply("the reply held no text")
-    return content
 
 
 def _words(body: object) -> str:

@@ -16,7 +16,7 @@ ROOT = Path(safekey_interp.__file__).parent
 FLOORS = [
     {"version", "errors"},
     {"trace", "stats", "storage", "conditions", "processes", "losses"},
-    {"json_stream", "safekey_offsets", "formats", "row_sources", "datasets", "endpoint"},
+    {"json_stream", "safekey_offsets", "formats", "row_sources", "datasets", "endpoint", "replies"},
     {"finders", "segmentation", "agreement"},
     {"organism"},
     {"checkpoints", "rendering", "encoding", "bridging", "models"},

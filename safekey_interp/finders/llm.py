@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
+from safekey_interp.endpoint import Chat, Endpoint, NoAnswer, open_chat
 from safekey_interp.errors import InputError, ModelError
 from safekey_interp.finders.cache import AnswerCache, content_key
-from safekey_interp.endpoint import BadReply, Chat, Endpoint, NoAnswer, open_chat
 from safekey_interp.finders.question import (
     PROMPT_TEMPLATE,
     VERSION,
@@ -32,6 +32,7 @@ from safekey_interp.finders.question import (
 from safekey_interp.finders.reasoning import Delimiters, Region, reasoning_region
 from safekey_interp.finders.record import Segmentation
 from safekey_interp.finders.rules import NO_KEY_SENTENCE, NO_TEXT
+from safekey_interp.replies import BadReply
 from safekey_interp.storage import cache_folder
 from safekey_interp.trace import CharSpan, Trace
 
@@ -175,9 +176,8 @@ class LlmFinder:
             defect = ""
             for tries in (1, 2):
                 try:
-                    answer = read_answer(
-                        await chat.ask(ask_text(self._template, prompt=prompt, opening=opening, defect=defect))
-                    )
+                    reply = await chat.ask(ask_text(self._template, prompt=prompt, opening=opening, defect=defect))
+                    answer = read_answer(reply.text())
                     placed = place(answer, opening, cut=cut)
                 except BadReply as error:
                     defect = str(error)

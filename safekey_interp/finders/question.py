@@ -17,13 +17,14 @@ import json
 from string import Template
 from typing import Any, NamedTuple, cast, get_args
 
+from safekey_interp.endpoint import plain
 from safekey_interp.errors import InputError
 from safekey_interp.finders.cache import content_key
-from safekey_interp.endpoint import BadReply, plain
 from safekey_interp.finders.lexicon import Aha
 from safekey_interp.finders.quotes import Quoted, locate
 from safekey_interp.finders.sentences import sentences
 from safekey_interp.finders.speech_acts import interjects
+from safekey_interp.replies import BadReply
 from safekey_interp.trace import CharSpan
 
 VERSION = 1
