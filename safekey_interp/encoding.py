@@ -134,7 +134,7 @@ def encode(
         ModelError: the tokenizer reports no offsets.
     """
     rendered = render(tokenizer, trace)
-    input_ids, offsets = _tokenise(tokenizer, rendered)
+    input_ids, offsets = tokenise(tokenizer, rendered)
     text = rendered.text
     anchors = [_anchor(text, start, end) for start, end in offsets]
     shift = rendered.response_start
@@ -175,7 +175,12 @@ def encode(
     return encoding
 
 
-def _tokenise(tokenizer: Any, rendered: Rendered) -> tuple[list[int], list[tuple[int, int]]]:
+def tokenise(tokenizer: Any, rendered: Rendered) -> tuple[list[int], list[tuple[int, int]]]:
+    """Token ids of a rendered conversation, and the characters behind each; without an end that the tokenizer adds.
+
+    Raises:
+        ModelError: the tokenizer reports no offsets.
+    """
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
             f"tokenizer {type(tokenizer).__name__}: reports no character offsets, so that spans cannot be placed; "

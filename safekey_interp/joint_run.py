@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from safekey_interp.errors import RunError
+from safekey_interp.identity import differences
 from safekey_interp.processes import Team
-from safekey_interp.run_writer import RunWriter, differences, known_run
+from safekey_interp.run_writer import RunWriter, known_run
 from safekey_interp.runs import Run, manifest_in, open_run
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from safekey_interp.identity import version_of, versions_of
 from safekey_interp.version import __version__
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def manifest_of(
         "model": record,
         "data": data | {"n_read": content.n, "n_surrogates": source.n_surrogates},
         "settings": listed,
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _VERSIONS}},
+        "versions": versions_of(_VERSIONS),
         "seed": seed,
         "plan": dict(plan),
         "layers_without_pattern": [],
@@ -79,7 +78,7 @@ def manifest_of(
             "plan": {name: plan[name] for name in _OF_PLAN if name in plan},
             "seed": seed,
             "version": __version__,
-            "libraries": {name: _version(name) for name in ("torch", "transformers")},
+            "libraries": {name: version_of(name) for name in ("torch", "transformers")},
         },
     }
 
@@ -88,10 +87,3 @@ def _tokenizer_hash(tokenizer: Any) -> str:
     """What it makes of a text: its vocabulary and rules, and its chat template."""
     rules = tokenizer.backend_tokenizer.to_str()
     return hashlib.sha256(f"{rules}\n{tokenizer.chat_template}".encode()).hexdigest()
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from safekey_interp.errors import RunError, SafekeyError
+from safekey_interp.identity import differences
 from safekey_interp.runs import MANIFEST, TABLES, Run, manifest_in
 from safekey_interp.storage import (
     is_leftover,
@@ -223,18 +224,6 @@ def known_run(path: Path, manifest: Mapping[str, Any]) -> Run | None:
     return Run(path, known)
 
 
-def differences(known: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What two identities disagree on, in words."""
-    found = []
-    for name in sorted({*known, *asked}):
-        old, new = known.get(name), asked.get(name)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += differences(old, new, f"{prefix}{name}.")
-        elif old != new:
-            found.append(f"{prefix}{name} was {_short(old)}, now {_short(new)}")
-    return found
-
-
 def _refuse_other(path: Path, known: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     changed = differences(known.get("identity", {}), asked["identity"])
     if changed:
@@ -246,8 +235,3 @@ def _refuse_other(path: Path, known: Mapping[str, Any], asked: Mapping[str, Any]
 def _contents(folder: Path) -> dict[str, str]:
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     return {file.name: sha256_of(file) for file in files if file.name != _CONTENTS}
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -127,20 +127,36 @@ def lock_folder(folder: Path) -> int | None:
     Raises:
         RunError: another process holds it.
     """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        locked = try_lock(handle)
+    except BlockingIOError:
+        os.close(handle)
+        why = "another process is writing this run; wait for it or choose another folder"
+        raise RunError(f"out {folder}: {why}") from None
+    if not locked:
+        os.close(handle)
+        return None
+    return handle
+
+
+def try_lock(handle: int) -> bool:
+    """Lock what is open until it is closed; False where the file system or the platform knows no such lock.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
     try:
         import fcntl
     except ImportError:  # Windows
-        return None
-    handle = os.open(folder, os.O_RDONLY)
+        return False
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        os.close(handle)
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            why = "another process is writing this run; wait for it or choose another folder"
-            raise RunError(f"out {folder}: {why}") from None
-        return None
-    return handle
+            raise BlockingIOError(error.errno, error.strerror) from None
+        return False
+    return True
 
 
 def unlock_folder(handle: int | None) -> None:

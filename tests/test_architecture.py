@@ -14,21 +14,21 @@ import safekey_interp
 ROOT = Path(safekey_interp.__file__).parent
 # Lower rooms know nothing of higher ones; rooms of one floor may know each other.
 FLOORS = [
-    {"version", "errors"},
+    {"version", "errors", "identity", "progress"},
     {"trace", "stats", "storage", "conditions", "processes", "losses"},
     {"json_stream", "safekey_offsets", "formats", "row_sources", "datasets", "endpoint", "replies"},
     {"finders", "segmentation", "agreement"},
     {"organism"},
     {"checkpoints", "rendering", "encoding", "bridging", "models"},
     {"capture"},
-    {"attention_summary", "attention", "generation", "key_sentence_bank", "key_sentences"},
+    {"attention_summary", "attention", "generation", "key_sentence_bank", "continuations", "key_sentences"},
     {
         *("folds", "shuffles", "ranking", "geometry", "estimators", "text_baseline", "cells", "layerwise", "pairing"),
         *("probes", "separability", "transfer"),
     },
     {
         *("survey", "manifest", "runs", "run_writer", "parts", "claims", "findings"),
-        *("progress", "joint_run", "measuring", "summaries", "assembly", "probing"),
+        *("joint_run", "measuring", "summaries", "assembly", "probing"),
     },
     {"training"},
     {"figures"},

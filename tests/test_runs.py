@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from safekey_interp.errors import InputError, RunError
-from safekey_interp.run_writer import RunWriter, check_out, differences, known_run
+from safekey_interp.identity import differences
+from safekey_interp.run_writer import RunWriter, check_out, known_run
 from safekey_interp.runs import open_run
 from safekey_interp.storage import is_leftover, read_json, save_tensors, write_aside, write_json, write_table
 

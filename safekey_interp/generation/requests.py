@@ -1,0 +1,156 @@
+"""What is asked of a model, and what did it answer?
+
+A request is a trace's prompt with its earlier turns, and what the response is to begin with: nothing, a text, or exact
+tokens. Whoever answers is an :class:`Engine`; requests and answers are the same for all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import pandas as pd
+
+from safekey_interp.errors import InputError
+from safekey_interp.generation.sampling import Sampling
+from safekey_interp.trace import Trace
+
+Key = tuple[str, str, int, int]
+"""Trace id, condition, depth (-1 for none) and sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One response that is wanted."""
+
+    trace: Trace
+    """The prompt and its earlier turns; its own response is not read."""
+    prefill: str = ""
+    """What the response begins with."""
+    input_ids: tuple[int, ...] | None = None
+    """Tokens of prompt and prefill where they are to be exact, for engines that take tokens; else the text is
+    tokenised, once and whole."""
+    condition: str = ""
+    """What this request is in an experiment, such as ``understanding`` or ``safe``; empty outside of one."""
+    depth: int | None = None
+    """Tokens of the prefill, where they are what an experiment varies."""
+    sample: int = 0
+    """Number of the sample, from 0."""
+
+    @property
+    def key(self) -> Key:
+        """What tells it from every other request of a file."""
+        depth = -1 if self.depth is None else self.depth
+        return self.trace.trace_id, self.condition, depth, self.sample
+
+    @property
+    def content(self) -> str:
+        """Hash of what is asked, whatever it is called."""
+        turns = [[turn.role, turn.content] for turn in self.trace.messages]
+        asked = [self.trace.prompt, turns, self.prefill, self.input_ids]
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """One response."""
+
+    request: Request
+    """What was asked."""
+    response: str
+    """As :attr:`safekey_interp.Trace.response` holds it: reasoning with its marks, then the answer; it begins with
+    the prefill."""
+    cut: bool
+    """Whether the largest number of tokens ended it, and not the model."""
+    n_tokens: int | None
+    """New tokens, prefill and mark of the end not counted; None when a server does not say."""
+    engine: str
+    """Name of the engine."""
+    seed: int | None = None
+    """Seed of its stream; None at temperature 0."""
+    input_ids: tuple[int, ...] | None = None
+    """Tokens of prompt and prefill, as the model read them; None from an endpoint."""
+    new_ids: tuple[int, ...] | None = None
+    """Tokens that the model wrote, without the mark of the end; None from an endpoint."""
+
+    @property
+    def trace_id(self) -> str:
+        """The trace that was asked."""
+        return self.request.trace.trace_id
+
+    @property
+    def sample(self) -> int:
+        """Number of the sample."""
+        return self.request.sample
+
+    def trace(self) -> Trace:
+        """The trace with this response in place of its own; spans are to be found anew."""
+        return self.request.trace.with_(response=self.response, given={})
+
+
+class Engine(Protocol):
+    """Who answers requests."""
+
+    name: str
+    """In rows and records."""
+
+    def record(self) -> Mapping[str, Any]:
+        """Everything of it that responses depend on; no key."""
+        ...
+
+    def usual_limit(self, requests: Sequence[Request]) -> int:
+        """Largest number of new tokens when none is asked for."""
+        ...
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Generated]:
+        """A response for each request, as they come."""
+        ...
+
+
+def samples(requests: Iterable[Request], n: int) -> Iterator[Request]:
+    """Each request ``n`` times, with a number of its own."""
+    for request in requests:
+        for sample in range(n):
+            yield replace(request, sample=sample)
+
+
+def check_different(requests: Iterable[Request]) -> None:
+    """Refuse two requests that nothing tells apart.
+
+    Raises:
+        InputError: with the trace.
+    """
+    seen: set[Key] = set()
+    for request in requests:
+        if request.key in seen:
+            raise InputError(f"trace {request.trace.trace_id}: asked twice, expected ids of their own")
+        seen.add(request.key)
+
+
+def responses_table(generated: Iterable[Generated]) -> pd.DataFrame:
+    """Responses as a tidy table, for judging.
+
+    Returns:
+        One row per response, in their order: trace_id, group, label, condition,
+        depth (<NA> outside of an experiment by depth), sample, prefill, response, cut, n_tokens.
+    """
+    rows = [
+        {
+            "trace_id": one.trace_id,
+            "group": one.request.trace.group,
+            "label": one.request.trace.label,
+            "condition": one.request.condition,
+            "depth": one.request.depth,
+            "sample": one.sample,
+            "prefill": one.request.prefill,
+            "response": one.response,
+            "cut": one.cut,
+            "n_tokens": one.n_tokens,
+        }
+        for one in generated
+    ]
+    columns = ("trace_id", "group", "label", "condition", "depth", "sample", "prefill", "response", "cut", "n_tokens")
+    return pd.DataFrame(rows, columns=list(columns)).astype({"depth": "Int64", "n_tokens": "Int64", "label": object})

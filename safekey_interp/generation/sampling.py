@@ -1,0 +1,122 @@
+"""How is the next token chosen: the likeliest, or a draw that depends on nothing but its own prompt?
+
+At temperature 0 it is the likeliest. Else it is drawn from
+
+    p_i  ∝  exp(z_i / T)      over the fewest tokens whose p adds up to top_p (Holtzman et al. 2020, arXiv 1904.09751)
+
+by inversion: the first token at which the running sum of p, in the order of the vocabulary, passes u. Token t of a
+sample has the t-th number u of a stream that is seeded with (seed, trace id, sample) alone, so that a sample is the
+same in whatever batch it is drawn, whatever was drawn before it, and on whatever device, up to rounding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from safekey_interp.errors import InputError
+
+USUAL_TOKENS = 512
+"""Most new tokens when none are asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How responses are drawn."""
+
+    max_new_tokens: int | None = None
+    """Largest number of tokens of a response, prefill not counted; a response that is longer is cut there. When None,
+    512, or as many as fit behind the longest prompt."""
+    temperature: float = 0.0
+    """0 for the likeliest token each time (greedy)."""
+    top_p: float = 1.0
+    """Only the likeliest tokens of this much probability together are drawn."""
+    n: int = 1
+    """Samples of each prompt."""
+    seed: int = 0
+    """Seed of every draw."""
+
+    def __post_init__(self) -> None:
+        """Refuse what nothing can be drawn with."""
+        for name, least in (("max_new_tokens", 1), ("n", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+                raise InputError(f"{name}: got {value!r}, expected at least {least}")
+        if not 0 <= self.temperature < float("inf"):
+            raise InputError(f"temperature: got {self.temperature}, expected 0 (greedy) or more")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p: got {self.top_p}, expected more than 0 and at most 1")
+        if self.n > 1 and self.temperature == 0:
+            raise InputError(f"n: got {self.n} at temperature 0, which gives one response; raise the temperature")
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether nothing is drawn."""
+        return self.temperature == 0
+
+    def record(self) -> dict[str, Any]:
+        """What decides a response; how many there are does not."""
+        return {name: value for name, value in asdict(self).items() if name != "n"}
+
+
+def stream_seed(seed: int, trace_id: str, sample: int) -> int:
+    """The seed of one sample's stream, below 2^31 so that every server takes it."""
+    digest = hashlib.sha256(json.dumps([seed, trace_id, sample]).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def choose(
+    logits: Float[Tensor, "row vocabulary"], u: Float[Tensor, " row"], *, temperature: float, top_p: float = 1.0
+) -> Int64[Tensor, " row"]:
+    """The token that each row's number draws.
+
+    Args:
+        logits: of the next token.
+        u: in [0, 1).
+        temperature: above 0.
+        top_p: share of the probability that counts.
+    """
+    # MPS has no float64; in float32 a draw is off by a part in a million of probability.
+    wide = torch.float32 if logits.device.type == "mps" else torch.float64
+    p = (logits.to(wide) / temperature).softmax(-1)
+    if top_p < 1:
+        ranked, order = p.sort(dim=-1, descending=True, stable=True)
+        before = ranked.cumsum(-1) - ranked
+        p = torch.zeros_like(p).scatter_(-1, order, ranked.where(before < top_p, 0))
+    running = p.cumsum(-1)
+    token = torch.searchsorted(running, u.to(running)[:, None] * running[:, -1:], right=True).squeeze(-1)
+    # Rounding may carry u to the very end, behind the last token that can be drawn.
+    last = p.shape[-1] - 1 - (p > 0).flip(-1).int().argmax(-1)
+    return torch.minimum(token, last)
+
+
+class OwnStreams(LogitsProcessor):
+    """Leaves each row of a batch the one token that its own stream draws."""
+
+    def __init__(self, seeds: list[int], sampling: Sampling, *, width: int, most: int) -> None:
+        """Streams for a batch.
+
+        Args:
+            seeds: of each row, from :func:`stream_seed`.
+            sampling: temperature and top_p.
+            width: tokens of a row before the first new one.
+            most: largest number of new tokens.
+        """
+        streams = np.stack([np.random.default_rng(seed).random(most) for seed in seeds])
+        self._u = torch.from_numpy(streams)
+        self._sampling, self._width = sampling, width
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """``scores`` without any token but the drawn ones."""
+        u = self._u[:, input_ids.shape[1] - self._width]
+        u = (u.float() if scores.device.type == "mps" else u).to(scores.device)
+        token = choose(scores, u, temperature=self._sampling.temperature, top_p=self._sampling.top_p)
+        return torch.full_like(scores, -torch.inf).scatter_(-1, token[:, None], 0.0)

@@ -1,0 +1,81 @@
+"""Which tokens does the model read, and which text do its new tokens make?
+
+Prompt and prefill are rendered and tokenised once, whole. A response is decoded with the tokens before it, since some
+tokenizers drop a space at the beginning of what they decode, and a prefill may end within a character.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from safekey_interp.encoding import tokenise
+from safekey_interp.errors import TraceTooLong
+from safekey_interp.generation.requests import Request
+from safekey_interp.rendering import render
+
+_BEFORE = 8
+"""Tokens decoded before the ones that count: longer than any character, so that they begin at a whole one."""
+
+
+class Asked(NamedTuple):
+    """A request as the model reads it."""
+
+    ids: list[int]
+    """Tokens of prompt and prefill."""
+    n_prefill: int
+    """How many of them, the last, hold the prefill."""
+
+
+def asked_ids(tokenizer: Any, request: Request) -> Asked:
+    """Tokens of a request's prompt and prefill.
+
+    Raises:
+        TraceError: the chat template refuses the conversation.
+    """
+    if request.input_ids is not None:
+        return Asked(list(request.input_ids), request.depth or 0)
+    rendered = render(tokenizer, request.trace.with_(response=request.prefill, given={}))
+    ids, offsets = tokenise(tokenizer, rendered)
+    n_prefill = sum(end > rendered.response_start for _, end in offsets)
+    return Asked(list(ids), n_prefill)
+
+
+def check_room(request: Request, n_asked: int, max_new_tokens: int, max_positions: int | None) -> None:
+    """Refuse a prompt that leaves no room for its response.
+
+    Raises:
+        TraceTooLong: with the numbers.
+    """
+    if max_positions is not None and n_asked + max_new_tokens > max_positions:
+        what = "prompt and prefill" if request.prefill else "prompt"
+        raise TraceTooLong(
+            request.trace.trace_id,
+            f"its {what} of {n_asked} tokens and {max_new_tokens} new ones go past the {max_positions} that the model "
+            "reads; lower max_new_tokens",
+        )
+
+
+def before_end(new: Sequence[int], ends: Iterable[int]) -> list[int]:
+    """New tokens up to the first that ends a turn."""
+    marks = set(ends)
+    end = next((number for number, token in enumerate(new) if token in marks), len(new))
+    return list(new[:end])
+
+
+def response_text(tokenizer: Any, request: Request, asked: Asked, new: Sequence[int]) -> str:
+    """Prefill and new tokens as text. Special tokens stay: some models mark their reasoning so."""
+    start = len(asked.ids) - asked.n_prefill
+    whole = _decoded(tokenizer, asked.ids[max(0, start - _BEFORE) : start], [*asked.ids[start:], *new])
+    if whole.startswith(request.prefill):
+        return whole
+    # Tokens that reach over the prefill's edge, or a tokenizer that does not give back what it was given.
+    return request.prefill + _decoded(tokenizer, asked.ids[-_BEFORE:], new)
+
+
+def _decoded(tokenizer: Any, before: Sequence[int], ids: Sequence[int]) -> str:
+    """The text that ``ids`` add to that of ``before``."""
+    options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+    known = tokenizer.decode(list(before), **options)
+    text = tokenizer.decode([*before, *ids], **options)
+    return text[len(known) :] if text.startswith(known) else tokenizer.decode(list(ids), **options)
