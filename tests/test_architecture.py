@@ -15,7 +15,7 @@ ROOT = Path(safekey_interp.__file__).parent
 # Lower rooms know nothing of higher ones; rooms of one floor may know each other.
 FLOORS = [
     {"version", "errors", "identity", "progress"},
-    {"trace", "stats", "storage", "conditions", "processes", "losses"},
+    {"trace", "stats", "storage", "conditions", "processes", "losses", "head_file"},
     {"json_stream", "safekey_offsets", "formats", "row_sources", "datasets", "endpoint", "replies"},
     {"finders", "segmentation", "agreement"},
     {"organism"},
@@ -26,6 +26,7 @@ FLOORS = [
         *("folds", "shuffles", "ranking", "geometry", "estimators", "text_baseline", "cells", "layerwise", "pairing"),
         *("probes", "separability", "transfer"),
     },
+    {"interventions"},
     {
         *("survey", "manifest", "runs", "run_writer", "parts", "claims", "findings"),
         *("joint_run", "measuring", "summaries", "assembly", "probing"),

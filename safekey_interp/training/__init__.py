@@ -6,18 +6,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from safekey_interp.head_file import load_safety_head as load_safety_head
     from safekey_interp.training.config import TrainingConfig as TrainingConfig
     from safekey_interp.training.config import read_config as read_config
     from safekey_interp.training.running import train as train
     from safekey_interp.training.terms import loss_terms as loss_terms
-    from safekey_interp.training.weights import load_safety_head as load_safety_head
 
 _HOMES = {
     "TrainingConfig": "config",
     "read_config": "config",
     "train": "running",
     "loss_terms": "terms",
-    "load_safety_head": "weights",
+    "load_safety_head": ".head_file",
 }
 
 __all__ = ["TrainingConfig", "load_safety_head", "loss_terms", "read_config", "train"]
@@ -26,7 +26,7 @@ __all__ = ["TrainingConfig", "load_safety_head", "loss_terms", "read_config", "t
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

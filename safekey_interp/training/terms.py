@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from safekey_interp.capture.context import evaluating
-from safekey_interp.errors import InputError, ModelError
+from safekey_interp.capture.unembedding import unembedding_of
+from safekey_interp.errors import InputError
 from safekey_interp.losses import (
     HEAD_WEIGHT,
     QUERY_MASK_WEIGHT,
     LossSums,
     LossTerms,
     SafetyHead,
-    Unembedding,
     combine,
     head_loss,
     summed_cross_entropy,
@@ -32,9 +31,6 @@ from safekey_interp.training.query_mask import check_packing, exact_way
 if TYPE_CHECKING:
     from safekey_interp.models import Model
     from safekey_interp.trace import Trace
-
-_SCALES = {"logit_scale": False, "lm_head_multiplier": False, "logits_scaling": True}
-"""Factors on the logits by their name in a configuration, and whether the logits are divided by them."""
 
 
 def loss_terms(
@@ -140,30 +136,3 @@ def _names_of_blocks(hf: Any) -> list[str]:
     """What accelerate asks a module for when it wraps layers; of the model's own list only what is in this model."""
     present = {type(module).__name__ for module in hf.modules()}
     return sorted(present & set(getattr(hf, "_no_split_modules", None) or ()))
-
-
-def unembedding_of(hf: Any) -> Unembedding:
-    """How a model's states become logits, checked once against its own.
-
-    Raises:
-        ModelError: they are not what the configuration says.
-    """
-    config = hf.config.get_text_config(decoder=True)
-    scale = 1.0
-    for name, divides in _SCALES.items():
-        factor = getattr(config, name, None)
-        if factor is not None:
-            scale = scale / factor if divides else scale * factor
-    unembedding = Unembedding(
-        hf.get_output_embeddings(), scale=scale, softcap=getattr(config, "final_logit_softcapping", None)
-    )
-    ids = torch.zeros((1, 2), dtype=torch.int64, device=hf.get_input_embeddings().weight.device)
-    with torch.no_grad(), evaluating(hf):
-        expected = hf(input_ids=ids, use_cache=False).logits.float()
-        found = unembedding(hf.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state)
-    if not torch.allclose(found, expected, atol=1e-2, rtol=1e-2):
-        raise ModelError(
-            f"{type(hf).__name__}: its logits are not its output embedding's, scaled and bounded as the configuration "
-            "says, so that no loss can be computed from its states; expected an ordinary causal model"
-        )
-    return unembedding

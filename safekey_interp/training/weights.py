@@ -9,19 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from safekey_interp.errors import RunError
-from safekey_interp.losses import SafetyHead
+from safekey_interp.head_file import HEAD_FILE
 from safekey_interp.training.terms import BatchLoss
-
-HEAD_FILE = "safety_head.safetensors"
-"""The safety head's two linear layers; its metadata say theta and the layer that it reads."""
 
 
 def save_weights(
@@ -104,35 +100,6 @@ def load_model(folder: Path, hf: Any) -> None:
         why = f"holds no weights {first}; delete the folder, and the run goes on without it"
         raise RunError(f"{folder}: {why}") from error
     hf.load_state_dict(again.state_dict())
-
-
-class TrainedHead(NamedTuple):
-    """A safety head and what it reads."""
-
-    head: SafetyHead
-    """Its two linear layers."""
-    layer: int | None
-    """The layer whose output it was trained on; None for the states after the final norm."""
-
-
-def load_safety_head(folder: str | Path) -> TrainedHead:
-    """The safety head that lies beside a trained model.
-
-    Args:
-        folder: the ``model`` folder of a training run.
-
-    Raises:
-        RunError: there is none.
-    """
-    file = Path(folder) / HEAD_FILE
-    if not file.is_file():
-        raise RunError(f"{file}: no such file; expected the folder of a model that was trained with a safety head")
-    tensors = load_file(file)
-    with safe_open(file, "pt") as opened:
-        about = {name: json.loads(value) for name, value in (opened.metadata() or {}).items()}
-    head = SafetyHead(tensors["understanding.weight"].shape[1], theta=about.get("theta", 0.5))
-    head.load_state_dict(tensors)
-    return TrainedHead(head, about.get("layer"))
 
 
 def _below(state: Mapping[str, Tensor] | None, prefix: str) -> dict[str, Tensor] | None:
