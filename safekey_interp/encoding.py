@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 SPANS = ("prompt", "template", "first_token", "understanding", "key_sentence", "decision")
 """The spans of every encoding, in this order."""
+DERIVED = ("context", "prompt+understanding", "prompt_end", "understanding_end")
+"""Positions that follow from them."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Encoding:
 
         Args:
             name: one of :data:`SPANS`, or ``context`` (the first token to the end of U: what SafeKey's second head
-                reads), ``prompt+understanding``, ``prompt_end`` (the prompt's last token).
+                reads), ``prompt+understanding``, ``prompt_end`` (the prompt's last token), ``understanding_end``.
         """
         if name in self.spans:
             span = self.spans[name]
@@ -91,13 +93,12 @@ class Encoding:
             return range(_last(understanding))
         if name == "prompt+understanding" and prompt is not None and understanding is not None:
             return [*prompt.positions, *understanding.positions]
-        if name == "prompt_end" and prompt is not None:
-            return range(_last(prompt) - 1, _last(prompt))
-        if name in ("context", "prompt+understanding", "prompt_end"):
+        for whole, span in (("prompt", prompt), ("understanding", understanding)):
+            if name == f"{whole}_end" and span is not None:
+                return range(_last(span) - 1, _last(span))
+        if name in DERIVED:
             return ()
-        raise KeyError(
-            f"no position {name!r}; expected one of {[*SPANS, 'context', 'prompt+understanding', 'prompt_end']}"
-        )
+        raise KeyError(f"no position {name!r}; expected one of {[*SPANS, *DERIVED]}")
 
     def _repr_html_(self) -> str:
         colours = {"prompt": "#56b4e955", "understanding": "#e69f0066", "key_sentence": "#cc79a766"}

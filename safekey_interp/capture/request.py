@@ -21,6 +21,8 @@ STATE_POSITIONS = (
     "key_sentence",
 )
 """Positions at which states are averaged; ``prompt_end`` and ``decision`` are single tokens."""
+KNOWN_POSITIONS = (*STATE_POSITIONS, "understanding_end")
+"""Those that can be asked for; U's last token is read when it is, and in no run by itself."""
 
 
 class Site(NamedTuple):

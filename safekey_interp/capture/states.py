@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32
 
-from safekey_interp.capture.request import STATE_POSITIONS, CaptureRequest, Site
+from safekey_interp.capture.request import KNOWN_POSITIONS, STATE_POSITIONS, CaptureRequest, Site
 from safekey_interp.capture.runner import Backend
 from safekey_interp.capture.stream import CHUNK, Entry, StreamSettings, measure_stream
 from safekey_interp.errors import InputError
@@ -94,9 +94,9 @@ def collect_states(
         InputError: an unknown layer or position, or no trace can be measured.
     """
     wanted = tuple(positions or STATE_POSITIONS)
-    unknown = [name for name in wanted if name not in STATE_POSITIONS]
+    unknown = [name for name in wanted if name not in KNOWN_POSITIONS]
     if unknown:
-        raise InputError(f"positions: got {unknown[0]!r}, expected some of {', '.join(STATE_POSITIONS)}")
+        raise InputError(f"positions: got {unknown[0]!r}, expected some of {', '.join(KNOWN_POSITIONS)}")
     request = CaptureRequest(attention=False, layers=model.layer_numbers(layers), positions=wanted)
     settings = StreamSettings(
         finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend

@@ -1,0 +1,163 @@
+"""Which directions in the residual stream tell two classes apart, and how alike are they?
+
+    d = mean(positive states) − mean(negative states)
+
+by layer, at one position: the last position before K (``decision``), U's last token (``understanding_end``), or any
+other at which states are read (Arditi et al. 2024, arXiv 2406.11717, read the tokens behind the instruction). The two
+linear layers of a trained safety head (SafeKey, Zhou et al. 2025, arXiv 2505.16186) are directions too: the gradient of
+their logit by the state after the final norm.
+
+Two independent random directions in d dimensions have a cosine with mean 0 and variance 1/d: cos² follows
+Beta(1/2, (d − 1)/2), which gives the control's bounds and the p-value of a cosine. States of real models are not
+isotropic, so that directions that have nothing to do with each other may well lie beyond these bounds.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import betaincc, betaincinv
+
+from safekey_interp.capture.runner import Backend
+from safekey_interp.capture.states import collect_states
+from safekey_interp.capture.stream import BatchSize
+from safekey_interp.errors import InputError
+from safekey_interp.head_file import load_safety_head
+from safekey_interp.layerwise import AFTER_THE_FACT, class_names
+from safekey_interp.losses import SafetyHead
+from safekey_interp.probes import Direction
+
+if TYPE_CHECKING:
+    from safekey_interp.models import Model
+    from safekey_interp.trace import Trace
+
+
+def fit_directions(
+    model: Model,
+    traces: Sequence[Trace],
+    *,
+    layers: Sequence[int] | None = None,
+    position: str = "decision",
+    label_by: str = "label",
+    finder: str = "rules",
+    delimiters: tuple[str, str] | None = None,
+    batch_size: BatchSize = "auto",
+    max_length: int | None = None,
+    backend: Backend = "hf",
+) -> list[Direction]:
+    """Difference of the class means of the states after each layer.
+
+    Steer other traces than these: a direction knows the ones that it was fitted on.
+
+    Args:
+        model: from ``load`` or ``from_hf``.
+        traces: of both classes.
+        layers: layers to read; all when None.
+        position: where the states are read, averaged over the position's tokens.
+        label_by: ``label`` (harmful is positive) or ``aha`` (an unsafe K is positive).
+        finder: finds U and K.
+        delimiters: marks of the reasoning; the known families' when None.
+        batch_size: traces a forward pass.
+        max_length: most tokens up to the end of K.
+        backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
+
+    Returns:
+        One record a layer, of site ``resid_post``; its norm is the distance of the class means.
+
+    Raises:
+        InputError: no trace can be measured, a class is missing, or the position's words define the classes.
+    """
+    class_names((), (), label_by)  # an unknown way of labelling is refused before the forward passes
+    if label_by == "aha" and position in AFTER_THE_FACT:
+        raise InputError(f"position {position}: its words define the outcome; expected a position before it")
+    states, kept, segmentations = collect_states(
+        model,
+        traces,
+        layers=layers,
+        positions=[position],
+        finder=finder,
+        delimiters=delimiters,
+        batch_size=batch_size,
+        max_length=max_length,
+        backend=backend,
+    )
+    labels = class_names(kept, segmentations, label_by)
+    about = {"position": position, "model": model.name, "label_by": label_by}
+    return [
+        Direction.fit(states.matrix(index, position), labels, layer=site.layer, site=site.site, **about)
+        for index, site in enumerate(states.layers)
+        if site.site == "resid_post"
+    ]
+
+
+def directions_of_head(
+    head: SafetyHead | str | Path, *, layer: int | None = None, model: str = ""
+) -> tuple[Direction, Direction]:
+    """The weights of a trained safety head: what its two paths read, above 0 for harmful.
+
+    Args:
+        head: the head, or the ``model`` folder of a training run, which says the layer too.
+        layer: the layer that it reads; None for the states after the final norm.
+        model: name of the model, for the record.
+
+    Returns:
+        Of the path over U (position ``understanding``) and of the path over the context (``context``); the norms are
+        logits per unit of state. Of a head after the final norm, ``layer`` is -1 and ``site`` ``ln_final``.
+
+    Raises:
+        RunError: no head lies in the folder.
+        InputError: a path has no weights other than 0.
+    """
+    if not isinstance(head, SafetyHead):
+        trained = load_safety_head(head)
+        head, layer, model = trained.head, trained.layer, model or str(head)
+    site = {"layer": -1, "site": "ln_final"} if layer is None else {"layer": layer, "site": "resid_post"}
+
+    def direction(path: Any, position: str) -> Direction:
+        vector = path.weight.detach().double().cpu().numpy()[0]
+        norm = float(np.linalg.norm(vector))
+        if not norm > 0:
+            raise InputError(f"safety head: its path over {position} has no weights other than 0")
+        return Direction(vector=vector / norm, norm=norm, position=position, model=model, method="safety_head", **site)
+
+    return direction(head.understanding, "understanding"), direction(head.context, "context")
+
+
+def compare_directions(directions: Mapping[str, Sequence[Direction]] | Sequence[Direction]) -> pd.DataFrame:
+    """Cosine of each pair of directions, between layers and between models.
+
+    Args:
+        directions: records; or, by a name that tells them apart (a model), lists of records.
+
+    Returns:
+        One row a pair: name_a, layer_a, site_a, position_a, name_b, layer_b, site_b, position_b, cosine, d_model,
+        random_low, random_high (95 % of cosines of random directions), p_value (two-sided, against such).
+        ``attrs["left_out"]`` lists pairs of different widths.
+    """
+    named = directions if isinstance(directions, Mapping) else {"": directions}
+    every = [(name, one) for name, ones in named.items() for one in ones]
+    rows, left_out = [], {}
+    for (name_a, a), (name_b, b) in itertools.combinations(every, 2):
+        if a.d_model != b.d_model:
+            left_out[f"{name_a or a.model} and {name_b or b.model}"] = f"widths {a.d_model} and {b.d_model} differ"
+            continue
+        bound = float(np.sqrt(betaincinv(0.5, (a.d_model - 1) / 2, 0.95)))
+        cosine = a.cosine(b)
+        rows.append(
+            {f"{column}_a": value for column, value in _place(name_a, a).items()}
+            | {f"{column}_b": value for column, value in _place(name_b, b).items()}
+            | {"cosine": cosine, "d_model": a.d_model, "random_low": -bound, "random_high": bound}
+            | {"p_value": float(betaincc(0.5, (a.d_model - 1) / 2, cosine**2))}
+        )
+    table = pd.DataFrame(rows)
+    table.attrs["left_out"] = left_out
+    return table
+
+
+def _place(name: str, direction: Direction) -> dict[str, Any]:
+    return {"name": name or direction.model} | {n: getattr(direction, n) for n in ("layer", "site", "position")}

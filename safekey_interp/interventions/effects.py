@@ -1,0 +1,88 @@
+"""How large is an effect over traces, how sure, and how large is its control's?
+
+Mean over traces of what an intervention changes, with a 95 % percentile bootstrap over groups; the control's mean in
+the same way, of each trace's mean over the control's draws; and ``excess``, tested less control, trace by trace, so
+that what a trace has in common with its control cancels. With several draws (random directions),
+
+    p_value = (1 + #{draws: |mean of the draw| >= |mean|}) / (1 + draws)       Phipson & Smyth 2010
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from safekey_interp.stats import bootstrap_weights, ratio_of_means
+
+SUBSETS = ("all", "harmful", "benign")
+"""Traces that are summarised together: all, and those of each label."""
+
+
+def summarise_effects(
+    table: pd.DataFrame,
+    by: Sequence[str],
+    *,
+    value: str = "effect",
+    over: str | None = None,
+    n_draws: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Means over traces with intervals, beside the control's.
+
+    Args:
+        table: one row per trace, place and draw: trace_id, group, label, control (bool), draw, the columns of ``by``.
+        by: what tells the rows of the result apart.
+        value: the column that is averaged.
+        over: a column whose mean the mean is divided by (ratio of means); none when None.
+        n_draws: bootstrap draws.
+        seed: of the bootstrap.
+
+    Returns:
+        ``by``, subset (all, harmful, benign; those that have traces), value, low, high, control, control_low,
+        control_high, excess, excess_low, excess_high, p_value, n (traces), n_groups, n_controls (draws). NaN where
+        nothing is defined.
+    """
+    names = list(by)
+    about = table.drop_duplicates("trace_id").set_index("trace_id")
+    tested = _wide(table.loc[~table["control"]], names, value, about.index)
+    control = _wide(table.loc[table["control"]], names, value, about.index).reindex(columns=tested.columns)
+    below = np.ones(tested.shape) if over is None else _wide(table.loc[~table["control"]], names, over, about.index)
+    below = np.asarray(below, np.float64)
+    by_draw = {
+        draw: _wide(part, names, value, about.index).reindex(columns=tested.columns).to_numpy(np.float64)
+        for draw, part in table.loc[table["control"]].groupby("draw", sort=True)
+    }
+    places = [place if isinstance(place, tuple) else (place,) for place in tested.columns]
+    rows = []
+    for subset in SUBSETS:
+        chosen = np.ones(len(about), bool) if subset == "all" else (about["label"] == subset).to_numpy()
+        if not chosen.any():
+            continue
+        groups = about["group"].to_numpy()[chosen]
+        weights = bootstrap_weights(list(groups), n_draws, seed)
+        top, side, bottom = (np.asarray(part, np.float64)[chosen] for part in (tested, control, below))
+        figures = {
+            name: ratio_of_means(part, np.where(np.isnan(part), np.nan, bottom), weights)
+            for name, part in (("value", top), ("control", side), ("excess", top - side))
+        }
+        draws = [ratio_of_means(part[chosen], bottom, weights[:1]).value for part in by_draw.values()]
+        beyond = np.sum([np.abs(draw) >= np.abs(figures["value"].value) for draw in draws], axis=0)
+        for i, place in enumerate(places):
+            row: dict[str, Any] = dict(zip(names, place, strict=True)) | {"subset": subset}
+            for name, figure in figures.items():
+                bounds = ("low", "high") if name == "value" else (f"{name}_low", f"{name}_high")
+                row |= dict(zip((name, *bounds), (figure.value[i], figure.low[i], figure.high[i]), strict=True))
+            defined = ~(np.isnan(top[:, i]) | np.isnan(bottom[:, i]))
+            counts = {"n": int(defined.sum()), "n_groups": len(set(groups[defined])), "n_controls": len(draws)}
+            p_value = (1 + int(beyond[i])) / (1 + len(draws)) if draws and defined.any() else np.nan
+            rows.append(row | {"p_value": p_value} | counts)
+    return pd.DataFrame(rows)
+
+
+def _wide(table: pd.DataFrame, by: list[str], value: str, index: pd.Index) -> pd.DataFrame:
+    """A row a trace and a column a place; the mean over whatever else tells rows apart."""
+    means: Any = table.groupby(["trace_id", *by], sort=False, dropna=False, observed=True)[value].mean()
+    return means.unstack(by).reindex(index)

@@ -1,0 +1,91 @@
+"""What is read out of a changed model: how likely it finds safe key sentences, go-aheads, and the trace's own K.
+
+    difference   = mean over the safe sentences − mean over the go-aheads     (as measure_aha says it)
+    key_sentence = the trace's own K
+
+each a mean log-probability in nats a token, in K's place, behind the trace's own U.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from einops import reduce
+from jaxtyping import Float
+
+from safekey_interp.continuations import Continuation, with_own_sentence, with_sentence
+from safekey_interp.errors import InputError, TraceError
+from safekey_interp.key_sentence_bank import KeySentences
+from safekey_interp.segmentation import Segmentation, segmented
+from safekey_interp.trace import Trace
+
+if TYPE_CHECKING:
+    from safekey_interp.models import Model
+
+METRICS = ("difference", "safe", "go_ahead", "key_sentence")
+"""What is read out, in this order."""
+
+
+class Subject(NamedTuple):
+    """A trace that can be read out."""
+
+    trace: Trace
+    """The trace."""
+    segmentation: Segmentation
+    """Where its U and K lie."""
+    rows: tuple[Continuation, ...]
+    """The bank's sentences in K's place, then K itself."""
+
+    @property
+    def own(self) -> Continuation:
+        """The trace up to the end of its own K."""
+        return self.rows[-1]
+
+    @property
+    def about(self) -> dict[str, object]:
+        """The columns that say which trace it is."""
+        return {"trace_id": self.trace.trace_id, "group": self.trace.group, "label": self.trace.label}
+
+
+def find_subjects(
+    model: Model,
+    traces: Iterable[Trace],
+    bank: KeySentences,
+    *,
+    finder: str = "rules",
+    delimiters: tuple[str, str] | None = None,
+) -> tuple[list[Subject], dict[str, str]]:
+    """The traces that have U and K, and why the others are left out.
+
+    Raises:
+        InputError: none has.
+    """
+    subjects, left_out = [], {}
+    for trace, found in segmented(traces, finder=finder, delimiters=delimiters):
+        try:
+            subjects.append(_subject(model, trace, found, bank))
+        except TraceError as error:
+            left_out[trace.trace_id] = str(error).removeprefix(f"trace {trace.trace_id}: ")
+    if not subjects:
+        raise InputError(f"no trace has a key sentence behind an understanding; {example(left_out)}")
+    return subjects, left_out
+
+
+def _subject(model: Model, trace: Trace, found: Segmentation, bank: KeySentences) -> Subject:
+    own = with_own_sentence(model, trace, found)
+    return Subject(trace, found, (*(with_sentence(model, trace, found, text) for text in bank.sentences), own))
+
+
+def read_metrics(logprobs: Float[np.ndarray, "arm row"], bank: KeySentences) -> Float[np.ndarray, "arm metric"]:
+    """:data:`METRICS` from the log-probabilities of a subject's rows."""
+    n = len(bank.safe)
+    safe = reduce(logprobs[:, :n], "arm row -> arm", "mean")
+    go_ahead = reduce(logprobs[:, n : n + len(bank.go_ahead)], "arm row -> arm", "mean")
+    return np.stack([safe - go_ahead, safe, go_ahead, logprobs[:, -1]], axis=1)
+
+
+def example(left_out: Mapping[str, str]) -> str:
+    """One of the reasons, in words."""
+    return next((f"trace {name}: {reason}" for name, reason in left_out.items()), "there are none")

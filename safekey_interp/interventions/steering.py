@@ -1,0 +1,256 @@
+"""What does a direction in the residual stream do to the decision when it is taken out, or added?
+
+    ablate:  x ← x − (x · d) d                    add:  x ← x + scale · norm · d
+
+``ablate`` does so wherever the stream is written (after the embedding, and after attention and MLP of every layer), so
+that nothing in the model reads the direction (Arditi et al. 2024, arXiv 2406.11717), or after the layers that are asked
+for alone; ``add`` after the direction's own layer, in units of the direction's norm: 1 is the whole way from one class
+mean to the other. At all positions, or at those that are asked for.
+
+What changes is how likely the model finds safe key sentences, go-aheads and its own K behind its own U
+(:mod:`~safekey_interp.interventions.readout`). The control is the same with random directions of equal norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from safekey_interp.capture.context import evaluating
+from safekey_interp.capture.editing import Edit, Place, every_place
+from safekey_interp.capture.request import KNOWN_POSITIONS
+from safekey_interp.capture.runner import Backend
+from safekey_interp.capture.stream import BatchSize, on_threads, threads_for
+from safekey_interp.errors import InputError
+from safekey_interp.interventions.arms import Branch, EditsOf, score_arms
+from safekey_interp.interventions.effects import summarise_effects
+from safekey_interp.interventions.readout import METRICS, Subject, example, find_subjects, read_metrics
+from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
+from safekey_interp.probes import Direction
+
+if TYPE_CHECKING:
+    from safekey_interp.models import Model
+    from safekey_interp.trace import Trace
+
+Mode = Literal["ablate", "add"]
+
+
+def steer(
+    model: Model,
+    traces: Iterable[Trace],
+    directions: Direction | Sequence[Direction],
+    *,
+    mode: Mode = "ablate",
+    scales: float | Sequence[float] = 1.0,
+    layers: Sequence[int] | None = None,
+    positions: Sequence[str] | None = None,
+    n_random: int = 20,
+    seed: int = 0,
+    bank: KeySentences | None = None,
+    finder: str = "rules",
+    delimiters: tuple[str, str] | None = None,
+    batch_size: BatchSize = "auto",
+    backend: Backend = "hf",
+) -> pd.DataFrame:
+    """What each direction does to each trace's decision, beside random directions.
+
+    Args:
+        model: from ``load`` or ``from_hf``.
+        traces: with U and K; not those that the directions were fitted on.
+        directions: records of the model's width.
+        mode: ``ablate`` or ``add``.
+        scales: of ``add``, in units of each direction's norm; negative towards the other class.
+        layers: after which layers; when None, of ``ablate`` everywhere, of ``add`` the direction's own.
+        positions: where in the sequence; everywhere, the sentence itself included, when None.
+        n_random: random directions a direction, of its norm.
+        seed: of the random directions.
+        bank: sentences in K's place; :func:`bank_for` the model's tokenizer when None.
+        finder: finds U and K.
+        delimiters: marks of the reasoning; the known families' when None.
+        batch_size: sequences a forward pass, or ``auto``.
+        backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
+
+    Returns:
+        One row per trace, direction, scale, draw and metric: trace_id, group, label, direction (its number), layer,
+        site, position, method (the record's), mode, scale (NaN for ``ablate``), control (True for a random direction),
+        draw (-1 for the direction itself), metric (difference, safe, go_ahead, key_sentence), baseline, value, effect =
+        value − baseline (nats a token). ``attrs["left_out"]`` maps the other traces to their reasons.
+
+    Raises:
+        InputError: no trace can be measured, or a direction, layer, position or mode does not fit.
+    """
+    bank = bank_for(model.tokenizer) if bank is None else spelled(model.tokenizer, bank)
+    ones = [directions] if isinstance(directions, Direction) else list(directions)
+    numbers = [float("nan")] if mode == "ablate" else [float(s) for s in np.atleast_1d(np.asarray(scales, np.float64))]
+    for position in positions or ():
+        if position not in KNOWN_POSITIONS:
+            raise InputError(f"positions: got {position!r}, expected some of {', '.join(KNOWN_POSITIONS)}")
+    chosen = model.layer_numbers(layers)
+    arms = _arms(model, ones, mode, scales=numbers, layers=chosen, n_random=n_random, seed=seed)
+    subjects, left_out = find_subjects(model, traces, bank, finder=finder, delimiters=delimiters)
+    size = None if batch_size == "auto" else batch_size
+    columns = _columns(arms, ones, mode)
+    tables = []
+    with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
+        for subject in subjects:
+            edits = _edits(arms, subject, mode, positions)
+            logprobs = score_arms(model, subject.rows, len(arms), edits, backend=backend, batch_size=size).numpy()
+            if not np.isfinite(logprobs).all():
+                left_out[subject.trace.trace_id] = "the model's log-probabilities are not finite"
+                continue
+            tables.append(_table(subject, columns, read_metrics(logprobs, bank)))
+    if not tables:
+        raise InputError(f"no trace can be measured; {example(left_out)}")
+    table = pd.concat(tables, ignore_index=True)
+    table.attrs["left_out"] = left_out
+    return table
+
+
+def summarise_steering(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Mean effects of :func:`steer` with intervals, beside the random directions'.
+
+    Returns:
+        direction, layer, site, position, mode, scale, metric and the columns of
+        :func:`~safekey_interp.interventions.effects.summarise_effects`.
+    """
+    by = ["direction", "layer", "site", "position", "mode", "scale", "metric"]
+    return summarise_effects(table, by, n_draws=n_draws, seed=seed)
+
+
+def ablate(states: Float[Tensor, "row pos d_model"], unit: Float[Tensor, "row d_model"]) -> Tensor:
+    """The states without their component along each row's unit vector, computed in float32 or wider."""
+    wide = states.to(torch.promote_types(states.dtype, torch.float32))
+    vector = unit.to(wide)
+    along = einsum(wide, vector, "row pos d, row d -> row pos")
+    return (wide - einsum(along, vector, "row pos, row d -> row pos d")).to(states.dtype)
+
+
+def add(states: Float[Tensor, "row pos d_model"], step: Float[Tensor, "row d_model"]) -> Tensor:
+    """The states moved by each row's vector."""
+    return states + rearrange(step, "row d -> row 1 d").to(states)
+
+
+class _Arm(NamedTuple):
+    """One way to change the model."""
+
+    vector: np.ndarray
+    """Unit vector of ``ablate``, step of ``add``; zeros change nothing."""
+    places: tuple[Place, ...]
+    """Where; none for the baseline."""
+    direction: int
+    """Number of the direction."""
+    scale: float
+    """NaN for ``ablate``."""
+    draw: int
+    """-1 for the direction itself, else the number of the random one."""
+
+
+def _arms(
+    model: Model,
+    directions: Sequence[Direction],
+    mode: Mode,
+    *,
+    scales: Sequence[float],
+    layers: Sequence[int] | None,
+    n_random: int,
+    seed: int,
+) -> list[_Arm]:
+    """The baseline first."""
+    if mode not in ("ablate", "add"):
+        raise InputError(f"mode: got {mode!r}, expected ablate or add")
+    if not directions:
+        raise InputError("directions: got none, expected at least one")
+    if n_random < 0:
+        raise InputError(f"n_random: got {n_random}, expected 0 or more")
+    arms = [_Arm(np.zeros(model.d_model), (), -1, float("nan"), -1)]
+    for number, direction in enumerate(directions):
+        if direction.d_model != model.d_model:
+            raise InputError(
+                f"direction {number}: got width {direction.d_model}, expected the model's {model.d_model}; "
+                "fit one on a model of this width"
+            )
+        places = _places(model, direction, mode, layers)
+        drawn = np.random.default_rng([seed, number]).standard_normal((n_random, model.d_model))
+        units = [direction.vector, *(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))]
+        for scale in scales:
+            factor = 1.0 if mode == "ablate" else scale * direction.norm
+            arms += [_Arm(factor * unit, places, number, scale, draw - 1) for draw, unit in enumerate(units)]
+    return arms
+
+
+def _places(model: Model, direction: Direction, mode: Mode, layers: Sequence[int] | None) -> tuple[Place, ...]:
+    if layers is not None:
+        return tuple(Place(layer, "resid_post") for layer in layers)
+    if mode == "ablate":
+        return tuple(every_place(model))
+    if direction.site == "ln_final":
+        return (Place(model.n_layers, "ln_final"),)
+    if not 0 <= direction.layer < model.n_layers:
+        raise InputError(
+            f"direction of layer {direction.layer}: no such layer in {model.spec}, which has {model.n_layers}; say "
+            "after which layers it is added (layers)"
+        )
+    return (Place(direction.layer, "resid_post"),)
+
+
+def _edits(arms: Sequence[_Arm], subject: Subject, mode: Mode, positions: Sequence[str] | None) -> EditsOf:
+    change = ablate if mode == "ablate" else add
+
+    def edits_of(batch: Sequence[Branch], begin: int) -> Mapping[Place, Edit]:
+        edits: dict[Place, Edit] = {}
+        for place in dict.fromkeys(place for branch in batch for place in arms[branch.arm].places):
+            rows = [number for number, branch in enumerate(batch) if place in arms[branch.arm].places]
+            vectors = torch.as_tensor(np.stack([arms[batch[row].arm].vector for row in rows]), dtype=torch.float32)
+            where = None
+            if positions is not None:
+                where = [_where(subject, batch[row].row, positions, begin) for row in rows]
+
+            def edit(states: Tensor, rows: list[int] = rows, vectors: Tensor = vectors, where: Any = where) -> Tensor:
+                chosen = states[rows]
+                changed = change(chosen, vectors.to(states.device))
+                if where is not None:
+                    inside = torch.zeros(chosen.shape[:2], dtype=torch.bool)
+                    for number, at in enumerate(where):
+                        inside[number, [p for p in at if p < chosen.shape[1]]] = True
+                    changed = torch.where(rearrange(inside, "row pos -> row pos 1").to(states.device), changed, chosen)
+                out = states.clone()
+                out[rows] = changed
+                return out
+
+            edits[place] = edit
+        return edits
+
+    return edits_of
+
+
+def _where(subject: Subject, row: int, positions: Sequence[str], begin: int) -> list[int]:
+    encoding = subject.rows[row].encoding
+    return sorted({p - begin for name in positions for p in encoding.positions(name) if p >= begin})
+
+
+def _columns(arms: Sequence[_Arm], directions: Sequence[Direction], mode: Mode) -> pd.DataFrame:
+    """What tells the arms but the baseline apart, a row each."""
+    rows = []
+    for arm in arms[1:]:
+        direction = directions[arm.direction]
+        record = {name: getattr(direction, name) for name in ("layer", "site", "position", "method")}
+        about = {"mode": mode, "scale": arm.scale, "control": arm.draw >= 0, "draw": arm.draw}
+        rows.append({"direction": arm.direction} | record | about)
+    return pd.DataFrame(rows)
+
+
+def _table(subject: Subject, columns: pd.DataFrame, metrics: Float[np.ndarray, "arm metric"]) -> pd.DataFrame:
+    n_metrics = len(METRICS)
+    table = columns.loc[columns.index.repeat(n_metrics)].reset_index(drop=True)
+    for at, (name, value) in enumerate(subject.about.items()):
+        table.insert(at, name, pd.Series([value] * len(table), dtype=object))
+    baseline = np.tile(metrics[0], len(columns))
+    value = rearrange(metrics[1:], "arm metric -> (arm metric)")
+    return table.assign(metric=list(METRICS) * len(columns), baseline=baseline, value=value, effect=value - baseline)

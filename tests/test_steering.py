@@ -1,0 +1,296 @@
+"""A direction that is taken out is gone wherever the model reads it, and both ways to do so agree."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import literal
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+import torch
+from safetensors.torch import save_file
+
+from safekey_interp import organism
+from safekey_interp.capture.editing import Edit, Place, attention_writes, edited, every_place
+from safekey_interp.capture.layout import find_layout
+from safekey_interp.errors import InputError
+from safekey_interp.head_file import HEAD_FILE
+from safekey_interp.interventions.directions import compare_directions, directions_of_head, fit_directions
+from safekey_interp.interventions.effects import summarise_effects
+from safekey_interp.interventions.steering import ablate, steer, summarise_steering
+from safekey_interp.key_sentence_bank import GENERAL, KeySentences
+from safekey_interp.key_sentences import measure_aha
+from safekey_interp.losses import SafetyHead
+from safekey_interp.models import Model, load
+from safekey_interp.probes import Direction
+from safekey_interp.trace import Trace
+
+SMALL = KeySentences(safe=GENERAL.safe[:2], go_ahead=GENERAL.go_ahead[1:4])
+IDS = torch.arange(3, 33).reshape(2, 15)
+
+
+@lru_cache
+def toy() -> Model:
+    return load("organism")
+
+
+def with_u_and_k(n: int = 3) -> list[Trace]:
+    return [literal.with_given(trace) for trace in tiny.traces(n)]
+
+
+def shipped(**wanted: str) -> list[Trace]:
+    every = organism.read_shipped()
+    return [trace for trace in every if all(getattr(trace, name) == value for name, value in wanted.items())]
+
+
+def unit(d_model: int, seed: int = 0) -> torch.Tensor:
+    vector = torch.as_tensor(np.random.default_rng(seed).standard_normal(d_model), dtype=torch.float32)
+    return vector / vector.norm()
+
+
+def a_direction(model: Model, layer: int = 1, seed: int = 0) -> Direction:
+    return Direction(vector=unit(model.d_model, seed).double().numpy(), norm=2.0, layer=layer, site="resid_post")
+
+
+def ablation(vector: torch.Tensor) -> Edit:
+    return lambda states: ablate(states, vector.expand(len(states), -1))
+
+
+def states_of(model: Model) -> list[torch.Tensor]:
+    """What every layer gives, as the model's own hidden states hold it, and what its attention adds."""
+    seen: list[torch.Tensor] = []
+    modules = [write.module for write in attention_writes(model.hf) if write is not None]
+    handles = [
+        module.register_forward_hook(lambda _m, _a, out: seen.append(out if isinstance(out, torch.Tensor) else out[0]))
+        for module in (*find_layout(model.hf).layers, *modules)
+    ]
+    with torch.no_grad():
+        model.hf(input_ids=IDS, use_cache=False)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def n_hooks(module: torch.nn.Module) -> int:
+    return sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in module.modules())
+
+
+@pytest.mark.parametrize("architecture", [*tiny.ARCHITECTURES])
+def test_what_is_ablated_is_nowhere_in_the_stream(architecture: str) -> None:
+    model = tiny.tiny_model(architecture)
+    vector = unit(model.d_model)
+    with edited(model, {place: ablation(vector) for place in every_place(model)}):
+        states = states_of(model)
+    assert len(states) == 2 * model.n_layers
+    for state in states:
+        along = (state.double() @ vector.double()).abs()
+        assert (along <= 1e-5 * state.double().norm(dim=-1)).all()
+        assert along.max() < 1e-5 * max(1.0, float(state.norm(dim=-1).max()))
+    assert max(float((state @ vector).abs().max()) for state in states_of(model)) > 0.1
+
+
+def test_large_states_lose_the_component_too() -> None:
+    vector = unit(4096)
+    states = torch.randn(2, 3, 4096) * 1e-3 + 25_000 * vector
+    left = ablate(states, vector.expand(2, -1))
+    assert ((left.double() @ vector.double()).abs() < 1e-5 * states.double().norm(dim=-1)).all()
+    half = ablate(states.bfloat16(), vector.expand(2, -1))
+    assert half.dtype == torch.bfloat16
+    assert ((half.double() @ vector.double()).abs() < 1e-5 * states.double().norm(dim=-1)).all()
+
+
+@pytest.mark.parametrize("architecture", [*tiny.ARCHITECTURES])
+def test_both_ways_to_edit_agree_at_every_place(architecture: str) -> None:
+    model = tiny.tiny_model(architecture)
+    vector = unit(model.d_model)
+    edits: dict[Place, Edit] = {place: ablation(vector) for place in every_place(model)}
+    moves: list[dict[Place, Edit]] = [
+        {place: lambda states: states + 0.5 * vector} for place in [*every_place(model), Place(3, "ln_final")]
+    ]
+    with torch.no_grad():
+        plain = model.hf(input_ids=IDS, use_cache=False).logits
+        for one in (edits, *moves):
+            with edited(model, one):
+                ours = model.hf(input_ids=IDS, use_cache=False).logits
+            with edited(model, one, backend="bridge"):
+                theirs = model.bridge()(IDS, return_type="logits")
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+            assert (ours - plain).abs().max() > 1e-3
+        torch.testing.assert_close(model.hf(input_ids=IDS, use_cache=False).logits, plain, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("backend", ["hf", "bridge"])
+def test_hooks_are_gone_after_an_exception(backend: str) -> None:
+    model = tiny.tiny_model("gemma2")
+    module = model.hf if backend == "hf" else model.bridge()
+    before = n_hooks(module)
+
+    def fail(states: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("on purpose")
+
+    edits: dict[Place, Edit] = {place: fail for place in [*every_place(model), Place(3, "ln_final")]}
+    with pytest.raises(RuntimeError, match="on purpose"), edited(model, edits, backend=backend):  # type: ignore[arg-type]
+        module(IDS)
+    assert n_hooks(module) == before
+
+
+def test_a_place_that_is_not_there_is_refused() -> None:
+    model = tiny.tiny_model("llama")
+    for place, says in ((Place(3, "resid_post"), "0 to 2"), (Place(2, "ln_final"), "3 to 3")):
+        with pytest.raises(InputError, match=says), edited(model, {place: lambda states: states}):
+            pass
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3_text", "gpt_oss"])
+def test_a_baseline_is_the_unchanged_model_and_no_step_changes_nothing(architecture: str) -> None:
+    model, traces = tiny.tiny_model(architecture), with_u_and_k()
+    table = steer(model, traces, a_direction(model), mode="add", scales=0, n_random=1, bank=SMALL, finder="given")
+    assert table["effect"].abs().max() < 1e-6
+    aha = measure_aha(model, traces, bank=SMALL, finder="given")
+    means = aha.groupby(["trace_id", "kind"])["logprob"].mean().unstack()
+    for row in table.itertuples():
+        if row.metric in ("safe", "go_ahead"):
+            assert row.baseline == pytest.approx(means.loc[row.trace_id, row.metric], rel=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "mistral", "gpt_oss"])
+@pytest.mark.parametrize("options", [{}, {"layers": [1]}, {"mode": "add", "positions": ["decision", "prompt"]}])
+def test_the_bridge_gives_the_same_table(architecture: str, options: dict) -> None:
+    """TransformerLens computes whole sequences: that one beginning for all sentences is right is checked, too."""
+    model = tiny.tiny_model(architecture)
+    given = {"n_random": 2, "bank": SMALL, "finder": "given"} | options
+    ours, theirs = (steer(model, with_u_and_k(), a_direction(model), backend=way, **given) for way in ("hf", "bridge"))
+    pd.testing.assert_frame_equal(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert ours.loc[~ours["control"], "effect"].abs().max() > 1e-3
+
+
+def test_batches_do_not_matter() -> None:
+    model = tiny.tiny_model("qwen2")
+    tables = [
+        steer(model, with_u_and_k(), a_direction(model), n_random=3, bank=SMALL, finder="given", batch_size=size)
+        for size in ("auto", 1, 5)
+    ]
+    for table in tables[1:]:
+        pd.testing.assert_frame_equal(table, tables[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_organisms_refusal_hangs_on_a_direction_that_others_do_not_replace() -> None:
+    """Fitted on some requests, tested on others."""
+    plain = shipped(source="plain")
+    fitted = plain[:60]
+    held_out = [t for t in shipped(source="plain", label="harmful") if t.group not in {f.group for f in fitted}][:8]
+    directions = fit_directions(toy(), fitted, finder="given")
+    assert [one.layer for one in directions] == [0, 1, 2, 3]
+    table = steer(toy(), held_out, directions[2], finder="given", n_random=20)
+    summary = summarise_steering(table).set_index(["subset", "metric"])
+    found = summary.loc[("harmful", "difference")]
+    assert found["high"] < -1
+    assert found["p_value"] == pytest.approx(1 / 21)
+    assert abs(found["control"]) < 0.3
+    assert found["excess_high"] < -1
+    assert list(found[["n", "n_groups", "n_controls"]]) == [8, len({t.group for t in held_out}), 20]
+    added = summarise_steering(
+        steer(toy(), held_out, directions[2], mode="add", scales=[-1, 1], finder="given", n_random=1)
+    ).set_index(["subset", "metric", "scale"])["value"]
+    assert added["all", "difference", -1.0] < 0 < added["all", "difference", 1.0]
+
+
+def test_directions_are_differences_of_means_at_their_position() -> None:
+    model, traces = tiny.tiny_model("llama"), with_u_and_k(4)
+    [direction] = fit_directions(model, traces, layers=[1], position="understanding_end", finder="given")
+    states = []
+    for trace in traces:
+        encoding = model.encode(trace, literal.segmentation(trace))
+        [end] = encoding.positions("understanding_end")
+        assert end == encoding.positions("understanding")[-1]
+        with torch.no_grad():
+            out = model.hf(input_ids=encoding.input_ids[None], output_hidden_states=True)
+        states.append(out.hidden_states[2][0, end].double().numpy())
+    harmful = np.array([trace.label == "harmful" for trace in traces])
+    expected = np.mean(np.array(states)[harmful], 0) - np.mean(np.array(states)[~harmful], 0)
+    np.testing.assert_allclose(direction.norm * direction.vector, expected, rtol=1e-3, atol=1e-4)
+    assert (direction.position, direction.site, direction.model) == ("understanding_end", "resid_post", "tiny-llama")
+    with pytest.raises(InputError, match="position key_sentence: its words define the outcome"):
+        fit_directions(model, traces, position="key_sentence", label_by="aha")
+    with pytest.raises(InputError, match="label_by"):
+        fit_directions(model, traces, label_by="colour")
+
+
+def test_a_heads_weights_are_directions(tmp_path: Path) -> None:
+    head = SafetyHead(32)
+    by_u, by_c = directions_of_head(head)
+    np.testing.assert_allclose(by_u.norm * by_u.vector, head.understanding.weight[0].detach().numpy(), rtol=1e-6)
+    assert (by_u.position, by_c.position, by_u.site, by_u.layer) == ("understanding", "context", "ln_final", -1)
+    save_file(head.state_dict(), tmp_path / HEAD_FILE, {"theta": "0.5", "layer": "1"})
+    saved, _ = directions_of_head(tmp_path)
+    assert (saved.site, saved.layer) == ("resid_post", 1)
+    saved.save(tmp_path / "u.safetensors")
+    np.testing.assert_array_equal(Direction.load(tmp_path / "u.safetensors").vector, saved.vector)
+    table = steer(
+        tiny.tiny_model("llama"), with_u_and_k(1), [by_u, saved], mode="add", bank=SMALL, finder="given", n_random=1
+    )
+    assert set(table["site"]) == {"ln_final", "resid_post"}
+    assert table["effect"].abs().min() > 0
+    with torch.no_grad():
+        head.context.weight.zero_()
+    with pytest.raises(InputError, match="its path over context has no weights"):
+        directions_of_head(head)
+
+
+def test_cosines_between_layers_and_models() -> None:
+    one, two = (Direction(vector=np.eye(400)[i], norm=1.0, layer=i, model="a") for i in (0, 1))
+    both = Direction(vector=(one.vector + two.vector) / np.sqrt(2), norm=1.0, layer=2, model="a")
+    narrow = Direction(vector=np.eye(3)[0], norm=1.0, model="b")
+    table = compare_directions({"a": [one, two, both], "b": [narrow]}).set_index(["layer_a", "layer_b"])
+    assert list(table["cosine"]) == pytest.approx([0, np.sqrt(0.5), np.sqrt(0.5)])
+    assert table.loc[(0, 1), "p_value"] == pytest.approx(1)
+    assert table.loc[(0, 2), "p_value"] < 1e-9
+    assert table.loc[(0, 1), "random_high"] == pytest.approx(1.96 / 20, rel=0.01)
+    assert compare_directions({"a": [one], "b": [narrow]}).attrs["left_out"] == {"a and b": "widths 400 and 3 differ"}
+
+
+def test_summaries_are_means_with_their_controls() -> None:
+    rows = [
+        *(("a", "x", "harmful", False, -1, 1.0), ("b", "x", "harmful", False, -1, 3.0)),
+        *(("c", "y", "benign", False, -1, 5.0), ("d", "z", None, False, -1, float("nan"))),
+        *(("a", "x", "harmful", True, draw, value) for draw, value in ((0, 0.0), (1, 4.0))),
+        *(("b", "x", "harmful", True, draw, value) for draw, value in ((0, 0.0), (1, 4.0))),
+        *(("c", "y", "benign", True, draw, value) for draw, value in ((0, 0.0), (1, 4.0))),
+    ]
+    table = pd.DataFrame(rows, columns=["trace_id", "group", "label", "control", "draw", "effect"]).assign(place="p")
+    found = summarise_effects(table, ["place"]).set_index("subset")
+    assert found.loc["all", "value"] == pytest.approx(3)
+    assert (found.loc["all", "low"], found.loc["all", "high"]) == pytest.approx((2, 5))
+    assert found.loc["all", "control"] == pytest.approx(2)
+    assert found.loc["all", "excess"] == pytest.approx(1)
+    assert found.loc["all", "p_value"] == pytest.approx(2 / 3)
+    assert list(found["n"]) == [3, 2, 1]
+    assert list(found["n_groups"]) == [2, 1, 1]
+
+
+def test_what_cannot_be_steered_is_refused_in_one_line() -> None:
+    model, traces = tiny.tiny_model("llama"), with_u_and_k(2)
+    narrow = Direction(vector=np.eye(3)[0], norm=1.0, layer=0)
+    unplaced = Direction(vector=np.eye(32)[0], norm=1.0)
+    for direction, options, says in (
+        (narrow, {}, "got width 3, expected the model's 32"),
+        (unplaced, {"mode": "add"}, "no such layer"),
+        (unplaced, {"mode": "turn"}, "mode: got 'turn'"),
+        (unplaced, {"positions": ["end"]}, "positions: got 'end'"),
+        (unplaced, {"layers": [7]}, r"layers: got \[7\]"),
+        (unplaced, {"n_random": -1}, "n_random"),
+        ([], {}, "directions: got none"),
+    ):
+        with pytest.raises(InputError, match=says) as caught:
+            steer(model, traces, direction, bank=SMALL, **options)
+        assert "\n" not in str(caught.value)
+    bare = traces[0].with_(trace_id="bare", response="", given={})
+    table = steer(model, [bare, traces[1]], unplaced, bank=SMALL, finder="given", n_random=0)
+    assert set(table["trace_id"]) == {traces[1].trace_id}
+    assert list(table.attrs["left_out"]) == ["bare"]
+    assert summarise_steering(table)["control"].isna().all()
+    with pytest.raises(InputError, match=r"no trace has a key sentence .* trace bare: "):
+        steer(model, [bare], unplaced, bank=SMALL)
