@@ -117,9 +117,9 @@ def frozen_norm(norm: nn.Module, states: Float[Tensor, "*rows d_model"]) -> Floa
     # Of a vector of ones the norm leaves its gain.
     gain = norm(torch.ones_like(weight)[None]).float()
     shaped = gain * wide
-    alpha = (normed * shaped).sum(-1, keepdim=True) / shaped.square().sum(-1, keepdim=True)
+    alpha = (normed * shaped).sum(-1, keepdim=True) / shaped.square().sum(-1, keepdim=True).clamp(min=1e-30)
     close = 1e-4 if weight.dtype == torch.float32 else 3e-2
-    if ((normed - alpha * shaped).norm(dim=-1) > close * normed.norm(dim=-1)).any():
+    if not ((normed - alpha * shaped).norm(dim=-1) <= close * normed.norm(dim=-1)).all():
         raise ModelError(
             f"{type(norm).__name__}: does more than multiply its features, so that a component's share cannot be read "
             "with its scale held fixed; expected a root-mean-square norm"

@@ -51,10 +51,10 @@ def summarise_effects(
     control = _wide(table.loc[table["control"]], names, value, about.index).reindex(columns=tested.columns)
     below = np.ones(tested.shape) if over is None else _wide(table.loc[~table["control"]], names, over, about.index)
     below = np.asarray(below, np.float64)
-    by_draw = {
-        draw: _wide(part, names, value, about.index).reindex(columns=tested.columns).to_numpy(np.float64)
-        for draw, part in table.loc[table["control"]].groupby("draw", sort=True)
-    }
+    by_draw = [
+        _wide(part, names, value, about.index).reindex(columns=tested.columns).to_numpy(np.float64)
+        for _, part in table.loc[table["control"]].groupby("draw", sort=True)
+    ]
     places = [place if isinstance(place, tuple) else (place,) for place in tested.columns]
     rows = []
     for subset in SUBSETS:
@@ -64,20 +64,22 @@ def summarise_effects(
         groups = about["group"].to_numpy()[chosen]
         weights = bootstrap_weights(list(groups), n_draws, seed)
         top, side, bottom = (np.asarray(part, np.float64)[chosen] for part in (tested, control, below))
-        figures = {
-            name: ratio_of_means(part, np.where(np.isnan(part), np.nan, bottom), weights)
-            for name, part in (("value", top), ("control", side), ("excess", top - side))
-        }
-        draws = [ratio_of_means(part[chosen], bottom, weights[:1]).value for part in by_draw.values()]
-        beyond = np.sum([np.abs(draw) >= np.abs(figures["value"].value) for draw in draws], axis=0)
+        parts = {"value": top, "control": side, "excess": top - side}
+        figures = {name: ratio_of_means(part, bottom, weights) for name, part in parts.items()}
+        draws = np.full((len(by_draw), len(places)), np.nan)
+        for number, part in enumerate(by_draw):
+            draws[number] = ratio_of_means(part[chosen], bottom, weights[:1]).value
+        n_controls = (~np.isnan(draws)).sum(0)
+        beyond = np.sum(np.abs(draws) >= np.abs(figures["value"].value), axis=0)
         for i, place in enumerate(places):
             row: dict[str, Any] = dict(zip(names, place, strict=True)) | {"subset": subset}
             for name, figure in figures.items():
                 bounds = ("low", "high") if name == "value" else (f"{name}_low", f"{name}_high")
                 row |= dict(zip((name, *bounds), (figure.value[i], figure.low[i], figure.high[i]), strict=True))
             defined = ~(np.isnan(top[:, i]) | np.isnan(bottom[:, i]))
-            counts = {"n": int(defined.sum()), "n_groups": len(set(groups[defined])), "n_controls": len(draws)}
-            p_value = (1 + int(beyond[i])) / (1 + len(draws)) if draws and defined.any() else np.nan
+            n = int(n_controls[i])
+            counts = {"n": int(defined.sum()), "n_groups": len(set(groups[defined])), "n_controls": n}
+            p_value = (1 + int(beyond[i])) / (1 + n) if n and defined.any() else np.nan
             rows.append(row | {"p_value": p_value} | counts)
     return pd.DataFrame(rows)
 

@@ -8,7 +8,7 @@ each a mean log-probability in nats a token, in K's place, behind the trace's ow
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -84,6 +84,40 @@ def read_metrics(logprobs: Float[np.ndarray, "arm row"], bank: KeySentences) -> 
     safe = reduce(logprobs[:, :n], "arm row -> arm", "mean")
     go_ahead = reduce(logprobs[:, n : n + len(bank.go_ahead)], "arm row -> arm", "mean")
     return np.stack([safe - go_ahead, safe, go_ahead, logprobs[:, -1]], axis=1)
+
+
+class OwnTokens(NamedTuple):
+    """Tokens that tell the kinds of a bank's sentences apart, as they stand behind a trace's U."""
+
+    safe: tuple[int, ...]
+    """Tokens that only safe sentences have there; may be none."""
+    go_ahead: tuple[int, ...]
+    """Tokens that only go-aheads have there; may be none."""
+
+
+def own_tokens(subject: Subject, bank: KeySentences, *, first: bool) -> OwnTokens:
+    """Tokens of one kind of sentence only, ascending.
+
+    Args:
+        subject: a trace with the bank's sentences in K's place.
+        bank: the bank.
+        first: only the tokens that sentences begin with.
+    """
+    n, end = len(bank.safe), len(bank.sentences)
+
+    def tokens(rows: tuple[Continuation, ...]) -> set[int]:
+        return {token for row in rows for token in row.ids[row.start : row.start + 1 if first else None].tolist()}
+
+    safe, go_ahead = tokens(subject.rows[:n]), tokens(subject.rows[n:end])
+    return OwnTokens(tuple(sorted(safe - go_ahead)), tuple(sorted(go_ahead - safe)))
+
+
+def other_traces(subjects: Sequence[Subject], number: int, seed: int) -> Iterator[Subject]:
+    """The subjects of other groups, in an order that depends on the seed and the subject's own trace."""
+    mine = subjects[number].trace
+    others = [other for other in subjects if other.trace.group != mine.group]
+    order = np.random.default_rng([seed, *mine.trace_id.encode()]).permutation(len(others))
+    return (others[i] for i in order)
 
 
 def example(left_out: Mapping[str, str]) -> str:
