@@ -32,6 +32,9 @@ _OTHER_RESULTS = ("examples.json", "examples.safetensors", "findings.json", "rep
 _CONTENTS = "contents.json"
 _WORK = ("parts", "checkpoints", "looks")
 """Folders from which a run goes on."""
+GENERATED = "generated.jsonl"
+"""Responses that a run is made from, where a model writes them first: they come before the run, and outlive it."""
+_COMES_BEFORE = (GENERATED, "generated.settings.json")
 _PROGRESS = ("parts/chunk-*", "checkpoints/checkpoint-*")
 
 
@@ -200,7 +203,8 @@ def check_out(path: Path) -> None:
     try:
         if path.exists() and not path.is_dir():
             raise RunError(f"out {path}: a file, expected a folder")
-        taken = path.is_dir() and any(not is_leftover(inside) for inside in path.iterdir())
+        inside = path.iterdir() if path.is_dir() else ()
+        taken = any(not is_leftover(one) and one.name not in _COMES_BEFORE for one in inside)
         if taken and manifest_in(path) is None:
             raise RunError(f"out {path}: not empty and no run of this package; choose another folder")
         parent = path
@@ -209,6 +213,16 @@ def check_out(path: Path) -> None:
         try_writing(parent)
     except OSError as error:
         raise RunError(f"out {path}: cannot be written: {error.strerror or error}; choose another folder") from error
+
+
+def check_generated(path: Path, *, overwrite: bool) -> None:
+    """Refuse, before a model answers prompts for a run, a folder whose run was not made from such answers.
+
+    Raises:
+        RunError: it is a run of other data.
+    """
+    if manifest_in(path) is not None and not overwrite and not (path / GENERATED).exists():
+        raise RunError(f"out {path}: a run of other data; choose another folder or pass --overwrite")
 
 
 def known_run(path: Path, manifest: Mapping[str, Any]) -> Run | None:

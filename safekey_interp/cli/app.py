@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from safekey_interp.cli import models, probe, report, segment, train
+from safekey_interp.cli import generate, models, probe, report, segment, train
 from safekey_interp.cli.shared import plain
 from safekey_interp.errors import SafekeyError
 from safekey_interp.processes import team
@@ -32,6 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command("probe")(probe.probe)
+app.command("generate")(generate.generate)
 app.command("segment")(segment.segment)
 app.command("train")(train.train)
 app.command("report")(report.report)

@@ -18,10 +18,14 @@ from safekey_interp.cli.shared import (
     quiet_libraries,
     say,
 )
+from safekey_interp.errors import InputError
 from safekey_interp.organism import CAVEAT, TRACES, is_organism
 from safekey_interp.processes import team
 
 if TYPE_CHECKING:
+    from safekey_interp.datasets import TraceSource
+    from safekey_interp.models import Model
+    from safekey_interp.progress import Progress
     from safekey_interp.runs import Run
 
 _SHOWN = 5
@@ -48,6 +52,16 @@ def probe(
             help="File of traces (JSONL, JSON, CSV, Parquet), glob, or -; may be given several times. "
             "Default: the organism's own."
         ),
+    ] = None,
+    prompts: Annotated[
+        list[str] | None,
+        typer.Option(help="File of prompts without traces, with --generate; may be given several times."),
+    ] = None,
+    generate: Annotated[
+        bool, typer.Option("--generate", help="Have the model answer the prompts first; keeps them in the run folder.")
+    ] = False,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens of an answer. Default: 512, or as many as fit.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/MODEL or runs/MODEL-TRACES.")] = None,
     layers: Annotated[str | None, typer.Option(help="Layers, such as 0-5,12,-1. Default: all.")] = None,
@@ -88,18 +102,21 @@ def probe(
     """Find key sentences, what they attend to and what the states know; write a run folder with one page."""
     # Cheap checks come before the seconds that the libraries and the model take.
     from safekey_interp.datasets import read_traces
-    from safekey_interp.run_writer import check_out
+    from safekey_interp.run_writer import check_generated, check_out
     from safekey_interp.segmentation import finder_names
 
     check_choice("--backend", backend, ("hf", "bridge"))
     check_choice("--label-by", label_by, ("label", "aha"))
     check_choice("--finder", finder, finder_names())
     numbers, size, marks = parse_layers(layers), parse_batch_size(batch_size), parse_delimiters(delimiters)
-    folder = out or Path("runs") / _folder_name(model, traces)
+    _check_prompts(prompts, traces, generate=generate, max_new_tokens=max_new_tokens)
+    folder = out or Path("runs") / _folder_name(model, prompts or traces)
     if team().is_first:
         check_out(folder)
+        if generate:
+            check_generated(folder, overwrite=overwrite)
     source = read_traces(
-        traces or TRACES,
+        prompts or traces or TRACES,
         prompt_field=prompt_field,
         response_field=response_field,
         label_field=label_field,
@@ -123,6 +140,8 @@ def probe(
             adapter=adapter,
             trust_remote_code=trust_remote_code,
         )
+        if generate:
+            source = _answered(loaded, source, folder, max_new_tokens, bar, overwrite=overwrite)
         run = run_probe(
             loaded,
             source,
@@ -177,6 +196,48 @@ def print_summary(run: Run, page: Path | None) -> None:
     seconds = sum((manifest.get("timings") or {}).values())
     print()
     say(f"{page or run.path} ({seconds:.0f} s)")
+
+
+def _check_prompts(
+    prompts: list[str] | None, traces: list[str] | None, *, generate: bool, max_new_tokens: int | None
+) -> None:
+    if prompts and not generate:
+        raise InputError("--prompts: holds no traces to probe; add --generate to have the model answer them first")
+    if generate and not prompts:
+        raise InputError("--generate: no prompts to answer; name their file with --prompts")
+    if prompts and traces:
+        raise InputError("--prompts, --traces: got both, expected one; traces hold their responses already")
+    if max_new_tokens is not None and not generate:
+        raise InputError("--max-new-tokens: nothing is generated; add --generate, and --prompts with a file")
+
+
+def _answered(
+    model: Model,
+    prompts: TraceSource,
+    folder: Path,
+    max_new_tokens: int | None,
+    bar: Progress | None,
+    *,
+    overwrite: bool,
+) -> TraceSource:
+    """The traces that the model makes of prompts, kept in the run folder; what is there is not asked again."""
+    from safekey_interp.datasets import read_traces
+    from safekey_interp.generation import LocalEngine, Request, Sampling
+    from safekey_interp.generation.running import write_responses
+    from safekey_interp.run_writer import GENERATED
+
+    if team().is_first:
+        write_responses(
+            LocalEngine(model),
+            (Request(trace=trace) for trace in prompts),
+            out=folder / GENERATED,
+            sampling=Sampling(max_new_tokens=max_new_tokens),
+            about={"prompts": list(prompts.names), "prompts_sha256": prompts.sha256},
+            overwrite=overwrite,
+            progress=bar,
+        )
+    team().gather()
+    return read_traces(folder / GENERATED).check()
 
 
 def _say_more(n: int) -> None:

@@ -159,6 +159,7 @@ class LocalEngine:
                     engine=self.name,
                     seed=seed if drawn else None,
                     input_ids=tuple(one.ids),
+                    response_start=len(one.ids) - one.n_prefill,
                     new_ids=tuple(new),
                 )
             )

@@ -73,6 +73,8 @@ class Generated:
     """Seed of its stream; None at temperature 0."""
     input_ids: tuple[int, ...] | None = None
     """Tokens of prompt and prefill, as the model read them; None from an endpoint."""
+    response_start: int | None = None
+    """First of them that holds text of the prefill; their number without one."""
     new_ids: tuple[int, ...] | None = None
     """Tokens that the model wrote, without the mark of the end; None from an endpoint."""
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ from safekey_interp.errors import RunError, SafekeyError
 from safekey_interp.formats import MESSAGES_FIELDS, PROMPT_FIELDS, RESPONSE_FIELDS
 from safekey_interp.generation.requests import Generated, Key, Request
 from safekey_interp.identity import differences, versions_of
-from safekey_interp.storage import read_json, try_lock, write_json
+from safekey_interp.storage import is_leftover, read_json, try_lock, write_json
 from safekey_interp.version import __version__
 
 _VERSIONS = ("torch", "transformers", "tokenizers", "vllm", "openai")
@@ -79,6 +80,9 @@ class ResponseFile:
                 raise RunError(
                     f"out {path}: another process is writing this file; wait for it or choose another file"
                 ) from None
+            for left in path.parent.glob(f".{settings_file(path).name}.*"):
+                if is_leftover(left):
+                    shutil.rmtree(left, ignore_errors=True)
             is_new = _agree(path, settings, os.fstat(handle).st_size, overwrite=overwrite)
             if is_new:
                 os.ftruncate(handle, 0)

@@ -1,0 +1,205 @@
+"""``safekey-interp generate``: from a file of prompts to a file of responses that grows and resumes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from safekey_interp.cli.shared import check_choice, parse_delimiters, progress_bar, quiet_libraries, say
+from safekey_interp.errors import InputError
+
+if TYPE_CHECKING:
+    from safekey_interp.datasets import TraceSource
+    from safekey_interp.generation import Engine, Request
+    from safekey_interp.generation.running import Written
+
+_PREFILLS = ("none", "understanding", "key_sentence", "swap")
+_DEPTHS = re.compile(r"[0-9]{1,5}(,[0-9]{1,5})*")
+
+
+class _Prefill(NamedTuple):
+    kind: str
+    depths: tuple[int, ...] = ()
+
+
+def generate(
+    ctx: typer.Context,
+    *,
+    prompts: Annotated[
+        list[str],
+        typer.Option(
+            help="File of prompts or traces (JSONL, JSON, CSV, Parquet), glob, or -; may be given several times."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="File of responses, .jsonl; it is gone on with when it is there.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="Hub id, folder, .gguf file, or a name that `models` lists; with --endpoint, a name there."),
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens of a response. Default: 512, or as many as fit.")
+    ] = None,
+    n: Annotated[int, typer.Option(min=1, help="Samples of each prompt; more than one needs a temperature.")] = 1,
+    temperature: Annotated[float, typer.Option(help="0 for the likeliest token each time.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens of this much probability.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every draw.")] = 0,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Responses at once. Default: 16; 8 of an endpoint, 256 of vLLM.")
+    ] = None,
+    prefill: Annotated[
+        str,
+        typer.Option(
+            help="What responses begin with, of each trace's own: none, understanding, key_sentence, numbers of tokens "
+            "(0,5,10), or swap (key sentences of four kinds)."
+        ),
+    ] = "none",
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask an OpenAI-compatible endpoint, such as http://localhost:8000/v1. Its key: SAFEKEY_LLM_API_KEY."
+        ),
+    ] = None,
+    vllm: Annotated[bool, typer.Option("--vllm", help="Run the model with vLLM.")] = False,
+    device: Annotated[str | None, typer.Option(help="cuda, mps, cpu, or auto for several cards.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None,
+    adapter: Annotated[str | None, typer.Option(help="PEFT adapter to merge.")] = None,
+    finder: Annotated[str, typer.Option(help="How key sentences are found: rules, given, llm.")] = "rules",
+    delimiters: Annotated[str | None, typer.Option(help="Marks of the reasoning: OPENING,CLOSING.")] = None,
+    prompt_field: Annotated[str | None, typer.Option(help="Column of the prompt.")] = None,
+    response_field: Annotated[str | None, typer.Option(help="Column of the response.")] = None,
+    label_field: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
+    group_field: Annotated[str | None, typer.Option(help="Column that ties twins.")] = None,
+    id_field: Annotated[str | None, typer.Option(help="Column of the prompt's id.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Read no more prompts than this.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete responses of other settings.")] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with a hub model.")
+    ] = False,
+) -> None:
+    """Have a model answer prompts; write a file of traces that can be gone on with, added to and probed."""
+    from safekey_interp.datasets import read_traces
+    from safekey_interp.segmentation import finder_names
+
+    check_choice("--finder", finder, finder_names())
+    marks, given = parse_delimiters(delimiters), _parse_prefill(prefill)
+    if out.suffix != ".jsonl":
+        raise InputError(f"--out {out}: expected a name that ends in .jsonl")
+    if endpoint is not None:
+        _check_endpoint(given, vllm=vllm, local=(device, dtype, revision, adapter))
+    if vllm and (device or adapter):
+        raise InputError("--vllm: runs on its own devices and merges no adapter; leave --device and --adapter out")
+    source = read_traces(
+        prompts,
+        prompt_field=prompt_field,
+        response_field=response_field,
+        label_field=label_field,
+        group_field=group_field,
+        id_field=id_field,
+        limit=limit,
+    ).check()
+    with progress_bar() as bar:
+        if bar:
+            bar.stage("loading the model", None)
+        quiet_libraries()
+        from safekey_interp.generation.running import write_responses
+        from safekey_interp.generation.sampling import Sampling
+
+        sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, n=n, seed=seed)
+        options: dict[str, Any] = {"dtype": dtype, "revision": revision, "trust_remote_code": trust_remote_code}
+        sized: dict[str, Any] = {} if batch_size is None else {"batch_size": batch_size}
+        engine: Engine
+        if endpoint is not None:
+            engine, tokenizer = _remote(endpoint, model, batch_size), None
+        elif vllm:
+            from safekey_interp.generation.vllm_engine import VllmEngine
+
+            engine = VllmEngine(model or "organism", **options, **sized)
+            tokenizer = engine.tokenizer
+        else:
+            from safekey_interp.generation.local import LocalEngine
+            from safekey_interp.models import load
+
+            engine = LocalEngine(load(model or "organism", device=device, adapter=adapter, **options), **sized)
+            tokenizer = engine.model.tokenizer
+        requests = list(_requests(source, given, tokenizer, finder, marks))
+        if not requests:
+            raise InputError(f"--prefill {prefill}: no trace of {', '.join(source.names)} has that to begin with")
+        written = write_responses(
+            engine,
+            requests,
+            out=out,
+            sampling=sampling,
+            about={
+                "prompts": list(source.names),
+                "prompts_sha256": source.sha256,
+                "command": ["safekey-interp", *(ctx.obj or [])],
+            },
+            overwrite=overwrite,
+            progress=bar,
+        )
+    _print_summary(written, source, requests)
+
+
+def _parse_prefill(text: str) -> _Prefill:
+    if text in _PREFILLS:
+        return _Prefill(text)
+    if _DEPTHS.fullmatch(text):
+        return _Prefill("depth", tuple(map(int, text.split(","))))
+    raise InputError(f"--prefill: got {text!r}, expected one of {', '.join(_PREFILLS)}, or numbers of tokens (0,5,10)")
+
+
+def _check_endpoint(prefill: _Prefill, *, vllm: bool, local: tuple[Any, ...]) -> None:
+    if vllm:
+        raise InputError("--endpoint, --vllm: got both, expected one; a vLLM server is an endpoint")
+    if any(local):
+        raise InputError("--endpoint: the model runs there; leave --device, --dtype, --revision and --adapter out")
+    if prefill.kind == "depth":
+        raise InputError("--prefill: an endpoint's tokens are not known here; expected a text, or a local model")
+
+
+def _remote(url: str, model: str | None, concurrency: int | None) -> Engine:
+    from safekey_interp.endpoint import Endpoint
+    from safekey_interp.generation.remote import EndpointEngine
+
+    endpoint = Endpoint.from_environment(base_url=url, model=model)
+    return EndpointEngine(endpoint, **({} if concurrency is None else {"concurrency": concurrency}))
+
+
+def _requests(
+    source: TraceSource, prefill: _Prefill, tokenizer: Any, finder: str, marks: tuple[str, str] | None
+) -> Iterator[Request]:
+    from safekey_interp.generation import prefilled
+    from safekey_interp.generation.requests import Request
+    from safekey_interp.segmentation import segment_all
+
+    if prefill.kind == "none":
+        yield from (Request(trace=trace) for trace in source)
+        return
+    sentences = prefilled.GENERAL_SWAPS
+    if prefill.kind == "swap" and tokenizer is not None:
+        sentences = prefilled.swap_sentences_for(tokenizer)
+    traces = list(source)
+    for trace, found in zip(traces, segment_all(traces, finder=finder, delimiters=marks), strict=True):
+        if prefill.kind == "depth":
+            yield from prefilled.depths(tokenizer, trace, prefill.depths, found)
+        elif prefill.kind == "swap":
+            yield from prefilled.swaps(trace, found, sentences)
+        else:
+            yield from (one for one in prefilled.beginnings(trace, found) if one.condition == prefill.kind)
+
+
+def _print_summary(written: Written, source: TraceSource, requests: list[Request]) -> None:
+    """What was written, in words of at most 80 columns."""
+    names = ", ".join(Path(name).name for name in source.names)
+    say(f"{written.n:,} responses to {names}: {written.n_new:,} new, {written.n - written.n_new:,} from before.")
+    if written.n_cut:
+        say(f"{written.n_cut:,} of the new ones were cut at {written.max_new_tokens:,} tokens; see --max-new-tokens.")
+    left_out = source.n_read - len({request.trace.trace_id for request in requests})
+    if left_out:
+        say(f"{left_out:,} of {source.n_read:,} traces do not have what --prefill asks for, and were left out.")
+    say(str(written.path))

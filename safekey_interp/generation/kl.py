@@ -1,0 +1,179 @@
+"""How far apart are two models at each token of a response, and how deep does that go?
+
+    KL_d = Σ_v p(v | x, y_<d) · log [ p(v | x, y_<d) / q(v | x, y_<d) ]        nats
+
+p is the first model, q the second, d = 0 the response's first token. Both read the same token ids, made once: by the
+first model's tokenizer from a trace, or kept from generation. Qi et al. 2024 (arXiv 2406.05946) found an aligned model
+far from its base model in the first few tokens of harmful answers alone. Logits exist for a few positions at a time:
+the sequence is read in pieces, with the cache between them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from safekey_interp.capture.context import evaluating
+from safekey_interp.errors import InputError, ModelError
+from safekey_interp.generation.requests import Generated, Request
+from safekey_interp.generation.tokens import asked_ids
+from safekey_interp.models import Model
+from safekey_interp.stats import FEW, bootstrap_weights, ratio_of_means
+from safekey_interp.trace import Trace
+
+EDGES = (0, 1, 2, 3, 5, 10, 20, 40, 80, 160, 320, 640)
+"""First depth of each bin, fine where little depth is much; the last bin has no end."""
+_PIECE = 64
+"""Positions whose logits exist at once."""
+
+
+class TokenSequence(NamedTuple):
+    """A prompt and a response as token ids."""
+
+    trace_id: str
+    """The trace."""
+    group: str
+    """Its group."""
+    ids: tuple[int, ...]
+    """All tokens."""
+    start: int
+    """First token of the response."""
+
+    @classmethod
+    def of(cls, said: Trace | Generated, tokenizer: Any) -> TokenSequence:
+        """The tokens of a trace, made once from its whole text; those of a generated response as they were.
+
+        Raises:
+            TraceError: the chat template refuses the trace.
+        """
+        if isinstance(said, Generated) and said.input_ids is not None and said.new_ids is not None:
+            ids = (*said.input_ids, *said.new_ids)
+            return cls(said.trace_id, said.request.trace.group, ids, said.response_start or len(said.input_ids))
+        trace = said.trace() if isinstance(said, Generated) else said
+        asked = asked_ids(tokenizer, Request(trace=trace, prefill=trace.response))
+        return cls(trace.trace_id, trace.group, tuple(asked.ids), len(asked.ids) - asked.n_prefill)
+
+
+def measure_kl(first: Model, second: Model, responses: Iterable[Trace | Generated]) -> pd.DataFrame:
+    """KL from the first model's distribution to the second's, before each token of each response.
+
+    Args:
+        first: p.
+        second: q; of the same vocabulary.
+        responses: traces with responses, or generated ones.
+
+    Returns:
+        One row per token of a response: trace_id, group, depth (from 0), token (its id), kl (nats, at least 0 up to
+        rounding). ``attrs["left_out"]`` maps traces without a token to measure, or too long for one of the models, to
+        the reason.
+
+    Raises:
+        InputError: no response can be measured.
+        ModelError: the vocabularies differ.
+        TraceError: the chat template refuses a trace.
+    """
+    check_same_vocabulary(first, second)
+    limits = [model.max_positions for model in (first, second) if model.max_positions is not None]
+    tables: list[pd.DataFrame] = []
+    left_out: dict[str, str] = {}
+    with torch.no_grad(), evaluating(first.hf), evaluating(second.hf):
+        for said in responses:
+            one = TokenSequence.of(said, first.tokenizer)
+            if one.start < 1 or one.start >= len(one.ids):
+                left_out[one.trace_id] = "no token of a response with one before it"
+            elif limits and len(one.ids) > min(limits):
+                left_out[one.trace_id] = f"{len(one.ids)} tokens, past the {min(limits)} that both models read"
+            else:
+                kl = _kl(first, second, one)
+                about = {"trace_id": one.trace_id, "group": one.group, "depth": np.arange(len(kl))}
+                tables.append(pd.DataFrame(about | {"token": list(one.ids[one.start :]), "kl": kl}))
+    if not tables:
+        example = next((f"trace {name}: {reason}" for name, reason in left_out.items()), "there are none")
+        raise InputError(f"no response can be measured; {example}")
+    table = pd.concat(tables, ignore_index=True)
+    table.attrs["left_out"] = left_out
+    return table
+
+
+def summarise_kl(
+    table: pd.DataFrame, *, edges: Sequence[int] = EDGES, seed: int = 0, n_draws: int = 1000
+) -> pd.DataFrame:
+    """Mean KL by depth.
+
+    Args:
+        table: from :func:`measure_kl`.
+        edges: first depth of each bin, ascending; the last bin has no end.
+        seed: of the bootstrap over groups.
+        n_draws: of it.
+
+    Returns:
+        One row per bin that has tokens: depth (its first), last (the deepest token in it), value (mean over tokens,
+        nats), low, high (95 %, bootstrap over groups; NaN below five groups), n (tokens), n_traces, n_groups.
+    """
+    if list(edges) != sorted(set(edges)) or not edges or edges[0] < 0:
+        raise InputError(f"edges: got {list(edges)}, expected depths from 0 on, ascending")
+    number = np.searchsorted(np.asarray(edges), table["depth"].to_numpy(), side="right") - 1
+    rows = []
+    for bin_number, part in table.assign(bin=number).query("bin >= 0").groupby("bin"):
+        each = part.groupby(["trace_id", "group"], sort=False)["kl"].agg(["sum", "count"]).reset_index()
+        groups = list(each["group"])
+        sums, counts = each[["sum"]].to_numpy(float), each[["count"]].to_numpy(float)
+        found = ratio_of_means(sums, counts, bootstrap_weights(groups, n_draws, seed))
+        few = len(set(groups)) < FEW
+        interval = {"low": np.nan if few else found.low[0], "high": np.nan if few else found.high[0]}
+        where = {"depth": edges[int(bin_number)], "last": int(part["depth"].max()), "value": found.value[0]}  # type: ignore[call-overload]
+        rows.append(where | interval | {"n": len(part), "n_traces": len(each), "n_groups": len(set(groups))})
+    return pd.DataFrame(rows)
+
+
+def check_same_vocabulary(first: Model, second: Model) -> None:
+    """Refuse two models whose ids mean different tokens.
+
+    Raises:
+        ModelError: with a token that differs.
+    """
+    one, other = first.tokenizer.get_vocab(), second.tokenizer.get_vocab()
+    different = next((token for token in sorted({*one, *other}) if one.get(token) != other.get(token)), None)
+    if different is not None:
+        raise ModelError(
+            f"models {first.name} and {second.name}: their vocabularies differ ({different!r} is {one.get(different)} "
+            f"in one and {other.get(different)} in the other), so that KL is not defined; compare models of one family"
+        )
+
+
+def _kl(first: Model, second: Model, one: TokenSequence) -> np.ndarray:
+    """KL before each token of the response, nats."""
+    ids = torch.tensor([one.ids], dtype=torch.int64)
+    found = []
+    for p, q in zip(_logits(first, ids, one.start), _logits(second, ids, one.start), strict=True):
+        width = min(p.shape[-1], q.shape[-1])  # embeddings may be padded past the vocabulary
+        log_p = p[:, :width].log_softmax(-1)
+        log_q = q[:, :width].to(log_p.device).log_softmax(-1)
+        chance = log_p.exp()
+        found.append(torch.where(chance > 0, chance * (log_p - log_q), 0.0).sum(-1).cpu())
+    return torch.cat(found).numpy()
+
+
+def _logits(model: Model, ids: Int64[Tensor, "1 pos"], start: int) -> Iterator[Float[Tensor, "piece vocabulary"]]:
+    """Logits, piece by piece, of the positions that predict the response's tokens."""
+    spares = "logits_to_keep" in inspect.signature(model.hf.forward).parameters
+    cache: Any = None
+    ends = [*range(start - 1, ids.shape[1] - 1, _PIECE), ids.shape[1] - 1]
+    begin = 0
+    for end in ends[1:] if start == 1 else ends:
+        piece = ids[:, begin:end].to(model.device)
+        wanted = end > start - 1
+        keep = {"logits_to_keep": 0 if wanted else 1} if spares else {}
+        output = model.hf(input_ids=piece, past_key_values=cache, use_cache=True, **keep)
+        cache, begin = output.past_key_values, end
+        if wanted:
+            # MPS has no float64.
+            logits = output.logits[0].cpu() if output.logits.device.type == "mps" else output.logits[0]
+            yield logits.double()

@@ -1,0 +1,135 @@
+"""What does a model answer that vLLM runs in this process? For many long responses on a GPU (extra ``[vllm]``).
+
+Prompts are rendered and tokenised here, as for every local model, and vLLM is given their tokens; what it writes is
+decoded here, too. Each request has a seed of its own, but vLLM's arithmetic depends on what else is in the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from safekey_interp.checkpoints import first_line, resolve
+from safekey_interp.errors import InputError, ModelError
+from safekey_interp.generation.requests import Generated, Request, check_different
+from safekey_interp.generation.sampling import USUAL_TOKENS, Sampling, stream_seed
+from safekey_interp.generation.tokens import Asked, asked_ids, check_room, response_text
+from safekey_interp.identity import version_of
+
+
+class VllmEngine:
+    """Answers with vLLM's offline engine."""
+
+    name = "vllm"
+
+    def __init__(
+        self,
+        spec: str,
+        *,
+        revision: str | None = None,
+        dtype: str | None = None,
+        trust_remote_code: bool = False,
+        batch_size: int = 256,
+        **options: Any,
+    ) -> None:
+        """Load the model.
+
+        Args:
+            spec: what ``load`` takes.
+            revision: branch, tag or commit of a hub checkpoint.
+            dtype: the checkpoint's own when None.
+            trust_remote_code: run code that comes with a hub model.
+            batch_size: requests handed over at once, and written together; vLLM makes its own batches of them.
+            **options: for ``vllm.LLM``, such as ``tensor_parallel_size`` or ``max_model_len``.
+
+        Raises:
+            InputError: the package vllm is missing, or a batch size below 1.
+            ModelError: vLLM cannot load the model.
+        """
+        if find_spec("vllm") is None:
+            raise InputError('no package vllm, which runs the model; pip install "safekey-interp[vllm]" on Linux')
+        if batch_size < 1:
+            raise InputError(f"batch_size: got {batch_size}, expected at least 1")
+        self._vllm: Any = import_module("vllm")
+        checkpoint = resolve(spec)
+        self.spec, self.revision, self.dtype = checkpoint.spec, revision, dtype
+        self.batch_size = batch_size
+        self._options = options
+        try:
+            self._llm: Any = self._vllm.LLM(
+                model=checkpoint.location,
+                revision=revision,
+                tokenizer_revision=revision,
+                dtype=dtype or "auto",
+                trust_remote_code=trust_remote_code,
+                **options,
+            )
+        except Exception as error:
+            raise ModelError(f"model {spec}: vLLM cannot load it: {first_line(error)}") from error
+        self.tokenizer: Any = self._llm.get_tokenizer()
+        """The model's tokenizer."""
+        self._max_positions: int | None = self._llm.model_config.max_model_len
+
+    def record(self) -> Mapping[str, Any]:
+        """Model, revision, precision, vLLM's version and options."""
+        model = {"spec": self.spec, "revision": self.revision, "dtype": self.dtype or "auto"}
+        return {"engine": self.name, **model, "vllm": version_of("vllm"), "options": dict(self._options)}
+
+    def usual_limit(self, requests: Sequence[Request]) -> int:
+        """512, or as many as fit behind the longest prompt."""
+        if self._max_positions is None:
+            return USUAL_TOKENS
+        longest = max((len(asked_ids(self.tokenizer, request).ids) for request in requests), default=0)
+        return max(1, min(USUAL_TOKENS, self._max_positions - longest))
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Generated]:
+        """A response for each request, in their order.
+
+        Raises:
+            InputError: two requests are the same.
+            ModelError: vLLM gave a request up.
+            TraceError: the chat template refuses a prompt.
+            TraceTooLong: prompt and response do not fit what vLLM was set up to read.
+        """
+        check_different(requests)
+        most = sampling.max_new_tokens or self.usual_limit(requests)
+        asked = [asked_ids(self.tokenizer, request) for request in requests]
+        for request, one in zip(requests, asked, strict=True):
+            check_room(request, len(one.ids), most, self._max_positions)
+        for start in range(0, len(requests), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            yield from self._answer(requests[part], asked[part], sampling, most)
+
+    def _answer(
+        self, requests: Sequence[Request], asked: Sequence[Asked], sampling: Sampling, most: int
+    ) -> Iterator[Generated]:
+        seeds = [
+            None if sampling.is_greedy else stream_seed(sampling.seed, request.trace.trace_id, request.sample)
+            for request in requests
+        ]
+        params = [
+            self._vllm.SamplingParams(
+                temperature=sampling.temperature, top_p=sampling.top_p, seed=seed, max_tokens=most, detokenize=False
+            )
+            for seed in seeds
+        ]
+        found = self._llm.generate([{"prompt_token_ids": one.ids} for one in asked], params, use_tqdm=False)
+        for request, one, seed, output in zip(requests, asked, seeds, found, strict=True):
+            written = output.outputs[0]
+            if written.finish_reason not in ("stop", "length"):
+                raise ModelError(f"trace {request.trace.trace_id}: vLLM ended it with {written.finish_reason!r}")
+            # No stop texts are given, so what stopped it is a token that ends the turn, and the last.
+            new = list(written.token_ids)[: -1 if written.finish_reason == "stop" else None]
+            yield Generated(
+                request=request,
+                response=response_text(self.tokenizer, request, one, new),
+                cut=written.finish_reason == "length",
+                n_tokens=len(new),
+                engine=self.name,
+                seed=seed,
+                input_ids=tuple(one.ids),
+                response_start=len(one.ids) - one.n_prefill,
+                new_ids=tuple(new),
+            )
