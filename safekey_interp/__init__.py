@@ -23,6 +23,7 @@ _HOMES = {
     "attention_summary": ("summarise_attention",),
     "key_sentence_bank": ("KeySentences",),
     "key_sentences": ("measure_aha",),
+    "judge": ("judge_refusal",),
     "separability": ("measure_separability",),
     "transfer": ("measure_transfer",),
     "probes": ("Direction", "Probe"),
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from safekey_interp.errors import TraceError as TraceError
     from safekey_interp.errors import TraceTooLong as TraceTooLong
     from safekey_interp.generation import generate as generate
+    from safekey_interp.judge import judge_refusal as judge_refusal
     from safekey_interp.key_sentence_bank import KeySentences as KeySentences
     from safekey_interp.key_sentences import measure_aha as measure_aha
     from safekey_interp.models import Model as Model

@@ -22,6 +22,7 @@ FLOORS = [
     {"checkpoints", "rendering", "encoding", "bridging", "models"},
     {"capture"},
     {"attention_summary", "attention", "generation", "key_sentence_bank", "continuations", "key_sentences"},
+    {"judge"},
     {
         *("folds", "shuffles", "ranking", "geometry", "estimators", "text_baseline", "cells", "layerwise", "pairing"),
         *("probes", "separability", "transfer"),

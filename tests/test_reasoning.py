@@ -3,7 +3,8 @@
 import pytest
 
 from safekey_interp.errors import InputError
-from safekey_interp.finders.reasoning import FAMILIES, reasoning_region
+from safekey_interp.finders.reasoning import FAMILIES, answer_span, reasoning_region
+from safekey_interp.trace import CharSpan
 
 
 def text_of(response, delimiters=None):
@@ -81,3 +82,30 @@ def test_an_opening_mark_twice_is_skipped_twice():
 def test_a_mark_that_the_answer_talks_about_is_text():
     response = "In HTML there is no such tag as <think>, I believe."
     assert text_of(response) == (response, "none", "answer", False)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+@pytest.mark.parametrize("reasoning", ["", "The user asks."])
+def test_the_answer_is_what_follows_the_reasoning(family, reasoning):
+    response = f"{family.opening}\n{reasoning}\n{family.closing}\n\n{family.answer}\nNo, sorry. \n"
+    span = answer_span(response)
+    assert span is not None
+    assert span.text(response) == "No, sorry."
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_reasoning_that_never_closes_has_no_answer(family):
+    assert answer_span(f"{family.opening}\nThe user asks.") is None
+    assert answer_span(family.opening) is None
+
+
+@pytest.mark.parametrize("response", ["", " \n", "<think>x</think>\n", "x</think>"])
+def test_nothing_after_the_reasoning_is_an_empty_answer(response):
+    span = answer_span(response)
+    assert span is not None
+    assert len(span) == 0
+
+
+def test_without_reasoning_all_is_the_answer():
+    assert answer_span("I can't help.") == CharSpan(0, 13)
+    assert answer_span("(a)b", ("(", ")")) == CharSpan(3, 4)

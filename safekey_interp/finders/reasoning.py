@@ -87,6 +87,28 @@ def reasoning_region(response: str, delimiters: Delimiters | None = None) -> Reg
     return Region(_answer(response, after, family), family.name, "answer", closed)
 
 
+def answer_span(response: str, delimiters: Delimiters | None = None) -> CharSpan | None:
+    """Find the answer of ``response``: what follows its reasoning, or all of it where there is no reasoning.
+
+    Args:
+        response: what the model wrote, marks included.
+        delimiters: as for :func:`reasoning_region`.
+
+    Returns:
+        Characters of the response, marks and surrounding white space excluded; empty when no answer follows. None when
+        the reasoning never closes, so that the answer was cut.
+
+    Raises:
+        InputError: as :func:`reasoning_region`.
+    """
+    families = FAMILIES if delimiters is None else (_given(delimiters),)
+    found = _first_opening(response, families) or _first_closing(response, families)
+    if found is None:
+        return _answer_alone(response, families).span
+    family, _, end = found
+    return _answer(response, end + len(family.closing), family) if end >= 0 else None
+
+
 def _given(delimiters: Delimiters) -> Family:
     if (
         not isinstance(delimiters, (tuple, list))

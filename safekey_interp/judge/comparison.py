@@ -1,0 +1,150 @@
+"""Do two models differ on the same prompts, and do two judges agree on the same responses?
+
+Models: the difference of two shares with a paired bootstrap over groups, and McNemar's exact test, which asks whether
+prompts that count for one model alone are as often the first's as the second's. Judges: the share of equal labels, and
+Cohen's kappa, which takes off what two judges that label at random at their own rates would share:
+kappa = (observed - expected) / (1 - expected). Tables are those of :mod:`safekey_interp.judge.metrics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from safekey_interp.errors import InputError
+from safekey_interp.judge.metrics import N_DRAWS, bootstrap_mean, bounds, need
+from safekey_interp.stats import bootstrap_weights
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def compare_models(
+    judged: pd.DataFrame,
+    *,
+    first: str,
+    second: str,
+    counted: Collection[str],
+    prompt_label: str | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How two models' shares of some labels differ on the same prompts.
+
+    Args:
+        judged: needs ``trace_id, group, prompt_label, model, label``.
+        first: a model.
+        second: another one.
+        counted: labels that are counted, such as :data:`safekey_interp.judge.metrics.REFUSING`.
+        prompt_label: only prompts of this label; all when None.
+        seed: of the bootstrap.
+
+    Returns:
+        One row: ``first, second, value_first, value_second, difference`` (second less first) with its bootstrap
+        interval ``low, high``; ``only_first, only_second`` (prompts that count for one model alone) and McNemar's
+        exact ``p``, NaN with several samples of a prompt; ``n_prompts``, and ``n_left_out`` of prompts that one model
+        lacks or that have a response without a label.
+
+    Raises:
+        InputError: a column is missing, or no prompt is left.
+    """
+    import pandas as pd
+    from scipy.stats import binomtest
+
+    need(judged, ("trace_id", "group", "label", "model", "prompt_label"))
+    rows: Any = judged[judged["model"].isin((first, second))]
+    if prompt_label is not None:
+        rows = rows[rows["prompt_label"] == prompt_label]
+    rows = rows.assign(counts=rows["label"].isin(counted).astype(float).where(rows["label"].notna()))
+    by_prompt = rows.groupby(["trace_id", "model"])["counts"].agg(["mean", "size", "count"]).unstack("model")
+    n_all = len(by_prompt)
+    if set(rows["model"]) == {first, second}:
+        by_prompt = by_prompt[(by_prompt["size"] == by_prompt["count"]).all(axis=1)]
+    if set(rows["model"]) != {first, second} or by_prompt.empty:
+        models = ", ".join(sorted(map(str, set(judged["model"])))) or "no models"
+        raise InputError(
+            f"compare_models: got no prompt with labelled responses of both {first!r} and {second!r}, expected one at "
+            f"least; the table has {models}"
+        )
+    groups = rows.groupby("trace_id")["group"].first()[by_prompt.index].tolist()
+    one, two = (by_prompt["mean"][model].to_numpy() for model in (first, second))
+    interval = bootstrap_mean(two - one, groups, seed)
+    only_first, only_second = int(((one == 1) & (two == 0)).sum()), int(((one == 0) & (two == 1)).sum())
+    single = bool((by_prompt["size"] == 1).to_numpy().all())
+    differing = only_first + only_second
+    row = {
+        "first": first,
+        "second": second,
+        "value_first": one.mean(),
+        "value_second": two.mean(),
+        "difference": (two - one).mean(),
+        "low": interval.low,
+        "high": interval.high,
+        "only_first": only_first if single else np.nan,
+        "only_second": only_second if single else np.nan,
+        "p": np.nan if not single else binomtest(only_first, differing).pvalue if differing else 1.0,
+        "n_prompts": len(by_prompt),
+        "n_left_out": n_all - len(by_prompt),
+    }
+    return pd.DataFrame([row])
+
+
+def judge_agreement(judged: pd.DataFrame, *, first: str, second: str, seed: int = 0) -> pd.DataFrame:
+    """How far two judges agree on the same responses: share of equal labels and Cohen's kappa.
+
+    Args:
+        judged: needs ``trace_id, group, judge, label``; ``model`` and ``sample`` tell responses to one prompt apart.
+        first: a judge.
+        second: another one.
+        seed: of the bootstrap.
+
+    Returns:
+        Two rows, ``agreement`` and ``kappa``: ``first, second, value, low, high`` (bootstrap over groups), ``n``
+        responses and ``n_left_out`` of those that one judge did not label. Kappa is NaN when both judges use one
+        label alone.
+
+    Raises:
+        InputError: a column is missing, a judge labels a response twice, or no response is labelled by both.
+    """
+    import pandas as pd
+
+    need(judged, ("trace_id", "group", "label", "judge"))
+    keys = [name for name in ("model", "trace_id", "sample") if name in judged]
+    one, two = (_of_judge(judged, judge, keys) for judge in (first, second))
+    every: Any = one.join(two, how="outer", lsuffix="_1", rsuffix="_2")
+    both = every.dropna(subset=["label_1", "label_2"])
+    if both.empty:
+        raise InputError(
+            f"judge_agreement: got no response labelled by both {first!r} and {second!r}, expected one at least"
+        )
+    names = sorted({*both["label_1"], *both["label_2"]})
+    cell = both["label_1"].map(names.index) * len(names) + both["label_2"].map(names.index)
+    groups = both["group_1"].tolist()
+    weights = np.concatenate([np.ones((1, len(both))), bootstrap_weights(groups, N_DRAWS, seed)])
+    tables = (weights @ np.eye(len(names) ** 2)[cell.to_numpy(int)]).reshape(-1, len(names), len(names))
+    found = []
+    for measure, values in zip(("agreement", "kappa"), _agreement(tables), strict=True):
+        interval = bounds(values[1:], len(set(groups)))
+        row = {"measure": measure, "first": first, "second": second, "value": values[0]}
+        found.append({**row, **interval._asdict(), "n": len(both), "n_left_out": len(every) - len(both)})
+    return pd.DataFrame(found)
+
+
+def _of_judge(judged: Any, judge: str, keys: list[str]) -> Any:
+    rows = judged[judged["judge"] == judge].set_index(keys)[["group", "label"]]
+    if not rows.index.is_unique:
+        raise InputError(
+            f"judge_agreement: {judge!r} labels {rows.index[rows.index.duplicated()][0]} twice, expected once; give "
+            "samples of a prompt numbers in the column sample"
+        )
+    return rows
+
+
+def _agreement(tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Observed agreement and Cohen's kappa of (n, label, label) counts."""
+    shares = tables / tables.sum((1, 2), keepdims=True)
+    observed = np.trace(shares, axis1=1, axis2=2)
+    expected = (shares.sum(1) * shares.sum(2)).sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return observed, np.where(expected < 1 - 1e-12, (observed - expected) / (1 - expected), np.nan)

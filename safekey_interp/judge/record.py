@@ -1,0 +1,36 @@
+"""What does a judge say of one response, whichever judge it is?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from safekey_interp.trace import CharSpan
+
+
+class Evidence(NamedTuple):
+    """Words of a response that decided."""
+
+    span: CharSpan
+    """Where they stand in the response."""
+    text: str
+    """The words themselves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What one judge says of one response."""
+
+    label: str | None
+    """One of the judge's labels; None when the response cannot be judged."""
+    reason: str
+    """Why this label, or why none, in words."""
+    evidence: tuple[Evidence, ...] = ()
+    """What decided, in the order of the response; empty without a label."""
+    scores: Mapping[str, float]
+    """Share of belief in each label, together 1; NaN everywhere without a label."""
+    judge: str
+    """The judge's name."""
+    version: str
+    """Changes whenever the same response may be judged differently."""
