@@ -55,9 +55,8 @@ def read_reply(body: str) -> Reply:
     content, thought = _parts(said["content"])
     if content is None:
         content = said["refusal"] if isinstance(said["refusal"], str) else None
-    reasoning = next(
-        (said[name] for name in ("reasoning_content", "reasoning") if isinstance(said[name], str)), thought
-    )
+    told = (said[name] for name in ("reasoning_content", "reasoning"))
+    reasoning = next((text for text in told if isinstance(text, str) and text), thought)
     if content is None and not reasoning:
         raise BadReply("the reply held no text")
     finish, usage = choice.get("finish_reason"), completion.get("usage")
