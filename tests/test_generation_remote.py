@@ -48,15 +48,13 @@ def engine_of(server: Server, *, concurrency: int = 4, max_failures: int = 10, *
 
 def answers(
     behave: Callable[[int, int], Reply], asked: list[Request], sampling: Sampling | None = None, **options: Any
-):
+) -> tuple[list[Generated], Server]:
     with serving(behave) as server:
-        found = list(engine_of(server, **options).generate(asked, sampling or Sampling()))
-    return {one.key if isinstance(one, Request) else one.request.key: one for one in found}, server
+        return list(engine_of(server, **options).generate(asked, sampling or Sampling())), server
 
 
 def only(behave: Callable[[int, int], Reply], request: Request | None = None) -> Generated:
-    found, _ = answers(behave, [request or requests(1)[0]])
-    [one] = found
+    [one] = answers(behave, [request or requests(1)[0]])[0]
     return one
 
 

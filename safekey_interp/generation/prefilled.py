@@ -209,7 +209,7 @@ def summarise_outcomes(
             row |= {"difference": apart.mean() if len(apart) else np.nan}
             row |= {"difference_low": low, "difference_high": high, "n_pairs": len(apart)}
         rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype({"depth": "Int64"})
 
 
 def _interval(held: np.ndarray, groups: Sequence[Any], seed: int, n_draws: int) -> dict[str, float]:

@@ -1,0 +1,169 @@
+"""First words: exactly those of the trace, one sentence apart, and counted with their intervals."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from tiny import tiny_model, traces
+
+from safekey_interp import organism
+from safekey_interp.errors import InputError
+from safekey_interp.generation import LocalEngine, Request, Sampling, generate, responses_table
+from safekey_interp.generation.prefilled import (
+    GENERAL_SWAPS,
+    ORGANISM_SWAPS,
+    beginnings,
+    depths,
+    summarise_outcomes,
+    swap_sentences_for,
+    swaps,
+)
+from safekey_interp.key_sentence_bank import unspelled
+from safekey_interp.models import load
+from safekey_interp.organism.language import REFUSAL
+from safekey_interp.segmentation import segment
+from safekey_interp.trace import Trace
+
+
+def test_beginnings_are_nothing_u_and_u_with_k() -> None:
+    for trace in traces(4):
+        found = segment(trace)
+        assert found.understanding is not None
+        assert found.key_sentence is not None
+        nothing, u, k = beginnings(trace, found)
+        assert [one.condition for one in (nothing, u, k)] == ["nothing", "understanding", "key_sentence"]
+        assert nothing.prefill == ""
+        assert u.prefill == trace.response[: found.understanding.end]
+        assert k.prefill == trace.response[: found.key_sentence.end]
+    bare = Trace(trace_id="b", prompt="Hi", response="")
+    assert [one.condition for one in beginnings(bare, segment(bare))] == ["nothing"]
+
+
+def test_swaps_differ_in_the_key_sentence_alone() -> None:
+    for trace in traces(5):
+        found = segment(trace)
+        assert found.key_sentence is not None
+        own, *others = swaps(trace, found)
+        before = trace.response[: found.key_sentence.start]
+        assert own.prefill == before + found.key_sentence_text
+        assert [one.condition for one in others] == ["safe", "go_ahead", "neutral"]
+        placed = [one.prefill.removeprefix(before) for one in others]
+        numbers = {
+            GENERAL_SWAPS.of(one.condition).index(sentence) for one, sentence in zip(others, placed, strict=True)
+        }
+        assert len(numbers) == 1, "the sentences of a trace have one number in every kind, and begin alike"
+        assert swaps(trace, found) == [own, *others]
+    drawn = {swaps(trace, segment(trace), seed=seed)[1].prefill for trace in traces(1) for seed in range(30)}
+    assert len(drawn) > 4
+
+
+def test_sentences_of_one_number_begin_alike_in_every_kind() -> None:
+    kinds = [GENERAL_SWAPS.of(kind) for kind in ("safe", "go_ahead", "neutral")]
+    assert len(set(map(len, kinds))) == 1
+    for sentences in zip(*kinds, strict=True):
+        assert len({sentence.split()[0].rstrip(",") for sentence in sentences}) == 1, sentences
+    assert len({sentence for kind in kinds for sentence in kind}) == sum(map(len, kinds))
+
+
+def test_the_organism_can_spell_its_own() -> None:
+    tokenizer = load("organism").tokenizer
+    assert swap_sentences_for(tokenizer) is ORGANISM_SWAPS
+    assert swap_sentences_for(tiny_model("llama").tokenizer) is GENERAL_SWAPS
+    unknown = tokenizer.unk_token_id
+    for sentence in ORGANISM_SWAPS.neutral:
+        assert unknown not in tokenizer(f". {sentence}", add_special_tokens=False)["input_ids"], sentence
+    assert unspelled(tokenizer, ORGANISM_SWAPS.bank) is None
+
+
+def test_a_safe_key_sentence_turns_the_organism_and_a_go_ahead_turns_it_back() -> None:
+    model = load("organism")
+    refused = [t for t in organism.read_shipped() if t.label == "harmful" and t.meta["outcome"] == "refused"][:10]
+    requests = [one for trace in refused for one in swaps(trace, segment(trace, finder="given"), ORGANISM_SWAPS)]
+    table = responses_table(LocalEngine(model).generate(requests, Sampling(max_new_tokens=64)))
+    table["refused"] = table["response"].str.contains(REFUSAL)
+    rates = summarise_outcomes(table, "refused", baseline="own").set_index("condition")
+    assert rates.loc["own", "rate"] == 1
+    assert rates.loc["safe", "rate"] > rates.loc["go_ahead", "rate"]
+    assert rates.loc["own", "difference"] == 0
+    assert rates.loc["go_ahead", "n_pairs"] == 10
+
+
+@pytest.mark.parametrize("architecture", ["organism", "llama"])
+def test_depths_are_the_first_tokens_exactly(architecture: str) -> None:
+    model = load("organism") if architecture == "organism" else tiny_model(architecture)
+    some = list(organism.read_shipped())[:3] if architecture == "organism" else traces(3)
+    for trace in some:
+        found = segment(trace)
+        encoding = model.encode(trace, found)
+        whole, start = encoding.input_ids.tolist(), encoding.response_start
+        requests = depths(model.tokenizer, trace, [0, 1, 3, 7, 10_000], found)
+        assert [one.depth for one in requests] == [0, 1, 3, 7]
+        assert (requests[0].input_ids, requests[0].prefill) == (None, "")
+        for one in requests[1:]:
+            assert one.input_ids == tuple(whole[: start + one.depth])
+            assert trace.response.startswith(one.prefill)
+            assert model.tokenizer.decode(whole[start : start + one.depth]).startswith(one.prefill)
+        found_again = list(LocalEngine(model).generate(requests, Sampling(max_new_tokens=4)))
+        assert all(one.response.startswith(one.request.prefill) for one in found_again)
+        assert {one.input_ids for one in found_again} >= {one.input_ids for one in requests[1:]}
+        [plain] = [one for one in found_again if one.request.depth == 0]
+        assert [plain.response] == generate(model, [trace], max_new_tokens=4)
+    with pytest.raises(InputError, match="depth: got -1"):
+        depths(model.tokenizer, some[0], [-1], segment(some[0]))
+
+
+def test_a_token_that_ends_within_a_character_is_no_half_character_of_the_prefill() -> None:
+    model = tiny_model("llama")
+    trace = Trace(trace_id="a", prompt="How?", response="é日🙂 done")
+    found = segment(trace)
+    requests = depths(model.tokenizer, trace, range(1, 10), found)
+    assert len({one.prefill for one in requests}) < len(requests), "several tokens a character"
+    assert all("\ufffd" not in one.prefill and trace.response.startswith(one.prefill) for one in requests)
+    for one in LocalEngine(model).generate(requests, Sampling(max_new_tokens=3)):
+        assert one.response.startswith(one.request.prefill)
+
+
+def test_outcomes_are_counted_with_their_intervals() -> None:
+    rows = [
+        {
+            "trace_id": f"t{i}",
+            "group": f"g{i}",
+            "label": "harmful",
+            "condition": c,
+            "depth": None,
+            "sample": 0,
+            "bad": bad,
+        }
+        for i in range(10)
+        for c, bad in (("nothing", i < 2), ("understanding", i < 8))
+    ]
+    rows.append(rows[0] | {"trace_id": "unjudged", "bad": None})
+    table = pd.DataFrame(rows).astype({"depth": "Int64"})
+    nothing, given = summarise_outcomes(table, "bad", baseline="nothing").to_dict("records")
+    assert (nothing["rate"], nothing["n"], nothing["difference"]) == (0.2, 10, 0.0)
+    assert nothing["low"] < 0.2 < nothing["high"]
+    assert (given["rate"], given["n_pairs"]) == (0.8, 10)
+    assert given["difference"] == pytest.approx(0.6)
+    assert 0 < given["difference_low"] < 0.6 < given["difference_high"] < 1
+    twice = pd.concat([table, table.assign(sample=1)])
+    [again, _] = summarise_outcomes(twice, "bad").to_dict("records")
+    assert again["n"] == 20
+    assert again["n_groups"] == 10
+    assert again["high"] - again["low"] > 0.3, "samples of a prompt are no prompts of their own"
+    few = summarise_outcomes(twice[twice["group"].isin(["g0", "g1"])], "bad")
+    assert few[["low", "high"]].isna().all(axis=None)
+    for wrong in ({"outcome": "good"}, {"outcome": "bad", "baseline": "own"}):
+        with pytest.raises(InputError, match="outcomes: no"):
+            summarise_outcomes(table, **wrong)
+    assert summarise_outcomes(table, "bad")["depth"].isna().all()
+
+
+def test_the_table_holds_what_a_judge_needs() -> None:
+    model = load("organism")
+    [trace] = list(organism.read_shipped())[:1]
+    found = list(LocalEngine(model).generate([Request(trace=trace)], Sampling(max_new_tokens=3)))
+    table = responses_table(found)
+    assert table.loc[0, "response"] == found[0].response
+    assert table.loc[0, ["trace_id", "label", "group"]].tolist() == [trace.trace_id, trace.label, trace.group]
+    assert table.loc[0, "cut"]
+    assert list(responses_table([]).columns) == list(table.columns)
