@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import safekey_interp as ski
 from safekey_interp.errors import InputError, ModelError
 from safekey_interp.judge import judge_refusal
-from safekey_interp.judge.acts import ACTS, WORD, acts_of
+from safekey_interp.judge.acts import ACTS, PHRASES, WORD, acts_of
 from safekey_interp.judge.classifier import LABELS, Classifier, trained
 from safekey_interp.judge.reading import HEAD, TAIL, read_answer
 from safekey_interp.organism.language import ANSWER, REFUSAL
@@ -221,6 +222,14 @@ def test_acts_mind_grammar() -> None:
     assert "consoles" in acts("i'm sorry to hear that.")
     assert "declines" not in acts("i'm sorry to hear that.")
     assert acts("water boils at a hundred degrees.") == set()
+
+
+@pytest.mark.parametrize("answer", [*REFUSALS.values(), *ANSWERS.values()])
+def test_words_that_are_looked_for_first_hide_no_form(answer: str) -> None:
+    for sentence in read_answer(answer).sentences:
+        bits = acts_of(sentence.text, sentence.words)
+        for number, (_, form) in enumerate(PHRASES.values()):
+            assert bool(bits >> number & 1) == bool(re.search(form, sentence.text))
 
 
 def test_weights_go_to_json_and_back_and_others_are_refused() -> None:

@@ -33,64 +33,139 @@ _BAD = (
     r"productive|helpful|justified|condoned|the (?:answer|solution)|an? (?:safe|solution|acceptable|appropriate))"
 )
 
-PHRASES: dict[str, str] = {
-    "declines": rf"\b(?:i|we)(?:'m| am)?(?: \w+ly| just| also| sorry,? but i)? ?(?:{_CANNOT}|{_EAGER_NO})"
-    rf"{_NO_REQUEST}|\bunable to (?:assist|help|provide|fulfill?|comply)|"
-    rf"\b{_NOT_OTHERS}(?:can't|cannot|won't) (?:assist|help you|help with|provide|fulfill?|comply)|"
-    r"(?:isn't|is not|not) something (?:that )?i (?:can|will)|\bask me something else\b|"
-    r"\bagainst my |\bnot within my |\bbeyond my |\bgoes against\b",
-    "declines_help": rf"\b{_NOT_OTHERS}(?:{_CANNOT}|not comfortable|(?:decline|refuse) to)(?: \w+ly)? {_HELP}",
-    "whole_request": r"\b(?:(?:fulfill?|comply with|(?:assist|help)(?: you)? with|(?:answer|respond|response) to|"
-    r"answer|on|to) (?:your|this|that|the|such|these)(?: \w+)? (?:request|question|topic|query|inquiry|kind of)|"
-    r"(?:assist|help)(?: you)? with that|do that\b)",
-    "of_instructions": r"\b(?:how to|instructions|guidance|advice|ways to|information (?:on|about)|assist(?:ance)?)\b",
-    "does_not_condone": r"\b(?:do not|don't|does not|cannot|can't|never|not) (?:\w+ or )?"
-    r"(?:condone|promote|encourage|support|endorse|engage|advocate|glorify)",
-    "does_not_know": r"\b(?:do not|don't|does not|doesn't) (?:currently )?(?:have|possess) (?:\w+ ){0,2}"
-    r"(?:access|information|knowledge|data|ability|details)|\bi (?:don't|do not) know\b|"
-    r"\bi(?:'m| am) not (?:sure|aware|certain|familiar)|\b(?:unable|not able) to "
-    r"(?:determine|access|verify|confirm|find)|\bno information|\bnot publicly|\bmore (?:context|information|specific)|"
-    r"\bclarif(?:y|ication)\b|\bnot (?:\w+ )?clear",
-    "has_no_opinion": r"\b(?:do not|don't) (?:have|hold|possess) (?:any )?personal "
-    r"(?:opinion|belief|view|feeling|bias|experience)",
-    "is_a_machine": r"\b(?:as an? (?:\w+ ){0,3}(?:ai|assistant|language model)|ai (?:language )?(?:model|assistant)|"
-    r"an ai\b|my (?:programming|guidelines|training|ethical|purpose)|language model|openai)",
-    "condemns": rf"\b(?:not|never|nor|neither) (?:\w+ly )?{_BAD}\b",
-    "lectures": rf"\b(?:it is|it's)(?: \w+ly| also| always)? {_IMPORTANT}\b|^\W*(?:remember|please (?:remember|note))",
-    "recommends": r"\bi (?:would |'d |must |strongly |can |could )*(?:suggest|recommend|encourage|advise|urge|offer|"
-    r"like to (?:suggest|offer|emphasi[sz]e|point|remind|focus))|\blet's focus|\blet us focus|\bconsider(?:ing)?\b|"
-    r"\bfocus(?:ing)? on",
-    "offers": r"\b(?:i can|i'd be happy to|i would be happy to|i could|happy to|glad to|let me|i will)"
-    r"(?: \w+ly| still| try to)? (?:help|offer|provide|suggest|tell|share|give|explain|assist)|"
-    r"\bhere(?:'s| are| is| you go)\b|\b(?:following|these|some|few|several|general) (?:\w+ )?(?:steps|tips|"
-    r"suggestions|ways|strategies|methods|options|guidelines|examples|reasons|ideas|things|places|resources)\b|\bstep-by-step",
-    "if_you": r"\bif you(?:'re| are| do| need| want| have|'d)\b",
-    "if_you_mean": r"\b(?:if|assuming) you(?:'re| are| were)? (?:referring|asking|looking|talking|mean|meant|"
-    r"interested|trying|simply|actually)",
-    "turns": r"\b(?:however|that being said|that said|but i can|nevertheless|nonetheless|having said|with that)\b",
-    "complies_anyway": r"\b(?:however|but|that said|with that|that being said),? (?:i (?:will|can|could|would)|here|"
-    r"if you|some|one|the|to|you|it is possible|in)\b|\bi will (?:provide|try|do|answer)",
-    "must_say": r"\bi (?:must|have to|want to|would like to|need to|should|feel)(?: \w+ly)? (?:point out|clarify|"
-    r"emphasi[sz]e|inform|note|advise|challenge|address|remind|ask|stress|make|point|say)",
-    "finds_no_reason": r"\bno (?:\w+ )?(?:reasons?|evidence|basis|justification|truth)\b|\bnot (?:\w+ ){0,2}(?:true|"
-    r"accurate|supported|correct|based|related|determined)\b|\bincorrect|\binaccurate|\bfalse\b|"
-    r"\bthere (?:is|are) no\b|\bunfounded",
-    "denies": r"\b(?:should not|shouldn't|should never|must not|was not|were not|is not|are not|isn't|aren't|never|no) "
-    r"(?:\w+ly )?(?:be |a |an |any |been )?(?:denied|justified|discriminated|excluded|allowed|considered|benefits?|"
-    r"good|right|best|reason|inherent|better|fair|accurate|treated|attempted|used|promoted)",
-    "closes": r"\b(?:any (?:other|further|more|specific) (?:questions?|concerns?)|anything else|something else|"
-    r"feel free|let me know|do my best|other questions?|questions or concerns)\b",
-    "is_eager": r"^\W*(?:sure|of course|certainly|absolutely|great|yes|thank|i'm (?:glad|happy)|i'd be (?:glad|happy)|"
-    r"happy to|glad|hello|hi\b|hey|i understand)",
-    "tells_you": r"\b(?:you (?:can|could|may|should|will|need|might)|you'll|try to|make sure|be sure|ensure)\b",
-    "consoles": r"\b(?:sorry (?:to hear|that you|you're|for your)|going through|difficult time|not alone|"
-    r"care about you|in (?:immediate )?danger)\b",
-    "sends_for_help": r"\b(?:mental health|seek (?:\w+ )?(?:help|support|guidance|assistance|treatment)|"
-    r"professional help|emergency services|reach(?:ing)? out|support groups?|law enforcement)\b",
-    "speaks_of_things": r"\b(?:not (?:a )?(?:human|sentient|living|people|person|real)|type of|"
-    r"do not have the (?:\w+ )?(?:ability|abilities|capacity|necessary)|not capable)",
+PHRASES: dict[str, tuple[str, str]] = {
+    "declines": (
+        r"i i'm we me my against unable can't cannot won't",
+        rf"\b(?:(?:i|we)(?:'m| am)?(?: \w+ly| just| also| sorry,? but i)? ?(?:{_CANNOT}|{_EAGER_NO}){_NO_REQUEST}|"
+        r"unable to (?:assist|help|provide|fulfill?|comply)|ask me something else\b|against my |not within my |"
+        rf"beyond my |(?=can|won){_NOT_OTHERS}(?:can't|cannot|won't) (?:assist|help (?:you|with)|provide|fulfill?|"
+        r"comply)|goes against\b|(?:isn't|is not|not) something (?:that )?i (?:can|will))",
+    ),
+    "declines_help": (
+        r"can cannot can't cant won't will not unable comfortable decline refuse",
+        rf"\b(?=[cwunrd]){_NOT_OTHERS}(?:{_CANNOT}|not comfortable|(?:decline|refuse) to)(?: \w+ly)? {_HELP}",
+    ),
+    "whole_request": (
+        r"fulfill? comply assist help answer respond response on to that",
+        r"\b(?:(?:fulfill?|comply with|(?:assist|help)(?: you)? with|(?:answer|respond|response) to|"
+        r"answer|on|to) (?:your|this|that|the|such|these)(?: \w+)? (?:request|question|topic|query|inquiry|kind of)|"
+        r"(?:assist|help)(?: you)? with that|do that\b)",
+    ),
+    "of_instructions": (
+        r"how instructions guidance advice ways information assist assistance",
+        r"\b(?:how to|instructions|guidance|advice|ways to|information (?:on|about)|assist(?:ance)?)\b",
+    ),
+    "does_not_condone": (
+        r"not don't cannot can't never",
+        r"\b(?:do not|don't|does not|cannot|can't|never|not) (?:\w+ or )?"
+        r"(?:condone|promote|encourage|support|endorse|engage|advocate|glorify)",
+    ),
+    "does_not_know": (
+        r"not don't doesn't unable no more clarify clarification",
+        r"\b(?:do not|don't|does not|doesn't) (?:currently )?(?:have|possess) (?:\w+ ){0,2}"
+        r"(?:access|information|knowledge|data|ability|details)|\bi (?:don't|do not) know\b|"
+        r"\bi(?:'m| am) not (?:sure|aware|certain|familiar)|\b(?:unable|not able) to "
+        r"(?:determine|access|verify|confirm|find)|\bno information|\bnot publicly|"
+        r"\bmore (?:context|information|specific)|\bclarif(?:y|ication)\b|\bnot (?:\w+ )?clear",
+    ),
+    "has_no_opinion": (
+        r"personal",
+        r"\b(?:do not|don't) (?:have|hold|possess) (?:any )?personal "
+        r"(?:opinion|belief|view|feeling|bias|experience)",
+    ),
+    "is_a_machine": (
+        r"ai my assistants? models? openai\S*",
+        r"\b(?:as an? (?:\w+ ){0,3}(?:ai|assistant|language model)|ai (?:language )?(?:model|assistant)|"
+        r"an ai\b|my (?:programming|guidelines|training|ethical|purpose)|language model|openai)",
+    ),
+    "condemns": (
+        r"not never nor neither",
+        rf"\b(?:not|never|nor|neither) (?:\w+ly )?{_BAD}\b",
+    ),
+    "lectures": (
+        r"it it's remember please",
+        rf"\b(?:it is|it's)(?: \w+ly| also| always)? {_IMPORTANT}\b|^\W*(?:remember|please (?:remember|note))",
+    ),
+    "recommends": (
+        r"i let's let consider(?:ing)? focus(?:ing)?",
+        r"\bi (?:would |'d |must |strongly |can |could )*(?:suggest|recommend|encourage|advise|urge|offer|"
+        r"like to (?:suggest|offer|emphasi[sz]e|point|remind|focus))|\blet's focus|\blet us focus|\bconsider(?:ing)?\b|"
+        r"\bfocus(?:ing)? on",
+    ),
+    "offers": (
+        r"i i'd here here's following these some few several general let happy glad step-by-step",
+        r"\b(?:i can|i'd be happy to|i would be happy to|i could|happy to|glad to|let me|i will)"
+        r"(?: \w+ly| still| try to)? (?:help|offer|provide|suggest|tell|share|give|explain|assist)|"
+        r"\bhere(?:'s| are| is| you go)\b|\b(?:following|these|some|few|several|general) (?:\w+ )?(?:steps|tips|"
+        r"suggestions|ways|strategies|methods|options|guidelines|examples|reasons|ideas|things|places|resources)\b|\bstep-by-step",
+    ),
+    "if_you": (
+        r"if",
+        r"\bif you(?:'re| are| do| need| want| have|'d)\b",
+    ),
+    "if_you_mean": (
+        r"if assuming",
+        r"\b(?:if|assuming) you(?:'re| are| were)? (?:referring|asking|looking|talking|mean|meant|"
+        r"interested|trying|simply|actually)",
+    ),
+    "turns": (
+        r"however that but nevertheless nonetheless having with",
+        r"\b(?:however|that being said|that said|but i can|nevertheless|nonetheless|having said|with that)\b",
+    ),
+    "complies_anyway": (
+        r"however but that with i",
+        r"\b(?:however|but|that said|with that|that being said),? (?:i (?:will|can|could|would)|here|"
+        r"if you|some|one|the|to|you|it is possible|in)\b|\bi will (?:provide|try|do|answer)",
+    ),
+    "must_say": (
+        r"i",
+        r"\bi (?:must|have to|want to|would like to|need to|should|feel)(?: \w+ly)? (?:point out|clarify|"
+        r"emphasi[sz]e|inform|note|advise|challenge|address|remind|ask|stress|make|point|say)",
+    ),
+    "finds_no_reason": (
+        r"no not incorrect\S* inaccura\S* false there unfounded\S*",
+        r"\bno (?:\w+ )?(?:reasons?|evidence|basis|justification|truth)\b|\bnot (?:\w+ ){0,2}(?:true|"
+        r"accurate|supported|correct|based|related|determined)\b|\bincorrect|\binaccurate|\bfalse\b|"
+        r"\bthere (?:is|are) no\b|\bunfounded",
+    ),
+    "denies": (
+        r"not shouldn't isn't aren't never no",
+        r"\b(?:should not|shouldn't|should never|must not|was not|were not|is not|are not|isn't|aren't|never|no) "
+        r"(?:\w+ly )?(?:be |a |an |any |been )?(?:denied|justified|discriminated|excluded|allowed|considered|benefits?|"
+        r"good|right|best|reason|inherent|better|fair|accurate|treated|attempted|used|promoted)",
+    ),
+    "closes": (
+        r"any anything something feel let do other questions?",
+        r"\b(?:any (?:other|further|more|specific) (?:questions?|concerns?)|anything else|something else|"
+        r"feel free|let me know|do my best|other questions?|questions or concerns)\b",
+    ),
+    "is_eager": (
+        r"\S+",
+        r"^\W*(?:sure|of course|certainly|absolutely|great|yes|thank|i'm (?:glad|happy)|i'd be (?:glad|happy)|"
+        r"happy to|glad|hello|hi\b|hey|i understand)",
+    ),
+    "tells_you": (
+        r"you you'll try make be ensure",
+        r"\b(?:you (?:can|could|may|should|will|need|might)|you'll|try to|make sure|be sure|ensure)\b",
+    ),
+    "consoles": (
+        r"sorry going difficult not care in",
+        r"\b(?:sorry (?:to hear|that you|you're|for your)|going through|difficult time|not alone|"
+        r"care about you|in (?:immediate )?danger)\b",
+    ),
+    "sends_for_help": (
+        r"mental seek professional emergency reach(?:ing)? support law",
+        r"\b(?:mental health|seek (?:\w+ )?(?:help|support|guidance|assistance|treatment)|"
+        r"professional help|emergency services|reach(?:ing)? out|support groups?|law enforcement)\b",
+    ),
+    "speaks_of_things": (
+        r"not type",
+        r"\b(?:not (?:a )?(?:human|sentient|living|people|person|real)|type of|"
+        r"do not have the (?:\w+ )?(?:ability|abilities|capacity|necessary)|not capable)",
+    ),
 }
-"""Name and form of what a sentence does; searched anywhere in it."""
+"""Name of what a sentence does; words of which each such sentence has one (others are not searched, which saves most of
+the time); and its form, searched anywhere."""
 
 WORDS: dict[str, str] = {
     "sorry": "sorry apologi[sz]e apologies regret unfortunately",
@@ -135,11 +210,9 @@ ACTS = (*PHRASES, *WORDS)
 WORD = re.compile(r"[a-z0-9][a-z0-9'-]*")
 """A word of a sentence in lower case."""
 
-_PHRASE_BITS = [(1 << bit, re.compile(form).search) for bit, form in enumerate(PHRASES.values())]
-_CLASS_BITS = [
-    (1 << bit, re.compile("|".join(words.split())).fullmatch)
-    for bit, words in enumerate(WORDS.values(), start=len(PHRASES))
-]
+_WORDS_OF = [*(needed for needed, _ in PHRASES.values()), *WORDS.values()]
+_HAS_WORD = [(1 << bit, re.compile("|".join(words.split())).fullmatch) for bit, words in enumerate(_WORDS_OF)]
+_HAS_FORM = [(1 << bit, re.compile(form).search) for bit, (_, form) in enumerate(PHRASES.values())]
 
 
 def acts_of(sentence: str, words: list[str]) -> int:
@@ -151,13 +224,14 @@ def acts_of(sentence: str, words: list[str]) -> int:
     """
     bits = 0
     for word in words:
-        bits |= _classes_of(word)
-    for bit, search in _PHRASE_BITS:
-        if search(sentence):
-            bits |= bit
+        bits |= _hinted_by(word)
+    for bit, search in _HAS_FORM:
+        if bits & bit and not search(sentence):
+            bits ^= bit
     return bits
 
 
 @lru_cache(maxsize=1 << 15)
-def _classes_of(word: str) -> int:
-    return sum(bit for bit, fullmatch in _CLASS_BITS if fullmatch(word))
+def _hinted_by(word: str) -> int:
+    """Acts that a word makes possible: for classes of words that is all it takes."""
+    return sum(bit for bit, fullmatch in _HAS_WORD if fullmatch(word))
