@@ -23,6 +23,10 @@ _HOMES = {
     "attention_summary": ("summarise_attention",),
     "key_sentence_bank": ("KeySentences",),
     "key_sentences": ("measure_aha",),
+    "interventions.attention_knockout": ("knockout",),
+    "interventions.directions": ("compare_directions", "directions_of_head", "fit_directions"),
+    "interventions.knockout_summary": ("summarise_knockout",),
+    "interventions.steering": ("steer", "summarise_steering"),
     "judge": ("judge_refusal",),
     "separability": ("measure_separability",),
     "transfer": ("measure_transfer",),
@@ -50,6 +54,13 @@ if TYPE_CHECKING:
     from safekey_interp.errors import TraceError as TraceError
     from safekey_interp.errors import TraceTooLong as TraceTooLong
     from safekey_interp.generation import generate as generate
+    from safekey_interp.interventions.attention_knockout import knockout as knockout
+    from safekey_interp.interventions.directions import compare_directions as compare_directions
+    from safekey_interp.interventions.directions import directions_of_head as directions_of_head
+    from safekey_interp.interventions.directions import fit_directions as fit_directions
+    from safekey_interp.interventions.knockout_summary import summarise_knockout as summarise_knockout
+    from safekey_interp.interventions.steering import steer as steer
+    from safekey_interp.interventions.steering import summarise_steering as summarise_steering
     from safekey_interp.judge import judge_refusal as judge_refusal
     from safekey_interp.key_sentence_bank import KeySentences as KeySentences
     from safekey_interp.key_sentences import measure_aha as measure_aha

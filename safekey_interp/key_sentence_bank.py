@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,11 @@ class KeySentences:
             if sentence in known:
                 raise InputError(f"key sentences: {sentence!r} stands there twice, expected each once")
             known.add(sentence)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """All of them, the safe ones first."""
+        return (*self.safe, *self.go_ahead)
 
 
 GENERAL = KeySentences(
@@ -111,12 +115,20 @@ def bank_for(tokenizer: Any) -> KeySentences:
     )
 
 
+def spelled(tokenizer: Any, bank: KeySentences) -> KeySentences:
+    """The bank. Raises InputError where the tokenizer cannot spell it."""
+    sentence = unspelled(tokenizer, bank)
+    if sentence is not None:
+        raise InputError(f"bank: the tokenizer has no tokens for {sentence!r}; give sentences that it can spell")
+    return bank
+
+
 def unspelled(tokenizer: Any, bank: KeySentences) -> str | None:
     """The first sentence that the tokenizer has no tokens for; None when it can spell them all."""
     unknown = getattr(tokenizer, "unk_token_id", None)
     if unknown is None:
         return None
-    for sentence in chain(bank.safe, bank.go_ahead):
+    for sentence in bank.sentences:
         # Behind another sentence, where words begin with a space.
         if unknown in tokenizer(f". {sentence}", add_special_tokens=False)["input_ids"]:
             return sentence

@@ -13,33 +13,24 @@ likely is what SafeKey trains for (Zhou et al. 2025, arXiv 2505.16186); the meas
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Int64
-from torch import Tensor
 
-from safekey_interp.capture.batches import plan_batches
 from safekey_interp.capture.context import evaluating
-from safekey_interp.capture.stream import BatchSize, forward_cost, in_chunks, on_threads, threads_for, token_budget
+from safekey_interp.capture.stream import BatchSize, on_threads, threads_for
+from safekey_interp.continuations import score, with_sentence
 from safekey_interp.errors import InputError, TraceError
-from safekey_interp.key_sentence_bank import KeySentences, bank_for, unspelled
-from safekey_interp.segmentation import Segmentation, segment_all
+from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
+from safekey_interp.segmentation import segmented
 from safekey_interp.stats import bootstrap_weights, ratio_of_means
-from safekey_interp.trace import CharSpan, Trace
+from safekey_interp.trace import Trace
 
 if TYPE_CHECKING:
     from safekey_interp.models import Model
-
-_CHUNK = 64
-"""Traces whose sentences are grouped by length together."""
-_MOST_LOGITS = 2**27
-"""Logits of a forward pass, about: half a gigabyte in float32."""
 
 
 def measure_aha(
@@ -75,31 +66,24 @@ def measure_aha(
     """
     if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
         raise InputError(f"batch_size: got {batch_size!r}, expected auto, or a whole number of at least 1")
-    if bank is None:
-        bank = bank_for(model.tokenizer)
-    elif (sentence := unspelled(model.tokenizer, bank)) is not None:
-        raise InputError(f"bank: the tokenizer has no tokens for {sentence!r}; give sentences that it can spell")
-    sentences = (*bank.safe, *bank.go_ahead)
+    bank = bank_for(model.tokenizer) if bank is None else spelled(model.tokenizer, bank)
     kinds = ["safe"] * len(bank.safe) + ["go_ahead"] * len(bank.go_ahead)
     tables: list[pd.DataFrame] = []
     left_out: dict[str, str] = {}
-    for chunk in in_chunks(traces, _CHUNK):
-        kept: list[Trace] = []
-        rows: list[_Row] = []
-        for trace, found in zip(chunk, segment_all(chunk, finder=finder, delimiters=delimiters), strict=True):
+    with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
+        for trace, found in segmented(traces, finder=finder, delimiters=delimiters):
             try:
-                rows += [_row(model, trace, found, sentence, mask_prompt=mask_prompt) for sentence in sentences]
-                kept.append(trace)
+                rows = [with_sentence(model, trace, found, s, mask_prompt=mask_prompt) for s in bank.sentences]
             except TraceError as error:
                 left_out[trace.trace_id] = str(error).removeprefix(f"trace {trace.trace_id}: ")
-        scores = _scores(model, rows, batch_size).reshape(len(kept), len(sentences))
-        for number, (trace, logprobs) in enumerate(zip(kept, scores, strict=True)):
+                continue
+            logprobs = score(model, rows, batch_size=None if batch_size == "auto" else batch_size).numpy()
             if not np.isfinite(logprobs).all():
                 left_out[trace.trace_id] = "the model's log-probabilities are not finite"
                 continue
-            mine = rows[number * len(sentences) : (number + 1) * len(sentences)]
             about = {"trace_id": trace.trace_id, "group": trace.group, "label": trace.label}
-            columns = {"kind": kinds, "sentence": sentences, "logprob": logprobs, "n_tokens": list(map(len, mine))}
+            n_tokens = [row.n_tokens for row in rows]
+            columns = {"kind": kinds, "sentence": bank.sentences, "logprob": logprobs, "n_tokens": n_tokens}
             tables.append(pd.DataFrame(about | columns).astype({"label": object}))
     if not tables:
         example = next((f"trace {name}: {reason}" for name, reason in left_out.items()), "there are none")
@@ -138,76 +122,3 @@ def summarise_aha(table: pd.DataFrame, seed: int = 0, *, n_draws: int = 1000) ->
             counts = {"n": int(ratio.n[i]), "n_groups": len(set(groups))}
             rows.append({"subset": subset, "measure": measure} | interval | counts)
     return pd.DataFrame(rows)
-
-
-class _Row(NamedTuple):
-    """One sequence: a trace up to the end of U, then a sentence."""
-
-    ids: Int64[Tensor, " pos"]
-    start: int
-    """First token of the sentence, which ends the sequence."""
-
-    def __len__(self) -> int:
-        """Tokens of the sentence."""
-        return self.ids.shape[0] - self.start
-
-
-def _row(model: Model, trace: Trace, found: Segmentation, sentence: str, *, mask_prompt: bool) -> _Row:
-    """Raises TraceError where the trace has no place for the sentence, or the model does not read so far."""
-    u, k = found.understanding, found.key_sentence
-    if u is None:
-        raise TraceError(trace.trace_id, f"no understanding: {found.reason}")
-    between = trace.response[u.end : k.start] if k is not None else ""
-    before = trace.response[: u.end] + (between if between.isspace() else " ")
-    response = before + sentence
-    placed = replace(
-        found,
-        response=response,
-        reasoning=CharSpan(min(found.reasoning.start, u.start), len(response)),
-        key_sentence=CharSpan(len(before), len(response)),
-    )
-    encoding = model.encode(trace.with_(response=response, given={}), placed)
-    begin = encoding.response_start if mask_prompt else 0
-    where = encoding.positions("key_sentence")
-    if not len(where) or where[0] <= begin:
-        raise TraceError(trace.trace_id, f"no token of {sentence!r} has a token of the understanding before it")
-    return _Row(encoding.input_ids[begin : encoding.end], where[0] - begin)
-
-
-def _scores(model: Model, rows: Sequence[_Row], batch_size: BatchSize) -> np.ndarray:
-    """Mean log-probability of each row's sentence, nats a token."""
-    scores = np.full(len(rows), np.nan)
-    longest = max(map(len, rows), default=1)
-    plan = plan_batches(
-        [row.ids.shape[0] for row in rows],
-        batch_size=None if batch_size == "auto" else batch_size,
-        max_tokens=token_budget(model),
-        # Sentences of rows of like length end near one another: about twice the longest holds them all.
-        max_rows=max(1, min(64, _MOST_LOGITS // (2 * longest * model.n_embeddings))),
-        cost=forward_cost(model),
-    )
-    with torch.no_grad(), evaluating(model.hf), on_threads(threads_for(model)):
-        for batch in plan:
-            scores[batch] = _score_batch(model, [rows[i] for i in batch])
-    return scores
-
-
-def _score_batch(model: Model, rows: Sequence[_Row]) -> list[float]:
-    width = max(row.ids.shape[0] for row in rows)
-    # Padded on the right without an attention mask: causality hides the padding.
-    ids = torch.zeros((len(rows), width), dtype=torch.int64)
-    for number, row in enumerate(rows):
-        ids[number, : row.ids.shape[0]] = row.ids
-    first = min(row.start for row in rows) - 1
-    needed = torch.arange(first, width - 1)
-    spares = "logits_to_keep" in inspect.signature(model.hf.forward).parameters
-    keep = {"logits_to_keep": needed} if spares else {}
-    logits = model.hf(input_ids=ids.to(model.device), use_cache=False, **keep).logits
-    if not spares:
-        logits = logits[:, first : width - 1]
-    means = []
-    for row, own in zip(rows, logits, strict=True):
-        predicting = own[row.start - 1 - first : row.ids.shape[0] - 1 - first].float().log_softmax(-1)
-        targets = row.ids[row.start :, None].to(own.device)
-        means.append(predicting.gather(-1, targets).double().mean())
-    return torch.stack(means).tolist()

@@ -7,6 +7,7 @@ the default here, ``rules``, is offline and deterministic, and ``llm`` asks a mo
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 from safekey_interp.finders import Finder, finder_names, make_finder, register_finder
@@ -14,7 +15,7 @@ from safekey_interp.finders.reasoning import Delimiters
 from safekey_interp.finders.record import Segmentation
 from safekey_interp.trace import Trace
 
-__all__ = ["Finder", "Segmentation", "finder_names", "register_finder", "segment", "segment_all"]
+__all__ = ["Finder", "Segmentation", "finder_names", "register_finder", "segment", "segment_all", "segmented"]
 
 
 def segment(trace: Trace, *, finder: str | Finder = "rules", delimiters: Delimiters | None = None) -> Segmentation:
@@ -45,3 +46,21 @@ def segment_all(
     """
     found = make_finder(finder, delimiters) if isinstance(finder, str) else finder
     return iter(found.find(traces))
+
+
+def segmented(
+    traces: Iterable[Trace], *, finder: str | Finder = "rules", delimiters: Delimiters | None = None
+) -> Iterator[tuple[Trace, Segmentation]]:
+    """Each trace beside its segmentation, as a stream: a finder may read ahead, and only what it read waits.
+
+    Args and errors as for :func:`segment_all`.
+    """
+    waiting: deque[Trace] = deque()
+
+    def remembered() -> Iterator[Trace]:
+        for trace in traces:
+            waiting.append(trace)
+            yield trace
+
+    for found in segment_all(remembered(), finder=finder, delimiters=delimiters):
+        yield waiting.popleft(), found

@@ -112,10 +112,10 @@ class Captured:
 
     def see_attention(
         self, module: Any, query: Tensor, key: Tensor, attention_mask: Tensor | None, options: dict[str, Any]
-    ) -> None:
-        """Reduce one layer's pattern, from its queries and keys; called by the tap."""
+    ) -> Tensor | None:
+        """Reduce one layer's pattern, from its queries and keys, and leave its mask as it is; called by the tap."""
         if not self.request.attention or not self.request.reads_layer(module.layer_idx):
-            return
+            return attention_mask
         with torch.set_grad_enabled(self.grad and torch.is_grad_enabled()):
             rows, row_weights = self._rows_on(query.device)
             first = int(self.rows.index.min())
@@ -124,6 +124,7 @@ class Captured:
             mean = mean_rows(query, key, rows, row_weights, mask, options=options, scaling=scaling)
             self._keep(module.layer_idx, mean, attention_mask, mask.visible)
         self._stop_when_answered()
+        return attention_mask
 
     def see_pattern(self, layer: int, pattern: Float[Tensor, "batch head q_pos k_pos"], visible: Tensor) -> None:
         """Reduce one layer's pattern, from the whole of it; called by the bridge's hook.

@@ -86,7 +86,7 @@ def key_weights(
     random = np.zeros((*shape, n_keys, n_spans), np.float32)
     drawn = np.zeros((*shape, n_spans), np.int64)
     for b, (encoding, start) in enumerate(zip(encodings, starts, strict=True)):
-        stream = np.random.default_rng([seed, *_words(encoding.trace_id)])
+        stream = np.random.default_rng([seed, *words_of(encoding.trace_id)])
         for f in range(len(QUERY_SPANS)):
             mine = rows.weights[b, f] > 0
             if not mine.any():
@@ -126,6 +126,7 @@ def _draw_shares(
     return reduce(held, "draw candidate -> candidate", "mean")
 
 
-def _words(trace_id: str) -> list[int]:
+def words_of(trace_id: str) -> list[int]:
+    """A trace's own part of a seed."""
     digest = hashlib.sha256(trace_id.encode("utf-8", "surrogatepass")).digest()
     return [int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4)]

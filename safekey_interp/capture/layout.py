@@ -1,4 +1,4 @@
-"""Where in a transformers model are the decoder stack and its layers?"""
+"""Where in a transformers model are the decoder stack and its layers, and how do its positions turn?"""
 
 from __future__ import annotations
 
@@ -32,6 +32,14 @@ def find_layout(hf: Any) -> Layout:
     raise ModelError(
         f"{type(hf).__name__}: no list of {n_layers} decoder layers found; expected a decoder-only transformers model"
     )
+
+
+def rope_kind(config: Any) -> str:
+    """How a configuration's rotary positions are stretched: ``default``, ``linear``, ``dynamic``, ``longrope`` …"""
+    found = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    kinds = [found, *(value for value in found.values() if isinstance(value, dict))]
+    named = [str(kind.get("rope_type") or kind.get("type") or "default") for kind in kinds]
+    return next((kind for kind in named if kind != "default"), "default")
 
 
 def _has_attention(layers: nn.ModuleList) -> bool:

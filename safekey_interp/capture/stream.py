@@ -21,7 +21,7 @@ from safekey_interp.capture.request import CaptureRequest
 from safekey_interp.capture.runner import Backend, LeftOut, Measured, measure_batch
 from safekey_interp.encoding import Encoding
 from safekey_interp.errors import InputError, TraceError
-from safekey_interp.segmentation import Segmentation, segment_all
+from safekey_interp.segmentation import Segmentation, segmented
 from safekey_interp.trace import Trace
 
 if TYPE_CHECKING:
@@ -77,16 +77,7 @@ def in_chunks(traces: Iterable[Trace], size: int = CHUNK) -> Iterator[list[Trace
 
 def prepare(model: Model, traces: Iterable[Trace], settings: StreamSettings) -> Iterator[Entry]:
     """Segment and encode traces; those that cannot be measured come out with their reason."""
-    kept: list[Trace] = []
-
-    def remembered() -> Iterator[Trace]:
-        for trace in traces:
-            kept.append(trace)
-            yield trace
-
-    found = segment_all(remembered(), finder=settings.finder, delimiters=settings.delimiters)
-    for i, segmentation in enumerate(found):
-        trace = kept[i]
+    for trace, segmentation in segmented(traces, finder=settings.finder, delimiters=settings.delimiters):
         if trace.response and segmentation.key_sentence is None:
             yield Entry(trace=trace, segmentation=segmentation, left_out=f"no key sentence: {segmentation.reason}")
             continue

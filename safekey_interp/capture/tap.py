@@ -1,9 +1,10 @@
 """How does one look into an attention function without slowing it down?
 
 transformers calls attention by a name in the configuration. For the time of a capture that name is ours: the tap shows
-query and key to the captures that the forward pass carries along (an extra keyword argument, so no global state), then
-delegates to the function that the model would have used. Flash and flex attention give way to SDPA for that time, and
-SDPA to eager where the class does not say that it supports it (GPT-OSS with SDPA inside is wrong without an error).
+query and key to what the forward pass carries along (an extra keyword argument, so no global state), then delegates to
+the function that the model would have used. What is carried sees the layer, and may hand back another mask for it.
+Flash and flex attention give way to SDPA for that time, and SDPA to eager where the class does not say that it supports
+it (GPT-OSS with SDPA inside is wrong without an error).
 
 A mask function is registered for each name too: without one, transformers passes no mask at all.
 """
@@ -13,14 +14,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from safekey_interp.errors import ModelError
 
-KEYWORD = "safekey_captures"
-"""The keyword argument that carries captures from the decoder's forward to the tap."""
+KEYWORD = "safekey_carried"
+"""The keyword argument that carries captures and knockouts from the decoder's forward to the tap."""
 
 # transformers looks for "sdpa" and "flash_attention" inside names: ours hold neither.
 _FUSED, _EAGER = "safekey_tap_fused", "safekey_tap_eager"
@@ -48,14 +49,24 @@ def tapped(hf: Any, decoder: Any) -> Iterator[None]:
         config._attn_implementation = before
 
 
+class Passenger(Protocol):
+    """What a forward pass carries to the tap."""
+
+    def see_attention(
+        self, module: Any, query: Tensor, key: Tensor, attention_mask: Tensor | None, options: dict[str, Any]
+    ) -> Tensor | None:
+        """Look at one layer's attention, and say which mask it has for those who come later and for the model."""
+        ...
+
+
 @contextmanager
-def carried(decoder: nn.Module, capture: Any) -> Iterator[None]:
-    """Hand ``capture`` to every forward of ``decoder``, beside those that are there already."""
+def carried(decoder: nn.Module, passenger: Passenger) -> Iterator[None]:
+    """Hand ``passenger`` to every forward of ``decoder``, behind those that are there already."""
 
     def add(
         _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return args, kwargs | {KEYWORD: (*kwargs.get(KEYWORD, ()), capture)}
+        return args, kwargs | {KEYWORD: (*kwargs.get(KEYWORD, ()), passenger)}
 
     handle = decoder.register_forward_pre_hook(add, with_kwargs=True)
     try:
@@ -77,8 +88,8 @@ def _register() -> None:
 
 def _tap(inner: str) -> Callable[..., Any]:
     def attention(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **kwargs: Any) -> Any:
-        for capture in kwargs.pop(KEYWORD, ()):
-            capture.see_attention(module, query, key, attention_mask, kwargs)
+        for passenger in kwargs.pop(KEYWORD, ()):
+            attention_mask = passenger.see_attention(module, query, key, attention_mask, kwargs)
         return _own_function(type(module), inner)(module, query, key, value, attention_mask, **kwargs)
 
     attention.__name__ = f"tapped_{inner}_attention"

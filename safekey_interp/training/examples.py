@@ -16,17 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from safekey_interp.capture.stream import in_chunks
 from safekey_interp.encoding import Encoding
 from safekey_interp.errors import InputError, TraceError, TraceTooLong
-from safekey_interp.segmentation import Segmentation, segment, segment_all
+from safekey_interp.segmentation import Segmentation, segment, segmented
 from safekey_interp.training.config import TrainingConfig
 
 if TYPE_CHECKING:
     from safekey_interp.models import Model
     from safekey_interp.trace import Trace
 
-_AT_ONCE = 256
 _MARK = "AN ANSWER"
 
 
@@ -80,20 +78,17 @@ def prepare_examples(
     given: Counter[str] = Counter()
     kept: list[Example] = []
     n_read = 0
-    for chunk in in_chunks(traces, _AT_ONCE):
-        n_read += len(chunk)
-        for trace, found in zip(
-            chunk, segment_all(chunk, finder=config.finder, delimiters=config.delimiters), strict=True
-        ):
-            if trace.given:
-                given += _compared(trace, found, config)
-            try:
-                kept.append(_example(model, trace, found, ends, limit))
-            except TraceError as error:
-                why = str(error).removeprefix(f"trace {trace.trace_id}: ")
-                left_out.setdefault(why, []).append(trace.trace_id)
+    for trace, found in segmented(traces, finder=config.finder, delimiters=config.delimiters):
+        n_read += 1
+        if trace.given:
+            given += _compared(trace, found, config)
+        try:
+            kept.append(_example(model, trace, found, ends, limit))
+        except TraceError as error:
+            why = str(error).removeprefix(f"trace {trace.trace_id}: ")
+            left_out.setdefault(why, []).append(trace.trace_id)
         if on_trace is not None:
-            on_trace(len(chunk))
+            on_trace(1)
     dropped = [{"why": why, "n": len(ids), "first": ids[0]} for why, ids in left_out.items()]
     dropped.sort(key=lambda entry: -entry["n"])
     train, held_out = _split(kept, config)

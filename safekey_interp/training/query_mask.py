@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from safekey_interp.capture.context import evaluating
+from safekey_interp.capture.layout import rope_kind
 from safekey_interp.errors import InputError
 from safekey_interp.training.batch import QueryMask
 
@@ -75,7 +76,7 @@ def check_packing(hf: Any) -> None:
 def _not_relative(hf: Any) -> str:
     """Why leaving the prompt out is not masking it; empty when it is."""
     name = type(hf).__name__
-    kind = _rope_kind(hf.config.get_text_config(decoder=True))
+    kind = rope_kind(hf.config.get_text_config(decoder=True))
     if kind in ("dynamic", "longrope"):
         return f"{name}'s {kind} positions change with the length of the sequence"
     ids = _sample(hf)
@@ -94,13 +95,6 @@ def _not_apart(hf: Any) -> str:
         if not _alike(both[:, _LENGTH:], alone, hf.dtype):
             return f"{type(hf).__name__} does not keep documents in one row apart"
     return ""
-
-
-def _rope_kind(config: Any) -> str:
-    found = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    kinds = [found, *(value for value in found.values() if isinstance(value, dict))]
-    named = [str(kind.get("rope_type") or kind.get("type") or "default") for kind in kinds]
-    return next((kind for kind in named if kind != "default"), "default")
 
 
 def _sample(hf: Any, seed: int = 0) -> Tensor:

@@ -1,0 +1,184 @@
+"""How are some queries of a forward pass kept from seeing some keys?
+
+Attention knockout (Geva et al. 2023, arXiv 2304.14767): in the chosen layers and heads, what the layer's own mask shows
+(causal, sliding window, padding) and the knockout hides is hidden. A mask in place of the layer's own would show what
+the window hides; so the two are joined inside the tap, layer by layer. A query that lies in the span itself (the last
+token of U may be the one before K) loses its own key, too, but for one that would then see nothing at all.
+
+A control hides a random set of keys: as many as the tested span has in sight of the first of the queries in that kind
+of layer (full or windowed), drawn evenly without replacement among the keys before that query that it sees, outside the
+span and the first token. A set depends on the seed, the trace, the span and the draw's number alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Bool
+from torch import Tensor
+
+from safekey_interp.capture.keysets import words_of
+from safekey_interp.capture.layout import find_layout
+from safekey_interp.capture.tap import carried, tapped
+
+if TYPE_CHECKING:
+    from safekey_interp.models import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """What one row of a batch may not see."""
+
+    trace_id: str
+    """The trace, for the draws."""
+    queries: tuple[int, ...]
+    """Positions that may not see the keys; none cuts nothing."""
+    keys: tuple[int, ...]
+    """Positions of the tested span."""
+    layers: frozenset[int]
+    """Layers in which they may not."""
+    heads: frozenset[int] | None = None
+    """Heads in which they may not; all when None."""
+    draw: int | None = None
+    """The number of a random set that takes the span's place; None for the span itself."""
+
+
+class Knockout:
+    """The cuts of a batch, one a row; joins each layer's mask with them."""
+
+    def __init__(self, cuts: Sequence[Cut], *, n_heads: int, seed: int = 0) -> None:
+        self.cuts = tuple(cuts)
+        """One a row of the batch."""
+        self.n_keys = np.zeros(len(self.cuts), np.int64)
+        """Most keys in sight that were cut from each row in any layer; filled by the forward pass."""
+        self._n_heads, self._seed = n_heads, seed
+        self._rows_of = {
+            layer: torch.tensor([layer in cut.layers for cut in self.cuts])
+            for layer in frozenset[int]().union(*(cut.layers for cut in self.cuts))
+        }
+        self._heads = None
+        if any(cut.heads is not None for cut in self.cuts):
+            self._heads = torch.tensor(
+                [[cut.heads is None or head in cut.heads for head in range(n_heads)] for cut in self.cuts]
+            )
+        self._drawn: dict[bytes, Tensor] = {}
+        self._queries: Tensor | None = None
+
+    @property
+    def layers(self) -> frozenset[int]:
+        """Layers in which anything is cut."""
+        return frozenset(self._rows_of)
+
+    def see_attention(
+        self, module: Any, query: Tensor, key: Tensor, attention_mask: Tensor | None, options: dict[str, Any]
+    ) -> Tensor | None:
+        """The layer's mask joined with the cuts; called by the tap."""
+        if module.layer_idx not in self._rows_of:
+            return attention_mask
+        visible = causal_or(attention_mask, query.shape[2], key.shape[2], query.device)
+        hidden = self.hidden(module.layer_idx, visible)
+        if visible.dtype == torch.bool:
+            return visible & ~hidden
+        return visible.masked_fill(hidden, torch.finfo(visible.dtype).min)
+
+    def hidden(self, layer: int, mask: Tensor) -> Bool[Tensor, "batch _ q_pos k_pos"]:
+        """What the cuts of a layer hide.
+
+        Args:
+            layer: the layer.
+            mask: (#batch, #head, q_pos, k_pos) its own mask, True or about 0 where a query sees a key; the keys begin
+                with the sequence's first, the queries may begin later.
+        """
+        n_queries, n_keys = mask.shape[-2:]
+        offset = n_keys - n_queries
+        visible = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+        by_all_heads = visible.any(dim=1).expand(len(self.cuts), -1, -1)
+        keys = self._keys(by_all_heads, offset)
+        queries = self._queries_of(n_queries, offset) & rearrange(self._rows_of[layer], "b -> b 1")
+        pairs = rearrange(queries.to(mask.device), "b q -> b 1 q 1") & rearrange(keys, "b k -> b 1 1 k")
+        blind = ~(visible & ~pairs).any(dim=-1, keepdim=True)
+        own = torch.arange(n_keys, device=mask.device) == torch.arange(offset, n_keys, device=mask.device)[:, None]
+        pairs = pairs & ~(blind & own)
+        return pairs if self._heads is None else pairs & rearrange(self._heads.to(mask.device), "b h -> b h 1 1")
+
+    def _queries_of(self, n_queries: int, offset: int) -> Bool[Tensor, "batch q_pos"]:
+        """The queries of each row's cut: the same in every layer."""
+        if self._queries is None:
+            queries = np.zeros((len(self.cuts), n_queries), bool)
+            for row, cut in enumerate(self.cuts):
+                queries[row, np.asarray(cut.queries, dtype=np.int64) - offset] = True
+            self._queries = torch.as_tensor(queries)
+        return self._queries
+
+    def _keys(self, visible: Bool[Tensor, "batch q_pos k_pos"], offset: int) -> Bool[Tensor, "batch k_pos"]:
+        """Keys that each row's cut hides, for layers that see what ``visible`` says: made once for each kind."""
+        firsts = torch.tensor([min(cut.queries, default=offset) - offset for cut in self.cuts], device=visible.device)
+        seen = visible[torch.arange(len(self.cuts), device=visible.device), firsts].cpu().numpy()
+        kind = seen.tobytes()
+        if kind not in self._drawn:
+            keys = np.zeros(seen.shape, bool)
+            for row, cut in enumerate(self.cuts):
+                chosen = keys_of(cut, seen[row], self._seed)
+                keys[row, chosen] = True
+                self.n_keys[row] = max(self.n_keys[row], int(seen[row, chosen].sum()))
+            self._drawn[kind] = torch.as_tensor(keys, device=visible.device)
+        return self._drawn[kind]
+
+
+def keys_of(cut: Cut, seen: Bool[np.ndarray, " k_pos"], seed: int) -> np.ndarray:
+    """Positions that a cut hides where its first query sees ``seen``: the span, or a random set."""
+    span = np.asarray(cut.keys, dtype=np.int64)
+    if cut.draw is None or not cut.queries:
+        return span
+    n = int(seen[span].sum())
+    candidates = np.flatnonzero(seen[: min(cut.queries)])
+    candidates = np.setdiff1d(candidates, np.append(span, 0), assume_unique=True)
+    # Of one trace, spans of other places have other streams.
+    place = (int(span[0]), len(span)) if len(span) else (0, 0)
+    stream = np.random.default_rng([seed, cut.draw, *place, *words_of(cut.trace_id)])
+    return stream.permutation(candidates)[: min(n, len(candidates))]
+
+
+def causal_or(attention_mask: Tensor | None, n_queries: int, n_keys: int, device: torch.device) -> Tensor:
+    """A layer's mask; where it has none, the causal one, the last query on the last key."""
+    if attention_mask is not None:
+        return attention_mask[..., :n_keys]
+    last = torch.arange(n_queries, device=device) + (n_keys - n_queries)
+    visible = torch.arange(n_keys, device=device) <= rearrange(last, "q -> q 1")
+    return rearrange(visible, "q k -> 1 1 q k")
+
+
+@contextmanager
+def knocked_out(model: Model, knockout: Knockout) -> Iterator[Knockout]:
+    """Every forward of ``model.hf`` inside the block goes without what the knockout hides.
+
+    Raises:
+        ModelError: the architecture does not call attention through transformers' interface.
+    """
+    decoder = find_layout(model.hf).decoder
+    with ExitStack() as stack:
+        stack.enter_context(tapped(model.hf, decoder))
+        stack.enter_context(carried(decoder, knockout))
+        yield knockout
+
+
+@contextmanager
+def knocked_out_on_bridge(model: Model, knockout: Knockout) -> Iterator[Any]:
+    """The same for every forward of ``model.bridge()``, which the block gets, by TransformerLens's hooks."""
+    bridge = model.bridge()
+
+    def cut(layer: int) -> Any:
+        def hide(scores: Tensor, hook: Any) -> Tensor:
+            return scores.masked_fill(knockout.hidden(layer, scores), torch.finfo(scores.dtype).min)
+
+        return hide
+
+    names = {layer: f"blocks.{layer}.attn.hook_attn_scores" for layer in sorted(knockout.layers)}
+    with bridge.hooks(fwd_hooks=[(name, cut(layer)) for layer, name in names.items() if name in bridge.hook_dict]):
+        yield bridge
