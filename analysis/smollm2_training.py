@@ -180,16 +180,30 @@ def _keys(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
 
 
 def _aurocs(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """XSTest by layer; the words alone are the same for every model."""
+    """XSTest: the median over layers, the states after the final norm, and the words, which are the same for all."""
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for model, numbers in found.items():
-        for one in numbers["auroc"]:
-            if one["method"] == "diff_of_means" or one["auroc"] is None:
-                continue
-            layer = "words alone" if one["method"] == "text_tfidf" else f"layer {one['layer']}"
-            row = rows.setdefault((one["position"], layer), {"position": one["position"], "where": layer})
-            row[model] = f"{one['auroc']:.2f} [{one['auroc_low']:.2f}, {one['auroc_high']:.2f}]"
+        for position in POSITIONS:
+            mine = [one for one in numbers["auroc"] if one["position"] == position and one["auroc"] is not None]
+            states = [one for one in mine if one["method"] == "logistic"]
+            by_layer = [one["auroc"] for one in states]
+            last = max(states, key=lambda one: one["layer"])
+            [words] = [one for one in mine if one["method"] == "text_tfidf"]
+            cells = {
+                f"median of {len(states)} sites (least to most)": (
+                    f"{np.median(by_layer):.3f} ({min(by_layer):.3f} to {max(by_layer):.3f})"
+                ),
+                "after the final norm": _auroc(last),
+                "words alone": _auroc(words),
+            }
+            for where, cell in cells.items():
+                about = {"position": position, "where": where, "n (groups)": f"{last['n']} ({last['n_groups']})"}
+                rows.setdefault((position, where), about)[model] = cell
     return pd.DataFrame(rows.values())
+
+
+def _auroc(row: dict[str, Any]) -> str:
+    return f"{row['auroc']:.3f} [{row['auroc_low']:.3f}, {row['auroc_high']:.3f}]"
 
 
 def _interval(row: dict[str, Any]) -> str:
