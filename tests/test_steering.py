@@ -12,6 +12,8 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from safekey_interp import organism
 from safekey_interp.capture.editing import Edit, Place, attention_writes, edited, every_place
@@ -24,7 +26,7 @@ from safekey_interp.interventions.steering import ablate, steer, summarise_steer
 from safekey_interp.key_sentence_bank import GENERAL, KeySentences
 from safekey_interp.key_sentences import measure_aha
 from safekey_interp.losses import SafetyHead
-from safekey_interp.models import Model, load
+from safekey_interp.models import Model, from_hf, load
 from safekey_interp.probes import Direction
 from safekey_interp.trace import Trace
 
@@ -90,6 +92,32 @@ def test_what_is_ablated_is_nowhere_in_the_stream(architecture: str) -> None:
         assert (along <= 1e-5 * state.double().norm(dim=-1)).all()
         assert along.max() < 1e-5 * max(1.0, float(state.norm(dim=-1).max()))
     assert max(float((state @ vector).abs().max()) for state in states_of(model)) > 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("architecture", "options", "module", "scale"),
+    [
+        ("granite", {"residual_multiplier": 0.22}, "self_attn", 0.22),
+        ("olmo2", {}, "post_attention_layernorm", 1.0),
+        ("gpt_neox", {"use_parallel_residual": True}, None, 1.0),
+    ],
+)
+def test_what_attention_writes_is_found_whatever_it_is_called(
+    architecture: str, options: dict, module: str | None, scale: float, dtype: torch.dtype
+) -> None:
+    """GPT-NeoX's MLP stands beside its attention, so that nothing of the layer reads what that wrote."""
+    hf = AutoModelForCausalLM.from_config(CONFIG_MAPPING[architecture](**(tiny.BASE | options)), dtype=dtype).eval()
+    names = {part: name.rpartition(".")[2] for name, part in hf.named_modules()}
+    found = [None if write is None else (names[write.module], write.scale) for write in attention_writes(hf)]
+    assert found == [None if module is None else (module, scale)] * 3
+    model = from_hf(hf, tiny.byte_level_tokenizer(), spec=architecture)
+    vector = unit(model.d_model)
+    with edited(model, {place: ablation(vector) for place in every_place(model)}), torch.no_grad():
+        states = hf(input_ids=IDS, output_hidden_states=True, use_cache=False).hidden_states[:-1]
+    rounding = 1e-5 if dtype == torch.float32 else 2e-3
+    for state in states[1:]:
+        assert ((state.float() @ vector).abs() <= rounding * state.float().norm(dim=-1)).all()
 
 
 def test_large_states_lose_the_component_too() -> None:

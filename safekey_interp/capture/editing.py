@@ -8,13 +8,13 @@ the block ends, also after an exception. The same edits go through TransformerBr
 each way checks the other.
 
 The stream is written by the embedding, and by attention and MLP of each layer. What attention writes is found by
-measuring, since architectures call it differently (Gemma norms it first, Granite scales it): the module a of which
-what the layer reads later is  x = x_in + s · a.
+measuring, since architectures call it differently (Gemma norms it first, Granite scales it): the module whose output a
+makes what the layer reads later,  x = x_in + s · a.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
@@ -126,7 +126,8 @@ def _find_writes(hf: Any) -> tuple[AttentionWrite | None, ...]:
             for module in (*layer.children(), layer):
                 stack.callback(module.register_forward_hook(watch(layer), with_kwargs=True).remove)
         hf.get_decoder()(input_ids=ids, use_cache=False)
-    return tuple(_write_of(calls[layer]) for layer in layers)
+    factor = getattr(hf.config.get_text_config(decoder=True), "residual_multiplier", None)
+    return tuple(_write_of(calls[layer], [1.0] if factor is None else [factor, 1.0]) for layer in layers)
 
 
 def _states(values: Any) -> Tensor | None:
@@ -139,25 +140,22 @@ def _states(values: Any) -> Tensor | None:
     return None
 
 
-def _write_of(calls: list[_Call]) -> AttentionWrite | None:
+def _write_of(calls: list[_Call], scales: Sequence[float]) -> AttentionWrite | None:
+    """The last module before a reader whose output, scaled, is what the reader sees beside the layer's input."""
     *inner, layer = calls
-    if layer.read is None:
+    before = layer.read
+    if before is None:
         return None
-    before = layer.read.float()
-    close = 1e-3 if layer.read.dtype == torch.float32 else 3e-2
     for number, call in enumerate(inner):
-        if call.read is None or call.read.shape != before.shape:
-            continue
-        added = call.read.float() - before
-        if not added.any():
+        if call.read is None or call.read.shape != before.shape or torch.equal(call.read, before):
             continue
         for earlier in reversed(inner[:number]):
             if earlier.wrote is None or earlier.wrote.shape != before.shape:
                 continue
-            wrote = earlier.wrote.float()
-            scale = float((added * wrote).sum() / wrote.square().sum())
-            if (added - scale * wrote).norm() < close * added.norm():
-                return AttentionWrite(earlier.module, scale)
+            for scale in scales:
+                # Bit for bit, as the layer adds: in half precision a small addition drowns in rounding.
+                if torch.equal(before + earlier.wrote * scale, call.read):
+                    return AttentionWrite(earlier.module, scale)
     return None
 
 
