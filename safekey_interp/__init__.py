@@ -17,15 +17,21 @@ _HOMES = {
     "segmentation": ("Segmentation", "register_finder", "segment", "segment_all"),
     "models": ("Model", "from_hf", "load"),
     "organism": ("example",),
-    "generation": ("generate",),
+    "generation": ("Sampling", "generate"),
+    "generation.kl": ("measure_kl",),
+    "generation.running": ("write_responses",),
     "encoding": ("Encoding",),
     "attention": ("measure_attention", "paper_attention", "token_attention"),
     "attention_summary": ("summarise_attention",),
     "key_sentence_bank": ("KeySentences",),
     "key_sentences": ("measure_aha",),
     "interventions.attention_knockout": ("knockout",),
+    "interventions.attribution": ("compare_attribution",),
+    "interventions.direct_effects": ("rank_heads", "summarise_heads"),
     "interventions.directions": ("compare_directions", "directions_of_head", "fit_directions"),
     "interventions.knockout_summary": ("summarise_knockout",),
+    "interventions.lens": ("logit_lens", "summarise_lens"),
+    "interventions.patching": ("patch", "summarise_patching"),
     "interventions.steering": ("steer", "summarise_steering"),
     "judge": ("judge_refusal",),
     "separability": ("measure_separability",),
@@ -53,12 +59,22 @@ if TYPE_CHECKING:
     from safekey_interp.errors import SafekeyError as SafekeyError
     from safekey_interp.errors import TraceError as TraceError
     from safekey_interp.errors import TraceTooLong as TraceTooLong
+    from safekey_interp.generation import Sampling as Sampling
     from safekey_interp.generation import generate as generate
+    from safekey_interp.generation.kl import measure_kl as measure_kl
+    from safekey_interp.generation.running import write_responses as write_responses
     from safekey_interp.interventions.attention_knockout import knockout as knockout
+    from safekey_interp.interventions.attribution import compare_attribution as compare_attribution
+    from safekey_interp.interventions.direct_effects import rank_heads as rank_heads
+    from safekey_interp.interventions.direct_effects import summarise_heads as summarise_heads
     from safekey_interp.interventions.directions import compare_directions as compare_directions
     from safekey_interp.interventions.directions import directions_of_head as directions_of_head
     from safekey_interp.interventions.directions import fit_directions as fit_directions
     from safekey_interp.interventions.knockout_summary import summarise_knockout as summarise_knockout
+    from safekey_interp.interventions.lens import logit_lens as logit_lens
+    from safekey_interp.interventions.lens import summarise_lens as summarise_lens
+    from safekey_interp.interventions.patching import patch as patch
+    from safekey_interp.interventions.patching import summarise_patching as summarise_patching
     from safekey_interp.interventions.steering import steer as steer
     from safekey_interp.interventions.steering import summarise_steering as summarise_steering
     from safekey_interp.judge import judge_refusal as judge_refusal
