@@ -29,6 +29,7 @@ _HOMES = {
     "interventions.attribution": ("compare_attribution",),
     "interventions.direct_effects": ("rank_heads", "summarise_heads"),
     "interventions.directions": ("compare_directions", "directions_of_head", "fit_directions"),
+    "interventions.held_out": ("steer_held_out",),
     "interventions.knockout_summary": ("summarise_knockout",),
     "interventions.lens": ("logit_lens", "summarise_lens"),
     "interventions.patching": ("patch", "summarise_patching"),
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from safekey_interp.interventions.directions import compare_directions as compare_directions
     from safekey_interp.interventions.directions import directions_of_head as directions_of_head
     from safekey_interp.interventions.directions import fit_directions as fit_directions
+    from safekey_interp.interventions.held_out import steer_held_out as steer_held_out
     from safekey_interp.interventions.knockout_summary import summarise_knockout as summarise_knockout
     from safekey_interp.interventions.lens import logit_lens as logit_lens
     from safekey_interp.interventions.lens import summarise_lens as summarise_lens

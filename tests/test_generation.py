@@ -37,6 +37,18 @@ def test_batches_answer_as_one_at_a_time() -> None:
     assert together == generate(model(), [trace.prompt for trace in traces], max_new_tokens=64), "texts are prompts"
 
 
+def test_two_tokens_within_rounding_of_each_other_answer_the_same_in_every_batch() -> None:
+    near = next(trace for trace in organism.read_shipped() if trace.trace_id == "plain-harmful-039")
+    begun = render(model().tokenizer, near.with_(response="<think>\n", given={})).text
+    ids = model().tokenizer(begun, return_tensors="pt", add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        best, second = model().hf(ids).logits[0, -1].topk(2).values.tolist()
+    assert best - second < 1e-5, "the prompt that this test is about"
+    [alone] = generate(model(), [near], max_new_tokens=64)
+    for n in (2, 5, 16, 33):
+        assert generate(model(), [*asked(n - 1), near], max_new_tokens=64, batch_size=n)[-1] == alone
+
+
 def test_greedy_is_the_argmax_of_the_plain_forward() -> None:
     [trace] = asked(1)
     head = render(model().tokenizer, trace.with_(response="")).text

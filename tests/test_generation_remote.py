@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import threading
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +224,30 @@ def test_a_server_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"127\.0\.0\.1:\d+ cannot be reached"):
         write_responses(engine_of(server, max_retries=0), requests(20), out=tmp_path / "a.jsonl")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kill_of_our_own_process_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    def behave(n: int, nth: int) -> Reply:
+        time.sleep(0.01)
+        return plain(n, nth)
+
+    out, n, at_once, n_kills = tmp_path / "a.jsonl", 40, 3, 0
+    context = multiprocessing.get_context("fork")
+    with serving(behave) as server:
+        work = partial(write_responses, engine_of(server, concurrency=at_once), requests(n), out=out)
+        for wait in (0.1, 0.04, 0.07, 60.0):
+            process = context.Process(target=work)
+            process.start()
+            process.join(wait)
+            if process.is_alive():
+                process.kill()
+                process.join()
+                n_kills += 1
+        assert process.exitcode == 0
+        assert n_kills == 3
+        assert len(server.bodies) <= n + n_kills * at_once, "only what was under way is asked again"
+    told = [(trace.trace_id, trace.response) for trace in read_traces(out)]
+    assert sorted(told) == sorted((f"p{i}", f"Answer {i}.") for i in range(n))
 
 
 def test_the_key_is_in_no_file_log_or_error_and_one_host_is_asked(

@@ -1,8 +1,9 @@
 """What does a model of transformers answer? Many prompts at once, each as if it were alone.
 
 Prompts of like length share a batch, padded on the left; transformers' own ``generate`` decodes them with its cache and
-stops at the end of the turn. What a checkpoint's generation configuration says besides (penalties, temperatures, texts
-to suppress) is left aside: the likeliest token is the argmax of the plain forward pass, and a draw is what
+stops at the end of the turn. Greedy text is the same in every batch (:mod:`~safekey_interp.generation.ties`). What a
+checkpoint's generation configuration says besides (penalties, temperatures, texts to suppress) is left aside: the
+likeliest token is the argmax of the plain forward pass, and a draw is what
 :class:`~safekey_interp.generation.sampling.Sampling` says. Marks of the end and padding go, everything else stays,
 ``<think>`` included: the text is what :attr:`safekey_interp.Trace.response` holds.
 """
@@ -21,6 +22,7 @@ from safekey_interp.capture.context import evaluating
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.generation.requests import Generated, Request, check_different
 from safekey_interp.generation.sampling import USUAL_TOKENS, OwnStreams, Sampling, stream_seed
+from safekey_interp.generation.ties import TiesAlone
 from safekey_interp.generation.tokens import Asked, asked_ids, before_end, check_room, response_text
 from safekey_interp.models import Model
 from safekey_interp.trace import Trace
@@ -193,7 +195,11 @@ def _decode(
     padding = _padding(model, ends)
     inputs = torch.tensor([[padding] * (width - len(row)) + row for row in ids], device=model.device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=model.device)
-    chosen = None if sampling.is_greedy else LogitsProcessorList([OwnStreams(seeds, sampling, width=width, most=most)])
+    chosen = LogitsProcessorList()
+    if not sampling.is_greedy:
+        chosen.append(OwnStreams(seeds, sampling, width=width, most=most))
+    elif model.dtype == torch.float32:
+        chosen.append(TiesAlone(model.hf, mask, ends))
     plain = GenerationConfig(
         max_new_tokens=most, do_sample=False, use_cache=True, pad_token_id=padding, eos_token_id=ends or None
     )
