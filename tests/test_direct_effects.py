@@ -113,12 +113,13 @@ def test_the_bridge_gives_the_same_table(architecture: str) -> None:
 
 def test_neither_batches_nor_the_choice_of_layers_matter() -> None:
     model = tiny.tiny_model("qwen2")
+    before = [len(part._forward_hooks) for part in model.hf.modules()]
     every = ranked(model)
     pd.testing.assert_frame_equal(ranked(model, batch_size=1), every, rtol=1e-3, atol=1e-5)
     one = ranked(model, layers=[1])
     expected = every[every["layer"] == 1].reset_index(drop=True)
     pd.testing.assert_frame_equal(one, expected, rtol=1e-3, atol=1e-5)
-    assert not any(len(part._forward_hooks) for part in model.hf.modules())
+    assert [len(part._forward_hooks) for part in model.hf.modules()] == before
 
 
 def test_a_bank_whose_kinds_begin_alike_is_told_apart_by_its_other_words() -> None:
@@ -134,7 +135,8 @@ def test_some_of_the_organisms_heads_write_its_refusals() -> None:
     assert first["rank"] == 1
     assert first["value"] == pytest.approx(harmful["value"].abs().max())
     assert first["low"] > 0.1 > abs(first["control"])
-    assert first["p_value"] == pytest.approx(1 / 21)
+    assert first["p_value"] == first["p_value_over_all"] == pytest.approx(1 / 21)
+    assert (summary["p_value_over_all"] >= summary["p_value"]).all()
     gap = harmful.set_index(["layer", "head"])["value"] - benign.set_index(["layer", "head"])["value"]
     assert gap.sum() > 0.3, "together they write more of it where it is due"
 

@@ -52,15 +52,21 @@ def patched(model: Model, of: list[TracePair], **options: object) -> pd.DataFram
     return patch(model, of, **({"bank": SMALL, "finder": "given", "positions": POSITION_CLASSES} | options))  # type: ignore[arg-type]
 
 
+def n_hooks(model: Model) -> int:
+    """transformers leaves hooks of its own where hidden states were asked for once."""
+    return sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in model.hf.modules())
+
+
 @pytest.mark.parametrize("architecture", [*tiny.ARCHITECTURES])
 def test_a_run_patched_with_itself_stays_as_it_is(architecture: str) -> None:
     model = tiny.tiny_model(architecture)
+    before = n_hooks(model)
     table = patched(model, [TracePair(trace, trace) for trace in with_u_and_k()], n_random=0)
     assert len(table) == 3 * model.n_layers * len(POSITION_CLASSES) * 4
     assert table["effect"].abs().max() < 1e-5
     assert table["attribution"].abs().max() < 1e-4
     assert table["gap"].abs().max() < 1e-5
-    assert not any(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in model.hf.modules())
+    assert n_hooks(model) == before
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt_oss"])

@@ -22,6 +22,7 @@ from safekey_interp.errors import InputError
 from safekey_interp.head_file import HEAD_FILE
 from safekey_interp.interventions.directions import compare_directions, directions_of_head, fit_directions
 from safekey_interp.interventions.effects import summarise_effects
+from safekey_interp.interventions.held_out import steer_held_out
 from safekey_interp.interventions.steering import ablate, steer, summarise_steering
 from safekey_interp.key_sentence_bank import GENERAL, KeySentences
 from safekey_interp.key_sentences import measure_aha
@@ -224,6 +225,26 @@ def test_the_organisms_refusal_hangs_on_a_direction_that_others_do_not_replace()
         steer(toy(), held_out, directions[2], mode="add", scales=[-1, 1], finder="given", n_random=1)
     ).set_index(["subset", "metric", "scale"])["value"]
     assert added["all", "difference", -1.0] < 0 < added["all", "difference", 1.0]
+
+
+def test_every_request_is_steered_by_directions_that_do_not_know_it() -> None:
+    chosen = shipped(source="plain")[:48]
+    chosen[3] = chosen[3].with_(label=None)
+    given = {"mode": "add", "scales": -1, "n_random": 1}
+    table = steer_held_out(toy(), chosen, fit_layers=[2], finder="given", n_folds=4, **given)
+    assert list(dict.fromkeys(table["trace_id"])) == [trace.trace_id for trace in chosen if trace.label]
+    assert table.attrs["left_out"] == {chosen[3].trace_id: "of neither class"}
+    assert set(table["fold"]) == {0, 1, 2, 3}
+    assert (table.groupby("group")["fold"].nunique() == 1).all()
+    held_out = set(table.loc[table["fold"] == 1, "trace_id"])
+    [direction] = fit_directions(toy(), [t for t in chosen if t.trace_id not in held_out], layers=[2], finder="given")
+    alone = steer(toy(), [t for t in chosen if t.trace_id in held_out], direction, finder="given", **given)
+    same = table[table["fold"] == 1].drop(columns="fold").reset_index(drop=True)
+    pd.testing.assert_frame_equal(same, alone, rtol=1e-4, atol=1e-5)
+    summary = summarise_steering(table).set_index(["subset", "metric"])
+    assert summary.loc[("harmful", "difference"), "high"] < -1
+    with pytest.raises(InputError, match=r"steering of held-out requests: .* benign"):
+        steer_held_out(toy(), [t for t in chosen if t.label == "harmful"], finder="given")
 
 
 def test_directions_are_differences_of_means_at_their_position() -> None:

@@ -121,9 +121,10 @@ def summarise_heads(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) 
 
     Returns:
         layer, head, the columns of :func:`~safekey_interp.interventions.effects.summarise_effects`, and rank (1 for the
-        largest absolute mean of its subset). ``p_value`` is of one head: of many, some lie below any bound by chance.
+        largest absolute mean of its subset). ``p_value`` is of one head; ``p_value_over_all`` of a head that was picked
+        because it is the largest.
     """
-    found = summarise_effects(table, ["layer", "head"], n_draws=n_draws, seed=seed)
+    found = summarise_effects(table, ["layer", "head"], joint=True, n_draws=n_draws, seed=seed)
     size = found["value"].abs()
     found["rank"] = size.groupby(found["subset"]).rank(ascending=False, method="first").astype(int)
     subset = pd.Categorical(found["subset"], categories=list(dict.fromkeys(found["subset"])))

@@ -17,14 +17,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 from scipy.special import betaincc, betaincinv
 
 from safekey_interp.capture.runner import Backend
-from safekey_interp.capture.states import collect_states
+from safekey_interp.capture.states import States, collect_states
 from safekey_interp.capture.stream import BatchSize
 from safekey_interp.errors import InputError
 from safekey_interp.head_file import load_safety_head
@@ -52,7 +53,8 @@ def fit_directions(
 ) -> list[Direction]:
     """Difference of the class means of the states after each layer.
 
-    Steer other traces than these: a direction knows the ones that it was fitted on.
+    Steer other traces than these, which the directions know
+    (:func:`~safekey_interp.interventions.held_out.steer_held_out` does).
 
     Args:
         model: from ``load`` or ``from_hf``.
@@ -72,27 +74,65 @@ def fit_directions(
     Raises:
         InputError: no trace can be measured, a class is missing, or the position's words define the classes.
     """
-    class_names((), (), label_by)  # an unknown way of labelling is refused before the forward passes
-    if label_by == "aha" and position in AFTER_THE_FACT:
-        raise InputError(f"position {position}: its words define the outcome; expected a position before it")
-    states, kept, segmentations = collect_states(
+    found = read_classes(
         model,
         traces,
         layers=layers,
-        positions=[position],
+        position=position,
+        label_by=label_by,
         finder=finder,
         delimiters=delimiters,
         batch_size=batch_size,
         max_length=max_length,
         backend=backend,
     )
-    labels = class_names(kept, segmentations, label_by)
+    return found.directions(np.arange(len(found.labels)))
+
+
+class Classes(NamedTuple):
+    """States of traces with their classes, to fit directions on some of them."""
+
+    states: States
+    """After each layer, at one position."""
+    traces: list[Trace]
+    """One a row."""
+    labels: list[str | None]
+    """Class of each."""
+    about: dict[str, Any]
+    """What the records say beside layer and site."""
+
+    def directions(self, rows: Int[np.ndarray, " n"]) -> list[Direction]:
+        """Difference of some rows' class means, a record a layer. Raises InputError where a class is missing."""
+        labels = [self.labels[row] for row in rows.tolist()]
+        position = self.about["position"]
+        return [
+            Direction.fit(
+                self.states.matrix(at, position)[rows], labels, layer=site.layer, site=site.site, **self.about
+            )
+            for at, site in enumerate(self.states.layers)
+            if site.site == "resid_post"
+        ]
+
+
+def read_classes(model: Model, traces: Sequence[Trace], *, position: str, label_by: str, **options: Any) -> Classes:
+    """States of traces at one position, after each layer.
+
+    Args:
+        model: the model.
+        traces: of both classes.
+        position: where the states are read.
+        label_by: ``label`` or ``aha``.
+        **options: of :func:`~safekey_interp.capture.states.collect_states`.
+
+    Raises:
+        InputError: as for :func:`fit_directions`.
+    """
+    class_names((), (), label_by)  # an unknown way of labelling is refused before the forward passes
+    if label_by == "aha" and position in AFTER_THE_FACT:
+        raise InputError(f"position {position}: its words define the outcome; expected a position before it")
+    states, kept, segmentations = collect_states(model, traces, positions=[position], **options)
     about = {"position": position, "model": model.name, "label_by": label_by}
-    return [
-        Direction.fit(states.matrix(index, position), labels, layer=site.layer, site=site.site, **about)
-        for index, site in enumerate(states.layers)
-        if site.site == "resid_post"
-    ]
+    return Classes(states, kept, class_names(kept, segmentations, label_by), about)
 
 
 def directions_of_head(

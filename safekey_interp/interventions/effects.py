@@ -5,6 +5,8 @@ the same way, of each trace's mean over the control's draws; and ``excess``, tes
 that what a trace has in common with its control cancels. With several draws (random directions),
 
     p_value = (1 + #{draws: |mean of the draw| >= |mean|}) / (1 + draws)       Phipson & Smyth 2010
+
+and for the best of many places ``p_value_over_all``, with the largest |mean| of each draw (Westfall & Young 1993).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ def summarise_effects(
     *,
     value: str = "effect",
     over: str | None = None,
+    joint: bool = False,
     n_draws: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -37,13 +40,14 @@ def summarise_effects(
         by: what tells the rows of the result apart.
         value: the column that is averaged.
         over: a column whose mean the mean is divided by (ratio of means); none when None.
+        joint: also compare each mean with the largest of each draw's.
         n_draws: bootstrap draws.
         seed: of the bootstrap.
 
     Returns:
         ``by``, subset (all, harmful, benign; those that have traces), value, low, high, control, control_low,
-        control_high, excess, excess_low, excess_high, p_value, n (traces), n_groups, n_controls (draws). NaN where
-        nothing is defined.
+        control_high, excess, excess_low, excess_high, p_value (and
+        ``p_value_over_all`` where asked for), n (traces), n_groups, n_controls (draws). NaN where nothing is defined.
     """
     names = list(by)
     about = table.drop_duplicates("trace_id").set_index("trace_id")
@@ -71,6 +75,8 @@ def summarise_effects(
             draws[number] = ratio_of_means(part[chosen], bottom, weights[:1]).value
         n_controls = (~np.isnan(draws)).sum(0)
         beyond = np.sum(np.abs(draws) >= np.abs(figures["value"].value), axis=0)
+        largest = np.nan_to_num(np.abs(draws)).max(1, initial=0.0, keepdims=True)
+        beyond_all = np.sum(largest >= np.abs(figures["value"].value), axis=0)
         for i, place in enumerate(places):
             row: dict[str, Any] = dict(zip(names, place, strict=True)) | {"subset": subset}
             for name, figure in figures.items():
@@ -80,7 +86,10 @@ def summarise_effects(
             n = int(n_controls[i])
             counts = {"n": int(defined.sum()), "n_groups": len(set(groups[defined])), "n_controls": n}
             p_value = (1 + int(beyond[i])) / (1 + n) if n and defined.any() else np.nan
-            rows.append(row | {"p_value": p_value} | counts)
+            row["p_value"] = p_value
+            if joint:
+                row["p_value_over_all"] = (1 + int(beyond_all[i])) / (1 + n) if n and defined.any() else np.nan
+            rows.append(row | counts)
     return pd.DataFrame(rows)
 
 

@@ -106,6 +106,7 @@ def patch(
     left_out |= unfit
     by_id = {subject.trace.trace_id: subject for subject in subjects}
     targets = [by_id[name] for name in dict.fromkeys(pair.target.trace_id for pair in pairs) if name in by_id]
+    number_of = {target.trace.trace_id: number for number, target in enumerate(targets)}
     size = None if batch_size == "auto" else batch_size
     run = _Run(model, bank, numbers, tuple(positions), method, size, backend)
     tables = []
@@ -117,7 +118,7 @@ def patch(
                 left_out[names[1]] = left_out[unfit_one]
                 continue
             donor, target = (by_id[name] for name in names)
-            others = list(islice(other_traces(targets, targets.index(target), seed), n_random))
+            others = list(islice(other_traces(targets, number_of[names[1]], seed), n_random))
             try:
                 tables.append(_table(run, donor, target, others))
             except TraceError as error:
