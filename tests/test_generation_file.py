@@ -210,7 +210,7 @@ def test_a_line_that_cannot_be_read_is_told_with_its_number(tmp_path: Path) -> N
 
 def test_an_error_before_the_first_response_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ModelError):
-        write_responses(Echo(fails_at="p0"), requests(3), out=tmp_path / "a.jsonl")
+        write_responses(Echo(fails_at="p0"), requests(3), out=tmp_path / "deep" / "er" / "a.jsonl")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InputError, match="no prompts"):
         write_responses(Echo(), [], out=tmp_path / "a.jsonl")

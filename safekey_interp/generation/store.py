@@ -38,12 +38,14 @@ class ResponseFile:
     A file that was begun here and ends without any response in an error that the user can mend leaves nothing.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], handle: int, *, is_new: bool) -> None:
+    def __init__(
+        self, path: Path, settings: Mapping[str, Any], handle: int, *, is_new: bool, made: Sequence[Path] = ()
+    ) -> None:
         self.path = path
         """The file."""
         self.settings = settings
         """What made its responses."""
-        self._handle, self._is_new = handle, is_new
+        self._handle, self._is_new, self._made = handle, is_new, made
         self._known: dict[Key, str] = {}
         self._trace_ids: set[str] = set()
 
@@ -71,6 +73,7 @@ class ResponseFile:
         if path.suffix != ".jsonl":
             raise RunError(f"out {path}: expected a name that ends in .jsonl")
         handle = None
+        made = [folder for folder in path.parents if not folder.exists()]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
@@ -89,7 +92,7 @@ class ResponseFile:
                 made = {"safekey_interp": __version__, "created": datetime.now(UTC).isoformat(timespec="seconds")}
                 made |= {"settings": settings, "versions": versions_of(_VERSIONS)}
                 write_json(settings_file(path), made | dict(about or {}))
-            file = cls(path, settings, handle, is_new=is_new)
+            file = cls(path, settings, handle, is_new=is_new, made=made)
             file._read()
         except BaseException as error:
             if handle is not None:
@@ -106,6 +109,10 @@ class ResponseFile:
         if isinstance(error, SafekeyError) and self._is_new and not self._known:
             settings_file(self.path).unlink(missing_ok=True)
             self.path.unlink(missing_ok=True)
+            for folder in self._made:
+                if any(folder.iterdir()):
+                    break
+                folder.rmdir()
         os.close(self._handle)
 
     def __len__(self) -> int:
