@@ -2,7 +2,7 @@
 
     logprob(s) = 1/|s| · Σ_{t in s} log p(s_t | X, U, s_<t)          nats a token
 
-The sentence takes the key sentence's place. Every sentence of a trace has nearly the same tokens before it; these are
+The sentence takes the key sentence's place. All sentences of a trace have nearly the same tokens before them; these are
 computed once (:mod:`safekey_interp.capture.prefix`).
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -18,8 +19,9 @@ from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from safekey_interp.capture.prefix import Beginning, common_beginning, keeps_a_past
-from safekey_interp.capture.stream import token_budget
+from safekey_interp.capture.batches import plan_batches
+from safekey_interp.capture.prefix import Beginnings, common_beginning, keeps_a_past
+from safekey_interp.capture.stream import forward_cost, token_budget
 from safekey_interp.encoding import Encoding
 from safekey_interp.errors import TraceError
 from safekey_interp.segmentation import Segmentation
@@ -101,56 +103,83 @@ def _continuation(trace: Trace, encoding: Encoding, sentence: str, begin: int) -
     return Continuation(encoding.input_ids[begin : encoding.end], where[0] - begin, encoding)
 
 
-Around = Callable[[Sequence[int]], AbstractContextManager[object]]
-"""What holds while a batch goes through the model, given the numbers of its rows."""
+class Batch(NamedTuple):
+    """Rows of one forward pass."""
+
+    rows: list[int]
+    """Their numbers among all that are scored."""
+    starts: list[int]
+    """Position of each row's first token in the pass: what padding on the left shifts by."""
+
+
+Around = Callable[[Batch], AbstractContextManager[object]]
+"""What holds while a batch goes through the model."""
 
 
 def score(
     model: Model,
-    continuations: Sequence[Continuation],
+    families: Sequence[Sequence[Continuation]],
     *,
     batch_size: int | None = None,
     around: Around = lambda _: nullcontext(),
-) -> Float[Tensor, " row"]:
+) -> list[Float[Tensor, " row"]]:
     """Mean log-probability of each continuation's sentence.
 
     Args:
         model: the model.
-        continuations: of one trace: what they have in common, at most up to the token before the one that predicts a
-            sentence's first, is computed once and outside ``around``.
+        families: continuations by trace. What those of a trace have in common, at most up to the token before the one
+            that predicts a sentence's first, is computed once, and outside ``around``.
         batch_size: rows a forward pass; as many as fit when None.
-        around: entered around each forward pass of the rows.
+        around: entered around each forward pass of rows, which are numbered through all families.
 
     Returns:
-        Nats a token, float64.
+        For each family, nats a token, float64.
     """
-    rows = [one.ids for one in continuations]
-    n = common_beginning(rows, min(one.start for one in continuations) - 1) if keeps_a_past(model) else 0
-    beginning = Beginning(model, rows[0][:n])
+    shares = keeps_a_past(model)
+    n_before = [_n_before(family) if shares else 0 for family in families]
+    firsts = [0, *accumulate(map(len, families))]
+    rows = [row for family in families for row in family]
     scores = torch.zeros(len(rows), dtype=torch.float64)
-    order = sorted(range(len(rows)), key=lambda row: -len(rows[row]))
-    width = len(rows[order[0]]) - n
-    # A row's own copy of the past is read once more for each row, so that it costs like a few tokens.
-    fits = min(_MOST_ROWS, token_budget(model) // (width + n // 16 + 1), _MOST_LOGITS // (width * model.n_embeddings))
-    size = batch_size or max(1, fits)
-    for begin in range(0, len(order), size):
-        batch = order[begin : begin + size]
-        with around(batch):
-            scores[batch] = _score_batch(beginning, [continuations[row] for row in batch])
-    return scores
+    for chosen in plan_batches(n_before, max_tokens=token_budget(model), cost=forward_cost(model)):
+        beginnings = Beginnings(model, [families[number][0].ids[: n_before[number]] for number in chosen])
+        mine = [(row, place) for place, f in enumerate(chosen) for row in range(firsts[f], firsts[f + 1])]
+        widths = [len(rows[row].ids) - beginnings.lengths[place] for row, place in mine]
+        mine = [mine[i] for i in sorted(range(len(mine)), key=lambda i: -widths[i])]
+        width = max(widths, default=1)
+        # A row's own copy of its past is read once for each row, so that it costs like a few tokens.
+        fits = min(
+            _MOST_ROWS,
+            token_budget(model) // (width + beginnings.width // 16 + 1),
+            _MOST_LOGITS // (width * model.n_embeddings),
+        )
+        size = batch_size or max(1, fits)
+        for begin in range(0, len(mine), size):
+            numbers, of = map(list, zip(*mine[begin : begin + size], strict=True))
+            with around(Batch(numbers, beginnings.starts(of))):
+                scores[numbers] = _score_batch(beginnings, [rows[number] for number in numbers], of)
+    return [scores[first:end] for first, end in pairwise(firsts)]
 
 
-def _score_batch(beginning: Beginning, continuations: Sequence[Continuation]) -> Float[Tensor, " row"]:
-    n = len(beginning.ids)
-    width = max(len(one.ids) for one in continuations) - n
-    ids = torch.zeros((len(continuations), width), dtype=torch.int64)
-    for row, one in enumerate(continuations):
-        ids[row, : len(one.ids) - n] = one.ids[n:]
-    first = min(one.start for one in continuations) - 1 - n
-    means = []
-    for one, logits in zip(continuations, beginning.logits(ids, first), strict=True):
-        begin = one.start - 1 - n - first
-        predicting = logits[begin : begin + one.n_tokens].float().log_softmax(-1)
-        targets = rearrange(one.ids[one.start :], "token -> token 1").to(logits.device)
-        means.append(predicting.gather(-1, targets).double().mean())
-    return torch.stack(means).cpu()
+def _n_before(family: Sequence[Continuation]) -> int:
+    return common_beginning([one.ids for one in family], min(one.start for one in family) - 1)
+
+
+def _score_batch(
+    beginnings: Beginnings, continuations: Sequence[Continuation], of: Sequence[int]
+) -> Float[Tensor, " row"]:
+    before = [beginnings.lengths[place] for place in of]
+    tails = [one.ids[n:] for one, n in zip(continuations, before, strict=True)]
+    ids = torch.zeros((len(tails), max(map(len, tails))), dtype=torch.int64)
+    for row, tail in zip(ids, tails, strict=True):
+        row[: len(tail)] = tail
+    begins = [one.start - 1 - n for one, n in zip(continuations, before, strict=True)]
+    first = min(begins)
+    logits = beginnings.logits(ids, of, first)
+    # Of all rows at once: one token after another, and the padding counts nothing.
+    targets = ids[:, first + 1 :].to(logits.device)
+    logprobs = logits[:, :-1].float().log_softmax(-1).gather(-1, rearrange(targets, "row token -> row token 1"))[..., 0]
+    counted = torch.zeros(targets.shape, dtype=torch.bool)
+    for row, (one, begin) in enumerate(zip(continuations, begins, strict=True)):
+        counted[row, begin - first : begin - first + one.n_tokens] = True
+    kept = logprobs.double().where(counted.to(logits.device), 0.0).sum(-1).cpu()
+    return kept / torch.tensor([one.n_tokens for one in continuations])

@@ -21,8 +21,8 @@ import pandas as pd
 import torch
 
 from safekey_interp.capture.context import evaluating
-from safekey_interp.capture.stream import BatchSize, on_threads, threads_for
-from safekey_interp.continuations import score, with_sentence
+from safekey_interp.capture.stream import BatchSize, in_chunks, on_threads, threads_for
+from safekey_interp.continuations import Continuation, score, with_sentence
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
 from safekey_interp.segmentation import segmented
@@ -31,6 +31,10 @@ from safekey_interp.trace import Trace
 
 if TYPE_CHECKING:
     from safekey_interp.models import Model
+
+
+_CHUNK = 64
+"""Traces whose sentences go through the model together."""
 
 
 def measure_aha(
@@ -71,20 +75,24 @@ def measure_aha(
     tables: list[pd.DataFrame] = []
     left_out: dict[str, str] = {}
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
-        for trace, found in segmented(traces, finder=finder, delimiters=delimiters):
-            try:
-                rows = [with_sentence(model, trace, found, s, mask_prompt=mask_prompt) for s in bank.sentences]
-            except TraceError as error:
-                left_out[trace.trace_id] = str(error).removeprefix(f"trace {trace.trace_id}: ")
-                continue
-            logprobs = score(model, rows, batch_size=None if batch_size == "auto" else batch_size).numpy()
-            if not np.isfinite(logprobs).all():
-                left_out[trace.trace_id] = "the model's log-probabilities are not finite"
-                continue
-            about = {"trace_id": trace.trace_id, "group": trace.group, "label": trace.label}
-            n_tokens = [row.n_tokens for row in rows]
-            columns = {"kind": kinds, "sentence": bank.sentences, "logprob": logprobs, "n_tokens": n_tokens}
-            tables.append(pd.DataFrame(about | columns).astype({"label": object}))
+        for chunk in in_chunks(segmented(traces, finder=finder, delimiters=delimiters), _CHUNK):
+            kept: list[tuple[Trace, list[Continuation]]] = []
+            for trace, found in chunk:
+                try:
+                    rows = [with_sentence(model, trace, found, s, mask_prompt=mask_prompt) for s in bank.sentences]
+                    kept.append((trace, rows))
+                except TraceError as error:
+                    left_out[trace.trace_id] = str(error).removeprefix(f"trace {trace.trace_id}: ")
+            size = None if batch_size == "auto" else batch_size
+            for (trace, rows), scores in zip(kept, score(model, [r for _, r in kept], batch_size=size), strict=True):
+                logprobs = scores.numpy()
+                if not np.isfinite(logprobs).all():
+                    left_out[trace.trace_id] = "the model's log-probabilities are not finite"
+                    continue
+                about = {"trace_id": trace.trace_id, "group": trace.group, "label": trace.label}
+                n_tokens = [row.n_tokens for row in rows]
+                columns = {"kind": kinds, "sentence": bank.sentences, "logprob": logprobs, "n_tokens": n_tokens}
+                tables.append(pd.DataFrame(about | columns).astype({"label": object}))
     if not tables:
         example = next((f"trace {name}: {reason}" for name, reason in left_out.items()), "there are none")
         raise InputError(f"no trace has an understanding that a sentence could follow; {example}")

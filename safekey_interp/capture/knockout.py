@@ -52,12 +52,22 @@ class Cut:
 class Knockout:
     """The cuts of a batch, one a row; joins each layer's mask with them."""
 
-    def __init__(self, cuts: Sequence[Cut], *, n_heads: int, seed: int = 0) -> None:
+    def __init__(
+        self, cuts: Sequence[Cut], *, n_heads: int, starts: Sequence[int] | None = None, seed: int = 0
+    ) -> None:
+        """Begin without having seen a layer.
+
+        Args:
+            cuts: one a row of the batch.
+            n_heads: heads of the model.
+            starts: position of each row's first token, where rows are padded on the left.
+            seed: seed of the draws.
+        """
         self.cuts = tuple(cuts)
         """One a row of the batch."""
         self.n_keys = np.zeros(len(self.cuts), np.int64)
         """Most keys in sight that were cut from each row in any layer; filled by the forward pass."""
-        self._n_heads, self._seed = n_heads, seed
+        self._starts, self._seed = list(starts or [0] * len(self.cuts)), seed
         self._rows_of = {
             layer: torch.tensor([layer in cut.layers for cut in self.cuts])
             for layer in frozenset[int]().union(*(cut.layers for cut in self.cuts))
@@ -111,20 +121,24 @@ class Knockout:
         """The queries of each row's cut: the same in every layer."""
         if self._queries is None:
             queries = np.zeros((len(self.cuts), n_queries), bool)
-            for row, cut in enumerate(self.cuts):
-                queries[row, np.asarray(cut.queries, dtype=np.int64) - offset] = True
+            for row, (cut, start) in enumerate(zip(self.cuts, self._starts, strict=True)):
+                queries[row, np.asarray(cut.queries, dtype=np.int64) + (start - offset)] = True
             self._queries = torch.as_tensor(queries)
         return self._queries
 
     def _keys(self, visible: Bool[Tensor, "batch q_pos k_pos"], offset: int) -> Bool[Tensor, "batch k_pos"]:
         """Keys that each row's cut hides, for layers that see what ``visible`` says: made once for each kind."""
-        firsts = torch.tensor([min(cut.queries, default=offset) - offset for cut in self.cuts], device=visible.device)
-        seen = visible[torch.arange(len(self.cuts), device=visible.device), firsts].cpu().numpy()
+        n = len(self.cuts)
+        firsts = [
+            min(c.queries, default=offset - start) + start for c, start in zip(self.cuts, self._starts, strict=True)
+        ]
+        rows = torch.arange(n, device=visible.device), torch.tensor(firsts, device=visible.device) - offset
+        seen = visible[rows].cpu().numpy()
         kind = seen.tobytes()
         if kind not in self._drawn:
             keys = np.zeros(seen.shape, bool)
-            for row, cut in enumerate(self.cuts):
-                chosen = keys_of(cut, seen[row], self._seed)
+            for row, (cut, start) in enumerate(zip(self.cuts, self._starts, strict=True)):
+                chosen = keys_of(cut, seen[row, start:], self._seed) + start
                 keys[row, chosen] = True
                 self.n_keys[row] = max(self.n_keys[row], int(seen[row, chosen].sum()))
             self._drawn[kind] = torch.as_tensor(keys, device=visible.device)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
 
@@ -34,6 +34,7 @@ _SMALL = 256
 """Width of a model that one thread serves as well as several."""
 
 BatchSize = int | Literal["auto"]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +69,9 @@ class Entry:
     """Why it was left out, in words."""
 
 
-def in_chunks(traces: Iterable[Trace], size: int = CHUNK) -> Iterator[list[Trace]]:
-    """The traces in consecutive lists."""
-    stream = iter(traces)
+def in_chunks(items: Iterable[_T], size: int = CHUNK) -> Iterator[list[_T]]:
+    """The items in consecutive lists."""
+    stream = iter(items)
     while chunk := list(islice(stream, size)):
         yield chunk
 

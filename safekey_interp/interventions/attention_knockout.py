@@ -14,8 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -23,10 +22,11 @@ import torch
 
 from safekey_interp.capture.check import check_attention
 from safekey_interp.capture.context import evaluating
-from safekey_interp.capture.knockout import Cut, Knockout, knocked_out
-from safekey_interp.capture.stream import on_threads, threads_for
-from safekey_interp.continuations import Continuation, score, with_own_sentence, with_sentence
+from safekey_interp.capture.knockout import Knockout, knocked_out
+from safekey_interp.capture.stream import in_chunks, on_threads, threads_for
+from safekey_interp.continuations import Batch, Continuation, score, with_own_sentence, with_sentence
 from safekey_interp.errors import InputError, TraceError
+from safekey_interp.interventions.knockout_rows import RANDOM, Case, FromSpan, Place, Plan
 from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
 from safekey_interp.segmentation import Segmentation, segmented
 
@@ -34,39 +34,12 @@ if TYPE_CHECKING:
     from safekey_interp.models import Model
     from safekey_interp.trace import Trace
 
-FromSpan = Literal["key_sentence", "decision", "decision+key_sentence"]
-"""Queries: K's own tokens, the token before K, or both."""
 CUT_SPANS = ("prompt", "understanding", "template", "first_token")
 """Spans that can be hidden."""
 By = Literal["together", "layer", "head"]
 """What is knocked out at once: all chosen layers, one after another, or one head after another."""
-RANDOM = "random"
-
-
-class Place(NamedTuple):
-    """Layers and heads in which a span is hidden."""
-
-    layers: tuple[int, ...]
-    """Layers."""
-    heads: tuple[int, ...] | None
-    """Heads; all when None."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """What is measured of each trace."""
-
-    from_span: FromSpan
-    to_spans: tuple[str, ...]
-    places: tuple[Place, ...]
-    n_random: int
-    seed: int
-    bank: KeySentences | None
-
-    @property
-    def draws(self) -> tuple[int | None, ...]:
-        """None is the span itself, a number one of its random sets."""
-        return (None, *range(self.n_random))
+_CHUNK = 16
+"""Traces whose passes are planned together."""
 
 
 def knockout(
@@ -109,7 +82,7 @@ def knockout(
         finder: finds U and K.
         delimiters: marks of the reasoning; the known families' when None.
         max_length: most tokens up to the end of K.
-        on_trace: called with 1 after each trace.
+        on_trace: is told how many traces were done since the last call.
 
     Returns:
         One row per trace, place, span and control: trace_id, group, label, from_span, to_span (a span, or ``random``),
@@ -124,7 +97,7 @@ def knockout(
     """
     if aha:
         bank = bank_for(model.tokenizer) if bank is None else spelled(model.tokenizer, bank)
-    plan = _Plan(
+    plan = Plan(
         from_span=_one_of("from_span", from_span, get_args(FromSpan)),
         to_spans=_spans(to_span),
         places=places_of(model, layers, heads, by=by, window=window),
@@ -133,26 +106,31 @@ def knockout(
         bank=bank if aha else None,
     )
     check_attention(model)
-    tables, left_out = [], {}
+    rows: list[dict[str, Any]] = []
+    left_out: dict[str, str] = {}
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
-        for trace, found in segmented(traces, finder=finder, delimiters=delimiters):
-            try:
-                own = with_own_sentence(model, trace, found, max_length=max_length)
-                table = _measured(model, trace, own, _banked(model, trace, found, plan.bank), plan)
-            except TraceError as error:
-                left_out[trace.trace_id] = str(error).removeprefix(f"trace {trace.trace_id}: ")
-            else:
-                if table is None:
-                    left_out[trace.trace_id] = "the model's log-probabilities are not finite"
-                elif table.empty:
-                    left_out[trace.trace_id] = "it has none of the spans"
+        for chunk in in_chunks(segmented(traces, finder=finder, delimiters=delimiters), _CHUNK):
+            cases = []
+            for trace, found in chunk:
+                try:
+                    case = Case.of(trace, _sentences(model, trace, found, plan, max_length), plan)
+                except TraceError as error:
+                    left_out[trace.trace_id] = str(error).removeprefix(f"trace {trace.trace_id}: ")
+                    continue
+                if case.conditions:
+                    cases.append(case)
                 else:
-                    tables.append(table)
-            on_trace(1)
-    if not tables:
+                    left_out[trace.trace_id] = "it has none of the spans"
+            for case, scores, n_keys in zip(cases, *_scored(model, cases, plan), strict=True):
+                if np.isfinite(scores).all():
+                    rows += case.table(scores, n_keys, plan)
+                else:
+                    left_out[case.trace.trace_id] = "the model's log-probabilities are not finite"
+            on_trace(len(chunk))
+    if not rows:
         example = next((f"trace {name}: {reason}" for name, reason in left_out.items()), "there are none")
         raise InputError(f"no trace has a key sentence and a span that could be hidden from it; {example}")
-    table = pd.concat(tables, ignore_index=True)
+    table = pd.DataFrame(rows).astype({"label": object})
     table.attrs["left_out"] = left_out
     return table
 
@@ -181,107 +159,30 @@ def places_of(
     return tuple(Place((layer,), (head,)) for layer in numbers for head in each)
 
 
-def _banked(model: Model, trace: Trace, found: Segmentation, bank: KeySentences | None) -> list[Continuation]:
-    return [] if bank is None else [with_sentence(model, trace, found, sentence) for sentence in bank.sentences]
+def _sentences(
+    model: Model, trace: Trace, found: Segmentation, plan: Plan, max_length: int | None
+) -> tuple[Continuation, ...]:
+    own = with_own_sentence(model, trace, found, max_length=max_length)
+    bank = () if plan.bank is None else plan.bank.sentences
+    return (own, *(with_sentence(model, trace, found, sentence) for sentence in bank))
 
 
-class _Condition(NamedTuple):
-    """A place, a span, and which set of keys stands for it."""
-
-    place: Place
-    span: str
-    draw: int | None
-
-
-def _measured(
-    model: Model, trace: Trace, own: Continuation, banked: Sequence[Continuation], plan: _Plan
-) -> pd.DataFrame | None:
-    """All rows of one trace; None where a number is not finite."""
-    present = [span for span in plan.to_spans if len(own.encoding.positions(_matched_to(span)))]
-    conditions = [
-        _Condition(place, span, draw)
-        for place in plan.places
-        for span in present
-        for draw in plan.draws
-        if span != RANDOM or draw is not None
-    ]
-    sentences = [own, *banked]
-    clean = [Cut(trace_id=trace.trace_id, queries=(), keys=(), layers=frozenset())] * len(sentences)
-    cuts = clean + [_cut(trace, sentence, one, plan) for one in conditions for sentence in sentences]
+def _scored(model: Model, cases: Sequence[Case], plan: Plan) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Of each case, the score of each row and the keys that were cut from it."""
+    families = [case.rows for case in cases]
+    cuts = [cut for case in cases for cut in case.cuts(plan)]
     n_keys = np.zeros(len(cuts), np.int64)
-    rows = sentences * (1 + len(conditions))
 
     @contextmanager
-    def cutting(numbers: Sequence[int]) -> Iterator[None]:
-        cut = Knockout([cuts[number] for number in numbers], n_heads=model.n_heads, seed=plan.seed)
-        with knocked_out(model, cut):
+    def cutting(batch: Batch) -> Iterator[None]:
+        mine = [cuts[number] for number in batch.rows]
+        with knocked_out(model, Knockout(mine, n_heads=model.n_heads, starts=batch.starts, seed=plan.seed)) as cut:
             yield
-        n_keys[numbers] = cut.n_keys
+        n_keys[batch.rows] = cut.n_keys
 
-    scores = score(model, rows, around=cutting).numpy()
-    if not np.isfinite(scores).all():
-        return None
-    scores, n_keys = (one.reshape(1 + len(conditions), len(sentences)) for one in (scores, n_keys))
-    n_safe = 0 if plan.bank is None else len(plan.bank.safe)
-    aha = (
-        scores[:, 1 : 1 + n_safe].mean(1) - scores[:, 1 + n_safe :].mean(1) if banked else np.full(len(scores), np.nan)
-    )
-    about = {"trace_id": trace.trace_id, "group": trace.group, "label": trace.label, "from_span": plan.from_span}
-    out = []
-    for place, span, is_control in _cells(conditions):
-        which = [
-            1 + i
-            for i, one in enumerate(conditions)
-            if (one.place, one.span, one.draw is not None) == (place, span, is_control)
-        ]
-        by_own, by_aha = scores[which, 0] - scores[0, 0], aha[which] - aha[0]
-        out.append(
-            about
-            | {
-                "to_span": RANDOM if is_control else span,
-                "matched_to": _matched_to(span),
-                "layer": place.layers[0],
-                "n_layers": len(place.layers),
-                "head": -1 if place.heads is None or len(place.heads) != 1 else place.heads[0],
-                "logprob": scores[0, 0],
-                "effect": by_own.mean(),
-                "aha": aha[0],
-                "aha_effect": by_aha.mean(),
-                "effect_sd": by_own.std(ddof=1) if len(which) > 1 else np.nan,
-                "aha_effect_sd": by_aha.std(ddof=1) if len(which) > 1 else np.nan,
-                "n_q": len(_queries(own, plan.from_span)),
-                "n_k": int(n_keys[which, 0].max()),
-                "n_draws": len(which) if is_control else 0,
-            }
-        )
-    return pd.DataFrame(out).astype({"label": object})
-
-
-def _cells(conditions: Iterable[_Condition]) -> Iterator[tuple[Place, str, bool]]:
-    """The rows of the table: each place and span, itself and its control."""
-    yield from dict.fromkeys((one.place, one.span, one.draw is not None) for one in conditions)
-
-
-def _cut(trace: Trace, sentence: Continuation, condition: _Condition, plan: _Plan) -> Cut:
-    heads = condition.place.heads
-    return Cut(
-        trace_id=trace.trace_id,
-        queries=tuple(_queries(sentence, plan.from_span)),
-        keys=tuple(sentence.encoding.positions(_matched_to(condition.span))),
-        layers=frozenset(condition.place.layers),
-        heads=None if heads is None else frozenset(heads),
-        draw=condition.draw,
-    )
-
-
-def _queries(sentence: Continuation, from_span: FromSpan) -> range:
-    """Positions of the queries; K's last token is one of them, although it predicts nothing of K."""
-    first = sentence.start - (from_span != "key_sentence")
-    return range(first, sentence.start if from_span == "decision" else len(sentence.ids))
-
-
-def _matched_to(span: str) -> str:
-    return "understanding" if span == RANDOM else span
+    scores = [one.numpy() for one in score(model, families, around=cutting)]
+    ends = np.cumsum([len(family) for family in families])
+    return scores, np.split(n_keys, ends[:-1]) if len(ends) else []
 
 
 def _spans(to_span: str | Sequence[str]) -> tuple[str, ...]:
