@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import lru_cache
 
 import literal
@@ -128,6 +129,14 @@ def test_a_norm_held_fixed_is_linear_and_gives_the_whole_from_the_parts(architec
     parts = torch.randn(4, 5, 32)
     factor = frozen_norm(reader.norm, parts.sum(0))
     torch.testing.assert_close((factor * parts).sum(0), reader.norm(parts.sum(0)).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_in_half_precision_a_norm_held_fixed_is_the_same() -> None:
+    norm = tiny.tiny_model("llama").hf.model.norm
+    half = copy.deepcopy(norm).bfloat16()
+    states = torch.randn(3, 32).bfloat16()
+    exact = copy.deepcopy(half).float()
+    torch.testing.assert_close(frozen_norm(half, states), frozen_norm(exact, states.float()), rtol=1e-5, atol=1e-6)
 
 
 def test_a_norm_that_subtracts_a_mean_is_refused() -> None:

@@ -112,10 +112,11 @@ def frozen_norm(norm: nn.Module, states: Float[Tensor, "*rows d_model"]) -> Floa
         ModelError: the norm is no multiplication (one that subtracts a mean, or adds a bias).
     """
     weight = next(norm.parameters())
-    wide = states.to(weight.device, weight.dtype)
-    normed, wide = norm(wide).float(), wide.float()
+    # Norms compute in float32 and give the type of what they are given: half precision would round the gain.
+    wide = states.to(weight.device, torch.float32)
+    normed = norm(wide).float()
     # Of a vector of ones the norm leaves its gain.
-    gain = norm(torch.ones_like(weight)[None]).float()
+    gain = norm(torch.ones_like(weight, dtype=torch.float32)[None]).float()
     shaped = gain * wide
     alpha = (normed * shaped).sum(-1, keepdim=True) / shaped.square().sum(-1, keepdim=True).clamp(min=1e-30)
     close = 1e-4 if weight.dtype == torch.float32 else 3e-2
