@@ -8,18 +8,17 @@ depend on the length), through TransformerBridge, and where gradients are wanted
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from safekey_interp.capture.editing import Edit, Place, edited
-from safekey_interp.capture.prefix import common_beginning, keeps_a_past
+from safekey_interp.capture.prefix import Beginnings, common_beginning, keeps_a_past
 from safekey_interp.capture.runner import Backend
 from safekey_interp.capture.stream import token_budget
 from safekey_interp.continuations import Continuation
@@ -79,74 +78,35 @@ def score_arms(
     fits = min(_MOST_ROWS, token_budget(model) // (width + n // 16 + 1), _MOST_LOGITS // (width * model.n_embeddings))
     size = batch_size or max(1, fits)
     for first in range(0, n_arms, at_once):
-        arms = list(range(first, min(first + at_once, n_arms)))
-        past = _Past(model, rows[0].ids[:n], arms, edits_of) if n else None
+        arms = range(first, min(first + at_once, n_arms))
+        with edited(model, edits_of([Branch(arm, 0) for arm in arms], 0) if n else {}):
+            beginnings = Beginnings(model, [rows[0].ids[:n]] * len(arms))
         branches = [Branch(arm, row) for arm in arms for row in range(len(rows))]
         for begin in range(0, len(branches), size):
             batch = branches[begin : begin + size]
+            of = [branch.arm - first for branch in batch]
+            logits = _logits_of_bridge(model) if backend == "bridge" else beginnings.logits
             with edited(model, edits_of(batch, n), backend=backend):
-                found = _score_batch(model, [rows[branch.row] for branch in batch], batch, past, backend=backend)
+                found = _score_batch([rows[branch.row] for branch in batch], n, partial(logits, of=of))
             for branch, one in zip(batch, found, strict=True):
                 scores[branch] = one
     return scores
 
 
-class _Past:
-    """Keys and values of the tokens that all rows begin with, for each of several arms."""
-
-    def __init__(self, model: Model, ids: Int64[Tensor, " pos"], arms: Sequence[int], edits_of: EditsOf) -> None:
-        self.n = len(ids)
-        self._number = {arm: number for number, arm in enumerate(arms)}
-        cache = DynamicCache()
-        with edited(model, edits_of([Branch(arm, 0) for arm in arms], 0)):
-            rows = ids.expand(len(arms), -1).to(model.device)
-            model.hf.get_decoder()(input_ids=rows, past_key_values=cache, use_cache=True)
-        self._layers: list[tuple[Tensor, Tensor]] = [(layer.keys, layer.values) for layer in cache.layers]  # type: ignore[misc]
-
-    def options(self, batch: Sequence[Branch], width: int, device: torch.device) -> dict[str, Any]:
-        """Keyword arguments of a forward pass of rows behind this past."""
-        which = torch.tensor([self._number[branch.arm] for branch in batch])
-        layers: list[Any] = [_PastLayer(keys, values, which) for keys, values in self._layers]
-        positions = torch.arange(self.n, self.n + width, device=device).expand(len(batch), -1)
-        return {"past_key_values": Cache(layers=layers), "use_cache": True, "position_ids": positions}
+class _LogitsOf(Protocol):
+    def __call__(self, rows: Int64[Tensor, "row pos"], *, first: int) -> Float[Tensor, "row pos_2 d_vocab"]: ...
 
 
-class _PastLayer(DynamicLayer):
-    """One layer's past; a row's copy lives for this layer's attention, and what the row adds is forgotten."""
-
-    def __init__(self, keys: Tensor, values: Tensor, which: Int64[Tensor, " row"]) -> None:
-        super().__init__()
-        self.keys, self.values = keys, values
-        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
-        self._which = which.to(keys.device)
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        assert self.keys is not None
-        assert self.values is not None
-        return (
-            torch.cat([self.keys[self._which], key_states], dim=-2),
-            torch.cat([self.values[self._which], value_states], dim=-2),
-        )
-
-
-def _score_batch(
-    model: Model, rows: Sequence[Continuation], batch: Sequence[Branch], past: _Past | None, *, backend: Backend
-) -> list[Tensor]:
-    n = past.n if past is not None else 0
+def _score_batch(rows: Sequence[Continuation], n: int, logits_of: _LogitsOf) -> list[Tensor]:
+    """Mean log-probability of each row's sentence, the first ``n`` tokens of the rows being the past."""
     width = max(len(row.ids) for row in rows) - n
     # Padded on the right without an attention mask: causality hides the padding.
     ids = torch.zeros((len(rows), width), dtype=torch.int64)
     for number, row in enumerate(rows):
         ids[number, : len(row.ids) - n] = row.ids[n:]
     first = min(row.start for row in rows) - 1 - n
-    ids = ids.to(model.device)
-    if backend == "bridge":
-        every = model.bridge()(ids, return_type="logits")[:, first:]
-    else:
-        options = {"use_cache": False} if past is None else past.options(batch, width, model.device)
-        every = _logits(model, ids, first, options)
     means = []
-    for row, logits in zip(rows, every, strict=True):
+    for row, logits in zip(rows, logits_of(ids, first=first), strict=True):
         begin = row.start - 1 - n - first
         predicting = logits[begin : begin + row.n_tokens].float().log_softmax(-1)
         targets = rearrange(row.ids[row.start :], "token -> token 1").to(logits.device)
@@ -154,7 +114,8 @@ def _score_batch(
     return means
 
 
-def _logits(model: Model, ids: Tensor, first: int, options: dict[str, Any]) -> Tensor:
-    if "logits_to_keep" in inspect.signature(model.hf.forward).parameters:
-        return model.hf(input_ids=ids, logits_to_keep=ids.shape[1] - first, **options).logits
-    return model.hf(input_ids=ids, **options).logits[:, first:]
+def _logits_of_bridge(model: Model) -> Callable[..., Tensor]:
+    def logits(rows: Tensor, of: Sequence[int], first: int) -> Tensor:
+        return model.bridge()(rows.to(model.device), return_type="logits")[:, first:]
+
+    return logits
