@@ -37,6 +37,9 @@ _HOMES = {
     "judge": ("judge_refusal",),
     "separability": ("measure_separability",),
     "transfer": ("measure_transfer",),
+    "sentence_starts": ("turning_points",),
+    "trajectory": ("measure_trajectory", "summarise_trajectory"),
+    "monitor": ("calibrate", "watch"),
     "probes": ("Direction", "Probe"),
     "probing": ("run_probe",),
     "training.config": ("TrainingConfig",),
@@ -85,6 +88,8 @@ if TYPE_CHECKING:
     from safekey_interp.models import Model as Model
     from safekey_interp.models import from_hf as from_hf
     from safekey_interp.models import load as load
+    from safekey_interp.monitor import calibrate as calibrate
+    from safekey_interp.monitor import watch as watch
     from safekey_interp.organism import example as example
     from safekey_interp.probes import Direction as Direction
     from safekey_interp.probes import Probe as Probe
@@ -95,6 +100,7 @@ if TYPE_CHECKING:
     from safekey_interp.segmentation import register_finder as register_finder
     from safekey_interp.segmentation import segment as segment
     from safekey_interp.segmentation import segment_all as segment_all
+    from safekey_interp.sentence_starts import turning_points as turning_points
     from safekey_interp.separability import measure_separability as measure_separability
     from safekey_interp.trace import CharSpan as CharSpan
     from safekey_interp.trace import Message as Message
@@ -102,6 +108,8 @@ if TYPE_CHECKING:
     from safekey_interp.trace import Trace as Trace
     from safekey_interp.training.config import TrainingConfig as TrainingConfig
     from safekey_interp.training.running import train as train
+    from safekey_interp.trajectory import measure_trajectory as measure_trajectory
+    from safekey_interp.trajectory import summarise_trajectory as summarise_trajectory
     from safekey_interp.transfer import measure_transfer as measure_transfer
 
 

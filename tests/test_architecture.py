@@ -27,7 +27,7 @@ FLOORS = [
         *("folds", "shuffles", "ranking", "geometry", "estimators", "text_baseline", "cells", "layerwise", "pairing"),
         *("probes", "separability", "transfer"),
     },
-    {"interventions"},
+    {"interventions", "readers", "sentence_starts", "trajectory", "monitor"},
     {
         *("survey", "manifest", "runs", "run_writer", "parts", "claims", "findings"),
         *("joint_run", "measuring", "summaries", "assembly", "probing"),
