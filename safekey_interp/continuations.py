@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -146,17 +147,12 @@ def score(
         widths = [len(rows[row].ids) - beginnings.lengths[place] for row, place in mine]
         mine = [mine[i] for i in sorted(range(len(mine)), key=lambda i: -widths[i])]
         width = max(widths, default=1)
-        # A row's own copy of its past is read once for each row, so that it costs like a few tokens.
-        fits = min(
-            _MOST_ROWS,
-            token_budget(model) // (width + beginnings.width // 16 + 1),
-            _MOST_LOGITS // (width * model.n_embeddings),
-        )
-        size = batch_size or max(1, fits)
+        size = batch_size or rows_that_fit(model, width, beginnings.width)
         for begin in range(0, len(mine), size):
             numbers, of = map(list, zip(*mine[begin : begin + size], strict=True))
             with around(Batch(numbers, beginnings.starts(of))):
-                scores[numbers] = _score_batch(beginnings, [rows[number] for number in numbers], of)
+                before = [beginnings.lengths[place] for place in of]
+                scores[numbers] = score_batch(partial(beginnings.logits, of=of), [rows[n] for n in numbers], before)
     return [scores[first:end] for first, end in pairwise(firsts)]
 
 
@@ -164,17 +160,30 @@ def _n_before(family: Sequence[Continuation]) -> int:
     return common_beginning([one.ids for one in family], min(one.start for one in family) - 1)
 
 
-def _score_batch(
-    beginnings: Beginnings, continuations: Sequence[Continuation], of: Sequence[int]
+def rows_that_fit(model: Model, width: int, n_before: int) -> int:
+    """Rows of a forward pass: of ``width`` tokens each, behind ``n_before`` that are computed already."""
+    # A row's own copy of its past is read once for each row, so that it costs like a few tokens.
+    by_tokens = token_budget(model) // (width + n_before // 16 + 1)
+    return max(1, min(_MOST_ROWS, by_tokens, _MOST_LOGITS // (width * model.n_embeddings)))
+
+
+def score_batch(
+    logits_of: Callable[..., Tensor], continuations: Sequence[Continuation], before: Sequence[int]
 ) -> Float[Tensor, " row"]:
-    before = [beginnings.lengths[place] for place in of]
+    """Mean log-probability of the sentences of one forward pass, nats a token, float64.
+
+    Args:
+        logits_of: (row, pos) token ids and ``first`` to the logits at positions from ``first`` on.
+        continuations: one a row.
+        before: how many of its tokens each row does not bring along.
+    """
     tails = [one.ids[n:] for one, n in zip(continuations, before, strict=True)]
     ids = torch.zeros((len(tails), max(map(len, tails))), dtype=torch.int64)
     for row, tail in zip(ids, tails, strict=True):
         row[: len(tail)] = tail
     begins = [one.start - 1 - n for one, n in zip(continuations, before, strict=True)]
     first = min(begins)
-    logits = beginnings.logits(ids, of, first)
+    logits = logits_of(ids, first=first)
     # Of all rows at once: one token after another, and the padding counts nothing.
     targets = ids[:, first + 1 :].to(logits.device)
     logprobs = logits[:, :-1].float().log_softmax(-1).gather(-1, rearrange(targets, "row token -> row token 1"))[..., 0]

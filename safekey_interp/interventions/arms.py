@@ -10,25 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from einops import rearrange
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from safekey_interp.capture.editing import Edit, Place, edited
 from safekey_interp.capture.prefix import Beginnings, common_beginning, keeps_a_past
 from safekey_interp.capture.runner import Backend
 from safekey_interp.capture.stream import token_budget
-from safekey_interp.continuations import Continuation
+from safekey_interp.continuations import Continuation, rows_that_fit, score_batch
 
 if TYPE_CHECKING:
     from safekey_interp.models import Model
-
-_MOST_LOGITS = 2**27
-"""Logits of a forward pass, about: half a gigabyte in float32."""
-_MOST_ROWS = 256
 
 
 class Branch(NamedTuple):
@@ -74,9 +69,7 @@ def score_arms(
     scores = torch.zeros((n_arms, len(rows)), dtype=torch.float64)
     width = max(len(row.ids) for row in rows) - n
     at_once = max(1, token_budget(model) // n) if n else n_arms
-    # A row's own copy of the past is read once more for each row, so that it costs like a few tokens.
-    fits = min(_MOST_ROWS, token_budget(model) // (width + n // 16 + 1), _MOST_LOGITS // (width * model.n_embeddings))
-    size = batch_size or max(1, fits)
+    size = batch_size or rows_that_fit(model, width, n)
     for first in range(0, n_arms, at_once):
         arms = range(first, min(first + at_once, n_arms))
         with edited(model, edits_of([Branch(arm, 0) for arm in arms], 0) if n else {}):
@@ -87,31 +80,9 @@ def score_arms(
             of = [branch.arm - first for branch in batch]
             logits = _logits_of_bridge(model) if backend == "bridge" else beginnings.logits
             with edited(model, edits_of(batch, n), backend=backend):
-                found = _score_batch([rows[branch.row] for branch in batch], n, partial(logits, of=of))
-            for branch, one in zip(batch, found, strict=True):
-                scores[branch] = one
+                found = score_batch(partial(logits, of=of), [rows[branch.row] for branch in batch], [n] * len(batch))
+            scores[[branch.arm for branch in batch], [branch.row for branch in batch]] = found
     return scores
-
-
-class _LogitsOf(Protocol):
-    def __call__(self, rows: Int64[Tensor, "row pos"], *, first: int) -> Float[Tensor, "row pos_2 d_vocab"]: ...
-
-
-def _score_batch(rows: Sequence[Continuation], n: int, logits_of: _LogitsOf) -> list[Tensor]:
-    """Mean log-probability of each row's sentence, the first ``n`` tokens of the rows being the past."""
-    width = max(len(row.ids) for row in rows) - n
-    # Padded on the right without an attention mask: causality hides the padding.
-    ids = torch.zeros((len(rows), width), dtype=torch.int64)
-    for number, row in enumerate(rows):
-        ids[number, : len(row.ids) - n] = row.ids[n:]
-    first = min(row.start for row in rows) - 1 - n
-    means = []
-    for row, logits in zip(rows, logits_of(ids, first=first), strict=True):
-        begin = row.start - 1 - n - first
-        predicting = logits[begin : begin + row.n_tokens].float().log_softmax(-1)
-        targets = rearrange(row.ids[row.start :], "token -> token 1").to(logits.device)
-        means.append(predicting.gather(-1, targets).double().mean().cpu())
-    return means
 
 
 def _logits_of_bridge(model: Model) -> Callable[..., Tensor]:
