@@ -25,12 +25,11 @@ _HOMES = {
     "attention_summary": ("summarise_attention",),
     "key_sentence_bank": ("KeySentences",),
     "key_sentences": ("measure_aha",),
-    "interventions.attention_knockout": ("knockout",),
+    "interventions.attention_knockout": ("knockout", "summarise_knockout"),
     "interventions.attribution": ("compare_attribution",),
     "interventions.direct_effects": ("rank_heads", "summarise_heads"),
     "interventions.directions": ("compare_directions", "directions_of_head", "fit_directions"),
     "interventions.held_out": ("steer_held_out",),
-    "interventions.knockout_summary": ("summarise_knockout",),
     "interventions.lens": ("logit_lens", "summarise_lens"),
     "interventions.patching": ("patch", "summarise_patching"),
     "interventions.steering": ("steer", "summarise_steering"),
@@ -68,6 +67,7 @@ if TYPE_CHECKING:
     from safekey_interp.generation.kl import measure_kl as measure_kl
     from safekey_interp.generation.running import write_responses as write_responses
     from safekey_interp.interventions.attention_knockout import knockout as knockout
+    from safekey_interp.interventions.attention_knockout import summarise_knockout as summarise_knockout
     from safekey_interp.interventions.attribution import compare_attribution as compare_attribution
     from safekey_interp.interventions.direct_effects import rank_heads as rank_heads
     from safekey_interp.interventions.direct_effects import summarise_heads as summarise_heads
@@ -75,7 +75,6 @@ if TYPE_CHECKING:
     from safekey_interp.interventions.directions import directions_of_head as directions_of_head
     from safekey_interp.interventions.directions import fit_directions as fit_directions
     from safekey_interp.interventions.held_out import steer_held_out as steer_held_out
-    from safekey_interp.interventions.knockout_summary import summarise_knockout as summarise_knockout
     from safekey_interp.interventions.lens import logit_lens as logit_lens
     from safekey_interp.interventions.lens import summarise_lens as summarise_lens
     from safekey_interp.interventions.patching import patch as patch

@@ -8,6 +8,7 @@ from typing import Any
 
 import literal
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 import torch
@@ -17,8 +18,7 @@ from safekey_interp.capture import Batch, CaptureRequest, capture
 from safekey_interp.capture.knockout import Cut, Knockout, keys_of, knocked_out, knocked_out_on_bridge
 from safekey_interp.capture.layout import find_layout
 from safekey_interp.errors import InputError
-from safekey_interp.interventions.attention_knockout import knockout
-from safekey_interp.interventions.knockout_summary import summarise_knockout
+from safekey_interp.interventions.attention_knockout import knockout, summarise_knockout
 from safekey_interp.models import Model
 from safekey_interp.organism import read_shipped
 from safekey_interp.segmentation import segment
@@ -70,7 +70,7 @@ def key_logprob(model: Model, encoding: Any) -> float:
 def test_it_equals_an_eager_forward_with_the_masks_joined(architecture: str, from_span, to_span, layers) -> None:
     model, traces, encodings = setting(architecture)
     table: Any = knockout(model, traces, from_span, to_span, layers=layers, aha=False, n_random=1, finder="given")
-    found = table[table["to_span"] == to_span].set_index("trace_id")
+    found = table[~table["control"]].set_index("trace_id")
     for trace, encoding in zip(traces, encodings, strict=True):
         k, n = encoding.spans["key_sentence"], encoding.end
         rows = {
@@ -86,8 +86,9 @@ def test_it_equals_an_eager_forward_with_the_masks_joined(architecture: str, fro
             with joined_masks(model, hidden, range(model.n_layers) if layers is None else layers):
                 cut = key_logprob(model, encoding)
         row = found.loc[trace.trace_id]
-        assert row["logprob"] == pytest.approx(plain, abs=1e-4)
-        assert row["logprob"] + row["effect"] == pytest.approx(cut, abs=1e-4)
+        assert row["baseline"] == pytest.approx(plain, abs=1e-4)
+        assert row["value"] == pytest.approx(cut, abs=1e-4)
+        assert row["effect"] == pytest.approx(cut - plain, abs=2e-4)
         assert row["n_q"] == len(rows)
 
 
@@ -186,16 +187,18 @@ def test_places_and_controls_stand_in_one_table() -> None:
         model, traces, to_span=("prompt", "understanding"), by="layer", window=2, n_random=3, finder="given"
     )
     assert sorted(set(zip(table["layer"], table["n_layers"], strict=True))) == [(0, 2), (1, 2)]
-    assert len(table) == 3 * 2 * 2 * 2
-    random = table["to_span"] == "random"
-    assert (table.loc[random, "n_draws"] == 3).all()
-    assert table.loc[random, "effect_sd"].notna().all()
-    sizes = table.pivot_table(index=["trace_id", "layer", "matched_to"], columns="to_span", values="n_k").bfill(axis=1)
-    assert (sizes.iloc[:, 0] == sizes["random"]).all(), "full attention: as many random keys as the span has"
-    assert table[["aha", "aha_effect"]].notna().all().all()
+    assert len(table) == 3 * 2 * 2 * (1 + 3) * 4
+    assert set(table["metric"]) == {"difference", "safe", "go_ahead", "key_sentence"}
+    assert table.loc[~table["control"], "draw"].eq(-1).all()
+    assert sorted(set(table.loc[table["control"], "draw"])) == [0, 1, 2]
+    sizes = table.groupby(["trace_id", "layer", "to_span"])["n_k"].nunique()
+    assert (sizes == 1).all(), "full attention: as many random keys as the span has"
     alone: Any = knockout(model, traces, to_span="random", n_random=3, finder="given")
     assert set(alone["to_span"]) == {"random"}
-    assert set(alone["matched_to"]) == {"understanding"}
+    assert sorted(set(alone["draw"])) == [0, 1, 2]
+    whole: Any = knockout(model, traces, to_span="understanding", n_random=3, finder="given")
+    drawn = whole.loc[whole["control"], ["trace_id", "draw", "metric", "effect"]].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone[["trace_id", "draw", "metric", "effect"]], drawn)
     by_head: Any = knockout(
         model, traces, to_span="prompt", by="head", heads=[1, 2], aha=False, n_random=1, finder="given"
     )
@@ -206,13 +209,14 @@ def test_the_summary_says_what_lies_beyond_random() -> None:
     model, traces, _ = setting("llama")
     table: Any = knockout(model, traces, aha=False, n_random=2, finder="given")
     summary: Any = summarise_knockout(table, n_draws=200)
-    mine = summary[(summary["subset"] == "all") & (summary["matched_to"] == "prompt")].set_index("what")
-    part = table[table["matched_to"] == "prompt"]
-    means = part.groupby(part["to_span"] == "random")["effect"].mean()
-    assert mine.loc["span", "value"] == pytest.approx(means[False])
-    assert mine.loc["beyond_random", "value"] == pytest.approx(means[False] - means[True])
-    assert (mine["low"] <= mine["value"]).all()
-    assert (mine["n"] == 3).all()
+    mine = summary[(summary["subset"] == "all") & (summary["to_span"] == "prompt")].iloc[0]
+    part = table[table["to_span"] == "prompt"]
+    means = part.groupby("control")["effect"].mean()
+    assert mine["value"] == pytest.approx(means[False])
+    assert mine["control"] == pytest.approx(means[True])
+    assert mine["excess"] == pytest.approx(means[False] - means[True])
+    assert mine["low"] <= mine["value"] <= mine["high"]
+    assert (mine["n"], mine["n_controls"]) == (3, 2)
 
 
 def test_the_aha_difference_is_the_one_that_is_measured_without_cuts() -> None:
@@ -221,7 +225,8 @@ def test_the_aha_difference_is_the_one_that_is_measured_without_cuts() -> None:
     measured: Any = ski.measure_aha(model, traces, finder="given")
     kinds: Any = measured.groupby(["trace_id", "kind"], observed=True)["logprob"].mean().unstack()
     expected = kinds["safe"] - kinds["go_ahead"]
-    for trace_id, aha in zip(table["trace_id"], table["aha"], strict=True):
+    mine = table[table["metric"] == "difference"]
+    for trace_id, aha in zip(mine["trace_id"], mine["baseline"], strict=True):
         assert aha == pytest.approx(expected[trace_id], abs=1e-5)
 
 

@@ -3,8 +3,8 @@
     python analysis/benchmarks/knockout.py [--model organism] [--traces F] [--n 100] [--to understanding] [--rounds 5]
 
 Both measure, for each trace and layer, K's log-probability with a span out of sight and with as many random keys out of
-sight, and once as it is. The loop runs each whole sequence up to the end of K through the model, one after another, with
-the same knockout. Rounds are interleaved; the ratio is taken within a round, its median has a bootstrap interval.
+sight, and once as it is. The loop runs each whole sequence up to the end of K through the model, one after another,
+with the same knockout. Rounds are interleaved; the ratio is taken within a round, its median has a bootstrap interval.
 """
 
 from __future__ import annotations
@@ -57,9 +57,7 @@ def _logprob(model: Model, row: Continuation) -> float:
 def ours(model: Model, traces: list[Trace], to_span: str) -> np.ndarray:
     """The same by the package."""
     table = knockout(model, traces, to_span=to_span, by="layer", aha=False, n_random=1)
-    return np.stack([table.loc[table["to_span"] == name, "effect"] for name in (to_span, "random")], -1).reshape(
-        len(traces), model.n_layers, 2
-    )
+    return table["effect"].to_numpy().reshape(len(traces), model.n_layers, 2)
 
 
 def main() -> None:
@@ -91,8 +89,8 @@ def main() -> None:
     ratio, low, high = interval(np.array(times["loop"]) / np.array(times["knockout"]))
     tokens = np.median([len(row.ids) for row in rows])
     print(
-        f"{model.name}, {len(traces)} traces (median {tokens:.0f} tokens to the end of K), {model.n_layers} layers, K to "
-        f"{options.to}: loop {np.median(times['loop']):.1f} s, knockout {np.median(times['knockout']):.1f} s; "
+        f"{model.name}, {len(traces)} traces (median {tokens:.0f} tokens to the end of K), {model.n_layers} layers, K "
+        f"to {options.to}: loop {np.median(times['loop']):.1f} s, knockout {np.median(times['knockout']):.1f} s; "
         f"{ratio:.1f} x [{low:.1f}, {high:.1f}], {options.rounds} rounds; largest difference {furthest:.1e} nats"
     )
 

@@ -1,13 +1,13 @@
 """What happens to the key sentence when it may not look at the prompt, or at the understanding?
 
 Attention knockout (Geva et al. 2023, arXiv 2304.14767): in some layers and heads the queries of K, or of the token
-before it, may not see a span. The effect is a difference, knocked out less as it is:
+before it, may not see a span. What changes is how likely K is, and how likely safe key sentences are beside go-aheads
+in its place (:mod:`~safekey_interp.interventions.readout`):
 
-    effect     of K's own mean log-probability                                           nats a token
-    aha_effect of the mean log-probability of safe key sentences less that of go-aheads  nats a token
+    effect = value knocked out − value as it is        nats a token
 
-Below 0, the span had spoken for K, or for a safe one. Beside each span stands its control: as many random keys
-(:mod:`safekey_interp.capture.knockout`), the mean over the draws.
+Below 0, the span had spoken for K, or for a safe one. The control hides as many random keys
+(:mod:`safekey_interp.capture.knockout`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from safekey_interp.capture.knockout import Knockout, knocked_out
 from safekey_interp.capture.stream import in_chunks, on_threads, threads_for
 from safekey_interp.continuations import Batch, Continuation, score, with_own_sentence, with_sentence
 from safekey_interp.errors import InputError, TraceError
+from safekey_interp.interventions.effects import summarise_effects
 from safekey_interp.interventions.knockout_rows import RANDOM, Case, FromSpan, Place, Plan
 from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
 from safekey_interp.segmentation import Segmentation, segmented
@@ -85,11 +86,11 @@ def knockout(
         on_trace: is told how many traces were done since the last call.
 
     Returns:
-        One row per trace, place, span and control: trace_id, group, label, from_span, to_span (a span, or ``random``),
-        matched_to (the span; for ``random``, the one whose number of keys it has), layer (the first), n_layers, head
-        (-1 for all), logprob and effect (nats a token of K), aha and aha_effect (nats a token; NaN without ``aha``),
-        effect_sd and aha_effect_sd (over the draws; NaN for a span), n_q, n_k (most keys in sight that were hidden in
-        a layer), n_draws. ``attrs["left_out"]`` maps the other traces to their reasons.
+        One row per trace, place, span, draw and metric: trace_id, group, label, from_span, to_span, layer (the first),
+        n_layers, head (-1 for all), control (True for random keys, as many as the span has in sight), draw (-1 for the
+        span itself), n_q, n_k (most keys in sight that were hidden in a layer), metric (``key_sentence``, the trace's
+        own K; with ``aha`` also ``difference``, ``safe``, ``go_ahead``), baseline, value, effect = value − baseline
+        (nats a token). ``attrs["left_out"]`` maps the other traces to their reasons.
 
     Raises:
         InputError: an unknown span, layer or head, no trace to measure, or a bank that the tokenizer cannot spell.
@@ -106,7 +107,7 @@ def knockout(
         bank=bank if aha else None,
     )
     check_attention(model)
-    rows: list[dict[str, Any]] = []
+    tables: list[pd.DataFrame] = []
     left_out: dict[str, str] = {}
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
         for chunk in in_chunks(segmented(traces, finder=finder, delimiters=delimiters), _CHUNK):
@@ -123,16 +124,27 @@ def knockout(
                     left_out[trace.trace_id] = "it has none of the spans"
             for case, scores, n_keys in zip(cases, *_scored(model, cases, plan), strict=True):
                 if np.isfinite(scores).all():
-                    rows += case.table(scores, n_keys, plan)
+                    tables.append(case.table(scores, n_keys, plan))
                 else:
                     left_out[case.trace.trace_id] = "the model's log-probabilities are not finite"
             on_trace(len(chunk))
-    if not rows:
+    if not tables:
         example = next((f"trace {name}: {reason}" for name, reason in left_out.items()), "there are none")
         raise InputError(f"no trace has a key sentence and a span that could be hidden from it; {example}")
-    table = pd.DataFrame(rows).astype({"label": object})
+    table = pd.concat(tables, ignore_index=True)
     table.attrs["left_out"] = left_out
     return table
+
+
+def summarise_knockout(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Mean effects of :func:`knockout` with intervals, beside the random keys'.
+
+    Returns:
+        from_span, to_span, layer, n_layers, head, metric and the columns of
+        :func:`~safekey_interp.interventions.effects.summarise_effects`.
+    """
+    by = ["from_span", "to_span", "layer", "n_layers", "head", "metric"]
+    return summarise_effects(table, by, n_draws=n_draws, seed=seed)
 
 
 def places_of(
@@ -164,7 +176,7 @@ def _sentences(
 ) -> tuple[Continuation, ...]:
     own = with_own_sentence(model, trace, found, max_length=max_length)
     bank = () if plan.bank is None else plan.bank.sentences
-    return (own, *(with_sentence(model, trace, found, sentence) for sentence in bank))
+    return (*(with_sentence(model, trace, found, sentence) for sentence in bank), own)
 
 
 def _scored(model: Model, cases: Sequence[Case], plan: Plan) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -6,14 +6,16 @@ span and set of keys: the span itself, and each draw of its control.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
+from einops import rearrange
 
 from safekey_interp.capture.knockout import Cut
 from safekey_interp.continuations import Continuation
+from safekey_interp.interventions.readout import METRICS, read_metrics
 from safekey_interp.key_sentence_bank import KeySentences
 
 if TYPE_CHECKING:
@@ -75,14 +77,14 @@ class Case:
     trace: Trace
     """The trace."""
     sentences: tuple[Continuation, ...]
-    """Its own key sentence, then the bank's."""
+    """The bank's, then its own key sentence."""
     conditions: tuple[Condition, ...]
     """Each with all sentences; before them all stands the model as it is."""
 
     @classmethod
     def of(cls, trace: Trace, sentences: tuple[Continuation, ...], plan: Plan) -> Case:
         """A trace with the conditions that it allows: spans that it lacks have none."""
-        own = sentences[0].encoding
+        own = sentences[-1].encoding
         conditions = tuple(
             Condition(place, span, draw)
             for place in plan.places
@@ -121,8 +123,8 @@ class Case:
             ]
         return cuts
 
-    def table(self, scores: np.ndarray, n_keys: np.ndarray, plan: Plan) -> list[dict[str, Any]]:
-        """Rows of the table: each place and span, and its control.
+    def table(self, scores: np.ndarray, n_keys: np.ndarray, plan: Plan) -> pd.DataFrame:
+        """A row for each condition and metric.
 
         Args:
             scores: nats a token, of each of :attr:`rows`.
@@ -130,44 +132,32 @@ class Case:
             plan: what was measured.
         """
         shape = (1 + len(self.conditions), len(self.sentences))
-        scores, n_keys = scores.reshape(shape), n_keys.reshape(shape)
-        n_safe = 0 if plan.bank is None else len(plan.bank.safe)
-        aha = np.full(len(scores), np.nan)
-        if n_safe:
-            aha = scores[:, 1 : 1 + n_safe].mean(1) - scores[:, 1 + n_safe :].mean(1)
-        about = {"trace_id": self.trace.trace_id, "group": self.trace.group, "label": self.trace.label}
-        out = []
-        for (place, span, is_control), which in self._cells():
-            by_own, by_aha = scores[which, 0] - scores[0, 0], aha[which] - aha[0]
-            several = len(which) > 1
-            out.append(
-                about
-                | {
-                    "from_span": plan.from_span,
-                    "to_span": RANDOM if is_control else span,
-                    "matched_to": matched_to(span),
-                    "layer": place.layers[0],
-                    "n_layers": len(place.layers),
-                    "head": -1 if place.heads is None or len(place.heads) != 1 else place.heads[0],
-                    "logprob": scores[0, 0],
-                    "effect": by_own.mean(),
-                    "aha": aha[0],
-                    "aha_effect": by_aha.mean(),
-                    "effect_sd": by_own.std(ddof=1) if several else np.nan,
-                    "aha_effect_sd": by_aha.std(ddof=1) if several else np.nan,
-                    "n_q": len(queries_of(self.sentences[0], plan.from_span)),
-                    "n_k": int(n_keys[which, 0].max()),
-                    "n_draws": len(which) if is_control else 0,
-                }
-            )
-        return out
-
-    def _cells(self) -> Iterator[tuple[tuple[Place, str, bool], list[int]]]:
-        """Conditions, counted from 1, of each row of the table."""
-        cells: dict[tuple[Place, str, bool], list[int]] = {}
-        for number, (place, span, draw) in enumerate(self.conditions, start=1):
-            cells.setdefault((place, span, draw is not None), []).append(number)
-        yield from cells.items()
+        scores, cut = scores.reshape(shape), n_keys.reshape(shape)[1:, -1]
+        names, metrics = ("key_sentence",), scores
+        if plan.bank is not None:
+            names, metrics = METRICS, read_metrics(scores, plan.bank)
+        one = [
+            {
+                "trace_id": self.trace.trace_id,
+                "group": self.trace.group,
+                "label": self.trace.label,
+                "from_span": plan.from_span,
+                "to_span": span,
+                "layer": place.layers[0],
+                "n_layers": len(place.layers),
+                "head": -1 if place.heads is None or len(place.heads) != 1 else place.heads[0],
+                "control": draw is not None and span != RANDOM,
+                "draw": -1 if draw is None else draw,
+                "n_q": len(queries_of(self.sentences[-1], plan.from_span)),
+                "n_k": int(n),
+            }
+            for (place, span, draw), n in zip(self.conditions, cut, strict=True)
+        ]
+        table = pd.DataFrame(one).astype({"label": object})
+        table = table.loc[table.index.repeat(len(names))].reset_index(drop=True)
+        baseline = np.tile(metrics[0], len(one))
+        value = rearrange(metrics[1:], "condition metric -> (condition metric)")
+        return table.assign(metric=list(names) * len(one), baseline=baseline, value=value, effect=value - baseline)
 
 
 def queries_of(sentence: Continuation, from_span: FromSpan) -> range:
