@@ -89,9 +89,9 @@ class ResponseFile:
             is_new = _agree(path, settings, os.fstat(handle).st_size, overwrite=overwrite)
             if is_new:
                 os.ftruncate(handle, 0)
-                made = {"safekey_interp": __version__, "created": datetime.now(UTC).isoformat(timespec="seconds")}
-                made |= {"settings": settings, "versions": versions_of(_VERSIONS)}
-                write_json(settings_file(path), made | dict(about or {}))
+                said = {"safekey_interp": __version__, "created": datetime.now(UTC).isoformat(timespec="seconds")}
+                said |= {"settings": settings, "versions": versions_of(_VERSIONS)}
+                write_json(settings_file(path), said | dict(about or {}))
             file = cls(path, settings, handle, is_new=is_new, made=made)
             file._read()
         except BaseException as error:
