@@ -33,6 +33,8 @@ _HOMES = {
     "interventions.lens": ("logit_lens", "summarise_lens"),
     "interventions.patching": ("patch", "summarise_patching"),
     "interventions.steering": ("steer", "summarise_steering"),
+    "interventions.suppression": ("summarise_suppression", "suppress"),
+    "interventions.receivers": ("find_receivers", "summarise_receivers"),
     "judge": ("judge_refusal",),
     "separability": ("measure_separability",),
     "transfer": ("measure_transfer",),
@@ -79,8 +81,12 @@ if TYPE_CHECKING:
     from safekey_interp.interventions.lens import summarise_lens as summarise_lens
     from safekey_interp.interventions.patching import patch as patch
     from safekey_interp.interventions.patching import summarise_patching as summarise_patching
+    from safekey_interp.interventions.receivers import find_receivers as find_receivers
+    from safekey_interp.interventions.receivers import summarise_receivers as summarise_receivers
     from safekey_interp.interventions.steering import steer as steer
     from safekey_interp.interventions.steering import summarise_steering as summarise_steering
+    from safekey_interp.interventions.suppression import summarise_suppression as summarise_suppression
+    from safekey_interp.interventions.suppression import suppress as suppress
     from safekey_interp.judge import judge_refusal as judge_refusal
     from safekey_interp.key_sentence_bank import KeySentences as KeySentences
     from safekey_interp.key_sentences import measure_aha as measure_aha

@@ -100,6 +100,17 @@ class Encoding:
             return ()
         raise KeyError(f"no position {name!r}; expected one of {[*SPANS, *DERIVED]}")
 
+    def tokens_of(self, response: str, span: CharSpan) -> TokenSpan | None:
+        """Tokens of a piece of the response, such as one of its sentences; None where it has none of its own.
+
+        Args:
+            response: the trace's response, which ends the text.
+            span: characters of it.
+        """
+        shift = len(self.text) - len(response)
+        anchors = [_anchor(self.text, start, end) for start, end in self.offsets]
+        return _token_span(self.text, anchors, CharSpan(span.start + shift, span.end + shift))
+
     def _repr_html_(self) -> str:
         colours = {"prompt": "#56b4e955", "understanding": "#e69f0066", "key_sentence": "#cc79a766"}
         owner = {p: name for name in colours for p in self.positions(name)}

@@ -1,0 +1,169 @@
+"""Which sentence of the reasoning carries the later ones?
+
+Sentence suppression (Thought Anchors: Bogdan et al. 2025, arXiv 2506.19143): no later token may see a sentence, in any
+layer or head; what that does to each later sentence is the divergence of the next-token distributions,
+
+    kl = mean over its tokens of KL(p as it is ‖ p suppressed)         nats a token
+
+The control hides as many random earlier keys from the same queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from einops import reduce
+from torch import Tensor
+
+from safekey_interp.capture.check import check_attention
+from safekey_interp.capture.context import evaluating
+from safekey_interp.capture.knockout import Cut, Knockout, knocked_out
+from safekey_interp.capture.stream import on_threads, threads_for, token_budget
+from safekey_interp.encoding import Encoding
+from safekey_interp.errors import InputError, TraceError
+from safekey_interp.interventions.effects import summarise_effects
+from safekey_interp.interventions.readout import example
+from safekey_interp.interventions.sentences import Sentence, reasoning_sentences
+from safekey_interp.segmentation import segmented
+
+if TYPE_CHECKING:
+    from safekey_interp.models import Model
+    from safekey_interp.trace import Trace
+
+_MOST_LOGITS = 2**26
+
+
+def suppress(
+    model: Model,
+    traces: Iterable[Trace],
+    *,
+    most: int = 12,
+    n_random: int = 5,
+    seed: int = 0,
+    finder: str = "rules",
+    delimiters: tuple[str, str] | None = None,
+    max_length: int | None = None,
+    on_trace: Callable[[int], object] = lambda n: None,
+) -> pd.DataFrame:
+    """What hiding each sentence does to each later one.
+
+    Args:
+        model: from ``load`` or ``from_hf``.
+        traces: any number; those whose reasoning has fewer than two sentences are left out.
+        most: first sentences of the reasoning that are taken.
+        n_random: random sets of keys a sentence.
+        seed: seed of the draws.
+        finder: finds U and K.
+        delimiters: marks of the reasoning; the known families' when None.
+        max_length: most tokens up to the end of the last sentence.
+        on_trace: is told how many traces were done since the last call.
+
+    Returns:
+        One row per trace, suppressed sentence, draw and later sentence: trace_id, group, label, source and source_part,
+        target and target_part (numbers; understanding, key_sentence or rest), distance (target − source), control,
+        draw (-1 for the sentence itself), effect (the KL, nats a token), n_k (keys hidden), n_tokens (of the target).
+        ``attrs["left_out"]`` maps the other traces to their reasons.
+
+    Raises:
+        InputError: no trace can be measured, or a number out of range.
+        ModelError: the model's attention cannot be reached.
+    """
+    for name, value, least in (("most", most, 2), ("n_random", n_random, 0), ("seed", seed, 0)):
+        if value < least:
+            raise InputError(f"{name}: got {value}, expected at least {least}")
+    check_attention(model)
+    tables, left_out = [], {}
+    with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
+        for trace, found in segmented(traces, finder=finder, delimiters=delimiters):
+            try:
+                encoding = model.encode(trace, found)
+                sentences = reasoning_sentences(trace, found, encoding, most=most)
+                end = sentences[-1].tokens.end
+                if max_length is not None and end > max_length:
+                    raise TraceError(trace.trace_id, f"{end} tokens, more than {max_length}")
+                tables.append(_of_trace(model, trace, encoding, sentences, n_random=n_random, seed=seed))
+            except TraceError as error:
+                left_out[trace.trace_id] = str(error).removeprefix(f"trace {trace.trace_id}: ")
+            on_trace(1)
+    if not tables:
+        raise InputError(f"no trace has two sentences of reasoning; {example(left_out)}")
+    table = pd.concat(tables, ignore_index=True)
+    table.attrs["left_out"] = left_out
+    return table
+
+
+def summarise_suppression(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Mean divergence by the parts that are hidden and hit, with intervals, beside random keys'.
+
+    Returns:
+        source_part, target_part and the columns of
+        :func:`~safekey_interp.interventions.effects.summarise_effects`.
+    """
+    return summarise_effects(table, ["source_part", "target_part"], n_draws=n_draws, seed=seed)
+
+
+def _of_trace(
+    model: Model, trace: Trace, encoding: Encoding, sentences: Sequence[Sentence], *, n_random: int, seed: int
+) -> pd.DataFrame:
+    end = sentences[-1].tokens.end
+    ids = encoding.input_ids[:end]
+    layers = frozenset(range(model.n_layers))
+    arms: list[tuple[Sentence, int]] = [(sentence, draw) for sentence in sentences[:-1] for draw in range(-1, n_random)]
+    cuts = [
+        Cut(
+            trace_id=trace.trace_id,
+            queries=tuple(range(sentence.tokens.end, end)),
+            keys=tuple(sentence.tokens.positions),
+            layers=layers,
+            draw=None if draw < 0 else draw,
+        )
+        for sentence, draw in arms
+    ]
+    # The state before a sentence's first token predicts it.
+    first = sentences[1].tokens.start - 1
+    plain = _logprobs(model, ids[None], first)
+    size = max(1, min(token_budget(model) // end, _MOST_LOGITS // ((end - first) * model.n_embeddings)))
+    divergences, n_keys = [], []
+    for begin in range(0, len(cuts), size):
+        cut = Knockout(cuts[begin : begin + size], n_heads=model.n_heads, seed=seed)
+        with knocked_out(model, cut):
+            other = _logprobs(model, ids.expand(len(cut.cuts), -1), first)
+        by_token = reduce(plain.exp() * (plain - other), "row pos vocab -> row pos", "sum")
+        divergences.append(by_token.clamp(min=0).double().cpu().numpy())
+        n_keys.append(cut.n_keys)
+    kl, hidden = np.concatenate(divergences), np.concatenate(n_keys)
+    if not np.isfinite(kl).all():
+        raise TraceError(trace.trace_id, "the model's log-probabilities are not finite")
+    rows: list[dict[str, Any]] = []
+    for row, (source, draw) in enumerate(arms):
+        for target in sentences[source.number + 1 :]:
+            at = slice(target.tokens.start - 1 - first, target.tokens.end - 1 - first)
+            rows.append(
+                {
+                    "source": source.number,
+                    "source_part": source.part,
+                    "target": target.number,
+                    "target_part": target.part,
+                    "distance": target.number - source.number,
+                    "control": draw >= 0,
+                    "draw": draw,
+                    "effect": kl[row, at].mean(),
+                    "n_k": int(hidden[row]),
+                    "n_tokens": len(target.tokens),
+                }
+            )
+    about = {"trace_id": trace.trace_id, "group": trace.group, "label": trace.label}
+    table = pd.DataFrame(rows)
+    for at, (name, value) in enumerate(about.items()):
+        table.insert(at, name, pd.Series([value] * len(table), dtype=object))
+    return table
+
+
+def _logprobs(model: Model, ids: Tensor, first: int) -> Tensor:
+    """(row, pos, vocabulary) from position ``first`` on."""
+    logits = model.hf(input_ids=ids.to(model.device), use_cache=False).logits[:, first:]
+    return logits.float().log_softmax(-1)
