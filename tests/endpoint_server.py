@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-_NUMBER = re.compile(r"^number (\d+)", re.MULTILINE)
+_NUMBER = re.compile(r'(?:^|")number (\d+)', re.MULTILINE)
 
 
 class Reply:

@@ -30,6 +30,8 @@ class Judgement:
     """What decided, in the order of the response; empty without a label."""
     scores: Mapping[str, float]
     """Share of belief in each label, together 1; NaN everywhere without a label."""
+    value: float = float("nan")
+    """The judge's own number where it has a scale, such as harmfulness from 1 to 5; else NaN."""
     judge: str
     """The judge's name."""
     version: str
