@@ -55,6 +55,10 @@ def joined_masks(model: Model, hidden: torch.Tensor, layers: Sequence[int]) -> I
         model.hf.set_attn_implementation(before)
 
 
+def n_hooks(model: Model) -> int:
+    return sum(len(module._forward_pre_hooks) + len(module._forward_hooks) for module in model.hf.modules())
+
+
 def key_logprob(model: Model, encoding: Any) -> float:
     k: Any = encoding.spans["key_sentence"]
     ids = encoding.input_ids[None, : encoding.end]
@@ -151,7 +155,7 @@ def test_nothing_cut_changes_nothing_and_nothing_stays_behind() -> None:
     model, _, encodings = setting("mistral")
     ids = encodings[0].input_ids[None]
     where: Any = {"queries": (5, 6), "keys": (), "layers": frozenset({0, 1})}
-    before = dict(model.hf.config.to_dict())
+    before, hooks = dict(model.hf.config.to_dict()), n_hooks(model)
     with torch.inference_mode():
         plain = model.hf(input_ids=ids, use_cache=False).logits
         with knocked_out(model, Knockout([Cut(trace_id="t", **where)], n_heads=model.n_heads)):
@@ -161,7 +165,7 @@ def test_nothing_cut_changes_nothing_and_nothing_stays_behind() -> None:
             raise RuntimeError("in the middle")
         assert torch.equal(model.hf(input_ids=ids, use_cache=False).logits, plain)
     assert model.hf.config.to_dict() == before
-    assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.hf.modules())
+    assert n_hooks(model) == hooks
 
 
 def test_a_random_set_is_of_keys_in_sight_outside_span_first_token_and_queries() -> None:
