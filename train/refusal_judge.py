@@ -1,11 +1,11 @@
-"""How are the weights of the refusal judge made? In two minutes, the same to the byte on one machine.
+"""How are the weights of the refusal judge made? In half a minute, the same to the byte on one machine.
 
     python train/refusal_judge.py LABELLED.jsonl … [--out safekey_interp/judge/refusal_weights.json]
 
-Each file holds the answers of one model (XSTest's completions) as ``response``, ``human_label`` (``1_full_compliance``,
-``2_full_refusal``, ``3_partial_refusal``) and ``group``, which ties near-twins among the prompts. The examples of
-``refusal_examples.jsonl`` are written by hand: short and modern manners that those models lack. Settings are chosen on
-models and groups left out (:mod:`safekey_interp.judge.fitting`), then everything is learnt from.
+Each file holds the answers of one model with people's labels (:mod:`safekey_interp.judge.labelled`); the weights that
+ship were made from XSTest's completions of three models. The examples of ``refusal_examples.jsonl`` are written by
+hand: short and modern manners that those models lack. Settings are chosen on models and groups left out
+(:mod:`safekey_interp.judge.fitting`), then everything is learnt from.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from safekey_interp.errors import InputError
 from safekey_interp.judge.classifier import WEIGHTS
-from safekey_interp.judge.fitting import Corpus, Labelled, choose, fit
+from safekey_interp.judge.fitting import Corpus, choose, fit
+from safekey_interp.judge.labelled import read_examples, read_labelled
 from safekey_interp.storage import sha256_of, write_aside
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,7 +41,7 @@ def main() -> None:
 
 def weights(labelled: Sequence[Path]) -> str:
     """The file of weights that these answers make."""
-    corpus = Corpus([*read_labelled(labelled), *read_examples()])
+    corpus = Corpus([*read_labelled(labelled), *read_examples(EXAMPLES)])
     rows = np.arange(len(corpus))
     settings = choose(corpus, rows, seed=SEED)
     classifier = fit(corpus, rows, settings).to_json()
@@ -56,34 +56,6 @@ def weights(labelled: Sequence[Path]) -> str:
         lines = (f"{json.dumps(key, ensure_ascii=False)}: {json.dumps(row)}" for key, row in rows_of.items())
         parts.append(f'"{name}": {{\n' + ",\n".join(lines) + "\n}")
     return "{\n" + ",\n".join(parts) + "\n}\n"
-
-
-def read_labelled(paths: Sequence[Path]) -> list[Labelled]:
-    """Answers that people labelled, one file for each model.
-
-    Raises:
-        InputError: a row lacks a field.
-    """
-    found = []
-    for path in paths:
-        for number, row in enumerate(_rows(path), 1):
-            try:
-                label = str(row["human_label"]).partition("_")[2]
-                found.append(Labelled(row["response"], label, path.stem, row["group"]))
-            except KeyError as error:
-                raise InputError(
-                    f"{path}, line {number}: has no {error}, expected response, human_label, group"
-                ) from error
-    return found
-
-
-def read_examples() -> list[Labelled]:
-    """Answers that were written by hand."""
-    return [Labelled(row["response"], row["label"], None, "") for row in _rows(EXAMPLES)]
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 if __name__ == "__main__":

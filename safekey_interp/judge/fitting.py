@@ -1,16 +1,16 @@
 """How are the weights of the refusal judge found, and its settings chosen?
 
 Both regressions are scikit-learn's, with an L2 penalty, on answers that people labelled. Settings are chosen by the log
-loss of three classes on answers whose model and whose prompt groups were both left out of training: judges that learn
-a model's manner lose there. Answers of no model (``source`` is None: written by hand, of other manners) are always
-learnt from and never tested on. Nothing is drawn at random but the folds of groups, from the seed.
+loss of three classes on answers whose prompt groups were left out of training, with their model and without: judges
+that learn a model's manner by heart lose there. Answers of no model (``source`` is None: written by hand, of other
+manners) are always learnt from and never tested on. Nothing is drawn at random but the folds of groups, from the seed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import cycle, product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 from safekey_interp.errors import InputError
 from safekey_interp.judge.classifier import LABELS, Classifier, standardised, terms_by_sentence
 from safekey_interp.judge.features import features_of
+from safekey_interp.judge.labelled import Labelled
 from safekey_interp.judge.reading import read_answer
 
 PENALTIES = (1.0, 3.0, 10.0)
@@ -33,26 +34,14 @@ class Settings:
 
     penalty: float = 3.0
     """scikit-learn's C."""
-    text_weight: float = 2.0
+    text_weight: float = 3.0
     """Norm of an answer's TF-IDF vector; the features' root mean square is 1."""
     min_answers: int = 5
     """Answers that a term must occur in."""
 
 
-class Labelled(NamedTuple):
-    """An answer that people labelled."""
-
-    response: str
-    label: str
-    """One of the judge's labels."""
-    source: str | None
-    """The model that wrote it; None for one that was written by hand as an example."""
-    group: str
-    """Ties answers to the same prompt or to near-twins."""
-
-
 class Split(NamedTuple):
-    """Rows to learn from and rows to test on; no model and no group is on both sides."""
+    """Rows to learn from and rows to test on; no group is on both sides."""
 
     train: np.ndarray
     test: np.ndarray
@@ -131,7 +120,7 @@ def fit(corpus: Corpus, rows: np.ndarray, settings: Settings) -> Classifier:
     refusal = label != LABELS.index("full_compliance")
     partial = label[refusal] == LABELS.index("partial_refusal")
     for part, truth in ((inputs, refusal), (inputs[refusal], partial)):
-        found = LogisticRegression(C=settings.penalty, tol=1e-6, max_iter=5_000).fit(part, truth)
+        found = LogisticRegression(C=settings.penalty, tol=1e-5, max_iter=5_000).fit(part, truth)
         weights.append(found.coef_[0])
         biases.append(float(found.intercept_[0]))
     both = np.stack(weights, axis=1)
@@ -160,27 +149,51 @@ def labels_of(probabilities: np.ndarray) -> np.ndarray:
     return np.where(probabilities[:, 0] <= 0.5, 0, np.where(probabilities[:, 1] > 0.5, 2, 1))
 
 
-def splits(corpus: Corpus, rows: np.ndarray, *, seed: int, n_folds: int = FOLDS) -> Iterator[Split]:
-    """Each model among ``rows`` left out with each fold of prompt groups; examples by hand are always in training."""
-    examples = rows[corpus.source[rows] == ""]
-    others = rows[corpus.source[rows] != ""]
-    groups = np.unique(corpus.group[others])
-    fold_of = dict(
-        zip(groups[np.random.default_rng(seed).permutation(len(groups))], np.arange(len(groups)) % n_folds, strict=True)
+def splits(
+    corpus: Corpus, rows: np.ndarray, *, seed: int, leave_out_models: bool = True, n_folds: int = FOLDS
+) -> Iterator[Split]:
+    """Leave out each fold of prompt groups, with each model in turn or alone.
+
+    Args:
+        corpus: the labelled answers.
+        rows: numbers of those to split; examples by hand are always in training.
+        seed: of the folds.
+        leave_out_models: whether the tested answers' model is left out of training, too.
+        n_folds: folds of groups.
+    """
+    is_example = corpus.source[rows] == ""
+    groups = np.unique(corpus.group[rows[~is_example]])
+    fold_of = dict(zip(np.random.default_rng(seed).permutation(groups), cycle(range(n_folds)), strict=False))
+    fold = np.array(
+        [-1 if by_hand else fold_of[group] for by_hand, group in zip(is_example, corpus.group[rows], strict=True)]
     )
-    fold = np.array([fold_of[group] for group in corpus.group[others]])
-    for source, number in product(np.unique(corpus.source[others]), range(n_folds)):
-        own = corpus.source[others] == source
-        yield Split(np.concatenate([others[~own & (fold != number)], examples]), others[own & (fold == number)])
+    models = np.unique(corpus.source[rows[~is_example]])
+    for model, number in product(models if leave_out_models else [None], range(n_folds)):
+        own = ~is_example if model is None else corpus.source[rows] == model
+        learnt = (fold != number) & (is_example | (model is None) | ~own)
+        yield Split(rows[learnt], rows[own & (fold == number)])
 
 
-def choose(corpus: Corpus, rows: np.ndarray, *, seed: int) -> Settings:
-    """The settings of least log loss on left-out models and groups among ``rows``; the stronger penalty when even."""
+def choose(corpus: Corpus, rows: np.ndarray, *, seed: int, n_folds: int = FOLDS) -> Settings:
+    """The settings of least log loss on groups left out among ``rows``, summed over models left out and not.
+
+    A judge will read models of manners that it has learnt, and of others. The stronger penalty wins when even.
+
+    Args:
+        corpus: the labelled answers.
+        rows: numbers of those to learn from and to test on.
+        seed: of the folds.
+        n_folds: folds of groups.
+    """
+    tested = [
+        split
+        for models_too in (True, False)
+        for split in splits(corpus, rows, seed=seed, leave_out_models=models_too, n_folds=n_folds)
+    ]
     losses = []
     for penalty, text_weight in product(PENALTIES, TEXT_WEIGHTS):
         settings = replace(Settings(), penalty=penalty, text_weight=text_weight)
-        loss = sum(_log_loss(corpus, split, settings) for split in splits(corpus, rows, seed=seed))
-        losses.append((loss, penalty, settings))
+        losses.append((sum(_log_loss(corpus, split, settings) for split in tested), penalty, settings))
     return min(losses, key=lambda tried: tried[:2])[2]
 
 

@@ -26,7 +26,7 @@ class Sentence(NamedTuple):
     span: CharSpan
     """Where it stands in the response."""
     text: str
-    """Its words in lower case, with straight quotes and without emphasis."""
+    """Its words in lower case, with straight quotes, without emphasis, and blank where it quotes others."""
     words: list[str]
     """Its words, at least one."""
     is_item: bool
