@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +20,12 @@ def version_of(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """What it makes of a text: its vocabulary and rules, and its chat template."""
+    rules = tokenizer.backend_tokenizer.to_str()
+    return hashlib.sha256(f"{rules}\n{tokenizer.chat_template}".encode()).hexdigest()
 
 
 def differences(known: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from safekey_interp.identity import version_of, versions_of
+from safekey_interp.identity import tokenizer_hash, version_of, versions_of
 from safekey_interp.version import __version__
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def manifest_of(
         "timings": {},
         "identity": {
             "model": {name: record[name] for name in _OF_MODEL}
-            | {"device": record["device"].split(":")[0], "tokenizer_sha256": _tokenizer_hash(model.tokenizer)},
+            | {"device": record["device"].split(":")[0], "tokenizer_sha256": tokenizer_hash(model.tokenizer)},
             "data": {"traces_sha256": content.sha256, "n_read": content.n},
             "settings": listed,
             "plan": {name: plan[name] for name in _OF_PLAN if name in plan},
@@ -81,9 +81,3 @@ def manifest_of(
             "libraries": {name: version_of(name) for name in ("torch", "transformers")},
         },
     }
-
-
-def _tokenizer_hash(tokenizer: Any) -> str:
-    """What it makes of a text: its vocabulary and rules, and its chat template."""
-    rules = tokenizer.backend_tokenizer.to_str()
-    return hashlib.sha256(f"{rules}\n{tokenizer.chat_template}".encode()).hexdigest()

@@ -240,6 +240,16 @@ def test_what_nothing_can_be_drawn_with_is_refused(wrong: dict, message: str) ->
         Sampling(**wrong)
 
 
+def test_a_model_s_record_knows_its_chat_template() -> None:
+    tokenizer = model().tokenizer
+    before, template = LocalEngine(model()).record(), tokenizer.chat_template
+    try:
+        tokenizer.chat_template = template + " "
+        assert {n for n, value in LocalEngine(model()).record().items() if value != before[n]} == {"tokenizer_sha256"}
+    finally:
+        tokenizer.chat_template = template
+
+
 def test_two_requests_that_nothing_tells_apart_are_refused() -> None:
     [trace] = asked(1)
     with pytest.raises(InputError, match="asked twice"):

@@ -24,6 +24,7 @@ from safekey_interp.generation.requests import Generated, Request, check_differe
 from safekey_interp.generation.sampling import USUAL_TOKENS, OwnStreams, Sampling, stream_seed
 from safekey_interp.generation.ties import TiesAlone
 from safekey_interp.generation.tokens import Asked, asked_ids, before_end, check_room, response_text
+from safekey_interp.identity import tokenizer_hash
 from safekey_interp.models import Model
 from safekey_interp.trace import Trace
 
@@ -89,10 +90,11 @@ class LocalEngine:
         self.batch_size = batch_size
 
     def record(self) -> Mapping[str, Any]:
-        """The model, its precision and its weights."""
+        """The model, its precision, its weights and its tokenizer with the chat template."""
         record = self.model.record()
         names = ("spec", "revision", "adapter", "architecture", "dtype", "attn", "weights_sha256")
-        return {"engine": self.name} | {name: record[name] for name in names}
+        made = {"engine": self.name, "tokenizer_sha256": tokenizer_hash(self.model.tokenizer)}
+        return made | {name: record[name] for name in names}
 
     def usual_limit(self, requests: Sequence[Request]) -> int:
         """512, or as many as fit behind the longest prompt."""

@@ -16,7 +16,7 @@ from safekey_interp.errors import InputError, ModelError
 from safekey_interp.generation.requests import Generated, Request, check_different
 from safekey_interp.generation.sampling import USUAL_TOKENS, Sampling, stream_seed
 from safekey_interp.generation.tokens import Asked, asked_ids, check_room, response_text
-from safekey_interp.identity import version_of
+from safekey_interp.identity import tokenizer_hash, version_of
 
 
 class VllmEngine:
@@ -73,8 +73,9 @@ class VllmEngine:
         self._max_positions: int | None = self._llm.model_config.max_model_len
 
     def record(self) -> Mapping[str, Any]:
-        """Model, revision, precision, vLLM's version and options."""
+        """Model, revision, precision, tokenizer, vLLM's version and options."""
         model = {"spec": self.spec, "revision": self.revision, "dtype": self.dtype or "auto"}
+        model["tokenizer_sha256"] = tokenizer_hash(self.tokenizer)
         return {"engine": self.name, **model, "vllm": version_of("vllm"), "options": dict(self._options)}
 
     def usual_limit(self, requests: Sequence[Request]) -> int:
