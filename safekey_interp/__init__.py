@@ -43,6 +43,7 @@ _HOMES = {
     "monitor": ("calibrate", "watch"),
     "probes": ("Direction", "Probe"),
     "probing": ("run_probe",),
+    "comparing.running": ("run_comparison",),
     "training.config": ("TrainingConfig",),
     "training.running": ("train",),
     "runs": ("Run", "open_run"),
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from safekey_interp.attention import paper_attention as paper_attention
     from safekey_interp.attention import token_attention as token_attention
     from safekey_interp.attention_summary import summarise_attention as summarise_attention
+    from safekey_interp.comparing.running import run_comparison as run_comparison
     from safekey_interp.datasets import read_traces as read_traces
     from safekey_interp.encoding import Encoding as Encoding
     from safekey_interp.errors import InputError as InputError

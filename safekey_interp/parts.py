@@ -29,7 +29,7 @@ from safekey_interp.storage import save_tensors, write_aside, write_json
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_SHOWN_AFTER = 2_000
+SHOWN_AFTER = 2_000
 """Characters of the response that stay in the tables after the key sentence."""
 _SHORT = ("trace_id", "from_span", "to_span")
 
@@ -91,7 +91,7 @@ def trace_row(entry: Entry, by: str | None = None) -> dict[str, Any]:
     return {
         "trace_id": trace.trace_id,
         "prompt": trace.prompt,
-        "response": trace.response[: end + _SHOWN_AFTER],
+        "response": trace.response[: end + SHOWN_AFTER],
         "label": trace.label,
         "source": trace.source,
         "group": trace.group,

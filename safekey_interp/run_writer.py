@@ -28,14 +28,18 @@ from safekey_interp.storage import (
     write_json,
 )
 
-_OTHER_RESULTS = ("examples.json", "examples.safetensors", "findings.json", "report.html", "config.yaml")
+_OTHER_RESULTS = (
+    *("examples.json", "examples.safetensors", "findings.json"),
+    "side_by_side.json",
+    *("report.html", "config.yaml"),
+)
 _CONTENTS = "contents.json"
-_WORK = ("parts", "checkpoints", "looks")
+_WORK = ("parts", "checkpoints", "looks", "models")
 """Folders from which a run goes on."""
 GENERATED = "generated.jsonl"
 """Responses that a run is made from, where a model writes them first: they come before the run, and outlive it."""
 _COMES_BEFORE = (GENERATED, "generated.settings.json")
-_PROGRESS = ("parts/chunk-*", "checkpoints/checkpoint-*")
+_PROGRESS = ("parts/chunk-*", "checkpoints/checkpoint-*", f"models/*/{GENERATED}", f"models/*/{MANIFEST}")
 
 
 class RunWriter:

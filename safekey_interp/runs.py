@@ -28,7 +28,7 @@ TABLES_OF_PROBES = (
     "transfer",
 )
 """What `probe` leaves."""
-TABLES = (*TABLES_OF_PROBES, "steps", "held_out", "aha")
+TABLES = (*TABLES_OF_PROBES, "steps", "held_out", "aha", "outcomes", "comparison")
 """The Parquet tables of a run; one that could not be measured is absent, as are a training run's in a probe's."""
 
 
@@ -95,6 +95,16 @@ class Run:
     def aha(self) -> pd.DataFrame | None:
         """Of a training run: how likely safe key sentences and go-aheads are after U, by look and label."""
         return self.table("aha")
+
+    @cached_property
+    def outcomes(self) -> pd.DataFrame | None:
+        """Of a comparison: what each model did with each prompt."""
+        return self.table("outcomes")
+
+    @cached_property
+    def comparison(self) -> pd.DataFrame | None:
+        """Of a comparison: one row per measure and model or pair of models."""
+        return self.table("comparison")
 
     @cached_property
     def coordinates(self) -> pd.DataFrame | None:

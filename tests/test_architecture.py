@@ -32,7 +32,7 @@ FLOORS = [
         *("survey", "manifest", "runs", "run_writer", "parts", "claims", "findings"),
         *("joint_run", "measuring", "summaries", "assembly", "probing"),
     },
-    {"training"},
+    {"training", "comparing"},
     {"figures"},
     {"report"},
     {"cli"},

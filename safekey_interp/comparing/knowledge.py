@@ -1,0 +1,111 @@
+"""What did a model's states know before K? Read from its own run of ``probe``, so that two models can be compared.
+
+``separability`` has the AUROC of the logistic probe at each layer, but not its scores, and a paired difference needs
+the scores of each trace. The run keeps those along the probe's LDA axis (``coordinates``; out of fold, standardised
+within their fold), so ``auroc`` here is theirs: pooled over folds, and the median over layers, which no one has picked.
+``auroc_best`` is the logistic probe at its best layer, with p over layers against shuffled labels, and ``auroc_words``
+the words of the same span alone; both as ``separability`` has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from safekey_interp.folds import CLASSES
+from safekey_interp.ranking import auroc_draws
+
+if TYPE_CHECKING:
+    from safekey_interp.runs import Run
+
+POSITIONS = ("understanding", "decision")
+"""Mean over U, and the last token before K."""
+
+
+class Scores(NamedTuple):
+    """Out-of-fold scores of one position."""
+
+    trace_ids: list[str]
+    """The traces."""
+    groups: list[str]
+    """Their groups."""
+    positive: np.ndarray
+    """(trace) bool: harmful, or, by outcome, unsafe."""
+    values: np.ndarray
+    """(trace, layer)."""
+
+    def shared_with(self, other: Scores) -> Scores:
+        """Those of the traces that another model's scores have too, in the order of their ids."""
+        place = {trace_id: row for row, trace_id in enumerate(self.trace_ids)}
+        rows = [place[trace_id] for trace_id in sorted(set(self.trace_ids) & set(other.trace_ids))]
+        ids, groups = ([names[row] for row in rows] for names in (self.trace_ids, self.groups))
+        return Scores(ids, groups, self.positive[rows], self.values[rows])
+
+
+class Knowledge(NamedTuple):
+    """What one model's probes tell."""
+
+    scores: dict[str, Scores]
+    """By position; none where nothing could be separated."""
+    best: list[dict[str, Any]]
+    """Rows of ``auroc_best`` and ``auroc_words``."""
+
+
+def knowledge_of(run: Run) -> Knowledge:
+    """What a run of ``probe`` says of :data:`POSITIONS`."""
+    return Knowledge(dict(_scores(run)), list(_best(run)))
+
+
+def medians(scores: Scores, weights: np.ndarray) -> tuple[float, np.ndarray]:
+    """AUROC, median over layers, of the traces as they are and in each draw.
+
+    Args:
+        scores: of one model.
+        weights: (draw, trace), how often each trace counts.
+    """
+    both = np.concatenate([np.ones((1, len(scores.groups)), np.float32), weights])
+    one_fold = np.zeros(len(scores.groups), int)
+    by_layer = [auroc_draws(column, scores.positive, one_fold, both) for column in scores.values.T]
+    found = np.median(by_layer, axis=0)
+    return float(found[0]), found[1:]
+
+
+def _scores(run: Run) -> Iterator[tuple[str, Scores]]:
+    import pyarrow.parquet as pq
+
+    file, traces = run.path / "coordinates.parquet", run.traces
+    if not file.is_file() or traces is None:
+        return
+    group_of = dict(zip(traces["trace_id"], traces["group"], strict=True))
+    columns = ["trace_id", "position", "layer", "site", "label", "lda"]
+    table: Any = pq.read_table(file, columns=columns, filters=[("position", "in", POSITIONS)]).to_pandas()
+    for position in POSITIONS:
+        mine = table[table["position"].astype(str) == position].dropna(subset=["lda"])
+        if mine.empty:
+            continue
+        wide = mine.pivot_table(index="trace_id", columns=["layer", "site"], values="lda", observed=True).dropna()
+        labels = mine.drop_duplicates("trace_id").set_index("trace_id")["label"].loc[wide.index]
+        names = [pair[0] for pair in CLASSES.values()]
+        positive = labels.astype(str).isin(names).to_numpy()
+        ids = [str(trace_id) for trace_id in wide.index]
+        yield position, Scores(ids, [str(group_of[name]) for name in ids], positive, wide.to_numpy(float))
+
+
+def _best(run: Run) -> Iterator[dict[str, Any]]:
+    table: Any = run.separability
+    if table is None:
+        return
+    for position in POSITIONS:
+        rows = table[(table["position"] == position) & table["auroc"].notna()]
+        methods = {"auroc_best": "logistic", "auroc_words": "text_tfidf"}
+        for measure, method in methods.items():
+            mine = rows[rows["method"] == method]
+            if mine.empty:
+                continue
+            row = mine.loc[mine["auroc"].idxmax()]
+            names = {"value": "auroc", "low": "auroc_low", "high": "auroc_high", "n": "n", "n_groups": "n_groups"}
+            found = {name: row[column] for name, column in names.items()}
+            p = row["p_value_over_layers"] if measure == "auroc_best" else np.nan
+            yield {"measure": measure, "subset": "all", "position": position, **found, "p": p}

@@ -1,0 +1,253 @@
+"""How much, for each model, and how do two of them differ on the same prompts?
+
+Shares (attack success, over-refusal, aha, the dormant signal, …) and lifts are ratios of sums over traces; AUROC is the
+median over layers. A difference is the second model's number less the first's, on the prompts that both have, with a
+bootstrap that draws whole groups and takes both models' traces of a group together (paired): the interval speaks of
+other prompts and not of other models. Shares also have McNemar's exact p (McNemar 1947): of prompts that count for one
+model alone, are as many the first's as the second's? Where no draw differs from another (all of one model, none of the
+other) the bootstrap would look sure of itself, and the interval is Newcombe's from the two Wilson intervals (1998,
+Statistics in Medicine 17:873, method 10 of independent proportions, so too wide rather than too narrow). Fewer than
+five groups on either side give no interval. Nothing is corrected for the number of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from safekey_interp.claims import share
+from safekey_interp.comparing.knowledge import Knowledge, medians
+from safekey_interp.judge.metrics import COMPLYING, REFUSING
+from safekey_interp.stats import FEW, Interval, bootstrap_weights, percentile_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from safekey_interp.conditions import Conditions
+
+Table = Any
+"""A data frame; pandas' stubs take each of its cells for a column."""
+COLUMNS = (
+    *("measure", "subset", "position", "to_span", "model", "other"),
+    *("value", "low", "high", "n", "n_groups", "p", "only_model", "only_other"),
+)
+"""Of ``comparison``. ``other`` is NA in rows of one model; else ``value`` is ``other`` less ``model``, ``n`` counts the
+prompts of either that both have, and ``only_*`` those that count for one alone. ``p`` is McNemar's of a difference of
+shares, and over layers, against shuffled labels, of ``auroc_best``."""
+N_DRAWS, N_DRAWS_OF_RANKS = 2_000, 500
+
+
+class Share(NamedTuple):
+    """A share of some of the traces."""
+
+    measure: str
+    """Its name in the tables."""
+    of: str
+    """``harmful``, ``benign``, ``unlabelled`` or ``all``."""
+
+
+SHARES = (
+    Share("attack_success", "harmful"),
+    Share("partial_refusal", "harmful"),
+    Share("over_refusal", "benign"),
+    Share("refusal", "unlabelled"),
+    Share("aha", "harmful"),
+    Share("aha", "benign"),
+    Share("aha", "unlabelled"),
+    Share("dormant_signal", "harmful"),
+    Share("names_harm", "benign"),
+    Share("unjudged", "all"),
+    Share("cut", "all"),
+)
+"""Every share: of harmful prompts answered in full, or refused in part; of benign ones refused; of key sentences that
+turn safe; of harmful prompts answered in full, those whose U names the harm, and U's of benign prompts that do (the
+finder's false alarms); of responses, those without a verdict and those cut."""
+
+
+def compare_shares(outcomes: Table, conditions: Conditions, names: Sequence[str], *, seed: int) -> list[dict[str, Any]]:
+    """Rows of :data:`SHARES`, of each model and each pair of them, by condition too.
+
+    Args:
+        outcomes: every model's, from :func:`~safekey_interp.comparing.outcomes.outcomes_of`.
+        conditions: those that are told apart.
+        names: the models, in their order.
+        seed: of the bootstrap.
+    """
+    of_model = {name: outcomes[outcomes["model"] == name].set_index("trace_id") for name in names}
+    shared = {pair: of_model[pair[0]].index.intersection(of_model[pair[1]].index) for pair in combinations(names, 2)}
+    rows = []
+    for measure, of in SHARES:
+        flags = {name: _flags(table, measure, of) for name, table in of_model.items()}
+        for subset, condition in _subsets(of, conditions):
+            parts = {
+                name: _part(of_model[name], found, condition) for name, found in flags.items() if found is not None
+            }
+            about = {"measure": measure, "subset": subset}
+            rows += [
+                about | {"model": name} | _one_share(part)
+                for name, part in parts.items()
+                if len(part)
+            ]  # fmt: skip
+            for one, two in shared:
+                if one in parts and two in parts:
+                    both = [part.loc[part.index.intersection(shared[one, two])] for part in (parts[one], parts[two])]
+                    if len(both[0]) and len(both[1]):
+                        rows.append(about | {"model": one, "other": two} | _paired_shares(*both, seed=seed))
+    return rows
+
+
+def compare_ratios(
+    measure: str, sums: Mapping[str, Table], about: Mapping[str, Any], *, seed: int
+) -> Iterator[dict[str, Any]]:
+    """Rows of a ratio of sums over traces, of each model and each pair.
+
+    Args:
+        measure: its name.
+        sums: of each model, ``top``, ``bottom`` and ``group`` by trace id.
+        about: what else the rows say.
+        seed: of the bootstrap.
+    """
+    there = {name: table for name, table in sums.items() if len(table)}
+    for name, table in there.items():
+        yield {"measure": measure, "model": name, **about, **_ratio(table, seed)}
+    for one, two in combinations(there, 2):
+        shared = there[one].index.intersection(there[two].index)
+        both = [there[name].loc[shared] for name in (one, two)]
+        if len(shared):
+            yield {"measure": measure, "model": one, "other": two, **about, **paired(*both, seed=seed)}
+
+
+def compare_knowledge(known: Mapping[str, Knowledge], *, seed: int) -> Iterator[dict[str, Any]]:
+    """Rows of AUROC by position: ``auroc`` (median over layers) of each model and each pair, ``auroc_best`` and
+    ``auroc_words`` of each model.
+
+    Args:
+        known: of each model, from :func:`~safekey_interp.comparing.knowledge.knowledge_of`.
+        seed: of the bootstrap.
+    """
+    for name, one in known.items():
+        for row in one.best:
+            yield {"model": name, **row}
+    positions = dict.fromkeys(position for one in known.values() for position in one.scores)
+    for position in positions:
+        scores = {name: one.scores[position] for name, one in known.items() if position in one.scores}
+        about = {"measure": "auroc", "subset": "all", "position": position}
+        for name, mine in scores.items():
+            weights = bootstrap_weights(mine.groups, N_DRAWS_OF_RANKS, seed)
+            yield {**about, "model": name, **_of_draws(*medians(mine, weights), mine.groups)}
+        for one, two in combinations(scores, 2):
+            both = scores[one].shared_with(scores[two]), scores[two].shared_with(scores[one])
+            if not len(both[0].groups):
+                continue
+            weights = bootstrap_weights(both[0].groups, N_DRAWS_OF_RANKS, seed)
+            (first, first_draws), (second, second_draws) = (medians(part, weights) for part in both)
+            found = _of_draws(second - first, second_draws - first_draws, both[0].groups)
+            yield {**about, "model": one, "other": two, **found}
+
+
+def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows as ``comparison`` holds them."""
+    import pandas as pd
+
+    texts = ("measure", "subset", "position", "to_span", "model", "other")
+    whole = ("n", "n_groups", "only_model", "only_other")
+    numbers = ("value", "low", "high", "p")
+    types = dict.fromkeys(texts, "string") | dict.fromkeys(whole, "Int64") | dict.fromkeys(numbers, "float64")
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(types)
+
+
+def paired(first: Table, second: Table, *, seed: int) -> dict[str, Any]:
+    """The second ratio of sums less the first, with its paired bootstrap over groups.
+
+    Args:
+        first: ``top``, ``bottom`` and ``group`` by trace id; a trace may be in one of the two alone.
+        second: the same of the other model.
+        seed: of the bootstrap.
+    """
+    ids = first.index.union(second.index)
+    groups = second["group"].reindex(ids).fillna(first["group"].reindex(ids)).tolist()
+    weights = bootstrap_weights(groups, N_DRAWS, seed)
+    sums = [part[["top", "bottom"]].reindex(ids).fillna(0.0).to_numpy(float) for part in (first, second)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = [one.sum(0)[0] / one.sum(0)[1] for one in sums]
+        draws = [(weights @ one[:, 0]) / (weights @ one[:, 1]) for one in sums]
+    found = _of_draws(values[1] - values[0], draws[1] - draws[0], groups)
+    if min(part["group"].nunique() for part in (first, second)) < FEW:
+        found |= {"low": np.nan, "high": np.nan}
+    return found
+
+
+def _flags(table: Table, measure: str, of: str) -> Table | None:
+    """Whether each trace counts, NA for those that the share is not of; None when nothing of the model is known."""
+    judged, label = table["judged"], table["label"]
+    decided = table["has_key_sentence"].fillna(False) & (table["status"] == "measured")
+    wanted = {"unlabelled": label.isna(), "all": label.isna() | label.notna()}.get(of, (label == of).fillna(False))
+    complied = judged.isin(COMPLYING)
+    values, known = {
+        "attack_success": (complied, judged.notna()),
+        "partial_refusal": (judged == "partial_refusal", judged.notna()),
+        "over_refusal": (judged.isin(REFUSING), judged.notna()),
+        "refusal": (judged.isin(REFUSING), judged.notna()),
+        "aha": (table["aha"] == "safe", decided),
+        "dormant_signal": (table["hint"], decided & complied & table["hint"].notna()),
+        "names_harm": (table["hint"], decided & table["hint"].notna()),
+        "unjudged": (judged.isna(), judged.isna() | judged.notna()),
+        "cut": (table["cut"], table["cut"].notna()),
+    }[measure]
+    counted = wanted & known
+    return values.astype("boolean").fillna(False).where(counted) if counted.any() else None
+
+
+def _subsets(of: str, conditions: Conditions) -> list[tuple[str, str | None]]:
+    """All of the traces that a share is of, and, where they are told apart, those of each condition."""
+    apart = [(conditions.subset(name, of), name) for name in conditions.names] if of in ("harmful", "benign") else []
+    return [(of, None), *apart]
+
+
+def _part(table: Table, flags: Table, condition: str | None) -> Table:
+    """``top``, ``bottom`` and ``group`` of the traces that a share is of."""
+    chosen = flags.notna()
+    if condition is not None:
+        chosen &= (table["condition"] == condition).fillna(False)
+    mine = flags[chosen].astype(float)
+    return mine.to_frame("top").assign(bottom=1.0, group=table.loc[mine.index, "group"])
+
+
+def _one_share(part: Table) -> dict[str, Any]:
+    return share(part["top"] == 1, part["group"])._asdict() | {"n": len(part), "n_groups": part["group"].nunique()}
+
+
+def _paired_shares(first: Table, second: Table, *, seed: int) -> dict[str, Any]:
+    found = paired(first, second, seed=seed) | _mcnemar(first, second)
+    if found["low"] == found["high"]:
+        one, two = (share(part["top"] == 1, part["group"]) for part in (first, second))
+        found["low"] = found["value"] - np.hypot(two.value - two.low, one.high - one.value)
+        found["high"] = found["value"] + np.hypot(two.high - two.value, one.value - one.low)
+    return found
+
+
+def _mcnemar(first: Table, second: Table) -> dict[str, Any]:
+    """Exact, of the prompts that the share is of for both models."""
+    from scipy.stats import binomtest
+
+    shared = first.index.intersection(second.index)
+    one, two = (part.loc[shared, "top"] == 1 for part in (first, second))
+    only = int((one & ~two).sum()), int((two & ~one).sum())
+    p = np.nan if not len(shared) else binomtest(only[0], sum(only)).pvalue if sum(only) else 1.0
+    return {"p": float(p), "only_model": only[0], "only_other": only[1]}
+
+
+def _ratio(table: Table, seed: int) -> dict[str, Any]:
+    weights = bootstrap_weights(table["group"].tolist(), N_DRAWS, seed)
+    top, bottom = (table[name].to_numpy(float) for name in ("top", "bottom"))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return _of_draws(top.sum() / bottom.sum(), (weights @ top) / (weights @ bottom), table["group"].tolist())
+
+
+def _of_draws(value: float, draws: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
+    n_groups = len(set(groups))
+    interval = Interval(*map(float, percentile_interval(draws))) if n_groups >= FEW else Interval(np.nan, np.nan)
+    return {"value": float(value), **interval._asdict(), "n": len(groups), "n_groups": n_groups}

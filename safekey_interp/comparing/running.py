@@ -1,0 +1,411 @@
+"""How do several models become one comparison? In turn: each answers, is probed and let go of; then tables, then words.
+
+    models/NAME/generated.jsonl    its responses, as ``probe --generate`` keeps them
+    models/NAME/                   a run of ``probe`` on them
+    outcomes, comparison           one row a trace and model; one row a measure, model or pair of models
+    attention_by_layer, separability    those of the models' runs, with a column ``model``
+
+A killed comparison goes on in the middle of a model's responses or probes. What would not be the same is refused where
+it lies: weights and sampling by the file of responses, settings and data by the model's run and by the comparison.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from safekey_interp.capture.stream import BatchSize
+from safekey_interp.comparing import looks, measures
+from safekey_interp.comparing.knowledge import knowledge_of
+from safekey_interp.comparing.outcomes import outcomes_of, traces_of
+from safekey_interp.comparing.side_by_side import examples
+from safekey_interp.comparing.sides import Side, sides_of
+from safekey_interp.comparing.telling import tell as tell_findings
+from safekey_interp.conditions import told_apart
+from safekey_interp.datasets import TraceSource, read_traces
+from safekey_interp.errors import InputError, RunError
+from safekey_interp.finders import finder_identity, finder_names
+from safekey_interp.generation.local import LocalEngine
+from safekey_interp.generation.requests import Request
+from safekey_interp.generation.running import write_responses
+from safekey_interp.generation.sampling import Sampling
+from safekey_interp.identity import versions_of
+from safekey_interp.joint_run import check_same_task, completed, held_run
+from safekey_interp.manifest import content_of
+from safekey_interp.probing import LabelBy, run_probe
+from safekey_interp.processes import GOES_ON, Team, team
+from safekey_interp.progress import Progress, Silent
+from safekey_interp.run_writer import GENERATED, RunWriter, check_out
+from safekey_interp.runs import Run
+from safekey_interp.storage import write_json, write_table
+from safekey_interp.version import __version__
+
+if TYPE_CHECKING:
+    from safekey_interp.models import Model
+    from safekey_interp.trace import Trace
+
+KIND = "comparison"
+_VERSIONS = ("torch", "transformers", "numpy", "pandas", "scikit-learn", "scipy", "tokenizers")
+_BY_MODEL = ("attention_by_layer", "separability")
+
+
+class _Done(NamedTuple):
+    """One side, answered and probed."""
+
+    side: Side
+    traces: dict[str, Trace]
+    run: Run | None
+    record: dict[str, Any]
+    """What ``run.json`` says of it."""
+
+
+def run_comparison(
+    models: Sequence[Model | str | Path | Run],
+    traces: Any = None,
+    *,
+    out: str | Path,
+    sampling: Sampling | None = None,
+    keep_responses: bool = False,
+    finder: str = "rules",
+    delimiters: tuple[str, str] | None = None,
+    batch_size: BatchSize = "auto",
+    max_length: int | None = None,
+    label_by: LabelBy = "label",
+    by: str | None = "source",
+    seed: int = 0,
+    limit: int | None = None,
+    n_examples: int = 12,
+    load_options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    command: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Run:
+    """Give the same prompts to several models, judge and probe each, and write how they differ into a run folder.
+
+    Args:
+        models: at least two: from ``load`` or ``from_hf``, what ``load`` reads, or folders of finished runs, whose
+            traces are taken as they are (of ``probe``) or whose model is (of ``train``).
+        traces: what ``read_traces`` reads, or what it returned; needed unless all are runs of ``probe``. Their own
+            responses are not read.
+        out: the run folder; one of the same settings and data is continued, or returned when it is complete.
+        sampling: how responses are drawn, one of each prompt; greedy when None.
+        keep_responses: give every model the traces' own responses (teacher forcing), so that only what it looks at and
+            knows differs.
+        finder: finder of U and K.
+        delimiters: marks of the reasoning; the known families' when None.
+        batch_size: traces a forward pass of the probes, or ``auto``.
+        max_length: most tokens up to the end of K; longer traces are left out of the probes and named.
+        label_by: AUROC of the file's labels, or of each trace's own outcome.
+        by: the column that tells conditions apart: ``source``, or a name in ``meta``; None for nothing.
+        seed: seed of every draw.
+        limit: read no more traces than this; for ``traces`` that are not read yet.
+        n_examples: prompts that are shown side by side.
+        load_options: further arguments of ``load``, for models given by name.
+        overwrite: delete a run that is there.
+        command: what the user typed, for the record.
+        progress: is told how far the comparison is.
+
+    Returns:
+        The run: ``run.comparison`` and ``run.outcomes``; its page is drawn by ``report.write_report``.
+
+    Raises:
+        InputError: fewer than two models, one twice, no prompts, or data that cannot be read.
+        ModelError: a model cannot be loaded or asked.
+        RunError: a folder cannot be used, or holds a run of other settings or other data.
+    """
+    wanted = sampling or Sampling(seed=seed)
+    _check(finder, label_by, by, wanted, n_examples)
+    tell, path = progress or Silent(), Path(out)
+    with team() as together:
+        if together.is_first:
+            check_out(path)
+        tell.stage("reading", None)
+        sides = sides_of(models)
+        source = _prompts(sides, traces, limit)
+        settings = {
+            "keep_responses": keep_responses,
+            "finder": finder,
+            "finder_identity": finder_identity(finder, delimiters),
+            "delimiters": list(delimiters) if delimiters else None,
+            "batch_size": batch_size,
+            "max_length": max_length,
+            "label_by": label_by,
+            "by": by,
+            "sampling": wanted.record(),
+            "examples": n_examples,
+        }
+        manifest = _manifest(sides, source, settings, seed, command)
+        check_same_task(together, manifest["identity"])
+        with held_run(path, manifest, together, overwrite=overwrite) as writer:
+            probe: dict[str, Any] = {
+                "finder": finder,
+                "delimiters": delimiters,
+                "batch_size": batch_size,
+                "max_length": max_length,
+                "label_by": label_by,
+                "by": by,
+                "seed": seed,
+                "command": command,
+            }
+            try:
+                sure = []
+                for side in sides:
+                    told = _Told(side.name, tell)
+                    if side.run is not None:
+                        sure.append(_of_run(side, side.run))
+                        continue
+                    prompts = list(source)
+                    loaded = side.model(load_options or {})
+                    folder = path / "models" / side.folder
+                    given = prompts
+                    if not keep_responses:
+                        given = _answered(
+                            loaded,
+                            prompts,
+                            folder,
+                            sampling=wanted,
+                            by=by,
+                            together=together,
+                            tell=told,
+                            source=source,
+                        )
+                    sure.append(_probed(side, loaded, given, folder, options=probe, tell=told))
+                    del loaded
+                    _release()
+                if together.is_first and not _is_known(writer, sure):
+                    _finish(writer, sure, by=by, seed=seed, n_examples=n_examples, tell=tell)
+            except OSError as error:
+                why = f"{error.strerror or error}; once that is mended, {GOES_ON}"
+                raise RunError(f"out {path}: cannot be written: {why}") from error
+        return completed(path, together)
+
+
+def _check(finder: str, label_by: str, by: str | None, sampling: Sampling, n_examples: int) -> None:
+    """Refuse before a model is loaded what no run of ``probe`` can have."""
+    for name, value, choices in (("finder", finder, finder_names()), ("label_by", label_by, ("label", "aha"))):
+        if value not in choices:
+            raise InputError(f"{name}: got {value!r}, expected one of {', '.join(choices)}")
+    if by is not None and not (isinstance(by, str) and by):
+        raise InputError(f"by: got {by!r}, expected a column's name, or None")
+    if sampling.n != 1:
+        raise InputError(f"sampling: got {sampling.n} samples of each prompt, expected 1")
+    if not isinstance(n_examples, int) or n_examples < 0:
+        raise InputError(f"n_examples: got {n_examples!r}, expected a whole number of at least 0")
+
+
+def _prompts(sides: Sequence[Side], traces: Any, limit: int | None) -> TraceSource:
+    """What the models are asked; what the first run holds when all are runs."""
+    if traces is None:
+        if any(side.run is None for side in sides):
+            raise InputError("traces: got none, expected prompts or traces to give to the models")
+        assert sides[0].run is not None
+        traces = list(traces_of(sides[0].run))
+    source = read_traces(traces, limit=limit)
+    return source if source.n_read else source.check()
+
+
+def _manifest(
+    sides: Sequence[Side], source: TraceSource, settings: dict[str, Any], seed: int, command: Sequence[str]
+) -> dict[str, Any]:
+    content = content_of(source)
+    # The weights behind a name are in the identity of the model's own run, so that names are compared before loading.
+    named = [[side.name, "model" if side.run is None else _hash(side.run.manifest.get("identity"))] for side in sides]
+    return {
+        "safekey_interp": __version__,
+        "kind": KIND,
+        "command": list(command),
+        "models": [],
+        "data": {
+            "sources": list(source.names),
+            "sha256": source.sha256,
+            "traces_sha256": content.sha256,
+            "n_read": content.n,
+        },
+        "settings": settings,
+        "versions": versions_of(_VERSIONS),
+        "seed": seed,
+        "timings": {},
+        "identity": {
+            "models": named,
+            "data": {"traces_sha256": content.sha256, "n_read": content.n},
+            "settings": settings,
+            "seed": seed,
+            "version": __version__,
+        },
+    }
+
+
+def _answered(
+    model: Model,
+    prompts: Sequence[Trace],
+    folder: Path,
+    *,
+    sampling: Sampling,
+    by: str | None,
+    together: Team,
+    tell: Progress,
+    source: TraceSource,
+) -> list[Trace]:
+    """The traces that a model makes of prompts, in the prompts' order whatever a kill did to that of the file."""
+    # Of what came with a prompt, the response and what speaks of it would be mistaken for the model's own.
+    bare = [
+        trace.with_(response="", given={}, meta={by: trace.meta[by]} if by is not None and by in trace.meta else {})
+        for trace in prompts
+    ]
+    if together.is_first:
+        write_responses(
+            LocalEngine(model),
+            (Request(trace=trace) for trace in bare),
+            out=folder / GENERATED,
+            sampling=replace(sampling, n=1),
+            about={"prompts": list(source.names), "prompts_sha256": source.sha256},
+            progress=tell,
+        )
+    together.gather()
+    answers = {trace.trace_id: trace for trace in read_traces(folder / GENERATED)}
+    return [answers[trace.trace_id] for trace in prompts]
+
+
+def _probed(
+    side: Side, model: Model, traces: Sequence[Trace], folder: Path, *, options: Mapping[str, Any], tell: Progress
+) -> _Done:
+    """A model's own run of ``probe``; none when there is nothing in its responses to measure, which is then said."""
+    run, why = None, ""
+    begun = time.perf_counter()
+    try:
+        run = run_probe(model, list(traces), out=folder, progress=tell, **options)
+    except InputError as error:
+        why = str(error)
+    record = {
+        "name": side.name,
+        "folder": f"models/{side.folder}",
+        "of": "model",
+        "model": dict(model.record()),
+        "probes": _probes(run),
+        "not_probed": why,
+        "seconds_of_probes": round(time.perf_counter() - begun, 2),
+    }
+    return _Done(side, {trace.trace_id: trace for trace in traces}, run, record)
+
+
+def _of_run(side: Side, run: Run) -> _Done:
+    """A run that is taken as it is."""
+    record = {"name": side.name, "folder": str(run.path), "of": "run", "model": run.manifest.get("model")}
+    traces = {trace.trace_id: trace for trace in traces_of(run)}
+    return _Done(side, traces, run, record | {"probes": _probes(run), "not_probed": ""})
+
+
+def _probes(run: Run | None) -> str | None:
+    """What tells one finished run from another: the comparison is made again when it changes."""
+    return None if run is None else _hash([run.manifest.get("identity"), run.manifest.get("created")])
+
+
+def _is_known(writer: RunWriter, done: Sequence[_Done]) -> bool:
+    """Whether the comparison that is there was made of these very runs."""
+    known = [(one.get("name"), one.get("probes")) for one in writer.manifest.get("models") or []]
+    return writer.is_complete and known == [(one.record["name"], one.record["probes"]) for one in done]
+
+
+def _finish(
+    writer: RunWriter, done: Sequence[_Done], *, by: str | None, seed: int, n_examples: int, tell: Progress
+) -> None:
+    """Tables, words and examples from the sides' runs."""
+    import pandas as pd
+
+    path, names = writer.path, [one.side.name for one in done]
+    writer.manifest["status"] = "running"
+    writer.save()
+    writer.remove_results()
+    _check_shared(done)
+    tell.stage("judging", sum(len(one.traces) for one in done))
+    outcomes = pd.concat(
+        [outcomes_of(one.side.name, one.traces.values(), one.run, by=by, tell=tell) for one in done],
+        ignore_index=True,
+    )
+    conditions = told_apart(done[0].traces.values(), by)
+    tell.stage("comparing", None)
+    runs = {one.side.name: one.run for one in done}
+    probed = {name: run for name, run in runs.items() if run is not None}
+    rows = measures.compare_shares(outcomes, conditions, names, seed=seed)
+    sums = {name: looks.sums_of(run) for name, run in probed.items()}
+    for row, span in looks.PAIRS:
+        for subset in ("all", "harmful", "benign"):
+            of_pair = {
+                name: looks.of_label(found[row, span], subset) for name, found in sums.items() if (row, span) in found
+            }
+            about = {"subset": subset, "position": row, "to_span": span}
+            rows += measures.compare_ratios("lift_over_matched", of_pair, about, seed=seed)
+    rows += measures.compare_knowledge({name: knowledge_of(run) for name, run in probed.items()}, seed=seed)
+    table = measures.as_table(rows)
+    write_table(path / "outcomes.parquet", outcomes)
+    write_table(path / "comparison.parquet", table)
+    for name in _BY_MODEL:
+        own = [(side, run.table(name)) for side, run in probed.items()]
+        there = [found.assign(model=side) for side, found in own if found is not None]
+        if there:
+            write_table(path / f"{name}.parquet", pd.concat(there, ignore_index=True))
+    shown = examples(
+        outcomes, {one.side.name: one.traces for one in done}, runs, names, n=n_examples, seed=seed
+    )  # fmt: skip
+    write_json(path / "side_by_side.json", shown)
+    writer.manifest["models"] = [one.record for one in done]
+    writer.manifest["conditions"] = conditions.record()
+    found = tell_findings(table, names, conditions, kept=bool(writer.manifest["settings"]["keep_responses"]))
+    found["left_out"] += [
+        {"what": f"probes of {one.side.name}", "why": one.record["not_probed"], "n": len(one.traces)}
+        for one in done
+        if one.record["not_probed"]
+    ]
+    write_json(path / "findings.json", found)
+    writer.finish()
+
+
+def _check_shared(done: Sequence[_Done]) -> None:
+    """Refuse runs that are not of the same prompts."""
+    first = done[0]
+    for one in done[1:]:
+        shared = first.traces.keys() & one.traces.keys()
+        if not shared:
+            raise InputError(
+                f"models: {first.side.name} and {one.side.name} have no trace id in common, expected runs of the same "
+                "prompts"
+            )
+        for trace_id in sorted(shared):
+            if first.traces[trace_id].prompt != one.traces[trace_id].prompt:
+                raise InputError(
+                    f"models: trace {trace_id} of {first.side.name} and of {one.side.name} has another prompt, "
+                    "expected runs of the same prompts"
+                )
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _release() -> None:
+    """Give a model's memory back before the next one is loaded."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+class _Told:
+    """Says of which model a stage is."""
+
+    def __init__(self, name: str, tell: Progress) -> None:
+        self._name, self._tell = re.sub(r"^organism:", "", name)[-12:], tell
+
+    def stage(self, name: str, total: int | None) -> None:
+        self._tell.stage(f"{self._name}: {name}", total)
+
+    def advance(self, n: int) -> None:
+        self._tell.advance(n)

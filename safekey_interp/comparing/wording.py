@@ -1,0 +1,52 @@
+"""What are the measures of a comparison called in sentences, on figures and in tables?"""
+
+from __future__ import annotations
+
+from safekey_interp.conditions import Conditions
+
+MEASURES = {
+    "attack_success": "Harmful prompts answered in full",
+    "partial_refusal": "Harmful prompts refused in part",
+    "over_refusal": "Benign prompts refused",
+    "refusal": "Prompts refused",
+    "aha": "K turns safe",
+    "dormant_signal": "U names the harm, where a harmful prompt is answered in full",
+    "names_harm": "U names harm",
+    "unjudged": "Responses without a verdict",
+    "cut": "Responses cut by the largest number of tokens",
+    "lift_over_matched": "Attention, × distance alone",
+    "auroc": "AUROC, median over layers",
+    "auroc_best": "AUROC of the logistic probe at its best layer",
+    "auroc_words": "AUROC of the words alone",
+}
+"""Measures of ``comparison``."""
+SUBSETS = {
+    "harmful": "harmful prompts",
+    "benign": "benign prompts",
+    "unlabelled": "prompts without a label",
+    "all": "all prompts",
+}
+"""Subsets that are no conditions."""
+ROWS = {"decision": "the token before K", "key_sentence": "K"}
+"""Rows that look."""
+SPANS = {"understanding": "U", "prompt": "X"}
+"""Spans that are looked at."""
+POSITIONS = {"understanding": "over U", "decision": "at the token before K"}
+"""Where states are probed."""
+VERDICTS = {
+    "full_compliance": "answers in full",
+    "full_refusal": "refuses",
+    "partial_refusal": "refuses in part",
+}
+"""The judge's labels."""
+_SAY_THEIR_LABEL = ("attack_success", "partial_refusal", "over_refusal", "dormant_signal")
+
+
+def title_of(measure: str, subset: str, conditions: Conditions) -> str:
+    """A measure with whose it is: ``K turns safe (wrapped, harmful prompts)``."""
+    words = SUBSETS.get(subset) or conditions.words().get(subset, subset)
+    if measure in _SAY_THEIR_LABEL:
+        words = words.rpartition(", ")[0]
+    elif subset == "all":
+        words = ""
+    return MEASURES[measure] + (f" ({words})" if words else "")
