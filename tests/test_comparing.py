@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from tiny import tiny_model
 
 from safekey_interp import organism
 from safekey_interp.comparing import run_comparison
+from safekey_interp.comparing.knowledge import knowledge_of
 from safekey_interp.comparing.measures import paired
 from safekey_interp.comparing.sides import sides_of
-from safekey_interp.errors import InputError, RunError
+from safekey_interp.errors import InputError, ModelError, RunError
 from safekey_interp.judge.comparison import compare_models
+from safekey_interp.models import from_hf, load
 from safekey_interp.organism.outcome import read_response
 from safekey_interp.organism.words import Pair
 from safekey_interp.probing import run_probe
@@ -118,7 +121,18 @@ def test_auroc_lies_among_that_of_the_layers_and_the_best_is_the_runs_own(made: 
     difference = one(made, measure="auroc", position="decision", model=BASE, other=SFT)
     base = one(made, measure="auroc", position="decision", model=BASE, other=None)
     assert difference["value"] == pytest.approx(median["value"] - base["value"])
-    assert median["value"] == pytest.approx(own["auroc"].median(), abs=0.15)
+    assert median["value"] == pytest.approx(own["auroc"].median(), abs=0.25)
+
+
+def test_folds_are_drawn_again_as_the_run_drew_them(made: Run) -> None:
+    """Scores have mean 0 and standard deviation 1 within the fold in which they were given, and in no other split."""
+    for folder in ("organism-base", "organism-sft"):
+        for scores in knowledge_of(open_run(made.path / "models" / folder)).scores.values():
+            assert len(set(scores.fold)) > 1
+            for number in set(scores.fold):
+                inside = scores.values[scores.fold == number]
+                np.testing.assert_allclose(inside.mean(0), 0, atol=1e-6)
+                np.testing.assert_allclose(inside.std(0), 1, atol=1e-6)
 
 
 def test_a_paired_difference_of_equal_models_is_exactly_nothing() -> None:
@@ -216,15 +230,18 @@ def test_kept_responses_leave_only_the_probes_to_differ(tmp_path: Path) -> None:
     assert {finding["question"] for finding in run.findings["findings"]} == {"what", "knew"}
 
 
-def test_names_are_unique_and_folders_safe(tmp_path: Path) -> None:
-    names = ["hub/model", "other/model", "organism:base", "Organism base", "../.."]
-    sides = sides_of(names)
-    assert [side.name for side in sides] == ["hub/model", "other/model", "organism:base", "Organism base", ".."]
+def test_names_are_unique_and_folders_safe() -> None:
+    tiny = tiny_model("llama")
+    loaded = [from_hf(tiny.hf, tiny.tokenizer, spec=spec) for spec in ("Organism base", "../..")]
+    sides = sides_of(["hub/model", "other/model", BASE, *loaded])
+    assert [side.name for side in sides] == ["hub/model", "other/model", BASE, "Organism base", ".."]
     assert [side.folder for side in sides] == ["hub-model", "other-model", "organism-base", "Organism-base-2", "model"]
     with pytest.raises(InputError, match="given twice"):
         sides_of(["organism", "organism"])
     with pytest.raises(InputError, match="at least two"):
         sides_of(["organism"])
+    with pytest.raises(ModelError, match="no such file or folder"):
+        sides_of([BASE, "/no/such/folder"])
 
 
 def test_bad_input_leaves_nothing(made: Run, tmp_path: Path) -> None:
@@ -243,8 +260,6 @@ def test_bad_input_leaves_nothing(made: Run, tmp_path: Path) -> None:
 
 
 def test_runs_of_other_prompts_are_refused(made: Run, tmp_path: Path) -> None:
-    from safekey_interp.models import load
-
     asked = [trace.with_(trace_id=f"other-{trace.trace_id}") for trace in shipped()[:6]]
     other = run_probe(load(BASE), asked, out=tmp_path / "other")
     with pytest.raises(InputError, match="no trace id in common"):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from safekey_interp.cli import generate, models, probe, report, segment, train
+from safekey_interp.cli import compare, generate, models, probe, report, segment, train
 from safekey_interp.cli.shared import plain
 from safekey_interp.errors import SafekeyError
 from safekey_interp.processes import team
@@ -32,6 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command("probe")(probe.probe)
+app.command("compare")(compare.compare)
 app.command("generate")(generate.generate)
 app.command("segment")(segment.segment)
 app.command("train")(train.train)
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = typer.main.get_command(app)
-    together, shared = team(), words[:1] in (["probe"], ["train"])
+    together, shared = team(), words[:1] in (["probe"], ["compare"], ["train"])
     if not together.is_first:
         if not shared:
             sys.exit(0)

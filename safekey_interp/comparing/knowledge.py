@@ -2,7 +2,9 @@
 
 ``separability`` has the AUROC of the logistic probe at each layer, but not its scores, and a paired difference needs
 the scores of each trace. The run keeps those along the probe's LDA axis (``coordinates``; out of fold, standardised
-within their fold), so ``auroc`` here is theirs: pooled over folds, and the median over layers, which no one has picked.
+within their fold), so ``auroc`` here is theirs: within folds, as everywhere
+(:mod:`safekey_interp.ranking`), which are drawn again from groups, labels and seed; and the median over layers, which
+no one has picked.
 ``auroc_best`` is the logistic probe at its best layer, with p over layers against shuffled labels, and ``auroc_words``
 the words of the same span alone; both as ``separability`` has them.
 """
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from safekey_interp.folds import CLASSES
+from safekey_interp.folds import CLASSES, make_plan
 from safekey_interp.ranking import auroc_draws
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ class Scores(NamedTuple):
     """Their groups."""
     positive: np.ndarray
     """(trace) bool: harmful, or, by outcome, unsafe."""
+    fold: np.ndarray
+    """(trace) the fold in which each was scored."""
     values: np.ndarray
     """(trace, layer)."""
 
@@ -41,7 +45,7 @@ class Scores(NamedTuple):
         place = {trace_id: row for row, trace_id in enumerate(self.trace_ids)}
         rows = [place[trace_id] for trace_id in sorted(set(self.trace_ids) & set(other.trace_ids))]
         ids, groups = ([names[row] for row in rows] for names in (self.trace_ids, self.groups))
-        return Scores(ids, groups, self.positive[rows], self.values[rows])
+        return Scores(ids, groups, self.positive[rows], self.fold[rows], self.values[rows])
 
 
 class Knowledge(NamedTuple):
@@ -66,8 +70,7 @@ def medians(scores: Scores, weights: np.ndarray) -> tuple[float, np.ndarray]:
         weights: (draw, trace), how often each trace counts.
     """
     both = np.concatenate([np.ones((1, len(scores.groups)), np.float32), weights])
-    one_fold = np.zeros(len(scores.groups), int)
-    by_layer = [auroc_draws(column, scores.positive, one_fold, both) for column in scores.values.T]
+    by_layer = [auroc_draws(column, scores.positive, scores.fold, both) for column in scores.values.T]
     found = np.median(by_layer, axis=0)
     return float(found[0]), found[1:]
 
@@ -86,11 +89,13 @@ def _scores(run: Run) -> Iterator[tuple[str, Scores]]:
         if mine.empty:
             continue
         wide = mine.pivot_table(index="trace_id", columns=["layer", "site"], values="lda", observed=True).dropna()
-        labels = mine.drop_duplicates("trace_id").set_index("trace_id")["label"].loc[wide.index]
-        names = [pair[0] for pair in CLASSES.values()]
-        positive = labels.astype(str).isin(names).to_numpy()
-        ids = [str(trace_id) for trace_id in wide.index]
-        yield position, Scores(ids, [str(group_of[name]) for name in ids], positive, wide.to_numpy(float))
+        labels = mine.drop_duplicates("trace_id").set_index("trace_id")["label"]
+        labels = labels[labels.index.isin(wide.index)]  # in the order in which the run split them
+        positive = labels.astype(str).isin([pair[0] for pair in CLASSES.values()]).to_numpy()
+        ids = [str(trace_id) for trace_id in labels.index]
+        groups = [str(group_of[name]) for name in ids]
+        plan = make_plan(np.arange(len(ids)), positive.astype(float), groups, seed=int(run.manifest["seed"]))
+        yield position, Scores(ids, groups, positive, plan.fold, wide.loc[labels.index].to_numpy(float))
 
 
 def _best(run: Run) -> Iterator[dict[str, Any]]:

@@ -19,16 +19,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from safekey_interp.capture.stream import BatchSize
-from safekey_interp.comparing import looks, measures
-from safekey_interp.comparing.knowledge import knowledge_of
-from safekey_interp.comparing.outcomes import outcomes_of, traces_of
-from safekey_interp.comparing.side_by_side import examples
+from safekey_interp.comparing.assembling import Done, assemble_comparison
+from safekey_interp.comparing.outcomes import traces_of
 from safekey_interp.comparing.sides import Side, sides_of
-from safekey_interp.comparing.telling import tell as tell_findings
-from safekey_interp.conditions import told_apart
 from safekey_interp.datasets import TraceSource, read_traces
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.finders import finder_identity, finder_names
@@ -44,7 +40,6 @@ from safekey_interp.processes import GOES_ON, Team, team
 from safekey_interp.progress import Progress, Silent
 from safekey_interp.run_writer import GENERATED, RunWriter, check_out
 from safekey_interp.runs import Run
-from safekey_interp.storage import write_json, write_table
 from safekey_interp.version import __version__
 
 if TYPE_CHECKING:
@@ -53,17 +48,6 @@ if TYPE_CHECKING:
 
 KIND = "comparison"
 _VERSIONS = ("torch", "transformers", "numpy", "pandas", "scikit-learn", "scipy", "tokenizers")
-_BY_MODEL = ("attention_by_layer", "separability")
-
-
-class _Done(NamedTuple):
-    """One side, answered and probed."""
-
-    side: Side
-    traces: dict[str, Trace]
-    run: Run | None
-    record: dict[str, Any]
-    """What ``run.json`` says of it."""
 
 
 def run_comparison(
@@ -155,8 +139,10 @@ def run_comparison(
                 "command": command,
             }
             try:
-                sure = []
+                sure: list[Done] = []
+                seconds: dict[str, float] = {}
                 for side in sides:
+                    begun = time.perf_counter()
                     told = _Told(side.name, tell)
                     if side.run is not None:
                         sure.append(_of_run(side, side.run))
@@ -179,8 +165,10 @@ def run_comparison(
                     sure.append(_probed(side, loaded, given, folder, options=probe, tell=told))
                     del loaded
                     _release()
+                    seconds[side.name] = round(time.perf_counter() - begun, 2)
                 if together.is_first and not _is_known(writer, sure):
-                    _finish(writer, sure, by=by, seed=seed, n_examples=n_examples, tell=tell)
+                    writer.manifest["timings"] = seconds
+                    assemble_comparison(writer, sure, by=by, seed=seed, n_examples=n_examples, tell=tell)
             except OSError as error:
                 why = f"{error.strerror or error}; once that is mended, {GOES_ON}"
                 raise RunError(f"out {path}: cannot be written: {why}") from error
@@ -275,10 +263,9 @@ def _answered(
 
 def _probed(
     side: Side, model: Model, traces: Sequence[Trace], folder: Path, *, options: Mapping[str, Any], tell: Progress
-) -> _Done:
+) -> Done:
     """A model's own run of ``probe``; none when there is nothing in its responses to measure, which is then said."""
     run, why = None, ""
-    begun = time.perf_counter()
     try:
         run = run_probe(model, list(traces), out=folder, progress=tell, **options)
     except InputError as error:
@@ -290,16 +277,15 @@ def _probed(
         "model": dict(model.record()),
         "probes": _probes(run),
         "not_probed": why,
-        "seconds_of_probes": round(time.perf_counter() - begun, 2),
     }
-    return _Done(side, {trace.trace_id: trace for trace in traces}, run, record)
+    return Done(side, {trace.trace_id: trace for trace in traces}, run, record)
 
 
-def _of_run(side: Side, run: Run) -> _Done:
+def _of_run(side: Side, run: Run) -> Done:
     """A run that is taken as it is."""
     record = {"name": side.name, "folder": str(run.path), "of": "run", "model": run.manifest.get("model")}
     traces = {trace.trace_id: trace for trace in traces_of(run)}
-    return _Done(side, traces, run, record | {"probes": _probes(run), "not_probed": ""})
+    return Done(side, traces, run, record | {"probes": _probes(run), "not_probed": ""})
 
 
 def _probes(run: Run | None) -> str | None:
@@ -307,82 +293,10 @@ def _probes(run: Run | None) -> str | None:
     return None if run is None else _hash([run.manifest.get("identity"), run.manifest.get("created")])
 
 
-def _is_known(writer: RunWriter, done: Sequence[_Done]) -> bool:
+def _is_known(writer: RunWriter, done: Sequence[Done]) -> bool:
     """Whether the comparison that is there was made of these very runs."""
     known = [(one.get("name"), one.get("probes")) for one in writer.manifest.get("models") or []]
     return writer.is_complete and known == [(one.record["name"], one.record["probes"]) for one in done]
-
-
-def _finish(
-    writer: RunWriter, done: Sequence[_Done], *, by: str | None, seed: int, n_examples: int, tell: Progress
-) -> None:
-    """Tables, words and examples from the sides' runs."""
-    import pandas as pd
-
-    path, names = writer.path, [one.side.name for one in done]
-    writer.manifest["status"] = "running"
-    writer.save()
-    writer.remove_results()
-    _check_shared(done)
-    tell.stage("judging", sum(len(one.traces) for one in done))
-    outcomes = pd.concat(
-        [outcomes_of(one.side.name, one.traces.values(), one.run, by=by, tell=tell) for one in done],
-        ignore_index=True,
-    )
-    conditions = told_apart(done[0].traces.values(), by)
-    tell.stage("comparing", None)
-    runs = {one.side.name: one.run for one in done}
-    probed = {name: run for name, run in runs.items() if run is not None}
-    rows = measures.compare_shares(outcomes, conditions, names, seed=seed)
-    sums = {name: looks.sums_of(run) for name, run in probed.items()}
-    for row, span in looks.PAIRS:
-        for subset in ("all", "harmful", "benign"):
-            of_pair = {
-                name: looks.of_label(found[row, span], subset) for name, found in sums.items() if (row, span) in found
-            }
-            about = {"subset": subset, "position": row, "to_span": span}
-            rows += measures.compare_ratios("lift_over_matched", of_pair, about, seed=seed)
-    rows += measures.compare_knowledge({name: knowledge_of(run) for name, run in probed.items()}, seed=seed)
-    table = measures.as_table(rows)
-    write_table(path / "outcomes.parquet", outcomes)
-    write_table(path / "comparison.parquet", table)
-    for name in _BY_MODEL:
-        own = [(side, run.table(name)) for side, run in probed.items()]
-        there = [found.assign(model=side) for side, found in own if found is not None]
-        if there:
-            write_table(path / f"{name}.parquet", pd.concat(there, ignore_index=True))
-    shown = examples(
-        outcomes, {one.side.name: one.traces for one in done}, runs, names, n=n_examples, seed=seed
-    )  # fmt: skip
-    write_json(path / "side_by_side.json", shown)
-    writer.manifest["models"] = [one.record for one in done]
-    writer.manifest["conditions"] = conditions.record()
-    found = tell_findings(table, names, conditions, kept=bool(writer.manifest["settings"]["keep_responses"]))
-    found["left_out"] += [
-        {"what": f"probes of {one.side.name}", "why": one.record["not_probed"], "n": len(one.traces)}
-        for one in done
-        if one.record["not_probed"]
-    ]
-    write_json(path / "findings.json", found)
-    writer.finish()
-
-
-def _check_shared(done: Sequence[_Done]) -> None:
-    """Refuse runs that are not of the same prompts."""
-    first = done[0]
-    for one in done[1:]:
-        shared = first.traces.keys() & one.traces.keys()
-        if not shared:
-            raise InputError(
-                f"models: {first.side.name} and {one.side.name} have no trace id in common, expected runs of the same "
-                "prompts"
-            )
-        for trace_id in sorted(shared):
-            if first.traces[trace_id].prompt != one.traces[trace_id].prompt:
-                raise InputError(
-                    f"models: trace {trace_id} of {first.side.name} and of {one.side.name} has another prompt, "
-                    "expected runs of the same prompts"
-                )
 
 
 def _hash(value: Any) -> str:

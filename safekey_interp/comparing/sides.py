@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safekey_interp.checkpoints import resolve
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.organism import is_organism
 from safekey_interp.runs import Run, manifest_in
@@ -50,6 +51,7 @@ def sides_of(given: Sequence[Model | str | Path | Run]) -> list[Side]:
 
     Raises:
         InputError: fewer than two, or one of them twice.
+        ModelError: a name that can be no model's.
         RunError: a run folder that is not complete, or holds neither probes nor a model.
     """
     if len(given) < 2:
@@ -81,6 +83,7 @@ def _read(given: Model | str | Path | Run) -> tuple[str, str, Model | str | Run]
     spec, folder = str(given), Path(given)
     manifest = manifest_in(folder) if folder.is_dir() else None
     if manifest is None:
+        resolve(spec)  # before the models that come before it have worked for hours
         return (spec if is_organism(spec) else spec.rstrip("/").rsplit("/", 1)[-1]), spec, spec
     kind, short = manifest.get("kind", "probe"), folder.resolve().name
     if kind not in ("probe", "training"):

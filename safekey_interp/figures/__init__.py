@@ -6,6 +6,13 @@ measured numbers. Colours and words come from :mod:`safekey_interp.figures.drawi
 
 from safekey_interp.figures.aha import aha_apart, aha_by_step
 from safekey_interp.figures.attention import lift_heatmap, mass_by_layer, mass_heatmap
+from safekey_interp.figures.comparison import (
+    auroc_by_model,
+    auroc_layers_by_model,
+    lift_by_model,
+    lift_layers_by_model,
+    share_by_model,
+)
 from safekey_interp.figures.grid import grid
 from safekey_interp.figures.kinds import lift_by_kind
 from safekey_interp.figures.looks import lift_before_after, lift_by_step, lift_over_steps
@@ -21,19 +28,24 @@ __all__ = [
     "attention_on_tokens",
     "auroc_before_after",
     "auroc_by_layer",
+    "auroc_by_model",
     "auroc_by_step",
+    "auroc_layers_by_model",
     "grid",
     "lda_scatter",
     "lift_before_after",
     "lift_by_kind",
+    "lift_by_model",
     "lift_by_step",
     "lift_heatmap",
+    "lift_layers_by_model",
     "lift_over_steps",
     "loss_by_step",
     "mass_by_layer",
     "mass_heatmap",
     "optimizer_by_step",
     "separability_map",
+    "share_by_model",
     "transfer_by_layer",
     "transfer_map",
 ]

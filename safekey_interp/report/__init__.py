@@ -22,13 +22,14 @@ def write_report(run_dir: Path) -> Path:
     Raises:
         RunError: no run.json in the folder, a table that cannot be read, or a folder that cannot be written.
     """
+    from safekey_interp.report import comparison_page as of_comparison
     from safekey_interp.report import page as of_probe
     from safekey_interp.report import training_page as of_training
     from safekey_interp.report.reader import Tables
 
     page, tables = Path(run_dir) / "report.html", Tables(Path(run_dir))
-    kind = of_training if tables.manifest.get("kind") == "training" else of_probe
-    text = kind.render(tables)
+    kinds = {"training": of_training, "comparison": of_comparison}
+    text = kinds.get(tables.manifest.get("kind", ""), of_probe).render(tables)
     draft = page.with_name(f".report.html.{os.getpid()}")
     try:
         draft.write_text(text, encoding="utf-8", newline="\n")

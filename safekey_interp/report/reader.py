@@ -90,6 +90,16 @@ class Tables:
         """aha.parquet."""
         return self._table("aha.parquet")
 
+    @property
+    def comparison(self) -> Table | None:
+        """comparison.parquet."""
+        return self._table("comparison.parquet")
+
+    @property
+    def side_by_side(self) -> list[dict[str, Any]] | None:
+        """side_by_side.json."""
+        return self._json("side_by_side.json")
+
     def _json(self, name: str) -> Any:
         return self._once(name, lambda file: json.loads(file.read_text(encoding="utf-8")))
 

@@ -1,0 +1,175 @@
+"""``safekey-interp compare``: the same prompts through several models, one page and one table of how they differ."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from safekey_interp.cli.shared import (
+    check_choice,
+    page_of,
+    parse_batch_size,
+    parse_delimiters,
+    progress_bar,
+    quiet_libraries,
+    say,
+)
+from safekey_interp.errors import InputError
+from safekey_interp.organism import CAVEAT, TRACES, is_organism
+from safekey_interp.processes import team
+
+if TYPE_CHECKING:
+    from safekey_interp.runs import Run
+
+_READING = (
+    "X is the prompt, U how a model restates it, K the key sentence after it. Brackets hold 95 % intervals over "
+    "prompts; differences are on the same prompts."
+)
+_TITLES = {
+    "did": "What did they do?",
+    "what": "Where do they decide, and what do they look at?",
+    "knew": "What did they know?",
+}
+_SHOWN = 6
+"""Findings of a question, and reasons for leaving out, that the summary prints."""
+
+
+def compare(
+    ctx: typer.Context,
+    *,
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A B [C...]",
+            help="Hub ids, folders, .gguf files, names that `models` lists, or folders of finished runs: of `probe` "
+            "for its traces, of `train` for its model.",
+            show_default=False,
+        ),
+    ],
+    traces: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="File of prompts or traces, whose responses are not read; may be given several times. Default: the "
+            "organism's own; with runs of `probe` alone, the first one's."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/A-B-C.")] = None,
+    keep_responses: Annotated[
+        bool, typer.Option("--keep-responses", help="Give every model the traces' own responses: only probes differ.")
+    ] = False,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens of an answer. Default: 512, or as many as fit.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="0 for the likeliest token each time.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens of this much probability.")] = 1.0,
+    batch_size: Annotated[str, typer.Option(help="Traces a forward pass of the probes, or auto.")] = "auto",
+    max_length: Annotated[
+        int | None, typer.Option(min=2, help="Most tokens up to the end of the key sentence.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cuda, mps, cpu, or auto for several cards.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16.")] = None,
+    finder: Annotated[str, typer.Option(help="How key sentences are found: rules, given, llm.")] = "rules",
+    delimiters: Annotated[str | None, typer.Option(help="Marks of the reasoning: OPENING,CLOSING.")] = None,
+    label_by: Annotated[str, typer.Option(help="AUROC of the file's label, or of each trace's aha.")] = "label",
+    by: Annotated[
+        str, typer.Option(help="Column that tells conditions apart: source, a name found in meta, or none.")
+    ] = "source",
+    prompt_field: Annotated[str | None, typer.Option(help="Column of the prompt.")] = None,
+    response_field: Annotated[str | None, typer.Option(help="Column of the response.")] = None,
+    label_field: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
+    group_field: Annotated[str | None, typer.Option(help="Column that ties twins.")] = None,
+    id_field: Annotated[str | None, typer.Option(help="Column of the trace's id.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every draw.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Read no more traces than this.")] = None,
+    examples: Annotated[int, typer.Option(min=0, help="Prompts shown side by side.")] = 12,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Do not draw the page.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete a run that is in the folder.")] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with a hub model.")
+    ] = False,
+) -> None:
+    """Give the same prompts to several models; write what they did, look at and know, with differences, and a page."""
+    # Cheap checks come before the seconds that the libraries and the models take.
+    from safekey_interp.comparing.sides import sides_of
+    from safekey_interp.datasets import read_traces
+    from safekey_interp.run_writer import check_out
+    from safekey_interp.segmentation import finder_names
+
+    check_choice("--label-by", label_by, ("label", "aha"))
+    check_choice("--finder", finder, finder_names())
+    size, marks = parse_batch_size(batch_size), parse_delimiters(delimiters)
+    if keep_responses and max_new_tokens is not None:
+        raise InputError("--max-new-tokens: nothing is generated with --keep-responses; give one of the two")
+    sides = sides_of(models)
+    folder = out or Path("runs") / (re.sub(r"-{2,}", "-", "-".join(side.folder for side in sides))[:120] or "compare")
+    if team().is_first:
+        check_out(folder)
+    source = None
+    if traces or not all(side.run for side in sides):
+        source = read_traces(
+            traces or TRACES,
+            prompt_field=prompt_field,
+            response_field=response_field,
+            label_field=label_field,
+            group_field=group_field,
+            id_field=id_field,
+            limit=limit,
+        ).check()
+    team().gather()  # so that what one process refuses is known before the others load a model
+    with progress_bar() as bar:
+        quiet_libraries()
+        from safekey_interp.comparing.running import run_comparison
+        from safekey_interp.generation.sampling import Sampling
+
+        run = run_comparison(
+            models,
+            source,
+            out=folder,
+            sampling=Sampling(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed),
+            keep_responses=keep_responses,
+            finder=finder,
+            delimiters=marks,
+            batch_size=size,  # type: ignore[arg-type]
+            max_length=max_length,
+            label_by=label_by,  # type: ignore[arg-type]
+            by=None if by == "none" else by,
+            seed=seed,
+            n_examples=examples,
+            load_options={"device": device, "dtype": dtype, "trust_remote_code": trust_remote_code},
+            overwrite=overwrite,
+            command=["safekey-interp", *(ctx.obj or [])],
+            progress=bar,
+        )
+        if not team().is_first:
+            return
+        page = page_of(run, bar, wanted=not no_report)
+    _print_summary(run, page)
+
+
+def _print_summary(run: Run, page: Path | None) -> None:
+    """What was found, in words of at most 80 columns."""
+    manifest, findings = run.manifest, run.findings
+    models: list[dict[str, Any]] = manifest["models"]
+    say(f"{', '.join(one['name'] for one in models)}: {manifest['data']['n_read']:,} prompts.")
+    if any(is_organism(str((one.get("model") or {}).get("spec"))) for one in models):
+        say(CAVEAT)
+    say(_READING)
+    for question, title in _TITLES.items():
+        mine = [one for one in findings.get("findings", []) if one["question"] == question]
+        if not mine:
+            continue
+        print(f"\n{title}")
+        for finding in mine[:_SHOWN]:
+            say(finding["text"], indent="  - ", hang="    ")
+            say(f"n = {finding['n']:,}; {finding['control']}", indent="    ")
+        if len(mine) > _SHOWN:
+            say(f"and {len(mine) - _SHOWN} more in findings.json", indent="    ")
+    for at, entry in enumerate(findings.get("left_out", [])[:_SHOWN]):
+        if not at:
+            print("\nLeft out")
+        say(f"{entry['what']} (n = {entry['n']:,}): {entry['why']}", indent="  - ", hang="    ")
+    print()
+    say(f"{page or run.path} ({sum((manifest.get('timings') or {}).values()):.0f} s)")

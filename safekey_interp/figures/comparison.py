@@ -1,0 +1,269 @@
+"""How do models differ on the same prompts? Shares, attention and AUROC, a bar or a line for each model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from safekey_interp.comparing.wording import MEASURES, ROWS
+from safekey_interp.errors import RunError
+from safekey_interp.figures.attention import on_log_axis, on_whole_layers
+from safekey_interp.figures.drawing import (
+    PALETTE,
+    POSITIONS,
+    SPANS,
+    Drawing,
+    LayerAxis,
+    Spec,
+    Table,
+    counts,
+    curve,
+    escape,
+    finish,
+    named,
+    number,
+    select,
+)
+
+TONES = ("control", "prompt", "key_sentence", "understanding", "harmful", "benign", "template")
+_PATTERNS = ("", "/", ".", "x", "-", "+", "\\")
+_DASHES = ("dot", "solid", "dash", "dashdot", "longdash", "longdashdot", "solid")
+_BOUNDS = ("value", "low", "high")
+
+
+@Drawing
+def share_by_model(comparison: Table, *, measure: str, subsets: Mapping[str, str], names: Sequence[str]) -> Spec:
+    """A share of the traces, a bar for each model, by subset.
+
+    Args:
+        comparison: the run's ``comparison``.
+        measure: which share.
+        subsets: those to show, in order, with their words.
+        names: the models, in their order.
+
+    Returns:
+        Bars with 95 % intervals.
+
+    Raises:
+        RunError: no row for the selection.
+    """
+    rows = select(comparison[comparison["other"].isna()], "comparison", measure=measure)
+    there = {name: words for name, words in subsets.items() if name in set(rows["subset"])}
+    places = {(name, measure): words for name, words in there.items()}
+    data = _bars(rows, places, ("subset", "measure"), names)
+    sizes = "; ".join(
+        f"{words}: n = {counts(rows.loc[rows['subset'] == name, 'n'])}" for name, words in there.items()
+    )  # fmt: skip
+    caption = f"{MEASURES[measure]}, share of traces ({sizes}). Lines: 95 % intervals over prompts."
+    spec = finish(data, caption, table="lines", title=escape(MEASURES[measure]), x="prompts", y="share")
+    _name_places(spec, list(there.values()))
+    spec["layout"]["yaxis"] |= {"range": [0, 1.02], "autorange": False, "tickformat": ".0%"}
+    return spec
+
+
+@Drawing
+def lift_by_model(comparison: Table, *, position: str, subset: str, names: Sequence[str]) -> Spec:
+    """Attention on U and on X over distance alone, all layers and heads together, a bar for each model.
+
+    Args:
+        comparison: the run's ``comparison``.
+        position: whose row looks: ``decision`` or ``key_sentence``.
+        subset: ``all``, ``harmful`` or ``benign``.
+        names: the models, in their order.
+
+    Returns:
+        Bars with 95 % intervals; 1, a line, is what distance alone gives.
+
+    Raises:
+        RunError: no row for the selection.
+    """
+    rows = comparison[comparison["other"].isna()]
+    rows = select(rows, "comparison", measure="lift_over_matched", subset=subset, position=position)
+    spans = [span for span in ("understanding", "prompt") if span in set(rows["to_span"])]
+    data = _bars(rows, {(span, position): SPANS[span] for span in spans}, ("to_span", "position"), names)
+    caption = (
+        f"Attention of {ROWS[position]}, ratio of sums over all layers and heads to what tokens at the same distances "
+        f"get (n = {counts(rows['n'])} traces); 1, the line, is no more than that. Lines on bars: 95 % bootstrap over "
+        "groups."
+    )
+    title = f"Attention of {ROWS[position]}"
+    spec = finish(data, caption, table="lines", title=escape(title), x="on", y="× distance alone")
+    _name_places(spec, [SPANS[span] for span in spans])
+    _across(spec, 1)
+    return spec
+
+
+@Drawing
+def auroc_by_model(comparison: Table, *, names: Sequence[str]) -> Spec:
+    """What the states tell, median over layers, beside the words of the same span, a bar for each model.
+
+    Args:
+        comparison: the run's ``comparison``.
+        names: the models, in their order.
+
+    Returns:
+        Bars with 95 % intervals; 0.5, a line, is a coin toss.
+
+    Raises:
+        RunError: no AUROC in the table.
+    """
+    rows = comparison[comparison["other"].isna() & comparison["measure"].isin(["auroc", "auroc_words"])]
+    words = {
+        ("understanding", "auroc"): "over U",
+        ("understanding", "auroc_words"): "words of U",
+        ("decision", "auroc"): "before K",
+        ("decision", "auroc_words"): "words before K",
+    }
+    there = set(zip(rows["position"], rows["measure"], strict=True))
+    places = {key: name for key, name in words.items() if key in there}
+    data = _bars(rows, places, ("position", "measure"), names)
+    caption = (
+        f"AUROC of a probe of the states, median over layers, and of the words alone (n = {counts(rows['n'])} traces). "
+        "Scores out of fold, along the probe’s LDA axis. The line is a coin toss; lines on bars: 95 % bootstrap over "
+        "groups."
+    )
+    spec = finish(data, caption, table="lines", title="What the states tell", x="where", y="AUROC")
+    _name_places(spec, list(places.values()))
+    spec["layout"]["yaxis"] |= {"range": [0, 1.02], "autorange": False}
+    _across(spec, 0.5)
+    return spec
+
+
+@Drawing
+def lift_layers_by_model(
+    by_layer: Table, *, from_span: str, to_span: str, names: Sequence[str], subset: str = "all"
+) -> Spec:
+    """Attention over distance alone by layer, a line for each model.
+
+    Args:
+        by_layer: the comparison's ``attention_by_layer``, with ``model``.
+        from_span: whose rows look.
+        to_span: what they look at.
+        names: the models, in their order.
+        subset: which traces.
+
+    Returns:
+        Lines over layers on a log axis, 1 = no more than distance alone.
+
+    Raises:
+        RunError: no row for the selection.
+    """
+    rows = select(by_layer, "attention_by_layer", from_span=from_span, to_span=to_span, subset=subset)
+    rows = select(rows, "attention_by_layer", measure="lift_over_matched")
+    data: list[Spec] = []
+    for place, name in enumerate(names):
+        mine = rows[rows["model"] == name].sort_values("layer")
+        if len(mine):
+            looks = {"color": PALETTE[TONES[place % len(TONES)]].light, "dash": _DASHES[place % len(_DASHES)]}
+            data += curve(mine["layer"], *(mine[bound] for bound in _BOUNDS), name=name, **looks)
+    caption = (
+        f"Attention of {ROWS[from_span]} on {SPANS[to_span]}, mean over heads, divided by what tokens at the same "
+        f"distances get; 1 is no more (n = {counts(rows['n'])} traces). Bands: 95 % bootstrap over groups."
+    )
+    title = f"Attention on {named(SPANS, to_span)} by layer"
+    spec = finish(data, caption, table="lines", title=title, x="layer", y="× distance alone")
+    on_log_axis(spec)
+    on_whole_layers(spec, rows["layer"])
+    return spec
+
+
+@Drawing
+def auroc_layers_by_model(separability: Table, *, position: str, names: Sequence[str]) -> Spec:
+    """AUROC of the logistic probe by layer, a line for each model.
+
+    Args:
+        separability: the comparison's ``separability``, with ``model``.
+        position: which states.
+        names: the models, in their order.
+
+    Returns:
+        Lines over layers; the last place is the final norm of the deepest model.
+
+    Raises:
+        RunError: no row for the selection.
+    """
+    rows = select(separability, "separability", position=position, method="logistic").dropna(subset=["auroc"])
+    data: list[Spec] = []
+    axis = LayerAxis(rows)
+    for place, name in enumerate(names):
+        mine = rows[rows["model"] == name]
+        if mine.empty:
+            continue
+        # A final norm stands one place after the last layer of its own model.
+        mine = mine.assign(x=LayerAxis(mine).of(mine)).sort_values("x")
+        looks = {"color": PALETTE[TONES[place % len(TONES)]].light, "dash": _DASHES[place % len(_DASHES)]}
+        data += curve(mine["x"], mine["auroc"], mine["auroc_low"], mine["auroc_high"], name=name, **looks)
+    if not data:
+        raise RunError(f"separability: no AUROC at {position!r}")
+    caption = (
+        f"AUROC of the logistic probe at the position “{POSITIONS.get(position, position)}” (n = {counts(rows['n'])} "
+        "traces). Bands: 95 % bootstrap over groups. The line is a coin toss."
+    )
+    title = f"AUROC by layer, {named(POSITIONS, position)}"
+    spec = finish(data, caption, table="lines", title=title, x="layer", y="AUROC")
+    spec["layout"]["xaxis"] |= {"tickvals": axis.ticks, "ticktext": axis.texts}
+    _across(spec, 0.5)
+    return spec
+
+
+def _bars(
+    rows: Table, places: Mapping[tuple[str, str], str], columns: tuple[str, str], names: Sequence[str]
+) -> list[Spec]:
+    """A trace of bars for each model; ``places`` are values of ``columns``, in order."""
+    data: list[Spec] = []
+    keyed = {(str(row[columns[0]]), str(row[columns[1]]), str(row["model"])): row for _, row in rows.iterrows()}
+    for place, name in enumerate(names):
+        found = [(at, keyed[*key, name]) for at, key in enumerate(places) if (*key, name) in keyed]
+        if not found:
+            continue
+        values = [[number(row[bound]) for bound in _BOUNDS] for _, row in found]
+        color = PALETTE[TONES[place % len(TONES)]].light
+        data.append(
+            {
+                "type": "bar",
+                "name": escape(name),
+                "x": [at for at, _ in found],
+                "y": [value for value, _, _ in values],
+                "marker": {
+                    "color": color,
+                    "pattern": {
+                        "shape": _PATTERNS[place % len(_PATTERNS)],
+                        "fillmode": "overlay",
+                        "fgcolor": PALETTE["surface"].light,
+                    },
+                },
+                "error_y": {
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [_reach(high, value) for value, _, high in values],
+                    "arrayminus": [_reach(value, low) for value, low, _ in values],
+                    "color": PALETTE["ink"].light,
+                    "thickness": 1.5,
+                },
+                "customdata": [[low, high] for _, low, high in values],
+                "hovertemplate": "%{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]",
+            }
+        )
+    if not data:
+        raise RunError("comparison: no number for the selection")
+    return data
+
+
+def _reach(high: float | None, low: float | None) -> float | None:
+    return None if high is None or low is None else number(max(0.0, np.subtract(high, low)))
+
+
+def _name_places(spec: Spec, texts: Sequence[str]) -> None:
+    spec["layout"]["xaxis"] |= {
+        "tickvals": list(range(len(texts))),
+        "ticktext": [escape(text) for text in texts],
+        "range": [-0.5, len(texts) - 0.5],
+    }
+    spec["layout"]["barmode"] = "group"
+
+
+def _across(spec: Spec, at: float) -> None:
+    line = {"color": PALETTE["muted"].light, "width": 1.5, "dash": "dot"}
+    shape = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": at, "y1": at, "line": line}
+    spec["layout"]["shapes"] = [*spec["layout"].get("shapes", []), shape]
