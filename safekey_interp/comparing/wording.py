@@ -14,12 +14,14 @@ MEASURES = {
     "names_harm": "U names harm",
     "unjudged": "Responses without a verdict",
     "cut": "Responses cut by the largest number of tokens",
-    "lift_over_matched": "Attention, × distance alone",
-    "auroc": "AUROC, median over layers",
-    "auroc_best": "AUROC of the logistic probe at its best layer",
-    "auroc_words": "AUROC of the words alone",
 }
-"""Measures of ``comparison``."""
+"""Shares of ``comparison``."""
+AUROCS = {
+    "auroc": "median over layers",
+    "auroc_best": "the logistic probe at its best layer",
+    "auroc_words": "the words alone",
+}
+"""AUROCs of ``comparison``."""
 SUBSETS = {
     "harmful": "harmful prompts",
     "benign": "benign prompts",
