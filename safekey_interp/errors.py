@@ -6,6 +6,8 @@ its traceback.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class SafekeyError(Exception):
     """Base of every error that the user can mend; the message is one line."""
@@ -16,6 +18,15 @@ class SafekeyError(Exception):
 
 class InputError(SafekeyError):
     """A file, an option or a record that cannot be used as it is."""
+
+
+class NothingMeasured(InputError):
+    """Data of which nothing could be measured, although what was asked for is sound."""
+
+    def __init__(self, message: str, left_out: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.left_out = dict(left_out)
+        """Why, by trace."""
 
 
 class ModelError(SafekeyError):

@@ -19,7 +19,7 @@ from safekey_interp.capture.context import evaluating
 from safekey_interp.capture.editing import Edit, Place, edited
 from safekey_interp.capture.stream import forward_cost, in_chunks, on_threads, threads_for, token_budget
 from safekey_interp.encoding import Encoding
-from safekey_interp.errors import InputError, TraceError
+from safekey_interp.errors import InputError, NothingMeasured, TraceError
 from safekey_interp.probes import Direction, Probe
 from safekey_interp.readers import Reader, readers_of
 from safekey_interp.segmentation import Segmentation, segmented
@@ -94,7 +94,7 @@ def measure_trajectory(
         on_trace(len(chunk))
     if not tables:
         example = next((f"trace {name}: {reason}" for name, reason in left_out.items()), "there are none")
-        raise InputError(f"no trace can be measured; {example}")
+        raise NothingMeasured(f"no trace can be measured; {example}", left_out)
     table = pd.concat(tables, ignore_index=True)
     table.attrs["left_out"] = left_out
     return table

@@ -243,7 +243,7 @@ def test_every_request_is_steered_by_directions_that_do_not_know_it() -> None:
     pd.testing.assert_frame_equal(same, alone, rtol=1e-4, atol=1e-5)
     summary = summarise_steering(table).set_index(["subset", "metric"])
     assert summary.loc[("harmful", "difference"), "high"] < -1
-    with pytest.raises(InputError, match=r"steering of held-out requests: .* benign"):
+    with pytest.raises(InputError, match=r"directions on held-out requests: .* benign"):
         steer_held_out(toy(), [t for t in chosen if t.label == "harmful"], finder="given")
 
 

@@ -25,9 +25,10 @@ from safekey_interp.capture.context import evaluating
 from safekey_interp.capture.knockout import Knockout, knocked_out
 from safekey_interp.capture.stream import in_chunks, on_threads, threads_for
 from safekey_interp.continuations import Batch, Continuation, score, with_own_sentence, with_sentence
-from safekey_interp.errors import InputError, TraceError
+from safekey_interp.errors import InputError, NothingMeasured, TraceError
 from safekey_interp.interventions.effects import summarise_effects
 from safekey_interp.interventions.knockout_rows import RANDOM, Case, FromSpan, Place, Plan
+from safekey_interp.interventions.readout import example
 from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
 from safekey_interp.segmentation import Segmentation, segmented
 
@@ -129,8 +130,8 @@ def knockout(
                     left_out[case.trace.trace_id] = "the model's log-probabilities are not finite"
             on_trace(len(chunk))
     if not tables:
-        example = next((f"trace {name}: {reason}" for name, reason in left_out.items()), "there are none")
-        raise InputError(f"no trace has a key sentence and a span that could be hidden from it; {example}")
+        why = f"no trace has a key sentence and a span that could be hidden from it; {example(left_out)}"
+        raise NothingMeasured(why, left_out)
     table = pd.concat(tables, ignore_index=True)
     table.attrs["left_out"] = left_out
     return table

@@ -32,7 +32,7 @@ from safekey_interp.capture.head_outputs import HeadReading, HeadWrites, find_he
 from safekey_interp.capture.runner import Backend
 from safekey_interp.capture.stream import BatchSize, forward_cost, on_threads, threads_for, token_budget
 from safekey_interp.capture.unembedding import LogitReader, frozen_norm
-from safekey_interp.errors import InputError, ModelError
+from safekey_interp.errors import InputError, ModelError, NothingMeasured
 from safekey_interp.interventions.effects import summarise_effects
 from safekey_interp.interventions.readout import OwnTokens, Subject, example, find_subjects, own_tokens
 from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
@@ -110,7 +110,7 @@ def rank_heads(
                     continue
                 tables[i] = _table(subjects[i], list(heads), found, contrast.tokens)
     if not tables:
-        raise InputError(f"no trace can be measured; {example(left_out)}")
+        raise NothingMeasured(f"no trace can be measured; {example(left_out)}", left_out)
     table = pd.concat([tables[i] for i in sorted(tables)], ignore_index=True)
     table.attrs |= {"left_out": left_out, "layers_without_heads": [n for n in numbers if n not in heads]}
     return table

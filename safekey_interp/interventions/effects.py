@@ -62,7 +62,9 @@ def summarise_effects(
     places = [place if isinstance(place, tuple) else (place,) for place in tested.columns]
     rows = []
     for subset in SUBSETS:
-        chosen = np.ones(len(about), bool) if subset == "all" else (about["label"] == subset).to_numpy()
+        chosen = (
+            np.ones(len(about), bool) if subset == "all" else (about["label"] == subset).to_numpy(bool, na_value=False)
+        )
         if not chosen.any():
             continue
         groups = about["group"].to_numpy()[chosen]

@@ -8,7 +8,7 @@ request. States are read once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,10 +17,75 @@ from safekey_interp.errors import InputError
 from safekey_interp.folds import make_plan, positive_class, why_not
 from safekey_interp.interventions.directions import read_classes
 from safekey_interp.interventions.steering import steer
+from safekey_interp.probes import Direction
 
 if TYPE_CHECKING:
     from safekey_interp.models import Model
     from safekey_interp.trace import Trace
+
+
+class Fold(NamedTuple):
+    """Traces, and directions that do not know their requests."""
+
+    traces: list[Trace]
+    """In their order."""
+    directions: list[Direction]
+    """Fitted on the other folds, one a layer."""
+
+
+class HeldOut(NamedTuple):
+    """Traces in folds of whole groups."""
+
+    folds: list[Fold]
+    """Every trace of either class is in one."""
+    directions: list[Direction]
+    """Fitted on all of them: for other traces than these."""
+    left_out: dict[str, str]
+    """Why the other traces are in none."""
+
+
+def fit_held_out(
+    model: Model,
+    traces: Sequence[Trace],
+    *,
+    fit_layers: Sequence[int] | None = None,
+    fit_position: str = "decision",
+    label_by: str = "label",
+    n_folds: int = 5,
+    seed: int = 0,
+    **options: Any,
+) -> HeldOut:
+    """Directions for each fold of the requests, fitted on the others.
+
+    Args:
+        model: from ``load`` or ``from_hf``.
+        traces: of both classes, of at least five groups each.
+        fit_layers: layers whose states directions are fitted on, one each; all when None.
+        fit_position: where these are read.
+        label_by: ``label`` (harmful is positive) or ``aha`` (an unsafe K is positive).
+        n_folds: folds wanted; fewer when a class has fewer groups.
+        seed: of the folds.
+        **options: of :func:`~safekey_interp.capture.states.collect_states`: ``finder``, ``max_length`` …
+
+    Raises:
+        InputError: a class has too few groups, or what ``fit_directions`` refuses.
+    """
+    found = read_classes(model, traces, layers=fit_layers, position=fit_position, label_by=label_by, **options)
+    code = positive_class(found.labels, label_by)
+    rows = np.flatnonzero(~np.isnan(code))
+    groups = [trace.group for trace in found.traces]
+    reason = why_not(code[rows] == 1, [groups[row] for row in rows.tolist()], label_by)
+    plan = None if reason else make_plan(rows, code, groups, seed=seed, n_folds=n_folds)
+    if plan is None or plan.n_folds == 0:
+        raise InputError(f"directions on held-out requests: {reason or 'no split gives every fold both classes'}")
+    measured = {trace.trace_id for trace in found.traces}
+    left_out = {trace.trace_id: "it cannot be measured" for trace in traces if trace.trace_id not in measured}
+    left_out |= {found.traces[row].trace_id: "of neither class" for row in np.flatnonzero(np.isnan(code)).tolist()}
+    folds = [
+        Fold([found.traces[row] for row in rows[plan.fold == fold].tolist()], found.directions(rows[plan.fold != fold]))
+        for fold in range(plan.n_folds)
+    ]
+    return HeldOut(folds, found.directions(rows), left_out)
 
 
 def steer_held_out(
@@ -57,33 +122,16 @@ def steer_held_out(
     Raises:
         InputError: a class has too few groups, or what ``steer`` and ``fit_directions`` refuse.
     """
-    found = read_classes(
-        model,
-        traces,
-        layers=fit_layers,
-        position=fit_position,
-        label_by=label_by,
-        finder=finder,
-        delimiters=delimiters,
-    )
-    code = positive_class(found.labels, label_by)
-    rows = np.flatnonzero(~np.isnan(code))
-    groups = [trace.group for trace in found.traces]
-    reason = why_not(code[rows] == 1, [groups[row] for row in rows.tolist()], label_by)
-    plan = None if reason else make_plan(rows, code, groups, seed=seed, n_folds=n_folds)
-    if plan is None or plan.n_folds == 0:
-        raise InputError(f"steering of held-out requests: {reason or 'no split gives every fold both classes'}")
-    measured = {trace.trace_id for trace in found.traces}
-    left_out = {trace.trace_id: "it cannot be measured" for trace in traces if trace.trace_id not in measured}
-    left_out |= {found.traces[row].trace_id: "of neither class" for row in np.flatnonzero(np.isnan(code)).tolist()}
+    about = {"finder": finder, "delimiters": delimiters}
+    places = {"fit_layers": fit_layers, "fit_position": fit_position, "label_by": label_by}
+    found = fit_held_out(model, traces, n_folds=n_folds, seed=seed, **places, **about)
+    left_out = dict(found.left_out)
     tables = []
-    for fold in range(plan.n_folds):
-        directions = found.directions(rows[plan.fold != fold])
-        held_out = [found.traces[row] for row in rows[plan.fold == fold].tolist()]
-        table = steer(model, held_out, directions, seed=seed, finder=finder, delimiters=delimiters, **options)
+    for number, fold in enumerate(found.folds):
+        table = steer(model, fold.traces, fold.directions, seed=seed, **about, **options)
         left_out |= table.attrs["left_out"]
-        tables.append(table.assign(fold=fold))
-    order = {found.traces[row].trace_id: at for at, row in enumerate(rows.tolist())}
+        tables.append(table.assign(fold=number))
+    order = {trace.trace_id: at for at, trace in enumerate(traces)}
     table = pd.concat(tables, ignore_index=True)
     table = table.sort_values("trace_id", key=lambda names: names.map(order), kind="stable", ignore_index=True)
     table.attrs["left_out"] = left_out

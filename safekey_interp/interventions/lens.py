@@ -15,7 +15,7 @@ there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from safekey_interp.capture.runner import Backend
 from safekey_interp.capture.stream import BatchSize, on_threads, threads_for
 from safekey_interp.capture.unembedding import LogitReader
 from safekey_interp.continuations import Continuation, with_sentence
-from safekey_interp.errors import InputError, TraceError
+from safekey_interp.errors import InputError, NothingMeasured, TraceError
 from safekey_interp.interventions.arms import Branch, score_arms
 from safekey_interp.interventions.effects import summarise_effects
 from safekey_interp.interventions.readout import (
@@ -62,11 +62,14 @@ def logit_lens(
     layers: Sequence[int] | None = None,
     n_others: int = 3,
     seed: int = 0,
+    others: Sequence[Subject] | None = None,
     bank: KeySentences | None = None,
     finder: str = "rules",
     delimiters: tuple[str, str] | None = None,
+    max_length: int | None = None,
     batch_size: BatchSize = "auto",
     backend: Backend = "hf",
+    on_trace: Callable[[int], object] = lambda n: None,
 ) -> pd.DataFrame:
     """What each layer says of K, of safe key sentences and of go-aheads, behind each trace's own U.
 
@@ -76,11 +79,14 @@ def logit_lens(
         layers: layers to read; all when None.
         n_others: key sentences of other requests, put in each K's place as its control; other words than K's own.
         seed: of the choice of these.
+        others: traces that they are chosen from; the measured ones when None.
         bank: sentences in K's place; :func:`bank_for` the model's tokenizer when None.
         finder: finds U and K.
         delimiters: marks of the reasoning; the known families' when None.
+        max_length: most tokens up to the end of K.
         batch_size: sequences a forward pass, or ``auto``.
         backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
+        on_trace: is told how many traces were done since the last call.
 
     Returns:
         One row per trace, layer and metric: trace_id, group, label, layer, metric, control, draw, value (nats, of
@@ -98,12 +104,15 @@ def logit_lens(
         raise InputError(f"n_others: got {n_others}, expected 0 or more")
     numbers = model.layer_numbers(layers) or tuple(range(model.n_layers))
     reader = LogitReader(model)
-    subjects, left_out = find_subjects(model, traces, bank, finder=finder, delimiters=delimiters)
+    subjects, left_out = find_subjects(model, traces, bank, finder=finder, delimiters=delimiters, max_length=max_length)
+    pool = subjects if others is None else others
     tables = []
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
-        for number, subject in enumerate(subjects):
-            others = _others(model, subjects, number, n_others, seed)
-            seen = _Seen(reader, [*subject.rows, *others], own_tokens(subject, bank, first=True), len(subject.rows) - 1)
+        for subject in subjects:
+            controls = _controls(model, subject, pool, n_others, seed)
+            seen = _Seen(
+                reader, [*subject.rows, *controls], own_tokens(subject, bank, first=True), len(subject.rows) - 1
+            )
             size = None if batch_size == "auto" else batch_size
 
             def edits_of(batch: Sequence[Branch], begin: int, seen: _Seen = seen) -> Mapping[Place, Edit]:
@@ -111,12 +120,13 @@ def logit_lens(
 
             scores = score_arms(model, seen.rows, 1, edits_of, backend=backend, batch_size=size).numpy()
             table = _table(subject, seen, scores, numbers, bank)
+            on_trace(1)
             if not np.isfinite(table.loc[table["metric"].isin(METRICS), ["value", "output"]].to_numpy()).all():
                 left_out[subject.trace.trace_id] = "the model's log-probabilities are not finite"
                 continue
             tables.append(table)
     if not tables:
-        raise InputError(f"no trace can be measured; {example(left_out)}")
+        raise NothingMeasured(f"no trace can be measured; {example(left_out)}", left_out)
     joined = pd.concat(tables, ignore_index=True)
     joined.attrs["left_out"] = left_out
     return joined
@@ -184,12 +194,11 @@ class _Seen:
         return np.array([by_kind[0] - by_kind[1], *by_kind])
 
 
-def _others(model: Model, subjects: Sequence[Subject], number: int, n: int, seed: int) -> list[Continuation]:
+def _controls(model: Model, mine: Subject, pool: Sequence[Subject], n: int, seed: int) -> list[Continuation]:
     """Key sentences of other requests in this trace's K's place, each wording once."""
-    mine = subjects[number]
     wordings = {_key_sentence(mine)}
     found: list[Continuation] = []
-    for other in other_traces(subjects, number, seed):
+    for other in other_traces(pool, mine.trace, seed):
         text = _key_sentence(other)
         if len(found) == n:
             break

@@ -16,7 +16,7 @@ Beside each exact effect stands its first-order estimate (:mod:`~safekey_interp.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -29,7 +29,7 @@ from safekey_interp.capture.context import evaluating
 from safekey_interp.capture.runner import Backend
 from safekey_interp.capture.stream import BatchSize, on_threads, threads_for
 from safekey_interp.continuations import Continuation, with_sentence
-from safekey_interp.errors import InputError, TraceError
+from safekey_interp.errors import InputError, NothingMeasured, TraceError
 from safekey_interp.interventions.arms import score_arms
 from safekey_interp.interventions.attribution import attribute, compare_attribution
 from safekey_interp.interventions.effects import summarise_effects
@@ -60,11 +60,14 @@ def patch(
     method: Method = "both",
     n_random: int = 1,
     seed: int = 0,
+    others: Sequence[Subject] | None = None,
     bank: KeySentences | None = None,
     finder: str = "rules",
     delimiters: tuple[str, str] | None = None,
+    max_length: int | None = None,
     batch_size: BatchSize = "auto",
     backend: Backend = "hf",
+    on_trace: Callable[[int], object] = lambda n: None,
 ) -> pd.DataFrame:
     """What states of a refused trace do in the run of a complied one of the same request, by layer and position.
 
@@ -78,11 +81,14 @@ def patch(
         method: ``exact`` (a forward pass a swap), ``attribution`` (its first-order estimate), or ``both``.
         n_random: other requests' traces, of the target's outcome, as controls of each pair.
         seed: of their choice.
+        others: traces that they are chosen from; all targets when None.
         bank: sentences in K's place; :func:`bank_for` the model's tokenizer when None.
         finder: finds U and K.
         delimiters: marks of the reasoning; the known families' when None.
+        max_length: most tokens up to the end of K.
         batch_size: sequences a forward pass, or ``auto``.
         backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
+        on_trace: is told how many pairs were done since the last call.
 
     Returns:
         One row per pair, layer, position, donor and metric: trace_id, group, label (the target's), source_id, donor_id,
@@ -101,12 +107,15 @@ def patch(
     pairs, left_out = _pairs(traces, source, finder, delimiters)
     unique = {trace.trace_id: trace for pair in pairs for trace in pair}
     if not unique:
-        raise InputError(f"no pair of traces of one request and different outcomes; {example(left_out)}")
-    subjects, unfit = find_subjects(model, unique.values(), bank, finder=finder, delimiters=delimiters)
+        why = f"no pair of traces of one request and different outcomes; {example(left_out)}"
+        raise NothingMeasured(why, left_out)
+    subjects, unfit = find_subjects(
+        model, unique.values(), bank, finder=finder, delimiters=delimiters, max_length=max_length
+    )
     left_out |= unfit
     by_id = {subject.trace.trace_id: subject for subject in subjects}
     targets = [by_id[name] for name in dict.fromkeys(pair.target.trace_id for pair in pairs) if name in by_id]
-    number_of = {target.trace.trace_id: number for number, target in enumerate(targets)}
+    pool = targets if others is None else others
     size = None if batch_size == "auto" else batch_size
     run = _Run(model, bank, numbers, tuple(positions), method, size, backend)
     tables = []
@@ -118,13 +127,14 @@ def patch(
                 left_out[names[1]] = left_out[unfit_one]
                 continue
             donor, target = (by_id[name] for name in names)
-            others = list(islice(other_traces(targets, number_of[names[1]], seed), n_random))
+            controls = list(islice(other_traces(pool, target.trace, seed), n_random))
             try:
-                tables.append(_table(run, donor, target, others))
+                tables.append(_table(run, donor, target, controls))
             except TraceError as error:
                 left_out[names[1]] = str(error).removeprefix(f"trace {names[1]}: ")
+            on_trace(1)
     if not tables:
-        raise InputError(f"no pair of traces can be patched; {example(left_out)}")
+        raise NothingMeasured(f"no pair of traces can be patched; {example(left_out)}", left_out)
     table = pd.concat(tables, ignore_index=True)
     table.attrs["left_out"] = left_out
     if method == "both":

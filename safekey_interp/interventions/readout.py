@@ -16,7 +16,7 @@ from einops import reduce
 from jaxtyping import Float
 
 from safekey_interp.continuations import Continuation, with_own_sentence, with_sentence
-from safekey_interp.errors import InputError, TraceError
+from safekey_interp.errors import NothingMeasured, TraceError
 from safekey_interp.key_sentence_bank import KeySentences
 from safekey_interp.segmentation import Segmentation, segmented
 from safekey_interp.trace import Trace
@@ -56,25 +56,27 @@ def find_subjects(
     *,
     finder: str = "rules",
     delimiters: tuple[str, str] | None = None,
+    max_length: int | None = None,
 ) -> tuple[list[Subject], dict[str, str]]:
     """The traces that have U and K, and why the others are left out.
 
     Raises:
-        InputError: none has.
+        NothingMeasured: none has.
     """
     subjects, left_out = [], {}
     for trace, found in segmented(traces, finder=finder, delimiters=delimiters):
         try:
-            subjects.append(_subject(model, trace, found, bank))
+            subjects.append(_subject(model, trace, found, bank, max_length))
         except TraceError as error:
             left_out[trace.trace_id] = str(error).removeprefix(f"trace {trace.trace_id}: ")
     if not subjects:
-        raise InputError(f"no trace has a key sentence behind an understanding; {example(left_out)}")
+        why = f"no trace has a key sentence behind an understanding; {example(left_out)}"
+        raise NothingMeasured(why, left_out)
     return subjects, left_out
 
 
-def _subject(model: Model, trace: Trace, found: Segmentation, bank: KeySentences) -> Subject:
-    own = with_own_sentence(model, trace, found)
+def _subject(model: Model, trace: Trace, found: Segmentation, bank: KeySentences, max_length: int | None) -> Subject:
+    own = with_own_sentence(model, trace, found, max_length=max_length)
     return Subject(trace, found, (*(with_sentence(model, trace, found, text) for text in bank.sentences), own))
 
 
@@ -112,9 +114,8 @@ def own_tokens(subject: Subject, bank: KeySentences, *, first: bool) -> OwnToken
     return OwnTokens(tuple(sorted(safe - go_ahead)), tuple(sorted(go_ahead - safe)))
 
 
-def other_traces(subjects: Sequence[Subject], number: int, seed: int) -> Iterator[Subject]:
-    """The subjects of other groups, in an order that depends on the seed and the subject's own trace."""
-    mine = subjects[number].trace
+def other_traces(subjects: Sequence[Subject], mine: Trace, seed: int) -> Iterator[Subject]:
+    """The subjects of other groups than a trace's, in an order that depends on the seed and the trace."""
     others = [other for other in subjects if other.trace.group != mine.group]
     order = np.random.default_rng([seed, *mine.trace_id.encode()]).permutation(len(others))
     return (others[i] for i in order)

@@ -24,7 +24,7 @@ from safekey_interp.capture.check import check_attention
 from safekey_interp.capture.keysets import words_of
 from safekey_interp.capture.segments import segment_attention
 from safekey_interp.capture.stream import on_threads, threads_for
-from safekey_interp.errors import InputError, TraceError
+from safekey_interp.errors import InputError, NothingMeasured, TraceError
 from safekey_interp.interventions.effects import summarise_effects
 from safekey_interp.interventions.readout import example
 from safekey_interp.interventions.sentences import reasoning_sentences
@@ -104,7 +104,7 @@ def find_receivers(
                 tables.append(_table(about, scores, draw, [sentence.part for sentence in sentences]))
             on_trace(1)
     if not tables:
-        raise InputError(f"no trace has enough sentences of reasoning; {example(left_out)}")
+        raise NothingMeasured(f"no trace has enough sentences of reasoning; {example(left_out)}", left_out)
     table = pd.concat(tables, ignore_index=True)
     table.attrs["left_out"] = left_out
     return table

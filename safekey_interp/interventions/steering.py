@@ -13,7 +13,7 @@ What changes is how likely the model finds safe key sentences, go-aheads and its
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -28,7 +28,7 @@ from safekey_interp.capture.editing import Edit, Place, every_place
 from safekey_interp.capture.request import KNOWN_POSITIONS
 from safekey_interp.capture.runner import Backend
 from safekey_interp.capture.stream import BatchSize, on_threads, threads_for
-from safekey_interp.errors import InputError
+from safekey_interp.errors import InputError, NothingMeasured
 from safekey_interp.interventions.arms import Branch, EditsOf, score_arms
 from safekey_interp.interventions.effects import summarise_effects
 from safekey_interp.interventions.readout import METRICS, Subject, example, find_subjects, read_metrics
@@ -56,8 +56,10 @@ def steer(
     bank: KeySentences | None = None,
     finder: str = "rules",
     delimiters: tuple[str, str] | None = None,
+    max_length: int | None = None,
     batch_size: BatchSize = "auto",
     backend: Backend = "hf",
+    on_trace: Callable[[int], object] = lambda n: None,
 ) -> pd.DataFrame:
     """What each direction does to each trace's decision, beside random directions.
 
@@ -74,8 +76,10 @@ def steer(
         bank: sentences in K's place; :func:`bank_for` the model's tokenizer when None.
         finder: finds U and K.
         delimiters: marks of the reasoning; the known families' when None.
+        max_length: most tokens up to the end of K.
         batch_size: sequences a forward pass, or ``auto``.
         backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
+        on_trace: is told how many traces were done since the last call.
 
     Returns:
         One row per trace, direction, scale, draw and metric: trace_id, group, label, direction (its number), layer,
@@ -94,7 +98,7 @@ def steer(
             raise InputError(f"positions: got {position!r}, expected some of {', '.join(KNOWN_POSITIONS)}")
     chosen = model.layer_numbers(layers)
     arms = _arms(model, ones, mode, scales=numbers, layers=chosen, n_random=n_random, seed=seed)
-    subjects, left_out = find_subjects(model, traces, bank, finder=finder, delimiters=delimiters)
+    subjects, left_out = find_subjects(model, traces, bank, finder=finder, delimiters=delimiters, max_length=max_length)
     size = None if batch_size == "auto" else batch_size
     columns = _columns(arms, ones, mode)
     tables = []
@@ -102,12 +106,13 @@ def steer(
         for subject in subjects:
             edits = _edits(arms, subject, mode, positions)
             logprobs = score_arms(model, subject.rows, len(arms), edits, backend=backend, batch_size=size).numpy()
+            on_trace(1)
             if not np.isfinite(logprobs).all():
                 left_out[subject.trace.trace_id] = "the model's log-probabilities are not finite"
                 continue
             tables.append(_table(subject, columns, read_metrics(logprobs, bank)))
     if not tables:
-        raise InputError(f"no trace can be measured; {example(left_out)}")
+        raise NothingMeasured(f"no trace can be measured; {example(left_out)}", left_out)
     table = pd.concat(tables, ignore_index=True)
     table.attrs["left_out"] = left_out
     return table

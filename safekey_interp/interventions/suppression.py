@@ -24,7 +24,7 @@ from safekey_interp.capture.context import evaluating
 from safekey_interp.capture.knockout import Cut, Knockout, knocked_out
 from safekey_interp.capture.stream import on_threads, threads_for, token_budget
 from safekey_interp.encoding import Encoding
-from safekey_interp.errors import InputError, TraceError
+from safekey_interp.errors import InputError, NothingMeasured, TraceError
 from safekey_interp.interventions.effects import summarise_effects
 from safekey_interp.interventions.readout import example
 from safekey_interp.interventions.sentences import Sentence, reasoning_sentences
@@ -90,7 +90,7 @@ def suppress(
                 left_out[trace.trace_id] = str(error).removeprefix(f"trace {trace.trace_id}: ")
             on_trace(1)
     if not tables:
-        raise InputError(f"no trace has two sentences of reasoning; {example(left_out)}")
+        raise NothingMeasured(f"no trace has two sentences of reasoning; {example(left_out)}", left_out)
     table = pd.concat(tables, ignore_index=True)
     table.attrs["left_out"] = left_out
     return table
