@@ -25,6 +25,7 @@ _HOMES = {
     "attention_summary": ("summarise_attention",),
     "key_sentence_bank": ("KeySentences",),
     "key_sentences": ("measure_aha",),
+    "intervening.running": ("run_intervention",),
     "interventions.attention_knockout": ("knockout", "summarise_knockout"),
     "interventions.attribution": ("compare_attribution",),
     "interventions.direct_effects": ("rank_heads", "summarise_heads"),
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from safekey_interp.generation import generate as generate
     from safekey_interp.generation.kl import measure_kl as measure_kl
     from safekey_interp.generation.running import write_responses as write_responses
+    from safekey_interp.intervening.running import run_intervention as run_intervention
     from safekey_interp.interventions.attention_knockout import knockout as knockout
     from safekey_interp.interventions.attention_knockout import summarise_knockout as summarise_knockout
     from safekey_interp.interventions.attribution import compare_attribution as compare_attribution

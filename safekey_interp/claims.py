@@ -20,7 +20,7 @@ LEVEL = 0.05
 class Finding:
     """One sentence about the data."""
 
-    question: Literal["where", "what", "knew", "chance"]
+    question: Literal["where", "what", "knew", "changed", "did", "chance"]
     """What it answers."""
     text: str
     """The sentence."""

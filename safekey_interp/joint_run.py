@@ -69,6 +69,30 @@ def completed(path: Path, together: Team) -> Run:
     return open_run(path)
 
 
+def my_share(writer: RunWriter, n: int, together: Team) -> list[int]:
+    """This process's share of a run's chunks, of those that are not done yet."""
+    if together.is_first:
+        writer.make_room()
+    done = {number for number in together.share(range(n)) if writer.part(number) is not None}
+    done = {number for theirs in together.gather(sorted(done)) for number in theirs}
+    return together.share([number for number in range(n) if number not in done])
+
+
+def all_parts(writer: RunWriter, n: int, together: Team) -> list[Path]:
+    """The folders of a run's chunks, in order, once every process has written its share.
+
+    Raises:
+        RunError: a chunk that another process wrote does not appear, or another process stopped.
+    """
+    together.gather()
+    parts = [writer.path_of_part(number) for number in range(n)]
+    wait_until(
+        lambda: all(map(writer.is_part, parts)),
+        f"out {writer.path}: what other processes measured does not appear there; expected a folder that all share",
+    )
+    return parts
+
+
 def wait_until(there: Callable[[], bool], otherwise: str, *, at_most: float = 60.0) -> None:
     """Wait for what another machine has written to a shared folder: it may appear seconds later here.
 

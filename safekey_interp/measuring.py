@@ -17,7 +17,7 @@ from safekey_interp.assembly import release_memory
 from safekey_interp.capture.request import CaptureRequest
 from safekey_interp.capture.stream import CHUNK, Entry, StreamSettings, in_chunks, measure_chunk, prepare, threads_for
 from safekey_interp.datasets import TraceSource
-from safekey_interp.joint_run import wait_until
+from safekey_interp.joint_run import all_parts, my_share
 from safekey_interp.parts import write_chunk
 from safekey_interp.processes import Team
 from safekey_interp.progress import Progress
@@ -70,13 +70,9 @@ def measure(
     Raises:
         RunError: a chunk that another process wrote does not appear, or another process stopped.
     """
-    if team.is_first:
-        writer.make_room()
     size = writer.manifest["plan"]["chunk"]
-    numbers = range(-(-found.n // size))
-    done = {number for number in team.share(numbers) if writer.part(number) is not None}
-    done = {number for theirs in team.gather(sorted(done)) for number in theirs}
-    mine = set(team.share([number for number in numbers if number not in done]))
+    n_chunks = -(-found.n // size)
+    mine = set(my_share(writer, n_chunks, team))
     tell.stage("measuring", found.n)
 
     def advance(n: int) -> None:
@@ -103,13 +99,7 @@ def measure(
             release_memory()
     finally:
         gc.unfreeze()
-    team.gather()
-    parts = [writer.path_of_part(number) for number in numbers]
-    wait_until(
-        lambda: all(map(writer.is_part, parts)),
-        f"out {writer.path}: what other processes measured does not appear there; expected a folder that all share",
-    )
-    return parts
+    return all_parts(writer, n_chunks, team)
 
 
 def record_measuring(manifest: dict[str, Any], parts: Sequence[Path]) -> None:

@@ -29,7 +29,7 @@ from safekey_interp.storage import (
 )
 
 _OTHER_RESULTS = (
-    *("examples.json", "examples.safetensors", "findings.json"),
+    *("examples.json", "examples.safetensors", "findings.json", "left_out.json"),
     "side_by_side.json",
     *("report.html", "config.yaml"),
 )
@@ -163,7 +163,7 @@ class RunWriter:
         """Delete everything that is made from the chunks, so that nothing stays of an earlier attempt."""
         for name in (*(f"{table}.parquet" for table in TABLES), *_OTHER_RESULTS):
             (self.path / name).unlink(missing_ok=True)
-        for folder in ("states", "model"):
+        for folder in ("states", "model", "directions"):
             shutil.rmtree(self.path / folder, ignore_errors=True)
 
     def discard(self) -> None:

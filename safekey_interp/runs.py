@@ -28,8 +28,8 @@ TABLES_OF_PROBES = (
     "transfer",
 )
 """What `probe` leaves."""
-TABLES = (*TABLES_OF_PROBES, "steps", "held_out", "aha", "outcomes", "comparison")
-"""The Parquet tables of a run; one that could not be measured is absent, as are a training run's in a probe's."""
+TABLES = (*TABLES_OF_PROBES, "steps", "held_out", "aha", "effects", "summary", "outcomes", "comparison")
+"""The Parquet tables of a run; one that could not be measured is absent, as are those of another kind of run."""
 
 
 class Run:
@@ -97,6 +97,16 @@ class Run:
         return self.table("aha")
 
     @cached_property
+    def effects(self) -> pd.DataFrame | None:
+        """Of an intervention: the tidy table of its function, its control in it."""
+        return self.table("effects")
+
+    @cached_property
+    def summary(self) -> pd.DataFrame | None:
+        """Of an intervention: means over traces with intervals, beside the control's."""
+        return self.table("summary")
+
+    @cached_property
     def outcomes(self) -> pd.DataFrame | None:
         """Of a comparison: what each model did with each prompt."""
         return self.table("outcomes")
@@ -142,7 +152,7 @@ def open_run(path: str | Path) -> Run:
     """Open a run folder.
 
     Raises:
-        RunError: no such folder, or not one that ``probe`` or ``train`` wrote.
+        RunError: no such folder, or not one that ``probe``, ``train`` or ``intervene`` wrote.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -150,7 +160,8 @@ def open_run(path: str | Path) -> Run:
     manifest = manifest_in(folder)
     if manifest is None:
         raise RunError(
-            f"run {folder}: holds no {MANIFEST} of this package, expected a folder that `probe` or `train` wrote"
+            f"run {folder}: holds no {MANIFEST} of this package, expected a folder that `probe`, `train` or "
+            "`intervene` wrote"
         )
     return Run(folder, manifest)
 

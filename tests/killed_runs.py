@@ -19,7 +19,8 @@ _CHANGES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "shutil
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(
     [
-        *("tiny", "safekey_interp.probing", "safekey_interp.report.page", "transformers.models.llama.modeling_llama"),
+        *("tiny", "safekey_interp.probing", "safekey_interp.intervening.running", "safekey_interp.report.page"),
+        "transformers.models.llama.modeling_llama",
         *("torch._dynamo", "sklearn.linear_model", "sklearn.feature_extraction.text"),
     ]
 )
@@ -42,7 +43,7 @@ def run_in_child(
         kill_at: the change of the folder (rename, new folder, deletion) before which it is killed, from 1.
         kill_after: seconds after which it is killed.
         page: whether its page is drawn, too.
-        **settings: of ``run_probe``.
+        **settings: of ``run_probe``; with ``kind``, of ``run_intervention``.
     """
     start_fork_server()
     process = context.Process(target=child, args=(traces, out, kill_at, page, settings))
@@ -93,6 +94,7 @@ def child(traces: list[Any], out: Path, kill_at: int | None, page: bool, setting
     from tiny import tiny_model
 
     from safekey_interp.errors import SafekeyError
+    from safekey_interp.intervening.running import run_intervention
     from safekey_interp.probing import run_probe
     from safekey_interp.report import write_report
 
@@ -100,7 +102,11 @@ def child(traces: list[Any], out: Path, kill_at: int | None, page: bool, setting
     model = tiny_model("llama")
     n_changes = kill_at_change(out, kill_at)
     try:
-        run = run_probe(model, traces, out=out, **settings)
+        kind = settings.pop("kind", None)
+        if kind is None:
+            run = run_probe(model, traces, out=out, **settings)
+        else:
+            run = run_intervention(kind, model, traces, out=out, **settings)
         if page and not (run.path / "report.html").is_file():
             write_report(run.path)
     except SafekeyError as error:

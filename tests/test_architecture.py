@@ -30,7 +30,7 @@ FLOORS = [
     {"interventions", "readers", "sentence_starts", "trajectory", "monitor"},
     {
         *("survey", "manifest", "runs", "run_writer", "parts", "claims", "findings"),
-        *("joint_run", "measuring", "summaries", "assembly", "probing"),
+        *("joint_run", "measuring", "summaries", "assembly", "probing", "intervening"),
     },
     {"training", "comparing"},
     {"figures"},

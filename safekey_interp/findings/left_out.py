@@ -11,10 +11,7 @@ from safekey_interp.findings.wording import Table
 def left_out(traces: Table, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of ``what``, ``why`` and ``n``."""
     gone = traces.loc[traces["status"] == "left out"]
-    rows = [
-        {"what": _few([str(name) for name in part["trace_id"]]), "why": str(reason), "n": len(part)}
-        for reason, part in gone.groupby(gone["left_out"].map(_kind), sort=False)
-    ]
+    rows = by_reason(dict(zip(gone["trace_id"].astype(str), gone["left_out"], strict=True)))
     rows += list((manifest.get("conditions") or {}).get("left_out") or [])
     rows += list(manifest.get("separability_left_out") or [])
     without = manifest.get("layers_without_pattern") or []
@@ -28,6 +25,14 @@ def left_out(traces: Table, manifest: Mapping[str, Any]) -> list[dict[str, Any]]
         why = "each token over two spans counts for that of its first character that is not white space"
         rows.append({"what": "nothing, in traces whose tokens straddle spans", "why": why, "n": straddling})
     return rows
+
+
+def by_reason(reasons: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of ``what``, ``why`` and ``n`` from the reason of each trace."""
+    names: dict[str, list[str]] = {}
+    for trace_id, reason in reasons.items():
+        names.setdefault(_kind(reason), []).append(trace_id)
+    return [{"what": _few(mine), "why": why, "n": len(mine)} for why, mine in names.items()]
 
 
 def _kind(reason: Any) -> str:

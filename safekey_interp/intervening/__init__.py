@@ -1,0 +1,1 @@
+"""How does an intervention become a run folder? :func:`~safekey_interp.intervening.running.run_intervention`."""

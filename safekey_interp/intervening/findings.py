@@ -1,0 +1,250 @@
+"""What came of an intervention, in a few sentences, each with its n, its interval and its control?
+
+Three questions: what was changed (``changed``), what did that do (``did``), and is it more than the control does
+(``chance``). A place that was picked because the effect is largest there is named so, and its p-value is multiplied by
+the number of places (Bonferroni). Every number is one of the summary's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from safekey_interp.claims import Estimate, Finding, estimate
+from safekey_interp.findings.left_out import by_reason
+from safekey_interp.findings.wording import and_list, capital
+from safekey_interp.intervening.kinds import Name
+from safekey_interp.intervening.wording import (
+    FROM,
+    METRICS,
+    PARTS,
+    READINGS,
+    SUBSETS,
+    Row,
+    Table,
+    main_metric,
+    main_rows,
+    main_subset,
+    place_name,
+    series_name,
+)
+from safekey_interp.interventions.attribution import compare_attribution
+from safekey_interp.stats import FEW
+
+_EXCESS = ("excess", "excess_low", "excess_high")
+_CONTROL = ("control", "control_low", "control_high")
+_ZERO = Estimate(0.0, np.nan, np.nan)
+_AT = -1
+"""The offset of the token before K."""
+
+
+def find(
+    name: Name, effects: Table, summary: Table, left_out: Mapping[str, str], manifest: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What an intervention's tables say: ``headline``, ``findings``, ``left_out``.
+
+    Args:
+        name: the intervention.
+        effects: its table.
+        summary: its summary.
+        left_out: why other traces are not in it.
+        manifest: ``run.json``'s content.
+    """
+    n, n_groups = effects["trace_id"].nunique(), effects["group"].nunique()
+    settings = manifest["settings"]
+    if name == "trajectory":
+        told = [*_scores(summary, settings), *_scores_chance(summary)]
+    else:
+        told = [*_effects(name, summary, manifest["model"]), *_chance(name, summary, manifest["model"])]
+    if name == "patch" and settings["method"] == "both":
+        told += _attribution(effects)
+    changed = Finding(
+        question="changed",
+        text=f"{_changed(name, effects, settings)} {n:,} traces of {n_groups:,} prompts were measured.",
+        n=n,
+        control=_control_in_words(name, settings),
+    )
+    headline = next((finding.short for finding in told if finding.short), "")
+    return {
+        "headline": headline,
+        "findings": [asdict(finding) for finding in (changed, *told)],
+        "left_out": by_reason(left_out),
+    }
+
+
+def _changed(name: Name, effects: Table, settings: Mapping[str, Any]) -> str:
+    if name == "knockout":
+        spans = and_list([series_name(name, span) for span in settings_list(settings["to_span"])])
+        way = {"together": "in all chosen layers at once", "layer": "layer by layer", "head": "head by head"}
+        return f"{capital(spans)} hidden from {FROM[settings['from_span']]}, {way[settings['by']]}."
+    if name == "patch":
+        positions = and_list([series_name(name, position) for position in settings["positions"]])
+        other = {"refused": "complied", "complied": "refused"}[settings["source"]]
+        return (
+            f"States of a {settings['source']} trace put into the run of a {other} one of the same request, one layer "
+            f"and one of {positions} at a time."
+        )
+    if name == "direction":
+        way = "taken out of" if settings["mode"] == "ablate" else "added to"
+        return f"{_directions(settings, 'directions')} {way} the residual stream, one at a time."
+    if name == "suppress":
+        return f"Each of the first {settings['most']} sentences of the reasoning hidden from all later tokens."
+    if name == "lens":
+        n = effects["layer"].nunique()
+        return f"Nothing was changed: the stream after each of {n} layers was read as if no layer came after it."
+    where = {"key_sentence": "K’s first token", "reasoning_end": "the end of the reasoning"}[settings["align"]]
+    return f"Nothing was changed: every token’s state was scored, and traces laid over one another at {where}."
+
+
+def _directions(settings: Mapping[str, Any], reads: str) -> str:
+    if settings.get(reads):
+        return "Given directions"
+    classes = {"label": "harmful and benign prompts", "aha": "traces that go ahead and that turn safe"}
+    return (
+        f"Directions between the mean states of {classes[settings['label_by']]} (at “{settings['fit_position']}”, "
+        "fitted on other requests than they were used on)"
+    )
+
+
+def settings_list(value: Any) -> list[Any]:
+    """A setting that may be one or several."""
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _control_in_words(name: Name, settings: Mapping[str, Any]) -> str:
+    if name == "trajectory":
+        return f"{settings['n_random']} random directions of the same norm, on the same states"
+    n = settings.get("n_random", settings.get("n_others"))
+    whose = "a pair" if name == "patch" else "a trace"
+    return f"{READINGS[name].control}, {n} of them {whose if name in ('patch', 'lens') else 'each'}"
+
+
+def _lines(name: Name, summary: Table) -> Iterator[tuple[str, Table]]:
+    """The main rows, line by line, with the line's name."""
+    rows = main_rows(name, summary)
+    series = READINGS[name].series
+    if not series:
+        yield "", rows
+        return
+    for value, part in rows.groupby(series, sort=False, dropna=False):
+        yield series_name(name, value), part
+
+
+def _effects(name: Name, summary: Table, model: Mapping[str, Any]) -> Iterator[Finding]:
+    """The largest effect of each line."""
+    reading = READINGS[name]
+    for line, rows in _lines(name, summary):
+        row = _told_first(name, rows, "value")
+        number = estimate(row)
+        where = place_name(name, row, model)
+        picked = f" ({where}, the largest of {len(rows)})" if len(rows) > 1 else f" ({where})"
+        sign = "+.2f" if reading.value == "effect" else ".3f"
+        unit = reading.unit
+        what = METRICS[main_metric(name, summary)] if reading.metrics else ""
+        if name == "lens":
+            first = rows.loc[rows["layer"].idxmin()]
+            text = (
+                f"{capital(what)} has {number.text('.2f')} {unit} a token after {where}, "
+                f"{estimate(first).text('.2f')} after layer {int(first['layer'])}"
+            )
+        elif name == "suppress":
+            hidden = PARTS.get(row["source_part"], row["source_part"])
+            text = f"Hiding {hidden} moves what is predicted in {line} by {number.text(sign)} {unit} (KL)"
+            text += f", the most of {len(rows)} parts" * (len(rows) > 1)
+        else:
+            done = {"knockout": f"Hiding {line}", "patch": f"States at {line}", "direction": f"A direction {line}"}
+            verb = {"knockout": "moves", "patch": "move", "direction": "moves"}[name]
+            text = f"{done[name]} {verb} {what} by {number.text(sign)} {unit}{picked}"
+        text = f"{text}, on {SUBSETS[main_subset(summary)]}."
+        yield Finding(
+            question="did", text=text, n=int(row["n"]), control=_beside(name, row), short=text, **number.fields()
+        )
+
+
+def _beside(name: Name, row: Row) -> str:
+    control = estimate(row, *_CONTROL)
+    if not np.isfinite(control.value):
+        return "none"
+    return f"{READINGS[name].control}: {control.text('.2f')}"
+
+
+def _chance(name: Name, summary: Table, model: Mapping[str, Any]) -> Iterator[Finding]:
+    """What the largest effect of each line has over its control, and in how many places there is such an excess."""
+    for line, rows in _lines(name, summary):
+        with_control = rows.dropna(subset=["excess"])
+        if with_control.empty:
+            continue
+        row = _told_first(name, with_control, "excess")
+        excess, m = estimate(row, *_EXCESS), len(with_control)
+        verdict = _beside_zero(excess)
+        where = place_name(name, row, model)
+        subject = f"{capital(line)}: excess" if line else "Excess"
+        text = f"{subject} over the control {excess.text('+.2f')} in {where}"
+        picked = "the last" if name == "lens" else "the largest"
+        text += f", {picked} of {m} places, {verdict}" if m > 1 else f", {verdict}"
+        if m > 1:
+            sides = [estimate(one, *_EXCESS).lies(_ZERO) for _, one in with_control.iterrows()]
+            text += f"; above 0 in {sides.count('above')}, below in {sides.count('below')}"
+        control = READINGS[name].control
+        if np.isfinite(row.get("p_value", np.nan)):
+            p = min(1.0, float(row["p_value"]) * m)
+            control += f"; a mean as large either way has p = {p:.2g} over {int(row['n_controls'])} draws"
+            control += f", for {m} places (Bonferroni)" * (m > 1)
+        yield Finding(question="chance", text=f"{text}.", n=int(row["n"]), control=control, **excess.fields())
+
+
+def _told_first(name: Name, rows: Table, column: str) -> Row:
+    """The row with the largest number; of a lens the last layer's, which is the model's own output."""
+    return rows.loc[rows["layer"].idxmax() if name == "lens" else rows[column].abs().idxmax()]
+
+
+def _beside_zero(excess: Estimate) -> str:
+    lies = excess.lies(_ZERO)
+    if not excess.is_sure:
+        return f"on fewer than {FEW} prompts, which says nothing about others"
+    return f"{lies} 0" if lies else "not told apart from 0"
+
+
+def _attribution(effects: Table) -> Iterator[Finding]:
+    """How well the first-order estimate tells the exact effects."""
+    tested = effects.loc[~effects["control"] & (effects["metric"] == "difference")]
+    row = compare_attribution(tested).iloc[0]
+    number = Estimate(*(float(row[name]) for name in ("pearson", "low", "high")))
+    text = f"Attribution patching, one backward pass, agrees with the exact effects at r = {number.text('.2f')}."
+    yield Finding(question="chance", text=text, n=int(row["n"]), control="the exact effects", **number.fields())
+
+
+def _scores(summary: Table, settings: Mapping[str, Any]) -> Iterator[Finding]:
+    """Each class at the token before the point of alignment."""
+    where = {"key_sentence": "before K", "reasoning_end": "before the reasoning’s end"}[settings["align"]]
+    there = summary.loc[summary["offset"] == _AT]
+    for reader, rows in there.groupby("reader"):
+        parts = [(str(row["label"]), estimate(row, "score"), row) for _, row in rows.iterrows()]
+        told = and_list([f"{label} {number.text('.2f')} (n = {int(row['n']):,})" for label, number, row in parts])
+        _, number, row = next((one for one in parts if one[0] == "harmful"), parts[0])
+        which = f"Reader {int(reader)}: a" if summary["reader"].nunique() > 1 else "A"
+        text = f"{which}t the token {where} the mean score is {told}."
+        control = f"random directions of equal norm spread by {row['random_sd']:.2f} (one sd)"
+        yield Finding(question="did", text=text, n=int(row["n"]), control=control, short=text, **number.fields())
+
+
+def _scores_chance(summary: Table) -> Iterator[Finding]:
+    """At how many offsets the classes part."""
+    for reader, rows in summary.groupby("reader"):
+        classes = {label: part.set_index("offset") for label, part in rows.groupby("label")}
+        if not {"harmful", "benign"} <= set(classes):
+            continue
+        harmful, benign = classes["harmful"], classes["benign"]
+        shared = sorted(set(harmful.index) & set(benign.index))
+        sides = [estimate(harmful.loc[at], "score").lies(estimate(benign.loc[at], "score")) for at in shared]
+        before = [side for at, side in zip(shared, sides, strict=True) if at < 0]
+        which = f" of reader {int(reader)}" if summary["reader"].nunique() > 1 else ""
+        text = (
+            f"Harmful traces’ scores{which} lie above benign ones’ at {sides.count('above')} of {len(shared)} offsets, "
+            f"below at {sides.count('below')}; before offset 0, above at {before.count('above')} of {len(before)}."
+        )
+        control = "intervals that do not touch; offsets of one trace are not independent"
+        yield Finding(question="chance", text=text, n=int(rows["n"].max()), control=control)
