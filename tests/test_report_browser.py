@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from intervention_folders import KIND_OF, write_intervention
 from run_folders import CONDITIONS, write_run
 from training_folders import hostile_run
 
@@ -289,3 +290,41 @@ def test_the_page_of_training_is_quiet_and_names_its_columns_after_the_axes(brow
     assert urls
     assert all(url.startswith(("file:", "data:", "blob:")) for url in urls), urls
     assert browser.execute_script("return document.scripts.length") == 3
+
+
+@pytest.fixture(scope="module")
+def intervention_pages(tmp_path_factory) -> dict[str, str]:
+    from safekey_interp.report import write_report
+
+    folder = tmp_path_factory.mktemp("interventions")
+    written = (write_intervention(folder / name, name, n_layers=12, n_heads=8, hostile=True) for name in KIND_OF)
+    return {path.name: write_report(path).as_uri() for path in written}
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_every_plot_of_an_intervention_is_drawn_and_the_page_is_quiet(browser, intervention_pages, width):
+    for name, page in intervention_pages.items():
+        visit_training(browser, page, width)
+        browser.execute_script("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+        boxes = browser.execute_script(
+            "return [...document.querySelectorAll('select')].map((s) => [s.id, s.options[s.options.length - 1].value])"
+        )
+        for box, last in boxes:
+            choose(browser, box, last)
+        drawn = browser.execute_script(
+            "return [...document.querySelectorAll('.panel')].map((p) =>"
+            "[p.querySelectorAll('.trace, .hm image').length, p.querySelectorAll('.numbers tbody tr').length])"
+        )
+        assert drawn, name
+        assert all(traces > 0 and rows > 0 for traces, rows in drawn), (name, drawn)
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width, name
+        wide = browser.execute_script(
+            "return [...document.querySelectorAll('.main-svg')]"
+            ".filter((s) => s.getBoundingClientRect().right > innerWidth + 1).length"
+        )
+        assert wide == 0, name
+        assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == [], name
+        asked = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+        urls = [m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"]
+        assert all(url.startswith(("file:", "data:", "blob:")) for url in urls), urls
+        assert browser.execute_script("return document.scripts.length") == 3, name

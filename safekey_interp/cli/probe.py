@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from safekey_interp.cli.shared import (
     check_choice,
+    folder_name,
     page_of,
     parse_batch_size,
     parse_delimiters,
     parse_layers,
     progress_bar,
     quiet_libraries,
-    say,
+    say_findings,
 )
 from safekey_interp.errors import InputError
-from safekey_interp.organism import CAVEAT, TRACES, is_organism
+from safekey_interp.organism import TRACES
 from safekey_interp.processes import team
 
 if TYPE_CHECKING:
     from safekey_interp.datasets import TraceSource
     from safekey_interp.models import Model
     from safekey_interp.progress import Progress
-    from safekey_interp.runs import Run
 
-_SHOWN = 5
-"""Findings of a question, and reasons for leaving out, that the summary prints."""
 _READING = (
     "X is the prompt, U how the model restates it, K the key sentence after it. Brackets hold 95 % intervals over "
     "prompts. AUROC: 0.5 is a coin toss, 1 is perfect."
@@ -110,7 +107,7 @@ def probe(
     check_choice("--finder", finder, finder_names())
     numbers, size, marks = parse_layers(layers), parse_batch_size(batch_size), parse_delimiters(delimiters)
     _check_prompts(prompts, traces, generate=generate, max_new_tokens=max_new_tokens)
-    folder = out or Path("runs") / _folder_name(model, prompts or traces)
+    folder = out or Path("runs") / folder_name(model, prompts or traces)
     if team().is_first:
         check_out(folder)
         if generate:
@@ -165,37 +162,7 @@ def probe(
         if not team().is_first:
             return
         page = page_of(run, bar, wanted=not no_report)
-    print_summary(run, page)
-
-
-def print_summary(run: Run, page: Path | None) -> None:
-    """What was found, in words of at most 80 columns."""
-    manifest, findings = run.manifest, run.findings
-    model, data = manifest["model"], manifest["data"]
-    say(f"{model['name']} on {', '.join(Path(name).name for name in data['sources'])}: {data['n_read']:,} traces read.")
-    if is_organism(str(model.get("spec"))):
-        say(CAVEAT)
-    say(_READING)
-    for question, title in _TITLES.items():
-        mine = [f for f in findings.get("findings", []) if f["question"] == question]
-        if not mine:
-            continue
-        print(f"\n{title}")
-        control = ""
-        for finding in mine[:_SHOWN]:
-            same, control = finding["control"] == control, finding["control"]
-            say(finding["text"], indent="  - ", hang="    ")
-            say(f"n = {finding['n']:,}; {'the same control' if same else f'control: {control}'}", indent="    ")
-        _say_more(len(mine))
-    left_out: list[dict[str, Any]] = findings.get("left_out", [])
-    if left_out:
-        print("\nLeft out")
-        for entry in left_out[:_SHOWN]:
-            say(f"{entry['what']} (n = {entry['n']:,}): {entry['why']}", indent="  - ", hang="    ")
-        _say_more(len(left_out))
-    seconds = sum((manifest.get("timings") or {}).values())
-    print()
-    say(f"{page or run.path} ({seconds:.0f} s)")
+    say_findings(run, page, titles=_TITLES, reading=_READING)
 
 
 def _check_prompts(
@@ -238,15 +205,3 @@ def _answered(
         )
     team().gather()
     return read_traces(folder / GENERATED).check()
-
-
-def _say_more(n: int) -> None:
-    if n > _SHOWN:
-        say(f"and {n - _SHOWN} more in findings.json", indent="    ")
-
-
-def _folder_name(model: str, traces: list[str] | None) -> str:
-    names = [Path(model).name]
-    if traces:
-        names.append("stdin" if traces[0] == "-" else Path(traces[0]).stem)
-    return re.sub(r"[^\w.-]+", "-", "-".join(names)).strip("-.") or "run"

@@ -11,12 +11,13 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safekey_interp.errors import InputError
+from safekey_interp.organism import CAVEAT, is_organism
 from safekey_interp.processes import team
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 _RANGE = re.compile(r"(-?[0-9]{1,5})(?:-([0-9]{1,5}))?")
 _COLUMNS = 80
+_SHOWN = 5
+"""Findings of a question, and reasons for leaving out, that a summary prints."""
 
 
 def quiet_libraries() -> None:
@@ -39,7 +42,7 @@ def quiet_libraries() -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
-def parse_layers(text: str | None) -> list[int] | None:
+def parse_layers(text: str | None, option: str = "--layers") -> list[int] | None:
     """``0-5,12,-1`` as numbers; None for all.
 
     Raises:
@@ -51,10 +54,10 @@ def parse_layers(text: str | None) -> list[int] | None:
     for piece in text.split(","):
         found = _RANGE.fullmatch(piece.strip())
         if found is None:
-            raise InputError(f"--layers: got {text!r}, expected numbers and ranges, such as 0-5,12,-1")
+            raise InputError(f"{option}: got {text!r}, expected numbers and ranges, such as 0-5,12,-1")
         first, last = int(found[1]), int(found[2] or found[1])
         if last < first:
-            raise InputError(f"--layers: got {piece.strip()}, an empty range; expected the smaller number first")
+            raise InputError(f"{option}: got {piece.strip()}, an empty range; expected the smaller number first")
         numbers += range(first, last + 1)
     return numbers
 
@@ -144,6 +147,56 @@ def page_of(run: Run, bar: Progress | None, *, wanted: bool) -> Path | None:
             bar.stage("drawing the page", None)
         write_report(run.path)
     return page if page.is_file() else None
+
+
+def folder_name(model: str, traces: list[str] | None) -> str:
+    """What a run folder is called unless the user says: after the model and the first file of traces."""
+    names = [Path(model).name]
+    if traces:
+        names.append("stdin" if traces[0] == "-" else Path(traces[0]).stem)
+    return re.sub(r"[^\w.-]+", "-", "-".join(names)).strip("-.") or "run"
+
+
+def say_findings(run: Run, page: Path | None, *, titles: Mapping[str, str], reading: str) -> None:
+    """What a run found, in words of at most 80 columns.
+
+    Args:
+        run: with findings.
+        page: its page; None for none.
+        titles: each question that findings answer, with its title, in order.
+        reading: what the words mean.
+    """
+    manifest, findings = run.manifest, run.findings
+    model, data = manifest["model"], manifest["data"]
+    say(f"{model['name']} on {', '.join(Path(name).name for name in data['sources'])}: {data['n_read']:,} traces read.")
+    if is_organism(str(model.get("spec"))):
+        say(CAVEAT)
+    say(reading)
+    for question, title in titles.items():
+        mine = [f for f in findings.get("findings", []) if f["question"] == question]
+        if not mine:
+            continue
+        print(f"\n{title}")
+        control = ""
+        for finding in mine[:_SHOWN]:
+            same, control = finding["control"] == control, finding["control"]
+            say(finding["text"], indent="  - ", hang="    ")
+            say(f"n = {finding['n']:,}; {'the same control' if same else f'control: {control}'}", indent="    ")
+        _say_more(len(mine))
+    left_out: list[dict[str, Any]] = findings.get("left_out", [])
+    if left_out:
+        print("\nLeft out")
+        for entry in left_out[:_SHOWN]:
+            say(f"{entry['what']} (n = {entry['n']:,}): {entry['why']}", indent="  - ", hang="    ")
+        _say_more(len(left_out))
+    seconds = sum((manifest.get("timings") or {}).values())
+    print()
+    say(f"{page or run.path} ({seconds:.0f} s)")
+
+
+def _say_more(n: int) -> None:
+    if n > _SHOWN:
+        say(f"and {n - _SHOWN} more in findings.json", indent="    ")
 
 
 def plain(text: str) -> str:

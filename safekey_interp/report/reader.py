@@ -27,7 +27,9 @@ class Tables:
         self.path = Path(path)
         self._read: dict[str, Any] = {}
         if not (self.path / "run.json").is_file():
-            raise RunError(f"{path}: no run.json here; give a folder that `safekey-interp probe` or `train` wrote")
+            raise RunError(
+                f"{path}: no run.json here; give a folder that `safekey-interp probe`, `train` or `intervene` wrote"
+            )
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -89,6 +91,11 @@ class Tables:
     def aha(self) -> Table | None:
         """aha.parquet."""
         return self._table("aha.parquet")
+
+    @property
+    def summary(self) -> Table | None:
+        """summary.parquet."""
+        return self._table("summary.parquet")
 
     @property
     def comparison(self) -> Table | None:

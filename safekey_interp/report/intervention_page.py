@@ -1,0 +1,96 @@
+"""In which order does the page of an intervention tell its story? What was changed, what came of it, is it chance?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from safekey_interp.figures.drawing import Table
+from safekey_interp.report import intervention_panels, intervention_story, story
+from safekey_interp.report.embedding import embed
+from safekey_interp.report.frame import Frame, Section, figures_of, static
+from safekey_interp.report.markup import Html, el, island, join
+from safekey_interp.report.panels import Group
+from safekey_interp.report.training_story import public
+
+if TYPE_CHECKING:
+    from safekey_interp.intervening.kinds import Name
+
+_ON_EFFECTS: dict[Name, str] = {
+    "knockout": "Below 0, the span had spoken for what is read out: without it in sight, that is less likely.",
+    "patch": "Above 0, the foreign states make what is read out likelier. If they carry the refusal, that is safe "
+    "key sentences.",
+    "direction": "Taken out or added, what does the direction change? Below 0, it makes what is read out less likely.",
+    "suppress": "How far the prediction of a later sentence moves when an earlier one is hidden; 0 is not at all.",
+    "lens": "How likely each layer finds what is read out. Early layers need not write in the unembedding’s basis: a "
+    "low value says that the lens sees nothing there, not that nothing is there.",
+    "trajectory": "What a probe or a direction reads off every token’s state, on requests that it was not fitted on "
+    "unless it was given. A score that leaves the grey band is more than a state’s length.",
+}
+
+
+class InterventionTables(Protocol):
+    """What the page reads of an intervention; each table is None where the run has none."""
+
+    @property
+    def manifest(self) -> dict[str, Any]: ...  # noqa: D102
+    @property
+    def findings(self) -> dict[str, Any] | None: ...  # noqa: D102
+    @property
+    def summary(self) -> Table | None: ...  # noqa: D102
+
+
+def render(run: InterventionTables) -> str:
+    """The whole page as text."""
+    manifest = public(run.manifest)
+    name: Name = manifest["intervention"]
+    summary = run.summary
+    groups = _groups(name, summary, manifest)
+    model = (manifest.get("model") or {}).get("name") or "a model"
+    before, behind = intervention_story.TITLES[name]
+    n = 0 if summary is None or summary.empty else int(summary["n"].max())
+    told = [f for f in (run.findings or {}).get("findings") or [] if f.get("question") == "changed"]
+    frame = Frame(
+        title=f"{before}{model}{behind} · safekey-interp",
+        header=intervention_story.header(manifest, told[0]["n"] if told else n),
+        scripts=("plots.js", "steps.js"),
+        version=manifest.get("safekey_interp", ""),
+    )
+    islands = island("figures-data", embed(groups))
+    return frame.page(_sections(name, run.findings, summary, manifest, groups), islands)
+
+
+def _sections(
+    name: Name, findings: dict[str, Any] | None, summary: Table | None, manifest: dict[str, Any], groups: list[Group]
+) -> list[Section]:
+    questions = intervention_story.QUESTIONS
+    absent = story.absent("summary.parquet", "what the intervention did")
+    shown = join(*(figures_of(group, "summary.parquet", "effects") for group in groups)) if groups else absent
+    return [
+        Section("summary", "In short", [story.summary(findings, questions)]),
+        Section("changed", questions["changed"], intervention_story.changed(manifest, findings)),
+        Section("did", questions["did"], [el("p", _ON_EFFECTS[name]), el("h3", "Measured, and its control"), shown]),
+        Section("chance", questions["chance"], [_chance(name, summary, manifest)]),
+        Section("left-out", "What was left out", [story.left_out(findings, manifest, [])]),
+        Section("reading", "How to read this page", [Html(static("intervention_reading.html"))]),
+        Section(
+            "provenance", "Where the numbers come from", [story.provenance(manifest, intervention_story.PROVENANCE)]
+        ),
+    ]  # fmt: skip
+
+
+def _chance(name: Name, summary: Table | None, manifest: dict[str, Any]) -> Html:
+    if summary is None or summary.empty:
+        return story.absent("summary.parquet", "effects beside their controls")
+    if name == "trajectory":
+        return intervention_story.score_table(summary)
+    return intervention_story.excess_table(name, summary, manifest)
+
+
+def _groups(name: Name, summary: Table | None, manifest: dict[str, Any]) -> list[Group]:
+    if summary is None or summary.empty:
+        return []
+    if name == "trajectory":
+        groups = intervention_panels.score_groups(summary, manifest["settings"]["align"])
+    else:
+        groups = intervention_panels.effect_groups(name, summary)
+    return [group for group in groups if any(panel.variants for panel in group.panels)]
