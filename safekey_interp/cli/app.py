@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from safekey_interp.cli import compare, generate, models, probe, report, segment, train
+from safekey_interp.cli import compare, generate, intervene, models, probe, report, segment, train
 from safekey_interp.cli.shared import plain
 from safekey_interp.errors import SafekeyError
 from safekey_interp.processes import team
@@ -35,6 +35,7 @@ app.command("probe")(probe.probe)
 app.command("compare")(compare.compare)
 app.command("generate")(generate.generate)
 app.command("segment")(segment.segment)
+app.add_typer(intervene.app, name="intervene")
 app.command("train")(train.train)
 app.command("report")(report.report)
 app.command("models")(models.models)
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = typer.main.get_command(app)
-    together, shared = team(), words[:1] in (["probe"], ["compare"], ["train"])
+    together, shared = team(), words[:1] in (["probe"], ["compare"], ["intervene"], ["train"])
     if not together.is_first:
         if not shared:
             sys.exit(0)

@@ -13,10 +13,12 @@ from safekey_interp.figures.comparison import (
     lift_layers_by_model,
     share_by_model,
 )
+from safekey_interp.figures.effects import effect_by_layer, effect_by_place, effect_map
 from safekey_interp.figures.grid import grid
 from safekey_interp.figures.kinds import lift_by_kind
 from safekey_interp.figures.looks import lift_before_after, lift_by_step, lift_over_steps
 from safekey_interp.figures.probe_looks import auroc_before_after, auroc_by_step
+from safekey_interp.figures.scores import score_by_offset
 from safekey_interp.figures.separability import auroc_by_layer, lda_scatter, separability_map
 from safekey_interp.figures.tokens import attention_on_tokens
 from safekey_interp.figures.training import loss_by_step, optimizer_by_step
@@ -31,6 +33,9 @@ __all__ = [
     "auroc_by_model",
     "auroc_by_step",
     "auroc_layers_by_model",
+    "effect_by_layer",
+    "effect_by_place",
+    "effect_map",
     "grid",
     "lda_scatter",
     "lift_before_after",
@@ -44,6 +49,7 @@ __all__ = [
     "mass_by_layer",
     "mass_heatmap",
     "optimizer_by_step",
+    "score_by_offset",
     "separability_map",
     "share_by_model",
     "transfer_by_layer",
