@@ -192,8 +192,9 @@ def auroc_layers_by_model(separability: Table, *, position: str, names: Sequence
             continue
         # A final norm stands one place after the last layer of its own model.
         mine = mine.assign(x=LayerAxis(mine).of(mine)).sort_values("x")
-        looks = {"color": PALETTE[TONES[place % len(TONES)]].light, "dash": _DASHES[place % len(_DASHES)]}
-        data += curve(mine["x"], mine["auroc"], mine["auroc_low"], mine["auroc_high"], name=name, **looks)
+        color, dash = PALETTE[TONES[place % len(TONES)]].light, _DASHES[place % len(_DASHES)]
+        bounds = mine["auroc"], mine["auroc_low"], mine["auroc_high"]
+        data += curve(mine["x"], *bounds, name=name, color=color, dash=dash)
     if not data:
         raise RunError(f"separability: no AUROC at {position!r}")
     caption = (

@@ -107,9 +107,10 @@ def run_intervention(
         every = list(source)
         content = content_of(every)
         plan = {"chunk": chunk, "max_tokens": token_budget(model), "threads": threads_for(model)}
-        manifest = manifest_of(
+        manifest: dict[str, Any] = manifest_of(
             model, source, content, settings | recorded(full), plan=plan, seed=seed, command=command
-        ) | {"kind": "intervention", "intervention": kind}
+        )
+        manifest |= {"kind": "intervention", "intervention": kind}
         manifest["identity"]["intervention"] = kind
         check_same_task(together, manifest["identity"])
         if is_complete(path, manifest, together, overwrite=overwrite):

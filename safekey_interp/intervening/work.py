@@ -88,7 +88,9 @@ def plan_work(
         ]
         return Work(own, pieces, held_out.left_out, held_out.directions)
     _try(name, model, own, finding)
-    more, left_out, items = {}, {}, list(traces)
+    more: dict[str, Any] = {}
+    left_out: dict[str, str] = {}
+    items: list[Any] = list(traces)
     found = {option: value for option, value in finding.items() if option != "seed"}
     if name == "patch":
         spans = {option: found[option] for option in ("finder", "delimiters")}

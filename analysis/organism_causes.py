@@ -1,0 +1,146 @@
+"""What causes the decision in the organisms: what does K need to see, and where do states carry the refusal?
+
+    python -m analysis.organism_causes [--models organism:sft organism:safekey] [--n 60] [--write]
+
+Each model answers the shipped test prompts itself. On harmful requests behind wrappers, apart by what became of them
+(refused: K is an aha; complied: a jailbreak that succeeded): attention knockout of the queries that predict K, all
+layers at once and layer by layer; activation patching from the plain, refused form of the request into the jailbreak;
+steering along the difference of means of held-out requests. Every figure stands beside its control. Nothing was chosen
+by these traces.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.organism_behaviour import answered
+from analysis.tables import markdown, publish
+from safekey_interp.cli.shared import quiet_libraries
+from safekey_interp.interventions.attention_knockout import knockout, summarise_knockout
+from safekey_interp.interventions.held_out import steer_held_out
+from safekey_interp.interventions.patching import patch, summarise_patching
+from safekey_interp.interventions.steering import summarise_steering
+from safekey_interp.models import Model, load
+from safekey_interp.organism import read_shipped
+from safekey_interp.trace import Trace
+
+QUERIES = "decision+key_sentence"
+SPANS = ("prompt", "understanding", "template", "first_token")
+CASES = {"refused": "wrapped, refused", "complied": "wrapped, complied"}
+PATCHED = ("prompt_end", "understanding", "decision")
+
+
+def cases(traces: Sequence[Trace], n: int) -> dict[str, list[Trace]]:
+    """Harmful requests behind wrappers by what became of them, at most ``n`` each, spread over the wrappers."""
+    found: dict[str, list[Trace]] = {}
+    for outcome, name in CASES.items():
+        mine = [t for t in traces if t.label == "harmful" and t.source == "wrapped" and t.meta["outcome"] == outcome]
+        step = max(1, len(mine) // n)
+        found[name] = mine[::step][:n]
+    return found
+
+
+def knockouts(models: dict[str, tuple[Model, dict[str, list[Trace]]]]) -> dict[str, pd.DataFrame]:
+    """All layers at once, and X and U layer by layer."""
+    together, layers = [], []
+    for name, (model, by_case) in models.items():
+        for case, traces in by_case.items():
+            if len(traces) < 5:
+                continue
+            about = {"model": name, "case": case}
+            table: Any = summarise_knockout(knockout(model, traces, QUERIES, SPANS, finder="given"))
+            for _, row in _of(table, "difference").iterrows():
+                together.append(about | {"K may not see": row["to_span"]} | _cells(row))
+            by_layer: Any = summarise_knockout(knockout(model, traces, QUERIES, SPANS[:2], by="layer", finder="given"))
+            for span, rows in _of(by_layer, "difference").groupby("to_span", sort=False):
+                line = about | {"K may not see": span}
+                for _, row in rows.iterrows():
+                    line[f"layer {row['layer']}"] = _interval(row, "excess")
+                layers.append(line)
+    return {"organism-knockout": pd.DataFrame(together), "organism-knockout-layers": pd.DataFrame(layers)}
+
+
+def patching(models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: dict[str, list[Trace]]) -> pd.DataFrame:
+    """Shares of the way from the jailbreak to the refused plain request, by layer and position."""
+    rows = []
+    for name, (model, by_case) in models.items():
+        chosen = {trace.trace_id for trace in by_case[CASES["complied"]]}
+        pool = [t for t in answers[name] if t.label == "harmful" and (t.source == "plain" or t.trace_id in chosen)]
+        table = patch(model, pool, positions=PATCHED, finder="given")
+        summary: Any = summarise_patching(table)
+        mine = summary[
+            (summary["metric"] == "difference") & (summary["measure"] == "share") & (summary["subset"] == "all")
+        ]
+        for position, part in mine.groupby("position", sort=False):
+            line = {"model": name, "states of the plain request at": position}
+            for _, row in part.iterrows():
+                line[f"layer {row['layer']}"] = f"{row['value']:.2f} ({row['control']:.2f})"
+            rows.append(line | {"n (groups)": f"{part['n'].iloc[0]} ({part['n_groups'].iloc[0]})"})
+    return pd.DataFrame(rows)
+
+
+def steering(models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: dict[str, list[Trace]]) -> pd.DataFrame:
+    """The direction from benign to harmful taken out of plain requests, and added to jailbreaks."""
+    rows = []
+    for name, (model, _) in models.items():
+        plain = [t for t in answers[name] if t.source == "plain" and t.meta["outcome"] != "malformed"]
+        wrapped = [t for t in answers[name] if t.source == "wrapped" and t.meta["outcome"] != "malformed"]
+        ways = (("taken out, plain harmful", plain, "ablate"), ("added, wrapped harmful", wrapped, "add"))
+        for words, traces, mode in ways:
+            table = steer_held_out(model, traces, fit_position="decision", finder="given", mode=mode)
+            summary: Any = summarise_steering(table)
+            mine = summary[(summary["metric"] == "difference") & (summary["subset"] == "harmful")]
+            line: dict[str, str] = {"model": name, "direction of decision": words}
+            for _, row in mine.sort_values("layer").iterrows():
+                line[f"layer {row['layer']}"] = (
+                    f"{_interval(row)}, random {row['control']:+.2f}, p {row['p_value']:.2f}"
+                )
+            rows.append(line | {"n (groups)": f"{mine['n'].iloc[0]} ({mine['n_groups'].iloc[0]})"})
+    return pd.DataFrame(rows)
+
+
+def _of(summary: Any, metric: str) -> Any:
+    return summary[(summary["metric"] == metric) & (summary["subset"] == "all")]
+
+
+def _cells(row: Any) -> dict[str, str]:
+    return {
+        "change of safe less go-ahead": _interval(row),
+        "random keys": _interval(row, "control"),
+        "beyond random": _interval(row, "excess"),
+        "n (groups)": f"{row['n']} ({row['n_groups']})",
+    }
+
+
+def _interval(row: Any, name: str = "value") -> str:
+    low, high = ("low", "high") if name == "value" else (f"{name}_low", f"{name}_high")
+    return f"{row[name]:+.2f} [{row[low]:+.2f}, {row[high]:+.2f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--models", nargs="+", default=["organism:sft", "organism:safekey"])
+    parser.add_argument("--n", type=int, default=60, help="traces of each outcome")
+    parser.add_argument("--write", action="store_true", help="put the tables into RESULTS.md, too")
+    options = parser.parse_args()
+    quiet_libraries()
+    asked = list(read_shipped())
+    answers, models = {}, {}
+    for spec in options.models:
+        name = spec.removeprefix("organism:")
+        answers[name] = [t for t in answered(spec, asked) if t.meta["outcome"] != "malformed"]
+        models[name] = (load(spec), cases(answers[name], options.n))
+        counts = {case: len(traces) for case, traces in models[name][1].items()}
+        print(f"{spec}: {len(answers[name])} of {len(asked)} well-formed; {counts}", flush=True)
+    tables = knockouts(models)
+    tables["organism-patching"] = patching(models, answers)
+    tables["organism-steering"] = steering(models, answers)
+    publish({name: markdown(table.fillna("")) for name, table in tables.items()}, write=options.write)
+
+
+if __name__ == "__main__":
+    main()
