@@ -131,11 +131,13 @@ def tables(runs: dict[str, Run], found: dict[str, dict[str, Any]]) -> dict[str, 
 def _run_in_words(name: str, run: Run) -> str:
     data, schedule = run.manifest["data_report"]["train"], run.manifest["schedule"]
     steps: Any = run.steps
-    per_step = steps["seconds"].groupby(steps["step"] > schedule["auxiliary_from"]).median()
-    first, last = per_step.get(False, float("nan")), per_step.get(True, float("nan"))
+    has_both = schedule["auxiliary_from"] < schedule["steps"]
+    parts = {"with both losses": steps["step"] > schedule["auxiliary_from"]} if has_both else {}
+    parts = {"with language modelling alone": steps["step"] <= schedule["auxiliary_from"]} | parts
+    told = ", ".join(f"{steps.loc[mine, 'seconds'].median():.1f} s {words}" for words, mine in parts.items())
     minutes = run.manifest["result"]["seconds"] / 60
     what = f"{data['traces']} traces ({data['harmful']} harmful), {schedule['steps']} steps, {minutes:.0f} minutes"
-    return f"{name}: {what}, {first:.1f} s a step in the first part and {last:.1f} s in the last (medians)"
+    return f"{name}: {what}; median of a step {told}"
 
 
 def _losses(runs: dict[str, Run]) -> pd.DataFrame:
@@ -176,7 +178,21 @@ def _keys(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
                 key = f"{one['from_span']} on U over distance alone, {data} (n = {one['n']})"
                 row[key] = _interval(one)
         rows.append(row)
-    return pd.DataFrame(rows).set_index("model").T.rename_axis("measure").reset_index()
+    table = pd.DataFrame(rows).set_index("model").T
+    table["SafeKey less SFT, by trace"] = ""
+    for words, at in (("K's loss, X in sight", 0), ("K's loss, X masked", 2)):
+        table.loc[f"{words} (n = {len(kept)})", "SafeKey less SFT, by trace"] = _difference(found, at)
+    return table.rename_axis("measure").reset_index()
+
+
+def _difference(found: dict[str, dict[str, Any]], at: int) -> str:
+    """Of K's mean loss a token, the same traces drawn for both."""
+    weights = bootstrap_weights(found["SFT"]["key_loss"]["groups"], N_DRAWS, seed=0)
+    sft, safekey = (np.array(found[name]["key_loss"]["rows"], float)[:, at : at + 2] for name in RUNS)
+    value = safekey[:, 0].sum() / safekey[:, 1].sum() - sft[:, 0].sum() / sft[:, 1].sum()
+    draws = weights @ safekey[:, 0] / (weights @ safekey[:, 1]) - weights @ sft[:, 0] / (weights @ sft[:, 1])
+    low, high = percentile_interval(draws)
+    return f"{value:+.2f} [{float(low):+.2f}, {float(high):+.2f}]"
 
 
 def _aurocs(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
