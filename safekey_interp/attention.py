@@ -28,7 +28,7 @@ from safekey_interp.attention_summary import PAIRS, without_first
 from safekey_interp.capture.request import KEY_SPANS, QUERY_SPANS, CaptureRequest
 from safekey_interp.capture.runner import AttentionArrays, Backend
 from safekey_interp.capture.stream import BatchSize, StreamSettings, measure_stream
-from safekey_interp.errors import InputError
+from safekey_interp.errors import NothingMeasured
 from safekey_interp.stats import bootstrap_weights, ratio_of_means
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def measure_attention(
         without = entry.measured.layers_without_pattern
         tables.append(attention_table(entry.trace.trace_id, entry.measured.attention, numbers))
     if not tables:
-        raise InputError(f"no trace has a sentence whose attention can be measured; {_example(left_out)}")
+        raise NothingMeasured("no trace has a sentence whose attention can be measured", left_out)
     table = pd.concat(tables, ignore_index=True)
     for column in ("trace_id", "from_span", "to_span"):
         table[column] = table[column].astype("category")
@@ -230,7 +230,3 @@ def paper_attention(
             }
         )
     return pd.DataFrame(out)
-
-
-def _example(left_out: dict[str, str]) -> str:
-    return next((f"trace {trace_id}: {reason}" for trace_id, reason in left_out.items()), "there are none")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -108,8 +109,11 @@ class Encoding:
             span: characters of it.
         """
         shift = len(self.text) - len(response)
-        anchors = [_anchor(self.text, start, end) for start, end in self.offsets]
-        return _token_span(self.text, anchors, CharSpan(span.start + shift, span.end + shift))
+        return _token_span(self.text, self._anchors, CharSpan(span.start + shift, span.end + shift))
+
+    @cached_property
+    def _anchors(self) -> list[int]:
+        return [_anchor(self.text, start, end) for start, end in self.offsets]
 
     def _repr_html_(self) -> str:
         colours = {"prompt": "#56b4e955", "understanding": "#e69f0066", "key_sentence": "#cc79a766"}

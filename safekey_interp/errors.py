@@ -21,10 +21,11 @@ class InputError(SafekeyError):
 
 
 class NothingMeasured(InputError):
-    """Data of which nothing could be measured, although what was asked for is sound."""
+    """Data of which nothing could be measured, although what was asked for is sound; names one reason."""
 
     def __init__(self, message: str, left_out: Mapping[str, str]) -> None:
-        super().__init__(message)
+        example = next((f"trace {name}: {reason}" for name, reason in left_out.items()), "there are none")
+        super().__init__(f"{message}; {example}")
         self.left_out = dict(left_out)
         """Why, by trace."""
 
@@ -43,6 +44,9 @@ class TraceError(SafekeyError):
     def __init__(self, trace_id: str, message: str) -> None:
         super().__init__(f"trace {trace_id}: {message}")
         self.trace_id = trace_id
+        """The trace."""
+        self.reason = " ".join(message.split())
+        """Why, without the trace."""
 
 
 class TraceTooLong(TraceError):

@@ -23,7 +23,7 @@ import torch
 from safekey_interp.capture.context import evaluating
 from safekey_interp.capture.stream import BatchSize, in_chunks, on_threads, threads_for
 from safekey_interp.continuations import Continuation, score, with_sentence
-from safekey_interp.errors import InputError, TraceError
+from safekey_interp.errors import InputError, NothingMeasured, TraceError
 from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
 from safekey_interp.segmentation import segmented
 from safekey_interp.stats import bootstrap_weights, ratio_of_means
@@ -82,7 +82,7 @@ def measure_aha(
                     rows = [with_sentence(model, trace, found, s, mask_prompt=mask_prompt) for s in bank.sentences]
                     kept.append((trace, rows))
                 except TraceError as error:
-                    left_out[trace.trace_id] = str(error).removeprefix(f"trace {trace.trace_id}: ")
+                    left_out[trace.trace_id] = error.reason
             size = None if batch_size == "auto" else batch_size
             for (trace, rows), scores in zip(kept, score(model, [r for _, r in kept], batch_size=size), strict=True):
                 logprobs = scores.numpy()
@@ -94,8 +94,7 @@ def measure_aha(
                 columns = {"kind": kinds, "sentence": bank.sentences, "logprob": logprobs, "n_tokens": n_tokens}
                 tables.append(pd.DataFrame(about | columns).astype({"label": object}))
     if not tables:
-        example = next((f"trace {name}: {reason}" for name, reason in left_out.items()), "there are none")
-        raise InputError(f"no trace has an understanding that a sentence could follow; {example}")
+        raise NothingMeasured("no trace has an understanding that a sentence could follow", left_out)
     table = pd.concat(tables, ignore_index=True)
     table.attrs["left_out"] = left_out
     return table

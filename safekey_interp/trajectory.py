@@ -84,7 +84,7 @@ def measure_trajectory(
                 encoding = model.encode(trace, found)
                 kept.append((trace, found, encoding, _origin(trace, found, encoding, align, max_length)))
             except TraceError as error:
-                left_out[trace.trace_id] = str(error).removeprefix(f"trace {trace.trace_id}: ")
+                left_out[trace.trace_id] = error.reason
         scores = score_tokens(model, [encoding for _, _, encoding, _ in kept], several)
         for (trace, found, encoding, origin), by_reader in zip(kept, scores, strict=True):
             for number, (reader, columns) in enumerate(zip(several, by_reader, strict=True)):
@@ -93,8 +93,7 @@ def measure_trajectory(
                 tables.append(pd.DataFrame(about | place | _tokens(encoding, origin) | columns))
         on_trace(len(chunk))
     if not tables:
-        example = next((f"trace {name}: {reason}" for name, reason in left_out.items()), "there are none")
-        raise NothingMeasured(f"no trace can be measured; {example}", left_out)
+        raise NothingMeasured("no trace can be measured", left_out)
     table = pd.concat(tables, ignore_index=True)
     table.attrs["left_out"] = left_out
     return table

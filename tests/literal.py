@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from tiny import traces
 
 from safekey_interp.capture import KEY_SPANS, QUERY_SPANS, Site
+from safekey_interp.capture.layout import find_layout
 from safekey_interp.encoding import Encoding
 from safekey_interp.finders.record import Segmentation
 from safekey_interp.models import Model
@@ -127,3 +130,25 @@ def hook_counts(hf: torch.nn.Module) -> dict[str, int]:
     """How many hooks hang anywhere in a model, by kind."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return {kind: sum(len(getattr(module, kind)) for module in hf.modules()) for kind in kinds}
+
+
+@contextmanager
+def joined_masks(model: Model, hidden: torch.Tensor, layers: Sequence[int]) -> Iterator[None]:
+    """The literal way: eager attention, whose layers are each handed their own mask with more taken away."""
+
+    def take(_module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        least = torch.finfo(kwargs["attention_mask"].dtype).min
+        mask = kwargs["attention_mask"].masked_fill(hidden, least)
+        blind = (mask == least).all(-1, keepdim=True) & torch.eye(mask.shape[-1], dtype=torch.bool)
+        return args, kwargs | {"attention_mask": mask.masked_fill(blind, 0.0)}
+
+    before = model.hf.config._attn_implementation
+    model.hf.set_attn_implementation("eager")
+    blocks: Any = find_layout(model.hf).layers
+    handles = [blocks[layer].self_attn.register_forward_pre_hook(take, with_kwargs=True) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        model.hf.set_attn_implementation(before)

@@ -11,28 +11,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from command_line import Ended, Type
 from tiny import byte_level_tokenizer, tiny_model, traces
 
-from safekey_interp.cli.app import main
 from safekey_interp.cli.shared import parse_layers, plain, say
 from safekey_interp.organism import CAVEAT
 
 COMMAND = [sys.executable, "-m", "safekey_interp"]
 ESCAPE = "\x1b[31mred\x1b[0m\x07\u202e"
-
-
-class Ended(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Type = Callable[..., Ended]
 
 
 @pytest.fixture(scope="module")
@@ -50,19 +40,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("COLUMNS", raising=False)
     return tmp_path
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Type:
-    """Types a command in this process."""
-
-    def run(*words: object) -> Ended:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(word) for word in words])
-        return Ended(int(ended.value.code or 0), *capsys.readouterr())
-
-    return run
 
 
 def write_traces(file: Path, n: int = 6, **changes: Any) -> Path:

@@ -5,19 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from command_line import Ended
 
 from safekey_interp import organism
-from safekey_interp.cli.app import main
 from safekey_interp.runs import open_run
-
-
-class Ended(NamedTuple):
-    status: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -30,17 +23,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rows[0]["source"] = rows[1]["source"] = "<script>alert(1)</script>"
     Path("traces.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return tmp_path
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    def run(*words: object) -> Ended:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(word) for word in words])
-        return Ended(int(ended.value.code or 0), *capsys.readouterr())
-
-    return run
 
 
 def test_two_models_become_one_table_and_one_page(here: Path, command: Callable[..., Ended]) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from command_line import Ended, Type
 from endpoint_server import Reply, serving
 
 from safekey_interp import organism
-from safekey_interp.cli.app import main
 from safekey_interp.datasets import read_traces
 from safekey_interp.generation import generate
 from safekey_interp.models import load
@@ -20,31 +19,11 @@ from safekey_interp.segmentation import segment
 from safekey_interp.trace import Trace
 
 
-class Ended(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Type = Callable[..., Ended]
-
-
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("COLUMNS", raising=False)
     return tmp_path
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Type:
-    def run(*words: object) -> Ended:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(word) for word in words])
-        return Ended(int(ended.value.code or 0), *capsys.readouterr())
-
-    return run
 
 
 def refused(ended: Ended, said: str) -> None:

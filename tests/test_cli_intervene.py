@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
+from command_line import Type
 
 from safekey_interp import organism
-from safekey_interp.cli.app import main
 from safekey_interp.probes import Direction, Probe
 from safekey_interp.runs import open_run
 from safekey_interp.trace import Trace
-
-
-class Ended(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Type = Callable[..., Ended]
 
 
 @pytest.fixture
@@ -44,17 +33,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     about = {"layer": 2, "site": "resid_post", "position": "decision"}
     Probe(weight=unit, bias=0.5, mean=np.zeros(128), scale=np.ones(128), **about).save("p.safetensors")
     return tmp_path
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Type:
-    def run(*words: object) -> Ended:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(word) for word in words])
-        return Ended(int(ended.value.code or 0), *capsys.readouterr())
-
-    return run
 
 
 GOOD: dict[str, tuple[list[str], str]] = {

@@ -5,23 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from command_line import Ended
 
 from safekey_interp import organism
-from safekey_interp.cli.app import main
 from safekey_interp.models import load
 from safekey_interp.runs import open_run
 from safekey_interp.training import load_safety_head
 
 QUICK = ("epochs=1", "batch_size=8", "micro_batch_size=8", "learning_rate=3e-4", "auxiliary_epochs=null")
-
-
-class Ended(NamedTuple):
-    status: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -33,17 +26,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("traces.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     Path("recipe.yaml").write_text("model: organism:base\ntraces: traces.jsonl\nout: runs/mine\n")
     return tmp_path
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    def run(*words: object) -> Ended:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(word) for word in words])
-        return Ended(int(ended.value.code or 0), *capsys.readouterr())
-
-    return run
 
 
 def test_a_recipe_is_trained_and_drawn(here: Path, command: Callable[..., Ended]) -> None:

@@ -20,7 +20,6 @@ from safekey_interp.interventions.direct_effects import rank_heads, summarise_he
 from safekey_interp.interventions.readout import find_subjects, own_tokens
 from safekey_interp.key_sentence_bank import GENERAL, KeySentences
 from safekey_interp.models import Model, load
-from safekey_interp.trace import Trace
 
 SMALL = KeySentences(safe=GENERAL.safe[:2], go_ahead=GENERAL.go_ahead[2:4])
 IDS = torch.arange(3, 33).reshape(2, 15)
@@ -31,12 +30,8 @@ def toy() -> Model:
     return load("organism")
 
 
-def with_u_and_k(n: int = 3) -> list[Trace]:
-    return [literal.with_given(trace) for trace in tiny.traces(n)]
-
-
 def ranked(model: Model, **options: object) -> pd.DataFrame:
-    return rank_heads(model, with_u_and_k(), **({"bank": SMALL, "finder": "given", "n_random": 2} | options))  # type: ignore[arg-type]
+    return rank_heads(model, literal.with_spans(3), **({"bank": SMALL, "finder": "given", "n_random": 2} | options))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("architecture", [*tiny.ARCHITECTURES])
@@ -67,7 +62,7 @@ def test_heads_and_bias_add_up_to_what_attention_writes(architecture: str) -> No
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3_text", "gpt_oss"])
 def test_the_whole_streams_effect_is_the_difference_of_logits(architecture: str) -> None:
-    model, traces = tiny.tiny_model(architecture), with_u_and_k()
+    model, traces = tiny.tiny_model(architecture), literal.with_spans(3)
     table = ranked(model)
     assert set(table["tokens"]) == {"first"}
     subjects, _ = find_subjects(model, traces, SMALL, finder="given")
@@ -82,7 +77,7 @@ def test_the_whole_streams_effect_is_the_difference_of_logits(architecture: str)
 
 def test_all_parts_add_up_to_the_whole() -> None:
     """Heads, MLPs and the embedding of one trace."""
-    model, [trace] = tiny.tiny_model("llama"), with_u_and_k(1)
+    model, [trace] = tiny.tiny_model("llama"), literal.with_spans(1)
     table = rank_heads(model, [trace], bank=SMALL, finder="given", n_random=0)
     [subject], _ = find_subjects(model, [trace], SMALL, finder="given")
     parts: list[torch.Tensor] = []
@@ -123,7 +118,7 @@ def test_neither_batches_nor_the_choice_of_layers_matter() -> None:
 
 
 def test_a_bank_whose_kinds_begin_alike_is_told_apart_by_its_other_words() -> None:
-    assert set(rank_heads(tiny.tiny_model("llama"), with_u_and_k(1), finder="given")["tokens"]) == {"own"}
+    assert set(rank_heads(tiny.tiny_model("llama"), literal.with_spans(1), finder="given")["tokens"]) == {"own"}
 
 
 def test_some_of_the_organisms_heads_write_its_refusals() -> None:

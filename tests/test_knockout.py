@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import literal
@@ -16,7 +14,6 @@ import torch
 import safekey_interp as ski
 from safekey_interp.capture import Batch, CaptureRequest, capture
 from safekey_interp.capture.knockout import Cut, Knockout, keys_of, knocked_out, knocked_out_on_bridge
-from safekey_interp.capture.layout import find_layout
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.attention_knockout import knockout, summarise_knockout
 from safekey_interp.models import Model
@@ -31,28 +28,6 @@ def setting(architecture: str) -> tuple[Model, list[Any], list[Any]]:
     model = tiny.tiny_model(architecture)
     traces = literal.with_spans(3)
     return model, traces, [model.encode(trace, segment(trace, finder="given")) for trace in traces]
-
-
-@contextmanager
-def joined_masks(model: Model, hidden: torch.Tensor, layers: Sequence[int]) -> Iterator[None]:
-    """The literal way: eager attention, whose layers are each handed their own mask with more taken away."""
-
-    def take(_module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        least = torch.finfo(kwargs["attention_mask"].dtype).min
-        mask = kwargs["attention_mask"].masked_fill(hidden, least)
-        blind = (mask == least).all(-1, keepdim=True) & torch.eye(mask.shape[-1], dtype=torch.bool)
-        return args, kwargs | {"attention_mask": mask.masked_fill(blind, 0.0)}
-
-    before = model.hf.config._attn_implementation
-    model.hf.set_attn_implementation("eager")
-    blocks: Any = find_layout(model.hf).layers
-    handles = [blocks[layer].self_attn.register_forward_pre_hook(take, with_kwargs=True) for layer in layers]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        model.hf.set_attn_implementation(before)
 
 
 def n_hooks(model: Model) -> int:
@@ -87,7 +62,7 @@ def test_it_equals_an_eager_forward_with_the_masks_joined(architecture: str, fro
             hidden[0, 0, row, list(encoding.positions(to_span))] = True
         with torch.no_grad():
             plain = key_logprob(model, encoding)
-            with joined_masks(model, hidden, range(model.n_layers) if layers is None else layers):
+            with literal.joined_masks(model, hidden, range(model.n_layers) if layers is None else layers):
                 cut = key_logprob(model, encoding)
         row = found.loc[trace.trace_id]
         assert row["baseline"] == pytest.approx(plain, abs=1e-4)

@@ -29,17 +29,13 @@ def toy() -> Model:
     return load("organism")
 
 
-def with_u_and_k(n: int = 3) -> list[Trace]:
-    return [literal.with_given(trace) for trace in tiny.traces(n)]
-
-
 def lens_of(model: Model, traces: list[Trace], **options: object) -> pd.DataFrame:
     return logit_lens(model, traces, bank=SMALL, finder="given", **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("architecture", [*tiny.ARCHITECTURES])
 def test_the_last_layer_is_the_models_own_output(architecture: str) -> None:
-    model, traces = tiny.tiny_model(architecture), with_u_and_k()
+    model, traces = tiny.tiny_model(architecture), literal.with_spans(3)
     table = lens_of(model, traces)
     last = table[(table["layer"] == model.n_layers - 1) & ~table["metric"].isin(FIRST_TOKENS)]
     np.testing.assert_allclose(last["value"], last["output"], rtol=1e-6, atol=1e-6)
@@ -53,7 +49,7 @@ def test_the_last_layer_is_the_models_own_output(architecture: str) -> None:
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt_oss"])
 def test_every_layer_is_the_literal_lens(architecture: str) -> None:
     """States of transformers' own output, its norm and its unembedding; Gemma's bound on the logits included."""
-    model, traces = tiny.tiny_model(architecture), with_u_and_k(2)
+    model, traces = tiny.tiny_model(architecture), literal.with_spans(2)
     table = lens_of(model, traces)
     own = table[(table["metric"] == "key_sentence") & ~table["control"]].set_index(["trace_id", "layer"])["value"]
     for trace in traces:
@@ -73,15 +69,15 @@ def test_every_layer_is_the_literal_lens(architecture: str) -> None:
 @pytest.mark.parametrize("architecture", ["llama", "gemma3_text", "mistral"])
 def test_the_bridge_reads_the_same(architecture: str) -> None:
     model = tiny.tiny_model(architecture)
-    ours, theirs = (lens_of(model, with_u_and_k(), backend=way) for way in ("hf", "bridge"))
+    ours, theirs = (lens_of(model, literal.with_spans(3), backend=way) for way in ("hf", "bridge"))
     pd.testing.assert_frame_equal(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_neither_batches_nor_the_choice_of_layers_matter() -> None:
     model = tiny.tiny_model("qwen2")
-    every = lens_of(model, with_u_and_k())
-    pd.testing.assert_frame_equal(lens_of(model, with_u_and_k(), batch_size=1), every, rtol=1e-4, atol=1e-5)
-    one = lens_of(model, with_u_and_k(), layers=[-2])
+    every = lens_of(model, literal.with_spans(3))
+    pd.testing.assert_frame_equal(lens_of(model, literal.with_spans(3), batch_size=1), every, rtol=1e-4, atol=1e-5)
+    one = lens_of(model, literal.with_spans(3), layers=[-2])
     expected = every[every["layer"] == 1].reset_index(drop=True)
     pd.testing.assert_frame_equal(one, expected, rtol=1e-4, atol=1e-5)
 
@@ -103,7 +99,7 @@ def test_the_organism_decides_in_its_upper_layers() -> None:
 
 
 def test_a_control_is_another_requests_key_sentence_in_other_words() -> None:
-    model, traces = tiny.tiny_model("llama"), with_u_and_k(3)
+    model, traces = tiny.tiny_model("llama"), literal.with_spans(3)
     assert not lens_of(model, traces)["control"].any(), "all say the same K, so that there is no other"
     other = traces[2].response.replace("Hmm, that could", "Hmm, this could")
     mixed = [*traces[:2], traces[2].with_(response=other)]
@@ -117,7 +113,7 @@ def test_a_control_is_another_requests_key_sentence_in_other_words() -> None:
 
 
 def test_kinds_that_begin_alike_have_no_first_tokens() -> None:
-    table = logit_lens(tiny.tiny_model("llama"), with_u_and_k(1), finder="given")
+    table = logit_lens(tiny.tiny_model("llama"), literal.with_spans(1), finder="given")
     assert table.loc[table["metric"].isin(FIRST_TOKENS), "value"].isna().all()
     summary = summarise_lens(table)
     assert (summary.loc[summary["metric"].isin(FIRST_TOKENS), "n"] == 0).all()
@@ -145,7 +141,7 @@ def test_a_norm_that_subtracts_a_mean_is_refused() -> None:
 
 
 def test_what_cannot_be_read_is_left_out_or_refused() -> None:
-    model, traces = tiny.tiny_model("llama"), with_u_and_k(2)
+    model, traces = tiny.tiny_model("llama"), literal.with_spans(2)
     bare = traces[0].with_(trace_id="bare", response="", given={})
     assert list(lens_of(model, [bare, traces[1]]).attrs["left_out"]) == ["bare"]
     for options, says in (({"layers": [3]}, "layers: got"), ({"n_others": -1}, "n_others: got -1")):

@@ -34,12 +34,8 @@ def toy() -> Model:
     return load("organism")
 
 
-def with_u_and_k(n: int = 3) -> list[Trace]:
-    return [literal.with_given(trace) for trace in tiny.traces(n)]
-
-
 def pairs(n: int = 3) -> list[TracePair]:
-    traces = with_u_and_k(n)
+    traces = literal.with_spans(n)
     return [TracePair(traces[i - 1], traces[i]) for i in range(1, n)]
 
 
@@ -61,7 +57,7 @@ def n_hooks(model: Model) -> int:
 def test_a_run_patched_with_itself_stays_as_it_is(architecture: str) -> None:
     model = tiny.tiny_model(architecture)
     before = n_hooks(model)
-    table = patched(model, [TracePair(trace, trace) for trace in with_u_and_k()], n_random=0)
+    table = patched(model, [TracePair(trace, trace) for trace in literal.with_spans(3)], n_random=0)
     assert len(table) == 3 * model.n_layers * len(POSITION_CLASSES) * 4
     assert table["effect"].abs().max() < 1e-5
     assert table["attribution"].abs().max() < 1e-4
@@ -215,13 +211,13 @@ def test_controls_are_other_requests_of_the_targets_outcome() -> None:
     assert set(controls["donor_id"]) == {"t1", "t2", "t3"}, "never t0, which is no target"
     assert (controls["donor_id"] != controls["trace_id"]).all()
     assert (table.loc[~table["control"], "donor_id"] == table.loc[~table["control"], "source_id"]).all()
-    twins = [trace.with_(group="same") for trace in with_u_and_k()]
+    twins = [trace.with_(group="same") for trace in literal.with_spans(3)]
     assert not patched(model, [TracePair(twins[0], twins[1]), TracePair(twins[0], twins[2])])["control"].any()
 
 
 def test_traces_are_paired_by_request_and_outcome() -> None:
     def trace(name: str, group: str, outcome: str | None, source: str = "wrapped") -> Trace:
-        [like] = with_u_and_k(1)
+        [like] = literal.with_spans(1)
         return like.with_(
             trace_id=name, group=group, source=source, meta={} if outcome is None else {"outcome": outcome}
         )
@@ -283,8 +279,8 @@ def test_what_cannot_be_patched_is_refused_or_left_out() -> None:
         with pytest.raises(InputError, match=says):
             patched(model, pairs(), **options)
     with pytest.raises(InputError, match="no pair of traces of one request"):
-        patch(model, with_u_and_k(), bank=SMALL)
-    traces = with_u_and_k()
+        patch(model, literal.with_spans(3), bank=SMALL)
+    traces = literal.with_spans(3)
     bare = traces[0].with_(trace_id="bare", response="", given={})
     table = patched(model, [TracePair(bare, traces[2]), TracePair(traces[0], traces[1])])
     assert set(table["trace_id"]) == {"t1"}

@@ -40,10 +40,6 @@ def toy() -> Model:
     return load("organism")
 
 
-def with_u_and_k(n: int = 3) -> list[Trace]:
-    return [literal.with_given(trace) for trace in tiny.traces(n)]
-
-
 def shipped(**wanted: str) -> list[Trace]:
     every = organism.read_shipped()
     return [trace for trace in every if all(getattr(trace, name) == value for name, value in wanted.items())]
@@ -175,7 +171,7 @@ def test_a_place_that_is_not_there_is_refused() -> None:
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3_text", "gpt_oss"])
 def test_a_baseline_is_the_unchanged_model_and_no_step_changes_nothing(architecture: str) -> None:
-    model, traces = tiny.tiny_model(architecture), with_u_and_k()
+    model, traces = tiny.tiny_model(architecture), literal.with_spans(3)
     table = steer(model, traces, a_direction(model), mode="add", scales=0, n_random=1, bank=SMALL, finder="given")
     assert table["effect"].abs().max() < 1e-6
     aha = measure_aha(model, traces, bank=SMALL, finder="given")
@@ -191,7 +187,9 @@ def test_the_bridge_gives_the_same_table(architecture: str, options: dict) -> No
     """TransformerLens computes whole sequences: that one beginning for all sentences is right is checked, too."""
     model = tiny.tiny_model(architecture)
     given = {"n_random": 2, "bank": SMALL, "finder": "given"} | options
-    ours, theirs = (steer(model, with_u_and_k(), a_direction(model), backend=way, **given) for way in ("hf", "bridge"))
+    ours, theirs = (
+        steer(model, literal.with_spans(3), a_direction(model), backend=way, **given) for way in ("hf", "bridge")
+    )
     pd.testing.assert_frame_equal(ours, theirs, rtol=1e-4, atol=1e-4)
     assert ours.loc[~ours["control"], "effect"].abs().max() > 1e-3
 
@@ -199,7 +197,7 @@ def test_the_bridge_gives_the_same_table(architecture: str, options: dict) -> No
 def test_batches_do_not_matter() -> None:
     model = tiny.tiny_model("qwen2")
     tables = [
-        steer(model, with_u_and_k(), a_direction(model), n_random=3, bank=SMALL, finder="given", batch_size=size)
+        steer(model, literal.with_spans(3), a_direction(model), n_random=3, bank=SMALL, finder="given", batch_size=size)
         for size in ("auto", 1, 5)
     ]
     for table in tables[1:]:
@@ -248,7 +246,7 @@ def test_every_request_is_steered_by_directions_that_do_not_know_it() -> None:
 
 
 def test_directions_are_differences_of_means_at_their_position() -> None:
-    model, traces = tiny.tiny_model("llama"), with_u_and_k(4)
+    model, traces = tiny.tiny_model("llama"), literal.with_spans(4)
     [direction] = fit_directions(model, traces, layers=[1], position="understanding_end", finder="given")
     states = []
     for trace in traces:
@@ -279,7 +277,13 @@ def test_a_heads_weights_are_directions(tmp_path: Path) -> None:
     saved.save(tmp_path / "u.safetensors")
     np.testing.assert_array_equal(Direction.load(tmp_path / "u.safetensors").vector, saved.vector)
     table = steer(
-        tiny.tiny_model("llama"), with_u_and_k(1), [by_u, saved], mode="add", bank=SMALL, finder="given", n_random=1
+        tiny.tiny_model("llama"),
+        literal.with_spans(1),
+        [by_u, saved],
+        mode="add",
+        bank=SMALL,
+        finder="given",
+        n_random=1,
     )
     assert set(table["site"]) == {"ln_final", "resid_post"}
     assert table["effect"].abs().min() > 0
@@ -321,7 +325,7 @@ def test_summaries_are_means_with_their_controls() -> None:
 
 
 def test_what_cannot_be_steered_is_refused_in_one_line() -> None:
-    model, traces = tiny.tiny_model("llama"), with_u_and_k(2)
+    model, traces = tiny.tiny_model("llama"), literal.with_spans(2)
     narrow = Direction(vector=np.eye(3)[0], norm=1.0, layer=0)
     unplaced = Direction(vector=np.eye(32)[0], norm=1.0)
     for direction, options, says in (

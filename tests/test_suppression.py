@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import literal
 import numpy as np
 import pytest
 import tiny
@@ -76,26 +77,10 @@ def test_a_suppressed_sentence_is_out_of_sight_of_all_later_tokens(architecture:
 
 
 def literal_logprobs(model: Any, ids: torch.Tensor, hidden: torch.Tensor | None) -> torch.Tensor:
-    from safekey_interp.capture.layout import find_layout
-
-    def take(_module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        mask = kwargs["attention_mask"]
-        assert hidden is not None
-        return args, kwargs | {"attention_mask": mask.masked_fill(hidden, torch.finfo(mask.dtype).min)}
-
-    before = model.hf.config._attn_implementation
-    model.hf.set_attn_implementation("eager")
-    blocks: Any = find_layout(model.hf).layers
-    handles = [
-        block.self_attn.register_forward_pre_hook(take, with_kwargs=True) for block in blocks if hidden is not None
-    ]
-    try:
-        with torch.no_grad():
-            return model.hf(input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
-    finally:
-        for handle in handles:
-            handle.remove()
-        model.hf.set_attn_implementation(before)
+    """By eager attention, everything in sight that the model's own masks show unless it is hidden."""
+    nothing = torch.zeros((1, 1, ids.shape[1], ids.shape[1]), dtype=torch.bool)
+    with torch.no_grad(), literal.joined_masks(model, nothing if hidden is None else hidden, range(model.n_layers)):
+        return model.hf(input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
 
 
 def test_the_table_has_every_pair_and_its_control() -> None:

@@ -85,9 +85,7 @@ def prepare(model: Model, traces: Iterable[Trace], settings: StreamSettings) -> 
         try:
             encoding = model.encode(trace, segmentation, max_length=settings.max_length)
         except TraceError as error:
-            yield Entry(
-                trace=trace, segmentation=segmentation, left_out=str(error).removeprefix(f"trace {trace.trace_id}: ")
-            )
+            yield Entry(trace=trace, segmentation=segmentation, left_out=error.reason)
             continue
         missing = trace.response and encoding.spans["key_sentence"] is None
         yield Entry(

@@ -8,6 +8,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from safekey_interp.cli.options import (
+    By,
+    Delimiters,
+    Device,
+    Dtype,
+    Finder,
+    GroupField,
+    IdField,
+    LabelField,
+    Limit,
+    LongestToKey,
+    NoReport,
+    Overwrite,
+    PromptField,
+    ResponseField,
+    Seed,
+    Temperature,
+    TopP,
+    TrustRemoteCode,
+)
 from safekey_interp.cli.shared import (
     check_choice,
     page_of,
@@ -63,33 +83,27 @@ def compare(
     max_new_tokens: Annotated[
         int | None, typer.Option(min=1, help="Most tokens of an answer. Default: 512, or as many as fit.")
     ] = None,
-    temperature: Annotated[float, typer.Option(help="0 for the likeliest token each time.")] = 0.0,
-    top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens of this much probability.")] = 1.0,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
     batch_size: Annotated[str, typer.Option(help="Traces a forward pass of the probes, or auto.")] = "auto",
-    max_length: Annotated[
-        int | None, typer.Option(min=2, help="Most tokens up to the end of the key sentence.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cuda, mps, cpu, or auto for several cards.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16.")] = None,
-    finder: Annotated[str, typer.Option(help="How key sentences are found: rules, given, llm.")] = "rules",
-    delimiters: Annotated[str | None, typer.Option(help="Marks of the reasoning: OPENING,CLOSING.")] = None,
+    max_length: LongestToKey = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    finder: Finder = "rules",
+    delimiters: Delimiters = None,
     label_by: Annotated[str, typer.Option(help="AUROC of the file's label, or of each trace's aha.")] = "label",
-    by: Annotated[
-        str, typer.Option(help="Column that tells conditions apart: source, a name found in meta, or none.")
-    ] = "source",
-    prompt_field: Annotated[str | None, typer.Option(help="Column of the prompt.")] = None,
-    response_field: Annotated[str | None, typer.Option(help="Column of the response.")] = None,
-    label_field: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
-    group_field: Annotated[str | None, typer.Option(help="Column that ties twins.")] = None,
-    id_field: Annotated[str | None, typer.Option(help="Column of the trace's id.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of every draw.")] = 0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Read no more traces than this.")] = None,
+    by: By = "source",
+    prompt_field: PromptField = None,
+    response_field: ResponseField = None,
+    label_field: LabelField = None,
+    group_field: GroupField = None,
+    id_field: IdField = None,
+    seed: Seed = 0,
+    limit: Limit = None,
     examples: Annotated[int, typer.Option(min=0, help="Prompts shown side by side.")] = 12,
-    no_report: Annotated[bool, typer.Option("--no-report", help="Do not draw the page.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete a run that is in the folder.")] = False,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with a hub model.")
-    ] = False,
+    no_report: NoReport = False,
+    overwrite: Overwrite = False,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Give the same prompts to several models; write what they did, look at and know, with differences, and a page."""
     # Cheap checks come before the seconds that the libraries and the models take.

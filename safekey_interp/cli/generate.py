@@ -9,6 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from safekey_interp.cli.options import (
+    Adapter,
+    Delimiters,
+    Device,
+    Dtype,
+    Finder,
+    GroupField,
+    LabelField,
+    PromptField,
+    ResponseField,
+    Revision,
+    Seed,
+    Temperature,
+    TopP,
+    TrustRemoteCode,
+)
 from safekey_interp.cli.shared import check_choice, parse_delimiters, progress_bar, quiet_libraries, say
 from safekey_interp.errors import InputError
 
@@ -44,9 +60,9 @@ def generate(
         int | None, typer.Option(min=1, help="Most tokens of a response. Default: 512, or as many as fit.")
     ] = None,
     n: Annotated[int, typer.Option(min=1, help="Samples of each prompt; more than one needs a temperature.")] = 1,
-    temperature: Annotated[float, typer.Option(help="0 for the likeliest token each time.")] = 0.0,
-    top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens of this much probability.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of every draw.")] = 0,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    seed: Seed = 0,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Responses at once. Default: 16; 8 of an endpoint, 256 of vLLM.")
     ] = None,
@@ -64,22 +80,20 @@ def generate(
         ),
     ] = None,
     vllm: Annotated[bool, typer.Option("--vllm", help="Run the model with vLLM.")] = False,
-    device: Annotated[str | None, typer.Option(help="cuda, mps, cpu, or auto for several cards.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None,
-    adapter: Annotated[str | None, typer.Option(help="PEFT adapter to merge.")] = None,
-    finder: Annotated[str, typer.Option(help="How key sentences are found: rules, given, llm.")] = "rules",
-    delimiters: Annotated[str | None, typer.Option(help="Marks of the reasoning: OPENING,CLOSING.")] = None,
-    prompt_field: Annotated[str | None, typer.Option(help="Column of the prompt.")] = None,
-    response_field: Annotated[str | None, typer.Option(help="Column of the response.")] = None,
-    label_field: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
-    group_field: Annotated[str | None, typer.Option(help="Column that ties twins.")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    revision: Revision = None,
+    adapter: Adapter = None,
+    finder: Finder = "rules",
+    delimiters: Delimiters = None,
+    prompt_field: PromptField = None,
+    response_field: ResponseField = None,
+    label_field: LabelField = None,
+    group_field: GroupField = None,
     id_field: Annotated[str | None, typer.Option(help="Column of the prompt's id.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Read no more prompts than this.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete responses of other settings.")] = False,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with a hub model.")
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Have a model answer prompts; write a file of traces that can be gone on with, added to and probed."""
     from safekey_interp.datasets import read_traces

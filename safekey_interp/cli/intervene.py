@@ -9,6 +9,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from safekey_interp.cli.options import (
+    Adapter,
+    Delimiters,
+    Device,
+    Dtype,
+    Finder,
+    GroupField,
+    IdField,
+    LabelField,
+    Limit,
+    ModelName,
+    NoReport,
+    Overwrite,
+    PromptField,
+    ResponseField,
+    Revision,
+    Seed,
+    Traces,
+    TrustRemoteCode,
+)
 from safekey_interp.cli.shared import (
     check_choice,
     folder_name,
@@ -40,35 +60,27 @@ Options = dict[str, Any]
 def _shared(
     ctx: typer.Context,
     *,
-    model: Annotated[str, typer.Option(help="Hub id, folder, .gguf file, or a name that `models` lists.")] = "organism",
-    traces: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="File of traces (JSONL, JSON, CSV, Parquet), glob, or -; may be given several times. "
-            "Default: the organism's own."
-        ),
-    ] = None,
+    model: ModelName = "organism",
+    traces: Traces = None,
     out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/MODEL-KIND or -TRACES-KIND.")] = None,
     max_length: Annotated[int | None, typer.Option(min=2, help="Most tokens of a trace; longer are left out.")] = None,
-    device: Annotated[str | None, typer.Option(help="cuda, mps, cpu, or auto for several cards.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None,
-    adapter: Annotated[str | None, typer.Option(help="PEFT adapter to merge.")] = None,
-    finder: Annotated[str, typer.Option(help="How key sentences are found: rules, given, llm.")] = "rules",
-    delimiters: Annotated[str | None, typer.Option(help="Marks of the reasoning: OPENING,CLOSING.")] = None,
-    prompt_field: Annotated[str | None, typer.Option(help="Column of the prompt.")] = None,
-    response_field: Annotated[str | None, typer.Option(help="Column of the response.")] = None,
-    label_field: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
-    group_field: Annotated[str | None, typer.Option(help="Column that ties twins.")] = None,
-    id_field: Annotated[str | None, typer.Option(help="Column of the trace's id.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of every draw.")] = 0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Read no more traces than this.")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    revision: Revision = None,
+    adapter: Adapter = None,
+    finder: Finder = "rules",
+    delimiters: Delimiters = None,
+    prompt_field: PromptField = None,
+    response_field: ResponseField = None,
+    label_field: LabelField = None,
+    group_field: GroupField = None,
+    id_field: IdField = None,
+    seed: Seed = 0,
+    limit: Limit = None,
     chunk: Annotated[int, typer.Option(min=1, help="Traces between two points from which a killed run goes on.")] = 16,
-    no_report: Annotated[bool, typer.Option("--no-report", help="Do not draw the page.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete a run that is in the folder.")] = False,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with a hub model.")
-    ] = False,
+    no_report: NoReport = False,
+    overwrite: Overwrite = False,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """What every command of an intervention takes; see :func:`_command`."""
 

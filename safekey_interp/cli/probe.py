@@ -7,6 +7,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from safekey_interp.cli.options import (
+    Adapter,
+    By,
+    Delimiters,
+    Device,
+    Dtype,
+    Finder,
+    GroupField,
+    IdField,
+    LabelField,
+    Limit,
+    LongestToKey,
+    ModelName,
+    NoReport,
+    Overwrite,
+    PromptField,
+    ResponseField,
+    Revision,
+    Seed,
+    Traces,
+    TrustRemoteCode,
+)
 from safekey_interp.cli.shared import (
     check_choice,
     folder_name,
@@ -42,14 +64,8 @@ _TITLES = {
 def probe(
     ctx: typer.Context,
     *,
-    model: Annotated[str, typer.Option(help="Hub id, folder, .gguf file, or a name that `models` lists.")] = "organism",
-    traces: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="File of traces (JSONL, JSON, CSV, Parquet), glob, or -; may be given several times. "
-            "Default: the organism's own."
-        ),
-    ] = None,
+    model: ModelName = "organism",
+    traces: Traces = None,
     prompts: Annotated[
         list[str] | None,
         typer.Option(help="File of prompts without traces, with --generate; may be given several times."),
@@ -63,38 +79,32 @@ def probe(
     out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/MODEL or runs/MODEL-TRACES.")] = None,
     layers: Annotated[str | None, typer.Option(help="Layers, such as 0-5,12,-1. Default: all.")] = None,
     batch_size: Annotated[str, typer.Option(help="Traces a forward pass, or auto.")] = "auto",
-    max_length: Annotated[
-        int | None, typer.Option(min=2, help="Most tokens up to the end of the key sentence.")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cuda, mps, cpu, or auto for several cards.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None,
-    adapter: Annotated[str | None, typer.Option(help="PEFT adapter to merge.")] = None,
-    finder: Annotated[str, typer.Option(help="How key sentences are found: rules, given, llm.")] = "rules",
-    delimiters: Annotated[str | None, typer.Option(help="Marks of the reasoning: OPENING,CLOSING.")] = None,
+    max_length: LongestToKey = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    revision: Revision = None,
+    adapter: Adapter = None,
+    finder: Finder = "rules",
+    delimiters: Delimiters = None,
     backend: Annotated[str, typer.Option(help="hf (fast) or bridge (TransformerLens).")] = "hf",
     label_by: Annotated[str, typer.Option(help="Separability by the file's label, or by each trace's aha.")] = "label",
-    by: Annotated[
-        str, typer.Option(help="Column that tells conditions apart: source, a name found in meta, or none.")
-    ] = "source",
-    prompt_field: Annotated[str | None, typer.Option(help="Column of the prompt.")] = None,
-    response_field: Annotated[str | None, typer.Option(help="Column of the response.")] = None,
-    label_field: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
-    group_field: Annotated[str | None, typer.Option(help="Column that ties twins.")] = None,
-    id_field: Annotated[str | None, typer.Option(help="Column of the trace's id.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of every draw.")] = 0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Read no more traces than this.")] = None,
+    by: By = "source",
+    prompt_field: PromptField = None,
+    response_field: ResponseField = None,
+    label_field: LabelField = None,
+    group_field: GroupField = None,
+    id_field: IdField = None,
+    seed: Seed = 0,
+    limit: Limit = None,
     examples: Annotated[int, typer.Option(min=0, help="Traces shown token by token.")] = 40,
     chunk: Annotated[
         int | None,
         typer.Option(min=1, help="Traces between two points from which a killed run goes on. Default: 32 to 256."),
     ] = None,
     states: Annotated[bool, typer.Option("--states", help="Keep the hidden states in the run folder.")] = False,
-    no_report: Annotated[bool, typer.Option("--no-report", help="Do not draw the page.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete a run that is in the folder.")] = False,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with a hub model.")
-    ] = False,
+    no_report: NoReport = False,
+    overwrite: Overwrite = False,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Find key sentences, what they attend to and what the states know; write a run folder with one page."""
     # Cheap checks come before the seconds that the libraries and the model take.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from safekey_interp.cli.options import Delimiters, IdField, LabelField, Limit, PromptField, ResponseField
 from safekey_interp.cli.shared import check_choice, parse_delimiters, plain
 from safekey_interp.errors import InputError
 
@@ -31,13 +32,13 @@ def segment(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write .jsonl or .parquet instead of printing.")] = None,
     finder: Annotated[str, typer.Option(help="rules, given, or llm.")] = "rules",
-    delimiters: Annotated[str | None, typer.Option(help="Marks of the reasoning: OPENING,CLOSING.")] = None,
+    delimiters: Delimiters = None,
     agreement: Annotated[Path | None, typer.Option(help="Annotated openings to compare with.")] = None,
-    prompt_field: Annotated[str | None, typer.Option(help="Column of the prompt.")] = None,
-    response_field: Annotated[str | None, typer.Option(help="Column of the response.")] = None,
-    label_field: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
-    id_field: Annotated[str | None, typer.Option(help="Column of the trace's id.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Read no more traces than this.")] = None,
+    prompt_field: PromptField = None,
+    response_field: ResponseField = None,
+    label_field: LabelField = None,
+    id_field: IdField = None,
+    limit: Limit = None,
 ) -> None:
     """Find the understanding and the key sentence of each trace."""
     from safekey_interp.datasets import read_traces

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from safekey_interp.cli.options import NoReport, Overwrite, Revision, TrustRemoteCode
 from safekey_interp.cli.shared import page_of, plain, progress_bar, quiet_libraries, say
 from safekey_interp.errors import InputError
 from safekey_interp.processes import place, team
@@ -47,13 +48,11 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print steps, memory, examples and what is left out; train nothing.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete a run that is in the folder.")] = False,
-    no_report: Annotated[bool, typer.Option("--no-report", help="Do not draw the page.")] = False,
+    overwrite: Overwrite = False,
+    no_report: NoReport = False,
     device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with a hub model.")
-    ] = False,
+    revision: Revision = None,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Fine-tune with language modelling, the safety head and query-mask modelling; write a run folder."""
     # Cheap checks come before the seconds that the libraries and the model take.

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from safekey_interp.capture.context import evaluating
-from safekey_interp.errors import InputError, ModelError
+from safekey_interp.errors import InputError, ModelError, NothingMeasured
 from safekey_interp.generation.requests import Generated, Request
 from safekey_interp.generation.tokens import asked_ids
 from safekey_interp.models import Model
@@ -95,8 +95,7 @@ def measure_kl(first: Model, second: Model, responses: Iterable[Trace | Generate
                 about = {"trace_id": one.trace_id, "group": one.group, "depth": np.arange(len(kl))}
                 tables.append(pd.DataFrame(about | {"token": list(one.ids[one.start :]), "kl": kl}))
     if not tables:
-        example = next((f"trace {name}: {reason}" for name, reason in left_out.items()), "there are none")
-        raise InputError(f"no response can be measured; {example}")
+        raise NothingMeasured("no response can be measured", left_out)
     table = pd.concat(tables, ignore_index=True)
     table.attrs["left_out"] = left_out
     return table

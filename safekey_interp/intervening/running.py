@@ -23,7 +23,6 @@ from safekey_interp.finders import finder_identity, finder_names
 from safekey_interp.intervening.findings import find
 from safekey_interp.intervening.kinds import KINDS, Name, complete_options, recorded
 from safekey_interp.intervening.work import Piece, Work, plan_work
-from safekey_interp.interventions.readout import example
 from safekey_interp.joint_run import all_parts, check_same_task, completed, held_run, is_complete, my_share
 from safekey_interp.manifest import content_of, manifest_of
 from safekey_interp.parts import join_tables
@@ -178,7 +177,7 @@ class _Task(NamedTuple):
             self.together.gather()
             if self.together.is_first:
                 writer.discard()
-            raise NothingMeasured(f"no trace can be measured, nothing is kept; {example(left_out)}", left_out)
+            raise NothingMeasured("no trace can be measured, nothing is kept", left_out)
         if not self.together.is_first:
             return
         self.tell.stage("summarising", None)

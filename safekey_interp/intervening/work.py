@@ -15,7 +15,7 @@ from safekey_interp.errors import NothingMeasured
 from safekey_interp.intervening.kinds import KINDS, Name, apart
 from safekey_interp.interventions.held_out import fit_held_out
 from safekey_interp.interventions.pairs import TracePair, find_pairs
-from safekey_interp.interventions.readout import example, find_subjects
+from safekey_interp.interventions.readout import find_subjects
 from safekey_interp.key_sentence_bank import bank_for
 from safekey_interp.probes import Direction
 
@@ -96,7 +96,7 @@ def plan_work(
         spans = {option: found[option] for option in ("finder", "delimiters")}
         items, left_out = find_pairs(items, source=own["source"], **spans)
         if not items:
-            why = f"no pair of traces of one request and different outcomes; {example(left_out)}"
+            why = "no pair of traces of one request and different outcomes"
             raise NothingMeasured(why, left_out)
     if name in ("patch", "lens"):
         pool = {one.trace_id: one for one in (getattr(item, "target", item) for item in items)}

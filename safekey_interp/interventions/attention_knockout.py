@@ -28,7 +28,6 @@ from safekey_interp.continuations import Batch, Continuation, score, with_own_se
 from safekey_interp.errors import InputError, NothingMeasured, TraceError
 from safekey_interp.interventions.effects import summarise_effects
 from safekey_interp.interventions.knockout_rows import RANDOM, Case, FromSpan, Place, Plan
-from safekey_interp.interventions.readout import example
 from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
 from safekey_interp.segmentation import Segmentation, segmented
 
@@ -117,7 +116,7 @@ def knockout(
                 try:
                     case = Case.of(trace, _sentences(model, trace, found, plan, max_length), plan)
                 except TraceError as error:
-                    left_out[trace.trace_id] = str(error).removeprefix(f"trace {trace.trace_id}: ")
+                    left_out[trace.trace_id] = error.reason
                     continue
                 if case.conditions:
                     cases.append(case)
@@ -130,7 +129,7 @@ def knockout(
                     left_out[case.trace.trace_id] = "the model's log-probabilities are not finite"
             on_trace(len(chunk))
     if not tables:
-        why = f"no trace has a key sentence and a span that could be hidden from it; {example(left_out)}"
+        why = "no trace has a key sentence and a span that could be hidden from it"
         raise NothingMeasured(why, left_out)
     table = pd.concat(tables, ignore_index=True)
     table.attrs["left_out"] = left_out

@@ -34,7 +34,7 @@ from safekey_interp.capture.stream import BatchSize, forward_cost, on_threads, t
 from safekey_interp.capture.unembedding import LogitReader, frozen_norm
 from safekey_interp.errors import InputError, ModelError, NothingMeasured
 from safekey_interp.interventions.effects import summarise_effects
-from safekey_interp.interventions.readout import OwnTokens, Subject, example, find_subjects, own_tokens
+from safekey_interp.interventions.readout import OwnTokens, Subject, find_subjects, own_tokens
 from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def rank_heads(
                     continue
                 tables[i] = _table(subjects[i], list(heads), found, contrast.tokens)
     if not tables:
-        raise NothingMeasured(f"no trace can be measured; {example(left_out)}", left_out)
+        raise NothingMeasured("no trace can be measured", left_out)
     table = pd.concat([tables[i] for i in sorted(tables)], ignore_index=True)
     table.attrs |= {"left_out": left_out, "layers_without_heads": [n for n in numbers if n not in heads]}
     return table

@@ -38,7 +38,6 @@ from safekey_interp.interventions.readout import (
     METRICS,
     OwnTokens,
     Subject,
-    example,
     find_subjects,
     other_traces,
     own_tokens,
@@ -126,7 +125,7 @@ def logit_lens(
                 continue
             tables.append(table)
     if not tables:
-        raise NothingMeasured(f"no trace can be measured; {example(left_out)}", left_out)
+        raise NothingMeasured("no trace can be measured", left_out)
     joined = pd.concat(tables, ignore_index=True)
     joined.attrs["left_out"] = left_out
     return joined

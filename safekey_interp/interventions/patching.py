@@ -34,7 +34,7 @@ from safekey_interp.interventions.arms import score_arms
 from safekey_interp.interventions.attribution import attribute, compare_attribution
 from safekey_interp.interventions.effects import summarise_effects
 from safekey_interp.interventions.pairs import Outcome, TracePair, find_pairs
-from safekey_interp.interventions.readout import METRICS, Subject, example, find_subjects, other_traces, read_metrics
+from safekey_interp.interventions.readout import METRICS, Subject, find_subjects, other_traces, read_metrics
 from safekey_interp.interventions.swaps import POSITION_CLASSES, Swap, match_positions, read_states, swapping
 from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
 
@@ -107,7 +107,7 @@ def patch(
     pairs, left_out = _pairs(traces, source, finder, delimiters)
     unique = {trace.trace_id: trace for pair in pairs for trace in pair}
     if not unique:
-        why = f"no pair of traces of one request and different outcomes; {example(left_out)}"
+        why = "no pair of traces of one request and different outcomes"
         raise NothingMeasured(why, left_out)
     subjects, unfit = find_subjects(
         model, unique.values(), bank, finder=finder, delimiters=delimiters, max_length=max_length
@@ -131,10 +131,10 @@ def patch(
             try:
                 tables.append(_table(run, donor, target, controls))
             except TraceError as error:
-                left_out[names[1]] = str(error).removeprefix(f"trace {names[1]}: ")
+                left_out[names[1]] = error.reason
             on_trace(1)
     if not tables:
-        raise NothingMeasured(f"no pair of traces can be patched; {example(left_out)}", left_out)
+        raise NothingMeasured("no pair of traces can be patched", left_out)
     table = pd.concat(tables, ignore_index=True)
     table.attrs["left_out"] = left_out
     if method == "both":

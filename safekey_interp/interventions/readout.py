@@ -8,7 +8,7 @@ each a mean log-probability in nats a token, in K's place, behind the trace's ow
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -68,9 +68,9 @@ def find_subjects(
         try:
             subjects.append(_subject(model, trace, found, bank, max_length))
         except TraceError as error:
-            left_out[trace.trace_id] = str(error).removeprefix(f"trace {trace.trace_id}: ")
+            left_out[trace.trace_id] = error.reason
     if not subjects:
-        why = f"no trace has a key sentence behind an understanding; {example(left_out)}"
+        why = "no trace has a key sentence behind an understanding"
         raise NothingMeasured(why, left_out)
     return subjects, left_out
 
@@ -119,8 +119,3 @@ def other_traces(subjects: Sequence[Subject], mine: Trace, seed: int) -> Iterato
     others = [other for other in subjects if other.trace.group != mine.group]
     order = np.random.default_rng([seed, *mine.trace_id.encode()]).permutation(len(others))
     return (others[i] for i in order)
-
-
-def example(left_out: Mapping[str, str]) -> str:
-    """One of the reasons, in words."""
-    return next((f"trace {name}: {reason}" for name, reason in left_out.items()), "there are none")

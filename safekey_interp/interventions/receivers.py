@@ -24,11 +24,9 @@ from safekey_interp.capture.check import check_attention
 from safekey_interp.capture.keysets import words_of
 from safekey_interp.capture.segments import segment_attention
 from safekey_interp.capture.stream import on_threads, threads_for
-from safekey_interp.errors import InputError, NothingMeasured, TraceError
+from safekey_interp.errors import InputError, NothingMeasured
 from safekey_interp.interventions.effects import summarise_effects
-from safekey_interp.interventions.readout import example
-from safekey_interp.interventions.sentences import reasoning_sentences
-from safekey_interp.segmentation import segmented
+from safekey_interp.interventions.sentences import Reasoning, reasonings
 from safekey_interp.trace import TokenSpan
 
 if TYPE_CHECKING:
@@ -77,34 +75,16 @@ def find_receivers(
         if value < least:
             raise InputError(f"{name}: got {value}, expected at least {least}")
     check_attention(model)
-    tables, left_out = [], {}
+    tables: list[pd.DataFrame] = []
+    left_out: dict[str, str] = {}
+    options = {"most": most, "finder": finder, "delimiters": delimiters, "max_length": max_length}
     with on_threads(threads_for(model)):
-        for trace, found in segmented(traces, finder=finder, delimiters=delimiters):
-            try:
-                encoding = model.encode(trace, found)
-                sentences = reasoning_sentences(trace, found, encoding, most=most)
-                end = sentences[-1].tokens.end
-                if len(sentences) < nearest + 4:
-                    raise TraceError(trace.trace_id, f"{len(sentences)} sentences, fewer than {nearest + 4}")
-                if max_length is not None and end > max_length:
-                    raise TraceError(trace.trace_id, f"{end} tokens, more than {max_length}")
-            except TraceError as error:
-                left_out[trace.trace_id] = str(error).removeprefix(f"trace {trace.trace_id}: ")
-                on_trace(1)
-                continue
-            spans = [sentence.tokens for sentence in sentences]
-            rng = np.random.default_rng([seed, *words_of(trace.trace_id)])
-            cuts = [spans, *(_reordered(spans, rng) for _ in range(n_random))]
-            every = segment_attention(model, encoding.input_ids[:end], [span for cut in cuts for span in cut])
-            m = len(spans)
-            for draw in range(-1, n_random):
-                at = slice((draw + 1) * m, (draw + 2) * m)
-                scores = received(every[..., at, at], [len(span) for span in cuts[draw + 1]], nearest)
-                about = {"trace_id": trace.trace_id, "group": trace.group, "label": trace.label}
-                tables.append(_table(about, scores, draw, [sentence.part for sentence in sentences]))
+        for one in reasonings(model, traces, left_out, least=nearest + 4, **options):
+            if one is not None:
+                tables += _of_trace(model, one, nearest=nearest, n_random=n_random, seed=seed)
             on_trace(1)
     if not tables:
-        raise NothingMeasured(f"no trace has enough sentences of reasoning; {example(left_out)}", left_out)
+        raise NothingMeasured("no trace has enough sentences of reasoning", left_out)
     table = pd.concat(tables, ignore_index=True)
     table.attrs["left_out"] = left_out
     return table
@@ -135,6 +115,22 @@ def kurtosis(scores: Float[np.ndarray, "... n"]) -> Float[np.ndarray, ...]:
     variance = (centred**2).mean(-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return (centred**4).mean(-1) / variance**2 - 3
+
+
+def _of_trace(model: Model, one: Reasoning, *, nearest: int, n_random: int, seed: int) -> list[pd.DataFrame]:
+    """A table of the sentences themselves, and one of each draw."""
+    spans = [sentence.tokens for sentence in one.sentences]
+    rng = np.random.default_rng([seed, *words_of(one.trace.trace_id)])
+    cuts = [spans, *(_reordered(spans, rng) for _ in range(n_random))]
+    every = segment_attention(model, one.encoding.input_ids[: one.end], [span for cut in cuts for span in cut])
+    m, parts = len(spans), [sentence.part for sentence in one.sentences]
+    tables = []
+    for draw, cut in enumerate(cuts, start=-1):
+        at = slice((draw + 1) * m, (draw + 2) * m)
+        tables.append(
+            _table(one.about, received(every[..., at, at], [len(span) for span in cut], nearest), draw, parts)
+        )
+    return tables
 
 
 def _reordered(spans: Sequence[TokenSpan], rng: np.random.Generator) -> list[TokenSpan]:

@@ -31,7 +31,7 @@ from safekey_interp.capture.stream import BatchSize, on_threads, threads_for
 from safekey_interp.errors import InputError, NothingMeasured
 from safekey_interp.interventions.arms import Branch, EditsOf, score_arms
 from safekey_interp.interventions.effects import summarise_effects
-from safekey_interp.interventions.readout import METRICS, Subject, example, find_subjects, read_metrics
+from safekey_interp.interventions.readout import METRICS, Subject, find_subjects, read_metrics
 from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
 from safekey_interp.probes import Direction
 
@@ -112,7 +112,7 @@ def steer(
                 continue
             tables.append(_table(subject, columns, read_metrics(logprobs, bank)))
     if not tables:
-        raise NothingMeasured(f"no trace can be measured; {example(left_out)}", left_out)
+        raise NothingMeasured("no trace can be measured", left_out)
     table = pd.concat(tables, ignore_index=True)
     table.attrs["left_out"] = left_out
     return table

@@ -10,7 +10,7 @@ The control hides as many random earlier keys from the same queries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,12 +23,9 @@ from safekey_interp.capture.check import check_attention
 from safekey_interp.capture.context import evaluating
 from safekey_interp.capture.knockout import Cut, Knockout, knocked_out
 from safekey_interp.capture.stream import on_threads, threads_for, token_budget
-from safekey_interp.encoding import Encoding
-from safekey_interp.errors import InputError, NothingMeasured, TraceError
+from safekey_interp.errors import InputError, NothingMeasured
 from safekey_interp.interventions.effects import summarise_effects
-from safekey_interp.interventions.readout import example
-from safekey_interp.interventions.sentences import Sentence, reasoning_sentences
-from safekey_interp.segmentation import segmented
+from safekey_interp.interventions.sentences import Reasoning, Sentence, reasonings
 
 if TYPE_CHECKING:
     from safekey_interp.models import Model
@@ -76,21 +73,20 @@ def suppress(
         if value < least:
             raise InputError(f"{name}: got {value}, expected at least {least}")
     check_attention(model)
-    tables, left_out = [], {}
+    tables: list[pd.DataFrame] = []
+    left_out: dict[str, str] = {}
+    options = {"most": most, "finder": finder, "delimiters": delimiters, "max_length": max_length}
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
-        for trace, found in segmented(traces, finder=finder, delimiters=delimiters):
-            try:
-                encoding = model.encode(trace, found)
-                sentences = reasoning_sentences(trace, found, encoding, most=most)
-                end = sentences[-1].tokens.end
-                if max_length is not None and end > max_length:
-                    raise TraceError(trace.trace_id, f"{end} tokens, more than {max_length}")
-                tables.append(_of_trace(model, trace, encoding, sentences, n_random=n_random, seed=seed))
-            except TraceError as error:
-                left_out[trace.trace_id] = str(error).removeprefix(f"trace {trace.trace_id}: ")
+        for one in reasonings(model, traces, left_out, **options):
+            if one is not None:
+                table = _of_trace(model, one, n_random=n_random, seed=seed)
+                if table is None:
+                    left_out[one.trace.trace_id] = "the model's log-probabilities are not finite"
+                else:
+                    tables.append(table)
             on_trace(1)
     if not tables:
-        raise NothingMeasured(f"no trace has two sentences of reasoning; {example(left_out)}", left_out)
+        raise NothingMeasured("no trace has two sentences of reasoning", left_out)
     table = pd.concat(tables, ignore_index=True)
     table.attrs["left_out"] = left_out
     return table
@@ -106,16 +102,15 @@ def summarise_suppression(table: pd.DataFrame, *, n_draws: int = 1000, seed: int
     return summarise_effects(table, ["source_part", "target_part"], n_draws=n_draws, seed=seed)
 
 
-def _of_trace(
-    model: Model, trace: Trace, encoding: Encoding, sentences: Sequence[Sentence], *, n_random: int, seed: int
-) -> pd.DataFrame:
-    end = sentences[-1].tokens.end
-    ids = encoding.input_ids[:end]
+def _of_trace(model: Model, one: Reasoning, *, n_random: int, seed: int) -> pd.DataFrame | None:
+    """All rows of one trace; None where a number is not finite."""
+    sentences, end = one.sentences, one.end
+    ids = one.encoding.input_ids[:end]
     layers = frozenset(range(model.n_layers))
     arms: list[tuple[Sentence, int]] = [(sentence, draw) for sentence in sentences[:-1] for draw in range(-1, n_random)]
     cuts = [
         Cut(
-            trace_id=trace.trace_id,
+            trace_id=one.trace.trace_id,
             queries=tuple(range(sentence.tokens.end, end)),
             keys=tuple(sentence.tokens.positions),
             layers=layers,
@@ -137,7 +132,7 @@ def _of_trace(
         n_keys.append(cut.n_keys)
     kl, hidden = np.concatenate(divergences), np.concatenate(n_keys)
     if not np.isfinite(kl).all():
-        raise TraceError(trace.trace_id, "the model's log-probabilities are not finite")
+        return None
     rows: list[dict[str, Any]] = []
     for row, (source, draw) in enumerate(arms):
         for target in sentences[source.number + 1 :]:
@@ -156,9 +151,8 @@ def _of_trace(
                     "n_tokens": len(target.tokens),
                 }
             )
-    about = {"trace_id": trace.trace_id, "group": trace.group, "label": trace.label}
     table = pd.DataFrame(rows)
-    for at, (name, value) in enumerate(about.items()):
+    for at, (name, value) in enumerate(one.about.items()):
         table.insert(at, name, pd.Series([value] * len(table), dtype=object))
     return table
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from safekey_interp.claims import Estimate, estimate
 from safekey_interp.comparing.wording import AUROCS, POSITIONS, ROWS, SPANS, SUBSETS, VERDICTS, title_of
 from safekey_interp.conditions import Conditions
 from safekey_interp.figures.drawing import Table
-from safekey_interp.organism import CAVEAT, is_organism
+from safekey_interp.organism import is_organism
 from safekey_interp.report import story
 from safekey_interp.report.markup import Html, data, el, join, table
 
@@ -30,37 +29,26 @@ _OF_MODEL = ("name", "spec", "revision", "adapter", "architecture", "n_layers", 
 
 def header(manifest: Mapping[str, Any], names: Sequence[str]) -> Html:
     """Title, what the page is, and the facts of the run in one list."""
-    source, command = manifest.get("data") or {}, manifest.get("command") or []
+    source = manifest.get("data") or {}
     shown = join(*(join(", " if at else "", data(name)) for at, name in enumerate(names))) if names else "models"
     sources = ", ".join(story.file_names(source.get("sources"))) or "an unnamed source"
     facts = [
         ("Models", shown),
         ("Prompts", join(f"{source.get('n_read', '?')} from ", data(sources))),
-        ("Date", story.date_of(manifest.get("created"))),
-        ("Command", el("code", data(command if isinstance(command, str) else shlex.join(map(str, command))))),
     ]
-    lead = el(
-        "p",
-        "The same prompts went through each model. A reasoning model answers a prompt ",
-        story.mark("prompt", "X"),
-        " by first saying what it understood, ",
-        story.mark("understanding", "U"),
-        "; the next sentence, ",
-        story.mark("key_sentence", "K"),
-        ", decides. This page shows what the models did, what they look at where they decide, what their hidden states "
-        "know before, and which of the differences prompts alone would give. Everything is in this one file; it loads "
-        "nothing.",
-        class_="lead",
-    )
     models = manifest.get("models") or []
-    toy = any(is_organism(str((model.get("model") or {}).get("spec"))) for model in models)
-    return el(
-        "header",
-        el("p", "safekey-interp comparison", class_="eyebrow"),
-        el("div", el("div", el("h1", shown, " on the same prompts"), lead), story.anatomy(), class_="opening"),
-        el("dl", *(el("div", el("dt", term), el("dd", fact)) for term, fact in facts), class_="facts"),
-        el("p", CAVEAT, class_="notice") if toy else None,
-        el("p", story.RUNNING, class_="notice") if manifest.get("status") not in (None, "complete") else None,
+    return story.opening(
+        manifest,
+        eyebrow="safekey-interp comparison",
+        title=el("h1", shown, " on the same prompts"),
+        facts=facts,
+        lead=(
+            "The same prompts went through each model. ",
+            "; the next sentence, ",
+            ", decides. This page shows what the models did, what they look at where they decide, what their hidden "
+            "states know before, and which of the differences prompts alone would give.",
+        ),
+        is_toy=any(is_organism(str((model.get("model") or {}).get("spec"))) for model in models),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +19,9 @@ from safekey_interp.intervening.wording import (
     place_name,
     series_name,
 )
-from safekey_interp.organism import CAVEAT, is_organism
+from safekey_interp.organism import is_organism
 from safekey_interp.report.markup import Html, data, el, join, table
-from safekey_interp.report.story import RUNNING, anatomy, date_of, file_names, mark
+from safekey_interp.report.story import file_names, opening
 
 if TYPE_CHECKING:
     from safekey_interp.intervening.kinds import Name
@@ -82,37 +81,26 @@ def header(manifest: Mapping[str, Any], n: int) -> Html:
     """Title, what the page is, and the facts of the run in one list."""
     model, source = manifest.get("model") or {}, manifest.get("data") or {}
     name = model.get("name") or model.get("spec") or "the model"
-    command = manifest.get("command") or []
     files = ", ".join(file_names(source.get("sources"))) or "an unnamed source"
     read = source.get("n_read")
     facts = [
         ("Model", join(data(name), f", {model.get('n_layers', '?')} layers × {model.get('n_heads', '?')} heads")),
         ("Traces", join(f"{n:,} measured of {read:,} from " if isinstance(read, int) else f"{n:,} from ", data(files))),
-        ("Date", date_of(manifest.get("created"))),
-        ("Command", el("code", data(command if isinstance(command, str) else shlex.join(map(str, command))))),
     ]
     before, behind = TITLES[manifest["intervention"]]
-    lead = el(
-        "p",
-        "A reasoning model answers a prompt ",
-        mark("prompt", "X"),
-        " by first saying what it understood, ",
-        mark("understanding", "U"),
-        "; the next sentence, ",
-        mark("key_sentence", "K"),
-        ", decides. This page shows what was done to the model while it read these traces, what that did, and what the "
-        "same did where it should not matter. Everything is in this one file; it loads nothing.",
-        class_="lead",
+    return opening(
+        manifest,
+        eyebrow="safekey-interp intervention report",
+        title=el("h1", before, data(name), behind),
+        facts=facts,
+        lead=(
+            "",
+            "; the next sentence, ",
+            ", decides. This page shows what was done to the model while it read these traces, what that did, and what "
+            "the same did where it should not matter.",
+        ),
+        is_toy=is_organism(str(model.get("spec"))),
     )
-    running = manifest.get("status") not in (None, "complete")
-    return el(
-        "header",
-        el("p", "safekey-interp intervention report", class_="eyebrow"),
-        el("div", el("div", el("h1", before, data(name), behind), lead), anatomy(), class_="opening"),
-        el("dl", *(el("div", el("dt", term), el("dd", fact)) for term, fact in facts), class_="facts"),
-        el("p", CAVEAT, class_="notice") if is_organism(str(model.get("spec"))) else None,
-        el("p", RUNNING, class_="notice") if running else None,
-    )  # fmt: skip
 
 
 def changed(manifest: Mapping[str, Any], findings: Mapping[str, Any] | None) -> list[Html | None]:

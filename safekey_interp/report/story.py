@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import PurePath
 from typing import Any
@@ -38,37 +38,74 @@ def header(manifest: dict[str, Any], traces: Table | None) -> Html:
     name = model.get("name") or model.get("spec") or "the model"
     measured = None if traces is None else int((traces["status"] == "measured").sum())
     count = f"{measured:,} measured of {len(traces):,}" if traces is not None and measured is not None else "unknown"
-    command = manifest.get("command") or []
     facts = [
         ("Model", join(data(name), f", {model.get('n_layers', '?')} layers × {model.get('n_heads', '?')} heads")),
         ("Traces", join(count, " from ", data(", ".join(file_names(source.get("sources"))) or "an unnamed source"))),
+    ]
+    return opening(
+        manifest,
+        eyebrow="safekey-interp report",
+        title=el("h1", "What ", data(name), " looks at when it decides"),
+        facts=facts,
+        lead=(
+            "",
+            ". The next sentence, ",
+            ", decides: refuse or go ahead. This page shows what K attends to, what the hidden states know before K is "
+            "written, and which of these numbers chance alone would give.",
+        ),
+        is_toy=is_organism(str(model.get("spec"))),
+    )
+
+
+def opening(
+    manifest: Mapping[str, Any],
+    *,
+    eyebrow: str,
+    title: Html,
+    facts: Sequence[tuple[str, object]],
+    lead: tuple[str, str, str],
+    is_toy: bool,
+    notices: Sequence[str] = (),
+) -> Html:
+    """The head of every page.
+
+    Args:
+        manifest: of the run: its date, command and status.
+        eyebrow: which report this is.
+        title: the heading.
+        facts: terms and facts, before date and command.
+        lead: what the lead says before the prompt, between U and K, and after K.
+        is_toy: whether the organism is among the models.
+        notices: what else must be known at once.
+    """
+    before, between, behind = lead
+    command = manifest.get("command") or []
+    listed = [
+        *facts,
         ("Date", date_of(manifest.get("created"))),
         ("Command", el("code", data(command if isinstance(command, str) else shlex.join(map(str, command))))),
     ]
-    running = manifest.get("status") not in (None, "complete")
-    toy = is_organism(str(model.get("spec")))
-    title = el("h1", "What ", data(name), " looks at when it decides")
-    lead = el(
+    words = el(
         "p",
-        "A reasoning model answers a prompt ",
+        f"{before}A reasoning model answers a prompt ",
         mark("prompt", "X"),
         " by first saying what it understood, ",
         mark("understanding", "U"),
-        ". The next sentence, ",
+        between,
         mark("key_sentence", "K"),
-        ", decides: refuse or go ahead. This page shows what K attends to, what "
-        "the hidden states know before K is written, and which of these numbers chance alone would give. Everything is "
-        "in this one file; it loads nothing.",
+        f"{behind} Everything is in this one file; it loads nothing.",
         class_="lead",
     )
+    running = manifest.get("status") not in (None, "complete")
     return el(
         "header",
-        el("p", "safekey-interp report", class_="eyebrow"),
-        el("div", el("div", title, lead), anatomy(), class_="opening"),
-        el("dl", *(el("div", el("dt", term), el("dd", fact)) for term, fact in facts), class_="facts"),
-        el("p", CAVEAT, class_="notice") if toy else None,
+        el("p", eyebrow, class_="eyebrow"),
+        el("div", el("div", title, words), anatomy(), class_="opening"),
+        el("dl", *(el("div", el("dt", term), el("dd", fact)) for term, fact in listed), class_="facts"),
+        el("p", CAVEAT, class_="notice") if is_toy else None,
         el("p", RUNNING, class_="notice") if running else None,
-    )  # fmt: skip
+        *(el("p", notice, class_="notice") for notice in notices),
+    )
 
 
 def file_names(sources: Iterable[Any] | None) -> list[str]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
 from safekey_interp.figures.training import TERMS
-from safekey_interp.organism import CAVEAT, is_organism
+from safekey_interp.organism import is_organism
 from safekey_interp.report.markup import Html, data, el, join, table
-from safekey_interp.report.story import RUNNING, anatomy, date_of, file_names, mark
+from safekey_interp.report.story import file_names, opening
 from safekey_interp.report.training_panels import WEIGHTS
 
 QUESTIONS = {
@@ -67,38 +66,27 @@ def header(manifest: Mapping[str, Any]) -> Html:
     name = model.get("name") or model.get("spec") or "the model"
     sources = ", ".join(file_names((manifest.get("data") or {}).get("sources"))) or "an unnamed source"
     trained, held_out = (_sizes(manifest, part) for part in ("train", "held_out"))
-    command = manifest.get("command") or []
     facts = [
         ("Model", join(data(name), f", {model.get('n_layers', '?')} layers × {model.get('n_heads', '?')} heads")),
         ("Traces", join(f"{trained} trained on, {held_out} held out, from ", data(sources))),
         ("Steps", _steps(manifest)),
         ("Loss", _loss(settings, schedule)),
-        ("Date", date_of(manifest.get("created"))),
-        ("Command", el("code", data(command if isinstance(command, str) else shlex.join(map(str, command))))),
     ]
-    lead = el(
-        "p",
-        "A reasoning model answers a prompt ",
-        mark("prompt", "X"),
-        " by first saying what it understood, ",
-        mark("understanding", "U"),
-        "; the next sentence, ",
-        mark("key_sentence", "K"),
-        ", decides. It was trained to decide safely (SafeKey, Zhou et al., 2025). This page shows what it was trained "
-        "on, whether the losses fell, how attention, hidden states and key sentences moved meanwhile, and which of "
-        "the changes chance alone would give. Everything is in this one file; it loads nothing.",
-        class_="lead",
+    return opening(
+        manifest,
+        eyebrow="safekey-interp training report",
+        title=el("h1", "What training changed in ", data(name)),
+        facts=facts,
+        lead=(
+            "",
+            "; the next sentence, ",
+            ", decides. It was trained to decide safely (SafeKey, Zhou et al., 2025). This page shows what it was "
+            "trained on, whether the losses fell, how attention, hidden states and key sentences moved meanwhile, and "
+            "which of the changes chance alone would give.",
+        ),
+        is_toy=is_organism(str(model.get("spec"))),
+        notices=[_CONTROL_RUN] if settings.get("shuffled_labels") else [],
     )
-    running = manifest.get("status") not in (None, "complete")
-    return el(
-        "header",
-        el("p", "safekey-interp training report", class_="eyebrow"),
-        el("div", el("div", el("h1", "What training changed in ", data(name)), lead), anatomy(), class_="opening"),
-        el("dl", *(el("div", el("dt", term), el("dd", fact)) for term, fact in facts), class_="facts"),
-        el("p", CAVEAT, class_="notice") if is_organism(str(model.get("spec"))) else None,
-        el("p", RUNNING, class_="notice") if running else None,
-        el("p", _CONTROL_RUN, class_="notice") if settings.get("shuffled_labels") else None,
-    )  # fmt: skip
 
 
 _CONTROL_RUN = (

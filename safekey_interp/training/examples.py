@@ -85,7 +85,7 @@ def prepare_examples(
         try:
             kept.append(_example(model, trace, found, ends, limit))
         except TraceError as error:
-            why = str(error).removeprefix(f"trace {trace.trace_id}: ")
+            why = error.reason
             left_out.setdefault(why, []).append(trace.trace_id)
         if on_trace is not None:
             on_trace(1)

@@ -1,0 +1,34 @@
+"""A command as it is typed, in this process, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+from safekey_interp.cli.app import main
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+Type = Callable[..., Ended]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Type:
+    """Types a command in this process."""
+
+    def run(*words: object) -> Ended:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        return Ended(int(ended.value.code or 0), *capsys.readouterr())
+
+    return run
