@@ -3,13 +3,15 @@
     python analysis/benchmarks/knockout.py [--model organism] [--traces F] [--n 100] [--to understanding] [--rounds 5]
 
 Both measure, for each trace and layer, K's log-probability with a span out of sight and with as many random keys out of
-sight, and once as it is. The loop runs each whole sequence up to the end of K through the model, one after another,
-with the same knockout. Rounds are interleaved; the ratio is taken within a round, its median has a bootstrap interval.
+sight, and once as it is; both start from traces. The loop runs each whole sequence up to the end of K through the
+model, one after another, with the same knockout. Rounds are interleaved; the ratio is taken within a round, its median
+has a bootstrap interval.
 """
 
 from __future__ import annotations
 
 import argparse
+from itertools import islice
 
 import numpy as np
 import torch
@@ -27,11 +29,12 @@ from safekey_interp.segmentation import segmented
 from safekey_interp.trace import Trace
 
 
-def by_loop(model: Model, rows: list[Continuation], to_span: str) -> np.ndarray:
+def by_loop(model: Model, traces: list[Trace], to_span: str) -> np.ndarray:
     """(trace, layer, 2) changes of K's log-probability: the span, and one random set."""
-    effects = np.zeros((len(rows), model.n_layers, 2))
+    effects = np.zeros((len(traces), model.n_layers, 2))
     with torch.inference_mode(), evaluating(model.hf):
-        for number, row in enumerate(rows):
+        for number, (trace, found) in enumerate(segmented(traces)):
+            row = with_own_sentence(model, trace, found)
             plain = _logprob(model, row)
             for layer in range(model.n_layers):
                 for which, draw in enumerate((None, 0)):
@@ -70,15 +73,14 @@ def main() -> None:
     options = parser.parse_args()
     quiet_libraries()
     model = load(options.model)
-    found = [
-        (trace, one) for trace, one in segmented(read_traces(options.traces)) if one.understanding and one.key_sentence
-    ][: options.n]
+    both = (pair for pair in segmented(read_traces(options.traces)) if pair[1].understanding and pair[1].key_sentence)
+    found = list(islice(both, options.n))
     traces = [trace for trace, _ in found]
-    rows = [with_own_sentence(model, trace, one) for trace, one in found]
+    tokens = np.median([len(with_own_sentence(model, trace, one).ids) for trace, one in found])
     results: dict[str, np.ndarray] = {}
 
     def loop() -> None:
-        results["loop"] = by_loop(model, rows, options.to)
+        results["loop"] = by_loop(model, traces, options.to)
 
     def package() -> None:
         results["knockout"] = ours(model, traces, options.to)
@@ -87,7 +89,6 @@ def main() -> None:
     furthest = float(np.abs(results["loop"] - results["knockout"]).max())
     assert furthest < 1e-3, f"the two differ by {furthest}"
     ratio, low, high = interval(np.array(times["loop"]) / np.array(times["knockout"]))
-    tokens = np.median([len(row.ids) for row in rows])
     print(
         f"{model.name}, {len(traces)} traces (median {tokens:.0f} tokens to the end of K), {model.n_layers} layers, K "
         f"to {options.to}: loop {np.median(times['loop']):.1f} s, knockout {np.median(times['knockout']):.1f} s; "

@@ -39,7 +39,7 @@ CUT_SPANS = ("prompt", "understanding", "template", "first_token")
 """Spans that can be hidden."""
 By = Literal["together", "layer", "head"]
 """What is knocked out at once: all chosen layers, one after another, or one head after another."""
-_CHUNK = 16
+_CHUNK = 64
 """Traces whose passes are planned together."""
 
 
@@ -122,11 +122,14 @@ def knockout(
                     cases.append(case)
                 else:
                     left_out[trace.trace_id] = "it has none of the spans"
+            records: list[dict[str, Any]] = []
             for case, scores, n_keys in zip(cases, *_scored(model, cases, plan), strict=True):
                 if np.isfinite(scores).all():
-                    tables.append(case.table(scores, n_keys, plan))
+                    records += case.records(scores, n_keys, plan)
                 else:
                     left_out[case.trace.trace_id] = "the model's log-probabilities are not finite"
+            if records:
+                tables.append(pd.DataFrame(records).astype({"label": object}))
             on_trace(len(chunk))
     if not tables:
         why = "no trace has a key sentence and a span that could be hidden from it"

@@ -6,12 +6,11 @@ span and set of keys: the span itself, and each draw of its control.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
-from einops import rearrange
 
 from safekey_interp.capture.knockout import Cut
 from safekey_interp.continuations import Continuation
@@ -123,8 +122,8 @@ class Case:
             ]
         return cuts
 
-    def table(self, scores: np.ndarray, n_keys: np.ndarray, plan: Plan) -> pd.DataFrame:
-        """A row for each condition and metric.
+    def records(self, scores: np.ndarray, n_keys: np.ndarray, plan: Plan) -> Iterator[dict[str, Any]]:
+        """A row of the table for each condition and metric.
 
         Args:
             scores: nats a token, of each of :attr:`rows`.
@@ -132,32 +131,32 @@ class Case:
             plan: what was measured.
         """
         shape = (1 + len(self.conditions), len(self.sentences))
-        scores, cut = scores.reshape(shape), n_keys.reshape(shape)[1:, -1]
+        scores, cut = scores.reshape(shape), n_keys.reshape(shape)[1:, -1].tolist()
         names, metrics = ("key_sentence",), scores
         if plan.bank is not None:
             names, metrics = METRICS, read_metrics(scores, plan.bank)
-        one = [
-            {
-                "trace_id": self.trace.trace_id,
-                "group": self.trace.group,
-                "label": self.trace.label,
-                "from_span": plan.from_span,
-                "to_span": span,
-                "layer": place.layers[0],
-                "n_layers": len(place.layers),
-                "head": -1 if place.heads is None or len(place.heads) != 1 else place.heads[0],
-                "control": draw is not None and span != RANDOM,
-                "draw": -1 if draw is None else draw,
-                "n_q": len(queries_of(self.sentences[-1], plan.from_span)),
-                "n_k": int(n),
-            }
-            for (place, span, draw), n in zip(self.conditions, cut, strict=True)
-        ]
-        table = pd.DataFrame(one).astype({"label": object})
-        table = table.loc[table.index.repeat(len(names))].reset_index(drop=True)
-        baseline = np.tile(metrics[0], len(one))
-        value = rearrange(metrics[1:], "condition metric -> (condition metric)")
-        return table.assign(metric=list(names) * len(one), baseline=baseline, value=value, effect=value - baseline)
+        baselines, *values = metrics.tolist()
+        n_queries = len(queries_of(self.sentences[-1], plan.from_span))
+        for (place, span, draw), n, of_condition in zip(self.conditions, cut, values, strict=True):
+            for name, baseline, value in zip(names, baselines, of_condition, strict=True):
+                yield {
+                    "trace_id": self.trace.trace_id,
+                    "group": self.trace.group,
+                    "label": self.trace.label,
+                    "from_span": plan.from_span,
+                    "to_span": span,
+                    "layer": place.layers[0],
+                    "n_layers": len(place.layers),
+                    "head": -1 if place.heads is None or len(place.heads) != 1 else place.heads[0],
+                    "control": draw is not None and span != RANDOM,
+                    "draw": -1 if draw is None else draw,
+                    "n_q": n_queries,
+                    "n_k": n,
+                    "metric": name,
+                    "baseline": baseline,
+                    "value": value,
+                    "effect": value - baseline,
+                }
 
 
 def queries_of(sentence: Continuation, from_span: FromSpan) -> range:
