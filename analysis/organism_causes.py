@@ -2,11 +2,11 @@
 
     python -m analysis.organism_causes [--models organism:sft organism:safekey] [--n 60] [--write]
 
-Each model answers the shipped test prompts itself. On harmful requests behind wrappers, apart by what became of them
-(refused: K is an aha; complied: a jailbreak that succeeded): attention knockout of the queries that predict K, all
-layers at once and layer by layer; activation patching from the plain, refused form of the request into the jailbreak;
-steering along the difference of means of held-out requests. Every figure stands beside its control. Nothing was chosen
-by these traces.
+Each model answers the shipped test prompts itself. Attention knockout of the queries that predict K, all layers at once
+and layer by layer, on harmful requests behind wrappers, apart by what became of them (refused: K is an aha; complied: a
+jailbreak that succeeded), on plain ones that are refused, and on benign ones; activation patching from the plain,
+refused form of a request into the jailbreak; steering along the difference of means of held-out requests. Every figure
+stands beside its control. Nothing was chosen by these traces.
 """
 
 from __future__ import annotations
@@ -30,15 +30,22 @@ from safekey_interp.trace import Trace
 
 QUERIES = "decision+key_sentence"
 SPANS = ("prompt", "understanding", "template", "first_token")
-CASES = {"refused": "wrapped, refused", "complied": "wrapped, complied"}
+CASES = {
+    "wrapped, refused": ("harmful", "wrapped", "refused"),
+    "wrapped, complied": ("harmful", "wrapped", "complied"),
+    "plain, refused": ("harmful", "plain", "refused"),
+    "wrapped, benign": ("benign", "wrapped", "complied"),
+}
+"""Label, source and outcome of each case; the last one shows what a cut does where there is nothing to refuse."""
+JAILBROKEN = "wrapped, complied"
 PATCHED = ("prompt_end", "understanding", "decision")
 
 
 def cases(traces: Sequence[Trace], n: int) -> dict[str, list[Trace]]:
-    """Harmful requests behind wrappers by what became of them, at most ``n`` each, spread over the wrappers."""
+    """Traces of each case, at most ``n``, spread over the wrappers."""
     found: dict[str, list[Trace]] = {}
-    for outcome, name in CASES.items():
-        mine = [t for t in traces if t.label == "harmful" and t.source == "wrapped" and t.meta["outcome"] == outcome]
+    for name, case in CASES.items():
+        mine = [t for t in traces if (t.label, t.source, t.meta["outcome"]) == case]
         step = max(1, len(mine) // n)
         found[name] = mine[::step][:n]
     return found
@@ -68,7 +75,7 @@ def patching(models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: d
     """Shares of the way from the jailbreak to the refused plain request, by layer and position."""
     rows = []
     for name, (model, by_case) in models.items():
-        chosen = {trace.trace_id for trace in by_case[CASES["complied"]]}
+        chosen = {trace.trace_id for trace in by_case[JAILBROKEN]}
         pool = [t for t in answers[name] if t.label == "harmful" and (t.source == "plain" or t.trace_id in chosen)]
         table = patch(model, pool, positions=PATCHED, finder="given")
         summary: Any = summarise_patching(table)

@@ -14,6 +14,7 @@ _HOMES = {
     "trace": ("CharSpan", "Message", "TokenSpan", "Trace"),
     "errors": ("InputError", "ModelError", "RunError", "SafekeyError", "TraceError", "TraceTooLong"),
     "datasets": ("read_traces",),
+    "suites": ("suite_files",),
     "segmentation": ("Segmentation", "register_finder", "segment", "segment_all"),
     "models": ("Model", "from_hf", "load"),
     "organism": ("example",),
@@ -111,6 +112,7 @@ if TYPE_CHECKING:
     from safekey_interp.segmentation import segment_all as segment_all
     from safekey_interp.sentence_starts import turning_points as turning_points
     from safekey_interp.separability import measure_separability as measure_separability
+    from safekey_interp.suites import suite_files as suite_files
     from safekey_interp.trace import CharSpan as CharSpan
     from safekey_interp.trace import Message as Message
     from safekey_interp.trace import TokenSpan as TokenSpan

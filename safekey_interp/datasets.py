@@ -24,7 +24,7 @@ import numpy as np
 from safekey_interp.errors import InputError
 from safekey_interp.formats import NamedFields, read_row
 from safekey_interp.processes import place
-from safekey_interp.row_sources import SUFFIXES, RowFile, RowsInMemory, RowsOfFrame, RowSource
+from safekey_interp.row_sources import SUFFIXES, Layout, RowFile, RowsInMemory, RowsOfFrame, RowSource
 from safekey_interp.trace import Trace, count_surrogates
 
 _IDS_AT_ONCE = 2048
@@ -43,8 +43,9 @@ def read_traces(
     """The traces of a source, read when they are asked for.
 
     Args:
-        source: a path, a glob, ``-`` for JSON Lines on standard input, a list of these; or mappings, traces (a list or
-            any iterable) or a pandas data frame.
+        source: a path, a glob, ``-`` for JSON Lines on standard input, a list of these and of suites' files
+            (:func:`~safekey_interp.suites.suite_files`); or mappings, traces (a list or any iterable) or a pandas data
+            frame.
         prompt_field: column of the prompt; by default ``prompt``, ``question``, ``instruction`` or the last user turn
             of ``messages``.
         response_field: column of the response; by default ``response``, ``completion``, ``output``, ``answer`` or the
@@ -78,6 +79,11 @@ class TraceSource:
         """Traces that the latest walk has given so far."""
         self.n_surrogates = 0
         """Lone surrogates that the latest walk has met so far; each became U+FFFD."""
+
+    @property
+    def files(self) -> tuple[RowFile, ...]:
+        """The files among its sources."""
+        return tuple(source for source in self._sources if isinstance(source, RowFile))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -118,13 +124,17 @@ class TraceSource:
         fields: tuple[str, ...] = ()
         for prefix, source in zip(_prefixes(self._sources), self._sources, strict=True):
             n_rows = 0
-            for number, row in source.rows(digest):
+            layout = source.layout if isinstance(source, RowFile) else None
+            named = NamedFields() if layout else self._named
+            for number, said in source.rows(digest):
                 where = source.where(number)
-                traces = [row] if isinstance(row, Trace) else read_row(row, where, f"{prefix}{n_rows}", self._named)
+                row = layout.adapt(said, where, source.name) if layout else said
+                traces = [row] if isinstance(row, Trace) else read_row(row, where, f"{prefix}{n_rows}", named)
                 if isinstance(row, dict):
                     n_surrogates += _n_surrogates(row)
-                    fields = fields or tuple(row)
-                    absent = {option: field for option, field in absent.items() if field not in row} if absent else {}
+                    if layout is None:
+                        fields = fields or tuple(row)
+                        absent = {option: field for option, field in absent.items() if field not in row}
                 n_rows += 1
                 for trace in traces:
                     ids.add(trace.trace_id, where)
@@ -197,18 +207,22 @@ def _row_sources(source: Any) -> list[RowSource]:
     if isinstance(source, list | tuple):
         if not source:
             raise InputError("traces: got an empty list, expected at least one file, row or trace")
-        if all(isinstance(item, str | os.PathLike) for item in source):
+        if all(isinstance(item, str | os.PathLike | RowFile) for item in source):
             return list(_row_files(source))
     return [RowsInMemory(source)]
 
 
-def _row_files(names: Iterable[str | os.PathLike[str]]) -> Iterator[RowFile]:
+def _row_files(names: Iterable[str | os.PathLike[str] | RowFile]) -> Iterator[RowFile]:
     seen = set()  # globs may overlap
     for name in names:
-        for file in [_standard_input()] if os.fspath(name) == "-" else map(_row_file, _paths(os.fspath(name))):
+        for file in [name] if isinstance(name, RowFile) else _files_named(os.fspath(name)):
             if file.path.resolve() not in seen:
                 seen.add(file.path.resolve())
                 yield file
+
+
+def _files_named(name: str) -> Iterable[RowFile]:
+    return [_standard_input()] if name == "-" else map(row_file, _paths(name))
 
 
 def _paths(name: str) -> list[str]:
@@ -221,7 +235,16 @@ def _paths(name: str) -> list[str]:
     return matches
 
 
-def _row_file(name: str) -> RowFile:
+def row_file(name: str, *, layout: Layout | None = None) -> RowFile:
+    """One file of rows.
+
+    Args:
+        name: its path.
+        layout: how its rows become ours, where it is written in a layout of its own.
+
+    Raises:
+        InputError: no such file, a folder, an empty file, or an unknown suffix.
+    """
     path = Path(name).expanduser()
     try:
         if path.is_dir():
@@ -239,7 +262,7 @@ def _row_file(name: str) -> RowFile:
             raise InputError(f"{name}: an empty file, expected at least one row")
     except OSError as error:
         raise InputError(f"{name}: cannot be read: {error.strerror}") from None
-    return RowFile(path=path, name=name, suffix=suffix, zipped=zipped)
+    return RowFile(path=path, name=name, suffix=suffix, zipped=zipped, layout=layout)
 
 
 def _nearest(path: Path) -> str:

@@ -56,6 +56,14 @@ class RowSource(Protocol):
         ...
 
 
+class Layout(Protocol):
+    """What makes rows of a layout of their own rows of ours."""
+
+    def adapt(self, row: Any, where: str, file: str) -> dict[str, Any]:
+        """A row, ``where`` as messages name it and from the ``file`` of that name, in columns that are recognised."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class RowFile:
     """A file of rows; it is opened anew by each pass."""
@@ -70,6 +78,8 @@ class RowFile:
     """Whether it is packed by gzip."""
     spool: Any = None
     """The temporary file that standard input was copied to; it goes when this record does."""
+    layout: Layout | None = None
+    """How its rows become ours, where it is written in a layout of its own."""
 
     def where(self, number: int) -> str:
         """Rows of text files go by their line; rows of others are counted from 1."""

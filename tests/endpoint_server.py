@@ -63,7 +63,7 @@ class Server:
     def handle(self, handler: BaseHTTPRequestHandler) -> None:
         body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
         text = next(turn["content"] for turn in reversed(body["messages"]) if turn["role"] == "user")
-        n = int(_NUMBER.findall(text)[-1])
+        n = int(next(iter(_NUMBER.findall(text)[-1:]), -1))
         with self._lock:
             self.bodies.append(body)
             self.texts.append(text)
@@ -92,7 +92,7 @@ class Server:
 
 @contextmanager
 def serving(behave: Callable[[int, int], Reply]) -> Iterator[Server]:
-    """A server that does what ``behave`` says for prompt ``number n``, asked for the nth time."""
+    """A server that does what ``behave`` says for prompt ``number n`` (-1: it has none), asked for the nth time."""
     server = Server(behave)
     thread = threading.Thread(target=server.http.serve_forever, args=(0.01,))
     thread.start()

@@ -16,7 +16,7 @@ ROOT = Path(safekey_interp.__file__).parent
 FLOORS = [
     {"version", "errors", "identity", "progress"},
     {"trace", "stats", "storage", "conditions", "processes", "losses", "head_file"},
-    {"json_stream", "safekey_offsets", "formats", "row_sources", "datasets", "endpoint", "replies"},
+    {"json_stream", "safekey_offsets", "formats", "row_sources", "datasets", "suites", "endpoint", "replies"},
     {"finders", "segmentation", "agreement"},
     {"organism"},
     {"checkpoints", "rendering", "encoding", "bridging", "models"},

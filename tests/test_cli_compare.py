@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_line import Ended
+from endpoint_server import Reply, error, serving
 
 from safekey_interp import organism
 from safekey_interp.runs import open_run
@@ -73,3 +74,74 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     assert said in ended.err
     assert len(ended.err.strip().splitlines()) == 1
     assert not (here / "runs").exists() or not (here / "runs" / "none" / "run.json").exists()
+
+
+def test_suites_are_read_as_published_and_their_own_judges_are_named(here: Path, command: Callable[..., Ended]) -> None:
+    asked = [trace for trace in organism.read_shipped() if trace.label == "harmful"][:12]
+    rows = [f'made up,custom,"{trace.prompt}"' for trace in asked[:6]]
+    Path("strongreject_dataset.csv").write_text("\n".join(["category,source,forbidden_prompt", *rows]) + "\n")
+    goals = [f'{number},"{trace.prompt}",Here,B,C,Original' for number, trace in enumerate(asked[6:])]
+    Path("harmful-behaviors.csv").write_text("\n".join(["Index,Goal,Target,Behavior,Category,Source", *goals]) + "\n")
+    words = ("compare", "organism:base", "organism:sft", "--suite", "strongreject_dataset.csv", "--out", "run")
+    ended = command(*words, "--suite", "jailbreakbench=harmful-behaviors.csv", "--no-report")
+    assert ended.status == 0, ended.err
+    told = " ".join(ended.out.split())
+    assert "StrongREJECT's own judge (rubric) (n = 6): not asked" in told
+    assert "JailbreakBench's own judge (guard) (n = 6): not asked" in told
+    run = open_run("run")
+    suites = run.manifest["data"]["suites"]
+    assert [(suite["name"], suite["asked"]) for suite in suites] == [("strongreject", False), ("jailbreakbench", False)]
+    outcomes = run.outcomes
+    assert outcomes is not None
+    assert set(outcomes["source"]) == {"strongreject", "jailbreakbench"}
+    assert not outcomes["suite_label"].notna().to_numpy().any()
+
+
+def test_the_judges_of_suites_are_asked_where_they_are_given(
+    here: Path, command: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "sk-not-to-be-seen-0123456789"
+    asked = [trace for trace in organism.read_shipped() if trace.label == "harmful"][:6]
+    rows = [f'made up,custom,"{trace.prompt}"' for trace in asked]
+    Path("strongreject_dataset.csv").write_text("\n".join(["category,source,forbidden_prompt", *rows]) + "\n")
+    monkeypatch.setenv("SAFEKEY_CACHE", str(here / "cache"))
+    words = ("compare", "organism:base", "organism:sft", "--suite", "strongreject_dataset.csv", "--rubric")
+    grades = {"refused": 0, "convincing": 5, "specific": 3}
+    with serving(lambda n, nth: Reply(json.dumps(grades))) as server:
+        monkeypatch.setenv("SAFEKEY_LLM_BASE_URL", server.base_url)
+        monkeypatch.setenv("SAFEKEY_LLM_MODEL", "grader")
+        monkeypatch.setenv("SAFEKEY_LLM_API_KEY", key)
+        answering = server.behave
+        server.behave = lambda n, nth: error(400)
+        refused = command(*words, "--out", "run")
+        assert refused.status == 2
+        assert "rubric: no answer" in refused.err
+        server.behave = answering
+        server.texts.clear()
+        ended = command(*words, "--out", "run")
+        assert ended.status == 0, ended.err
+        shown = len(server.texts)
+        again = command(*words, "--out", "run", "--overwrite")
+        assert again.status == 0, again.err
+        assert len(server.texts) == shown, "what was answered is asked again"
+    run = open_run("run")
+    outcomes, comparison = run.outcomes, run.comparison
+    assert outcomes is not None
+    assert comparison is not None
+    graded = outcomes[outcomes["suite_label"].notna()]
+    assert len(graded) == shown > 0
+    assert set(graded["suite_judge"]) == {"strongreject"}
+    score = comparison.query("measure == 'strongreject_score' and other.isna()").set_index("model")["value"]
+    assert score.to_dict() == {"organism:base": 0.75, "organism:sft": 0.75}
+    assert "Attacks that succeed by the suite's own judge" in " ".join(ended.out.split())
+    for file in here.rglob("*"):
+        assert not file.is_file() or key.encode() not in file.read_bytes()
+
+
+def test_a_suite_with_a_missing_field_is_refused_with_the_row(here: Path, command: Callable[..., Ended]) -> None:
+    Path("strongreject_dataset.csv").write_text("category,source,forbidden_prompt\na,b,Do it\na,b,\n")
+    ended = command("compare", "organism:base", "organism:sft", "--suite", "strongreject_dataset.csv", "--out", "run")
+    assert ended.status == 2
+    assert "strongreject_dataset.csv, line 3: StrongREJECT needs the field 'forbidden_prompt'" in ended.err
+    assert len(ended.err.strip().splitlines()) == 1
+    assert not (here / "run").exists()

@@ -76,6 +76,30 @@ def compare(
             "organism's own; with runs of `probe` alone, the first one's."
         ),
     ] = None,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]FILE",
+            help="A benchmark's file as its authors publish it, known by its columns or by NAME (xstest, strongreject, "
+            "jailbreakbench, harmbench, wildjailbreak, wildchat, multi-turn); may be given several times.",
+        ),
+    ] = None,
+    rubric: Annotated[
+        bool,
+        typer.Option(
+            "--rubric",
+            help="Have an endpoint grade answers to StrongREJECT by its rubric; it stands in SAFEKEY_LLM_BASE_URL, "
+            "SAFEKEY_LLM_MODEL and SAFEKEY_LLM_API_KEY.",
+        ),
+    ] = False,
+    guard: Annotated[
+        str | None,
+        typer.Option(help="Guard model (Llama Guard, WildGuard) that judges the suites judged by a classifier."),
+    ] = None,
+    guard_template: Annotated[
+        Path | None,
+        typer.Option(help="File with the guard's own text, {prompt} and {response} in it, as WildGuard's card has it."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/A-B-C.")] = None,
     keep_responses: Annotated[
         bool, typer.Option("--keep-responses", help="Give every model the traces' own responses: only probes differ.")
@@ -108,23 +132,31 @@ def compare(
     """Give the same prompts to several models; write what they did, look at and know, with differences, and a page."""
     # Cheap checks come before the seconds that the libraries and the models take.
     from safekey_interp.comparing.sides import sides_of
+    from safekey_interp.comparing.suite_judges import SuiteJudges
     from safekey_interp.datasets import read_traces
+    from safekey_interp.endpoint import Endpoint
     from safekey_interp.run_writer import check_out
     from safekey_interp.segmentation import finder_names
+    from safekey_interp.suites import suite_files
 
     check_choice("--label-by", label_by, ("label", "aha"))
     check_choice("--finder", finder, finder_names())
     size, marks = parse_batch_size(batch_size), parse_delimiters(delimiters)
     if keep_responses and max_new_tokens is not None:
         raise InputError("--max-new-tokens: nothing is generated with --keep-responses; give one of the two")
+    judges = SuiteJudges(
+        rubric=Endpoint.from_environment() if rubric else None,
+        guard=guard,
+        guard_template=_text_of(guard_template),
+    )
     sides = sides_of(models)
     folder = out or Path("runs") / (re.sub(r"-{2,}", "-", "-".join(side.folder for side in sides))[:120] or "compare")
     if team().is_first:
         check_out(folder)
     source = None
-    if traces or not all(side.run for side in sides):
+    if traces or suite or not all(side.run for side in sides):
         source = read_traces(
-            traces or TRACES,
+            [*(traces or []), *suite_files(suite or [])] or TRACES,
             prompt_field=prompt_field,
             response_field=response_field,
             label_field=label_field,
@@ -152,6 +184,7 @@ def compare(
             by=None if by == "none" else by,
             seed=seed,
             n_examples=examples,
+            judges=judges,
             load_options={"device": device, "dtype": dtype, "trust_remote_code": trust_remote_code},
             overwrite=overwrite,
             command=["safekey-interp", *(ctx.obj or [])],
@@ -161,6 +194,15 @@ def compare(
             return
         page = page_of(run, bar, wanted=not no_report)
     _print_summary(run, page)
+
+
+def _text_of(file: Path | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--guard-template {file}: cannot be read: {error}") from None
 
 
 def _print_summary(run: Run, page: Path | None) -> None:

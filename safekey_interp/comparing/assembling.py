@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from safekey_interp.comparing import looks, measures
+from safekey_interp.comparing.answering import Done
 from safekey_interp.comparing.knowledge import knowledge_of
 from safekey_interp.comparing.outcomes import outcomes_of
 from safekey_interp.comparing.side_by_side import examples
-from safekey_interp.comparing.sides import Side
+from safekey_interp.comparing.suite_judges import Opinions, not_asked
 from safekey_interp.comparing.telling import tell as tell_findings
 from safekey_interp.conditions import told_apart
 from safekey_interp.errors import InputError
@@ -18,33 +19,26 @@ from safekey_interp.storage import write_json, write_table
 if TYPE_CHECKING:
     from safekey_interp.progress import Progress
     from safekey_interp.run_writer import RunWriter
-    from safekey_interp.runs import Run
-    from safekey_interp.trace import Trace
 
 _BY_MODEL = ("attention_by_layer", "separability")
 
 
-class Done(NamedTuple):
-    """One side, answered and probed."""
-
-    side: Side
-    """What was given."""
-    traces: dict[str, Trace]
-    """Its traces, with its responses."""
-    run: Run | None
-    """Its run of ``probe``; None when nothing could be probed."""
-    record: dict[str, Any]
-    """What ``run.json`` says of it."""
-
-
 def assemble_comparison(
-    writer: RunWriter, done: Sequence[Done], *, by: str | None, seed: int, n_examples: int, tell: Progress
+    writer: RunWriter,
+    done: Sequence[Done],
+    said: Mapping[str, Opinions],
+    *,
+    by: str | None,
+    seed: int,
+    n_examples: int,
+    tell: Progress,
 ) -> None:
     """Write tables, words and examples from the sides' runs, and mark the comparison complete.
 
     Args:
         writer: of the comparison's folder.
         done: the sides, in their order.
+        said: what suites' own judges say, by the side's name.
         by: the column that tells conditions apart.
         seed: of every draw.
         n_examples: prompts to show side by side.
@@ -62,7 +56,10 @@ def assemble_comparison(
     check_same_prompts(done)
     tell.stage("judging", sum(len(one.traces) for one in done))
     outcomes = pd.concat(
-        [outcomes_of(one.side.name, one.traces.values(), one.run, by=by, tell=tell) for one in done],
+        [
+            outcomes_of(one.side.name, one.traces.values(), one.run, said[one.side.name], by=by, tell=tell)
+            for one in done
+        ],
         ignore_index=True,
     )
     conditions = told_apart(done[0].traces.values(), by)
@@ -70,6 +67,7 @@ def assemble_comparison(
     runs = {one.side.name: one.run for one in done}
     probed = {name: run for name, run in runs.items() if run is not None}
     rows = measures.compare_shares(outcomes, conditions, names, seed=seed)
+    rows += measures.compare_scores(outcomes, names, seed=seed)
     sums = {name: looks.sums_of(run) for name, run in probed.items()}
     for row, span in looks.PAIRS:
         for subset in ("all", "harmful", "benign"):
@@ -99,6 +97,7 @@ def assemble_comparison(
         for one in done
         if one.record["not_probed"]
     ]
+    found["left_out"] += not_asked(writer.manifest["data"]["suites"], list(done[0].traces.values()))
     write_json(path / "findings.json", found)
     writer.finish()
 

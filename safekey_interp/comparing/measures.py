@@ -20,6 +20,7 @@ import numpy as np
 
 from safekey_interp.claims import share
 from safekey_interp.comparing.knowledge import Knowledge, medians
+from safekey_interp.comparing.suite_judges import SUCCESSFUL
 from safekey_interp.judge.metrics import COMPLYING, REFUSING
 from safekey_interp.stats import FEW, Interval, bootstrap_weights, percentile_interval
 
@@ -61,10 +62,15 @@ SHARES = (
     Share("names_harm", "benign"),
     Share("unjudged", "all"),
     Share("cut", "all"),
+    Share("suite_attack_success", "harmful"),
+    Share("suite_unjudged", "all"),
 )
 """Every share: of harmful prompts answered in full, or refused in part; of benign ones refused; of key sentences that
 turn safe; of harmful prompts answered in full, those whose U names the harm, and U's of benign prompts that do (the
-finder's false alarms); of responses, those without a verdict and those cut."""
+finder's false alarms); of responses, those without a verdict and those cut; of harmful prompts of suites, those whose
+own judge says that the attack succeeded, and of what that judge was shown, what it has no verdict on."""
+SCORE = "strongreject_score"
+"""Mean of StrongREJECT's score, which is from 0 to 1, over harmful prompts."""
 
 
 def compare_shares(outcomes: Table, conditions: Conditions, names: Sequence[str], *, seed: int) -> list[dict[str, Any]]:
@@ -97,6 +103,16 @@ def compare_shares(outcomes: Table, conditions: Conditions, names: Sequence[str]
                     if len(both[0]) and len(both[1]):
                         rows.append(about | {"model": one, "other": two} | _paired_shares(*both, seed=seed))
     return rows
+
+
+def compare_scores(outcomes: Table, names: Sequence[str], *, seed: int) -> list[dict[str, Any]]:
+    """Rows of :data:`SCORE`, of each model and each pair of them; none where nobody was asked with that rubric."""
+    of = outcomes[outcomes["suite_value"].notna() & (outcomes["label"] == "harmful").fillna(False)]
+    sums = {}
+    for name in names:
+        mine = of[of["model"] == name].set_index("trace_id")
+        sums[name] = mine[["group"]].assign(top=mine["suite_value"].astype(float), bottom=1.0)
+    return list(compare_ratios(SCORE, sums, {"subset": "harmful"}, seed=seed))
 
 
 def compare_ratios(
@@ -196,6 +212,8 @@ def _flags(table: Table, measure: str, of: str) -> Table | None:
         "names_harm": (table["hint"], decided & table["hint"].notna()),
         "unjudged": (judged.isna(), judged.isna() | judged.notna()),
         "cut": (table["cut"], table["cut"].notna()),
+        "suite_attack_success": (table["suite_label"].isin(SUCCESSFUL), table["suite_label"].notna()),
+        "suite_unjudged": (table["suite_label"].isna(), table["suite_judge"].notna()),
     }[measure]
     counted = wanted & known
     return values.astype("boolean").fillna(False).where(counted) if counted.any() else None

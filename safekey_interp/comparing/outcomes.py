@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from safekey_interp.conditions import condition_of
@@ -16,25 +16,37 @@ from safekey_interp.trace import Trace
 if TYPE_CHECKING:
     import pandas as pd
 
+    from safekey_interp.judge.record import Judgement
     from safekey_interp.progress import Progress
     from safekey_interp.runs import Run
 
 COLUMNS = (
     *("trace_id", "model", "group", "label", "source", "condition", "judged", "reason", "cut"),
+    *("suite_judge", "suite_label", "suite_value", "suite_reason"),
     *("aha", "hint", "has_key_sentence", "status"),
 )
 """Of ``outcomes``: ``judged`` is the judge's label, NA where it has none, for the ``reason`` named; ``cut`` is NA where
-nobody knows; ``aha``, ``hint`` and ``status`` are those of the model's own run of ``probe``."""
+nobody knows; ``suite_*`` are the suite's own judge's, NA where it was not asked; ``aha``, ``hint`` and ``status`` are
+those of the model's own run of ``probe``."""
 _KEPT_SHORT = "the run folder keeps the beginning of this response alone"
 
 
-def outcomes_of(name: str, traces: Iterable[Trace], run: Run | None, *, by: str | None, tell: Progress) -> pd.DataFrame:
+def outcomes_of(
+    name: str,
+    traces: Iterable[Trace],
+    run: Run | None,
+    said: Mapping[str, Judgement],
+    *,
+    by: str | None,
+    tell: Progress,
+) -> pd.DataFrame:
     """One row for each trace of one model, :data:`COLUMNS`.
 
     Args:
         name: the model's.
         traces: with the model's responses.
         run: its run of ``probe``; None when nothing could be probed.
+        said: what the suites' own judges say, by trace id.
         by: the column that tells conditions apart.
         tell: is told how far this is.
     """
@@ -44,6 +56,7 @@ def outcomes_of(name: str, traces: Iterable[Trace], run: Run | None, *, by: str 
     for trace in traces:
         short = trace.meta.get("kept_short") is True
         judged = None if short else judge_refusal(trace.prompt, trace.response)
+        second = said.get(trace.trace_id)
         rows.append(
             {
                 "trace_id": trace.trace_id,
@@ -55,6 +68,10 @@ def outcomes_of(name: str, traces: Iterable[Trace], run: Run | None, *, by: str 
                 "judged": judged.label if judged else None,
                 "reason": judged.reason if judged else _KEPT_SHORT,
                 "cut": trace.meta.get("cut"),
+                "suite_judge": second.judge if second else None,
+                "suite_label": second.label if second else None,
+                "suite_value": second.value if second else float("nan"),
+                "suite_reason": second.reason if second else None,
             }
         )
         tell.advance(1)
@@ -67,6 +84,7 @@ def outcomes_of(name: str, traces: Iterable[Trace], run: Run | None, *, by: str 
         found = own[["aha", "hint", "has_key_sentence", "status"]].reindex(table["trace_id"])
         table = table.join(found.reset_index(drop=True))
     texts = ("trace_id", "model", "group", "label", "source", "condition", "judged", "reason", "aha", "status")
+    texts += ("suite_judge", "suite_label", "suite_reason")
     flags = ("cut", "hint", "has_key_sentence")
     return table.astype(dict.fromkeys(texts, "string") | dict.fromkeys(flags, "boolean"))[list(COLUMNS)]
 

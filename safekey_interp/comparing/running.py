@@ -11,40 +11,35 @@ it lies: weights and sampling by the file of responses, settings and data by the
 
 from __future__ import annotations
 
-import gc
-import hashlib
-import json
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safekey_interp.assembly import release_memory
 from safekey_interp.capture.stream import BatchSize
-from safekey_interp.comparing.assembling import Done, assemble_comparison
+from safekey_interp.comparing.answering import Done, answered, of_run, probed, short_hash
+from safekey_interp.comparing.assembling import assemble_comparison
 from safekey_interp.comparing.outcomes import traces_of
 from safekey_interp.comparing.sides import Side, sides_of
+from safekey_interp.comparing.suite_judges import SuiteJudges, opinions, suites_record
 from safekey_interp.datasets import TraceSource, read_traces
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.finders import finder_identity, finder_names
-from safekey_interp.generation.local import LocalEngine
-from safekey_interp.generation.requests import Request
-from safekey_interp.generation.running import write_responses
 from safekey_interp.generation.sampling import Sampling
 from safekey_interp.identity import versions_of
 from safekey_interp.joint_run import check_same_task, completed, held_run
 from safekey_interp.manifest import content_of
-from safekey_interp.probing import LabelBy, run_probe
-from safekey_interp.processes import GOES_ON, Team, team
+from safekey_interp.probing import LabelBy
+from safekey_interp.processes import GOES_ON, team
 from safekey_interp.progress import Progress, Silent
-from safekey_interp.run_writer import GENERATED, RunWriter, check_out
+from safekey_interp.run_writer import RunWriter, check_out
 from safekey_interp.runs import Run
 from safekey_interp.version import __version__
 
 if TYPE_CHECKING:
     from safekey_interp.models import Model
-    from safekey_interp.trace import Trace
 
 KIND = "comparison"
 _VERSIONS = ("torch", "transformers", "numpy", "pandas", "scikit-learn", "scipy", "tokenizers")
@@ -66,6 +61,7 @@ def run_comparison(
     seed: int = 0,
     limit: int | None = None,
     n_examples: int = 12,
+    judges: SuiteJudges | None = None,
     load_options: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     command: Sequence[str] = (),
@@ -91,6 +87,7 @@ def run_comparison(
         seed: seed of every draw.
         limit: read no more traces than this; for ``traces`` that are not read yet.
         n_examples: prompts that are shown side by side.
+        judges: those that the authors of suites use, to see the answers to their prompts besides ``refusal``.
         load_options: further arguments of ``load``, for models given by name.
         overwrite: delete a run that is there.
         command: what the user typed, for the record.
@@ -104,7 +101,7 @@ def run_comparison(
         ModelError: a model cannot be loaded or asked.
         RunError: a folder cannot be used, or holds a run of other settings or other data.
     """
-    wanted = sampling or Sampling(seed=seed)
+    wanted, asked = sampling or Sampling(seed=seed), judges or SuiteJudges()
     _check(finder, label_by, by, wanted, n_examples)
     tell, path = progress or Silent(), Path(out)
     with team() as together:
@@ -124,8 +121,10 @@ def run_comparison(
             "by": by,
             "sampling": wanted.record(),
             "examples": n_examples,
+            "judges": asked.record(),
         }
         manifest = _manifest(sides, source, settings, seed, command)
+        manifest["data"]["suites"] = suites_record(source, asked)
         check_same_task(together, manifest["identity"])
         with held_run(path, manifest, together, overwrite=overwrite) as writer:
             probe: dict[str, Any] = {
@@ -145,30 +144,22 @@ def run_comparison(
                     begun = time.perf_counter()
                     told = _Told(side.name, tell)
                     if side.run is not None:
-                        sure.append(_of_run(side, side.run))
+                        sure.append(of_run(side, side.run))
                         continue
-                    prompts = list(source)
                     loaded = side.model(load_options or {})
                     folder = path / "models" / side.folder
-                    given = prompts
-                    if not keep_responses:
-                        given = _answered(
-                            loaded,
-                            prompts,
-                            folder,
-                            sampling=wanted,
-                            by=by,
-                            together=together,
-                            tell=told,
-                            source=source,
-                        )
-                    sure.append(_probed(side, loaded, given, folder, options=probe, tell=told))
+                    if keep_responses:
+                        given = list(source)
+                    else:
+                        given = answered(loaded, source, folder, sampling=wanted, by=by, together=together, tell=told)
+                    sure.append(probed(side, loaded, given, folder, options=probe, tell=told))
                     del loaded
                     _release()
                     seconds[side.name] = round(time.perf_counter() - begun, 2)
                 if together.is_first and not _is_known(writer, sure):
                     writer.manifest["timings"] = seconds
-                    assemble_comparison(writer, sure, by=by, seed=seed, n_examples=n_examples, tell=tell)
+                    said = opinions(sure, asked, load_options=load_options or {}, tell=tell)
+                    assemble_comparison(writer, sure, said, by=by, seed=seed, n_examples=n_examples, tell=tell)
             except OSError as error:
                 why = f"{error.strerror or error}; once that is mended, {GOES_ON}"
                 raise RunError(f"out {path}: cannot be written: {why}") from error
@@ -204,7 +195,9 @@ def _manifest(
 ) -> dict[str, Any]:
     content = content_of(source)
     # The weights behind a name are in the identity of the model's own run, so that names are compared before loading.
-    named = [[side.name, "model" if side.run is None else _hash(side.run.manifest.get("identity"))] for side in sides]
+    named = [
+        [side.name, "model" if side.run is None else short_hash(side.run.manifest.get("identity"))] for side in sides
+    ]
     return {
         "safekey_interp": __version__,
         "kind": KIND,
@@ -230,84 +223,17 @@ def _manifest(
     }
 
 
-def _answered(
-    model: Model,
-    prompts: Sequence[Trace],
-    folder: Path,
-    *,
-    sampling: Sampling,
-    by: str | None,
-    together: Team,
-    tell: Progress,
-    source: TraceSource,
-) -> list[Trace]:
-    """The traces that a model makes of prompts, in the prompts' order whatever a kill did to that of the file."""
-    # Of what came with a prompt, the response and what speaks of it would be mistaken for the model's own.
-    bare = [
-        trace.with_(response="", given={}, meta={by: trace.meta[by]} if by is not None and by in trace.meta else {})
-        for trace in prompts
-    ]
-    if together.is_first:
-        write_responses(
-            LocalEngine(model),
-            (Request(trace=trace) for trace in bare),
-            out=folder / GENERATED,
-            sampling=replace(sampling, n=1),
-            about={"prompts": list(source.names), "prompts_sha256": source.sha256},
-            progress=tell,
-        )
-    together.gather()
-    answers = {trace.trace_id: trace for trace in read_traces(folder / GENERATED)}
-    return [answers[trace.trace_id] for trace in prompts]
-
-
-def _probed(
-    side: Side, model: Model, traces: Sequence[Trace], folder: Path, *, options: Mapping[str, Any], tell: Progress
-) -> Done:
-    """A model's own run of ``probe``; none when there is nothing in its responses to measure, which is then said."""
-    run, why = None, ""
-    try:
-        run = run_probe(model, list(traces), out=folder, progress=tell, **options)
-    except InputError as error:
-        why = str(error)
-    record = {
-        "name": side.name,
-        "folder": f"models/{side.folder}",
-        "of": "model",
-        "model": dict(model.record()),
-        "probes": _probes(run),
-        "not_probed": why,
-    }
-    return Done(side, {trace.trace_id: trace for trace in traces}, run, record)
-
-
-def _of_run(side: Side, run: Run) -> Done:
-    """A run that is taken as it is."""
-    record = {"name": side.name, "folder": str(run.path), "of": "run", "model": run.manifest.get("model")}
-    traces = {trace.trace_id: trace for trace in traces_of(run)}
-    return Done(side, traces, run, record | {"probes": _probes(run), "not_probed": ""})
-
-
-def _probes(run: Run | None) -> str | None:
-    """What tells one finished run from another: the comparison is made again when it changes."""
-    return None if run is None else _hash([run.manifest.get("identity"), run.manifest.get("created")])
-
-
 def _is_known(writer: RunWriter, done: Sequence[Done]) -> bool:
     """Whether the comparison that is there was made of these very runs."""
     known = [(one.get("name"), one.get("probes")) for one in writer.manifest.get("models") or []]
     return writer.is_complete and known == [(one.record["name"], one.record["probes"]) for one in done]
 
 
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
 def _release() -> None:
     """Give a model's memory back before the next one is loaded."""
     import torch
 
-    gc.collect()
+    release_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

@@ -42,20 +42,22 @@ class Side:
         return load(self.given, **options) if isinstance(self.given, str) else self.given
 
 
-def sides_of(given: Sequence[Model | str | Path | Run]) -> list[Side]:
+def sides_of(given: Sequence[Model | str | Path | Run], *, at_least: int = 2) -> list[Side]:
     """Models and runs with names and folders of their own.
 
     Args:
         given: models, what ``load`` reads, or run folders: that of a probe stands for its traces, that of a training
             run for the model that it trained.
+        at_least: how many there must be, one or two.
 
     Raises:
-        InputError: fewer than two, or one of them twice.
+        InputError: fewer than that, or one of them twice.
         ModelError: a name that can be no model's.
         RunError: a run folder that is not complete, or holds neither probes nor a model.
     """
-    if len(given) < 2:
-        raise InputError(f"models: got {len(given)}, expected at least two models or run folders to compare")
+    if len(given) < at_least:
+        least = ("one", "two")[at_least - 1]
+        raise InputError(f"models: got {len(given)}, expected at least {least}, by name, folder or run folder")
     read = [_read(one) for one in given]
     short = [name for name, _, _ in read]
     names = [full if short.count(name) > 1 else name for name, full, _ in read]

@@ -13,7 +13,11 @@ from safekey_interp.comparing.wording import MEASURES, POSITIONS, ROWS, SPANS, t
 from safekey_interp.conditions import Conditions
 
 _JUDGED = "the judge `refusal` reads the answer alone"
-_TOLD = ("attack_success", "over_refusal", "refusal", "aha", "dormant_signal")
+_SUITES = "the judge that the suite's authors use, or the nearest of its kind here"
+_TOLD = (
+    *("attack_success", "suite_attack_success", "strongreject_score", "over_refusal", "refusal", "aha"),
+    "dormant_signal",
+)
 _CONTROL_OF = {"aha": "aha", "dormant_signal": "names_harm"}
 """What a share of key sentences or understandings is held against: the same of benign prompts."""
 
@@ -38,13 +42,15 @@ def _outcomes(table: Table, names: Sequence[str], conditions: Conditions) -> lis
     found = []
     for measure in _TOLD:
         rows = table[table["measure"] == measure]
-        control = _JUDGED
+        control = _SUITES if measure in ("suite_attack_success", "strongreject_score") else _JUDGED
         if measure in _CONTROL_OF:
             benign = table[(table["measure"] == _CONTROL_OF[measure]) & (table["subset"] == "benign")]
             control = f"on benign prompts {MEASURES[_CONTROL_OF[measure]]}: {_each(benign, names, _percent) or 'none'}"
         for subset in dict.fromkeys(rows["subset"]):
             is_condition = subset in conditions.words()
-            if (measure == "aha" and subset == "benign") or (is_condition and measure != "attack_success"):
+            if (measure == "aha" and subset == "benign") or (
+                is_condition and measure not in ("attack_success", "suite_attack_success")
+            ):
                 continue
             what = title_of(measure, subset, conditions)
             is_lead = measure in ("attack_success", "dormant_signal") and not is_condition
@@ -131,6 +137,7 @@ def _left_out(table: Table, names: Sequence[str]) -> list[dict[str, Any]]:
     why = {
         "unjudged": "the judge has no verdict; in no share of answers",
         "cut": "ended by the largest number of tokens",
+        "suite_unjudged": "the suite's own judge has no verdict; in no share by that judge",
     }
     rows = table[table["measure"].isin(list(why)) & table["other"].isna() & (table["value"] > 0)]
     return [

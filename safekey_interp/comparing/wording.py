@@ -14,6 +14,9 @@ MEASURES = {
     "names_harm": "U names harm",
     "unjudged": "Responses without a verdict",
     "cut": "Responses cut by the largest number of tokens",
+    "suite_attack_success": "Attacks that succeed by the suite's own judge",
+    "suite_unjudged": "Responses without a verdict of the suite's own judge",
+    "strongreject_score": "StrongREJECT's mean score, 0 to 100 %",
 }
 """Shares of ``comparison``."""
 AUROCS = {
@@ -41,7 +44,14 @@ VERDICTS = {
     "partial_refusal": "refuses in part",
 }
 """The judge's labels."""
-_SAY_THEIR_LABEL = ("attack_success", "partial_refusal", "over_refusal", "dormant_signal")
+_SAY_THEIR_LABEL = (
+    "attack_success",
+    "partial_refusal",
+    "over_refusal",
+    "dormant_signal",
+    "suite_attack_success",
+    "strongreject_score",
+)
 
 
 def title_of(measure: str, subset: str, conditions: Conditions) -> str:

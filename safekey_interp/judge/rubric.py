@@ -31,6 +31,8 @@ from safekey_interp.storage import cache_folder
 
 Rubric = Literal["strongreject", "harmfulness"]
 VERSION = "1"
+NO_ANSWER = "no answer"
+"""How the reason begins where the endpoint did not answer."""
 _LONGEST = 20_000
 """Characters of a prompt, and of an answer, that the judge is shown."""
 _TRIES = 2
@@ -135,7 +137,7 @@ async def _judged(chat: Chat, cache: AnswerCache, rubric: Rubric, prompt: str, r
         try:
             reply = await chat.ask(text)
         except NoAnswer as error:
-            return _unlabelled(rubric, f"no answer: {error.reason}")
+            return _unlabelled(rubric, f"{NO_ANSWER}: {error.reason}")
         except BadReply as error:
             reason = str(error)
             continue

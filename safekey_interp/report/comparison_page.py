@@ -15,7 +15,10 @@ from safekey_interp.report.markup import Html, el, island, join
 from safekey_interp.report.panels import Choice, Group, known, panel_of
 from safekey_interp.report.training_story import public
 
-_SHARES = ("attack_success", "over_refusal", "refusal", "aha", "dormant_signal", "names_harm")
+_SHARES = (
+    *("attack_success", "suite_attack_success", "strongreject_score", "over_refusal", "refusal", "aha"),
+    *("dormant_signal", "names_harm"),
+)
 _OF_LOOKS = {name: SUBSETS[name] for name in ("all", "harmful", "benign")}
 _ON_LOOKS = (
     "What each model gives to U and to X from the token before K, whose row decides, and from K, divided by what "

@@ -25,6 +25,7 @@ KEPT = (
 )
 _PROVENANCE = {"data": "Data", "settings": "Settings", "versions": "Versions", "timings": "Seconds"}
 _OF_MODEL = ("name", "spec", "revision", "adapter", "architecture", "n_layers", "n_heads", "dtype", "weights_sha256")
+_OF_SUITE = ("title", "judge", "asked", "citation")
 
 
 def header(manifest: Mapping[str, Any], names: Sequence[str]) -> Html:
@@ -100,7 +101,12 @@ def provenance(manifest: Mapping[str, Any]) -> list[Html]:
         model = {**(one.get("model") or {}), "name": one.get("name")}
         rows.append([data(_short(model.get(name))) for name in _OF_MODEL])
     models = table(list(_OF_MODEL), rows, caption="Models")
-    return [models, story.provenance(dict(manifest), _PROVENANCE)]
+    suites: list[list[object]] = [
+        [data(str(suite.get(name, ""))) for name in _OF_SUITE]
+        for suite in (manifest.get("data") or {}).get("suites") or []
+    ]
+    cited = [table(list(_OF_SUITE), suites, caption="Suites, as their authors publish them")] if suites else []
+    return [models, *cited, story.provenance(dict(manifest), _PROVENANCE)]
 
 
 def _example(example: Mapping[str, Any]) -> Html:
