@@ -1,0 +1,138 @@
+"""What does a real model's K need to see, and from which layer on does the model say it, before and after training?
+
+    python -m analysis.smollm2_causes --runs runs/smollm2-training [--n 24] [--write]
+
+On STAR-1's openings that the training of :mod:`analysis.smollm2_training` never saw (its held-out harmful prompts, with
+DeepSeek-R1's own U and K): SmolLM2-135M-Instruct as it is, fine-tuned, and fine-tuned with both losses. Attention
+knockout of the queries that predict K, in all layers and in each third of them, beside as many random keys; the logit
+lens over K beside other requests' key sentences. All models read the same texts, so differences are by trace. Every
+part is a run folder that goes on where it was killed. Nothing was chosen by these traces.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.smollm2_training import RUNS
+from analysis.tables import markdown, publish
+from safekey_interp import organism
+from safekey_interp.cli.shared import quiet_libraries
+from safekey_interp.intervening.running import run_intervention
+from safekey_interp.models import Model, load
+from safekey_interp.trace import Trace
+from safekey_interp.training import read_config
+from safekey_interp.training.examples import prepare_examples
+
+QUERIES = "decision+key_sentence"
+SPANS = ("prompt", "understanding")
+N_RANDOM = 5
+THIRDS = 3
+LENS_LAYERS = 6
+"""Layers that the table shows, evenly spaced and with the last."""
+
+
+def held_out(runs: Path, model: Model, n: int) -> list[Trace]:
+    """Harmful traces that neither run was trained on, the first ``n`` of the file."""
+    config = read_config(runs / "sft" / "config.yaml", [f"traces={runs / 'traces.jsonl'}", f"out={runs / 'sft'}"])
+    with (runs / "traces.jsonl").open(encoding="utf-8") as lines:
+        traces = [organism.from_row(json.loads(line)) for line in lines]
+    chosen = {example.trace_id for example in prepare_examples(model, traces, config).held_out}
+    return [trace for trace in traces if trace.trace_id in chosen and trace.label == "harmful"][:n]
+
+
+def measure(name: str, model: Model, traces: Sequence[Trace], out: Path) -> dict[str, Any]:
+    """The summaries of one model: ``together``, one for each third of the layers, and ``lens``."""
+    found: dict[str, Any] = {}
+    thirds = [
+        list(range(model.n_layers))[i * model.n_layers // THIRDS : (i + 1) * model.n_layers // THIRDS]
+        for i in range(THIRDS)
+    ]
+
+    def run(what: str, kind: Any, **options: Any) -> None:
+        print(f"{name}: {what}", flush=True)
+        done = run_intervention(
+            kind, model, list(traces), out=out / f"{name.lower()}-{what}", finder="given", chunk=4, **options
+        )
+        found[what] = done.summary
+
+    cut: dict[str, Any] = {"from_span": QUERIES, "to_span": list(SPANS), "n_random": N_RANDOM}
+    run("together", "knockout", **cut)
+    for third in thirds:
+        run(f"layers-{third[0]}-{third[-1]}", "knockout", **cut, layers=third, aha=False)
+    run("lens", "lens")
+    return found
+
+
+def tables(found: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
+    """For RESULTS.md."""
+    knocked, thirds, lens = [], [], []
+    for name, parts in found.items():
+        together = parts["together"]
+        for span in SPANS:
+            line = {"model": name, "K may not see": span}
+            for metric, words in (("key_sentence", "K's own log-probability"), ("difference", "safe less go-ahead")):
+                [row] = _all(together, metric=metric, to_span=span)
+                line |= {words: _interval(row), f"{words}, random keys": _interval(row, "control")}
+                line |= {
+                    f"{words}, beyond random": _interval(row, "excess"),
+                    "n (groups)": f"{row['n']} ({row['n_groups']})",
+                }
+            knocked.append(line)
+            line = {"model": name, "K may not see": span}
+            for what, table in parts.items():
+                if what.startswith("layers-"):
+                    [row] = _all(table, metric="key_sentence", to_span=span)
+                    line[what.replace("-", " ", 1)] = f"{_interval(row)} (random {row['control']:+.2f})"
+            thirds.append(line)
+        layers = sorted(set(parts["lens"]["layer"]))
+        shown = [layers[round(at * (len(layers) - 1) / (LENS_LAYERS - 1))] for at in range(LENS_LAYERS)]
+        for metric, words in (("key_sentence", "K"), ("difference", "safe less go-ahead")):
+            line = {"model": name, "the lens says of": words}
+            for layer in shown:
+                [row] = _all(parts["lens"], metric=metric, layer=layer)
+                other = f" ({row['control']:.2f})" if metric == "key_sentence" else ""
+                line[f"layer {layer}"] = f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]{other}"
+            lens.append(line)
+    parts = {"smollm2-knockout": knocked, "smollm2-knockout-thirds": thirds, "smollm2-lens": lens}
+    return {name: pd.DataFrame(rows) for name, rows in parts.items()}
+
+
+def _all(summary: Any, **wanted: Any) -> list[Any]:
+    mine = summary[summary["subset"] == "all"]
+    for column, value in wanted.items():
+        mine = mine[mine[column] == value]
+    return [row for _, row in mine.iterrows()]
+
+
+def _interval(row: Any, name: str = "value") -> str:
+    low, high = ("low", "high") if name == "value" else (f"{name}_low", f"{name}_high")
+    return f"{row[name]:+.2f} [{row[low]:+.2f}, {row[high]:+.2f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--runs", type=Path, default=Path("runs/smollm2-training"), help="of analysis.smollm2_training")
+    parser.add_argument("--out", type=Path, default=Path("runs/smollm2-causes"))
+    parser.add_argument("--n", type=int, default=24, help="traces")
+    parser.add_argument("--write", action="store_true", help="put the tables into RESULTS.md, too")
+    options = parser.parse_args()
+    quiet_libraries()
+    found: dict[str, dict[str, Any]] = {}
+    traces: list[Trace] = []
+    specs = {"before": "smollm2"} | {name: str(options.runs / name.lower() / "model") for name in RUNS}
+    for name, spec in specs.items():
+        model = load(spec, dtype="float32")
+        traces = traces or held_out(options.runs, model, options.n)
+        found[name] = measure(name, model, traces, options.out)
+    made = tables(found)
+    publish({name: markdown(table.fillna("")) for name, table in made.items()}, write=options.write)
+
+
+if __name__ == "__main__":
+    main()
