@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from safekey_interp import __version__ as VERSION
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,6 +36,30 @@ def test_readme_has_its_two_commands() -> None:
         assert "constraints.txt" in block
 
 
-def test_the_wheel_holds_the_package_alone() -> None:
-    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert build["packages"] == ["safekey_interp"]
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> ZipFile:
+    """The wheel as a release makes it, but for the index that a build in isolation asks."""
+    pytest.importorskip("hatchling")
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    [file] = folder.glob("*.whl")
+    assert file.stat().st_size < 6_000_000, "the README says how large it is"
+    return ZipFile(file)
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: ZipFile) -> None:
+    inside = {Path(name).parts[0] for name in wheel.namelist()}
+    assert inside == {"safekey_interp", f"safekey_interp-{VERSION}.dist-info"}
+    wanted = ("py.typed", "judge/refusal_weights.json", "organism/traces.jsonl", "report/static/page.css")
+    weights = [f"organism/weights/{name}/model.safetensors" for name in ("base", "sft", "safekey")]
+    assert {f"safekey_interp/{name}" for name in (*wanted, *weights)} <= set(wheel.namelist())
+
+
+def test_a_tag_and_the_changelog_carry_the_version() -> None:
+    done = subprocess.run(["git", "tag", "--points-at", "HEAD", "v*"], cwd=ROOT, capture_output=True, check=False)
+    assert set(done.stdout.decode().split()) <= {f"v{VERSION}"}
+    newest = re.search(r"^## (\S+),", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == VERSION
+    assert f"version: {VERSION}\n" in (ROOT / "CITATION.cff").read_text()
