@@ -118,17 +118,11 @@ def read_checkpoint(checkpoint: Checkpoint, options: dict[str, Any]) -> tuple[An
     Raises:
         ModelError: either is missing or broken, or the weights lack a tensor, which transformers would make up.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     if not checkpoint.is_local and not hub_answers():
         options = {"local_files_only": True} | options
-    shared = ("revision", "trust_remote_code", "token", "cache_dir", "local_files_only")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            checkpoint.location, **{name: options[name] for name in shared if name in options}
-        )
-    except Exception as error:
-        raise ModelError(_why("tokenizer", checkpoint, options, error)) from error
+    tokenizer = read_tokenizer(checkpoint, options)
     try:
         read: Any = AutoModelForCausalLM.from_pretrained(checkpoint.location, **options, output_loading_info=True)
         hf, info = read
@@ -136,6 +130,27 @@ def read_checkpoint(checkpoint: Checkpoint, options: dict[str, Any]) -> tuple[An
         raise ModelError(_why("model", checkpoint, options, error)) from error
     _refuse_missing(checkpoint.spec, info)
     return hf, tokenizer
+
+
+def read_tokenizer(checkpoint: Checkpoint, options: dict[str, Any]) -> Any:
+    """The tokenizer of a checkpoint.
+
+    Args:
+        checkpoint: from :func:`resolve`.
+        options: of ``AutoModelForCausalLM.from_pretrained``; those that a tokenizer has, too, are heeded.
+
+    Raises:
+        ModelError: it is missing or broken.
+    """
+    from transformers import AutoTokenizer
+
+    shared = ("revision", "trust_remote_code", "token", "cache_dir", "local_files_only")
+    try:
+        return AutoTokenizer.from_pretrained(
+            checkpoint.location, **{name: options[name] for name in shared if name in options}
+        )
+    except Exception as error:
+        raise ModelError(_why("tokenizer", checkpoint, options, error)) from error
 
 
 def merge_adapter(hf: Any, adapter: str) -> Any:

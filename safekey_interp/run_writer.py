@@ -34,12 +34,15 @@ _OTHER_RESULTS = (
     *("report.html", "config.yaml"),
 )
 _CONTENTS = "contents.json"
-_WORK = ("parts", "checkpoints", "looks", "models")
+_WORK = ("parts", "checkpoints", "looks", "models", "harness", "benchmarks")
 """Folders from which a run goes on."""
 GENERATED = "generated.jsonl"
 """Responses that a run is made from, where a model writes them first: they come before the run, and outlive it."""
 _COMES_BEFORE = (GENERATED, "generated.settings.json")
-_PROGRESS = ("parts/chunk-*", "checkpoints/checkpoint-*", f"models/*/{GENERATED}", f"models/*/{MANIFEST}")
+_PROGRESS = (
+    *("parts/chunk-*", "checkpoints/checkpoint-*", f"models/*/{GENERATED}", f"models/*/{MANIFEST}"),
+    "harness/*/*/unit.json",
+)
 
 
 class RunWriter:

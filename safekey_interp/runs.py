@@ -28,7 +28,7 @@ TABLES_OF_PROBES = (
     "transfer",
 )
 """What `probe` leaves."""
-TABLES = (*TABLES_OF_PROBES, "steps", "held_out", "aha", "effects", "summary", "outcomes", "comparison")
+TABLES = (*TABLES_OF_PROBES, "steps", "held_out", "aha", "effects", "summary", "outcomes", "comparison", "benchmarks")
 """The Parquet tables of a run; one that could not be measured is absent, as are those of another kind of run."""
 
 
@@ -115,6 +115,12 @@ class Run:
     def comparison(self) -> pd.DataFrame | None:
         """Of a comparison: one row per measure and model or pair of models."""
         return self.table("comparison")
+
+    @cached_property
+    def benchmarks(self) -> pd.DataFrame | None:
+        """Of ``eval``: one row per number of a harness; of a comparison, those of its folder ``benchmarks``."""
+        own = self.table("benchmarks")
+        return own if own is not None else self.table("benchmarks/benchmarks")
 
     @cached_property
     def coordinates(self) -> pd.DataFrame | None:

@@ -33,6 +33,7 @@ FLOORS = [
         *("joint_run", "measuring", "summaries", "assembly", "probing", "intervening"),
     },
     {"training", "comparing"},
+    {"evaluating"},
     {"figures"},
     {"report"},
     {"cli"},

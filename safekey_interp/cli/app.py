@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from safekey_interp.cli import compare, generate, intervene, models, probe, report, segment, train
+from safekey_interp.cli import compare, evaluate, generate, intervene, models, probe, report, segment, train
 from safekey_interp.cli.shared import plain
 from safekey_interp.errors import SafekeyError
 from safekey_interp.processes import team
@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 app.command("probe")(probe.probe)
 app.command("compare")(compare.compare)
+app.command("eval", cls=evaluate.SeveralValues)(evaluate.evaluate)
 app.command("generate")(generate.generate)
 app.command("segment")(segment.segment)
 app.add_typer(intervene.app, name="intervene")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 
-def report(run: Annotated[Path, typer.Argument(help="A folder that `probe`, `intervene` or `train` wrote.")]) -> None:
+def report(run: Annotated[Path, typer.Argument(help="A run folder, whatever command wrote it.")]) -> None:
     """Draw the page of a run folder again."""
     from safekey_interp.cli.shared import plain
     from safekey_interp.errors import RunError

@@ -11,6 +11,7 @@ from safekey_interp.figures.comparison import (
     auroc_layers_by_model,
     lift_by_model,
     lift_layers_by_model,
+    score_by_benchmark,
     share_by_model,
 )
 from safekey_interp.figures.effects import effect_by_layer, effect_by_place, effect_map
@@ -49,6 +50,7 @@ __all__ = [
     "mass_by_layer",
     "mass_heatmap",
     "optimizer_by_step",
+    "score_by_benchmark",
     "score_by_offset",
     "separability_map",
     "share_by_model",

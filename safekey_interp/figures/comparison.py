@@ -208,6 +208,36 @@ def auroc_layers_by_model(separability: Table, *, position: str, names: Sequence
     return spec
 
 
+@Drawing
+def score_by_benchmark(benchmarks: Table, *, names: Sequence[str]) -> Spec:
+    """The number that stands for each benchmark, a bar for each model.
+
+    Args:
+        benchmarks: the run's ``benchmarks``.
+        names: the models, in their order.
+
+    Returns:
+        Bars with 95 % intervals where the harness gives a standard error.
+
+    Raises:
+        RunError: no number in the table.
+    """
+    rows = benchmarks[benchmarks["is_main"]]
+    metrics = rows.drop_duplicates("benchmark").set_index("benchmark")["metric"]
+    places = {(str(name), str(metric)): str(name) for name, metric in metrics.items()}
+    data = _bars(rows, places, ("benchmark", "metric"), names)
+    sizes = rows.assign(n=rows["n"].astype(float)).groupby("benchmark", sort=False)["n"]
+    said = "; ".join(
+        f"{name}: {metrics[name]}, n = {counts(n) if n.notna().all() else 'unknown'}" for name, n in sizes
+    )  # fmt: skip
+    caption = f"What each harness counts ({said}). Lines: 95 % intervals from the harness’s standard error over tasks."
+    spec = finish(data, caption, table="lines", title="Benchmarks", x="benchmark", y="score")
+    _name_places(spec, list(places.values()))
+    if rows["value"].between(0, 1).all():
+        spec["layout"]["yaxis"] |= {"range": [0, 1.02], "autorange": False}
+    return spec
+
+
 def _bars(
     rows: Table, places: Mapping[tuple[str, str], str], columns: tuple[str, str], names: Sequence[str]
 ) -> list[Spec]:

@@ -14,7 +14,7 @@ def write_report(run_dir: Path) -> Path:
     """Draws the page of a run folder; what the folder lacks is said on the page.
 
     Args:
-        run_dir: a folder that ``safekey-interp probe``, ``train`` or ``intervene`` wrote.
+        run_dir: a folder that ``safekey-interp probe``, ``train``, ``intervene``, ``compare`` or ``eval`` wrote.
 
     Returns:
         The page's path, ``run_dir/report.html``. It is complete or absent: written under another name, then renamed.
@@ -22,6 +22,7 @@ def write_report(run_dir: Path) -> Path:
     Raises:
         RunError: no run.json in the folder, a table that cannot be read, or a folder that cannot be written.
     """
+    from safekey_interp.report import benchmark_page as of_benchmarks
     from safekey_interp.report import comparison_page as of_comparison
     from safekey_interp.report import intervention_page as of_intervention
     from safekey_interp.report import page as of_probe
@@ -29,7 +30,12 @@ def write_report(run_dir: Path) -> Path:
     from safekey_interp.report.reader import Tables
 
     page, tables = Path(run_dir) / "report.html", Tables(Path(run_dir))
-    kinds = {"training": of_training, "intervention": of_intervention, "comparison": of_comparison}
+    kinds = {
+        "training": of_training,
+        "intervention": of_intervention,
+        "comparison": of_comparison,
+        "benchmarks": of_benchmarks,
+    }
     text = kinds.get(tables.manifest.get("kind", ""), of_probe).render(tables)
     draft = page.with_name(f".report.html.{os.getpid()}")
     try:

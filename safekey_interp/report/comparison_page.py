@@ -8,7 +8,8 @@ from safekey_interp import figures
 from safekey_interp.comparing.wording import MEASURES, POSITIONS, ROWS, SPANS, SUBSETS
 from safekey_interp.conditions import Conditions, conditions_in
 from safekey_interp.figures.drawing import Table
-from safekey_interp.report import comparison_story, story
+from safekey_interp.report import benchmark_story, comparison_story, story
+from safekey_interp.report.benchmark_story import BenchmarkTables, Beside, beside
 from safekey_interp.report.embedding import embed
 from safekey_interp.report.frame import Frame, Section, figures_of, static
 from safekey_interp.report.markup import Html, el, island, join
@@ -45,6 +46,8 @@ class ComparisonTables(Protocol):
     def separability(self) -> Table | None: ...  # noqa: D102
     @property
     def side_by_side(self) -> list[dict[str, Any]] | None: ...  # noqa: D102
+    @property
+    def evaluation(self) -> BenchmarkTables | None: ...  # noqa: D102
 
 
 def render(run: ComparisonTables) -> str:
@@ -58,12 +61,18 @@ def render(run: ComparisonTables) -> str:
         scripts=("plots.js", "steps.js"),
         version=manifest.get("safekey_interp", ""),
     )
-    sections = _sections(run, manifest, groups, names)
-    return frame.page(sections, island("figures-data", embed(list(groups.values()))))
+    benchmarks = beside(run.evaluation, names)
+    sections = _sections(run, manifest, groups, names, benchmarks)
+    drawn = [*groups.values(), *([benchmarks.group] if benchmarks.group else [])]
+    return frame.page(sections, island("figures-data", embed(drawn)))
 
 
 def _sections(
-    run: ComparisonTables, manifest: dict[str, Any], groups: dict[str, Group], names: list[str]
+    run: ComparisonTables,
+    manifest: dict[str, Any],
+    groups: dict[str, Group],
+    names: list[str],
+    benchmarks: Beside,
 ) -> list[Section]:
     questions = comparison_story.QUESTIONS
     conditions = conditions_in(manifest)
@@ -77,6 +86,8 @@ def _sections(
         for name in ("probe-layers",)
         if name in groups
     ]
+    able = Section("benchmarks", benchmark_story.QUESTIONS["benchmarks"], benchmarks.shown)
+    left_out = [*((run.findings or {}).get("left_out") or []), *benchmarks.left_out]
     return [
         Section("summary", "In short", [story.summary(run.findings, questions)]),
         Section(
@@ -105,11 +116,20 @@ def _sections(
                 *probes,
             ],
         ),
-        Section("table", "Every number", [comparison_story.everything(run.comparison, names, conditions)]),
+        *([able] if benchmarks.shown else []),
+        Section(
+            "table",
+            "Every number",
+            [comparison_story.everything(run.comparison, names, conditions), *benchmarks.numbers],
+        ),
         Section("sides", "Side by side", comparison_story.side_by_side(run.side_by_side)),
-        Section("left-out", "What was left out", [story.left_out(run.findings, manifest, ())]),
+        Section("left-out", "What was left out", [story.left_out({"left_out": left_out}, manifest, ())]),
         Section("reading", "How to read this page", [Html(static("comparison_reading.html"))]),
-        Section("provenance", "Where the numbers come from", [join(*comparison_story.provenance(manifest))]),
+        Section(
+            "provenance",
+            "Where the numbers come from",
+            [join(*comparison_story.provenance(manifest), *benchmarks.provenance)],
+        ),
     ]  # fmt: skip
 
 

@@ -103,6 +103,17 @@ class Tables:
         return self._table("comparison.parquet")
 
     @property
+    def benchmarks(self) -> Table | None:
+        """benchmarks.parquet."""
+        return self._table("benchmarks.parquet")
+
+    @property
+    def evaluation(self) -> Tables | None:
+        """The run of benchmarks inside a comparison's folder; None where there is none."""
+        inside = self.path / "benchmarks"
+        return Tables(inside) if (inside / "benchmarks.parquet").is_file() else None
+
+    @property
     def side_by_side(self) -> list[dict[str, Any]] | None:
         """side_by_side.json."""
         return self._json("side_by_side.json")
