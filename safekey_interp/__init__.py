@@ -16,6 +16,7 @@ _HOMES = {
     "datasets": ("read_traces",),
     "suites": ("suite_files",),
     "segmentation": ("Segmentation", "register_finder", "segment", "segment_all"),
+    "showing": ("show",),
     "models": ("Model", "from_hf", "load"),
     "organism": ("example",),
     "generation": ("Sampling", "generate"),
@@ -116,6 +117,7 @@ if TYPE_CHECKING:
     from safekey_interp.segmentation import segment_all as segment_all
     from safekey_interp.sentence_starts import turning_points as turning_points
     from safekey_interp.separability import measure_separability as measure_separability
+    from safekey_interp.showing import show as show
     from safekey_interp.suites import suite_files as suite_files
     from safekey_interp.trace import CharSpan as CharSpan
     from safekey_interp.trace import Message as Message

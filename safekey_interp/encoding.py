@@ -9,10 +9,10 @@ space; white space alone between two spans belongs to neither; a token whose oth
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from safekey_interp.errors import ModelError, TraceError, TraceTooLong
+from safekey_interp.marks import MARKS, escaped, framed, span_html
 from safekey_interp.rendering import Rendered, render
 from safekey_interp.trace import CharSpan, TokenSpan, Trace
 
@@ -116,15 +117,20 @@ class Encoding:
         return [_anchor(self.text, start, end) for start, end in self.offsets]
 
     def _repr_html_(self) -> str:
-        colours = {"prompt": "#56b4e955", "understanding": "#e69f0066", "key_sentence": "#cc79a766"}
-        owner = {p: name for name in colours for p in self.positions(name)}
-        pieces = [
-            f'<span title="{position}{" " + owner[position] if position in owner else ""}" '
-            f'style="background:{colours.get(owner.get(position, ""), "transparent")}">'
-            f"{html.escape(self.text[start:end])}</span>"
-            for position, (start, end) in enumerate(self.offsets[: self.end])
-        ]
-        return f'<div style="white-space:pre-wrap;font-family:monospace">{"".join(pieces)}</div>'
+        owner = {position: name for name in MARKS for position in self.positions(name)}
+        runs = groupby(range(self.end), lambda position: owner.get(position, ""))
+        text = "".join(span_html(name, "".join(map(self._token_html, run))) for name, run in runs)
+        counts = ", ".join(f"{mark.letter} {len(self.positions(name))}" for name, mark in MARKS.items())
+        head = f"<b>{escaped(self.trace_id)}</b> {len(self.input_ids):,} tokens: {counts}"
+        return framed(head, f'<div style="white-space:pre-wrap;font-family:monospace">{text}</div>')
+
+    def _token_html(self, position: int) -> str:
+        start, end = self.offsets[position]
+        # A hair line where a token ends: pieces of a word are told apart without a colour.
+        return (
+            f'<span title="token {position}" style="box-shadow:1px 0 0 0 rgba(128,128,128,.6)">'
+            f"{escaped(self.text[start:end])}</span>"
+        )
 
 
 def encode(

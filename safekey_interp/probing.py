@@ -28,7 +28,7 @@ from safekey_interp.joint_run import check_same_task, completed, held_run, is_co
 from safekey_interp.manifest import content_of, manifest_of
 from safekey_interp.measuring import chunk_size, measure, record_measuring
 from safekey_interp.processes import GOES_ON, team
-from safekey_interp.progress import Progress, Silent
+from safekey_interp.progress import Progress, telling
 from safekey_interp.run_writer import check_out
 from safekey_interp.runs import Run, open_run
 from safekey_interp.storage import write_json
@@ -89,7 +89,7 @@ def run_probe(
             number of traces when None.
         overwrite: delete a run that is there.
         command: what the user typed, for the record.
-        progress: is told how far the run is.
+        progress: is told how far the run is; a bar in a notebook, and nobody elsewhere, when None.
 
     Returns:
         The run; its page is drawn by ``report.write_report``.
@@ -114,10 +114,9 @@ def run_probe(
         "states": keep_states,
     }
     _check(options | {"seed": seed, "chunk": chunk})
-    tell = progress or Silent()
     clock = _Clock()
     path = Path(out)
-    with team() as together:
+    with telling(progress) as tell, team() as together:
         if together.is_first:
             check_out(path)
         tell.stage("reading", None)

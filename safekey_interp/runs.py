@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safekey_interp.errors import RunError
+from safekey_interp.marks import escaped, facts_html, framed
 from safekey_interp.storage import read_json
 
 if TYPE_CHECKING:
@@ -149,6 +150,23 @@ class Run:
     def is_complete(self) -> bool:
         """Whether the run came to its end."""
         return self.manifest.get("status") == "complete"
+
+    def _repr_html_(self) -> str:
+        made = self.manifest.get("intervention") or self.manifest.get("kind") or "probe"
+        models = self.manifest.get("models") or [self.manifest.get("model") or {}]
+        data = self.manifest.get("data") or {}
+        sources = ", ".join(Path(str(source)).name for source in data.get("sources") or ())
+        page = self.path / "report.html"
+        rows = [
+            ("run", f"{made}, {self.manifest.get('status')}"),
+            ("model", ", ".join(str(model.get("name") or model.get("spec")) for model in models)),
+            ("data", f"{data.get('n_read', 0):,} traces" + f" from {sources}" * bool(sources)),
+            ("found", self.findings.get("headline") or ""),
+            ("tables", ", ".join(name for name in TABLES if (self.path / f"{name}.parquet").is_file())),
+            ("folder", str(self.path)),
+            ("page", f"open {page} in a browser" if page.is_file() else f"safekey-interp report {self.path} draws it"),
+        ]
+        return framed(facts_html((name, escaped(text)) for name, text in rows if text))
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {self.manifest.get('status')})"

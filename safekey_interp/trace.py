@@ -6,12 +6,13 @@ is half-open. Characters and tokens have span types of their own, so that the un
 
 from __future__ import annotations
 
-import html
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
+
+from safekey_interp.marks import escaped, facts_html, framed, pieces_html
 
 Label = Literal["harmful", "benign"]
 
@@ -120,18 +121,40 @@ class Trace:
         return replace(self, **changes)
 
     def _repr_html_(self) -> str:
-        rows = [
-            ("id", self.trace_id),
-            ("label", self.label or "unknown"),
-            ("prompt", self.prompt),
-            ("response", self.response),
-        ]
-        cells = "".join(
-            f'<tr><th style="text-align:left;vertical-align:top">{name}</th>'
-            f'<td style="text-align:left;white-space:pre-wrap">{html.escape(text)}</td></tr>'
-            for name, text in rows
-        )
-        return f"<table>{cells}</table>"
+        return html_of(self, pieces_of(self.response, self.given))
+
+
+def pieces_of(response: str, spans: Mapping[str, CharSpan | None]) -> list[tuple[str, str]]:
+    """A response in pieces, each with the name of its span: ``understanding``, ``key_sentence``, or none.
+
+    Args:
+        response: the text.
+        spans: of it; None, and a span that reaches beyond the text or into the one before it, is none.
+    """
+    pieces, at = [], 0
+    for name in ("understanding", "key_sentence"):
+        span = spans.get(name)
+        if span is not None and at <= span.start and span.end <= len(response):
+            pieces += [("", response[at : span.start]), (name, span.text(response))]
+            at = span.end
+    return [*pieces, ("", response[at:])]
+
+
+def html_of(trace: Trace, pieces: Iterable[tuple[str, str]], verdict: str = "") -> str:
+    """A trace as a notebook shows it.
+
+    Args:
+        trace: whose prompt and earlier turns are shown.
+        pieces: its response, from :func:`pieces_of`.
+        verdict: what a finder says of it.
+    """
+    rows = [
+        ("trace", escaped(" · ".join([trace.trace_id, trace.label or "no label", *filter(None, [trace.source])]))),
+        *((message.role, escaped(message.content)) for message in trace.messages),
+        ("prompt", pieces_html([("prompt", trace.prompt)])),
+        ("response", pieces_html(pieces)),
+    ]
+    return framed(facts_html([*rows, ("found", escaped(verdict))] if verdict else rows))
 
 
 def replace_surrogates(text: str) -> str:

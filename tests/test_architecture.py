@@ -14,10 +14,10 @@ import safekey_interp
 ROOT = Path(safekey_interp.__file__).parent
 # Lower rooms know nothing of higher ones; rooms of one floor may know each other.
 FLOORS = [
-    {"version", "errors", "identity", "progress"},
+    {"version", "errors", "identity", "marks", "notebook", "progress"},
     {"trace", "stats", "storage", "conditions", "processes", "losses", "head_file"},
     {"json_stream", "safekey_offsets", "formats", "row_sources", "datasets", "suites", "endpoint", "replies"},
-    {"finders", "segmentation", "agreement"},
+    {"finders", "segmentation", "agreement", "showing"},
     {"organism"},
     {"checkpoints", "rendering", "encoding", "bridging", "models"},
     {"capture"},

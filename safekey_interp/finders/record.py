@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from safekey_interp.finders.lexicon import Aha
+from safekey_interp.marks import MARKS, escaped, framed, marked_words, pieces_html, printable
 from safekey_interp.trace import CharSpan
 
 if TYPE_CHECKING:
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 _SHOWN_AFTER = 200
 """Characters shown after the key sentence; what follows decides nothing."""
 _SHOWN_BEFORE = 2_000
-_HTML_STYLE = {"understanding": "background:#e69f0066", "key_sentence": "background:#cc79a766"}
-_RICH_STYLE = {"understanding": "cyan", "key_sentence": "bold yellow"}
+_MARKED = ("understanding", "key_sentence")
 _AHA_COLOUR = {"safe": "green", "unsafe": "red", "neutral": "white", None: "white"}
 
 
@@ -65,42 +64,34 @@ class Segmentation:
         """The opening with both sentences coloured, for ``rich.print``; control characters are shown, not sent."""
         from rich.text import Text
 
-        shown = Text(f"{self.trace_id}  ", style="dim", no_wrap=False)
-        shown.append(self._verdict(), style=_AHA_COLOUR[self.aha])
+        shown = Text(f"{printable(self.trace_id)}  ", style="dim", no_wrap=False)
+        shown.append(printable(self.verdict), style=_AHA_COLOUR[self.aha])
         shown.append("\n")
         for name, piece in self._pieces():
-            shown.append(_printable(piece), style=_RICH_STYLE.get(name, "dim"))
+            shown.append(marked_words(name, piece), style=MARKS[name].rich if name else "dim")
         return shown
 
     def __rich__(self) -> Text:
         return self.to_rich()
 
-    def _repr_html_(self) -> str:
-        pieces = "".join(
-            f'<mark title="{name}" style="color:inherit;{_HTML_STYLE[name]}">{html.escape(piece)}</mark>'
-            if name
-            else f'<span style="opacity:.6">{html.escape(piece)}</span>'
-            for name, piece in self._pieces()
-        )
-        head = f"<b>{html.escape(self.trace_id)}</b> {html.escape(self._verdict())}"
-        return f'<div style="text-align:left">{head}<div style="white-space:pre-wrap">{pieces}</div></div>'
-
-    def _verdict(self) -> str:
+    @property
+    def verdict(self) -> str:
+        """What the finder says, in one line."""
         if self.key_sentence is None:
             return f"no key sentence: {self.reason}"
         hint = {None: "no understanding", True: "understanding names the harm", False: "understanding names no harm"}
         return f"{self.aha}, {hint[self.hint]}, confidence {self.confidence:.2f} ({self.reason})"
 
+    def _repr_html_(self) -> str:
+        head = f"<b>{escaped(self.trace_id)}</b> {escaped(self.verdict)}"
+        text = pieces_html(self._pieces())
+        return framed(head, f'<div style="white-space:pre-wrap" dir="auto">{text}</div>')
+
     def _pieces(self) -> Iterator[tuple[str, str]]:
-        spans = [(name, span) for name in _RICH_STYLE if (span := getattr(self, name)) is not None]
+        spans = [(name, span) for name in _MARKED if (span := getattr(self, name)) is not None]
         at = max(0, (spans[0][1] if spans else self.reasoning).start - _SHOWN_AFTER)
         for name, span in spans:
             yield "", self.response[at : span.start]
             yield name, self.response[span.start : min(span.end, span.start + _SHOWN_BEFORE)]
             at = span.end
         yield "", self.response[at : at + _SHOWN_AFTER]
-
-
-def _printable(text: str) -> str:
-    """Control characters, which could move the cursor of a terminal, become the replacement character."""
-    return "".join(c if c in "\n\t" or c.isprintable() or (c.isspace() and ord(c) > 0x9F) else "\ufffd" for c in text)

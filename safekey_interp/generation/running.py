@@ -11,7 +11,7 @@ from safekey_interp.errors import InputError
 from safekey_interp.generation.requests import Engine, Request, check_different, samples
 from safekey_interp.generation.sampling import Sampling
 from safekey_interp.generation.store import ResponseFile, known_settings
-from safekey_interp.progress import Progress, Silent
+from safekey_interp.progress import Progress, telling
 
 
 class Written(NamedTuple):
@@ -49,7 +49,7 @@ def write_responses(
             with when none is given.
         about: what else is written down when the file begins.
         overwrite: delete responses of other settings.
-        progress: is told how far it is.
+        progress: is told how far it is; a bar in a notebook, and nobody elsewhere, when None.
 
     Returns:
         The file and its counts.
@@ -60,7 +60,7 @@ def write_responses(
         RunError: the file cannot be used; :meth:`ResponseFile.open` says when.
         TraceError: a prompt that the model cannot read; nothing is asked then.
     """
-    tell, wanted = progress or Silent(), sampling or Sampling()
+    wanted = sampling or Sampling()
     asked = list(samples(requests, wanted.n))
     if not asked:
         raise InputError("nothing to generate: no prompts")
@@ -72,7 +72,10 @@ def write_responses(
         wanted = replace(wanted, max_new_tokens=limit)
     settings = {"engine": dict(engine.record()), "sampling": wanted.record()}
     n_new = n_cut = 0
-    with ResponseFile.open(path, settings, about=about, overwrite=overwrite) as file:
+    with (
+        telling(progress) as tell,
+        ResponseFile.open(path, settings, about=about, overwrite=overwrite) as file,
+    ):
         missing = file.missing(asked)
         tell.stage("generating", len(asked))
         tell.advance(len(asked) - len(missing))

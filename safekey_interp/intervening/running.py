@@ -27,7 +27,7 @@ from safekey_interp.joint_run import all_parts, check_same_task, completed, held
 from safekey_interp.manifest import content_of, manifest_of
 from safekey_interp.parts import join_tables
 from safekey_interp.processes import GOES_ON, Team, team
-from safekey_interp.progress import Progress, Silent
+from safekey_interp.progress import Progress, telling
 from safekey_interp.run_writer import RunWriter, check_out
 from safekey_interp.runs import Run, open_run
 from safekey_interp.storage import read_json, write_aside, write_json, write_table
@@ -74,7 +74,7 @@ def run_intervention(
         keep_directions: leave directions that were fitted, on all traces, in the folder's ``directions``.
         overwrite: delete a run that is there.
         command: what the user typed, for the record.
-        progress: is told how far the run is.
+        progress: is told how far the run is; a bar in a notebook, and nobody elsewhere, when None.
         **options: of the intervention's function: ``knockout``, ``patch``, ``steer``, ``suppress``, ``logit_lens``,
             ``measure_trajectory``. Without ``directions``, or ``readers``, directions are fitted on folds of the
             requests and used on the others (``fit_layers``, ``fit_position``, ``label_by``, ``n_folds``).
@@ -95,8 +95,8 @@ def run_intervention(
     spans = {"finder": finder, "delimiters": delimiters, "max_length": max_length}
     settings = spans | {"finder_identity": finder_identity(finder, delimiters), "keep_directions": keep_directions}
     finding = spans | {"seed": seed}
-    tell, path, began = progress or Silent(), Path(out), time.perf_counter()
-    with team() as together:
+    path, began = Path(out), time.perf_counter()
+    with telling(progress) as tell, team() as together:
         if together.is_first:
             check_out(path)
         tell.stage("reading", None)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from safekey_interp.marks import escaped, facts_html, framed
 from safekey_interp.trace import CharSpan
 
 
@@ -36,3 +38,14 @@ class Judgement:
     """The judge's name."""
     version: str
     """Changes whenever the same response may be judged differently."""
+
+    def _repr_html_(self) -> str:
+        shares = ", ".join(f"{label} {share:.2f}" for label, share in self.scores.items() if math.isfinite(share))
+        rows = [
+            ("label", self.label or "none"),
+            ("why", self.reason),
+            *(("evidence", f"“{one.text}” at {one.span.start:,}") for one in self.evidence),
+            ("belief", shares),
+            ("judge", f"{self.judge} {self.version}"),
+        ]
+        return framed(facts_html((name, escaped(text)) for name, text in rows if text))

@@ -24,7 +24,7 @@ from safekey_interp.errors import InputError, RunError
 from safekey_interp.joint_run import check_same_task, completed, held_run, is_complete
 from safekey_interp.manifest import content_of, manifest_of
 from safekey_interp.processes import GOES_ON, Team, place, team
-from safekey_interp.progress import Progress, Silent
+from safekey_interp.progress import Progress, telling
 from safekey_interp.run_writer import RunWriter, check_out
 from safekey_interp.runs import Run, open_run
 from safekey_interp.training.config import TrainingConfig
@@ -75,7 +75,7 @@ def train(
         config: all settings.
         overwrite: delete a run that is in the folder.
         command: what the user typed, for the record.
-        progress: is told how far the run is.
+        progress: is told how far the run is; a bar in a notebook, and nobody elsewhere, when None.
 
     Returns:
         The run: ``run.steps`` and ``run.held_out`` are its losses, ``run.path / "model"`` is what ``load`` reads.
@@ -88,10 +88,9 @@ def train(
     check_installed()
     _check_sharded(config)
     check_dtype(model, config)
-    tell = progress or Silent()
     path = Path(config.out)
     _meet(model)
-    with team() as together, on_threads(threads_for(model)):
+    with telling(progress) as tell, team() as together, on_threads(threads_for(model)):
         if together.is_first:
             check_out(path)
         tell.stage("reading", None)
