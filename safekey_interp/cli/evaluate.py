@@ -43,8 +43,9 @@ class SeveralValues(TyperCommand):
                 words += [] if repeats else [word]
             else:
                 words += ["--benchmarks", word] if repeats else [word]
-        # The option alone has nothing to repeat, and is then a mistake that click knows how to tell.
-        return super().parse_args(ctx, words if "--benchmarks" in words or "--benchmarks" not in args else args)
+        # The option without a word is a mistake that click tells of where nothing follows.
+        is_bare = "--benchmarks" in args and "--benchmarks" not in words
+        return super().parse_args(ctx, [*words, "--benchmarks"] if is_bare else words)
 
 
 def evaluate(

@@ -72,7 +72,7 @@ class Handed:
     def record(self) -> dict[str, Any]:
         """What ``run.json`` says of it."""
         about = {"name": self.name, "folder": self.folder, "spec": self.spec, "fingerprint": self.fingerprint}
-        return about | {"thinking": self.thinking.record()}
+        return about | {"longest_answer": self.longest, "thinking": self.thinking.record()}
 
 
 def hand_over(side: Side, *, delimiters: tuple[str, str] | None, trust_remote_code: bool) -> Handed:
