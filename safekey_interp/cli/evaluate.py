@@ -157,9 +157,12 @@ def _print_summary(run: Run, page: Path | None) -> None:
     """What was found, in words of at most 80 columns."""
     findings = run.findings
     say("Numbers of the harnesses, with 95 % intervals from their standard errors.")
+    control = ""
     for entry in findings.get("findings", [])[:_SHOWN]:
+        same, control = entry["control"] == control, entry["control"]
         say(entry["text"], indent="  - ", hang="    ")
-        say(f"n = {entry['n'] or 'unknown'}; control: {entry['control']}", indent="    ")
+        told = "the same control" if same else f"control: {control}"
+        say(f"n = {entry['n'] or 'unknown'}; {told}", indent="    ")
     left_out: list[dict[str, Any]] = findings.get("left_out", [])
     if left_out:
         print("\nLeft out")

@@ -21,6 +21,7 @@ from safekey_interp.evaluating.reading import Z
 Table = Any
 """A data frame; pandas' stubs take each of its cells for a column."""
 CONTROL = "none; the number and its standard error over tasks are the harness's"
+_IN_HEADLINE = 4
 APART = "differences are between independent means, although the tasks were the same for both"
 
 
@@ -50,8 +51,9 @@ def tell(table: Table, names: Sequence[str], left_out: Sequence[dict[str, Any]])
         there = [name for name in names if name in of]
         if there:
             found.append(_finding(str(benchmark), [of[name] for name in there]))
-    lead = " ".join(one["short"] for one in found)
-    return {"headline": lead, "findings": found, "left_out": list(left_out)}
+    lead = [one["short"] for one in found[:_IN_HEADLINE]]
+    lead += [f"And {len(found) - _IN_HEADLINE} more."] if len(found) > _IN_HEADLINE else []
+    return {"headline": " ".join(lead), "findings": found, "left_out": list(left_out)}
 
 
 def shown(row: Any) -> str:

@@ -30,6 +30,7 @@ TONES = ("control", "prompt", "key_sentence", "understanding", "harmful", "benig
 _PATTERNS = ("", "/", ".", "x", "-", "+", "\\")
 _DASHES = ("dot", "solid", "dash", "dashdot", "longdash", "longdashdot", "solid")
 _BOUNDS = ("value", "low", "high")
+_MOST_OF_NAME = 20
 
 
 @Drawing
@@ -224,7 +225,7 @@ def score_by_benchmark(benchmarks: Table, *, names: Sequence[str]) -> Spec:
     """
     rows = benchmarks[benchmarks["is_main"]]
     metrics = rows.drop_duplicates("benchmark").set_index("benchmark")["metric"]
-    places = {(str(name), str(metric)): str(name) for name, metric in metrics.items()}
+    places = {(str(name), str(metric)): _short(str(name)) for name, metric in metrics.items()}
     data = _bars(rows, places, ("benchmark", "metric"), names)
     sizes = rows.assign(n=rows["n"].astype(float)).groupby("benchmark", sort=False)["n"]
     said = "; ".join(
@@ -233,6 +234,7 @@ def score_by_benchmark(benchmarks: Table, *, names: Sequence[str]) -> Spec:
     caption = f"What each harness counts ({said}). Lines: 95 % intervals from the harness’s standard error over tasks."
     spec = finish(data, caption, table="lines", title="Benchmarks", x="benchmark", y="score")
     _name_places(spec, list(places.values()))
+    spec["layout"]["xaxis"]["autotickangles"] = [0, 90]  # slanted names hide one another on a small screen
     if rows["value"].between(0, 1).all():
         spec["layout"]["yaxis"] |= {"range": [0, 1.02], "autorange": False}
     return spec
@@ -298,3 +300,9 @@ def _across(spec: Spec, at: float) -> None:
     line = {"color": PALETTE["muted"].light, "width": 1.5, "dash": "dot"}
     shape = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": at, "y1": at, "line": line}
     spec["layout"]["shapes"] = [*spec["layout"].get("shapes", []), shape]
+
+
+def _short(name: str) -> str:
+    """A benchmark's name where there is little room; a task's path by its end."""
+    end = name.rsplit("/", 1)[-1].removeprefix("lm-eval:").removeprefix("inspect:")
+    return end if len(end) <= _MOST_OF_NAME else f"{end[:_MOST_OF_NAME]}…"

@@ -67,7 +67,8 @@ def beside(run: BenchmarkTables | None, first: Sequence[str]) -> Beside:
     found = group(rows, names)
     said = el("ul", *(el("li", data(one.get("text", ""))) for one in findings.get("findings") or []))
     shown = [el("p", HOW), notes(manifest), figures_of(found, "benchmarks.parquet", "scores by benchmark"), said]
-    return Beside(found, shown, [everything(rows, names)], findings.get("left_out") or [], provenance(manifest))
+    told = [el("h3", "Of the benchmarks"), *provenance(manifest)]
+    return Beside(found, shown, [everything(rows, names)], findings.get("left_out") or [], told)
 
 
 def header(manifest: Mapping[str, Any], names: Sequence[str]) -> Html:
@@ -127,12 +128,14 @@ def everything(rows: Table | None, names: Sequence[str]) -> Html:
     keys = ["benchmark", "task", "metric"]
     for (benchmark, task, metric), part in rows.groupby(keys, sort=False):
         of = {str(row["model"]): row for _, row in part.iterrows()}
-        is_main = bool(part["is_main"].any())
-        what = join(data(benchmark), el("span", " ", data(task), ", ", data(metric), class_="muted"))
-        cells = [_number(of.get(name)) for name in names]
+        versions = list(dict.fromkeys(map(str, part["harness_version"])))
+        about = [*([] if str(benchmark).endswith(str(task)) else [str(task)]), str(metric), *versions]
+        name = el("strong", data(benchmark)) if part["is_main"].any() else data(benchmark)
+        what = join(name, el("span", " ", data(", ".join(about)), class_="muted"))
+        cells = [_number(of.get(name), with_version=len(versions) > 1) for name in names]
         apart = [_difference(of.get(one), of.get(two)) for one, two in pairs]
-        listed.append([el("strong", what) if is_main else what, *cells, *apart])
-    heads = ["Benchmark, task, metric", *names, *(f"{two} less {one}" for one, two in pairs)]
+        listed.append([what, *cells, *apart])
+    heads = ["Benchmark: task, metric, harness", *names, *(f"{two} less {one}" for one, two in pairs)]
     return join(el("p", _APART, class_="muted"), table(heads, listed, caption="Benchmarks, every number"))
 
 
@@ -148,12 +151,19 @@ def sources(manifest: Mapping[str, Any]) -> Html | None:
 def provenance(manifest: Mapping[str, Any]) -> list[Html | None]:
     """The benchmarks, the models and everything else that run.json says."""
     models: list[list[object]] = [
-        [data(one.get("name", "")), data(_marks(one)), el("code", data(str(one.get("fingerprint"))[:16]))]
+        [
+            data(one.get("name", "")),
+            data(_marks(one)),
+            str((manifest.get("settings") or {}).get("max_new_tokens") or one.get("longest_answer")),
+            el("code", data(str(one.get("fingerprint"))[:16])),
+        ]
         for one in manifest.get("models") or []
     ]
     return [
         sources(manifest),
-        table(["Model", "Marks of its reasoning", "Fingerprint"], models, caption="Models") if models else None,
+        table(["Model", "Marks of its reasoning", "Most new tokens", "Fingerprint"], models, caption="Models")
+        if models
+        else None,
         story.provenance(dict(manifest), PROVENANCE),
     ]
 
@@ -164,11 +174,12 @@ def _marks(model: Mapping[str, Any]) -> str:
     return marks if thinking.get("chat_template") else f"{marks}; no chat template, so prompts were plain text"
 
 
-def _number(row: Any) -> Html | str:
+def _number(row: Any, *, with_version: bool) -> Html | str:
     if row is None:
         return "n/a"
     n = size_of(row)
-    about = f" n = {'unknown' if n is None else format(n, ',')}; {row['harness_version']}"
+    about = f" n = {'unknown' if n is None else format(n, ',')}"
+    about += f"; {row['harness_version']}" if with_version else ""
     return join(shown(row), el("span", data(about), class_="muted"))
 
 
