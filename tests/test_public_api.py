@@ -6,12 +6,19 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import safekey_interp
 
 FILE = Path(__file__).with_name("public_api.txt")
+
+
+def signature(of: Any) -> str:
+    """As Python writes it, without the address of a function that is a default."""
+    return re.sub(r"<function [^>]*<?lambda>? at 0x[0-9a-f]+>", "…", str(inspect.signature(of)))
 
 
 def members(owner: type) -> Iterator[str]:
@@ -23,16 +30,16 @@ def members(owner: type) -> Iterator[str]:
         if isinstance(member, property) or type(member).__name__ == "cached_property":
             yield f"    {name}: property"
         elif isinstance(member, (staticmethod, classmethod)):
-            yield f"    {name}{inspect.signature(member.__func__)}"
+            yield f"    {name}{signature(member.__func__)}"
         elif inspect.isfunction(member):
-            yield f"    {name}{inspect.signature(member)}"
+            yield f"    {name}{signature(member)}"
 
 
 def lines() -> Iterator[str]:
     """Every public name, then what a class offers."""
     for name in sorted(set(safekey_interp.__all__) - {"__version__"}):
         value = getattr(safekey_interp, name)
-        yield f"{name}{inspect.signature(value)}"
+        yield f"{name}{signature(value)}"
         if inspect.isclass(value):
             yield from members(value)
 
