@@ -47,7 +47,7 @@ _HOMES = {
     "probes": ("Direction", "Probe"),
     "probing": ("run_probe",),
     "comparing.running": ("run_comparison",),
-    "evaluating.calls": ("Asking",),
+    "evaluating.calls": ("BenchmarkSettings",),
     "evaluating.running": ("run_benchmarks",),
     "training.config": ("TrainingConfig",),
     "training.running": ("train",),
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from safekey_interp.errors import SafekeyError as SafekeyError
     from safekey_interp.errors import TraceError as TraceError
     from safekey_interp.errors import TraceTooLong as TraceTooLong
-    from safekey_interp.evaluating.calls import Asking as Asking
+    from safekey_interp.evaluating.calls import BenchmarkSettings as BenchmarkSettings
     from safekey_interp.evaluating.running import run_benchmarks as run_benchmarks
     from safekey_interp.generation import Sampling as Sampling
     from safekey_interp.generation import generate as generate

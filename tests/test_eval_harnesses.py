@@ -12,7 +12,7 @@ from tiny import tiny_model
 from safekey_interp import organism
 from safekey_interp.evaluating import run_benchmarks
 from safekey_interp.evaluating.benchmarks import INSPECT, LM_EVAL, NAMED
-from safekey_interp.evaluating.calls import Asking
+from safekey_interp.evaluating.calls import BenchmarkSettings
 from safekey_interp.generation import generate
 from safekey_interp.models import load
 from safekey_interp.runs import Run
@@ -20,7 +20,7 @@ from safekey_interp.runs import Run
 needs_lm_eval = pytest.mark.skipif(find_spec("lm_eval") is None, reason="lm_eval is not installed")
 needs_inspect = pytest.mark.skipif(find_spec("inspect_ai") is None, reason="inspect_ai is not installed")
 needs_inspect_evals = pytest.mark.skipif(find_spec("inspect_evals") is None, reason="inspect_evals is not installed")
-HOW = Asking(max_new_tokens=100, dtype="float32", batch_size=4)
+HOW = BenchmarkSettings(max_new_tokens=100, dtype="float32", batch_size=4)
 YAML = """
 task: here
 dataset_path: json
@@ -80,7 +80,7 @@ def test_lm_eval_scores_the_answer_without_the_reasoning(rows: Path, tmp_path: P
     """The task's stop sequence stands in every thought, and would end each before its answer."""
     task = tmp_path / "here.yaml"
     task.write_text(YAML.format(rows=rows))
-    run = run_benchmarks(["organism:base"], [f"lm-eval:{task}"], out=tmp_path / "run", asking=HOW)
+    run = run_benchmarks(["organism:base"], [f"lm-eval:{task}"], out=tmp_path / "run", settings=HOW)
     row = main_row(run)
     assert (row["value"], row["n"], row["metric"]) == (0.75, 8, "exact_match")
 
@@ -93,8 +93,8 @@ def test_lm_eval_reads_a_random_model_without_marks(rows: Path, tmp_path: Path) 
     model.tokenizer.save_pretrained(tmp_path / "tiny")
     task = tmp_path / "here.yaml"
     task.write_text(YAML.format(rows=rows))
-    how = Asking(max_new_tokens=8, limit=6)
-    run = run_benchmarks([tmp_path / "tiny"], [f"lm-eval:{task}"], out=tmp_path / "run", asking=how)
+    how = BenchmarkSettings(max_new_tokens=8, limit=6)
+    run = run_benchmarks([tmp_path / "tiny"], [f"lm-eval:{task}"], out=tmp_path / "run", settings=how)
     row = main_row(run)
     assert (row["value"], row["n"]) == (0.0, 6)
     assert run.manifest["models"][0]["thinking"]["marks"] == []
@@ -105,7 +105,7 @@ def test_lm_eval_reads_a_random_model_without_marks(rows: Path, tmp_path: Path) 
 def test_inspect_scores_the_answer_without_the_reasoning(rows: Path, tmp_path: Path) -> None:
     task = tmp_path / "here.py"
     task.write_text(TASK.format(rows=str(rows)))
-    run = run_benchmarks(["organism:base"], [f"inspect:{task}@here"], out=tmp_path / "run", asking=HOW)
+    run = run_benchmarks(["organism:base"], [f"inspect:{task}@here"], out=tmp_path / "run", settings=HOW)
     row = main_row(run)
     assert (row["value"], row["n"], row["metric"]) == (0.75, 8, "accuracy")
 

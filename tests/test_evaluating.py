@@ -15,7 +15,7 @@ from tokenizers import AddedToken
 from safekey_interp.comparing.sides import Side, sides_of
 from safekey_interp.errors import InputError, ModelError, RunError
 from safekey_interp.evaluating.benchmarks import NAMED, Benchmark, benchmarks_of
-from safekey_interp.evaluating.calls import Asking, call_of, check_call
+from safekey_interp.evaluating.calls import BenchmarkSettings, call_of, check_call
 from safekey_interp.evaluating.handed import Handed, Thinking, hand_over, thinking_of
 from safekey_interp.evaluating.reading import COLUMNS, Z, scores_in
 from safekey_interp.evaluating.telling import difference, tell
@@ -35,8 +35,8 @@ def after(words: list[str], name: str) -> str:
     return words[words.index(name) + 1]
 
 
-def call(benchmark: Benchmark, marks: Thinking = THINKING, **asking: Any) -> list[str]:
-    return call_of(benchmark, model(marks), Asking(**asking), Path("/unit")).arguments
+def call(benchmark: Benchmark, marks: Thinking = THINKING, **settings: Any) -> list[str]:
+    return call_of(benchmark, model(marks), BenchmarkSettings(**settings), Path("/unit")).arguments
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
@@ -86,8 +86,8 @@ def test_a_mark_that_is_a_special_token_goes_to_lm_eval_as_its_id_and_not_to_ins
     harmony = Thinking(opening="<|a|>", closing="<|b|>", closing_id=7, has_template=True)
     assert json.loads(after(call(LM_EVAL, harmony), "--model_args"))["think_end_token"] == 7
     with pytest.raises(InputError, match="special token"):
-        check_call(INSPECT, model(harmony), Asking())
-    check_call(LM_EVAL, model(harmony), Asking())
+        check_call(INSPECT, model(harmony), BenchmarkSettings())
+    check_call(LM_EVAL, model(harmony), BenchmarkSettings())
 
 
 def test_a_model_that_does_not_think_keeps_the_tasks_own_stops() -> None:
@@ -104,7 +104,7 @@ def test_an_answer_that_the_harness_begins_is_neither_prolonged_nor_preceded_by_
 
 
 def test_inspect_asks_through_the_provider_that_takes_reasoning_out() -> None:
-    made = call_of(INSPECT, model(), Asking(temperature=0.6, top_p=0.95, limit=5), Path("/unit"))
+    made = call_of(INSPECT, model(), BenchmarkSettings(temperature=0.6, top_p=0.95, limit=5), Path("/unit"))
     words, loaded = made.arguments, made.files["model.json"]
     assert Path(words[0]).name == "inspect_provider.py"
     assert after(words, "--model") == "thinking/m"
@@ -117,7 +117,7 @@ def test_inspect_asks_through_the_provider_that_takes_reasoning_out() -> None:
 
 
 def test_inspect_itself_asks_a_model_that_does_not_think() -> None:
-    made = call_of(INSPECT, model(Thinking(has_template=True)), Asking(), Path("/unit"))
+    made = call_of(INSPECT, model(Thinking(has_template=True)), BenchmarkSettings(), Path("/unit"))
     assert made.arguments[:2] == ["-m", "inspect_ai"]
     assert after(made.arguments, "--model") == "hf/m"
     assert not {"closing", "enable_thinking"} & set(made.files["model.json"])
@@ -129,28 +129,30 @@ def test_inspect_itself_asks_a_model_that_does_not_think() -> None:
 def test_code_runs_only_when_it_is_allowed(name: str) -> None:
     benchmark = BY_NAME[name]
     with pytest.raises(InputError, match="--allow-code-execution"):
-        check_call(benchmark, model(), Asking())
-    check_call(benchmark, model(), Asking(allow_code_execution=True))
-    allowed = call_of(benchmark, model(), Asking(allow_code_execution=True), Path("/unit"))
+        check_call(benchmark, model(), BenchmarkSettings())
+    check_call(benchmark, model(), BenchmarkSettings(allow_code_execution=True))
+    allowed = call_of(benchmark, model(), BenchmarkSettings(allow_code_execution=True), Path("/unit"))
     assert allowed.environment["HF_ALLOW_CODE_EVAL"] == "1"
     assert ("--confirm_run_unsafe_code" in allowed.arguments) == (benchmark.harness == "lm-eval")
-    # Allowed for another benchmark of the same call, or by the environment alone, it is not allowed for this one.
-    other = call_of(LM_EVAL, model(), Asking(allow_code_execution=True), Path("/unit"))
+    # A benchmark that needs none gets no leave, whatever the environment says; a task that is not known here may.
+    other = call_of(BY_NAME["gpqa"], model(), BenchmarkSettings(allow_code_execution=True), Path("/unit"))
     assert other.environment["HF_ALLOW_CODE_EVAL"] is None
     assert "--confirm_run_unsafe_code" not in other.arguments
+    assert "--confirm_run_unsafe_code" in call(LM_EVAL, allow_code_execution=True)
+    assert "--confirm_run_unsafe_code" not in call(LM_EVAL)
 
 
 def test_code_of_the_hub_runs_only_when_it_is_trusted() -> None:
     assert "--trust_remote_code" in call(LM_EVAL, trust_remote_code=True)
-    trusted = call_of(INSPECT, model(), Asking(trust_remote_code=True), Path("/unit"))
+    trusted = call_of(INSPECT, model(), BenchmarkSettings(trust_remote_code=True), Path("/unit"))
     assert trusted.files["model.json"]["trust_remote_code"] is True
 
 
 def test_thinking_is_switched_off_where_there_is_a_switch() -> None:
     assert json.loads(after(call(LM_EVAL, thinking=False), "--model_args"))["enable_thinking"] is False
     with pytest.raises(InputError, match="enable_thinking"):
-        check_call(LM_EVAL, model(Thinking(opening="<think>", closing="</think>")), Asking(thinking=False))
-    check_call(LM_EVAL, model(Thinking()), Asking(thinking=False))
+        check_call(LM_EVAL, model(Thinking(opening="<think>", closing="</think>")), BenchmarkSettings(thinking=False))
+    check_call(LM_EVAL, model(Thinking()), BenchmarkSettings(thinking=False))
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_thinking_is_switched_off_where_there_is_a_switch() -> None:
 )
 def test_settings_that_nothing_can_be_asked_with_are_refused(wrong: Any) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
-        Asking(**wrong)
+        BenchmarkSettings(**wrong)
 
 
 # -- models -----------------------------------------------------------------------------------------------------------

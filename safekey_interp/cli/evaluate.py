@@ -108,11 +108,11 @@ def evaluate(
     # Cheap checks come before the seconds that the libraries take.
     from safekey_interp.comparing.sides import sides_of
     from safekey_interp.evaluating.benchmarks import benchmarks_of
-    from safekey_interp.evaluating.calls import Asking
+    from safekey_interp.evaluating.calls import BenchmarkSettings
 
     benchmarks_of(benchmarks)
     sides = sides_of(models, at_least=1)
-    asking = Asking(
+    settings = BenchmarkSettings(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
@@ -136,7 +136,7 @@ def evaluate(
             models,
             benchmarks,
             out=folder,
-            asking=asking,
+            settings=settings,
             python=python,
             timeout=None if timeout is None else 60 * timeout,
             overwrite=overwrite,

@@ -35,8 +35,8 @@ class Benchmark:
     """Who made it; empty for a task without a short name."""
     needs: tuple[str, ...] = ()
     """Packages beyond the harness's own."""
-    runs_code: bool = False
-    """Whether what the model writes is run."""
+    runs_code: bool | None = False
+    """Whether what the model writes is run; None when the harness alone knows."""
     is_prefilled: bool = False
     """Whether the harness writes the beginning of the answer, so that no model can think before it."""
 
@@ -169,7 +169,7 @@ def _benchmark(name: str) -> Benchmark:
         if not _TASK.fullmatch(task):
             raise InputError(f"benchmarks: got {name!r}, expected one task of {harness} after the colon")
         needs = ("inspect-evals",) if task.startswith("inspect_evals/") else ()
-        return Benchmark(name=name, harness=harness, task=task, needs=needs)
+        return Benchmark(name=name, harness=harness, task=task, needs=needs, runs_code=None)
     near = get_close_matches(name, _BY_NAME, n=3, cutoff=0.4) or list(_BY_NAME)[:3]
     raise InputError(
         f"benchmarks: {name!r} has no short name here; nearest: {', '.join(near)}; any other task of the harnesses as "

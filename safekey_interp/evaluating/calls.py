@@ -33,7 +33,7 @@ _RUN_CODE = "HF_ALLOW_CODE_EVAL"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asking:
+class BenchmarkSettings:
     """How benchmarks are asked; all but the last three decide what is answered."""
 
     max_new_tokens: int | None = None
@@ -91,19 +91,19 @@ class Call(NamedTuple):
     """Variables to set; None for one to unset."""
 
 
-def check_call(benchmark: Benchmark, model: Handed, asking: Asking) -> None:
+def check_call(benchmark: Benchmark, model: Handed, settings: BenchmarkSettings) -> None:
     """Refuse, before anything runs, a benchmark that may not run or that would score reasoning.
 
     Raises:
         InputError: code that may not be run, thinking that cannot be switched off, or marks that inspect drops.
     """
-    if benchmark.runs_code and not asking.allow_code_execution:
+    if benchmark.runs_code and not settings.allow_code_execution:
         raise InputError(
             f"benchmarks: {benchmark.name} runs the code that the model writes; pass --allow-code-execution where that "
             "may do no harm, in a container without network"
         )
     thinking = model.thinking
-    if thinking.closing and not asking.thinking and not thinking.has_switch:
+    if thinking.closing and not settings.thinking and not thinking.has_switch:
         raise InputError(
             f"model {model.spec}: its chat template reads no enable_thinking, so it cannot be told not to think; leave "
             "--no-thinking out"
@@ -115,67 +115,71 @@ def check_call(benchmark: Benchmark, model: Handed, asking: Asking) -> None:
         )
 
 
-def call_of(benchmark: Benchmark, model: Handed, asking: Asking, folder: Path) -> Call:
+def call_of(benchmark: Benchmark, model: Handed, settings: BenchmarkSettings, folder: Path) -> Call:
     """The call that runs a benchmark on a model and leaves its JSON in ``folder/raw``."""
     make = _lm_eval if benchmark.harness == LM_EVAL else _inspect
-    runs_code = benchmark.runs_code and asking.allow_code_execution
-    call = make(benchmark, model, asking, folder)
-    return call._replace(environment=call.environment | {_RUN_CODE: "1" if runs_code else None})
+    call = make(benchmark, model, settings, folder)
+    return call._replace(environment=call.environment | {_RUN_CODE: "1" if _may_run(benchmark, settings) else None})
 
 
-def _lm_eval(benchmark: Benchmark, model: Handed, asking: Asking, folder: Path) -> Call:
+def _lm_eval(benchmark: Benchmark, model: Handed, settings: BenchmarkSettings, folder: Path) -> Call:
     thinking = model.thinking
-    loaded: dict[str, Any] = {"pretrained": model.location, "use_safetensors": True, "dtype": asking.dtype or "auto"}
-    drawn: dict[str, Any] = _sampling(asking)
-    if asking.device == "auto":
+    loaded: dict[str, Any] = {"pretrained": model.location, "use_safetensors": True, "dtype": settings.dtype or "auto"}
+    drawn: dict[str, Any] = _sampling(settings)
+    if settings.device == "auto":
         loaded["parallelize"] = True
     if not benchmark.is_prefilled:
-        drawn["max_gen_toks"] = asking.max_new_tokens or model.longest
+        drawn["max_gen_toks"] = settings.max_new_tokens or model.longest
         if thinking.closing:
             loaded["think_end_token"] = thinking.closing if thinking.closing_id is None else thinking.closing_id
-            loaded["enable_thinking"] = asking.thinking
+            loaded["enable_thinking"] = settings.thinking
             drawn["until"] = []
     words = ["-m", "lm_eval", "run", "--model", "hf", "--model_args", _json(loaded), "--tasks", benchmark.task]
-    words += ["--gen_kwargs", _json(drawn), "--batch_size", str(asking.batch_size), "--seed", str(asking.seed)]
+    words += ["--gen_kwargs", _json(drawn), "--batch_size", str(settings.batch_size), "--seed", str(settings.seed)]
     words += ["--output_path", str(folder / RAW / "results.json"), "--log_samples"]
     words += ["--apply_chat_template"] if thinking.has_template else []
-    words += ["--limit", str(asking.limit)] if asking.limit is not None else []
-    words += ["--device", asking.device] if asking.device not in (None, "auto") else []
-    words += ["--trust_remote_code"] if asking.trust_remote_code else []
-    words += ["--confirm_run_unsafe_code"] if benchmark.runs_code and asking.allow_code_execution else []
+    words += ["--limit", str(settings.limit)] if settings.limit is not None else []
+    words += ["--device", settings.device] if settings.device not in (None, "auto") else []
+    words += ["--trust_remote_code"] if settings.trust_remote_code else []
+    words += ["--confirm_run_unsafe_code"] if _may_run(benchmark, settings) else []
     return Call(words, {}, {})
 
 
-def _inspect(benchmark: Benchmark, model: Handed, asking: Asking, folder: Path) -> Call:
+def _inspect(benchmark: Benchmark, model: Handed, settings: BenchmarkSettings, folder: Path) -> Call:
     thinking = model.thinking
     provider, words = "hf", ["-m", "inspect_ai"]
     loaded: dict[str, Any] = {
         "model_path": model.location,
         "use_safetensors": True,
-        "trust_remote_code": asking.trust_remote_code,
-        "do_sample": asking.temperature > 0,
+        "trust_remote_code": settings.trust_remote_code,
+        "do_sample": settings.temperature > 0,
     }
-    loaded |= {"dtype": asking.dtype} if asking.dtype else {}
-    loaded |= {"device": asking.device} if asking.device else {}
+    loaded |= {"dtype": settings.dtype} if settings.dtype else {}
+    loaded |= {"device": settings.device} if settings.device else {}
     if thinking.closing:
         provider, words = inspect_provider.NAME, [str(Path(inspect_provider.__file__).resolve())]
         loaded |= {"opening": thinking.opening, "closing": thinking.closing}
     if thinking.has_switch:
-        loaded["enable_thinking"] = asking.thinking
+        loaded["enable_thinking"] = settings.thinking
     words += ["eval", benchmark.task, "--model", f"{provider}/{model.folder}"]
-    words += ["--model-config", str(folder / MODEL_FILE), "--max-tokens", str(asking.max_new_tokens or model.longest)]
-    words += ["--max-connections", str(asking.batch_size), "--seed", str(asking.seed)]
-    if asking.temperature > 0:
-        words += ["--temperature", str(asking.temperature), "--top-p", str(asking.top_p)]
-    words += ["--limit", str(asking.limit)] if asking.limit is not None else []
+    words += ["--model-config", str(folder / MODEL_FILE), "--max-tokens", str(settings.max_new_tokens or model.longest)]
+    words += ["--max-connections", str(settings.batch_size), "--seed", str(settings.seed)]
+    if settings.temperature > 0:
+        words += ["--temperature", str(settings.temperature), "--top-p", str(settings.top_p)]
+    words += ["--limit", str(settings.limit)] if settings.limit is not None else []
     words += ["--log-dir", str(folder / RAW), "--log-format", "json", "--display", "plain"]
     return Call(words, {MODEL_FILE: loaded}, {"NO_COLOR": "1"})
 
 
-def _sampling(asking: Asking) -> dict[str, Any]:
-    if asking.temperature == 0:
+def _may_run(benchmark: Benchmark, settings: BenchmarkSettings) -> bool:
+    """Whether what the model writes may be run; a task that is not known to need it is asked by lm_eval itself."""
+    return settings.allow_code_execution and benchmark.runs_code is not False
+
+
+def _sampling(settings: BenchmarkSettings) -> dict[str, Any]:
+    if settings.temperature == 0:
         return {"do_sample": False}
-    return {"do_sample": True, "temperature": asking.temperature, "top_p": asking.top_p}
+    return {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p}
 
 
 def _json(value: Mapping[str, Any]) -> str:

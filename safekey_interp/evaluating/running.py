@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from safekey_interp.comparing.sides import Side, sides_of
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.evaluating.benchmarks import Benchmark, benchmarks_of
-from safekey_interp.evaluating.calls import Asking, check_call
+from safekey_interp.evaluating.calls import BenchmarkSettings, check_call
 from safekey_interp.evaluating.handed import Handed, hand_over
 from safekey_interp.evaluating.harness import interpreter, versions_in
 from safekey_interp.evaluating.reading import COLUMNS
@@ -45,7 +45,7 @@ def run_benchmarks(
     benchmarks: Sequence[str],
     *,
     out: str | Path,
-    asking: Asking | None = None,
+    settings: BenchmarkSettings | None = None,
     python: str | None = None,
     timeout: float | None = None,
     overwrite: bool = False,
@@ -59,7 +59,7 @@ def run_benchmarks(
         benchmarks: names of :data:`~safekey_interp.evaluating.benchmarks.NAMED`, or ``lm-eval:TASK``, ``inspect:TASK``.
         out: the run folder; one of the same settings is continued. That of a finished comparison of some of the models
             keeps the run in its folder ``benchmarks``.
-        asking: how benchmarks are asked; greedily, with thinking, when None.
+        settings: how benchmarks are asked; greedily, with thinking, when None.
         python: the interpreter of the environment that has the harnesses; this one when None.
         timeout: seconds after which a benchmark of a model is given up; None for never.
         overwrite: delete a run of benchmarks that is there.
@@ -74,7 +74,7 @@ def run_benchmarks(
         ModelError: no such model.
         RunError: a folder that cannot be used, or nothing succeeded.
     """
-    how, tell_of = asking or Asking(), progress or Silent()
+    how, tell_of = settings or BenchmarkSettings(), progress or Silent()
     wanted = benchmarks_of(benchmarks)
     path, sides = _placed(Path(out), sides_of(models, at_least=1))
     check_out(path)
@@ -171,19 +171,19 @@ def _same(spec: str, given: Any) -> bool:
     return spec == given or (Path(spec).is_dir() and Path(given).is_dir() and Path(spec).samefile(given))
 
 
-def _manifest(asking: Asking, command: Sequence[str]) -> dict[str, Any]:
-    settings = asking.record()
+def _manifest(settings: BenchmarkSettings, command: Sequence[str]) -> dict[str, Any]:
+    recorded = settings.record()
     return {
         "safekey_interp": __version__,
         "kind": KIND,
         "command": list(command),
         "models": [],
         "benchmarks": [],
-        "settings": settings,
+        "settings": recorded,
         "versions": {},
-        "seed": asking.seed,
+        "seed": settings.seed,
         "timings": {},
-        "identity": {"kind": KIND, "settings": settings, "version": __version__},
+        "identity": {"kind": KIND, "settings": recorded, "version": __version__},
     }
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from safekey_interp.errors import RunError
 from safekey_interp.evaluating.benchmarks import Benchmark
-from safekey_interp.evaluating.calls import RAW, Asking, call_of
+from safekey_interp.evaluating.calls import RAW, BenchmarkSettings, call_of
 from safekey_interp.evaluating.handed import Handed
 from safekey_interp.evaluating.harness import run_harness, version_of_harness
 from safekey_interp.evaluating.reading import scores_in
@@ -81,7 +81,7 @@ class Kept:
         self,
         model: Handed,
         python: str,
-        asking: Asking,
+        settings: BenchmarkSettings,
         versions: Mapping[str, str | None],
         *,
         timeout: float | None,
@@ -91,7 +91,7 @@ class Kept:
         Args:
             model: the model.
             python: the interpreter that has the harness.
-            asking: how it is asked.
+            settings: how it is asked.
             versions: what that interpreter has.
             timeout: seconds after which it is given up; None for never.
         """
@@ -100,14 +100,14 @@ class Kept:
         record: dict[str, Any] = {
             "model": model.record(),
             "benchmark": self.benchmark.record(),
-            "max_new_tokens": asking.max_new_tokens or model.longest,
+            "max_new_tokens": settings.max_new_tokens or model.longest,
             "harness_version": version_of_harness(self.benchmark, versions),
             "versions": dict(versions),
             "began": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
         def fill(aside: Path) -> None:
-            call = call_of(self.benchmark, model, asking, aside)
+            call = call_of(self.benchmark, model, settings, aside)
             (aside / RAW).mkdir()
             for name, value in call.files.items():
                 write_json(aside / name, value)
