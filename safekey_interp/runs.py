@@ -160,7 +160,7 @@ class Run:
         rows = [
             ("run", f"{made}, {self.manifest.get('status')}"),
             ("model", ", ".join(str(model.get("name") or model.get("spec")) for model in models)),
-            ("data", f"{data.get('n_read', 0):,} traces" + f" from {sources}" * bool(sources)),
+            ("data", (f"{data.get('n_read', 0):,} traces" + f" from {sources}" * bool(sources)) * bool(data)),
             ("found", self.findings.get("headline") or ""),
             ("tables", ", ".join(name for name in TABLES if (self.path / f"{name}.parquet").is_file())),
             ("folder", str(self.path)),

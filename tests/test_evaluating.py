@@ -12,6 +12,7 @@ import pytest
 from tiny import byte_level_tokenizer
 from tokenizers import AddedToken
 
+from safekey_interp import figures
 from safekey_interp.comparing.sides import Side, sides_of
 from safekey_interp.errors import InputError, ModelError, RunError
 from safekey_interp.evaluating.benchmarks import NAMED, Benchmark, benchmarks_of
@@ -339,3 +340,25 @@ def test_the_words_hold_each_models_number_and_whether_a_difference_is_clear() -
     assert finding["n"] == 100
     assert "independent means" in finding["control"]
     assert told["left_out"] == [{"what": "gpqa of a", "why": "crashed", "n": None}]
+
+
+# -- the figure -------------------------------------------------------------------------------------------------------
+
+
+def test_the_figure_shows_what_stands_for_each_benchmark_with_its_interval() -> None:
+    long = "lm-eval:folder/" + "x" * 40
+    rows = [
+        row("a", 0.5, 0.03, benchmark="gpqa", metric="acc"),
+        row("b", 0.7, 0.0, benchmark="gpqa", metric="acc"),
+        row("a", 0.1, 0.01, benchmark=long, metric="f1", n=None),
+        row("a", 0.9, 0.01, benchmark="gpqa", metric="other", is_main=False),
+    ]
+    table = pd.DataFrame(rows).astype({"n": "Int64"})
+    figure = figures.score_by_benchmark(table, names=["a", "b"])
+    one, two = figure.data
+    assert (list(one.y), list(two.y)) == ([0.5, 0.1], [0.7])
+    assert list(one.error_y.array) == pytest.approx([Z * 0.03, Z * 0.01], abs=1e-4)
+    assert list(two.error_y.array) == [None]
+    assert list(figure.layout.xaxis.ticktext) == ["gpqa", "x" * 20 + "…"]
+    assert "gpqa: acc, n = 100" in figure.layout.meta["caption"]
+    assert "n = unknown" in figure.layout.meta["caption"]
