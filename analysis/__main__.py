@@ -1,29 +1,38 @@
 """Which figures does the paper's analysis have, and how are they drawn again?
 
-    python -m analysis --out D [--model organism] [--traces FILE] [--run FOLDER] [--only attention representations]
+    python -m analysis --out D [--models A B …] [--traces FILE] [--only 3 attention …] [--jobs N] [--write]
 
-Draws each from one probe run, which is made in ``D/run`` when none is given, and continued when it is there. Writes
-for each figure a page that loads nothing, the numbers that are drawn as CSV, PNG and SVG where a browser is, and
-``D/index.html``. Same model, traces and seed: same CSVs.
+Asks each model the same prompts, measures, and answers seven questions (:mod:`analysis.questions`). Writes for each
+figure a page that loads nothing, the numbers that are drawn as CSV, PNG and SVG where a browser is; ``claims.csv`` and
+``CLAIMS.md``, what the paper claims beside what ours shows; and ``index.html``. Same models, prompts and seed: same
+CSVs. A killed command goes on where it stopped when it is given again. ``--dry-run`` checks ``paper.yaml``, which says
+what would run the same on the paper's released models.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from safekey_interp.cli.shared import plain, progress_bar, quiet_libraries
 from safekey_interp.errors import InputError, RunError, SafekeyError
 from safekey_interp.organism import TRACES
 from safekey_interp.runs import Run, open_run
-from safekey_interp.storage import remove_leftovers, try_writing
+from safekey_interp.storage import remove_leftovers, sha256_of, try_writing
+from safekey_interp.version import __version__
 
-FIGURES = ("attention", "representations")
-"""What ``--only`` takes, in the order of the index."""
+MODELS = ("organism:base", "organism:sft", "organism:safekey")
+CLAIMS = Path(__file__).with_name("CLAIMS.md")
 _STOPPED = 130
+_PART = "--part"
+"""Answer the questions and no more: what the command gives to processes of its own."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -33,47 +42,96 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw figures; mistakes that the user can mend end in one line and exit status 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        _draw(_options(arguments))
+        options = _options(words)
+        if options.dry_run:
+            from analysis.paper import check
+
+            print(check())
+        else:
+            _draw(options, words)
     except SafekeyError as error:
         _fail(str(error), 2)
     except KeyboardInterrupt:
-        _fail("stopped; the same command goes on with the run", _STOPPED)
+        _fail("stopped; the same command goes on where it stopped", _STOPPED)
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(
-        prog="python -m analysis", description="Draw the figures of the paper's analysis from one probe run."
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the figures; made when absent")
-    parser.add_argument("--model", help="hub id, folder, .gguf file, or a built-in name. Default: organism")
-    parser.add_argument("--traces", help="file of traces, or glob. Default: those that come with the organism")
-    parser.add_argument("--run", type=Path, help="draw a run that is there instead of probing")
-    parser.add_argument("--only", nargs="+", choices=FIGURES, default=FIGURES, help="figures; all by default")
-    parser.add_argument("--seed", type=int, help="seed of every draw of the run. Default: 0")
-    parser.add_argument("--overwrite", action="store_true", help="delete a run of other settings that is in the folder")
-    options = parser.parse_args(arguments)
-    if options.run and (options.model or options.traces or options.seed is not None):
-        raise InputError("--run: got --model, --traces or --seed, too; expected either a run or what to probe")
+def _options(words: Sequence[str]) -> argparse.Namespace:
+    parser = _Parser(prog="python -m analysis", description="Draw the figures of the paper's analysis.")
+    parser.add_argument("--out", type=Path, help="folder of the figures; made when absent")
+    parser.add_argument("--models", nargs="+", help="hub ids, folders, .gguf files or built-in names: what the others "
+        "came from first, then SFT, then SafeKey. Default: the three organisms")  # fmt: skip
+    parser.add_argument("--traces", nargs="+", help="files of prompts. Default: those that come with the organism")
+    parser.add_argument("--run", type=Path, help="draw what a finished run of probe has, instead of asking models")
+    parser.add_argument("--only", nargs="+", help="questions, by number (1 to 7) or name; all by default")
+    parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="questions at once. Default: 2")
+    parser.add_argument("--seed", type=int, help="seed of every draw. Default: 0")
+    parser.add_argument("--overwrite", action="store_true", help="delete runs of other settings that are in the folder")
+    parser.add_argument("--write", action="store_true", help="write analysis/CLAIMS.md, too")
+    parser.add_argument("--dry-run", action="store_true", help="check analysis/paper.yaml and say what it would take")
+    parser.add_argument(_PART, action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(words)
+    if not options.dry_run and options.out is None:
+        raise InputError(f"--out: missing, expected the folder of the figures; see `{parser.prog} --help`")
+    if options.run and (options.models or options.traces or options.seed is not None):
+        raise InputError("--run: got --models, --traces or --seed, too; expected either a run or what to ask")
+    if options.jobs < 1:
+        raise InputError(f"--jobs: got {options.jobs}, expected at least 1")
+    options.questions = _questions(options.only, of_run=options.run is not None)
     return options
 
 
-def _draw(options: argparse.Namespace) -> None:
+def _questions(only: Sequence[str] | None, *, of_run: bool) -> list[Any]:
+    from analysis.questions import OF_A_RUN, QUESTIONS
+
+    if only is None:
+        return [one for one in QUESTIONS if not of_run or one.name in OF_A_RUN]
+    names = {key: one for one in QUESTIONS for key in (str(one.number), one.name)}
+    for word in only:
+        if word not in names:
+            known = ", ".join(f"{one.number} {one.name}" for one in QUESTIONS)
+            raise InputError(f"--only: got {word!r}, expected some of {known}")
+    chosen = {names[word].number for word in only}
+    return [one for one in QUESTIONS if one.number in chosen]
+
+
+def _draw(options: argparse.Namespace, words: list[str]) -> None:
     out: Path = options.out
     is_new = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
         try_writing(out)
         remove_leftovers(out)
-        run = _known(options.run) if options.run else _probed(options)
-        index = _save(run, [name for name in FIGURES if name in options.only], out)
+        with progress_bar() as bar:
+            if bar:
+                bar.stage("loading the libraries", None)
+            quiet_libraries()
+            bench = _bench(options, bar)
+            identity = _identity(bench, options)
+            answers = _answered(bench, identity, options, words)
+        if not options.part:
+            index = _finish(bench, answers, identity, options)
+            print(plain(str(index)))
     except SafekeyError:
-        if is_new and out.is_dir() and not any(out.iterdir()):
-            out.rmdir()  # as if nothing had been asked
+        if is_new and out.is_dir():
+            _remove_empty(out)  # as if nothing had been asked
         raise
     except OSError as error:
         raise RunError(f"out {out}: cannot be written: {error.strerror or error}") from error
-    print(plain(str(index)))
+
+
+def _bench(options: argparse.Namespace, bar: Any) -> Any:
+    from analysis.bench import Bench
+
+    if options.run:
+        return Bench.of_run(options.out, _known(options.run))
+    from safekey_interp.datasets import read_traces
+
+    source = read_traces(options.traces or str(TRACES)).check()
+    models = options.models or list(MODELS)
+    seed = options.seed or 0
+    return Bench(options.out, models, source, seed=seed, overwrite=options.overwrite, progress=bar)
 
 
 def _known(path: Path) -> Run:
@@ -83,50 +141,93 @@ def _known(path: Path) -> Run:
     return run
 
 
-def _probed(options: argparse.Namespace) -> Run:
-    """The run in the output folder, made or continued."""
-    from safekey_interp.datasets import read_traces
-
-    source = read_traces(options.traces or str(TRACES)).check()
-    with progress_bar() as bar:
-        if bar:
-            bar.stage("loading the model", None)
-        quiet_libraries()
-        from safekey_interp.models import load
-        from safekey_interp.probing import run_probe
-
-        model = load(options.model or "organism")
-        command = ["python", "-m", "analysis", *map(str, sys.argv[1:])]
-        out, seed = options.out / "run", options.seed or 0
-        return run_probe(model, source, out=out, seed=seed, overwrite=options.overwrite, command=command, progress=bar)
+def _identity(bench: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """What the answers depend on."""
+    if options.run:
+        [run] = bench.probes.values()
+        return {"run": sha256_of(run.path / "run.json"), "version": __version__}
+    manifest = bench.comparison.manifest
+    weights = [(one.get("model") or {}).get("weights_sha256") for one in manifest["models"]]
+    return {"models": list(bench.specs), "weights": weights, "comparison": manifest["identity"], "version": __version__}
 
 
-def _save(run: Run, names: Sequence[str], out: Path) -> Path:
-    from analysis import fig_attention, fig_representations
-    from analysis.saving import Sheet, save_index, save_pictures, save_sheet
+def _answered(bench: Any, identity: Mapping[str, Any], options: argparse.Namespace, words: list[str]) -> list[Any]:
+    """Each question's answer, those that are missing made by as many processes as were asked for."""
+    from analysis import questions
 
-    draw: dict[str, Callable[[Run], Sheet]] = {
-        "attention": fig_attention.draw,
-        "representations": fig_representations.draw,
-    }
-    sheets: list[Sheet] = []
-    absent: dict[str, str] = {}
-    for name in names:
-        try:
-            sheets.append(draw[name](run))
-        except RunError as error:
-            absent[name] = str(error)
-    if not sheets:
-        raise RunError("; ".join(absent.values()))
-    for sheet in sheets:
-        save_sheet(out, sheet)
-        print(f"\n{plain(sheet.title)}\n{plain(sheet.table_caption)}\n{sheet.table.to_string(index=False)}")
+    missing = [one for one in options.questions if questions.kept(options.out, one, identity) is None]
+    if options.jobs == 1 or len(missing) < 2:
+        for one in missing:
+            questions.make(bench, one, identity)
+    else:
+        with ThreadPoolExecutor(options.jobs) as pool:
+            list(pool.map(lambda one: _in_a_process(one, words, len(missing)), missing))
+    return [questions.kept(options.out, one, identity) for one in options.questions]
+
+
+def _in_a_process(question: Any, words: list[str], n: int) -> None:
+    begun = time.perf_counter()
+    command = [sys.executable, "-m", "analysis", *_without_only(words), "--only", question.name, "--jobs", "1", _PART]
+    command = [word for word in command if word not in ("--write", "--overwrite")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("analysis: ")
+        raise RunError(f"{question.name}: {said}")
+    print(f"{question.number} {question.title} {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
+
+
+def _without_only(words: Sequence[str]) -> list[str]:
+    """The command's words but for ``--only``, ``--jobs`` and what follows them."""
+    kept: list[str] = []
+    dropping = False
+    for word in words:
+        if word.startswith("--"):
+            dropping = word.split("=")[0] in ("--only", "--jobs")
+        if not dropping:
+            kept.append(word)
+    return kept
+
+
+def _finish(bench: Any, answers: list[Any], identity: Mapping[str, Any], options: argparse.Namespace) -> Path:
+    """Index, claims.csv and CLAIMS.md, from what is kept of every question that was ever answered here."""
+    import pandas as pd
+
+    from analysis import questions, verdicts
+    from analysis.saving import save_index, write_text
+
+    out: Path = options.out
+    every = [found for one in questions.QUESTIONS if (found := questions.kept(out, one, identity))]
+    if not any(one.sheets for one in answers):
+        raise RunError("; ".join(one.why_not for one in answers))
+    for one in answers:
+        for sheet in one.sheets:
+            shown = pd.DataFrame(sheet.table)
+            print(f"\n{plain(sheet.title)}\n{plain(sheet.table_caption)}\n{shown.to_string(index=False)}")
+        if one.why_not:
+            print(f"\n{one.question.name}: not drawn: {plain(one.why_not)}")
     print()
-    why = save_pictures(out, sheets)
-    for line in (why, *(f"{name}: not drawn: {reason}" for name, reason in absent.items())):
-        if line:
-            print(plain(line))
-    return save_index(out, sheets, absent)
+    for why in dict.fromkeys(one.no_pictures for one in answers if one.no_pictures):
+        print(plain(why))
+    table = verdicts.as_table([measured for one in every for measured in one.measured])
+    claims = pd.DataFrame()
+    if not options.run:
+        write_text(out / "claims.csv", table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+        verdicts.write_claims(out / "CLAIMS.md", table)
+        if options.write:
+            verdicts.write_claims(CLAIMS, table)
+        claims = verdicts.beside_theirs(table)
+        for _, row in claims.iterrows():
+            print(plain(f"{str(row['claim']).partition('.')[0]} {row['model']}: {row['verdict']}"))
+    source = bench.source() if not options.run else next(sheet.source for one in every for sheet in one.sheets)
+    parts = [(one.question.title, one.sheets, one.why_not) for one in every]
+    return save_index(out, parts, claims, source)
+
+
+def _remove_empty(out: Path) -> None:
+    """Delete folders of ``out`` that hold nothing, itself included."""
+    for folder in sorted((path for path in [out, *out.rglob("*")] if path.is_dir()), reverse=True):
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _fail(message: str, status: int) -> NoReturn:

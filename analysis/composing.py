@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.bench import Bench
+from analysis.verdicts import TOY
 from safekey_interp.conditions import conditions_in
 from safekey_interp.figures.grid import Panel, Row, letters
 from safekey_interp.figures.kinds import Kind
@@ -63,6 +65,15 @@ class Composition:
         )
 
 
+def in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """Places against series, each cell with its interval and n."""
+    cells = table.assign(
+        cell=[f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}] ({row['n']})" for _, row in table.iterrows()]
+    )
+    wide = cells.pivot_table(index="place", columns="series", values="cell", aggfunc="first", sort=False)
+    return wide.fillna("n/a").rename_axis(None, axis=1).reset_index().rename(columns={"place": ""})
+
+
 def with_something(views: Iterable[Drawn | None]) -> list[Drawn]:
     """Those of the panels that have something to show."""
     return [view for view in views if view is not None]
@@ -72,6 +83,14 @@ def model_in_words(run: Run) -> str:
     """The model's name, and whether it is the toy."""
     model = run.manifest["model"]
     return f"{model['name']} (toy model)" if is_organism(str(model.get("spec", ""))) else str(model["name"])
+
+
+def toy_in_words(bench: Bench) -> str:
+    """What stands behind a count where every model is the toy, or some are."""
+    toys = [name for name in bench.names if bench.is_toy(name)]
+    if not toys:
+        return ""
+    return f" {TOY}" if len(toys) == len(bench.names) else f" ({', '.join(toys)}: toy model)"
 
 
 def shown_conditions(run: Run) -> list[str]:

@@ -16,9 +16,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from analysis.bench import Bench
 from analysis.composing import Composition, Drawn, Table, model_in_words, shown_conditions
+from analysis.pairs import claim_of_pair, sheets_of
 from analysis.results import provenance
-from analysis.saving import Sheet
+from analysis.saving import Answer, Sheet
 from safekey_interp import figures
 from safekey_interp.claims import estimate
 from safekey_interp.errors import RunError
@@ -57,6 +59,23 @@ class _Site(NamedTuple):
     def words(self) -> str:
         where = "after the final norm" if self.site == "ln_final" else f"layer {self.layer}"
         return f"{POSITIONS.get(self.position, self.position)}, {where}"
+
+
+def answer(bench: Bench) -> Answer:
+    """A figure for each model, and what they say of claims 4a and 4b.
+
+    Raises:
+        RunError: no model's states could be probed.
+    """
+    sheets = sheets_of(bench, draw)
+    if not bench.specs:
+        return Answer(sheets=sheets, measured=[])
+    positions = {"4a": "decision", "4b": "understanding"}
+    measured = [
+        claim_of_pair(bench, claim, "AUROC", measure="auroc", position=position)
+        for claim, position in positions.items()
+    ]
+    return Answer(sheets=sheets, measured=measured)
 
 
 def draw(run: Run) -> Sheet:

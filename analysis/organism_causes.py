@@ -59,9 +59,11 @@ def knockouts(models: dict[str, tuple[Model, dict[str, list[Trace]]]]) -> dict[s
             if len(traces) < 5:
                 continue
             about = {"model": name, "case": case}
-            table: Any = summarise_knockout(knockout(model, traces, QUERIES, SPANS, finder="given"))
+            found: Any = knockout(model, traces, QUERIES, SPANS, finder="given")
+            table: Any = summarise_knockout(found)
             for _, row in _of(table, "difference").iterrows():
-                together.append(about | {"K may not see": row["to_span"]} | _cells(row))
+                ahead = {"safe is ahead, of all: before, cut, random": _ahead(found, row["to_span"])}
+                together.append(about | {"K may not see": row["to_span"]} | _cells(row) | ahead)
             by_layer: Any = summarise_knockout(knockout(model, traces, QUERIES, SPANS[:2], by="layer", finder="given"))
             for span, rows in _of(by_layer, "difference").groupby("to_span", sort=False):
                 line = about | {"K may not see": span}
@@ -108,6 +110,14 @@ def steering(models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: d
                 )
             rows.append(line | {"n (groups)": f"{mine['n'].iloc[0]} ({mine['n_groups'].iloc[0]})"})
     return pd.DataFrame(rows)
+
+
+def _ahead(found: Any, span: str) -> str:
+    """Shares of traces for which safe key sentences are likelier than go-aheads."""
+    mine = found[(found["metric"] == "difference") & (found["to_span"] == span)]
+    cut, random = mine[~mine["control"]], mine[mine["control"]]
+    shares = [(part > 0).mean() for part in (cut["baseline"], cut["value"], random["value"])]
+    return ", ".join(f"{one:.2f}" for one in shares)
 
 
 def _of(summary: Any, metric: str) -> Any:

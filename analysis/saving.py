@@ -15,10 +15,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from analysis.verdicts import Measured
 from safekey_interp.figures.drawing import PALETTE, Spec, look
 from safekey_interp.report.markup import Html, data, el, escape, island, join, table
 from safekey_interp.storage import write_aside
@@ -27,7 +28,8 @@ _CSS = f"""
 :root {{ color-scheme: light }}
 body {{ font: 16px/1.5 system-ui, sans-serif; color: {PALETTE["ink"].light}; background: {PALETTE["surface"].light};
   max-width: 1000px; margin: 0 auto; padding: 1rem }}
-h1 {{ font-size: 1.5rem; line-height: 1.25 }} h2 {{ font-size: 1.2rem; margin-top: 2.5rem }}
+h1 {{ font-size: 1.5rem; line-height: 1.25 }} h2 {{ font-size: 1.25rem; margin-top: 2.5rem }}
+h3 {{ font-size: 1.05rem }}
 a {{ color: {PALETTE["prompt"].light} }} .muted, caption {{ color: {PALETTE["muted"].light}; text-align: left }}
 .scroll, .plot {{ overflow-x: auto }} img {{ max-width: 100%; height: auto }}
 table {{ border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }}
@@ -61,13 +63,57 @@ class Sheet:
     source: str
     """Which model, data and seed."""
 
+    def shown(self) -> Shown:
+        """What the index says of it."""
+        return Shown(
+            name=self.name,
+            title=self.title,
+            caption=self.caption,
+            numbers=list(self.numbers),
+            width=int(self.spec["layout"]["width"]),
+            source=self.source,
+            table=[{str(name): str(value) for name, value in row.items()} for row in self.table.to_dict("records")],
+            table_caption=self.table_caption,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What the index says of a figure."""
+
+    name: str
+    """Of its files."""
+    title: str
+    """What it asks or shows."""
+    caption: str
+    """What is shown, n, control; one paragraph."""
+    numbers: list[str]
+    """Its CSV files, without the ending."""
+    width: int
+    """Pixels across."""
+    source: str
+    """Which model, data and seed."""
+    table: list[dict[str, str]]
+    """Few numbers in words."""
+    table_caption: str
+    """What they are."""
+
+
+class Answer(NamedTuple):
+    """What a question's figures show."""
+
+    sheets: list[Sheet]
+    """The figures."""
+    measured: list[Measured]
+    """What they say of the paper's claims."""
+
 
 def save_sheet(folder: Path, sheet: Sheet) -> None:
     """Write the page and the CSVs of a figure."""
     for name, numbers in sheet.numbers.items():
         text = numbers.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-        _write(folder / f"{name}.csv", text)
-    _write(folder / f"{sheet.name}.html", _page(sheet))
+        write_text(folder / f"{name}.csv", text)
+    write_text(folder / f"{sheet.name}.html", _page(sheet))
 
 
 def save_pictures(folder: Path, sheets: Sequence[Sheet]) -> str | None:
@@ -97,28 +143,37 @@ def save_pictures(folder: Path, sheets: Sequence[Sheet]) -> str | None:
     return why and f"no PNG or SVG: {why}"
 
 
-def save_index(folder: Path, sheets: Sequence[Sheet], absent: Mapping[str, str]) -> Path:
-    """Write the page that lists the figures.
+def save_index(
+    folder: Path, parts: Sequence[tuple[str, Sequence[Shown], str]], claims: pd.DataFrame, source: str
+) -> Path:
+    """Write the page that lists the questions, their figures, and what these say of the paper's claims.
 
     Args:
         folder: where they lie.
-        sheets: the figures.
-        absent: why another figure could not be drawn, by name.
+        parts: of each question its title, its figures, and why it has none.
+        claims: rows of ``claims.csv`` with what the paper says; may be empty.
+        source: which models, data and seed.
     """
-    parts = [el("h1", "Figures of the analysis"), el("p", data(sheets[0].source), class_="muted")]
-    for sheet in sheets:
-        parts += [
-            el("h2", el("a", sheet.title, href=f"{sheet.name}.html")),
-            el("p", data(sheet.caption)),
-            _links(folder, sheet),
-        ]
-        if (folder / f"{sheet.name}.svg").is_file():
-            picture = el("img", src=f"{sheet.name}.svg", alt=sheet.title, width=sheet.spec["layout"]["width"])
-            parts.append(el("p", el("a", picture, href=f"{sheet.name}.html")))
-    for name, why in absent.items():
-        parts += [el("h2", name), el("p", data(f"Not drawn: {why}"), class_="muted")]
+    page: list[Html] = [el("h1", "Figures of the analysis"), el("p", data(source), class_="muted")]
+    for title, sheets, why_not in parts:
+        page.append(el("h2", title))
+        if why_not:
+            page.append(el("p", data(f"Not drawn: {why_not}"), class_="muted"))
+        for sheet in sheets:
+            page += [
+                el("h3", el("a", sheet.title, href=f"{sheet.name}.html")),
+                el("p", data(sheet.caption)),
+                _links(folder, sheet),
+            ]
+            if (folder / f"{sheet.name}.svg").is_file():
+                picture = el("img", src=f"{sheet.name}.svg", alt=sheet.title, width=sheet.width)
+                page.append(el("p", el("a", picture, href=f"{sheet.name}.html")))
+    if len(claims):
+        rows: list[list[object]] = [[data(str(cell)) for cell in row] for row in claims.itertuples(index=False)]
+        words = table(list(map(str, claims.columns)), rows, caption="Theirs beside ours; the rule stands in CLAIMS.md")
+        page += [el("h2", "What the paper claims, and what these figures say"), words]
     index = folder / "index.html"
-    _write(index, _document("Figures of the analysis", parts, scripts=()))
+    write_text(index, _document("Figures of the analysis", page, scripts=()))
     return index
 
 
@@ -141,7 +196,7 @@ def _page(sheet: Sheet) -> str:
     return _document(sheet.title, parts, scripts=(get_plotlyjs(), _DRAW))
 
 
-def _links(folder: Path, sheet: Sheet) -> Html:
+def _links(folder: Path, sheet: Shown) -> Html:
     names = [f"{name}.csv" for name in sheet.numbers] + [f"{sheet.name}.{ending}" for ending in _PICTURES]
     return el("p", *_between([el("a", name, href=name) for name in names if (folder / name).is_file()], " · "))
 
@@ -168,7 +223,7 @@ def _document(title: str, parts: Sequence[Html], *, scripts: Sequence[str]) -> s
     return f'<!doctype html>\n<html lang="{escape("en")}">{el("head", head)}{el("body", *parts, code)}</html>\n'
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     write_aside(path, lambda file: file.write_text(text, encoding="utf-8", newline="\n"))
 
 

@@ -169,7 +169,7 @@ def test_the_toy_is_called_one(folder, tmp_path):
 def test_the_command_writes_pages_numbers_and_an_index_the_same_twice(folder, tmp_path, capsys, without_browser):
     for name in ("one", "two"):
         main(["--run", str(folder), "--out", str(tmp_path / name)])
-    made = {path.name for path in (tmp_path / "one").iterdir()}
+    made = {path.name for path in (tmp_path / "one").iterdir() if path.is_file()}
     assert made == {
         *("index.html", "fig_attention.html", "fig_attention.csv"),
         *("fig_representations.html", "fig_representations.csv", "fig_representations_points.csv"),
@@ -236,12 +236,12 @@ def test_a_figure_that_the_run_cannot_give_is_named_and_the_others_are_drawn(tmp
     ("arguments", "said"),
     [
         (["--out", "OUT", "--run", "nowhere"], "no such folder"),
-        (["--out", "OUT", "--only", "everything"], "invalid choice: 'everything'"),
+        (["--out", "OUT", "--only", "everything"], "--only: got 'everything'"),
         (["--run", "RUN"], "--out"),
-        (["--out", "OUT", "--run", "RUN", "--model", "organism"], "expected either a run or what to probe"),
+        (["--out", "OUT", "--run", "RUN", "--models", "organism"], "expected either a run or what to ask"),
         (["--out", "FILE", "--run", "RUN"], "cannot be written"),
         (["--out", "OUT", "--traces", "no.jsonl"], "no.jsonl"),
-        (["--out", "OUT", "--model", "no_such_model"], "no_such_model"),
+        (["--out", "OUT", "--models", "no_such_model"], "no_such_model"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(folder, tmp_path, capsys, arguments, said):

@@ -70,8 +70,8 @@ def run_comparison(
     """Give the same prompts to several models, judge and probe each, and write how they differ into a run folder.
 
     Args:
-        models: at least two: from ``load`` or ``from_hf``, what ``load`` reads, or folders of finished runs, whose
-            traces are taken as they are (of ``probe``) or whose model is (of ``train``).
+        models: several, or one alone: from ``load`` or ``from_hf``, what ``load`` reads, or folders of finished runs,
+            whose traces are taken as they are (of ``probe``) or whose model is (of ``train``).
         traces: what ``read_traces`` reads, or what it returned; needed unless all are runs of ``probe``. Their own
             responses are not read.
         out: the run folder; one of the same settings and data is continued, or returned when it is complete.
@@ -97,7 +97,7 @@ def run_comparison(
         The run: ``run.comparison`` and ``run.outcomes``; its page is drawn by ``report.write_report``.
 
     Raises:
-        InputError: fewer than two models, one twice, no prompts, or data that cannot be read.
+        InputError: no model, one twice, no prompts, or data that cannot be read.
         ModelError: a model cannot be loaded or asked.
         RunError: a folder cannot be used, or holds a run of other settings or other data.
     """
@@ -108,7 +108,7 @@ def run_comparison(
         if together.is_first:
             check_out(path)
         tell.stage("reading", None)
-        sides = sides_of(models)
+        sides = sides_of(models, at_least=1)
         source = _prompts(sides, traces, limit)
         settings = {
             "keep_responses": keep_responses,

@@ -15,6 +15,7 @@ from safekey_interp.figures.comparison import (
     share_by_model,
 )
 from safekey_interp.figures.effects import effect_by_layer, effect_by_place, effect_map
+from safekey_interp.figures.estimates import estimates_as_bars, estimates_as_lines
 from safekey_interp.figures.grid import grid
 from safekey_interp.figures.kinds import lift_by_kind
 from safekey_interp.figures.looks import lift_before_after, lift_by_step, lift_over_steps
@@ -37,6 +38,8 @@ __all__ = [
     "effect_by_layer",
     "effect_by_place",
     "effect_map",
+    "estimates_as_bars",
+    "estimates_as_lines",
     "grid",
     "lda_scatter",
     "lift_before_after",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from safekey_interp.comparing.wording import MEASURES, ROWS
 from safekey_interp.errors import RunError
 from safekey_interp.figures.attention import on_log_axis, on_whole_layers
@@ -22,14 +20,10 @@ from safekey_interp.figures.drawing import (
     escape,
     finish,
     named,
-    number,
     select,
 )
+from safekey_interp.figures.estimates import BOUNDS, DASHES, TONES, across, bars, name_places
 
-TONES = ("control", "prompt", "key_sentence", "understanding", "harmful", "benign", "template")
-_PATTERNS = ("", "/", ".", "x", "-", "+", "\\")
-_DASHES = ("dot", "solid", "dash", "dashdot", "longdash", "longdashdot", "solid")
-_BOUNDS = ("value", "low", "high")
 _MOST_OF_NAME = 20
 
 
@@ -52,13 +46,13 @@ def share_by_model(comparison: Table, *, measure: str, subsets: Mapping[str, str
     rows = select(comparison[comparison["other"].isna()], "comparison", measure=measure)
     there = {name: words for name, words in subsets.items() if name in set(rows["subset"])}
     places = {(name, measure): words for name, words in there.items()}
-    data = _bars(rows, places, ("subset", "measure"), names)
+    data = bars(rows, places, ("subset", "measure"), names)
     sizes = "; ".join(
         f"{words}: n = {counts(rows.loc[rows['subset'] == name, 'n'])}" for name, words in there.items()
     )  # fmt: skip
     caption = f"{MEASURES[measure]}, share of traces ({sizes}). Lines: 95 % intervals over prompts."
     spec = finish(data, caption, table="lines", title=escape(MEASURES[measure]), x="prompts", y="share")
-    _name_places(spec, list(there.values()))
+    name_places(spec, list(there.values()))
     spec["layout"]["yaxis"] |= {"range": [0, 1.02], "autorange": False, "tickformat": ".0%"}
     return spec
 
@@ -82,7 +76,7 @@ def lift_by_model(comparison: Table, *, position: str, subset: str, names: Seque
     rows = comparison[comparison["other"].isna()]
     rows = select(rows, "comparison", measure="lift_over_matched", subset=subset, position=position)
     spans = [span for span in ("understanding", "prompt") if span in set(rows["to_span"])]
-    data = _bars(rows, {(span, position): SPANS[span] for span in spans}, ("to_span", "position"), names)
+    data = bars(rows, {(span, position): SPANS[span] for span in spans}, ("to_span", "position"), names)
     caption = (
         f"Attention of {ROWS[position]}, ratio of sums over all layers and heads to what tokens at the same distances "
         f"get (n = {counts(rows['n'])} traces); 1, the line, is no more than that. Lines on bars: 95 % bootstrap over "
@@ -90,8 +84,8 @@ def lift_by_model(comparison: Table, *, position: str, subset: str, names: Seque
     )
     title = f"Attention of {ROWS[position]}"
     spec = finish(data, caption, table="lines", title=escape(title), x="on", y="× distance alone")
-    _name_places(spec, [SPANS[span] for span in spans])
-    _across(spec, 1)
+    name_places(spec, [SPANS[span] for span in spans])
+    across(spec, 1)
     return spec
 
 
@@ -118,16 +112,16 @@ def auroc_by_model(comparison: Table, *, names: Sequence[str]) -> Spec:
     }
     there = set(zip(rows["position"], rows["measure"], strict=True))
     places = {key: name for key, name in words.items() if key in there}
-    data = _bars(rows, places, ("position", "measure"), names)
+    data = bars(rows, places, ("position", "measure"), names)
     caption = (
         f"AUROC of a probe of the states, median over layers, and of the words alone (n = {counts(rows['n'])} traces). "
         "Scores out of fold, along the probe’s LDA axis. The line is a coin toss; lines on bars: 95 % bootstrap over "
         "groups."
     )
     spec = finish(data, caption, table="lines", title="What the states tell", x="where", y="AUROC")
-    _name_places(spec, list(places.values()))
+    name_places(spec, list(places.values()))
     spec["layout"]["yaxis"] |= {"range": [0, 1.02], "autorange": False}
-    _across(spec, 0.5)
+    across(spec, 0.5)
     return spec
 
 
@@ -156,8 +150,8 @@ def lift_layers_by_model(
     for place, name in enumerate(names):
         mine = rows[rows["model"] == name].sort_values("layer")
         if len(mine):
-            looks = {"color": PALETTE[TONES[place % len(TONES)]].light, "dash": _DASHES[place % len(_DASHES)]}
-            data += curve(mine["layer"], *(mine[bound] for bound in _BOUNDS), name=name, **looks)
+            looks = {"color": PALETTE[TONES[place % len(TONES)]].light, "dash": DASHES[place % len(DASHES)]}
+            data += curve(mine["layer"], *(mine[bound] for bound in BOUNDS), name=name, **looks)
     caption = (
         f"Attention of {ROWS[from_span]} on {SPANS[to_span]}, mean over heads, divided by what tokens at the same "
         f"distances get; 1 is no more (n = {counts(rows['n'])} traces). Bands: 95 % bootstrap over groups."
@@ -193,7 +187,7 @@ def auroc_layers_by_model(separability: Table, *, position: str, names: Sequence
             continue
         # A final norm stands one place after the last layer of its own model.
         mine = mine.assign(x=LayerAxis(mine).of(mine)).sort_values("x")
-        color, dash = PALETTE[TONES[place % len(TONES)]].light, _DASHES[place % len(_DASHES)]
+        color, dash = PALETTE[TONES[place % len(TONES)]].light, DASHES[place % len(DASHES)]
         bounds = mine["auroc"], mine["auroc_low"], mine["auroc_high"]
         data += curve(mine["x"], *bounds, name=name, color=color, dash=dash)
     if not data:
@@ -205,7 +199,7 @@ def auroc_layers_by_model(separability: Table, *, position: str, names: Sequence
     title = f"AUROC by layer, {named(POSITIONS, position)}"
     spec = finish(data, caption, table="lines", title=title, x="layer", y="AUROC")
     spec["layout"]["xaxis"] |= {"tickvals": axis.ticks, "ticktext": axis.texts}
-    _across(spec, 0.5)
+    across(spec, 0.5)
     return spec
 
 
@@ -226,80 +220,18 @@ def score_by_benchmark(benchmarks: Table, *, names: Sequence[str]) -> Spec:
     rows = benchmarks[benchmarks["is_main"]]
     metrics = rows.drop_duplicates("benchmark").set_index("benchmark")["metric"]
     places = {(str(name), str(metric)): _short(str(name)) for name, metric in metrics.items()}
-    data = _bars(rows, places, ("benchmark", "metric"), names)
+    data = bars(rows, places, ("benchmark", "metric"), names)
     sizes = rows.assign(n=rows["n"].astype(float)).groupby("benchmark", sort=False)["n"]
     said = "; ".join(
         f"{name}: {metrics[name]}, n = {counts(n) if n.notna().all() else 'unknown'}" for name, n in sizes
     )  # fmt: skip
     caption = f"What each harness counts ({said}). Lines: 95 % intervals from the harness’s standard error over tasks."
     spec = finish(data, caption, table="lines", title="Benchmarks", x="benchmark", y="score")
-    _name_places(spec, list(places.values()))
+    name_places(spec, list(places.values()))
     spec["layout"]["xaxis"]["autotickangles"] = [0, 90]  # slanted names hide one another on a small screen
     if rows["value"].between(0, 1).all():
         spec["layout"]["yaxis"] |= {"range": [0, 1.02], "autorange": False}
     return spec
-
-
-def _bars(
-    rows: Table, places: Mapping[tuple[str, str], str], columns: tuple[str, str], names: Sequence[str]
-) -> list[Spec]:
-    """A trace of bars for each model; ``places`` are values of ``columns``, in order."""
-    data: list[Spec] = []
-    keyed = {(str(row[columns[0]]), str(row[columns[1]]), str(row["model"])): row for _, row in rows.iterrows()}
-    for place, name in enumerate(names):
-        found = [(at, keyed[*key, name]) for at, key in enumerate(places) if (*key, name) in keyed]
-        if not found:
-            continue
-        values = [[number(row[bound]) for bound in _BOUNDS] for _, row in found]
-        color = PALETTE[TONES[place % len(TONES)]].light
-        data.append(
-            {
-                "type": "bar",
-                "name": escape(name),
-                "x": [at for at, _ in found],
-                "y": [value for value, _, _ in values],
-                "marker": {
-                    "color": color,
-                    "pattern": {
-                        "shape": _PATTERNS[place % len(_PATTERNS)],
-                        "fillmode": "overlay",
-                        "fgcolor": PALETTE["surface"].light,
-                    },
-                },
-                "error_y": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [_reach(high, value) for value, _, high in values],
-                    "arrayminus": [_reach(value, low) for value, low, _ in values],
-                    "color": PALETTE["ink"].light,
-                    "thickness": 1.5,
-                },
-                "customdata": [[low, high] for _, low, high in values],
-                "hovertemplate": "%{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]",
-            }
-        )
-    if not data:
-        raise RunError("comparison: no number for the selection")
-    return data
-
-
-def _reach(high: float | None, low: float | None) -> float | None:
-    return None if high is None or low is None else number(max(0.0, np.subtract(high, low)))
-
-
-def _name_places(spec: Spec, texts: Sequence[str]) -> None:
-    spec["layout"]["xaxis"] |= {
-        "tickvals": list(range(len(texts))),
-        "ticktext": [escape(text) for text in texts],
-        "range": [-0.5, len(texts) - 0.5],
-    }
-    spec["layout"]["barmode"] = "group"
-
-
-def _across(spec: Spec, at: float) -> None:
-    line = {"color": PALETTE["muted"].light, "width": 1.5, "dash": "dot"}
-    shape = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": at, "y1": at, "line": line}
-    spec["layout"]["shapes"] = [*spec["layout"].get("shapes", []), shape]
 
 
 def _short(name: str) -> str:

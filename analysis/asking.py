@@ -1,0 +1,70 @@
+"""How do experiments ask a model anew, and who judges? Answers go into files that grow: a kill loses nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from safekey_interp.datasets import read_traces
+from safekey_interp.errors import InputError
+from safekey_interp.generation import Sampling
+from safekey_interp.generation.local import LocalEngine
+from safekey_interp.generation.requests import Request
+from safekey_interp.generation.running import write_responses
+from safekey_interp.judge import judge_refusal
+from safekey_interp.judge.metrics import REFUSING
+from safekey_interp.models import Model
+from safekey_interp.progress import Progress
+from safekey_interp.stats import FEW, bootstrap_weights, percentile_interval
+
+N_DRAWS = 2_000
+
+
+def asked(model: Model, requests: Sequence[Request], file: Path, *, progress: Progress | None = None) -> Any:
+    """Every request's answer, greedily, with ``refused`` (NA where the judge has no verdict).
+
+    Args:
+        model: who answers.
+        requests: what is asked; each in the file once.
+        file: .jsonl of the answers; those that are there are not asked for again.
+        progress: is told how far this is.
+
+    Returns:
+        One row a request: trace_id, group, label, condition, depth, refused.
+    """
+    import pandas as pd
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_responses(LocalEngine(model), requests, out=file, sampling=Sampling(), progress=progress)
+    rows = []
+    for trace in read_traces(file):
+        judged = judge_refusal(trace.prompt, trace.response)
+        rows.append(
+            {
+                "trace_id": str(trace.meta.get("prompt_id") or trace.trace_id),
+                "group": trace.group,
+                "label": trace.label,
+                "condition": trace.meta.get("condition"),
+                "depth": trace.meta.get("depth"),
+                "refused": None if judged.label is None else judged.label in REFUSING,
+            }
+        )
+    table: Any = pd.DataFrame(rows)
+    return table.astype({"refused": "boolean"})
+
+
+def mean_of(values: Any, groups: Any, seed: int) -> dict[str, Any]:
+    """The mean of numbers with its 95 % bootstrap over groups, and both counts; no interval below five groups."""
+    if not len(values):
+        raise InputError("a mean of nothing")
+    column = np.asarray(values, float)
+    weights = bootstrap_weights(list(groups), N_DRAWS, seed)
+    low, high = percentile_interval((weights @ column) / weights.sum(1))
+    n_groups = len(set(groups))
+    if n_groups < FEW:
+        low = high = np.nan
+    interval = {"low": float(low), "high": float(high)}
+    return {"value": float(column.mean()), **interval, "n": len(column), "n_groups": n_groups}

@@ -1,0 +1,133 @@
+"""What do the figures share? Models that answered the same prompts, and a run of ``probe`` on each model's answers.
+
+    OUT/runs/comparison    of all models on all prompts (``safekey-interp compare``); made once, and gone on with
+
+The models stand in the order given: the first is what the others came from, the last but one and the last are the pair
+that claims about training are about (SFT, then SafeKey).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from safekey_interp.comparing.running import run_comparison
+from safekey_interp.datasets import read_traces
+from safekey_interp.errors import RunError
+from safekey_interp.models import Model, load
+from safekey_interp.organism import is_organism
+from safekey_interp.progress import Progress
+from safekey_interp.run_writer import GENERATED
+from safekey_interp.runs import Run, open_run
+from safekey_interp.trace import Trace
+
+MOST = 48
+"""Traces of an experiment that asks a model anew for each of them."""
+
+
+class Bench:
+    """Models, prompts and what was made of them."""
+
+    def __init__(
+        self,
+        out: Path,
+        models: Sequence[str],
+        traces: Any,
+        *,
+        seed: int = 0,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        self.out, self.specs, self.traces, self.seed = out, tuple(models), traces, seed
+        self.progress = progress
+        self._overwrite = overwrite
+
+    @classmethod
+    def of_run(cls, out: Path, run: Run) -> Bench:
+        """A bench that has one finished run of ``probe`` and no model."""
+        bench = cls(out, [], None, seed=int(run.manifest["seed"]))
+        bench.__dict__["probes"] = {str(run.manifest["model"]["name"]): run}
+        return bench
+
+    @cached_property
+    def comparison(self) -> Run:
+        """All models on the same prompts.
+
+        Raises:
+            RunError: the bench was made of a run.
+        """
+        if not self.specs:
+            raise RunError("this figure asks models, and a finished run was given; give --models")
+        return run_comparison(
+            self.specs,
+            self.traces,
+            out=self.out / "runs" / "comparison",
+            seed=self.seed,
+            n_examples=0,
+            overwrite=self._overwrite,
+            progress=self.progress,
+        )
+
+    @cached_property
+    def names(self) -> list[str]:
+        """What the models are called."""
+        return [str(one["name"]) for one in self.comparison.manifest["models"]]
+
+    @cached_property
+    def probes(self) -> dict[str, Run]:
+        """Each model's run of ``probe`` on its own answers; without those that have none."""
+        found = {}
+        for one in self.comparison.manifest["models"]:
+            if not one["not_probed"]:
+                folder = Path(one["folder"])
+                found[str(one["name"])] = open_run(folder if folder.is_absolute() else self.comparison.path / folder)
+        return found
+
+    @property
+    def pair(self) -> tuple[str, str] | None:
+        """The last but one and the last model; None of fewer than two."""
+        return None if len(self.names) < 2 else (self.names[-2], self.names[-1])
+
+    @property
+    def others(self) -> list[str]:
+        """All but the first where there are several: those that were trained."""
+        return self.names[1:] or self.names
+
+    def model(self, name: str) -> Model:
+        """A model, loaded; the last two stay."""
+        return _loaded(self.specs[self.names.index(name)])
+
+    def answers(self, name: str) -> list[Trace]:
+        """The traces with a model's own answers."""
+        return list(read_traces(self.probes[name].path / GENERATED))
+
+    def is_toy(self, name: str) -> bool:
+        """Whether a model is an organism."""
+        return is_organism(self.specs[self.names.index(name)]) if self.specs else "organism" in name
+
+    def outcomes(self, name: str) -> Any:
+        """A model's rows of ``outcomes``, by trace id."""
+        table: Any = self.comparison.outcomes
+        return table[table["model"] == name].set_index("trace_id")
+
+    def source(self) -> str:
+        """Which models, data and seed, in one line."""
+        data = self.comparison.manifest["data"]
+        models = "; ".join(
+            f"{one['name']} (weights {str((one.get('model') or {}).get('weights_sha256'))[:12]})"
+            for one in self.comparison.manifest["models"]
+        )
+        return f"{models}; {data['n_read']:,} prompts (data {data['sha256'][:12]}), seed {self.seed}"
+
+
+def spread(traces: Sequence[Trace], n: int = MOST) -> list[Trace]:
+    """At most ``n`` traces, evenly from the list."""
+    step = max(1, len(traces) / n)
+    return [traces[int(number * step)] for number in range(min(n, len(traces)))]
+
+
+@lru_cache(maxsize=2)
+def _loaded(spec: str) -> Model:
+    return load(spec)

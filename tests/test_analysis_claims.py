@@ -1,0 +1,130 @@
+"""The paper's claims beside ours: the rule, what is written, the plan for the paper's models, and the whole command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis import paper, verdicts
+from analysis.__main__ import main
+from analysis.questions import QUESTIONS
+from analysis.verdicts import BY_ID, CLAIMS, Measured, as_table, unmeasured, write_claims
+from safekey_interp import organism
+from safekey_interp.errors import InputError
+
+
+def measured(claim: str, value: float, low: float, high: float, **more) -> Measured:
+    about = {"model": "m", "unit": "of traces", "n": 40, "n_groups": 20, "toy": False}
+    return Measured(claim=claim, value=value, low=low, high=high, **(about | more))
+
+
+@pytest.mark.parametrize(
+    ("claim", "low", "high", "verdict"),
+    [
+        ("1a", 0.1, 0.3, "supports"),
+        ("1a", -0.3, -0.1, "contradicts"),
+        ("1a", -0.1, 0.3, "cannot tell"),
+        ("1a", 0.0, 0.3, "cannot tell"),
+        ("1a", float("nan"), float("nan"), "cannot tell"),
+        ("6a", 0.1, 0.3, "contradicts"),
+        ("6a", -0.3, -0.1, "supports"),
+    ],
+)
+def test_the_rule_is_the_interval_and_the_claimed_direction(claim, low, high, verdict):
+    assert measured(claim, (low + high) / 2, low, high).verdict == verdict
+
+
+def test_what_could_not_be_measured_is_no_verdict_and_says_why(tmp_path):
+    table = as_table([unmeasured("2b", "m", "too few", toy=True)])
+    assert table.loc[0, "verdict"] == "cannot tell"
+    write_claims(tmp_path / "CLAIMS.md", table)
+    text = (tmp_path / "CLAIMS.md").read_text()
+    assert "| m | not measured | 0 (0 prompts) | too few | *cannot tell* (toy model) |" in text
+
+
+def test_every_claim_has_a_row_a_question_and_a_command(tmp_path):
+    write_claims(tmp_path / "CLAIMS.md", as_table([measured("1a", 0.2, 0.1, 0.3)]))
+    text = (tmp_path / "CLAIMS.md").read_text()
+    for claim in CLAIMS:
+        assert f"## {claim.id}. " in text
+        assert f"--only {claim.id[0]} " in text
+    assert {int(claim.id[0]) for claim in CLAIMS} == {one.number for one in QUESTIONS}
+    assert len(BY_ID) == len(CLAIMS)
+    assert text.count("Not run.") == len(CLAIMS) - 1
+
+
+def test_the_toy_is_called_one_wherever_it_gives_a_verdict(tmp_path):
+    table = as_table([measured("1a", 0.2, 0.1, 0.3, toy=True), measured("1a", 0.2, 0.1, 0.3, model="real")])
+    shown = verdicts.beside_theirs(table)
+    assert list(shown["verdict"]) == ["supports (toy model)", "supports"]
+
+
+def test_the_plan_for_the_papers_models_is_whole(tmp_path, capsys):
+    main(["--dry-run"])
+    said = capsys.readouterr().out
+    assert "paper.yaml is whole" in said
+    assert "kzhou35/SafeKey-8B" in said
+    text = paper.PAPER.read_text()
+    for broken, expected in (
+        (text.replace("card_hours: 6", "card_hours: many"), "questions, entry 1: card_hours"),
+        (text.replace("number: 7", "number: 8"), "questions"),
+        (text.replace("suite: xstest", "suite: nothing"), "no suite 'nothing'"),
+        (text.replace("{safekey}", ""), "no place {safekey}"),
+        (text.replace("parameters_b: 14.8", "parameters_b: 70"), "GiB of weights"),
+        ("models: [", "cannot be read"),
+        ("models: []", "no data"),
+    ):
+        file = tmp_path / "paper.yaml"
+        file.write_text(broken)
+        with pytest.raises(InputError) as refused:
+            paper.check(file)
+        assert expected in str(refused.value)
+        assert "\n" not in str(refused.value)
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    """A few of the organism's prompts of every kind."""
+    every = list(organism.read_shipped())
+    chosen = [trace for trace in every if trace.group in {trace.group for trace in every[::36]}]
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("".join(json.dumps(organism.to_row(trace)) + "\n" for trace in chosen))
+    return file
+
+
+def test_one_question_of_two_models_and_the_same_again(prompts, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("BROWSER_PATH", "/nonexistent")
+    out = tmp_path / "out"
+    words = ["--models", "organism:base", "organism:sft", "--traces", str(prompts), "--jobs", "1", "--out", str(out)]
+    main([*words, "--only", "5"])
+    assert "5b organism:sft: " in capsys.readouterr().out
+    claims = pd.read_csv(out / "claims.csv")
+    assert set(claims["claim"]) == {"5a", "5b"}
+    assert claims["toy"].all()
+    numbers = (out / "fig_depth.csv").read_bytes()
+    index = (out / "index.html").read_text()
+    assert "How deep does alignment go?" in index
+    assert "(toy model)" in index
+    made = (out / "fig_depth.html").stat().st_mtime_ns
+    main([*words, "--only", "depth"])
+    assert (out / "fig_depth.html").stat().st_mtime_ns == made, "what is there is made again"
+    (out / "fig_depth.csv").unlink()
+    main([*words, "--only", "5"])
+    assert (out / "fig_depth.csv").read_bytes() == numbers
+
+
+@pytest.mark.slow
+def test_all_questions_but_the_training_in_processes_of_their_own(prompts, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("BROWSER_PATH", "/nonexistent")
+    for name, jobs in (("one", "1"), ("two", "2")):
+        words = ["--only", "1", "2", "3", "4", "5", "7", "--traces", str(prompts), "--jobs", jobs]
+        main([*words, "--out", str(tmp_path / name)])
+    one, two = tmp_path / "one", tmp_path / "two"
+    files = sorted(path.name for path in one.glob("*.csv"))
+    assert {"claims.csv", "fig_key_sentence.csv", "fig_causes.csv", "fig_cost.csv"} <= set(files)
+    for name in files:
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    assert (one / "CLAIMS.md").read_text() == (two / "CLAIMS.md").read_text()
