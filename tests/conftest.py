@@ -9,3 +9,4 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from command_line import command  # noqa: F401 (a fixture of every test, and after the setting above)
+from headless import browser  # noqa: F401 (the same)

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
+from headless import asked, complaints, look_with, needs_chromium
 from intervention_folders import KIND_OF, write_intervention
 from run_folders import CONDITIONS, write_run
 from training_folders import hostile_run
 
-CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM.exists() and DRIVER.exists()), reason="needs chromium and chromedriver")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-)
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -35,29 +23,9 @@ def page(tmp_path_factory) -> str:
     return write_report(folder).as_uri()
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
-    driver.set_script_timeout(30)
-    yield driver
-    driver.quit()
-
-
 def visit(browser, page: str, width: int = 1400, scheme: str = "light") -> None:
-    browser.get_log("browser"), browser.get_log("performance")
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    )
-    browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    )
+    complaints(browser), asked(browser)
+    look_with(browser, width, scheme)
     browser.get(page)
     wait(browser, "return document.querySelectorAll('.js-plotly-plot .main-svg').length > 0 && lit()")
 
@@ -114,9 +82,8 @@ def test_the_console_is_quiet_and_no_network_is_asked(browser, page):
         choose(browser, box, last)
     browser.execute_script("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
     wait(browser, "return document.querySelectorAll('.numbers table').length > 0")
-    assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
-    asked = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    urls = [m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"]
+    assert complaints(browser) == []
+    urls = asked(browser)
     assert urls
     assert all(url.startswith(("file:", "data:", "blob:")) for url in urls), urls
 
@@ -245,11 +212,8 @@ def training_page(tmp_path_factory) -> str:
 
 def visit_training(browser, page: str, width: int = 1280, scheme: str = "light") -> None:
     """There are no tokens to wait for."""
-    browser.get_log("browser"), browser.get_log("performance")
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    complaints(browser), asked(browser)
+    look_with(browser, width, scheme)
     browser.get(page)
     wait(browser, "return [...document.querySelectorAll('.panel')].every((p) => p.querySelector('.main-svg'))")
 
@@ -284,9 +248,8 @@ def test_the_page_of_training_is_quiet_and_names_its_columns_after_the_axes(brow
     corner = "document.querySelector('[data-panel={}] .numbers thead th')?.textContent"
     for panel, name in (("loss-lm", "step"), ("attention-map", "layer \\ step"), ("attention-ends", "layer")):
         wait(browser, f"return {corner.format(panel)} === {json.dumps(name)}")
-    assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
-    asked = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    urls = [m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"]
+    assert complaints(browser) == []
+    urls = asked(browser)
     assert urls
     assert all(url.startswith(("file:", "data:", "blob:")) for url in urls), urls
     assert browser.execute_script("return document.scripts.length") == 3
@@ -323,8 +286,7 @@ def test_every_plot_of_an_intervention_is_drawn_and_the_page_is_quiet(browser, i
             ".filter((s) => s.getBoundingClientRect().right > innerWidth + 1).length"
         )
         assert wide == 0, name
-        assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == [], name
-        asked = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-        urls = [m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"]
+        assert complaints(browser) == [], name
+        urls = asked(browser)
         assert all(url.startswith(("file:", "data:", "blob:")) for url in urls), urls
         assert browser.execute_script("return document.scripts.length") == 3, name

@@ -1,0 +1,103 @@
+"""Take the pictures of the documentation: ``python docs/pictures.py [NAME...]``.
+
+Each is the top of a page that a command draws of the organism, in headless Chromium, without a network. About two
+minutes; a picture above 150 kB is refused.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+from pathlib import Path
+from shutil import copy
+from typing import Any, NamedTuple
+
+from safekey_interp.cli import main as command
+from safekey_interp.organism import TRACES
+
+_FOLDER = Path(__file__).parent / "pictures"
+_MOST_BYTES = 150_000
+_DRAWN = "return [...document.querySelectorAll('.panel')].every((panel) => panel.querySelector('.main-svg'))"
+
+
+class Picture(NamedTuple):
+    """What is typed, and which part of its page is shown."""
+
+    words: str
+    """A command that writes the run folder ``run``."""
+    section: str
+    """The part of its page that is shown."""
+    height: int = 820
+    """CSS pixels."""
+
+
+PICTURES = {
+    "probe": Picture("probe --out run", "#where", height=830),
+    "intervene": Picture("intervene knockout --by layer --limit 60 --n-random 10 --out run", "#did"),
+    "compare": Picture("compare organism:base organism --limit 96 --max-new-tokens 60 --out run", "#did"),
+    "train": Picture(
+        "train model=organism:base traces=traces.jsonl epochs=2 batch_size=32 micro_batch_size=16 learning_rate=3e-4 "
+        "auxiliary_epochs=null probe_every=10 log_every=2 out=run",
+        "#fell",
+    ),
+}
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """Headless Chromium that asks for nothing."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    with tempfile.TemporaryDirectory() as profile:
+        for flag in ("headless", "no-sandbox", "disable-gpu", "hide-scrollbars", f"user-data-dir={profile}"):
+            options.add_argument(f"--{flag}")
+        driver = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
+        try:
+            yield driver
+        finally:
+            driver.quit()
+
+
+def take(driver: Any, page: Path, picture: Picture, file: Path) -> None:
+    """A picture of a page, from its section on."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    size = {"width": 1100, "height": picture.height, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    driver.get(page.as_uri())
+    WebDriverWait(driver, 30).until(lambda one: one.execute_script(_DRAWN))
+    scroll = "document.querySelector(arguments[0]).scrollIntoView({behavior: 'instant'})"
+    driver.execute_script(scroll, picture.section)
+    driver.save_screenshot(str(file))
+    if file.stat().st_size > _MOST_BYTES:
+        raise SystemExit(f"{file}: {file.stat().st_size:,} bytes, expected at most {_MOST_BYTES:,}; lower its height")
+
+
+def draw(picture: Picture, folder: Path) -> Path:
+    """Type the command in a folder; its page."""
+    copy(TRACES, folder)
+    with chdir(folder):
+        try:
+            command(picture.words.split())
+        except SystemExit as ended:
+            if ended.code:
+                raise
+    return folder / "run" / "report.html"
+
+
+def main(names: list[str]) -> None:
+    """Take the pictures that are named; all when none is."""
+    _FOLDER.mkdir(exist_ok=True)
+    with browser() as driver:
+        for name in names or PICTURES:
+            with tempfile.TemporaryDirectory() as folder:
+                page = draw(PICTURES[name], Path(folder))
+                take(driver, page, PICTURES[name], _FOLDER / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
