@@ -131,7 +131,9 @@ def _bench(options: argparse.Namespace, bar: Any) -> Any:
     source = read_traces(options.traces or str(TRACES)).check()
     models = options.models or list(MODELS)
     seed = options.seed or 0
-    return Bench(options.out, models, source, seed=seed, overwrite=options.overwrite, progress=bar)
+    return Bench(
+        options.out, models, source, seed=seed, overwrite=options.overwrite, progress=bar, is_made=options.part
+    )
 
 
 def _known(path: Path) -> Run:

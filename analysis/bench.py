@@ -39,10 +39,11 @@ class Bench:
         seed: int = 0,
         overwrite: bool = False,
         progress: Progress | None = None,
+        is_made: bool = False,
     ) -> None:
         self.out, self.specs, self.traces, self.seed = out, tuple(models), traces, seed
         self.progress = progress
-        self._overwrite = overwrite
+        self._overwrite, self._is_made = overwrite, is_made
 
     @classmethod
     def of_run(cls, out: Path, run: Run) -> Bench:
@@ -60,10 +61,13 @@ class Bench:
         """
         if not self.specs:
             raise RunError("this figure asks models, and a finished run was given; give --models")
+        folder = self.out / "runs" / "comparison"
+        if self._is_made:  # by the process that started this one, and its others read it at the same time
+            return open_run(folder)
         return run_comparison(
             self.specs,
             self.traces,
-            out=self.out / "runs" / "comparison",
+            out=folder,
             seed=self.seed,
             n_examples=0,
             overwrite=self._overwrite,
