@@ -3,8 +3,8 @@
     python -m analysis --out D [--models A B …] [--traces FILE] [--only 3 attention …] [--jobs N] [--write]
 
 Asks each model the same prompts, measures, and answers seven questions (:mod:`analysis.questions`). Writes for each
-figure a page that loads nothing, the numbers that are drawn as CSV, PNG and SVG where a browser is; ``claims.csv`` and
-``CLAIMS.md``, what the paper claims beside what ours shows; and ``index.html``. Same models, prompts and seed: same
+figure a page that loads nothing, the numbers that are drawn as CSV, PNG, SVG and PDF where a browser is; ``claims.csv``
+and ``CLAIMS.md``, what the paper claims beside what ours shows; and ``index.html``. Same models, prompts and seed: same
 CSVs. A killed command goes on where it stopped when it is given again. ``--dry-run`` checks ``paper.yaml``, which says
 what would run the same on the paper's released models.
 """
@@ -195,7 +195,8 @@ def _finish(bench: Any, answers: list[Any], identity: Mapping[str, Any], options
     import pandas as pd
 
     from analysis import questions, verdicts
-    from analysis.saving import save_index, write_text
+    from analysis.index import save_index
+    from analysis.saving import write_text
 
     out: Path = options.out
     every = [found for one in questions.QUESTIONS if (found := questions.kept(out, one, identity))]
@@ -211,18 +212,17 @@ def _finish(bench: Any, answers: list[Any], identity: Mapping[str, Any], options
     for why in dict.fromkeys(one.no_pictures for one in answers if one.no_pictures):
         print(plain(why))
     table = verdicts.as_table([measured for one in every for measured in one.measured])
-    claims = pd.DataFrame()
+    claims = verdicts.beside_theirs(table)
     if not options.run:
         write_text(out / "claims.csv", table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
         verdicts.write_claims(out / "CLAIMS.md", table)
         if options.write:
             verdicts.write_claims(CLAIMS, table)
-        claims = verdicts.beside_theirs(table)
-        for _, row in claims.iterrows():
-            print(plain(f"{str(row['claim']).partition('.')[0]} {row['model']}: {row['verdict']}"))
+        for claim in claims:
+            for _, row in claim.ours.iterrows():
+                print(plain(f"{claim.claim.id} {row['model']}: {row['verdict']}"))
     source = bench.source() if not options.run else next(sheet.source for one in every for sheet in one.sheets)
-    parts = [(one.question.title, one.sheets, one.why_not) for one in every]
-    return save_index(out, parts, claims, source)
+    return save_index(out, every, [] if options.run else claims, source)
 
 
 def _remove_empty(out: Path) -> None:

@@ -1,4 +1,4 @@
-"""How does a figure get into a folder? A page that loads nothing, its numbers as CSV, PNG and SVG where a browser is.
+"""How does a figure get into a folder? A page that loads nothing, its numbers as CSV, pictures where a browser is.
 
 Every file is written aside and renamed. Pictures are made by kaleido, which drives a browser that is there; without one
 they are absent, never those of an earlier run.
@@ -29,7 +29,7 @@ _CSS = f"""
 body {{ font: 16px/1.5 system-ui, sans-serif; color: {PALETTE["ink"].light}; background: {PALETTE["surface"].light};
   max-width: 1000px; margin: 0 auto; padding: 1rem }}
 h1 {{ font-size: 1.5rem; line-height: 1.25 }} h2 {{ font-size: 1.25rem; margin-top: 2.5rem }}
-h3 {{ font-size: 1.05rem }}
+h3 {{ font-size: 1.05rem }} dt {{ color: {PALETTE["muted"].light}; font-size: .85rem }} dd {{ margin: 0 0 .4rem }}
 a {{ color: {PALETTE["prompt"].light} }} .muted, caption {{ color: {PALETTE["muted"].light}; text-align: left }}
 .scroll, .plot {{ overflow-x: auto }} img {{ max-width: 100%; height: auto }}
 table {{ border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }}
@@ -39,7 +39,8 @@ _DRAW = (
     'const figure = JSON.parse(document.getElementById("figure").textContent);'
     'Plotly.newPlot("plot", figure.data, figure.layout, {displaylogo: false, responsive: false});'
 )
-_PICTURES = ("png", "svg")
+PICTURES = ("png", "svg", "pdf")
+"""Endings of a figure's pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,7 @@ def save_sheet(folder: Path, sheet: Sheet) -> None:
 
 
 def save_pictures(folder: Path, sheets: Sequence[Sheet]) -> str | None:
-    """Write PNG (twice the size, for paper) and SVG of each figure.
+    """Write PNG (twice the size, for paper), SVG and PDF of each figure.
 
     Returns:
         None, or in one line why there are none; pictures of an earlier run are then gone.
@@ -133,48 +134,14 @@ def save_pictures(folder: Path, sheets: Sequence[Sheet]) -> str | None:
             text = " ".join(str(error.args[0] if error.args else error).split())
             why = f"kaleido found no browser that works ({text.partition('. ')[0]})"
     for sheet in sheets:
-        for ending in _PICTURES:
+        for ending in PICTURES:
             file = folder / f"{sheet.name}.{ending}"
             picture = pictures.get(file.name)
             if picture is None:
                 file.unlink(missing_ok=True)
             else:
                 write_aside(file, lambda path, picture=picture: path.write_bytes(picture))
-    return why and f"no PNG or SVG: {why}"
-
-
-def save_index(
-    folder: Path, parts: Sequence[tuple[str, Sequence[Shown], str]], claims: pd.DataFrame, source: str
-) -> Path:
-    """Write the page that lists the questions, their figures, and what these say of the paper's claims.
-
-    Args:
-        folder: where they lie.
-        parts: of each question its title, its figures, and why it has none.
-        claims: rows of ``claims.csv`` with what the paper says; may be empty.
-        source: which models, data and seed.
-    """
-    page: list[Html] = [el("h1", "Figures of the analysis"), el("p", data(source), class_="muted")]
-    for title, sheets, why_not in parts:
-        page.append(el("h2", title))
-        if why_not:
-            page.append(el("p", data(f"Not drawn: {why_not}"), class_="muted"))
-        for sheet in sheets:
-            page += [
-                el("h3", el("a", sheet.title, href=f"{sheet.name}.html")),
-                el("p", data(sheet.caption)),
-                _links(folder, sheet),
-            ]
-            if (folder / f"{sheet.name}.svg").is_file():
-                picture = el("img", src=f"{sheet.name}.svg", alt=sheet.title, width=sheet.width)
-                page.append(el("p", el("a", picture, href=f"{sheet.name}.html")))
-    if len(claims):
-        rows: list[list[object]] = [[data(str(cell)) for cell in row] for row in claims.itertuples(index=False)]
-        words = table(list(map(str, claims.columns)), rows, caption="Theirs beside ours; the rule stands in CLAIMS.md")
-        page += [el("h2", "What the paper claims, and what these figures say"), words]
-    index = folder / "index.html"
-    write_text(index, _document("Figures of the analysis", page, scripts=()))
-    return index
+    return why and f"no pictures: {why}"
 
 
 def _page(sheet: Sheet) -> str:
@@ -189,24 +156,19 @@ def _page(sheet: Sheet) -> str:
         el("div", el("div", id="plot", role="img", aria_label=sheet.title), class_="plot"),
         el("p", data(sheet.caption)),
         table(list(map(str, sheet.table.columns)), rows, caption=sheet.table_caption),
-        el("p", "The numbers: ", *_between(files, ", ")),
+        el("p", "The numbers: ", *between(files, ", ")),
         el("p", data(sheet.source), class_="muted"),
         island("figure", figure),
     ]
-    return _document(sheet.title, parts, scripts=(get_plotlyjs(), _DRAW))
+    return document(sheet.title, parts, scripts=(get_plotlyjs(), _DRAW))
 
 
-def _links(folder: Path, sheet: Shown) -> Html:
-    names = [f"{name}.csv" for name in sheet.numbers] + [f"{sheet.name}.{ending}" for ending in _PICTURES]
-    return el("p", *_between([el("a", name, href=name) for name in names if (folder / name).is_file()], " · "))
-
-
-def _between(parts: Sequence[Html], mark: str) -> list[object]:
+def between(parts: Sequence[Html], mark: str) -> list[object]:
     pieces: list[object] = [piece for part in parts for piece in (mark, part)]
     return pieces[1:]
 
 
-def _document(title: str, parts: Sequence[Html], *, scripts: Sequence[str]) -> str:
+def document(title: str, parts: Sequence[Html], *, scripts: Sequence[str]) -> str:
     """A whole page whose only scripts are these, and which may load nothing but pictures that lie beside it."""
     hashes = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
@@ -241,7 +203,7 @@ async def _draw(sheets: Sequence[Sheet]) -> dict[str, bytes]:
         for sheet in sheets:
             figure: Any = json.loads(json.dumps(_styled(sheet.spec)))
             size = {name: sheet.spec["layout"][name] for name in ("width", "height")}
-            for ending in _PICTURES:
+            for ending in PICTURES:
                 options: Any = size | {"format": ending, "scale": 2 if ending == "png" else 1}
                 pictures[f"{sheet.name}.{ending}"] = await browser.calc_fig(figure, opts=options)
     return pictures

@@ -12,10 +12,10 @@ was built to show some of these effects, so it tests the method and not the clai
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -258,28 +258,31 @@ def write_claims(file: Path, table: pd.DataFrame) -> None:
         "interval excludes 0 in the claimed direction, *contradicts* in the other, else *cannot tell*. One test a "
         "claim and model, uncorrected. SafeKey: Zhou et al. 2025, arXiv 2505.16186.",
     ]
-    for claim in CLAIMS:
-        mine = table[table["claim"] == claim.id]
+    for claim, ours, command in beside_theirs(table):
         parts += [
             f"## {claim.id}. {claim.says}",
             f"- **Where:** {claim.where}\n- **Theirs:** {claim.theirs}\n- **Ours:** {claim.contrast}\n"
-            f"- **Against:** {claim.control}\n- **Again:** `{_command(claim.id)}`",
+            f"- **Against:** {claim.control}\n- **Again:** `{command}`",
         ]
-        parts.append(markdown(_in_words(mine)) if len(mine) else "Not run.")
+        shown = ours.assign(verdict=ours["verdict"].str.replace(r"^(\w+(?: tell)?)", r"*\1*", regex=True))
+        parts.append(markdown(shown) if len(ours) else "Not run.")
     write_aside(file, lambda path: path.write_text("\n\n".join(parts) + "\n", encoding="utf-8"))
 
 
-def beside_theirs(table: pd.DataFrame) -> pd.DataFrame:
-    """For the index: each claim with what theirs shows, our contrast and the verdict, a row a model."""
-    rows = []
-    for claim in CLAIMS:
-        mine: Any = _in_words(table[table["claim"] == claim.id])
-        for _, row in mine.iterrows():
-            about = {"claim": f"{claim.id}. {claim.says}", "theirs": f"{claim.where}: {claim.theirs}"}
-            ours = {"ours": f"{claim.contrast}: {row['contrast']}", "model": row["model"], "n": row["n"]}
-            verdict = str(row["verdict"]).replace("*", "")
-            rows.append(about | ours | {"against": row["control, notes"], "verdict": verdict})
-    return pd.DataFrame(rows)
+class Beside(NamedTuple):
+    """A claim, theirs beside ours."""
+
+    claim: Claim
+    """What the paper says."""
+    ours: pd.DataFrame
+    """A row a model: the contrast, n, its control, the verdict, in words; none where it was not run."""
+    command: str
+    """What measures it again."""
+
+
+def beside_theirs(table: pd.DataFrame) -> list[Beside]:
+    """Every claim with what the rows of ``claims.csv`` say of it."""
+    return [Beside(claim, _in_words(table[table["claim"] == claim.id]), _command(claim.id)) for claim in CLAIMS]
 
 
 def _in_words(rows: Any) -> pd.DataFrame:
@@ -291,14 +294,9 @@ def _in_words(rows: Any) -> pd.DataFrame:
         toy = f" {TOY}" if row["toy"] else ""
         note = "; ".join(str(part) for part in (row["control_value"], row["note"]) if isinstance(part, str) and part)
         size = f"{row['n']} ({row['n_groups']} prompts)"
-        shown.append([row["model"], number + interval, size, note, f"*{row['verdict']}*{toy}"])
+        shown.append([row["model"], number + interval, size, note, f"{row['verdict']}{toy}"])
     return pd.DataFrame(shown, columns=["model", "contrast", "n", "control, notes", "verdict"])
 
 
 def _command(claim: str) -> str:
     return f"python -m analysis --only {claim[0]} --out figures"
-
-
-def questions_of(claims: Sequence[str]) -> set[int]:
-    """The questions that claims belong to."""
-    return {int(claim[0]) for claim in claims}

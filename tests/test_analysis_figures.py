@@ -184,7 +184,7 @@ def test_the_command_writes_pages_numbers_and_an_index_the_same_twice(folder, tm
     assert "script-src 'sha256-" in page
     assert not re.search(r'(src|href)="(https?:)?//', re.sub("<script>.*?</script>", "", page, flags=re.DOTALL))
     said = capsys.readouterr().out
-    assert said.count("no PNG or SVG: kaleido found no browser that works") == 2
+    assert said.count("no pictures: kaleido found no browser that works") == 2
     assert "K on X" in said
 
 
@@ -200,8 +200,8 @@ def test_texts_from_data_stay_texts(folder, tmp_path, without_browser):
 def test_without_kaleido_one_line_says_so(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "kaleido", None)
     main(["--run", str(folder), "--out", str(tmp_path), "--only", "attention"])
-    said = [line for line in capsys.readouterr().out.splitlines() if "PNG" in line]
-    assert said == ["no PNG or SVG: kaleido is not installed (pip install 'safekey-interp[figures]')"]
+    said = [line for line in capsys.readouterr().out.splitlines() if "pictures" in line]
+    assert said == ["no pictures: kaleido is not installed (pip install 'safekey-interp[figures]')"]
     assert (tmp_path / "index.html").is_file()
 
 
@@ -210,6 +210,7 @@ def test_pictures_are_as_large_as_the_figure_and_stand_in_the_index(folder, tmp_
     main(["--run", str(folder), "--out", str(tmp_path), "--only", "attention"])
     png, svg = (tmp_path / "fig_attention.png").read_bytes(), (tmp_path / "fig_attention.svg").read_text()
     assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    assert (tmp_path / "fig_attention.pdf").read_bytes()[:5] == b"%PDF-"
     width, height = (int.from_bytes(png[place : place + 4]) for place in (16, 20))
     assert width == 2000
     assert f'width="1000" height="{height // 2}"' in svg
