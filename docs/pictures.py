@@ -1,4 +1,4 @@
-"""Take the pictures of the documentation: ``python docs/pictures.py [NAME...]``.
+"""Take the pictures of the documentation: ``python -m docs.pictures [NAME...]``.
 
 Each is the top of a page that a command draws of the organism, in headless Chromium, without a network. About two
 minutes; a picture above 150 kB is refused.
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
 from shutil import copy
 from typing import Any, NamedTuple
 
+from analysis.__main__ import main as analysis
 from safekey_interp.cli import main as command
 from safekey_interp.organism import TRACES
 
@@ -26,11 +27,15 @@ class Picture(NamedTuple):
     """What is typed, and which part of its page is shown."""
 
     words: str
-    """A command that writes the run folder ``run``."""
+    """What is typed behind the command's name; it writes the folder ``run``."""
     section: str
     """The part of its page that is shown."""
     height: int = 820
     """CSS pixels."""
+    page: str = "report.html"
+    """The page, in ``run``."""
+    command: Callable[[list[str]], None] = command
+    """The command."""
 
 
 PICTURES = {
@@ -42,6 +47,7 @@ PICTURES = {
         "auxiliary_epochs=null probe_every=10 log_every=2 out=run",
         "#fell",
     ),
+    "analysis": Picture("--only 1 7 --out run", "body", height=1200, page="index.html", command=analysis),
 }
 
 
@@ -82,11 +88,11 @@ def draw(picture: Picture, folder: Path) -> Path:
     copy(TRACES, folder)
     with chdir(folder):
         try:
-            command(picture.words.split())
+            picture.command(picture.words.split())
         except SystemExit as ended:
             if ended.code:
                 raise
-    return folder / "run" / "report.html"
+    return folder / "run" / picture.page
 
 
 def main(names: list[str]) -> None:

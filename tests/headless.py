@@ -59,3 +59,66 @@ def asked(browser: Any) -> list[str]:
     """Addresses that the page asked for since the last look."""
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+
+
+def overflows(browser: Any) -> bool:
+    """Whether the page is wider than its window."""
+    return browser.execute_script("return document.documentElement.scrollWidth > window.innerWidth")
+
+
+def faint(browser: Any) -> list[str]:
+    """Words that stand out from their ground by less than 4.5 to 1 (WCAG 2.1, AA)."""
+    return browser.execute_script(_FAINT)
+
+
+def nameless(browser: Any) -> list[str]:
+    """Controls that a screen reader could not name."""
+    return browser.execute_script(_NAMELESS)
+
+
+def unreached(browser: Any, within: str = "body") -> list[str]:
+    """What scrolls or can be pressed and is not reached by keyboard, in the element of a CSS selector."""
+    return browser.execute_script(_UNREACHED, within)
+
+
+_FAINT = """
+const channel = (v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+const parse = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
+const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3]));
+const ground = (element) => {
+  const layers = [];
+  for (let at = element; at; at = at.parentElement) layers.unshift(parse(getComputedStyle(at).backgroundColor));
+  return layers.reduce((below, layer) => over(layer, below), [255, 255, 255]);
+};
+const faint = new Set();
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (walker.nextNode()) {
+  const element = walker.currentNode.parentElement;
+  const text = walker.currentNode.textContent.trim();
+  const seen = element.checkVisibility({opacityProperty: true, visibilityProperty: true});
+  if (!text || !seen || element.closest("script, style, noscript, .headerlink, [hidden]")) continue;
+  const behind = ground(element);
+  const colour = over(parse(getComputedStyle(element).color), behind);
+  const [dark, bright] = [light(behind), light(colour)].sort((a, b) => a - b);
+  const ratio = (bright + 0.05) / (dark + 0.05);
+  if (ratio < 4.5) faint.add(`${ratio.toFixed(2)} ${element.tagName}.${element.className}: ${text.slice(0, 30)}`);
+}
+return [...faint];
+"""
+_NAMELESS = """
+const named = (e) => e.getAttribute("aria-label") || e.title || e.textContent.trim() || e.placeholder
+  || (e.labels && [...e.labels].some((label) => label.title || label.ariaLabel || label.textContent.trim()))
+  || (e.querySelector("img[alt]") || {}).alt;
+return [...document.querySelectorAll("a[href], button, input, select, textarea, [role=button], [tabindex='0']")]
+  .filter((e) => e.checkVisibility({visibilityProperty: true}) && !named(e)).map((e) => e.outerHTML.slice(0, 120));
+"""
+_UNREACHED = """
+const scrolls = (e) => e.scrollWidth > e.clientWidth + 1
+  && ["auto", "scroll"].includes(getComputedStyle(e).overflowX);
+const inside = (e) => e.tabIndex >= 0 || e.querySelector("a[href], button, [tabindex='0']");
+const lost = [...document.querySelectorAll(`${arguments[0]} *`)].filter((e) => scrolls(e) && !inside(e));
+const pressed = ["[onclick]", "[role=button]"].map((what) => `${arguments[0]} ${what}`).join(", ");
+const silent = [...document.querySelectorAll(pressed)].filter((e) => e.tabIndex < 0);
+return [...lost, ...silent].map((e) => e.outerHTML.slice(0, 120));
+"""

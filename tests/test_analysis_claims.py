@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from headless import asked, complaints, faint, look_with, nameless, needs_chromium, overflows, unreached
 
 from analysis import paper, verdicts
 from analysis.__main__ import main
@@ -85,35 +86,57 @@ def test_the_plan_for_the_papers_models_is_whole(tmp_path, capsys):
         assert "\n" not in str(refused.value)
 
 
-@pytest.fixture
-def prompts(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory) -> Path:
     """A few of the organism's prompts of every kind."""
     every = list(organism.read_shipped())
     chosen = [trace for trace in every if trace.group in {trace.group for trace in every[::36]}]
-    file = tmp_path / "prompts.jsonl"
+    file = tmp_path_factory.mktemp("prompts") / "prompts.jsonl"
     file.write_text("".join(json.dumps(organism.to_row(trace)) + "\n" for trace in chosen))
     return file
 
 
-def test_one_question_of_two_models_and_the_same_again(prompts, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("BROWSER_PATH", "/nonexistent")
-    out = tmp_path / "out"
+@pytest.fixture(scope="module")
+def words(prompts, tmp_path_factory) -> list[str]:
+    """A command but for its questions; its folder holds the answer to the fifth."""
+    out = tmp_path_factory.mktemp("figures")
     words = ["--models", "organism:base", "organism:sft", "--traces", str(prompts), "--jobs", "1", "--out", str(out)]
     main([*words, "--only", "5"])
-    assert "5b organism:sft: " in capsys.readouterr().out
+    return words
+
+
+def test_one_question_of_two_models_and_the_same_again(words, capsys):
+    out = Path(words[-1])
     claims = pd.read_csv(out / "claims.csv")
     assert set(claims["claim"]) == {"5a", "5b"}
     assert claims["toy"].all()
     numbers = (out / "fig_depth.csv").read_bytes()
     index = (out / "index.html").read_text()
     assert "How deep does alignment go?" in index
-    assert "(toy model)" in index
+    assert index.count("(toy model)") >= 2 * len(claims)
+    assert "Prefilled harmful tokens undo the refusal." in index
     made = (out / "fig_depth.html").stat().st_mtime_ns
     main([*words, "--only", "depth"])
+    assert "5b organism:sft: " in capsys.readouterr().out
     assert (out / "fig_depth.html").stat().st_mtime_ns == made, "what is there is made again"
     (out / "fig_depth.csv").unlink()
     main([*words, "--only", "5"])
     assert (out / "fig_depth.csv").read_bytes() == numbers
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [400, 1400])
+@pytest.mark.parametrize("page", ["index.html", "fig_depth.html"])
+def test_pages_are_quiet_fit_and_can_be_read_and_reached(browser, words, page, width):
+    complaints(browser), asked(browser)
+    look_with(browser, width)
+    browser.get((Path(words[-1]) / page).as_uri())
+    assert not overflows(browser)
+    assert faint(browser) == []
+    assert nameless(browser) == []
+    assert unreached(browser) == []
+    assert complaints(browser) == []
+    assert [url for url in asked(browser) if url.startswith(("http", "ws"))] == []
 
 
 @pytest.mark.slow

@@ -15,14 +15,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from endpoint_server import Reply, serving
-from headless import asked, complaints, look_with, needs_chromium
+from headless import asked, complaints, faint, look_with, nameless, needs_chromium, overflows, unreached
 
 import safekey_interp
 
@@ -72,8 +71,7 @@ def run_shell(text: str, page: Path) -> None:
         if not words:
             continue
         if words[:3] == ["python", "-m", "analysis"]:
-            with suppress(SystemExit):
-                analysis(words[3:])
+            analysis(words[3:])
             continue
         if words[:3] == ["python", "-m", "safekey_interp"]:
             words = ["safekey-interp", *words[3:]]
@@ -189,7 +187,7 @@ def test_pages_are_quiet_ask_for_nothing_and_fit(browser: Any, pages: list[str],
         complaints(browser), asked(browser)
         look_with(browser, width)
         browser.get(page)
-        assert browser.execute_script("return document.documentElement.scrollWidth") <= width, page
+        assert not overflows(browser), page
         assert complaints(browser) == [], page
         assert [url for url in asked(browser) if url.startswith(("http", "ws"))] == [], page
 
@@ -201,8 +199,8 @@ def test_words_stand_out_and_every_control_has_a_name(browser: Any, pages: list[
     look_with(browser, 1400, scheme)
     for page in pages:
         browser.get(page)
-        assert browser.execute_script(FAINT) == [], page
-        assert browser.execute_script(NAMELESS) == [], page
+        assert faint(browser) == [], page
+        assert nameless(browser) == [], page
 
 
 @needs_chromium
@@ -212,53 +210,10 @@ def test_what_scrolls_or_can_be_pressed_is_reached_by_keyboard(browser: Any, pag
     look_with(browser, width)
     for page in pages:
         browser.get(page)
-        assert browser.execute_script(UNREACHED) == [], page
+        assert unreached(browser, ".md-content") == [], page
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
     browser.get(pages[0])
     ActionChains(browser).send_keys(Keys.TAB).perform()
     assert browser.execute_script("return document.activeElement.classList.contains('md-skip')")
-
-
-FAINT = """
-const channel = (v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
-const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
-const parse = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
-const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3]));
-const ground = (element) => {
-  const layers = [];
-  for (let at = element; at; at = at.parentElement) layers.unshift(parse(getComputedStyle(at).backgroundColor));
-  return layers.reduce((below, layer) => over(layer, below), [255, 255, 255]);
-};
-const faint = new Set();
-const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-while (walker.nextNode()) {
-  const element = walker.currentNode.parentElement;
-  const text = walker.currentNode.textContent.trim();
-  const seen = element.checkVisibility({opacityProperty: true, visibilityProperty: true});
-  if (!text || !seen || element.closest("script, style, noscript, .headerlink, [hidden]")) continue;
-  const behind = ground(element);
-  const colour = over(parse(getComputedStyle(element).color), behind);
-  const [dark, bright] = [light(behind), light(colour)].sort((a, b) => a - b);
-  const ratio = (bright + 0.05) / (dark + 0.05);
-  if (ratio < 4.5) faint.add(`${ratio.toFixed(2)} ${element.tagName}.${element.className}: ${text.slice(0, 30)}`);
-}
-return [...faint];
-"""
-NAMELESS = """
-const named = (e) => e.getAttribute("aria-label") || e.title || e.textContent.trim() || e.placeholder
-  || (e.labels && [...e.labels].some((label) => label.title || label.ariaLabel || label.textContent.trim()))
-  || (e.querySelector("img[alt]") || {}).alt;
-return [...document.querySelectorAll("a[href], button, input, select, textarea, [role=button], [tabindex='0']")]
-  .filter((e) => e.checkVisibility({visibilityProperty: true}) && !named(e)).map((e) => e.outerHTML.slice(0, 120));
-"""
-UNREACHED = """
-const scrolls = (e) => e.scrollWidth > e.clientWidth + 1
-  && ["auto", "scroll"].includes(getComputedStyle(e).overflowX);
-const inside = (e) => e.tabIndex >= 0 || e.querySelector("a[href], button, [tabindex='0']");
-const lost = [...document.querySelectorAll(".md-content *")].filter((e) => scrolls(e) && !inside(e));
-const silent = [...document.querySelectorAll(".md-content [onclick], .md-content [role=button]")]
-  .filter((e) => e.tabIndex < 0);
-return [...lost, ...silent].map((e) => e.outerHTML.slice(0, 120));
-"""
