@@ -47,7 +47,7 @@ PICTURES = {
         "auxiliary_epochs=null probe_every=10 log_every=2 out=run",
         "#fell",
     ),
-    "analysis": Picture("--only 1 7 --out run", "body", height=1200, page="index.html", command=analysis),
+    "analysis": Picture("--only 1 7 --out run", "#key_sentence", height=1050, page="index.html", command=analysis),
 }
 
 
