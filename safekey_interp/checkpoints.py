@@ -6,7 +6,6 @@ cache folder), under a name made from the file's own hash.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import socket
@@ -21,7 +20,7 @@ from urllib.request import getproxies
 
 from safekey_interp import organism
 from safekey_interp.errors import ModelError
-from safekey_interp.storage import cache_folder
+from safekey_interp.storage import cache_folder, sha256_of
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[\w.-]{1,96})?")
 _OFFLINE_REMEDY = "`safekey-interp models` lists what loads offline"
@@ -213,7 +212,7 @@ def _find_smollm2() -> Path | None:
 
 
 def _dequantised(file: Path) -> Path:
-    digest = _file_hash(file)
+    digest = sha256_of(file)
     folder = cache_folder() / "models" / f"{file.stem}-{digest[:16]}"
     if (folder / "config.json").is_file():
         return folder
@@ -299,8 +298,3 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):  # a name that no file system takes
         return False
-
-
-def _file_hash(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

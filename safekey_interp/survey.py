@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from safekey_interp.capture.stream import StreamSettings
 from safekey_interp.conditions import ConditionCounter, Conditions
 from safekey_interp.errors import InputError, TraceError
-from safekey_interp.segmentation import Segmentation, segment_all
+from safekey_interp.segmentation import Segmentation, segmented
 from safekey_interp.trace import Trace
 
 if TYPE_CHECKING:
@@ -50,9 +50,10 @@ class Survey:
 
     def classes(self, label_by: str) -> Counter[str]:
         """Traces of each of the two classes."""
-        by_label = label_by == "label"
-        names, counts = (("harmful", "benign"), self.labels) if by_label else (("unsafe", "safe"), self.outcomes)
-        return Counter({name: counts[name] for name in names})
+        from safekey_interp.folds import CLASSES
+
+        counts = self.labels if label_by == "label" else self.outcomes
+        return Counter({name: counts[name] for name in CLASSES[label_by]})
 
     def in_words(self, label_by: str) -> str:
         """The classes' sizes, for a message."""
@@ -89,7 +90,7 @@ def survey(
     conditions = ConditionCounter(by)
     n = with_key = with_response = 0
     fits, refusal = False, None
-    for trace, found in _segmented(traces, settings):
+    for trace, found in segmented(traces, finder=settings.finder, delimiters=settings.delimiters):
         n += 1
         with_response += bool(trace.response)
         with_key += found.key_sentence is not None
@@ -119,18 +120,6 @@ def survey(
         conditions=conditions.conditions(),
         examples=_round_robin(strata, n_examples),
     )
-
-
-def _segmented(traces: Iterable[Trace], settings: StreamSettings) -> Iterator[tuple[Trace, Segmentation]]:
-    ahead: list[Trace] = []
-
-    def remembered() -> Iterator[Trace]:
-        for trace in traces:
-            ahead.append(trace)
-            yield trace
-
-    for found in segment_all(remembered(), finder=settings.finder, delimiters=settings.delimiters):
-        yield ahead.pop(0), found
 
 
 def _stratum(trace: Trace, found: Segmentation, condition: str | None) -> tuple[str, ...]:
