@@ -176,7 +176,7 @@ def open_run(path: str | Path) -> Run:
     """Open a run folder.
 
     Raises:
-        RunError: no such folder, or not one that ``probe``, ``train`` or ``intervene`` wrote.
+        RunError: no such folder, or not a run folder that a command of safekey-interp wrote.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -184,8 +184,8 @@ def open_run(path: str | Path) -> Run:
     manifest = manifest_in(folder)
     if manifest is None:
         raise RunError(
-            f"run {folder}: holds no {MANIFEST} of this package, expected a folder that `probe`, `train` or "
-            "`intervene` wrote"
+            f"run {folder}: holds no {MANIFEST} of this package, expected a run folder that a command of "
+            "safekey-interp wrote"
         )
     return Run(folder, manifest)
 

@@ -27,9 +27,7 @@ class Tables:
         self.path = Path(path)
         self._read: dict[str, Any] = {}
         if not (self.path / "run.json").is_file():
-            raise RunError(
-                f"{path}: no run.json here; give a folder that `safekey-interp probe`, `train` or `intervene` wrote"
-            )
+            raise RunError(f"{path}: no run.json here; give a run folder that a command of safekey-interp wrote")
 
     @property
     def manifest(self) -> dict[str, Any]:
