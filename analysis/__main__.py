@@ -163,11 +163,11 @@ def _answered(bench: Any, identity: Mapping[str, Any], options: argparse.Namespa
             questions.make(bench, one, identity)
     else:
         with ThreadPoolExecutor(options.jobs) as pool:
-            list(pool.map(lambda one: _in_a_process(one, words, len(missing)), missing))
+            list(pool.map(lambda one: _in_a_process(one, words), missing))
     return [questions.kept(options.out, one, identity) for one in options.questions]
 
 
-def _in_a_process(question: Any, words: list[str], n: int) -> None:
+def _in_a_process(question: Any, words: list[str]) -> None:
     begun = time.perf_counter()
     command = [sys.executable, "-m", "analysis", *_without_only(words), "--only", question.name, "--jobs", "1", _PART]
     command = [word for word in command if word not in ("--write", "--overwrite")]

@@ -62,23 +62,6 @@ def sentence_starts(trace: Trace, found: Segmentation, *, most: int = 64) -> lis
     return starts
 
 
-def as_key_sentences(trace: Trace, found: Segmentation, *, most: int = 64) -> list[Trace]:
-    """The trace once for each sentence from K on, with that sentence in K's part: for ``finder="given"``.
-
-    Returns:
-        Traces with the ids ``ID#0``, ``ID#1`` …, the same group and label; ``meta["sentence"]`` is the number.
-    """
-    return [
-        trace.with_(
-            trace_id=f"{trace.trace_id}#{start.number}",
-            given={"key_sentence": start.span}
-            | ({} if found.understanding is None else {"understanding": found.understanding}),
-            meta={**trace.meta, "sentence": start.number},
-        )
-        for start in sentence_starts(trace, found, most=most)
-    ]
-
-
 def turning_points(
     traces: Iterable[Trace],
     *,

@@ -19,7 +19,7 @@ from safekey_interp.monitor import Threshold, calibrate, watch
 from safekey_interp.organism import read_shipped
 from safekey_interp.probes import Direction, Probe
 from safekey_interp.segmentation import segment
-from safekey_interp.sentence_starts import as_key_sentences, sentence_starts, turning_points
+from safekey_interp.sentence_starts import sentence_starts, turning_points
 from safekey_interp.trajectory import measure_trajectory, summarise_trajectory
 
 
@@ -134,18 +134,6 @@ def test_the_first_safe_sentence_is_found_wherever_it_comes() -> None:
     assert table["kind"].tolist() == ["at once", "never"]
     assert table["turn"].isna().tolist() == [False, True]
     assert set(table.attrs["left_out"]) == {"bare"}
-
-
-def test_every_sentence_can_take_the_key_sentences_part() -> None:
-    found = segment(LATE)
-    each = as_key_sentences(LATE, found)
-    assert [trace.trace_id for trace in each] == [f"late#{i}" for i in range(len(each))]
-    again = [segment(trace, finder="given") for trace in each]
-    assert [one.key_sentence_text for one in again] == [start.text for start in sentence_starts(LATE, found)]
-    assert {one.understanding for one in again} == {found.understanding}
-    model = tiny.tiny_model("llama")
-    attention = ski.measure_attention(model, each, finder="given")
-    assert set(attention["trace_id"]) == {trace.trace_id for trace in each}
 
 
 def fitted(model: Any) -> tuple[Probe, list[Any]]:

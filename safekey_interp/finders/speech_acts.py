@@ -34,11 +34,6 @@ _REQUEST = (
     r"intent(?:ion)?|objective|point|story|setting|premise|context|catch|problem|claim|post|article|"
     r"email|essay|script|review|friend|boss)"
 )
-_ADVERBS = (
-    r"(?:\W{1,3}(?:is|are|has|have|also|just|then|specifically|really|actually|basically|essentially|"
-    r"even|further|now|explicitly|clearly|apparently|probably|likely|simply|only|still|again|'s|was|"
-    r"were|had|been|be|may|might|must|seems?|appears?|to))*"
-)
 
 _ASKER_SUBJECT = re.compile(rf"\W*{_LEAD}{_PERSON}\b", re.IGNORECASE)
 _PRONOUN_SUBJECT = re.compile(rf"\W*{_LEAD}(?:{_PRONOUN}|their|his|her|both)\b", re.IGNORECASE)

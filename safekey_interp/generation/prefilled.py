@@ -32,8 +32,6 @@ from safekey_interp.trace import Trace
 if TYPE_CHECKING:
     from safekey_interp.segmentation import Segmentation
 
-BEGINNINGS = ("nothing", "understanding", "key_sentence")
-"""Conditions of :func:`beginnings`: how much of the trace is given, the last together with what is before it."""
 SWAPS = ("own", "safe", "go_ahead", "neutral")
 """Conditions of :func:`swaps`."""
 
@@ -88,6 +86,10 @@ def beginnings(trace: Trace, segmentation: Segmentation) -> list[Request]:
     Args:
         trace: a trace with its response.
         segmentation: where U and K lie in it.
+
+    Returns:
+        Requests of the conditions ``nothing``, ``understanding`` and ``key_sentence``: how much of the trace is given,
+        the last together with what is before it.
     """
     spans = {"understanding": segmentation.understanding, "key_sentence": segmentation.key_sentence}
     return [
