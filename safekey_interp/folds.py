@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -26,7 +26,9 @@ from safekey_interp.stats import bootstrap_weights
 
 MIN_GROUPS = 5
 """Groups that each class must appear in; with fewer, a probe's score says nothing about new prompts."""
-CLASSES = {"label": ("harmful", "benign"), "aha": ("unsafe", "safe")}
+LabelBy = Literal["label", "aha"]
+"""Ways of labelling: by the file's labels, or by what each trace's own key sentence decides."""
+CLASSES: dict[str, tuple[str, str]] = {"label": ("harmful", "benign"), "aha": ("unsafe", "safe")}
 """Positive and negative class of each way of labelling."""
 IGNORED = {"label": (), "aha": ("neutral",)}
 """Values that belong to neither class and are left out."""

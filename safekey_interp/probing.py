@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from safekey_interp.assembly import assemble
 from safekey_interp.attention_summary import QUANTITIES
@@ -24,6 +24,7 @@ from safekey_interp.datasets import read_traces
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.finders import finder_identity, finder_names
 from safekey_interp.findings import find
+from safekey_interp.folds import LabelBy
 from safekey_interp.joint_run import check_same_task, completed, held_run, is_complete
 from safekey_interp.manifest import content_of, manifest_of
 from safekey_interp.measuring import chunk_size, measure, record_measuring
@@ -37,7 +38,6 @@ from safekey_interp.survey import Survey, survey
 if TYPE_CHECKING:
     from safekey_interp.models import Model
 
-LabelBy = Literal["label", "aha"]
 _WITHOUT_MEMORY = ("rules", "given")
 """Finders that ask nobody: for the others the first process asks, and all find its answers."""
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -45,6 +45,9 @@ from safekey_interp.text_baseline import span_texts
 if TYPE_CHECKING:
     import pandas as pd
 
+    from safekey_interp.capture.runner import Backend
+    from safekey_interp.capture.stream import BatchSize
+    from safekey_interp.folds import LabelBy
     from safekey_interp.models import Model
     from safekey_interp.trace import Trace
 
@@ -74,13 +77,13 @@ def measure_separability(
     *,
     layers: Sequence[int] | None = None,
     positions: Sequence[str] | None = None,
-    label_by: str = "label",
+    label_by: LabelBy = "label",
     seed: int = 0,
-    batch_size: int | str = "auto",
+    batch_size: BatchSize = "auto",
     max_length: int | None = None,
     finder: str = "rules",
     delimiters: tuple[str, str] | None = None,
-    backend: Literal["hf", "bridge"] = "hf",
+    backend: Backend = "hf",
 ) -> pd.DataFrame:
     """How separable the two classes are in the model's states, per layer and position, with intervals and controls.
 
@@ -137,7 +140,7 @@ def separability_table(
     *,
     layers: Sequence[int] | None = None,
     positions: Sequence[str] | None = None,
-    label_by: str = "label",
+    label_by: LabelBy = "label",
     seed: int = 0,
     n_folds: int = 5,
     n_permutations: int = 200,

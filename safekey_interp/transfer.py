@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -51,6 +51,9 @@ from safekey_interp.text_baseline import span_texts
 if TYPE_CHECKING:
     import pandas as pd
 
+    from safekey_interp.capture.runner import Backend
+    from safekey_interp.capture.stream import BatchSize
+    from safekey_interp.folds import LabelBy
     from safekey_interp.models import Model
     from safekey_interp.trace import Trace
 
@@ -80,13 +83,13 @@ def measure_transfer(
     by: str = "source",
     layers: Sequence[int] | None = None,
     positions: Sequence[str] | None = None,
-    label_by: str = "label",
+    label_by: LabelBy = "label",
     seed: int = 0,
-    batch_size: int | str = "auto",
+    batch_size: BatchSize = "auto",
     max_length: int | None = None,
     finder: str = "rules",
     delimiters: tuple[str, str] | None = None,
-    backend: Literal["hf", "bridge"] = "hf",
+    backend: Backend = "hf",
 ) -> pd.DataFrame:
     """How well a probe fitted on the traces of one condition tells the classes among those of another.
 
@@ -153,7 +156,7 @@ def transfer_table(
     conditions: Conditions,
     layers: Sequence[int] | None = None,
     positions: Sequence[str] | None = None,
-    label_by: str = "label",
+    label_by: LabelBy = "label",
     seed: int = 0,
     n_folds: int = 5,
     n_permutations: int = 200,

@@ -15,7 +15,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from safekey_interp.assembly import release_memory
 from safekey_interp.capture.stream import BatchSize
@@ -27,11 +27,11 @@ from safekey_interp.comparing.suite_judges import SuiteJudges, opinions, suites_
 from safekey_interp.datasets import TraceSource, read_traces
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.finders import finder_identity, finder_names
+from safekey_interp.folds import LabelBy
 from safekey_interp.generation.sampling import Sampling
 from safekey_interp.identity import versions_of
 from safekey_interp.joint_run import check_same_task, completed, held_run
 from safekey_interp.manifest import content_of
-from safekey_interp.probing import LabelBy
 from safekey_interp.processes import GOES_ON, team
 from safekey_interp.progress import Progress, Silent
 from safekey_interp.run_writer import RunWriter, check_out
@@ -168,7 +168,7 @@ def run_comparison(
 
 def _check(finder: str, label_by: str, by: str | None, sampling: Sampling, n_examples: int) -> None:
     """Refuse before a model is loaded what no run of ``probe`` can have."""
-    for name, value, choices in (("finder", finder, finder_names()), ("label_by", label_by, ("label", "aha"))):
+    for name, value, choices in (("finder", finder, finder_names()), ("label_by", label_by, get_args(LabelBy))):
         if value not in choices:
             raise InputError(f"{name}: got {value!r}, expected one of {', '.join(choices)}")
     if by is not None and not (isinstance(by, str) and by):

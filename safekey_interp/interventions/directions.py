@@ -34,6 +34,7 @@ from safekey_interp.losses import SafetyHead
 from safekey_interp.probes import Direction
 
 if TYPE_CHECKING:
+    from safekey_interp.folds import LabelBy
     from safekey_interp.models import Model
     from safekey_interp.trace import Trace
 
@@ -44,7 +45,7 @@ def fit_directions(
     *,
     layers: Sequence[int] | None = None,
     position: str = "decision",
-    label_by: str = "label",
+    label_by: LabelBy = "label",
     finder: str = "rules",
     delimiters: tuple[str, str] | None = None,
     batch_size: BatchSize = "auto",
@@ -114,7 +115,7 @@ class Classes(NamedTuple):
         ]
 
 
-def read_classes(model: Model, traces: Sequence[Trace], *, position: str, label_by: str, **options: Any) -> Classes:
+def read_classes(model: Model, traces: Sequence[Trace], *, position: str, label_by: LabelBy, **options: Any) -> Classes:
     """States of traces at one position, after each layer.
 
     Args:

@@ -20,6 +20,7 @@ from safekey_interp.interventions.steering import steer
 from safekey_interp.probes import Direction
 
 if TYPE_CHECKING:
+    from safekey_interp.folds import LabelBy
     from safekey_interp.models import Model
     from safekey_interp.trace import Trace
 
@@ -50,7 +51,7 @@ def fit_held_out(
     *,
     fit_layers: Sequence[int] | None = None,
     fit_position: str = "decision",
-    label_by: str = "label",
+    label_by: LabelBy = "label",
     n_folds: int = 5,
     seed: int = 0,
     **options: Any,
@@ -94,7 +95,7 @@ def steer_held_out(
     *,
     fit_layers: Sequence[int] | None = None,
     fit_position: str = "decision",
-    label_by: str = "label",
+    label_by: LabelBy = "label",
     n_folds: int = 5,
     seed: int = 0,
     finder: str = "rules",
