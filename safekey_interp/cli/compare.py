@@ -36,6 +36,9 @@ from safekey_interp.cli.shared import (
     progress_bar,
     quiet_libraries,
     say,
+    say_end,
+    say_left_out,
+    say_question,
 )
 from safekey_interp.errors import InputError
 from safekey_interp.organism import CAVEAT, TRACES, is_organism
@@ -48,11 +51,6 @@ _READING = (
     "X is the prompt, U how a model restates it, K the key sentence after it. Brackets hold 95 % intervals over "
     "prompts; differences are on the same prompts."
 )
-_TITLES = {
-    "did": "What did they do?",
-    "what": "Where do they decide, and what do they look at?",
-    "knew": "What did they know?",
-}
 _SHOWN = 6
 """Findings of a question, and reasons for leaving out, that the summary prints."""
 
@@ -207,25 +205,15 @@ def _text_of(file: Path | None) -> str | None:
 
 def _print_summary(run: Run, page: Path | None) -> None:
     """What was found, in words of at most 80 columns."""
+    from safekey_interp.report.comparison_story import QUESTIONS
+
     manifest, findings = run.manifest, run.findings
     models: list[dict[str, Any]] = manifest["models"]
     say(f"{', '.join(one['name'] for one in models)}: {manifest['data']['n_read']:,} prompts.")
     if any(is_organism(str((one.get("model") or {}).get("spec"))) for one in models):
         say(CAVEAT)
     say(_READING)
-    for question, title in _TITLES.items():
-        mine = [one for one in findings.get("findings", []) if one["question"] == question]
-        if not mine:
-            continue
-        print(f"\n{title}")
-        for finding in mine[:_SHOWN]:
-            say(finding["text"], indent="  - ", hang="    ")
-            say(f"n = {finding['n']:,}; {finding['control']}", indent="    ")
-        if len(mine) > _SHOWN:
-            say(f"and {len(mine) - _SHOWN} more in findings.json", indent="    ")
-    for at, entry in enumerate(findings.get("left_out", [])[:_SHOWN]):
-        if not at:
-            print("\nLeft out")
-        say(f"{entry['what']} (n = {entry['n']:,}): {entry['why']}", indent="  - ", hang="    ")
-    print()
-    say(f"{page or run.path} ({sum((manifest.get('timings') or {}).values()):.0f} s)")
+    for question, title in QUESTIONS.items():
+        say_question([one for one in findings.get("findings", []) if one["question"] == question], title, shown=_SHOWN)
+    say_left_out(findings.get("left_out", []), shown=_SHOWN)
+    say_end(run, page)

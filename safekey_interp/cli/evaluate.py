@@ -20,7 +20,15 @@ from safekey_interp.cli.options import (
     TopP,
     TrustRemoteCode,
 )
-from safekey_interp.cli.shared import parse_delimiters, progress_bar, quiet_libraries, say
+from safekey_interp.cli.shared import (
+    parse_delimiters,
+    progress_bar,
+    quiet_libraries,
+    say,
+    say_end,
+    say_left_out,
+    say_question,
+)
 from safekey_interp.evaluating.benchmarks import NAMED
 
 if TYPE_CHECKING:
@@ -157,16 +165,6 @@ def _print_summary(run: Run, page: Path | None) -> None:
     """What was found, in words of at most 80 columns."""
     findings = run.findings
     say("Numbers of the harnesses, with 95 % intervals from their standard errors.")
-    control = ""
-    for entry in findings.get("findings", [])[:_SHOWN]:
-        same, control = entry["control"] == control, entry["control"]
-        say(entry["text"], indent="  - ", hang="    ")
-        told = "the same control" if same else f"control: {control}"
-        say(f"n = {entry['n'] or 'unknown'}; {told}", indent="    ")
-    left_out: list[dict[str, Any]] = findings.get("left_out", [])
-    if left_out:
-        print("\nLeft out")
-    for entry in left_out[:_SHOWN]:
-        say(f"{entry['what']}: {entry['why']}", indent="  - ", hang="    ")
-    print()
-    say(f"{page or run.path} ({sum((run.manifest.get('timings') or {}).values()):.0f} s)")
+    say_question(findings.get("findings", []), shown=_SHOWN)
+    say_left_out(findings.get("left_out", []), shown=_SHOWN)
+    say_end(run, page)

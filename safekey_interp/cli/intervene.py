@@ -51,7 +51,6 @@ _READING = (
     "prompts. Safe key sentences less go-aheads: how much likelier the model finds sentences that turn safe than "
     "sentences that go ahead, in K's place."
 )
-_TITLES = {"changed": "What was changed?", "did": "What did it do?", "chance": "More than chance?"}
 
 app = typer.Typer(help="Change the model while it reads traces, or read it on the way, each beside a control.")
 Options = dict[str, Any]
@@ -362,4 +361,6 @@ def _intervene(
         if not team().is_first:
             return
         page = page_of(run, bar, wanted=not no_report)
-    say_findings(run, page, titles=_TITLES, reading=_READING)
+    from safekey_interp.report.intervention_story import QUESTIONS
+
+    say_findings(run, page, titles=QUESTIONS, reading=_READING)

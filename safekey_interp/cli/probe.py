@@ -53,12 +53,6 @@ _READING = (
     "X is the prompt, U how the model restates it, K the key sentence after it. Brackets hold 95 % intervals over "
     "prompts. AUROC: 0.5 is a coin toss, 1 is perfect."
 )
-_TITLES = {
-    "where": "Where does the model decide?",
-    "what": "What does it look at there?",
-    "knew": "What did it already know?",
-    "chance": "What would also be true by chance?",
-}
 
 
 def probe(
@@ -172,7 +166,9 @@ def probe(
         if not team().is_first:
             return
         page = page_of(run, bar, wanted=not no_report)
-    say_findings(run, page, titles=_TITLES, reading=_READING)
+    from safekey_interp.report.story import QUESTIONS
+
+    say_findings(run, page, titles=QUESTIONS, reading=_READING)
 
 
 def _check_prompts(

@@ -173,30 +173,53 @@ def say_findings(run: Run, page: Path | None, *, titles: Mapping[str, str], read
         say(CAVEAT)
     say(reading)
     for question, title in titles.items():
-        mine = [f for f in findings.get("findings", []) if f["question"] == question]
-        if not mine:
-            continue
+        say_question([one for one in findings.get("findings", []) if one["question"] == question], title)
+    say_left_out(findings.get("left_out", []))
+    say_end(run, page)
+
+
+def say_question(findings: Sequence[Mapping[str, Any]], title: str | None = None, *, shown: int = _SHOWN) -> None:
+    """What answers one question, each with its number of traces and its control; nothing where nothing does.
+
+    Args:
+        findings: as they stand in findings.json.
+        title: the question; None prints none.
+        shown: the most that are printed.
+    """
+    if not findings:
+        return
+    if title:
         print(f"\n{title}")
-        control = ""
-        for finding in mine[:_SHOWN]:
-            same, control = finding["control"] == control, finding["control"]
-            say(finding["text"], indent="  - ", hang="    ")
-            say(f"n = {finding['n']:,}; {'the same control' if same else f'control: {control}'}", indent="    ")
-        _say_more(len(mine))
-    left_out: list[dict[str, Any]] = findings.get("left_out", [])
-    if left_out:
-        print("\nLeft out")
-        for entry in left_out[:_SHOWN]:
-            say(f"{entry['what']} (n = {entry['n']:,}): {entry['why']}", indent="  - ", hang="    ")
-        _say_more(len(left_out))
-    seconds = sum((manifest.get("timings") or {}).values())
+    control = ""
+    for finding in findings[:shown]:
+        same, control = finding["control"] == control, finding["control"]
+        say(finding["text"], indent="  - ", hang="    ")
+        n = f"{finding['n']:,}" if finding["n"] else "unknown"
+        beside = "; the same control" if same else f"; control: {control}"
+        say(f"n = {n}{beside if control else ''}", indent="    ")
+    _say_more(len(findings), shown)
+
+
+def say_left_out(entries: Sequence[Mapping[str, Any]], *, shown: int = _SHOWN) -> None:
+    """What was left out and why, as it stands in findings.json; nothing where nothing was."""
+    if not entries:
+        return
+    print("\nLeft out")
+    for entry in entries[:shown]:
+        n = f" (n = {entry['n']:,})" if entry.get("n") else ""
+        say(f"{entry['what']}{n}: {entry['why']}", indent="  - ", hang="    ")
+    _say_more(len(entries), shown)
+
+
+def say_end(run: Run, page: Path | None) -> None:
+    """Where the page lies, or the run without one, and how long it took."""
     print()
-    say(f"{page or run.path} ({seconds:.0f} s)")
+    say(f"{page or run.path} ({sum((run.manifest.get('timings') or {}).values()):.0f} s)")
 
 
-def _say_more(n: int) -> None:
-    if n > _SHOWN:
-        say(f"and {n - _SHOWN} more in findings.json", indent="    ")
+def _say_more(n: int, shown: int) -> None:
+    if n > shown:
+        say(f"and {n - shown} more in findings.json", indent="    ")
 
 
 def plain(text: str) -> str:
