@@ -24,8 +24,9 @@ from analysis.saving import Answer, Sheet
 from safekey_interp import figures
 from safekey_interp.claims import estimate
 from safekey_interp.errors import RunError
-from safekey_interp.figures.drawing import METHODS, POSITIONS, counts, escape
+from safekey_interp.figures.drawing import counts, escape
 from safekey_interp.figures.grid import Panel
+from safekey_interp.figures.naming import METHODS, POSITIONS
 from safekey_interp.runs import Run
 
 NAME = "fig_representations"

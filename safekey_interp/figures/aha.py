@@ -21,6 +21,7 @@ from safekey_interp.figures.drawing import (
     select,
     with_interval,
 )
+from safekey_interp.figures.naming import VALUE
 from safekey_interp.figures.training import across, mark_auxiliary
 
 AhaMeasure = Literal["difference", "safe", "go_ahead"]
@@ -33,7 +34,6 @@ _WHAT: dict[AhaMeasure, str] = {
     "safe": "Log-probability per token of safe key sentences, put after U.",
     "go_ahead": "Log-probability per token of go-aheads, put after U.",
 }
-_BOUNDS = ("value", "low", "high")
 
 
 @Drawing
@@ -66,7 +66,7 @@ def aha_by_step(
             continue
         tone, dash = _LOOKS.get(subset, ("control", "dashdot"))
         name = WHOSE.get(subset, subset)
-        bounds = (rows[bound] for bound in _BOUNDS)
+        bounds = (rows[bound] for bound in VALUE)
         data += curve(rows["step"], *bounds, name=name, color=PALETTE[tone].light, dash=dash)
         told.append(f"{name.capitalize()}: {_first_and_last(rows)} ({_sizes(rows)}).")
     if not data:
@@ -107,7 +107,7 @@ def aha_apart(aha: Table, *, subset: str = "harmful", auxiliary_from: int | None
         rows = mine[mine["measure"] == measure].dropna(subset=["value"]).sort_values("step")
         if rows.empty:
             continue
-        bounds = (rows[bound] for bound in _BOUNDS)
+        bounds = (rows[bound] for bound in VALUE)
         data += curve(rows["step"], *bounds, name=name, color=PALETTE[tone].light, dash=dash)
         told.append(f"{name}, {_first_and_last(rows)}")
         sizes = _sizes(rows)
@@ -123,7 +123,7 @@ def aha_apart(aha: Table, *, subset: str = "harmful", auxiliary_from: int | None
 
 def _first_and_last(rows: Table) -> str:
     first, last = (
-        f"{with_interval(*(row[bound] for bound in _BOUNDS))} at step {int(row['step']):,}"
+        f"{with_interval(*(row[bound] for bound in VALUE))} at step {int(row['step']):,}"
         for row in (rows.iloc[0], rows.iloc[-1])
     )
     return first if len(rows) == 1 else f"{first}, {last}"

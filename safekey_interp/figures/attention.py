@@ -10,7 +10,6 @@ from safekey_interp.figures.drawing import (
     AUROC_SCALE,
     LIFT_SCALE,
     PALETTE,
-    SPANS,
     Drawing,
     Spec,
     Table,
@@ -22,6 +21,7 @@ from safekey_interp.figures.drawing import (
     select,
     with_interval,
 )
+from safekey_interp.figures.naming import SPANS
 
 Against = Literal["uniform", "random", "matched"]
 AttentionMeasure = Literal["mass", "mass_rest", "lift"]

@@ -9,8 +9,6 @@ from safekey_interp.errors import RunError
 from safekey_interp.figures.attention import on_log_axis, on_whole_layers
 from safekey_interp.figures.drawing import (
     PALETTE,
-    POSITIONS,
-    SPANS,
     Drawing,
     LayerAxis,
     Spec,
@@ -22,7 +20,8 @@ from safekey_interp.figures.drawing import (
     named,
     select,
 )
-from safekey_interp.figures.estimates import BOUNDS, DASHES, TONES, across, bars, name_places
+from safekey_interp.figures.estimates import DASHES, TONES, across, bars, name_places
+from safekey_interp.figures.naming import POSITIONS, SPANS, VALUE
 
 _MOST_OF_NAME = 20
 
@@ -151,7 +150,7 @@ def lift_layers_by_model(
         mine = rows[rows["model"] == name].sort_values("layer")
         if len(mine):
             looks = {"color": PALETTE[TONES[place % len(TONES)]].light, "dash": DASHES[place % len(DASHES)]}
-            data += curve(mine["layer"], *(mine[bound] for bound in BOUNDS), name=name, **looks)
+            data += curve(mine["layer"], *(mine[bound] for bound in VALUE), name=name, **looks)
     caption = (
         f"Attention of {ROWS[from_span]} on {SPANS[to_span]}, mean over heads, divided by what tokens at the same "
         f"distances get; 1 is no more (n = {counts(rows['n'])} traces). Bands: 95 % bootstrap over groups."

@@ -1,4 +1,4 @@
-"""What do all figures share? One palette, the words for spans and positions, and the parts that figures are made of.
+"""What do all figures share? One palette, and the parts that figures are made of.
 
 Tones keep apart under normal, protan, deutan and tritan vision (simulated as in Machado et al. 2009), on a light and on
 a dark page, and identity never rests on colour alone: dashes, symbols and letters say the same. Texts from data are
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, ParamSpec
 import numpy as np
 
 from safekey_interp.errors import RunError
+from safekey_interp.figures.naming import METHODS  # noqa: F401
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -76,28 +77,6 @@ AUROC_SCALE = (
     (0.5, Tone("#74b9a2", "#23705b")),
     (1.0, Tone("#06493a", "#9cebcf")),
 )
-SPANS: dict[str, str] = {
-    "prompt": "X, the prompt",
-    "template": "the template",
-    "first_token": "the first token",
-    "understanding": "U, the understanding",
-    "key_sentence": "K, the key sentence",
-    "decision": "the decision row",
-}
-POSITIONS: dict[str, str] = {
-    "prompt": "mean over X",
-    "prompt_end": "end of X",
-    "understanding": "mean over U",
-    "prompt+understanding": "mean over X and U",
-    "context": "start to U’s end",
-    "decision": "decision",
-    "key_sentence": "mean over K *",
-}
-METHODS: dict[str, str] = {
-    "logistic": "logistic probe",
-    "diff_of_means": "difference of means",
-    "text_tfidf": "words alone",
-}
 
 
 class Drawing(Generic[P]):

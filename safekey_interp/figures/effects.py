@@ -28,9 +28,9 @@ from safekey_interp.figures.drawing import (
     select,
     with_interval,
 )
+from safekey_interp.figures.naming import VALUE
 from safekey_interp.figures.training import across
 
-_BOUNDS = ("value", "low", "high")
 _CONTROL = ("control", "control_low", "control_high")
 _INTERVALS = "Intervals: 95 % bootstrap over groups."
 _TESTED = "prompt"
@@ -66,7 +66,7 @@ def effect_by_layer(
     rows = _rows(summary, wanted).sort_values(x)
     axis = LayerAxis(rows) if x == "layer" and "site" in rows.columns else None
     places = rows[x] if axis is None else axis.of(rows)
-    lines = ((_BOUNDS, "measured", _TESTED, "solid"), (_CONTROL, control, "control", "dash"))
+    lines = ((VALUE, "measured", _TESTED, "solid"), (_CONTROL, control, "control", "dash"))
     data: list[Spec] = []
     for names, name, tone, dash in lines:
         bounds = (rows[column] for column in names)
@@ -116,7 +116,7 @@ def effect_by_place(
         raise RunError("summary: no row for any of the places")
     data: list[Spec] = []
     for names, name, tone, symbol in (
-        (_BOUNDS, "measured", _TESTED, "circle"),
+        (VALUE, "measured", _TESTED, "circle"),
         (_CONTROL, control, "control", "diamond-open"),
     ):
         data += _points([[row[column] for column in names] for row, _ in found], name, PALETTE[tone].light, symbol)
@@ -258,7 +258,7 @@ def _caption(rows: Table, control: str, place: str) -> str:
         beside = f"; {control} there {with_interval(*(top[column] for column in _CONTROL))}"
     sizes = f"n = {counts(rows['n'])} traces in {counts(rows['n_groups'])} groups"
     draws = f", {counts(rows['n_controls'])} draws of the control" if (rows["n_controls"] > 0).any() else ""
-    largest = f"Largest: {where}, {with_interval(*(top[column] for column in _BOUNDS))}{beside}."
+    largest = f"Largest: {where}, {with_interval(*(top[column] for column in VALUE))}{beside}."
     return f"{largest} {sizes}{draws}. {_INTERVALS}"
 
 

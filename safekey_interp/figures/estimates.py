@@ -11,11 +11,11 @@ import numpy as np
 
 from safekey_interp.errors import RunError
 from safekey_interp.figures.drawing import PALETTE, Drawing, Spec, Table, curve, escape, finish, number
+from safekey_interp.figures.naming import VALUE
 
 TONES = ("control", "prompt", "key_sentence", "understanding", "harmful", "benign", "template")
 PATTERNS = ("", "/", ".", "x", "-", "+", "\\")
 DASHES = ("dot", "solid", "dash", "dashdot", "longdash", "longdashdot", "solid")
-BOUNDS = ("value", "low", "high")
 
 
 @Drawing
@@ -79,7 +79,7 @@ def estimates_as_lines(
     for place, name in enumerate(dict.fromkeys(map(str, table["series"]))):
         mine = table[table["series"].astype(str) == name].sort_values("x")
         looks = {"color": PALETTE[TONES[place % len(TONES)]].light, "dash": DASHES[place % len(DASHES)]}
-        data += curve(mine["x"], *(mine[bound] for bound in BOUNDS), name=name, **looks)
+        data += curve(mine["x"], *(mine[bound] for bound in VALUE), name=name, **looks)
     if not data:
         raise RunError(f"{title}: no number to draw")
     spec = finish(data, caption, table="lines", title=escape(title), x=x, y=y)
@@ -100,7 +100,7 @@ def bars(
         found = [(at, keyed[*key, name]) for at, key in enumerate(places) if (*key, name) in keyed]
         if not found:
             continue
-        values = [[number(row[bound]) for bound in BOUNDS] for _, row in found]
+        values = [[number(row[bound]) for bound in VALUE] for _, row in found]
         color = PALETTE[TONES[place % len(TONES)]].light
         data.append(
             {

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from safekey_interp.figures.attention import CHANCE, Against, from_to, on_log_axis, on_whole_layers
 from safekey_interp.figures.drawing import (
     PALETTE,
-    SPANS,
     Drawing,
     Spec,
     Table,
@@ -18,6 +17,7 @@ from safekey_interp.figures.drawing import (
     named,
     select,
 )
+from safekey_interp.figures.naming import SPANS, VALUE
 
 RATIOS: dict[Against, str] = {"uniform": "lift", "random": "lift_over_random", "matched": "lift_over_matched"}
 """The measure of ``attention_by_layer`` that divides mass by each control."""
@@ -66,7 +66,7 @@ def lift_by_kind(
     for one in kinds:
         rows = select(by_layer, "attention_by_layer", from_span=from_span, to_span=to_span, subset=one.subset)
         rows = select(rows, "attention_by_layer", measure=RATIOS[against]).sort_values("layer")
-        bounds = (rows[name] for name in ("value", "low", "high"))
+        bounds = (rows[name] for name in VALUE)
         data += curve(rows["layer"], *bounds, name=one.name, color=PALETTE[one.tone].light, dash=one.dash)
         above, below = int((rows["low"] > 1).sum()), int((rows["high"] < 1).sum())
         sizes.append(

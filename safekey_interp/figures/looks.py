@@ -17,7 +17,6 @@ from safekey_interp.figures.attention import from_to, on_log_axis, on_whole_laye
 from safekey_interp.figures.drawing import (
     LIFT_SCALE,
     PALETTE,
-    SPANS,
     Drawing,
     Spec,
     Table,
@@ -29,10 +28,10 @@ from safekey_interp.figures.drawing import (
     select,
     with_interval,
 )
+from safekey_interp.figures.naming import SPANS, VALUE
 from safekey_interp.figures.training import mark_auxiliary
 
 _RATIO = "lift_over_matched"
-_ENDS = ("value", "low", "high")
 
 
 class Ends(NamedTuple):
@@ -130,11 +129,11 @@ def lift_over_steps(
         all_layers = over_layers(rows[rows["to_span"] == to_span])
         if all_layers.empty:
             continue
-        bounds = (all_layers[column] for column in ("value", "low", "high"))
+        bounds = (all_layers[column] for column in VALUE)
         data += curve(all_layers["step"], *bounds, name=name, color=PALETTE[to_span].light, dash=dash)
         first, last = all_layers.iloc[0], all_layers.iloc[-1]
         ends = (
-            f"{with_interval(*(row[bound] for bound in _ENDS))} × at step {int(row['step']):,} (mass {row['mass']:.3f})"
+            f"{with_interval(*(row[bound] for bound in VALUE))} × at step {int(row['step']):,} (mass {row['mass']:.3f})"
             for row in ([first, last] if len(all_layers) > 1 else [last])
         )
         told.append(f"{name[0].upper()}{name[1:]}: {', '.join(ends)}.")
@@ -175,11 +174,11 @@ def lift_before_after(
     data: list[Spec] = []
     told = []
     for name, part, tone, dash in before_and_after(rows.sort_values("layer")):
-        bounds = (part[bound] for bound in _ENDS)
+        bounds = (part[bound] for bound in VALUE)
         data += curve(part["layer"], *bounds, name=name, color=PALETTE[tone].light, dash=dash)
         if part["value"].notna().any():
             top = part.loc[part["value"].idxmax()]
-            told.append(f"{name}, {with_interval(*(top[bound] for bound in _ENDS))} × in layer {int(top['layer'])}")
+            told.append(f"{name}, {with_interval(*(top[bound] for bound in VALUE))} × in layer {int(top['layer'])}")
     best = f"Highest: {'; '.join(told)}." if told else "No layer has a number."
     caption = (
         f"{from_to(from_span, to_span)}, mean over heads, divided by what distance alone gives; 1 is no more. {best} "
@@ -212,14 +211,11 @@ def over_layers(rows: Table) -> Table:
         weights = part["matched"].to_numpy(float)
         if weights.sum() <= 0:
             continue
-        value, low, high = (float(weights @ part[name].to_numpy(float) / weights.sum()) for name in _ENDS)
+        value, low, high = (float(weights @ part[name].to_numpy(float) / weights.sum()) for name in VALUE)
         sizes = {name: int(part[name].min()) for name in ("n", "n_groups")}
         mass = float((part["value"] * part["matched"]).mean())
         found.append({"step": step, "value": value, "low": low, "high": high, "mass": mass} | sizes)
-    return pd.DataFrame(found, columns=["step", *_ENDS, "mass", "n", "n_groups"])
-
-
-_ENDS = ("value", "low", "high")
+    return pd.DataFrame(found, columns=["step", *VALUE, "mass", "n", "n_groups"])
 
 
 def before_and_after(rows: Table) -> list[tuple[str, Table, str, str]]:

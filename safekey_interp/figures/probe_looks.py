@@ -11,9 +11,7 @@ import numpy as np
 from safekey_interp.errors import RunError
 from safekey_interp.figures.drawing import (
     AUROC_SCALE,
-    METHODS,
     PALETTE,
-    POSITIONS,
     Drawing,
     LayerAxis,
     Spec,
@@ -27,8 +25,8 @@ from safekey_interp.figures.drawing import (
     with_interval,
 )
 from safekey_interp.figures.looks import before_and_after, ends_of, on_layers_and_steps
+from safekey_interp.figures.naming import AUROC, METHODS, POSITIONS, position_name
 
-_BOUNDS = ("auroc", "auroc_low", "auroc_high")
 _NULL = ("null_auroc_mean", "null_auroc_low", "null_auroc_high")
 WORDS, SHUFFLED, CONTROLS = "words", "shuffled", "controls"
 """The rows of the map of probes that are no layers, and their common name."""
@@ -85,8 +83,8 @@ def auroc_by_step(
     told = " and ".join(_NO_LAYERS[name] for name in controls)
     lowest = f" Below the line, from the bottom: {told}." if told else ""
     caption = (
-        f"AUROC of the {METHODS['logistic']} at the position “{_position(position)}”.{lowest} n = {counts(probe['n'])} "
-        f"traces in {counts(probe['n_groups'])} groups.{_late(probe)}"
+        f"AUROC of the {METHODS['logistic']} at the position “{position_name(position)}”.{lowest} n = "
+        f"{counts(probe['n'])} traces in {counts(probe['n_groups'])} groups.{_late(probe)}"
     )
     title = f"Separability, {named(POSITIONS, position)}, by layer"
     spec = on_layers_and_steps(trace, caption, title=title, unit="AUROC", auxiliary_from=auxiliary_from)
@@ -135,20 +133,20 @@ def auroc_before_after(separability: Table, *, position: str = "decision", label
         remarks.append(f"Shuffled labels reach {null['null_auroc_high'].max():.3f}.")
     words = ends_of(rows).last
     for _, text in words[words["method"] == "text_tfidf"].head(1).iterrows():
-        line = [[text[name]] * 2 for name in _BOUNDS]
+        line = [[text[name]] * 2 for name in AUROC]
         looks = {"color": PALETTE["understanding"].light, "dash": "dashdot", "markers": False}
         data += curve([axis.values[0], axis.values[-1]], *line, name=METHODS["text_tfidf"], **looks)
-        remarks.append(f"Words alone: {with_interval(*(text[name] for name in _BOUNDS))}.")
+        remarks.append(f"Words alone: {with_interval(*(text[name] for name in AUROC))}.")
     told = []
     for name, part, tone, dash in before_and_after(probe.assign(x=axis.of).sort_values("x")):
-        data += curve(part["x"], *(part[bound] for bound in _BOUNDS), name=name, color=PALETTE[tone].light, dash=dash)
+        data += curve(part["x"], *(part[bound] for bound in AUROC), name=name, color=PALETTE[tone].light, dash=dash)
         if part["auroc"].notna().any():
             top = part.loc[part["auroc"].idxmax()]
             where = "after the final norm" if top["site"] == "ln_final" else f"in layer {int(top['layer'])}"
-            told.append(f"{name}, {with_interval(*(top[bound] for bound in _BOUNDS))} {where}")
+            told.append(f"{name}, {with_interval(*(top[bound] for bound in AUROC))} {where}")
     best = f"Highest: {'; '.join(told)}." if told else "No layer has a number."
     caption = (
-        f"AUROC of the {METHODS['logistic']} at the position “{_position(position)}”. {best} {' '.join(remarks)} "
+        f"AUROC of the {METHODS['logistic']} at the position “{position_name(position)}”. {best} {' '.join(remarks)} "
         f"n = {counts(probe['n'])} in {counts(probe['n_groups'])} groups, {counts(probe['n_folds'])} folds by group."
         f"{_late(probe)}"
     )
@@ -175,7 +173,3 @@ def _probe(rows: Table, position: str) -> Table:
 
 def _late(probe: Table) -> str:
     return " After the fact: K’s own words tell." if probe["after_the_fact"].astype(bool).any() else ""
-
-
-def _position(name: str) -> str:
-    return POSITIONS.get(name, name).removesuffix(" *")

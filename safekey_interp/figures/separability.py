@@ -10,9 +10,7 @@ import numpy as np
 from safekey_interp.errors import RunError
 from safekey_interp.figures.drawing import (
     AUROC_SCALE,
-    METHODS,
     PALETTE,
-    POSITIONS,
     Drawing,
     LayerAxis,
     Spec,
@@ -27,6 +25,7 @@ from safekey_interp.figures.drawing import (
     select,
     with_interval,
 )
+from safekey_interp.figures.naming import METHODS, POSITIONS, layer_name, position_name
 
 SeparabilityMeasure = Literal["auroc", "tpr_at_1fpr"]
 
@@ -89,7 +88,7 @@ def separability_map(
         top = before.loc[before[measure].idxmax()]
         low, high = (top[name] for name in _BOUNDS[measure])
         value = with_interval(top[measure], low, high)
-        best = f"Highest before K: {_position(top['position'])}, layer {_layer_name(top)}, {value}."
+        best = f"Highest before K: {position_name(top['position'])}, layer {layer_name(top)}, {value}."
     caption = (
         f"{_MEASURES[measure]} of the {METHODS.get(method, method)} by position and layer; the column “words” is "
         f"the same measure from the words alone. {best} n = {counts(probe['n'])} in {counts(probe['n_groups'])} groups."
@@ -139,7 +138,7 @@ def auroc_by_layer(
     if inner[measure].notna().any():
         top = inner.loc[inner[measure].idxmax()]
         value = with_interval(top[measure], top[low], top[high])
-        remarks = [f"Highest: {METHODS.get(top['method'], top['method'])} at layer {_layer_name(top)}, {value}."]
+        remarks = [f"Highest: {METHODS.get(top['method'], top['method'])} at layer {layer_name(top)}, {value}."]
     null = inner.dropna(subset=["null_auroc_low", "null_auroc_high"]).drop_duplicates(["layer", "site"])
     if measure == "auroc" and len(null):
         null = null.assign(x=axis.of(null)).sort_values("x")
@@ -165,7 +164,7 @@ def auroc_by_layer(
         f"n = {counts(inner['n'])} in {counts(inner['n_groups'])} groups, {counts(inner['n_folds'])} folds by group."
     )
     late = " After the fact: K’s own words tell." if inner["after_the_fact"].astype(bool).any() else ""
-    caption = f"{_MEASURES[measure]} at the position “{_position(position)}”. {' '.join(remarks)} {sizes}{late}"
+    caption = f"{_MEASURES[measure]} at the position “{position_name(position)}”. {' '.join(remarks)} {sizes}{late}"
     spec = finish(
         data,
         caption,
@@ -233,8 +232,8 @@ def lda_scatter(
     shown = ", ".join(f"{count:,} {label}" for label, count in labels.value_counts().items()) or "no trace"
     where = "after the final norm" if site == "ln_final" else f"layer {layer}"
     caption = (
-        f"States at the position “{_position(position)}”, {where}: {shown}. Across: the score of a linear discriminant "
-        "that never saw the trace (out of fold). Up: the first principal component."
+        f"States at the position “{position_name(position)}”, {where}: {shown}. Across: the score of a linear "
+        "discriminant that never saw the trace (out of fold). Up: the first principal component."
     )
     return finish(
         data,
@@ -251,11 +250,3 @@ def _labelled(separability: Table, label_by: str | None) -> Table:
     if separability.empty:
         raise RunError("separability: the table has no row")
     return select(separability, "separability", label_by=label_by or separability["label_by"].iloc[0])
-
-
-def _layer_name(row: Table) -> str:
-    return f"{int(row['layer'])} after the final norm" if row["site"] == "ln_final" else str(int(row["layer"]))
-
-
-def _position(name: str) -> str:
-    return POSITIONS.get(name, name).removesuffix(" *")

@@ -9,7 +9,6 @@ from safekey_interp.encoding import Encoding
 from safekey_interp.errors import RunError
 from safekey_interp.figures.drawing import (
     PALETTE,
-    SPANS,
     Drawing,
     Spec,
     Table,
@@ -20,6 +19,7 @@ from safekey_interp.figures.drawing import (
     number,
     select,
 )
+from safekey_interp.figures.naming import SPANS
 
 _OWNERS = ("first_token", "template", "prompt", "understanding", "key_sentence")
 

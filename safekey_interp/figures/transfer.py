@@ -7,7 +7,6 @@ import numpy as np
 from safekey_interp.figures.drawing import (
     AUROC_SCALE,
     PALETTE,
-    POSITIONS,
     Drawing,
     LayerAxis,
     Spec,
@@ -19,9 +18,9 @@ from safekey_interp.figures.drawing import (
     select,
     with_interval,
 )
+from safekey_interp.figures.naming import AUROC, layer_name, position_name
 
 _PRINTED = 8  # layers up to which a map prints its numbers: more do not fit a telephone
-_BOUNDS = ("auroc", "auroc_low", "auroc_high")
 
 
 @Drawing
@@ -69,8 +68,8 @@ def transfer_map(transfer: Table, *, position: str = "decision") -> Spec:
         top, low = across.loc[across["auroc"].idxmax()], across.loc[across["auroc"].idxmin()]
         ends = f"Across conditions, highest: {_told(top)}; lowest: {_told(low)}."
     caption = (
-        f"AUROC at the position “{_position(position)}”, fitted on → tested on; the column “words” is the same from "
-        f"the words alone. {ends} n = {counts(probe['n'])} tested, in the same folds for every pair."
+        f"AUROC at the position “{position_name(position)}”, fitted on → tested on; the column “words” is the same "
+        f"from the words alone. {ends} n = {counts(probe['n'])} tested, in the same folds for every pair."
     )
     spec = finish(
         [trace],
@@ -118,20 +117,20 @@ def transfer_by_layer(transfer: Table, *, fitted_on: str, tested_on: str, positi
     words = _of_pair(transfer[(transfer["position"] == position)], fitted_on, tested_on)
     for _, text in words[words["method"] == "text_tfidf"].head(1).iterrows():
         ends = [axis.values[0], axis.values[-1]]
-        line = [[text[name]] * 2 for name in _BOUNDS]
+        line = [[text[name]] * 2 for name in AUROC]
         tone = PALETTE["understanding"].light
         data += curve(ends, *line, name="words alone", color=tone, dash="dashdot", markers=False)
-        remarks.append(f"Words alone: {with_interval(*(text[name] for name in _BOUNDS))}.")
+        remarks.append(f"Words alone: {with_interval(*(text[name] for name in AUROC))}.")
     lines = [(there, f"fitted on {fitted_on}", "prompt", "solid")]
     if fitted_on != tested_on:
         lines.insert(0, (_of_pair(rows, tested_on, tested_on), f"fitted on {tested_on} itself", "key_sentence", "dash"))
     for part, name, tone, dash in lines:
-        values = (part[column] for column in _BOUNDS)
+        values = (part[column] for column in AUROC)
         data += curve(axis.of(part), *values, name=name, color=PALETTE[tone].light, dash=dash)
     caption = (
-        f"Tested on {escape(tested_on)}, at the position “{_position(position)}”. {' '.join(remarks)} Fitted on n = "
-        f"{counts(there['n_fitted'])}, tested on n = {counts(there['n'])} in {counts(there['n_groups'])} groups; no "
-        "group is on both sides."
+        f"Tested on {escape(tested_on)}, at the position “{position_name(position)}”. {' '.join(remarks)} Fitted on "
+        f"n = {counts(there['n_fitted'])}, tested on n = {counts(there['n'])} in {counts(there['n_groups'])} groups; "
+        "no group is on both sides."
     )
     title = f"Fitted on {escape(fitted_on)}, tested on {escape(tested_on)}"
     spec = finish(data, caption, table="lines", title=title, x="layer", y="AUROC")
@@ -146,10 +145,5 @@ def _of_pair(rows: Table, fitted_on: str, tested_on: str) -> Table:
 
 
 def _told(row: Table, *, pair: bool = True) -> str:
-    layer = f"{int(row['layer'])} after the final norm" if row["site"] == "ln_final" else str(int(row["layer"]))
     whose = f"{escape(row['fitted_on'])} → {escape(row['tested_on'])}, " if pair else ""
-    return f"{whose}layer {layer}, {with_interval(*(row[name] for name in _BOUNDS))}"
-
-
-def _position(name: str) -> str:
-    return POSITIONS.get(name, name).removesuffix(" *")
+    return f"{whose}layer {layer_name(row)}, {with_interval(*(row[name] for name in AUROC))}"

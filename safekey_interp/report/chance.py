@@ -9,12 +9,13 @@ import numpy as np
 
 from safekey_interp.claims import LEVEL, Estimate, estimate
 from safekey_interp.conditions import Conditions
-from safekey_interp.figures.drawing import POSITIONS, SPANS, Table, with_interval
+from safekey_interp.figures.drawing import Table, with_interval
+from safekey_interp.figures.naming import AUROC, POSITIONS, SPANS, position_name
 from safekey_interp.report.markup import Html, data, el, join, table
 from safekey_interp.stats import FEW
 
 _SHUFFLED = "shuffled labels"
-_AUROC, _NULL = ("auroc", "auroc_low", "auroc_high"), ("null_auroc_mean", "null_auroc_low", "null_auroc_high")
+_NULL = ("null_auroc_mean", "null_auroc_low", "null_auroc_high")
 _CONTROLS = {
     "uniform_mass": "even attention",
     "random_mass": "random key sets",
@@ -186,8 +187,8 @@ def probe_row(name: str, where: str, best: Table, part: Table, level: float) -> 
         controls[_SHUFFLED] = estimate(best, *_NULL)
         beats = bool(best["p_value_over_layers"] <= level)
     for _, text in part[part["method"] == "text_tfidf"].head(1).iterrows():
-        controls["words alone"] = estimate(text, *_AUROC)
-    return Row(name, where, estimate(best, *_AUROC), controls, "prompt", beats)
+        controls["words alone"] = estimate(text, *AUROC)
+    return Row(name, where, estimate(best, *AUROC), controls, "prompt", beats)
 
 
 def _separability_rows(separability: Table | None) -> list[Row]:
@@ -206,14 +207,7 @@ def _separability_rows(separability: Table | None) -> list[Row]:
         if probe.empty:
             continue
         best = probe.loc[probe["auroc"].idxmax()]
-        name = (
-            POSITIONS.get(str(position), str(position))
-            .removesuffix(" *")
-            .capitalize()
-            .replace(" x", " X")
-            .replace(" u", " U")
-            .replace(" k", " K")
-        )
+        name = position_name(str(position)).capitalize().replace(" x", " X").replace(" u", " U").replace(" k", " K")
         late = ", after the fact" if best["after_the_fact"] else ""
         whose = "" if label_by == "label" else ", by outcome"
         rows.append(probe_row(name, f"layer {int(best['layer'])}, highest{late}{whose}", best, part, level))

@@ -9,12 +9,12 @@ import numpy as np
 
 from safekey_interp.claims import LEVEL, Estimate, estimate
 from safekey_interp.figures.aha import WHOSE
-from safekey_interp.figures.drawing import POSITIONS, SPANS, Table
+from safekey_interp.figures.drawing import Table
 from safekey_interp.figures.looks import ends_of, name_of_look, over_layers
+from safekey_interp.figures.naming import AUROC, POSITIONS, SPANS, position_name
 from safekey_interp.report.chance import Row, comparison, probe_row
 from safekey_interp.report.markup import Html, el, join
 
-_AUROC = ("auroc", "auroc_low", "auroc_high")
 _HEADS = {"key_sentence": "K", "decision": "Decision row"}
 
 
@@ -119,12 +119,12 @@ def _probe_rows(separability: Table) -> list[Row]:
             continue
         place = (first.loc[both, "auroc"] + last.loc[both, "auroc"]).idxmax()
         best, words = last.loc[place], separability[separability["position"] == position]
-        name = POSITIONS[position].removesuffix(" *")
+        name = position_name(position)
         site = "after the final norm" if place[1] == "ln_final" else f"layer {int(place[0])}"
         late = ", after the fact" * bool(best["after_the_fact"])
         where = f"{site}{late}, {_sizes(best)}"
         row = probe_row(f"{name[0].upper()}{name[1:]}", where, best, ends_of(words).last, level)
-        rows.append(row._replace(controls={look_of(mine): estimate(first.loc[place], *_AUROC)} | row.controls))
+        rows.append(row._replace(controls={look_of(mine): estimate(first.loc[place], *AUROC)} | row.controls))
     return rows
 
 

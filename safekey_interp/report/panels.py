@@ -15,7 +15,8 @@ from safekey_interp import figures
 from safekey_interp.conditions import Conditions
 from safekey_interp.errors import RunError
 from safekey_interp.figures.attention import Against, largest_lift
-from safekey_interp.figures.drawing import METHODS, POSITIONS, SPANS, Spec, Table
+from safekey_interp.figures.drawing import Spec, Table
+from safekey_interp.figures.naming import METHODS, POSITIONS, SPANS
 from safekey_interp.report.reader import sample_traces
 
 _SUBSETS = {

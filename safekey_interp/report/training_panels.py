@@ -8,8 +8,9 @@ import numpy as np
 
 from safekey_interp import figures
 from safekey_interp.figures.aha import WHOSE
-from safekey_interp.figures.drawing import POSITIONS, SPANS, Table
+from safekey_interp.figures.drawing import Table
 from safekey_interp.figures.looks import largest_lift_of
+from safekey_interp.figures.naming import POSITIONS, SPANS
 from safekey_interp.figures.training import TERMS, Column, Term
 from safekey_interp.report.panels import ROWS, Choice, Group, known, panel_of
 
