@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _MOST_LOGITS = 2**27
 """Logits of a forward pass, about: half a gigabyte in float32."""
 _MOST_ROWS = 256
+NOT_FINITE = "the model's log-probabilities are not finite"
+"""Why a trace is left out whose sentences have no number."""
 
 
 class Continuation(NamedTuple):

@@ -21,8 +21,8 @@ import pandas as pd
 import torch
 
 from safekey_interp.capture.context import evaluating
-from safekey_interp.capture.stream import BatchSize, in_chunks, on_threads, threads_for
-from safekey_interp.continuations import Continuation, score, with_sentence
+from safekey_interp.capture.stream import BatchSize, fixed_size, in_chunks, on_threads, threads_for
+from safekey_interp.continuations import NOT_FINITE, Continuation, score, with_sentence
 from safekey_interp.errors import InputError, NothingMeasured, TraceError
 from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
 from safekey_interp.segmentation import segmented
@@ -83,11 +83,11 @@ def measure_aha(
                     kept.append((trace, rows))
                 except TraceError as error:
                     left_out[trace.trace_id] = error.reason
-            size = None if batch_size == "auto" else batch_size
+            size = fixed_size(batch_size)
             for (trace, rows), scores in zip(kept, score(model, [r for _, r in kept], batch_size=size), strict=True):
                 logprobs = scores.numpy()
                 if not np.isfinite(logprobs).all():
-                    left_out[trace.trace_id] = "the model's log-probabilities are not finite"
+                    left_out[trace.trace_id] = NOT_FINITE
                     continue
                 about = {"trace_id": trace.trace_id, "group": trace.group, "label": trace.label}
                 n_tokens = [row.n_tokens for row in rows]

@@ -19,7 +19,8 @@ from safekey_interp.capture.context import evaluating
 from safekey_interp.capture.editing import Edit, Place, edited
 from safekey_interp.capture.stream import forward_cost, in_chunks, on_threads, threads_for, token_budget
 from safekey_interp.encoding import Encoding
-from safekey_interp.errors import InputError, NothingMeasured, TraceError
+from safekey_interp.errors import InputError, TraceError
+from safekey_interp.interventions.effects import joined
 from safekey_interp.probes import Direction, Probe
 from safekey_interp.readers import Reader, readers_of
 from safekey_interp.segmentation import Segmentation, segmented
@@ -92,11 +93,7 @@ def measure_trajectory(
                 place = {"reader": number, "layer": reader.layer, "site": reader.site}
                 tables.append(pd.DataFrame(about | place | _tokens(encoding, origin) | columns))
         on_trace(len(chunk))
-    if not tables:
-        raise NothingMeasured("no trace can be measured", left_out)
-    table = pd.concat(tables, ignore_index=True)
-    table.attrs["left_out"] = left_out
-    return table
+    return joined(tables, left_out, "no trace can be measured")
 
 
 def score_tokens(

@@ -37,6 +37,11 @@ BatchSize = int | Literal["auto"]
 _T = TypeVar("_T")
 
 
+def fixed_size(batch_size: BatchSize) -> int | None:
+    """The number that a caller fixed; None for ``auto``, where as many go together as fit."""
+    return None if batch_size == "auto" else batch_size
+
+
 @dataclass(frozen=True, kw_only=True)
 class StreamSettings:
     """How traces are prepared and grouped."""
@@ -122,7 +127,7 @@ def measure_chunk(
     open_rows = [i for i, entry in enumerate(entries) if entry.left_out is None]
     on_batch(len(entries) - len(open_rows))
     lengths = [_encoding(entries[i]).end for i in open_rows]
-    size = None if settings.batch_size == "auto" else settings.batch_size
+    size = fixed_size(settings.batch_size)
     plan = plan_batches(lengths, batch_size=size, max_tokens=token_budget(model), cost=forward_cost(model))
     for batch in plan:
         rows = [open_rows[i] for i in batch]

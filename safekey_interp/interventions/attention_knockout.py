@@ -24,9 +24,9 @@ from safekey_interp.capture.check import check_attention
 from safekey_interp.capture.context import evaluating
 from safekey_interp.capture.knockout import Knockout, knocked_out
 from safekey_interp.capture.stream import in_chunks, on_threads, threads_for
-from safekey_interp.continuations import Batch, Continuation, score, with_own_sentence, with_sentence
-from safekey_interp.errors import InputError, NothingMeasured, TraceError
-from safekey_interp.interventions.effects import summarise_effects
+from safekey_interp.continuations import NOT_FINITE, Batch, Continuation, score, with_own_sentence, with_sentence
+from safekey_interp.errors import InputError, TraceError
+from safekey_interp.interventions.effects import joined, summarise_effects
 from safekey_interp.interventions.knockout_rows import RANDOM, Case, FromSpan, Place, Plan
 from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
 from safekey_interp.segmentation import Segmentation, segmented
@@ -127,16 +127,11 @@ def knockout(
                 if np.isfinite(scores).all():
                     records += case.records(scores, n_keys, plan)
                 else:
-                    left_out[case.trace.trace_id] = "the model's log-probabilities are not finite"
+                    left_out[case.trace.trace_id] = NOT_FINITE
             if records:
                 tables.append(pd.DataFrame(records).astype({"label": object}))
             on_trace(len(chunk))
-    if not tables:
-        why = "no trace has a key sentence and a span that could be hidden from it"
-        raise NothingMeasured(why, left_out)
-    table = pd.concat(tables, ignore_index=True)
-    table.attrs["left_out"] = left_out
-    return table
+    return joined(tables, left_out, "no trace has a key sentence and a span that could be hidden from it")
 
 
 def summarise_knockout(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:

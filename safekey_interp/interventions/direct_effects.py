@@ -30,7 +30,7 @@ from safekey_interp.capture.batches import plan_batches
 from safekey_interp.capture.context import evaluating
 from safekey_interp.capture.head_outputs import HeadReading, HeadWrites, find_heads, read_heads
 from safekey_interp.capture.runner import Backend
-from safekey_interp.capture.stream import BatchSize, forward_cost, on_threads, threads_for, token_budget
+from safekey_interp.capture.stream import BatchSize, fixed_size, forward_cost, on_threads, threads_for, token_budget
 from safekey_interp.capture.unembedding import LogitReader, frozen_norm
 from safekey_interp.errors import InputError, ModelError, NothingMeasured
 from safekey_interp.interventions.effects import summarise_effects
@@ -90,7 +90,7 @@ def rank_heads(
     subjects, left_out = find_subjects(model, traces, bank, finder=finder, delimiters=delimiters)
     plan = plan_batches(
         [subject.own.start for subject in subjects],
-        batch_size=None if batch_size == "auto" else batch_size,
+        batch_size=fixed_size(batch_size),
         max_tokens=token_budget(model),
         cost=forward_cost(model),
     )

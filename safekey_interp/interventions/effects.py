@@ -17,10 +17,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from safekey_interp.errors import NothingMeasured
 from safekey_interp.stats import bootstrap_weights, ratio_of_means
 
 SUBSETS = ("all", "harmful", "benign")
 """Traces that are summarised together: all, and those of each label."""
+
+
+def joined(tables: Sequence[pd.DataFrame], left_out: dict[str, str], why: str) -> pd.DataFrame:
+    """The tables of the traces that were measured as one, the others' reasons in ``attrs["left_out"]``.
+
+    Raises:
+        NothingMeasured: there is none; ``why`` says so in words.
+    """
+    if not tables:
+        raise NothingMeasured(why, left_out)
+    table = pd.concat(tables, ignore_index=True)
+    table.attrs["left_out"] = left_out
+    return table
 
 
 def summarise_effects(

@@ -28,12 +28,12 @@ from torch import Tensor
 from safekey_interp.capture.context import evaluating
 from safekey_interp.capture.editing import Edit, Place
 from safekey_interp.capture.runner import Backend
-from safekey_interp.capture.stream import BatchSize, on_threads, threads_for
+from safekey_interp.capture.stream import BatchSize, fixed_size, on_threads, threads_for
 from safekey_interp.capture.unembedding import LogitReader
-from safekey_interp.continuations import Continuation, with_sentence
-from safekey_interp.errors import InputError, NothingMeasured, TraceError
+from safekey_interp.continuations import NOT_FINITE, Continuation, with_sentence
+from safekey_interp.errors import InputError, TraceError
 from safekey_interp.interventions.arms import Branch, score_arms
-from safekey_interp.interventions.effects import summarise_effects
+from safekey_interp.interventions.effects import joined, summarise_effects
 from safekey_interp.interventions.readout import (
     METRICS,
     OwnTokens,
@@ -112,7 +112,7 @@ def logit_lens(
             seen = _Seen(
                 reader, [*subject.rows, *controls], own_tokens(subject, bank, first=True), len(subject.rows) - 1
             )
-            size = None if batch_size == "auto" else batch_size
+            size = fixed_size(batch_size)
 
             def edits_of(batch: Sequence[Branch], begin: int, seen: _Seen = seen) -> Mapping[Place, Edit]:
                 return {Place(layer, "resid_post"): seen.reading(layer, batch, begin) for layer in numbers}
@@ -121,14 +121,10 @@ def logit_lens(
             table = _table(subject, seen, scores, numbers, bank)
             on_trace(1)
             if not np.isfinite(table.loc[table["metric"].isin(METRICS), ["value", "output"]].to_numpy()).all():
-                left_out[subject.trace.trace_id] = "the model's log-probabilities are not finite"
+                left_out[subject.trace.trace_id] = NOT_FINITE
                 continue
             tables.append(table)
-    if not tables:
-        raise NothingMeasured("no trace can be measured", left_out)
-    joined = pd.concat(tables, ignore_index=True)
-    joined.attrs["left_out"] = left_out
-    return joined
+    return joined(tables, left_out, "no trace can be measured")
 
 
 def summarise_lens(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:

@@ -27,12 +27,12 @@ from einops import rearrange
 
 from safekey_interp.capture.context import evaluating
 from safekey_interp.capture.runner import Backend
-from safekey_interp.capture.stream import BatchSize, on_threads, threads_for
-from safekey_interp.continuations import Continuation, with_sentence
+from safekey_interp.capture.stream import BatchSize, fixed_size, on_threads, threads_for
+from safekey_interp.continuations import NOT_FINITE, Continuation, with_sentence
 from safekey_interp.errors import InputError, NothingMeasured, TraceError
 from safekey_interp.interventions.arms import score_arms
 from safekey_interp.interventions.attribution import attribute, compare_attribution
-from safekey_interp.interventions.effects import summarise_effects
+from safekey_interp.interventions.effects import joined, summarise_effects
 from safekey_interp.interventions.pairs import Outcome, TracePair, find_pairs
 from safekey_interp.interventions.readout import METRICS, Subject, find_subjects, other_traces, read_metrics
 from safekey_interp.interventions.swaps import POSITION_CLASSES, Swap, match_positions, read_states, swapping
@@ -116,7 +116,7 @@ def patch(
     by_id = {subject.trace.trace_id: subject for subject in subjects}
     targets = [by_id[name] for name in dict.fromkeys(pair.target.trace_id for pair in pairs) if name in by_id]
     pool = targets if others is None else others
-    size = None if batch_size == "auto" else batch_size
+    size = fixed_size(batch_size)
     run = _Run(model, bank, numbers, tuple(positions), method, size, backend)
     tables = []
     with torch.no_grad(), evaluating(model.hf), on_threads(threads_for(model)):
@@ -125,6 +125,7 @@ def patch(
             unfit_one = next((name for name in names if name not in by_id), None)
             if unfit_one is not None:
                 left_out[names[1]] = left_out[unfit_one]
+                on_trace(1)
                 continue
             donor, target = (by_id[name] for name in names)
             controls = list(islice(other_traces(pool, target.trace, seed), n_random))
@@ -133,10 +134,7 @@ def patch(
             except TraceError as error:
                 left_out[names[1]] = error.reason
             on_trace(1)
-    if not tables:
-        raise NothingMeasured("no pair of traces can be patched", left_out)
-    table = pd.concat(tables, ignore_index=True)
-    table.attrs["left_out"] = left_out
+    table = joined(tables, left_out, "no pair of traces can be patched")
     if method == "both":
         compared = compare_attribution(table.loc[~table["control"] & (table["metric"] == "difference")])
         table.attrs["attribution_correlation"] = compared.iloc[0][["pearson", "low", "high", "n", "n_groups"]].to_dict()
@@ -251,7 +249,7 @@ def _table(run: _Run, source: Subject, target: Subject, others: Sequence[Subject
     table = places.loc[places.index.repeat(len(METRICS))].reset_index(drop=True).assign(**columns)
     known = table[["target", "source", *(["value"] if exact else ["attribution"])]].to_numpy()
     if not np.isfinite(known).all():
-        raise TraceError(name, "the model's log-probabilities are not finite")
+        raise TraceError(name, NOT_FINITE)
     for at, (column, what) in enumerate((target.about | {"source_id": source.trace.trace_id}).items()):
         table.insert(at, column, pd.Series([what] * len(table), dtype=object))
     return table

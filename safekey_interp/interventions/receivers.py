@@ -24,8 +24,8 @@ from safekey_interp.capture.check import check_attention
 from safekey_interp.capture.keysets import words_of
 from safekey_interp.capture.segments import segment_attention
 from safekey_interp.capture.stream import on_threads, threads_for
-from safekey_interp.errors import InputError, NothingMeasured
-from safekey_interp.interventions.effects import summarise_effects
+from safekey_interp.errors import InputError
+from safekey_interp.interventions.effects import joined, summarise_effects
 from safekey_interp.interventions.sentences import Reasoning, reasonings
 from safekey_interp.trace import TokenSpan
 
@@ -83,11 +83,7 @@ def find_receivers(
             if one is not None:
                 tables += _of_trace(model, one, nearest=nearest, n_random=n_random, seed=seed)
             on_trace(1)
-    if not tables:
-        raise NothingMeasured("no trace has enough sentences of reasoning", left_out)
-    table = pd.concat(tables, ignore_index=True)
-    table.attrs["left_out"] = left_out
-    return table
+    return joined(tables, left_out, "no trace has enough sentences of reasoning")
 
 
 def summarise_receivers(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:

@@ -27,10 +27,11 @@ from safekey_interp.capture.context import evaluating
 from safekey_interp.capture.editing import Edit, Place, every_place
 from safekey_interp.capture.request import KNOWN_POSITIONS
 from safekey_interp.capture.runner import Backend
-from safekey_interp.capture.stream import BatchSize, on_threads, threads_for
-from safekey_interp.errors import InputError, NothingMeasured
+from safekey_interp.capture.stream import BatchSize, fixed_size, on_threads, threads_for
+from safekey_interp.continuations import NOT_FINITE
+from safekey_interp.errors import InputError
 from safekey_interp.interventions.arms import Branch, EditsOf, score_arms
-from safekey_interp.interventions.effects import summarise_effects
+from safekey_interp.interventions.effects import joined, summarise_effects
 from safekey_interp.interventions.readout import METRICS, Subject, find_subjects, read_metrics
 from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
 from safekey_interp.probes import Direction
@@ -99,7 +100,7 @@ def steer(
     chosen = model.layer_numbers(layers)
     arms = _arms(model, ones, mode, scales=numbers, layers=chosen, n_random=n_random, seed=seed)
     subjects, left_out = find_subjects(model, traces, bank, finder=finder, delimiters=delimiters, max_length=max_length)
-    size = None if batch_size == "auto" else batch_size
+    size = fixed_size(batch_size)
     columns = _columns(arms, ones, mode)
     tables = []
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
@@ -108,14 +109,10 @@ def steer(
             logprobs = score_arms(model, subject.rows, len(arms), edits, backend=backend, batch_size=size).numpy()
             on_trace(1)
             if not np.isfinite(logprobs).all():
-                left_out[subject.trace.trace_id] = "the model's log-probabilities are not finite"
+                left_out[subject.trace.trace_id] = NOT_FINITE
                 continue
             tables.append(_table(subject, columns, read_metrics(logprobs, bank)))
-    if not tables:
-        raise NothingMeasured("no trace can be measured", left_out)
-    table = pd.concat(tables, ignore_index=True)
-    table.attrs["left_out"] = left_out
-    return table
+    return joined(tables, left_out, "no trace can be measured")
 
 
 def summarise_steering(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:

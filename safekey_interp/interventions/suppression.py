@@ -23,8 +23,9 @@ from safekey_interp.capture.check import check_attention
 from safekey_interp.capture.context import evaluating
 from safekey_interp.capture.knockout import Cut, Knockout, knocked_out
 from safekey_interp.capture.stream import on_threads, threads_for, token_budget
-from safekey_interp.errors import InputError, NothingMeasured
-from safekey_interp.interventions.effects import summarise_effects
+from safekey_interp.continuations import NOT_FINITE
+from safekey_interp.errors import InputError
+from safekey_interp.interventions.effects import joined, summarise_effects
 from safekey_interp.interventions.sentences import Reasoning, Sentence, reasonings
 
 if TYPE_CHECKING:
@@ -81,15 +82,11 @@ def suppress(
             if one is not None:
                 table = _of_trace(model, one, n_random=n_random, seed=seed)
                 if table is None:
-                    left_out[one.trace.trace_id] = "the model's log-probabilities are not finite"
+                    left_out[one.trace.trace_id] = NOT_FINITE
                 else:
                     tables.append(table)
             on_trace(1)
-    if not tables:
-        raise NothingMeasured("no trace has two sentences of reasoning", left_out)
-    table = pd.concat(tables, ignore_index=True)
-    table.attrs["left_out"] = left_out
-    return table
+    return joined(tables, left_out, "no trace has two sentences of reasoning")
 
 
 def summarise_suppression(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
