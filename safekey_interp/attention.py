@@ -109,6 +109,13 @@ def token_attention(
 ) -> pd.DataFrame:
     """Attention of one trace's query spans on every token up to the end of K.
 
+    Args:
+        model: from ``load`` or ``from_hf``.
+        trace: the trace.
+        finder: finds U and K.
+        delimiters: marks of the reasoning; the known families' when None.
+        layers: which layers, negative ones counted from the last; all when None.
+
     Returns:
         One row per layer, head, query span and token: layer, head, from_span, position, token (its text), weight: the
         mean over the span's rows, in [0, 1].

@@ -55,6 +55,9 @@ def read_traces(
         id_field: column of the id; by default ``trace_id`` or ``id``, else the row's number, from 0.
         limit: stop after so many traces.
 
+    Returns:
+        The traces; each walk through them reads the source anew, one at a time.
+
     Raises:
         InputError: for what can be told before reading: no such file, a folder, an empty file, an unknown suffix, a
             glob that matches nothing. What the rows hold is told by :meth:`TraceSource.check` or on the way.

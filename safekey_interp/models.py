@@ -95,6 +95,9 @@ class Model:
             segmentation: where U and K lie; the ``rules`` finder's when None.
             max_length: largest number of tokens up to the end of K; the model's own limit when None.
 
+        Returns:
+            The text, its tokens, and half-open token spans; a span that the trace lacks is None.
+
         Raises:
             TraceTooLong: the key sentence ends past ``max_length``.
             TraceError: the chat template refuses the trace, or one of its tokens has no embedding.
@@ -111,7 +114,10 @@ class Model:
         return encoding
 
     def layer_numbers(self, layers: Sequence[int] | None) -> tuple[int, ...] | None:
-        """The layers asked for, ascending, negative ones counted from the last; None for all.
+        """The layers asked for, negative ones counted from the last.
+
+        Returns:
+            Their numbers from 0, ascending, each once; None for None, which stands for all.
 
         Raises:
             InputError: a layer that the model does not have.
@@ -126,9 +132,10 @@ class Model:
         return tuple(asked)
 
     def bridge(self) -> TransformerBridge:
-        """A TransformerBridge on a second module tree that shares this model's parameters.
+        """TransformerLens's view of this model; the model keeps its own attention function and stays as fast as it was.
 
-        Made once; the model itself keeps its own attention function and stays as fast as it was.
+        Returns:
+            A TransformerBridge on a second module tree that shares this model's parameters; made once.
 
         Raises:
             ModelError: TransformerLens has no adapter for the architecture.
@@ -200,6 +207,9 @@ def load(
         **from_pretrained: handed to ``AutoModelForCausalLM.from_pretrained``. ``use_safetensors`` is True and
             ``trust_remote_code`` False unless they say otherwise.
 
+    Returns:
+        The model on its device, set to evaluate.
+
     Raises:
         ModelError: no such model, no weights, no tokenizer, or no causal language model.
     """
@@ -240,6 +250,11 @@ def from_hf(
         model: a causal language model of transformers; of a PeftModel, the model inside with its adapter layers.
         tokenizer: its tokenizer, one that reports offsets.
         spec: a name for the record; the configuration's ``name_or_path`` when None.
+        revision: the commit that it was loaded from, for the record.
+        adapter: the PEFT adapter that was merged into it, for the record.
+
+    Returns:
+        The model, set to evaluate; the module is the same object, no copy.
 
     Raises:
         ModelError: not a transformers model, or the tokenizer reports no offsets.

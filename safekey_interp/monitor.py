@@ -78,6 +78,10 @@ def calibrate(
         false_positive_rate: α, of whole traces.
         finder: finds U and K; any does, since whole responses are read.
 
+    Returns:
+        The threshold in the reader's unit (log-odds of a probe, length along a direction), with how many traces set it
+        and how many were left out.
+
     Raises:
         InputError: a rate outside (0, 1), or too few benign traces for it: at least 1/α − 1 are needed.
     """

@@ -66,6 +66,9 @@ class Direction:
             label_by: ``label`` (harmful is positive) or ``aha`` (unsafe is positive).
             **about: ``layer``, ``site``, ``position``, ``model``, ``data_sha256``.
 
+        Returns:
+            The difference as a unit vector, with its norm in the states' unit and the number of rows it was fitted on.
+
         Raises:
             InputError: shapes differ, a class is missing, or the means are equal.
         """
@@ -156,6 +159,9 @@ class Probe:
             seed: seed of the folds.
             n_folds: folds wanted; fewer when a class has fewer groups.
             **about: ``layer``, ``site``, ``position``, ``model``, ``data_sha256``.
+
+        Returns:
+            A logistic probe on standardised states; ``auroc`` is NaN where the groups allow no folds.
 
         Raises:
             InputError: shapes differ or a class is missing.

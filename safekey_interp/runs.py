@@ -43,9 +43,15 @@ class Run:
         """What the run was: model, data, settings, versions, seed, plan, timings."""
 
     def table(self, name: str) -> pd.DataFrame | None:
-        """One of :data:`TABLES`; None when the run does not have it.
+        """One of the run's tables, read anew.
 
         ``attention`` may hold tens of millions of rows; ``attention_by_layer`` and ``attention_by_head`` sum it up.
+
+        Args:
+            name: one of :data:`TABLES`.
+
+        Returns:
+            The table; None when the run does not have it.
         """
         import pandas as pd
 
@@ -174,6 +180,12 @@ class Run:
 
 def open_run(path: str | Path) -> Run:
     """Open a run folder.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        The run; its tables are read when they are asked for.
 
     Raises:
         RunError: no such folder, or not a run folder that a command of safekey-interp wrote.

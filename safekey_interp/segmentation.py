@@ -43,6 +43,9 @@ def segment_all(
     """Find the understanding and the key sentence of many traces, as a stream and in their order.
 
     Args and errors as for :func:`segment`; a wrong finder is refused at once, before the first trace is read.
+
+    Returns:
+        One segmentation a trace, made when it is asked for.
     """
     found = make_finder(finder, delimiters) if isinstance(finder, str) else finder
     return iter(found.find(traces))

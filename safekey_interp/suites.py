@@ -334,6 +334,9 @@ def suite_files(given: Iterable[str]) -> list[RowFile]:
     Args:
         given: ``NAME=FILE``, with a name of :data:`SUITES`; or ``FILE``, which is then known by its columns.
 
+    Returns:
+        One source of rows a file, in the order given.
+
     Raises:
         InputError: no such file, an unknown name, or columns that are no suite's.
     """

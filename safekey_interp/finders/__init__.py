@@ -42,6 +42,9 @@ def register_finder(name: str, factory: FinderFactory) -> None:
     Args:
         name: what ``finder=`` and ``--finder`` then accept.
         factory: called with the delimiters, or None; returns the finder.
+
+    Raises:
+        InputError: an empty name, or a factory that cannot be called.
     """
     if not name or not callable(factory):
         raise InputError(

@@ -87,7 +87,11 @@ def compare_attribution(table: pd.DataFrame, *, n_draws: int = 1000, seed: int =
 
     Returns:
         One row per metric, control and position (and ``all``): pearson, low, high (95 %, bootstrap over groups), slope
-        (of the attribution by the effect, through 0), n (effects), n_groups. NaN where either does not vary.
+        (of the attribution by the effect, through 0), n (effects), n_groups. NaN where either does not vary; no row
+        where either was not measured.
+
+    Raises:
+        KeyError: a column of ``patch``'s table is not there.
     """
     rows = []
     both: Any = table.dropna(subset=["effect", "attribution"])

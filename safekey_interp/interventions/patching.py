@@ -144,9 +144,15 @@ def patch(
 def summarise_patching(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Mean effects of :func:`patch` with intervals, beside other requests' states.
 
+    Args:
+        table: from :func:`patch`.
+        n_draws: bootstrap draws, of whole groups.
+        seed: seed of the draws.
+
     Returns:
         layer, position, metric, measure (effect, in nats a token; share, of the means' difference; attribution, in nats
         a token) and the columns of :func:`~safekey_interp.interventions.effects.summarise_effects`, less p_value.
+        NaN where nothing is defined.
     """
     by = ["layer", "position", "metric"]
     tables = []

@@ -118,9 +118,14 @@ def steer(
 def summarise_steering(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Mean effects of :func:`steer` with intervals, beside the random directions'.
 
+    Args:
+        table: from :func:`steer` or :func:`~safekey_interp.interventions.held_out.steer_held_out`.
+        n_draws: bootstrap draws, of whole groups.
+        seed: seed of the draws.
+
     Returns:
         direction, layer, site, position, mode, scale, metric and the columns of
-        :func:`~safekey_interp.interventions.effects.summarise_effects`.
+        :func:`~safekey_interp.interventions.effects.summarise_effects`. NaN where nothing is defined.
     """
     by = ["direction", "layer", "site", "position", "mode", "scale", "metric"]
     return summarise_effects(table, by, n_draws=n_draws, seed=seed)
