@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.results import provenance
-from analysis.tables import markdown, publish
+from analysis.tables import interval, markdown, publish
 from safekey_interp.runs import Run, open_run
 
 Table = Any
@@ -42,9 +42,9 @@ def attention(runs: dict[str, Run]) -> pd.DataFrame:
                 mine = mine[mine["layer"] == mine["layer"].max()].set_index(["to_span", "measure"])
                 row: dict[str, Any] = {"from": words, "prompts": of, "model": model}
                 for span, short in SPANS.items():
-                    row[f"to {short}"] = _interval(mine.loc[(span, "mass")])
+                    row[f"to {short}"] = interval(mine.loc[(span, "mass")])
                     row[f"{short}, if even"] = f"{mine.loc[(span, 'uniform_mass'), 'value']:.2f}"
-                    row[f"{short} / distance alone"] = _interval(mine.loc[(span, "lift_over_matched")])
+                    row[f"{short} / distance alone"] = interval(mine.loc[(span, "lift_over_matched")])
                 rows.append(row | {"n": int(mine.loc[("prompt", "mass"), "n"])})
     return pd.DataFrame(rows)
 
@@ -80,18 +80,13 @@ def _beside_words(mine: Table) -> dict[str, Any]:
     best = probes.loc[probes["auroc"].idxmax()]
     said = words.iloc[0]
     return {
-        "AUROC, best layer": _interval(best, "auroc"),
+        "AUROC, best layer": interval(best, "auroc"),
         "layer": f"{best['layer']} of {len(probes)}",
-        "words alone": _interval(said, "auroc"),
+        "words alone": interval(said, "auroc"),
         "shuffled labels": f"{best['null_auroc_low']:.2f} to {best['null_auroc_high']:.2f}",
         "p over layers": f"{best['p_value_over_layers']:.3f}",
         "n (harmful, benign)": f"{best['n']} ({best['n_harmful']}, {best['n_benign']})",
     }
-
-
-def _interval(row: Table, value: str = "value") -> str:
-    low, high = ("low", "high") if value == "value" else (f"{value}_low", f"{value}_high")
-    return f"{row[value]:.2f} [{row[low]:.2f}, {row[high]:.2f}]"
 
 
 def main() -> None:

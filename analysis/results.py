@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.tables import markdown, publish
+from analysis.tables import interval, markdown, publish
 from safekey_interp.runs import Run, open_run
 
 Table = Any
@@ -56,13 +56,15 @@ def paper_measure(run: Run) -> pd.DataFrame:
         table.append(
             {
                 "K to": span,
-                "mass": _interval(mine.loc["mass"]),
-                "mass without the first token": _interval(mine.loc["mass_rest"])
+                "mass": interval(mine.loc["mass"], form=".3f"),
+                "mass without the first token": interval(mine.loc["mass_rest"], form=".3f")
                 if "mass_rest" in mine.index
                 else "n/a",
                 "if even": f"{mine.loc['uniform_mass', 'value']:.3f}",
-                "random keys": _interval(mine.loc["random_mass"]),
-                "distance alone": _interval(mine.loc["matched_mass"]) if "matched_mass" in mine.index else "n/a",
+                "random keys": interval(mine.loc["random_mass"], form=".3f"),
+                "distance alone": interval(mine.loc["matched_mass"], form=".3f")
+                if "matched_mass" in mine.index
+                else "n/a",
                 "n": int(mine.loc["mass", "n"]),
             }
         )
@@ -91,7 +93,7 @@ def layers(run: Run) -> pd.DataFrame:
                         "layers below": int((mine["high"] < 1).sum()),
                         "layers": len(mine),
                         "median ratio": f"{mine['value'].median():.2f}",
-                        "largest (layer)": f"{_interval(peak)} ({peak['layer']})",
+                        "largest (layer)": f"{interval(peak, form='.3f')} ({peak['layer']})",
                     }
                 )
     return pd.DataFrame(table)
@@ -114,7 +116,7 @@ def separability(run: Run) -> pd.DataFrame:
                 {
                     "position": position,
                     "method": method,
-                    "AUROC, best layer": f"{best['auroc']:.3f} [{best['auroc_low']:.3f}, {best['auroc_high']:.3f}]",
+                    "AUROC, best layer": interval(best, "auroc", ".3f"),
                     "layer": "words" if method == "text_tfidf" else f"{best['layer']} of {len(found)}",
                     "median layer": f"{middle:.3f}",
                     "TPR at 1 % FPR": f"{best['tpr_at_1fpr']:.2f} [{best['tpr_low']:.2f}, {best['tpr_high']:.2f}]",
@@ -131,10 +133,6 @@ def _by_layer(run: Run, source: str = "key_sentence") -> Table:
     table: Table = run.attention_by_layer
     assert table is not None
     return table[(table["subset"] == "all") & (table["from_span"] == source)]
-
-
-def _interval(row: Table) -> str:
-    return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 
 from analysis.smollm2_data import benign_traces, harmful_traces, mixed, xstest_traces
-from analysis.tables import markdown, publish
+from analysis.tables import interval, markdown, publish
 from safekey_interp import organism
 from safekey_interp.attention import measure_attention
 from safekey_interp.attention_summary import summarise_attention
@@ -172,11 +172,11 @@ def _keys(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
         for sight, records in numbers["aha"].items():
             for subset in ("harmful", "benign"):
                 one = next(r for r in records if r["subset"] == subset and r["measure"] == "difference")
-                row[f"XSTest {subset}: safe less go-ahead, {sight} (n = {one['n']})"] = _interval(one)
+                row[f"XSTest {subset}: safe less go-ahead, {sight} (n = {one['n']})"] = interval(one)
         for data, records in numbers["attention"].items():
             for one in records:
                 key = f"{one['from_span']} on U over distance alone, {data} (n = {one['n']})"
-                row[key] = _interval(one)
+                row[key] = interval(one)
         rows.append(row)
     table = pd.DataFrame(rows).set_index("model").T
     table["SafeKey less SFT, by trace"] = ""
@@ -209,21 +209,13 @@ def _aurocs(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
                 f"median of {len(states)} sites (least to most)": (
                     f"{np.median(by_layer):.3f} ({min(by_layer):.3f} to {max(by_layer):.3f})"
                 ),
-                "after the final norm": _auroc(last),
-                "words alone": _auroc(words),
+                "after the final norm": interval(last, "auroc", ".3f"),
+                "words alone": interval(words, "auroc", ".3f"),
             }
             for where, cell in cells.items():
                 about = {"position": position, "where": where, "n (groups)": f"{last['n']} ({last['n_groups']})"}
                 rows.setdefault((position, where), about)[model] = cell
     return pd.DataFrame(rows.values())
-
-
-def _auroc(row: dict[str, Any]) -> str:
-    return f"{row['auroc']:.3f} [{row['auroc_low']:.3f}, {row['auroc_high']:.3f}]"
-
-
-def _interval(row: dict[str, Any]) -> str:
-    return f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
 
 
 def main() -> None:

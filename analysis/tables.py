@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,6 +19,12 @@ def markdown(table: pd.DataFrame) -> str:
     """A table as Markdown."""
     head = f"| {' | '.join(map(str, table.columns))} |\n|{'---|' * len(table.columns)}"
     return "\n".join([head, *(f"| {' | '.join(map(str, row))} |" for row in table.itertuples(index=False))])
+
+
+def interval(row: Any, name: str = "value", form: str = ".2f") -> str:
+    """``0.41 [0.38, 0.45]``: a row's number and its interval, of ``low`` and ``high`` or ``NAME_low`` and so on."""
+    low, high = ("low", "high") if name == "value" else (f"{name}_low", f"{name}_high")
+    return f"{row[name]:{form}} [{row[low]:{form}}, {row[high]:{form}}]"
 
 
 def publish(tables: Mapping[str, str], *, write: bool) -> None:

@@ -22,7 +22,7 @@ from safekey_interp.capture.runner import Backend
 from safekey_interp.capture.stream import BatchSize, StreamSettings, forward_cost, threads_for, token_budget
 from safekey_interp.datasets import read_traces
 from safekey_interp.errors import InputError, RunError
-from safekey_interp.finders import finder_identity, finder_names
+from safekey_interp.finders import WITHOUT_MEMORY, finder_identity, finder_names
 from safekey_interp.findings import find
 from safekey_interp.folds import LabelBy
 from safekey_interp.joint_run import check_same_task, completed, held_run, is_complete
@@ -37,9 +37,6 @@ from safekey_interp.survey import Survey, survey
 
 if TYPE_CHECKING:
     from safekey_interp.models import Model
-
-_WITHOUT_MEMORY = ("rules", "given")
-"""Finders that ask nobody: for the others the first process asks, and all find its answers."""
 
 
 def run_probe(
@@ -140,7 +137,7 @@ def run_probe(
             finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
         )
         tell.stage("finding key sentences", content.n)
-        with together.after_first(finder not in _WITHOUT_MEMORY):
+        with together.after_first(finder not in WITHOUT_MEMORY):
             found = survey(model, source, settings, by=by, n_examples=n_examples, seed=seed, on_trace=tell.advance)
         request = _request(model, found, options, seed)
         clock.lap("reading")

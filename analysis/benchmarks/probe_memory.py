@@ -19,10 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-_TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+from small_model import small_model
 
 
 def main() -> None:
@@ -89,35 +86,19 @@ def _traces(file: Path, n: int, *, labels: bool) -> Path:
 
 
 def _random_model(folder: Path) -> Path:
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    special = ["<pad>", "<|im_start|>", "<|im_end|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=600, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-    )
     sample = "Okay, so the user is asking about the steps. Hmm, that could be used to hurt people. How do I open it?"
-    tokenizer.train_from_iterator([sample] * 8, trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", chat_template=_TEMPLATE)
-    fast.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
+    return small_model(
+        folder,
+        [sample] * 8,
+        n_words=600,
         vocab_size=600,
         hidden_size=256,
         intermediate_size=512,
         num_hidden_layers=4,
         num_attention_heads=8,
         num_key_value_heads=4,
-        max_position_embeddings=1024,
-        pad_token_id=0,
+        max_position_embeddings=1_024,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 if __name__ == "__main__":

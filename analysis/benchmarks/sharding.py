@@ -21,11 +21,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+from capture import interval
+from small_model import small_model
 
-_TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 _EXAMPLES = Path(__file__).parents[2] / "examples" / "traces.jsonl"
 
 
@@ -54,7 +52,7 @@ def main() -> None:
             _check_same(folder / f"1-{turn}", folder / f"{options.processes}-{turn}")
         laps = json.loads((folder / "1-0" / "run.json").read_text())["timings"]
     alone, together = (np.array(seconds[n]) for n in ways)
-    ratio, low, high = _interval(alone / together)
+    ratio, low, high = interval(alone / together)
     print(
         f"{options.n:,} traces, {Path(model).name}: one process {np.median(alone):.1f} s, "
         f"{options.processes} processes {np.median(together):.1f} s, one thread each; "
@@ -86,13 +84,6 @@ def _check_same(one: Path, other: Path) -> None:
         sys.exit(f"{', '.join(different)} of {other.name} and {one.name} differ")
 
 
-def _interval(ratios: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
-    """Median with a 95 % bootstrap interval."""
-    draws = np.random.default_rng(seed).choice(ratios, size=(2000, len(ratios)))
-    low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
-    return float(np.median(ratios)), float(low), float(high)
-
-
 def _traces(file: Path, source: Path, n: int) -> Path:
     """The source's traces again and again, each time with another end of the prompt, so that lengths vary."""
     rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
@@ -110,36 +101,17 @@ def _traces(file: Path, source: Path, n: int) -> Path:
 
 
 def _random_model(folder: Path) -> Path:
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=2_000,
-        special_tokens=["<pad>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=alphabet,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_EXAMPLES.read_text(encoding="utf-8").splitlines(), trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", chat_template=_TEMPLATE)
-    fast.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(fast),
+    return small_model(
+        folder,
+        _EXAMPLES.read_text(encoding="utf-8").splitlines(),
+        n_words=2_000,
         hidden_size=384,
         intermediate_size=1_024,
         num_hidden_layers=8,
         num_attention_heads=6,
         num_key_value_heads=3,
         max_position_embeddings=1_024,
-        pad_token_id=0,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
 
 
 if __name__ == "__main__":

@@ -33,6 +33,8 @@ _BUILT_IN = {
     "given": ("safekey_interp.finders.given", "GivenFinder"),
     "llm": ("safekey_interp.finders.llm", "LlmFinder"),
 }
+WITHOUT_MEMORY = ("rules", "given")
+"""Finders that ask nobody: for the others the first of several processes asks, and all find its answers."""
 _REGISTERED: dict[str, FinderFactory] = {}
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 from safekey_interp.capture.stream import threads_for, token_budget
 from safekey_interp.datasets import read_traces
 from safekey_interp.errors import InputError, NothingMeasured, RunError
-from safekey_interp.finders import finder_identity, finder_names
+from safekey_interp.finders import WITHOUT_MEMORY, finder_identity, finder_names
 from safekey_interp.intervening.findings import find
 from safekey_interp.intervening.kinds import KINDS, Name, complete_options, recorded
 from safekey_interp.intervening.work import Piece, Work, plan_work
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 16
 _TABLE, _LEFT_OUT = "effects.parquet", "left_out.json"
-_WITHOUT_MEMORY = ("rules", "given")
 
 
 def run_intervention(
@@ -115,7 +114,7 @@ def run_intervention(
         if is_complete(path, manifest, together, overwrite=overwrite):
             return open_run(path)
         tell.stage("preparing", None)
-        with together.after_first(finder not in _WITHOUT_MEMORY):
+        with together.after_first(finder not in WITHOUT_MEMORY):
             work = plan_work(kind, model, every, full, finding, chunk=chunk)
         task = _Task(kind, model, work, finding, together, tell)
         with held_run(path, manifest, together, overwrite=overwrite) as writer:
