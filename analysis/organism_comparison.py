@@ -19,8 +19,9 @@ from analysis.tables import markdown, publish
 from safekey_interp.claims import estimate
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.comparing.running import run_comparison
-from safekey_interp.comparing.wording import AUROCS, POSITIONS, ROWS, SPANS, SUBSETS, title_of
+from safekey_interp.comparing.wording import AUROCS, POSITIONS, SPANS, SUBSETS, title_of
 from safekey_interp.conditions import conditions_in
+from safekey_interp.findings.wording import ROWS
 from safekey_interp.organism import TRACES
 from safekey_interp.runs import Run
 

@@ -19,6 +19,12 @@ MOST = 6
 """More conditions than this are not told apart: the rarest are left out."""
 LABELS = ("harmful", "benign")
 """Labels that conditions are crossed with."""
+SUBSETS = ("all", *LABELS)
+"""Traces that are summarised together: all, and those of each label."""
+PROMPTS_OF = {label: f"{label} prompts" for label in LABELS}
+"""Each label's traces in a reader's words."""
+TRACES_OF = {"all": "all traces", **PROMPTS_OF}
+"""Each of :data:`SUBSETS` in a reader's words."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ import torch
 
 from safekey_interp.capture.context import evaluating
 from safekey_interp.capture.stream import BatchSize, fixed_size, in_chunks, on_threads, threads_for
+from safekey_interp.conditions import SUBSETS
 from safekey_interp.continuations import NOT_FINITE, Continuation, score, with_sentence
 from safekey_interp.errors import InputError, NothingMeasured, TraceError
 from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
@@ -117,7 +118,7 @@ def summarise_aha(table: pd.DataFrame, seed: int = 0, *, n_draws: int = 1000) ->
     means["difference"] = means["safe"] - means["go_ahead"]
     measures = ["safe", "go_ahead", "difference"]
     rows = []
-    for subset in ("all", "harmful", "benign"):
+    for subset in SUBSETS:
         part = means if subset == "all" else means.loc[means["label"] == subset]
         if part.empty:
             continue

@@ -12,7 +12,7 @@ from safekey_interp.comparing.outcomes import outcomes_of
 from safekey_interp.comparing.side_by_side import examples
 from safekey_interp.comparing.suite_judges import Opinions, not_asked
 from safekey_interp.comparing.telling import tell as tell_findings
-from safekey_interp.conditions import told_apart
+from safekey_interp.conditions import SUBSETS, told_apart
 from safekey_interp.errors import InputError
 from safekey_interp.storage import write_json, write_table
 
@@ -70,7 +70,7 @@ def assemble_comparison(
     rows += measures.compare_scores(outcomes, names, seed=seed)
     sums = {name: looks.sums_of(run) for name, run in probed.items()}
     for row, span in looks.PAIRS:
-        for subset in ("all", "harmful", "benign"):
+        for subset in SUBSETS:
             of_pair = {
                 name: looks.of_label(found[row, span], subset) for name, found in sums.items() if (row, span) in found
             }

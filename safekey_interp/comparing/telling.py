@@ -9,8 +9,9 @@ import numpy as np
 
 from safekey_interp.claims import Estimate, estimate
 from safekey_interp.comparing.measures import Table
-from safekey_interp.comparing.wording import MEASURES, POSITIONS, ROWS, SPANS, title_of
+from safekey_interp.comparing.wording import MEASURES, POSITIONS, SPANS, title_of
 from safekey_interp.conditions import Conditions
+from safekey_interp.findings.wording import ROWS
 
 _JUDGED = "the judge `refusal` reads the answer alone"
 _SUITES = "the judge that the suite's authors use, or the nearest of its kind here"

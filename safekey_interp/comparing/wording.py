@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from safekey_interp.conditions import Conditions
+from safekey_interp.conditions import PROMPTS_OF, Conditions
 
 MEASURES = {
     "attack_success": "Harmful prompts answered in full",
@@ -26,14 +26,11 @@ AUROCS = {
 }
 """AUROCs of ``comparison``."""
 SUBSETS = {
-    "harmful": "harmful prompts",
-    "benign": "benign prompts",
+    **PROMPTS_OF,
     "unlabelled": "prompts without a label",
     "all": "all prompts",
 }
 """Subsets that are no conditions."""
-ROWS = {"decision": "the token before K", "key_sentence": "K"}
-"""Rows that look."""
 SPANS = {"understanding": "U", "prompt": "X"}
 """Spans that are looked at."""
 POSITIONS = {"understanding": "over U", "decision": "at the token before K"}

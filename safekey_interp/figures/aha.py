@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+from safekey_interp.conditions import PROMPTS_OF
 from safekey_interp.errors import RunError
 from safekey_interp.figures.drawing import (
     PALETTE,
@@ -26,7 +27,7 @@ from safekey_interp.figures.training import across, mark_auxiliary
 
 AhaMeasure = Literal["difference", "safe", "go_ahead"]
 
-WHOSE: dict[str, str] = {"harmful": "harmful prompts", "benign": "benign prompts", "all": "all prompts"}
+WHOSE: dict[str, str] = {**PROMPTS_OF, "all": "all prompts"}
 """Subsets of the table of key sentences in words."""
 _LOOKS = {"harmful": ("harmful", "solid"), "benign": ("benign", "dash")}
 _WHAT: dict[AhaMeasure, str] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from safekey_interp.comparing.wording import MEASURES, ROWS
+from safekey_interp.comparing.wording import MEASURES
 from safekey_interp.errors import RunError
 from safekey_interp.figures.attention import on_log_axis, on_whole_layers
 from safekey_interp.figures.drawing import (
@@ -22,6 +22,7 @@ from safekey_interp.figures.drawing import (
 )
 from safekey_interp.figures.estimates import DASHES, TONES, across, bars, name_places
 from safekey_interp.figures.naming import POSITIONS, SPANS, VALUE
+from safekey_interp.findings.wording import ROWS
 
 _MOST_OF_NAME = 20
 

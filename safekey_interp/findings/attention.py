@@ -15,12 +15,10 @@ import numpy as np
 
 from safekey_interp.claims import Estimate, Finding, estimate
 from safekey_interp.conditions import Conditions
-from safekey_interp.findings.wording import Case, Table, and_list, capital, cases
+from safekey_interp.findings.wording import ROWS, Case, Table, and_list, capital, cases
 from safekey_interp.stats import FEW
 
 _SPANS = ("understanding", "prompt")
-_ROWS = {"decision": "the token before K", "key_sentence": "K"}
-"""Whose attention, in the order in which it is told."""
 
 
 class _Last(NamedTuple):
@@ -35,7 +33,7 @@ class _Last(NamedTuple):
 def looks(table: Table | None, conditions: Conditions, manifest: Mapping[str, Any]) -> list[Finding]:
     """How much of its attention the deciding row, and K, give to U and to X, for each case."""
     found: list[Finding] = []
-    for from_span, who in _ROWS.items():
+    for from_span, who in ROWS.items():
         seen = [(case, last) for case, rows in _cases(table, conditions, from_span) if (last := _last(rows))]
         told = [_told(case, last, who, _layer(last, manifest)) for case, last in seen]
         if told and not any(finding.short for finding in found):
@@ -46,7 +44,7 @@ def looks(table: Table | None, conditions: Conditions, manifest: Mapping[str, An
 
 def beside_chance(table: Table | None, conditions: Conditions) -> list[Finding]:
     """In how many layers that attention is more than even attention, and than distance, would give."""
-    found = [_beside(list(_cases(table, conditions, from_span)), who) for from_span, who in _ROWS.items()]
+    found = [_beside(list(_cases(table, conditions, from_span)), who) for from_span, who in ROWS.items()]
     return [finding for finding in found if finding is not None]
 
 

@@ -22,6 +22,8 @@ PLACES = {
     "prompt+understanding": "over X and U",
     "decision": "at the token before K",
 }
+ROWS = {"decision": "the token before K", "key_sentence": "K"}
+"""Whose attention, in the order in which it is told."""
 CLASSES = {"label": "harmful from benign prompts", "aha": "traces that go ahead from traces that turn safe"}
 AUROC = ("auroc", "auroc_low", "auroc_high")
 DECISION = "decision"

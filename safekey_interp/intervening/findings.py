@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from safekey_interp.claims import Estimate, Finding, estimate
+from safekey_interp.conditions import TRACES_OF
 from safekey_interp.findings.left_out import by_reason
 from safekey_interp.findings.wording import and_list, capital
 from safekey_interp.intervening.kinds import Name
@@ -22,7 +23,6 @@ from safekey_interp.intervening.wording import (
     METRICS,
     PARTS,
     READINGS,
-    SUBSETS,
     Row,
     Table,
     main_metric,
@@ -158,7 +158,7 @@ def _effects(name: Name, summary: Table, model: Mapping[str, Any]) -> Iterator[F
             done = {"knockout": f"Hiding {line}", "patch": f"States at {line}", "direction": f"A direction {line}"}
             verb = {"knockout": "moves", "patch": "move", "direction": "moves"}[name]
             text = f"{done[name]} {verb} {what} by {number.text(sign)} {unit}{picked}"
-        text = f"{text}, on {SUBSETS[main_subset(summary)]}."
+        text = f"{text}, on {TRACES_OF[main_subset(summary)]}."
         yield Finding(
             question="did", text=text, n=int(row["n"]), control=_beside(name, row), short=text, **number.fields()
         )

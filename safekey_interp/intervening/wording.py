@@ -27,8 +27,6 @@ METRICS = {
     "first_go_ahead": "first words of go-aheads",
 }
 """What is read out, in words."""
-SUBSETS = {"all": "all traces", "harmful": "harmful prompts", "benign": "benign prompts"}
-"""Traces that are summarised together."""
 PARTS = {"understanding": "U", "key_sentence": "K", "rest": "the rest"}
 """Parts of the reasoning, as a plot's axis has room for."""
 _SPANS = {

@@ -17,11 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from safekey_interp.conditions import SUBSETS
 from safekey_interp.errors import NothingMeasured
 from safekey_interp.stats import bootstrap_weights, ratio_of_means
-
-SUBSETS = ("all", "harmful", "benign")
-"""Traces that are summarised together: all, and those of each label."""
 
 
 def joined(tables: Sequence[pd.DataFrame], left_out: dict[str, str], why: str) -> pd.DataFrame:

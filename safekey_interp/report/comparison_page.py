@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from safekey_interp import figures
-from safekey_interp.comparing.wording import MEASURES, POSITIONS, ROWS, SPANS, SUBSETS
-from safekey_interp.conditions import Conditions, conditions_in
+from safekey_interp.comparing.wording import MEASURES, POSITIONS, SPANS, SUBSETS
+from safekey_interp.conditions import PROMPTS_OF, Conditions, conditions_in
 from safekey_interp.figures.drawing import Table
+from safekey_interp.findings.wording import ROWS
 from safekey_interp.report import benchmark_story, comparison_story, story
 from safekey_interp.report.benchmark_story import BenchmarkTables, Beside, beside
 from safekey_interp.report.embedding import embed
@@ -20,7 +21,7 @@ _SHARES = (
     *("attack_success", "suite_attack_success", "strongreject_score", "over_refusal", "refusal", "aha"),
     *("dormant_signal", "names_harm"),
 )
-_OF_LOOKS = {name: SUBSETS[name] for name in ("all", "harmful", "benign")}
+_OF_LOOKS = {"all": SUBSETS["all"], **PROMPTS_OF}
 _ON_LOOKS = (
     "What each model gives to U and to X from the token before K, whose row decides, and from K, divided by what "
     "tokens at the same distances get in the same layer and head; of each model’s own responses."

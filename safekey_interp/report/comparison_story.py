@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safekey_interp.claims import Estimate, estimate
-from safekey_interp.comparing.wording import AUROCS, POSITIONS, ROWS, SPANS, SUBSETS, VERDICTS, title_of
+from safekey_interp.comparing.wording import AUROCS, POSITIONS, SPANS, SUBSETS, VERDICTS, title_of
 from safekey_interp.conditions import Conditions
 from safekey_interp.figures.drawing import Table
+from safekey_interp.findings.wording import ROWS
 from safekey_interp.organism import is_organism
 from safekey_interp.report import story
 from safekey_interp.report.markup import Html, data, el, join, table

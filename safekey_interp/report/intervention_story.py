@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from safekey_interp.claims import Estimate, estimate
+from safekey_interp.conditions import TRACES_OF
 from safekey_interp.figures.drawing import Table
 from safekey_interp.intervening.wording import (
     METRICS,
     READINGS,
-    SUBSETS,
     main_metric,
     main_rows,
     main_subset,
@@ -139,7 +139,7 @@ def excess_table(name: Name, summary: Table, manifest: Mapping[str, Any]) -> Htm
         body.append([where, *numbers, *p, _verdict(excess), f"{int(row['n']):,}"])
     what = f"{METRICS[main_metric(name, summary)]}, " if reading.metrics else ""
     head = ["Where", "Measured", "Control", "Excess", *(["p"] if with_p else []), "Excess lies", "n"]
-    caption = f"{what}{reading.unit}, {SUBSETS[main_subset(summary)]}; control: {reading.control}"
+    caption = f"{what}{reading.unit}, {TRACES_OF[main_subset(summary)]}; control: {reading.control}"
     notes = [
         "Excess is measured less control, trace by trace; it lies above or below 0 when its 95 % interval leaves 0 out."
     ]

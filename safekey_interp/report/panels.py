@@ -12,18 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from safekey_interp import figures
-from safekey_interp.conditions import Conditions
+from safekey_interp.conditions import TRACES_OF, Conditions
 from safekey_interp.errors import RunError
 from safekey_interp.figures.attention import Against, largest_lift
 from safekey_interp.figures.drawing import Spec, Table
 from safekey_interp.figures.naming import METHODS, POSITIONS, SPANS
 from safekey_interp.report.reader import sample_traces
 
-_SUBSETS = {
-    "all": "all traces",
-    "harmful": "harmful prompts",
-    "benign": "benign prompts",
-}
 _OUTCOMES = {
     "aha:safe": "K is a safe aha moment",
     "aha:unsafe": "K is an unsafe go-ahead",
@@ -83,7 +78,7 @@ class Group:
 
 def subset_names(conditions: Conditions) -> dict[str, str]:
     """The subsets of the summaries in words, in the order in which they are offered."""
-    return _SUBSETS | conditions.words() | _OUTCOMES
+    return TRACES_OF | conditions.words() | _OUTCOMES
 
 
 def lift_group(by_head: Table, names: dict[str, str]) -> Group:
