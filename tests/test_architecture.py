@@ -16,7 +16,10 @@ ROOT = Path(safekey_interp.__file__).parent
 FLOORS = [
     {"version", "errors", "identity", "marks", "notebook", "progress"},
     {"trace", "stats", "storage", "conditions", "processes", "losses", "head_file"},
-    {"json_stream", "safekey_offsets", "formats", "row_sources", "datasets", "suites", "endpoint", "replies"},
+    {
+        *("json_stream", "safekey_offsets", "formats", "row_sources", "row_files", "datasets", "suite_rows", "suites"),
+        *("endpoint", "replies"),
+    },
     {"finders", "segmentation", "agreement", "showing"},
     {"organism"},
     {"checkpoints", "rendering", "encoding", "bridging", "models"},

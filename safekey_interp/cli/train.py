@@ -73,9 +73,9 @@ def train(
             bar.stage("loading the model", None)
         quiet_libraries()
         from safekey_interp.models import load
-        from safekey_interp.training import running
+        from safekey_interp.training import launching, running
 
-        running.check_installed()
+        launching.check_installed()
         model = load(
             config.model, device=device, dtype="float32", revision=revision, trust_remote_code=trust_remote_code
         )
@@ -111,8 +111,9 @@ def _print_plan(model: Model, examples: Examples, config: TrainingConfig) -> Non
     """What a run would do, and what it would see."""
     from rich.console import Console
 
+    from safekey_interp.training.launching import n_shards
     from safekey_interp.training.memory import available, check_memory, estimate, gigabytes, shape_of
-    from safekey_interp.training.running import check, n_shards, plan
+    from safekey_interp.training.running import check, plan
 
     report = examples.report
     schedule, way = plan(model, examples, config)

@@ -10,7 +10,6 @@ was), ``config.yaml`` (its settings), ``model`` (the trained model, the safety h
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Iterable, Sequence
@@ -29,6 +28,7 @@ from safekey_interp.run_writer import RunWriter, check_out
 from safekey_interp.runs import Run, open_run
 from safekey_interp.training.config import TrainingConfig
 from safekey_interp.training.examples import Examples, prepare_examples
+from safekey_interp.training.launching import check_installed, check_sharded, meet, n_shards
 from safekey_interp.training.memory import available, check_memory, estimate, shape_of
 from safekey_interp.training.preparing import check_dtype, prepared_loss
 from safekey_interp.training.query_mask import Way, check_packing, exact_way
@@ -86,10 +86,10 @@ def train(
     """
     config = config or TrainingConfig()
     check_installed()
-    _check_sharded(config)
+    check_sharded(config)
     check_dtype(model, config)
     path = Path(config.out)
-    _meet(model)
+    meet(model)
     with telling(progress) as tell, team() as together, on_threads(threads_for(model)):
         if together.is_first:
             check_out(path)
@@ -132,7 +132,7 @@ def check(model: Model, examples: Examples, config: TrainingConfig) -> None:
     """
     from safekey_interp.training.looks import bank_of
 
-    _check_sharded(config)
+    check_sharded(config)
     check_dtype(model, config)
     if config.probe_every:
         _check_watched(examples)
@@ -268,39 +268,7 @@ def _manifest(
     return manifest | {"kind": "training", "settings": settings, "data_report": examples.report}
 
 
-def _check_sharded(config: TrainingConfig) -> None:
-    """Refuse what needs whole weights in one process while these are spread over several."""
-    if n_shards() == 1:
-        return
-    for name, off in (("patience", "null"), ("lora_rank", "null"), ("probe_every", "null")):
-        if getattr(config, name):
-            raise InputError(f"{name}: needs whole weights, which FSDP and DeepSpeed shard; expected {off} there")
-
-
-def n_shards() -> int:
-    """How many devices a launcher spreads weights, gradients and optimizer over."""
-    shards = any(os.environ.get(f"ACCELERATE_USE_{way}", "").lower() == "true" for way in ("FSDP", "DEEPSPEED"))
-    return place().world_size if shards else 1
-
-
 def _named(config: TrainingConfig) -> list[str]:
     if not config.traces:
         raise InputError("traces: got none, expected files of traces, such as traces=[data.jsonl]")
     return list(config.traces)
-
-
-def check_installed() -> None:
-    """Raise InputError where the packages of ``safekey-interp[train]`` are missing."""
-    from importlib.util import find_spec
-
-    missing = [name for name in ("accelerate", "peft") if find_spec(name) is None]
-    if missing:
-        raise InputError(f"training needs {' and '.join(missing)}: pip install 'safekey-interp[train]'")
-
-
-def _meet(model: Model) -> None:
-    """Open the process group that the Trainer will use, before the processes speak to one another."""
-    if place().world_size > 1:
-        from accelerate import PartialState
-
-        PartialState(cpu=model.device.type == "cpu")
