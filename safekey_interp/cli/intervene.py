@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from safekey_interp.cli.intervening import Options, bank_in, direction_in, intervene, probe_in
 from safekey_interp.cli.options import (
     Adapter,
     Delimiters,
@@ -29,31 +30,10 @@ from safekey_interp.cli.options import (
     Traces,
     TrustRemoteCode,
 )
-from safekey_interp.cli.shared import (
-    check_choice,
-    folder_name,
-    page_of,
-    parse_delimiters,
-    parse_layers,
-    progress_bar,
-    quiet_libraries,
-    say_findings,
-)
+from safekey_interp.cli.shared import check_choice, parse_layers
 from safekey_interp.errors import InputError
-from safekey_interp.organism import TRACES
-from safekey_interp.processes import team
-
-if TYPE_CHECKING:
-    from safekey_interp.probes import Direction, Probe
-
-_READING = (
-    "X is the prompt, U how the model restates it, K the key sentence after it. Brackets hold 95 % intervals over "
-    "prompts. Safe key sentences less go-aheads: how much likelier the model finds sentences that turn safe than "
-    "sentences that go ahead, in K's place."
-)
 
 app = typer.Typer(help="Change the model while it reads traces, or read it on the way, each beside a control.")
-Options = dict[str, Any]
 
 
 def _shared(
@@ -93,7 +73,7 @@ def _command(own: Callable[..., Options]) -> Callable[..., Options]:
     def command(ctx: typer.Context, **words: Any) -> None:
         # Cheap checks come before the seconds that the libraries and the model take.
         options = own(**{name: words[name] for name in mine})
-        _intervene(own.__name__, ctx, options, **{name: words[name] for name in shared})
+        intervene(own.__name__, ctx, options, **{name: words[name] for name in shared})
 
     parameters = [context, *mine.values(), *shared.values()]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -147,7 +127,7 @@ def knockout(
             "from_span": from_span,
             "by": by,
             "aha": not no_aha,
-            "bank": _bank(key_sentences),
+            "bank": bank_in(key_sentences),
             "n_random": n_random,
         }
     )
@@ -176,7 +156,7 @@ def patch(
     check_choice("--method", method, ("exact", "attribution", "both"))
     where = {} if position is None else {"positions": tuple(position)}
     chosen = {"source": source, "layers": parse_layers(layers), "method": method}
-    return where | chosen | {"bank": _bank(key_sentences), "n_random": n_random}
+    return where | chosen | {"bank": bank_in(key_sentences), "n_random": n_random}
 
 
 @_command
@@ -206,14 +186,14 @@ def direction(
     check_choice("--mode", mode, ("ablate", "add"))
     if scale and mode == "ablate":
         raise InputError("--scale: nothing is added; use --mode add")
-    known = [_load_direction(file) for file in direction or ()]
+    known = [direction_in(file) for file in direction or ()]
     how = {"layers": layers, "position": position, "label_by": label_by, "n_folds": n_folds, "save": save}
     return _fitting({"directions": known}, **how) | {
         "mode": mode,
         "scales": tuple(scale or (1.0,)),
         "layers": parse_layers(at_layers, "--at-layers"),
         "positions": tuple(at) if at else None,
-        "bank": _bank(key_sentences),
+        "bank": bank_in(key_sentences),
         "n_random": n_random,
     }
 
@@ -236,7 +216,7 @@ def lens(
     key_sentences: _KeySentences = None,
 ) -> Options:
     """Read every layer as if it were the last: from which on is K likely? Beside other requests' K."""
-    return {"layers": parse_layers(layers), "n_others": n_others, "bank": _bank(key_sentences)}
+    return {"layers": parse_layers(layers), "n_others": n_others, "bank": bank_in(key_sentences)}
 
 
 @_command
@@ -256,7 +236,7 @@ def trajectory(
 ) -> Options:
     """Score every token's state with a direction or a probe, beside random vectors; fitted on held-out requests."""
     check_choice("--align", align, ("key_sentence", "reasoning_end"))
-    known = [*(_load_direction(file) for file in direction or ()), *(_load_probe(file) for file in probe or ())]
+    known = [*(direction_in(file) for file in direction or ()), *(probe_in(file) for file in probe or ())]
     how = {"layers": layers, "position": position, "label_by": label_by, "n_folds": n_folds, "save": save}
     return _fitting({"readers": known}, **how) | {"align": align, "n_random": n_random}
 
@@ -272,95 +252,3 @@ def _fitting(
     if layers is not None or save:
         raise InputError("--layers, --save: nothing is fitted where files are given; leave them out")
     return known
-
-
-def _bank(file: Path | None) -> Any:
-    if file is None:
-        return None
-    from safekey_interp.key_sentence_bank import read_key_sentences
-
-    return read_key_sentences(file)
-
-
-def _load_direction(file: Path) -> Direction:
-    from safekey_interp.probes import Direction
-
-    return Direction.load(file)
-
-
-def _load_probe(file: Path) -> Probe:
-    from safekey_interp.probes import Probe
-
-    return Probe.load(file)
-
-
-def _intervene(
-    kind: str,
-    ctx: typer.Context,
-    options: Options,
-    *,
-    model: str,
-    traces: list[str] | None,
-    out: Path | None,
-    no_report: bool,
-    limit: int | None,
-    delimiters: str | None,
-    finder: str,
-    device: str | None,
-    dtype: str | None,
-    revision: str | None,
-    adapter: str | None,
-    trust_remote_code: bool,
-    max_length: int | None,
-    seed: int,
-    chunk: int,
-    overwrite: bool,
-    **fields: str | None,
-) -> None:
-    from safekey_interp.datasets import read_traces
-    from safekey_interp.run_writer import check_out
-    from safekey_interp.segmentation import finder_names
-
-    check_choice("--finder", finder, finder_names())
-    marks = parse_delimiters(delimiters)
-    folder = out or Path("runs") / f"{folder_name(model, traces)}-{kind}"
-    if team().is_first:
-        check_out(folder)
-    source = read_traces(traces or TRACES, limit=limit, **fields).check()  # type: ignore[arg-type]
-    team().gather()  # so that what one process refuses is known before the others load a model
-    with progress_bar() as bar:
-        if bar:
-            bar.stage("loading the model", None)
-        quiet_libraries()
-        from safekey_interp.intervening.running import run_intervention
-        from safekey_interp.models import load
-
-        loaded = load(
-            model,
-            device=device,
-            dtype=dtype,
-            revision=revision,
-            adapter=adapter,
-            trust_remote_code=trust_remote_code,
-        )
-        run = run_intervention(
-            kind,  # type: ignore[arg-type]
-            loaded,
-            source,
-            out=folder,
-            finder=finder,
-            delimiters=marks,
-            max_length=max_length,
-            seed=seed,
-            chunk=chunk,
-            overwrite=overwrite,
-            command=["safekey-interp", *(ctx.obj or [])],
-            progress=bar,
-            **options,
-        )
-        if not team().is_first:
-            return
-        page = page_of(run, bar, wanted=not no_report)
-    from safekey_interp.report.intervention_story import QUESTIONS
-
-    say_findings(run, page, titles=QUESTIONS, reading=_READING)

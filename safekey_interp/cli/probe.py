@@ -32,12 +32,12 @@ from safekey_interp.cli.options import (
 from safekey_interp.cli.shared import (
     check_choice,
     folder_name,
+    loaded_model,
     page_of,
     parse_batch_size,
     parse_delimiters,
     parse_layers,
     progress_bar,
-    quiet_libraries,
     say_findings,
 )
 from safekey_interp.errors import InputError
@@ -127,20 +127,17 @@ def probe(
     ).check()
     team().gather()  # so that what one process refuses is known before the others load a model
     with progress_bar() as bar:
-        if bar:
-            bar.stage("loading the model", None)
-        quiet_libraries()
-        from safekey_interp.models import load
-        from safekey_interp.probing import run_probe
-
-        loaded = load(
+        loaded = loaded_model(
             model,
+            bar,
             device=device,
             dtype=dtype,
             revision=revision,
             adapter=adapter,
             trust_remote_code=trust_remote_code,
         )
+        from safekey_interp.probing import run_probe
+
         if generate:
             source = _answered(loaded, source, folder, max_new_tokens, bar, overwrite=overwrite)
         run = run_probe(

@@ -21,6 +21,7 @@ from safekey_interp.organism import CAVEAT, is_organism
 from safekey_interp.processes import team
 
 if TYPE_CHECKING:
+    from safekey_interp.models import Model
     from safekey_interp.progress import Progress
     from safekey_interp.runs import Run
 
@@ -135,6 +136,16 @@ def progress_bar() -> Iterator[Progress | None]:
     bar = Bar()
     with bar.bar:
         yield bar
+
+
+def loaded_model(model: str, bar: Progress | None, **options: Any) -> Model:
+    """The model that a command names; the bar says so, the libraries say nothing. ``options`` are those of ``load``."""
+    if bar:
+        bar.stage("loading the model", None)
+    quiet_libraries()
+    from safekey_interp.models import load
+
+    return load(model, **options)
 
 
 def page_of(run: Run, bar: Progress | None, *, wanted: bool) -> Path | None:
