@@ -47,7 +47,12 @@ ATTACHING = {
     "register_forward_hook",
     "register_forward_pre_hook",
     "register_full_backward_hook",
+    "register_full_backward_pre_hook",
+    "register_hook",
     "add_hook",
+    "hooks",
+    "run_with_hooks",
+    "run_with_cache",
     "register",
 }
 

@@ -34,14 +34,6 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, with a file of good traces beside it."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("COLUMNS", raising=False)
-    return tmp_path
-
-
 def write_traces(file: Path, n: int = 6, **changes: Any) -> Path:
     rows = [
         {"trace_id": t.trace_id, "prompt": t.prompt, "response": t.response, "label": t.label} | changes

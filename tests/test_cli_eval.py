@@ -24,14 +24,6 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="the program that stands
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("COLUMNS", raising=False)
-    return tmp_path
-
-
-@pytest.fixture
 def harness(here: Path) -> Path:
     """A program that stands for the Python of an environment with lm_eval."""
     (here / "there").mkdir()

@@ -19,13 +19,6 @@ from safekey_interp.segmentation import segment
 from safekey_interp.trace import Trace
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("COLUMNS", raising=False)
-    return tmp_path
-
-
 def refused(ended: Ended, said: str) -> None:
     """One line on standard error, nothing on standard output, status 2."""
     assert (ended.status, ended.out) == (2, "")

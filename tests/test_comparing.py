@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tiny import tiny_model
+from tiny import shipped, tiny_model
 
-from safekey_interp import organism
 from safekey_interp.comparing import run_comparison
 from safekey_interp.comparing.knowledge import knowledge_of
 from safekey_interp.comparing.measures import paired
@@ -24,20 +23,14 @@ from safekey_interp.organism.outcome import read_response
 from safekey_interp.organism.words import Pair
 from safekey_interp.probing import run_probe
 from safekey_interp.runs import Run, open_run
-from safekey_interp.trace import Trace
 
 BASE, SFT = "organism:base", "organism:sft"
 CORE = ("outcomes.parquet", "comparison.parquet", "side_by_side.json", "findings.json")
 
 
-def shipped(n: int = 24) -> list[Trace]:
-    every = list(organism.read_shipped())
-    return every[:: len(every) // n][:n]
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return run_comparison([BASE, SFT], shipped(), out=tmp_path_factory.mktemp("compared") / "run")
+    return run_comparison([BASE, SFT], shipped(24), out=tmp_path_factory.mktemp("compared") / "run")
 
 
 def rows(run: Run, **wanted: Any) -> Any:
@@ -58,7 +51,7 @@ def test_verdicts_are_the_languages_own_outcomes(made: Run) -> None:
     outcomes = made.outcomes
     assert outcomes is not None
     assert len(outcomes) == 48
-    pairs = {trace.trace_id: Pair(trace.meta["verb"], trace.meta["noun"]) for trace in shipped()}
+    pairs = {trace.trace_id: Pair(trace.meta["verb"], trace.meta["noun"]) for trace in shipped(24)}
     for name, folder in ((BASE, "organism-base"), (SFT, "organism-sft")):
         lines = (made.path / "models" / folder / "generated.jsonl").read_text().splitlines()
         said = {row["trace_id"]: row["response"] for row in map(json.loads, lines)}
@@ -181,7 +174,7 @@ def test_a_killed_comparison_goes_on_to_the_same_tables(made: Run, tmp_path: Pat
     half.mkdir()
     (half / "generated.settings.json").write_text(settings)
     (half / "generated.jsonl").write_text("".join(lines[:9]) + lines[9][:40])
-    again = run_comparison([BASE, SFT], shipped(), out=out)
+    again = run_comparison([BASE, SFT], shipped(24), out=out)
     assert again.is_complete
     for name in CORE:
         assert (out / name).read_bytes() == (made.path / name).read_bytes(), name
@@ -189,7 +182,7 @@ def test_a_killed_comparison_goes_on_to_the_same_tables(made: Run, tmp_path: Pat
 
 def test_a_complete_comparison_is_returned_as_it_is(made: Run) -> None:
     before = {path: path.stat().st_mtime_ns for path in made.path.rglob("*.parquet")}
-    again = run_comparison([BASE, SFT], shipped(), out=made.path)
+    again = run_comparison([BASE, SFT], shipped(24), out=made.path)
     assert again.is_complete
     assert {path: path.stat().st_mtime_ns for path in made.path.rglob("*.parquet")} == before
 
@@ -206,7 +199,7 @@ def test_another_comparison_in_the_folder_is_refused(made: Run, change: dict[str
     n = change.pop("traces", 24)
     models = change.pop("models", [BASE, SFT])
     with pytest.raises(RunError, match=said):
-        run_comparison(models, shipped()[:n], out=made.path, **change)
+        run_comparison(models, shipped(24)[:n], out=made.path, **change)
 
 
 def test_runs_are_compared_as_they_are(made: Run, tmp_path: Path) -> None:
@@ -223,7 +216,7 @@ def test_runs_are_compared_as_they_are(made: Run, tmp_path: Path) -> None:
 
 
 def test_kept_responses_leave_only_the_probes_to_differ(tmp_path: Path) -> None:
-    run = run_comparison([BASE, SFT], shipped(), out=tmp_path / "run", keep_responses=True)
+    run = run_comparison([BASE, SFT], shipped(24), out=tmp_path / "run", keep_responses=True)
     assert not list(run.path.rglob("generated.jsonl"))
     assert (rows(run, measure="attack_success", other=SFT)["value"] == 0).all()
     assert (rows(run, measure="lift_over_matched", other=SFT)["value"] != 0).all()
@@ -249,18 +242,18 @@ def test_bad_input_leaves_nothing(made: Run, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected prompts or traces"):
         run_comparison([BASE, SFT], out=out)
     with pytest.raises(InputError, match="finder: got 'none'"):
-        run_comparison([BASE, SFT], shipped(), out=out, finder="none")
+        run_comparison([BASE, SFT], shipped(24), out=out, finder="none")
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "run.json").write_text('{"safekey_interp": "0", "status": "running"}')
     with pytest.raises(RunError, match="not complete"):
-        run_comparison([BASE, tmp_path / "half"], shipped(), out=out)
+        run_comparison([BASE, tmp_path / "half"], shipped(24), out=out)
     with pytest.raises(RunError, match="of kind 'comparison'"):
-        run_comparison([BASE, made.path], shipped(), out=out)
+        run_comparison([BASE, made.path], shipped(24), out=out)
     assert not out.exists()
 
 
 def test_runs_of_other_prompts_are_refused(made: Run, tmp_path: Path) -> None:
-    asked = [trace.with_(trace_id=f"other-{trace.trace_id}") for trace in shipped()[:6]]
+    asked = [trace.with_(trace_id=f"other-{trace.trace_id}") for trace in shipped(24)[:6]]
     other = run_probe(load(BASE), asked, out=tmp_path / "other")
     with pytest.raises(InputError, match="no trace id in common"):
         run_comparison([other, made.path / "models" / "organism-sft"], out=tmp_path / "run")

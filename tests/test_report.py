@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import itertools
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
+from pages import check_outline, read
 from run_folders import CONDITIONS, HOSTILE, write_run
 from safetensors import safe_open
 
@@ -23,37 +22,6 @@ from safekey_interp.report.panels import _that_fit, scatter_group
 from safekey_interp.report.reader import Tables
 
 SMALL = {"n_traces": 24, "n_layers": 6, "n_heads": 4, "n_examples": 5, "long_prompt": 20}
-
-
-class Outline(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[tuple[str, dict]] = []
-        self.scripts: list[tuple[dict, str]] = []
-        self.words: list[str] = []
-        self._open: dict | None = None
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag in ("script", "style"):
-            self._open = dict(attrs)
-
-    def handle_endtag(self, tag):
-        if tag in ("script", "style"):
-            self._open = None
-
-    def handle_data(self, data):
-        if self._open is None:
-            self.words.append(data)
-        else:
-            self.scripts.append((self._open, data))
-
-
-def read(page) -> tuple[str, Outline]:
-    text = page.read_text(encoding="utf-8")
-    outline = Outline()
-    outline.feed(text)
-    return text, outline
 
 
 @pytest.fixture(scope="module")
@@ -106,19 +74,15 @@ def test_texts_from_data_stay_texts(page):
 
 def test_headings_run_in_order_and_every_control_has_a_name(page):
     _, outline = read(page)
-    levels = [int(tag[1]) for tag, _ in outline.tags if re.fullmatch(r"h[1-6]", tag)]
-    assert levels[0] == 1
-    assert levels.count(1) == 1
-    assert all(later <= earlier + 1 for earlier, later in itertools.pairwise(levels))
-    ids = [a["id"] for _, a in outline.tags if "id" in a]
-    assert len(ids) == len(set(ids))
+    check_outline(outline)
+    ids = {a["id"] for _, a in outline.tags if "id" in a}
     named = {
         ref
         for _, a in outline.tags
         for key in ("aria-labelledby", "aria-describedby")
         for ref in a.get(key, "").split()
     }
-    assert named <= set(ids)
+    assert named <= ids
 
 
 def test_the_embedded_maps_are_the_attention_within_half_a_step(run, page):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import re
 from pathlib import Path
 
@@ -11,15 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from intervention_folders import HOSTILE, KIND_OF, N_DRAWS, write_intervention
-from test_report import read
+from pages import check_outline, figures_in, read
 
 from safekey_interp import figures
 from safekey_interp.errors import RunError
 from safekey_interp.report import write_report
-
-
-def figures_in(page: Path) -> dict:
-    return json.loads(re.search(r'id="figures-data">(.*?)</script>', page.read_text(encoding="utf-8"), re.S)[1])  # type: ignore[index]
 
 
 @pytest.fixture(scope="module", params=KIND_OF)
@@ -48,13 +42,9 @@ def test_texts_from_data_stay_texts_and_where_files_lay_is_not_said(named):
 
 def test_the_questions_come_in_their_order(named):
     _, outline = read(named[1])
-    ids = [a["id"] for _, a in outline.tags if "id" in a]
-    assert len(ids) == len(set(ids))
+    check_outline(outline)
     sections = [a["id"] for tag, a in outline.tags if tag == "section"]
     assert sections == ["summary", "changed", "did", "chance", "left-out", "reading", "provenance"]
-    levels = [int(tag[1]) for tag, _ in outline.tags if re.fullmatch(r"h[1-6]", tag)]
-    assert levels.count(1) == 1
-    assert all(later <= earlier + 1 for earlier, later in itertools.pairwise(levels))
 
 
 def test_every_choice_is_drawn_and_says_its_n(named):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from pages import check_outline, figures_in, read
 from run_folders import write_run
-from test_report import read
 from training_folders import hostile_run, write_training_run
 
 from safekey_interp import organism
@@ -25,10 +24,6 @@ SMALL = {"n_steps": 80, "evaluate_every": 20, "probe_every": 20, "auxiliary_from
 
 def words_of(folder) -> str:
     return "".join(read(write_report(folder))[1].words)
-
-
-def figures_in(page) -> dict:
-    return json.loads(re.search(r'id="figures-data">(.*?)</script>', page.read_text(encoding="utf-8"), re.S)[1])
 
 
 def edited(folder, **fields):
@@ -65,13 +60,9 @@ def test_the_page_is_one_file_that_loads_nothing_and_runs_two_scripts(page):
 
 def test_the_questions_come_in_their_order_and_no_name_comes_twice(page):
     _, outline = read(page)
-    ids = [a["id"] for _, a in outline.tags if "id" in a]
-    assert len(ids) == len(set(ids))
+    check_outline(outline)
     sections = [a["id"] for tag, a in outline.tags if tag == "section"]
     assert sections == ["summary", "trained", "fell", "moved", "chance", "reading", "provenance"]
-    levels = [int(tag[1]) for tag, _ in outline.tags if re.fullmatch(r"h[1-6]", tag)]
-    assert levels.count(1) == 1
-    assert all(later <= earlier + 1 for earlier, later in itertools.pairwise(levels))
 
 
 def test_texts_from_data_stay_texts(tmp_path):

@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny import tiny_model
+from tiny import shipped, tiny_model
 
-from safekey_interp import organism
 from safekey_interp.errors import InputError
 from safekey_interp.key_sentence_bank import GENERAL, KeySentences
 from safekey_interp.key_sentences import measure_aha, summarise_aha
@@ -21,16 +20,10 @@ from safekey_interp.losses import SafetyHead
 from safekey_interp.models import Model, load
 from safekey_interp.probing import run_probe
 from safekey_interp.separability import measure_separability
-from safekey_interp.trace import Trace
 from safekey_interp.training import loss_terms
 from safekey_interp.training.watching import TABLES, forget_after, joined, watch
 
 SMALL = KeySentences(safe=GENERAL.safe[:2], go_ahead=GENERAL.go_ahead[:2])
-
-
-def shipped(n: int) -> list[Trace]:
-    every = list(organism.read_shipped())
-    return every[:: len(every) // n][:n]
 
 
 def random_numbers() -> list[Any]:

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from safekey_interp import organism
 from safekey_interp.models import Model, from_hf
 from safekey_interp.trace import Trace
 
@@ -115,3 +116,9 @@ def traces(n: int = 5) -> list[Trace]:
         )
         for i in range(n)
     ]
+
+
+def shipped(n: int) -> list[Trace]:
+    """``n`` of the organism's own traces, from all of its file."""
+    every = list(organism.read_shipped())
+    return every[:: len(every) // n][:n]
