@@ -156,7 +156,8 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _mathml(formula: str) -> str:
     from latex2mathml.converter import convert
 
-    drawn = "".join(f"<p>{convert(line, display='block')}</p>" for line in formula.splitlines() if line.strip())
+    lines = [line.replace(r"\_", "_") for line in formula.splitlines() if line.strip()]  # the converter keeps the mark
+    drawn = "".join(f"<p>{convert(line, display='block')}</p>" for line in lines)
     return f'<div class="equation" role="region" aria-label="Equation">{drawn}</div>'
 
 
