@@ -103,7 +103,7 @@ def test_what_fails_is_left_out_with_its_reason_and_asked_again(
     tasks = ("crash", "killed", "garbage", "silent", "empty", "slow", "easy")
     typed = [*words(harness, *tasks, models=("organism",)), "--out", "able", "--timeout", "1"]
     # A minute is the least that can be typed; here it is a second.
-    from safekey_interp.evaluating import run_benchmarks
+    from safekey_interp.evaluating.running import run_benchmarks
 
     run = run_benchmarks(
         ["organism"], [f"lm-eval:{task}" for task in tasks], out="able", python=str(harness), timeout=1.0
@@ -154,7 +154,7 @@ def test_a_killed_run_asks_nothing_twice_and_leaves_no_harness_behind(here: Path
     while _lives(int(pid.read_text())) and time.monotonic() < until:
         time.sleep(0.05)
     assert not _lives(int(pid.read_text()))
-    from safekey_interp.evaluating import run_benchmarks
+    from safekey_interp.evaluating.running import run_benchmarks
 
     run = run_benchmarks(["organism"], ["lm-eval:easy", "lm-eval:slow"], out="able", python=str(harness), timeout=0.5)
     assert asked(harness) == ["easy", "slow", "slow"]

@@ -10,9 +10,9 @@ import pytest
 from tiny import tiny_model
 
 from safekey_interp import organism
-from safekey_interp.evaluating import run_benchmarks
 from safekey_interp.evaluating.benchmarks import INSPECT, LM_EVAL, NAMED
 from safekey_interp.evaluating.calls import BenchmarkSettings
+from safekey_interp.evaluating.running import run_benchmarks
 from safekey_interp.generation import generate
 from safekey_interp.models import load
 from safekey_interp.runs import Run

@@ -3,7 +3,3 @@
 Nothing is asked or scored here: each benchmark of each model is one call of its harness, in a process of its own, whose
 JSON is kept as it was written and read back into one table.
 """
-
-from safekey_interp.evaluating.running import run_benchmarks
-
-__all__ = ["run_benchmarks"]
