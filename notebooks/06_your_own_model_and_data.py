@@ -30,6 +30,7 @@ from pathlib import Path
 import pandas as pd
 
 import safekey_interp as ski
+from safekey_interp import figures
 
 scratch = tempfile.TemporaryDirectory()
 here = Path(scratch.name)
@@ -205,6 +206,9 @@ for finding in run.findings["findings"][:6]:
 states = run.separability.query("position == 'decision' and layer == layer.max() or method == 'text_tfidf'")
 states = states[states["position"] == "decision"].drop_duplicates(["method", "layer"])
 states[["method", "layer", "auroc", "auroc_low", "auroc_high", "null_auroc_high", "n", "n_groups"]].round(2)
+
+# %%
+figures.auroc_by_layer(run.separability, position="decision")
 
 # %% [markdown]
 # - Compare `logistic` with `text_tfidf` before anything else. Where words do as well, the states show what is written.

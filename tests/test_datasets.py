@@ -120,6 +120,7 @@ def test_a_json_text_cut_anywhere_is_an_error_or_whole(tmp_path_factory, data):
         assert "line" in message(path) or "no rows" in message(path)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_traces_never_stand_in_memory(tmp_path):
     path = tmp_path / "many.jsonl"
     with path.open("w") as file:

@@ -53,6 +53,7 @@ def make(script, out: Path, *options: str, tune: list[str] = QUICK) -> None:
     script.main([*FEW, *options, "--out", str(out), "--runs", f"{out}-runs", "--tune", *tune])
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits(script, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, options in (("a", []), ("b", []), ("c", ["--seed", "2"])):
         make(script, tmp_path / name, *options)
@@ -67,6 +68,7 @@ def test_the_same_seed_gives_the_same_bits(script, tmp_path: Path, capsys: pytes
     assert record["versions"]["torch"] == torch.__version__
 
 
+@pytest.mark.slow
 def test_what_is_there_and_whole_is_kept(script, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make(script, tmp_path)
     made = hashes(tmp_path)

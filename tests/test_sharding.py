@@ -83,6 +83,7 @@ def test_a_killed_process_ends_all_and_only_what_is_missing_is_measured_again(
         assert sum(n for (_, of), n in counts.items() if of == then) == N_CHUNKS - len(done)
 
 
+@pytest.mark.slow
 def test_killed_while_summaries_are_made(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert run_in_team(2, DATA, out, kill_at={1: 36}, **SETTINGS) == [2, -9]

@@ -366,6 +366,7 @@ def test_half_precision_is_of_the_arithmetic_alone(tmp_path: Path) -> None:
         assert not other.equals(one), "nothing was computed in half precision"
 
 
+@pytest.mark.slow
 def test_a_compiled_model_trains_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiled by the simplest backend: what compilers make of it is theirs."""
     compile_as_given = torch.nn.Module.compile

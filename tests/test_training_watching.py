@@ -156,6 +156,7 @@ def test_another_bank_and_finder_are_used(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(joined(tmp_path)["aha"].drop(columns="step"), expected)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_can_be_watched_and_trained_on(tmp_path: Path) -> None:
     model, traces = load("organism:base"), shipped(8)
     watch(model, traces, tmp_path, step=0)
