@@ -15,7 +15,7 @@ from run_folders import CONDITIONS, write_run
 from analysis import fig_attention, fig_representations
 from analysis.__main__ import main
 from safekey_interp.errors import RunError
-from safekey_interp.figures.drawing import METHODS
+from safekey_interp.figures.naming import METHODS
 from safekey_interp.runs import open_run
 
 NAMES = {

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, ParamSpec
 import numpy as np
 
 from safekey_interp.errors import RunError
-from safekey_interp.figures.naming import METHODS  # noqa: F401
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
