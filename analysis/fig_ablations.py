@@ -31,7 +31,7 @@ MEASURES = {
     "attack success, unseen wrappers": ("harmful", "complied"),
     "over-refusal, unseen wrappers": ("benign", "refused"),
 }
-ONE_SEED = "one seed on one base: the interval is over requests alone"
+ONE_SEED = "one seed on one base: the interval is over requests alone; RESULTS.md has sixteen pairs of runs"
 
 
 def answer(bench: Bench) -> Answer:

@@ -3,7 +3,7 @@
 - ``<!-- options: probe -->`` becomes the table of a command's options, asked of the command itself;
 - ``<!-- settings -->`` the table of training settings, ``<!-- suites -->`` and ``<!-- benchmarks -->`` those of names;
 - ``<!-- help: analysis -->`` what ``python -m analysis --help`` prints;
-- results, recipes and changelog are pages, read where they lie in the repository;
+- results, claims, recipes and changelog are pages, read where they lie in the repository;
 - ``$$ … $$`` becomes MathML, which browsers draw without a script;
 - docstrings' roles (``:func:`~safekey_interp.segment```) become links where there is a page to go to.
 """
@@ -25,7 +25,12 @@ _MATH = re.compile(r"^\$\$\n(.+?)\n\$\$$", re.MULTILINE | re.DOTALL)
 _ROLE = re.compile(r":(?:mod|class|func|attr|data|meth):<code>(~?)([\w.]+)</code>")
 _HERE = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)[^)]+\)")
 _ROOT = Path(__file__).parents[1]
-_ELSEWHERE = {"results.md": "analysis/RESULTS.md", "recipes.md": "train/README.md", "changelog.md": "CHANGELOG.md"}
+_ELSEWHERE = {
+    "results.md": "analysis/RESULTS.md",
+    "claims.md": "analysis/CLAIMS.md",
+    "recipes.md": "train/README.md",
+    "changelog.md": "CHANGELOG.md",
+}
 _WIDE = re.compile(r"<table>.*?</table>", re.DOTALL)
 
 
