@@ -67,11 +67,14 @@ class Composition:
 
 def in_words(table: pd.DataFrame) -> pd.DataFrame:
     """Places against series, each cell with its interval and n."""
-    cells = table.assign(
-        cell=[f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}] ({row['n']})" for _, row in table.iterrows()]
-    )
+    cells = table.assign(cell=[_cell(row) for _, row in table.iterrows()])
     wide = cells.pivot_table(index="place", columns="series", values="cell", aggfunc="first", sort=False)
     return wide.fillna("n/a").rename_axis(None, axis=1).reset_index().rename(columns={"place": ""})
+
+
+def _cell(row: Any) -> str:
+    bounds = f" [{row['low']:.2f}, {row['high']:.2f}]" if pd.notna(row["low"]) else ""  # too few groups for one
+    return f"{row['value']:.2f}{bounds} ({row['n']})"
 
 
 def with_something(views: Iterable[Drawn | None]) -> list[Drawn]:

@@ -281,7 +281,7 @@ def _why(what: str, checkpoint: Checkpoint, options: dict[str, Any], error: Exce
         where = "on the hub or in its local cache"
         if options.get("local_files_only"):
             where = "in the local cache, and the hub does not answer or was not to be asked"
-        return f"{model} no usable {what} {where}: {first_line(error)}; {_OFFLINE_REMEDY}"
+        return f"{model} no usable {what} {where}: {first_line(error).rstrip('.')}; {_OFFLINE_REMEDY}"
     folder = Path(checkpoint.location)
     if what == "tokenizer" and not (folder / "tokenizer.json").is_file():
         return f"{model} the folder holds no tokenizer, expected tokenizer.json; tokenizer.save_pretrained writes it"
