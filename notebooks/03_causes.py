@@ -109,8 +109,8 @@ figures.effect_by_place(hidden, places=places, control="as many random tokens")
 #   stumbles, which is why the control has holes, too.
 # - *What is hidden in every layer may reach K another way*, through tokens in between that have read it before. A small effect
 #   does not show that the span does not matter.
-# - *p-values have a floor.* With 20 random draws, the smallest possible p is 1/21. `p_value` says how often a random draw did
-#   at least as much.
+# - *p-values have a floor.* With 20 random draws, the smallest possible p is 1/21. `p_value` says how often a random draw lies
+#   as far from the draws' mean.
 
 # %%
 hidden[["outcome", "to_span", "p_value", "n_controls"]].round(3)

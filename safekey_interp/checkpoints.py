@@ -12,6 +12,7 @@ import socket
 import tempfile
 import warnings
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,18 @@ def read_checkpoint(checkpoint: Checkpoint, options: dict[str, Any]) -> tuple[An
         raise ModelError(_why("model", checkpoint, options, error)) from error
     _refuse_missing(checkpoint.spec, info)
     return hf, tokenizer
+
+
+def check_reachable(spec: str, options: dict[str, Any]) -> None:
+    """Refuse a name that cannot be loaded, before other work is done: its tokenizer is read, and dropped again.
+
+    Raises:
+        ModelError: nothing of that name exists, or the hub does not answer.
+    """
+    checkpoint = resolve(spec)
+    if not checkpoint.is_local and not hub_answers():
+        options = {"local_files_only": True} | options
+    read_tokenizer(checkpoint, options)
 
 
 def read_tokenizer(checkpoint: Checkpoint, options: dict[str, Any]) -> Any:
@@ -281,7 +294,9 @@ def _why(what: str, checkpoint: Checkpoint, options: dict[str, Any], error: Exce
         where = "on the hub or in its local cache"
         if options.get("local_files_only"):
             where = "in the local cache, and the hub does not answer or was not to be asked"
-        return f"{model} no usable {what} {where}: {first_line(error).rstrip('.')}; {_OFFLINE_REMEDY}"
+        meant = get_close_matches(checkpoint.spec, [one.spec for one in offline_models()], n=1)
+        remedy = f"did you mean {meant[0]}? {_OFFLINE_REMEDY}" if meant else _OFFLINE_REMEDY
+        return f"{model} no usable {what} {where}: {first_line(error).rstrip('.')}; {remedy}"
     folder = Path(checkpoint.location)
     if what == "tokenizer" and not (folder / "tokenizer.json").is_file():
         return f"{model} the folder holds no tokenizer, expected tokenizer.json; tokenizer.save_pretrained writes it"

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from safekey_interp.errors import InputError
 from safekey_interp.stats import FEW
 from safekey_interp.trace import Trace
 
@@ -81,6 +82,23 @@ def condition_of(trace: Trace, by: str | None) -> str | None:
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, str | int | float) and str(value) else None
+
+
+def check_by(traces: Iterable[Trace], by: str | None) -> None:
+    """Refuse a column of conditions that no trace has; ``source`` is asked of all traces, and may be absent.
+
+    Raises:
+        InputError: it is in none of them.
+    """
+    if by in (None, "source"):
+        return
+    known: dict[str, None] = {}
+    for trace in traces:
+        if condition_of(trace, by) is not None:
+            return
+        known |= dict.fromkeys(trace.meta)
+    shown = ", ".join(["source", *list(known)[:10]])
+    raise InputError(f"by: no trace has the field {by!r}; expected one of {shown}, or none")
 
 
 class ConditionCounter:

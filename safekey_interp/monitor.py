@@ -137,6 +137,8 @@ def watch(
         InputError: the reader does not fit the model.
         TraceTooLong: prompt and response do not fit the positions that the model reads.
     """
+    if isinstance(reader, list | tuple):
+        raise InputError(f"reader: got a list of {len(reader)}, expected one probe or direction")
     [reads] = readers_of(reader, n_random=1)
     if len(reads.vector) != model.d_model:
         raise InputError(f"reader: got one for states of width {len(reads.vector)}, expected {model.d_model}")

@@ -20,6 +20,7 @@ from safekey_interp.capture.check import check_attention
 from safekey_interp.capture.request import CaptureRequest
 from safekey_interp.capture.runner import Backend
 from safekey_interp.capture.stream import BatchSize, StreamSettings, forward_cost, threads_for, token_budget
+from safekey_interp.conditions import check_by
 from safekey_interp.datasets import read_traces
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.finders import WITHOUT_MEMORY, finder_identity, finder_names
@@ -121,6 +122,7 @@ def run_probe(
         if not source.n_read:
             source.check()
         content = content_of(source)
+        check_by(source, by)
         plan = {
             "chunk": chunk or chunk_size(content.n),
             "batch_size": batch_size,

@@ -214,7 +214,7 @@ def _jsonl_rows(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:
         try:
             row = json.loads(text)
         except json.JSONDecodeError as error:
-            why = f"broken JSON: {error.msg} at character {error.colno} of {len(text.rstrip())}"
+            why = f"broken JSON: {error.msg.removesuffix(' at')} at character {error.colno} of {len(text.rstrip())}"
             raise InputError(f"{name}, line {number}: {why}; expected one whole JSON object a line") from None
         except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of brackets
             raise InputError(f"{name}, line {number}: unusable JSON: {error}") from None

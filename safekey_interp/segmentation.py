@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 
+from safekey_interp.errors import InputError
 from safekey_interp.finders import Finder, finder_names, make_finder, register_finder
 from safekey_interp.finders.reasoning import Delimiters
 from safekey_interp.finders.record import Segmentation
@@ -47,8 +48,24 @@ def segment_all(
     Returns:
         One segmentation a trace, made when it is asked for.
     """
+    _check_several(traces)
     found = make_finder(finder, delimiters) if isinstance(finder, str) else finder
-    return iter(found.find(traces))
+    return iter(found.find(map(_sure, traces)))
+
+
+def _check_several(traces: object) -> None:
+    if isinstance(traces, str) or not isinstance(traces, Iterable):
+        raise InputError(f"traces: got {_what(traces)}, expected traces; [trace] for one, read_traces for a file")
+
+
+def _sure(trace: object) -> Trace:
+    if not isinstance(trace, Trace):
+        raise InputError(f"trace: got {_what(trace)}, expected a Trace; ski.Trace(trace_id=…, prompt=…, response=…)")
+    return trace
+
+
+def _what(value: object) -> str:
+    return "one Trace" if isinstance(value, Trace) else f"a value of type {type(value).__name__}"
 
 
 def segmented(
@@ -58,6 +75,7 @@ def segmented(
 
     Args and errors as for :func:`segment_all`.
     """
+    _check_several(traces)
     waiting: deque[Trace] = deque()
 
     def remembered() -> Iterator[Trace]:

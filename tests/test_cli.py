@@ -376,6 +376,18 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
     assert done.stdout.count("\n") == 1
 
 
+def test_segment_writes_over_nothing_unasked(command, tmp_path: Path) -> None:
+    file = write_traces(tmp_path / "t.jsonl", 2)
+    before = file.read_bytes()
+    for words in (["--out", str(file)], ["--out", str(file), "--overwrite"]):
+        assert command("segment", str(file), *words).status == 2
+        assert file.read_bytes() == before
+    out = tmp_path / "s.jsonl"
+    assert command("segment", str(file), "--out", str(out)).status == 0
+    assert command("segment", str(file), "--out", str(out)).status == 2
+    assert command("segment", str(file), "--out", str(out), "--overwrite").status == 0
+
+
 def test_standard_input_is_a_source(tmp_path: Path) -> None:
     text = write_traces(tmp_path / "t.jsonl", 2).read_text()
     done = run("segment", "-", "--out", "s.jsonl", input=text, cwd=tmp_path)

@@ -124,13 +124,9 @@ def test_conditions_by_a_field_of_meta_by_nothing_and_by_what_is_not_there(tmp_p
     assert set(nothing.attention_by_layer["subset"]) <= {"all", "harmful", "benign", "aha:safe", "aha:unsafe"}
     with pytest.raises(RunError, match=r"settings\.by was None, now wrapper"):
         run_probe(model, data, out=tmp_path / "none", by="wrapper", layers=[1], **SETTINGS)
-    absent = run_probe(model, data, out=tmp_path / "absent", by="mood", layers=[1], **SETTINGS)
-    assert absent.transfer is None
-    assert {
-        "what": "conditions by mood",
-        "why": "no trace has such a field, so nothing is told apart by it",
-        "n": 24,
-    } in absent.findings["left_out"]
+    with pytest.raises(InputError, match="by: no trace has the field 'mood'; expected one of source, wrapper, or none"):
+        run_probe(model, data, out=tmp_path / "absent", by="mood", layers=[1], **SETTINGS)
+    assert not (tmp_path / "absent").exists()
     one = run_probe(model, DATA, out=tmp_path / "one", layers=[1], **SETTINGS)
     assert (one.transfer, one.findings["left_out"]) == (None, []), "one source is as no source"
 

@@ -213,3 +213,17 @@ def test_finders_import_nothing_that_is_above_them():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("safekey_interp."):
                 assert (node.module or "").split(".")[1] in allowed, f"{path.name}: {node.module}"
+
+
+@pytest.mark.parametrize("wrong", ["a text", {"prompt": "How?"}, None, 3])
+def test_what_is_no_trace_is_refused_in_one_line(wrong):
+    for call in (
+        lambda: ski.segment(wrong),
+        lambda: list(ski.segment_all(wrong)),
+        lambda: list(ski.segment_all([wrong])),
+    ):
+        with pytest.raises(InputError, match=r"^traces?: got a value of type \w+, expected ") as refused:
+            call()
+        assert "\n" not in str(refused.value)
+    with pytest.raises(InputError, match=r"traces: got one Trace, expected traces; \[trace\] for one"):
+        list(ski.segment_all(ski.Trace(trace_id="1", prompt="How?", response="So.")))

@@ -39,6 +39,7 @@ def segment(
     label_field: LabelField = None,
     id_field: IdField = None,
     limit: Limit = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a file that is there.")] = False,
 ) -> None:
     """Find the understanding and the key sentence of each trace."""
     from safekey_interp.datasets import read_traces
@@ -50,7 +51,7 @@ def segment(
     if out is not None and out.suffix not in (".jsonl", ".parquet"):
         raise InputError(f"--out {out}: expected a name that ends in .jsonl or .parquet")
     if out is not None:
-        _check_file(out)
+        _check_file(out, overwrite=overwrite)
     agree = None if agreement is None else _comparison(agreement)
     source = read_traces(
         files or TRACES,
@@ -60,6 +61,8 @@ def segment(
         id_field=id_field,
         limit=limit,
     ).check()
+    if out is not None and any(file.path.resolve() == out.resolve() for file in source.files):
+        raise InputError(f"--out {out}: the file that is read, expected another; its traces would be lost")
     found = segment_all(source, finder=finder, delimiters=marks)
     if agree is not None:
         print(agree(found))
@@ -77,12 +80,14 @@ def _comparison(file: Path) -> Callable[[Iterable[Segmentation]], object]:
     return lambda found: compare(found, annotations)
 
 
-def _check_file(out: Path) -> None:
+def _check_file(out: Path, *, overwrite: bool) -> None:
     from safekey_interp.storage import try_writing
 
     try:
         if out.is_dir():
             raise InputError(f"--out {out}: a folder, expected a file")
+        if out.exists() and not overwrite:
+            raise InputError(f"--out {out}: there already; choose another file or pass --overwrite")
         try_writing(out.absolute().parent)
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written: {error.strerror or error}") from error

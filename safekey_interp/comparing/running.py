@@ -24,6 +24,7 @@ from safekey_interp.comparing.assembling import assemble_comparison
 from safekey_interp.comparing.outcomes import traces_of
 from safekey_interp.comparing.sides import Side, sides_of
 from safekey_interp.comparing.suite_judges import SuiteJudges, opinions, suites_record
+from safekey_interp.conditions import check_by
 from safekey_interp.datasets import TraceSource, read_traces
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.finders import finder_identity, finder_names
@@ -110,6 +111,11 @@ def run_comparison(
         tell.stage("reading", None)
         sides = sides_of(models, at_least=1)
         source = _prompts(sides, traces, limit)
+        check_by(source, by)
+        for side in sides:
+            side.check(load_options or {})
+        if keep_responses and not any(trace.response for trace in source):
+            raise InputError("keep_responses: no trace has a response, expected some; without it, the models answer")
         settings = {
             "keep_responses": keep_responses,
             "finder": finder,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safekey_interp.checkpoints import resolve
+from safekey_interp.checkpoints import check_reachable, resolve
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.organism import is_organism
 from safekey_interp.runs import Run, manifest_in
@@ -33,6 +33,15 @@ class Side:
     def run(self) -> Run | None:
         """The run whose traces are taken as they are; None for a model."""
         return self.given if isinstance(self.given, Run) else None
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Refuse a name that cannot be loaded, before the models that come before it have worked for hours.
+
+        Raises:
+            ModelError: nothing of that name can be read.
+        """
+        if isinstance(self.given, str):
+            check_reachable(self.given, dict(options))
 
     def model(self, options: Mapping[str, Any]) -> Model:
         """The model, loaded with the options of ``load`` where it is not yet."""

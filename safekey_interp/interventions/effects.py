@@ -60,6 +60,7 @@ def summarise_effects(
         ``by``, subset (all, harmful, benign; those that have traces), value, low, high, control, control_low,
         control_high, excess, excess_low, excess_high, p_value (and
         ``p_value_over_all`` where asked for), n (traces), n_groups, n_controls (draws). NaN where nothing is defined.
+        ``p_value`` = (1 + draws as far from the mean of all as the value is) / (1 + draws), two-sided.
     """
     names = list(by)
     about = table.drop_duplicates("trace_id").set_index("trace_id")
@@ -88,9 +89,12 @@ def summarise_effects(
         for number, part in enumerate(by_draw):
             draws[number] = ratio_of_means(part[chosen], bottom, weights[:1]).value
         n_controls = (~np.isnan(draws)).sum(0)
-        beyond = np.sum(np.abs(draws) >= np.abs(figures["value"].value), axis=0)
-        largest = np.nan_to_num(np.abs(draws)).max(1, initial=0.0, keepdims=True)
-        beyond_all = np.sum(largest >= np.abs(figures["value"].value), axis=0)
+        # From the mean of all of them, which the value that is tested has no other part in than each draw.
+        everyone = np.vstack([figures["value"].value, draws])
+        away = np.abs(everyone - np.nanmean(np.where(np.isnan(everyone).all(0), 0.0, everyone), axis=0))
+        beyond = np.sum(away[1:] >= away[0], axis=0)
+        largest = np.nan_to_num(away[1:]).max(1, initial=0.0, keepdims=True)
+        beyond_all = np.sum(largest >= away[0], axis=0)
         for i, place in enumerate(places):
             row: dict[str, Any] = dict(zip(names, place, strict=True)) | {"subset": subset}
             for name, figure in figures.items():

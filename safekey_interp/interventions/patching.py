@@ -102,6 +102,7 @@ def patch(
         InputError: no pair can be measured, or a layer, position or method is unknown.
     """
     bank = bank_for(model.tokenizer) if bank is None else spelled(model.tokenizer, bank)
+    positions = (positions,) if isinstance(positions, str) else positions
     _check(positions, method, n_random)
     numbers = model.layer_numbers(layers) or tuple(range(model.n_layers))
     pairs, left_out = _pairs(traces, source, finder, delimiters)
