@@ -351,6 +351,7 @@ def test_help_is_quick_and_loads_no_heavy_library() -> None:
     assert min(seconds) < 0.5
 
 
+@pytest.mark.slow
 def test_completion_exists() -> None:
     done = run(
         env={
@@ -412,6 +413,7 @@ def test_in_a_terminal_progress_is_shown_and_wiped(tmp_path: Path, model_folder:
     assert before.rstrip("\r\n").endswith(("\x1b[2K", "\x1b[?25h")), "the bar is wiped and the cursor comes back"
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_in_one_line_and_the_run_goes_on(tmp_path: Path, model_folder: Path) -> None:
     write_traces(tmp_path / "t.jsonl", 300)
     words = [*COMMAND, "probe", "--model", str(model_folder), "--traces", "t.jsonl", "--no-report", "--chunk", "8"]

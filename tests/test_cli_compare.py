@@ -97,6 +97,7 @@ def test_suites_are_read_as_published_and_their_own_judges_are_named(here: Path,
     assert not outcomes["suite_label"].notna().to_numpy().any()
 
 
+@pytest.mark.slow
 def test_the_judges_of_suites_are_asked_where_they_are_given(
     here: Path, command: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
 ) -> None:

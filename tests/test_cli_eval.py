@@ -141,6 +141,7 @@ def test_nothing_that_succeeds_is_status_2_and_the_log_stays(
     assert command("report", "able").status == 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
 def test_a_killed_run_asks_nothing_twice_and_leaves_no_harness_behind(here: Path, harness: Path) -> None:
     typed = [str(word) for word in words(harness, "easy", "slow", models=("organism",))]
@@ -174,6 +175,7 @@ def test_a_file_that_was_changed_is_asked_for_again(here: Path, harness: Path, c
     assert table["value"].max() < 0.9
 
 
+@pytest.mark.slow
 def test_a_comparison_shows_them_and_is_else_as_it_was(
     here: Path, harness: Path, command: Callable[..., Ended]
 ) -> None:

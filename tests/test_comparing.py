@@ -159,6 +159,7 @@ def test_worked_examples_are_prompts_where_the_models_differ(made: Run) -> None:
     assert all(side["understanding"] and side["key_sentence"] and side["answer"] for side in shown[0]["sides"])
 
 
+@pytest.mark.slow
 def test_a_killed_comparison_goes_on_to_the_same_tables(made: Run, tmp_path: Path) -> None:
     """As a kill in the middle of the second model's responses leaves it, with part of a line."""
     out = tmp_path / "run"
@@ -215,6 +216,7 @@ def test_runs_are_compared_as_they_are(made: Run, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(mine, theirs)
 
 
+@pytest.mark.slow
 def test_kept_responses_leave_only_the_probes_to_differ(tmp_path: Path) -> None:
     run = run_comparison([BASE, SFT], shipped(24), out=tmp_path / "run", keep_responses=True)
     assert not list(run.path.rglob("generated.jsonl"))

@@ -62,6 +62,7 @@ def test_a_run_has_its_tables_and_nothing_else(whole: Path) -> None:
     assert {f"{kind}.{row['map']}" for row in run.examples for kind in ("map", "decision")} <= set(run.example_weights)
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_a_run_goes_on_to_the_same_tables(whole: Path, tmp_path: Path) -> None:
     """One folder, each time killed a little later, and at last while its page is drawn."""
     out = tmp_path / "run"
@@ -131,6 +132,7 @@ def test_conditions_by_a_field_of_meta_by_nothing_and_by_what_is_not_there(tmp_p
     assert (one.transfer, one.findings["left_out"]) == (None, []), "one source is as no source"
 
 
+@pytest.mark.slow
 def test_conditions_of_a_killed_run_are_those_of_one_that_nobody_killed(tmp_path: Path) -> None:
     data = in_conditions(DATA)
     assert run_in_child(data, tmp_path / "whole", **SETTINGS) == 0
@@ -140,7 +142,9 @@ def test_conditions_of_a_killed_run_are_those_of_one_that_nobody_killed(tmp_path
     assert (tmp_path / "run" / "transfer.parquet").is_file()
 
 
-@pytest.mark.parametrize("twelfth", range(1, 13))
+@pytest.mark.parametrize(
+    "twelfth", [one if one % 4 == 0 else pytest.param(one, marks=pytest.mark.slow) for one in range(1, 13)]
+)
 def test_killed_once_anywhere(whole: Path, tmp_path: Path, twelfth: int) -> None:
     """While chunks are written, while tables are joined, in the last steps."""
     out = tmp_path / "run"

@@ -205,6 +205,7 @@ def test_choices_that_do_not_fit_are_named():
     assert _that_fit(names, 100, 15, "x.parquet")[0] == {"all": "all traces"}
 
 
+@pytest.mark.slow
 def test_many_large_heads_still_fit(tmp_path):
     folder = write_run(tmp_path, n_traces=40, n_layers=32, n_heads=32, n_examples=12, long_prompt=120)
     page = write_report(folder)

@@ -225,6 +225,7 @@ def test_many_looks_are_thinned_to_their_ends_and_said():
     assert nothing == ""
 
 
+@pytest.mark.slow
 def test_a_run_as_it_is_trained_has_all_that_the_page_shows(tmp_path):
     pytest.importorskip("accelerate")
     pytest.importorskip("peft")

@@ -178,6 +178,7 @@ def test_no_ordinary_name_is_a_leftover() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_error_that_can_be_mended(tmp_path: Path) -> None:
     code = (
         "import resource, sys; sys.path.insert(0, sys.argv[1])\n"

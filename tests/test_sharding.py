@@ -61,7 +61,9 @@ def test_tables_are_those_of_one_process(whole: Path, tmp_path: Path, n: int) ->
     assert run_in_team(n, DATA, out, **SETTINGS) == [0] * n, "a complete run is returned to all"
 
 
-@pytest.mark.parametrize(("killed", "then"), [(0, 2), (1, 1), (1, 3)])
+@pytest.mark.parametrize(
+    ("killed", "then"), [(0, 2), *(pytest.param(*one, marks=pytest.mark.slow) for one in ((1, 1), (1, 3)))]
+)
 def test_a_killed_process_ends_all_and_only_what_is_missing_is_measured_again(
     whole: Path, tmp_path: Path, killed: int, then: int
 ) -> None:
@@ -204,6 +206,7 @@ def test_a_mistake_is_one_line_in_all(here: Path, case: str) -> None:
     assert line in errors
 
 
+@pytest.mark.slow
 def test_other_commands_are_the_first_processs_alone(here: Path, tmp_path: Path) -> None:
     file = str(here / "t.jsonl")
     assert typed(tmp_path, 2, "segment", file, "--out", "s.jsonl", only=1) == [(0, "", "")]

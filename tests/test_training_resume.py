@@ -58,6 +58,7 @@ def test_killed_once_at_every_fifth_change_of_the_folder(whole: Path, tmp_path: 
         shutil.rmtree(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.4, 0.6])
 def test_adapters_go_on_too(tmp_path: Path, share: float) -> None:
     whole, out = tmp_path / "whole", tmp_path / "killed"
@@ -69,6 +70,7 @@ def test_adapters_go_on_too(tmp_path: Path, share: float) -> None:
     assert_same_run(whole, out)
 
 
+@pytest.mark.slow
 def test_a_run_that_stops_early_is_killed_after_its_last_step(tmp_path: Path) -> None:
     whole, out = tmp_path / "whole", tmp_path / "killed"
     options = {"patience": 1, "evaluate_every": 2, "learning_rate": 0.3, "epochs": 6}
@@ -119,6 +121,7 @@ def test_a_folder_with_another_run_is_refused_untouched(
     assert any(not torch.equal(tensor, weights(whole)[name]) for name, tensor in weights(out).items())
 
 
+@pytest.mark.slow
 def test_what_need_not_be_the_same_may_differ(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert train_in_child(out, kill_at=60, **WATCHED) == -9

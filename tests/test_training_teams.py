@@ -67,6 +67,7 @@ def test_two_train_as_one_does(tmp_path: Path, micro_batch_size: int) -> None:
         assert (tensor - two[name]).norm() <= 1e-4 * tensor.norm() + 1e-7, name
 
 
+@pytest.mark.slow
 def test_killed_in_a_save_both_go_on(tmp_path: Path) -> None:
     whole, out = tmp_path / "whole", tmp_path / "killed"
     options: dict[str, Any] = {"dropout": 0.1, "probe_every": 3, "probe_traces": 3}

@@ -106,6 +106,7 @@ def test_a_model_in_training_is_left_as_it_was(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000001", "step-000002"]
 
 
+@pytest.mark.slow
 def test_a_look_holds_what_the_probes_hold(tmp_path: Path) -> None:
     model, traces = load("organism"), shipped(48)
     watch(model, traces, tmp_path / "looks", step=7, seed=5)
