@@ -401,6 +401,7 @@ def test_standard_input_is_a_source(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_in_a_terminal_progress_is_shown_and_wiped(tmp_path: Path, model_folder: Path) -> None:
     write_traces(tmp_path / "t.jsonl", 12)
     words = [*COMMAND, "probe", "--model", str(model_folder), "--traces", "t.jsonl", "--no-report", "--chunk", "4"]

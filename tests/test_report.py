@@ -118,13 +118,14 @@ def test_maps_shrink_to_their_budget_and_keep_means_and_the_strongest_heads(run)
 @pytest.mark.parametrize(
     "missing",
     [
-        "attention_by_head.parquet",
-        "attention_by_layer.parquet",
-        "separability.parquet",
-        "coordinates.parquet",
-        "examples.json",
-        "findings.json",
         "traces.parquet",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (
+                *("attention_by_head.parquet", "attention_by_layer.parquet", "separability.parquet"),
+                *("coordinates.parquet", "examples.json", "findings.json"),
+            )
+        ),
     ],
 )
 def test_what_the_folder_lacks_is_said_in_a_line(tmp_path, run, missing):

@@ -264,7 +264,8 @@ def intervention_pages(tmp_path_factory) -> dict[str, str]:
     return {path.name: write_report(path).as_uri() for path in written}
 
 
-@pytest.mark.parametrize("width", [pytest.param(1400, marks=pytest.mark.slow), 400])
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1400, 400])
 def test_every_plot_of_an_intervention_is_drawn_and_the_page_is_quiet(browser, intervention_pages, width):
     for name, page in intervention_pages.items():
         visit_training(browser, page, width)

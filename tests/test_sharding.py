@@ -192,7 +192,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize(
+    "case", ["bad words", *(pytest.param(one, marks=pytest.mark.slow) for one in ("standard input", "bad folder"))]
+)
 def test_a_mistake_is_one_line_in_all(here: Path, case: str) -> None:
     words, line = REFUSED[case]
     ended = typed(
