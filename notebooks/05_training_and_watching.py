@@ -188,11 +188,11 @@ def alarms(seed: int) -> pd.Series:
     return (largest > limit).groupby("label").mean()
 
 
-rates = pd.DataFrame({f"split {seed}": alarms(seed) for seed in range(6)})
+rates = pd.DataFrame({f"split {seed}": alarms(seed) for seed in range(4)})
 rates.assign(mean=rates.mean(axis=1)).round(2)
 
 # %%
-scores = ski.measure_trajectory(model, testing, direction, n_random=20)
+scores = ski.measure_trajectory(model, testing, direction, n_random=10)
 figures.score_by_offset(ski.summarise_trajectory(scores, offsets=(-12, 12)))
 
 # %% [markdown]
