@@ -64,7 +64,7 @@ config = ski.TrainingConfig(
     log_every=4,
     evaluate_every=10,
     probe_every=20,
-    probe_traces=48,
+    probe_traces=32,
     save_every=40,
 )
 run = ski.train(model, examples, config)
@@ -188,7 +188,7 @@ def alarms(seed: int) -> pd.Series:
     return (largest > limit).groupby("label").mean()
 
 
-rates = pd.DataFrame({f"split {seed}": alarms(seed) for seed in range(4)})
+rates = pd.DataFrame({f"split {seed}": alarms(seed) for seed in range(6)})
 rates.assign(mean=rates.mean(axis=1)).round(2)
 
 # %%
