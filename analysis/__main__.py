@@ -169,25 +169,13 @@ def _answered(bench: Any, identity: Mapping[str, Any], options: argparse.Namespa
 
 def _in_a_process(question: Any, words: list[str]) -> None:
     begun = time.perf_counter()
-    command = [sys.executable, "-m", "analysis", *_without_only(words), "--only", question.name, "--jobs", "1", _PART]
-    command = [word for word in command if word not in ("--write", "--overwrite")]
+    # Of an option that is given twice, the last counts; with _PART nothing is written over, and no claims are.
+    command = [sys.executable, "-m", "analysis", *words, "--only", question.name, "--jobs", "1", _PART]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("analysis: ")
         raise RunError(f"{question.name}: {said}")
     print(f"{question.number} {question.title} {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
-
-
-def _without_only(words: Sequence[str]) -> list[str]:
-    """The command's words but for ``--only``, ``--jobs`` and what follows them."""
-    kept: list[str] = []
-    dropping = False
-    for word in words:
-        if word.startswith("--"):
-            dropping = word.split("=")[0] in ("--only", "--jobs")
-        if not dropping:
-            kept.append(word)
-    return kept
 
 
 def _finish(bench: Any, answers: list[Any], identity: Mapping[str, Any], options: argparse.Namespace) -> Path:

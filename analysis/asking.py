@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from safekey_interp.comparing.measures import ratio
 from safekey_interp.datasets import read_traces
 from safekey_interp.errors import InputError
 from safekey_interp.generation import Sampling
@@ -18,9 +20,6 @@ from safekey_interp.judge import judge_refusal
 from safekey_interp.judge.metrics import REFUSING
 from safekey_interp.models import Model
 from safekey_interp.progress import Progress
-from safekey_interp.stats import FEW, bootstrap_weights, percentile_interval
-
-N_DRAWS = 2_000
 
 
 def asked(model: Model, requests: Sequence[Request], file: Path, *, progress: Progress | None = None) -> Any:
@@ -35,8 +34,6 @@ def asked(model: Model, requests: Sequence[Request], file: Path, *, progress: Pr
     Returns:
         One row a request: trace_id, group, label, condition, depth, refused.
     """
-    import pandas as pd
-
     file.parent.mkdir(parents=True, exist_ok=True)
     write_responses(LocalEngine(model), requests, out=file, sampling=Sampling(), progress=progress)
     rows = []
@@ -60,11 +57,5 @@ def mean_of(values: Any, groups: Any, seed: int) -> dict[str, Any]:
     """The mean of numbers with its 95 % bootstrap over groups, and both counts; no interval below five groups."""
     if not len(values):
         raise InputError("a mean of nothing")
-    column = np.asarray(values, float)
-    weights = bootstrap_weights(list(groups), N_DRAWS, seed)
-    low, high = percentile_interval((weights @ column) / weights.sum(1))
-    n_groups = len(set(groups))
-    if n_groups < FEW:
-        low = high = np.nan
-    interval = {"low": float(low), "high": float(high)}
-    return {"value": float(column.mean()), **interval, "n": len(column), "n_groups": n_groups}
+    table = pd.DataFrame({"top": np.asarray(values, float), "bottom": 1.0, "group": list(groups)})
+    return ratio(table, seed)

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.bench import Bench
+from analysis.tables import interval
 from analysis.verdicts import TOY
 from safekey_interp.conditions import conditions_in
 from safekey_interp.figures.grid import Panel, Row, letters
@@ -73,8 +74,8 @@ def in_words(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cell(row: Any) -> str:
-    bounds = f" [{row['low']:.2f}, {row['high']:.2f}]" if pd.notna(row["low"]) else ""  # too few groups for one
-    return f"{row['value']:.2f}{bounds} ({row['n']})"
+    number = interval(row) if pd.notna(row["low"]) else f"{row['value']:.2f}"  # too few groups for an interval
+    return f"{number} ({row['n']})"
 
 
 def with_something(views: Iterable[Drawn | None]) -> list[Drawn]:

@@ -15,6 +15,7 @@ import pandas as pd
 from analysis.bench import Bench, spread
 from analysis.composing import Composition, Drawn, toy_in_words
 from analysis.saving import Sheet
+from analysis.tables import interval
 from analysis.verdicts import Measured, unmeasured
 from safekey_interp import figures
 from safekey_interp.errors import InputError
@@ -158,8 +159,8 @@ def _in_words(together: dict[tuple[str, str], Any], seed: int) -> pd.DataFrame:
             {
                 "model": name,
                 "traces": CASES[case],
-                "U hidden": f"{row['value']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]",
-                "random keys": f"{row['control']:+.2f} [{row['control_low']:+.2f}, {row['control_high']:+.2f}]",
+                "U hidden": interval(row, form="+.2f"),
+                "random keys": interval(row, "control", "+.2f"),
                 "n (prompts)": f"{row['n']} ({row['n_groups']})",
             }
         )

@@ -131,10 +131,10 @@ def _swapped(bench: Bench, name: str) -> Any | None:
 
 def _by_swap(name: str, table: Any, seed: int) -> list[dict[str, Any]]:
     rows = []
-    for condition in ("own", "safe", "neutral", "go_ahead"):
+    for condition, place in IN_WORDS.items():
         part = table[table["condition"] == condition]
         if len(part):
-            about = {"experiment": "swap", "place": IN_WORDS[condition], "series": name}
+            about = {"experiment": "swap", "place": place, "series": name}
             rows.append(about | mean_of(part["refused"].astype(float), part["group"], seed))
     return rows
 

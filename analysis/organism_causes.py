@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.organism_behaviour import answered
-from analysis.tables import markdown, publish
+from analysis.tables import interval, markdown, publish
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.interventions.attention_knockout import knockout, summarise_knockout
 from safekey_interp.interventions.held_out import steer_held_out
@@ -68,7 +68,7 @@ def knockouts(models: dict[str, tuple[Model, dict[str, list[Trace]]]]) -> dict[s
             for span, rows in _of(by_layer, "difference").groupby("to_span", sort=False):
                 line = about | {"K may not see": span}
                 for _, row in rows.iterrows():
-                    line[f"layer {row['layer']}"] = _interval(row, "excess")
+                    line[f"layer {row['layer']}"] = interval(row, "excess", form="+.2f")
                 layers.append(line)
     return {"organism-knockout": pd.DataFrame(together), "organism-knockout-layers": pd.DataFrame(layers)}
 
@@ -106,7 +106,7 @@ def steering(models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: d
             line: dict[str, str] = {"model": name, "direction of decision": words}
             for _, row in mine.sort_values("layer").iterrows():
                 line[f"layer {row['layer']}"] = (
-                    f"{_interval(row)}, random {row['control']:+.2f}, p {row['p_value']:.2f}"
+                    f"{interval(row, form='+.2f')}, random {row['control']:+.2f}, p {row['p_value']:.2f}"
                 )
             rows.append(line | {"n (groups)": f"{mine['n'].iloc[0]} ({mine['n_groups'].iloc[0]})"})
     return pd.DataFrame(rows)
@@ -126,16 +126,11 @@ def _of(summary: Any, metric: str) -> Any:
 
 def _cells(row: Any) -> dict[str, str]:
     return {
-        "change of safe less go-ahead": _interval(row),
-        "random keys": _interval(row, "control"),
-        "beyond random": _interval(row, "excess"),
+        "change of safe less go-ahead": interval(row, form="+.2f"),
+        "random keys": interval(row, "control", form="+.2f"),
+        "beyond random": interval(row, "excess", form="+.2f"),
         "n (groups)": f"{row['n']} ({row['n_groups']})",
     }
-
-
-def _interval(row: Any, name: str = "value") -> str:
-    low, high = ("low", "high") if name == "value" else (f"{name}_low", f"{name}_high")
-    return f"{row[name]:+.2f} [{row[low]:+.2f}, {row[high]:+.2f}]"
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.smollm2_training import RUNS
-from analysis.tables import markdown, publish
+from analysis.tables import interval, markdown, publish
 from safekey_interp import organism
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.intervening.running import run_intervention
@@ -78,9 +78,12 @@ def tables(found: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
             line = {"model": name, "K may not see": span}
             for metric, words in (("key_sentence", "K's own log-probability"), ("difference", "safe less go-ahead")):
                 [row] = _all(together, metric=metric, to_span=span)
-                line |= {words: _interval(row), f"{words}, random keys": _interval(row, "control")}
                 line |= {
-                    f"{words}, beyond random": _interval(row, "excess"),
+                    words: interval(row, form="+.2f"),
+                    f"{words}, random keys": interval(row, "control", form="+.2f"),
+                }
+                line |= {
+                    f"{words}, beyond random": interval(row, "excess", form="+.2f"),
                     "n (groups)": f"{row['n']} ({row['n_groups']})",
                 }
             knocked.append(line)
@@ -88,7 +91,7 @@ def tables(found: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
             for what, table in parts.items():
                 if what.startswith("layers-"):
                     [row] = _all(table, metric="key_sentence", to_span=span)
-                    line[what.replace("-", " ", 1)] = f"{_interval(row)} (random {row['control']:+.2f})"
+                    line[what.replace("-", " ", 1)] = f"{interval(row, form='+.2f')} (random {row['control']:+.2f})"
             thirds.append(line)
         layers = sorted(set(parts["lens"]["layer"]))
         shown = [layers[round(at * (len(layers) - 1) / (LENS_LAYERS - 1))] for at in range(LENS_LAYERS)]
@@ -108,11 +111,6 @@ def _all(summary: Any, **wanted: Any) -> list[Any]:
     for column, value in wanted.items():
         mine = mine[mine[column] == value]
     return [row for _, row in mine.iterrows()]
-
-
-def _interval(row: Any, name: str = "value") -> str:
-    low, high = ("low", "high") if name == "value" else (f"{name}_low", f"{name}_high")
-    return f"{row[name]:+.2f} [{row[low]:+.2f}, {row[high]:+.2f}]"
 
 
 def main() -> None:

@@ -258,14 +258,13 @@ def write_claims(file: Path, table: pd.DataFrame) -> None:
         "interval excludes 0 in the claimed direction, *contradicts* in the other, else *cannot tell*. One test a "
         "claim and model, uncorrected. SafeKey: Zhou et al. 2025, arXiv 2505.16186.",
     ]
-    for claim, ours, command in beside_theirs(table):
+    for claim, ours, command in beside_theirs(table, mark="*"):
         parts += [
             f"## {claim.id}. {claim.says}",
             f"- **Where:** {claim.where}\n- **Theirs:** {claim.theirs}\n- **Ours:** {claim.contrast}\n"
             f"- **Against:** {claim.control}\n- **Again:** `{command}`",
         ]
-        shown = ours.assign(verdict=ours["verdict"].str.replace(r"^(\w+(?: tell)?)", r"*\1*", regex=True))
-        parts.append(markdown(shown) if len(ours) else "Not run.")
+        parts.append(markdown(ours) if len(ours) else "Not run.")
     write_aside(file, lambda path: path.write_text("\n\n".join(parts) + "\n", encoding="utf-8"))
 
 
@@ -280,12 +279,12 @@ class Beside(NamedTuple):
     """What measures it again."""
 
 
-def beside_theirs(table: pd.DataFrame) -> list[Beside]:
-    """Every claim with what the rows of ``claims.csv`` say of it."""
-    return [Beside(claim, _in_words(table[table["claim"] == claim.id]), _command(claim.id)) for claim in CLAIMS]
+def beside_theirs(table: pd.DataFrame, *, mark: str = "") -> list[Beside]:
+    """Every claim with what the rows of ``claims.csv`` say of it; verdicts stand between two of ``mark``."""
+    return [Beside(claim, _in_words(table[table["claim"] == claim.id], mark), _command(claim.id)) for claim in CLAIMS]
 
 
-def _in_words(rows: Any) -> pd.DataFrame:
+def _in_words(rows: Any, mark: str) -> pd.DataFrame:
     shown = []
     for _, row in rows.iterrows():
         sure = np.isfinite([row["low"], row["high"]]).all()
@@ -294,7 +293,7 @@ def _in_words(rows: Any) -> pd.DataFrame:
         toy = f" {TOY}" if row["toy"] else ""
         note = "; ".join(str(part) for part in (row["control_value"], row["note"]) if isinstance(part, str) and part)
         size = f"{row['n']} ({row['n_groups']} prompts)"
-        shown.append([row["model"], number + interval, size, note, f"{row['verdict']}{toy}"])
+        shown.append([row["model"], number + interval, size, note, f"{mark}{row['verdict']}{mark}{toy}"])
     return pd.DataFrame(shown, columns=["model", "contrast", "n", "control, notes", "verdict"])
 
 

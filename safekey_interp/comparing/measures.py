@@ -128,7 +128,7 @@ def compare_ratios(
     """
     there = {name: table for name, table in sums.items() if len(table)}
     for name, table in there.items():
-        yield {"measure": measure, "model": name, **about, **_ratio(table, seed)}
+        yield {"measure": measure, "model": name, **about, **ratio(table, seed)}
     for one, two in combinations(there, 2):
         shared = there[one].index.intersection(there[two].index)
         both = [there[name].loc[shared] for name in (one, two)]
@@ -258,7 +258,8 @@ def _mcnemar(first: Table, second: Table) -> dict[str, Any]:
     return {"p": float(p), "only_model": only[0], "only_other": only[1]}
 
 
-def _ratio(table: Table, seed: int) -> dict[str, Any]:
+def ratio(table: Table, seed: int) -> dict[str, Any]:
+    """The sum of ``top`` over that of ``bottom``, with its bootstrap over ``group``; no interval below five groups."""
     weights = bootstrap_weights(table["group"].tolist(), N_DRAWS, seed)
     top, bottom = (table[name].to_numpy(float) for name in ("top", "bottom"))
     with np.errstate(invalid="ignore", divide="ignore"):
