@@ -8,8 +8,10 @@ from typing import Any
 import pandas as pd
 
 from analysis.bench import Bench
+from analysis.saving import Sheet
 from analysis.tables import interval
 from analysis.verdicts import TOY
+from safekey_interp import figures
 from safekey_interp.conditions import conditions_in
 from safekey_interp.figures.grid import Panel, Row, letters
 from safekey_interp.figures.kinds import Kind
@@ -57,6 +59,21 @@ class Composition:
         """What the panels show, with the panel's letter."""
         return pd.concat(self._tables[kind], ignore_index=True)
 
+    def sheet(
+        self, *, name: str, title: str, caption: str, seed: int, table: Table, table_caption: str, source: str
+    ) -> Sheet:
+        """The figure as a page and its CSV, which says the seed."""
+        return Sheet(
+            name=name,
+            title=title,
+            caption=caption,
+            spec=figures.grid.spec(self.rows, caption=caption),
+            numbers={name: self.numbers().assign(seed=seed)},
+            table=table,
+            table_caption=table_caption,
+            source=source,
+        )
+
     def words(self) -> str:
         """``(a–d) Mass by layer. (e) …``"""
         ends = [*(chr(ord(first) - 1) for first, _ in self._said[1:]), self._last]
@@ -64,6 +81,12 @@ class Composition:
             f"({first}{f'–{end}' if end != first else ''}) {said}"
             for (first, said), end in zip(self._said, ends, strict=True)
         )
+
+
+def shares(rows: Table, title: str, y: str) -> Drawn:
+    """A panel of shares as bars, by place and series."""
+    spec = figures.estimates_as_bars.spec(rows, title=title, y=y, caption=title, percent=True)
+    return Panel(title=title, spec=spec), rows
 
 
 def in_words(table: pd.DataFrame) -> pd.DataFrame:

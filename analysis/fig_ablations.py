@@ -16,13 +16,11 @@ import torch
 
 from analysis.asking import mean_of
 from analysis.bench import Bench
-from analysis.composing import Composition, in_words
+from analysis.composing import Composition, in_words, shares
 from analysis.replication_job import Job, is_done, run
-from analysis.saving import Answer, Sheet
+from analysis.saving import Answer
 from analysis.verdicts import Measured
-from safekey_interp import figures
 from safekey_interp.errors import RunError
-from safekey_interp.figures.grid import Panel
 
 NAME = "fig_ablations"
 VARIANTS = ("SFT", "DPSH", "QMM", "both", "both, weights 1", "both, last 40 %")
@@ -52,7 +50,7 @@ def answer(bench: Bench) -> Answer:
     rows = pd.DataFrame([row for variant, table in answers.items() for row in _rates(variant, table, bench.seed)])
     figure = Composition()
     figure.add(
-        [_bars(rows[rows["series"] == measure], measure) for measure in MEASURES],
+        [shares(rows[rows["series"] == measure], measure, "share") for measure in MEASURES],
         said="Share of test requests in unseen wrappers that are complied with, and of benign ones that are refused.",
         heading="What each part of the losses does",
         height=240,
@@ -63,12 +61,11 @@ def answer(bench: Bench) -> Answer:
     )
     return Answer(
         sheets=[
-            Sheet(
+            figure.sheet(
                 name=NAME,
                 title="Which part of the training does it?",
                 caption=caption,
-                spec=figures.grid.spec(figure.rows, caption=caption),
-                numbers={NAME: figure.numbers().assign(seed=bench.seed)},
+                seed=bench.seed,
                 table=in_words(rows),
                 table_caption="Share of requests, 95 % over requests",
                 source=f"organism:base fine-tuned in {len(VARIANTS)} ways, seed {bench.seed}",
@@ -95,11 +92,6 @@ def _rates(variant: str, table: Any, seed: int) -> list[dict[str, Any]]:
         about = {"place": variant, "series": measure}
         rows.append(about | mean_of((part["outcome"] == outcome).astype(float), part["group"], seed))
     return rows
-
-
-def _bars(rows: Any, measure: str) -> tuple[Panel, Any]:
-    spec = figures.estimates_as_bars.spec(rows, title=measure, y="share", caption=measure, percent=True)
-    return Panel(title=measure, spec=spec), rows
 
 
 def _claim(claim: str, answers: dict[str, Any], first: str, second: str, seed: int) -> Measured:

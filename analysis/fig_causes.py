@@ -61,12 +61,11 @@ def draw(bench: Bench) -> tuple[Sheet | None, list[Measured]]:
         f"{figure.words()} Random: as many keys of the same trace, {N_RANDOM} draws. n with an aha: {sizes}"
         f"{toy_in_words(bench)}. Bands: 95 % over prompts."
     )
-    sheet = Sheet(
+    sheet = figure.sheet(
         name=NAME,
         title="What comes of what the key sentence looks at",
         caption=caption,
-        spec=figures.grid.spec(figure.rows, caption=caption),
-        numbers={NAME: figure.numbers().assign(seed=bench.seed)},
+        seed=bench.seed,
         table=_in_words(together, bench.seed),
         table_caption="All layers at once: change of safe less go-ahead (nats a token), U hidden, beside random keys",
         source=bench.source(),

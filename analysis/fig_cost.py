@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from analysis.asking import mean_of
 from analysis.bench import Bench
 from analysis.composing import Composition, in_words, toy_in_words
-from analysis.saving import Answer, Sheet
+from analysis.saving import Answer
 from analysis.verdicts import Measured
 from safekey_interp import figures
 from safekey_interp.errors import InputError, RunError
@@ -60,7 +60,8 @@ def answer(bench: Bench) -> Answer:
     except InputError as error:
         raise RunError(str(error)) from error
     batches = [examples[at : at + ROWS] for at in range(0, len(examples), ROWS)][:BATCHES]
-    counted = pd.DataFrame([_counts(model, batch) for batch in batches])
+    with _in_training(model):
+        counted = pd.DataFrame([_counts(model, batch) for batch in batches])
     rows = []
     for count, words in COUNTS.items():
         for way, series in WAYS.items():
@@ -84,12 +85,11 @@ def answer(bench: Bench) -> Answer:
     )
     return Answer(
         sheets=[
-            Sheet(
+            figure.sheet(
                 name=NAME,
                 title="What do the two losses cost?",
                 caption=caption,
-                spec=figures.grid.spec(figure.rows, caption=caption),
-                numbers={NAME: figure.numbers().assign(seed=bench.seed)},
+                seed=bench.seed,
                 table=in_words(table),
                 table_caption="Over SFT's step on the same batch, 95 % over batches (n)",
                 source=bench.source(),
@@ -126,8 +126,6 @@ def _steps(model: Model, rows: list[Example]) -> dict[str, Callable[[], torch.Te
     torch.manual_seed(0)
     head = SafetyHead(model.d_model)
     encodings, labels = [row.encoding for row in rows], [row.label for row in rows]
-    model.hf.requires_grad_(True)
-    model.hf.train()
 
     def sft() -> torch.Tensor:
         sums = BatchLoss(model.hf, None)(collate(encodings, labels, layout=None))
@@ -153,6 +151,19 @@ def _literal(hf: Any, head: SafetyHead, batch: TrainingBatch) -> torch.Tensor:
     key = batch.key[:, 1:]
     again = hf(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1][key]
     return lm + WEIGHT * by_head + WEIGHT * functional.cross_entropy(again.float(), ids[:, 1:][key], reduction="sum")
+
+
+@contextmanager
+def _in_training(model: Model) -> Iterator[None]:
+    """The model is the bench's: it is given back as it was."""
+    before, wanted = model.hf.training, [parameter.requires_grad for parameter in model.hf.parameters()]
+    model.hf.requires_grad_(True).train()
+    try:
+        yield
+    finally:
+        model.hf.train(before)
+        for parameter, want in zip(model.hf.parameters(), wanted, strict=True):
+            parameter.requires_grad_(want)
 
 
 @contextmanager

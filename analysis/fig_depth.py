@@ -15,7 +15,7 @@ import pandas as pd
 from analysis.asking import asked, mean_of
 from analysis.bench import Bench, spread
 from analysis.composing import Composition, in_words, toy_in_words
-from analysis.saving import Answer, Sheet
+from analysis.saving import Answer
 from analysis.verdicts import Measured, unmeasured
 from safekey_interp import figures
 from safekey_interp.errors import RunError
@@ -76,12 +76,11 @@ def answer(bench: Bench) -> Answer:
     table = rates.assign(place=[f"{int(depth)} tokens given" for depth in rates["x"]])
     return Answer(
         sheets=[
-            Sheet(
+            figure.sheet(
                 name=NAME,
                 title="How deep does alignment go?",
                 caption=caption,
-                spec=figures.grid.spec(figure.rows, caption=caption),
-                numbers={NAME: figure.numbers().assign(seed=bench.seed)},
+                seed=bench.seed,
                 table=in_words(table),
                 table_caption="Share refused behind the first tokens of a harmful answer, 95 % over prompts",
                 source=bench.source(),

@@ -14,8 +14,8 @@ import pandas as pd
 
 from analysis.asking import mean_of
 from analysis.bench import Bench
-from analysis.composing import Composition, in_words, toy_in_words
-from analysis.saving import Answer, Sheet
+from analysis.composing import Composition, in_words, shares, toy_in_words
+from analysis.saving import Answer
 from analysis.verdicts import Measured, unmeasured
 from safekey_interp import figures
 from safekey_interp.claims import estimate
@@ -43,7 +43,7 @@ def answer(bench: Bench) -> Answer:
     probed = {name: found for name in bench.names if (found := _probed(bench, name)) is not None}
     figure = Composition()
     figure.add(
-        [_bars(told)],
+        [shares(told, "U names the harm", "share of traces")],
         said="Share of traces whose U names the harm: of successful attacks, and of benign prompts (false alarms).",
         heading="What U says",
         height=240,
@@ -62,12 +62,11 @@ def answer(bench: Bench) -> Answer:
     caption = f"{figure.words()} {sizes}{toy_in_words(bench)}. Lines and bands: 95 % over prompts."
     return Answer(
         sheets=[
-            Sheet(
+            figure.sheet(
                 name=NAME,
                 title="Does the model know what it does not act on?",
                 caption=caption,
-                spec=figures.grid.spec(figure.rows, caption=caption),
-                numbers={NAME: figure.numbers().assign(seed=bench.seed)},
+                seed=bench.seed,
                 table=in_words(told),
                 table_caption="Share of traces whose U names the harm, 95 % over prompts",
                 source=bench.source(),
@@ -78,12 +77,6 @@ def answer(bench: Bench) -> Answer:
             *(_claim_2b(bench, name, probed.get(name)) for name in bench.names),
         ],
     )
-
-
-def _bars(rows: pd.DataFrame) -> tuple[Panel, Any]:
-    title = "U names the harm"
-    spec = figures.estimates_as_bars.spec(rows, title=title, y="share of traces", caption=title, percent=True)
-    return Panel(title=title, spec=spec), rows
 
 
 def _layers(name: str, table: Any) -> tuple[Panel, Any]:

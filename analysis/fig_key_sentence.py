@@ -14,13 +14,11 @@ import pandas as pd
 
 from analysis.asking import asked, mean_of
 from analysis.bench import Bench, spread
-from analysis.composing import Composition, in_words, toy_in_words
-from analysis.saving import Answer, Sheet
+from analysis.composing import Composition, in_words, shares, toy_in_words
+from analysis.saving import Answer
 from analysis.verdicts import Measured, unmeasured
-from safekey_interp import figures
 from safekey_interp.comparing.measures import paired
 from safekey_interp.errors import RunError
-from safekey_interp.figures.grid import Panel
 from safekey_interp.generation.prefilled import SWAPS, swap_sentences_for, swaps
 from safekey_interp.judge.metrics import REFUSING
 from safekey_interp.segmentation import segmented
@@ -43,14 +41,14 @@ def answer(bench: Bench) -> Answer:
     rows = [row for name, found in swapped.items() for row in _by_swap(name, found, bench.seed)]
     figure = Composition()
     figure.add(
-        [_bars(by_aha, "Refused, by what K says")],
+        [shares(by_aha, "Refused, by what K says", "share refused")],
         said="Harmful prompts: share refused, by whether K is an aha moment (finder’s rules).",
         heading="What follows a key sentence",
         height=240,
     )
     if rows:
         figure.add(
-            [_bars(pd.DataFrame(rows), "Refused behind another K")],
+            [shares(pd.DataFrame(rows), "Refused behind another K", "share refused")],
             said="The same traces up to K, with a sentence put in K’s place, and continued by the model.",
             heading="What follows when K is swapped",
             height=240,
@@ -64,12 +62,11 @@ def answer(bench: Bench) -> Answer:
     table = pd.concat([by_aha, pd.DataFrame(rows)], ignore_index=True)
     return Answer(
         sheets=[
-            Sheet(
+            figure.sheet(
                 name=NAME,
                 title="Does the key sentence decide?",
                 caption=caption,
-                spec=figures.grid.spec(figure.rows, caption=caption),
-                numbers={NAME: figure.numbers().assign(seed=bench.seed)},
+                seed=bench.seed,
                 table=in_words(table),
                 table_caption="Share refused of harmful prompts, 95 % over prompts",
                 source=bench.source(),
@@ -80,11 +77,6 @@ def answer(bench: Bench) -> Answer:
             *(_claim_1b(bench, name, swapped) for name in bench.names),
         ],
     )
-
-
-def _bars(rows: pd.DataFrame, title: str) -> tuple[Panel, Any]:
-    spec = figures.estimates_as_bars.spec(rows, title=title, y="share refused", caption=title, percent=True)
-    return Panel(title=title, spec=spec), rows
 
 
 def _decided(bench: Bench, name: str) -> Any:
