@@ -182,7 +182,7 @@ def _finish(bench: Any, answers: list[Any], identity: Mapping[str, Any], options
     """Index, claims.csv and CLAIMS.md, from what is kept of every question that was ever answered here."""
     import pandas as pd
 
-    from analysis import questions, verdicts
+    from analysis import claims_page, questions, verdicts
     from analysis.index import save_index
     from analysis.saving import write_text
 
@@ -200,15 +200,15 @@ def _finish(bench: Any, answers: list[Any], identity: Mapping[str, Any], options
     for why in dict.fromkeys(one.no_pictures for one in answers if one.no_pictures):
         print(plain(why))
     table = verdicts.as_table([measured for one in every for measured in one.measured])
-    claims = verdicts.beside_theirs(table)
+    claims = claims_page.beside_theirs(table)
     if not options.run:
         write_text(out / "claims.csv", table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-        verdicts.write_claims(out / "CLAIMS.md", table)
+        claims_page.write_claims(out / "CLAIMS.md", table)
         if options.write:
-            verdicts.write_claims(CLAIMS, table)
+            claims_page.write_claims(CLAIMS, table)
         for claim in claims:
-            for _, row in claim.ours.iterrows():
-                print(plain(f"{claim.claim.id} {row['model']}: {row['verdict']}"))
+            for verdict in claim.verdicts:
+                print(plain(f"{claim.claim.id} {verdict}"))
     source = bench.source() if not options.run else next(sheet.source for one in every for sheet in one.sheets)
     return save_index(out, every, [] if options.run else claims, source)
 

@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import fig_causes
-from analysis.asking import mean_of
+from analysis import attention_claims, fig_causes
 from analysis.bench import Bench
 from analysis.composing import Composition, Drawn, Table, kinds_of, model_in_words, with_something
-from analysis.pairs import claim_of_pair, sheets_of
+from analysis.pairs import sheets_of
 from analysis.results import provenance
 from analysis.saving import Answer, Sheet
-from analysis.verdicts import Measured, unmeasured
 from safekey_interp import figures
 from safekey_interp.claims import estimate
 from safekey_interp.errors import RunError
@@ -58,39 +56,8 @@ def answer(bench: Bench) -> Answer:
     if not bench.specs:
         return Answer(sheets=sheets, measured=[])
     causes, of_causes = fig_causes.draw(bench)
-    measured = [*(_claim_3a(bench, name, run) for name, run in bench.probes.items()), _claim_3b(bench), *of_causes]
+    measured = [*attention_claims.claims(bench), *of_causes]
     return Answer(sheets=[*sheets, *([causes] if causes else [])], measured=measured)
-
-
-def _claim_3a(bench: Bench, name: str, run: Run) -> Measured:
-    """K's mass on X and on U at the last layer, each over even attention, by trace."""
-    table: Table = run.attention
-    toy = bench.is_toy(name)
-    rows = table[(table["from_span"] == "key_sentence") & (table["layer"] == table["layer"].max())]
-    rows = rows.assign(over=rows["mass"] - rows["uniform_mass"])
-    means = rows.groupby(["trace_id", "to_span"], observed=True)["over"].mean().unstack("to_span")
-    if not {"prompt", "understanding"} <= set(means.columns):
-        return unmeasured("3a", name, "no attention of K on X and on U", toy=toy)
-    both = means[["prompt", "understanding"]].dropna()
-    traces: Table = run.traces
-    groups = traces.set_index("trace_id")["group"].reindex(both.index)
-    found = mean_of(both["prompt"] - both["understanding"], list(groups), bench.seed)
-    raw = rows.groupby("to_span", observed=True)["mass"].mean()
-    return Measured(
-        claim="3a",
-        model=name,
-        unit="of attention",
-        control_value=f"mass on X {raw['prompt']:.3f}, on U {raw['understanding']:.3f}",
-        note="last layer, mean over heads",
-        toy=toy,
-        **found,
-    )
-
-
-def _claim_3b(bench: Bench) -> Measured:
-    return claim_of_pair(
-        bench, "3b", "of the lift", measure="lift_over_matched", position="key_sentence", to_span="understanding"
-    )
 
 
 def draw(run: Run) -> Sheet:

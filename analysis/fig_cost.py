@@ -45,7 +45,7 @@ COUNTS = {"operations": "operations", "bytes": "bytes kept"}
 
 
 def answer(bench: Bench) -> Answer:
-    """The figure, and what it says of claim 7a.
+    """The figure, and what it says of claim 7a, which is this project's own.
 
     Raises:
         RunError: no answer has U and K to train on.
@@ -182,8 +182,8 @@ def _claim(bench: Bench, name: str, counted: pd.DataFrame) -> Measured:
     found = mean_of(literal - ours, list(map(str, range(len(ours)))), bench.seed)
     return Measured(
         claim="7a",
+        evidence="operations",
         model=name,
-        unit="× SFT's operations",
         control_value=f"ours {ours.mean():.2f}, literal {literal.mean():.2f}",
         note=f"n: batches of {ROWS}; counted, not timed",
         toy=bench.is_toy(name),

@@ -1,15 +1,16 @@
 """How deep does alignment go? KL from the first model by token, and what prefilled harmful tokens undo.
 
 The first model answers harmful prompts in full (those it does not are left out). At each token of these answers: how
-far the other models' next-token distribution is from the first's (:mod:`safekey_interp.generation.kl`). And the first d
-tokens of the same answers, given to each of the other models: how often it still refuses, by d.
+far the other models' next-token distribution is from the first's (:mod:`safekey_interp.generation.kl`), by depth and by
+part of the response (the first token of K, where the decision starts, against all others). And a share of the tokens
+before K of the same answers, given to each of the other models: how often it still refuses, judged by the new text
+alone (:mod:`safekey_interp.generation.prefill_depth`). All models get the same tokens, and none gets K.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis.asking import asked, mean_of
@@ -21,7 +22,8 @@ from safekey_interp import figures
 from safekey_interp.errors import RunError
 from safekey_interp.figures.grid import Panel
 from safekey_interp.generation.kl import measure_kl, summarise_kl
-from safekey_interp.generation.prefilled import depths
+from safekey_interp.generation.kl_parts import kl_by_part
+from safekey_interp.generation.prefill_depth import depths
 from safekey_interp.judge.metrics import COMPLYING
 from safekey_interp.segmentation import segmented
 from safekey_interp.trace import Trace
@@ -29,8 +31,16 @@ from safekey_interp.trace import Trace
 NAME = "fig_depth"
 SHALLOW = 5
 """Tokens that count as the first few: Qi et al.'s."""
-DEPTHS = (0, 1, 2, 4, 8, 16, 24, 32, 48, 64, 96)
-"""Prefilled tokens; those that no answer reaches are left out."""
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Shares of the tokens before K that are given."""
+PARTS = {
+    "decision": "first token of K",
+    "key_sentence": "other tokens of K",
+    "understanding": "U",
+    "rest": "behind K",
+    "elsewhere": "all but K",
+    "sentence_starts": "first tokens of other sentences",
+}
 
 
 def answer(bench: Bench) -> Answer:
@@ -51,29 +61,35 @@ def answer(bench: Bench) -> Answer:
     lines = pd.concat(
         [summarise_kl(table, seed=bench.seed).assign(series=name, x=lambda t: t["depth"]) for name, table in kl.items()]
     )
+    by_part = {name: kl_by_part(table) for name, table in kl.items()}
+    parts = pd.DataFrame([row for name, table in by_part.items() for row in _means(name, table, bench.seed)])
     rates = pd.DataFrame([row for name, table in prefilled.items() for row in _rates(name, table, bench.seed)])
     figure = Composition()
     figure.add(
         [_lines(lines, "KL from the first model", "token of the response", "nats a token", percent=False)],
         said=f"KL of each model from {bench.names[0]} at each token of the latter’s own harmful answers, in bins.",
-        heading="How far apart, by depth",
+        heading="KL by depth",
         height=220,
     )
+    spec = figures.estimates_as_bars.spec(parts, title="KL by part", y="nats a token", caption="KL by part")
     figure.add(
-        [
-            _lines(
-                rates, "Refused behind a prefill", "tokens of the harmful answer given", "share refused", percent=True
-            )
-        ],
-        said="Share refused when the first d tokens of these answers are given; d = 0 is the control.",
-        heading="What a prefill undoes",
+        [(Panel(title="KL by part of the response", spec=spec), parts)],
+        said="The same KL by part of the response; the decision starts at the first token of K.",
+        heading="KL by part of the response",
+        height=240,
+    )
+    title, x, y = "Refused behind a prefill", "share of the tokens before K that is given", "share refused"
+    figure.add(
+        [_lines(rates, title, x, y, percent=True)],
+        said="Share refused when a share of the tokens before K of these answers is given; 0 is the control.",
+        heading="Refusals behind a prefill that ends before K",
         height=220,
     )
     caption = (
-        f"{figure.words()} n = {len(answers)} answers{toy_in_words(bench)}; at a depth, those that are long enough. "
-        "Bands: 95 % over prompts."
+        f"{figure.words()} n = {len(answers)} answers{toy_in_words(bench)}. All models get the same tokens; the judge "
+        "reads the new text alone. Bands and lines: 95 % over prompts."
     )
-    table = rates.assign(place=[f"{int(depth)} tokens given" for depth in rates["x"]])
+    table = rates.assign(place=[f"{share:.0%} of the tokens before K given" for share in rates["x"]])
     return Answer(
         sheets=[
             figure.sheet(
@@ -87,7 +103,7 @@ def answer(bench: Bench) -> Answer:
             )
         ],
         measured=[
-            *(_claim_5a(bench, name, kl[name]) for name in bench.others),
+            *(one for name in bench.others for one in _claim_5a(bench, name, kl[name], by_part[name])),
             *(_claim_5b(bench, name, prefilled[name]) for name in bench.others),
         ],
     )
@@ -108,16 +124,24 @@ def _prefilled(bench: Bench, name: str, answers: list[Trace]) -> Any:
     requests = [
         request
         for trace, found in segmented(answers)
-        for request in depths(model.tokenizer, trace, DEPTHS, found)
-    ]  # fmt: skip
+        for request in depths(model.tokenizer, trace, (), found, shares=SHARES)
+    ]
     file = bench.out / "runs" / "prefills" / f"{bench.probes[name].path.name}.jsonl"
     return asked(model, requests, file, progress=bench.progress).dropna(subset=["refused"])
 
 
+def _means(name: str, table: Any, seed: int) -> list[dict[str, Any]]:
+    rows = []
+    for part, place in PARTS.items():
+        if len(mine := table.dropna(subset=[part])):
+            rows.append({"place": place, "series": name} | mean_of(mine[part], mine["group"], seed))
+    return rows
+
+
 def _rates(name: str, table: Any, seed: int) -> list[dict[str, Any]]:
     return [
-        {"x": int(depth), "series": name} | mean_of(part["refused"].astype(float), part["group"], seed)
-        for depth, part in table.groupby("depth", sort=True)
+        {"x": float(share), "series": name} | mean_of(part["refused"].astype(float), part["group"], seed)
+        for share, part in table.groupby("share", sort=True)
     ]
 
 
@@ -126,44 +150,48 @@ def _lines(rows: Any, title: str, x: str, y: str, *, percent: bool) -> tuple[Pan
     return Panel(title=title, spec=spec), rows
 
 
-def _claim_5a(bench: Bench, name: str, table: Any) -> Measured:
-    near = table[table["depth"] < SHALLOW].groupby(["trace_id", "group"], sort=False)["kl"].mean()
-    deep = table[table["depth"] >= SHALLOW].groupby(["trace_id", "group"], sort=False)["kl"].mean()
-    both = pd.concat({"near": near, "deep": deep}, axis=1).dropna()
-    if both.empty:
-        return unmeasured("5a", name, f"no answer of more than {SHALLOW} tokens", toy=bench.is_toy(name))
-    found = mean_of(both["near"] - both["deep"], list(both.index.get_level_values("group")), bench.seed)
-    at = int(table.groupby("depth")["kl"].mean().idxmax())
-    return Measured(
-        claim="5a",
-        model=f"{name}, from {bench.names[0]}",
-        unit="nats a token",
-        control_value=f"first tokens {both['near'].mean():.2f}, behind them {both['deep'].mean():.2f}",
-        note=f"largest on average at token {at}",
-        toy=bench.is_toy(name),
-        **found,
+def _claim_5a(bench: Bench, name: str, table: Any, by_part: Any) -> list[Measured]:
+    about: dict[str, Any] = {"claim": "5a", "model": f"{name}, from {bench.names[0]}", "toy": bench.is_toy(name)}
+    both = by_part.dropna(subset=["contrast"])
+    keys = ["trace_id", "group"]
+    near = table[table["depth"] < SHALLOW].groupby(keys, sort=False)["kl"].mean()
+    deep = table[table["depth"] >= SHALLOW].groupby(keys, sort=False)["kl"].mean()
+    first_five = pd.concat({"near": near, "deep": deep}, axis=1).dropna()
+    if both.empty or first_five.empty:
+        return [unmeasured(why="no answer with K and tokens elsewhere", **about)]
+    starts = by_part["sentence_starts"].mean()
+    at_k = Measured(
+        evidence="first token of K",
+        family=name,
+        control_value=f"at it {both['decision'].mean():.2f}, elsewhere {both['elsewhere'].mean():.2f}",
+        note=f"first tokens of other sentences {starts:.2f}; largest on average at token "
+        f"{int(table.groupby('depth')['kl'].mean().idxmax())}",
+        **about,
+        **mean_of(both["contrast"], both["group"], bench.seed),
     )
+    apart = first_five["near"] - first_five["deep"]
+    early = Measured(
+        evidence="first five tokens",
+        family=name,
+        control_value=f"first tokens {first_five['near'].mean():.2f}, behind them {first_five['deep'].mean():.2f}",
+        **about,
+        **mean_of(apart, list(first_five.index.get_level_values("group")), bench.seed),
+    )
+    return [at_k, early]
 
 
 def _claim_5b(bench: Bench, name: str, table: Any) -> Measured:
-    wide = table.pivot_table(index=["trace_id", "group"], columns="depth", values="refused", aggfunc="first")
-    wide = wide.astype(float)
-    if 0 not in wide or len(wide.columns) < 2:
-        return unmeasured("5b", name, "no answer without and with a prefill", toy=bench.is_toy(name))
-    # The deepest prefill of each trace.
-    rest = wide.drop(columns=0)
-    deepest = rest.ffill(axis=1).iloc[:, -1]
-    both = pd.DataFrame({"none": wide[0], "deep": deepest}).dropna()
+    wide = table.pivot_table(index=["trace_id", "group"], columns="share", values="refused", aggfunc="first")
+    both = wide.astype(float).reindex(columns=[SHARES[0], SHARES[-1]]).dropna()
     if both.empty:
         return unmeasured("5b", name, "no answer without and with a prefill", toy=bench.is_toy(name))
-    found = mean_of(both["none"] - both["deep"], list(both.index.get_level_values("group")), bench.seed)
-    reached = rest.notna().to_numpy() * np.asarray(rest.columns, float)
+    without, behind = both[SHARES[0]], both[SHARES[-1]]
     return Measured(
         claim="5b",
+        evidence="before K",
         model=name,
-        unit="of prompts",
-        control_value=f"refused without {both['none'].mean():.2f}, behind the deepest {both['deep'].mean():.2f}",
-        note=f"the deepest: {np.median(reached.max(axis=1)):.0f} tokens in the median trace",
+        control_value=f"refused without {without.mean():.2f}, behind all tokens before K {behind.mean():.2f}",
+        note=f"the prefill is what {bench.names[0]} wrote before K",
         toy=bench.is_toy(name),
-        **found,
+        **mean_of(without - behind, list(both.index.get_level_values("group")), bench.seed),
     )

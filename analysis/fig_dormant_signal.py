@@ -124,9 +124,9 @@ def _claim_2a(bench: Bench, name: str) -> Measured:
     found = paired(parts["benign"], parts["success"], seed=bench.seed)
     return Measured(
         claim="2a",
+        evidence="own answers",
         model=name,
         **{key: found[key] for key in ("value", "low", "high")},
-        unit="of traces",
         n=sum(map(len, parts.values())),
         n_groups=len({*parts["benign"]["group"], *parts["success"]["group"]}),
         control_value=f"benign prompts: {parts['benign']['top'].mean():.2f}",
@@ -149,11 +149,11 @@ def _claim_2b(bench: Bench, name: str, table: Any | None) -> Measured:
     high = value + float(np.hypot(one.high - one.value, two.value - two.low))
     return Measured(
         claim="2b",
+        evidence="probe",
         model=name,
         value=value,
         low=low,
         high=high,
-        unit="AUROC",
         n=int(last["n"]),
         n_groups=int(last["n_groups"]),
         control_value=f"states {one.text('.3f')}, words {two.text('.3f')}",

@@ -1,15 +1,17 @@
 """Does the key sentence decide? What became of prompts by what their K says, and what becomes when K is another one.
 
-Two experiments on harmful prompts, every model with its own answers: how often it refuses where K is an aha moment and
-where it is none; and the swap: the same trace continued from its own K, a safe one, a go-ahead, and a sentence that
-decides nothing (:mod:`safekey_interp.generation.prefilled`). Outcomes are those of the judge ``refusal``.
+Experiments on harmful prompts, every model with its own answers. How often it refuses where K is an aha moment and where
+it is none. The same trace continued behind a K of each kind that was sampled from the model itself in the same context
+(on-policy, with the rate at which each kind comes: :mod:`safekey_interp.generation.resampling`). And behind its own K, a
+safe one, a go-ahead and a neutral one that were written beforehand (off-policy: the model may never write them there).
+Outcomes are those of the judge ``refusal``, which reads the new text alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis.asking import asked, mean_of
@@ -19,12 +21,19 @@ from analysis.saving import Answer
 from analysis.verdicts import Measured, unmeasured
 from safekey_interp.comparing.measures import paired
 from safekey_interp.errors import RunError
-from safekey_interp.generation.prefilled import SWAPS, swap_sentences_for, swaps
+from safekey_interp.generation import Sampling
+from safekey_interp.generation.prefilled import swap_sentences_for, swaps
+from safekey_interp.generation.resampling import resample_key_sentences
+from safekey_interp.judge import judge_refusal
 from safekey_interp.judge.metrics import REFUSING
 from safekey_interp.segmentation import segmented
+from safekey_interp.trace import Trace
 
 NAME = "fig_key_sentence"
+N_TRIES, RESAMPLED = 16, 32
+"""Key sentences sampled a trace, and the traces of a model of which they are."""
 AHA = {"safe": "K is an aha", "other": "K is none"}
+KINDS = {"safe": "a safe K, sampled", "go_ahead": "a go-ahead K, sampled", "neutral": "a neutral K, sampled"}
 IN_WORDS = {"own": "its own K", "safe": "a safe K", "neutral": "a neutral K", "go_ahead": "a go-ahead K"}
 
 
@@ -37,29 +46,40 @@ def answer(bench: Bench) -> Answer:
     by_aha = pd.DataFrame([row for name in bench.names for row in _by_aha(bench, name)])
     if by_aha.empty:
         raise RunError("no harmful prompt with a key sentence and a verdict, expected some")
-    swapped = {name: found for name in bench.names if (found := _swapped(bench, name)) is not None}
-    rows = [row for name, found in swapped.items() for row in _by_swap(name, found, bench.seed)]
+    harmful = {name: _with_key_sentence(bench, name) for name in bench.names if name in bench.probes}
+    harmful = {name: traces for name, traces in harmful.items() if traces}
+    sampled = {name: _resampled(bench, name, traces) for name, traces in harmful.items()}
+    swapped = {name: _swapped(bench, name, traces) for name, traces in harmful.items()}
+    resampled = [row for name, found in sampled.items() for row in _by_condition("resampled", KINDS, name, found, bench)]
+    rows = [row for name, found in swapped.items() for row in _by_condition("swap", IN_WORDS, name, found, bench)]
     figure = Composition()
     figure.add(
         [shares(by_aha, "Refused, by what K says", "share refused")],
         said="Harmful prompts: share refused, by whether K is an aha moment (finder’s rules).",
-        heading="What follows a key sentence",
+        heading="Refusals by kind of K",
         height=240,
     )
+    if resampled:
+        figure.add(
+            [shares(pd.DataFrame(resampled), "Refused behind a K that the model samples", "share refused")],
+            said="The same traces up to K, then a K of each kind sampled from the model, and continued by it.",
+            heading="Refusals behind a resampled K (on-policy)",
+            height=240,
+        )
     if rows:
         figure.add(
-            [shares(pd.DataFrame(rows), "Refused behind another K", "share refused")],
+            [shares(pd.DataFrame(rows), "Refused behind a written K", "share refused")],
             said="The same traces up to K, with a sentence put in K’s place, and continued by the model.",
-            heading="What follows when K is swapped",
+            heading="Refusals behind a written K (off-policy)",
             height=240,
         )
     n_of: Any = by_aha.groupby("series", sort=False)["n"].sum()
     sizes = ", ".join(f"{name} {n}" for name, n in n_of.items())
     caption = (
-        f"{figure.words()} Outcome by the judge refusal, which reads the answer alone. n: {sizes} traces"
+        f"{figure.words()} Outcome by the judge refusal, which reads new text alone. n: {sizes} traces"
         f"{toy_in_words(bench)}. Lines: 95 % over prompts."
     )
-    table = pd.concat([by_aha, pd.DataFrame(rows)], ignore_index=True)
+    table = pd.concat([by_aha, pd.DataFrame([*resampled, *rows])], ignore_index=True)
     return Answer(
         sheets=[
             figure.sheet(
@@ -74,7 +94,8 @@ def answer(bench: Bench) -> Answer:
         ],
         measured=[
             *(_claim_1a(bench, name) for name in bench.names),
-            *(_claim_1b(bench, name, swapped) for name in bench.names),
+            *(_claim_1b(bench, name, "resampled K", sampled) for name in bench.names),
+            *(_claim_1b(bench, name, "written K", swapped) for name in bench.names),
         ],
     )
 
@@ -100,34 +121,45 @@ def _by_aha(bench: Bench, name: str) -> list[dict[str, Any]]:
     return found
 
 
-def _swapped(bench: Bench, name: str) -> Any | None:
-    """Answers behind swapped key sentences, of at most ``MOST`` harmful traces."""
-    if name not in bench.probes:
-        return None
+def _with_key_sentence(bench: Bench, name: str) -> list[Trace]:
+    """At most ``MOST`` harmful traces with the model's own answer, whose K was found."""
     harmful = [trace for trace in bench.answers(name) if trace.label == "harmful"]
-    found = [(trace, one) for trace, one in segmented(harmful) if one.key_sentence is not None]
-    chosen = {trace.trace_id for trace in spread([trace for trace, _ in found])}
+    return spread([trace for trace, one in segmented(harmful) if one.key_sentence is not None])
+
+
+def _resampled(bench: Bench, name: str, traces: Sequence[Trace]) -> Any:
+    """Answers behind key sentences that the model samples: a row a trace and kind, also where the kind never came."""
+    table = resample_key_sentences(
+        bench.model(name),
+        spread(traces, RESAMPLED),
+        judge=judge_refusal,
+        n_tries=N_TRIES,
+        sampling=Sampling(temperature=1.0, seed=bench.seed),
+    )
+    refused = table["judged"].isin(REFUSING).astype("boolean").where(table["judged"].notna())
+    return table.assign(refused=refused)[table["on_policy"]]
+
+
+def _swapped(bench: Bench, name: str, traces: Sequence[Trace]) -> Any:
+    """Answers behind key sentences that were written beforehand."""
     model = bench.model(name)
     sentences = swap_sentences_for(model.tokenizer)
     requests = [
-        request
-        for trace, one in found
-        if trace.trace_id in chosen
-        for request in swaps(trace, one, sentences, seed=bench.seed)
+        request for trace, one in segmented(traces) for request in swaps(trace, one, sentences, seed=bench.seed)
     ]
-    if not requests:
-        return None
     file = bench.out / "runs" / "swaps" / f"{bench.probes[name].path.name}.jsonl"
-    return asked(model, requests, file, progress=bench.progress).dropna(subset=["refused"])
+    return asked(model, requests, file, progress=bench.progress)
 
 
-def _by_swap(name: str, table: Any, seed: int) -> list[dict[str, Any]]:
+def _by_condition(
+    experiment: str, places: Mapping[str, str], name: str, table: Any, bench: Bench
+) -> list[dict[str, Any]]:
     rows = []
-    for condition, place in IN_WORDS.items():
-        part = table[table["condition"] == condition]
+    for condition, place in places.items():
+        part = table[table["condition"] == condition].dropna(subset=["refused"])
         if len(part):
-            about = {"experiment": "swap", "place": place, "series": name}
-            rows.append(about | mean_of(part["refused"].astype(float), part["group"], seed))
+            about = {"experiment": experiment, "place": place, "series": name}
+            rows.append(about | mean_of(part["refused"].astype(float), part["group"], bench.seed))
     return rows
 
 
@@ -140,9 +172,9 @@ def _claim_1a(bench: Bench, name: str) -> Measured:
     found = paired(other, aha, seed=bench.seed)
     return Measured(
         claim="1a",
+        evidence="own answers",
         model=name,
         **{key: found[key] for key in ("value", "low", "high")},
-        unit="of prompts",
         n=len(rows),
         n_groups=int(rows["group"].nunique()),
         control_value=f"refused where K is no aha: {other['top'].mean():.2f}",
@@ -150,22 +182,33 @@ def _claim_1a(bench: Bench, name: str) -> Measured:
     )
 
 
-def _claim_1b(bench: Bench, name: str, swapped: dict[str, Any]) -> Measured:
-    if name not in swapped:
-        return unmeasured("1b", name, "no key sentence to swap", toy=bench.is_toy(name))
-    keys = ["trace_id", "group"]
-    wide = swapped[name].pivot_table(index=keys, columns="condition", values="refused", aggfunc="first")
-    wide = wide.astype(float).reindex(columns=list(SWAPS))
+def _claim_1b(bench: Bench, name: str, evidence: str, tables: Mapping[str, Any]) -> Measured:
+    about: dict[str, Any] = {"claim": "1b", "evidence": evidence, "model": name, "toy": bench.is_toy(name)}
+    if name not in tables:
+        return unmeasured(why="no harmful trace with a key sentence", **about)
+    table = tables[name]
+    is_sampled = evidence == "resampled K"
+    conditions = list(KINDS if is_sampled else IN_WORDS)
+    known = table.dropna(subset=["refused"])
+    wide = known.assign(refused=known["refused"].astype(float)).pivot_table(
+        index=["trace_id", "group"], columns="condition", values="refused", aggfunc="first"
+    )
+    wide = wide.reindex(columns=conditions)
+    rates = _rates_in_words(table) if is_sampled else ""
     both = wide.dropna(subset=["safe", "go_ahead"])
     if both.empty:
-        return unmeasured("1b", name, "no trace with a verdict behind both", toy=bench.is_toy(name))
+        return unmeasured(why="; ".join(filter(None, ["no trace with a verdict behind both kinds", rates])), **about)
     found = mean_of(both["safe"] - both["go_ahead"], list(both.index.get_level_values("group")), bench.seed)
-    others = ", ".join(f"{IN_WORDS[kind]} {np.nanmean(wide[kind]):.2f}" for kind in ("neutral", "own"))
-    return Measured(
-        claim="1b",
-        model=name,
-        unit="of prompts",
-        control_value=f"refused behind {others}",
-        toy=bench.is_toy(name),
-        **found,
-    )
+    words = KINDS if is_sampled else IN_WORDS
+    others = [f"{words[kind]} {wide[kind].mean():.2f}" for kind in conditions if wide[kind].notna().any()]
+    return Measured(control_value=f"refused behind {', '.join(others)}", note=rates, **about, **found)
+
+
+def _rates_in_words(table: Any) -> str:
+    """How often the model writes each kind of K there, and of how many traces it never wrote one."""
+    parts = []
+    for kind in ("safe", "go_ahead"):
+        mine = table[table["condition"] == kind]
+        share, never = mine["n_of_kind"].sum() / max(1, mine["n_tries"].sum()), int((mine["n_of_kind"] == 0).sum())
+        parts.append(f"{kind.replace('_', '-')} {share:.2f} of samples, never in {never} of {len(mine)} traces")
+    return f"rate: {'; '.join(parts)}"

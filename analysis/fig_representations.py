@@ -16,9 +16,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from analysis import representation_claims
 from analysis.bench import Bench
 from analysis.composing import Composition, Drawn, Table, model_in_words, shown_conditions
-from analysis.pairs import claim_of_pair, sheets_of
+from analysis.pairs import sheets_of
 from analysis.results import provenance
 from analysis.saving import Answer, Sheet
 from safekey_interp import figures
@@ -71,12 +72,7 @@ def answer(bench: Bench) -> Answer:
     sheets = sheets_of(bench, draw)
     if not bench.specs:
         return Answer(sheets=sheets, measured=[])
-    positions = {"4a": "decision", "4b": "understanding"}
-    measured = [
-        claim_of_pair(bench, claim, "AUROC", measure="auroc", position=position)
-        for claim, position in positions.items()
-    ]
-    return Answer(sheets=sheets, measured=measured)
+    return Answer(sheets=sheets, measured=representation_claims.claims(bench))
 
 
 def draw(run: Run) -> Sheet:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from analysis.questions import Kept
 from analysis.saving import PICTURES, Shown, between, document, write_text
-from analysis.verdicts import Beside
+from analysis.claims_page import Beside
 from safekey_interp.report.markup import Html, data, el, join, table
 
 TITLE = "Figures of the analysis"
@@ -43,23 +44,28 @@ def save_index(folder: Path, answers: Sequence[Kept], claims: Sequence[Beside], 
 
 def _verdicts(claims: Sequence[Beside]) -> Html:
     rows: list[list[object]] = []
-    for claim, ours, _ in claims:
+    for claim, _, _, verdicts, _ in claims:
         link = el("a", f"{claim.id}. {claim.says}", href=f"#{claim.id}")
-        verdicts = [data(f"{row['model']}: {row['verdict']}") for _, row in ours.iterrows()]
-        rows.append([link, join(*(el("div", verdict) for verdict in verdicts))])
-    return table(["claim", "verdict by model"], rows, caption="The rule was written before; it stands in CLAIMS.md.")
+        rows.append([link, join(*(el("div", data(verdict)) for verdict in verdicts))])
+    head = ["claim", "verdict by the strongest evidence"]
+    return table(head, rows, caption="The rule, and the order of evidence, were written before and stand in CLAIMS.md.")
 
 
 def _beside(beside: Beside) -> list[Html]:
-    claim, ours, command = beside
-    rows: list[list[object]] = [[data(str(cell)) for cell in row] for row in ours.itertuples(index=False)]
-    facts = [("Where", claim.where), ("Theirs", claim.theirs), ("Ours", claim.contrast), ("Against", claim.control)]
-    terms = [piece for name, text in facts for piece in (el("dt", name), el("dd", data(text)))]
+    claim, ours, evidence, _, command = beside
+    facts = {"Where": claim.where, "There": claim.theirs, "Built in, in the toy model": claim.built_in}
+    terms = [piece for name, text in facts.items() if text for piece in (el("dt", name), el("dd", data(text)))]
     return [
         el("h3", f"{claim.id}. {claim.says}", id=claim.id),
         el("dl", *terms, el("dt", "Again"), el("dd", el("code", command))),
-        table(list(map(str, ours.columns)), rows, caption=f"Claim {claim.id}, by model"),
+        _told(evidence, f"Claim {claim.id}: evidence, the strongest first"),
+        _told(ours, f"Claim {claim.id}, measured"),
     ]
+
+
+def _told(words: Any, caption: str) -> Html:
+    rows: list[list[object]] = [[data(str(cell)) for cell in row] for row in words.itertuples(index=False)]
+    return table(list(map(str, words.columns)), rows, caption=caption)
 
 
 def _figure(folder: Path, sheet: Shown) -> list[Html]:

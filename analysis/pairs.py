@@ -39,40 +39,41 @@ def sheets_of(bench: Bench, draw: Callable[[Run], Sheet]) -> list[Sheet]:
     return found
 
 
-def claim_of_pair(bench: Bench, claim: str, unit: str, **wanted: str) -> Measured:
-    """A measure of ``comparison``, the last model's less the one's before.
+def claim_of_pair(bench: Bench, claim: str, evidence: str, **wanted: str) -> Measured:
+    """A measure of ``comparison``, the last model's minus the one's before.
 
     Args:
         bench: with the comparison.
         claim: the claim's id.
-        unit: of the measure.
+        evidence: its name in ``claims.yaml``.
         **wanted: columns of ``comparison`` and their values; of all traces.
     """
     pair = bench.pair
     if pair is None:
-        return unmeasured(
-            claim, bench.names[0], "one model: nothing to compare it with", toy=bench.is_toy(bench.names[0])
-        )
+        name = bench.names[0]
+        why = "one model: nothing to compare it with"
+        return unmeasured(claim, name, why, toy=bench.is_toy(name), evidence=evidence)
     toy = any(map(bench.is_toy, pair))
-    words = f"{pair[1]} less {pair[0]}"
+    words = f"{pair[1]} minus {pair[0]}"
     rows: Any = bench.comparison.comparison
     rows = rows[rows["subset"] == "all"]
     for column, value in wanted.items():
         rows = rows[(rows[column] == value).fillna(False)]
     mine = rows[(rows["model"] == pair[0]) & (rows["other"] == pair[1]).fillna(False)]
     if mine.empty:
-        return unmeasured(claim, words, "one of the two has no such measure", toy=toy)
+        return unmeasured(claim, words, "one of the two has no such measure", toy=toy, evidence=evidence)
     row = mine.iloc[0]
     single = rows[rows["other"].isna()].set_index("model")["value"]
     return Measured(
         claim=claim,
+        evidence=evidence,
         model=words,
         value=float(row["value"]),
         low=float(row["low"]),
         high=float(row["high"]),
-        unit=unit,
         n=int(row["n"]),
         n_groups=int(row["n_groups"]),
+        family=pair[1],
         control_value=", ".join(f"{name} {single[name]:.3f}" for name in pair if np.isfinite(single.get(name, np.nan))),
         note="each model on its own answers to the same prompts",
         toy=toy,

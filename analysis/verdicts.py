@@ -1,301 +1,207 @@
-"""Does a figure support what the paper claims? By a rule that was written before anything was drawn.
+"""Does a figure support what the paper claims? A rule on an interval and a smallest effect of interest.
 
-Each claim names one contrast, the direction that the paper's words expect, and what the contrast is held against.
+Of one measurement, in its own unit, with the smallest effect of interest that ``claims.yaml`` fixes beforehand:
 
-    supports      the contrast's 95 % interval excludes 0 in the claimed direction
-    contradicts   it excludes 0 in the other
-    cannot tell   it holds 0, or has no interval, or could not be measured
+    supports               the 95 % interval excludes 0, and the estimate is at least the smallest effect of interest
+                           in the claimed direction
+    contradicts            the same in the other direction
+    no effect of interest  the whole interval lies within the smallest effect of interest on either side of 0
+    cannot tell            anything else: the interval holds 0 and effects of interest, or there is no interval
 
-One test a claim and model; nothing is corrected for their number. A verdict that rests on the organism says so: the toy
-was built to show some of these effects, so it tests the method and not the claim.
+Of one claim: the verdict is that of the strongest evidence that was measured (the order is that of ``claims.yaml``);
+weaker evidence and other readings of the claim stand beside it and say so. The organism and other models are judged
+apart.
+
+Each verdict stands twice: uncorrected, and by Holm (1979) over the claims of a model (``family``), where "supports" and
+"contradicts" need an adjusted p below .05, else they become "cannot tell". The p is that of the interval's own method
+where there is one, else two-sided from the interval as that of a t distribution over its groups. "Built in" stands
+where the toy's grammar or training makes a claim true, so that it tests the method and not the claim.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from analysis.tables import markdown
-from safekey_interp.storage import write_aside
+from analysis.claims import BY_ID, CLAIMS, Evidence
 
-Verdict = Literal["supports", "contradicts", "cannot tell"]
-TOY = "(toy model)"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """One thing that the paper says, and how it is tested here."""
-
-    id: str
-    """The question's number and a letter."""
-    says: str
-    """What the paper claims, in our words."""
-    where: str
-    """Where it says so."""
-    theirs: str
-    """What its figure or table shows."""
-    contrast: str
-    """What is measured here; positive where the claim holds, unless ``expects`` says otherwise."""
-    expects: Literal[1, -1]
-    """The sign that the claim expects."""
-    control: str
-    """What the contrast is held against."""
-
-
-CLAIMS = (
-    Claim(
-        id="1a",
-        says="The key sentence decides: an aha moment in K leads to a safe answer.",
-        where="Figure 1, upper right; section on the safety aha moment",
-        theirs="Traces of a model where a safe K is followed by a safe answer and another K by a harmful one.",
-        contrast="harmful prompts: share refused where K is an aha, less the share where it is none",
-        expects=1,
-        control="the traces whose K is no aha",
-    ),
-    Claim(
-        id="1b",
-        says="It is K that decides, and not what made K: put another K there, and the answer follows.",
-        where="Figure 1, upper right (an observation there; the swap is ours)",
-        theirs="No intervention.",
-        contrast="harmful prompts: share refused behind a safe K put in, less behind a go-ahead put in, by trace",
-        expects=1,
-        control="a neutral sentence in the same place, and the trace's own K",
-    ),
-    Claim(
-        id="2a",
-        says="The dormant signal: where a jailbreak succeeds, U often names the harm.",
-        where="Figure 1, bottom right",
-        theirs="The SFT model identifies the jailbreak from U alone in most cases, and answers it all the same.",
-        contrast="share of successful attacks whose U names the harm, less the share of benign prompts whose U does",
-        expects=1,
-        control="U of benign prompts (false alarms of the finder)",
-    ),
-    Claim(
-        id="2b",
-        says="The states over U know what the answer does not act on.",
-        where="the reason given for the Dual-Path Safety Head",
-        theirs="A head on states averaged over U learns to tell unsafe prompts.",
-        contrast="AUROC of successful attacks against benign prompts over U, last site, less that of U's words alone",
-        expects=1,
-        control="the words of U in the same folds; shuffled labels",
-    ),
-    Claim(
-        id="3a",
-        says="After SFT, K looks at X more than at U.",
-        where="analysis of attention (last layer, mean over heads)",
-        theirs="K's attention on X is above that on U.",
-        contrast="K's mass on X over even attention, less its mass on U over even attention; last layer, by trace",
-        expects=1,
-        control="even attention, which the spans' lengths give",
-    ),
-    Claim(
-        id="3b",
-        says="SafeKey's training moves K's attention to U.",
-        where="analysis of attention; abstract: reshaping internal attention",
-        theirs="K's attention on U is higher after SafeKey than after SFT.",
-        contrast="attention of K on U over distance alone, all layers and heads: last model's less that before",
-        expects=1,
-        control="the model before it, on the same prompts; tokens at the same distances",
-    ),
-    Claim(
-        id="3c",
-        says="K reads safety from U.",
-        where="the reason given for Query-Mask Modeling",
-        theirs="No intervention.",
-        contrast="safe less go-ahead, U hidden from K, beyond random keys: where K is an aha, less benign prompts",
-        expects=-1,
-        control="as many random keys hidden, and the same cut where there is nothing to refuse",
-    ),
-    Claim(
-        id="4a",
-        says="SafeKey's training makes states before K more telling.",
-        where="analysis of representations; abstract: improving the quality of hidden representations",
-        theirs="Safe and unsafe prompts are further apart after SafeKey than after SFT.",
-        contrast="AUROC at the token before K, median over layers: the last model's less the one's before",
-        expects=1,
-        control="the model before it, on the same prompts; words alone; shuffled labels",
-    ),
-    Claim(
-        id="4b",
-        says="The same over U.",
-        where="analysis of representations",
-        theirs="Safe and unsafe prompts are further apart after SafeKey than after SFT.",
-        contrast="AUROC over U, median over layers: the last model's less the one's before",
-        expects=1,
-        control="the model before it, on the same prompts; words alone; shuffled labels",
-    ),
-    Claim(
-        id="5a",
-        says="Alignment is a few tokens deep: aligned and base model differ at a response's first tokens.",
-        where="Qi et al. 2024 (arXiv 2406.05946); the reference has a script for it (kl_eval.py), the paper no figure",
-        theirs="KL is large in the first few tokens of harmful answers and small behind.",
-        contrast="KL of the last model from the first, nats a token: first five tokens, less all behind them, by trace",
-        expects=1,
-        control="the deeper tokens of the same responses",
-    ),
-    Claim(
-        id="5b",
-        says="Prefilled harmful tokens undo the refusal.",
-        where="prefilling attacks (AdvBench, prefilled) among the paper's benchmarks",
-        theirs="Harmfulness rises behind a prefilled harmful beginning; SafeKey lowers it.",
-        contrast="share refused without a prefill, less behind the deepest prefill, by trace; the last model",
-        expects=1,
-        control="the same prompts without a prefill",
-    ),
-    Claim(
-        id="6a",
-        says="The Dual-Path Safety Head lowers attack success.",
-        where="ablation table",
-        theirs="SFT with the head alone is safer than SFT.",
-        contrast="attack success on unseen wrappers: DPSH less SFT, by request",
-        expects=-1,
-        control="SFT from the same base, seed and examples",
-    ),
-    Claim(
-        id="6b",
-        says="Query-Mask Modeling lowers attack success.",
-        where="ablation table",
-        theirs="SFT with the masked loss alone is safer than SFT.",
-        contrast="attack success on unseen wrappers: QMM less SFT, by request",
-        expects=-1,
-        control="SFT from the same base, seed and examples",
-    ),
-    Claim(
-        id="6c",
-        says="Both together lower it further than the head alone.",
-        where="ablation table",
-        theirs="SafeKey is safer than either part.",
-        contrast="attack success on unseen wrappers: both less DPSH, by request",
-        expects=-1,
-        control="DPSH from the same base, seed and examples",
-    ),
-    Claim(
-        id="7a",
-        says="The two losses need no second full pass.",
-        where="the reference runs the model twice; the saving is ours",
-        theirs="Each step runs the model twice in full.",
-        contrast="operations of the literal step over SFT's, less ours over SFT's, by batch",
-        expects=1,
-        control="SFT on the same batch",
-    ),
-)
-BY_ID = {claim.id: claim for claim in CLAIMS}
+Verdict = Literal["supports", "contradicts", "no effect of interest", "cannot tell"]
+Role = Literal["decides", "weaker", "beside"]
+LEVEL = 0.05
 COLUMNS = (
-    *("claim", "model", "value", "low", "high", "unit", "n", "n_groups", "control_value", "note", "toy", "verdict"),
-    *("contrast", "control", "command"),
+    *("claim", "evidence", "role", "model", "verdict", "verdict_holm", "built_in"),
+    *("value", "low", "high", "level", "p", "p_holm", "unit", "smallest", "n", "n_groups", "over"),
+    *("control_value", "note", "toy", "family", "contrast", "control", "command"),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A claim's contrast on one model, or pair of models."""
+    """One evidence of a claim, measured on one model, pair of models or set of training runs."""
 
     claim: str
     """The claim's id."""
+    evidence: str
+    """The evidence's name; that of the strongest when empty."""
     model: str
     """Whose, in words."""
     value: float
-    """The contrast; NaN where it could not be measured."""
+    """The difference; NaN where it could not be measured."""
     low: float
-    """Lower end of its 95 % interval; NaN without one."""
+    """Lower end of its interval; NaN without one."""
     high: float
     """Upper end."""
-    unit: str
-    """Of the contrast."""
     n: int
-    """Traces behind it."""
+    """Traces, requests or runs behind it."""
     n_groups: int
-    """Prompts behind it."""
+    """Independent groups behind it: prompts, or pairs of runs."""
     toy: bool
     """Whether it rests on the organism."""
+    p: float = float("nan")
+    """Two-sided p of a difference from 0 by the interval's method; NaN to take it from the interval."""
+    family: str = ""
+    """Whose claims Holm's correction takes together; ``model`` when empty."""
     control_value: str = ""
     """The control's own number, in words."""
     note: str = ""
     """What else has to be known, or why it could not be measured."""
 
     @property
+    def by(self) -> Evidence:
+        """What was measured."""
+        return BY_ID[self.claim].by(self.evidence)
+
+    @property
     def verdict(self) -> Verdict:
-        """By the rule."""
-        if not np.isfinite([self.value, self.low, self.high]).all() or self.low <= 0 <= self.high:
-            return "cannot tell"
-        return "supports" if np.sign(self.value) == BY_ID[self.claim].expects else "contradicts"
+        """By the rule, uncorrected."""
+        return verdict_of(self.value, self.low, self.high, smallest=self.by.smallest, expects=self.by.expects)
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided p of a difference from 0."""
+        if np.isfinite(self.p) or self.by.level != "95 %":
+            return self.p
+        return p_of_interval(self.value, self.low, self.high, self.n_groups)
 
 
-def unmeasured(claim: str, model: str, why: str, *, toy: bool) -> Measured:
-    """A claim that could not be measured, with the reason."""
+def verdict_of(value: float, low: float, high: float, *, smallest: float, expects: int) -> Verdict:
+    """The rule.
+
+    Args:
+        value: the estimate.
+        low: lower end of its interval; NaN without one.
+        high: upper end.
+        smallest: smallest effect of interest, in the same unit, above 0.
+        expects: the claim's sign, 1 or -1.
+    """
+    if not np.isfinite([value, low, high]).all():
+        return "cannot tell"
+    if -smallest < low and high < smallest:
+        return "no effect of interest"
+    if low <= 0 <= high or abs(value) < smallest:
+        return "cannot tell"
+    return "supports" if np.sign(value) == expects else "contradicts"
+
+
+def p_of_interval(value: float, low: float, high: float, n_groups: int) -> float:
+    """Two-sided p of a difference from 0, of a 95 % interval read as a t interval over groups.
+
+    The half of the interval that faces 0 gives the standard error; NaN without an interval or below two groups.
+    """
+    if not np.isfinite([value, low, high]).all() or n_groups < 2:
+        return float("nan")
+    half = value - low if value > 0 else high - value
+    if half <= 0:
+        return 1.0 if value == 0 else 0.0
+    return float(2 * stats.t.sf(abs(value) * stats.t.ppf(0.975, n_groups - 1) / half, n_groups - 1))
+
+
+def holm(p_values: Iterable[float]) -> np.ndarray:
+    """Holm's (1979) adjusted p-values, in the order given; NaN stay NaN and do not count.
+
+    The i-th smallest of m, from 1: the largest of (m - j + 1) · p_j over j ≤ i, at most 1.
+    """
+    given = np.array(list(p_values), float)
+    adjusted = np.full(len(given), np.nan)
+    order = [int(at) for at in np.argsort(given) if np.isfinite(given[at])]
+    so_far = 0.0
+    for place, at in enumerate(order):
+        so_far = max(so_far, (len(order) - place) * given[at])
+        adjusted[at] = min(1.0, so_far)
+    return adjusted
+
+
+def unmeasured(claim: str, model: str, why: str, *, toy: bool, evidence: str = "") -> Measured:
+    """An evidence that could not be measured, with the reason."""
     nan = float("nan")
     return Measured(
-        claim=claim, model=model, value=nan, low=nan, high=nan, unit="", n=0, n_groups=0, toy=toy, note=why
-    )  # fmt: skip
+        claim=claim, evidence=evidence, model=model, value=nan, low=nan, high=nan, n=0, n_groups=0, toy=toy, note=why
+    )
 
 
 def as_table(measured: Iterable[Measured]) -> pd.DataFrame:
-    """``claims.csv``: a row for each claim and model."""
-    rows = []
-    for one in measured:
-        claim = BY_ID[one.claim]
-        about = {"contrast": claim.contrast, "control": claim.control, "command": _command(one.claim)}
-        rows.append(vars(one) | {"verdict": one.verdict} | about)
+    """``claims.csv``: a row for each measurement, claims in order, the strongest evidence of each first."""
+    rows = [_row(one) for one in measured]
+    place = {claim.id: number for number, claim in enumerate(CLAIMS)}
+    rows.sort(key=lambda row: (place[row["claim"]], BY_ID[row["claim"]].rank(row["evidence"])))
+    for row in rows:
+        row["role"] = _role(row, rows)
+    families: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["role"] == "decides" and row["level"] == "95 %":
+            families.setdefault(row["family"], []).append(row)
+    for family in families.values():
+        for row, p in zip(family, holm(row["p"] for row in family), strict=True):
+            row["p_holm"] = float(p)
+    for row in rows:
+        row["verdict_holm"] = _corrected(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def write_claims(file: Path, table: pd.DataFrame) -> None:
-    """Write CLAIMS.md from the rows of ``claims.csv``: each claim, what theirs shows, what ours shows, the verdict.
+def _row(one: Measured) -> dict[str, Any]:
+    claim, by = BY_ID[one.claim], one.by
+    return {
+        **{name: getattr(one, name) for name in ("claim", "model", "value", "low", "high", "n", "n_groups", "toy")},
+        **{name: getattr(one, name) for name in ("control_value", "note")},
+        **{name: getattr(by, name) for name in ("level", "unit", "smallest", "over", "contrast", "control")},
+        "evidence": by.name,
+        "p": one.p_value,
+        "p_holm": float("nan"),
+        "family": one.family or one.model,
+        "verdict": one.verdict,
+        "built_in": claim.built_in if one.toy else "",
+        "command": command(one.claim),
+    }
 
-    Args:
-        file: where to.
-        table: rows as :func:`as_table` makes them; a claim without any is listed as not run.
-    """
-    parts = [
-        "# What the paper's analysis claims, and what our figures say",
-        "Written by `python -m analysis`; not edited by hand. The rule, and each claim's contrast, stand in "
-        "[verdicts.py](verdicts.py) and were written before anything was drawn: *supports* when the contrast's 95 % "
-        "interval excludes 0 in the claimed direction, *contradicts* in the other, else *cannot tell*. One test a "
-        "claim and model, uncorrected. SafeKey: Zhou et al. 2025, arXiv 2505.16186.",
+
+def _role(row: dict[str, Any], rows: list[dict[str, Any]]) -> Role:
+    claim = BY_ID[row["claim"]]
+    if claim.by(row["evidence"]).beside:
+        return "beside"
+    ranks = [
+        claim.rank(other["evidence"])
+        for other in rows
+        if (other["claim"], other["toy"]) == (row["claim"], row["toy"])
+        and not claim.by(other["evidence"]).beside
+        and np.isfinite(other["value"])
     ]
-    for claim, ours, command in beside_theirs(table, mark="*"):
-        parts += [
-            f"## {claim.id}. {claim.says}",
-            f"- **Where:** {claim.where}\n- **Theirs:** {claim.theirs}\n- **Ours:** {claim.contrast}\n"
-            f"- **Against:** {claim.control}\n- **Again:** `{command}`",
-        ]
-        parts.append(markdown(ours) if len(ours) else "Not run.")
-    write_aside(file, lambda path: path.write_text("\n\n".join(parts) + "\n", encoding="utf-8"))
+    # Without any measurement, the first row that says why there is none stands for the claim.
+    return "decides" if not ranks or claim.rank(row["evidence"]) == min(ranks) else "weaker"
 
 
-class Beside(NamedTuple):
-    """A claim, theirs beside ours."""
-
-    claim: Claim
-    """What the paper says."""
-    ours: pd.DataFrame
-    """A row a model: the contrast, n, its control, the verdict, in words; none where it was not run."""
-    command: str
-    """What measures it again."""
+def _corrected(row: dict[str, Any]) -> str:
+    if row["role"] != "decides":
+        return ""
+    if row["level"] == "95 %" and row["verdict"] in ("supports", "contradicts") and not row["p_holm"] < LEVEL:
+        return "cannot tell"
+    return row["verdict"]
 
 
-def beside_theirs(table: pd.DataFrame, *, mark: str = "") -> list[Beside]:
-    """Every claim with what the rows of ``claims.csv`` say of it; verdicts stand between two of ``mark``."""
-    return [Beside(claim, _in_words(table[table["claim"] == claim.id], mark), _command(claim.id)) for claim in CLAIMS]
-
-
-def _in_words(rows: Any, mark: str) -> pd.DataFrame:
-    shown = []
-    for _, row in rows.iterrows():
-        sure = np.isfinite([row["low"], row["high"]]).all()
-        number = f"{row['value']:+.3f}" if np.isfinite(row["value"]) else "not measured"
-        interval = f" [{row['low']:+.3f}, {row['high']:+.3f}] {row['unit']}" if sure else ""
-        toy = f" {TOY}" if row["toy"] else ""
-        note = "; ".join(str(part) for part in (row["control_value"], row["note"]) if isinstance(part, str) and part)
-        size = f"{row['n']} ({row['n_groups']} prompts)"
-        shown.append([row["model"], number + interval, size, note, f"{mark}{row['verdict']}{mark}{toy}"])
-    return pd.DataFrame(shown, columns=["model", "contrast", "n", "control, notes", "verdict"])
-
-
-def _command(claim: str) -> str:
+def command(claim: str) -> str:
+    """What measures a claim again."""
     return f"python -m analysis --only {claim[0]} --out figures"

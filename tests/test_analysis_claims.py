@@ -1,4 +1,4 @@
-"""The paper's claims beside ours: the rule, what is written, the plan for the paper's models, and the whole command."""
+"""The paper's claims beside ours: the plan for the paper's models, and the whole command."""
 
 from __future__ import annotations
 
@@ -9,58 +9,10 @@ import pandas as pd
 import pytest
 from headless import asked, complaints, faint, look_with, nameless, needs_chromium, overflows, unreached
 
-from analysis import paper, verdicts
+from analysis import paper
 from analysis.__main__ import main
-from analysis.questions import QUESTIONS
-from analysis.verdicts import BY_ID, CLAIMS, Measured, as_table, unmeasured, write_claims
 from safekey_interp import organism
 from safekey_interp.errors import InputError
-
-
-def measured(claim: str, value: float, low: float, high: float, **more) -> Measured:
-    about = {"model": "m", "unit": "of traces", "n": 40, "n_groups": 20, "toy": False}
-    return Measured(claim=claim, value=value, low=low, high=high, **(about | more))
-
-
-@pytest.mark.parametrize(
-    ("claim", "low", "high", "verdict"),
-    [
-        ("1a", 0.1, 0.3, "supports"),
-        ("1a", -0.3, -0.1, "contradicts"),
-        ("1a", -0.1, 0.3, "cannot tell"),
-        ("1a", 0.0, 0.3, "cannot tell"),
-        ("1a", float("nan"), float("nan"), "cannot tell"),
-        ("6a", 0.1, 0.3, "contradicts"),
-        ("6a", -0.3, -0.1, "supports"),
-    ],
-)
-def test_the_rule_is_the_interval_and_the_claimed_direction(claim, low, high, verdict):
-    assert measured(claim, (low + high) / 2, low, high).verdict == verdict
-
-
-def test_what_could_not_be_measured_is_no_verdict_and_says_why(tmp_path):
-    table = as_table([unmeasured("2b", "m", "too few", toy=True)])
-    assert table.loc[0, "verdict"] == "cannot tell"
-    write_claims(tmp_path / "CLAIMS.md", table)
-    text = (tmp_path / "CLAIMS.md").read_text()
-    assert "| m | not measured | 0 (0 prompts) | too few | *cannot tell* (toy model) |" in text
-
-
-def test_every_claim_has_a_row_a_question_and_a_command(tmp_path):
-    write_claims(tmp_path / "CLAIMS.md", as_table([measured("1a", 0.2, 0.1, 0.3)]))
-    text = (tmp_path / "CLAIMS.md").read_text()
-    for claim in CLAIMS:
-        assert f"## {claim.id}. " in text
-        assert f"--only {claim.id[0]} " in text
-    assert {int(claim.id[0]) for claim in CLAIMS} == {one.number for one in QUESTIONS}
-    assert len(BY_ID) == len(CLAIMS)
-    assert text.count("Not run.") == len(CLAIMS) - 1
-
-
-def test_the_toy_is_called_one_wherever_it_gives_a_verdict(tmp_path):
-    table = as_table([measured("1a", 0.2, 0.1, 0.3, toy=True), measured("1a", 0.2, 0.1, 0.3, model="real")])
-    [shown] = [beside.ours for beside in verdicts.beside_theirs(table) if len(beside.ours)]
-    assert list(shown["verdict"]) == ["supports (toy model)", "supports"]
 
 
 def test_the_plan_for_the_papers_models_is_whole(tmp_path, capsys):

@@ -1,0 +1,91 @@
+"""What do probes say of claims 4a and 4b: are the classes further apart after training?
+
+AUROC within all prompts has no room where both models are near 1. So: AUROC of a probe that was fitted on plain prompts
+and is tested on wrapped ones, over training runs on the same tokens (:mod:`analysis.runs_evidence`); and for the last
+two models the margin, on scores out of fold:
+
+    d′ = (mean of harmful - mean of benign) / √((variance of harmful + variance of benign) / 2)
+
+by layer, the median over layers, with a bootstrap over prompts that takes both models' traces of a prompt together.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analysis import runs_evidence
+from analysis.bench import Bench
+from analysis.pairs import claim_of_pair
+from analysis.verdicts import Measured, unmeasured
+from safekey_interp.comparing.knowledge import Scores, knowledge_of
+from safekey_interp.stats import FEW, bootstrap_weights, percentile_interval
+
+POSITIONS = {"4a": "decision", "4b": "understanding"}
+N_DRAWS = 2_000
+
+
+def claims(bench: Bench) -> list[Measured]:
+    """Claims 4a and 4b, every evidence that these models give."""
+    found = []
+    for claim, position in POSITIONS.items():
+        if any(map(bench.is_toy, bench.names)):
+            found.append(runs_evidence.mechanism(claim, bench.seed))
+        found += [_margin(bench, claim, position), claim_of_pair(bench, claim, "AUROC", measure="auroc", position=position)]
+    return found
+
+
+def margins(scores: Scores, weights: np.ndarray) -> tuple[float, np.ndarray]:
+    """d′, median over layers, of the traces as they are and in each draw.
+
+    Args:
+        scores: of one model.
+        weights: (draw, trace), how often each trace counts.
+
+    Returns:
+        Standard deviations; NaN in draws that lack a class, or where a class does not vary.
+    """
+    both = np.concatenate([np.ones((1, len(scores.groups))), weights])
+    means, variances = [], []
+    for wanted in (scores.positive, ~scores.positive):
+        of, values = both[:, wanted], scores.values[wanted]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            n = of.sum(1, keepdims=True)
+            mean = of @ values / n
+            means.append(mean)
+            variances.append(of @ values**2 / n - mean**2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        apart = np.median((means[0] - means[1]) / np.sqrt(np.clip(sum(variances) / 2, 0, None)), axis=1)
+    apart[~np.isfinite(apart)] = np.nan
+    return float(apart[0]), apart[1:]
+
+
+def _margin(bench: Bench, claim: str, position: str) -> Measured:
+    pair = bench.pair
+    if pair is None:
+        name = bench.names[0]
+        why = "one model: nothing to compare it with"
+        return unmeasured(claim, name, why, toy=bench.is_toy(name), evidence="margin")
+    toy, words = any(map(bench.is_toy, pair)), f"{pair[1]} minus {pair[0]}"
+    known = [knowledge_of(bench.probes[name]).scores if name in bench.probes else {} for name in pair]
+    if not all(position in one for one in known):
+        return unmeasured(claim, words, "one of the two has no such scores", toy=toy, evidence="margin")
+    first, second = (one[position] for one in known)
+    first, second = first.shared_with(second), second.shared_with(first)
+    weights = bootstrap_weights(first.groups, N_DRAWS, bench.seed)
+    (one, one_draws), (two, two_draws) = (margins(scores, weights) for scores in (first, second))
+    few = len(set(first.groups)) < FEW
+    low, high = (np.nan, np.nan) if few else map(float, percentile_interval(two_draws - one_draws))
+    return Measured(
+        claim=claim,
+        evidence="margin",
+        model=words,
+        value=two - one,
+        low=low,
+        high=high,
+        n=len(first.groups),
+        n_groups=len(set(first.groups)),
+        family=pair[1],
+        control_value=f"{pair[0]} {one:.2f}, {pair[1]} {two:.2f}",
+        note="each model on its own answers to the same prompts",
+        toy=toy,
+    )

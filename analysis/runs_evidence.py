@@ -1,0 +1,104 @@
+"""What do many training runs say of a claim? Evidence of the organism's replication, from the tables that are shipped.
+
+Attack success of claims 6a to 6c: ``replication.parquet``, by the design's own interval over bases, seeds and wrappers
+(:mod:`analysis.replication_results`). Attention and probes of claims 3b, 4a and 4b: ``replication_mechanism.parquet``, a
+row a number of a layer (variant, base, seed, what, layer, value), all runs on the same tokens; the difference of each
+pair of runs of one base and seed, and an interval over the pairs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.asking import mean_of
+from analysis.replication_design import CONTRASTS
+from analysis.replication_results import claim_contrast
+from analysis.verdicts import Measured, unmeasured
+
+MECHANISM = Path(__file__).with_name("replication_mechanism.parquet")
+WHOSE = "organism, training runs"
+ABLATIONS = {"6a": ("DPSH", "SFT"), "6b": ("QMM", "SFT"), "6c": ("both", "DPSH")}
+TRANSFERS = {"4a": "decision, plain to wrapped", "4b": "understanding, plain to wrapped"}
+_PAIR = ("both", "SFT")
+
+
+def ablations() -> list[Measured]:
+    """Claims 6a to 6c, each at the level that the design corrects to."""
+    found = []
+    for claim, (first, second) in ABLATIONS.items():
+        one = claim_contrast(first, second, confidence=1 - 0.05 / len(CONTRASTS))
+        shares = f"{first} {one.first_share:.2f}, {second} {one.second_share:.2f}"
+        found.append(
+            Measured(
+                claim=claim,
+                evidence="replication",
+                model=f"{WHOSE}, {first} minus {second}",
+                value=one.value,
+                low=one.low,
+                high=one.high,
+                p=one.p_value,
+                n=one.n,
+                n_groups=one.n_groups,
+                family=WHOSE,
+                control_value=shares,
+                note=f"lower in {one.pairs_lower} of {one.n_groups} pairs of runs",
+                toy=True,
+            )
+        )
+    return found
+
+
+def mechanism(claim: str, seed: int, file: Path = MECHANISM) -> Measured:
+    """Claim 3b, 4a or 4b over pairs of training runs.
+
+    Args:
+        claim: its id.
+        seed: of the interval's draws.
+        file: the shipped table.
+    """
+    evidence = "runs" if claim == "3b" else "transfer, runs"
+    model = f"{WHOSE}, {_PAIR[0]} minus {_PAIR[1]}"
+    if not file.is_file():
+        return unmeasured(claim, model, f"no {file.name}", toy=True, evidence=evidence)
+    table: Any = pd.read_parquet(file)
+    by_run = _log_ratio(table) if claim == "3b" else _median_auroc(table, TRANSFERS[claim])
+    pairs = by_run.unstack("variant").reindex(columns=list(_PAIR)).dropna()
+    if pairs.empty:
+        return unmeasured(claim, model, f"no pair of runs in {file.name}", toy=True, evidence=evidence)
+    apart = pairs[_PAIR[0]] - pairs[_PAIR[1]]
+    found = mean_of(apart, [str(run) for run in pairs.index], seed)
+    means = ", ".join(f"{name} {pairs[name].mean():.3f}" for name in _PAIR)
+    by_base = ", ".join(f"base {base} {value:+.3f}" for base, value in apart.groupby(level="base").mean().items())
+    return Measured(
+        claim=claim,
+        evidence=evidence,
+        model=model,
+        family=WHOSE,
+        control_value=means,
+        note=f"{by_base}; above 0 in {int((apart > 0).sum())} of {len(apart)} pairs of runs",
+        toy=True,
+        **found,
+    )
+
+
+def _log_ratio(table: Any) -> pd.Series:
+    """By base, seed and variant: log of the mass that the token before K gives to U over what distance alone gives.
+
+    Masses of a layer are means over heads and traces; both sides are summed over layers.
+    """
+    keys = ["base", "seed", "variant"]
+    wide = table[table["what"].isin(["understanding, mass", "understanding, over_distance"])].pivot_table(
+        index=[*keys, "layer"], columns="what", values="value"
+    )
+    mass = wide["understanding, mass"]
+    sums = pd.DataFrame({"mass": mass, "matched": mass / wide["understanding, over_distance"]}).groupby(level=keys).sum()
+    return pd.Series(np.log(sums["mass"] / sums["matched"]))
+
+
+def _median_auroc(table: Any, what: str) -> pd.Series:
+    """By base, seed and variant: AUROC, median over layers."""
+    return table[table["what"] == what].groupby(["base", "seed", "variant"])["value"].median()

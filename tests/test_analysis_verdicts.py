@@ -1,0 +1,279 @@
+"""The rule of the verdicts, what is written of them, and whether two tables of the repository contradict each other."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis import claims_page, consistency
+from analysis.claims import BY_ID, CLAIMS, FILE, read_claims
+from analysis.consistency import contradictions
+from analysis.questions import QUESTIONS
+from analysis.verdicts import Measured, as_table, holm, p_of_interval, unmeasured, verdict_of
+from safekey_interp.errors import InputError
+
+NAN = float("nan")
+
+
+def measured(claim: str, value: float, low: float, high: float, evidence: str = "", **more) -> Measured:
+    about = {"model": "m", "n": 40, "n_groups": 20, "toy": False}
+    return Measured(claim=claim, evidence=evidence, value=value, low=low, high=high, **(about | more))
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "expects", "verdict"),
+    [
+        (0.2, 0.1, 0.3, 1, "supports"),
+        (-0.2, -0.3, -0.1, 1, "contradicts"),
+        (0.2, 0.1, 0.3, -1, "contradicts"),
+        (-0.2, -0.3, -0.1, -1, "supports"),
+        (0.1, -0.1, 0.3, 1, "cannot tell"),
+        (0.1, 0.0, 0.2, 1, "cannot tell"),
+        (0.01, -0.04, 0.04, 1, "no effect of interest"),
+        (0.02, 0.01, 0.03, 1, "no effect of interest"),
+        (0.04, 0.01, 0.07, 1, "cannot tell"),
+        (0.04, -0.01, 0.07, 1, "cannot tell"),
+        (0.2, NAN, NAN, 1, "cannot tell"),
+    ],
+)
+def test_the_rule_is_the_interval_the_smallest_effect_and_the_claimed_direction(value, low, high, expects, verdict):
+    assert verdict_of(value, low, high, smallest=0.05, expects=expects) == verdict
+
+
+def test_no_interval_has_two_opposite_verdicts_and_turning_the_sign_turns_the_verdict():
+    turned = {"supports": "contradicts", "contradicts": "supports"}
+    grid = np.linspace(-0.3, 0.3, 13)
+    for low, high in itertools.combinations(grid, 2):
+        for value in np.linspace(low, high, 5):
+            one = verdict_of(value, low, high, smallest=0.05, expects=1)
+            assert verdict_of(-value, -high, -low, smallest=0.05, expects=1) == turned.get(one, one)
+            assert verdict_of(value, low, high, smallest=0.05, expects=-1) == turned.get(one, one)
+
+
+def test_p_from_an_interval_is_that_of_the_t_test_which_made_it():
+    values = np.random.default_rng(0).normal(0.3, 1, 24)
+    found = stats.ttest_1samp(values, 0)
+    low, high = found.confidence_interval(0.95)
+    assert p_of_interval(float(values.mean()), low, high, 24) == pytest.approx(found.pvalue)
+    assert np.isnan(p_of_interval(0.2, NAN, NAN, 24))
+    assert p_of_interval(0.2, 0.0, 0.4, 24) == pytest.approx(0.05)
+
+
+def test_holm_keeps_the_order_and_is_bonferroni_at_its_smallest():
+    p = [0.01, 0.04, 0.03, NAN, 0.005]
+    adjusted = holm(p)
+    assert adjusted[4] == pytest.approx(0.02)
+    assert adjusted[0] == pytest.approx(0.03)
+    assert adjusted[2] == adjusted[1] == pytest.approx(0.06)
+    assert np.isnan(adjusted[3])
+    assert holm([0.03])[0] == 0.03
+    assert holm([0.9, 0.9]).max() == 1
+
+
+def test_holm_keeps_false_verdicts_of_a_model_below_five_per_cent():
+    """A planted null: eight claims without any effect; how many models get at least one directional verdict?"""
+    rng = np.random.default_rng(1)
+    ids = [claim.id for claim in CLAIMS if claim.evidence[0].level == "95 %"][:8]
+    false, corrected = 0, 0
+    for _ in range(200):
+        rows = []
+        for claim in ids:
+            scale = 4 * BY_ID[claim].evidence[0].smallest  # so wide that no interval is within the smallest effect
+            found = stats.ttest_1samp(values := rng.normal(0, scale, 10), 0)
+            low, high = found.confidence_interval(0.95)
+            rows.append(measured(claim, float(values.mean()), low, high, n_groups=10))
+        table = as_table(rows)
+        directional = ["supports", "contradicts"]
+        false += bool(table["verdict"].isin(directional).any())
+        corrected += bool(table["verdict_holm"].isin(directional).any())
+    assert false / 200 > 0.15, "the null is no test of a correction"
+    assert corrected / 200 <= 0.07
+
+
+def test_the_strongest_evidence_that_was_measured_decides_and_the_weaker_is_called_so():
+    strong = measured("6c", -0.17, -0.47, 0.02, "replication", toy=True)
+    weak = measured("6c", -0.16, -0.23, -0.10, "one run", toy=True)
+    table = as_table([weak, strong])
+    assert list(table["role"]) == ["decides", "weaker"]
+    assert list(table["verdict"]) == ["cannot tell", "supports"]
+    [shown] = [one for one in claims_page.beside_theirs(table) if len(one.ours)]
+    assert shown.verdicts == ["m: cannot tell (toy model)"]
+    assert list(shown.ours["verdict"])[1].startswith("weaker evidence: supports")
+    alone = as_table([weak, unmeasured("6c", "m", "no table", toy=True, evidence="replication")])
+    assert dict(zip(alone["evidence"], alone["role"], strict=True))["one run"] == "decides"
+
+
+def test_the_toys_evidence_does_not_judge_other_models():
+    table = as_table([
+        measured("3b", 0.2, 0.1, 0.3, "runs", toy=True),
+        measured("3b", -0.2, -0.3, -0.1, "pair", model="real"),
+    ])  # fmt: skip
+    assert list(table["role"]) == ["decides", "decides"]
+    assert list(table["verdict"]) == ["supports", "contradicts"]
+
+
+def test_another_reading_never_decides():
+    table = as_table([measured("3a", 0.2, 0.1, 0.3, "released script"), measured("3a", -0.2, -0.3, -0.1, "mass")])
+    assert dict(zip(table["evidence"], table["role"], strict=True)) == {"mass": "decides", "released script": "beside"}
+    assert np.isnan(table.set_index("evidence").loc["released script", "p_holm"])
+
+
+def test_an_interval_that_its_design_corrects_enters_no_family():
+    table = as_table([measured("6a", -0.2, -0.3, -0.1, "replication", p=0.001), measured("1a", 0.2, 0.1, 0.3)])
+    by_claim = table.set_index("claim")
+    assert by_claim.loc["6a", "verdict_holm"] == "supports"
+    assert np.isnan(by_claim.loc["6a", "p_holm"])
+    assert by_claim.loc["1a", "p_holm"] == by_claim.loc["1a", "p"]
+
+
+def test_what_could_not_be_measured_is_no_verdict_and_says_why(tmp_path):
+    table = as_table([unmeasured("2b", "m", "too few", toy=True)])
+    assert table.loc[0, "verdict"] == "cannot tell"
+    claims_page.write_claims(tmp_path / "CLAIMS.md", table)
+    text = (tmp_path / "CLAIMS.md").read_text()
+    assert "| m | not measured |  | 0 (0 groups) | too few | *cannot tell* (toy model) |" in text
+
+
+def test_built_in_is_said_of_the_toy_alone():
+    table = as_table([measured("1a", 0.9, 0.8, 1.0, toy=True), measured("1a", 0.2, 0.1, 0.3, model="real")])
+    [shown] = [one for one in claims_page.beside_theirs(table) if len(one.ours)]
+    assert list(shown.ours["verdict"]) == ["supports, built in (toy model)", "supports"]
+
+
+def test_every_claim_has_a_place_a_question_and_a_command(tmp_path):
+    claims_page.write_claims(tmp_path / "CLAIMS.md", as_table([measured("1a", 0.2, 0.1, 0.3)]))
+    text = (tmp_path / "CLAIMS.md").read_text()
+    for claim in CLAIMS:
+        assert f"## {claim.id}. " in text
+        assert f"--only {claim.id[0]} " in text
+    assert {int(claim.id[0]) for claim in CLAIMS} == {one.number for one in QUESTIONS}
+    assert text.count("Not run.") == len(CLAIMS) - 1
+    assert "(our claim, not the paper's)" in text
+
+
+def test_claims_that_the_toy_cannot_but_show_are_called_built_in():
+    assert {claim.id for claim in CLAIMS if claim.built_in} == {"1a", "1b", "2a", "5a", "5b"}
+    assert [claim.id for claim in CLAIMS if claim.ours] == ["7a"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("smallest: 0.1", "smallest: 0", "smallest effect above 0"),
+        ("- id: 1b", "- id: 1a", "twice"),
+        ("theirs:", "thiers:", "claim 1a"),
+    ],
+)
+def test_a_mistake_in_the_file_of_claims_is_one_line(tmp_path, old, new, said):
+    file = tmp_path / "claims.yaml"
+    file.write_text(FILE.read_text().replace(old, new, 1))
+    with pytest.raises(InputError) as refused:
+        read_claims(file)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+# What the tables of RESULTS.md say; what CLAIMS.md may say beside them.
+_VERDICTS = {"6a": "shown", "6b": "shown", "6c": "open"}
+_DIFFERENCES = {"6a": "-0.18", "6b": "-0.20", "6c": "-0.17"}
+
+
+def results(verdicts=None, differences=None, *, k_on_u: float = 0.40, decision_ratio: float = 1.2) -> str:
+    """RESULTS.md with the tables that are compared: SafeKey's deciding row on U is that ratio times SFT's."""
+    verdicts, differences = _VERDICTS | (verdicts or {}), _DIFFERENCES | (differences or {})
+    contrasts = [
+        f"| {' − '.join(pair)} | {differences[claim]} | {verdicts[claim]} |"
+        for claim, pair in consistency.CONTRASTS.items()
+    ]
+    attention = []
+    for reader, on_u in (("the token before K", 0.4), ("K", k_on_u)):
+        for model in ("sft", "safekey"):
+            over = 0.6 * (decision_ratio if model == "safekey" and reader != "K" else 1)
+            attention.append(f"| {reader} | plain | {model} | 0.30 [0.2, 0.4] | {on_u:.2f} | {over:.3f} [0, 1] | 144 |")
+    mechanism = [
+        f"| understanding, over_distance | 0 | 0.50 ± 0.1 | {0.5 * decision_ratio:.2f} ± 0.1 |",
+        "| decision, plain to wrapped | 0 | 0.91 ± 0.1 | 0.97 ± 0.1 |",
+        "| understanding, plain to wrapped | 0 | 0.97 ± 0.1 | 1.00 ± 0.0 |",
+    ]
+    lift = "attention of the token before K on U, × distance alone"
+    comparison = [
+        "| U names the harm, where a harmful prompt is answered in full | 1.00 [0, 1] (9) | 1.00 [0, 1] (9) |",
+        "| U names harm (benign prompts) | 0.33 [0, 1] (9) | 0.33 [0, 1] (9) |",
+        *(f"| {lift} ({of}) | 0.60 [0, 1] | {0.6 * decision_ratio:.2f} [0, 1] |" for of in ("harmful", "benign")),
+        "| AUROC at the token before K, median over layers | 1.00 [1, 1] | 1.00 [1, 1] |",
+        "| AUROC over U, median over layers | 1.00 [1, 1] | 1.00 [1, 1] |",
+    ]
+    heads = {
+        "replication-contrasts": ("| contrast | difference | verdict |", contrasts),
+        "organism-attention": ("| from | prompts | model | to X | to U | U / distance alone | n |", attention),
+        "replication-mechanism": ("| measure | layer | SFT | both |", mechanism),
+        "organism-comparison": ("| measure | organism:sft | organism:safekey |", comparison),
+    }
+    return "\n\n".join(
+        f"<!-- {name} -->\n{head}\n{'|---' * head.count('|')}\n" + "\n".join(rows) + "\n<!-- end -->"
+        for name, (head, rows) in heads.items()
+    )
+
+
+def claims_text(tmp_path, *, runs_6c=(-0.17, -0.47, 0.02), shift=(0.2, 0.1, 0.3), mass=(-0.1, -0.15, -0.07)) -> str:
+    pair = {"model": "organism:safekey minus organism:sft", "toy": True}
+    table = as_table([
+        measured("2a", 0.6, 0.5, 0.7, model="organism:sft", toy=True),
+        measured("3a", *mass, model="organism:sft", toy=True),
+        measured("3b", *shift, "runs", model="organism, training runs", toy=True),
+        measured("3b", -0.2, -0.3, -0.1, "K's own tokens", **pair),
+        measured("4a", 0.06, 0.03, 0.09, model="organism, training runs", toy=True),
+        measured("4b", 0.03, 0.025, 0.04, model="organism, training runs", toy=True),
+        measured("6a", -0.18, -0.4, -0.03, toy=True),
+        measured("6b", -0.20, -0.4, -0.02, toy=True),
+        measured("6c", *runs_6c, toy=True),
+        measured("6c", -0.16, -0.23, -0.10, "one run", toy=True),
+    ])  # fmt: skip
+    claims_page.write_claims(tmp_path / "CLAIMS.md", table)
+    return (tmp_path / "CLAIMS.md").read_text()
+
+
+def test_claims_that_agree_with_the_tables_have_no_contradiction(tmp_path):
+    assert contradictions(claims_text(tmp_path), results()) == []
+
+
+def test_a_verdict_that_the_replication_does_not_have_is_found(tmp_path):
+    planted = claims_text(tmp_path, runs_6c=(-0.17, -0.23, -0.10))
+    [line] = contradictions(planted, results())
+    assert "6c" in line
+    assert "'supports'" in line
+    assert "'open'" in line
+    [line] = contradictions(claims_text(tmp_path), results({"6c": "excluded beyond 0.05"}, {"6c": "-0.01"}))
+    assert "excluded" in line
+    [line] = contradictions(claims_text(tmp_path), results({"6a": "shown"}, {"6a": "+0.18"}))
+    assert "6a" in line
+
+
+def test_weaker_evidence_may_differ_and_is_not_the_claims_verdict(tmp_path):
+    assert "weaker evidence: *supports*" in claims_text(tmp_path)
+
+
+def test_a_related_number_in_the_other_direction_is_found(tmp_path):
+    planted = claims_text(tmp_path, shift=(-0.2, -0.3, -0.1))
+    found = contradictions(planted, results())
+    assert len(found) == 3, "last layer, all runs, own answers"
+    assert all("3b" in line for line in found)
+    assert contradictions(planted, results(decision_ratio=0.8)) == []
+    [line] = contradictions(claims_text(tmp_path, mass=(0.1, 0.07, 0.15)), results())
+    assert "3a" in line
+    assert contradictions(claims_text(tmp_path, mass=(0.1, 0.07, 0.15)), results(k_on_u=0.27)) == []
+
+
+def test_a_table_or_a_claim_that_is_gone_does_not_count_as_agreement(tmp_path):
+    with pytest.raises(ValueError, match="no table organism-attention"):
+        contradictions(claims_text(tmp_path), results().replace("<!-- organism-attention -->", ""))
+    with pytest.raises(ValueError, match="no rows of 2a"):
+        contradictions(claims_text(tmp_path).replace("## 2a.", "## 9z."), results())
+
+
+def test_the_repositorys_own_claims_contradict_none_of_its_tables():
+    claims, tables = consistency.CLAIMS.read_text(encoding="utf-8"), consistency.RESULTS.read_text(encoding="utf-8")
+    assert contradictions(claims, tables) == []
