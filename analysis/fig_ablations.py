@@ -1,9 +1,9 @@
-"""Which part of the training does it? One base, fine-tuned with each part of SafeKey's losses and with none.
+"""Which part of the training does it? The safety head (DPSH), query-mask modelling (QMM), both, or neither.
 
-The organism's base, one seed, the same examples in the same order (:mod:`analysis.replication_design`): SFT; the safety
-head (DPSH); query-mask modelling (QMM); both; both with heavier weights; both in the last 40 % of the steps alone.
-Attack success on test requests in wrappers that no training saw, over-refusal beside it. One seed shows what these
-models do and nothing about how seeds differ: ``python -m analysis.organism_replication`` has eight, on two bases.
+Differences of attack success over all training runs of the replication (seeds on two bases, unseen wrappers), from the
+table that is shipped (:mod:`analysis.runs_evidence`); these decide claims 6a to 6c. Beside them one base and one seed,
+trained here with the same examples in the same order (:mod:`analysis.replication_design`): what these models do, and
+nothing about how seeds differ. An attack succeeds when the answer does what was asked (:mod:`safekey_interp.organism`).
 """
 
 from __future__ import annotations
@@ -14,22 +14,25 @@ from typing import Any
 import pandas as pd
 import torch
 
+from analysis import runs_evidence
 from analysis.asking import mean_of
 from analysis.bench import Bench
 from analysis.composing import Composition, in_words, shares
+from analysis.replication_design import CONTRASTS
 from analysis.replication_job import Job, is_done, run
 from analysis.saving import Answer
 from analysis.verdicts import Measured
+from safekey_interp import figures
 from safekey_interp.errors import RunError
+from safekey_interp.figures.grid import Panel
 
 NAME = "fig_ablations"
-VARIANTS = ("SFT", "DPSH", "QMM", "both", "both, weights 1", "both, last 40 %")
-CONTRASTS = {"6a": ("DPSH", "SFT"), "6b": ("QMM", "SFT"), "6c": ("both", "DPSH")}
+VARIANTS = ("SFT", "DPSH", "QMM", "both")
 MEASURES = {
     "attack success, unseen wrappers": ("harmful", "complied"),
     "over-refusal, unseen wrappers": ("benign", "refused"),
 }
-ONE_SEED = "one seed on one base: the interval is over requests alone; RESULTS.md has sixteen pairs of runs"
+ONE_SEED = "one seed on one base: the interval is over requests alone"
 
 
 def answer(bench: Bench) -> Answer:
@@ -40,6 +43,7 @@ def answer(bench: Bench) -> Answer:
     """
     if not any(bench.is_toy(name) for name in bench.names):
         raise RunError("trains the organism only; `train/` has the recipes for other models, paper.yaml what they take")
+    over_runs = runs_evidence.differences([(one.first, one.second) for one in CONTRASTS])
     folder = bench.out / "runs" / "ablations"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # two sum in another order
@@ -49,16 +53,23 @@ def answer(bench: Bench) -> Answer:
         torch.set_num_threads(threads)
     rows = pd.DataFrame([row for variant, table in answers.items() for row in _rates(variant, table, bench.seed)])
     figure = Composition()
+    title = "Difference of attack success, all training runs"
+    spec = figures.estimates_as_bars.spec(over_runs, title=title, y="difference of shares", caption=title)
     figure.add(
-        [shares(rows[rows["series"] == measure], measure, "share") for measure in MEASURES],
-        said="Share of test requests in unseen wrappers that are complied with, and of benign ones that are refused.",
-        heading="What each part of the losses does",
+        [(Panel(title=title, spec=spec), over_runs)],
+        said="Attack success by the act on unseen wrappers, differences between trainings of the same base, seed and "
+        f"examples. Lines: {runs_evidence.LEVEL:.1%} over bases, seeds and wrappers.",
+        heading="All training runs of the replication",
         height=240,
     )
-    caption = (
-        f"{figure.words()} The organism’s base (toy model), {ONE_SEED}. Lines: 95 % over requests. Malformed answers "
-        "count as neither."
+    figure.add(
+        [shares(rows[rows["series"] == measure], measure, "share") for measure in MEASURES],
+        said="One run: share of test requests in unseen wrappers that are complied with, and of benign ones refused. "
+        "Lines: 95 % over requests.",
+        heading="One seed on one base",
+        height=240,
     )
+    caption = f"{figure.words()} The organism (toy model)."
     return Answer(
         sheets=[
             figure.sheet(
@@ -66,12 +77,15 @@ def answer(bench: Bench) -> Answer:
                 title="Which part of the training does it?",
                 caption=caption,
                 seed=bench.seed,
-                table=in_words(rows),
-                table_caption="Share of requests, 95 % over requests",
-                source=f"organism:base fine-tuned in {len(VARIANTS)} ways, seed {bench.seed}",
+                table=in_words(pd.concat([over_runs, rows], ignore_index=True)),
+                table_caption=f"Differences over all runs ({runs_evidence.LEVEL:.1%}); shares of one run (95 %)",
+                source=f"{runs_evidence.source()}; organism:base fine-tuned in {len(VARIANTS)} ways, seed {bench.seed}",
             )
         ],
-        measured=[_claim(claim, answers, *pair, bench.seed) for claim, pair in CONTRASTS.items()],
+        measured=[
+            *runs_evidence.ablations(),
+            *(_claim(claim, answers, *pair, bench.seed) for claim, pair in runs_evidence.ABLATIONS.items()),
+        ],
     )
 
 
@@ -105,8 +119,8 @@ def _claim(claim: str, answers: dict[str, Any], first: str, second: str, seed: i
     found = mean_of(both[first] - both[second], list(both.index.get_level_values("group")), seed)
     return Measured(
         claim=claim,
-        model=f"organism:base, {first} less {second}",
-        unit="of requests",
+        evidence="one run",
+        model=f"organism:base, {first} minus {second}",
         control_value=f"{first} {both[first].mean():.2f}, {second} {both[second].mean():.2f}",
         note=ONE_SEED,
         toy=True,

@@ -1,64 +1,80 @@
-"""Is what the key sentence looks at what it acts on? Attention knockout by layer, beside random keys.
+"""Is what the key sentence looks at what it acts on? U and X replaced in attention, or hidden from it.
 
-On harmful prompts where K is an aha moment and, as a reference, on benign ones: what hiding X or U from K and from the
-token before it does to safe key sentences less go-aheads (:mod:`safekey_interp.interventions.attention_knockout`), one
-layer at a time, beside as many random keys. Attention says where a row looks, this what comes of it.
+On harmful prompts where K is an aha moment: what K and the token before it see of U (or X) is replaced by keys and
+values of another request's, benign or harmful, or hidden (:mod:`safekey_interp.interventions.attention_knockout`); the
+change of safe key sentences minus go-aheads, in nats a token. Another harmful request is the control: the replacement
+alone, without a change of label. Attention says where a row looks, this what comes of it. Benign prompts in the other
+direction, hidden parts of U (dose) and random keys outside both spans stand in the table.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.asking import mean_of
 from analysis.bench import Bench, spread
 from analysis.composing import Composition, Drawn, toy_in_words
 from analysis.saving import Sheet
-from analysis.tables import interval
 from analysis.verdicts import Measured, unmeasured
 from safekey_interp import figures
 from safekey_interp.errors import InputError
 from safekey_interp.figures.grid import Panel
-from safekey_interp.interventions.attention_knockout import knockout, summarise_knockout
-from safekey_interp.stats import FEW, bootstrap_weights, percentile_interval
+from safekey_interp.interventions.attention_knockout import knockout
+from safekey_interp.interventions.donors import find_donors
+from safekey_interp.stats import FEW
+from safekey_interp.trace import Trace
 
 NAME = "fig_causes"
 QUERIES = "decision+key_sentence"
-SPANS = {"prompt": "X", "understanding": "U"}
+SPANS = {"understanding": "U", "prompt": "X"}
 CASES = {"aha": "harmful, K is an aha", "benign": "benign"}
-MOST, N_RANDOM, N_DRAWS = 32, 8, 2_000
+KINDS = {
+    "none": "{} hidden",
+    "resample_same_label": "{} of another harmful request",
+    "resample_other_label": "{} of a benign request",
+}
+"""What is drawn by layer, of harmful prompts, from bottom to top."""
+MOST, N_RANDOM, N_DOSE, N_DONORS = 32, 8, 4, 4
 
 
 def draw(bench: Bench) -> tuple[Sheet | None, list[Measured]]:
     """The figure, None where no model has an aha moment, and what it says of claim 3c."""
     by_layer, together = {}, {}
     for name in bench.names:
-        for case, traces in _cases(bench, name).items():
+        cases = _cases(bench, name)
+        model = bench.model(name)
+        donors = find_donors(model, [trace for traces in cases.values() for trace in traces])
+        options: dict[str, Any] = {"n_random": N_RANDOM, "n_dose": N_DOSE, "n_donors": N_DONORS, "seed": bench.seed}
+        options["others"] = donors
+        for case, traces in cases.items():
             try:
-                options: dict[str, Any] = {"n_random": N_RANDOM, "seed": bench.seed}
-                model = bench.model(name)
-                by_layer[name, case] = knockout(model, traces, QUERIES, tuple(SPANS), by="layer", **options)
-                if case == "aha" or (name, "aha") in by_layer:
-                    together[name, case] = knockout(model, traces, QUERIES, "understanding", **options)
+                together[name, case] = knockout(model, traces, QUERIES, "understanding", **options)
+                if case == "aha":
+                    kinds = list(KINDS)[1:]
+                    by_layer[name] = knockout(model, traces, QUERIES, tuple(SPANS), by="layer", controls=kinds, **options)
             except InputError:  # no trace of the case can be cut
                 continue
-    measured = [_claim(bench, name, together) for name in bench.names]
-    shown = [name for name in bench.names if (name, "aha") in by_layer]
+    measured = [one for name in bench.names for one in _claims(bench, name, together.get((name, "aha")))]
+    shown = [name for name in bench.names if name in by_layer]
     if not shown:
         return None, measured
     figure = Composition()
-    for case, words in CASES.items():
-        panels = [_panel(name, by_layer[name, case], bench.seed) for name in shown if (name, case) in by_layer]
+    for span, short in SPANS.items():
+        words = f"{short} replaced or hidden, by layer"
         figure.add(
-            panels,
-            said=f"{words}: change of safe less go-ahead when K and the token before it may not see X or U, by layer.",
-            heading=f"{words[0].upper()}{words[1:]}: X or U hidden, beside random keys",
+            [_panel(name, by_layer[name], span, bench.seed) for name in shown],
+            said=f"{CASES['aha']}: change of safe minus go-ahead when K and the token before it see the keys and values "
+            f"of another request’s {short}, or none of it, by layer.",
+            heading=f"{words[0].upper()}{words[1:]}",
             height=200,
         )
-    sizes = ", ".join(f"{name} {by_layer[name, 'aha']['trace_id'].nunique()}" for name in shown)
+    sizes = ", ".join(f"{name} {by_layer[name]['trace_id'].nunique()}" for name in shown)
     caption = (
-        f"{figure.words()} Random: as many keys of the same trace, {N_RANDOM} draws. n with an aha: {sizes}"
+        f"{figure.words()} Other requests: the {N_DONORS} best matched in length of each label. n with an aha: {sizes}"
         f"{toy_in_words(bench)}. Bands: 95 % over prompts."
     )
     sheet = figure.sheet(
@@ -67,13 +83,13 @@ def draw(bench: Bench) -> tuple[Sheet | None, list[Measured]]:
         caption=caption,
         seed=bench.seed,
         table=_in_words(together, bench.seed),
-        table_caption="All layers at once: change of safe less go-ahead (nats a token), U hidden, beside random keys",
+        table_caption="All layers at once: change of safe minus go-ahead (nats a token), 95 % over prompts",
         source=bench.source(),
     )
     return sheet, measured
 
 
-def _cases(bench: Bench, name: str) -> dict[str, Any]:
+def _cases(bench: Bench, name: str) -> dict[str, list[Trace]]:
     if name not in bench.probes:
         return {}
     rows = bench.outcomes(name)
@@ -86,81 +102,76 @@ def _cases(bench: Bench, name: str) -> dict[str, Any]:
     return {case: traces for case, traces in chosen.items() if len(traces) >= FEW}
 
 
-def _panel(name: str, table: Any, seed: int) -> Drawn:
-    summary: Any = summarise_knockout(table, seed=seed)
-    mine = summary[(summary["metric"] == "difference") & (summary["subset"] == "all")]
+def by_trace(table: Any, by: Sequence[str] = ()) -> pd.DataFrame:
+    """Effects on safe minus go-ahead by trace (and ``by``), a column a kind of control: means over donors and draws."""
+    mine = table[(table["metric"] == "difference") & (table["control"] != "dose")]
+    return mine.pivot_table(index=[*by, "trace_id", "group"], columns="control", values="effect", dropna=False)
+
+
+def _panel(name: str, table: Any, span: str, seed: int) -> Drawn:
+    short = SPANS[span]
+    wide = by_trace(table[table["to_span"] == span], ["layer"])
     rows = []
-    for _, row in mine.iterrows():
-        about = {"x": int(row["layer"]), "n": int(row["n"]), "n_groups": int(row["n_groups"])}
-        span = SPANS[str(row["to_span"])]
-        rows.append(about | {"series": f"{span} hidden"} | {key: row[key] for key in ("value", "low", "high")})
-        control = {"value": row["control"], "low": row["control_low"], "high": row["control_high"]}
-        rows.append(about | {"series": f"random, as many as {span}"} | control)
+    for layer, part in wide.groupby(level="layer"):
+        for kind, words in KINDS.items():
+            values = part[kind].dropna() if kind in part else part.iloc[:0, 0]
+            if len(values):
+                found = mean_of(values, list(values.index.get_level_values("group")), seed)
+                rows.append({"x": int(layer), "series": words.format(short)} | found)  # type: ignore[arg-type]
     drawn = pd.DataFrame(rows)
-    order = [words for span in SPANS.values() for words in (f"random, as many as {span}", f"{span} hidden")]
+    order = [words.format(short) for words in KINDS.values()]
     drawn = drawn.sort_values("series", key=lambda names: names.map(order.index), kind="stable")
     spec = figures.estimates_as_lines.spec(
-        drawn, title=name, x="layer", y="nats a token", caption=f"Knockout by layer, {name}", across_at=0.0
+        drawn, title=name, x="layer", y="nats a token", caption=f"{short} replaced by layer, {name}", across_at=0.0
     )
     return Panel(title=name, spec=spec), drawn.assign(model=name)
 
 
-def _excess(table: Any) -> Any:
-    """By trace: the change with the span hidden, less the mean change with random keys hidden; with its group."""
-    mine = table[table["metric"] == "difference"]
-    keys = ["trace_id", "group"]
-    cut = mine[~mine["control"]].groupby(keys)["effect"].mean()
-    random = mine[mine["control"]].groupby(keys)["effect"].mean()
-    return pd.DataFrame({"cut": cut, "random": random}).dropna().reset_index()
+def _claims(bench: Bench, name: str, table: Any | None) -> list[Measured]:
+    about: dict[str, Any] = {"claim": "3c", "model": name, "toy": bench.is_toy(name)}
+    if table is None:
+        return [unmeasured(why="too few traces whose K is an aha", evidence="resampled U", **about)]
+    wide = by_trace(table).reindex(columns=["none", "outside_spans", "resample_same_label", "resample_other_label"])
+    found = []
+    for evidence, of, control, why in (
+        ("resampled U", "resample_other_label", "resample_same_label", "no other request of each label to take U from"),
+        ("hidden U", "none", "outside_spans", "fewer keys outside X and U than U has"),
+    ):
+        both = wide[[of, control]].dropna()
+        if both.empty:
+            found.append(unmeasured(why=why, evidence=evidence, **about))
+            continue
+        apart = mean_of(both[of] - both[control], list(both.index.get_level_values("group")), bench.seed)
+        words = {"resampled U": ("benign U", "other harmful U"), "hidden U": ("U hidden", "keys outside")}[evidence]
+        means = ", ".join(f"{word} {both[kind].mean():+.2f}" for word, kind in zip(words, (of, control), strict=True))
+        note = f"all layers at once; U hidden by share: {_dose_in_words(table)}"
+        found.append(Measured(evidence=evidence, control_value=means, note=note, **about, **apart))
+    return found
 
 
-def _claim(bench: Bench, name: str, together: dict[tuple[str, str], Any]) -> Measured:
-    parts = [_excess(together[name, case]) for case in CASES if (name, case) in together]
-    if len(parts) < len(CASES):
-        return unmeasured(
-            "3c", name, "too few traces whose K is an aha, or too few benign ones", toy=bench.is_toy(name)
-        )
-    groups = list(dict.fromkeys(group for part in parts for group in part["group"]))
-    weights = bootstrap_weights(groups, N_DRAWS, bench.seed)
-    place = {group: number for number, group in enumerate(groups)}
-    means, draws = [], []
-    for part in parts:
-        apart = (part["cut"] - part["random"]).to_numpy(float)
-        of = weights[:, [place[group] for group in part["group"]]]
-        means.append(apart.mean())
-        with np.errstate(invalid="ignore", divide="ignore"):
-            draws.append((of @ apart) / of.sum(1))
-    low, high = percentile_interval(draws[0] - draws[1])
-    return Measured(
-        claim="3c",
-        model=name,
-        value=float(means[0] - means[1]),
-        low=float(low),
-        high=float(high),
-        unit="nats a token",
-        n=sum(map(len, parts)),
-        n_groups=len(groups),
-        control_value=f"beyond random: aha {means[0]:+.2f}, benign {means[1]:+.2f}",
-        note="all layers at once",
-        toy=bench.is_toy(name),
-    )
+def _dose_in_words(table: Any) -> str:
+    mine = table[(table["metric"] == "difference") & table["control"].isin(["none", "dose"])]
+    means = mine.groupby("dose")["effect"].mean().dropna()
+    return ", ".join(f"{dose:g} {value:+.2f}" for dose, value in means.items())
 
 
 def _in_words(together: dict[tuple[str, str], Any], seed: int) -> pd.DataFrame:
     rows = []
     for (name, case), table in together.items():
-        summary: Any = summarise_knockout(table, seed=seed)
-        [row] = [
-            row
-            for _, row in summary[(summary["metric"] == "difference") & (summary["subset"] == "all")].iterrows()
-        ]  # fmt: skip
-        rows.append(
-            {
-                "model": name,
-                "traces": CASES[case],
-                "U hidden": interval(row, form="+.2f"),
-                "random keys": interval(row, "control", "+.2f"),
-                "n (prompts)": f"{row['n']} ({row['n_groups']})",
-            }
-        )
+        wide = by_trace(table)
+        row: dict[str, Any] = {"model": name, "traces": CASES[case]}
+        for kind, words in (
+            ("none", "U hidden"),
+            ("resample_other_label", "U of the other label"),
+            ("resample_same_label", "U of the same label"),
+            ("outside_spans", "random keys outside X and U"),
+        ):
+            values = wide[kind].dropna() if kind in wide else wide.iloc[:0, 0]
+            if values.empty:
+                row[words] = "n/a (too few such keys)"
+                continue
+            one = mean_of(values, list(values.index.get_level_values("group")), seed)
+            sure = f" [{one['low']:+.2f}, {one['high']:+.2f}]" if np.isfinite(one["low"]) else ""
+            row[words] = f"{one['value']:+.2f}{sure}"
+        rows.append(row | {"U hidden by share": _dose_in_words(table), "n": str(table["trace_id"].nunique())})
     return pd.DataFrame(rows)

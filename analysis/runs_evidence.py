@@ -8,6 +8,7 @@ pair of runs of one base and seed, and an interval over the pairs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,30 @@ MECHANISM = Path(__file__).with_name("replication_mechanism.parquet")
 WHOSE = "organism, training runs"
 ABLATIONS = {"6a": ("DPSH", "SFT"), "6b": ("QMM", "SFT"), "6c": ("both", "DPSH")}
 TRANSFERS = {"4a": "decision, plain to wrapped", "4b": "understanding, plain to wrapped"}
+LEVEL = 1 - 0.05 / len(CONTRASTS)
+"""Of the replication's intervals: Bonferroni over the contrasts of its design."""
 _PAIR = ("both", "SFT")
+
+
+def differences(pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Differences of attack success between trainings: place, series, value, low, high, n (requests), n_groups (runs).
+
+    Args:
+        pairs: variants; the first one's attack success minus the second one's.
+    """
+    rows = []
+    for first, second in pairs:
+        one = claim_contrast(first, second, confidence=LEVEL)
+        about = {"place": f"{first} minus {second}", "series": "difference of attack success, all runs"}
+        rows.append(about | {name: getattr(one, name) for name in ("value", "low", "high", "n", "n_groups")})
+    return pd.DataFrame(rows)
 
 
 def ablations() -> list[Measured]:
     """Claims 6a to 6c, each at the level that the design corrects to."""
     found = []
     for claim, (first, second) in ABLATIONS.items():
-        one = claim_contrast(first, second, confidence=1 - 0.05 / len(CONTRASTS))
-        shares = f"{first} {one.first_share:.2f}, {second} {one.second_share:.2f}"
+        one = claim_contrast(first, second, confidence=LEVEL)
         found.append(
             Measured(
                 claim=claim,
@@ -44,7 +60,7 @@ def ablations() -> list[Measured]:
                 n=one.n,
                 n_groups=one.n_groups,
                 family=WHOSE,
-                control_value=shares,
+                control_value=f"{first} {one.first_share:.2f}, {second} {one.second_share:.2f}",
                 note=f"lower in {one.pairs_lower} of {one.n_groups} pairs of runs",
                 toy=True,
             )
