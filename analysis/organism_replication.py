@@ -4,7 +4,8 @@
 
 A queue of jobs, two at a time: each fine-tunes a base and asks it, then its mechanism is measured
 (:mod:`analysis.replication_job`), as :mod:`analysis.replication_design` says, which was written before the first run.
-A job that is done is not done again, so a killed queue resumes; ``--train-only`` leaves the measurements for later. Then the tables; ``--write`` puts them into RESULTS.md.
+A job that is done is not done again, so a killed queue resumes; ``--train-only`` leaves the measurements for later.
+Then the tables; ``--write`` puts them into RESULTS.md.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -37,24 +38,22 @@ def work_off(jobs: Sequence[Job], folder: Path, processes: int, *, train_only: b
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_begin) as pool:
         for base in as_completed([pool.submit(make_base, base, folder) for base in BASES]):
             base.result()
-        _queue(pool, run, [job for job in jobs if not is_done(job, folder)], len(jobs), folder, "trained")
-        if not train_only:
-            left = [job for job in jobs if not is_measured(job, folder)]
-            _queue(pool, measure, left, len(jobs), folder, "measured")
+        steps = [(run, is_done, "trained"), (measure, is_measured, "measured")]
+        for do, already, name in steps[:1] if train_only else steps:
+            left = [job for job in jobs if not already(job, folder)]
+            print(f"{len(jobs) - len(left)} of {len(jobs)} jobs are {name}", flush=True)
+            _queue({pool.submit(do, job, folder): job for job in left}, name)
 
 
-def _queue(
-    pool: ProcessPoolExecutor, do: Callable[[Job, Path], None], left: Sequence[Job], of: int, folder: Path, done: str
-) -> None:
-    print(f"{of - len(left)} of {of} jobs are {done}", flush=True)
+def _queue(waiting: Mapping[Future[None], Job], name: str) -> None:
+    """Wait for the jobs, saying how far they are."""
     began = time.perf_counter()
-    waiting = {pool.submit(do, job, folder): job for job in left}
     for number, finished in enumerate(as_completed(waiting), 1):
         finished.result()
         seconds = time.perf_counter() - began
-        rest = seconds / number * (len(left) - number)
-        name = waiting[finished].name
-        print(f"{number} of {len(left)} {done}: {name}, {seconds:.0f} s, {rest:.0f} s remaining", flush=True)
+        rest = seconds / number * (len(waiting) - number)
+        job = waiting[finished].name
+        print(f"{number} of {len(waiting)} {name}: {job}, {seconds:.0f} s, {rest:.0f} s remaining", flush=True)
 
 
 def _begin() -> None:
