@@ -2,9 +2,10 @@
 
     python -m analysis.organism_replication [--out runs/replication] [--processes 2] [--part 1 | 2] [--write]
 
-A queue of jobs, two at a time: each fine-tunes a base and asks it (:mod:`analysis.replication_job`), as
-:mod:`analysis.replication_design` says, which was written before the first run. A job that is done is not done again,
-so a killed queue goes on. Then the tables; ``--write`` puts them into RESULTS.md.
+A queue of jobs, two at a time: each fine-tunes a base and asks it, then its mechanism is measured
+(:mod:`analysis.replication_job`), as :mod:`analysis.replication_design` says, which was written before the first run.
+A job that is done is not done again, so a killed queue resumes; ``--train-only`` leaves the measurements for later.
+Then the tables; ``--write`` puts them into RESULTS.md.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
 from analysis.replication_design import BASES, CONTRASTS, MORE, MORE_CONTRASTS, SEEDS, SWAPPED, VARIANTS
-from analysis.replication_job import Job, is_done, make_base, run
+from analysis.replication_job import Job, is_done, is_measured, make_base, measure, run
 from analysis.replication_tables import by_wrapper, contrasts, mechanism, outcomes, read_answers, read_mechanism
 from analysis.tables import markdown, publish
 
@@ -32,20 +33,27 @@ def jobs_of(part: int) -> list[Job]:
     return more + [Job(variant, base, seed, swapped=True) for seed in SEEDS for base in BASES for variant in SWAPPED]
 
 
-def work_off(jobs: Sequence[Job], folder: Path, processes: int) -> None:
+def work_off(jobs: Sequence[Job], folder: Path, processes: int, *, train_only: bool = False) -> None:
     """Do what is not done yet."""
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_begin) as pool:
         for base in as_completed([pool.submit(make_base, base, folder) for base in BASES]):
             base.result()
-        left = [job for job in jobs if not is_done(job, folder)]
-        print(f"{len(jobs) - len(left)} of {len(jobs)} jobs are done", flush=True)
-        began = time.perf_counter()
-        waiting = {pool.submit(run, job, folder): job for job in left}
-        for number, done in enumerate(as_completed(waiting), 1):
-            done.result()
-            seconds = time.perf_counter() - began
-            rest = seconds / number * (len(left) - number)
-            print(f"{number} of {len(left)}: {waiting[done].name}, {seconds:.0f} s, {rest:.0f} s to go", flush=True)
+        steps = [(run, is_done, "trained"), (measure, is_measured, "measured")]
+        for do, already, name in steps[:1] if train_only else steps:
+            left = [job for job in jobs if not already(job, folder)]
+            print(f"{len(jobs) - len(left)} of {len(jobs)} jobs are {name}", flush=True)
+            _queue({pool.submit(do, job, folder): job for job in left}, name)
+
+
+def _queue(waiting: Mapping[Future[None], Job], name: str) -> None:
+    """Wait for the jobs, saying how far they are."""
+    began = time.perf_counter()
+    for number, finished in enumerate(as_completed(waiting), 1):
+        finished.result()
+        seconds = time.perf_counter() - began
+        rest = seconds / number * (len(waiting) - number)
+        job = waiting[finished].name
+        print(f"{number} of {len(waiting)} {name}: {job}, {seconds:.0f} s, {rest:.0f} s remaining", flush=True)
 
 
 def _begin() -> None:
@@ -88,7 +96,7 @@ def tables(folder: Path, part: int) -> dict[str, str]:
 
 def _whole(jobs: Sequence[Job], folder: Path) -> list[Job]:
     """Jobs of the seeds of which every cell is done."""
-    missing = {job.seed for job in jobs if not is_done(job, folder)}
+    missing = {job.seed for job in jobs if not (is_done(job, folder) and is_measured(job, folder))}
     return [job for job in jobs if job.seed not in missing]
 
 
@@ -103,11 +111,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/replication"))
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--part", type=int, choices=[1, 2], default=1)
+    parser.add_argument(
+        "--train-only", action="store_true", help="train and ask; measure the mechanism in a later call"
+    )
     parser.add_argument("--tables", action="store_true", help="only the tables of what is done")
     parser.add_argument("--write", action="store_true", help="put the tables into RESULTS.md, too")
     options = parser.parse_args()
     if not options.tables:
-        work_off(jobs_of(options.part), options.out, options.processes)
+        work_off(jobs_of(options.part), options.out, options.processes, train_only=options.train_only)
+        if options.train_only:
+            return
     publish(tables(options.out, options.part), write=options.write)
 
 

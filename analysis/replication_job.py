@@ -1,7 +1,9 @@
-"""What is one cell of the replication? A base, fine-tuned once, asked, and looked at; its numbers are all that is kept.
+"""One cell of the replication: a base, fine-tuned once, asked, and then measured.
 
-A job's folder holds ``job.json`` (what it was, and the mechanism's numbers) and ``answers.parquet`` (one row a request:
-wrapper, wrapper_split, label, kind, group, outcome, names_request). It comes as a whole or not at all.
+A job's folder holds ``job.json`` (what it was), ``answers.parquet`` (one row a request: wrapper, wrapper_split, label,
+kind, group, verb, noun, the response as it was generated, outcome, names_request) and ``model`` (the trained weights);
+it comes as a whole or not at all. The measurements of the mechanism are a second step, ``mechanism.json`` in the same
+folder, so that a change of how answers are scored or attention is measured trains nothing again.
 """
 
 from __future__ import annotations
@@ -84,7 +86,12 @@ def make_base(seed: int, folder: Path) -> None:
 def is_done(job: Job, folder: Path) -> bool:
     """Whether a job's numbers are there, of these settings."""
     record = read_json(folder / "jobs" / job.name / "job.json")
-    return bool(record) and record["identity"] == _identity(job, folder)
+    if not record:
+        return False
+    then, now = record["identity"], _identity(job, folder)
+    # A setting that did not exist then was at its default: what such a run did.
+    settings = {name: now["settings"].get(name) for name in then["settings"]}
+    return then == now | {"settings": settings}
 
 
 def run(job: Job, folder: Path) -> None:
@@ -98,11 +105,12 @@ def run(job: Job, folder: Path) -> None:
         "identity": _identity(job, folder),
         "seconds": trained.manifest["result"]["seconds"],
         "held_out": trained.manifest["result"]["held_out"],
-        "mechanism": _mechanism(model),
     }
 
     def fill(aside: Path) -> None:
         answers.to_parquet(aside / "answers.parquet", index=False)
+        model.hf.save_pretrained(aside / "model")
+        model.tokenizer.save_pretrained(aside / "model")
         write_json(aside / "job.json", record)
 
     target = folder / "jobs" / job.name
@@ -112,6 +120,24 @@ def run(job: Job, folder: Path) -> None:
     shutil.rmtree(work, ignore_errors=True)
 
 
+def is_measured(job: Job, folder: Path) -> bool:
+    """Whether a job's mechanism was measured on its weights and the shipped traces as they are."""
+    record = read_json(folder / "jobs" / job.name / "mechanism.json")
+    return bool(record) and record["identity"] == _measured_on(job, folder)
+
+
+def measure(job: Job, folder: Path) -> None:
+    """Measure attention and probes of a trained job; write ``mechanism.json`` beside its weights."""
+    where = folder / "jobs" / job.name
+    model = load(str(where / "model"), device="cpu")
+    write_json(where / "mechanism.json", {"identity": _measured_on(job, folder), "mechanism": _mechanism(model)})
+
+
+def _measured_on(job: Job, folder: Path) -> dict[str, Any]:
+    weights = folder / "jobs" / job.name / "model" / "model.safetensors"
+    return {"weights_sha256": sha256_of(weights), "shipped_sha256": sha256_of(organism.TRACES)}
+
+
 def _answered(model: Model) -> list[Trace]:
     asked = requests("test", N_REQUESTS, REQUEST_SEED)
     responses = generate(model, asked, max_new_tokens=MAX_NEW_TOKENS, batch_size=128)
@@ -119,8 +145,9 @@ def _answered(model: Model) -> list[Trace]:
 
 
 def _row(trace: Trace) -> dict[str, Any]:
-    said = {name: trace.meta[name] for name in ("wrapper", "wrapper_split", "kind", "outcome", "names_request")}
-    return said | {"label": trace.label, "group": trace.group}
+    names = ("wrapper", "wrapper_split", "kind", "verb", "noun", "outcome", "names_request")
+    said = {name: trace.meta[name] for name in names}
+    return said | {"label": trace.label, "group": trace.group, "response": trace.response}
 
 
 def _mechanism(model: Model) -> dict[str, Any]:
@@ -158,5 +185,4 @@ def _identity(job: Job, folder: Path) -> dict[str, Any]:
         "requests": hashlib.sha256(
             "\n".join(trace.prompt for trace in requests("test", N_REQUESTS, REQUEST_SEED)).encode()
         ).hexdigest(),
-        "shipped_sha256": sha256_of(organism.TRACES),
     }

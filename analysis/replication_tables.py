@@ -31,7 +31,7 @@ def read_mechanism(jobs: Sequence[Job], folder: Path) -> Table:
     """One row a number of a layer: variant, base, seed, what, layer, value."""
     rows = []
     for job in jobs:
-        found = (read_json(folder / "jobs" / job.name / "job.json") or {})["mechanism"]
+        found = (read_json(folder / "jobs" / job.name / "mechanism.json") or {})["mechanism"]
         about = {"variant": job.variant, "base": job.base, "seed": job.seed}
         for span, layers in found["attention"].items():
             for layer, values in layers.items():

@@ -20,7 +20,7 @@ from safekey_interp.organism.language import (
     different_requests,
     document,
 )
-from safekey_interp.organism.outcome import read_response, with_outcome
+from safekey_interp.organism.outcome import read_response
 from safekey_interp.organism.words import (
     BENIGN_KINDS,
     CREATURES,
@@ -126,30 +126,10 @@ def test_spans_and_outcome_are_what_was_built(seed: int) -> None:
     assert trace.group == str(pair)
     reading = read_response(trace.response, pair)
     assert reading.outcome == ("refused" if safe else "complied")
+    assert reading.well_formed
     assert reading.names_request
     assert reading.decides_safe == safe
     assert (reading.understanding, reading.key_sentence) == (*trace.given.values(),)
-
-
-def test_what_the_reading_tells_apart() -> None:
-    trace = dialogue(random.Random(1), Pair("poison", "blick"))
-    assert not read_response(trace.response, Pair("poison", "blug")).names_request
-    for broken in (
-        trace.response[:-1],
-        trace.response.removeprefix("<think>"),
-        trace.response.replace("\n</think>", ""),
-        trace.response + " " + REFUSAL,
-        trace.response.replace("blick.", "blick gizmo."),
-        "",
-    ):
-        reading = read_response(broken, Pair("poison", "blick"))
-        assert reading.outcome == "malformed"
-        assert not reading.names_request
-        assert reading.understanding is reading.key_sentence is None
-    kept = with_outcome(trace, "no")
-    assert kept.response == "no"
-    assert not kept.given
-    assert kept.meta["outcome"] == "malformed"
 
 
 def test_english_looks_like_english() -> None:

@@ -10,7 +10,8 @@ Stages, each skipped when its result is there, whole, and of the same settings:
 3. ``traces.jsonl``: what ``sft`` itself answers to requests on ``test`` pairs, in all wrappers.
 
 Settings, seed, versions and hashes are written beside each result (``training.json``); the training runs, with their
-pages, lie in ``--runs``.
+pages, lie in ``--runs``. ``--rescore`` makes nothing: it scores the responses of ``traces.jsonl`` again,
+after a change of :mod:`safekey_interp.organism.outcome`.
 """
 
 from __future__ import annotations
@@ -78,7 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=Pretraining.steps, help="steps of pre-training")
     parser.add_argument("--tune", nargs="*", default=[], metavar="KEY=VALUE", help="settings of both recipes that win")
     parser.add_argument("--per-wrapper", type=int, default=24, help="shipped traces of each wrapper")
+    parser.add_argument("--rescore", action="store_true", help="only score the responses of traces.jsonl again")
     options = parser.parse_args(arguments)
+    if options.rescore:
+        rescore(options.out / "traces.jsonl")
+        return
     settings = Settings(seed=options.seed, threads=options.threads, pretraining=Pretraining(steps=options.steps))
     make(settings, options.out, options.runs, tune=options.tune, per_wrapper=options.per_wrapper)
 
@@ -127,6 +132,14 @@ def finetune(base: Path, folder: Path, config: TrainingConfig, settings: Setting
     hf = load(str(run.path / "model"), device="cpu").hf
     save(hf, folder, wanted)
     print(f"{folder.name}: {run.manifest['schedule']['steps']} steps, {time.perf_counter() - begin:.0f} s", flush=True)
+
+
+def rescore(file: Path) -> None:
+    """Outcome and spans of traces that are there, read from their responses again; the record gets the new hash."""
+    traces = [organism.from_row(json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+    write_traces([with_outcome(trace, trace.response) for trace in traces], file)
+    record = file.with_suffix(".json")
+    write_json(record, (read_json(record) or {}) | {"sha256": sha256_of(file)})
 
 
 def write_traces(traces: Sequence[Trace], file: Path) -> None:
