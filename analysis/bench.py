@@ -16,13 +16,17 @@ from typing import Any
 from safekey_interp.comparing.running import run_comparison
 from safekey_interp.datasets import read_traces
 from safekey_interp.errors import RunError
+from safekey_interp.judge.metrics import COMPLYING, REFUSING
 from safekey_interp.models import Model, load
 from safekey_interp.organism import is_organism
+from safekey_interp.organism.outcome import with_outcome
 from safekey_interp.progress import Progress
 from safekey_interp.run_writer import GENERATED
 from safekey_interp.runs import Run, open_run
 from safekey_interp.trace import Trace
 
+ACTS = {"complied": COMPLYING[0], "refused": REFUSING[0]}
+"""Labels of the organism's acts; any other act neither complies nor refuses."""
 MOST = 48
 """Traces of an experiment that asks a model anew for each of them."""
 
@@ -112,9 +116,19 @@ class Bench:
         return is_organism(self.specs[self.names.index(name)]) if self.specs else "organism" in name
 
     def outcomes(self, name: str) -> Any:
-        """A model's rows of ``outcomes``, by trace id."""
+        """A model's rows of ``outcomes``, by trace id; ``judged`` of the organism's requests is by the act."""
         table: Any = self.comparison.outcomes
-        return table[table["model"] == name].set_index("trace_id")
+        mine = table[table["model"] == name].set_index("trace_id")
+        acts = self._acts(name)
+        return mine.assign(judged=[acts.get(str(at), said) for at, said in mine["judged"].items()])
+
+    def _acts(self, name: str) -> dict[str, str]:
+        """What the organism did with each request of its language, in the judge's labels."""
+        if name not in self.probes or not self.is_toy(name):
+            return {}
+        asked = [trace for trace in self.answers(name) if {"verb", "noun"} <= set(trace.meta)]
+        outcomes = {trace.trace_id: str(with_outcome(trace, trace.response).meta["outcome"]) for trace in asked}
+        return {trace_id: ACTS.get(outcome, "other") for trace_id, outcome in outcomes.items()}
 
     def source(self) -> str:
         """Which models, data and seed, in one line."""
