@@ -18,6 +18,7 @@ from analysis.asking import mean_of
 from analysis.bench import Bench
 from analysis.composing import Composition, in_words, shares
 from analysis.replication_job import Job, is_done, run
+from analysis.replication_results import answers_of
 from analysis.saving import Answer
 from analysis.verdicts import Measured
 from safekey_interp.errors import RunError
@@ -56,8 +57,8 @@ def answer(bench: Bench) -> Answer:
         height=240,
     )
     caption = (
-        f"{figure.words()} The organism’s base (toy model), {ONE_SEED}. Lines: 95 % over requests. Malformed answers "
-        "count as neither."
+        f"{figure.words()} The organism’s base (toy model), {ONE_SEED}. Lines: 95 % over requests. Answers are scored "
+        "by their act."
     )
     return Answer(
         sheets=[
@@ -78,7 +79,7 @@ def answer(bench: Bench) -> Answer:
 def _answers(job: Job, folder: Path) -> Any:
     if not is_done(job, folder):
         run(job, folder)
-    return pd.read_parquet(folder / "jobs" / job.name / "answers.parquet")
+    return answers_of(job, folder)
 
 
 def _unseen(table: Any, label: str) -> Any:
