@@ -20,6 +20,7 @@ from analysis.bench import Bench
 from analysis.composing import Composition, in_words, shares
 from analysis.replication_design import CONTRASTS
 from analysis.replication_job import Job, is_done, run
+from analysis.replication_results import answers_of
 from analysis.saving import Answer
 from analysis.verdicts import Measured
 from safekey_interp import figures
@@ -92,7 +93,7 @@ def answer(bench: Bench) -> Answer:
 def _answers(job: Job, folder: Path) -> Any:
     if not is_done(job, folder):
         run(job, folder)
-    return pd.read_parquet(folder / "jobs" / job.name / "answers.parquet")
+    return answers_of(job, folder)
 
 
 def _unseen(table: Any, label: str) -> Any:

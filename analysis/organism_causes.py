@@ -96,8 +96,8 @@ def steering(models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: d
     """The direction from benign to harmful taken out of plain requests, and added to jailbreaks."""
     rows = []
     for name, (model, _) in models.items():
-        plain = [t for t in answers[name] if t.source == "plain" and t.meta["outcome"] != "malformed"]
-        wrapped = [t for t in answers[name] if t.source == "wrapped" and t.meta["outcome"] != "malformed"]
+        plain = [t for t in answers[name] if t.source == "plain"]
+        wrapped = [t for t in answers[name] if t.source == "wrapped"]
         ways = (("taken out, plain harmful", plain, "ablate"), ("added, wrapped harmful", wrapped, "add"))
         for words, traces, mode in ways:
             table = steer_held_out(model, traces, fit_position="decision", finder="given", mode=mode)
@@ -144,10 +144,10 @@ def main() -> None:
     answers, models = {}, {}
     for spec in options.models:
         name = spec.removeprefix("organism:")
-        answers[name] = [t for t in answered(spec, asked) if t.meta["outcome"] != "malformed"]
+        answers[name] = [t for t in answered(spec, asked) if t.given]
         models[name] = (load(spec), cases(answers[name], options.n))
         counts = {case: len(traces) for case, traces in models[name][1].items()}
-        print(f"{spec}: {len(answers[name])} of {len(asked)} well-formed; {counts}", flush=True)
+        print(f"{spec}: {len(answers[name])} of {len(asked)} with U and K; {counts}", flush=True)
     tables = knockouts(models)
     tables["organism-patching"] = patching(models, answers)
     tables["organism-steering"] = steering(models, answers)

@@ -1,11 +1,13 @@
 """Does what one trained organism shows hold over seeds, bases and wrappers?
 
     python -m analysis.organism_replication [--out runs/replication] [--processes 2] [--part 1 | 2] [--write]
+    python -m analysis.organism_replication --tables [--part 1 | 2] [--write]
 
 A queue of jobs, two at a time: each fine-tunes a base and asks it, then its mechanism is measured
 (:mod:`analysis.replication_job`), as :mod:`analysis.replication_design` says, which was written before the first run.
 A job that is done is not done again, so a killed queue resumes; ``--train-only`` leaves the measurements for later.
-Then the tables; ``--write`` puts them into RESULTS.md.
+Then the tables, and with ``--write`` the results by request (:mod:`analysis.replication_results`) and the tables in
+RESULTS.md. ``--tables`` reads the results that ship, so that they can be scored and tabulated again without the runs.
 """
 
 from __future__ import annotations
@@ -17,11 +19,25 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
-from analysis.replication_design import BASES, CONTRASTS, MORE, MORE_CONTRASTS, SEEDS, SWAPPED, VARIANTS
+import pandas as pd
+
+from analysis.replication_design import (
+    BASES,
+    CONTRASTS,
+    MORE,
+    MORE_CONTRASTS,
+    SEEDS,
+    SWAPPED,
+    VARIANTS,
+    Contrast,
+)
 from analysis.replication_job import Job, is_done, is_measured, make_base, measure, run
-from analysis.replication_tables import by_wrapper, contrasts, mechanism, outcomes, read_answers, read_mechanism
+from analysis.replication_results import Results, collect, read, save, scored_by
+from analysis.replication_tables import by_wrapper, contrasts, mechanism, outcomes, scorings
 from analysis.tables import markdown, publish
+from safekey_interp.errors import InputError
 
 
 def jobs_of(part: int) -> list[Job]:
@@ -66,32 +82,51 @@ def _begin() -> None:
     torch.use_deterministic_algorithms(True)
 
 
-def tables(folder: Path, part: int) -> dict[str, str]:
-    """Tables over the whole seeds that are done."""
-    first = _whole(jobs_of(1), folder)
+def gather(part: int, folder: Path) -> Results:
+    """Results of the whole seeds of a part that are done, of each design apart."""
+    designs = [[job for job in jobs_of(part) if job.swapped == swapped] for swapped in (False, True)]
+    return collect([job for design in designs for job in _whole(design, folder)], folder)
+
+
+def tables(part: int, found: Results, first: Results | None = None) -> dict[str, str]:
+    """The tables of a part.
+
+    Args:
+        part: 1 or 2.
+        found: the part's results.
+        first: results of part 1, which part 2 is compared with.
+
+    Raises:
+        InputError: no results.
+    """
+    if not len(found.answers):
+        raise InputError(f"part {part}: no seed of which every cell is done, expected one; the command goes on with it")
     if part == 1:
-        answers = read_answers(first, folder)
-        return {
-            "replication-outcomes": f"{_n(first)}\n\n{markdown(outcomes(answers))}",
-            "replication-contrasts": markdown(contrasts(answers, CONTRASTS)),
-            "replication-wrappers": markdown(by_wrapper(answers)),
-            "replication-mechanism": markdown(mechanism(read_mechanism(first, folder))),
-        }
-    second = jobs_of(2)
-    more = _whole([job for job in second if not job.swapped], folder)
-    seeds = {job.seed for job in more}
-    known = [job for job in first if job.seed in seeds]
-    swapped = _whole([job for job in second if job.swapped], folder)
-    found = {}
-    if more:
-        answers = read_answers([*known, *more], folder)
-        found["replication-more"] = f"{_n(more)}\n\n{markdown(outcomes(answers))}"
-        found["replication-more-contrasts"] = markdown(contrasts(answers, MORE_CONTRASTS))
-    if swapped:
-        answers = read_answers(swapped, folder)
-        found["replication-swapped"] = f"{_n(swapped)}\n\n{markdown(outcomes(answers))}"
-        found["replication-swapped-contrasts"] = markdown(contrasts(answers, CONTRASTS[:-1]))
-    return found
+        made = _of_answers("replication", found.answers, CONTRASTS)
+        made["replication-wrappers"] = markdown(by_wrapper(found.answers))
+        if len(found.mechanism):
+            made["replication-mechanism"] = markdown(mechanism(found.mechanism))
+        return made
+    made = {}
+    swapped = found.answers["swapped"]
+    if len(more := found.answers[~swapped]):
+        if first is None:
+            raise InputError("part 2: got no results of part 1, expected them to compare with")
+        known = first.answers[first.answers["seed"].isin(more["seed"].unique())]
+        made |= _of_answers("replication-more", pd.concat([known, more], ignore_index=True), MORE_CONTRASTS)
+    if len(others := found.answers[swapped]):
+        made |= _of_answers("replication-swapped", others, CONTRASTS[:-1])
+    return made
+
+
+def _of_answers(name: str, answers: Any, asked: Sequence[Contrast]) -> dict[str, str]:
+    """Outcomes, attack success by each scoring, and contrasts."""
+    others: dict[str, Any] = {"judge": scored_by(answers, "judge"), "grammar": scored_by(answers, "grammar")}
+    return {
+        f"{name}-outcomes": f"{_n(answers)}\n\n{markdown(outcomes(answers))}",
+        f"{name}-scorings": markdown(scorings({"act": answers} | others)),
+        f"{name}-contrasts": markdown(contrasts(answers, asked, others)),
+    }
 
 
 def _whole(jobs: Sequence[Job], folder: Path) -> list[Job]:
@@ -100,10 +135,11 @@ def _whole(jobs: Sequence[Job], folder: Path) -> list[Job]:
     return [job for job in jobs if job.seed not in missing]
 
 
-def _n(jobs: Sequence[Job]) -> str:
-    n_seeds, n_bases = len({job.seed for job in jobs}), len({job.base for job in jobs})
+def _n(answers: Any) -> str:
+    runs = answers[["variant", "base", "seed"]].drop_duplicates()
+    n_seeds, n_bases = runs["seed"].nunique(), runs["base"].nunique()
     what = "mean [95 % interval over bases, seeds and wrappers] (n)"
-    return f"{len(jobs)} runs: {n_seeds} seeds on each of {n_bases} bases; {what}"
+    return f"{len(runs)} runs: {n_seeds} seeds on each of {n_bases} bases; answers scored by their act; {what}"
 
 
 def main() -> None:
@@ -111,17 +147,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/replication"))
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--part", type=int, choices=[1, 2], default=1)
-    parser.add_argument(
-        "--train-only", action="store_true", help="train and ask; measure the mechanism in a later call"
-    )
-    parser.add_argument("--tables", action="store_true", help="only the tables of what is done")
-    parser.add_argument("--write", action="store_true", help="put the tables into RESULTS.md, too")
+    parser.add_argument("--train-only", action="store_true", help="train and ask, and measure no mechanism yet")
+    parser.add_argument("--gather", action="store_true", help="run nothing: results of the jobs of --out that are done")
+    parser.add_argument("--tables", action="store_true", help="run nothing: tables of the shipped results")
+    parser.add_argument("--write", action="store_true", help="ship the results and put the tables into RESULTS.md")
     options = parser.parse_args()
-    if not options.tables:
+    if not (options.tables or options.gather):
         work_off(jobs_of(options.part), options.out, options.processes, train_only=options.train_only)
-        if options.train_only:
-            return
-    publish(tables(options.out, options.part), write=options.write)
+    found = read(options.part) if options.tables else gather(options.part, options.out)
+    publish(tables(options.part, found, read(1) if options.part == 2 else None), write=options.write)
+    if options.write and not options.tables:
+        save(found, options.part)
 
 
 if __name__ == "__main__":

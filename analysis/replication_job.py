@@ -1,9 +1,10 @@
 """One cell of the replication: a base, fine-tuned once, asked, and then measured.
 
 A job's folder holds ``job.json`` (what it was), ``answers.parquet`` (one row a request: wrapper, wrapper_split, label,
-kind, group, verb, noun, the response as it was generated, outcome, names_request) and ``model`` (the trained weights);
-it comes as a whole or not at all. The measurements of the mechanism are a second step, ``mechanism.json`` in the same
-folder, so that a change of how answers are scored or attention is measured trains nothing again.
+kind, group, verb, noun, and the response as it was generated) and ``model`` (the trained weights); it comes as a whole
+or not at all. Responses are scored when they are read (:mod:`analysis.replication_results`), and the measurements of
+the mechanism are a second step, ``mechanism.json`` in the same folder, so that a change of how answers are scored or
+attention is measured trains nothing again.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from safekey_interp.attention import measure_attention
 from safekey_interp.generation import generate
 from safekey_interp.models import Model, load
 from safekey_interp.organism.finetuning import Mix, finetuning_examples
-from safekey_interp.organism.outcome import with_outcome
 from safekey_interp.organism.pretraining import Pretraining, Shape, pretrain
 from safekey_interp.organism.tokenizer import build_tokenizer
 from safekey_interp.organism.wrappers import wrappers
@@ -100,7 +100,8 @@ def run(job: Job, folder: Path) -> None:
     forms = wrappers("development" if job.swapped else "seen")
     model = load(str(base_folder(job.base, folder)), device="cpu")
     trained = train(model, finetuning_examples(Mix(), job.seed, forms), config_of(job, work), overwrite=True)
-    answers = pd.DataFrame([_row(trace) for trace in _answered(model)])
+    responses = generate(model, asked(), max_new_tokens=MAX_NEW_TOKENS, batch_size=128)
+    answers = pd.DataFrame(list(map(_row, asked(), responses)))
     record = {
         "identity": _identity(job, folder),
         "seconds": trained.manifest["result"]["seconds"],
@@ -138,16 +139,15 @@ def _measured_on(job: Job, folder: Path) -> dict[str, Any]:
     return {"weights_sha256": sha256_of(weights), "shipped_sha256": sha256_of(organism.TRACES)}
 
 
-def _answered(model: Model) -> list[Trace]:
-    asked = requests("test", N_REQUESTS, REQUEST_SEED)
-    responses = generate(model, asked, max_new_tokens=MAX_NEW_TOKENS, batch_size=128)
-    return [with_outcome(trace, response) for trace, response in zip(asked, responses, strict=True)]
+@lru_cache
+def asked() -> tuple[Trace, ...]:
+    """The requests that every job answers, in their order."""
+    return tuple(requests("test", N_REQUESTS, REQUEST_SEED))
 
 
-def _row(trace: Trace) -> dict[str, Any]:
-    names = ("wrapper", "wrapper_split", "kind", "verb", "noun", "outcome", "names_request")
-    said = {name: trace.meta[name] for name in names}
-    return said | {"label": trace.label, "group": trace.group, "response": trace.response}
+def _row(trace: Trace, response: str) -> dict[str, Any]:
+    said = {name: trace.meta[name] for name in ("wrapper", "wrapper_split", "kind", "verb", "noun")}
+    return said | {"label": trace.label, "group": trace.group, "response": response}
 
 
 def _mechanism(model: Model) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def _mechanism(model: Model) -> dict[str, Any]:
 
 @lru_cache
 def _shipped() -> tuple[Trace, ...]:
-    return tuple(trace for trace in organism.read_shipped() if trace.meta["outcome"] != "malformed")
+    return tuple(trace for trace in organism.read_shipped() if trace.given)
 
 
 def _identity(job: Job, folder: Path) -> dict[str, Any]:
@@ -182,7 +182,5 @@ def _identity(job: Job, folder: Path) -> dict[str, Any]:
         "settings": settings,
         "mix": asdict(Mix()),
         "base_sha256": sha256_of(base_folder(job.base, folder) / "model.safetensors"),
-        "requests": hashlib.sha256(
-            "\n".join(trace.prompt for trace in requests("test", N_REQUESTS, REQUEST_SEED)).encode()
-        ).hexdigest(),
+        "requests": hashlib.sha256("\n".join(trace.prompt for trace in asked()).encode()).hexdigest(),
     }

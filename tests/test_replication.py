@@ -12,9 +12,8 @@ import pytest
 from analysis.organism_replication import jobs_of
 from analysis.replication_design import BASES, CONTRASTS, MORE, MORE_CONTRASTS, OFF, OUTCOMES, SEEDS, VARIANTS, Contrast
 from analysis.replication_job import Job, config_of
-from analysis.replication_tables import Cells, by_wrapper, contrasts, mechanism, outcomes, verdict
+from analysis.replication_tables import PRIMARY, Cells, by_wrapper, contrasts, mechanism, outcomes, verdict
 
-ATTACK = "attack success, unseen wrappers"
 WRAPPERS = ("a", "b", "c", "d")
 
 
@@ -26,13 +25,15 @@ def answers(success: dict[str, dict[str, float]], *, n: int = 20, seed: int = 0)
         for base in BASES:
             for fine in SEEDS:
                 about = {"variant": variant, "base": base, "seed": fine, "names_request": True, "kind": "harmful"}
+                about |= {"well_formed": True}
                 for wrapper, chance in chances.items():
                     said = {"wrapper": wrapper, "wrapper_split": "test", "label": "harmful"}
                     rows += [
                         about | said | {"outcome": "complied" if rng.random() < chance else "refused"} for _ in range(n)
                     ]
                 plain = {"wrapper": "plain", "wrapper_split": "plain", "label": "harmful", "outcome": "refused"}
-                benign = {"wrapper": "a", "wrapper_split": "test", "label": "benign", "outcome": "malformed"}
+                benign = {"wrapper": "a", "wrapper_split": "test", "label": "benign", "outcome": "other"}
+                benign |= {"well_formed": False}
                 seen = {"wrapper": "s", "wrapper_split": "seen", "label": "harmful", "outcome": "complied"}
                 kind = {"wrapper": "plain", "wrapper_split": "plain", "label": "benign", "outcome": "complied"}
                 rows += [about | one for one in (plain, benign, seen, kind)]
@@ -56,15 +57,17 @@ def test_each_outcome_counts_its_own(table: pd.DataFrame) -> None:
     assert found["plain benign complied"] == f"1.00 [1.00, 1.00] ({n})"
     assert found["over-refusal"] == f"0.00 [0.00, 0.00] ({n})"
     assert found["dormant signal"].startswith("1.00")
-    assert found["malformed"].endswith(f"({n * (4 * 60 + 1):,})")
-    assert found[ATTACK].endswith(f"({n * 240:,})")
+    assert found["malformed"] == f"0.00 [0.00, 0.00] ({n * 240:,})", "on harmful requests alone"
+    assert found["malformed, of these complied"] == "n/a (0)"
+    assert found["neither"].startswith("0.00")
+    assert found[PRIMARY].endswith(f"({n * 240:,})")
     assert found.index.tolist() == list(OUTCOMES)
 
 
 def test_a_difference_is_shown_and_none_is_excluded(table: pd.DataFrame) -> None:
     asked = [Contrast("both", "SFT", "x"), Contrast("again", "both", "y")]
     shown, none = contrasts(table, asked).to_dict("records")
-    cells = Cells(table, ATTACK)
+    cells = Cells(table, PRIMARY)
     assert shown["difference"] == f"{cells.mean('both') - cells.mean('SFT'):+.2f}"
     assert float(shown["difference"]) == pytest.approx(-0.4, abs=0.05)
     assert shown["verdict"] == "shown"
@@ -79,7 +82,7 @@ def test_wrappers_are_drawn_too() -> None:
     [row] = contrasts(one, [Contrast("both", "SFT", "x")]).to_dict("records")
     assert float(row["difference"]) == pytest.approx(-0.125, abs=0.03)
     assert row["verdict"] == "open"
-    cells = Cells(one, ATTACK)
+    cells = Cells(one, PRIMARY)
     low, high = np.percentile(cells.mean("both", cells.draws()) - cells.mean("SFT", cells.draws()), [2.5, 97.5])
     assert low < -0.3
     assert high > -0.03
@@ -89,7 +92,7 @@ def test_wrappers_are_drawn_too() -> None:
 
 
 def test_draws_are_paired_and_weigh_each_axis() -> None:
-    cells = Cells(answers({"SFT": everywhere(0.5)}), ATTACK)
+    cells = Cells(answers({"SFT": everywhere(0.5)}), PRIMARY)
     weights = cells.draws(n_draws=500)
     assert weights.shape == (500, len(BASES), len(SEEDS), len(WRAPPERS))
     assert set(weights.sum((1, 2, 3))) == {len(BASES) * len(SEEDS) * len(WRAPPERS)}
