@@ -20,7 +20,8 @@ from analysis.verdicts import Measured, unmeasured
 from safekey_interp import figures
 from safekey_interp.errors import InputError
 from safekey_interp.figures.grid import Panel
-from safekey_interp.interventions.attention_knockout import knockout, summarise_knockout
+from safekey_interp.interventions.attention_knockout import knockout
+from safekey_interp.interventions.knockout_summary import summarise_knockout
 from safekey_interp.interventions.effects import control_kinds, default_rows, tested_rows
 from safekey_interp.stats import FEW, bootstrap_weights, percentile_interval
 

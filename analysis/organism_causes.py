@@ -20,7 +20,8 @@ import pandas as pd
 from analysis.organism_behaviour import answered
 from analysis.tables import interval, markdown, publish
 from safekey_interp.cli.shared import quiet_libraries
-from safekey_interp.interventions.attention_knockout import knockout, summarise_knockout
+from safekey_interp.interventions.attention_knockout import knockout
+from safekey_interp.interventions.knockout_summary import summarise_knockout
 from safekey_interp.interventions.effects import control_kinds, default_rows, tested_rows
 from safekey_interp.interventions.held_out import steer_held_out
 from safekey_interp.interventions.patching import patch, summarise_patching

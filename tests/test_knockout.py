@@ -15,7 +15,8 @@ import safekey_interp as ski
 from safekey_interp.capture import Batch, CaptureRequest, capture
 from safekey_interp.capture.knockout import Cut, Knockout, keys_of, knocked_out, knocked_out_on_bridge
 from safekey_interp.errors import InputError
-from safekey_interp.interventions.attention_knockout import knockout, summarise_knockout
+from safekey_interp.interventions.attention_knockout import knockout
+from safekey_interp.interventions.knockout_summary import summarise_knockout
 from safekey_interp.models import Model
 from safekey_interp.organism import read_shipped
 from safekey_interp.segmentation import segment

@@ -25,6 +25,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from safekey_interp.capture.context import evaluating
 from safekey_interp.capture.knockout import causal_or, chosen_queries, without
 from safekey_interp.capture.layout import find_layout, rope_kind
 from safekey_interp.capture.tap import Keys, carried, tapped
@@ -198,7 +199,8 @@ def check_resampling(model: Model) -> None:
         raise ModelError(why)
     ids = torch.randint(0, min(model.config.vocab_size, 10_000), (_LENGTH,), generator=torch.Generator().manual_seed(0))
     try:
-        here, there = (read_span(model, ids, range(_LENGTH), shift=shift) for shift in (0, _SHIFT))
+        with evaluating(model.hf):
+            here, there = (read_span(model, ids, range(_LENGTH), shift=shift) for shift in (0, _SHIFT))
     except TypeError as error:  # a decoder without position_ids
         raise ModelError(why) from error
     for layer, (_, values) in here.items():

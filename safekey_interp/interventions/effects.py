@@ -167,8 +167,10 @@ class _Control(NamedTuple):
         for name, part in (("control", self.mean), ("excess", top - self.mean)):
             figure = ratio_of_means(part[chosen], over, weights)
             numbers |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
-        # From the mean of all of them, which the value that is tested has no other part in than each draw.
-        everyone = np.stack([ratio_of_means(one[chosen], over, weights[:1]).value for one in (top, *self.draws)])
+        # From the mean of all of them, which the value that is tested has no other part in than each draw; of the
+        # traces that have this control, as the excess is.
+        mine = np.where(np.isnan(self.mean), np.nan, top)
+        everyone = np.stack([ratio_of_means(one[chosen], over, weights[:1]).value for one in (mine, *self.draws)])
         away = np.abs(everyone - np.nanmean(np.where(np.isnan(everyone).all(0), 0.0, everyone), axis=0))
         n = (~np.isnan(everyone[1:])).sum(0)
         usable = (n > 0) & ~np.isnan(everyone[0])
