@@ -28,7 +28,8 @@ _HOMES = {
     "key_sentence_bank": ("KeySentences",),
     "key_sentences": ("measure_aha",),
     "intervening.running": ("run_intervention",),
-    "interventions.attention_knockout": ("knockout", "summarise_knockout"),
+    "interventions.attention_knockout": ("knockout",),
+    "interventions.knockout_summary": ("summarise_knockout",),
     "interventions.attribution": ("compare_attribution",),
     "interventions.direct_effects": ("rank_heads", "summarise_heads"),
     "interventions.directions": ("compare_directions", "directions_of_head", "fit_directions"),
@@ -79,7 +80,6 @@ if TYPE_CHECKING:
     from safekey_interp.generation.running import write_responses as write_responses
     from safekey_interp.intervening.running import run_intervention as run_intervention
     from safekey_interp.interventions.attention_knockout import knockout as knockout
-    from safekey_interp.interventions.attention_knockout import summarise_knockout as summarise_knockout
     from safekey_interp.interventions.attribution import compare_attribution as compare_attribution
     from safekey_interp.interventions.direct_effects import rank_heads as rank_heads
     from safekey_interp.interventions.direct_effects import summarise_heads as summarise_heads
@@ -87,6 +87,7 @@ if TYPE_CHECKING:
     from safekey_interp.interventions.directions import directions_of_head as directions_of_head
     from safekey_interp.interventions.directions import fit_directions as fit_directions
     from safekey_interp.interventions.held_out import steer_held_out as steer_held_out
+    from safekey_interp.interventions.knockout_summary import summarise_knockout as summarise_knockout
     from safekey_interp.interventions.lens import logit_lens as logit_lens
     from safekey_interp.interventions.lens import summarise_lens as summarise_lens
     from safekey_interp.interventions.patching import patch as patch

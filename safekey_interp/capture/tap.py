@@ -4,7 +4,8 @@ transformers calls attention by a name in the configuration. For the time of a c
 query and key to what the forward pass carries along (an extra keyword argument, so no global state), then delegates to
 the function that the model would have used. What is carried sees the layer, and may hand back another mask for it.
 Flash and flex attention give way to SDPA for that time, and SDPA to eager where the class does not say that it supports
-it (GPT-OSS with SDPA inside is wrong without an error).
+it (GPT-OSS with SDPA inside is wrong without an error). Once all have seen the layer, those that put other keys and
+values in place do so (:class:`KeyChanger`).
 
 A mask function is registered for each name too: without one, transformers passes no mask at all.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -59,6 +60,26 @@ class Passenger(Protocol):
         ...
 
 
+class Keys(NamedTuple):
+    """What a layer's queries look at."""
+
+    key: Tensor
+    """(batch, kv_head, k_pos, d_head), with positions in."""
+    value: Tensor
+    """(batch, kv_head, k_pos, d_head)."""
+    mask: Tensor | None
+    """(#batch, #head, q_pos, k_pos), of truths or to be added."""
+
+
+@runtime_checkable
+class KeyChanger(Protocol):
+    """A passenger that reads the keys and values of a layer, or puts others in place."""
+
+    def change_keys(self, module: Any, query: Tensor, keys: Keys) -> Keys:
+        """What the layer's queries look at instead."""
+        ...
+
+
 @contextmanager
 def carried(decoder: nn.Module, passenger: Passenger) -> Iterator[None]:
     """Hand ``passenger`` to every forward of ``decoder``, behind those that are there already."""
@@ -88,8 +109,12 @@ def _register() -> None:
 
 def _tap(inner: str) -> Callable[..., Any]:
     def attention(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **kwargs: Any) -> Any:
-        for passenger in kwargs.pop(KEYWORD, ()):
+        passengers = kwargs.pop(KEYWORD, ())
+        for passenger in passengers:
             attention_mask = passenger.see_attention(module, query, key, attention_mask, kwargs)
+        for passenger in passengers:
+            if isinstance(passenger, KeyChanger):
+                key, value, attention_mask = passenger.change_keys(module, query, Keys(key, value, attention_mask))
         return _own_function(type(module), inner)(module, query, key, value, attention_mask, **kwargs)
 
     attention.__name__ = f"tapped_{inner}_attention"

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from safekey_interp.errors import InputError
-from safekey_interp.interventions.attention_knockout import knockout, summarise_knockout
+from safekey_interp.interventions.attention_knockout import knockout
+from safekey_interp.interventions.knockout_summary import summarise_knockout
 from safekey_interp.interventions.lens import logit_lens, summarise_lens
 from safekey_interp.interventions.patching import patch, summarise_patching
 from safekey_interp.interventions.steering import steer, summarise_steering

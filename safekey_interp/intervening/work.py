@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from safekey_interp.capture.stream import in_chunks
 from safekey_interp.errors import NothingMeasured
 from safekey_interp.intervening.kinds import KINDS, Name, apart
+from safekey_interp.interventions.donors import RESAMPLING, find_donors
 from safekey_interp.interventions.held_out import fit_held_out
 from safekey_interp.interventions.pairs import TracePair, find_pairs
 from safekey_interp.interventions.readout import find_subjects
@@ -98,6 +99,8 @@ def plan_work(
         if not items:
             why = "no pair of traces of one request and different outcomes"
             raise NothingMeasured(why, left_out)
+    if name == "knockout" and any(kind in RESAMPLING for kind in own["controls"] or RESAMPLING):
+        more = {"others": find_donors(model, traces, **found)}
     if name in ("patch", "lens"):
         pool = {one.trace_id: one for one in (getattr(item, "target", item) for item in items)}
         bank = own["bank"] or bank_for(model.tokenizer)

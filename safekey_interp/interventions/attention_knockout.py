@@ -6,28 +6,35 @@ in its place (:mod:`~safekey_interp.interventions.readout`):
 
     effect = value knocked out − value as it is        nats a token
 
-Below 0, the span had spoken for K, or for a safe one. The control hides as many random keys
-(:mod:`safekey_interp.capture.knockout`).
+Below 0, the span had spoken for K, or for a safe one. What stands beside it:
+
+- ``outside_spans``: as many random keys, from outside every tested span (X, U, and what is hidden) and the first token;
+  where there are fewer than the span has, there is no such control (:mod:`safekey_interp.capture.knockout`).
+- ``dose``: random quarters, halves and three quarters of the span. An effect of what the keys say rises with the dose;
+  no random keys are needed for that.
+- ``resample_same_label``, ``resample_other_label``: the same span of another request in place, keys and values
+  (:mod:`safekey_interp.capture.resampling`). Only what differs between requests can then move K: that a span says which
+  kind of request it is rests on the other label's effect minus the same label's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import numpy as np
 import pandas as pd
 import torch
 
 from safekey_interp.capture.check import check_attention
 from safekey_interp.capture.context import evaluating
-from safekey_interp.capture.knockout import Knockout, knocked_out
+from safekey_interp.capture.resampling import check_resampling
 from safekey_interp.capture.stream import in_chunks, on_threads, threads_for
-from safekey_interp.continuations import NOT_FINITE, Batch, Continuation, score, with_own_sentence, with_sentence
-from safekey_interp.errors import InputError, TraceError
-from safekey_interp.interventions.effects import joined, summarise_effects
-from safekey_interp.interventions.knockout_rows import RANDOM, Case, FromSpan, Place, Plan
+from safekey_interp.continuations import NOT_FINITE, Continuation, with_own_sentence, with_sentence
+from safekey_interp.errors import InputError, ModelError, TraceError
+from safekey_interp.interventions.donors import OTHER, SAME, Donor, find_donors
+from safekey_interp.interventions.effects import joined
+from safekey_interp.interventions.knockout_passes import measure_cases
+from safekey_interp.interventions.knockout_rows import CONTROLS, Case, FromSpan, Place, Plan
 from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
 from safekey_interp.segmentation import Segmentation, segmented
 
@@ -55,22 +62,25 @@ def knockout(
     window: int = 1,
     bank: KeySentences | None = None,
     aha: bool = True,
+    controls: Sequence[str] | None = None,
     n_random: int = 20,
+    n_dose: int = 4,
+    n_donors: int = 2,
+    others: Sequence[Donor] | None = None,
     seed: int = 0,
     finder: str = "rules",
     delimiters: tuple[str, str] | None = None,
     max_length: int | None = None,
     on_trace: Callable[[int], object] = lambda n: None,
 ) -> pd.DataFrame:
-    """How K's log-probability changes when its queries may not see a span, beside random keys.
+    """How K's log-probability changes when its queries may not see a span, beside its controls.
 
     Args:
         model: from ``load`` or ``from_hf``.
         traces: any number; those without U or K are left out.
         from_span: the queries: ``key_sentence``, ``decision`` (the token before K, which predicts K's first), or
             ``decision+key_sentence``, all that predict K.
-        to_span: one or several of ``prompt``, ``understanding``, ``template``, ``first_token``; or ``random``, random
-            sets of as many keys as U has.
+        to_span: one or several of ``prompt``, ``understanding``, ``template``, ``first_token``.
         layers: layers in which the span is hidden; all when None.
         heads: heads in which it is hidden; all when None.
         by: ``together`` hides in all these layers and heads at once, ``layer`` in one layer after another, ``head`` in
@@ -78,7 +88,13 @@ def knockout(
         window: with ``by="layer"``, so many consecutive ones of the layers at once.
         bank: key sentences for the aha difference; ``bank_for`` the tokenizer when None.
         aha: measure the aha difference, too; costs a pass for each sentence of the bank.
-        n_random: draws of each random set.
+        controls: some of ``outside_spans``, ``dose``, ``resample_same_label``, ``resample_other_label``; all that the
+            model allows when None. Each place and span costs ``1 + n_random + 3 * n_dose + 2 * n_donors`` passes.
+        n_random: random sets of keys outside the spans.
+        n_dose: random parts of the span, of each share.
+        n_donors: other traces of each label.
+        others: where donors are taken from (:func:`~safekey_interp.interventions.donors.find_donors`); ``traces`` when
+            None.
         seed: seed of the draws.
         finder: finds U and K.
         delimiters: marks of the reasoning; the known families' when None.
@@ -86,35 +102,51 @@ def knockout(
         on_trace: is told how many traces were done since the last call.
 
     Returns:
-        One row per trace, place, span, draw and metric: trace_id, group, label, from_span, to_span, layer (the first),
-        n_layers, head (-1 for all), control (True for random keys, as many as the span has in sight), draw (-1 for the
-        span itself), n_q, n_k (most keys in sight that were hidden in a layer), metric (``key_sentence``, the trace's
-        own K; with ``aha`` also ``difference``, ``safe``, ``go_ahead``), baseline, value, effect = value − baseline
-        (nats a token). ``attrs["left_out"]`` maps the other traces to their reasons.
+        One row per trace, place, span, control, dose, draw and metric: trace_id, group, label, from_span, to_span,
+        layer (the first), n_layers, head (-1 for all), control (``none`` for the span hidden, else one of the kinds
+        above), dose (share of the span that is hidden or replaced, 0.25 to 1), draw (-1 for the span itself), donor
+        (the other trace; empty for none), n_q, n_k (most keys in sight that were hidden in a layer, or that took
+        another's place), n_pool (keys that random ones can be drawn from: fewest over the layers), metric
+        (``key_sentence``, the trace's own K; with ``aha`` also ``difference``, ``safe``, ``go_ahead``), baseline,
+        value, effect = value − baseline (nats a token). Where a trace allows no control of a kind (a pool smaller than
+        the span in some layer, a span of fewer than four keys, no labelled trace of another group), one row of that
+        kind with NaN says so. Template and first token are the same in every request and are not resampled.
+        ``attrs["left_out"]`` maps the other traces to their reasons.
 
     Raises:
-        InputError: an unknown span, layer or head, no trace to measure, or a bank that the tokenizer cannot spell.
-        ModelError: the model's attention cannot be reached.
+        InputError: an unknown span, layer, head or control, no trace to measure, or a bank that the tokenizer cannot
+            spell.
+        ModelError: the model's attention cannot be reached, or resampling is asked for by name and its positions are
+            not relative.
     """
     if aha:
         bank = bank_for(model.tokenizer) if bank is None else spelled(model.tokenizer, bank)
     plan = Plan(
         from_span=_one_of("from_span", from_span, get_args(FromSpan)),
-        to_spans=_spans(to_span),
+        to_spans=_several("to_span", to_span, CUT_SPANS),
         places=places_of(model, layers, heads, by=by, window=window),
         n_random=_count("n_random", n_random, 1),
+        n_dose=_count("n_dose", n_dose, 1),
+        n_donors=_count("n_donors", n_donors, 1),
         seed=_count("seed", seed, 0),
         bank=bank if aha else None,
+        controls=_controls(model, controls),
     )
     check_attention(model)
+    finding: dict[str, Any] = {"finder": finder, "delimiters": delimiters}
+    if not {SAME, OTHER} & set(plan.controls):
+        others = []
+    elif others is None:
+        traces = list(traces)
+        others = find_donors(model, traces, **finding, max_length=max_length)
     tables: list[pd.DataFrame] = []
     left_out: dict[str, str] = {}
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
-        for chunk in in_chunks(segmented(traces, finder=finder, delimiters=delimiters), _CHUNK):
+        for chunk in in_chunks(segmented(traces, **finding), _CHUNK):
             cases = []
             for trace, found in chunk:
                 try:
-                    case = Case.of(trace, _sentences(model, trace, found, plan, max_length), plan)
+                    case = Case.of(trace, _sentences(model, trace, found, plan, max_length), plan, others)
                 except TraceError as error:
                     left_out[trace.trace_id] = error.reason
                     continue
@@ -123,31 +155,15 @@ def knockout(
                 else:
                     left_out[trace.trace_id] = "it has none of the spans"
             records: list[dict[str, Any]] = []
-            for case, scores, n_keys in zip(cases, *_scored(model, cases, plan), strict=True):
-                if np.isfinite(scores).all():
-                    records += case.records(scores, n_keys, plan)
+            for case, measured in zip(cases, measure_cases(model, cases, plan), strict=True):
+                if measured.is_finite:
+                    records += case.records(measured, plan)
                 else:
                     left_out[case.trace.trace_id] = NOT_FINITE
             if records:
                 tables.append(pd.DataFrame(records).astype({"label": object}))
             on_trace(len(chunk))
     return joined(tables, left_out, "no trace has a key sentence and a span that could be hidden from it")
-
-
-def summarise_knockout(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Mean effects of :func:`knockout` with intervals, beside the random keys'.
-
-    Args:
-        table: from :func:`knockout`.
-        n_draws: bootstrap draws, of whole groups.
-        seed: seed of the draws.
-
-    Returns:
-        from_span, to_span, layer, n_layers, head, metric and the columns of
-        :func:`~safekey_interp.interventions.effects.summarise_effects`. NaN where nothing is defined.
-    """
-    by = ["from_span", "to_span", "layer", "n_layers", "head", "metric"]
-    return summarise_effects(table, by, n_draws=n_draws, seed=seed)
 
 
 def places_of(
@@ -182,31 +198,27 @@ def _sentences(
     return (*(with_sentence(model, trace, found, sentence) for sentence in bank), own)
 
 
-def _scored(model: Model, cases: Sequence[Case], plan: Plan) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Of each case, the score of each row and the keys that were cut from it."""
-    families = [case.rows for case in cases]
-    cuts = [cut for case in cases for cut in case.cuts(plan)]
-    n_keys = np.zeros(len(cuts), np.int64)
-
-    @contextmanager
-    def cutting(batch: Batch) -> Iterator[None]:
-        mine = [cuts[number] for number in batch.rows]
-        with knocked_out(model, Knockout(mine, n_heads=model.n_heads, starts=batch.starts, seed=plan.seed)) as cut:
-            yield
-        n_keys[batch.rows] = cut.n_keys
-
-    scores = [one.numpy() for one in score(model, families, around=cutting)]
-    ends = np.cumsum([len(family) for family in families])
-    return scores, np.split(n_keys, ends[:-1]) if len(ends) else []
+def _controls(model: Model, controls: Sequence[str] | None) -> tuple[str, ...]:
+    """The kinds of control: those that are named, or all that the model allows."""
+    if controls is not None:
+        chosen = _several("controls", controls, CONTROLS) if len(controls) else ()
+        if {SAME, OTHER} & set(chosen):
+            check_resampling(model)
+        return tuple(kind for kind in CONTROLS if kind in chosen)
+    try:
+        check_resampling(model)
+    except ModelError:
+        return tuple(kind for kind in CONTROLS if kind not in (SAME, OTHER))
+    return CONTROLS
 
 
-def _spans(to_span: str | Sequence[str]) -> tuple[str, ...]:
-    spans = (to_span,) if isinstance(to_span, str) else tuple(dict.fromkeys(to_span))
-    if not spans:
-        raise InputError(f"to_span: got none, expected some of {', '.join((*CUT_SPANS, RANDOM))}")
-    for span in spans:
-        _one_of("to_span", span, (*CUT_SPANS, RANDOM))
-    return spans
+def _several(name: str, value: str | Sequence[str], choices: Sequence[str]) -> tuple[str, ...]:
+    chosen = (value,) if isinstance(value, str) else tuple(dict.fromkeys(value))
+    if not chosen:
+        raise InputError(f"{name}: got none, expected some of {', '.join(choices)}")
+    for one in chosen:
+        _one_of(name, one, choices)
+    return chosen
 
 
 def _one_of(name: str, value: Any, choices: Sequence[str]) -> Any:

@@ -25,13 +25,15 @@ from safekey_interp.capture.knockout import Cut, Knockout, knocked_out
 from safekey_interp.capture.stream import on_threads, threads_for, token_budget
 from safekey_interp.continuations import NOT_FINITE
 from safekey_interp.errors import InputError
-from safekey_interp.interventions.effects import joined, summarise_effects
+from safekey_interp.interventions.effects import TESTED, joined, summarise_effects
 from safekey_interp.interventions.sentences import Reasoning, Sentence, reasonings
 
 if TYPE_CHECKING:
     from safekey_interp.models import Model
     from safekey_interp.trace import Trace
 
+RANDOM_KEYS = "random_keys"
+"""The kind of control: as many random earlier keys as the sentence has."""
 _MOST_LOGITS = 2**26
 
 
@@ -62,8 +64,9 @@ def suppress(
 
     Returns:
         One row per trace, suppressed sentence, draw and later sentence: trace_id, group, label, source and source_part,
-        target and target_part (numbers; understanding, key_sentence or rest), distance (target − source), control,
-        draw (-1 for the sentence itself), effect (the KL, nats a token), n_k (keys hidden), n_tokens (of the target).
+        target and target_part (numbers; understanding, key_sentence or rest), distance (target − source), control
+        (``none``; ``random_keys``), draw (-1 for the sentence itself), effect (the KL, nats a token; NaN for random
+        keys where fewer lie before the queries than the sentence has), n_k (keys hidden), n_tokens (of the target).
         ``attrs["left_out"]`` maps the other traces to their reasons.
 
     Raises:
@@ -124,7 +127,7 @@ def _of_trace(model: Model, one: Reasoning, *, n_random: int, seed: int) -> pd.D
     first = sentences[1].tokens.start - 1
     plain = _logprobs(model, ids[None], first)
     size = max(1, min(token_budget(model) // end, _MOST_LOGITS // ((end - first) * model.n_embeddings)))
-    divergences, n_keys = [], []
+    divergences, n_keys, is_short = [], [], []
     for begin in range(0, len(cuts), size):
         cut = Knockout(cuts[begin : begin + size], n_heads=model.n_heads, seed=seed)
         with knocked_out(model, cut):
@@ -132,9 +135,12 @@ def _of_trace(model: Model, one: Reasoning, *, n_random: int, seed: int) -> pd.D
         by_token = reduce(plain.exp() * (plain - other), "row pos vocab -> row pos", "sum")
         divergences.append(by_token.clamp(min=0).double().cpu().numpy())
         n_keys.append(cut.n_keys)
+        is_short.append(cut.is_short)
     kl, hidden = np.concatenate(divergences), np.concatenate(n_keys)
     if not np.isfinite(kl).all():
         return None
+    # Fewer earlier keys than the sentence has: no such control.
+    kl[np.concatenate(is_short) & np.array([draw >= 0 for _, draw in arms])] = np.nan
     rows: list[dict[str, Any]] = []
     for row, (source, draw) in enumerate(arms):
         for target in sentences[source.number + 1 :]:
@@ -146,7 +152,7 @@ def _of_trace(model: Model, one: Reasoning, *, n_random: int, seed: int) -> pd.D
                     "target": target.number,
                     "target_part": target.part,
                     "distance": target.number - source.number,
-                    "control": draw >= 0,
+                    "control": TESTED if draw < 0 else RANDOM_KEYS,
                     "draw": draw,
                     "effect": kl[row, at].mean(),
                     "n_k": int(hidden[row]),

@@ -1,0 +1,105 @@
+"""Donors for resample ablation: which other traces give the span that takes the place of a trace's own?
+
+Traces of other groups, with the same label as the trace or with the other one. Donors whose span is at least as long as
+the trace's own come first, the nearest in length before the others, so that every key has a partner where that can be;
+among equals the order is drawn, from the seed, the trace and the span alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from jaxtyping import Int64
+from torch import Tensor
+
+from safekey_interp.capture.keysets import words_of
+from safekey_interp.errors import TraceError
+from safekey_interp.segmentation import segmented
+
+if TYPE_CHECKING:
+    from safekey_interp.models import Model
+    from safekey_interp.trace import Trace
+
+SAME, OTHER = "resample_same_label", "resample_other_label"
+"""Kinds of control: whose span takes the place of a trace's own."""
+RESAMPLING = (SAME, OTHER)
+RESAMPLED = ("prompt", "understanding")
+"""Spans that say which request it is: the others are the same in every trace."""
+
+
+class Donor(NamedTuple):
+    """A trace whose spans can stand in another's place."""
+
+    trace_id: str
+    """The trace."""
+    group: str
+    """Its request."""
+    label: str | None
+    """Harmful or benign; none gives nothing."""
+    ids: Int64[Tensor, " pos"]
+    """Its tokens."""
+    spans: dict[str, tuple[int, ...]]
+    """Positions of each of :data:`RESAMPLED`."""
+
+
+def find_donors(
+    model: Model,
+    traces: Sequence[Trace],
+    *,
+    finder: str = "rules",
+    delimiters: tuple[str, str] | None = None,
+    max_length: int | None = None,
+    most: int = 1000,
+) -> list[Donor]:
+    """The traces that can give a span to others.
+
+    Args:
+        model: the model that reads them.
+        traces: where they are taken from.
+        finder: finds U.
+        delimiters: marks of the reasoning; the known families' when None.
+        max_length: most tokens up to the end of K.
+        most: so many, evenly spaced over ``traces``.
+    """
+    labelled = [trace for trace in traces if trace.label is not None]
+    step = max(1, -(-len(labelled) // most))
+    donors = []
+    for trace, found in segmented(labelled[::step], finder=finder, delimiters=delimiters):
+        try:
+            encoding = model.encode(trace, found, max_length=max_length)
+        except TraceError:
+            continue
+        spans = {span: tuple(encoding.positions(span)) for span in RESAMPLED}
+        donors.append(Donor(trace.trace_id, trace.group, trace.label, encoding.input_ids[: encoding.end], spans))
+    return donors
+
+
+def donors_for(
+    donors: Sequence[Donor], trace: Trace, span: str, n_keys: int, kind: str, *, n: int, seed: int
+) -> list[Donor]:
+    """At most ``n`` donors of a trace's span, the best matched in length first; none where its label is unknown.
+
+    Args:
+        donors: from :func:`find_donors`.
+        trace: the trace.
+        span: one of :data:`RESAMPLED`.
+        n_keys: tokens of its own span.
+        kind: :data:`SAME` or :data:`OTHER`.
+        n: how many are wanted.
+        seed: of the order among equals.
+    """
+    if trace.label is None:
+        return []
+    fitting = [
+        donor
+        for donor in donors
+        if donor.group != trace.group and donor.spans[span] and (donor.label == trace.label) == (kind == SAME)
+    ]
+    stream = np.random.default_rng([seed, RESAMPLED.index(span), *words_of(trace.trace_id)])
+    order = stream.permutation(len(fitting))
+    lengths = np.array([len(fitting[i].spans[span]) for i in order], np.int64) - n_keys
+    # lexsort: the last key decides first, and it keeps the drawn order among equals.
+    best = np.lexsort((np.abs(lengths), lengths < 0))[:n]
+    return [fitting[order[i]] for i in best]

@@ -1,0 +1,167 @@
+"""How do the conditions of a knockout go through the model?
+
+In three rounds, each with the beginnings that its rows share computed once: the model as it is, spans and parts of them
+hidden; random keys elsewhere, where the first round found enough of them in every kind of layer; and, trace by trace,
+so that no more than one trace's donors stand in memory, other traces' spans in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from safekey_interp.capture.knockout import Cut, Knockout, knocked_out
+from safekey_interp.capture.resampling import Resampling, SpanKeys, Swap, read_span, resampled
+from safekey_interp.continuations import Around, Batch, score
+from safekey_interp.interventions.donors import OTHER, SAME
+from safekey_interp.interventions.effects import TESTED
+from safekey_interp.interventions.knockout_rows import DOSE, OUTSIDE, Case, Condition, Measured, Place, Plan, queries_of
+
+if TYPE_CHECKING:
+    from safekey_interp.models import Model
+
+
+class _Row(NamedTuple):
+    """One row that goes through the model."""
+
+    case: int
+    """Number of its case."""
+    condition: int
+    """Number of its condition in the case; -1 for the model as it is."""
+    sentence: int
+    """Number of its sentence."""
+
+
+def measure_cases(model: Model, cases: Sequence[Case], plan: Plan) -> list[Measured]:
+    """Scores of every sentence of every case under each of its conditions, NaN where a control does not exist."""
+    found = [_empty(case) for case in cases]
+    hidden = _numbers(cases, lambda one: one.control in (TESTED, DOSE))
+    short = _hide(model, cases, [[-1, *of] for of in hidden], plan, found)
+    elsewhere = _numbers(cases, lambda one: one.control == OUTSIDE)
+    for case, mine, of, without in zip(cases, found, elsewhere, short, strict=True):
+        mine.exists[[i for i in of if case.conditions[i][:2] in without]] = False
+        of[:] = [i for i in of if mine.exists[i]]
+    _hide(model, cases, elsewhere, plan, found)
+    for c, of in enumerate(_numbers(cases, lambda one: one.control in (SAME, OTHER))):
+        if of:
+            _resample(model, cases[c], of, plan, found[c])
+    return found
+
+
+def _empty(case: Case) -> Measured:
+    n, m = len(case.conditions), len(case.sentences)
+    exists = np.array([one.exists for one in case.conditions], bool)
+    return Measured(np.full(m, np.nan), np.full((n, m), np.nan), exists, np.zeros(n, np.int64), np.zeros(n, np.int64))
+
+
+def _numbers(cases: Sequence[Case], wanted: Callable[[Condition], bool]) -> list[list[int]]:
+    """Of each case, the conditions that are wanted and exist."""
+    return [[i for i, one in enumerate(case.conditions) if one.exists and wanted(one)] for case in cases]
+
+
+def _hide(
+    model: Model, cases: Sequence[Case], chosen: Sequence[Sequence[int]], plan: Plan, found: Sequence[Measured]
+) -> list[set[tuple[Place, str]]]:
+    """Rows with keys hidden; fills ``found``.
+
+    Returns:
+        Of each case, the places and spans where the pool of random keys is too small for some sentence.
+    """
+    rows = _rows(cases, chosen)
+    cuts = [_cut(cases[row.case], row, plan) for row in rows]
+    n_keys, n_pool, is_short = (np.zeros(len(rows), kind) for kind in (np.int64, np.int64, bool))
+
+    @contextmanager
+    def cutting(batch: Batch) -> Iterator[None]:
+        mine = [cuts[number] for number in batch.rows]
+        with knocked_out(model, Knockout(mine, n_heads=model.n_heads, starts=batch.starts, seed=plan.seed)) as cut:
+            yield
+        n_keys[batch.rows], n_pool[batch.rows], is_short[batch.rows] = cut.n_keys, cut.n_pool, cut.is_short
+
+    _score(model, cases, chosen, rows, cutting, found)
+    short: list[set[tuple[Place, str]]] = [set() for _ in cases]
+    for number, row in enumerate(rows):
+        if row.condition < 0:
+            continue
+        case, mine = cases[row.case], found[row.case]
+        one = case.conditions[row.condition]
+        if is_short[number]:
+            short[row.case].add((one.place, one.span))
+        if row.sentence == len(case.sentences) - 1:
+            mine.n_keys[row.condition] = n_keys[number]
+            if one.control == TESTED:
+                same = [i for i, other in enumerate(case.conditions) if (other.place, other.span) == one[:2]]
+                mine.n_pool[same] = n_pool[number]
+    return short
+
+
+def _resample(model: Model, case: Case, chosen: Sequence[int], plan: Plan, found: Measured) -> None:
+    """Rows of one case with other traces' keys in place; fills ``found``."""
+    given: dict[tuple[str, str, int, int], SpanKeys] = {}
+    rows = _rows([case], [chosen])
+    swaps: list[Swap] = []
+    for row in rows:
+        one, sentence = case.conditions[row.condition], case.sentences[row.sentence]
+        assert one.donor is not None
+        keys, theirs = tuple(sentence.encoding.positions(one.span)), one.donor.spans[one.span]
+        which = (one.donor.trace_id, one.span, keys[0], keys[-1])
+        if which not in given:
+            n = min(len(keys), len(theirs))
+            last = theirs[len(theirs) - n :]
+            given[which] = read_span(model, one.donor.ids, last, shift=keys[-1] - theirs[-1])
+        swaps.append(
+            Swap(
+                queries=tuple(queries_of(sentence, plan.from_span)),
+                keys=keys,
+                given=given[which],
+                layers=frozenset(one.place.layers),
+                heads=one.place.chosen_heads,
+            )
+        )
+
+    @contextmanager
+    def swapping(batch: Batch) -> Iterator[None]:
+        mine = [swaps[number] for number in batch.rows]
+        with resampled(model, Resampling(mine, n_heads=model.n_heads, starts=batch.starts)):
+            yield
+
+    _score(model, [case], [chosen], rows, swapping, [found])
+    found.n_keys[list(chosen)] = [
+        swap.n_given for row, swap in zip(rows, swaps, strict=True) if row.sentence == len(case.sentences) - 1
+    ]
+
+
+def _rows(cases: Sequence[Case], chosen: Sequence[Sequence[int]]) -> list[_Row]:
+    return [
+        _Row(c, condition, sentence)
+        for c, (case, of) in enumerate(zip(cases, chosen, strict=True))
+        for condition in of
+        for sentence in range(len(case.sentences))
+    ]
+
+
+def _cut(case: Case, row: _Row, plan: Plan) -> Cut:
+    return case.untouched() if row.condition < 0 else case.cut(case.conditions[row.condition], row.sentence, plan)
+
+
+def _score(
+    model: Model,
+    cases: Sequence[Case],
+    chosen: Sequence[Sequence[int]],
+    rows: Sequence[_Row],
+    around: Around,
+    found: Sequence[Measured],
+) -> None:
+    """Score the rows and put each number where it belongs."""
+    there = [(case, of) for case, of in zip(cases, chosen, strict=True) if of]
+    scores = score(model, [case.sentences * len(of) for case, of in there], around=around)
+    flat = np.concatenate([one.numpy() for one in scores]) if scores else np.zeros(0)
+    for row, value in zip(rows, flat.tolist(), strict=True):
+        mine = found[row.case]
+        if row.condition < 0:
+            mine.baseline[row.sentence] = value
+        else:
+            mine.scores[row.condition, row.sentence] = value
