@@ -17,14 +17,14 @@ import torch
 from analysis import runs_evidence
 from analysis.asking import mean_of
 from analysis.bench import Bench
-from analysis.composing import Composition, in_words, shares
+from analysis.composing import Composition, Drawn, in_words, shares
 from analysis.replication_design import CONTRASTS
 from analysis.replication_job import Job, is_done, run
 from analysis.replication_results import answers_of
 from analysis.saving import Answer
 from analysis.verdicts import Measured
 from safekey_interp import figures
-from safekey_interp.errors import RunError
+from safekey_interp.errors import InputError, RunError
 from safekey_interp.figures.grid import Panel
 
 NAME = "fig_ablations"
@@ -44,7 +44,7 @@ def answer(bench: Bench) -> Answer:
     """
     if not any(bench.is_toy(name) for name in bench.names):
         raise RunError("trains the organism only; `train/` has the recipes for other models, paper.yaml what they take")
-    over_runs = runs_evidence.differences([(one.first, one.second) for one in CONTRASTS])
+    over_runs = _over_runs()
     folder = bench.out / "runs" / "ablations"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # two sum in another order
@@ -54,10 +54,8 @@ def answer(bench: Bench) -> Answer:
         torch.set_num_threads(threads)
     rows = pd.DataFrame([row for variant, table in answers.items() for row in _rates(variant, table, bench.seed)])
     figure = Composition()
-    title = "Difference of attack success, all training runs"
-    spec = figures.estimates_as_bars.spec(over_runs, title=title, y="difference of shares", caption=title)
     figure.add(
-        [(Panel(title=title, spec=spec), over_runs)],
+        [_differences(over_runs)] if len(over_runs) else [],
         said="Attack success by the act on unseen wrappers, differences between trainings of the same base, seed and "
         f"examples. Lines: {runs_evidence.LEVEL:.1%} over bases, seeds and wrappers.",
         heading="All training runs of the replication",
@@ -80,7 +78,7 @@ def answer(bench: Bench) -> Answer:
                 seed=bench.seed,
                 table=in_words(pd.concat([over_runs, rows], ignore_index=True)),
                 table_caption=f"Differences over all runs ({runs_evidence.LEVEL:.1%}); shares of one run (95 %)",
-                source=f"{runs_evidence.source()}; organism:base fine-tuned in {len(VARIANTS)} ways, seed {bench.seed}",
+                source=f"{runs_evidence.source()}organism:base fine-tuned in {len(VARIANTS)} ways, seed {bench.seed}",
             )
         ],
         measured=[
@@ -88,6 +86,20 @@ def answer(bench: Bench) -> Answer:
             *(_claim(claim, answers, *pair, bench.seed) for claim, pair in runs_evidence.ABLATIONS.items()),
         ],
     )
+
+
+def _over_runs() -> pd.DataFrame:
+    """Every contrast of the design over all runs; empty where no table of them ships."""
+    try:
+        return runs_evidence.differences([(one.first, one.second) for one in CONTRASTS])
+    except InputError:
+        return pd.DataFrame()
+
+
+def _differences(over_runs: pd.DataFrame) -> Drawn:
+    title = "Difference of attack success, all training runs"
+    spec = figures.estimates_as_bars.spec(over_runs, title=title, y="difference of shares", caption=title)
+    return Panel(title=title, spec=spec), over_runs
 
 
 def _answers(job: Job, folder: Path) -> Any:

@@ -1,9 +1,8 @@
 """What do many training runs say of a claim? Evidence of the organism's replication, from the tables that are shipped.
 
-Attack success of claims 6a to 6c: ``replication.parquet``, by the design's own interval over bases, seeds and wrappers
-(:mod:`analysis.replication_results`). Attention and probes of claims 3b, 4a and 4b: ``replication_mechanism.parquet``, a
-row a number of a layer (variant, base, seed, what, layer, value), all runs on the same tokens; the difference of each
-pair of runs of one base and seed, and an interval over the pairs.
+The tables ship (:mod:`analysis.replication_results`). Attack success of claims 6a to 6c: by the act, with the design's
+own interval over bases, seeds and wrappers. Attention and probes of claims 3b, 4a and 4b: all runs read the same
+tokens; the difference of each pair of runs of one base and seed, and an interval over the pairs.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ import pandas as pd
 
 from analysis.asking import mean_of
 from analysis.replication_design import CONTRASTS
-from analysis.replication_results import claim_contrast
+from analysis.replication_results import SHIPPED, ClaimContrast, claim_contrast, read
 from analysis.verdicts import Measured, unmeasured
+from safekey_interp.errors import InputError
 
-MECHANISM = Path(__file__).with_name("replication_mechanism.parquet")
 WHOSE = "organism, training runs"
 ABLATIONS = {"6a": ("DPSH", "SFT"), "6b": ("QMM", "SFT"), "6c": ("both", "DPSH")}
 TRANSFERS = {"4a": "decision, plain to wrapped", "4b": "understanding, plain to wrapped"}
@@ -29,62 +28,85 @@ LEVEL = 1 - 0.05 / len(CONTRASTS)
 _PAIR = ("both", "SFT")
 
 
-def differences(pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+def source(folder: Path = SHIPPED) -> str:
+    """Which training runs, for the line of sources; empty where no table of them ships."""
+    try:
+        table: Any = read(1, folder).answers[["variant", "base", "seed"]].drop_duplicates()
+    except InputError:
+        return ""
+    return f"replication: {len(table)} training runs, {table['base'].nunique()} bases, {table['seed'].nunique()} seeds; "
+
+
+def differences(pairs: Sequence[tuple[str, str]], folder: Path = SHIPPED) -> pd.DataFrame:
     """Differences of attack success between trainings: place, series, value, low, high, n (requests), n_groups (runs).
 
     Args:
         pairs: variants; the first one's attack success minus the second one's.
+        folder: of the shipped tables.
+
+    Raises:
+        InputError: no such tables, or none of a variant.
     """
     rows = []
     for first, second in pairs:
-        one = claim_contrast(first, second, confidence=LEVEL)
+        one = claim_contrast(first, second, confidence=LEVEL, folder=folder)
         about = {"place": f"{first} minus {second}", "series": "difference of attack success, all runs"}
         rows.append(about | {name: getattr(one, name) for name in ("value", "low", "high", "n", "n_groups")})
     return pd.DataFrame(rows)
 
 
-def ablations() -> list[Measured]:
+def ablations(folder: Path = SHIPPED) -> list[Measured]:
     """Claims 6a to 6c, each at the level that the design corrects to."""
     found = []
     for claim, (first, second) in ABLATIONS.items():
-        one = claim_contrast(first, second, confidence=LEVEL)
-        found.append(
-            Measured(
-                claim=claim,
-                evidence="replication",
-                model=f"{WHOSE}, {first} minus {second}",
-                value=one.value,
-                low=one.low,
-                high=one.high,
-                p=one.p_value,
-                n=one.n,
-                n_groups=one.n_groups,
-                family=WHOSE,
-                control_value=f"{first} {one.first_share:.2f}, {second} {one.second_share:.2f}",
-                note=f"lower in {one.pairs_lower} of {one.n_groups} pairs of runs",
-                toy=True,
-            )
-        )
+        model = f"{WHOSE}, {first} minus {second}"
+        try:
+            one = claim_contrast(first, second, confidence=LEVEL, folder=folder)
+        except InputError as error:
+            found.append(unmeasured(claim, model, str(error), toy=True, evidence="replication"))
+            continue
+        found.append(_measured(claim, model, one, first, second))
     return found
 
 
-def mechanism(claim: str, seed: int, file: Path = MECHANISM) -> Measured:
+def _measured(claim: str, model: str, one: ClaimContrast, first: str, second: str) -> Measured:
+    return Measured(
+        claim=claim,
+        evidence="replication",
+        model=model,
+        value=one.value,
+        low=one.low,
+        high=one.high,
+        p=one.p_value,
+        n=one.n,
+        n_groups=one.n_groups,
+        family=WHOSE,
+        control_value=f"{first} {one.first_share:.2f}, {second} {one.second_share:.2f}",
+        note=f"lower in {one.pairs_lower} of {one.n_groups} pairs of runs; {one.n_wrappers} unseen wrappers",
+        toy=True,
+    )
+
+
+def mechanism(claim: str, seed: int, folder: Path = SHIPPED) -> Measured:
     """Claim 3b, 4a or 4b over pairs of training runs.
 
     Args:
         claim: its id.
         seed: of the interval's draws.
-        file: the shipped table.
+        folder: of the shipped tables.
     """
     evidence = "runs" if claim == "3b" else "transfer, runs"
     model = f"{WHOSE}, {_PAIR[0]} minus {_PAIR[1]}"
-    if not file.is_file():
-        return unmeasured(claim, model, f"no {file.name}", toy=True, evidence=evidence)
-    table: Any = pd.read_parquet(file)
+    try:
+        table: Any = read(1, folder).mechanism
+    except InputError as error:
+        return unmeasured(claim, model, str(error), toy=True, evidence=evidence)
+    if table.empty:
+        return unmeasured(claim, model, "no run's mechanism was measured", toy=True, evidence=evidence)
     by_run = _log_ratio(table) if claim == "3b" else _median_auroc(table, TRANSFERS[claim])
     pairs = by_run.unstack("variant").reindex(columns=list(_PAIR)).dropna()
     if pairs.empty:
-        return unmeasured(claim, model, f"no pair of runs in {file.name}", toy=True, evidence=evidence)
+        return unmeasured(claim, model, "no pair of runs", toy=True, evidence=evidence)
     apart = pairs[_PAIR[0]] - pairs[_PAIR[1]]
     found = mean_of(apart, [str(run) for run in pairs.index], seed)
     means = ", ".join(f"{name} {pairs[name].mean():.3f}" for name in _PAIR)

@@ -1,0 +1,86 @@
+"""The evidence behind the verdicts: over training runs, and margins of scores; each finds what is planted, and no more."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import runs_evidence
+from analysis.representation_claims import margins
+from safekey_interp.comparing.knowledge import Scores
+from safekey_interp.stats import bootstrap_weights
+
+
+def shipped(folder, change: float, *, seed: int = 0, spread: float = 0.02):
+    """Tables of eight seeds on two bases, in which both losses multiply the ratio of every layer by e to the change."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for base in (1, 2):
+        for run in range(8):
+            own = rng.normal(0, 0.1)
+            for variant in ("SFT", "both"):
+                apart = own + rng.normal(0, spread) + (change if variant == "both" else 0)
+                for layer, mass in enumerate((0.4, 0.2, 0.3)):
+                    about = {"variant": variant, "base": base, "seed": run, "layer": layer, "swapped": False}
+                    rows.append(about | {"what": "understanding, mass", "value": mass})
+                    rows.append(about | {"what": "understanding, over_distance", "value": 0.8 * np.exp(apart)})
+                    rows.append(about | {"what": "decision, plain to wrapped", "value": 0.9 + apart / 10})
+    columns = ["variant", "base", "seed", "verb", "noun", "response"]
+    pd.DataFrame([["SFT", 1, 0, "grow", "flug", ""]], columns=columns).to_parquet(folder / "part1-answers.parquet")
+    pd.DataFrame(rows).to_parquet(folder / "part1-mechanism.parquet")
+    return folder
+
+
+def test_a_change_of_every_run_is_found_with_its_size(tmp_path):
+    found = runs_evidence.mechanism("3b", 0, shipped(tmp_path, 0.2))
+    assert found.verdict == "supports"
+    assert found.value == pytest.approx(0.2, abs=0.02)
+    assert found.low < found.value < found.high
+    assert "above 0 in 16 of 16 pairs" in found.note
+    assert found.n_groups == 16
+    assert runs_evidence.mechanism("4a", 0, tmp_path).value == pytest.approx(0.02, abs=0.002)
+    assert runs_evidence.mechanism("3b", 0, shipped(tmp_path, -0.2)).verdict == "contradicts"
+
+
+def test_runs_that_do_not_differ_have_no_effect_of_interest(tmp_path):
+    verdicts = [runs_evidence.mechanism("3b", 0, shipped(tmp_path, 0.0, seed=seed)).verdict for seed in range(20)]
+    assert set(verdicts) <= {"no effect of interest", "cannot tell"}
+    assert verdicts.count("no effect of interest") >= 18
+
+
+def test_without_tables_the_reason_is_said(tmp_path):
+    assert "no such file" in runs_evidence.mechanism("3b", 0, tmp_path).note
+    assert {one.verdict for one in runs_evidence.ablations(tmp_path)} == {"cannot tell"}
+
+
+def scores(shift: float, n: int = 400, layers: int = 3) -> Scores:
+    rng = np.random.default_rng(0)
+    positive = np.arange(n) % 2 == 0
+    values = rng.normal(0, 1, (n, layers)) + shift * positive[:, None]
+    ids = [f"t{number}" for number in range(n)]
+    return Scores(ids, ids, positive, np.zeros(n, int), values)
+
+
+def test_the_margin_is_the_distance_in_standard_deviations_whatever_the_scale():
+    weights = bootstrap_weights([f"t{number}" for number in range(400)], 200, 0)
+    for shift in (0.0, 1.0, 3.0):
+        value, draws = margins(scores(shift), weights)
+        assert value == pytest.approx(shift, abs=0.25)
+        assert np.nanstd(draws) < 0.25
+        scaled = scores(shift)._replace(values=scores(shift).values * 7 + 2)
+        assert margins(scaled, weights)[0] == pytest.approx(value)
+
+
+def test_a_margin_grows_where_the_auroc_has_no_room():
+    weights = bootstrap_weights([f"t{number}" for number in range(400)], 50, 0)
+    one, two = (margins(scores(shift), weights)[0] for shift in (8.0, 10.0))
+    assert two - one == pytest.approx(2, abs=0.2)
+
+
+def test_a_draw_without_a_class_has_no_margin():
+    one = scores(1.0, n=20)
+    weights = np.vstack([one.positive, np.ones(20)]).astype(float)
+    _, draws = margins(one, weights)
+    assert np.isnan(draws[0])
+    assert np.isfinite(draws[1])
