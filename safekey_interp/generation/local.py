@@ -89,6 +89,16 @@ class LocalEngine:
         self.model = model
         self.batch_size = batch_size
 
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return self.model.tokenizer
+
+    @property
+    def max_positions(self) -> int | None:
+        """How far the model reads; None where nobody knows."""
+        return self.model.max_positions
+
     def record(self) -> Mapping[str, Any]:
         """The model, its precision, its weights and its tokenizer with the chat template."""
         record = self.model.record()

@@ -1,28 +1,29 @@
 """What does a model go on to say when the first words of its response are given?
 
-Three experiments on a trace, each a list of requests for an engine:
+Two experiments on a trace, each a list of requests for an engine:
 
 - :func:`beginnings`: nothing, U, U + K. What is decided when K stands there?
 - :func:`swaps`: everything up to K, then the trace's own K, a safe one, a go-ahead, or one that decides nothing. The
-  four differ in that sentence alone, and the sentences of one trace begin alike where the bank's lists do.
-- :func:`depths`: the first d tokens of the response, exactly as they were. Qi et al. 2024 (arXiv 2406.05946) prefill
-  harmful answers so: alignment that is a few tokens deep is gone behind them.
+  four differ in that sentence alone, and the sentences of one trace begin alike where the bank's lists do. These
+  sentences are off-policy: the model might never write them there (Thought Anchors: Bogdan et al. 2025, arXiv
+  2506.19143, resample for that reason). :mod:`~safekey_interp.generation.resampling` takes the model's own.
 
-Responses begin with what was given. Whether they refuse is judged elsewhere; :func:`summarise_outcomes` counts.
+:mod:`~safekey_interp.generation.prefill_depth` gives beginnings that end before K. Responses begin with what was given.
+Whether they refuse is judged elsewhere, from the new text alone
+(:attr:`~safekey_interp.generation.Generated.new_text`); :func:`summarise_outcomes` counts.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from safekey_interp.encoding import encode
 from safekey_interp.errors import InputError
 from safekey_interp.generation.requests import Request
 from safekey_interp.key_sentence_bank import GENERAL, ORGANISM, KeySentences, bank_for
@@ -126,49 +127,14 @@ def swaps(
     return requests
 
 
-def depths(tokenizer: Any, trace: Trace, numbers: Iterable[int], segmentation: Segmentation) -> list[Request]:
-    """The trace asked again with the first d tokens of its response given, exactly.
-
-    Args:
-        tokenizer: of the model that is to answer.
-        trace: a trace with its response; harmful ones for Qi et al.'s experiment.
-        numbers: each d, 0 for nothing; one that the response does not reach is left out.
-        segmentation: of the trace.
-
-    Raises:
-        InputError: a number below 0.
-        TraceError: the chat template refuses the trace.
-    """
-    encoding = encode(tokenizer, trace, segmentation)
-    ids, start = encoding.input_ids.tolist(), encoding.response_start
-    response_at = len(encoding.text) - len(trace.response)
-    requests = []
-    for number in sorted(set(numbers)):
-        if number < 0:
-            raise InputError(f"depth: got {number}, expected a number of tokens, 0 or more")
-        if number == 0:
-            requests.append(Request(trace=trace, condition="depth", depth=0))
-        elif start + number <= len(ids):
-            # The whole characters of these tokens: one may end within a character, which then is not known yet.
-            offsets = encoding.offsets[: start + number + 1]
-            end = offsets[start + number - 1][1]
-            if len(offsets) > start + number:
-                end = min(end, offsets[start + number][0])
-            prefill = encoding.text[response_at:end]
-            requests.append(
-                Request(
-                    trace=trace,
-                    prefill=prefill,
-                    input_ids=tuple(ids[: start + number]),
-                    condition="depth",
-                    depth=number,
-                )
-            )
-    return requests
-
-
 def summarise_outcomes(
-    table: pd.DataFrame, outcome: str, *, baseline: str | None = None, seed: int = 0, n_draws: int = 2000
+    table: pd.DataFrame,
+    outcome: str,
+    *,
+    by: Literal["depth", "share"] = "depth",
+    baseline: str | None = None,
+    seed: int = 0,
+    n_draws: int = 2000,
 ) -> pd.DataFrame:
     """How often an outcome comes about in each condition, and how much oftener than in a baseline.
 
@@ -176,15 +142,17 @@ def summarise_outcomes(
         table: from :func:`~safekey_interp.generation.responses_table`, with a column of truth values from a judge;
             rows without one do not count.
         outcome: that column.
-        baseline: a condition, each of whose responses is compared with those of the same trace and sample.
+        by: depths in tokens, or as shares of the tokens before K.
+        baseline: a condition, each of whose responses is compared with those of the same trace and sample; where it has
+            several depths, with those of the same depth.
         seed: of the bootstrap over groups.
         n_draws: of it.
 
     Returns:
-        One row per label and condition and depth: label, condition, depth, rate in [0, 1] with low and high (95 %:
-        Wilson's where each group has one row, else a bootstrap over groups), n, n_groups; with a baseline, difference
-        of the rates over the pairs, difference_low, difference_high (bootstrap over groups), n_pairs. Intervals by
-        bootstrap are NaN below five groups.
+        One row per label, condition and depth: label, condition, depth or share, rate in [0, 1] with low and high
+        (95 %: Wilson's where each group has one row, else a bootstrap over groups), n, n_groups; with a baseline,
+        difference of the rates over the pairs, difference_low, difference_high (bootstrap over groups), n_pairs.
+        Intervals by bootstrap are NaN below five groups.
 
     Raises:
         InputError: no such column or condition.
@@ -193,13 +161,14 @@ def summarise_outcomes(
         what = f"column {outcome!r}" if outcome not in table else f"condition {baseline!r}"
         raise InputError(f"outcomes: no {what}; there are {', '.join(map(str, table.columns))}")
     judged = table.dropna(subset=[outcome])
-    keys = ["trace_id", "sample"]
+    several = baseline is not None and judged.loc[judged["condition"] == baseline, by].nunique() > 1
+    keys = ["trace_id", "sample", *([by] if several else [])]
     base = judged[judged["condition"] == baseline].set_index(keys)[outcome].astype(float) if baseline else None
     rows = []
-    grouped: Any = judged.groupby(["label", "condition", "depth"], dropna=False, sort=False)
+    grouped: Any = judged.groupby(["label", "condition", by], dropna=False, sort=False)
     for (label, condition, depth), part in grouped:
         held, groups = part[outcome].to_numpy(float), list(part["group"])
-        row = {"label": label, "condition": condition, "depth": depth}
+        row = {"label": label, "condition": condition, by: depth}
         row |= {"rate": held.mean(), **_interval(held, groups, seed, n_draws), "n": len(part)}
         row["n_groups"] = len(set(groups))
         if base is not None:
@@ -211,7 +180,7 @@ def summarise_outcomes(
             row |= {"difference": apart.mean() if len(apart) else np.nan}
             row |= {"difference_low": low, "difference_high": high, "n_pairs": len(apart)}
         rows.append(row)
-    return pd.DataFrame(rows).astype({"depth": "Int64"})
+    return pd.DataFrame(rows).astype({by: "Int64" if by == "depth" else float})
 
 
 def _interval(held: np.ndarray, groups: Sequence[Any], seed: int, n_draws: int) -> dict[str, float]:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from safekey_interp.errors import InputError
+from safekey_interp.generation.new_text import new_text
 from safekey_interp.generation.sampling import Sampling
 from safekey_interp.trace import Trace
 
@@ -37,6 +38,8 @@ class Request:
     """What this request is in an experiment, such as ``understanding`` or ``safe``; empty outside of one."""
     depth: int | None = None
     """Tokens of the prefill, where they are what an experiment varies."""
+    share: float | None = None
+    """The same depth as a share of the response's tokens before K, in [0, 1]."""
     sample: int = 0
     """Number of the sample, from 0."""
 
@@ -88,6 +91,11 @@ class Generated:
         """Number of the sample."""
         return self.request.sample
 
+    @property
+    def new_text(self) -> str:
+        """What the model wrote behind its prefill: all that a judge may read."""
+        return new_text(self.response, self.request.prefill)
+
     def trace(self) -> Trace:
         """The trace with this response in place of its own; spans are to be found anew."""
         return self.request.trace.with_(response=self.response, given={})
@@ -136,8 +144,10 @@ def responses_table(generated: Iterable[Generated]) -> pd.DataFrame:
     """Responses as a tidy table, for judging.
 
     Returns:
-        One row per response, in their order: trace_id, group, label, condition,
-        depth (<NA> outside of an experiment by depth), sample, prefill, response, cut, n_tokens.
+        One row per response, in their order: trace_id, group, label, condition, depth (tokens of the prefill; <NA>
+        outside of an experiment by depth), share (that depth as a share of the tokens before K, in [0, 1]; NaN outside
+        of one), sample, prefill, response, new_text (what a judge may read), cut (at the largest number of tokens),
+        n_tokens.
     """
     rows = [
         {
@@ -146,13 +156,16 @@ def responses_table(generated: Iterable[Generated]) -> pd.DataFrame:
             "label": one.request.trace.label,
             "condition": one.request.condition,
             "depth": one.request.depth,
+            "share": one.request.share,
             "sample": one.sample,
             "prefill": one.request.prefill,
             "response": one.response,
+            "new_text": one.new_text,
             "cut": one.cut,
             "n_tokens": one.n_tokens,
         }
         for one in generated
     ]
-    columns = ("trace_id", "group", "label", "condition", "depth", "sample", "prefill", "response", "cut", "n_tokens")
-    return pd.DataFrame(rows, columns=list(columns)).astype({"depth": "Int64", "n_tokens": "Int64", "label": object})
+    columns = ("trace_id", "group", "label", "condition", "depth", "share", "sample", "prefill", "response", "new_text")
+    types = {"depth": "Int64", "n_tokens": "Int64", "label": object, "share": float}
+    return pd.DataFrame(rows, columns=[*columns, "cut", "n_tokens"]).astype(types)

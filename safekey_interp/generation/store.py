@@ -3,7 +3,7 @@
 One JSON object a line, as :func:`safekey_interp.read_traces` reads it: trace_id, prompt, response, label, source,
 group; what else the prompt's own row said, if it had no response (else it may speak of that one); and of the response
 
-    prompt_id, condition, depth, sample, prefill, cut, n_tokens, engine, seed, asked (a hash of what was asked)
+    prompt_id, condition, depth, share, sample, prefill, cut, n_tokens, engine, seed, asked (a hash of what was asked)
 
 Each line is written whole and reaches the disk before the next response is waited for; what a kill leaves of a last
 line goes at the next opening. ``NAME.settings.json`` beside it says how the responses were made: a file of other
@@ -216,6 +216,7 @@ def to_row(generated: Generated) -> dict[str, Any]:
         "prompt_id": trace.trace_id,
         "condition": request.condition,
         "depth": request.depth,
+        "share": request.share,
         "sample": request.sample,
         "prefill": request.prefill,
         "cut": generated.cut,

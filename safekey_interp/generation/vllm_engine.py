@@ -70,7 +70,8 @@ class VllmEngine:
             raise ModelError(f"model {spec}: vLLM cannot load it: {first_line(error)}") from error
         self.tokenizer: Any = self._llm.get_tokenizer()
         """The model's tokenizer."""
-        self._max_positions: int | None = self._llm.model_config.max_model_len
+        self.max_positions: int | None = self._llm.model_config.max_model_len
+        """How far it reads."""
 
     def record(self) -> Mapping[str, Any]:
         """Model, revision, precision, tokenizer, vLLM's version and options."""
@@ -80,10 +81,10 @@ class VllmEngine:
 
     def usual_limit(self, requests: Sequence[Request]) -> int:
         """512, or as many as fit behind the longest prompt."""
-        if self._max_positions is None:
+        if self.max_positions is None:
             return USUAL_TOKENS
         longest = max((len(asked_ids(self.tokenizer, request).ids) for request in requests), default=0)
-        return max(1, min(USUAL_TOKENS, self._max_positions - longest))
+        return max(1, min(USUAL_TOKENS, self.max_positions - longest))
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Generated]:
         """A response for each request, in their order.
@@ -98,7 +99,7 @@ class VllmEngine:
         most = sampling.max_new_tokens or self.usual_limit(requests)
         asked = [asked_ids(self.tokenizer, request) for request in requests]
         for request, one in zip(requests, asked, strict=True):
-            check_room(request, len(one.ids), most, self._max_positions)
+            check_room(request, len(one.ids), most, self.max_positions)
         for start in range(0, len(requests), self.batch_size):
             part = slice(start, start + self.batch_size)
             yield from self._answer(requests[part], asked[part], sampling, most)
