@@ -14,6 +14,7 @@ from safekey_interp.datasets import read_traces
 from safekey_interp.errors import InputError
 from safekey_interp.generation import Sampling
 from safekey_interp.generation.local import LocalEngine
+from safekey_interp.generation.new_text import new_text
 from safekey_interp.generation.requests import Request
 from safekey_interp.generation.running import write_responses
 from safekey_interp.judge import judge_refusal
@@ -32,13 +33,13 @@ def asked(model: Model, requests: Sequence[Request], file: Path, *, progress: Pr
         progress: is told how far this is.
 
     Returns:
-        One row a request: trace_id, group, label, condition, depth, refused.
+        One row a request: trace_id, group, label, condition, depth, share, refused (by the new text alone).
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     write_responses(LocalEngine(model), requests, out=file, sampling=Sampling(), progress=progress)
     rows = []
     for trace in read_traces(file):
-        judged = judge_refusal(trace.prompt, trace.response)
+        judged = judge_refusal(trace.prompt, new_text(trace.response, trace.meta.get("prefill") or ""))
         rows.append(
             {
                 "trace_id": str(trace.meta.get("prompt_id") or trace.trace_id),
@@ -46,6 +47,7 @@ def asked(model: Model, requests: Sequence[Request], file: Path, *, progress: Pr
                 "label": trace.label,
                 "condition": trace.meta.get("condition"),
                 "depth": trace.meta.get("depth"),
+                "share": trace.meta.get("share"),
                 "refused": None if judged.label is None else judged.label in REFUSING,
             }
         )

@@ -56,6 +56,8 @@ class Claim:
     """Strongest first."""
     built_in: str = ""
     """Why the toy's grammar or training makes it true there; empty where neither does."""
+    of_training: bool = False
+    """Whether it compares trainings, so that all rows speak of one thing; else each model is judged by itself."""
     ours: bool = False
     """Whether nobody but this project makes the claim."""
 

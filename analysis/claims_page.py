@@ -15,6 +15,7 @@ from safekey_interp.storage import write_aside
 
 TOY = "(toy model)"
 ROLES = {"decides": "", "weaker": "weaker evidence: ", "beside": "another reading: "}
+NOT_MEASURED = "not measured"
 _HEAD = (
     "# What the paper's analysis claims, and what our figures say",
     "Written by `python -m analysis`; not edited by hand. Claims, their evidence from the strongest to the weakest, and "
@@ -82,6 +83,8 @@ def beside_theirs(table: pd.DataFrame, *, mark: str = "") -> list[Beside]:
 
 def verdict_in_words(row: Any, mark: str = "") -> str:
     """``supports, after Holm cannot tell, built in (toy model)``."""
+    if row["role"] == "unmeasured":
+        return NOT_MEASURED
     parts = [f"{mark}{row['verdict']}{mark}"]
     if row["role"] == "decides" and row["verdict_holm"] != row["verdict"]:
         parts.append(f"after Holm {mark}{row['verdict_holm']}{mark}")

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.claims import BY_ID
-from analysis.claims_page import ROLES
+from analysis.claims_page import NOT_MEASURED, ROLES
 from analysis.tables import RESULTS
 
 CLAIMS = Path(__file__).with_name("CLAIMS.md")
@@ -81,7 +81,7 @@ def read_claims(text: str) -> Iterator[Said]:
     for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
         claim = section.partition(".")[0]
         for row in tables_in(section):
-            if "verdict" not in row:
+            if row.get("verdict", NOT_MEASURED) == NOT_MEASURED:
                 continue
             found = re.search(r"\*([^*]+)\*", row["verdict"])
             if found is None:

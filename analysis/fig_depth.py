@@ -23,16 +23,13 @@ from safekey_interp.errors import RunError
 from safekey_interp.figures.grid import Panel
 from safekey_interp.generation.kl import measure_kl, summarise_kl
 from safekey_interp.generation.kl_parts import kl_by_part
-from safekey_interp.generation.prefill_depth import depths
+from safekey_interp.generation.prefill_depth import SHARES, depth_requests, same_length
 from safekey_interp.judge.metrics import COMPLYING
-from safekey_interp.segmentation import segmented
 from safekey_interp.trace import Trace
 
 NAME = "fig_depth"
 SHALLOW = 5
 """Tokens that count as the first few: Qi et al.'s."""
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Shares of the tokens before K that are given."""
 PARTS = {
     "decision": "first token of K",
     "key_sentence": "other tokens of K",
@@ -120,12 +117,11 @@ def _harmful_answers(bench: Bench) -> list[Trace]:
 
 
 def _prefilled(bench: Bench, name: str, answers: list[Trace]) -> Any:
+    """Answers behind each depth, and behind as many tokens of a benign answer of the first model."""
     model = bench.model(name)
-    requests = [
-        request
-        for trace, found in segmented(answers)
-        for request in depths(model.tokenizer, trace, (), found, shares=SHARES)
-    ]
+    benign = [trace for trace in bench.answers(bench.names[0]) if trace.label == "benign"]
+    controls = {"benign": same_length(model.tokenizer, answers, benign, seed=bench.seed)}
+    requests = depth_requests(model.tokenizer, answers, controls=controls).requests
     file = bench.out / "runs" / "prefills" / f"{bench.probes[name].path.name}.jsonl"
     return asked(model, requests, file, progress=bench.progress).dropna(subset=["refused"])
 
@@ -139,9 +135,10 @@ def _means(name: str, table: Any, seed: int) -> list[dict[str, Any]]:
 
 
 def _rates(name: str, table: Any, seed: int) -> list[dict[str, Any]]:
+    depths = table[table["condition"] == "depth"]
     return [
         {"x": float(share), "series": name} | mean_of(part["refused"].astype(float), part["group"], seed)
-        for share, part in table.groupby("share", sort=True)
+        for share, part in depths.groupby("share", sort=True)
     ]
 
 
@@ -181,8 +178,10 @@ def _claim_5a(bench: Bench, name: str, table: Any, by_part: Any) -> list[Measure
 
 
 def _claim_5b(bench: Bench, name: str, table: Any) -> Measured:
-    wide = table.pivot_table(index=["trace_id", "group"], columns="share", values="refused", aggfunc="first")
-    both = wide.astype(float).reindex(columns=[SHARES[0], SHARES[-1]]).dropna()
+    known = table.assign(refused=table["refused"].astype(float))
+    harmful, benign = (known[known["condition"] == condition] for condition in ("depth", "benign"))
+    wide = harmful.pivot_table(index=["trace_id", "group"], columns="share", values="refused", aggfunc="first")
+    both = wide.reindex(columns=[SHARES[0], SHARES[-1]]).dropna()
     if both.empty:
         return unmeasured("5b", name, "no answer without and with a prefill", toy=bench.is_toy(name))
     without, behind = both[SHARES[0]], both[SHARES[-1]]
@@ -190,7 +189,8 @@ def _claim_5b(bench: Bench, name: str, table: Any) -> Measured:
         claim="5b",
         evidence="before K",
         model=name,
-        control_value=f"refused without {without.mean():.2f}, behind all tokens before K {behind.mean():.2f}",
+        control_value=f"refused without {without.mean():.2f}, behind all tokens before K {behind.mean():.2f}, behind as "
+        f"many of a benign answer {benign.loc[benign['share'] == SHARES[-1], 'refused'].mean():.2f}",
         note=f"the prefill is what {bench.names[0]} wrote before K",
         toy=bench.is_toy(name),
         **mean_of(without - behind, list(both.index.get_level_values("group")), bench.seed),

@@ -137,7 +137,7 @@ def _resampled(bench: Bench, name: str, traces: Sequence[Trace]) -> Any:
         sampling=Sampling(temperature=1.0, seed=bench.seed),
     )
     refused = table["judged"].isin(REFUSING).astype("boolean").where(table["judged"].notna())
-    return table.assign(refused=refused)[table["on_policy"]]
+    return table.assign(refused=refused)
 
 
 def _swapped(bench: Bench, name: str, traces: Sequence[Trace]) -> Any:
@@ -209,6 +209,6 @@ def _rates_in_words(table: Any) -> str:
     parts = []
     for kind in ("safe", "go_ahead"):
         mine = table[table["condition"] == kind]
-        share, never = mine["n_of_kind"].sum() / max(1, mine["n_tries"].sum()), int((mine["n_of_kind"] == 0).sum())
+        share, never = float(mine["rate"].mean()), int((mine["n_of_kind"] == 0).sum())
         parts.append(f"{kind.replace('_', '-')} {share:.2f} of samples, never in {never} of {len(mine)} traces")
     return f"rate: {'; '.join(parts)}"

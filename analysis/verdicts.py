@@ -9,8 +9,8 @@ Of one measurement, in its own unit, with the smallest effect of interest that `
     cannot tell            anything else: the interval holds 0 and effects of interest, or there is no interval
 
 Of one claim: the verdict is that of the strongest evidence that was measured (the order is that of ``claims.yaml``);
-weaker evidence and other readings of the claim stand beside it and say so. The organism and other models are judged
-apart.
+weaker evidence and other readings of the claim stand beside it and say so. Claims about a model are judged for each
+model; claims about training once for the organism and once for other models.
 
 Each verdict stands twice: uncorrected, and by Holm (1979) over the claims of a model (``family``), where "supports" and
 "contradicts" need an adjusted p below .05, else they become "cannot tell". The p is that of the interval's own method
@@ -31,7 +31,7 @@ from scipy import stats
 from analysis.claims import BY_ID, CLAIMS, Evidence
 
 Verdict = Literal["supports", "contradicts", "no effect of interest", "cannot tell"]
-Role = Literal["decides", "weaker", "beside"]
+Role = Literal["decides", "weaker", "beside", "unmeasured"]
 LEVEL = 0.05
 COLUMNS = (
     *("claim", "evidence", "role", "model", "verdict", "verdict_holm", "built_in"),
@@ -181,17 +181,18 @@ def _row(one: Measured) -> dict[str, Any]:
 
 def _role(row: dict[str, Any], rows: list[dict[str, Any]]) -> Role:
     claim = BY_ID[row["claim"]]
-    if claim.by(row["evidence"]).beside:
-        return "beside"
-    ranks = [
-        claim.rank(other["evidence"])
-        for other in rows
-        if (other["claim"], other["toy"]) == (row["claim"], row["toy"])
-        and not claim.by(other["evidence"]).beside
-        and np.isfinite(other["value"])
-    ]
-    # Without any measurement, the first row that says why there is none stands for the claim.
-    return "decides" if not ranks or claim.rank(row["evidence"]) == min(ranks) else "weaker"
+    judged = ("claim", "toy") if claim.of_training else ("claim", "toy", "model")
+    rivals = [one for one in rows if all(one[name] == row[name] for name in judged)]
+    rivals = [one for one in rivals if not claim.by(one["evidence"]).beside]
+    measured = [one for one in rivals if np.isfinite(one["value"])]
+    # Where nothing was measured, the strongest evidence that says why stands for the claim.
+    best = min((claim.rank(one["evidence"]) for one in measured or rivals), default=None)
+    is_beside = claim.by(row["evidence"]).beside
+    if not is_beside and claim.rank(row["evidence"]) == best:
+        return "decides"
+    if not np.isfinite(row["value"]):
+        return "unmeasured"
+    return "beside" if is_beside else "weaker"
 
 
 def _corrected(row: dict[str, Any]) -> str:

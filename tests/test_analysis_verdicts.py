@@ -103,7 +103,23 @@ def test_the_strongest_evidence_that_was_measured_decides_and_the_weaker_is_call
     assert shown.verdicts == ["m: cannot tell (toy model)"]
     assert list(shown.ours["verdict"])[1].startswith("weaker evidence: supports")
     alone = as_table([weak, unmeasured("6c", "m", "no table", toy=True, evidence="replication")])
-    assert dict(zip(alone["evidence"], alone["role"], strict=True))["one run"] == "decides"
+    assert dict(zip(alone["evidence"], alone["role"], strict=True)) == {"one run": "decides", "replication": "unmeasured"}
+
+
+def test_a_claim_about_a_model_is_judged_for_each_model_by_what_it_has():
+    table = as_table([
+        unmeasured("1b", "one", "no safe K was ever sampled", toy=True),
+        measured("1b", 0.0, -0.02, 0.02, "written K", model="one", toy=True),
+        measured("1b", 0.4, 0.2, 0.6, model="two", toy=True),
+        measured("1b", 0.9, 0.8, 1.0, "written K", model="two", toy=True),
+    ])  # fmt: skip
+    roles = dict(zip(zip(table["model"], table["evidence"], strict=True), table["role"], strict=True))
+    assert roles == {
+        ("one", "resampled K"): "unmeasured",
+        ("one", "written K"): "decides",
+        ("two", "resampled K"): "decides",
+        ("two", "written K"): "weaker",
+    }
 
 
 def test_the_toys_evidence_does_not_judge_other_models():
