@@ -46,6 +46,8 @@ def draw(bench: Bench) -> tuple[Sheet | None, list[Measured]]:
     by_layer, together = {}, {}
     for name in bench.names:
         cases = _cases(bench, name)
+        if "aha" not in cases:
+            continue
         model = bench.model(name)
         donors = find_donors(model, [trace for traces in cases.values() for trace in traces])
         options: dict[str, Any] = {"n_random": N_RANDOM, "n_dose": N_DOSE, "n_donors": N_DONORS, "seed": bench.seed}
@@ -168,7 +170,7 @@ def _in_words(together: dict[tuple[str, str], Any], seed: int) -> pd.DataFrame:
         ):
             values = wide[kind].dropna() if kind in wide else wide.iloc[:0, 0]
             if values.empty:
-                row[words] = "n/a (too few such keys)"
+                row[words] = "n/a"
                 continue
             one = mean_of(values, list(values.index.get_level_values("group")), seed)
             sure = f" [{one['low']:+.2f}, {one['high']:+.2f}]" if np.isfinite(one["low"]) else ""

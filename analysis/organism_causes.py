@@ -15,15 +15,17 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.organism_behaviour import answered
 from analysis.tables import interval, markdown, publish
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.interventions.attention_knockout import knockout
-from safekey_interp.interventions.knockout_summary import summarise_knockout
-from safekey_interp.interventions.effects import control_kinds, default_rows, tested_rows
+from safekey_interp.interventions.donors import OTHER, SAME, find_donors
+from safekey_interp.interventions.effects import default_rows, tested_rows
 from safekey_interp.interventions.held_out import steer_held_out
+from safekey_interp.interventions.knockout_summary import CONTRAST, CURVATURE, EFFECT, SLOPE, summarise_knockout
 from safekey_interp.interventions.patching import patch, summarise_patching
 from safekey_interp.interventions.steering import summarise_steering
 from safekey_interp.models import Model, load
@@ -53,26 +55,35 @@ def cases(traces: Sequence[Trace], n: int) -> dict[str, list[Trace]]:
     return found
 
 
-def knockouts(models: dict[str, tuple[Model, dict[str, list[Trace]]]]) -> dict[str, pd.DataFrame]:
-    """All layers at once, and X and U layer by layer."""
-    together, layers = [], []
+def knockouts(
+    models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: dict[str, list[Trace]]
+) -> dict[str, pd.DataFrame]:
+    """All layers at once, and X and U layer by layer; donors are all of the model's well-formed answers."""
+    together, layers, pools = [], [], []
     for name, (model, by_case) in models.items():
+        others = find_donors(model, answers[name], finder="given")
         for case, traces in by_case.items():
             if len(traces) < 5:
                 continue
             about = {"model": name, "case": case}
-            found: Any = knockout(model, traces, QUERIES, SPANS, finder="given")
-            table: Any = summarise_knockout(found)
-            for _, row in _of(table, "difference").iterrows():
-                ahead = {"safe is ahead, of all: before, cut, random": _ahead(found, row["to_span"])}
-                together.append(about | {"K may not see": row["to_span"]} | _cells(row) | ahead)
-            by_layer: Any = summarise_knockout(knockout(model, traces, QUERIES, SPANS[:2], by="layer", finder="given"))
-            for span, rows in _of(by_layer, "difference").groupby("to_span", sort=False):
-                line = about | {"K may not see": span}
-                for _, row in rows.iterrows():
-                    line[f"layer {row['layer']}"] = interval(row, "excess", form="+.2f")
-                layers.append(line)
-    return {"organism-knockout": pd.DataFrame(together), "organism-knockout-layers": pd.DataFrame(layers)}
+            options: dict[str, Any] = {"finder": "given", "others": others}
+            for spans in (SPANS[:2], SPANS[2:]):
+                found = knockout(model, traces, QUERIES, spans, **options)
+                summary = summarise_knockout(found)
+                for span in spans:
+                    line = about | {"K may not see": span}
+                    together.append(line | _cells(summary, span) | _ahead(found, span))
+                    pools += [line | _pool(found, span)] if spans == SPANS[:2] else []
+            by_layer = summarise_knockout(
+                knockout(model, traces, QUERIES, SPANS[:2], by="layer", controls=(SAME, OTHER), **options)
+            )
+            for span in SPANS[:2]:
+                for measure, words in ((EFFECT, "hidden"), (CONTRAST, "other label's minus same label's in place")):
+                    rows = _of(by_layer, span, measure)
+                    by_number = {f"layer {row['layer']}": interval(row, form="+.2f") for _, row in rows.iterrows()}
+                    layers.append(about | {"span": span, "what is done": words} | by_number)
+    names = ("organism-knockout", "organism-knockout-layers", "organism-knockout-pool")
+    return {name: pd.DataFrame(rows) for name, rows in zip(names, (together, layers, pools), strict=True)}
 
 
 def patching(models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: dict[str, list[Trace]]) -> pd.DataFrame:
@@ -114,25 +125,56 @@ def steering(models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: d
     return pd.DataFrame(rows)
 
 
-def _ahead(found: Any, span: str) -> str:
+def _ahead(found: Any, span: str) -> dict[str, str]:
     """Shares of traces for which safe key sentences are likelier than go-aheads."""
     mine = found[(found["metric"] == "difference") & (found["to_span"] == span)]
-    cut, random = tested_rows(mine), mine[mine["control"] == control_kinds(mine)[0]]
-    shares = [(part > 0).mean() for part in (cut["baseline"], cut["value"], random["value"])]
-    return ", ".join(f"{one:.2f}" for one in shares)
+    cut = tested_rows(mine)
+    parts = [cut["baseline"], cut["value"], *(mine.loc[mine["control"] == kind, "value"] for kind in (OTHER, SAME))]
+    shares = [f"{(part > 0).mean():.2f}" for part in parts if part.notna().any()]
+    return {"safe is ahead: as it is, hidden, other label's, same label's": ", ".join(shares)}
 
 
-def _of(summary: Any, metric: str) -> Any:
-    rows: Any = default_rows(summary)
-    return rows[(rows["metric"] == metric) & (rows["subset"] == "all")]
+def _of(summary: Any, span: str, measure: str, **wanted: Any) -> Any:
+    """Rows of all traces, each place once."""
+    rows: Any = default_rows(summary) if "control_kind" not in wanted else summary
+    for column, value in ({"metric": "difference", "subset": "all", "dose": 1.0} | wanted).items():
+        rows = rows[rows[column] == value]
+    return rows[(rows["to_span"] == span) & (rows["measure"] == measure)]
 
 
-def _cells(row: Any) -> dict[str, str]:
+def _cells(summary: Any, span: str) -> dict[str, str]:
+    def cell(measure: str, name: str = "value", **wanted: Any) -> str:
+        rows = _of(summary, span, measure, **wanted)
+        return "" if rows.empty or rows[name].isna().all() else interval(rows.iloc[0], name, form="+.2f")
+
+    [row] = [row for _, row in _of(summary, span, EFFECT).iterrows()]
+    outside = f"{row['n_with_control']} of {row['n']} traces have them ({row['n_pool']:.0f} of {row['n_k']:.0f} keys)"
+    if row["n_with_control"]:
+        outside = f"{interval(row, 'control', form='+.2f')}, excess {interval(row, 'excess', form='+.2f')}; {outside}"
     return {
-        "change of safe less go-ahead": interval(row, form="+.2f"),
-        "random keys": interval(row, "control", form="+.2f"),
-        "beyond random": interval(row, "excess", form="+.2f"),
+        "hidden": interval(row, form="+.2f"),
+        "random keys outside": outside,
+        "a quarter of it hidden": cell(EFFECT, dose=0.25),
+        "slope over the dose": cell(SLOPE),
+        "all minus 4 quarters": cell(CURVATURE),
+        "other label's in place": cell(EFFECT, "control", control_kind=OTHER),
+        "same label's in place": cell(EFFECT, "control", control_kind=SAME),
+        "other minus same": cell(CONTRAST),
         "n (groups)": f"{row['n']} ({row['n_groups']})",
+    }
+
+
+def _pool(found: Any, span: str) -> dict[str, str]:
+    """Where random keys could lie: in the other tested span, or outside both."""
+    rows = tested_rows(found)
+    keys = rows[rows["metric"] == "difference"].pivot(index="trace_id", columns="to_span", values=["n_k", "n_pool"])
+    [other] = set(SPANS[:2]) - {span}
+    n, beside, pool = (keys[column].to_numpy(float) for column in (("n_k", span), ("n_k", other), ("n_pool", span)))
+    return {
+        "keys, median": f"{np.median(n):.0f}",
+        "keys outside X, U and the first token": f"{np.median(pool):.0f}",
+        "traces with as many": f"{(pool >= n).sum()} of {len(n)}",
+        "of random keys that may lie in the other span, so many do": f"{(beside / (beside + pool)).mean():.2f}",
     }
 
 
@@ -151,7 +193,7 @@ def main() -> None:
         models[name] = (load(spec), cases(answers[name], options.n))
         counts = {case: len(traces) for case, traces in models[name][1].items()}
         print(f"{spec}: {len(answers[name])} of {len(asked)} with U and K; {counts}", flush=True)
-    tables = knockouts(models)
+    tables = knockouts(models, answers)
     tables["organism-patching"] = patching(models, answers)
     tables["organism-steering"] = steering(models, answers)
     publish({name: markdown(table.fillna("")) for name, table in tables.items()}, write=options.write)

@@ -50,7 +50,7 @@ def test_runs_that_do_not_differ_have_no_effect_of_interest(tmp_path):
 
 
 def test_without_tables_the_reason_is_said(tmp_path):
-    assert "no such file" in runs_evidence.mechanism("3b", 0, tmp_path).note
+    assert "no table" in runs_evidence.mechanism("3b", 0, tmp_path).note
     assert {one.verdict for one in runs_evidence.ablations(tmp_path)} == {"cannot tell"}
 
 
