@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
+from safekey_interp.attention_change import split_lift_change
 
 from analysis import runs_evidence
 from analysis.asking import mean_of
@@ -18,7 +19,6 @@ from analysis.bench import Bench
 from analysis.composing import Table
 from analysis.verdicts import Measured, unmeasured
 from safekey_interp.attention import measure_attention, paper_masses
-from safekey_interp.attention_change import split_lift_change
 from safekey_interp.errors import InputError
 from safekey_interp.runs import Run
 
@@ -28,6 +28,12 @@ READINGS = {
     "mass without first token and template": "mass_text",
 }
 """Evidence of claim 3a, and the column of :func:`safekey_interp.attention.paper_masses` that it reads."""
+CHANGES = {
+    "pair": ("decision", "lift"),
+    "mass alone": ("decision", "mass"),
+    "K's own tokens": ("key_sentence", "lift"),
+}
+"""Evidence of claim 3b on one pair of models: whose attention on U, and which part of the change."""
 _SPANS = ["prompt", "understanding"]
 
 
@@ -78,7 +84,9 @@ def _shift(bench: Bench) -> list[Measured]:
     over_runs = [runs_evidence.mechanism("3b", bench.seed)] if any(map(bench.is_toy, bench.names)) else []
     pair = bench.pair
     if pair is None or pair[0] not in bench.probes:
-        why = "one model: nothing to compare it with" if pair is None else f"{pair[0]} has no answers with a key sentence"
+        why = (
+            "one model: nothing to compare it with" if pair is None else f"{pair[0]} has no answers with a key sentence"
+        )
         name = bench.names[-1]
         return [*over_runs, unmeasured("3b", name, why, toy=bench.is_toy(name), evidence="pair")]
     run = bench.probes[pair[0]]
@@ -88,8 +96,7 @@ def _shift(bench: Bench) -> list[Measured]:
     tables = [table[table["trace_id"].astype(str).isin(shared)] for table in (first, second)]
     change = split_lift_change(*tables, groups=_groups(run, shared), seed=bench.seed)
     on_u = change[change["to_span"] == "understanding"].set_index(["from_span", "part"])
-    rows = {"pair": ("decision", "lift"), "mass alone": ("decision", "mass"), "K's own tokens": ("key_sentence", "lift")}
-    return [*over_runs, *(_change(bench, evidence, on_u, *at) for evidence, at in rows.items())]
+    return [*over_runs, *(_change(bench, evidence, on_u, *at) for evidence, at in CHANGES.items())]
 
 
 def _change(bench: Bench, evidence: str, on_u: Any, reader: str, part: str) -> Measured:

@@ -16,18 +16,23 @@ from safekey_interp.storage import write_aside
 TOY = "(toy model)"
 ROLES = {"decides": "", "weaker": "weaker evidence: ", "beside": "another reading: "}
 NOT_MEASURED = "not measured"
-_HEAD = (
-    "# What the paper's analysis claims, and what our figures say",
-    "Written by `python -m analysis`; not edited by hand. Claims, their evidence from the strongest to the weakest, and "
-    "the smallest effect of interest of each stand in [claims.yaml](claims.yaml), the rule in [verdicts.py](verdicts.py); "
-    "both were written before the figures were drawn. SafeKey: Zhou et al. 2025, arXiv 2505.16186.",
-    "- *supports*: the interval excludes 0 and the estimate is at least the smallest effect of interest, in the claimed "
-    "direction\n- *contradicts*: the same in the other direction\n- *no effect of interest*: the whole interval lies "
-    "within the smallest effect of interest on either side of 0\n- *cannot tell*: anything else",
-    "The strongest evidence that was measured gives a claim's verdict; weaker evidence and other readings of the claim "
-    "stand below it and are labelled. Verdicts are given uncorrected, and by Holm over the claims of a model. *Built in*: "
-    "the toy's grammar or training makes the claim true there, so that its rows test the method and not the claim.",
-)
+_HEAD = """\
+# What the paper's analysis claims, and what our figures say
+
+Written by `python -m analysis`; not edited by hand. Claims, their evidence from the strongest to the weakest, and the
+smallest effect of interest of each stand in [claims.yaml](claims.yaml), the rule in [verdicts.py](verdicts.py); both
+were written before the figures were drawn. SafeKey: Zhou et al. 2025, arXiv 2505.16186.
+
+- *supports*: the interval excludes 0 and the estimate is at least the smallest effect of interest, in the claimed
+  direction
+- *contradicts*: the same in the other direction
+- *no effect of interest*: the whole interval lies within the smallest effect of interest on either side of 0
+- *cannot tell*: anything else
+
+The strongest evidence that was measured gives a claim's verdict; weaker evidence and other readings of the claim stand
+below it and are labelled. Verdicts are given uncorrected, and by Holm over the claims of a model where that changes
+them. *Built in*: the toy's grammar or training makes the claim true there, so that its rows test the method and not the
+claim."""
 _SUMMARY = "verdict by the strongest evidence (after Holm)"
 
 
@@ -55,10 +60,14 @@ def write_claims(file: Path, table: pd.DataFrame) -> None:
     """
     every = beside_theirs(table, mark="*")
     summary = [
-        [f"[{one.claim.id}](#{one.claim.id})", one.claim.says + _whose(one.claim), "<br>".join(one.verdicts) or "not run"]
+        [
+            f"[{one.claim.id}](#{one.claim.id})",
+            one.claim.says + _whose(one.claim),
+            "<br>".join(one.verdicts) or "not run",
+        ]
         for one in every
     ]
-    parts = [*_HEAD, markdown(pd.DataFrame(summary, columns=["claim", "says", _SUMMARY]))]
+    parts = [_HEAD, markdown(pd.DataFrame(summary, columns=["claim", "says", _SUMMARY]))]
     for one in every:
         claim = one.claim
         facts = {"Where": claim.where, "There": claim.theirs, "Built in": _sentence(claim), "Again": f"`{one.command}`"}

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.bench import Bench
+from analysis.claims_page import TOY
 from analysis.saving import Sheet
 from analysis.tables import interval
-from analysis.claims_page import TOY
 from safekey_interp import figures
 from safekey_interp.conditions import conditions_in
 from safekey_interp.figures.grid import Panel, Row, letters

@@ -209,19 +209,19 @@ def _of_mechanism(rows: list[dict[str, str]]) -> Iterator[Related]:
         yield Related(claim, evidence, "", float(value), f"replication-mechanism, {measure}")
 
 
-def _of_comparison(rows: list[dict[str, str]]) -> Iterator[Related]:
+def _of_comparison(table: list[dict[str, str]]) -> Iterator[Related]:
     """The three organisms on their own answers."""
-    by_title = {row["measure"]: row for row in rows}
+    by_title = {row["measure"]: row for row in table}
     models = ("organism:sft", "organism:safekey")
     for model in models:
         harmful = by_title["U names the harm, where a harmful prompt is answered in full"][model]
         benign = by_title["U names harm (benign prompts)"][model]
         value = _first_number(harmful) - _first_number(benign)
         yield Related("2a", "own answers", model, value, f"organism-comparison, {model}")
-    title = "attention of the token before K on U, × distance alone ({})"
-    logs = [[np.log(_first_number(by_title[title.format(of)][model])) for of in ("harmful", "benign")] for model in models]
-    value = float(np.mean(logs[1]) - np.mean(logs[0]))
-    yield Related("3b", "pair", "", value, f"organism-comparison, {title.format('harmful, benign')}")
+    title = "attention of the token before K on U, × distance alone"
+    rows = [by_title[f"{title} ({of})"] for of in ("harmful", "benign")]
+    before, after = (np.mean([np.log(_first_number(row[model])) for row in rows]) for model in models)
+    yield Related("3b", "pair", "", float(after - before), f"organism-comparison, {title}")
     for claim, where in (("4a", "at the token before K"), ("4b", "over U")):
         row = by_title[f"AUROC {where}, median over layers"]
         value = _first_number(row[models[1]]) - _first_number(row[models[0]])

@@ -50,14 +50,14 @@ def draw(bench: Bench) -> tuple[Sheet | None, list[Measured]]:
             continue
         model = bench.model(name)
         donors = find_donors(model, [trace for traces in cases.values() for trace in traces])
-        options: dict[str, Any] = {"n_random": N_RANDOM, "n_dose": N_DOSE, "n_donors": N_DONORS, "seed": bench.seed}
-        options["others"] = donors
         for case, traces in cases.items():
+            options: dict[str, Any] = {"n_random": N_RANDOM, "n_dose": N_DOSE, "n_donors": N_DONORS}
+            options |= {"seed": bench.seed, "others": donors}
             try:
                 together[name, case] = knockout(model, traces, QUERIES, "understanding", **options)
                 if case == "aha":
-                    kinds = list(KINDS)[1:]
-                    by_layer[name] = knockout(model, traces, QUERIES, tuple(SPANS), by="layer", controls=kinds, **options)
+                    options |= {"by": "layer", "controls": list(KINDS)[1:]}
+                    by_layer[name] = knockout(model, traces, QUERIES, tuple(SPANS), **options)
             except InputError:  # no trace of the case can be cut
                 continue
     measured = [one for name in bench.names for one in _claims(bench, name, together.get((name, "aha")))]
@@ -69,8 +69,8 @@ def draw(bench: Bench) -> tuple[Sheet | None, list[Measured]]:
         words = f"{short} replaced or hidden, by layer"
         figure.add(
             [_panel(name, by_layer[name], span, bench.seed) for name in shown],
-            said=f"{CASES['aha']}: change of safe minus go-ahead when K and the token before it see the keys and values "
-            f"of another request’s {short}, or none of it, by layer.",
+            said=f"{CASES['aha']}: change of safe minus go-ahead when K and the token before it see the keys and "
+            f"values of another request’s {short}, or none of it, by layer.",
             heading=f"{words[0].upper()}{words[1:]}",
             height=200,
         )

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
+from safekey_interp.generation.kl_parts import kl_by_part
 
 from analysis.asking import asked, mean_of
 from analysis.bench import Bench, spread
@@ -22,7 +23,6 @@ from safekey_interp import figures
 from safekey_interp.errors import RunError
 from safekey_interp.figures.grid import Panel
 from safekey_interp.generation.kl import measure_kl, summarise_kl
-from safekey_interp.generation.kl_parts import kl_by_part
 from safekey_interp.generation.prefill_depth import SHARES, depth_requests, same_length
 from safekey_interp.judge.metrics import COMPLYING
 from safekey_interp.trace import Trace
@@ -189,8 +189,8 @@ def _claim_5b(bench: Bench, name: str, table: Any) -> Measured:
         claim="5b",
         evidence="before K",
         model=name,
-        control_value=f"refused without {without.mean():.2f}, behind all tokens before K {behind.mean():.2f}, behind as "
-        f"many of a benign answer {benign.loc[benign['share'] == SHARES[-1], 'refused'].mean():.2f}",
+        control_value=f"refused without {without.mean():.2f}, behind all tokens before K {behind.mean():.2f}, behind "
+        f"as many of a benign answer {benign.loc[benign['share'] == SHARES[-1], 'refused'].mean():.2f}",
         note=f"the prefill is what {bench.names[0]} wrote before K",
         toy=bench.is_toy(name),
         **mean_of(without - behind, list(both.index.get_level_values("group")), bench.seed),

@@ -1,10 +1,10 @@
 """Does the key sentence decide? What became of prompts by what their K says, and what becomes when K is another one.
 
-Experiments on harmful prompts, every model with its own answers. How often it refuses where K is an aha moment and where
-it is none. The same trace continued behind a K of each kind that was sampled from the model itself in the same context
-(on-policy, with the rate at which each kind comes: :mod:`safekey_interp.generation.resampling`). And behind its own K, a
-safe one, a go-ahead and a neutral one that were written beforehand (off-policy: the model may never write them there).
-Outcomes are those of the judge ``refusal``, which reads the new text alone.
+Experiments on harmful prompts, every model with its own answers. How often it refuses where K is an aha moment and
+where it is none. The same trace continued behind a K of each kind that was sampled from the model itself in the same
+context (on-policy, with the rate at which each kind comes: :mod:`safekey_interp.generation.resampling`). And behind its
+own K, a safe one, a go-ahead and a neutral one that were written beforehand (off-policy: the model may never write them
+there). Outcomes are those of the judge ``refusal``, which reads the new text alone.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def answer(bench: Bench) -> Answer:
     harmful = {name: traces for name, traces in harmful.items() if traces}
     sampled = {name: _resampled(bench, name, traces) for name, traces in harmful.items()}
     swapped = {name: _swapped(bench, name, traces) for name, traces in harmful.items()}
-    resampled = [row for name, found in sampled.items() for row in _by_condition("resampled", KINDS, name, found, bench)]
-    rows = [row for name, found in swapped.items() for row in _by_condition("swap", IN_WORDS, name, found, bench)]
+    resampled = [row for name, found in sampled.items() for row in _by_kind("resampled", KINDS, name, found)]
+    rows = [row for name, found in swapped.items() for row in _by_kind("swap", IN_WORDS, name, found)]
     figure = Composition()
     figure.add(
         [shares(by_aha, "Refused, by what K says", "share refused")],
@@ -151,15 +151,13 @@ def _swapped(bench: Bench, name: str, traces: Sequence[Trace]) -> Any:
     return asked(model, requests, file, progress=bench.progress)
 
 
-def _by_condition(
-    experiment: str, places: Mapping[str, str], name: str, table: Any, bench: Bench
-) -> list[dict[str, Any]]:
+def _by_kind(experiment: str, places: Mapping[str, str], name: str, table: Any) -> list[dict[str, Any]]:
     rows = []
     for condition, place in places.items():
         part = table[table["condition"] == condition].dropna(subset=["refused"])
         if len(part):
             about = {"experiment": experiment, "place": place, "series": name}
-            rows.append(about | mean_of(part["refused"].astype(float), part["group"], bench.seed))
+            rows.append(about | mean_of(part["refused"].astype(float), part["group"]))
     return rows
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis.claims_page import Beside
 from analysis.questions import Kept
 from analysis.saving import PICTURES, Shown, between, document, write_text
-from analysis.claims_page import Beside
 from safekey_interp.report.markup import Html, data, el, join, table
 
 TITLE = "Figures of the analysis"

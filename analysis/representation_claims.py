@@ -30,7 +30,10 @@ def claims(bench: Bench) -> list[Measured]:
     for claim, position in POSITIONS.items():
         if any(map(bench.is_toy, bench.names)):
             found.append(runs_evidence.mechanism(claim, bench.seed))
-        found += [_margin(bench, claim, position), claim_of_pair(bench, claim, "AUROC", measure="auroc", position=position)]
+        found += [
+            _margin(bench, claim, position),
+            claim_of_pair(bench, claim, "AUROC", measure="auroc", position=position),
+        ]
     return found
 
 

@@ -35,7 +35,9 @@ def source(folder: Path = SHIPPED) -> str:
         table: Any = read(1, folder).answers[["variant", "base", "seed"]].drop_duplicates()
     except InputError:
         return ""
-    return f"replication: {len(table)} training runs, {table['base'].nunique()} bases, {table['seed'].nunique()} seeds; "
+    return (
+        f"replication: {len(table)} training runs, {table['base'].nunique()} bases, {table['seed'].nunique()} seeds; "
+    )
 
 
 def differences(pairs: Sequence[tuple[str, str]], folder: Path = SHIPPED) -> pd.DataFrame:
@@ -124,20 +126,20 @@ def mechanism(claim: str, seed: int, folder: Path = SHIPPED) -> Measured:
     )
 
 
-def _log_ratio(table: Any) -> pd.Series:
+def _log_ratio(table: Any) -> Any:
     """By base, seed and variant: log of the mass that the token before K gives to U over what distance alone gives.
 
     Masses of a layer are means over heads and traces; both sides are summed over layers.
     """
-    keys = ["base", "seed", "variant"]
-    wide = table[table["what"].isin(["understanding, mass", "understanding, over_distance"])].pivot_table(
-        index=[*keys, "layer"], columns="what", values="value"
-    )
-    mass = wide["understanding, mass"]
-    sums = pd.DataFrame({"mass": mass, "matched": mass / wide["understanding, over_distance"]}).groupby(level=keys).sum()
-    return pd.Series(np.log(sums["mass"] / sums["matched"]))
+    by_measure = {
+        name: table[table["what"] == f"understanding, {name}"].set_index(["base", "seed", "variant", "layer"])["value"]
+        for name in ("mass", "over_distance")
+    }
+    matched = by_measure["mass"] / by_measure["over_distance"]
+    mass, matched = (one.groupby(level=["base", "seed", "variant"]).sum() for one in (by_measure["mass"], matched))
+    return np.log(mass / matched)
 
 
-def _median_auroc(table: Any, what: str) -> pd.Series:
+def _median_auroc(table: Any, what: str) -> Any:
     """By base, seed and variant: AUROC, median over layers."""
     return table[table["what"] == what].groupby(["base", "seed", "variant"])["value"].median()

@@ -1,4 +1,4 @@
-"""The evidence behind the verdicts: over training runs, and margins of scores; each finds what is planted, and no more."""
+"""The evidence behind the verdicts, over training runs and of margins: each finds what is planted, and no more."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_no_interval_has_two_opposite_verdicts_and_turning_the_sign_turns_the_ve
 
 def test_p_from_an_interval_is_that_of_the_t_test_which_made_it():
     values = np.random.default_rng(0).normal(0.3, 1, 24)
-    found = stats.ttest_1samp(values, 0)
+    found: Any = stats.ttest_1samp(values, 0)
     low, high = found.confidence_interval(0.95)
     assert p_of_interval(float(values.mean()), low, high, 24) == pytest.approx(found.pvalue)
     assert np.isnan(p_of_interval(0.2, NAN, NAN, 24))
@@ -82,7 +83,8 @@ def test_holm_keeps_false_verdicts_of_a_model_below_five_per_cent():
         rows = []
         for claim in ids:
             scale = 4 * BY_ID[claim].evidence[0].smallest  # so wide that no interval is within the smallest effect
-            found = stats.ttest_1samp(values := rng.normal(0, scale, 10), 0)
+            values = rng.normal(0, scale, 10)
+            found: Any = stats.ttest_1samp(values, 0)
             low, high = found.confidence_interval(0.95)
             rows.append(measured(claim, float(values.mean()), low, high, n_groups=10))
         table = as_table(rows)
@@ -103,7 +105,10 @@ def test_the_strongest_evidence_that_was_measured_decides_and_the_weaker_is_call
     assert shown.verdicts == ["m: cannot tell (toy model)"]
     assert list(shown.ours["verdict"])[1].startswith("weaker evidence: supports")
     alone = as_table([weak, unmeasured("6c", "m", "no table", toy=True, evidence="replication")])
-    assert dict(zip(alone["evidence"], alone["role"], strict=True)) == {"one run": "decides", "replication": "unmeasured"}
+    assert dict(zip(alone["evidence"], alone["role"], strict=True)) == {
+        "one run": "decides",
+        "replication": "unmeasured",
+    }
 
 
 def test_a_claim_about_a_model_is_judged_for_each_model_by_what_it_has():
@@ -234,8 +239,17 @@ def results(verdicts=None, differences=None, *, k_on_u: float = 0.40, decision_r
     )
 
 
-def claims_text(tmp_path, *, runs_6c=(-0.17, -0.47, 0.02), shift=(0.2, 0.1, 0.3), mass=(-0.1, -0.15, -0.07)) -> str:
-    pair = {"model": "organism:safekey minus organism:sft", "toy": True}
+Numbers = tuple[float, float, float]
+
+
+def claims_text(
+    tmp_path,
+    *,
+    runs_6c: Numbers = (-0.17, -0.47, 0.02),
+    shift: Numbers = (0.2, 0.1, 0.3),
+    mass: Numbers = (-0.1, -0.15, -0.07),
+) -> str:
+    pair: dict[str, Any] = {"model": "organism:safekey minus organism:sft", "toy": True}
     table = as_table([
         measured("2a", 0.6, 0.5, 0.7, model="organism:sft", toy=True),
         measured("3a", *mass, model="organism:sft", toy=True),
