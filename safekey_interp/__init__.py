@@ -21,6 +21,9 @@ _HOMES = {
     "organism": ("example",),
     "generation": ("Sampling", "generate"),
     "generation.kl": ("measure_kl",),
+    "generation.kl_parts": ("summarise_kl_by_part",),
+    "generation.prefill_depth": ("depth_requests",),
+    "generation.resampling": ("resample_key_sentences", "summarise_rates"),
     "generation.running": ("write_responses",),
     "encoding": ("Encoding",),
     "attention": ("measure_attention", "paper_attention", "token_attention"),
@@ -77,6 +80,10 @@ if TYPE_CHECKING:
     from safekey_interp.generation import Sampling as Sampling
     from safekey_interp.generation import generate as generate
     from safekey_interp.generation.kl import measure_kl as measure_kl
+    from safekey_interp.generation.kl_parts import summarise_kl_by_part as summarise_kl_by_part
+    from safekey_interp.generation.prefill_depth import depth_requests as depth_requests
+    from safekey_interp.generation.resampling import resample_key_sentences as resample_key_sentences
+    from safekey_interp.generation.resampling import summarise_rates as summarise_rates
     from safekey_interp.generation.running import write_responses as write_responses
     from safekey_interp.intervening.running import run_intervention as run_intervention
     from safekey_interp.interventions.attention_knockout import knockout as knockout

@@ -64,10 +64,11 @@ def test_generated_tokens_are_used_as_they_were() -> None:
     requests = [Request(trace=trace), Request(trace=trace, prefill="<think>\nOkay, the user wants", condition="begun")]
     found = list(LocalEngine(model).generate(requests, Sampling(max_new_tokens=9)))
     for one in found:
-        sequence = TokenSequence.of(one, tokenizer=None)
+        sequence = TokenSequence.of(one, model.tokenizer)
         assert sequence.ids == (*one.input_ids, *one.new_ids)
         assert model.tokenizer.decode(sequence.ids[sequence.start :]) == one.response
-    [plain, begun] = (TokenSequence.of(one, tokenizer=None) for one in found)
+        assert sequence.ends[-1] == len(one.response)
+    [plain, begun] = (TokenSequence.of(one, model.tokenizer) for one in found)
     table = measure_kl(model, load("organism:base"), found)
     assert table["token"].tolist() == [*plain.ids[plain.start :], *begun.ids[begun.start :]]
 

@@ -34,12 +34,13 @@ if TYPE_CHECKING:
     from safekey_interp.generation.running import Written
 
 _PREFILLS = ("none", "understanding", "key_sentence", "swap")
-_DEPTHS = re.compile(r"[0-9]{1,5}(,[0-9]{1,5})*")
+_DEPTHS = re.compile(r"[0-9]{1,5}%?(,[0-9]{1,5}%?)*")
 
 
 class _Prefill(NamedTuple):
     kind: str
     depths: tuple[int, ...] = ()
+    shares: tuple[float, ...] = ()
 
 
 def generate(
@@ -70,7 +71,7 @@ def generate(
         str,
         typer.Option(
             help="What responses begin with, of each trace's own: none, understanding, key_sentence, numbers of tokens "
-            "(0,5,10), or swap (key sentences of four kinds)."
+            "before K (0,5,10) or parts of them (0%,50%,100%), or swap (key sentences of four kinds)."
         ),
     ] = "none",
     endpoint: Annotated[
@@ -163,8 +164,14 @@ def _parse_prefill(text: str) -> _Prefill:
     if text in _PREFILLS:
         return _Prefill(text)
     if _DEPTHS.fullmatch(text):
-        return _Prefill("depth", tuple(map(int, text.split(","))))
-    raise InputError(f"--prefill: got {text!r}, expected one of {', '.join(_PREFILLS)}, or numbers of tokens (0,5,10)")
+        words = text.split(",")
+        shares = tuple(int(word[:-1]) / 100 for word in words if word.endswith("%"))
+        if all(share <= 1 for share in shares):
+            return _Prefill("depth", tuple(int(word) for word in words if not word.endswith("%")), shares)
+    raise InputError(
+        f"--prefill: got {text!r}, expected one of {', '.join(_PREFILLS)}, numbers of tokens (0,5,10), or parts of the "
+        "tokens before K (0%,50%,100%)"
+    )
 
 
 def _check_endpoint(prefill: _Prefill, *, vllm: bool, local: tuple[Any, ...]) -> None:
@@ -187,7 +194,7 @@ def _remote(url: str, model: str | None, concurrency: int | None) -> Engine:
 def _requests(
     source: TraceSource, prefill: _Prefill, tokenizer: Any, finder: str, marks: tuple[str, str] | None
 ) -> Iterator[Request]:
-    from safekey_interp.generation import prefilled
+    from safekey_interp.generation import prefill_depth, prefilled
     from safekey_interp.generation.requests import Request
     from safekey_interp.segmentation import segment_all
 
@@ -198,10 +205,13 @@ def _requests(
     if prefill.kind == "swap" and tokenizer is not None:
         sentences = prefilled.swap_sentences_for(tokenizer)
     traces = list(source)
+    if prefill.kind == "depth":
+        options: dict[str, Any] = {"numbers": prefill.depths, "shares": prefill.shares}
+        found = prefill_depth.depth_requests(tokenizer, traces, **options, finder=finder, delimiters=marks)
+        yield from found.requests
+        return
     for trace, found in zip(traces, segment_all(traces, finder=finder, delimiters=marks), strict=True):
-        if prefill.kind == "depth":
-            yield from prefilled.depths(tokenizer, trace, prefill.depths, found)
-        elif prefill.kind == "swap":
+        if prefill.kind == "swap":
             yield from prefilled.swaps(trace, found, sentences)
         else:
             yield from (one for one in prefilled.beginnings(trace, found) if one.condition == prefill.kind)

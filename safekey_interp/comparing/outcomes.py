@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from safekey_interp.conditions import condition_of
 from safekey_interp.datasets import read_traces
+from safekey_interp.generation.new_text import new_text
 from safekey_interp.judge.refusal import judge_refusal
 from safekey_interp.parts import SHOWN_AFTER
 from safekey_interp.run_writer import GENERATED
@@ -55,7 +56,8 @@ def outcomes_of(
     rows = []
     for trace in traces:
         short = trace.meta.get("kept_short") is True
-        judged = None if short else judge_refusal(trace.prompt, trace.response)
+        given = str(trace.meta.get("prefill") or "")
+        judged = None if short else judge_refusal(trace.prompt, new_text(trace.response, given))
         second = said.get(trace.trace_id)
         rows.append(
             {

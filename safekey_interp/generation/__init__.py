@@ -2,7 +2,8 @@
 
 - :mod:`~safekey_interp.generation.local`, :mod:`~safekey_interp.generation.remote` and
   :mod:`~safekey_interp.generation.vllm_engine` answer requests; :func:`generate` is the short way for a local model.
-- :mod:`~safekey_interp.generation.prefilled` makes the requests of experiments on the first words of a response.
+- :mod:`~safekey_interp.generation.prefilled` and :mod:`~safekey_interp.generation.prefill_depth` make the requests of
+  experiments on the first words of a response; :mod:`~safekey_interp.generation.resampling` draws K from the model.
 - :mod:`~safekey_interp.generation.running` writes responses to a file that grows, resumes and never asks twice.
 - :mod:`~safekey_interp.generation.kl` compares two models on the same tokens.
 """

@@ -1,18 +1,20 @@
-"""How far apart are two models at each token of a response, and how deep does that go?
+"""KL by token: how far apart are two models at each token of a response, and how deep does that go?
 
     KL_d = Σ_v p(v | x, y_<d) · log [ p(v | x, y_<d) / q(v | x, y_<d) ]        nats
 
 p is the first model, q the second, d = 0 the response's first token. Both read the same token ids, made once: by the
 first model's tokenizer from a trace, or kept from generation. Qi et al. 2024 (arXiv 2406.05946) found an aligned model
-far from its base model in the first few tokens of harmful answers alone. Logits exist for a few positions at a time:
-the sequence is read in pieces, with the cache between them.
+far from its base model in the first few tokens of harmful answers alone; of a reasoning, these are its template, and
+:mod:`~safekey_interp.generation.kl_parts` sets K's first token against the others instead. Logits exist for a few
+positions at a time: the sequence is read in pieces, with the cache between them.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from itertools import tee
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,12 +23,19 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from safekey_interp.capture.context import evaluating
+from safekey_interp.encoding import tokenise
 from safekey_interp.errors import InputError, ModelError, NothingMeasured
+from safekey_interp.generation.kl_parts import parts_of
 from safekey_interp.generation.requests import Generated, Request
-from safekey_interp.generation.tokens import asked_ids
+from safekey_interp.generation.tokens import Asked, response_text
 from safekey_interp.models import Model
+from safekey_interp.rendering import render
+from safekey_interp.segmentation import segmented
 from safekey_interp.stats import FEW, bootstrap_weights, ratio_of_means
 from safekey_interp.trace import Trace
+
+if TYPE_CHECKING:
+    from safekey_interp.finders import Finder
 
 EDGES = (0, 1, 2, 3, 5, 10, 20, 40, 80, 160, 320, 640)
 """First depth of each bin, fine where little depth is much; the last bin has no end."""
@@ -45,6 +54,8 @@ class TokenSequence(NamedTuple):
     """All tokens."""
     start: int
     """First token of the response."""
+    ends: tuple[int, ...]
+    """Characters of the response behind each of its tokens, ascending."""
 
     @classmethod
     def of(cls, said: Trace | Generated, tokenizer: Any) -> TokenSequence:
@@ -55,24 +66,38 @@ class TokenSequence(NamedTuple):
         """
         if isinstance(said, Generated) and said.input_ids is not None and said.new_ids is not None:
             ids = (*said.input_ids, *said.new_ids)
-            return cls(said.trace_id, said.request.trace.group, ids, said.response_start or len(said.input_ids))
+            start = said.response_start or len(said.input_ids)
+            return cls(said.trace_id, said.request.trace.group, ids, start, ends_of(tokenizer, ids, start))
         trace = said.trace() if isinstance(said, Generated) else said
-        asked = asked_ids(tokenizer, Request(trace=trace, prefill=trace.response))
-        return cls(trace.trace_id, trace.group, tuple(asked.ids), len(asked.ids) - asked.n_prefill)
+        rendered = render(tokenizer, trace)
+        ids, offsets = tokenise(tokenizer, rendered)
+        start = len(ids) - sum(end > rendered.response_start for _, end in offsets)
+        ends = tuple(end - rendered.response_start for _, end in offsets[start:])
+        return cls(trace.trace_id, trace.group, tuple(ids), start, ends)
 
 
-def measure_kl(first: Model, second: Model, responses: Iterable[Trace | Generated]) -> pd.DataFrame:
+def measure_kl(
+    first: Model,
+    second: Model,
+    responses: Iterable[Trace | Generated],
+    *,
+    finder: str | Finder = "rules",
+    delimiters: tuple[str, str] | None = None,
+) -> pd.DataFrame:
     """KL from the first model's distribution to the second's, before each token of each response.
 
     Args:
         first: p.
         second: q; of the same vocabulary.
         responses: traces with responses, or generated ones.
+        finder: finds U and K, which tell the parts of a response.
+        delimiters: marks of the reasoning; the known families' when None.
 
     Returns:
-        One row per token of a response: trace_id, group, depth (from 0), token (its id), kl (nats, at least 0 up to
-        rounding). ``attrs["left_out"]`` maps traces without a token to measure, or too long for one of the models, to
-        the reason.
+        One row per token of a response: trace_id, group, depth (from 0), token (its id), part (of
+        :data:`~safekey_interp.generation.kl_parts.PARTS`; ``decision`` is K's first token), starts_sentence, kl (nats,
+        at least 0 up to rounding). ``attrs["left_out"]`` maps traces without a token to measure, or too long for one of
+        the models, to the reason.
 
     Raises:
         InputError: no response can be measured.
@@ -83,8 +108,10 @@ def measure_kl(first: Model, second: Model, responses: Iterable[Trace | Generate
     limits = [model.max_positions for model in (first, second) if model.max_positions is not None]
     tables: list[pd.DataFrame] = []
     left_out: dict[str, str] = {}
+    both, asked = tee(responses)
+    found_in = segmented((_trace(said) for said in asked), finder=finder, delimiters=delimiters)
     with torch.no_grad(), evaluating(first.hf), evaluating(second.hf):
-        for said in responses:
+        for said, (_, found) in zip(both, found_in, strict=True):
             one = TokenSequence.of(said, first.tokenizer)
             if one.start < 1 or one.start >= len(one.ids):
                 left_out[one.trace_id] = "no token of a response with one before it"
@@ -93,7 +120,8 @@ def measure_kl(first: Model, second: Model, responses: Iterable[Trace | Generate
             else:
                 kl = _kl(first, second, one)
                 about = {"trace_id": one.trace_id, "group": one.group, "depth": np.arange(len(kl))}
-                tables.append(pd.DataFrame(about | {"token": list(one.ids[one.start :]), "kl": kl}))
+                about |= {"token": list(one.ids[one.start :]), **parts_of(one.ends, found)._asdict()}
+                tables.append(pd.DataFrame(about | {"kl": kl}))
     if not tables:
         raise NothingMeasured("no response can be measured", left_out)
     table = pd.concat(tables, ignore_index=True)
@@ -145,6 +173,20 @@ def check_same_vocabulary(first: Model, second: Model) -> None:
             f"models {first.name} and {second.name}: their vocabularies differ ({different!r} is {one.get(different)} "
             f"in one and {other.get(different)} in the other), so that KL is not defined; compare models of one family"
         )
+
+
+def ends_of(tokenizer: Any, ids: Sequence[int], start: int) -> tuple[int, ...]:
+    """Characters of the text of ``ids[start:]`` behind each token, ascending: of texts whose tokens were generated."""
+    request, asked = Request(trace=Trace(trace_id="", prompt="", response="")), Asked(list(ids[:start]), 0)
+    ends: list[int] = []
+    for n in range(1, len(ids) - start + 1):
+        end = len(response_text(tokenizer, request, asked, ids[start : start + n]))
+        ends.append(max(end, ends[-1] if ends else 0))
+    return tuple(ends)
+
+
+def _trace(said: Trace | Generated) -> Trace:
+    return said.trace() if isinstance(said, Generated) else said
 
 
 def _kl(first: Model, second: Model, one: TokenSequence) -> np.ndarray:
