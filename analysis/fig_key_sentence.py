@@ -157,7 +157,7 @@ def _by_kind(experiment: str, places: Mapping[str, str], name: str, table: Any) 
         part = table[table["condition"] == condition].dropna(subset=["refused"])
         if len(part):
             about = {"experiment": experiment, "place": place, "series": name}
-            rows.append(about | mean_of(part["refused"].astype(float), part["group"]))
+            rows.append(about | mean_of(part["refused"].astype(float), part["group"], 0))
     return rows
 
 

@@ -6,22 +6,25 @@ two models the margin, on scores out of fold:
 
     d′ = (mean of harmful - mean of benign) / √((variance of harmful + variance of benign) / 2)
 
-by layer, the median over layers, with a bootstrap over prompts that takes both models' traces of a prompt together.
+by layer, the mean over layers (a median would not be smooth enough for what follows). The interval of the difference is
+Student's, with a jackknife that leaves out one group of prompts of both models at a time (Tukey 1958):
+
+    se² = (G - 1) / G · Σ_g (θ_(-g) - mean θ_(-g))²,    G - 1 degrees of freedom
 """
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.stats import t as student
 
 from analysis import runs_evidence
 from analysis.bench import Bench
 from analysis.pairs import claim_of_pair
 from analysis.verdicts import Measured, unmeasured
 from safekey_interp.comparing.knowledge import Scores, knowledge_of
-from safekey_interp.stats import FEW, bootstrap_weights, percentile_interval
+from safekey_interp.stats import FEW, Interval
 
 POSITIONS = {"4a": "decision", "4b": "understanding"}
-N_DRAWS = 2_000
 
 
 def claims(bench: Bench) -> list[Measured]:
@@ -38,14 +41,14 @@ def claims(bench: Bench) -> list[Measured]:
 
 
 def margins(scores: Scores, weights: np.ndarray) -> tuple[float, np.ndarray]:
-    """d′, median over layers, of the traces as they are and in each draw.
+    """d′, mean over layers, of the traces as they are and with other weights.
 
     Args:
         scores: of one model.
-        weights: (draw, trace), how often each trace counts.
+        weights: (part, trace), how often each trace counts in each part.
 
     Returns:
-        Standard deviations; NaN in draws that lack a class, or where a class does not vary.
+        Of all traces, and of each part, in standard deviations; NaN where a class is missing or does not vary.
     """
     both = np.concatenate([np.ones((1, len(scores.groups))), weights])
     means, variances = [], []
@@ -57,9 +60,30 @@ def margins(scores: Scores, weights: np.ndarray) -> tuple[float, np.ndarray]:
             means.append(mean)
             variances.append(of @ values**2 / n - mean**2)
     with np.errstate(invalid="ignore", divide="ignore"):
-        apart = np.median((means[0] - means[1]) / np.sqrt(np.clip(sum(variances) / 2, 0, None)), axis=1)
+        apart = np.mean((means[0] - means[1]) / np.sqrt(np.clip(sum(variances) / 2, 0, None)), axis=1)
     apart[~np.isfinite(apart)] = np.nan
     return float(apart[0]), apart[1:]
+
+
+def margin_change(first: Scores, second: Scores) -> tuple[float, float, Interval]:
+    """d′ of two models' scores of the same traces, and the interval of the second minus the first.
+
+    Args:
+        first: of the earlier model.
+        second: of the later one, of the same traces in the same order.
+
+    Returns:
+        Both margins, and the interval; NaN below :data:`~safekey_interp.stats.FEW` groups.
+    """
+    names, codes = np.unique(np.asarray(first.groups), return_inverse=True)
+    n = len(names)
+    without = (codes[None] != np.arange(n)[:, None]).astype(float)
+    (one, ones), (two, twos) = (margins(scores, without) for scores in (first, second))
+    if n < FEW:
+        return one, two, Interval(np.nan, np.nan)
+    error = np.sqrt((n - 1) * np.var(twos - ones))
+    half = float(student.ppf(0.975, n - 1) * error)
+    return one, two, Interval(two - one - half, two - one + half)
 
 
 def _margin(bench: Bench, claim: str, position: str) -> Measured:
@@ -74,17 +98,14 @@ def _margin(bench: Bench, claim: str, position: str) -> Measured:
         return unmeasured(claim, words, "one of the two has no such scores", toy=toy, evidence="margin")
     first, second = (one[position] for one in known)
     first, second = first.shared_with(second), second.shared_with(first)
-    weights = bootstrap_weights(first.groups, N_DRAWS, bench.seed)
-    (one, one_draws), (two, two_draws) = (margins(scores, weights) for scores in (first, second))
-    few = len(set(first.groups)) < FEW
-    low, high = (np.nan, np.nan) if few else map(float, percentile_interval(two_draws - one_draws))
+    one, two, interval = margin_change(first, second)
     return Measured(
         claim=claim,
         evidence="margin",
         model=words,
         value=two - one,
-        low=low,
-        high=high,
+        low=interval.low,
+        high=interval.high,
         n=len(first.groups),
         n_groups=len(set(first.groups)),
         family=pair[1],

@@ -7,9 +7,8 @@ import pandas as pd
 import pytest
 
 from analysis import runs_evidence
-from analysis.representation_claims import margins
+from analysis.representation_claims import margin_change, margins
 from safekey_interp.comparing.knowledge import Scores
-from safekey_interp.stats import bootstrap_weights
 
 
 def shipped(folder, change: float, *, seed: int = 0, spread: float = 0.02):
@@ -54,33 +53,42 @@ def test_without_tables_the_reason_is_said(tmp_path):
     assert {one.verdict for one in runs_evidence.ablations(tmp_path)} == {"cannot tell"}
 
 
-def scores(shift: float, n: int = 400, layers: int = 3) -> Scores:
-    rng = np.random.default_rng(0)
+def scores(shift: float, n: int = 400, layers: int = 3, seed: int = 0) -> Scores:
+    rng = np.random.default_rng(seed)
     positive = np.arange(n) % 2 == 0
     values = rng.normal(0, 1, (n, layers)) + shift * positive[:, None]
     ids = [f"t{number}" for number in range(n)]
-    return Scores(ids, ids, positive, np.zeros(n, int), values)
+    return Scores(ids, [f"g{number // 4}" for number in range(n)], positive, np.zeros(n, int), values)
 
 
 def test_the_margin_is_the_distance_in_standard_deviations_whatever_the_scale():
-    weights = bootstrap_weights([f"t{number}" for number in range(400)], 200, 0)
     for shift in (0.0, 1.0, 3.0):
-        value, draws = margins(scores(shift), weights)
-        assert value == pytest.approx(shift, abs=0.25)
-        assert np.nanstd(draws) < 0.25
-        scaled = scores(shift)._replace(values=scores(shift).values * 7 + 2)
-        assert margins(scaled, weights)[0] == pytest.approx(value)
+        one = scores(shift)
+        assert margins(one, np.ones((1, 400)))[0] == pytest.approx(shift, abs=0.25)
+        assert margins(one._replace(values=one.values * 7 + 2), np.ones((1, 400)))[0] == pytest.approx(
+            margins(one, np.ones((1, 400)))[0]
+        )
 
 
-def test_a_margin_grows_where_the_auroc_has_no_room():
-    weights = bootstrap_weights([f"t{number}" for number in range(400)], 50, 0)
-    one, two = (margins(scores(shift), weights)[0] for shift in (8.0, 10.0))
-    assert two - one == pytest.approx(2, abs=0.2)
+def test_a_margin_that_grows_is_found_also_where_the_auroc_has_no_room():
+    one, two, interval = margin_change(scores(8.0), scores(10.0, seed=1))
+    assert two - one == pytest.approx(2, abs=0.5)
+    assert interval.low > 0.5
+    assert interval.high < 3.5
 
 
-def test_a_draw_without_a_class_has_no_margin():
+def test_the_interval_of_a_margin_holds_no_change_in_about_95_of_100():
+    holds = [
+        interval.low <= 0 <= interval.high
+        for seed in range(200)
+        for _, _, interval in [margin_change(scores(2.0, 80, 2, seed), scores(2.0, 80, 2, seed + 1000))]
+    ]
+    assert 0.9 <= np.mean(holds) <= 0.99
+
+
+def test_a_part_without_a_class_has_no_margin_and_few_groups_no_interval():
     one = scores(1.0, n=20)
-    weights = np.vstack([one.positive, np.ones(20)]).astype(float)
-    _, draws = margins(one, weights)
-    assert np.isnan(draws[0])
-    assert np.isfinite(draws[1])
+    _, parts = margins(one, np.vstack([one.positive, np.ones(20)]).astype(float))
+    assert np.isnan(parts[0])
+    assert np.isfinite(parts[1])
+    assert np.isnan(margin_change(scores(1.0, 12), scores(1.0, 12))[2].low)
