@@ -70,7 +70,7 @@ def contradictions(claims: str, results: str) -> list[str]:
         ValueError: a table, or a claim that is compared, is not there.
     """
     said = list(read_claims(claims))
-    missing = {*CONTRASTS, "2a", "3a", "3b", "4a", "4b"} - {one.claim for one in said}
+    missing = {*CONTRASTS, "2a", "3a", "3b", "3c", "4a", "4b"} - {one.claim for one in said}
     if missing:
         raise ValueError(f"CLAIMS.md: no rows of {', '.join(sorted(missing))}")
     return [*_same(said, results), *_opposite(said, results)]
@@ -164,6 +164,7 @@ def _related(results: str) -> Iterator[Related]:
     yield from _of_attention(table_of(results, "organism-attention"))
     yield from _of_mechanism(table_of(results, "replication-mechanism"))
     yield from _of_comparison(table_of(results, "organism-comparison"))
+    yield from _of_knockout(table_of(results, "organism-knockout"))
 
 
 def _of_attention(rows: list[dict[str, str]]) -> Iterator[Related]:
@@ -226,6 +227,16 @@ def _of_comparison(table: list[dict[str, str]]) -> Iterator[Related]:
         row = by_title[f"AUROC {where}, median over layers"]
         value = _first_number(row[models[1]]) - _first_number(row[models[0]])
         yield Related(claim, "AUROC", "", value, f"organism-comparison, AUROC {where}")
+
+
+def _of_knockout(rows: list[dict[str, str]]) -> Iterator[Related]:
+    """U of a benign request in place, minus that of another harmful one, where a harmful prompt is refused."""
+    mine = [row for row in rows if row["K may not see"] == "understanding" and row["case"].endswith(", refused")]
+    if not mine:
+        raise ValueError("RESULTS.md: organism-knockout: no row of U on refused prompts")
+    for row in mine:
+        where = f"organism-knockout, {row['model']}, {row['case']}"
+        yield Related("3c", "resampled U", row["model"], _first_number(row["other minus same"]), where)
 
 
 def _first_number(cell: str) -> float:
