@@ -117,7 +117,7 @@ def draw(run: Run) -> Sheet:
         table=_paper_in_words(paper, kinds),
         table_caption=(
             f"The paper’s measure: layer {int(paper['layer'].iloc[0])} (the last with a pattern), mean over heads, sum "
-            "over the span, mean over K’s tokens; 95 % bootstrap over prompts"
+            "over the span, mean over K’s tokens; 95 % over prompts"
         ),
         source=provenance(run),
     )
@@ -208,7 +208,7 @@ def _caption(run: Run, panels: str, by_layer: Table, paper: Table) -> str:
     ]
     return (
         f"Attention of the key sentence K, and of the position that decides (the last before K), on the prompt X and "
-        f"on the understanding U, in {model_in_words(run)}. {panels} Bands: 95 % bootstrap over prompts; n = "
+        f"on the understanding U, in {model_in_words(run)}. {panels} Bands: 95 % over prompts; n = "
         f"{counts(every['n'])} traces of {counts(every['n_groups'])} prompts. The paper’s measure (layer "
         f"{int(paper['layer'].iloc[0])}, mean over heads): K gives {' and '.join(said) or 'nothing measured'}."
     )

@@ -41,7 +41,7 @@ LINES = (METHODS["logistic"], METHODS["diff_of_means"], METHODS["text_tfidf"], "
 """The legend, from top to bottom of most panels."""
 _SAID = (
     "AUROC by layer of a logistic probe and of the difference of class means, out of fold (folds of whole prompts), "
-    "with 95 % bootstrap over prompts, beside shuffled labels (mean and 95 % of shuffles) and the words of the same "
+    "with 95 % over prompts, beside shuffled labels (mean and 95 % of shuffles) and the words of the same "
     "span alone."
 )
 AUROC = ("auroc", "auroc_low", "auroc_high")

@@ -85,7 +85,8 @@ def _measured(claim: str, model: str, one: ClaimContrast, first: str, second: st
         n_groups=one.n_groups,
         family=WHOSE,
         control_value=f"{first} {one.first_share:.2f}, {second} {one.second_share:.2f}",
-        note=f"lower in {one.pairs_lower} of {one.n_groups} pairs of runs; {one.n_wrappers} unseen wrappers",
+        note=f"interval {LEVEL:.1%}; lower in {one.pairs_lower} of {one.n_groups} pairs of runs; {one.n_wrappers} "
+        "unseen wrappers",
         toy=True,
     )
 
