@@ -93,8 +93,9 @@ judged.groupby(["model", "source", "prompt_label"], sort=False)["label"].value_c
 # %% [markdown]
 # ### Can the judge be trusted?
 #
-# A judge is a classifier, and it errs. Check it on answers whose class is known. The toy's language says by construction
-# what each shipped trace is:
+# A judge is a classifier, and it errs. Check it on answers whose class is known. The toy's language is known by construction,
+# so each shipped answer is scored by what it does: `other` answers another request than the one asked, which a judge that reads the
+# answer alone takes for compliance:
 
 # %%
 known = pd.DataFrame(
