@@ -45,10 +45,10 @@ def effect_by_layer(
     control: str,
     value: str = "effect",
     unit: str = "nats a token",
-    x: Literal["layer", "scale"] = "layer",
+    x: Literal["layer", "scale", "dose"] = "layer",
     **wanted: Any,
 ) -> Spec:
-    """A mean effect over layers, or over the scale of a direction, beside its control.
+    """A mean effect over layers, over the scale of a direction, or over the share of a span, beside its control.
 
     Args:
         summary: of an intervention.
@@ -73,7 +73,7 @@ def effect_by_layer(
     for names, name, tone, dash in lines:
         bounds = (rows[column] for column in names)
         data += curve(places, *bounds, name=name, color=PALETTE[tone].light, dash=dash)
-    first = "first of the layers" if "n_layers" in rows.columns and (rows["n_layers"] > 1).any() else x
+    first = "first of the layers" if x == "layer" and "n_layers" in rows.columns and (rows["n_layers"] > 1).any() else x
     label = f"{value}, {unit}"
     spec = finish(data, _caption(rows, control, x), table="lines", title=value.capitalize(), x=first, y=label)
     if axis is not None:
