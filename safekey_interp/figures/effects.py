@@ -65,7 +65,7 @@ def effect_by_layer(
     Raises:
         RunError: no row with a number for the selection.
     """
-    rows = _rows(summary, wanted).sort_values(x)
+    rows = _rows(summary, wanted, x).sort_values(x)
     axis = LayerAxis(rows) if x == "layer" and "site" in rows.columns else None
     places = rows[x] if axis is None else axis.of(rows)
     lines = ((VALUE, "measured", _TESTED, "solid"), (_CONTROL, control, "control", "dash"))
@@ -202,8 +202,12 @@ def effect_map(
     return spec
 
 
-def _rows(summary: Table, wanted: Mapping[str, Any]) -> Table:
-    """The wanted rows with a number, each place once: beside the kind of control that is wanted, or the default."""
+def _rows(summary: Table, wanted: Mapping[str, Any], x: str = "") -> Table:
+    """The wanted rows with a number, each place once: beside the kind of control that is wanted, or the default; of
+    the whole span's effect unless the axis is its share, or something else is wanted."""
+    for column, value in {"measure": "effect", "dose": 1.0}.items():
+        if column in summary.columns and column not in (*wanted, x):
+            summary = summary.loc[summary[column] == value]
     rows = summary if "control_kind" in wanted else default_rows(summary)
     rows = _matching(rows, {name: value for name, value in wanted.items() if _is_nan(value)})
     rows = select(rows, "summary", **{name: value for name, value in wanted.items() if not _is_nan(value)})

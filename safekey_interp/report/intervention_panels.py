@@ -18,7 +18,7 @@ from safekey_interp.intervening.wording import (
     default_control,
     series_name,
 )
-from safekey_interp.interventions.effects import TESTED, default_rows
+from safekey_interp.interventions.effects import TESTED
 from safekey_interp.report.panels import Choice, Group, Panel, known, panel_of
 
 if TYPE_CHECKING:
@@ -72,9 +72,8 @@ Drawn = tuple[list[Choice], list[Panel]]
 
 def _knockout(summary: Table, shared: list[Choice], about: dict[str, str]) -> Drawn:
     spans = {str(span): series_name("knockout", span) for span in summary["to_span"].unique()}
-    doses = summary.loc[summary["measure"] == "effect"]
-    summary = doses.loc[doses["dose"] == 1]
-    kinds = {str(kind): control_name(kind) for kind in summary["control_kind"].unique()}
+    whole = summary.loc[(summary["measure"] == "effect") & (summary["dose"] == 1)]
+    kinds = {str(kind): control_name(kind) for kind in whole["control_kind"].unique()}
     kinds = {kind: "no control" if kind == TESTED else words for kind, words in kinds.items()}
     shared = [*shared, Choice(name="control_kind", label="Beside", options=kinds)]
     span = Choice(name="to_span", label="Hidden", options=spans)
@@ -88,9 +87,9 @@ def _knockout(summary: Table, shared: list[Choice], about: dict[str, str]) -> Dr
         return [*beside, span], [panel_of("effect-layers", "By layer", (*shared, span), draw)]
     places = [({"to_span": span}, _SHORT.get(span, span)) for span in spans]
     panels = [panel_of("effect-spans", "By what is hidden", tuple(shared), _by_place(summary, about, places))]
-    if doses["dose"].nunique() == 1:
+    if summary["dose"].nunique() == 1:
         return beside, panels
-    draw = _by_layer(default_rows(doses), about | {"control": "no control"}, x="dose")
+    draw = _by_layer(summary, about | {"control": "no control"}, x="dose")
     panels.append(panel_of("effect-doses", "By the share that is hidden", (*shared[:-1], span), draw))
     return [*beside, span], panels
 

@@ -76,7 +76,7 @@ def _resampled(summary: Table, manifest: Mapping[str, Any]) -> Html | None:
     )
     if subset == "all" and {"harmful", "benign"} <= set(summary["subset"]):
         note += " Over harmful and benign traces together the two directions cancel: read them apart."
-    return join(table(head, body, caption=_caption(summary, subset)), el("p", note, class_="muted"))
+    return join(table(head, body, caption=_caption(summary, subset)), el("p", note + _more(contrasts), class_="muted"))
 
 
 def _doses(summary: Table, manifest: Mapping[str, Any]) -> Html | None:
@@ -98,7 +98,7 @@ def _doses(summary: Table, manifest: Mapping[str, Any]) -> Html | None:
         "span. Where the last difference is 0, keys add up; where it has the sign of the effect, several keys say the "
         "same, and no quarter of them is missed."
     )
-    return join(table(head, body, caption=_caption(summary, subset)), el("p", note, class_="muted"))
+    return join(table(head, body, caption=_caption(summary, subset)), el("p", note + _more(slopes), class_="muted"))
 
 
 def _measure(summary: Table, measure: str, subset: str, dose: float = 1.0) -> Table:
@@ -111,6 +111,10 @@ def _largest(rows: Table) -> Table:
     if len(rows) <= _MOST:
         return rows
     return rows.loc[rows["value"].abs().sort_values(ascending=False, kind="stable").index[:_MOST]]
+
+
+def _more(rows: Table) -> str:
+    return f" The {_MOST} largest of {len(rows)}; all are in summary.parquet." if len(rows) > _MOST else ""
 
 
 def _where(row: Any, manifest: Mapping[str, Any]) -> Html:
