@@ -289,7 +289,7 @@ def test_a_trace_in_its_own_place_changes_nothing() -> None:
 
 
 def planted(*, by_dose: float, by_label: float, at_random: float, n: int = 24) -> pd.DataFrame:
-    """Shares of U are worth ``by_dose`` times themselves, the other label's U ``by_label``, random keys ``at_random``."""
+    """Effects of a share of U (``by_dose`` times it), of the other label's U and of random keys, with noise."""
     rng = np.random.default_rng(0)
     rows: list[dict[str, Any]] = []
     for number in range(n):
