@@ -4,10 +4,11 @@
 
 On STAR-1's openings that the training of :mod:`analysis.smollm2_training` never saw (its held-out harmful prompts, with
 DeepSeek-R1's own U and K): SmolLM2-135M-Instruct as it is, fine-tuned, and fine-tuned with both losses. Attention
-knockout of the queries that predict K, in all layers and in each third of them, beside as many random keys outside X and
-U where there are so many, by dose, and beside the same span of another harmful request in its place (all of these traces
-are harmful, so that there is no other label's); the logit lens over K beside other requests' key sentences. All models read the same texts, so differences are by trace. Every
-part is a run folder that goes on where it was killed. Nothing was chosen by these traces.
+knockout of the queries that predict K, in all layers and in each third of them: beside as many random keys outside X
+and U where there are so many, by dose, and beside the same span of another request in its place (all of these are
+harmful, so that there is no other label's); the logit lens over K beside other requests' key sentences. All models read
+the same texts, so differences are by trace. Every part is a run folder that goes on where it was killed. Nothing was
+chosen by these traces.
 """
 
 from __future__ import annotations
@@ -119,9 +120,10 @@ def _cells(summary: Any, metric: str, span: str) -> dict[str, str]:
     pool = f"{n_with} of {row['n']} traces have them ({row['n_pool']:.0f} for {row['n_k']:.0f} keys)"
     excess = f"{interval(row, 'control', '+.2f')}, excess {interval(row, 'excess', '+.2f')}; " if n_with else ""
     cells = {"hidden": interval(row, form="+.2f"), "random keys outside X and U": f"{excess}{pool}"}
-    for words, measure in (("slope over the dose", SLOPE), ("all minus 4 quarters", CURVATURE)):
-        cells |= {words: interval(one, form="+.2f") for one in rows(measure)}
-    cells |= {IN_PLACE: interval(one, "control", "+.2f") for one in rows(EFFECT, control_kind=SAME)}
+    more = {"slope over the dose": rows(SLOPE), "all minus 4 quarters": rows(CURVATURE)}
+    cells |= {words: interval(found[0], form="+.2f") for words, found in more.items() if found}
+    if beside := rows(EFFECT, control_kind=SAME):
+        cells[IN_PLACE] = interval(beside[0], "control", "+.2f")
     return cells | {"n (groups)": f"{row['n']} ({row['n_groups']})"}
 
 
