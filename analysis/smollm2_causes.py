@@ -4,9 +4,11 @@
 
 On STAR-1's openings that the training of :mod:`analysis.smollm2_training` never saw (its held-out harmful prompts, with
 DeepSeek-R1's own U and K): SmolLM2-135M-Instruct as it is, fine-tuned, and fine-tuned with both losses. Attention
-knockout of the queries that predict K, in all layers and in each third of them, beside as many random keys; the logit
-lens over K beside other requests' key sentences. All models read the same texts, so differences are by trace. Every
-part is a run folder that goes on where it was killed. Nothing was chosen by these traces.
+knockout of the queries that predict K, in all layers and in each third of them: beside as many random keys outside X
+and U where there are so many, by dose, and beside the same span of another request in its place (all of these are
+harmful, so that there is no other label's); the logit lens over K beside other requests' key sentences. All models read
+the same texts, so differences are by trace. Every part is a run folder that goes on where it was killed. Nothing was
+chosen by these traces.
 """
 
 from __future__ import annotations
@@ -24,7 +26,10 @@ from analysis.tables import interval, markdown, publish
 from safekey_interp import organism
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.intervening.running import run_intervention
+from safekey_interp.interventions.donors import SAME
 from safekey_interp.interventions.effects import default_rows
+from safekey_interp.interventions.knockout_rows import DOSE, OUTSIDE
+from safekey_interp.interventions.knockout_summary import CURVATURE, EFFECT, SLOPE
 from safekey_interp.models import Model, load
 from safekey_interp.trace import Trace
 from safekey_interp.training import read_config
@@ -32,8 +37,10 @@ from safekey_interp.training.examples import prepare_examples
 
 QUERIES = "decision+key_sentence"
 SPANS = ("prompt", "understanding")
-N_RANDOM = 5
+N_RANDOM, N_DOSE, N_DONORS = 5, 2, 2
+CONTROLS = (OUTSIDE, DOSE, SAME)
 THIRDS = 3
+IN_PLACE = "another request's in place"
 LENS_LAYERS = 6
 """Layers that the table shows, evenly spaced and with the last."""
 
@@ -62,10 +69,12 @@ def measure(name: str, model: Model, traces: Sequence[Trace], out: Path) -> dict
         )
         found[what] = done.summary
 
-    cut: dict[str, Any] = {"from_span": QUERIES, "to_span": list(SPANS), "n_random": N_RANDOM}
+    cut: dict[str, Any] = {"from_span": QUERIES, "to_span": list(SPANS), "controls": list(CONTROLS)}
+    cut |= {"n_random": N_RANDOM, "n_dose": N_DOSE, "n_donors": N_DONORS}
     run("together", "knockout", **cut)
     for third in thirds:
-        run(f"layers-{third[0]}-{third[-1]}", "knockout", **cut, layers=third, aha=False)
+        few = cut | {"controls": [OUTSIDE, SAME], "layers": third, "aha": False}
+        run(f"layers-{third[0]}-{third[-1]}", "knockout", **few)
     run("lens", "lens")
     return found
 
@@ -77,29 +86,21 @@ def tables(found: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
         together = parts["together"]
         for span in SPANS:
             line = {"model": name, "K may not see": span}
-            for metric, words in (("key_sentence", "K's own log-probability"), ("difference", "safe less go-ahead")):
-                [row] = _all(together, metric=metric, to_span=span)
-                line |= {
-                    words: interval(row, form="+.2f"),
-                    f"{words}, random keys": interval(row, "control", form="+.2f"),
-                }
-                line |= {
-                    f"{words}, beyond random": interval(row, "excess", form="+.2f"),
-                    "n (groups)": f"{row['n']} ({row['n_groups']})",
-                }
+            for metric, words in (("key_sentence", "K's own log-probability"), ("difference", "safe minus go-ahead")):
+                line |= {f"{words}, {what}": cell for what, cell in _cells(together, metric, span).items()}
             knocked.append(line)
             line = {"model": name, "K may not see": span}
             for what, table in parts.items():
                 if what.startswith("layers-"):
-                    [row] = _all(table, metric="key_sentence", to_span=span)
-                    line[what.replace("-", " ", 1)] = f"{interval(row, form='+.2f')} (random {row['control']:+.2f})"
+                    cells = _cells(table, "key_sentence", span)
+                    line[what.replace("-", " ", 1)] = f"{cells['hidden']} (another request's {cells[IN_PLACE]})"
             thirds.append(line)
         layers = sorted(set(parts["lens"]["layer"]))
         shown = [layers[round(at * (len(layers) - 1) / (LENS_LAYERS - 1))] for at in range(LENS_LAYERS)]
         for metric, words in (("key_sentence", "K"), ("difference", "safe less go-ahead")):
             line = {"model": name, "the lens says of": words}
             for layer in shown:
-                [row] = _all(parts["lens"], metric=metric, layer=layer)
+                [row] = _all(default_rows(parts["lens"]), metric=metric, layer=layer)
                 other = f" ({row['control']:.2f})" if metric == "key_sentence" else ""
                 line[f"layer {layer}"] = f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]{other}"
             lens.append(line)
@@ -107,12 +108,29 @@ def tables(found: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
     return {name: pd.DataFrame(rows) for name, rows in parts.items()}
 
 
-def _all(summary: Any, **wanted: Any) -> list[Any]:
-    mine: Any = default_rows(summary)
-    mine = mine[mine["subset"] == "all"]
-    for column, value in wanted.items():
-        mine = mine[mine[column] == value]
-    return [row for _, row in mine.iterrows()]
+def _cells(summary: Any, metric: str, span: str) -> dict[str, str]:
+    """What hiding a span does, and what stands beside it."""
+
+    def rows(measure: str, **wanted: Any) -> list[Any]:
+        mine = default_rows(summary) if "control_kind" not in wanted else summary
+        return _all(mine, **{"metric": metric, "to_span": span, "measure": measure, "dose": 1.0} | wanted)
+
+    [row] = rows(EFFECT)
+    n_with = row["n_with_control"] if row["control_kind"] == OUTSIDE else 0
+    pool = f"{n_with} of {row['n']} traces have them ({row['n_pool']:.0f} for {row['n_k']:.0f} keys)"
+    excess = f"{interval(row, 'control', '+.2f')}, excess {interval(row, 'excess', '+.2f')}; " if n_with else ""
+    cells = {"hidden": interval(row, form="+.2f"), "random keys outside X and U": f"{excess}{pool}"}
+    more = {"slope over the dose": rows(SLOPE), "all minus 4 quarters": rows(CURVATURE)}
+    cells |= {words: interval(found[0], form="+.2f") for words, found in more.items() if found}
+    if beside := rows(EFFECT, control_kind=SAME):
+        cells[IN_PLACE] = interval(beside[0], "control", "+.2f")
+    return cells | {"n (groups)": f"{row['n']} ({row['n_groups']})"}
+
+
+def _all(rows: Any, **wanted: Any) -> list[Any]:
+    for column, value in ({"subset": "all"} | wanted).items():
+        rows = rows[rows[column] == value]
+    return [row for _, row in rows.iterrows()]
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ KIND_OF = {
 }
 """What a folder is called here, and its intervention."""
 KIND_OF_CONTROL = {
-    "knockout": "random_keys",
+    "knockout": "outside_spans",
     "patch": "other_request",
     "direction": "isotropic",
     "suppress": "random_keys",
@@ -37,7 +37,8 @@ KIND_OF_CONTROL = {
 }
 """What the control of each is called."""
 _OPTIONS: dict[str, dict[str, Any]] = {
-    "knockout": {"from_span": "key_sentence", "to_span": ["prompt", "understanding"], "by": "together", "n_random": 4},
+    "knockout": {"from_span": "key_sentence", "to_span": ["prompt", "understanding"], "by": "together"}
+    | {"controls": None, "n_random": 4, "n_dose": 2, "n_donors": 2},
     "patch": {"source": "refused", "positions": ["prompt_end", "decision"], "method": "both", "n_random": 1},
     "direction": {"mode": "ablate", "directions": None, "fit_position": "decision", "label_by": "label", "n_random": 4},
     "suppress": {"most": 12, "n_random": 4},
@@ -117,6 +118,9 @@ def _effects(name: str, n_layers: int, n_heads: int, rng: np.random.Generator) -
     table["control"] = np.where(is_control, KIND_OF_CONTROL[KIND_OF[name]], "none")
     noise = rng.normal(0, 0.1, len(table))
     table["effect"] = np.where(is_control, noise, table["height"] + noise)
+    if name.startswith("knockout"):
+        table = table.assign(dose=1.0, n_k=8, n_pool=9)
+        table = pd.concat([table, *_more_of_knockout(table)], ignore_index=True)
     if name == "suppress":
         table["effect"] = table["effect"].abs()
     if name == "lens":
@@ -125,6 +129,19 @@ def _effects(name: str, n_layers: int, n_heads: int, rng: np.random.Generator) -
     if name == "patch":
         table = table.assign(gap=2.0, share=table["effect"] / 2, attribution=table["effect"] * 0.9 + noise)
     return table.drop(columns="height")
+
+
+def _more_of_knockout(table: pd.DataFrame) -> list[pd.DataFrame]:
+    """Doses, and other requests' spans in place."""
+    tested = table[table["control"] == "none"]
+    parts = [
+        tested.assign(control="dose", dose=dose, draw=draw, effect=tested["effect"] * dose)
+        for dose in (0.25, 0.5, 0.75)
+        for draw in range(2)
+    ]
+    for kind, share in (("resample_same_label", 0.0), ("resample_other_label", 0.4)):
+        parts += [tested.assign(control=kind, draw=draw, effect=tested["effect"] * share) for draw in range(2)]
+    return parts
 
 
 def _scores(rng: np.random.Generator) -> pd.DataFrame:

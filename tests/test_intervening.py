@@ -33,14 +33,14 @@ from safekey_interp.trajectory import measure_trajectory
 
 SMALL = KeySentences(safe=GENERAL.safe[:2], go_ahead=GENERAL.go_ahead[1:3])
 QUICK: dict[str, dict[str, Any]] = {
-    "knockout": {"bank": SMALL, "n_random": 2, "by": "layer"},
+    "knockout": {"bank": SMALL, "n_random": 2, "n_dose": 1, "n_donors": 1, "by": "layer"},
     "patch": {"bank": SMALL, "positions": ("prompt_end", "decision"), "layers": [1, 2]},
     "direction": {"bank": SMALL, "n_random": 2, "fit_layers": [1], "n_folds": 2},
     "suppress": {"n_random": 2, "most": 3},
     "lens": {"bank": SMALL, "n_others": 2},
     "trajectory": {"n_random": 3, "n_folds": 2},
 }
-KNOCKOUT: dict[str, Any] = {"kind": "knockout", "finder": "given", "chunk": 2, "aha": False, "n_random": 2}
+KNOCKOUT: dict[str, Any] = {"kind": "knockout", "finder": "given", "chunk": 2, "aha": False, "n_random": 2, "n_dose": 1}
 
 
 @lru_cache
@@ -129,10 +129,12 @@ def test_a_run_folder_says_what_it_was_and_its_findings_are_its_summary(runs: An
         if finding["value"] is None or "Attribution" in finding["text"]:
             continue
         columns = ("score", "low", "high") if kind == "trajectory" else ("value", "low", "high")
-        if finding["question"] == "chance":
+        measured = kind == "knockout" and "excess" not in finding["text"]
+        if finding["question"] == "chance" and not measured:
             columns = ("excess", "excess_low", "excess_high")
         rows = summary[np.isclose(summary[columns[0]], finding["value"])]
-        assert (rows["n"] == finding["n"]).any()
+        counted = "n_with_control" if kind == "knockout" and columns[0] == "excess" else "n"
+        assert (rows[counted] == finding["n"]).any()
         if finding["low"] is not None:
             assert np.isclose(rows[columns[1]], finding["low"]).any()
             assert np.isclose(rows[columns[2]], finding["high"]).any()

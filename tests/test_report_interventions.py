@@ -52,7 +52,7 @@ def test_every_choice_is_drawn_and_says_its_n(named):
     book = figures_in(page)
     assert book["variants"]
     panels = {
-        "knockout": {"effect-spans"},
+        "knockout": {"effect-spans", "effect-doses"},
         "knockout by layer": {"effect-layers"},
         "knockout by head": {"effect-heads"},
         "patch": {"effect-map", "effect-layers"},
@@ -74,6 +74,7 @@ def test_the_table_of_chance_holds_the_numbers_of_the_summary(tmp_path):
     words = "".join(read(page)[1].words).replace("\u00a0", " ")
     summary = pd.read_parquet(tmp_path / "summary.parquet")
     rows = summary[(summary["subset"] == "harmful") & (summary["metric"] == "difference")]
+    rows = rows[rows["control_kind"] == "outside_spans"]
     assert len(rows) == 12
     for _, row in rows.iterrows():
         for name in ("", "control", "excess"):
@@ -88,7 +89,8 @@ def test_many_places_are_the_largest_alone(tmp_path):
     text, outline = read(page)
     assert "The 40 largest of 128" in "".join(outline.words)
     body = text[text.index('id="chance"') : text.index('id="left-out"')]
-    assert body.count("<tr>") == 41
+    # Beside random keys, beside other requests' spans, by dose; and a line of each span about the pool.
+    assert body.count("<tr>") == 3 * 41 + 3
 
 
 def test_what_a_folder_lacks_is_said(tmp_path):
@@ -113,6 +115,7 @@ def test_lines_are_the_summarys_rows(summary):
     wanted = {"subset": "all", "metric": "safe", "to_span": "prompt"}
     spec = figures.effect_by_layer.spec(table, control="random keys", **wanted)
     rows = table.loc[(table[list(wanted)] == pd.Series(wanted)).all(axis=1)].sort_values("layer")
+    rows = rows[rows["control_kind"] == "outside_spans"]
     measured, control = (trace for trace in spec["data"] if "name" in trace)
     np.testing.assert_allclose(measured["y"], rows["value"], atol=1e-4)
     np.testing.assert_allclose(control["y"], rows["control"], atol=1e-4)

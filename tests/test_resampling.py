@@ -152,9 +152,8 @@ def test_all_heads_by_name_are_all_heads_and_nothing_stays_behind() -> None:
 
 
 def test_a_model_whose_positions_are_not_relative_is_refused() -> None:
-    config: Any = tiny.CONFIG_MAPPING["gpt2"](
-        vocab_size=400, n_embd=32, n_layer=2, n_head=4, n_positions=128, bos_token_id=1, eos_token_id=2
-    )
+    sizes: dict[str, Any] = {"vocab_size": 400, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}
+    config: Any = tiny.CONFIG_MAPPING["gpt2"](**sizes, bos_token_id=1, eos_token_id=2)
     torch.manual_seed(0)
     hf = tiny.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():

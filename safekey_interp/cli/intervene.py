@@ -104,8 +104,8 @@ def knockout(
     to_span: Annotated[
         list[str] | None,
         typer.Option(
-            help="What is hidden: prompt, understanding, template, first_token, random. Several may. Default: both "
-            "prompt and understanding, one at a time."
+            help="What is hidden: prompt, understanding, template, first_token. Several may. Default: both prompt and "
+            "understanding, one at a time."
         ),
     ] = None,
     layers: _Layers = None,
@@ -114,9 +114,19 @@ def knockout(
     window: Annotated[int, typer.Option(min=1, help="With --by layer: so many consecutive layers at once.")] = 1,
     no_aha: Annotated[bool, typer.Option("--no-aha", help="Measure the trace's own K alone: far faster.")] = False,
     key_sentences: _KeySentences = None,
-    n_random: _NRandom = 20,
+    control: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="outside_spans (as many random keys outside every tested span), dose (random quarters of the span), "
+            "resample_same_label, resample_other_label (another request's span in its place). Several may. Default: "
+            "all that the model allows."
+        ),
+    ] = None,
+    n_random: Annotated[int, typer.Option(min=1, help="Random sets of keys outside the spans.")] = 20,
+    n_dose: Annotated[int, typer.Option(min=1, help="Random parts of the span, of each share.")] = 4,
+    n_donors: Annotated[int, typer.Option(min=1, help="Other requests of each label whose span is put in place.")] = 2,
 ) -> Options:
-    """Hide a span from K, beside as many random keys."""
+    """Hide a span from K, all of it and by quarters, and put another request's in its place; beside random keys."""
     check_choice("--by", by, ("together", "layer", "head"))
     spans = {} if to_span is None else {"to_span": tuple(to_span)}
     numbers = {"layers": parse_layers(layers), "heads": parse_layers(heads, "--heads"), "window": window}
@@ -128,7 +138,10 @@ def knockout(
             "by": by,
             "aha": not no_aha,
             "bank": bank_in(key_sentences),
+            "controls": tuple(control) if control else None,
             "n_random": n_random,
+            "n_dose": n_dose,
+            "n_donors": n_donors,
         }
     )
 

@@ -45,10 +45,10 @@ def effect_by_layer(
     control: str,
     value: str = "effect",
     unit: str = "nats a token",
-    x: Literal["layer", "scale"] = "layer",
+    x: Literal["layer", "scale", "dose"] = "layer",
     **wanted: Any,
 ) -> Spec:
-    """A mean effect over layers, or over the scale of a direction, beside its control.
+    """A mean effect over layers, over the scale of a direction, or over the share of a span, beside its control.
 
     Args:
         summary: of an intervention.
@@ -65,7 +65,7 @@ def effect_by_layer(
     Raises:
         RunError: no row with a number for the selection.
     """
-    rows = _rows(summary, wanted).sort_values(x)
+    rows = _rows(summary, wanted, x).sort_values(x)
     axis = LayerAxis(rows) if x == "layer" and "site" in rows.columns else None
     places = rows[x] if axis is None else axis.of(rows)
     lines = ((VALUE, "measured", _TESTED, "solid"), (_CONTROL, control, "control", "dash"))
@@ -73,7 +73,7 @@ def effect_by_layer(
     for names, name, tone, dash in lines:
         bounds = (rows[column] for column in names)
         data += curve(places, *bounds, name=name, color=PALETTE[tone].light, dash=dash)
-    first = "first of the layers" if "n_layers" in rows.columns and (rows["n_layers"] > 1).any() else x
+    first = "first of the layers" if x == "layer" and "n_layers" in rows.columns and (rows["n_layers"] > 1).any() else x
     label = f"{value}, {unit}"
     spec = finish(data, _caption(rows, control, x), table="lines", title=value.capitalize(), x=first, y=label)
     if axis is not None:
@@ -202,8 +202,12 @@ def effect_map(
     return spec
 
 
-def _rows(summary: Table, wanted: Mapping[str, Any]) -> Table:
-    """The wanted rows with a number, each place once: beside the kind of control that is wanted, or the default."""
+def _rows(summary: Table, wanted: Mapping[str, Any], x: str = "") -> Table:
+    """The wanted rows with a number, each place once: beside the kind of control that is wanted, or the default; of
+    the whole span's effect unless the axis is its share, or something else is wanted."""
+    for column, value in {"measure": "effect", "dose": 1.0}.items():
+        if column in summary.columns and column not in (*wanted, x):
+            summary = summary.loc[summary[column] == value]
     rows = summary if "control_kind" in wanted else default_rows(summary)
     rows = _matching(rows, {name: value for name, value in wanted.items() if _is_nan(value)})
     rows = select(rows, "summary", **{name: value for name, value in wanted.items() if not _is_nan(value)})

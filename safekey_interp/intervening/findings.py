@@ -18,6 +18,14 @@ from safekey_interp.conditions import TRACES_OF
 from safekey_interp.findings.left_out import by_reason
 from safekey_interp.findings.wording import and_list, capital
 from safekey_interp.intervening.kinds import Name
+from safekey_interp.intervening.knockout_findings import (
+    beside_zero,
+    controls_in_words,
+    find_contrast,
+    find_doses,
+    find_effects,
+    find_pool,
+)
 from safekey_interp.intervening.wording import (
     FROM,
     METRICS,
@@ -34,7 +42,6 @@ from safekey_interp.intervening.wording import (
 )
 from safekey_interp.interventions.attribution import compare_attribution
 from safekey_interp.interventions.effects import TESTED, control_kinds, tested_rows
-from safekey_interp.stats import FEW
 
 _EXCESS = ("excess", "excess_low", "excess_high")
 _CONTROL = ("control", "control_low", "control_high")
@@ -59,6 +66,11 @@ def find(
     settings = manifest["settings"]
     if name == "trajectory":
         told = [*_scores(summary, settings), *_scores_chance(summary)]
+    elif name == "knockout":
+        model = manifest["model"]
+        told = [*find_effects(summary, model), *_chance(name, summary, model)]
+        told += [*find_contrast(summary, model, "harmful"), *find_doses(summary, model), *find_pool(summary)]
+        told += find_contrast(summary, model, "benign")
     else:
         told = [*_effects(name, summary, manifest["model"]), *_chance(name, summary, manifest["model"])]
     if name == "patch" and settings["method"] == "both":
@@ -119,6 +131,8 @@ def settings_list(value: Any) -> list[Any]:
 def _control_in_words(name: Name, settings: Mapping[str, Any], effects: Table) -> str:
     if name == "trajectory":
         return f"{settings['n_random']} random directions of the same norm, on the same states"
+    if name == "knockout":
+        return controls_in_words(settings, effects)
     n = settings.get("n_random", settings.get("n_others"))
     whose = "a pair" if name == "patch" else "a trace"
     kinds = and_list([control_name(kind) for kind in control_kinds(effects)])
@@ -158,8 +172,8 @@ def _effects(name: Name, summary: Table, model: Mapping[str, Any]) -> Iterator[F
             text = f"Hiding {hidden} moves what is predicted in {line} by {number.text(sign)} {unit} (KL)"
             text += f", the most of {len(rows)} parts" * (len(rows) > 1)
         else:
-            done = {"knockout": f"Hiding {line}", "patch": f"States at {line}", "direction": f"A direction {line}"}
-            verb = {"knockout": "moves", "patch": "move", "direction": "moves"}[name]
+            done = {"patch": f"States at {line}", "direction": f"A direction {line}"}
+            verb = {"patch": "move", "direction": "moves"}[name]
             text = f"{done[name]} {verb} {what} by {number.text(sign)} {unit}{picked}"
         text = f"{text}, on {TRACES_OF[main_subset(summary)]}."
         yield Finding(question="did", text=text, n=int(row["n"]), control=_beside(row), short=text, **number.fields())
@@ -180,7 +194,7 @@ def _chance(name: Name, summary: Table, model: Mapping[str, Any]) -> Iterator[Fi
             continue
         row = _told_first(name, with_control, "excess")
         excess, m = estimate(row, *_EXCESS), len(with_control)
-        verdict = _beside_zero(excess)
+        verdict = beside_zero(excess)
         where = place_name(name, row, model)
         subject = f"{capital(line)}: excess" if line else "Excess"
         text = f"{subject} over the control {excess.text('+.2f')} in {where}"
@@ -194,19 +208,13 @@ def _chance(name: Name, summary: Table, model: Mapping[str, Any]) -> Iterator[Fi
             p = min(1.0, float(row["p_value"]) * m)
             control += f"; a mean as large either way has p = {p:.2g} over {int(row['n_controls'])} draws"
             control += f", for {m} places (Bonferroni)" * (m > 1)
-        yield Finding(question="chance", text=f"{text}.", n=int(row["n"]), control=control, **excess.fields())
+        n = int(row.get("n_with_control", row["n"]))
+        yield Finding(question="chance", text=f"{text}.", n=n, control=control, **excess.fields())
 
 
 def _told_first(name: Name, rows: Table, column: str) -> Row:
     """The row with the largest number; of a lens the last layer's, which is the model's own output."""
     return rows.loc[rows["layer"].idxmax() if name == "lens" else rows[column].abs().idxmax()]
-
-
-def _beside_zero(excess: Estimate) -> str:
-    lies = excess.lies(_ZERO)
-    if not excess.is_sure:
-        return f"on fewer than {FEW} prompts, which says nothing about others"
-    return f"{lies} 0" if lies else "not told apart from 0"
 
 
 def _attribution(effects: Table) -> Iterator[Finding]:

@@ -35,7 +35,6 @@ _SPANS = {
     "understanding": "the understanding (U)",
     "template": "the template",
     "first_token": "the first token",
-    "random": "random keys, as many as U’s",
 }
 POSITIONS = {
     "prompt": "X",
@@ -55,6 +54,9 @@ FROM = {
 
 
 CONTROLS = {
+    "outside_spans": "as many random keys outside X, U and what is hidden",
+    "resample_same_label": "the same span of another request of the same label in its place",
+    "resample_other_label": "the same span of another request of the other label in its place",
     "random_keys": "as many random keys",
     "other_request": "another request’s states",
     "shuffled_labels": "directions fitted to shuffled labels, of its norm",
@@ -123,6 +125,8 @@ def main_rows(
     if "measure" in rows.columns:
         exact = rows["measure"] == "effect"
         rows = rows.loc[exact if (exact & rows["value"].notna()).any() else rows["measure"] == "attribution"]
+    if "dose" in rows.columns:
+        rows = rows.loc[rows["dose"] == 1]
     if READINGS[name].metrics:
         rows = rows.loc[rows["metric"] == (metric or main_metric(name, summary))]
     return rows.loc[rows["subset"] == (subset or main_subset(summary))].dropna(subset=["value"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -81,7 +82,7 @@ def _hide(
             yield
         n_keys[batch.rows], n_pool[batch.rows], is_short[batch.rows] = cut.n_keys, cut.n_pool, cut.is_short
 
-    _score(model, cases, chosen, rows, cutting, found)
+    _score(model, cases, rows, cutting, found)
     short: list[set[tuple[Place, str]]] = [set() for _ in cases]
     for number, row in enumerate(rows):
         if row.condition < 0:
@@ -128,7 +129,7 @@ def _resample(model: Model, case: Case, chosen: Sequence[int], plan: Plan, found
         with resampled(model, Resampling(mine, n_heads=model.n_heads, starts=batch.starts)):
             yield
 
-    _score(model, [case], [chosen], rows, swapping, [found])
+    _score(model, [case], rows, swapping, [found])
     found.n_keys[list(chosen)] = [
         swap.n_given for row, swap in zip(rows, swaps, strict=True) if row.sentence == len(case.sentences) - 1
     ]
@@ -148,18 +149,12 @@ def _cut(case: Case, row: _Row, plan: Plan) -> Cut:
 
 
 def _score(
-    model: Model,
-    cases: Sequence[Case],
-    chosen: Sequence[Sequence[int]],
-    rows: Sequence[_Row],
-    around: Around,
-    found: Sequence[Measured],
+    model: Model, cases: Sequence[Case], rows: Sequence[_Row], around: Around, found: Sequence[Measured]
 ) -> None:
-    """Score the rows and put each number where it belongs."""
-    there = [(case, of) for case, of in zip(cases, chosen, strict=True) if of]
-    scores = score(model, [case.sentences * len(of) for case, of in there], around=around)
-    flat = np.concatenate([one.numpy() for one in scores]) if scores else np.zeros(0)
-    for row, value in zip(rows, flat.tolist(), strict=True):
+    """Score the rows, which go by case, and put each number where it belongs."""
+    families = [[cases[c].sentences[row.sentence] for row in mine] for c, mine in groupby(rows, lambda row: row.case)]
+    scores = [value for one in score(model, families, around=around) for value in one.tolist()]
+    for row, value in zip(rows, scores, strict=True):
         mine = found[row.case]
         if row.condition < 0:
             mine.baseline[row.sentence] = value

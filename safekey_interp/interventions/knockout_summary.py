@@ -47,7 +47,7 @@ def summarise_knockout(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 
     """
     table = table.assign(measure=EFFECT)
     rows = tested_rows(table)
-    kind = table["control"]
+    kind: Any = table["control"]
     options: dict[str, Any] = {"n_draws": n_draws, "seed": seed}
     parts = [summarise_effects(table.loc[kind.isin([TESTED, OUTSIDE])], _BY, **options)]
     if kind.isin([SAME, OTHER]).any():

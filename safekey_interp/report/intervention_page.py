@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from safekey_interp.figures.drawing import Table
-from safekey_interp.report import intervention_panels, intervention_story, story
+from safekey_interp.report import intervention_panels, intervention_story, knockout_story, story
 from safekey_interp.report.embedding import embed
 from safekey_interp.report.frame import Frame, Section, figures_of, static
 from safekey_interp.report.markup import Html, el, island, join
@@ -83,7 +83,8 @@ def _chance(name: Name, summary: Table | None, manifest: dict[str, Any]) -> Html
         return story.absent("summary.parquet", "effects beside their controls")
     if name == "trajectory":
         return intervention_story.score_table(summary)
-    return intervention_story.excess_table(name, summary, manifest)
+    excess = intervention_story.excess_table(name, summary, manifest)
+    return join(excess, knockout_story.controls(summary, manifest)) if name == "knockout" else excess
 
 
 def _groups(name: Name, summary: Table | None, manifest: dict[str, Any]) -> list[Group]:

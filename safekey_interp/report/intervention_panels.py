@@ -14,16 +14,18 @@ from safekey_interp.intervening.wording import (
     POSITIONS,
     READINGS,
     Reading,
+    control_name,
     default_control,
     series_name,
 )
+from safekey_interp.interventions.effects import TESTED
 from safekey_interp.report.panels import Choice, Group, Panel, known, panel_of
 
 if TYPE_CHECKING:
     from safekey_interp.intervening.kinds import Name
 
 _MEASURES = {"effect": "exact", "attribution": "attribution, first order"}
-_SHORT = {"prompt": "X", "understanding": "U", "template": "template", "first_token": "first token", "random": "random"}
+_SHORT = {"prompt": "X", "understanding": "U", "template": "template", "first_token": "first token"}
 
 
 def effect_groups(name: Name, summary: Table) -> list[Group]:
@@ -70,17 +72,26 @@ Drawn = tuple[list[Choice], list[Panel]]
 
 def _knockout(summary: Table, shared: list[Choice], about: dict[str, str]) -> Drawn:
     spans = {str(span): series_name("knockout", span) for span in summary["to_span"].unique()}
+    whole = summary.loc[(summary["measure"] == "effect") & (summary["dose"] == 1)]
+    kinds = {str(kind): control_name(kind) for kind in whole["control_kind"].unique()}
+    kinds = {kind: "no control" if kind == TESTED else words for kind, words in kinds.items()}
+    shared = [*shared, Choice(name="control_kind", label="Beside", options=kinds)]
+    span = Choice(name="to_span", label="Hidden", options=spans)
+    beside = shared[-1:]
     if (summary["head"] >= 0).any():
-        span = Choice(name="to_span", label="Hidden", options=spans)
         heads = {int(head): f"head {int(head)}" for head in sorted(summary["head"].unique())}
         draw = _map(summary, about, "head", heads)
-        return [span], [panel_of("effect-heads", "By layer and head", (*shared, span), draw)]
+        return [*beside, span], [panel_of("effect-heads", "By layer and head", (*shared, span), draw)]
     if summary["layer"].nunique() > 1:
-        span = Choice(name="to_span", label="Hidden", options=spans)
         draw = _by_layer(summary, about)
-        return [span], [panel_of("effect-layers", "By layer", (*shared, span), draw)]
+        return [*beside, span], [panel_of("effect-layers", "By layer", (*shared, span), draw)]
     places = [({"to_span": span}, _SHORT.get(span, span)) for span in spans]
-    return [], [panel_of("effect-spans", "By what is hidden", tuple(shared), _by_place(summary, about, places))]
+    panels = [panel_of("effect-spans", "By what is hidden", tuple(shared), _by_place(summary, about, places))]
+    if summary["dose"].nunique() == 1:
+        return beside, panels
+    draw = _by_layer(summary, about | {"control": "no control"}, x="dose")
+    panels.append(panel_of("effect-doses", "By the share that is hidden", (*shared[:-1], span), draw))
+    return [*beside, span], panels
 
 
 def _patch(summary: Table, shared: list[Choice], about: dict[str, str]) -> Drawn:
@@ -147,12 +158,21 @@ def _wanted(picked: Mapping[str, str], x: str = "") -> dict[str, Any]:
 
 
 def _by_layer(summary: Table, about: dict[str, str], x: Any = "layer") -> Callable[[dict[str, Any]], Spec]:
-    return lambda picked: figures.effect_by_layer.spec(summary, x=x, **about, **_wanted(picked, x))
+    return lambda picked: figures.effect_by_layer.spec(summary, x=x, **_about(about, picked), **_wanted(picked, x))
 
 
 def _by_place(summary: Table, about: dict[str, str], places: Any, **more: str) -> Callable[[dict[str, Any]], Spec]:
-    return lambda picked: figures.effect_by_place.spec(summary, places=places, **about, **more, **_wanted(picked))
+    return lambda picked: figures.effect_by_place.spec(
+        summary, places=places, **_about(about, picked), **more, **_wanted(picked)
+    )
 
 
 def _map(summary: Table, about: dict[str, str], by: str, names: Mapping[Any, str]) -> Callable[[dict[str, Any]], Spec]:
-    return lambda picked: figures.effect_map.spec(summary, rows_by=by, names=names, **about, **_wanted(picked))
+    return lambda picked: figures.effect_map.spec(
+        summary, rows_by=by, names=names, **_about(about, picked), **_wanted(picked)
+    )
+
+
+def _about(about: dict[str, str], picked: Mapping[str, str]) -> dict[str, str]:
+    """With the control that was chosen, where there is a choice."""
+    return about | {"control": control_name(picked["control_kind"])} if "control_kind" in picked else about

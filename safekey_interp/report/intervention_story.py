@@ -20,6 +20,7 @@ from safekey_interp.intervening.wording import (
     place_name,
     series_name,
 )
+from safekey_interp.interventions.donors import RESAMPLING
 from safekey_interp.interventions.effects import TESTED
 from safekey_interp.organism import is_organism
 from safekey_interp.report.markup import Html, data, el, join, table
@@ -72,7 +73,10 @@ _OPTIONS = {
     "n_folds": "folds of requests: fitted on all but one, used on that one",
     "align": "where offset 0 lies",
     "most": "sentences of the reasoning that are taken",
+    "controls": "kinds of control; none: all that the model allows",
     "n_random": "draws of the control",
+    "n_dose": "draws of each share of the span",
+    "n_donors": "other requests of each label",
     "n_others": "other requests’ key sentences: the control",
     "max_length": "most tokens; longer traces are left out",
     "finder": "how U and K are found",
@@ -122,7 +126,7 @@ def changed(manifest: Mapping[str, Any], findings: Mapping[str, Any] | None) -> 
 
 def excess_table(name: Name, summary: Table, manifest: Mapping[str, Any]) -> Html:
     """Every effect beside its control, the largest excess first where there are many."""
-    kinds = [kind for kind in summary["control_kind"].unique() if kind != TESTED]
+    kinds = [kind for kind in summary["control_kind"].unique() if kind not in (TESTED, *RESAMPLING)]
     tables = [_excess_table(name, summary, manifest, kind) for kind in kinds]
     if not any(tables):
         return el("p", "This run has no control to compare with.", class_="absent")
