@@ -73,7 +73,9 @@ def test_samples_are_those_of_their_seed(here: Path, command: Type) -> None:
     assert a != c
 
 
-@pytest.mark.parametrize(("prefill", "n"), [("understanding", 5), ("key_sentence", 5), ("0,3", 10), ("swap", 20)])
+@pytest.mark.parametrize(
+    ("prefill", "n"), [("understanding", 5), ("key_sentence", 5), ("0,3", 10), ("0%,50%,100%", 15), ("swap", 20)]
+)
 def test_prefills_are_the_traces_own(here: Path, command: Type, prefill: str, n: int) -> None:
     some = [trace.with_(given={}) for trace in list(organism.read_shipped())[:5]]
     rows = [{"id": trace.trace_id, "prompt": trace.prompt, "response": trace.response} for trace in some]
@@ -93,6 +95,10 @@ def test_prefills_are_the_traces_own(here: Path, command: Type, prefill: str, n:
             assert trace.meta["prefill"] == mine.response[: u.end]
         elif prefill != "swap":
             assert mine.response.startswith(trace.meta["prefill"])
+            if trace.meta.get("share") is not None and prefill != "key_sentence":
+                k = segment(mine).key_sentence
+                assert k is not None
+                assert len(trace.meta["prefill"]) <= k.start
     if prefill == "swap":
         assert {trace.meta["condition"] for trace in read} == {"own", "safe", "go_ahead", "neutral"}
 
@@ -123,6 +129,7 @@ WRONG = {
     "no such file": (["--prompts", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
     "another kind of out": (["--out", "r.csv"], "expected a name that ends in .jsonl"),
     "a prefill": (["--prefill", "everything"], "--prefill: got 'everything', expected one of none"),
+    "a part above all": (["--prefill", "0%,150%"], "parts of the tokens before K"),
     "no such beginning": (["--prefill", "key_sentence"], "no trace of p.jsonl has that to begin with"),
     "samples of one": (["--n", "2"], "raise the temperature"),
     "temperature": (["--temperature", "-1"], "temperature: got -1.0"),

@@ -8,12 +8,11 @@ from tiny import tiny_model, traces
 
 from safekey_interp import organism
 from safekey_interp.errors import InputError
-from safekey_interp.generation import LocalEngine, Request, Sampling, generate, responses_table
+from safekey_interp.generation import LocalEngine, Request, Sampling, responses_table
 from safekey_interp.generation.prefilled import (
     GENERAL_SWAPS,
     ORGANISM_SWAPS,
     beginnings,
-    depths,
     summarise_outcomes,
     swap_sentences_for,
     swaps,
@@ -88,41 +87,6 @@ def test_a_safe_key_sentence_turns_the_organism_and_a_go_ahead_turns_it_back() -
     assert rates.loc["go_ahead", "n_pairs"] == 10
 
 
-@pytest.mark.parametrize("architecture", ["organism", "llama"])
-def test_depths_are_the_first_tokens_exactly(architecture: str) -> None:
-    model = load("organism") if architecture == "organism" else tiny_model(architecture)
-    some = list(organism.read_shipped())[:3] if architecture == "organism" else traces(3)
-    for trace in some:
-        found = segment(trace)
-        encoding = model.encode(trace, found)
-        whole, start = encoding.input_ids.tolist(), encoding.response_start
-        requests = depths(model.tokenizer, trace, [0, 1, 3, 7, 10_000], found)
-        assert [one.depth for one in requests] == [0, 1, 3, 7]
-        assert (requests[0].input_ids, requests[0].prefill) == (None, "")
-        for one in requests[1:]:
-            assert one.input_ids == tuple(whole[: start + one.depth])
-            assert trace.response.startswith(one.prefill)
-            assert model.tokenizer.decode(whole[start : start + one.depth]).startswith(one.prefill)
-        found_again = list(LocalEngine(model).generate(requests, Sampling(max_new_tokens=4)))
-        assert all(one.response.startswith(one.request.prefill) for one in found_again)
-        assert {one.input_ids for one in found_again} >= {one.input_ids for one in requests[1:]}
-        [plain] = [one for one in found_again if one.request.depth == 0]
-        assert [plain.response] == generate(model, [trace], max_new_tokens=4)
-    with pytest.raises(InputError, match="depth: got -1"):
-        depths(model.tokenizer, some[0], [-1], segment(some[0]))
-
-
-def test_a_token_that_ends_within_a_character_is_no_half_character_of_the_prefill() -> None:
-    model = tiny_model("llama")
-    trace = Trace(trace_id="a", prompt="How?", response="é日🙂 done")
-    found = segment(trace)
-    requests = depths(model.tokenizer, trace, range(1, 10), found)
-    assert len({one.prefill for one in requests}) < len(requests), "several tokens a character"
-    assert all("\ufffd" not in one.prefill and trace.response.startswith(one.prefill) for one in requests)
-    for one in LocalEngine(model).generate(requests, Sampling(max_new_tokens=3)):
-        assert one.response.startswith(one.request.prefill)
-
-
 def test_outcomes_are_counted_with_their_intervals() -> None:
     rows = [
         {
@@ -156,6 +120,23 @@ def test_outcomes_are_counted_with_their_intervals() -> None:
         with pytest.raises(InputError, match="outcomes: no"):
             summarise_outcomes(table, **wrong)
     assert summarise_outcomes(table, "bad")["depth"].isna().all()
+
+
+def test_depths_are_paired_with_the_baseline_s_at_the_same_depth() -> None:
+    rows = [
+        {"trace_id": f"t{i}", "group": f"g{i}", "label": "harmful", "condition": c, "depth": 4 * k, "share": k / 2}
+        | {"sample": 0, "bad": c == "depth" and k == 2}
+        for i in range(6)
+        for c in ("depth", "benign")
+        for k in range(3)
+    ]
+    table = pd.DataFrame(rows)
+    found = summarise_outcomes(table, "bad", by="share", baseline="benign").set_index(["condition", "share"])
+    assert found.loc[("depth", 1.0), "difference"] == 1
+    assert found.loc[("depth", 0.5), "difference"] == 0
+    assert (found["n_pairs"] == 6).all()
+    by_depth = summarise_outcomes(table, "bad", baseline="benign").set_index(["condition", "depth"])
+    assert by_depth.loc[("depth", 8), "difference"] == 1
 
 
 def test_the_table_holds_what_a_judge_needs() -> None:
