@@ -27,6 +27,7 @@ _HOMES = {
     "generation.running": ("write_responses",),
     "encoding": ("Encoding",),
     "attention": ("measure_attention", "paper_attention", "token_attention"),
+    "attention_change": ("split_lift_change",),
     "attention_summary": ("summarise_attention",),
     "key_sentence_bank": ("KeySentences",),
     "key_sentences": ("measure_aha",),
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from safekey_interp.attention import measure_attention as measure_attention
     from safekey_interp.attention import paper_attention as paper_attention
     from safekey_interp.attention import token_attention as token_attention
+    from safekey_interp.attention_change import split_lift_change as split_lift_change
     from safekey_interp.attention_summary import summarise_attention as summarise_attention
     from safekey_interp.comparing.running import run_comparison as run_comparison
     from safekey_interp.datasets import read_traces as read_traces

@@ -9,16 +9,17 @@ For a query span Q and a key span S, per layer and head:
 - ``uniform_mass``: the mass if each row spread its attention evenly over the keys that it sees (a window counts, a sink
   does not); ``lift`` = mass / uniform_mass, NaN where the span is out of sight.
 - ``random_mass``: mean mass of ``n_random`` keys drawn among those that every row sees, outside S and the first token.
-- ``matched_mass``: what Q would give to S if keys counted for their distance alone, at the rate that U's own rows give
-  to keys at the same distances (:mod:`safekey_interp.capture.distances`). U lies next to K, so lift alone confounds
-  content with distance.
+- ``matched_mass``: the distance-matched baseline: what Q would give to S if attention were a function of distance
+  alone, as U's rows show it (:mod:`safekey_interp.capture.distances`); ``matched_mass_other``: the same from rows of
+  the other sentences (X; for the deciding token K, too). U lies next to K, so lift alone confounds content with
+  distance. Where attention is a function of distance alone, mass / matched_mass is 1.
 - ``entropy``: of the rows over the keys that they see, nats, averaged over Q.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -28,12 +29,23 @@ from safekey_interp.attention_summary import PAIRS, without_first
 from safekey_interp.capture.request import KEY_SPANS, QUERY_SPANS, CaptureRequest
 from safekey_interp.capture.runner import AttentionArrays, Backend
 from safekey_interp.capture.stream import BatchSize, StreamSettings, measure_stream
-from safekey_interp.errors import NothingMeasured
+from safekey_interp.errors import InputError, NothingMeasured
 from safekey_interp.stats import bootstrap_weights, ratio_of_means
 
 if TYPE_CHECKING:
     from safekey_interp.models import Model
+    from safekey_interp.rendering import Rendering
     from safekey_interp.trace import Trace
+
+Style = Literal["paper", "released"]
+"""How a trace is read: as the model would have seen it, or as the reference's public attention script does."""
+_RENDERINGS: dict[str, Rendering] = {"paper": "chat", "released": "released"}
+_PAPER_COLUMNS = (
+    ("mass", "low", "high"),
+    ("mass_rest", "rest_low", "rest_high"),
+    ("mass_text", "text_low", "text_high"),
+    ("uniform_mass",),
+)
 
 
 def measure_attention(
@@ -48,6 +60,7 @@ def measure_attention(
     backend: Backend = "hf",
     n_random: int = 20,
     seed: int = 0,
+    style: Style = "paper",
     on_batch: Callable[[int], None] = lambda n: None,
 ) -> pd.DataFrame:
     """Attention between the spans of each trace, per layer and head.
@@ -63,12 +76,16 @@ def measure_attention(
         backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
         n_random: draws of each random key set.
         seed: seed of the draws.
+        style: ``paper`` reads each trace as the model would have seen it; ``released`` as the reference's public
+            attention script does: the prompt and right behind it the first half of the response, without a chat
+            template; a trace whose K does not end there is left out.
         on_batch: called with the number of traces after each batch.
 
     Returns:
         One row per trace, layer, head and pair of spans that the trace has: trace_id, layer, head, from_span, to_span,
-        mass, mass_rest, uniform_mass, lift, random_mass, matched_mass, entropy (nats), n_q, n_k, n_random. NaN on
-        layers without a pattern (linear attention). ``attrs["left_out"]`` maps the other traces to their reasons, and
+        mass, mass_rest, uniform_mass, lift, random_mass, matched_mass, matched_mass_other, entropy (nats), n_q, n_k,
+        n_random. NaN on layers without a pattern (linear attention), and in a baseline that fewer than half of the
+        pairs of query and key have. ``attrs["left_out"]`` maps the other traces to their reasons, and
         ``attrs["layers_without_pattern"]`` lists such layers.
 
     Raises:
@@ -77,7 +94,12 @@ def measure_attention(
     """
     request = CaptureRequest(states=False, layers=model.layer_numbers(layers), n_random=n_random, seed=seed)
     settings = StreamSettings(
-        finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
+        finder=finder,
+        delimiters=delimiters,
+        batch_size=batch_size,
+        max_length=max_length,
+        backend=backend,
+        rendering=_RENDERINGS[checked_style(style)],
     )
     numbers = request.layers or range(model.n_layers)
     tables, left_out, without = [], {}, ()
@@ -96,6 +118,7 @@ def measure_attention(
     for column in ("trace_id", "from_span", "to_span"):
         table[column] = table[column].astype("category")
     table.attrs |= {"left_out": left_out, "layers_without_pattern": list(without), "n_layers": model.n_layers}
+    table.attrs["style"] = style
     return table
 
 
@@ -180,6 +203,7 @@ def attention_table(trace_id: str, arrays: AttentionArrays, layers: Sequence[int
             "lift": per_head(lift),
             "random_mass": per_head(arrays.random[..., q, k]),
             "matched_mass": per_head(arrays.matched[..., q, k]),
+            "matched_mass_other": per_head(arrays.matched_other[..., q, k]),
             "entropy": per_head(arrays.entropy[..., q]),
             "n_q": per_pair(arrays.n_q[q].astype(np.int32)),
             "n_k": per_pair(arrays.n_k[k].astype(np.int32)),
@@ -200,40 +224,102 @@ def rest_mass(arrays: AttentionArrays) -> np.ndarray:
 
 
 def paper_attention(
-    table: pd.DataFrame, groups: pd.Series | None = None, *, n_draws: int = 1000, seed: int = 0
+    table: pd.DataFrame,
+    groups: pd.Series | None = None,
+    *,
+    style: Style = "paper",
+    n_draws: int = 1000,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """The paper's own figure: last layer, mean over heads, sum over the span, mean over K's tokens.
 
+    The paper does not say how traces were rendered; the reference's public attention script has no chat template and
+    reads the prompt and half the response. Both readings are offered, from tables measured accordingly.
+
     Args:
-        table: from :func:`measure_attention`.
+        table: from :func:`measure_attention` with the same ``style``.
         groups: group of each trace, indexed by trace_id, for the bootstrap; each trace its own when None.
+        style: ``paper`` or ``released``.
         n_draws: bootstrap draws.
         seed: seed of the draws.
 
     Returns:
-        One row for the prompt and one for the understanding: to_span, layer, mass, low, high (95 %), uniform_mass, n.
+        One row for the prompt and one for the understanding: to_span, layer, mass, low, high (95 %); mass_rest, the
+        same without the first token, with rest_low, rest_high; mass_text, without first token and template, with
+        text_low, text_high; uniform_mass, n.
+
+    Raises:
+        InputError: the table was measured in the other style.
     """
-    last = table["layer"].max()
-    of_key_sentence = (table["layer"] == last) & (table["from_span"] == "key_sentence")
+    measured = table.attrs.get("style", "paper")
+    if checked_style(style) != measured:
+        raise InputError(
+            f"style: got {style!r} and a table measured as {measured!r}, expected the same; "
+            f"measure_attention(model, traces, style={style!r}) measures one"
+        )
+    masses: Any = paper_masses(table)
     out = []
     for span in ("prompt", "understanding"):
-        rows: pd.DataFrame = table.loc[
-            of_key_sentence & (table["to_span"] == span), ["trace_id", "mass", "uniform_mass"]
-        ]
-        means: Any = rows.groupby("trace_id", observed=True).mean()
-        trace_ids = [str(trace_id) for trace_id in means.index]
+        rows = masses[masses["to_span"] == span]
+        trace_ids = list(rows["trace_id"])
         group = trace_ids if groups is None else list(groups.loc[trace_ids])
-        values = means.to_numpy(np.float64)
-        ratio = ratio_of_means(values, np.ones_like(values), bootstrap_weights(group, n_draws, seed))
-        out.append(
-            {
-                "to_span": span,
-                "layer": last,
-                "mass": ratio.value[0],
-                "low": ratio.low[0],
-                "high": ratio.high[0],
-                "uniform_mass": ratio.value[1],
-                "n": int(ratio.n[0]),
-            }
-        )
+        values = rows[["mass", "mass_rest", "mass_text", "uniform_mass"]].to_numpy(np.float64)
+        whole = np.ones_like(values)
+        ratio = ratio_of_means(values, whole, bootstrap_weights(group, n_draws, seed))
+        found: dict[str, Any] = {"to_span": span, "layer": table["layer"].max()}
+        for i, names in enumerate(_PAPER_COLUMNS):
+            found |= dict(zip(names, (ratio.value[i], ratio.low[i], ratio.high[i]), strict=False))
+        out.append(found | {"n": int(ratio.n[0])})
     return pd.DataFrame(out)
+
+
+def paper_masses(table: pd.DataFrame) -> pd.DataFrame:
+    """What K gives to the prompt and to the understanding, by trace: last layer, mean over heads.
+
+    Args:
+        table: from :func:`measure_attention`.
+
+    Returns:
+        trace_id, to_span, mass, mass_rest (divided by the row total without the first token), mass_text (by the total
+        without first token and template), uniform_mass. Ratios of means over heads; NaN where a head's whole row goes
+        to what is left out.
+    """
+    rows = table[(table["layer"] == table["layer"].max()) & (table["from_span"] == "key_sentence")]
+    keys = ["trace_id", "head"]
+    wide: Any = rows.pivot_table(index=keys, columns="to_span", values=["mass", "mass_rest"], observed=True)
+    # A span's mass over its share without the first token is the row's total without it; these hold no first token.
+    inner = [span for span in ("understanding", "key_sentence", "template") if ("mass", span) in wide]
+    total = wide["mass"][inner].sum(axis=1) / wide["mass_rest"][inner].sum(axis=1)
+    template = wide["mass"]["template"].fillna(0) if "template" in inner else 0.0
+    out = []
+    for span in ("prompt", "understanding"):
+        if ("mass", span) not in wide:
+            continue
+        without = wide["mass_rest"][span] * total if ("mass_rest", span) in wide else np.nan
+        parts = pd.DataFrame({"mass": wide["mass"][span], "rest": without, "total": total, "text": total - template})
+        means: Any = parts[parts["mass"].notna()].groupby("trace_id", observed=True).mean()
+        even: Any = rows[rows["to_span"] == span].groupby("trace_id", observed=True)["uniform_mass"].mean()
+        out.append(
+            pd.DataFrame(
+                {
+                    "trace_id": [str(name) for name in means.index],
+                    "to_span": span,
+                    "mass": means["mass"].to_numpy(),
+                    "mass_rest": (means["rest"] / means["total"]).to_numpy(),
+                    "mass_text": (means["rest"] / means["text"]).to_numpy(),
+                    "uniform_mass": even.reindex(means.index).to_numpy(),
+                }
+            )
+        )
+    return pd.concat(out, ignore_index=True)
+
+
+def checked_style(style: str) -> Style:
+    """A reading's name.
+
+    Raises:
+        InputError: neither ``paper`` nor ``released``.
+    """
+    if style not in _RENDERINGS:
+        raise InputError(f"style: got {style!r}, expected 'paper' or 'released'")
+    return style  # type: ignore[return-value]

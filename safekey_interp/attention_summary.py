@@ -26,7 +26,10 @@ PAIRS = tuple(
 )
 """Indices of the query and key spans that the tables hold: K and decision to all, U to the prompt."""
 
-QUANTITIES = ("mass", "uniform_mass", "random_mass", "matched_mass", "rest", "off_first", "entropy")
+QUANTITIES = (
+    *("mass", "uniform_mass", "random_mass", "matched_mass", "matched_mass_other"),
+    *("rest", "off_first", "entropy"),
+)
 """What is kept of a trace, layer and pair: ``rest`` is the mass, ``off_first`` the row total without first token;
 ``random_mass`` is scaled to the span's even share, so that fewer keys in sight do not look like less attention."""
 
@@ -36,9 +39,11 @@ _MEASURES = {
     "uniform_mass": ("uniform_mass", None),
     "random_mass": ("random_mass", None),
     "matched_mass": ("matched_mass", None),
+    "matched_mass_other": ("matched_mass_other", None),
     "lift": ("mass", "uniform_mass"),
     "lift_over_random": ("mass", "random_mass"),
     "lift_over_matched": ("mass", "matched_mass"),
+    "lift_over_matched_other": ("mass", "matched_mass_other"),
     "entropy": ("entropy", None),
 }
 
@@ -64,6 +69,7 @@ def summarise_trace(arrays: AttentionArrays) -> TraceSummary:
             uniform[..., q, k],
             _random_at_like_share(arrays)[..., q, k],
             arrays.matched[..., q, k],
+            arrays.matched_other[..., q, k],
             others[..., q, k],
             total[..., q],
             np.where(arrays.n_k > 0, arrays.entropy[..., None], np.nan)[..., q, k],
@@ -135,10 +141,7 @@ class HeadSums:
                 [layers, range(n_heads), range(n_pairs)], names=["layer", "head", "pair"]
             ).to_frame(index=False)
             flat = rearrange(means, "layer head pair quantity -> (layer head pair) quantity")
-            values = {
-                name: flat[:, QUANTITIES.index(name)]
-                for name in ("mass", "uniform_mass", "random_mass", "matched_mass", "entropy")
-            }
+            values = {name: flat[:, QUANTITIES.index(name)] for name in (*QUANTITIES[:5], "entropy")}
             with np.errstate(invalid="ignore", divide="ignore"):
                 lift = np.where(values["uniform_mass"] > 0, values["mass"] / values["uniform_mass"], np.nan)
             counts = rearrange(self.counts[subset][..., 0], "layer head pair -> (layer head pair)")
@@ -180,7 +183,8 @@ def summarise_layers(
 
     Returns:
         subset, from_span, to_span, layer, measure, value, low, high, n, n_groups. ``measure`` is one of mass,
-        mass_rest, uniform_mass, random_mass, matched_mass, lift, lift_over_random, lift_over_matched, entropy.
+        mass_rest, uniform_mass, random_mass, matched_mass, matched_mass_other, lift, lift_over_random,
+        lift_over_matched, lift_over_matched_other, entropy.
     """
     names = np.asarray([str(group) for group in groups], dtype=object)
     draws: dict[str, _Draws] = {}
@@ -217,11 +221,12 @@ def summarise_attention(
         seed: seed of the draws.
 
     Returns:
-        from_span, to_span, layer, measure (mass, uniform_mass, matched_mass, lift, lift_over_matched), value, low, high
-        (95 %), n. Traces are averaged over heads first; lifts are ratios of means.
+        from_span, to_span, layer, measure (mass, uniform_mass, matched_mass, matched_mass_other, lift,
+        lift_over_matched, lift_over_matched_other), value, low, high (95 %), n. Traces are averaged over heads first;
+        lifts are ratios of means.
     """
     keys = ["from_span", "to_span", "layer", "trace_id"]
-    values = [*keys, "mass", "uniform_mass", "matched_mass"]
+    values = [*keys, "mass", "uniform_mass", "matched_mass", "matched_mass_other"]
     means: Any = table[values].groupby(keys, observed=True, as_index=False).mean()
     rows = []
     for place, part in means.groupby(keys[:3], observed=True):

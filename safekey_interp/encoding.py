@@ -22,7 +22,7 @@ from torch import Tensor
 
 from safekey_interp.errors import ModelError, TraceError, TraceTooLong
 from safekey_interp.marks import MARKS, escaped, framed, span_html
-from safekey_interp.rendering import Rendered, render
+from safekey_interp.rendering import Rendered, Rendering, render
 from safekey_interp.trace import CharSpan, TokenSpan, Trace
 
 if TYPE_CHECKING:
@@ -140,6 +140,7 @@ def encode(
     *,
     max_length: int | None = None,
     max_positions: int | None = None,
+    rendering: Rendering = "chat",
 ) -> Encoding:
     """Token ids and token spans of one trace.
 
@@ -149,13 +150,22 @@ def encode(
         segmentation: where U and K lie in ``trace.response``, in characters.
         max_length: largest number of tokens up to the end of the key sentence that the user asked for.
         max_positions: the same, as far as the model reads.
+        rendering: ``released`` for what the reference's attention script reads.
 
     Raises:
         TraceTooLong: more tokens than either; no span is ever clipped.
-        TraceError: the chat template refuses the conversation, or loses the prompt; no token to measure.
+        TraceError: the chat template refuses the conversation, or loses the prompt; no token to measure; U or K lies
+            behind the half of the response that ``released`` reads.
         ModelError: the tokenizer reports no offsets.
     """
-    rendered = render(tokenizer, trace)
+    rendered = render(tokenizer, trace, rendering)
+    read = len(rendered.text) - rendered.response_start
+    for span in (segmentation.understanding, segmentation.key_sentence):
+        if span is not None and span.end > read:
+            raise TraceError(
+                trace.trace_id,
+                f"K ends at character {span.end} of the response, of which the released script reads the first {read}",
+            )
     input_ids, offsets = tokenise(tokenizer, rendered)
     text = rendered.text
     anchors = [_anchor(text, start, end) for start, end in offsets]

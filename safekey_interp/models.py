@@ -18,6 +18,7 @@ from safekey_interp.checkpoints import first_line, merge_adapter, read_checkpoin
 from safekey_interp.encoding import Encoding, encode
 from safekey_interp.errors import InputError, ModelError, TraceError
 from safekey_interp.processes import place
+from safekey_interp.rendering import Rendering
 from safekey_interp.segmentation import Segmentation, segment
 from safekey_interp.trace import Trace
 
@@ -86,7 +87,12 @@ class Model:
         return getattr(self.config, "max_position_embeddings", None)
 
     def encode(
-        self, trace: Trace, segmentation: Segmentation | None = None, *, max_length: int | None = None
+        self,
+        trace: Trace,
+        segmentation: Segmentation | None = None,
+        *,
+        max_length: int | None = None,
+        rendering: Rendering = "chat",
     ) -> Encoding:
         """Token ids and token spans over exactly the text that the model would have seen.
 
@@ -94,6 +100,8 @@ class Model:
             trace: the trace.
             segmentation: where U and K lie; the ``rules`` finder's when None.
             max_length: largest number of tokens up to the end of K; the model's own limit when None.
+            rendering: ``chat`` is what the model would have seen; ``released`` what the reference's attention script
+                reads: the prompt and the first half of the response, without a chat template.
 
         Returns:
             The text, its tokens, and half-open token spans; a span that the trace lacks is None.
@@ -103,7 +111,8 @@ class Model:
             TraceError: the chat template refuses the trace, or one of its tokens has no embedding.
         """
         found = segmentation or segment(trace)
-        encoding = encode(self.tokenizer, trace, found, max_length=max_length, max_positions=self.max_positions)
+        limits = {"max_length": max_length, "max_positions": self.max_positions}
+        encoding = encode(self.tokenizer, trace, found, rendering=rendering, **limits)
         largest = int(encoding.input_ids[: encoding.end].max())
         if largest >= self.n_embeddings:
             raise TraceError(

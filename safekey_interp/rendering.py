@@ -10,17 +10,24 @@ Models without a chat template get this plain form, system and earlier turns fir
 
     Assistant:
     {response}
+
+``released`` is how the reference's public attention script reads a trace (attention_visulization.py, SafeKey's
+repository, first commit): the prompt, and right behind it the first half of the response's characters, without a chat
+template.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from safekey_interp.errors import TraceError
 from safekey_interp.finders.reasoning import FAMILIES
 from safekey_interp.trace import CharSpan, Message, Trace
+
+Rendering = Literal["chat", "released"]
+"""``chat`` is what the model would have seen, ``released`` what the reference's public attention script reads."""
 
 _PLACEHOLDER = "safekeyplaceholderforprompt"
 
@@ -39,12 +46,21 @@ class Rendered:
     """Whether the tokenizer has to add its own, since no template wrote them."""
 
 
-def render(tokenizer: Any, trace: Trace) -> Rendered:
+def render(tokenizer: Any, trace: Trace, rendering: Rendering = "chat") -> Rendered:
     """The text that the model would have seen, with the place of the prompt and of the response in it.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+        trace: the trace.
+        rendering: ``released`` for what the reference's attention script reads, whose response is half the trace's.
 
     Raises:
         TraceError: the chat template refuses the conversation, or loses the prompt.
     """
+    if rendering == "released":
+        prompt = CharSpan(0, len(trace.prompt))
+        text = trace.prompt + trace.response[: len(trace.response) // 2]
+        return Rendered(text=text, prompt=prompt, response_start=prompt.end, add_special_tokens=True)
     if not getattr(tokenizer, "chat_template", None):
         before = "".join(f"{m.role.capitalize()}: {m.content}\n\n" for m in trace.messages) + "User: "
         head = f"{before}{trace.prompt}\n\nAssistant:\n"

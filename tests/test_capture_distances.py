@@ -1,69 +1,131 @@
-"""The control for distance: exact where attention is distance alone, and equal to the sum written out."""
+"""The distance-matched baseline: 1 for every attention that is distance alone, and a planted effect is found."""
 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from hand_set import SHAPES, WINDOW, hand_set, made_trace
 from tiny import tiny_model, traces
 
+import safekey_interp as ski
 from safekey_interp.capture import KEY_SPANS, QUERY_SPANS, Batch, CaptureRequest, measure_batch
-from safekey_interp.capture.distances import find_distances, matched_mass, on_device
-from safekey_interp.capture.keysets import query_rows
+from safekey_interp.capture.distances import find_baseline, matched_masses, on_device
+from safekey_interp.capture.keysets import prompt_rows, query_rows
 from safekey_interp.encoding import Encoding
 from safekey_interp.models import Model
+from safekey_interp.segmentation import segmented
+from safekey_interp.trace import CharSpan, Trace
 
-CPU = torch.device("cpu")
+LENGTHS = {"short": (12, 10, 7), "middle": (45, 30, 20), "long": (220, 90, 40)}
+"""Words of X, U and K."""
+MODELS = {
+    "full": {},
+    "first-token sink": {"sink": 6.0},
+    "window": {"window": WINDOW},
+    "window and first-token sink": {"window": WINDOW, "sink": 6.0},
+    "sink of the model": {"own_sink": 4.0},
+}
 
 
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return tiny_model("llama")
+def ratios(model: Model, made: list[Trace], **options: object) -> pd.DataFrame:
+    """Each pair of spans that a mass falls on, with mass over both baselines."""
+    table = ski.measure_attention(model, made, finder="given", **options)  # type: ignore[arg-type]
+    seen = table[table["mass"] > 0]
+    return seen.assign(
+        ratio=seen["mass"] / seen["matched_mass"],
+        other=seen["mass"] / seen["matched_mass_other"],
+        shape=[list(SHAPES)[head] for head in seen["head"]],
+    )
 
 
-@pytest.fixture(scope="module")
-def encodings(model: Model) -> list[Encoding]:
-    return [model.encode(trace) for trace in traces(4)]
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("kind", MODELS)
+def test_attention_that_is_distance_alone_is_explained_whole(kind: str, length: str) -> None:
+    """The law, over eight shapes: mass / matched_mass = 1, from K and the deciding token, to every span."""
+    table = ratios(hand_set(**MODELS[kind]), [made_trace(*LENGTHS[length])])
+    asked = table[(table["from_span"] != "understanding") & (table["to_span"] != "first_token")]
+    assert asked["ratio"].notna().all(), "every span is reached in these traces"
+    np.testing.assert_allclose(asked["ratio"], 1, atol=0.03)
+    np.testing.assert_allclose(asked["other"].dropna(), 1, atol=0.03)
+    decides = asked[asked["from_span"] == "decision"]
+    assert set(decides["to_span"]) >= (
+        {"understanding"} if "window" in kind else {"understanding", "prompt", "template"}
+    )
+    assert decides["other"].notna().all(), "K's rows reach every key of the deciding one"
 
 
-def control(encodings: list[Encoding], pattern_of: object, side: str = "right") -> np.ndarray:
-    """The control of a made pattern, (batch, query_span, key_span)."""
-    batch = Batch.of(encodings, side=side)  # type: ignore[arg-type]
+def test_the_shapes_are_told_apart() -> None:
+    """The law would be empty if all heads were flat."""
+    table = ratios(hand_set(), [made_trace(*LENGTHS["middle"])])
+    on_u = table[(table["from_span"] == "decision") & (table["to_span"] == "understanding")].set_index("shape")["mass"]
+    share = {
+        name: shape(np.arange(30.0)).sum() / shape(np.arange(30 + 45 + 6 + 1.0)).sum() for name, shape in SHAPES.items()
+    }
+    for name in ("flat", "linear", "exponential", "ALiBi", "rising"):
+        assert on_u[name] == pytest.approx(share[name], rel=0.05), name
+    assert on_u["steep exponential"] > 0.95
+    assert on_u["power law"] > 1.2 * on_u["flat"]
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 3}, {"backend": "bridge"}], ids=["together", "bridge"])
+def test_batches_and_backends_agree(options: dict[str, object]) -> None:
+    made = [made_trace(*words, trace_id=name) for name, words in LENGTHS.items()]
+    model = hand_set(sink=3.0, planted=2.0)
+    alone, other = ratios(model, made, batch_size=1), ratios(model, made, **options)
+    for column in ("matched_mass", "matched_mass_other"):
+        np.testing.assert_allclose(alone[column], other[column], atol=2e-6, equal_nan=True)
+
+
+@pytest.mark.parametrize("planted", [0.5, 2.0])
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_planted_effect_is_found(kind: str, planted: float) -> None:
+    """Words of K give words of U so many times the weight: the odds of U, among what is compared, are as many times the
+    baseline's."""
+    table = ratios(hand_set(**MODELS[kind], planted=planted), [made_trace(60, 30, 2)])
+    one = table[(table["from_span"] == "key_sentence") & (table["to_span"] != "first_token")]
+    one = one.set_index(["shape", "to_span"])
+    totals = one["mass"].groupby("shape").sum()
+    for shape in SHAPES:
+        mass, matched = one.loc[(shape, "understanding"), ["mass", "matched_mass"]]
+        odds = (mass / (totals[shape] - mass)) / (matched / (totals[shape] - matched))
+        assert odds == pytest.approx(planted, rel=0.05), shape
+        assert (mass / matched > 1) == (planted > 1)
+
+
+def test_a_content_effect_on_a_small_share_shows_its_factor() -> None:
+    """Where U's share is small, mass / matched_mass is the planted factor itself."""
+    table = ratios(hand_set(planted=2.0), [made_trace(250, 12, 5)])
+    flat = table[(table["shape"] == "flat") & (table["from_span"] == "key_sentence")].set_index("to_span")
+    assert flat.loc["understanding", "ratio"] == pytest.approx(2.0, rel=0.06)
+    assert flat.loc["understanding", "other"] == pytest.approx(2.0, rel=0.06)
+    assert flat.loc["prompt", "ratio"] < 1
+
+
+def test_noise_does_not_shift_the_ratio() -> None:
+    """In expectation, with what each key says on top of its distance drawn anew for each row."""
+    encoding = encoded(hand_set(), made_trace(30, 20, 12))
+    batch = Batch.of([encoding])
     rows = query_rows(batch.encodings, batch.starts)
-    width = batch.input_ids.shape[1]
-    pattern = np.zeros((len(encodings), 1, rows.index.shape[1], width), np.float32)
-    for b, start in enumerate(batch.starts):
-        for r, q in enumerate(rows.index[b]):
-            for k in range(start, q + 1):
-                pattern[b, 0, r, k] = pattern_of(q - start, k - start)  # type: ignore[operator]
-    distances = find_distances(batch.encodings, batch.starts, rows)
-    return matched_mass(torch.as_tensor(pattern), *on_device(distances, CPU))[:, 0].numpy()
+    distance = rows.index[0][:, None] - np.arange(encoding.end)
+    pattern = np.exp(np.random.default_rng(0).normal(-0.03 * distance, 1.0, (1500, *distance.shape))) * (distance >= 0)
+    pattern[..., 0] *= 20
+    pattern /= pattern.sum(-1, keepdims=True)
+    of_u, other = (part[0].numpy() for part in found(encoding, pattern))
+    for query in ("key_sentence", "decision"):
+        q = QUERY_SPANS.index(query)
+        for span in ("understanding", "prompt"):
+            mass = np.einsum("r,hrk->h", rows.weights[0, q], pattern[..., list(encoding.positions(span))]).mean()
+            for baseline in (of_u, other):
+                expected = baseline[:, q, KEY_SPANS.index(span)].mean()
+                assert np.isnan(expected) or mass / expected == pytest.approx(1, abs=0.03)
 
 
-@pytest.mark.parametrize("side", ["right", "left"])
-@pytest.mark.parametrize("query", ["key_sentence", "decision"])
-@pytest.mark.parametrize("span", ["understanding", "prompt", "key_sentence"])
-def test_attention_that_is_distance_alone_is_explained_whole(
-    encodings: list[Encoding], query: str, span: str, side: str
-) -> None:
-    def falls_off(q: int, k: int) -> float:
-        return 0.5 / (1 + q - k)
-
-    found = control(encodings, falls_off, side)
-    for b, encoding in enumerate(encodings):
-        pairs = [(q, k) for q in encoding.positions(query) for k in encoding.positions(span) if 0 < k <= q]
-        value = found[b, QUERY_SPANS.index(query), KEY_SPANS.index(span)]
-        if not pairs:
-            assert np.isnan(value)
-            continue
-        deepest = max(encoding.positions("understanding"))
-        reached = [pair for pair in pairs if pair[0] - pair[1] < deepest]
-        expected = sum(falls_off(*pair) for pair in reached) / len(encoding.positions(query))
-        assert value == pytest.approx(expected * len(pairs) / len(reached), rel=1e-5)
-
-
-def test_it_is_what_the_understanding_gives_at_the_same_distances(model: Model, encodings: list[Encoding]) -> None:
-    encoding = encodings[2]
+def test_it_is_the_product_limit_estimate_written_out() -> None:
+    """Against loops over the whole eager pattern of a random model."""
+    model = tiny_model("llama")
+    encoding = model.encode(traces(3)[2])
     [measured] = measure_batch(model, [encoding], CaptureRequest(states=False))
     with torch.inference_mode():
         batch = Batch.of([encoding])
@@ -71,36 +133,99 @@ def test_it_is_what_the_understanding_gives_at_the_same_distances(model: Model, 
         model.hf.set_attn_implementation("eager")
         attentions = model.hf(**batch.inputs("cpu"), output_attentions=True).attentions
         model.hf.set_attn_implementation(before)
-    references = list(encoding.positions("understanding"))
-    assert len(references) <= 32, "the law below reads every row of U"
+    decision = encoding.positions("decision")[0]
+    of_u = [row for row in encoding.positions("understanding") if row != decision]
+    assert len(of_u) <= 32, "the law below reads every row of U"
+    cases = [
+        ("matched", "key_sentence", of_u),
+        ("matched", "decision", of_u),
+        ("matched_other", "key_sentence", list(prompt_rows(encoding))),
+        ("matched_other", "decision", list(encoding.positions("key_sentence"))[:16]),
+    ]
     for layer, pattern in enumerate(attentions):
-        total = torch.zeros(pattern.shape[1])
-        for q in encoding.positions("key_sentence"):
-            for k in encoding.positions("understanding"):
-                at = [pattern[0, :, r, r - (q - k)] for r in references if r - (q - k) >= 1]
-                total += torch.stack(at).mean(0)
-        expected = (total / len(encoding.positions("key_sentence"))).numpy()
-        found = measured.attention.matched[
-            layer, :, QUERY_SPANS.index("key_sentence"), KEY_SPANS.index("understanding")
-        ]
-        np.testing.assert_allclose(found, expected, atol=1e-6)
+        for column, query, references in cases:
+            for span in ("understanding", "template"):
+                value = getattr(measured.attention, column)[layer, :, QUERY_SPANS.index(query), KEY_SPANS.index(span)]
+                expected = [_written_out(one.double().numpy(), encoding, query, span, references) for one in pattern[0]]
+                np.testing.assert_allclose(value, expected, atol=1e-5)
 
 
-def test_content_shows_as_what_distance_does_not_explain(encodings: list[Encoding]) -> None:
-    """K alone looks at U: U's own rows do not, so the control stays small."""
-    encoding = encodings[1]
-    u, k = set(encoding.positions("understanding")), set(encoding.positions("key_sentence"))
-    found = control([encoding], lambda q, key: 0.9 / len(u) if q in k and key in u else 0.001)
-    value = found[0, QUERY_SPANS.index("key_sentence"), KEY_SPANS.index("understanding")]
-    assert value < 0.1
+def test_it_is_undefined_where_fewer_than_half_of_the_pairs_are_compared() -> None:
+    """K is longer than all before U: fewer than half of the pairs of K and X are compared."""
+    long_key = ratios(hand_set(sink=2.0), [made_trace(4, 6, 40)])
+    on = long_key[long_key["from_span"] == "key_sentence"].groupby("to_span", observed=True)["ratio"]
+    assert on.get_group("prompt").isna().all()
+    assert on.get_group("key_sentence").notna().all()
 
 
-def test_no_understanding_no_control(encodings: list[Encoding], model: Model) -> None:
-    trace = traces(1)[0].with_(response="<think>\nI must refuse, this could hurt people. Then.\n</think>\nNo.")
-    encoding = model.encode(trace)
-    if encoding.spans["understanding"] is None:
-        assert np.isnan(control([encoding], lambda q, k: 0.01)).all()
+def test_no_understanding_no_baseline() -> None:
+    trace = made_trace(12, 0, 8)
+    trace = trace.with_(response=trace.response.strip(), given={"key_sentence": CharSpan(0, len(trace.response) - 1)})
+    table = ski.measure_attention(hand_set(), [trace], finder="given")
+    assert table["matched_mass"].isna().all()
 
 
-def test_from_the_understanding_there_is_none(encodings: list[Encoding]) -> None:
-    assert np.isnan(control(encodings, lambda q, k: 0.01)[:, QUERY_SPANS.index("understanding")]).all()
+def test_from_the_understanding_there_is_none() -> None:
+    table = ski.measure_attention(hand_set(), [made_trace(12, 10, 7)], finder="given")
+    assert (
+        table.loc[table["from_span"] == "understanding", ["matched_mass", "matched_mass_other"]].isna().all(axis=None)
+    )
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_changes_nothing(side: str) -> None:
+    model = hand_set()
+    both = [encoded(model, made_trace(*LENGTHS[name])) for name in ("short", "middle")]
+    stream = np.random.default_rng(0)
+    patterns = []
+    for encoding in both:
+        n_rows = query_rows([encoding], [0]).index.shape[1]
+        patterns.append(stream.dirichlet(np.ones(encoding.end), (1, n_rows)))
+    batch = Batch.of(both, side=side)  # type: ignore[arg-type]
+    rows = query_rows(batch.encodings, batch.starts)
+    padded = np.zeros((2, 1, *rows.index.shape[1:], batch.input_ids.shape[1]))
+    visible = np.zeros((2, rows.index.shape[1], padded.shape[-1]), bool)
+    for b, (encoding, start, pattern) in enumerate(zip(both, batch.starts, patterns, strict=True)):
+        seen = np.arange(encoding.end) <= (rows.index[b, : rows.n_rows[b]] - start)[:, None]
+        patterns[b] = pattern * seen
+        padded[b, :, : rows.n_rows[b], start : start + encoding.end] = patterns[b]
+        visible[b, : rows.n_rows[b], start : start + encoding.end] = seen
+    baseline = on_device(find_baseline(batch.encodings, batch.starts, rows, visible), torch.device("cpu"))
+    together = matched_masses(torch.as_tensor(padded, dtype=torch.float32), baseline)
+    for b, (encoding, pattern) in enumerate(zip(both, patterns, strict=True)):
+        for mine, alone in zip(together, found(encoding, pattern), strict=True):
+            np.testing.assert_allclose(mine[b], alone[0], atol=1e-6)
+
+
+def encoded(model: Model, trace: Trace) -> Encoding:
+    [(_, segmentation)] = segmented([trace], finder="given")
+    return model.encode(trace, segmentation)
+
+
+def found(encoding: Encoding, pattern: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both baselines of a made pattern (head, row, k_pos) of one trace."""
+    batch = Batch.of([encoding])
+    rows = query_rows(batch.encodings, batch.starts)
+    visible = np.arange(encoding.end) <= rows.index[..., None]
+    baseline = on_device(find_baseline(batch.encodings, batch.starts, rows, visible), torch.device("cpu"))
+    return matched_masses(torch.as_tensor(pattern, dtype=torch.float32)[None], baseline)
+
+
+def _written_out(pattern: np.ndarray, encoding: Encoding, query: str, span: str, references: list[int]) -> float:
+    """The docstring's formulas for one head, by loops."""
+    furthest = max(references) - 1
+    f, left = np.zeros(furthest + 1), 1.0
+    for d in range(furthest, -1, -1):
+        reach = [r for r in references if r - d >= 1]
+        at = sum(pattern[r, r - d] for r in reach)
+        up_to = sum(pattern[r, r - e] for r in reach for e in range(d + 1))
+        f[d] = left * at / up_to
+        left *= 1 - at / up_to
+    keys, total, pairs, compared = set(encoding.positions(span)) - {0}, 0.0, 0, 0
+    for q in encoding.positions(query):
+        near = {k for k in range(1, q + 1) if q - k <= furthest}
+        share = sum(f[q - k] for k in keys & near) / sum(f[q - k] for k in near)
+        mine = {k for k in keys if k <= q}
+        total += share * sum(pattern[q, k] for k in near) + sum(pattern[q, k] for k in mine - near)
+        pairs, compared = pairs + len(mine), compared + len(mine & near)
+    return total / len(encoding.positions(query)) if pairs and compared >= pairs / 2 else np.nan

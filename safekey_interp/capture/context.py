@@ -25,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from safekey_interp.capture.batches import Batch
-from safekey_interp.capture.distances import Distances, find_distances, matched_mass, on_device
+from safekey_interp.capture.distances import find_baseline, matched_masses, on_device
 from safekey_interp.capture.keysets import KeyWeights, QueryRows, key_weights, query_rows
 from safekey_interp.capture.layout import find_layout
 from safekey_interp.capture.request import CaptureRequest, Site
@@ -48,6 +48,7 @@ class _Kind(NamedTuple):
     visible: Tensor
     keys: KeyWeights
     columns: Tensor
+    baseline: tuple[Any, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,9 @@ class LayerAttention:
     masses: Float[Tensor, "batch head query_span column"]
     """Mean mass of each query span on the columns of :class:`~safekey_interp.capture.keysets.KeyWeights`."""
     matched: Float[Tensor, "batch head query_span key_span"]
-    """What the distances alone are worth (:mod:`~safekey_interp.capture.distances`); NaN where undefined."""
+    """Distance-matched baseline from rows of U (:mod:`~safekey_interp.capture.distances`); NaN where undefined."""
+    matched_other: Float[Tensor, "batch head query_span key_span"]
+    """The same from rows of other sentences."""
     entropy: Float[Tensor, "batch head query_span"]
     """Mean entropy of the rows, nats."""
     keys: KeyWeights
@@ -78,8 +81,6 @@ class Captured:
     """Layers of the model."""
     rows: QueryRows
     """Rows of the pattern that were read."""
-    distances: Distances
-    """Entries of those rows that show what a distance is worth."""
     grad: bool = False
     """Whether the answers stay in the autograd graph."""
     stop: bool = False
@@ -90,7 +91,6 @@ class Captured:
     """Per site, averaged over each of ``request.positions``; zeros where a position is absent."""
     _kinds: list[_Kind] = field(default_factory=list)
     _rows: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    _distances: dict[torch.device, tuple[Tensor, ...]] = field(default_factory=dict)
     _state_weights: Tensor | None = None
 
     @classmethod
@@ -99,10 +99,7 @@ class Captured:
     ) -> Captured:
         """Before the forward pass."""
         rows = query_rows(batch.encodings, batch.starts)
-        distances = find_distances(batch.encodings, batch.starts, rows)
-        return cls(
-            batch=batch, request=request, n_layers=n_layers, rows=rows, distances=distances, grad=grad, stop=stop
-        )
+        return cls(batch=batch, request=request, n_layers=n_layers, rows=rows, grad=grad, stop=stop)
 
     @property
     def layers_without_pattern(self) -> tuple[int, ...]:
@@ -144,15 +141,14 @@ class Captured:
         self._kinds.clear()
 
     def _keep(self, layer: int, mean: MeanRows, attention_mask: Tensor | None, visible: Tensor) -> None:
-        keys, columns = self._columns(attention_mask, visible)
-        device = mean.pattern.device
-        if device not in self._distances:
-            self._distances[device] = on_device(self.distances, device)
+        kind = self._kind_of(attention_mask, visible)
+        matched, matched_other = matched_masses(mean.pattern, kind.baseline)
         self.attention[layer] = LayerAttention(
-            masses=einsum(mean.weights, columns, "b h f k, b f k c -> b h f c"),
-            matched=matched_mass(mean.pattern, *self._distances[device]),
+            masses=einsum(mean.weights, kind.columns, "b h f k, b f k c -> b h f c"),
+            matched=matched,
+            matched_other=matched_other,
             entropy=mean.entropy,
-            keys=keys,
+            keys=kind.keys,
             token_weights=mean.weights if self.request.token_weights else None,
         )
 
@@ -179,24 +175,19 @@ class Captured:
             return
         raise Answered
 
-    def _columns(self, attention_mask: Tensor | None, visible: Tensor) -> tuple[KeyWeights, Tensor]:
-        """Key weights for this kind of layer: made once for each mask that the pass uses."""
+    def _kind_of(self, attention_mask: Tensor | None, visible: Tensor) -> _Kind:
+        """Weights of the keys for this kind of layer: made once for each mask that the pass uses."""
         for kind in self._kinds:
             if kind.visible.device == visible.device and (
                 _same(kind.mask, attention_mask) or torch.equal(kind.visible, visible)
             ):
-                return kind.keys, kind.columns
-        keys = key_weights(
-            self.batch.encodings,
-            self.batch.starts,
-            self.rows,
-            visible.any(dim=1).cpu().numpy(),
-            n_random=self.request.n_random,
-            seed=self.request.seed,
-        )
+                return kind
+        planned = self.batch.encodings, self.batch.starts, self.rows, visible.any(dim=1).cpu().numpy()
+        keys = key_weights(*planned, n_random=self.request.n_random, seed=self.request.seed)
         columns = torch.as_tensor(keys.weights, device=visible.device)
-        self._kinds.append(_Kind(attention_mask, visible, keys, columns))
-        return keys, columns
+        baseline = on_device(find_baseline(*planned), visible.device)
+        self._kinds.append(_Kind(attention_mask, visible, keys, columns, baseline))
+        return self._kinds[-1]
 
     def _rows_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._rows:

@@ -1,123 +1,221 @@
-"""What would a span get if its keys counted for their distance alone?
+"""Distance-matched baseline: what would a span get if attention were a function of distance alone?
 
-U lies right before K, so K looks at U partly because it is near; and every key as near as U *is* U, so no set of other
-keys of K's own rows can tell the two apart. Other rows can. The rows of U read the same trace in the same layer and
-head, one sentence earlier: what they give, on average, to a key at distance d is what distance d is worth there,
+U lies right before K, so K looks at U partly because it is near; and every key as near as U *is* U, so no other keys of
+K's own rows can tell nearness from content. Rows of other tokens can. Suppose that in one layer and head attention is
 
-    A(d) = mean over q' in U of p[q', q' − d]
+    p[q, k] = f(q − k) / Z_q        for every key in sight but the first token, which may be a sink at any distance
 
-and the control of a query span Q and a key span S is what Q would give to S at that rate:
+where Z_q is the row's own normaliser: it differs from row to row, since later rows see more keys. Reference rows then
+say what f is, up to a factor. Row r shows f only up to the distance n_r that it reaches, as if observations were
+truncated there, and the product-limit estimator for truncated data (Lynden-Bell 1971, MNRAS 155:95; Woodroofe 1985,
+Ann. Statist. 13:163) needs no Z_r: with C_r(d) = Σ_{d' ≤ d} p[r, r − d'],
 
-    matched_mass = mean over q in Q of Σ_{k in S, k ≤ q} A(q − k)
+    f(d) = F(d) · Σ_r p[r, r − d] / Σ_r C_r(d)        F(d − 1) = F(d) · Σ_r C_r(d − 1) / Σ_r C_r(d)
 
-The first token counts in neither: it is a sink at any distance. At most 32 rows of U are read, evenly spread. Distances
-that no row of U can reach are left out and the rest scaled up; NaN where less than half is reached, where there is no
-U, and from U itself.
+each sum over the rows that reach d, F at the largest distance any of them reaches being 1. A row's share of a key span S is predicted from its own mass on the keys compared:
+
+    matched_mass = mean over q in Q of  M_q · Σ_{k in S} f(q − k) / Σ_k f(q − k)  +  what q gives to the rest of S
+
+The sums go over the keys in sight at distances that a reference row reaches, the first token left out, and M_q is q's
+mass on all of these. The rest of S, the first token and keys farther away, keeps its own mass: no reference row says
+what it should be. So mass / matched_mass is 1 wherever attention is a function of distance alone (any shape, window or
+sink), and nears 1 the more of S cannot be compared.
+
+Reference rows: of U, without the token that decides (at most 32, evenly spread). A second reference, ``other``, are
+rows of another sentence: for K those of the prompt, for the token that decides those of K (at most 16). NaN where there
+is no reference row, where fewer than half of the pairs of query and key in sight can be compared, for the first token
+alone, and from U itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from einops import einsum, rearrange
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
-from safekey_interp.capture.keysets import QueryRows
+from safekey_interp.capture.keysets import QueryRows, prompt_rows, spread
 from safekey_interp.capture.request import KEY_SPANS, QUERY_SPANS
 from safekey_interp.encoding import Encoding
 
-_MOST_ROWS = 32
-_LEAST_REACHED = 0.5
+_MOST_ROWS, _MOST_OTHER_ROWS = 32, 16
+_LEAST_COMPARED = 0.5
+_QUERIES = ("key_sentence", "decision")
+_DECISION = QUERY_SPANS.index("decision")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Distances:
-    """Which entries of the rows' pattern show what a distance is worth, and how often each distance is asked for."""
+class Baseline(NamedTuple):
+    """What is predicted, and from which rows, for one kind of layer (full or windowed)."""
 
-    row: Int64[np.ndarray, "batch reference"]
-    """Rows of U, as indices into :class:`QueryRows`."""
-    key: Int64[np.ndarray, "batch reference distance"]
-    """Position at each distance before the row; 0 where there is none."""
-    weight: Float32[np.ndarray, "batch reference distance"]
-    """1 / the number of rows that reach the distance, 0 where this one does not."""
-    asked: Float32[np.ndarray, "batch query_span key_span distance"]
-    """Pairs at each distance, per query row; NaN where the control is undefined."""
+    query: Int64[np.ndarray, "batch query"]
+    """Rows of K and the deciding one, as indices into :class:`~safekey_interp.capture.keysets.QueryRows`."""
+    weight: Float32[np.ndarray, "batch query_span query"]
+    """1 / n_q on the rows of the span, 0 elsewhere."""
+    asked: Float32[np.ndarray, "batch query column distance"]
+    """1 where the row sees a key of the key span at that distance; the last column stands for all but the first."""
+    row: Int64[np.ndarray, "batch row"]
+    """Rows of all references, one reference after the other, as indices into ``QueryRows``."""
+    key: Int64[np.ndarray, "batch row distance"]
+    """Padded position at each distance before the row; that of the first token where the row does not reach it."""
+    reaches: Float32[np.ndarray, "batch row distance"]
+    """1 where the row sees a key at that distance that is not the first token, else 0."""
+    sizes: tuple[int, ...]
+    """Rows of each reference."""
+    compared: Float32[np.ndarray, "batch reference query k_far"]
+    """1 on the keys that are compared, up to the last that is not; all later ones are."""
+    rest: Float32[np.ndarray, "batch reference query k_far key_span"]
+    """1 on the keys that are of the key span and not compared."""
+    defined: Bool[np.ndarray, "batch reference query_span key_span"]
+    """Where the baseline is defined."""
 
 
-def find_distances(encodings: Sequence[Encoding], starts: Sequence[int], rows: QueryRows) -> Distances:
-    """Plan the control of a padded batch; it depends on positions alone."""
-    references = [_spread(encoding.positions("understanding")) for encoding in encodings]
-    n_rows = max(1, *(len(reference) for reference in references))
-    n_distances = max(encoding.end for encoding in encodings)
-    row = np.zeros((len(encodings), n_rows), np.int64)
-    key = np.zeros((len(encodings), n_rows, n_distances), np.int64)
-    weight = np.zeros((len(encodings), n_rows, n_distances), np.float32)
-    asked = np.full((len(encodings), len(QUERY_SPANS), len(KEY_SPANS), n_distances), np.nan, np.float32)
-    for b, (encoding, start, reference) in enumerate(zip(encodings, starts, references, strict=True)):
-        if not len(reference):
+def find_baseline(
+    encodings: Sequence[Encoding],
+    starts: Sequence[int],
+    rows: QueryRows,
+    visible: Bool[np.ndarray, "batch row k_pos"],
+) -> Baseline:
+    """Plan the baseline of a padded batch, given what each row sees; it depends on positions alone."""
+    n, n_keys, n_spans = len(encodings), visible.shape[-1], len(KEY_SPANS)
+    asking = [np.unique(np.concatenate([_positions(e, name) for name in _QUERIES])) for e in encodings]
+    distance = np.arange(max(encoding.end for encoding in encodings))
+    n_queries = max(1, *map(len, asking))
+    query = np.zeros((n, n_queries), np.int64)
+    weight = np.zeros((n, len(QUERY_SPANS), n_queries), np.float32)
+    asked = np.zeros((n, n_queries, n_spans + 1, len(distance)), np.float32)
+    members = [[of(encoding) for encoding in encodings] for of in _REFERENCES]
+    sizes = [max(1, *map(len, of_trace)) for of_trace in members]
+    begins = np.cumsum([0, *sizes])
+    row = np.zeros((n, begins[-1]), np.int64)
+    key = np.zeros((n, begins[-1], len(distance)), np.int64)
+    reaches = np.zeros(key.shape, np.float32)
+    far = np.zeros((n, len(members), n_queries, n_keys), bool)
+    spans = np.zeros((n, n_keys, n_spans), bool)
+    defined = np.zeros((n, len(members), len(QUERY_SPANS), n_spans), bool)
+    for b, (encoding, start, positions) in enumerate(zip(encodings, starts, asking, strict=True)):
+        if not len(positions):
             continue
-        row[b, : len(reference)] = np.searchsorted(_own_rows(rows, b), reference + start)
-        position = rearrange(reference, "row -> row 1") - np.arange(n_distances)
-        reached = position >= 1
-        key[b, : len(reference)] = np.where(reached, position + start, 0)
-        weight[b, : len(reference)] = reached / np.maximum(reached.sum(0), 1)
-        seen = np.asarray(reached.any(axis=0))
-        for f, query in enumerate(QUERY_SPANS):
-            for t, span in enumerate(KEY_SPANS):
-                if query != "understanding":
-                    asked[b, f, t] = _asked(encoding.positions(query), encoding.positions(span), seen)
-    # Distances beyond the furthest that is asked for cost and say nothing.
-    used = np.flatnonzero(np.nan_to_num(asked).any(axis=(0, 1, 2)))
-    kept = slice(0, int(used[-1]) + 1 if len(used) else 1)
-    return Distances(row=row, key=key[..., kept], weight=weight[..., kept], asked=asked[..., kept])
+        mine = slice(len(positions))
+        query[b, mine] = rows.of(b, positions, start)
+        for s, name in enumerate(KEY_SPANS):
+            spans[b, _positions(encoding, name) + start, s] = True
+        in_sight = visible[b, query[b, mine]]
+        at, sees = _keys_at(distance, positions, start, in_sight)
+        asked[b, mine, :-1] = rearrange(spans[b, at] & sees[..., None], "query distance span -> query span distance")
+        asked[b, mine, -1] = sees
+        own = {name: np.isin(positions, _positions(encoding, name)) for name in _QUERIES}
+        for name, is_own in own.items():
+            weight[b, QUERY_SPANS.index(name), mine] = is_own / max(1, is_own.sum())
+        behind = np.clip(start + rearrange(positions, "query -> query 1") - np.arange(n_keys), 0, len(distance) - 1)
+        for i, (begin, of_trace) in enumerate(zip(begins, members, strict=False)):
+            if not len(of_trace[b]):
+                continue
+            theirs = slice(begin, begin + len(of_trace[b]))
+            row[b, theirs] = rows.of(b, of_trace[b], start)
+            key[b, theirs], seen = _keys_at(distance, of_trace[b], start, visible[b, row[b, theirs]])
+            reaches[b, theirs] = seen
+            reached = seen.any(axis=0)
+            far[b, i, mine] = in_sight & ~reached[behind]
+            far[b, i, mine, start] = True
+            pairs = asked[b, mine, :-1]
+            for name, is_own in own.items():
+                enough = pairs[is_own] @ (reached - _LEAST_COMPARED)  # compared pairs minus half of all
+                before = spans[b, start + 1 : start + 1 + positions[is_own].max(initial=0)].any(axis=0)
+                defined[b, i, QUERY_SPANS.index(name)] = is_own.any() & (enough.sum(0) >= 0) & before
+    last = np.flatnonzero(far.any(axis=(0, 1, 2)))
+    far = far[..., : last[-1] + 1 if len(last) else 1]
+    rest = far[..., None] & rearrange(spans[:, : far.shape[-1]], "batch key span -> batch 1 1 key span")
+    compared, rest = (~far).astype(np.float32), rest.astype(np.float32)
+    return Baseline(query, weight, asked, row, key, reaches, tuple(sizes), compared, rest, defined)
 
 
-def matched_mass(
-    pattern: Float[Tensor, "batch head row k_pos"],
-    row: Int64[Tensor, "batch reference"],
-    key: Int64[Tensor, "batch reference distance"],
-    weight: Float[Tensor, "batch reference distance"],
-    asked: Float[Tensor, "batch query_span key_span distance"],
-) -> Float[Tensor, "batch head query_span key_span"]:
-    """The control of each pair of spans, from the rows' pattern (sinks taken off); see :class:`Distances`."""
-    n_keys = pattern.shape[-1]
-    place = rearrange(rearrange(row, "b n -> b n 1") * n_keys + key, "b n d -> b 1 (n d)")
-    flat = rearrange(pattern, "b h r k -> b h (r k)")
-    taken = flat.gather(-1, place.expand(-1, pattern.shape[1], -1))
-    worth = einsum(rearrange(taken, "b h (n d) -> b h n d", n=row.shape[1]), weight, "b h n d, b n d -> b h d")
-    return einsum(worth, asked, "b h d, b f t d -> b h f t")
+def on_device(baseline: Baseline, device: torch.device) -> tuple[Any, ...]:
+    """The arrays as tensors, as :func:`matched_masses` takes them."""
+    return tuple(torch.as_tensor(part, device=device) if isinstance(part, np.ndarray) else part for part in baseline)
 
 
-def _spread(positions: Sequence[int]) -> np.ndarray:
-    where = np.asarray(positions, dtype=np.int64)
-    if len(where) <= _MOST_ROWS:
-        return where
-    return where[np.linspace(0, len(where) - 1, _MOST_ROWS).round().astype(np.int64)]
+def matched_masses(
+    pattern: Float[Tensor, "batch head row k_pos"], baseline: Sequence[Any]
+) -> tuple[Float[Tensor, "batch head query_span key_span"], Float[Tensor, "batch head query_span key_span"]]:
+    """The baseline of each pair of spans from rows of U, and from rows of other sentences.
+
+    Args:
+        pattern: the rows' pattern, what a sink takes taken off.
+        baseline: from :func:`find_baseline`, by :func:`on_device`.
+    """
+    query, weight, asked, row, key, reaches, sizes, compared, rest, defined = baseline
+    n_far = compared.shape[-1]
+    mine = pattern[torch.arange(len(query), device=query.device)[:, None], :, query]
+    far = mine[..., :n_far]
+    near = rearrange(mine[..., n_far:].sum(-1), "b q h -> b 1 h q") + einsum(
+        far, compared, "b q h k, b e q k -> b e h q"
+    )
+    own = einsum(far, rest, "b q h k, b e q k s -> b e h q s")
+    functions = rearrange(_functions_of_distance(pattern, row, key, reaches, sizes), "b e h d -> b (e h) d")
+    sums = functions @ rearrange(asked, "b q c d -> b d (q c)")
+    sums = rearrange(sums, "b (e h) (q c) -> b e h q c", e=len(sizes), c=asked.shape[2])
+    shares = sums[..., :-1] / sums[..., -1:].clamp(min=torch.finfo(sums.dtype).tiny)
+    found = einsum(weight, near[..., None] * shares + own, "b f q, b e h q s -> e b h f s")
+    found = found.masked_fill(~rearrange(defined, "b e f s -> e b 1 f s"), torch.nan)
+    of_u, of_prompt, of_key_sentence = found
+    return of_u, torch.cat([of_prompt[:, :, :_DECISION], of_key_sentence[:, :, _DECISION:]], dim=2)
 
 
-def _own_rows(rows: QueryRows, b: int) -> np.ndarray:
-    """The rows of one trace, ascending, spare places cut off."""
-    index = rows.index[b]
-    return index[: int((rows.weights[b] > 0).any(axis=0).sum())]
+def _functions_of_distance(
+    pattern: Float[Tensor, "batch head row_2 k_pos"],
+    row: Int64[Tensor, "batch row"],
+    key: Int64[Tensor, "batch row distance"],
+    reaches: Float[Tensor, "batch row distance"],
+    sizes: Sequence[int],
+) -> Float[Tensor, "batch reference head distance"]:
+    """f of each reference up to a factor, by the product-limit estimator; 0 where none of its rows reaches."""
+    n_heads, n_keys = pattern.shape[1], pattern.shape[-1]
+    place = rearrange(row[..., None] * n_keys + key, "b r d -> b 1 (r d)").expand(-1, n_heads, -1)
+    taken = rearrange(pattern, "b h r k -> b h (r k)").gather(-1, place)
+    taken = rearrange(taken, "b h (r d) -> b h r d", r=row.shape[1]).mul_(reaches[:, None])
+    # Σ C_r(d − 1) over the rows that reach d: over all rows, minus what those give that end before. In doubles, where a
+    # device has them, since it is a difference.
+    wide = torch.float32 if pattern.device.type == "mps" else torch.float64
+    at = torch.stack([part.sum(2) for part in taken.split(sizes, dim=2)], dim=1).to(wide)
+    totals, ends = taken.sum(3), 1 - reaches[..., 1:]
+    ended = torch.stack([t @ e for t, e in zip(totals.split(sizes, 2), ends.split(sizes, 1), strict=True)], dim=1)
+    below = (at.cumsum(-1)[..., :-1] - ended).clamp(min=0)
+    tiny = torch.finfo(torch.float32).tiny
+    both = at[..., 1:] + below
+    fall = torch.where(both > tiny, below / both.clamp(min=tiny), 1.0)
+    hazard = torch.cat([(at[..., :1] > 0).to(wide), at[..., 1:] / both.clamp(min=tiny)], dim=-1)
+    left = torch.cat([fall.flip(-1).cumprod(-1).flip(-1), torch.ones_like(at[..., :1])], dim=-1)
+    return (hazard * left).to(pattern.dtype)
 
 
-def _asked(queries: Sequence[int], keys: Sequence[int], reached: np.ndarray) -> np.ndarray:
-    """Pairs at each distance for one query row on average, scaled to what rows of U reach."""
-    first = np.asarray(keys, dtype=np.int64)
-    distance = np.subtract.outer(np.asarray(queries, dtype=np.int64), first[first > 0])
-    counts = np.bincount(distance[distance >= 0], minlength=len(reached))[: len(reached)].astype(np.float64)
-    within = counts * reached
-    if not counts.sum() or within.sum() < _LEAST_REACHED * counts.sum():
-        return np.full(len(reached), np.nan, np.float32)
-    return (within * (counts.sum() / within.sum()) / len(queries)).astype(np.float32)
+def _keys_at(
+    distance: np.ndarray, positions: np.ndarray, start: int, visible: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Padded position of the key at each distance before each position, and whether it is in sight and not the first
+    token; the first token's own place where there is none."""
+    key = rearrange(positions, "row -> row 1") - distance
+    inside = key >= 1
+    key = np.where(inside, key + start, start)
+    return key, inside & np.take_along_axis(visible, key, axis=-1)
 
 
-def on_device(distances: Distances, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The arrays as tensors, in the order of :func:`matched_mass`."""
-    parts = (distances.row, distances.key, distances.weight, distances.asked)
-    row, key, weight, asked = (torch.as_tensor(part, device=device) for part in parts)
-    return row, key, weight, asked
+def _positions(encoding: Encoding, name: str) -> np.ndarray:
+    return np.asarray(encoding.positions(name), dtype=np.int64)
+
+
+def _of_understanding(encoding: Encoding) -> np.ndarray:
+    """U's rows without the deciding one, which is no reference for itself."""
+    own = _positions(encoding, "understanding")
+    return spread(own[~np.isin(own, _positions(encoding, "decision"))], _MOST_ROWS)
+
+
+def _of_key_sentence(encoding: Encoding) -> np.ndarray:
+    return spread(_positions(encoding, "key_sentence"), _MOST_OTHER_ROWS)
+
+
+_REFERENCES: tuple[Callable[[Encoding], np.ndarray], ...] = (_of_understanding, prompt_rows, _of_key_sentence)
+"""Rows of U, for K and the deciding token; of the prompt, for K; of K, for the deciding token."""

@@ -22,6 +22,8 @@ from jaxtyping import Bool, Float
 from safekey_interp.capture.request import KEY_SPANS, QUERY_SPANS
 from safekey_interp.encoding import Encoding
 
+_MOST_PROMPT_ROWS = 16
+
 
 @dataclass(frozen=True, kw_only=True)
 class QueryRows:
@@ -33,6 +35,18 @@ class QueryRows:
     """(batch, query_span, row) float32: 1 / n_q on the rows of the span, 0 elsewhere."""
     counts: np.ndarray
     """(batch, query_span) rows of each span; 0 where absent."""
+    n_rows: np.ndarray
+    """(batch) rows of each trace; what comes after them in ``index`` is spare."""
+
+    def of(self, b: int, positions: Sequence[int] | np.ndarray, start: int) -> np.ndarray:
+        """Indices into ``index[b]`` of some of its rows.
+
+        Args:
+            b: the trace.
+            positions: of the rows in its encoding, each read.
+            start: position of its first token in the padded sequence.
+        """
+        return np.searchsorted(self.index[b, : self.n_rows[b]], np.asarray(positions, dtype=np.int64) + start)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +64,12 @@ class KeyWeights:
 
 
 def query_rows(encodings: Sequence[Encoding], starts: Sequence[int]) -> QueryRows:
-    """Find the rows of the query spans in a padded batch."""
+    """Find the rows of the query spans in a padded batch, and the prompt's rows that controls refer to."""
     per_row = [[np.asarray(e.positions(name), dtype=np.int64) for name in QUERY_SPANS] for e in encodings]
-    needed = [np.unique(np.concatenate(spans)) for spans in per_row]
+    needed = [
+        np.unique(np.concatenate([*spans, prompt_rows(encoding) if any(map(len, spans)) else spans[0]]))
+        for encoding, spans in zip(encodings, per_row, strict=True)
+    ]
     width = max(1, *(len(rows) for rows in needed))
     index = np.zeros((len(encodings), width), np.int64)
     weights = np.zeros((len(encodings), len(QUERY_SPANS), width), np.float32)
@@ -64,7 +81,20 @@ def query_rows(encodings: Sequence[Encoding], starts: Sequence[int]) -> QueryRow
             counts[b, f] = len(positions)
             if len(positions):
                 weights[b, f, np.searchsorted(rows, positions)] = 1 / len(positions)
-    return QueryRows(index=index, weights=weights, counts=counts)
+    return QueryRows(index=index, weights=weights, counts=counts, n_rows=np.array(list(map(len, needed))))
+
+
+def prompt_rows(encoding: Encoding) -> np.ndarray:
+    """Positions of the prompt's tokens whose rows are read: at most 16, evenly spread."""
+    return spread(encoding.positions("prompt"), _MOST_PROMPT_ROWS)
+
+
+def spread(positions: Sequence[int] | np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the positions, evenly spread, first and last among them."""
+    where = np.asarray(positions, dtype=np.int64)
+    if len(where) <= most:
+        return where
+    return where[np.linspace(0, len(where) - 1, most).round().astype(np.int64)]
 
 
 def key_weights(

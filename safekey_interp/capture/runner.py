@@ -40,7 +40,9 @@ class AttentionArrays:
     random: np.ndarray
     """(layer, head, query_span, key_span) mean mass of random key sets."""
     matched: np.ndarray
-    """(layer, head, query_span, key_span) mass that the distances alone are worth (U's own rows)."""
+    """(layer, head, query_span, key_span) distance-matched baseline, reference rows of U."""
+    matched_other: np.ndarray
+    """(layer, head, query_span, key_span) the same, reference rows of other sentences."""
     uniform: np.ndarray
     """(layer, query_span, key_span) mass if attention were even."""
     even_key: np.ndarray
@@ -166,7 +168,7 @@ def _attention(captured: Captured, row: int) -> AttentionArrays:
     n_heads, n_queries, n_columns = example.masses.shape[1:]
     n_layers = len(_layers(captured))
     columns = np.full((n_layers, n_heads, n_queries, n_columns), np.nan, np.float32)
-    matched = np.full((n_layers, n_heads, n_queries, n_spans), np.nan, np.float32)
+    matched, matched_other = (np.full((n_layers, n_heads, n_queries, n_spans), np.nan, np.float32) for _ in range(2))
     entropy = np.full((n_layers, n_heads, n_queries), np.nan, np.float32)
     uniform = np.full((n_layers, n_queries, n_spans), np.nan, np.float32)
     even_key = np.full((n_layers, n_queries), np.nan, np.float32)
@@ -176,6 +178,7 @@ def _attention(captured: Captured, row: int) -> AttentionArrays:
         if answer is not None:
             columns[i] = answer.masses[row].float().cpu().numpy()
             matched[i] = answer.matched[row].float().cpu().numpy()
+            matched_other[i] = answer.matched_other[row].float().cpu().numpy()
             entropy[i] = answer.entropy[row].float().cpu().numpy()
             uniform[i] = answer.keys.uniform[row]
             even_key[i] = answer.keys.even_key[row]
@@ -194,6 +197,7 @@ def _attention(captured: Captured, row: int) -> AttentionArrays:
         total=columns[..., -1],
         random=np.where(none_drawn, np.nan, random),
         matched=matched,
+        matched_other=matched_other,
         uniform=np.where(n_k > 0, uniform, np.nan),
         even_key=even_key,
         entropy=entropy,

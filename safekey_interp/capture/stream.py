@@ -21,6 +21,7 @@ from safekey_interp.capture.request import CaptureRequest
 from safekey_interp.capture.runner import Backend, LeftOut, Measured, measure_batch
 from safekey_interp.encoding import Encoding
 from safekey_interp.errors import InputError, TraceError
+from safekey_interp.rendering import Rendering
 from safekey_interp.segmentation import Segmentation, segmented
 from safekey_interp.trace import Trace
 
@@ -56,6 +57,8 @@ class StreamSettings:
     """Most tokens up to the end of K; the model's own limit when None."""
     backend: Backend = "hf"
     """``hf`` taps the attention function; ``bridge`` asks TransformerLens."""
+    rendering: Rendering = "chat"
+    """``released`` for what the reference's attention script reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +91,7 @@ def prepare(model: Model, traces: Iterable[Trace], settings: StreamSettings) -> 
             yield Entry(trace=trace, segmentation=segmentation, left_out=f"no key sentence: {segmentation.reason}")
             continue
         try:
-            encoding = model.encode(trace, segmentation, max_length=settings.max_length)
+            encoding = model.encode(trace, segmentation, max_length=settings.max_length, rendering=settings.rendering)
         except TraceError as error:
             yield Entry(trace=trace, segmentation=segmentation, left_out=error.reason)
             continue
