@@ -69,21 +69,32 @@ len(refused), len(jailbreaks)
 #
 # ## 1. Knockout: K may not see a span
 #
-# `knockout` removes attention from the positions that predict K to one span, in every layer. The control hides *as many
-# random* earlier tokens, twenty times over.
+# `knockout` removes attention from the positions that predict K to one span, in every layer. What would any such hole do? Three
+# controls say so, each in its own way:
+#
+# - **`outside_spans`**: as many random tokens from outside X and U are hidden, where there are so many. In this toy there are
+#   not: three tokens for spans of a dozen. The table says so and gives no p.
+# - **`dose`**: random quarters of the span are hidden. An effect of what the tokens hold rises with the share.
+# - **`resample_same_label`**, **`resample_other_label`**: nothing is hidden. K sees the span of *another* request in its place.
 
 # %%
+queries = "decision+key_sentence"
 cut = {
-    "refused": ski.knockout(model, refused, "decision+key_sentence", n_random=20),
-    "complied": ski.knockout(model, jailbreaks, "decision+key_sentence", n_random=20),
+    "refused": ski.knockout(model, refused, queries, others=traces, n_dose=2),
+    "complied": ski.knockout(model, jailbreaks, queries, others=traces, n_dose=2),
 }
-hidden = pd.concat({name: ski.summarise_knockout(table) for name, table in cut.items()}, names=["outcome", None])
-hidden = (
-    hidden[(hidden["metric"] == "difference") & (hidden["subset"] == "all")]
-    .reset_index("outcome")
-    .reset_index(drop=True)
-)
-hidden[["outcome", "to_span", "value", "low", "high", "control", "excess", "excess_low", "excess_high", "n"]].round(2)
+summaries = pd.concat({name: ski.summarise_knockout(table) for name, table in cut.items()}, names=["outcome", None])
+summaries = summaries[(summaries["metric"] == "difference") & (summaries["subset"] == "all")]
+summaries = summaries.reset_index("outcome").reset_index(drop=True)
+hidden = summaries[(summaries["measure"] == "effect") & (summaries["dose"] == 1)]
+hidden = hidden[
+    ["outcome", "to_span", "control_kind", "value", "low", "high", "control", "n", "n_with_control", "n_pool"]
+]
+hidden.round(2)
+
+# %%
+more = summaries[summaries["measure"] != "effect"]
+more[["outcome", "to_span", "measure", "value", "low", "high", "n"]].round(2)
 
 # %%
 places = [
@@ -91,17 +102,19 @@ places = [
     for outcome in cut
     for span in ("prompt", "understanding")
 ]
-figures.effect_by_place(hidden, places=places, control="as many random tokens")
+other = {"control_kind": "resample_other_label", "control": "a benign request's span in its place"}
+figures.effect_by_place(summaries, places=places, **other)
 
 # %% [markdown]
-# Read one row: `value` is the effect of hiding the span, `control` that of hiding random tokens, `excess` is value less
-# control, with a 95 % interval over requests.
+# Read one row of the first table: `value` is the effect of hiding the span; `control` is that of what `control_kind` names.
 #
-# - Look at `control` first. It is not 0: hiding *any* dozen tokens moves the decision. Had we looked at `value` alone, we
-#   would have taken part of that for an effect of the span.
-# - Hiding X moves the decision away from safety, in the jailbreaks well beyond the control. So X had spoken *for* safety.
-# - Hiding U moves it *towards* safety, also in the jailbreaks, where U names the harm. So U as a whole had spoken for going
-#   ahead. That fits the dormant signal: the warning is written down, and it is not what tips the balance.
+# - Hiding U moves the decision *towards* safety, also in the jailbreaks, where U names the harm. It would be tempting to say
+#   that U had spoken for going ahead.
+# - Look at what the *contents* of U do: with a benign request's U in its place the decision moves *away* from safety, with
+#   another harmful request's far less so. `other_minus_same` is that difference, with its interval. So what U says speaks
+#   *for* safety. That hiding it helps, too, is an effect of the hole: no request's U is left.
+# - `dose_slope` has the sign of the effect: the more tokens are hidden, the more it moves. That shows that the span's tokens
+#   matter, and not yet what they say.
 #
 # ### How this can mislead
 #
@@ -109,13 +122,9 @@ figures.effect_by_place(hidden, places=places, control="as many random tokens")
 #   stumbles, which is why the control has holes, too.
 # - *What is hidden in every layer may reach K another way*, through tokens in between that have read it before. A small effect
 #   does not show that the span does not matter.
-# - *p-values have a floor.* With 20 random draws, the smallest possible p is 1/21. `p_value` says how often a random draw lies
-#   as far from the draws' mean.
-
-# %%
-hidden[["outcome", "to_span", "p_value", "n_controls"]].round(3)
-
-# %% [markdown]
+# - *Another request's span is a foreign one.* It was read from a real run, so each of its vectors is one that the model makes;
+#   beside *this* prompt it still contradicts what else K sees.
+#
 # ## 2. Patching: where does the refusal lie?
 #
 # The same request exists in two forms here: asked plainly (refused) and in a wrapper (complied with). We run the jailbreak,
@@ -151,8 +160,8 @@ figures.effect_by_layer(
 #   adds a remark on the wrapper. What differs is that remark, and what these positions read from X.
 # - The deciding position has nothing at first and all of it two layers later. In between, it was moved there.
 #
-# Does this contradict the knockout? There, U spoke for going ahead. No: the questions differ. Knockout compares U with *no* U
-# in sight, plain words and all. Patching compares the U of one run with the U of another.
+# Does this agree with the knockout? With its third control: the contents of U carry the decision. Hiding U compares it with *no*
+# U in sight, plain words and all, and says something else.
 #
 # ### How this can mislead
 #

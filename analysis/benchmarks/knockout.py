@@ -2,10 +2,10 @@
 
     python analysis/benchmarks/knockout.py [--model organism] [--traces F] [--n 100] [--to understanding] [--rounds 5]
 
-Both measure, for each trace and layer, K's log-probability with a span out of sight and with as many random keys out of
-sight, and once as it is; both start from traces. The loop runs each whole sequence up to the end of K through the
-model, one after another, with the same knockout. Rounds are interleaved; the ratio is taken within a round, its median
-has a bootstrap interval.
+Both measure, for each trace and layer, K's log-probability with a span out of sight, with a random quarter, half and
+three quarters of it out of sight, and once as it is; both start from traces. The loop runs each whole sequence up to the
+end of K through the model, one after another, with the same knockout. Rounds are interleaved; the ratio is taken within
+a round, its median has a bootstrap interval.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.continuations import Continuation, with_own_sentence
 from safekey_interp.datasets import read_traces
 from safekey_interp.interventions.attention_knockout import knockout
+from safekey_interp.interventions.knockout_rows import DOSES
 from safekey_interp.models import Model, load
 from safekey_interp.organism import TRACES
 from safekey_interp.segmentation import segmented
@@ -30,20 +31,21 @@ from safekey_interp.trace import Trace
 
 
 def by_loop(model: Model, traces: list[Trace], to_span: str) -> np.ndarray:
-    """(trace, layer, 2) changes of K's log-probability: the span, and one random set."""
-    effects = np.zeros((len(traces), model.n_layers, 2))
+    """(trace, layer, 4) changes of K's log-probability: the span, and one part of each share."""
+    effects = np.zeros((len(traces), model.n_layers, 1 + len(DOSES)))
     with torch.inference_mode(), evaluating(model.hf):
         for number, (trace, found) in enumerate(segmented(traces)):
             row = with_own_sentence(model, trace, found)
             plain = _logprob(model, row)
             for layer in range(model.n_layers):
-                for which, draw in enumerate((None, 0)):
+                for which, dose in enumerate((None, *DOSES)):
                     cut = Cut(
                         trace_id=row.encoding.trace_id,
                         queries=tuple(range(row.start, len(row.ids))),
                         keys=tuple(row.encoding.positions(to_span)),
                         layers=frozenset({layer}),
-                        draw=draw,
+                        draw=None if dose is None else 0,
+                        dose=dose,
                     )
                     with knocked_out(model, Knockout([cut], n_heads=model.n_heads)):
                         effects[number, layer, which] = _logprob(model, row) - plain
@@ -59,8 +61,8 @@ def _logprob(model: Model, row: Continuation) -> float:
 
 def ours(model: Model, traces: list[Trace], to_span: str) -> np.ndarray:
     """The same by the package."""
-    table = knockout(model, traces, to_span=to_span, by="layer", aha=False, n_random=1)
-    return table["effect"].to_numpy().reshape(len(traces), model.n_layers, 2)
+    table = knockout(model, traces, to_span=to_span, by="layer", aha=False, controls=("dose",), n_dose=1)
+    return table["effect"].to_numpy().reshape(len(traces), model.n_layers, 1 + len(DOSES))
 
 
 def main() -> None:

@@ -66,7 +66,7 @@ def knockout(
     n_random: int = 20,
     n_dose: int = 4,
     n_donors: int = 2,
-    others: Sequence[Donor] | None = None,
+    others: Sequence[Trace | Donor] | None = None,
     seed: int = 0,
     finder: str = "rules",
     delimiters: tuple[str, str] | None = None,
@@ -93,8 +93,7 @@ def knockout(
         n_random: random sets of keys outside the spans.
         n_dose: random parts of the span, of each share.
         n_donors: other traces of each label.
-        others: where donors are taken from (:func:`~safekey_interp.interventions.donors.find_donors`); ``traces`` when
-            None.
+        others: traces that give their spans, of both labels; ``traces`` when None.
         seed: seed of the draws.
         finder: finds U and K.
         delimiters: marks of the reasoning; the known families' when None.
@@ -134,11 +133,13 @@ def knockout(
     )
     check_attention(model)
     finding: dict[str, Any] = {"finder": finder, "delimiters": delimiters}
-    if not {SAME, OTHER} & set(plan.controls):
-        others = []
-    elif others is None:
-        traces = list(traces)
-        others = find_donors(model, traces, **finding, max_length=max_length)
+    donors: list[Donor] = []
+    if {SAME, OTHER} & set(plan.controls):
+        if others is None:
+            others = traces = list(traces)
+        donors += [one for one in others if isinstance(one, Donor)]
+        asked = [one for one in others if not isinstance(one, Donor)]
+        donors += find_donors(model, asked, **finding, max_length=max_length)
     tables: list[pd.DataFrame] = []
     left_out: dict[str, str] = {}
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
@@ -146,7 +147,7 @@ def knockout(
             cases = []
             for trace, found in chunk:
                 try:
-                    case = Case.of(trace, _sentences(model, trace, found, plan, max_length), plan, others)
+                    case = Case.of(trace, _sentences(model, trace, found, plan, max_length), plan, donors)
                 except TraceError as error:
                     left_out[trace.trace_id] = error.reason
                     continue
