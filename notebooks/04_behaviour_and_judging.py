@@ -170,7 +170,7 @@ requests = [request for t in attacked for request in swaps(t, ski.segment(t), se
 table = responses_table(LocalEngine(model).generate(requests, ski.Sampling(max_new_tokens=64)))
 prompts = {t.trace_id: t.prompt for t in attacked}
 table["refused"] = [
-    ski.judge_refusal(prompts[row.trace_id], row.response).label == "full_refusal" for row in table.itertuples()
+    ski.judge_refusal(prompts[row.trace_id], row.new_text).label == "full_refusal" for row in table.itertuples()
 ]
 swapped = summarise_outcomes(table, "refused", baseline="own")
 swapped[["condition", "rate", "low", "high", "difference", "difference_low", "difference_high", "n"]].round(2)
@@ -179,13 +179,27 @@ swapped[["condition", "rate", "low", "high", "difference", "difference_low", "di
 # One short sentence turns the answer. The *neutral* row is the control: it says what any foreign sentence does in that
 # place. Compare with it, not with "own".
 #
+# ### Key sentences of the model's own
+#
+# A given sentence is *off-policy*: the model might never write it there. So draw K from the model behind the same prompt and
+# U until each kind comes, and let it go on from there. `rate` says how often a kind came; one that never came has no answer.
+
+# %%
+own = ski.resample_key_sentences(model, attacked[::3], judge=ski.judge_refusal, n_tries=16, key_tokens=36)
+own["refused"] = (own["judged"] == "full_refusal").where(own["judged"].notna())
+ski.summarise_rates(own)[["condition", "rate", "low", "high", "n_traces", "n_never"]].round(2)
+
+# %%
+summarise_outcomes(own, "refused")[["condition", "rate", "low", "high", "n"]].round(2)
+
+# %% [markdown]
 # ### How this can mislead
 #
-# - *A given sentence is not the model's own.* The model goes on from what it would seldom write. What follows shows what K
-#   *can* do, not how often it does.
+# - *A given sentence is not the model's own.* What follows it shows what K *can* do. What follows drawn ones shows what it
+#   does, but only on the prompts where the kind came, and a kind that comes once in a hundred draws is an odd sentence.
 # - *A safe K announces the refusal.* Part of the effect is that texts stay true to their beginning. That is why SafeKey trains
 #   the model to write a safe K by itself.
-# - *The judge may read the swapped sentence.* Not here: it reads what stands behind the reasoning.
+# - *The judge may read the given words.* Not here: `new_text` is what the model wrote behind them.
 #
 # ## In one command
 #

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_model
+from tiny import traces as tiny_traces
 
 from safekey_interp import organism
 from safekey_interp.errors import InputError, TraceTooLong
@@ -181,6 +182,23 @@ def test_little_temperature_is_greedy() -> None:
     requests = [Request(trace=trace) for trace in asked(4)]
     cold = drawn(LocalEngine(model()), requests, temperature=1e-6)
     assert [cold[request.trace.trace_id, 0] for request in requests] == generate(model(), asked(4), max_new_tokens=24)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3_text", "gpt_oss", "qwen3_moe"])
+def test_samples_of_one_prompt_share_its_past_and_stay_what_they_are(architecture: str) -> None:
+    """Two prompts of different lengths, eight samples each: past sliding windows and padding, as each alone."""
+    tiny = tiny_model(architecture)
+    requests = list(samples([Request(trace=trace, prefill="<think>\nOkay") for trace in tiny_traces(2)], 8))
+    sampling = Sampling(temperature=1.0, max_new_tokens=12)
+    together, alone = (
+        {
+            (one.trace_id, one.sample): one.new_ids
+            for one in LocalEngine(tiny, batch_size=size).generate(requests, sampling)
+        }
+        for size in (16, 1)
+    )
+    assert together == alone
+    assert len(set(together.values())) > 8
 
 
 def test_what_was_drawn_says_how() -> None:

@@ -1,11 +1,11 @@
 """What does a model of transformers answer? Many prompts at once, each as if it were alone.
 
-Prompts of like length share a batch, padded on the left; transformers' own ``generate`` decodes them with its cache and
-stops at the end of the turn. Greedy text is the same in every batch (:mod:`~safekey_interp.generation.ties`). What a
-checkpoint's generation configuration says besides (penalties, temperatures, texts to suppress) is left aside: the
-likeliest token is the argmax of the plain forward pass, and a draw is what
-:class:`~safekey_interp.generation.sampling.Sampling` says. Marks of the end and padding go, everything else stays,
-``<think>`` included: the text is what :attr:`safekey_interp.Trace.response` holds.
+Prompts of like length share a batch, padded on the left, and samples of one prompt what is computed of it;
+transformers' own ``generate`` decodes them with its cache and stops at the end of the turn. Greedy text is the same in
+every batch (:mod:`~safekey_interp.generation.ties`). What a checkpoint's generation configuration says besides
+(penalties, temperatures, texts to suppress) is left aside: the likeliest token is the argmax of the plain forward pass,
+and a draw is what :class:`~safekey_interp.generation.sampling.Sampling` says. Marks of the end and padding go,
+everything else stays, ``<think>`` included: the text is what :attr:`safekey_interp.Trace.response` holds.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList
+from transformers.cache_utils import DynamicCache
 
 from safekey_interp.capture.context import evaluating
+from safekey_interp.capture.prefix import keeps_a_past
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.generation.requests import Generated, Request, check_different
 from safekey_interp.generation.sampling import USUAL_TOKENS, OwnStreams, Sampling, stream_seed
@@ -216,8 +218,33 @@ def _decode(
         max_new_tokens=most, do_sample=False, use_cache=True, pad_token_id=padding, eos_token_id=ends or None
     )
     with torch.no_grad(), evaluating(model.hf), _configured(model.hf, plain):
-        output: Tensor = model.hf.generate(input_ids=inputs, attention_mask=mask, logits_processor=chosen)
+        past = _shared_past(model, ids, inputs, mask)
+        options = {} if past is None else {"past_key_values": past}
+        output: Tensor = model.hf.generate(input_ids=inputs, attention_mask=mask, logits_processor=chosen, **options)
     return output[:, width:].tolist()
+
+
+def _shared_past(model: Model, ids: Sequence[list[int]], inputs: Tensor, mask: Tensor) -> DynamicCache | None:
+    """Keys and values of all but the last token of each row, computed once for rows of the same tokens; None where that
+    saves nothing, or the model has no such past."""
+    first: dict[tuple[int, ...], int] = {}
+    of = [first.setdefault(tuple(row), number) for number, row in enumerate(ids)]
+    if 2 * len(first) > len(ids) or inputs.shape[1] < 2 or not keeps_a_past(model):
+        return None
+    rows = sorted(first.values())
+    cache = DynamicCache(config=model.config)
+    before = mask[rows, :-1]
+    positions = (before.cumsum(-1) - 1).clamp(min=0)
+    model.hf.get_decoder()(
+        input_ids=inputs[rows, :-1],
+        attention_mask=before,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+    )
+    place = {row: number for number, row in enumerate(rows)}
+    cache.batch_select_indices(torch.tensor([place[row] for row in of], device=inputs.device))
+    return cache
 
 
 @contextmanager
