@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-from safekey_interp.attention_change import split_lift_change
 
 from analysis import runs_evidence
 from analysis.asking import mean_of
@@ -19,6 +18,7 @@ from analysis.bench import Bench
 from analysis.composing import Table
 from analysis.verdicts import Measured, unmeasured
 from safekey_interp.attention import measure_attention, paper_masses
+from safekey_interp.attention_change import split_lift_change
 from safekey_interp.errors import InputError
 from safekey_interp.runs import Run
 
@@ -69,7 +69,7 @@ def _minus(bench: Bench, name: str, evidence: str, masses: Any, column: str) -> 
     )
     if not set(_SPANS) <= set(both.columns) or (both := both.dropna()).empty:
         return unmeasured("3a", name, "no attention on X and on U", toy=toy, evidence=evidence)
-    found = mean_of(both["prompt"] - both["understanding"], list(_groups(bench.probes[name], both.index)), bench.seed)
+    found = mean_of(both["prompt"] - both["understanding"], list(_groups(bench.probes[name], both.index)))
     means = f"on X {both['prompt'].mean():.3f}, on U {both['understanding'].mean():.3f}"
     return Measured(claim="3a", evidence=evidence, model=name, control_value=means, toy=toy, **found)
 
@@ -81,7 +81,7 @@ def _groups(run: Run, trace_ids: Any) -> pd.Series:
 
 def _shift(bench: Bench) -> list[Measured]:
     """3b: over training runs where the toy is among the models, and for the pair on the same tokens."""
-    over_runs = [runs_evidence.mechanism("3b", bench.seed)] if any(map(bench.is_toy, bench.names)) else []
+    over_runs = [runs_evidence.mechanism("3b")] if any(map(bench.is_toy, bench.names)) else []
     pair = bench.pair
     if pair is None or pair[0] not in bench.probes:
         why = (
@@ -94,7 +94,7 @@ def _shift(bench: Bench) -> list[Measured]:
     second = measure_attention(bench.model(pair[1]), bench.answers(pair[0]))
     shared = sorted(set(first["trace_id"].astype(str)) & set(second["trace_id"].astype(str)))
     tables = [table[table["trace_id"].astype(str).isin(shared)] for table in (first, second)]
-    change = split_lift_change(*tables, groups=_groups(run, shared), seed=bench.seed)
+    change = split_lift_change(*tables, groups=_groups(run, shared).to_dict())
     on_u = change[change["to_span"] == "understanding"].set_index(["from_span", "part"])
     return [*over_runs, *(_change(bench, evidence, on_u, *at) for evidence, at in CHANGES.items())]
 

@@ -1,6 +1,7 @@
 """What does the paper claim, and by which evidence is each claim judged? ``claims.yaml``, read and checked.
 
-The rule is in ``verdicts.py``. Each claim lists its evidence, strongest first, with the smallest effect of interest in its own unit.
+The rule is in ``verdicts.py``. Each claim lists its evidence, strongest first, with the smallest effect of interest in
+its own unit.
 """
 
 from __future__ import annotations

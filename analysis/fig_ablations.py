@@ -52,7 +52,7 @@ def answer(bench: Bench) -> Answer:
         answers = {variant: _answers(Job(variant, 1, bench.seed), folder) for variant in VARIANTS}
     finally:
         torch.set_num_threads(threads)
-    rows = pd.DataFrame([row for variant, table in answers.items() for row in _rates(variant, table, bench.seed)])
+    rows = pd.DataFrame([row for variant, table in answers.items() for row in _rates(variant, table)])
     figure = Composition()
     figure.add(
         [_differences(over_runs)] if len(over_runs) else [],
@@ -83,7 +83,7 @@ def answer(bench: Bench) -> Answer:
         ],
         measured=[
             *runs_evidence.ablations(),
-            *(_claim(claim, answers, *pair, bench.seed) for claim, pair in runs_evidence.ABLATIONS.items()),
+            *(_claim(claim, answers, *pair) for claim, pair in runs_evidence.ABLATIONS.items()),
         ],
     )
 
@@ -112,16 +112,16 @@ def _unseen(table: Any, label: str) -> Any:
     return table[(table["wrapper_split"] == "test") & (table["label"] == label)]
 
 
-def _rates(variant: str, table: Any, seed: int) -> list[dict[str, Any]]:
+def _rates(variant: str, table: Any) -> list[dict[str, Any]]:
     rows = []
     for measure, (label, outcome) in MEASURES.items():
         part = _unseen(table, label)
         about = {"place": variant, "series": measure}
-        rows.append(about | mean_of((part["outcome"] == outcome).astype(float), part["group"], seed))
+        rows.append(about | mean_of((part["outcome"] == outcome).astype(float), part["group"]))
     return rows
 
 
-def _claim(claim: str, answers: dict[str, Any], first: str, second: str, seed: int) -> Measured:
+def _claim(claim: str, answers: dict[str, Any], first: str, second: str) -> Measured:
     keys = ["wrapper", "kind", "group"]
     parts = {}
     for name in (first, second):
@@ -129,7 +129,7 @@ def _claim(claim: str, answers: dict[str, Any], first: str, second: str, seed: i
         part = part.assign(number=part.groupby(keys).cumcount(), held=(part["outcome"] == "complied").astype(float))
         parts[name] = part.set_index([*keys, "number"])["held"]
     both = pd.concat(parts, axis=1).dropna()
-    found = mean_of(both[first] - both[second], list(both.index.get_level_values("group")), seed)
+    found = mean_of(both[first] - both[second], list(both.index.get_level_values("group")))
     return Measured(
         claim=claim,
         evidence="one run",

@@ -68,7 +68,7 @@ def draw(bench: Bench) -> tuple[Sheet | None, list[Measured]]:
     for span, short in SPANS.items():
         words = f"{short} replaced or hidden, by layer"
         figure.add(
-            [_panel(name, by_layer[name], span, bench.seed) for name in shown],
+            [_panel(name, by_layer[name], span) for name in shown],
             said=f"{CASES['aha']}: change of safe minus go-ahead when K and the token before it see the keys and "
             f"values of another request’s {short}, or none of it, by layer.",
             heading=f"{words[0].upper()}{words[1:]}",
@@ -84,7 +84,7 @@ def draw(bench: Bench) -> tuple[Sheet | None, list[Measured]]:
         title="What comes of what the key sentence looks at",
         caption=caption,
         seed=bench.seed,
-        table=_in_words(together, bench.seed),
+        table=_in_words(together),
         table_caption="All layers at once: change of safe minus go-ahead (nats a token), 95 % over prompts",
         source=bench.source(),
     )
@@ -110,7 +110,7 @@ def by_trace(table: Any, by: Sequence[str] = ()) -> pd.DataFrame:
     return mine.pivot_table(index=[*by, "trace_id", "group"], columns="control", values="effect", dropna=False)
 
 
-def _panel(name: str, table: Any, span: str, seed: int) -> Drawn:
+def _panel(name: str, table: Any, span: str) -> Drawn:
     short = SPANS[span]
     wide = by_trace(table[table["to_span"] == span], ["layer"])
     rows = []
@@ -118,7 +118,7 @@ def _panel(name: str, table: Any, span: str, seed: int) -> Drawn:
         for kind, words in KINDS.items():
             values = part[kind].dropna() if kind in part else part.iloc[:0, 0]
             if len(values):
-                found = mean_of(values, list(values.index.get_level_values("group")), seed)
+                found = mean_of(values, list(values.index.get_level_values("group")))
                 rows.append({"x": int(layer), "series": words.format(short)} | found)  # type: ignore[arg-type]
     drawn = pd.DataFrame(rows)
     order = [words.format(short) for words in KINDS.values()]
@@ -143,7 +143,7 @@ def _claims(bench: Bench, name: str, table: Any | None) -> list[Measured]:
         if both.empty:
             found.append(unmeasured(why=why, evidence=evidence, **about))
             continue
-        apart = mean_of(both[of] - both[control], list(both.index.get_level_values("group")), bench.seed)
+        apart = mean_of(both[of] - both[control], list(both.index.get_level_values("group")))
         words = {"resampled U": ("benign U", "other harmful U"), "hidden U": ("U hidden", "keys outside")}[evidence]
         means = ", ".join(f"{word} {both[kind].mean():+.2f}" for word, kind in zip(words, (of, control), strict=True))
         note = f"all layers at once; U hidden by share: {_dose_in_words(table)}"
@@ -157,7 +157,7 @@ def _dose_in_words(table: Any) -> str:
     return ", ".join(f"{dose:g} {value:+.2f}" for dose, value in means.items())
 
 
-def _in_words(together: dict[tuple[str, str], Any], seed: int) -> pd.DataFrame:
+def _in_words(together: dict[tuple[str, str], Any]) -> pd.DataFrame:
     rows = []
     for (name, case), table in together.items():
         wide = by_trace(table)
@@ -172,7 +172,7 @@ def _in_words(together: dict[tuple[str, str], Any], seed: int) -> pd.DataFrame:
             if values.empty:
                 row[words] = "n/a"
                 continue
-            one = mean_of(values, list(values.index.get_level_values("group")), seed)
+            one = mean_of(values, list(values.index.get_level_values("group")))
             sure = f" [{one['low']:+.2f}, {one['high']:+.2f}]" if np.isfinite(one["low"]) else ""
             row[words] = f"{one['value']:+.2f}{sure}"
         rows.append(row | {"U hidden by share": _dose_in_words(table), "n": str(table["trace_id"].nunique())})

@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-from safekey_interp.generation.kl_parts import kl_by_part
 
 from analysis.asking import asked, mean_of
 from analysis.bench import Bench, spread
@@ -23,6 +22,7 @@ from safekey_interp import figures
 from safekey_interp.errors import RunError
 from safekey_interp.figures.grid import Panel
 from safekey_interp.generation.kl import measure_kl, summarise_kl
+from safekey_interp.generation.kl_parts import kl_by_part
 from safekey_interp.generation.prefill_depth import SHARES, depth_requests, same_length
 from safekey_interp.judge.metrics import COMPLYING
 from safekey_interp.trace import Trace
@@ -59,8 +59,8 @@ def answer(bench: Bench) -> Answer:
         [summarise_kl(table, seed=bench.seed).assign(series=name, x=lambda t: t["depth"]) for name, table in kl.items()]
     )
     by_part = {name: kl_by_part(table) for name, table in kl.items()}
-    parts = pd.DataFrame([row for name, table in by_part.items() for row in _means(name, table, bench.seed)])
-    rates = pd.DataFrame([row for name, table in prefilled.items() for row in _rates(name, table, bench.seed)])
+    parts = pd.DataFrame([row for name, table in by_part.items() for row in _means(name, table)])
+    rates = pd.DataFrame([row for name, table in prefilled.items() for row in _rates(name, table)])
     figure = Composition()
     figure.add(
         [_lines(lines, "KL from the first model", "token of the response", "nats a token", percent=False)],
@@ -126,18 +126,18 @@ def _prefilled(bench: Bench, name: str, answers: list[Trace]) -> Any:
     return asked(model, requests, file, progress=bench.progress).dropna(subset=["refused"])
 
 
-def _means(name: str, table: Any, seed: int) -> list[dict[str, Any]]:
+def _means(name: str, table: Any) -> list[dict[str, Any]]:
     rows = []
     for part, place in PARTS.items():
         if len(mine := table.dropna(subset=[part])):
-            rows.append({"place": place, "series": name} | mean_of(mine[part], mine["group"], seed))
+            rows.append({"place": place, "series": name} | mean_of(mine[part], mine["group"]))
     return rows
 
 
-def _rates(name: str, table: Any, seed: int) -> list[dict[str, Any]]:
+def _rates(name: str, table: Any) -> list[dict[str, Any]]:
     depths = table[table["condition"] == "depth"]
     return [
-        {"x": float(share), "series": name} | mean_of(part["refused"].astype(float), part["group"], seed)
+        {"x": float(share), "series": name} | mean_of(part["refused"].astype(float), part["group"])
         for share, part in depths.groupby("share", sort=True)
     ]
 
@@ -164,7 +164,7 @@ def _claim_5a(bench: Bench, name: str, table: Any, by_part: Any) -> list[Measure
         note=f"first tokens of other sentences {starts:.2f}; largest on average at token "
         f"{int(table.groupby('depth')['kl'].mean().idxmax())}",
         **about,
-        **mean_of(both["contrast"], both["group"], bench.seed),
+        **mean_of(both["contrast"], both["group"]),
     )
     apart = first_five["near"] - first_five["deep"]
     early = Measured(
@@ -172,7 +172,7 @@ def _claim_5a(bench: Bench, name: str, table: Any, by_part: Any) -> list[Measure
         family=name,
         control_value=f"first tokens {first_five['near'].mean():.2f}, behind them {first_five['deep'].mean():.2f}",
         **about,
-        **mean_of(apart, list(first_five.index.get_level_values("group")), bench.seed),
+        **mean_of(apart, list(first_five.index.get_level_values("group"))),
     )
     return [at_k, early]
 
@@ -193,5 +193,5 @@ def _claim_5b(bench: Bench, name: str, table: Any) -> Measured:
         f"as many of a benign answer {benign.loc[benign['share'] == SHARES[-1], 'refused'].mean():.2f}",
         note=f"the prefill is what {bench.names[0]} wrote before K",
         toy=bench.is_toy(name),
-        **mean_of(without - behind, list(both.index.get_level_values("group")), bench.seed),
+        **mean_of(without - behind, list(both.index.get_level_values("group"))),
     )

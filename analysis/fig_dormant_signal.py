@@ -97,7 +97,7 @@ def _read(bench: Bench, name: str) -> dict[str, Any]:
 
 def _told(bench: Bench, name: str) -> list[dict[str, Any]]:
     return [
-        {"place": PLACES[which], "series": name} | mean_of(part["top"], part["group"], bench.seed)
+        {"place": PLACES[which], "series": name} | mean_of(part["top"], part["group"])
         for which, part in _read(bench, name).items()
         if len(part)
     ]

@@ -117,7 +117,7 @@ def _by_aha(bench: Bench, name: str) -> list[dict[str, Any]]:
         part = rows[rows["is_aha"] == is_aha]
         if len(part):
             about = {"experiment": "by aha", "place": place, "series": name}
-            found.append(about | mean_of(part["top"], part["group"], bench.seed))
+            found.append(about | mean_of(part["top"], part["group"]))
     return found
 
 
@@ -157,7 +157,7 @@ def _by_kind(experiment: str, places: Mapping[str, str], name: str, table: Any) 
         part = table[table["condition"] == condition].dropna(subset=["refused"])
         if len(part):
             about = {"experiment": experiment, "place": place, "series": name}
-            rows.append(about | mean_of(part["refused"].astype(float), part["group"], 0))
+            rows.append(about | mean_of(part["refused"].astype(float), part["group"]))
     return rows
 
 
@@ -196,7 +196,7 @@ def _claim_1b(bench: Bench, name: str, evidence: str, tables: Mapping[str, Any])
     both = wide.dropna(subset=["safe", "go_ahead"])
     if both.empty:
         return unmeasured(why="; ".join(filter(None, ["no trace with a verdict behind both kinds", rates])), **about)
-    found = mean_of(both["safe"] - both["go_ahead"], list(both.index.get_level_values("group")), bench.seed)
+    found = mean_of(both["safe"] - both["go_ahead"], list(both.index.get_level_values("group")))
     words = KINDS if is_sampled else IN_WORDS
     others = [f"{words[kind]} {wide[kind].mean():.2f}" for kind in conditions if wide[kind].notna().any()]
     return Measured(control_value=f"refused behind {', '.join(others)}", note=rates, **about, **found)

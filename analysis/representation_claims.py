@@ -32,7 +32,7 @@ def claims(bench: Bench) -> list[Measured]:
     found = []
     for claim, position in POSITIONS.items():
         if any(map(bench.is_toy, bench.names)):
-            found.append(runs_evidence.mechanism(claim, bench.seed))
+            found.append(runs_evidence.mechanism(claim))
         found += [
             _margin(bench, claim, position),
             claim_of_pair(bench, claim, "AUROC", measure="auroc", position=position),

@@ -91,12 +91,11 @@ def _measured(claim: str, model: str, one: ClaimContrast, first: str, second: st
     )
 
 
-def mechanism(claim: str, seed: int, folder: Path = SHIPPED) -> Measured:
+def mechanism(claim: str, folder: Path = SHIPPED) -> Measured:
     """Claim 3b, 4a or 4b over pairs of training runs.
 
     Args:
         claim: its id.
-        seed: of the interval's draws.
         folder: of the shipped tables.
     """
     evidence = "runs" if claim == "3b" else "transfer, runs"
@@ -112,7 +111,7 @@ def mechanism(claim: str, seed: int, folder: Path = SHIPPED) -> Measured:
     if pairs.empty:
         return unmeasured(claim, model, "no pair of runs", toy=True, evidence=evidence)
     apart = pairs[_PAIR[0]] - pairs[_PAIR[1]]
-    found = mean_of(apart, [str(run) for run in pairs.index], seed)
+    found = mean_of(apart, [str(run) for run in pairs.index])
     means = ", ".join(f"{name} {pairs[name].mean():.3f}" for name in _PAIR)
     by_base = ", ".join(f"base {base} {value:+.3f}" for base, value in apart.groupby(level="base").mean().items())
     return Measured(

@@ -32,24 +32,24 @@ def shipped(folder, change: float, *, seed: int = 0, spread: float = 0.02):
 
 
 def test_a_change_of_every_run_is_found_with_its_size(tmp_path):
-    found = runs_evidence.mechanism("3b", 0, shipped(tmp_path, 0.2))
+    found = runs_evidence.mechanism("3b", shipped(tmp_path, 0.2))
     assert found.verdict == "supports"
     assert found.value == pytest.approx(0.2, abs=0.02)
     assert found.low < found.value < found.high
     assert "above 0 in 16 of 16 pairs" in found.note
     assert found.n_groups == 16
-    assert runs_evidence.mechanism("4a", 0, tmp_path).value == pytest.approx(0.02, abs=0.002)
-    assert runs_evidence.mechanism("3b", 0, shipped(tmp_path, -0.2)).verdict == "contradicts"
+    assert runs_evidence.mechanism("4a", tmp_path).value == pytest.approx(0.02, abs=0.002)
+    assert runs_evidence.mechanism("3b", shipped(tmp_path, -0.2)).verdict == "contradicts"
 
 
 def test_runs_that_do_not_differ_have_no_effect_of_interest(tmp_path):
-    verdicts = [runs_evidence.mechanism("3b", 0, shipped(tmp_path, 0.0, seed=seed)).verdict for seed in range(20)]
+    verdicts = [runs_evidence.mechanism("3b", shipped(tmp_path, 0.0, seed=seed)).verdict for seed in range(20)]
     assert set(verdicts) <= {"no effect of interest", "cannot tell"}
     assert verdicts.count("no effect of interest") >= 18
 
 
 def test_without_tables_the_reason_is_said(tmp_path):
-    assert "no table" in runs_evidence.mechanism("3b", 0, tmp_path).note
+    assert "no table" in runs_evidence.mechanism("3b", tmp_path).note
     assert {one.verdict for one in runs_evidence.ablations(tmp_path)} == {"cannot tell"}
 
 
