@@ -119,7 +119,7 @@ def main_rows(
         subset: harmful prompts where there are enough of them, else all, when None.
         kind: of control; the default when None.
     """
-    rows = default_rows(summary) if kind is None else summary.loc[summary["control_kind"] == kind]
+    rows: Table = default_rows(summary) if kind is None else summary.loc[summary["control_kind"] == kind]
     if "measure" in rows.columns:
         exact = rows["measure"] == "effect"
         rows = rows.loc[exact if (exact & rows["value"].notna()).any() else rows["measure"] == "attribution"]
