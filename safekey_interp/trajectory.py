@@ -69,7 +69,8 @@ def measure_trajectory(
         One row per trace, reader and token: trace_id, group, label, aha (what K decides), reader (its number), layer,
         site, position (of the token), offset (from the point of alignment), part (template, prompt, understanding,
         key_sentence, rest), token (its text), score, and for each kind of control ``<kind>_mean`` and ``<kind>_sd``
-        (over its draws, of what they say of the same state). ``attrs["left_out"]`` maps the other traces to their reasons.
+        (over its draws, of what they say of the same state). ``attrs["left_out"]`` maps the other traces to their
+        reasons.
 
     Raises:
         InputError: no trace can be measured, or a reader does not fit the model, or brings no controls of a kind.

@@ -32,6 +32,8 @@ from safekey_interp.probes import Direction
 from safekey_interp.trace import Trace
 
 SMALL = KeySentences(safe=GENERAL.safe[:2], go_ahead=GENERAL.go_ahead[1:4])
+ALONE = ("isotropic",)
+"""Controls of a direction that was not fitted on states."""
 IDS = torch.arange(3, 33).reshape(2, 15)
 
 
@@ -172,7 +174,7 @@ def test_a_place_that_is_not_there_is_refused() -> None:
 @pytest.mark.parametrize("architecture", ["llama", "gemma3_text", "gpt_oss"])
 def test_a_baseline_is_the_unchanged_model_and_no_step_changes_nothing(architecture: str) -> None:
     model, traces = tiny.tiny_model(architecture), literal.with_spans(3)
-    table = steer(model, traces, a_direction(model), mode="add", scales=0, n_random=1, bank=SMALL, finder="given")
+    table = steer(model, traces, a_direction(model), mode="add", scales=0, n_random=1, controls=ALONE, bank=SMALL, finder="given")
     assert table["effect"].abs().max() < 1e-6
     aha = measure_aha(model, traces, bank=SMALL, finder="given")
     means = aha.groupby(["trace_id", "kind"])["logprob"].mean().unstack()
@@ -186,7 +188,7 @@ def test_a_baseline_is_the_unchanged_model_and_no_step_changes_nothing(architect
 def test_the_bridge_gives_the_same_table(architecture: str, options: dict) -> None:
     """TransformerLens computes whole sequences: that one beginning for all sentences is right is checked, too."""
     model = tiny.tiny_model(architecture)
-    given = {"n_random": 2, "bank": SMALL, "finder": "given"} | options
+    given = {"n_random": 2, "controls": ALONE, "bank": SMALL, "finder": "given"} | options
     ours, theirs = (
         steer(model, literal.with_spans(3), a_direction(model), backend=way, **given) for way in ("hf", "bridge")
     )
@@ -196,8 +198,9 @@ def test_the_bridge_gives_the_same_table(architecture: str, options: dict) -> No
 
 def test_batches_do_not_matter() -> None:
     model = tiny.tiny_model("qwen2")
+    drawn = {"n_random": 3, "controls": ALONE}
     tables = [
-        steer(model, literal.with_spans(3), a_direction(model), n_random=3, bank=SMALL, finder="given", batch_size=size)
+        steer(model, literal.with_spans(3), a_direction(model), bank=SMALL, finder="given", batch_size=size, **drawn)
         for size in ("auto", 1, 5)
     ]
     for table in tables[1:]:
@@ -283,6 +286,7 @@ def test_a_heads_weights_are_directions(tmp_path: Path) -> None:
         mode="add",
         bank=SMALL,
         finder="given",
+        controls=ALONE,
         n_random=1,
     )
     assert set(table["site"]) == {"ln_final", "resid_post"}

@@ -168,9 +168,9 @@ def _excess_table(name: Name, summary: Table, manifest: Mapping[str, Any], kind:
     if by_draws:
         n = int(rows["n_controls"].max())
         notes.append(
-            f"Every trace meets the same {n} control directions, so that the interval of the excess leaves out how these "
-            f"differ: p is the rank of the measured effect among theirs, at least {1 / (1 + n):.2g}, with the largest of "
-            f"all layers for each; beyond them when p is at most {LEVEL:g}."
+            f"Every trace meets the same {n} control directions, so that the interval of the excess leaves out how "
+            f"these differ: p is the rank of the measured effect among theirs, at least {1 / (1 + n):.2g}, with the "
+            f"largest of all layers for each; beyond them when p is at most {LEVEL:g}."
         )
     else:
         notes.append("It lies above or below 0 when its 95 % interval leaves 0 out.")
