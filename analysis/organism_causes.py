@@ -162,9 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--models", nargs="+", default=["organism:sft", "organism:safekey"])
     parser.add_argument("--n", type=int, default=60, help="traces of each outcome")
-    parser.add_argument(
-        "--only", choices=("knockout", "patching", "steering"), help="one part alone; all when left out"
-    )
+    parser.add_argument("--only", choices=("knockout", "patching", "steering"), help="one part alone")
     parser.add_argument("--write", action="store_true", help="put the tables into RESULTS.md, too")
     options = parser.parse_args()
     quiet_libraries()

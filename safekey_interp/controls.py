@@ -126,13 +126,14 @@ def control_draws(
     if controls is None:
         raise InputError(
             f"{what}: holds no {kind} draws, since it was not fitted on states; give it some with "
-            "with_controls(states, labels, groups), or use controls=('isotropic',)"
+            "with_controls(states, labels, groups), or take isotropic ones alone (controls=('isotropic',), "
+            "--controls isotropic)"
         )
     drawn = getattr(controls, kind)
     if not len(drawn):
         raise InputError(
-            f"{what}: holds no {kind} draws, its groups leave too few ways to shuffle labels; give more groups, or use "
-            "controls=('covariance',)"
+            f"{what}: holds no {kind} draws, its groups leave too few ways to shuffle labels; give more groups, or leave "
+            "that kind out (controls=('covariance',), --controls covariance)"
         )
     if len(drawn) < n:
         raise InputError(

@@ -21,6 +21,7 @@ from safekey_interp.readers import Reader
 
 LAYER = 2
 SCALE = 0.2
+"""Of a step: small enough for its effect to be linear."""
 N_DRAWS = 19
 """So that p ≤ .05 means beyond all of them."""
 
@@ -200,7 +201,7 @@ def test_labels_that_mean_nothing_are_found_in_one_run_of_twenty_on_the_organism
 
 
 def test_a_direction_that_was_added_by_hand_is_found_on_the_organism() -> None:
-    """Along what the decision reads, as a step along each axis tells: .4 of the states' spread, for half the requests."""
+    """Along what the decision reads, as steps along the axes tell: .4 of the states' spread, for half the requests."""
     matrix, groups, traces = held()
     axes = [Direction(vector=one, norm=1.0, layer=LAYER, site="resid_post") for one in np.eye(toy().d_model)]
     alone: dict[str, Any] = {"mode": "add", "n_random": 0, "finder": "given", "bank": small_bank()}
