@@ -21,6 +21,7 @@ from safekey_interp import figures
 from safekey_interp.errors import InputError
 from safekey_interp.figures.grid import Panel
 from safekey_interp.interventions.attention_knockout import knockout, summarise_knockout
+from safekey_interp.interventions.effects import control_kinds, default_rows, tested_rows
 from safekey_interp.stats import FEW, bootstrap_weights, percentile_interval
 
 NAME = "fig_causes"
@@ -87,7 +88,7 @@ def _cases(bench: Bench, name: str) -> dict[str, Any]:
 
 
 def _panel(name: str, table: Any, seed: int) -> Drawn:
-    summary: Any = summarise_knockout(table, seed=seed)
+    summary: Any = default_rows(summarise_knockout(table, seed=seed))
     mine = summary[(summary["metric"] == "difference") & (summary["subset"] == "all")]
     rows = []
     for _, row in mine.iterrows():
@@ -109,8 +110,8 @@ def _excess(table: Any) -> Any:
     """By trace: the change with the span hidden, less the mean change with random keys hidden; with its group."""
     mine = table[table["metric"] == "difference"]
     keys = ["trace_id", "group"]
-    cut = mine[~mine["control"]].groupby(keys)["effect"].mean()
-    random = mine[mine["control"]].groupby(keys)["effect"].mean()
+    cut = tested_rows(mine).groupby(keys)["effect"].mean()
+    random = mine[mine["control"] == control_kinds(mine)[0]].groupby(keys)["effect"].mean()
     return pd.DataFrame({"cut": cut, "random": random}).dropna().reset_index()
 
 
@@ -149,7 +150,7 @@ def _claim(bench: Bench, name: str, together: dict[tuple[str, str], Any]) -> Mea
 def _in_words(together: dict[tuple[str, str], Any], seed: int) -> pd.DataFrame:
     rows = []
     for (name, case), table in together.items():
-        summary: Any = summarise_knockout(table, seed=seed)
+        summary: Any = default_rows(summarise_knockout(table, seed=seed))
         [row] = [
             row
             for _, row in summary[(summary["metric"] == "difference") & (summary["subset"] == "all")].iterrows()

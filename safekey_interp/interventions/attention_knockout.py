@@ -87,10 +87,10 @@ def knockout(
 
     Returns:
         One row per trace, place, span, draw and metric: trace_id, group, label, from_span, to_span, layer (the first),
-        n_layers, head (-1 for all), control (True for random keys, as many as the span has in sight), draw (-1 for the
-        span itself), n_q, n_k (most keys in sight that were hidden in a layer), metric (``key_sentence``, the trace's
-        own K; with ``aha`` also ``difference``, ``safe``, ``go_ahead``), baseline, value, effect = value − baseline
-        (nats a token). ``attrs["left_out"]`` maps the other traces to their reasons.
+        n_layers, head (-1 for all), control (``none``; ``random_keys``, as many as the span has in sight), draw (-1
+        for the span itself), n_q, n_k (most keys in sight that were hidden in a layer), metric (``key_sentence``, the
+        trace's own K; with ``aha`` also ``difference``, ``safe``, ``go_ahead``), baseline, value, effect = value −
+        baseline (nats a token). ``attrs["left_out"]`` maps the other traces to their reasons.
 
     Raises:
         InputError: an unknown span, layer or head, no trace to measure, or a bank that the tokenizer cannot spell.

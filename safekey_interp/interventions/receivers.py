@@ -25,7 +25,7 @@ from safekey_interp.capture.keysets import words_of
 from safekey_interp.capture.segments import segment_attention
 from safekey_interp.capture.stream import on_threads, threads_for
 from safekey_interp.errors import InputError
-from safekey_interp.interventions.effects import joined, summarise_effects
+from safekey_interp.interventions.effects import TESTED, joined, summarise_effects
 from safekey_interp.interventions.sentences import Reasoning, reasonings
 from safekey_interp.trace import TokenSpan
 
@@ -62,10 +62,10 @@ def find_receivers(
         on_trace: is told how many traces were done since the last call.
 
     Returns:
-        One row per trace, layer, head and draw: trace_id, group, label, layer, head, control, draw (-1 for the
-        sentences themselves), effect (the kurtosis; NaN on layers without a pattern), top (number of the sentence that
-        receives most), top_part (understanding, key_sentence or rest), n_sentences. ``attrs["left_out"]`` maps the
-        other traces to their reasons.
+        One row per trace, layer, head and draw: trace_id, group, label, layer, head, control (``none``;
+        ``random_cuts``), draw (-1 for the sentences themselves), effect (the kurtosis; NaN on layers without a
+        pattern), top (number of the sentence that receives most), top_part (understanding, key_sentence or rest),
+        n_sentences. ``attrs["left_out"]`` maps the other traces to their reasons.
 
     Raises:
         InputError: no trace can be measured, or a number out of range.
@@ -150,7 +150,7 @@ def _table(about: dict[str, Any], scores: np.ndarray, draw: int, parts: Sequence
     columns = {
         "layer": np.repeat(np.arange(n_layers), n_heads),
         "head": np.tile(np.arange(n_heads), n_layers),
-        "control": draw >= 0,
+        "control": TESTED if draw < 0 else "random_cuts",
         "draw": draw,
         "effect": kurtosis(scores).ravel(),
         "top": top,

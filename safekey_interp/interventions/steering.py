@@ -31,7 +31,7 @@ from safekey_interp.capture.stream import BatchSize, fixed_size, on_threads, thr
 from safekey_interp.continuations import NOT_FINITE
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.arms import Branch, EditsOf, score_arms
-from safekey_interp.interventions.effects import joined, summarise_effects
+from safekey_interp.interventions.effects import TESTED, joined, summarise_effects
 from safekey_interp.interventions.readout import METRICS, Subject, find_subjects, read_metrics
 from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
 from safekey_interp.probes import Direction
@@ -84,7 +84,7 @@ def steer(
 
     Returns:
         One row per trace, direction, scale, draw and metric: trace_id, group, label, direction (its number), layer,
-        site, position, method (the record's), mode, scale (NaN for ``ablate``), control (True for a random direction),
+        site, position, method (the record's), mode, scale (NaN for ``ablate``), control (``none``; ``isotropic``),
         draw (-1 for the direction itself), metric (difference, safe, go_ahead, key_sentence), baseline, value, effect =
         value − baseline (nats a token). ``attrs["left_out"]`` maps the other traces to their reasons.
 
@@ -248,7 +248,12 @@ def _columns(arms: Sequence[_Arm], directions: Sequence[Direction], mode: Mode) 
     for arm in arms[1:]:
         direction = directions[arm.direction]
         record = {name: getattr(direction, name) for name in ("layer", "site", "position", "method")}
-        about = {"mode": mode, "scale": arm.scale, "control": arm.draw >= 0, "draw": arm.draw}
+        about = {
+            "mode": mode,
+            "scale": arm.scale,
+            "control": "isotropic" if arm.draw >= 0 else TESTED,
+            "draw": arm.draw,
+        }
         rows.append({"direction": arm.direction} | record | about)
     return pd.DataFrame(rows)
 
