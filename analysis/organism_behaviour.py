@@ -4,8 +4,8 @@
 
 Requests on pairs held out of fine-tuning, plain and in every wrapper of the split (``development``: those that settings
 were chosen by; ``test``: those that nothing was chosen by; the seen ones in both), decoded greedily and read by the
-language's own grammar. Proportions have Wilson intervals; the success of unseen wrappers is bimodal by wrapper, so it
-has a bootstrap that draws wrappers and pairs, too. The traces are also segmented by ``rules``, whose U and K are
+language's own grammar. Intervals are over pairs; the success of unseen wrappers is bimodal by wrapper, so it has one
+over wrappers and pairs, too. The traces are also segmented by ``rules``, whose U and K are
 compared with those known from the language. ``--write`` puts the tables into RESULTS.md.
 """
 
@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.tables import markdown, publish
+from safekey_interp.crossed import two_way_share
 from safekey_interp.generation import generate
 from safekey_interp.models import load
 from safekey_interp.organism.language import different_requests
@@ -27,12 +28,11 @@ from safekey_interp.organism.outcome import with_outcome
 from safekey_interp.organism.words import BENIGN_KINDS, HARMFUL_KINDS, Kind
 from safekey_interp.organism.wrappers import Wrapper, wrappers
 from safekey_interp.segmentation import segment_all
-from safekey_interp.stats import bootstrap_weights, percentile_interval, wilson
+from safekey_interp.stats import share_interval
 from safekey_interp.trace import Trace
 
 HeldOut = Literal["development", "test"]
 MAX_NEW_TOKENS = 64
-DRAWS = 2_000
 
 
 class Measure(NamedTuple):
@@ -112,7 +112,7 @@ def behaviour(traces: dict[str, list[Trace]]) -> pd.DataFrame:
         rows.append(row)
     rows.append(
         {"measure": "unseen, harmful: complied, over wrappers and pairs", "built for": ""}
-        | {model: _bootstrapped([trace for trace in mine if _jailbreak(trace)]) for model, mine in traces.items()}
+        | {model: _two_way([trace for trace in mine if _jailbreak(trace)]) for model, mine in traces.items()}
     )
     rows.append(
         {"measure": "`rules` finds U and K of the well-formed", "built for": ">= .99"}
@@ -155,18 +155,16 @@ def _share(holds) -> str:
     found = list(holds)
     if not found:
         return "n/a (0)"
-    low, high = wilson(sum(found), len(found))
+    low, high = share_interval(found, range(len(found)))
     return f"{sum(found) / len(found):.2f} [{low:.2f}, {high:.2f}] ({len(found)})"
 
 
-def _bootstrapped(traces: Sequence[Trace]) -> str:
-    """Success with an interval over draws of wrappers and, apart from them, of pairs."""
-    hits = np.array([_complied(trace) for trace in traces], float)
-    weights = bootstrap_weights([trace.meta["wrapper"] for trace in traces], DRAWS, seed=0)
-    weights = weights * bootstrap_weights([trace.group for trace in traces], DRAWS, seed=1)
-    low, high = percentile_interval((weights @ hits) / weights.sum(1))
-    n = len({trace.meta["wrapper"] for trace in traces})
-    return f"{hits.mean():.2f} [{float(low):.2f}, {float(high):.2f}] ({n} wrappers)"
+def _two_way(traces: Sequence[Trace]) -> str:
+    """Success with an interval over wrappers and, crossed with them, pairs."""
+    hits = [_complied(trace) for trace in traces]
+    by_wrapper, by_pair = [trace.meta["wrapper"] for trace in traces], [trace.group for trace in traces]
+    low, high = two_way_share(hits, by_wrapper, by_pair)
+    return f"{np.mean(hits):.2f} [{low:.2f}, {high:.2f}] ({len(set(by_wrapper))} wrappers)"
 
 
 def main() -> None:

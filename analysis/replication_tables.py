@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.replication_design import MARGIN, N_DRAWS, OUTCOMES, Contrast
 from analysis.replication_job import Job
-from safekey_interp.stats import percentile_interval
+from safekey_interp.stats import percentiles
 from safekey_interp.storage import read_json
 
 Table = Any
@@ -146,7 +146,7 @@ def outcomes(answers: Table) -> pd.DataFrame:
         row = {"outcome": outcome}
         for variant in cells.variants:
             draws = cells.mean(variant, weights)
-            low, high = percentile_interval(_finite(draws))
+            low, high = percentiles(_finite(draws))
             n, empty = int(cells.n[variant].sum()), int((~np.isfinite(draws)).sum())
             without = f", {empty:,} of {N_DRAWS:,} draws without a case" if empty else ""
             row[variant] = "n/a (0)"
@@ -165,7 +165,7 @@ def contrasts(answers: Table, asked: Sequence[Contrast]) -> pd.DataFrame:
     for first, second, asks in asked:
         difference = float(cells.mean(first) - cells.mean(second))
         draws = _finite(cells.mean(first, weights) - cells.mean(second, weights))
-        low, high = map(float, percentile_interval(draws, confidence))
+        low, high = map(float, percentiles(draws, confidence))
         lower, of = cells.pairs_lower(first, second)
         bases = cells.by_base(first) - cells.by_base(second)
         rows.append(

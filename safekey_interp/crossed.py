@@ -11,12 +11,12 @@ With few groups in one way, such as six wrappers, Student's t has that number le
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
 
-from safekey_interp.stats import NOTHING, Interval, group_codes, student
+from safekey_interp.stats import NOTHING, Groups, Interval, group_codes, share_from_error, student
 
 LEAST = 5
 """Groups of either way; with fewer there is no interval."""
@@ -24,8 +24,8 @@ LEAST = 5
 
 def two_way_share(
     values: Sequence[float] | np.ndarray,
-    first: Sequence[Hashable],
-    second: Sequence[Hashable],
+    first: Groups,
+    second: Groups,
     confidence: float = 0.95,
 ) -> Interval:
     """Interval of a share, or of a mean of values in [0, 1], whose rows are grouped in two ways.
@@ -45,25 +45,16 @@ def two_way_share(
     sizes = [len(np.unique(codes)) for codes in (one, two)]
     if min(sizes) < LEAST:
         return NOTHING
-    n = min(sizes)
-    centre = (held.mean() * n + 1) / (n + 2)
-    variances = []
+    mean, variances = float(held.mean()), []
     for codes in (one, two, both):
         sums, counts = np.bincount(codes, held), np.bincount(codes)
-        parts = (sums - centre * counts) / counts.sum()
         k = int((counts > 0).sum())
-        variances.append(k / (k - 1) * ((parts - parts.sum() * (counts > 0) / k) ** 2).sum() if k > 1 else 0.0)
+        variances.append(k / (k - 1) * (((sums - mean * counts) / len(held)) ** 2).sum() if k > 1 else 0.0)
     v_one, v_two, v_both = variances
-    measured = max(v_one, v_two, v_one + v_two - v_both)
-    spread = measured * (n - 1) * n / (n + 2) ** 2 * (n + 2) / (n + 1)
-    added = (2 * (held.mean() - centre) ** 2 * n / 2 + (1 - centre) ** 2 + centre**2) / (n + 2) / (n + 1)
-    half = float(student(n - 1, confidence) * np.sqrt(spread + added))
-    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+    return share_from_error(mean, float(np.sqrt(max(v_one, v_two, v_one + v_two - v_both))), min(sizes), confidence)
 
 
-def crossed_mean(
-    cells: Float[np.ndarray, "base seed wrapper"], confidence: float = 0.95
-) -> tuple[float, Interval]:
+def crossed_mean(cells: Float[np.ndarray, "base seed wrapper"], confidence: float = 0.95) -> tuple[float, Interval]:
     """The mean over cells, with its interval over other seeds and other wrappers on these bases.
 
     Args:

@@ -41,6 +41,8 @@ class Interval(NamedTuple):
     """Upper bound; NaN when undefined."""
 
 
+Groups = Sequence[Hashable] | np.ndarray
+"""The group of each row; names are compared as text."""
 NOTHING = Interval(np.nan, np.nan)
 """The interval of what has none."""
 
@@ -60,13 +62,20 @@ class RatioOfMeans(NamedTuple):
     """Groups of these rows."""
 
 
-def group_codes(groups: Sequence[Hashable]) -> Int[np.ndarray, " n"]:
+def group_codes(groups: Groups) -> Int[np.ndarray, " n"]:
     """The group of each row as a number from 0, in the sorted order of the groups' names."""
     return np.unique(np.asarray([str(group) for group in groups], dtype=object), return_inverse=True)[1]
 
 
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Σ numerator / Σ denominator over rows of (n, columns), without interval; a row with a NaN is left out."""
+    defined = ~(np.isnan(numerator) | np.isnan(denominator))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(defined, numerator, 0.0).sum(0) / np.where(defined, denominator, 0.0).sum(0)
+
+
 def ratio_of_means(
-    numerator: np.ndarray, denominator: np.ndarray, groups: Sequence[Hashable], confidence: float = 0.95
+    numerator: np.ndarray, denominator: np.ndarray, groups: Groups, confidence: float = 0.95
 ) -> RatioOfMeans:
     """Σ numerator / Σ denominator over rows, with its interval; per column, a row with a NaN is left out.
 
@@ -106,7 +115,7 @@ def ratio_of_sums(
 def difference_of_ratios(
     first: tuple[np.ndarray, np.ndarray],
     second: tuple[np.ndarray, np.ndarray],
-    groups: Sequence[Hashable],
+    groups: Groups,
     confidence: float = 0.95,
 ) -> tuple[float, Interval]:
     """The second ratio of sums less the first, with its interval; rows of a group count together.
@@ -134,7 +143,7 @@ def difference_of_ratios(
     return float(difference[0]), Interval(float(low[0]), float(high[0]))
 
 
-def share_interval(values: Sequence[float] | np.ndarray, groups: Sequence[Hashable], confidence: float = 0.95) -> Interval:
+def share_interval(values: Sequence[float] | np.ndarray, groups: Groups, confidence: float = 0.95) -> Interval:
     """Interval of a share, or of a mean of values in [0, 1]; NaN below :data:`FEW` groups."""
     codes = group_codes(groups)
     sums, counts = np.bincount(codes, np.asarray(values, np.float64)), np.bincount(codes)
@@ -144,13 +153,13 @@ def share_interval(values: Sequence[float] | np.ndarray, groups: Sequence[Hashab
     sums, counts = np.r_[sums, size, 0.0], np.r_[counts, size, size]
     centre = sums.sum() / counts.sum()
     influence = (sums - centre * counts) / counts.sum()
-    half = _half(influence, _effective(counts[:-2]) - 1, confidence)
+    half = _half(influence, float(_effective(counts[:-2])) - 1, confidence)
     return Interval(max(0.0, float(centre - half)), min(1.0, float(centre + half)))
 
 
 def difference_of_shares(
-    first: tuple[Sequence[float] | np.ndarray, Sequence[Hashable]],
-    second: tuple[Sequence[float] | np.ndarray, Sequence[Hashable]],
+    first: tuple[Sequence[float] | np.ndarray, Groups],
+    second: tuple[Sequence[float] | np.ndarray, Groups],
     confidence: float = 0.95,
 ) -> Interval:
     """Interval of the second share less the first; a group may have rows in both or in one.
@@ -175,15 +184,25 @@ def difference_of_shares(
     for number, (sums, counts) in enumerate(sides):
         size = counts[counts > 0].mean()
         added = np.array([0.0, size] if number == 0 else [size, 0.0])
-        freedom.append(_effective(counts) - 1)
-        sums, counts = np.r_[sums, added], np.r_[counts, size, size]
-        centres.append(sums.sum() / counts.sum())
-        parts.append((sums - centres[-1] * counts) / counts.sum())
+        freedom.append(float(_effective(counts)) - 1)
+        tops, bottoms = np.r_[sums, added], np.r_[counts, size, size]
+        centres.append(tops.sum() / bottoms.sum())
+        parts.append((tops - centres[-1] * bottoms) / bottoms.sum())
     centre, half = centres[1] - centres[0], _half(parts[1] - parts[0], min(freedom), confidence)
     return Interval(max(-1.0, float(centre - half)), min(1.0, float(centre + half)))
 
 
-def sign_flip_p(differences: Sequence[int] | np.ndarray, groups: Sequence[Hashable]) -> float:
+def share_from_error(value: float, error: float, n: int | float, confidence: float = 0.95) -> Interval:
+    """As :func:`share_interval`, of a share with a known standard error over ``n`` independent units."""
+    if n < 2 or not np.isfinite([value, error]).all():
+        return NOTHING
+    centre = (value * n + 1) / (n + 2)
+    squares = error**2 * n * (n - 1) + n * (value - centre) ** 2 + (1 - centre) ** 2 + centre**2
+    half = float(student(n - 1, confidence) * np.sqrt(squares / ((n + 2) * (n + 1))))
+    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+
+
+def sign_flip_p(differences: Sequence[int] | np.ndarray, groups: Groups) -> float:
     """Exact two-sided p of a sum of whole differences when the sign of each group's sum is a coin's.
 
     With one pair a group it is McNemar's exact test (1947).

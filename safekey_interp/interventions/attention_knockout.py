@@ -134,20 +134,18 @@ def knockout(
     return joined(tables, left_out, "no trace has a key sentence and a span that could be hidden from it")
 
 
-def summarise_knockout(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def summarise_knockout(table: pd.DataFrame) -> pd.DataFrame:
     """Mean effects of :func:`knockout` with intervals, beside the random keys'.
 
     Args:
         table: from :func:`knockout`.
-        n_draws: bootstrap draws, of whole groups.
-        seed: seed of the draws.
 
     Returns:
         from_span, to_span, layer, n_layers, head, metric and the columns of
         :func:`~safekey_interp.interventions.effects.summarise_effects`. NaN where nothing is defined.
     """
     by = ["from_span", "to_span", "layer", "n_layers", "head", "metric"]
-    return summarise_effects(table, by, n_draws=n_draws, seed=seed)
+    return summarise_effects(table, by)
 
 
 def places_of(
