@@ -91,7 +91,7 @@ def _rates(variant: str, table: Any, seed: int) -> list[dict[str, Any]]:
     for measure, (label, outcome) in MEASURES.items():
         part = _unseen(table, label)
         about = {"place": variant, "series": measure}
-        rows.append(about | mean_of((part["outcome"] == outcome).astype(float), part["group"], seed))
+        rows.append(about | mean_of((part["outcome"] == outcome).astype(float), part["group"]))
     return rows
 
 
@@ -103,7 +103,7 @@ def _claim(claim: str, answers: dict[str, Any], first: str, second: str, seed: i
         part = part.assign(number=part.groupby(keys).cumcount(), held=(part["outcome"] == "complied").astype(float))
         parts[name] = part.set_index([*keys, "number"])["held"]
     both = pd.concat(parts, axis=1).dropna()
-    found = mean_of(both[first] - both[second], list(both.index.get_level_values("group")), seed)
+    found = mean_of(both[first] - both[second], list(both.index.get_level_values("group")))
     return Measured(
         claim=claim,
         model=f"organism:base, {first} less {second}",

@@ -74,7 +74,7 @@ def _claim_3a(bench: Bench, name: str, run: Run) -> Measured:
     both = means[["prompt", "understanding"]].dropna()
     traces: Table = run.traces
     groups = traces.set_index("trace_id")["group"].reindex(both.index)
-    found = mean_of(both["prompt"] - both["understanding"], list(groups), bench.seed)
+    found = mean_of(both["prompt"] - both["understanding"], list(groups))
     raw = rows.groupby("to_span", observed=True)["mass"].mean()
     return Measured(
         claim="3a",

@@ -21,13 +21,14 @@ from safekey_interp import figures
 from safekey_interp.errors import InputError
 from safekey_interp.figures.grid import Panel
 from safekey_interp.interventions.attention_knockout import knockout, summarise_knockout
-from safekey_interp.stats import FEW, bootstrap_weights, percentile_interval
+from safekey_interp.interventions.effects import control_kinds, default_rows, tested_rows
+from safekey_interp.stats import FEW, difference_of_ratios
 
 NAME = "fig_causes"
 QUERIES = "decision+key_sentence"
 SPANS = {"prompt": "X", "understanding": "U"}
 CASES = {"aha": "harmful, K is an aha", "benign": "benign"}
-MOST, N_RANDOM, N_DRAWS = 32, 8, 2_000
+MOST, N_RANDOM = 32, 8
 
 
 def draw(bench: Bench) -> tuple[Sheet | None, list[Measured]]:
@@ -87,7 +88,7 @@ def _cases(bench: Bench, name: str) -> dict[str, Any]:
 
 
 def _panel(name: str, table: Any, seed: int) -> Drawn:
-    summary: Any = summarise_knockout(table, seed=seed)
+    summary: Any = default_rows(summarise_knockout(table))
     mine = summary[(summary["metric"] == "difference") & (summary["subset"] == "all")]
     rows = []
     for _, row in mine.iterrows():
@@ -109,8 +110,8 @@ def _excess(table: Any) -> Any:
     """By trace: the change with the span hidden, less the mean change with random keys hidden; with its group."""
     mine = table[table["metric"] == "difference"]
     keys = ["trace_id", "group"]
-    cut = mine[~mine["control"]].groupby(keys)["effect"].mean()
-    random = mine[mine["control"]].groupby(keys)["effect"].mean()
+    cut = tested_rows(mine).groupby(keys)["effect"].mean()
+    random = mine[mine["control"] == control_kinds(mine)[0]].groupby(keys)["effect"].mean()
     return pd.DataFrame({"cut": cut, "random": random}).dropna().reset_index()
 
 
@@ -120,26 +121,23 @@ def _claim(bench: Bench, name: str, together: dict[tuple[str, str], Any]) -> Mea
         return unmeasured(
             "3c", name, "too few traces whose K is an aha, or too few benign ones", toy=bench.is_toy(name)
         )
-    groups = list(dict.fromkeys(group for part in parts for group in part["group"]))
-    weights = bootstrap_weights(groups, N_DRAWS, bench.seed)
-    place = {group: number for number, group in enumerate(groups)}
-    means, draws = [], []
-    for part in parts:
-        apart = (part["cut"] - part["random"]).to_numpy(float)
-        of = weights[:, [place[group] for group in part["group"]]]
-        means.append(apart.mean())
-        with np.errstate(invalid="ignore", divide="ignore"):
-            draws.append((of @ apart) / of.sum(1))
-    low, high = percentile_interval(draws[0] - draws[1])
+    apart = [(part["cut"] - part["random"]).to_numpy(float) for part in parts]
+    means = [part.mean() for part in apart]
+    groups = [group for part in parts for group in part["group"]]
+    # Each trace is of one case alone, and has no part in the other's mean.
+    of_case = np.repeat([0, 1], [len(part) for part in apart])
+    every = np.concatenate(apart)
+    aha, benign = ((np.where(of_case == case, every, 0.0), (of_case == case).astype(float)) for case in (0, 1))
+    value, (low, high) = difference_of_ratios(benign, aha, groups)
     return Measured(
         claim="3c",
         model=name,
-        value=float(means[0] - means[1]),
-        low=float(low),
-        high=float(high),
+        value=value,
+        low=low,
+        high=high,
         unit="nats a token",
         n=sum(map(len, parts)),
-        n_groups=len(groups),
+        n_groups=len(set(groups)),
         control_value=f"beyond random: aha {means[0]:+.2f}, benign {means[1]:+.2f}",
         note="all layers at once",
         toy=bench.is_toy(name),
@@ -149,7 +147,7 @@ def _claim(bench: Bench, name: str, together: dict[tuple[str, str], Any]) -> Mea
 def _in_words(together: dict[tuple[str, str], Any], seed: int) -> pd.DataFrame:
     rows = []
     for (name, case), table in together.items():
-        summary: Any = summarise_knockout(table, seed=seed)
+        summary: Any = default_rows(summarise_knockout(table))
         [row] = [
             row
             for _, row in summary[(summary["metric"] == "difference") & (summary["subset"] == "all")].iterrows()

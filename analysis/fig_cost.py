@@ -67,7 +67,7 @@ def answer(bench: Bench) -> Answer:
         for way, series in WAYS.items():
             ratio = counted[f"{way} {count}"] / counted[f"sft {count}"]
             about = {"place": words, "series": series}
-            rows.append(about | mean_of(ratio, list(map(str, range(len(ratio)))), bench.seed))
+            rows.append(about | mean_of(ratio, range(len(ratio))))
     table = pd.DataFrame(rows)
     figure = Composition()
     spec = figures.estimates_as_bars.spec(
@@ -179,7 +179,7 @@ def _attention(model: Model, implementation: str) -> Iterator[None]:
 
 def _claim(bench: Bench, name: str, counted: pd.DataFrame) -> Measured:
     ours, literal = (counted[f"{way} operations"] / counted["sft operations"] for way in ("ours", "literal"))
-    found = mean_of(literal - ours, list(map(str, range(len(ours)))), bench.seed)
+    found = mean_of(literal - ours, range(len(ours)))
     return Measured(
         claim="7a",
         model=name,

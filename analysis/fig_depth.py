@@ -48,9 +48,7 @@ def answer(bench: Bench) -> Answer:
     for name in bench.others:
         kl[name] = measure_kl(bench.model(name), bench.model(bench.names[0]), answers)
         prefilled[name] = _prefilled(bench, name, answers)
-    lines = pd.concat(
-        [summarise_kl(table, seed=bench.seed).assign(series=name, x=lambda t: t["depth"]) for name, table in kl.items()]
-    )
+    lines = pd.concat([summarise_kl(table).assign(series=name, x=lambda t: t["depth"]) for name, table in kl.items()])
     rates = pd.DataFrame([row for name, table in prefilled.items() for row in _rates(name, table, bench.seed)])
     figure = Composition()
     figure.add(
@@ -116,7 +114,7 @@ def _prefilled(bench: Bench, name: str, answers: list[Trace]) -> Any:
 
 def _rates(name: str, table: Any, seed: int) -> list[dict[str, Any]]:
     return [
-        {"x": int(depth), "series": name} | mean_of(part["refused"].astype(float), part["group"], seed)
+        {"x": int(depth), "series": name} | mean_of(part["refused"].astype(float), part["group"])
         for depth, part in table.groupby("depth", sort=True)
     ]
 
@@ -132,7 +130,7 @@ def _claim_5a(bench: Bench, name: str, table: Any) -> Measured:
     both = pd.concat({"near": near, "deep": deep}, axis=1).dropna()
     if both.empty:
         return unmeasured("5a", name, f"no answer of more than {SHALLOW} tokens", toy=bench.is_toy(name))
-    found = mean_of(both["near"] - both["deep"], list(both.index.get_level_values("group")), bench.seed)
+    found = mean_of(both["near"] - both["deep"], list(both.index.get_level_values("group")))
     at = int(table.groupby("depth")["kl"].mean().idxmax())
     return Measured(
         claim="5a",
@@ -156,7 +154,7 @@ def _claim_5b(bench: Bench, name: str, table: Any) -> Measured:
     both = pd.DataFrame({"none": wide[0], "deep": deepest}).dropna()
     if both.empty:
         return unmeasured("5b", name, "no answer without and with a prefill", toy=bench.is_toy(name))
-    found = mean_of(both["none"] - both["deep"], list(both.index.get_level_values("group")), bench.seed)
+    found = mean_of(both["none"] - both["deep"], list(both.index.get_level_values("group")))
     reached = rest.notna().to_numpy() * np.asarray(rest.columns, float)
     return Measured(
         claim="5b",

@@ -17,7 +17,7 @@ from analysis.bench import Bench, spread
 from analysis.composing import Composition, in_words, shares, toy_in_words
 from analysis.saving import Answer
 from analysis.verdicts import Measured, unmeasured
-from safekey_interp.comparing.measures import paired
+from safekey_interp.comparing.measures import paired_shares
 from safekey_interp.errors import RunError
 from safekey_interp.generation.prefilled import SWAPS, swap_sentences_for, swaps
 from safekey_interp.judge.metrics import REFUSING
@@ -96,7 +96,7 @@ def _by_aha(bench: Bench, name: str) -> list[dict[str, Any]]:
         part = rows[rows["is_aha"] == is_aha]
         if len(part):
             about = {"experiment": "by aha", "place": place, "series": name}
-            found.append(about | mean_of(part["top"], part["group"], bench.seed))
+            found.append(about | mean_of(part["top"], part["group"]))
     return found
 
 
@@ -127,7 +127,7 @@ def _by_swap(name: str, table: Any, seed: int) -> list[dict[str, Any]]:
         part = table[table["condition"] == condition]
         if len(part):
             about = {"experiment": "swap", "place": place, "series": name}
-            rows.append(about | mean_of(part["refused"].astype(float), part["group"], seed))
+            rows.append(about | mean_of(part["refused"].astype(float), part["group"]))
     return rows
 
 
@@ -137,7 +137,7 @@ def _claim_1a(bench: Bench, name: str) -> Measured:
     if aha.empty or other.empty:
         why = f"{len(aha)} traces with an aha and {len(other)} without: nothing to set against"
         return unmeasured("1a", name, why, toy=bench.is_toy(name))
-    found = paired(other, aha, seed=bench.seed)
+    found = paired_shares(other, aha)
     return Measured(
         claim="1a",
         model=name,
@@ -159,7 +159,7 @@ def _claim_1b(bench: Bench, name: str, swapped: dict[str, Any]) -> Measured:
     both = wide.dropna(subset=["safe", "go_ahead"])
     if both.empty:
         return unmeasured("1b", name, "no trace with a verdict behind both", toy=bench.is_toy(name))
-    found = mean_of(both["safe"] - both["go_ahead"], list(both.index.get_level_values("group")), bench.seed)
+    found = mean_of(both["safe"] - both["go_ahead"], list(both.index.get_level_values("group")))
     others = ", ".join(f"{IN_WORDS[kind]} {np.nanmean(wide[kind]):.2f}" for kind in ("neutral", "own"))
     return Measured(
         claim="1b",

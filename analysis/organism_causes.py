@@ -21,6 +21,7 @@ from analysis.organism_behaviour import answered
 from analysis.tables import interval, markdown, publish
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.interventions.attention_knockout import knockout, summarise_knockout
+from safekey_interp.interventions.effects import control_kinds, default_rows, tested_rows
 from safekey_interp.interventions.held_out import steer_held_out
 from safekey_interp.interventions.patching import patch, summarise_patching
 from safekey_interp.interventions.steering import summarise_steering
@@ -80,7 +81,7 @@ def patching(models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: d
         chosen = {trace.trace_id for trace in by_case[JAILBROKEN]}
         pool = [t for t in answers[name] if t.label == "harmful" and (t.source == "plain" or t.trace_id in chosen)]
         table = patch(model, pool, positions=PATCHED, finder="given")
-        summary: Any = summarise_patching(table)
+        summary: Any = default_rows(summarise_patching(table))
         mine = summary[
             (summary["metric"] == "difference") & (summary["measure"] == "share") & (summary["subset"] == "all")
         ]
@@ -101,7 +102,7 @@ def steering(models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: d
         ways = (("taken out, plain harmful", plain, "ablate"), ("added, wrapped harmful", wrapped, "add"))
         for words, traces, mode in ways:
             table = steer_held_out(model, traces, fit_position="decision", finder="given", mode=mode)
-            summary: Any = summarise_steering(table)
+            summary: Any = default_rows(summarise_steering(table))
             mine = summary[(summary["metric"] == "difference") & (summary["subset"] == "harmful")]
             line: dict[str, str] = {"model": name, "direction of decision": words}
             for _, row in mine.sort_values("layer").iterrows():
@@ -115,13 +116,14 @@ def steering(models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: d
 def _ahead(found: Any, span: str) -> str:
     """Shares of traces for which safe key sentences are likelier than go-aheads."""
     mine = found[(found["metric"] == "difference") & (found["to_span"] == span)]
-    cut, random = mine[~mine["control"]], mine[mine["control"]]
+    cut, random = tested_rows(mine), mine[mine["control"] == control_kinds(mine)[0]]
     shares = [(part > 0).mean() for part in (cut["baseline"], cut["value"], random["value"])]
     return ", ".join(f"{one:.2f}" for one in shares)
 
 
 def _of(summary: Any, metric: str) -> Any:
-    return summary[(summary["metric"] == metric) & (summary["subset"] == "all")]
+    rows: Any = default_rows(summary)
+    return rows[(rows["metric"] == metric) & (rows["subset"] == "all")]
 
 
 def _cells(row: Any) -> dict[str, str]:

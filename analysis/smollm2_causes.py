@@ -24,6 +24,7 @@ from analysis.tables import interval, markdown, publish
 from safekey_interp import organism
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.intervening.running import run_intervention
+from safekey_interp.interventions.effects import default_rows
 from safekey_interp.models import Model, load
 from safekey_interp.trace import Trace
 from safekey_interp.training import read_config
@@ -107,7 +108,8 @@ def tables(found: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
 
 
 def _all(summary: Any, **wanted: Any) -> list[Any]:
-    mine = summary[summary["subset"] == "all"]
+    mine: Any = default_rows(summary)
+    mine = mine[mine["subset"] == "all"]
     for column, value in wanted.items():
         mine = mine[mine[column] == value]
     return [row for _, row in mine.iterrows()]

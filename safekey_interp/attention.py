@@ -29,7 +29,7 @@ from safekey_interp.capture.request import KEY_SPANS, QUERY_SPANS, CaptureReques
 from safekey_interp.capture.runner import AttentionArrays, Backend
 from safekey_interp.capture.stream import BatchSize, StreamSettings, measure_stream
 from safekey_interp.errors import NothingMeasured
-from safekey_interp.stats import bootstrap_weights, ratio_of_means
+from safekey_interp.stats import ratio_of_means
 
 if TYPE_CHECKING:
     from safekey_interp.models import Model
@@ -199,16 +199,12 @@ def rest_mass(arrays: AttentionArrays) -> np.ndarray:
     return np.divide(others, total[..., None], out=np.full_like(others, np.nan), where=defined)
 
 
-def paper_attention(
-    table: pd.DataFrame, groups: pd.Series | None = None, *, n_draws: int = 1000, seed: int = 0
-) -> pd.DataFrame:
+def paper_attention(table: pd.DataFrame, groups: pd.Series | None = None) -> pd.DataFrame:
     """The paper's own figure: last layer, mean over heads, sum over the span, mean over K's tokens.
 
     Args:
         table: from :func:`measure_attention`.
-        groups: group of each trace, indexed by trace_id, for the bootstrap; each trace its own when None.
-        n_draws: bootstrap draws.
-        seed: seed of the draws.
+        groups: group of each trace, indexed by trace_id, for the intervals; each trace its own when None.
 
     Returns:
         One row for the prompt and one for the understanding: to_span, layer, mass, low, high (95 %), uniform_mass, n.
@@ -224,7 +220,7 @@ def paper_attention(
         trace_ids = [str(trace_id) for trace_id in means.index]
         group = trace_ids if groups is None else list(groups.loc[trace_ids])
         values = means.to_numpy(np.float64)
-        ratio = ratio_of_means(values, np.ones_like(values), bootstrap_weights(group, n_draws, seed))
+        ratio = ratio_of_means(values, np.ones_like(values), group)
         out.append(
             {
                 "to_span": span,

@@ -28,6 +28,14 @@ KIND_OF = {
     "trajectory": "trajectory",
 }
 """What a folder is called here, and its intervention."""
+KIND_OF_CONTROL = {
+    "knockout": "random_keys",
+    "patch": "other_request",
+    "direction": "isotropic",
+    "suppress": "random_keys",
+    "lens": "other_requests",
+}
+"""What the control of each is called."""
 _OPTIONS: dict[str, dict[str, Any]] = {
     "knockout": {"from_span": "key_sentence", "to_span": ["prompt", "understanding"], "by": "together", "n_random": 4},
     "patch": {"source": "refused", "positions": ["prompt_end", "decision"], "method": "both", "n_random": 1},
@@ -105,14 +113,15 @@ def _effects(name: str, n_layers: int, n_heads: int, rng: np.random.Generator) -
     places["height"] = -np.linspace(0.1, 2, len(places))
     draws = pd.DataFrame({"draw": range(-1, N_DRAWS)})
     table = _traces().merge(places, how="cross").merge(draws, how="cross")
-    table["control"] = table["draw"] >= 0
+    is_control = table["draw"] >= 0
+    table["control"] = np.where(is_control, KIND_OF_CONTROL[KIND_OF[name]], "none")
     noise = rng.normal(0, 0.1, len(table))
-    table["effect"] = np.where(table["control"], noise, table["height"] + noise)
+    table["effect"] = np.where(is_control, noise, table["height"] + noise)
     if name == "suppress":
         table["effect"] = table["effect"].abs()
     if name == "lens":
         table = table.rename(columns={"effect": "value"})
-        return table[~table["control"] | (table["metric"] == "key_sentence")].drop(columns="height")
+        return table[~is_control | (table["metric"] == "key_sentence")].drop(columns="height")
     if name == "patch":
         table = table.assign(gap=2.0, share=table["effect"] / 2, attribution=table["effect"] * 0.9 + noise)
     return table.drop(columns="height")

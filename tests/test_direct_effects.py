@@ -71,7 +71,7 @@ def test_the_whole_streams_effect_is_the_difference_of_logits(architecture: str)
         with torch.no_grad():
             logits = model.hf(input_ids=subject.own.ids[None, : subject.own.start]).logits[0, -1]
         expected = float(logits[list(safe)].mean() - logits[list(go_ahead)].mean())
-        mine = table[(table["trace_id"] == subject.trace.trace_id) & ~table["control"]]
+        mine = table[(table["trace_id"] == subject.trace.trace_id) & (table["control"] == "none")]
         np.testing.assert_allclose(mine["total"], expected, rtol=1e-4, atol=1e-4)
 
 

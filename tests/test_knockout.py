@@ -49,7 +49,7 @@ def key_logprob(model: Model, encoding: Any) -> float:
 def test_it_equals_an_eager_forward_with_the_masks_joined(architecture: str, from_span, to_span, layers) -> None:
     model, traces, encodings = setting(architecture)
     table: Any = knockout(model, traces, from_span, to_span, layers=layers, aha=False, n_random=1, finder="given")
-    found = table[~table["control"]].set_index("trace_id")
+    found = table[table["control"] == "none"].set_index("trace_id")
     for trace, encoding in zip(traces, encodings, strict=True):
         k, n = encoding.spans["key_sentence"], encoding.end
         rows = {
@@ -168,15 +168,17 @@ def test_places_and_controls_stand_in_one_table() -> None:
     assert sorted(set(zip(table["layer"], table["n_layers"], strict=True))) == [(0, 2), (1, 2)]
     assert len(table) == 3 * 2 * 2 * (1 + 3) * 4
     assert set(table["metric"]) == {"difference", "safe", "go_ahead", "key_sentence"}
-    assert table.loc[~table["control"], "draw"].eq(-1).all()
-    assert sorted(set(table.loc[table["control"], "draw"])) == [0, 1, 2]
+    assert table.loc[table["control"] == "none", "draw"].eq(-1).all()
+    assert sorted(set(table.loc[table["control"] == "random_keys", "draw"])) == [0, 1, 2]
     sizes = table.groupby(["trace_id", "layer", "to_span"])["n_k"].nunique()
     assert (sizes == 1).all(), "full attention: as many random keys as the span has"
     alone: Any = knockout(model, traces, to_span="random", n_random=3, finder="given")
     assert set(alone["to_span"]) == {"random"}
     assert sorted(set(alone["draw"])) == [0, 1, 2]
     whole: Any = knockout(model, traces, to_span="understanding", n_random=3, finder="given")
-    drawn = whole.loc[whole["control"], ["trace_id", "draw", "metric", "effect"]].reset_index(drop=True)
+    drawn = whole.loc[whole["control"] == "random_keys", ["trace_id", "draw", "metric", "effect"]].reset_index(
+        drop=True
+    )
     pd.testing.assert_frame_equal(alone[["trace_id", "draw", "metric", "effect"]], drawn)
     by_head: Any = knockout(
         model, traces, to_span="prompt", by="head", heads=[1, 2], aha=False, n_random=1, finder="given"
@@ -191,9 +193,9 @@ def test_the_summary_says_what_lies_beyond_random() -> None:
     mine = summary[(summary["subset"] == "all") & (summary["to_span"] == "prompt")].iloc[0]
     part = table[table["to_span"] == "prompt"]
     means = part.groupby("control")["effect"].mean()
-    assert mine["value"] == pytest.approx(means[False])
-    assert mine["control"] == pytest.approx(means[True])
-    assert mine["excess"] == pytest.approx(means[False] - means[True])
+    assert mine["value"] == pytest.approx(means["none"])
+    assert mine["control"] == pytest.approx(means["random_keys"])
+    assert mine["excess"] == pytest.approx(means["none"] - means["random_keys"])
     assert mine["low"] <= mine["value"] <= mine["high"]
     assert (mine["n"], mine["n_controls"]) == (3, 2)
 

@@ -51,7 +51,9 @@ def test_every_layer_is_the_literal_lens(architecture: str) -> None:
     """States of transformers' own output, its norm and its unembedding; Gemma's bound on the logits included."""
     model, traces = tiny.tiny_model(architecture), literal.with_spans(2)
     table = lens_of(model, traces)
-    own = table[(table["metric"] == "key_sentence") & ~table["control"]].set_index(["trace_id", "layer"])["value"]
+    own = table[(table["metric"] == "key_sentence") & (table["control"] == "none")].set_index(["trace_id", "layer"])[
+        "value"
+    ]
     for trace in traces:
         encoding = model.encode(trace, literal.segmentation(trace))
         where = list(encoding.positions("key_sentence"))
@@ -100,16 +102,16 @@ def test_the_organism_decides_in_its_upper_layers() -> None:
 
 def test_a_control_is_another_requests_key_sentence_in_other_words() -> None:
     model, traces = tiny.tiny_model("llama"), literal.with_spans(3)
-    assert not lens_of(model, traces)["control"].any(), "all say the same K, so that there is no other"
+    assert not lens_of(model, traces)["control"].ne("none").any(), "all say the same K, so that there is no other"
     other = traces[2].response.replace("Hmm, that could", "Hmm, this could")
     mixed = [*traces[:2], traces[2].with_(response=other)]
     table = lens_of(model, mixed, n_others=2)
-    assert table.groupby("trace_id")["control"].any().tolist() == [True] * 3
-    controls = table[table["control"] & (table["trace_id"] == "t0")].set_index("layer")["value"]
+    assert set(table.loc[table["control"] == "other_requests", "trace_id"]) == {trace.trace_id for trace in mixed}
+    controls = table[(table["control"] != "none") & (table["trace_id"] == "t0")].set_index("layer")["value"]
     replaced = mixed[0].with_(response=mixed[0].response.replace("Hmm, that could", "Hmm, this could"))
     alone = lens_of(model, [replaced]).query("metric == 'key_sentence'").set_index("layer")["value"]
     pd.testing.assert_series_equal(controls, alone, rtol=1e-4)
-    assert not lens_of(model, mixed, n_others=0)["control"].any()
+    assert not lens_of(model, mixed, n_others=0)["control"].ne("none").any()
 
 
 def test_kinds_that_begin_alike_have_no_first_tokens() -> None:

@@ -166,8 +166,8 @@ def test_attribution_is_exact_where_the_effect_is_linear() -> None:
     np.testing.assert_allclose(linear["attribution"], linear["effect"], rtol=1e-4, atol=1e-6)
     assert table.attrs["attribution_correlation"]["pearson"] == pytest.approx(1, abs=1e-5)
     compared = compare_attribution(table).set_index(["metric", "position", "control"])
-    assert compared.loc[("difference", "all", False), "slope"] == pytest.approx(1, abs=1e-4)
-    assert compared.loc[("key_sentence", "understanding", False), "pearson"] < 0.9999, "which is not linear"
+    assert compared.loc[("difference", "all", "none"), "slope"] == pytest.approx(1, abs=1e-4)
+    assert compared.loc[("key_sentence", "understanding", "none"), "pearson"] < 0.9999, "which is not linear"
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt_oss"])
@@ -206,13 +206,17 @@ def test_neither_batches_nor_the_pairs_beside_it_matter() -> None:
 def test_controls_are_other_requests_of_the_targets_outcome() -> None:
     model = tiny.tiny_model("llama")
     table = patched(model, pairs(4), n_random=5)
-    controls = table[table["control"]]
+    controls = table[table["control"] == "other_request"]
     assert controls.groupby("trace_id")["donor_id"].nunique().tolist() == [2, 2, 2], "as many as there are"
     assert set(controls["donor_id"]) == {"t1", "t2", "t3"}, "never t0, which is no target"
     assert (controls["donor_id"] != controls["trace_id"]).all()
-    assert (table.loc[~table["control"], "donor_id"] == table.loc[~table["control"], "source_id"]).all()
+    assert (
+        table.loc[table["control"] == "none", "donor_id"] == table.loc[table["control"] == "none", "source_id"]
+    ).all()
     twins = [trace.with_(group="same") for trace in literal.with_spans(3)]
-    assert not patched(model, [TracePair(twins[0], twins[1]), TracePair(twins[0], twins[2])])["control"].any()
+    assert (
+        not patched(model, [TracePair(twins[0], twins[1]), TracePair(twins[0], twins[2])])["control"].ne("none").any()
+    )
 
 
 def test_traces_are_paired_by_request_and_outcome() -> None:

@@ -18,10 +18,10 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from safekey_interp import organism
 from safekey_interp.capture.editing import Edit, Place, attention_writes, edited, every_place
 from safekey_interp.capture.layout import find_layout
-from safekey_interp.errors import InputError
+from safekey_interp.errors import InputError, RunError
 from safekey_interp.head_file import HEAD_FILE
 from safekey_interp.interventions.directions import compare_directions, directions_of_head, fit_directions
-from safekey_interp.interventions.effects import summarise_effects
+from safekey_interp.interventions.effects import default_rows, summarise_effects
 from safekey_interp.interventions.held_out import steer_held_out
 from safekey_interp.interventions.steering import ablate, steer, summarise_steering
 from safekey_interp.key_sentence_bank import GENERAL, KeySentences
@@ -191,7 +191,7 @@ def test_the_bridge_gives_the_same_table(architecture: str, options: dict) -> No
         steer(model, literal.with_spans(3), a_direction(model), backend=way, **given) for way in ("hf", "bridge")
     )
     pd.testing.assert_frame_equal(ours, theirs, rtol=1e-4, atol=1e-4)
-    assert ours.loc[~ours["control"], "effect"].abs().max() > 1e-3
+    assert ours.loc[ours["control"] == "none", "effect"].abs().max() > 1e-3
 
 
 def test_batches_do_not_matter() -> None:
@@ -307,11 +307,11 @@ def test_cosines_between_layers_and_models() -> None:
 
 def test_summaries_are_means_with_their_controls() -> None:
     rows = [
-        *(("a", "x", "harmful", False, -1, 1.0), ("b", "x", "harmful", False, -1, 3.0)),
-        *(("c", "y", "benign", False, -1, 5.0), ("d", "z", None, False, -1, float("nan"))),
-        *(("a", "x", "harmful", True, draw, value) for draw, value in ((0, 0.0), (1, 4.0))),
-        *(("b", "x", "harmful", True, draw, value) for draw, value in ((0, 0.0), (1, 4.0))),
-        *(("c", "y", "benign", True, draw, value) for draw, value in ((0, 0.0), (1, 4.0))),
+        *(("a", "x", "harmful", "none", -1, 1.0), ("b", "x", "harmful", "none", -1, 3.0)),
+        *(("c", "y", "benign", "none", -1, 5.0), ("d", "z", None, "none", -1, float("nan"))),
+        *(("a", "x", "harmful", "drawn", draw, value) for draw, value in ((0, 0.0), (1, 4.0))),
+        *(("b", "x", "harmful", "drawn", draw, value) for draw, value in ((0, 0.0), (1, 4.0))),
+        *(("c", "y", "benign", "drawn", draw, value) for draw, value in ((0, 0.0), (1, 4.0))),
     ]
     table = pd.DataFrame(rows, columns=["trace_id", "group", "label", "control", "draw", "effect"]).assign(place="p")
     found = summarise_effects(table, ["place"]).set_index("subset")
@@ -322,6 +322,28 @@ def test_summaries_are_means_with_their_controls() -> None:
     assert found.loc["all", "p_value"] == pytest.approx(1), "both draws are further from the mean of 0, 3 and 4"
     assert list(found["n"]) == [3, 2, 1]
     assert list(found["n_groups"]) == [2, 1, 1]
+    assert set(found["control_kind"]) == {"drawn"}
+
+
+def test_each_kind_of_control_has_a_row_the_default_first_and_a_place_without_any_has_one() -> None:
+    rows = [
+        *(("a", "p", "none", -1, 3.0), ("a", "q", "none", -1, 2.0)),
+        *(("a", "p", "second", draw, 5.0) for draw in range(3)),
+        *(("a", "p", "first", draw, float(draw)) for draw in range(2)),
+    ]
+    table = pd.DataFrame(rows, columns=["trace_id", "place", "control", "draw", "effect"]).assign(group="x", label=None)
+    found = summarise_effects(table, ["place"], kinds=("first", "second"))
+    assert list(found["control_kind"]) == ["first", "second", "none"]
+    assert list(found["control"].fillna(-1)) == [0.5, 5, -1]
+    assert list(found["excess"].fillna(-1)) == [2.5, -2, -1]
+    assert list(found["n_controls"]) == [2, 3, 0]
+    assert list(found["p_value"].fillna(-1)) == pytest.approx([1 / 3, 1 / 4, -1])
+    assert list(default_rows(found)["control_kind"]) == ["first", "none"]
+    old = table.assign(control=table["control"] != "none")
+    with pytest.raises(InputError, match="expected 'none' for the tested rows"):
+        summarise_effects(old, ["place"])
+    with pytest.raises(RunError, match="run the intervention again"):
+        default_rows(found.drop(columns="control_kind"))
 
 
 def test_what_cannot_be_steered_is_refused_in_one_line() -> None:

@@ -70,7 +70,9 @@ def test_a_suppressed_sentence_is_out_of_sight_of_all_later_tokens(architecture:
         plain, cut = literal_logprobs(model, ids, None), literal_logprobs(model, ids, hidden)
         kl = (plain.exp() * (plain - cut)).sum(-1)
         for target in sentences[source.number + 1 :]:
-            mine = table[(table["source"] == source.number) & (table["target"] == target.number) & ~table["control"]]
+            mine = table[
+                (table["source"] == source.number) & (table["target"] == target.number) & (table["control"] == "none")
+            ]
             expected = float(kl[target.tokens.start - 1 : target.tokens.end - 1].mean())
             assert mine["effect"].item() == pytest.approx(expected, rel=1e-3, abs=1e-5)
             assert mine["n_k"].item() == len(source.tokens) or architecture != "llama"
@@ -140,7 +142,7 @@ def test_receivers_stand_beside_sentences_cut_at_random() -> None:
     spans = [sentence.tokens for sentence in sentences]
     masses = segment_attention(model, encoding.input_ids[: spans[-1].end], spans)
     expected = kurtosis(received(masses, [len(span) for span in spans], 2))
-    mine = table[(table["trace_id"] == "t0") & ~table["control"]]
+    mine = table[(table["trace_id"] == "t0") & (table["control"] == "none")]
     np.testing.assert_allclose(mine["effect"], expected.ravel(), rtol=1e-5)
     summary: Any = summarise_receivers(table, n_draws=50)
     assert len(summary[summary["subset"] == "all"]) == 12

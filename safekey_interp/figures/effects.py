@@ -30,9 +30,10 @@ from safekey_interp.figures.drawing import (
 )
 from safekey_interp.figures.naming import VALUE
 from safekey_interp.figures.training import across
+from safekey_interp.interventions.effects import default_rows
 
 _CONTROL = ("control", "control_low", "control_high")
-_INTERVALS = "Intervals: 95 % bootstrap over groups."
+_INTERVALS = "Intervals: 95 % intervals over groups."
 _TESTED = "prompt"
 """The palette's tone of what was tested."""
 
@@ -55,7 +56,8 @@ def effect_by_layer(
         value: what a value is, in words.
         unit: its unit.
         x: the column of the axis.
-        **wanted: values of columns: ``subset``, ``metric``, ``to_span`` …
+        **wanted: values of columns: ``subset``, ``metric``, ``to_span`` …; ``control_kind`` for another control than
+            the default.
 
     Returns:
         Two lines with bands; 0 is a line.
@@ -201,7 +203,9 @@ def effect_map(
 
 
 def _rows(summary: Table, wanted: Mapping[str, Any]) -> Table:
-    rows = _matching(summary, {name: value for name, value in wanted.items() if _is_nan(value)})
+    """The wanted rows with a number, each place once: beside the kind of control that is wanted, or the default."""
+    rows = summary if "control_kind" in wanted else default_rows(summary)
+    rows = _matching(rows, {name: value for name, value in wanted.items() if _is_nan(value)})
     rows = select(rows, "summary", **{name: value for name, value in wanted.items() if not _is_nan(value)})
     rows = rows.loc[rows["value"].notna()]
     if rows.empty:

@@ -25,6 +25,7 @@ from safekey_interp.intervening.wording import (
     READINGS,
     Row,
     Table,
+    control_name,
     main_metric,
     main_rows,
     main_subset,
@@ -32,6 +33,7 @@ from safekey_interp.intervening.wording import (
     series_name,
 )
 from safekey_interp.interventions.attribution import compare_attribution
+from safekey_interp.interventions.effects import TESTED, control_kinds, tested_rows
 from safekey_interp.stats import FEW
 
 _EXCESS = ("excess", "excess_low", "excess_high")
@@ -65,7 +67,7 @@ def find(
         question="changed",
         text=f"{_changed(name, effects, settings)} {n:,} traces of {n_groups:,} prompts were measured.",
         n=n,
-        control=_control_in_words(name, settings),
+        control=_control_in_words(name, settings, effects),
     )
     headline = next((finding.short for finding in told if finding.short), "")
     return {
@@ -114,12 +116,13 @@ def settings_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _control_in_words(name: Name, settings: Mapping[str, Any]) -> str:
+def _control_in_words(name: Name, settings: Mapping[str, Any], effects: Table) -> str:
     if name == "trajectory":
         return f"{settings['n_random']} random directions of the same norm, on the same states"
     n = settings.get("n_random", settings.get("n_others"))
     whose = "a pair" if name == "patch" else "a trace"
-    return f"{READINGS[name].control}, {n} of them {whose if name in ('patch', 'lens') else 'each'}"
+    kinds = and_list([control_name(kind) for kind in control_kinds(effects)])
+    return f"{kinds}, {n} of them {whose if name in ('patch', 'lens') else 'each'}" if kinds else "none"
 
 
 def _lines(name: Name, summary: Table) -> Iterator[tuple[str, Table]]:
@@ -159,16 +162,14 @@ def _effects(name: Name, summary: Table, model: Mapping[str, Any]) -> Iterator[F
             verb = {"knockout": "moves", "patch": "move", "direction": "moves"}[name]
             text = f"{done[name]} {verb} {what} by {number.text(sign)} {unit}{picked}"
         text = f"{text}, on {TRACES_OF[main_subset(summary)]}."
-        yield Finding(
-            question="did", text=text, n=int(row["n"]), control=_beside(name, row), short=text, **number.fields()
-        )
+        yield Finding(question="did", text=text, n=int(row["n"]), control=_beside(row), short=text, **number.fields())
 
 
-def _beside(name: Name, row: Row) -> str:
+def _beside(row: Row) -> str:
     control = estimate(row, *_CONTROL)
-    if not np.isfinite(control.value):
+    if row["control_kind"] == TESTED:
         return "none"
-    return f"{READINGS[name].control}: {control.text('.2f')}"
+    return f"{control_name(row['control_kind'])}: {control.text('.2f')}"
 
 
 def _chance(name: Name, summary: Table, model: Mapping[str, Any]) -> Iterator[Finding]:
@@ -188,7 +189,7 @@ def _chance(name: Name, summary: Table, model: Mapping[str, Any]) -> Iterator[Fi
         if m > 1:
             sides = [estimate(one, *_EXCESS).lies(_ZERO) for _, one in with_control.iterrows()]
             text += f"; above 0 in {sides.count('above')}, below in {sides.count('below')}"
-        control = READINGS[name].control
+        control = control_name(row["control_kind"])
         if np.isfinite(row.get("p_value", np.nan)):
             p = min(1.0, float(row["p_value"]) * m)
             control += f"; a mean as large either way has p = {p:.2g} over {int(row['n_controls'])} draws"
@@ -210,8 +211,8 @@ def _beside_zero(excess: Estimate) -> str:
 
 def _attribution(effects: Table) -> Iterator[Finding]:
     """How well the first-order estimate tells the exact effects."""
-    tested = effects.loc[~effects["control"] & (effects["metric"] == "difference")]
-    row = compare_attribution(tested).iloc[0]
+    tested = tested_rows(effects)
+    row = compare_attribution(tested.loc[tested["metric"] == "difference"]).iloc[0]
     number = Estimate(*(float(row[name]) for name in ("pearson", "low", "high")))
     text = f"Attribution patching, one backward pass, agrees with the exact effects at r = {number.text('.2f')}."
     yield Finding(question="chance", text=text, n=int(row["n"]), control="the exact effects", **number.fields())

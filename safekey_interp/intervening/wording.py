@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from safekey_interp.interventions.effects import TESTED, default_rows
 from safekey_interp.stats import FEW
 
 if TYPE_CHECKING:
@@ -53,6 +54,17 @@ FROM = {
 """The queries of a knockout."""
 
 
+CONTROLS = {
+    "random_keys": "as many random keys",
+    "other_request": "another request’s states",
+    "shuffled_labels": "directions fitted to shuffled labels, of its norm",
+    "covariance": "directions drawn from the states’ covariance, of its norm",
+    "isotropic": "isotropic random directions of its norm",
+    "other_requests": "other requests’ key sentences",
+}
+"""Kinds of control in words."""
+
+
 class Reading(NamedTuple):
     """How the summary of one intervention is read."""
 
@@ -62,8 +74,6 @@ class Reading(NamedTuple):
     """The column that tells lines apart; empty for none."""
     unit: str
     """Of the values."""
-    control: str
-    """What they are held against."""
     value: str
     """What a value is."""
 
@@ -73,50 +83,60 @@ READINGS: dict[Name, Reading] = {
         ("difference", "key_sentence", "safe", "go_ahead"),
         "to_span",
         "nats a token",
-        "as many random keys",
         "effect",
     ),
     "patch": Reading(
         ("difference", "key_sentence", "safe", "go_ahead"),
         "position",
         "nats a token",
-        "another request’s states",
         "effect",
     ),
     "direction": Reading(
         ("difference", "key_sentence", "safe", "go_ahead"),
         "scale",
         "nats a token",
-        "random directions of its norm",
         "effect",
     ),
-    "suppress": Reading((), "target_part", "nats a token", "as many random earlier keys", "KL"),
+    "suppress": Reading((), "target_part", "nats a token", "KL"),
     "lens": Reading(
         ("key_sentence", "difference", "first_difference", "safe", "go_ahead", "first_safe", "first_go_ahead"),
         "",
         "nats",
-        "other requests’ key sentences",
         "log-probability",
     ),
 }
 
 
-def main_rows(name: Name, summary: Table, *, metric: str | None = None, subset: str | None = None) -> Table:
-    """The rows that are told: of one metric and some traces.
+def main_rows(
+    name: Name, summary: Table, *, metric: str | None = None, subset: str | None = None, kind: str | None = None
+) -> Table:
+    """The rows that are told: of one metric and some traces, beside one kind of control.
 
     Args:
         name: the intervention; not a trajectory, whose summary has another form.
         summary: its summary.
         metric: the first of the intervention's own that the summary has, when None.
         subset: harmful prompts where there are enough of them, else all, when None.
+        kind: of control; the default when None.
     """
-    rows = summary
+    rows = default_rows(summary) if kind is None else summary.loc[summary["control_kind"] == kind]
     if "measure" in rows.columns:
         exact = rows["measure"] == "effect"
         rows = rows.loc[exact if (exact & rows["value"].notna()).any() else rows["measure"] == "attribution"]
     if READINGS[name].metrics:
         rows = rows.loc[rows["metric"] == (metric or main_metric(name, summary))]
     return rows.loc[rows["subset"] == (subset or main_subset(summary))].dropna(subset=["value"])
+
+
+def control_name(kind: str) -> str:
+    """A kind of control in words."""
+    return CONTROLS.get(kind, kind.replace("_", " "))
+
+
+def default_control(summary: Table) -> str:
+    """The control that a summary's rows are told beside, in words."""
+    kinds = default_rows(summary)["control_kind"]
+    return control_name(next((kind for kind in kinds if kind != TESTED), TESTED))
 
 
 def main_metric(name: Name, summary: Table) -> str:

@@ -87,10 +87,10 @@ def knockout(
 
     Returns:
         One row per trace, place, span, draw and metric: trace_id, group, label, from_span, to_span, layer (the first),
-        n_layers, head (-1 for all), control (True for random keys, as many as the span has in sight), draw (-1 for the
-        span itself), n_q, n_k (most keys in sight that were hidden in a layer), metric (``key_sentence``, the trace's
-        own K; with ``aha`` also ``difference``, ``safe``, ``go_ahead``), baseline, value, effect = value − baseline
-        (nats a token). ``attrs["left_out"]`` maps the other traces to their reasons.
+        n_layers, head (-1 for all), control (``none``; ``random_keys``, as many as the span has in sight), draw (-1
+        for the span itself), n_q, n_k (most keys in sight that were hidden in a layer), metric (``key_sentence``, the
+        trace's own K; with ``aha`` also ``difference``, ``safe``, ``go_ahead``), baseline, value, effect = value −
+        baseline (nats a token). ``attrs["left_out"]`` maps the other traces to their reasons.
 
     Raises:
         InputError: an unknown span, layer or head, no trace to measure, or a bank that the tokenizer cannot spell.
@@ -134,20 +134,18 @@ def knockout(
     return joined(tables, left_out, "no trace has a key sentence and a span that could be hidden from it")
 
 
-def summarise_knockout(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def summarise_knockout(table: pd.DataFrame) -> pd.DataFrame:
     """Mean effects of :func:`knockout` with intervals, beside the random keys'.
 
     Args:
         table: from :func:`knockout`.
-        n_draws: bootstrap draws, of whole groups.
-        seed: seed of the draws.
 
     Returns:
         from_span, to_span, layer, n_layers, head, metric and the columns of
         :func:`~safekey_interp.interventions.effects.summarise_effects`. NaN where nothing is defined.
     """
     by = ["from_span", "to_span", "layer", "n_layers", "head", "metric"]
-    return summarise_effects(table, by, n_draws=n_draws, seed=seed)
+    return summarise_effects(table, by)
 
 
 def places_of(

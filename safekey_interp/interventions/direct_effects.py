@@ -33,7 +33,7 @@ from safekey_interp.capture.runner import Backend
 from safekey_interp.capture.stream import BatchSize, fixed_size, forward_cost, on_threads, threads_for, token_budget
 from safekey_interp.capture.unembedding import LogitReader, frozen_norm
 from safekey_interp.errors import InputError, ModelError, NothingMeasured
-from safekey_interp.interventions.effects import summarise_effects
+from safekey_interp.interventions.effects import TESTED, summarise_effects
 from safekey_interp.interventions.readout import OwnTokens, Subject, find_subjects, own_tokens
 from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
 
@@ -70,10 +70,11 @@ def rank_heads(
         backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
 
     Returns:
-        One row per trace, layer, head and draw: trace_id, group, label, layer, head, control (True for a random
-        difference of tokens), draw (-1 for the bank's), effect (logits; above 0 for safe), total (the whole stream's,
-        of which the heads' effects are parts), tokens (``first`` or ``own``, see above). ``attrs["left_out"]`` maps
-        the other traces to their reasons; ``attrs["layers_without_heads"]`` lists layers without such attention.
+        One row per trace, layer, head and draw: trace_id, group, label, layer, head, control (``none``;
+        ``random_tokens``, a random difference of tokens), draw (-1 for the bank's), effect (logits; above 0 for safe),
+        total (the whole stream's, of which the heads' effects are parts), tokens (``first`` or ``own``, see above).
+        ``attrs["left_out"]`` maps the other traces to their reasons; ``attrs["layers_without_heads"]`` lists layers
+        without such attention.
 
     Raises:
         InputError: no trace can be measured, or a layer is unknown.
@@ -116,22 +117,22 @@ def rank_heads(
     return table
 
 
-def summarise_heads(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def summarise_heads(table: pd.DataFrame) -> pd.DataFrame:
     """Mean direct effects of :func:`rank_heads` with intervals, the largest first.
 
     Args:
         table: from :func:`rank_heads`.
-        n_draws: bootstrap draws, of whole groups.
-        seed: seed of the draws.
 
     Returns:
         layer, head, the columns of :func:`~safekey_interp.interventions.effects.summarise_effects`, and rank (1 for the
         largest absolute mean of its subset). ``p_value`` is of one head; ``p_value_over_all`` of a head that was picked
         because it is the largest. NaN where nothing is defined.
     """
-    found = summarise_effects(table, ["layer", "head"], joint=True, n_draws=n_draws, seed=seed)
+    found = summarise_effects(table, ["layer", "head"], joint=True)
     size = found["value"].abs()
-    found["rank"] = size.groupby(found["subset"]).rank(ascending=False, method="first").astype(int)
+    found["rank"] = (
+        size.groupby([found["subset"], found["control_kind"]]).rank(ascending=False, method="first").astype(int)
+    )
     subset = pd.Categorical(found["subset"], categories=list(dict.fromkeys(found["subset"])))
     order = pd.DataFrame({"subset": subset, "rank": found["rank"]}).sort_values(["subset", "rank"]).index
     return found.loc[order].reset_index(drop=True)
@@ -203,7 +204,7 @@ def _table(subject: Subject, layers: Sequence[int], found: _Effects, tokens: str
         {
             "layer": spread(np.asarray(layers), "layer"),
             "head": spread(np.arange(n_heads), "head"),
-            "control": draw >= 0,
+            "control": np.where(draw < 0, TESTED, "random_tokens"),
             "draw": draw,
             "effect": rearrange(found.effects, "direction layer head -> (direction layer head)"),
             "total": spread(found.totals, "direction"),

@@ -1,25 +1,30 @@
-"""How large is an effect over traces, how sure, and how large is its control's?
+"""Mean effects over traces with intervals, beside those of each kind of control.
 
-Mean over traces of what an intervention changes, with a 95 % percentile bootstrap over groups; the control's mean in
-the same way, of each trace's mean over the control's draws; and ``excess``, tested less control, trace by trace, so
-that what a trace has in common with its control cancels. With several draws (random directions),
+The column ``control`` of an intervention's table says what a row is: ``none`` for what was tested, else the kind of
+control (``shuffled_labels``, ``random_keys`` …). A summary has the mean over traces, with a 95 % interval over
+groups; the control's mean in the same way, of each trace's mean over the control's draws; and ``excess``, tested
+minus control, trace by trace, so that what a trace has in common with its control cancels. With several draws
 
-    p_value = (1 + #{draws: |mean of the draw| >= |mean|}) / (1 + draws)       Phipson & Smyth 2010
+    p_value = (1 + #{draws: |draw − mean of all| >= |value − mean of all|}) / (1 + draws)       Phipson & Smyth 2010
 
-and for the best of many places ``p_value_over_all``, with the largest |mean| of each draw (Westfall & Young 1993).
+and for the best of many places ``p_value_over_all``, with the largest difference of each draw (Westfall & Young 1993).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Float
 
 from safekey_interp.conditions import SUBSETS
-from safekey_interp.errors import NothingMeasured
-from safekey_interp.stats import bootstrap_weights, ratio_of_means
+from safekey_interp.errors import InputError, NothingMeasured, RunError
+from safekey_interp.stats import ratio, ratio_of_means
+
+TESTED = "none"
+"""The control of a row that is no control, and of a summary's row that has none beside it."""
 
 
 def joined(tables: Sequence[pd.DataFrame], left_out: dict[str, str], why: str) -> pd.DataFrame:
@@ -35,45 +40,83 @@ def joined(tables: Sequence[pd.DataFrame], left_out: dict[str, str], why: str) -
     return table
 
 
+def tested_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of an intervention's table that are no control.
+
+    Raises:
+        InputError: there is none, or no column ``control``.
+    """
+    found = sorted(set(table["control"].astype(str))) if "control" in table.columns else "no such column"
+    if TESTED not in found:
+        raise InputError(
+            f"column control of the table: got {found}, expected {TESTED!r} for the tested rows and a kind for the "
+            "others; measure again with this version"
+        )
+    return table.loc[table["control"] == TESTED]
+
+
+def control_kinds(table: pd.DataFrame, first: Sequence[str] = ()) -> list[str]:
+    """Kinds of control in an intervention's table: those of ``first`` in its order, then the others as they come."""
+    there = [str(kind) for kind in table["control"].unique() if kind != TESTED]
+    return [*(kind for kind in first if kind in there), *(kind for kind in there if kind not in first)]
+
+
+def default_rows(summary: pd.DataFrame) -> pd.DataFrame:
+    """One row per place and subset of a summary: beside the first kind of control that it has there.
+
+    Raises:
+        RunError: the summary has no column ``control_kind``.
+    """
+    columns = list(summary.columns)
+    if "control_kind" not in columns:
+        raise RunError("summary: no column control_kind, an earlier version wrote it; run the intervention again")
+    return summary.drop_duplicates(columns[: columns.index("subset") + 1])
+
+
 def summarise_effects(
     table: pd.DataFrame,
     by: Sequence[str],
     *,
     value: str = "effect",
     over: str | None = None,
+    kinds: Sequence[str] = (),
     joint: bool = False,
-    n_draws: int = 1000,
-    seed: int = 0,
 ) -> pd.DataFrame:
-    """Means over traces with intervals, beside the control's.
+    """Means over traces with intervals, beside each kind of control's.
 
     Args:
-        table: one row per trace, place and draw: trace_id, group, label, control (bool), draw, the columns of ``by``.
-        by: what tells the rows of the result apart.
+        table: one row per trace, place and draw: trace_id, group, label, control (``none`` or a kind), draw, the
+            columns of ``by``.
+        by: what tells the places apart.
         value: the column that is averaged.
         over: a column whose mean the mean is divided by (ratio of means); none when None.
+        kinds: order of the kinds of control, the default first; others follow as they come in the table.
         joint: also compare each mean with the largest of each draw's.
-        n_draws: bootstrap draws.
-        seed: of the bootstrap.
 
     Returns:
-        ``by``, subset (all, harmful, benign; those that have traces), value, low, high, control, control_low,
-        control_high, excess, excess_low, excess_high, p_value (and
-        ``p_value_over_all`` where asked for), n (traces), n_groups, n_controls (draws). NaN where nothing is defined.
+        One row per place, subset and kind of control; where there is none, one with ``control_kind`` ``none`` and NaN.
+        Columns: ``by``, subset (all, harmful, benign; those that have traces), control_kind, value, low, high,
+        control, control_low, control_high, excess, excess_low, excess_high, p_value (and ``p_value_over_all`` where
+        asked for), n (traces), n_groups, n_controls (draws of the kind). NaN where nothing is defined.
         ``p_value`` = (1 + draws as far from the mean of all as the value is) / (1 + draws), two-sided.
+
+    Raises:
+        InputError: no row is tested.
     """
     names = list(by)
     about = table.drop_duplicates("trace_id").set_index("trace_id")
-    tested = _wide(table.loc[~table["control"]], names, value, about.index)
-    control = _wide(table.loc[table["control"]], names, value, about.index).reindex(columns=tested.columns)
-    below = np.ones(tested.shape) if over is None else _wide(table.loc[~table["control"]], names, over, about.index)
-    below = np.asarray(below, np.float64)
-    by_draw = [
-        _wide(part, names, value, about.index).reindex(columns=tested.columns).to_numpy(np.float64)
-        for _, part in table.loc[table["control"]].groupby("draw", sort=True)
-    ]
-    places = [place if isinstance(place, tuple) else (place,) for place in tested.columns]
-    rows = []
+    mine = tested_rows(table)
+    wide = _wide(mine, names, value, about.index)
+    below = np.ones(wide.shape) if over is None else _wide(mine, names, over, about.index)
+    top, bottom = np.asarray(wide, np.float64), np.asarray(below, np.float64)
+    places = [place if isinstance(place, tuple) else (place,) for place in wide.columns]
+    controls: list[_Control] = []
+    for kind in control_kinds(table, kinds):
+        rows = table.loc[table["control"] == kind]
+        parts = (rows, *(part for _, part in rows.groupby("draw", sort=True)))
+        mean, *draws = (_wide(part, names, value, about.index).reindex(columns=wide.columns) for part in parts)
+        controls.append(_Control(kind, np.asarray(mean, np.float64), [np.asarray(draw, np.float64) for draw in draws]))
+    found: list[dict[str, Any]] = []
     for subset in SUBSETS:
         chosen = (
             np.ones(len(about), bool) if subset == "all" else (about["label"] == subset).to_numpy(bool, na_value=False)
@@ -81,34 +124,64 @@ def summarise_effects(
         if not chosen.any():
             continue
         groups = about["group"].to_numpy()[chosen]
-        weights = bootstrap_weights(list(groups), n_draws, seed)
-        top, side, bottom = (np.asarray(part, np.float64)[chosen] for part in (tested, control, below))
-        parts = {"value": top, "control": side, "excess": top - side}
-        figures = {name: ratio_of_means(part, bottom, weights) for name, part in parts.items()}
-        draws = np.full((len(by_draw), len(places)), np.nan)
-        for number, part in enumerate(by_draw):
-            draws[number] = ratio_of_means(part[chosen], bottom, weights[:1]).value
-        n_controls = (~np.isnan(draws)).sum(0)
-        # From the mean of all of them, which the value that is tested has no other part in than each draw.
-        everyone = np.vstack([figures["value"].value, draws])
-        away = np.abs(everyone - np.nanmean(np.where(np.isnan(everyone).all(0), 0.0, everyone), axis=0))
-        beyond = np.sum(away[1:] >= away[0], axis=0)
-        largest = np.nan_to_num(away[1:]).max(1, initial=0.0, keepdims=True)
-        beyond_all = np.sum(largest >= away[0], axis=0)
+        figure = ratio_of_means(top[chosen], bottom[chosen], groups)
+        beside = [control.beside(top, bottom, chosen, groups, joint=joint) for control in controls]
         for i, place in enumerate(places):
-            row: dict[str, Any] = dict(zip(names, place, strict=True)) | {"subset": subset}
-            for name, figure in figures.items():
-                bounds = ("low", "high") if name == "value" else (f"{name}_low", f"{name}_high")
-                row |= dict(zip((name, *bounds), (figure.value[i], figure.low[i], figure.high[i]), strict=True))
-            defined = ~(np.isnan(top[:, i]) | np.isnan(bottom[:, i]))
-            n = int(n_controls[i])
-            counts = {"n": int(defined.sum()), "n_groups": len(set(groups[defined])), "n_controls": n}
-            p_value = (1 + int(beyond[i])) / (1 + n) if n and defined.any() else np.nan
-            row["p_value"] = p_value
-            if joint:
-                row["p_value_over_all"] = (1 + int(beyond_all[i])) / (1 + n) if n and defined.any() else np.nan
-            rows.append(row | counts)
-    return pd.DataFrame(rows)
+            defined = ~(np.isnan(top[chosen, i]) | np.isnan(bottom[chosen, i]))
+            head = dict(zip(names, place, strict=True)) | {"subset": subset}
+            measured = {"value": figure.value[i], "low": figure.low[i], "high": figure.high[i]}
+            counts = {"n": int(defined.sum()), "n_groups": len(set(groups[defined]))}
+            there = [dict(side[i]) for side in beside if side[i]["n_controls"] > 0]
+            for side in there or [_without(joint)]:
+                kind, n_controls = side.pop("control_kind"), int(side.pop("n_controls"))
+                found.append(head | {"control_kind": kind} | measured | side | counts | {"n_controls": n_controls})
+    return pd.DataFrame(found)
+
+
+class _Control(NamedTuple):
+    """One kind of control, of all traces."""
+
+    kind: str
+    mean: Float[np.ndarray, "trace place"]
+    """Over its draws."""
+    draws: list[Float[np.ndarray, "trace place"]]
+    """Each of them."""
+
+    def beside(
+        self,
+        top: Float[np.ndarray, "trace place"],
+        bottom: Float[np.ndarray, "trace place"],
+        chosen: Bool[np.ndarray, " trace"],
+        groups: np.ndarray,
+        *,
+        joint: bool,
+    ) -> list[dict[str, Any]]:
+        """Numbers a place, of the chosen traces."""
+        over = bottom[chosen]
+        numbers: dict[str, Any] = {"control_kind": self.kind}
+        for name, part in (("control", self.mean), ("excess", top - self.mean)):
+            figure = ratio_of_means(part[chosen], over, groups)
+            numbers |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
+        # From the mean of all of them, which the value that is tested has no other part in than each draw.
+        everyone = np.stack([ratio(one[chosen], over) for one in (top, *self.draws)])
+        away = np.abs(everyone - np.nanmean(np.where(np.isnan(everyone).all(0), 0.0, everyone), axis=0))
+        n = (~np.isnan(everyone[1:])).sum(0)
+        usable = (n > 0) & ~np.isnan(everyone[0])
+
+        def p_value(draws: np.ndarray) -> np.ndarray:
+            return np.where(usable, (1 + np.sum(draws >= away[0], axis=0)) / (1 + n), np.nan)
+
+        numbers["p_value"] = p_value(away[1:])
+        if joint:
+            numbers["p_value_over_all"] = p_value(np.nan_to_num(away[1:]).max(1, initial=0.0, keepdims=True))
+        return pd.DataFrame(numbers | {"n_controls": n}).to_dict("records")
+
+
+def _without(joint: bool) -> dict[str, Any]:
+    """What stands beside a mean that has no control."""
+    columns = [f"{name}{end}" for name in ("control", "excess") for end in ("", "_low", "_high")]
+    columns += ["p_value", *(["p_value_over_all"] if joint else [])]
+    return {"control_kind": TESTED} | dict.fromkeys(columns, np.nan) | {"n_controls": 0}
 
 
 def _wide(table: pd.DataFrame, by: list[str], value: str, index: pd.Index) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import numpy as np
 
 from safekey_interp.capture.knockout import Cut
 from safekey_interp.continuations import Continuation
+from safekey_interp.interventions.effects import TESTED
 from safekey_interp.interventions.readout import METRICS, read_metrics
 from safekey_interp.key_sentence_bank import KeySentences
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 FromSpan = Literal["key_sentence", "decision", "decision+key_sentence"]
 """Queries: K's own tokens, the token before K, or both."""
 RANDOM = "random"
-"""What the control is called."""
+"""The span that stands for random keys alone."""
+RANDOM_KEYS = "random_keys"
+"""The kind of control: as many random keys as the span has."""
 
 
 class Place(NamedTuple):
@@ -148,7 +151,7 @@ class Case:
                     "layer": place.layers[0],
                     "n_layers": len(place.layers),
                     "head": -1 if place.heads is None or len(place.heads) != 1 else place.heads[0],
-                    "control": draw is not None and span != RANDOM,
+                    "control": TESTED if draw is None or span == RANDOM else RANDOM_KEYS,
                     "draw": -1 if draw is None else draw,
                     "n_q": n_queries,
                     "n_k": n,

@@ -33,7 +33,7 @@ from safekey_interp.capture.unembedding import LogitReader
 from safekey_interp.continuations import NOT_FINITE, Continuation, with_sentence
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.interventions.arms import Branch, score_arms
-from safekey_interp.interventions.effects import joined, summarise_effects
+from safekey_interp.interventions.effects import TESTED, joined, summarise_effects
 from safekey_interp.interventions.readout import (
     METRICS,
     OwnTokens,
@@ -91,7 +91,7 @@ def logit_lens(
         One row per trace, layer and metric: trace_id, group, label, layer, metric, control, draw, value (nats, of
         sentences a token), output (the model's own, that is the last layer's). Metrics: key_sentence; safe, go_ahead,
         difference (of the bank's sentences); first_safe, first_go_ahead, first_difference (NaN where both
-        kinds begin with the same tokens). Rows with ``control`` are of other requests' key sentences.
+        kinds begin with the same tokens). ``control`` is ``none``, or ``other_requests`` for their key sentences.
         ``attrs["left_out"]`` maps the other traces to their reasons.
 
     Raises:
@@ -127,19 +127,17 @@ def logit_lens(
     return joined(tables, left_out, "no trace can be measured")
 
 
-def summarise_lens(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def summarise_lens(table: pd.DataFrame) -> pd.DataFrame:
     """Means over traces of :func:`logit_lens` with intervals, beside other requests' key sentences.
 
     Args:
         table: from :func:`logit_lens`.
-        n_draws: bootstrap draws, of whole groups.
-        seed: seed of the draws.
 
     Returns:
         layer, metric and the columns of :func:`~safekey_interp.interventions.effects.summarise_effects`, less p_value.
         NaN where nothing is defined.
     """
-    found = summarise_effects(table, ["layer", "metric"], value="value", n_draws=n_draws, seed=seed)
+    found = summarise_effects(table, ["layer", "metric"], value="value")
     return found.drop(columns="p_value")
 
 
@@ -228,9 +226,11 @@ def _table(
         of_bank = zip(METRICS, read_metrics(values[:, :n], bank)[0], last, strict=True)
         first = ((name, value, np.nan) for name, value in zip(FIRST_TOKENS, seen.first[layer], strict=True))
         for metric, value, out in (*of_bank, *first):
-            rows.append({"layer": layer, "metric": metric, "control": False, "draw": -1, "value": value, "output": out})
+            rows.append(
+                {"layer": layer, "metric": metric, "control": TESTED, "draw": -1, "value": value, "output": out}
+            )
         for draw, (value, out) in enumerate(zip(values[0, n:], output[0, n:], strict=True)):
-            about = {"layer": layer, "metric": "key_sentence", "control": True, "draw": draw}
+            about = {"layer": layer, "metric": "key_sentence", "control": "other_requests", "draw": draw}
             rows.append(about | {"value": value, "output": out})
     table = pd.DataFrame(rows)
     for at, (name, value) in enumerate(subject.about.items()):

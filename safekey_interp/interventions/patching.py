@@ -32,7 +32,7 @@ from safekey_interp.continuations import NOT_FINITE, Continuation, with_sentence
 from safekey_interp.errors import InputError, NothingMeasured, TraceError
 from safekey_interp.interventions.arms import score_arms
 from safekey_interp.interventions.attribution import attribute, compare_attribution
-from safekey_interp.interventions.effects import joined, summarise_effects
+from safekey_interp.interventions.effects import TESTED, joined, summarise_effects, tested_rows
 from safekey_interp.interventions.pairs import Outcome, TracePair, find_pairs
 from safekey_interp.interventions.readout import METRICS, Subject, find_subjects, other_traces, read_metrics
 from safekey_interp.interventions.swaps import POSITION_CLASSES, Swap, match_positions, read_states, swapping
@@ -92,11 +92,11 @@ def patch(
 
     Returns:
         One row per pair, layer, position, donor and metric: trace_id, group, label (the target's), source_id, donor_id,
-        layer, position, n_positions (tokens swapped), control (True where the donor is another request's), draw, metric
-        (difference, safe, go_ahead, key_sentence), target, source (the metric in the two runs), value, effect, gap =
-        source − target, share = effect / gap (NaN without a gap), attribution. Nats a token. ``attrs["left_out"]`` maps
-        the other traces to their reasons, ``attrs["attribution_correlation"]`` is the correlation of attribution and
-        exact effect on ``difference`` with its ``n``.
+        layer, position, n_positions (tokens swapped), control (``none``; ``other_request`` where the donor is one),
+        draw, metric (difference, safe, go_ahead, key_sentence), target, source (the metric in the two runs), value,
+        effect, gap = source − target, share = effect / gap (NaN without a gap), attribution. Nats a token.
+        ``attrs["left_out"]`` maps the other traces to their reasons, ``attrs["attribution_correlation"]`` is the
+        correlation of attribution and exact effect on ``difference`` with its ``n``.
 
     Raises:
         InputError: no pair can be measured, or a layer, position or method is unknown.
@@ -137,18 +137,17 @@ def patch(
             on_trace(1)
     table = joined(tables, left_out, "no pair of traces can be patched")
     if method == "both":
-        compared = compare_attribution(table.loc[~table["control"] & (table["metric"] == "difference")])
+        tested = tested_rows(table)
+        compared = compare_attribution(tested.loc[tested["metric"] == "difference"])
         table.attrs["attribution_correlation"] = compared.iloc[0][["pearson", "low", "high", "n", "n_groups"]].to_dict()
     return table
 
 
-def summarise_patching(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def summarise_patching(table: pd.DataFrame) -> pd.DataFrame:
     """Mean effects of :func:`patch` with intervals, beside other requests' states.
 
     Args:
         table: from :func:`patch`.
-        n_draws: bootstrap draws, of whole groups.
-        seed: seed of the draws.
 
     Returns:
         layer, position, metric, measure (effect, in nats a token; share, of the means' difference; attribution, in nats
@@ -159,7 +158,7 @@ def summarise_patching(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 
     tables = []
     for measure, (value, over) in _MEASURES.items():
         if bool(table[value].notna().any()):
-            part = summarise_effects(table, by, value=value, over=over, n_draws=n_draws, seed=seed)
+            part = summarise_effects(table, by, value=value, over=over)
             part.insert(len(by), "measure", measure)
             # Every trace has donors of its own, so that one draw is no common alternative to the sources.
             tables.append(part.drop(columns="p_value"))
@@ -227,7 +226,11 @@ def _table(run: _Run, source: Subject, target: Subject, others: Sequence[Subject
                 if match.target:
                     swaps.append(Swap(layer, position, match.target, states[layer][list(match.source)]))
                     place = {"layer": layer, "position": position, "n_positions": len(match.target)}
-                    about.append({"donor_id": donor.trace.trace_id} | place | {"control": draw >= 0, "draw": draw})
+                    about.append(
+                        {"donor_id": donor.trace.trace_id}
+                        | place
+                        | {"control": TESTED if draw < 0 else "other_request", "draw": draw}
+                    )
     if not swaps:
         raise TraceError(name, f"has none of the positions {', '.join(run.positions)} in common with its source")
     exact = run.method != "attribution"

@@ -25,7 +25,7 @@ from safekey_interp.capture.keysets import words_of
 from safekey_interp.capture.segments import segment_attention
 from safekey_interp.capture.stream import on_threads, threads_for
 from safekey_interp.errors import InputError
-from safekey_interp.interventions.effects import joined, summarise_effects
+from safekey_interp.interventions.effects import TESTED, joined, summarise_effects
 from safekey_interp.interventions.sentences import Reasoning, reasonings
 from safekey_interp.trace import TokenSpan
 
@@ -62,10 +62,10 @@ def find_receivers(
         on_trace: is told how many traces were done since the last call.
 
     Returns:
-        One row per trace, layer, head and draw: trace_id, group, label, layer, head, control, draw (-1 for the
-        sentences themselves), effect (the kurtosis; NaN on layers without a pattern), top (number of the sentence that
-        receives most), top_part (understanding, key_sentence or rest), n_sentences. ``attrs["left_out"]`` maps the
-        other traces to their reasons.
+        One row per trace, layer, head and draw: trace_id, group, label, layer, head, control (``none``;
+        ``random_cuts``), draw (-1 for the sentences themselves), effect (the kurtosis; NaN on layers without a
+        pattern), top (number of the sentence that receives most), top_part (understanding, key_sentence or rest),
+        n_sentences. ``attrs["left_out"]`` maps the other traces to their reasons.
 
     Raises:
         InputError: no trace can be measured, or a number out of range.
@@ -86,19 +86,17 @@ def find_receivers(
     return joined(tables, left_out, "no trace has enough sentences of reasoning")
 
 
-def summarise_receivers(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def summarise_receivers(table: pd.DataFrame) -> pd.DataFrame:
     """Mean kurtosis of each head with intervals, beside that of sentences cut at random.
 
     Args:
         table: from :func:`find_receivers`.
-        n_draws: bootstrap draws, of whole groups.
-        seed: seed of the draws.
 
     Returns:
         layer, head and the columns of :func:`~safekey_interp.interventions.effects.summarise_effects`.
         NaN where nothing is defined.
     """
-    return summarise_effects(table, ["layer", "head"], n_draws=n_draws, seed=seed, joint=True)
+    return summarise_effects(table, ["layer", "head"], joint=True)
 
 
 def received(
@@ -150,7 +148,7 @@ def _table(about: dict[str, Any], scores: np.ndarray, draw: int, parts: Sequence
     columns = {
         "layer": np.repeat(np.arange(n_layers), n_heads),
         "head": np.tile(np.arange(n_heads), n_layers),
-        "control": draw >= 0,
+        "control": TESTED if draw < 0 else "random_cuts",
         "draw": draw,
         "effect": kurtosis(scores).ravel(),
         "top": top,

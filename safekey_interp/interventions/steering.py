@@ -31,7 +31,7 @@ from safekey_interp.capture.stream import BatchSize, fixed_size, on_threads, thr
 from safekey_interp.continuations import NOT_FINITE
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.arms import Branch, EditsOf, score_arms
-from safekey_interp.interventions.effects import joined, summarise_effects
+from safekey_interp.interventions.effects import TESTED, joined, summarise_effects
 from safekey_interp.interventions.readout import METRICS, Subject, find_subjects, read_metrics
 from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
 from safekey_interp.probes import Direction
@@ -84,7 +84,7 @@ def steer(
 
     Returns:
         One row per trace, direction, scale, draw and metric: trace_id, group, label, direction (its number), layer,
-        site, position, method (the record's), mode, scale (NaN for ``ablate``), control (True for a random direction),
+        site, position, method (the record's), mode, scale (NaN for ``ablate``), control (``none``; ``isotropic``),
         draw (-1 for the direction itself), metric (difference, safe, go_ahead, key_sentence), baseline, value, effect =
         value − baseline (nats a token). ``attrs["left_out"]`` maps the other traces to their reasons.
 
@@ -115,20 +115,18 @@ def steer(
     return joined(tables, left_out, "no trace can be measured")
 
 
-def summarise_steering(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def summarise_steering(table: pd.DataFrame) -> pd.DataFrame:
     """Mean effects of :func:`steer` with intervals, beside the random directions'.
 
     Args:
         table: from :func:`steer` or :func:`~safekey_interp.interventions.held_out.steer_held_out`.
-        n_draws: bootstrap draws, of whole groups.
-        seed: seed of the draws.
 
     Returns:
         direction, layer, site, position, mode, scale, metric and the columns of
         :func:`~safekey_interp.interventions.effects.summarise_effects`. NaN where nothing is defined.
     """
     by = ["direction", "layer", "site", "position", "mode", "scale", "metric"]
-    return summarise_effects(table, by, n_draws=n_draws, seed=seed)
+    return summarise_effects(table, by)
 
 
 def ablate(states: Float[Tensor, "row pos d_model"], unit: Float[Tensor, "row d_model"]) -> Tensor:
@@ -248,7 +246,12 @@ def _columns(arms: Sequence[_Arm], directions: Sequence[Direction], mode: Mode) 
     for arm in arms[1:]:
         direction = directions[arm.direction]
         record = {name: getattr(direction, name) for name in ("layer", "site", "position", "method")}
-        about = {"mode": mode, "scale": arm.scale, "control": arm.draw >= 0, "draw": arm.draw}
+        about = {
+            "mode": mode,
+            "scale": arm.scale,
+            "control": "isotropic" if arm.draw >= 0 else TESTED,
+            "draw": arm.draw,
+        }
         rows.append({"direction": arm.direction} | record | about)
     return pd.DataFrame(rows)
 

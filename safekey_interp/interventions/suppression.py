@@ -25,7 +25,8 @@ from safekey_interp.capture.knockout import Cut, Knockout, knocked_out
 from safekey_interp.capture.stream import on_threads, threads_for, token_budget
 from safekey_interp.continuations import NOT_FINITE
 from safekey_interp.errors import InputError
-from safekey_interp.interventions.effects import joined, summarise_effects
+from safekey_interp.interventions.effects import TESTED, joined, summarise_effects
+from safekey_interp.interventions.knockout_rows import RANDOM_KEYS
 from safekey_interp.interventions.sentences import Reasoning, Sentence, reasonings
 
 if TYPE_CHECKING:
@@ -62,9 +63,9 @@ def suppress(
 
     Returns:
         One row per trace, suppressed sentence, draw and later sentence: trace_id, group, label, source and source_part,
-        target and target_part (numbers; understanding, key_sentence or rest), distance (target − source), control,
-        draw (-1 for the sentence itself), effect (the KL, nats a token), n_k (keys hidden), n_tokens (of the target).
-        ``attrs["left_out"]`` maps the other traces to their reasons.
+        target and target_part (numbers; understanding, key_sentence or rest), distance (target − source), control
+        (``none``; ``random_keys``), draw (-1 for the sentence itself), effect (the KL, nats a token), n_k (keys
+        hidden), n_tokens (of the target). ``attrs["left_out"]`` maps the other traces to their reasons.
 
     Raises:
         InputError: no trace can be measured, or a number out of range.
@@ -89,19 +90,17 @@ def suppress(
     return joined(tables, left_out, "no trace has two sentences of reasoning")
 
 
-def summarise_suppression(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def summarise_suppression(table: pd.DataFrame) -> pd.DataFrame:
     """Mean divergence by the parts that are hidden and hit, with intervals, beside random keys'.
 
     Args:
         table: from :func:`suppress`.
-        n_draws: bootstrap draws, of whole groups.
-        seed: seed of the draws.
 
     Returns:
         source_part, target_part and the columns of
         :func:`~safekey_interp.interventions.effects.summarise_effects`. NaN where nothing is defined.
     """
-    return summarise_effects(table, ["source_part", "target_part"], n_draws=n_draws, seed=seed)
+    return summarise_effects(table, ["source_part", "target_part"])
 
 
 def _of_trace(model: Model, one: Reasoning, *, n_random: int, seed: int) -> pd.DataFrame | None:
@@ -146,7 +145,7 @@ def _of_trace(model: Model, one: Reasoning, *, n_random: int, seed: int) -> pd.D
                     "target": target.number,
                     "target_part": target.part,
                     "distance": target.number - source.number,
-                    "control": draw >= 0,
+                    "control": TESTED if draw < 0 else RANDOM_KEYS,
                     "draw": draw,
                     "effect": kl[row, at].mean(),
                     "n_k": int(hidden[row]),

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 from safekey_interp import figures
 from safekey_interp.conditions import TRACES_OF
 from safekey_interp.figures.drawing import Spec, Table
-from safekey_interp.intervening.wording import METRICS, PARTS, POSITIONS, READINGS, Reading, series_name
+from safekey_interp.intervening.wording import (
+    METRICS,
+    PARTS,
+    POSITIONS,
+    READINGS,
+    Reading,
+    default_control,
+    series_name,
+)
 from safekey_interp.report.panels import Choice, Group, Panel, known, panel_of
 
 if TYPE_CHECKING:
@@ -27,7 +35,7 @@ def effect_groups(name: Name, summary: Table) -> list[Group]:
     """
     reading = READINGS[name]
     shared = [*_of_metric(reading, summary), _choice("subset", "Traces", summary["subset"], TRACES_OF)]
-    about = {"control": reading.control, "value": reading.value, "unit": reading.unit}
+    about = {"control": default_control(summary), "value": reading.value, "unit": reading.unit}
     panels: list[Panel]
     more: list[Choice] = []
     if name == "knockout":

@@ -13,12 +13,14 @@ from safekey_interp.figures.drawing import Table
 from safekey_interp.intervening.wording import (
     METRICS,
     READINGS,
+    control_name,
     main_metric,
     main_rows,
     main_subset,
     place_name,
     series_name,
 )
+from safekey_interp.interventions.effects import TESTED
 from safekey_interp.organism import is_organism
 from safekey_interp.report.markup import Html, data, el, join, table
 from safekey_interp.report.story import file_names, opening
@@ -120,11 +122,19 @@ def changed(manifest: Mapping[str, Any], findings: Mapping[str, Any] | None) -> 
 
 def excess_table(name: Name, summary: Table, manifest: Mapping[str, Any]) -> Html:
     """Every effect beside its control, the largest excess first where there are many."""
-    reading = READINGS[name]
-    rows = main_rows(name, summary)
-    rows = rows.loc[rows["control"].notna()]
-    if rows.empty:
+    kinds = [kind for kind in summary["control_kind"].unique() if kind != TESTED]
+    tables = [_excess_table(name, summary, manifest, kind) for kind in kinds]
+    if not any(tables):
         return el("p", "This run has no control to compare with.", class_="absent")
+    return join(*(one for one in tables if one))
+
+
+def _excess_table(name: Name, summary: Table, manifest: Mapping[str, Any], kind: str) -> Html | None:
+    """Beside one kind of control; None where no place has it."""
+    reading = READINGS[name]
+    rows = main_rows(name, summary, kind=kind)
+    if rows.empty:
+        return None
     n_places = len(rows)
     if n_places > _MOST:
         rows = rows.loc[rows["excess"].abs().sort_values(ascending=False, kind="stable").index[:_MOST]]
@@ -139,7 +149,7 @@ def excess_table(name: Name, summary: Table, manifest: Mapping[str, Any]) -> Htm
         body.append([where, *numbers, *p, _verdict(excess), f"{int(row['n']):,}"])
     what = f"{METRICS[main_metric(name, summary)]}, " if reading.metrics else ""
     head = ["Where", "Measured", "Control", "Excess", *(["p"] if with_p else []), "Excess lies", "n"]
-    caption = f"{what}{reading.unit}, {TRACES_OF[main_subset(summary)]}; control: {reading.control}"
+    caption = f"{what}{reading.unit}, {TRACES_OF[main_subset(summary)]}; control: {control_name(kind)}"
     notes = [
         "Excess is measured less control, trace by trace; it lies above or below 0 when its 95 % interval leaves 0 out."
     ]
