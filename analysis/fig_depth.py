@@ -56,7 +56,7 @@ def answer(bench: Bench) -> Answer:
         kl[name] = measure_kl(bench.model(name), bench.model(bench.names[0]), answers)
         prefilled[name] = _prefilled(bench, name, answers)
     lines = pd.concat(
-        [summarise_kl(table, seed=bench.seed).assign(series=name, x=lambda t: t["depth"]) for name, table in kl.items()]
+        [summarise_kl(table).assign(series=name, x=lambda t: t["depth"]) for name, table in kl.items()]
     )
     by_part = {name: kl_by_part(table) for name, table in kl.items()}
     parts = pd.DataFrame([row for name, table in by_part.items() for row in _means(name, table)])

@@ -250,7 +250,7 @@ def test_a_tested_span_is_never_drawn_from_and_a_short_pool_is_said() -> None:
     assert (narrower["n_pool"].to_numpy() < alone["n_pool"].iloc[0]).all(), "the template is tested, too"
     hidden = both[both["to_span"] == "template"]
     assert hidden.loc[hidden["control"] == "outside_spans", "effect"].isna().all()
-    summary: Any = summarise_knockout(both, n_draws=100)
+    summary: Any = summarise_knockout(both)
     row = summary[(summary["to_span"] == "template") & (summary["subset"] == "all")].iloc[0]
     assert np.isfinite(row["value"])
     assert np.isnan([row["control"], row["excess"], row["p_value"]]).all()
@@ -310,7 +310,7 @@ def planted(*, by_dose: float, by_label: float, at_random: float, n: int = 24) -
 
 
 def summary_of(table: pd.DataFrame) -> Any:
-    summary: Any = summarise_knockout(table, n_draws=400)
+    summary: Any = summarise_knockout(table)
     return summary[summary["subset"] == "harmful"].set_index(["measure", "dose", "control_kind"])
 
 

@@ -22,7 +22,7 @@ _TOLD = (
 _CONTROL_OF = {"aha": "aha", "dormant_signal": "names_harm"}
 """What a share of key sentences or understandings is held against: the same of benign prompts."""
 _ALPHA = 0.05
-"""McNemar's p above it keeps a difference from being called clear."""
+"""p above it keeps a difference from being called clear."""
 
 
 def tell(table: Table, names: Sequence[str], conditions: Conditions, *, kept: bool) -> dict[str, Any]:
@@ -105,12 +105,11 @@ def _finding(
     pairs = rows[rows["other"].notna() & (rows["model"] == names[0])]
     for _, row in pairs.iterrows():
         number = estimate(row)
-        # With few prompts a bootstrap is too sure of itself, and the exact test is not.
         is_clear = number.is_sure and number.low * number.high > 0 and not row["p"] > _ALPHA
         verdict = ", a clear difference" if is_clear else ", not clear" if number.is_sure else ""
         scaled = Estimate(*(100 * part for part in number)) if form is _percent else number
         shown = scaled.text("+.0f" if form is _percent else "+.2f")
-        p = f", McNemar p = {row['p']:.2g}" if np.isfinite(row["p"]) else ""
+        p = f", p = {row['p']:.2g}" if np.isfinite(row["p"]) else ""
         text += f" {row['other']} less {row['model']}: {shown}{unit}{p}{verdict}."
     first = singles.iloc[0]
     short = f"{what}: {_each(singles, names, _bare)}." if lead else ""

@@ -19,7 +19,6 @@ from safekey_interp.figures.drawing import (
     named,
     number,
     select,
-    with_interval,
 )
 from safekey_interp.figures.naming import SPANS
 
@@ -192,9 +191,9 @@ def mass_by_layer(
         peak = main.loc[main["value"].idxmax()]
         there = rows[rows["layer"] == peak["layer"]].drop_duplicates("measure").set_index("measure")["value"]
         beside = ", ".join(f"{_CURVE_NAMES[name]} {there[name]:.3f}" for name in names[1:] if name in there.index)
-        best = f"Highest at layer {int(peak['layer'])}: {with_interval(peak['value'], peak['low'], peak['high'])}"
+        best = f"Highest at layer {int(peak['layer'])}: {number(peak['value'])}"
         best += f"; there, {beside}." if beside else "."
-    sizes = f"n = {counts(main['n'])} traces in {counts(main['n_groups'])} groups; bands: 95 % bootstrap over groups."
+    sizes = f"n = {counts(main['n'])} traces in {counts(main['n_groups'])} groups; bands: 95 % intervals over groups."
     caption = f"{from_to(from_span, to_span)}, mean over heads. {best} {sizes}"
     label = {"mass": "mass", "mass_rest": "mass without the first token", "lift": "lift (1 = chance)"}[measure]
     spec = finish(data, caption, table="lines", title=f"Attention on {named(SPANS, to_span)}", x="layer", y=label)

@@ -79,7 +79,7 @@ def lift_by_model(comparison: Table, *, position: str, subset: str, names: Seque
     data = bars(rows, {(span, position): SPANS[span] for span in spans}, ("to_span", "position"), names)
     caption = (
         f"Attention of {ROWS[position]}, ratio of sums over all layers and heads to what tokens at the same distances "
-        f"get (n = {counts(rows['n'])} traces); 1, the line, is no more than that. Lines on bars: 95 % bootstrap over "
+        f"get (n = {counts(rows['n'])} traces); 1, the line, is no more than that. Lines on bars: 95 % intervals over "
         "groups."
     )
     title = f"Attention of {ROWS[position]}"
@@ -115,7 +115,7 @@ def auroc_by_model(comparison: Table, *, names: Sequence[str]) -> Spec:
     data = bars(rows, places, ("position", "measure"), names)
     caption = (
         f"AUROC of a probe of the states, median over layers, and of the words alone (n = {counts(rows['n'])} traces). "
-        "Scores out of fold, along the probe’s LDA axis. The line is a coin toss; lines on bars: 95 % bootstrap over "
+        "Scores out of fold, along the probe’s LDA axis. The line is a coin toss; lines on bars: 95 % intervals over "
         "groups."
     )
     spec = finish(data, caption, table="lines", title="What the states tell", x="where", y="AUROC")
@@ -154,7 +154,7 @@ def lift_layers_by_model(
             data += curve(mine["layer"], *(mine[bound] for bound in VALUE), name=name, **looks)
     caption = (
         f"Attention of {ROWS[from_span]} on {SPANS[to_span]}, mean over heads, divided by what tokens at the same "
-        f"distances get; 1 is no more (n = {counts(rows['n'])} traces). Bands: 95 % bootstrap over groups."
+        f"distances get; 1 is no more (n = {counts(rows['n'])} traces). Bands: 95 % intervals over groups."
     )
     title = f"Attention on {named(SPANS, to_span)} by layer"
     spec = finish(data, caption, table="lines", title=title, x="layer", y="× distance alone")
@@ -194,7 +194,7 @@ def auroc_layers_by_model(separability: Table, *, position: str, names: Sequence
         raise RunError(f"separability: no AUROC at {position!r}")
     caption = (
         f"AUROC of the logistic probe at the position “{POSITIONS.get(position, position)}” (n = {counts(rows['n'])} "
-        "traces). Bands: 95 % bootstrap over groups. The line is a coin toss."
+        "traces). Bands: 95 % intervals over groups. The line is a coin toss."
     )
     title = f"AUROC by layer, {named(POSITIONS, position)}"
     spec = finish(data, caption, table="lines", title=title, x="layer", y="AUROC")

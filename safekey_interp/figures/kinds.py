@@ -75,7 +75,7 @@ def lift_by_kind(
         )
     caption = (
         f"{from_to(from_span, to_span)}, mean over heads, divided by what {chance} gives to the same traces; 1 is no "
-        f"more. {'; '.join(sizes)}. Bands: 95 % bootstrap over groups."
+        f"more. {'; '.join(sizes)}. Bands: 95 % intervals over groups."
     )
     title = f"Attention on {named(SPANS, to_span)} over {chance}"
     spec = finish(data, caption, table="lines", title=title, x="layer", y=f"× {chance}")

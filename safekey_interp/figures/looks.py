@@ -182,7 +182,7 @@ def lift_before_after(
     best = f"Highest: {'; '.join(told)}." if told else "No layer has a number."
     caption = (
         f"{from_to(from_span, to_span)}, mean over heads, divided by what distance alone gives; 1 is no more. {best} "
-        f"n = {counts(rows['n'])} traces in {counts(rows['n_groups'])} groups. Bands: 95 % bootstrap over groups."
+        f"n = {counts(rows['n'])} traces in {counts(rows['n_groups'])} groups. Bands: 95 % intervals over groups."
     )
     title = f"Lift on {named(SPANS, to_span)}, before and after"
     spec = finish(data, caption, table="lines", title=title, x="layer", y="× distance alone", height=400)

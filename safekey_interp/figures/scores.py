@@ -71,7 +71,7 @@ def score_by_offset(summary: Table, *, reader: int = 0, align: Origin = "key_sen
     sizes = f"n = {counts(rows['n'])} traces a class and offset, in {counts(rows['n_groups'])} groups"
     before = f"At the token before 0: {'; '.join(told)}. " if told else ""
     caption = (
-        f"{before}{sizes}; bands: 95 % bootstrap over groups, of random vectors 0 ± {_SD} sd. Fewer traces reach far "
+        f"{before}{sizes}; bands: 95 % intervals over groups, of random vectors 0 ± {_SD} sd. Fewer traces reach far "
         "offsets."
     )
     spec = finish(data, caption, table="lines", title="Score by token", x=_ORIGINS[align], y="score", height=380)

@@ -27,13 +27,11 @@ _PLACE = ["from_span", "to_span", "layer", "n_layers", "head", "metric"]
 _BY = [*_PLACE, "measure", "dose"]
 
 
-def summarise_knockout(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def summarise_knockout(table: pd.DataFrame) -> pd.DataFrame:
     """Mean effects of :func:`~safekey_interp.interventions.attention_knockout.knockout`, beside their controls'.
 
     Args:
         table: from ``knockout``.
-        n_draws: bootstrap draws, of whole groups.
-        seed: seed of the draws.
 
     Returns:
         from_span, to_span, layer, n_layers, head, metric, measure (``effect``; ``dose_slope``, ``dose_curvature`` and
@@ -48,14 +46,13 @@ def summarise_knockout(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 
     table = table.assign(measure=EFFECT)
     rows = tested_rows(table)
     kind: Any = table["control"]
-    options: dict[str, Any] = {"n_draws": n_draws, "seed": seed}
-    parts = [summarise_effects(table.loc[kind.isin([TESTED, OUTSIDE])], _BY, **options)]
+    parts = [summarise_effects(table.loc[kind.isin([TESTED, OUTSIDE])], _BY)]
     if kind.isin([SAME, OTHER]).any():
-        beside = summarise_effects(table.loc[kind.isin([TESTED, SAME, OTHER])], _BY, kinds=(SAME, OTHER), **options)
+        beside = summarise_effects(table.loc[kind.isin([TESTED, SAME, OTHER])], _BY, kinds=(SAME, OTHER))
         parts.append(beside.loc[beside["control_kind"] != TESTED].assign(p_value=np.nan))
     derived = [table.loc[kind == DOSE].assign(control=TESTED), *_derived(table)]
     if sum(map(len, derived)):
-        parts.append(summarise_effects(pd.concat(derived, ignore_index=True), _BY, **options))
+        parts.append(summarise_effects(pd.concat(derived, ignore_index=True), _BY))
     summary: Any = pd.concat([part for part in parts if len(part)], ignore_index=True)
     place = summary.groupby([*_BY, "subset"], sort=False, dropna=False).ngroup()
     summary = summary.iloc[np.argsort(place.to_numpy(), kind="stable")]

@@ -115,20 +115,18 @@ def steer(
     return joined(tables, left_out, "no trace can be measured")
 
 
-def summarise_steering(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def summarise_steering(table: pd.DataFrame) -> pd.DataFrame:
     """Mean effects of :func:`steer` with intervals, beside the random directions'.
 
     Args:
         table: from :func:`steer` or :func:`~safekey_interp.interventions.held_out.steer_held_out`.
-        n_draws: bootstrap draws, of whole groups.
-        seed: seed of the draws.
 
     Returns:
         direction, layer, site, position, mode, scale, metric and the columns of
         :func:`~safekey_interp.interventions.effects.summarise_effects`. NaN where nothing is defined.
     """
     by = ["direction", "layer", "site", "position", "mode", "scale", "metric"]
-    return summarise_effects(table, by, n_draws=n_draws, seed=seed)
+    return summarise_effects(table, by)
 
 
 def ablate(states: Float[Tensor, "row pos d_model"], unit: Float[Tensor, "row d_model"]) -> Tensor:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from safekey_interp.claims import LEVEL, Estimate, estimate
+from safekey_interp.claims import AUROC, AUROC_OVER_LAYERS, LEVEL, Estimate, estimate
 from safekey_interp.conditions import Conditions
 from safekey_interp.figures.drawing import Table, with_interval
-from safekey_interp.figures.naming import AUROC, POSITIONS, SPANS, position_name
+from safekey_interp.figures.naming import POSITIONS, SPANS, position_name
 from safekey_interp.report.markup import Html, data, el, join, table
 from safekey_interp.stats import FEW
 
@@ -106,8 +106,8 @@ def against_chance(
         return el("p", "Nothing to compare: this run has neither attention by layer nor separability.", class_="absent")
     note = (
         "“Above” and “below” mean that the two 95 % intervals do not touch. The highest layer was picked after looking "
-        "at all of them, which flatters it; against shuffled labels the verdict of a probe is therefore the p-value of "
-        "the best of all layers (of the ridge classifier, corrected for the number of positions)."
+        "at all of them: a probe’s interval there is that of all layers at once, and its verdict against shuffled "
+        "labels the p-value of the best of all layers (of the ridge classifier, corrected for the number of positions)."
     )
     return join(*parts, el("p", note, class_="muted"))
 
@@ -188,7 +188,7 @@ def probe_row(name: str, where: str, best: Table, part: Table, level: float) -> 
         beats = bool(best["p_value_over_layers"] <= level)
     for _, text in part[part["method"] == "text_tfidf"].head(1).iterrows():
         controls["words alone"] = estimate(text, *AUROC)
-    return Row(name, where, estimate(best, *AUROC), controls, "prompt", beats)
+    return Row(name, where, estimate(best, *AUROC_OVER_LAYERS), controls, "prompt", beats)
 
 
 def _separability_rows(separability: Table | None) -> list[Row]:

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from safekey_interp.claims import LEVEL, Estimate, estimate
+from safekey_interp.claims import AUROC_OVER_LAYERS, LEVEL, Estimate, estimate
 from safekey_interp.figures.aha import WHOSE
 from safekey_interp.figures.drawing import Table
 from safekey_interp.figures.looks import ends_of, name_of_look, over_layers
-from safekey_interp.figures.naming import AUROC, POSITIONS, SPANS, position_name
+from safekey_interp.figures.naming import POSITIONS, SPANS, position_name
 from safekey_interp.report.chance import Row, comparison, probe_row
 from safekey_interp.report.markup import Html, el, join
 
@@ -124,7 +124,9 @@ def _probe_rows(separability: Table) -> list[Row]:
         late = ", after the fact" * bool(best["after_the_fact"])
         where = f"{site}{late}, {_sizes(best)}"
         row = probe_row(f"{name[0].upper()}{name[1:]}", where, best, ends_of(words).last, level)
-        rows.append(row._replace(controls={look_of(mine): estimate(first.loc[place], *AUROC)} | row.controls))
+        rows.append(
+            row._replace(controls={look_of(mine): estimate(first.loc[place], *AUROC_OVER_LAYERS)} | row.controls)
+        )
     return rows
 
 
