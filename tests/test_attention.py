@@ -26,6 +26,7 @@ COLUMNS = [
     "lift",
     "random_mass",
     "matched_mass",
+    "matched_mass_other",
     "entropy",
     "n_q",
     "n_k",

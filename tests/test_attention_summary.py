@@ -93,6 +93,7 @@ def test_a_trace_is_averaged_over_heads(summaries: list[TraceSummary], tidy: pd.
         ("lift", "mass", "uniform_mass"),
         ("lift_over_random", "mass", "random_mass"),
         ("lift_over_matched", "mass", "matched_mass"),
+        ("lift_over_matched_other", "mass", "matched_mass_other"),
         ("mass_rest", "rest", "off_first"),
     ],
 )
