@@ -96,8 +96,8 @@ def lift_by_step(
     }
     first, last = (_above(part) for part in ends_of(rows))
     caption = (
-        f"{from_to(from_span, to_span)}, mean over heads, over the distance-matched baseline. Interval above 1: {first} "
-        f"at step {grid.columns[0]:,}, {last} at step {grid.columns[-1]:,}. n = {counts(rows['n'])} traces in "
+        f"{from_to(from_span, to_span)}, mean over heads, over the distance-matched baseline. Interval above 1: "
+        f"{first} at step {grid.columns[0]:,}, {last} at step {grid.columns[-1]:,}. n = {counts(rows['n'])} traces in "
         f"{counts(rows['n_groups'])} groups."
     )
     title = f"Lift on {named(SPANS, to_span)}, by layer"
