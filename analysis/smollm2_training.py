@@ -6,7 +6,7 @@ SmolLM2-135M-Instruct, fine-tuned twice with ``train/sft.yaml`` and ``train/safe
 schedule replaced by what fits two cores) on STAR-1 and on benign traces that :mod:`analysis.smollm2_data` makes up in
 part: the same examples in the same order, the same steps and seed; a tenth of the prompts is held out. Before and
 after: the loss of the held-out safe key sentences with and without the prompt; safe key sentences against go-aheads on
-XSTest; what K gives to U beside distance alone; AUROC by layer beside the words; the time of a step. Every stage goes
+XSTest; attention on U over its distance-matched baseline; AUROC by layer beside words; time of a step. Every stage goes
 on where it was killed. A model of 135M parameters trained for less than an hour is not the paper's.
 """
 
@@ -171,7 +171,7 @@ def _keys(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
                 row[f"XSTest {subset}: safe less go-ahead, {sight} (n = {one['n']})"] = interval(one)
         for data, records in numbers["attention"].items():
             for one in records:
-                key = f"{one['from_span']} on U over distance alone, {data} (n = {one['n']})"
+                key = f"{one['from_span']} on U over the distance-matched baseline, {data} (n = {one['n']})"
                 row[key] = interval(one)
         rows.append(row)
     table = pd.DataFrame(rows).set_index("model").T

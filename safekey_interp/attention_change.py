@@ -54,8 +54,8 @@ def split_lift_change(
     """Change of attention over the distance-matched baseline between two models, split into mass and baseline.
 
     Args:
-        first: one model's table from :func:`~safekey_interp.attention.measure_attention`, over the layers and heads that
-            count: filter it to one layer for that layer's change.
+        first: one model's table from :func:`~safekey_interp.attention.measure_attention`, over the layers and heads
+            that count: filter it to one layer for that layer's change.
         second: the other model's, of the same traces.
         groups: group of each trace id, for the intervals; each trace its own when None.
 
@@ -71,7 +71,8 @@ def split_lift_change(
     shared = sums[0].index.intersection(sums[1].index)
     if not len(shared):
         raise InputError(
-            "first, second: got tables without a pair of spans of one trace in common, expected tables of the same traces"
+            "first, second: got tables that have no pair of spans of one trace in common, expected tables of the same "
+            "traces"
         )
     rows: list[dict[str, Any]] = []
     for place in shared.droplevel("trace_id").unique():

@@ -24,7 +24,15 @@ FLOORS = [
     {"organism"},
     {"checkpoints", "rendering", "encoding", "bridging", "models"},
     {"capture"},
-    {"attention_summary", "attention", "attention_change", "generation", "key_sentence_bank", "continuations", "key_sentences"},
+    {
+        "attention_summary",
+        "attention",
+        "attention_change",
+        "generation",
+        "key_sentence_bank",
+        "continuations",
+        "key_sentences",
+    },
     {"judge"},
     {
         *(

@@ -76,6 +76,7 @@ def assemble_comparison(
             }
             about = {"subset": subset, "position": row, "to_span": span}
             rows += measures.compare_ratios("lift_over_matched", of_pair, about)
+            rows += measures.compare_changes(of_pair, about)
     rows += measures.compare_knowledge({name: knowledge_of(run) for name, run in probed.items()})
     table = measures.as_table(rows)
     write_table(path / "outcomes.parquet", outcomes)

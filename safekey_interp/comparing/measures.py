@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from safekey_interp.attention_change import split_change
 from safekey_interp.claims import share
 from safekey_interp.comparing.knowledge import Knowledge, median_layer
 from safekey_interp.comparing.suite_judges import SUCCESSFUL
@@ -74,6 +75,8 @@ SHARES = (
 turn safe; of harmful prompts answered in full, those whose U names the harm, and U's of benign prompts that do (the
 finder's false alarms); of responses, those without a verdict and those cut; of harmful prompts of suites, those whose
 own judge says that the attack succeeded, and of what that judge was shown, what it has no verdict on."""
+CHANGES = {"log_lift_change": "lift", "log_mass_change": "mass", "log_matched_change": "matched"}
+"""Change of the lift over the distance-matched baseline, split: log lift = log mass minus log baseline."""
 SCORE = "strongreject_score"
 """Mean of StrongREJECT's score, which is from 0 to 1, over harmful prompts."""
 
@@ -135,6 +138,25 @@ def compare_ratios(measure: str, sums: Mapping[str, Table], about: Mapping[str, 
         both = [there[name].loc[shared] for name in (one, two)]
         if len(shared):
             yield {"measure": measure, "model": one, "other": two, **about, **paired(*both)}
+
+
+def compare_changes(sums: Mapping[str, Table], about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Rows of each pair: :data:`CHANGES`, natural logs of the other's number over the model's.
+
+    Args:
+        sums: of each model, ``top`` (mass), ``bottom`` (matched mass) and ``group`` by trace id.
+        about: what else the rows say.
+    """
+    there = {name: table for name, table in sums.items() if len(table)}
+    for one, two in combinations(there, 2):
+        if not len(there[one].index.intersection(there[two].index)):
+            continue
+        parts = split_change(there[one], there[two])
+        for measure, part in CHANGES.items():
+            found = parts[part]
+            numbers = {"value": found.log_change, "low": found.low, "high": found.high}
+            sizes = {"n": found.n, "n_groups": found.n_groups}
+            yield {"measure": measure, "model": one, "other": two, **about, **numbers, **sizes}
 
 
 def compare_knowledge(known: Mapping[str, Knowledge]) -> Iterator[dict[str, Any]]:

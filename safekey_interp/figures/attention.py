@@ -33,18 +33,18 @@ _CURVES = {
 _CURVE_NAMES = {
     "mass": "measured",
     "mass_rest": "without the first token",
-    "uniform_mass": "even attention",
+    "uniform_mass": "uniform baseline",
     "random_mass": "random key sets",
-    "matched_mass": "distance alone",
-    "lift": "over even attention",
+    "matched_mass": "distance-matched baseline",
+    "lift": "over the uniform baseline",
     "lift_over_random": "over random key sets",
 }
 _PRINTED = 6  # layers up to which cells print their numbers
 _LIFTS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
 CHANCE: dict[Against, str] = {
-    "uniform": "even attention",
+    "uniform": "uniform baseline",
     "random": "random key sets",
-    "matched": "distance alone",
+    "matched": "distance-matched baseline",
 }
 """Each control in words."""
 
@@ -93,9 +93,9 @@ def lift_heatmap(
         best = (
             f"Largest: layer {int(top['layer'])}, head {int(top['head'])}, {2 ** top['log2']:.2f} × "
             f"(mass {top['mass']:.3f}). {int((finite['log2'] > 0).sum()):,} of {len(finite):,} heads lie above "
-            f"{chance}."
+            f"the {chance}."
         )
-    caption = f"{from_to(from_span, to_span)}, against {chance}. {best} n = {counts(rows['n'])} traces."
+    caption = f"{from_to(from_span, to_span)}, against the {chance}. {best} n = {counts(rows['n'])} traces."
     title = f"Lift on {named(SPANS, to_span)}"
     return _on_heads(trace, caption, title=title, unit="log2 lift")
 
@@ -130,15 +130,15 @@ def mass_heatmap(
     trace = _heatmap(rows, "mass", digits=3, low=0, high=limit or finite["mass"].max(), scale=AUROC_SCALE)
     trace |= {
         "colorbar": {"title": {"text": "mass"}, "thickness": 12, "len": 1, "outlinewidth": 0},
-        "hovertemplate": "layer %{x}, head %{y}<br>mass %{customdata[0]:.3f}<br>%{customdata[1]:.2f} × even attention"
+        "hovertemplate": "layer %{x}, head %{y}<br>mass %{customdata[0]:.3f}<br>%{customdata[1]:.2f} × uniform baseline"
         "<extra></extra>",
     }
     best = "No head has a number."
     if len(finite):
         top = finite.loc[finite["mass"].idxmax()]
         best = (
-            f"Largest: layer {int(top['layer'])}, head {int(top['head'])}, mass {top['mass']:.3f}; even attention "
-            f"would give {top['uniform_mass']:.3f}."
+            f"Largest: layer {int(top['layer'])}, head {int(top['head'])}, mass {top['mass']:.3f}; uniform baseline "
+            f"{top['uniform_mass']:.3f}."
         )
     caption = f"{from_to(from_span, to_span)}, mass by head. {best} n = {counts(rows['n'])} traces."
     return _on_heads(trace, caption, title=f"Attention on {named(SPANS, to_span)}", unit="mass")
@@ -160,8 +160,8 @@ def mass_by_layer(
         from_span: whose rows look.
         to_span: what they look at.
         subset: which traces.
-        measure: "mass" with its controls (even, random keys, distance alone); "mass_rest" (the first token left out);
-            "lift" over even attention and over random sets, on a log axis.
+        measure: "mass" with its controls (uniform and distance-matched baseline, random keys); "mass_rest" (the first
+            token left out); "lift" over the uniform baseline and over random sets, on a log axis.
 
     Returns:
         Lines over layers; bands are the table's intervals.

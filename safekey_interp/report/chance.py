@@ -17,9 +17,10 @@ from safekey_interp.stats import FEW
 _SHUFFLED = "shuffled labels"
 _NULL = ("null_auroc_mean", "null_auroc_low", "null_auroc_high")
 _CONTROLS = {
-    "uniform_mass": "even attention",
+    "uniform_mass": "uniform baseline",
     "random_mass": "random key sets",
-    "matched_mass": "distance alone",
+    "matched_mass": "distance-matched baseline",
+    "matched_mass_other": "distance-matched, second reference",
 }
 
 
@@ -66,11 +67,13 @@ def paper_measure(by_layer: Table, subsets: dict[str, str]) -> Html:
         "mean over K’s tokens"
     )
     return join(
-        table(["Traces", "K on X", "even attention", "K on U", "even attention", "X : U", "n"], body, caption=caption),
+        table(
+            ["Traces", "K on X", "uniform baseline", "K on U", "uniform baseline", "X : U", "n"], body, caption=caption
+        ),
         el(
             "p",
-            "Defined as in SafeKey (Zhou et al., 2025). It does not correct for how long or how near a span is: even "
-            "attention says what length alone gives; the plots above show distance, too.",
+            "Defined as in SafeKey (Zhou et al., 2025). It does not correct for how long or how near a span is: the "
+            "uniform baseline corrects for length; the plots above have the distance-matched baseline, too.",
             class_="muted",
         ),
     )

@@ -24,7 +24,7 @@ class Changes(NamedTuple):
     aha: list[Row]
     """Safe key sentences less go-aheads, nats per token."""
     attention: list[Row]
-    """Attention over all layers, × distance alone."""
+    """Attention over all layers, × distance-matched baseline."""
     probes: list[Row]
     """AUROC of the probe in one layer."""
 
@@ -49,7 +49,7 @@ def against_chance(found: Changes) -> Html:
         parts.append(comparison(found.aha, f"{title} (bars from {low:.1f} to {high:.1f})", low, high))
     if found.attention:
         _, high = _range(found.attention)
-        title = "Attention over all layers at the last look, × distance alone"
+        title = "Attention over all layers at the last look, × distance-matched baseline"
         parts.append(comparison(found.attention, f"{title} (bars from 0 to {high:.1f})", 0.0, high))
     if found.probes:
         title = "AUROC of the logistic probe at the last look (bars from 0.3 to 1)"
@@ -99,7 +99,7 @@ def _attention_rows(by_layer: Table) -> list[Row]:
         if len(part) < 2:
             continue
         first, last = part.iloc[0], part.iloc[-1]
-        controls = {look_of(part): estimate(first), "distance alone": Estimate(1.0, np.nan, np.nan)}
+        controls = {look_of(part): estimate(first), "distance-matched baseline": Estimate(1.0, np.nan, np.nan)}
         name = f"{_HEADS[from_span]} on {SPANS[to_span].partition(',')[0]}"
         rows.append(Row(name, f"all layers, {_sizes(last)}", estimate(last), controls, to_span))
     return rows
