@@ -269,7 +269,8 @@ def test_numbers_do_not_depend_on_the_other_traces_or_their_order(architecture: 
     one_by_one: Any = pd.concat(parts, ignore_index=True)
     first, second = (table.set_index(keys).sort_index() for table in (whole, one_by_one))
     pd.testing.assert_frame_equal(first, second, rtol=1e-4, atol=1e-5)
-    other: Any = knockout(model, traces, others=others, **options | {"seed": 7})
+    options["seed"] = 7
+    other: Any = knockout(model, traces, others=others, **options)
     drawn = whole["control"] == "dose"
     assert (other.loc[drawn, "effect"] - whole.loc[drawn, "effect"]).abs().max() > 1e-4
 
