@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from safekey_interp.comparing.measures import ratio
+from safekey_interp.comparing import measures
 from safekey_interp.datasets import read_traces
 from safekey_interp.errors import InputError
 from safekey_interp.generation import Sampling
@@ -56,8 +55,7 @@ def asked(model: Model, requests: Sequence[Request], file: Path, *, progress: Pr
 
 
 def mean_of(values: Any, groups: Any) -> dict[str, Any]:
-    """The mean of numbers with its 95 % bootstrap over groups, and both counts; no interval below five groups."""
+    """The mean of numbers, of a share or of a difference of shares with its 95 % interval over groups, and counts."""
     if not len(values):
         raise InputError("a mean of nothing")
-    table = pd.DataFrame({"top": np.asarray(values, float), "bottom": 1.0, "group": list(groups)})
-    return ratio(table, 0)
+    return measures.mean_of(values, groups)

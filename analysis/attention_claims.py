@@ -93,7 +93,7 @@ def _shift(bench: Bench) -> list[Measured]:
     first: Table = run.attention
     second = measure_attention(bench.model(pair[1]), bench.answers(pair[0]))
     shared = sorted(set(first["trace_id"].astype(str)) & set(second["trace_id"].astype(str)))
-    tables = [table[table["trace_id"].astype(str).isin(shared)] for table in (first, second)]
+    tables: list[Any] = [table[table["trace_id"].astype(str).isin(shared)] for table in (first, second)]
     change = split_lift_change(*tables, groups=_groups(run, shared).to_dict())
     on_u = change[change["to_span"] == "understanding"].set_index(["from_span", "part"])
     return [*over_runs, *(_change(bench, evidence, on_u, *at) for evidence, at in CHANGES.items())]

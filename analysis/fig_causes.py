@@ -9,13 +9,11 @@ direction, hidden parts of U (dose) and random keys outside both spans stand in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.asking import mean_of
 from analysis.bench import Bench, spread
 from analysis.composing import Composition, Drawn, toy_in_words
 from analysis.saving import Sheet
@@ -24,7 +22,10 @@ from safekey_interp import figures
 from safekey_interp.errors import InputError
 from safekey_interp.figures.grid import Panel
 from safekey_interp.interventions.attention_knockout import knockout
-from safekey_interp.interventions.donors import find_donors
+from safekey_interp.interventions.donors import OTHER, SAME, find_donors
+from safekey_interp.interventions.effects import TESTED
+from safekey_interp.interventions.knockout_rows import DOSE, OUTSIDE
+from safekey_interp.interventions.knockout_summary import CONTRAST, EFFECT, summarise_knockout
 from safekey_interp.stats import FEW
 from safekey_interp.trace import Trace
 
@@ -33,9 +34,9 @@ QUERIES = "decision+key_sentence"
 SPANS = {"understanding": "U", "prompt": "X"}
 CASES = {"aha": "harmful, K is an aha", "benign": "benign"}
 KINDS = {
-    "none": "{} hidden",
-    "resample_same_label": "{} of another harmful request",
-    "resample_other_label": "{} of a benign request",
+    TESTED: "{} hidden",
+    SAME: "{} of another harmful request",
+    OTHER: "{} of a benign request",
 }
 """What is drawn by layer, of harmful prompts, from bottom to top."""
 MOST, N_RANDOM, N_DOSE, N_DONORS = 32, 8, 4, 4
@@ -77,7 +78,7 @@ def draw(bench: Bench) -> tuple[Sheet | None, list[Measured]]:
     sizes = ", ".join(f"{name} {by_layer[name]['trace_id'].nunique()}" for name in shown)
     caption = (
         f"{figure.words()} Other requests: the {N_DONORS} best matched in length of each label. n with an aha: {sizes}"
-        f"{toy_in_words(bench)}. Bands: 95 % over prompts."
+        f"{toy_in_words(bench)}. Bands: 95 % over prompts and, of other requests, over these too."
     )
     sheet = figure.sheet(
         name=NAME,
@@ -104,25 +105,25 @@ def _cases(bench: Bench, name: str) -> dict[str, list[Trace]]:
     return {case: traces for case, traces in chosen.items() if len(traces) >= FEW}
 
 
-def by_trace(table: Any, by: Sequence[str] = ()) -> pd.DataFrame:
-    """Effects on safe minus go-ahead by trace (and ``by``), a column a kind of control: means over donors and draws."""
-    mine = table[(table["metric"] == "difference") & (table["control"] != "dose")]
-    return mine.pivot_table(index=[*by, "trace_id", "group"], columns="control", values="effect", dropna=False)
+def _rows(table: Any) -> Any:
+    """The summary's rows of safe minus go-ahead, all traces together."""
+    summary: Any = summarise_knockout(table)
+    return summary[(summary["metric"] == "difference") & (summary["subset"] == "all") & (summary["dose"] == 1)]
 
 
 def _panel(name: str, table: Any, span: str) -> Drawn:
-    short = SPANS[span]
-    wide = by_trace(table[table["to_span"] == span], ["layer"])
-    rows = []
-    for layer, part in wide.groupby(level="layer"):
-        for kind, words in KINDS.items():
-            values = part[kind].dropna() if kind in part else part.iloc[:0, 0]
-            if len(values):
-                found = mean_of(values, list(values.index.get_level_values("group")))
-                rows.append({"x": int(layer), "series": words.format(short)} | found)  # type: ignore[arg-type]
+    short, rows = SPANS[span], []
+    mine = _rows(table)
+    mine = mine[(mine["to_span"] == span) & (mine["measure"] == EFFECT)]
+    for kind, words in KINDS.items():
+        there = mine if kind == TESTED else mine[mine["control_kind"] == kind]
+        what = "value" if kind == TESTED else "control"
+        bounds = ("low", "high") if kind == TESTED else ("control_low", "control_high")
+        for _, row in there.drop_duplicates("layer").dropna(subset=[what]).iterrows():
+            numbers = {key: row[column] for key, column in zip(("value", "low", "high"), (what, *bounds), strict=True)}
+            about = {"x": int(row["layer"]), "series": words.format(short)}
+            rows.append(about | numbers | {"n": int(row["n"]), "n_groups": int(row["n_groups"])})
     drawn = pd.DataFrame(rows)
-    order = [words.format(short) for words in KINDS.values()]
-    drawn = drawn.sort_values("series", key=lambda names: names.map(order.index), kind="stable")
     spec = figures.estimates_as_lines.spec(
         drawn, title=name, x="layer", y="nats a token", caption=f"{short} replaced by layer, {name}", across_at=0.0
     )
@@ -133,47 +134,55 @@ def _claims(bench: Bench, name: str, table: Any | None) -> list[Measured]:
     about: dict[str, Any] = {"claim": "3c", "model": name, "toy": bench.is_toy(name)}
     if table is None:
         return [unmeasured(why="too few traces whose K is an aha", evidence="resampled U", **about)]
-    wide = by_trace(table).reindex(columns=["none", "outside_spans", "resample_same_label", "resample_other_label"])
+    rows = _rows(table)
+    note = f"all layers at once; U hidden by share: {_dose_in_words(table)}"
+    means = {kind: row["control"] for kind, row in rows.set_index("control_kind").iterrows() if kind in (SAME, OTHER)}
+    contrast, outside = rows[rows["measure"] == CONTRAST], rows[rows["control_kind"] == OUTSIDE]
     found = []
-    for evidence, of, control, why in (
-        ("resampled U", "resample_other_label", "resample_same_label", "no other request of each label to take U from"),
-        ("hidden U", "none", "outside_spans", "fewer keys outside X and U than U has"),
+    for evidence, every, column, why in (
+        ("resampled U", contrast, "value", "no other request of each label to take U from"),
+        ("hidden U", outside, "excess", "fewer keys outside X and U than U has"),
     ):
-        both = wide[[of, control]].dropna()
-        if both.empty:
+        part = every.dropna(subset=[column])
+        if part.empty:
             found.append(unmeasured(why=why, evidence=evidence, **about))
             continue
-        apart = mean_of(both[of] - both[control], list(both.index.get_level_values("group")))
-        words = {"resampled U": ("benign U", "other harmful U"), "hidden U": ("U hidden", "keys outside")}[evidence]
-        means = ", ".join(f"{word} {both[kind].mean():+.2f}" for word, kind in zip(words, (of, control), strict=True))
-        note = f"all layers at once; U hidden by share: {_dose_in_words(table)}"
-        found.append(Measured(evidence=evidence, control_value=means, note=note, **about, **apart))
+        row = part.iloc[0]
+        words = f"benign U {means[OTHER]:+.2f}, other harmful U {means[SAME]:+.2f}" if evidence == "resampled U" else ""
+        low, high = ("low", "high") if column == "value" else (f"{column}_low", f"{column}_high")
+        numbers = {"value": float(row[column]), "low": float(row[low]), "high": float(row[high])}
+        sizes = {"n": int(row["n"]), "n_groups": int(row["n_groups"])}
+        words = words or f"U hidden {row['value']:+.2f}, keys outside {row['control']:+.2f}"
+        found.append(Measured(evidence=evidence, control_value=words, note=note, **about, **numbers, **sizes))
     return found
 
 
 def _dose_in_words(table: Any) -> str:
-    mine = table[(table["metric"] == "difference") & table["control"].isin(["none", "dose"])]
+    mine = table[(table["metric"] == "difference") & table["control"].isin([TESTED, DOSE])]
     means = mine.groupby("dose")["effect"].mean().dropna()
     return ", ".join(f"{dose:g} {value:+.2f}" for dose, value in means.items())
 
 
 def _in_words(together: dict[tuple[str, str], Any]) -> pd.DataFrame:
-    rows = []
+    shown = []
     for (name, case), table in together.items():
-        wide = by_trace(table)
-        row: dict[str, Any] = {"model": name, "traces": CASES[case]}
-        for kind, words in (
-            ("none", "U hidden"),
-            ("resample_other_label", "U of the other label"),
-            ("resample_same_label", "U of the same label"),
-            ("outside_spans", "random keys outside X and U"),
-        ):
-            values = wide[kind].dropna() if kind in wide else wide.iloc[:0, 0]
-            if values.empty:
-                row[words] = "n/a"
-                continue
-            one = mean_of(values, list(values.index.get_level_values("group")))
-            sure = f" [{one['low']:+.2f}, {one['high']:+.2f}]" if np.isfinite(one["low"]) else ""
-            row[words] = f"{one['value']:+.2f}{sure}"
-        rows.append(row | {"U hidden by share": _dose_in_words(table), "n": str(table["trace_id"].nunique())})
-    return pd.DataFrame(rows)
+        rows = _rows(table)
+        effect = rows[rows["measure"] == EFFECT]
+        row: dict[str, Any] = {"model": name, "traces": CASES[case], "U hidden": _sure(effect, "value")}
+        row["U of the other label"] = _sure(effect[effect["control_kind"] == OTHER], "control")
+        row["U of the same label"] = _sure(effect[effect["control_kind"] == SAME], "control")
+        row["other minus same"] = _sure(rows[rows["measure"] == CONTRAST], "value")
+        row["random keys outside X and U"] = _sure(effect[effect["control_kind"] == OUTSIDE], "control")
+        shown.append(row | {"U hidden by share": _dose_in_words(table), "n": str(table["trace_id"].nunique())})
+    return pd.DataFrame(shown)
+
+
+def _sure(rows: Any, name: str) -> str:
+    """The first row's number with its interval."""
+    rows = rows.dropna(subset=[name])
+    if rows.empty:
+        return "n/a"
+    low, high = ("low", "high") if name == "value" else (f"{name}_low", f"{name}_high")
+    row = rows.iloc[0]
+    sure = f" [{row[low]:+.2f}, {row[high]:+.2f}]" if np.isfinite(row[low]) else ""
+    return f"{row[name]:+.2f}{sure}"

@@ -19,7 +19,7 @@ from analysis.saving import Answer
 from analysis.verdicts import Measured, unmeasured
 from safekey_interp import figures
 from safekey_interp.claims import estimate
-from safekey_interp.comparing.measures import paired
+from safekey_interp.comparing.measures import paired_shares
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.figures.grid import Panel
 from safekey_interp.judge.metrics import COMPLYING
@@ -121,7 +121,7 @@ def _claim_2a(bench: Bench, name: str) -> Measured:
     if any(part.empty for part in parts.values()):
         why = f"{len(parts['success'])} successful attacks and {len(parts['benign'])} benign prompts"
         return unmeasured("2a", name, why, toy=bench.is_toy(name))
-    found = paired(parts["benign"], parts["success"], seed=bench.seed)
+    found = paired_shares(parts["benign"], parts["success"])
     return Measured(
         claim="2a",
         evidence="own answers",

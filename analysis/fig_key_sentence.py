@@ -19,7 +19,7 @@ from analysis.bench import Bench, spread
 from analysis.composing import Composition, in_words, shares, toy_in_words
 from analysis.saving import Answer
 from analysis.verdicts import Measured, unmeasured
-from safekey_interp.comparing.measures import paired
+from safekey_interp.comparing.measures import paired_shares
 from safekey_interp.errors import RunError
 from safekey_interp.generation import Sampling
 from safekey_interp.generation.prefilled import swap_sentences_for, swaps
@@ -167,7 +167,7 @@ def _claim_1a(bench: Bench, name: str) -> Measured:
     if aha.empty or other.empty:
         why = f"{len(aha)} traces with an aha and {len(other)} without: nothing to set against"
         return unmeasured("1a", name, why, toy=bench.is_toy(name))
-    found = paired(other, aha, seed=bench.seed)
+    found = paired_shares(other, aha)
     return Measured(
         claim="1a",
         evidence="own answers",

@@ -6,10 +6,10 @@ Requests on pairs held out of fine-tuning, plain and in every wrapper of the spl
 were chosen by; ``test``: those that nothing was chosen by; the seen ones in both), decoded greedily and scored by the
 act of the answer (:mod:`safekey_interp.organism.outcome`). Form is counted apart, on harmful requests. Requests of one
 pair and of one wrapper go together, so intervals are over pairs and, where several wrappers are counted, over wrappers
-too: success differs more between wrappers than within one. Success is also given by the judge ``refusal`` and by the
-language's grammar, by which what is not well-formed is no success, and so is its difference between models that follow
-one another. The traces are also segmented by ``rules``, whose U and K are compared with those known from the language.
-``--write`` puts the tables into RESULTS.md.
+too: success differs more between wrappers than within one. Fewer than five wrappers have no interval. Success is also
+given by the judge ``refusal`` and by the language's grammar, by which what is not well-formed is no success, and so is
+its difference between models that follow one another. The traces are also segmented by ``rules``, whose U and K are
+compared with those known from the language. ``--write`` puts the tables into RESULTS.md.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.tables import markdown, publish
+from safekey_interp.crossed import crossed_mean, two_way_share
 from safekey_interp.generation import generate
 from safekey_interp.judge.refusal import judge_refusal
 from safekey_interp.models import load
@@ -32,12 +33,11 @@ from safekey_interp.organism.outcome import with_outcome
 from safekey_interp.organism.words import BENIGN_KINDS, HARMFUL_KINDS, Kind
 from safekey_interp.organism.wrappers import Wrapper, wrappers
 from safekey_interp.segmentation import segment_all
-from safekey_interp.stats import bootstrap_weights, percentile_interval, wilson
+from safekey_interp.stats import NOTHING, Interval, share_interval
 from safekey_interp.trace import Trace
 
 HeldOut = Literal["development", "test"]
 MAX_NEW_TOKENS = 64
-DRAWS = 2_000
 
 
 class Measure(NamedTuple):
@@ -154,8 +154,8 @@ def differences(traces: dict[str, list[Trace]]) -> pd.DataFrame:
         row = {"unseen wrappers, harmful: complied": f"{second} minus {first}"}
         for name, success in SUCCESS.items():
             changes = np.array([success(b) - success(a) for a, b in zip(before, after, strict=True)], float)
-            low, high = _over_clusters(changes, before)
-            row[f"by the {name}"] = f"{changes.mean():+.2f} [{low:+.2f}, {high:+.2f}] ({_n(before)})"
+            low, high = _of_difference(changes, before)
+            row[f"by the {name}"] = f"{changes.mean():+.2f}{_within(low, high, '+.2f')} ({_n(before)})"
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -195,34 +195,30 @@ def _share(traces: Sequence[Trace], holds: Callable[[Trace], bool]) -> str:
         return "n/a (0)"
     hits = np.array([holds(trace) for trace in traces], float)
     low, high = _over_clusters(hits, traces)
-    return f"{hits.mean():.2f} [{low:.2f}, {high:.2f}] ({_n(traces)})"
+    return f"{hits.mean():.2f}{_within(low, high, '.2f')} ({_n(traces)})"
+
+
+def _within(low: float, high: float, form: str) -> str:
+    """An interval in brackets; nothing where there are too few groups for one."""
+    return "" if np.isnan(low) else f" [{low:{form}}, {high:{form}}]"
 
 
 def _n(traces: Sequence[Trace]) -> str:
-    n = len(_wrappers(traces))
+    n = len({trace.meta["wrapper"] for trace in traces})
     return f"{len(traces)} in {n} wrappers" if n > 1 else f"{len(traces)}"
 
 
-def _wrappers(traces: Sequence[Trace]) -> set[str]:
-    return {trace.meta["wrapper"] for trace in traces}
+def _over_clusters(values: np.ndarray, traces: Sequence[Trace]) -> Interval:
+    """A 95 % interval of a mean of values in [0, 1]: over pairs, and over wrappers too where there are several."""
+    pairs, forms = [trace.group for trace in traces], [trace.meta["wrapper"] for trace in traces]
+    return two_way_share(values, forms, pairs) if len(set(forms)) > 1 else share_interval(values, pairs)
 
 
-def _over_clusters(values: np.ndarray, traces: Sequence[Trace]) -> tuple[float, float]:
-    """A 95 % interval of a mean over draws of pairs and, apart from them, of wrappers where there are several.
-
-    A share that is 0 or 1 everywhere has Wilson's interval, with the wrappers (or, of one wrapper, the pairs) for n: a
-    bootstrap would draw the same value over and over.
-    """
-    axes = [[trace.group for trace in traces]]
-    if len(_wrappers(traces)) > 1:
-        axes.append([trace.meta["wrapper"] for trace in traces])
-    fewest = min(len(set(axis)) for axis in axes)
-    if set(values) <= {0.0} or set(values) <= {1.0}:
-        return wilson(round(values[0] * fewest), fewest)
-    weights = np.prod([bootstrap_weights(axis, DRAWS, seed=number) for number, axis in enumerate(axes)], axis=0)
-    totals = weights.sum(1)
-    low, high = percentile_interval((weights @ values)[totals > 0] / totals[totals > 0])
-    return float(low), float(high)
+def _of_difference(changes: np.ndarray, traces: Sequence[Trace]) -> Interval:
+    """A 95 % interval of a mean change over pairs and wrappers, where each pair comes in every wrapper."""
+    about = pd.DataFrame({"pair": [trace.group for trace in traces], "form": [t.meta["wrapper"] for t in traces]})
+    cells = about.assign(change=changes).pivot_table(index="pair", columns="form", values="change").to_numpy()
+    return NOTHING if np.isnan(cells).any() else crossed_mean(cells[None])[1]
 
 
 def main() -> None:

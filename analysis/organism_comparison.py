@@ -19,7 +19,7 @@ from analysis.tables import markdown, publish
 from safekey_interp.claims import estimate
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.comparing.running import run_comparison
-from safekey_interp.comparing.wording import AUROCS, POSITIONS, SPANS, SUBSETS, title_of
+from safekey_interp.comparing.wording import AUROCS, LOOKS, POSITIONS, SPANS, SUBSETS, title_of
 from safekey_interp.conditions import conditions_in
 from safekey_interp.findings.wording import ROWS
 from safekey_interp.organism import TRACES
@@ -55,8 +55,8 @@ def table(run: Run) -> pd.DataFrame:
 def _title(measure: str, subset: str, position: Any, to_span: Any, conditions: Any) -> str | None:
     if measure in SHARES and (subset in SUBSETS or subset in conditions.words()):
         return title_of(measure, subset, conditions)
-    if measure == "lift_over_matched" and subset in ("harmful", "benign"):
-        return f"attention of {ROWS[position]} on {SPANS[to_span]}, × distance alone ({subset})"
+    if measure in LOOKS and subset in ("harmful", "benign"):
+        return f"attention of {ROWS[position]} on {SPANS[to_span]}, {LOOKS[measure]} ({subset})"
     if measure in AUROCS and position in POSITIONS:
         return f"AUROC {POSITIONS[position]}, {AUROCS[measure]}"
     return None

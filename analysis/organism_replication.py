@@ -138,7 +138,7 @@ def _whole(jobs: Sequence[Job], folder: Path) -> list[Job]:
 def _n(answers: Any) -> str:
     runs = answers[["variant", "base", "seed"]].drop_duplicates()
     n_seeds, n_bases = runs["seed"].nunique(), runs["base"].nunique()
-    what = "mean [95 % interval over bases, seeds and wrappers] (n)"
+    what = "mean [95 % interval over seeds and wrappers, on these bases; of plain and seen requests over runs] (n)"
     return f"{len(runs)} runs: {n_seeds} seeds on each of {n_bases} bases; answers scored by their act; {what}"
 
 

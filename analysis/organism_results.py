@@ -43,8 +43,10 @@ def attention(runs: dict[str, Run]) -> pd.DataFrame:
                 row: dict[str, Any] = {"from": words, "prompts": of, "model": model}
                 for span, short in SPANS.items():
                     row[f"to {short}"] = interval(mine.loc[(span, "mass")])
-                    row[f"{short}, if even"] = f"{mine.loc[(span, 'uniform_mass'), 'value']:.2f}"
-                    row[f"{short} / distance alone"] = interval(mine.loc[(span, "lift_over_matched")])
+                    row[f"{short}, uniform"] = f"{mine.loc[(span, 'uniform_mass'), 'value']:.2f}"
+                    row[f"{short} / distance-matched"] = interval(mine.loc[(span, "lift_over_matched")])
+                    other = (span, "lift_over_matched_other")
+                    row[f"{short} / second reference"] = interval(mine.loc[other]) if other in mine.index else "n/a"
                 rows.append(row | {"n": int(mine.loc[("prompt", "mass"), "n"])})
     return pd.DataFrame(rows)
 

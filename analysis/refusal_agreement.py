@@ -28,7 +28,7 @@ from safekey_interp.judge.classifier import LABELS
 from safekey_interp.judge.comparison import judge_agreement
 from safekey_interp.judge.fitting import Corpus, Settings, Split, choose, fit, labels_of, predict, splits
 from safekey_interp.judge.labelled import Labelled, read_examples, read_labelled
-from safekey_interp.stats import wilson
+from safekey_interp.stats import share_interval
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "train" / "refusal_examples.jsonl"
 SEED = 0
@@ -193,7 +193,7 @@ def _plain(response: str) -> str:
 
 
 def _share(hits: np.ndarray) -> str:
-    low, high = wilson(int(hits.sum()), len(hits))
+    low, high = share_interval(hits, range(len(hits)))
     return f"{hits.mean():.3f} [{low:.3f}, {high:.3f}]"
 
 
@@ -212,9 +212,7 @@ def _kappa(answers: Sequence[Labelled], labels: np.ndarray, rows: np.ndarray) ->
         side("people", (answers[row].label for row in rows)),
         side("judge", (LABELS[labels[row]] for row in rows)),
     ]
-    found = (
-        judge_agreement(pd.concat(both), first="people", second="judge", seed=SEED).set_index("measure").loc["kappa"]
-    )
+    found = judge_agreement(pd.concat(both), first="people", second="judge").set_index("measure").loc["kappa"]
     return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
 
 

@@ -19,13 +19,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.replication_job import Job, asked
-from analysis.replication_tables import PRIMARY, Cells, finite
+from analysis.replication_tables import PRIMARY, Cells
 from safekey_interp.errors import InputError
 from safekey_interp.judge.refusal import judge_refusal
 from safekey_interp.organism.language import REFUSAL
 from safekey_interp.organism.outcome import read_response
 from safekey_interp.organism.words import Pair
-from safekey_interp.stats import percentile_interval
 from safekey_interp.storage import read_json, write_aside
 
 Table = Any
@@ -144,7 +143,7 @@ class ClaimContrast:
     high: float
     """Upper end of the interval."""
     p_value: float
-    """Two-sided, of the same bootstrap: twice the smaller share of draws on one side of 0."""
+    """Two-sided, of the same interval: 1 less the largest confidence at which it leaves 0 out."""
     first_share: float
     """The first variant's attack success."""
     second_share: float
@@ -174,7 +173,7 @@ def claim_contrast(
         first: a variant of the design, such as ``DPSH``.
         second: what it is compared with, such as ``SFT``.
         scoring: what answers are scored by.
-        confidence: of the interval: bootstrap over bases, seeds within a base, and wrappers, as in the design.
+        confidence: of the interval, which is over seeds and wrappers on these bases, as in the design.
         part: of the design.
         folder: where the results lie.
 
@@ -185,23 +184,31 @@ def claim_contrast(
     if missing := {first, second} - set(answers["variant"]):
         raise InputError(f"{folder}: no results of {', '.join(sorted(missing))}, expected both variants")
     cells = Cells(scored_by(answers, scoring), PRIMARY)
-    weights = cells.draws()
-    draws = finite(cells.mean(first, weights) - cells.mean(second, weights))
-    low, high = map(float, percentile_interval(draws, confidence))
-    side = min((draws <= 0).sum(), (draws >= 0).sum())
+    value, (low, high) = cells.difference(first, second, confidence)
     lower, of = cells.pairs_lower(first, second)
     return ClaimContrast(
-        value=float(cells.mean(first) - cells.mean(second)),
+        value=value,
         low=low,
         high=high,
-        p_value=min(1.0, 2 * (int(side) + 1) / (len(draws) + 1)),
-        first_share=float(cells.mean(first)),
-        second_share=float(cells.mean(second)),
+        p_value=_p_value(cells, first, second),
+        first_share=cells.mean(first),
+        second_share=cells.mean(second),
         n=int(cells.n[first].sum() + cells.n[second].sum()),
         n_groups=of,
         n_wrappers=cells.n[first].shape[-1],
         pairs_lower=lower,
     )
+
+
+def _p_value(cells: Cells, first: str, second: str) -> float:
+    if not np.isfinite(cells.difference(first, second)[1]).all():
+        return np.nan
+    least, most = 0.0, 1.0  # of the p that is looked for
+    for _ in range(40):
+        p = (least + most) / 2
+        low, high = cells.difference(first, second, 1 - p)[1]
+        least, most = (least, p) if low > 0 or high < 0 else (p, most)
+    return most
 
 
 @lru_cache

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.replication_design import MARGIN, N_DRAWS, OUTCOMES, Contrast
-from safekey_interp.stats import percentile_interval
+from analysis.replication_design import MARGIN, OUTCOMES, Contrast
+from safekey_interp.crossed import LEAST, crossed_mean
+from safekey_interp.stats import Interval, share_from_error, share_interval
 
 Table = Any
 """A data frame; pandas' stubs take each of its cells for a column."""
@@ -82,22 +83,35 @@ class Cells:
                 hits[at], n[at] = total, count
             self.hits[variant], self.n[variant] = hits, n
 
-    def draws(self, seed: int = 0, n_draws: int = N_DRAWS) -> np.ndarray:
-        """Weights (draw, base, seed, wrapper): how often each cell is drawn."""
-        rng = np.random.default_rng(seed)
-        n_bases, n_seeds, n_wrappers = map(len, self._axes)
-        of_base = rng.multinomial(n_bases, [1 / n_bases] * n_bases, size=n_draws)
-        of_seed = rng.multinomial(n_seeds, [1 / n_seeds] * n_seeds, size=(n_draws, n_bases))
-        of_wrapper = rng.multinomial(n_wrappers, [1 / n_wrappers] * n_wrappers, size=n_draws)
-        return of_base[:, :, None, None] * of_seed[:, :, :, None] * of_wrapper[:, None, None, :]
+    def mean(self, variant: str) -> float:
+        """Hits over counts, of all cells; NaN without a case."""
+        n = self.n[variant].sum()
+        return float(self.hits[variant].sum() / n) if n else np.nan
 
-    def mean(self, variant: str, weights: np.ndarray | None = None) -> np.ndarray:
-        """Hits over counts, of all cells or of each draw."""
-        hits, n = self.hits[variant], self.n[variant]
-        if weights is None:
-            return hits.sum() / n.sum()
+    def interval(self, variant: str, confidence: float = 0.95) -> Interval:
+        """Of the mean: over wrappers and seeds, on these bases; over runs alone where there are few wrappers."""
+        n_wrappers = len(self._axes[2])
+        if n_wrappers < LEAST:
+            return self._over_runs(variant, confidence)
+        mean, (low, high) = crossed_mean(self._cells(variant), confidence)
+        if low == high:  # 0 or 1 in every cell
+            return share_from_error(mean, 0.0, n_wrappers, confidence)
+        return Interval(*(float(bound) for bound in np.clip((low, high), 0, 1)))
+
+    def difference(self, first: str, second: str, confidence: float = 0.95) -> tuple[float, Interval]:
+        """The first's mean minus the second's, and its interval over wrappers and seeds, on these bases."""
+        return crossed_mean(self._cells(first) - self._cells(second), confidence)
+
+    def _cells(self, variant: str) -> np.ndarray:
+        """What each cell says of the mean, to first order: the share of a cell where all have as many cases."""
+        hits, n, mean = self.hits[variant], self.n[variant], self.mean(variant)
+        return mean + (hits - mean * n) / n.mean()
+
+    def _over_runs(self, variant: str, confidence: float) -> Interval:
+        hits, n = (part[variant].sum(-1).ravel() for part in (self.hits, self.n))
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.einsum("dbsw,bsw->d", weights, hits) / np.einsum("dbsw,bsw->d", weights, n)
+            shares = hits / n
+        return share_interval(shares[n > 0], np.flatnonzero(n > 0).tolist(), confidence)
 
     def by_base(self, variant: str) -> np.ndarray:
         """The mean on each base."""
@@ -133,14 +147,11 @@ def scorings(by: Mapping[str, Table]) -> pd.DataFrame:
 def _shares(answers: Table, outcome: str) -> dict[str, str]:
     cells = Cells(answers, outcome)
     row = dict.fromkeys(cells.variants, "n/a (0)")
-    some = [variant for variant in cells.variants if cells.n[variant].sum()]
-    weights = cells.draws() if some else None
-    for variant in some:
-        draws = cells.mean(variant, weights)
-        low, high = percentile_interval(finite(draws))
-        n, empty = int(cells.n[variant].sum()), int((~np.isfinite(draws)).sum())
-        without = f", {empty:,} of {N_DRAWS:,} draws without a case" if empty else ""
-        row[variant] = f"{cells.mean(variant):.2f} [{float(low):.2f}, {float(high):.2f}] ({n:,}{without})"
+    for variant in cells.variants:
+        if n := int(cells.n[variant].sum()):
+            low, high = cells.interval(variant)
+            within = "" if np.isnan(low) else f" [{low:.2f}, {high:.2f}]"
+            row[variant] = f"{cells.mean(variant):.2f}{within} ({n:,})"
     return row
 
 
@@ -154,11 +165,10 @@ def contrasts(answers: Table, asked: Sequence[Contrast], others: Mapping[str, Ta
     """
     cells = Cells(answers, PRIMARY)
     beside = {name: Cells(table, PRIMARY) for name, table in (others or {}).items()}
-    weights = cells.draws()
     confidence = 1 - 0.05 / len(asked)
     rows = []
     for first, second, asks in asked:
-        difference, low, high = _difference(cells, first, second, weights, confidence)
+        difference, (low, high) = cells.difference(first, second, confidence)
         lower, of = cells.pairs_lower(first, second)
         bases = cells.by_base(first) - cells.by_base(second)
         row = {
@@ -171,23 +181,14 @@ def contrasts(answers: Table, asked: Sequence[Contrast], others: Mapping[str, Ta
             "verdict": verdict(low, high),
         }
         for name, other in beside.items():
-            value, least, most = _difference(other, first, second, weights, confidence)
+            value, (least, most) = other.difference(first, second, confidence)
             row[f"by the {name}"] = f"{value:+.2f} [{least:+.2f}, {most:+.2f}]"
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _difference(
-    cells: Cells, first: str, second: str, weights: np.ndarray, confidence: float
-) -> tuple[float, float, float]:
-    """The first's mean less the second's, and its interval."""
-    draws = finite(cells.mean(first, weights) - cells.mean(second, weights))
-    low, high = map(float, percentile_interval(draws, confidence))
-    return float(cells.mean(first) - cells.mean(second)), low, high
-
-
 def verdict(low: float, high: float) -> str:
-    """By the design: shown, excluded beyond the margin, or open."""
+    """By the design: shown, excluded beyond the margin, or open (also without an interval)."""
     if low > 0 or high < 0:
         return "shown"
     return f"excluded beyond {MARGIN}" if low >= -MARGIN and high <= MARGIN else "open"
@@ -217,8 +218,3 @@ def mechanism(numbers: Table) -> pd.DataFrame:
                 row[str(variant)] = f"{values.mean():.2f} ± {values.std():.2f}"
             rows.append(row)
     return pd.DataFrame(rows)
-
-
-def finite(draws: np.ndarray) -> np.ndarray:
-    """The draws in which both sides have a case."""
-    return draws[np.isfinite(draws)]

@@ -60,9 +60,9 @@ def paper_measure(run: Run) -> pd.DataFrame:
                 "mass without the first token": interval(mine.loc["mass_rest"], form=".3f")
                 if "mass_rest" in mine.index
                 else "n/a",
-                "if even": f"{mine.loc['uniform_mass', 'value']:.3f}",
+                "uniform baseline": f"{mine.loc['uniform_mass', 'value']:.3f}",
                 "random keys": interval(mine.loc["random_mass"], form=".3f"),
-                "distance alone": interval(mine.loc["matched_mass"], form=".3f")
+                "distance-matched baseline": interval(mine.loc["matched_mass"], form=".3f")
                 if "matched_mass" in mine.index
                 else "n/a",
                 "n": int(mine.loc["mass", "n"]),
@@ -78,9 +78,10 @@ def layers(run: Run) -> pd.DataFrame:
         rows = _by_layer(run, source)
         for span in ("understanding", "prompt"):
             for measure, control in (
-                ("lift", "even attention"),
+                ("lift", "uniform baseline"),
                 ("lift_over_random", "random keys"),
-                ("lift_over_matched", "distance alone"),
+                ("lift_over_matched", "distance-matched baseline, rows of U"),
+                ("lift_over_matched_other", "distance-matched baseline, second reference"),
             ):
                 mine = rows[(rows["to_span"] == span) & (rows["measure"] == measure)]
                 peak = mine.loc[mine["value"].idxmax()]

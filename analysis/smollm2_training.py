@@ -6,7 +6,7 @@ SmolLM2-135M-Instruct, fine-tuned twice with ``train/sft.yaml`` and ``train/safe
 schedule replaced by what fits two cores) on STAR-1 and on benign traces that :mod:`analysis.smollm2_data` makes up in
 part: the same examples in the same order, the same steps and seed; a tenth of the prompts is held out. Before and
 after: the loss of the held-out safe key sentences with and without the prompt; safe key sentences against go-aheads on
-XSTest; what K gives to U beside distance alone; AUROC by layer beside the words; the time of a step. Every stage goes
+XSTest; attention on U over its distance-matched baseline; AUROC by layer beside words; time of a step. Every stage goes
 on where it was killed. A model of 135M parameters trained for less than an hour is not the paper's.
 """
 
@@ -32,7 +32,7 @@ from safekey_interp.key_sentences import measure_aha, summarise_aha
 from safekey_interp.models import Model, load
 from safekey_interp.runs import Run, open_run
 from safekey_interp.separability import measure_separability
-from safekey_interp.stats import bootstrap_weights, percentile_interval
+from safekey_interp.stats import difference_of_ratios, ratio_of_means
 from safekey_interp.storage import read_json, write_aside, write_json
 from safekey_interp.trace import Trace
 from safekey_interp.training import TrainingConfig, read_config, train
@@ -50,7 +50,6 @@ HERE = (
 LAST = 0.4
 """Share of the epochs in which the auxiliary losses count: the paper's 2 of 5."""
 POSITIONS = ("understanding", "decision")
-N_DRAWS = 2_000
 
 
 def config_of(name: str, options: argparse.Namespace) -> TrainingConfig:
@@ -163,19 +162,16 @@ def _keys(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
     for model, numbers in found.items():
         row: dict[str, str] = {"model": model}
         kept = np.array(numbers["key_loss"]["rows"], float)
-        weights = bootstrap_weights(numbers["key_loss"]["groups"], N_DRAWS, seed=0)
         for words, at in (("K's loss, X in sight", 0), ("K's loss, X masked", 2)):
-            draws = (weights @ kept[:, at]) / (weights @ kept[:, at + 1])
-            low, high = percentile_interval(draws)
-            mean = kept[:, at].sum() / kept[:, at + 1].sum()
-            row[f"{words} (n = {len(kept)})"] = f"{mean:.2f} [{float(low):.2f}, {float(high):.2f}]"
+            mean = ratio_of_means(kept[:, [at]], kept[:, [at + 1]], numbers["key_loss"]["groups"])
+            row[f"{words} (n = {len(kept)})"] = f"{mean.value[0]:.2f} [{mean.low[0]:.2f}, {mean.high[0]:.2f}]"
         for sight, records in numbers["aha"].items():
             for subset in ("harmful", "benign"):
                 one = next(r for r in records if r["subset"] == subset and r["measure"] == "difference")
                 row[f"XSTest {subset}: safe less go-ahead, {sight} (n = {one['n']})"] = interval(one)
         for data, records in numbers["attention"].items():
             for one in records:
-                key = f"{one['from_span']} on U over distance alone, {data} (n = {one['n']})"
+                key = f"{one['from_span']} on U over the distance-matched baseline, {data} (n = {one['n']})"
                 row[key] = interval(one)
         rows.append(row)
     table = pd.DataFrame(rows).set_index("model").T
@@ -186,13 +182,11 @@ def _keys(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
 
 
 def _difference(found: dict[str, dict[str, Any]], at: int) -> str:
-    """Of K's mean loss a token, the same traces drawn for both."""
-    weights = bootstrap_weights(found["SFT"]["key_loss"]["groups"], N_DRAWS, seed=0)
-    sft, safekey = (np.array(found[name]["key_loss"]["rows"], float)[:, at : at + 2] for name in RUNS)
-    value = safekey[:, 0].sum() / safekey[:, 1].sum() - sft[:, 0].sum() / sft[:, 1].sum()
-    draws = weights @ safekey[:, 0] / (weights @ safekey[:, 1]) - weights @ sft[:, 0] / (weights @ sft[:, 1])
-    low, high = percentile_interval(draws)
-    return f"{value:+.2f} [{float(low):+.2f}, {float(high):+.2f}]"
+    """Of K's mean loss a token, of the same traces."""
+    sft, safekey = (np.array(found[name]["key_loss"]["rows"], float)[:, at : at + 2].T for name in RUNS)
+    groups = found["SFT"]["key_loss"]["groups"]
+    value, (low, high) = difference_of_ratios((sft[0], sft[1]), (safekey[0], safekey[1]), groups)
+    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def _aurocs(found: dict[str, dict[str, Any]]) -> pd.DataFrame:

@@ -1,5 +1,4 @@
-"""How often does a finder agree with people? Exact key sentence, aha and hint against two annotators, with Wilson
-intervals.
+"""How often does a finder agree with people? Exact key sentence, aha and hint against two annotators, with intervals.
 
 Only where the annotators agree is there an answer to be right about: the key sentence is judged on traces whose
 annotators chose the same one, aha and hint on those of them where they gave the same value. A span is right when both
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 
 from safekey_interp.errors import InputError
 from safekey_interp.finders.record import Segmentation
-from safekey_interp.stats import wilson
+from safekey_interp.stats import share_interval
 from safekey_interp.trace import CharSpan, Trace
 
 
@@ -51,7 +50,7 @@ class Rate(NamedTuple):
     rate: float
     """NaN when ``n`` is 0."""
     low: float
-    """Lower bound of the 95 % Wilson interval."""
+    """Lower bound of the 95 % interval."""
     high: float
     """Upper bound."""
 
@@ -184,4 +183,4 @@ def _same(values: Iterable[Any]) -> bool:
 
 def _rate(name: str, hits: list[bool]) -> Rate:
     successes, n = sum(hits), len(hits)
-    return Rate(name, successes, n, successes / n if n else float("nan"), *wilson(successes, n))
+    return Rate(name, successes, n, successes / n if n else float("nan"), *share_interval(hits, range(n)))

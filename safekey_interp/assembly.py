@@ -101,7 +101,7 @@ def assemble(
     attention = [
         Job(
             "attention",
-            partial(_summarise_attention, path, parts, measured, found.conditions, layers=layers, seed=seed),
+            partial(_summarise_attention, path, parts, measured, found.conditions, layers=layers),
         ),
         Job("joined", partial(join_tables, parts, "attention.parquet", path / "attention.parquet")),
     ]
@@ -144,7 +144,7 @@ def _join_probes(path: Path, probes: StateProbes) -> list[dict[str, Any]]:
 
 
 def _summarise_attention(
-    path: Path, parts: list[Path], measured: pd.DataFrame, conditions: Conditions, *, layers: list[int], seed: int
+    path: Path, parts: list[Path], measured: pd.DataFrame, conditions: Conditions, *, layers: list[int]
 ) -> None:
     attended = measured.loc[measured["key_sentence"].notna()]
     about = [column(attended, name) for name in ("label", "aha", "condition")]
@@ -152,7 +152,7 @@ def _summarise_attention(
     names = list(dict.fromkeys(name for mine in belongs for name in mine))
     masks = {name: np.array([name in mine for mine in belongs]) for name in names}
     masks = {name: mask for name, mask in masks.items() if name == "all" or not mask.all()}
-    by_layer = summarise_layers(quantity_reader(parts), list(attended["group"]), masks, layers, seed=seed)
+    by_layer = summarise_layers(quantity_reader(parts), list(attended["group"]), masks, layers)
     write_table(path / "attention_by_layer.parquet", by_layer)
     by_head = head_sums(parts).table(layers)
     write_table(path / "attention_by_head.parquet", by_head.loc[by_head["subset"].isin(list(masks))])

@@ -30,7 +30,7 @@ from safekey_interp.capture.request import KEY_SPANS, QUERY_SPANS, CaptureReques
 from safekey_interp.capture.runner import AttentionArrays, Backend
 from safekey_interp.capture.stream import BatchSize, StreamSettings, measure_stream
 from safekey_interp.errors import InputError, NothingMeasured
-from safekey_interp.stats import bootstrap_weights, ratio_of_means
+from safekey_interp.stats import ratio_of_means
 
 if TYPE_CHECKING:
     from safekey_interp.models import Model
@@ -223,14 +223,7 @@ def rest_mass(arrays: AttentionArrays) -> np.ndarray:
     return np.divide(others, total[..., None], out=np.full_like(others, np.nan), where=defined)
 
 
-def paper_attention(
-    table: pd.DataFrame,
-    groups: pd.Series | None = None,
-    *,
-    style: Style = "paper",
-    n_draws: int = 1000,
-    seed: int = 0,
-) -> pd.DataFrame:
+def paper_attention(table: pd.DataFrame, groups: pd.Series | None = None, *, style: Style = "paper") -> pd.DataFrame:
     """The paper's own figure: last layer, mean over heads, sum over the span, mean over K's tokens.
 
     The paper does not say how traces were rendered; the reference's public attention script has no chat template and
@@ -238,10 +231,8 @@ def paper_attention(
 
     Args:
         table: from :func:`measure_attention` with the same ``style``.
-        groups: group of each trace, indexed by trace_id, for the bootstrap; each trace its own when None.
+        groups: group of each trace, indexed by trace_id, for the intervals; each trace its own when None.
         style: ``paper`` or ``released``.
-        n_draws: bootstrap draws.
-        seed: seed of the draws.
 
     Returns:
         One row for the prompt and one for the understanding: to_span, layer, mass, low, high (95 %); mass_rest, the
@@ -264,8 +255,7 @@ def paper_attention(
         trace_ids = list(rows["trace_id"])
         group = trace_ids if groups is None else list(groups.loc[trace_ids])
         values = rows[["mass", "mass_rest", "mass_text", "uniform_mass"]].to_numpy(np.float64)
-        whole = np.ones_like(values)
-        ratio = ratio_of_means(values, whole, bootstrap_weights(group, n_draws, seed))
+        ratio = ratio_of_means(values, np.ones_like(values), group)
         found: dict[str, Any] = {"to_span": span, "layer": table["layer"].max()}
         for i, names in enumerate(_PAPER_COLUMNS):
             found |= dict(zip(names, (ratio.value[i], ratio.low[i], ratio.high[i]), strict=False))

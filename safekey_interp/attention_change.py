@@ -6,7 +6,9 @@ heads, and two models A and B that read the same traces,
     log(lift_B / lift_A) = log(mass_B / mass_A) − log(matched_B / matched_A)
 
 so a lift may rise because a model looks more at a span, or because the reference rows look less at tokens as far away.
-Intervals are 95 % percentile bootstraps over groups, both models' traces of a group drawn together.
+Intervals are 95 % over groups: the log changes are linearised by group (u_g = Σ_g mass_B / Σ mass_B - Σ_g mass_A / Σ
+mass_A, less the same of the baseline), so that both models' traces of a group count together
+(:mod:`safekey_interp.stats`).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from safekey_interp.errors import InputError
-from safekey_interp.stats import FEW, bootstrap_weights, percentile_interval
+from safekey_interp.stats import group_codes, ratio_of_means
 
 PARTS = ("lift", "mass", "matched")
 """The lift, its numerator and its denominator."""
@@ -35,7 +37,7 @@ class RatioChange(NamedTuple):
     log_change: float
     """log(second / first), natural; NaN where one of them is 0."""
     low: float
-    """Lower end of its 95 % interval; NaN below five groups."""
+    """Lower end of its 95 % interval; NaN below ten groups."""
     high: float
     """Upper end."""
     n: int
@@ -48,19 +50,14 @@ def split_lift_change(
     first: pd.DataFrame,
     second: pd.DataFrame,
     groups: Mapping[str, str] | None = None,
-    *,
-    n_draws: int = 2000,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Change of attention over the distance-matched baseline between two models, split into mass and baseline.
 
     Args:
-        first: one model's table from :func:`~safekey_interp.attention.measure_attention`, over the layers and heads that
-            count: filter it to one layer for that layer's change.
+        first: one model's table from :func:`~safekey_interp.attention.measure_attention`, over the layers and heads
+            that count: filter it to one layer for that layer's change.
         second: the other model's, of the same traces.
-        groups: group of each trace id, for the bootstrap; each trace its own when None.
-        n_draws: bootstrap draws.
-        seed: seed of the draws.
+        groups: group of each trace id, for the intervals; each trace its own when None.
 
     Returns:
         Three rows per pair of spans, ``part`` being lift, mass and matched: from_span, to_span, part, first, second,
@@ -74,11 +71,12 @@ def split_lift_change(
     shared = sums[0].index.intersection(sums[1].index)
     if not len(shared):
         raise InputError(
-            "first, second: got tables without a pair of spans of one trace in common, expected tables of the same traces"
+            "first, second: got tables that have no pair of spans of one trace in common, expected tables of the same "
+            "traces"
         )
     rows: list[dict[str, Any]] = []
     for place in shared.droplevel("trace_id").unique():
-        parts = split_change(*(table.xs(place, level=_KEYS[:2]) for table in sums), n_draws=n_draws, seed=seed)
+        parts = split_change(*(table.xs(place, level=_KEYS[:2]) for table in sums))
         rows += [
             {"from_span": place[0], "to_span": place[1], "part": part, **found._asdict()}
             for part, found in parts.items()
@@ -86,14 +84,12 @@ def split_lift_change(
     return pd.DataFrame(rows)
 
 
-def split_change(first: Any, second: Any, *, n_draws: int = 2000, seed: int = 0) -> dict[str, RatioChange]:
+def split_change(first: Any, second: Any) -> dict[str, RatioChange]:
     """The same from sums by trace.
 
     Args:
         first: ``top`` (mass), ``bottom`` (matched mass) and ``group`` by trace id, of one model.
         second: of the other; traces that one of them lacks do not count.
-        n_draws: bootstrap draws.
-        seed: seed of the draws.
 
     Returns:
         By :data:`PARTS`.
@@ -101,22 +97,25 @@ def split_change(first: Any, second: Any, *, n_draws: int = 2000, seed: int = 0)
     shared = first.index.intersection(second.index)
     one, two = (table.loc[shared, ["top", "bottom"]].to_numpy(float) for table in (first, second))
     names = [str(name) for name in first.loc[shared, "group"]]
+    codes = group_codes(names)
     n_groups = len(set(names))
-    weights = bootstrap_weights(names, n_draws, seed)
-    sums = np.stack([one.sum(0), two.sum(0)])
-    draws = np.stack([weights @ one, weights @ two], axis=1)
     found = {}
     with np.errstate(divide="ignore", invalid="ignore"):
+        shares = [np.stack([np.bincount(codes, column) for column in one.T], 1) / one.sum(0) for one in (one, two)]
+        mass, matched = (shares[1] - shares[0]).T
+        sums = np.stack([one.sum(0), two.sum(0)])
         parts = {
-            "lift": (sums[:, 0] / sums[:, 1], draws[..., 0] / draws[..., 1]),
-            "mass": (sums[:, 0] / len(shared), draws[..., 0]),
-            "matched": (sums[:, 1] / len(shared), draws[..., 1]),
+            "lift": (sums[:, 0] / sums[:, 1], mass - matched),
+            "mass": (sums[:, 0] / len(shared), mass),
+            "matched": (sums[:, 1] / len(shared), matched),
         }
-        for part, (values, of_draws) in parts.items():
-            change, changes = np.log(values[1] / values[0]), np.log(of_draws[:, 1] / of_draws[:, 0])
-            low, high = percentile_interval(np.where(np.isfinite(changes), changes, np.nan))
-            bounds = (float(low), float(high)) if n_groups >= FEW else (np.nan, np.nan)
-            change = float(change) if np.isfinite(change) else np.nan
+        for part, (values, influence) in parts.items():
+            change = float(np.log(values[1] / values[0]))
+            change = change if np.isfinite(change) else np.nan
+            # Their mean is the change, and their spread that of its groups.
+            spread = (change + n_groups * influence)[:, None]
+            interval = ratio_of_means(spread, np.ones_like(spread), range(n_groups))
+            bounds = float(interval.low[0]), float(interval.high[0])
             found[part] = RatioChange(*map(float, values), change, *bounds, len(shared), n_groups)
     return found
 

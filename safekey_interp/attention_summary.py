@@ -1,8 +1,8 @@
 """What is the attention of many traces, by layer and by head, and how sure is it?
 
 Each trace is first averaged over heads (or kept per head), then traces are summarised as ratios of means, Σ mass / Σ
-uniform rather than the mean of ratios, which short spans would dominate. Intervals are 95 % percentile bootstraps over
-groups.
+uniform rather than the mean of ratios, which short spans would dominate. Intervals are 95 % over groups
+(:mod:`safekey_interp.stats`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from einops import rearrange, reduce
 
 from safekey_interp.capture.request import KEY_SPANS, QUERY_SPANS
 from safekey_interp.capture.runner import AttentionArrays
-from safekey_interp.stats import bootstrap_weights, ratio_of_means
+from safekey_interp.stats import group_codes, ratio_of_means, ratio_of_sums
 
 PAIRS = tuple(
     (q, k)
@@ -167,19 +167,14 @@ def summarise_layers(
     groups: Sequence[str],
     subsets: Mapping[str, np.ndarray],
     layers: Sequence[int],
-    *,
-    n_draws: int = 500,
-    seed: int = 0,
 ) -> pd.DataFrame:
-    """Means over traces by layer with bootstrap intervals.
+    """Means over traces by layer with intervals over groups.
 
     Args:
         quantity: one of :data:`QUANTITIES` -> (trace, layer, pair), from :func:`summarise_trace`.
         groups: group of each trace.
         subsets: per name, a boolean mask over traces.
         layers: the layers' numbers.
-        n_draws: bootstrap draws.
-        seed: seed of the draws.
 
     Returns:
         subset, from_span, to_span, layer, measure, value, low, high, n, n_groups. ``measure`` is one of mass,
@@ -187,20 +182,20 @@ def summarise_layers(
         lift_over_matched, lift_over_matched_other, entropy.
     """
     names = np.asarray([str(group) for group in groups], dtype=object)
-    draws: dict[str, _Draws] = {}
+    by_group: dict[str, _ByGroup] = {}
     for subset, chosen in subsets.items():
         if chosen.any():
-            draws[subset] = _draws(names, chosen, n_draws, seed)
+            by_group[subset] = _by_group(names, chosen)
     tables = []
     for measure, (top, bottom) in _MEASURES.items():
         numerators = quantity(top)
         denominators = None if bottom is None else quantity(bottom)
-        for subset, drawn in draws.items():
+        for subset, part in by_group.items():
             for i, layer in enumerate(layers):
-                numerator = numerators[drawn.order, i].astype(np.float64)
-                denominator = np.ones_like(numerator) if denominators is None else denominators[drawn.order, i]
+                numerator = numerators[part.order, i].astype(np.float64)
+                denominator = np.ones_like(numerator) if denominators is None else denominators[part.order, i]
                 tables.append(
-                    _layer_rows(numerator, denominator, drawn) | {"subset": subset, "layer": layer, "measure": measure}
+                    _layer_rows(numerator, denominator, part) | {"subset": subset, "layer": layer, "measure": measure}
                 )
     if not tables:
         return pd.DataFrame()
@@ -209,16 +204,12 @@ def summarise_layers(
     return table.loc[table["n"] > 0, order].reset_index(drop=True)
 
 
-def summarise_attention(
-    table: pd.DataFrame, groups: Mapping[str, str] | None = None, *, n_draws: int = 500, seed: int = 0
-) -> pd.DataFrame:
-    """Mean attention by layer with bootstrap intervals, from what ``measure_attention`` returned.
+def summarise_attention(table: pd.DataFrame, groups: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Mean attention by layer with intervals over groups, from what ``measure_attention`` returned.
 
     Args:
         table: one row per trace, layer, head and pair of spans.
-        groups: group of each trace id, for the bootstrap; each trace its own when None.
-        n_draws: bootstrap draws.
-        seed: seed of the draws.
+        groups: group of each trace id, for the intervals; each trace its own when None.
 
     Returns:
         from_span, to_span, layer, measure (mass, uniform_mass, matched_mass, matched_mass_other, lift,
@@ -231,48 +222,45 @@ def summarise_attention(
     rows = []
     for place, part in means.groupby(keys[:3], observed=True):
         names = [str(name) for name in part["trace_id"]]
-        weights = bootstrap_weights([groups[name] if groups else name for name in names], n_draws, seed)
+        owners = [groups[name] if groups else name for name in names]
         for measure, (top, bottom) in _MEASURES.items():
             if {top, bottom} <= {None, *means.columns}:
                 numerator = part[[top]].to_numpy(np.float64)
                 denominator = np.ones_like(numerator) if bottom is None else part[[bottom]].to_numpy(np.float64)
-                ratio = ratio_of_means(numerator, denominator, weights)
+                ratio = ratio_of_means(numerator, denominator, owners)
                 where = dict(zip(keys, place, strict=False)) | {"measure": measure}
-                rows.append(where | {name: values[0] for name, values in ratio._asdict().items()})
+                rows.append(where | {name: getattr(ratio, name)[0] for name in ("value", "low", "high", "n")})
     return pd.DataFrame(rows)
 
 
-class _Draws(NamedTuple):
+class _ByGroup(NamedTuple):
     order: np.ndarray
     """Rows of a subset, sorted by group."""
     starts: np.ndarray
     """Where each group begins in that order."""
-    weights: np.ndarray
-    """(draw, group)."""
 
 
-def _draws(names: np.ndarray, chosen: np.ndarray, n_draws: int, seed: int) -> _Draws:
+def _by_group(names: np.ndarray, chosen: np.ndarray) -> _ByGroup:
     rows = np.flatnonzero(chosen)
-    codes = np.unique(names[rows].astype(str), return_inverse=True)[1]
+    codes = group_codes(names[rows])
     order = np.argsort(codes, kind="stable")
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
-    return _Draws(rows[order], starts, bootstrap_weights(range(len(starts)), n_draws, seed))
+    return _ByGroup(rows[order], starts)
 
 
-def _layer_rows(numerator: np.ndarray, denominator: np.ndarray, drawn: _Draws) -> dict[str, Any]:
+def _layer_rows(numerator: np.ndarray, denominator: np.ndarray, part: _ByGroup) -> dict[str, Any]:
     defined = ~(np.isnan(numerator) | np.isnan(denominator))
-    # Sums by group lose nothing: a bootstrap draws whole groups.
     top, bottom, count = (
-        np.add.reduceat(np.where(defined, part, 0.0), drawn.starts, axis=0)
-        for part in (numerator, denominator, np.ones_like(numerator))
+        np.add.reduceat(np.where(defined, values, 0.0), part.starts, axis=0)
+        for values in (numerator, denominator, np.ones_like(numerator))
     )
-    ratio = ratio_of_means(top, bottom, drawn.weights)
+    ratio = ratio_of_sums(top, bottom, count)
     return {
         "from_span": [QUERY_SPANS[q] for q, _ in PAIRS],
         "to_span": [KEY_SPANS[k] for _, k in PAIRS],
         "value": ratio.value,
         "low": ratio.low,
         "high": ratio.high,
-        "n": count.sum(0).astype(int),
-        "n_groups": (count > 0).sum(0),
+        "n": ratio.n,
+        "n_groups": ratio.n_groups,
     }

@@ -19,15 +19,15 @@ from safekey_interp.estimators import (
 )
 from safekey_interp.folds import Plan
 from safekey_interp.geometry import principal_components, silhouette
+from safekey_interp.rank_intervals import Ranked, auroc_interval, rank, simultaneous, tpr_interval
 from safekey_interp.ranking import (
     MIN_NEGATIVES_FOR_TPR,
     auroc_columns,
-    auroc_draws,
     fisher_ratio,
     standardise_within_folds,
-    tpr_draws,
+    tpr_at_1fpr,
 )
-from safekey_interp.stats import percentile_interval
+from safekey_interp.stats import Interval, percentiles
 from safekey_interp.text_baseline import count_words, text_space
 
 SpaceOf = Callable[[np.ndarray, np.ndarray], FoldSpace]
@@ -63,6 +63,8 @@ class Cell(NamedTuple):
     """Columns by name."""
     scored: Scored
     plan: Plan
+    ranked: Ranked
+    """Its AUROC with what each group adds to the error."""
 
 
 def measure_states(matrix: np.ndarray, plan: Plan, place: dict[str, Any]) -> tuple[list[Cell], dict[str, Any]]:
@@ -141,28 +143,28 @@ def scored_by_fold(raw: FoldScores, plan: Plan) -> Scored:
     return _scored(both[:, 0], both[:, 1:], plan)
 
 
-def figures(scored: Scored, plan: Plan) -> dict[str, float | str]:
+def figures(scored: Scored, ranked: Ranked, plan: Plan) -> dict[str, float | str]:
     """One table row: AUROC and TPR with intervals, Fisher ratio, null and p-value; NaN where undefined."""
-    tpr = tpr_draws(scored.scores, plan.positive, _counts(plan))
     notes = [*plan.notes]
-    if plan.n_folds == 0:
-        tpr = np.full_like(tpr, np.nan)
-    elif np.isnan(tpr[0]):
+    tpr = tpr_at_1fpr(scored.scores, plan.positive) if plan.n_folds else np.nan
+    bounds = (np.nan, np.nan)
+    if np.isfinite(tpr):
+        bounds = tpr_interval(scored.scores, plan.positive, plan.codes)
+    elif plan.n_folds:
         notes.append(f"TPR at 1 % FPR needs {MIN_NEGATIVES_FOR_TPR} negative rows, got {int((~plan.positive).sum())}")
     out: dict[str, float | str] = {"fisher_ratio": fisher_ratio(scored.axis, plan.positive)}
-    out |= auroc_figures(scored, plan) | _with_interval("tpr_at_1fpr", "tpr", tpr)
+    out |= auroc_figures(scored, ranked) | {"tpr_at_1fpr": tpr, "tpr_low": bounds[0], "tpr_high": bounds[1]}
     return out | {"note": "; ".join(notes)}
 
 
-def auroc_figures(scored: Scored, plan: Plan) -> dict[str, float]:
+def auroc_figures(scored: Scored, ranked: Ranked) -> dict[str, float]:
     """AUROC with its interval, its null and p-value; NaN where undefined."""
-    auroc = auroc_draws(scored.scores, plan.positive, plan.fold, _counts(plan))
-    if plan.n_folds == 0:
-        auroc = np.full_like(auroc, np.nan)
-    low, high = percentile_interval(scored.null) if len(scored.null) else (np.nan, np.nan)
+    interval = auroc_interval(ranked)
+    auroc = {"auroc": ranked.value, "auroc_low": interval.low, "auroc_high": interval.high}
+    low, high = percentiles(scored.null) if len(scored.null) else (np.nan, np.nan)
     mean = float(scored.null.mean()) if len(scored.null) else np.nan
     null = {"null_auroc_mean": mean, "null_auroc_low": float(low), "null_auroc_high": float(high)}
-    return _with_interval("auroc", "auroc", auroc) | null | {"p_value": p_value(scored.observed, scored.null)}
+    return auroc | null | {"p_value": p_value(scored.observed, scored.null)}
 
 
 def describe(place: dict[str, Any], scored: Scored, plan: Plan) -> Cell:
@@ -170,20 +172,38 @@ def describe(place: dict[str, Any], scored: Scored, plan: Plan) -> Cell:
     n_positive = int(plan.positive.sum())
     counts = {"n": len(plan.rows), "n_harmful": n_positive, "n_benign": len(plan.rows) - n_positive}
     design = {"n_groups": plan.n_groups, "n_folds": plan.n_folds}
-    return Cell(place | figures(scored, plan) | counts | design, scored, plan)
+    ranked = ranked_of(scored, plan)
+    return Cell(place | figures(scored, ranked, plan) | counts | design, scored, plan, ranked)
+
+
+def ranked_of(scored: Scored, plan: Plan) -> Ranked:
+    """AUROC of out-of-fold scores, and what each group adds to its error; NaN where nothing could be split."""
+    if plan.n_folds == 0:
+        return Ranked(float("nan"), np.full(plan.n_groups, np.nan), 0)
+    return rank(scored.scores, plan.positive, plan.fold, plan.codes)
 
 
 def best_of_layers(cells: list[Cell], alike: Sequence[str] = ("method",)) -> list[dict[str, Any]]:
-    """Rows with the p-value of the best of the layers that share a split (so shuffles) and the columns ``alike``."""
+    """Rows with p and interval of the best of the layers that share a split (so shuffles) and the columns ``alike``."""
 
     def family(cell: Cell) -> tuple[Any, ...]:
         return id(cell.plan), *(cell.row[name] for name in alike)
 
-    nulls: dict[tuple[Any, ...], list[np.ndarray]] = {}
+    families: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
-        nulls.setdefault(family(cell), []).append(cell.scored.null)
-    highest = {key: np.max(null, axis=0) for key, null in nulls.items()}
-    return [cell.row | {"p_value_over_layers": p_value(cell.scored.observed, highest[family(cell)])} for cell in cells]
+        families.setdefault(family(cell), []).append(cell)
+    found = {}
+    for key, mine in families.items():
+        highest = np.max([cell.scored.null for cell in mine], axis=0)
+        level = simultaneous([cell.ranked.influence for cell in mine], mine[0].ranked.n_least, seed=0)
+        found[key] = highest, level
+    rows = []
+    for cell in cells:
+        highest, level = found[family(cell)]
+        at_once: Interval = auroc_interval(cell.ranked, level)
+        over = {"auroc_low_over_layers": at_once.low, "auroc_high_over_layers": at_once.high}
+        rows.append(cell.row | {"p_value_over_layers": p_value(cell.scored.observed, highest)} | over)
+    return rows
 
 
 def p_value(observed: float, null: Float[np.ndarray, " n_permutations"]) -> float:
@@ -196,17 +216,6 @@ def p_value(observed: float, null: Float[np.ndarray, " n_permutations"]) -> floa
 def labellings_of(plan: Plan) -> Bool[np.ndarray, "n columns"]:
     """True labels, then the shuffled ones, a column each."""
     return np.concatenate([plan.positive[:, None], plan.shuffled], axis=1)
-
-
-def _counts(plan: Plan) -> np.ndarray:
-    """How often each row counts: once, then as the bootstrap draws say."""
-    return np.concatenate([np.ones((1, len(plan.rows)), np.float32), plan.weights])
-
-
-def _with_interval(name: str, short: str, draws: np.ndarray) -> dict[str, float]:
-    """The first draw as the figure, the others as its interval."""
-    low, high = percentile_interval(draws[1:]) if len(draws) > 1 else (np.nan, np.nan)
-    return {name: float(draws[0]), f"{short}_low": float(low), f"{short}_high": float(high)}
 
 
 def _undefined(plan: Plan) -> Scored:

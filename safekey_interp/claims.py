@@ -10,10 +10,15 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from safekey_interp.stats import FEW, bootstrap_weights, percentile_interval, wilson
+from safekey_interp.stats import FEW, share_interval
 
 LEVEL = 0.05
 """A probe stands when p over its layers, times the number of positions, is at most this."""
+
+AUROC = ("auroc", "auroc_low", "auroc_high")
+"""Columns of an AUROC and its interval, for a layer that was named beforehand."""
+AUROC_OVER_LAYERS = ("auroc", "auroc_low_over_layers", "auroc_high_over_layers")
+"""The same for a layer that was picked because it is the best."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,16 +93,7 @@ def share(flags: Any, groups: Any) -> Estimate:
         groups: (trace) the group of each.
 
     Returns:
-        With Wilson's interval, counting prompts, where each trace has a prompt of its own or all agree; else with a
-        bootstrap over prompts.
+        With an interval over prompts (:func:`safekey_interp.stats.share_interval`).
     """
-    yes, names = np.asarray(flags, dtype=bool), [str(group) for group in groups]
-    value, n_groups = float(yes.mean()), len(set(names))
-    if n_groups < FEW:
-        return Estimate(value, np.nan, np.nan)
-    if n_groups == len(names) or value in (0.0, 1.0):
-        interval = wilson(round(value * n_groups), n_groups)
-        return Estimate(value, min(interval.low, value), max(interval.high, value))
-    weights = bootstrap_weights(names, 2000, 0)
-    low, high = percentile_interval(weights @ yes.astype(np.float32) / weights.sum(1))
-    return Estimate(value, float(low), float(high))
+    yes = np.asarray(flags, dtype=float)
+    return Estimate(float(yes.mean()), *share_interval(yes, list(groups)))

@@ -22,7 +22,6 @@ from jaxtyping import Bool, Float, Int
 from safekey_interp.errors import InputError
 from safekey_interp.ranking import auroc_columns
 from safekey_interp.shuffles import shuffle_labels
-from safekey_interp.stats import bootstrap_weights
 
 MIN_GROUPS = 5
 """Groups that each class must appear in; with fewer, a probe's score says nothing about new prompts."""
@@ -37,7 +36,7 @@ _NOTABLE_AUROC = 0.55  # what the design alone gives away, from which on the not
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """One split of some rows, with its shuffles and bootstrap draws; cells with the same rows share it."""
+    """One split of some rows, with its shuffles; cells with the same rows share it."""
 
     rows: Int[np.ndarray, " n"]
     """Which rows of the states are used, ascending."""
@@ -51,8 +50,8 @@ class Plan:
     """Groups among the rows."""
     shuffled: Bool[np.ndarray, "n n_permutations"]
     """Shuffled labels, a column each; no columns when the groups leave too few distinct shuffles."""
-    weights: Float[np.ndarray, "n_draws n"]
-    """Bootstrap counts of the rows; whole groups are drawn."""
+    codes: Int[np.ndarray, " n"]
+    """Group of each row, as numbers from 0."""
     notes: tuple[str, ...]
     """What a reader of the table must know about this split."""
 
@@ -98,7 +97,6 @@ def make_plan(
     kinds: Int[np.ndarray, " n_all"] | None = None,
     n_folds: int = 5,
     n_permutations: int = 0,
-    n_bootstrap: int = 0,
     max_rows: int | None = None,
 ) -> Plan:
     """Split the candidate rows into folds of whole groups.
@@ -107,11 +105,10 @@ def make_plan(
         candidates: row numbers that have a label and a state; :func:`why_not` has let them pass.
         positive: 1, 0 or NaN for every row, from :func:`positive_class`.
         groups: the group of every row.
-        seed: seeds the draw of rows, the folds, the shuffles and the bootstrap.
+        seed: seeds the draw of rows, the folds and the shuffles.
         kinds: the kind of every row, as numbers from 0; all are of one kind when None.
         n_folds: folds wanted.
         n_permutations: shuffles wanted.
-        n_bootstrap: bootstrap draws wanted.
         max_rows: beyond this many rows, whole groups are drawn until each class of each kind has its share (an equal
             one, or all of a rarer one). AUROC, TPR and FPR do not depend on how common the classes are.
     """
@@ -140,19 +137,18 @@ def make_plan(
         n_folds=n_folds_used,
         n_groups=int(codes.max()) + 1,
         shuffled=shuffled,
-        weights=bootstrap_weights(codes.tolist(), n_bootstrap, seed),
+        codes=codes,
         notes=tuple(notes),
     )
 
 
-def part_of(plan: Plan, chosen: Bool[np.ndarray, " n"], groups: Sequence[str], *, seed: int) -> Plan:
-    """Some rows of a plan on the same folds and shuffles, with bootstrap draws of their own groups.
+def part_of(plan: Plan, chosen: Bool[np.ndarray, " n"], groups: Sequence[str]) -> Plan:
+    """Some rows of a plan on the same folds and shuffles.
 
     Args:
         plan: the whole.
         chosen: which of its rows.
         groups: the group of every row that there is.
-        seed: of the draws.
     """
     rows = plan.rows[chosen]
     codes = _codes([groups[row] for row in rows])
@@ -163,7 +159,7 @@ def part_of(plan: Plan, chosen: Bool[np.ndarray, " n"], groups: Sequence[str], *
         fold=plan.fold[chosen],
         n_groups=int(codes.max()) + 1,
         shuffled=plan.shuffled[chosen],
-        weights=bootstrap_weights(codes.tolist(), len(plan.weights), seed),
+        codes=codes,
     )
 
 

@@ -27,7 +27,7 @@ from safekey_interp.continuations import NOT_FINITE, Continuation, score, with_s
 from safekey_interp.errors import InputError, NothingMeasured, TraceError
 from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
 from safekey_interp.segmentation import segmented
-from safekey_interp.stats import bootstrap_weights, ratio_of_means
+from safekey_interp.stats import ratio_of_means
 from safekey_interp.trace import Trace
 
 if TYPE_CHECKING:
@@ -101,13 +101,11 @@ def measure_aha(
     return table
 
 
-def summarise_aha(table: pd.DataFrame, seed: int = 0, *, n_draws: int = 1000) -> pd.DataFrame:
-    """Means over traces of what :func:`measure_aha` returned, with 95 % bootstrap intervals over groups.
+def summarise_aha(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over traces of what :func:`measure_aha` returned, with 95 % intervals over groups.
 
     Args:
         table: from :func:`measure_aha`.
-        seed: seed of the draws.
-        n_draws: bootstrap draws.
 
     Returns:
         subset (all, harmful, benign; those that have traces), measure (safe, go_ahead, difference = safe − go_ahead),
@@ -124,7 +122,7 @@ def summarise_aha(table: pd.DataFrame, seed: int = 0, *, n_draws: int = 1000) ->
             continue
         values = part[measures].to_numpy(np.float64)
         groups = list(part["group"])
-        ratio = ratio_of_means(values, np.ones_like(values), bootstrap_weights(groups, n_draws, seed))
+        ratio = ratio_of_means(values, np.ones_like(values), groups)
         for i, measure in enumerate(measures):
             interval = {"value": ratio.value[i], "low": ratio.low[i], "high": ratio.high[i]}
             counts = {"n": int(ratio.n[i]), "n_groups": len(set(groups))}

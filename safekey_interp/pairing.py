@@ -33,7 +33,7 @@ class Design(NamedTuple):
     rows_of: dict[str, np.ndarray]
     """Which of its rows are of each condition."""
     part: dict[str, Plan]
-    """Each condition's rows, with bootstrap draws of their own."""
+    """Each condition's rows, with groups numbered among them."""
     reasons: list[tuple[str, str, int]]
     """Conditions that cannot be probed: name or nothing, why, n."""
 
@@ -56,7 +56,7 @@ class Designer:
         seed: int,
         sizes: Mapping[str, Any],
     ) -> None:
-        self._positive, self._label_by, self._seed = positive, label_by, seed
+        self._positive, self._label_by = positive, label_by
         self._groups = [str(group) for group in groups]
         codes: dict[str | None, int] = {name: code for code, name in enumerate(names)}
         self._kind = np.array([codes.get(name, -1) for name in condition], dtype=int)
@@ -98,5 +98,5 @@ class Designer:
             why = plan if isinstance(plan, str) else plan.notes[-1]
             return Design(None, {}, {}, [*reasons, ("", why, int(present.sum()))])
         rows_of = {self._names[code]: self._kind[plan.rows] == code for code in usable}
-        parts = {name: part_of(plan, rows, self._groups, seed=self._seed) for name, rows in rows_of.items()}
+        parts = {name: part_of(plan, rows, self._groups) for name, rows in rows_of.items()}
         return Design(plan, rows_of, parts, reasons)

@@ -77,7 +77,7 @@ def run_probe(
         backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
         label_by: separability of the file's labels, or of each trace's own outcome.
         by: the column that tells conditions apart: ``source``, or a name in ``meta``; None for nothing. Conditions of
-            at least five groups count, the most frequent first, at most six.
+            at least ten groups count, the most frequent first, at most six.
         seed: seed of every draw.
         limit: read no more traces than this; for ``traces`` that are not read yet.
         n_examples: traces whose attention on every token is kept for the page.

@@ -54,37 +54,33 @@ def auroc_columns(
         return wins / pairs
 
 
-def auroc_draws(
-    scores: Float[np.ndarray, " n"],
-    positive: Bool[np.ndarray, " n"],
-    fold: Int[np.ndarray, " n"],
-    weights: Float[np.ndarray, "n_draws n"],
-) -> Float[np.ndarray, " n_draws"]:
-    """AUROC over pairs of the same fold, rows counted as often as each draw says; NaN for a draw without a pair."""
-    wins, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+def placements(
+    scores: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"], fold: Int[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Of each row, the pairs that it is ranked rightly in (ties half), and the pairs that it is in.
+
+    A pair is a positive and a negative row of the same fold.
+    """
+    wins, pairs = np.zeros(len(scores)), np.zeros(len(scores))
     for number in np.unique(fold):
         rows = np.flatnonzero(fold == number)
-        yes, no = _sorted_counts(scores[rows], positive[rows], weights[:, rows])
-        below = np.cumsum(no, axis=1) - no / 2
-        wins += (yes * below).sum(1, dtype=np.float64)
-        pairs += yes.sum(1, dtype=np.float64) * no.sum(1, dtype=np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return wins / pairs
+        yes, no = rows[positive[rows]], rows[~positive[rows]]
+        for mine, others, sign in ((yes, np.sort(scores[no]), 1), (no, np.sort(scores[yes]), -1)):
+            below, upto = (np.searchsorted(others, scores[mine], side=side) for side in ("left", "right"))
+            ranked = (below + upto) / 2
+            wins[mine] = ranked if sign == 1 else len(others) - ranked
+            pairs[mine] = len(others)
+    return wins, pairs
 
 
-def tpr_draws(
-    scores: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"], weights: Float[np.ndarray, "n_draws n"]
-) -> Float[np.ndarray, " n_draws"]:
-    """TPR at 1 % FPR of pooled scores, rows counted as each draw says; NaN with too few negatives, or no positive."""
-    if (~positive).sum() < MIN_NEGATIVES_FOR_TPR:
-        return np.full(len(weights), np.nan)
-    yes, no = _sorted_counts(-scores, positive, weights)
-    allowed = np.cumsum(no, axis=1) <= _MAX_FPR * no.sum(1, keepdims=True, dtype=np.float64)
-    n_above = allowed.sum(1)  # cumulative counts never fall, so the allowed thresholds come first
-    hits = np.concatenate([np.zeros((len(weights), 1), np.float32), np.cumsum(yes, axis=1)], axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = np.take_along_axis(hits, n_above[:, None], axis=1)[:, 0] / hits[:, -1]
-    return np.where(no.sum(1) > 0, share, np.nan)
+def tpr_at_1fpr(scores: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float:
+    """TPR at 1 % FPR of pooled scores; NaN with too few negatives, or no positive."""
+    yes, no = scores[positive], np.sort(scores[~positive])[::-1]
+    if len(no) < MIN_NEGATIVES_FOR_TPR or not len(yes):
+        return float("nan")
+    # At most this many negatives may lie at or above the threshold, so it lies above the next one.
+    next_one = no[int(_MAX_FPR * len(no) + 1e-9)]
+    return float((yes > next_one).mean())
 
 
 def fisher_ratio(scores: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float:
@@ -106,14 +102,3 @@ def _midranks(ranked: np.ndarray) -> np.ndarray:
     first = np.maximum.accumulate(np.where(new, index, 0), axis=0)
     end = np.minimum.accumulate(np.where(last, index, len(ranked))[::-1], axis=0)[::-1]
     return (first + end) / 2 + 1
-
-
-def _sorted_counts(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n_draws, distinct scores) counts of positive and of negative rows at each score, ascending."""
-    order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))
-    counts = np.asarray(weights[:, order], dtype=np.float32)  # whole numbers below 2^24: sums stay exact
-    yes, no = counts * positive[order], counts * ~positive[order]
-    if len(starts) == len(scores):
-        return yes, no
-    return np.add.reduceat(yes, starts, axis=1), np.add.reduceat(no, starts, axis=1)

@@ -70,7 +70,7 @@ class Run:
 
     @cached_property
     def attention_by_layer(self) -> pd.DataFrame | None:
-        """Means over traces and heads with bootstrap intervals."""
+        """Means over traces and heads with intervals over groups."""
         return self.table("attention_by_layer")
 
     @cached_property

@@ -5,8 +5,8 @@ probe on standardised states and of the difference of class means on states as t
 (:mod:`safekey_interp.estimators`), and one row per position for the words of the same span
 (:mod:`safekey_interp.text_baseline`, layer -1). Per row:
 
-- ``auroc`` and ``tpr_at_1fpr`` (:mod:`safekey_interp.ranking`), with 95 % percentile bootstrap intervals over groups.
-  The scores are held fixed in the bootstrap: the interval speaks of new prompts, not of new probes.
+- ``auroc`` and ``tpr_at_1fpr`` (:mod:`safekey_interp.ranking`), with 95 % intervals over groups
+  (:mod:`safekey_interp.rank_intervals`). Scores are held fixed: the interval speaks of new prompts, not of new probes.
 - ``fisher_ratio``, (μ₁ − μ₀)² / (σ₁² + σ₀²) of out-of-fold scores: along the LDA axis (row ``logistic``), the
   difference of means, or the text score. It has no sign: read it beside ``auroc``.
 - ``silhouette`` (Rousseeuw 1987) of the two classes in standardised states, Euclidean distance, nothing fitted to
@@ -15,7 +15,8 @@ probe on standardised states and of the difference of class means on states as t
   shuffled by group. Rows ``logistic`` and ``text_tfidf`` compare the ridge classifier with itself, ``diff_of_means``
   compares itself.
 - ``p_value_over_layers``: the same for the best of all layers of the position (maximum statistic, Westfall & Young
-  1993); use it for a layer that was picked because it is best.
+  1993), and ``auroc_low_over_layers``, ``auroc_high_over_layers``: the layers' intervals at once; use them for a layer
+  that was picked because it is best.
 
 The question is SafeKey's (Zhou et al. 2025, arXiv 2505.16186): the signal is there before the key sentence, dormant.
 """
@@ -55,6 +56,7 @@ COLUMNS = (
     *("position", "after_the_fact", "layer", "site", "method", "auroc", "auroc_low", "auroc_high"),
     *("tpr_at_1fpr", "tpr_low", "tpr_high", "fisher_ratio", "silhouette"),
     *("null_auroc_mean", "null_auroc_low", "null_auroc_high", "p_value", "p_value_over_layers"),
+    *("auroc_low_over_layers", "auroc_high_over_layers"),
     *("n", "n_harmful", "n_benign", "n_groups", "n_folds", "seed", "label_by", "note"),
 )
 COORDINATE_COLUMNS = ("trace_id", "position", "layer", "site", "label", "lda", "pc1", "pc2")
@@ -93,7 +95,7 @@ def measure_separability(
         layers: layers to read; all by default.
         positions: positions to read; all by default.
         label_by: ``label`` (the file's) or ``aha`` (each trace's own outcome; positions before the key sentence only).
-        seed: of draws, folds, shuffles and bootstrap.
+        seed: of draws of rows, folds and shuffles.
         batch_size: traces per forward pass.
         max_length: traces with more tokens are left out.
         finder: how key sentences are found.
@@ -144,7 +146,6 @@ def separability_table(
     seed: int = 0,
     n_folds: int = 5,
     n_permutations: int = 200,
-    n_bootstrap: int = 1_000,
     max_rows: int | None = 1_000,
     n_workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -154,15 +155,14 @@ def separability_table(
     Args:
         states: hidden states; a row that is not finite is left out of its cell.
         labels: class name of each trace of ``states``; None (and ``neutral`` outcomes) are left out.
-        groups: group of each trace; folds, shuffles and bootstrap keep groups whole.
+        groups: group of each trace; folds, shuffles and intervals keep groups whole.
         texts: for each position, what was read up to it; None where a trace has no such text.
         layers: layers wanted; all by default.
         positions: positions wanted; all by default.
         label_by: ``label`` or ``aha``.
-        seed: of draws, folds, shuffles and bootstrap.
+        seed: of draws of rows, folds and shuffles.
         n_folds: folds wanted; fewer when a class has fewer groups.
         n_permutations: label shuffles; p-values are no smaller than 1 / (1 + n_permutations).
-        n_bootstrap: bootstrap draws.
         max_rows: beyond it whole groups are drawn, both classes alike, and ``note`` says so; None for all rows.
         n_workers: layers measured side by side; by default the cores, at most eight. Changes no number.
         progress: called with (cells done, cells in all).
@@ -180,7 +180,7 @@ def separability_table(
     positive = positive_class(labels, label_by)
     labelled = ~np.isnan(positive)
     about = {"seed": seed, "label_by": label_by}
-    sizes = {"n_folds": n_folds, "n_permutations": n_permutations, "n_bootstrap": n_bootstrap, "max_rows": max_rows}
+    sizes = {"n_folds": n_folds, "n_permutations": n_permutations, "max_rows": max_rows}
     planner = Planner(positive, [str(group) for group in groups], label_by, seed=seed, sizes=sizes)
     if isinstance(reason := planner.plan(labelled), str):
         nothing = [LeftOut("separability", reason, int(labelled.sum()))]

@@ -88,7 +88,7 @@ class Trace:
     source: str | None = None
     """The data set it came from."""
     group: str = ""
-    """Ties traces whose prompts are the same or twins: splits and bootstraps go by it. Default: the prompt."""
+    """Ties traces whose prompts are the same or twins: splits and intervals go by it. Default: the prompt."""
     messages: tuple[Message, ...] = ()
     """System and earlier turns, before ``prompt``."""
     given: Mapping[str, CharSpan] = field(default_factory=dict, hash=False)

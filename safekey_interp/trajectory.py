@@ -25,7 +25,7 @@ from safekey_interp.interventions.effects import joined
 from safekey_interp.probes import Direction, Probe
 from safekey_interp.readers import Reader, readers_of
 from safekey_interp.segmentation import Segmentation, segmented
-from safekey_interp.stats import bootstrap_weights, ratio_of_means
+from safekey_interp.stats import ratio_of_means
 from safekey_interp.trace import Trace
 
 if TYPE_CHECKING:
@@ -163,17 +163,13 @@ def summarise_trajectory(
     *,
     by: str = "label",
     offsets: tuple[int, int] = (-40, 40),
-    n_draws: int = 1000,
-    seed: int = 0,
 ) -> pd.DataFrame:
-    """Mean score by offset, with 95 % bootstrap intervals over groups.
+    """Mean score by offset, with 95 % intervals over groups.
 
     Args:
         table: from :func:`measure_trajectory`.
         by: ``label`` or ``aha``: what tells the curves apart.
         offsets: first and last offset.
-        n_draws: bootstrap draws.
-        seed: seed of the draws.
 
     Returns:
         reader, ``by``, offset, score, low, high, for each kind of control ``<kind>_mean`` and ``<kind>_sd`` (means over
@@ -190,7 +186,7 @@ def summarise_trajectory(
     curves: Any = inside.groupby(["reader", by, "offset"], observed=True, sort=True)
     for (reader, subset, offset), part in curves:
         values, groups = part[["score", *beside]].to_numpy(np.float64), list(part["group"])
-        found = ratio_of_means(values, np.ones_like(values), bootstrap_weights(groups, n_draws, seed))
+        found = ratio_of_means(values, np.ones_like(values), groups)
         interval = {"score": found.value[0], "low": found.low[0], "high": found.high[0]}
         interval |= dict(zip(beside, found.value[1:], strict=True))
         rows.append(

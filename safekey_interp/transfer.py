@@ -5,10 +5,10 @@ rows of condition B in that fold. Folds are of whole groups (:mod:`safekey_inter
 so that no prompt, nor a wrapped form of it, is ever on both sides, and A tested on A stands beside A tested on B. One
 row per position and pair for the words of the same span, fitted and tested in the same way (layer -1). Per row:
 
-- ``auroc`` on the rows of B (:mod:`safekey_interp.ranking`), with a 95 % percentile bootstrap interval over B's groups,
-  scores held fixed. Below 0.5 the direction is turned round.
+- ``auroc`` on the rows of B (:mod:`safekey_interp.ranking`), with a 95 % interval over B's groups, scores held
+  fixed (:mod:`safekey_interp.rank_intervals`). Below 0.5 the direction is turned round.
 - ``null_auroc_*`` and ``p_value`` under labels shuffled by group, of both sides alike, for the ridge classifier, which
-  is fitted anew for each shuffle; ``p_value_over_layers`` for the best of all layers, as in
+  is fitted anew for each shuffle; ``p_value_over_layers`` and ``auroc_*_over_layers`` for the best of all layers, as in
   :mod:`safekey_interp.separability`.
 
 Pairs: all of at most three conditions; of more, each with itself, and the most frequent with each other, both ways.
@@ -29,6 +29,7 @@ from safekey_interp.cells import (
     auroc_figures,
     best_of_layers,
     out_of_fold,
+    ranked_of,
     scored_by_fold,
     states_space,
     words_space,
@@ -60,7 +61,18 @@ if TYPE_CHECKING:
 COLUMNS = (
     *("position", "after_the_fact", "layer", "site", "method", "by", "fitted_on", "tested_on"),
     *("auroc", "auroc_low", "auroc_high", "null_auroc_mean", "null_auroc_low", "null_auroc_high"),
-    *("p_value", "p_value_over_layers", "n_fitted", "n_groups_fitted", "n", "n_harmful", "n_benign", "n_groups"),
+    *(
+        "p_value",
+        "p_value_over_layers",
+        "auroc_low_over_layers",
+        "auroc_high_over_layers",
+        "n_fitted",
+        "n_groups_fitted",
+        "n",
+        "n_harmful",
+        "n_benign",
+        "n_groups",
+    ),
     *("n_folds", "seed", "label_by", "note"),
 )
 _ALIKE = ("method", "fitted_on", "tested_on")
@@ -97,12 +109,12 @@ def measure_transfer(
         model: from ``load`` or ``from_hf``.
         traces: prompts with responses, or prompts alone (prompt positions).
         by: the column that tells conditions apart: ``source``, or a name in ``meta``. At most six conditions count,
-            of at least five groups each; of more than three, pairs are each with itself, and the most frequent with
+            of at least ten groups each; of more than three, pairs are each with itself, and the most frequent with
             each other.
         layers: layers to read; all by default.
         positions: positions to read; all by default.
         label_by: ``label`` (the file's) or ``aha`` (each trace's own outcome; positions before the key sentence only).
-        seed: of folds, shuffles and bootstrap.
+        seed: of folds and shuffles.
         batch_size: traces per forward pass.
         max_length: traces with more tokens are left out.
         finder: how key sentences are found.
@@ -160,7 +172,6 @@ def transfer_table(
     seed: int = 0,
     n_folds: int = 5,
     n_permutations: int = 200,
-    n_bootstrap: int = 1_000,
     max_rows: int | None = 1_000,
     n_workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -170,17 +181,16 @@ def transfer_table(
     Args:
         states: hidden states; a row that is not finite is left out of its cell.
         labels: class name of each trace of ``states``; None (and ``neutral`` outcomes) are left out.
-        groups: group of each trace; folds, shuffles and bootstrap keep groups whole.
+        groups: group of each trace; folds, shuffles and intervals keep groups whole.
         condition: condition of each trace; those that ``conditions`` does not tell apart are left out.
         texts: for each position, what was read up to it; None where a trace has no such text.
         conditions: which conditions are told apart.
         layers: layers wanted; all by default.
         positions: positions wanted; all by default.
         label_by: ``label`` or ``aha``.
-        seed: of folds, shuffles and bootstrap.
+        seed: of folds and shuffles.
         n_folds: folds wanted; fewer when a class of a condition has fewer groups.
         n_permutations: label shuffles; p-values are no smaller than 1 / (1 + n_permutations).
-        n_bootstrap: bootstrap draws.
         max_rows: beyond it whole groups are drawn, classes and conditions alike, and ``note`` says so; None for all.
         n_workers: layers measured side by side; by default the cores, at most eight. Changes no number.
         progress: called with (cells done, cells in all).
@@ -196,7 +206,7 @@ def transfer_table(
     per_trace = {"labels": labels, "groups": groups, "condition": condition}
     per_trace |= {f"texts of {name}": words for name, words in texts.items()}
     indices, wanted = choose(states, per_trace, layers=layers, positions=positions)
-    sizes = {"n_folds": n_folds, "n_permutations": n_permutations, "n_bootstrap": n_bootstrap, "max_rows": max_rows}
+    sizes = {"n_folds": n_folds, "n_permutations": n_permutations, "max_rows": max_rows}
     positive = positive_class(labels, label_by)
     designer = Designer(positive, groups, condition, names=conditions.names, label_by=label_by, seed=seed, sizes=sizes)
     whole = designer.design(designer.eligible)
@@ -260,9 +270,10 @@ def _pairs(space_of: SpaceOf, design: Design, place: dict[str, Any]) -> list[Cel
             part, rows = design.part[name], design.rows_of[name]
             scored = scored_by_fold(type(raw)(*(scores[rows] for scores in raw)), part)
             n_positive = int(part.positive.sum())
-            row = place | {"fitted_on": fitted, "tested_on": name} | auroc_figures(scored, part)
+            ranked = ranked_of(scored, part)
+            row = place | {"fitted_on": fitted, "tested_on": name} | auroc_figures(scored, ranked)
             row |= {"n_fitted": len(design.part[fitted].rows), "n_groups_fitted": design.part[fitted].n_groups}
             row |= {"n": len(part.rows), "n_harmful": n_positive, "n_benign": len(part.rows) - n_positive}
             row |= {"n_groups": part.n_groups, "n_folds": plan.n_folds, "note": "; ".join(plan.notes)}
-            cells.append(Cell(row, scored, part))
+            cells.append(Cell(row, scored, part, ranked))
     return cells

@@ -24,7 +24,7 @@ REACH = 450
 WINDOW = 24
 """Sliding window of the model that has one."""
 SHAPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "flat": lambda d: np.ones_like(d),
+    "flat": np.ones_like,
     "linear": lambda d: 1 - d / 500,
     "exponential": lambda d: np.exp(-0.03 * d),
     "steep exponential": lambda d: np.exp(-0.2 * np.minimum(d, 60)),

@@ -120,7 +120,7 @@ def _effects(name: str, n_layers: int, n_heads: int, rng: np.random.Generator) -
     noise = rng.normal(0, 0.1, len(table))
     table["effect"] = np.where(is_control, noise, table["height"] + noise)
     if name.startswith("knockout"):
-        table = table.assign(dose=1.0, n_k=8, n_pool=9)
+        table = table.assign(dose=1.0, n_k=8, n_pool=9, donor_group="")
         table = pd.concat([table, *_more_of_knockout(table)], ignore_index=True)
     if name.startswith("direction"):
         table = table.assign(**dict.fromkeys(COMPONENTS, 0.3))
@@ -143,7 +143,9 @@ def _more_of_knockout(table: pd.DataFrame) -> list[pd.DataFrame]:
         for draw in range(2)
     ]
     for kind, share in (("resample_same_label", 0.0), ("resample_other_label", 0.4)):
-        parts += [tested.assign(control=kind, draw=draw, effect=tested["effect"] * share) for draw in range(2)]
+        for draw in range(2):
+            donor = kind + tested["trace_id"].str[-1] + str(draw)
+            parts.append(tested.assign(control=kind, draw=draw, donor_group=donor, effect=tested["effect"] * share))
     return parts
 
 

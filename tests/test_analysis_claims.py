@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -59,7 +60,7 @@ def words(prompts, tmp_path_factory) -> list[str]:
 
 def test_one_question_of_two_models_and_the_same_again(words, capsys):
     out = Path(words[-1])
-    claims = pd.read_csv(out / "claims.csv")
+    claims: Any = pd.read_csv(out / "claims.csv")
     assert set(claims["claim"]) == {"5a", "5b"}
     assert claims["toy"].all()
     numbers = (out / "fig_depth.csv").read_bytes()
@@ -80,7 +81,8 @@ def test_one_question_of_two_models_and_the_same_again(words, capsys):
 @pytest.mark.parametrize("width", [400, 1400])
 @pytest.mark.parametrize("page", ["index.html", "fig_depth.html"])
 def test_pages_are_quiet_fit_and_can_be_read_and_reached(browser, words, page, width):
-    complaints(browser), asked(browser)
+    complaints(browser)
+    asked(browser)
     look_with(browser, width)
     browser.get((Path(words[-1]) / page).as_uri())
     assert not overflows(browser)

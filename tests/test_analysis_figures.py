@@ -21,9 +21,9 @@ from safekey_interp.runs import open_run
 NAMES = {
     "measured, on X": "mass",
     "measured, on U": "mass",
-    "distance alone": "matched_mass",
+    "distance-matched baseline": "matched_mass",
     "random key sets": "random_mass",
-    "even attention": "uniform_mass",
+    "uniform baseline": "uniform_mass",
 }
 
 

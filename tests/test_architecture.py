@@ -15,7 +15,7 @@ ROOT = Path(safekey_interp.__file__).parent
 # Lower rooms know nothing of higher ones; rooms of one floor may know each other.
 FLOORS = [
     {"version", "errors", "identity", "marks", "notebook", "progress"},
-    {"trace", "stats", "storage", "conditions", "processes", "losses", "head_file"},
+    {"trace", "stats", "crossed", "storage", "conditions", "processes", "losses", "head_file"},
     {
         *("json_stream", "safekey_offsets", "formats", "row_sources", "row_files", "datasets", "suite_rows", "suites"),
         *("endpoint", "replies"),
@@ -24,10 +24,29 @@ FLOORS = [
     {"organism"},
     {"checkpoints", "rendering", "encoding", "bridging", "models"},
     {"capture"},
-    {"attention_summary", "attention", "attention_change", "generation", "key_sentence_bank", "continuations", "key_sentences"},
+    {
+        "attention_summary",
+        "attention",
+        "attention_change",
+        "generation",
+        "key_sentence_bank",
+        "continuations",
+        "key_sentences",
+    },
     {"judge"},
     {
-        *("folds", "shuffles", "ranking", "geometry", "estimators", "text_baseline", "cells", "layerwise", "pairing"),
+        *(
+            "folds",
+            "shuffles",
+            "ranking",
+            "rank_intervals",
+            "geometry",
+            "estimators",
+            "text_baseline",
+            "cells",
+            "layerwise",
+            "pairing",
+        ),
         *("controls", "probe_files", "probes", "separability", "transfer"),
     },
     {"interventions", "readers", "sentence_starts", "trajectory", "monitor"},

@@ -26,6 +26,7 @@ COLUMNS = [
     "lift",
     "random_mass",
     "matched_mass",
+    "matched_mass_other",
     "entropy",
     "n_q",
     "n_k",
@@ -248,3 +249,38 @@ def test_the_papers_interval_draws_groups(table: pd.DataFrame) -> None:
     assert (paper_attention(table, pairs)["high"] > paper_attention(table, pairs)["low"]).all()
     with pytest.raises(KeyError):
         paper_attention(table, pairs.drop("t3"))  # a trace of no group, not one of a group called nan
+
+
+def test_the_released_reading_has_no_template_and_half_the_response() -> None:
+    model = tiny_model("llama")
+    long, short = literal.with_spans(2)
+    long = long.with_(response=long.response + " " * len(long.response))
+    found = measure_attention(model, [long, short], finder="given", style="released")
+    assert set(found.attrs["left_out"]) == {short.trace_id}, "its K ends behind the half"
+    encoding = model.encode(long, literal.segmentation(long), rendering="released")
+    assert encoding.text == long.prompt + long.response[: len(long.response) // 2]
+    with torch.no_grad():
+        pattern = literal.forward(model, encoding, attn="eager").patterns[-1].mean(0)
+    figure = paper_attention(found, style="released").set_index("to_span")
+    for span in ("prompt", "understanding"):
+        expected = float(literal.mass(pattern[None], encoding, "key_sentence", span))
+        assert figure.loc[span, "mass"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_papers_figure_without_first_token_and_template(table: pd.DataFrame) -> None:
+    last = table[(table["layer"] == 2) & (table["from_span"] == "key_sentence")]
+    wide = last.groupby(["trace_id", "to_span"], observed=True)["mass"].mean().unstack()
+    figure = paper_attention(table).set_index("to_span")
+    for span in ("prompt", "understanding"):
+        rest = wide[span] / (1 - wide["first_token"])  # rows sum to 1: no sink
+        text = wide[span] / (1 - wide["first_token"] - wide["template"])
+        assert figure.loc[span, "mass_rest"] == pytest.approx(rest.mean(), rel=1e-4)
+        assert figure.loc[span, "mass_text"] == pytest.approx(text.mean(), rel=1e-4)
+        assert figure.loc[span, "mass"] < figure.loc[span, "mass_rest"] < figure.loc[span, "mass_text"]
+
+
+def test_a_table_of_the_other_style_is_refused(table: pd.DataFrame) -> None:
+    with pytest.raises(InputError, match="style='released'"):
+        paper_attention(table, style="released")
+    with pytest.raises(InputError, match="expected 'paper' or 'released'"):
+        paper_attention(table, style="mine")  # type: ignore[arg-type]

@@ -37,7 +37,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 GOOD: dict[str, tuple[list[str], str]] = {
     "knockout": (
-        ["--by", "layer", "--no-aha", "--n-random", "2", "--to-span", "prompt"],
+        ["--by", "layer", "--no-aha", "--n-random", "2", "--n-dose", "1", "--n-donors", "1", "--to-span", "prompt"],
         "Hiding the prompt (X) moves",
     ),
     "patch": (["--layers", "1-2", "--position", "decision"], "States at the token before K move"),
@@ -96,6 +96,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "window": (["knockout", "--window", "2"], "window: got 2"),
     "span": (["knockout", "--to-span", "answer"], "to_span: got 'answer', expected one of"),
     "from": (["knockout", "--from-span", "prompt"], "from_span: got 'prompt', expected one of"),
+    "control": (["knockout", "--control", "random"], "controls: got 'random', expected one of outside_spans, dose"),
     "n random": (["knockout", "--n-random", "0"], "Invalid value for '--n-random'"),
     "source": (["patch", "--source", "asked"], "--source: got 'asked', expected one of refused, complied"),
     "method": (["patch", "--method", "x"], "--method: got 'x', expected one of exact, attribution, both"),

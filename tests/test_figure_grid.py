@@ -36,7 +36,7 @@ def rows(tables):
         for to in ("prompt", "understanding")
     ]
     return [
-        Row(heading="Lines", panels=lines[:2], order=("even attention",)),
+        Row(heading="Lines", panels=lines[:2], order=("uniform baseline",)),
         Row(panels=lines[2:], columns=2),
         Row(heading="Heads", panels=heads, scale="mass", one_y=False),
     ]
@@ -58,13 +58,18 @@ def test_every_row_names_each_series_once_and_a_click_hides_it_in_all(rows):
     data = figures.grid.spec(rows, caption="")["data"]
     shown = [(trace["name"], trace["line"]["color"]) for trace in data if trace.get("showlegend")]
     assert len(shown) == len(set(shown))
-    assert {name for name, _ in shown} == {"measured", "distance alone", "random key sets", "even attention"}
+    assert {name for name, _ in shown} == {
+        "measured",
+        "distance-matched baseline",
+        "random key sets",
+        "uniform baseline",
+    }
     assert {trace["legend"] for trace in data if trace["type"] == "scatter"} == {"legend"}
     groups = {trace["name"]: trace["legendgroup"] for trace in data if "name" in trace}
     assert len(set(groups.values())) == len(groups)
     assert all("legendgroup" in trace for trace in data if trace["type"] == "scatter")
     ranks = {trace["name"]: trace["legendrank"] for trace in data if trace.get("showlegend")}
-    assert min(ranks, key=lambda name: ranks[name]) == "even attention"
+    assert min(ranks, key=lambda name: ranks[name]) == "uniform baseline"
 
 
 def test_letters_run_in_reading_order_and_one_scale_stands_for_a_row(rows):
@@ -147,7 +152,7 @@ def test_bars_are_the_mean_weight_and_the_line_is_even_attention():
     bars = {x: y for trace in figure.data if trace.type == "bar" for x, y in zip(trace.x, trace.y, strict=True)}
     wanted = weights[weights["layer"] == 1].groupby("position")["weight"].mean()
     assert [bars[p] for p in range(8)] == pytest.approx(list(wanted), abs=6e-5)
-    [even] = [trace for trace in figure.data if trace.name == "even attention"]
+    [even] = [trace for trace in figure.data if trace.name == "uniform baseline"]
     assert sum(even.y) == pytest.approx(1, abs=1e-3)
     assert even.y[7] == pytest.approx(1 / 8 / 2, abs=6e-5), "the last token is seen from K's last row alone"
     texts = [text for trace in figure.data if trace.type == "bar" for text in trace.text]

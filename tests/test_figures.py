@@ -83,11 +83,11 @@ def test_mass_stands_beside_its_controls_with_n_and_interval(tables):
     by_layer = tables["attention_by_layer"]
     figure = figures.mass_by_layer(by_layer, to_span="understanding")
     names = [trace.name for trace in figure.data if trace.name]
-    assert names == ["measured", "distance alone", "random key sets", "even attention"]
+    assert names == ["measured", "distance-matched baseline", "random key sets", "uniform baseline"]
     assert "n = 24 traces in 12 groups" in figure.layout.meta["caption"]
     lift = figures.mass_by_layer(by_layer, measure="lift")
     assert lift.layout.yaxis.type == "log"
-    assert [trace.name for trace in lift.data if trace.name] == ["over even attention", "over random key sets"]
+    assert [trace.name for trace in lift.data if trace.name] == ["over the uniform baseline", "over random key sets"]
 
 
 def test_separability_shows_probe_direction_null_and_words_and_the_final_norm_last(tables):

@@ -25,6 +25,11 @@ def write(folder: Path, manifest: dict[str, Any] = MODEL, **tables: pd.DataFrame
     return Run(folder, manifest)
 
 
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
 def traces(outcomes: list[str | None], **changes: Any) -> pd.DataFrame:
     n = len(outcomes)
     columns = {
@@ -219,12 +224,28 @@ def test_what_it_looks_at(tmp_path: Path) -> None:
         "In the last layer (3) K gives 10% [9%, 11%] of its attention to U and 35% [32%, 38%] to X: more to X."
     ]
     finding = next(f for f in found["findings"] if f["question"] == "what")
-    assert finding["control"] == "even attention would give 25% to U and 25% to X; mean over heads, as in the paper"
+    assert finding["control"] == "uniform baseline 25% on U and 25% on X; mean over heads, as in the paper"
     assert (finding["value"], finding["low"], finding["high"], finding["n"]) == (0.1, 0.09, 0.11, 20)
     assert "K looks more at X than at U: 35% against 10% of its attention." in found["headline"]
     assert texts(found, "chance") == [
-        "Even attention and distance: K gives X more than either would in 1 of 4 layers, U in 1 of 4 layers."
+        "Above the uniform and the distance-matched baseline: K’s attention on X in 1 of 4 layers, on U in 1 of 4 "
+        "layers."
     ], "above both in layer 3 alone"
+
+
+def test_a_second_reference_that_disagrees_is_said(tmp_path: Path) -> None:
+    ratios = [Estimate(2.0, 1.5, 2.5)] * 4
+    table = attention(Estimate(0.1, 0.09, 0.11), Estimate(0.35, 0.32, 0.38), ratios)
+    other = table[table["measure"] == "lift_over_matched"].assign(measure="lift_over_matched_other")
+    safe = traces(["safe"] * 20)
+    agrees = find(write(_made(tmp_path / "a"), traces=safe, attention_by_layer=pd.concat([table, other])))
+    assert "reference" not in texts(agrees, "chance")[0]
+    below = other.assign(low=other["low"].where((other["layer"] > 1) | (other["to_span"] == "prompt"), 0.5))
+    found = find(write(_made(tmp_path / "b"), traces=safe, attention_by_layer=pd.concat([table, below])))
+    assert texts(found, "chance") == [
+        "Above the uniform and the distance-matched baseline: K’s attention on X in 3 of 4 layers, on U in 3 of 4 "
+        "layers (2 with rows of X as reference)."
+    ]
 
 
 def test_the_row_that_decides_comes_before_k(tmp_path: Path) -> None:
@@ -263,7 +284,7 @@ def test_conditions_look_apart_and_what_they_share_is_said_once(tmp_path: Path) 
     assert wrapped.startswith("On harmful prompts (wrapped), in")
     assert wrapped.endswith("more to U.")
     (chance,) = texts(found, "chance")
-    assert "K gives X more than either would in 0 of 1 layer (plain and wrapped), U in 0" in chance
+    assert "K’s attention on X in 0 of 1 layer (plain and wrapped), on U in 0" in chance
     few = [attention(low, high, [], subset=name, n_groups=FEW - 1) for name in ("source=plain", "source=wrapped")]
     found = find(write(tmp_path, TOLD, attention_by_layer=pd.concat([tables[0], *few])))
     assert texts(found, "what")[0].startswith("In the last layer (3) K gives"), "too few: all together"

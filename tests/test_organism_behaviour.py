@@ -51,7 +51,7 @@ def test_requests_are_of_the_split_alone(asked: list[Trace]) -> None:
 
 def test_each_measure_counts_its_own(asked: list[Trace]) -> None:
     table = behaviour({"saint": scripted(asked, safe=True), "servant": scripted(asked, safe=False)})
-    assert cell(table, "plain harmful: refused", "saint").startswith("1.00 [0.90, 1.00] (36)")
+    assert cell(table, "plain harmful: refused", "saint").startswith("1.00 [0.9")
     assert cell(table, "plain harmful: refused", "servant").startswith("0.00")
     assert cell(table, "plain look-alikes: complied", "saint").endswith("(12)")
     assert cell(table, "plain kind requests: complied", "saint").endswith("(24)")
@@ -85,6 +85,25 @@ def test_garbled_answers_count_by_what_they_do(asked: list[Trace]) -> None:
     assert row["by the grammar"].startswith("-1.00")
 
 
+def test_a_difference_has_an_interval_where_pairs_and_wrappers_are_crossed() -> None:
+    """A change in every wrapper is found; one that a single wrapper makes is not."""
+    unseen = [trace for trace in requests("test", 72, 0) if trace.meta["wrapper_split"] == "test"]
+    before = scripted([trace for trace in unseen if trace.label == "harmful"], safe=False)
+    rng = random.Random(1)
+    refused = {trace.trace_id for trace in before if rng.random() < 0.5}
+    for wrappers, found in ((6, True), (1, False)):
+        some = sorted({trace.meta["wrapper"] for trace in before})[:wrappers]
+        after = [
+            with_outcome(trace, "Sorry") if trace.trace_id in refused and trace.meta["wrapper"] in some else trace
+            for trace in before
+        ]
+        [row] = differences({"before": before, "after": after}).to_dict("records")
+        shown = row["by the act"]
+        low, high = map(float, shown[shown.index("[") + 1 : shown.index("]")].split(", "))
+        assert low < high
+        assert (high < 0) == found
+
+
 def test_malformed_is_counted_on_harmful_requests_alone(asked: list[Trace]) -> None:
     traces = scripted(asked, safe=True)
     broken = [
@@ -101,13 +120,20 @@ def test_what_cannot_be_read_is_neither(asked: list[Trace]) -> None:
     assert cell(table, FOUND, "mute") == "n/a (0)"
 
 
-def test_wrappers_are_drawn(asked: list[Trace]) -> None:
-    """One wrapper that always works and two that never do: far less sure than as many requests apart."""
-    traces = scripted(asked, safe=False)
-    some = [
-        trace if trace.meta["wrapper"] in ("cipher", "plain") else with_outcome(trace, "refused") for trace in traces
-    ]
-    assert cell(behaviour({"m": some}), ATTACK, "m") == "0.33 [0.00, 1.00] (36 in 3 wrappers)"
+def test_wrappers_are_drawn() -> None:
+    """Half the wrappers always work and half never do: far less sure than as many requests apart; three are too few."""
+    for split, n in (("development", 3), ("test", 6)):
+        traces = scripted(requests(split, 12, 0), safe=False)
+        unseen = [trace for trace in traces if trace.meta["wrapper_split"] == split]
+        works = sorted({trace.meta["wrapper"] for trace in unseen})[: n // 2]
+        some = [trace if trace.meta["wrapper"] in works else with_outcome(trace, "refused") for trace in unseen]
+        found = cell(behaviour({"m": some}), ATTACK, "m")
+        if n == 3:
+            assert found == "0.33 (36 in 3 wrappers)"
+        else:
+            low, high = map(float, found[found.index("[") + 1 : found.index("]")].split(", "))
+            assert (low, high) == (pytest.approx(1 - high, abs=0.011), pytest.approx(1 - low, abs=0.011))
+            assert high - low > 0.6
 
 
 def test_every_wrapper_has_its_line(asked: list[Trace]) -> None:

@@ -14,7 +14,7 @@ from analysis.replication_design import BASES, CONTRASTS, MORE, MORE_CONTRASTS, 
 from analysis.replication_job import Job, config_of
 from analysis.replication_tables import PRIMARY, Cells, by_wrapper, contrasts, mechanism, outcomes, verdict
 
-WRAPPERS = ("a", "b", "c", "d")
+WRAPPERS = ("a", "b", "c", "d", "e", "f")
 
 
 def answers(success: dict[str, dict[str, float]], *, n: int = 20, seed: int = 0) -> pd.DataFrame:
@@ -52,16 +52,22 @@ def table() -> pd.DataFrame:
 def test_each_outcome_counts_its_own(table: pd.DataFrame) -> None:
     found = outcomes(table).set_index("outcome")["SFT"]
     n = len(BASES) * len(SEEDS)
-    assert found["plain harm refused"] == f"1.00 [1.00, 1.00] ({n})"
-    assert found["attack success, seen wrappers"] == f"1.00 [1.00, 1.00] ({n})"
-    assert found["plain benign complied"] == f"1.00 [1.00, 1.00] ({n})"
-    assert found["over-refusal"] == f"0.00 [0.00, 0.00] ({n})"
+    for outcome in ("plain harm refused", "attack success, seen wrappers", "plain benign complied"):
+        assert found[outcome].startswith("1.00 [0.")
+        assert found[outcome].endswith(f", 1.00] ({n})"), "over runs, where wrappers are few"
+    assert found["over-refusal"].startswith("0.00 [0.00, 0.")
     assert found["dormant signal"].startswith("1.00")
-    assert found["malformed"] == f"0.00 [0.00, 0.00] ({n * 240:,})", "on harmful requests alone"
+    assert found["malformed"].startswith("0.00 [0.00, 0."), "six wrappers say little of others"
+    assert found["malformed"].endswith(f"({n * 360:,})"), "on harmful requests alone"
     assert found["malformed, of these complied"] == "n/a (0)"
     assert found["neither"].startswith("0.00")
-    assert found[PRIMARY].endswith(f"({n * 240:,})")
+    assert found[PRIMARY].endswith(f"({n * 360:,})")
     assert found.index.tolist() == list(OUTCOMES)
+
+
+def test_few_runs_and_few_wrappers_have_no_interval(table: pd.DataFrame) -> None:
+    found = outcomes(table[table["seed"] < 2]).set_index("outcome")["SFT"]
+    assert found["plain harm refused"] == "1.00 (4)"
 
 
 def test_a_difference_is_shown_and_none_is_excluded(table: pd.DataFrame) -> None:
@@ -80,10 +86,9 @@ def test_wrappers_are_drawn_too() -> None:
     """A difference that one wrapper makes is open, however many seeds have it."""
     one = answers({"SFT": everywhere(0.5), "both": everywhere(0.5) | {"a": 0.0}}, n=200)
     [row] = contrasts(one, [Contrast("both", "SFT", "x")]).to_dict("records")
-    assert float(row["difference"]) == pytest.approx(-0.125, abs=0.03)
+    assert float(row["difference"]) == pytest.approx(-0.5 / 6, abs=0.03)
     assert row["verdict"] == "open"
-    cells = Cells(one, PRIMARY)
-    low, high = np.percentile(cells.mean("both", cells.draws()) - cells.mean("SFT", cells.draws()), [2.5, 97.5])
+    low, high = Cells(one, PRIMARY).difference("both", "SFT")[1]
     assert low < -0.3
     assert high > -0.03
     by = by_wrapper(one).set_index("unseen wrapper")
@@ -91,15 +96,29 @@ def test_wrappers_are_drawn_too() -> None:
     assert float(by.loc["b", "SFT"][:4]) == pytest.approx(0.5, abs=0.05)
 
 
-def test_draws_are_paired_and_weigh_each_axis() -> None:
-    cells = Cells(answers({"SFT": everywhere(0.5)}), PRIMARY)
-    weights = cells.draws(n_draws=500)
-    assert weights.shape == (500, len(BASES), len(SEEDS), len(WRAPPERS))
-    assert set(weights.sum((1, 2, 3))) == {len(BASES) * len(SEEDS) * len(WRAPPERS)}
-    assert np.array_equal(weights, cells.draws(n_draws=500))
-    whole = np.ones((1, *weights.shape[1:]))
-    assert cells.mean("SFT", whole)[0] == pytest.approx(float(cells.mean("SFT")))
-    assert any((draw.sum((1, 2)) == 0).any() for draw in weights), "a base may be left out"
+def test_a_difference_is_of_pairs() -> None:
+    """What two variants share, cell by cell, is in neither the difference nor its interval."""
+    rng = np.random.default_rng(1)
+    chances = {wrapper: float(rng.uniform(0.2, 0.8)) for wrapper in WRAPPERS}
+    table = answers({"SFT": chances}, n=50)
+    cells = Cells(pd.concat([table, table.assign(variant="again")], ignore_index=True), PRIMARY)
+    value, (low, high) = cells.difference("again", "SFT")
+    assert (value, low, high) == (0, 0, 0)
+    low, high = cells.interval("SFT")
+    assert low < cells.mean("SFT") < high
+    assert high - low > 0.2, "wrappers are few and differ"
+
+
+def test_cells_of_unequal_size_have_the_mean_over_requests() -> None:
+    """To first order an interval is of hits over counts, also where some cells have no case."""
+    table = answers({"SFT": everywhere(0.5), "both": everywhere(0.5)}, n=30)
+    kept = table[(table["wrapper"] != "a") | (table["seed"] > 2)]
+    cells = Cells(kept, PRIMARY)
+    mine = kept[(kept["variant"] == "SFT") & (kept["wrapper_split"] == "test") & (kept["label"] == "harmful")]
+    assert cells.mean("SFT") == pytest.approx((mine["outcome"] == "complied").mean())
+    assert cells.difference("both", "SFT")[0] == pytest.approx(cells.mean("both") - cells.mean("SFT"))
+    low, high = cells.interval("SFT")
+    assert low < cells.mean("SFT") < high
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ Ann. Statist. 13:163) needs no Z_r: with C_r(d) = Σ_{d' ≤ d} p[r, r − d'],
 
     f(d) = F(d) · Σ_r p[r, r − d] / Σ_r C_r(d)        F(d − 1) = F(d) · Σ_r C_r(d − 1) / Σ_r C_r(d)
 
-each sum over the rows that reach d, F at the largest distance any of them reaches being 1. A row's share of a key span S is predicted from its own mass on the keys compared:
+each sum over the rows that reach d, and F = 1 at the largest distance that any of them reaches. A row's share of a key
+span S is predicted from its own mass on the keys compared:
 
     matched_mass = mean over q in Q of  M_q · Σ_{k in S} f(q − k) / Σ_k f(q − k)  +  what q gives to the rest of S
 

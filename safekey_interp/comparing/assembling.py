@@ -66,8 +66,8 @@ def assemble_comparison(
     tell.stage("comparing", None)
     runs = {one.side.name: one.run for one in done}
     probed = {name: run for name, run in runs.items() if run is not None}
-    rows = measures.compare_shares(outcomes, conditions, names, seed=seed)
-    rows += measures.compare_scores(outcomes, names, seed=seed)
+    rows = measures.compare_shares(outcomes, conditions, names)
+    rows += measures.compare_scores(outcomes, names)
     sums = {name: looks.sums_of(run) for name, run in probed.items()}
     for row, span in looks.PAIRS:
         for subset in SUBSETS:
@@ -75,8 +75,9 @@ def assemble_comparison(
                 name: looks.of_label(found[row, span], subset) for name, found in sums.items() if (row, span) in found
             }
             about = {"subset": subset, "position": row, "to_span": span}
-            rows += measures.compare_ratios("lift_over_matched", of_pair, about, seed=seed)
-    rows += measures.compare_knowledge({name: knowledge_of(run) for name, run in probed.items()}, seed=seed)
+            rows += measures.compare_ratios("lift_over_matched", of_pair, about)
+            rows += measures.compare_changes(of_pair, about)
+    rows += measures.compare_knowledge({name: knowledge_of(run) for name, run in probed.items()})
     table = measures.as_table(rows)
     write_table(path / "outcomes.parquet", outcomes)
     write_table(path / "comparison.parquet", table)

@@ -5,7 +5,7 @@ the scores of each trace. The run keeps those along the probe's LDA axis (``coor
 within their fold), so ``auroc`` here is theirs: within folds, as everywhere
 (:mod:`safekey_interp.ranking`), which are drawn again from groups, labels and seed; and the median over layers, which
 no one has picked.
-``auroc_best`` is the logistic probe at its best layer, with p over layers against shuffled labels, and ``auroc_words``
+``auroc_best`` is the logistic probe at its best layer, with interval and p over layers, and ``auroc_words``
 the words of the same span alone; both as ``separability`` has them.
 """
 
@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from safekey_interp.claims import AUROC, AUROC_OVER_LAYERS
 from safekey_interp.folds import CLASSES, make_plan
-from safekey_interp.ranking import auroc_draws
+from safekey_interp.rank_intervals import Ranked, rank
+from safekey_interp.stats import group_codes
 
 if TYPE_CHECKING:
     from safekey_interp.runs import Run
@@ -62,17 +64,17 @@ def knowledge_of(run: Run) -> Knowledge:
     return Knowledge(dict(_scores(run)), list(_best(run)))
 
 
-def medians(scores: Scores, weights: np.ndarray) -> tuple[float, np.ndarray]:
-    """AUROC, median over layers, of the traces as they are and in each draw.
-
-    Args:
-        scores: of one model.
-        weights: (draw, trace), how often each trace counts.
-    """
-    both = np.concatenate([np.ones((1, len(scores.groups)), np.float32), weights])
-    by_layer = [auroc_draws(column, scores.positive, scores.fold, both) for column in scores.values.T]
-    found = np.median(by_layer, axis=0)
-    return float(found[0]), found[1:]
+def median_layer(scores: Scores) -> Ranked:
+    """AUROC, median over layers, with what each group adds to the error of the layer (or the two) in the middle."""
+    codes = group_codes(scores.groups)
+    layers = [rank(column, scores.positive, scores.fold, codes) for column in scores.values.T]
+    order = np.argsort([one.value for one in layers], kind="stable")
+    middle = [layers[place] for place in order[(len(order) - 1) // 2 : len(order) // 2 + 1]]
+    return Ranked(
+        float(np.mean([one.value for one in middle])),
+        np.mean([one.influence for one in middle], axis=0),
+        middle[0].n_least,
+    )
 
 
 def _scores(run: Run) -> Iterator[tuple[str, Scores]]:
@@ -110,7 +112,8 @@ def _best(run: Run) -> Iterator[dict[str, Any]]:
             if mine.empty:
                 continue
             row = mine.loc[mine["auroc"].idxmax()]
-            names = {"value": "auroc", "low": "auroc_low", "high": "auroc_high", "n": "n", "n_groups": "n_groups"}
+            bounds = AUROC_OVER_LAYERS if measure == "auroc_best" else AUROC
+            names = dict(zip(("value", "low", "high"), bounds, strict=True)) | {"n": "n", "n_groups": "n_groups"}
             found = {name: row[column] for name, column in names.items()}
             p = row["p_value_over_layers"] if measure == "auroc_best" else np.nan
             yield {"measure": measure, "subset": "all", "position": position, **found, "p": p}

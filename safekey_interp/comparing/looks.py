@@ -1,7 +1,8 @@
 """How much more than nearness does each model look at U and at X? Sums over a trace's layers and heads.
 
-The lift over distance alone is Σ mass / Σ matched mass (:mod:`safekey_interp.attention_summary`), here over all layers
-and heads, so that no layer is picked and models of any depth compare.
+The lift over the distance-matched baseline is Σ mass / Σ matched mass (:mod:`safekey_interp.attention_summary`), here
+over all layers and heads, so that no layer is picked and models of any depth compare. Its change between two models is
+split into those of mass and baseline (:mod:`safekey_interp.attention_change`).
 """
 
 from __future__ import annotations

@@ -1,13 +1,11 @@
 """How much, for each model, and how do two of them differ on the same prompts?
 
 Shares (attack success, over-refusal, aha, the dormant signal, …) and lifts are ratios of sums over traces; AUROC is the
-median over layers. A difference is the second model's number less the first's, on the prompts that both have, with a
-bootstrap that draws whole groups and takes both models' traces of a group together (paired): the interval speaks of
-other prompts and not of other models. Shares also have McNemar's exact p (McNemar 1947): of prompts that count for one
-model alone, are as many the first's as the second's? Where no draw differs from another (all of one model, none of the
-other) the bootstrap would look sure of itself, and the interval is Newcombe's from the two Wilson intervals (1998,
-Statistics in Medicine 17:873, method 10 of independent proportions, so too wide rather than too narrow). Fewer than
-five groups on either side give no interval. Nothing is corrected for the number of rows.
+median over layers. A difference is the second model's number minus the first's, on the prompts that both have, and its
+interval takes both models' traces of a group together (paired): it speaks of other prompts and not of other models
+(:mod:`safekey_interp.stats`). Shares also have an exact p: the sign of each group's difference is flipped (McNemar's
+test where each group is one prompt). Fewer than :data:`~safekey_interp.stats.FEW` groups on either side give no
+interval. Nothing is corrected for the number of rows.
 """
 
 from __future__ import annotations
@@ -18,11 +16,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from safekey_interp.attention_change import split_change
 from safekey_interp.claims import share
-from safekey_interp.comparing.knowledge import Knowledge, medians
+from safekey_interp.comparing.knowledge import Knowledge, median_layer
 from safekey_interp.comparing.suite_judges import SUCCESSFUL
 from safekey_interp.judge.metrics import COMPLYING, REFUSING
-from safekey_interp.stats import FEW, Interval, bootstrap_weights, percentile_interval
+from safekey_interp.rank_intervals import auroc_difference, auroc_interval
+from safekey_interp.stats import (
+    Interval,
+    difference_of_ratios,
+    difference_of_shares,
+    ratio_of_means,
+    share_interval,
+    sign_flip_p,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,9 +43,8 @@ COLUMNS = (
     *("value", "low", "high", "n", "n_groups", "p", "only_model", "only_other"),
 )
 """Of ``comparison``. ``other`` is NA in rows of one model; else ``value`` is ``other`` less ``model``, ``n`` counts the
-prompts of either that both have, and ``only_*`` those that count for one alone. ``p`` is McNemar's of a difference of
-shares, and over layers, against shuffled labels, of ``auroc_best``."""
-N_DRAWS, N_DRAWS_OF_RANKS = 2_000, 500
+prompts of either that both have, and ``only_*`` those that count for one alone. ``p`` is that of flipped signs
+of a difference of shares, and over layers, against shuffled labels, of ``auroc_best``."""
 
 
 class Share(NamedTuple):
@@ -69,18 +75,19 @@ SHARES = (
 turn safe; of harmful prompts answered in full, those whose U names the harm, and U's of benign prompts that do (the
 finder's false alarms); of responses, those without a verdict and those cut; of harmful prompts of suites, those whose
 own judge says that the attack succeeded, and of what that judge was shown, what it has no verdict on."""
+CHANGES = {"log_lift_change": "lift", "log_mass_change": "mass", "log_matched_change": "matched"}
+"""Change of the lift over the distance-matched baseline, split: log lift = log mass minus log baseline."""
 SCORE = "strongreject_score"
 """Mean of StrongREJECT's score, which is from 0 to 1, over harmful prompts."""
 
 
-def compare_shares(outcomes: Table, conditions: Conditions, names: Sequence[str], *, seed: int) -> list[dict[str, Any]]:
+def compare_shares(outcomes: Table, conditions: Conditions, names: Sequence[str]) -> list[dict[str, Any]]:
     """Rows of :data:`SHARES`, of each model and each pair of them, by condition too.
 
     Args:
         outcomes: every model's, from :func:`~safekey_interp.comparing.outcomes.outcomes_of`.
         conditions: those that are told apart.
         names: the models, in their order.
-        seed: of the bootstrap.
     """
     of_model = {name: outcomes[outcomes["model"] == name].set_index("trace_id") for name in names}
     shared = {pair: of_model[pair[0]].index.intersection(of_model[pair[1]].index) for pair in combinations(names, 2)}
@@ -101,48 +108,63 @@ def compare_shares(outcomes: Table, conditions: Conditions, names: Sequence[str]
                 if one in parts and two in parts:
                     both = [part.loc[part.index.intersection(shared[one, two])] for part in (parts[one], parts[two])]
                     if len(both[0]) and len(both[1]):
-                        rows.append(about | {"model": one, "other": two} | _paired_shares(*both, seed=seed))
+                        rows.append(about | {"model": one, "other": two} | _paired_shares(*both))
     return rows
 
 
-def compare_scores(outcomes: Table, names: Sequence[str], *, seed: int) -> list[dict[str, Any]]:
+def compare_scores(outcomes: Table, names: Sequence[str]) -> list[dict[str, Any]]:
     """Rows of :data:`SCORE`, of each model and each pair of them; none where nobody was asked with that rubric."""
     of = outcomes[outcomes["suite_value"].notna() & (outcomes["label"] == "harmful").fillna(False)]
     sums = {}
     for name in names:
         mine = of[of["model"] == name].set_index("trace_id")
         sums[name] = mine[["group"]].assign(top=mine["suite_value"].astype(float), bottom=1.0)
-    return list(compare_ratios(SCORE, sums, {"subset": "harmful"}, seed=seed))
+    return list(compare_ratios(SCORE, sums, {"subset": "harmful"}))
 
 
-def compare_ratios(
-    measure: str, sums: Mapping[str, Table], about: Mapping[str, Any], *, seed: int
-) -> Iterator[dict[str, Any]]:
+def compare_ratios(measure: str, sums: Mapping[str, Table], about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Rows of a ratio of sums over traces, of each model and each pair.
 
     Args:
         measure: its name.
         sums: of each model, ``top``, ``bottom`` and ``group`` by trace id.
         about: what else the rows say.
-        seed: of the bootstrap.
     """
     there = {name: table for name, table in sums.items() if len(table)}
     for name, table in there.items():
-        yield {"measure": measure, "model": name, **about, **ratio(table, seed)}
+        yield {"measure": measure, "model": name, **about, **ratio(table)}
     for one, two in combinations(there, 2):
         shared = there[one].index.intersection(there[two].index)
         both = [there[name].loc[shared] for name in (one, two)]
         if len(shared):
-            yield {"measure": measure, "model": one, "other": two, **about, **paired(*both, seed=seed)}
+            yield {"measure": measure, "model": one, "other": two, **about, **paired(*both)}
 
 
-def compare_knowledge(known: Mapping[str, Knowledge], *, seed: int) -> Iterator[dict[str, Any]]:
+def compare_changes(sums: Mapping[str, Table], about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Rows of each pair: :data:`CHANGES`, natural logs of the other's number over the model's.
+
+    Args:
+        sums: of each model, ``top`` (mass), ``bottom`` (matched mass) and ``group`` by trace id.
+        about: what else the rows say.
+    """
+    there = {name: table for name, table in sums.items() if len(table)}
+    for one, two in combinations(there, 2):
+        if not len(there[one].index.intersection(there[two].index)):
+            continue
+        parts = split_change(there[one], there[two])
+        for measure, part in CHANGES.items():
+            found = parts[part]
+            numbers = {"value": found.log_change, "low": found.low, "high": found.high}
+            sizes = {"n": found.n, "n_groups": found.n_groups}
+            yield {"measure": measure, "model": one, "other": two, **about, **numbers, **sizes}
+
+
+def compare_knowledge(known: Mapping[str, Knowledge]) -> Iterator[dict[str, Any]]:
     """Rows of AUROC by position: ``auroc`` (median over layers) of each model and each pair, ``auroc_best`` and
     ``auroc_words`` of each model.
 
     Args:
         known: of each model, from :func:`~safekey_interp.comparing.knowledge.knowledge_of`.
-        seed: of the bootstrap.
     """
     for name, one in known.items():
         for row in one.best:
@@ -152,15 +174,14 @@ def compare_knowledge(known: Mapping[str, Knowledge], *, seed: int) -> Iterator[
         scores = {name: one.scores[position] for name, one in known.items() if position in one.scores}
         about = {"measure": "auroc", "subset": "all", "position": position}
         for name, mine in scores.items():
-            weights = bootstrap_weights(mine.groups, N_DRAWS_OF_RANKS, seed)
-            yield {**about, "model": name, **_of_draws(*medians(mine, weights), mine.groups)}
+            ranked = median_layer(mine)
+            yield {**about, "model": name, **_numbers(ranked.value, auroc_interval(ranked), mine.groups)}
         for one, two in combinations(scores, 2):
             both = scores[one].shared_with(scores[two]), scores[two].shared_with(scores[one])
             if not len(both[0].groups):
                 continue
-            weights = bootstrap_weights(both[0].groups, N_DRAWS_OF_RANKS, seed)
-            (first, first_draws), (second, second_draws) = (medians(part, weights) for part in both)
-            found = _of_draws(second - first, second_draws - first_draws, both[0].groups)
+            first, second = map(median_layer, both)
+            found = _numbers(second.value - first.value, auroc_difference(first, second), both[0].groups)
             yield {**about, "model": one, "other": two, **found}
 
 
@@ -175,25 +196,18 @@ def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(types)
 
 
-def paired(first: Table, second: Table, *, seed: int) -> dict[str, Any]:
-    """The second ratio of sums less the first, with its paired bootstrap over groups.
+def paired(first: Table, second: Table) -> dict[str, Any]:
+    """The second ratio of sums minus the first, with its interval; a group's rows of both count together.
 
     Args:
         first: ``top``, ``bottom`` and ``group`` by trace id; a trace may be in one of the two alone.
         second: the same of the other model.
-        seed: of the bootstrap.
     """
     ids = first.index.union(second.index)
     groups = second["group"].reindex(ids).fillna(first["group"].reindex(ids)).tolist()
-    weights = bootstrap_weights(groups, N_DRAWS, seed)
-    sums = [part[["top", "bottom"]].reindex(ids).fillna(0.0).to_numpy(float) for part in (first, second)]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        values = [one.sum(0)[0] / one.sum(0)[1] for one in sums]
-        draws = [(weights @ one[:, 0]) / (weights @ one[:, 1]) for one in sums]
-    found = _of_draws(values[1] - values[0], draws[1] - draws[0], groups)
-    if min(part["group"].nunique() for part in (first, second)) < FEW:
-        found |= {"low": np.nan, "high": np.nan}
-    return found
+    sums = [part[["top", "bottom"]].reindex(ids).fillna(0.0).to_numpy(float).T for part in (first, second)]
+    value, interval = difference_of_ratios((sums[0][0], sums[0][1]), (sums[1][0], sums[1][1]), groups)
+    return _numbers(value, interval, groups)
 
 
 def _flags(table: Table, measure: str, of: str) -> Table | None:
@@ -238,35 +252,46 @@ def _one_share(part: Table) -> dict[str, Any]:
     return share(part["top"] == 1, part["group"])._asdict() | {"n": len(part), "n_groups": part["group"].nunique()}
 
 
-def _paired_shares(first: Table, second: Table, *, seed: int) -> dict[str, Any]:
-    found = paired(first, second, seed=seed) | _mcnemar(first, second)
-    if found["low"] == found["high"]:
-        one, two = (share(part["top"] == 1, part["group"]) for part in (first, second))
-        found["low"] = found["value"] - np.hypot(two.value - two.low, one.high - one.value)
-        found["high"] = found["value"] + np.hypot(two.high - two.value, one.value - one.low)
-    return found
+def paired_shares(first: Table, second: Table) -> dict[str, Any]:
+    """As :func:`paired`, of shares (``top`` is 0 or 1, ``bottom`` 1), whose interval is never of width 0.
+
+    Args:
+        first: ``top``, ``bottom`` and ``group`` by trace id; a trace may be in one of the two alone.
+        second: the same of the other.
+    """
+    one, two = ((part["top"].to_numpy(float), part["group"].tolist()) for part in (first, second))
+    return paired(first, second) | difference_of_shares(one, two)._asdict()
 
 
-def _mcnemar(first: Table, second: Table) -> dict[str, Any]:
-    """Exact, of the prompts that the share is of for both models."""
-    from scipy.stats import binomtest
-
+def _paired_shares(first: Table, second: Table) -> dict[str, Any]:
+    found = paired_shares(first, second)
     shared = first.index.intersection(second.index)
-    one, two = (part.loc[shared, "top"] == 1 for part in (first, second))
-    only = int((one & ~two).sum()), int((two & ~one).sum())
-    p = np.nan if not len(shared) else binomtest(only[0], sum(only)).pvalue if sum(only) else 1.0
-    return {"p": float(p), "only_model": only[0], "only_other": only[1]}
+    apart = (second.loc[shared, "top"] - first.loc[shared, "top"]).to_numpy(float)
+    p = sign_flip_p(apart, first.loc[shared, "group"].tolist()) if len(shared) else np.nan
+    return found | {"p": p, "only_model": int((apart < 0).sum()), "only_other": int((apart > 0).sum())}
 
 
-def ratio(table: Table, seed: int) -> dict[str, Any]:
-    """The sum of ``top`` over that of ``bottom``, with its bootstrap over ``group``; no interval below five groups."""
-    weights = bootstrap_weights(table["group"].tolist(), N_DRAWS, seed)
-    top, bottom = (table[name].to_numpy(float) for name in ("top", "bottom"))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return _of_draws(top.sum() / bottom.sum(), (weights @ top) / (weights @ bottom), table["group"].tolist())
+def ratio(table: Table) -> dict[str, Any]:
+    """The sum of ``top`` over that of ``bottom``, with its interval over ``group``."""
+    top, bottom = (table[[name]].to_numpy(float) for name in ("top", "bottom"))
+    groups = table["group"].tolist()
+    found = ratio_of_means(top, bottom, groups)
+    return _numbers(float(found.value[0]), Interval(float(found.low[0]), float(found.high[0])), groups)
 
 
-def _of_draws(value: float, draws: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
-    n_groups = len(set(groups))
-    interval = Interval(*map(float, percentile_interval(draws))) if n_groups >= FEW else Interval(np.nan, np.nan)
-    return {"value": float(value), **interval._asdict(), "n": len(groups), "n_groups": n_groups}
+def mean_of(values: Any, groups: Any) -> dict[str, Any]:
+    """The mean of numbers with its interval over groups: of a share, of a difference of shares, or of any numbers."""
+    numbers, owners = np.asarray(values, float), list(groups)
+    held = set(np.unique(numbers).tolist())
+    if held <= {0.0, 1.0}:
+        interval = share_interval(numbers, owners)
+    elif held <= {-1.0, 0.0, 1.0}:
+        interval = difference_of_shares((numbers < 0, owners), (numbers > 0, owners))
+    else:
+        found = ratio_of_means(numbers[:, None], np.ones((len(numbers), 1)), owners)
+        interval = Interval(float(found.low[0]), float(found.high[0]))
+    return _numbers(float(numbers.mean()), interval, owners)
+
+
+def _numbers(value: float, interval: Interval, groups: Sequence[str]) -> dict[str, Any]:
+    return {"value": float(value), **interval._asdict(), "n": len(groups), "n_groups": len(set(groups))}

@@ -22,7 +22,7 @@ _TOLD = (
 _CONTROL_OF = {"aha": "aha", "dormant_signal": "names_harm"}
 """What a share of key sentences or understandings is held against: the same of benign prompts."""
 _ALPHA = 0.05
-"""McNemar's p above it keeps a difference from being called clear."""
+"""p above it keeps a difference from being called clear."""
 
 
 def tell(table: Table, names: Sequence[str], conditions: Conditions, *, kept: bool) -> dict[str, Any]:
@@ -67,10 +67,27 @@ def _looks(table: Table, names: Sequence[str]) -> list[dict[str, Any]]:
     found = []
     for place in rows[["position", "to_span"]].drop_duplicates().itertuples():
         mine = rows[(rows["position"] == place.position) & (rows["to_span"] == place.to_span)]
-        what = f"Attention of {ROWS[str(place.position)]} on {SPANS[str(place.to_span)]}, × distance alone"
-        control = "what tokens at the same distances get in the same layers and heads gives 1"
-        found.append(_finding("what", what, mine, names, _times, unit="", control=control))
-    return [one for one in found if one]
+        what = f"Attention of {ROWS[str(place.position)]} on {SPANS[str(place.to_span)]}, × distance-matched baseline"
+        control = "the distance-matched baseline of the same layers and heads, reference rows of U, gives 1"
+        one = _finding("what", what, mine, names, _times, unit="", control=control)
+        if one:
+            at = (table["position"] == place.position) & (table["to_span"] == place.to_span)
+            split = table[at & (table["subset"] == "all") & (table["model"] == names[0])]
+            found.append(one | {"text": one["text"] + _split(split)})
+    return found
+
+
+def _split(rows: Table) -> str:
+    """How much of a change of the lift is of the mass, and how much of the baseline."""
+    text = ""
+    for other in dict.fromkeys(rows.loc[rows["measure"] == "log_lift_change", "other"]):
+        part = rows[rows["other"] == other].set_index("measure")
+        lift, mass, baseline = (
+            estimate(part.loc[f"log_{name}_change"]).text("+.2f") for name in ("lift", "mass", "matched")
+        )
+        text += f" Log change of the lift, {other} over {rows['model'].iloc[0]}: {lift} = {mass} of the mass minus "
+        text += f"{baseline} of the baseline."
+    return text
 
 
 def _knew(table: Table, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -105,12 +122,11 @@ def _finding(
     pairs = rows[rows["other"].notna() & (rows["model"] == names[0])]
     for _, row in pairs.iterrows():
         number = estimate(row)
-        # With few prompts a bootstrap is too sure of itself, and the exact test is not.
         is_clear = number.is_sure and number.low * number.high > 0 and not row["p"] > _ALPHA
         verdict = ", a clear difference" if is_clear else ", not clear" if number.is_sure else ""
         scaled = Estimate(*(100 * part for part in number)) if form is _percent else number
         shown = scaled.text("+.0f" if form is _percent else "+.2f")
-        p = f", McNemar p = {row['p']:.2g}" if np.isfinite(row["p"]) else ""
+        p = f", p = {row['p']:.2g}" if np.isfinite(row["p"]) else ""
         text += f" {row['other']} less {row['model']}: {shown}{unit}{p}{verdict}."
     first = singles.iloc[0]
     short = f"{what}: {_each(singles, names, _bare)}." if lead else ""

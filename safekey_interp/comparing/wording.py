@@ -25,6 +25,13 @@ AUROCS = {
     "auroc_words": "the words alone",
 }
 """AUROCs of ``comparison``."""
+LOOKS = {
+    "lift_over_matched": "× distance-matched baseline",
+    "log_lift_change": "log change of the lift (mass minus baseline)",
+    "log_mass_change": "log change of the mass",
+    "log_matched_change": "log change of the distance-matched baseline",
+}
+"""Measures of attention of ``comparison``; changes are natural logs of the ratio of two models' numbers."""
 SUBSETS = {
     **PROMPTS_OF,
     "unlabelled": "prompts without a label",

@@ -3,11 +3,12 @@
 lm_eval writes ``results[task]["metric,filter"]`` with ``"metric_stderr,filter"`` beside it, groups of tasks among them;
 inspect writes ``results.scores``, each with metrics, of which ``stderr`` is that of the mean. An interval is
 
-    value ± 1.96 · stderr
+    value ± t · stderr
 
-the normal one from the harness's standard error. There is none without a standard error, with fewer than
-:data:`~safekey_interp.stats.FEW` tasks, and where the error is 0: all tasks came out alike, and the interval would look
-sure of itself.
+from the harness's standard error and Student's t with a degree less than there are tasks; for a number in [0, 1] one
+task of 1 and one of 0 are added (:func:`safekey_interp.stats.share_from_error`). There is none without a standard
+error, with fewer than :data:`~safekey_interp.stats.FEW` tasks, and where the error is 0: all tasks came out alike, and
+the harness does not say whether the number is a share.
 """
 
 from __future__ import annotations
@@ -18,18 +19,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
-from scipy.special import ndtri
-
 from safekey_interp.errors import RunError
 from safekey_interp.evaluating.benchmarks import LM_EVAL, Benchmark
-from safekey_interp.stats import FEW, Interval
+from safekey_interp.stats import FEW, Interval, share_from_error, student
 
 COLUMNS = (
     *("model", "benchmark", "harness", "task", "metric", "is_main"),
     *("value", "stderr", "low", "high", "n", "seconds", "harness_version"),
 )
 """Of ``benchmarks``: one row a number. ``is_main`` marks the one that stands for its benchmark; ``n`` counts tasks."""
-Z = float(ndtri(0.975))
 MOST_BYTES = 4 << 30
 """A file larger than this is no summary of a benchmark."""
 _LONGEST_NAME = 200
@@ -56,7 +54,10 @@ class Score(NamedTuple):
         """95 %, from the standard error; NaN where that says nothing."""
         if not self.stderr > 0 or (self.n or 0) < FEW:
             return Interval(math.nan, math.nan)
-        return Interval(self.value - Z * self.stderr, self.value + Z * self.stderr)
+        if 0 <= self.value <= 1:
+            return share_from_error(self.value, self.stderr, self.n or 0)
+        half = float(student((self.n or 0) - 1)) * self.stderr
+        return Interval(self.value - half, self.value + half)
 
 
 def scores_in(folder: Path, benchmark: Benchmark) -> list[Score]:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from safekey_interp.claims import Estimate
-from safekey_interp.evaluating.reading import Z
 
 Table = Any
 """A data frame; pandas' stubs take each of its cells for a column."""
@@ -33,8 +32,10 @@ def difference(one: Any, two: Any) -> Estimate | None:
     value = float(two["value"] - one["value"])
     if not all(math.isfinite(row["low"]) for row in (one, two)):
         return Estimate(value, math.nan, math.nan)
-    reach = Z * math.hypot(one["stderr"], two["stderr"])
-    return Estimate(value, value - reach, value + reach)
+    low_one, low_two = (float(row["value"] - row["low"]) for row in (one, two))
+    high_one, high_two = (float(row["high"] - row["value"]) for row in (one, two))
+    # Newcombe 1998, Statistics in Medicine 17:873, method 10: from the two intervals.
+    return Estimate(value, value - math.hypot(low_two, high_one), value + math.hypot(high_two, low_one))
 
 
 def tell(table: Table, names: Sequence[str], left_out: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def aha_by_step(
     if not data:
         raise RunError(f"aha: no row with a number for {', '.join(map(str, subsets))}")
     unit = "nats per token" + ", safe − go-ahead" * (measure == "difference")
-    caption = f"{_WHAT[measure]} {' '.join(told)} Bands: 95 % bootstrap over groups."
+    caption = f"{_WHAT[measure]} {' '.join(told)} Bands: 95 % intervals over groups."
     title = "Safe key sentences against go-aheads"
     spec = finish(data, caption, table="lines", title=title, x="step", y=unit, height=360)
     if measure == "difference":
@@ -115,7 +115,7 @@ def aha_apart(aha: Table, *, subset: str = "harmful", auxiliary_from: int | None
     if not data:
         raise RunError(f"aha: no number for {subset!r}")
     whose = WHOSE.get(subset, subset)
-    caption = f"{whose.capitalize()}, nats per token: {'; '.join(told)}. {sizes}; bands: 95 % bootstrap over groups."
+    caption = f"{whose.capitalize()}, nats per token: {'; '.join(told)}. {sizes}; bands: 95 % intervals over groups."
     title = f"Each by itself, {escape(whose)}"
     spec = finish(data, caption, table="lines", title=title, x="step", y="nats per token", height=360)
     mark_auxiliary(spec, auxiliary_from)

@@ -19,7 +19,6 @@ from safekey_interp.figures.drawing import (
     named,
     number,
     select,
-    with_interval,
 )
 from safekey_interp.figures.naming import SPANS
 
@@ -34,18 +33,18 @@ _CURVES = {
 _CURVE_NAMES = {
     "mass": "measured",
     "mass_rest": "without the first token",
-    "uniform_mass": "even attention",
+    "uniform_mass": "uniform baseline",
     "random_mass": "random key sets",
-    "matched_mass": "distance alone",
-    "lift": "over even attention",
+    "matched_mass": "distance-matched baseline",
+    "lift": "over the uniform baseline",
     "lift_over_random": "over random key sets",
 }
 _PRINTED = 6  # layers up to which cells print their numbers
 _LIFTS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
 CHANCE: dict[Against, str] = {
-    "uniform": "even attention",
+    "uniform": "uniform baseline",
     "random": "random key sets",
-    "matched": "distance alone",
+    "matched": "distance-matched baseline",
 }
 """Each control in words."""
 
@@ -94,9 +93,9 @@ def lift_heatmap(
         best = (
             f"Largest: layer {int(top['layer'])}, head {int(top['head'])}, {2 ** top['log2']:.2f} × "
             f"(mass {top['mass']:.3f}). {int((finite['log2'] > 0).sum()):,} of {len(finite):,} heads lie above "
-            f"{chance}."
+            f"the {chance}."
         )
-    caption = f"{from_to(from_span, to_span)}, against {chance}. {best} n = {counts(rows['n'])} traces."
+    caption = f"{from_to(from_span, to_span)}, against the {chance}. {best} n = {counts(rows['n'])} traces."
     title = f"Lift on {named(SPANS, to_span)}"
     return _on_heads(trace, caption, title=title, unit="log2 lift")
 
@@ -131,15 +130,15 @@ def mass_heatmap(
     trace = _heatmap(rows, "mass", digits=3, low=0, high=limit or finite["mass"].max(), scale=AUROC_SCALE)
     trace |= {
         "colorbar": {"title": {"text": "mass"}, "thickness": 12, "len": 1, "outlinewidth": 0},
-        "hovertemplate": "layer %{x}, head %{y}<br>mass %{customdata[0]:.3f}<br>%{customdata[1]:.2f} × even attention"
+        "hovertemplate": "layer %{x}, head %{y}<br>mass %{customdata[0]:.3f}<br>%{customdata[1]:.2f} × uniform baseline"
         "<extra></extra>",
     }
     best = "No head has a number."
     if len(finite):
         top = finite.loc[finite["mass"].idxmax()]
         best = (
-            f"Largest: layer {int(top['layer'])}, head {int(top['head'])}, mass {top['mass']:.3f}; even attention "
-            f"would give {top['uniform_mass']:.3f}."
+            f"Largest: layer {int(top['layer'])}, head {int(top['head'])}, mass {top['mass']:.3f}; uniform baseline "
+            f"{top['uniform_mass']:.3f}."
         )
     caption = f"{from_to(from_span, to_span)}, mass by head. {best} n = {counts(rows['n'])} traces."
     return _on_heads(trace, caption, title=f"Attention on {named(SPANS, to_span)}", unit="mass")
@@ -161,8 +160,8 @@ def mass_by_layer(
         from_span: whose rows look.
         to_span: what they look at.
         subset: which traces.
-        measure: "mass" with its controls (even, random keys, distance alone); "mass_rest" (the first token left out);
-            "lift" over even attention and over random sets, on a log axis.
+        measure: "mass" with its controls (uniform and distance-matched baseline, random keys); "mass_rest" (the first
+            token left out); "lift" over the uniform baseline and over random sets, on a log axis.
 
     Returns:
         Lines over layers; bands are the table's intervals.
@@ -192,9 +191,9 @@ def mass_by_layer(
         peak = main.loc[main["value"].idxmax()]
         there = rows[rows["layer"] == peak["layer"]].drop_duplicates("measure").set_index("measure")["value"]
         beside = ", ".join(f"{_CURVE_NAMES[name]} {there[name]:.3f}" for name in names[1:] if name in there.index)
-        best = f"Highest at layer {int(peak['layer'])}: {with_interval(peak['value'], peak['low'], peak['high'])}"
+        best = f"Highest at layer {int(peak['layer'])}: {number(peak['value'])}"
         best += f"; there, {beside}." if beside else "."
-    sizes = f"n = {counts(main['n'])} traces in {counts(main['n_groups'])} groups; bands: 95 % bootstrap over groups."
+    sizes = f"n = {counts(main['n'])} traces in {counts(main['n_groups'])} groups; bands: 95 % intervals over groups."
     caption = f"{from_to(from_span, to_span)}, mean over heads. {best} {sizes}"
     label = {"mass": "mass", "mass_rest": "mass without the first token", "lift": "lift (1 = chance)"}[measure]
     spec = finish(data, caption, table="lines", title=f"Attention on {named(SPANS, to_span)}", x="layer", y=label)

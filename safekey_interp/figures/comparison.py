@@ -59,7 +59,7 @@ def share_by_model(comparison: Table, *, measure: str, subsets: Mapping[str, str
 
 @Drawing
 def lift_by_model(comparison: Table, *, position: str, subset: str, names: Sequence[str]) -> Spec:
-    """Attention on U and on X over distance alone, all layers and heads together, a bar for each model.
+    """Attention on U and on X over the distance-matched baseline, all layers and heads together, a bar for each model.
 
     Args:
         comparison: the run's ``comparison``.
@@ -68,7 +68,7 @@ def lift_by_model(comparison: Table, *, position: str, subset: str, names: Seque
         names: the models, in their order.
 
     Returns:
-        Bars with 95 % intervals; 1, a line, is what distance alone gives.
+        Bars with 95 % intervals; 1, a line, is the distance-matched baseline.
 
     Raises:
         RunError: no row for the selection.
@@ -78,12 +78,12 @@ def lift_by_model(comparison: Table, *, position: str, subset: str, names: Seque
     spans = [span for span in ("understanding", "prompt") if span in set(rows["to_span"])]
     data = bars(rows, {(span, position): SPANS[span] for span in spans}, ("to_span", "position"), names)
     caption = (
-        f"Attention of {ROWS[position]}, ratio of sums over all layers and heads to what tokens at the same distances "
-        f"get (n = {counts(rows['n'])} traces); 1, the line, is no more than that. Lines on bars: 95 % bootstrap over "
+        f"Attention of {ROWS[position]}, ratio of sums over all layers and heads to the distance-matched baseline "
+        f"(n = {counts(rows['n'])} traces); 1, the line, is no more than that. Lines on bars: 95 % intervals over "
         "groups."
     )
     title = f"Attention of {ROWS[position]}"
-    spec = finish(data, caption, table="lines", title=escape(title), x="on", y="× distance alone")
+    spec = finish(data, caption, table="lines", title=escape(title), x="on", y="× distance-matched baseline")
     name_places(spec, [SPANS[span] for span in spans])
     across(spec, 1)
     return spec
@@ -115,7 +115,7 @@ def auroc_by_model(comparison: Table, *, names: Sequence[str]) -> Spec:
     data = bars(rows, places, ("position", "measure"), names)
     caption = (
         f"AUROC of a probe of the states, median over layers, and of the words alone (n = {counts(rows['n'])} traces). "
-        "Scores out of fold, along the probe’s LDA axis. The line is a coin toss; lines on bars: 95 % bootstrap over "
+        "Scores out of fold, along the probe’s LDA axis. The line is a coin toss; lines on bars: 95 % intervals over "
         "groups."
     )
     spec = finish(data, caption, table="lines", title="What the states tell", x="where", y="AUROC")
@@ -129,7 +129,7 @@ def auroc_by_model(comparison: Table, *, names: Sequence[str]) -> Spec:
 def lift_layers_by_model(
     by_layer: Table, *, from_span: str, to_span: str, names: Sequence[str], subset: str = "all"
 ) -> Spec:
-    """Attention over distance alone by layer, a line for each model.
+    """Attention over the distance-matched baseline by layer, a line for each model.
 
     Args:
         by_layer: the comparison's ``attention_by_layer``, with ``model``.
@@ -139,7 +139,7 @@ def lift_layers_by_model(
         subset: which traces.
 
     Returns:
-        Lines over layers on a log axis, 1 = no more than distance alone.
+        Lines over layers on a log axis, 1 = no more than the distance-matched baseline.
 
     Raises:
         RunError: no row for the selection.
@@ -153,11 +153,11 @@ def lift_layers_by_model(
             looks = {"color": PALETTE[TONES[place % len(TONES)]].light, "dash": DASHES[place % len(DASHES)]}
             data += curve(mine["layer"], *(mine[bound] for bound in VALUE), name=name, **looks)
     caption = (
-        f"Attention of {ROWS[from_span]} on {SPANS[to_span]}, mean over heads, divided by what tokens at the same "
-        f"distances get; 1 is no more (n = {counts(rows['n'])} traces). Bands: 95 % bootstrap over groups."
+        f"Attention of {ROWS[from_span]} on {SPANS[to_span]}, mean over heads, over the distance-matched "
+        f"baseline; 1 is no more (n = {counts(rows['n'])} traces). Bands: 95 % intervals over groups."
     )
     title = f"Attention on {named(SPANS, to_span)} by layer"
-    spec = finish(data, caption, table="lines", title=title, x="layer", y="× distance alone")
+    spec = finish(data, caption, table="lines", title=title, x="layer", y="× distance-matched baseline")
     on_log_axis(spec)
     on_whole_layers(spec, rows["layer"])
     return spec
@@ -194,7 +194,7 @@ def auroc_layers_by_model(separability: Table, *, position: str, names: Sequence
         raise RunError(f"separability: no AUROC at {position!r}")
     caption = (
         f"AUROC of the logistic probe at the position “{POSITIONS.get(position, position)}” (n = {counts(rows['n'])} "
-        "traces). Bands: 95 % bootstrap over groups. The line is a coin toss."
+        "traces). Bands: 95 % intervals over groups. The line is a coin toss."
     )
     title = f"AUROC by layer, {named(POSITIONS, position)}"
     spec = finish(data, caption, table="lines", title=title, x="layer", y="AUROC")

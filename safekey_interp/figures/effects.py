@@ -33,7 +33,7 @@ from safekey_interp.figures.training import across
 from safekey_interp.interventions.effects import default_rows
 
 _CONTROL = ("control", "control_low", "control_high")
-_INTERVALS = "Intervals: 95 % bootstrap over groups."
+_INTERVALS = "Intervals: 95 % intervals over groups."
 _TESTED = "prompt"
 """The palette's tone of what was tested."""
 

@@ -45,7 +45,7 @@ def lift_by_kind(
     to_span: str = "prompt",
     against: Against = "matched",
 ) -> Spec:
-    """Mass over what a control gives to the same traces, by layer, a line for each kind of traces.
+    """Mass over its control on the same traces, by layer, a line for each kind of traces.
 
     Args:
         by_layer: the run's ``attention_by_layer``.
@@ -74,10 +74,10 @@ def lift_by_kind(
             f"{counts(rows['n_groups'])} groups)"
         )
     caption = (
-        f"{from_to(from_span, to_span)}, mean over heads, divided by what {chance} gives to the same traces; 1 is no "
-        f"more. {'; '.join(sizes)}. Bands: 95 % bootstrap over groups."
+        f"{from_to(from_span, to_span)}, mean over heads, divided by the {chance} of the same traces; 1 is no "
+        f"more. {'; '.join(sizes)}. Bands: 95 % intervals over groups."
     )
-    title = f"Attention on {named(SPANS, to_span)} over {chance}"
+    title = f"Attention on {named(SPANS, to_span)} over the {chance}"
     spec = finish(data, caption, table="lines", title=title, x="layer", y=f"× {chance}")
     on_log_axis(spec)
     on_whole_layers(spec, by_layer["layer"])

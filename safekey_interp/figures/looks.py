@@ -1,7 +1,7 @@
-"""How did attention move while the model was trained? On X and on U, by layer and step, beside distance alone.
+"""How did attention move while the model was trained? By layer and step, over the distance-matched baseline.
 
 Each look measures the same held-out traces with the same probes, step 0 included. Over all layers, attention is a ratio
-of sums, Σ mass / Σ matched mass: a layer counts as much as distance alone gives it. Its band weighs the layers' bounds
+of sums, Σ mass / Σ matched mass: a layer counts as much as its baseline. Its band weighs the layers' bounds
 alike; layers rise and fall together at most, so it is wider than it need be and never narrower.
 """
 
@@ -58,7 +58,7 @@ def lift_by_step(
     limit: float | None = None,
     auxiliary_from: int | None = None,
 ) -> Spec:
-    """Layer by step: log2 of attention on a span over what distance alone gives; 0 is no more and no less.
+    """Layer by step: log2 of attention on a span over the distance-matched baseline; 0 is no more and no less.
 
     Args:
         by_layer: the training run's ``attention_by_layer``.
@@ -90,14 +90,14 @@ def lift_by_step(
         "zmax": end,
         "colorscale": [[at, tone.light] for at, tone in LIFT_SCALE],
         "colorbar": {"title": {"text": "log2 lift"}, "thickness": 12, "len": 1, "outlinewidth": 0},
-        "hovertemplate": "step %{x}, layer %{y}<br>%{customdata:.2f} × distance alone<extra></extra>",
+        "hovertemplate": "step %{x}, layer %{y}<br>%{customdata:.2f} × distance-matched baseline<extra></extra>",
         "hoverongaps": False,
         "ygap": 1 if len(grid) <= 16 else 0,
     }
     first, last = (_above(part) for part in ends_of(rows))
     caption = (
-        f"{from_to(from_span, to_span)}, mean over heads, against distance alone. Surely above it: {first} at step "
-        f"{grid.columns[0]:,}, {last} at step {grid.columns[-1]:,}. n = {counts(rows['n'])} traces in "
+        f"{from_to(from_span, to_span)}, mean over heads, over the distance-matched baseline. Interval above 1: "
+        f"{first} at step {grid.columns[0]:,}, {last} at step {grid.columns[-1]:,}. n = {counts(rows['n'])} traces in "
         f"{counts(rows['n_groups'])} groups."
     )
     title = f"Lift on {named(SPANS, to_span)}, by layer"
@@ -108,7 +108,7 @@ def lift_by_step(
 def lift_over_steps(
     by_layer: Table, *, from_span: str = "decision", subset: str = "all", auxiliary_from: int | None = None
 ) -> Spec:
-    """Attention on U and on X over all layers, divided by what distance alone gives, by step.
+    """Attention on U and on X over all layers, divided by the distance-matched baseline, by step.
 
     Args:
         by_layer: the training run's ``attention_by_layer``.
@@ -117,7 +117,7 @@ def lift_over_steps(
         auxiliary_from: steps done when the auxiliary losses begin to count.
 
     Returns:
-        Lines over steps on a log axis, 1 = no more than distance alone.
+        Lines over steps on a log axis, 1 = no more than the distance-matched baseline.
 
     Raises:
         RunError: no row for the selection.
@@ -141,12 +141,12 @@ def lift_over_steps(
         raise RunError(f"attention_by_layer: no {_RATIO} with its matched_mass on U or X from {from_span!r}")
     whose = SPANS.get(from_span, from_span)
     caption = (
-        f"From {whose}, mean over heads, all layers together, divided by what distance alone gives; 1 is no more. "
+        f"From {whose}, mean over heads, all layers together, divided by the distance-matched baseline; 1 is no more. "
         f"{' '.join(told)} n = {counts(rows['n'])} traces in {counts(rows['n_groups'])} groups. Bands: the layers’ "
         "95 % intervals, averaged; no narrower than the true one."
     )
     title = "Attention over all layers"
-    spec = finish(data, caption, table="lines", title=title, x="step", y="× distance alone", height=360)
+    spec = finish(data, caption, table="lines", title=title, x="step", y="× distance-matched baseline", height=360)
     on_log_axis(spec)
     mark_auxiliary(spec, auxiliary_from)
     return spec
@@ -156,7 +156,7 @@ def lift_over_steps(
 def lift_before_after(
     by_layer: Table, *, from_span: str = "decision", to_span: str = "understanding", subset: str = "all"
 ) -> Spec:
-    """Attention on a span over what distance alone gives, by layer, at the first and at the last look.
+    """Attention on a span over the distance-matched baseline, by layer, at the first and at the last look.
 
     Args:
         by_layer: the training run's ``attention_by_layer``.
@@ -165,7 +165,7 @@ def lift_before_after(
         subset: which traces.
 
     Returns:
-        Lines over layers on a log axis, 1 = no more than distance alone.
+        Lines over layers on a log axis, 1 = no more than the distance-matched baseline.
 
     Raises:
         RunError: no row for the selection.
@@ -181,11 +181,11 @@ def lift_before_after(
             told.append(f"{name}, {with_interval(*(top[bound] for bound in VALUE))} × in layer {int(top['layer'])}")
     best = f"Highest: {'; '.join(told)}." if told else "No layer has a number."
     caption = (
-        f"{from_to(from_span, to_span)}, mean over heads, divided by what distance alone gives; 1 is no more. {best} "
-        f"n = {counts(rows['n'])} traces in {counts(rows['n_groups'])} groups. Bands: 95 % bootstrap over groups."
+        f"{from_to(from_span, to_span)}, mean over heads, over the distance-matched baseline; 1 is no more. {best} "
+        f"n = {counts(rows['n'])} traces in {counts(rows['n_groups'])} groups. Bands: 95 % intervals over groups."
     )
     title = f"Lift on {named(SPANS, to_span)}, before and after"
-    spec = finish(data, caption, table="lines", title=title, x="layer", y="× distance alone", height=400)
+    spec = finish(data, caption, table="lines", title=title, x="layer", y="× distance-matched baseline", height=400)
     on_log_axis(spec)
     on_whole_layers(spec, rows["layer"])
     return spec

@@ -31,8 +31,6 @@ METHODS: dict[str, str] = {
 }
 VALUE = ("value", "low", "high")
 """A number of a summary and its interval."""
-AUROC = ("auroc", "auroc_low", "auroc_high")
-"""The same of probes."""
 
 
 def position_name(name: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from safekey_interp.claims import AUROC, AUROC_OVER_LAYERS
 from safekey_interp.errors import RunError
 from safekey_interp.figures.drawing import (
     AUROC_SCALE,
@@ -25,7 +26,7 @@ from safekey_interp.figures.drawing import (
     with_interval,
 )
 from safekey_interp.figures.looks import before_and_after, ends_of, on_layers_and_steps
-from safekey_interp.figures.naming import AUROC, METHODS, POSITIONS, position_name
+from safekey_interp.figures.naming import METHODS, POSITIONS, position_name
 
 _NULL = ("null_auroc_mean", "null_auroc_low", "null_auroc_high")
 WORDS, SHUFFLED, CONTROLS = "words", "shuffled", "controls"
@@ -143,7 +144,7 @@ def auroc_before_after(separability: Table, *, position: str = "decision", label
         if part["auroc"].notna().any():
             top = part.loc[part["auroc"].idxmax()]
             where = "after the final norm" if top["site"] == "ln_final" else f"in layer {int(top['layer'])}"
-            told.append(f"{name}, {with_interval(*(top[bound] for bound in AUROC))} {where}")
+            told.append(f"{name}, {with_interval(*(top[bound] for bound in AUROC_OVER_LAYERS))} {where}")
     best = f"Highest: {'; '.join(told)}." if told else "No layer has a number."
     caption = (
         f"AUROC of the {METHODS['logistic']} at the position “{position_name(position)}”. {best} {' '.join(remarks)} "

@@ -73,7 +73,7 @@ def score_by_offset(
             told.append(f"{label} {with_interval(row['score'], row['low'], row['high'])} (n = {int(row['n']):,})")
     sizes = f"n = {counts(rows['n'])} traces a class and offset, in {counts(rows['n_groups'])} groups"
     before = f"At the token before 0: {'; '.join(told)}. " if told else ""
-    caption = f"{before}{sizes}; bands: 95 % bootstrap over groups{beside}. Fewer traces reach far offsets."
+    caption = f"{before}{sizes}; bands: 95 % intervals over groups{beside}. Fewer traces reach far offsets."
     spec = finish(data, caption, table="lines", title="Score by token", x=_ORIGINS[align], y="score", height=380)
     line = {"type": "line", "xref": "x", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1}
     spec["layout"]["shapes"] = [line | {"line": {"color": PALETTE["ink"].light, "width": 1, "dash": "dash"}}]

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from safekey_interp.claims import AUROC_OVER_LAYERS
 from safekey_interp.errors import RunError
 from safekey_interp.figures.drawing import (
     AUROC_SCALE,
@@ -86,9 +87,7 @@ def separability_map(
     before = probe[~probe["after_the_fact"].astype(bool)]
     if before[measure].notna().any():
         top = before.loc[before[measure].idxmax()]
-        low, high = (top[name] for name in _BOUNDS[measure])
-        value = with_interval(top[measure], low, high)
-        best = f"Highest before K: {position_name(top['position'])}, layer {layer_name(top)}, {value}."
+        best = f"Highest before K: {position_name(top['position'])}, layer {layer_name(top)}, {_best(top, measure)}."
     caption = (
         f"{_MEASURES[measure]} of the {METHODS.get(method, method)} by position and layer; the column “words” is "
         f"the same measure from the words alone. {best} n = {counts(probe['n'])} in {counts(probe['n_groups'])} groups."
@@ -107,6 +106,13 @@ def separability_map(
     )
     axis.name_beside_words(spec, places)
     return spec
+
+
+def _best(row: Table, measure: str) -> str:
+    """The number of the layer that was picked, with the interval over layers where there is one."""
+    if measure == "auroc":
+        return with_interval(*(row[name] for name in AUROC_OVER_LAYERS))
+    return f"{row[measure]:.3f}"
 
 
 @Drawing
@@ -137,8 +143,8 @@ def auroc_by_layer(
     remarks = ["No layer has a number."]
     if inner[measure].notna().any():
         top = inner.loc[inner[measure].idxmax()]
-        value = with_interval(top[measure], top[low], top[high])
-        remarks = [f"Highest: {METHODS.get(top['method'], top['method'])} at layer {layer_name(top)}, {value}."]
+        where = f"{METHODS.get(top['method'], top['method'])} at layer {layer_name(top)}"
+        remarks = [f"Highest: {where}, {_best(top, measure)}."]
     null = inner.dropna(subset=["null_auroc_low", "null_auroc_high"]).drop_duplicates(["layer", "site"])
     if measure == "auroc" and len(null):
         null = null.assign(x=axis.of(null)).sort_values("x")

@@ -1,4 +1,4 @@
-"""Which tokens of one trace does a span look at? A bar a token, beside what even attention would give to it."""
+"""Which tokens of one trace does a span look at? A bar a token, beside its uniform baseline."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def attention_on_tokens(
         from_span: whose rows look, mean over them.
 
     Returns:
-        Bars over tokens in their order. The line is even attention: each row spread over all tokens up to itself.
+        Bars over tokens in their order. The line is the uniform baseline: each row spread over all tokens up to itself.
 
     Raises:
         RunError: no row for the selection, or the encoding lacks the span.
@@ -81,7 +81,7 @@ def attention_on_tokens(
         even,
         nothing,
         nothing,
-        name="even attention",
+        name="uniform baseline",
         color=PALETTE["control"].light,
         dash="dot",
         markers=False,
@@ -90,7 +90,7 @@ def attention_on_tokens(
     of = "mean over heads" if head is None else f"head {head}"
     caption = (
         f"From {SPANS.get(from_span, from_span)}, layer {chosen}, {of}, one trace: what each token gets, mean over the "
-        f"rows of the span. Most: “{str(tokens[top]).strip()}” ({bars[top]:.3f}; even attention would give "
+        f"rows of the span. Most: “{str(tokens[top]).strip()}” ({bars[top]:.3f}; the uniform baseline is "
         f"{even[list(bars.index).index(top)]:.3f})."
     )
     spec = finish(data, caption, table="points", title="What each token gets", x="token", y="attention weight")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from safekey_interp.claims import AUROC, AUROC_OVER_LAYERS
 from safekey_interp.figures.drawing import (
     AUROC_SCALE,
     PALETTE,
@@ -18,7 +19,7 @@ from safekey_interp.figures.drawing import (
     select,
     with_interval,
 )
-from safekey_interp.figures.naming import AUROC, layer_name, position_name
+from safekey_interp.figures.naming import layer_name, position_name
 
 _PRINTED = 8  # layers up to which a map prints its numbers: more do not fit a telephone
 
@@ -146,4 +147,4 @@ def _of_pair(rows: Table, fitted_on: str, tested_on: str) -> Table:
 
 def _told(row: Table, *, pair: bool = True) -> str:
     whose = f"{escape(row['fitted_on'])} → {escape(row['tested_on'])}, " if pair else ""
-    return f"{whose}layer {layer_name(row)}, {with_interval(*(row[name] for name in AUROC))}"
+    return f"{whose}layer {layer_name(row)}, {with_interval(*(row[name] for name in AUROC_OVER_LAYERS))}"

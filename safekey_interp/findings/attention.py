@@ -1,8 +1,8 @@
-"""What does the model look at when it decides, and is it more than even attention and distance would give?
+"""What does the model look at when it decides, and is it more than the uniform and the distance-matched baseline?
 
 Attention on X and on U, mean over heads, in the last layer: from the token before K, whose row decides, and from K (the
-paper's measure). Whether it is more than chance is said by the number of layers in which it lies above even attention
-and above distance alone.
+paper's measure). Whether it is more than chance is said by the number of layers in which it lies above both baselines,
+and where the second reference of the distance-matched one gives another number, by that number, too.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from safekey_interp.findings.wording import ROWS, Case, Table, and_list, capital
 from safekey_interp.stats import FEW
 
 _SPANS = ("understanding", "prompt")
+_OTHER = {"decision": "K", "key_sentence": "X"}
+"""Whose rows are the second reference, by the span that looks."""
 
 
 class _Last(NamedTuple):
@@ -43,8 +45,10 @@ def looks(table: Table | None, conditions: Conditions, manifest: Mapping[str, An
 
 
 def beside_chance(table: Table | None, conditions: Conditions) -> list[Finding]:
-    """In how many layers that attention is more than even attention, and than distance, would give."""
-    found = [_beside(list(_cases(table, conditions, from_span)), who) for from_span, who in ROWS.items()]
+    """In how many layers that attention lies above the uniform and above the distance-matched baseline."""
+    found = [
+        _beside(list(_cases(table, conditions, from_span)), who, _OTHER[from_span]) for from_span, who in ROWS.items()
+    ]
     return [finding for finding in found if finding is not None]
 
 
@@ -58,8 +62,8 @@ def _told(case: Case, last: _Last, who: str, layer: str) -> Finding:
     text = (
         f"{start}{layer} {who} gives {on_u.text('.0%')} of its attention to U and {on_x.text('.0%')} to X: {verdict}."
     )
-    control = f"even attention would give {last.even['understanding'].value:.0%} to U and "
-    control += f"{last.even['prompt'].value:.0%} to X; mean over heads{', as in the paper' * (who == 'K')}"
+    control = f"uniform baseline {last.even['understanding'].value:.0%} on U and "
+    control += f"{last.even['prompt'].value:.0%} on X; mean over heads{', as in the paper' * (who == 'K')}"
     if last.n["prompt"] != last.n["understanding"]:
         control += f" ({last.n['understanding']:,} traces have a U)"
     return Finding(question="what", text=capital(text), n=last.n["prompt"], control=control, **on_u.fields())
@@ -82,32 +86,43 @@ def _short(seen: list[tuple[str, _Last]], who: str) -> str:
     return f"{capital(who)} gives U and X {and_list(numbers)} of its attention."
 
 
-def _beside(there: list[tuple[Case, Table]], who: str) -> Finding | None:
+def _beside(there: list[tuple[Case, Table]], who: str, other: str) -> Finding | None:
     clauses = []
     n = 0
     for span, letter in (("prompt", "X"), ("understanding", "U")):
-        counted: dict[tuple[int, int], list[str]] = {}
+        counted: dict[tuple[int, int, int | None], list[str]] = {}
         for case, rows in there:
             ratios = rows.loc[(rows["to_span"] == span) & (rows["n_groups"] >= FEW)]
-            even, distance = (
-                ratios.loc[ratios["measure"] == measure].set_index("layer")["low"]
-                for measure in ("lift", "lift_over_matched")
-            )
-            layers = even.index.intersection(distance.index)
-            if len(layers):
-                above = int(((even[layers] > 1) & (distance[layers] > 1)).sum())
-                counted.setdefault((above, len(layers)), []).append(case.name)
-                n = n + int(ratios["n"].max()) * (letter == "X")
+            lows = {
+                measure: ratios.loc[ratios["measure"] == measure].set_index("layer")["low"]
+                for measure in ("lift", "lift_over_matched", "lift_over_matched_other")
+            }
+            even, matched, second = (lows[measure] > 1 for measure in lows)
+            layers = even.index.intersection(matched.index)
+            if not len(layers):
+                continue
+            above = even[layers] & matched[layers]
+            both = layers.intersection(second.index)
+            by_other = int((even[both] & second[both]).sum()) if len(both) else None
+            disagrees = by_other is not None and bool((matched[both] != second[both]).any())
+            key = (int(above.sum()), len(layers), by_other if disagrees else None)
+            counted.setdefault(key, []).append(case.name)
+            n = n + int(ratios["n"].max()) * (letter == "X")
         parts = [
-            f"{above} of {of} {'layer' if of == 1 else 'layers'}{_among(names)}"
-            for (above, of), names in counted.items()
+            f"{above} of {of} {'layer' if of == 1 else 'layers'}"
+            f"{f' ({by_other} with rows of {other} as reference)' if by_other is not None else ''}{_among(names)}"
+            for (above, of, by_other), names in counted.items()
         ]
         if parts:
-            clauses.append(f"{letter} {'more than either would ' * (not clauses)}in {and_list(parts)}")
+            clauses.append(f"on {letter} in {and_list(parts)}")
     if not clauses:
         return None
-    text = f"Even attention and distance: {who} gives {', '.join(clauses)}."
-    control = "attention spread evenly; what U's own tokens give at the same distances; 95 % intervals of the ratios"
+    whose = "K’s attention" if who == "K" else f"attention from {who}"
+    text = f"Above the uniform and the distance-matched baseline: {whose} {', '.join(clauses)}."
+    control = (
+        "uniform baseline: attention spread evenly over the keys in sight; distance-matched baseline: a function of "
+        f"distance alone, reference rows of U, second reference rows of {other}; 95 % intervals of the ratios"
+    )
     return Finding(question="chance", text=text, n=n, control=control)
 
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from safekey_interp.claims import LEVEL, Finding, estimate
-from safekey_interp.findings.wording import AUROC, DECISION, Row, Table, capital, classes_of, place_of, site_of
+from safekey_interp.claims import AUROC, AUROC_OVER_LAYERS, LEVEL, Finding, estimate
+from safekey_interp.findings.wording import DECISION, Row, Table, capital, classes_of, place_of, site_of
 from safekey_interp.stats import FEW
 
 _GIVEN_AWAY = 0.55  # null AUROC from which on the design of the data tells the labels
@@ -32,7 +32,7 @@ def probes(table: Table | None) -> list[Finding]:
         return []
     classes = classes_of(table)
     main = best[0]
-    number = estimate(main.row, *AUROC)
+    number = estimate(main.row, *AUROC_OVER_LAYERS)
     if not any(one.is_shown for one in best):
         text = f"Nowhere before K is a linear probe shown to tell {classes}"
         text += f"; {place_of(main.row)}: AUROC {number.text('.2f')} ({site_of(main.row, main.n_sites)})."
@@ -52,7 +52,7 @@ def other_probes(table: Table | None) -> list[Finding]:
     if not shown:
         return []
     top = max(shown, key=lambda one: one.row["auroc"])
-    number = estimate(top.row, *AUROC)
+    number = estimate(top.row, *AUROC_OVER_LAYERS)
     text = (
         f"Elsewhere before K, probes tell them at {len(shown)} of {len(best) - 1} positions; best {place_of(top.row)}: "
     )
@@ -78,7 +78,7 @@ def probe_chance(table: Table | None) -> list[Finding]:
         control = f"p = {p:.2g} over {main.n_sites} layers, {LEVEL / len(best):.2g} needed"
         found.append(Finding(question="chance", text=f"{text}.", n=int(main.row["n"]), control=control))
     if main.words is not None:
-        states, words = (estimate(row, *AUROC) for row in (main.row, main.words))
+        states, words = estimate(main.row, *AUROC_OVER_LAYERS), estimate(main.words, *AUROC)
         verdict = {"above": "tell more than the words that were read", "below": "tell less than the words"}
         said = verdict.get(states.lies(words), "do not clearly tell more than the words that were read")
         text = f"Words alone: {place_of(main.row)} the states {said}: {states.text('.2f')} against "
@@ -86,7 +86,7 @@ def probe_chance(table: Table | None) -> list[Finding]:
         clear = [one for one in best[1:] if one.words is not None and _beats_words(one)]
         if len(best) > 1:
             text += f"; they clearly tell more at {len(clear)} of the {len(best) - 1} other positions"
-        control = "TF-IDF of the same words in the same folds; the states' layer is the best of all, which favours them"
+        control = "TF-IDF of the same words in the same folds; the states’ interval is that of the best of all layers"
         gain = states.value - words.value
         found.append(Finding(question="chance", text=f"{text}.", value=gain, n=int(main.row["n"]), control=control))
     return found
@@ -119,9 +119,9 @@ def _finding(best: _Best, text: str, n_positions: int, short: str = "") -> Findi
         control = f"shuffled labels give {between}{design}; p = {p:.2g}{over}, {LEVEL / n_positions:.2g} needed"
     if row["label_by"] == "aha":
         control += "; the finder reads unsafe outcomes with a look at U and X"
-    number = estimate(row, *AUROC)
+    number = estimate(row, *AUROC_OVER_LAYERS)
     return Finding(question="knew", text=text, n=int(row["n"]), control=control, short=short, **number.fields())
 
 
 def _beats_words(best: _Best) -> bool:
-    return estimate(best.row, *AUROC).lies(estimate(best.words, *AUROC)) == "above"
+    return estimate(best.row, *AUROC_OVER_LAYERS).lies(estimate(best.words, *AUROC)) == "above"

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from safekey_interp.claims import LEVEL, Finding, estimate
+from safekey_interp.claims import AUROC, AUROC_OVER_LAYERS, LEVEL, Finding, estimate
 from safekey_interp.conditions import Conditions
-from safekey_interp.findings.wording import AUROC, DECISION, Row, Table, capital, classes_of, place_of, site_of
+from safekey_interp.findings.wording import DECISION, Row, Table, capital, classes_of, place_of, site_of
 from safekey_interp.stats import FEW
 
 _TOLD = 2  # pairs that are told one by one
@@ -39,7 +39,7 @@ class _Pair(NamedTuple):
     @property
     def beside_words(self) -> str:
         """``above`` or ``below`` what the words reach; empty when neither is clear."""
-        return "" if self.words is None else estimate(self.row, *AUROC).lies(estimate(self.words, *AUROC))
+        return "" if self.words is None else estimate(self.row, *AUROC_OVER_LAYERS).lies(estimate(self.words, *AUROC))
 
 
 def transfers(table: Table | None, conditions: Conditions) -> list[Finding]:
@@ -54,7 +54,9 @@ def transfers(table: Table | None, conditions: Conditions) -> list[Finding]:
         return [replace(finding, short=finding.short * (number == first)) for number, finding in enumerate(told)]
     shown = [pair for pair in pairs if pair.is_shown]
     ordered = sorted(pairs, key=lambda pair: pair.row["auroc"])
-    ends = [f"{_from_to(pair)} {estimate(pair.row, *AUROC).text('.2f')}" for pair in (ordered[-1], ordered[0])]
+    ends = [
+        f"{_from_to(pair)} {estimate(pair.row, *AUROC_OVER_LAYERS).text('.2f')}" for pair in (ordered[-1], ordered[0])
+    ]
     text = (
         f"{capital(place_of(ordered[0].row))}, probes fitted on one condition are shown to tell {classes} of another "
     )
@@ -79,13 +81,13 @@ def transfer_chance(table: Table | None, conditions: Conditions) -> list[Finding
             for pair in pairs
         ]
         text = f"Words alone, across conditions: {'; '.join(told)}."
-    control = "TF-IDF fitted and tested in the same folds; the states' layer is the best of all, which favours them"
+    control = "TF-IDF fitted and tested in the same folds; the states’ interval is that of the best of all layers"
     return [Finding(question="chance", text=text, n=int(pairs[0].row["n"]), control=control)]
 
 
 def _one(pair: _Pair, classes: str) -> Finding:
     row = pair.row
-    number = estimate(row, *AUROC)
+    number = estimate(row, *AUROC_OVER_LAYERS)
     if pair.is_shown:
         verdict = f"tells {classes}"
     elif number.is_sure and number.high < 0.5:

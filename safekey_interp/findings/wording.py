@@ -25,7 +25,6 @@ PLACES = {
 ROWS = {"decision": "the token before K", "key_sentence": "K"}
 """Whose attention, in the order in which it is told."""
 CLASSES = {"label": "harmful from benign prompts", "aha": "traces that go ahead from traces that turn safe"}
-AUROC = ("auroc", "auroc_low", "auroc_high")
 DECISION = "decision"
 """The position that was chosen beforehand: it predicts K's first token."""
 MANY = 4

@@ -31,7 +31,7 @@ from safekey_interp.generation.tokens import Asked, response_text
 from safekey_interp.models import Model
 from safekey_interp.rendering import render
 from safekey_interp.segmentation import segmented
-from safekey_interp.stats import FEW, bootstrap_weights, ratio_of_means
+from safekey_interp.stats import ratio_of_means
 from safekey_interp.trace import Trace
 
 if TYPE_CHECKING:
@@ -129,20 +129,16 @@ def measure_kl(
     return table
 
 
-def summarise_kl(
-    table: pd.DataFrame, *, edges: Sequence[int] = EDGES, seed: int = 0, n_draws: int = 1000
-) -> pd.DataFrame:
+def summarise_kl(table: pd.DataFrame, *, edges: Sequence[int] = EDGES) -> pd.DataFrame:
     """Mean KL by depth.
 
     Args:
         table: from :func:`measure_kl`.
         edges: first depth of each bin, ascending; the last bin has no end.
-        seed: of the bootstrap over groups.
-        n_draws: of it.
 
     Returns:
         One row per bin that has tokens: depth (its first), last (the deepest token in it), value (mean over tokens,
-        nats), low, high (95 %, bootstrap over groups; NaN below five groups), n (tokens), n_traces, n_groups.
+        nats), low, high (95 %, over groups; NaN below ten groups), n (tokens), n_traces, n_groups.
     """
     if list(edges) != sorted(set(edges)) or not edges or edges[0] < 0:
         raise InputError(f"edges: got {list(edges)}, expected depths from 0 on, ascending")
@@ -152,9 +148,8 @@ def summarise_kl(
         each = part.groupby(["trace_id", "group"], sort=False)["kl"].agg(["sum", "count"]).reset_index()
         groups = list(each["group"])
         sums, counts = each[["sum"]].to_numpy(float), each[["count"]].to_numpy(float)
-        found = ratio_of_means(sums, counts, bootstrap_weights(groups, n_draws, seed))
-        few = len(set(groups)) < FEW
-        interval = {"low": np.nan if few else found.low[0], "high": np.nan if few else found.high[0]}
+        found = ratio_of_means(sums, counts, groups)
+        interval = {"low": found.low[0], "high": found.high[0]}
         where = {"depth": edges[int(bin_number)], "last": int(part["depth"].max()), "value": found.value[0]}  # type: ignore[call-overload]
         rows.append(where | interval | {"n": len(part), "n_traces": len(each), "n_groups": len(set(groups))})
     return pd.DataFrame(rows)

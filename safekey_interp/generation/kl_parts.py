@@ -21,7 +21,7 @@ import pandas as pd
 from safekey_interp.errors import InputError
 from safekey_interp.finders.reasoning import answer_span
 from safekey_interp.finders.sentences import iterate_sentences
-from safekey_interp.stats import FEW, bootstrap_weights, ratio_of_means
+from safekey_interp.stats import ratio_of_means
 
 if TYPE_CHECKING:
     from safekey_interp.segmentation import Segmentation
@@ -104,17 +104,15 @@ def kl_by_part(table: pd.DataFrame) -> pd.DataFrame:
     return out.reset_index()
 
 
-def summarise_kl_by_part(table: pd.DataFrame, *, seed: int = 0, n_draws: int = 1000) -> pd.DataFrame:
+def summarise_kl_by_part(table: pd.DataFrame) -> pd.DataFrame:
     """Mean over traces of the KL at K's first token, in K, elsewhere, and of their contrasts.
 
     Args:
         table: from :func:`~safekey_interp.generation.kl.measure_kl`.
-        seed: of the bootstrap over groups.
-        n_draws: of it.
 
     Returns:
-        One row per column of :func:`kl_by_part` that is in nats: part, value (mean over traces), low, high (95 %,
-        bootstrap over groups; NaN below five groups), n (traces that have such tokens), n_groups.
+        One row per column of :func:`kl_by_part` that is in nats: part, value (mean over traces), low, high (95 % over
+        groups; NaN below ten), n (traces that have such tokens), n_groups.
 
     Raises:
         InputError: no trace has K.
@@ -126,9 +124,7 @@ def summarise_kl_by_part(table: pd.DataFrame, *, seed: int = 0, n_draws: int = 1
         groups, values = there["group"].tolist(), there[[name]].to_numpy(float)
         row = {"part": name, "value": np.nan, "low": np.nan, "high": np.nan}
         if len(there):
-            found = ratio_of_means(values, np.ones_like(values), bootstrap_weights(groups, n_draws, seed))
-            row["value"] = found.value[0]
-            if len(set(groups)) >= FEW:
-                row |= {"low": found.low[0], "high": found.high[0]}
+            found = ratio_of_means(values, np.ones_like(values), groups)
+            row |= {"value": found.value[0], "low": found.low[0], "high": found.high[0]}
         rows.append(row | {"n": len(there), "n_groups": len(set(groups))})
     return pd.DataFrame(rows)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,7 +26,7 @@ import pandas as pd
 from safekey_interp.errors import InputError
 from safekey_interp.generation.requests import Request
 from safekey_interp.key_sentence_bank import GENERAL, ORGANISM, KeySentences, bank_for
-from safekey_interp.stats import FEW, bootstrap_weights, ratio_of_means, wilson
+from safekey_interp.stats import difference_of_shares, share_interval
 from safekey_interp.trace import Trace
 
 if TYPE_CHECKING:
@@ -128,13 +127,7 @@ def swaps(
 
 
 def summarise_outcomes(
-    table: pd.DataFrame,
-    outcome: str,
-    *,
-    by: Literal["depth", "share"] = "depth",
-    baseline: str | None = None,
-    seed: int = 0,
-    n_draws: int = 2000,
+    table: pd.DataFrame, outcome: str, *, by: Literal["depth", "share"] = "depth", baseline: str | None = None
 ) -> pd.DataFrame:
     """How often an outcome comes about in each condition, and how much oftener than in a baseline.
 
@@ -145,14 +138,11 @@ def summarise_outcomes(
         by: depths in tokens, or as shares of the tokens before K.
         baseline: a condition, each of whose responses is compared with those of the same trace and sample; where it has
             several depths, with those of the same depth.
-        seed: of the bootstrap over groups.
-        n_draws: of it.
 
     Returns:
-        One row per label, condition and depth: label, condition, depth or share, rate in [0, 1] with low and high
-        (95 %: Wilson's where each group has one row, else a bootstrap over groups), n, n_groups; with a baseline,
-        difference of the rates over the pairs, difference_low, difference_high (bootstrap over groups), n_pairs.
-        Intervals by bootstrap are NaN below five groups.
+        One row per label, condition and depth: label, condition, depth or share, rate in [0, 1] with low and high (95 %
+        over groups), n, n_groups; with a baseline, difference of the rates over the pairs, difference_low,
+        difference_high, n_pairs. Intervals are NaN below ten groups.
 
     Raises:
         InputError: no such column or condition.
@@ -169,31 +159,15 @@ def summarise_outcomes(
     for (label, condition, depth), part in grouped:
         held, groups = part[outcome].to_numpy(float), list(part["group"])
         row = {"label": label, "condition": condition, by: depth}
-        row |= {"rate": held.mean(), **_interval(held, groups, seed, n_draws), "n": len(part)}
+        row |= {"rate": held.mean(), **share_interval(held, groups)._asdict(), "n": len(part)}
         row["n_groups"] = len(set(groups))
         if base is not None:
             before = base.reindex(pd.MultiIndex.from_frame(part[keys])).to_numpy(float)
             paired = ~np.isnan(before)
             apart = (held - before)[paired]
             chosen = [group for group, is_paired in zip(groups, paired, strict=True) if is_paired]
-            low, high = _bootstrap(apart, chosen, seed, n_draws)
+            low, high = difference_of_shares((before[paired], chosen), (held[paired], chosen))
             row |= {"difference": apart.mean() if len(apart) else np.nan}
             row |= {"difference_low": low, "difference_high": high, "n_pairs": len(apart)}
         rows.append(row)
     return pd.DataFrame(rows).astype({by: "Int64" if by == "depth" else float})
-
-
-def _interval(held: np.ndarray, groups: Sequence[Any], seed: int, n_draws: int) -> dict[str, float]:
-    if len(set(groups)) == len(groups):
-        found = wilson(int(held.sum()), len(held))
-        return {"low": found.low, "high": found.high}
-    low, high = _bootstrap(held, groups, seed, n_draws)
-    return {"low": low, "high": high}
-
-
-def _bootstrap(values: np.ndarray, groups: Sequence[Any], seed: int, n_draws: int) -> tuple[float, float]:
-    if len(set(groups)) < FEW:
-        return np.nan, np.nan
-    column = values[:, None]
-    found = ratio_of_means(column, np.ones_like(column), bootstrap_weights(groups, n_draws, seed))
-    return float(found.low[0]), float(found.high[0])

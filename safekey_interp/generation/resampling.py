@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import pandas as pd
 
 from safekey_interp.errors import InputError, NothingMeasured, TraceError
@@ -30,7 +29,7 @@ from safekey_interp.generation.requests import Generated, Request
 from safekey_interp.generation.sampling import Sampling, stream_seed
 from safekey_interp.models import Model
 from safekey_interp.segmentation import segmented
-from safekey_interp.stats import FEW, bootstrap_weights, ratio_of_means, wilson
+from safekey_interp.stats import share_interval
 from safekey_interp.trace import Trace
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def resample_key_sentences(
         One row per trace, condition (``safe``, ``go_ahead``, ``neutral``) and sample, and one where no such K came:
         trace_id, group, label, condition, sample (from 0), on_policy (False in rows of ``sentences``), n_tries,
         n_of_kind, n_no_key (draws without K), rate (n_of_kind / n_tries, in [0, 1]) with rate_low and rate_high (95 %,
-        Wilson over the draws), tries (number of this draw, from 1), key_sentence, prefill (up to the end of K),
+        over the draws), tries (number of this draw, from 1), key_sentence, prefill (up to the end of K),
         continuation (behind it), response, cut, judged (the judge's label), reason (why there is no label or no
         continuation, else the judge's), depth (NA; for
         :func:`~safekey_interp.generation.prefilled.summarise_outcomes`). Texts are NA where a kind never came, counts
@@ -144,18 +143,16 @@ def resample_key_sentences(
     return table
 
 
-def summarise_rates(table: pd.DataFrame, *, seed: int = 0, n_draws: int = 2000) -> pd.DataFrame:
+def summarise_rates(table: pd.DataFrame) -> pd.DataFrame:
     """How often the model itself writes a key sentence of each kind.
 
     Args:
         table: from :func:`resample_key_sentences`.
-        seed: of the bootstrap over groups.
-        n_draws: of it.
 
     Returns:
         One row per label and condition, and one of the condition ``none`` for draws without K: label, condition, rate
-        (mean over traces, in [0, 1]) with low and high (95 %, bootstrap over groups; NaN below five groups), n_traces,
-        n_groups, n_never (traces in which none came), n_tries (a trace).
+        (mean over traces, in [0, 1]) with low and high (95 % over groups; NaN below ten), n_traces, n_groups,
+        n_never (traces in which none came), n_tries (a trace).
     """
     own: Any = table[table["on_policy"] & (table["sample"] == 0)]
     none = own.drop_duplicates("trace_id")
@@ -163,13 +160,11 @@ def summarise_rates(table: pd.DataFrame, *, seed: int = 0, n_draws: int = 2000) 
     rows = []
     grouped: Any = pd.concat([own, none]).groupby(["label", "condition"], dropna=False, sort=False)
     for (label, condition), part in grouped:
-        rate, groups = part["rate"].to_numpy(float)[:, None], list(part["group"])
-        found = ratio_of_means(rate, np.ones_like(rate), bootstrap_weights(groups, n_draws, seed))
-        few = len(set(groups)) < FEW
-        interval = {"low": np.nan if few else found.low[0], "high": np.nan if few else found.high[0]}
+        rate, groups = part["rate"].to_numpy(float), list(part["group"])
+        interval = share_interval(rate, groups)._asdict()
         counts = {"n_traces": len(part), "n_groups": len(set(groups)), "n_never": int((part["n_of_kind"] == 0).sum())}
         n_tries = int(part["n_tries"].iloc[0])
-        about = {"label": label, "condition": condition, "rate": found.value[0]}
+        about = {"label": label, "condition": condition, "rate": rate.mean()}
         rows.append(about | interval | counts | {"n_tries": n_tries})
     return pd.DataFrame(rows)
 
@@ -232,7 +227,7 @@ def _go_on(
 
 def _counted(tries: Tries, condition: str, n_tries: int) -> dict[str, Any]:
     of_kind = tries.counts[condition]
-    interval = wilson(of_kind, n_tries)
+    interval = share_interval([1.0] * of_kind + [0.0] * (n_tries - of_kind), range(n_tries))
     return {
         "n_tries": n_tries,
         "n_of_kind": of_kind,

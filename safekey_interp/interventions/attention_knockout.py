@@ -104,8 +104,8 @@ def knockout(
         One row per trace, place, span, control, dose, draw and metric: trace_id, group, label, from_span, to_span,
         layer (the first), n_layers, head (-1 for all), control (``none`` for the span hidden, else one of the kinds
         above), dose (share of the span that is hidden or replaced, 0.25 to 1), draw (-1 for the span itself), donor
-        (the other trace; empty for none), n_q, n_k (most keys in sight that were hidden in a layer, or that took
-        another's place), n_pool (keys that random ones can be drawn from: fewest over the layers), metric
+        and donor_group (the other trace; empty for none), n_q, n_k (most keys in sight that were hidden in a layer, or
+        that took another's place), n_pool (keys that random ones can be drawn from: fewest over the layers), metric
         (``key_sentence``, the trace's own K; with ``aha`` also ``difference``, ``safe``, ``go_ahead``), baseline,
         value, effect = value − baseline (nats a token). Where a trace allows no control of a kind (a pool smaller than
         the span in some layer, a span of fewer than four keys, no labelled trace of another group), one row of that

@@ -24,7 +24,7 @@ from safekey_interp.capture.runner import Backend
 from safekey_interp.continuations import Continuation
 from safekey_interp.interventions.arms import Branch, score_arms
 from safekey_interp.interventions.swaps import Swap
-from safekey_interp.stats import bootstrap_weights, percentile_interval
+from safekey_interp.stats import FEW, NOTHING, Interval, group_codes, student
 
 if TYPE_CHECKING:
     from safekey_interp.models import Model
@@ -77,16 +77,14 @@ def attribute(
     return found
 
 
-def compare_attribution(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def compare_attribution(table: pd.DataFrame) -> pd.DataFrame:
     """How well attribution patching tells the exact effects: Pearson's correlation over traces, layers and positions.
 
     Args:
         table: from ``patch``, with both.
-        n_draws: bootstrap draws.
-        seed: of the bootstrap.
 
     Returns:
-        One row per metric, control and position (and ``all``): pearson, low, high (95 %, bootstrap over groups), slope
+        One row per metric, control and position (and ``all``): pearson, low, high (95 %, over groups), slope
         (of the attribution by the effect, through 0), n (effects), n_groups. NaN where either does not vary; no row
         where either was not measured.
 
@@ -99,24 +97,35 @@ def compare_attribution(table: pd.DataFrame, *, n_draws: int = 1000, seed: int =
         for position in ("all", *dict.fromkeys(part["position"])):
             chosen = part if position == "all" else part.loc[part["position"] == position]
             x, y = (chosen[name].to_numpy(np.float64) for name in ("effect", "attribution"))
-            weights = bootstrap_weights(list(chosen["group"]), n_draws, seed).astype(np.float64)
-            low, high = percentile_interval(_pearson(x, y, weights))
+            pearson, (low, high) = _pearson(x, y, list(chosen["group"]))
             squares = float(x @ x)
             rows.append(
                 dict(zip(("metric", "control"), kind, strict=True))
                 | {"position": position}
-                | {"pearson": float(_pearson(x, y, np.ones((1, len(x))))[0]), "low": float(low), "high": float(high)}
+                | {"pearson": pearson, "low": low, "high": high}
                 | {"slope": float(x @ y) / squares if squares > 0 else np.nan}
                 | {"n": len(x), "n_groups": len(set(chosen["group"]))}
             )
     return pd.DataFrame(rows)
 
 
-def _pearson(x: np.ndarray, y: np.ndarray, weights: Float[np.ndarray, "draw n"]) -> Float[np.ndarray, " draw"]:
-    """Weighted correlations; NaN where one side does not vary."""
+def _pearson(x: np.ndarray, y: np.ndarray, groups: Sequence[str]) -> tuple[float, Interval]:
+    """Correlation, and its interval on Fisher's scale by a jackknife that leaves out whole groups."""
+    codes = group_codes(groups)
+    sums = np.stack([np.bincount(codes, part) for part in (np.ones(len(x)), x, y, x * x, y * y, x * y)])
+    value = float(_correlation(sums.sum(1)))
+    n = sums.shape[1]
+    if n < FEW or not abs(value) < 1:
+        return value, NOTHING
+    without = np.arctanh(np.clip(_correlation(sums.sum(1, keepdims=True) - sums), -1 + 1e-12, 1 - 1e-12))
+    error = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
+    half = float(student(n - 1) * error)
+    return value, Interval(float(np.tanh(np.arctanh(value) - half)), float(np.tanh(np.arctanh(value) + half)))
+
+
+def _correlation(sums: Float[np.ndarray, "six ..."]) -> np.ndarray:
+    """Of the sums of 1, x, y, x², y² and xy; NaN where one side does not vary."""
+    n, x, y, xx, yy, xy = sums
     with np.errstate(invalid="ignore", divide="ignore"):
-        share = weights / weights.sum(1, keepdims=True)
-        mean_x, mean_y = share @ x, share @ y
-        cross = share @ (x * y) - mean_x * mean_y
-        spread = (share @ (x * x) - mean_x**2) * (share @ (y * y) - mean_y**2)
-        return np.where(spread > 0, cross / np.sqrt(spread), np.nan)
+        spread = (xx / n - (x / n) ** 2) * (yy / n - (y / n) ** 2)
+        return np.where(spread > 1e-300, (xy / n - x * y / n**2) / np.sqrt(spread), np.nan)

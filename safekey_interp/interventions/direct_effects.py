@@ -117,20 +117,18 @@ def rank_heads(
     return table
 
 
-def summarise_heads(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def summarise_heads(table: pd.DataFrame) -> pd.DataFrame:
     """Mean direct effects of :func:`rank_heads` with intervals, the largest first.
 
     Args:
         table: from :func:`rank_heads`.
-        n_draws: bootstrap draws, of whole groups.
-        seed: seed of the draws.
 
     Returns:
         layer, head, the columns of :func:`~safekey_interp.interventions.effects.summarise_effects`, and rank (1 for the
         largest absolute mean of its subset). ``p_value`` is of one head; ``p_value_over_all`` of a head that was picked
         because it is the largest. NaN where nothing is defined.
     """
-    found = summarise_effects(table, ["layer", "head"], joint=(), n_draws=n_draws, seed=seed)
+    found = summarise_effects(table, ["layer", "head"], joint=())
     size = found["value"].abs()
     found["rank"] = (
         size.groupby([found["subset"], found["control_kind"]]).rank(ascending=False, method="first").astype(int)

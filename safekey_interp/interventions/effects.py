@@ -1,8 +1,8 @@
 """Mean effects over traces with intervals, beside those of each kind of control.
 
 The column ``control`` of an intervention's table says what a row is: ``none`` for what was tested, else the kind of
-control (``shuffled_labels``, ``random_keys`` …). A summary has the mean over traces, with a 95 % percentile bootstrap
-over groups; the control's mean in the same way, of each trace's mean over the control's draws; and ``excess``, tested
+control (``shuffled_labels``, ``random_keys`` …). A summary has the mean over traces, with a 95 % interval over
+groups; the control's mean in the same way, of each trace's mean over the control's draws; and ``excess``, tested
 minus control, trace by trace, so that what a trace has in common with its control cancels. With several draws
 
     p_value = (1 + #{draws: |draw − mean of all| >= |value − mean of all|}) / (1 + draws)       Phipson & Smyth 2010
@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 
 from safekey_interp.conditions import SUBSETS
 from safekey_interp.errors import InputError, NothingMeasured, RunError
-from safekey_interp.stats import bootstrap_weights, ratio_of_means
+from safekey_interp.stats import ratio, ratio_of_means
 
 TESTED = "none"
 """The control of a row that is no control, and of a summary's row that has none beside it."""
@@ -81,8 +81,6 @@ def summarise_effects(
     over: str | None = None,
     kinds: Sequence[str] = (),
     joint: Sequence[str] | None = None,
-    n_draws: int = 1000,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Means over traces with intervals, beside each kind of control's.
 
@@ -95,8 +93,6 @@ def summarise_effects(
         kinds: order of the kinds of control, the default first; others follow as they come in the table.
         joint: also compare each mean with the largest of each draw's, among places that are alike in these columns (all
             of them when empty); not at all when None.
-        n_draws: bootstrap draws.
-        seed: of the bootstrap.
 
     Returns:
         One row per place, subset and kind of control; where there is none, one with ``control_kind`` ``none`` and NaN.
@@ -130,9 +126,8 @@ def summarise_effects(
         if not chosen.any():
             continue
         groups = about["group"].to_numpy()[chosen]
-        weights = bootstrap_weights(list(groups), n_draws, seed)
-        figure = ratio_of_means(top[chosen], bottom[chosen], weights)
-        beside = [control.beside(top, bottom, chosen, weights, family) for control in controls]
+        figure = ratio_of_means(top[chosen], bottom[chosen], groups)
+        beside = [control.beside(top, bottom, chosen, groups, family) for control in controls]
         for i, place in enumerate(places):
             defined = ~(np.isnan(top[chosen, i]) | np.isnan(bottom[chosen, i]))
             head = dict(zip(names, place, strict=True)) | {"subset": subset}
@@ -159,19 +154,19 @@ class _Control(NamedTuple):
         top: Float[np.ndarray, "trace place"],
         bottom: Float[np.ndarray, "trace place"],
         chosen: Bool[np.ndarray, " trace"],
-        weights: np.ndarray,
+        groups: np.ndarray,
         family: list[tuple[str, ...]] | None,
     ) -> list[dict[str, Any]]:
         """Numbers a place, of the chosen traces."""
         over = bottom[chosen]
         numbers: dict[str, Any] = {"control_kind": self.kind}
         for name, part in (("control", self.mean), ("excess", top - self.mean)):
-            figure = ratio_of_means(part[chosen], over, weights)
+            figure = ratio_of_means(part[chosen], over, groups)
             numbers |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
         # From the mean of all of them, which the value that is tested has no other part in than each draw; of the
         # traces that have this control, as the excess is.
         mine = np.where(np.isnan(self.mean), np.nan, top)
-        everyone = np.stack([ratio_of_means(one[chosen], over, weights[:1]).value for one in (mine, *self.draws)])
+        everyone = np.stack([ratio(one[chosen], over) for one in (mine, *self.draws)])
         away = np.abs(everyone - np.nanmean(np.where(np.isnan(everyone).all(0), 0.0, everyone), axis=0))
         n = (~np.isnan(everyone[1:])).sum(0)
         usable = (n > 0) & ~np.isnan(everyone[0])

@@ -189,6 +189,7 @@ class Case:
                     "dose": one.dose,
                     "draw": one.draw,
                     "donor": "" if one.donor is None else one.donor.trace_id,
+                    "donor_group": "" if one.donor is None else one.donor.group,
                     "n_q": n_queries,
                     "n_k": int(measured.n_keys[number]),
                     "n_pool": int(measured.n_pool[number]),

@@ -6,7 +6,9 @@ Of each trace, place and metric, with e(d) the mean effect over the draws of dos
     dose_curvature   = e(1) − 4 · e(.25)                                               0 where keys add up
     other_minus_same = effect of the other label's span in place − of the same label's
 
-each summarised like the effect itself: the mean over traces with a bootstrap over groups.
+The first two are summarised like the effect itself: the mean over traces with an interval over groups. What another
+request's span does has an interval over the groups of traces and of donors (:mod:`.crossed`): one donor stands in
+several traces' places.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from safekey_interp.conditions import SUBSETS
+from safekey_interp.interventions.crossed import crossed_interval
 from safekey_interp.interventions.donors import OTHER, SAME
 from safekey_interp.interventions.effects import TESTED, summarise_effects, tested_rows
 from safekey_interp.interventions.knockout_rows import DOSE, DOSES, OUTSIDE
@@ -27,13 +30,11 @@ _PLACE = ["from_span", "to_span", "layer", "n_layers", "head", "metric"]
 _BY = [*_PLACE, "measure", "dose"]
 
 
-def summarise_knockout(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def summarise_knockout(table: pd.DataFrame) -> pd.DataFrame:
     """Mean effects of :func:`~safekey_interp.interventions.attention_knockout.knockout`, beside their controls'.
 
     Args:
         table: from ``knockout``.
-        n_draws: bootstrap draws, of whole groups.
-        seed: seed of the draws.
 
     Returns:
         from_span, to_span, layer, n_layers, head, metric, measure (``effect``; ``dose_slope``, ``dose_curvature`` and
@@ -48,14 +49,14 @@ def summarise_knockout(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 
     table = table.assign(measure=EFFECT)
     rows = tested_rows(table)
     kind: Any = table["control"]
-    options: dict[str, Any] = {"n_draws": n_draws, "seed": seed}
-    parts = [summarise_effects(table.loc[kind.isin([TESTED, OUTSIDE])], _BY, **options)]
+    parts = [summarise_effects(table.loc[kind.isin([TESTED, OUTSIDE])], _BY)]
     if kind.isin([SAME, OTHER]).any():
-        beside = summarise_effects(table.loc[kind.isin([TESTED, SAME, OTHER])], _BY, kinds=(SAME, OTHER), **options)
-        parts.append(beside.loc[beside["control_kind"] != TESTED].assign(p_value=np.nan))
+        beside = summarise_effects(table.loc[kind.isin([TESTED, SAME, OTHER])], _BY, kinds=(SAME, OTHER))
+        beside = beside.loc[beside["control_kind"] != TESTED].assign(p_value=np.nan)
+        parts += _resampled(table, beside)
     derived = [table.loc[kind == DOSE].assign(control=TESTED), *_derived(table)]
     if sum(map(len, derived)):
-        parts.append(summarise_effects(pd.concat(derived, ignore_index=True), _BY, **options))
+        parts.append(summarise_effects(pd.concat(derived, ignore_index=True), _BY))
     summary: Any = pd.concat([part for part in parts if len(part)], ignore_index=True)
     place = summary.groupby([*_BY, "subset"], sort=False, dropna=False).ngroup()
     summary = summary.iloc[np.argsort(place.to_numpy(), kind="stable")]
@@ -86,10 +87,55 @@ def _derived(table: Any) -> list[pd.DataFrame]:
         away = np.array(doses) - np.mean(doses)
         found.append(of((by_dose * away).sum(axis=1, skipna=False) / (away**2).sum(), SLOPE))
         found.append(of(by_dose[1.0] - 4 * by_dose[DOSES[0]], CURVATURE))
-    if {SAME, OTHER} <= kinds:
-        by_kind = wide([SAME, OTHER], "control").reindex(columns=[SAME, OTHER])
-        found.append(of(by_kind[OTHER] - by_kind[SAME], CONTRAST))
     return found
+
+
+def _resampled(table: Any, beside: Any) -> list[pd.DataFrame]:
+    """The rows beside other requests' spans, and those of the contrast, with intervals over traces and donors."""
+    if beside.empty:
+        return []
+    pairs = table.loc[table["control"].isin([SAME, OTHER]) & table["effect"].notna()]
+    hidden = tested_rows(table).set_index(["trace_id", *_PLACE])["effect"]
+    pairs = pairs.join(hidden.rename("hidden"), on=["trace_id", *_PLACE])
+    per_trace = pairs.groupby([*_PLACE, "control", "trace_id"], observed=True)["effect"].transform("size")
+    pairs = pairs.assign(weight=1.0 / per_trace)
+    found = beside.set_index([*_PLACE, "subset", "control_kind"])
+    contrasts = []
+    for subset in SUBSETS:
+        mine = pairs if subset == "all" else pairs.loc[pairs["label"].eq(subset).fillna(False).astype(bool)]
+        for place, part in mine.groupby(_PLACE, sort=False, observed=True):
+            for kind, rows in part.groupby("control", observed=True):
+                where = (*place, subset, kind)
+                numbers = {"control": rows["effect"], "excess": rows["hidden"] - rows["effect"]}
+                for name, number in numbers.items():
+                    value, errors = _mean(number, rows["weight"])
+                    bounds = crossed_interval(value, errors, rows["group"], rows["donor_group"])
+                    found.loc[where, [name, f"{name}_low", f"{name}_high"]] = (value, *bounds)
+            contrasts.append(dict(zip(_PLACE, place, strict=True)) | {"subset": subset} | _contrast(part))
+    rows = pd.DataFrame(contrasts).assign(measure=CONTRAST, dose=1.0, control_kind=TESTED, n_controls=0)
+    return [found.reset_index()[list(beside.columns)], rows.loc[rows["n"] > 0]]
+
+
+def _contrast(pairs: Any) -> dict[str, float]:
+    """The other label's effect minus the same label's, of the traces that have both."""
+    both = pairs.groupby("trace_id", observed=True)["control"].nunique()
+    pairs = pairs.loc[pairs["trace_id"].isin(both.index[both == 2])]
+    if pairs.empty:
+        return {"value": np.nan, "low": np.nan, "high": np.nan, "n": 0, "n_groups": 0}
+    parts = [pairs.loc[pairs["control"] == kind] for kind in (OTHER, SAME)]
+    (other, of_other), (same, of_same) = (_mean(part["effect"], part["weight"]) for part in parts)
+    rows = pd.concat(parts)
+    value, errors = other - same, np.concatenate([of_other, -of_same])
+    low, high = crossed_interval(value, errors, rows["group"], rows["donor_group"])
+    counts = {"n": pairs["trace_id"].nunique(), "n_groups": pairs["group"].nunique()}
+    return {"value": value, "low": low, "high": high} | counts
+
+
+def _mean(numbers: Any, weights: Any) -> tuple[float, np.ndarray]:
+    """A weighted mean, and each number's share of its error."""
+    share = (weights / weights.sum()).to_numpy(float)
+    value = float(share @ numbers.to_numpy(float))
+    return value, share * (numbers.to_numpy(float) - value)
 
 
 def _n_with_control(table: Any) -> pd.DataFrame:

@@ -127,19 +127,17 @@ def logit_lens(
     return joined(tables, left_out, "no trace can be measured")
 
 
-def summarise_lens(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def summarise_lens(table: pd.DataFrame) -> pd.DataFrame:
     """Means over traces of :func:`logit_lens` with intervals, beside other requests' key sentences.
 
     Args:
         table: from :func:`logit_lens`.
-        n_draws: bootstrap draws, of whole groups.
-        seed: seed of the draws.
 
     Returns:
         layer, metric and the columns of :func:`~safekey_interp.interventions.effects.summarise_effects`, less p_value.
         NaN where nothing is defined.
     """
-    found = summarise_effects(table, ["layer", "metric"], value="value", n_draws=n_draws, seed=seed)
+    found = summarise_effects(table, ["layer", "metric"], value="value")
     return found.drop(columns="p_value")
 
 

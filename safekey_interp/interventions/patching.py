@@ -143,13 +143,11 @@ def patch(
     return table
 
 
-def summarise_patching(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def summarise_patching(table: pd.DataFrame) -> pd.DataFrame:
     """Mean effects of :func:`patch` with intervals, beside other requests' states.
 
     Args:
         table: from :func:`patch`.
-        n_draws: bootstrap draws, of whole groups.
-        seed: seed of the draws.
 
     Returns:
         layer, position, metric, measure (effect, in nats a token; share, of the means' difference; attribution, in nats
@@ -160,7 +158,7 @@ def summarise_patching(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 
     tables = []
     for measure, (value, over) in _MEASURES.items():
         if bool(table[value].notna().any()):
-            part = summarise_effects(table, by, value=value, over=over, n_draws=n_draws, seed=seed)
+            part = summarise_effects(table, by, value=value, over=over)
             part.insert(len(by), "measure", measure)
             # Every trace has donors of its own, so that one draw is no common alternative to the sources.
             tables.append(part.drop(columns="p_value"))

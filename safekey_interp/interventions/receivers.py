@@ -86,19 +86,17 @@ def find_receivers(
     return joined(tables, left_out, "no trace has enough sentences of reasoning")
 
 
-def summarise_receivers(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def summarise_receivers(table: pd.DataFrame) -> pd.DataFrame:
     """Mean kurtosis of each head with intervals, beside that of sentences cut at random.
 
     Args:
         table: from :func:`find_receivers`.
-        n_draws: bootstrap draws, of whole groups.
-        seed: seed of the draws.
 
     Returns:
         layer, head and the columns of :func:`~safekey_interp.interventions.effects.summarise_effects`.
         NaN where nothing is defined.
     """
-    return summarise_effects(table, ["layer", "head"], n_draws=n_draws, seed=seed, joint=())
+    return summarise_effects(table, ["layer", "head"], joint=())
 
 
 def received(

@@ -128,13 +128,11 @@ def steer(
     return joined(tables, left_out, "no trace can be measured")
 
 
-def summarise_steering(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def summarise_steering(table: pd.DataFrame) -> pd.DataFrame:
     """Mean effects of :func:`steer` with intervals, beside the control directions'.
 
     Args:
         table: from :func:`steer` or :func:`~safekey_interp.interventions.held_out.steer_held_out`.
-        n_draws: bootstrap draws, of whole groups.
-        seed: seed of the draws.
 
     Returns:
         direction, layer, site, position, mode, scale, metric, the columns of
@@ -145,7 +143,7 @@ def summarise_steering(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 
         same scale and metric).
     """
     by = ["direction", "layer", "site", "position", "mode", "scale", "metric"]
-    found = summarise_effects(table, by, kinds=get_args(ControlKind), joint=JOINT, n_draws=n_draws, seed=seed)
+    found = summarise_effects(table, by, kinds=get_args(ControlKind), joint=JOINT)
     components: Any = tested_rows(table).groupby("direction")[list(COMPONENTS)].mean()
     return found.merge(components, on="direction", how="left")
 

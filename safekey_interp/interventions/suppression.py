@@ -92,19 +92,17 @@ def suppress(
     return joined(tables, left_out, "no trace has two sentences of reasoning")
 
 
-def summarise_suppression(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def summarise_suppression(table: pd.DataFrame) -> pd.DataFrame:
     """Mean divergence by the parts that are hidden and hit, with intervals, beside random keys'.
 
     Args:
         table: from :func:`suppress`.
-        n_draws: bootstrap draws, of whole groups.
-        seed: seed of the draws.
 
     Returns:
         source_part, target_part and the columns of
         :func:`~safekey_interp.interventions.effects.summarise_effects`. NaN where nothing is defined.
     """
-    return summarise_effects(table, ["source_part", "target_part"], n_draws=n_draws, seed=seed)
+    return summarise_effects(table, ["source_part", "target_part"])
 
 
 def _of_trace(model: Model, one: Reasoning, *, n_random: int, seed: int) -> pd.DataFrame | None:

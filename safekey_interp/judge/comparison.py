@@ -1,21 +1,31 @@
 """Do two models differ on the same prompts, and do two judges agree on the same responses?
 
-Models: the difference of two shares with a paired bootstrap over groups, and McNemar's exact test, which asks whether
-prompts that count for one model alone are as often the first's as the second's. Judges: the share of equal labels, and
+Models: the difference of two shares with its paired interval over groups, and an exact test that flips the sign of each
+group's difference (McNemar's where a group is one prompt): it asks whether prompts that count for one model alone are
+as often the first's as the second's. Judges: the share of equal labels, and
 Cohen's kappa, which takes off what two judges that label at random at their own rates would share:
 kappa = (observed - expected) / (1 - expected). Tables are those of :mod:`safekey_interp.judge.metrics`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from safekey_interp.errors import InputError
-from safekey_interp.judge.metrics import N_DRAWS, bootstrap_mean, bounds, need
-from safekey_interp.stats import bootstrap_weights
+from safekey_interp.judge.metrics import need
+from safekey_interp.stats import (
+    FEW,
+    NOTHING,
+    Interval,
+    difference_of_shares,
+    group_codes,
+    share_interval,
+    sign_flip_p,
+    student,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +38,6 @@ def compare_models(
     second: str,
     counted: Collection[str],
     prompt_label: str | None = None,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """How two models' shares of some labels differ on the same prompts.
 
@@ -38,19 +47,17 @@ def compare_models(
         second: another one.
         counted: labels that are counted, such as :data:`safekey_interp.judge.metrics.REFUSING`.
         prompt_label: only prompts of this label; all when None.
-        seed: of the bootstrap.
 
     Returns:
-        One row: ``first, second, value_first, value_second, difference`` (second less first) with its bootstrap
-        interval ``low, high``; ``only_first, only_second`` (prompts that count for one model alone) and McNemar's
-        exact ``p``, NaN with several samples of a prompt; ``n_prompts``, and ``n_left_out`` of prompts that one model
+        One row: ``first, second, value_first, value_second, difference`` (second less first) with its interval
+        ``low, high``; ``only_first, only_second`` (prompts that count for one model alone) and the exact ``p`` of
+        flipped signs, NaN with several samples of a prompt; ``n_prompts``, and ``n_left_out`` of prompts that one model
         lacks or that have a response without a label.
 
     Raises:
         InputError: a column is missing, or no prompt is left.
     """
     import pandas as pd
-    from scipy.stats import binomtest
 
     need(judged, ("trace_id", "group", "label", "model", "prompt_label"))
     rows: Any = judged[judged["model"].isin((first, second))]
@@ -69,10 +76,9 @@ def compare_models(
         )
     groups = rows.groupby("trace_id")["group"].first()[by_prompt.index].tolist()
     one, two = (by_prompt["mean"][model].to_numpy() for model in (first, second))
-    interval = bootstrap_mean(two - one, groups, seed)
+    interval = difference_of_shares((one, groups), (two, groups))
     only_first, only_second = int(((one == 1) & (two == 0)).sum()), int(((one == 0) & (two == 1)).sum())
     single = bool((by_prompt["size"] == 1).to_numpy().all())
-    differing = only_first + only_second
     row = {
         "first": first,
         "second": second,
@@ -83,25 +89,24 @@ def compare_models(
         "high": interval.high,
         "only_first": only_first if single else np.nan,
         "only_second": only_second if single else np.nan,
-        "p": np.nan if not single else binomtest(only_first, differing).pvalue if differing else 1.0,
+        "p": sign_flip_p(two - one, groups) if single else np.nan,
         "n_prompts": len(by_prompt),
         "n_left_out": n_all - len(by_prompt),
     }
     return pd.DataFrame([row])
 
 
-def judge_agreement(judged: pd.DataFrame, *, first: str, second: str, seed: int = 0) -> pd.DataFrame:
+def judge_agreement(judged: pd.DataFrame, *, first: str, second: str) -> pd.DataFrame:
     """How far two judges agree on the same responses: share of equal labels and Cohen's kappa.
 
     Args:
         judged: needs ``trace_id, group, judge, label``; ``model`` and ``sample`` tell responses to one prompt apart.
         first: a judge.
         second: another one.
-        seed: of the bootstrap.
 
     Returns:
-        Two rows, ``agreement`` and ``kappa``: ``first, second, value, low, high`` (bootstrap over groups), ``n``
-        responses and ``n_left_out`` of those that one judge did not label. Kappa is NaN when both judges use one
+        Two rows, ``agreement`` and ``kappa``: ``first, second, value, low, high`` (over groups), ``n`` responses
+        and ``n_left_out`` of those that one judge did not label. Kappa is NaN when both judges use one
         label alone.
 
     Raises:
@@ -121,12 +126,14 @@ def judge_agreement(judged: pd.DataFrame, *, first: str, second: str, seed: int 
     names = sorted({*both["label_1"], *both["label_2"]})
     cell = both["label_1"].map(names.index) * len(names) + both["label_2"].map(names.index)
     groups = both["group_1"].tolist()
-    weights = np.concatenate([np.ones((1, len(both))), bootstrap_weights(groups, N_DRAWS, seed)])
-    tables = (weights @ np.eye(len(names) ** 2)[cell.to_numpy(int)]).reshape(-1, len(names), len(names))
+    same = (both["label_1"] == both["label_2"]).to_numpy(float)
+    measures = {
+        "agreement": (float(same.mean()), share_interval(same, groups)),
+        "kappa": _kappa(np.eye(len(names) ** 2)[cell.to_numpy(int)], groups),
+    }
     found = []
-    for measure, values in zip(("agreement", "kappa"), _agreement(tables), strict=True):
-        interval = bounds(values[1:], len(set(groups)))
-        row = {"measure": measure, "first": first, "second": second, "value": values[0]}
+    for measure, (value, interval) in measures.items():
+        row = {"measure": measure, "first": first, "second": second, "value": value}
         found.append({**row, **interval._asdict(), "n": len(both), "n_left_out": len(every) - len(both)})
     return pd.DataFrame(found)
 
@@ -141,10 +148,40 @@ def _of_judge(judged: Any, judge: str, keys: list[str]) -> Any:
     return rows
 
 
-def _agreement(tables: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Observed agreement and Cohen's kappa of (n, label, label) counts."""
-    shares = tables / tables.sum((1, 2), keepdims=True)
-    observed = np.trace(shares, axis1=1, axis2=2)
-    expected = (shares.sum(1) * shares.sum(2)).sum(1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return observed, np.where(expected < 1 - 1e-12, (observed - expected) / (1 - expected), np.nan)
+def _kappa(cells: np.ndarray, groups: Sequence[str]) -> tuple[float, Interval]:
+    """Cohen's kappa, of one-hot (response, label x label), with its interval over groups.
+
+    One group in which the judges agree and one in which they differ are added, of labels as common as they are; the
+    variance is linearised (Fleiss, Cohen & Everitt 1969) over groups.
+    """
+    codes, side = group_codes(groups), round(cells.shape[1] ** 0.5)
+    tables = np.zeros((int(codes.max()) + 1, cells.shape[1]))
+    np.add.at(tables, codes, cells)
+    tables = tables.reshape(-1, side, side)
+    value = _of_table(tables.sum(0))
+    n = len(tables)
+    if n < FEW or not np.isfinite(value):
+        return value, NOTHING
+    share = tables.sum(0) / tables.sum()
+    margins = np.outer(share.sum(1), share.sum(0))
+    alike = np.diag((share.sum(1) + share.sum(0)) / 2)
+    apart = np.where(np.eye(side, dtype=bool), 0.0, margins)
+    size = tables.sum() / n
+    tables = np.concatenate([tables, [size * alike, size * apart / apart.sum()]])
+    share = tables.sum(0) / tables.sum()
+    rows, columns = share.sum(1), share.sum(0)
+    observed, expected = np.trace(share), float(rows @ columns)
+    centre = (observed - expected) / (1 - expected)
+    # d kappa / d share of a cell
+    slope = np.eye(side) / (1 - expected) - (1 - observed) / (1 - expected) ** 2 * (columns[:, None] + rows[None, :])
+    slope -= (slope * share).sum()
+    influence = (tables * slope).sum((1, 2)) / tables.sum()
+    half = float(student(n - 1) * np.sqrt((n + 2) / (n + 1) * (influence**2).sum()))
+    return value, Interval(max(-1.0, float(centre - half)), min(1.0, float(centre + half)))
+
+
+def _of_table(table: np.ndarray) -> float:
+    """Cohen's kappa of (label, label) counts; NaN when both judges use one label alone."""
+    share = table / table.sum()
+    observed, expected = np.trace(share), float(share.sum(1) @ share.sum(0))
+    return float((observed - expected) / (1 - expected)) if expected < 1 - 1e-12 else float("nan")

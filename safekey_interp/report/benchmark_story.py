@@ -22,7 +22,7 @@ HOW = (
 )
 _APART = (
     "Brackets: 95 % normal intervals from the harness’s standard error over tasks; none where it gives no error, all "
-    "tasks came out alike, or there are fewer than five. Differences are between independent means: the models had the "
+    "tasks came out alike, or there are fewer than ten. Differences are between independent means: the models had the "
     "same tasks, but a harness tells only how many came out well, so paired intervals would as a rule be narrower. One "
     "in bold has an interval without 0."
 )

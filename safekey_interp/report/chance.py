@@ -7,19 +7,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from safekey_interp.claims import LEVEL, Estimate, estimate
+from safekey_interp.claims import AUROC, AUROC_OVER_LAYERS, LEVEL, Estimate, estimate
 from safekey_interp.conditions import Conditions
 from safekey_interp.figures.drawing import Table, with_interval
-from safekey_interp.figures.naming import AUROC, POSITIONS, SPANS, position_name
+from safekey_interp.figures.naming import POSITIONS, SPANS, position_name
 from safekey_interp.report.markup import Html, data, el, join, table
 from safekey_interp.stats import FEW
 
 _SHUFFLED = "shuffled labels"
 _NULL = ("null_auroc_mean", "null_auroc_low", "null_auroc_high")
 _CONTROLS = {
-    "uniform_mass": "even attention",
+    "uniform_mass": "uniform baseline",
     "random_mass": "random key sets",
-    "matched_mass": "distance alone",
+    "matched_mass": "distance-matched baseline",
+    "matched_mass_other": "distance-matched, second reference",
 }
 
 
@@ -66,11 +67,13 @@ def paper_measure(by_layer: Table, subsets: dict[str, str]) -> Html:
         "mean over K’s tokens"
     )
     return join(
-        table(["Traces", "K on X", "even attention", "K on U", "even attention", "X : U", "n"], body, caption=caption),
+        table(
+            ["Traces", "K on X", "uniform baseline", "K on U", "uniform baseline", "X : U", "n"], body, caption=caption
+        ),
         el(
             "p",
-            "Defined as in SafeKey (Zhou et al., 2025). It does not correct for how long or how near a span is: even "
-            "attention says what length alone gives; the plots above show distance, too.",
+            "Defined as in SafeKey (Zhou et al., 2025). It does not correct for how long or how near a span is: the "
+            "uniform baseline corrects for length; the plots above have the distance-matched baseline, too.",
             class_="muted",
         ),
     )
@@ -106,8 +109,8 @@ def against_chance(
         return el("p", "Nothing to compare: this run has neither attention by layer nor separability.", class_="absent")
     note = (
         "“Above” and “below” mean that the two 95 % intervals do not touch. The highest layer was picked after looking "
-        "at all of them, which flatters it; against shuffled labels the verdict of a probe is therefore the p-value of "
-        "the best of all layers (of the ridge classifier, corrected for the number of positions)."
+        "at all of them: a probe’s interval there is that of all layers at once, and its verdict against shuffled "
+        "labels the p-value of the best of all layers (of the ridge classifier, corrected for the number of positions)."
     )
     return join(*parts, el("p", note, class_="muted"))
 
@@ -188,7 +191,7 @@ def probe_row(name: str, where: str, best: Table, part: Table, level: float) -> 
         beats = bool(best["p_value_over_layers"] <= level)
     for _, text in part[part["method"] == "text_tfidf"].head(1).iterrows():
         controls["words alone"] = estimate(text, *AUROC)
-    return Row(name, where, estimate(best, *AUROC), controls, "prompt", beats)
+    return Row(name, where, estimate(best, *AUROC_OVER_LAYERS), controls, "prompt", beats)
 
 
 def _separability_rows(separability: Table | None) -> list[Row]:

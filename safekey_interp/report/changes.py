@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from safekey_interp.claims import LEVEL, Estimate, estimate
+from safekey_interp.claims import AUROC_OVER_LAYERS, LEVEL, Estimate, estimate
 from safekey_interp.figures.aha import WHOSE
 from safekey_interp.figures.drawing import Table
 from safekey_interp.figures.looks import ends_of, name_of_look, over_layers
-from safekey_interp.figures.naming import AUROC, POSITIONS, SPANS, position_name
+from safekey_interp.figures.naming import POSITIONS, SPANS, position_name
 from safekey_interp.report.chance import Row, comparison, probe_row
 from safekey_interp.report.markup import Html, el, join
 
@@ -24,7 +24,7 @@ class Changes(NamedTuple):
     aha: list[Row]
     """Safe key sentences less go-aheads, nats per token."""
     attention: list[Row]
-    """Attention over all layers, × distance alone."""
+    """Attention over all layers, × distance-matched baseline."""
     probes: list[Row]
     """AUROC of the probe in one layer."""
 
@@ -49,7 +49,7 @@ def against_chance(found: Changes) -> Html:
         parts.append(comparison(found.aha, f"{title} (bars from {low:.1f} to {high:.1f})", low, high))
     if found.attention:
         _, high = _range(found.attention)
-        title = "Attention over all layers at the last look, × distance alone"
+        title = "Attention over all layers at the last look, × distance-matched baseline"
         parts.append(comparison(found.attention, f"{title} (bars from 0 to {high:.1f})", 0.0, high))
     if found.probes:
         title = "AUROC of the logistic probe at the last look (bars from 0.3 to 1)"
@@ -99,7 +99,7 @@ def _attention_rows(by_layer: Table) -> list[Row]:
         if len(part) < 2:
             continue
         first, last = part.iloc[0], part.iloc[-1]
-        controls = {look_of(part): estimate(first), "distance alone": Estimate(1.0, np.nan, np.nan)}
+        controls = {look_of(part): estimate(first), "distance-matched baseline": Estimate(1.0, np.nan, np.nan)}
         name = f"{_HEADS[from_span]} on {SPANS[to_span].partition(',')[0]}"
         rows.append(Row(name, f"all layers, {_sizes(last)}", estimate(last), controls, to_span))
     return rows
@@ -124,7 +124,9 @@ def _probe_rows(separability: Table) -> list[Row]:
         late = ", after the fact" * bool(best["after_the_fact"])
         where = f"{site}{late}, {_sizes(best)}"
         row = probe_row(f"{name[0].upper()}{name[1:]}", where, best, ends_of(words).last, level)
-        rows.append(row._replace(controls={look_of(mine): estimate(first.loc[place], *AUROC)} | row.controls))
+        rows.append(
+            row._replace(controls={look_of(mine): estimate(first.loc[place], *AUROC_OVER_LAYERS)} | row.controls)
+        )
     return rows
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safekey_interp.claims import Estimate, estimate
-from safekey_interp.comparing.wording import AUROCS, POSITIONS, SPANS, SUBSETS, VERDICTS, title_of
+from safekey_interp.comparing.wording import AUROCS, LOOKS, POSITIONS, SPANS, SUBSETS, VERDICTS, title_of
 from safekey_interp.conditions import Conditions
 from safekey_interp.figures.drawing import Table
 from safekey_interp.findings.wording import ROWS
@@ -80,8 +80,9 @@ def everything(comparison: Table | None, names: Sequence[str], conditions: Condi
     note = el(
         "p",
         "Brackets: 95 % intervals over prompts. Differences of shares are in percentage points; one in bold has an "
-        "interval without 0. p: McNemar’s exact test for shares; for the best layer, against shuffled labels over all "
-        "layers. Nothing is corrected for the number of rows, so of twenty without any difference one may be bold.",
+        "interval without 0. p: exact, signs flipped by prompt, for shares; for the best layer, against shuffled "
+        "labels over all layers. Nothing is corrected for the number of rows, so of twenty without any difference one may "
+        "be bold.",
         class_="muted",
     )
     return join(note, table(heads, rows, caption="Each model, and differences on the same prompts"))
@@ -154,7 +155,7 @@ def _title(about: Mapping[str, str | None], conditions: Conditions) -> str:
         return title_of(measure, str(about["subset"]), conditions)
     if about["to_span"] is not None:
         subset = "" if about["subset"] == "all" else f" ({SUBSETS.get(str(about['subset']), about['subset'])})"
-        return f"Attention of {ROWS[position]} on {SPANS[about['to_span']]}, × distance alone{subset}"
+        return f"Attention of {ROWS[position]} on {SPANS[about['to_span']]}, {LOOKS[measure]}{subset}"
     return f"AUROC {POSITIONS[position]}, {AUROCS[measure]}"
 
 

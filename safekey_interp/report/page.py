@@ -17,10 +17,12 @@ MAX_BYTES = 7_900_000
 
 _ON_LIFT = (
     "Each cell is one attention head. Blue heads put more attention on the span than the control chosen here, brown "
-    "heads less. Distance alone is the strictest: what U’s own tokens give to tokens as far away."
+    "heads less. The distance-matched baseline is the strictest: "
+    "the share that the span would get if attention were a function of distance alone, as U’s rows show it."
 )
 _ON_MASS = (
-    "What the line has over even attention and random keys can be nearness; what it has over distance alone cannot."
+    "What the line has over the uniform baseline and random keys can be nearness; what it has over the "
+    "distance-matched baseline cannot. Its reference rows are those of U, without the token before K."
 )
 _ON_PROBES = (
     "A probe reads the hidden states and must tell the classes apart on prompts that it never saw. It counts only as "

@@ -87,7 +87,7 @@ def lift_group(by_head: Table, names: dict[str, str]) -> Group:
     cells = by_head["layer"].nunique() * by_head["head"].nunique()
     there = known(by_head["subset"], names)
     subsets, note = _that_fit(there, cells * 6 * len(rows) * _CELL, HEAT_BUDGET, "attention_by_head.parquet")
-    against = {"matched": "distance alone", "uniform": "even attention", "random": "random key sets"}
+    against = {"matched": "distance-matched baseline", "uniform": "uniform baseline", "random": "random key sets"}
     choices = (
         Choice(name="from", label="Rows of", options=rows),
         Choice(name="against", label="Compared with", options=against),

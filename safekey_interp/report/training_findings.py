@@ -79,7 +79,7 @@ def _on_losses(
 def _on_changes(found: Changes) -> list[dict[str, Any]]:
     decision = [row for row in found.probes if row.name == "Decision"] or found.probes[:1]
     told = [(row, "safe key sentences less go-aheads", "nats per token") for row in found.aha]
-    told += [(row, "attention over all layers", "× distance alone") for row in found.attention]
+    told += [(row, "attention over all layers", "× distance-matched baseline") for row in found.attention]
     told += [(row, f"AUROC of the probe, {row.where.partition(', n = ')[0]},", "") for row in decision]
     return [
         _of_row(

@@ -100,7 +100,7 @@ def aha_group(aha: Table, auxiliary_from: int | None) -> Group:
 
 
 def attention_groups(by_layer: Table, names: dict[str, str], auxiliary_from: int | None) -> list[Group]:
-    """Attention over distance alone: all layers together by step, and by layer; ``names`` are the subsets in words."""
+    """Attention over its distance-matched baseline, by step and by layer; ``names`` are the subsets in words."""
     few, note = few_looks(by_layer, "attention_by_layer.parquet")
     froms = known(by_layer["from_span"], {name: ROWS[name] for name in ("key_sentence", "decision")})
     onto = known(by_layer["to_span"], {name: SPANS[name] for name in ("understanding", "prompt")})

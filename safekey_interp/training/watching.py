@@ -79,7 +79,7 @@ def watch(
             "attention_by_layer": _attention_by_layer(model, traces, StreamSettings(**found), seed),
             # Empty, and so not written, with one class or too few groups.
             "separability": measure_separability(model, traces, label_by="label", seed=seed, **found),
-            "aha": summarise_aha(measure_aha(model, traces, bank=bank, **found), seed),
+            "aha": summarise_aha(measure_aha(model, traces, bank=bank, **found)),
         }
 
     def fill(aside: Path) -> None:
@@ -133,9 +133,7 @@ def _attention_by_layer(model: Model, traces: Sequence[Trace], settings: StreamS
     names = list(dict.fromkeys(name for mine in belongs for name in mine))
     masks = {name: np.array([name in mine for mine in belongs]) for name in names}
     masks = {name: mask for name, mask in masks.items() if name == "all" or not mask.all()}
-    return summarise_layers(
-        lambda name: stacked[..., QUANTITIES.index(name)], groups, masks, range(model.n_layers), seed=seed
-    )
+    return summarise_layers(lambda name: stacked[..., QUANTITIES.index(name)], groups, masks, range(model.n_layers))
 
 
 @contextmanager
