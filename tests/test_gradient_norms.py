@@ -62,8 +62,11 @@ def test_training_does_not_notice_and_the_table_says_when(tmp_path: Path) -> Non
 
 def test_a_dose_is_weight_times_the_sum_over_steps() -> None:
     table = pd.DataFrame({"step": [0, 4, 8], "gradient_norm_key": [float("nan"), 2.0, 1.0]})
-    assert dose(table, "key", weight=0.5, steps=10) == 0.5 * (2.0 * 4 + 1.0 * 2)
-    assert dose(table.iloc[::-1], "key", weight=1.0, steps=10) == 10.0
+    by_hand = [2.0, 2.0, 1.75, 1.5, 1.25, 1.0, 1.0]
+    assert dose(table, "key", weight=0.5, steps=10, first=3) == pytest.approx(0.5 * sum(by_hand))
+    assert dose(table.iloc[::-1], "key", weight=1.0, steps=10, first=3) == pytest.approx(sum(by_hand))
+    every = pd.DataFrame({"step": range(50), "gradient_norm_key": [100 / (1 + step) for step in range(50)]})
+    assert dose(every, "key", weight=1.0, steps=50) == pytest.approx(every["gradient_norm_key"].sum())
     with pytest.raises(InputError, match="no norm of query_mask; train with log_gradient_norms_every"):
         dose(table, "query_mask", weight=1.0, steps=10)
     with pytest.raises(InputError, match="no norm of key"):

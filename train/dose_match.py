@@ -19,8 +19,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 import yaml
 
 from safekey_interp.errors import SafekeyError
@@ -93,8 +93,10 @@ def _config(file: Path, options: argparse.Namespace, name: str, *pairs: str) -> 
 
 def _dose_of(config: TrainingConfig, term: str) -> float:
     run = train(load(config.model, dtype="float32"), list(config.traces), config)
-    table = pd.read_parquet(run.path / "gradient_norms.parquet")
-    return dose(table, term, weight=getattr(config, WEIGHTS[term]), steps=run.manifest["schedule"]["steps"])
+    table: Any = run.table("gradient_norms")
+    schedule = run.manifest["schedule"]
+    weight, first = getattr(config, WEIGHTS[term]), schedule["auxiliary_from"]
+    return dose(table, term, weight=weight, steps=schedule["steps"], first=first)
 
 
 if __name__ == "__main__":

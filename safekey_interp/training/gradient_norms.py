@@ -78,28 +78,28 @@ def term_gradient_norms(
     return norms
 
 
-def dose(table: pd.DataFrame, term: str, *, weight: float, steps: int) -> float:
+def dose(table: pd.DataFrame, term: str, *, weight: float, steps: int, first: int = 0) -> float:
     """Weight times the sum over steps of the norm of a term's gradient.
 
     Args:
-        table: a run's ``gradient_norms``: ``step`` (steps done) and the norm of each term at the next one. A
-            measurement stands for the steps up to the next.
+        table: a run's ``gradient_norms``: ``step`` (steps done) and the norm of each term at the next one. Between two
+            measurements the norm is interpolated linearly; before the first and after the last it is held.
         term: such as ``query_mask`` or ``key``.
         weight: of the term in the loss.
         steps: of the run.
-
-    Returns:
-        The dose; steps in which the term does not count (NaN) add nothing.
+        first: the first step, from 0, in which the term counts.
 
     Raises:
-        InputError: no such term in the table.
+        InputError: no norm of the term in the table.
     """
     column = f"{PREFIX}{term}"
-    if column not in table or not np.isfinite(table[column].to_numpy(dtype=float)).any():
+    norms = table[column].to_numpy(dtype=float) if column in table else np.array([])
+    measured = np.isfinite(norms)
+    if not measured.any():
         raise InputError(f"dose: the table has no norm of {term}; train with log_gradient_norms_every and its weight")
-    rows = table.sort_values("step")
-    begins = rows["step"].to_numpy(dtype=float)
-    return weight * float(np.nansum(rows[column].to_numpy(dtype=float) * np.diff(begins, append=float(steps))))
+    at, norms = table["step"].to_numpy(dtype=float)[measured], norms[measured]
+    order = at.argsort()
+    return weight * float(np.interp(np.arange(first, steps), at[order], norms[order]).sum())
 
 
 class Pilot(NamedTuple):
