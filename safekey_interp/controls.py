@@ -132,8 +132,8 @@ def control_draws(
     drawn = getattr(controls, kind)
     if not len(drawn):
         raise InputError(
-            f"{what}: holds no {kind} draws, its groups leave too few ways to shuffle labels; give more groups, or leave "
-            "that kind out (controls=('covariance',), --controls covariance)"
+            f"{what}: holds no {kind} draws, its groups leave too few ways to shuffle labels; give more groups, or "
+            "leave that kind out (controls=('covariance',), --controls covariance)"
         )
     if len(drawn) < n:
         raise InputError(
