@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from safekey_interp.errors import InputError
-from safekey_interp.stats import FEW, bootstrap_weights, percentile_interval
+from safekey_interp.stats import FEW, Interval, bootstrap_weights, percentile_interval
 
 PARTS = ("lift", "mass", "matched")
 """The lift, its numerator and its denominator."""
@@ -116,9 +116,9 @@ def split_change(first: Any, second: Any, *, n_draws: int = 2000, seed: int = 0)
         for part, (values, of_draws) in parts.items():
             change, changes = np.log(values[1] / values[0]), np.log(of_draws[:, 1] / of_draws[:, 0])
             low, high = percentile_interval(np.where(np.isfinite(changes), changes, np.nan))
-            bounds = (float(low), float(high)) if n_groups >= FEW else (np.nan, np.nan)
+            bounds = Interval(float(low), float(high)) if n_groups >= FEW else Interval(np.nan, np.nan)
             change = float(change) if np.isfinite(change) else np.nan
-            found[part] = RatioChange(*map(float, values), change, *bounds, len(shared), n_groups)
+            found[part] = RatioChange(float(values[0]), float(values[1]), change, *bounds, len(shared), n_groups)
     return found
 
 
