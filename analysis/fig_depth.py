@@ -55,9 +55,7 @@ def answer(bench: Bench) -> Answer:
     for name in bench.others:
         kl[name] = measure_kl(bench.model(name), bench.model(bench.names[0]), answers)
         prefilled[name] = _prefilled(bench, name, answers)
-    lines = pd.concat(
-        [summarise_kl(table).assign(series=name, x=lambda t: t["depth"]) for name, table in kl.items()]
-    )
+    lines = pd.concat([summarise_kl(table).assign(series=name, x=lambda t: t["depth"]) for name, table in kl.items()])
     by_part = {name: kl_by_part(table) for name, table in kl.items()}
     parts = pd.DataFrame([row for name, table in by_part.items() for row in _means(name, table)])
     rates = pd.DataFrame([row for name, table in prefilled.items() for row in _rates(name, table)])
