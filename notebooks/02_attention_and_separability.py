@@ -86,9 +86,9 @@ here.groupby("to_span", observed=True)[["mass", "mass_rest"]].mean().round(3)
 # %% [markdown]
 # ### How this can mislead, 3: distance
 #
-# U stands right before K, and near tokens get more, whatever they say. Even attention does not know that. The stricter
-# control asks what U's *own* tokens give to tokens as far away, in the same layer and head (`matched_mass`). A ratio of 1
-# then means: distance explains it.
+# U stands right before K, and near tokens get more, whatever they say. The uniform baseline does not know that. The
+# distance-matched baseline (`matched_mass`) is what a span would get if attention were a function of distance alone, as
+# U's *own* rows show it in the same layer and head. A ratio of 1 then means: distance explains it.
 
 # %%
 over_distance = mass[(mass["from_span"].isin(["key_sentence", "decision"])) & (mass["measure"] == "lift_over_matched")]

@@ -130,7 +130,7 @@ figures.lift_before_after(run.table("attention_by_layer"), from_span="decision",
 figures.auroc_before_after(run.separability, position="understanding")
 
 # %% [markdown]
-# - *Attention* beyond distance (1 is what distance alone gives) shows whether training turned the model's eyes to U.
+# - *Attention* over its distance-matched baseline (1: distance explains it) shows whether training turned the row to U.
 # - *Separability* can hardly rise where it was high before. U says in words what is asked, so the words alone tell the classes
 #   apart, before and after.
 # - *How this misleads.* One run, one seed. Whether the two extra losses did this, or any fine-tuning would, needs a run without

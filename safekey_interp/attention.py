@@ -276,7 +276,7 @@ def paper_masses(table: pd.DataFrame) -> pd.DataFrame:
         without first token and template), uniform_mass. Ratios of means over heads; NaN where a head's whole row goes
         to what is left out.
     """
-    rows = table[(table["layer"] == table["layer"].max()) & (table["from_span"] == "key_sentence")]
+    rows: Any = table[(table["layer"] == table["layer"].max()) & (table["from_span"] == "key_sentence")]
     keys = ["trace_id", "head"]
     wide: Any = rows.pivot_table(index=keys, columns="to_span", values=["mass", "mass_rest"], observed=True)
     # A span's mass over its share without the first token is the row's total without it; these hold no first token.

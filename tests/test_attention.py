@@ -76,7 +76,7 @@ def test_columns_and_pairs(table: pd.DataFrame) -> None:
     assert pairs == expected
     assert not table.duplicated(["trace_id", "layer", "head", "from_span", "to_span"]).any()
     assert list(table["trace_id"].unique()) == [trace.trace_id for trace in traces()], "in file order"
-    assert table.attrs == {"left_out": {}, "layers_without_pattern": [], "n_layers": 3}
+    assert table.attrs == {"left_out": {}, "layers_without_pattern": [], "n_layers": 3, "style": "paper"}
     for name in ("mass", "uniform_mass", "random_mass"):
         assert table[name].between(0, 1 + 1e-6).all()
     # The control for distance is a rate times a count, and undefined where the rows of U do not reach.

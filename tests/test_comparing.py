@@ -103,6 +103,17 @@ def test_lift_is_the_ratio_of_sums_of_the_models_own_run(made: Run) -> None:
     assert row["low"] < row["value"] < row["high"]
 
 
+def test_a_change_of_the_lift_is_that_of_mass_and_of_baseline(made: Run) -> None:
+    changes = rows(made, subset="all", position="decision", to_span="prompt")
+    changes = changes[changes["other"].notna()]
+    for _, pair in changes.groupby(["model", "other"]):
+        value = pair.set_index("measure")["value"]
+        assert value["log_lift_change"] == pytest.approx(value["log_mass_change"] - value["log_matched_change"])
+    told = [one["text"] for one in made.findings["findings"] if one["text"].startswith("Attention of")]
+    assert told
+    assert all("Log change of the lift" in text for text in told)
+
+
 def test_auroc_lies_among_that_of_the_layers_and_the_best_is_the_runs_own(made: Run) -> None:
     table = open_run(made.path / "models" / "organism-sft").separability
     assert table is not None

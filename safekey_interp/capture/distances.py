@@ -119,7 +119,7 @@ def find_baseline(
             row[b, theirs] = rows.of(b, of_trace[b], start)
             key[b, theirs], seen = _keys_at(distance, of_trace[b], start, visible[b, row[b, theirs]])
             reaches[b, theirs] = seen
-            reached = seen.any(axis=0)
+            reached = np.asarray(seen.any(axis=0))
             far[b, i, mine] = in_sight & ~reached[behind]
             far[b, i, mine, start] = True
             pairs = asked[b, mine, :-1]
