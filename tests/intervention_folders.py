@@ -113,7 +113,7 @@ def _effects(name: str, n_layers: int, n_heads: int, rng: np.random.Generator) -
     places = _places(name, n_layers, n_heads)
     places["height"] = -np.linspace(0.1, 2, len(places))
     draws = pd.DataFrame({"draw": range(-1, N_DRAWS)})
-    table = _traces().merge(places, how="cross").merge(draws, how="cross")
+    table: Any = _traces().merge(places, how="cross").merge(draws, how="cross")
     is_control = table["draw"] >= 0
     table["control"] = np.where(is_control, KIND_OF_CONTROL[KIND_OF[name]], "none")
     noise = rng.normal(0, 0.1, len(table))
@@ -131,7 +131,7 @@ def _effects(name: str, n_layers: int, n_heads: int, rng: np.random.Generator) -
     return table.drop(columns="height")
 
 
-def _more_of_knockout(table: pd.DataFrame) -> list[pd.DataFrame]:
+def _more_of_knockout(table: Any) -> list[pd.DataFrame]:
     """Doses, and other requests' spans in place."""
     tested = table[table["control"] == "none"]
     parts = [

@@ -354,7 +354,7 @@ def test_what_is_peculiar_to_a_few_donors_is_no_effect_of_their_label() -> None:
     false = 0
     for seed in range(100):
         rng = np.random.default_rng(seed)
-        table = planted(by_dose=0.0, by_label=0.0, at_random=0.0)
+        table: Any = planted(by_dose=0.0, by_label=0.0, at_random=0.0)
         table = table[table["control"].isin(["none", "resample_same_label", "resample_other_label"])]
         own = {name: rng.normal() for name in sorted(set(table["donor_group"]))}
         table = table.assign(

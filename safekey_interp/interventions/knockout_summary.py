@@ -95,7 +95,7 @@ def _resampled(table: Any, beside: Any) -> list[pd.DataFrame]:
     if beside.empty:
         return []
     pairs = table.loc[table["control"].isin([SAME, OTHER]) & table["effect"].notna()]
-    hidden = tested_rows(table).set_index(["trace_id", *_PLACE])["effect"]
+    hidden: Any = tested_rows(table).set_index(["trace_id", *_PLACE])["effect"]
     pairs = pairs.join(hidden.rename("hidden"), on=["trace_id", *_PLACE])
     per_trace = pairs.groupby([*_PLACE, "control", "trace_id"], observed=True)["effect"].transform("size")
     pairs = pairs.assign(weight=1.0 / per_trace)
@@ -124,7 +124,7 @@ def _contrast(pairs: Any) -> dict[str, float]:
         return {"value": np.nan, "low": np.nan, "high": np.nan, "n": 0, "n_groups": 0}
     parts = [pairs.loc[pairs["control"] == kind] for kind in (OTHER, SAME)]
     (other, of_other), (same, of_same) = (_mean(part["effect"], part["weight"]) for part in parts)
-    rows = pd.concat(parts)
+    rows: Any = pd.concat(parts)
     value, errors = other - same, np.concatenate([of_other, -of_same])
     low, high = crossed_interval(value, errors, rows["group"], rows["donor_group"])
     counts = {"n": pairs["trace_id"].nunique(), "n_groups": pairs["group"].nunique()}
