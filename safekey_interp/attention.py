@@ -223,9 +223,7 @@ def rest_mass(arrays: AttentionArrays) -> np.ndarray:
     return np.divide(others, total[..., None], out=np.full_like(others, np.nan), where=defined)
 
 
-def paper_attention(
-    table: pd.DataFrame, groups: pd.Series | None = None, *, style: Style = "paper"
-) -> pd.DataFrame:
+def paper_attention(table: pd.DataFrame, groups: pd.Series | None = None, *, style: Style = "paper") -> pd.DataFrame:
     """The paper's own figure: last layer, mean over heads, sum over the span, mean over K's tokens.
 
     The paper does not say how traces were rendered; the reference's public attention script has no chat template and

@@ -29,7 +29,18 @@ TABLES_OF_PROBES = (
     "transfer",
 )
 """What `probe` leaves."""
-TABLES = (*TABLES_OF_PROBES, "steps", "held_out", "aha", "effects", "summary", "outcomes", "comparison", "benchmarks")
+TABLES = (
+    *TABLES_OF_PROBES,
+    "steps",
+    "held_out",
+    "gradient_norms",
+    "aha",
+    "effects",
+    "summary",
+    "outcomes",
+    "comparison",
+    "benchmarks",
+)
 """The Parquet tables of a run; one that could not be measured is absent, as are those of another kind of run."""
 
 

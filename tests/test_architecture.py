@@ -47,7 +47,7 @@ FLOORS = [
             "layerwise",
             "pairing",
         ),
-        *("probes", "separability", "transfer"),
+        *("controls", "probe_files", "probes", "separability", "transfer"),
     },
     {"interventions", "readers", "sentence_starts", "trajectory", "monitor"},
     {

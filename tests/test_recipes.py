@@ -40,6 +40,7 @@ ABOUT: dict[str, dict[str, Any]] = {
     "from_first_step": {"auxiliary_epochs": None},
     "shuffled_labels": {"shuffled_labels": True},
     "kw": {"query_mask_weight": 0, "key_weight": 0.2},
+    "qmm_other_prompt": {"head_weight": 0, "query_prompt": "other"},
 }
 """What each recipe changes in SafeKey's."""
 NAMES = {one.name for one in fields(TrainingConfig)}

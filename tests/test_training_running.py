@@ -111,7 +111,14 @@ def test_how_a_step_is_cut_changes_nothing(tmp_path: Path, changes: dict[str, An
 
 def test_every_term_is_logged_as_itself(tmp_path: Path) -> None:
     """The reference logged the total as the language modelling loss: it had added in place."""
-    run = trained(tmp_path / "run", fresh_model(dropout=0.0), log_every=1, auxiliary_epochs=None, learning_rate=1e-12)
+    run = trained(
+        tmp_path / "run",
+        fresh_model(dropout=0.0),
+        log_every=1,
+        auxiliary_epochs=None,
+        learning_rate=1e-12,
+        head_learning_rate=1e-12,
+    )
     steps = run.steps
     assert steps is not None
     weighed = steps["lm"] + 0.2 * steps["head"] + 0.2 * steps["query_mask"]

@@ -53,11 +53,19 @@ def _child(rank: int, place: dict[str, str], out: Path, kill_at: int | None, opt
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("micro_batch_size", [1, 2])
-def test_two_train_as_one_does(tmp_path: Path, micro_batch_size: int) -> None:
-    assert train_in_team(tmp_path / "two", micro_batch_size=micro_batch_size) == [0, 0]
-    trained(tmp_path / "one", fresh_model(dropout=0.0))
-    for name in ("steps", "held_out"):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"micro_batch_size": 1, "query_prompt": "other", "head_learning_rate": None},
+        {"micro_batch_size": 2, "log_gradient_norms_every": 3},
+    ],
+    ids=str,
+)
+def test_two_train_as_one_does(tmp_path: Path, changes: dict[str, Any]) -> None:
+    assert train_in_team(tmp_path / "two", **changes) == [0, 0]
+    trained(tmp_path / "one", fresh_model(dropout=0.0), **changes | {"micro_batch_size": 2})
+    names = ("steps", "held_out", *["gradient_norms"] * ("log_gradient_norms_every" in changes))
+    for name in names:
         first, second = (pd.read_parquet(tmp_path / run / f"{name}.parquet") for run in ("one", "two"))
         columns = [column for column in first.columns if column not in ("seconds", "grad_norm")]
         pd.testing.assert_frame_equal(first[columns], second[columns], rtol=1e-4)

@@ -52,7 +52,14 @@ def settings(out: Path, **changes: Any) -> TrainingConfig:
     """A run of eight steps with both losses in the second half."""
     quick: dict[str, Any] = {
         **{"out": str(out), "finder": "given", "held_out": 0.2, "batch_size": 4, "micro_batch_size": 2},
-        **{"epochs": 2, "auxiliary_epochs": 1, "learning_rate": 1e-3, "save_every": 2, "log_every": 3},
+        **{
+            "epochs": 2,
+            "auxiliary_epochs": 1,
+            "learning_rate": 1e-3,
+            "head_learning_rate": 1e-3,
+            "save_every": 2,
+            "log_every": 3,
+        },
     }
     return TrainingConfig(**quick | changes)
 

@@ -111,9 +111,11 @@ def _print_plan(model: Model, examples: Examples, config: TrainingConfig) -> Non
     """What a run would do, and what it would see."""
     from rich.console import Console
 
-    from safekey_interp.training.launching import n_shards
-    from safekey_interp.training.memory import available, check_memory, estimate, gigabytes, shape_of
-    from safekey_interp.training.running import check, plan
+    from safekey_interp.training.examples import longest_row
+    from safekey_interp.training.head_rate import head_rate
+    from safekey_interp.training.memory import available, check_memory, gigabytes
+    from safekey_interp.training.other_prompts import second_pass
+    from safekey_interp.training.running import check, needed_memory, plan
 
     report = examples.report
     schedule, way = plan(model, examples, config)
@@ -125,9 +127,22 @@ def _print_plan(model: Model, examples: Examples, config: TrainingConfig) -> Non
         f"{schedule.steps:,} steps of {config.batch_size:,} traces ({schedule.steps_per_epoch:,} an epoch, "
         f"{schedule.warmup_steps:,} of warm-up), {begin}."
     )
-    if way is not None:
-        say(f"Query mask: {way.layout}{f' ({way.why})' if way.why else ''}.")
-    needed = estimate(shape_of(model, config), config, longest=report["train"]["longest"], sharded_over=n_shards())
+    rate = head_rate(model, examples.train, config)
+    if rate is not None:
+        how = "as it was set" if rate.states_l1 is None else f"by the mean |x|₁ of its states, {rate.states_l1:.3g}"
+        say(f"Learning rate: {config.learning_rate:g}; of the safety head {rate.learning_rate:g}, {how}.")
+    again = second_pass(config, examples.train, longest_row(model, config), way.layout if way else None)
+    if way is not None and again is not None:
+        shown = "the prompt masked" if config.query_prompt == "masked" else "another request's prompt before it"
+        say(
+            f"Query mask: {way.layout}{f' ({way.why})' if way.why else ''}, {shown}: {again.tokens:,} tokens an epoch "
+            f"beside {report['train']['tokens']:,}, in {again.n:,} traces."
+        )
+    if again is not None and again.n_without_partner:
+        say(
+            f"{again.n_without_partner:,} traces with K have no other prompt that fits, and are not in the second pass."
+        )
+    needed = needed_memory(model, examples, config, again)
     free = available(model.device)
     say(f"Memory: about {needed.in_words()}; {gigabytes(free)} are free beside the weights.")
     _print_dropped(report)

@@ -59,12 +59,17 @@ CONTROLS = {
     "resample_other_label": "the same span of another request of the other label in its place",
     "random_keys": "as many random keys",
     "other_request": "another request’s states",
-    "shuffled_labels": "directions fitted to shuffled labels, of its norm",
-    "covariance": "directions drawn from the states’ covariance, of its norm",
-    "isotropic": "isotropic random directions of its norm",
+    "shuffled_labels": "directions fitted to shuffled labels",
+    "covariance": "directions drawn from the states’ covariance",
+    "isotropic": "isotropic random directions",
     "other_requests": "other requests’ key sentences",
 }
 """Kinds of control in words."""
+
+
+SHARED_DRAWS = ("direction",)
+"""Interventions of which one draw of the control is the same for every trace: p over the draws decides, not an interval
+over traces."""
 
 
 class Reading(NamedTuple):
@@ -121,7 +126,7 @@ def main_rows(
         subset: harmful prompts where there are enough of them, else all, when None.
         kind: of control; the default when None.
     """
-    rows = default_rows(summary) if kind is None else summary.loc[summary["control_kind"] == kind]
+    rows: Table = default_rows(summary) if kind is None else summary.loc[summary["control_kind"] == kind]
     if "measure" in rows.columns:
         exact = rows["measure"] == "effect"
         rows = rows.loc[exact if (exact & rows["value"].notna()).any() else rows["measure"] == "attribution"]

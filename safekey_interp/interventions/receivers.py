@@ -96,7 +96,7 @@ def summarise_receivers(table: pd.DataFrame) -> pd.DataFrame:
         layer, head and the columns of :func:`~safekey_interp.interventions.effects.summarise_effects`.
         NaN where nothing is defined.
     """
-    return summarise_effects(table, ["layer", "head"], joint=True)
+    return summarise_effects(table, ["layer", "head"], joint=())
 
 
 def received(

@@ -81,8 +81,8 @@ def everything(comparison: Table | None, names: Sequence[str], conditions: Condi
         "p",
         "Brackets: 95 % intervals over prompts. Differences of shares are in percentage points; one in bold has an "
         "interval without 0. p: exact, signs flipped by prompt, for shares; for the best layer, against shuffled "
-        "labels over all layers. Nothing is corrected for the number of rows: of twenty without any difference one may "
-        "be bold.",
+        "labels over all layers. Nothing is corrected for the number of rows, so of twenty without any difference one "
+        "may be bold.",
         class_="muted",
     )
     return join(note, table(heads, rows, caption="Each model, and differences on the same prompts"))

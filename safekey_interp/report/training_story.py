@@ -31,6 +31,7 @@ PROVENANCE = {
 _SETTINGS = {
     "head_weight": "weight of the safety head’s loss",
     "query_mask_weight": "weight of query-mask modelling",
+    "query_prompt": "what stands in the prompt’s place there: nothing (masked), or another request’s prompt",
     "key_weight": "weight of K with the prompt in sight: query-mask modelling’s control",
     "shuffled_labels": "the head’s labels shuffled over groups: its control",
     "theta": "share of U’s path in the head’s loss",
@@ -38,7 +39,7 @@ _SETTINGS = {
     "auxiliary_epochs": "epochs at the end in which the auxiliary losses count; none: all",
     "batch_size": "traces of a step",
     "learning_rate": "peak of the schedule",
-    "head_learning_rate": "of the head alone; none: the same",
+    "head_learning_rate": "peak of the schedule for the safety head",
     "lora_rank": "rank of the adapters; none: all weights are trained",
     "precision": "of the arithmetic",
     "max_length": "most tokens of a trace; longer ones are left out",

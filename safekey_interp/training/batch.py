@@ -10,6 +10,9 @@ The second pass, K predicted with the prompt masked, comes in three layouts with
 - ``packed``: the same tokens behind the full sequence, in the same row, as a document of their own: positions restart
   at 0, and so once more for the padding.
 - ``masked``: the full sequence again up to the end of K, with an attention mask that hides all before the response.
+
+With another trace's prompt in place of the mask (:mod:`~safekey_interp.training.other_prompts`) that prompt's tokens
+stand before the response, in ``short`` and in ``packed``.
 """
 
 from __future__ import annotations
@@ -34,14 +37,14 @@ LAYOUTS: tuple[str, ...] = get_args(QueryMask)
 
 @dataclass(frozen=True, kw_only=True)
 class QueryPass:
-    """The rows in which K is predicted with the prompt masked."""
+    """The rows in which K is predicted with the prompt masked, or with another in its place."""
 
     input_ids: Int64[Tensor, "row_2 pos_2"]
     """Tokens; at least one row, so that every rank runs the same forwards."""
     attention_mask: Int64[Tensor, "row_2 pos_2"] | None
     """0 before the response; None where the prompt is not in the row at all."""
     targets: Bool[Tensor, "row_2 pos_2"]
-    """Tokens of K that have a token of the response before them."""
+    """Tokens of K that have a token before them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +96,7 @@ def collate(
     layout: QueryMask | None = "short",
     packing: bool = False,
     pad_id: int = 0,
+    prompts: Sequence[Encoding | None] | None = None,
 ) -> TrainingBatch:
     """Traces as a batch; without any, one token of padding of which nothing counts, so that every rank can run.
 
@@ -102,21 +106,27 @@ def collate(
         layout: of the second pass; None for none.
         packing: all traces in one row, in place of a row each, padded.
         pad_id: any id that the model has an embedding for.
+        prompts: for each trace, the one whose prompt stands before its response in the second pass; None for a trace
+            that is left out of that pass. Each prompt is masked when None.
 
     Raises:
-        InputError: an unknown layout.
+        InputError: an unknown layout, or one that masks the prompt where another takes its place.
     """
     if layout is not None and layout not in LAYOUTS:
         raise InputError(f"query_mask: got {layout!r}, expected one of {', '.join(LAYOUTS)}")
-    again = [_again(encoding) if layout == "packed" else encoding.input_ids[:0] for encoding in encodings]
-    lengths = [len(encoding.input_ids) + len(second) for encoding, second in zip(encodings, again, strict=True)]
+    if layout == "masked" and prompts is not None:
+        raise InputError("query_mask: got masked with other prompts, expected short or packed")
+    given = [_MASKED] * len(encodings) if prompts is None else prompts
+    seconds = [_second(encoding, prompt, layout) for encoding, prompt in zip(encodings, given, strict=True)]
+    behind_each = [second.ids if layout == "packed" else second.ids[:0] for second in seconds]
+    lengths = [len(encoding.input_ids) + len(ids) for encoding, ids in zip(encodings, behind_each, strict=True)]
     n_traces = max(1, len(encodings))
     starts = [0, *accumulate(lengths[:-1])] if packing else [0] * n_traces
     shape = (1, max(1, sum(lengths))) if packing else (n_traces, max([1, *lengths]))
     ids = torch.full(shape, pad_id, dtype=torch.int64)
     position = torch.arange(shape[1]).repeat(shape[0], 1)
     response, key, packed = (torch.zeros(shape, dtype=torch.bool) for _ in range(3))
-    for number, (encoding, second, start) in enumerate(zip(encodings, again, starts, strict=False)):
+    for number, (encoding, second, start) in enumerate(zip(encodings, behind_each, starts, strict=False)):
         row = 0 if packing else number
         first, behind, end = start, start + len(encoding.input_ids), start + lengths[number]
         ids[row, first:behind], ids[row, behind:end] = encoding.input_ids, second
@@ -126,7 +136,7 @@ def collate(
         response[row, start + max(1, encoding.response_start) : behind] = True
         key[row, [start + where for where in encoding.positions("key_sentence") if where]] = True
         if len(second):
-            packed[row, behind:end] = _key_in_second(encoding)
+            packed[row, behind:end] = seconds[number].targets
     read = _read_by_head(encodings, labels, width=None if packing else shape[1])
     restarts = layout == "packed" or (packing and len(encodings) > 1)
     return TrainingBatch(
@@ -140,8 +150,8 @@ def collate(
         counted=read.counted,
         key=key,
         packed=packed,
-        query=_query_pass(encodings, layout, pad_id) if layout in ("short", "masked") else None,
-        n_first_without_context=0 if layout is None else sum(map(_starts_the_response, encodings)),
+        query=_query_pass(seconds, pad_id, masks=layout == "masked") if layout in ("short", "masked") else None,
+        n_first_without_context=0 if layout is None or prompts is not None else sum(map(_starts_response, encodings)),
     )
 
 
@@ -176,39 +186,53 @@ def _beginnings(starts: Sequence[int], context: Tensor) -> Int64[Tensor, "trace 
     return torch.tensor(starts)[:, None] + offsets
 
 
-def _query_pass(encodings: Sequence[Encoding], layout: QueryMask | None, pad_id: int) -> QueryPass:
-    with_key = [encoding for encoding in encodings if len(_again(encoding))]
-    begins = [encoding.response_start if layout == "short" else 0 for encoding in with_key]
-    rows = [encoding.input_ids[begin : encoding.end] for encoding, begin in zip(with_key, begins, strict=True)]
-    shape = (max(1, len(rows)), max([1, *map(len, rows)]))
+def _query_pass(seconds: Sequence[_Second], pad_id: int, *, masks: bool) -> QueryPass:
+    rows = [second for second in seconds if len(second.ids)]
+    shape = (max(1, len(rows)), max([1, *(len(second.ids) for second in rows)]))
     ids = torch.full(shape, pad_id, dtype=torch.int64)
     mask, targets = torch.ones(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.bool)
-    for row, (encoding, begin, tokens) in enumerate(zip(with_key, begins, rows, strict=True)):
-        ids[row, : len(tokens)] = tokens
-        first = encoding.response_start - begin
-        mask[row, :first] = 0
-        targets[row, first : len(tokens)] = _key_in_second(encoding)
-    return QueryPass(input_ids=ids, attention_mask=mask if layout == "masked" else None, targets=targets)
+    for row, second in enumerate(rows):
+        ids[row, : len(second.ids)] = second.ids
+        mask[row, : second.n_masked] = 0
+        targets[row, : len(second.ids)] = second.targets
+    return QueryPass(input_ids=ids, attention_mask=mask if masks else None, targets=targets)
 
 
-def _again(encoding: Encoding) -> Int64[Tensor, " token"]:
-    """The tokens that are read once more: the response up to the end of K; none where there is no K to predict."""
-    key = encoding.positions("key_sentence")
-    if not len(key) or (len(key) == 1 and _starts_the_response(encoding)):
-        return encoding.input_ids[:0]
-    return encoding.input_ids[encoding.response_start : encoding.end]
+class _Second(NamedTuple):
+    """What is read once more of a trace."""
+
+    ids: Int64[Tensor, " token"]
+    """The response up to the end of K, behind what stands in the prompt's place; none where no K is predicted."""
+    targets: Bool[Tensor, " token"]
+    """Tokens of K, but for one that has nothing before it."""
+    n_masked: int = 0
+    """Tokens at the beginning that are masked."""
 
 
-def _key_in_second(encoding: Encoding) -> Bool[Tensor, " token"]:
-    """Which tokens of :func:`_again` are predicted: K, but for a first token that has nothing before it."""
-    key = torch.zeros(encoding.end - encoding.response_start, dtype=torch.bool)
-    where = torch.tensor(list(encoding.positions("key_sentence"))) - encoding.response_start
-    key[where] = True
-    key[0] = False
-    return key
+_MASKED: Any = object()
+"""Stands for the prompt that is masked."""
 
 
-def _starts_the_response(encoding: Encoding) -> bool:
+def _second(encoding: Encoding, prompt: Encoding | None, layout: QueryMask | None) -> _Second:
+    key, start = encoding.positions("key_sentence"), encoding.response_start
+    nothing = encoding.input_ids[:0]
+    masks = prompt is _MASKED
+    if layout is None or prompt is None or not len(key) or (masks and len(key) == 1 and key[0] == start):
+        return _Second(nothing, nothing.bool())
+    before = nothing
+    if not masks:
+        before = prompt.input_ids[: prompt.response_start]
+    elif layout == "masked":
+        before = encoding.input_ids[:start]
+    ids = torch.cat([before, encoding.input_ids[start : encoding.end]])
+    targets = torch.zeros(len(ids), dtype=torch.bool)
+    targets[torch.tensor(list(key)) - start + len(before)] = True
+    if masks or not len(before):
+        targets[len(before)] = False
+    return _Second(ids, targets, len(before) if masks else 0)
+
+
+def _starts_response(encoding: Encoding) -> bool:
     key = encoding.positions("key_sentence")
     return len(key) > 0 and key[0] == encoding.response_start
 

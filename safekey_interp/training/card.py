@@ -6,8 +6,27 @@ from collections.abc import Mapping
 from typing import Any
 
 _SHOWN = (
-    *("head_weight", "query_mask_weight", "theta", "key_weight", "shuffled_labels", "auxiliary_epochs", "head_layer"),
-    *("epochs", "max_steps", "batch_size", "learning_rate", "weight_decay", "max_length", "seed", "precision"),
+    *(
+        "head_weight",
+        "query_mask_weight",
+        "query_prompt",
+        "theta",
+        "key_weight",
+        "shuffled_labels",
+        "auxiliary_epochs",
+        "head_layer",
+    ),
+    *(
+        "epochs",
+        "max_steps",
+        "batch_size",
+        "learning_rate",
+        "head_learning_rate",
+        "weight_decay",
+        "max_length",
+        "seed",
+        "precision",
+    ),
     "lora_rank",
 )
 _TERMS = {

@@ -44,6 +44,9 @@ class TrainingConfig:
     """Share of U's path in the head's loss; 1 and 0 are the single paths. Paper: 0.5."""
     query_mask: Literal["short", "packed", "masked"] = "short"
     """How K is predicted with the prompt masked; the numbers are the same."""
+    query_prompt: Literal["masked", "other"] = "masked"
+    """What query-mask modelling has in the prompt's place: nothing, or another request's prompt, drawn from all labels
+    anew in every step: a control of the mask. Paper: masked."""
     key_weight: float = 0.0
     """Weights K up with the prompt visible: the control of query-mask modelling. Paper: none."""
     shuffled_labels: bool = False
@@ -67,7 +70,8 @@ class TrainingConfig:
     learning_rate: float = 1e-5
     """Peak of the schedule. Paper: 1e-5."""
     head_learning_rate: float | None = None
-    """Of the safety head alone; the same as ``learning_rate`` when null."""
+    """Peak of the schedule for the safety head; when null, such that one step moves the head's logit by at most 2
+    (``training/head_rate.py``). Paper: the model's."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's. Paper: 0.9, 0.95."""
     weight_decay: float = 1e-4
@@ -108,6 +112,9 @@ class TrainingConfig:
     """Steps between two measurements of the held-out loss; at the end of each epoch when null."""
     log_every: int = 10
     """Steps between two rows of the table of losses, each a mean over the steps since the last."""
+    log_gradient_norms_every: int | None = None
+    """Steps between two measurements of the norm of each term's gradient, in a table of its own; never when null. A
+    step that is measured costs one more forward and backward pass for each term."""
     patience: int | None = None
     """Measurements of the held-out loss without a gain after which training stops; never when null. The model with the
     lowest held-out loss is then the one that is kept."""
@@ -146,7 +153,7 @@ class TrainingConfig:
                 raise InputError(f"{name}: got {value}, expected from {low} to {high}")
         for name in (
             *("epochs", "learning_rate", "head_learning_rate", "max_steps", "lora_rank", "save_every", "probe_every"),
-            *("evaluate_every", "patience"),
+            *("evaluate_every", "log_gradient_norms_every", "patience"),
         ):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -156,6 +163,10 @@ class TrainingConfig:
         if self.batch_size % self.micro_batch_size:
             raise InputError(
                 f"batch_size: got {self.batch_size}, expected a multiple of micro_batch_size, {self.micro_batch_size}"
+            )
+        if self.query_prompt == "other" and self.query_mask == "masked":
+            raise InputError(
+                "query_mask: got masked, which hides a prompt that query_prompt=other shows; expected short"
             )
         if self.auxiliary_epochs is not None and self.auxiliary_epochs < 0:
             raise InputError(f"auxiliary_epochs: got {self.auxiliary_epochs}, expected at least 0, or null")

@@ -73,7 +73,7 @@ def prepare_examples(
             from.
     """
     ends = end_of_turn(model.tokenizer)
-    limit = min(config.max_length, model.max_positions or config.max_length)
+    limit = longest_row(model, config)
     left_out: dict[str, list[str]] = {}
     given: Counter[str] = Counter()
     kept: list[Example] = []
@@ -112,6 +112,11 @@ def prepare_examples(
     }
     _check_losses(report["train"], train, config)
     return Examples(train=tuple(train), held_out=tuple(held_out), report=report)
+
+
+def longest_row(model: Model, config: TrainingConfig) -> int:
+    """Most tokens of a row, as far as the run and the model read."""
+    return min(config.max_length, model.max_positions or config.max_length)
 
 
 def describe(examples: Sequence[Example]) -> dict[str, int]:

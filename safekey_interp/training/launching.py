@@ -36,9 +36,9 @@ def check_sharded(config: TrainingConfig) -> None:
     """
     if n_shards() == 1:
         return
-    for name, off in (("patience", "null"), ("lora_rank", "null"), ("probe_every", "null")):
+    for name in ("patience", "lora_rank", "probe_every", "log_gradient_norms_every"):
         if getattr(config, name):
-            raise InputError(f"{name}: needs whole weights, which FSDP and DeepSpeed shard; expected {off} there")
+            raise InputError(f"{name}: needs whole weights, which FSDP and DeepSpeed shard; expected null there")
 
 
 def meet(model: Model) -> None:

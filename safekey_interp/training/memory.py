@@ -100,18 +100,22 @@ def shape_of(model: Model, config: TrainingConfig) -> Shape:
     )
 
 
-def estimate(shape: Shape, config: TrainingConfig, *, longest: int, sharded_over: int = 1) -> MemoryEstimate:
+def estimate(
+    shape: Shape, config: TrainingConfig, *, longest: int, longest_again: int | None = None, sharded_over: int = 1
+) -> MemoryEstimate:
     """Bytes that training needs at its most.
 
     Args:
         shape: of the model.
         config: the settings.
         longest: tokens of the longest trace.
+        longest_again: tokens of the longest row in which K is predicted once more; as many as of the longest trace when
+            None.
         sharded_over: devices that weights, gradients and optimizer are spread over (FSDP, ZeRO-3).
     """
     per_number = 4 if config.precision == "fp32" else 2
-    # The prompt-masked pass is a part of the sequence once more: at most all of it.
-    tokens = config.micro_batch_size * longest * (2 if config.query_mask_weight else 1)
+    again = (longest if longest_again is None else longest_again) if config.query_mask_weight else 0
+    tokens = config.micro_batch_size * (longest + again)
     inside = 10 * shape.d_model + 2 * shape.d_kv + 5 * shape.d_mlp
     kept = shape.d_model if config.gradient_checkpointing else inside
     layers = shape.n_layers * kept + (inside if config.gradient_checkpointing else 0)

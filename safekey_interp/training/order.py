@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,3 +92,25 @@ class PassSampler(Sampler[list[int]]):
 
     def __len__(self) -> int:
         return self.order.passes_per_epoch
+
+
+class PassLoader(DataLoader):
+    """Lists of rows as they are, an epoch at a time."""
+
+    def __init__(self, rows: Sequence[Any], order: Order) -> None:
+        self._sampler = PassSampler(order)
+        # A generator of its own: the loader draws a number for its workers, and training draws what it would without.
+        super().__init__(
+            rows,  # type: ignore[arg-type]
+            batch_sampler=self._sampler,
+            collate_fn=_as_they_are,
+            generator=torch.Generator(),
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to an epoch."""
+        self._sampler.set_epoch(epoch)
+
+
+def _as_they_are(rows: list[Any]) -> list[Any]:
+    return rows

@@ -26,7 +26,7 @@ def prepared_loss(model: Model, config: TrainingConfig) -> Iterator[tuple[BatchL
         ModelError: the model cannot be saved, or its logits are not what its configuration says.
     """
     hf = model.hf
-    _check_head_layer(model, config)
+    check_head_layer(model, config)
     _mend_generation(hf)
     head = None
     with torch.random.fork_rng(devices=[]):
@@ -65,7 +65,12 @@ def _adapted(hf: Any, config: TrainingConfig) -> Any:
             raise InputError(f"lora_targets {targets!r}: {str(error).splitlines()[0]}") from error
 
 
-def _check_head_layer(model: Model, config: TrainingConfig) -> None:
+def check_head_layer(model: Model, config: TrainingConfig) -> None:
+    """Refuse a layer that the safety head cannot read.
+
+    Raises:
+        InputError: no such layer, or the last, whose states are read after the final norm.
+    """
     layer = config.head_layer
     if layer is None:
         return

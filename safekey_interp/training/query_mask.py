@@ -38,18 +38,24 @@ class Way(NamedTuple):
     """Why it is not the one that was asked for; empty when it is."""
 
 
-def exact_way(hf: Any, asked: QueryMask) -> Way:
+def exact_way(hf: Any, asked: QueryMask, *, shows_other: bool = False) -> Way:
     """The way that was asked for where it is exact for the model, else the next that is.
 
     Args:
         hf: a causal model of transformers.
         asked: the way that is wanted.
+        shows_other: whether another prompt stands in the place of the masked one. Then nothing is left out, and a pass
+            of its own is exact for every model.
     """
+    if shows_other and asked != "packed":
+        return Way("short", "")
     if asked == "masked":
         return Way("masked", "")
     known = _answers.setdefault(hf, {})
     if "relative" not in known:
         known["relative"] = _not_relative(hf)
+    if known["relative"] and shows_other:
+        return Way("short", f"query_mask packed: {known['relative']}; a pass of its own is taken instead")
     if known["relative"]:
         return Way("masked", f"query_mask {asked}: {known['relative']}; the prompt is masked in a full pass instead")
     if asked == "packed":

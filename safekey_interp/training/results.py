@@ -23,7 +23,7 @@ from safekey_interp.training.trainer import COUNTS, TERMS
 from safekey_interp.training.watching import joined
 from safekey_interp.training.weights import save_weights
 
-_TABLES = {"steps": "lm", "held_out": "eval_lm"}
+_TABLES = {"steps": "lm", "held_out": "eval_lm", "gradient_norms": "gradient_norm_lm"}
 """Tables of the log, and what tells their lines."""
 
 
@@ -74,7 +74,9 @@ def finish(
 
 def _result(history: Sequence[Mapping[str, Any]], config: TrainingConfig, schedule: Schedule) -> dict[str, Any]:
     """The first and the last numbers; with patience those of the model that is kept."""
-    train, held_out = ([_row(line, schedule) for line in history if tells in line] for tells in _TABLES.values())
+    train, held_out = (
+        [_row(line, schedule) for line in history if _TABLES[name] in line] for name in ("steps", "held_out")
+    )
     kept = best_step(history) if config.patience else None
     after = next((row for row in held_out if row["step"] == kept), held_out[-1] if held_out else None)
     return {
@@ -87,7 +89,9 @@ def _result(history: Sequence[Mapping[str, Any]], config: TrainingConfig, schedu
 def _row(line: Mapping[str, Any], schedule: Schedule) -> dict[str, Any]:
     """A line of the log as a row: what was measured on held-out rows, or in the steps since the last line."""
     row = {name.removeprefix("eval_"): value for name, value in line.items()}
-    row |= {"total": row.pop("loss"), "epoch": row["step"] / schedule.steps_per_epoch}
+    row |= {"epoch": row["step"] / schedule.steps_per_epoch}
+    if "loss" in row:
+        row["total"] = row.pop("loss")
     # A log that was read from a checkpoint has its names in another order.
     first = [name for name in ("step", "epoch", "total", *TERMS, *COUNTS) if name in row]
     return {name: row[name] for name in [*first, *sorted(row.keys() - set(first))]}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,10 +28,12 @@ from safekey_interp.progress import Progress, telling
 from safekey_interp.run_writer import RunWriter, check_out
 from safekey_interp.runs import Run, open_run
 from safekey_interp.training.config import TrainingConfig
-from safekey_interp.training.examples import Examples, prepare_examples
+from safekey_interp.training.examples import Examples, longest_row, prepare_examples
+from safekey_interp.training.head_rate import head_rate
 from safekey_interp.training.launching import check_installed, check_sharded, meet, n_shards
-from safekey_interp.training.memory import available, check_memory, estimate, shape_of
-from safekey_interp.training.preparing import check_dtype, prepared_loss
+from safekey_interp.training.memory import MemoryEstimate, available, check_memory, estimate, shape_of
+from safekey_interp.training.other_prompts import SecondPass, second_pass
+from safekey_interp.training.preparing import check_dtype, check_head_layer, prepared_loss
 from safekey_interp.training.query_mask import Way, check_packing, exact_way
 from safekey_interp.training.schedule import Schedule, schedule_of
 from safekey_interp.training.terms import BatchLoss
@@ -88,6 +91,7 @@ def train(
     check_installed()
     check_sharded(config)
     check_dtype(model, config)
+    check_head_layer(model, config)
     path = Path(config.out)
     meet(model)
     with telling(progress) as tell, team() as together, on_threads(threads_for(model)):
@@ -96,16 +100,20 @@ def train(
         tell.stage("reading", None)
         source = read_traces(traces if traces is not None else _named(config))
         examples = prepare_examples(model, source, config, tell.advance)
+        rate = head_rate(model, examples.train, config)
+        if rate is not None:
+            config = replace(config, head_learning_rate=rate.learning_rate)
         manifest = _manifest(model, source, examples, config, command)
+        manifest["head_rate"] = rate._asdict() if rate else None
         check_same_task(together, manifest["identity"])
         if is_complete(path, manifest, together, overwrite=overwrite):
             load_model(path / "model", model.hf)
             return open_run(path)
-        longest = examples.report["train"]["longest"]
-        needed = estimate(shape_of(model, config), config, longest=longest, sharded_over=n_shards())
-        check_memory(needed, available(model.device))
         schedule, way = plan(model, examples, config)
+        again = second_pass(config, examples.train, longest_row(model, config), way.layout if way else None)
+        check_memory(needed_memory(model, examples, config, again), available(model.device))
         manifest["way"] = way._asdict() if way else None
+        manifest["second_pass"] = again._asdict() if again else None
         with prepared_loss(model, config) as (loss, adapted):
             # The trainer is there before the folder is, so that what it refuses leaves nothing.
             trainer = _trainer(_Task(model, source, examples, config, schedule, way), loss, adapted, tell)
@@ -151,7 +159,16 @@ def plan(model: Model, examples: Examples, config: TrainingConfig) -> tuple[Sche
     if config.packing:
         check_packing(model.hf)
     schedule = schedule_of(config, -(-len(examples.train) // config.batch_size))
-    return schedule, exact_way(model.hf, config.query_mask) if config.query_mask_weight else None
+    if not config.query_mask_weight:
+        return schedule, None
+    return schedule, exact_way(model.hf, config.query_mask, shows_other=config.query_prompt == "other")
+
+
+def needed_memory(model: Model, examples: Examples, config: TrainingConfig, again: SecondPass | None) -> MemoryEstimate:
+    """Bytes that a run needs at its most, the second pass included."""
+    longest = examples.report["train"]["longest"]
+    options = {"longest": longest, "longest_again": again.longest if again else 0, "sharded_over": n_shards()}
+    return estimate(shape_of(model, config), config, **options)
 
 
 def _run(trainer: SafeKeyTrainer, writer: RunWriter, together: Team, tell: Progress) -> None:
@@ -224,6 +241,7 @@ def _trainer(task: _Task, loss: BatchLoss, adapted: Any, tell: Progress) -> Safe
             schedule=task.schedule,
             layout=task.way.layout if task.way else None,
             train=examples.train,
+            limit=longest_row(model, config),
             held_out=examples.held_out,
             tokenizer=model.tokenizer,
             adapted=adapted,

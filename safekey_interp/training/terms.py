@@ -39,6 +39,7 @@ def loss_terms(
     traces: Sequence[Trace],
     *,
     query_mask: QueryMask = "short",
+    other_prompts: Sequence[Trace] | None = None,
     packing: bool = False,
     finder: str = "rules",
     delimiters: tuple[str, str] | None = None,
@@ -52,6 +53,8 @@ def loss_terms(
         head: the safety head.
         traces: the batch; the tokens are exactly those of ``model.encode(trace)``.
         query_mask: ``short``, ``packed`` or ``masked``; where that is not exact for the model, the next way that is.
+        other_prompts: for each trace, one whose prompt stands before the trace's response when K is predicted, in place
+            of the mask; the prompt is masked when None.
         packing: all traces behind one another in one row.
         finder: finds U and K.
         delimiters: marks of the reasoning; the known families' when None.
@@ -63,7 +66,8 @@ def loss_terms(
         ``query_mask``, over all tokens of K; ``total``. A term for which nothing counts is 0.
 
     Raises:
-        InputError: no trace, an unknown way, or a model that does not keep traces in one row apart.
+        InputError: no trace, an unknown way, a model that does not keep traces in one row apart, or other prompts that
+            are not one for each trace, or behind which its response has other tokens.
         TraceError: a trace cannot be encoded.
         ModelError: its logits are not what its configuration says.
     """
@@ -71,13 +75,24 @@ def loss_terms(
         raise InputError("traces: got none, expected at least one")
     if query_mask not in LAYOUTS:
         raise InputError(f"query_mask: got {query_mask!r}, expected one of {', '.join(LAYOUTS)}")
-    found = segment_all(traces, finder=finder, delimiters=delimiters)
+    found = list(segment_all(traces, finder=finder, delimiters=delimiters))
     encodings = [model.encode(trace, one) for trace, one in zip(traces, found, strict=True)]
-    layout = exact_way(model.hf, query_mask).layout
+    layout = exact_way(model.hf, query_mask, shows_other=other_prompts is not None).layout
+    others = None
+    if other_prompts is not None:
+        if len(other_prompts) != len(traces):
+            raise InputError(f"other_prompts: got {len(other_prompts)}, expected one for each of {len(traces)} traces")
+        swapped = [
+            trace.with_(prompt=o.prompt, messages=o.messages) for trace, o in zip(traces, other_prompts, strict=True)
+        ]
+        others = [model.encode(trace, one) for trace, one in zip(swapped, found, strict=True)]
+        for other, own in zip(others, encodings, strict=True):
+            if not torch.equal(other.input_ids[other.response_start :], own.input_ids[own.response_start :]):
+                raise InputError(f"other_prompts: trace {own.trace_id}'s response has other tokens behind that prompt")
     if packing:
         check_packing(model.hf)
     labels = [trace.label for trace in traces]
-    batch = collate(encodings, labels, layout=layout, packing=packing).to(model.device)
+    batch = collate(encodings, labels, layout=layout, packing=packing, prompts=others).to(model.device)
     sums = BatchLoss(model.hf, head)(batch)
     return combine(sums, batch.counts, head_weight=head_weight, query_mask_weight=query_mask_weight)
 

@@ -30,7 +30,9 @@ from safekey_interp.training.batch import QueryMask, TrainingBatch, collate
 from safekey_interp.training.checkpoints import STATE, forget_old
 from safekey_interp.training.config import TrainingConfig
 from safekey_interp.training.examples import Example
-from safekey_interp.training.order import Order, PassSampler
+from safekey_interp.training.gradient_norms import PREFIX, term_gradient_norms
+from safekey_interp.training.order import Order, PassLoader
+from safekey_interp.training.other_prompts import OtherPrompts, other_prompts_of
 from safekey_interp.training.rhythm import Rhythm
 from safekey_interp.training.schedule import Schedule
 from safekey_interp.training.terms import BatchLoss
@@ -57,6 +59,7 @@ class SafeKeyTrainer(Trainer):
         layout: QueryMask | None,
         train: Sequence[Example],
         held_out: Sequence[Example] = (),
+        limit: int | None = None,
         tokenizer: Any = None,
         adapted: Any = None,
         callbacks: Sequence[TrainerCallback] = (),
@@ -64,6 +67,8 @@ class SafeKeyTrainer(Trainer):
         self.config, self.schedule = config, schedule
         self._layout: QueryMask | None = layout
         self._train, self._held_out, self.adapted = list(train), list(held_out), adapted
+        self._others = other_prompts_of(config, self._train, limit or config.max_length)
+        self._held_out_others = other_prompts_of(config, self._held_out, limit or config.max_length)
         self.loss = loss
         self._passes: list[tuple[Tensor, Counts]] = []
         self._since = time.perf_counter()
@@ -101,18 +106,24 @@ class SafeKeyTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Lists of rows, one for each of this process's forward passes; collated when a step begins."""
-        return _Loader(self._train, self.order(self._train))
+        return PassLoader(self._train, self.order(self._train))
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Any]:
         """The forward passes of a step, and the counts of the step over all of them and all processes."""
         layout = self._layout if self.is_auxiliary else None
-        passes = [self._collated(rows, layout) for _, rows in zip(range(num_batches), epoch_iterator, strict=False)]
+        step, others = self.state.global_step, self._others
+        rows = [rows for _, rows in zip(range(num_batches), epoch_iterator, strict=False)]
+        passes = [self._collated(one, layout, others, step) for one in rows]
         counts = torch.zeros(len(COUNTS), dtype=torch.int64)
         for batch in passes:
             counts += torch.stack([torch.as_tensor(count) for count in batch.counts])
-        return [{"batch": batch} for batch in passes], self._summed(counts)
+        counts = self._summed(counts)
+        every = self.config.log_gradient_norms_every
+        if every and self.state.global_step % every == 0:
+            self._log_gradient_norms(passes, Counts(*counts))
+        return [{"batch": batch} for batch in passes], counts
 
     @property
     def is_auxiliary(self) -> bool:
@@ -148,7 +159,8 @@ class SafeKeyTrainer(Trainer):
         sums, counts = torch.zeros(2, len(TERMS), dtype=torch.float64)
         with torch.no_grad(), self.compute_loss_context_manager():
             for numbers in self.order(rows, shuffles=False).passes(0):
-                batch = self._collated([rows[number] for number in numbers], self._layout)
+                # The same partners at every measurement, so that measurements differ by the model alone.
+                batch = self._collated([rows[number] for number in numbers], self._layout, self._held_out_others, 0)
                 sums += torch.stack([term.float().cpu().double() for term in model(batch.to(self.args.device))])
                 counts += torch.stack([torch.as_tensor(count).double() for count in batch.counts])
         model.train(was_training)
@@ -172,8 +184,27 @@ class SafeKeyTrainer(Trainer):
                     "bf16 or fp32"
                 )
             logs |= _means(sums, counts) | _as_counts(counts) | {"seconds": now - self._since}
+            if "learning_rate" in logs and self.loss.head is not None:
+                # The schedule scales both alike.
+                logs["head_learning_rate"] = logs["learning_rate"] / self.config.learning_rate * self._head_rate
             self._since = now
         super().log(logs, start_time)
+
+    def _log_gradient_norms(self, passes: Sequence[TrainingBatch], counts: Counts) -> None:
+        """A line with the norm of the gradient of each term that counts in the step that is next."""
+        counted = [True, *(one and self.is_auxiliary for one in self._has[1:])]
+        names = [name for name, one in zip(TERMS, counted, strict=True) if one]
+        self.loss.train()
+        moved = [batch.to(self.args.device) for batch in passes]
+        # Of the step alone: a run that goes on has its own random numbers back only after this.
+        seed = (self.config.seed << 20) + self.state.global_step
+
+        def summed(tensor: Tensor) -> Tensor:
+            return tensor if self.args.world_size == 1 else self.accelerator.reduce(tensor, "sum")  # type: ignore[return-value]
+
+        with self.compute_loss_context_manager():
+            norms = term_gradient_norms(self.loss, moved, counts, names, summed=summed, seed=seed)
+        self.log({f"{PREFIX}{name}": norms.get(name, math.nan) for name in TERMS})
 
     def _terms(self, sums: LossSums, counts: Counts, *, auxiliary: bool) -> LossTerms:
         config = self.config
@@ -191,12 +222,19 @@ class SafeKeyTrainer(Trainer):
 
     def _counted(self, tally: Tensor) -> Tensor:
         """Sums and counts of the terms that this run has; the others count nothing, so that their mean is NaN."""
-        has = [True, self.loss.head is not None, self._layout is not None, self.loss.weighs_key]
-        return tally * torch.tensor(has, dtype=tally.dtype)
+        return tally * torch.tensor(self._has, dtype=tally.dtype)
 
-    def _collated(self, rows: Sequence[Example], layout: QueryMask | None) -> TrainingBatch:
+    @property
+    def _has(self) -> list[bool]:
+        """Which of the terms this run has."""
+        return [True, self.loss.head is not None, self._layout is not None, self.loss.weighs_key]
+
+    def _collated(
+        self, rows: Sequence[Example], layout: QueryMask | None, others: OtherPrompts | None, step: int
+    ) -> TrainingBatch:
         encodings, labels = [row.encoding for row in rows], [row.label for row in rows]
-        return collate(encodings, labels, layout=layout, packing=self.config.packing)
+        prompts = None if others is None else [others.partner(row, step) for row in rows]
+        return collate(encodings, labels, layout=layout, packing=self.config.packing, prompts=prompts)
 
     def _summed(self, tensor: Tensor) -> Tensor:
         """The same of all processes, summed."""
@@ -206,11 +244,16 @@ class SafeKeyTrainer(Trainer):
 
     # The optimizer
 
+    @property
+    def _head_rate(self) -> float:
+        # A run sets it before (head_rate.py); a trainer that is made by hand may leave it open.
+        return self.config.head_learning_rate or self.config.learning_rate
+
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """AdamW; matrices decay, biases and norms don't; the safety head, biases included, has its own rate."""
         if self.optimizer is None:
             config = self.config
-            rates = {True: config.head_learning_rate or config.learning_rate, False: config.learning_rate}
+            rates = {True: self._head_rate, False: config.learning_rate}
             of_head = set() if self.loss.head is None else {id(one) for one in self.loss.head.parameters()}
             groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
             for parameter in (model or self.loss).parameters():
@@ -267,27 +310,6 @@ class SafeKeyTrainer(Trainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[arg-type]
         else:
             load_weights(Path(resume_from_checkpoint), self.loss, adapted=self.adapted)
-
-
-class _Loader(DataLoader):
-    """Lists of rows as they are, an epoch at a time."""
-
-    def __init__(self, rows: Sequence[Example], order: Order) -> None:
-        self._sampler = PassSampler(order)
-        # A generator of its own: the loader draws a number for its workers, and training draws what it would without.
-        super().__init__(
-            rows,  # type: ignore[arg-type]
-            batch_sampler=self._sampler,
-            collate_fn=_as_they_are,
-            generator=torch.Generator(),
-        )
-
-    def set_epoch(self, epoch: int) -> None:
-        self._sampler.set_epoch(epoch)
-
-
-def _as_they_are(rows: list[Any]) -> list[Any]:
-    return rows
 
 
 def _means(sums: Tensor, counts: Tensor) -> dict[str, float]:

@@ -1,0 +1,171 @@
+"""Query-mask modelling with another request's prompt in place of the mask: which prompt stands before which response?
+
+    masked    K is predicted from the trace's own U: there is no prompt
+    other     K is predicted from another trace's prompt and the trace's own U: a prompt that says nothing of K
+
+The second is a control of the first, ours: it separates "the prompt says nothing" from "there is no prompt". A masked
+pass is also a kind of text that the model never meets when it is asked, and another's prompt is not.
+
+A partner is drawn anew for every trace and every step, from the seed, the step and the trace's id alone, so that
+neither the batch, the number of processes nor a kill changes it. Any trace of another group may be drawn, **whatever
+its label**: half of the partners of a harmful trace are benign where the data are balanced, so the prompt carries no
+information on K. Partners share the tokens between prompt and response (the template's end): then the other prompt's
+tokens followed by the trace's own response are exactly what the tokenizer makes of both. A trace without a partner (its
+template ends in other tokens, as when only its response opens the reasoning itself, or no prompt is short enough) is
+left out of the loss, and counted.
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+from safekey_interp.encoding import Encoding
+from safekey_interp.training.batch import QueryMask
+from safekey_interp.training.config import TrainingConfig
+from safekey_interp.training.examples import Example
+
+_Tail = tuple[int, ...]
+
+
+class _Kin(NamedTuple):
+    """Traces whose templates end alike, the shortest prompt first."""
+
+    lengths: list[int]
+    sums: list[int]
+    encodings: list[Encoding]
+    of_group: dict[str, list[int]]
+
+
+class OtherPrompts:
+    """Draws the trace whose prompt stands before another's response."""
+
+    def __init__(self, examples: Sequence[Example], *, seed: int, limit: int) -> None:
+        self._seed, self._limit = seed, limit
+        tails: dict[_Tail, list[Example]] = {}
+        for one in examples:
+            tail = _tail(one.encoding)
+            if tail is not None:
+                tails.setdefault(tail, []).append(one)
+        self._kin: dict[_Tail, _Kin] = {}
+        for tail, found in tails.items():
+            found.sort(key=lambda one: (one.encoding.response_start, one.trace_id))
+            of_group: dict[str, list[int]] = {}
+            for number, one in enumerate(found):
+                of_group.setdefault(one.group, []).append(number)
+            encodings = [one.encoding for one in found]
+            lengths = [encoding.response_start for encoding in encodings]
+            self._kin[tail] = _Kin(lengths, [0, *accumulate(lengths)], encodings, of_group)
+
+    def partner(self, example: Example, step: int) -> Encoding | None:
+        """The trace whose prompt stands before an example's response in a step.
+
+        Args:
+            example: one of the examples.
+            step: optimizer steps done.
+
+        Returns:
+            A trace of another group, drawn evenly from those whose prompt leaves room for the response up to the end of
+            K; None where there is none.
+        """
+        kin, n, own = self._candidates(example)
+        if kin is None or n <= len(own):
+            return None
+        at = random.Random(f"{self._seed} {step} {example.trace_id}").randrange(n - len(own))
+        for number in own:
+            at += at >= number
+        return kin.encodings[at]
+
+    def has_partner(self, example: Example) -> bool:
+        """Whether there is a prompt to draw."""
+        kin, n, own = self._candidates(example)
+        return kin is not None and n > len(own)
+
+    def mean_length(self, example: Example) -> float:
+        """Mean number of tokens of the prompts that may stand before an example's response; 0 where there are none."""
+        kin, n, own = self._candidates(example)
+        if kin is None or n <= len(own):
+            return 0.0
+        return (kin.sums[n] - sum(kin.lengths[number] for number in own)) / (n - len(own))
+
+    def longest(self, example: Example) -> int:
+        """Tokens of the longest prompt that may stand before an example's response; 0 where there are none."""
+        kin, n, own = self._candidates(example)
+        others = (number for number in reversed(range(n)) if number not in own)
+        last = next(others, None)
+        return 0 if kin is None or last is None else kin.lengths[last]
+
+    def _candidates(self, example: Example) -> tuple[_Kin | None, int, list[int]]:
+        """Traces that end alike, how many of them are short enough, and which of these are of the example's group."""
+        encoding = example.encoding
+        kin = self._kin.get(_tail(encoding) or ())
+        if kin is None:
+            return None, 0, []
+        n = bisect_right(kin.lengths, self._limit - (encoding.end - encoding.response_start))
+        return kin, n, [number for number in kin.of_group.get(example.group, ()) if number < n]
+
+
+def other_prompts_of(config: TrainingConfig, examples: Sequence[Example], limit: int) -> OtherPrompts | None:
+    """What draws other prompts among some examples; None where a run masks the prompt or has no such loss.
+
+    Args:
+        config: query_prompt, query_mask_weight and seed.
+        examples: of training, or held out: partners are of the same part.
+        limit: most tokens of a row, as far as the run and the model read.
+    """
+    if config.query_prompt != "other" or not config.query_mask_weight:
+        return None
+    return OtherPrompts(examples, seed=config.seed, limit=limit)
+
+
+class SecondPass(NamedTuple):
+    """Cost of predicting K once more, over an epoch."""
+
+    tokens: int
+    """Tokens that are read a second time, other prompts by their mean length."""
+    longest: int
+    """Of the longest row."""
+    n: int
+    """Traces whose K is predicted."""
+    n_without_partner: int
+    """Traces with a K, but without another prompt to stand before it."""
+
+
+def second_pass(
+    config: TrainingConfig, examples: Sequence[Example], limit: int, layout: QueryMask | None
+) -> SecondPass | None:
+    """What query-mask modelling costs beside the first pass; None where a run has no such loss.
+
+    Args:
+        config: query_prompt, query_mask_weight and seed.
+        examples: of training.
+        limit: most tokens of a row, as far as the run and the model read.
+        layout: of the second pass; None for none.
+    """
+    if layout is None:
+        return None
+    others = other_prompts_of(config, examples, limit)
+    tokens, longest, n, without = 0.0, 0, 0, 0
+    for one in examples:
+        if not len(one.encoding.positions("key_sentence")):
+            continue
+        if others is not None and not others.has_partner(one):
+            without += 1
+            continue
+        own = one.encoding.end - (0 if layout == "masked" else one.encoding.response_start)
+        tokens += own + (others.mean_length(one) if others else 0.0)
+        longest = max(longest, own + (others.longest(one) if others else 0))
+        n += 1
+    return SecondPass(round(tokens), longest, n, without)
+
+
+def _tail(encoding: Encoding) -> _Tail | None:
+    """Tokens between the prompt and the response; None where the two cannot be cut apart there."""
+    prompt = encoding.positions("prompt")
+    start = encoding.response_start
+    if not len(prompt) or prompt[-1] + 1 >= start or start - 1 in encoding.straddling:
+        return None
+    return tuple(encoding.input_ids[prompt[-1] + 1 : start].tolist())
