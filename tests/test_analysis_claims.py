@@ -66,7 +66,7 @@ def test_one_question_of_two_models_and_the_same_again(words, capsys):
     numbers = (out / "fig_depth.csv").read_bytes()
     index = (out / "index.html").read_text()
     assert "How deep does alignment go?" in index
-    assert index.count("(toy model)") >= 2 * len(claims)
+    assert index.count("(toy model)") > len(claims)
     assert "Prefilled harmful tokens undo the refusal." in index
     made = (out / "fig_depth.html").stat().st_mtime_ns
     main([*words, "--only", "depth"])
