@@ -189,7 +189,7 @@ def test_places_and_controls_stand_in_one_table() -> None:
 def test_the_summary_says_what_lies_beyond_random() -> None:
     model, traces, _ = setting("llama")
     table: Any = knockout(model, traces, aha=False, n_random=2, finder="given")
-    summary: Any = summarise_knockout(table, n_draws=200)
+    summary: Any = summarise_knockout(table)
     mine = summary[(summary["subset"] == "all") & (summary["to_span"] == "prompt")].iloc[0]
     part = table[table["to_span"] == "prompt"]
     means = part.groupby("control")["effect"].mean()
