@@ -15,7 +15,7 @@ from safekey_interp.storage import write_aside
 
 TOY = "(toy model)"
 ROLES = {"decides": "", "weaker": "weaker evidence: ", "beside": "another reading: "}
-NOT_MEASURED = "not measured"
+NOT_MEASURED, NO_INTERVAL = "not measured", "too few groups for an interval"
 _HEAD = """\
 # What the paper's analysis claims, and what our figures say
 
@@ -29,10 +29,10 @@ were written before the figures were drawn. SafeKey: Zhou et al. 2025, arXiv 250
 - *no effect of interest*: the whole interval lies within the smallest effect of interest on either side of 0
 - *cannot tell*: anything else
 
-The strongest evidence that was measured gives a claim's verdict; weaker evidence and other readings of the claim stand
-below it and are labelled. Verdicts are given uncorrected, and by Holm over the claims of a model where that changes
-them. *Built in*: the toy's grammar or training makes the claim true there, so that its rows test the method and not the
-claim."""
+The strongest evidence that has an interval gives a claim's verdict; weaker evidence and other readings of the claim
+stand below it and are labelled. Verdicts are given uncorrected, and by Holm over the claims of a model where that
+changes them. *Built in*: the toy's grammar or training makes the claim true there, so that its rows test the method and
+not the claim."""
 _SUMMARY = "verdict by the strongest evidence (after Holm)"
 
 
@@ -93,7 +93,7 @@ def beside_theirs(table: pd.DataFrame, *, mark: str = "") -> list[Beside]:
 def verdict_in_words(row: Any, mark: str = "") -> str:
     """``supports, after Holm cannot tell, built in (toy model)``."""
     if row["role"] == "unmeasured":
-        return NOT_MEASURED
+        return NOT_MEASURED if np.isnan(row["value"]) else NO_INTERVAL
     parts = [f"{mark}{row['verdict']}{mark}"]
     if row["role"] == "decides" and row["verdict_holm"] != row["verdict"]:
         parts.append(f"after Holm {mark}{row['verdict_holm']}{mark}")

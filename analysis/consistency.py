@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.claims import BY_ID
-from analysis.claims_page import NOT_MEASURED, ROLES
+from analysis.claims_page import NO_INTERVAL, NOT_MEASURED, ROLES
 from analysis.tables import RESULTS
 
 CLAIMS = Path(__file__).with_name("CLAIMS.md")
@@ -81,7 +81,7 @@ def read_claims(text: str) -> Iterator[Said]:
     for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
         claim = section.partition(".")[0]
         for row in tables_in(section):
-            if row.get("verdict", NOT_MEASURED) == NOT_MEASURED:
+            if row.get("verdict", NOT_MEASURED) in (NOT_MEASURED, NO_INTERVAL):
                 continue
             found = re.search(r"\*([^*]+)\*", row["verdict"])
             if found is None:
@@ -175,7 +175,7 @@ def _of_attention(rows: list[dict[str, str]]) -> Iterator[Related]:
             "model": row["model"],
             "prompts": row["prompts"],
             "apart": _first_number(row["to X"]) - _first_number(row["to U"]),
-            "over": np.log(_first_number(row["U / distance alone"])),
+            "over": np.log(_first_number(_cell(row, "U / distance"))),
             "n": float(row["n"]),
         }
         for row in rows
@@ -219,10 +219,12 @@ def _of_comparison(table: list[dict[str, str]]) -> Iterator[Related]:
         benign = by_title["U names harm (benign prompts)"][model]
         value = _first_number(harmful) - _first_number(benign)
         yield Related("2a", "own answers", model, value, f"organism-comparison, {model}")
-    title = "attention of the token before K on U, × distance alone"
-    rows = [by_title[f"{title} ({of})"] for of in ("harmful", "benign")]
+    title = "attention of the token before K on U, ×"
+    rows = [row for name, row in by_title.items() if name.startswith(title)]
+    if len(rows) < 2:
+        raise ValueError(f"RESULTS.md: organism-comparison: expected rows {title!r} of harmful and of benign prompts")
     before, after = (np.mean([np.log(_first_number(row[model])) for row in rows]) for model in models)
-    yield Related("3b", "pair", "", float(after - before), f"organism-comparison, {title}")
+    yield Related("3b", "pair", "", float(after - before), f"organism-comparison, {title} the distance baseline")
     for claim, where in (("4a", "at the token before K"), ("4b", "over U")):
         row = by_title[f"AUROC {where}, median over layers"]
         value = _first_number(row[models[1]]) - _first_number(row[models[0]])
@@ -237,6 +239,14 @@ def _of_knockout(rows: list[dict[str, str]]) -> Iterator[Related]:
     for row in mine:
         where = f"organism-knockout, {row['model']}, {row['case']}"
         yield Related("3c", "resampled U", row["model"], _first_number(row["other minus same"]), where)
+
+
+def _cell(row: dict[str, str], beginning: str) -> str:
+    """The first cell whose column's name begins so."""
+    names = [name for name in row if name.startswith(beginning)]
+    if not names:
+        raise ValueError(f"RESULTS.md: no column {beginning!r}, expected it among {', '.join(row)}")
+    return row[names[0]]
 
 
 def _first_number(cell: str) -> float:

@@ -30,7 +30,7 @@ from safekey_interp.segmentation import segmented
 from safekey_interp.trace import Trace
 
 NAME = "fig_key_sentence"
-N_TRIES, RESAMPLED = 16, 32
+N_TRIES, RESAMPLED = 24, 72
 """Key sentences sampled a trace, and the traces of a model of which they are."""
 AHA = {"safe": "K is an aha", "other": "K is none"}
 KINDS = {"safe": "a safe K, sampled", "go_ahead": "a go-ahead K, sampled", "neutral": "a neutral K, sampled"}
@@ -48,8 +48,8 @@ def answer(bench: Bench) -> Answer:
         raise RunError("no harmful prompt with a key sentence and a verdict, expected some")
     harmful = {name: _with_key_sentence(bench, name) for name in bench.names if name in bench.probes}
     harmful = {name: traces for name, traces in harmful.items() if traces}
-    sampled = {name: _resampled(bench, name, traces) for name, traces in harmful.items()}
-    swapped = {name: _swapped(bench, name, traces) for name, traces in harmful.items()}
+    sampled = {name: _resampled(bench, name, spread(traces, RESAMPLED)) for name, traces in harmful.items()}
+    swapped = {name: _swapped(bench, name, spread(traces)) for name, traces in harmful.items()}
     resampled = [row for name, found in sampled.items() for row in _by_kind("resampled", KINDS, name, found)]
     rows = [row for name, found in swapped.items() for row in _by_kind("swap", IN_WORDS, name, found)]
     figure = Composition()
@@ -122,16 +122,16 @@ def _by_aha(bench: Bench, name: str) -> list[dict[str, Any]]:
 
 
 def _with_key_sentence(bench: Bench, name: str) -> list[Trace]:
-    """At most ``MOST`` harmful traces with the model's own answer, whose K was found."""
+    """Harmful traces with the model's own answer, whose K was found."""
     harmful = [trace for trace in bench.answers(name) if trace.label == "harmful"]
-    return spread([trace for trace, one in segmented(harmful) if one.key_sentence is not None])
+    return [trace for trace, one in segmented(harmful) if one.key_sentence is not None]
 
 
 def _resampled(bench: Bench, name: str, traces: Sequence[Trace]) -> Any:
     """Answers behind key sentences that the model samples: a row a trace and kind, also where the kind never came."""
     table = resample_key_sentences(
         bench.model(name),
-        spread(traces, RESAMPLED),
+        traces,
         judge=judge_refusal,
         n_tries=N_TRIES,
         sampling=Sampling(temperature=1.0, seed=bench.seed),

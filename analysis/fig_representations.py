@@ -23,7 +23,7 @@ from analysis.pairs import sheets_of
 from analysis.results import provenance
 from analysis.saving import Answer, Sheet
 from safekey_interp import figures
-from safekey_interp.claims import estimate
+from safekey_interp.claims import AUROC_OVER_LAYERS, estimate
 from safekey_interp.errors import RunError
 from safekey_interp.figures.drawing import counts, escape
 from safekey_interp.figures.grid import Panel
@@ -245,7 +245,7 @@ def _in_words(before: Table, positions: Sequence[str]) -> pd.DataFrame:
         table.append(
             {
                 "position": POSITIONS.get(position, position),
-                "AUROC, best layer": estimate(best, *AUROC).text(".3f"),
+                "AUROC, best layer": estimate(best, *AUROC_OVER_LAYERS).text(".3f"),
                 "layer": "final norm" if best["site"] == "ln_final" else str(int(best["layer"])),
                 "median layer": f"{probe['auroc'].median():.3f}",
                 "words alone": estimate(words.iloc[0], *AUROC).text(".3f") if len(words) else "n/a",

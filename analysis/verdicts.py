@@ -8,7 +8,7 @@ Of one measurement, in its own unit, with the smallest effect of interest that `
     no effect of interest  the whole interval lies within the smallest effect of interest on either side of 0
     cannot tell            anything else: the interval holds 0 and effects of interest, or there is no interval
 
-Of one claim: the verdict is that of the strongest evidence that was measured (the order is that of ``claims.yaml``);
+Of one claim: the verdict is that of the strongest evidence that has an interval (the order is that of ``claims.yaml``);
 weaker evidence and other readings of the claim stand beside it and say so. Claims about a model are judged for each
 model; claims about training once for the organism and once for other models.
 
@@ -184,13 +184,13 @@ def _role(row: dict[str, Any], rows: list[dict[str, Any]]) -> Role:
     judged = ("claim", "toy") if claim.of_training else ("claim", "toy", "model")
     rivals = [one for one in rows if all(one[name] == row[name] for name in judged)]
     rivals = [one for one in rivals if not claim.by(one["evidence"]).beside]
-    measured = [one for one in rivals if np.isfinite(one["value"])]
-    # Where nothing was measured, the strongest evidence that says why stands for the claim.
+    measured = [one for one in rivals if np.isfinite([one["value"], one["low"], one["high"]]).all()]
+    # Where nothing has an interval, the strongest evidence stands for the claim, and says why.
     best = min((claim.rank(one["evidence"]) for one in measured or rivals), default=None)
     is_beside = claim.by(row["evidence"]).beside
     if not is_beside and claim.rank(row["evidence"]) == best:
         return "decides"
-    if not np.isfinite(row["value"]):
+    if not np.isfinite([row["value"], row["low"], row["high"]]).all():
         return "unmeasured"
     return "beside" if is_beside else "weaker"
 

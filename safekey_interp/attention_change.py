@@ -101,7 +101,7 @@ def split_change(first: Any, second: Any) -> dict[str, RatioChange]:
     n_groups = len(set(names))
     found = {}
     with np.errstate(divide="ignore", invalid="ignore"):
-        shares = [np.stack([np.bincount(codes, column) for column in one.T], 1) / one.sum(0) for one in (one, two)]
+        shares = [np.stack([np.bincount(codes, column) for column in part.T], 1) / part.sum(0) for part in (one, two)]
         mass, matched = (shares[1] - shares[0]).T
         sums = np.stack([one.sum(0), two.sum(0)])
         parts = {
@@ -116,7 +116,7 @@ def split_change(first: Any, second: Any) -> dict[str, RatioChange]:
             spread = (change + n_groups * influence)[:, None]
             interval = ratio_of_means(spread, np.ones_like(spread), range(n_groups))
             bounds = float(interval.low[0]), float(interval.high[0])
-            found[part] = RatioChange(*map(float, values), change, *bounds, len(shared), n_groups)
+            found[part] = RatioChange(float(values[0]), float(values[1]), change, *bounds, len(shared), n_groups)
     return found
 
 

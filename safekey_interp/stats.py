@@ -4,9 +4,10 @@ Rows of one group share a prompt or are twins, so groups are the independent uni
 (linearisation of a ratio, Binder 1983, International Statistical Review 51:279), and quantiles are Student's with one
 degree of freedom less than there are groups of effectively equal size, (Σ n_g)² / Σ n_g² (Kish 1965).
 
-- A mean, or a ratio of means R = Σ y / Σ x: u_g = (y_g - R x_g) / Σ x, se² = G / (G - 1) · Σ u_g². The interval is the
-  union of Student's t, R ± t se, which holds for symmetric values, and Hall's (1992, JRSS B 54:221), whose cubic
-  transformation takes the skewness γ of the u_g out of t: -se g⁻¹(± t), g(z) = z + γ/(3√G) z² + γ²/(27G) z³ + γ/(6√G).
+- A mean, or a ratio of means: the ratios r at which the mean of d_g = y_g - r x_g is not told from 0 (Fieller 1954,
+  JRSS B 16:175). That is judged by Student's t, which holds for symmetric values, and by Hall's (1992, JRSS B 54:221),
+  which takes the skewness γ of the d_g out, g(t) = t + γ/(3√G) t² + γ²/(27G) t³ + γ/(6√G), with γ times 1 + 6 / G for
+  its small-sample bias (Bobée & Robitaille 1975, Water Resources Research 11:851). The interval is the union.
 - A share, or any mean of values in [0, 1]: one group of ones and one of zeros, of mean size, are added before the mean
   and its variance are taken (Agresti & Coull 1998, The American Statistician 52:119), so that shares of 0 and 1 have an
   interval, too.
@@ -31,6 +32,8 @@ from scipy.special import stdtrit
 FEW = 10
 """Fewer groups than this have no interval: a skewed mean over them would look surer than it is."""
 
+_ROUNDS = 40  # of a fixed point, each nearer by the relative error of the denominator
+
 
 class Interval(NamedTuple):
     """A two-sided confidence interval."""
@@ -42,7 +45,7 @@ class Interval(NamedTuple):
 
 
 Groups = Sequence[Hashable] | np.ndarray
-"""The group of each row; names are compared as text."""
+"""The group of each row; names are compared as text, arrays of whole numbers as such."""
 NOTHING = Interval(np.nan, np.nan)
 """The interval of what has none."""
 
@@ -63,8 +66,9 @@ class RatioOfMeans(NamedTuple):
 
 
 def group_codes(groups: Groups) -> Int[np.ndarray, " n"]:
-    """The group of each row as a number from 0, in the sorted order of the groups' names."""
-    return np.unique(np.asarray([str(group) for group in groups], dtype=object), return_inverse=True)[1]
+    """The group of each row as a number from 0, in the sorted order of the groups."""
+    names = groups if isinstance(groups, np.ndarray) and groups.dtype.kind in "iu" else [str(one) for one in groups]
+    return np.unique(np.asarray(names), return_inverse=True)[1]
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -105,11 +109,14 @@ def ratio_of_sums(
     confidence: float = 0.95,
 ) -> RatioOfMeans:
     """As :func:`ratio_of_means`, of sums by group; ``counts`` are the rows of each, 0 where it has none."""
+    there = counts > 0
     with np.errstate(invalid="ignore", divide="ignore"):
         value = top.sum(0) / bottom.sum(0)
-        influence = (top - value * bottom) / bottom.sum(0)
-    low, high = _skewed(value, influence, counts, confidence)
-    return RatioOfMeans(value, low, high, counts.sum(0).astype(int), (counts > 0).sum(0))
+        weight = bottom.sum(0) / there.sum(0)
+        residual = np.where(there, top - value * bottom, 0.0) / weight
+        apart = np.where(there, bottom / weight - 1, 0.0)
+    low, high = _skewed(residual, apart, there.sum(0), _effective(counts), confidence)
+    return RatioOfMeans(value, value + low, value + high, counts.sum(0).astype(int), there.sum(0))
 
 
 def difference_of_ratios(
@@ -137,10 +144,11 @@ def difference_of_ratios(
             values.append(tops.sum() / bottoms.sum())
             parts.append((tops - values[-1] * bottoms) / bottoms.sum())
         n_groups.append(int((bottoms != 0).sum()))
-    difference = np.array([values[1] - values[0]])
-    influence = (parts[1] - parts[0])[:, None]
-    low, high = _skewed(difference, influence, np.ones_like(influence), confidence, n_groups=min(n_groups, default=0))
-    return float(difference[0]), Interval(float(low[0]), float(high[0]))
+    least = np.array([min(n_groups, default=0)])
+    influence = (parts[1] - parts[0])[:, None] * len(parts[0])
+    low, high = _skewed(influence, np.zeros_like(influence), least, least, confidence)
+    value = float(values[1] - values[0])
+    return value, Interval(value + float(low[0]), value + float(high[0]))
 
 
 def share_interval(values: Sequence[float] | np.ndarray, groups: Groups, confidence: float = 0.95) -> Interval:
@@ -257,21 +265,42 @@ def _half(influence: np.ndarray, freedom: float, confidence: float) -> float:
 
 
 def _skewed(
-    value: np.ndarray, influence: np.ndarray, counts: np.ndarray, confidence: float, n_groups: int | None = None
+    residual: Float[np.ndarray, "group columns"],
+    apart: Float[np.ndarray, "group columns"],
+    n_groups: np.ndarray,
+    n_effective: np.ndarray,
+    confidence: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The union of Student's interval and Hall's; NaN below :data:`FEW` groups."""
-    there = (counts > 0).sum(0) if n_groups is None else np.full(value.shape, n_groups)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        squares = (influence**2).sum(0)
-        error = np.sqrt(there / (there - 1) * squares)
-        skew = np.sqrt(there * (there - 1)) / (there - 2) * np.sqrt(there) * (influence**3).sum(0) / squares**1.5
-        bend = np.nan_to_num(skew) / (3 * np.sqrt(there))
-        t = student(np.minimum(_effective(counts), there) - 1, confidence)
+    """How far below and above the value the interval reaches; NaN below :data:`FEW` groups.
 
-        def unbent(z: np.ndarray) -> np.ndarray:
-            moved = z - bend / 2
-            return np.where(np.abs(bend) < 1e-9, moved, (np.cbrt(1 + 3 * bend * moved) - 1) / bend)
+    Args:
+        residual: y - value * x over the mean of x; its mean is 0.
+        apart: x over its mean, less 1; 0 for a plain mean.
+        n_groups: groups of each column.
+        n_effective: as many groups of equal size.
+        confidence: nominal coverage.
+    """
+    n = np.maximum(n_groups, 3).astype(np.float64)
+    t = student(np.minimum(n_effective, n) - 1, confidence)
+    power = {(i, k): (residual**i * apart**k).sum(0) / n for i in range(4) for k in range(4 - i) if i + k > 1}
 
-        low, high = value - error * np.maximum(t, unbent(t)), value + error * np.maximum(t, -unbent(-t))
-    few = there < FEW
-    return np.where(few, np.nan, low), np.where(few, np.nan, high)
+    def reach(moved: np.ndarray, sign: int) -> np.ndarray:
+        """The bound, from the spread and skewness of d at a ratio that is ``moved`` from the value."""
+        square = power[2, 0] - 2 * moved * power[1, 1] + moved**2 * power[0, 2]
+        cube = power[3, 0] - 3 * moved * power[2, 1] + 3 * moved**2 * power[1, 2] - moved**3 * power[0, 3]
+        bend = np.nan_to_num(np.sqrt(n * (n - 1)) / (n - 2) * (1 + 6 / n) * cube / square**1.5)
+        bend = bend / (3 * np.sqrt(n))
+        turned = -sign * t - bend / 2
+        hall = np.where(np.abs(bend) < 1e-9, turned, (np.cbrt(1 + 3 * bend * turned) - 1) / bend)
+        return sign * np.sqrt(square / (n - 1)) * np.maximum(t, -sign * hall)
+
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        # Fieller's set is no interval where the mean of x is itself not told from 0.
+        none = (n_groups < FEW) | (t * np.sqrt(power[0, 2] / (n - 1)) >= 1)
+        bounds = []
+        for sign in (-1, 1):
+            bound = reach(np.zeros_like(power[2, 0]), sign)
+            for _ in range(_ROUNDS if apart.any() else 0):
+                bound = reach(bound, sign)
+            bounds.append(np.where(none, np.nan, bound))
+    return bounds[0], bounds[1]

@@ -8,7 +8,7 @@ import pytest
 from safekey_interp.agreement import compare, is_held_out, read_annotations
 from safekey_interp.errors import InputError
 from safekey_interp.segmentation import segment_all
-from safekey_interp.stats import wilson
+from safekey_interp.stats import share_interval
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "key_sentences.jsonl"
 RESPONSE = "<think>\nThe user wants a bomb. That is dangerous. No."
@@ -46,10 +46,10 @@ def test_only_what_the_annotators_agree_on_is_judged(tmp_path):
     assert report.missed == ("t2",)
 
 
-def test_the_interval_is_wilsons(tmp_path):
+def test_the_interval_is_that_of_a_share(tmp_path):
     report = agreement(read_annotations(write(tmp_path / "a.jsonl", *[(annotator(), annotator())] * 10)))
     row = report.row("key sentence")
-    assert (row.rate, (row.low, row.high)) == (1.0, tuple(wilson(10, 10)))
+    assert (row.rate, (row.low, row.high)) == (1.0, tuple(share_interval([1] * 10, range(10))))
     assert "key sentence" in str(report)
     assert all(len(line) <= 80 for line in str(report).splitlines())
 

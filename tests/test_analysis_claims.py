@@ -43,7 +43,7 @@ def test_the_plan_for_the_papers_models_is_whole(tmp_path, capsys):
 def prompts(tmp_path_factory) -> Path:
     """A few of the organism's prompts of every kind."""
     every = list(organism.read_shipped())
-    chosen = [trace for trace in every if trace.group in {trace.group for trace in every[::64]}]
+    chosen = [trace for trace in every if trace.group in {trace.group for trace in every[::32]}]
     file = tmp_path_factory.mktemp("prompts") / "prompts.jsonl"
     file.write_text("".join(json.dumps(organism.to_row(trace)) + "\n" for trace in chosen))
     return file
@@ -66,7 +66,7 @@ def test_one_question_of_two_models_and_the_same_again(words, capsys):
     numbers = (out / "fig_depth.csv").read_bytes()
     index = (out / "index.html").read_text()
     assert "How deep does alignment go?" in index
-    assert index.count("(toy model)") >= 2 * len(claims)
+    assert index.count("(toy model)") > len(claims)
     assert "Prefilled harmful tokens undo the refusal." in index
     made = (out / "fig_depth.html").stat().st_mtime_ns
     main([*words, "--only", "depth"])

@@ -47,7 +47,7 @@ def results(
     heads = {
         "organism-knockout": ("| model | case | K may not see | other minus same |", knockout),
         "replication-contrasts": ("| contrast | difference | verdict |", contrasts),
-        "organism-attention": ("| from | prompts | model | to X | to U | U / distance alone | n |", attention),
+        "organism-attention": ("| from | prompts | model | to X | to U | U / distance-matched | n |", attention),
         "replication-mechanism": ("| measure | layer | SFT | both |", mechanism),
         "organism-comparison": ("| measure | organism:sft | organism:safekey |", comparison),
     }

@@ -122,6 +122,15 @@ def test_a_claim_about_a_model_is_judged_for_each_model_by_what_it_has():
     }
 
 
+def test_evidence_from_too_few_groups_leaves_the_verdict_to_the_next(tmp_path):
+    strong = measured("1b", 0.4, NAN, NAN, n_groups=6)
+    table = as_table([strong, measured("1b", 0.9, 0.8, 1.0, "written K")])
+    assert list(table["role"]) == ["unmeasured", "decides"]
+    claims_page.write_claims(tmp_path / "CLAIMS.md", table)
+    assert "too few groups for an interval |" in (tmp_path / "CLAIMS.md").read_text()
+    assert list(as_table([strong])["role"]) == ["decides"]
+
+
 def test_the_toys_evidence_does_not_judge_other_models():
     table = as_table([
         measured("3b", 0.2, 0.1, 0.3, "runs", toy=True),

@@ -30,7 +30,7 @@ CORE = ("outcomes.parquet", "comparison.parquet", "side_by_side.json", "findings
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return run_comparison([BASE, SFT], shipped(24), out=tmp_path_factory.mktemp("compared") / "run")
+    return run_comparison([BASE, SFT], shipped(48), out=tmp_path_factory.mktemp("compared") / "run")
 
 
 def rows(run: Run, **wanted: Any) -> Any:
@@ -50,8 +50,8 @@ def one(run: Run, **wanted: Any) -> Any:
 def test_verdicts_are_the_languages_own_outcomes(made: Run) -> None:
     outcomes = made.outcomes
     assert outcomes is not None
-    assert len(outcomes) == 48
-    pairs = {trace.trace_id: Pair(trace.meta["verb"], trace.meta["noun"]) for trace in shipped(24)}
+    assert len(outcomes) == 96
+    pairs = {trace.trace_id: Pair(trace.meta["verb"], trace.meta["noun"]) for trace in shipped(48)}
     for name, folder in ((BASE, "organism-base"), (SFT, "organism-sft")):
         lines = (made.path / "models" / folder / "generated.jsonl").read_text().splitlines()
         said = {row["trace_id"]: row["response"] for row in map(json.loads, lines)}
@@ -141,16 +141,17 @@ def test_folds_are_drawn_again_as_the_run_drew_them(made: Run) -> None:
 
 def test_a_paired_difference_of_equal_models_is_exactly_nothing() -> None:
     part = pd.DataFrame(
-        {"top": [1.0, 0.0, 1.0, 1.0, 0.0, 1.0], "bottom": 1.0, "group": list("abcdef")}, index=list("uvwxyz")
+        {"top": [1.0, 0.0, 1.0, 1.0, 0.0, 1.0] * 2, "bottom": 1.0, "group": list("abcdefghijkl")},
+        index=list("nopqrstuvwxy"),
     )
-    same = paired(part, part, seed=0)
+    same = paired(part, part)
     assert (same["value"], same["low"], same["high"]) == (0, 0, 0)
-    few = paired(part[:4], part[:4], seed=0)
+    few = paired(part[:4], part[:4])
     assert np.isnan([few["low"], few["high"]]).all()
 
 
 def test_what_never_varies_has_an_interval_all_the_same(made: Run) -> None:
-    """A bootstrap of plain requests, all of which one model answers and the other refuses, has no width."""
+    """Plain requests, all of which one model answers and the other refuses."""
     plain = one(made, measure="attack_success", subset="source=plain, harmful", model=BASE, other=SFT)
     assert plain["value"] == -1
     assert plain["low"] == pytest.approx(-1)
@@ -186,7 +187,7 @@ def test_a_killed_comparison_goes_on_to_the_same_tables(made: Run, tmp_path: Pat
     half.mkdir()
     (half / "generated.settings.json").write_text(settings)
     (half / "generated.jsonl").write_text("".join(lines[:9]) + lines[9][:40])
-    again = run_comparison([BASE, SFT], shipped(24), out=out)
+    again = run_comparison([BASE, SFT], shipped(48), out=out)
     assert again.is_complete
     for name in CORE:
         assert (out / name).read_bytes() == (made.path / name).read_bytes(), name
@@ -194,7 +195,7 @@ def test_a_killed_comparison_goes_on_to_the_same_tables(made: Run, tmp_path: Pat
 
 def test_a_complete_comparison_is_returned_as_it_is(made: Run) -> None:
     before = {path: path.stat().st_mtime_ns for path in made.path.rglob("*.parquet")}
-    again = run_comparison([BASE, SFT], shipped(24), out=made.path)
+    again = run_comparison([BASE, SFT], shipped(48), out=made.path)
     assert again.is_complete
     assert {path: path.stat().st_mtime_ns for path in made.path.rglob("*.parquet")} == before
 
@@ -211,7 +212,7 @@ def test_another_comparison_in_the_folder_is_refused(made: Run, change: dict[str
     n = change.pop("traces", 24)
     models = change.pop("models", [BASE, SFT])
     with pytest.raises(RunError, match=said):
-        run_comparison(models, shipped(24)[:n], out=made.path, **change)
+        run_comparison(models, shipped(48)[:n], out=made.path, **change)
 
 
 def test_runs_are_compared_as_they_are(made: Run, tmp_path: Path) -> None:
@@ -229,7 +230,7 @@ def test_runs_are_compared_as_they_are(made: Run, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_kept_responses_leave_only_the_probes_to_differ(tmp_path: Path) -> None:
-    run = run_comparison([BASE, SFT], shipped(24), out=tmp_path / "run", keep_responses=True)
+    run = run_comparison([BASE, SFT], shipped(48), out=tmp_path / "run", keep_responses=True)
     assert not list(run.path.rglob("generated.jsonl"))
     assert (rows(run, measure="attack_success", other=SFT)["value"] == 0).all()
     assert (rows(run, measure="lift_over_matched", other=SFT)["value"] != 0).all()
@@ -255,18 +256,18 @@ def test_bad_input_leaves_nothing(made: Run, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected prompts or traces"):
         run_comparison([BASE, SFT], out=out)
     with pytest.raises(InputError, match="finder: got 'none'"):
-        run_comparison([BASE, SFT], shipped(24), out=out, finder="none")
+        run_comparison([BASE, SFT], shipped(48), out=out, finder="none")
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "run.json").write_text('{"safekey_interp": "0", "status": "running"}')
     with pytest.raises(RunError, match="not complete"):
-        run_comparison([BASE, tmp_path / "half"], shipped(24), out=out)
+        run_comparison([BASE, tmp_path / "half"], shipped(48), out=out)
     with pytest.raises(RunError, match="of kind 'comparison'"):
-        run_comparison([BASE, made.path], shipped(24), out=out)
+        run_comparison([BASE, made.path], shipped(48), out=out)
     assert not out.exists()
 
 
 def test_runs_of_other_prompts_are_refused(made: Run, tmp_path: Path) -> None:
-    asked = [trace.with_(trace_id=f"other-{trace.trace_id}") for trace in shipped(24)[:6]]
+    asked = [trace.with_(trace_id=f"other-{trace.trace_id}") for trace in shipped(48)[:6]]
     other = run_probe(load(BASE), asked, out=tmp_path / "other")
     with pytest.raises(InputError, match="no trace id in common"):
         run_comparison([other, made.path / "models" / "organism-sft"], out=tmp_path / "run")

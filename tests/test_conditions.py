@@ -19,8 +19,8 @@ def of(name: str | None, n: int, n_groups: int | None = None, **meta: object) ->
 
 
 def test_the_most_frequent_come_first_and_one_alone_tells_nothing_apart() -> None:
-    assert told_apart([*of("rare", 6), *of("often", 9)], "source").names == ("often", "rare")
-    assert told_apart([*of("b", 6), *of("a", 6)], "source").names == ("a", "b")
+    assert told_apart([*of("rare", 12), *of("often", 15)], "source").names == ("often", "rare")
+    assert told_apart([*of("b", 12), *of("a", 12)], "source").names == ("a", "b")
     alone = told_apart(of("only", 9), "source")
     assert (alone.by, alone.names, alone.left_out) == ("source", (), ())
     assert told_apart(of(None, 9), "source").left_out == (), "the default asks for nothing that is not there"
@@ -28,12 +28,12 @@ def test_the_most_frequent_come_first_and_one_alone_tells_nothing_apart() -> Non
 
 
 def test_groups_count_and_not_traces() -> None:
-    found = told_apart([*of("a", 9), *of("b", 9), *of("few", 40, n_groups=FEW - 1)], "source")
+    found = told_apart([*of("a", 12), *of("b", 12), *of("few", 40, n_groups=FEW - 1)], "source")
     assert found.names == ("a", "b")
     assert found.left_out == (
-        {"what": "conditions by source: few", "why": "fewer than 5 prompts each, too few to tell apart", "n": 40},
+        {"what": "conditions by source: few", "why": f"fewer than {FEW} prompts each, too few to tell apart", "n": 40},
     )
-    pair = told_apart([*of("a", 9), *of("b", FEW - 1)], "source")
+    pair = told_apart([*of("a", 12), *of("b", FEW - 1)], "source")
     assert pair.names == ()
     assert [row["what"] for row in pair.left_out] == ["conditions by source: b"]
 
@@ -45,7 +45,7 @@ def test_at_most_six_are_told_apart_and_the_others_named() -> None:
 
 
 def test_traces_without_a_condition_are_counted() -> None:
-    found = told_apart([*of("a", 9), *of("b", 9), *of(None, 3)], "source")
+    found = told_apart([*of("a", 12), *of("b", 12), *of(None, 3)], "source")
     assert [(row["what"], row["n"]) for row in found.left_out] == [("traces without source", 3)]
 
 

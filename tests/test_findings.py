@@ -13,7 +13,7 @@ import pytest
 from safekey_interp.claims import Estimate, estimate, share
 from safekey_interp.findings import find
 from safekey_interp.runs import Run
-from safekey_interp.stats import FEW, wilson
+from safekey_interp.stats import FEW, Interval, share_interval
 
 MODEL = {"model": {"n_layers": 4}}
 TOLD = MODEL | {"conditions": {"by": "source", "names": ["plain", "wrapped"], "left_out": []}}
@@ -76,6 +76,8 @@ def separability(auroc: float, p: float, words: float | None = 0.6, n_groups: in
             "auroc": value,
             "auroc_low": value - 0.05,
             "auroc_high": value + 0.05,
+            "auroc_low_over_layers": value - 0.05,
+            "auroc_high_over_layers": value + 0.05,
             "null_auroc_mean": 0.5,
             "null_auroc_low": 0.4,
             "null_auroc_high": 0.6,
@@ -107,6 +109,8 @@ def transfer(carried: float, p: float, back: float = 0.5, words: float = 0.55) -
             "auroc": value,
             "auroc_low": value - 0.05,
             "auroc_high": value + 0.05,
+            "auroc_low_over_layers": value - 0.05,
+            "auroc_high_over_layers": value + 0.05,
             "null_auroc_mean": 0.5,
             "null_auroc_low": 0.4,
             "null_auroc_high": 0.6,
@@ -125,13 +129,17 @@ def transfer(carried: float, p: float, back: float = 0.5, words: float = 0.55) -
     return pd.DataFrame(rows)
 
 
+def sure(k: int, n: int) -> Interval:
+    return share_interval([i < k for i in range(n)], range(n))
+
+
 def texts(found: dict[str, Any], question: str) -> list[str]:
     return [finding["text"] for finding in found["findings"] if finding["question"] == question]
 
 
 def test_where_it_decides(tmp_path: Path) -> None:
     found = find(write(tmp_path, traces=traces(["safe"] * 6 + ["unsafe"] * 3 + ["neutral", None, None])))
-    share = wilson(6, 10)
+    share = sure(6, 10)
     assert texts(found, "where") == [
         f"On harmful prompts the key sentence K turns safe in 60% [{share.low:.0%}, {share.high:.0%}] of 10 traces."
     ]
@@ -140,30 +148,29 @@ def test_where_it_decides(tmp_path: Path) -> None:
 
 
 def test_both_labels_stand_in_one_sentence_and_no_label_says_what_k_does(tmp_path: Path) -> None:
-    labels = ["harmful", "benign"] * 6
-    found = find(write(tmp_path, traces=traces(["safe", "neutral"] * 6, label=labels)))
-    assert (
-        "turns safe in 100% [61%, 100%] of 6 traces on harmful prompts, and in 0% [0%, 39%] of 6 on benign ones"
-        in (texts(found, "where")[0])
-    )
+    labels, every, none, half = ["harmful", "benign"] * 10, sure(10, 10), sure(0, 10), sure(6, 12)
+    found = find(write(tmp_path, traces=traces(["safe", "neutral"] * 10, label=labels)))
+    said = f"turns safe in 100% [{every.low:.0%}, 100%] of 10 traces on harmful prompts"
+    assert f"{said}, and in 0% [0%, {none.high:.0%}] of 10 on benign ones" in texts(found, "where")[0]
     found = find(write(tmp_path, traces=traces(["safe", "unsafe"] * 6, label=[None] * 12)))
-    assert "K turns safe in 50% [25%, 75%] of 12 traces; it goes ahead in 50% [25%, 75%]." in texts(found, "where")[0]
+    said = f"50% [{half.low:.0%}, {half.high:.0%}]"
+    assert f"K turns safe in {said} of 12 traces; it goes ahead in {said}." in texts(found, "where")[0]
     assert texts(found, "knew") == []
 
 
 def test_the_dormant_signal_counts_harmful_prompts_that_do_not_turn_safe(tmp_path: Path) -> None:
-    labels = ["harmful"] * 10 + ["benign"] * 5
-    outcomes: list[str | None] = [*["unsafe"] * 8, *["safe"] * 2, *["neutral"] * 5]
-    hint = [True] * 6 + [False] * 2 + [True, True] + [True] + [False] * 4
+    labels = ["harmful"] * 20 + ["benign"] * 10
+    outcomes: list[str | None] = [*["unsafe"] * 16, *["safe"] * 4, *["neutral"] * 10]
+    hint = [True] * 12 + [False] * 4 + [True] * 4 + [True] * 2 + [False] * 8
     found = find(write(tmp_path, traces=traces(outcomes, label=labels, hint=hint)))
-    share, false = wilson(6, 8), wilson(1, 5)
+    share, false = sure(12, 16), sure(2, 10)
     assert texts(found, "knew") == [
         f"Where K does not turn safe on a harmful prompt, U names the harm in 75% [{share.low:.0%}, {share.high:.0%}] "
-        "of 8 traces."
+        "of 16 traces."
     ]
     dormant = next(finding for finding in found["findings"] if finding["question"] == "knew")
-    said = f"on benign prompts the finder reads harm into U in 20% [{false.low:.0%}, {false.high:.0%}] of 5"
-    assert (dormant["n"], dormant["control"]) == (8, said)
+    said = f"on benign prompts the finder reads harm into U in 20% [{false.low:.0%}, {false.high:.0%}] of 10"
+    assert (dormant["n"], dormant["control"]) == (16, said)
     assert "U names the harm in 75% of traces." in found["headline"]
     few = find(write(tmp_path, traces=traces(["unsafe"] * 4, hint=[True] * 4)))
     assert "100% [too few prompts for an interval] of 4 traces" in texts(few, "knew")[0]
@@ -171,17 +178,17 @@ def test_the_dormant_signal_counts_harmful_prompts_that_do_not_turn_safe(tmp_pat
 
 
 def test_conditions_stand_apart_where_it_decides(tmp_path: Path) -> None:
-    outcomes: list[str | None] = [*["safe"] * 10, *["unsafe"] * 9, "safe"]
-    named = {"condition": ["plain"] * 10 + ["wrapped"] * 10, "hint": [True] * 20}
+    outcomes: list[str | None] = [*["safe"] * 10, *["unsafe"] * 10, "safe"]
+    named = {"condition": ["plain"] * 10 + ["wrapped"] * 11, "hint": [True] * 21}
     found = find(write(tmp_path, TOLD, traces=traces(outcomes, **named)))
-    plain, wrapped, harm = wilson(10, 10), wilson(1, 10), wilson(9, 9)
+    plain, wrapped, harm = sure(10, 10), sure(1, 11), sure(10, 10)
     assert texts(found, "where") == [
         f"On harmful prompts the key sentence K turns safe in 100% [{plain.low:.0%}, {plain.high:.0%}] of 10 plain "
-        f"traces and 10% [{wrapped.low:.0%}, {wrapped.high:.0%}] of 10 wrapped traces."
+        f"traces and 9% [{wrapped.low:.0%}, {wrapped.high:.0%}] of 11 wrapped traces."
     ]
     assert texts(found, "knew") == [
         f"Where K does not turn safe on a harmful prompt, U names the harm in 100% [{harm.low:.0%}, {harm.high:.0%}] "
-        "of 9 wrapped traces."
+        "of 10 wrapped traces."
     ]
     alike = traces(["safe", "unsafe"] * 10, condition=["plain", "plain", "wrapped", "wrapped"] * 5)
     assert texts(find(write(tmp_path, TOLD, traces=alike)), "where")[0].endswith("(no clear difference).")
@@ -191,12 +198,12 @@ def test_many_conditions_are_told_by_their_ends(tmp_path: Path) -> None:
     names = [f"c{k}" for k in range(5)]
     manifest = MODEL | {"conditions": {"by": "wrapper", "names": names}}
     table = traces(
-        [("safe" if i < k * 2 else "unsafe") for k in range(5) for i in range(8)],
-        condition=[name for name in names for _ in range(8)],
+        [("safe" if i < k * 2 else "unsafe") for k in range(5) for i in range(10)],
+        condition=[name for name in names for _ in range(10)],
     )
     text = texts(find(write(tmp_path, manifest, traces=table)), "where")[0]
-    assert "of 8 c4 traces (the most of 5 conditions) and 0%" in text
-    assert text.endswith("of 8 c0 traces (the least).")
+    assert "of 10 c4 traces (the most of 5 conditions) and 0%" in text
+    assert text.endswith("of 10 c0 traces (the least).")
 
 
 def test_several_traces_of_one_prompt_are_no_more_sure_than_their_prompts() -> None:
@@ -205,11 +212,11 @@ def test_several_traces_of_one_prompt_are_no_more_sure_than_their_prompts() -> N
     clustered = pd.Series([i < 20 for i in range(40)])
     tied, free = share(clustered, groups), share(clustered, pd.Series(range(40)))
     assert tied.high - tied.low > 1.5 * (free.high - free.low)
-    assert share(pd.Series([True] * 40), groups).low == wilson(10, 10).low, "ten prompts, not forty traces"
+    assert share(pd.Series([True] * 40), groups).low == sure(10, 10).low, "ten prompts, not forty traces"
     assert not share(flags[:8], groups[:8]).is_sure
 
 
-@pytest.mark.parametrize(("k", "n"), [(0, 5), (5, 5), (3, 8), (1, 1000)])
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (12, 12), (3, 14), (1, 1000)])
 def test_an_interval_holds_its_share(k: int, n: int) -> None:
     number = share(pd.Series([i < k for i in range(n)]), pd.Series(range(n)))
     assert number.low <= number.value <= number.high
@@ -305,7 +312,7 @@ def test_a_layer_that_is_not_the_models_last_is_named_so(tmp_path: Path) -> None
 def test_few_prompts_give_no_verdict(tmp_path: Path) -> None:
     table = attention(Estimate(0.1, 0.1, 0.1), Estimate(0.3, 0.3, 0.3), [Estimate(2.0, 2.0, 2.0)], n_groups=FEW - 1)
     found = find(write(tmp_path, traces=traces(["safe"] * 4), attention_by_layer=table))
-    assert "fewer than 5 prompts, so this says nothing about others" in texts(found, "what")[0]
+    assert f"fewer than {FEW} prompts, so this says nothing about others" in texts(found, "what")[0]
     assert texts(found, "chance") == []
     assert all(finding["low"] is None or np.isnan(finding["low"]) for finding in found["findings"])
 

@@ -26,11 +26,11 @@ def test_folds_and_shuffles_keep_groups_whole(design, seed):
         groups += [number] * size
     if why_not(np.array(positive) == 1, [str(group) for group in groups], "label"):
         return
-    plan = plan_of(positive, groups, seed=seed, n_permutations=11, n_bootstrap=3)
+    plan = plan_of(positive, groups, seed=seed, n_permutations=11)
     codes = np.array(groups)
     for group in range(len(design)):
         assert len(set(plan.fold[codes == group])) == 1, "a group is scored in one fold"
-        assert len({tuple(draw) for draw in plan.weights[:, codes == group].T}) == 1
+        assert len(set(plan.codes[codes == group])) == 1, "and its rows count together"
     for number in range(plan.n_folds):
         inside = plan.fold == number
         assert 0 < plan.positive[inside].sum() < inside.sum()
@@ -102,8 +102,8 @@ def test_beyond_max_rows_whole_groups_are_drawn_and_the_rarer_class_is_kept(n_po
 
 def test_the_seed_decides():
     arguments = ([1, 0] * 40, range(80))
-    first, again, other = (plan_of(*arguments, seed=seed, n_permutations=20, n_bootstrap=20) for seed in (3, 3, 4))
-    for name in ("fold", "shuffled", "weights"):
+    first, again, other = (plan_of(*arguments, seed=seed, n_permutations=20) for seed in (3, 3, 4))
+    for name in ("fold", "shuffled"):
         assert np.array_equal(getattr(first, name), getattr(again, name))
         assert not np.array_equal(getattr(first, name), getattr(other, name))
 

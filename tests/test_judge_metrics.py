@@ -11,7 +11,7 @@ from sklearn.metrics import cohen_kappa_score
 from safekey_interp.errors import InputError
 from safekey_interp.judge.comparison import compare_models, judge_agreement
 from safekey_interp.judge.metrics import REFUSING, attack_success, over_refusal, sampled_safety
-from safekey_interp.stats import wilson
+from safekey_interp.stats import share_interval
 
 FULL, PART, NOT = "full_refusal", "partial_refusal", "full_compliance"
 
@@ -26,7 +26,9 @@ def test_attack_success_counts_compliance_on_harmful_prompts_alone() -> None:
     judged = table([NOT, NOT, FULL, PART, None, NOT], prompt_label=["harmful"] * 5 + ["benign"])
     row = attack_success(judged).iloc[0]
     assert (row["value"], row["n"], row["n_unlabelled"], row["n_prompts"]) == (0.5, 4, 1, 4)
-    assert (row["low"], row["high"], row["interval"]) == (*wilson(2, 4), "Wilson")
+    assert np.isnan([row["low"], row["high"]]).all(), "four prompts say nothing of others"
+    many = attack_success(table([NOT, FULL] * 8)).iloc[0]
+    assert (many["low"], many["high"]) == share_interval([1, 0] * 8, range(16))
     assert attack_success(judged, successful=(NOT, PART)).iloc[0]["value"] == 0.75
 
 
@@ -51,8 +53,8 @@ def test_twins_are_drawn_together() -> None:
     labels: list[str | None] = [NOT, FULL] * 20
     alone = attack_success(table(labels)).iloc[0]
     twins = attack_success(table(labels, group=[f"g{number // 20}{labels[number]}" for number in range(40)])).iloc[0]
-    assert alone["interval"] == "Wilson"
-    assert twins["interval"] == "bootstrap over groups"
+    assert alone["interval"] == "Agresti-Coull over groups"
+    assert twins["interval"] == "none"
     assert np.isnan(twins["low"])  # four groups say nothing
     halves = attack_success(table(labels, group=[f"g{number % 10}" for number in range(40)])).iloc[0]
     assert halves["low"] < alone["low"] < 0.5 < alone["high"] < halves["high"]
@@ -70,13 +72,12 @@ def test_safe_at_k_by_hand() -> None:
     assert found.loc["ConsSafe@K", "value"] == 0.6  # half of the samples are enough
     assert set(found["k"]) == {4}
     assert found.loc["Safe@K", "value"] <= found.loc["ConsSafe@K", "value"]
-    assert (found.loc["Safe@K", "low"], found.loc["Safe@K", "high"]) == wilson(1, 5)
-    assert found.loc["Safe@1", "interval"] == "bootstrap over groups"
+    assert set(found["interval"]) == {"none"}, "of five prompts"
 
 
 def test_with_one_sample_all_three_are_the_same() -> None:
     found = sampled_safety(table([FULL, NOT, PART, FULL, NOT, FULL]))
-    assert found["value"].nunique() == found["low"].nunique() == 1
+    assert found["value"].nunique() == 1
 
 
 def test_prompts_with_an_unlabelled_sample_are_left_out_and_counted() -> None:
@@ -110,9 +111,11 @@ def test_two_models_are_compared_prompt_by_prompt() -> None:
 
 
 def test_equal_models_do_not_differ() -> None:
-    labels: list[str | None] = [FULL, NOT, PART, NOT, FULL, FULL]
+    labels: list[str | None] = [FULL, NOT, PART, NOT, FULL, FULL] * 2
     row = compare_models(two_models(labels, labels), first="first", second="second", counted=REFUSING).iloc[0]
-    assert (row["difference"], row["low"], row["high"], row["p"]) == (0, 0, 0, 1)
+    assert (row["difference"], row["p"]) == (0, 1)
+    assert row["low"] == pytest.approx(-row["high"])
+    assert 0 < row["high"] < 0.4, "twelve prompts without a difference exclude none but large ones"
 
 
 def test_pairs_without_a_label_are_counted() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from safekey_interp.ranking import auroc_columns, auroc_draws, fisher_ratio, standardise_within_folds, tpr_draws
+from safekey_interp.ranking import auroc_columns, fisher_ratio, placements, standardise_within_folds, tpr_at_1fpr
 
 
 @settings(max_examples=60, deadline=None)
@@ -15,20 +15,20 @@ def test_auroc_is_scikit_learns_averaged_over_pairs_of_folds(seed, n, n_folds):
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, 8, n).astype(float)  # ties
     positive, fold = rng.random(n) < 0.5, rng.integers(0, n_folds, n)
-    weights = rng.integers(0, 4, (3, n)).astype(np.float32)
-    weights[0] = 1
-    for draw, got in zip(weights.astype(float), auroc_draws(scores, positive, fold, weights), strict=True):
-        wins = pairs = 0.0
-        for number in range(n_folds):
-            inside = (fold == number) & (draw > 0)
-            if 0 < positive[inside].sum() < inside.sum():
-                here = draw[inside & positive].sum() * draw[inside & ~positive].sum()
-                wins += here * roc_auc_score(positive[inside], scores[inside], sample_weight=draw[inside])
-                pairs += here
-        assert got == pytest.approx(wins / pairs, abs=1e-9) if pairs else np.isnan(got)
+    wins = pairs = 0.0
+    for number in range(n_folds):
+        inside = fold == number
+        if 0 < positive[inside].sum() < inside.sum():
+            here = positive[inside].sum() * (~positive[inside]).sum()
+            wins += here * roc_auc_score(positive[inside], scores[inside])
+            pairs += here
     columns = auroc_columns(np.stack([scores, -scores], 1), np.stack([positive, positive], 1), fold)
-    plain = auroc_draws(scores, positive, fold, weights[:1])
-    assert np.allclose(columns, [plain[0], 1 - plain[0]], equal_nan=True)
+    expected = wins / pairs if pairs else np.nan
+    assert np.allclose(columns, [expected, 1 - expected], equal_nan=True)
+    won, compared = placements(scores, positive, fold)
+    for part in (positive, ~positive):  # every pair is counted once by each side
+        assert won[part].sum() == pytest.approx(wins)
+        assert compared[part].sum() == pairs
 
 
 def test_auroc_compares_within_folds_only():
@@ -42,30 +42,24 @@ def test_tpr_is_the_best_threshold_with_at_most_one_percent_false_alarms():
     rng = np.random.default_rng(0)
     positive = np.arange(450) < 150
     scores = np.round(rng.normal(size=450) + 2 * positive, 1)
-    weights = np.concatenate([np.ones((1, 450)), rng.integers(0, 3, (5, 450))]).astype(np.float32)
-    for draw, got in zip(weights, tpr_draws(scores, positive, weights), strict=True):
-        best = 0.0
-        for threshold in np.unique(scores):
-            above = scores >= threshold
-            if (draw * (above & ~positive)).sum() <= 0.01 * (draw * ~positive).sum():
-                best = max(best, (draw * (above & positive)).sum() / (draw * positive).sum())
-        assert got == pytest.approx(best, abs=1e-6)
+    best = 0.0
+    for threshold in np.unique(scores):
+        above = scores >= threshold
+        if (above & ~positive).sum() <= 0.01 * (~positive).sum():
+            best = max(best, (above & positive).sum() / positive.sum())
+    assert tpr_at_1fpr(scores, positive) == pytest.approx(best)
 
 
 def test_tpr_of_a_perfect_a_constant_and_a_hopeless_score():
     positive = np.arange(200) < 100
-    one = np.ones((1, 200), np.float32)
-    assert tpr_draws(positive.astype(float), positive, one)[0] == 1.0
-    assert tpr_draws(np.zeros(200), positive, one)[0] == 0.0
-    assert tpr_draws(-positive.astype(float), positive, one)[0] == 0.0
+    assert tpr_at_1fpr(positive.astype(float), positive) == 1.0
+    assert tpr_at_1fpr(np.zeros(200), positive) == 0.0
+    assert tpr_at_1fpr(-positive.astype(float), positive) == 0.0
 
 
 def test_tpr_is_undefined_where_one_percent_cannot_be_told():
-    positive = np.arange(199) < 100
-    assert np.isnan(tpr_draws(np.arange(199.0), positive, np.ones((2, 199), np.float32))).all()
-    more = np.arange(200) < 100
-    weights = np.stack([np.ones(200), more, ~more]).astype(np.float32)
-    assert np.isnan(tpr_draws(np.arange(200.0), more, weights)).tolist() == [False, True, True]
+    assert np.isnan(tpr_at_1fpr(np.arange(199.0), np.arange(199) < 100))
+    assert np.isnan(tpr_at_1fpr(np.arange(200.0), np.zeros(200, bool)))
 
 
 def test_fisher_ratio_by_hand():

@@ -64,7 +64,7 @@ def test_every_choice_is_drawn_and_says_its_n(named):
     }
     assert set(book["variants"]) == panels[name]
     text = page.read_text(encoding="utf-8")
-    assert text.count("95 % bootstrap over groups") >= len(panels[name])
+    assert text.count("95 % intervals over groups") >= len(panels[name])
     captions = re.findall(r"<figcaption[^>]*>(.*?)</figcaption>", text)
     assert sum("n = " in caption for caption in captions) == len(panels[name])
 

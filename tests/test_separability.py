@@ -19,7 +19,7 @@ from safekey_interp.layerwise import class_names
 from safekey_interp.separability import COLUMNS, COORDINATE_COLUMNS, separability_table
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
-FAST = {"n_permutations": 40, "n_bootstrap": 100}
+FAST = {"n_permutations": 40}
 
 
 class Site(NamedTuple):
@@ -221,7 +221,7 @@ def test_what_cannot_be_probed_is_left_out_as_a_whole(labels, groups, why):
 
 def test_rows_that_no_split_can_serve_are_nan_with_a_note():
     positive = np.array([1.0, 0.0] * 4 + [1.0])
-    plan = make_plan(np.arange(9), positive, ["one"] * 8 + ["two"], seed=0, n_permutations=5, n_bootstrap=5)
+    plan = make_plan(np.arange(9), positive, ["one"] * 8 + ["two"], seed=0, n_permutations=5)
     states = np.random.default_rng(0).normal(size=(9, 4))
     cells, coordinates = measure_states(states, plan, {"position": "prompt"})
     for cell in [*cells, describe({}, score_texts(["a a"] * 9, plan), plan)]:

@@ -91,7 +91,7 @@ def test_the_table_has_every_pair_and_its_control() -> None:
     assert len(table) == 2 * (3 + 2 + 1) * (1 + 3)
     assert (table["effect"] >= 0).all()
     assert (table["distance"] > 0).all()
-    summary: Any = summarise_suppression(table, n_draws=100)
+    summary: Any = summarise_suppression(table)
     pairs = set(zip(summary["source_part"], summary["target_part"], strict=True))
     assert ("understanding", "key_sentence") in pairs
     bare = ski.Trace(trace_id="bare", prompt="Why?", response="")
@@ -144,7 +144,7 @@ def test_receivers_stand_beside_sentences_cut_at_random() -> None:
     expected = kurtosis(received(masses, [len(span) for span in spans], 2))
     mine = table[(table["trace_id"] == "t0") & (table["control"] == "none")]
     np.testing.assert_allclose(mine["effect"], expected.ravel(), rtol=1e-5)
-    summary: Any = summarise_receivers(table, n_draws=50)
+    summary: Any = summarise_receivers(table)
     assert len(summary[summary["subset"] == "all"]) == 12
     assert summary["p_value_over_all"].between(0, 1).all()
     with pytest.raises(InputError, match=r"3 sentences, fewer than 6"):

@@ -85,7 +85,7 @@ def test_curves_can_be_laid_over_the_end_of_the_reasoning() -> None:
         mine = table[table["trace_id"] == trace.trace_id]
         assert "</think>" not in mine.loc[mine["offset"] < -1, "token"].str.cat()
         assert "</think>" in mine.loc[mine["offset"] >= -1, "token"].str.cat()
-    curves: Any = summarise_trajectory(table, offsets=(-5, 5), n_draws=50)
+    curves: Any = summarise_trajectory(table, offsets=(-5, 5))
     assert set(curves["label"]) == {"harmful", "benign"}
     one = curves[(curves["label"] == "benign") & (curves["offset"] == 0)]
     part = table[(table["label"] == "benign") & (table["offset"] == 0)]

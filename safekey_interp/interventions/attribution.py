@@ -24,7 +24,7 @@ from safekey_interp.capture.runner import Backend
 from safekey_interp.continuations import Continuation
 from safekey_interp.interventions.arms import Branch, score_arms
 from safekey_interp.interventions.swaps import Swap
-from safekey_interp.stats import FEW, NOTHING, Interval, group_codes, student
+from safekey_interp.stats import FEW, NOTHING, Groups, Interval, group_codes, student
 
 if TYPE_CHECKING:
     from safekey_interp.models import Model
@@ -97,7 +97,7 @@ def compare_attribution(table: pd.DataFrame) -> pd.DataFrame:
         for position in ("all", *dict.fromkeys(part["position"])):
             chosen = part if position == "all" else part.loc[part["position"] == position]
             x, y = (chosen[name].to_numpy(np.float64) for name in ("effect", "attribution"))
-            pearson, (low, high) = _pearson(x, y, list(chosen["group"]))
+            pearson, (low, high) = correlation_interval(x, y, list(chosen["group"]))
             squares = float(x @ x)
             rows.append(
                 dict(zip(("metric", "control"), kind, strict=True))
@@ -109,7 +109,7 @@ def compare_attribution(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _pearson(x: np.ndarray, y: np.ndarray, groups: Sequence[str]) -> tuple[float, Interval]:
+def correlation_interval(x: np.ndarray, y: np.ndarray, groups: Groups) -> tuple[float, Interval]:
     """Correlation, and its interval on Fisher's scale by a jackknife that leaves out whole groups."""
     codes = group_codes(groups)
     sums = np.stack([np.bincount(codes, part) for part in (np.ones(len(x)), x, y, x * x, y * y, x * y)])

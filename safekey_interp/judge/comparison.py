@@ -9,7 +9,7 @@ kappa = (observed - expected) / (1 - expected). Tables are those of :mod:`safeke
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from safekey_interp.judge.metrics import need
 from safekey_interp.stats import (
     FEW,
     NOTHING,
+    Groups,
     Interval,
     difference_of_shares,
     group_codes,
@@ -129,7 +130,7 @@ def judge_agreement(judged: pd.DataFrame, *, first: str, second: str) -> pd.Data
     same = (both["label_1"] == both["label_2"]).to_numpy(float)
     measures = {
         "agreement": (float(same.mean()), share_interval(same, groups)),
-        "kappa": _kappa(np.eye(len(names) ** 2)[cell.to_numpy(int)], groups),
+        "kappa": kappa_interval(np.eye(len(names) ** 2)[cell.to_numpy(int)], groups),
     }
     found = []
     for measure, (value, interval) in measures.items():
@@ -148,11 +149,11 @@ def _of_judge(judged: Any, judge: str, keys: list[str]) -> Any:
     return rows
 
 
-def _kappa(cells: np.ndarray, groups: Sequence[str]) -> tuple[float, Interval]:
+def kappa_interval(cells: np.ndarray, groups: Groups) -> tuple[float, Interval]:
     """Cohen's kappa, of one-hot (response, label x label), with its interval over groups.
 
-    One group in which the judges agree and one in which they differ are added, of labels as common as they are; the
-    variance is linearised (Fleiss, Cohen & Everitt 1969) over groups.
+    One group in which the judges agree and one in which they differ are added; the variance is linearised over groups
+    (Fleiss, Cohen & Everitt 1969).
     """
     codes, side = group_codes(groups), round(cells.shape[1] ** 0.5)
     tables = np.zeros((int(codes.max()) + 1, cells.shape[1]))
@@ -160,12 +161,12 @@ def _kappa(cells: np.ndarray, groups: Sequence[str]) -> tuple[float, Interval]:
     tables = tables.reshape(-1, side, side)
     value = _of_table(tables.sum(0))
     n = len(tables)
-    if n < FEW or not np.isfinite(value):
+    if n < 2 * FEW or not np.isfinite(value):
         return value, NOTHING
     share = tables.sum(0) / tables.sum()
-    margins = np.outer(share.sum(1), share.sum(0))
-    alike = np.diag((share.sum(1) + share.sum(0)) / 2)
-    apart = np.where(np.eye(side, dtype=bool), 0.0, margins)
+    # Half as the judges label, half evenly: a label that a few responses have not shown may be there.
+    first, second = ((share.sum(axis) + 1 / side) / 2 for axis in (1, 0))
+    alike, apart = np.diag((first + second) / 2), np.where(np.eye(side, dtype=bool), 0.0, np.outer(first, second))
     size = tables.sum() / n
     tables = np.concatenate([tables, [size * alike, size * apart / apart.sum()]])
     share = tables.sum(0) / tables.sum()
