@@ -1,27 +1,29 @@
 """What causes the decision in the organisms: what does K need to see, and where do states carry the refusal?
 
-    python -m analysis.organism_causes [--models organism:sft organism:safekey] [--n 60] [--write]
+    python -m analysis.organism_causes [--models organism:sft organism:safekey] [--n 60] [--only steering] [--write]
 
 Each model answers the shipped test prompts itself. Attention knockout of the queries that predict K, all layers at once
 and layer by layer, on harmful requests behind wrappers, apart by what became of them (refused: K is an aha; complied: a
 jailbreak that succeeded), on plain ones that are refused, and on benign ones; activation patching from the plain,
-refused form of a request into the jailbreak; steering along the difference of means of held-out requests. Every figure
-stands beside its control. Nothing was chosen by these traces.
+refused form of a request into the jailbreak; steering along the difference of means of held-out requests, beside
+directions fitted to shuffled labels, drawn from the states' covariance, and isotropic ones. Every figure stands beside
+its control. Nothing was chosen by these traces.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
 from analysis.organism_behaviour import answered
 from analysis.tables import interval, markdown, publish
 from safekey_interp.cli.shared import quiet_libraries
+from safekey_interp.controls import ControlKind
 from safekey_interp.interventions.attention_knockout import knockout, summarise_knockout
-from safekey_interp.interventions.effects import control_kinds, default_rows, tested_rows
+from safekey_interp.interventions.effects import TESTED, control_kinds, default_rows, tested_rows
 from safekey_interp.interventions.held_out import steer_held_out
 from safekey_interp.interventions.patching import patch, summarise_patching
 from safekey_interp.interventions.steering import summarise_steering
@@ -94,23 +96,44 @@ def patching(models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: d
 
 
 def steering(models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: dict[str, list[Trace]]) -> pd.DataFrame:
-    """The direction from benign to harmful taken out of plain requests, and added to jailbreaks."""
+    """The direction from benign to harmful taken out of plain requests, and added to jailbreaks, beside each control.
+
+    Of each kind of control the mean, the draw that goes furthest the same way, and p of the largest over all layers.
+    """
     rows = []
     for name, (model, _) in models.items():
         plain = [t for t in answers[name] if t.source == "plain" and t.meta["outcome"] != "malformed"]
         wrapped = [t for t in answers[name] if t.source == "wrapped" and t.meta["outcome"] != "malformed"]
         ways = (("taken out, plain harmful", plain, "ablate"), ("added, wrapped harmful", wrapped, "add"))
         for words, traces, mode in ways:
-            table = steer_held_out(model, traces, fit_position="decision", finder="given", mode=mode)
-            summary: Any = default_rows(summarise_steering(table))
+            table: Any = steer_held_out(
+                model, traces, fit_position="decision", finder="given", mode=mode, controls=get_args(ControlKind)
+            )
+            summary: Any = summarise_steering(table)
             mine = summary[(summary["metric"] == "difference") & (summary["subset"] == "harmful")]
-            line: dict[str, str] = {"model": name, "direction of decision": words}
-            for _, row in mine.sort_values("layer").iterrows():
-                line[f"layer {row['layer']}"] = (
-                    f"{interval(row, form='+.2f')}, random {row['control']:+.2f}, p {row['p_value']:.2f}"
-                )
-            rows.append(line | {"n (groups)": f"{mine['n'].iloc[0]} ({mine['n_groups'].iloc[0]})"})
+            drawn = table[(table["metric"] == "difference") & (table["label"] == "harmful")]
+            furthest = _furthest(drawn.groupby(["layer", "control", "draw"])["effect"].mean())
+            for layer, part in mine.groupby("layer"):
+                first = part.iloc[0]
+                line = {"model": name, "direction of decision": words, "layer": str(layer)}
+                line |= {"change of safe less go-ahead": interval(first, form="+.2f")}
+                for _, row in part.iterrows():
+                    kind = row["control_kind"]
+                    line[kind.replace("_", " ")] = (
+                        f"{row['control']:+.2f}, to {furthest[layer, kind]:+.2f}, p {row['p_value_over_all']:.3f}"
+                    )
+                line |= {"|cosine| with PC1": f"{first['pc1_cosine']:.2f} ({first['pc1_share']:.0%} of the variance)"}
+                rows.append(line | {"n (groups)": f"{first['n']} ({first['n_groups']})"})
     return pd.DataFrame(rows)
+
+
+def _furthest(means: Any) -> dict[tuple[int, str], float]:
+    """By layer and kind of control, the mean of the draw that goes furthest the way that the tested direction goes."""
+    found = {}
+    for (layer, kind), part in means.groupby(["layer", "control"]):
+        way = 1 if means[layer, TESTED, -1] > 0 else -1
+        found[layer, kind] = float((way * part).max() * way)
+    return found
 
 
 def _ahead(found: Any, span: str) -> str:
@@ -139,6 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--models", nargs="+", default=["organism:sft", "organism:safekey"])
     parser.add_argument("--n", type=int, default=60, help="traces of each outcome")
+    parser.add_argument("--only", choices=("knockout", "patching", "steering"), help="one part alone")
     parser.add_argument("--write", action="store_true", help="put the tables into RESULTS.md, too")
     options = parser.parse_args()
     quiet_libraries()
@@ -150,9 +174,13 @@ def main() -> None:
         models[name] = (load(spec), cases(answers[name], options.n))
         counts = {case: len(traces) for case, traces in models[name][1].items()}
         print(f"{spec}: {len(answers[name])} of {len(asked)} well-formed; {counts}", flush=True)
-    tables = knockouts(models)
-    tables["organism-patching"] = patching(models, answers)
-    tables["organism-steering"] = steering(models, answers)
+    tables: dict[str, pd.DataFrame] = {}
+    if options.only in (None, "knockout"):
+        tables |= knockouts(models)
+    if options.only in (None, "patching"):
+        tables["organism-patching"] = patching(models, answers)
+    if options.only in (None, "steering"):
+        tables["organism-steering"] = steering(models, answers)
     publish({name: markdown(table.fillna("")) for name, table in tables.items()}, write=options.write)
 
 

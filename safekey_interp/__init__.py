@@ -31,7 +31,9 @@ _HOMES = {
     "interventions.attention_knockout": ("knockout", "summarise_knockout"),
     "interventions.attribution": ("compare_attribution",),
     "interventions.direct_effects": ("rank_heads", "summarise_heads"),
-    "interventions.directions": ("compare_directions", "directions_of_head", "fit_directions"),
+    "interventions.directions": (
+        *("compare_directions", "direction_components", "directions_of_head", "fit_directions"),
+    ),
     "interventions.held_out": ("steer_held_out",),
     "interventions.lens": ("logit_lens", "summarise_lens"),
     "interventions.patching": ("patch", "summarise_patching"),
@@ -84,6 +86,7 @@ if TYPE_CHECKING:
     from safekey_interp.interventions.direct_effects import rank_heads as rank_heads
     from safekey_interp.interventions.direct_effects import summarise_heads as summarise_heads
     from safekey_interp.interventions.directions import compare_directions as compare_directions
+    from safekey_interp.interventions.directions import direction_components as direction_components
     from safekey_interp.interventions.directions import directions_of_head as directions_of_head
     from safekey_interp.interventions.directions import fit_directions as fit_directions
     from safekey_interp.interventions.held_out import steer_held_out as steer_held_out

@@ -18,6 +18,7 @@ from transformers.cache_utils import DynamicCache
 
 from safekey_interp.capture.context import evaluating
 from safekey_interp.capture.stream import on_threads, threads_for
+from safekey_interp.controls import ControlKind
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.generation.local import end_tokens
 from safekey_interp.generation.requests import Request
@@ -57,6 +58,10 @@ class Watched:
     """What it adds to the response."""
     score: float
     """What the reader says of the state at this token, which has read it."""
+    control_mean: float
+    """Mean of what control directions say of the same state; NaN without any."""
+    control_sd: float
+    """Their standard deviation: a score within mean ± 1.96 sd is what labels that mean nothing give, too."""
     alarm: bool
     """Whether this score or an earlier one is above the threshold."""
 
@@ -104,7 +109,7 @@ def calibrate(
             f"traces: got {n} benign ones, expected at least {math.ceil(1 / false_positive_rate) - 1} for a "
             f"false-positive rate of {false_positive_rate}; give more, or allow a higher rate"
         )
-    scores = score_tokens(model, encodings, readers_of(reader, n_random=1))
+    scores = score_tokens(model, encodings, readers_of(reader, controls=()))
     largest = sorted(
         float(one[0]["score"][encoding.response_start :].max()) for one, encoding in zip(scores, encodings, strict=True)
     )
@@ -117,6 +122,7 @@ def watch(
     reader: Probe | Direction,
     *,
     threshold: Threshold | float | None = None,
+    control: ControlKind | None = "shuffled_labels",
     sampling: Sampling | None = None,
     prefill: str = "",
 ) -> Iterator[Watched]:
@@ -127,6 +133,7 @@ def watch(
         prompt: a user text, or a trace whose prompt and earlier turns are asked.
         reader: a probe or direction that knows its layer and site.
         threshold: from :func:`calibrate`, or a score; no alarm when None.
+        control: kind of control beside each score (:mod:`safekey_interp.controls`); none when None.
         sampling: greedy when None; of one sample.
         prefill: what the response begins with; not among what is yielded.
 
@@ -134,12 +141,12 @@ def watch(
         One :class:`Watched` a new token. Stop iterating, and the model stops writing.
 
     Raises:
-        InputError: the reader does not fit the model.
+        InputError: the reader does not fit the model, or brings no controls of this kind.
         TraceTooLong: prompt and response do not fit the positions that the model reads.
     """
     if isinstance(reader, list | tuple):
         raise InputError(f"reader: got a list of {len(reader)}, expected one probe or direction")
-    [reads] = readers_of(reader, n_random=1)
+    [reads] = readers_of(reader, controls=() if control is None else (control,))
     if len(reads.vector) != model.d_model:
         raise InputError(f"reader: got one for states of width {len(reads.vector)}, expected {model.d_model}")
     sampling = sampling or Sampling()
@@ -170,7 +177,11 @@ def watch(
             score = float(found["score"][0, -1])
             alarm = alarm or score > limit
             whole = response_text(model.tokenizer, request, asked, new)
-            yield Watched(number=number - 1, text=whole[len(text) :], score=score, alarm=alarm)
+            beside = {
+                f"control_{what}": float(found[f"{control}_{what}"][0, -1]) if control else math.nan
+                for what in ("mean", "sd")
+            }
+            yield Watched(number=number - 1, text=whole[len(text) :], score=score, alarm=alarm, **beside)
             text = whole
         if sampling.is_greedy:
             token = int(logits[0].argmax(-1))

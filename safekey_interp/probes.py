@@ -9,18 +9,19 @@ residual stream.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
+from safekey_interp.controls import N_DRAWS, Controls, mean_differences, shuffled_columns, units
 from safekey_interp.errors import InputError
 from safekey_interp.estimators import fit_logistic, fit_scaling, row_space
 from safekey_interp.folds import Plan, make_plan, positive_class, why_not
+from safekey_interp.probe_files import load_record, save_record
 from safekey_interp.ranking import auroc_columns, standardise_within_folds
 
 
@@ -47,15 +48,21 @@ class Direction:
     n: int = 0
     """Rows used."""
     method: str = "diff_of_means"
-    """``diff_of_means`` or ``logistic``."""
+    """``diff_of_means``, ``logistic`` or ``safety_head``."""
+    controls: Controls | None = None
+    """Control directions from the states that it was fitted on; None of a direction that was set by hand."""
 
     @classmethod
     def fit(
         cls,
         matrix: Float[np.ndarray, "n d_model"],
         labels: Sequence[str | None],
+        groups: Sequence[str],
         *,
         label_by: str = "label",
+        n_controls: int = N_DRAWS,
+        seed: int = 0,
+        shuffled: Bool[np.ndarray, "n draw"] | None = None,
         **about: Any,
     ) -> Direction:
         """mean(positive) − mean(negative) of the states as they are.
@@ -63,17 +70,58 @@ class Direction:
         Args:
             matrix: states; rows that are not finite are left out.
             labels: class names; None is left out.
+            groups: rows of one group keep their labels together when these are shuffled.
             label_by: ``label`` (harmful is positive) or ``aha`` (unsafe is positive).
+            n_controls: control directions of each kind.
+            seed: of these.
+            shuffled: whether each row is positive in each shuffle of the labels; drawn here when None.
             **about: ``layer``, ``site``, ``position``, ``model``, ``data_sha256``.
 
         Returns:
-            The difference as a unit vector, with its norm in the states' unit and the number of rows it was fitted on.
+            The difference as a unit vector, with its norm in the states' unit, the number of rows it was fitted on, and
+            control directions (:mod:`safekey_interp.controls`).
 
         Raises:
             InputError: shapes differ, a class is missing, or the means are equal.
         """
         rows, positive = _labelled(matrix, labels, label_by)
-        return cls._of(rows[positive].mean(0) - rows[~positive].mean(0), label_by=label_by, n=len(rows), **about)
+        found = cls._of(rows[positive].mean(0) - rows[~positive].mean(0), label_by=label_by, n=len(rows), **about)
+        return found.with_controls(matrix, labels, groups, n_controls=n_controls, seed=seed, shuffled=shuffled)
+
+    def with_controls(
+        self,
+        matrix: Float[np.ndarray, "n d_model"],
+        labels: Sequence[str | None],
+        groups: Sequence[str],
+        *,
+        n_controls: int = N_DRAWS,
+        seed: int = 0,
+        shuffled: Bool[np.ndarray, "n draw"] | None = None,
+    ) -> Direction:
+        """The same direction with control directions from these states: of a safety head, or set by hand.
+
+        Args:
+            matrix: states of its layer and position.
+            labels: class names; None is left out.
+            groups: rows of one group keep their labels together when these are shuffled.
+            n_controls: control directions of each kind.
+            seed: of these.
+            shuffled: whether each row is positive in each shuffle of the labels; drawn here when None.
+
+        Raises:
+            InputError: shapes differ, or a class is missing.
+        """
+        _check_groups(labels, groups, "direction")
+        rows, positive = _labelled(_check_width(matrix, self.d_model, "direction"), labels, self.label_by)
+        kept = _usable(matrix, labels, self.label_by)
+        if shuffled is None:
+            drawn = shuffled_columns(positive, np.asarray(groups, object)[kept].tolist(), n_controls, seed)
+        else:
+            drawn = shuffled[kept]
+        vectors = units(mean_differences(rows, drawn))
+        return replace(
+            self, controls=Controls.of(rows, (vectors, np.zeros(len(vectors))), n_draws=n_controls, seed=seed)
+        )
 
     @classmethod
     def _of(cls, vector: np.ndarray, **about: Any) -> Direction:
@@ -98,12 +146,12 @@ class Direction:
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file; metadata holds everything but the vector."""
-        _save(self, path, ("vector",))
+        save_record(self, path, ("vector",))
 
     @classmethod
     def load(cls, path: str | Path) -> Direction:
         """Read what :meth:`save` wrote. Raises InputError, in one line, for anything else."""
-        return cls(**_load(cls, path, {"vector": "d_model"}))
+        return cls(**load_record(cls, path, ("vector",)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -135,7 +183,9 @@ class Probe:
     auroc: float = float("nan")
     """Out-of-fold AUROC by group on those rows; NaN when they have too few groups to split."""
     seed: int = 0
-    """Seed of the folds behind ``auroc``; the weights do not depend on it."""
+    """Seed of the folds behind ``auroc`` and of the controls; the weights do not depend on it."""
+    controls: Controls | None = None
+    """Probes fitted to shuffled labels and control directions from the same states; None of one set by hand."""
 
     @classmethod
     def fit(
@@ -147,6 +197,7 @@ class Probe:
         label_by: str = "label",
         seed: int = 0,
         n_folds: int = 5,
+        n_controls: int = N_DRAWS,
         **about: Any,
     ) -> Probe:
         """Fit on all labelled rows; ``auroc`` comes from folds of whole groups.
@@ -156,8 +207,9 @@ class Probe:
             labels: class names; None is left out.
             groups: rows of one group never stand on both sides of a split.
             label_by: ``label`` or ``aha``.
-            seed: seed of the folds.
+            seed: seed of the folds and controls.
             n_folds: folds wanted; fewer when a class has fewer groups.
+            n_controls: probes fitted to shuffled labels, and control directions of each other kind.
             **about: ``layer``, ``site``, ``position``, ``model``, ``data_sha256``.
 
         Returns:
@@ -166,8 +218,7 @@ class Probe:
         Raises:
             InputError: shapes differ or a class is missing.
         """
-        if len(groups) != len(labels):
-            raise InputError(f"probe: got {len(labels)} labels and {len(groups)} groups, expected one of each per row")
+        _check_groups(labels, groups, "probe")
         rows, positive = _labelled(matrix, labels, label_by)
         kept = np.flatnonzero(_usable(matrix, labels, label_by)).tolist()
         kept_groups = [groups[row] for row in kept]
@@ -177,9 +228,18 @@ class Probe:
             auroc = _out_of_fold_auroc(rows, plan)
         scaling = fit_scaling(rows)
         space = row_space(scaling.apply(rows), np.eye(rows.shape[1]))
-        weight, bias = fit_logistic(space.train, positive, space.mean_square)
+
+        def weights(positive: np.ndarray) -> tuple[np.ndarray, float]:
+            weight, bias = fit_logistic(space.train, positive, space.mean_square)
+            return space.test @ weight if space.mean_square > 0 else np.zeros(rows.shape[1]), bias
+
+        weight, bias = weights(positive)
+        drawn = shuffled_columns(positive, kept_groups, n_controls, seed)
+        shuffled = [weights(labelling) for labelling in drawn.T]
+        vectors = np.array([one for one, _ in shuffled]).reshape(-1, rows.shape[1]) / scaling.scale
+        biases = np.array([one for _, one in shuffled]) - vectors @ scaling.mean
         return cls(
-            weight=space.test @ weight if space.mean_square > 0 else np.zeros(rows.shape[1]),
+            weight=weight,
             bias=bias,
             mean=scaling.mean,
             scale=scaling.scale,
@@ -187,6 +247,7 @@ class Probe:
             n=len(rows),
             auroc=auroc,
             seed=seed,
+            controls=Controls.of(rows, (vectors, biases), n_draws=n_controls, seed=seed),
             **about,
         )
 
@@ -200,20 +261,28 @@ class Probe:
         return (_check_width(matrix, self.d_model, "probe") - self.mean) / self.scale @ self.weight + self.bias
 
     def direction(self) -> Direction:
-        """The direction in which the logit of a state grows fastest; its norm is logits per unit of state."""
+        """The direction in which the logit of a state grows fastest; its norm is logits per unit of state.
+
+        Its ``shuffled_labels`` are the gradients of the probes that were fitted to shuffled labels.
+        """
         about = {
             name: getattr(self, name) for name in ("layer", "site", "position", "label_by", "model", "data_sha256", "n")
         }
-        return Direction._of(self.weight / self.scale, method="logistic", **about)
+        shuffled = self.controls and replace(
+            self.controls,
+            shuffled_labels=units(self.controls.shuffled_labels.astype(np.float64)).astype(np.float32),
+            shuffled_bias=np.zeros(len(self.controls.shuffled_bias)),
+        )
+        return Direction._of(self.weight / self.scale, method="logistic", controls=shuffled, **about)
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file: the arrays as float64 tensors, everything else as metadata."""
-        _save(self, path, ("weight", "mean", "scale"))
+        save_record(self, path, ("weight", "mean", "scale"))
 
     @classmethod
     def load(cls, path: str | Path) -> Probe:
         """Read what :meth:`save` wrote. Raises InputError, in one line, for anything else."""
-        return cls(**_load(cls, path, {"weight": "d_model", "mean": "d_model", "scale": "d_model"}))
+        return cls(**load_record(cls, path, ("weight", "mean", "scale")))
 
 
 def _usable(matrix: np.ndarray, labels: Sequence[str | None], label_by: str) -> np.ndarray:
@@ -231,6 +300,11 @@ def _labelled(matrix: np.ndarray, labels: Sequence[str | None], label_by: str) -
             f"labels by {label_by}: {why_not(positive, [''] * len(positive), label_by)}; both classes are needed"
         )
     return np.asarray(matrix, dtype=np.float64)[usable], positive
+
+
+def _check_groups(labels: Sequence[str | None], groups: Sequence[str], what: str) -> None:
+    if len(groups) != len(labels):
+        raise InputError(f"{what}: got {len(labels)} labels and {len(groups)} groups, expected one of each per row")
 
 
 def _out_of_fold_auroc(rows: np.ndarray, plan: Plan) -> float:
@@ -252,43 +326,3 @@ def _check_width(matrix: np.ndarray, d_model: int, what: str) -> np.ndarray:
             f"{what}: got states of shape {wide.shape}, expected (n, {d_model}); use states of the same width"
         )
     return wide
-
-
-def _save(record: Any, path: str | Path, arrays: tuple[str, ...]) -> None:
-    from safetensors.numpy import save_file
-
-    others = {field.name: getattr(record, field.name) for field in fields(record) if field.name not in arrays}
-    tensors = {name: np.ascontiguousarray(getattr(record, name), dtype=np.float64) for name in arrays}
-    save_file(tensors, path, {"safekey_interp": type(record).__name__, "fields": json.dumps(others)})
-
-
-def _load(cls: type, path: str | Path, shapes: Mapping[str, str]) -> dict[str, Any]:
-    """Arrays and fields of a record's file, checked: same record, all names, vectors of one width."""
-    from safetensors import SafetensorError, safe_open
-
-    expected = f"expected a file written by {cls.__name__}.save"
-    try:
-        with safe_open(path, framework="numpy") as file:
-            about = file.metadata() or {}
-            arrays = {name: np.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); {expected}") from None
-    if about.get("safekey_interp") != cls.__name__:
-        raise InputError(f"{path}: got a file of {about.get('safekey_interp') or 'something else'}, {expected}")
-    if (
-        set(arrays) != set(shapes)
-        or len({array.shape for array in arrays.values()}) != 1
-        or arrays[next(iter(shapes))].ndim != 1
-    ):
-        got = ", ".join(f"{name} {array.shape}" for name, array in sorted(arrays.items()))
-        raise InputError(
-            f"{path}: got {got}, expected {', '.join(f'{name} ({width},)' for name, width in shapes.items())}"
-        )
-    try:
-        others = json.loads(about["fields"])
-        missing = {field.name for field in fields(cls)} ^ (set(others) | set(arrays))
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"{path}: its metadata holds no fields; {expected}") from None
-    if missing:
-        raise InputError(f"{path}: got other fields than expected ({', '.join(sorted(missing))}); {expected}")
-    return others | arrays

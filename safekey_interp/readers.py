@@ -3,18 +3,21 @@
     score(x) = ((x − mean) / scale) · weight + bias     of a probe      (its logit)
                x · d                                    of a direction  (length along it)
 
-Long states have long projections on any direction; so beside each score stands what random directions say of the same
-state: their mean is about 0, and their spread tells how much of a score is length.
+Long states have long projections on any direction, and states vary along few of them; so beside each score stands what
+control directions say of the same state (:mod:`safekey_interp.controls`): probes or directions that were fitted to
+shuffled labels, vectors of the same norm from the states' covariance, or isotropic ones. Of a probe, a vector r of the
+latter two kinds reads (x − mean) · r + bias.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
+from safekey_interp.controls import DEFAULT_CONTROLS, N_DRAWS, ControlKind, check_controls, control_draws
 from safekey_interp.errors import InputError
 from safekey_interp.probes import Direction, Probe
 
@@ -31,22 +34,32 @@ class Reader:
     """Its product with a state, plus ``bias``, is the score."""
     bias: float
     """Added to every score."""
-    random: Float[np.ndarray, "draw d_model"]
-    """Random vectors of the same norm: the control."""
+    controls: Mapping[str, Float[np.ndarray, "draw d_model"]]
+    """Vectors of each kind of control."""
+    control_biases: Mapping[str, Float[np.ndarray, " draw"]]
+    """What is added to their products with a state."""
     name: str
     """``probe`` or ``direction``, and where it was fitted."""
 
     @classmethod
-    def of(cls, source: Probe | Direction, *, n_random: int = 20, seed: int = 0) -> Reader:
+    def of(
+        cls,
+        source: Probe | Direction,
+        *,
+        controls: Sequence[ControlKind] = DEFAULT_CONTROLS,
+        n_random: int = N_DRAWS,
+        seed: int = 0,
+    ) -> Reader:
         """From a record.
 
         Args:
             source: a probe or direction that knows its layer and site.
-            n_random: random vectors.
-            seed: seed of their draw.
+            controls: kinds of control.
+            n_random: control vectors of each kind.
+            seed: seed of the isotropic ones.
 
         Raises:
-            InputError: the record does not know where its states were read.
+            InputError: the record does not know where its states were read, or brings no controls of a kind.
         """
         if source.layer < 0 or source.site not in ("resid_post", "ln_final"):
             raise InputError(
@@ -58,28 +71,43 @@ class Reader:
             bias = float(source.bias - source.mean @ vector)
         else:
             vector, bias = source.vector, 0.0
-        draws = np.random.default_rng([seed, source.layer]).standard_normal((n_random, len(vector)))
-        draws *= np.linalg.norm(vector) / np.linalg.norm(draws, axis=1, keepdims=True)
         kind = type(source).__name__.lower()
+        name = f"{kind} at {source.position or 'unknown position'}"
+        drawn: dict[str, np.ndarray] = {}
+        biases: dict[str, np.ndarray] = {}
+        for one in check_controls(controls, n_random):
+            of = {"d_model": source.d_model, "seed": (seed, source.layer), "what": name}
+            vectors = control_draws(source.controls, one, n_random, **of)
+            if isinstance(source, Probe) and one == "shuffled_labels" and source.controls is not None:
+                drawn[one], biases[one] = vectors, source.controls.shuffled_bias[:n_random]
+                continue
+            drawn[one] = vectors * np.linalg.norm(vector)
+            centre = source.bias - drawn[one] @ source.mean if isinstance(source, Probe) else np.zeros(n_random)
+            biases[one] = centre
         return cls(
             layer=source.layer,
             site=source.site,
             vector=np.asarray(vector, np.float64),
             bias=bias,
-            random=draws,
-            name=f"{kind} at {source.position or 'unknown position'}",
+            controls=drawn,
+            control_biases=biases,
+            name=name,
         )
 
 
 def readers_of(
-    sources: Probe | Direction | Sequence[Probe | Direction], *, n_random: int = 20, seed: int = 0
+    sources: Probe | Direction | Sequence[Probe | Direction],
+    *,
+    controls: Sequence[ControlKind] = DEFAULT_CONTROLS,
+    n_random: int = N_DRAWS,
+    seed: int = 0,
 ) -> list[Reader]:
     """Readers of one record or of several.
 
     Raises:
-        InputError: none, or one that does not know its place.
+        InputError: none, one that does not know its place, or one without controls of a kind.
     """
     several = [sources] if isinstance(sources, Probe | Direction) else list(sources)
     if not several:
         raise InputError("readers: got none, expected a Probe or a Direction")
-    return [Reader.of(source, n_random=n_random, seed=seed) for source in several]
+    return [Reader.of(source, controls=controls, n_random=n_random, seed=seed) for source in several]

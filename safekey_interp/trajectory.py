@@ -18,6 +18,7 @@ from safekey_interp.capture.batches import plan_batches
 from safekey_interp.capture.context import evaluating
 from safekey_interp.capture.editing import Edit, Place, edited
 from safekey_interp.capture.stream import forward_cost, in_chunks, on_threads, threads_for, token_budget
+from safekey_interp.controls import DEFAULT_CONTROLS, N_DRAWS, ControlKind
 from safekey_interp.encoding import Encoding
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.interventions.effects import joined
@@ -40,7 +41,8 @@ def measure_trajectory(
     readers: Probe | Direction | Sequence[Probe | Direction],
     *,
     align: Align = "key_sentence",
-    n_random: int = 20,
+    controls: Sequence[ControlKind] = DEFAULT_CONTROLS,
+    n_random: int = N_DRAWS,
     seed: int = 0,
     finder: str = "rules",
     delimiters: tuple[str, str] | None = None,
@@ -54,8 +56,10 @@ def measure_trajectory(
         traces: any number; those without the point of alignment are left out.
         readers: probes or directions that know their layer and site; fitted on other traces than these.
         align: where offset 0 lies: K's first token, or the first token behind the reasoning.
-        n_random: random directions of equal norm a reader.
-        seed: seed of their draw.
+        controls: kinds of control (:mod:`safekey_interp.controls`): ``shuffled_labels`` (of a probe, probes fitted to
+            shuffled labels), ``covariance``, ``isotropic``.
+        n_random: control directions of each kind a reader.
+        seed: seed of the isotropic ones.
         finder: finds U and K.
         delimiters: marks of the reasoning; the known families' when None.
         max_length: most tokens of a trace; longer ones are left out and named.
@@ -64,15 +68,16 @@ def measure_trajectory(
     Returns:
         One row per trace, reader and token: trace_id, group, label, aha (what K decides), reader (its number), layer,
         site, position (of the token), offset (from the point of alignment), part (template, prompt, understanding,
-        key_sentence, rest), token (its text), score, random_mean and random_sd (of the random directions on the same
-        state). ``attrs["left_out"]`` maps the other traces to their reasons.
+        key_sentence, rest), token (its text), score, and for each kind of control ``<kind>_mean`` and ``<kind>_sd``
+        (over its draws, of what they say of the same state). ``attrs["left_out"]`` maps the other traces to their
+        reasons.
 
     Raises:
-        InputError: no trace can be measured, or a reader does not fit the model.
+        InputError: no trace can be measured, or a reader does not fit the model, or brings no controls of a kind.
     """
     if align not in get_args(Align):
         raise InputError(f"align: got {align!r}, expected one of {', '.join(get_args(Align))}")
-    several = readers_of(readers, n_random=n_random, seed=seed)
+    several = readers_of(readers, controls=controls, n_random=n_random, seed=seed)
     for reader in several:
         if len(reader.vector) != model.d_model:
             raise InputError(f"readers: got one for states of width {len(reader.vector)}, expected {model.d_model}")
@@ -102,7 +107,7 @@ def score_tokens(
     """Scores of all tokens, reduced inside the forward pass: no state is kept.
 
     Returns:
-        For each encoding and reader: score, random_mean, random_sd, each (token,) float64.
+        For each encoding and reader: score, and mean and sd of each kind of control, each (token,) float64.
     """
     out: list[list[dict[str, np.ndarray]]] = [[] for _ in encodings]
     lengths = [len(encoding.input_ids) for encoding in encodings]
@@ -122,7 +127,7 @@ def score_tokens(
 
 
 def read_states(model: Model, readers: Sequence[Reader], forward: Callable[[], object]) -> list[dict[str, np.ndarray]]:
-    """What each reader says of every state of one forward pass: score, random_mean, random_sd, each (row, pos)."""
+    """What each reader says of every state of one forward pass: score, mean and sd of each control, (row, pos)."""
     found: list[dict[str, np.ndarray]] = [{} for _ in readers]
     of_place: dict[Place, list[int]] = {}
     for number, reader in enumerate(readers):
@@ -134,16 +139,16 @@ def read_states(model: Model, readers: Sequence[Reader], forward: Callable[[], o
             wide = states.float()
             for number in numbers:
                 reader = readers[number]
-                vectors = np.concatenate([reader.vector[None], reader.random])
+                vectors = np.concatenate([reader.vector[None], *reader.controls.values()])
                 products = (
                     (wide @ torch.as_tensor(vectors, dtype=torch.float32, device=wide.device).T).double().cpu().numpy()
                 )
-                score, random = products[..., 0] + reader.bias, products[..., 1:]
-                found[number] = {
-                    "score": score,
-                    "random_mean": random.mean(-1),
-                    "random_sd": random.std(-1, ddof=min(1, random.shape[-1] - 1)),
-                }
+                found[number] = {"score": products[..., 0] + reader.bias}
+                begin = 1
+                for kind, biases in reader.control_biases.items():
+                    drawn = products[..., begin : begin + len(biases)] + biases
+                    begin += len(biases)
+                    found[number] |= {f"{kind}_mean": _mean(drawn), f"{kind}_sd": _sd(drawn)}
             return states
 
         return see
@@ -171,8 +176,8 @@ def summarise_trajectory(
         seed: seed of the draws.
 
     Returns:
-        reader, ``by``, offset, score, low, high, random_sd (mean over traces: what a random direction of equal norm
-        spreads), n (traces that reach so far), n_groups.
+        reader, ``by``, offset, score, low, high, for each kind of control ``<kind>_mean`` and ``<kind>_sd`` (means over
+        traces: where control directions lie, and how far they spread), n (traces that reach so far), n_groups.
 
     Raises:
         InputError: an unknown ``by``.
@@ -180,16 +185,32 @@ def summarise_trajectory(
     if by not in ("label", "aha"):
         raise InputError(f"by: got {by!r}, expected label or aha")
     inside = table[table["offset"].between(*offsets) & table[by].notna()]
+    beside = [f"{kind}_{what}" for kind in trajectory_controls(table) for what in ("mean", "sd")]
     rows = []
     curves: Any = inside.groupby(["reader", by, "offset"], observed=True, sort=True)
     for (reader, subset, offset), part in curves:
-        values, groups = part[["score", "random_sd"]].to_numpy(np.float64), list(part["group"])
+        values, groups = part[["score", *beside]].to_numpy(np.float64), list(part["group"])
         found = ratio_of_means(values, np.ones_like(values), bootstrap_weights(groups, n_draws, seed))
-        interval = {"score": found.value[0], "low": found.low[0], "high": found.high[0], "random_sd": found.value[1]}
+        interval = {"score": found.value[0], "low": found.low[0], "high": found.high[0]}
+        interval |= dict(zip(beside, found.value[1:], strict=True))
         rows.append(
             {"reader": reader, by: subset, "offset": offset} | interval | {"n": len(part), "n_groups": len(set(groups))}
         )
     return pd.DataFrame(rows)
+
+
+def trajectory_controls(table: Any) -> list[str]:
+    """Kinds of control that a table or summary of a trajectory has, the one that decides first."""
+    return [kind for kind in get_args(ControlKind) if f"{kind}_sd" in table.columns]
+
+
+def _mean(drawn: np.ndarray) -> np.ndarray:
+    return drawn.mean(-1) if drawn.shape[-1] else np.full(drawn.shape[:-1], np.nan)
+
+
+def _sd(drawn: np.ndarray) -> np.ndarray:
+    """NaN of fewer than two draws."""
+    return drawn.std(-1, ddof=1) if drawn.shape[-1] > 1 else np.full(drawn.shape[:-1], np.nan)
 
 
 def _origin(trace: Trace, found: Segmentation, encoding: Encoding, align: Align, max_length: int | None) -> int:

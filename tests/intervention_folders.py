@@ -12,6 +12,7 @@ import pandas as pd
 
 from safekey_interp.intervening.findings import find
 from safekey_interp.intervening.kinds import KINDS
+from safekey_interp.interventions.steering import COMPONENTS
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u202e"
 METRICS = ("difference", "safe", "go_ahead", "key_sentence")
@@ -31,7 +32,7 @@ KIND_OF = {
 KIND_OF_CONTROL = {
     "knockout": "random_keys",
     "patch": "other_request",
-    "direction": "isotropic",
+    "direction": "shuffled_labels",
     "suppress": "random_keys",
     "lens": "other_requests",
 }
@@ -117,6 +118,8 @@ def _effects(name: str, n_layers: int, n_heads: int, rng: np.random.Generator) -
     table["control"] = np.where(is_control, KIND_OF_CONTROL[KIND_OF[name]], "none")
     noise = rng.normal(0, 0.1, len(table))
     table["effect"] = np.where(is_control, noise, table["height"] + noise)
+    if name.startswith("direction"):
+        table = table.assign(**dict.fromkeys(COMPONENTS, 0.3))
     if name == "suppress":
         table["effect"] = table["effect"].abs()
     if name == "lens":
@@ -132,4 +135,13 @@ def _scores(rng: np.random.Generator) -> pd.DataFrame:
     table = _traces().merge(pd.DataFrame({"reader": [0, 1]}), how="cross").merge(offsets, how="cross")
     rise = np.where(table["label"] == "harmful", 3.0, 0.5) / (1 + np.exp(-table["offset"] / 3))
     table["score"] = rise + rng.normal(0, 0.3, len(table))
-    return table.assign(random_mean=0.0, random_sd=0.4, layer=2, site="resid_post", aha="safe", token="x")
+    return table.assign(
+        shuffled_labels_mean=0.0,
+        shuffled_labels_sd=0.4,
+        covariance_mean=0.1,
+        covariance_sd=0.5,
+        layer=2,
+        site="resid_post",
+        aha="safe",
+        token="x",
+    )

@@ -28,7 +28,7 @@ FLOORS = [
     {"judge"},
     {
         *("folds", "shuffles", "ranking", "geometry", "estimators", "text_baseline", "cells", "layerwise", "pairing"),
-        *("probes", "separability", "transfer"),
+        *("controls", "probe_files", "probes", "separability", "transfer"),
     },
     {"interventions", "readers", "sentence_starts", "trajectory", "monitor"},
     {

@@ -78,13 +78,13 @@ def test_a_probe_recovers_a_planted_direction_at_the_theoretical_auroc():
     axis /= np.linalg.norm(axis)
     positive = rng.random(4_000) < 0.5
     matrix = rng.normal(size=(4_000, 12)) + 1.5 * np.outer(positive, axis)
-    labels = ["harmful" if yes else "benign" for yes in positive]
-    probe = Probe.fit(matrix, labels, [str(i) for i in range(4_000)])
+    labels, groups = ["harmful" if yes else "benign" for yes in positive], [str(i) for i in range(4_000)]
+    probe = Probe.fit(matrix, labels, groups)
     assert probe.auroc == pytest.approx(norm.cdf(1.5 / np.sqrt(2)), abs=0.02)
     planted = Direction(vector=axis, norm=1.0)
     assert probe.direction().cosine(planted) > 0.97
-    assert Direction.fit(matrix, labels).cosine(planted) > 0.97
-    assert Direction.fit(matrix, labels).norm == pytest.approx(1.5, abs=0.15)
+    assert Direction.fit(matrix, labels, groups).cosine(planted) > 0.97
+    assert Direction.fit(matrix, labels, groups).norm == pytest.approx(1.5, abs=0.15)
 
 
 def test_the_direction_of_a_probe_is_the_gradient_of_its_logit():
@@ -128,19 +128,29 @@ def test_fits_repeat_to_the_bit_and_only_auroc_knows_the_seed():
     assert first.auroc != other.auroc
 
 
+def assert_same(one, other):
+    for name in {*type(one).__dataclass_fields__} - {"controls"}:
+        assert np.array_equal(getattr(one, name), getattr(other, name)), name
+    assert (one.controls is None) == (other.controls is None)
+    if one.controls is not None:
+        arrays, others = one.controls.arrays(), other.controls.arrays()
+        assert all(np.array_equal(arrays[name], others[name]) for name in others)
+
+
 def test_a_saved_probe_and_direction_come_back_the_same(tmp_path):
     matrix, labels, groups = states(40, 60)
     probe = Probe.fit(np.concatenate([matrix, np.ones((40, 1))], axis=1), labels, groups, seed=5, **ABOUT)
     probe.save(tmp_path / "probe.safetensors")
     back = Probe.load(tmp_path / "probe.safetensors")
-    for name in Probe.__dataclass_fields__:
-        assert np.array_equal(getattr(back, name), getattr(probe, name)), name
+    assert_same(back, probe)
     assert back.d_model == 61
-    direction = Direction.fit(matrix, labels, **ABOUT)
+    direction = Direction.fit(matrix, labels, groups, **ABOUT)
     direction.save(tmp_path / "direction.safetensors")
     again = Direction.load(str(tmp_path / "direction.safetensors"))
-    for name in Direction.__dataclass_fields__:
-        assert np.array_equal(getattr(again, name), getattr(direction, name)), name
+    assert_same(again, direction)
+    bare = Direction(vector=np.eye(4)[0], norm=2.0)
+    bare.save(tmp_path / "bare.safetensors")
+    assert_same(Direction.load(tmp_path / "bare.safetensors"), bare)
 
 
 def test_a_probe_without_auroc_comes_back_without_one(tmp_path):
@@ -151,7 +161,7 @@ def test_a_probe_without_auroc_comes_back_without_one(tmp_path):
 
 def test_wrong_files_are_refused_in_one_line(tmp_path):
     matrix, labels, groups = states(20, 4)
-    Direction.fit(matrix, labels).save(tmp_path / "direction")
+    Direction.fit(matrix, labels, groups).save(tmp_path / "direction")
     Probe.fit(matrix, labels, groups).save(tmp_path / "probe")
     (tmp_path / "text").write_text("not a tensor")
     (tmp_path / "empty").write_bytes(b"")
@@ -185,13 +195,13 @@ def test_wrong_files_are_refused_in_one_line(tmp_path):
 
 def test_wrong_shapes_and_labels_are_refused():
     matrix, labels, groups = states(20, 4)
-    probe, direction = Probe.fit(matrix, labels, groups), Direction.fit(matrix, labels)
+    probe, direction = Probe.fit(matrix, labels, groups), Direction.fit(matrix, labels, groups)
     with pytest.raises(InputError, match=r"shape \(20, 3\), expected \(n, 4\)"):
         probe.score(matrix[:, :3])
     with pytest.raises(InputError, match=r"shape \(4,\)"):
         direction.project(matrix[0])
     with pytest.raises(InputError, match="same width"):
-        direction.cosine(Direction.fit(matrix[:, :3], labels))
+        direction.cosine(Direction.fit(matrix[:, :3], labels, groups))
     with pytest.raises(InputError, match=r"expected \(20, d_model\)"):
         Probe.fit(matrix[:10], labels, groups)
     with pytest.raises(InputError, match="20 labels and 3 groups"):
@@ -201,9 +211,9 @@ def test_wrong_shapes_and_labels_are_refused():
     with pytest.raises(InputError, match="got 'bad', expected harmful, benign, None"):
         Probe.fit(matrix, ["bad"] * 20, groups)
     with pytest.raises(InputError, match="'outcome', expected one of label, aha"):
-        Direction.fit(matrix, labels, label_by="outcome")
+        Direction.fit(matrix, labels, groups, label_by="outcome")
     with pytest.raises(InputError, match="same mean state"):
-        Direction.fit(np.ones((20, 4)), labels)
+        Direction.fit(np.ones((20, 4)), labels, groups)
 
 
 def test_outcomes_take_unsafe_as_positive_and_leave_neutral_out():

@@ -32,6 +32,8 @@ from safekey_interp.probes import Direction
 from safekey_interp.trace import Trace
 
 SMALL = KeySentences(safe=GENERAL.safe[:2], go_ahead=GENERAL.go_ahead[1:4])
+ALONE = ("isotropic",)
+"""Controls of a direction that was not fitted on states."""
 IDS = torch.arange(3, 33).reshape(2, 15)
 
 
@@ -172,7 +174,9 @@ def test_a_place_that_is_not_there_is_refused() -> None:
 @pytest.mark.parametrize("architecture", ["llama", "gemma3_text", "gpt_oss"])
 def test_a_baseline_is_the_unchanged_model_and_no_step_changes_nothing(architecture: str) -> None:
     model, traces = tiny.tiny_model(architecture), literal.with_spans(3)
-    table = steer(model, traces, a_direction(model), mode="add", scales=0, n_random=1, bank=SMALL, finder="given")
+    table = steer(
+        model, traces, a_direction(model), mode="add", scales=0, n_random=1, controls=ALONE, bank=SMALL, finder="given"
+    )
     assert table["effect"].abs().max() < 1e-6
     aha = measure_aha(model, traces, bank=SMALL, finder="given")
     means = aha.groupby(["trace_id", "kind"])["logprob"].mean().unstack()
@@ -186,7 +190,7 @@ def test_a_baseline_is_the_unchanged_model_and_no_step_changes_nothing(architect
 def test_the_bridge_gives_the_same_table(architecture: str, options: dict) -> None:
     """TransformerLens computes whole sequences: that one beginning for all sentences is right is checked, too."""
     model = tiny.tiny_model(architecture)
-    given = {"n_random": 2, "bank": SMALL, "finder": "given"} | options
+    given = {"n_random": 2, "controls": ALONE, "bank": SMALL, "finder": "given"} | options
     ours, theirs = (
         steer(model, literal.with_spans(3), a_direction(model), backend=way, **given) for way in ("hf", "bridge")
     )
@@ -196,31 +200,39 @@ def test_the_bridge_gives_the_same_table(architecture: str, options: dict) -> No
 
 def test_batches_do_not_matter() -> None:
     model = tiny.tiny_model("qwen2")
+    drawn = {"n_random": 3, "controls": ALONE}
     tables = [
-        steer(model, literal.with_spans(3), a_direction(model), n_random=3, bank=SMALL, finder="given", batch_size=size)
+        steer(model, literal.with_spans(3), a_direction(model), bank=SMALL, finder="given", batch_size=size, **drawn)
         for size in ("auto", 1, 5)
     ]
     for table in tables[1:]:
         pd.testing.assert_frame_equal(table, tables[0], rtol=1e-4, atol=1e-5)
 
 
-def test_the_organisms_refusal_hangs_on_a_direction_that_others_do_not_replace() -> None:
-    """Fitted on some requests, tested on others."""
+def test_the_organisms_refusal_hangs_on_a_direction_that_shuffled_labels_find_in_part() -> None:
+    """Fitted on some requests, tested on others. It is the first principal component, so that most of what is fitted to
+    these states contains it; isotropic directions do not, and move next to nothing.
+    """
     plain = shipped(source="plain")
     fitted = plain[:60]
     held_out = [t for t in shipped(source="plain", label="harmful") if t.group not in {f.group for f in fitted}][:8]
     directions = fit_directions(toy(), fitted, finder="given")
     assert [one.layer for one in directions] == [0, 1, 2, 3]
-    table = steer(toy(), held_out, directions[2], finder="given", n_random=20)
-    summary = summarise_steering(table).set_index(["subset", "metric"])
+    every = ("shuffled_labels", "covariance", "isotropic")
+    table = steer(toy(), held_out, directions[2], finder="given", controls=every, n_random=20)
+    summary = summarise_steering(table).set_index(["subset", "metric", "control_kind"]).sort_index().sort_index()
     found = summary.loc[("harmful", "difference")]
-    assert found["high"] < -1
-    assert found["p_value"] == pytest.approx(1 / 21)
-    assert abs(found["control"]) < 0.3
-    assert found["excess_high"] < -1
-    assert list(found[["n", "n_groups", "n_controls"]]) == [8, len({t.group for t in held_out}), 20]
+    assert set(found.index) == set(every)
+    assert (found["high"] < -1).all()
+    assert found.loc["isotropic", "p_value"] == pytest.approx(1 / 21)
+    assert abs(found.loc["isotropic", "control"]) < 0.3
+    assert (found.loc[["shuffled_labels", "covariance"], "control"] < -0.5).all()
+    assert (found["pc1_cosine"] > 0.9).all()
+    assert (found["n"] == 8).all()
+    assert (found["n_groups"] == len({t.group for t in held_out})).all()
+    assert (found["n_controls"] == 20).all()
     added = summarise_steering(
-        steer(toy(), held_out, directions[2], mode="add", scales=[-1, 1], finder="given", n_random=1)
+        steer(toy(), held_out, directions[2], mode="add", scales=[-1, 1], controls=(), finder="given")
     ).set_index(["subset", "metric", "scale"])["value"]
     assert added["all", "difference", -1.0] < 0 < added["all", "difference", 1.0]
 
@@ -228,7 +240,7 @@ def test_the_organisms_refusal_hangs_on_a_direction_that_others_do_not_replace()
 def test_every_request_is_steered_by_directions_that_do_not_know_it() -> None:
     chosen = shipped(source="plain")[:48]
     chosen[3] = chosen[3].with_(label=None)
-    given = {"mode": "add", "scales": -1, "n_random": 1}
+    given = {"mode": "add", "scales": -1, "n_random": 1, "controls": "isotropic"}
     table = steer_held_out(toy(), chosen, fit_layers=[2], finder="given", n_folds=4, **given)
     assert list(dict.fromkeys(table["trace_id"])) == [trace.trace_id for trace in chosen if trace.label]
     assert table.attrs["left_out"] == {chosen[3].trace_id: "of neither class"}
@@ -283,6 +295,7 @@ def test_a_heads_weights_are_directions(tmp_path: Path) -> None:
         mode="add",
         bank=SMALL,
         finder="given",
+        controls=ALONE,
         n_random=1,
     )
     assert set(table["site"]) == {"ln_final", "resid_post"}
@@ -363,9 +376,9 @@ def test_what_cannot_be_steered_is_refused_in_one_line() -> None:
             steer(model, traces, direction, bank=SMALL, **options)
         assert "\n" not in str(caught.value)
     bare = traces[0].with_(trace_id="bare", response="", given={})
-    table = steer(model, [bare, traces[1]], unplaced, bank=SMALL, finder="given", n_random=0)
+    table = steer(model, [bare, traces[1]], unplaced, bank=SMALL, finder="given", controls=())
     assert set(table["trace_id"]) == {traces[1].trace_id}
     assert list(table.attrs["left_out"]) == ["bare"]
     assert summarise_steering(table)["control"].isna().all()
     with pytest.raises(InputError, match=r"no trace has a key sentence .* trace bare: "):
-        steer(model, [bare], unplaced, bank=SMALL)
+        steer(model, [bare], unplaced, controls=(), bank=SMALL)

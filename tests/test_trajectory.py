@@ -43,7 +43,7 @@ def random_readers(d_model: int, n_layers: int) -> list[Probe | Direction]:
 def test_each_token_has_the_score_of_its_own_state(architecture: str) -> None:
     model, traces = tiny.tiny_model(architecture), literal.with_spans(3)
     readers = random_readers(model.d_model, model.n_layers)
-    table: Any = measure_trajectory(model, traces, readers, finder="given")
+    table: Any = measure_trajectory(model, traces, readers, controls=(), finder="given")
     for trace in traces:
         encoding = model.encode(trace, segment(trace, finder="given"))
         ids = encoding.input_ids[None]
@@ -66,19 +66,21 @@ def test_each_token_has_the_score_of_its_own_state(architecture: str) -> None:
 def test_the_control_spreads_as_random_directions_do() -> None:
     model, traces = tiny.tiny_model("llama"), literal.with_spans(2)
     [direction, _] = random_readers(model.d_model, model.n_layers)
-    table: Any = measure_trajectory(model, traces, direction, n_random=400, finder="given")
+    table: Any = measure_trajectory(model, traces, direction, controls="isotropic", n_random=400, finder="given")
     encoding = model.encode(traces[0], segment(traces[0], finder="given"))
     with torch.no_grad():
         out = model.hf(input_ids=encoding.input_ids[None], output_hidden_states=True, use_cache=False)
     lengths = out.hidden_states[2][0].norm(dim=-1).numpy()
     mine = table[table["trace_id"] == traces[0].trace_id]
-    np.testing.assert_allclose(mine["random_sd"], lengths / np.sqrt(model.d_model), rtol=0.25)
+    np.testing.assert_allclose(mine["isotropic_sd"], lengths / np.sqrt(model.d_model), rtol=0.25)
 
 
 def test_curves_can_be_laid_over_the_end_of_the_reasoning() -> None:
     model, traces = tiny.tiny_model("llama"), literal.with_spans(4)
     readers = random_readers(model.d_model, model.n_layers)
-    table: Any = measure_trajectory(model, traces, readers[0], align="reasoning_end", finder="given")
+    table: Any = measure_trajectory(
+        model, traces, readers[0], controls="isotropic", align="reasoning_end", finder="given"
+    )
     for trace in traces:
         mine = table[table["trace_id"] == trace.trace_id]
         assert "</think>" not in mine.loc[mine["offset"] < -1, "token"].str.cat()
@@ -98,7 +100,9 @@ def test_a_reader_must_know_its_place_and_fit() -> None:
         measure_trajectory(model, traces, homeless, finder="given")
     wide = Direction(vector=np.ones(7) / np.sqrt(7), norm=1.0, layer=0, site="resid_post")
     with pytest.raises(InputError, match=r"width 7, expected 32"):
-        measure_trajectory(model, traces, wide, finder="given")
+        measure_trajectory(model, traces, wide, controls=(), finder="given")
+    with pytest.raises(InputError, match="holds no shuffled_labels draws"):
+        measure_trajectory(model, traces, random_readers(model.d_model, 3), finder="given")
     with pytest.raises(InputError, match="align: got 'middle'"):
         measure_trajectory(model, traces, random_readers(model.d_model, 3)[0], align="middle", finder="given")  # type: ignore[arg-type]
 
@@ -172,13 +176,18 @@ def test_what_is_watched_is_what_is_generated_and_scored() -> None:
     probe, others = fitted(model)
     for sampling in (Sampling(max_new_tokens=25), Sampling(max_new_tokens=25, temperature=1.0, seed=3)):
         watched = list(watch(model, others[0], probe, threshold=0.0, sampling=sampling))
+        bare = list(watch(model, others[0], probe, control=None, sampling=sampling))
+        np.testing.assert_allclose([one.score for one in bare], [one.score for one in watched], atol=1e-4)
+        assert all(np.isnan(one.control_sd) for one in bare)
         text = "".join(one.text for one in watched)
         if sampling.is_greedy:
             assert text == ski.generate(model, [others[0]], max_new_tokens=25)[0]
         trace = others[0].with_(response=text, given={})
         table: Any = measure_trajectory(model, [trace], probe)
-        scores = table.loc[table["position"] >= model.encode(trace, segment(trace)).response_start, "score"]
-        np.testing.assert_allclose([one.score for one in watched], scores, atol=1e-3)
+        written = table.loc[table["position"] >= model.encode(trace, segment(trace)).response_start]
+        for name, column in {"score": "score", "control_mean": "shuffled_labels_mean"}.items():
+            np.testing.assert_allclose([getattr(one, name) for one in watched], written[column], atol=1e-3)
+        assert all(one.control_sd > 0 for one in watched)
         first = next((one.number for one in watched if one.score > 0), len(watched))
         assert [one.alarm for one in watched] == [one.number >= first for one in watched]
 

@@ -85,6 +85,12 @@ def _command(own: Callable[..., Options]) -> Callable[..., Options]:
 
 _Layers = Annotated[str | None, typer.Option(help="Layers, such as 0-5,12,-1. Default: all.")]
 _NRandom = Annotated[int, typer.Option(min=1, help="Draws of the control.")]
+_Controls = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Control directions: shuffled_labels, covariance, isotropic. Several may. Default: the first two."
+    ),
+]
 _KeySentences = Annotated[
     Path | None, typer.Option(help="YAML or JSON with the lists safe and go_ahead. Default: the built-in sentences.")
 ]
@@ -180,22 +186,28 @@ def direction(
     at: Annotated[list[str] | None, typer.Option(help="At which positions it is changed. Default: all.")] = None,
     save: _Save = False,
     key_sentences: _KeySentences = None,
+    controls: _Controls = None,
     n_random: _NRandom = 20,
 ) -> Options:
-    """Take a direction out of the residual stream or add it, beside random ones; fitted on held-out requests."""
+    """Take a direction out of the residual stream or add it, beside controls; fitted on held-out requests."""
     check_choice("--mode", mode, ("ablate", "add"))
     if scale and mode == "ablate":
         raise InputError("--scale: nothing is added; use --mode add")
     known = [direction_in(file) for file in direction or ()]
+    chosen = {"controls": tuple(controls)} if controls else {}
     how = {"layers": layers, "position": position, "label_by": label_by, "n_folds": n_folds, "save": save}
-    return _fitting({"directions": known}, **how) | {
-        "mode": mode,
-        "scales": tuple(scale or (1.0,)),
-        "layers": parse_layers(at_layers, "--at-layers"),
-        "positions": tuple(at) if at else None,
-        "bank": bank_in(key_sentences),
-        "n_random": n_random,
-    }
+    return (
+        _fitting({"directions": known}, **how)
+        | chosen
+        | {
+            "mode": mode,
+            "scales": tuple(scale or (1.0,)),
+            "layers": parse_layers(at_layers, "--at-layers"),
+            "positions": tuple(at) if at else None,
+            "bank": bank_in(key_sentences),
+            "n_random": n_random,
+        }
+    )
 
 
 @_command
@@ -232,13 +244,15 @@ def trajectory(
     label_by: _LabelBy = "label",
     n_folds: _Folds = 5,
     save: _Save = False,
+    controls: _Controls = None,
     n_random: _NRandom = 20,
 ) -> Options:
-    """Score every token's state with a direction or a probe, beside random vectors; fitted on held-out requests."""
+    """Score every token's state with a direction or a probe, beside controls; fitted on held-out requests."""
     check_choice("--align", align, ("key_sentence", "reasoning_end"))
     known = [*(direction_in(file) for file in direction or ()), *(probe_in(file) for file in probe or ())]
     how = {"layers": layers, "position": position, "label_by": label_by, "n_folds": n_folds, "save": save}
-    return _fitting({"readers": known}, **how) | {"align": align, "n_random": n_random}
+    chosen = {"controls": tuple(controls)} if controls else {}
+    return _fitting({"readers": known}, **how) | chosen | {"align": align, "n_random": n_random}
 
 
 def _fitting(

@@ -1,7 +1,7 @@
 """How does what a probe or a direction reads rise and fall around the key sentence? By offset and label.
 
-Scores are those of :mod:`safekey_interp.trajectory`; the grey band is what random vectors of equal norm make of the
-same states, 0 ± 1.96 standard deviations.
+Scores are those of :mod:`safekey_interp.trajectory`; the grey band is what control directions make of the
+same states, their mean ± 1.96 standard deviations.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from safekey_interp.figures.drawing import (
     with_interval,
 )
 from safekey_interp.figures.training import across
+from safekey_interp.intervening.wording import control_name
+from safekey_interp.trajectory import trajectory_controls
 
 Origin = Literal["key_sentence", "reasoning_end"]
 _ORIGINS: dict[str, str] = {
@@ -31,33 +33,34 @@ _SD = 1.96
 
 
 @Drawing
-def score_by_offset(summary: Table, *, reader: int = 0, align: Origin = "key_sentence") -> Spec:
-    """Mean score of each class by offset, beside random vectors of equal norm.
+def score_by_offset(
+    summary: Table, *, reader: int = 0, align: Origin = "key_sentence", control: str | None = None
+) -> Spec:
+    """Mean score of each class by offset, beside one kind of control directions.
 
     Args:
         summary: of ``summarise_trajectory`` by label.
         reader: number of the probe or direction.
         align: where offset 0 lies.
+        control: kind of control of the band; the first that the summary has when None.
 
     Returns:
-        A line with its band for each class, the band of random vectors, and a vertical line at 0.
+        A line with its band for each class, the band of the controls, and a vertical line at 0.
 
     Raises:
         RunError: no such reader.
     """
     rows = select(summary, "summary", reader=reader).sort_values("offset")
-    spread = rows.groupby("offset")["random_sd"].mean()
-    nothing = [0.0] * len(spread)
-    data = curve(
-        spread.index,
-        nothing,
-        -_SD * spread,
-        _SD * spread,
-        name="random vectors of equal norm",
-        color=PALETTE["control"].light,
-        dash="dot",
-        markers=False,
-    )
+    data, beside = [], ""
+    kind = next(iter(trajectory_controls(rows)), None) if control is None else control
+    if kind is not None:
+        means = rows.groupby("offset")[[f"{kind}_mean", f"{kind}_sd"]].mean()
+        middle, spread = means[f"{kind}_mean"], means[f"{kind}_sd"]
+        bounds = (middle, middle - _SD * spread, middle + _SD * spread)
+        name = control_name(kind)
+        color = PALETTE["control"].light
+        data += curve(means.index, *bounds, name=name, color=color, dash="dot", markers=False)
+        beside = f", of {name} mean ± {_SD} sd"
     told = []
     for label, part in rows.groupby("label", sort=False):
         tone, dash = _LOOKS.get(str(label), ("control", "dashdot"))
@@ -70,10 +73,7 @@ def score_by_offset(summary: Table, *, reader: int = 0, align: Origin = "key_sen
             told.append(f"{label} {with_interval(row['score'], row['low'], row['high'])} (n = {int(row['n']):,})")
     sizes = f"n = {counts(rows['n'])} traces a class and offset, in {counts(rows['n_groups'])} groups"
     before = f"At the token before 0: {'; '.join(told)}. " if told else ""
-    caption = (
-        f"{before}{sizes}; bands: 95 % bootstrap over groups, of random vectors 0 ± {_SD} sd. Fewer traces reach far "
-        "offsets."
-    )
+    caption = f"{before}{sizes}; bands: 95 % bootstrap over groups{beside}. Fewer traces reach far offsets."
     spec = finish(data, caption, table="lines", title="Score by token", x=_ORIGINS[align], y="score", height=380)
     line = {"type": "line", "xref": "x", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1}
     spec["layout"]["shapes"] = [line | {"line": {"color": PALETTE["ink"].light, "width": 1, "dash": "dash"}}]

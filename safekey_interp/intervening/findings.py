@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from safekey_interp.claims import Estimate, Finding, estimate
 from safekey_interp.conditions import TRACES_OF
@@ -23,6 +24,7 @@ from safekey_interp.intervening.wording import (
     METRICS,
     PARTS,
     READINGS,
+    SHARED_DRAWS,
     Row,
     Table,
     control_name,
@@ -35,12 +37,17 @@ from safekey_interp.intervening.wording import (
 from safekey_interp.interventions.attribution import compare_attribution
 from safekey_interp.interventions.effects import TESTED, control_kinds, tested_rows
 from safekey_interp.stats import FEW
+from safekey_interp.trajectory import trajectory_controls
 
 _EXCESS = ("excess", "excess_low", "excess_high")
 _CONTROL = ("control", "control_low", "control_high")
 _ZERO = Estimate(0.0, np.nan, np.nan)
 _AT = -1
 """The offset of the token before K."""
+LEVEL = 0.05
+"""p at most, for an effect beyond the draws of its control."""
+CLOSE = 0.8
+"""|cosine| from which on a direction is close to a component."""
 
 
 def find(
@@ -63,9 +70,10 @@ def find(
         told = [*_effects(name, summary, manifest["model"]), *_chance(name, summary, manifest["model"])]
     if name == "patch" and settings["method"] == "both":
         told += _attribution(effects)
+    component = _component(summary) if name == "direction" else ""
     changed = Finding(
         question="changed",
-        text=f"{_changed(name, effects, settings)} {n:,} traces of {n_groups:,} prompts were measured.",
+        text=f"{_changed(name, effects, settings)}{component} {n:,} traces of {n_groups:,} prompts were measured.",
         n=n,
         control=_control_in_words(name, settings, effects),
     )
@@ -118,7 +126,8 @@ def settings_list(value: Any) -> list[Any]:
 
 def _control_in_words(name: Name, settings: Mapping[str, Any], effects: Table) -> str:
     if name == "trajectory":
-        return f"{settings['n_random']} random directions of the same norm, on the same states"
+        kinds = and_list([control_name(kind) for kind in trajectory_controls(effects)])
+        return f"{kinds}, {settings['n_random']} of each, on the same states" if kinds else "none"
     n = settings.get("n_random", settings.get("n_others"))
     whose = "a pair" if name == "patch" else "a trace"
     kinds = and_list([control_name(kind) for kind in control_kinds(effects)])
@@ -180,21 +189,69 @@ def _chance(name: Name, summary: Table, model: Mapping[str, Any]) -> Iterator[Fi
             continue
         row = _told_first(name, with_control, "excess")
         excess, m = estimate(row, *_EXCESS), len(with_control)
-        verdict = _beside_zero(excess)
+        verdict = _beside_draws(row) if name in SHARED_DRAWS else _beside_zero(excess)
         where = place_name(name, row, model)
         subject = f"{capital(line)}: excess" if line else "Excess"
         text = f"{subject} over the control {excess.text('+.2f')} in {where}"
         picked = "the last" if name == "lens" else "the largest"
         text += f", {picked} of {m} places, {verdict}" if m > 1 else f", {verdict}"
-        if m > 1:
+        if m > 1 and name not in SHARED_DRAWS:
             sides = [estimate(one, *_EXCESS).lies(_ZERO) for _, one in with_control.iterrows()]
             text += f"; above 0 in {sides.count('above')}, below in {sides.count('below')}"
         control = control_name(row["control_kind"])
-        if np.isfinite(row.get("p_value", np.nan)):
+        if name in SHARED_DRAWS:
+            control += _other_kinds(summary, row)
+        elif np.isfinite(row.get("p_value", np.nan)):
             p = min(1.0, float(row["p_value"]) * m)
             control += f"; a mean as large either way has p = {p:.2g} over {int(row['n_controls'])} draws"
             control += f", for {m} places (Bonferroni)" * (m > 1)
         yield Finding(question="chance", text=f"{text}.", n=int(row["n"]), control=control, **excess.fields())
+
+
+def _beside_draws(row: Row) -> str:
+    """Whether an effect is beyond what control directions do, the largest of all places reckoned with."""
+    p, n = float(row["p_value_over_all"]), int(row["n_controls"])
+    if row["n_groups"] < FEW:
+        return f"on fewer than {FEW} prompts, which says nothing about others"
+    if not np.isfinite(p):
+        return "without enough draws for a p"
+    said = "beyond" if p <= LEVEL else "not told apart from"
+    return f"{said} the {n} draws (p = {p:.2g}, of the largest over all layers)"
+
+
+def _other_kinds(summary: Table, row: Row) -> str:
+    """What the other kinds of control say at the same place."""
+    same = summary.loc[summary["control_kind"] != row["control_kind"]]
+    for column in ("direction", "scale", "metric", "subset"):
+        mine = row[column]
+        same = same.loc[same[column].isna() if pd.isna(mine) else same[column] == mine]
+    told = [
+        f"; {control_name(other['control_kind'])}: {estimate(other, *_CONTROL).text('.2f')}, "
+        f"p = {other['p_value_over_all']:.2g}"
+        for _, other in same.iterrows()
+    ]
+    return "".join(told)
+
+
+def _component(summary: Table) -> str:
+    """How close the directions are to the first principal component of the states that they were fitted on."""
+    ones = summary.drop_duplicates("direction").dropna(subset=["pc1_cosine"])
+    if ones.empty:
+        return ""
+    cosines, shares = (_range(ones[f"pc1_{what}"]) for what in ("cosine", "share"))
+    many = len(ones) > 1
+    subject = "The directions are" if many else "The direction is"
+    if ones["pc1_cosine"].min() < CLOSE:
+        subject += " not all" if many and ones["pc1_cosine"].max() >= CLOSE else " not"
+    return (
+        f" {subject} close to the first principal component of the states (|cosine| {cosines}), which holds {shares} "
+        "of their variance."
+    )
+
+
+def _range(values: Table) -> str:
+    low, high = f"{values.min():.2f}", f"{values.max():.2f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _told_first(name: Name, rows: Table, column: str) -> Row:
@@ -228,7 +285,10 @@ def _scores(summary: Table, settings: Mapping[str, Any]) -> Iterator[Finding]:
         _, number, row = next((one for one in parts if one[0] == "harmful"), parts[0])
         which = f"Reader {int(reader)}: a" if summary["reader"].nunique() > 1 else "A"
         text = f"{which}t the token {where} the mean score is {told}."
-        control = f"random directions of equal norm spread by {row['random_sd']:.2f} (one sd)"
+        kinds = ((kind, row[f"{kind}_mean"], 1.96 * row[f"{kind}_sd"]) for kind in trajectory_controls(summary))
+        control = (
+            "; ".join(f"{control_name(kind)}: {mean:.2f} ± {spread:.2f}" for kind, mean, spread in kinds) or "none"
+        )
         yield Finding(question="did", text=text, n=int(row["n"]), control=control, short=text, **number.fields())
 
 

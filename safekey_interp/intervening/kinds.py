@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from safekey_interp.controls import Controls
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.attention_knockout import knockout, summarise_knockout
 from safekey_interp.interventions.lens import logit_lens, summarise_lens
@@ -117,7 +118,9 @@ def _recorded(value: Any) -> Any:
 
 def _hash(record: Direction | Probe) -> str:
     digest = hashlib.sha256()
-    for field in fields(record):
-        value = getattr(record, field.name)
+    for value in (getattr(record, field.name) for field in fields(record)):
+        if isinstance(value, Controls):
+            digest.update(b"".join(array.tobytes() for array in value.arrays().values()))
+            continue
         digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
     return digest.hexdigest()

@@ -57,12 +57,17 @@ FROM = {
 CONTROLS = {
     "random_keys": "as many random keys",
     "other_request": "another request’s states",
-    "shuffled_labels": "directions fitted to shuffled labels, of its norm",
-    "covariance": "directions drawn from the states’ covariance, of its norm",
-    "isotropic": "isotropic random directions of its norm",
+    "shuffled_labels": "directions fitted to shuffled labels",
+    "covariance": "directions drawn from the states’ covariance",
+    "isotropic": "isotropic random directions",
     "other_requests": "other requests’ key sentences",
 }
 """Kinds of control in words."""
+
+
+SHARED_DRAWS = ("direction",)
+"""Interventions of which one draw of the control is the same for every trace: p over the draws decides, not an interval
+over traces."""
 
 
 class Reading(NamedTuple):

@@ -77,7 +77,7 @@ def plan_work(
     """
     own, fitting = apart(options)
     if fitting:
-        held_out = fit_held_out(model, traces, **fitting, **finding)
+        held_out = fit_held_out(model, traces, n_controls=own["n_random"], **fitting, **finding)
         reads = KINDS[name].reads
         own.pop(reads)
         _try(name, model, own | {reads: held_out.directions}, finding)

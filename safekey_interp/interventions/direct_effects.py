@@ -130,7 +130,7 @@ def summarise_heads(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) 
         largest absolute mean of its subset). ``p_value`` is of one head; ``p_value_over_all`` of a head that was picked
         because it is the largest. NaN where nothing is defined.
     """
-    found = summarise_effects(table, ["layer", "head"], joint=True, n_draws=n_draws, seed=seed)
+    found = summarise_effects(table, ["layer", "head"], joint=(), n_draws=n_draws, seed=seed)
     size = found["value"].abs()
     found["rank"] = (
         size.groupby([found["subset"], found["control_kind"]]).rank(ascending=False, method="first").astype(int)

@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from scipy.special import betaincc, betaincinv
 
 from safekey_interp.capture.runner import Backend
 from safekey_interp.capture.states import States, collect_states
 from safekey_interp.capture.stream import BatchSize
+from safekey_interp.controls import N_DRAWS, Controls
 from safekey_interp.errors import InputError
 from safekey_interp.head_file import load_safety_head
 from safekey_interp.layerwise import AFTER_THE_FACT, class_names
@@ -46,6 +47,8 @@ def fit_directions(
     layers: Sequence[int] | None = None,
     position: str = "decision",
     label_by: LabelBy = "label",
+    n_controls: int = N_DRAWS,
+    seed: int = 0,
     finder: str = "rules",
     delimiters: tuple[str, str] | None = None,
     batch_size: BatchSize = "auto",
@@ -63,6 +66,8 @@ def fit_directions(
         layers: layers to read; all when None.
         position: where the states are read, averaged over the position's tokens.
         label_by: ``label`` (harmful is positive) or ``aha`` (an unsafe K is positive).
+        n_controls: control directions of each kind that every record brings with it (:mod:`safekey_interp.controls`).
+        seed: of these.
         finder: finds U and K.
         delimiters: marks of the reasoning; the known families' when None.
         batch_size: traces a forward pass.
@@ -87,7 +92,7 @@ def fit_directions(
         max_length=max_length,
         backend=backend,
     )
-    return found.directions(np.arange(len(found.labels)))
+    return found.directions(np.arange(len(found.labels)), n_controls=n_controls, seed=seed)
 
 
 class Classes(NamedTuple):
@@ -102,13 +107,28 @@ class Classes(NamedTuple):
     about: dict[str, Any]
     """What the records say beside layer and site."""
 
-    def directions(self, rows: Int[np.ndarray, " n"]) -> list[Direction]:
+    def directions(
+        self,
+        rows: Int[np.ndarray, " n"],
+        *,
+        n_controls: int,
+        seed: int,
+        shuffled: Bool[np.ndarray, "n draw"] | None = None,
+    ) -> list[Direction]:
         """Difference of some rows' class means, a record a layer. Raises InputError where a class is missing."""
         labels = [self.labels[row] for row in rows.tolist()]
+        groups = [self.traces[row].group for row in rows.tolist()]
+        drawn = {"n_controls": n_controls, "seed": seed, "shuffled": shuffled}
         position = self.about["position"]
         return [
             Direction.fit(
-                self.states.matrix(at, position)[rows], labels, layer=site.layer, site=site.site, **self.about
+                self.states.matrix(at, position)[rows],
+                labels,
+                groups,
+                layer=site.layer,
+                site=site.site,
+                **drawn,
+                **self.about,
             )
             for at, site in enumerate(self.states.layers)
             if site.site == "resid_post"
@@ -198,6 +218,33 @@ def compare_directions(directions: Mapping[str, Sequence[Direction]] | Sequence[
     table = pd.DataFrame(rows)
     table.attrs["left_out"] = left_out
     return table
+
+
+def direction_components(directions: Direction | Sequence[Direction]) -> pd.DataFrame:
+    """How close each direction lies to the first principal components of the states that it was fitted on.
+
+    Args:
+        directions: records, from :func:`fit_directions`.
+
+    Returns:
+        One row per direction and component: direction (its number), layer, site, position, component (from 1), cosine
+        (its absolute value, in [0, 1]), share (of the states' variance, in [0, 1]). No row for a direction that was not
+        fitted on states.
+    """
+    ones = [directions] if isinstance(directions, Direction) else list(directions)
+    rows = [
+        {"direction": number} | {n: getattr(one, n) for n in ("layer", "site", "position")} | about
+        for number, one in enumerate(ones)
+        if one.controls is not None
+        for about in _components(one, one.controls)
+    ]
+    columns = ["direction", "layer", "site", "position", "component", "cosine", "share"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _components(one: Direction, controls: Controls) -> list[dict[str, float]]:
+    pairs = zip(controls.cosines(one.vector).tolist(), controls.shares.tolist(), strict=True)
+    return [{"component": at, "cosine": cosine, "share": share} for at, (cosine, share) in enumerate(pairs, start=1)]
 
 
 def _place(name: str, direction: Direction) -> dict[str, Any]:

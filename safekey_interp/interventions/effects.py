@@ -80,7 +80,7 @@ def summarise_effects(
     value: str = "effect",
     over: str | None = None,
     kinds: Sequence[str] = (),
-    joint: bool = False,
+    joint: Sequence[str] | None = None,
     n_draws: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -93,7 +93,8 @@ def summarise_effects(
         value: the column that is averaged.
         over: a column whose mean the mean is divided by (ratio of means); none when None.
         kinds: order of the kinds of control, the default first; others follow as they come in the table.
-        joint: also compare each mean with the largest of each draw's.
+        joint: also compare each mean with the largest of each draw's, among places that are alike in these columns (all
+            of them when empty); not at all when None.
         n_draws: bootstrap draws.
         seed: of the bootstrap.
 
@@ -114,6 +115,7 @@ def summarise_effects(
     below = np.ones(wide.shape) if over is None else _wide(mine, names, over, about.index)
     top, bottom = np.asarray(wide, np.float64), np.asarray(below, np.float64)
     places = [place if isinstance(place, tuple) else (place,) for place in wide.columns]
+    family = None if joint is None else [tuple(str(place[names.index(one)]) for one in joint) for place in places]
     controls: list[_Control] = []
     for kind in control_kinds(table, kinds):
         rows = table.loc[table["control"] == kind]
@@ -130,14 +132,14 @@ def summarise_effects(
         groups = about["group"].to_numpy()[chosen]
         weights = bootstrap_weights(list(groups), n_draws, seed)
         figure = ratio_of_means(top[chosen], bottom[chosen], weights)
-        beside = [control.beside(top, bottom, chosen, weights, joint=joint) for control in controls]
+        beside = [control.beside(top, bottom, chosen, weights, family) for control in controls]
         for i, place in enumerate(places):
             defined = ~(np.isnan(top[chosen, i]) | np.isnan(bottom[chosen, i]))
             head = dict(zip(names, place, strict=True)) | {"subset": subset}
             measured = {"value": figure.value[i], "low": figure.low[i], "high": figure.high[i]}
             counts = {"n": int(defined.sum()), "n_groups": len(set(groups[defined]))}
             there = [dict(side[i]) for side in beside if side[i]["n_controls"] > 0]
-            for side in there or [_without(joint)]:
+            for side in there or [_without(joint is not None)]:
                 kind, n_controls = side.pop("control_kind"), int(side.pop("n_controls"))
                 found.append(head | {"control_kind": kind} | measured | side | counts | {"n_controls": n_controls})
     return pd.DataFrame(found)
@@ -158,8 +160,7 @@ class _Control(NamedTuple):
         bottom: Float[np.ndarray, "trace place"],
         chosen: Bool[np.ndarray, " trace"],
         weights: np.ndarray,
-        *,
-        joint: bool,
+        family: list[tuple[str, ...]] | None,
     ) -> list[dict[str, Any]]:
         """Numbers a place, of the chosen traces."""
         over = bottom[chosen]
@@ -177,8 +178,12 @@ class _Control(NamedTuple):
             return np.where(usable, (1 + np.sum(draws >= away[0], axis=0)) / (1 + n), np.nan)
 
         numbers["p_value"] = p_value(away[1:])
-        if joint:
-            numbers["p_value_over_all"] = p_value(np.nan_to_num(away[1:]).max(1, initial=0.0, keepdims=True))
+        if family is not None:
+            largest = np.zeros(away[1:].shape)
+            for one in set(family):
+                alike = [other == one for other in family]
+                largest[:, alike] = np.nan_to_num(away[1:, alike]).max(1, initial=0.0, keepdims=True)
+            numbers["p_value_over_all"] = p_value(largest)
         return pd.DataFrame(numbers | {"n_controls": n}).to_dict("records")
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from safekey_interp.controls import N_DRAWS, shuffled_columns
 from safekey_interp.errors import InputError
 from safekey_interp.folds import make_plan, positive_class, why_not
 from safekey_interp.interventions.directions import read_classes
@@ -53,6 +54,7 @@ def fit_held_out(
     fit_position: str = "decision",
     label_by: LabelBy = "label",
     n_folds: int = 5,
+    n_controls: int = N_DRAWS,
     seed: int = 0,
     **options: Any,
 ) -> HeldOut:
@@ -65,7 +67,9 @@ def fit_held_out(
         fit_position: where these are read.
         label_by: ``label`` (harmful is positive) or ``aha`` (an unsafe K is positive).
         n_folds: folds wanted; fewer when a class has fewer groups.
-        seed: of the folds.
+        n_controls: control directions of each kind. A shuffle of the labels is one of all folds, so that each fold's
+            directions of one number belong together.
+        seed: of the folds and controls.
         **options: of :func:`~safekey_interp.capture.states.collect_states`: ``finder``, ``max_length`` …
 
     Raises:
@@ -82,11 +86,15 @@ def fit_held_out(
     measured = {trace.trace_id for trace in found.traces}
     left_out = {trace.trace_id: "it cannot be measured" for trace in traces if trace.trace_id not in measured}
     left_out |= {found.traces[row].trace_id: "of neither class" for row in np.flatnonzero(np.isnan(code)).tolist()}
-    folds = [
-        Fold([found.traces[row] for row in rows[plan.fold == fold].tolist()], found.directions(rows[plan.fold != fold]))
-        for fold in range(plan.n_folds)
-    ]
-    return HeldOut(folds, found.directions(rows), left_out)
+    drawn = {"n_controls": n_controls, "seed": seed}
+    names = [groups[row] for row in rows.tolist()]
+    shuffled = shuffled_columns(plan.positive, names, n_controls, seed, plan.fold)
+    folds = []
+    for fold in range(plan.n_folds):
+        others = plan.fold != fold
+        directions = found.directions(rows[others], shuffled=shuffled[others], **drawn)
+        folds.append(Fold([found.traces[row] for row in rows[~others].tolist()], directions))
+    return HeldOut(folds, found.directions(rows, shuffled=shuffled, **drawn), left_out)
 
 
 def steer_held_out(
@@ -97,6 +105,7 @@ def steer_held_out(
     fit_position: str = "decision",
     label_by: LabelBy = "label",
     n_folds: int = 5,
+    n_random: int = N_DRAWS,
     seed: int = 0,
     finder: str = "rules",
     delimiters: tuple[str, str] | None = None,
@@ -111,10 +120,12 @@ def steer_held_out(
         fit_position: where these are read.
         label_by: ``label`` (harmful is positive) or ``aha`` (an unsafe K is positive).
         n_folds: folds wanted; fewer when a class has fewer groups.
-        seed: of folds and random directions.
+        n_random: control directions of each kind a direction, of its norm.
+        seed: of folds and control directions.
         finder: finds U and K.
         delimiters: marks of the reasoning; the known families' when None.
-        **options: of :func:`~safekey_interp.interventions.steering.steer`: ``mode``, ``scales``, ``layers`` …
+        **options: of :func:`~safekey_interp.interventions.steering.steer`: ``mode``, ``scales``, ``layers``,
+            ``controls`` …
 
     Returns:
         The table of :func:`~safekey_interp.interventions.steering.steer`, in the traces' order, with the column
@@ -125,11 +136,11 @@ def steer_held_out(
     """
     about = {"finder": finder, "delimiters": delimiters}
     places = {"fit_layers": fit_layers, "fit_position": fit_position, "label_by": label_by}
-    found = fit_held_out(model, traces, n_folds=n_folds, seed=seed, **places, **about)
+    found = fit_held_out(model, traces, n_folds=n_folds, n_controls=n_random, seed=seed, **places, **about)
     left_out = dict(found.left_out)
     tables = []
     for number, fold in enumerate(found.folds):
-        table = steer(model, fold.traces, fold.directions, seed=seed, **about, **options)
+        table = steer(model, fold.traces, fold.directions, n_random=n_random, seed=seed, **about, **options)
         left_out |= table.attrs["left_out"]
         tables.append(table.assign(fold=number))
     order = {trace.trace_id: at for at, trace in enumerate(traces)}

@@ -98,7 +98,7 @@ def summarise_receivers(table: pd.DataFrame, *, n_draws: int = 1000, seed: int =
         layer, head and the columns of :func:`~safekey_interp.interventions.effects.summarise_effects`.
         NaN where nothing is defined.
     """
-    return summarise_effects(table, ["layer", "head"], n_draws=n_draws, seed=seed, joint=True)
+    return summarise_effects(table, ["layer", "head"], n_draws=n_draws, seed=seed, joint=())
 
 
 def received(

@@ -8,13 +8,14 @@ for alone; ``add`` after the direction's own layer, in units of the direction's 
 mean to the other. At all positions, or at those that are asked for.
 
 What changes is how likely the model finds safe key sentences, go-aheads and its own K behind its own U
-(:mod:`~safekey_interp.interventions.readout`). The control is the same with random directions of equal norm.
+(:mod:`~safekey_interp.interventions.readout`). The controls are the same with other directions of equal norm: fitted to
+shuffled labels, drawn from the states' covariance, or isotropic (:mod:`safekey_interp.controls`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -29,9 +30,10 @@ from safekey_interp.capture.request import KNOWN_POSITIONS
 from safekey_interp.capture.runner import Backend
 from safekey_interp.capture.stream import BatchSize, fixed_size, on_threads, threads_for
 from safekey_interp.continuations import NOT_FINITE
+from safekey_interp.controls import DEFAULT_CONTROLS, N_COMPONENTS, ControlKind, check_controls, control_draws
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.arms import Branch, EditsOf, score_arms
-from safekey_interp.interventions.effects import TESTED, joined, summarise_effects
+from safekey_interp.interventions.effects import TESTED, joined, summarise_effects, tested_rows
 from safekey_interp.interventions.readout import METRICS, Subject, find_subjects, read_metrics
 from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
 from safekey_interp.probes import Direction
@@ -41,6 +43,10 @@ if TYPE_CHECKING:
     from safekey_interp.trace import Trace
 
 Mode = Literal["ablate", "add"]
+JOINT = ("mode", "scale", "metric")
+"""Effects that are alike enough for the largest of them to be looked for."""
+COMPONENTS = tuple(f"pc{number}_{what}" for what in ("cosine", "share") for number in range(1, N_COMPONENTS + 1))
+"""Columns that say how close a direction is to the states' first principal components."""
 
 
 def steer(
@@ -52,6 +58,7 @@ def steer(
     scales: float | Sequence[float] = 1.0,
     layers: Sequence[int] | None = None,
     positions: Sequence[str] | None = None,
+    controls: Sequence[ControlKind] = DEFAULT_CONTROLS,
     n_random: int = 20,
     seed: int = 0,
     bank: KeySentences | None = None,
@@ -62,7 +69,7 @@ def steer(
     backend: Backend = "hf",
     on_trace: Callable[[int], object] = lambda n: None,
 ) -> pd.DataFrame:
-    """What each direction does to each trace's decision, beside random directions.
+    """What each direction does to each trace's decision, beside control directions of its norm.
 
     Args:
         model: from ``load`` or ``from_hf``.
@@ -72,8 +79,10 @@ def steer(
         scales: of ``add``, in units of each direction's norm; negative towards the other class.
         layers: after which layers; when None, of ``ablate`` everywhere, of ``add`` the direction's own.
         positions: where in the sequence; everywhere, the sentence itself included, when None.
-        n_random: random directions a direction, of its norm.
-        seed: of the random directions.
+        controls: kinds of control: ``shuffled_labels`` and ``covariance``, which a direction brings with it from the
+            states that it was fitted on, or ``isotropic``.
+        n_random: control directions of each kind a direction, of its norm.
+        seed: of the isotropic ones.
         bank: sentences in K's place; :func:`bank_for` the model's tokenizer when None.
         finder: finds U and K.
         delimiters: marks of the reasoning; the known families' when None.
@@ -84,13 +93,17 @@ def steer(
 
     Returns:
         One row per trace, direction, scale, draw and metric: trace_id, group, label, direction (its number), layer,
-        site, position, method (the record's), mode, scale (NaN for ``ablate``), control (``none``; ``isotropic``),
-        draw (-1 for the direction itself), metric (difference, safe, go_ahead, key_sentence), baseline, value, effect =
-        value − baseline (nats a token). ``attrs["left_out"]`` maps the other traces to their reasons.
+        site, position, method (the record's), mode, scale (NaN for ``ablate``), control (``none`` or a kind of
+        control), draw (-1 for the direction itself), metric (difference, safe, go_ahead, key_sentence), baseline,
+        value, effect = value − baseline (nats a token), pc1_cosine to pc3_cosine (|cosine| of the direction itself with
+        the first principal components of the states that it was fitted on) and pc1_share to pc3_share (of the states'
+        variance; NaN where it was not fitted on states). ``attrs["left_out"]`` maps the other traces to their reasons.
 
     Raises:
-        InputError: no trace can be measured, or a direction, layer, position or mode does not fit.
+        InputError: no trace can be measured, a direction, layer, position or mode does not fit, or a direction brings
+            no control directions of a kind.
     """
+    kinds = check_controls(controls, n_random)
     bank = bank_for(model.tokenizer) if bank is None else spelled(model.tokenizer, bank)
     ones = [directions] if isinstance(directions, Direction) else list(directions)
     numbers = [float("nan")] if mode == "ablate" else [float(s) for s in np.atleast_1d(np.asarray(scales, np.float64))]
@@ -98,7 +111,7 @@ def steer(
         if position not in KNOWN_POSITIONS:
             raise InputError(f"positions: got {position!r}, expected some of {', '.join(KNOWN_POSITIONS)}")
     chosen = model.layer_numbers(layers)
-    arms = _arms(model, ones, mode, scales=numbers, layers=chosen, n_random=n_random, seed=seed)
+    arms = _arms(model, ones, mode, scales=numbers, layers=chosen, kinds=kinds, n_random=n_random, seed=seed)
     subjects, left_out = find_subjects(model, traces, bank, finder=finder, delimiters=delimiters, max_length=max_length)
     size = fixed_size(batch_size)
     columns = _columns(arms, ones, mode)
@@ -116,7 +129,7 @@ def steer(
 
 
 def summarise_steering(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Mean effects of :func:`steer` with intervals, beside the random directions'.
+    """Mean effects of :func:`steer` with intervals, beside the control directions'.
 
     Args:
         table: from :func:`steer` or :func:`~safekey_interp.interventions.held_out.steer_held_out`.
@@ -124,11 +137,17 @@ def summarise_steering(table: pd.DataFrame, *, n_draws: int = 1000, seed: int = 
         seed: seed of the draws.
 
     Returns:
-        direction, layer, site, position, mode, scale, metric and the columns of
-        :func:`~safekey_interp.interventions.effects.summarise_effects`. NaN where nothing is defined.
+        direction, layer, site, position, mode, scale, metric, the columns of
+        :func:`~safekey_interp.interventions.effects.summarise_effects`, and pc1_cosine to pc3_share (means over
+        traces). NaN where nothing is defined. A control direction is the same for every trace, so that the interval of
+        ``excess`` leaves out how control directions differ: whether an effect is more than theirs is said by
+        ``p_value`` of a direction chosen beforehand, and by ``p_value_over_all`` of the best of all directions (of the
+        same scale and metric).
     """
     by = ["direction", "layer", "site", "position", "mode", "scale", "metric"]
-    return summarise_effects(table, by, n_draws=n_draws, seed=seed)
+    found = summarise_effects(table, by, kinds=get_args(ControlKind), joint=JOINT, n_draws=n_draws, seed=seed)
+    components: Any = tested_rows(table).groupby("direction")[list(COMPONENTS)].mean()
+    return found.merge(components, on="direction", how="left")
 
 
 def ablate(states: Float[Tensor, "row pos d_model"], unit: Float[Tensor, "row d_model"]) -> Tensor:
@@ -155,8 +174,10 @@ class _Arm(NamedTuple):
     """Number of the direction."""
     scale: float
     """NaN for ``ablate``."""
+    control: str
+    """Kind of control; ``none`` for the direction itself."""
     draw: int
-    """-1 for the direction itself, else the number of the random one."""
+    """-1 for the direction itself, else the number of the draw."""
 
 
 def _arms(
@@ -166,6 +187,7 @@ def _arms(
     *,
     scales: Sequence[float],
     layers: Sequence[int] | None,
+    kinds: Sequence[ControlKind],
     n_random: int,
     seed: int,
 ) -> list[_Arm]:
@@ -174,9 +196,7 @@ def _arms(
         raise InputError(f"mode: got {mode!r}, expected ablate or add")
     if not directions:
         raise InputError("directions: got none, expected at least one")
-    if n_random < 0:
-        raise InputError(f"n_random: got {n_random}, expected 0 or more")
-    arms = [_Arm(np.zeros(model.d_model), (), -1, float("nan"), -1)]
+    arms = [_Arm(np.zeros(model.d_model), (), -1, float("nan"), TESTED, -1)]
     for number, direction in enumerate(directions):
         if direction.d_model != model.d_model:
             raise InputError(
@@ -184,11 +204,14 @@ def _arms(
                 "fit one on a model of this width"
             )
         places = _places(model, direction, mode, layers)
-        drawn = np.random.default_rng([seed, number]).standard_normal((n_random, model.d_model))
-        units = [direction.vector, *(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))]
+        vectors = [(TESTED, -1, direction.vector)]
+        for kind in kinds:
+            what = {"d_model": model.d_model, "what": f"direction {number}"}
+            drawn = control_draws(direction.controls, kind, n_random, seed=(seed, number), **what)
+            vectors += [(kind, draw, vector) for draw, vector in enumerate(drawn)]
         for scale in scales:
             factor = 1.0 if mode == "ablate" else scale * direction.norm
-            arms += [_Arm(factor * unit, places, number, scale, draw - 1) for draw, unit in enumerate(units)]
+            arms += [_Arm(factor * unit, places, number, scale, kind, draw) for kind, draw, unit in vectors]
     return arms
 
 
@@ -248,14 +271,19 @@ def _columns(arms: Sequence[_Arm], directions: Sequence[Direction], mode: Mode) 
     for arm in arms[1:]:
         direction = directions[arm.direction]
         record = {name: getattr(direction, name) for name in ("layer", "site", "position", "method")}
-        about = {
-            "mode": mode,
-            "scale": arm.scale,
-            "control": "isotropic" if arm.draw >= 0 else TESTED,
-            "draw": arm.draw,
-        }
-        rows.append({"direction": arm.direction} | record | about)
+        about = {"mode": mode, "scale": arm.scale, "control": arm.control, "draw": arm.draw}
+        rows.append({"direction": arm.direction} | record | about | _components(direction))
     return pd.DataFrame(rows)
+
+
+def _components(direction: Direction) -> dict[str, float]:
+    """|cosine| with each principal component, and its share of the variance; NaN where unknown."""
+    found = dict.fromkeys(COMPONENTS, np.nan)
+    if direction.controls is not None:
+        pairs = zip(direction.controls.cosines(direction.vector), direction.controls.shares, strict=True)
+        for number, (cosine, share) in enumerate(pairs, start=1):
+            found |= {f"pc{number}_cosine": float(cosine), f"pc{number}_share": float(share)}
+    return found
 
 
 def _table(subject: Subject, columns: pd.DataFrame, metrics: Float[np.ndarray, "arm metric"]) -> pd.DataFrame:

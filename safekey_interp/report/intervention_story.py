@@ -10,9 +10,11 @@ import numpy as np
 from safekey_interp.claims import Estimate, estimate
 from safekey_interp.conditions import TRACES_OF
 from safekey_interp.figures.drawing import Table
+from safekey_interp.intervening.findings import LEVEL
 from safekey_interp.intervening.wording import (
     METRICS,
     READINGS,
+    SHARED_DRAWS,
     control_name,
     main_metric,
     main_rows,
@@ -24,6 +26,8 @@ from safekey_interp.interventions.effects import TESTED
 from safekey_interp.organism import is_organism
 from safekey_interp.report.markup import Html, data, el, join, table
 from safekey_interp.report.story import file_names, opening
+from safekey_interp.stats import FEW
+from safekey_interp.trajectory import trajectory_controls
 
 if TYPE_CHECKING:
     from safekey_interp.intervening.kinds import Name
@@ -72,7 +76,8 @@ _OPTIONS = {
     "n_folds": "folds of requests: fitted on all but one, used on that one",
     "align": "where offset 0 lies",
     "most": "sentences of the reasoning that are taken",
-    "n_random": "draws of the control",
+    "controls": "kinds of control directions",
+    "n_random": "draws of each kind of control",
     "n_others": "other requests’ key sentences: the control",
     "max_length": "most tokens; longer traces are left out",
     "finder": "how U and K are found",
@@ -138,22 +143,38 @@ def _excess_table(name: Name, summary: Table, manifest: Mapping[str, Any], kind:
     n_places = len(rows)
     if n_places > _MOST:
         rows = rows.loc[rows["excess"].abs().sort_values(ascending=False, kind="stable").index[:_MOST]]
-    with_p = "p_value" in rows.columns
+    by_draws = name in SHARED_DRAWS
+    with_p = "p_value_over_all" if by_draws else "p_value" if "p_value" in rows.columns else ""
     body: list[list[object]] = []
     for _, row in rows.iterrows():
         line = f"{series_name(name, row[reading.series])}, " if reading.series else ""
         numbers = [_text(estimate(row, *(f"{prefix}{end}" for end in ends))) for prefix, ends in _COLUMNS]
         excess = estimate(row, "excess", "excess_low", "excess_high")
-        p = [f"{row['p_value']:.2g}" if np.isfinite(row["p_value"]) else "n/a"] if with_p else []
+        p = [f"{row[with_p]:.2g}" if np.isfinite(row[with_p]) else "n/a"] if with_p else []
         where = data(f"{line}{place_name(name, row, manifest.get('model') or {})}")
-        body.append([where, *numbers, *p, _verdict(excess), f"{int(row['n']):,}"])
+        body.append([where, *numbers, *p, _beyond(row) if by_draws else _verdict(excess), f"{int(row['n']):,}"])
     what = f"{METRICS[main_metric(name, summary)]}, " if reading.metrics else ""
-    head = ["Where", "Measured", "Control", "Excess", *(["p"] if with_p else []), "Excess lies", "n"]
-    caption = f"{what}{reading.unit}, {TRACES_OF[main_subset(summary)]}; control: {control_name(kind)}"
-    notes = [
-        "Excess is measured less control, trace by trace; it lies above or below 0 when its 95 % interval leaves 0 out."
+    head = [
+        "Where",
+        "Measured",
+        "Control",
+        "Excess",
+        *(["p"] if with_p else []),
+        "Among the draws" if by_draws else "Excess lies",
+        "n",
     ]
-    if with_p:
+    caption = f"{what}{reading.unit}, {TRACES_OF[main_subset(summary)]}; control: {control_name(kind)}"
+    notes = ["Excess is measured minus control, trace by trace."]
+    if by_draws:
+        n = int(rows["n_controls"].max())
+        notes.append(
+            f"Every trace meets the same {n} control directions, so that the interval of the excess leaves out how "
+            f"these differ: p is the rank of the measured effect among theirs, at least {1 / (1 + n):.2g}, with the "
+            f"largest of all layers for each; beyond them when p is at most {LEVEL:g}."
+        )
+    else:
+        notes.append("It lies above or below 0 when its 95 % interval leaves 0 out.")
+    if with_p and not by_draws:
         n = int(rows["n_controls"].max())
         notes.append(
             f"p is over the draws of the control, at least {1 / (1 + n):.2g} with {n} of them, for one place chosen "
@@ -166,9 +187,10 @@ def _excess_table(name: Name, summary: Table, manifest: Mapping[str, Any], kind:
 
 
 def score_table(summary: Table) -> Html:
-    """Each class at every tenth offset, and before the point of alignment, beside random vectors."""
+    """Each class at every tenth offset, and before the point of alignment, beside control directions."""
     labels = list(dict.fromkeys(summary["label"]))
     body: list[list[object]] = []
+    kinds = trajectory_controls(summary)
     several = summary["reader"].nunique() > 1
     for (reader, offset), part in summary.groupby(["reader", "offset"]):
         if offset % _EVERY and offset != -1:
@@ -181,10 +203,11 @@ def score_table(summary: Table) -> Html:
         where = f"{int(offset):+d}" + f", reader {int(reader)}" * several
         harmful, benign = numbers.get("harmful"), numbers.get("benign")
         apart = "n/a" if harmful is None or benign is None else harmful.lies(benign) or "not told apart"
-        spread = f"± {1.96 * part['random_sd'].mean():.3f}"
-        body.append([where, *cells, spread, apart, ", ".join(f"{int(n):,}" for n in part["n"])])
-    head = ["Offset", *(data(label) for label in labels), "Random vectors", "Harmful lies", "n"]
+        beside = [f"{part[f'{kind}_mean'].mean():.3f} ± {1.96 * part[f'{kind}_sd'].mean():.3f}" for kind in kinds]
+        body.append([where, *cells, *beside, apart, ", ".join(f"{int(n):,}" for n in part["n"])])
+    head = ["Offset", *(data(label) for label in labels), *map(control_name, kinds), "Harmful lies", "n"]
     note = (
+        "Controls: mean ± 1.96 standard deviations over their draws, on the same states. "
         "“Above” and “below” mean that the 95 % intervals of harmful and benign traces do not touch. Offsets of one "
         "trace are not independent of one another."
     )
@@ -202,6 +225,12 @@ def _verdict(excess: Estimate) -> str:
     if not excess.is_sure:
         return "too few prompts"
     return f"{lies} 0" if (lies := excess.lies(Estimate(0.0, np.nan, np.nan))) else "not told apart"
+
+
+def _beyond(row: Any) -> str:
+    if row["n_groups"] < FEW:
+        return "too few prompts"
+    return "beyond them" if row["p_value_over_all"] <= LEVEL else "not told apart"
 
 
 def _text(number: Estimate) -> str:
