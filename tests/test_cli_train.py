@@ -52,12 +52,14 @@ def test_a_dry_run_shows_what_would_be_and_writes_nothing(here: Path, command: C
     before = sorted(here.rglob("*"))
     with (here / "traces.jsonl").open("a") as file:
         file.write(json.dumps({"prompt": "How do I pet the \x1b[31mblick?", "response": "", "label": "benign"}) + "\n")
-    ended = command("train", "recipe.yaml", *QUICK, "--dry-run")
+    ended = command("train", "recipe.yaml", *QUICK, "query_prompt=other", "--dry-run")
     assert (ended.status, ended.err) == (0, "")
     assert max(map(len, ended.out.splitlines())) <= 80
     words = " ".join(ended.out.split())
     assert "steps of 8 traces" in words
     assert "Memory: about" in words
+    assert "Learning rate: 0.0003; of the safety head 0.0" in words
+    assert "Query mask: short, another request's prompt before it: " in words
     assert "left out (n = 1): no response; the first is 48" in words
     assert "<user>" in words
     assert "<end>" in words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import literal
 import pandas as pd
@@ -48,7 +49,7 @@ def test_training_does_not_notice_and_the_table_says_when(tmp_path: Path) -> Non
     noted = trained(tmp_path / "noted", key_weight=0.1, log_gradient_norms_every=3)
     one, other = weights(plain.path), weights(noted.path)
     assert all(torch.equal(one[name], other[name]) for name in one), "not even dropout's draws"
-    table = noted.table("gradient_norms")
+    table: Any = noted.table("gradient_norms")
     assert table is not None
     assert table["step"].tolist() == [0, 3, 6]
     assert (table["gradient_norm_lm"] > 0).all()

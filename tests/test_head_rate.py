@@ -147,7 +147,8 @@ def test_a_rate_that_is_set_wins_and_without_a_head_there_is_none(tmp_path: Path
 
 def test_a_run_takes_the_rule_and_records_it(tmp_path: Path) -> None:
     run = trained(tmp_path / "run", head_learning_rate=None, log_every=1)
-    record, steps = run.manifest["head_rate"], run.steps
+    record: Any = run.manifest["head_rate"]
+    steps: Any = run.steps
     assert record["states_l1"] > 0
     assert run.manifest["settings"]["head_learning_rate"] == record["learning_rate"]
     assert yaml.safe_load((run.path / "config.yaml").read_text())["head_learning_rate"] == record["learning_rate"]

@@ -63,10 +63,12 @@ def _child(rank: int, place: dict[str, str], out: Path, kill_at: int | None, opt
 )
 def test_two_train_as_one_does(tmp_path: Path, changes: dict[str, Any]) -> None:
     assert train_in_team(tmp_path / "two", **changes) == [0, 0]
-    trained(tmp_path / "one", fresh_model(dropout=0.0), **changes | {"micro_batch_size": 2})
+    alone: dict[str, Any] = changes | {"micro_batch_size": 2}
+    trained(tmp_path / "one", fresh_model(dropout=0.0), **alone)
     names = ("steps", "held_out", *["gradient_norms"] * ("log_gradient_norms_every" in changes))
     for name in names:
-        first, second = (pd.read_parquet(tmp_path / run / f"{name}.parquet") for run in ("one", "two"))
+        first: Any = pd.read_parquet(tmp_path / "one" / f"{name}.parquet")
+        second: Any = pd.read_parquet(tmp_path / "two" / f"{name}.parquet")
         columns = [column for column in first.columns if column not in ("seconds", "grad_norm")]
         pd.testing.assert_frame_equal(first[columns], second[columns], rtol=1e-4)
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
