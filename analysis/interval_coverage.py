@@ -199,7 +199,7 @@ def simulated(kind: Kind, n: int) -> pd.DataFrame:
                 "setting": words,
                 "coverage": held.mean(),
                 "error": np.sqrt(held.mean() * (1 - held.mean()) / len(held)),
-                "width": np.mean(trial.high - trial.low),
+                "width": np.nanmean(trial.high - trial.low),
                 "bootstrap width": trial.before,
                 "bootstrap coverage": trial.before_covers,
             }

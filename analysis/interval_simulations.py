@@ -56,7 +56,7 @@ def bootstrapped(rng: Rng, truth: float, top: np.ndarray, bottom: np.ndarray) ->
     weights = rng.multinomial(n, [1 / n] * n, size=_DRAWS).astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):
         low, high = percentiles((weights @ top) / (weights @ bottom))
-    return float(np.mean(high - low)), float(np.mean((low <= truth) & (truth <= high)))
+    return float(np.nanmean(high - low)), float(np.mean((low <= truth) & (truth <= high)))
 
 
 MEANS: dict[str, tuple[Callable[[Rng, tuple[int, int]], np.ndarray], float]] = {

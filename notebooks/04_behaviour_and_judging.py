@@ -132,9 +132,9 @@ figures.share_by_model(
 # %% [markdown]
 # - *Plain and wrapped apart.* In one number they would hide each other: plain requests are nearly always refused after
 #   fine-tuning, wrapped ones are not.
-# - *The interval* draws whole groups: one request in two forms is one observation, not two. With 30 prompts it is wide. And
-#   where all answers are alike, the bootstrap says [0, 0] or [1, 1]: it cannot draw what it never saw. Thirty answers without
-#   one failure still leave room for a true rate of up to 10 % ("rule of three": 3/n).
+# - *The interval* counts whole groups: one request in two forms is one observation, not two. With 30 prompts it is wide. And
+#   where all answers are alike it still has a width: thirty answers without one failure leave room for a true rate of up to
+#   10 % ("rule of three": 3/n).
 # - *`n_unlabelled`* counts answers that the judge would not judge. They are in no rate; many of them would be a warning.
 #
 # ## Is one model safer than another?
@@ -151,7 +151,7 @@ pd.concat(
 
 # %% [markdown]
 # `difference` is second less first, with its interval over groups. `only_first` and `only_second` are the prompts on which
-# just one of them complied; p (McNemar) asks whether these could be tosses of a coin. If a p-value is large, that does *not*
+# just one of them complied; p (signs flipped by group) asks whether these could be tosses of a coin. If a p-value is large, that does *not*
 # mean that the two are equally safe. It means that so few prompts cannot tell.
 #
 # ## Does K decide?

@@ -282,12 +282,17 @@ def _skewed(
     """
     n = np.maximum(n_groups, 3).astype(np.float64)
     t = student(np.minimum(n_effective, n) - 1, confidence)
-    power = {(i, k): (residual**i * apart**k).sum(0) / n for i in range(4) for k in range(4 - i) if i + k > 1}
+    square, further = residual * residual, apart * apart
+    products = (
+        (square, residual * apart, further),
+        (square * residual, square * apart, residual * further, further * apart),
+    )
+    (ee, ex, xx), (eee, eex, exx, xxx) = ([part.sum(0) / n for part in parts] for parts in products)
 
     def reach(moved: np.ndarray, sign: int) -> np.ndarray:
         """The bound, from the spread and skewness of d at a ratio that is ``moved`` from the value."""
-        square = power[2, 0] - 2 * moved * power[1, 1] + moved**2 * power[0, 2]
-        cube = power[3, 0] - 3 * moved * power[2, 1] + 3 * moved**2 * power[1, 2] - moved**3 * power[0, 3]
+        square = ee - 2 * moved * ex + moved**2 * xx
+        cube = eee - 3 * moved * eex + 3 * moved**2 * exx - moved**3 * xxx
         bend = np.nan_to_num(np.sqrt(n * (n - 1)) / (n - 2) * (1 + 6 / n) * cube / square**1.5)
         bend = bend / (3 * np.sqrt(n))
         turned = -sign * t - bend / 2
@@ -296,11 +301,11 @@ def _skewed(
 
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         # Fieller's set is no interval where the mean of x is itself not told from 0.
-        none = (n_groups < FEW) | (t * np.sqrt(power[0, 2] / (n - 1)) >= 1)
+        none = (n_groups < FEW) | (t * np.sqrt(xx / (n - 1)) >= 1)
         bounds = []
         for sign in (-1, 1):
-            bound = reach(np.zeros_like(power[2, 0]), sign)
-            for _ in range(_ROUNDS if apart.any() else 0):
+            bound = reach(np.zeros_like(ee), sign)
+            for _ in range(_ROUNDS if xx.any() else 0):
                 bound = reach(bound, sign)
             bounds.append(np.where(none, np.nan, bound))
     return bounds[0], bounds[1]

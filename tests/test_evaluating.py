@@ -18,9 +18,12 @@ from safekey_interp.errors import InputError, ModelError, RunError
 from safekey_interp.evaluating.benchmarks import NAMED, Benchmark, benchmarks_of
 from safekey_interp.evaluating.calls import BenchmarkSettings, call_of, check_call
 from safekey_interp.evaluating.handed import Handed, Thinking, hand_over, thinking_of
-from safekey_interp.evaluating.reading import COLUMNS, Z, scores_in
+from safekey_interp.evaluating.reading import COLUMNS, scores_in
 from safekey_interp.evaluating.telling import difference, tell
+from safekey_interp.stats import share_from_error
 
+Z = 1.96
+"""Of the rows made here."""
 THINKING = Thinking(opening="<think>", closing="</think>", has_template=True, has_switch=True)
 LM_EVAL, INSPECT = benchmarks_of(["lm-eval:task", "inspect:pkg/task"])
 BY_NAME = {benchmark.name: benchmark for benchmark in NAMED}
@@ -246,7 +249,8 @@ def test_lm_evals_groups_filters_and_missing_errors_are_read(tmp_path: Path) -> 
         ("one", "exact_match,flexible-extract", 4),
     ]
     assert [score.is_main for score in found] == [False, True, False]
-    assert found[1].interval == pytest.approx((0.5 - Z * 0.1, 0.5 + Z * 0.1))
+    assert found[1].interval == pytest.approx(share_from_error(0.5, 0.1, 12))
+    assert found[1].interval.low < 0.5 - 1.96 * 0.1, "twelve tasks are fewer than a normal interval takes them for"
     assert math.isnan(found[2].stderr)
     assert math.isnan(found[2].interval.low)
 
