@@ -175,19 +175,23 @@ figures.effect_by_layer(
 #
 # Take the mean state of harmful requests less that of benign ones, at the deciding position. Is this line what the model
 # reads when it refuses? `steer_held_out` takes it out of every layer, for requests on which it was *not* fitted: folds go by
-# request. The control takes out random lines.
+# request. Three controls take out other lines: fitted to *shuffled labels* on the same states, drawn from the states'
+# *covariance*, and *isotropic* ones.
 
 # %%
 plain = some(12, "plain", "refused") + some(12, "plain", "complied", "benign")
-without = ski.steer_held_out(model, plain, fit_layers=[2], fit_position="decision", n_random=8)
+kinds = ("shuffled_labels", "covariance", "isotropic")
+without = ski.steer_held_out(model, plain, fit_layers=[2], fit_position="decision", controls=kinds, n_random=8)
 taken = ski.summarise_steering(without)
 taken = taken[(taken["metric"] == "difference") & (taken["subset"].isin(["harmful", "benign"]))]
-taken[["subset", "layer", "value", "low", "high", "control", "excess_low", "excess_high", "n"]].round(2)
+taken[["subset", "control_kind", "value", "low", "high", "control", "p_value", "pc1_cosine", "n"]].round(2)
 
 # %% [markdown]
-# Random lines do next to nothing: one of 128 dimensions at random hardly matters. The fitted line matters a lot for harmful
-# requests. Beside it stand the benign ones, a control of another kind: if the model lost its balance on those as well, then we
-# would only have broken it.
+# Isotropic lines do next to nothing: one of 128 dimensions at random hardly matters. That makes them a weak control. Lines
+# that were fitted to shuffled labels do much of what the fitted line does. `pc1_cosine` says why: the fitted line is all but the
+# first principal component of the states, and whatever is fitted to these states contains much of it. So the model does hang on
+# this line, but that the *labels* single it out is not shown by an isotropic control. (With 8 draws p is at least 1/9.) The
+# benign rows are a control of another kind: if the model lost its balance on those as well, then we would only have broken it.
 #
 # Now the other way. Add the direction to jailbreaks, so far as the classes lie apart (scale 1) or less. It is fitted on plain
 # requests, and none of these asks for the same thing as one of the jailbreaks.
@@ -198,16 +202,14 @@ others = [t for t in traces if t.source == "plain" and t.group not in asked]
 [direction] = ski.fit_directions(model, others, layers=[2], position="decision")
 added = ski.steer(model, jailbreaks[:10], direction, mode="add", scales=(-1, 0, 0.5, 1), n_random=8)
 by_scale = ski.summarise_steering(added)
-figures.effect_by_layer(
-    by_scale, control="random directions of equal norm", x="scale", subset="all", metric="difference"
-)
+figures.effect_by_layer(by_scale, control="fitted to shuffled labels", x="scale", subset="all", metric="difference")
 
 # %% [markdown]
 # The difference compares general sentences. Does the jailbreak's *own* K become less likely, too?
 
 # %%
 own = by_scale[(by_scale["metric"] == "key_sentence") & (by_scale["subset"] == "all")]
-own[["scale", "value", "low", "high", "control", "excess_low", "excess_high", "n"]].round(2)
+own[["scale", "control_kind", "value", "low", "high", "control", "p_value", "n"]].round(2)
 
 # %% [markdown]
 # Scale 0 is a check on ourselves: adding nothing must change nothing.
@@ -215,7 +217,8 @@ own[["scale", "value", "low", "high", "control", "excess_low", "excess_high", "n
 # ### How this can mislead
 #
 # - *A direction that works need not be the model's own.* Push hard enough along any line, and something happens. That is why
-#   the scale has a unit, the distance of the class means, and why random lines of the same length stand beside it.
+#   the scale has a unit, the distance of the class means, and why lines of the same length that know nothing of the labels
+#   stand beside it. Every trace meets the same few of them: whether the fitted line does more is a matter of its rank, `p_value`.
 # - *Taken out on its own data, a direction flatters itself.* Fitted and tested on the same requests, even noise helps.
 # - *Harm or refusal?* In this toy, harmful and refused are nearly the same traces at fitting time, so the line may stand for
 #   either.

@@ -182,7 +182,7 @@ def alarms(seed: int) -> pd.Series:
     fitting, calibrating, testing = split(seed)
     [reader] = ski.fit_directions(model, fitting, layers=[2], position="decision")
     limit = ski.calibrate(model, calibrating, reader, false_positive_rate=0.1).value
-    scores = ski.measure_trajectory(model, testing, reader, n_random=1)
+    scores = ski.measure_trajectory(model, testing, reader, controls=())
     written = scores[~scores["part"].isin(["template", "prompt"])]
     largest = written.groupby(["label", "trace_id"], observed=True)["score"].max()
     return (largest > limit).groupby("label").mean()
@@ -196,7 +196,7 @@ scores = ski.measure_trajectory(model, testing, direction, n_random=10)
 figures.score_by_offset(ski.summarise_trajectory(scores, offsets=(-12, 12)))
 
 # %% [markdown]
-# Offset 0 is K's first token. The grey band is what random directions of the same length spread.
+# Offset 0 is K's first token. The grey band is where directions lie that were fitted to shuffled labels.
 #
 # ### How this can mislead
 #

@@ -132,8 +132,8 @@ def control_draws(
     drawn = getattr(controls, kind)
     if not len(drawn):
         raise InputError(
-            f"{what}: holds no {kind} draws, its groups leave too few ways to shuffle labels; give more groups, or "
-            "leave that kind out (controls=('covariance',), --controls covariance)"
+            f"{what}: holds no {kind} draws, its groups leave too few ways to shuffle labels; give more, or leave "
+            "that kind out (controls=('covariance',), --controls covariance)"
         )
     if len(drawn) < n:
         raise InputError(
@@ -147,6 +147,8 @@ def shuffled_columns(
 ) -> Bool[np.ndarray, "n draw"]:
     """Labels that trade places between groups, and within each, a column a draw; no column where they cannot.
 
+    Groups of one size trade; where that leaves too few ways and each group is of one class, groups of any size do.
+
     Args:
         positive: whether each row is of the positive class.
         groups: the group of each row.
@@ -157,7 +159,7 @@ def shuffled_columns(
     codes = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)[1]
     nothing = np.zeros(len(positive), int)
     where = nothing if fold is None else fold
-    return shuffle_labels(positive, codes, nothing, where, n_permutations=n, seed=seed)[0]
+    return shuffle_labels(positive, codes, nothing, where, n_permutations=n, seed=seed, whatever_size=True)[0]
 
 
 def mean_differences(

@@ -37,6 +37,7 @@ def shuffle_labels(
     *,
     n_permutations: int,
     seed: int,
+    whatever_size: bool = False,
 ) -> tuple[Bool[np.ndarray, "n n_permutations"], list[str]]:
     """Shuffled labels, a column each, and what a reader must know about them.
 
@@ -47,13 +48,18 @@ def shuffle_labels(
         fold: the fold of each row; labels never leave it.
         n_permutations: shuffles wanted.
         seed: of the draws.
+        whatever_size: where groups of equal size leave too few shuffles, and every group is of one class, let groups
+            trade their class whatever their size; then a fold's number of positive rows may change.
 
     Returns:
         No columns when the groups leave too few distinct shuffles.
     """
     found = _trade_blocks(positive, codes, kind, fold, n_permutations=n_permutations, seed=seed)
     notes = []
-    if kind.any() and found.arrangements < _MANY_ARRANGEMENTS and _is_one_class(positive, codes):
+    if whatever_size and found.arrangements < _MIN_ARRANGEMENTS and _is_one_class(positive, codes):
+        found = _trade_classes(positive, codes, kind, fold, n_permutations=n_permutations, seed=seed)
+        notes.append("labels shuffled among groups whatever their size")
+    elif kind.any() and found.arrangements < _MANY_ARRANGEMENTS and _is_one_class(positive, codes):
         found = _trade_classes(positive, codes, kind, fold, n_permutations=n_permutations, seed=seed)
         notes.append("labels shuffled among groups that hold the same conditions, whatever their size")
     if found.arrangements >= _MIN_ARRANGEMENTS - 1e-9:

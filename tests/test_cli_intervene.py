@@ -73,12 +73,13 @@ def test_each_command_writes_a_run_and_says_what_was_found(here: Path, command: 
 
 def test_given_files_are_used(here: Path, command: Type) -> None:
     shared = ("--traces", "traces.jsonl", "--limit", "6", "--n-random", "2", "--no-report")
-    added = ("--mode", "add", "--scale", "-1", "--scale", "1", "--at", "decision")
+    added = ("--mode", "add", "--scale", "-1", "--scale", "1", "--at", "decision", "--controls", "isotropic")
     assert command("intervene", "direction", "--direction", "d.safetensors", *added, *shared).status == 0
     run = open_run("runs/organism-traces-direction")
     assert sorted(set(run.effects["scale"])) == [-1.0, 1.0]
     assert set(run.effects["layer"]) == {1}
-    files = ("--direction", "d.safetensors", "--probe", "p.safetensors")
+    assert set(run.effects["control"]) == {"none", "isotropic"}
+    files = ("--direction", "d.safetensors", "--probe", "p.safetensors", "--controls", "isotropic")
     assert command("intervene", "trajectory", *files, *shared).status == 0
     assert set(open_run("runs/organism-traces-trajectory").effects["layer"]) == {1, 2}
 
@@ -109,6 +110,8 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "both": (["direction", "--direction", "d.safetensors", "--layers", "1"], "--layers, --save: nothing is fitted"),
     "no direction": (["direction", "--direction", "traces.jsonl"], "traces.jsonl: cannot be read"),
     "a probe": (["direction", "--direction", "p.safetensors"], "p.safetensors: got a file of Probe, expected"),
+    "controls": (["direction", "--controls", "x"], "controls: got 'x', expected some of shuffled_labels"),
+    "no controls": (["direction", "--direction", "d.safetensors"], "direction 0: holds no shuffled_labels draws"),
     "align": (["trajectory", "--align", "x"], "--align: got 'x', expected one of key_sentence, reasoning_end"),
     "no probe": (["trajectory", "--probe", "nowhere"], "nowhere: cannot be read"),
     "key sentences": (["lens", "--key-sentences", "traces.jsonl"], "key sentences traces.jsonl: "),

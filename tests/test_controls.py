@@ -116,6 +116,12 @@ def test_a_shuffle_keeps_groups_together_and_folds_apart() -> None:
     assert (drawn != positive[:, None]).any(1).all()
     assert shuffled_columns(positive, ["one"] * 20 + ["two"] * 20, 50, 0).shape[1] == 50
     assert shuffled_columns(positive[:4], ["a", "a", "b", "b"], 50, 0).shape[1] == 0, "too few ways to shuffle"
+    sizes = [*(str(number // 2) for number in range(20)), *(str(number) for number in range(20, 40))]
+    apart = np.arange(40) < 20
+    traded = shuffled_columns(apart, sizes, 50, 0)
+    assert traded.shape[1] == 50, "groups of two against groups of one"
+    assert (traded[:20:2] == traded[1:20:2]).all()
+    assert (traded[apart].any(0) & ~traded[apart].all(0)).all()
 
 
 def test_components_are_those_of_the_states() -> None:

@@ -92,7 +92,7 @@ def test_the_numbers_are_the_functions_own_whatever_the_pieces(runs: Any, kind: 
 def test_directions_are_those_of_held_out_requests(runs: Any) -> None:
     effects = runs("direction").effects
     expected = steer_held_out(model(), data(24), finder="given", **QUICK["direction"])
-    keys = ["trace_id", "draw", "metric"]
+    keys = ["trace_id", "control", "draw", "metric"]
     mine, theirs = (table.set_index(keys).sort_index() for table in (effects, expected))
     pd.testing.assert_series_equal(mine["effect"], theirs["effect"], rtol=1e-4, atol=1e-5, check_index=False)
     folds = effects.groupby("group", observed=True)["fold"].nunique()
@@ -275,6 +275,7 @@ def test_directions_that_are_kept_steer_other_traces(tmp_path: Path) -> None:
     used = {"directions": [kept], "bank": SMALL, "n_random": 2, "finder": "given"}
     again = run_intervention("direction", model(), others, out=tmp_path / "again", chunk=4, **used)
     expected = steer(model(), others, [kept], bank=SMALL, n_random=2, finder="given")
+    assert set(again.effects["control"]) == {"none", "shuffled_labels", "covariance"}
     np.testing.assert_allclose(again.effects["effect"], expected["effect"], rtol=1e-4, atol=1e-5)
     [recorded] = again.manifest["settings"]["directions"]
     assert (recorded["layer"], recorded["position"], len(recorded["sha256"])) == (1, "decision", 64)

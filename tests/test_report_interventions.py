@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from pages import check_outline, figures_in, read
 
 from safekey_interp import figures
 from safekey_interp.errors import RunError
+from safekey_interp.intervening.findings import find
+from safekey_interp.intervening.kinds import KINDS
 from safekey_interp.report import write_report
 
 
@@ -156,13 +159,29 @@ def test_a_map_has_a_neutral_middle_at_0(summary):
     assert trace["customdata"][1][2][1] == pytest.approx(cell["control"], abs=1e-3)
 
 
-def test_scores_stand_beside_random_vectors(summary):
+@pytest.mark.parametrize(("cosine", "says"), [(0.3, "not close to"), (0.98, "The directions are close to")])
+def test_the_page_of_a_direction_says_how_close_it_is_to_the_first_component(tmp_path, cosine, says):
+    """And whether it is beyond its draws by its rank among them, since every trace meets the same ones."""
+    folder = write_intervention(tmp_path, "direction")
+    effects = pd.read_parquet(folder / "effects.parquet").assign(pc1_cosine=cosine)
+    summary = KINDS["direction"].summarise(effects, n_draws=50)
+    manifest = json.loads((folder / "run.json").read_text())
+    found = find("direction", effects, summary, {}, manifest)["findings"]
+    assert says in found[0]["text"]
+    assert f"(|cosine| {cosine:.2f})" in found[0]["text"]
+    chance = " ".join(one["text"] for one in found if one["question"] == "chance")
+    p = summary.loc[(summary["metric"] == "difference") & (summary["subset"] == "harmful"), "p_value_over_all"].min()
+    assert p == pytest.approx(1 / (1 + N_DRAWS))
+    assert f"not told apart from the {N_DRAWS} draws (p = {p:.2g}" in chance, "four draws cannot say more"
+
+
+def test_scores_stand_beside_control_directions(summary):
     table = summary("trajectory")
     spec = figures.score_by_offset.spec(table, reader=1)
     named = {trace["name"]: trace for trace in spec["data"] if "name" in trace}
-    assert set(named) == {"random vectors of equal norm", "harmful", "benign"}
+    assert set(named) == {"directions fitted to shuffled labels", "harmful", "benign"}
     rows = table[(table["reader"] == 1) & (table["label"] == "harmful")].sort_values("offset")
     np.testing.assert_allclose(named["harmful"]["y"], rows["score"], atol=1e-4)
-    np.testing.assert_allclose(named["random vectors of equal norm"]["customdata"][0], [-0.784, 0.784])
+    np.testing.assert_allclose(named["directions fitted to shuffled labels"]["customdata"][0], [-0.784, 0.784])
     with pytest.raises(RunError, match="no row with reader 7"):
         figures.score_by_offset.spec(table, reader=7)

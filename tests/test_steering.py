@@ -220,7 +220,7 @@ def test_the_organisms_refusal_hangs_on_a_direction_that_shuffled_labels_find_in
     assert [one.layer for one in directions] == [0, 1, 2, 3]
     every = ("shuffled_labels", "covariance", "isotropic")
     table = steer(toy(), held_out, directions[2], finder="given", controls=every, n_random=20)
-    summary = summarise_steering(table).set_index(["subset", "metric", "control_kind"]).sort_index()
+    summary = summarise_steering(table).set_index(["subset", "metric", "control_kind"]).sort_index().sort_index()
     found = summary.loc[("harmful", "difference")]
     assert set(found.index) == set(every)
     assert (found["high"] < -1).all()

@@ -177,7 +177,7 @@ def test_what_is_watched_is_what_is_generated_and_scored() -> None:
     for sampling in (Sampling(max_new_tokens=25), Sampling(max_new_tokens=25, temperature=1.0, seed=3)):
         watched = list(watch(model, others[0], probe, threshold=0.0, sampling=sampling))
         bare = list(watch(model, others[0], probe, control=None, sampling=sampling))
-        assert [one.score for one in bare] == [one.score for one in watched]
+        np.testing.assert_allclose([one.score for one in bare], [one.score for one in watched], atol=1e-4)
         assert all(np.isnan(one.control_sd) for one in bare)
         text = "".join(one.text for one in watched)
         if sampling.is_greedy:
