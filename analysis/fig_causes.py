@@ -151,9 +151,9 @@ def _claims(bench: Bench, name: str, table: Any | None) -> list[Measured]:
         words = f"benign U {means[OTHER]:+.2f}, other harmful U {means[SAME]:+.2f}" if evidence == "resampled U" else ""
         low, high = ("low", "high") if column == "value" else (f"{column}_low", f"{column}_high")
         numbers: dict[str, Any] = {"value": float(row[column]), "low": float(row[low]), "high": float(row[high])}
-        sizes: dict[str, Any] = {"n": int(row["n"]), "n_groups": int(row["n_groups"])}
+        numbers |= {"n": int(row["n"]), "n_groups": int(row["n_groups"])}
         words = words or f"U hidden {row['value']:+.2f}, keys outside {row['control']:+.2f}"
-        found.append(Measured(evidence=evidence, control_value=words, note=note, **about, **numbers, **sizes))
+        found.append(Measured(evidence=evidence, control_value=words, note=note, **about, **numbers))
     return found
 
 
