@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from safekey_interp.stats import FEW, share_interval
+from safekey_interp.stats import FEW, share_interval, student
 
 LEVEL = 0.05
 """A probe stands when p over its layers, times the number of positions, is at most this."""
@@ -41,6 +41,8 @@ class Finding:
     """What it was held against."""
     short: str = ""
     """The same in a clause, without interval, for the headline; empty when it is not for the headline."""
+    is_shown: bool | None = None
+    """Whether the effect is more than chance by the rule of the sentence; None where it says nothing of that."""
 
 
 class Estimate(NamedTuple):
@@ -67,6 +69,24 @@ class Estimate(NamedTuple):
     def is_sure(self) -> bool:
         """Whether it has an interval."""
         return bool(np.isfinite([self.low, self.high]).all())
+
+    def of_largest(self, n_places: int, n_groups: int, confidence: float = 0.95) -> Estimate:
+        """The same of a number that was picked as the largest of several: the interval holds for all at once.
+
+        Each half is widened by t(1 − α / 2m, G − 1) / t(1 − α / 2, G − 1) for m places and G groups (Bonferroni; Dunn
+        1961, J. Am. Stat. Assoc. 56:52), as each half is a multiple of Student's quantile.
+
+        Args:
+            n_places: m, from which it was picked.
+            n_groups: G, behind the interval.
+            confidence: of the interval as it is.
+        """
+        if n_places < 2 or not self.is_sure:
+            return self
+        alpha = 1 - confidence
+        wider = float(student(n_groups - 1, 1 - alpha / n_places) / student(n_groups - 1, confidence))
+        low, high = (self.value + wider * (bound - self.value) for bound in (self.low, self.high))
+        return Estimate(self.value, low, high)
 
     def text(self, form: str) -> str:
         """``0.17 [0.16, 0.18]`` in the number format ``form``."""

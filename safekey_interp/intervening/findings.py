@@ -1,8 +1,9 @@
 """What came of an intervention, in a few sentences, each with its n, its interval and its control?
 
 Three questions: what was changed (``changed``), what did that do (``did``), and is it more than the control does
-(``chance``). A place that was picked because the effect is largest there is named so, and its p-value is multiplied by
-the number of places (Bonferroni). Every number is one of the summary's.
+(``chance``). A place that was picked because the effect is largest there is named so: its p-value is multiplied by the
+number of places, and its interval widened to hold for all of them at once (Bonferroni). Every other number is one of
+the summary's.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from safekey_interp.intervening.knockout_findings import (
     find_doses,
     find_effects,
     find_pool,
+    is_off_zero,
+    picked_of,
 )
 from safekey_interp.intervening.wording import (
     FROM,
@@ -73,14 +76,14 @@ def find(
     n, n_groups = effects["trace_id"].nunique(), effects["group"].nunique()
     settings = manifest["settings"]
     if name == "trajectory":
-        told = [*_scores(summary, settings), *_scores_chance(summary)]
+        told = [*_scores(summary, settings), *find_gaps(summary)]
     elif name == "knockout":
         model = manifest["model"]
-        told = [*find_effects(summary, model), *_chance(name, summary, model)]
+        told = [*find_effects(summary, model), *find_excess(name, summary, model)]
         told += [*find_contrast(summary, model, "harmful"), *find_doses(summary, model), *find_pool(summary)]
         told += find_contrast(summary, model, "benign")
     else:
-        told = [*_effects(name, summary, manifest["model"]), *_chance(name, summary, manifest["model"])]
+        told = [*_effects(name, summary, manifest["model"]), *find_excess(name, summary, manifest["model"])]
     if name == "patch" and settings["method"] == "both":
         told += _attribution(effects)
     component = _component(summary) if name == "direction" else ""
@@ -165,9 +168,10 @@ def _effects(name: Name, summary: Table, model: Mapping[str, Any]) -> Iterator[F
     reading = READINGS[name]
     for line, rows in _lines(name, summary):
         row = _told_first(name, rows, "value")
-        number = estimate(row)
+        m = 1 if name == "lens" else len(rows)
+        number = estimate(row).of_largest(m, row["n_groups"])
         where = place_name(name, row, model)
-        picked = f" ({where}, the largest of {len(rows)})" if len(rows) > 1 else f" ({where})"
+        picked = f" ({where}{picked_of(m)})"
         sign = "+.2f" if reading.value == "effect" else ".3f"
         unit = reading.unit
         what = METRICS[main_metric(name, summary)] if reading.metrics else ""
@@ -180,7 +184,7 @@ def _effects(name: Name, summary: Table, model: Mapping[str, Any]) -> Iterator[F
         elif name == "suppress":
             hidden = PARTS.get(row["source_part"], row["source_part"])
             text = f"Hiding {hidden} moves what is predicted in {line} by {number.text(sign)} {unit} (KL)"
-            text += f", the most of {len(rows)} parts" * (len(rows) > 1)
+            text += f", the most of {m} parts, with the interval of all {m} at once" * (m > 1)
         else:
             done = {"patch": f"States at {line}", "direction": f"A direction {line}"}
             verb = {"patch": "move", "direction": "moves"}[name]
@@ -196,32 +200,46 @@ def _beside(row: Row) -> str:
     return f"{control_name(row['control_kind'])}: {control.text('.2f')}"
 
 
-def _chance(name: Name, summary: Table, model: Mapping[str, Any]) -> Iterator[Finding]:
+def find_excess(name: Name, summary: Table, model: Mapping[str, Any]) -> Iterator[Finding]:
     """What the largest effect of each line has over its control, and in how many places there is such an excess."""
     for line, rows in _lines(name, summary):
         with_control = rows.dropna(subset=["excess"])
         if with_control.empty:
             continue
         row = _told_first(name, with_control, "excess")
-        excess, m = estimate(row, *_EXCESS), len(with_control)
-        verdict = _beside_draws(row) if name in SHARED_DRAWS else beside_zero(excess)
+        m = len(with_control)
+        excess = _chosen(name, row, m)
+        by_draws = name in SHARED_DRAWS
+        verdict = _beside_draws(row) if by_draws else beside_zero(excess)
         where = place_name(name, row, model)
         subject = f"{capital(line)}: excess" if line else "Excess"
         text = f"{subject} over the control {excess.text('+.2f')} in {where}"
-        picked = "the last" if name == "lens" else "the largest"
-        text += f", {picked} of {m} places, {verdict}" if m > 1 else f", {verdict}"
-        if m > 1 and name not in SHARED_DRAWS:
-            sides = [estimate(one, *_EXCESS).lies(_ZERO) for _, one in with_control.iterrows()]
+        text += f", the last of {m} places, {verdict}" if name == "lens" and m > 1 else f"{picked_of(m)}, {verdict}"
+        if m > 1 and not by_draws:
+            sides = [
+                estimate(one, *_EXCESS).of_largest(m, one["n_groups"]).lies(_ZERO) for _, one in with_control.iterrows()
+            ]
             text += f"; above 0 in {sides.count('above')}, below in {sides.count('below')}"
         control = control_name(row["control_kind"])
-        if name in SHARED_DRAWS:
+        if by_draws:
             control += _other_kinds(summary, row)
         elif np.isfinite(row.get("p_value", np.nan)):
             p = min(1.0, float(row["p_value"]) * m)
             control += f"; a mean as large either way has p = {p:.2g} over {int(row['n_controls'])} draws"
             control += f", for {m} places (Bonferroni)" * (m > 1)
         n = int(row.get("n_with_control", row["n"]))
-        yield Finding(question="chance", text=f"{text}.", n=n, control=control, **excess.fields())
+        shown = is_beyond_draws(row) if by_draws else is_off_zero(excess)
+        yield Finding(question="chance", text=f"{text}.", n=n, control=control, is_shown=shown, **excess.fields())
+
+
+def _chosen(name: Name, row: Row, m: int) -> Estimate:
+    """The excess of the place that is told, of m: picked as the largest, but for a lens, whose last layer is told."""
+    return estimate(row, *_EXCESS).of_largest(1 if name == "lens" else m, row["n_groups"])
+
+
+def is_beyond_draws(row: Row) -> bool:
+    """Whether an effect is beyond what control directions do, the largest of all places reckoned with."""
+    return bool(row["n_groups"] >= FEW and row["p_value_over_all"] <= LEVEL)
 
 
 def _beside_draws(row: Row) -> str:
@@ -231,7 +249,7 @@ def _beside_draws(row: Row) -> str:
         return f"on fewer than {FEW} prompts, which says nothing about others"
     if not np.isfinite(p):
         return "without enough draws for a p"
-    said = "beyond" if p <= LEVEL else "not told apart from"
+    said = "beyond" if is_beyond_draws(row) else "not told apart from"
     return f"{said} the {n} draws (p = {p:.2g}, of the largest over all layers)"
 
 
@@ -301,20 +319,22 @@ def _scores(summary: Table, settings: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(question="did", text=text, n=int(row["n"]), control=control, short=text, **number.fields())
 
 
-def _scores_chance(summary: Table) -> Iterator[Finding]:
-    """At how many offsets the classes part."""
+def find_gaps(summary: Table) -> Iterator[Finding]:
+    """At how many offsets the classes part, and whether they do at the token before the point of alignment."""
     for reader, rows in summary.groupby("reader"):
         classes = {label: part.set_index("offset") for label, part in rows.groupby("label")}
         if not {"harmful", "benign"} <= set(classes):
             continue
         harmful, benign = classes["harmful"], classes["benign"]
         shared = sorted(set(harmful.index) & set(benign.index))
-        sides = [estimate(harmful.loc[at], "score").lies(estimate(benign.loc[at], "score")) for at in shared]
-        before = [side for at, side in zip(shared, sides, strict=True) if at < 0]
+        sides = {at: estimate(harmful.loc[at], "score").lies(estimate(benign.loc[at], "score")) for at in shared}
+        every, before = list(sides.values()), [side for at, side in sides.items() if at < 0]
         which = f" of reader {int(reader)}" if summary["reader"].nunique() > 1 else ""
         text = (
-            f"Harmful traces’ scores{which} lie above benign ones’ at {sides.count('above')} of {len(shared)} offsets, "
-            f"below at {sides.count('below')}; before offset 0, above at {before.count('above')} of {len(before)}."
+            f"Harmful traces’ scores{which} lie above benign ones’ at {every.count('above')} of {len(every)} offsets, "
+            f"below at {every.count('below')}; before offset 0, above at {before.count('above')} of {len(before)}; at "
+            f"offset {_AT}, {sides.get(_AT) or 'not told apart'}."
         )
         control = "intervals that do not touch; offsets of one trace are not independent"
-        yield Finding(question="chance", text=text, n=int(rows["n"].max()), control=control)
+        shown = bool(sides[_AT]) if _AT in sides else None
+        yield Finding(question="chance", text=text, n=int(rows["n"].max()), control=control, is_shown=shown)

@@ -41,9 +41,8 @@ def find_effects(summary: Table, model: Mapping[str, Any]) -> Iterator[Finding]:
     metric = METRICS[main_metric(_NAME, summary)]
     for span, rows in main_rows(_NAME, summary).groupby("to_span", sort=False):
         row = _largest(rows)
-        number = estimate(row)
-        where = place_name(_NAME, row, model)
-        picked = f"{where}, the largest of {len(rows)}" if len(rows) > 1 else where
+        number = estimate(row).of_largest(len(rows), row["n_groups"])
+        picked = place_name(_NAME, row, model) + picked_of(len(rows))
         text = f"Hiding {series_name(_NAME, span)} moves {metric} by {number.text('+.2f')} {_UNIT} ({picked})"
         other, same = (_beside(summary, row, kind) for kind in (OTHER, SAME))
         if other and same and not _is_mixed(summary, row):
@@ -83,15 +82,22 @@ def find_doses(summary: Table, model: Mapping[str, Any]) -> Iterator[Finding]:
         if len(there) < len(wanted):
             continue
         *steps, slope, curvature = there
-        number, bend = estimate(slope), estimate(curvature)
+        number, bend = (estimate(one).of_largest(len(rows), one["n_groups"]) for one in (slope, curvature))
         shown = and_list([f"{one['value']:+.2f} ({one['dose']:.2f})" for one in (*steps, row)])
         verdict = f"the slope is {number.text('+.2f')} {_UNIT} for the whole span, {beside_zero(number)}"
         bent = f"all keys minus four times a quarter: {bend.text('+.2f')}, {beside_zero(bend)}"
         text = (
-            f"{capital(series_name(_NAME, span))} hidden by quarters in {place_name(_NAME, row, model)}: {shown}; "
-            f"{verdict}; {bent}."
+            f"{capital(series_name(_NAME, span))} hidden by quarters in {place_name(_NAME, row, model)}"
+            f"{picked_of(len(rows))}: {shown}; {verdict}; {bent}."
         )
-        yield Finding(question="chance", text=text, n=int(row["n"]), control="smaller doses", **number.fields())
+        yield Finding(
+            question="chance",
+            text=text,
+            n=int(row["n"]),
+            control="smaller doses",
+            is_shown=is_off_zero(number),
+            **number.fields(),
+        )
 
 
 def find_contrast(summary: Table, model: Mapping[str, Any], subset: str) -> Iterator[Finding]:
@@ -100,15 +106,25 @@ def find_contrast(summary: Table, model: Mapping[str, Any], subset: str) -> Iter
     rows = rows.loc[(rows["subset"] == subset) & rows["value"].notna()]
     for span, part in rows.groupby("to_span", sort=False):
         row = _largest(part)
-        number = estimate(row)
-        where = place_name(_NAME, row, model)
-        where += f", the largest of {len(part)}" * (len(part) > 1)
+        number = estimate(row).of_largest(len(part), row["n_groups"])
+        where = place_name(_NAME, row, model) + picked_of(len(part))
         text = (
             f"{capital(series_name(_NAME, span))} of another request in place, the other label’s minus the same "
             f"label’s: {number.text('+.2f')} {_UNIT} ({where}), {beside_zero(number)}, on {TRACES_OF[subset]}."
         )
         control = "another request of the same label"
-        yield Finding(question="chance", text=text, n=int(row["n"]), control=control, **number.fields())
+        shown = is_off_zero(number)
+        yield Finding(question="chance", text=text, n=int(row["n"]), control=control, is_shown=shown, **number.fields())
+
+
+def picked_of(n_places: int) -> str:
+    """What is said behind a place that was picked for its effect; its interval is :meth:`Estimate.of_largest`."""
+    return f", the largest of {n_places}, with the interval of all {n_places} at once" if n_places > 1 else ""
+
+
+def is_off_zero(number: Estimate) -> bool:
+    """Whether an interval leaves 0 out."""
+    return bool(number.lies(_ZERO))
 
 
 def beside_zero(number: Estimate) -> str:

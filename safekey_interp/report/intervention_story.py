@@ -10,7 +10,7 @@ import numpy as np
 from safekey_interp.claims import Estimate, estimate
 from safekey_interp.conditions import TRACES_OF
 from safekey_interp.figures.drawing import Table
-from safekey_interp.intervening.findings import LEVEL
+from safekey_interp.intervening.findings import LEVEL, is_beyond_draws
 from safekey_interp.intervening.wording import (
     METRICS,
     READINGS,
@@ -155,7 +155,9 @@ def _excess_table(name: Name, summary: Table, manifest: Mapping[str, Any], kind:
         excess = estimate(row, "excess", "excess_low", "excess_high")
         p = [f"{row[with_p]:.2g}" if np.isfinite(row[with_p]) else "n/a"] if with_p else []
         where = data(f"{line}{place_name(name, row, manifest.get('model') or {})}")
-        body.append([where, *numbers, *p, _beyond(row) if by_draws else _verdict(excess), f"{int(row['n']):,}"])
+        body.append(
+            [where, *numbers, *p, _beyond(row) if by_draws else _verdict(excess, row, n_places), f"{int(row['n']):,}"]
+        )
     what = f"{METRICS[main_metric(name, summary)]}, " if reading.metrics else ""
     head = [
         "Where",
@@ -176,7 +178,11 @@ def _excess_table(name: Name, summary: Table, manifest: Mapping[str, Any], kind:
             f"largest of all layers for each; beyond them when p is at most {LEVEL:g}."
         )
     else:
-        notes.append("It lies above or below 0 when its 95 % interval leaves 0 out.")
+        notes.append(
+            "It lies above or below 0 when its 95 % interval leaves 0 out"
+            + f", widened to hold for all {n_places} places at once (Bonferroni)" * (n_places > 1)
+            + "; the intervals shown are each of one place."
+        )
     if with_p and not by_draws:
         n = int(rows["n_controls"].max())
         notes.append(
@@ -224,16 +230,17 @@ _COLUMNS = (
 )
 
 
-def _verdict(excess: Estimate) -> str:
+def _verdict(excess: Estimate, row: Any, n_places: int) -> str:
     if not excess.is_sure:
         return "too few prompts"
-    return f"{lies} 0" if (lies := excess.lies(Estimate(0.0, np.nan, np.nan))) else "not told apart"
+    lies = excess.of_largest(n_places, row["n_groups"]).lies(Estimate(0.0, np.nan, np.nan))
+    return f"{lies} 0" if lies else "not told apart"
 
 
 def _beyond(row: Any) -> str:
     if row["n_groups"] < FEW:
         return "too few prompts"
-    return "beyond them" if row["p_value_over_all"] <= LEVEL else "not told apart"
+    return "beyond them" if is_beyond_draws(row) else "not told apart"
 
 
 def _text(number: Estimate) -> str:
