@@ -207,7 +207,7 @@ def simulated(kind: Kind, n: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def summary(kind: Kind, cells: pd.DataFrame) -> dict[str, str]:
+def summary(kind: Kind, cells: Any) -> dict[str, str]:
     """The kind's row of the table."""
     least: Any = cells.loc[cells["coverage"].idxmin()]
     where = f"{least['groups']}: {least['setting']}"

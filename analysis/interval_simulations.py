@@ -146,7 +146,7 @@ def _scores(rng: Rng, groups: int, auroc: float | np.ndarray, icc: float, *, row
     apart = np.sqrt(2) * ndtri(np.broadcast_to(auroc, layers))
     values = np.sqrt(icc) * effect[names] + np.sqrt(1 - icc) * noise + np.outer(positive, apart)
     fold = names % groups % min(5, groups)
-    return Scores([str(i) for i in range(len(names))], names.tolist(), positive, fold, values)
+    return Scores([str(i) for i in range(len(names))], names.astype(str).tolist(), positive, fold, values)
 
 
 def auroc(rng: Rng, n: int, groups: int, at: float, *, icc: float, rows: int) -> Trial:

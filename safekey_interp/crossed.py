@@ -1,9 +1,9 @@
-"""Confidence intervals over two ways of grouping at once: wrappers and prompts, wrappers and training runs.
+"""Confidence intervals over two ways of grouping at once: wrappers and prompts, traces and donors, wrappers and runs.
 
-With few groups in one way, such as six wrappers, Student's t has that number less one as its degrees of freedom.
+With few groups in one way, such as six wrappers, Student's t has that number minus one as its degrees of freedom.
 
-- A share over two ways: variance V = max(V₁, V₂, V₁ + V₂ - V₁₂) (Cameron, Gelbach & Miller 2011, J. Bus. Econ. Stat.
-  29:238), with one group of ones and one of zeros added as in :mod:`safekey_interp.stats`.
+- A share or a mean over two ways: variance V = max(V₁, V₂, V₁ + V₂ - V₁₂) (Cameron, Gelbach & Miller 2011, J. Bus.
+  Econ. Stat. 29:238), a share with one group of ones and one of zeros added as in :mod:`safekey_interp.stats`.
 - A mean over cells (base, seed, wrapper): wrappers are crossed with all seeds, seeds lie within a base, and the bases
   are those that there are (no interval speaks of other ones). V = V_wrapper + V_seed, each of the means of its own
   level, with Satterthwaite's (1946) degrees of freedom.
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from safekey_interp.stats import NOTHING, Groups, Interval, group_codes, share_from_error, student
+from safekey_interp.stats import FEW, NOTHING, Groups, Interval, group_codes, share_from_error, student
 
 LEAST = 5
 """Groups of either way; with fewer there is no interval."""
@@ -41,17 +41,53 @@ def two_way_share(
     """
     held = np.asarray(values, np.float64)
     one, two = group_codes(first), group_codes(second)
-    both = one * (int(two.max(initial=0)) + 1) + two
-    sizes = [len(np.unique(codes)) for codes in (one, two)]
-    if min(sizes) < LEAST:
+    if min(len(np.unique(codes)) for codes in (one, two)) < LEAST:
         return NOTHING
-    mean, variances = float(held.mean()), []
+    mean = float(held.mean())
+    error, n = _two_way_error((held - mean) / len(held), one, two)
+    return share_from_error(mean, error, n, confidence)
+
+
+def two_way_interval(
+    value: float,
+    errors: Float[np.ndarray, " row"],
+    first: Groups,
+    second: Groups,
+    confidence: float = 0.95,
+) -> Interval:
+    """Student's interval of a mean whose rows are grouped in two ways, such as a trace and a donor.
+
+    One donor that stands in several traces' places moves them all; an interval over traces alone takes what is
+    peculiar to that donor for an effect.
+
+    Args:
+        value: the mean, the sum of weight times number over rows.
+        errors: weight times (number minus its expectation), of each row; they add up to 0.
+        first: each row's group in one way, such as the trace's.
+        second: its group in the other, such as the donor's.
+        confidence: nominal coverage.
+
+    Returns:
+        NaN below :data:`~safekey_interp.stats.FEW` groups of either way.
+    """
+    error, n = _two_way_error(errors, group_codes(first), group_codes(second))
+    if n < FEW:
+        return NOTHING
+    half = float(student(n - 1, confidence) * error)
+    return Interval(value - half, value + half)
+
+
+def _two_way_error(errors: Float[np.ndarray, " row"], one: np.ndarray, two: np.ndarray) -> tuple[float, int]:
+    """Standard error by the formula above, and the smaller number of groups."""
+    both = one.astype(np.int64) * (int(two.max(initial=0)) + 1) + two
+    variances, sizes = [], []
     for codes in (one, two, both):
-        sums, counts = np.bincount(codes, held), np.bincount(codes)
-        k = int((counts > 0).sum())
-        variances.append(k / (k - 1) * (((sums - mean * counts) / len(held)) ** 2).sum() if k > 1 else 0.0)
+        sums = np.bincount(np.unique(codes, return_inverse=True)[1], errors)
+        k = len(sums)
+        sizes.append(k)
+        variances.append(k / (k - 1) * (sums**2).sum() if k > 1 else 0.0)
     v_one, v_two, v_both = variances
-    return share_from_error(mean, float(np.sqrt(max(v_one, v_two, v_one + v_two - v_both))), min(sizes), confidence)
+    return float(np.sqrt(max(v_one, v_two, v_one + v_two - v_both))), min(sizes[:2])
 
 
 def crossed_mean(cells: Float[np.ndarray, "base seed wrapper"], confidence: float = 0.95) -> tuple[float, Interval]:

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from safekey_interp.conditions import SUBSETS
-from safekey_interp.interventions.crossed import crossed_interval
+from safekey_interp.crossed import two_way_interval
 from safekey_interp.interventions.donors import OTHER, SAME
 from safekey_interp.interventions.effects import TESTED, summarise_effects, tested_rows
 from safekey_interp.interventions.knockout_rows import DOSE, DOSES, OUTSIDE
@@ -109,7 +109,7 @@ def _resampled(table: Any, beside: Any) -> list[pd.DataFrame]:
                 numbers = {"control": rows["effect"], "excess": rows["hidden"] - rows["effect"]}
                 for name, number in numbers.items():
                     value, errors = _mean(number, rows["weight"])
-                    bounds = crossed_interval(value, errors, rows["group"], rows["donor_group"])
+                    bounds = two_way_interval(value, errors, rows["group"], rows["donor_group"])
                     found.loc[where, [name, f"{name}_low", f"{name}_high"]] = (value, *bounds)
             contrasts.append(dict(zip(_PLACE, place, strict=True)) | {"subset": subset} | _contrast(part))
     rows = pd.DataFrame(contrasts).assign(measure=CONTRAST, dose=1.0, control_kind=TESTED, n_controls=0)
@@ -126,7 +126,7 @@ def _contrast(pairs: Any) -> dict[str, float]:
     (other, of_other), (same, of_same) = (_mean(part["effect"], part["weight"]) for part in parts)
     rows: Any = pd.concat(parts)
     value, errors = other - same, np.concatenate([of_other, -of_same])
-    low, high = crossed_interval(value, errors, rows["group"], rows["donor_group"])
+    low, high = two_way_interval(value, errors, rows["group"], rows["donor_group"])
     counts = {"n": pairs["trace_id"].nunique(), "n_groups": pairs["group"].nunique()}
     return {"value": value, "low": low, "high": high} | counts
 
