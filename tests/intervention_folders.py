@@ -53,7 +53,7 @@ def write_intervention(folder: Path, name: str, *, n_layers: int = 6, n_heads: i
     kind: Any = KIND_OF[name]
     rng = np.random.default_rng(0)
     effects = _scores(rng) if kind == "trajectory" else _effects(name, n_layers, n_heads, rng)
-    summary = KINDS[kind].summarise(effects, n_draws=100)
+    summary = KINDS[kind].summarise(effects)
     text = HOSTILE if hostile else "a model"
     manifest = {
         "safekey_interp": "0.3.0",

@@ -183,7 +183,7 @@ def found_by(directions: list[Direction], traces: list) -> np.ndarray:
         "n_random": N_DRAWS,
         "finder": "given",
     }
-    summary = summarise_steering(steer(toy(), traces, directions, bank=small_bank(), **options), n_draws=10)
+    summary = summarise_steering(steer(toy(), traces, directions, bank=small_bank(), **options))
     rows = summary[(summary["metric"] == "difference") & (summary["subset"] == "all")]
     return rows.sort_values("direction")["p_value"].to_numpy()
 

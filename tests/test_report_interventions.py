@@ -164,7 +164,7 @@ def test_the_page_of_a_direction_says_how_close_it_is_to_the_first_component(tmp
     """And whether it is beyond its draws by its rank among them, since every trace meets the same ones."""
     folder = write_intervention(tmp_path, "direction")
     effects = pd.read_parquet(folder / "effects.parquet").assign(pc1_cosine=cosine)
-    summary = KINDS["direction"].summarise(effects, n_draws=50)
+    summary = KINDS["direction"].summarise(effects)
     manifest = json.loads((folder / "run.json").read_text())
     found = find("direction", effects, summary, {}, manifest)["findings"]
     assert says in found[0]["text"]

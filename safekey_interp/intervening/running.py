@@ -184,7 +184,7 @@ class _Task(NamedTuple):
         writer.remove_results()
         join_tables(parts, _TABLE, path / _TABLE)
         effects = pd.read_parquet(path / _TABLE)
-        summary = KINDS[self.kind].summarise(effects, seed=writer.manifest["seed"])
+        summary = KINDS[self.kind].summarise(effects)
         write_table(path / "summary.parquet", summary)
         write_json(path / _LEFT_OUT, left_out)
         write_json(path / "findings.json", find(self.kind, effects, summary, left_out, writer.manifest))
