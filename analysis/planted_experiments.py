@@ -1,0 +1,437 @@
+"""What the statement "more than chance" of each intervention and probe says of a planted null and a planted effect.
+
+Each function makes one run: a different draw of traces, labels that are shuffled over their groups before anything is
+measured (where the statement is about labels), then the public function, its summary and the rule that the pages use.
+It returns, for each statement, whether it says "more than chance"; None where it says nothing, for want of an interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import AutoModelForCausalLM
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from safekey_interp import organism
+from safekey_interp.capture.editing import Place, edited
+from safekey_interp.capture.states import collect_states
+from safekey_interp.conditions import told_apart
+from safekey_interp.controls import units
+from safekey_interp.findings.probes import probes
+from safekey_interp.findings.transfer import transfers
+from safekey_interp.intervening.findings import find_excess, find_gaps
+from safekey_interp.intervening.knockout_findings import find_contrast, find_doses
+from safekey_interp.interventions.attention_knockout import knockout
+from safekey_interp.interventions.directions import fit_directions
+from safekey_interp.interventions.donors import RESAMPLING
+from safekey_interp.interventions.effects import TESTED
+from safekey_interp.interventions.held_out import steer_held_out
+from safekey_interp.interventions.knockout_rows import DOSE
+from safekey_interp.interventions.knockout_summary import summarise_knockout
+from safekey_interp.interventions.lens import logit_lens, summarise_lens
+from safekey_interp.interventions.pairs import TracePair, find_pairs
+from safekey_interp.interventions.patching import patch, summarise_patching
+from safekey_interp.interventions.steering import steer, summarise_steering
+from safekey_interp.interventions.suppression import RANDOM_KEYS, summarise_suppression, suppress
+from safekey_interp.key_sentence_bank import KeySentences
+from safekey_interp.models import Model, from_hf, load
+from safekey_interp.organism.language import GO_AHEADS, OPENINGS, SAFE_SENTENCES
+from safekey_interp.probes import Direction
+from safekey_interp.separability import separability_table
+from safekey_interp.trace import CharSpan, Trace
+from safekey_interp.trajectory import measure_trajectory, summarise_trajectory
+from safekey_interp.transfer import transfer_table
+
+Verdicts = dict[str, bool | None]
+"""Whether each statement says "more than chance"."""
+BANK = KeySentences(safe=SAFE_SENTENCES[:1], go_ahead=(GO_AHEADS[0].format(manner=""),))
+PER_CLASS = 11
+"""Groups of each shuffled label, one trace each."""
+N_DRAWS = 19
+"""So that p ≤ .05 means beyond all of them."""
+SIZE = 1.0
+"""Of a planted direction: the distance of the classes, in norms of the states' standard deviations."""
+STEP = 0.2
+"""Of a steering step, small enough for its effect to be linear."""
+_LAYER = 2
+_POSITION = "decision"
+_GIVEN: dict[str, Any] = {"finder": "given"}
+
+
+class Experiment(NamedTuple):
+    """How one kind of statement is measured."""
+
+    run: Callable[[int, bool], Verdicts]
+    """A run's number, and whether an effect is planted."""
+    null: str
+    """What is planted as a null."""
+    effect: str
+    """What is planted as an effect."""
+
+
+class Held:
+    """States in memory, of some rows; read as the measures read those in files."""
+
+    def __init__(self, matrices: Sequence[np.ndarray], layers: Sequence[Any], trace_ids: Sequence[str]) -> None:
+        self.layers, self.positions, self.trace_ids = tuple(layers), (_POSITION,), tuple(trace_ids)
+        self._matrices = list(matrices)
+
+    def matrix(self, layer_index: int, position: str) -> np.ndarray:
+        """States of one site; ``position`` is the only one."""
+        return self._matrices[layer_index]
+
+    def of(self, rows: np.ndarray, planted: np.ndarray | None = None) -> Held:
+        """Some rows, with a vector a row and layer added."""
+        parts = [matrix[rows] for matrix in self._matrices]
+        if planted is not None:
+            parts = [part + SIZE * np.linalg.norm(part.std(0)) * planted for part in parts]
+        return Held(parts, self.layers, [self.trace_ids[row] for row in rows.tolist()])
+
+
+@lru_cache
+def toy() -> Model:
+    """The model of every null."""
+    return load("organism")
+
+
+@lru_cache
+def shipped() -> tuple[Trace, ...]:
+    """Its traces that have a U and K."""
+    return tuple(one for one in organism.read_shipped() if {"understanding", "key_sentence"} <= set(one.given))
+
+
+@lru_cache
+def states() -> tuple[Held, dict[str, int]]:
+    """States of all traces before K, and each trace's row."""
+    found, kept, _ = collect_states(toy(), shipped(), positions=[_POSITION], **_GIVEN)
+    matrices = [found.matrix(at, _POSITION) for at in range(len(found.layers))]
+    ids = [trace.trace_id for trace in kept]
+    return Held(matrices, found.layers, ids), {name: row for row, name in enumerate(ids)}
+
+
+def shuffled(
+    run: int, *, per_class: int = PER_CLASS, sources: Sequence[str] = ("",), of: Sequence[Trace] | None = None
+) -> list[Trace]:
+    """Traces of groups drawn at random, with labels that are drawn at random, group by group.
+
+    Args:
+        run: number of the run, the seed of all draws.
+        per_class: groups of each label.
+        sources: of each group one trace of each of these; the empty name stands for any.
+        of: traces that they are drawn from; all when None.
+    """
+    rng = np.random.default_rng([run, 13])
+    by_group: dict[str, list[Trace]] = {}
+    for trace in shipped() if of is None else of:
+        by_group.setdefault(trace.group, []).append(trace)
+    full = [name for name, ones in by_group.items() if all(_of(ones, source) for source in sources)]
+    names = rng.permutation(sorted(full))[: 2 * per_class]
+    chosen = []
+    for number, name in enumerate(names.tolist()):
+        label = "harmful" if number < per_class else "benign"
+        for source in sources:
+            ones = _of(by_group[name], source)
+            chosen.append(ones[int(rng.integers(len(ones)))].with_(label=label))
+    return [chosen[at] for at in rng.permutation(len(chosen)).tolist()]
+
+
+def _of(traces: Sequence[Trace], source: str) -> list[Trace]:
+    return [trace for trace in traces if source in ("", trace.source)]
+
+
+def _is_harmful(traces: Sequence[Trace]) -> np.ndarray:
+    return np.array([trace.label == "harmful" for trace in traces], float)
+
+
+def _unit(run: int) -> np.ndarray:
+    return units(np.random.default_rng([run, 17]).normal(size=(1, toy().d_model)))[0]
+
+
+def _probed(run: int, planted: bool, sources: Sequence[str]) -> tuple[Held, list[Trace]]:
+    traces = shuffled(run, sources=sources)
+    held, row_of = states()
+    added = np.outer(_is_harmful(traces), _unit(run)) if planted else None
+    return held.of(np.array([row_of[trace.trace_id] for trace in traces]), added), traces
+
+
+def separability(run: int, planted: bool) -> Verdicts:
+    """Whether a probe before K tells the classes, at its best layer."""
+    held, traces = _probed(run, planted, ("",))
+    labels, groups = [trace.label for trace in traces], [trace.group for trace in traces]
+    found = probes(separability_table(held, labels, groups, {}, seed=run, n_workers=1).table)
+    return {"separability: a probe tells the classes": bool(found[0].short) if found else None}
+
+
+def transfer(run: int, planted: bool) -> Verdicts:
+    """Whether a probe carries over between plain and wrapped prompts, either way."""
+    held, traces = _probed(run, planted, ("plain", "wrapped"))
+    labels, groups = [trace.label for trace in traces], [trace.group for trace in traces]
+    conditions = told_apart(traces, "source")
+    condition = [trace.source for trace in traces]
+    result = transfer_table(held, labels, groups, condition, {}, conditions=conditions, seed=run, n_workers=1)
+    found = transfers(result.table, conditions)
+    return {
+        "transfer: a probe tells the classes of the other condition": (
+            any(one.short for one in found) if found else None
+        )
+    }
+
+
+def direction(run: int, planted: bool) -> Verdicts:
+    """Whether a direction's effect is beyond the draws of the default control."""
+    name = "direction: an effect is beyond directions fitted to shuffled labels"
+    options: dict[str, Any] = {"controls": "shuffled_labels", "n_random": N_DRAWS, "bank": BANK, "seed": run, **_GIVEN}
+    if planted:
+        traces = shuffled(run, of=_plain_benign(), per_class=20)
+        held, row_of = states()
+        part = held.of(np.array([row_of[trace.trace_id] for trace in traces])).matrix(_LAYER, _POSITION)
+        added = SIZE * np.linalg.norm(part.std(0)) * np.outer(_is_harmful(traces), _reads())
+        groups = [trace.group for trace in traces]
+        about: dict[str, Any] = {"layer": _LAYER, "site": "resid_post", "position": _POSITION}
+        labels = [trace.label for trace in traces]
+        fit = Direction.fit(part + added, labels, groups, n_controls=N_DRAWS, seed=run, **about)
+        others = [trace for trace in _plain_benign() if trace.group not in set(groups)]
+        chosen = list({trace.group: trace for trace in others}.values())[:12]
+        table = steer(toy(), chosen, fit, mode="add", scales=STEP, **options)
+    else:
+        table = steer_held_out(toy(), shuffled(run), fit_layers=[1, _LAYER], **options)
+    return {name: _shown(find_excess("direction", summarise_steering(table), {}))}
+
+
+@lru_cache
+def _plain_benign() -> tuple[Trace, ...]:
+    """Benign plain requests, among which no label means anything."""
+    return tuple(trace for trace in shipped() if trace.source == "plain" and trace.label == "benign")
+
+
+@lru_cache
+def _reads() -> np.ndarray:
+    """Along what the decision reads, as a step along each axis tells."""
+    axes = [Direction(vector=one, norm=1.0, layer=_LAYER, site="resid_post") for one in np.eye(toy().d_model)]
+    table = steer(toy(), _plain_benign()[:1], axes, mode="add", n_random=0, bank=BANK, **_GIVEN)
+    moved = table.loc[table["metric"] == "difference"].sort_values("direction")["effect"]
+    return units(moved.to_numpy(float)[None])[0]
+
+
+def knockout_together(run: int, planted: bool) -> Verdicts:
+    """Whether it matters whose span stands in place, all layers at once."""
+    return _contrasts(run, planted, "together", ("prompt", "understanding"))
+
+
+def knockout_by_layer(run: int, planted: bool) -> Verdicts:
+    """The same in the layer where it matters most."""
+    return _contrasts(run, planted, "layer", ("understanding",))
+
+
+def _contrasts(run: int, planted: bool, by: Any, spans: tuple[str, ...]) -> Verdicts:
+    model, traces = (copying(), copied(shuffled(run), run)) if planted else (toy(), shuffled(run))
+    options: dict[str, Any] = {"bank": BANK, "n_donors": 2, "seed": run, **_GIVEN}
+    summary = summarise_knockout(knockout(model, traces, to_span=spans, by=by, controls=RESAMPLING, **options))
+    way = "all layers at once" if by == "together" else "the largest of all layers"
+    return {
+        f"knockout: {span}, the other label's minus the same label's, {way}, {subset} prompts": _shown(
+            find_contrast(summary.loc[summary["to_span"] == span], {}, subset)
+        )
+        for span in spans
+        if not planted or span == "understanding"
+        for subset in ("harmful", "benign")
+    }
+
+
+def doses(run: int, planted: bool) -> Verdicts:
+    """Whether an effect rises with the share of the span that is hidden, in the layer where it is largest."""
+    model, traces = (copying(), copied(shuffled(run), run)) if planted else (toy(), shuffled(run))
+    options: dict[str, Any] = {"bank": BANK, "n_dose": 1, "seed": run, **_GIVEN}
+    table = knockout(model, traces, to_span="understanding", by="layer", controls=[DOSE], **options)
+    if not planted:
+        groups = sorted(set(table["group"]))
+        signs = dict(zip(groups, np.random.default_rng([run, 19]).choice([-1, 1], len(groups)), strict=True))
+        table = table.assign(effect=table["effect"] * table["group"].map(signs))
+    return {
+        "knockout: dose slope of understanding, the largest of all layers": _shown(
+            find_doses(summarise_knockout(table), {})
+        )
+    }
+
+
+def patching(run: int, planted: bool) -> Verdicts:
+    """Whether states of the paired trace move more than another request's, in the layer where they do most."""
+    rng = np.random.default_rng([run, 23])
+    pairs = [_pairs()[at] for at in rng.permutation(len(_pairs())).tolist()]
+    pairs = list({pair.target.group: pair for pair in pairs}.values())[: 2 * PER_CLASS]
+    if not planted:
+        targets = [pair.target for pair in pairs]
+        pairs = [TracePair(source, target) for source, target in zip([*targets[1:], targets[0]], targets, strict=True)]
+    positions = ("understanding", "decision")
+    options: dict[str, Any] = {"layers": [0, _LAYER], "method": "exact", "bank": BANK, "seed": run, **_GIVEN}
+    table = patch(toy(), pairs, positions=positions, **options)
+    summary = summarise_patching(table)
+    return {
+        f"patch: excess at {position}, the largest of two layers": _shown(
+            find_excess("patch", summary.loc[summary["position"] == position], {})
+        )
+        for position in positions
+    }
+
+
+@lru_cache
+def _pairs() -> tuple[TracePair, ...]:
+    """A refused plain prompt and each jailbreak of the same request that was complied with."""
+    return tuple(find_pairs([one for one in shipped() if one.label == "harmful"], finder="given")[0])
+
+
+def suppression(run: int, planted: bool) -> Verdicts:
+    """Whether hiding U moves K more than as many random keys do."""
+    traces = shuffled(run)
+    table = suppress(toy(), traces, n_random=3, seed=run, **_GIVEN)
+    if not planted:
+        is_tested = (table["control"] == RANDOM_KEYS) & (table["draw"] == 0)
+        table = table.loc[table["control"] == RANDOM_KEYS].assign(
+            control=np.where(is_tested[table["control"] == RANDOM_KEYS], TESTED, RANDOM_KEYS)
+        )
+    return {"suppress: excess over random keys": _shown(find_excess("suppress", summarise_suppression(table), {}))}
+
+
+def lens(run: int, planted: bool) -> Verdicts:
+    """Whether the last layer says K rather than other requests' key sentences."""
+    traces = shuffled(run)
+    if not planted:
+        traces = _with_sentences(traces, [_key_sentence(trace) for trace in [*traces[1:], traces[0]]])
+    table = logit_lens(toy(), traces, bank=BANK, seed=run, **_GIVEN)
+    return {
+        "lens: K beyond other requests' key sentences, last layer": _shown(
+            find_excess("lens", summarise_lens(table), {})
+        )
+    }
+
+
+def trajectory(run: int, planted: bool) -> Verdicts:
+    """Whether the intervals of the two classes' scores do not touch at the token before K."""
+    traces = shuffled(run, per_class=2 * PER_CLASS)
+    halves = [[trace for trace in traces if trace.label == label] for label in ("harmful", "benign")]
+    fitted = [trace for half in halves for trace in half[:PER_CLASS]]
+    scored = [[trace for trace in half[PER_CLASS:]] for half in halves]
+    options: dict[str, Any] = {"controls": "shuffled_labels", "n_random": 2, **_GIVEN}
+    if not planted:
+        readers = fit_directions(toy(), fitted, layers=[_LAYER], position=_POSITION, n_controls=2, **_GIVEN)
+        table = measure_trajectory(toy(), [*scored[0], *scored[1]], readers, **options)
+    else:
+        held, row_of = states()
+        part = held.of(np.array([row_of[trace.trace_id] for trace in fitted])).matrix(_LAYER, _POSITION)
+        step = SIZE * np.linalg.norm(part.std(0)) * _unit(run)
+        labels, groups = [trace.label for trace in fitted], [trace.group for trace in fitted]
+        about: dict[str, Any] = {"layer": _LAYER, "site": "resid_post", "position": _POSITION}
+        matrix = part + np.outer(_is_harmful(fitted), step)
+        readers = [Direction.fit(matrix, labels, groups, n_controls=2, **about)]
+        vector = torch.as_tensor(step, dtype=torch.float32)
+        with edited(toy(), {Place(_LAYER, "resid_post"): lambda now: now + vector}):
+            first = measure_trajectory(toy(), scored[0], readers, **options)
+        table = pd.concat([first, measure_trajectory(toy(), scored[1], readers, **options)], ignore_index=True)
+    return {
+        "trajectory: harmful apart from benign at the token before K": _shown(find_gaps(summarise_trajectory(table)))
+    }
+
+
+@lru_cache
+def copying() -> Model:
+    """A model whose K copies U: attention is even over all tokens in sight, and a token that was seen becomes likelier.
+
+    Queries and keys are 0, values and outputs the identity times a factor, MLPs give 0, and the unembedding is the
+    embedding's transpose: the logit of a token rises with its share among those in sight.
+    """
+    tokenizer = toy().tokenizer
+    width = 128
+    config = CONFIG_MAPPING["llama"](
+        vocab_size=toy().hf.config.vocab_size,
+        hidden_size=width,
+        intermediate_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=512,
+    )
+    torch.manual_seed(0)
+    hf = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    with torch.no_grad():
+        vectors = torch.nn.functional.normalize(torch.randn(config.vocab_size, width), dim=1)
+        hf.model.embed_tokens.weight.copy_(vectors)
+        hf.lm_head.weight.copy_(vectors)
+        for layer in hf.model.layers:
+            attention = layer.self_attn
+            attention.q_proj.weight.zero_()
+            attention.k_proj.weight.zero_()
+            attention.v_proj.weight.copy_(torch.eye(width))
+            attention.o_proj.weight.copy_(torch.eye(width))
+            layer.mlp.down_proj.weight.zero_()
+    return from_hf(hf, tokenizer, spec="copies what it sees")
+
+
+def copied(traces: Sequence[Trace], run: int) -> list[Trace]:
+    """Traces whose U says one thing where the shuffled label is harmful and another where it is benign, and K too."""
+    rng = np.random.default_rng([run, 29])
+    made = []
+    for trace in traces:
+        said = BANK.safe[0] if trace.label == "harmful" else BANK.go_ahead[0]
+        words = said.rstrip(".").split(maxsplit=1)[1]
+        understanding = f"{OPENINGS[int(rng.integers(len(OPENINGS)))]} {trace.meta['verb']} it, {words}."
+        made.append(_written(trace, understanding, said))
+    return made
+
+
+def _with_sentences(traces: Sequence[Trace], sentences: Sequence[str]) -> list[Trace]:
+    """The traces with other key sentences."""
+    return [
+        _written(trace, trace.given["understanding"].text(trace.response), sentence)
+        for trace, sentence in zip(traces, sentences, strict=True)
+    ]
+
+
+def _written(trace: Trace, understanding: str, key_sentence: str) -> Trace:
+    own, old = trace.given["understanding"], trace.given["key_sentence"]
+    head, between = trace.response[: own.start], trace.response[own.end : old.start]
+    start = len(head) + len(understanding) + len(between)
+    spans = {
+        "understanding": CharSpan(len(head), len(head) + len(understanding)),
+        "key_sentence": CharSpan(start, start + len(key_sentence)),
+    }
+    response = f"{head}{understanding}{between}{key_sentence}{trace.response[old.end :]}"
+    return trace.with_(response=response, given=spans)
+
+
+def _key_sentence(trace: Trace) -> str:
+    return trace.given["key_sentence"].text(trace.response)
+
+
+def _shown(findings: Any) -> bool | None:
+    """What the first of the findings says; None where there is none, or its number has no interval."""
+    one = next(iter(findings), None)
+    if one is None or (one.low is not None and not np.isfinite(one.low)):
+        return None
+    return one.is_shown
+
+
+_LABELS = "labels shuffled over groups"
+_ADDED = "a direction added to the states of shuffled-harmful traces"
+_COPIES = "a model whose K copies U, U by shuffled label"
+EXPERIMENTS = {
+    "separability": Experiment(separability, _LABELS, _ADDED),
+    "transfer": Experiment(transfer, _LABELS, _ADDED),
+    "direction": Experiment(direction, _LABELS, f"{_ADDED}, along what the decision reads"),
+    "knockout": Experiment(knockout_together, _LABELS, _COPIES),
+    "knockout-layers": Experiment(knockout_by_layer, _LABELS, _COPIES),
+    "doses": Experiment(doses, "signs of a group's effects flipped by a coin", _COPIES),
+    "patch": Experiment(
+        patching,
+        "states of another complied request in place of the paired one",
+        "the pair itself: a refused plain prompt into its jailbreak",
+    ),
+    "suppress": Experiment(suppression, "a random set of keys in place of U", "U itself (trained in)"),
+    "lens": Experiment(lens, "K shuffled over traces", "K itself (trained in)"),
+    "trajectory": Experiment(trajectory, _LABELS, f"{_ADDED}, of every token"),
+}
+"""By name."""
