@@ -48,7 +48,7 @@ def test_numbers_become_one_table_and_one_page(here: Path, harness: Path, comman
     assert ended.status == 0, ended.err
     assert max(map(len, ended.out.splitlines())) <= 80
     told = " ".join(ended.out.split())
-    assert "lm-eval:easy (acc): organism:base 0.600 [0.561, 0.639], organism:sft 0.400" in told
+    assert "lm-eval:easy (acc): organism:base 0.600 [0.560, 0.639], organism:sft 0.400" in told
     assert "organism:sft less organism:base: -0.200 [-0.255, -0.144], a clear difference." in told
     assert asked(harness) == ["easy", "hostile"] * 2
     run = open_run("runs/able")

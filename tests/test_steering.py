@@ -29,6 +29,7 @@ from safekey_interp.key_sentences import measure_aha
 from safekey_interp.losses import SafetyHead
 from safekey_interp.models import Model, from_hf, load
 from safekey_interp.probes import Direction
+from safekey_interp.stats import FEW
 from safekey_interp.trace import Trace
 
 SMALL = KeySentences(safe=GENERAL.safe[:2], go_ahead=GENERAL.go_ahead[1:4])
@@ -215,7 +216,9 @@ def test_the_organisms_refusal_hangs_on_a_direction_that_shuffled_labels_find_in
     """
     plain = shipped(source="plain")
     fitted = plain[:60]
-    held_out = [t for t in shipped(source="plain", label="harmful") if t.group not in {f.group for f in fitted}][:8]
+    known = {trace.group for trace in fitted}
+    by_group = {t.group: t for t in shipped(source="plain", label="harmful") if t.group not in known}
+    held_out = list(by_group.values())[:FEW]
     directions = fit_directions(toy(), fitted, finder="given")
     assert [one.layer for one in directions] == [0, 1, 2, 3]
     every = ("shuffled_labels", "covariance", "isotropic")
@@ -228,8 +231,8 @@ def test_the_organisms_refusal_hangs_on_a_direction_that_shuffled_labels_find_in
     assert abs(found.loc["isotropic", "control"]) < 0.3
     assert (found.loc[["shuffled_labels", "covariance"], "control"] < -0.5).all()
     assert (found["pc1_cosine"] > 0.9).all()
-    assert (found["n"] == 8).all()
-    assert (found["n_groups"] == len({t.group for t in held_out})).all()
+    assert (found["n"] == FEW).all()
+    assert (found["n_groups"] == FEW).all()
     assert (found["n_controls"] == 20).all()
     added = summarise_steering(
         steer(toy(), held_out, directions[2], mode="add", scales=[-1, 1], controls=(), finder="given")
@@ -329,7 +332,7 @@ def test_summaries_are_means_with_their_controls() -> None:
     table = pd.DataFrame(rows, columns=["trace_id", "group", "label", "control", "draw", "effect"]).assign(place="p")
     found = summarise_effects(table, ["place"]).set_index("subset")
     assert found.loc["all", "value"] == pytest.approx(3)
-    assert (found.loc["all", "low"], found.loc["all", "high"]) == pytest.approx((2, 5))
+    assert found[["low", "high"]].isna().all(axis=None), "two groups have no interval"
     assert found.loc["all", "control"] == pytest.approx(2)
     assert found.loc["all", "excess"] == pytest.approx(1)
     assert found.loc["all", "p_value"] == pytest.approx(1), "both draws are further from the mean of 0, 3 and 4"
