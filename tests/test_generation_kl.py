@@ -75,17 +75,17 @@ def test_generated_tokens_are_used_as_they_were() -> None:
 def test_means_by_depth_and_their_counts() -> None:
     table = pd.DataFrame(
         {
-            "trace_id": np.repeat([f"t{i}" for i in range(6)], 4),
-            "group": np.repeat([f"g{i}" for i in range(6)], 4),
-            "depth": np.tile(range(4), 6),
-            "kl": np.tile([8.0, 1.0, 3.0, 2.0], 6),
+            "trace_id": np.repeat([f"t{i}" for i in range(12)], 4),
+            "group": np.repeat([f"g{i}" for i in range(12)], 4),
+            "depth": np.tile(range(4), 12),
+            "kl": np.tile([8.0, 1.0, 3.0, 2.0], 12),
         }
     )
     summary = summarise_kl(table, edges=[0, 1, 50])
     assert summary["depth"].tolist() == [0, 1]
     assert summary["last"].tolist() == [0, 3]
     assert summary["value"].tolist() == [8.0, 2.0]
-    assert summary["n"].tolist() == [6, 18]
+    assert summary["n"].tolist() == [12, 36]
     np.testing.assert_allclose(summary[["low", "high"]], [[8, 8], [2, 2]])
     few = summarise_kl(table[table["group"].isin(["g0", "g1"])], edges=[0])
     assert few[["low", "high"]].isna().all(axis=None)
