@@ -3,6 +3,9 @@
 Each function makes one run: a different draw of traces, labels that are shuffled over their groups before anything is
 measured (where the statement is about labels), then the public function, its summary and the rule that the pages use.
 It returns, for each statement, whether it says "more than chance"; None where it says nothing, for want of an interval.
+
+What does not depend on labels is measured once: states before K, what each trace's span does in each other's place
+(from which the knockout's own choice of donors takes, by the shuffled labels), doses and suppressed sentences.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from safekey_interp.intervening.findings import find_excess, find_gaps
 from safekey_interp.intervening.knockout_findings import find_contrast, find_doses
 from safekey_interp.interventions.attention_knockout import knockout
 from safekey_interp.interventions.directions import fit_directions
-from safekey_interp.interventions.donors import RESAMPLING
+from safekey_interp.interventions.donors import RESAMPLING, SAME, Donor, donors_for, find_donors
 from safekey_interp.interventions.effects import TESTED
 from safekey_interp.interventions.held_out import steer_held_out
 from safekey_interp.interventions.knockout_rows import DOSE
@@ -52,10 +55,15 @@ Verdicts = dict[str, bool | None]
 BANK = KeySentences(safe=SAFE_SENTENCES[:1], go_ahead=(GO_AHEADS[0].format(manner=""),))
 PER_CLASS = 11
 """Groups of each shuffled label, one trace each."""
+N_POOL = 32
+"""Groups of which every trace is put in every other's place."""
+N_DONORS = 2
 N_DRAWS = 19
 """So that p ≤ .05 means beyond all of them."""
 SIZE = 1.0
 """Of a planted direction: the distance of the classes, in norms of the states' standard deviations."""
+ALONG = 0.4
+"""The same of the direction that is steered along: larger ones are in directions fitted to shuffled labels, too."""
 STEP = 0.2
 """Of a steering step, small enough for its effect to be linear."""
 _LAYER = 2
@@ -129,18 +137,18 @@ def shuffled(
     by_group: dict[str, list[Trace]] = {}
     for trace in shipped() if of is None else of:
         by_group.setdefault(trace.group, []).append(trace)
-    full = [name for name, ones in by_group.items() if all(_of(ones, source) for source in sources)]
+    full = [name for name, ones in by_group.items() if all(_from(ones, source) for source in sources)]
     names = rng.permutation(sorted(full))[: 2 * per_class]
     chosen = []
     for number, name in enumerate(names.tolist()):
         label = "harmful" if number < per_class else "benign"
         for source in sources:
-            ones = _of(by_group[name], source)
+            ones = _from(by_group[name], source)
             chosen.append(ones[int(rng.integers(len(ones)))].with_(label=label))
     return [chosen[at] for at in rng.permutation(len(chosen)).tolist()]
 
 
-def _of(traces: Sequence[Trace], source: str) -> list[Trace]:
+def _from(traces: Sequence[Trace], source: str) -> list[Trace]:
     return [trace for trace in traces if source in ("", trace.source)]
 
 
@@ -187,16 +195,16 @@ def direction(run: int, planted: bool) -> Verdicts:
     name = "direction: an effect is beyond directions fitted to shuffled labels"
     options: dict[str, Any] = {"controls": "shuffled_labels", "n_random": N_DRAWS, "bank": BANK, "seed": run, **_GIVEN}
     if planted:
-        traces = shuffled(run, of=_plain_benign(), per_class=20)
+        traces = shuffled(run, of=_plain_benign(), per_class=31)
         held, row_of = states()
         part = held.of(np.array([row_of[trace.trace_id] for trace in traces])).matrix(_LAYER, _POSITION)
-        added = SIZE * np.linalg.norm(part.std(0)) * np.outer(_is_harmful(traces), _reads())
+        added = ALONG * np.linalg.norm(part.std(0)) * np.outer(_is_harmful(traces), _reads())
         groups = [trace.group for trace in traces]
         about: dict[str, Any] = {"layer": _LAYER, "site": "resid_post", "position": _POSITION}
         labels = [trace.label for trace in traces]
         fit = Direction.fit(part + added, labels, groups, n_controls=N_DRAWS, seed=run, **about)
         others = [trace for trace in _plain_benign() if trace.group not in set(groups)]
-        chosen = list({trace.group: trace for trace in others}.values())[:12]
+        chosen = list({trace.group: trace for trace in others}.values())
         table = steer(toy(), chosen, fit, mode="add", scales=STEP, **options)
     else:
         table = steer_held_out(toy(), shuffled(run), fit_layers=[1, _LAYER], **options)
@@ -229,9 +237,13 @@ def knockout_by_layer(run: int, planted: bool) -> Verdicts:
 
 
 def _contrasts(run: int, planted: bool, by: Any, spans: tuple[str, ...]) -> Verdicts:
-    model, traces = (copying(), copied(shuffled(run), run)) if planted else (toy(), shuffled(run))
-    options: dict[str, Any] = {"bank": BANK, "n_donors": 2, "seed": run, **_GIVEN}
-    summary = summarise_knockout(knockout(model, traces, to_span=spans, by=by, controls=RESAMPLING, **options))
+    if planted:
+        options: dict[str, Any] = {"bank": BANK, "n_donors": N_DONORS, "seed": run, **_GIVEN}
+        traces = copied(shuffled(run), run)
+        table = knockout(copying(), traces, to_span=spans, by=by, controls=RESAMPLING, **options)
+    else:
+        table = relabelled(shuffled(run, of=pool(N_POOL)), by, spans, run)
+    summary = summarise_knockout(table.loc[table["metric"] == "difference"])  # the one that the page tells first
     way = "all layers at once" if by == "together" else "the largest of all layers"
     return {
         f"knockout: {span}, the other label's minus the same label's, {way}, {subset} prompts": _shown(
@@ -243,20 +255,73 @@ def _contrasts(run: int, planted: bool, by: Any, spans: tuple[str, ...]) -> Verd
     }
 
 
+@lru_cache
+def pool(n: int) -> tuple[Trace, ...]:
+    """One trace of each of some groups, of both true labels, all called harmful."""
+    groups = {trace.group: trace for trace in shuffled(0, per_class=len({one.group for one in shipped()}) // 2)}
+    return tuple(trace.with_(label="harmful") for trace in list(groups.values())[:n])
+
+
+@lru_cache
+def _every_donor(by: Any, spans: tuple[str, ...]) -> tuple[pd.DataFrame, list[Donor]]:
+    """What every trace of the pool does in every other's place: measured once, since labels only choose among these."""
+    options: dict[str, Any] = {"bank": BANK, "n_donors": N_POOL, **_GIVEN}
+    table = knockout(toy(), pool(N_POOL), to_span=spans, by=by, controls=[SAME], **options)
+    return table, find_donors(toy(), pool(N_POOL), **_GIVEN)
+
+
+def relabelled(traces: Sequence[Trace], by: Any, spans: tuple[str, ...], run: int) -> pd.DataFrame:
+    """The table that ``knockout`` gives of these traces and labels, with the donors that it chooses."""
+    table, donors = _every_donor(by, spans)
+    label_of = {trace.trace_id: trace.label for trace in traces}
+    mine = [donor._replace(label=label_of[donor.trace_id]) for donor in donors if donor.trace_id in label_of]
+    of_id = {donor.trace_id: donor for donor in mine}
+    chosen = [
+        {"trace_id": trace.trace_id, "to_span": span, "donor": donor.trace_id, "control": kind, "draw": draw}
+        for trace in traces
+        for span in spans
+        for kind in RESAMPLING
+        for draw, donor in enumerate(
+            donors_for(mine, trace, span, len(of_id[trace.trace_id].spans[span]), kind, n=N_DONORS, seed=run)
+        )
+    ]
+    resampled = table.loc[table["control"] == SAME].drop(columns=["control", "draw"])
+    parts = [
+        table.loc[(table["control"] == TESTED) & table["trace_id"].isin(list(label_of))],
+        resampled.merge(pd.DataFrame(chosen), on=["trace_id", "to_span", "donor"]),
+    ]
+    found = pd.concat(parts, ignore_index=True)
+    return found.assign(label=found["trace_id"].map(label_of).astype(object))
+
+
 def doses(run: int, planted: bool) -> Verdicts:
     """Whether an effect rises with the share of the span that is hidden, in the layer where it is largest."""
-    model, traces = (copying(), copied(shuffled(run), run)) if planted else (toy(), shuffled(run))
-    options: dict[str, Any] = {"bank": BANK, "n_dose": 1, "seed": run, **_GIVEN}
-    table = knockout(model, traces, to_span="understanding", by="layer", controls=[DOSE], **options)
-    if not planted:
+    if planted:
+        table = _doses_of(copying(), tuple(copied(shuffled(run), run)))
+    else:
+        table = _of(_doses_of(toy(), pool(3 * N_POOL)), run)
         groups = sorted(set(table["group"]))
         signs = dict(zip(groups, np.random.default_rng([run, 19]).choice([-1, 1], len(groups)), strict=True))
         table = table.assign(effect=table["effect"] * table["group"].map(signs))
     return {
         "knockout: dose slope of understanding, the largest of all layers": _shown(
-            find_doses(summarise_knockout(table), {})
+            find_doses(summarise_knockout(table.loc[table["metric"] == "difference"]), {})
         )
     }
+
+
+@lru_cache(maxsize=2)
+def _doses_of(model: Model, traces: tuple[Trace, ...]) -> pd.DataFrame:
+    options: dict[str, Any] = {"bank": BANK, "n_dose": 1, **_GIVEN}
+    return knockout(model, traces, to_span="understanding", by="layer", controls=[DOSE], **options)
+
+
+def _of(table: pd.DataFrame, run: int) -> pd.DataFrame:
+    """The rows of some groups drawn at random, with labels drawn at random."""
+    names = np.random.default_rng([run, 13]).permutation(sorted(set(table["group"])))[: 2 * PER_CLASS]
+    labels = {name: "harmful" if at < PER_CLASS else "benign" for at, name in enumerate(names.tolist())}
+    mine = table.loc[table["group"].isin(list(labels))]
+    return mine.assign(label=mine["group"].map(labels).astype(object))
 
 
 def patching(run: int, planted: bool) -> Verdicts:
@@ -287,14 +352,19 @@ def _pairs() -> tuple[TracePair, ...]:
 
 def suppression(run: int, planted: bool) -> Verdicts:
     """Whether hiding U moves K more than as many random keys do."""
-    traces = shuffled(run)
-    table = suppress(toy(), traces, n_random=3, seed=run, **_GIVEN)
+    table = _of(_suppressed(), run)
     if not planted:
-        is_tested = (table["control"] == RANDOM_KEYS) & (table["draw"] == 0)
-        table = table.loc[table["control"] == RANDOM_KEYS].assign(
-            control=np.where(is_tested[table["control"] == RANDOM_KEYS], TESTED, RANDOM_KEYS)
-        )
+        rows = table.loc[table["control"] == RANDOM_KEYS]
+        names = sorted(set(rows["trace_id"]))
+        drawn = np.random.default_rng([run, 31]).integers(rows["draw"].max() + 1, size=len(names))
+        is_tested = rows["draw"] == rows["trace_id"].map(dict(zip(names, drawn.tolist(), strict=True)))
+        table = rows.assign(control=np.where(is_tested, TESTED, RANDOM_KEYS))
     return {"suppress: excess over random keys": _shown(find_excess("suppress", summarise_suppression(table), {}))}
+
+
+@lru_cache
+def _suppressed() -> pd.DataFrame:
+    return suppress(toy(), pool(3 * N_POOL), n_random=4, **_GIVEN)
 
 
 def lens(run: int, planted: bool) -> Verdicts:
