@@ -1,7 +1,7 @@
 """What does attention say of claims 3a and 3b? The paper's measure in several readings, and the change by training.
 
 3a, for each trained model on its own answers: K's mass on X minus its mass on U, last layer, mean over heads, by trace;
-raw (the paper's measure), without the first token, without first token and template, over even attention, as the
+raw (the paper's measure), without the first token, without first token and template, over the uniform baseline, as the
 reference's released script reads it, and for the token before K. 3b: over training runs, and for the last two models
 reading the same tokens (the earlier one's answers); the change is split into numerator and denominator.
 """
@@ -49,7 +49,7 @@ def _readings(bench: Bench, name: str) -> list[Measured]:
     masses = paper_masses(table)
     found = [_minus(bench, name, evidence, masses, column) for evidence, column in READINGS.items()]
     masses = masses.assign(over_even=masses["mass"] - masses["uniform_mass"])
-    found.append(_minus(bench, name, "over even attention", masses, "over_even"))
+    found.append(_minus(bench, name, "over the uniform baseline", masses, "over_even"))
     try:
         released = paper_masses(measure_attention(bench.model(name), bench.answers(name), style="released"))
         found.append(_minus(bench, name, "released script", released, "mass"))

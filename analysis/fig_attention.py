@@ -1,8 +1,8 @@
 """What does the key sentence attend to, the prompt or the understanding, and is it more than chance?
 
 SafeKey (Zhou et al. 2025, arXiv 2505.16186) compares what K gives to X and to U in the last layer, mean over heads, and
-finds that it looks at X. That number is here too, beside what span lengths, random keys and distance alone would give,
-by layer and by head, for K and for the position that decides (the last before K).
+finds that it looks at X. That number is here too, beside a uniform baseline, random keys and a distance-matched
+baseline, by layer and by head, for K and for the position that decides (the last before K).
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def draw(run: Run) -> Sheet:
     )
     figure.add(
         with_something(_lift(by_layer, view, kinds) for view in views),
-        said="The same mass over what distance alone gives to the same traces; 1: distance explains it.",
-        heading="The same over distance alone, by kind of traces",
+        said="The same mass over the distance-matched baseline to the same traces; 1: distance explains it.",
+        heading="The same over the distance-matched baseline, by kind of traces",
     )
     figure.add(
         [_heads(by_head, view, mass_end) for view in views],
@@ -100,8 +100,8 @@ def draw(run: Run) -> Sheet:
     )
     figure.add(
         [_heads_over_distance(by_head, view, lift_end) for view in views],
-        said="By head, over distance alone; heads have no interval, so look there and claim nothing.",
-        heading="By head, over distance alone (blue: more, brown: less)",
+        said="By head, over the distance-matched baseline; heads have no interval, so look there and claim nothing.",
+        heading="By head, over the distance-matched baseline (blue: more, brown: less)",
         scale="log2 of the ratio",
         height=150,
     )
@@ -189,7 +189,7 @@ def _paper_in_words(paper: Table, kinds: Sequence[Kind]) -> pd.DataFrame:
         for span, short in (("prompt", "X"), ("understanding", "U")):
             mine = paper[(paper["subset"] == subset) & (paper["to_span"] == span)].set_index("measure")
             row[f"K on {short}"] = estimate(mine.loc["mass"]).text(".3f") if "mass" in mine.index else "n/a"
-            for control, words in (("matched_mass", "distance alone"), ("uniform_mass", "if even")):
+            for control, words in (("matched_mass", "distance-matched"), ("uniform_mass", "uniform")):
                 there = control in mine.index
                 row[f"{short}: {words}"] = f"{mine.loc[control, 'value']:.3f}" if there else "n/a"
         mine = paper[(paper["subset"] == subset) & (paper["measure"] == "mass")]
@@ -201,7 +201,7 @@ def _caption(run: Run, panels: str, by_layer: Table, paper: Table) -> str:
     every = by_layer[(by_layer["subset"] == "all") & (by_layer["measure"] == "mass")]
     last = paper[paper["subset"] == "all"].set_index(["to_span", "measure"])
     said = [
-        f"{short} {estimate(last.loc[(span, 'mass')]).text('.3f')} (even attention would give "
+        f"{short} {estimate(last.loc[(span, 'mass')]).text('.3f')} (the uniform baseline would give "
         f"{last.loc[(span, 'uniform_mass'), 'value']:.3f})"
         for span, short in (("prompt", "X"), ("understanding", "U"))
         if (span, "mass") in last.index and (span, "uniform_mass") in last.index

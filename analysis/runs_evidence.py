@@ -127,7 +127,7 @@ def mechanism(claim: str, folder: Path = SHIPPED) -> Measured:
 
 
 def _log_ratio(table: Any) -> Any:
-    """By base, seed and variant: log of the mass that the token before K gives to U over what distance alone gives.
+    """By base, seed and variant: log of the mass that the token before K gives to U over the distance-matched baseline.
 
     Masses of a layer are means over heads and traces; both sides are summed over layers.
     """
