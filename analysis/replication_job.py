@@ -89,9 +89,11 @@ def is_done(job: Job, folder: Path) -> bool:
     if not record:
         return False
     then, now = record["identity"], _identity(job, folder)
-    # A setting that did not exist then was at its default: what such a run did.
-    settings = {name: now["settings"].get(name) for name in then["settings"]}
-    return then == now | {"settings": settings}
+    # A setting that did not exist then was at its default; a head without a rate of its own had the model's.
+    was = then["settings"]
+    was = was | {"head_learning_rate": was.get("head_learning_rate") or was["learning_rate"]}
+    settings = {name: now["settings"].get(name) for name in was}
+    return then | {"settings": was} == now | {"settings": settings}
 
 
 def run(job: Job, folder: Path) -> None:
