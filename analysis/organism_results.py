@@ -16,6 +16,7 @@ import pandas as pd
 
 from analysis.results import provenance
 from analysis.tables import interval, markdown, publish
+from safekey_interp.claims import AUROC_OVER_LAYERS, estimate
 from safekey_interp.runs import Run, open_run
 
 Table = Any
@@ -82,7 +83,7 @@ def _beside_words(mine: Table) -> dict[str, Any]:
     best = probes.loc[probes["auroc"].idxmax()]
     said = words.iloc[0]
     return {
-        "AUROC, best layer": interval(best, "auroc"),
+        "AUROC, best layer": estimate(best, *AUROC_OVER_LAYERS).text(".2f"),
         "layer": f"{best['layer']} of {len(probes)}",
         "words alone": interval(said, "auroc"),
         "shuffled labels": f"{best['null_auroc_low']:.2f} to {best['null_auroc_high']:.2f}",

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.tables import interval, markdown, publish
+from safekey_interp.claims import AUROC, AUROC_OVER_LAYERS, estimate
 from safekey_interp.runs import Run, open_run
 
 Table = Any
@@ -112,12 +113,13 @@ def separability(run: Run) -> pd.DataFrame:
             if found.empty:
                 continue
             best = found.loc[found["auroc"].idxmax()]
+            bounds = AUROC_OVER_LAYERS if len(found) > 1 else AUROC
             middle = found["auroc"].median()
             rows.append(
                 {
                     "position": position,
                     "method": method,
-                    "AUROC, best layer": interval(best, "auroc", ".3f"),
+                    "AUROC, best layer": estimate(best, *bounds).text(".3f"),
                     "layer": "words" if method == "text_tfidf" else f"{best['layer']} of {len(found)}",
                     "median layer": f"{middle:.3f}",
                     "TPR at 1 % FPR": f"{best['tpr_at_1fpr']:.2f} [{best['tpr_low']:.2f}, {best['tpr_high']:.2f}]",
