@@ -134,7 +134,9 @@ def steering(models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: d
                     line[kind.replace("_", " ")] = (
                         f"{row['control']:+.2f}, to {furthest[layer, kind]:+.2f}, p {row['p_value_over_all']:.3f}"
                     )
-                line |= {"|cosine| with PC1": f"{first['pc1_cosine']:.2f} ({first['pc1_share']:.0%} of the variance)"}
+                line |= {
+                    "abs. cosine with PC1": f"{first['pc1_cosine']:.2f} ({first['pc1_share']:.0%} of the variance)"
+                }
                 rows.append(line | {"n (groups)": f"{first['n']} ({first['n_groups']})"})
     return pd.DataFrame(rows)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -22,8 +23,10 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def interval(row: Any, name: str = "value", form: str = ".2f") -> str:
-    """``0.41 [0.38, 0.45]``: a row's number and its interval, of ``low`` and ``high`` or ``NAME_low`` and so on."""
+    """``0.41 [0.38, 0.45]``: a row's number and its interval, of ``low`` and ``high`` or ``NAME_low``; alone without one."""
     low, high = ("low", "high") if name == "value" else (f"{name}_low", f"{name}_high")
+    if not np.isfinite([row[low], row[high]]).all():
+        return f"{row[name]:{form}}"
     return f"{row[name]:{form}} [{row[low]:{form}}, {row[high]:{form}}]"
 
 
