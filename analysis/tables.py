@@ -23,7 +23,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def interval(row: Any, name: str = "value", form: str = ".2f") -> str:
-    """``0.41 [0.38, 0.45]``: a row's number and its interval, of ``low`` and ``high`` or ``NAME_low``; alone without one."""
+    """``0.41 [0.38, 0.45]``: a row's number and its interval, of ``low`` and ``high`` or ``NAME_low``."""
     low, high = ("low", "high") if name == "value" else (f"{name}_low", f"{name}_high")
     if not np.isfinite([row[low], row[high]]).all():
         return f"{row[name]:{form}}"
