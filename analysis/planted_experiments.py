@@ -284,8 +284,8 @@ def relabelled(
     """
     table, donors = _every_donor(among, by, spans)
     label_of = {trace.trace_id: trace.label for trace in traces}
-    mine = [donor._replace(label=label_of[donor.trace_id]) for donor in donors if donor.trace_id in label_of]
-    of_id = {donor.trace_id: donor for donor in mine}
+    of_id = {donor.trace_id: donor._replace(label=label_of.get(donor.trace_id)) for donor in donors}
+    mine = [of_id[trace.trace_id] for trace in traces]  # in their order, as the knockout has them
     chosen = [
         {"trace_id": trace.trace_id, "to_span": span, "donor": donor.trace_id, "control": kind, "draw": draw}
         for trace in traces
