@@ -242,7 +242,7 @@ def _contrasts(run: int, planted: bool, by: Any, spans: tuple[str, ...]) -> Verd
         traces = copied(shuffled(run), run)
         table = knockout(copying(), traces, to_span=spans, by=by, controls=RESAMPLING, **options)
     else:
-        table = relabelled(shuffled(run, of=pool(N_POOL)), by, spans, run)
+        table = relabelled(shuffled(run, of=pool(N_POOL)), pool(N_POOL), by, spans, run)
     summary = summarise_knockout(table.loc[table["metric"] == "difference"])  # the one that the page tells first
     way = "all layers at once" if by == "together" else "the largest of all layers"
     return {
@@ -263,19 +263,29 @@ def pool(n: int) -> tuple[Trace, ...]:
 
 
 @lru_cache
-def _every_donor(by: Any, spans: tuple[str, ...]) -> tuple[pd.DataFrame, list[Donor]]:
-    """What every trace of the pool does in every other's place: measured once, since labels only choose among these."""
-    options: dict[str, Any] = {"bank": BANK, "n_donors": N_POOL, **_GIVEN}
-    table = knockout(toy(), pool(N_POOL), to_span=spans, by=by, controls=[SAME], **options)
-    return table, find_donors(toy(), pool(N_POOL), **_GIVEN)
+def _every_donor(among: tuple[Trace, ...], by: Any, spans: tuple[str, ...]) -> tuple[pd.DataFrame, list[Donor]]:
+    """What every trace does in every other's place: measured once, since labels only choose among these."""
+    options: dict[str, Any] = {"bank": BANK, "n_donors": len(among), **_GIVEN}
+    table = knockout(toy(), among, to_span=spans, by=by, controls=[SAME], **options)
+    return table, find_donors(toy(), among, **_GIVEN)
 
 
-def relabelled(traces: Sequence[Trace], by: Any, spans: tuple[str, ...], run: int) -> pd.DataFrame:
-    """The table that ``knockout`` gives of these traces and labels, with the donors that it chooses."""
-    table, donors = _every_donor(by, spans)
+def relabelled(
+    traces: Sequence[Trace], among: tuple[Trace, ...], by: Any, spans: tuple[str, ...], run: int
+) -> pd.DataFrame:
+    """The table that ``knockout`` gives of these traces and labels, with the donors that it chooses.
+
+    Args:
+        traces: with their shuffled labels.
+        among: the same traces and others, all of one label.
+        by: of ``knockout``.
+        spans: of ``knockout``.
+        run: its seed.
+    """
+    table, donors = _every_donor(among, by, spans)
     label_of = {trace.trace_id: trace.label for trace in traces}
-    mine = [donor._replace(label=label_of[donor.trace_id]) for donor in donors if donor.trace_id in label_of]
-    of_id = {donor.trace_id: donor for donor in mine}
+    of_id = {donor.trace_id: donor._replace(label=label_of.get(donor.trace_id)) for donor in donors}
+    mine = [of_id[trace.trace_id] for trace in traces]  # in their order, as the knockout has them
     chosen = [
         {"trace_id": trace.trace_id, "to_span": span, "donor": donor.trace_id, "control": kind, "draw": draw}
         for trace in traces

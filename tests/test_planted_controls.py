@@ -47,7 +47,7 @@ def test_what_copies_u_says_what_u_said() -> None:
 
 @pytest.mark.parametrize("name", ["separability", "transfer", "trajectory", "doses"])
 def test_a_planted_effect_is_found(name: str) -> None:
-    found = [shown for run in range(3) for shown in experiments.EXPERIMENTS[name].run(run, True).values()]
+    found = [shown for run in range(2) for shown in experiments.EXPERIMENTS[name].run(run, True).values()]
     assert all(found)
 
 
@@ -105,13 +105,13 @@ def test_the_interval_of_the_largest_of_many_places_leaves_the_truth_out_as_seld
 
 
 def test_relabelled_donors_are_those_that_the_knockout_chooses() -> None:
-    traces = experiments.shuffled(3, of=experiments.pool(experiments.N_POOL))[:6]
-    few = experiments.pool(experiments.N_POOL)
+    few = experiments.pool(10)
     assert {trace.label for trace in few} == {"harmful"}, "so that every other trace is of the same label"
+    traces = experiments.shuffled(3, of=few, per_class=4)
     spans = ("understanding",)
     options: dict[str, Any] = {"bank": experiments.BANK, "n_donors": experiments.N_DONORS, "seed": 3, "finder": "given"}
     own = knockout(experiments.toy(), traces, to_span=spans, controls=RESAMPLING, **options)
-    again = experiments.relabelled(traces, "together", spans, 3)
+    again = experiments.relabelled(traces, few, "together", spans, 3)
     names = ["trace_id", "control", "draw", "donor", "metric"]
     both = own.merge(again, on=names)
     assert len(both) == len(own) == len(again)
