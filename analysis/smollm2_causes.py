@@ -1,14 +1,16 @@
 """What does a real model's K need to see, and from which layer on does the model say it, before and after training?
 
     python -m analysis.smollm2_causes --runs runs/smollm2-training [--n 24] [--write]
+    python -m analysis.smollm2_causes --star1 ../shared/data/star1.jsonl [--n 24] [--write]
 
 On STAR-1's openings that the training of :mod:`analysis.smollm2_training` never saw (its held-out harmful prompts, with
 DeepSeek-R1's own U and K): SmolLM2-135M-Instruct as it is, fine-tuned, and fine-tuned with both losses. Attention
 knockout of the queries that predict K, in all layers and in each third of them: beside as many random keys outside X
 and U where there are so many, by dose, and beside the same span of another request in its place (all of these are
 harmful, so that there is no other label's); the logit lens over K beside other requests' key sentences. All models read
-the same texts, so differences are by trace. Every part is a run folder that goes on where it was killed. Nothing was
-chosen by these traces.
+the same texts, so differences are by trace. ``--star1`` needs no trained models: SmolLM2 as it is, on other openings of
+STAR-1, in all layers at once, K's own log-probability alone. Every part is a run folder that resumes where it was
+killed. Nothing was chosen by these traces.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.smollm2_data import harmful_traces
 from analysis.smollm2_training import RUNS
 from analysis.tables import interval, markdown, publish
 from safekey_interp import organism
@@ -77,6 +80,16 @@ def measure(name: str, model: Model, traces: Sequence[Trace], out: Path) -> dict
         run(f"layers-{third[0]}-{third[-1]}", "knockout", **few)
     run("lens", "lens")
     return found
+
+
+def untrained(star1: Path, n: int, out: Path) -> pd.DataFrame:
+    """SmolLM2 as it is, on ``n`` openings of STAR-1 that fit 512 tokens."""
+    model = load("smollm2", dtype="float32")
+    traces = harmful_traces(model, star1, n=2 * n, max_length=512)[-n:]
+    cut: dict[str, Any] = {"from_span": QUERIES, "to_span": list(SPANS), "controls": list(CONTROLS), "aha": False}
+    cut |= {"n_random": N_RANDOM, "n_dose": N_DOSE, "n_donors": N_DONORS}
+    done = run_intervention("knockout", model, traces, out=out / "untrained", finder="given", chunk=4, **cut)
+    return pd.DataFrame([{"K may not see": span} | _cells(done.summary, "key_sentence", span) for span in SPANS])
 
 
 def tables(found: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
@@ -136,11 +149,16 @@ def _all(rows: Any, **wanted: Any) -> list[Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--runs", type=Path, default=Path("runs/smollm2-training"), help="of analysis.smollm2_training")
+    parser.add_argument("--star1", type=Path, help="STAR-1's file: SmolLM2 as it is, without trained models")
     parser.add_argument("--out", type=Path, default=Path("runs/smollm2-causes"))
     parser.add_argument("--n", type=int, default=24, help="traces")
     parser.add_argument("--write", action="store_true", help="put the tables into RESULTS.md, too")
     options = parser.parse_args()
     quiet_libraries()
+    if options.star1:
+        table = untrained(options.star1, options.n, options.out)
+        publish({"smollm2-knockout-untrained": markdown(table.fillna(""))}, write=options.write)
+        return
     found: dict[str, dict[str, Any]] = {}
     traces: list[Trace] = []
     specs = {"before": "smollm2"} | {name: str(options.runs / name.lower() / "model") for name in RUNS}

@@ -12,7 +12,9 @@ from safekey_interp import organism
 from safekey_interp.errors import InputError, ModelError
 from safekey_interp.generation import LocalEngine, Request, Sampling, kl
 from safekey_interp.generation.kl import TokenSequence, check_same_vocabulary, measure_kl, summarise_kl
+from safekey_interp.generation.kl_parts import PARTS, kl_by_part, summarise_kl_by_part
 from safekey_interp.models import load
+from safekey_interp.segmentation import segment
 
 
 def by_hand(first, second, one: TokenSequence) -> np.ndarray:
@@ -64,12 +66,74 @@ def test_generated_tokens_are_used_as_they_were() -> None:
     requests = [Request(trace=trace), Request(trace=trace, prefill="<think>\nOkay, the user wants", condition="begun")]
     found = list(LocalEngine(model).generate(requests, Sampling(max_new_tokens=9)))
     for one in found:
-        sequence = TokenSequence.of(one, tokenizer=None)
+        sequence = TokenSequence.of(one, model.tokenizer)
         assert sequence.ids == (*one.input_ids, *one.new_ids)
         assert model.tokenizer.decode(sequence.ids[sequence.start :]) == one.response
-    [plain, begun] = (TokenSequence.of(one, tokenizer=None) for one in found)
+        assert sequence.ends[-1] == len(one.response)
+    [plain, begun] = (TokenSequence.of(one, model.tokenizer) for one in found)
     table = measure_kl(model, load("organism:base"), found)
     assert table["token"].tolist() == [*plain.ids[plain.start :], *begun.ids[begun.start :]]
+
+
+@pytest.mark.parametrize("architecture", ["organism", "llama"])
+def test_parts_are_the_encoding_s_spans(architecture: str) -> None:
+    model = load("organism") if architecture == "organism" else tiny_model(architecture)
+    some = (
+        [t for t in organism.read_shipped() if segment(t).key_sentence][::150]
+        if architecture == "organism"
+        else traces(4)
+    )
+    table = measure_kl(model, model, some)
+    for trace in some:
+        encoding = model.encode(trace, segment(trace))
+        mine = table[table["trace_id"] == trace.trace_id].set_index("depth")
+        where = {name: np.asarray(encoding.positions(name)) - encoding.response_start for name in encoding.spans}
+        key = where["key_sentence"]
+        assert list(mine.index[mine["part"] == "decision"]) == [key[0]], "predicted by the position decision"
+        assert where["decision"] == [key[0] - 1]
+        assert list(mine.index[mine["part"] == "key_sentence"]) == list(key[1:])
+        assert set(where["understanding"]) <= set(mine.index[mine["part"] == "understanding"])
+        assert list(dict.fromkeys(mine["part"])) == [name for name in PARTS if name in set(mine["part"])], "in order"
+        starts = mine.index[mine["starts_sentence"]]
+        assert {where["understanding"][0], key[0]} <= set(starts)
+        assert len(starts) >= 3
+    generated = list(LocalEngine(model).generate([Request(trace=trace) for trace in some], Sampling(max_new_tokens=40)))
+    drawn, written = (measure_kl(model, model, those) for those in (generated, [one.trace() for one in generated]))
+    if architecture == "organism":
+        columns = ["trace_id", "depth", "token", "part", "starts_sentence"]
+        pd.testing.assert_frame_equal(drawn[columns], written[columns])
+
+
+def test_a_planted_decision_is_found_at_k_and_a_planted_difference_everywhere_is_not() -> None:
+    """K's first token alone differs; then every token as much: the contrasts are the planted ones, and 0."""
+    table = pd.DataFrame(
+        {
+            "trace_id": np.repeat([f"t{i}" for i in range(6)], 7),
+            "group": np.repeat([f"g{i}" for i in range(6)], 7),
+            "part": ["opening", "understanding", "understanding", "decision", "key_sentence", "rest", "rest"] * 6,
+            "starts_sentence": [False, True, False, True, False, True, False] * 6,
+            "kl": [9.0, 0.5, 0.1, 4.0, 1.0, 0.3, 0.1] * 6,
+        }
+    )
+    found = summarise_kl_by_part(table).set_index("part")["value"]
+    assert found["decision"] == 4
+    assert found["elsewhere"] == pytest.approx(0.25), "without the opening and K"
+    assert found["contrast"] == pytest.approx(3.75)
+    assert found["contrast_starts"] == pytest.approx(3.6)
+    assert found["key_sentence"] == 1
+    flat = summarise_kl_by_part(table.assign(kl=0.7)).set_index("part")
+    assert flat.loc["contrast", ["value", "low", "high"]].abs().max() < 1e-9
+    without = table.assign(part=table["part"].replace({"decision": "rest"}))
+    assert len(kl_by_part(pd.concat([table, without.assign(trace_id="none")]))) == 6
+    with pytest.raises(InputError, match="no response with a key sentence"):
+        kl_by_part(without)
+
+
+def test_training_to_refuse_moves_k_s_first_token_more_than_any_other_sentence_s() -> None:
+    refusing = [t for t in organism.read_shipped() if t.label == "harmful" and t.meta["outcome"] == "refused"][::20]
+    by_trace = kl_by_part(measure_kl(load("organism"), load("organism:base"), refusing))
+    assert (by_trace["contrast"] > 0).mean() > 0.9
+    assert by_trace["contrast_starts"].mean() > 1
 
 
 def test_means_by_depth_and_their_counts() -> None:
