@@ -121,8 +121,8 @@ def _made(runs: Sequence[Run], processes: int) -> Iterator[dict[str, Any]]:
 def tabulate(rows: pd.DataFrame) -> pd.DataFrame:
     """One row a statement: how often it was false on the null, and found the effect, with exact 95 % intervals."""
     table = []
-    for (name, statement), part in rows.groupby(["name", "statement"], sort=False):
-        about = EXPERIMENTS[str(name)]
+    for statement, part in rows.groupby("statement", sort=False):
+        about = EXPERIMENTS[part["name"].iloc[0]]
         null, effect = (part.loc[part["planted"] == planted, "shown"] for planted in (False, True))
         false, found = share(null), share(effect)
         held = _rate(null) <= MOST_FALSE and (effect.empty or _rate(effect) >= LEAST_FOUND)

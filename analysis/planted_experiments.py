@@ -17,12 +17,25 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AutoModelForCausalLM
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from safekey_interp import organism
+from analysis.planted_traces import (
+    BANK,
+    GIVEN,
+    PER_CLASS,
+    POSITION,
+    SIZE,
+    Held,
+    copied,
+    copying,
+    key_sentence,
+    pool,
+    shipped,
+    shuffled,
+    states,
+    toy,
+    with_sentences,
+)
 from safekey_interp.capture.editing import Place, edited
-from safekey_interp.capture.states import collect_states
 from safekey_interp.conditions import told_apart
 from safekey_interp.controls import units
 from safekey_interp.findings.probes import probes
@@ -41,34 +54,25 @@ from safekey_interp.interventions.pairs import TracePair, find_pairs
 from safekey_interp.interventions.patching import patch, summarise_patching
 from safekey_interp.interventions.steering import steer, summarise_steering
 from safekey_interp.interventions.suppression import RANDOM_KEYS, summarise_suppression, suppress
-from safekey_interp.key_sentence_bank import KeySentences
-from safekey_interp.models import Model, from_hf, load
-from safekey_interp.organism.language import GO_AHEADS, OPENINGS, SAFE_SENTENCES
+from safekey_interp.models import Model
 from safekey_interp.probes import Direction
 from safekey_interp.separability import separability_table
-from safekey_interp.trace import CharSpan, Trace
+from safekey_interp.trace import Trace
 from safekey_interp.trajectory import measure_trajectory, summarise_trajectory
 from safekey_interp.transfer import transfer_table
 
 Verdicts = dict[str, bool | None]
 """Whether each statement says "more than chance"."""
-BANK = KeySentences(safe=SAFE_SENTENCES[:1], go_ahead=(GO_AHEADS[0].format(manner=""),))
-PER_CLASS = 11
-"""Groups of each shuffled label, one trace each."""
 N_POOL = 32
 """Groups of which every trace is put in every other's place."""
 N_DONORS = 2
 N_DRAWS = 19
 """So that p ≤ .05 means beyond all of them."""
-SIZE = 1.0
-"""Of a planted direction: the distance of the classes, in norms of the states' standard deviations."""
 ALONG = 0.4
 """The same of the direction that is steered along: larger ones are in directions fitted to shuffled labels, too."""
 STEP = 0.2
 """Of a steering step, small enough for its effect to be linear."""
 _LAYER = 2
-_POSITION = "decision"
-_GIVEN: dict[str, Any] = {"finder": "given"}
 
 
 class Experiment(NamedTuple):
@@ -80,76 +84,6 @@ class Experiment(NamedTuple):
     """What is planted as a null."""
     effect: str
     """What is planted as an effect."""
-
-
-class Held:
-    """States in memory, of some rows; read as the measures read those in files."""
-
-    def __init__(self, matrices: Sequence[np.ndarray], layers: Sequence[Any], trace_ids: Sequence[str]) -> None:
-        self.layers, self.positions, self.trace_ids = tuple(layers), (_POSITION,), tuple(trace_ids)
-        self._matrices = list(matrices)
-
-    def matrix(self, layer_index: int, position: str) -> np.ndarray:
-        """States of one site; ``position`` is the only one."""
-        return self._matrices[layer_index]
-
-    def of(self, rows: np.ndarray, planted: np.ndarray | None = None) -> Held:
-        """Some rows, with a vector a row and layer added."""
-        parts = [matrix[rows] for matrix in self._matrices]
-        if planted is not None:
-            parts = [part + SIZE * np.linalg.norm(part.std(0)) * planted for part in parts]
-        return Held(parts, self.layers, [self.trace_ids[row] for row in rows.tolist()])
-
-
-@lru_cache
-def toy() -> Model:
-    """The model of every null."""
-    return load("organism")
-
-
-@lru_cache
-def shipped() -> tuple[Trace, ...]:
-    """Its traces that have a U and K."""
-    return tuple(one for one in organism.read_shipped() if {"understanding", "key_sentence"} <= set(one.given))
-
-
-@lru_cache
-def states() -> tuple[Held, dict[str, int]]:
-    """States of all traces before K, and each trace's row."""
-    found, kept, _ = collect_states(toy(), shipped(), positions=[_POSITION], **_GIVEN)
-    matrices = [found.matrix(at, _POSITION) for at in range(len(found.layers))]
-    ids = [trace.trace_id for trace in kept]
-    return Held(matrices, found.layers, ids), {name: row for row, name in enumerate(ids)}
-
-
-def shuffled(
-    run: int, *, per_class: int = PER_CLASS, sources: Sequence[str] = ("",), of: Sequence[Trace] | None = None
-) -> list[Trace]:
-    """Traces of groups drawn at random, with labels that are drawn at random, group by group.
-
-    Args:
-        run: number of the run, the seed of all draws.
-        per_class: groups of each label.
-        sources: of each group one trace of each of these; the empty name stands for any.
-        of: traces that they are drawn from; all when None.
-    """
-    rng = np.random.default_rng([run, 13])
-    by_group: dict[str, list[Trace]] = {}
-    for trace in shipped() if of is None else of:
-        by_group.setdefault(trace.group, []).append(trace)
-    full = [name for name, ones in by_group.items() if all(_from(ones, source) for source in sources)]
-    names = rng.permutation(sorted(full))[: 2 * per_class]
-    chosen = []
-    for number, name in enumerate(names.tolist()):
-        label = "harmful" if number < per_class else "benign"
-        for source in sources:
-            ones = _from(by_group[name], source)
-            chosen.append(ones[int(rng.integers(len(ones)))].with_(label=label))
-    return [chosen[at] for at in rng.permutation(len(chosen)).tolist()]
-
-
-def _from(traces: Sequence[Trace], source: str) -> list[Trace]:
-    return [trace for trace in traces if source in ("", trace.source)]
 
 
 def _is_harmful(traces: Sequence[Trace]) -> np.ndarray:
@@ -193,14 +127,14 @@ def transfer(run: int, planted: bool) -> Verdicts:
 def direction(run: int, planted: bool) -> Verdicts:
     """Whether a direction's effect is beyond the draws of the default control."""
     name = "direction: an effect is beyond directions fitted to shuffled labels"
-    options: dict[str, Any] = {"controls": "shuffled_labels", "n_random": N_DRAWS, "bank": BANK, "seed": run, **_GIVEN}
+    options: dict[str, Any] = {"controls": "shuffled_labels", "n_random": N_DRAWS, "bank": BANK, "seed": run, **GIVEN}
     if planted:
         traces = shuffled(run, of=_plain_benign(), per_class=31)
         held, row_of = states()
-        part = held.of(np.array([row_of[trace.trace_id] for trace in traces])).matrix(_LAYER, _POSITION)
+        part = held.of(np.array([row_of[trace.trace_id] for trace in traces])).matrix(_LAYER, POSITION)
         added = ALONG * np.linalg.norm(part.std(0)) * np.outer(_is_harmful(traces), _reads())
         groups = [trace.group for trace in traces]
-        about: dict[str, Any] = {"layer": _LAYER, "site": "resid_post", "position": _POSITION}
+        about: dict[str, Any] = {"layer": _LAYER, "site": "resid_post", "position": POSITION}
         labels = [trace.label for trace in traces]
         fit = Direction.fit(part + added, labels, groups, n_controls=N_DRAWS, seed=run, **about)
         others = [trace for trace in _plain_benign() if trace.group not in set(groups)]
@@ -221,7 +155,7 @@ def _plain_benign() -> tuple[Trace, ...]:
 def _reads() -> np.ndarray:
     """Along what the decision reads, as a step along each axis tells."""
     axes = [Direction(vector=one, norm=1.0, layer=_LAYER, site="resid_post") for one in np.eye(toy().d_model)]
-    table = steer(toy(), _plain_benign()[:1], axes, mode="add", n_random=0, bank=BANK, **_GIVEN)
+    table = steer(toy(), _plain_benign()[:1], axes, mode="add", n_random=0, bank=BANK, **GIVEN)
     moved = table.loc[table["metric"] == "difference"].sort_values("direction")["effect"]
     return units(moved.to_numpy(float)[None])[0]
 
@@ -238,7 +172,7 @@ def knockout_by_layer(run: int, planted: bool) -> Verdicts:
 
 def _contrasts(run: int, planted: bool, by: Any, spans: tuple[str, ...]) -> Verdicts:
     if planted:
-        options: dict[str, Any] = {"bank": BANK, "n_donors": N_DONORS, "seed": run, **_GIVEN}
+        options: dict[str, Any] = {"bank": BANK, "n_donors": N_DONORS, "seed": run, **GIVEN}
         traces = copied(shuffled(run), run)
         table = knockout(copying(), traces, to_span=spans, by=by, controls=RESAMPLING, **options)
     else:
@@ -256,18 +190,11 @@ def _contrasts(run: int, planted: bool, by: Any, spans: tuple[str, ...]) -> Verd
 
 
 @lru_cache
-def pool(n: int) -> tuple[Trace, ...]:
-    """One trace of each of some groups, of both true labels, all called harmful."""
-    groups = {trace.group: trace for trace in shuffled(0, per_class=len({one.group for one in shipped()}) // 2)}
-    return tuple(trace.with_(label="harmful") for trace in list(groups.values())[:n])
-
-
-@lru_cache
 def _every_donor(among: tuple[Trace, ...], by: Any, spans: tuple[str, ...]) -> tuple[pd.DataFrame, list[Donor]]:
     """What every trace does in every other's place: measured once, since labels only choose among these."""
-    options: dict[str, Any] = {"bank": BANK, "n_donors": len(among), **_GIVEN}
+    options: dict[str, Any] = {"bank": BANK, "n_donors": len(among), **GIVEN}
     table = knockout(toy(), among, to_span=spans, by=by, controls=[SAME], **options)
-    return table, find_donors(toy(), among, **_GIVEN)
+    return table, find_donors(toy(), among, **GIVEN)
 
 
 def relabelled(
@@ -301,7 +228,7 @@ def relabelled(
         resampled.merge(pd.DataFrame(chosen), on=["trace_id", "to_span", "donor"]),
     ]
     found = pd.concat(parts, ignore_index=True)
-    return found.assign(label=found["trace_id"].map(label_of).astype(object))
+    return found.assign(label=found["trace_id"].map(label_of.get).astype(object))
 
 
 def doses(run: int, planted: bool) -> Verdicts:
@@ -312,7 +239,7 @@ def doses(run: int, planted: bool) -> Verdicts:
         table = _of(_doses_of(toy(), pool(3 * N_POOL)), run)
         groups = sorted(set(table["group"]))
         signs = dict(zip(groups, np.random.default_rng([run, 19]).choice([-1, 1], len(groups)), strict=True))
-        table = table.assign(effect=table["effect"] * table["group"].map(signs))
+        table = table.assign(effect=table["effect"] * table["group"].map(signs.get))
     return {
         "knockout: dose slope of understanding, the largest of all layers": _shown(
             find_doses(summarise_knockout(table.loc[table["metric"] == "difference"]), {})
@@ -322,7 +249,7 @@ def doses(run: int, planted: bool) -> Verdicts:
 
 @lru_cache(maxsize=2)
 def _doses_of(model: Model, traces: tuple[Trace, ...]) -> pd.DataFrame:
-    options: dict[str, Any] = {"bank": BANK, "n_dose": 1, **_GIVEN}
+    options: dict[str, Any] = {"bank": BANK, "n_dose": 1, **GIVEN}
     return knockout(model, traces, to_span="understanding", by="layer", controls=[DOSE], **options)
 
 
@@ -343,7 +270,7 @@ def patching(run: int, planted: bool) -> Verdicts:
         targets = [pair.target for pair in pairs]
         pairs = [TracePair(source, target) for source, target in zip([*targets[1:], targets[0]], targets, strict=True)]
     positions = ("understanding", "decision")
-    options: dict[str, Any] = {"layers": [0, _LAYER], "method": "exact", "bank": BANK, "seed": run, **_GIVEN}
+    options: dict[str, Any] = {"layers": [0, _LAYER], "method": "exact", "bank": BANK, "seed": run, **GIVEN}
     table = patch(toy(), pairs, positions=positions, **options)
     summary = summarise_patching(table)
     return {
@@ -374,15 +301,15 @@ def suppression(run: int, planted: bool) -> Verdicts:
 
 @lru_cache
 def _suppressed() -> pd.DataFrame:
-    return suppress(toy(), pool(3 * N_POOL), n_random=4, **_GIVEN)
+    return suppress(toy(), pool(3 * N_POOL), n_random=4, **GIVEN)
 
 
 def lens(run: int, planted: bool) -> Verdicts:
     """Whether the last layer says K rather than other requests' key sentences."""
     traces = shuffled(run)
     if not planted:
-        traces = _with_sentences(traces, [_key_sentence(trace) for trace in [*traces[1:], traces[0]]])
-    table = logit_lens(toy(), traces, bank=BANK, seed=run, **_GIVEN)
+        traces = with_sentences(traces, [key_sentence(trace) for trace in [*traces[1:], traces[0]]])
+    table = logit_lens(toy(), traces, bank=BANK, seed=run, **GIVEN)
     return {
         "lens: K beyond other requests' key sentences, last layer": _shown(
             find_excess("lens", summarise_lens(table), {})
@@ -396,16 +323,16 @@ def trajectory(run: int, planted: bool) -> Verdicts:
     halves = [[trace for trace in traces if trace.label == label] for label in ("harmful", "benign")]
     fitted = [trace for half in halves for trace in half[:PER_CLASS]]
     scored = [[trace for trace in half[PER_CLASS:]] for half in halves]
-    options: dict[str, Any] = {"controls": "shuffled_labels", "n_random": 2, **_GIVEN}
+    options: dict[str, Any] = {"controls": "shuffled_labels", "n_random": 2, **GIVEN}
     if not planted:
-        readers = fit_directions(toy(), fitted, layers=[_LAYER], position=_POSITION, n_controls=2, **_GIVEN)
+        readers = fit_directions(toy(), fitted, layers=[_LAYER], position=POSITION, n_controls=2, **GIVEN)
         table = measure_trajectory(toy(), [*scored[0], *scored[1]], readers, **options)
     else:
         held, row_of = states()
-        part = held.of(np.array([row_of[trace.trace_id] for trace in fitted])).matrix(_LAYER, _POSITION)
+        part = held.of(np.array([row_of[trace.trace_id] for trace in fitted])).matrix(_LAYER, POSITION)
         step = SIZE * np.linalg.norm(part.std(0)) * _unit(run)
         labels, groups = [trace.label for trace in fitted], [trace.group for trace in fitted]
-        about: dict[str, Any] = {"layer": _LAYER, "site": "resid_post", "position": _POSITION}
+        about: dict[str, Any] = {"layer": _LAYER, "site": "resid_post", "position": POSITION}
         matrix = part + np.outer(_is_harmful(fitted), step)
         readers = [Direction.fit(matrix, labels, groups, n_controls=2, **about)]
         vector = torch.as_tensor(step, dtype=torch.float32)
@@ -415,76 +342,6 @@ def trajectory(run: int, planted: bool) -> Verdicts:
     return {
         "trajectory: harmful apart from benign at the token before K": _shown(find_gaps(summarise_trajectory(table)))
     }
-
-
-@lru_cache
-def copying() -> Model:
-    """A model whose K copies U: attention is even over all tokens in sight, and a token that was seen becomes likelier.
-
-    Queries and keys are 0, values and outputs the identity times a factor, MLPs give 0, and the unembedding is the
-    embedding's transpose: the logit of a token rises with its share among those in sight.
-    """
-    tokenizer = toy().tokenizer
-    width = 128
-    config = CONFIG_MAPPING["llama"](
-        vocab_size=toy().hf.config.vocab_size,
-        hidden_size=width,
-        intermediate_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=512,
-    )
-    torch.manual_seed(0)
-    hf = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    with torch.no_grad():
-        vectors = torch.nn.functional.normalize(torch.randn(config.vocab_size, width), dim=1)
-        hf.model.embed_tokens.weight.copy_(vectors)
-        hf.lm_head.weight.copy_(vectors)
-        for layer in hf.model.layers:
-            attention = layer.self_attn
-            attention.q_proj.weight.zero_()
-            attention.k_proj.weight.zero_()
-            attention.v_proj.weight.copy_(torch.eye(width))
-            attention.o_proj.weight.copy_(torch.eye(width))
-            layer.mlp.down_proj.weight.zero_()
-    return from_hf(hf, tokenizer, spec="copies what it sees")
-
-
-def copied(traces: Sequence[Trace], run: int) -> list[Trace]:
-    """Traces whose U says one thing where the shuffled label is harmful and another where it is benign, and K too."""
-    rng = np.random.default_rng([run, 29])
-    made = []
-    for trace in traces:
-        said = BANK.safe[0] if trace.label == "harmful" else BANK.go_ahead[0]
-        words = said.rstrip(".").split(maxsplit=1)[1]
-        understanding = f"{OPENINGS[int(rng.integers(len(OPENINGS)))]} {trace.meta['verb']} it, {words}."
-        made.append(_written(trace, understanding, said))
-    return made
-
-
-def _with_sentences(traces: Sequence[Trace], sentences: Sequence[str]) -> list[Trace]:
-    """The traces with other key sentences."""
-    return [
-        _written(trace, trace.given["understanding"].text(trace.response), sentence)
-        for trace, sentence in zip(traces, sentences, strict=True)
-    ]
-
-
-def _written(trace: Trace, understanding: str, key_sentence: str) -> Trace:
-    own, old = trace.given["understanding"], trace.given["key_sentence"]
-    head, between = trace.response[: own.start], trace.response[own.end : old.start]
-    start = len(head) + len(understanding) + len(between)
-    spans = {
-        "understanding": CharSpan(len(head), len(head) + len(understanding)),
-        "key_sentence": CharSpan(start, start + len(key_sentence)),
-    }
-    response = f"{head}{understanding}{between}{key_sentence}{trace.response[old.end :]}"
-    return trace.with_(response=response, given=spans)
-
-
-def _key_sentence(trace: Trace) -> str:
-    return trace.given["key_sentence"].text(trace.response)
 
 
 def _shown(findings: Any) -> bool | None:

@@ -12,6 +12,7 @@ import pytest
 
 from analysis import planted_controls as controls
 from analysis import planted_experiments as experiments
+from analysis import planted_traces as made
 from safekey_interp.claims import Estimate
 from safekey_interp.interventions.attention_knockout import knockout
 from safekey_interp.interventions.donors import RESAMPLING
@@ -19,10 +20,10 @@ from safekey_interp.stats import FEW, ratio_of_means
 
 
 def test_labels_are_drawn_anew_in_each_run_over_whole_groups() -> None:
-    true = {trace.group: trace.label for trace in experiments.shipped()}
+    true = {trace.group: trace.label for trace in made.shipped()}
     labels = []
     for run in range(30):
-        traces = experiments.shuffled(run, sources=("plain", "wrapped"))
+        traces = made.shuffled(run, sources=("plain", "wrapped"))
         of_group: dict[str, set[Any]] = {}
         for trace in traces:
             of_group.setdefault(trace.group, set()).add(trace.label)
@@ -32,16 +33,16 @@ def test_labels_are_drawn_anew_in_each_run_over_whole_groups() -> None:
         labels.append(np.mean([label == true[group] for group, (label,) in of_group.items()]))
     assert len(set(labels)) > 1
     assert abs(np.mean(labels) - 0.5) < 0.08, "as often right as wrong"
-    first, second = (experiments.shuffled(run) for run in (0, 1))
+    first, second = (made.shuffled(run) for run in (0, 1))
     assert {trace.trace_id for trace in first} != {trace.trace_id for trace in second}
-    assert first == experiments.shuffled(0)
+    assert first == made.shuffled(0)
 
 
 def test_what_copies_u_says_what_u_said() -> None:
-    traces = experiments.copied(experiments.shuffled(0), 0)
+    traces = made.copied(made.shuffled(0), 0)
     for trace in traces:
         said = trace.given["key_sentence"].text(trace.response)
-        assert said == (experiments.BANK.safe if trace.label == "harmful" else experiments.BANK.go_ahead)[0]
+        assert said == (made.BANK.safe if trace.label == "harmful" else made.BANK.go_ahead)[0]
         assert said.rstrip(".").split(maxsplit=1)[1] in trace.given["understanding"].text(trace.response)
 
 
@@ -105,12 +106,12 @@ def test_the_interval_of_the_largest_of_many_places_leaves_the_truth_out_as_seld
 
 
 def test_relabelled_donors_are_those_that_the_knockout_chooses() -> None:
-    few = experiments.pool(10)
+    few = made.pool(10)
     assert {trace.label for trace in few} == {"harmful"}, "so that every other trace is of the same label"
-    traces = experiments.shuffled(3, of=few, per_class=4)
+    traces = made.shuffled(3, of=few, per_class=4)
     spans = ("understanding",)
-    options: dict[str, Any] = {"bank": experiments.BANK, "n_donors": experiments.N_DONORS, "seed": 3, "finder": "given"}
-    own = knockout(experiments.toy(), traces, to_span=spans, controls=RESAMPLING, **options)
+    options: dict[str, Any] = {"bank": made.BANK, "n_donors": experiments.N_DONORS, "seed": 3, "finder": "given"}
+    own = knockout(made.toy(), traces, to_span=spans, controls=RESAMPLING, **options)
     again = experiments.relabelled(traces, few, "together", spans, 3)
     names = ["trace_id", "control", "draw", "donor", "metric"]
     both = own.merge(again, on=names)
