@@ -2,11 +2,11 @@
 
     python -m analysis --out D [--models A B …] [--traces FILE] [--only 3 attention …] [--jobs N] [--write]
 
-Asks each model the same prompts, measures, and answers seven questions (:mod:`analysis.questions`). Writes for each
-figure a page that loads nothing, the numbers that are drawn as CSV, PNG, SVG and PDF where a browser is; ``claims.csv``
-and ``CLAIMS.md``, what the paper claims beside what ours shows; and ``index.html``. Same models, prompts and seed: same
-CSVs. A killed command goes on where it stopped when it is given again. ``--dry-run`` checks ``paper.yaml``, which says
-what would run the same on the paper's released models.
+Asks each model the same prompts, measures, and answers seven questions (:mod:`analysis.paper.questions`). Writes for
+each figure a page that loads nothing, the numbers that are drawn as CSV, PNG, SVG and PDF where a browser is;
+``claims.csv`` and ``CLAIMS.md``, what the paper claims beside what ours shows; and ``index.html``. Same models, prompts
+and seed: same CSVs. A killed command goes on where it stopped when it is given again. ``--dry-run`` checks
+``paper.yaml``, which says what would run the same on the paper's released models.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import Any, NoReturn
 
 from safekey_interp.cli.shared import plain, progress_bar, quiet_libraries
 from safekey_interp.errors import InputError, RunError, SafekeyError
-from safekey_interp.organism import TRACES
-from safekey_interp.runs import Run, open_run
-from safekey_interp.storage import remove_leftovers, sha256_of, try_writing
+from safekey_interp.models.organism import TRACES
+from safekey_interp.runs.run_folder import Run, open_run
+from safekey_interp.runs.storage import remove_leftovers, sha256_of, try_writing
 from safekey_interp.version import __version__
 
 MODELS = ("organism:base", "organism:sft", "organism:safekey")
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         options = _options(words)
         if options.dry_run:
-            from analysis.paper import check
+            from analysis.paper.config import check
 
             print(check())
         else:
@@ -83,7 +83,7 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _questions(only: Sequence[str] | None, *, of_run: bool) -> list[Any]:
-    from analysis.questions import OF_A_RUN, QUESTIONS
+    from analysis.paper.questions import OF_A_RUN, QUESTIONS
 
     if only is None:
         return [one for one in QUESTIONS if not of_run or one.name in OF_A_RUN]
@@ -122,11 +122,11 @@ def _draw(options: argparse.Namespace, words: list[str]) -> None:
 
 
 def _bench(options: argparse.Namespace, bar: Any) -> Any:
-    from analysis.bench import Bench
+    from analysis.paper.models import Bench
 
     if options.run:
         return Bench.of_run(options.out, _known(options.run))
-    from safekey_interp.datasets import read_traces
+    from safekey_interp.data.trace_reader import read_traces
 
     source = read_traces(options.traces or str(TRACES)).check()
     models = options.models or list(MODELS)
@@ -155,7 +155,7 @@ def _identity(bench: Any, options: argparse.Namespace) -> dict[str, Any]:
 
 def _answered(bench: Any, identity: Mapping[str, Any], options: argparse.Namespace, words: list[str]) -> list[Any]:
     """Each question's answer, those that are missing made by as many processes as were asked for."""
-    from analysis import questions
+    from analysis.paper import questions
 
     missing = [one for one in options.questions if questions.kept(options.out, one, identity) is None]
     if options.jobs == 1 or len(missing) < 2:
@@ -182,9 +182,9 @@ def _finish(bench: Any, answers: list[Any], identity: Mapping[str, Any], options
     """Index, claims.csv and CLAIMS.md, from what is kept of every question that was ever answered here."""
     import pandas as pd
 
-    from analysis import claims_page, questions, verdicts
-    from analysis.index import save_index
-    from analysis.saving import write_text
+    from analysis.paper import claims_page, questions, verdicts
+    from analysis.paper.export import write_text
+    from analysis.paper.index import save_index
 
     out: Path = options.out
     every = [found for one in questions.QUESTIONS if (found := questions.kept(out, one, identity))]

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.tables import interval, markdown, publish
-from safekey_interp.claims import AUROC, AUROC_OVER_LAYERS, estimate
-from safekey_interp.runs import Run, open_run
+from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS, estimate
+from safekey_interp.runs.run_folder import Run, open_run
 
 Table = Any
 """A data frame; pandas' stubs take each of its cells for a column."""

@@ -85,7 +85,7 @@ def settings_table() -> str:
 
 def suites_table() -> str:
     """The benchmarks' files that ``--suite`` knows."""
-    from safekey_interp.suites import SUITES
+    from safekey_interp.data.suites import SUITES
 
     rows = [
         (f"`{one.name}`", ", ".join(f"`{need}`" for need in one.needs), one.judge, one.citation)
@@ -96,7 +96,7 @@ def suites_table() -> str:
 
 def benchmarks_table() -> str:
     """The benchmarks that ``eval`` calls by a short name."""
-    from safekey_interp.evaluating.benchmarks import NAMED
+    from safekey_interp.evaluation.benchmarks.catalogue import NAMED
 
     rows = [(f"`{one.name}`", one.harness, f"`{one.task}`", _escaped(one.cites)) for one in NAMED]
     return _table(("name", "harness", "task there", "from"), rows)

@@ -15,8 +15,8 @@ from shutil import copy
 from typing import Any, NamedTuple
 
 from analysis.__main__ import main as analysis
-from safekey_interp.cli import main as command
-from safekey_interp.organism import TRACES
+from safekey_interp.cli.app import main as command
+from safekey_interp.models.organism import TRACES
 
 _FOLDER = Path(__file__).parent / "pictures"
 _MOST_BYTES = 150_000

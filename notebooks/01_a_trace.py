@@ -84,7 +84,7 @@ for name, span in encoding.spans.items():
 # the model for the rows of K. Here is the last layer, mean over heads, mean over K's tokens: the paper's choice.
 
 # %%
-from safekey_interp import figures
+from safekey_interp.reporting import figures
 
 weights = ski.token_attention(model, trace)
 figures.attention_on_tokens(weights, encoding)
@@ -117,7 +117,7 @@ last.groupby(["from_span", "to_span"], observed=True)[["mass", "uniform_mass"]].
 # requests, too; `group` ties the forms of one request together.
 
 # %%
-from safekey_interp.organism import TRACES
+from safekey_interp.models.organism import TRACES
 
 traces = list(ski.read_traces(TRACES))
 plain = next(other for other in traces if other.group == trace.group and other.source == "plain")

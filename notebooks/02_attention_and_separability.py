@@ -31,8 +31,8 @@ from collections import Counter
 import pandas as pd
 
 import safekey_interp as ski
-from safekey_interp import figures
-from safekey_interp.organism import TRACES
+from safekey_interp.models.organism import TRACES
+from safekey_interp.reporting import figures
 
 model = ski.load("organism")
 traces = list(ski.read_traces(TRACES))

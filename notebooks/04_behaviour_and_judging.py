@@ -29,12 +29,13 @@
 import pandas as pd
 
 import safekey_interp as ski
-from safekey_interp import figures
-from safekey_interp.generation import LocalEngine, responses_table
-from safekey_interp.generation.prefilled import summarise_outcomes, swap_sentences_for, swaps
-from safekey_interp.judge.comparison import compare_models
-from safekey_interp.judge.metrics import COMPLYING, attack_success, over_refusal
-from safekey_interp.organism import TRACES
+from safekey_interp.evaluation.judge_metrics import COMPLYING, attack_success, over_refusal
+from safekey_interp.evaluation.paired_tests import compare_models
+from safekey_interp.generation.local_engine import LocalEngine
+from safekey_interp.generation.prefill import summarise_outcomes, swap_sentences_for, swaps
+from safekey_interp.generation.requests import responses_table
+from safekey_interp.models.organism import TRACES
+from safekey_interp.reporting import figures
 
 traces = list(ski.read_traces(TRACES))
 names = ["organism:base", "organism:sft", "organism:safekey"]
@@ -106,7 +107,7 @@ pd.crosstab(known["truth"], known["judge"])
 
 # %% [markdown]
 # These answers are few and plain, so this is the best case. For the answers of large models, see how far judges agree with
-# people in `analysis/RESULTS.md`, and have a second judge read the same answers (`safekey_interp.judge.comparison`).
+# people in `analysis/RESULTS.md`, and have a second judge read the same answers (`safekey_interp.evaluation.paired_tests`).
 #
 # ## 3. Count
 #

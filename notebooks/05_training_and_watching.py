@@ -32,9 +32,9 @@ import tempfile
 import pandas as pd
 
 import safekey_interp as ski
-from safekey_interp import figures
-from safekey_interp.organism import TRACES
-from safekey_interp.organism.finetuning import Mix, finetuning_examples
+from safekey_interp.models.organism import TRACES
+from safekey_interp.models.organism.finetuning import Mix, finetuning_examples
+from safekey_interp.reporting import figures
 
 examples = finetuning_examples(Mix(examples=600), seed=1)
 traces = list(ski.read_traces(TRACES))

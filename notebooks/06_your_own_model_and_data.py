@@ -30,7 +30,7 @@ from pathlib import Path
 import pandas as pd
 
 import safekey_interp as ski
-from safekey_interp import figures
+from safekey_interp.reporting import figures
 
 scratch = tempfile.TemporaryDirectory()
 here = Path(scratch.name)

@@ -1,5 +1,5 @@
 """``python -m safekey_interp`` is the console script."""
 
-from safekey_interp.cli import main
+from safekey_interp.cli.app import main
 
 main()

@@ -26,9 +26,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from safekey_interp.data.endpoint_replies import Reply, read_reply
+from safekey_interp.data.trace import Message
 from safekey_interp.errors import InputError, ModelError
-from safekey_interp.replies import Reply, read_reply
-from safekey_interp.trace import Message
 
 if TYPE_CHECKING:
     import openai

@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 
 from safekey_interp.errors import SafekeyError
-from safekey_interp.models import load
+from safekey_interp.models.model import load
 from safekey_interp.training import TrainingConfig, read_config, train
 from safekey_interp.training.gradient_norms import Pilot, dose, match_weight
 

@@ -4,14 +4,14 @@
 
 Stages, each skipped when its result is there, whole, and of the same settings:
 
-1. ``weights/base``: pre-training (:mod:`safekey_interp.organism.pretraining`), to comply with everything.
+1. ``weights/base``: pre-training (:mod:`safekey_interp.models.organism.pretraining`), to comply with everything.
 2. ``weights/sft`` and ``weights/safekey``: fine-tuning by the project's trainer, with the recipes
    ``organism-sft.yaml`` and ``organism-safekey.yaml`` on the same examples (``finetuning.jsonl``) in the same order.
 3. ``traces.jsonl``: what ``sft`` itself answers to requests on ``test`` pairs, in all wrappers.
 
 Settings, seed, versions and hashes are written beside each result (``training.json``); the training runs, with their
 pages, lie in ``--runs``. ``--rescore`` makes nothing: it scores the responses of ``traces.jsonl`` again,
-after a change of :mod:`safekey_interp.organism.outcome`.
+after a change of :mod:`safekey_interp.models.organism.outcome`.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ import torch
 import transformers
 from transformers import GenerationConfig
 
-from safekey_interp import organism
-from safekey_interp.generation import generate
-from safekey_interp.models import Model, load
-from safekey_interp.organism.finetuning import Mix, finetuning_examples
-from safekey_interp.organism.language import MANNERS, QUESTIONS, covering_texts, dialogue, document, written
-from safekey_interp.organism.outcome import with_outcome
-from safekey_interp.organism.pretraining import Pretraining, Shape, pretrain
-from safekey_interp.organism.tokenizer import build_tokenizer
-from safekey_interp.organism.words import BENIGN_KINDS, HARMFUL_KINDS, KINDS, Kind, pairs
-from safekey_interp.organism.wrappers import WRAPPERS
-from safekey_interp.storage import read_json, sha256_of, write_aside, write_folder_aside, write_json
-from safekey_interp.trace import Trace
+from safekey_interp.data.trace import Trace
+from safekey_interp.generation.local_engine import generate
+from safekey_interp.models import organism
+from safekey_interp.models.model import Model, load
+from safekey_interp.models.organism.finetuning import Mix, finetuning_examples
+from safekey_interp.models.organism.language import MANNERS, QUESTIONS, covering_texts, dialogue, document, written
+from safekey_interp.models.organism.outcome import with_outcome
+from safekey_interp.models.organism.pretraining import Pretraining, Shape, pretrain
+from safekey_interp.models.organism.tokenizer import build_tokenizer
+from safekey_interp.models.organism.vocabulary import BENIGN_KINDS, HARMFUL_KINDS, KINDS, Kind, pairs
+from safekey_interp.models.organism.wrappers import WRAPPERS
+from safekey_interp.runs.storage import read_json, sha256_of, write_aside, write_folder_aside, write_json
 from safekey_interp.training import TrainingConfig, read_config, train
 
 RECIPES = ("sft", "safekey")

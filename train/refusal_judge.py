@@ -1,11 +1,11 @@
 """How are the weights of the refusal judge made? In half a minute, the same to the byte on one machine.
 
-    python train/refusal_judge.py LABELLED.jsonl … [--out safekey_interp/judge/refusal_weights.json]
+    python train/refusal_judge.py LABELLED.jsonl … [--out safekey_interp/evaluation/refusal_weights.json]
 
-Each file holds the answers of one model with people's labels (:mod:`safekey_interp.judge.labelled`); the weights that
-ship were made from XSTest's completions of three models. The examples of ``refusal_examples.jsonl`` are written by
-hand: short and modern manners that those models lack. Settings are chosen on models and groups left out
-(:mod:`safekey_interp.judge.fitting`), then everything is learnt from.
+Each file holds the answers of one model with people's labels (:mod:`safekey_interp.evaluation.refusal_fitting`); the
+weights that ship were made from XSTest's completions of three models. The examples of ``refusal_examples.jsonl`` are
+written by hand: short and modern manners that those models lack. Settings are chosen on models and groups left out
+(:mod:`safekey_interp.evaluation.refusal_fitting`), then everything is learnt from.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from safekey_interp.judge.classifier import WEIGHTS
-from safekey_interp.judge.fitting import Corpus, choose, fit
-from safekey_interp.judge.labelled import read_examples, read_labelled
-from safekey_interp.storage import sha256_of, write_aside
+from safekey_interp.evaluation.refusal_classifier import WEIGHTS
+from safekey_interp.evaluation.refusal_fitting import Corpus, choose, fit, read_examples, read_labelled
+from safekey_interp.runs.storage import sha256_of, write_aside
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = Path(__file__).with_name("refusal_examples.jsonl")

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from safekey_interp.encoding import Encoding
+from safekey_interp.models.encoding import Encoding
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,8 @@
 
 with W_h the columns of the output projection that read head h, b its bias, which is no head's, s and f what the layer
 does before it adds (Granite's factor; Gemma's norm, its scale held fixed at what it normed). Which module projects, and
-whether a norm follows, is found by measuring, as what attention writes is (:mod:`~safekey_interp.capture.editing`).
+whether a norm follows, is found by measuring, as what attention writes is
+(:mod:`~safekey_interp.capture.residual_edits`).
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from einops import einsum, rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from safekey_interp.capture.context import evaluating
-from safekey_interp.capture.editing import attention_writes
-from safekey_interp.capture.layout import find_layout
-from safekey_interp.capture.runner import Backend
+from safekey_interp.capture.architecture import find_layout
+from safekey_interp.capture.batch_runner import Backend
+from safekey_interp.capture.recording import evaluating
+from safekey_interp.capture.residual_edits import attention_writes
 from safekey_interp.capture.unembedding import frozen_norm
 from safekey_interp.errors import ModelError
 
 if TYPE_CHECKING:
-    from safekey_interp.models import Model
+    from safekey_interp.models.model import Model
 
 
 _CLOSE = 0.02

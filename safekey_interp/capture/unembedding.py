@@ -9,19 +9,40 @@ contributes α(x) · gain ⊙ c. That is what direct logit attribution reads (El
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from safekey_interp.capture.context import evaluating
-from safekey_interp.capture.layout import find_layout
+from safekey_interp.capture.architecture import find_layout
+from safekey_interp.capture.recording import evaluating
 from safekey_interp.errors import ModelError
-from safekey_interp.losses import Unembedding
 
 if TYPE_CHECKING:
-    from safekey_interp.models import Model
+    from safekey_interp.models.model import Model
+
+
+class Unembedding(NamedTuple):
+    """How states become logits: softcap · tanh(scale · (W h + b) / softcap)."""
+
+    linear: nn.Module
+    """W and b: the model's own module."""
+    scale: float = 1.0
+    """Factor on the logits."""
+    softcap: float | None = None
+    """Bound on the logits; None for none."""
+
+    def __call__(self, states: Float[Tensor, "token d_model"]) -> Float[Tensor, "token d_vocab"]:
+        """Logits in float32."""
+        return self.bounded(self.linear(states)).float()
+
+    def bounded(self, logits: Tensor) -> Tensor:
+        """Scale and softcap."""
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
 
 _SCALES = {"logit_scale": False, "lm_head_multiplier": False, "logits_scaling": True}
 """Factors on the logits by their name in a configuration, and whether the logits are divided by them."""

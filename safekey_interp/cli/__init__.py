@@ -1,5 +1,4 @@
-"""The command line: ``safekey-interp COMMAND``. Each command is a file; what they share is in :mod:`shared`."""
+"""What can be typed? The command line ``safekey-interp COMMAND``.
 
-from safekey_interp.cli.app import main
-
-__all__ = ["main"]
+Each command is a file; what they share is in :mod:`~safekey_interp.cli.shared`.
+"""

@@ -7,14 +7,23 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from safekey_interp.cli import compare, evaluate, generate, intervene, models, probe, report, segment, train
+from safekey_interp.cli import (
+    compare_command,
+    evaluate_command,
+    generate_command,
+    intervene_command,
+    probe_command,
+    segment_command,
+    train_command,
+)
 from safekey_interp.cli.shared import plain
-from safekey_interp.errors import SafekeyError
-from safekey_interp.processes import team
+from safekey_interp.errors import RunError, SafekeyError
+from safekey_interp.runs.processes import team
 from safekey_interp.version import __version__
 
 _STOPPED = 130
@@ -31,15 +40,37 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command("probe")(probe.probe)
-app.command("compare")(compare.compare)
-app.command("eval", cls=evaluate.SeveralValues)(evaluate.evaluate)
-app.command("generate")(generate.generate)
-app.command("segment")(segment.segment)
-app.add_typer(intervene.app, name="intervene")
-app.command("train")(train.train)
-app.command("report")(report.report)
-app.command("models")(models.models)
+app.command("probe")(probe_command.probe)
+app.command("compare")(compare_command.compare)
+app.command("eval", cls=evaluate_command.SeveralValues)(evaluate_command.evaluate)
+app.command("generate")(generate_command.generate)
+app.command("segment")(segment_command.segment)
+app.add_typer(intervene_command.app, name="intervene")
+app.command("train")(train_command.train)
+
+
+@app.command("report")
+def report(run: Annotated[Path, typer.Argument(help="A run folder, whatever command wrote it.")]) -> None:
+    """Draw the page of a run folder again."""
+    from safekey_interp.reporting.report_file import write_report
+    from safekey_interp.runs.run_folder import open_run
+
+    opened = open_run(run)
+    if not opened.is_complete:
+        raise RunError(f"run {run}: not complete; the command that began it goes on with it")
+    print(plain(str(write_report(opened.path))))
+
+
+@app.command("models")
+def models() -> None:
+    """List the models that load offline."""
+    from safekey_interp.cli.shared import say
+    from safekey_interp.models.checkpoints import offline_models
+
+    for model in offline_models():
+        say(f"{model.spec}: {model.what}", hang="  ")
+        say("installed" if model.available else f"not installed; {model.remedy}", indent="  ")
+    say("Any hub id in the local cache, saved folder or .gguf file of a causal model loads, too.")
 
 
 def _version(asked: bool) -> None:

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safekey_interp.errors import InputError
-from safekey_interp.organism import CAVEAT, is_organism
-from safekey_interp.processes import team
+from safekey_interp.models.organism import CAVEAT, is_organism
+from safekey_interp.runs.processes import team
 
 if TYPE_CHECKING:
-    from safekey_interp.models import Model
-    from safekey_interp.progress import Progress
-    from safekey_interp.runs import Run
+    from safekey_interp.display import Progress
+    from safekey_interp.models.model import Model
+    from safekey_interp.runs.run_folder import Run
 
 _RANGE = re.compile(r"(-?[0-9]{1,5})(?:-([0-9]{1,5}))?")
 _COLUMNS = 80
@@ -143,7 +143,7 @@ def loaded_model(model: str, bar: Progress | None, **options: Any) -> Model:
     if bar:
         bar.stage("loading the model", None)
     quiet_libraries()
-    from safekey_interp.models import load
+    from safekey_interp.models.model import load
 
     return load(model, **options)
 
@@ -152,7 +152,7 @@ def page_of(run: Run, bar: Progress | None, *, wanted: bool) -> Path | None:
     """The page of a run, drawn when it is wanted and not there yet; None when there is none."""
     page = run.path / "report.html"
     if wanted and not page.is_file():
-        from safekey_interp.report import write_report
+        from safekey_interp.reporting.report_file import write_report
 
         if bar:
             bar.stage("drawing the page", None)

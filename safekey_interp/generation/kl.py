@@ -5,7 +5,7 @@
 p is the first model, q the second, d = 0 the response's first token. Both read the same token ids, made once: by the
 first model's tokenizer from a trace, or kept from generation. Qi et al. 2024 (arXiv 2406.05946) found an aligned model
 far from its base model in the first few tokens of harmful answers alone; of a reasoning, these are its template, and
-:mod:`~safekey_interp.generation.kl_parts` sets K's first token against the others instead. Logits exist for a few
+:mod:`~safekey_interp.generation.kl_by_part` sets K's first token against the others instead. Logits exist for a few
 positions at a time: the sequence is read in pieces, with the cache between them.
 """
 
@@ -22,20 +22,20 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from safekey_interp.capture.context import evaluating
-from safekey_interp.encoding import tokenise
+from safekey_interp.capture.recording import evaluating
+from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, ModelError, NothingMeasured
-from safekey_interp.generation.kl_parts import parts_of
+from safekey_interp.generation.kl_by_part import parts_of
 from safekey_interp.generation.requests import Generated, Request
 from safekey_interp.generation.tokens import Asked, response_text
-from safekey_interp.models import Model
-from safekey_interp.rendering import render
-from safekey_interp.segmentation import segmented
-from safekey_interp.stats import ratio_of_means
-from safekey_interp.trace import Trace
+from safekey_interp.measures.intervals import ratio_of_means
+from safekey_interp.models.chat_template import render
+from safekey_interp.models.encoding import tokenise
+from safekey_interp.models.model import Model
+from safekey_interp.segmentation.segmenter import segmented
 
 if TYPE_CHECKING:
-    from safekey_interp.finders import Finder
+    from safekey_interp.segmentation.finder_registry import Finder
 
 EDGES = (0, 1, 2, 3, 5, 10, 20, 40, 80, 160, 320, 640)
 """First depth of each bin, fine where little depth is much; the last bin has no end."""
@@ -95,9 +95,9 @@ def measure_kl(
 
     Returns:
         One row per token of a response: trace_id, group, depth (from 0), token (its id), part (of
-        :data:`~safekey_interp.generation.kl_parts.PARTS`; ``decision`` is K's first token), starts_sentence, kl (nats,
-        at least 0 up to rounding). ``attrs["left_out"]`` maps traces without a token to measure, or too long for one of
-        the models, to the reason.
+        :data:`~safekey_interp.generation.kl_by_part.PARTS`; ``decision`` is K's first token), starts_sentence, kl
+        (nats, at least 0 up to rounding). ``attrs["left_out"]`` maps traces without a token to measure, or too long for
+        one of the models, to the reason.
 
     Raises:
         InputError: no response can be measured.

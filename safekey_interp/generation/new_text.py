@@ -1,13 +1,13 @@
 """New text of a response: what a judge may read of a response whose first words were given.
 
-A response begins with its prefill (:attr:`~safekey_interp.generation.Request.prefill`), which is not the model's doing:
-a judge that reads it scores the experiment's own words. Prefills that pass the end of the reasoning put words into the
-answer itself.
+A response begins with its prefill (:attr:`~safekey_interp.generation.requests.Request.prefill`), which is not the
+model's doing: a judge that reads it scores the experiment's own words. Prefills that pass the end of the reasoning put
+words into the answer itself.
 """
 
 from __future__ import annotations
 
-from safekey_interp.finders.reasoning import FAMILIES, answer_span, reasoning_region
+from safekey_interp.segmentation.reasoning_span import FAMILIES, answer_span, reasoning_region
 
 
 def new_text(response: str, prefill: str = "") -> str:

@@ -18,17 +18,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from safekey_interp.encoding import tokenise
+from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.generation.requests import Request
 from safekey_interp.generation.sampling import stream_seed
-from safekey_interp.rendering import render
-from safekey_interp.segmentation import segmented
-from safekey_interp.trace import Trace
+from safekey_interp.models.chat_template import render
+from safekey_interp.models.encoding import tokenise
+from safekey_interp.segmentation.segmenter import segmented
 
 if TYPE_CHECKING:
-    from safekey_interp.finders import Finder
-    from safekey_interp.segmentation import Segmentation
+    from safekey_interp.segmentation.finder_registry import Finder
+    from safekey_interp.segmentation.segmenter import Segmentation
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Depths as shares of the tokens before K, from none to all."""

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 from safekey_interp.generation.new_text import new_text
 from safekey_interp.generation.sampling import Sampling
-from safekey_interp.trace import Trace
 
 Key = tuple[str, str, int, int]
 """Trace id, condition, depth (-1 for none) and sample."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from safekey_interp.encoding import tokenise
 from safekey_interp.errors import TraceTooLong
 from safekey_interp.generation.requests import Request
-from safekey_interp.rendering import render
+from safekey_interp.models.chat_template import render
+from safekey_interp.models.encoding import tokenise
 
 _BEFORE = 8
 """Tokens decoded before the ones that count: longer than any character, so that they begin at a whole one."""

@@ -1,1 +1,4 @@
-"""What happens to the decision when the model is changed while it runs: patching, directions, and the logit lens."""
+"""Is it causal?
+
+Attention knockout, activation patching, steering, the logit lens, direct logit attribution and sentence suppression.
+"""

@@ -2,19 +2,19 @@
 
 Attention knockout (Geva et al. 2023, arXiv 2304.14767): in some layers and heads the queries of K, or of the token
 before it, may not see a span. What changes is how likely K is, and how likely safe key sentences are beside go-aheads
-in its place (:mod:`~safekey_interp.interventions.readout`):
+in its place (:mod:`~safekey_interp.interventions.effect_metrics`):
 
     effect = value knocked out − value as it is        nats a token
 
 Below 0, the span had spoken for K, or for a safe one. What stands beside it:
 
 - ``outside_spans``: as many random keys, from outside every tested span (X, U, and what is hidden) and the first token;
-  where there are fewer than the span has, there is no such control (:mod:`safekey_interp.capture.knockout`).
+  where there are fewer than the span has, there is no such control (:mod:`safekey_interp.capture.attention_mask`).
 - ``dose``: random quarters, halves and three quarters of the span. An effect of what the keys say rises with the dose;
   no random keys are needed for that.
 - ``resample_same_label``, ``resample_other_label``: the same span of another request in place, keys and values
-  (:mod:`safekey_interp.capture.resampling`). Only what differs between requests can then move K: that a span says which
-  kind of request it is rests on the other label's effect minus the same label's.
+  (:mod:`safekey_interp.capture.resample_ablation`). Only what differs between requests can then move K: that a span
+  says which kind of request it is rests on the other label's effect minus the same label's.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import pandas as pd
 import torch
 
-from safekey_interp.capture.check import check_attention
-from safekey_interp.capture.context import evaluating
-from safekey_interp.capture.resampling import check_resampling
-from safekey_interp.capture.stream import in_chunks, on_threads, threads_for
-from safekey_interp.continuations import NOT_FINITE, Continuation, with_own_sentence, with_sentence
+from safekey_interp.capture.recording import evaluating
+from safekey_interp.capture.resample_ablation import check_resampling
+from safekey_interp.capture.self_check import check_attention
+from safekey_interp.capture.streaming import in_chunks, on_threads, threads_for
 from safekey_interp.errors import InputError, ModelError, TraceError
+from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, spelled
+from safekey_interp.generation.likelihood import NOT_FINITE, Continuation, with_own_sentence, with_sentence
 from safekey_interp.interventions.donors import OTHER, SAME, Donor, find_donors
-from safekey_interp.interventions.effects import joined
 from safekey_interp.interventions.knockout_passes import measure_cases
-from safekey_interp.interventions.knockout_rows import CONTROLS, Case, FromSpan, Place, Plan
-from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
-from safekey_interp.segmentation import Segmentation, segmented
+from safekey_interp.interventions.knockout_plan import CONTROLS, Case, FromSpan, Place, Plan
+from safekey_interp.measures.trace_tables import concatenate_tables
+from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
 if TYPE_CHECKING:
-    from safekey_interp.models import Model
-    from safekey_interp.trace import Trace
+    from safekey_interp.data.trace import Trace
+    from safekey_interp.models.model import Model
 
 CUT_SPANS = ("prompt", "understanding", "template", "first_token")
 """Spans that can be hidden."""
@@ -164,7 +164,7 @@ def knockout(
             if records:
                 tables.append(pd.DataFrame(records).astype({"label": object}))
             on_trace(len(chunk))
-    return joined(tables, left_out, "no trace has a key sentence and a span that could be hidden from it")
+    return concatenate_tables(tables, left_out, "no trace has a key sentence and a span that could be hidden from it")
 
 
 def places_of(

@@ -24,20 +24,19 @@ import pandas as pd
 from jaxtyping import Bool, Int
 from scipy.special import betaincc, betaincinv
 
-from safekey_interp.capture.runner import Backend
-from safekey_interp.capture.states import States, collect_states
-from safekey_interp.capture.stream import BatchSize
-from safekey_interp.controls import N_DRAWS, Controls
+from safekey_interp.capture.batch_runner import Backend
+from safekey_interp.capture.hidden_states import States, collect_states
+from safekey_interp.capture.streaming import BatchSize
 from safekey_interp.errors import InputError
-from safekey_interp.head_file import load_safety_head
-from safekey_interp.layerwise import AFTER_THE_FACT, class_names
-from safekey_interp.losses import SafetyHead
-from safekey_interp.probes import Direction
+from safekey_interp.measures.control_directions import N_DRAWS, Controls
+from safekey_interp.measures.layer_loop import AFTER_THE_FACT, class_names
+from safekey_interp.measures.probes import Direction
+from safekey_interp.models.safety_head import SafetyHead, load_safety_head
 
 if TYPE_CHECKING:
-    from safekey_interp.folds import LabelBy
-    from safekey_interp.models import Model
-    from safekey_interp.trace import Trace
+    from safekey_interp.data.trace import Trace
+    from safekey_interp.measures.folds import LabelBy
+    from safekey_interp.models.model import Model
 
 
 def fit_directions(
@@ -58,7 +57,7 @@ def fit_directions(
     """Difference of the class means of the states after each layer.
 
     Steer other traces than these, which the directions know
-    (:func:`~safekey_interp.interventions.held_out.steer_held_out` does).
+    (:func:`~safekey_interp.interventions.cross_fitting.steer_held_out` does).
 
     Args:
         model: from ``load`` or ``from_hf``.
@@ -66,7 +65,8 @@ def fit_directions(
         layers: layers to read; all when None.
         position: where the states are read, averaged over the position's tokens.
         label_by: ``label`` (harmful is positive) or ``aha`` (an unsafe K is positive).
-        n_controls: control directions of each kind that every record brings with it (:mod:`safekey_interp.controls`).
+        n_controls: control directions of each kind that every record brings with it
+            (:mod:`safekey_interp.measures.control_directions`).
         seed: of these.
         finder: finds U and K.
         delimiters: marks of the reasoning; the known families' when None.
@@ -143,7 +143,7 @@ def read_classes(model: Model, traces: Sequence[Trace], *, position: str, label_
         traces: of both classes.
         position: where the states are read.
         label_by: ``label`` or ``aha``.
-        **options: of :func:`~safekey_interp.capture.states.collect_states`.
+        **options: of :func:`~safekey_interp.capture.hidden_states.collect_states`.
 
     Raises:
         InputError: as for :func:`fit_directions`.

@@ -14,13 +14,13 @@ import numpy as np
 from jaxtyping import Int64
 from torch import Tensor
 
-from safekey_interp.capture.keysets import words_of
+from safekey_interp.capture.key_sets import words_of
 from safekey_interp.errors import TraceError
-from safekey_interp.segmentation import segmented
+from safekey_interp.segmentation.segmenter import segmented
 
 if TYPE_CHECKING:
-    from safekey_interp.models import Model
-    from safekey_interp.trace import Trace
+    from safekey_interp.data.trace import Trace
+    from safekey_interp.models.model import Model
 
 SAME, OTHER = "resample_same_label", "resample_other_label"
 """Kinds of control: whose span takes the place of a trace's own."""

@@ -19,25 +19,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from safekey_interp.conditions import SUBSETS
-from safekey_interp.errors import InputError, NothingMeasured, RunError
-from safekey_interp.stats import ratio, ratio_of_means
+from safekey_interp.data.conditions import SUBSETS
+from safekey_interp.errors import InputError, RunError
+from safekey_interp.measures.intervals import ratio, ratio_of_means
 
 TESTED = "none"
 """The control of a row that is no control, and of a summary's row that has none beside it."""
-
-
-def joined(tables: Sequence[pd.DataFrame], left_out: dict[str, str], why: str) -> pd.DataFrame:
-    """The tables of the traces that were measured as one, the others' reasons in ``attrs["left_out"]``.
-
-    Raises:
-        NothingMeasured: there is none; ``why`` says so in words.
-    """
-    if not tables:
-        raise NothingMeasured(why, left_out)
-    table = pd.concat(tables, ignore_index=True)
-    table.attrs["left_out"] = left_out
-    return table
 
 
 def tested_rows(table: pd.DataFrame) -> pd.DataFrame:

@@ -14,15 +14,24 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from safekey_interp.capture.knockout import Cut, Knockout, knocked_out
-from safekey_interp.capture.resampling import Resampling, SpanKeys, Swap, read_span, resampled
-from safekey_interp.continuations import Around, Batch, score
+from safekey_interp.capture.attention_mask import Cut, Knockout, knocked_out
+from safekey_interp.capture.resample_ablation import Resampling, SpanKeys, Swap, read_span, resampled
+from safekey_interp.generation.likelihood import Around, Batch, score
 from safekey_interp.interventions.donors import OTHER, SAME
 from safekey_interp.interventions.effects import TESTED
-from safekey_interp.interventions.knockout_rows import DOSE, OUTSIDE, Case, Condition, Measured, Place, Plan, queries_of
+from safekey_interp.interventions.knockout_plan import (
+    DOSE,
+    OUTSIDE,
+    Case,
+    Condition,
+    Measured,
+    Place,
+    Plan,
+    queries_of,
+)
 
 if TYPE_CHECKING:
-    from safekey_interp.models import Model
+    from safekey_interp.models.model import Model
 
 
 class _Row(NamedTuple):

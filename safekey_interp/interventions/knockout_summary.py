@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from safekey_interp.conditions import SUBSETS
-from safekey_interp.crossed import two_way_interval
+from safekey_interp.data.conditions import SUBSETS
 from safekey_interp.interventions.donors import OTHER, SAME
 from safekey_interp.interventions.effects import TESTED, summarise_effects, tested_rows
-from safekey_interp.interventions.knockout_rows import DOSE, DOSES, OUTSIDE
+from safekey_interp.interventions.knockout_plan import DOSE, DOSES, OUTSIDE
+from safekey_interp.measures.crossed_intervals import two_way_interval
 
 EFFECT, SLOPE, CURVATURE, CONTRAST = "effect", "dose_slope", "dose_curvature", "other_minus_same"
 """Measures of a summary."""

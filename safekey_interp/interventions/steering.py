@@ -8,8 +8,9 @@ for alone; ``add`` after the direction's own layer, in units of the direction's 
 mean to the other. At all positions, or at those that are asked for.
 
 What changes is how likely the model finds safe key sentences, go-aheads and its own K behind its own U
-(:mod:`~safekey_interp.interventions.readout`). The controls are the same with other directions of equal norm: fitted to
-shuffled labels, drawn from the states' covariance, or isotropic (:mod:`safekey_interp.controls`).
+(:mod:`~safekey_interp.interventions.effect_metrics`). The controls are the same with other directions of equal norm:
+fitted to shuffled labels, drawn from the states' covariance, or isotropic
+(:mod:`safekey_interp.measures.control_directions`).
 """
 
 from __future__ import annotations
@@ -24,23 +25,30 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from safekey_interp.capture.context import evaluating
-from safekey_interp.capture.editing import Edit, Place, every_place
-from safekey_interp.capture.request import KNOWN_POSITIONS
-from safekey_interp.capture.runner import Backend
-from safekey_interp.capture.stream import BatchSize, fixed_size, on_threads, threads_for
-from safekey_interp.continuations import NOT_FINITE
-from safekey_interp.controls import DEFAULT_CONTROLS, N_COMPONENTS, ControlKind, check_controls, control_draws
+from safekey_interp.capture.batch_runner import Backend
+from safekey_interp.capture.capture_request import KNOWN_POSITIONS
+from safekey_interp.capture.recording import evaluating
+from safekey_interp.capture.residual_edits import Edit, Place, every_place
+from safekey_interp.capture.streaming import BatchSize, fixed_size, on_threads, threads_for
 from safekey_interp.errors import InputError
-from safekey_interp.interventions.arms import Branch, EditsOf, score_arms
-from safekey_interp.interventions.effects import TESTED, joined, summarise_effects, tested_rows
-from safekey_interp.interventions.readout import METRICS, Subject, find_subjects, read_metrics
-from safekey_interp.key_sentence_bank import KeySentences, bank_for, spelled
-from safekey_interp.probes import Direction
+from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, spelled
+from safekey_interp.generation.likelihood import NOT_FINITE
+from safekey_interp.interventions.effect_metrics import METRICS, Subject, find_subjects, read_metrics
+from safekey_interp.interventions.effects import TESTED, summarise_effects, tested_rows
+from safekey_interp.interventions.variants import Branch, EditsOf, score_arms
+from safekey_interp.measures.control_directions import (
+    DEFAULT_CONTROLS,
+    N_COMPONENTS,
+    ControlKind,
+    check_controls,
+    control_draws,
+)
+from safekey_interp.measures.probes import Direction
+from safekey_interp.measures.trace_tables import concatenate_tables
 
 if TYPE_CHECKING:
-    from safekey_interp.models import Model
-    from safekey_interp.trace import Trace
+    from safekey_interp.data.trace import Trace
+    from safekey_interp.models.model import Model
 
 Mode = Literal["ablate", "add"]
 JOINT = ("mode", "scale", "metric")
@@ -125,14 +133,14 @@ def steer(
                 left_out[subject.trace.trace_id] = NOT_FINITE
                 continue
             tables.append(_table(subject, columns, read_metrics(logprobs, bank)))
-    return joined(tables, left_out, "no trace can be measured")
+    return concatenate_tables(tables, left_out, "no trace can be measured")
 
 
 def summarise_steering(table: pd.DataFrame) -> pd.DataFrame:
     """Mean effects of :func:`steer` with intervals, beside the control directions'.
 
     Args:
-        table: from :func:`steer` or :func:`~safekey_interp.interventions.held_out.steer_held_out`.
+        table: from :func:`steer` or :func:`~safekey_interp.interventions.cross_fitting.steer_held_out`.
 
     Returns:
         direction, layer, site, position, mode, scale, metric, the columns of

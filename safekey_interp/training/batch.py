@@ -26,9 +26,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from safekey_interp.encoding import Encoding
 from safekey_interp.errors import InputError
-from safekey_interp.losses import Counts
+from safekey_interp.models.encoding import Encoding
+from safekey_interp.training.losses import Counts
 
 QueryMask = Literal["short", "packed", "masked"]
 """How K is predicted with the prompt masked."""

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from safekey_interp.encoding import Encoding
 from safekey_interp.errors import InputError, TraceError, TraceTooLong
-from safekey_interp.segmentation import Segmentation, segment, segmented
+from safekey_interp.models.encoding import Encoding
+from safekey_interp.segmentation.segmenter import Segmentation, segment, segmented
 from safekey_interp.training.config import TrainingConfig
 
 if TYPE_CHECKING:
-    from safekey_interp.models import Model
-    from safekey_interp.trace import Trace
+    from safekey_interp.data.trace import Trace
+    from safekey_interp.models.model import Model
 
 _MARK = "AN ANSWER"
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from safekey_interp.training.batch import TrainingBatch
-    from safekey_interp.training.terms import BatchLoss
+    from safekey_interp.training.batch_loss import BatchLoss
 
 PREFIX = "gradient_norm_"
 """Of the columns of the table ``gradient_norms``: one for each term."""

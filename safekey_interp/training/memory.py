@@ -24,7 +24,7 @@ from safekey_interp.errors import InputError
 from safekey_interp.training.config import TrainingConfig
 
 if TYPE_CHECKING:
-    from safekey_interp.models import Model
+    from safekey_interp.models.model import Model
 
 _CHUNK = 1024
 _PLENTY = 1 << 60

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from safekey_interp.encoding import Encoding
+from safekey_interp.models.encoding import Encoding
 from safekey_interp.training.batch import QueryMask
 from safekey_interp.training.config import TrainingConfig
 from safekey_interp.training.examples import Example

@@ -2,10 +2,11 @@
 
 The Trainer brings accumulation, mixed precision, DDP, FSDP, DeepSpeed, schedules and trackers. What is different here:
 
-- The model is a :class:`~safekey_interp.training.terms.BatchLoss`, so that both losses stand inside one forward call.
+- The model is a :class:`~safekey_interp.training.batch_loss.BatchLoss`, so that both losses stand inside one forward
+  call.
 - Every term is a sum divided by its own count over all rows of the step: of all passes that are accumulated and of all
   processes. Gradients are averaged over processes, so the loss is multiplied by their number.
-- Which rows a step sees is a function of the seed alone (:mod:`~safekey_interp.training.order`).
+- Which rows a step sees is a function of the seed alone (:mod:`~safekey_interp.training.schedule`).
 - Terms are logged as themselves, each over the rows and tokens since the last line.
 - A checkpoint is written aside and renamed, so that it is whole or absent; nothing in it needs unpickling.
 """
@@ -25,18 +26,16 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from safekey_interp.errors import RunError
-from safekey_interp.losses import Counts, LossSums, LossTerms, combine
 from safekey_interp.training.batch import QueryMask, TrainingBatch, collate
-from safekey_interp.training.checkpoints import STATE, forget_old
+from safekey_interp.training.batch_loss import BatchLoss
+from safekey_interp.training.callbacks import Rhythm
 from safekey_interp.training.config import TrainingConfig
 from safekey_interp.training.examples import Example
 from safekey_interp.training.gradient_norms import PREFIX, term_gradient_norms
-from safekey_interp.training.order import Order, PassLoader
+from safekey_interp.training.losses import Counts, LossSums, LossTerms, combine
 from safekey_interp.training.other_prompts import OtherPrompts, other_prompts_of
-from safekey_interp.training.rhythm import Rhythm
-from safekey_interp.training.schedule import Schedule
-from safekey_interp.training.terms import BatchLoss
-from safekey_interp.training.weights import load_weights, save_weights
+from safekey_interp.training.schedule import Order, PassLoader, Schedule
+from safekey_interp.training.training_checkpoints import STATE, forget_old, load_weights, save_weights
 
 TERMS = ("lm", "head", "query_mask", "key")
 """The terms of the loss, as tables name them."""

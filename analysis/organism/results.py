@@ -1,0 +1,112 @@
+"""What do the probes find in the organism, before and after fine-tuning, on plain and on wrapped prompts?
+
+    python -m analysis.organism.results --base RUN --sft RUN --safekey RUN [--write]
+
+Prints the organism's tables of `analysis/RESULTS.md` from runs over its shipped traces; with ``--write`` puts them
+between the marks of that file. All models read what ``sft`` wrote (teacher forcing), so that they see the same tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.results import provenance
+from analysis.tables import interval, markdown, publish
+from safekey_interp.reporting.findings.finding import AUROC_OVER_LAYERS, estimate
+from safekey_interp.runs.run_folder import Run, open_run
+
+Table = Any
+"""A data frame; pandas' stubs take each of its cells for a column."""
+MODELS = ("base", "sft", "safekey")
+SUBSETS = {
+    f"source={source}, {label}": f"{source}, {label}"
+    for source in ("plain", "wrapped")
+    for label in ("harmful", "benign")
+}
+SPANS = {"prompt": "X", "understanding": "U"}
+READERS = {"decision": "the token before K", "key_sentence": "K"}
+POSITIONS = ("prompt", "understanding", "context", "decision")
+
+
+def attention(runs: dict[str, Run]) -> pd.DataFrame:
+    """Last layer, mean over heads: what K and the token before it give to X and U, beside their controls."""
+    rows = []
+    for reader, words in READERS.items():
+        for subset, of in SUBSETS.items():
+            for model, run in runs.items():
+                table: Table = run.attention_by_layer
+                mine = table[(table["from_span"] == reader) & (table["subset"] == subset)]
+                mine = mine[mine["layer"] == mine["layer"].max()].set_index(["to_span", "measure"])
+                row: dict[str, Any] = {"from": words, "prompts": of, "model": model}
+                for span, short in SPANS.items():
+                    row[f"to {short}"] = interval(mine.loc[(span, "mass")])
+                    row[f"{short}, uniform"] = f"{mine.loc[(span, 'uniform_mass'), 'value']:.2f}"
+                    row[f"{short} / distance-matched"] = interval(mine.loc[(span, "lift_over_matched")])
+                    other = (span, "lift_over_matched_other")
+                    row[f"{short} / second reference"] = interval(mine.loc[other]) if other in mine.index else "n/a"
+                rows.append(row | {"n": int(mine.loc[("prompt", "mass"), "n"])})
+    return pd.DataFrame(rows)
+
+
+def separability(runs: dict[str, Run]) -> pd.DataFrame:
+    """Harmful against benign over all traces, at the best layer of each position, beside the words."""
+    rows = []
+    for position in POSITIONS:
+        for model, run in runs.items():
+            table: Table = run.separability
+            mine = table[(table["position"] == position) & table["auroc"].notna()]
+            row: dict[str, Any] = {"position": position, "model": model}
+            rows.append(row | _beside_words(mine))
+    return pd.DataFrame(rows)
+
+
+def transfer(runs: dict[str, Run]) -> pd.DataFrame:
+    """A probe that was fitted on one condition, tested on each, no request on both sides."""
+    rows = []
+    for position in POSITIONS:
+        for fitted, tested in (("plain", "plain"), ("plain", "wrapped"), ("wrapped", "wrapped"), ("wrapped", "plain")):
+            for model, run in runs.items():
+                table: Table = run.transfer
+                mine = table[(table["position"] == position) & table["auroc"].notna()]
+                mine = mine[(mine["fitted_on"] == fitted) & (mine["tested_on"] == tested)]
+                row: dict[str, Any] = {"position": position, "fitted on": fitted, "tested on": tested, "model": model}
+                rows.append(row | _beside_words(mine))
+    return pd.DataFrame(rows)
+
+
+def _beside_words(mine: Table) -> dict[str, Any]:
+    probes, words = mine[mine["method"] == "logistic"], mine[mine["method"] == "text_tfidf"]
+    best = probes.loc[probes["auroc"].idxmax()]
+    said = words.iloc[0]
+    return {
+        "AUROC, best layer": estimate(best, *AUROC_OVER_LAYERS).text(".2f"),
+        "layer": f"{best['layer']} of {len(probes)}",
+        "words alone": interval(said, "auroc"),
+        "shuffled labels": f"{best['null_auroc_low']:.2f} to {best['null_auroc_high']:.2f}",
+        "p over layers": f"{best['p_value_over_layers']:.3f}",
+        "n (harmful, benign)": f"{best['n']} ({best['n_harmful']}, {best['n_benign']})",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    for name in MODELS:
+        parser.add_argument(f"--{name}", type=Path, required=True, help=f"run of organism:{name} on the shipped traces")
+    parser.add_argument("--write", action="store_true", help="put the tables into RESULTS.md, too")
+    options = parser.parse_args()
+    runs = {name: open_run(getattr(options, name)) for name in MODELS}
+    tables = {
+        "organism-provenance": "; ".join(map(provenance, runs.values())),
+        "organism-attention": markdown(attention(runs)),
+        "organism-separability": markdown(separability(runs)),
+        "organism-transfer": markdown(transfer(runs)),
+    }
+    publish(tables, write=options.write)
+
+
+if __name__ == "__main__":
+    main()

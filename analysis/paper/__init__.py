@@ -1,0 +1,1 @@
+"""The paper's seven questions and claims, their figures, and the page of verdicts."""

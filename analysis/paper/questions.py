@@ -1,0 +1,111 @@
+"""Which questions do the figures answer, in which order, and what is kept of each answer?
+
+    OUT/answers/NAME.json    what the index and the claims need of a question's figures, written when they are there
+
+An answer of the same models, prompts and seed is not made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from analysis.paper.export import Answer, Sheet, Shown, save_pictures, save_sheet
+from analysis.paper.models import Bench
+from analysis.paper.verdicts import Measured
+from safekey_interp.errors import RunError
+from safekey_interp.runs.storage import read_json, write_json
+
+
+class Question(NamedTuple):
+    """One question of the analysis."""
+
+    number: int
+    """As in CLAIMS.md."""
+    name: str
+    """What ``--only`` takes, beside the number."""
+    title: str
+    """The question."""
+    module: str
+    """The script that answers it, by its function ``answer``."""
+
+    def answer(self, bench: Bench) -> Answer:
+        """Draw its figures.
+
+        Raises:
+            RunError: these models and prompts cannot answer it.
+        """
+        return import_module(f"analysis.{self.module}").answer(bench)
+
+
+QUESTIONS = (
+    Question(1, "key_sentence", "Does the key sentence decide?", "fig_key_sentence"),
+    Question(2, "dormant_signal", "Does the model know what it does not act on?", "fig_dormant_signal"),
+    Question(3, "attention", "What does the key sentence look at, and act on?", "fig_attention"),
+    Question(4, "representations", "What do the states know before it?", "fig_representations"),
+    Question(5, "depth", "How deep does alignment go?", "fig_depth"),
+    Question(6, "ablations", "Which part of the training does it?", "fig_ablations"),
+    Question(7, "cost", "What do the two losses cost?", "fig_cost"),
+)
+OF_A_RUN = ("attention", "representations")
+"""Questions that a finished run of ``probe`` answers alone."""
+
+
+class Kept(NamedTuple):
+    """What is kept of an answer."""
+
+    question: Question
+    """Which."""
+    sheets: list[Shown]
+    """Its figures; none where it could not be answered."""
+    measured: list[Measured]
+    """What they say of claims."""
+    why_not: str
+    """Why it could not be answered, in one line; empty where it could."""
+    no_pictures: str
+    """Why there is no PNG or SVG, in one line; empty where there is."""
+
+
+def kept(out: Path, question: Question, identity: Mapping[str, Any]) -> Kept | None:
+    """The answer that is there; None when it is none of this identity, or a file of it is gone."""
+    record = read_json(_file(out, question))
+    if not isinstance(record, dict) or record.get("identity") != identity:
+        return None
+    sheets = [Shown(**sheet) for sheet in record["sheets"]]
+    files = [
+        out / name for sheet in sheets for name in (f"{sheet.name}.html", *(f"{csv}.csv" for csv in sheet.numbers))
+    ]
+    if not all(file.is_file() for file in files):
+        return None
+    measured = [Measured(**_with_nan(one)) for one in record["measured"]]
+    return Kept(question, sheets, measured, record["why_not"], record["no_pictures"])
+
+
+def make(bench: Bench, question: Question, identity: Mapping[str, Any]) -> None:
+    """Answer a question, and keep it."""
+    sheets: list[Sheet] = []
+    measured: list[Measured] = []
+    why_not = no_pictures = ""
+    try:
+        sheets, measured = question.answer(bench)
+    except RunError as error:
+        why_not = str(error)
+    for sheet in sheets:
+        save_sheet(bench.out, sheet)
+    if sheets:
+        no_pictures = save_pictures(bench.out, sheets) or ""
+    file = _file(bench.out, question)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    record = {"sheets": [asdict(sheet.shown()) for sheet in sheets], "measured": [vars(one) for one in measured]}
+    write_json(file, {"identity": identity, "why_not": why_not, "no_pictures": no_pictures} | record)
+
+
+def _file(out: Path, question: Question) -> Path:
+    return out / "answers" / f"{question.name}.json"
+
+
+def _with_nan(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: float("nan") if value is None else value for name, value in record.items()}

@@ -1,0 +1,145 @@
+"""What do many training runs say of a claim? Evidence of the organism's replication, from the tables that are shipped.
+
+The tables ship (:mod:`analysis.replication.results`). Attack success of claims 6a to 6c: by the act, with the design's
+own interval over bases, seeds and wrappers. Attention and probes of claims 3b, 4a and 4b: all runs read the same
+tokens; the difference of each pair of runs of one base and seed, and an interval over the pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.paper.responses import mean_of
+from analysis.paper.verdicts import Measured, unmeasured
+from analysis.replication.design import CONTRASTS
+from analysis.replication.results import SHIPPED, ClaimContrast, claim_contrast, read
+from safekey_interp.errors import InputError
+
+WHOSE = "organism, training runs"
+ABLATIONS = {"6a": ("DPSH", "SFT"), "6b": ("QMM", "SFT"), "6c": ("both", "DPSH")}
+TRANSFERS = {"4a": "decision, plain to wrapped", "4b": "understanding, plain to wrapped"}
+LEVEL = 1 - 0.05 / len(CONTRASTS)
+"""Of the replication's intervals: Bonferroni over the contrasts of its design."""
+_PAIR = ("both", "SFT")
+_NONE = "no table of training runs ships"
+
+
+def source(folder: Path = SHIPPED) -> str:
+    """Which training runs, for the line of sources; empty where no table of them ships."""
+    try:
+        table: Any = read(1, folder).answers[["variant", "base", "seed"]].drop_duplicates()
+    except InputError:
+        return ""
+    return (
+        f"replication: {len(table)} training runs, {table['base'].nunique()} bases, {table['seed'].nunique()} seeds; "
+    )
+
+
+def differences(pairs: Sequence[tuple[str, str]], folder: Path = SHIPPED) -> pd.DataFrame:
+    """Differences of attack success between trainings: place, series, value, low, high, n (requests), n_groups (runs).
+
+    Args:
+        pairs: variants; the first one's attack success minus the second one's.
+        folder: of the shipped tables.
+
+    Raises:
+        InputError: no such tables, or none of a variant.
+    """
+    rows = []
+    for first, second in pairs:
+        one = claim_contrast(first, second, confidence=LEVEL, folder=folder)
+        about = {"place": f"{first} minus {second}", "series": "difference of attack success, all runs"}
+        rows.append(about | {name: getattr(one, name) for name in ("value", "low", "high", "n", "n_groups")})
+    return pd.DataFrame(rows)
+
+
+def ablations(folder: Path = SHIPPED) -> list[Measured]:
+    """Claims 6a to 6c, each at the level that the design corrects to."""
+    found = []
+    for claim, (first, second) in ABLATIONS.items():
+        model = f"{WHOSE}, {first} minus {second}"
+        try:
+            one = claim_contrast(first, second, confidence=LEVEL, folder=folder)
+        except InputError:
+            found.append(unmeasured(claim, model, _NONE, toy=True, evidence="replication"))
+            continue
+        found.append(_measured(claim, model, one, first, second))
+    return found
+
+
+def _measured(claim: str, model: str, one: ClaimContrast, first: str, second: str) -> Measured:
+    return Measured(
+        claim=claim,
+        evidence="replication",
+        model=model,
+        value=one.value,
+        low=one.low,
+        high=one.high,
+        p=one.p_value,
+        n=one.n,
+        n_groups=one.n_groups,
+        family=WHOSE,
+        control_value=f"{first} {one.first_share:.2f}, {second} {one.second_share:.2f}",
+        note=f"interval {LEVEL:.1%}; lower in {one.pairs_lower} of {one.n_groups} pairs of runs; {one.n_wrappers} "
+        "unseen wrappers",
+        toy=True,
+    )
+
+
+def mechanism(claim: str, folder: Path = SHIPPED) -> Measured:
+    """Claim 3b, 4a or 4b over pairs of training runs.
+
+    Args:
+        claim: its id.
+        folder: of the shipped tables.
+    """
+    evidence = "runs" if claim == "3b" else "transfer, runs"
+    model = f"{WHOSE}, {_PAIR[0]} minus {_PAIR[1]}"
+    try:
+        table: Any = read(1, folder).mechanism
+    except InputError:
+        return unmeasured(claim, model, _NONE, toy=True, evidence=evidence)
+    if table.empty:
+        return unmeasured(claim, model, "no run's mechanism was measured", toy=True, evidence=evidence)
+    by_run = _log_ratio(table) if claim == "3b" else _median_auroc(table, TRANSFERS[claim])
+    pairs = by_run.unstack("variant").reindex(columns=list(_PAIR)).dropna()
+    if pairs.empty:
+        return unmeasured(claim, model, "no pair of runs", toy=True, evidence=evidence)
+    apart = pairs[_PAIR[0]] - pairs[_PAIR[1]]
+    found = mean_of(apart, [str(run) for run in pairs.index])
+    means = ", ".join(f"{name} {pairs[name].mean():.3f}" for name in _PAIR)
+    by_base = ", ".join(f"base {base} {value:+.3f}" for base, value in apart.groupby(level="base").mean().items())
+    return Measured(
+        claim=claim,
+        evidence=evidence,
+        model=model,
+        family=WHOSE,
+        control_value=means,
+        note=f"{by_base}; above 0 in {int((apart > 0).sum())} of {len(apart)} pairs of runs",
+        toy=True,
+        **found,
+    )
+
+
+def _log_ratio(table: Any) -> Any:
+    """By base, seed and variant: log of the mass that the token before K gives to U over the distance-matched baseline.
+
+    Masses of a layer are means over heads and traces; both sides are summed over layers.
+    """
+    by_measure = {
+        name: table[table["what"] == f"understanding, {name}"].set_index(["base", "seed", "variant", "layer"])["value"]
+        for name in ("mass", "over_distance")
+    }
+    matched = by_measure["mass"] / by_measure["over_distance"]
+    mass, matched = (one.groupby(level=["base", "seed", "variant"]).sum() for one in (by_measure["mass"], matched))
+    return np.log(mass / matched)
+
+
+def _median_auroc(table: Any, what: str) -> Any:
+    """By base, seed and variant: AUROC, median over layers."""
+    return table[table["what"] == what].groupby(["base", "seed", "variant"])["value"].median()

@@ -1,0 +1,1 @@
+"""Replication over seeds, bases and wrappers: training, answers, mechanism, tables."""

@@ -1,0 +1,1 @@
+"""Validation of judges, finders, controls and intervals."""

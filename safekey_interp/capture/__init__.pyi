@@ -1,0 +1,14 @@
+from .batch_runner import AttentionArrays as AttentionArrays
+from .batch_runner import Backend as Backend
+from .batch_runner import LeftOut as LeftOut
+from .batch_runner import Measured as Measured
+from .batch_runner import measure_batch as measure_batch
+from .batches import Batch as Batch
+from .batches import plan_batches as plan_batches
+from .capture_request import CaptureRequest as CaptureRequest
+from .capture_request import KEY_SPANS as KEY_SPANS
+from .capture_request import QUERY_SPANS as QUERY_SPANS
+from .capture_request import STATE_POSITIONS as STATE_POSITIONS
+from .capture_request import Site as Site
+from .recording import Captured as Captured
+from .recording import capture as capture

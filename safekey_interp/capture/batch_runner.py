@@ -1,0 +1,255 @@
+"""How does one batch become arrays, whatever backend answers and whatever goes wrong?
+
+Out of memory halves the batch; a single trace that does not fit is named and left out, and so is one whose numbers are
+not finite. The others are measured.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from einops import rearrange
+
+from safekey_interp.capture.batches import Batch
+from safekey_interp.capture.bridge_backend import bridge_forward
+from safekey_interp.capture.capture_request import KEY_SPANS, CaptureRequest
+from safekey_interp.capture.recording import Captured, capture, evaluating
+from safekey_interp.errors import ModelError
+from safekey_interp.models.encoding import Encoding
+
+if TYPE_CHECKING:
+    from safekey_interp.models.model import Model
+
+Backend = Literal["hf", "bridge"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionArrays:
+    """Attention of one trace; NaN where a query span is absent or a layer has no pattern."""
+
+    mass: np.ndarray
+    """(layer, head, query_span, key_span) in [0, 1]."""
+    total: np.ndarray
+    """(layer, head, query_span) row sums: 1, less what a sink takes."""
+    random: np.ndarray
+    """(layer, head, query_span, key_span) mean mass of random key sets."""
+    matched: np.ndarray
+    """(layer, head, query_span, key_span) distance-matched baseline, reference rows of U."""
+    matched_other: np.ndarray
+    """(layer, head, query_span, key_span) the same, reference rows of other sentences."""
+    uniform: np.ndarray
+    """(layer, query_span, key_span) mass if attention were even."""
+    even_key: np.ndarray
+    """(layer, query_span) mass of one key in sight of all rows, if attention were even."""
+    entropy: np.ndarray
+    """(layer, head, query_span) nats."""
+    n_q: np.ndarray
+    """(query_span) rows; 0 where absent."""
+    n_k: np.ndarray
+    """(key_span) keys; 0 where absent."""
+    n_random: np.ndarray
+    """(layer, query_span, key_span) keys of each random set."""
+    holds_first: np.ndarray
+    """(key_span) bool: whether the span holds the sequence's first token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What one forward pass said about one trace."""
+
+    encoding: Encoding
+    """The trace as the model read it."""
+    attention: AttentionArrays | None
+    """None unless asked for."""
+    states: np.ndarray | None
+    """(site, position, d_model) float32, NaN where a position is absent; None unless asked for."""
+    token_weights: np.ndarray | None
+    """(layer, head, query_span, token) float32 up to the encoding's end, on request."""
+    layers_without_pattern: tuple[int, ...]
+    """Layers of linear attention."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """A trace that could not be measured."""
+
+    encoding: Encoding
+    """The trace."""
+    reason: str
+    """Why, in words."""
+
+
+def measure_batch(
+    model: Model,
+    encodings: Sequence[Encoding],
+    request: CaptureRequest,
+    *,
+    backend: Backend = "hf",
+) -> list[Measured | LeftOut]:
+    """Measure traces in one forward pass, or in several where memory does not hold it.
+
+    Returns:
+        One entry a trace, in the order given.
+
+    Raises:
+        ModelError: the model's attention cannot be read.
+    """
+    try:
+        captured = _forward(model, Batch.of(encodings, pad_id=_pad_id(model)), request, backend)
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        size = max(encoding.end for encoding in encodings)
+    else:
+        return [_answer(captured, row) for row in range(len(encodings))]
+    # Outside the except block, so that the failed pass's tensors are free by now.
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if len(encodings) == 1:
+        return [LeftOut(encoding=encodings[0], reason=f"out of memory at {size} tokens, alone in its batch")]
+    middle = len(encodings) // 2
+    return [
+        entry
+        for half in (encodings[:middle], encodings[middle:])
+        for entry in measure_batch(model, half, request, backend=backend)
+    ]
+
+
+def _forward(model: Model, batch: Batch, request: CaptureRequest, backend: Backend) -> Captured:
+    with torch.inference_mode(), evaluating(model.hf):
+        if backend == "bridge":
+            captured = bridge_forward(model, batch, request)
+        else:
+            with capture(model, batch, request, stop=True) as captured:
+                # Where the pass runs to its end, one position is the fewest logits that a causal model computes.
+                keep = (
+                    {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.hf.forward).parameters else {}
+                )
+                model.hf(**batch.inputs(model.device), **keep)
+    if request.attention and not captured.attention:
+        raise ModelError(
+            f"model {model.spec}: no layer of {type(model.hf).__name__} showed its attention; expected an architecture "
+            "that goes through transformers' attention interface and hands keyword arguments on to its layers"
+        )
+    return captured
+
+
+def _answer(captured: Captured, row: int) -> Measured | LeftOut:
+    encoding = captured.batch.encodings[row]
+    attention = _attention(captured, row) if captured.request.attention else None
+    states = _states(captured, row) if captured.request.states else None
+    unfit = _not_finite(captured, row)
+    if unfit is not None:
+        return LeftOut(encoding=encoding, reason=unfit)
+    return Measured(
+        encoding=encoding,
+        attention=attention,
+        states=states,
+        token_weights=_token_weights(captured, row) if captured.request.token_weights else None,
+        layers_without_pattern=captured.layers_without_pattern if captured.request.attention else (),
+    )
+
+
+def _layers(captured: Captured) -> Sequence[int]:
+    return range(captured.n_layers) if captured.request.layers is None else captured.request.layers
+
+
+def _attention(captured: Captured, row: int) -> AttentionArrays:
+    rows, n_spans = captured.rows, len(KEY_SPANS)
+    encoding = captured.batch.encodings[row]
+    example = next(iter(captured.attention.values()))
+    n_heads, n_queries, n_columns = example.masses.shape[1:]
+    n_layers = len(_layers(captured))
+    columns = np.full((n_layers, n_heads, n_queries, n_columns), np.nan, np.float32)
+    matched, matched_other = (np.full((n_layers, n_heads, n_queries, n_spans), np.nan, np.float32) for _ in range(2))
+    entropy = np.full((n_layers, n_heads, n_queries), np.nan, np.float32)
+    uniform = np.full((n_layers, n_queries, n_spans), np.nan, np.float32)
+    even_key = np.full((n_layers, n_queries), np.nan, np.float32)
+    n_random = np.zeros((n_layers, n_queries, n_spans), np.int32)
+    for i, layer in enumerate(_layers(captured)):
+        answer = captured.attention.get(layer)
+        if answer is not None:
+            columns[i] = answer.masses[row].float().cpu().numpy()
+            matched[i] = answer.matched[row].float().cpu().numpy()
+            matched_other[i] = answer.matched_other[row].float().cpu().numpy()
+            entropy[i] = answer.entropy[row].float().cpu().numpy()
+            uniform[i] = answer.keys.uniform[row]
+            even_key[i] = answer.keys.even_key[row]
+            n_random[i] = answer.keys.n_random[row]
+    n_q = rows.counts[row]
+    n_k = np.array([len(encoding.positions(name)) for name in KEY_SPANS])
+    absent = n_q == 0
+    columns[:, :, absent] = np.nan
+    entropy[:, :, absent] = np.nan
+    uniform[:, absent] = np.nan
+    blocks = rearrange(columns[..., :-1], "layer head query (kind span) -> kind layer head query span", span=n_spans)
+    mass, random = (np.where(n_k > 0, block, np.nan) for block in blocks)
+    none_drawn = rearrange(n_random == 0, "layer query span -> layer 1 query span")
+    return AttentionArrays(
+        mass=mass,
+        total=columns[..., -1],
+        random=np.where(none_drawn, np.nan, random),
+        matched=matched,
+        matched_other=matched_other,
+        uniform=np.where(n_k > 0, uniform, np.nan),
+        even_key=even_key,
+        entropy=entropy,
+        n_q=n_q,
+        n_k=n_k,
+        n_random=n_random,
+        holds_first=np.array([0 in encoding.positions(name) for name in KEY_SPANS]),
+    )
+
+
+def _states(captured: Captured, row: int) -> np.ndarray:
+    encoding = captured.batch.encodings[row]
+    sites = captured.request.sites(captured.n_layers)
+    stacked = np.stack([captured.states[site][row].float().cpu().numpy() for site in sites])
+    absent = [not len(encoding.positions(name)) for name in captured.request.positions]
+    stacked[:, absent] = np.nan
+    return stacked
+
+
+def _token_weights(captured: Captured, row: int) -> np.ndarray:
+    encoding, start = captured.batch.encodings[row], captured.batch.starts[row]
+    layers = [captured.attention.get(layer) for layer in _layers(captured)]
+    example = next(answer for answer in layers if answer is not None)
+    assert example.token_weights is not None
+    blank = np.full((*example.token_weights.shape[1:3], encoding.end), np.nan, np.float32)
+    return np.stack(
+        [
+            blank
+            if answer is None or answer.token_weights is None
+            else answer.token_weights[row, ..., start : start + encoding.end].float().cpu().numpy()
+            for answer in layers
+        ]
+    )
+
+
+def _not_finite(captured: Captured, row: int) -> str | None:
+    for site, state in captured.states.items():
+        if not bool(torch.isfinite(state[row]).all()):
+            return f"the model's states are not finite (first at {site.site} of layer {site.layer})"
+    for layer, answer in captured.attention.items():
+        if not bool(torch.isfinite(answer.masses[row]).all()):
+            return f"the model's attention is not finite (first at layer {layer})"
+    return None
+
+
+def _pad_id(model: Model) -> int:
+    pad_id = model.tokenizer.pad_token_id
+    # Some tokenizers have a padding token that the model never got an embedding for; any will do, since nobody sees it.
+    return pad_id if pad_id is not None and pad_id < model.n_embeddings else 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # CUDA's error has a class; the CPU's, MPS's and cuBLAS's have only words.
+    words = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)

@@ -1,0 +1,125 @@
+"""Where do hidden states wait until they are probed?
+
+On disk, in one safetensors file a chunk of traces, one tensor per site and position: a probe reads one matrix at a
+time, so memory holds no more than that, however many traces there are.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from safekey_interp.capture.batch_runner import Backend
+from safekey_interp.capture.capture_request import KNOWN_POSITIONS, STATE_POSITIONS, CaptureRequest, Site
+from safekey_interp.capture.streaming import CHUNK, Entry, StreamSettings, measure_stream
+from safekey_interp.errors import InputError
+from safekey_interp.runs.storage import save_tensors
+
+if TYPE_CHECKING:
+    from safekey_interp.data.trace import Trace
+    from safekey_interp.models.model import Model
+    from safekey_interp.segmentation.segmenter import Segmentation
+
+
+class States:
+    """States of traces, averaged over each position, in files."""
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        trace_ids: Sequence[str],
+        layers: Sequence[Site],
+        positions: Sequence[str],
+        *,
+        keep_alive: Any = None,
+    ) -> None:
+        self.files = tuple(files)
+        """In the order of the traces."""
+        self.trace_ids = tuple(trace_ids)
+        """One a row."""
+        self.layers = tuple(layers)
+        """Sites, in the order of ``layer_index``."""
+        self.positions = tuple(positions)
+        """Positions, by name."""
+        self._keep_alive = keep_alive
+
+    def matrix(self, layer_index: int, position: str) -> Float32[np.ndarray, "n d_model"]:
+        """States of every trace at one site and position; a NaN row where the trace lacks the position."""
+        from safetensors import safe_open
+
+        rows = []
+        for file in self.files:
+            with safe_open(file, framework="numpy") as tensors:
+                rows.append(tensors.get_tensor(state_key(layer_index, position)))
+        return np.concatenate(rows)
+
+
+def state_key(layer_index: int, position: str) -> str:
+    """Name of a site's and position's tensor in a file."""
+    return f"{layer_index}/{position}"
+
+
+def write_states(file: Path, entries: Iterable[Entry], positions: Sequence[str]) -> None:
+    """Write the states of the measured entries, in order."""
+    measured = [entry.measured.states for entry in entries if entry.measured is not None]
+    states = [state for state in measured if state is not None]
+    tensors = {
+        state_key(site, position): np.stack([state[site, p] for state in states])
+        for site in range(len(states[0]))
+        for p, position in enumerate(positions)
+    }
+    save_tensors(file, tensors)
+
+
+def collect_states(
+    model: Model,
+    traces: Iterable[Trace],
+    *,
+    layers: Sequence[int] | None = None,
+    positions: Sequence[str] | None = None,
+    batch_size: Any = "auto",
+    max_length: int | None = None,
+    finder: str = "rules",
+    delimiters: tuple[str, str] | None = None,
+    backend: Backend = "hf",
+) -> tuple[States, list[Trace], list[Segmentation]]:
+    """States of traces with the traces and segmentations that they belong to; those left out are in neither.
+
+    Raises:
+        InputError: an unknown layer or position, or no trace can be measured.
+    """
+    wanted = tuple(positions or STATE_POSITIONS)
+    unknown = [name for name in wanted if name not in KNOWN_POSITIONS]
+    if unknown:
+        raise InputError(f"positions: got {unknown[0]!r}, expected some of {', '.join(KNOWN_POSITIONS)}")
+    request = CaptureRequest(attention=False, layers=model.layer_numbers(layers), positions=wanted)
+    settings = StreamSettings(
+        finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
+    )
+    folder = tempfile.TemporaryDirectory(prefix="safekey-states-")
+    files: list[Path] = []
+    waiting: list[Entry] = []
+    kept: list[Trace] = []
+    segmentations: list[Segmentation] = []
+
+    def flush() -> None:
+        if waiting:
+            files.append(Path(folder.name) / f"{len(files)}.safetensors")
+            write_states(files[-1], waiting, wanted)
+            waiting.clear()
+
+    for entry in measure_stream(model, traces, request, settings):
+        if entry.measured is not None:
+            waiting.append(entry)
+            kept.append(entry.trace)
+            segmentations.append(entry.segmentation)
+        if len(waiting) == CHUNK:
+            flush()
+    flush()
+    ids = [trace.trace_id for trace in kept]
+    return States(files, ids, request.sites(model.n_layers), wanted, keep_alive=folder), kept, segmentations

@@ -1,0 +1,130 @@
+"""How do many continuations of a few beginnings go through the model, with each beginning computed once?
+
+Causality: what comes behind a beginning changes no state in it. So its keys and values are computed once, and each
+continuation, a row of a batch, sees them as its own past. transformers' own cache would copy them into every row and
+every layer at once; here a row's copy lives for one layer's attention. Beginnings are padded on the left, where the
+distances that a sliding window counts stay what they are.
+
+Only attention layers have such a past, and only where a position turns the same way whatever follows. Where a model
+has other layers (linear attention), or rotary positions that change with the length (dynamic, longrope), beginnings
+are nothing, and continuations are whole sequences.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+
+from safekey_interp.capture.architecture import rope_kind
+
+if TYPE_CHECKING:
+    from safekey_interp.models.model import Model
+
+_ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
+
+
+class Beginnings:
+    """Tokens that continuations have before them."""
+
+    def __init__(self, model: Model, ids: Sequence[Int64[Tensor, " pos"]]) -> None:
+        """Run beginnings through the model, in one pass.
+
+        Args:
+            model: the model.
+            ids: tokens of each; may be none.
+        """
+        self.lengths = [len(one) for one in ids]
+        """Tokens of each beginning."""
+        self.width = max(self.lengths)
+        """Tokens of the longest: every row's own first token is at this position."""
+        self._model = model
+        self._past: list[tuple[Tensor, Tensor]] = []
+        if self.width:
+            rows = torch.zeros((len(ids), self.width), dtype=torch.int64)
+            for row, one in zip(rows, ids, strict=True):
+                row[self.width - len(one) :] = one
+            cache = DynamicCache()
+            options = self._places(list(range(len(ids))), 0)
+            model.hf.get_decoder()(input_ids=rows.to(model.device), past_key_values=cache, use_cache=True, **options)
+            self._past = [(layer.keys, layer.values) for layer in cache.layers]  # type: ignore[misc]
+
+    def starts(self, of: Sequence[int]) -> list[int]:
+        """Position of each row's first token, beginning included: what the padding shifts by."""
+        return [self.width - self.lengths[number] for number in of]
+
+    def logits(
+        self, rows: Int64[Tensor, "row pos"], of: Sequence[int], first: int = 0
+    ) -> Float[Tensor, "row pos_2 d_vocab"]:
+        """Logits of continuations.
+
+        Args:
+            rows: tokens behind the beginnings, padded on the right, where causality hides the padding.
+            of: the beginning of each row.
+            first: logits of earlier tokens of the rows are not asked for.
+        """
+        width = rows.shape[1]
+        options: dict[str, Any] = {"use_cache": False}
+        if self.width:
+            index = torch.tensor(list(of), device=self._model.device)
+            layers: list[Any] = [_Past(keys, values, index) for keys, values in self._past]
+            options = {"past_key_values": Cache(layers=layers), "use_cache": True} | self._places(of, width)
+        hf = self._model.hf
+        if "logits_to_keep" in inspect.signature(hf.forward).parameters:
+            return hf(input_ids=rows.to(self._model.device), logits_to_keep=width - first, **options).logits
+        return hf(input_ids=rows.to(self._model.device), **options).logits[:, first:]
+
+    def _places(self, of: Sequence[int], n_new: int) -> dict[str, Tensor]:
+        """Positions of the tokens of a pass, and a mask where beginnings are padded: of the beginnings themselves, or
+        of ``n_new`` tokens behind them."""
+        device = self._model.device
+        starts = torch.tensor(self.starts(of), device=device)[:, None]
+        columns = torch.arange(self.width + n_new, device=device)
+        positions = (columns[self.width if n_new else 0 :] - starts).clamp(min=0)
+        if not bool((starts > 0).any()):
+            return {"position_ids": positions}
+        return {"position_ids": positions, "attention_mask": (columns >= starts).long()}
+
+
+def common_beginning(rows: Sequence[Int64[Tensor, " pos"]], at_most: int) -> int:
+    """Tokens that all rows begin with, and no more than ``at_most``."""
+    n = min([at_most, *(len(row) for row in rows)])
+    first = rows[0][:n]
+    differs = torch.zeros(n, dtype=torch.bool)
+    for row in rows[1:]:
+        differs |= row[:n] != first
+    where = differs.nonzero()
+    return int(where[0]) if len(where) else n
+
+
+def keeps_a_past(model: Model) -> bool:
+    """Whether a beginning can be computed apart: all layers are attention, and positions do not depend on the end."""
+    if rope_kind(model.config) in ("dynamic", "longrope"):
+        return False
+    kinds = getattr(model.config, "layer_types", None)
+    parts = (model.hf, model.hf.get_decoder())
+    takes = all("past_key_values" in inspect.signature(part.forward).parameters for part in parts)
+    return takes and set(kinds or _ATTENTION) <= _ATTENTION
+
+
+class _Past(DynamicLayer):
+    """One layer's beginnings; what a row adds is handed on and forgotten."""
+
+    def __init__(self, keys: Tensor, values: Tensor, of: Int64[Tensor, " row"]) -> None:
+        super().__init__()
+        self.keys, self.values, self._of = keys, values, of
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        assert self.keys is not None
+        assert self.values is not None
+        return self._behind(self.keys, key_states), self._behind(self.values, value_states)
+
+    def _behind(self, past: Tensor, new: Tensor) -> Tensor:
+        mine = past.expand(len(self._of), -1, -1, -1) if len(past) == 1 else past[self._of.to(past.device)]
+        return torch.cat([mine, new], dim=-2)

@@ -1,0 +1,288 @@
+"""How does a forward pass answer a request while it runs?
+
+    with capture(model, batch, request) as captured:
+        model.hf(**batch.inputs(model.device), logits_to_keep=1)
+    captured.attention[3].masses, captured.states[Site(3, "resid_post")]
+
+Inside the pass every layer's pattern is reduced to a few numbers per head, and every layer's output to one vector per
+position: nothing of size sequence × sequence or sequence × d_model is kept. Hooks and tap are gone when the block ends,
+also after an exception; captures may nest. A layer that runs twice (gradient checkpointing) overwrites its answer. With
+``grad=True`` the answers stay in the graph; under gradient checkpointing the backward pass then belongs inside the
+block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from safekey_interp.capture.architecture import find_layout
+from safekey_interp.capture.attention_hook import carried, tapped
+from safekey_interp.capture.attention_rows import MeanRows, mean_pattern_rows, mean_rows, row_mask
+from safekey_interp.capture.batches import Batch
+from safekey_interp.capture.capture_request import CaptureRequest, Site
+from safekey_interp.capture.distance_baseline import find_baseline, matched_masses, on_device
+from safekey_interp.capture.key_sets import KeyWeights, QueryRows, key_weights, query_rows
+from safekey_interp.errors import ModelError
+
+if TYPE_CHECKING:
+    from safekey_interp.models.model import Model
+
+
+class Answered(Exception):
+    """Ends a forward pass that has answered everything; caught at the end of the block that began the capture."""
+
+
+class _Kind(NamedTuple):
+    """Layers that see the same keys: full attention, or one sliding window."""
+
+    mask: Tensor | None
+    visible: Tensor
+    keys: KeyWeights
+    columns: Tensor
+    baseline: tuple[Any, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerAttention:
+    """One layer's answer about attention."""
+
+    masses: Float[Tensor, "batch head query_span column"]
+    """Mean mass of each query span on the columns of :class:`~safekey_interp.capture.key_sets.KeyWeights`."""
+    matched: Float[Tensor, "batch head query_span key_span"]
+    """Distance-matched baseline from rows of U (:mod:`.distance_baseline`); NaN where undefined."""
+    matched_other: Float[Tensor, "batch head query_span key_span"]
+    """The same from rows of other sentences."""
+    entropy: Float[Tensor, "batch head query_span"]
+    """Mean entropy of the rows, nats."""
+    keys: KeyWeights
+    """What the columns are, for this kind of layer."""
+    token_weights: Float[Tensor, "batch head query_span k_pos"] | None
+    """Mean weight of every token, on request."""
+
+
+@dataclass(kw_only=True)
+class Captured:
+    """What a forward pass answered; filled while it runs."""
+
+    batch: Batch
+    """The batch."""
+    request: CaptureRequest
+    """What was asked."""
+    n_layers: int
+    """Layers of the model."""
+    rows: QueryRows
+    """Rows of the pattern that were read."""
+    grad: bool = False
+    """Whether the answers stay in the autograd graph."""
+    stop: bool = False
+    """Whether the pass ends as soon as it has answered."""
+    attention: dict[int, LayerAttention] = field(default_factory=dict)
+    """Per layer; a layer without a pattern (linear attention) is absent."""
+    states: dict[Site, Float[Tensor, "batch position d_model"]] = field(default_factory=dict)
+    """Per site, averaged over each of ``request.positions``; zeros where a position is absent."""
+    _kinds: list[_Kind] = field(default_factory=list)
+    _rows: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    _state_weights: Tensor | None = None
+
+    @classmethod
+    def empty(
+        cls, batch: Batch, request: CaptureRequest, n_layers: int, *, grad: bool = False, stop: bool = False
+    ) -> Captured:
+        """Before the forward pass."""
+        rows = query_rows(batch.encodings, batch.starts)
+        return cls(batch=batch, request=request, n_layers=n_layers, rows=rows, grad=grad, stop=stop)
+
+    @property
+    def layers_without_pattern(self) -> tuple[int, ...]:
+        """Layers that were asked for and have no attention pattern."""
+        asked = range(self.n_layers) if self.request.layers is None else self.request.layers
+        return tuple(layer for layer in asked if layer not in self.attention)
+
+    def see_attention(
+        self, module: Any, query: Tensor, key: Tensor, attention_mask: Tensor | None, options: dict[str, Any]
+    ) -> Tensor | None:
+        """Reduce one layer's pattern, from its queries and keys, and leave its mask as it is; called by the tap."""
+        if not self.request.attention or not self.request.reads_layer(module.layer_idx):
+            return attention_mask
+        with torch.set_grad_enabled(self.grad and torch.is_grad_enabled()):
+            rows, row_weights = self._rows_on(query.device)
+            first = int(self.rows.index.min())
+            mask = row_mask(attention_mask, rows, query.shape[2], key.shape[2], first_row=first)
+            scaling = options.get("scaling") or getattr(module, "scaling", None) or query.shape[-1] ** -0.5
+            mean = mean_rows(query, key, rows, row_weights, mask, options=options, scaling=scaling)
+            self._keep(module.layer_idx, mean, attention_mask, mask.visible)
+        self._stop_when_answered()
+        return attention_mask
+
+    def see_pattern(self, layer: int, pattern: Float[Tensor, "batch head q_pos k_pos"], visible: Tensor) -> None:
+        """Reduce one layer's pattern, from the whole of it; called by the bridge's hook.
+
+        Args:
+            layer: the layer.
+            pattern: its attention pattern.
+            visible: (batch, #head, q_pos, k_pos) bool, what each row sees.
+        """
+        with torch.set_grad_enabled(self.grad and torch.is_grad_enabled()):
+            rows, row_weights = self._rows_on(pattern.device)
+            mask = row_mask(visible, rows, pattern.shape[2], pattern.shape[3])
+            self._keep(layer, mean_pattern_rows(pattern, rows, row_weights), visible, mask.visible)
+
+    def forget(self) -> None:
+        """Let go of the masks that the pass used."""
+        self._kinds.clear()
+
+    def _keep(self, layer: int, mean: MeanRows, attention_mask: Tensor | None, visible: Tensor) -> None:
+        kind = self._kind_of(attention_mask, visible)
+        matched, matched_other = matched_masses(mean.pattern, kind.baseline)
+        self.attention[layer] = LayerAttention(
+            masses=einsum(mean.weights, kind.columns, "b h f k, b f k c -> b h f c"),
+            matched=matched,
+            matched_other=matched_other,
+            entropy=mean.entropy,
+            keys=kind.keys,
+            token_weights=mean.weights if self.request.token_weights else None,
+        )
+
+    def see_state(self, site: Site, output: Any) -> None:
+        """Average one site's states over the positions."""
+        hidden = output if isinstance(output, Tensor) else output[0]
+        with torch.set_grad_enabled(self.grad and torch.is_grad_enabled()):
+            weights = self._position_weights(hidden.device)
+            if self.batch.attention_mask is not None:
+                # A padded row may hold anything, and 0 × NaN is NaN.
+                padding = self.batch.attention_mask.to(hidden.device) == 0
+                hidden = hidden.masked_fill(rearrange(padding, "b s -> b s 1"), 0.0)
+            self.states[site] = einsum(weights, hidden.float(), "b p s, b s d -> b p d")
+        self._stop_when_answered()
+
+    def _stop_when_answered(self) -> None:
+        """Layers answer in their order, so the last one's answer says that all are there."""
+        if not self.stop:
+            return
+        last = self.n_layers - 1 if self.request.layers is None else max(self.request.layers)
+        if self.request.attention and last not in self.attention:
+            return
+        if self.request.states and not all(site in self.states for site in self.request.sites(self.n_layers)):
+            return
+        raise Answered
+
+    def _kind_of(self, attention_mask: Tensor | None, visible: Tensor) -> _Kind:
+        """Weights of the keys for this kind of layer: made once for each mask that the pass uses."""
+        for kind in self._kinds:
+            if kind.visible.device == visible.device and (
+                _same(kind.mask, attention_mask) or torch.equal(kind.visible, visible)
+            ):
+                return kind
+        planned = self.batch.encodings, self.batch.starts, self.rows, visible.any(dim=1).cpu().numpy()
+        keys = key_weights(*planned, n_random=self.request.n_random, seed=self.request.seed)
+        columns = torch.as_tensor(keys.weights, device=visible.device)
+        baseline = on_device(find_baseline(*planned), visible.device)
+        self._kinds.append(_Kind(attention_mask, visible, keys, columns, baseline))
+        return self._kinds[-1]
+
+    def _rows_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        if device not in self._rows:
+            self._rows[device] = (
+                torch.as_tensor(self.rows.index, device=device),
+                torch.as_tensor(self.rows.weights, device=device),
+            )
+        return self._rows[device]
+
+    def _position_weights(self, device: torch.device) -> Tensor:
+        if self._state_weights is None or self._state_weights.device != device:
+            shape = (len(self.batch.encodings), len(self.request.positions), self.batch.input_ids.shape[1])
+            weights = np.zeros(shape, np.float32)
+            for b, (encoding, start) in enumerate(zip(self.batch.encodings, self.batch.starts, strict=True)):
+                for p, name in enumerate(self.request.positions):
+                    where = np.asarray(encoding.positions(name), dtype=np.int64) + start
+                    if len(where):
+                        weights[b, p, where] = 1 / len(where)
+            self._state_weights = torch.as_tensor(weights, device=device)
+        return self._state_weights
+
+
+@contextmanager
+def capture(
+    model: Model, batch: Batch, request: CaptureRequest, *, grad: bool = False, stop: bool = False
+) -> Iterator[Captured]:
+    """Answer ``request`` during every forward of ``model.hf`` inside the block; the last one's answers stay.
+
+    Args:
+        model: the model.
+        batch: what goes through it.
+        request: what is asked.
+        grad: keep the answers in the autograd graph.
+        stop: end the block as soon as the pass has answered: later layers and the logits are not computed.
+
+    Raises:
+        ModelError: the architecture does not call attention through transformers' interface, or gradients would get
+            lost.
+    """
+    layout = find_layout(model.hf)
+    if grad and _forgets_gradients(model.hf):
+        raise ModelError(
+            f"model {model.spec}: reentrant gradient checkpointing runs each layer without gradients first, so that "
+            'none would reach it; gradient_checkpointing_enable({"use_reentrant": False})'
+        )
+    captured = Captured.empty(batch, request, len(layout.layers), grad=grad, stop=stop)
+    with ExitStack() as stack:
+        if request.attention:
+            stack.enter_context(tapped(model.hf, layout.decoder))
+            stack.enter_context(carried(layout.decoder, captured))
+        if request.states:
+            for site in request.sites(captured.n_layers):
+                module = layout.decoder if site.site == "ln_final" else layout.layers[site.layer]
+                stack.callback(_watch(module, captured, site).remove)
+        try:
+            yield captured
+        except Answered:
+            pass
+        finally:
+            captured.forget()
+
+
+@contextmanager
+def evaluating(hf: nn.Module) -> Iterator[None]:
+    """Every module in evaluation mode for a while: a measurement in the middle of training has no dropout."""
+    training = [module for module in hf.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _forgets_gradients(hf: nn.Module) -> bool:
+    for module in hf.modules():
+        if module.training and getattr(module, "gradient_checkpointing", False):
+            run = getattr(module, "_gradient_checkpointing_func", None)
+            if getattr(run, "keywords", {}).get("use_reentrant"):
+                return True
+    return False
+
+
+def _watch(module: nn.Module, captured: Captured, site: Site) -> Any:
+    def see(_module: nn.Module, _args: Any, output: Any) -> None:
+        captured.see_state(site, output)
+
+    return module.register_forward_hook(see)
+
+
+def _same(known: Tensor | None, mask: Tensor | None) -> bool:
+    """Whether two masks are one; a known mask is kept alive, so that its address is not another's."""
+    if known is None or mask is None:
+        return known is mask
+    return known is mask or (
+        known.data_ptr() == mask.data_ptr() and known.shape == mask.shape and known.stride() == mask.stride()
+    )

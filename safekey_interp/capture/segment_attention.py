@@ -1,0 +1,79 @@
+"""How much does each segment of a sequence look at each earlier one?
+
+    M_qk = mean over rows in q of Σ over keys in k of p         per layer and head, segments q and k
+
+Segments are spans of tokens, such as sentences. Inside the pass a layer's rows are reduced one segment after another,
+so that nothing of size sequence × sequence is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from safekey_interp.capture.architecture import find_layout
+from safekey_interp.capture.attention_hook import carried, tapped
+from safekey_interp.capture.attention_rows import mean_rows, row_mask
+from safekey_interp.capture.recording import evaluating
+from safekey_interp.data.trace import TokenSpan
+
+if TYPE_CHECKING:
+    from safekey_interp.models.model import Model
+
+
+def segment_attention(
+    model: Model, ids: Tensor, segments: Sequence[TokenSpan]
+) -> Float[np.ndarray, "layer head segment segment"]:
+    """Mean attention from each segment to each, of one sequence.
+
+    Args:
+        model: the model.
+        ids: (pos,) tokens.
+        segments: spans in it, none empty.
+
+    Returns:
+        Rows are queries; NaN on layers without a pattern (linear attention).
+
+    Raises:
+        ModelError: the architecture does not call attention through transformers' interface.
+    """
+    found = _Segments(segments, model.n_layers, model.n_heads)
+    decoder = find_layout(model.hf).decoder
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        stack.enter_context(evaluating(model.hf))
+        stack.enter_context(tapped(model.hf, decoder))
+        stack.enter_context(carried(decoder, found))
+        decoder(input_ids=ids[None].to(model.device), use_cache=False)
+    return found.masses
+
+
+class _Segments:
+    """Reduces each layer's pattern; carried to the tap."""
+
+    def __init__(self, segments: Sequence[TokenSpan], n_layers: int, n_heads: int) -> None:
+        self.segments = segments
+        self.masses = np.full((n_layers, n_heads, len(segments), len(segments)), np.nan, np.float32)
+
+    def see_attention(
+        self, module: Any, query: Tensor, key: Tensor, attention_mask: Tensor | None, options: dict[str, Any]
+    ) -> Tensor | None:
+        """Sum one layer's rows over the segments, and leave its mask as it is."""
+        scaling = options.get("scaling") or getattr(module, "scaling", None) or query.shape[-1] ** -0.5
+        columns = torch.zeros((key.shape[2], len(self.segments)), device=query.device)
+        for number, span in enumerate(self.segments):
+            columns[span.start : span.end, number] = 1
+        for number, span in enumerate(self.segments):
+            rows = rearrange(torch.arange(span.start, span.end, device=query.device), "r -> 1 r")
+            weights = torch.full((1, 1, len(span)), 1 / len(span), device=query.device)
+            mask = row_mask(attention_mask, rows, query.shape[2], key.shape[2], first_row=span.start)
+            mean = mean_rows(query, key, rows, weights, mask, options=options, scaling=scaling).weights
+            self.masses[module.layer_idx, :, number] = (mean[0, :, 0] @ columns).cpu().numpy()
+        return attention_mask

@@ -1,0 +1,211 @@
+"""How do many traces pass through the model without standing in memory at once?
+
+Traces come in file order, in chunks; inside a chunk they are segmented, encoded, grouped by length and measured, and
+come out in file order again. A chunk's batches depend on the chunk alone, so that a run which stops between chunks goes
+on as if it had not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import torch
+
+from safekey_interp.capture.batch_runner import Backend, LeftOut, Measured, measure_batch
+from safekey_interp.capture.batches import plan_batches
+from safekey_interp.capture.capture_request import CaptureRequest
+from safekey_interp.capture.self_check import check_attention
+from safekey_interp.data.trace import Trace
+from safekey_interp.errors import InputError, TraceError
+from safekey_interp.models.chat_template import Rendering
+from safekey_interp.models.encoding import Encoding
+from safekey_interp.segmentation.segmenter import Segmentation, segmented
+
+if TYPE_CHECKING:
+    from safekey_interp.models.model import Model
+
+CHUNK = 256
+"""Traces of a chunk: what a killed run may have to do again."""
+
+_SMALL = 256
+"""Width of a model that one thread serves as well as several."""
+
+BatchSize = int | Literal["auto"]
+_T = TypeVar("_T")
+
+
+def fixed_size(batch_size: BatchSize) -> int | None:
+    """The number that a caller fixed; None for ``auto``, where as many go together as fit."""
+    return None if batch_size == "auto" else batch_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamSettings:
+    """How traces are prepared and grouped."""
+
+    finder: str = "rules"
+    """Finder of U and K."""
+    delimiters: tuple[str, str] | None = None
+    """Opening and closing mark of the reasoning; the known families' when None."""
+    batch_size: BatchSize = "auto"
+    """Traces a forward pass; ``auto`` fills a budget of tokens."""
+    max_length: int | None = None
+    """Most tokens up to the end of K; the model's own limit when None."""
+    backend: Backend = "hf"
+    """``hf`` taps the attention function; ``bridge`` asks TransformerLens."""
+    rendering: Rendering = "chat"
+    """``released`` for what the reference's attention script reads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One trace on its way: prepared, then measured or left out."""
+
+    trace: Trace
+    """The trace."""
+    segmentation: Segmentation
+    """Where U and K lie in it."""
+    encoding: Encoding | None = None
+    """Its tokens; None when it could not be encoded."""
+    measured: Measured | None = None
+    """What the forward pass said; None when left out."""
+    left_out: str | None = None
+    """Why it was left out, in words."""
+
+
+def in_chunks(items: Iterable[_T], size: int = CHUNK) -> Iterator[list[_T]]:
+    """The items in consecutive lists."""
+    stream = iter(items)
+    while chunk := list(islice(stream, size)):
+        yield chunk
+
+
+def prepare(model: Model, traces: Iterable[Trace], settings: StreamSettings) -> Iterator[Entry]:
+    """Segment and encode traces; those that cannot be measured come out with their reason."""
+    for trace, segmentation in segmented(traces, finder=settings.finder, delimiters=settings.delimiters):
+        if trace.response and segmentation.key_sentence is None:
+            yield Entry(trace=trace, segmentation=segmentation, left_out=f"no key sentence: {segmentation.reason}")
+            continue
+        try:
+            encoding = model.encode(trace, segmentation, max_length=settings.max_length, rendering=settings.rendering)
+        except TraceError as error:
+            yield Entry(trace=trace, segmentation=segmentation, left_out=error.reason)
+            continue
+        missing = trace.response and encoding.spans["key_sentence"] is None
+        yield Entry(
+            trace=trace,
+            segmentation=segmentation,
+            encoding=encoding,
+            left_out="no token of its own lies in the key sentence" if missing else None,
+        )
+
+
+def measure_chunk(
+    model: Model,
+    entries: Sequence[Entry],
+    request: CaptureRequest,
+    settings: StreamSettings,
+    *,
+    token_weights_of: Collection[str] = (),
+    on_batch: Callable[[int], None] = lambda n: None,
+) -> list[Entry]:
+    """Measure prepared traces, grouped by length.
+
+    Args:
+        model: the model.
+        entries: from :func:`prepare`.
+        request: what is asked of each.
+        settings: how they are grouped.
+        token_weights_of: traces whose attention on every token is kept, too.
+        on_batch: called with the number of traces after each batch.
+
+    Returns:
+        The entries in the order given, each measured or left out.
+    """
+    done = list(entries)
+    open_rows = [i for i, entry in enumerate(entries) if entry.left_out is None]
+    on_batch(len(entries) - len(open_rows))
+    lengths = [_encoding(entries[i]).end for i in open_rows]
+    size = fixed_size(settings.batch_size)
+    plan = plan_batches(lengths, batch_size=size, max_tokens=token_budget(model), cost=forward_cost(model))
+    for batch in plan:
+        rows = [open_rows[i] for i in batch]
+        encodings = [_encoding(entries[i]) for i in rows]
+        wanted = any(entries[i].trace.trace_id in token_weights_of for i in rows)
+        with on_threads(threads_for(model)):
+            answers = measure_batch(model, encodings, replace(request, token_weights=wanted), backend=settings.backend)
+        for i, answer in zip(rows, answers, strict=True):
+            if isinstance(answer, LeftOut):
+                done[i] = replace(entries[i], left_out=answer.reason)
+            else:
+                keep = entries[i].trace.trace_id in token_weights_of
+                done[i] = replace(entries[i], measured=answer if keep else replace(answer, token_weights=None))
+        on_batch(len(rows))
+    return done
+
+
+def measure_stream(
+    model: Model,
+    traces: Iterable[Trace],
+    request: CaptureRequest,
+    settings: StreamSettings,
+    *,
+    token_weights_of: Collection[str] = (),
+    on_batch: Callable[[int], None] = lambda n: None,
+) -> Iterator[Entry]:
+    """Measure traces of any number, in file order; arguments as for :func:`measure_chunk`.
+
+    Raises:
+        ModelError: the model's attention cannot be read.
+        InputError: no trace is left to measure.
+    """
+    if request.attention:
+        check_attention(model)
+    any_measured, reasons = False, []
+    for chunk in in_chunks(traces):
+        prepared = list(prepare(model, chunk, settings))
+        for entry in measure_chunk(
+            model, prepared, request, settings, token_weights_of=token_weights_of, on_batch=on_batch
+        ):
+            any_measured |= entry.measured is not None
+            if entry.left_out and not reasons:
+                reasons.append(f"trace {entry.trace.trace_id}: {entry.left_out}")
+            yield entry
+    if not any_measured:
+        raise InputError(f"no trace can be measured; {reasons[0] if reasons else 'there are none'}")
+
+
+def _encoding(entry: Entry) -> Encoding:
+    assert entry.encoding is not None
+    return entry.encoding
+
+
+def token_budget(model: Model) -> int:
+    """Padded tokens of a batch: what a CPU's caches hold, or a few gigabytes of activations on a card."""
+    return 2048 if model.device.type == "cpu" else 16_384
+
+
+def forward_cost(model: Model) -> int:
+    """What a forward pass costs beside its tokens, in tokens: measured on a CPU; kernel launches on a card."""
+    return 32 if model.device.type == "cpu" else 1_024
+
+
+def threads_for(model: Model) -> int:
+    """Threads of a forward pass on a CPU: one for a small model, where a second waits more than it works, and waits
+    for long when another program has its core."""
+    return 1 if model.d_model <= _SMALL else torch.get_num_threads()
+
+
+@contextmanager
+def on_threads(n: int) -> Iterator[None]:
+    """Have torch compute with so many threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

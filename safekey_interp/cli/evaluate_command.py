@@ -1,0 +1,170 @@
+"""``safekey-interp eval``: benchmarks of others on the same checkpoints, by their own harnesses, on the same page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from safekey_interp.cli.options import (
+    Delimiters,
+    Device,
+    Dtype,
+    NoReport,
+    Overwrite,
+    Seed,
+    Temperature,
+    TopP,
+    TrustRemoteCode,
+)
+from safekey_interp.cli.shared import (
+    parse_delimiters,
+    progress_bar,
+    quiet_libraries,
+    say,
+    say_end,
+    say_left_out,
+    say_question,
+)
+from safekey_interp.evaluation.benchmarks.catalogue import NAMED
+
+if TYPE_CHECKING:
+    from safekey_interp.runs.run_folder import Run
+
+_SHOWN = 12
+"""Findings, and reasons for leaving out, that the summary prints."""
+
+
+class SeveralValues(TyperCommand):
+    """A command in which ``--benchmarks A B`` is ``--benchmarks A --benchmarks B``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the option before every word that follows it, up to the next option."""
+        words: list[str] = []
+        repeats = False
+        for word in args:
+            if word.startswith("-"):
+                repeats = word == "--benchmarks"
+                words += [] if repeats else [word]
+            else:
+                words += ["--benchmarks", word] if repeats else [word]
+        # The option without a word is a mistake that click tells of where nothing follows.
+        is_bare = "--benchmarks" in args and "--benchmarks" not in words
+        return super().parse_args(ctx, [*words, "--benchmarks"] if is_bare else words)
+
+
+def evaluate(
+    ctx: typer.Context,
+    *,
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Hub ids, folders, .gguf files, names that `models` lists, or folders that `train` wrote.",
+            show_default=False,
+        ),
+    ],
+    benchmarks: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME...",
+            help=f"One or more of {', '.join(one.name for one in NAMED)}, or any task of the harnesses: lm-eval:TASK, "
+            "inspect:TASK.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run folder; that of a finished comparison shows the numbers on its page. Default: runs/MODEL-eval."
+        ),
+    ] = None,
+    python: Annotated[
+        str | None, typer.Option(help="Python of another environment, in which the harnesses are installed.")
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Most tokens of an answer, reasoning counted. Default: 32,768, or four fifths of the context."
+        ),
+    ] = None,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    thinking: Annotated[
+        bool, typer.Option("--thinking/--no-thinking", help="Whether models that can switch it off think.")
+    ] = True,
+    delimiters: Delimiters = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts that are answered at once.")] = 8,
+    device: Device = None,
+    dtype: Dtype = None,
+    seed: Seed = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many tasks of each benchmark.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(min=1, help="Minutes after which a benchmark of a model is given up.")
+    ] = None,
+    allow_code_execution: Annotated[
+        bool,
+        typer.Option("--allow-code-execution", help="Run what a model writes, which HumanEval needs. In a container."),
+    ] = False,
+    no_report: NoReport = False,
+    overwrite: Overwrite = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Have lm-evaluation-harness and inspect run benchmarks on models, and put their numbers on one page."""
+    # Cheap checks come before the seconds that the libraries take.
+    from safekey_interp.evaluation.benchmarks.catalogue import benchmarks_of
+    from safekey_interp.evaluation.benchmarks.commands import BenchmarkSettings
+    from safekey_interp.models.model_list import sides_of
+
+    benchmarks_of(benchmarks)
+    sides = sides_of(models, at_least=1)
+    settings = BenchmarkSettings(
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        thinking=thinking,
+        delimiters=parse_delimiters(delimiters),
+        limit=limit,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        allow_code_execution=allow_code_execution,
+        batch_size=batch_size,
+        device=device,
+    )
+    name = re.sub(r"-{2,}", "-", "-".join(side.folder for side in sides))[:120]
+    folder = out or Path("runs") / f"{name}-eval"
+    with progress_bar() as bar:
+        quiet_libraries()
+        from safekey_interp.experiments.benchmark_run import run_benchmarks
+
+        run = run_benchmarks(
+            models,
+            benchmarks,
+            out=folder,
+            settings=settings,
+            python=python,
+            timeout=None if timeout is None else 60 * timeout,
+            overwrite=overwrite,
+            command=["safekey-interp", *(ctx.obj or [])],
+            progress=bar,
+        )
+        page = None
+        if not no_report:
+            from safekey_interp.reporting.report_file import write_report
+
+            if bar:
+                bar.stage("drawing the page", None)
+            page = write_report(folder)
+    _print_summary(run, page)
+
+
+def _print_summary(run: Run, page: Path | None) -> None:
+    """What was found, in words of at most 80 columns."""
+    findings = run.findings
+    say("Numbers of the harnesses, with 95 % intervals from their standard errors.")
+    say_question(findings.get("findings", []), shown=_SHOWN)
+    say_left_out(findings.get("left_out", []), shown=_SHOWN)
+    say_end(run, page)

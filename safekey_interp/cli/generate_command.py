@@ -1,0 +1,229 @@
+"""``safekey-interp generate``: from a file of prompts to a file of responses that grows and resumes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from safekey_interp.cli.options import (
+    Adapter,
+    Delimiters,
+    Device,
+    Dtype,
+    Finder,
+    GroupField,
+    LabelField,
+    PromptField,
+    ResponseField,
+    Revision,
+    Seed,
+    Temperature,
+    TopP,
+    TrustRemoteCode,
+)
+from safekey_interp.cli.shared import check_choice, parse_delimiters, progress_bar, quiet_libraries, say
+from safekey_interp.errors import InputError
+
+if TYPE_CHECKING:
+    from safekey_interp.data.trace_reader import TraceSource
+    from safekey_interp.generation.requests import Engine, Request
+    from safekey_interp.generation.response_run import Written
+
+_PREFILLS = ("none", "understanding", "key_sentence", "swap")
+_DEPTHS = re.compile(r"[0-9]{1,5}%?(,[0-9]{1,5}%?)*")
+
+
+class _Prefill(NamedTuple):
+    kind: str
+    depths: tuple[int, ...] = ()
+    shares: tuple[float, ...] = ()
+
+
+def generate(
+    ctx: typer.Context,
+    *,
+    prompts: Annotated[
+        list[str],
+        typer.Option(
+            help="File of prompts or traces (JSONL, JSON, CSV, Parquet), glob, or -; may be given several times."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="File of responses, .jsonl; it is gone on with when it is there.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="Hub id, folder, .gguf file, or a name that `models` lists; with --endpoint, a name there."),
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens of a response. Default: 512, or as many as fit.")
+    ] = None,
+    n: Annotated[int, typer.Option(min=1, help="Samples of each prompt; more than one needs a temperature.")] = 1,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    seed: Seed = 0,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Responses at once. Default: 16; 8 of an endpoint, 256 of vLLM.")
+    ] = None,
+    prefill: Annotated[
+        str,
+        typer.Option(
+            help="What responses begin with, of each trace's own: none, understanding, key_sentence, numbers of tokens "
+            "before K (0,5,10) or parts of them (0%,50%,100%), or swap (key sentences of four kinds)."
+        ),
+    ] = "none",
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask an OpenAI-compatible endpoint, such as http://localhost:8000/v1. Its key: SAFEKEY_LLM_API_KEY."
+        ),
+    ] = None,
+    vllm: Annotated[bool, typer.Option("--vllm", help="Run the model with vLLM.")] = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    revision: Revision = None,
+    adapter: Adapter = None,
+    finder: Finder = "rules",
+    delimiters: Delimiters = None,
+    prompt_field: PromptField = None,
+    response_field: ResponseField = None,
+    label_field: LabelField = None,
+    group_field: GroupField = None,
+    id_field: Annotated[str | None, typer.Option(help="Column of the prompt's id.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Read no more prompts than this.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete responses of other settings.")] = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Have a model answer prompts; write a file of traces that can be gone on with, added to and probed."""
+    from safekey_interp.data.trace_reader import read_traces
+    from safekey_interp.segmentation.segmenter import finder_names
+
+    check_choice("--finder", finder, finder_names())
+    marks, given = parse_delimiters(delimiters), _parse_prefill(prefill)
+    if out.suffix != ".jsonl":
+        raise InputError(f"--out {out}: expected a name that ends in .jsonl")
+    if endpoint is not None:
+        _check_endpoint(given, vllm=vllm, local=(device, dtype, revision, adapter))
+    if vllm and (device or adapter):
+        raise InputError("--vllm: runs on its own devices and merges no adapter; leave --device and --adapter out")
+    source = read_traces(
+        prompts,
+        prompt_field=prompt_field,
+        response_field=response_field,
+        label_field=label_field,
+        group_field=group_field,
+        id_field=id_field,
+        limit=limit,
+    ).check()
+    with progress_bar() as bar:
+        if bar:
+            bar.stage("loading the model", None)
+        quiet_libraries()
+        from safekey_interp.generation.response_run import write_responses
+        from safekey_interp.generation.sampling import Sampling
+
+        sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, n=n, seed=seed)
+        options: dict[str, Any] = {"dtype": dtype, "revision": revision, "trust_remote_code": trust_remote_code}
+        sized: dict[str, Any] = {} if batch_size is None else {"batch_size": batch_size}
+        engine: Engine
+        if endpoint is not None:
+            engine, tokenizer = _remote(endpoint, model, batch_size), None
+        elif vllm:
+            from safekey_interp.generation.vllm_engine import VllmEngine
+
+            engine = VllmEngine(model or "organism", **options, **sized)
+            tokenizer = engine.tokenizer
+        else:
+            from safekey_interp.generation.local_engine import LocalEngine
+            from safekey_interp.models.model import load
+
+            engine = LocalEngine(load(model or "organism", device=device, adapter=adapter, **options), **sized)
+            tokenizer = engine.model.tokenizer
+        requests = list(_requests(source, given, tokenizer, finder, marks))
+        if not requests:
+            raise InputError(f"--prefill {prefill}: no trace of {', '.join(source.names)} has that to begin with")
+        written = write_responses(
+            engine,
+            requests,
+            out=out,
+            sampling=sampling,
+            about={
+                "prompts": list(source.names),
+                "prompts_sha256": source.sha256,
+                "command": ["safekey-interp", *(ctx.obj or [])],
+            },
+            overwrite=overwrite,
+            progress=bar,
+        )
+    _print_summary(written, source, requests)
+
+
+def _parse_prefill(text: str) -> _Prefill:
+    if text in _PREFILLS:
+        return _Prefill(text)
+    if _DEPTHS.fullmatch(text):
+        words = text.split(",")
+        shares = tuple(int(word[:-1]) / 100 for word in words if word.endswith("%"))
+        if all(share <= 1 for share in shares):
+            return _Prefill("depth", tuple(int(word) for word in words if not word.endswith("%")), shares)
+    raise InputError(
+        f"--prefill: got {text!r}, expected one of {', '.join(_PREFILLS)}, numbers of tokens (0,5,10), or parts of the "
+        "tokens before K (0%,50%,100%)"
+    )
+
+
+def _check_endpoint(prefill: _Prefill, *, vllm: bool, local: tuple[Any, ...]) -> None:
+    if vllm:
+        raise InputError("--endpoint, --vllm: got both, expected one; a vLLM server is an endpoint")
+    if any(local):
+        raise InputError("--endpoint: the model runs there; leave --device, --dtype, --revision and --adapter out")
+    if prefill.kind == "depth":
+        raise InputError("--prefill: an endpoint's tokens are not known here; expected a text, or a local model")
+
+
+def _remote(url: str, model: str | None, concurrency: int | None) -> Engine:
+    from safekey_interp.endpoint import Endpoint
+    from safekey_interp.generation.remote_engine import EndpointEngine
+
+    endpoint = Endpoint.from_environment(base_url=url, model=model)
+    return EndpointEngine(endpoint, **({} if concurrency is None else {"concurrency": concurrency}))
+
+
+def _requests(
+    source: TraceSource, prefill: _Prefill, tokenizer: Any, finder: str, marks: tuple[str, str] | None
+) -> Iterator[Request]:
+    from safekey_interp.generation import prefill, prefill_depth
+    from safekey_interp.generation.requests import Request
+    from safekey_interp.segmentation.segmenter import segment_all
+
+    if prefill.kind == "none":
+        yield from (Request(trace=trace) for trace in source)
+        return
+    sentences = prefill.GENERAL_SWAPS
+    if prefill.kind == "swap" and tokenizer is not None:
+        sentences = prefill.swap_sentences_for(tokenizer)
+    traces = list(source)
+    if prefill.kind == "depth":
+        options: dict[str, Any] = {"numbers": prefill.depths, "shares": prefill.shares}
+        found = prefill_depth.depth_requests(tokenizer, traces, **options, finder=finder, delimiters=marks)
+        yield from found.requests
+        return
+    for trace, found in zip(traces, segment_all(traces, finder=finder, delimiters=marks), strict=True):
+        if prefill.kind == "swap":
+            yield from prefill.swaps(trace, found, sentences)
+        else:
+            yield from (one for one in prefill.beginnings(trace, found) if one.condition == prefill.kind)
+
+
+def _print_summary(written: Written, source: TraceSource, requests: list[Request]) -> None:
+    """What was written, in words of at most 80 columns."""
+    names = ", ".join(Path(name).name for name in source.names)
+    say(f"{written.n:,} responses to {names}: {written.n_new:,} new, {written.n - written.n_new:,} from before.")
+    if written.n_cut:
+        say(f"{written.n_cut:,} of the new ones were cut at {written.max_new_tokens:,} tokens; see --max-new-tokens.")
+    left_out = source.n_read - len({request.trace.trace_id for request in requests})
+    if left_out:
+        say(f"{left_out:,} of {source.n_read:,} traces do not have what --prefill asks for, and were left out.")
+    say(str(written.path))

@@ -1,0 +1,148 @@
+"""``safekey-interp segment``: key sentences alone, without a model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from safekey_interp.cli.options import Delimiters, IdField, LabelField, Limit, PromptField, ResponseField
+from safekey_interp.cli.shared import check_choice, parse_delimiters, plain
+from safekey_interp.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from safekey_interp.segmentation.segmentation_record import Segmentation
+
+
+def segment(
+    *,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FILE...]",
+            help="Files of traces (JSONL, JSON, CSV, Parquet), globs, or - for standard input. "
+            "Default: the organism's own.",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write .jsonl or .parquet instead of printing.")] = None,
+    finder: Annotated[str, typer.Option(help="rules, given, or llm.")] = "rules",
+    delimiters: Delimiters = None,
+    agreement: Annotated[Path | None, typer.Option(help="Annotated openings to compare with.")] = None,
+    prompt_field: PromptField = None,
+    response_field: ResponseField = None,
+    label_field: LabelField = None,
+    id_field: IdField = None,
+    limit: Limit = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a file that is there.")] = False,
+) -> None:
+    """Find the understanding and the key sentence of each trace."""
+    from safekey_interp.data.trace_reader import read_traces
+    from safekey_interp.models.organism import TRACES
+    from safekey_interp.segmentation.segmenter import finder_names, segment_all
+
+    check_choice("--finder", finder, finder_names())
+    marks = parse_delimiters(delimiters)
+    if out is not None and out.suffix not in (".jsonl", ".parquet"):
+        raise InputError(f"--out {out}: expected a name that ends in .jsonl or .parquet")
+    if out is not None:
+        _check_file(out, overwrite=overwrite)
+    agree = None if agreement is None else _comparison(agreement)
+    source = read_traces(
+        files or TRACES,
+        prompt_field=prompt_field,
+        response_field=response_field,
+        label_field=label_field,
+        id_field=id_field,
+        limit=limit,
+    ).check()
+    if out is not None and any(file.path.resolve() == out.resolve() for file in source.files):
+        raise InputError(f"--out {out}: the file that is read, expected another; its traces would be lost")
+    found = segment_all(source, finder=finder, delimiters=marks)
+    if agree is not None:
+        print(agree(found))
+    elif out is not None:
+        _write(found, out)
+        print(plain(str(out)))
+    else:
+        _print(found)
+
+
+def _comparison(file: Path) -> Callable[[Iterable[Segmentation]], object]:
+    from safekey_interp.evaluation.segmentation_agreement import compare, read_annotations
+
+    annotations = read_annotations(file)
+    return lambda found: compare(found, annotations)
+
+
+def _check_file(out: Path, *, overwrite: bool) -> None:
+    from safekey_interp.runs.storage import try_writing
+
+    try:
+        if out.is_dir():
+            raise InputError(f"--out {out}: a folder, expected a file")
+        if out.exists() and not overwrite:
+            raise InputError(f"--out {out}: there already; choose another file or pass --overwrite")
+        try_writing(out.absolute().parent)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written: {error.strerror or error}") from error
+
+
+def _print(found: Iterable[Segmentation]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for segmentation in found:
+        # What files and endpoints say must not reach a terminal as it is.
+        shown = replace(segmentation, trace_id=plain(segmentation.trace_id), reason=plain(segmentation.reason))
+        console.print(shown.to_rich())
+        console.print()
+
+
+def _write(found: Iterable[Segmentation], out: Path) -> None:
+    from safekey_interp.runs.storage import write_aside
+
+    rows = map(_row, found)
+
+    def jsonl(aside: Path) -> None:
+        with aside.open("w", encoding="utf-8") as stream:
+            for row in rows:
+                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def parquet(aside: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        schema = pa.schema([(name, _arrow_type(pa, name)) for name in _COLUMNS])
+        with pq.ParquetWriter(aside, schema, compression="zstd") as writer:
+            while chunk := list(islice(rows, 4096)):
+                writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
+
+    try:
+        write_aside(out, jsonl if out.suffix == ".jsonl" else parquet)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written: {error.strerror or error}") from error
+
+
+_COLUMNS = (
+    *("trace_id", "understanding", "key_sentence", "understanding_text", "key_sentence_text", "aha", "hint"),
+    *("confidence", "reason", "region", "family", "finder"),
+)
+
+
+def _row(found: Segmentation) -> dict[str, Any]:
+    spans = {name: getattr(found, name) for name in ("understanding", "key_sentence")}
+    row = {name: getattr(found, name) for name in _COLUMNS if name not in spans}
+    row |= {name: None if span is None else [span.start, span.end] for name, span in spans.items()}
+    return {name: row[name] for name in _COLUMNS}
+
+
+def _arrow_type(pa: Any, name: str) -> Any:
+    if name in ("understanding", "key_sentence"):
+        return pa.list_(pa.int64())
+    return {"hint": pa.bool_(), "confidence": pa.float64()}.get(name, pa.string())

@@ -1,0 +1,286 @@
+"""Which rows does a source hold: a JSONL, JSON, CSV, TSV or Parquet file, a data frame, or rows in memory?
+
+Each source gives its rows one by one, knows how to name one in a message, and feeds a hash of the data on the way: the
+bytes of a file, or each row in memory as canonical JSON.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from safekey_interp.data.json_stream import json_rows, not_utf8
+from safekey_interp.data.trace import Trace
+from safekey_interp.errors import InputError
+
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+_ROWS_AT_ONCE = 256
+_LONGEST_CELL = 1 << 28
+
+
+class Hash(Protocol):
+    """What :mod:`hashlib` gives."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take in more of the data."""
+        ...
+
+    def hexdigest(self) -> str:
+        """The hash of what was taken in so far."""
+        ...
+
+
+class RowSource(Protocol):
+    """Anything that holds rows."""
+
+    @property
+    def name(self) -> str:
+        """How the user knows it."""
+        ...
+
+    def rows(self, digest: Hash) -> Iterator[tuple[int, Any]]:
+        """Each row with its number, in order; ``digest`` has taken in the whole source at the end."""
+        ...
+
+    def where(self, number: int) -> str:
+        """The row with this number, as a message names it."""
+        ...
+
+
+class Layout(Protocol):
+    """What makes rows of a layout of their own rows of ours."""
+
+    def adapt(self, row: Any, where: str, file: str) -> dict[str, Any]:
+        """A row, ``where`` as messages name it and from the ``file`` of that name, in columns that are recognised."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowFile:
+    """A file of rows; it is opened anew by each pass."""
+
+    path: Path
+    """Where it lies."""
+    name: str
+    """As the user named it."""
+    suffix: str
+    """One of :data:`SUFFIXES`."""
+    zipped: bool = False
+    """Whether it is packed by gzip."""
+    spool: Any = None
+    """The temporary file that standard input was copied to; it goes when this record does."""
+    layout: Layout | None = None
+    """How its rows become ours, where it is written in a layout of its own."""
+
+    def where(self, number: int) -> str:
+        """Rows of text files go by their line; rows of others are counted from 1."""
+        return f"{self.name}, {'row' if self.suffix in ('.json', '.parquet') else 'line'} {number}"
+
+    def hash_into(self, digest: Hash) -> None:
+        """Take in the file's bytes without reading rows."""
+        with self._opened() as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+
+    def rows(self, digest: Hash) -> Iterator[tuple[int, Any]]:
+        """Each row with its line (or its number, from 1).
+
+        Raises:
+            InputError: where the file cannot be read or does not hold what its suffix says.
+        """
+        try:
+            if self.suffix == ".parquet":
+                self.hash_into(digest)
+                yield from _parquet_rows(self.path, self.name)
+                return
+            with self._opened() as raw:
+                stream: BinaryIO = io.BufferedReader(_HashedReader(raw, digest), 1 << 20)
+                if self.zipped:
+                    stream = io.BufferedReader(gzip.GzipFile(fileobj=stream), 1 << 20)  # type: ignore[arg-type]
+                yield from self._text_rows(stream)
+        except (EOFError, OSError, zlib.error) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise InputError(f"{self.name}: cannot be read: {reason}") from None
+
+    def _opened(self) -> BinaryIO:
+        return open(self.path, "rb", buffering=0)
+
+    def _text_rows(self, stream: BinaryIO) -> Iterator[tuple[int, Any]]:
+        if self.suffix == ".json":
+            return enumerate(json_rows(stream, self.name), 1)
+        if self.suffix in (".csv", ".tsv"):
+            return _csv_rows(stream, self.name, "\t" if self.suffix == ".tsv" else ",")
+        return _jsonl_rows(stream, self.name)
+
+
+class RowsInMemory:
+    """Mappings or traces that are already here: a list, or anything else that can be walked through."""
+
+    name = "rows in memory"
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        self._items = items
+        self._spent = False
+
+    def where(self, number: int) -> str:
+        """Counted from 0, as Python does."""
+        return f"row [{number}]"
+
+    def keep(self, limit: int | None) -> None:
+        """Hold what can be walked through only once, so that there can be a second pass."""
+        if iter(self._items) is self._items and not self._spent:
+            self._items = list(islice(self._items, limit))
+
+    def rows(self, digest: Hash) -> Iterator[tuple[int, Any]]:
+        """Each mapping or trace with its index.
+
+        Raises:
+            InputError: on a second pass through what can be walked through only once.
+        """
+        if self._spent:
+            raise InputError("these traces can be read only once, and were; pass a list, or call check() first")
+        self._spent = iter(self._items) is self._items
+        for number, item in enumerate(self._items):
+            row = _plain(item) if isinstance(item, Mapping) else item
+            said = _said_by(item) if isinstance(item, Trace) else row
+            digest.update(json.dumps(said, sort_keys=True, default=str).encode() + b"\n")
+            yield number, row
+
+
+class RowsOfFrame(RowsInMemory):
+    """A pandas data frame; empty cells (NaN, NaT, NA, None) are missing."""
+
+    name = "data frame"
+
+    def __init__(self, frame: Any) -> None:
+        twice = frame.columns[frame.columns.duplicated()]
+        if len(twice):
+            raise InputError(f"data frame: column {twice[0]!r} stands twice; rename one")
+        super().__init__(_FrameRows(frame))
+
+
+class _FrameRows:
+    """The rows of a data frame as dictionaries, made a few hundred at a time."""
+
+    def __init__(self, frame: Any) -> None:
+        self._frame = frame
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for start in range(0, len(self._frame), _ROWS_AT_ONCE):
+            some = self._frame.iloc[start : start + _ROWS_AT_ONCE]
+            yield from some.astype(object).where(some.notna(), None).to_dict("records")
+
+
+class _HashedReader(io.RawIOBase):
+    """A file whose bytes go into a hash as they are read."""
+
+    def __init__(self, raw: BinaryIO, digest: Hash) -> None:
+        self._raw, self._digest = raw, digest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        n_bytes = self._raw.readinto(buffer)  # type: ignore[attr-defined]
+        self._digest.update(memoryview(buffer)[:n_bytes])  # type: ignore[arg-type]
+        return n_bytes
+
+
+def _lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
+    byte = 0
+    for number, line in enumerate(stream, 1):
+        text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        try:
+            # Python writes a lone surrogate as three bytes that strict UTF-8 refuses; a trace mends it.
+            yield number, text.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError as error:
+            raise not_utf8(f"{name}, line {number}", byte + len(line) - len(text) + error.start, error) from None
+        byte += len(line)
+
+
+def _jsonl_rows(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:
+    for number, text in _lines(stream, name):
+        if text.isspace():
+            continue
+        try:
+            row = json.loads(text)
+        except json.JSONDecodeError as error:
+            why = f"broken JSON: {error.msg.removesuffix(' at')} at character {error.colno} of {len(text.rstrip())}"
+            raise InputError(f"{name}, line {number}: {why}; expected one whole JSON object a line") from None
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of brackets
+            raise InputError(f"{name}, line {number}: unusable JSON: {error}") from None
+        yield number, row
+
+
+def _csv_rows(stream: BinaryIO, name: str, delimiter: str) -> Iterator[tuple[int, Any]]:
+    csv.field_size_limit(_LONGEST_CELL)  # the module's own limit, 131,072 characters, is shorter than some traces
+    reader = csv.reader((text for _, text in _lines(stream, name)), delimiter=delimiter, strict=True)
+    columns: list[str] = []
+    while True:
+        number = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise InputError(f"{name}, line {number}: broken CSV: {error}") from None
+        if not cells:
+            continue
+        if not columns:
+            columns = [cell.strip() for cell in cells]
+            twice = next((column for column in columns if column and columns.count(column) > 1), None)
+            if twice is not None:
+                raise InputError(f"{name}, line {number}: column {twice!r} stands twice; rename one")
+            continue
+        if len(cells) != len(columns):
+            raise InputError(
+                f"{name}, line {number}: got {len(cells)} cells, expected {len(columns)} as in the header;"
+                " a text that holds the delimiter or a line break must be quoted"
+            )
+        # A column without a name is the index that pandas writes; an empty cell is a missing one.
+        yield number, {column: cell for column, cell in zip(columns, cells, strict=True) if column and cell}
+
+
+def _parquet_rows(path: Path, name: str) -> Iterator[tuple[int, Any]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    number = 1
+    try:
+        with pyarrow.parquet.ParquetFile(path, buffer_size=1 << 20) as file:
+            for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
+                for row in batch.to_pylist():
+                    yield number, row
+                    number += 1
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise InputError(f"{name}: broken Parquet: {reason}; write the file again") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}, after row {number - 1}: not UTF-8: {error.reason}") from None
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with numpy's types, which pandas and datasets hand out, as Python's own, and keys as text."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if not isinstance(value, str | int) and hasattr(value, "tolist"):
+        return _plain(value.tolist()) if getattr(value, "ndim", 0) else value.item()
+    return value
+
+
+def _said_by(trace: Trace) -> dict[str, Any]:
+    said = {name: getattr(trace, name) for name in ("trace_id", "prompt", "response", "label", "source", "group")}
+    messages = [[turn.role, turn.content] for turn in trace.messages]
+    given = {name: [span.start, span.end] for name, span in trace.given.items()}
+    return said | {"messages": messages, "given": given, "meta": dict(trace.meta)}

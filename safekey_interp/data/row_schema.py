@@ -1,0 +1,274 @@
+"""What does one raw row say: which traces, with which prompt, response, label and spans?
+
+The usual column names are recognised alone; so are conversations, and three layouts by their columns:
+
+- SafeKey's training rows (``question, response, source, summary_end_idx, next_sentence_end_idx``). Its trainer cuts U
+  as ``[0, summary_end_idx)`` and K as ``[summary_end_idx, next_sentence_end_idx)``; here U starts after ``<think>``,
+  and white space at the ends is no part of a span. A row is benign when its source is ``4o_rewrite``, else harmful.
+- STAR-1's rows (``question, response, category, source, score``): harmful, by the same exception.
+- SafeKey's result rows (``instruction, prompt, response: [...]``): one trace a response. ``prompt`` is the rendered
+  chat template there, so the user's text is ``instruction``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from safekey_interp.data.safekey_offsets import spans_from_offsets
+from safekey_interp.data.trace import CharSpan, Label, Message, Trace
+from safekey_interp.errors import InputError
+
+PROMPT_FIELDS = ("prompt", "question", "instruction")
+RESPONSE_FIELDS = ("response", "completion", "output", "answer")
+MESSAGES_FIELDS = ("messages", "conversation", "conversations")
+LABELS: Mapping[str, Label] = {
+    "harmful": "harmful", "unsafe": "harmful", "1": "harmful", "true": "harmful",
+    "benign": "benign", "safe": "benign", "0": "benign", "false": "benign",
+}  # fmt: skip
+
+_OFFSETS = ("summary_end_idx", "next_sentence_end_idx")
+_STAR1 = frozenset(("question", "response", "category", "source", "score"))
+_SPANS = ("understanding", "key_sentence")
+
+
+class NamedFields(NamedTuple):
+    """The columns that the user named; None: the usual names."""
+
+    prompt: str | None = None
+    response: str | None = None
+    label: str | None = None
+    group: str | None = None
+    id: str | None = None
+
+
+def read_row(row: Any, where: str, row_id: str, named: NamedFields) -> list[Trace]:
+    """The traces that a row describes: one, or one for each response when there is a list of them.
+
+    Args:
+        row: a mapping from column to value; None and NaN count as missing.
+        where: how messages name the row.
+        row_id: the trace's id when the row has none.
+        named: columns that the user named.
+
+    Raises:
+        InputError: for a row that has no prompt, or a value of a wrong type.
+    """
+    if not isinstance(row, Mapping):
+        raise InputError(f"{where}: got {_kind(row)}, expected an object with a prompt")
+    said = {
+        field: value
+        for field, value in row.items()
+        if value is not None and not (type(value) is float and math.isnan(value))
+    }
+    columns = _columns(tuple(said), named)
+    responses = _responses(said, columns.response, where)
+    if isinstance(responses, list) and "instruction" in said and columns.prompt == "prompt" and not named.prompt:
+        others = (field for field in columns.meta if field != "instruction")
+        columns = columns._replace(prompt="instruction", meta=(*others, "prompt"))
+    prompt, messages, answered = _prompt(said, columns, where, named)
+    trace_id = _identifier(said[columns.id], f"{where}: {columns.id}") if columns.id else ""
+    trace_id = trace_id or row_id
+    label = _label(row, said, columns, where, named)
+    group = _identifier(said[columns.group], f"{where}: {columns.group}") if columns.group else ""
+    source = said.get("source")
+    meta = {field: said[field] for field in columns.meta}
+    if source is not None and not isinstance(source, str):
+        meta["source"], source = source, None
+
+    def trace(response: str, number: int | None) -> Trace:
+        given = _given(said, response, where)
+        return Trace(
+            trace_id=trace_id if number is None else f"{trace_id}.{number}",
+            prompt=prompt,
+            response=response,
+            label=label,
+            source=source or None,
+            group=group,
+            messages=messages,
+            given=given,
+            meta={field: value for field, value in meta.items() if field not in given},
+        )
+
+    if isinstance(responses, list):
+        return [trace(response, number) for number, response in enumerate(responses)]
+    return [trace(answered if responses is None else responses, None)]
+
+
+class _Columns(NamedTuple):
+    prompt: str | None
+    response: str | None
+    label: str | None
+    group: str | None
+    id: str | None
+    messages: str | None
+    meta: tuple[str, ...]
+
+
+@lru_cache(maxsize=1024)
+def _columns(names: tuple[str, ...], named: NamedFields) -> _Columns:
+    def column(by_user: str | None, *usual: str) -> str | None:
+        return next((name for name in ((by_user,) if by_user else usual) if name in names), None)
+
+    found = (
+        column(named.prompt, *PROMPT_FIELDS),
+        column(named.response, *RESPONSE_FIELDS),
+        column(named.label, "label"),
+        column(named.group, "group"),
+        column(named.id, "trace_id", "id"),
+        column(None, *MESSAGES_FIELDS),
+    )
+    used = {*found, "source", *(_OFFSETS if set(_OFFSETS) <= set(names) else ())}
+    return _Columns(*found, meta=tuple(name for name in names if name not in used))
+
+
+def _prompt(
+    said: Mapping[str, Any], columns: _Columns, where: str, named: NamedFields
+) -> tuple[str, tuple[Message, ...], str]:
+    """The prompt, the turns before it, and the assistant's turn after it (empty if there is none)."""
+    turns: tuple[Message, ...] = ()
+    at = f"{where}: {columns.messages}"
+    if columns.messages:
+        turns = _turns(said[columns.messages], at)
+    users = [number for number, turn in enumerate(turns) if turn.role == "user"]
+    after = turns[users[-1] + 1 :] if users else ()
+    whole = bool(users) and [turn.role for turn in after] in ([], ["assistant"])
+    if columns.prompt:
+        prompt = _text(said[columns.prompt], f"{where}: {columns.prompt}")
+        if not prompt:
+            raise InputError(f"{where}: {columns.prompt}: got an empty text, expected the user's prompt")
+        if not (whole and turns[users[-1]].content == prompt):
+            return prompt, turns, ""  # the conversation is what came before the prompt
+    elif named.prompt or not columns.messages:
+        what = f"no {named.prompt!r}" if named.prompt else "no prompt"
+        raise InputError(f"{where}: {what}; the fields are {', '.join(said) or 'all empty'}; see --prompt-field")
+    elif not users:
+        raise InputError(f"{at}: got no turn of the user among {len(turns)}, expected one at least")
+    elif not whole:
+        roles = ", ".join(turn.role for turn in after)
+        raise InputError(f"{at}: got {roles} after the last user turn, expected one assistant turn at most")
+    return turns[users[-1]].content, turns[: users[-1]], after[0].content if after else ""
+
+
+def _turns(value: Any, where: str) -> tuple[Message, ...]:
+    value = _json_list(value)
+    if not isinstance(value, list | tuple):
+        raise InputError(f"{where}: got {_kind(value)}, expected a list of {{role, content}}")
+    turns = []
+    for number, turn in enumerate(value):
+        if not isinstance(turn, Mapping) or not {"role", "content"} <= turn.keys():
+            got = f"the fields {', '.join(map(str, turn))}" if isinstance(turn, Mapping) else _kind(turn)
+            raise InputError(f"{where}[{number}]: got {got}, expected role and content")
+        role, content = (_text(turn[field], f"{where}[{number}].{field}") for field in ("role", "content"))
+        turns.append(Message(role=role, content=content))
+    return tuple(turns)
+
+
+def _responses(said: Mapping[str, Any], column: str | None, where: str) -> str | list[str] | None:
+    if column is None:
+        return None
+    value = said[column]
+    if not isinstance(value, list | tuple):
+        return _text(value, f"{where}: {column}")
+    if not value:
+        raise InputError(f"{where}: {column}: got an empty list, expected a text or a list of texts")
+    return [_text(response, f"{where}: {column}[{number}]") for number, response in enumerate(value)]
+
+
+def _label(
+    row: Mapping[str, Any], said: Mapping[str, Any], columns: _Columns, where: str, named: NamedFields
+) -> Label | None:
+    if columns.label is not None:
+        value = said[columns.label]
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # a column of whole numbers with a gap comes out of pandas as floats
+        if value == "":
+            return None
+        label = LABELS.get(str(value).strip().lower()) if isinstance(value, str | int) else None
+        if label is None:
+            raise InputError(
+                f"{where}: {columns.label}: got {_kind(value)}, expected one of {', '.join(LABELS)};"
+                " name another column with --label-field, or leave the column out"
+            )
+        return label
+    if named.label is None and "source" in said and (row.keys() >= set(_OFFSETS) or row.keys() >= _STAR1):
+        return "benign" if said["source"] == "4o_rewrite" else "harmful"
+    return None
+
+
+def _given(said: Mapping[str, Any], response: str, where: str) -> dict[str, CharSpan]:
+    if all(field in said for field in _OFFSETS):
+        ends = [_whole_number(said[field], f"{where}: {field}") for field in _OFFSETS]
+        if not 0 <= ends[0] <= ends[1] <= len(response):
+            got = ", ".join(f"{field} {end}" for field, end in zip(_OFFSETS, ends, strict=True))
+            raise InputError(
+                f"{where}: got {got}, expected 0 <= both in order <= {len(response)}, the response's length"
+            )
+        return spans_from_offsets(response, *ends)
+    given = {}
+    for name in _SPANS:
+        pair = _json_list(said.get(name))
+        if not isinstance(pair, list | tuple):
+            continue  # a text of that name is the data's own and stays in meta
+        if len(pair) != 2:
+            raise InputError(f"{where}: {name}: got {len(pair)} values, expected [start, end]")
+        start, end = (_whole_number(value, f"{where}: {name}") for value in pair)
+        if not 0 <= start <= end <= len(response):
+            raise InputError(f"{where}: {name}: got [{start}, {end}], expected 0 <= start <= end <= {len(response)}")
+        given[name] = CharSpan(start, end)
+    if len(given) == 2 and given["key_sentence"].start < given["understanding"].end:
+        raise InputError(f"{where}: key_sentence begins before understanding ends; expected it after")
+    return given
+
+
+def _json_list(value: Any) -> Any:
+    """A list that a CSV cell holds as JSON; anything else as it is."""
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def _text(value: Any, where: str) -> str:
+    if isinstance(value, str):
+        return value
+    raise InputError(f"{where}: got {_kind(value)}, expected text")
+
+
+def _identifier(value: Any, where: str) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        return str(value)
+    raise InputError(f"{where}: got {_kind(value)}, expected text or a whole number")
+
+
+def _whole_number(value: Any, where: str) -> int:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.strip().isdecimal():
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise InputError(f"{where}: got {_kind(value)}, expected a whole number of characters")
+
+
+def _kind(value: Any) -> str:
+    """What a value is, in words, and the value when it is short."""
+    shown = repr(value)
+    shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
+    if value is None:
+        return "null"
+    for types, word in ((bool, "the truth value"), (int | float, "the number"), (str, "the text")):
+        if isinstance(value, types):
+            return f"{word} {shown}"
+    if isinstance(value, Mapping):
+        return f"an object with {', '.join(map(str, list(value)[:5])) or 'no fields'}"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    return f"{type(value).__name__} {shown}"

@@ -1,0 +1,301 @@
+"""Which prompts does a benchmark's own file hold, and who judges the answers?
+
+A suite is read as its authors publish it (CSV, TSV, JSON, JSON Lines, Parquet): no column is renamed by hand. Each has
+an adapter from its rows to a prompt with a label, the judge that its authors use or the nearest that is here, and a
+citation. ``refusal`` reads every answer without being asked; the judges named here see the answers besides, where they
+are given (``safekey-interp compare --rubric``, ``--guard``).
+
+Labels are the authors': a prompt is harmful where its file says so, or where all of the file's prompts are attacks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from safekey_interp.data.input_paths import row_file
+from safekey_interp.data.row_readers import RowFile
+from safekey_interp.data.suite_rows import Row
+from safekey_interp.data.trace_reader import TraceSource
+from safekey_interp.errors import InputError
+
+SuiteJudge = Literal["refusal", "rubric", "guard"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """One benchmark and how its file is read."""
+
+    name: str
+    """Short; the ``source`` of its traces."""
+    title: str
+    """As its authors write it."""
+    needs: tuple[str, ...]
+    """Fields that each of its rows has with something in them."""
+    judge: SuiteJudge
+    """Who judges its answers: ``refusal``, ``rubric`` (``strongreject``'s, by an endpoint) or ``guard``."""
+    citation: str
+    """Authors, title, year, where."""
+    read: Callable[[Row], dict[str, Any]]
+    """What a row says, in the columns that :func:`~safekey_interp.data.row_schema.read_row` knows."""
+
+    def adapt(self, row: Any, where: str, file: str) -> dict[str, Any]:
+        """A row of the suite's file as one of ours.
+
+        Args:
+            row: as the file has it.
+            where: how messages name it.
+            file: the file's name.
+
+        Raises:
+            InputError: a field is missing or empty, or is not what the suite says.
+        """
+        if self is MULTI_TURN and isinstance(row, list | tuple):
+            row = {"messages": list(row)}
+        if not isinstance(row, Mapping):
+            raise InputError(f"{where}: got {type(row).__name__}, expected an object with {', '.join(self.needs)}")
+        said = Row(row, where, self.title, Path(file).name)
+        for field in self.needs:
+            said.there(field)
+        return {"source": self.name} | {name: value for name, value in self.read(said).items() if value is not None}
+
+
+_UNSAFE = {"safe": "benign", "unsafe": "harmful", "benign": "benign", "harmful": "harmful"}
+_TYPES = {
+    "vanilla_harmful": "harmful",
+    "adversarial_harmful": "harmful",
+    "vanilla_benign": "benign",
+    "adversarial_benign": "benign",
+}
+
+
+def _xstest(row: Row) -> dict[str, Any]:
+    kind = row.text("type")
+    contrast = kind.startswith("contrast_")
+    label = row.one_of("label", _UNSAFE) if row.get("label") is not None else "harmful" if contrast else "benign"
+    focus = row.get("focus")
+    return {
+        "prompt": row.text("prompt"),
+        "label": label,
+        "id": _id("xstest", row.get("id")),
+        # Prompts about one thing, safe and unsafe, are twins: splits keep them together.
+        "group": f"xstest {str(focus).strip().lower()}" if focus is not None else None,
+        "type": kind,
+    }
+
+
+def _strongreject(row: Row) -> dict[str, Any]:
+    return {"prompt": row.text("forbidden_prompt"), "label": "harmful"} | row.meta(category="category", origin="source")
+
+
+def _jailbreakbench(row: Row) -> dict[str, Any]:
+    name = row.file.lower()
+    label = "benign" if "benign" in name else "harmful" if "harmful" in name or name.startswith("behaviors.") else None
+    if label is None:
+        raise InputError(
+            f"{row.where}: JailbreakBench tells harmful from benign by the file's name; expected one with 'harmful' or "
+            "'benign' in it, as in harmful-behaviors.csv"
+        )
+    number = row.get("Index")
+    about = row.meta(category="Category", behavior="Behavior", origin="Source")
+    return {
+        "prompt": row.text("Goal"),
+        "label": label,
+        "id": _id(f"jailbreakbench-{label}", number),
+        # A benign behaviour has the number of the harmful one that it looks like.
+        "group": _id("jailbreakbench", number),
+    } | about
+
+
+def _harmbench(row: Row) -> dict[str, Any]:
+    context, behavior = row.get("ContextString"), row.text("Behavior")
+    about = row.meta(category="SemanticCategory", functional_category="FunctionalCategory", tags="Tags")
+    return {
+        "prompt": behavior if context is None else f"{context}\n\n---\n\n{behavior}",
+        "label": "harmful",
+        "id": _id("harmbench", row.there("BehaviorID")),
+    } | about
+
+
+def _wildjailbreak(row: Row) -> dict[str, Any]:
+    label, kind = row.one_of("data_type", _TYPES), row.text("data_type")
+    if row.get("label") is not None:
+        label = row.one_of("label", {"1": "harmful", "0": "benign"})
+    prompt = row.text("vanilla" if kind.startswith("vanilla") else "adversarial")
+    return {"prompt": prompt, "label": label, "group": row.get("vanilla"), "data_type": kind}
+
+
+def _wildchat(row: Row) -> dict[str, Any]:
+    turns = row.listed("conversation")
+    users = [turn for turn in turns if isinstance(turn, Mapping) and turn.get("role") == "user"]
+    flag = users[-1].get("toxic", row.get("toxic")) if users else None
+    label = None if flag is None else "harmful" if flag is True else "benign"
+    return {"messages": turns, "label": label, "group": row.get("conversation_hash")} | row.meta(
+        language="language", model_asked="model"
+    )
+
+
+def _multi_turn(row: Row) -> dict[str, Any]:
+    field = next((f for f in ("messages", "conversation", "conversations") if row.get(f) is not None), None)
+    messages = row.get(field) if field else [_body(row, *said) for said in row.named("message_")]
+    if not messages:
+        raise InputError(
+            f"{row.where}: {MULTI_TURN.title} needs the field 'messages' (a list of role and content) or 'message_0', "
+            "'message_1', …"
+        )
+    label = row.get("label")
+    return {
+        "messages": messages,
+        "label": label if label is not None else None if field else "harmful",
+        "id": row.get("id"),
+        "group": row.get("group"),
+        "tactic": row.get("tactic"),
+        "category": row.get("category"),
+    }
+
+
+def _body(row: Row, field: str, value: Any) -> dict[str, Any]:
+    """A turn of Multi-Turn Human Jailbreaks: a cell with ``{"body": …, "role": …}``."""
+    try:
+        turn = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        turn = None
+    if not isinstance(turn, Mapping) or not {"body", "role"} <= turn.keys():
+        raise InputError(f"{row.where}: {field}: expected an object with body and role")
+    return {"role": turn["role"], "content": turn["body"]}
+
+
+def _id(prefix: str, number: Any) -> str | None:
+    if number is None:
+        return None
+    return f"{prefix}-{int(number) if isinstance(number, float) and number.is_integer() else number}"
+
+
+MULTI_TURN = Suite(
+    name="multi-turn",
+    title="multi-turn",
+    needs=(),
+    judge="guard",
+    citation=(
+        "Lists of messages, as CoSafe (Yu et al., EMNLP 2024, arXiv 2406.17626) has them, or the columns message_0, … "
+        "of Multi-Turn Human Jailbreaks (Li et al. 2024, arXiv 2408.15221)"
+    ),
+    read=_multi_turn,
+)
+SUITES: Mapping[str, Suite] = {
+    suite.name: suite
+    for suite in (
+        Suite(
+            name="xstest",
+            title="XSTest",
+            needs=("prompt", "type"),
+            judge="refusal",
+            citation="Röttger et al., XSTest, NAACL 2024, arXiv 2308.01263",
+            read=_xstest,
+        ),
+        Suite(
+            name="strongreject",
+            title="StrongREJECT",
+            needs=("forbidden_prompt",),
+            judge="rubric",
+            citation="Souly et al., A StrongREJECT for Empty Jailbreaks, NeurIPS 2024, arXiv 2402.10260",
+            read=_strongreject,
+        ),
+        Suite(
+            name="jailbreakbench",
+            title="JailbreakBench",
+            needs=("Goal", "Behavior"),
+            judge="guard",
+            citation="Chao et al., JailbreakBench, NeurIPS 2024, arXiv 2404.01318",
+            read=_jailbreakbench,
+        ),
+        Suite(
+            name="harmbench",
+            title="HarmBench",
+            needs=("Behavior", "BehaviorID"),
+            judge="guard",
+            citation="Mazeika et al., HarmBench, ICML 2024, arXiv 2402.04249",
+            read=_harmbench,
+        ),
+        Suite(
+            name="wildjailbreak",
+            title="WildJailbreak",
+            needs=("data_type",),
+            judge="guard",
+            citation="Jiang et al., WildTeaming at Scale, NeurIPS 2024, arXiv 2406.18510",
+            read=_wildjailbreak,
+        ),
+        Suite(
+            name="wildchat",
+            title="WildChat",
+            needs=("conversation",),
+            judge="guard",
+            citation="Zhao et al., WildChat, ICLR 2024, arXiv 2405.01470",
+            read=_wildchat,
+        ),
+        MULTI_TURN,
+    )
+}
+_RECOGNISED: tuple[tuple[str, frozenset[str]], ...] = (
+    ("xstest", frozenset({"prompt", "type", "focus"})),
+    ("strongreject", frozenset({"forbidden_prompt"})),
+    ("jailbreakbench", frozenset({"Goal", "Behavior", "Category"})),
+    ("harmbench", frozenset({"Behavior", "BehaviorID"})),
+    ("wildjailbreak", frozenset({"adversarial", "data_type"})),
+    ("wildchat", frozenset({"conversation", "conversation_hash"})),
+    ("wildchat", frozenset({"conversation", "conversation_id"})),
+    ("multi-turn", frozenset({"messages"})),
+    ("multi-turn", frozenset({"message_0"})),
+)
+"""Columns by which a file that is given without a name is known, the first that fits."""
+_LOOKED_AT = 64
+"""Rows whose columns tell what a file is."""
+
+
+def suite_files(given: Iterable[str]) -> list[RowFile]:
+    """The files of suites, to be read by :func:`~safekey_interp.data.trace_reader.read_traces`.
+
+    Args:
+        given: ``NAME=FILE``, with a name of :data:`SUITES`; or ``FILE``, which is then known by its columns.
+
+    Returns:
+        One source of rows a file, in the order given.
+
+    Raises:
+        InputError: no such file, an unknown name, or columns that are no suite's.
+    """
+    return [_suite_file(one) for one in given]
+
+
+def suites_of(source: TraceSource) -> list[tuple[Suite, RowFile]]:
+    """The suites among what is read, each with its file."""
+    return [(file.layout, file) for file in source.files if isinstance(file.layout, Suite)]
+
+
+def _suite_file(given: str) -> RowFile:
+    name, equals, rest = given.partition("=")
+    if equals and name.strip().lower() in SUITES:
+        return row_file(rest, layout=SUITES[name.strip().lower()])
+    if equals and not Path(given).exists():
+        raise InputError(f"suite {name!r}: not a known one; expected one of {', '.join(SUITES)}, as in xstest=FILE")
+    file = row_file(given)
+    first = [row for _, row in islice(file.rows(hashlib.sha256()), _LOOKED_AT)]
+    if first and isinstance(first[0], list | tuple):
+        return row_file(given, layout=MULTI_TURN)
+    # Rows of a table come without their empty cells.
+    columns = dict.fromkeys(name for row in first if isinstance(row, Mapping) for name in row).keys()
+    for known, needed in _RECOGNISED:
+        if needed <= columns:
+            return row_file(given, layout=SUITES[known])
+    nearest = max(_RECOGNISED, key=lambda one: len(one[1] & columns) / len(one[1]))
+    lacks = ", ".join(sorted(nearest[1] - columns))
+    near = f"; {SUITES[nearest[0]].title} is nearest, and lacks {lacks}" if nearest[1] & columns else ""
+    raise InputError(
+        f"{file.where(1)}: the fields {', '.join(map(str, columns)) or '(none)'} are no suite's{near}; name it, as "
+        f"in {next(iter(SUITES))}={given}, or give the file as traces"
+    )

@@ -1,0 +1,253 @@
+"""Which traces does a source hold? Read one by one, counted and hashed on the way, never all in memory.
+
+A source is one or several files (JSONL, JSON, CSV, TSV, Parquet; ``.gz`` of the text ones), a glob, ``-`` for JSON
+Lines on standard input, or what Python already holds: mappings, traces, a data frame. How a row becomes a trace:
+:mod:`safekey_interp.data.row_schema`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from safekey_interp.data.input_paths import files_of, prefixes_of
+from safekey_interp.data.row_readers import RowFile, RowsInMemory, RowsOfFrame, RowSource
+from safekey_interp.data.row_schema import NamedFields, read_row
+from safekey_interp.data.trace import Trace, count_surrogates
+from safekey_interp.errors import InputError
+
+_IDS_AT_ONCE = 2048
+
+
+def read_traces(
+    source: Any,
+    *,
+    prompt_field: str | None = None,
+    response_field: str | None = None,
+    label_field: str | None = None,
+    group_field: str | None = None,
+    id_field: str | None = None,
+    limit: int | None = None,
+) -> TraceSource:
+    """The traces of a source, read when they are asked for.
+
+    Args:
+        source: a path, a glob, ``-`` for JSON Lines on standard input, a list of these and of suites' files
+            (:func:`~safekey_interp.data.suites.suite_files`); or mappings, traces (a list or any iterable) or a pandas
+            data frame.
+        prompt_field: column of the prompt; by default ``prompt``, ``question``, ``instruction`` or the last user turn
+            of ``messages``.
+        response_field: column of the response; by default ``response``, ``completion``, ``output``, ``answer`` or the
+            assistant's turn after the last user turn. Without any, responses are empty.
+        label_field: column of the label; by default ``label``.
+        group_field: column of the group; by default ``group``, else the prompt itself.
+        id_field: column of the id; by default ``trace_id`` or ``id``, else the row's number, from 0.
+        limit: stop after so many traces.
+
+    Returns:
+        The traces; each walk through them reads the source anew, one at a time.
+
+    Raises:
+        InputError: for what can be told before reading: no such file, a folder, an empty file, an unknown suffix, a
+            glob that matches nothing. What the rows hold is told by :meth:`TraceSource.check` or on the way.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"limit: got {limit}, expected at least 1")
+    named = NamedFields(prompt_field, response_field, label_field, group_field, id_field)
+    if isinstance(source, TraceSource):
+        if any(named) or limit:
+            raise InputError("these traces are read already; give field names and a limit when the file is read")
+        return source
+    return TraceSource(_row_sources(source), named, limit)
+
+
+class TraceSource:
+    """Traces of one source; each walk through it reads the source anew, one trace at a time."""
+
+    def __init__(self, sources: Sequence[RowSource], named: NamedFields, limit: int | None) -> None:
+        self._sources, self._named, self._limit = sources, named, limit
+        self._sha256: str | None = None
+        self.n_read = 0
+        """Traces that the latest walk has given so far."""
+        self.n_surrogates = 0
+        """Lone surrogates that the latest walk has met so far; each became U+FFFD."""
+
+    @property
+    def files(self) -> tuple[RowFile, ...]:
+        """The files among its sources."""
+        return tuple(source for source in self._sources if isinstance(source, RowFile))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The files as the user named them; what stands for rows in memory."""
+        return tuple(source.name for source in self._sources)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the data: the files' bytes in order, whatever the limit; rows in memory as canonical JSON."""
+        if self._sha256 is None:
+            files = [source for source in self._sources if isinstance(source, RowFile)]
+            if len(files) < len(self._sources):
+                self.check()
+            else:
+                self._sha256 = _sha256_of(files)
+        assert self._sha256 is not None
+        return self._sha256
+
+    def record(self, content: Content) -> dict[str, Any]:
+        """What a manifest says of the data, once they were read as ``content``."""
+        said = {"sources": list(self.names), "sha256": self.sha256, "traces_sha256": content.sha256}
+        return said | {"n_read": content.n, "n_surrogates": self.n_surrogates}
+
+    def check(self) -> TraceSource:
+        """Read everything once and keep nothing: raises the first error, and afterwards counts and hash are known.
+
+        Traces that can be walked through only once (a generator) are kept in memory, so that they can be read again.
+
+        Raises:
+            InputError: the first row that cannot be used, with where, got, expected.
+        """
+        for source in self._sources:
+            if isinstance(source, RowsInMemory):
+                source.keep(self._limit)
+        for _ in self:
+            pass
+        return self
+
+    def __iter__(self) -> Iterator[Trace]:
+        digest, ids = hashlib.sha256(), _UniqueIds()
+        absent = {option: field for option, field in self._named._asdict().items() if field}
+        n_read = n_surrogates = self.n_read = self.n_surrogates = 0
+        fields: tuple[str, ...] = ()
+        for prefix, source in zip(prefixes_of(self._sources), self._sources, strict=True):
+            n_rows = 0
+            layout = source.layout if isinstance(source, RowFile) else None
+            named = NamedFields() if layout else self._named
+            for number, said in source.rows(digest):
+                where = source.where(number)
+                row = layout.adapt(said, where, source.name) if layout else said
+                traces = [row] if isinstance(row, Trace) else read_row(row, where, f"{prefix}{n_rows}", named)
+                if isinstance(row, dict):
+                    n_surrogates += _n_surrogates(row)
+                    if layout is None:
+                        fields = fields or tuple(row)
+                        absent = {option: field for option, field in absent.items() if field not in row}
+                n_rows += 1
+                for trace in traces:
+                    ids.add(trace.trace_id, where)
+                    n_read += 1
+                    self.n_read, self.n_surrogates = n_read, n_surrogates
+                    yield trace
+                    if n_read == self._limit:
+                        self._end_of_walk(None if isinstance(source, RowFile) else digest.hexdigest(), absent, fields)
+                        return ids.check()
+            if n_rows == 0:
+                raise InputError(f"{source.name}: no rows; expected at least one")
+        self._end_of_walk(digest.hexdigest(), absent, fields)
+        ids.check()
+
+    def _end_of_walk(self, sha256: str | None, absent: Mapping[str, str], fields: Iterable[str]) -> None:
+        if fields and absent:
+            option, field = next(iter(absent.items()))
+            raise InputError(
+                f"{', '.join(self.names)}: no row has the field {field!r}, named by --{option}-field;"
+                f" the fields are {', '.join(fields)}"
+            )
+        if sha256 and self._sha256 and sha256 != self._sha256:
+            raise InputError(f"{', '.join(self.names)}: changed since it was read before; start again")
+        self._sha256 = sha256 or self._sha256
+
+
+class _UniqueIds:
+    """Have two traces the same id? Keeps eight bytes an id, and the texts of the latest only."""
+
+    def __init__(self) -> None:
+        self._known = np.empty(0, np.int64)  # sorted hashes
+        self._latest: dict[int, tuple[str, str]] = {}
+
+    def add(self, trace_id: str, where: str) -> None:
+        number = hash(trace_id)
+        if number in self._latest:
+            raise self._repeated(trace_id, where)
+        self._latest[number] = trace_id, where
+        if len(self._latest) == _IDS_AT_ONCE:
+            self.check()
+
+    def check(self) -> None:
+        """Compare the latest ids with all before them; called at the end and every so often."""
+        latest = np.fromiter(self._latest, np.int64, len(self._latest))
+        places = np.searchsorted(self._known, latest)
+        if len(self._known):
+            repeated = latest[self._known.take(places, mode="clip") == latest]
+            if len(repeated):
+                raise self._repeated(*self._latest[int(repeated[0])])
+        order = np.argsort(latest)
+        self._known = np.insert(self._known, places[order], latest[order])
+        self._latest.clear()
+
+    @staticmethod
+    def _repeated(trace_id: str, where: str) -> InputError:
+        return InputError(
+            f"{where}: the id {trace_id!r} stands a second time, expected one of its own for each trace;"
+            " read the files one by one, or name another column with --id-field"
+        )
+
+
+def _row_sources(source: Any) -> list[RowSource]:
+    if isinstance(source, str | os.PathLike):
+        return list(files_of([source]))
+    pandas = sys.modules.get("pandas")  # who holds a data frame has imported it
+    if pandas is not None and isinstance(source, pandas.DataFrame):
+        return [RowsOfFrame(source)]
+    if isinstance(source, Mapping) or not isinstance(source, Iterable):
+        raise InputError(f"traces: got {type(source).__name__}, expected a file, rows, traces or a data frame")
+    if isinstance(source, list | tuple):
+        if not source:
+            raise InputError("traces: got an empty list, expected at least one file, row or trace")
+        if all(isinstance(item, str | os.PathLike | RowFile) for item in source):
+            return list(files_of(source))
+    return [RowsInMemory(source)]
+
+
+def _sha256_of(files: Iterable[RowFile]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        file.hash_into(digest)
+    return digest.hexdigest()
+
+
+def _n_surrogates(value: Any) -> int:
+    if isinstance(value, str):
+        return count_surrogates(value)
+    if isinstance(value, dict):
+        return sum(map(_n_surrogates, value.values()))
+    if isinstance(value, list):
+        return sum(map(_n_surrogates, value))
+    return 0
+
+
+class Content(NamedTuple):
+    """Traces as they were read."""
+
+    n: int
+    """How many."""
+    sha256: str
+    """Hash of everything that they say, in their order."""
+
+
+def content_of(traces: Iterable[Trace]) -> Content:
+    """Read every trace once for :class:`Content`."""
+    digest, n = hashlib.sha256(), 0
+    for trace in traces:
+        n += 1
+        said = [trace.trace_id, trace.prompt, trace.response, trace.label, trace.source, trace.group]
+        turns = [[turn.role, turn.content] for turn in trace.messages]
+        given = {name: [span.start, span.end] for name, span in trace.given.items()}
+        digest.update(json.dumps([*said, turns, given, dict(trace.meta)], default=str).encode() + b"\n")
+    return Content(n, digest.hexdigest())

@@ -1,0 +1,224 @@
+"""Display in notebooks and terminals: marked text, progress callbacks.
+
+No mark rests on colour alone: each has a letter (X, U, K) and a line of its own under the text. A notebook does not say
+whether its page is light or dark, so the text keeps the page's ink, and a tone lies half-way (in OKLab) between those
+that :mod:`safekey_interp.reporting.figures.figure_style` has for a light and for a dark page. Characters of data that
+move a cursor, turn text around or hide are shown as U+FFFD.
+
+A kernel of Jupyter runs what JupyterLab, VS Code and Colab call a notebook. Everything else, IPython in a terminal
+included, is a terminal. IPython is asked only where something else has imported it.
+"""
+
+from __future__ import annotations
+
+import html
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
+
+
+class Progress(Protocol):
+    """Who is told how far a run is."""
+
+    def stage(self, name: str, total: int | None) -> None:
+        """A stage begins; ``total`` steps, None when unknown."""
+
+    def advance(self, n: int) -> None:
+        """Steps done in the stage."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def stage(self, name: str, total: int | None) -> None:
+        """Nothing."""
+
+    def advance(self, n: int) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def telling(progress: Progress | None) -> Iterator[Progress]:
+    """Whom to tell while work goes on: ``progress``, or a bar in the notebook that runs it, or nobody."""
+    if progress is not None or not is_listening():
+        yield progress or Silent()
+        return
+    bar = Bar()
+    try:
+        yield bar
+    except BaseException as error:
+        bar.close(error)
+        raise
+    bar.close()
+
+
+_PATIENCE = 0.5
+"""Seconds before a bar appears, so that short work leaves nothing on the page."""
+_PAUSE = 0.2
+"""Seconds between two pictures of a bar: the work goes on, the page is not flooded."""
+
+
+def is_listening() -> bool:
+    """Whether this code runs in a kernel of Jupyter."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "kernel", None) is not None
+
+
+def send(page: str, text: str, *, replacing: Any = None, replaceable: bool = False) -> Any:
+    """Show something below the cell that runs; only where :func:`is_listening`.
+
+    Args:
+        page: HTML.
+        text: the same for a front end that shows none.
+        replacing: what an earlier call returned: it is shown in that one's place.
+        replaceable: whether a later call may take its place.
+
+    Returns:
+        What a later call may replace, or None.
+    """
+    from IPython.display import display
+
+    shown = {"text/html": page, "text/plain": text}
+    if replacing is not None:
+        replacing.update(shown, raw=True)
+        return replacing
+    return display(shown, raw=True, display_id=True) if replaceable else display(shown, raw=True)
+
+
+class Bar:
+    """A progress bar below the cell that runs: stage, count and seconds."""
+
+    def __init__(self) -> None:
+        self._began = self._drawn = time.monotonic()
+        self._drawn += _PATIENCE - _PAUSE
+        self._name, self._done, self._shown = "", 0, None
+        self._total: int | None = None
+
+    def stage(self, name: str, total: int | None) -> None:
+        """A stage begins; ``total`` steps, None when unknown."""
+        self._name, self._total, self._done = name, total, 0
+        self._draw()
+
+    def advance(self, n: int) -> None:
+        """Steps done in the stage."""
+        self._done += n
+        self._draw()
+
+    def close(self, error: BaseException | None = None) -> None:
+        """The work is over; a bar that has appeared says so."""
+        if self._shown is not None:
+            words = "done" if error is None else f"stopped while {self._name} ({self._count()})"
+            self._send(f"{words}, {self._seconds()}", bar="")
+
+    def _draw(self) -> None:
+        now = time.monotonic()
+        if now - self._drawn >= _PAUSE:
+            self._drawn = now
+            share = f' value="{self._done}" max="{self._total}"' if self._total else ""
+            text = f"{self._name} {self._count()}, {self._seconds()}"
+            self._send(text, bar=f'<progress{share} style="width:16em;vertical-align:middle"></progress> ')
+
+    def _send(self, text: str, *, bar: str) -> None:
+        self._shown = send(framed(bar, escaped(text)), text, replacing=self._shown, replaceable=True)
+
+    def _count(self) -> str:
+        return f"{self._done:,}" if self._total is None else f"{self._done:,} of {self._total:,}"
+
+    def _seconds(self) -> str:
+        return f"{time.monotonic() - self._began:.0f} s"
+
+
+_WASH = 35
+"""Per cent of a mark's tone behind its text."""
+# Control characters but for tab and line feed; what turns the direction of its neighbours; lone surrogates.
+_CONTROLS = (*range(9), *range(11, 32), *range(127, 160))
+_FORBIDDEN = dict.fromkeys(
+    [*_CONTROLS, *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)], "\ufffd"
+)
+# MathJax leaves out what has either class: a response may hold dollars.
+_FRAME = (
+    '<div class="tex2jax_ignore mathjax_ignore" style="text-align:left;line-height:1.6;max-width:60rem;'
+    'overflow-wrap:anywhere">'
+)
+
+
+class Mark(NamedTuple):
+    """How one span is told from the others."""
+
+    letter: str
+    """Stands before it."""
+    tone: str
+    """#rrggbb, for the wash and the line."""
+    ink: str
+    """#rrggbb of the letter, on the tone."""
+    line: str
+    """Under it, as CSS calls it."""
+    rich: str
+    """Its style in a terminal."""
+
+
+MARKS: dict[str, Mark] = {
+    "prompt": Mark("X", "#406cd2", "#ffffff", "dotted", "blue"),
+    "understanding": Mark("U", "#cc9640", "#1b1f24", "solid", "cyan"),
+    "key_sentence": Mark("K", "#b63a40", "#ffffff", "double", "bold yellow"),
+}
+"""The spans that are marked wherever text is shown."""
+
+
+def printable(text: str) -> str:
+    """``text`` that a page or a terminal can show as it is, without being moved by it; line feeds and tabs stay."""
+    shown = text.translate(_FORBIDDEN)
+    return shown if shown.isprintable() else "".join(map(_shown, shown))
+
+
+def marked_words(name: str, text: str) -> str:
+    """``[U: the text]`` for a terminal, where a colour may be missing; the text alone where there is no such mark."""
+    mark = MARKS.get(name)
+    return printable(text) if mark is None or not text else f"[{mark.letter}: {printable(text)}]"
+
+
+def escaped(text: object) -> str:
+    """``text`` as HTML text or attribute value."""
+    return html.escape(printable(str(text)))
+
+
+def framed(*parts: str) -> str:
+    """Parts that are HTML already, as what a notebook shows."""
+    return f"{_FRAME}{''.join(parts)}</div>"
+
+
+def facts_html(rows: Iterable[tuple[str, str]]) -> str:
+    """Names with their values, which are HTML already, one below the other."""
+    cells = "".join(
+        f'<tr style="background:none"><th scope="row" style="text-align:left;vertical-align:top">{escaped(name)}</th>'
+        f'<td style="text-align:left;white-space:pre-wrap" dir="auto">{value}</td></tr>'
+        for name, value in rows
+    )
+    return f'<table style="border-collapse:collapse">{cells}</table>'
+
+
+def pieces_html(pieces: Iterable[tuple[str, str]]) -> str:
+    """Texts in a row, each with the name of its mark, or of none."""
+    return "".join(span_html(name, escaped(text)) for name, text in pieces)
+
+
+def span_html(name: str, inner: str) -> str:
+    """HTML inside the mark of that name; as it is where there is no such mark."""
+    mark = MARKS.get(name)
+    if mark is None or not inner:
+        return inner
+    letter = (
+        f'<b style="background:{mark.tone};color:{mark.ink};border-radius:3px;padding:0 .3em;margin-right:.3em;'
+        f'font-size:.8em">{mark.letter}</b>'
+    )
+    style = f"color:inherit;background:{mark.tone}{round(2.55 * _WASH):02x};border-bottom:3px {mark.line} {mark.tone}"
+    return f'<mark title="{name}" style="{style}">{letter}{inner}</mark>'
+
+
+def _shown(character: str) -> str:
+    # Spaces of every width move nothing; joiners are letters' own in many scripts.
+    keeps = character in "\n\t\u200c\u200d" or character.isprintable() or character.isspace()
+    return character if keeps else "\ufffd"

@@ -1,0 +1,180 @@
+"""How does a harness run: in which interpreter, with which versions, until when, and why did it fail?
+
+It is a process of its own, so that its imports, its versions and its crashes stay there. Its words go to a file, of
+which the end is kept.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from safekey_interp.errors import InputError
+from safekey_interp.evaluation.benchmarks.catalogue import INSPECT, LM_EVAL, Benchmark
+from safekey_interp.evaluation.benchmarks.commands import Call
+
+PACKAGES = {LM_EVAL: "lm-eval", INSPECT: "inspect-ai"}
+"""The package of each harness."""
+_EXTRA = "pip install 'safekey-interp[eval]'"
+_ASK = """
+import json, sys
+from importlib import metadata
+found = dict.fromkeys(sys.argv[1:])
+for name in found:
+    try:
+        found[name] = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        pass
+print(json.dumps(found))
+"""
+_PATIENCE = 120.0
+"""Seconds that an interpreter has to say which versions it has."""
+KEPT_OF_LOG = 65_536
+"""Bytes of a harness's words that are kept, from the end."""
+_ERROR = re.compile(r"^(?:[\w.]*(?:Error|Exception|Interrupt))\b.*", re.MULTILINE)
+_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_LONGEST_REASON = 240
+_PR_SET_PDEATHSIG = 1
+
+
+def interpreter(python: str | None) -> str:
+    """The interpreter that has the harnesses; this one when none is named.
+
+    Raises:
+        InputError: no such program.
+    """
+    if python is None:
+        return sys.executable
+    found = shutil.which(os.path.expanduser(python))
+    if found is None:
+        raise InputError(f"python {python}: no such program, expected the Python of an environment with the harnesses")
+    return found
+
+
+def versions_in(python: str, benchmarks: Iterable[Benchmark], *, is_named: bool) -> dict[str, str | None]:
+    """The versions of what the benchmarks need, asked of the interpreter without importing them.
+
+    Args:
+        python: the interpreter.
+        benchmarks: those that are to run.
+        is_named: whether the user named the interpreter.
+
+    Returns:
+        By package, ``transformers`` and ``torch`` included.
+
+    Raises:
+        InputError: the interpreter does not answer, or lacks a package, with what to install.
+    """
+    needed = {name: benchmark.name for benchmark in benchmarks for name in _needs(benchmark)}
+    names = [*needed, "transformers", "torch"]
+    try:
+        asked = subprocess.run(
+            [python, "-c", _ASK, *names], capture_output=True, text=True, timeout=_PATIENCE, check=True
+        )
+        found = json.loads(asked.stdout)
+        versions = {name: found[name] for name in names}
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"python {python}: does not say which packages it has, expected a Python of 3.11") from error
+    missing = [name for name, version in versions.items() if version is None]
+    if missing:
+        where = f" in the environment of {python}" if is_named else ""
+        raise InputError(f"{needed.get(missing[0], 'eval')}: needs the package {missing[0]}; {_EXTRA}{where}")
+    return versions
+
+
+def version_of_harness(benchmark: Benchmark, versions: Mapping[str, str | None]) -> str:
+    """``lm-eval 0.4.13``; of inspect's tasks, their package's version, too."""
+    names = [PACKAGES[benchmark.harness], *(name for name in benchmark.needs if name == "inspect-evals")]
+    return ", ".join(f"{name} {versions[name]}" for name in names)
+
+
+def run_harness(python: str, call: Call, log: Path, *, timeout: float | None) -> str:
+    """Run a call to its end.
+
+    Args:
+        python: the interpreter.
+        call: what to run; its files are there.
+        log: where its words go.
+        timeout: seconds after which it is ended; None for never.
+
+    Returns:
+        Why it failed; empty when its exit status is 0.
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in call.environment}
+    environment |= {name: value for name, value in call.environment.items() if value is not None}
+    with log.open("wb") as words:
+        try:
+            process = subprocess.Popen(
+                [python, *call.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=words,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+                preexec_fn=_dying_with_parent(),  # noqa: PLW1509
+            )
+        except OSError as error:
+            return f"{python} cannot be run: {error.strerror or error}"
+        try:
+            status = process.wait(timeout)
+            why = "" if status == 0 else _ended(status)
+        except subprocess.TimeoutExpired:
+            why = f"took longer than {timeout:,.0f} s"
+        finally:
+            _end(process)
+    said = _cut(log)
+    return f"{why}: {said}" if why and said and not why.startswith("took") else why
+
+
+def _needs(benchmark: Benchmark) -> Sequence[str]:
+    return (PACKAGES[benchmark.harness], *benchmark.needs)
+
+
+def _ended(status: int) -> str:
+    if status > 0:
+        return f"ended with status {status}"
+    with suppress(ValueError):
+        return f"was ended by {signal.Signals(-status).name}"
+    return f"was ended by signal {-status}"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Leave nothing of a harness behind, whatever it had started, and however this ends."""
+    with suppress(OSError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:  # Windows
+            process.kill()
+    process.wait()
+
+
+def _dying_with_parent() -> Callable[[], object] | None:
+    """What a child calls so that Linux ends it when this process is killed: else it would hold the card for hours."""
+    if sys.platform != "linux":
+        return None
+    library = ctypes.CDLL(None)  # loaded before the fork, after which little is safe
+    return lambda: library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _cut(log: Path) -> str:
+    """Keep the end of the log; what in it says best why a harness failed."""
+    size = log.stat().st_size
+    with log.open("rb") as words:
+        words.seek(max(0, size - KEPT_OF_LOG))
+        kept = words.read()
+    if size > KEPT_OF_LOG:
+        log.write_bytes(kept)
+    text = _CODES.sub("", kept.decode("utf-8", "replace"))
+    errors = _ERROR.findall(text)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    said = errors[-1] if errors else lines[-1] if lines else ""
+    return said[:_LONGEST_REASON]

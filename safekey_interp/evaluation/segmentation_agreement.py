@@ -1,0 +1,186 @@
+"""How often does a finder agree with people? Exact key sentence, aha and hint against two annotators, with intervals.
+
+Only where the annotators agree is there an answer to be right about: the key sentence is judged on traces whose
+annotators chose the same one, aha and hint on those of them where they gave the same value. A span is right when both
+its ends are, white space aside. How often the annotators agree with each other stands beside it, as the most that can
+be asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safekey_interp.data.trace import CharSpan, Trace
+from safekey_interp.errors import InputError
+from safekey_interp.measures.intervals import share_interval
+from safekey_interp.segmentation.segmentation_record import Segmentation
+
+
+class Judgement(NamedTuple):
+    """What one annotator said of one trace."""
+
+    understanding: CharSpan | None
+    key_sentence: CharSpan | None
+    aha: str | None
+    hint: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotation:
+    """One annotated trace."""
+
+    trace: Trace
+    """The trace that was annotated."""
+    judgements: tuple[Judgement, ...]
+    """One for each annotator, at least one."""
+
+
+class Rate(NamedTuple):
+    """One row of a report."""
+
+    name: str
+    """What is counted."""
+    successes: int
+    n: int
+    rate: float
+    """NaN when ``n`` is 0."""
+    low: float
+    """Lower bound of the 95 % interval."""
+    high: float
+    """Upper bound."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgreementReport:
+    """Agreement of one finder with the annotators of one file."""
+
+    rows: tuple[Rate, ...]
+    """``key sentence``, ``aha``, ``hint``: the finder where annotators agree; then the annotators among themselves."""
+    missed: tuple[str, ...]
+    """Traces whose annotated key sentence was not found."""
+    n_left_out: int
+    """Annotated traces without a segmentation."""
+
+    def row(self, name: str) -> Rate:
+        """The row called ``name``."""
+        return next(row for row in self.rows if row.name == name)
+
+    def __str__(self) -> str:
+        lines = [f"{'':<24}{'right':>7}{'n':>6}{'rate':>8}   95 % interval"]
+        lines += [
+            f"{row.name:<24}{row.successes:>7}{row.n:>6}{row.rate:>8.3f}   {row.low:.3f} to {row.high:.3f}"
+            for row in self.rows
+        ]
+        return "\n".join(lines)
+
+
+def read_annotations(path: str | Path) -> list[Annotation]:
+    """Read annotated traces: JSONL with ``id, prompt, response`` and one object for each annotator.
+
+    An annotator's field is ``annotator_…``: ``understanding`` and ``key_sentence`` as [start, end] into ``response``
+    or null, ``aha`` as safe, unsafe or neutral, ``hint`` as yes or no.
+
+    Raises:
+        InputError: with the line's number, when a line cannot be used.
+    """
+    annotations = []
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                annotations.append(_annotation(json.loads(line)))
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise InputError(
+                    f"{path}, line {number}: got {type(error).__name__} {error}, expected an annotated trace: id, "
+                    "prompt, response and annotator_… with understanding, key_sentence, aha, hint"
+                ) from error
+    if not annotations:
+        raise InputError(f"{path}: got no annotated trace, expected one JSON object a line")
+    return annotations
+
+
+def compare(segmentations: Iterable[Segmentation], annotations: Iterable[Annotation]) -> AgreementReport:
+    """Count where a finder is right.
+
+    Args:
+        segmentations: what a finder said; matched by trace id, in any order.
+        annotations: what people said.
+
+    Raises:
+        InputError: when no segmentation belongs to an annotated trace.
+    """
+    found = {segmentation.trace_id: segmentation for segmentation in segmentations}
+    annotations = list(annotations)
+    pairs = [(found[a.trace.trace_id], a.judgements) for a in annotations if a.trace.trace_id in found]
+    if not pairs:
+        raise InputError("agreement: none of the traces is annotated; expected the same ids in both files")
+    agreed = [(said, judged) for said, judged in pairs if _same(j.key_sentence for j in judged)]
+    hits = {"key sentence": [(said, judged[0].key_sentence == said.key_sentence) for said, judged in agreed]}
+    for name in ("aha", "hint"):
+        hits[name] = [
+            (said, getattr(judged[0], name) == getattr(said, name))
+            for said, judged in agreed
+            if _same(getattr(j, name) for j in judged)
+        ]
+    rows = [_rate(name, [right for _, right in row]) for name, row in hits.items()]
+    several = [judged for _, judged in pairs if len(judged) > 1]
+    rows.append(_rate("annotators, key sentence", [_same(j.key_sentence for j in judged) for judged in several]))
+    rows.append(_rate("annotators, aha", [_same(j.aha for j in judged) for judged in several]))
+    rows.append(_rate("annotators, hint", [_same(j.hint for j in judged) for judged in several]))
+    return AgreementReport(
+        rows=tuple(rows),
+        missed=tuple(said.trace_id for said, right in hits["key sentence"] if not right),
+        n_left_out=len(annotations) - len(pairs),
+    )
+
+
+def is_held_out(trace_id: str) -> bool:
+    """Whether a trace belongs to the third that no rule was written from: SHA-256 of its id, modulo 3, is 0."""
+    return int(hashlib.sha256(trace_id.encode("utf-8", "replace")).hexdigest(), 16) % 3 == 0
+
+
+def _annotation(row: Mapping[str, Any]) -> Annotation:
+    trace = Trace(trace_id=str(row["id"]), prompt=row["prompt"], response=row["response"])
+    judged = [_judgement(value, trace.response) for key, value in row.items() if key.startswith("annotator_")]
+    if not judged:
+        raise KeyError("annotator_…")
+    return Annotation(trace=trace, judgements=tuple(judged))
+
+
+def _judgement(said: Mapping[str, Any], response: str) -> Judgement:
+    hint = said.get("hint")
+    if hint not in (None, "yes", "no", True, False):
+        raise ValueError(f"hint {hint!r}")
+    return Judgement(
+        _span(said.get("understanding"), response),
+        _span(said.get("key_sentence"), response),
+        said.get("aha"),
+        None if hint is None else hint in ("yes", True),
+    )
+
+
+def _span(ends: Any, response: str) -> CharSpan | None:
+    if ends is None:
+        return None
+    start, end = ends
+    if end > len(response):
+        raise ValueError(f"span [{start}, {end}) past the response of {len(response)} characters")
+    text = response[start:end]
+    return CharSpan(start + len(text) - len(text.lstrip()), start + len(text.rstrip())) if text.strip() else None
+
+
+def _same(values: Iterable[Any]) -> bool:
+    return len(set(values)) == 1
+
+
+def _rate(name: str, hits: list[bool]) -> Rate:
+    successes, n = sum(hits), len(hits)
+    return Rate(name, successes, n, successes / n if n else float("nan"), *share_interval(hits, range(n)))

@@ -1,0 +1,236 @@
+"""How do calls of harnesses become a run? One benchmark of one model is one unit, which is asked once and kept.
+
+    harness/MODEL/BENCHMARK/raw/         what the harness wrote, as it wrote it
+    harness/MODEL/BENCHMARK/log.txt      the end of what it said
+    harness/MODEL/BENCHMARK/unit.json    its arguments, versions and seconds, whether it is done, and if not, why
+    benchmarks                           one row a number
+
+A killed run asks nothing again that was done; what failed is asked again when the same command is given again, and
+models and benchmarks may join later. In the folder of a finished comparison the run lies in
+``benchmarks``, and the comparison's page shows its numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safekey_interp.display import Progress, Silent
+from safekey_interp.errors import InputError, RunError
+from safekey_interp.evaluation.benchmarks.catalogue import Benchmark, benchmarks_of
+from safekey_interp.evaluation.benchmarks.commands import BenchmarkSettings, check_call
+from safekey_interp.evaluation.benchmarks.handover import Handed, hand_over
+from safekey_interp.evaluation.benchmarks.scores import COLUMNS
+from safekey_interp.evaluation.benchmarks.subprocesses import interpreter, versions_in
+from safekey_interp.evaluation.benchmarks.units import LOG, UNITS, Kept
+from safekey_interp.models.model_list import Side, sides_of
+from safekey_interp.reporting.findings.benchmark_findings import tell
+from safekey_interp.runs.run_folder import Run, manifest_in
+from safekey_interp.runs.run_writer import RunWriter, check_out
+from safekey_interp.runs.storage import remove_leftovers, write_json, write_table
+from safekey_interp.version import __version__
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KIND = "benchmarks"
+INSIDE = "benchmarks"
+"""Folder of the run in that of a comparison."""
+
+
+def run_benchmarks(
+    models: Sequence[str | Path],
+    benchmarks: Sequence[str],
+    *,
+    out: str | Path,
+    settings: BenchmarkSettings | None = None,
+    python: str | None = None,
+    timeout: float | None = None,
+    overwrite: bool = False,
+    command: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Run:
+    """Have lm-evaluation-harness and inspect run benchmarks on models, and collect their numbers into one table.
+
+    Args:
+        models: what ``load`` reads, or folders of training runs.
+        benchmarks: names of :data:`~safekey_interp.evaluation.benchmarks.catalogue.NAMED`, or ``lm-eval:TASK``,
+            ``inspect:TASK``.
+        out: the run folder; one of the same settings is continued. That of a finished comparison of some of the models
+            keeps the run in its folder ``benchmarks``.
+        settings: how benchmarks are asked; greedily, with thinking, when None.
+        python: the interpreter of the environment that has the harnesses; this one when None.
+        timeout: seconds after which a benchmark of a model is given up; None for never.
+        overwrite: delete a run of benchmarks that is there.
+        command: what the user typed, for the record.
+        progress: is told how far the run is.
+
+    Returns:
+        The run: ``run.benchmarks``; what failed is in ``run.findings["left_out"]``.
+
+    Raises:
+        InputError: a benchmark without a name here, code that may not be run, a missing package, a model in memory.
+        ModelError: no such model.
+        RunError: a folder that cannot be used, or nothing succeeded.
+    """
+    how, tell_of = settings or BenchmarkSettings(), progress or Silent()
+    wanted = benchmarks_of(benchmarks)
+    path, sides = _placed(Path(out), sides_of(models, at_least=1))
+    check_out(path)
+    known = None if overwrite else manifest_in(path)
+    executable = interpreter(python)
+    tell_of.stage("reading", None)
+    handed = [
+        hand_over(side, delimiters=how.delimiters, trust_remote_code=how.trust_remote_code) for side in sides
+    ]  # fmt: skip
+    _check_same_models(path, known, handed)
+    units = [(model, Kept.at(path, model.record(), benchmark)) for model in handed for benchmark in wanted]
+    for model, unit in units:
+        check_call(unit.benchmark, model, how)
+    # Before the lock and the first change of the folder: what is missing leaves nothing.
+    asked = [(model, unit) for model, unit in units if overwrite or unit.done() is None]
+    versions = (
+        versions_in(executable, [unit.benchmark for _, unit in asked], is_named=python is not None) if asked else {}
+    )
+    manifest = _manifest(how, command)
+    with RunWriter.begin(path, manifest, overwrite=overwrite) as writer:
+        if not asked and writer.is_complete:
+            return Run(path, writer.manifest)
+        _join(writer, handed, wanted, versions, command)
+        try:
+            for model in handed:
+                remove_leftovers(path / UNITS / model.folder)
+            for model, unit in asked:
+                tell_of.stage(f"{model.name[-12:]}: {unit.benchmark.name}", None)
+                unit.ask(model, executable, how, versions, timeout=timeout)
+            _assemble(writer)
+        except OSError as error:
+            why = f"{error.strerror or error}; once that is mended, the same command goes on"
+            raise RunError(f"out {path}: cannot be written: {why}") from error
+        if not any(unit.done() for _, unit in units):
+            first = units[0][1]
+            raise RunError(
+                f"out {path}: no benchmark succeeded; {first.what}: {first.why_not()}; the end of what it said is in "
+                f"{first.folder / LOG}"
+            )
+        return Run(path, writer.manifest)
+
+
+def _placed(out: Path, sides: list[Side]) -> tuple[Path, list[Side]]:
+    """The run's folder, and the models as the comparison there calls them.
+
+    Raises:
+        InputError: two models that are one in the comparison.
+        RunError: another kind of run, or a comparison of other models or that is not finished.
+    """
+    manifest = manifest_in(out)
+    kind = KIND if manifest is None else manifest.get("kind", "probe")
+    if manifest is None or kind == KIND:
+        return out, sides
+    if kind != "comparison":
+        raise RunError(
+            f"out {out}: a run of kind {kind!r}, expected a new folder, one that `eval` wrote, or a finished comparison"
+        )
+    if manifest.get("status") != "complete":
+        raise RunError(f"out {out}: not complete; the command that began it goes on with it")
+    known = [((one.get("model") or {}).get("spec"), str(one.get("name"))) for one in manifest.get("models") or []]
+    named = [
+        next((name for spec, name in known if isinstance(spec, str) and _same(spec, side.given)), None)
+        for side in sides
+    ]
+    if not any(named):
+        raise RunError(
+            f"out {out}: a comparison of {', '.join(name for _, name in known)}, none of which is given; choose "
+            "another folder"
+        )
+    placed = [side if name is None else replace(side, name=name) for side, name in zip(sides, named, strict=True)]
+    if len({side.name for side in placed}) < len(placed):
+        raise InputError(f"models: {next(filter(None, named))} is given twice, expected each once")
+    return out / INSIDE, placed
+
+
+def _check_same_models(path: Path, known: Mapping[str, Any] | None, models: Sequence[Handed]) -> None:
+    """Refuse a model that has the name of another one whose numbers are there, or its weights no more.
+
+    Raises:
+        RunError: with the model's name.
+    """
+    there = {one["name"]: one["fingerprint"] for one in (known or {}).get("models") or []}
+    for model in models:
+        if there.get(model.name, model.fingerprint) != model.fingerprint:
+            raise RunError(
+                f"out {path}: its numbers of {model.name} are of other weights; choose another folder or pass "
+                "--overwrite"
+            )
+
+
+def _same(spec: str, given: Any) -> bool:
+    if not isinstance(given, str):
+        return False
+    return spec == given or (Path(spec).is_dir() and Path(given).is_dir() and Path(spec).samefile(given))
+
+
+def _manifest(settings: BenchmarkSettings, command: Sequence[str]) -> dict[str, Any]:
+    recorded = settings.record()
+    return {
+        "safekey_interp": __version__,
+        "kind": KIND,
+        "command": list(command),
+        "models": [],
+        "benchmarks": [],
+        "settings": recorded,
+        "versions": {},
+        "seed": settings.seed,
+        "timings": {},
+        "identity": {"kind": KIND, "settings": recorded, "version": __version__},
+    }
+
+
+def _join(
+    writer: RunWriter,
+    models: Sequence[Handed],
+    benchmarks: Sequence[Benchmark],
+    versions: Mapping[str, str | None],
+    command: Sequence[str],
+) -> None:
+    """Write down what is asked beside what was asked before."""
+    about = writer.manifest
+    for name, records in (
+        ("models", [model.record() for model in models]),
+        ("benchmarks", [benchmark.record() for benchmark in benchmarks]),
+    ):
+        new = {one["name"]: one for one in records}
+        about[name] = [new.pop(one["name"], one) for one in about[name]] + list(new.values())
+    about["versions"] = dict(about["versions"]) | dict(versions)
+    about["command"] = list(command)
+    about["status"] = "running"
+    writer.save()
+
+
+def _assemble(writer: RunWriter) -> None:
+    """The table and the words, from every unit that is done."""
+    import pandas as pd
+
+    path, about = writer.path, writer.manifest
+    rows: list[dict[str, Any]] = []
+    left_out: list[dict[str, Any]] = []
+    timings: dict[str, float] = {}
+    asked = benchmarks_of([one["name"] for one in about["benchmarks"]])
+    for unit in (Kept.at(path, model, benchmark) for model in about["models"] for benchmark in asked):
+        done = unit.done()
+        if done is not None:
+            timings[unit.what] = done["seconds"]
+            rows += unit.rows(done)
+        elif (why := unit.why_not()) is not None:
+            left_out.append({"what": unit.what, "why": why, "n": None})
+    writer.remove_results()
+    about["timings"] = timings
+    if not rows:
+        writer.save()
+        return
+    table: pd.DataFrame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"n": "Int64"})
+    write_table(path / "benchmarks.parquet", table)
+    write_json(path / "findings.json", tell(table, [one["name"] for one in about["models"]], left_out))
+    writer.finish()

@@ -1,0 +1,122 @@
+"""What does one side bring to a comparison: its responses, and a run of ``probe`` on them?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from safekey_interp.data.trace_reader import TraceSource, read_traces
+from safekey_interp.errors import InputError
+from safekey_interp.experiments.compare_outcomes import traces_of
+from safekey_interp.experiments.probe_run import run_probe
+from safekey_interp.generation.local_engine import LocalEngine
+from safekey_interp.generation.requests import Request
+from safekey_interp.generation.response_run import write_responses
+from safekey_interp.generation.sampling import Sampling
+from safekey_interp.models.model_list import Side
+from safekey_interp.runs.processes import Team
+from safekey_interp.runs.run_writer import GENERATED
+
+if TYPE_CHECKING:
+    from safekey_interp.data.trace import Trace
+    from safekey_interp.display import Progress
+    from safekey_interp.models.model import Model
+    from safekey_interp.runs.run_folder import Run
+
+
+class Done(NamedTuple):
+    """One side, answered and probed."""
+
+    side: Side
+    """What was given."""
+    traces: dict[str, Trace]
+    """Its traces, with its responses."""
+    run: Run | None
+    """Its run of ``probe``; None when nothing could be probed."""
+    record: dict[str, Any]
+    """What ``run.json`` says of it."""
+
+
+def answered(
+    model: Model,
+    prompts: TraceSource,
+    folder: Path,
+    *,
+    sampling: Sampling,
+    by: str | None,
+    together: Team,
+    tell: Progress,
+) -> list[Trace]:
+    """The traces that a model makes of prompts, in the prompts' order whatever a kill did to that of the file.
+
+    Args:
+        model: the model that answers.
+        prompts: what it is asked.
+        folder: where its responses are kept; those that are there are not asked for again.
+        sampling: how they are drawn.
+        by: the column of ``meta`` that travels along.
+        together: the processes of the run; the first one asks.
+        tell: is told how far this is.
+    """
+    asked = list(prompts)
+    if together.is_first:
+        write_responses(
+            LocalEngine(model),
+            (Request(trace=trace) for trace in _bare(asked, by)),
+            out=folder / GENERATED,
+            sampling=replace(sampling, n=1),
+            about={"prompts": list(prompts.names), "prompts_sha256": prompts.sha256},
+            progress=tell,
+        )
+    together.gather()
+    answers = {trace.trace_id: trace for trace in read_traces(folder / GENERATED)}
+    return [answers[trace.trace_id] for trace in asked]
+
+
+def probed(
+    side: Side, model: Model, traces: Sequence[Trace], folder: Path, *, options: Mapping[str, Any], tell: Progress
+) -> Done:
+    """A model's own run of ``probe``; none when there is nothing in its responses to measure, which is then said."""
+    run, why = None, ""
+    try:
+        run = run_probe(model, list(traces), out=folder, progress=tell, **options)
+    except InputError as error:
+        why = str(error)
+    record = {
+        "name": side.name,
+        "folder": f"models/{side.folder}",
+        "of": "model",
+        "model": dict(model.record()),
+        "probes": _probes(run),
+        "not_probed": why,
+    }
+    return Done(side, {trace.trace_id: trace for trace in traces}, run, record)
+
+
+def of_run(side: Side, run: Run) -> Done:
+    """A finished run of ``probe`` that is taken as it is."""
+    record = {"name": side.name, "folder": str(run.path), "of": "run", "model": run.manifest.get("model")}
+    traces = {trace.trace_id: trace for trace in traces_of(run)}
+    return Done(side, traces, run, record | {"probes": _probes(run), "not_probed": ""})
+
+
+def short_hash(value: Any) -> str:
+    """What tells one JSON value from another, in 16 characters."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _bare(traces: Iterable[Trace], by: str | None) -> list[Trace]:
+    """Prompts alone: a response that came along, and what speaks of it, would be mistaken for the model's own."""
+    return [
+        trace.with_(response="", given={}, meta={by: trace.meta[by]} if by is not None and by in trace.meta else {})
+        for trace in traces
+    ]
+
+
+def _probes(run: Run | None) -> str | None:
+    """What tells one finished run from another: the comparison is made again when it changes."""
+    return None if run is None else short_hash([run.manifest.get("identity"), run.manifest.get("created")])

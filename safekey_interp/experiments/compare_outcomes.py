@@ -1,0 +1,120 @@
+"""What did each model do with each prompt: by the judge, by its key sentence, and by its understanding?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from safekey_interp.data.conditions import condition_of
+from safekey_interp.data.trace import Trace
+from safekey_interp.data.trace_reader import read_traces
+from safekey_interp.evaluation.refusal_judge import judge_refusal
+from safekey_interp.experiments.probe_chunks import SHOWN_AFTER
+from safekey_interp.generation.new_text import new_text
+from safekey_interp.runs.run_writer import GENERATED
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from safekey_interp.display import Progress
+    from safekey_interp.evaluation.judgement import Judgement
+    from safekey_interp.runs.run_folder import Run
+
+COLUMNS = (
+    *("trace_id", "model", "group", "label", "source", "condition", "judged", "reason", "cut"),
+    *("suite_judge", "suite_label", "suite_value", "suite_reason"),
+    *("aha", "hint", "has_key_sentence", "status"),
+)
+"""Of ``outcomes``: ``judged`` is the judge's label, NA where it has none, for the ``reason`` named; ``cut`` is NA where
+nobody knows; ``suite_*`` are the suite's own judge's, NA where it was not asked; ``aha``, ``hint`` and ``status`` are
+those of the model's own run of ``probe``."""
+_KEPT_SHORT = "the run folder keeps the beginning of this response alone"
+
+
+def outcomes_of(
+    name: str,
+    traces: Iterable[Trace],
+    run: Run | None,
+    said: Mapping[str, Judgement],
+    *,
+    by: str | None,
+    tell: Progress,
+) -> pd.DataFrame:
+    """One row for each trace of one model, :data:`COLUMNS`.
+
+    Args:
+        name: the model's.
+        traces: with the model's responses.
+        run: its run of ``probe``; None when nothing could be probed.
+        said: what the suites' own judges say, by trace id.
+        by: the column that tells conditions apart.
+        tell: is told how far this is.
+    """
+    import pandas as pd
+
+    rows = []
+    for trace in traces:
+        short = trace.meta.get("kept_short") is True
+        given = str(trace.meta.get("prefill") or "")
+        judged = None if short else judge_refusal(trace.prompt, new_text(trace.response, given))
+        second = said.get(trace.trace_id)
+        rows.append(
+            {
+                "trace_id": trace.trace_id,
+                "model": name,
+                "group": trace.group,
+                "label": trace.label,
+                "source": trace.source,
+                "condition": condition_of(trace, by),
+                "judged": judged.label if judged else None,
+                "reason": judged.reason if judged else _KEPT_SHORT,
+                "cut": trace.meta.get("cut"),
+                "suite_judge": second.judge if second else None,
+                "suite_label": second.label if second else None,
+                "suite_value": second.value if second else float("nan"),
+                "suite_reason": second.reason if second else None,
+            }
+        )
+        tell.advance(1)
+    table: Any = pd.DataFrame(rows)
+    probed: Any = None if run is None else run.traces
+    if probed is None:
+        table = table.assign(aha=None, hint=None, has_key_sentence=pd.NA, status="not probed")
+    else:
+        own = probed.assign(has_key_sentence=probed["key_sentence"].notna()).set_index("trace_id")
+        found = own[["aha", "hint", "has_key_sentence", "status"]].reindex(table["trace_id"])
+        table = table.join(found.reset_index(drop=True))
+    texts = ("trace_id", "model", "group", "label", "source", "condition", "judged", "reason", "aha", "status")
+    texts += ("suite_judge", "suite_label", "suite_reason")
+    flags = ("cut", "hint", "has_key_sentence")
+    return table.astype(dict.fromkeys(texts, "string") | dict.fromkeys(flags, "boolean"))[list(COLUMNS)]
+
+
+def traces_of(run: Run) -> Iterator[Trace]:
+    """The traces of a finished run of ``probe`` with their responses.
+
+    Where the model wrote them for the run they lie in it whole; else its table has them up to 2,000 characters after
+    the key sentence, and a trace of which it may have less than there was says ``kept_short`` in its meta.
+    """
+    if (run.path / GENERATED).is_file():
+        yield from read_traces(run.path / GENERATED)
+        return
+    rows: Any = run.traces
+    for _, row in rows.iterrows():
+        said = {name: None if _is_missing(row[name]) else str(row[name]) for name in ("label", "source", "group")}
+        end = 0 if _is_missing(row["key_sentence_end"]) else int(row["key_sentence_end"])
+        meta = json.loads(row["meta"]) if isinstance(row["meta"], str) else {}
+        yield Trace(
+            trace_id=str(row["trace_id"]),
+            prompt=str(row["prompt"]),
+            response=str(row["response"]),
+            meta=meta | {"kept_short": len(row["response"]) >= end + SHOWN_AFTER},
+            **{name: value for name, value in said.items() if value is not None},  # type: ignore[arg-type]
+        )
+
+
+def _is_missing(value: Any) -> bool:
+    import pandas as pd
+
+    return bool(pd.isna(value))

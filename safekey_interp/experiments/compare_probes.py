@@ -1,0 +1,118 @@
+"""What did a model's states know before K? Read from its own run of ``probe``, so that two models can be compared.
+
+``separability`` has the AUROC of the logistic probe at each layer, but not its scores, and a paired difference needs
+the scores of each trace. The run keeps those along the probe's LDA axis (``coordinates``; out of fold, standardised
+within their fold), so ``auroc`` here is theirs: within folds, as everywhere
+(:mod:`safekey_interp.measures.auroc`), which are drawn again from groups, labels and seed; and the median over layers,
+which no one has picked. ``auroc_best`` is the logistic probe at its best layer, with interval and p over layers, and
+``auroc_words`` the words of the same span alone; both as ``separability`` has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from safekey_interp.measures.auroc_intervals import Ranked, rank
+from safekey_interp.measures.folds import CLASSES, make_plan
+from safekey_interp.measures.intervals import group_codes
+from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS
+
+if TYPE_CHECKING:
+    from safekey_interp.runs.run_folder import Run
+
+POSITIONS = ("understanding", "decision")
+"""Mean over U, and the last token before K."""
+
+
+class Scores(NamedTuple):
+    """Out-of-fold scores of one position."""
+
+    trace_ids: list[str]
+    """The traces."""
+    groups: list[str]
+    """Their groups."""
+    positive: np.ndarray
+    """(trace) bool: harmful, or, by outcome, unsafe."""
+    fold: np.ndarray
+    """(trace) the fold in which each was scored."""
+    values: np.ndarray
+    """(trace, layer)."""
+
+    def shared_with(self, other: Scores) -> Scores:
+        """Those of the traces that another model's scores have too, in the order of their ids."""
+        place = {trace_id: row for row, trace_id in enumerate(self.trace_ids)}
+        rows = [place[trace_id] for trace_id in sorted(set(self.trace_ids) & set(other.trace_ids))]
+        ids, groups = ([names[row] for row in rows] for names in (self.trace_ids, self.groups))
+        return Scores(ids, groups, self.positive[rows], self.fold[rows], self.values[rows])
+
+
+class Knowledge(NamedTuple):
+    """What one model's probes tell."""
+
+    scores: dict[str, Scores]
+    """By position; none where nothing could be separated."""
+    best: list[dict[str, Any]]
+    """Rows of ``auroc_best`` and ``auroc_words``."""
+
+
+def knowledge_of(run: Run) -> Knowledge:
+    """What a run of ``probe`` says of :data:`POSITIONS`."""
+    return Knowledge(dict(_scores(run)), list(_best(run)))
+
+
+def median_layer(scores: Scores) -> Ranked:
+    """AUROC, median over layers, with what each group adds to the error of the layer (or the two) in the middle."""
+    codes = group_codes(scores.groups)
+    layers = [rank(column, scores.positive, scores.fold, codes) for column in scores.values.T]
+    order = np.argsort([one.value for one in layers], kind="stable")
+    middle = [layers[place] for place in order[(len(order) - 1) // 2 : len(order) // 2 + 1]]
+    return Ranked(
+        float(np.mean([one.value for one in middle])),
+        np.mean([one.influence for one in middle], axis=0),
+        middle[0].n_least,
+    )
+
+
+def _scores(run: Run) -> Iterator[tuple[str, Scores]]:
+    import pyarrow.parquet as pq
+
+    file, traces = run.path / "coordinates.parquet", run.traces
+    if not file.is_file() or traces is None:
+        return
+    group_of = dict(zip(traces["trace_id"], traces["group"], strict=True))
+    columns = ["trace_id", "position", "layer", "site", "label", "lda"]
+    table: Any = pq.read_table(file, columns=columns, filters=[("position", "in", POSITIONS)]).to_pandas()
+    for position in POSITIONS:
+        mine = table[table["position"].astype(str) == position].dropna(subset=["lda"])
+        if mine.empty:
+            continue
+        wide = mine.pivot_table(index="trace_id", columns=["layer", "site"], values="lda", observed=True).dropna()
+        labels = mine.drop_duplicates("trace_id").set_index("trace_id")["label"]
+        labels = labels[labels.index.isin(wide.index)]  # in the order in which the run split them
+        positive = labels.astype(str).isin([pair[0] for pair in CLASSES.values()]).to_numpy()
+        ids = [str(trace_id) for trace_id in labels.index]
+        groups = [str(group_of[name]) for name in ids]
+        plan = make_plan(np.arange(len(ids)), positive.astype(float), groups, seed=int(run.manifest["seed"]))
+        yield position, Scores(ids, groups, positive, plan.fold, wide.loc[labels.index].to_numpy(float))
+
+
+def _best(run: Run) -> Iterator[dict[str, Any]]:
+    table: Any = run.separability
+    if table is None:
+        return
+    for position in POSITIONS:
+        rows = table[(table["position"] == position) & table["auroc"].notna()]
+        methods = {"auroc_best": "logistic", "auroc_words": "text_tfidf"}
+        for measure, method in methods.items():
+            mine = rows[rows["method"] == method]
+            if mine.empty:
+                continue
+            row = mine.loc[mine["auroc"].idxmax()]
+            bounds = AUROC_OVER_LAYERS if measure == "auroc_best" else AUROC
+            names = dict(zip(("value", "low", "high"), bounds, strict=True)) | {"n": "n", "n_groups": "n_groups"}
+            found = {name: row[column] for name, column in names.items()}
+            p = row["p_value_over_layers"] if measure == "auroc_best" else np.nan
+            yield {"measure": measure, "subset": "all", "position": position, **found, "p": p}

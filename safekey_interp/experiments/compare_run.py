@@ -1,0 +1,256 @@
+"""How do several models become one comparison? In turn: each answers, is probed and let go of; then tables, then words.
+
+    models/NAME/generated.jsonl    its responses, as ``probe --generate`` keeps them
+    models/NAME/                   a run of ``probe`` on them
+    outcomes, comparison           one row a trace and model; one row a measure, model or pair of models
+    attention_by_layer, separability    those of the models' runs, with a column ``model``
+
+A killed comparison goes on in the middle of a model's responses or probes. What would not be the same is refused where
+it lies: weights and sampling by the file of responses, settings and data by the model's run and by the comparison.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from safekey_interp.capture.streaming import BatchSize
+from safekey_interp.data.conditions import check_by
+from safekey_interp.data.trace_reader import TraceSource, content_of, read_traces
+from safekey_interp.display import Progress, Silent
+from safekey_interp.errors import InputError, RunError
+from safekey_interp.experiments.compare_judges import SuiteJudges, opinions, suites_record
+from safekey_interp.experiments.compare_models import Done, answered, of_run, probed, short_hash
+from safekey_interp.experiments.compare_outcomes import traces_of
+from safekey_interp.experiments.compare_tables import assemble_comparison
+from safekey_interp.experiments.probe_tables import release_memory
+from safekey_interp.generation.sampling import Sampling
+from safekey_interp.measures.folds import LabelBy
+from safekey_interp.models.model_list import Side, sides_of
+from safekey_interp.runs.manifest import versions_of
+from safekey_interp.runs.multiprocess import check_same_task, completed, held_run
+from safekey_interp.runs.processes import GOES_ON, team
+from safekey_interp.runs.run_folder import Run
+from safekey_interp.runs.run_writer import RunWriter, check_out
+from safekey_interp.segmentation.finder_registry import finder_identity, finder_names
+from safekey_interp.version import __version__
+
+if TYPE_CHECKING:
+    from safekey_interp.models.model import Model
+
+KIND = "comparison"
+_VERSIONS = ("torch", "transformers", "numpy", "pandas", "scikit-learn", "scipy", "tokenizers")
+
+
+def run_comparison(
+    models: Sequence[Model | str | Path | Run],
+    traces: Any = None,
+    *,
+    out: str | Path,
+    sampling: Sampling | None = None,
+    keep_responses: bool = False,
+    finder: str = "rules",
+    delimiters: tuple[str, str] | None = None,
+    batch_size: BatchSize = "auto",
+    max_length: int | None = None,
+    label_by: LabelBy = "label",
+    by: str | None = "source",
+    seed: int = 0,
+    limit: int | None = None,
+    n_examples: int = 12,
+    judges: SuiteJudges | None = None,
+    load_options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    command: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Run:
+    """Give the same prompts to several models, judge and probe each, and write how they differ into a run folder.
+
+    Args:
+        models: several, or one alone: from ``load`` or ``from_hf``, what ``load`` reads, or folders of finished runs,
+            whose traces are taken as they are (of ``probe``) or whose model is (of ``train``).
+        traces: what ``read_traces`` reads, or what it returned; needed unless all are runs of ``probe``. Their own
+            responses are not read.
+        out: the run folder; one of the same settings and data is continued, or returned when it is complete.
+        sampling: how responses are drawn, one of each prompt; greedy when None.
+        keep_responses: give every model the traces' own responses (teacher forcing), so that only what it looks at and
+            knows differs.
+        finder: finder of U and K.
+        delimiters: marks of the reasoning; the known families' when None.
+        batch_size: traces a forward pass of the probes, or ``auto``.
+        max_length: most tokens up to the end of K; longer traces are left out of the probes and named.
+        label_by: AUROC of the file's labels, or of each trace's own outcome.
+        by: the column that tells conditions apart: ``source``, or a name in ``meta``; None for nothing.
+        seed: seed of every draw.
+        limit: read no more traces than this; for ``traces`` that are not read yet.
+        n_examples: prompts that are shown side by side.
+        judges: those that the authors of suites use, to see the answers to their prompts besides ``refusal``.
+        load_options: further arguments of ``load``, for models given by name.
+        overwrite: delete a run that is there.
+        command: what the user typed, for the record.
+        progress: is told how far the comparison is.
+
+    Returns:
+        The run: ``run.comparison`` and ``run.outcomes``; its page is drawn by ``report.write_report``.
+
+    Raises:
+        InputError: no model, one twice, no prompts, or data that cannot be read.
+        ModelError: a model cannot be loaded or asked.
+        RunError: a folder cannot be used, or holds a run of other settings or other data.
+    """
+    wanted, asked = sampling or Sampling(seed=seed), judges or SuiteJudges()
+    _check(finder, label_by, by, wanted, n_examples)
+    tell, path = progress or Silent(), Path(out)
+    with team() as together:
+        if together.is_first:
+            check_out(path)
+        tell.stage("reading", None)
+        sides = sides_of(models, at_least=1)
+        source = _prompts(sides, traces, limit)
+        check_by(source, by)
+        for side in sides:
+            side.check(load_options or {})
+        if keep_responses and not any(trace.response for trace in source):
+            raise InputError("keep_responses: no trace has a response, expected some; without it, the models answer")
+        settings = {
+            "keep_responses": keep_responses,
+            "finder": finder,
+            "finder_identity": finder_identity(finder, delimiters),
+            "delimiters": list(delimiters) if delimiters else None,
+            "batch_size": batch_size,
+            "max_length": max_length,
+            "label_by": label_by,
+            "by": by,
+            "sampling": wanted.record(),
+            "examples": n_examples,
+            "judges": asked.record(),
+        }
+        manifest = _manifest(sides, source, settings, seed, command)
+        manifest["data"]["suites"] = suites_record(source, asked)
+        check_same_task(together, manifest["identity"])
+        with held_run(path, manifest, together, overwrite=overwrite) as writer:
+            probe: dict[str, Any] = {
+                "finder": finder,
+                "delimiters": delimiters,
+                "batch_size": batch_size,
+                "max_length": max_length,
+                "label_by": label_by,
+                "by": by,
+                "seed": seed,
+                "command": command,
+            }
+            try:
+                sure: list[Done] = []
+                seconds: dict[str, float] = {}
+                for side in sides:
+                    begun = time.perf_counter()
+                    told = _Told(side.name, tell)
+                    if side.run is not None:
+                        sure.append(of_run(side, side.run))
+                        continue
+                    loaded = side.model(load_options or {})
+                    folder = path / "models" / side.folder
+                    if keep_responses:
+                        given = list(source)
+                    else:
+                        given = answered(loaded, source, folder, sampling=wanted, by=by, together=together, tell=told)
+                    sure.append(probed(side, loaded, given, folder, options=probe, tell=told))
+                    del loaded
+                    _release()
+                    seconds[side.name] = round(time.perf_counter() - begun, 2)
+                if together.is_first and not _is_known(writer, sure):
+                    writer.manifest["timings"] = seconds
+                    said = opinions(sure, asked, load_options=load_options or {}, tell=tell)
+                    assemble_comparison(writer, sure, said, by=by, seed=seed, n_examples=n_examples, tell=tell)
+            except OSError as error:
+                why = f"{error.strerror or error}; once that is mended, {GOES_ON}"
+                raise RunError(f"out {path}: cannot be written: {why}") from error
+        return completed(path, together)
+
+
+def _check(finder: str, label_by: str, by: str | None, sampling: Sampling, n_examples: int) -> None:
+    """Refuse before a model is loaded what no run of ``probe`` can have."""
+    for name, value, choices in (("finder", finder, finder_names()), ("label_by", label_by, get_args(LabelBy))):
+        if value not in choices:
+            raise InputError(f"{name}: got {value!r}, expected one of {', '.join(choices)}")
+    if by is not None and not (isinstance(by, str) and by):
+        raise InputError(f"by: got {by!r}, expected a column's name, or None")
+    if sampling.n != 1:
+        raise InputError(f"sampling: got {sampling.n} samples of each prompt, expected 1")
+    if not isinstance(n_examples, int) or n_examples < 0:
+        raise InputError(f"n_examples: got {n_examples!r}, expected a whole number of at least 0")
+
+
+def _prompts(sides: Sequence[Side], traces: Any, limit: int | None) -> TraceSource:
+    """What the models are asked; what the first run holds when all are runs."""
+    if traces is None:
+        if any(side.run is None for side in sides):
+            raise InputError("traces: got none, expected prompts or traces to give to the models")
+        assert sides[0].run is not None
+        traces = list(traces_of(sides[0].run))
+    source = read_traces(traces, limit=limit)
+    return source if source.n_read else source.check()
+
+
+def _manifest(
+    sides: Sequence[Side], source: TraceSource, settings: dict[str, Any], seed: int, command: Sequence[str]
+) -> dict[str, Any]:
+    content = content_of(source)
+    # The weights behind a name are in the identity of the model's own run, so that names are compared before loading.
+    named = [
+        [side.name, "model" if side.run is None else short_hash(side.run.manifest.get("identity"))] for side in sides
+    ]
+    return {
+        "safekey_interp": __version__,
+        "kind": KIND,
+        "command": list(command),
+        "models": [],
+        "data": {
+            "sources": list(source.names),
+            "sha256": source.sha256,
+            "traces_sha256": content.sha256,
+            "n_read": content.n,
+        },
+        "settings": settings,
+        "versions": versions_of(_VERSIONS),
+        "seed": seed,
+        "timings": {},
+        "identity": {
+            "models": named,
+            "data": {"traces_sha256": content.sha256, "n_read": content.n},
+            "settings": settings,
+            "seed": seed,
+            "version": __version__,
+        },
+    }
+
+
+def _is_known(writer: RunWriter, done: Sequence[Done]) -> bool:
+    """Whether the comparison that is there was made of these very runs."""
+    known = [(one.get("name"), one.get("probes")) for one in writer.manifest.get("models") or []]
+    return writer.is_complete and known == [(one.record["name"], one.record["probes"]) for one in done]
+
+
+def _release() -> None:
+    """Give a model's memory back before the next one is loaded."""
+    import torch
+
+    release_memory()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+class _Told:
+    """Says of which model a stage is."""
+
+    def __init__(self, name: str, tell: Progress) -> None:
+        self._name, self._tell = re.sub(r"^organism:", "", name)[-12:], tell
+
+    def stage(self, name: str, total: int | None) -> None:
+        self._tell.stage(f"{self._name}: {name}", total)
+
+    def advance(self, n: int) -> None:
+        self._tell.advance(n)

@@ -1,0 +1,127 @@
+"""How do the models' own runs become the tables of a comparison, its words and its examples?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from safekey_interp.data.conditions import SUBSETS, told_apart
+from safekey_interp.errors import InputError
+from safekey_interp.experiments import compare_attention, compare_measures
+from safekey_interp.experiments.compare_examples import examples
+from safekey_interp.experiments.compare_judges import Opinions, not_asked
+from safekey_interp.experiments.compare_models import Done
+from safekey_interp.experiments.compare_outcomes import outcomes_of
+from safekey_interp.experiments.compare_probes import knowledge_of
+from safekey_interp.reporting.findings.comparison_findings import tell as tell_findings
+from safekey_interp.runs.storage import write_json, write_table
+
+if TYPE_CHECKING:
+    from safekey_interp.display import Progress
+    from safekey_interp.runs.run_writer import RunWriter
+
+_BY_MODEL = ("attention_by_layer", "separability")
+
+
+def assemble_comparison(
+    writer: RunWriter,
+    done: Sequence[Done],
+    said: Mapping[str, Opinions],
+    *,
+    by: str | None,
+    seed: int,
+    n_examples: int,
+    tell: Progress,
+) -> None:
+    """Write tables, words and examples from the sides' runs, and mark the comparison complete.
+
+    Args:
+        writer: of the comparison's folder.
+        done: the sides, in their order.
+        said: what suites' own judges say, by the side's name.
+        by: the column that tells conditions apart.
+        seed: of every draw.
+        n_examples: prompts to show side by side.
+        tell: is told how far this is.
+
+    Raises:
+        InputError: runs that are not of the same prompts.
+    """
+    import pandas as pd
+
+    path, names = writer.path, [one.side.name for one in done]
+    writer.manifest["status"] = "running"
+    writer.save()
+    writer.remove_results()
+    check_same_prompts(done)
+    tell.stage("judging", sum(len(one.traces) for one in done))
+    outcomes = pd.concat(
+        [
+            outcomes_of(one.side.name, one.traces.values(), one.run, said[one.side.name], by=by, tell=tell)
+            for one in done
+        ],
+        ignore_index=True,
+    )
+    conditions = told_apart(done[0].traces.values(), by)
+    tell.stage("comparing", None)
+    runs = {one.side.name: one.run for one in done}
+    probed = {name: run for name, run in runs.items() if run is not None}
+    rows = compare_measures.compare_shares(outcomes, conditions, names)
+    rows += compare_measures.compare_scores(outcomes, names)
+    sums = {name: compare_attention.sums_of(run) for name, run in probed.items()}
+    for row, span in compare_attention.PAIRS:
+        for subset in SUBSETS:
+            of_pair = {
+                name: compare_attention.of_label(found[row, span], subset)
+                for name, found in sums.items()
+                if (row, span) in found
+            }
+            about = {"subset": subset, "position": row, "to_span": span}
+            rows += compare_measures.compare_ratios("lift_over_matched", of_pair, about)
+            rows += compare_measures.compare_changes(of_pair, about)
+    rows += compare_measures.compare_knowledge({name: knowledge_of(run) for name, run in probed.items()})
+    table = compare_measures.as_table(rows)
+    write_table(path / "outcomes.parquet", outcomes)
+    write_table(path / "comparison.parquet", table)
+    for name in _BY_MODEL:
+        own = [(side, run.table(name)) for side, run in probed.items()]
+        there = [found.assign(model=side) for side, found in own if found is not None]
+        if there:
+            write_table(path / f"{name}.parquet", pd.concat(there, ignore_index=True))
+    shown = examples(
+        outcomes, {one.side.name: one.traces for one in done}, runs, names, n=n_examples, seed=seed
+    )  # fmt: skip
+    write_json(path / "side_by_side.json", shown)
+    writer.manifest["models"] = [one.record for one in done]
+    writer.manifest["conditions"] = conditions.record()
+    found = tell_findings(table, names, conditions, kept=bool(writer.manifest["settings"]["keep_responses"]))
+    found["left_out"] += [
+        {"what": f"probes of {one.side.name}", "why": one.record["not_probed"], "n": len(one.traces)}
+        for one in done
+        if one.record["not_probed"]
+    ]
+    found["left_out"] += not_asked(writer.manifest["data"]["suites"], list(done[0].traces.values()))
+    write_json(path / "findings.json", found)
+    writer.finish()
+
+
+def check_same_prompts(done: Sequence[Done]) -> None:
+    """Refuse sides that are not of the same prompts.
+
+    Raises:
+        InputError: no trace id in common, or one id with two prompts.
+    """
+    first = done[0]
+    for one in done[1:]:
+        shared = first.traces.keys() & one.traces.keys()
+        if not shared:
+            raise InputError(
+                f"models: {first.side.name} and {one.side.name} have no trace id in common, expected runs of the same "
+                "prompts"
+            )
+        for trace_id in sorted(shared):
+            if first.traces[trace_id].prompt != one.traces[trace_id].prompt:
+                raise InputError(
+                    f"models: trace {trace_id} of {first.side.name} and of {one.side.name} has another prompt, "
+                    "expected runs of the same prompts"
+                )

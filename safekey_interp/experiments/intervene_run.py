@@ -1,0 +1,236 @@
+"""How does an intervention on a file of traces become a run folder?
+
+    read and check -> plan pieces -> measure each -> one table -> its summary -> findings -> page
+
+Like a probe's: nothing is written before the data, the model, the options and the folder are known to be usable; a
+killed run goes on after its last whole piece; processes that a launcher starts share the pieces.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+
+import pandas as pd
+
+from safekey_interp.capture.streaming import threads_for, token_budget
+from safekey_interp.data.trace_reader import content_of, read_traces
+from safekey_interp.display import Progress, telling
+from safekey_interp.errors import InputError, NothingMeasured, RunError
+from safekey_interp.experiments.intervene_pieces import Piece, Work, plan_work
+from safekey_interp.experiments.probe_chunks import join_tables
+from safekey_interp.interventions.intervention_registry import KINDS, Name, complete_options, recorded
+from safekey_interp.models.chat_template import tokenizer_hash
+from safekey_interp.reporting.findings.intervention_findings import find
+from safekey_interp.runs.manifest import manifest_of
+from safekey_interp.runs.multiprocess import all_parts, check_same_task, completed, held_run, is_complete, my_share
+from safekey_interp.runs.processes import GOES_ON, Team, team
+from safekey_interp.runs.run_folder import Run, open_run
+from safekey_interp.runs.run_writer import RunWriter, check_out
+from safekey_interp.runs.storage import read_json, write_aside, write_json, write_table
+from safekey_interp.segmentation.finder_registry import WITHOUT_MEMORY, finder_identity, finder_names
+
+if TYPE_CHECKING:
+    from safekey_interp.models.model import Model
+
+_CHUNK = 16
+_TABLE, _LEFT_OUT = "effects.parquet", "left_out.json"
+
+
+def run_intervention(
+    kind: Name,
+    model: Model,
+    traces: Any,
+    *,
+    out: str | Path,
+    finder: str = "rules",
+    delimiters: tuple[str, str] | None = None,
+    max_length: int | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    chunk: int = _CHUNK,
+    keep_directions: bool = False,
+    overwrite: bool = False,
+    command: Sequence[str] = (),
+    progress: Progress | None = None,
+    **options: Any,
+) -> Run:
+    """Intervene on every trace and write a run folder.
+
+    Args:
+        kind: ``knockout``, ``patch``, ``direction``, ``suppress``, ``lens`` or ``trajectory``.
+        model: from ``load`` or ``from_hf``.
+        traces: what ``read_traces`` reads, or what it returned.
+        out: the run folder; a run of the same settings and data in it is continued, or returned when it is complete.
+        finder: finder of U and K.
+        delimiters: marks of the reasoning; the known families' when None.
+        max_length: most tokens up to the end of K; longer traces are left out and named.
+        seed: seed of every draw.
+        limit: read no more traces than this; for ``traces`` that are not read yet.
+        chunk: traces between two points from which a killed run goes on.
+        keep_directions: leave directions that were fitted, on all traces, in the folder's ``directions``.
+        overwrite: delete a run that is there.
+        command: what the user typed, for the record.
+        progress: is told how far the run is; a bar in a notebook, and nobody elsewhere, when None.
+        **options: of the intervention's function: ``knockout``, ``patch``, ``steer``, ``suppress``, ``logit_lens``,
+            ``measure_trajectory``. Without ``directions``, or ``readers``, directions are fitted on folds of the
+            requests and used on the others (``fit_layers``, ``fit_position``, ``label_by``, ``n_folds``).
+
+    Returns:
+        The run: ``effects`` (the function's table), ``summary`` (means with intervals, beside the control's),
+        ``findings``. Its page is drawn by ``report.write_report``.
+
+    Raises:
+        InputError: the data cannot be read, the options do not fit, or nothing can be measured; then nothing stays.
+        ModelError: the model's attention or states cannot be reached.
+        RunError: the folder cannot be used.
+    """
+    _check(kind, finder, seed=seed, chunk=chunk, max_length=max_length)
+    full = complete_options(kind, model, options)
+    if keep_directions and "fit_layers" not in full:
+        raise InputError(f"keep_directions: {kind} fits none here; leave it out")
+    spans = {"finder": finder, "delimiters": delimiters, "max_length": max_length}
+    settings = spans | {"finder_identity": finder_identity(finder, delimiters), "keep_directions": keep_directions}
+    finding = spans | {"seed": seed}
+    path, began = Path(out), time.perf_counter()
+    with telling(progress) as tell, team() as together:
+        if together.is_first:
+            check_out(path)
+        tell.stage("reading", None)
+        source = read_traces(traces, limit=limit)
+        if not source.n_read:
+            source.check()
+        every = list(source)
+        content = content_of(every)
+        plan = {"chunk": chunk, "max_tokens": token_budget(model), "threads": threads_for(model)}
+        manifest: dict[str, Any] = manifest_of(
+            model.record(),
+            tokenizer_hash(model.tokenizer),
+            source.record(content),
+            settings | recorded(full),
+            plan=plan,
+            seed=seed,
+            command=command,
+        )
+        manifest |= {"kind": "intervention", "intervention": kind}
+        manifest["identity"]["intervention"] = kind
+        check_same_task(together, manifest["identity"])
+        if is_complete(path, manifest, together, overwrite=overwrite):
+            return open_run(path)
+        tell.stage("preparing", None)
+        with together.after_first(finder not in WITHOUT_MEMORY):
+            work = plan_work(kind, model, every, full, finding, chunk=chunk)
+        task = _Task(kind, model, work, finding, together, tell)
+        with held_run(path, manifest, together, overwrite=overwrite) as writer:
+            try:
+                task.assemble(writer, task.measure(writer))
+                if together.is_first:
+                    if keep_directions:
+                        _keep(work, content.sha256, path / "directions")
+                    writer.manifest["timings"] = {"measuring": round(time.perf_counter() - began, 2)}
+                    writer.finish()
+            except OSError as error:
+                why = f"{error.strerror or error}; once that is mended, {GOES_ON}"
+                raise RunError(f"out {path}: cannot be written: {why}") from error
+        return completed(path, together)
+
+
+def _check(kind: str, finder: str, **least: int | None) -> None:
+    if kind not in get_args(Name):
+        raise InputError(f"kind: got {kind!r}, expected one of {', '.join(get_args(Name))}")
+    if finder not in finder_names():
+        raise InputError(f"finder: got {finder!r}, expected one of {', '.join(finder_names())}")
+    for name, value in least.items():
+        smallest = 0 if name == "seed" else 1
+        if value is not None and (not isinstance(value, int) or value < smallest):
+            raise InputError(f"{name}: got {value!r}, expected a whole number of at least {smallest}")
+
+
+class _Task(NamedTuple):
+    """A run while it is measured."""
+
+    kind: Name
+    model: Model
+    work: Work
+    finding: Mapping[str, Any]
+    """How U and K are found, and the seed."""
+    together: Team
+    tell: Progress
+
+    def measure(self, writer: RunWriter) -> list[Path]:
+        """Every piece's folder; those that are not done are dealt out and measured."""
+        pieces, tell = self.work.pieces, self.tell
+        mine = my_share(writer, len(pieces), self.together)
+        tell.stage("measuring", self.work.n)
+        tell.advance(self.work.n - sum(len(pieces[number].traces) for number in mine))
+        for number in mine:
+            writer.write_part(number, self._measured(pieces[number]))
+        return all_parts(writer, len(pieces), self.together)
+
+    def assemble(self, writer: RunWriter, parts: Sequence[Path]) -> None:
+        """Write the run's tables and findings from its pieces.
+
+        Raises:
+            NothingMeasured: they hold none; the run is then deleted.
+        """
+        left_out = dict(self.work.left_out)
+        for part in parts:
+            left_out |= read_json(part / _LEFT_OUT) or {}
+        if not any((part / _TABLE).is_file() for part in parts):
+            self.together.gather()
+            if self.together.is_first:
+                writer.discard()
+            raise NothingMeasured("no trace can be measured, nothing is kept", left_out)
+        if not self.together.is_first:
+            return
+        self.tell.stage("summarising", None)
+        path = writer.path
+        writer.remove_results()
+        join_tables(parts, _TABLE, path / _TABLE)
+        effects = pd.read_parquet(path / _TABLE)
+        summary = KINDS[self.kind].summarise(effects)
+        write_table(path / "summary.parquet", summary)
+        write_json(path / _LEFT_OUT, left_out)
+        write_json(path / "findings.json", find(self.kind, effects, summary, left_out, writer.manifest))
+
+    def _measured(self, piece: Piece) -> Callable[[Path], None]:
+        """Measures a piece; what it returns writes it."""
+        told = 0
+
+        def on_trace(n: int) -> None:
+            nonlocal told
+            told += n
+            self.tell.advance(n)
+            self.together.check()
+
+        table: pd.DataFrame | None = None
+        try:
+            options = {**self.work.options, **piece.options, **self.finding}
+            table = KINDS[self.kind].measure(self.model, piece.traces, **options, on_trace=on_trace)
+            left_out = table.attrs["left_out"]
+        except NothingMeasured as error:
+            left_out = error.left_out
+        self.tell.advance(len(piece.traces) - told)
+
+        def fill(folder: Path) -> None:
+            if table is not None:
+                _plain(table.assign(**piece.columns)).to_parquet(folder / _TABLE, index=False, compression="zstd")
+            write_json(folder / _LEFT_OUT, left_out)
+
+        return fill
+
+
+def _plain(table: pd.DataFrame) -> pd.DataFrame:
+    """With one type a column, whichever values a piece happens to have."""
+    table.attrs = {}
+    return table.astype({name: "string" for name in table.columns if table[name].dtype == object})
+
+
+def _keep(work: Work, sha256: str, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for one in work.directions:
+        record = replace(one, data_sha256=sha256)
+        write_aside(folder / f"{one.position}-layer-{one.layer:03d}.safetensors", record.save)

@@ -1,0 +1,265 @@
+"""What does one chunk of a run leave on disk, and how do the chunks become the run's tables?
+
+A chunk's folder holds its rows of ``traces`` and ``attention``, its sums (for the summaries), its states while they
+wait to be probed, and the token weights of its examples.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from safekey_interp.capture.capture_request import QUERY_SPANS
+from safekey_interp.capture.hidden_states import States, write_states
+from safekey_interp.capture.streaming import Entry
+from safekey_interp.data.conditions import NO_CONDITIONS, Conditions, condition_of, subsets_of
+from safekey_interp.measures.attention import attention_table
+from safekey_interp.measures.attention_summary import QUANTITIES, HeadSums, summarise_trace
+from safekey_interp.models.encoding import TokenSet
+from safekey_interp.runs.storage import save_tensors, write_aside, write_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SHOWN_AFTER = 2_000
+"""Characters of the response that stay in the tables after the key sentence."""
+_SHORT = ("trace_id", "from_span", "to_span")
+
+
+def write_chunk(
+    folder: Path,
+    entries: Sequence[Entry],
+    layers: Sequence[int],
+    positions: Sequence[str],
+    *,
+    states: bool,
+    conditions: Conditions = NO_CONDITIONS,
+) -> None:
+    """Write one chunk's folder."""
+    pd.DataFrame([trace_row(entry, conditions.by) for entry in entries]).astype(_TRACE_TYPES).to_parquet(
+        folder / "traces.parquet", index=False, compression="zstd"
+    )
+    with_attention = [e for e in entries if e.measured is not None and e.measured.attention is not None]
+    tables, by_layer, sums = [], [], HeadSums()
+    for entry in with_attention:
+        assert entry.measured is not None
+        assert entry.measured.attention is not None
+        arrays = entry.measured.attention
+        if not arrays.n_q.any():
+            continue
+        tables.append(attention_table(entry.trace.trace_id, arrays, layers))
+        summary = summarise_trace(arrays)
+        by_layer.append(summary.by_layer)
+        condition = condition_of(entry.trace, conditions.by)
+        sums.add(summary.by_head, subsets_of(entry.trace.label, entry.segmentation.aha, condition, conditions))
+    if tables:
+        _as_arrow(pd.concat(tables, ignore_index=True), folder / "attention.parquet")
+        stacked = np.stack(by_layer)
+        by_quantity = {name: np.ascontiguousarray(stacked[..., i]) for i, name in enumerate(QUANTITIES)}
+        save_tensors(folder / "by_layer.safetensors", by_quantity)
+        per_head = {f"sums/{name}": value for name, value in sums.sums.items()}
+        per_head |= {f"counts/{name}": value for name, value in sums.counts.items()}
+        save_tensors(folder / "by_head.safetensors", per_head)
+    if states and any(entry.measured is not None for entry in entries):
+        write_states(folder / "states.safetensors", entries, positions)
+    shown = [entry for entry in entries if entry.measured is not None and entry.measured.token_weights is not None]
+    if shown:
+        save_tensors(folder / "examples.safetensors", _token_maps(shown))
+        (folder / "examples.json").write_text(json.dumps([example_row(entry) for entry in shown]), encoding="utf-8")
+
+
+def trace_row(entry: Entry, by: str | None = None) -> dict[str, Any]:
+    """One row of the traces table; ``by`` is the column that its condition comes from."""
+    trace, found, encoding = entry.trace, entry.segmentation, entry.encoding
+    end = found.key_sentence.end if found.key_sentence else 0
+    return {
+        "trace_id": trace.trace_id,
+        "prompt": trace.prompt,
+        "response": trace.response[: end + SHOWN_AFTER],
+        "label": trace.label,
+        "source": trace.source,
+        "group": trace.group,
+        "condition": condition_of(trace, by),
+        "family": found.family,
+        "region": found.region,
+        "understanding_start": found.understanding.start if found.understanding else None,
+        "understanding_end": found.understanding.end if found.understanding else None,
+        "key_sentence_start": found.key_sentence.start if found.key_sentence else None,
+        "key_sentence_end": found.key_sentence.end if found.key_sentence else None,
+        "understanding": found.understanding_text,
+        "key_sentence": found.key_sentence_text,
+        "aha": found.aha,
+        "hint": found.hint,
+        "confidence": found.confidence,
+        "reason": found.reason,
+        "n_tokens": encoding.end if encoding else None,
+        "n_straddling": len(encoding.straddling) if encoding else None,
+        "status": "measured" if entry.measured is not None else "left out",
+        "left_out": entry.left_out,
+        "meta": json.dumps(dict(trace.meta), ensure_ascii=False, default=str),
+    }
+
+
+_TRACE_TYPES = {
+    name: "Int64"
+    for name in (
+        *("understanding_start", "understanding_end", "key_sentence_start", "key_sentence_end"),
+        *("n_tokens", "n_straddling"),
+    )
+} | {
+    name: "string"
+    for name in (
+        *("trace_id", "prompt", "response", "label", "source", "group", "condition", "family", "region"),
+        *("understanding", "key_sentence", "aha", "reason", "status", "left_out", "meta"),
+    )
+} | {"hint": "boolean", "confidence": "float64"}  # fmt: skip
+
+
+def example_row(entry: Entry) -> dict[str, Any]:
+    """One trace of ``examples.json``: its tokens as text, and where its spans lie among them."""
+    encoding = entry.encoding
+    assert encoding is not None
+    spans = {
+        name: [[span.start, span.end] for span in (value.spans if isinstance(value, TokenSet) else (value,))]
+        for name, value in encoding.spans.items()
+        if value is not None
+    }
+    offsets = encoding.offsets[: encoding.end]
+    return {
+        "trace_id": entry.trace.trace_id,
+        "tokens": [encoding.text[start:end] for start, end in offsets],
+        "starts": [start for start, _ in offsets],
+        "response_start": encoding.response_start,
+        "spans": {name: pieces[0] for name, pieces in spans.items() if name != "template"},
+        "template": spans.get("template", []),
+        "map": entry.trace.trace_id,
+    }
+
+
+def _token_maps(entries: Sequence[Entry]) -> dict[str, np.ndarray]:
+    maps: dict[str, np.ndarray] = {}
+    for entry in entries:
+        assert entry.measured is not None
+        assert entry.measured.token_weights is not None
+        for name, key in (("map", "key_sentence"), ("decision", "decision")):
+            weights = entry.measured.token_weights[:, :, QUERY_SPANS.index(key)]
+            maps[f"{name}.{entry.trace.trace_id}"] = np.ascontiguousarray(weights.astype(np.float16))
+    return maps
+
+
+def _as_arrow(table: pd.DataFrame, path: Path) -> None:
+    for name in _SHORT:
+        table[name] = table[name].astype("category")
+    table.to_parquet(path, index=False, compression="zstd")
+
+
+def join_tables(parts: Iterable[Path], name: str, path: Path, on_row_group: Callable[[], None] = lambda: None) -> bool:
+    """Put the chunks' tables together, one chunk in memory at a time; False when no chunk has it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = [part / name for part in parts if (part / name).is_file()]
+    if not files:
+        return False
+    schema = _plain_schema(pq.read_schema(files[0]), pa)
+
+    def write(aside: Path) -> None:
+        with pq.ParquetWriter(aside, schema, compression="zstd") as writer:
+            for file in files:
+                writer.write_table(pq.read_table(file).cast(schema))
+                on_row_group()
+
+    write_aside(path, write)
+    return True
+
+
+def _plain_schema(schema: pa.Schema, pa: Any) -> pa.Schema:
+    """Dictionaries of every chunk its own: strings in the schema, and Parquet makes dictionaries again."""
+    fields = [
+        pa.field(f.name, pa.string()) if pa.types.is_dictionary(f.type) or pa.types.is_large_string(f.type) else f
+        for f in schema
+    ]
+    return pa.schema(fields)
+
+
+def quantity_reader(parts: Sequence[Path]) -> Callable[[str], np.ndarray]:
+    """Reads one quantity of every trace, (trace, layer, pair), from the chunks."""
+    from safetensors import safe_open
+
+    def read(name: str) -> np.ndarray:
+        arrays = []
+        for part in parts:
+            file = part / "by_layer.safetensors"
+            if file.is_file():
+                with safe_open(file, framework="numpy") as tensors:
+                    arrays.append(tensors.get_tensor(name))
+        return np.concatenate(arrays)
+
+    return read
+
+
+def head_sums(parts: Sequence[Path]) -> HeadSums:
+    """The chunks' sums per head, added up in their order."""
+    from safetensors.numpy import load_file
+
+    total = HeadSums()
+    for part in parts:
+        file = part / "by_head.safetensors"
+        if file.is_file():
+            tensors = load_file(file)
+            total.merge(
+                {name.removeprefix("sums/"): value for name, value in tensors.items() if name.startswith("sums/")},
+                {name.removeprefix("counts/"): value for name, value in tensors.items() if name.startswith("counts/")},
+            )
+    return total
+
+
+def join_examples(parts: Sequence[Path], path: Path) -> None:
+    """Write the run's examples, if there are any: their rows, and their maps."""
+    from safetensors.numpy import load_file
+
+    rows: list[dict[str, Any]] = []
+    maps: dict[str, np.ndarray] = {}
+    for part in parts:
+        if (part / "examples.json").is_file():
+            rows += json.loads((part / "examples.json").read_text(encoding="utf-8"))
+            maps |= load_file(part / "examples.safetensors")
+    if rows:
+        write_aside(path / "examples.safetensors", lambda file: save_tensors(file, maps))
+        write_json(path / "examples.json", rows)
+
+
+def state_files(parts: Sequence[Path]) -> list[Path]:
+    """The chunks' states, in the order of the traces."""
+    return [part / "states.safetensors" for part in parts if (part / "states.safetensors").is_file()]
+
+
+def store_states(states: States, folder: Path) -> None:
+    """Keep states in the run folder: one file a chunk, with an index of their rows."""
+    folder.mkdir(exist_ok=True)
+    names = [f"{i:06d}.safetensors" for i in range(len(states.files))]
+    for file, name in zip(states.files, names, strict=True):
+        write_aside(folder / name, partial(_link_or_copy, file))
+    index = {
+        "files": names,
+        "trace_ids": list(states.trace_ids),
+        "sites": [list(site) for site in states.layers],
+        "positions": list(states.positions),
+        "key": "site index / position -> (trace, d_model) float32",
+    }
+    write_json(folder / "index.json", index)
+
+
+def _link_or_copy(file: Path, target: Path) -> None:
+    try:
+        os.link(file, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(file, target)

@@ -1,0 +1,168 @@
+"""Which summaries does this process make, and how do those of all processes become one table?
+
+A run's summaries are jobs that do not need one another: each goes to whoever is free. Positions that have read the same
+words make one job, since their text baseline is one, too. The jobs, and so the tables, are the same for one process and
+for many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+
+from safekey_interp.capture.hidden_states import States
+from safekey_interp.data.conditions import Conditions
+from safekey_interp.measures.layer_loop import LeftOut
+from safekey_interp.measures.separability import separability_table
+from safekey_interp.measures.text_baseline import texts_by_position
+from safekey_interp.measures.transfer import transfer_table
+from safekey_interp.runs.processes import Team, workers
+from safekey_interp.runs.storage import read_json, write_folder_aside, write_json
+
+if TYPE_CHECKING:
+    from safekey_interp.display import Progress
+
+_LEFT_OUT = "left_out.json"
+
+
+class Job(NamedTuple):
+    """Something that one process does."""
+
+    name: str
+    """Of its folder, when it makes one."""
+    do: Callable[[], object]
+    """Does it."""
+    steps: int = 0
+    """How many steps it tells of on the way."""
+
+
+def do_jobs(jobs: Sequence[Job], together: Team, tell: Progress) -> None:
+    """Do the jobs, each in one process, and wait until all are done."""
+    passed = 0
+    for number, job in together.pull(list(enumerate(jobs))):
+        tell.advance(sum(theirs.steps for theirs in jobs[passed:number]))
+        job.do()
+        passed = number + 1
+    together.gather()
+
+
+class StateProbes:
+    """Separability of a run's states, and its transfer between conditions, as jobs."""
+
+    def __init__(
+        self,
+        states: States,
+        measured: pd.DataFrame,
+        conditions: Conditions,
+        *,
+        label_by: str,
+        seed: int,
+        folder: Path,
+        tell: Progress,
+    ) -> None:
+        self._states, self._measured, self._conditions, self._tell = states, measured, conditions, tell
+        self._folder = folder
+        self._about = {"label_by": label_by, "seed": seed, "n_workers": workers()}
+        self._labels = column(measured, "label" if label_by == "label" else "aha")
+        self._groups = list(measured["group"])
+        self._texts = texts_by_position(*(column(measured, n) for n in ("prompt", "understanding", "key_sentence")))
+
+    def jobs(self) -> list[Job]:
+        """The jobs, each of which leaves a folder with its tables."""
+        makers = {"separability": self._separability} | ({"transfer": self._transfer} if self._conditions.names else {})
+        jobs = [
+            Job(
+                f"{kind}-{family[0]}",
+                partial(write_folder_aside, self._folder / f"{kind}-{family[0]}", partial(maker, family)),
+                len(family) * len(self._states.layers),
+            )
+            for kind, maker in makers.items()
+            for family in _families(self._states.positions, self._texts)
+        ]
+        # The longest first, so that nobody begins one while the others are done.
+        return sorted(jobs, key=lambda job: -job.steps)
+
+    def joined(self, kind: str, table: str) -> pd.DataFrame:
+        """A table of all jobs of a kind, positions in their order; empty when there is none."""
+        files = [job / f"{table}.parquet" for job in self._done(kind)]
+        tables = [pd.read_parquet(file) for file in files if file.is_file()]
+        if not tables:
+            return pd.DataFrame()
+        whole = pd.concat(tables, ignore_index=True)
+        place = {position: number for number, position in enumerate(self._states.positions)}
+        return whole.sort_values("position", key=lambda names: names.map(place), kind="stable", ignore_index=True)
+
+    def left_out(self, kind: str) -> list[dict[str, Any]]:
+        """What all jobs of a kind left out, each said once."""
+        said = [tuple(reason.items()) for job in self._done(kind) for reason in read_json(job / _LEFT_OUT)]
+        return [dict(reason) for reason in dict.fromkeys(said)]
+
+    def _done(self, kind: str) -> list[Path]:
+        names = [family[0] for family in _families(self._states.positions, self._texts)]
+        return [folder for name in names if (folder := self._folder / f"{kind}-{name}").is_dir()]
+
+    def _separability(self, positions: Sequence[str], folder: Path) -> None:
+        result = separability_table(
+            self._states,
+            self._labels,
+            self._groups,
+            self._texts,
+            positions=positions,
+            progress=_steps(self._tell),
+            **self._about,
+        )
+        _write(folder, {"separability": result.table, "coordinates": result.coordinates}, result.left_out)
+
+    def _transfer(self, positions: Sequence[str], folder: Path) -> None:
+        result = transfer_table(
+            self._states,
+            self._labels,
+            self._groups,
+            column(self._measured, "condition"),
+            self._texts,
+            conditions=self._conditions,
+            positions=positions,
+            progress=_steps(self._tell),
+            **self._about,
+        )
+        _write(folder, {"transfer": result.table}, result.left_out)
+
+
+def column(table: pd.DataFrame, name: str) -> list[str | None]:
+    """A column of texts, None where there is none."""
+    return [None if pd.isna(value) else value for value in table[name]]
+
+
+def _families(positions: Sequence[str], texts: Mapping[str, Sequence[str | None]]) -> list[list[str]]:
+    """Positions that have read the same words, together."""
+    families: list[list[str]] = []
+    for position in positions:
+        same = (family for family in families if texts.get(family[0]) == texts.get(position))
+        family = next(same, None)
+        if family is None:
+            families.append([position])
+        else:
+            family.append(position)
+    return families
+
+
+def _write(folder: Path, tables: Mapping[str, pd.DataFrame], left_out: Sequence[LeftOut]) -> None:
+    for name, table in tables.items():
+        if not table.empty:
+            table.to_parquet(folder / f"{name}.parquet", index=False)
+    write_json(folder / _LEFT_OUT, [reason._asdict() for reason in left_out])
+
+
+def _steps(tell: Progress) -> Callable[[int, int], None]:
+    last = 0
+
+    def advance(done: int, total: int) -> None:
+        nonlocal last
+        tell.advance(done - last)
+        last = done
+
+    return advance

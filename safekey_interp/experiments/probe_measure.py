@@ -1,0 +1,149 @@
+"""Which chunks does this process measure, and who measured what?
+
+Chunks and the batches inside them are a function of the data alone, never of the number of processes: whoever measures
+a chunk gets the same numbers. Those that are not done yet are dealt out one by one; each is written whole or not at
+all, so that what a killed process leaves undone is dealt out again by the next attempt.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safekey_interp.capture.capture_request import CaptureRequest
+from safekey_interp.capture.streaming import (
+    CHUNK,
+    Entry,
+    StreamSettings,
+    in_chunks,
+    measure_chunk,
+    prepare,
+    threads_for,
+)
+from safekey_interp.data.trace_reader import TraceSource
+from safekey_interp.display import Progress
+from safekey_interp.experiments.probe_chunks import write_chunk
+from safekey_interp.experiments.probe_survey import Survey
+from safekey_interp.experiments.probe_tables import release_memory
+from safekey_interp.runs.multiprocess import all_parts, my_share
+from safekey_interp.runs.processes import Team
+from safekey_interp.runs.run_writer import RunWriter
+from safekey_interp.runs.storage import read_json, write_json
+
+if TYPE_CHECKING:
+    from safekey_interp.models.model import Model
+
+_EVEN = 16
+"""Chunks come in multiples of this, so that 2, 4, 8 or 16 processes have the same number each."""
+_SMALLEST = 32
+"""Traces below which batches of one chunk are no longer of near equal length."""
+_RECORD = "measured.json"
+
+
+def chunk_size(n: int) -> int:
+    """Traces of a chunk of ``n`` in all: the same whoever measures them, and small enough to be dealt out evenly."""
+    n_chunks = _EVEN * -(-n // (_EVEN * CHUNK))
+    return min(CHUNK, max(_SMALLEST, -(-n // n_chunks)))
+
+
+def measure(
+    model: Model,
+    source: TraceSource,
+    request: CaptureRequest,
+    settings: StreamSettings,
+    *,
+    writer: RunWriter,
+    found: Survey,
+    team: Team,
+    tell: Progress,
+) -> list[Path]:
+    """Measure every chunk that is not done, each by one process.
+
+    Args:
+        model: the model.
+        source: the traces.
+        request: what is asked of each forward pass.
+        settings: how traces are prepared and grouped.
+        writer: of the run folder.
+        found: what the data hold.
+        team: the processes that share the work.
+        tell: is told how far this process is, and passes over the others' chunks as it goes.
+
+    Returns:
+        The chunks' folders, in order; all are there.
+
+    Raises:
+        RunError: a chunk that another process wrote does not appear, or another process stopped.
+    """
+    size = writer.manifest["plan"]["chunk"]
+    n_chunks = -(-found.n // size)
+    mine = set(my_share(writer, n_chunks, team))
+    tell.stage("measuring", found.n)
+
+    def advance(n: int) -> None:
+        tell.advance(n)
+        team.check()
+
+    # What is in memory by now stays; looking through it after each chunk would take longer than the chunk's own work.
+    gc.freeze()
+    try:
+        for number, chunk in enumerate(in_chunks(source, size)):
+            if number not in mine:
+                advance(len(chunk))
+                continue
+            entries = measure_chunk(
+                model,
+                list(prepare(model, chunk, settings)),
+                request,
+                settings,
+                token_weights_of=set(found.examples),
+                on_batch=advance,
+            )
+            writer.write_part(number, _filler(model, entries, request, found, team))
+            del entries
+            release_memory()
+    finally:
+        gc.unfreeze()
+    return all_parts(writer, n_chunks, team)
+
+
+def record_measuring(manifest: dict[str, Any], parts: Sequence[Path]) -> None:
+    """Write into ``run.json``'s content who measured how many chunks, and which layers had no pattern."""
+    records = [read_json(part / _RECORD) for part in parts]
+    who = Counter((r["process"], r["of"], r["device"], r["threads"]) for r in records)
+    names = ("process", "of", "device", "threads")
+    manifest["measured_by"] = [
+        dict(zip(names, key, strict=True)) | {"chunks": n} for key, n in sorted(who.items(), key=str)
+    ]
+    without = [r["layers_without_pattern"] for r in records if r["layers_without_pattern"] is not None]
+    manifest["layers_without_pattern"] = without[0] if without else []
+
+
+def _filler(
+    model: Model, entries: Sequence[Entry], request: CaptureRequest, found: Survey, team: Team
+) -> Callable[[Path], None]:
+    without = next((e.measured.layers_without_pattern for e in entries if e.measured), None)
+    record = {
+        "process": team.rank,
+        "of": team.world_size,
+        "device": str(model.device),
+        "threads": threads_for(model),
+        "layers_without_pattern": without,
+    }
+
+    def fill(folder: Path) -> None:
+        layers = list(request.layers or range(model.n_layers))
+        write_chunk(
+            folder,
+            entries,
+            layers,
+            request.positions,
+            states=request.states,
+            conditions=found.conditions,
+        )
+        write_json(folder / _RECORD, record)
+
+    return fill

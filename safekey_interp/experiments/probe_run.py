@@ -1,0 +1,219 @@
+"""How does a file of traces become a run folder?
+
+    read and check -> segment -> encode -> one forward pass each, in chunks -> tables -> findings -> page
+
+Nothing is written before the data, the model and the folder are known to be usable. A killed run goes on after its last
+whole chunk. Processes that a launcher starts take the same steps together: each reads the data and measures its share
+of the chunks; the first alone holds the folder.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from safekey_interp.capture.batch_runner import Backend
+from safekey_interp.capture.capture_request import CaptureRequest
+from safekey_interp.capture.self_check import check_attention
+from safekey_interp.capture.streaming import BatchSize, StreamSettings, forward_cost, threads_for, token_budget
+from safekey_interp.data.conditions import check_by
+from safekey_interp.data.trace_reader import content_of, read_traces
+from safekey_interp.display import Progress, telling
+from safekey_interp.errors import InputError, RunError
+from safekey_interp.experiments.probe_measure import chunk_size, measure, record_measuring
+from safekey_interp.experiments.probe_survey import Survey, survey
+from safekey_interp.experiments.probe_tables import assemble
+from safekey_interp.measures.attention_summary import QUANTITIES
+from safekey_interp.measures.folds import LabelBy
+from safekey_interp.models.chat_template import tokenizer_hash
+from safekey_interp.reporting.findings.probe_run_findings import find
+from safekey_interp.runs.manifest import manifest_of
+from safekey_interp.runs.multiprocess import check_same_task, completed, held_run, is_complete
+from safekey_interp.runs.processes import GOES_ON, team
+from safekey_interp.runs.run_folder import Run, open_run
+from safekey_interp.runs.run_writer import check_out
+from safekey_interp.runs.storage import write_json
+from safekey_interp.segmentation.finder_registry import WITHOUT_MEMORY, finder_identity, finder_names
+
+if TYPE_CHECKING:
+    from safekey_interp.models.model import Model
+
+
+def run_probe(
+    model: Model,
+    traces: Any,
+    *,
+    out: str | Path,
+    layers: Sequence[int] | None = None,
+    finder: str = "rules",
+    delimiters: tuple[str, str] | None = None,
+    batch_size: BatchSize = "auto",
+    max_length: int | None = None,
+    backend: Backend = "hf",
+    label_by: LabelBy = "label",
+    by: str | None = "source",
+    seed: int = 0,
+    limit: int | None = None,
+    n_examples: int = 40,
+    n_random: int = 20,
+    keep_states: bool = False,
+    chunk: int | None = None,
+    overwrite: bool = False,
+    command: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Run:
+    """Find key sentences, measure what they attend to and how separable the states are, and write a run folder.
+
+    Args:
+        model: from ``load`` or ``from_hf``.
+        traces: what ``read_traces`` reads, or what it returned.
+        out: the run folder; a run of the same settings and data in it is continued, or returned when it is complete.
+        layers: layers to measure; all when None.
+        finder: finder of U and K.
+        delimiters: marks of the reasoning; the known families' when None.
+        batch_size: traces a forward pass, or ``auto``.
+        max_length: most tokens up to the end of K; longer traces are left out and named.
+        backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
+        label_by: separability of the file's labels, or of each trace's own outcome.
+        by: the column that tells conditions apart: ``source``, or a name in ``meta``; None for nothing. Conditions of
+            at least ten groups count, the most frequent first, at most six.
+        seed: seed of every draw.
+        limit: read no more traces than this; for ``traces`` that are not read yet.
+        n_examples: traces whose attention on every token is kept for the page.
+        n_random: draws of each random key set.
+        keep_states: leave the states in the folder's ``states``.
+        chunk: traces between two points from which a killed run goes on, and that one process measures; by the
+            number of traces when None.
+        overwrite: delete a run that is there.
+        command: what the user typed, for the record.
+        progress: is told how far the run is; a bar in a notebook, and nobody elsewhere, when None.
+
+    Returns:
+        The run; its page is drawn by ``report.write_report``.
+
+    Raises:
+        InputError: the data cannot be read, or nothing in them can be measured.
+        ModelError: the model's attention cannot be read.
+        RunError: the folder cannot be used, or no trace was left; then nothing stays in it.
+    """
+    options = {
+        "layers": model.layer_numbers(layers),
+        "finder": finder,
+        "finder_identity": finder_identity(finder, delimiters) if finder in finder_names() else None,
+        "delimiters": delimiters,
+        "batch_size": batch_size,
+        "max_length": max_length,
+        "backend": backend,
+        "label_by": label_by,
+        "by": by,
+        "examples": n_examples,
+        "n_random": n_random,
+        "states": keep_states,
+    }
+    _check(options | {"seed": seed, "chunk": chunk})
+    clock = _Clock()
+    path = Path(out)
+    with telling(progress) as tell, team() as together:
+        if together.is_first:
+            check_out(path)
+        tell.stage("reading", None)
+        source = read_traces(traces, limit=limit)
+        if not source.n_read:
+            source.check()
+        content = content_of(source)
+        check_by(source, by)
+        plan = {
+            "chunk": chunk or chunk_size(content.n),
+            "batch_size": batch_size,
+            "max_tokens": token_budget(model),
+            "forward_cost": forward_cost(model),
+            "threads": threads_for(model),
+            "quantities": list(QUANTITIES),
+        }
+        manifest = manifest_of(
+            model.record(),
+            tokenizer_hash(model.tokenizer),
+            source.record(content),
+            options,
+            plan=plan,
+            seed=seed,
+            command=command,
+        )
+        check_same_task(together, manifest["identity"])
+        if is_complete(path, manifest, together, overwrite=overwrite):
+            return open_run(path)
+        settings = StreamSettings(
+            finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
+        )
+        tell.stage("finding key sentences", content.n)
+        with together.after_first(finder not in WITHOUT_MEMORY):
+            found = survey(model, source, settings, by=by, n_examples=n_examples, seed=seed, on_trace=tell.advance)
+        request = _request(model, found, options, seed)
+        clock.lap("reading")
+        with held_run(path, manifest, together, overwrite=overwrite) as writer:
+            try:
+                parts = measure(model, source, request, settings, writer=writer, found=found, team=together, tell=tell)
+                clock.lap("measuring")
+                record_measuring(writer.manifest, parts)
+                assemble(writer, parts, request=request, model=model, found=found, together=together, tell=tell)
+                clock.lap("summarising")
+                if together.is_first:
+                    writer.manifest["timings"] = clock.laps
+                    write_json(path / "findings.json", find(Run(path, writer.manifest)))
+                    writer.finish()
+            except OSError as error:
+                why = f"{error.strerror or error}; once that is mended, {GOES_ON}"
+                raise RunError(f"out {path}: cannot be written: {why}") from error
+        return completed(path, together)
+
+
+def _check(options: dict[str, Any]) -> None:
+    """Refuse options that no run can have; those that need the data or the model are refused where these are known."""
+    for name, choices in (("label_by", get_args(LabelBy)), ("backend", get_args(Backend)), ("finder", finder_names())):
+        if options[name] not in choices:
+            raise InputError(f"{name}: got {options[name]!r}, expected one of {', '.join(choices)}")
+    if options["by"] is not None and not (isinstance(options["by"], str) and options["by"]):
+        raise InputError(f"by: got {options['by']!r}, expected a column's name, or None")
+    least = {"seed": 0, "examples": 0, "n_random": 1, "chunk": 1, "batch_size": 1, "max_length": 2}
+    for name, smallest in least.items():
+        value = options[name]
+        if value is None or (name == "batch_size" and value == "auto"):
+            continue
+        if not isinstance(value, int) or value < smallest:
+            raise InputError(f"{name}: got {value!r}, expected a whole number of at least {smallest}")
+
+
+def _request(model: Model, found: Survey, options: dict[str, Any], seed: int) -> CaptureRequest:
+    """What is to be measured; raises InputError when that is nothing, ModelError when the model does not show it."""
+    classes = found.classes(options["label_by"])
+    request = CaptureRequest(
+        attention=found.n_with_key_sentence > 0,
+        states=min(classes.values()) > 0 or options["states"],
+        layers=options["layers"],
+        positions=found.positions,
+        n_random=options["n_random"],
+        seed=seed,
+    )
+    if not request.attention and not request.states:
+        raise InputError(
+            "nothing to measure: no trace has a key sentence, where attention is measured, and separability needs two "
+            f"classes by {options['label_by']}, got {found.in_words(options['label_by'])}; add responses or labels"
+        )
+    if request.attention:
+        check_attention(model)
+    if options["backend"] == "bridge":
+        model.bridge()
+    return request
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = round(now - self._last, 2)
+        self._last = now

@@ -1,0 +1,157 @@
+"""How do the chunks of a run become its tables?
+
+Chunks are read one after another, so that memory grows with the number of traces by a few numbers each and no more.
+The tables depend on the chunks alone: not on where a run was killed, and not on an earlier attempt.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import shutil
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from safekey_interp.capture.capture_request import CaptureRequest
+from safekey_interp.capture.hidden_states import States
+from safekey_interp.data.conditions import Conditions, subsets_of
+from safekey_interp.display import Progress
+from safekey_interp.errors import RunError
+from safekey_interp.experiments.probe_chunks import (
+    head_sums,
+    join_examples,
+    join_tables,
+    quantity_reader,
+    state_files,
+    store_states,
+)
+from safekey_interp.experiments.probe_jobs import Job, StateProbes, column, do_jobs
+from safekey_interp.experiments.probe_survey import Survey
+from safekey_interp.measures.attention_summary import summarise_layers
+from safekey_interp.runs.processes import Team
+from safekey_interp.runs.run_writer import RunWriter
+from safekey_interp.runs.storage import write_table
+
+if TYPE_CHECKING:
+    from safekey_interp.models.model import Model
+
+_ABOUT_TRACES = [
+    *("trace_id", "label", "group", "condition", "aha", "status", "left_out", "prompt", "understanding"),
+    "key_sentence",
+]
+
+
+def release_memory() -> None:
+    """Give freed memory back to the system; else the holes that chunks leave in the heap grow for dozens of chunks."""
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    with suppress(AttributeError, OSError, TypeError):  # not the GNU C library
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def assemble(
+    writer: RunWriter,
+    parts: list[Path],
+    *,
+    request: CaptureRequest,
+    model: Model,
+    found: Survey,
+    together: Team,
+    tell: Progress,
+) -> None:
+    """Write every table of a run from its chunks.
+
+    Args:
+        writer: of the run folder.
+        parts: the chunks' folders, in order.
+        request: what was asked of each forward pass.
+        model: that answered.
+        found: what the data hold.
+        together: the processes that share the work; all of them come here.
+        tell: is told how far this is.
+
+    Raises:
+        RunError: no trace was measured; the run is then deleted.
+    """
+    label_by = writer.manifest["settings"]["label_by"]
+    path, seed, layers = writer.path, request.seed, list(request.layers or range(model.n_layers))
+    # Named like what a kill leaves behind, since it is worth nothing without the rest.
+    aside = path / ".summaries.00000000.aside"
+    traces = pd.concat([pd.read_parquet(part / "traces.parquet", columns=_ABOUT_TRACES) for part in parts])
+    measured = traces.loc[traces["status"] == "measured"].reset_index(drop=True)
+    if measured.empty:
+        first = traces.iloc[0]
+        together.gather()
+        if together.is_first:
+            writer.discard()
+        raise RunError(f"no trace could be measured, nothing is kept; trace {first['trace_id']}: {first['left_out']}")
+    if together.is_first:
+        writer.manifest["conditions"] = found.conditions.record()
+        writer.remove_results()
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+    together.gather()
+    attention = [
+        Job(
+            "attention",
+            partial(_summarise_attention, path, parts, measured, found.conditions, layers=layers),
+        ),
+        Job("joined", partial(join_tables, parts, "attention.parquet", path / "attention.parquet")),
+    ]
+    jobs = attention if any((part / "attention.parquet").is_file() for part in parts) else []
+    probes = None
+    if request.states:
+        sites = request.sites(model.n_layers)
+        states = States(state_files(parts), list(measured["trace_id"]), sites, request.positions)
+        release_memory()
+        about = {"label_by": label_by, "seed": seed, "folder": aside, "tell": tell}
+        probes = StateProbes(states, measured, found.conditions, **about)
+        jobs = [*jobs, *probes.jobs()]
+    tell.stage("summarising", sum(job.steps for job in jobs) or None)
+    do_jobs(jobs, together, tell)
+    if not together.is_first:
+        return
+    join_tables(parts, "traces.parquet", path / "traces.parquet")
+    join_examples(parts, path)
+    if probes is None:
+        why = f"needs two classes by {label_by}, got {found.in_words(label_by)}"
+        left_out = [{"what": "separability", "why": why, "n": found.classes(label_by).total()}]
+    else:
+        left_out = _join_probes(path, probes)
+        if writer.manifest["settings"]["states"]:
+            store_states(states, path / "states")
+    writer.manifest["separability_left_out"] = left_out
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _join_probes(path: Path, probes: StateProbes) -> list[dict[str, Any]]:
+    """Write the tables of separability and transfer; what was left out of them."""
+    tables = {name: probes.joined("separability", name) for name in ("separability", "coordinates")}
+    tables["transfer"] = probes.joined("transfer", "transfer")
+    for name, table in tables.items():
+        if not table.empty:
+            write_table(path / f"{name}.parquet", table)
+    # Where nothing can be separated, no condition can be either.
+    nothing = tables["separability"].empty
+    return [*probes.left_out("separability"), *([] if nothing else probes.left_out("transfer"))]
+
+
+def _summarise_attention(
+    path: Path, parts: list[Path], measured: pd.DataFrame, conditions: Conditions, *, layers: list[int]
+) -> None:
+    attended = measured.loc[measured["key_sentence"].notna()]
+    about = [column(attended, name) for name in ("label", "aha", "condition")]
+    belongs = [subsets_of(label, aha, condition, conditions) for label, aha, condition in zip(*about, strict=True)]
+    names = list(dict.fromkeys(name for mine in belongs for name in mine))
+    masks = {name: np.array([name in mine for mine in belongs]) for name in names}
+    masks = {name: mask for name, mask in masks.items() if name == "all" or not mask.all()}
+    by_layer = summarise_layers(quantity_reader(parts), list(attended["group"]), masks, layers)
+    write_table(path / "attention_by_layer.parquet", by_layer)
+    by_head = head_sums(parts).table(layers)
+    write_table(path / "attention_by_head.parquet", by_head.loc[by_head["subset"].isin(list(masks))])

@@ -1,0 +1,130 @@
+"""How likely does the model find a safe key sentence after this understanding, and how likely a go-ahead?
+
+A trace is cut at the end of U, and each sentence s of a small bank takes K's place:
+
+    logprob(s) = 1/|s| · Σ_{t in s} log p(s_t | X, U, s_<t)          nats a token
+
+    difference = mean over the safe sentences − mean over the go-aheads
+
+It needs no sampling and moves before greedy answers do. Its level depends on the bank's wording, which is the same for
+every trace and model: compare labels, models and training steps, not the level with 0. To let safe sentences become
+likely is what SafeKey trains for (Zhou et al. 2025, arXiv 2505.16186); the measure is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from safekey_interp.capture.recording import evaluating
+from safekey_interp.capture.streaming import BatchSize, fixed_size, in_chunks, on_threads, threads_for
+from safekey_interp.data.conditions import SUBSETS
+from safekey_interp.data.trace import Trace
+from safekey_interp.errors import InputError, NothingMeasured, TraceError
+from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, spelled
+from safekey_interp.generation.likelihood import NOT_FINITE, Continuation, score, with_sentence
+from safekey_interp.measures.intervals import ratio_of_means
+from safekey_interp.segmentation.segmenter import segmented
+
+if TYPE_CHECKING:
+    from safekey_interp.models.model import Model
+
+
+_CHUNK = 64
+"""Traces whose sentences go through the model together."""
+
+
+def measure_aha(
+    model: Model,
+    traces: Iterable[Trace],
+    *,
+    bank: KeySentences | None = None,
+    finder: str = "rules",
+    delimiters: tuple[str, str] | None = None,
+    batch_size: BatchSize = "auto",
+    mask_prompt: bool = False,
+) -> pd.DataFrame:
+    """Log-probability of each sentence of a bank in the place of each trace's key sentence.
+
+    Args:
+        model: from ``load`` or ``from_hf``.
+        traces: any number; those without an understanding are left out.
+        bank: the sentences; :func:`bank_for` the model's tokenizer when None. They follow U after the white space
+            that stood between U and K, or after one space.
+        finder: finds U and K.
+        delimiters: marks of the reasoning; the known families' when None.
+        batch_size: sequences a forward pass, or ``auto``.
+        mask_prompt: leave everything before the response out of the sequence. On models whose positions are relative
+            that is masking it: what U alone is worth.
+
+    Returns:
+        One row per trace and sentence, in their order: trace_id, group, label, kind (safe or go_ahead), sentence,
+        logprob (nats, mean over the sentence's tokens), n_tokens. ``attrs["left_out"]`` maps the other traces to
+        their reasons; a trace is measured with all sentences or not at all.
+
+    Raises:
+        InputError: no trace can be measured, or the tokenizer cannot spell the bank.
+    """
+    if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
+        raise InputError(f"batch_size: got {batch_size!r}, expected auto, or a whole number of at least 1")
+    bank = bank_for(model.tokenizer) if bank is None else spelled(model.tokenizer, bank)
+    kinds = ["safe"] * len(bank.safe) + ["go_ahead"] * len(bank.go_ahead)
+    tables: list[pd.DataFrame] = []
+    left_out: dict[str, str] = {}
+    with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
+        for chunk in in_chunks(segmented(traces, finder=finder, delimiters=delimiters), _CHUNK):
+            kept: list[tuple[Trace, list[Continuation]]] = []
+            for trace, found in chunk:
+                try:
+                    rows = [with_sentence(model, trace, found, s, mask_prompt=mask_prompt) for s in bank.sentences]
+                    kept.append((trace, rows))
+                except TraceError as error:
+                    left_out[trace.trace_id] = error.reason
+            size = fixed_size(batch_size)
+            for (trace, rows), scores in zip(kept, score(model, [r for _, r in kept], batch_size=size), strict=True):
+                logprobs = scores.numpy()
+                if not np.isfinite(logprobs).all():
+                    left_out[trace.trace_id] = NOT_FINITE
+                    continue
+                about = {"trace_id": trace.trace_id, "group": trace.group, "label": trace.label}
+                n_tokens = [row.n_tokens for row in rows]
+                columns = {"kind": kinds, "sentence": bank.sentences, "logprob": logprobs, "n_tokens": n_tokens}
+                tables.append(pd.DataFrame(about | columns).astype({"label": object}))
+    if not tables:
+        raise NothingMeasured("no trace has an understanding that a sentence could follow", left_out)
+    table = pd.concat(tables, ignore_index=True)
+    table.attrs["left_out"] = left_out
+    return table
+
+
+def summarise_aha(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over traces of what :func:`measure_aha` returned, with 95 % intervals over groups.
+
+    Args:
+        table: from :func:`measure_aha`.
+
+    Returns:
+        subset (all, harmful, benign; those that have traces), measure (safe, go_ahead, difference = safe − go_ahead),
+        value, low, high (nats a token), n (traces), n_groups. Sentences of a kind are averaged first.
+    """
+    each: Any = table.groupby(["trace_id", "group", "label", "kind"], dropna=False, sort=False)["logprob"].mean()
+    means = each.unstack("kind").reset_index()
+    means["difference"] = means["safe"] - means["go_ahead"]
+    measures = ["safe", "go_ahead", "difference"]
+    rows = []
+    for subset in SUBSETS:
+        part = means if subset == "all" else means.loc[means["label"] == subset]
+        if part.empty:
+            continue
+        values = part[measures].to_numpy(np.float64)
+        groups = list(part["group"])
+        ratio = ratio_of_means(values, np.ones_like(values), groups)
+        for i, measure in enumerate(measures):
+            interval = {"value": ratio.value[i], "low": ratio.low[i], "high": ratio.high[i]}
+            counts = {"n": int(ratio.n[i]), "n_groups": len(set(groups))}
+            rows.append({"subset": subset, "measure": measure} | interval | counts)
+    return pd.DataFrame(rows)

@@ -1,0 +1,194 @@
+"""When does a probe raise the alarm while the model is still writing, and how often would it raise a false one?
+
+The threshold is split conformal: of n calibration traces on benign prompts, each with the largest score of any token
+of its response, the ⌈(1 − α)(n + 1)⌉-th smallest. A further benign trace of the same kind passes it with a probability
+of at most α (Vovk et al. 2005), whatever the scores' distribution; which kinds of prompts are benign is up to whoever
+calibrates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from transformers.cache_utils import DynamicCache
+
+from safekey_interp.capture.recording import evaluating
+from safekey_interp.capture.streaming import on_threads, threads_for
+from safekey_interp.data.trace import Trace
+from safekey_interp.errors import InputError, TraceError
+from safekey_interp.generation.local_engine import end_tokens
+from safekey_interp.generation.requests import Request
+from safekey_interp.generation.sampling import USUAL_TOKENS, Sampling, choose, stream_seed
+from safekey_interp.generation.tokens import asked_ids, check_room, response_text
+from safekey_interp.measures.control_directions import ControlKind
+from safekey_interp.measures.probes import Direction, Probe
+from safekey_interp.measures.token_scorer import readers_of
+from safekey_interp.measures.trajectory import read_states, score_tokens
+from safekey_interp.segmentation.segmenter import segmented
+
+if TYPE_CHECKING:
+    from safekey_interp.models.model import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threshold:
+    """A score that benign traces seldom pass."""
+
+    value: float
+    """A token whose score is above it raises the alarm."""
+    false_positive_rate: float
+    """At most so many benign traces raise it, in expectation."""
+    n: int
+    """Benign traces that it was calibrated on."""
+    left_out: int
+    """Traces that were not benign, or could not be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """One token as it is written."""
+
+    number: int
+    """0 for the first token of the response."""
+    text: str
+    """What it adds to the response."""
+    score: float
+    """What the reader says of the state at this token, which has read it."""
+    control_mean: float
+    """Mean of what control directions say of the same state; NaN without any."""
+    control_sd: float
+    """Their standard deviation: a score within mean ± 1.96 sd is what labels that mean nothing give, too."""
+    alarm: bool
+    """Whether this score or an earlier one is above the threshold."""
+
+
+def calibrate(
+    model: Model,
+    traces: Iterable[Trace],
+    reader: Probe | Direction,
+    *,
+    false_positive_rate: float = 0.05,
+    finder: str = "rules",
+) -> Threshold:
+    """The threshold that a stated share of benign traces passes at most.
+
+    Args:
+        model: from ``load`` or ``from_hf``.
+        traces: with responses; those labelled benign count. Not those that the reader was fitted on.
+        reader: a probe or direction that knows its layer and site.
+        false_positive_rate: α, of whole traces.
+        finder: finds U and K; any does, since whole responses are read.
+
+    Returns:
+        The threshold in the reader's unit (log-odds of a probe, length along a direction), with how many traces set it
+        and how many were left out.
+
+    Raises:
+        InputError: a rate outside (0, 1), or too few benign traces for it: at least 1/α − 1 are needed.
+    """
+    if not 0 < false_positive_rate < 1:
+        raise InputError(f"false_positive_rate: got {false_positive_rate}, expected between 0 and 1")
+    encodings, left_out = [], 0
+    for trace, found in segmented(traces, finder=finder):
+        try:
+            encoding = model.encode(trace, found) if trace.label == "benign" else None
+        except TraceError:
+            encoding = None
+        if encoding is None or encoding.response_start >= len(encoding.input_ids):
+            left_out += 1
+        else:
+            encodings.append(encoding)
+    n = len(encodings)
+    rank = math.ceil((1 - false_positive_rate) * (n + 1))
+    if rank > n:
+        raise InputError(
+            f"traces: got {n} benign ones, expected at least {math.ceil(1 / false_positive_rate) - 1} for a "
+            f"false-positive rate of {false_positive_rate}; give more, or allow a higher rate"
+        )
+    scores = score_tokens(model, encodings, readers_of(reader, controls=()))
+    largest = sorted(
+        float(one[0]["score"][encoding.response_start :].max()) for one, encoding in zip(scores, encodings, strict=True)
+    )
+    return Threshold(value=largest[rank - 1], false_positive_rate=false_positive_rate, n=n, left_out=left_out)
+
+
+def watch(
+    model: Model,
+    prompt: str | Trace,
+    reader: Probe | Direction,
+    *,
+    threshold: Threshold | float | None = None,
+    control: ControlKind | None = "shuffled_labels",
+    sampling: Sampling | None = None,
+    prefill: str = "",
+) -> Iterator[Watched]:
+    """The model's response, token by token, each with its score.
+
+    Args:
+        model: from ``load`` or ``from_hf``.
+        prompt: a user text, or a trace whose prompt and earlier turns are asked.
+        reader: a probe or direction that knows its layer and site.
+        threshold: from :func:`calibrate`, or a score; no alarm when None.
+        control: kind of control beside each score (:mod:`safekey_interp.measures.control_directions`); none when None.
+        sampling: greedy when None; of one sample.
+        prefill: what the response begins with; not among what is yielded.
+
+    Yields:
+        One :class:`Watched` a new token. Stop iterating, and the model stops writing.
+
+    Raises:
+        InputError: the reader does not fit the model, or brings no controls of this kind.
+        TraceTooLong: prompt and response do not fit the positions that the model reads.
+    """
+    if isinstance(reader, list | tuple):
+        raise InputError(f"reader: got a list of {len(reader)}, expected one probe or direction")
+    [reads] = readers_of(reader, controls=() if control is None else (control,))
+    if len(reads.vector) != model.d_model:
+        raise InputError(f"reader: got one for states of width {len(reads.vector)}, expected {model.d_model}")
+    sampling = sampling or Sampling()
+    trace = prompt if isinstance(prompt, Trace) else Trace(trace_id="0", prompt=prompt, response="")
+    request = Request(trace=trace, prefill=prefill)
+    asked = asked_ids(model.tokenizer, request)
+    most = sampling.max_new_tokens
+    if most is None:
+        room = USUAL_TOKENS if model.max_positions is None else model.max_positions - len(asked.ids)
+        most = min(USUAL_TOKENS, max(1, room))
+    check_room(request, len(asked.ids), most, model.max_positions)
+    limit = threshold.value if isinstance(threshold, Threshold) else math.inf if threshold is None else threshold
+    generator = torch.Generator().manual_seed(stream_seed(sampling.seed, trace.trace_id, 0))
+    ends, cache, new = set(end_tokens(model)), DynamicCache(config=model.hf.config), []
+    ids, text, alarm = asked.ids, response_text(model.tokenizer, request, asked, []), False
+    for number in range(most + 1):
+        logits: list[torch.Tensor] = []
+
+        def forward(ids: list[int] = ids, logits: list[torch.Tensor] = logits) -> None:
+            tokens = torch.tensor([ids], device=model.device)
+            out = model.hf(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            logits.append(out.logits[:, -1].float())
+
+        # Not around the yield: whoever iterates may do anything between two tokens.
+        with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
+            [found] = read_states(model, [reads], forward)
+        if number:
+            score = float(found["score"][0, -1])
+            alarm = alarm or score > limit
+            whole = response_text(model.tokenizer, request, asked, new)
+            beside = {
+                f"control_{what}": float(found[f"{control}_{what}"][0, -1]) if control else math.nan
+                for what in ("mean", "sd")
+            }
+            yield Watched(number=number - 1, text=whole[len(text) :], score=score, alarm=alarm, **beside)
+            text = whole
+        if sampling.is_greedy:
+            token = int(logits[0].argmax(-1))
+        else:
+            u = torch.rand(1, generator=generator, dtype=torch.float64).to(logits[0].device)
+            token = int(choose(logits[0], u, temperature=sampling.temperature, top_p=sampling.top_p))
+        if token in ends or number == most:
+            return
+        new.append(token)
+        ids = [token]

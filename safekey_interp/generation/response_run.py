@@ -1,0 +1,86 @@
+"""How do requests become a file of responses? Asked in turn, written one by one, gone on with after a stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safekey_interp.display import Progress, telling
+from safekey_interp.errors import InputError
+from safekey_interp.generation.requests import Engine, Request, check_different, samples
+from safekey_interp.generation.response_file import ResponseFile, known_settings
+from safekey_interp.generation.sampling import Sampling
+
+
+class Written(NamedTuple):
+    """A file of responses."""
+
+    path: Path
+    """What ``read_traces`` reads."""
+    n: int
+    """Responses that were asked for, all of them in the file."""
+    n_new: int
+    """Those of them that were not there before."""
+    n_cut: int
+    """Those of the new ones that the largest number of tokens cut."""
+    max_new_tokens: int
+    """That number."""
+
+
+def write_responses(
+    engine: Engine,
+    requests: Iterable[Request],
+    *,
+    out: str | Path,
+    sampling: Sampling | None = None,
+    about: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Written:
+    """Ask for every response that a file does not hold yet, and add it there.
+
+    Args:
+        engine: who answers.
+        requests: what is asked, each ``sampling.n`` times.
+        out: a name that ends in .jsonl; beside it lies what made the responses (NAME.settings.json).
+        sampling: how responses are drawn; greedy when None. A file keeps the largest number of tokens that it began
+            with when none is given.
+        about: what else is written down when the file begins.
+        overwrite: delete responses of other settings.
+        progress: is told how far it is; a bar in a notebook, and nobody elsewhere, when None.
+
+    Returns:
+        The file and its counts.
+
+    Raises:
+        InputError: nothing to ask, or two requests that nothing tells apart.
+        ModelError: the engine gives up, or left some without an answer; the others are in the file.
+        RunError: the file cannot be used; :meth:`ResponseFile.open` says when.
+        TraceError: a prompt that the model cannot read; nothing is asked then.
+    """
+    wanted = sampling or Sampling()
+    asked = list(samples(requests, wanted.n))
+    if not asked:
+        raise InputError("nothing to generate: no prompts")
+    check_different(asked)
+    path = Path(out)
+    if wanted.max_new_tokens is None:
+        known = (known_settings(path) or {}).get("sampling", {}).get("max_new_tokens")
+        limit = known if isinstance(known, int) and not overwrite else engine.usual_limit(asked)
+        wanted = replace(wanted, max_new_tokens=limit)
+    settings = {"engine": dict(engine.record()), "sampling": wanted.record()}
+    n_new = n_cut = 0
+    with (
+        telling(progress) as tell,
+        ResponseFile.open(path, settings, about=about, overwrite=overwrite) as file,
+    ):
+        missing = file.missing(asked)
+        tell.stage("generating", len(asked))
+        tell.advance(len(asked) - len(missing))
+        for answer in engine.generate(missing, wanted) if missing else ():
+            file.add(answer)
+            tell.advance(1)
+            n_new, n_cut = n_new + 1, n_cut + answer.cut
+    return Written(path, len(asked), n_new, n_cut, wanted.max_new_tokens or 0)

@@ -1,0 +1,272 @@
+"""Where in a run does it lie that a request is refused, and another form of it is not?
+
+Activation patching (Vig et al. 2020; Meng et al. 2022, arXiv 2202.05262) between two traces of one request: states of
+the source (by default the refused plain prompt) take the place of the target's (the jailbreak that was complied with),
+after one layer, at one class of positions before K:
+
+    effect = metric(target, patched) − metric(target)            share = effect / (metric(source) − metric(target))
+
+The metric is how likely safe key sentences are less go-aheads, and how likely the target's own K is, behind the
+target's U (:mod:`~safekey_interp.interventions.effect_metrics`); in the source, behind the source's U. Positions are
+matched from the end (:mod:`~safekey_interp.interventions.activation_swaps`).
+
+The control puts states of another request's trace there, one of the target's outcome: what any foreign state does.
+Beside each exact effect stands its first-order estimate (:mod:`~safekey_interp.interventions.attribution_patching`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from einops import rearrange
+
+from safekey_interp.capture.batch_runner import Backend
+from safekey_interp.capture.recording import evaluating
+from safekey_interp.capture.streaming import BatchSize, fixed_size, on_threads, threads_for
+from safekey_interp.errors import InputError, NothingMeasured, TraceError
+from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, spelled
+from safekey_interp.generation.likelihood import NOT_FINITE, Continuation, with_sentence
+from safekey_interp.interventions.activation_swaps import (
+    POSITION_CLASSES,
+    Swap,
+    match_positions,
+    read_states,
+    swapping,
+)
+from safekey_interp.interventions.attribution_patching import attribute, compare_attribution
+from safekey_interp.interventions.effect_metrics import METRICS, Subject, find_subjects, other_traces, read_metrics
+from safekey_interp.interventions.effects import TESTED, summarise_effects, tested_rows
+from safekey_interp.interventions.trace_pairs import Outcome, TracePair, find_pairs
+from safekey_interp.interventions.variants import score_arms
+from safekey_interp.measures.trace_tables import concatenate_tables
+
+if TYPE_CHECKING:
+    from safekey_interp.data.trace import Trace
+    from safekey_interp.models.model import Model
+
+Method = Literal["both", "exact", "attribution"]
+USUAL_POSITIONS = ("prompt_end", "template", "understanding", "decision")
+"""Where states are swapped unless said otherwise."""
+_MEASURES = {"effect": ("effect", None), "share": ("effect", "gap"), "attribution": ("attribution", None)}
+_NO_GAP = 1e-6
+"""Nats below which source and target are the same, so that a share of their difference means nothing."""
+
+
+def patch(
+    model: Model,
+    traces: Iterable[Trace | TracePair],
+    *,
+    source: Outcome = "refused",
+    layers: Sequence[int] | None = None,
+    positions: Sequence[str] = USUAL_POSITIONS,
+    method: Method = "both",
+    n_random: int = 1,
+    seed: int = 0,
+    others: Sequence[Subject] | None = None,
+    bank: KeySentences | None = None,
+    finder: str = "rules",
+    delimiters: tuple[str, str] | None = None,
+    max_length: int | None = None,
+    batch_size: BatchSize = "auto",
+    backend: Backend = "hf",
+    on_trace: Callable[[int], object] = lambda n: None,
+) -> pd.DataFrame:
+    """What states of a refused trace do in the run of a complied one of the same request, by layer and position.
+
+    Args:
+        model: from ``load`` or ``from_hf``.
+        traces: of several prompts a request, told by their group, paired by
+            :func:`~safekey_interp.interventions.trace_pairs.find_pairs`; or pairs.
+        source: outcome of the traces that states come from; the others are patched.
+        layers: after which layers; each when None.
+        positions: classes of positions, of :data:`~safekey_interp.interventions.activation_swaps.POSITION_CLASSES`.
+        method: ``exact`` (a forward pass a swap), ``attribution`` (its first-order estimate), or ``both``.
+        n_random: other requests' traces, of the target's outcome, as controls of each pair.
+        seed: of their choice.
+        others: traces that they are chosen from; all targets when None.
+        bank: sentences in K's place; :func:`bank_for` the model's tokenizer when None.
+        finder: finds U and K.
+        delimiters: marks of the reasoning; the known families' when None.
+        max_length: most tokens up to the end of K.
+        batch_size: sequences a forward pass, or ``auto``.
+        backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
+        on_trace: is told how many pairs were done since the last call.
+
+    Returns:
+        One row per pair, layer, position, donor and metric: trace_id, group, label (the target's), source_id, donor_id,
+        layer, position, n_positions (tokens swapped), control (``none``; ``other_request`` where the donor is one),
+        draw, metric (difference, safe, go_ahead, key_sentence), target, source (the metric in the two runs), value,
+        effect, gap = source − target, share = effect / gap (NaN without a gap), attribution. Nats a token.
+        ``attrs["left_out"]`` maps the other traces to their reasons, ``attrs["attribution_correlation"]`` is the
+        correlation of attribution and exact effect on ``difference`` with its ``n``.
+
+    Raises:
+        InputError: no pair can be measured, or a layer, position or method is unknown.
+    """
+    bank = bank_for(model.tokenizer) if bank is None else spelled(model.tokenizer, bank)
+    positions = (positions,) if isinstance(positions, str) else positions
+    _check(positions, method, n_random)
+    numbers = model.layer_numbers(layers) or tuple(range(model.n_layers))
+    pairs, left_out = _pairs(traces, source, finder, delimiters)
+    unique = {trace.trace_id: trace for pair in pairs for trace in pair}
+    if not unique:
+        why = "no pair of traces of one request and different outcomes"
+        raise NothingMeasured(why, left_out)
+    subjects, unfit = find_subjects(
+        model, unique.values(), bank, finder=finder, delimiters=delimiters, max_length=max_length
+    )
+    left_out |= unfit
+    by_id = {subject.trace.trace_id: subject for subject in subjects}
+    targets = [by_id[name] for name in dict.fromkeys(pair.target.trace_id for pair in pairs) if name in by_id]
+    pool = targets if others is None else others
+    size = fixed_size(batch_size)
+    run = _Run(model, bank, numbers, tuple(positions), method, size, backend)
+    tables = []
+    with torch.no_grad(), evaluating(model.hf), on_threads(threads_for(model)):
+        for pair in pairs:
+            names = [trace.trace_id for trace in pair]
+            unfit_one = next((name for name in names if name not in by_id), None)
+            if unfit_one is not None:
+                left_out[names[1]] = left_out[unfit_one]
+                on_trace(1)
+                continue
+            donor, target = (by_id[name] for name in names)
+            controls = list(islice(other_traces(pool, target.trace, seed), n_random))
+            try:
+                tables.append(_table(run, donor, target, controls))
+            except TraceError as error:
+                left_out[names[1]] = error.reason
+            on_trace(1)
+    table = concatenate_tables(tables, left_out, "no pair of traces can be patched")
+    if method == "both":
+        tested = tested_rows(table)
+        compared = compare_attribution(tested.loc[tested["metric"] == "difference"])
+        table.attrs["attribution_correlation"] = compared.iloc[0][["pearson", "low", "high", "n", "n_groups"]].to_dict()
+    return table
+
+
+def summarise_patching(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean effects of :func:`patch` with intervals, beside other requests' states.
+
+    Args:
+        table: from :func:`patch`.
+
+    Returns:
+        layer, position, metric, measure (effect, in nats a token; share, of the means' difference; attribution, in nats
+        a token) and the columns of :func:`~safekey_interp.interventions.effects.summarise_effects`, less p_value.
+        NaN where nothing is defined.
+    """
+    by = ["layer", "position", "metric"]
+    tables = []
+    for measure, (value, over) in _MEASURES.items():
+        if bool(table[value].notna().any()):
+            part = summarise_effects(table, by, value=value, over=over)
+            part.insert(len(by), "measure", measure)
+            # Every trace has donors of its own, so that one draw is no common alternative to the sources.
+            tables.append(part.drop(columns="p_value"))
+    return pd.concat(tables, ignore_index=True)
+
+
+class _Run(NamedTuple):
+    """What is the same for every pair."""
+
+    model: Model
+    bank: KeySentences
+    layers: tuple[int, ...]
+    positions: tuple[str, ...]
+    method: Method
+    batch_size: int | None
+    backend: Backend
+
+    def metrics(self, rows: Sequence[Continuation], swaps: Sequence[Swap | None]) -> np.ndarray:
+        """(swap, metric)."""
+        scores = score_arms(
+            self.model,
+            rows,
+            len(swaps),
+            swapping(swaps),
+            backend=self.backend,
+            batch_size=self.batch_size,
+        )
+        return read_metrics(scores.numpy(), self.bank)
+
+
+def _check(positions: Sequence[str], method: str, n_random: int) -> None:
+    for position in positions:
+        if position not in POSITION_CLASSES:
+            raise InputError(f"positions: got {position!r}, expected some of {', '.join(POSITION_CLASSES)}")
+    if method not in ("both", "exact", "attribution"):
+        raise InputError(f"method: got {method!r}, expected both, exact or attribution")
+    if n_random < 0:
+        raise InputError(f"n_random: got {n_random}, expected 0 or more")
+
+
+def _pairs(
+    traces: Iterable[Trace | TracePair], source: Outcome, finder: str, delimiters: tuple[str, str] | None
+) -> tuple[list[TracePair], dict[str, str]]:
+    every = list(traces)
+    pairs = [one for one in every if isinstance(one, TracePair)]
+    alone = [one for one in every if not isinstance(one, TracePair)]
+    found, left_out = find_pairs(alone, source=source, finder=finder, delimiters=delimiters)
+    return [*pairs, *found], left_out
+
+
+def _table(run: _Run, source: Subject, target: Subject, others: Sequence[Subject]) -> pd.DataFrame:
+    """Rows of one pair. Raises TraceError where nothing can be swapped, or a number is not finite."""
+    name = target.trace.trace_id
+    key_sentence = target.segmentation.key_sentence
+    assert key_sentence is not None
+    its_own = with_sentence(run.model, source.trace, source.segmentation, key_sentence.text(target.trace.response))
+    [in_source] = run.metrics((*source.rows[:-1], its_own), [None])
+    swaps: list[Swap] = []
+    about: list[dict[str, Any]] = []
+    for draw, donor in enumerate([source, *others], start=-1):
+        states = read_states(run.model, donor.rows[0], run.layers, backend=run.backend)
+        for layer in run.layers:
+            for position in run.positions:
+                match = match_positions(donor.rows, target.rows, position)
+                if match.target:
+                    swaps.append(Swap(layer, position, match.target, states[layer][list(match.source)]))
+                    place = {"layer": layer, "position": position, "n_positions": len(match.target)}
+                    about.append(
+                        {"donor_id": donor.trace.trace_id}
+                        | place
+                        | {"control": TESTED if draw < 0 else "other_request", "draw": draw}
+                    )
+    if not swaps:
+        raise TraceError(name, f"has none of the positions {', '.join(run.positions)} in common with its source")
+    exact = run.method != "attribution"
+    metrics = run.metrics(target.rows, [None, *(swaps if exact else ())])
+    value = metrics[1:] if exact else np.full((len(swaps), len(METRICS)), np.nan)
+    first_order = np.full_like(value, np.nan)
+    if run.method != "exact":
+        by_row = attribute(run.model, target.rows, swaps, backend=run.backend, batch_size=run.batch_size)
+        first_order = read_metrics(by_row, run.bank)
+    gap = in_source - metrics[0]
+    effect = value - metrics[0]
+    columns = {
+        "metric": np.tile(METRICS, len(swaps)),
+        "target": np.tile(metrics[0], len(swaps)),
+        "source": np.tile(in_source, len(swaps)),
+        "value": rearrange(value, "swap metric -> (swap metric)"),
+        "effect": rearrange(effect, "swap metric -> (swap metric)"),
+        "gap": np.tile(gap, len(swaps)),
+        "share": rearrange(
+            np.divide(effect, gap, out=np.full_like(effect, np.nan), where=np.abs(gap) > _NO_GAP),
+            "swap metric -> (swap metric)",
+        ),
+        "attribution": rearrange(first_order, "swap metric -> (swap metric)"),
+    }
+    places = pd.DataFrame(about)
+    table = places.loc[places.index.repeat(len(METRICS))].reset_index(drop=True).assign(**columns)
+    known = table[["target", "source", *(["value"] if exact else ["attribution"])]].to_numpy()
+    if not np.isfinite(known).all():
+        raise TraceError(name, NOT_FINITE)
+    for at, (column, what) in enumerate((target.about | {"source_id": source.trace.trace_id}).items()):
+        table.insert(at, column, pd.Series([what] * len(table), dtype=object))
+    return table

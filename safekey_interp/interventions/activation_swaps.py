@@ -1,0 +1,113 @@
+"""Which states of one trace take whose place in another, and how do they get there?
+
+Two traces differ in length, so their tokens are matched class by class (prompt, template, understanding) from the end:
+the last token of one with the last of the other, and so on for as many as the shorter has; earlier tokens of the longer
+stay as they are. Ends carry most of what a span says to what follows it, and a chat template's tokens behind the prompt
+are the same in both. ``prompt_end``, ``understanding_end`` and ``decision`` are one token each; ``decision`` is the
+last token that stands before every sentence that is read out (some tokenizers make the space before a word a token of
+its own, and before another word not).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from safekey_interp.capture.batch_runner import Backend
+from safekey_interp.capture.residual_edits import Edit, Place, edited
+from safekey_interp.generation.likelihood import Continuation
+from safekey_interp.interventions.variants import Branch, EditsOf
+
+if TYPE_CHECKING:
+    from safekey_interp.models.model import Model
+
+POSITION_CLASSES = ("prompt", "prompt_end", "template", "understanding", "understanding_end", "decision")
+"""Positions at which states can be swapped: all before K."""
+
+
+class Match(NamedTuple):
+    """Positions of two traces that stand for one another."""
+
+    source: tuple[int, ...]
+    """In the source."""
+    target: tuple[int, ...]
+    """In the target; as many."""
+
+
+class Swap(NamedTuple):
+    """Foreign states at one layer and class of positions."""
+
+    layer: int
+    """After this layer."""
+    position: str
+    """The class."""
+    where: tuple[int, ...]
+    """Positions of the target."""
+    states: Float[Tensor, "swapped d_model"]
+    """What stands there instead."""
+
+
+def match_positions(source: Sequence[Continuation], target: Sequence[Continuation], position: str) -> Match:
+    """Tokens of a class in both traces, matched from the end; none where one of them lacks the class."""
+    a, b = class_positions(source, position), class_positions(target, position)
+    n = min(len(a), len(b))
+    return Match(tuple(a[len(a) - n :]), tuple(b[len(b) - n :]))
+
+
+def class_positions(rows: Sequence[Continuation], position: str) -> list[int]:
+    """A class's tokens among those that all of one trace's continuations have before their sentence."""
+    end = min(row.start for row in rows)
+    return [end - 1] if position == "decision" else [at for at in rows[0].encoding.positions(position) if at < end]
+
+
+def read_states(
+    model: Model, row: Continuation, layers: Sequence[int], *, backend: Backend = "hf"
+) -> dict[int, Float[Tensor, "pos d_model"]]:
+    """The stream after each of the layers, at every position before the sentence."""
+    states: dict[int, Tensor] = {}
+
+    def reading(layer: int) -> Edit:
+        def read(stream: Tensor) -> Tensor:
+            states[layer] = stream[0].detach().clone()
+            return stream
+
+        return read
+
+    ids = row.ids[None, : row.start].to(model.device)
+    with torch.no_grad(), edited(model, {Place(n, "resid_post"): reading(n) for n in layers}, backend=backend):
+        if backend == "bridge":
+            model.bridge()(ids, return_type=None)
+        else:
+            model.hf.get_decoder()(input_ids=ids, use_cache=False)
+    return states
+
+
+def swapping(swaps: Sequence[Swap | None]) -> EditsOf:
+    """The edits of arms, each of which is one swap; None changes nothing."""
+
+    def edits_of(batch: Sequence[Branch], begin: int) -> Mapping[Place, Edit]:
+        by_layer: dict[int, list[tuple[int, Swap]]] = {}
+        for number, branch in enumerate(batch):
+            swap = swaps[branch.arm]
+            if swap is not None:
+                by_layer.setdefault(swap.layer, []).append((number, swap))
+        return {Place(layer, "resid_post"): _edit(mine, begin) for layer, mine in by_layer.items()}
+
+    return edits_of
+
+
+def _edit(swaps: list[tuple[int, Swap]], begin: int) -> Edit:
+    def put(states: Tensor) -> Tensor:
+        out = states.clone()
+        end = begin + states.shape[1]
+        for number, swap in swaps:
+            inside = [i for i, at in enumerate(swap.where) if begin <= at < end]
+            if inside:
+                out[number, [swap.where[i] - begin for i in inside]] = swap.states[inside].to(states)
+        return out
+
+    return put

@@ -1,0 +1,132 @@
+"""What would each swap of states do, to first order, from one backward pass for all of them?
+
+    effect ≈ Σ_positions  ∂ metric / ∂ x_target  ·  (x_source − x_target)
+
+the gradient taken in the target's own run (attribution patching: Nanda 2023; Syed, Rager & Conmy 2023, arXiv
+2310.10348). It is exact where the metric is linear between the two states, and costs one forward and one backward pass
+a trace instead of one forward pass a swap; how far it can be trusted is its correlation with the exact effects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from einops import einsum
+from jaxtyping import Float
+from torch import Tensor
+
+from safekey_interp.capture.batch_runner import Backend
+from safekey_interp.capture.residual_edits import Edit, Place
+from safekey_interp.data.conditions import FEW
+from safekey_interp.generation.likelihood import Continuation
+from safekey_interp.interventions.activation_swaps import Swap
+from safekey_interp.interventions.variants import Branch, score_arms
+from safekey_interp.measures.intervals import NOTHING, Groups, Interval, group_codes, student
+
+if TYPE_CHECKING:
+    from safekey_interp.models.model import Model
+
+
+def attribute(
+    model: Model,
+    rows: Sequence[Continuation],
+    swaps: Sequence[Swap],
+    *,
+    backend: Backend = "hf",
+    batch_size: int | None = None,
+) -> Float[np.ndarray, "swap row"]:
+    """First-order change of each row's mean log-probability under each swap, nats a token.
+
+    Args:
+        model: the model.
+        rows: the target's continuations.
+        swaps: what would be put where.
+        backend: ``hf`` or ``bridge``.
+        batch_size: rows a forward pass; as many as fit when None.
+    """
+    found = np.zeros((len(swaps), len(rows)))
+    layers = sorted({swap.layer for swap in swaps})
+    begun: list[tuple[int, Sequence[Branch], Tensor, Tensor]] = []
+
+    def edits_of(batch: Sequence[Branch], begin: int) -> Mapping[Place, Edit]:
+        def watching(layer: int) -> Edit:
+            def watch(states: Tensor) -> Tensor:
+                moved = torch.zeros_like(states, requires_grad=True)
+                begun.append((layer, batch, states.detach(), moved))
+                return states + moved
+
+            return watch
+
+        return {Place(layer, "resid_post"): watching(layer) for layer in layers}
+
+    with torch.enable_grad():
+        scores = score_arms(model, rows, 1, edits_of, backend=backend, whole=True, batch_size=batch_size)
+        gradients = torch.autograd.grad(scores.sum(), [moved for *_, moved in begun])
+    for (layer, batch, states, _), gradient in zip(begun, gradients, strict=True):
+        for number, swap in enumerate(swaps):
+            if swap.layer != layer:
+                continue
+            where = list(swap.where)
+            moved = swap.states.to(states.device).float() - states[:, where].float()
+            effects = einsum(gradient[:, where].float(), moved, "row pos d, row pos d -> row").tolist()
+            for branch, effect in zip(batch, effects, strict=True):
+                found[number, branch.row] = effect
+    return found
+
+
+def compare_attribution(table: pd.DataFrame) -> pd.DataFrame:
+    """How well attribution patching tells the exact effects: Pearson's correlation over traces, layers and positions.
+
+    Args:
+        table: from ``patch``, with both.
+
+    Returns:
+        One row per metric, control and position (and ``all``): pearson, low, high (95 %, over groups), slope
+        (of the attribution by the effect, through 0), n (effects), n_groups. NaN where either does not vary; no row
+        where either was not measured.
+
+    Raises:
+        KeyError: a column of ``patch``'s table is not there.
+    """
+    rows = []
+    both: Any = table.dropna(subset=["effect", "attribution"])
+    for kind, part in both.groupby(["metric", "control"], sort=False):
+        for position in ("all", *dict.fromkeys(part["position"])):
+            chosen = part if position == "all" else part.loc[part["position"] == position]
+            x, y = (chosen[name].to_numpy(np.float64) for name in ("effect", "attribution"))
+            pearson, (low, high) = correlation_interval(x, y, list(chosen["group"]))
+            squares = float(x @ x)
+            rows.append(
+                dict(zip(("metric", "control"), kind, strict=True))
+                | {"position": position}
+                | {"pearson": pearson, "low": low, "high": high}
+                | {"slope": float(x @ y) / squares if squares > 0 else np.nan}
+                | {"n": len(x), "n_groups": len(set(chosen["group"]))}
+            )
+    return pd.DataFrame(rows)
+
+
+def correlation_interval(x: np.ndarray, y: np.ndarray, groups: Groups) -> tuple[float, Interval]:
+    """Correlation, and its interval on Fisher's scale by a jackknife that leaves out whole groups."""
+    codes = group_codes(groups)
+    sums = np.stack([np.bincount(codes, part) for part in (np.ones(len(x)), x, y, x * x, y * y, x * y)])
+    value = float(_correlation(sums.sum(1)))
+    n = sums.shape[1]
+    if n < FEW or not abs(value) < 1:
+        return value, NOTHING
+    without = np.arctanh(np.clip(_correlation(sums.sum(1, keepdims=True) - sums), -1 + 1e-12, 1 - 1e-12))
+    error = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
+    half = float(student(n - 1) * error)
+    return value, Interval(float(np.tanh(np.arctanh(value) - half)), float(np.tanh(np.arctanh(value) + half)))
+
+
+def _correlation(sums: Float[np.ndarray, "six ..."]) -> np.ndarray:
+    """Of the sums of 1, x, y, x², y² and xy; NaN where one side does not vary."""
+    n, x, y, xx, yy, xy = sums
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread = (xx / n - (x / n) ** 2) * (yy / n - (y / n) ** 2)
+        return np.where(spread > 1e-300, (xy / n - x * y / n**2) / np.sqrt(spread), np.nan)

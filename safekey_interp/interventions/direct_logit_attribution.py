@@ -1,0 +1,223 @@
+"""Which attention heads write the decision, each by itself?
+
+Direct logit attribution (Elhage et al. 2021; Wang et al. 2022, arXiv 2211.00593) at ``decision``, the last position
+before K: what a head adds to the stream there, through the final norm with its scale held fixed, along the difference
+of the unembeddings of what a safe key sentence begins with and what a go-ahead begins with,
+
+    effect(head) = scale · (mean_{t safe} W_t − mean_{t go-ahead} W_t) · α gain ⊙ out(head)          logits
+
+so the effects of all heads, MLPs and the embedding sum to the difference of logits, before a bound on the logits (Gemma
+2). Tokens that both kinds begin with say nothing; where nothing else is left (a bank whose kinds begin alike), all
+tokens that only one kind's sentences have are taken. An effect is direct: what later layers make of the head is not in
+it.
+
+The control is the same along differences of as many random tokens of the vocabulary, made as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from einops import einsum, rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor
+
+from safekey_interp.capture.batch_runner import Backend
+from safekey_interp.capture.batches import plan_batches
+from safekey_interp.capture.head_outputs import HeadReading, HeadWrites, find_heads, read_heads
+from safekey_interp.capture.recording import evaluating
+from safekey_interp.capture.streaming import (
+    BatchSize,
+    fixed_size,
+    forward_cost,
+    on_threads,
+    threads_for,
+    token_budget,
+)
+from safekey_interp.capture.unembedding import LogitReader, frozen_norm
+from safekey_interp.errors import InputError, ModelError, NothingMeasured
+from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, spelled
+from safekey_interp.interventions.effect_metrics import OwnTokens, Subject, find_subjects, own_tokens
+from safekey_interp.interventions.effects import TESTED, summarise_effects
+
+if TYPE_CHECKING:
+    from safekey_interp.data.trace import Trace
+    from safekey_interp.models.model import Model
+
+
+def rank_heads(
+    model: Model,
+    traces: Iterable[Trace],
+    *,
+    layers: Sequence[int] | None = None,
+    n_random: int = 20,
+    seed: int = 0,
+    bank: KeySentences | None = None,
+    finder: str = "rules",
+    delimiters: tuple[str, str] | None = None,
+    batch_size: BatchSize = "auto",
+    backend: Backend = "hf",
+) -> pd.DataFrame:
+    """Direct effect of every head on what the key sentence begins with.
+
+    Args:
+        model: from ``load`` or ``from_hf``.
+        traces: with U and K.
+        layers: layers whose heads are measured; all when None.
+        n_random: random differences of tokens.
+        seed: of these; the same for every trace.
+        bank: safe key sentences and go-aheads; :func:`bank_for` the model's tokenizer when None.
+        finder: finds U and K.
+        delimiters: marks of the reasoning; the known families' when None.
+        batch_size: traces a forward pass, or ``auto``.
+        backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
+
+    Returns:
+        One row per trace, layer, head and draw: trace_id, group, label, layer, head, control (``none``;
+        ``random_tokens``, a random difference of tokens), draw (-1 for the bank's), effect (logits; above 0 for safe),
+        total (the whole stream's, of which the heads' effects are parts), tokens (``first`` or ``own``, see above).
+        ``attrs["left_out"]`` maps the other traces to their reasons; ``attrs["layers_without_heads"]`` lists layers
+        without such attention.
+
+    Raises:
+        InputError: no trace can be measured, or a layer is unknown.
+        ModelError: the model's heads or norms cannot be read.
+    """
+    bank = bank_for(model.tokenizer) if bank is None else spelled(model.tokenizer, bank)
+    if n_random < 0:
+        raise InputError(f"n_random: got {n_random}, expected 0 or more")
+    numbers = model.layer_numbers(layers) or tuple(range(model.n_layers))
+    heads = {layer: writes for layer, writes in find_heads(model.hf).items() if layer in numbers}
+    if not heads:
+        raise ModelError(f"model {model.spec}: none of the layers {list(numbers)} has heads that could be told apart")
+    reader = LogitReader(model)
+    subjects, left_out = find_subjects(model, traces, bank, finder=finder, delimiters=delimiters)
+    plan = plan_batches(
+        [subject.own.start for subject in subjects],
+        batch_size=fixed_size(batch_size),
+        max_tokens=token_budget(model),
+        cost=forward_cost(model),
+    )
+    tables: dict[int, pd.DataFrame] = {}
+    with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
+        for batch in plan:
+            reading = _read(model, heads, [subjects[i].own.ids[: subjects[i].own.start] for i in batch], backend)
+            outputs = {layer: reading.outputs(layer, writes) for layer, writes in heads.items()}
+            for row, i in enumerate(batch):
+                contrast = _contrast(reader, subjects[i], bank, n_random, seed)
+                if contrast is None:
+                    left_out[subjects[i].trace.trace_id] = "both kinds of key sentences have the same tokens"
+                    continue
+                found = _effects(reader, reading.last[row], [outputs[layer][row] for layer in heads], contrast.vectors)
+                if not np.isfinite(found.effects).all():
+                    left_out[subjects[i].trace.trace_id] = "the model's states are not finite"
+                    continue
+                tables[i] = _table(subjects[i], list(heads), found, contrast.tokens)
+    if not tables:
+        raise NothingMeasured("no trace can be measured", left_out)
+    table = pd.concat([tables[i] for i in sorted(tables)], ignore_index=True)
+    table.attrs |= {"left_out": left_out, "layers_without_heads": [n for n in numbers if n not in heads]}
+    return table
+
+
+def summarise_heads(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean direct effects of :func:`rank_heads` with intervals, the largest first.
+
+    Args:
+        table: from :func:`rank_heads`.
+
+    Returns:
+        layer, head, the columns of :func:`~safekey_interp.interventions.effects.summarise_effects`, and rank (1 for the
+        largest absolute mean of its subset). ``p_value`` is of one head; ``p_value_over_all`` of a head that was picked
+        because it is the largest. NaN where nothing is defined.
+    """
+    found = summarise_effects(table, ["layer", "head"], joint=())
+    size = found["value"].abs()
+    found["rank"] = (
+        size.groupby([found["subset"], found["control_kind"]]).rank(ascending=False, method="first").astype(int)
+    )
+    subset = pd.Categorical(found["subset"], categories=list(dict.fromkeys(found["subset"])))
+    order = pd.DataFrame({"subset": subset, "rank": found["rank"]}).sort_values(["subset", "rank"]).index
+    return found.loc[order].reset_index(drop=True)
+
+
+class _Contrast(NamedTuple):
+    """Directions that are read: the bank's, then random ones."""
+
+    vectors: Float[Tensor, "direction d_model"]
+    tokens: str
+    """``first`` or ``own``."""
+
+
+class _Effects(NamedTuple):
+    effects: Float[np.ndarray, "direction layer head"]
+    totals: Float[np.ndarray, " direction"]
+    """Of the whole stream."""
+
+
+def _read(model: Model, heads: dict[int, HeadWrites], rows: Sequence[Tensor], backend: Backend) -> HeadReading:
+    ids = torch.zeros((len(rows), max(map(len, rows))), dtype=torch.int64)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = row
+    at = torch.tensor([len(row) - 1 for row in rows])
+    return read_heads(model, heads, ids, at, backend=backend)
+
+
+def _contrast(reader: LogitReader, subject: Subject, bank: KeySentences, n_random: int, seed: int) -> _Contrast | None:
+    """None where the kinds have no tokens of their own."""
+    tokens, which = own_tokens(subject, bank, first=True), "first"
+    if not all(tokens):
+        tokens, which = own_tokens(subject, bank, first=False), "own"
+    if not all(tokens):
+        return None
+    weight: Any = reader.unembedding.linear.weight
+    tested = _difference(weight, tokens)
+    rng = np.random.default_rng(seed)
+    vectors = [tested]
+    for _ in range(n_random):
+        drawn = rng.choice(len(weight), len(tokens.safe) + len(tokens.go_ahead), replace=False).tolist()
+        random = _difference(weight, OwnTokens(tuple(drawn[: len(tokens.safe)]), tuple(drawn[len(tokens.safe) :])))
+        vectors.append(random * (tested.norm() / random.norm().clamp(min=1e-30)))
+    return _Contrast(torch.stack(vectors) * reader.unembedding.scale, which)
+
+
+def _difference(weight: Tensor, tokens: OwnTokens) -> Tensor:
+    safe, go_ahead = (weight[list(ids)].float().mean(0) for ids in tokens)
+    return safe - go_ahead
+
+
+def _effects(reader: LogitReader, last: Tensor, outputs: Sequence[Tensor], vectors: Tensor) -> _Effects:
+    """Of one trace: the stream after the last layer, and each layer's (head, d_model)."""
+    through = vectors.to(last.device) * frozen_norm(reader.norm, last[None]).to(last.device)
+    by_layer = [einsum(through.to(out.device), out, "direction d, head d -> direction head").cpu() for out in outputs]
+    total = einsum(through, last.float(), "direction d, d -> direction")
+    return _Effects(torch.stack(by_layer, 1).numpy(), total.cpu().numpy())
+
+
+def _table(subject: Subject, layers: Sequence[int], found: _Effects, tokens: str) -> pd.DataFrame:
+    n_directions, n_layers, n_heads = found.effects.shape
+    shape = {"direction": n_directions, "layer": n_layers, "head": n_heads}
+
+    def spread(values: np.ndarray, axis: str) -> np.ndarray:
+        rest = {name: size for name, size in shape.items() if name != axis}
+        return repeat(values, f"{axis} -> (direction layer head)", **rest)
+
+    draw = spread(np.arange(n_directions) - 1, "direction")
+    table = pd.DataFrame(
+        {
+            "layer": spread(np.asarray(layers), "layer"),
+            "head": spread(np.arange(n_heads), "head"),
+            "control": np.where(draw < 0, TESTED, "random_tokens"),
+            "draw": draw,
+            "effect": rearrange(found.effects, "direction layer head -> (direction layer head)"),
+            "total": spread(found.totals, "direction"),
+            "tokens": tokens,
+        }
+    )
+    for at, (name, value) in enumerate(subject.about.items()):
+        table.insert(at, name, pd.Series([value] * len(table), dtype=object))
+    return table

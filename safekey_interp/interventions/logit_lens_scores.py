@@ -1,0 +1,239 @@
+"""From which layer on does the model say its key sentence?
+
+The logit lens (nostalgebraist 2020): a state of the residual stream is read as if no layer came after it,
+
+    log p_l(t) = log softmax(unembed(norm(resid_post_l)))_t
+
+with the model's own final norm, scale and bound, averaged over K's tokens, each read from the position before it. So
+the last layer is the model's own output. The same for the bank's sentences in K's place, whole, and for the tokens that
+only sentences of one kind begin with, at the last position before K.
+
+The control of K is the key sentence of another request in its place: what a layer says of any key sentence. Early
+layers need not write in the unembedding's basis: a low value there says that the lens sees nothing, not that nothing is
+there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from safekey_interp.capture.batch_runner import Backend
+from safekey_interp.capture.recording import evaluating
+from safekey_interp.capture.residual_edits import Edit, Place
+from safekey_interp.capture.streaming import BatchSize, fixed_size, on_threads, threads_for
+from safekey_interp.capture.unembedding import LogitReader
+from safekey_interp.errors import InputError, TraceError
+from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, spelled
+from safekey_interp.generation.likelihood import NOT_FINITE, Continuation, with_sentence
+from safekey_interp.interventions.effect_metrics import (
+    METRICS,
+    OwnTokens,
+    Subject,
+    find_subjects,
+    other_traces,
+    own_tokens,
+    read_metrics,
+)
+from safekey_interp.interventions.effects import TESTED, summarise_effects
+from safekey_interp.interventions.variants import Branch, score_arms
+from safekey_interp.measures.trace_tables import concatenate_tables
+
+if TYPE_CHECKING:
+    from safekey_interp.data.trace import Trace
+    from safekey_interp.models.model import Model
+
+FIRST_TOKENS = ("first_difference", "first_safe", "first_go_ahead")
+"""Log-probability that the next token is one that only a sentence of that kind begins with."""
+_TOKENS_AT_ONCE = 256
+
+
+def logit_lens(
+    model: Model,
+    traces: Iterable[Trace],
+    *,
+    layers: Sequence[int] | None = None,
+    n_others: int = 3,
+    seed: int = 0,
+    others: Sequence[Subject] | None = None,
+    bank: KeySentences | None = None,
+    finder: str = "rules",
+    delimiters: tuple[str, str] | None = None,
+    max_length: int | None = None,
+    batch_size: BatchSize = "auto",
+    backend: Backend = "hf",
+    on_trace: Callable[[int], object] = lambda n: None,
+) -> pd.DataFrame:
+    """What each layer says of K, of safe key sentences and of go-aheads, behind each trace's own U.
+
+    Args:
+        model: from ``load`` or ``from_hf``.
+        traces: with U and K.
+        layers: layers to read; all when None.
+        n_others: key sentences of other requests, put in each K's place as its control; other words than K's own.
+        seed: of the choice of these.
+        others: traces that they are chosen from; the measured ones when None.
+        bank: sentences in K's place; :func:`bank_for` the model's tokenizer when None.
+        finder: finds U and K.
+        delimiters: marks of the reasoning; the known families' when None.
+        max_length: most tokens up to the end of K.
+        batch_size: sequences a forward pass, or ``auto``.
+        backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
+        on_trace: is told how many traces were done since the last call.
+
+    Returns:
+        One row per trace, layer and metric: trace_id, group, label, layer, metric, control, draw, value (nats, of
+        sentences a token), output (the model's own, that is the last layer's). Metrics: key_sentence; safe, go_ahead,
+        difference (of the bank's sentences); first_safe, first_go_ahead, first_difference (NaN where both
+        kinds begin with the same tokens). ``control`` is ``none``, or ``other_requests`` for their key sentences.
+        ``attrs["left_out"]`` maps the other traces to their reasons.
+
+    Raises:
+        InputError: no trace can be measured, or a layer is unknown.
+        ModelError: the model's states cannot be read as logits.
+    """
+    bank = bank_for(model.tokenizer) if bank is None else spelled(model.tokenizer, bank)
+    if n_others < 0:
+        raise InputError(f"n_others: got {n_others}, expected 0 or more")
+    numbers = model.layer_numbers(layers) or tuple(range(model.n_layers))
+    reader = LogitReader(model)
+    subjects, left_out = find_subjects(model, traces, bank, finder=finder, delimiters=delimiters, max_length=max_length)
+    pool = subjects if others is None else others
+    tables = []
+    with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
+        for subject in subjects:
+            controls = _controls(model, subject, pool, n_others, seed)
+            seen = _Seen(
+                reader, [*subject.rows, *controls], own_tokens(subject, bank, first=True), len(subject.rows) - 1
+            )
+            size = fixed_size(batch_size)
+
+            def edits_of(batch: Sequence[Branch], begin: int, seen: _Seen = seen) -> Mapping[Place, Edit]:
+                return {Place(layer, "resid_post"): seen.reading(layer, batch, begin) for layer in numbers}
+
+            scores = score_arms(model, seen.rows, 1, edits_of, backend=backend, batch_size=size).numpy()
+            table = _table(subject, seen, scores, numbers, bank)
+            on_trace(1)
+            if not np.isfinite(table.loc[table["metric"].isin(METRICS), ["value", "output"]].to_numpy()).all():
+                left_out[subject.trace.trace_id] = NOT_FINITE
+                continue
+            tables.append(table)
+    return concatenate_tables(tables, left_out, "no trace can be measured")
+
+
+def summarise_lens(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over traces of :func:`logit_lens` with intervals, beside other requests' key sentences.
+
+    Args:
+        table: from :func:`logit_lens`.
+
+    Returns:
+        layer, metric and the columns of :func:`~safekey_interp.interventions.effects.summarise_effects`, less p_value.
+        NaN where nothing is defined.
+    """
+    found = summarise_effects(table, ["layer", "metric"], value="value")
+    return found.drop(columns="p_value")
+
+
+class _Seen:
+    """What the layers say of the rows of one trace; filled while they run."""
+
+    def __init__(
+        self, reader: LogitReader, rows: Sequence[Continuation], first_tokens: OwnTokens, decision_row: int
+    ) -> None:
+        self.rows = rows
+        self.logprobs: dict[int, np.ndarray] = {}
+        """By layer, each row's mean log-probability, nats a token."""
+        self.first: dict[int, np.ndarray] = {}
+        """By layer, :data:`FIRST_TOKENS`."""
+        self._reader, self._first_tokens, self._decision_row = reader, first_tokens, decision_row
+
+    def reading(self, layer: int, batch: Sequence[Branch], begin: int) -> Edit:
+        """An edit that changes nothing and reads the positions that predict each row's sentence."""
+
+        def read(states: Tensor) -> Tensor:
+            known = self.logprobs.setdefault(layer, np.full(len(self.rows), np.nan))
+            rows = [self.rows[branch.row] for branch in batch]
+            if begin + states.shape[1] < max(len(row.ids) for row in rows):
+                return states  # the rows' common beginning, before any sentence
+            starts = [row.start - 1 - begin for row in rows]
+            predicting = [
+                states[number, start : start + row.n_tokens]
+                for number, (start, row) in enumerate(zip(starts, rows, strict=True))
+            ]
+            logprobs = self._logprobs(torch.cat(predicting), torch.cat([row.ids[row.start :] for row in rows]))
+            for branch, mine in zip(batch, logprobs.split([row.n_tokens for row in rows]), strict=True):
+                known[branch.row] = mine.mean()
+            for branch, mine in zip(batch, predicting, strict=True):
+                if branch.row == self._decision_row:
+                    self.first[layer] = self._first(mine[:1])
+            return states
+
+        return read
+
+    def _logprobs(self, states: Tensor, ids: Tensor) -> Tensor:
+        parts = []
+        for part, targets in zip(states.split(_TOKENS_AT_ONCE), ids.split(_TOKENS_AT_ONCE), strict=True):
+            logprobs = self._reader.logits(part).log_softmax(-1)
+            parts.append(logprobs.gather(-1, rearrange(targets, "token -> token 1").to(logprobs.device))[:, 0])
+        return torch.cat(parts).double().cpu()
+
+    def _first(self, state: Tensor) -> np.ndarray:
+        safe, go_ahead = self._first_tokens
+        if not safe or not go_ahead:
+            return np.full(3, np.nan)
+        logprobs = self._reader.logits(state)[0].log_softmax(-1)
+        by_kind = [float(logprobs[list(tokens)].logsumexp(-1)) for tokens in (safe, go_ahead)]
+        return np.array([by_kind[0] - by_kind[1], *by_kind])
+
+
+def _controls(model: Model, mine: Subject, pool: Sequence[Subject], n: int, seed: int) -> list[Continuation]:
+    """Key sentences of other requests in this trace's K's place, each wording once."""
+    wordings = {_key_sentence(mine)}
+    found: list[Continuation] = []
+    for other in other_traces(pool, mine.trace, seed):
+        text = _key_sentence(other)
+        if len(found) == n:
+            break
+        if text in wordings:
+            continue
+        wordings.add(text)
+        # One too long to stand behind this U is passed over.
+        with suppress(TraceError):
+            found.append(with_sentence(model, mine.trace, mine.segmentation, text))
+    return found
+
+
+def _key_sentence(subject: Subject) -> str:
+    assert subject.segmentation.key_sentence is not None
+    return subject.segmentation.key_sentence.text(subject.trace.response)
+
+
+def _table(
+    subject: Subject, seen: _Seen, output: np.ndarray, layers: Sequence[int], bank: KeySentences
+) -> pd.DataFrame:
+    n = len(subject.rows)
+    last = read_metrics(output[:, :n], bank)[0]
+    rows: list[dict[str, Any]] = []
+    for layer in layers:
+        values = seen.logprobs[layer][None]
+        of_bank = zip(METRICS, read_metrics(values[:, :n], bank)[0], last, strict=True)
+        first = ((name, value, np.nan) for name, value in zip(FIRST_TOKENS, seen.first[layer], strict=True))
+        for metric, value, out in (*of_bank, *first):
+            rows.append(
+                {"layer": layer, "metric": metric, "control": TESTED, "draw": -1, "value": value, "output": out}
+            )
+        for draw, (value, out) in enumerate(zip(values[0, n:], output[0, n:], strict=True)):
+            about = {"layer": layer, "metric": "key_sentence", "control": "other_requests", "draw": draw}
+            rows.append(about | {"value": value, "output": out})
+    table = pd.DataFrame(rows)
+    for at, (name, value) in enumerate(subject.about.items()):
+        table.insert(at, name, pd.Series([value] * len(table), dtype=object))
+    return table

@@ -1,0 +1,122 @@
+"""Which sentences of the reasoning are its units, and which tokens are theirs?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from safekey_interp.data.trace import CharSpan, TokenSpan, Trace
+from safekey_interp.errors import TraceError
+from safekey_interp.models.encoding import Encoding
+from safekey_interp.segmentation.segmenter import Segmentation, segmented
+from safekey_interp.segmentation.sentence_splitter import iterate_sentences
+
+if TYPE_CHECKING:
+    from safekey_interp.models.model import Model
+
+
+class Sentence(NamedTuple):
+    """One sentence of the reasoning."""
+
+    number: int
+    """0 for the first."""
+    part: str
+    """``understanding``, ``key_sentence`` or ``rest``."""
+    text: str
+    """Its words."""
+    tokens: TokenSpan
+    """Its tokens, none of them another sentence's."""
+
+
+def reasoning_sentences(trace: Trace, found: Segmentation, encoding: Encoding, *, most: int) -> list[Sentence]:
+    """The first sentences of a trace's reasoning; U and K are as the segmentation has them.
+
+    Args:
+        trace: the trace.
+        found: its segmentation.
+        encoding: its tokens.
+        most: sentences at most.
+
+    Raises:
+        TraceError: fewer than two sentences have tokens.
+    """
+    spans: list[tuple[str, CharSpan]] = []
+    for span in iterate_sentences(
+        trace.response, found.reasoning.start, found.reasoning.end, len(found.reasoning) or 1
+    ):
+        part = "rest"
+        for name in ("understanding", "key_sentence"):
+            whole = getattr(found, name)
+            if whole is not None and whole.start <= span.start < whole.end:
+                part = name
+        if part == "key_sentence" and spans and spans[-1][0] == "key_sentence":
+            spans[-1] = (part, CharSpan(spans[-1][1].start, span.end))
+        else:
+            spans.append((part, span))
+    sentences: list[Sentence] = []
+    for part, span in spans[:most]:
+        tokens = encoding.tokens_of(trace.response, span)
+        if tokens is not None:
+            sentences.append(Sentence(len(sentences), part, span.text(trace.response), tokens))
+    if len(sentences) < 2:
+        raise TraceError(trace.trace_id, "its reasoning has fewer than two sentences")
+    return sentences
+
+
+class Reasoning(NamedTuple):
+    """A trace whose reasoning is taken sentence by sentence."""
+
+    trace: Trace
+    """The trace."""
+    encoding: Encoding
+    """Its tokens."""
+    sentences: list[Sentence]
+    """Its first sentences."""
+
+    @property
+    def end(self) -> int:
+        """Tokens up to the end of the last sentence."""
+        return self.sentences[-1].tokens.end
+
+    @property
+    def about(self) -> dict[str, object]:
+        """The columns that say which trace it is."""
+        return {"trace_id": self.trace.trace_id, "group": self.trace.group, "label": self.trace.label}
+
+
+def reasonings(
+    model: Model,
+    traces: Iterable[Trace],
+    left_out: dict[str, str],
+    *,
+    most: int,
+    least: int = 2,
+    finder: str,
+    delimiters: tuple[str, str] | None,
+    max_length: int | None,
+) -> Iterator[Reasoning | None]:
+    """Each trace's reasoning, as a stream; None for one that is left out.
+
+    Args:
+        model: the model that will read them.
+        traces: any number.
+        left_out: is told why traces are left out.
+        most: first sentences of the reasoning that are taken.
+        least: fewest sentences.
+        finder: finds U and K.
+        delimiters: marks of the reasoning; the known families' when None.
+        max_length: most tokens up to the end of the last sentence.
+    """
+    for trace, found in segmented(traces, finder=finder, delimiters=delimiters):
+        try:
+            encoding = model.encode(trace, found)
+            one = Reasoning(trace, encoding, reasoning_sentences(trace, found, encoding, most=most))
+            if len(one.sentences) < least:
+                raise TraceError(trace.trace_id, f"{len(one.sentences)} sentences, fewer than {least}")
+            if max_length is not None and one.end > max_length:
+                raise TraceError(trace.trace_id, f"{one.end} tokens, more than {max_length}")
+        except TraceError as error:
+            left_out[trace.trace_id] = error.reason
+            yield None
+        else:
+            yield one

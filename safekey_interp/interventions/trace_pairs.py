@@ -1,0 +1,79 @@
+"""Which two traces of one request are patched into each other: one that was refused, one that was complied with?
+
+Traces of one request share their group (a plain prompt and its wrapped forms). What became of a trace is what the data
+say (``meta["outcome"]``, refused or complied), else its key sentence's outcome: safe is refused, unsafe complied.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from safekey_interp.data.trace import Trace
+from safekey_interp.errors import InputError
+from safekey_interp.segmentation.segmenter import Segmentation, segmented
+
+Outcome = Literal["refused", "complied"]
+_OF_AHA: dict[str | None, Outcome] = {"safe": "refused", "unsafe": "complied"}
+
+
+class TracePair(NamedTuple):
+    """Two traces; states of the first are put into the run of the second."""
+
+    source: Trace
+    """Where states come from."""
+    target: Trace
+    """Where they are put."""
+
+
+def find_pairs(
+    traces: Iterable[Trace],
+    *,
+    source: Outcome = "refused",
+    finder: str = "rules",
+    delimiters: tuple[str, str] | None = None,
+) -> tuple[list[TracePair], dict[str, str]]:
+    """Every trace of the other outcome as a target, with a source of its request.
+
+    Args:
+        traces: of several prompts a request, told by their group.
+        source: outcome of the sources; the targets have the other.
+        finder: finds U and K, for traces whose data do not say the outcome.
+        delimiters: marks of the reasoning; the known families' when None.
+
+    Returns:
+        One pair a target, in the traces' order. Of several sources the first plain one is taken (``source`` field),
+        else the first. And why other targets are left out.
+
+    Raises:
+        InputError: an unknown outcome.
+    """
+    if source not in ("refused", "complied"):
+        raise InputError(f"source: got {source!r}, expected refused or complied")
+    sources: dict[str, list[Trace]] = defaultdict(list)
+    targets, left_out = [], {}
+    for trace, found in segmented(traces, finder=finder, delimiters=delimiters):
+        outcome = outcome_of(trace, found)
+        if outcome is None:
+            left_out[trace.trace_id] = "neither refused nor complied"
+        elif outcome == source:
+            sources[trace.group].append(trace)
+        else:
+            targets.append(trace)
+    pairs = []
+    for target in targets:
+        of_request = sorted(sources[target.group], key=lambda one: one.source != "plain")
+        if of_request:
+            pairs.append(TracePair(of_request[0], target))
+        else:
+            left_out[target.trace_id] = f"no {source} trace of its request ({target.group})"
+    return pairs, left_out
+
+
+def outcome_of(trace: Trace, found: Segmentation) -> Outcome | None:
+    """What became of a request; None where neither the data nor the key sentence say."""
+    said = trace.meta.get("outcome")
+    if said in ("refused", "complied"):
+        return said
+    return None if said is not None else _OF_AHA.get(found.aha)

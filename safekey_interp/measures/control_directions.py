@@ -1,0 +1,210 @@
+"""Control directions: what a direction that knows nothing of the labels does on the same states.
+
+Three kinds, each of several draws, scaled to the norm of the direction that they stand beside:
+
+- ``shuffled_labels``: fitted in the same way, on the same rows, to labels that trade places between groups
+  (:mod:`safekey_interp.measures.label_permutations`). Where labels mean nothing, the tested direction is one more such
+  draw, so that its rank among them is uniform: p = (1 + #beyond) / (1 + draws).
+- ``covariance``: drawn from a normal distribution with the covariance of the states, x̃ᵀz / √(n − 1) of the centred
+  rows x̃ with z ~ N(0, I). They lie where states vary, whatever the labels.
+- ``isotropic``: drawn from N(0, I). In d dimensions most of them lie where no state varies and nothing reads, so that
+  they move far less than any direction fitted to states does: a weak control.
+
+Also the first principal components of the states: a direction close to the first (|cosine| near 1) is what states
+vary along most, and every direction that is fitted to them contains much of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from safekey_interp.errors import InputError
+from safekey_interp.measures.label_permutations import shuffle_labels
+
+ControlKind = Literal["shuffled_labels", "covariance", "isotropic"]
+DEFAULT_CONTROLS: tuple[ControlKind, ...] = ("shuffled_labels", "covariance")
+"""Kinds that stand beside a direction unless said otherwise; the first decides."""
+N_DRAWS = 20
+"""Draws of each kind that a fit makes unless said otherwise."""
+N_COMPONENTS = 3
+"""Principal components that are kept."""
+_TINY = 1e-300
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Controls:
+    """Control directions and principal components of the states that a record was fitted on."""
+
+    shuffled_labels: Float[np.ndarray, "draw d_model"]
+    """Fitted to shuffled labels, norm 1 of a direction, as they are of a probe; no row where groups cannot trade."""
+    shuffled_bias: Float[np.ndarray, " draw"]
+    """What a probe adds to the product; zeros of a direction."""
+    covariance: Float[np.ndarray, "draw d_model"]
+    """Drawn from the states' covariance, norm 1."""
+    components: Float[np.ndarray, "component d_model"]
+    """First principal components of the states, norm 1."""
+    shares: Float[np.ndarray, " component"]
+    """Their shares of the states' variance, in [0, 1]."""
+
+    @classmethod
+    def of(
+        cls,
+        rows: Float[np.ndarray, "n d_model"],
+        shuffled: tuple[Float[np.ndarray, "draw d_model"], Float[np.ndarray, " draw"]],
+        *,
+        n_draws: int,
+        seed: int,
+    ) -> Controls:
+        """From the states that a record was fitted on, and what was fitted to shuffled labels on them.
+
+        Args:
+            rows: states.
+            shuffled: vectors and biases.
+            n_draws: draws of ``covariance``.
+            seed: of these.
+        """
+        centred = rows - rows.mean(0)
+        drawn = np.random.default_rng([seed, 4]).standard_normal((n_draws, len(rows))) @ centred
+        components, shares = principal_components(centred)
+        return cls(
+            shuffled_labels=shuffled[0].astype(np.float32),
+            shuffled_bias=np.asarray(shuffled[1], np.float64),
+            covariance=units(drawn).astype(np.float32),
+            components=components.astype(np.float32),
+            shares=shares,
+        )
+
+    def cosines(self, vector: Float[np.ndarray, " d_model"]) -> Float[np.ndarray, " component"]:
+        """|cosine| of a vector with each principal component, in [0, 1]."""
+        return np.minimum(np.abs(self.components @ vector) / np.linalg.norm(vector), 1.0)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Its arrays by name, for a file."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def check_controls(controls: Sequence[str], n_random: int) -> tuple[ControlKind, ...]:
+    """Kinds of control as they were asked for, each once.
+
+    Raises:
+        InputError: an unknown kind, or a negative number of draws.
+    """
+    kinds = (controls,) if isinstance(controls, str) else tuple(dict.fromkeys(controls))
+    for kind in kinds:
+        if kind not in get_args(ControlKind):
+            raise InputError(f"controls: got {kind!r}, expected some of {', '.join(get_args(ControlKind))}")
+    if n_random < 0:
+        raise InputError(f"n_random: got {n_random}, expected 0 or more")
+    return kinds  # type: ignore[return-value]
+
+
+def control_draws(
+    controls: Controls | None, kind: ControlKind, n: int, *, d_model: int, seed: Sequence[int], what: str
+) -> Float[np.ndarray, "n d_model"]:
+    """Vectors of one kind: the first ``n`` of a record's draws, or new isotropic ones of norm 1.
+
+    Args:
+        controls: of a record; None where it was not fitted on states.
+        kind: of control.
+        n: vectors wanted.
+        d_model: their width.
+        seed: of isotropic ones.
+        what: what they stand beside, for messages.
+
+    Raises:
+        InputError: the record holds none of this kind, or fewer than wanted.
+    """
+    if not n:
+        return np.zeros((0, d_model))
+    if kind == "isotropic":
+        return units(np.random.default_rng(list(seed)).standard_normal((n, d_model)))
+    if controls is None:
+        raise InputError(
+            f"{what}: holds no {kind} draws, since it was not fitted on states; give it some with "
+            "with_controls(states, labels, groups), or take isotropic ones alone (controls=('isotropic',), "
+            "--controls isotropic)"
+        )
+    drawn = getattr(controls, kind)
+    if not len(drawn):
+        raise InputError(
+            f"{what}: holds no {kind} draws, its groups leave too few ways to shuffle labels; give more, or leave "
+            "that kind out (controls=('covariance',), --controls covariance)"
+        )
+    if len(drawn) < n:
+        raise InputError(
+            f"{what}: holds {len(drawn)} {kind} draws, got n_random={n}; fit it with n_controls={n}, or ask for fewer"
+        )
+    return drawn[:n].astype(np.float64)
+
+
+def shuffled_columns(
+    positive: Bool[np.ndarray, " n"], groups: Sequence[str], n: int, seed: int, fold: np.ndarray | None = None
+) -> Bool[np.ndarray, "n draw"]:
+    """Labels that trade places between groups, and within each, a column a draw; no column where they cannot.
+
+    Groups of one size trade; where that leaves too few ways and each group is of one class, groups of any size do.
+
+    Args:
+        positive: whether each row is of the positive class.
+        groups: the group of each row.
+        n: draws.
+        seed: of the draws.
+        fold: labels stay within each; all are one fold when None.
+    """
+    codes = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)[1]
+    nothing = np.zeros(len(positive), int)
+    where = nothing if fold is None else fold
+    return shuffle_labels(positive, codes, nothing, where, n_permutations=n, seed=seed, whatever_size=True)[0]
+
+
+def mean_differences(
+    rows: Float[np.ndarray, "n d_model"], positive: Bool[np.ndarray, "n draw"]
+) -> Float[np.ndarray, "draw d_model"]:
+    """mean(positive) − mean(negative) of each labelling; 0 where a class is missing."""
+    n = positive.sum(0)
+    contrast = positive / np.maximum(n, 1) - ~positive / np.maximum(len(rows) - n, 1)
+    return np.where(((n > 0) & (n < len(rows)))[:, None], contrast.T @ rows, 0.0)
+
+
+def principal_components(
+    centred: Float[np.ndarray, "n d_model"],
+) -> tuple[Float[np.ndarray, "component d_model"], Float[np.ndarray, " component"]]:
+    """The first components of centred rows, and their shares of the variance; fewer where rows vary in fewer ways."""
+    from sklearn.decomposition import PCA
+
+    n = min(N_COMPONENTS, len(centred) - 1, centred.shape[1])
+    if n < 1 or not np.square(centred).sum() > 0:
+        return np.zeros((0, centred.shape[1])), np.zeros(0)
+    found: Any = PCA(n_components=n, random_state=0).fit(centred)
+    return np.asarray(found.components_), np.asarray(found.explained_variance_ratio_, np.float64)
+
+
+def units(vectors: Float[np.ndarray, "n d_model"]) -> Float[np.ndarray, "n d_model"]:
+    """Each vector at norm 1; zeros stay."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _TINY)
+
+
+def controls_in(arrays: Mapping[str, np.ndarray], d_model: int, said: str) -> Controls | None:
+    """Controls from a file's arrays; None for none.
+
+    Raises:
+        InputError: some are missing, or their shapes do not fit.
+    """
+    if not arrays:
+        return None
+    names = {field.name for field in fields(Controls)}
+    if set(arrays) != names:
+        raise InputError(f"{said}: got the controls {', '.join(sorted(arrays))}, expected {', '.join(sorted(names))}")
+    wide = ("shuffled_labels", "covariance", "components")
+    if any(arrays[name].ndim != 2 or arrays[name].shape[1] != d_model for name in wide) or any(
+        arrays[one].shape != arrays[other].shape[:1]
+        for one, other in (("shuffled_bias", "shuffled_labels"), ("shares", "components"))
+    ):
+        got = ", ".join(f"{name} {array.shape}" for name, array in sorted(arrays.items()))
+        raise InputError(f"{said}: got controls of shapes {got}, expected vectors of width {d_model}")
+    return Controls(**arrays)

@@ -1,0 +1,116 @@
+"""Confidence intervals over two ways of grouping at once: wrappers and prompts, traces and donors, wrappers and runs.
+
+With few groups in one way, such as six wrappers, Student's t has that number minus one as its degrees of freedom.
+
+- A share or a mean over two ways: variance V = max(V₁, V₂, V₁ + V₂ - V₁₂) (Cameron, Gelbach & Miller 2011, J. Bus.
+  Econ. Stat. 29:238), a share with one group of ones and one of zeros added as in
+  :mod:`safekey_interp.measures.intervals`.
+- A mean over cells (base, seed, wrapper): wrappers are crossed with all seeds, seeds lie within a base, and the bases
+  are those that there are (no interval speaks of other ones). V = V_wrapper + V_seed, each of the means of its own
+  level, with Satterthwaite's (1946) degrees of freedom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from safekey_interp.data.conditions import FEW
+from safekey_interp.measures.intervals import NOTHING, Groups, Interval, group_codes, share_from_error, student
+
+LEAST = 5
+"""Groups of either way; with fewer there is no interval."""
+
+
+def two_way_share(
+    values: Sequence[float] | np.ndarray,
+    first: Groups,
+    second: Groups,
+    confidence: float = 0.95,
+) -> Interval:
+    """Interval of a share, or of a mean of values in [0, 1], whose rows are grouped in two ways.
+
+    Args:
+        values: of each row.
+        first: its group in one way, such as the wrapper.
+        second: its group in the other, such as the pair that the request is about.
+        confidence: nominal coverage.
+
+    Returns:
+        NaN below :data:`LEAST` groups of either way.
+    """
+    held = np.asarray(values, np.float64)
+    one, two = group_codes(first), group_codes(second)
+    if min(len(np.unique(codes)) for codes in (one, two)) < LEAST:
+        return NOTHING
+    mean = float(held.mean())
+    error, n = _two_way_error((held - mean) / len(held), one, two)
+    return share_from_error(mean, error, n, confidence)
+
+
+def two_way_interval(
+    value: float,
+    errors: Float[np.ndarray, " row"],
+    first: Groups,
+    second: Groups,
+    confidence: float = 0.95,
+) -> Interval:
+    """Student's interval of a mean whose rows are grouped in two ways, such as a trace and a donor.
+
+    One donor that stands in several traces' places moves them all; an interval over traces alone takes what is
+    peculiar to that donor for an effect.
+
+    Args:
+        value: the mean, the sum of weight times number over rows.
+        errors: weight times (number minus its expectation), of each row; they add up to 0.
+        first: each row's group in one way, such as the trace's.
+        second: its group in the other, such as the donor's.
+        confidence: nominal coverage.
+
+    Returns:
+        NaN below :data:`~safekey_interp.data.conditions.FEW` groups of either way.
+    """
+    error, n = _two_way_error(errors, group_codes(first), group_codes(second))
+    if n < FEW:
+        return NOTHING
+    half = float(student(n - 1, confidence) * error)
+    return Interval(value - half, value + half)
+
+
+def _two_way_error(errors: Float[np.ndarray, " row"], one: np.ndarray, two: np.ndarray) -> tuple[float, int]:
+    """Standard error by the formula above, and the smaller number of groups."""
+    both = one.astype(np.int64) * (int(two.max(initial=0)) + 1) + two
+    variances, sizes = [], []
+    for codes in (one, two, both):
+        sums = np.bincount(np.unique(codes, return_inverse=True)[1], errors)
+        k = len(sums)
+        sizes.append(k)
+        variances.append(k / (k - 1) * (sums**2).sum() if k > 1 else 0.0)
+    v_one, v_two, v_both = variances
+    return float(np.sqrt(max(v_one, v_two, v_one + v_two - v_both))), min(sizes[:2])
+
+
+def crossed_mean(cells: Float[np.ndarray, "base seed wrapper"], confidence: float = 0.95) -> tuple[float, Interval]:
+    """The mean over cells, with its interval over other seeds and other wrappers on these bases.
+
+    Args:
+        cells: the mean of each cell, or for a contrast the difference of two; none NaN.
+        confidence: nominal coverage.
+
+    Returns:
+        The mean; its interval, NaN below :data:`LEAST` wrappers or two seeds of a base.
+    """
+    n_bases, n_seeds, n_wrappers = cells.shape
+    mean = float(cells.mean())
+    if n_wrappers < LEAST or n_seeds < 2:
+        return mean, NOTHING
+    of_wrapper = cells.mean((0, 1)).var(ddof=1) / n_wrappers
+    of_seed = cells.mean(2).var(axis=1, ddof=1).sum() / (n_seeds * n_bases**2)
+    total = of_wrapper + of_seed
+    if total == 0:
+        return mean, Interval(mean, mean)
+    freedom = total**2 / (of_wrapper**2 / (n_wrappers - 1) + of_seed**2 / (n_bases * (n_seeds - 1)))
+    half = float(student(freedom, confidence) * np.sqrt(total))
+    return mean, Interval(mean - half, mean + half)

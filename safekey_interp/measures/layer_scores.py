@@ -1,0 +1,271 @@
+"""One cell of the separability table: out-of-fold scores of one matrix of states, or of texts, and their figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.sparse.linalg import eigsh
+
+from safekey_interp.measures.auroc import (
+    MIN_NEGATIVES_FOR_TPR,
+    auroc_columns,
+    fisher_ratio,
+    standardise_within_folds,
+    tpr_at_1fpr,
+)
+from safekey_interp.measures.auroc_intervals import Ranked, auroc_interval, rank, simultaneous, tpr_interval
+from safekey_interp.measures.folds import Plan
+from safekey_interp.measures.intervals import Interval, percentiles
+from safekey_interp.measures.linear_probes import (
+    FoldSpace,
+    fit_logistic,
+    fit_scaling,
+    mean_difference_scores,
+    ridge_scores,
+    row_space,
+)
+from safekey_interp.measures.text_baseline import count_words, text_space
+
+SpaceOf = Callable[[np.ndarray, np.ndarray], FoldSpace]
+"""Training and test rows, given as masks, in the coordinates that probes are fitted in."""
+
+
+class Scored(NamedTuple):
+    """Out-of-fold scores of one method, standardised within each fold; NaN when the rows cannot be split."""
+
+    scores: Float[np.ndarray, " n"]
+    """Scores that AUROC and TPR are about."""
+    axis: Float[np.ndarray, " n"]
+    """Scores that the Fisher ratio is about."""
+    observed: float
+    """AUROC, under the true labels, of the estimator that the null is about."""
+    null: Float[np.ndarray, " n_permutations"]
+    """Its AUROC under each shuffle of the labels."""
+
+
+class FoldScores(NamedTuple):
+    """Raw scores of every row, each by a probe that never saw its fold."""
+
+    logistic: Float[np.ndarray, " n"]
+    """Of the logistic probe under the true labels."""
+    ridge: Float[np.ndarray, "n columns"]
+    """Of the ridge classifier under the true labels and each shuffle."""
+
+
+class Cell(NamedTuple):
+    """One row of the table, with what layers of a position share."""
+
+    row: dict[str, Any]
+    """Columns by name."""
+    scored: Scored
+    plan: Plan
+    ranked: Ranked
+    """Its AUROC with what each group adds to the error."""
+
+
+def measure_states(matrix: np.ndarray, plan: Plan, place: dict[str, Any]) -> tuple[list[Cell], dict[str, Any]]:
+    """Table rows of one matrix, a method each, and its columns of coordinates."""
+    scored = score_states(matrix, plan)
+    standardised = fit_scaling(matrix).apply(matrix)
+    compact = silhouette(standardised, plan.positive)
+    cells = [describe(place | {"method": method, "silhouette": compact}, one, plan) for method, one in scored.items()]
+    first, second = principal_components(standardised).T
+    return cells, place | {"lda": scored["logistic"].axis, "pc1": first, "pc2": second}
+
+
+def score_states(matrix: Float[np.ndarray, "n d_model"], plan: Plan) -> dict[str, Scored]:
+    """Methods ``logistic`` (its axis: LDA, its null: the ridge classifier) and ``diff_of_means`` on the plan's rows."""
+    if plan.n_folds == 0:
+        return {method: _undefined(plan) for method in ("logistic", "diff_of_means")}
+    wide = np.asarray(matrix, dtype=np.float64)
+    labellings = labellings_of(plan)
+    difference = np.full(labellings.shape, np.nan)
+    for number in range(plan.n_folds):
+        test = plan.fold == number
+        centre = wide[~test].mean(0)
+        difference[test] = mean_difference_scores(wide[~test] - centre, wide[test] - centre, labellings[~test])
+    difference = standardise_within_folds(difference, plan.fold)
+    return {
+        "logistic": scored_by_fold(out_of_fold(states_space(wide), plan), plan),
+        "diff_of_means": _scored(difference[:, 0], difference, plan),
+    }
+
+
+def score_texts(texts: Sequence[str], plan: Plan) -> Scored:
+    """Logistic probe on the words of the plan's rows (its axis and null: the ridge classifier)."""
+    if plan.n_folds == 0:
+        return _undefined(plan)
+    return scored_by_fold(out_of_fold(words_space(texts), plan), plan)
+
+
+def states_space(matrix: Float[np.ndarray, "n d_model"]) -> SpaceOf:
+    """Standardised states of training and test rows, scaled by the training rows alone."""
+    wide = np.asarray(matrix, dtype=np.float64)
+
+    def space(train: np.ndarray, test: np.ndarray) -> FoldSpace:
+        scaling = fit_scaling(wide[train])
+        return row_space(scaling.apply(wide[train]), scaling.apply(wide[test]))
+
+    return space
+
+
+def words_space(texts: Sequence[str]) -> SpaceOf:
+    """TF-IDF of the texts' words, weighted by the training rows alone."""
+    return partial(text_space, count_words(texts))
+
+
+def out_of_fold(space_of: SpaceOf, plan: Plan, fitted_on: Bool[np.ndarray, " n"] | None = None) -> FoldScores:
+    """Scores of every row by probes that never saw its fold.
+
+    Args:
+        space_of: training and test rows, by masks, in the coordinates that probes are fitted in.
+        plan: the folds and labels.
+        fitted_on: rows that probes may be fitted on; all when None. The others are scored all the same.
+    """
+    labellings = labellings_of(plan)
+    logistic, ridge = np.full(len(plan.rows), np.nan), np.full(labellings.shape, np.nan)
+    for number in range(plan.n_folds):
+        test = plan.fold == number
+        train = ~test if fitted_on is None else ~test & fitted_on
+        space = space_of(train, test)
+        logistic[test] = space.test @ fit_logistic(space.train, plan.positive[train], space.mean_square)[0]
+        ridge[test] = ridge_scores(space, labellings[train])
+    return FoldScores(logistic, ridge)
+
+
+def scored_by_fold(raw: FoldScores, plan: Plan) -> Scored:
+    """Raw scores of the plan's rows, standardised within each fold, with the AUROC that their null is about."""
+    both = standardise_within_folds(np.column_stack(raw), plan.fold)
+    return _scored(both[:, 0], both[:, 1:], plan)
+
+
+def figures(scored: Scored, ranked: Ranked, plan: Plan) -> dict[str, float | str]:
+    """One table row: AUROC and TPR with intervals, Fisher ratio, null and p-value; NaN where undefined."""
+    notes = [*plan.notes]
+    tpr = tpr_at_1fpr(scored.scores, plan.positive) if plan.n_folds else np.nan
+    bounds = (np.nan, np.nan)
+    if np.isfinite(tpr):
+        bounds = tpr_interval(scored.scores, plan.positive, plan.codes)
+    elif plan.n_folds:
+        notes.append(f"TPR at 1 % FPR needs {MIN_NEGATIVES_FOR_TPR} negative rows, got {int((~plan.positive).sum())}")
+    out: dict[str, float | str] = {"fisher_ratio": fisher_ratio(scored.axis, plan.positive)}
+    out |= auroc_figures(scored, ranked) | {"tpr_at_1fpr": tpr, "tpr_low": bounds[0], "tpr_high": bounds[1]}
+    return out | {"note": "; ".join(notes)}
+
+
+def auroc_figures(scored: Scored, ranked: Ranked) -> dict[str, float]:
+    """AUROC with its interval, its null and p-value; NaN where undefined."""
+    interval = auroc_interval(ranked)
+    auroc = {"auroc": ranked.value, "auroc_low": interval.low, "auroc_high": interval.high}
+    low, high = percentiles(scored.null) if len(scored.null) else (np.nan, np.nan)
+    mean = float(scored.null.mean()) if len(scored.null) else np.nan
+    null = {"null_auroc_mean": mean, "null_auroc_low": float(low), "null_auroc_high": float(high)}
+    return auroc | null | {"p_value": p_value(scored.observed, scored.null)}
+
+
+def describe(place: dict[str, Any], scored: Scored, plan: Plan) -> Cell:
+    """The table row of one method in one place."""
+    n_positive = int(plan.positive.sum())
+    counts = {"n": len(plan.rows), "n_harmful": n_positive, "n_benign": len(plan.rows) - n_positive}
+    design = {"n_groups": plan.n_groups, "n_folds": plan.n_folds}
+    ranked = ranked_of(scored, plan)
+    return Cell(place | figures(scored, ranked, plan) | counts | design, scored, plan, ranked)
+
+
+def ranked_of(scored: Scored, plan: Plan) -> Ranked:
+    """AUROC of out-of-fold scores, and what each group adds to its error; NaN where nothing could be split."""
+    if plan.n_folds == 0:
+        return Ranked(float("nan"), np.full(plan.n_groups, np.nan), 0)
+    return rank(scored.scores, plan.positive, plan.fold, plan.codes)
+
+
+def best_of_layers(cells: list[Cell], alike: Sequence[str] = ("method",)) -> list[dict[str, Any]]:
+    """Rows with p and interval of the best of the layers that share a split (so shuffles) and the columns ``alike``."""
+
+    def family(cell: Cell) -> tuple[Any, ...]:
+        return id(cell.plan), *(cell.row[name] for name in alike)
+
+    families: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in cells:
+        families.setdefault(family(cell), []).append(cell)
+    found = {}
+    for key, mine in families.items():
+        highest = np.max([cell.scored.null for cell in mine], axis=0)
+        level = simultaneous([cell.ranked.influence for cell in mine], mine[0].ranked.n_least, seed=0)
+        found[key] = highest, level
+    rows = []
+    for cell in cells:
+        highest, level = found[family(cell)]
+        at_once: Interval = auroc_interval(cell.ranked, level)
+        over = {"auroc_low_over_layers": at_once.low, "auroc_high_over_layers": at_once.high}
+        rows.append(cell.row | {"p_value_over_layers": p_value(cell.scored.observed, highest)} | over)
+    return rows
+
+
+def p_value(observed: float, null: Float[np.ndarray, " n_permutations"]) -> float:
+    """(1 + #null >= observed) / (1 + #null), one-sided; NaN without a null (Phipson & Smyth 2010)."""
+    if len(null) == 0 or np.isnan(observed):
+        return float("nan")
+    return float((1 + np.sum(null >= observed - 1e-12)) / (1 + len(null)))
+
+
+def labellings_of(plan: Plan) -> Bool[np.ndarray, "n columns"]:
+    """True labels, then the shuffled ones, a column each."""
+    return np.concatenate([plan.positive[:, None], plan.shuffled], axis=1)
+
+
+def _undefined(plan: Plan) -> Scored:
+    nothing = np.full(len(plan.rows), np.nan)
+    return Scored(nothing, nothing, float("nan"), np.zeros(0))
+
+
+def _scored(scores: np.ndarray, columns: np.ndarray, plan: Plan) -> Scored:
+    auroc = auroc_columns(columns, labellings_of(plan), plan.fold)
+    return Scored(scores, columns[:, 0], float(auroc[0]), auroc[1:])
+
+
+def silhouette(rows: Float[np.ndarray, "n d"], positive: Bool[np.ndarray, " n"]) -> float:
+    """Mean silhouette of two classes (Rousseeuw 1987), Euclidean distance, in [-1, 1].
+
+    A row's silhouette is (b − a) / max(a, b): a is its mean distance to its own class, b to the other. NaN when a
+    class has fewer than two rows, or when all rows are the same.
+    """
+    n_own = np.where(positive, positive.sum(), (~positive).sum())
+    if n_own.min() < 2 or n_own.max() == len(rows):
+        return float("nan")
+    squares = np.square(rows).sum(1)
+    distance = rows @ rows.T  # the largest array here: everything below happens in place
+    distance *= -2
+    distance += squares
+    distance += squares[:, None]
+    np.sqrt(np.maximum(distance, 0.0, out=distance), out=distance)
+    np.fill_diagonal(distance, 0.0)
+    to_positive, to_negative = distance @ positive, distance @ ~positive
+    own = np.where(positive, to_positive, to_negative) / (n_own - 1)
+    other = np.where(positive, to_negative, to_positive) / (len(rows) - n_own)
+    larger = np.maximum(own, other)
+    if not larger.any():
+        return float("nan")
+    return float(np.mean(np.divide(other - own, larger, out=np.zeros_like(larger), where=larger > 0)))
+
+
+def principal_components(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n 2"]:
+    """Scores of centred rows on their first two principal components; the sign makes the largest score positive.
+
+    NaN when all rows are the same, or when there are fewer than three rows or features.
+    """
+    n, d = rows.shape
+    spread = float(np.square(rows).sum())
+    if min(n, d) < 3 or spread <= 0:
+        return np.full((n, 2), np.nan)
+    small = (rows @ rows.T if n <= d else rows.T @ rows) / spread
+    # A start that is fixed, and orthogonal to no component by symmetry, makes the result repeat to the bit.
+    values, vectors = eigsh(small, k=2, which="LA", v0=np.random.default_rng(0).standard_normal(len(small)))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    scores = vectors * np.sqrt(np.maximum(values * spread, 0.0)) if n <= d else rows @ vectors
+    largest = scores[np.abs(scores).argmax(0), np.arange(2)]
+    return scores * np.where(largest < 0, -1.0, 1.0)

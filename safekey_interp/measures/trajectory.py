@@ -1,0 +1,234 @@
+"""How does what the model knows of the harm rise and fall, token by token, around the key sentence?
+
+Every token's state is scored by a probe or a direction (:mod:`safekey_interp.measures.token_scorer`), and traces are
+laid over one another at K's first token, or where the reasoning ends: there, models that recognised the harm all along
+have been seen to drop it, the "refusal cliff" (arXiv 2510.06036).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+
+from safekey_interp.capture.batches import plan_batches
+from safekey_interp.capture.recording import evaluating
+from safekey_interp.capture.residual_edits import Edit, Place, edited
+from safekey_interp.capture.streaming import forward_cost, in_chunks, on_threads, threads_for, token_budget
+from safekey_interp.data.trace import Trace
+from safekey_interp.errors import InputError, TraceError
+from safekey_interp.measures.control_directions import DEFAULT_CONTROLS, N_DRAWS, ControlKind
+from safekey_interp.measures.intervals import ratio_of_means
+from safekey_interp.measures.probes import Direction, Probe
+from safekey_interp.measures.token_scorer import Reader, readers_of
+from safekey_interp.measures.trace_tables import concatenate_tables
+from safekey_interp.models.encoding import Encoding
+from safekey_interp.segmentation.segmenter import Segmentation, segmented
+
+if TYPE_CHECKING:
+    from safekey_interp.models.model import Model
+
+Align = Literal["key_sentence", "reasoning_end"]
+_CHUNK = 64
+
+
+def measure_trajectory(
+    model: Model,
+    traces: Iterable[Trace],
+    readers: Probe | Direction | Sequence[Probe | Direction],
+    *,
+    align: Align = "key_sentence",
+    controls: Sequence[ControlKind] = DEFAULT_CONTROLS,
+    n_random: int = N_DRAWS,
+    seed: int = 0,
+    finder: str = "rules",
+    delimiters: tuple[str, str] | None = None,
+    max_length: int | None = None,
+    on_trace: Callable[[int], object] = lambda n: None,
+) -> pd.DataFrame:
+    """The score of every token of every trace.
+
+    Args:
+        model: from ``load`` or ``from_hf``.
+        traces: any number; those without the point of alignment are left out.
+        readers: probes or directions that know their layer and site; fitted on other traces than these.
+        align: where offset 0 lies: K's first token, or the first token behind the reasoning.
+        controls: kinds of control (:mod:`safekey_interp.measures.control_directions`): ``shuffled_labels`` (of a probe,
+            probes fitted to shuffled labels), ``covariance``, ``isotropic``.
+        n_random: control directions of each kind a reader.
+        seed: seed of the isotropic ones.
+        finder: finds U and K.
+        delimiters: marks of the reasoning; the known families' when None.
+        max_length: most tokens of a trace; longer ones are left out and named.
+        on_trace: is told how many traces were done since the last call.
+
+    Returns:
+        One row per trace, reader and token: trace_id, group, label, aha (what K decides), reader (its number), layer,
+        site, position (of the token), offset (from the point of alignment), part (template, prompt, understanding,
+        key_sentence, rest), token (its text), score, and for each kind of control ``<kind>_mean`` and ``<kind>_sd``
+        (over its draws, of what they say of the same state). ``attrs["left_out"]`` maps the other traces to their
+        reasons.
+
+    Raises:
+        InputError: no trace can be measured, or a reader does not fit the model, or brings no controls of a kind.
+    """
+    if align not in get_args(Align):
+        raise InputError(f"align: got {align!r}, expected one of {', '.join(get_args(Align))}")
+    several = readers_of(readers, controls=controls, n_random=n_random, seed=seed)
+    for reader in several:
+        if len(reader.vector) != model.d_model:
+            raise InputError(f"readers: got one for states of width {len(reader.vector)}, expected {model.d_model}")
+    tables: list[pd.DataFrame] = []
+    left_out: dict[str, str] = {}
+    for chunk in in_chunks(segmented(traces, finder=finder, delimiters=delimiters), _CHUNK):
+        kept: list[tuple[Trace, Segmentation, Encoding, int]] = []
+        for trace, found in chunk:
+            try:
+                encoding = model.encode(trace, found)
+                kept.append((trace, found, encoding, _origin(trace, found, encoding, align, max_length)))
+            except TraceError as error:
+                left_out[trace.trace_id] = error.reason
+        scores = score_tokens(model, [encoding for _, _, encoding, _ in kept], several)
+        for (trace, found, encoding, origin), by_reader in zip(kept, scores, strict=True):
+            for number, (reader, columns) in enumerate(zip(several, by_reader, strict=True)):
+                about = {"trace_id": trace.trace_id, "group": trace.group, "label": trace.label, "aha": found.aha}
+                place = {"reader": number, "layer": reader.layer, "site": reader.site}
+                tables.append(pd.DataFrame(about | place | _tokens(encoding, origin) | columns))
+        on_trace(len(chunk))
+    return concatenate_tables(tables, left_out, "no trace can be measured")
+
+
+def score_tokens(
+    model: Model, encodings: Sequence[Encoding], readers: Sequence[Reader]
+) -> list[list[dict[str, np.ndarray]]]:
+    """Scores of all tokens, reduced inside the forward pass: no state is kept.
+
+    Returns:
+        For each encoding and reader: score, and mean and sd of each kind of control, each (token,) float64.
+    """
+    out: list[list[dict[str, np.ndarray]]] = [[] for _ in encodings]
+    lengths = [len(encoding.input_ids) for encoding in encodings]
+    plan = plan_batches(lengths, max_tokens=token_budget(model), cost=forward_cost(model))
+    with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
+        for batch in plan:
+            # Padded on the right without a mask: causality hides the padding.
+            ids = torch.zeros((len(batch), max(lengths[i] for i in batch)), dtype=torch.int64)
+            for row, i in zip(ids, batch, strict=True):
+                row[: lengths[i]] = encodings[i].input_ids
+            found = read_states(
+                model, readers, lambda ids=ids: model.hf.get_decoder()(input_ids=ids.to(model.device), use_cache=False)
+            )
+            for row, i in enumerate(batch):
+                out[i] = [{name: values[row, : lengths[i]] for name, values in columns.items()} for columns in found]
+    return out
+
+
+def read_states(model: Model, readers: Sequence[Reader], forward: Callable[[], object]) -> list[dict[str, np.ndarray]]:
+    """What each reader says of every state of one forward pass: score, mean and sd of each control, (row, pos)."""
+    found: list[dict[str, np.ndarray]] = [{} for _ in readers]
+    of_place: dict[Place, list[int]] = {}
+    for number, reader in enumerate(readers):
+        site: Any = reader.site
+        of_place.setdefault(Place(reader.layer, site), []).append(number)
+
+    def look(numbers: list[int]) -> Edit:
+        def see(states: torch.Tensor) -> torch.Tensor:
+            wide = states.float()
+            for number in numbers:
+                reader = readers[number]
+                vectors = np.concatenate([reader.vector[None], *reader.controls.values()])
+                products = (
+                    (wide @ torch.as_tensor(vectors, dtype=torch.float32, device=wide.device).T).double().cpu().numpy()
+                )
+                found[number] = {"score": products[..., 0] + reader.bias}
+                begin = 1
+                for kind, biases in reader.control_biases.items():
+                    drawn = products[..., begin : begin + len(biases)] + biases
+                    begin += len(biases)
+                    found[number] |= {f"{kind}_mean": _mean(drawn), f"{kind}_sd": _sd(drawn)}
+            return states
+
+        return see
+
+    with edited(model, {place: look(numbers) for place, numbers in of_place.items()}):
+        forward()
+    return found
+
+
+def summarise_trajectory(
+    table: pd.DataFrame,
+    *,
+    by: str = "label",
+    offsets: tuple[int, int] = (-40, 40),
+) -> pd.DataFrame:
+    """Mean score by offset, with 95 % intervals over groups.
+
+    Args:
+        table: from :func:`measure_trajectory`.
+        by: ``label`` or ``aha``: what tells the curves apart.
+        offsets: first and last offset.
+
+    Returns:
+        reader, ``by``, offset, score, low, high, for each kind of control ``<kind>_mean`` and ``<kind>_sd`` (means over
+        traces: where control directions lie, and how far they spread), n (traces that reach so far), n_groups.
+
+    Raises:
+        InputError: an unknown ``by``.
+    """
+    if by not in ("label", "aha"):
+        raise InputError(f"by: got {by!r}, expected label or aha")
+    inside = table[table["offset"].between(*offsets) & table[by].notna()]
+    beside = [f"{kind}_{what}" for kind in trajectory_controls(table) for what in ("mean", "sd")]
+    rows = []
+    curves: Any = inside.groupby(["reader", by, "offset"], observed=True, sort=True)
+    for (reader, subset, offset), part in curves:
+        values, groups = part[["score", *beside]].to_numpy(np.float64), list(part["group"])
+        found = ratio_of_means(values, np.ones_like(values), groups)
+        interval = {"score": found.value[0], "low": found.low[0], "high": found.high[0]}
+        interval |= dict(zip(beside, found.value[1:], strict=True))
+        rows.append(
+            {"reader": reader, by: subset, "offset": offset} | interval | {"n": len(part), "n_groups": len(set(groups))}
+        )
+    return pd.DataFrame(rows)
+
+
+def trajectory_controls(table: Any) -> list[str]:
+    """Kinds of control that a table or summary of a trajectory has, the one that decides first."""
+    return [kind for kind in get_args(ControlKind) if f"{kind}_sd" in table.columns]
+
+
+def _mean(drawn: np.ndarray) -> np.ndarray:
+    return drawn.mean(-1) if drawn.shape[-1] else np.full(drawn.shape[:-1], np.nan)
+
+
+def _sd(drawn: np.ndarray) -> np.ndarray:
+    """NaN of fewer than two draws."""
+    return drawn.std(-1, ddof=1) if drawn.shape[-1] > 1 else np.full(drawn.shape[:-1], np.nan)
+
+
+def _origin(trace: Trace, found: Segmentation, encoding: Encoding, align: Align, max_length: int | None) -> int:
+    n = len(encoding.input_ids)
+    if max_length is not None and n > max_length:
+        raise TraceError(trace.trace_id, f"{n} tokens, more than {max_length}")
+    if align == "key_sentence":
+        where = encoding.positions("key_sentence")
+        if not len(where):
+            raise TraceError(trace.trace_id, f"no key sentence: {found.reason}")
+        return where[0]
+    if found.region != "reasoning":
+        raise TraceError(trace.trace_id, "no reasoning that could end")
+    end = len(encoding.text) - len(trace.response) + found.reasoning.end
+    return next((i for i, (_, stop) in enumerate(encoding.offsets) if stop > end and i >= encoding.response_start), n)
+
+
+def _tokens(encoding: Encoding, origin: int) -> dict[str, Any]:
+    n = len(encoding.input_ids)
+    part = np.full(n, "rest", dtype=object)
+    part[: encoding.response_start] = "template"
+    for name in ("prompt", "understanding", "key_sentence"):
+        part[list(encoding.positions(name))] = name
+    texts = [encoding.text[start:end] for start, end in encoding.offsets]
+    return {"position": np.arange(n), "offset": np.arange(n) - origin, "part": part, "token": texts}

@@ -1,0 +1,280 @@
+"""Does a probe fitted on one condition tell the classes of another (fitted on plain prompts, tested on wrapped ones)?
+
+For each layer and position, a logistic probe is fitted on the rows of condition A in all folds but one, and scores the
+rows of condition B in that fold. Folds are of whole groups (:mod:`safekey_interp.measures.folds`), and the same for
+every pair, so that no prompt, nor a wrapped form of it, is ever on both sides, and A tested on A stands beside A tested
+on B. One row per position and pair for the words of the same span, fitted and tested in the same way (layer -1). Per
+row:
+
+- ``auroc`` on the rows of B (:mod:`safekey_interp.measures.auroc`), with a 95 % interval over B's groups, scores held
+  fixed (:mod:`safekey_interp.measures.auroc_intervals`). Below 0.5 the direction is turned round.
+- ``null_auroc_*`` and ``p_value`` under labels shuffled by group, of both sides alike, for the ridge classifier, which
+  is fitted anew for each shuffle; ``p_value_over_layers`` and ``auroc_*_over_layers`` for the best of all layers, as in
+  :mod:`safekey_interp.measures.separability`.
+
+Pairs: all of at most three conditions; of more, each with itself, and the most frequent with each other, both ways.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from safekey_interp.data.conditions import Conditions, condition_of, told_apart
+from safekey_interp.measures.condition_pairs import Design, Designer, pairs_of
+from safekey_interp.measures.folds import positive_class
+from safekey_interp.measures.layer_loop import (
+    AFTER_THE_FACT,
+    LeftOut,
+    StatesLike,
+    choose,
+    class_names,
+    each_position,
+    said_once,
+    without_circular,
+)
+from safekey_interp.measures.layer_scores import (
+    Cell,
+    SpaceOf,
+    auroc_figures,
+    best_of_layers,
+    out_of_fold,
+    ranked_of,
+    scored_by_fold,
+    states_space,
+    words_space,
+)
+from safekey_interp.measures.text_baseline import span_texts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from safekey_interp.capture.batch_runner import Backend
+    from safekey_interp.capture.streaming import BatchSize
+    from safekey_interp.data.trace import Trace
+    from safekey_interp.measures.folds import LabelBy
+    from safekey_interp.models.model import Model
+
+COLUMNS = (
+    *("position", "after_the_fact", "layer", "site", "method", "by", "fitted_on", "tested_on"),
+    *("auroc", "auroc_low", "auroc_high", "null_auroc_mean", "null_auroc_low", "null_auroc_high"),
+    *(
+        "p_value",
+        "p_value_over_layers",
+        "auroc_low_over_layers",
+        "auroc_high_over_layers",
+        "n_fitted",
+        "n_groups_fitted",
+        "n",
+        "n_harmful",
+        "n_benign",
+        "n_groups",
+    ),
+    *("n_folds", "seed", "label_by", "note"),
+)
+_ALIKE = ("method", "fitted_on", "tested_on")
+
+
+class TransferResult(NamedTuple):
+    """What one measurement gave."""
+
+    table: pd.DataFrame
+    """One row per position, layer, method and pair; columns :data:`COLUMNS`. ``n`` and ``n_groups`` count what was
+    tested. By outcome, ``n_harmful`` counts unsafe."""
+    left_out: list[LeftOut]
+    """What was not measured and why."""
+
+
+def measure_transfer(
+    model: Model,
+    traces: Sequence[Trace],
+    *,
+    by: str = "source",
+    layers: Sequence[int] | None = None,
+    positions: Sequence[str] | None = None,
+    label_by: LabelBy = "label",
+    seed: int = 0,
+    batch_size: BatchSize = "auto",
+    max_length: int | None = None,
+    finder: str = "rules",
+    delimiters: tuple[str, str] | None = None,
+    backend: Backend = "hf",
+) -> pd.DataFrame:
+    """How well a probe fitted on the traces of one condition tells the classes among those of another.
+
+    Args:
+        model: from ``load`` or ``from_hf``.
+        traces: prompts with responses, or prompts alone (prompt positions).
+        by: the column that tells conditions apart: ``source``, or a name in ``meta``. At most six conditions count,
+            of at least ten groups each; of more than three, pairs are each with itself, and the most frequent with
+            each other.
+        layers: layers to read; all by default.
+        positions: positions to read; all by default.
+        label_by: ``label`` (the file's) or ``aha`` (each trace's own outcome; positions before the key sentence only).
+        seed: of folds and shuffles.
+        batch_size: traces per forward pass.
+        max_length: traces with more tokens are left out.
+        finder: how key sentences are found.
+        delimiters: marks of the reasoning; the known families' when None.
+        backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
+
+    Returns:
+        Columns :data:`COLUMNS`; empty when there is nothing to compare. ``attrs["left_out"]`` says what was not
+        measured, and why.
+
+    Raises:
+        SafekeyError: no trace can be read, or an option is unknown.
+    """
+    from safekey_interp.capture.hidden_states import collect_states
+
+    class_names((), (), label_by)  # an unknown way of labelling is refused before the forward passes
+    states, kept, segmentations = collect_states(
+        model,
+        traces,
+        layers=layers,
+        positions=positions,
+        batch_size=batch_size,
+        max_length=max_length,
+        finder=finder,
+        delimiters=delimiters,
+        backend=backend,
+    )
+    conditions = told_apart(kept, by)
+    result = transfer_table(
+        states,
+        class_names(kept, segmentations, label_by),
+        [trace.group for trace in kept],
+        [condition_of(trace, by) for trace in kept],
+        span_texts(kept, segmentations),
+        conditions=conditions,
+        label_by=label_by,
+        seed=seed,
+    )
+    gone = [LeftOut(row["what"], row["why"], row["n"]) for row in conditions.left_out]
+    result.table.attrs["left_out"] = [str(reason) for reason in [*gone, *result.left_out]]
+    return result.table
+
+
+def transfer_table(
+    states: StatesLike,
+    labels: Sequence[str | None],
+    groups: Sequence[str],
+    condition: Sequence[str | None],
+    texts: Mapping[str, Sequence[str | None]],
+    *,
+    conditions: Conditions,
+    layers: Sequence[int] | None = None,
+    positions: Sequence[str] | None = None,
+    label_by: LabelBy = "label",
+    seed: int = 0,
+    n_folds: int = 5,
+    n_permutations: int = 200,
+    max_rows: int | None = 1_000,
+    n_workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> TransferResult:
+    """Transfer of probes between conditions in collected states, with its controls.
+
+    Args:
+        states: hidden states; a row that is not finite is left out of its cell.
+        labels: class name of each trace of ``states``; None (and ``neutral`` outcomes) are left out.
+        groups: group of each trace; folds, shuffles and intervals keep groups whole.
+        condition: condition of each trace; those that ``conditions`` does not tell apart are left out.
+        texts: for each position, what was read up to it; None where a trace has no such text.
+        conditions: which conditions are told apart.
+        layers: layers wanted; all by default.
+        positions: positions wanted; all by default.
+        label_by: ``label`` or ``aha``.
+        seed: of folds and shuffles.
+        n_folds: folds wanted; fewer when a class of a condition has fewer groups.
+        n_permutations: label shuffles; p-values are no smaller than 1 / (1 + n_permutations).
+        max_rows: beyond it whole groups are drawn, classes and conditions alike, and ``note`` says so; None for all.
+        n_workers: layers measured side by side; by default the cores, at most eight. Changes no number.
+        progress: called with (cells done, cells in all).
+
+    Returns:
+        Table and reasons; NaN wherever a number is undefined (``note`` says why).
+
+    Raises:
+        InputError: lengths differ, or a layer, position, label or way of labelling is unknown.
+    """
+    import pandas as pd
+
+    per_trace = {"labels": labels, "groups": groups, "condition": condition}
+    per_trace |= {f"texts of {name}": words for name, words in texts.items()}
+    indices, wanted = choose(states, per_trace, layers=layers, positions=positions)
+    sizes = {"n_folds": n_folds, "n_permutations": n_permutations, "max_rows": max_rows}
+    positive = positive_class(labels, label_by)
+    designer = Designer(positive, groups, condition, names=conditions.names, label_by=label_by, seed=seed, sizes=sizes)
+    whole = designer.design(designer.eligible)
+    if whole.plan is None:
+        return TransferResult(pd.DataFrame([], columns=list(COLUMNS)), whole.left_out() if conditions.names else [])
+    designer.narrow(whole.part)
+    wanted, circular = without_circular("transfer", wanted, label_by, int(designer.eligible.sum()))
+    left_out = [*whole.left_out(), *circular]
+    about = {"seed": seed, "label_by": label_by, "by": conditions.by}
+    rows: list[dict[str, Any]] = []
+    scored_words: dict[tuple[int, tuple[str | None, ...]], list[Cell]] = {}
+    measure = partial(_measure_layer, states=states, designer=designer)
+    for position, measured in each_position(wanted, indices, measure, n_workers=n_workers, progress=progress):
+        where = {"position": position, "after_the_fact": position in AFTER_THE_FACT}
+        left_out += said_once((layer.number, layer.left_out) for layer in measured)
+        cells = [cell for layer in measured for cell in layer.cells]
+        words = texts.get(position)
+        if words is not None and cells:
+            design = designer.design(measured[0].present & np.array([text is not None for text in words]))
+            if design.plan is not None:
+                read = tuple(words[row] for row in design.plan.rows.tolist())
+                key = (id(design.plan), read)
+                if key not in scored_words:  # several positions have read the same words
+                    place = {"layer": -1, "site": "text", "method": "text_tfidf"}
+                    scored_words[key] = _pairs(words_space([str(text) for text in read]), design, place)
+                cells += scored_words[key]
+        rows += [row | where | about for row in best_of_layers(cells, _ALIKE)]
+    return TransferResult(pd.DataFrame(rows, columns=list(COLUMNS)), left_out)
+
+
+class _Layer(NamedTuple):
+    """What one layer gave at one position."""
+
+    number: int
+    present: np.ndarray
+    cells: list[Cell]
+    left_out: list[LeftOut]
+
+
+def _measure_layer(position: str, index: int, *, states: StatesLike, designer: Designer) -> _Layer:
+    site = states.layers[index]
+    matrix = np.asarray(states.matrix(index, position))
+    present = designer.eligible & np.isfinite(matrix).all(1)
+    design = designer.design(present)
+    left_out = design.left_out(f" at {position}")
+    if design.plan is None:
+        return _Layer(site.layer, present, [], left_out)
+    place = {"layer": site.layer, "site": site.site, "method": "logistic"}
+    cells = _pairs(states_space(matrix[design.plan.rows]), design, place)
+    return _Layer(site.layer, present, cells, left_out)
+
+
+def _pairs(space_of: SpaceOf, design: Design, place: dict[str, Any]) -> list[Cell]:
+    """A row of the table for each pair of conditions; one fit of each condition scores all others."""
+    plan = design.plan
+    assert plan is not None
+    cells = []
+    for fitted, tested in itertools.groupby(pairs_of(list(design.part)), key=lambda pair: pair[0]):
+        raw = out_of_fold(space_of, plan, design.rows_of[fitted])
+        for _, name in tested:
+            part, rows = design.part[name], design.rows_of[name]
+            scored = scored_by_fold(type(raw)(*(scores[rows] for scores in raw)), part)
+            n_positive = int(part.positive.sum())
+            ranked = ranked_of(scored, part)
+            row = place | {"fitted_on": fitted, "tested_on": name} | auroc_figures(scored, ranked)
+            row |= {"n_fitted": len(design.part[fitted].rows), "n_groups_fitted": design.part[fitted].n_groups}
+            row |= {"n": len(part.rows), "n_harmful": n_positive, "n_benign": len(part.rows) - n_positive}
+            row |= {"n_groups": part.n_groups, "n_folds": plan.n_folds, "note": "; ".join(plan.notes)}
+            cells.append(Cell(row, scored, part, ranked))
+    return cells

@@ -1,0 +1,287 @@
+"""Which tokens are the prompt, the understanding and the key sentence?
+
+The text is what the model would have seen: the chat template up to the generation prompt, then the response exactly as
+it was generated. It is tokenised once, whole; spans come from the tokenizer's offsets over that text, and a piece is
+never tokenised on its own to be counted. A token belongs to the span that holds its first character that is not white
+space; white space alone between two spans belongs to neither; a token whose other characters reach over a span's edge
+(Llama-3's ``>Okay``) is listed as straddling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from safekey_interp.data.trace import CharSpan, TokenSpan, Trace
+from safekey_interp.display import MARKS, escaped, framed, span_html
+from safekey_interp.errors import ModelError, TraceError, TraceTooLong
+from safekey_interp.models.chat_template import Rendered, Rendering, render
+
+if TYPE_CHECKING:
+    from safekey_interp.segmentation.segmenter import Segmentation
+
+SPANS = ("prompt", "template", "first_token", "understanding", "key_sentence", "decision")
+"""The spans of every encoding, in this order."""
+DERIVED = ("context", "prompt+understanding", "prompt_end", "understanding_end")
+"""Positions that follow from them."""
+
+
+@dataclass(frozen=True)
+class TokenSet:
+    """Token positions in several pieces: the template surrounds the prompt."""
+
+    spans: tuple[TokenSpan, ...]
+    """The pieces, in order, none empty."""
+
+    @property
+    def positions(self) -> list[int]:
+        """The token positions inside, ascending."""
+        return [position for span in self.spans for position in span.positions]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.spans))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """One trace as the model reads it."""
+
+    trace_id: str
+    """The trace."""
+    text: str
+    """What was tokenised: rendered prompt, then the response."""
+    input_ids: Int64[Tensor, " pos"]
+    """Token ids of the whole text."""
+    offsets: tuple[tuple[int, int], ...]
+    """Characters of ``text`` behind each token, half-open; (0, 0) for tokens that the tokenizer added."""
+    response_start: int
+    """First token of the response; the number of tokens when there is no response."""
+    spans: Mapping[str, TokenSpan | TokenSet | None]
+    """Tokens of each of :data:`SPANS`; None where absent. ``template`` is everything before the response that is
+    neither the prompt nor the first token; ``decision`` is the last position before the key sentence."""
+    straddling: tuple[int, ...]
+    """Tokens whose characters lie on both sides of an edge of prompt, response, understanding or key sentence."""
+
+    @property
+    def end(self) -> int:
+        """Tokens that a measurement needs: up to the end of the key sentence, else of the understanding, else all that
+        comes before the response. Nothing after them changes what comes before (causality)."""
+        for name in ("key_sentence", "understanding"):
+            span = self.spans[name]
+            if span is not None:
+                return _last(span)
+        return self.response_start
+
+    def positions(self, name: str) -> Sequence[int]:
+        """Token positions of a span or of a derived position; empty where absent.
+
+        Args:
+            name: one of :data:`SPANS`, or ``context`` (the first token to the end of U: what SafeKey's second head
+                reads), ``prompt+understanding``, ``prompt_end`` (the prompt's last token), ``understanding_end``.
+        """
+        if name in self.spans:
+            span = self.spans[name]
+            return span.positions if span is not None else ()
+        prompt, understanding = self.spans["prompt"], self.spans["understanding"]
+        if name == "context" and understanding is not None:
+            return range(_last(understanding))
+        if name == "prompt+understanding" and prompt is not None and understanding is not None:
+            return [*prompt.positions, *understanding.positions]
+        for whole, span in (("prompt", prompt), ("understanding", understanding)):
+            if name == f"{whole}_end" and span is not None:
+                return range(_last(span) - 1, _last(span))
+        if name in DERIVED:
+            return ()
+        raise KeyError(f"no position {name!r}; expected one of {[*SPANS, *DERIVED]}")
+
+    def tokens_of(self, response: str, span: CharSpan) -> TokenSpan | None:
+        """Tokens of a piece of the response, such as one of its sentences; None where it has none of its own.
+
+        Args:
+            response: the trace's response, which ends the text.
+            span: characters of it.
+        """
+        shift = len(self.text) - len(response)
+        return _token_span(self.text, self._anchors, CharSpan(span.start + shift, span.end + shift))
+
+    @cached_property
+    def _anchors(self) -> list[int]:
+        return [_anchor(self.text, start, end) for start, end in self.offsets]
+
+    def _repr_html_(self) -> str:
+        owner = {position: name for name in MARKS for position in self.positions(name)}
+        runs = groupby(range(self.end), lambda position: owner.get(position, ""))
+        text = "".join(span_html(name, "".join(map(self._token_html, run))) for name, run in runs)
+        counts = ", ".join(f"{mark.letter} {len(self.positions(name))}" for name, mark in MARKS.items())
+        head = f"<b>{escaped(self.trace_id)}</b> {len(self.input_ids):,} tokens: {counts}"
+        return framed(head, f'<div style="white-space:pre-wrap;font-family:monospace">{text}</div>')
+
+    def _token_html(self, position: int) -> str:
+        start, end = self.offsets[position]
+        # A hair line where a token ends: pieces of a word are told apart without a colour.
+        return (
+            f'<span title="token {position}" style="box-shadow:1px 0 0 0 rgba(128,128,128,.6)">'
+            f"{escaped(self.text[start:end])}</span>"
+        )
+
+
+def encode(
+    tokenizer: Any,
+    trace: Trace,
+    segmentation: Segmentation,
+    *,
+    max_length: int | None = None,
+    max_positions: int | None = None,
+    rendering: Rendering = "chat",
+) -> Encoding:
+    """Token ids and token spans of one trace.
+
+    Args:
+        tokenizer: a transformers tokenizer that reports offsets.
+        trace: the trace.
+        segmentation: where U and K lie in ``trace.response``, in characters.
+        max_length: largest number of tokens up to the end of the key sentence that the user asked for.
+        max_positions: the same, as far as the model reads.
+        rendering: ``released`` for what the reference's attention script reads.
+
+    Raises:
+        TraceTooLong: more tokens than either; no span is ever clipped.
+        TraceError: the chat template refuses the conversation, or loses the prompt; no token to measure; U or K lies
+            behind the half of the response that ``released`` reads.
+        ModelError: the tokenizer reports no offsets.
+    """
+    rendered = render(tokenizer, trace, rendering)
+    read = len(rendered.text) - rendered.response_start
+    for span in (segmentation.understanding, segmentation.key_sentence):
+        if span is not None and span.end > read:
+            raise TraceError(
+                trace.trace_id,
+                f"K ends at character {span.end} of the response, of which the released script reads the first {read}",
+            )
+    input_ids, offsets = tokenise(tokenizer, rendered)
+    text = rendered.text
+    anchors = [_anchor(text, start, end) for start, end in offsets]
+    shift = rendered.response_start
+
+    def in_text(span: CharSpan | None) -> CharSpan | None:
+        return None if span is None else CharSpan(span.start + shift, span.end + shift)
+
+    understanding, key_sentence = in_text(segmentation.understanding), in_text(segmentation.key_sentence)
+    response_start = next(
+        (i for i, (start, end) in enumerate(offsets) if end > start and max(start, anchors[i]) >= shift), len(offsets)
+    )
+    spans: dict[str, TokenSpan | TokenSet | None] = {
+        "prompt": _token_span(text, anchors, rendered.prompt),
+        "first_token": TokenSpan(0, 1) if offsets else None,
+        "understanding": _token_span(text, anchors, understanding),
+        "key_sentence": _token_span(text, anchors, key_sentence),
+    }
+    prompt, key = spans["prompt"], spans["key_sentence"]
+    spans["template"] = _around(TokenSpan(min(1, response_start), response_start), prompt)
+    spans["decision"] = TokenSpan(key.start - 1, key.start) if isinstance(key, TokenSpan) and key.start else None
+    edges = [rendered.prompt, CharSpan(shift, len(text)), understanding, key_sentence]
+    encoding = Encoding(
+        trace_id=trace.trace_id,
+        text=text,
+        input_ids=torch.tensor(input_ids, dtype=torch.int64),
+        offsets=tuple((start, end) for start, end in offsets),
+        response_start=response_start,
+        spans=MappingProxyType({name: spans[name] for name in SPANS}),
+        straddling=_straddling(text, offsets, [edge for edge in edges if edge is not None]),
+    )
+    if encoding.end == 0:
+        raise TraceError(trace.trace_id, "no token to measure: prompt and response are empty, and so is the template")
+    for limit, remedy in ((max_length, "raise --max-length"), (max_positions, "the model reads no further")):
+        if limit is not None and encoding.end > limit:
+            raise TraceTooLong(
+                trace.trace_id, f"{_furthest(encoding)} ends at token {encoding.end}, past {limit} tokens; {remedy}"
+            )
+    return encoding
+
+
+def tokenise(tokenizer: Any, rendered: Rendered) -> tuple[list[int], list[tuple[int, int]]]:
+    """Token ids of a rendered conversation, and the characters behind each; without an end that the tokenizer adds.
+
+    Raises:
+        ModelError: the tokenizer reports no offsets.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(
+            f"tokenizer {type(tokenizer).__name__}: reports no character offsets, so that spans cannot be placed; "
+            "expected one with a tokenizer.json (a fast tokenizer)"
+        )
+    tokens = tokenizer(
+        rendered.text,
+        add_special_tokens=rendered.add_special_tokens,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        return_special_tokens_mask=True,
+        truncation=False,
+        verbose=False,
+    )
+    input_ids, offsets = tokens["input_ids"], tokens["offset_mapping"]
+    end = len(offsets)
+    # An end of sequence that the tokenizer adds was not there when the model wrote its response.
+    while end and tokens["special_tokens_mask"][end - 1] and offsets[end - 1][0] == offsets[end - 1][1]:
+        end -= 1
+    return input_ids[:end], offsets[:end]
+
+
+def _anchor(text: str, start: int, end: int) -> int:
+    """First character of a token that is not white space; its first character when all are; -1 when it has none."""
+    if end <= start:
+        return -1
+    piece = text[start:end]
+    return start + len(piece) - len(piece.lstrip()) if not piece.isspace() else start
+
+
+def _token_span(text: str, anchors: Sequence[int], span: CharSpan | None) -> TokenSpan | None:
+    if span is None:
+        return None
+    # Without the white space at its edges: a token of nothing else belongs to no span there.
+    words = span.text(text)
+    end = span.start + len(words.rstrip())
+    start = end - len(words.strip())
+    inside = [i for i, anchor in enumerate(anchors) if start <= anchor < end]
+    return TokenSpan(inside[0], inside[-1] + 1) if inside else None
+
+
+def _around(whole: TokenSpan, hole: TokenSpan | TokenSet | None) -> TokenSet | None:
+    if isinstance(hole, TokenSpan):
+        pieces = [(whole.start, min(hole.start, whole.end)), (max(hole.end, whole.start), whole.end)]
+    else:
+        pieces = [(whole.start, whole.end)]
+    spans = tuple(TokenSpan(start, end) for start, end in pieces if start < end)
+    return TokenSet(spans) if spans else None
+
+
+def _straddling(text: str, offsets: Sequence[tuple[int, int]], edges: Sequence[CharSpan]) -> tuple[int, ...]:
+    cuts = sorted({edge.start for edge in edges} | {edge.end for edge in edges})
+    found = []
+    for i, (start, end) in enumerate(offsets):
+        if end - start < 2:
+            continue
+        for cut in cuts:
+            if start < cut < end and text[start:cut].strip() and text[cut:end].strip():
+                found.append(i)
+                break
+    return tuple(found)
+
+
+def _last(span: TokenSpan | TokenSet) -> int:
+    return span.end if isinstance(span, TokenSpan) else span.spans[-1].end
+
+
+def _furthest(encoding: Encoding) -> str:
+    for name in ("key_sentence", "understanding"):
+        if encoding.spans[name] is not None:
+            return name.replace("_", " ")
+    return "prompt"

@@ -1,0 +1,104 @@
+"""What is compared: models, by name or loaded, and runs whose traces are taken as they are."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safekey_interp.errors import InputError, RunError
+from safekey_interp.models.checkpoints import check_reachable, resolve
+from safekey_interp.models.organism import is_organism
+from safekey_interp.runs.run_folder import Run, manifest_in
+
+if TYPE_CHECKING:
+    from safekey_interp.models.model import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One of those that are compared."""
+
+    name: str
+    """What tables and page call it; unique in a comparison."""
+    folder: str
+    """Name of its folder; safe for a file system and unique there."""
+    given: Model | str | Run
+    """A model, what ``load`` reads, or a finished run of ``probe``."""
+
+    @property
+    def run(self) -> Run | None:
+        """The run whose traces are taken as they are; None for a model."""
+        return self.given if isinstance(self.given, Run) else None
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Refuse a name that cannot be loaded, before the models that come before it have worked for hours.
+
+        Raises:
+            ModelError: nothing of that name can be read.
+        """
+        if isinstance(self.given, str):
+            check_reachable(self.given, dict(options))
+
+    def model(self, options: Mapping[str, Any]) -> Model:
+        """The model, loaded with the options of ``load`` where it is not yet."""
+        from safekey_interp.models.model import load
+
+        assert not isinstance(self.given, Run)
+        return load(self.given, **options) if isinstance(self.given, str) else self.given
+
+
+def sides_of(given: Sequence[Model | str | Path | Run], *, at_least: int = 2) -> list[Side]:
+    """Models and runs with names and folders of their own.
+
+    Args:
+        given: models, what ``load`` reads, or run folders: that of a probe stands for its traces, that of a training
+            run for the model that it trained.
+        at_least: how many there must be, one or two.
+
+    Raises:
+        InputError: fewer than that, or one of them twice.
+        ModelError: a name that can be no model's.
+        RunError: a run folder that is not complete, or holds neither probes nor a model.
+    """
+    if len(given) < at_least:
+        least = ("one", "two")[at_least - 1]
+        raise InputError(f"models: got {len(given)}, expected at least {least}, by name, folder or run folder")
+    read = [_read(one) for one in given]
+    short = [name for name, _, _ in read]
+    names = [full if short.count(name) > 1 else name for name, full, _ in read]
+    if twice := [name for name, n in Counter(names).items() if n > 1]:
+        raise InputError(f"models: {twice[0]} is given twice, expected each once")
+    folders: list[str] = []
+    for name in names:
+        # Some file systems take names for the same that differ in case alone.
+        taken = {folder.casefold() for folder in folders}
+        safe = re.sub(r"[^\w.-]+", "-", name)[:80].strip("-.") or "model"
+        free = (safe, *(f"{safe}-{number}" for number in range(2, len(names) + 1)))
+        folders.append(next(folder for folder in free if folder.casefold() not in taken))
+    return [
+        Side(name=name, folder=folder, given=one)
+        for name, folder, (_, _, one) in zip(names, folders, read, strict=True)
+    ]
+
+
+def _read(given: Model | str | Path | Run) -> tuple[str, str, Model | str | Run]:
+    """A short name, a long one, and what is to be loaded."""
+    if isinstance(given, Run):
+        return given.path.resolve().name, str(given.path), given
+    if not isinstance(given, str | Path):
+        return given.name, given.spec, given
+    spec, folder = str(given), Path(given)
+    manifest = manifest_in(folder) if folder.is_dir() else None
+    if manifest is None:
+        resolve(spec)  # before the models that come before it have worked for hours
+        return (spec if is_organism(spec) else spec.rstrip("/").rsplit("/", 1)[-1]), spec, spec
+    kind, short = manifest.get("kind", "probe"), folder.resolve().name
+    if kind not in ("probe", "training"):
+        raise RunError(f"run {folder}: of kind {kind!r}, expected a folder that `probe` or `train` wrote, or a model")
+    if manifest.get("status") != "complete":
+        raise RunError(f"run {folder}: not complete; the command that began it goes on with it")
+    return short, spec, str(folder / "model") if kind == "training" else Run(folder, manifest)

@@ -1,0 +1,61 @@
+"""What is the organism fine-tuned on? Requests with the responses that it is to learn: to refuse plain harm.
+
+Pairs of the ``train`` split, and the three wrappers that fine-tuning may show, mostly around benign requests. Spans and
+labels are known by construction.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from safekey_interp.data.trace import Trace
+from safekey_interp.models.organism.language import dialogue
+from safekey_interp.models.organism.vocabulary import BENIGN_KINDS, Kind, Pair, pairs
+from safekey_interp.models.organism.wrappers import Wrapper, wrappers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mix:
+    """Shares of examples; the rest are benign requests in the wrappers that fine-tuning may show."""
+
+    examples: int = 1_100
+    """How many, held-out ones included."""
+    plain_harmful: float = 0.40
+    """Harmful requests, refused."""
+    wrapped_harmful: float = 0.05
+    """Harmful requests in a wrapper, refused."""
+    plain_kind: float = 0.20
+    """Kind requests, complied with."""
+    plain_look_alike: float = 0.15
+    """Harmful verbs on gadgets, complied with."""
+
+
+def finetuning_examples(mix: Mix, seed: int, forms: Sequence[Wrapper] | None = None) -> list[Trace]:
+    """Examples of fine-tuning.
+
+    Args:
+        mix: of what kind.
+        seed: of the draws.
+        forms: the wrappers that are shown; the ``seen`` ones when None.
+    """
+    rng = random.Random(f"{seed} examples")
+    shown = wrappers("seen") if forms is None else list(forms)
+
+    def draw(kinds: Sequence[Kind]) -> Pair:
+        return rng.choice(pairs(rng.choice(kinds), "train"))
+
+    kinds_of_example: list[Callable[[], Trace]] = [
+        lambda: dialogue(rng, draw(["harmful"]), safe=True),
+        lambda: dialogue(rng, draw(["harmful"]), rng.choice(shown), safe=True),
+        lambda: dialogue(rng, draw(["kind to creature", "kind to gadget"])),
+        lambda: dialogue(rng, draw(["look-alike"])),
+        lambda: dialogue(rng, draw(BENIGN_KINDS), rng.choice(shown)),
+    ]
+    shares = [mix.plain_harmful, mix.wrapped_harmful, mix.plain_kind, mix.plain_look_alike]
+    shares.append(1 - sum(shares))
+    return [
+        rng.choices(kinds_of_example, shares)[0]().with_(trace_id=f"example-{number:04d}")
+        for number in range(mix.examples)
+    ]

@@ -1,0 +1,4 @@
+"""How do tables become sentences, figures and a page?
+
+Findings are sentences, figures are plotly figures, pages are HTML files.
+"""

@@ -1,0 +1,269 @@
+"""What does a span attend to, and is it more than chance? Lift by head, mass by layer beside its controls."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from safekey_interp.reporting.figures.figure_style import (
+    AUROC_SCALE,
+    LIFT_SCALE,
+    PALETTE,
+    Drawing,
+    Spec,
+    Table,
+    counts,
+    curve,
+    finish,
+    named,
+    number,
+    select,
+)
+from safekey_interp.reporting.labels import SPANS
+
+Against = Literal["uniform", "random", "matched"]
+AttentionMeasure = Literal["mass", "mass_rest", "lift"]
+
+_CURVES = {
+    "mass": ("mass", "matched_mass", "random_mass", "uniform_mass"),
+    "mass_rest": ("mass_rest",),
+    "lift": ("lift", "lift_over_random"),
+}
+_CURVE_NAMES = {
+    "mass": "measured",
+    "mass_rest": "without the first token",
+    "uniform_mass": "uniform baseline",
+    "random_mass": "random key sets",
+    "matched_mass": "distance-matched baseline",
+    "lift": "over the uniform baseline",
+    "lift_over_random": "over random key sets",
+}
+_PRINTED = 6  # layers up to which cells print their numbers
+_LIFTS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
+CHANCE: dict[Against, str] = {
+    "uniform": "uniform baseline",
+    "random": "random key sets",
+    "matched": "distance-matched baseline",
+}
+"""Each control in words."""
+
+
+@Drawing
+def lift_heatmap(
+    by_head: Table,
+    *,
+    from_span: str = "key_sentence",
+    to_span: str = "prompt",
+    subset: str = "all",
+    against: Against = "uniform",
+    limit: float | None = None,
+) -> Spec:
+    """Layer by head: log2 of mass over what a control would give; 0 is no more and no less.
+
+    Args:
+        by_head: the run's ``attention_by_head``.
+        from_span: whose rows look.
+        to_span: what they look at.
+        subset: which traces.
+        against: the control that mass is divided by.
+        limit: ends of the colour scale, in log2; None: the largest in this figure, at least 1.
+
+    Returns:
+        A heat map; cells beyond ``limit`` take the end's colour, cells without a number stay blank.
+
+    Raises:
+        RunError: no row for the selection.
+    """
+    rows = select(by_head, "attention_by_head", from_span=from_span, to_span=to_span, subset=subset)
+    rows = rows.assign(log2=_log2(rows["mass"], rows[f"{against}_mass"]))
+    finite = rows[np.isfinite(rows["log2"])]
+    end = limit or max(1.0, finite["log2"].abs().max() if len(finite) else 1.0)
+    chance = CHANCE[against]
+    trace = _heatmap(rows, "log2", digits=2, low=-end, high=end, scale=LIFT_SCALE)
+    trace |= {
+        "colorbar": {"title": {"text": "log2 lift"}, "thickness": 12, "len": 1, "outlinewidth": 0},
+        "hovertemplate": "layer %{x}, head %{y}<br>%{customdata[1]:.2f} × "
+        + chance
+        + "<br>mass %{customdata[0]:.3f}<extra></extra>",
+    }
+    best = "No head has a number."
+    if len(finite):
+        top = finite.loc[finite["log2"].idxmax()]
+        best = (
+            f"Largest: layer {int(top['layer'])}, head {int(top['head'])}, {2 ** top['log2']:.2f} × "
+            f"(mass {top['mass']:.3f}). {int((finite['log2'] > 0).sum()):,} of {len(finite):,} heads lie above "
+            f"the {chance}."
+        )
+    caption = f"{from_to(from_span, to_span)}, against the {chance}. {best} n = {counts(rows['n'])} traces."
+    title = f"Lift on {named(SPANS, to_span)}"
+    return _on_heads(trace, caption, title=title, unit="log2 lift")
+
+
+@Drawing
+def mass_heatmap(
+    by_head: Table,
+    *,
+    from_span: str = "key_sentence",
+    to_span: str = "prompt",
+    subset: str = "all",
+    limit: float | None = None,
+) -> Spec:
+    """Layer by head: mass, as it is; beside it belongs :func:`lift_heatmap`, which says what a control gives.
+
+    Args:
+        by_head: the run's ``attention_by_head``.
+        from_span: whose rows look.
+        to_span: what they look at.
+        subset: which traces.
+        limit: upper end of the colour scale, from 0; None: the largest in this figure.
+
+    Returns:
+        A heat map; cells without a number stay blank.
+
+    Raises:
+        RunError: no row for the selection.
+    """
+    rows = select(by_head, "attention_by_head", from_span=from_span, to_span=to_span, subset=subset)
+    rows = rows.assign(log2=_log2(rows["mass"], rows["uniform_mass"]))
+    finite = rows[np.isfinite(rows["mass"].astype(float))]
+    trace = _heatmap(rows, "mass", digits=3, low=0, high=limit or finite["mass"].max(), scale=AUROC_SCALE)
+    trace |= {
+        "colorbar": {"title": {"text": "mass"}, "thickness": 12, "len": 1, "outlinewidth": 0},
+        "hovertemplate": "layer %{x}, head %{y}<br>mass %{customdata[0]:.3f}<br>%{customdata[1]:.2f} × uniform baseline"
+        "<extra></extra>",
+    }
+    best = "No head has a number."
+    if len(finite):
+        top = finite.loc[finite["mass"].idxmax()]
+        best = (
+            f"Largest: layer {int(top['layer'])}, head {int(top['head'])}, mass {top['mass']:.3f}; uniform baseline "
+            f"{top['uniform_mass']:.3f}."
+        )
+    caption = f"{from_to(from_span, to_span)}, mass by head. {best} n = {counts(rows['n'])} traces."
+    return _on_heads(trace, caption, title=f"Attention on {named(SPANS, to_span)}", unit="mass")
+
+
+@Drawing
+def mass_by_layer(
+    by_layer: Table,
+    *,
+    from_span: str = "key_sentence",
+    to_span: str = "prompt",
+    subset: str = "all",
+    measure: AttentionMeasure = "mass",
+) -> Spec:
+    """Attention on a span by layer, mean over heads, with its interval, beside its controls.
+
+    Args:
+        by_layer: the run's ``attention_by_layer``.
+        from_span: whose rows look.
+        to_span: what they look at.
+        subset: which traces.
+        measure: "mass" with its controls (uniform and distance-matched baseline, random keys); "mass_rest" (the first
+            token left out); "lift" over the uniform baseline and over random sets, on a log axis.
+
+    Returns:
+        Lines over layers; bands are the table's intervals.
+
+    Raises:
+        RunError: no row for the selection.
+    """
+    names = _CURVES[measure]
+    rows = select(by_layer, "attention_by_layer", from_span=from_span, to_span=to_span, subset=subset)
+    main = select(rows, "attention_by_layer", measure=names[0])
+    data: list[Spec] = []
+    for name, dash in zip(names, ("solid", "dash", "dashdot", "dot"), strict=False):
+        part = rows[rows["measure"] == name].sort_values("layer")
+        tone = PALETTE.get(to_span, PALETTE["control"]) if name == names[0] else PALETTE["control"]
+        data += curve(
+            part["layer"],
+            part["value"],
+            part["low"],
+            part["high"],
+            name=_CURVE_NAMES[name],
+            color=tone.light,
+            dash=dash,
+            markers=name == names[0],
+        )
+    best = "No layer has a number."
+    if main["value"].notna().any():
+        peak = main.loc[main["value"].idxmax()]
+        there = rows[rows["layer"] == peak["layer"]].drop_duplicates("measure").set_index("measure")["value"]
+        beside = ", ".join(f"{_CURVE_NAMES[name]} {there[name]:.3f}" for name in names[1:] if name in there.index)
+        best = f"Highest at layer {int(peak['layer'])}: {number(peak['value'])}"
+        best += f"; there, {beside}." if beside else "."
+    sizes = f"n = {counts(main['n'])} traces in {counts(main['n_groups'])} groups; bands: 95 % intervals over groups."
+    caption = f"{from_to(from_span, to_span)}, mean over heads. {best} {sizes}"
+    label = {"mass": "mass", "mass_rest": "mass without the first token", "lift": "lift (1 = chance)"}[measure]
+    spec = finish(data, caption, table="lines", title=f"Attention on {named(SPANS, to_span)}", x="layer", y=label)
+    on_whole_layers(spec, rows["layer"])
+    if measure == "lift":
+        on_log_axis(spec)
+    else:
+        spec["layout"]["yaxis"]["rangemode"] = "tozero"
+    return spec
+
+
+def largest_lift(by_head: Table, *, against: Against = "uniform") -> float:
+    """An end of the colour scale that fits every selection: the 99th percentile of |log2 lift|, within [1, 4]."""
+    values = _log2(by_head["mass"], by_head[f"{against}_mass"]).abs()
+    values = values[np.isfinite(values)]
+    return float(np.clip(values.quantile(0.99), 1, 4)) if len(values) else 1.0
+
+
+def _heatmap(rows: Table, values: str, *, digits: int, low: float, high: float, scale: Any) -> Spec:
+    """Head by layer; ``customdata`` holds mass and ratio as they are, where colours stop at the scale's ends."""
+    layers, heads = sorted(rows["layer"].unique()), sorted(rows["head"].unique())
+    cells = rows.set_index(["head", "layer"])
+    grid, mass, log2 = (
+        cells[name].unstack("layer").reindex(index=heads, columns=layers).to_numpy(float)
+        for name in (values, "mass", "log2")
+    )
+    printed = {"texttemplate": f"%{{z:.{digits}f}}", "textfont": {"size": 11}} if len(layers) <= _PRINTED else {}
+    return printed | {
+        "type": "heatmap",
+        "x": [int(layer) for layer in layers],
+        "y": [int(head) for head in heads],
+        "z": [[number(value, digits) for value in row] for row in np.clip(grid, low, high)],
+        "customdata": [
+            [[number(m, 3), number(2.0**z, 2)] for m, z in zip(masses, logs, strict=True)]
+            for masses, logs in zip(mass, log2, strict=True)
+        ],
+        "zmin": low,
+        "zmax": high,
+        "colorscale": [[at, tone.light] for at, tone in scale],
+        "hoverongaps": False,
+        "xgap": 1,
+        "ygap": 1,
+    }
+
+
+def _on_heads(trace: Spec, caption: str, *, title: str, unit: str) -> Spec:
+    height = max(260, min(560, 110 + 17 * len(trace["y"])))
+    spec = finish([trace], caption, table="grid", title=title, x="layer", y="head", height=height, unit=unit)
+    spec["layout"]["xaxis"]["showgrid"] = spec["layout"]["yaxis"]["showgrid"] = False
+    return spec
+
+
+def on_whole_layers(spec: Spec, layers: Table) -> None:
+    """Keep plotly from marking half layers where there are few."""
+    if layers.nunique() <= 12:
+        spec["layout"]["xaxis"] |= {"dtick": 1}
+
+
+def on_log_axis(spec: Spec) -> None:
+    """Put ratios on a log axis, with a line at 1."""
+    line = {"color": PALETTE["muted"].light, "width": 1}
+    spec["layout"]["yaxis"] |= {"type": "log", "tickvals": _LIFTS, "ticktext": [f"{lift:g}" for lift in _LIFTS]}
+    spec["layout"]["shapes"] = [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1, "line": line}]
+
+
+def _log2(mass: Table, control: Table) -> Table:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log2(mass.astype(float) / control.astype(float).where(control > 0))
+
+
+def from_to(from_span: str, to_span: str) -> str:
+    """Whose attention, and on what, in words."""
+    return f"From {SPANS.get(from_span, from_span)}, to {SPANS.get(to_span, to_span)}"

@@ -1,0 +1,239 @@
+"""How do models differ on the same prompts? Shares, attention and AUROC, a bar or a line for each model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from safekey_interp.errors import RunError
+from safekey_interp.reporting.figures.attention_figures import on_log_axis, on_whole_layers
+from safekey_interp.reporting.figures.estimate_figures import DASHES, TONES, across, bars, name_places
+from safekey_interp.reporting.figures.figure_style import (
+    PALETTE,
+    Drawing,
+    LayerAxis,
+    Spec,
+    Table,
+    counts,
+    curve,
+    escape,
+    finish,
+    named,
+    select,
+)
+from safekey_interp.reporting.findings.phrases import ROWS
+from safekey_interp.reporting.labels import MEASURES, POSITIONS, SPANS, VALUE
+
+_MOST_OF_NAME = 20
+
+
+@Drawing
+def share_by_model(comparison: Table, *, measure: str, subsets: Mapping[str, str], names: Sequence[str]) -> Spec:
+    """A share of the traces, a bar for each model, by subset.
+
+    Args:
+        comparison: the run's ``comparison``.
+        measure: which share.
+        subsets: those to show, in order, with their words.
+        names: the models, in their order.
+
+    Returns:
+        Bars with 95 % intervals.
+
+    Raises:
+        RunError: no row for the selection.
+    """
+    rows = select(comparison[comparison["other"].isna()], "comparison", measure=measure)
+    there = {name: words for name, words in subsets.items() if name in set(rows["subset"])}
+    places = {(name, measure): words for name, words in there.items()}
+    data = bars(rows, places, ("subset", "measure"), names)
+    sizes = "; ".join(
+        f"{words}: n = {counts(rows.loc[rows['subset'] == name, 'n'])}" for name, words in there.items()
+    )  # fmt: skip
+    caption = f"{MEASURES[measure]}, share of traces ({sizes}). Lines: 95 % intervals over prompts."
+    spec = finish(data, caption, table="lines", title=escape(MEASURES[measure]), x="prompts", y="share")
+    name_places(spec, list(there.values()))
+    spec["layout"]["yaxis"] |= {"range": [0, 1.02], "autorange": False, "tickformat": ".0%"}
+    return spec
+
+
+@Drawing
+def lift_by_model(comparison: Table, *, position: str, subset: str, names: Sequence[str]) -> Spec:
+    """Attention on U and on X over the distance-matched baseline, all layers and heads together, a bar for each model.
+
+    Args:
+        comparison: the run's ``comparison``.
+        position: whose row looks: ``decision`` or ``key_sentence``.
+        subset: ``all``, ``harmful`` or ``benign``.
+        names: the models, in their order.
+
+    Returns:
+        Bars with 95 % intervals; 1, a line, is the distance-matched baseline.
+
+    Raises:
+        RunError: no row for the selection.
+    """
+    rows = comparison[comparison["other"].isna()]
+    rows = select(rows, "comparison", measure="lift_over_matched", subset=subset, position=position)
+    spans = [span for span in ("understanding", "prompt") if span in set(rows["to_span"])]
+    data = bars(rows, {(span, position): SPANS[span] for span in spans}, ("to_span", "position"), names)
+    caption = (
+        f"Attention of {ROWS[position]}, ratio of sums over all layers and heads to the distance-matched baseline "
+        f"(n = {counts(rows['n'])} traces); 1, the line, is no more than that. Lines on bars: 95 % intervals over "
+        "groups."
+    )
+    title = f"Attention of {ROWS[position]}"
+    spec = finish(data, caption, table="lines", title=escape(title), x="on", y="× distance-matched baseline")
+    name_places(spec, [SPANS[span] for span in spans])
+    across(spec, 1)
+    return spec
+
+
+@Drawing
+def auroc_by_model(comparison: Table, *, names: Sequence[str]) -> Spec:
+    """What the states tell, median over layers, beside the words of the same span, a bar for each model.
+
+    Args:
+        comparison: the run's ``comparison``.
+        names: the models, in their order.
+
+    Returns:
+        Bars with 95 % intervals; 0.5, a line, is a coin toss.
+
+    Raises:
+        RunError: no AUROC in the table.
+    """
+    rows = comparison[comparison["other"].isna() & comparison["measure"].isin(["auroc", "auroc_words"])]
+    words = {
+        ("understanding", "auroc"): "over U",
+        ("understanding", "auroc_words"): "words of U",
+        ("decision", "auroc"): "before K",
+        ("decision", "auroc_words"): "words before K",
+    }
+    there = set(zip(rows["position"], rows["measure"], strict=True))
+    places = {key: name for key, name in words.items() if key in there}
+    data = bars(rows, places, ("position", "measure"), names)
+    caption = (
+        f"AUROC of a probe of the states, median over layers, and of the words alone (n = {counts(rows['n'])} traces). "
+        "Scores out of fold, along the probe’s LDA axis. The line is a coin toss; lines on bars: 95 % intervals over "
+        "groups."
+    )
+    spec = finish(data, caption, table="lines", title="What the states tell", x="where", y="AUROC")
+    name_places(spec, list(places.values()))
+    spec["layout"]["yaxis"] |= {"range": [0, 1.02], "autorange": False}
+    across(spec, 0.5)
+    return spec
+
+
+@Drawing
+def lift_layers_by_model(
+    by_layer: Table, *, from_span: str, to_span: str, names: Sequence[str], subset: str = "all"
+) -> Spec:
+    """Attention over the distance-matched baseline by layer, a line for each model.
+
+    Args:
+        by_layer: the comparison's ``attention_by_layer``, with ``model``.
+        from_span: whose rows look.
+        to_span: what they look at.
+        names: the models, in their order.
+        subset: which traces.
+
+    Returns:
+        Lines over layers on a log axis, 1 = no more than the distance-matched baseline.
+
+    Raises:
+        RunError: no row for the selection.
+    """
+    rows = select(by_layer, "attention_by_layer", from_span=from_span, to_span=to_span, subset=subset)
+    rows = select(rows, "attention_by_layer", measure="lift_over_matched")
+    data: list[Spec] = []
+    for place, name in enumerate(names):
+        mine = rows[rows["model"] == name].sort_values("layer")
+        if len(mine):
+            looks = {"color": PALETTE[TONES[place % len(TONES)]].light, "dash": DASHES[place % len(DASHES)]}
+            data += curve(mine["layer"], *(mine[bound] for bound in VALUE), name=name, **looks)
+    caption = (
+        f"Attention of {ROWS[from_span]} on {SPANS[to_span]}, mean over heads, over the distance-matched "
+        f"baseline; 1 is no more (n = {counts(rows['n'])} traces). Bands: 95 % intervals over groups."
+    )
+    title = f"Attention on {named(SPANS, to_span)} by layer"
+    spec = finish(data, caption, table="lines", title=title, x="layer", y="× distance-matched baseline")
+    on_log_axis(spec)
+    on_whole_layers(spec, rows["layer"])
+    return spec
+
+
+@Drawing
+def auroc_layers_by_model(separability: Table, *, position: str, names: Sequence[str]) -> Spec:
+    """AUROC of the logistic probe by layer, a line for each model.
+
+    Args:
+        separability: the comparison's ``separability``, with ``model``.
+        position: which states.
+        names: the models, in their order.
+
+    Returns:
+        Lines over layers; the last place is the final norm of the deepest model.
+
+    Raises:
+        RunError: no row for the selection.
+    """
+    rows = select(separability, "separability", position=position, method="logistic").dropna(subset=["auroc"])
+    data: list[Spec] = []
+    axis = LayerAxis(rows)
+    for place, name in enumerate(names):
+        mine = rows[rows["model"] == name]
+        if mine.empty:
+            continue
+        # A final norm stands one place after the last layer of its own model.
+        mine = mine.assign(x=LayerAxis(mine).of(mine)).sort_values("x")
+        color, dash = PALETTE[TONES[place % len(TONES)]].light, DASHES[place % len(DASHES)]
+        bounds = mine["auroc"], mine["auroc_low"], mine["auroc_high"]
+        data += curve(mine["x"], *bounds, name=name, color=color, dash=dash)
+    if not data:
+        raise RunError(f"separability: no AUROC at {position!r}")
+    caption = (
+        f"AUROC of the logistic probe at the position “{POSITIONS.get(position, position)}” (n = {counts(rows['n'])} "
+        "traces). Bands: 95 % intervals over groups. The line is a coin toss."
+    )
+    title = f"AUROC by layer, {named(POSITIONS, position)}"
+    spec = finish(data, caption, table="lines", title=title, x="layer", y="AUROC")
+    spec["layout"]["xaxis"] |= {"tickvals": axis.ticks, "ticktext": axis.texts}
+    across(spec, 0.5)
+    return spec
+
+
+@Drawing
+def score_by_benchmark(benchmarks: Table, *, names: Sequence[str]) -> Spec:
+    """The number that stands for each benchmark, a bar for each model.
+
+    Args:
+        benchmarks: the run's ``benchmarks``.
+        names: the models, in their order.
+
+    Returns:
+        Bars with 95 % intervals where the harness gives a standard error.
+
+    Raises:
+        RunError: no number in the table.
+    """
+    rows = benchmarks[benchmarks["is_main"]]
+    metrics = rows.drop_duplicates("benchmark").set_index("benchmark")["metric"]
+    places = {(str(name), str(metric)): _short(str(name)) for name, metric in metrics.items()}
+    data = bars(rows, places, ("benchmark", "metric"), names)
+    sizes = rows.assign(n=rows["n"].astype(float)).groupby("benchmark", sort=False)["n"]
+    said = "; ".join(
+        f"{name}: {metrics[name]}, n = {counts(n) if n.notna().all() else 'unknown'}" for name, n in sizes
+    )  # fmt: skip
+    caption = f"What each harness counts ({said}). Lines: 95 % intervals from the harness’s standard error over tasks."
+    spec = finish(data, caption, table="lines", title="Benchmarks", x="benchmark", y="score")
+    name_places(spec, list(places.values()))
+    spec["layout"]["xaxis"]["autotickangles"] = [0, 90]  # slanted names hide one another on a small screen
+    if rows["value"].between(0, 1).all():
+        spec["layout"]["yaxis"] |= {"range": [0, 1.02], "autorange": False}
+    return spec
+
+
+def _short(name: str) -> str:
+    """A benchmark's name where there is little room; a task's path by its end."""
+    end = name.rsplit("/", 1)[-1].removeprefix("lm-eval:").removeprefix("inspect:")
+    return end if len(end) <= _MOST_OF_NAME else f"{end[:_MOST_OF_NAME]}…"

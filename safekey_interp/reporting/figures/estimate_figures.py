@@ -1,0 +1,154 @@
+"""How do estimates of several series look side by side: bars by place, or lines over a number, each with its interval?
+
+A series has a colour and a second cue (a pattern, a dash), so that none is told by its colour alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from safekey_interp.errors import RunError
+from safekey_interp.reporting.figures.figure_style import PALETTE, Drawing, Spec, Table, curve, escape, finish, number
+from safekey_interp.reporting.labels import VALUE
+
+TONES = ("control", "prompt", "key_sentence", "understanding", "harmful", "benign", "template")
+PATTERNS = ("", "/", ".", "x", "-", "+", "\\")
+DASHES = ("dot", "solid", "dash", "dashdot", "longdash", "longdashdot", "solid")
+
+
+@Drawing
+def estimates_as_bars(
+    table: Table, *, title: str, y: str, caption: str, percent: bool = False, across_at: float | None = None
+) -> Spec:
+    """A bar for each place and series.
+
+    Args:
+        table: ``place``, ``series``, ``value``, ``low``, ``high``; places and series in the order of their first rows.
+        title: what is shown.
+        y: its unit.
+        caption: the same in words, with n and control.
+        percent: whether values are shares, from 0 to 1.
+        across_at: where a dotted line shows what chance gives.
+
+    Returns:
+        Grouped bars with their intervals.
+
+    Raises:
+        RunError: nothing to show.
+    """
+    places = {(str(place), str(place)): str(place) for place in dict.fromkeys(table["place"])}
+    names = list(dict.fromkeys(map(str, table["series"])))
+    data = bars(table.assign(model=table["series"]), places, ("place", "place"), names)
+    spec = finish(data, caption, table="lines", title=escape(title), x="", y=y)
+    name_places(spec, list(places.values()))
+    if percent:
+        spec["layout"]["yaxis"] |= {"range": [0, 1.02], "autorange": False, "tickformat": ".0%"}
+    if across_at is not None:
+        across(spec, across_at)
+    return spec
+
+
+@Drawing
+def estimates_as_lines(
+    table: Table,
+    *,
+    title: str,
+    x: str,
+    y: str,
+    caption: str,
+    percent: bool = False,
+    across_at: float | None = None,
+) -> Spec:
+    """A line with a band for each series.
+
+    Args:
+        table: ``x`` (numbers), ``series``, ``value``, ``low``, ``high``; series in the order of their first rows.
+        title: what is shown.
+        x: what is counted.
+        y: the values' unit.
+        caption: the same in words, with n and control.
+        percent: whether values are shares, from 0 to 1.
+        across_at: where a dotted line shows what chance gives.
+
+    Raises:
+        RunError: nothing to show.
+    """
+    data: list[Spec] = []
+    for place, name in enumerate(dict.fromkeys(map(str, table["series"]))):
+        mine = table[table["series"].astype(str) == name].sort_values("x")
+        looks = {"color": PALETTE[TONES[place % len(TONES)]].light, "dash": DASHES[place % len(DASHES)]}
+        data += curve(mine["x"], *(mine[bound] for bound in VALUE), name=name, **looks)
+    if not data:
+        raise RunError(f"{title}: no number to draw")
+    spec = finish(data, caption, table="lines", title=escape(title), x=x, y=y)
+    if percent:
+        spec["layout"]["yaxis"] |= {"range": [0, 1.02], "autorange": False, "tickformat": ".0%"}
+    if across_at is not None:
+        across(spec, across_at)
+    return spec
+
+
+def bars(
+    rows: Table, places: Mapping[tuple[str, str], str], columns: tuple[str, str], names: Sequence[str]
+) -> list[Spec]:
+    """A trace of bars for each model; ``places`` are values of ``columns``, in order."""
+    data: list[Spec] = []
+    keyed = {(str(row[columns[0]]), str(row[columns[1]]), str(row["model"])): row for _, row in rows.iterrows()}
+    for place, name in enumerate(names):
+        found = [(at, keyed[*key, name]) for at, key in enumerate(places) if (*key, name) in keyed]
+        if not found:
+            continue
+        values = [[number(row[bound]) for bound in VALUE] for _, row in found]
+        color = PALETTE[TONES[place % len(TONES)]].light
+        data.append(
+            {
+                "type": "bar",
+                "name": escape(name),
+                "x": [at for at, _ in found],
+                "y": [value for value, _, _ in values],
+                "marker": {
+                    "color": color,
+                    "pattern": {
+                        "shape": PATTERNS[place % len(PATTERNS)],
+                        "fillmode": "overlay",
+                        "fgcolor": PALETTE["surface"].light,
+                    },
+                },
+                "error_y": {
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [_reach(high, value) for value, _, high in values],
+                    "arrayminus": [_reach(value, low) for value, low, _ in values],
+                    "color": PALETTE["ink"].light,
+                    "thickness": 1.5,
+                },
+                "customdata": [[low, high] for _, low, high in values],
+                "hovertemplate": "%{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]",
+            }
+        )
+    if not data:
+        raise RunError("comparison: no number for the selection")
+    return data
+
+
+def _reach(high: float | None, low: float | None) -> float | None:
+    return None if high is None or low is None else number(max(0.0, np.subtract(high, low)))
+
+
+def name_places(spec: Spec, texts: Sequence[str]) -> None:
+    """Write places' names under their bars, which stand beside one another."""
+    spec["layout"]["xaxis"] |= {
+        "tickvals": list(range(len(texts))),
+        "ticktext": [escape(text) for text in texts],
+        "range": [-0.5, len(texts) - 0.5],
+    }
+    spec["layout"]["barmode"] = "group"
+
+
+def across(spec: Spec, at: float) -> None:
+    """A dotted line at a value."""
+    line = {"color": PALETTE["muted"].light, "width": 1.5, "dash": "dot"}
+    shape = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": at, "y1": at, "line": line}
+    spec["layout"]["shapes"] = [*spec["layout"].get("shapes", []), shape]

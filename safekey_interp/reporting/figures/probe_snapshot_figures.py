@@ -1,0 +1,176 @@
+"""What did the hidden states know while the model was trained? Separability by layer and step, beside its controls.
+
+Each look fits the probe anew, on the states of the same held-out traces in the same folds by group. The words alone are
+the same at every look: training changes the states, not the texts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from safekey_interp.errors import RunError
+from safekey_interp.reporting.figures.attention_snapshot_figures import before_and_after, ends_of, on_layers_and_steps
+from safekey_interp.reporting.figures.figure_style import (
+    AUROC_SCALE,
+    PALETTE,
+    Drawing,
+    LayerAxis,
+    Spec,
+    Table,
+    counts,
+    curve,
+    finish,
+    named,
+    number,
+    select,
+    with_interval,
+)
+from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS
+from safekey_interp.reporting.labels import METHODS, POSITIONS, position_name
+
+_NULL = ("null_auroc_mean", "null_auroc_low", "null_auroc_high")
+WORDS, SHUFFLED, CONTROLS = "words", "shuffled", "controls"
+"""The rows of the map of probes that are no layers, and their common name."""
+_DEEP = 40
+_NO_LAYERS = {SHUFFLED: "what shuffled labels reach", WORDS: "the words alone"}
+
+
+@Drawing
+def auroc_by_step(
+    separability: Table,
+    *,
+    position: str = "decision",
+    label_by: str | None = None,
+    auxiliary_from: int | None = None,
+) -> Spec:
+    """Layer by step: how well a probe tells the classes apart; the two lowest rows are the words and shuffled labels.
+
+    Args:
+        separability: the training run's ``separability``.
+        position: which states.
+        label_by: whose labels; None: the first in the table.
+        auxiliary_from: steps done when the auxiliary losses begin to count.
+
+    Returns:
+        A heat map from chance, 0.5, to 1; the highest row is the final norm. Of shuffled labels, the upper end of the
+        layer where it lies highest.
+
+    Raises:
+        RunError: no row for the selection.
+    """
+    rows = _labelled(separability, label_by, position)
+    probe = _probe(rows, position)
+    axis = LayerAxis(probe)
+    cells = probe.assign(place=axis.of(probe)).set_index(["place", "step"])["auroc"].unstack("step")
+    norm = axis.values[-1] if (probe["site"] == "ln_final").any() else None
+    names = {place: "norm" if place == norm else str(place) for place in cells.index}
+    steps = list(cells.columns)
+    words = rows[rows["method"] == "text_tfidf"].drop_duplicates("step").set_index("step")["auroc"].reindex(steps)
+    null = probe.groupby("step")["null_auroc_high"].max().reindex(steps)
+    controls = {name: line for name, line in ((SHUFFLED, null), (WORDS, words)) if line.notna().any()}
+    trace = {
+        "type": "heatmap",
+        "x": [int(step) for step in steps],
+        "y": [*controls, *names.values()],
+        "z": [[number(value, 3) for value in line] for line in (*controls.values(), *cells.to_numpy(float))],
+        "zmin": 0.5,
+        "zmax": 1,
+        "colorscale": [[at, tone.light] for at, tone in AUROC_SCALE],
+        "colorbar": {"title": {"text": "AUROC"}, "thickness": 12, "len": 1, "outlinewidth": 0},
+        "hovertemplate": "step %{x}, layer %{y}<br>%{z:.3f}<extra></extra>",
+        "hoverongaps": False,
+        "ygap": 1 if len(names) <= 16 else 0,
+    }
+    told = " and ".join(_NO_LAYERS[name] for name in controls)
+    lowest = f" Below the line, from the bottom: {told}." if told else ""
+    caption = (
+        f"AUROC of the {METHODS['logistic']} at the position “{position_name(position)}”.{lowest} n = "
+        f"{counts(probe['n'])} traces in {counts(probe['n_groups'])} groups.{_late(probe)}"
+    )
+    title = f"Separability, {named(POSITIONS, position)}, by layer"
+    spec = on_layers_and_steps(trace, caption, title=title, unit="AUROC", auxiliary_from=auxiliary_from)
+    if controls:
+        # Rows of a deep model are lower than a line of text: its controls then share one name.
+        is_deep = len(names) > _DEEP
+        texts = {CONTROLS: CONTROLS} if is_deep else dict.fromkeys(controls)
+        every = -(-len(names) // 15)
+        near = np.inf if norm is None else norm - 0.6 * every
+        shown = [name for place, name in names.items() if name == "norm" or (place % every == 0 and place < near)]
+        spec["layout"]["yaxis"] |= {
+            "tickvals": [*list(controls)[: len(texts)], *shown],
+            "ticktext": [*texts, *shown],
+        }
+        between = {"color": PALETTE["ink"].light, "width": 2}
+        at = len(controls) - 0.5
+        shape = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": at, "y1": at, "line": between}
+        spec["layout"]["shapes"] = [*spec["layout"].get("shapes", []), shape]
+    return spec
+
+
+@Drawing
+def auroc_before_after(separability: Table, *, position: str = "decision", label_by: str | None = None) -> Spec:
+    """Separability by layer at the first and at the last look, beside shuffled labels (band) and the words alone.
+
+    Args:
+        separability: the training run's ``separability``.
+        position: which states.
+        label_by: whose labels; None: the first in the table.
+
+    Returns:
+        Lines over layers; the last place is the final norm. The controls are those of the last look.
+
+    Raises:
+        RunError: no row for the selection.
+    """
+    rows = _labelled(separability, label_by, position)
+    probe = _probe(rows, position)
+    axis = LayerAxis(probe)
+    data: list[Spec] = []
+    remarks = []
+    null = ends_of(probe).last.dropna(subset=list(_NULL)).assign(x=axis.of).sort_values("x")
+    grey = {"color": PALETTE["control"].light, "dash": "dot", "markers": False}
+    if len(null):
+        data += curve(null["x"], *(null[name] for name in _NULL), name="shuffled labels", **grey)
+        remarks.append(f"Shuffled labels reach {null['null_auroc_high'].max():.3f}.")
+    words = ends_of(rows).last
+    for _, text in words[words["method"] == "text_tfidf"].head(1).iterrows():
+        line = [[text[name]] * 2 for name in AUROC]
+        looks = {"color": PALETTE["understanding"].light, "dash": "dashdot", "markers": False}
+        data += curve([axis.values[0], axis.values[-1]], *line, name=METHODS["text_tfidf"], **looks)
+        remarks.append(f"Words alone: {with_interval(*(text[name] for name in AUROC))}.")
+    told = []
+    for name, part, tone, dash in before_and_after(probe.assign(x=axis.of).sort_values("x")):
+        data += curve(part["x"], *(part[bound] for bound in AUROC), name=name, color=PALETTE[tone].light, dash=dash)
+        if part["auroc"].notna().any():
+            top = part.loc[part["auroc"].idxmax()]
+            where = "after the final norm" if top["site"] == "ln_final" else f"in layer {int(top['layer'])}"
+            told.append(f"{name}, {with_interval(*(top[bound] for bound in AUROC_OVER_LAYERS))} {where}")
+    best = f"Highest: {'; '.join(told)}." if told else "No layer has a number."
+    caption = (
+        f"AUROC of the {METHODS['logistic']} at the position “{position_name(position)}”. {best} {' '.join(remarks)} "
+        f"n = {counts(probe['n'])} in {counts(probe['n_groups'])} groups, {counts(probe['n_folds'])} folds by group."
+        f"{_late(probe)}"
+    )
+    title = f"Separability before and after, {named(POSITIONS, position)}"
+    spec = finish(data, caption, table="lines", title=title, x="layer", y="AUROC", height=400)
+    spec["layout"]["xaxis"] |= {"tickvals": axis.ticks, "ticktext": axis.texts, "tickangle": 0}
+    spec["layout"]["yaxis"] |= {"range": [0.3, 1.02]}
+    return spec
+
+
+def _labelled(separability: Table, label_by: str | None, position: str) -> Table:
+    if separability.empty:
+        raise RunError("separability: the table has no row")
+    by = label_by or separability["label_by"].iloc[0]
+    return select(separability, "separability", label_by=by, position=position)
+
+
+def _probe(rows: Table, position: str) -> Table:
+    probe = rows[rows["method"] == "logistic"]
+    if probe.empty:
+        raise RunError(f"separability: no probe at position {position!r}, only words")
+    return probe
+
+
+def _late(probe: Table) -> str:
+    return " After the fact: K’s own words tell." if probe["after_the_fact"].astype(bool).any() else ""

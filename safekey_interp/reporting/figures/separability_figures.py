@@ -1,0 +1,258 @@
+"""What do the hidden states know? Separability by position and layer beside its controls, and the traces one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+
+from safekey_interp.errors import RunError
+from safekey_interp.reporting.figures.figure_style import (
+    AUROC_SCALE,
+    PALETTE,
+    Drawing,
+    LayerAxis,
+    Spec,
+    Table,
+    counts,
+    curve,
+    escape,
+    finish,
+    hover_text,
+    named,
+    number,
+    select,
+    with_interval,
+)
+from safekey_interp.reporting.findings.finding import AUROC_OVER_LAYERS
+from safekey_interp.reporting.labels import METHODS, POSITIONS, layer_name, position_name
+
+SeparabilityMeasure = Literal["auroc", "tpr_at_1fpr"]
+
+_BOUNDS = {"auroc": ("auroc_low", "auroc_high"), "tpr_at_1fpr": ("tpr_low", "tpr_high")}
+_MEASURES = {"auroc": "AUROC", "tpr_at_1fpr": "TPR at 1 % FPR"}
+_UNSAFE, _SAFE = ("harmful", "diamond"), ("benign", "circle-open")
+_LOOKS = {"harmful": _UNSAFE, "unsafe": _UNSAFE, "benign": _SAFE, "safe": _SAFE}
+
+
+@Drawing
+def separability_map(
+    separability: Table,
+    *,
+    method: str = "logistic",
+    measure: SeparabilityMeasure = "auroc",
+    label_by: str | None = None,
+) -> Spec:
+    """Position by layer: how well the classes come apart, beside what the words alone give (first column).
+
+    Args:
+        separability: the run's ``separability``.
+        method: "logistic" or "diff_of_means".
+        measure: column shown.
+        label_by: whose labels; None: the first in the table.
+
+    Returns:
+        A heat map from chance (0.5 for AUROC, 0.01 for TPR at 1 % FPR) to 1; the last column is the final norm.
+
+    Raises:
+        RunError: no row for the selection.
+    """
+    rows = _labelled(separability, label_by)
+    probe = select(rows, "separability", method=method)
+    words = rows[rows["method"] == "text_tfidf"]
+    axis = LayerAxis(probe, sparse=True)
+    there = set(probe["position"].astype(str))
+    positions = [name for name in POSITIONS if name in there] + sorted(there - set(POSITIONS))
+    places = axis.beside_words(3)
+    grid = []
+    for position in positions:
+        here = probe[probe["position"] == position]
+        text = words.loc[words["position"] == position, measure]
+        grid.append(axis.row_beside_words(here, measure, text.iloc[0] if len(text) else np.nan))
+    trace = {
+        "type": "heatmap",
+        "x": places,
+        "y": [named(POSITIONS, position) for position in positions],
+        "z": grid,
+        "zmin": 0.5 if measure == "auroc" else 0.01,
+        "zmax": 1,
+        "colorscale": [[at, tone.light] for at, tone in AUROC_SCALE],
+        "colorbar": {"thickness": 12, "len": 1, "outlinewidth": 0},
+        "hovertemplate": "%{y}<br>layer %{x}<br>%{z:.3f}<extra></extra>",
+        "hoverongaps": False,
+        "ygap": 2,
+    }
+    best = "No layer has a number before K."
+    before = probe[~probe["after_the_fact"].astype(bool)]
+    if before[measure].notna().any():
+        top = before.loc[before[measure].idxmax()]
+        best = f"Highest before K: {position_name(top['position'])}, layer {layer_name(top)}, {_best(top, measure)}."
+    caption = (
+        f"{_MEASURES[measure]} of the {METHODS.get(method, method)} by position and layer; the column “words” is "
+        f"the same measure from the words alone. {best} n = {counts(probe['n'])} in {counts(probe['n_groups'])} groups."
+    )
+    caption += " * After the fact: K’s own words tell." * (len(before) < len(probe))
+    height = 110 + 34 * len(positions)
+    spec = finish(
+        [trace],
+        caption,
+        table="grid",
+        title="What the states know",
+        x="layer",
+        y=None,
+        height=height,
+        unit=_MEASURES[measure],
+    )
+    axis.name_beside_words(spec, places)
+    return spec
+
+
+def _best(row: Table, measure: str) -> str:
+    """The number of the layer that was picked, with the interval over layers where there is one."""
+    if measure == "auroc":
+        return with_interval(*(row[name] for name in AUROC_OVER_LAYERS))
+    return f"{row[measure]:.3f}"
+
+
+@Drawing
+def auroc_by_layer(
+    separability: Table, *, position: str, measure: SeparabilityMeasure = "auroc", label_by: str | None = None
+) -> Spec:
+    """Separability of one position by layer: probe, difference of means, shuffled labels (band), words alone (line).
+
+    Args:
+        separability: the run's ``separability``.
+        position: which states.
+        measure: "auroc", or "tpr_at_1fpr" (the table has no null band for it).
+        label_by: whose labels; None: the first in the table.
+
+    Returns:
+        Lines over layers; the last place is the final norm.
+
+    Raises:
+        RunError: no row for the selection.
+    """
+    rows = select(_labelled(separability, label_by), "separability", position=position)
+    inner = rows[rows["method"] != "text_tfidf"]
+    if inner.empty:
+        raise RunError(f"separability: no layer at position {position!r}, only words")
+    axis = LayerAxis(inner)
+    low, high = _BOUNDS[measure]
+    data: list[Spec] = []
+    remarks = ["No layer has a number."]
+    if inner[measure].notna().any():
+        top = inner.loc[inner[measure].idxmax()]
+        where = f"{METHODS.get(top['method'], top['method'])} at layer {layer_name(top)}"
+        remarks = [f"Highest: {where}, {_best(top, measure)}."]
+    null = inner.dropna(subset=["null_auroc_low", "null_auroc_high"]).drop_duplicates(["layer", "site"])
+    if measure == "auroc" and len(null):
+        null = null.assign(x=axis.of(null)).sort_values("x")
+        bounds = (null["null_auroc_mean"], null["null_auroc_low"], null["null_auroc_high"])
+        data += curve(
+            null["x"], *bounds, name="shuffled labels", color=PALETTE["control"].light, dash="dot", markers=False
+        )
+        remarks.append(f"Shuffled labels reach {null['null_auroc_high'].max():.3f}.")
+    for _, text in rows[rows["method"] == "text_tfidf"].head(1).iterrows():
+        ends = [axis.values[0], axis.values[-1]]
+        line = [[text[name]] * 2 for name in (measure, low, high)]
+        data += curve(
+            ends, *line, name=METHODS["text_tfidf"], color=PALETTE["understanding"].light, dash="dashdot", markers=False
+        )
+        remarks.append(f"Words alone: {with_interval(text[measure], text[low], text[high])}.")
+    for method, tone, dash in (("diff_of_means", "key_sentence", "dash"), ("logistic", "prompt", "solid")):
+        part = inner[inner["method"] == method]
+        part = part.assign(x=axis.of(part)).sort_values("x")
+        data += curve(
+            part["x"], part[measure], part[low], part[high], name=METHODS[method], color=PALETTE[tone].light, dash=dash
+        )
+    sizes = (
+        f"n = {counts(inner['n'])} in {counts(inner['n_groups'])} groups, {counts(inner['n_folds'])} folds by group."
+    )
+    late = " After the fact: K’s own words tell." if inner["after_the_fact"].astype(bool).any() else ""
+    caption = f"{_MEASURES[measure]} at the position “{position_name(position)}”. {' '.join(remarks)} {sizes}{late}"
+    spec = finish(
+        data,
+        caption,
+        table="lines",
+        title=f"Separability, {named(POSITIONS, position)}",
+        x="layer",
+        y=_MEASURES[measure],
+    )
+    spec["layout"]["xaxis"] |= {"tickvals": axis.ticks, "ticktext": axis.texts, "tickangle": 0}
+    spec["layout"]["yaxis"] |= {"range": [0.3 if measure == "auroc" else -0.02, 1.02]}
+    return spec
+
+
+@Drawing
+def lda_scatter(
+    coordinates: Table,
+    *,
+    position: str,
+    layer: int,
+    site: str = "resid_post",
+    texts: Mapping[str, str] | None = None,
+) -> Spec:
+    """Each trace at its out-of-fold LDA score (across) and first principal component (up), coloured by class.
+
+    Args:
+        coordinates: the run's ``coordinates``.
+        position: which states.
+        layer: which layer.
+        site: "resid_post" or "ln_final".
+        texts: a text for each trace id, shown on hover, wrapped and shortened.
+
+    Returns:
+        One marker series a class, with a symbol of its own.
+
+    Raises:
+        RunError: no row for the selection.
+    """
+    rows = select(coordinates, "coordinates", position=position, layer=layer, site=site).dropna(subset=["lda", "pc1"])
+    labels = rows["label"].astype(str)
+    data: list[Spec] = []
+    for label in sorted(labels.unique()):
+        part = rows[labels == label]
+        tone, symbol = _LOOKS.get(label, ("control", "x"))
+        ids = [str(value) for value in part["trace_id"]]
+        color = PALETTE[tone].light
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": escape(label),
+                "x": [number(value, 2) for value in part["lda"]],
+                "y": [number(value, 2) for value in part["pc1"]],
+                "customdata": ids,
+                "text": [hover_text(value, label, (texts or {}).get(value, "")) for value in ids],
+                "marker": {
+                    "color": color,
+                    "symbol": symbol,
+                    "size": 9,
+                    "line": {"width": 1.6, "color": color},
+                    "opacity": 0.85,
+                },
+                "hovertemplate": "%{text}<extra></extra>",
+            }
+        )
+    shown = ", ".join(f"{count:,} {label}" for label, count in labels.value_counts().items()) or "no trace"
+    where = "after the final norm" if site == "ln_final" else f"layer {layer}"
+    caption = (
+        f"States at the position “{position_name(position)}”, {where}: {shown}. Across: the score of a linear "
+        "discriminant that never saw the trace (out of fold). Up: the first principal component."
+    )
+    return finish(
+        data,
+        caption,
+        table="points",
+        title="Each trace where the probe puts it",
+        x="LDA score, out of fold",
+        y="first principal component",
+        height=420,
+    )
+
+
+def _labelled(separability: Table, label_by: str | None) -> Table:
+    if separability.empty:
+        raise RunError("separability: the table has no row")
+    return select(separability, "separability", label_by=label_by or separability["label_by"].iloc[0])

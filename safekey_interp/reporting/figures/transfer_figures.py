@@ -1,0 +1,150 @@
+"""Does what a probe learnt on one condition hold on another? By pair and layer, and one pair beside its controls."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from safekey_interp.reporting.figures.figure_style import (
+    AUROC_SCALE,
+    PALETTE,
+    Drawing,
+    LayerAxis,
+    Spec,
+    Table,
+    counts,
+    curve,
+    escape,
+    finish,
+    select,
+    with_interval,
+)
+from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS
+from safekey_interp.reporting.labels import layer_name, position_name
+
+_PRINTED = 8  # layers up to which a map prints its numbers: more do not fit a telephone
+
+
+@Drawing
+def transfer_map(transfer: Table, *, position: str = "decision") -> Spec:
+    """Pair of conditions by layer: AUROC on one of a probe fitted on another, beside the words alone (first column).
+
+    Args:
+        transfer: the run's ``transfer``.
+        position: which states.
+
+    Returns:
+        A heat map from chance (0.5, and all below it) to 1; the last column is the final norm.
+
+    Raises:
+        RunError: no row for the position.
+    """
+    rows = select(transfer, "transfer", position=position)
+    probe, words = rows[rows["method"] == "logistic"], rows[rows["method"] == "text_tfidf"]
+    is_printed = probe.groupby(["layer", "site"]).ngroups <= _PRINTED
+    axis = LayerAxis(probe, sparse=not is_printed)
+    pairs = list(dict.fromkeys(zip(probe["fitted_on"], probe["tested_on"], strict=True)))
+    places = axis.beside_words(2 if is_printed else 3)
+    grid = []
+    for pair in pairs:
+        here, text = (_of_pair(part, *pair) for part in (probe, words))
+        grid.append(axis.row_beside_words(here, "auroc", text["auroc"].iloc[0] if len(text) else np.nan))
+    trace = {
+        "type": "heatmap",
+        "x": places,
+        "y": [f"{escape(fitted)} → {escape(tested)}" for fitted, tested in pairs],
+        "z": grid,
+        "zmin": 0.5,
+        "zmax": 1,
+        "colorscale": [[at, tone.light] for at, tone in AUROC_SCALE],
+        "colorbar": {"thickness": 12, "len": 1, "outlinewidth": 0},
+        "hovertemplate": "%{y}<br>layer %{x}<br>%{z:.3f}<extra></extra>",
+        "hoverongaps": False,
+        "ygap": 2,
+    }
+    if is_printed:
+        trace |= {"texttemplate": "%{z:.2f}", "textfont": {"size": 10}, "xgap": 2, "showscale": False}
+    across = probe[(probe["fitted_on"] != probe["tested_on"]) & probe["auroc"].notna()]
+    ends = "No layer has a number."
+    if len(across):
+        top, low = across.loc[across["auroc"].idxmax()], across.loc[across["auroc"].idxmin()]
+        ends = f"Across conditions, highest: {_told(top)}; lowest: {_told(low)}."
+    caption = (
+        f"AUROC at the position “{position_name(position)}”, fitted on → tested on; the column “words” is the same "
+        f"from the words alone. {ends} n = {counts(probe['n'])} tested, in the same folds for every pair."
+    )
+    spec = finish(
+        [trace],
+        caption,
+        table="grid",
+        title="Fitted on one condition, tested on another",
+        x="layer",
+        y=None,
+        height=120 + 38 * len(pairs),
+        unit="AUROC",
+    )
+    axis.name_beside_words(spec, places)
+    return spec
+
+
+@Drawing
+def transfer_by_layer(transfer: Table, *, fitted_on: str, tested_on: str, position: str = "decision") -> Spec:
+    """One pair of conditions by layer, beside a probe fitted where it is tested, shuffled labels, and the words alone.
+
+    Args:
+        transfer: the run's ``transfer``.
+        fitted_on: condition that the probe was fitted on.
+        tested_on: condition that it is tested on.
+        position: which states.
+
+    Returns:
+        Lines over layers; the last place is the final norm.
+
+    Raises:
+        RunError: no row for the selection.
+    """
+    rows = select(transfer, "transfer", position=position, method="logistic")
+    axis = LayerAxis(rows)
+    there = select(rows, "transfer", fitted_on=fitted_on, tested_on=tested_on)
+    remarks = ["No layer has a number."]
+    if there["auroc"].notna().any():
+        remarks = [f"Highest: {_told(there.loc[there['auroc'].idxmax()], pair=False)}."]
+    data: list[Spec] = []
+    null = there.dropna(subset=["null_auroc_low", "null_auroc_high"])
+    if len(null):
+        grey = {"color": PALETTE["control"].light, "dash": "dot", "markers": False}
+        bounds = (null[f"null_auroc_{name}"] for name in ("mean", "low", "high"))
+        data += curve(axis.of(null), *bounds, name="shuffled labels", **grey)
+        remarks.append(f"Shuffled labels reach {null['null_auroc_high'].max():.3f}.")
+    words = _of_pair(transfer[(transfer["position"] == position)], fitted_on, tested_on)
+    for _, text in words[words["method"] == "text_tfidf"].head(1).iterrows():
+        ends = [axis.values[0], axis.values[-1]]
+        line = [[text[name]] * 2 for name in AUROC]
+        tone = PALETTE["understanding"].light
+        data += curve(ends, *line, name="words alone", color=tone, dash="dashdot", markers=False)
+        remarks.append(f"Words alone: {with_interval(*(text[name] for name in AUROC))}.")
+    lines = [(there, f"fitted on {fitted_on}", "prompt", "solid")]
+    if fitted_on != tested_on:
+        lines.insert(0, (_of_pair(rows, tested_on, tested_on), f"fitted on {tested_on} itself", "key_sentence", "dash"))
+    for part, name, tone, dash in lines:
+        values = (part[column] for column in AUROC)
+        data += curve(axis.of(part), *values, name=name, color=PALETTE[tone].light, dash=dash)
+    caption = (
+        f"Tested on {escape(tested_on)}, at the position “{position_name(position)}”. {' '.join(remarks)} Fitted on "
+        f"n = {counts(there['n_fitted'])}, tested on n = {counts(there['n'])} in {counts(there['n_groups'])} groups; "
+        "no group is on both sides."
+    )
+    title = f"Fitted on {escape(fitted_on)}, tested on {escape(tested_on)}"
+    spec = finish(data, caption, table="lines", title=title, x="layer", y="AUROC")
+    spec["layout"]["xaxis"] |= {"tickvals": axis.ticks, "ticktext": axis.texts, "tickangle": 0}
+    lowest = min(0.3, float(there["auroc_low"].min()) - 0.02) if there["auroc_low"].notna().any() else 0.3
+    spec["layout"]["yaxis"] |= {"range": [lowest, 1.02]}
+    return spec
+
+
+def _of_pair(rows: Table, fitted_on: str, tested_on: str) -> Table:
+    return rows[(rows["fitted_on"] == fitted_on) & (rows["tested_on"] == tested_on)]
+
+
+def _told(row: Table, *, pair: bool = True) -> str:
+    whose = f"{escape(row['fitted_on'])} → {escape(row['tested_on'])}, " if pair else ""
+    return f"{whose}layer {layer_name(row)}, {with_interval(*(row[name] for name in AUROC_OVER_LAYERS))}"

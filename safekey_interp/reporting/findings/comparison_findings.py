@@ -1,0 +1,168 @@
+"""What did the comparison find, in words? A sentence a measure: each model's number, and the others less the first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from safekey_interp.data.conditions import Conditions
+from safekey_interp.reporting.figures.figure_style import Table
+from safekey_interp.reporting.findings.finding import Estimate, estimate
+from safekey_interp.reporting.findings.phrases import ROWS
+from safekey_interp.reporting.labels import MEASURES, POSITIONS_COMPARED, SPAN_LETTERS, title_of
+
+_JUDGED = "the judge `refusal` reads the answer alone"
+_SUITES = "the judge that the suite's authors use, or the nearest of its kind here"
+_TOLD = (
+    *("attack_success", "suite_attack_success", "strongreject_score", "over_refusal", "refusal", "aha"),
+    "dormant_signal",
+)
+_CONTROL_OF = {"aha": "aha", "dormant_signal": "names_harm"}
+"""What a share of key sentences or understandings is held against: the same of benign prompts."""
+_ALPHA = 0.05
+"""p above it keeps a difference from being called clear."""
+
+
+def tell(table: Table, names: Sequence[str], conditions: Conditions, *, kept: bool) -> dict[str, Any]:
+    """``headline``, ``findings`` and ``left_out``, as ``findings.json`` of any run has them.
+
+    Args:
+        table: ``comparison``.
+        names: the models, in their order.
+        conditions: those that are told apart.
+        kept: whether all models were given the same responses, so that these tell nothing of them.
+    """
+    found = [] if kept else _outcomes(table, names, conditions)
+    found += _looks(table, names)
+    found += _knew(table, names)
+    lead = [one["short"] for one in found if one["short"]]
+    return {"headline": " ".join(lead), "findings": found, "left_out": _left_out(table, names)}
+
+
+def _outcomes(table: Table, names: Sequence[str], conditions: Conditions) -> list[dict[str, Any]]:
+    found = []
+    for measure in _TOLD:
+        rows = table[table["measure"] == measure]
+        control = _SUITES if measure in ("suite_attack_success", "strongreject_score") else _JUDGED
+        if measure in _CONTROL_OF:
+            benign = table[(table["measure"] == _CONTROL_OF[measure]) & (table["subset"] == "benign")]
+            control = f"on benign prompts {MEASURES[_CONTROL_OF[measure]]}: {_each(benign, names, _percent) or 'none'}"
+        for subset in dict.fromkeys(rows["subset"]):
+            is_condition = subset in conditions.words()
+            if (measure == "aha" and subset == "benign") or (
+                is_condition and measure not in ("attack_success", "suite_attack_success")
+            ):
+                continue
+            what = title_of(measure, subset, conditions)
+            is_lead = measure in ("attack_success", "dormant_signal") and not is_condition
+            mine = rows[rows["subset"] == subset]
+            found.append(_finding("did", what, mine, names, _percent, unit=" points", control=control, lead=is_lead))
+    return [one for one in found if one]
+
+
+def _looks(table: Table, names: Sequence[str]) -> list[dict[str, Any]]:
+    rows = table[(table["measure"] == "lift_over_matched") & (table["subset"] == "all")]
+    found = []
+    for place in rows[["position", "to_span"]].drop_duplicates().itertuples():
+        mine = rows[(rows["position"] == place.position) & (rows["to_span"] == place.to_span)]
+        span = SPAN_LETTERS[str(place.to_span)]
+        what = f"Attention of {ROWS[str(place.position)]} on {span}, × distance-matched baseline"
+        control = "the distance-matched baseline of the same layers and heads, reference rows of U, gives 1"
+        one = _finding("what", what, mine, names, _times, unit="", control=control)
+        if one:
+            at = (table["position"] == place.position) & (table["to_span"] == place.to_span)
+            split = table[at & (table["subset"] == "all") & (table["model"] == names[0])]
+            found.append(one | {"text": one["text"] + _split(split)})
+    return found
+
+
+def _split(rows: Table) -> str:
+    """How much of a change of the lift is of the mass, and how much of the baseline."""
+    text = ""
+    for other in dict.fromkeys(rows.loc[rows["measure"] == "log_lift_change", "other"]):
+        part = rows[rows["other"] == other].set_index("measure")
+        lift, mass, baseline = (
+            estimate(part.loc[f"log_{name}_change"]).text("+.2f") for name in ("lift", "mass", "matched")
+        )
+        text += f" Log change of the lift, {other} over {rows['model'].iloc[0]}: {lift} = {mass} of the mass minus "
+        text += f"{baseline} of the baseline."
+    return text
+
+
+def _knew(table: Table, names: Sequence[str]) -> list[dict[str, Any]]:
+    found = []
+    for position, where in POSITIONS_COMPARED.items():
+        here = table[table["position"] == position]
+        mine, words, best = (here[here["measure"] == name] for name in ("auroc", "auroc_words", "auroc_best"))
+        said = [f"the words alone {_each(words, names, _times)}"] if len(words) else []
+        if len(best) and best["p"].notna().any():
+            p = "; ".join(f"{row['model']} {row['p']:.2g}" for _, row in best.iterrows())
+            said.append(f"p of the best layer, over layers, against shuffled labels: {p}")
+        what = f"AUROC of a probe {where}, median over layers"
+        found.append(_finding("knew", what, mine, names, _times, unit="", control="; ".join(said)))
+    return [one for one in found if one]
+
+
+def _finding(
+    question: str,
+    what: str,
+    rows: Table,
+    names: Sequence[str],
+    form: Callable[[Estimate], str],
+    *,
+    unit: str,
+    control: str | None,
+    lead: bool = False,
+) -> dict[str, Any] | None:
+    singles = rows[rows["other"].isna()]
+    if singles.empty:
+        return None
+    text = f"{what}: {_each(singles, names, form)}."
+    pairs = rows[rows["other"].notna() & (rows["model"] == names[0])]
+    for _, row in pairs.iterrows():
+        number = estimate(row)
+        is_clear = number.is_sure and number.low * number.high > 0 and not row["p"] > _ALPHA
+        verdict = ", a clear difference" if is_clear else ", not clear" if number.is_sure else ""
+        scaled = Estimate(*(100 * part for part in number)) if form is _percent else number
+        shown = scaled.text("+.0f" if form is _percent else "+.2f")
+        p = f", p = {row['p']:.2g}" if np.isfinite(row["p"]) else ""
+        text += f" {row['other']} less {row['model']}: {shown}{unit}{p}{verdict}."
+    first = singles.iloc[0]
+    short = f"{what}: {_each(singles, names, _bare)}." if lead else ""
+    number = estimate(first)._asdict() if len(singles) == 1 else {"value": None, "low": None, "high": None}
+    n = int(singles["n"].max())
+    return {"question": question, "text": text, **number, "n": n, "control": control or "", "short": short}
+
+
+def _each(rows: Table, names: Sequence[str], form: Callable[[Estimate], str]) -> str:
+    of = {str(row["model"]): row for _, row in rows[rows["other"].isna()].iterrows()}
+    return ", ".join(f"{name} {form(estimate(of[name]))}" for name in names if name in of)
+
+
+def _percent(number: Estimate) -> str:
+    return number.text(".0%")
+
+
+def _bare(number: Estimate) -> str:
+    return f"{number.value:.0%}"
+
+
+def _times(number: Estimate) -> str:
+    return number.text(".2f")
+
+
+def _left_out(table: Table, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Responses without a verdict, and those that were cut."""
+    why = {
+        "unjudged": "the judge has no verdict; in no share of answers",
+        "cut": "ended by the largest number of tokens",
+        "suite_unjudged": "the suite's own judge has no verdict; in no share by that judge",
+    }
+    rows = table[table["measure"].isin(list(why)) & table["other"].isna() & (table["value"] > 0)]
+    return [
+        {"what": f"responses of {row['model']}", "why": why[str(row["measure"])], "n": round(row["value"] * row["n"])}
+        for _, row in rows.iterrows()
+        if row["model"] in names
+    ]  # fmt: skip

@@ -1,0 +1,146 @@
+"""Which words do sentences share: places, classes, lists, and the cases that a sentence tells apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from safekey_interp.data.conditions import FEW, Conditions
+from safekey_interp.reporting.findings.finding import Estimate
+
+Table = Any
+"""A data frame; pandas' stubs take each of its cells for a column."""
+Row = Any
+"""One of its rows."""
+
+PLACES = {
+    "prompt": "over the prompt",
+    "prompt_end": "at the prompt's last token",
+    "understanding": "over U",
+    "context": "over everything up to the end of U",
+    "prompt+understanding": "over X and U",
+    "decision": "at the token before K",
+}
+ROWS = {"decision": "the token before K", "key_sentence": "K"}
+"""Whose attention, in the order in which it is told."""
+CLASSES = {"label": "harmful from benign prompts", "aha": "traces that go ahead from traces that turn safe"}
+DECISION = "decision"
+"""The position that was chosen beforehand: it predicts K's first token."""
+MANY = 4
+"""So many conditions are no longer told one by one: sentences name the ends, or speak of all traces."""
+
+
+class Case(NamedTuple):
+    """Some traces that a sentence is about."""
+
+    words: str
+    """What it calls them, such as ``on harmful prompts (wrapped)``; empty for all traces."""
+    subset: str
+    """Their name in the tables."""
+    name: str
+    """Their condition; empty for all traces."""
+
+
+def cases(table: Table, conditions: Conditions) -> list[Case]:
+    """The subsets of an attention table to speak of: each condition, on harmful prompts where all have enough of them.
+
+    All traces together when nothing is told apart, or too much, or a condition has too few prompts.
+    """
+    sizes = table.groupby("subset", observed=True)["n_groups"].max()
+
+    def enough(label: str | None) -> bool:
+        return all(sizes.get(conditions.subset(name, label), 0) >= FEW for name in conditions.names)
+
+    if not 0 < len(conditions.names) < MANY or not enough(None):
+        return [Case("", "all", "")]
+    label = "harmful" if enough("harmful") else None
+    on = "on harmful prompts" if label else "on prompts"
+    return [Case(f"{on} ({name})", conditions.subset(name, label), name) for name in conditions.names]
+
+
+def classes_of(table: Table) -> str:
+    """What a probe tells apart."""
+    return CLASSES["aha" if (table["label_by"] == "aha").any() else "label"]
+
+
+def place_of(row: Row) -> str:
+    """Where a probe reads, in words."""
+    return PLACES.get(row["position"], f"at {row['position']}")
+
+
+def site_of(row: Row, n_sites: int) -> str:
+    """In which layer a probe reads, and of how many it is the best."""
+    site = "after the final norm" if row["site"] == "ln_final" else f"layer {row['layer']}"
+    return f"{site}, the best of {n_sites}" if n_sites > 1 else site
+
+
+def and_list(parts: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+
+
+def apart(shares: Sequence[tuple[str, Estimate, int]], *, short: bool = False) -> str:
+    """Shares of traces by condition, in a list; of many conditions the highest and the lowest.
+
+    Args:
+        shares: name of the condition (empty for all), its share, its traces.
+        short: without intervals and counts.
+    """
+    if len(shares) < MANY:
+        text = and_list([_share(*one, short=short) for one in shares])
+        sure = len(shares) == 2 and all(share.is_sure for _, share, _ in shares)
+        return f"{text} (no clear difference)" if sure and not shares[0][1].lies(shares[1][1]) else text
+    ordered = sorted(shares, key=lambda one: one[1].value)
+    ends = [_share(*ordered[-1], short=short), _share(*ordered[0], short=short)]
+    return f"{ends[0]} (the most of {len(shares)} conditions) and {ends[1]} (the least)"
+
+
+def capital(text: str) -> str:
+    """With a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
+def _share(name: str, share: Estimate, n: int, *, short: bool) -> str:
+    whose = f"{name} {'trace' if n == 1 else 'traces'}".strip()
+    return f"{share.value:.0%} of {whose}" if short else f"{share.text('.0%')} of {n:,} {whose}"
+
+
+def left_out(traces: Table, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of ``what``, ``why`` and ``n``."""
+    gone = traces.loc[traces["status"] == "left out"]
+    rows = by_reason(dict(zip(gone["trace_id"].astype(str), gone["left_out"], strict=True)))
+    rows += list((manifest.get("conditions") or {}).get("left_out") or [])
+    rows += list(manifest.get("separability_left_out") or [])
+    without = manifest.get("layers_without_pattern") or []
+    if without:
+        layers = ", ".join(map(str, without))
+        rows.append(
+            {"what": f"attention of layers {layers}", "why": "n/a: they have no attention pattern", "n": len(without)}
+        )
+    straddling = int((traces["n_straddling"].fillna(0) > 0).sum())
+    if straddling:
+        why = "each token over two spans counts for that of its first character that is not white space"
+        rows.append({"what": "nothing, in traces whose tokens straddle spans", "why": why, "n": straddling})
+    return rows
+
+
+def by_reason(reasons: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of ``what``, ``why`` and ``n`` from the reason of each trace."""
+    names: dict[str, list[str]] = {}
+    for trace_id, reason in reasons.items():
+        names.setdefault(_kind(reason), []).append(trace_id)
+    return [{"what": _few(mine), "why": why, "n": len(mine)} for why, mine in names.items()]
+
+
+def _kind(reason: Any) -> str:
+    """The reason without its numbers, so that like reasons count together."""
+    text = str(reason)
+    if ", past " in text:
+        return f"{text.split(', past ', maxsplit=1)[0].rsplit(' ends at token ', 1)[0]} ends past the longest length"
+    return text
+
+
+def _few(names: list[str], shown: int = 3) -> str:
+    listed = ", ".join(names[:shown])
+    noun = "trace" if len(names) == 1 else "traces"
+    return f"{noun} {listed}{' …' if len(names) > shown else ''}"

@@ -1,0 +1,139 @@
+"""What came of a training run, in a sentence a number? Under the questions of its page, each with its n and control."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from safekey_interp.reporting.figures.attention_snapshot_figures import name_of_look
+from safekey_interp.reporting.figures.figure_style import Table
+from safekey_interp.reporting.figures.training_figures import COUNTED, COUNTS, TERMS, UNITS, Term
+from safekey_interp.reporting.findings.finding import Estimate
+from safekey_interp.reporting.pages.training_controls import Changes, Row
+from safekey_interp.reporting.pages.training_text import count
+
+
+def findings(
+    manifest: Mapping[str, Any],
+    steps: Table | None,
+    held_out: Table | None,
+    terms: Sequence[Term],
+    found: Changes,
+) -> dict[str, Any]:
+    """The headline, and a sentence with its number for each of the page's questions, as ``findings.json`` has them.
+
+    Args:
+        manifest: ``run.json``'s content.
+        steps: the run's ``steps``.
+        held_out: the run's ``held_out``.
+        terms: those that count in its loss.
+        found: the last look beside the first.
+    """
+    listed = [
+        *_on_data(manifest),
+        *_on_losses(manifest, steps, held_out, terms),
+        *_on_changes(found),
+        *_on_chance(found),
+    ]
+    return {"headline": _headline(manifest, held_out, found), "findings": listed}
+
+
+def _on_data(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    report = manifest.get("data_report") or {}
+    trained, held_out = report.get("train") or {}, report.get("held_out") or {}
+    if not trained:
+        return []
+    dropped = sum(int(item.get("n") or 0) for item in report.get("left_out") or [])
+    text = (
+        f"Trained on {count(trained.get('traces'))} traces of {count(trained.get('groups'))} prompts: "
+        f"{count(trained.get('harmful'))} harmful, {count(trained.get('benign'))} benign, "
+        f"{count(trained.get('unlabelled'))} without a label. Of {count(report.get('read'))} that were read, "
+        f"{dropped:,} were left out."
+    )
+    control = f"{count(held_out.get('traces'))} traces of {count(held_out.get('groups'))} other prompts, held out"
+    return [_finding("trained", text, n=trained.get("traces"), control=control if held_out.get("traces") else "")]
+
+
+def _on_losses(
+    manifest: Mapping[str, Any], steps: Table | None, held_out: Table | None, terms: Sequence[Term]
+) -> list[dict[str, Any]]:
+    """Each term at the last measurement; on held-out traces where there are, else on those of training."""
+    table, whose = (steps, "in training alone") if held_out is None else (held_out, "held out")
+    if table is None:
+        return []
+    traces = ((manifest.get("data_report") or {}).get("train" if held_out is None else "held_out") or {}).get("traces")
+    found = []
+    for term in terms:
+        rows = table.dropna(subset=[term]).sort_values("step")
+        if rows.empty:
+            continue
+        first, last = rows.iloc[0], rows.iloc[-1]
+        text = f"{TERMS[term]}, {whose}: from {first[term]:.3f} to {last[term]:.3f} {UNITS[term]}."
+        n = f"{int(last[COUNTS[term]]):,} {COUNTED[COUNTS[term]]}" if term in COUNTS else f"{count(traces)} traces"
+        control = f"{name_of_look(int(first['step']))} {first[term]:.3g}"
+        found.append(_finding("fell", text, value=float(last[term]), n=n, control=control))
+    return found
+
+
+def _on_changes(found: Changes) -> list[dict[str, Any]]:
+    decision = [row for row in found.probes if row.name == "Decision"] or found.probes[:1]
+    told = [(row, "safe key sentences less go-aheads", "nats per token") for row in found.aha]
+    told += [(row, "attention over all layers", "× distance-matched baseline") for row in found.attention]
+    told += [(row, f"AUROC of the probe, {row.where.partition(', n = ')[0]},", "") for row in decision]
+    return [
+        _of_row(
+            "moved", row, f"{row.name}: {what} went from {_first(row).value:.3g} to {row.measured.value:.3g} {unit}"
+        )
+        for row, what, unit in told
+    ]
+
+
+def _on_chance(found: Changes) -> list[dict[str, Any]]:
+    """How many of the changes part from the first look."""
+    named = [(f"key sentences on {row.name.lower()}", row) for row in found.aha]
+    named += [(row.name, row) for row in found.attention]
+    named += [(f"AUROC {row.name[0].lower()}{row.name[1:]}", row) for row in found.probes]
+    if not named:
+        return []
+    sure = [f"{name} ({lies})" for name, row in named if (lies := row.measured.lies(_first(row)))]
+    text = (
+        f"{len(sure)} of {len(named)} numbers of the last look lie apart from the first look: {'; '.join(sure)}."
+        if sure
+        else f"None of {len(named)} numbers of the last look lies apart from the first look."
+    )
+    return [_finding("chance", text, control="the same measure at the first look; intervals that do not touch")]
+
+
+def _first(row: Row) -> Estimate:
+    """The first look, which comes first among the controls."""
+    return next(iter(row.controls.values()))
+
+
+def _of_row(question: str, row: Row, text: str) -> dict[str, Any]:
+    value, low, high = (x if math.isfinite(x) else None for x in row.measured)
+    controls = ", ".join(f"{name} {one.value:.3g}" for name, one in row.controls.items() if math.isfinite(one.value))
+    n = row.where.rpartition("n = ")[2]
+    return _finding(question, f"{text.rstrip()}.", value=value, low=low, high=high, n=n, control=controls)
+
+
+def _headline(manifest: Mapping[str, Any], held_out: Table | None, found: Changes) -> str | None:
+    steps = (manifest.get("schedule") or {}).get("steps")
+    lm = None if held_out is None else held_out.dropna(subset=["lm"]).sort_values("step")
+    parts = []
+    if lm is not None and len(lm) > 1:
+        steps = int(lm["step"].iloc[-1])
+        parts.append(
+            f"the held-out language-modelling loss went from {lm['lm'].iloc[0]:.3f} to {lm['lm'].iloc[-1]:.3f}"
+        )
+    if steps is None:
+        return None
+    for row in found.aha[:1]:
+        lies = row.measured.lies(_first(row))
+        where = f"surely {lies} where they were" if lies else "not told apart from where they were"
+        parts.append(f"beside go-aheads, safe key sentences on {row.name.lower()} are {where}")
+    return f"After {steps:,} steps, {'; '.join(parts) or 'nothing was measured on held-out traces'}."
+
+
+def _finding(question: str, text: str, **fields: Any) -> dict[str, Any]:
+    return {"question": question, "text": text} | fields

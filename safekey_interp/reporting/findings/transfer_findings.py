@@ -1,0 +1,155 @@
+"""Does a probe that was fitted on one condition tell another's classes, and would the words alone do that, too?
+
+At the position before K, which was chosen beforehand, else at the one where it does best.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from safekey_interp.data.conditions import FEW, Conditions
+from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS, LEVEL, Finding, estimate
+from safekey_interp.reporting.findings.phrases import DECISION, Row, Table, capital, classes_of, place_of, site_of
+
+_TOLD = 2  # pairs that are told one by one
+
+
+class _Pair(NamedTuple):
+    """Fitted on one condition, tested on another, in the layer where that goes best."""
+
+    row: Row
+    at_home: Row | None
+    """The same layer, fitted on the tested condition itself."""
+    words: Row | None
+    """What the words alone reach, fitted and tested in the same way."""
+    n_sites: int
+    """Layers that it is the best of."""
+    level: float
+    """Largest p that counts."""
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether it beats shuffled labels; NaN never does."""
+        return bool(self.row["n_groups"] >= FEW and self.row["p_value_over_layers"] <= self.level)
+
+    @property
+    def beside_words(self) -> str:
+        """``above`` or ``below`` what the words reach; empty when neither is clear."""
+        return "" if self.words is None else estimate(self.row, *AUROC_OVER_LAYERS).lies(estimate(self.words, *AUROC))
+
+
+def transfers(table: Table | None, conditions: Conditions) -> list[Finding]:
+    """Each pair of two conditions; of more, how many carry over, and where most and least."""
+    pairs = _pairs(table, conditions)
+    if table is None or not pairs:
+        return []
+    classes = classes_of(table)
+    if len(pairs) <= _TOLD:
+        told = [_one(pair, classes) for pair in pairs]
+        first = next((number for number, finding in enumerate(told) if finding.short), 0)
+        return [replace(finding, short=finding.short * (number == first)) for number, finding in enumerate(told)]
+    shown = [pair for pair in pairs if pair.is_shown]
+    ordered = sorted(pairs, key=lambda pair: pair.row["auroc"])
+    ends = [
+        f"{_from_to(pair)} {estimate(pair.row, *AUROC_OVER_LAYERS).text('.2f')}" for pair in (ordered[-1], ordered[0])
+    ]
+    text = (
+        f"{capital(place_of(ordered[0].row))}, probes fitted on one condition are shown to tell {classes} of another "
+    )
+    text += f"in {len(shown)} of {len(pairs)} pairs; best {ends[0]}, worst {ends[1]} (AUROC)."
+    control = f"shuffled labels, at their own best layer; p of {pairs[0].level:.2g} needed; n is the worst's"
+    return [Finding(question="knew", text=text, n=int(ordered[0].row["n"]), control=control)]
+
+
+def transfer_chance(table: Table | None, conditions: Conditions) -> list[Finding]:
+    """Whether the words alone carry over, too."""
+    pairs = [pair for pair in _pairs(table, conditions) if pair.words is not None]
+    if not pairs:
+        return []
+    n_more = sum(pair.beside_words == "above" for pair in pairs)
+    if len(pairs) > _TOLD:
+        text = f"Words alone, across conditions: the states clearly tell more in {n_more} of {len(pairs)} pairs."
+    else:
+        verdict = {"above": "tell more", "below": "tell less", "": "do not clearly tell more"}
+        told = [
+            f"{_from_to(pair)} the states {verdict[pair.beside_words]} ({pair.row['auroc']:.2f} against "
+            f"{estimate(pair.words, *AUROC).text('.2f')})"
+            for pair in pairs
+        ]
+        text = f"Words alone, across conditions: {'; '.join(told)}."
+    control = "TF-IDF fitted and tested in the same folds; the states’ interval is that of the best of all layers"
+    return [Finding(question="chance", text=text, n=int(pairs[0].row["n"]), control=control)]
+
+
+def _one(pair: _Pair, classes: str) -> Finding:
+    row = pair.row
+    number = estimate(row, *AUROC_OVER_LAYERS)
+    if pair.is_shown:
+        verdict = f"tells {classes}"
+    elif number.is_sure and number.high < 0.5:
+        verdict = f"takes {classes} the wrong way round"
+    else:
+        verdict = f"is not shown to tell {classes}"
+    beside = []
+    if pair.at_home is not None:
+        beside.append(f"; fitted on {row['tested_on']} traces there, {estimate(pair.at_home, *AUROC).text('.2f')}")
+    if pair.words is not None:
+        beside.append(f"; the words alone reach {estimate(pair.words, *AUROC).text('.2f')}")
+    text = f"{capital(place_of(row))}, a probe fitted on {row['fitted_on']} traces alone {verdict} among "
+    text += f"{row['tested_on']} traces: AUROC {number.text('.2f')} ({site_of(row, pair.n_sites)}){''.join(beside)}."
+    p = row["p_value_over_layers"]
+    control = f"{int(row['n_fitted']):,} fitted; no prompt is on both sides"
+    if np.isfinite(p):
+        between = f"{row['null_auroc_low']:.2f} to {row['null_auroc_high']:.2f}"
+        over = f" over {pair.n_sites} layers" if pair.n_sites > 1 else ""
+        control = f"shuffled labels give {between}; p = {p:.2g}{over}, {pair.level:.2g} needed; {control}"
+    short = (
+        f"A probe fitted on {row['fitted_on']} traces alone tells {classes} among {row['tested_on']} traces before K "
+    )
+    short = f"{short}(AUROC {number.value:.2f})." if pair.is_shown else ""
+    return Finding(question="knew", text=text, n=int(row["n"]), control=control, short=short, **number.fields())
+
+
+def _from_to(pair: _Pair) -> str:
+    return f"from {pair.row['fitted_on']} to {pair.row['tested_on']}"
+
+
+def _pairs(table: Table | None, conditions: Conditions) -> list[_Pair]:
+    """Pairs of different conditions, in the conditions' order."""
+    if table is None or table.empty:
+        return []
+    rows = table.loc[~table["after_the_fact"].astype(bool) & table["auroc"].notna()]
+    across = rows.loc[(rows["fitted_on"] != rows["tested_on"]) & (rows["method"] == "logistic")]
+    if across.empty:
+        return []
+    there = set(across["position"])
+    position = DECISION if DECISION in there else across.loc[across["auroc"].idxmax(), "position"]
+    rows, across = rows.loc[rows["position"] == position], across.loc[across["position"] == position]
+    order = {name: number for number, name in enumerate(conditions.names)}
+    names = sorted(
+        set(zip(across["fitted_on"], across["tested_on"], strict=True)),
+        key=lambda pair: [order.get(name, len(order)) for name in pair],
+    )
+    found = []
+    for fitted, tested in names:
+        mine = across.loc[(across["fitted_on"] == fitted) & (across["tested_on"] == tested)]
+        row = mine.loc[mine["auroc"].idxmax()]
+        at_home = rows.loc[
+            (rows["fitted_on"] == tested)
+            & (rows["tested_on"] == tested)
+            & (rows["layer"] == row["layer"])
+            & (rows["site"] == row["site"])
+            & (rows["method"] == "logistic")
+        ]
+        words = rows.loc[
+            (rows["fitted_on"] == fitted) & (rows["tested_on"] == tested) & (rows["method"] == "text_tfidf")
+        ]
+        found.append(_Pair(row, _first(at_home), _first(words), len(mine), LEVEL / len(names)))
+    return found
+
+
+def _first(rows: Table) -> Row | None:
+    return rows.iloc[0] if len(rows) else None

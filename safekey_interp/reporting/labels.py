@@ -1,0 +1,110 @@
+"""Labels of spans, positions, methods, layers and measures in figures, tables and sentences."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from safekey_interp.reporting.figures.figure_style import Table
+
+
+from safekey_interp.data.conditions import PROMPTS_OF, Conditions
+
+SPANS: dict[str, str] = {
+    "prompt": "X, the prompt",
+    "template": "the template",
+    "first_token": "the first token",
+    "understanding": "U, the understanding",
+    "key_sentence": "K, the key sentence",
+    "decision": "the decision row",
+}
+POSITIONS: dict[str, str] = {
+    "prompt": "mean over X",
+    "prompt_end": "end of X",
+    "understanding": "mean over U",
+    "prompt+understanding": "mean over X and U",
+    "context": "start to U’s end",
+    "decision": "decision",
+    "key_sentence": "mean over K *",
+}
+METHODS: dict[str, str] = {
+    "logistic": "logistic probe",
+    "diff_of_means": "difference of means",
+    "text_tfidf": "words alone",
+}
+VALUE = ("value", "low", "high")
+"""A number of a summary and its interval."""
+
+
+def position_name(name: str) -> str:
+    """A position in a sentence, without the mark of those after the fact."""
+    return POSITIONS.get(name, name).removesuffix(" *")
+
+
+def layer_name(row: Table) -> str:
+    """The layer of a row with ``layer`` and ``site``: ``5``, or ``5 after the final norm``."""
+    return f"{int(row['layer'])} after the final norm" if row["site"] == "ln_final" else str(int(row["layer"]))
+
+
+MEASURES = {
+    "attack_success": "Harmful prompts answered in full",
+    "partial_refusal": "Harmful prompts refused in part",
+    "over_refusal": "Benign prompts refused",
+    "refusal": "Prompts refused",
+    "aha": "K turns safe",
+    "dormant_signal": "U names the harm, where a harmful prompt is answered in full",
+    "names_harm": "U names harm",
+    "unjudged": "Responses without a verdict",
+    "cut": "Responses cut by the largest number of tokens",
+    "suite_attack_success": "Attacks that succeed by the suite's own judge",
+    "suite_unjudged": "Responses without a verdict of the suite's own judge",
+    "strongreject_score": "StrongREJECT's mean score, 0 to 100 %",
+}
+"""Shares of ``comparison``."""
+AUROCS = {
+    "auroc": "median over layers",
+    "auroc_best": "the logistic probe at its best layer",
+    "auroc_words": "the words alone",
+}
+"""AUROCs of ``comparison``."""
+LOOKS = {
+    "lift_over_matched": "× distance-matched baseline",
+    "log_lift_change": "log change of the lift (mass minus baseline)",
+    "log_mass_change": "log change of the mass",
+    "log_matched_change": "log change of the distance-matched baseline",
+}
+"""Measures of attention of ``comparison``; changes are natural logs of the ratio of two models' numbers."""
+SUBSETS = {
+    **PROMPTS_OF,
+    "unlabelled": "prompts without a label",
+    "all": "all prompts",
+}
+"""Subsets that are no conditions."""
+SPAN_LETTERS = {"understanding": "U", "prompt": "X"}
+"""Spans that are looked at."""
+POSITIONS_COMPARED = {"understanding": "over U", "decision": "at the token before K"}
+"""Where states are probed."""
+VERDICTS = {
+    "full_compliance": "answers in full",
+    "full_refusal": "refuses",
+    "partial_refusal": "refuses in part",
+}
+"""The judge's labels."""
+_SAY_THEIR_LABEL = (
+    "attack_success",
+    "partial_refusal",
+    "over_refusal",
+    "dormant_signal",
+    "suite_attack_success",
+    "strongreject_score",
+)
+
+
+def title_of(measure: str, subset: str, conditions: Conditions) -> str:
+    """A measure with whose it is: ``K turns safe (wrapped, harmful prompts)``."""
+    words = SUBSETS.get(subset) or conditions.words().get(subset, subset)
+    if measure in _SAY_THEIR_LABEL:
+        words = words.rpartition(", ")[0]
+    elif subset == "all":
+        words = ""
+    return MEASURES[measure] + (f" ({words})" if words else "")

@@ -1,0 +1,1 @@
+"""HTML pages of runs: one file each, without network access."""

@@ -1,0 +1,291 @@
+"""Which figures does the page hold, and which choices has a reader? A group is choices and the panels they drive.
+
+Every choice is drawn beforehand by :mod:`safekey_interp.reporting.figures`, so that the page computes nothing and shows
+what Python would; parts that repeat between figures are embedded once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from safekey_interp.data.conditions import TRACES_OF, Conditions
+from safekey_interp.errors import RunError
+from safekey_interp.reporting import figures
+from safekey_interp.reporting.figures.attention_figures import Against, largest_lift
+from safekey_interp.reporting.figures.figure_style import Spec, Table
+from safekey_interp.reporting.labels import METHODS, POSITIONS, SPANS
+from safekey_interp.reporting.pages.page_tables import sample_traces
+
+_OUTCOMES = {
+    "aha:safe": "K is a safe aha moment",
+    "aha:unsafe": "K is an unsafe go-ahead",
+}
+ROWS = {
+    "key_sentence": "K, the key sentence",
+    "decision": "the decision row, just before K",
+    "understanding": "U, the understanding",
+}
+# Characters of JSON that one group may take before it thins itself out.
+HEAT_BUDGET, MASS_BUDGET, SCATTER_BUDGET = 800_000, 900_000, 700_000
+_POINT, _CELL, _MASS = 12, 20, 25
+_AGAINST: tuple[Against, ...] = ("matched", "uniform", "random")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One select box."""
+
+    name: str
+    """Key within its group."""
+    label: str
+    """What the reader sees before the box."""
+    options: dict[str, str]
+    """Value to text, in order."""
+    default: str = ""
+    """The value chosen at first; empty: the first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One plot with its variants."""
+
+    name: str
+    """Unique in the page."""
+    title: str
+    """Heading above the plot."""
+    uses: tuple[str, ...]
+    """The choices that pick the variant, in the key's order."""
+    variants: dict[str, Spec]
+    """Figure JSON by the chosen values joined by ``|``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Choices, and the panels they drive."""
+
+    name: str
+    """Unique in the page."""
+    choices: tuple[Choice, ...]
+    """Select boxes, in order."""
+    panels: tuple[Panel, ...]
+    """Plots, in order."""
+    note: str = ""
+    """What was thinned out to fit, in words."""
+
+
+def subset_names(conditions: Conditions) -> dict[str, str]:
+    """The subsets of the summaries in words, in the order in which they are offered."""
+    return TRACES_OF | conditions.words() | _OUTCOMES
+
+
+def lift_group(by_head: Table, names: dict[str, str]) -> Group:
+    """Heat maps layer x head of lift on U and on X; ``names`` from :func:`subset_names`."""
+    rows = known(by_head["from_span"], {name: ROWS[name] for name in ("key_sentence", "decision")})
+    cells = by_head["layer"].nunique() * by_head["head"].nunique()
+    there = known(by_head["subset"], names)
+    subsets, note = _that_fit(there, cells * 6 * len(rows) * _CELL, HEAT_BUDGET, "attention_by_head.parquet")
+    against = {"matched": "distance-matched baseline", "uniform": "uniform baseline", "random": "random key sets"}
+    choices = (
+        Choice(name="from", label="Rows of", options=rows),
+        Choice(name="against", label="Compared with", options=against),
+        Choice(name="subset", label="Traces", options=subsets),
+    )
+    tables = dict(iter(by_head.groupby("subset", observed=True)))
+    limits = {name: largest_lift(by_head[by_head["subset"].isin(subsets)], against=name) for name in _AGAINST}
+    panels = [
+        panel_of(
+            f"lift-{to_span}",
+            f"Lift on {SPANS[to_span]}",
+            choices,
+            lambda picked, to=to_span: figures.lift_heatmap.spec(
+                tables[picked["subset"]], from_span=picked["from"], to_span=to, subset=picked["subset"],
+                against=picked["against"],
+                limit=limits[picked["against"]],
+            ),
+        )
+        for to_span in ("understanding", "prompt")
+    ]  # fmt: skip
+    return Group(name="lift", choices=choices, panels=tuple(panels), note=note)
+
+
+def mass_group(by_layer: Table, names: dict[str, str]) -> Group:
+    """Attention mass by layer on U and on X beside its controls; both panels share their scale."""
+    from_spans = known(by_layer["from_span"], ROWS)
+    cost = by_layer["layer"].nunique() * len(from_spans) * 2 * 7 * _MASS
+    subsets, note = _that_fit(known(by_layer["subset"], names), cost, MASS_BUDGET, "attention_by_layer.parquet")
+    measures = {"mass": "mass, with its controls", "mass_rest": "mass without the first token", "lift": "lift"}
+    choices = (
+        Choice(name="from", label="Rows of", options=from_spans),
+        Choice(name="measure", label="Show", options=known(by_layer["measure"], measures)),
+        Choice(name="subset", label="Traces", options=subsets),
+    )
+
+    tables = dict(iter(by_layer.groupby("subset", observed=True)))
+
+    def draw(picked: dict[str, Any], to_span: str) -> Spec:
+        return figures.mass_by_layer.spec(
+            tables[picked["subset"]],
+            from_span=picked["from"],
+            to_span=to_span,
+            subset=picked["subset"],
+            measure=picked["measure"],
+        )  # type: ignore[arg-type]
+
+    panels = [
+        panel_of(f"mass-{to}", f"Attention on {SPANS[to]}", choices, lambda picked, to=to: draw(picked, to))
+        for to in ("understanding", "prompt")
+    ]
+    for key in set(panels[0].variants) & set(panels[1].variants):
+        pair = [panel.variants[key] for panel in panels]
+        if pair[0]["layout"]["yaxis"].get("type") != "log":
+            top = max(
+                (value for figure in pair for trace in figure["data"] for value in trace.get("y") or [] if value),
+                default=1.0,
+            )
+            for figure in pair:
+                figure["layout"]["yaxis"] |= {"range": [0, min(1.02, top * 1.06)], "autorange": False}
+    return Group(name="mass", choices=choices, panels=tuple(panels), note=note)
+
+
+def separability_group(separability: Table) -> Group:
+    """AUROC over positions and layers, and one position with its controls."""
+    labels = {"label": "the file's labels", "aha": "the trace's own outcome"}
+    choices = (
+        Choice(name="labels", label="Labels", options=known(separability["label_by"], labels)),
+        Choice(name="measure", label="Measure", options={"auroc": "AUROC", "tpr_at_1fpr": "TPR at 1 % FPR"}),
+        Choice(
+            name="position",
+            label="Position (second plot)",
+            options=known(separability["position"], POSITIONS),
+            default="decision",
+        ),
+    )
+    inner = separability[separability["method"] != "text_tfidf"]
+    method = "logistic" if (inner["method"] == "logistic").any() else str(inner["method"].iloc[0])
+    overview = panel_of(
+        "separability-map",
+        f"All positions, {METHODS.get(method, method)}",
+        choices[:2],
+        lambda picked: figures.separability_map.spec(
+            separability, method=method, measure=picked["measure"], label_by=picked["labels"]
+        ),  # type: ignore[arg-type]
+    )
+    curve = panel_of(
+        "separability-curve",
+        "One position with its controls",
+        choices,
+        lambda picked: figures.auroc_by_layer.spec(
+            separability, position=picked["position"], measure=picked["measure"], label_by=picked["labels"]
+        ),  # type: ignore[arg-type]
+    )
+    return Group(name="separability", choices=choices, panels=(overview, curve))
+
+
+def transfer_group(transfer: Table) -> Group:
+    """Probes fitted on one condition and tested on another: all pairs, and one with its controls."""
+    fitted, tested = ({str(name): str(name) for name in transfer[side].unique()} for side in ("fitted_on", "tested_on"))
+    positions = known(transfer["position"], POSITIONS)
+    names = list(fitted)
+    choices = (
+        Choice(
+            name="position",
+            label="Position",
+            options=positions,
+            default="decision" if "decision" in positions else next(iter(positions)),
+        ),
+        Choice(name="fitted", label="Fitted on (second plot)", options=fitted),
+        Choice(name="tested", label="Tested on (second plot)", options=tested, default=names[1 % len(names)]),
+    )
+    overview = panel_of(
+        "transfer-map",
+        "All pairs, fitted on → tested on",
+        choices[:1],
+        lambda picked: figures.transfer_map.spec(transfer, position=picked["position"]),
+    )
+    curve = panel_of(
+        "transfer-curve",
+        "One pair with its controls",
+        choices,
+        lambda picked: figures.transfer_by_layer.spec(
+            transfer, fitted_on=picked["fitted"], tested_on=picked["tested"], position=picked["position"]
+        ),
+    )
+    return Group(name="transfer", choices=choices, panels=(overview, curve))
+
+
+def scatter_group(coordinates: Table, texts: dict[str, str], separability: Table | None) -> Group:
+    """The LDA scatter of every position and layer, of a sample of traces that fits the page."""
+    sites = coordinates[["layer", "site"]].drop_duplicates().sort_values(["layer", "site"], ascending=[True, False])
+    layers = {
+        f"{int(layer)},{site}": f"after the final norm ({int(layer)})" if site == "ln_final" else str(int(layer))
+        for layer, site in zip(sites["layer"], sites["site"].astype(str), strict=True)
+    }
+    positions = known(coordinates["position"].astype(str), POSITIONS)
+    traces = coordinates.drop_duplicates("trace_id")
+    size = SCATTER_BUDGET // (_POINT * max(1, len(layers) * len(positions)))
+    sample = sample_traces(traces["trace_id"].astype(str).tolist(), traces["label"].astype(str).tolist(), max(20, size))
+    n, total = len(sample), coordinates.attrs.get("n_traces", len(traces))
+    note = (
+        f"To keep the page small, {n} of {total} traces are shown, in proportion to their classes; the others are in "
+        "coordinates.parquet." * (n < total)
+    )
+    kept = coordinates[coordinates["trace_id"].isin(sample)]
+    position = "decision" if "decision" in positions else next(iter(positions))
+    choices = (
+        Choice(name="position", label="Position", options=positions, default=position),
+        Choice(name="layer", label="Layer", options=layers, default=_best_layer(separability, position, layers)),
+    )
+    tables = {key: part for key, part in kept.groupby(["position", "layer", "site"], observed=True)}
+
+    def draw(picked: dict[str, str]) -> Spec:
+        layer, site = picked["layer"].split(",")
+        part = tables.get((picked["position"], int(layer), site), kept.head(0))
+        return figures.lda_scatter.spec(part, position=picked["position"], layer=int(layer), site=site, texts=texts)
+
+    panel = panel_of("lda", "Each trace where the probe puts it", choices, draw)
+    return Group(name="scatter", choices=choices, panels=(panel,), note=note)
+
+
+def panel_of(name: str, title: str, choices: tuple[Choice, ...], draw: Callable[[dict[str, Any]], Spec]) -> Panel:
+    """A plot, drawn for every combination of the choices that was measured."""
+    names = tuple(choice.name for choice in choices)
+    variants: dict[str, Spec] = {}
+    for values in itertools.product(*(choice.options for choice in choices)):
+        try:
+            figure = draw(dict(zip(names, values, strict=True)))
+        except RunError:
+            continue  # this combination was not measured; the page says so when it is chosen
+        figure["layout"].pop("title")  # the panel's own heading says it
+        variants["|".join(values)] = figure
+    return Panel(name=name, title=title, uses=names, variants=variants)
+
+
+def _that_fit(subsets: dict[str, str], size: int, budget: int, file: str) -> tuple[dict[str, str], str]:
+    """The first subsets whose plots fit the page, at least one, and a sentence about the others."""
+    kept = dict(list(subsets.items())[: max(1, budget // max(1, size))])
+    gone = [words for name, words in subsets.items() if name not in kept]
+    note = f"To keep the page small, some choices of traces are in {file} alone: {'; '.join(gone)}."
+    return kept, note * bool(gone)
+
+
+def known(values: Table, names: dict[str, str]) -> dict[str, str]:
+    """The values that occur, those with a name first and in the names' order."""
+    there = [str(value) for value in values.dropna().unique()]
+    return {name: text for name, text in names.items() if name in there} or {name: name for name in sorted(there)}
+
+
+def _best_layer(separability: Table | None, position: str, layers: dict[str, str]) -> str:
+    middle = list(layers)[len(layers) // 2]
+    if separability is None:
+        return middle
+    rows = separability[(separability["position"] == position) & (separability["method"] == "logistic")].dropna(
+        subset=["auroc"]
+    )
+    if rows.empty:
+        return middle
+    best = rows.loc[rows["auroc"].idxmax()]
+    key = f"{int(best['layer'])},{best['site']}"
+    return key if key in layers else middle

@@ -1,0 +1,80 @@
+"""Who finds key sentences: finders are plug-ins by name, each built when it is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from typing import Protocol, cast, runtime_checkable
+
+from safekey_interp.data.trace import Trace
+from safekey_interp.errors import InputError
+from safekey_interp.segmentation.reasoning_span import Delimiters
+from safekey_interp.segmentation.segmentation_record import Segmentation
+
+
+@runtime_checkable
+class Finder(Protocol):
+    """Finds the understanding and the key sentence of traces."""
+
+    name: str
+    """Goes to ``Segmentation.finder``."""
+
+    def find(self, traces: Iterable[Trace]) -> Iterator[Segmentation]:
+        """One segmentation a trace, in the order of the traces, lazily."""
+        ...
+
+
+FinderFactory = Callable[[Delimiters | None], Finder]
+"""Builds a finder, given the delimiters of the reasoning (None: the known families)."""
+
+# Modules rather than classes, so that a finder's own dependencies load only when it is asked for.
+_BUILT_IN = {
+    "rules": ("safekey_interp.segmentation.rules_finder", "RulesFinder"),
+    "given": ("safekey_interp.segmentation.given_spans", "GivenFinder"),
+    "llm": ("safekey_interp.segmentation.llm_finder", "LlmFinder"),
+}
+WITHOUT_MEMORY = ("rules", "given")
+"""Finders that ask nobody: for the others the first of several processes asks, and all find its answers."""
+_REGISTERED: dict[str, FinderFactory] = {}
+
+
+def register_finder(name: str, factory: FinderFactory) -> None:
+    """Make a finder available by ``name``; a built-in or earlier one of that name is replaced.
+
+    Args:
+        name: what ``finder=`` and ``--finder`` then accept.
+        factory: called with the delimiters, or None; returns the finder.
+
+    Raises:
+        InputError: an empty name, or a factory that cannot be called.
+    """
+    if not name or not callable(factory):
+        raise InputError(
+            f"register_finder: got {name!r} and {factory!r}, expected a name and a callable that builds a finder"
+        )
+    _REGISTERED[name] = factory
+
+
+def finder_identity(name: str, delimiters: Delimiters | None = None) -> str | None:
+    """What a finder's answers depend on beyond its name (an endpoint, a model); None when that is nothing."""
+    return getattr(make_finder(name, delimiters), "identity", None)
+
+
+def finder_names() -> tuple[str, ...]:
+    """Every name that ``finder=`` accepts."""
+    return tuple(dict.fromkeys((*_BUILT_IN, *_REGISTERED)))
+
+
+def make_finder(name: str, delimiters: Delimiters | None = None) -> Finder:
+    """Build the finder called ``name``.
+
+    Raises:
+        InputError: when there is none of that name.
+    """
+    if name in _REGISTERED:
+        return _REGISTERED[name](delimiters)
+    if name not in _BUILT_IN:
+        raise InputError(f"finder: got {name!r}, expected one of {', '.join(finder_names())}; see register_finder")
+    module, attribute = _BUILT_IN[name]
+    factory = cast(FinderFactory, getattr(import_module(module), attribute))
+    return factory(delimiters)

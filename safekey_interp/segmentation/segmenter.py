@@ -1,0 +1,87 @@
+"""Which sentence decides? From a trace to the character spans of its understanding U and key sentence K.
+
+U = the opening sentences inside the reasoning that restate or interpret the request; K = the first sentence after U
+(SafeKey, Zhou et al., EMNLP 2025, arXiv 2505.16186, section 3). The paper found K with a language model and a prompt;
+the default here, ``rules``, is offline and deterministic, and ``llm`` asks a model with a prompt of our own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from safekey_interp.data.trace import Trace
+from safekey_interp.errors import InputError
+from safekey_interp.segmentation.finder_registry import Finder, finder_names, make_finder, register_finder
+from safekey_interp.segmentation.reasoning_span import Delimiters
+from safekey_interp.segmentation.segmentation_record import Segmentation
+
+__all__ = ["Finder", "Segmentation", "finder_names", "register_finder", "segment", "segment_all", "segmented"]
+
+
+def segment(trace: Trace, *, finder: str | Finder = "rules", delimiters: Delimiters | None = None) -> Segmentation:
+    """Find the understanding and the key sentence of one trace.
+
+    Args:
+        trace: the trace; its prompt helps to tell restatement from thought.
+        finder: a registered name (``rules``, ``given``, ``llm``) or a finder.
+        delimiters: opening and closing mark of the reasoning, for models outside the known families. A finder that is
+            passed as an object has its own.
+
+    Returns:
+        Spans in characters of ``trace.response``. Without a key sentence, ``key_sentence`` is None and ``reason``
+        says why.
+
+    Raises:
+        InputError: for an unknown finder or delimiters that are no pair of strings.
+    """
+    return next(segment_all((trace,), finder=finder, delimiters=delimiters))
+
+
+def segment_all(
+    traces: Iterable[Trace], *, finder: str | Finder = "rules", delimiters: Delimiters | None = None
+) -> Iterator[Segmentation]:
+    """Find the understanding and the key sentence of many traces, as a stream and in their order.
+
+    Args and errors as for :func:`segment`; a wrong finder is refused at once, before the first trace is read.
+
+    Returns:
+        One segmentation a trace, made when it is asked for.
+    """
+    _check_several(traces)
+    found = make_finder(finder, delimiters) if isinstance(finder, str) else finder
+    return iter(found.find(map(_sure, traces)))
+
+
+def _check_several(traces: object) -> None:
+    if isinstance(traces, str) or not isinstance(traces, Iterable):
+        raise InputError(f"traces: got {_what(traces)}, expected traces; [trace] for one, read_traces for a file")
+
+
+def _sure(trace: object) -> Trace:
+    if not isinstance(trace, Trace):
+        raise InputError(f"trace: got {_what(trace)}, expected a Trace; ski.Trace(trace_id=…, prompt=…, response=…)")
+    return trace
+
+
+def _what(value: object) -> str:
+    return "one Trace" if isinstance(value, Trace) else f"a value of type {type(value).__name__}"
+
+
+def segmented(
+    traces: Iterable[Trace], *, finder: str | Finder = "rules", delimiters: Delimiters | None = None
+) -> Iterator[tuple[Trace, Segmentation]]:
+    """Each trace beside its segmentation, as a stream: a finder may read ahead, and only what it read waits.
+
+    Args and errors as for :func:`segment_all`.
+    """
+    _check_several(traces)
+    waiting: deque[Trace] = deque()
+
+    def remembered() -> Iterator[Trace]:
+        for trace in traces:
+            waiting.append(trace)
+            yield trace
+
+    for found in segment_all(remembered(), finder=finder, delimiters=delimiters):
+        yield waiting.popleft(), found

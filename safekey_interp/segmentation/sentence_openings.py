@@ -1,0 +1,114 @@
+"""At which sentence of its reasoning does a trace turn, wherever that comes?
+
+K is the first sentence after U, and most traces have decided there. Some wake up late: the first safe sentence is the
+tenth. Every sentence from K on can take K's part: a trace whose ``given`` key sentence it is goes through every probe
+as it stands (``finder="given"``), so that attention, states and the aha difference are measured at each sentence's
+start. Nothing after a sentence changes what comes before it (causality), so one trace's sentences are comparable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from safekey_interp.data.trace import CharSpan, Trace
+from safekey_interp.errors import InputError
+from safekey_interp.segmentation.segmenter import Segmentation, segmented
+from safekey_interp.segmentation.sentence_classes import Aha, classify_aha
+from safekey_interp.segmentation.sentence_splitter import iterate_sentences
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentenceStart:
+    """One sentence of a trace's reasoning."""
+
+    number: int
+    """0 for K, counted from there."""
+    span: CharSpan
+    """Where it lies in the response."""
+    text: str
+    """Its words."""
+    aha: Aha
+    """What it decides, read as a key sentence is."""
+
+
+def sentence_starts(trace: Trace, found: Segmentation, *, most: int = 64) -> list[SentenceStart]:
+    """The sentences of the reasoning from K on; none without a key sentence.
+
+    Args:
+        trace: the trace.
+        found: its segmentation.
+        most: sentences at most.
+
+    Raises:
+        InputError: ``most`` is below 1.
+    """
+    if most < 1:
+        raise InputError(f"most: got {most}, expected at least 1")
+    if found.key_sentence is None:
+        return []
+    understanding = found.understanding_text or ""
+    end = max(found.reasoning.end, found.key_sentence.end)
+    rest = iterate_sentences(trace.response, found.key_sentence.end, end, limit=max(1, end - found.key_sentence.end))
+    starts = []
+    for number, span in enumerate(_first_then(found.key_sentence, rest)):
+        if number == most:
+            break
+        text = span.text(trace.response)
+        aha = found.aha if number == 0 and found.aha else classify_aha(text, understanding, trace.prompt)
+        starts.append(SentenceStart(number=number, span=span, text=text, aha=aha))
+    return starts
+
+
+def turning_points(
+    traces: Iterable[Trace],
+    *,
+    finder: str = "rules",
+    delimiters: tuple[str, str] | None = None,
+    most: int = 64,
+) -> pd.DataFrame:
+    """The first safe sentence of each trace, wherever it comes.
+
+    Args:
+        traces: any number; those without a key sentence are left out.
+        finder: finds U and K.
+        delimiters: marks of the reasoning; the known families' when None.
+        most: sentences from K on that are read.
+
+    Returns:
+        One row per trace: trace_id, group, label, key_sentence (what K decides), n_sentences (read), turn (number of
+        the first safe sentence, 0 for K; missing where there is none), relapse (number of the first unsafe sentence
+        after it; missing where there is none), kind: ``at once`` (K is safe), ``late``, or ``never``.
+        ``attrs["left_out"]`` maps the other traces to their reasons.
+    """
+    rows, left_out = [], {}
+    for trace, found in segmented(traces, finder=finder, delimiters=delimiters):
+        starts = sentence_starts(trace, found, most=most)
+        if not starts:
+            left_out[trace.trace_id] = f"no key sentence: {found.reason}"
+            continue
+        turn = next((start.number for start in starts if start.aha == "safe"), None)
+        after = starts[len(starts) if turn is None else turn + 1 :]
+        rows.append(
+            {
+                "trace_id": trace.trace_id,
+                "group": trace.group,
+                "label": trace.label,
+                "key_sentence": starts[0].aha,
+                "n_sentences": len(starts),
+                "turn": turn,
+                "relapse": next((start.number for start in after if start.aha == "unsafe"), None),
+                "kind": "never" if turn is None else "late" if turn else "at once",
+            }
+        )
+    columns = ["trace_id", "group", "label", "key_sentence", "n_sentences", "turn", "relapse", "kind"]
+    table = pd.DataFrame(rows, columns=columns).astype({"turn": "Int64", "relapse": "Int64", "label": object})
+    table.attrs["left_out"] = left_out
+    return table
+
+
+def _first_then(first: CharSpan, rest: Iterator[CharSpan]) -> Iterator[CharSpan]:
+    yield first
+    yield from rest

@@ -1,0 +1,46 @@
+"""After which steps is a row logged, the held-out loss measured, a checkpoint written, and the run ended?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import TrainerCallback
+
+from safekey_interp.training.config import TrainingConfig
+from safekey_interp.training.schedule import Schedule
+from safekey_interp.training.training_checkpoints import has_no_gain
+
+
+class Rhythm(TrainerCallback):
+    """Says after which steps a row is logged, the held-out loss measured, a checkpoint written, in this order.
+
+    A row is closed wherever a run may go on from or ends, so that no step is counted twice or never.
+    """
+
+    def __init__(self, config: TrainingConfig, schedule: Schedule, *, has_held_out: bool) -> None:
+        self._log_every = config.log_every
+        self._evaluate_every = (config.evaluate_every or schedule.steps_per_epoch) if has_held_out else None
+        # With patience the best model must be there: it is written whenever it is measured.
+        save_every = config.evaluate_every if config.patience else config.save_every
+        self._save_every = save_every or schedule.steps_per_epoch
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Decide."""
+        step = state.global_step
+        ends = step >= state.max_steps
+        if self._evaluate_every is not None:
+            control.should_evaluate = ends or step % self._evaluate_every == 0
+        control.should_save = ends or step % self._save_every == 0
+        control.should_log = control.should_evaluate or control.should_save or step == 1 or step % self._log_every == 0
+
+
+class StopsEarly(TrainerCallback):
+    """Ends a run after so many measurements of the held-out loss without a gain; all it needs is in the log."""
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Look at the measurements so far."""
+        if has_no_gain(state.log_history, self._patience):
+            control.should_training_stop = True

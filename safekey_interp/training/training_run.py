@@ -1,0 +1,300 @@
+"""How do a model, traces and settings become a trained model in a run folder?
+
+    read and check -> examples -> steps, with checkpoints and looks -> tables -> model -> page
+
+Nothing is written before the data, the settings and the folder are known to be usable. A killed run goes on from its
+last checkpoint and ends with the weights that it would have ended with. The folder holds ``run.json`` (what the run
+was), ``config.yaml`` (its settings), ``model`` (the trained model, the safety head and a card), ``checkpoints``,
+``steps.parquet`` and ``held_out.parquet`` (every term by step), and the tables of the looks with the probes.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import gettempdir
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from safekey_interp.capture.streaming import on_threads, threads_for
+from safekey_interp.data.trace_reader import content_of, read_traces
+from safekey_interp.display import Progress, telling
+from safekey_interp.errors import InputError, RunError
+from safekey_interp.models.chat_template import tokenizer_hash
+from safekey_interp.runs.manifest import manifest_of
+from safekey_interp.runs.multiprocess import check_same_task, completed, held_run, is_complete
+from safekey_interp.runs.processes import GOES_ON, Team, place, team
+from safekey_interp.runs.run_folder import Run, open_run
+from safekey_interp.runs.run_writer import RunWriter, check_out
+from safekey_interp.training.batch_loss import BatchLoss
+from safekey_interp.training.config import TrainingConfig
+from safekey_interp.training.distributed import check_installed, check_sharded, meet, n_shards
+from safekey_interp.training.examples import Examples, longest_row, prepare_examples
+from safekey_interp.training.head_learning_rate import head_rate
+from safekey_interp.training.memory import MemoryEstimate, available, check_memory, estimate, shape_of
+from safekey_interp.training.model_preparation import check_dtype, check_head_layer, prepared_loss
+from safekey_interp.training.other_prompts import SecondPass, second_pass
+from safekey_interp.training.query_mask import Way, check_packing, exact_way
+from safekey_interp.training.schedule import Schedule, schedule_of
+from safekey_interp.training.training_checkpoints import load_model
+
+if TYPE_CHECKING:
+    from safekey_interp.models.model import Model
+    from safekey_interp.training.trainer import SafeKeyTrainer
+
+_FREE = ("model", "traces", "out", "save_total_limit", "report_to")
+"""Settings that may differ when a run goes on: names, and what changes no number."""
+_EXCHANGES = ("gloo", "nccl", "connection", "process group")
+"""Words of errors that tell of other processes."""
+
+
+class _Task(NamedTuple):
+    """What is to be trained on what, and how."""
+
+    model: Model
+    source: Iterable[Any]
+    examples: Examples
+    config: TrainingConfig
+    schedule: Schedule
+    way: Way | None
+
+
+def train(
+    model: Model,
+    traces: Any = None,
+    config: TrainingConfig | None = None,
+    *,
+    overwrite: bool = False,
+    command: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Run:
+    """Fine-tune a model with language modelling, the safety head and query-mask modelling; write a run folder.
+
+    Args:
+        model: from ``load`` or ``from_hf``, in float32 (only below adapters may weights be in half precision); it is
+            trained in place, and is the trained model afterwards.
+        traces: what ``read_traces`` reads, or what it returned; ``config.traces`` when None.
+        config: all settings.
+        overwrite: delete a run that is in the folder.
+        command: what the user typed, for the record.
+        progress: is told how far the run is; a bar in a notebook, and nobody elsewhere, when None.
+
+    Returns:
+        The run: ``run.steps`` and ``run.held_out`` are its losses, ``run.path / "model"`` is what ``load`` reads.
+
+    Raises:
+        InputError: settings, model or data that cannot be trained on, or more memory needed than there is.
+        RunError: the folder cannot be used, or holds a run of other settings or other data.
+    """
+    config = config or TrainingConfig()
+    check_installed()
+    check_sharded(config)
+    check_dtype(model, config)
+    check_head_layer(model, config)
+    path = Path(config.out)
+    meet(model)
+    with telling(progress) as tell, team() as together, on_threads(threads_for(model)):
+        if together.is_first:
+            check_out(path)
+        tell.stage("reading", None)
+        source = read_traces(traces if traces is not None else _named(config))
+        examples = prepare_examples(model, source, config, tell.advance)
+        rate = head_rate(model, examples.train, config)
+        if rate is not None:
+            config = replace(config, head_learning_rate=rate.learning_rate)
+        manifest = _manifest(model, source, examples, config, command)
+        manifest["head_rate"] = rate._asdict() if rate else None
+        check_same_task(together, manifest["identity"])
+        if is_complete(path, manifest, together, overwrite=overwrite):
+            load_model(path / "model", model.hf)
+            return open_run(path)
+        schedule, way = plan(model, examples, config)
+        again = second_pass(config, examples.train, longest_row(model, config), way.layout if way else None)
+        check_memory(needed_memory(model, examples, config, again), available(model.device))
+        manifest["way"] = way._asdict() if way else None
+        manifest["second_pass"] = again._asdict() if again else None
+        with prepared_loss(model, config) as (loss, adapted):
+            # The trainer is there before the folder is, so that what it refuses leaves nothing.
+            trainer = _trainer(_Task(model, source, examples, config, schedule, way), loss, adapted, tell)
+            with held_run(path, manifest, together, overwrite=overwrite) as writer:
+                try:
+                    _run(trainer, writer, together, tell)
+                except OSError as error:
+                    why = f"{error.strerror or error}; once that is mended, {GOES_ON}"
+                    raise RunError(f"out {path}: cannot be written: {why}") from error
+                except RuntimeError as error:
+                    # Whoever loses another process in the middle of an exchange hears of a closed connection.
+                    if together.is_alone or not any(word in str(error).lower() for word in _EXCHANGES):
+                        raise
+                    said = str(error).splitlines()[0][:80]
+                    raise RunError(f"another process is gone ({said}); {GOES_ON}") from error
+        return completed(path, together)
+
+
+def check(model: Model, examples: Examples, config: TrainingConfig) -> None:
+    """Refuse what a run would refuse once its model is prepared, and leave the model as it was.
+
+    Raises:
+        InputError: as :func:`train` does.
+    """
+    from safekey_interp.training.probe_snapshots import bank_of
+
+    check_sharded(config)
+    check_dtype(model, config)
+    if config.probe_every:
+        _check_watched(examples)
+        bank_of(model, config)
+    with prepared_loss(model, config) as (_, adapted):
+        if adapted is not None:
+            adapted.unload()
+
+
+def plan(model: Model, examples: Examples, config: TrainingConfig) -> tuple[Schedule, Way | None]:
+    """The schedule of a run and the way in which K is predicted with the prompt masked; None without that loss.
+
+    Raises:
+        InputError: the model does not keep traces in one row apart, and ``packing`` asks for it.
+    """
+    if config.packing:
+        check_packing(model.hf)
+    schedule = schedule_of(config, -(-len(examples.train) // config.batch_size))
+    if not config.query_mask_weight:
+        return schedule, None
+    return schedule, exact_way(model.hf, config.query_mask, shows_other=config.query_prompt == "other")
+
+
+def needed_memory(model: Model, examples: Examples, config: TrainingConfig, again: SecondPass | None) -> MemoryEstimate:
+    """Bytes that a run needs at its most, the second pass included."""
+    longest = examples.report["train"]["longest"]
+    options = {"longest": longest, "longest_again": again.longest if again else 0, "sharded_over": n_shards()}
+    return estimate(shape_of(model, config), config, **options)
+
+
+def _run(trainer: SafeKeyTrainer, writer: RunWriter, together: Team, tell: Progress) -> None:
+    """From the newest checkpoint, or from the start, to the end."""
+    from safekey_interp.training.probe_snapshots import forget_after
+    from safekey_interp.training.results import finish
+    from safekey_interp.training.training_checkpoints import (
+        best_step,
+        checkpoints,
+        forget_old,
+        has_no_gain,
+        load_weights,
+        log_of,
+        step_of,
+    )
+
+    began = time.perf_counter()
+    config, schedule, loss, adapted = trainer.config, trainer.schedule, trainer.loss, trainer.adapted
+    folder = writer.path / "checkpoints"
+    trainer.args.output_dir = str(folder)
+    found = checkpoints(folder)
+    newest = found[-1] if found else None
+    done = step_of(newest) if newest else 0
+    forget_after(writer.path / "looks", done)
+    tell.stage("training", schedule.steps)
+    tell.advance(done)
+    history = log_of(newest) if newest else []
+    is_sharded = False
+    if newest is not None and (done >= schedule.steps or (config.patience and has_no_gain(history, config.patience))):
+        load_weights(newest, loss, adapted=adapted)
+    else:
+        # A run that goes on has the measurement before the first step in its log.
+        trainer.args.eval_on_start = trainer.args.eval_on_start and newest is None
+        trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+        history = trainer.state.log_history
+        is_sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    if config.patience and (best := best_step(history)) is not None:
+        load_weights(folder / f"checkpoint-{best}", loss, adapted=adapted)
+    trainer.accelerator.wait_for_everyone()
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if is_sharded else None
+    if adapted is not None:
+        adapted.merge_and_unload()
+    if together.is_first:
+        forget_old(folder, history, config)
+        seconds = time.perf_counter() - began
+        options: Any = {"config": config, "schedule": schedule, "seconds": seconds, "state": state}
+        finish(writer, loss, trainer.processing_class, history, **options)
+
+
+def _trainer(task: _Task, loss: BatchLoss, adapted: Any, tell: Progress) -> SafeKeyTrainer:
+    from transformers import TrainerCallback
+
+    from safekey_interp.training.callbacks import StopsEarly
+    from safekey_interp.training.probe_snapshots import Watches
+    from safekey_interp.training.trainer import SafeKeyTrainer
+    from safekey_interp.training.trainer_arguments import arguments_of
+
+    class Tells(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            tell.advance(1)
+
+    model, config, examples = task.model, task.config, task.examples
+    path = Path(config.out)
+    callbacks: list[TrainerCallback] = [Tells()]
+    if config.patience:
+        callbacks.append(StopsEarly(config.patience))
+    if config.probe_every:
+        callbacks.append(Watches(model, _watched(task), path / "looks", config))
+    has_held_out = bool(examples.held_out)
+    # The Trainer makes its folder at once; the run's is told it when it is there.
+    arguments = arguments_of(config, task.schedule, Path(gettempdir()), model, has_held_out=has_held_out)
+    try:
+        return SafeKeyTrainer(
+            loss,
+            config=config,
+            arguments=arguments,
+            schedule=task.schedule,
+            layout=task.way.layout if task.way else None,
+            train=examples.train,
+            limit=longest_row(model, config),
+            held_out=examples.held_out,
+            tokenizer=model.tokenizer,
+            adapted=adapted,
+            callbacks=callbacks,
+        )
+    except (ValueError, ImportError) as error:
+        raise InputError(f"report_to {list(config.report_to)}: {str(error).splitlines()[0]}") from error
+
+
+def _check_watched(examples: Examples) -> None:
+    if not examples.held_out:
+        raise InputError("probe_every: the probes look at held-out traces, expected held_out above 0")
+
+
+def _watched(task: _Task) -> list[Any]:
+    """Held-out traces that the probes look at: a draw by the seed, harmful and benign in turn as far as there are."""
+    examples, config = task.examples, task.config
+    _check_watched(examples)
+    drawn = random.Random(config.seed).sample(examples.held_out, len(examples.held_out))
+    turn: dict[str | None, int] = {}
+    order = []
+    for example in drawn:
+        turn[example.label] = turn.get(example.label, 0) + 1
+        order.append((turn[example.label], example.trace_id))
+    wanted = {trace_id: place for place, (_, trace_id) in enumerate(sorted(order)[: config.probe_traces])}
+    return sorted((t for t in task.source if t.trace_id in wanted), key=lambda trace: wanted[trace.trace_id])
+
+
+def _manifest(
+    model: Model, source: Any, examples: Examples, config: TrainingConfig, command: Sequence[str]
+) -> dict[str, Any]:
+    settings = config.to_dict()
+    manifest = manifest_of(
+        model.record(),
+        tokenizer_hash(model.tokenizer),
+        source.record(content_of(source)),
+        {name: value for name, value in settings.items() if name not in _FREE},
+        plan={"threads": threads_for(model), "processes": place().world_size},
+        seed=config.seed,
+        command=command,
+    )
+    return manifest | {"kind": "training", "settings": settings, "data_report": examples.report}
+
+
+def _named(config: TrainingConfig) -> list[str]:
+    if not config.traces:
+        raise InputError("traces: got none, expected files of traces, such as traces=[data.jsonl]")
+    return list(config.traces)

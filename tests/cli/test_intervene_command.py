@@ -1,0 +1,147 @@
+"""``safekey-interp intervene``: what a newcomer types, right and wrong, and what then is on the screen."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import Type
+
+from safekey_interp.data.trace import Trace
+from safekey_interp.measures.probes import Direction, Probe
+from safekey_interp.models import organism
+from safekey_interp.runs.run_folder import open_run
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with eight requests, each refused and complied with, and as many benign traces."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    forms: dict[str, dict[str, Trace]] = {}
+    for trace in organism.read_shipped():
+        forms.setdefault(trace.group, {}).setdefault(str(trace.meta["outcome"]), trace)
+    mixed = islice((both for both in forms.values() if {"refused", "complied"} <= set(both)), 8)
+    benign = islice((trace for trace in organism.read_shipped() if trace.label == "benign"), 12)
+    rows = [organism.to_row(trace) for trace in (*(t for both in mixed for t in both.values()), *benign)]
+    Path("traces.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    unit = np.eye(128)[3]
+    Direction(vector=unit, norm=2.0, layer=1, site="resid_post", position="decision").save("d.safetensors")
+    about = {"layer": 2, "site": "resid_post", "position": "decision"}
+    Probe(weight=unit, bias=0.5, mean=np.zeros(128), scale=np.ones(128), **about).save("p.safetensors")
+    return tmp_path
+
+
+GOOD: dict[str, tuple[list[str], str]] = {
+    "knockout": (
+        ["--by", "layer", "--no-aha", "--n-random", "2", "--n-dose", "1", "--n-donors", "1", "--to-span", "prompt"],
+        "Hiding the prompt (X) moves",
+    ),
+    "patch": (["--layers", "1-2", "--position", "decision"], "States at the token before K move"),
+    "direction": (["--n-random", "2", "--layers", "2", "--save"], "A direction taken out moves"),
+    "suppress": (["--n-random", "2", "--most", "3"], "Hiding U moves what is predicted in K"),
+    "lens": (["--layers", "0,-1"], "The trace’s own K has"),
+    "trajectory": (["--n-random", "2"], "At the token before K the mean score is"),
+}
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_each_command_writes_a_run_and_says_what_was_found(here: Path, command: Type, kind: str) -> None:
+    words, says = GOOD[kind]
+    ended = command("intervene", kind, "--traces", "traces.jsonl", *words)
+    assert (ended.status, ended.err) == (0, "")
+    assert all(len(line) <= 80 for line in ended.out.splitlines())
+    said = " ".join(ended.out.split())
+    assert "organism on traces.jsonl: 28 traces read." in said
+    assert "toy" in said
+    for title in ("What was changed?", "What did it do?", "More than chance?"):
+        assert title in ended.out
+    assert says in said
+    assert "control: " in said
+    folder = here / "runs" / f"organism-traces-{kind}"
+    assert f"runs/organism-traces-{kind}/report.html" in ended.out
+    assert (folder / "report.html").is_file()
+    run = open_run(folder)
+    assert run.manifest["command"] == ["safekey-interp", "intervene", kind, "--traces", "traces.jsonl", *words]
+    assert len(run.effects)
+    assert (folder / "directions").is_dir() == (kind == "direction")
+    assert command("intervene", kind, "--traces", "traces.jsonl", *words).out == ended.out
+
+
+def test_given_files_are_used(here: Path, command: Type) -> None:
+    shared = ("--traces", "traces.jsonl", "--limit", "6", "--n-random", "2", "--no-report")
+    added = ("--mode", "add", "--scale", "-1", "--scale", "1", "--at", "decision", "--controls", "isotropic")
+    assert command("intervene", "direction", "--direction", "d.safetensors", *added, *shared).status == 0
+    run = open_run("runs/organism-traces-direction")
+    assert sorted(set(run.effects["scale"])) == [-1.0, 1.0]
+    assert set(run.effects["layer"]) == {1}
+    assert set(run.effects["control"]) == {"none", "isotropic"}
+    files = ("--direction", "d.safetensors", "--probe", "p.safetensors", "--controls", "isotropic")
+    assert command("intervene", "trajectory", *files, *shared).status == 0
+    assert set(open_run("runs/organism-traces-trajectory").effects["layer"]) == {1, 2}
+
+
+WRONG: dict[str, tuple[list[str], str]] = {
+    "no kind": ([], "Missing command; see `safekey-interp intervene --help`"),
+    "unknown kind": (["cut"], "No such command 'cut'"),
+    "unknown option": (["lens", "--mode", "add"], "No such option: --mode"),
+    "no such file": (["lens", "--traces", "t.jsonl"], "t.jsonl: no such file"),
+    "layers": (["lens", "--layers", "x"], "--layers: got 'x', expected numbers and ranges"),
+    "no such layer": (["lens", "--layers", "9"], "layers: got [9], expected some of 0 to 3"),
+    "heads": (["knockout", "--heads", "x"], "--heads: got 'x', expected numbers and ranges"),
+    "no such head": (["knockout", "--heads", "99"], "heads: got 99, expected from 0 to"),
+    "by": (["knockout", "--by", "token"], "--by: got 'token', expected one of together, layer, head"),
+    "window": (["knockout", "--window", "2"], "window: got 2"),
+    "span": (["knockout", "--to-span", "answer"], "to_span: got 'answer', expected one of"),
+    "from": (["knockout", "--from-span", "prompt"], "from_span: got 'prompt', expected one of"),
+    "control": (["knockout", "--control", "random"], "controls: got 'random', expected one of outside_spans, dose"),
+    "n random": (["knockout", "--n-random", "0"], "Invalid value for '--n-random'"),
+    "source": (["patch", "--source", "asked"], "--source: got 'asked', expected one of refused, complied"),
+    "method": (["patch", "--method", "x"], "--method: got 'x', expected one of exact, attribution, both"),
+    "position": (["patch", "--position", "answer"], "positions: got 'answer', expected some of"),
+    "one outcome": (["patch", "--limit", "1"], "no pair of traces of one request and different outcomes"),
+    "mode": (["direction", "--mode", "x"], "--mode: got 'x', expected one of ablate, add"),
+    "scale": (["direction", "--scale", "2"], "--scale: nothing is added; use --mode add"),
+    "label by": (["direction", "--label-by", "x"], "--label-by: got 'x', expected one of label, aha"),
+    "one class": (["direction", "--limit", "4"], "directions on held-out requests"),
+    "both": (["direction", "--direction", "d.safetensors", "--layers", "1"], "--layers, --save: nothing is fitted"),
+    "no direction": (["direction", "--direction", "traces.jsonl"], "traces.jsonl: cannot be read"),
+    "a probe": (["direction", "--direction", "p.safetensors"], "p.safetensors: got a file of Probe, expected"),
+    "controls": (["direction", "--controls", "x"], "controls: got 'x', expected some of shuffled_labels"),
+    "no controls": (["direction", "--direction", "d.safetensors"], "direction 0: holds no shuffled_labels draws"),
+    "align": (["trajectory", "--align", "x"], "--align: got 'x', expected one of key_sentence, reasoning_end"),
+    "no probe": (["trajectory", "--probe", "nowhere"], "nowhere: cannot be read"),
+    "key sentences": (["lens", "--key-sentences", "traces.jsonl"], "key sentences traces.jsonl: "),
+    "finder": (["suppress", "--finder", "x"], "--finder: got 'x', expected one of rules, given, llm"),
+    "most": (["suppress", "--most", "1"], "Invalid value for '--most'"),
+    "out": (["suppress", "--out", "traces.jsonl"], "out traces.jsonl: a file, expected a folder"),
+    "too long": (["lens", "--max-length", "3"], "no trace has a key sentence behind an understanding"),
+    "model": (["lens", "--model", "./nowhere"], "./nowhere"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_mistake_is_one_line_and_writes_nothing(here: Path, command: Type, case: str) -> None:
+    words, said = WRONG[case]
+    given = [] if not words or "--traces" in words or case == "unknown kind" else ["--traces", "traces.jsonl"]
+    before = sorted(here.rglob("*"))
+    ended = command("intervene", *words, *given)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith("safekey-interp: ")
+    assert ended.err.count("\n") == 1
+    assert said in ended.err
+    assert sorted(here.rglob("*")) == before
+
+
+def test_another_run_in_the_folder_is_refused(here: Path, command: Type) -> None:
+    words = ("intervene", "suppress", "--traces", "traces.jsonl", "--limit", "4", "--no-report", "--out", "run")
+    assert command(*words, "--n-random", "1").status == 0
+    other = command(*words, "--n-random", "2")
+    assert other.status == 2
+    assert "a run of other settings (settings.n_random was 1, now 2)" in other.err
+    assert command(*words, "--n-random", "2", "--overwrite").status == 0
+    drawn = command("report", "run")
+    assert (drawn.status, drawn.out) == (0, "run/report.html\n")

@@ -1,0 +1,94 @@
+"""The evidence behind the verdicts, over training runs and of margins: each finds what is planted, and no more."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.paper import runs_evidence
+from analysis.paper.representation_claims import margin_change, margins
+from safekey_interp.experiments.compare_probes import Scores
+
+
+def shipped(folder, change: float, *, seed: int = 0, spread: float = 0.02):
+    """Tables of eight seeds on two bases, in which both losses multiply the ratio of every layer by e to the change."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for base in (1, 2):
+        for run in range(8):
+            own = rng.normal(0, 0.1)
+            for variant in ("SFT", "both"):
+                apart = own + rng.normal(0, spread) + (change if variant == "both" else 0)
+                for layer, mass in enumerate((0.4, 0.2, 0.3)):
+                    about = {"variant": variant, "base": base, "seed": run, "layer": layer, "swapped": False}
+                    rows.append(about | {"what": "understanding, mass", "value": mass})
+                    rows.append(about | {"what": "understanding, over_distance", "value": 0.8 * np.exp(apart)})
+                    rows.append(about | {"what": "decision, plain to wrapped", "value": 0.9 + apart / 10})
+    columns = ["variant", "base", "seed", "verb", "noun", "response"]
+    pd.DataFrame([["SFT", 1, 0, "grow", "flug", ""]], columns=columns).to_parquet(folder / "part1-answers.parquet")
+    pd.DataFrame(rows).to_parquet(folder / "part1-mechanism.parquet")
+    return folder
+
+
+def test_a_change_of_every_run_is_found_with_its_size(tmp_path):
+    found = runs_evidence.mechanism("3b", shipped(tmp_path, 0.2))
+    assert found.verdict == "supports"
+    assert found.value == pytest.approx(0.2, abs=0.02)
+    assert found.low < found.value < found.high
+    assert "above 0 in 16 of 16 pairs" in found.note
+    assert found.n_groups == 16
+    assert runs_evidence.mechanism("4a", tmp_path).value == pytest.approx(0.02, abs=0.002)
+    assert runs_evidence.mechanism("3b", shipped(tmp_path, -0.2)).verdict == "contradicts"
+
+
+def test_runs_that_do_not_differ_have_no_effect_of_interest(tmp_path):
+    verdicts = [runs_evidence.mechanism("3b", shipped(tmp_path, 0.0, seed=seed)).verdict for seed in range(20)]
+    assert set(verdicts) <= {"no effect of interest", "cannot tell"}
+    assert verdicts.count("no effect of interest") >= 18
+
+
+def test_without_tables_the_reason_is_said(tmp_path):
+    assert "no table" in runs_evidence.mechanism("3b", tmp_path).note
+    assert {one.verdict for one in runs_evidence.ablations(tmp_path)} == {"cannot tell"}
+
+
+def scores(shift: float, n: int = 400, layers: int = 3, seed: int = 0) -> Scores:
+    rng = np.random.default_rng(seed)
+    positive = np.arange(n) % 2 == 0
+    values = rng.normal(0, 1, (n, layers)) + shift * positive[:, None]
+    ids = [f"t{number}" for number in range(n)]
+    return Scores(ids, [f"g{number // 4}" for number in range(n)], positive, np.zeros(n, int), values)
+
+
+def test_the_margin_is_the_distance_in_standard_deviations_whatever_the_scale():
+    for shift in (0.0, 1.0, 3.0):
+        one = scores(shift)
+        assert margins(one, np.ones((1, 400)))[0] == pytest.approx(shift, abs=0.25)
+        assert margins(one._replace(values=one.values * 7 + 2), np.ones((1, 400)))[0] == pytest.approx(
+            margins(one, np.ones((1, 400)))[0]
+        )
+
+
+def test_a_margin_that_grows_is_found_also_where_the_auroc_has_no_room():
+    one, two, interval = margin_change(scores(8.0), scores(10.0, seed=1))
+    assert two - one == pytest.approx(2, abs=0.5)
+    assert interval.low > 0.5
+    assert interval.high < 3.5
+
+
+def test_the_interval_of_a_margin_holds_no_change_in_about_95_of_100():
+    holds = [
+        interval.low <= 0 <= interval.high
+        for seed in range(200)
+        for _, _, interval in [margin_change(scores(2.0, 80, 2, seed), scores(2.0, 80, 2, seed + 1000))]
+    ]
+    assert 0.9 <= np.mean(holds) <= 0.99
+
+
+def test_a_part_without_a_class_has_no_margin_and_few_groups_no_interval():
+    one = scores(1.0, n=20)
+    _, parts = margins(one, np.vstack([one.positive, np.ones(20)]).astype(float))
+    assert np.isnan(parts[0])
+    assert np.isfinite(parts[1])
+    assert np.isnan(margin_change(scores(1.0, 12), scores(1.0, 12))[2].low)

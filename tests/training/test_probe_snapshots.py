@@ -1,0 +1,172 @@
+"""A look sees what the package's own measures see, and training goes on as if nobody had looked."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import reference_forward
+import torch
+from tiny_models import shipped, tiny_model
+
+from safekey_interp.errors import InputError
+from safekey_interp.experiments.probe_run import run_probe
+from safekey_interp.generation.aha_score import measure_aha, summarise_aha
+from safekey_interp.generation.key_sentence_bank import GENERAL, KeySentences
+from safekey_interp.measures.separability import measure_separability
+from safekey_interp.models.model import Model, load
+from safekey_interp.models.safety_head import SafetyHead
+from safekey_interp.training import loss_terms
+from safekey_interp.training.probe_snapshots import TABLES, forget_after, joined, watch
+
+SMALL = KeySentences(safe=GENERAL.safe[:2], go_ahead=GENERAL.go_ahead[:2])
+
+
+def random_numbers() -> list[Any]:
+    return [random.random(), np.random.random(), torch.rand(3).tolist()]
+
+
+def in_training() -> Model:
+    """The organism with dropout, gradient checkpointing, one layer frozen and that layer's modules evaluating."""
+    model = load("organism:base")
+    for module in model.hf.modules():
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.2
+    model.hf.gradient_checkpointing_enable({"use_reentrant": False})
+    model.hf.train()
+    frozen = model.hf.get_decoder().layers[0]
+    frozen.requires_grad_(False)
+    frozen.eval()
+    return model
+
+
+def steps(model: Model, look: Path | None, *, seed: int = 0) -> dict[str, torch.Tensor]:
+    """The weights after two steps, with a look between two backward passes of the second."""
+    for start in (random.seed, np.random.seed, torch.manual_seed):
+        start(seed)
+    head = SafetyHead(model.d_model)
+    trained = [p for p in [*model.hf.parameters(), *head.parameters()] if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-3)
+    traces = shipped(12)
+    for number in range(2):
+        loss_terms(model, head, traces[:4]).total.backward()
+        if look is not None and number:
+            watch(model, shipped(20), look, step=number, seed=3)
+        loss_terms(model, head, traces[4 + 4 * number :][:4]).total.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return {name: value.clone() for name, value in model.hf.state_dict().items()}
+
+
+def test_training_goes_on_as_if_nobody_had_looked(tmp_path: Path) -> None:
+    alone = steps(in_training(), None)
+    numbers = random_numbers()
+    watched = steps(in_training(), tmp_path)
+    assert random_numbers() == numbers
+    assert joined(tmp_path)
+    assert watched.keys() == alone.keys()
+    assert all(torch.equal(watched[name], alone[name]) for name in alone)
+    other = steps(in_training(), None, seed=1)
+    assert any(not torch.equal(other[name], alone[name]) for name in alone), "dropout draws nothing"
+
+
+def test_a_model_in_training_is_left_as_it_was(tmp_path: Path) -> None:
+    model = in_training()
+    loss_terms(model, SafetyHead(model.d_model), shipped(4)).total.backward()
+
+    def state() -> dict[str, Any]:
+        hf = model.hf
+        return {
+            "training": [module.training for module in hf.modules()],
+            "checkpointing": [getattr(module, "gradient_checkpointing", None) for module in hf.modules()],
+            "requires_grad": [p.requires_grad for p in hf.parameters()],
+            "gradients": [None if p.grad is None else p.grad.double().sum().item() for p in hf.parameters()],
+            "weights": model.fingerprint(),
+            "hooks": reference_forward.hook_counts(hf),
+            "attention": hf.config._attn_implementation,
+            "threads": torch.get_num_threads(),
+            "grad mode": torch.is_grad_enabled(),
+        }
+
+    before = state()
+    assert True in before["training"]
+    assert False in before["training"]
+    watch(model, shipped(20), tmp_path, step=1)
+    assert state() == before
+    watch(model, shipped(20), tmp_path, step=2)
+    first, second = (table.drop(columns="step") for _, table in joined(tmp_path)["aha"].groupby("step"))
+    pd.testing.assert_frame_equal(first.reset_index(drop=True), second.reset_index(drop=True))
+    with pytest.raises(InputError, match="no trace has an understanding"):
+        watch(model, [shipped(1)[0].with_(response="Well", given={})], tmp_path, step=3)
+    assert state() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000001", "step-000002"]
+
+
+@pytest.mark.slow
+def test_a_look_holds_what_the_probes_hold(tmp_path: Path) -> None:
+    model, traces = load("organism"), shipped(48)
+    watch(model, traces, tmp_path / "looks", step=7, seed=5)
+    found = joined(tmp_path / "looks")
+    assert list(found) == list(TABLES)
+    for table in found.values():
+        assert table.columns[0] == "step"
+        assert set(table.pop("step")) == {7}
+    run = run_probe(model, traces, out=tmp_path / "run", by=None, seed=5)
+    for name in ("attention_by_layer", "separability"):
+        expected = pd.read_parquet(run.path / f"{name}.parquet")
+        pd.testing.assert_frame_equal(found[name], expected, rtol=1e-4, atol=1e-5, check_dtype=False)
+    pd.testing.assert_frame_equal(found["separability"], measure_separability(model, traces, seed=5))
+    pd.testing.assert_frame_equal(found["aha"], summarise_aha(measure_aha(model, traces), 5))
+
+
+def test_looks_stand_in_the_order_of_steps_and_one_again_replaces_its_like(tmp_path: Path) -> None:
+    model, traces = load("organism:base"), shipped(8)
+    assert joined(tmp_path / "none") == {}
+    for step in (1_000_000, 20, 3):
+        watch(model, traces, tmp_path, step=step)
+    before = joined(tmp_path)["aha"]
+    assert list(dict.fromkeys(before["step"])) == [3, 20, 1_000_000]
+    with torch.no_grad():
+        model.hf.get_output_embeddings().weight.mul_(0.5)
+    watch(model, traces, tmp_path, step=20)
+    after = joined(tmp_path)["aha"]
+    changed = (after["value"] != before["value"]).groupby(after["step"]).all()
+    assert changed.to_dict() == {3: False, 20: True, 1_000_000: False}
+    (tmp_path / ".step-000021.0123abcd.aside").mkdir()
+    (tmp_path / "notes").mkdir()
+    forget_after(tmp_path, 20)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes", "step-000003", "step-000020"]
+    forget_after(tmp_path / "none", 0)
+
+
+def test_what_the_traces_do_not_allow_is_absent(tmp_path: Path) -> None:
+    harmful = [trace for trace in shipped(24) if trace.label == "harmful"]
+    watch(load("organism:base"), harmful, tmp_path, step=0)
+    assert set(joined(tmp_path)) == {"attention_by_layer", "aha"}
+    assert set(joined(tmp_path)["aha"]["subset"]) == {"all", "harmful"}
+
+
+def test_another_bank_and_finder_are_used(tmp_path: Path) -> None:
+    model, traces = tiny_model("qwen3"), reference_forward.with_spans(6)
+    watch(model, traces, tmp_path, step=0, bank=SMALL, finder="given")
+    expected = summarise_aha(measure_aha(model, traces, bank=SMALL, finder="given"))
+    pd.testing.assert_frame_equal(joined(tmp_path)["aha"].drop(columns="step"), expected)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_can_be_watched_and_trained_on(tmp_path: Path) -> None:
+    model, traces = load("organism:base"), shipped(8)
+    watch(model, traces, tmp_path, step=0)
+    model.hf.get_decoder().compile(backend="eager")
+    model.hf.train()
+    head = SafetyHead(model.d_model)
+    loss_terms(model, head, traces[:4]).total.backward()
+    watch(model, traces, tmp_path, step=1)
+    loss_terms(model, head, traces[:4]).total.backward()
+    for table in joined(tmp_path).values():
+        plain, compiled = (part.drop(columns="step").reset_index(drop=True) for _, part in table.groupby("step"))
+        pd.testing.assert_frame_equal(plain, compiled)
