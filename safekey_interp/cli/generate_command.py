@@ -192,29 +192,29 @@ def _remote(url: str, model: str | None, concurrency: int | None) -> Engine:
 
 
 def _requests(
-    source: TraceSource, prefill: _Prefill, tokenizer: Any, finder: str, marks: tuple[str, str] | None
+    source: TraceSource, asked: _Prefill, tokenizer: Any, finder: str, marks: tuple[str, str] | None
 ) -> Iterator[Request]:
     from safekey_interp.generation import prefill, prefill_depth
     from safekey_interp.generation.requests import Request
     from safekey_interp.segmentation.segmenter import segment_all
 
-    if prefill.kind == "none":
+    if asked.kind == "none":
         yield from (Request(trace=trace) for trace in source)
         return
     sentences = prefill.GENERAL_SWAPS
-    if prefill.kind == "swap" and tokenizer is not None:
+    if asked.kind == "swap" and tokenizer is not None:
         sentences = prefill.swap_sentences_for(tokenizer)
     traces = list(source)
-    if prefill.kind == "depth":
-        options: dict[str, Any] = {"numbers": prefill.depths, "shares": prefill.shares}
+    if asked.kind == "depth":
+        options: dict[str, Any] = {"numbers": asked.depths, "shares": asked.shares}
         found = prefill_depth.depth_requests(tokenizer, traces, **options, finder=finder, delimiters=marks)
         yield from found.requests
         return
     for trace, found in zip(traces, segment_all(traces, finder=finder, delimiters=marks), strict=True):
-        if prefill.kind == "swap":
+        if asked.kind == "swap":
             yield from prefill.swaps(trace, found, sentences)
         else:
-            yield from (one for one in prefill.beginnings(trace, found) if one.condition == prefill.kind)
+            yield from (one for one in prefill.beginnings(trace, found) if one.condition == asked.kind)
 
 
 def _print_summary(written: Written, source: TraceSource, requests: list[Request]) -> None:
