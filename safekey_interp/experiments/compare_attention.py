@@ -1,4 +1,4 @@
-"""How much more than nearness does each model look at U and at X? Sums over a trace's layers and heads.
+"""Attention of compared models on U and X, beside the distance-matched baseline: sums over a trace's layers and heads.
 
 The lift over the distance-matched baseline is Σ mass / Σ matched mass
 (:mod:`safekey_interp.measures.attention_summary`), here over all layers and heads, so that no layer is picked and

@@ -1,4 +1,4 @@
-"""What did a model's states know before K? Read from its own run of ``probe``, so that two models can be compared.
+"""Probes of compared models before K, read from each model's own run of ``probe``.
 
 ``separability`` has the AUROC of the logistic probe at each layer, but not its scores, and a paired difference needs
 the scores of each trace. The run keeps those along the probe's LDA axis (``coordinates``; out of fold, standardised

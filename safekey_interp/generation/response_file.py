@@ -23,7 +23,8 @@ from typing import Any
 from safekey_interp.data.row_schema import MESSAGES_FIELDS, PROMPT_FIELDS, RESPONSE_FIELDS
 from safekey_interp.errors import RunError, SafekeyError
 from safekey_interp.generation.requests import Generated, Key, Request
-from safekey_interp.runs.manifest import differences, versions_of
+from safekey_interp.runs.manifest import describe_changes, differences, versions_of
+from safekey_interp.runs.processes import RESUMES
 from safekey_interp.runs.storage import is_leftover, read_json, try_lock, write_json
 from safekey_interp.version import __version__
 
@@ -155,10 +156,8 @@ class ResponseFile:
             os.fsync(self._handle)
         except OSError as error:
             os.ftruncate(self._handle, end)
-            raise RunError(
-                f"out {self.path}: cannot be written: {error.strerror or error}; once that is mended, the same "
-                "command goes on where it stopped"
-            ) from error
+            why = f"{error.strerror or error}; once that is mended, {RESUMES}"
+            raise RunError(f"out {self.path}: cannot be written: {why}") from error
         self._note(row)
 
     def _read(self) -> None:
@@ -236,7 +235,7 @@ def _agree(path: Path, settings: Mapping[str, Any], size: int, *, overwrite: boo
         raise RunError(f"out {path}: not empty, and no {settings_file(path).name} beside it; choose another file")
     changed = differences(known, json.loads(json.dumps(settings)))
     if changed and not overwrite:
-        why = "; ".join(changed[:3])
+        why = describe_changes(changed)
         raise RunError(
             f"out {path}: holds responses of other settings ({why}); choose another file or pass --overwrite"
         )

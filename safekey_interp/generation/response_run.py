@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safekey_interp.display import Progress, telling
+from safekey_interp.display import Progress, open_progress
 from safekey_interp.errors import InputError
 from safekey_interp.generation.requests import Engine, Request, check_different, samples
 from safekey_interp.generation.response_file import ResponseFile, known_settings
@@ -73,7 +73,7 @@ def write_responses(
     settings = {"engine": dict(engine.record()), "sampling": wanted.record()}
     n_new = n_cut = 0
     with (
-        telling(progress) as tell,
+        open_progress(progress) as tell,
         ResponseFile.open(path, settings, about=about, overwrite=overwrite) as file,
     ):
         missing = file.missing(asked)

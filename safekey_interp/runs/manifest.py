@@ -1,33 +1,37 @@
-"""What was a run: its model, its data, its settings and versions, and which of these make it the same run?
+"""Manifest of a run, ``run.json``: its model, data, settings and versions.
 
-``identity`` decides: a folder is continued when it agrees, whatever the files are called and wherever they lie. Data
-are the same when the traces read from them are.
+``identity`` decides whether two runs are the same: a folder is resumed when it agrees, whatever the files are called
+and wherever they lie. Data are the same when the traces read from them are.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import platform
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NamedTuple
 
 from safekey_interp.version import __version__
-
-
-import hashlib
-import platform
-from collections.abc import Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
-
 
 _VERSIONS = ("torch", "transformers", "transformer-lens", "numpy", "pandas", "scikit-learn", "tokenizers")
 _OF_PLAN = ("chunk",)
 _OF_MODEL = ("architecture", "dtype", "attn", "weights_sha256")
 
 
+class Difference(NamedTuple):
+    """A value in which two identities disagree."""
 
+    path: tuple[str, ...]
+    """The names that lead to it."""
+    known: Any
+    """In the first identity; None where it is absent."""
+    asked: Any
+    """In the second."""
 
+    @property
+    def name(self) -> str:
+        """The names that lead to it, joined by dots."""
+        return ".".join(self.path)
 
 
 def manifest_of(
@@ -40,7 +44,7 @@ def manifest_of(
     seed: int,
     command: Sequence[str],
 ) -> dict[str, Any]:
-    """Everything that ``run.json`` says when a run begins.
+    """The content of ``run.json`` when a run begins.
 
     Args:
         model: its record.
@@ -89,20 +93,24 @@ def version_of(package: str) -> str | None:
         return None
 
 
-
-
-def differences(known: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What two identities disagree on, in words."""
-    found = []
+def differences(known: Mapping[str, Any], asked: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[Difference]:
+    """The values in which two identities disagree; ``path`` leads to both."""
+    changed = []
     for name in sorted({*known, *asked}):
         old, new = known.get(name), asked.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += differences(old, new, f"{prefix}{name}.")
+            changed += differences(old, new, (*path, name))
         elif old != new:
-            found.append(f"{prefix}{name} was {_short(old)}, now {_short(new)}")
-    return found
+            changed.append(Difference((*path, name), old, new))
+    return changed
 
 
-def _short(value: Any) -> str:
+def describe_changes(changed: Sequence[Difference]) -> str:
+    """The first three differences, each as ``name was 1, now 2``."""
+    return "; ".join(f"{one.name} was {shortened(one.known)}, now {shortened(one.asked)}" for one in changed[:3])
+
+
+def shortened(value: Any) -> str:
+    """A value in at most 40 characters."""
     text = str(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

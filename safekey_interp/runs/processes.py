@@ -1,9 +1,9 @@
-"""Which process am I among those that a launcher started, and which share of the work is mine?
+"""Processes of a run: rank, world size, and messages between the processes that a launcher started.
 
-`accelerate launch`, `torchrun` and their like say so in the environment (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR,
-MASTER_PORT); a process group that the caller has opened says it, too. What processes tell one another is a few numbers
-and words, over the key-value store on which torch's process groups meet: waiting there needs no end after so many
-minutes, because each process counts up a number while it lives, and the others watch it. One process needs nothing.
+`accelerate launch`, `torchrun` and other launchers set the environment (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR,
+MASTER_PORT); a process group that the caller has opened is used, too. Messages are JSON in the key-value store of
+torch's process groups. Waiting has no time limit: each process increments a counter while it lives, and the others
+watch it. A single process needs none of this.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ARRIVAL = 300.0
 """Seconds within which every process must have come."""
 SILENCE = 60.0
 """Seconds without a sign of life after which a process counts as gone."""
-GOES_ON = "the same command goes on where it stopped"
+RESUMES = "the same command resumes the run"
 """What a user may do once a run has stopped."""
 _BEAT = 1.0
 _LOOK = 0.5
@@ -191,7 +191,7 @@ class Team:
             limit = SILENCE if beats else ARRIVAL
             if now - since > limit:
                 gone = f"gave no sign of life for {limit:.0f} s" if beats else f"did not come within {limit:.0f} s"
-                raise RunError(f"process {rank} of {self.world_size} {gone}; {GOES_ON}")
+                raise RunError(f"process {rank} of {self.world_size} {gone}; {RESUMES}")
 
     def let_speak(self) -> None:
         """Before it ends, a process that says nothing gives time to the one that does: launchers end all with one."""
@@ -247,7 +247,7 @@ class Team:
         try:
             return getattr(self._store, method)(*args)
         except RuntimeError as error:
-            raise RunError(f"process 0 of {self.world_size}, or its launcher, is gone; {GOES_ON}") from error
+            raise RunError(f"process 0 of {self.world_size}, or its launcher, is gone; {RESUMES}") from error
 
 
 def _meeting_place(rank: int, world_size: int) -> Any:
@@ -258,8 +258,8 @@ def _meeting_place(rank: int, world_size: int) -> Any:
         if distributed.is_initialized():
             store = distributed.distributed_c10d._get_default_store()
         else:
-            found = distributed.rendezvous("env://", rank, world_size, timeout=timedelta(seconds=ARRIVAL))
-            store, _, _ = next(iter(found))
+            meetings = distributed.rendezvous("env://", rank, world_size, timeout=timedelta(seconds=ARRIVAL))
+            store, _, _ = next(iter(meetings))
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         reason = str(error).splitlines()[0]
