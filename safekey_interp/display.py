@@ -12,6 +12,7 @@ included, is a terminal. IPython is asked only where something else has imported
 from __future__ import annotations
 
 import html
+import shutil
 import sys
 import warnings
 from collections.abc import Iterable
@@ -69,11 +70,12 @@ def _bar(name: str, total: int | None) -> Any:
         def display(self, msg: str | None = None, pos: int | None = None) -> None:
             self.fp.write(f"{self}\n" if pos is None else str(self))  # closing ends the last line
 
-    if sys.stderr.isatty():
-        return tqdm(total=total, desc=name, leave=False, dynamic_ncols=True)
     if is_listening():
         return tqdm(total=total, desc=name, delay=_DELAY)
-    return LogLines(total=total, desc=name, ncols=80, delay=_LOG_INTERVAL, mininterval=_LOG_INTERVAL)
+    columns = shutil.get_terminal_size().columns
+    if sys.stderr.isatty():
+        return tqdm(total=total, desc=name, ncols=columns, leave=False)
+    return LogLines(total=total, desc=name, ncols=columns, delay=_LOG_INTERVAL, mininterval=_LOG_INTERVAL)
 
 
 _DELAY = 0.5
