@@ -72,10 +72,11 @@ def _bar(name: str, total: int | None) -> Any:
 
     if is_listening():
         return tqdm(total=total, desc=name, delay=_DELAY)
-    columns = shutil.get_terminal_size().columns
+    size = shutil.get_terminal_size()
+    options: Any = {"total": total, "desc": name, "ncols": size.columns, "nrows": size.lines}
     if sys.stderr.isatty():
-        return tqdm(total=total, desc=name, ncols=columns, leave=False)
-    return LogLines(total=total, desc=name, ncols=columns, delay=_LOG_INTERVAL, mininterval=_LOG_INTERVAL)
+        return tqdm(**options, leave=False)
+    return LogLines(**options, delay=_LOG_INTERVAL, mininterval=_LOG_INTERVAL)
 
 
 _DELAY = 0.5
