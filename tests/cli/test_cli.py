@@ -407,7 +407,7 @@ def test_in_a_terminal_progress_is_shown_and_wiped(tmp_path: Path, model_folder:
     words = [*COMMAND, "probe", "--model", str(model_folder), "--traces", "t.jsonl", "--no-report", "--chunk", "4"]
     screen = terminal(words, tmp_path)[1]
     assert "measuring" in screen
-    assert "12/12" in screen
+    assert "/12 [" in screen
     last = screen[screen.rindex("tiny on t.jsonl: 12 traces read.") :]
     assert "\x1b" not in last
     before = screen[: screen.rindex("tiny on t.jsonl")]
