@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from safekey_interp.evaluation.benchmarks.catalogue import NAMED
 from safekey_interp.models.organism import is_organism
@@ -14,6 +14,7 @@ from safekey_interp.reporting.pages import page_text
 from safekey_interp.reporting.pages.html import Html, data, el, join, table
 from safekey_interp.reporting.pages.page_layout import figures_of
 from safekey_interp.reporting.pages.probe_page_figures import Group, panel_of
+from safekey_interp.runs.run_folder import Run
 
 QUESTIONS = {"benchmarks": "What do benchmarks say?"}
 HOW = (
@@ -32,17 +33,6 @@ _BY_NAME = {benchmark.name: benchmark for benchmark in NAMED}
 PROVENANCE = {"settings": "How benchmarks were asked", "versions": "Versions", "timings": "Seconds"}
 
 
-class BenchmarkTables(Protocol):
-    """What a page reads of a run of benchmarks; each is None where the run has none."""
-
-    @property
-    def manifest(self) -> dict[str, Any]: ...  # noqa: D102
-    @property
-    def findings(self) -> dict[str, Any] | None: ...  # noqa: D102
-    @property
-    def benchmarks(self) -> Table | None: ...  # noqa: D102
-
-
 class Beside(NamedTuple):
     """What the page of a comparison shows of the benchmarks that were run in its folder."""
 
@@ -58,7 +48,7 @@ class Beside(NamedTuple):
     """Where the numbers come from."""
 
 
-def beside(run: BenchmarkTables | None, first: Sequence[str]) -> Beside:
+def beside(run: Run | None, first: Sequence[str]) -> Beside:
     """The benchmarks of a comparison of the models ``first``; all empty for None."""
     if run is None:
         return Beside(None, [], [], [], [])
