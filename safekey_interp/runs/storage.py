@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.aside|\.report\.html\.\d+")
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.aside")
 
 
 def cache_folder() -> Path:

@@ -72,7 +72,6 @@ def test_what_kills_left_is_cleared_away_and_nothing_else(tmp_path: Path) -> Non
     for folder in left:
         folder.mkdir()
         (folder / "half").write_text("x")
-    (out / ".report.html.4711").write_text("x")
     (out / ".notes").write_text("mine")
     with RunWriter.begin(out, MANIFEST) as writer:
         assert names(out) == {
