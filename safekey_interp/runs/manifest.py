@@ -6,28 +6,16 @@ are the same when the traces read from them are.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from safekey_interp.version import __version__
-
-
-import hashlib
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from safekey_interp.version import __version__
 
 _VERSIONS = ("torch", "transformers", "transformer-lens", "numpy", "pandas", "scikit-learn", "tokenizers")
 _OF_PLAN = ("chunk",)
 _OF_MODEL = ("architecture", "dtype", "attn", "weights_sha256")
-
-
-
-
 
 
 def manifest_of(
@@ -87,8 +75,6 @@ def version_of(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
 
 
 def differences(known: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:

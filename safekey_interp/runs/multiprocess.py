@@ -14,8 +14,8 @@ from typing import Any
 from safekey_interp.errors import RunError
 from safekey_interp.runs.manifest import differences
 from safekey_interp.runs.processes import Team
-from safekey_interp.runs.run_writer import RunWriter, known_run
 from safekey_interp.runs.run_folder import Run, manifest_in, open_run
+from safekey_interp.runs.run_writer import RunWriter, known_run
 
 
 def check_same_task(team: Team, identity: dict[str, Any]) -> None:

@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safekey_interp.errors import RunError
 from safekey_interp.display import escaped, facts_html, framed
+from safekey_interp.errors import RunError
 from safekey_interp.runs.storage import read_json
 
 if TYPE_CHECKING:

@@ -101,7 +101,11 @@ def some_groups(lines: list[str], n: int = 5) -> set[str]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Short files of the names that pages use; the environment as it was, afterwards."""
     shown = (ROOT / "examples" / "traces.jsonl").read_text(encoding="utf-8")
-    own = (ROOT / "safekey_interp" / "organism" / "traces.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    own = (
+        (ROOT / "safekey_interp" / "models" / "organism" / "traces.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines(keepends=True)
+    )
     kept = some_groups(own)
     few = "".join(line for line in own if json.loads(line)["group"] in kept)
     files = {"examples/traces.jsonl": shown, "my_traces.jsonl": few, "safekey_interp/models/organism/traces.jsonl": few}

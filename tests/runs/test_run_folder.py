@@ -14,8 +14,8 @@ import pytest
 
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.runs.manifest import differences
-from safekey_interp.runs.run_writer import RunWriter, check_out, known_run
 from safekey_interp.runs.run_folder import open_run
+from safekey_interp.runs.run_writer import RunWriter, check_out, known_run
 from safekey_interp.runs.storage import is_leftover, read_json, save_tensors, write_aside, write_json, write_table
 
 MANIFEST: dict[str, Any] = {"safekey_interp": "0", "identity": {"seed": 0, "settings": {"layers": [1]}}}
