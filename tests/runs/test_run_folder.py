@@ -182,13 +182,14 @@ def test_no_ordinary_name_is_a_leftover() -> None:
 def test_a_full_disk_is_an_error_that_can_be_mended(tmp_path: Path) -> None:
     code = (
         "import resource, sys; sys.path.insert(0, sys.argv[1])\n"
-        "from pathlib import Path; from tiny import tiny_model, traces; from safekey_interp.experiments.probe_run import run_probe\n"
+        "from pathlib import Path; from tiny_models import tiny_model, traces\n"
+        "from safekey_interp.experiments.probe_run import run_probe\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, 15_000))\n"
         "from safekey_interp.errors import RunError\n"
         "try:\n    run_probe(tiny_model('llama'), traces(8), out=Path(sys.argv[2]), chunk=2, n_examples=0)\n"
         "except RunError as error:\n    print(error)\n"
     )
-    words = [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path / "run")]
+    words = [sys.executable, "-c", code, str(Path(__file__).parents[1] / "helpers"), str(tmp_path / "run")]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert "cannot be written: " in done.stdout, done.stderr
     assert "the same command goes on" in done.stdout
