@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from safekey_interp.controls import N_DRAWS, Controls, mean_differences, shuffled_columns, units
+from safekey_interp.controls import N_DRAWS, Controls, mean_differences, shuffled_columns, units, within_classes
 from safekey_interp.errors import InputError
 from safekey_interp.estimators import fit_logistic, fit_scaling, row_space
 from safekey_interp.folds import Plan, make_plan, positive_class, why_not
@@ -118,7 +118,7 @@ class Direction:
             drawn = shuffled_columns(positive, np.asarray(groups, object)[kept].tolist(), n_controls, seed)
         else:
             drawn = shuffled[kept]
-        vectors = units(mean_differences(rows, drawn))
+        vectors = units(mean_differences(within_classes(rows, positive), drawn))
         return replace(
             self, controls=Controls.of(rows, (vectors, np.zeros(len(vectors))), n_draws=n_controls, seed=seed)
         )
