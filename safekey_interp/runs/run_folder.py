@@ -189,6 +189,8 @@ class Run:
 
 TABLES = tuple(name for name, member in vars(Run).items() if isinstance(member, RunTable))
 """The Parquet tables of a run."""
+TABLES_OF_PROBES = TABLES[: TABLES.index("transfer") + 1]
+"""Those that `probe` writes."""
 
 
 def open_run(path: str | Path) -> Run:

@@ -19,7 +19,7 @@ from safekey_interp.errors import InputError, RunError
 from safekey_interp.experiments.probe_run import run_probe
 from safekey_interp.models.model import Model, from_hf
 from safekey_interp.reporting.report_file import write_report
-from safekey_interp.runs.run_folder import open_run
+from safekey_interp.runs.run_folder import TABLES_OF_PROBES, open_run
 
 DATA = traces(12)
 SETTINGS: dict[str, Any] = {"chunk": 4, "n_examples": 3}
@@ -52,8 +52,7 @@ def assert_same(out: Path, whole: Path) -> None:
 
 def test_a_run_has_its_tables_and_nothing_else(whole: Path) -> None:
     names = {path.name for path in whole.iterdir()}
-    names = ("traces", "attention", "attention_by_layer", "attention_by_head", "separability", "coordinates")
-    tables = {f"{name}.parquet" for name in names}
+    tables = {f"{name}.parquet" for name in TABLES_OF_PROBES if name != "transfer"}
     assert names == tables | {"run.json", "findings.json", "examples.json", "examples.safetensors"}
     run = open_run(whole)
     assert list(run.traces["trace_id"]) == [trace.trace_id for trace in DATA]
