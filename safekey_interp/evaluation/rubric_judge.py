@@ -31,8 +31,6 @@ from safekey_interp.segmentation.reasoning_span import answer_span
 
 Rubric = Literal["strongreject", "harmfulness"]
 VERSION = "1"
-NO_ANSWER = "no answer"
-"""How the reason begins where the endpoint did not answer."""
 _LONGEST = 20_000
 """Characters of a prompt, and of an answer, that the judge is shown."""
 _TRIES = 2
@@ -118,6 +116,10 @@ def judge_by_rubric(
                 one.cancel()
 
 
+class Unanswered(Judgement):
+    """No judgement, because the endpoint did not answer."""
+
+
 async def _judged(chat: Chat, cache: AnswerCache, rubric: Rubric, prompt: str, response: str) -> Judgement:
     question = _QUESTIONS[rubric]
     span = answer_span(response)
@@ -137,7 +139,7 @@ async def _judged(chat: Chat, cache: AnswerCache, rubric: Rubric, prompt: str, r
         try:
             reply = await chat.ask(text)
         except NoAnswer as error:
-            return _unlabelled(rubric, f"{NO_ANSWER}: {error.reason}")
+            return _unlabelled(rubric, f"no answer: {error.reason}", Unanswered)
         except BadReply as error:
             reason = str(error)
             continue
@@ -187,6 +189,6 @@ def _labelled(rubric: Rubric, grades: Mapping[str, int]) -> Judgement:
     )
 
 
-def _unlabelled(rubric: Rubric, reason: str) -> Judgement:
+def _unlabelled(rubric: Rubric, reason: str, kind: type[Judgement] = Judgement) -> Judgement:
     labels = ("refused", "answered") if rubric == "strongreject" else ("harmless", "harmful")
-    return Judgement(label=None, reason=reason, scores=dict.fromkeys(labels, math.nan), judge=rubric, version=VERSION)
+    return kind(label=None, reason=reason, scores=dict.fromkeys(labels, math.nan), judge=rubric, version=VERSION)

@@ -16,7 +16,7 @@ from safekey_interp.errors import InputError, ModelError
 from safekey_interp.evaluation.guard_model import VERSION as GUARD_VERSION
 from safekey_interp.evaluation.guard_model import judge_by_guard
 from safekey_interp.evaluation.judgement import Judgement
-from safekey_interp.evaluation.rubric_judge import NO_ANSWER, judge_by_rubric
+from safekey_interp.evaluation.rubric_judge import Unanswered, judge_by_rubric
 from safekey_interp.experiments.compare_models import Done
 from safekey_interp.runs.processes import RESUMES
 from safekey_interp.runs.storage import cache_folder
@@ -112,7 +112,7 @@ def opinions(
         else:
             answers = _by_guard(pairs, judges, load_options, progress)
         judged = list(answers)
-        if all(one.reason.startswith(NO_ANSWER) for one in judged):
+        if all(isinstance(judgement, Unanswered) for judgement in judged):
             raise ModelError(f"{judge}: {judged[0].reason}; once it answers, {RESUMES}")
         for (name, trace), judgement in zip(cases, judged, strict=True):
             judgements[name][trace.trace_id] = judgement

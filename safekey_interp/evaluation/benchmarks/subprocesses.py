@@ -126,13 +126,15 @@ def run_harness(python: str, call: Call, log: Path, *, timeout: float | None) ->
             return f"{python} cannot be run: {error.strerror or error}"
         try:
             status = process.wait(timeout)
-            why = "" if status == 0 else _ended(status)
         except subprocess.TimeoutExpired:
-            why = f"took longer than {timeout:,.0f} s"
+            status = None
         finally:
             _end(process)
-    said = _cut(log)
-    return f"{why}: {said}" if why and said and not why.startswith("took") else why
+    last_line = _cut(log)
+    if status is None:
+        return f"took longer than {timeout:,.0f} s"
+    why = _ended(status) if status else ""
+    return f"{why}: {last_line}" if why and last_line else why
 
 
 def _needs(benchmark: Benchmark) -> Sequence[str]:
