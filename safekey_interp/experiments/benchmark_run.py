@@ -27,12 +27,12 @@ from safekey_interp.evaluation.benchmarks.subprocesses import interpreter, versi
 from safekey_interp.evaluation.benchmarks.units import LOG, UNITS, Kept
 from safekey_interp.models.model_list import Side, sides_of
 from safekey_interp.reporting.findings.benchmark_findings import tell
+from safekey_interp.runs.manifest import new_manifest
 from safekey_interp.runs.processes import Team
 from safekey_interp.runs.run_folder import Run, manifest_in
 from safekey_interp.runs.run_session import run_session
 from safekey_interp.runs.run_writer import RunWriter
 from safekey_interp.runs.storage import remove_leftovers, write_json, write_table
-from safekey_interp.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +93,9 @@ def run_benchmarks(
         asked = [(model, unit) for model, unit in units if overwrite or unit.done() is None]
         needed = [unit.benchmark for _, unit in asked]
         versions = versions_in(executable, needed, is_named=python is not None) if asked else {}
-        with session.writing(_manifest(how, command)) as writer:
+        empty: dict[str, Any] = {"models": [], "benchmarks": [], "versions": {}}
+        manifest = new_manifest(command, how.record(), how.seed, identity={"kind": KIND}, kind=KIND, **empty)
+        with session.writing(manifest) as writer:
             if asked or not writer.is_complete:
                 _join(writer, handed, wanted, versions, command)
                 for model in handed:
@@ -163,22 +165,6 @@ def _same(spec: str, given: Any) -> bool:
     if not isinstance(given, str):
         return False
     return spec == given or (Path(spec).is_dir() and Path(given).is_dir() and Path(spec).samefile(given))
-
-
-def _manifest(settings: BenchmarkSettings, command: Sequence[str]) -> dict[str, Any]:
-    recorded = settings.record()
-    return {
-        "safekey_interp": __version__,
-        "kind": KIND,
-        "command": list(command),
-        "models": [],
-        "benchmarks": [],
-        "settings": recorded,
-        "versions": {},
-        "seed": settings.seed,
-        "timings": {},
-        "identity": {"kind": KIND, "settings": recorded, "version": __version__},
-    }
 
 
 def _join(

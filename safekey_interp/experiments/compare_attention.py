@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from safekey_interp.runs.run_folder import Run
 
 PAIRS = tuple((row, span) for row in ("decision", "key_sentence") for span in ("understanding", "prompt"))
-"""Rows and the spans that they look at."""
+"""Rows of attention, and the spans of their keys."""
 
 
 def sums_of(run: Run) -> dict[tuple[str, str], Table]:

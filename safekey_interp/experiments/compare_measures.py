@@ -86,7 +86,7 @@ def compare_shares(outcomes: Table, conditions: Conditions, names: Sequence[str]
 
     Args:
         outcomes: every model's, from :func:`~safekey_interp.experiments.compare_outcomes.outcomes_of`.
-        conditions: those that are told apart.
+        conditions: those that are kept apart.
         names: the models, in their order.
     """
     of_model = {name: outcomes[outcomes["model"] == name].set_index("trace_id") for name in names}
@@ -234,7 +234,7 @@ def _flags(table: Table, measure: str, of: str) -> Table | None:
 
 
 def _subsets(of: str, conditions: Conditions) -> list[tuple[str, str | None]]:
-    """All of the traces that a share is of, and, where they are told apart, those of each condition."""
+    """All of the traces that a share is of, and those of each condition that is kept apart."""
     apart = [(conditions.subset(name, of), name) for name in conditions.names] if of in ("harmful", "benign") else []
     return [(of, None), *apart]
 

@@ -50,7 +50,7 @@ class Scores(NamedTuple):
 
 
 class Knowledge(NamedTuple):
-    """What one model's probes tell."""
+    """Scores and best layers of one model's probes."""
 
     scores: dict[str, Scores]
     """By position; none where nothing could be separated."""
@@ -59,7 +59,7 @@ class Knowledge(NamedTuple):
 
 
 def knowledge_of(run: Run) -> Knowledge:
-    """What a run of ``probe`` says of :data:`POSITIONS`."""
+    """Scores and best layers of a run of ``probe``, at :data:`POSITIONS`."""
     return Knowledge(dict(_scores(run)), list(_best(run)))
 
 

@@ -29,12 +29,11 @@ from safekey_interp.experiments.probe_tables import release_memory
 from safekey_interp.generation.sampling import Sampling
 from safekey_interp.measures.folds import LabelBy
 from safekey_interp.models.model_list import Side, sides_of
-from safekey_interp.runs.manifest import versions_of
+from safekey_interp.runs.manifest import new_manifest, versions_of
 from safekey_interp.runs.run_folder import Run
 from safekey_interp.runs.run_session import run_session
 from safekey_interp.runs.run_writer import RunWriter
 from safekey_interp.segmentation.finder_registry import finder_identity, finder_names
-from safekey_interp.version import __version__
 
 if TYPE_CHECKING:
     from safekey_interp.models.model import Model
@@ -196,29 +195,17 @@ def _manifest(
     named = [
         [side.name, "model" if side.run is None else short_hash(side.run.manifest.get("identity"))] for side in sides
     ]
-    return {
-        "safekey_interp": __version__,
-        "kind": KIND,
-        "command": list(command),
-        "models": [],
-        "data": {
-            "sources": list(source.names),
-            "sha256": source.sha256,
-            "traces_sha256": content.sha256,
-            "n_read": content.n,
-        },
-        "settings": settings,
-        "versions": versions_of(_VERSIONS),
-        "seed": seed,
-        "timings": {},
-        "identity": {
-            "models": named,
-            "data": {"traces_sha256": content.sha256, "n_read": content.n},
-            "settings": settings,
-            "seed": seed,
-            "version": __version__,
-        },
-    }
+    data = {"traces_sha256": content.sha256, "n_read": content.n}
+    return new_manifest(
+        command,
+        settings,
+        seed,
+        identity={"models": named, "data": data, "seed": seed},
+        kind=KIND,
+        models=[],
+        data={"sources": list(source.names), "sha256": source.sha256, **data},
+        versions=versions_of(_VERSIONS),
+    )
 
 
 def _is_known(writer: RunWriter, done: Sequence[Done]) -> bool:

@@ -34,6 +34,30 @@ class Difference(NamedTuple):
         return ".".join(self.path)
 
 
+def new_manifest(
+    command: Sequence[str], settings: Mapping[str, Any], seed: int, *, identity: Mapping[str, Any], **about: Any
+) -> dict[str, Any]:
+    """The content of ``run.json`` when a run begins.
+
+    Args:
+        command: as it was typed.
+        settings: of the run.
+        seed: of every draw.
+        identity: what makes it the same run, besides settings and version.
+        **about: everything else.
+    """
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+    return {
+        "safekey_interp": __version__,
+        "command": list(command),
+        **about,
+        "settings": plain,
+        "seed": seed,
+        "timings": {},
+        "identity": {**identity, "settings": plain, "version": __version__},
+    }
+
+
 def manifest_of(
     model: Mapping[str, Any],
     tokenizer_sha256: str,
@@ -44,7 +68,7 @@ def manifest_of(
     seed: int,
     command: Sequence[str],
 ) -> dict[str, Any]:
-    """The content of ``run.json`` when a run begins.
+    """The content of ``run.json`` when a run of one model begins.
 
     Args:
         model: its record.
@@ -52,32 +76,19 @@ def manifest_of(
         data: the source's record, with ``traces_sha256`` and ``n_read``.
         settings: of the run.
         plan: how the work is cut.
-        seed: of everything that is drawn.
+        seed: of every draw.
         command: as it was typed.
     """
-    listed = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
-    return {
-        "safekey_interp": __version__,
-        "command": list(command),
-        "model": dict(model),
-        "data": dict(data),
-        "settings": listed,
-        "versions": versions_of(_VERSIONS),
+    identity = {
+        "model": {name: model[name] for name in _OF_MODEL}
+        | {"device": model["device"].split(":")[0], "tokenizer_sha256": tokenizer_sha256},
+        "data": {name: data[name] for name in ("traces_sha256", "n_read")},
+        "plan": {name: plan[name] for name in _OF_PLAN if name in plan},
         "seed": seed,
-        "plan": dict(plan),
-        "layers_without_pattern": [],
-        "timings": {},
-        "identity": {
-            "model": {name: model[name] for name in _OF_MODEL}
-            | {"device": model["device"].split(":")[0], "tokenizer_sha256": tokenizer_sha256},
-            "data": {name: data[name] for name in ("traces_sha256", "n_read")},
-            "settings": listed,
-            "plan": {name: plan[name] for name in _OF_PLAN if name in plan},
-            "seed": seed,
-            "version": __version__,
-            "libraries": {name: version_of(name) for name in ("torch", "transformers")},
-        },
+        "libraries": {name: version_of(name) for name in ("torch", "transformers")},
     }
+    about = {"model": dict(model), "data": dict(data), "versions": versions_of(_VERSIONS), "plan": dict(plan)}
+    return new_manifest(command, settings, seed, identity=identity, **about, layers_without_pattern=[])
 
 
 def versions_of(packages: Iterable[str]) -> dict[str, str | None]:

@@ -238,7 +238,7 @@ def _trainer(task: _Task, loss: BatchLoss, adapted: Any, progress: Progress) -> 
     if config.probe_every:
         callbacks.append(Watches(model, _watched(task), path / "looks", config))
     has_held_out = bool(examples.held_out)
-    # The Trainer makes its folder at once; the run's is told it when it is there.
+    # The Trainer makes its folder at once; it gets the run's once that is there.
     arguments = arguments_of(config, task.schedule, Path(gettempdir()), model, has_held_out=has_held_out)
     try:
         return SafeKeyTrainer(
@@ -260,11 +260,11 @@ def _trainer(task: _Task, loss: BatchLoss, adapted: Any, progress: Progress) -> 
 
 def _check_watched(examples: Examples) -> None:
     if not examples.held_out:
-        raise InputError("probe_every: the probes look at held-out traces, expected held_out above 0")
+        raise InputError("probe_every: the probes read held-out traces, expected held_out above 0")
 
 
 def _watched(task: _Task) -> list[Any]:
-    """Held-out traces that the probes look at: a draw by the seed, harmful and benign in turn as far as there are."""
+    """Held-out traces for the probes: a draw by the seed, harmful and benign in turn as far as there are."""
     examples, config = task.examples, task.config
     _check_watched(examples)
     drawn = random.Random(config.seed).sample(examples.held_out, len(examples.held_out))
