@@ -2,9 +2,13 @@
 
 Three kinds, each of several draws, scaled to the norm of the direction that they stand beside:
 
-- ``shuffled_labels``: fitted in the same way, on the same rows, to labels that trade places between groups
-  (:mod:`safekey_interp.measures.label_permutations`). Where labels mean nothing, the tested direction is one more such
-  draw, so that its rank among them is uniform: p = (1 + #beyond) / (1 + draws).
+- ``shuffled_labels``: fitted in the same way to labels that trade places between groups
+  (:mod:`safekey_interp.measures.label_permutations`), on the same rows. A difference of means is fitted to rows minus
+  their class's mean, the residuals of the tested model (Freedman and Lane 1983, doi:10.1080/07350015.1983.10509354): on
+  the rows as they are, a draw holds a share ±c of the tested difference wherever its labels are not balanced over the
+  classes, and scaling it to the same norm makes that share the larger, the larger the difference is. Where labels mean
+  nothing, the tested direction is about one more such draw, so that its rank among them is about uniform:
+  p = (1 + #beyond) / (1 + draws).
 - ``covariance``: drawn from a normal distribution with the covariance of the states, x̃ᵀz / √(n − 1) of the centred
   rows x̃ with z ~ N(0, I). They lie where states vary, whatever the labels.
 - ``isotropic``: drawn from N(0, I). In d dimensions most of them lie where no state varies and nothing reads, so that
@@ -160,6 +164,13 @@ def shuffled_columns(
     nothing = np.zeros(len(positive), int)
     where = nothing if fold is None else fold
     return shuffle_labels(positive, codes, nothing, where, n_permutations=n, seed=seed, whatever_size=True)[0]
+
+
+def within_classes(
+    rows: Float[np.ndarray, "n d_model"], positive: Bool[np.ndarray, " n"]
+) -> Float[np.ndarray, "n d_model"]:
+    """Rows minus the mean of their class: what varies whatever the label."""
+    return rows - np.where(positive[:, None], rows[positive].mean(0), rows[~positive].mean(0))
 
 
 def mean_differences(

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 
 from safekey_interp.errors import InputError
 from safekey_interp.measures.auroc import auroc_columns, standardise_within_folds
-from safekey_interp.measures.control_directions import N_DRAWS, Controls, mean_differences, shuffled_columns, units
+from safekey_interp.measures.control_directions import N_DRAWS, Controls, mean_differences, shuffled_columns, units, within_classes
 from safekey_interp.measures.folds import Plan, make_plan, positive_class, why_not
 from safekey_interp.measures.linear_probes import fit_logistic, fit_scaling, row_space
 from safekey_interp.measures.probe_files import load_record, save_record
@@ -118,7 +118,7 @@ class Direction:
             drawn = shuffled_columns(positive, np.asarray(groups, object)[kept].tolist(), n_controls, seed)
         else:
             drawn = shuffled[kept]
-        vectors = units(mean_differences(rows, drawn))
+        vectors = units(mean_differences(within_classes(rows, positive), drawn))
         return replace(
             self, controls=Controls.of(rows, (vectors, np.zeros(len(vectors))), n_draws=n_controls, seed=seed)
         )
