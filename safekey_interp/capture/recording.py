@@ -1,12 +1,12 @@
-"""How does a forward pass answer a request while it runs?
+"""Capture of attention and hidden states, reduced inside the forward pass.
 
     with capture(model, batch, request) as captured:
         model.hf(**batch.inputs(model.device), logits_to_keep=1)
     captured.attention[3].masses, captured.states[Site(3, "resid_post")]
 
 Inside the pass every layer's pattern is reduced to a few numbers per head, and every layer's output to one vector per
-position: nothing of size sequence × sequence or sequence × d_model is kept. Hooks and tap are gone when the block ends,
-also after an exception; captures may nest. A layer that runs twice (gradient checkpointing) overwrites its answer. With
+position: nothing of size sequence × sequence or sequence × d_model is kept. Hooks are removed when the block ends, also
+after an exception; captures may nest. A layer that runs twice (gradient checkpointing) overwrites its answer. With
 ``grad=True`` the answers stay in the graph; under gradient checkpointing the backward pass then belongs inside the
 block.
 """
@@ -25,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from safekey_interp.capture.architecture import find_layout
-from safekey_interp.capture.attention_hook import carried, tapped
+from safekey_interp.capture.attention_hook import observed_attention
 from safekey_interp.capture.attention_rows import MeanRows, mean_pattern_rows, mean_rows, row_mask
 from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.capture_request import CaptureRequest, Site
@@ -110,7 +110,7 @@ class Captured:
     def see_attention(
         self, module: Any, query: Tensor, key: Tensor, attention_mask: Tensor | None, options: dict[str, Any]
     ) -> Tensor | None:
-        """Reduce one layer's pattern, from its queries and keys, and leave its mask as it is; called by the tap."""
+        """Reduce one layer's pattern, from its queries and keys, and leave its mask as it is; called by the attention hook."""
         if not self.request.attention or not self.request.reads_layer(module.layer_idx):
             return attention_mask
         with torch.set_grad_enabled(self.grad and torch.is_grad_enabled()):
@@ -236,8 +236,7 @@ def capture(
     captured = Captured.empty(batch, request, len(layout.layers), grad=grad, stop=stop)
     with ExitStack() as stack:
         if request.attention:
-            stack.enter_context(tapped(model.hf, layout.decoder))
-            stack.enter_context(carried(layout.decoder, captured))
+            stack.enter_context(observed_attention(model.hf, captured))
         if request.states:
             for site in request.sites(captured.n_layers):
                 module = layout.decoder if site.site == "ln_final" else layout.layers[site.layer]
