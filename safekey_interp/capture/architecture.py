@@ -1,4 +1,4 @@
-"""Where in a transformers model are the decoder stack and its layers, and how do its positions turn?"""
+"""Layout of a transformers model: its decoder stack, its layers, and the kind of its rotary positions."""
 
 from __future__ import annotations
 

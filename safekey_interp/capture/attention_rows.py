@@ -1,4 +1,4 @@
-"""What do a few rows of an attention pattern say, given query and key?
+"""Rows of an attention pattern, recomputed from query and key.
 
     p_qk = exp(s_qk − log Σ_k' exp s_qk' [+ exp sink])        s = softcap(scaling · q·k) + mask
 

@@ -1,4 +1,4 @@
-"""Which traces go through the model together, and how are they padded?
+"""Batches of traces: which go through the model together, and how they are padded.
 
 Sequences are cut at the end of the key sentence: nothing later changes anything before (causality). They are grouped by
 length, so that padding costs little; the plan depends on the lengths and the token budget alone, so that a run repeats.

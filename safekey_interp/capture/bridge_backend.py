@@ -1,4 +1,4 @@
-"""How does TransformerLens answer the same request?
+"""TransformerLens backend of a capture: the same request answered by TransformerBridge's hooks.
 
 Slower, since its hooks see whole patterns and whole streams, and with the same numbers: each way checks the other.
 """

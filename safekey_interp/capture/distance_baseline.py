@@ -1,4 +1,4 @@
-"""Distance-matched baseline: what would a span get if attention were a function of distance alone?
+"""Distance-matched baseline: the mass of a span if attention were a function of distance alone.
 
 U lies right before K, so K looks at U partly because it is near; and every key as near as U *is* U, so no other keys of
 K's own rows can tell nearness from content. Rows of other tokens can. Suppose that in one layer and head attention is

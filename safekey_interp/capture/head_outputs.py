@@ -1,4 +1,4 @@
-"""What does each attention head add to the residual stream?
+"""Head outputs: what each attention head adds to the residual stream.
 
     attention adds   s · f ⊙ (Σ_h W_h z_h + b)          z_h = Σ_k p_qk v_k, of head h alone
 

@@ -1,4 +1,4 @@
-"""Which keys count for a span, for its controls, and if attention were uniform?
+"""Key sets: the weights of keys for spans, their random controls and the uniform baseline.
 
 Mass is linear in the attention pattern, so the mean over random key sets needs no set by itself: each key is weighted
 by the share of draws that hold it. One matrix product inside the hook then gives the mass on every span and on its

@@ -1,4 +1,4 @@
-"""How do many continuations of a few beginnings go through the model, with each beginning computed once?
+"""Prefix cache: keys and values of shared beginnings, computed once for many continuations.
 
 Causality: what comes behind a beginning changes no state in it. So its keys and values are computed once, and each
 continuation, a row of a batch, sees them as its own past. transformers' own cache would copy them into every row and

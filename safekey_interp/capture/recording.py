@@ -110,7 +110,7 @@ class Captured:
     def see_attention(
         self, module: Any, query: Tensor, key: Tensor, attention_mask: Tensor | None, options: dict[str, Any]
     ) -> Tensor | None:
-        """Reduce one layer's pattern, from its queries and keys, and leave its mask as it is; called by the attention hook."""
+        """Reduce one layer's pattern, from its queries and keys; its mask stays. Called by the attention hook."""
         if not self.request.attention or not self.request.reads_layer(module.layer_idx):
             return attention_mask
         with torch.set_grad_enabled(self.grad and torch.is_grad_enabled()):

@@ -2,8 +2,8 @@
 
 Resample ablation (Chan et al. 2022, "Causal scrubbing") replaces the input of a component by its input on another
 trace: values that the model computes, where a hidden span (:mod:`~safekey_interp.capture.attention_mask`) is a change
-that it never met in training. Here, in the chosen layers and heads, the queries of K see, in place of the span's own keys
-and values, those that the same layer computes for the same span of another trace. All other queries see their own.
+that it never met in training. In the chosen layers and heads, the queries of K see, in place of the span's own keys and
+values, those that the same layer computes for the same span of another trace. All other queries see their own.
 
 The donor's span is matched with the target's token by token from the end. The donor's whole trace is read with its
 positions shifted, so that each of its keys carries the position of the token whose place it takes; attention that knows
@@ -85,7 +85,7 @@ class Resampling:
         return attention_mask
 
     def change_keys(self, module: Any, query: Tensor, keys: Keys) -> Keys:
-        """The other keys behind the layer's own, each seen by the chosen queries alone; called by the attention hook."""
+        """The other keys behind the layer's own, each seen by the chosen queries alone."""
         layer = module.layer_idx
         rows = [row for row, swap in enumerate(self.swaps) if swap.queries and layer in swap.layers]
         if not rows:

@@ -1,4 +1,4 @@
-"""How is the residual stream changed while a forward pass runs?
+"""Residual-stream edits during a forward pass.
 
     with edited(model, {Place(3, "resid_post"): lambda states: states - 1}):
         model.hf(input_ids=ids)

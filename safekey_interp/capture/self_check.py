@@ -1,4 +1,4 @@
-"""Does the tap read this architecture's attention as the architecture itself computes it?
+"""Self-check of the attention hook against the model's own eager attention.
 
 Asked once for each model, on a dozen tokens: the tap's mean rows against the weights that the model's own eager
 function returns. An attention term that the tap does not know (a learned bias, say) shows here, before anything is

@@ -1,4 +1,4 @@
-"""How does a state of the residual stream become logits: final norm, output embedding, scale and bound?
+"""Unembedding: logits of residual-stream states, by final norm, output embedding, scale and softcap.
 
     logits(x) = softcap · tanh(scale · W norm(x) / softcap)
 

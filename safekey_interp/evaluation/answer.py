@@ -1,4 +1,4 @@
-"""What of a response is its answer, and which sentences does it consist of?
+"""Answer of a response, without its reasoning, and its sentences.
 
 The reasoning goes, by the marks that :mod:`safekey_interp.segmentation.reasoning_span` knows. Of a very long answer the
 beginning and the end are read: a refusal stands at the beginning, an afterthought at the end. Every step keeps each

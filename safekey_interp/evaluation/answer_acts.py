@@ -1,4 +1,4 @@
-r"""What does a sentence of an answer do: decline, condemn, lecture, console, redirect, offer, or simply tell?
+r"""Acts of an answer's sentences: decline, condemn, lecture, console, redirect, offer, or tell.
 
 A sentence may do several things at once. :data:`PHRASES` are forms of words, whose grammar matters ("I cannot provide"
 declines; "I cannot stress enough" and "you cannot provide" do not). :data:`WORDS` are classes of single words, what a

@@ -1,4 +1,4 @@
-"""Is an answer safe, by a guard model that runs here?
+"""Guard model as a judge: whether an answer is safe, by a model that runs here.
 
 Guard models are causal models that are shown a conversation and write a verdict:
 

@@ -1,4 +1,4 @@
-"""How safe is a model, and how often does it refuse what is harmless?
+"""Metrics of judged responses: attack success, over-refusal, and safety over several samples.
 
 Tables are tidy: one row for each judged response, with ``trace_id`` (the prompt), ``group`` (ties prompts that are
 twins), ``prompt_label`` (``harmful`` or ``benign``), ``label`` (the judge's, None where it has none) and, where there

@@ -1,4 +1,4 @@
-"""What does a judge say of one response, whichever judge it is?"""
+"""Judgement of a response, the same for every judge."""
 
 from __future__ import annotations
 

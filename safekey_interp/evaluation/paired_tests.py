@@ -1,4 +1,4 @@
-"""Do two models differ on the same prompts, and do two judges agree on the same responses?
+"""Paired tests of two models on the same prompts, and agreement of two judges on the same responses.
 
 Models: the difference of two shares with its paired interval over groups, and an exact test that flips the sign of each
 group's difference (McNemar's where a group is one prompt): it asks whether prompts that count for one model alone are

@@ -1,4 +1,4 @@
-"""How likely is it that an answer refuses, and how likely that a refusal is partial?
+"""Refusal classifier: two logistic regressions on the features and words of an answer.
 
     P(refusal) = σ(b₁ + w₁·x),    P(partial | refusal) = σ(b₂ + w₂·x),
 

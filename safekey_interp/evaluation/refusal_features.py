@@ -1,4 +1,4 @@
-"""What does an answer do, as numbers that mean the same whoever wrote it?
+"""Features of an answer for the refusal judge: its acts and its shape, as numbers.
 
 For each act (:mod:`safekey_interp.evaluation.answer_acts`): whether the first sentence does it, one of the first two,
 any, the last, and the share of the answer's characters in sentences that do. Then the answer's shape: length, lists,

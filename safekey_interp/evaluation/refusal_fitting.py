@@ -1,4 +1,4 @@
-"""How are the weights of the refusal judge found, and its settings chosen?
+"""Fit of the refusal judge: its weights, and the choice of its settings.
 
 Both regressions are scikit-learn's, with an L2 penalty, on answers that people labelled. Settings are chosen by the log
 loss of three classes on answers whose prompt groups were left out of training, with their model and without: judges

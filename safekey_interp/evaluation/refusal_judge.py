@@ -1,4 +1,4 @@
-"""Does a response comply, refuse in full, or refuse in part?
+"""Refusal judge: full compliance, full refusal or partial refusal of a response.
 
 The judge ``refusal`` reads the answer alone, with the reasoning stripped: what it says cannot depend on whether the
 prompt sounds harmful, so refusal rates on harmless and on harmful prompts are counted by one measure. Labels are

@@ -1,4 +1,4 @@
-"""How often does a finder agree with people? Exact key sentence, aha and hint against two annotators, with intervals.
+"""Agreement of a finder with annotators: key sentence, aha and hint, with intervals.
 
 Only where the annotators agree is there an answer to be right about: the key sentence is judged on traces whose
 annotators chose the same one, aha and hint on those of them where they gave the same value. A span is right when both

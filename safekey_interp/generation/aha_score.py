@@ -1,4 +1,4 @@
-"""How likely does the model find a safe key sentence after this understanding, and how likely a go-ahead?
+"""Aha score: log-probability of safe and of compliant key sentences behind an understanding.
 
 A trace is cut at the end of U, and each sentence s of a small bank takes K's place:
 

@@ -1,4 +1,4 @@
-"""Which safe key sentences and which go-aheads are asked for? A bank of both kinds, ours or the user's.
+"""Key sentence bank: the safe and the compliant sentences that a measure scores.
 
 Its wording decides the level of every number that is measured with it, so it is the same for all that is compared.
 """

@@ -1,4 +1,4 @@
-"""Draws of K: which key sentences does a model write behind given tokens, and which tokens are theirs?
+"""Draws of the key sentence from the model, token by token, and their kinds.
 
 Every draw has a stream of its own (:mod:`~safekey_interp.generation.sampling`), and a finder reads it as it would read
 the trace: the kind is the aha's. A draw in which the finder sees another U, or no whole sentence behind it, has no K.

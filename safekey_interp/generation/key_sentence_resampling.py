@@ -1,4 +1,4 @@
-"""On-policy resampling of K: what follows the key sentences that the model itself would write behind the same X and U?
+"""On-policy resampling of the key sentence, and what the model writes behind it.
 
 A sentence put in K's place by hand (:func:`~safekey_interp.generation.prefill.swaps`) may be one that the model would
 never write there, and what it does behind such a text says little about what it does behind its own (Bogdan et al.

@@ -1,4 +1,4 @@
-"""KL by token: how far apart are two models at each token of a response, and how deep does that go?
+"""KL divergence of two models at each token of a response.
 
     KL_d = Σ_v p(v | x, y_<d) · log [ p(v | x, y_<d) / q(v | x, y_<d) ]        nats
 

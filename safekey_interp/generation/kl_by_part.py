@@ -1,4 +1,4 @@
-"""KL by part of a response: is it large where the model decides, or wherever a sentence begins?
+"""KL divergence by part of a response: the key sentence's first token against the others.
 
 The first tokens of a reasoning are its template (``<think>``, "Okay, so"), on which two models hardly differ whatever
 they would do. What alignment changes should show at K's first token, before which the position ``decision`` stands:

@@ -1,4 +1,4 @@
-"""How likely is each of several sentences behind the same beginning of a trace?
+"""Log-probability of sentences behind the same beginning of a trace.
 
     logprob(s) = 1/|s| · Σ_{t in s} log p(s_t | X, U, s_<t)          nats a token
 

@@ -1,4 +1,4 @@
-"""What does a model of transformers answer? Many prompts at once, each as if it were alone.
+"""Local engine: responses of a transformers model in this process, in batches.
 
 Prompts of like length share a batch, padded on the left, and samples of one prompt what is computed of it;
 transformers' own ``generate`` decodes them with its cache and stops at the end of the turn. Greedy text is the same in

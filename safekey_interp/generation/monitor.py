@@ -1,4 +1,4 @@
-"""When does a probe raise the alarm while the model is still writing, and how often would it raise a false one?
+"""Monitor of a response: probe scores while the model writes, with a conformal threshold.
 
 The threshold is split conformal: of n calibration traces on benign prompts, each with the largest score of any token
 of its response, the ⌈(1 − α)(n + 1)⌉-th smallest. A further benign trace of the same kind passes it with a probability
@@ -25,9 +25,10 @@ from safekey_interp.generation.requests import Request
 from safekey_interp.generation.sampling import USUAL_TOKENS, Sampling, choose, stream_seed
 from safekey_interp.generation.tokens import asked_ids, check_room, response_text
 from safekey_interp.measures.control_directions import ControlKind
-from safekey_interp.measures.probes import Direction, Probe
-from safekey_interp.measures.token_scorer import readers_of
-from safekey_interp.measures.trajectory import read_states, score_tokens
+from safekey_interp.measures.direction_record import Direction
+from safekey_interp.measures.probes import Probe
+from safekey_interp.measures.token_scorer import token_scorers
+from safekey_interp.measures.trajectory import score_states, score_tokens
 from safekey_interp.segmentation.segmenter import segmented
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def calibrate(
             f"traces: got {n} benign ones, expected at least {math.ceil(1 / false_positive_rate) - 1} for a "
             f"false-positive rate of {false_positive_rate}; give more, or allow a higher rate"
         )
-    scores = score_tokens(model, encodings, readers_of(reader, controls=()))
+    scores = score_tokens(model, encodings, token_scorers(reader, controls=()))
     largest = sorted(
         float(one[0]["score"][encoding.response_start :].max()) for one, encoding in zip(scores, encodings, strict=True)
     )
@@ -146,9 +147,9 @@ def watch(
     """
     if isinstance(reader, list | tuple):
         raise InputError(f"reader: got a list of {len(reader)}, expected one probe or direction")
-    [reads] = readers_of(reader, controls=() if control is None else (control,))
-    if len(reads.vector) != model.d_model:
-        raise InputError(f"reader: got one for states of width {len(reads.vector)}, expected {model.d_model}")
+    [scorer] = token_scorers(reader, controls=() if control is None else (control,))
+    if len(scorer.vector) != model.d_model:
+        raise InputError(f"reader: got one for states of width {len(scorer.vector)}, expected {model.d_model}")
     sampling = sampling or Sampling()
     trace = prompt if isinstance(prompt, Trace) else Trace(trace_id="0", prompt=prompt, response="")
     request = Request(trace=trace, prefill=prefill)
@@ -172,16 +173,16 @@ def watch(
 
         # Not around the yield: whoever iterates may do anything between two tokens.
         with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
-            [found] = read_states(model, [reads], forward)
+            [scores] = score_states(model, [scorer], forward)
         if number:
-            score = float(found["score"][0, -1])
+            score = float(scores["score"][0, -1])
             alarm = alarm or score > limit
             whole = response_text(model.tokenizer, request, asked, new)
-            beside = {
-                f"control_{what}": float(found[f"{control}_{what}"][0, -1]) if control else math.nan
-                for what in ("mean", "sd")
+            controls = {
+                f"control_{moment}": float(scores[f"{control}_{moment}"][0, -1]) if control else math.nan
+                for moment in ("mean", "sd")
             }
-            yield Watched(number=number - 1, text=whole[len(text) :], score=score, alarm=alarm, **beside)
+            yield Watched(number=number - 1, text=whole[len(text) :], score=score, alarm=alarm, **controls)
             text = whole
         if sampling.is_greedy:
             token = int(logits[0].argmax(-1))

@@ -1,4 +1,4 @@
-"""New text of a response: what a judge may read of a response whose first words were given.
+"""New text of a response: what a judge reads when the first words of a response were given.
 
 A response begins with its prefill (:attr:`~safekey_interp.generation.requests.Request.prefill`), which is not the
 model's doing: a judge that reads it scores the experiment's own words. Prefills that pass the end of the reasoning put

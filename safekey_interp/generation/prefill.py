@@ -1,4 +1,4 @@
-"""What does a model go on to say when the first words of its response are given?
+"""Prefill experiments: responses continued from U, from K, or from another sentence in its place.
 
 Two experiments on a trace, each a list of requests for an engine:
 

@@ -1,4 +1,4 @@
-"""Prefill depth: how many first tokens of a response does it take to undo a refusal?
+"""Prefill depth: how many first tokens of a response it takes to undo a refusal.
 
 The first d tokens of a response are given, exactly as they were, and the model goes on from there. Qi et al. 2024
 (arXiv 2406.05946) prefill the beginnings of harmful answers: alignment that is a few tokens deep is gone behind them.

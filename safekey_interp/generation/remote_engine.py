@@ -1,4 +1,4 @@
-"""What does a model at an OpenAI-compatible endpoint answer? Requests overlap, and answers come as they are ready.
+"""Endpoint engine: responses of a model behind an OpenAI-compatible API.
 
 Thinking that the server reports apart is put back where the model wrote it, ``<think>`` thinking ``</think>`` answer,
 so that the text is what :attr:`safekey_interp.Trace.response` holds, whichever way it came. A prefill is sent as the

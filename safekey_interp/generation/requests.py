@@ -1,4 +1,4 @@
-"""What is asked of a model, and what did it answer?
+"""Requests to a model, and the responses that answer them.
 
 A request is a trace's prompt with its earlier turns, and what the response is to begin with: nothing, a text, or exact
 tokens. Whoever answers is an :class:`Engine`; requests and answers are the same for all of them.

@@ -1,4 +1,4 @@
-"""How does a file of responses grow, so that none is lost, doubled or asked for twice?
+"""Response file: JSON lines that grow by one response at a time and survive a kill.
 
 One JSON object a line, as :func:`safekey_interp.read_traces` reads it: trace_id, prompt, response, label, source,
 group; what else the prompt's own row said, if it had no response (else it may speak of that one); and of the response

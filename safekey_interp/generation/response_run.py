@@ -1,4 +1,4 @@
-"""How do requests become a file of responses? Asked in turn, written one by one, gone on with after a stop."""
+"""Generation run: requests answered in turn and written to a file, resumed after a stop."""
 
 from __future__ import annotations
 

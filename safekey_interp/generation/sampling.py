@@ -1,4 +1,4 @@
-"""How is the next token chosen: the likeliest, or a draw that depends on nothing but its own prompt?
+"""Sampling of the next token: greedy, or a draw that depends on its own prompt alone.
 
 At temperature 0 it is the likeliest. Else it is drawn from
 

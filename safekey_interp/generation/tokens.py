@@ -1,4 +1,4 @@
-"""Which tokens does the model read, and which text do its new tokens make?
+"""Tokens of a request, and the text of the tokens that answer it.
 
 Prompt and prefill are rendered and tokenised once, whole. A response is decoded with the tokens before it, since some
 tokenizers drop a space at the beginning of what they decode, and a prefill may end within a character.

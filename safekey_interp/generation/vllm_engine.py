@@ -1,4 +1,4 @@
-"""What does a model answer that vLLM runs in this process? For many long responses on a GPU (extra ``[vllm]``).
+"""vLLM engine: responses of a model that vLLM runs in this process, for a GPU (extra ``[vllm]``).
 
 Prompts are rendered and tokenised here, as for every local model, and vLLM is given their tokens; what it writes is
 decoded here, too. Each request has a seed of its own, but vLLM's arithmetic depends on what else is in the batch.

@@ -1,4 +1,4 @@
-"""What is the attention of many traces, by layer and by head, and how sure is it?
+"""Summaries of attention over traces, by layer and by head, with confidence intervals.
 
 Each trace is first averaged over heads (or kept per head), then traces are summarised as ratios of means, Σ mass / Σ
 uniform rather than the mean of ratios, which short spans would dominate. Intervals are 95 % over groups

@@ -1,4 +1,4 @@
-"""How well out-of-fold scores rank positive rows above negative ones.
+"""AUROC of out-of-fold scores, over pairs of rows of the same fold.
 
 AUROC here is the chance that a positive row scores above a negative row *of the same fold* (ties count half), over
 all such pairs: Σ_fold #concordant / Σ_fold #pairs. With stratified folds that is the mean of the folds' AUROCs. Scores

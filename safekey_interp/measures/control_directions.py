@@ -1,4 +1,4 @@
-"""Control directions: what a direction that knows nothing of the labels does on the same states.
+"""Control directions: draws that know nothing of the labels, on the same states as a direction.
 
 Three kinds, each of several draws, scaled to the norm of the direction that they stand beside:
 

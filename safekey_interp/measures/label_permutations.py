@@ -1,4 +1,4 @@
-"""How are labels shuffled by group, for the null of a probe?
+"""Label permutations by group, for the null distribution of a probe.
 
 Shuffled labels keep whatever a probe could learn from the design alone. Within each fold, the label blocks of groups
 of equal size trade places (exchangeability of whole blocks: Winkler et al. 2015, *Multi-level block permutation*,

@@ -1,4 +1,4 @@
-"""What is handed to a harness: where a model's weights lie, which they are, and how it marks its reasoning.
+"""Model as a harness needs it: the place and hash of its weights, and the marks of its reasoning.
 
 A model marks its reasoning as one of :data:`~safekey_interp.segmentation.reasoning_span.FAMILIES` when its chat
 template or its vocabulary holds the family's last mark. Harnesses decode without special tokens, and a mark that is one

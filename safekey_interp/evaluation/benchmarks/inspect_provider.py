@@ -1,6 +1,6 @@
-"""How does inspect see an answer without its reasoning? Run as a program: ``python inspect_provider.py eval TASK …``.
+"""Inspect provider that separates reasoning from answers: ``python inspect_provider.py eval TASK …``.
 
-It is inspect's own command line with one more provider, which asks the ``hf`` provider and takes what precedes the last
+It is inspect's own command line with one more provider, which asks the ``hf`` provider and moves what precedes the last
 closing mark out of the answer. It needs inspect_ai alone, so that it runs in whatever environment that lives in.
 """
 

@@ -1,4 +1,4 @@
-"""What do the harnesses' own files say? Read as JSON of somebody else: every type is checked, nothing is trusted.
+"""Scores of the harnesses, read from their JSON: every type is checked, nothing is trusted.
 
 lm_eval writes ``results[task]["metric,filter"]`` with ``"metric_stderr,filter"`` beside it, groups of tasks among them;
 inspect writes ``results.scores``, each with metrics, of which ``stderr`` is that of the mean. An interval is

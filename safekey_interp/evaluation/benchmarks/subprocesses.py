@@ -1,4 +1,4 @@
-"""How does a harness run: in which interpreter, with which versions, until when, and why did it fail?
+"""Subprocess of a harness: its interpreter, versions, time limit, and the reason of a failure.
 
 It is a process of its own, so that its imports, its versions and its crashes stay there. Its words go to a file, of
 which the end is kept.

@@ -1,4 +1,4 @@
-"""One benchmark of one model: asked once, kept as a whole, read again whenever the table is made.
+"""Benchmark unit: one benchmark of one model, run once, kept whole, and read whenever the table is made.
 
 A unit's folder comes by renaming, so that a killed run has it or not; ``unit.json`` holds its arguments, versions and
 seconds, whether it is done, and if not, why, and the hash of every file that the harness wrote.
