@@ -38,7 +38,7 @@ def attack_success(
 
     Args:
         judged: see the module.
-        by: columns that part the table, such as ``model``.
+        by: columns that split the table, such as ``model``.
         successful: labels that count as success.
 
     Returns:
@@ -61,7 +61,7 @@ def sampled_safety(judged: pd.DataFrame, *, by: Sequence[str] = (), safe: Collec
 
     Args:
         judged: see the module; K rows for each prompt of a part.
-        by: columns that part the table; K may differ between parts.
+        by: columns that split the table; K may differ between parts.
         safe: labels that count as safe.
 
     Returns:
@@ -73,7 +73,7 @@ def sampled_safety(judged: pd.DataFrame, *, by: Sequence[str] = (), safe: Collec
     import pandas as pd
 
     need(judged, ("trace_id", "group", "label", "prompt_label", *by))
-    found = []
+    table = []
     for keys, part in _parts(judged, "harmful", by):
         sizes = part.groupby("trace_id").size()
         if sizes.nunique() > 1:
@@ -98,8 +98,8 @@ def sampled_safety(judged: pd.DataFrame, *, by: Sequence[str] = (), safe: Collec
             "n_unlabelled": int(prompts["unlabelled"].sum()),
         }
         for measure, values in measures.items():
-            found.append({**keys, "measure": measure, "k": k, **_mean(values, whole["group"]), **counts})
-    return pd.DataFrame(found)
+            table.append({**keys, "measure": measure, "k": k, **_mean(values, whole["group"]), **counts})
+    return pd.DataFrame(table)
 
 
 def need(judged: pd.DataFrame, columns: Sequence[str]) -> None:
@@ -126,7 +126,7 @@ def _rates(
     import pandas as pd
 
     need(judged, ("trace_id", "group", "label", "prompt_label", *by))
-    found = []
+    table = []
     for keys, part in _parts(judged, prompt_label, by):
         labelled = part[part["label"].notna()]
         values = labelled["label"].isin(counted).to_numpy(float)
@@ -135,8 +135,8 @@ def _rates(
             "n_prompts": labelled["trace_id"].nunique(),
             "n_unlabelled": len(part) - len(labelled),
         }
-        found.append({**keys, "measure": measure, **_mean(values, labelled["group"]), **counts})
-    return pd.DataFrame(found)
+        table.append({**keys, "measure": measure, **_mean(values, labelled["group"]), **counts})
+    return pd.DataFrame(table)
 
 
 def _mean(values: np.ndarray, group: Any) -> dict[str, float | str]:

@@ -34,7 +34,7 @@ WEIGHTS = "refusal_weights.json"
 
 
 class Verdict(NamedTuple):
-    """What the classifier says of one answer."""
+    """Probabilities of an answer."""
 
     p_refusal: float
     """Probability that the answer refuses, in full or in part."""
@@ -88,15 +88,15 @@ class Classifier:
         rows: list[int] = []
         owners: list[int] = []
         for number, terms in enumerate(terms_by_sentence(sentences)):
-            known = [row for term in terms if (row := self.terms.get(term)) is not None]
-            rows += known
-            owners += [number] * len(known)
+            owned = [row for term in terms if (row := self.terms.get(term)) is not None]
+            rows += owned
+            owners += [number] * len(owned)
         added = np.zeros((len(sentences), 2))
         if rows:
-            found, place, count = np.unique(rows, return_inverse=True, return_counts=True)
-            values = (1 + np.log(count)) * self.idf[found]
+            known, place, count = np.unique(rows, return_inverse=True, return_counts=True)
+            values = (1 + np.log(count)) * self.idf[known]
             # What a term adds is shared among its occurrences, so that each sentence has its part.
-            parts = (values / np.linalg.norm(values) / count)[:, None] * self.term_weights[found]
+            parts = (values / np.linalg.norm(values) / count)[:, None] * self.term_weights[known]
             np.add.at(added, owners, parts[place])
         return added
 
@@ -144,7 +144,7 @@ def terms_by_sentence(sentences: Sequence[Sentence]) -> Iterator[list[str]]:
     """Words and pairs of words of each sentence, numbers left out."""
     for sentence in sentences:
         words = [word for word in sentence.words if not word[0].isdigit()]
-        yield words + [f"{one} {two}" for one, two in pairwise(words)]
+        yield words + [f"{word} {following}" for word, following in pairwise(words)]
 
 
 @cache

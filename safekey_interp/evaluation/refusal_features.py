@@ -64,10 +64,10 @@ def _measured(answer: Answer) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         return float(acts[place][_AT[act]])
 
     declining = next((number for number, act in enumerate(bits) if act & _DECLINING_BITS), len(bits))
-    told = [length if not act & _MORALISING_BITS else 0 for length, act in zip(lengths, bits, strict=True)]
+    plain_lengths = [length if not act & _MORALISING_BITS else 0 for length, act in zip(lengths, bits, strict=True)]
     moral = sum(length for length, act in zip(lengths, bits, strict=True) if act & _MORAL_BITS) / total
     n_items = sum(sentence.is_item for sentence in answer.sentences)
-    listed, plain = float(n_items >= 2), sum(told) / total
+    listed, plain = float(n_items >= 2), sum(plain_lengths) / total
     declines = does("declines")
     never = float(declining == len(bits))
     n_characters = len(answer.text)
@@ -87,9 +87,9 @@ def _measured(answer: Answer) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         "declines without a moral": declines * (1 - moral),
         "declines without a moral, speaks of things": declines * (1 - moral) * does("things", "any"),
         "plain telling": plain,
-        "plain telling, characters": float(np.log1p(sum(told))),
-        "plain telling after declining": sum(told[declining + 1 :]) / total,
-        "plain telling after declining, characters": float(np.log1p(sum(told[declining + 1 :]))),
+        "plain telling, characters": float(np.log1p(sum(plain_lengths))),
+        "plain telling after declining": sum(plain_lengths[declining + 1 :]) / total,
+        "plain telling after declining, characters": float(np.log1p(sum(plain_lengths[declining + 1 :]))),
         "declines and lists": declines * listed,
         "lists without declining": (1 - declines) * listed,
         "declines and turns": declines * does("turns", "any"),

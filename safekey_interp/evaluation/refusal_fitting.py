@@ -1,15 +1,15 @@
 """Fit of the refusal judge: its weights, and the choice of its settings.
 
 Both regressions are scikit-learn's, with an L2 penalty, on answers that people labelled. Settings are chosen by the log
-loss of three classes on answers whose prompt groups were left out of training, with their model and without: judges
-that learn a model's manner by heart lose there. Answers of no model (``source`` is None: written by hand, of other
-manners) are always learnt from and never tested on. Nothing is drawn at random but the folds of groups, from the seed.
+loss of three classes on answers whose prompt groups were left out of training, with their model and without, so that a
+judge that has memorised one model's manner does not win. Answers of no model (``source`` is None: written by hand) are
+always learnt from and never tested on. Only the folds of groups are drawn at random, from the seed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, product
 from pathlib import Path
@@ -121,9 +121,9 @@ def fit(corpus: Corpus, rows: np.ndarray, settings: Settings) -> Classifier:
     refusal = label != LABELS.index("full_compliance")
     partial = label[refusal] == LABELS.index("partial_refusal")
     for part, truth in ((inputs, refusal), (inputs[refusal], partial)):
-        found = LogisticRegression(C=settings.penalty, tol=1e-5, max_iter=5_000).fit(part, truth)
-        weights.append(found.coef_[0])
-        biases.append(float(found.intercept_[0]))
+        model = LogisticRegression(C=settings.penalty, tol=1e-5, max_iter=5_000).fit(part, truth)
+        weights.append(model.coef_[0])
+        biases.append(float(model.intercept_[0]))
     both = np.stack(weights, axis=1)
     return Classifier(
         centre=centre,
@@ -235,17 +235,11 @@ def read_labelled(paths: Sequence[Path]) -> list[Labelled]:
     Raises:
         InputError: a file cannot be read, or a row lacks a field.
     """
-    found = []
-    for path in paths:
-        for number, row in _rows(path):
-            try:
-                label = str(row["human_label"]).partition("_")[2]
-                found.append(Labelled(row["response"], label, path.stem, row["group"]))
-            except KeyError as error:
-                raise InputError(
-                    f"{path}, line {number}: has no {error}, expected response, human_label and group"
-                ) from error
-    return found
+
+    def labelled(row: Mapping[str, str], source: str) -> Labelled:
+        return Labelled(row["response"], str(row["human_label"]).partition("_")[2], source, row["group"])
+
+    return [answer for path in paths for answer in _read(path, "response, human_label and group", labelled)]
 
 
 def read_examples(path: Path) -> list[Labelled]:
@@ -254,13 +248,17 @@ def read_examples(path: Path) -> list[Labelled]:
     Raises:
         InputError: the file cannot be read, or a row lacks a field.
     """
-    found = []
+    return _read(path, "response and label", lambda row, _: Labelled(row["response"], row["label"], None, ""))
+
+
+def _read(path: Path, fields: str, labelled: Callable[[Mapping[str, str], str], Labelled]) -> list[Labelled]:
+    answers = []
     for number, row in _rows(path):
         try:
-            found.append(Labelled(row["response"], row["label"], None, ""))
+            answers.append(labelled(row, path.stem))
         except KeyError as error:
-            raise InputError(f"{path}, line {number}: has no {error}, expected response and label") from error
-    return found
+            raise InputError(f"{path}, line {number}: has no {error}, expected {fields}") from error
+    return answers
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
