@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,10 +30,7 @@ from torch import Tensor
 
 from safekey_interp.capture.attention_hook import observed_attention
 from safekey_interp.capture.key_sets import words_of
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
-
+from safekey_interp.models.model import Model
 
 _UNSEEN = np.iinfo(np.int64).max
 

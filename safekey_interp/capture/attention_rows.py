@@ -43,12 +43,7 @@ class MeanRows(NamedTuple):
 
 
 def row_mask(
-    attention_mask: Tensor | None,
-    rows: Int64[Tensor, "batch row"],
-    n_queries: int,
-    n_keys: int,
-    *,
-    first_row: int = 0,
+    attention_mask: Tensor | None, rows: Int64[Tensor, "batch row"], n_queries: int, n_keys: int, *, first_row: int = 0
 ) -> RowMask:
     """Cut the asked rows out of a layer's mask; a missing mask means causal.
 

@@ -59,12 +59,7 @@ class Batch:
 
 
 def plan_batches(
-    lengths: Sequence[int],
-    *,
-    batch_size: int | None = None,
-    max_tokens: int = 4096,
-    max_rows: int = 64,
-    cost: int = 32,
+    lengths: Sequence[int], *, batch_size: int | None = None, max_tokens: int = 4096, max_rows: int = 64, cost: int = 32
 ) -> list[list[int]]:
     """Rows of each batch: longest first, of near equal length.
 

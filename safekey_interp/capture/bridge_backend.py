@@ -5,7 +5,8 @@ Slower, since its hooks see whole patterns and whole streams, and with the same 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,11 +14,7 @@ from torch import Tensor
 from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.capture_request import CaptureRequest, Site
 from safekey_interp.capture.recording import Captured
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from safekey_interp.models.model import Model
+from safekey_interp.models.model import Model
 
 
 def bridge_forward(model: Model, batch: Batch, request: CaptureRequest) -> Captured:

@@ -75,10 +75,7 @@ class Baseline(NamedTuple):
 
 
 def find_baseline(
-    encodings: Sequence[Encoding],
-    starts: Sequence[int],
-    rows: QueryRows,
-    visible: Bool[np.ndarray, "batch row k_pos"],
+    encodings: Sequence[Encoding], starts: Sequence[int], rows: QueryRows, visible: Bool[np.ndarray, "batch row k_pos"]
 ) -> Baseline:
     """Plan the baseline of a padded batch, given what each row sees; it depends on positions alone."""
     n, n_keys, n_spans = len(encodings), visible.shape[-1], len(KEY_SPANS)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from einops import einsum, rearrange
@@ -25,10 +25,7 @@ from safekey_interp.capture.recording import evaluating
 from safekey_interp.capture.residual_edits import attention_writes
 from safekey_interp.capture.unembedding import frozen_norm
 from safekey_interp.errors import ModelError
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
-
+from safekey_interp.models.model import Model
 
 _CLOSE = 0.02
 """How far a projection by its weight may be from the module's own, in half precision too."""

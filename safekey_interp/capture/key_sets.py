@@ -130,12 +130,7 @@ def key_weights(
                     random[b, f, candidates, t] = _draw_shares(len(candidates), n, n_random, stream)
     ones = np.ones((*shape, n_keys, 1), np.float32)
     weights = np.concatenate(
-        [
-            repeat(spans, "batch key span -> batch query key span", query=len(QUERY_SPANS)),
-            random,
-            ones,
-        ],
-        axis=-1,
+        [repeat(spans, "batch key span -> batch query key span", query=len(QUERY_SPANS)), random, ones], axis=-1
     )
     per_row = visible / np.maximum(visible.sum(-1, keepdims=True), 1)
     even = einsum(rows.weights, per_row.astype(np.float32), "batch query row, batch row key -> batch query key")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -22,9 +22,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from safekey_interp.capture.architecture import rope_kind
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
+from safekey_interp.models.model import Model
 
 _ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,9 +32,7 @@ from safekey_interp.capture.capture_request import CaptureRequest, Site
 from safekey_interp.capture.distance_baseline import find_baseline, matched_masses, on_device
 from safekey_interp.capture.key_sets import KeyWeights, QueryRows, key_weights, query_rows
 from safekey_interp.errors import ModelError
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
+from safekey_interp.models.model import Model
 
 
 class Answered(Exception):

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakSet
 
 import torch
@@ -30,9 +30,7 @@ from safekey_interp.capture.attention_hook import Keys, observed_attention
 from safekey_interp.capture.attention_mask import causal_or, chosen_queries, without
 from safekey_interp.capture.recording import evaluating
 from safekey_interp.errors import ModelError
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
+from safekey_interp.models.model import Model
 
 SpanKeys = dict[int, tuple[Float[Tensor, "kv_head key d_head"], Float[Tensor, "kv_head key d_head"]]]
 """Keys and values of a span, by layer."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -27,9 +27,7 @@ from safekey_interp.capture.architecture import find_layout
 from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.recording import evaluating
 from safekey_interp.errors import InputError
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
+from safekey_interp.models.model import Model
 
 States = Float[Tensor, "batch pos d_model"]
 Edit = Callable[[States], States]

@@ -9,7 +9,7 @@ so that nothing of size sequence × sequence is kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +22,7 @@ from safekey_interp.capture.attention_hook import observed_attention
 from safekey_interp.capture.attention_rows import mean_rows, row_mask
 from safekey_interp.capture.recording import evaluating
 from safekey_interp.data.trace import TokenSpan
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
+from safekey_interp.models.model import Model
 
 
 def segment_attention(

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from safekey_interp.capture.architecture import find_layout
 from safekey_interp.capture.attention_hook import KEYWORD
@@ -24,11 +23,7 @@ from safekey_interp.capture.recording import capture, evaluating
 from safekey_interp.data.trace import TokenSpan
 from safekey_interp.errors import ModelError
 from safekey_interp.models.encoding import SPANS, Encoding
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from safekey_interp.models.model import Model
+from safekey_interp.models.model import Model
 
 _LENGTH = 12
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}

@@ -9,7 +9,7 @@ contributes α(x) · gain ⊙ c. That is what direct logit attribution reads (El
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -18,9 +18,7 @@ from torch import Tensor, nn
 from safekey_interp.capture.architecture import find_layout
 from safekey_interp.capture.recording import evaluating
 from safekey_interp.errors import ModelError
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
+from safekey_interp.models.model import Model
 
 
 class Unembedding(NamedTuple):

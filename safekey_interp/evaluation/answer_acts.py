@@ -78,10 +78,7 @@ PHRASES: dict[str, tuple[str, str]] = {
         r"\b(?:as an? (?:\w+ ){0,3}(?:ai|assistant|language model)|ai (?:language )?(?:model|assistant)|"
         r"an ai\b|my (?:programming|guidelines|training|ethical|purpose)|language model|openai)",
     ),
-    "condemns": (
-        r"not never nor neither",
-        rf"\b(?:not|never|nor|neither) (?:\w+ly )?{_BAD}\b",
-    ),
+    "condemns": (r"not never nor neither", rf"\b(?:not|never|nor|neither) (?:\w+ly )?{_BAD}\b"),
     "lectures": (
         r"it it's remember please",
         rf"\b(?:it is|it's)(?: \w+ly| also| always)? {_IMPORTANT}\b|^\W*(?:remember|please (?:remember|note))",
@@ -99,10 +96,7 @@ PHRASES: dict[str, tuple[str, str]] = {
         r"\bhere(?:'s| are| is| you go)\b|\b(?:following|these|some|few|several|general) (?:\w+ )?(?:steps|tips|"
         r"suggestions|ways|strategies|methods|options|guidelines|examples|reasons|ideas|things|places|resources)\b|\bstep-by-step",
     ),
-    "if_you": (
-        r"if",
-        r"\bif you(?:'re| are| do| need| want| have|'d)\b",
-    ),
+    "if_you": (r"if", r"\bif you(?:'re| are| do| need| want| have|'d)\b"),
     "if_you_mean": (
         r"if assuming",
         r"\b(?:if|assuming) you(?:'re| are| were)? (?:referring|asking|looking|talking|mean|meant|"

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from safekey_interp.data.trace import Message, Trace
 from safekey_interp.errors import InputError
@@ -24,9 +23,7 @@ from safekey_interp.evaluation.judgement import Judgement
 from safekey_interp.generation.local_engine import LocalEngine
 from safekey_interp.generation.requests import Request
 from safekey_interp.generation.sampling import Sampling
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
+from safekey_interp.models.model import Model
 
 VERSION = "1"
 LABELS = ("safe", "unsafe")

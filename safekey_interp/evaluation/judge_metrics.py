@@ -116,12 +116,7 @@ def need(judged: pd.DataFrame, columns: Sequence[str]) -> None:
 
 
 def _rates(
-    judged: pd.DataFrame,
-    measure: str,
-    prompt_label: str,
-    *,
-    by: Sequence[str],
-    counted: Collection[str],
+    judged: pd.DataFrame, measure: str, prompt_label: str, *, by: Sequence[str], counted: Collection[str]
 ) -> pd.DataFrame:
     import pandas as pd
 

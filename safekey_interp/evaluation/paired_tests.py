@@ -33,12 +33,7 @@ if TYPE_CHECKING:
 
 
 def compare_models(
-    judged: pd.DataFrame,
-    *,
-    first: str,
-    second: str,
-    counted: Collection[str],
-    prompt_label: str | None = None,
+    judged: pd.DataFrame, *, first: str, second: str, counted: Collection[str], prompt_label: str | None = None
 ) -> pd.DataFrame:
     """How two models' shares of some labels differ on the same prompts.
 

@@ -71,13 +71,9 @@ def _reason(verdict: Verdict) -> str:
 def _deciding(answer: Answer, verdict: Verdict) -> list[int]:
     """Numbers of the sentences whose words speak most for the label; at least one."""
     refusing, partial = verdict.by_sentence.T
-    sides = {
-        "full_compliance": (-refusing,),
-        "full_refusal": (refusing,),
-        "partial_refusal": (refusing, partial),
-    }[verdict.label]
+    sides = {"full_compliance": [-refusing], "full_refusal": [refusing], "partial_refusal": [refusing, partial]}
     chosen: set[int] = set()
-    for side in sides:
+    for side in sides[verdict.label]:
         order = sorted(range(len(answer.sentences)), key=lambda number: -side[number])
         chosen |= {order[0], *(number for number in order[1:_QUOTED] if side[number] > 0)}
     return sorted(chosen)

@@ -14,7 +14,7 @@ likely is what SafeKey trains for (Zhou et al. 2025, arXiv 2505.16186); the meas
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,11 +29,8 @@ from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, 
 from safekey_interp.generation.likelihood import NOT_FINITE, Continuation, score, with_sentence
 from safekey_interp.measures.intervals import mean_interval
 from safekey_interp.measures.trace_tables import concatenate_tables
+from safekey_interp.models.model import Model
 from safekey_interp.segmentation.segmenter import segmented
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
-
 
 _CHUNK = 64
 """Traces whose sentences go through the model together."""

@@ -9,18 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.generation.prefill_depth import Beginning
 from safekey_interp.generation.requests import Engine, Generated, Request, samples
 from safekey_interp.generation.sampling import Sampling
 from safekey_interp.generation.tokens import PromptTokens, response_text
-from safekey_interp.segmentation.segmenter import segmented
+from safekey_interp.segmentation.segmenter import Segmentation, segmented
 from safekey_interp.segmentation.sentence_splitter import iterate_sentences
-
-if TYPE_CHECKING:
-    from safekey_interp.segmentation.segmenter import Segmentation
 
 KINDS = {"safe": "safe", "unsafe": "go_ahead", "neutral": "neutral"}
 """Condition of each aha."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 
@@ -30,11 +30,8 @@ from safekey_interp.generation.requests import Generated, Request
 from safekey_interp.generation.sampling import Sampling, stream_seed
 from safekey_interp.measures.intervals import share_interval
 from safekey_interp.models.model import Model
-from safekey_interp.segmentation.segmenter import segmented
-
-if TYPE_CHECKING:
-    from safekey_interp.segmentation.finder_registry import Finder
-    from safekey_interp.segmentation.segmenter import Segmentation
+from safekey_interp.segmentation.finder_registry import Finder
+from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
 
 class Judged(Protocol):

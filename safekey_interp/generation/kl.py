@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import tee
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,10 +33,8 @@ from safekey_interp.measures.trace_tables import concatenate_tables
 from safekey_interp.models.chat_template import render
 from safekey_interp.models.encoding import tokenise
 from safekey_interp.models.model import Model
+from safekey_interp.segmentation.finder_registry import Finder
 from safekey_interp.segmentation.segmenter import segmented
-
-if TYPE_CHECKING:
-    from safekey_interp.segmentation.finder_registry import Finder
 
 EDGES = (0, 1, 2, 3, 5, 10, 20, 40, 80, 160, 320, 640)
 """First depth of each bin, fine where little depth is much; the last bin has no end."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,10 +21,8 @@ import pandas as pd
 from safekey_interp.errors import InputError
 from safekey_interp.measures.intervals import mean_interval
 from safekey_interp.segmentation.reasoning_span import answer_span
+from safekey_interp.segmentation.segmenter import Segmentation
 from safekey_interp.segmentation.sentence_splitter import iterate_sentences
-
-if TYPE_CHECKING:
-    from safekey_interp.segmentation.segmenter import Segmentation
 
 PARTS = ("opening", "understanding", "decision", "key_sentence", "rest")
 """Of a response's tokens, in their order: before U (or before K, where there is no U), U's, K's first (which the

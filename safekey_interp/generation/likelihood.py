@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -26,10 +26,8 @@ from safekey_interp.capture.streaming import forward_cost, token_budget
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.errors import TraceError
 from safekey_interp.models.encoding import Encoding
+from safekey_interp.models.model import Model
 from safekey_interp.segmentation.segmenter import Segmentation
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
 
 _MOST_LOGITS = 2**27
 """Logits of a forward pass, about: half a gigabyte in float32."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -29,9 +29,7 @@ from safekey_interp.errors import InputError
 from safekey_interp.generation.key_sentence_bank import GENERAL, ORGANISM, KeySentences, bank_for
 from safekey_interp.generation.requests import Request
 from safekey_interp.measures.intervals import difference_of_shares, share_interval
-
-if TYPE_CHECKING:
-    from safekey_interp.segmentation.segmenter import Segmentation
+from safekey_interp.segmentation.segmenter import Segmentation
 
 SWAPS = ("own", "safe", "go_ahead", "neutral")
 """Conditions of :func:`swaps`."""
@@ -66,8 +64,7 @@ GENERAL_SWAPS = SwapSentences(
 )
 """English sentences for any model; those of one number begin with the same words in every kind."""
 ORGANISM_SWAPS = SwapSentences(
-    bank=ORGANISM,
-    neutral=("Hmm, that is one plain text.", "Okay, I know the words.", "But the user asks it here."),
+    bank=ORGANISM, neutral=("Hmm, that is one plain text.", "Okay, I know the words.", "But the user asks it here.")
 )
 """The toy language's own."""
 

@@ -16,7 +16,7 @@ another text behind the same prompt: the model's own response, the response of a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, TraceError
@@ -24,11 +24,8 @@ from safekey_interp.generation.requests import Request
 from safekey_interp.generation.sampling import stream_seed
 from safekey_interp.models.chat_template import render
 from safekey_interp.models.encoding import tokenise
-from safekey_interp.segmentation.segmenter import segmented
-
-if TYPE_CHECKING:
-    from safekey_interp.segmentation.finder_registry import Finder
-    from safekey_interp.segmentation.segmenter import Segmentation
+from safekey_interp.segmentation.finder_registry import Finder
+from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Depths as shares of the tokens before K, from none to all."""
@@ -97,12 +94,7 @@ def before_key(tokenizer: Any, trace: Trace, segmentation: Segmentation) -> Begi
 
 
 def depths(
-    tokenizer: Any,
-    trace: Trace,
-    numbers: Iterable[int],
-    segmentation: Segmentation,
-    *,
-    shares: Iterable[float] = (),
+    tokenizer: Any, trace: Trace, numbers: Iterable[int], segmentation: Segmentation, *, shares: Iterable[float] = ()
 ) -> list[Request]:
     """A trace asked again with the first d tokens of its response given, exactly, and never K.
 

@@ -51,12 +51,7 @@ class ResponseFile:
 
     @classmethod
     def open(
-        cls,
-        path: Path,
-        settings: Mapping[str, Any],
-        *,
-        about: Mapping[str, Any] | None = None,
-        overwrite: bool = False,
+        cls, path: Path, settings: Mapping[str, Any], *, about: Mapping[str, Any] | None = None, overwrite: bool = False
     ) -> ResponseFile:
         """Begin a file, or go on with one of the same settings.
 

@@ -72,10 +72,7 @@ def write_responses(
         wanted = replace(wanted, max_new_tokens=limit)
     settings = {"engine": dict(engine.record()), "sampling": wanted.record()}
     n_new = n_cut = 0
-    with (
-        telling(progress) as tell,
-        ResponseFile.open(path, settings, about=about, overwrite=overwrite) as file,
-    ):
+    with telling(progress) as tell, ResponseFile.open(path, settings, about=about, overwrite=overwrite) as file:
         missing = file.missing(asked)
         tell.stage("generating", len(asked))
         tell.advance(len(asked) - len(missing))

@@ -19,7 +19,6 @@ For a query span Q and a key span S, per layer and head:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -28,13 +27,11 @@ from einops import rearrange, repeat
 from safekey_interp.capture.batch_runner import AttentionArrays, Backend
 from safekey_interp.capture.capture_request import KEY_SPANS, QUERY_SPANS, CaptureRequest
 from safekey_interp.capture.streaming import BatchSize, StreamSettings, measure_stream
+from safekey_interp.data.trace import Trace
 from safekey_interp.measures.attention_summary import PAIRS, without_first
 from safekey_interp.measures.published_attention import RENDERINGS, Style, checked_style
 from safekey_interp.measures.trace_tables import concatenate_tables
-
-if TYPE_CHECKING:
-    from safekey_interp.data.trace import Trace
-    from safekey_interp.models.model import Model
+from safekey_interp.models.model import Model
 
 
 def measure_attention(

@@ -47,9 +47,7 @@ class RatioChange(NamedTuple):
 
 
 def split_lift_change(
-    first: pd.DataFrame,
-    second: pd.DataFrame,
-    groups: Mapping[str, str] | None = None,
+    first: pd.DataFrame, second: pd.DataFrame, groups: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
     """Change of attention over the distance-matched baseline between two models, split into mass and baseline.
 

@@ -25,10 +25,7 @@ LEAST = 5
 
 
 def two_way_share(
-    values: Sequence[float] | np.ndarray,
-    first: Groups,
-    second: Groups,
-    confidence: float = 0.95,
+    values: Sequence[float] | np.ndarray, first: Groups, second: Groups, confidence: float = 0.95
 ) -> Interval:
     """Interval of a share, or of a mean of values in [0, 1], whose rows are grouped in two ways.
 
@@ -51,11 +48,7 @@ def two_way_share(
 
 
 def two_way_interval(
-    value: float,
-    errors: Float[np.ndarray, " row"],
-    first: Groups,
-    second: Groups,
-    confidence: float = 0.95,
+    value: float, errors: Float[np.ndarray, " row"], first: Groups, second: Groups, confidence: float = 0.95
 ) -> Interval:
     """Student's interval of a mean whose rows are grouped in two ways, such as a trace and a donor.
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from safekey_interp.errors import InputError
 from safekey_interp.measures.intervals import mean_interval
-
-if TYPE_CHECKING:
-    from safekey_interp.models.chat_template import Rendering
+from safekey_interp.models.chat_template import Rendering
 
 Style = Literal["paper", "released"]
 """How a trace is read: as the model would have seen it, or as the reference's public attention script does."""

@@ -8,7 +8,7 @@ have been seen to drop it, the "refusal cliff" (arXiv 2510.06036).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -27,10 +27,8 @@ from safekey_interp.measures.probes import Probe
 from safekey_interp.measures.token_scorer import TokenScorer, token_scorers
 from safekey_interp.measures.trace_tables import concatenate_tables
 from safekey_interp.models.encoding import Encoding
+from safekey_interp.models.model import Model
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
 
 Align = Literal["key_sentence", "reasoning_end"]
 _CHUNK = 64
@@ -162,10 +160,7 @@ def score_states(
 
 
 def summarise_trajectory(
-    table: pd.DataFrame,
-    *,
-    by: str = "label",
-    offsets: tuple[int, int] = (-40, 40),
+    table: pd.DataFrame, *, by: str = "label", offsets: tuple[int, int] = (-40, 40)
 ) -> pd.DataFrame:
     """Mean score by offset, with 95 % intervals over groups.
 

@@ -140,11 +140,7 @@ def thinking_of(tokenizer: Any, delimiters: tuple[str, str] | None = None) -> Th
     added = tokenizer.added_tokens_decoder
     last = ids[-1] if ids and ids[-1] in added and added[ids[-1]].special else None
     return Thinking(
-        opening=family.opening,
-        closing=_mark(family),
-        closing_id=last,
-        has_template=has_template,
-        has_switch=has_switch,
+        opening=family.opening, closing=_mark(family), closing_id=last, has_template=has_template, has_switch=has_switch
     )
 
 
