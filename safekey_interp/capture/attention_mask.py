@@ -42,7 +42,7 @@ class Cut:
     trace_id: str
     """The trace, for the draws."""
     queries: tuple[int, ...]
-    """Positions that may not see the keys; none cuts nothing."""
+    """Positions that may not see the keys; an empty one changes nothing."""
     keys: tuple[int, ...]
     """Positions of the tested span."""
     layers: frozenset[int]
@@ -55,11 +55,11 @@ class Cut:
     dose: float | None = None
     """Share of the span that a draw hides, in (0, 1); None for a set elsewhere."""
     avoid: tuple[int, ...] = ()
-    """Positions beside the span and the first token that no set elsewhere may hold."""
+    """Further positions, apart from the span and the first token, that no set elsewhere may hold."""
 
 
 class Sight(NamedTuple):
-    """What one row's cut comes to in one kind of layer."""
+    """Keys that one row's cut hides in one kind of layer."""
 
     keys: np.ndarray
     """Positions that are hidden."""
@@ -179,7 +179,7 @@ def sight_of(cut: Cut, seen: Bool[np.ndarray, " k_pos"], seed: int) -> Sight:
         seed: seed of the draws.
 
     Returns:
-        No key where a set elsewhere is asked for and the pool is smaller than the span in sight.
+        No key for a set elsewhere where the pool is smaller than the span in sight.
     """
     span = np.asarray(cut.keys, dtype=np.int64)
     if not cut.queries:
@@ -222,8 +222,8 @@ def chosen_queries(
         offset: position of its first query.
     """
     chosen = np.zeros((len(queries), n_queries), bool)
-    for row, (mine, start) in enumerate(zip(queries, starts, strict=True)):
-        chosen[row, np.asarray(mine, dtype=np.int64) + (start - offset)] = True
+    for row, (positions, start) in enumerate(zip(queries, starts, strict=True)):
+        chosen[row, np.asarray(positions, dtype=np.int64) + (start - offset)] = True
     return torch.as_tensor(chosen)
 
 

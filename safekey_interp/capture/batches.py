@@ -71,7 +71,7 @@ def plan_batches(
         batch_size: rows a batch; when None, at most as many as ``max_tokens`` padded tokens hold.
         max_tokens: padded tokens a batch, when ``batch_size`` is None; a longer row goes alone.
         max_rows: most rows a batch, when ``batch_size`` is None.
-        cost: what a forward pass costs beside its tokens, in tokens.
+        cost: what a forward pass costs in addition to its tokens, in tokens.
 
     Returns:
         Indices into ``lengths``, each once.

@@ -43,7 +43,7 @@ class HeadWrites(NamedTuple):
 
 
 class HeadReading(NamedTuple):
-    """What the heads said at one position of each row."""
+    """Head outputs at one position of each row."""
 
     z: dict[int, Float[Tensor, "row head d_head"]]
     """By layer, before the projection; layers without heads are absent."""
@@ -83,27 +83,27 @@ def find_heads(hf: Any) -> dict[int, HeadWrites]:
         for module in watched:
             stack.callback(module.register_forward_hook(see).remove)
         hf.get_decoder()(input_ids=ids, use_cache=False)
-    found = {}
-    for number, (write, mine) in enumerate(zip(writes, linears, strict=True)):
+    heads = {}
+    for number, (write, layer_linears) in enumerate(zip(writes, linears, strict=True)):
         if write is None:
             continue
         normed, added = calls[write.module]
-        for linear in mine:
+        for linear in layer_linears:
             if linear not in calls or linear.weight.ndim != 2:
                 continue
             z, out = calls[linear]
             if out.shape != added.shape or not (_project(linear, z) - out).norm() <= _CLOSE * out.norm():
                 continue
             if torch.equal(out, added):
-                found[number] = HeadWrites(linear, None, write.scale)
+                heads[number] = HeadWrites(linear, None, write.scale)
             elif torch.equal(out, normed):
-                found[number] = HeadWrites(linear, write.module, write.scale)
-    if not found:
+                heads[number] = HeadWrites(linear, write.module, write.scale)
+    if not heads:
         raise ModelError(
             f"{type(hf).__name__}: no layer adds a linear projection of its heads to the stream, so that heads cannot "
-            "be told apart; expected ordinary attention with unquantised weights"
+            "be separated; expected ordinary attention with unquantised weights"
         )
-    return found
+    return heads
 
 
 def read_heads(
@@ -114,7 +114,7 @@ def read_heads(
     *,
     backend: Backend = "hf",
 ) -> HeadReading:
-    """What the heads say at one position of each row.
+    """Head outputs at one position of each row.
 
     Args:
         model: the model.
@@ -158,7 +158,7 @@ def read_heads(
 
 
 def _project(linear: nn.Linear, z: Tensor) -> Tensor:
-    """The projection by its weight, as heads are told apart by it: packed (quantised) weights give something else."""
+    """The projection by its weight, as heads are separated by it: packed (quantised) weights give something else."""
     if z.shape[-1] != linear.weight.shape[1] or not linear.weight.is_floating_point():
         return torch.full_like(z[..., :1], torch.nan)
     return nn.functional.linear(z, linear.weight, linear.bias)

@@ -118,10 +118,10 @@ def key_weights(
     for b, (encoding, start) in enumerate(zip(encodings, starts, strict=True)):
         stream = np.random.default_rng([seed, *words_of(encoding.trace_id)])
         for f in range(len(QUERY_SPANS)):
-            mine = rows.weights[b, f] > 0
-            if not mine.any():
+            of_span = rows.weights[b, f] > 0
+            if not of_span.any():
                 continue
-            seen = visible[b, mine].all(axis=0)
+            seen = visible[b, of_span].all(axis=0)
             seen[start] = False
             for t in range(n_spans):
                 candidates = np.flatnonzero(seen & (spans[b, :, t] == 0))

@@ -64,7 +64,7 @@ class PrefixCache:
         Args:
             rows: tokens behind the beginnings, padded on the right, where causality hides the padding.
             of: the beginning of each row.
-            first: logits of earlier tokens of the rows are not asked for.
+            first: logits of earlier tokens of the rows are not computed.
         """
         width = rows.shape[1]
         options: dict[str, Any] = {"use_cache": False}

@@ -101,9 +101,9 @@ class Captured:
 
     @property
     def layers_without_pattern(self) -> tuple[int, ...]:
-        """Layers that were asked for and have no attention pattern."""
-        asked = range(self.n_layers) if self.request.layers is None else self.request.layers
-        return tuple(layer for layer in asked if layer not in self.attention)
+        """Requested layers that have no attention pattern."""
+        wanted = range(self.n_layers) if self.request.layers is None else self.request.layers
+        return tuple(layer for layer in wanted if layer not in self.attention)
 
     def see_attention(
         self, module: Any, query: Tensor, key: Tensor, attention_mask: Tensor | None, options: dict[str, Any]
@@ -163,7 +163,7 @@ class Captured:
         self._stop_when_answered()
 
     def _stop_when_answered(self) -> None:
-        """Layers answer in their order, so the last one's answer says that all are there."""
+        """Layers answer in their order, so all are done when the last one is."""
         if not self.stop:
             return
         last = self.n_layers - 1 if self.request.layers is None else max(self.request.layers)

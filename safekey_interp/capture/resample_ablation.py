@@ -7,9 +7,9 @@ values, those that the same layer computes for the same span of another trace. A
 
 The donor's span is matched with the target's token by token from the end. The donor's whole trace is read with its
 positions shifted, so that each of its keys carries the position of the token whose place it takes; attention that knows
-distances alone (rotary positions) computes the same states at every shift, which is asked of each model once. Tokens of
-the target's span that are left over where the donor's is shorter are hidden: nothing of the target's own span is seen.
-In a windowed layer a donor's key is in sight where the key whose place it takes is.
+distances alone (rotary positions) computes the same states at every shift, which is checked once for each model. Tokens
+of the target's span that are left over where the donor's is shorter are hidden: nothing of the target's own span is
+seen. In a windowed layer a donor's key is in sight where the key whose place it takes is.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class Swap:
     """What one row of a batch sees in place of a span."""
 
     queries: tuple[int, ...]
-    """Positions that see the other keys; none changes nothing."""
+    """Positions that see the other keys; an empty one changes nothing."""
     keys: tuple[int, ...]
     """Positions of the span, ascending."""
     given: SpanKeys
-    """What stands in the place of its last tokens; the others are hidden."""
+    """Keys and values in the place of its last tokens; the others are hidden."""
     layers: frozenset[int]
     """Layers in which it does."""
     heads: frozenset[int] | None = None
@@ -96,19 +96,19 @@ class Resampling:
         more = [own.new_zeros((*own.shape[:2], width, own.shape[3])) for own in (keys.key, keys.value)]
         columns = torch.zeros((len(self.swaps), width), dtype=torch.int64)
         replaced = torch.zeros((len(self.swaps), n_keys), dtype=torch.bool)
-        there = torch.zeros((len(self.swaps), width), dtype=torch.bool)
+        is_given = torch.zeros((len(self.swaps), width), dtype=torch.bool)
         for row in rows:
             swap, n = self.swaps[row], self.swaps[row].n_given
             at = torch.tensor(swap.keys, dtype=torch.int64) + self._starts[row]
             replaced[row, at] = True
-            columns[row, :n], there[row, :n] = at[len(at) - n :], True
+            columns[row, :n], is_given[row, :n] = at[len(at) - n :], True
             for part, given in zip(more, swap.given[layer], strict=True):
                 part[row, :, :n] = given.to(part)
         queries = chosen_queries([swap.queries for swap in self.swaps], self._starts, n_queries, offset)
         chosen = rearrange(queries, "b q -> b 1 q 1") & self._heads_of(layer)
         chosen = chosen.to(mask.device)
         index = repeat(columns.to(mask.device), "b m -> b h q m", h=mask.shape[1], q=n_queries)
-        other_mask = without(mask.gather(-1, index), ~(chosen & rearrange(there.to(mask.device), "b m -> b 1 1 m")))
+        other_mask = without(mask.gather(-1, index), ~(chosen & rearrange(is_given.to(mask.device), "b m -> b 1 1 m")))
         own_mask = without(mask, chosen & rearrange(replaced.to(mask.device), "b k -> b 1 1 k"))
         key, value = (torch.cat([own, part], dim=2) for own, part in zip(keys[:2], more, strict=True))
         heads = max(other_mask.shape[1], own_mask.shape[1])
@@ -187,11 +187,11 @@ def check_resampling(model: Model) -> None:
     ids = torch.randint(0, min(model.config.vocab_size, 10_000), (_LENGTH,), generator=torch.Generator().manual_seed(0))
     try:
         with evaluating(model.hf):
-            here, there = (read_span(model, ids, range(_LENGTH), shift=shift) for shift in (0, _SHIFT))
+            unshifted, shifted = (read_span(model, ids, range(_LENGTH), shift=shift) for shift in (0, _SHIFT))
     except TypeError as error:  # a decoder without position_ids
         raise ModelError(why) from error
-    for layer, (_, values) in here.items():
-        away = (values.float() - there[layer][1].float()).abs().max()
+    for layer, (_, values) in unshifted.items():
+        away = (values.float() - shifted[layer][1].float()).abs().max()
         if not float(away) <= _TOLERANCE.get(model.dtype, _COARSE) * float(values.float().abs().max()):
             raise ModelError(why)
     _relative.add(model)

@@ -3,9 +3,9 @@
     with edited(model, {Place(3, "resid_post"): lambda states: states - 1}):
         model.hf(input_ids=ids)
 
-An edit takes the states at its place, (batch, pos, d_model), and returns what stands there instead. Hooks are gone when
-the block ends, also after an exception. The same edits go through TransformerBridge's hooks (``backend="bridge"``), and
-each way checks the other.
+An edit takes the states at its place, (batch, pos, d_model), and returns the states that replace them. Hooks are gone
+when the block ends, also after an exception. The same edits go through TransformerBridge's hooks
+(``backend="bridge"``), and each way checks the other.
 
 The stream is written by the embedding, and by attention and MLP of each layer. What attention writes is found by
 measuring, since architectures call it differently (Gemma norms it first, Granite scales it): the module whose output a
@@ -31,7 +31,7 @@ from safekey_interp.models.model import Model
 
 States = Float[Tensor, "batch pos d_model"]
 Edit = Callable[[States], States]
-"""States at a place to what stands there instead; never in place."""
+"""States at a place to those that replace them; never in place."""
 
 
 class Place(NamedTuple):
@@ -58,7 +58,7 @@ def edited(model: Model, edits: Mapping[Place, Edit], *, backend: Backend = "hf"
 
     Args:
         model: the model.
-        edits: what is done where.
+        edits: the edit at each place.
         backend: whose forward passes.
 
     Raises:
@@ -139,7 +139,7 @@ def _states(values: Any) -> Tensor | None:
 
 
 def _write_of(calls: list[_Call], scales: Sequence[float]) -> AttentionWrite | None:
-    """The last module before a reader whose output, scaled, is what the reader sees beside the layer's input."""
+    """The last module before a reading one whose output, scaled, is what the reader sees added to the layer's input."""
     *inner, layer = calls
     before = layer.read
     if before is None:

@@ -1,7 +1,7 @@
 """Self-check of the attention hook against the model's own eager attention.
 
-Asked once for each model, on a dozen tokens: the tap's mean rows against the weights that the model's own eager
-function returns. An attention term that the tap does not know (a learned bias, say) shows here, before anything is
+Done once for each model, on a dozen tokens: the hook's mean rows against the weights that the model's own eager
+function returns. An attention term that the hook does not know (a learned bias, say) shows here, before anything is
 measured.
 """
 
@@ -33,10 +33,10 @@ _checked: WeakSet[Model] = WeakSet()
 
 
 def check_attention(model: Model) -> None:
-    """Compare the tap with the model's eager attention; done once for each model.
+    """Compare the hook with the model's eager attention; done once for each model.
 
     Raises:
-        ModelError: they differ, or the tap sees no layer.
+        ModelError: they differ, or the hook sees no layer.
     """
     if model in _checked:
         return
@@ -71,7 +71,7 @@ def check_attention(model: Model) -> None:
             )
         if float(pattern.float().triu(diagonal=1).abs().max()) > tolerance:
             raise ModelError(
-                f"model {model.spec}: layer {layer} of {name} looks at later tokens; expected a causal model"
+                f"model {model.spec}: layer {layer} of {name} attends to later tokens; expected a causal model"
             )
         weights = captured.attention[layer].token_weights
         assert weights is not None
@@ -121,7 +121,7 @@ def _eager_patterns(model: Model, batch: Batch) -> list[Tensor]:
 
 @contextmanager
 def _without_traces(hf: nn.Module) -> Iterator[None]:
-    """Take out the hooks that transformers leaves in a model, and notes there, once it is asked for attentions."""
+    """Remove the hooks that transformers leaves in a model, and notes there, once it has returned attentions."""
     modules = list(hf.modules())
     known = [(set(module._forward_hooks), _HOOKED in vars(module)) for module in modules]
     try:

@@ -24,7 +24,7 @@ class Sentence(NamedTuple):
     """One sentence of an answer."""
 
     span: CharSpan
-    """Where it stands in the response."""
+    """Its place in the response."""
     text: str
     """Its words in lower case, with straight quotes, without emphasis, and blank where it quotes others."""
     words: list[str]

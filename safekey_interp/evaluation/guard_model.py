@@ -47,7 +47,7 @@ def judge_by_guard(
 
     Returns:
         Judgements with label ``safe`` or ``unsafe``; None where the response has no answer, or the guard's words are no
-        verdict. ``reason`` has the categories, or whether it refuses, as far as the guard says.
+        verdict. ``reason`` has the categories, or whether it refuses, as far as the guard states it.
 
     Raises:
         InputError: a template without its two places, or a tokenizer without a chat template and no ``template``.
@@ -92,7 +92,7 @@ def read_verdict(words: str) -> Judgement:
 def _request(model: Model, number: int, prompt: str, answer: str, template: str | None) -> Request:
     name = str(number)
     if template is not None:
-        # Both at once: what stands in one is not looked through for the other's place.
+        # Both at once: the text of one is not searched for the other's place.
         parts = {"{prompt}": prompt, "{response}": answer}
         text = re.sub(r"\{prompt\}|\{response\}", lambda place: parts[place[0]], template)
         ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -9,7 +9,7 @@ al. 2025, arXiv 2502.12025):
 
 each averaged over prompts. A response without a label is counted in ``n_unlabelled`` and is in no rate; a prompt that
 has one is in no measure of K samples, and counted in ``n_left_out``. Intervals are over groups
-(:func:`safekey_interp.measures.intervals.share_interval`; NaN with fewer than ten), as the column ``interval`` says.
+(:func:`safekey_interp.measures.intervals.share_interval`; NaN with fewer than ten), as the column ``interval`` states.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def _mean(values: np.ndarray, group: Any) -> dict[str, float | str]:
 
 
 def _parts(judged: Any, prompt_label: str, by: Sequence[str]) -> Iterator[tuple[Mapping[str, object], Any]]:
-    """The parts of a table with their keys, each with its prompts of one label; the whole when nothing parts it."""
+    """The parts of a table with their keys, each with its prompts of one label; the whole when no column splits it."""
     if not by:
         yield {}, judged[judged["prompt_label"] == prompt_label]
         return

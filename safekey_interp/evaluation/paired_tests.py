@@ -45,7 +45,7 @@ def compare_models(
         prompt_label: only prompts of this label; all when None.
 
     Returns:
-        One row: ``first, second, value_first, value_second, difference`` (second less first) with its interval
+        One row: ``first, second, value_first, value_second, difference`` (second minus first) with its interval
         ``low, high``; ``only_first, only_second`` (prompts that count for one model alone) and the exact ``p`` of
         flipped signs, NaN with several samples of a prompt; ``n_prompts``, and ``n_left_out`` of prompts that one model
         lacks or that have a response without a label.

@@ -29,7 +29,7 @@ from safekey_interp.evaluation.refusal_features import feature_names, features_o
 LABELS = ("full_compliance", "full_refusal", "partial_refusal")
 """Labels of the judge, in the order of its scores."""
 CLIP = 3.0
-"""Standardised features are clipped to so many standard deviations: what is rarer than that tells no more."""
+"""Standardised features are clipped to so many standard deviations: larger deviations carry no more information."""
 WEIGHTS = "refusal_weights.json"
 
 
@@ -156,5 +156,5 @@ def trained() -> Classifier:
 
 
 def _rounded(values: np.ndarray) -> list[float]:
-    """To four significant digits: what is beyond differs between machines and decides nothing."""
+    """To four significant digits: further ones differ between machines and decide nothing."""
     return [float(f"{value:.4g}") for value in values.tolist()]

@@ -24,7 +24,7 @@ _MORALISING = (
 )
 _MORAL = ("condemns", "lectures", "wrong", "danger", "values", "crisis", "privacy", "groups", "violence")
 _SHORT, _LONG = 150, 2_000
-"""Lengths in characters beyond which length says nothing more: few labelled answers are of other lengths."""
+"""Lengths in characters beyond which length carries no information: few labelled answers are of other lengths."""
 _CAPITALISED = re.compile(r"(?<=[a-z,] )[A-Z][a-z]")
 _DIGIT = re.compile(r"\d")
 _BITS = np.left_shift(1, np.arange(len(ACTS), dtype=np.int64))

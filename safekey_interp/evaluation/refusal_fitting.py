@@ -25,13 +25,13 @@ from safekey_interp.evaluation.refusal_features import features_of
 PENALTIES = (1.0, 3.0, 10.0)
 """Values of C that are tried: one over the strength of the penalty."""
 TEXT_WEIGHTS = (1.0, 2.0, 3.0)
-"""Weights of the words beside the features that are tried."""
+"""Weights of the words relative to the features that are tried."""
 FOLDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What training can be told."""
+    """Settings of training."""
 
     penalty: float = 3.0
     """scikit-learn's C."""
@@ -137,7 +137,7 @@ def fit(corpus: Corpus, rows: np.ndarray, settings: Settings) -> Classifier:
 
 
 def predict(corpus: Corpus, rows: np.ndarray, classifier: Classifier) -> np.ndarray:
-    """(n, 2) probabilities of refusal and of partial refusal; what the classifier says of each answer, all at once."""
+    """(n, 2) probabilities of refusal and of partial refusal; the classifier's verdict on each answer, all at once."""
     columns = np.array([corpus.terms[term] for term in classifier.terms], dtype=int)
     scaling = _Scaling(classifier.centre, classifier.scale, 1.0, columns, classifier.idf, 1.0)
     inputs = _inputs(corpus, rows, scaling)

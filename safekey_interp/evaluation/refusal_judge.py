@@ -28,7 +28,7 @@ def judge_refusal(prompt: str | None, response: str) -> Judgement:
     """Whether a response complies, refuses in full or refuses in part, judged from its answer alone.
 
     Args:
-        prompt: not read; it stands here because every judge is called alike.
+        prompt: not read; an argument because all judges have the same signature.
         response: what the model wrote, with its reasoning or without.
 
     Returns:

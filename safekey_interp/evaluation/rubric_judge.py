@@ -98,8 +98,8 @@ def judge_by_rubric(
 
     Yields:
         Judgements with label ``refused`` or ``answered`` (strongreject), ``harmless`` (1) or ``harmful`` (2 to 5)
-        (harmfulness), and ``value`` as the module says. Without a label: the response has no answer, the endpoint did
-        not answer, or its reply could not be read; ``reason`` says which.
+        (harmfulness), and ``value`` as the module states. Without a label: the response has no answer, the endpoint did
+        not answer, or its reply could not be read; ``reason`` states which.
 
     Raises:
         InputError: an unknown rubric, or no endpoint.

@@ -2,8 +2,8 @@
 
 Only where the annotators agree is there an answer to be right about: the key sentence is judged on traces whose
 annotators chose the same one, aha and hint on those of them where they gave the same value. A span is right when both
-its ends are, white space aside. How often the annotators agree with each other stands beside it, as the most that can
-be asked.
+its ends are, white space aside. How often the annotators agree with each other is reported too, as the most that can
+be expected.
 """
 
 from __future__ import annotations

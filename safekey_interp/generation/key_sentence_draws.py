@@ -35,7 +35,7 @@ class TokenEngine(Engine, Protocol):
 
     @property
     def max_positions(self) -> int | None:
-        """How far the model reads; None where nobody knows."""
+        """How far the model reads; None where it is not known."""
         ...
 
 

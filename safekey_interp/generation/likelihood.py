@@ -53,7 +53,7 @@ class Continuation(NamedTuple):
 
 
 def with_sentence(
-    model: Model, trace: Trace, found: Segmentation, sentence: str, *, mask_prompt: bool = False
+    model: Model, trace: Trace, segmentation: Segmentation, sentence: str, *, mask_prompt: bool = False
 ) -> Continuation:
     """A trace with a sentence in its key sentence's place, behind the white space that stood there, else one space.
 
@@ -67,16 +67,16 @@ def with_sentence(
     Raises:
         TraceError: the trace has no U, or the model does not read so far.
     """
-    u, k = found.understanding, found.key_sentence
+    u, k = segmentation.understanding, segmentation.key_sentence
     if u is None:
-        raise TraceError(trace.trace_id, f"no understanding: {found.reason}")
+        raise TraceError(trace.trace_id, f"no understanding: {segmentation.reason}")
     between = trace.response[u.end : k.start] if k is not None else ""
     before = trace.response[: u.end] + (between if between.isspace() else " ")
     response = before + sentence
     placed = replace(
-        found,
+        segmentation,
         response=response,
-        reasoning=CharSpan(min(found.reasoning.start, u.start), len(response)),
+        reasoning=CharSpan(min(segmentation.reasoning.start, u.start), len(response)),
         key_sentence=CharSpan(len(before), len(response)),
     )
     encoding = model.encode(trace.with_(response=response, given={}), placed)
@@ -84,17 +84,17 @@ def with_sentence(
 
 
 def with_own_sentence(
-    model: Model, trace: Trace, found: Segmentation, *, max_length: int | None = None
+    model: Model, trace: Trace, segmentation: Segmentation, *, max_length: int | None = None
 ) -> Continuation:
     """A trace up to the end of its own key sentence.
 
     Raises:
         TraceError: it has none, or the model does not read so far.
     """
-    if found.key_sentence is None:
-        raise TraceError(trace.trace_id, f"no key sentence: {found.reason}")
-    encoding = model.encode(trace, found, max_length=max_length)
-    return _continuation(trace, encoding, found.key_sentence.text(trace.response), 0)
+    if segmentation.key_sentence is None:
+        raise TraceError(trace.trace_id, f"no key sentence: {segmentation.reason}")
+    encoding = model.encode(trace, segmentation, max_length=max_length)
+    return _continuation(trace, encoding, segmentation.key_sentence.text(trace.response), 0)
 
 
 def _continuation(trace: Trace, encoding: Encoding, sentence: str, begin: int) -> Continuation:

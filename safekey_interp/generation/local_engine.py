@@ -4,7 +4,7 @@ Prompts of like length share a batch, padded on the left, and samples of one pro
 transformers' own ``generate`` decodes them with its cache and stops at the end of the turn. Greedy text is the same in
 every batch (:mod:`~safekey_interp.generation.sampling`). What else a checkpoint's generation configuration sets
 (penalties, temperatures, texts to suppress) is ignored: the likeliest token is the argmax of the plain forward pass,
-and :class:`~safekey_interp.generation.sampling.Sampling` decides a draw. Marks of the end and padding go,
+and :class:`~safekey_interp.generation.sampling.Sampling` decides a draw. Marks of the end and padding are removed,
 everything else stays, ``<think>`` included: the text is what :attr:`safekey_interp.Trace.response` holds.
 """
 
@@ -104,7 +104,7 @@ class LocalEngine:
 
     @property
     def max_positions(self) -> int | None:
-        """How far the model reads; None where nobody knows."""
+        """How far the model reads; None where it is not known."""
         return self.model.max_positions
 
     def record(self) -> Mapping[str, Any]:
@@ -147,7 +147,7 @@ class LocalEngine:
         check_room(request, len(prompt.ids), most, self.model.max_positions)
         if not prompt.ids:
             raise TraceError(
-                request.trace.trace_id, "no token to go on from: the prompt is empty, and so is the template"
+                request.trace.trace_id, "no token to continue from: the prompt is empty, and so is the template"
             )
         largest = max(prompt.ids)
         if largest >= self.model.n_embeddings:

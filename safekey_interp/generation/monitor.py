@@ -2,8 +2,8 @@
 
 The threshold is split conformal: of n calibration traces on benign prompts, each with the largest score of any token
 of its response, the ⌈(1 − α)(n + 1)⌉-th smallest. A further benign trace of the same kind passes it with a probability
-of at most α (Vovk et al. 2005), whatever the scores' distribution; which kinds of prompts are benign is up to whoever
-calibrates.
+of at most α (Vovk et al. 2005), whatever the scores' distribution; which kinds of prompts are benign is the
+caller's choice.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Threshold:
     """A score that benign traces seldom pass."""
 
     value: float
-    """A token whose score is above it raises the alarm."""
+    """A token with a higher score raises the alarm."""
     false_positive_rate: float
     """At most so many benign traces raise it, in expectation."""
     n: int
@@ -59,7 +59,7 @@ class Watched:
     control_mean: float
     """Mean score of control directions on the same state; NaN without any."""
     control_sd: float
-    """Their standard deviation: a score within mean ± 1.96 sd is what labels that mean nothing give, too."""
+    """Their standard deviation: a score within mean ± 1.96 sd is what meaningless labels give, too."""
     alarm: bool
     """Whether this score or an earlier one is above the threshold."""
 
@@ -91,9 +91,9 @@ def calibrate(
     if not 0 < false_positive_rate < 1:
         raise InputError(f"false_positive_rate: got {false_positive_rate}, expected between 0 and 1")
     encodings, left_out = [], 0
-    for trace, found in segmented(traces, finder=finder):
+    for trace, segmentation in segmented(traces, finder=finder):
         try:
-            encoding = model.encode(trace, found) if trace.label == "benign" else None
+            encoding = model.encode(trace, segmentation) if trace.label == "benign" else None
         except TraceError:
             encoding = None
         if encoding is None or encoding.response_start >= len(encoding.input_ids):
@@ -170,7 +170,7 @@ def watch(
             )
             logits.append(out.logits[:, -1].float())
 
-        # Not around the yield: whoever iterates may do anything between two tokens.
+        # Not around the yield: the caller may do anything between two tokens.
         with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
             [scores] = score_states(model, [scorer], forward)
         if number:

@@ -2,8 +2,8 @@
 
 Two experiments on a trace, each a list of requests for an engine:
 
-- :func:`beginnings`: nothing, U, U + K. What is decided when K stands there?
-- :func:`swaps`: everything up to K, then the trace's own K, a safe one, a go-ahead, or one that decides nothing. The
+- :func:`beginnings`: nothing, U, U + K. What is decided once K is written?
+- :func:`swaps`: everything up to K, then the trace's own K, a safe one, a compliant one, or a neutral one. The
   four differ in that sentence alone, and the sentences of one trace begin alike where the bank's lists do. These
   sentences are off-policy: the model might never write them there (Thought Anchors: Bogdan et al. 2025, arXiv
   2506.19143, resample for that reason). :mod:`~safekey_interp.generation.key_sentence_resampling` takes the model's
@@ -40,9 +40,9 @@ class SwapSentences:
     """Key sentences to put in the place of a trace's own."""
 
     bank: KeySentences
-    """Those that see a risk, and those that begin with the task."""
+    """Safe and compliant sentences."""
     neutral: tuple[str, ...]
-    """Those that do neither."""
+    """Sentences that do neither."""
 
     def of(self, kind: str) -> tuple[str, ...]:
         """The sentences of a kind of :data:`SWAPS`, the trace's own aside."""
@@ -103,7 +103,7 @@ def beginnings(trace: Trace, segmentation: Segmentation) -> list[Request]:
 def swaps(
     trace: Trace, segmentation: Segmentation, sentences: SwapSentences = GENERAL_SWAPS, *, seed: int = 0
 ) -> list[Request]:
-    """The trace continued from its own key sentence, a safe one, a go-ahead and a neutral one.
+    """The trace continued from its own key sentence, a safe one, a compliant one and a neutral one.
 
     Args:
         trace: a trace with its response.
@@ -127,7 +127,7 @@ def swaps(
 def summarise_outcomes(
     table: pd.DataFrame, outcome: str, *, by: Literal["depth", "share"] = "depth", baseline: str | None = None
 ) -> pd.DataFrame:
-    """How often an outcome comes about in each condition, and how much oftener than in a baseline.
+    """How often an outcome comes about in each condition, and how much more often than in a baseline.
 
     Args:
         table: from :func:`~safekey_interp.generation.requests.responses_table`, with a column of truth values from a
@@ -149,8 +149,8 @@ def summarise_outcomes(
         what = f"column {outcome!r}" if outcome not in table else f"condition {baseline!r}"
         raise InputError(f"outcomes: no {what}; there are {', '.join(map(str, table.columns))}")
     judged = table.dropna(subset=[outcome])
-    several = baseline is not None and judged.loc[judged["condition"] == baseline, by].nunique() > 1
-    keys = ["trace_id", "sample", *([by] if several else [])]
+    by_depth = baseline is not None and judged.loc[judged["condition"] == baseline, by].nunique() > 1
+    keys = ["trace_id", "sample", *([by] if by_depth else [])]
     base = judged[judged["condition"] == baseline].set_index(keys)[outcome].astype(float) if baseline else None
     rows = []
     grouped: Any = judged.groupby(["label", "condition", by], dropna=False, sort=False)

@@ -94,7 +94,7 @@ def measure_attention(
             left_out[entry.trace.trace_id] = entry.left_out or "not measured"
             continue
         if not entry.measured.attention.n_q.any():
-            left_out[entry.trace.trace_id] = "no response, so that there is no sentence that could look at anything"
+            left_out[entry.trace.trace_id] = "no response, so that no sentence has attention to measure"
             continue
         without = entry.measured.layers_without_pattern
         tables.append(attention_table(entry.trace.trace_id, entry.measured.attention, numbers))

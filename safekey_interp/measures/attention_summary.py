@@ -31,7 +31,7 @@ QUANTITIES = (
     *("rest", "off_first", "entropy"),
 )
 """What is kept of a trace, layer and pair: ``rest`` is the mass, ``off_first`` the row total without first token;
-``random_mass`` is scaled to the span's even share, so that fewer keys in sight do not look like less attention."""
+``random_mass`` is scaled to the span's uniform share, so that fewer keys in sight are not taken for less attention."""
 
 _MEASURES = {
     "mass": ("mass", None),
@@ -91,10 +91,10 @@ def without_first(arrays: AttentionArrays) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _random_at_like_share(arrays: AttentionArrays) -> np.ndarray:
-    """The random control, scaled to the share that the span would have if attention were even.
+    """The random control, scaled to the share that the span would have if attention were uniform.
 
-    A random set may have fewer keys than the span, and all its keys are in sight where some of the span's are not; even
-    attention must give a ratio of 1 all the same.
+    A random set may have fewer keys than the span, and all its keys are in sight where some of the span's are not;
+    uniform attention must give a ratio of 1 all the same.
     """
     even = arrays.n_random * arrays.even_key[..., None]
     scale = np.divide(arrays.uniform, even, out=np.full_like(arrays.uniform, np.nan), where=even > 0)

@@ -43,7 +43,7 @@ class Direction:
     position: str = ""
     """Position of the states: ``decision``, ``context`` …"""
     label_by: str = "label"
-    """What told the classes apart."""
+    """What the classes are by."""
     model: str = ""
     """Name of the model that the states came from."""
     data_sha256: str = ""

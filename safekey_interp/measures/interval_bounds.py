@@ -71,7 +71,7 @@ def skewed_bounds(
         return sign * np.sqrt(square / (n - 1)) * np.maximum(t, -sign * hall)
 
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        # Fieller's set is no interval where the mean of x is itself not told from 0.
+        # Fieller's set is no interval where the mean of x itself may be 0.
         none = (n_groups < FEW) | (t * np.sqrt(xx / (n - 1)) >= 1)
         bounds = []
         for sign in (-1, 1):

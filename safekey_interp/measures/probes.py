@@ -42,7 +42,7 @@ class Probe:
     position: str = ""
     """Position of the states: ``decision``, ``context`` …"""
     label_by: str = "label"
-    """What told the classes apart: ``label`` (harmful is positive) or ``aha`` (unsafe is positive)."""
+    """What the classes are by: ``label`` (harmful is positive) or ``aha`` (unsafe is positive)."""
     model: str = ""
     """Name of the model that the states came from."""
     data_sha256: str = ""
@@ -74,7 +74,7 @@ class Probe:
         Args:
             matrix: states; rows that are not finite are left out.
             labels: class names; None is left out.
-            groups: rows of one group never stand on both sides of a split.
+            groups: rows of one group are never on both sides of a split.
             label_by: ``label`` or ``aha``.
             seed: seed of the folds and controls.
             n_folds: folds wanted; fewer when a class has fewer groups.
@@ -89,8 +89,8 @@ class Probe:
         """
         check_groups(labels, groups, "probe")
         rows, positive = labelled_rows(matrix, labels, label_by)
-        kept = np.flatnonzero(usable_rows(matrix, labels, label_by)).tolist()
-        kept_groups = [groups[row] for row in kept]
+        usable = np.flatnonzero(usable_rows(matrix, labels, label_by)).tolist()
+        kept_groups = [groups[row] for row in usable]
         auroc = float("nan")
         if why_not(positive, kept_groups, label_by) is None:
             plan = make_plan(np.arange(len(rows)), positive.astype(float), kept_groups, seed=seed, n_folds=n_folds)

@@ -84,16 +84,21 @@ def measure_trajectory(
     left_out: dict[str, str] = {}
     for chunk in in_chunks(segmented(traces, finder=finder, delimiters=delimiters), _CHUNK):
         kept: list[tuple[Trace, Segmentation, Encoding, int]] = []
-        for trace, found in chunk:
+        for trace, segmentation in chunk:
             try:
-                encoding = model.encode(trace, found)
-                kept.append((trace, found, encoding, _origin(trace, found, encoding, align, max_length)))
+                encoding = model.encode(trace, segmentation)
+                kept.append((trace, segmentation, encoding, _origin(trace, segmentation, encoding, align, max_length)))
             except TraceError as error:
                 left_out[trace.trace_id] = error.reason
         scores = score_tokens(model, [encoding for _, _, encoding, _ in kept], scorers)
-        for (trace, found, encoding, origin), by_scorer in zip(kept, scores, strict=True):
+        for (trace, segmentation, encoding, origin), by_scorer in zip(kept, scores, strict=True):
             for number, (scorer, columns) in enumerate(zip(scorers, by_scorer, strict=True)):
-                about = {"trace_id": trace.trace_id, "group": trace.group, "label": trace.label, "aha": found.aha}
+                about = {
+                    "trace_id": trace.trace_id,
+                    "group": trace.group,
+                    "label": trace.label,
+                    "aha": segmentation.aha,
+                }
                 place = {"reader": number, "layer": scorer.layer, "site": scorer.site}
                 tables.append(pd.DataFrame(about | place | _tokens(encoding, origin) | columns))
         on_trace(len(chunk))
@@ -166,7 +171,7 @@ def summarise_trajectory(
 
     Args:
         table: from :func:`measure_trajectory`.
-        by: ``label`` or ``aha``: what tells the curves apart.
+        by: ``label`` or ``aha``: what the curves are by.
         offsets: first and last offset.
 
     Returns:
@@ -207,18 +212,18 @@ def _sd(drawn: np.ndarray) -> np.ndarray:
     return drawn.std(-1, ddof=1) if drawn.shape[-1] > 1 else np.full(drawn.shape[:-1], np.nan)
 
 
-def _origin(trace: Trace, found: Segmentation, encoding: Encoding, align: Align, max_length: int | None) -> int:
+def _origin(trace: Trace, segmentation: Segmentation, encoding: Encoding, align: Align, max_length: int | None) -> int:
     n = len(encoding.input_ids)
     if max_length is not None and n > max_length:
         raise TraceError(trace.trace_id, f"{n} tokens, more than {max_length}")
     if align == "key_sentence":
         where = encoding.positions("key_sentence")
         if not len(where):
-            raise TraceError(trace.trace_id, f"no key sentence: {found.reason}")
+            raise TraceError(trace.trace_id, f"no key sentence: {segmentation.reason}")
         return where[0]
-    if found.region != "reasoning":
+    if segmentation.region != "reasoning":
         raise TraceError(trace.trace_id, "no reasoning that could end")
-    end = len(encoding.text) - len(trace.response) + found.reasoning.end
+    end = len(encoding.text) - len(trace.response) + segmentation.reasoning.end
     return next((i for i, (_, stop) in enumerate(encoding.offsets) if stop > end and i >= encoding.response_start), n)
 
 

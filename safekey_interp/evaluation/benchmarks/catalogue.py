@@ -115,7 +115,7 @@ def benchmarks_of(names: Sequence[str]) -> list[Benchmark]:
         names: short names (:func:`known_benchmarks`), or a harness and one of its tasks: ``lm-eval:gsm8k``.
 
     Raises:
-        InputError: none, one twice, or a name that none of the two harnesses is said to have.
+        InputError: none, one twice, or a name that neither harness is known to have.
     """
     if isinstance(names, str) or not names:
         raise InputError(f"benchmarks: got {names!r}, expected names such as {NAMED[0].name}")

@@ -27,7 +27,7 @@ from safekey_interp.runs.storage import read_json, sha256_of, write_folder_aside
 UNITS = "harness"
 """Folder of the units in that of the run."""
 LOG = "log.txt"
-"""The end of what the harness said."""
+"""The end of the harness's output."""
 _UNIT = "unit.json"
 
 
@@ -56,7 +56,7 @@ class Kept:
         return f"{self.benchmark.name} of {self.model}"
 
     def done(self) -> dict[str, Any] | None:
-        """What it says of itself; None when it is not done, or its files are not as they were written."""
+        """Its record; None when it is not done, or its files are not as they were written."""
         unit = read_json(self.folder / _UNIT)
         if not isinstance(unit, dict) or unit.get("status") != "done":
             return None
@@ -69,13 +69,13 @@ class Kept:
 
     def rows(self, unit: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Its rows of ``benchmarks``; ``unit`` from :meth:`done`."""
-        found = []
+        table = []
         for score in scores_in(self.folder / RAW, self.benchmark):
             low, high = score.interval
             about = {"model": self.model, "benchmark": self.benchmark.name, "harness": self.benchmark.harness}
             version = {"seconds": unit["seconds"], "harness_version": unit["harness_version"]}
-            found.append(about | score._asdict() | {"low": low, "high": high} | version)
-        return found
+            table.append(about | score._asdict() | {"low": low, "high": high} | version)
+        return table
 
     def ask(
         self,
@@ -111,9 +111,9 @@ class Kept:
             (aside / RAW).mkdir()
             for name, value in call.files.items():
                 write_json(aside / name, value)
-            begun = time.perf_counter()
+            start = time.perf_counter()
             why = run_harness(python, call, aside / LOG, timeout=timeout)
-            seconds = round(time.perf_counter() - begun, 2)
+            seconds = round(time.perf_counter() - start, 2)
             if not why:
                 try:
                     scores_in(aside / RAW, self.benchmark)
