@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -125,36 +126,32 @@ def read_heads(
     """
     z: dict[int, Tensor] = {}
     projected: dict[int, Tensor] = {}
-    last: list[Tensor] = []
-
-    def keep(into: dict[int, Tensor], layer: int) -> Callable[[Tensor], None]:
-        def see(states: Tensor) -> None:
-            into[layer] = states[torch.arange(len(at)), at].detach()
-
-        return see
-
-    def keep_last(states: Tensor) -> None:
-        last[:] = [states[torch.arange(len(at)), at].detach()]
+    stream: dict[int, Tensor] = {}
+    keep_stream = partial(_keep, stream, model.n_layers, at)
 
     with torch.no_grad():
         if backend == "bridge":
-            hooks = [(f"blocks.{model.n_layers - 1}.hook_out", _on_bridge(keep_last))]
+            hooks = [(f"blocks.{model.n_layers - 1}.hook_out", _on_bridge(keep_stream))]
             for layer in heads:
-                hooks.append((f"blocks.{layer}.attn.hook_z", _on_bridge(keep(z, layer))))
-                hooks.append((f"blocks.{layer}.attn.hook_out", _on_bridge(keep(projected, layer))))
+                hooks.append((f"blocks.{layer}.attn.hook_z", _on_bridge(partial(_keep, z, layer, at))))
+                hooks.append((f"blocks.{layer}.attn.hook_out", _on_bridge(partial(_keep, projected, layer, at))))
             with model.bridge().hooks(fwd_hooks=hooks):
                 model.bridge()(ids.to(model.device), return_type=None)
         else:
             decoder, layers = find_layout(model.hf)
             with ExitStack() as stack:
-                stack.callback(layers[-1].register_forward_hook(_on_output(keep_last)).remove)
+                stack.callback(layers[-1].register_forward_hook(_on_output(keep_stream)).remove)
                 for layer, writes in heads.items():
-                    hook = _on_linear(keep(z, layer), keep(projected, layer))
+                    hook = _on_linear(partial(_keep, z, layer, at), partial(_keep, projected, layer, at))
                     stack.callback(writes.projection.register_forward_hook(hook).remove)
                 decoder(input_ids=ids.to(model.device), use_cache=False)
         factors = {layer: _factor(writes, projected[layer]) for layer, writes in heads.items()}
     by_head = {layer: states.reshape(len(at), model.n_heads, -1) for layer, states in z.items()}
-    return HeadReading(by_head, factors, last[0])
+    return HeadReading(by_head, factors, stream[model.n_layers])
+
+
+def _keep(into: dict[int, Tensor], layer: int, at: Tensor, states: Tensor) -> None:
+    into[layer] = states[torch.arange(len(at)), at].detach()
 
 
 def _project(linear: nn.Linear, z: Tensor) -> Tensor:

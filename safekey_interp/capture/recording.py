@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -238,7 +239,7 @@ def capture(
         if request.states:
             for site in request.sites(captured.n_layers):
                 module = layout.decoder if site.site == "ln_final" else layout.layers[site.layer]
-                stack.callback(_watch(module, captured, site).remove)
+                stack.callback(module.register_forward_hook(partial(_see_state, captured, site)).remove)
         try:
             yield captured
         except Answered:
@@ -269,11 +270,8 @@ def _forgets_gradients(hf: nn.Module) -> bool:
     return False
 
 
-def _watch(module: nn.Module, captured: Captured, site: Site) -> Any:
-    def see(_module: nn.Module, _args: Any, output: Any) -> None:
-        captured.see_state(site, output)
-
-    return module.register_forward_hook(see)
+def _see_state(captured: Captured, site: Site, _module: nn.Module, _args: Any, output: Any) -> None:
+    captured.see_state(site, output)
 
 
 def _same(known: Tensor | None, mask: Tensor | None) -> bool:

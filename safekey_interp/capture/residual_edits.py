@@ -70,7 +70,8 @@ def edited(model: Model, edits: Mapping[Place, Edit], *, backend: Backend = "hf"
         if not lowest <= place[0] <= highest:
             raise InputError(f"edit at {place[1]} of layer {place[0]}: expected a layer of {lowest} to {highest}")
     if backend == "bridge":
-        with model.bridge().hooks(fwd_hooks=[(_bridge_name(place), _on_bridge(edit)) for place, edit in edits.items()]):
+        hooks = [(_bridge_name(place), lambda states, hook, edit=edit: edit(states)) for place, edit in edits.items()]
+        with model.bridge().hooks(fwd_hooks=hooks):
             yield
         return
     with ExitStack() as stack:
@@ -196,10 +197,3 @@ def _after(edit: Edit) -> Callable[..., Any]:
 def _bridge_name(place: Place) -> str:
     names = {"resid_pre": "hook_in", "attn_out": "hook_attn_out", "resid_post": "hook_out"}
     return "ln_final.hook_out" if place[1] == "ln_final" else f"blocks.{place[0]}.{names[place[1]]}"
-
-
-def _on_bridge(edit: Edit) -> Callable[..., Tensor]:
-    def hook(states: Tensor, hook: Any) -> Tensor:
-        return edit(states)
-
-    return hook

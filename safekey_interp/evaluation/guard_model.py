@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from safekey_interp.data.trace import Message, Trace
+from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 from safekey_interp.evaluation.answer import answer_text
 from safekey_interp.evaluation.judgement import Judgement
@@ -90,19 +90,15 @@ def read_verdict(words: str) -> Judgement:
 
 
 def _request(model: Model, number: int, prompt: str, answer: str, template: str | None) -> Request:
-    name = str(number)
     if template is not None:
         # Both at once: the text of one is not searched for the other's place.
         parts = {"{prompt}": prompt, "{response}": answer}
         text = re.sub(r"\{prompt\}|\{response\}", lambda place: parts[place[0]], template)
-        ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
     else:
-        turns = [Message(role="user", content=prompt), Message(role="assistant", content=answer)]
-        rendered = model.tokenizer.apply_chat_template(
-            [{"role": turn.role, "content": turn.content} for turn in turns], tokenize=False, add_generation_prompt=True
-        )
-        ids = model.tokenizer(rendered, add_special_tokens=False)["input_ids"]
-    return Request(trace=Trace(trace_id=name, prompt=prompt, response=""), input_ids=tuple(ids))
+        turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+        text = model.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+    return Request(trace=Trace(trace_id=str(number), prompt=prompt, response=""), input_ids=tuple(ids))
 
 
 def _judgement(label: str | None, reason: str) -> Judgement:

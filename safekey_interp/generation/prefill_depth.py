@@ -182,7 +182,7 @@ def depth_requests(
     requests: list[Request] = []
     left_out: dict[str, str] = {}
     options: dict[str, Any] = {"finder": finder, "delimiters": delimiters}
-    texts_of = {name: _beginnings(tokenizer, by_id, options) for name, by_id in others.items()}
+    texts_of = {name: _ends_before_key(by_id, options) for name, by_id in others.items()}
     for trace, segmentation in segmented(traces, **options):
         try:
             own = depths(tokenizer, trace, numbers, segmentation, shares=shares)
@@ -244,7 +244,7 @@ def _lengths(tokenizer: Any, traces: Iterable[Trace], options: Mapping[str, Any]
             continue
 
 
-def _beginnings(tokenizer: Any, by_id: Mapping[str, Trace], options: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
+def _ends_before_key(by_id: Mapping[str, Trace], options: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
     """Of each trace id, the response to give and the characters of it before K."""
     segmented_traces = zip(by_id, segmented(by_id.values(), **options), strict=True)
     return {

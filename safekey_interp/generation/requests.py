@@ -109,15 +109,12 @@ class Engine(Protocol):
 
     def record(self) -> Mapping[str, Any]:
         """Everything of it that responses depend on; no key."""
-        ...
 
     def usual_limit(self, requests: Sequence[Request]) -> int:
         """Largest number of new tokens by default."""
-        ...
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Generated]:
         """A response for each request, as they come."""
-        ...
 
 
 def samples(requests: Iterable[Request], n: int) -> Iterator[Request]:
@@ -154,15 +151,8 @@ def responses_table(generated: Iterable[Generated]) -> pd.DataFrame:
             "trace_id": response.trace_id,
             "group": response.request.trace.group,
             "label": response.request.trace.label,
-            "condition": response.request.condition,
-            "depth": response.request.depth,
-            "share": response.request.share,
-            "sample": response.sample,
-            "prefill": response.request.prefill,
-            "response": response.response,
-            "new_text": response.new_text,
-            "cut": response.cut,
-            "n_tokens": response.n_tokens,
+            **{name: getattr(response.request, name) for name in ("condition", "depth", "share", "sample", "prefill")},
+            **{name: getattr(response, name) for name in ("response", "new_text", "cut", "n_tokens")},
         }
         for response in generated
     ]

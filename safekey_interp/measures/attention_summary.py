@@ -112,23 +112,15 @@ class HeadSums:
 
     def add(self, by_head: np.ndarray, subsets: Iterable[str]) -> None:
         """Add one trace to each of its subsets."""
-        defined = ~np.isnan(by_head)
-        values = np.where(defined, by_head, 0.0)
-        for subset in subsets:
-            if subset not in self.sums:
-                self.sums[subset] = np.zeros(by_head.shape, np.float64)
-                self.counts[subset] = np.zeros(by_head.shape, np.int64)
-            self.sums[subset] += values
-            self.counts[subset] += defined
+        subsets, defined = tuple(subsets), ~np.isnan(by_head)
+        values = np.where(defined, by_head, 0.0).astype(np.float64)
+        self.merge(dict.fromkeys(subsets, values), dict.fromkeys(subsets, defined.astype(np.int64)))
 
     def merge(self, sums: Mapping[str, np.ndarray], counts: Mapping[str, np.ndarray]) -> None:
         """Add the sums of another part of the traces."""
         for subset, values in sums.items():
-            if subset not in self.sums:
-                self.sums[subset] = np.zeros_like(values)
-                self.counts[subset] = np.zeros_like(counts[subset])
-            self.sums[subset] += values
-            self.counts[subset] += counts[subset]
+            self.sums[subset] = self.sums.get(subset, 0.0) + values
+            self.counts[subset] = self.counts.get(subset, 0) + counts[subset]
 
     def table(self, layers: Sequence[int]) -> pd.DataFrame:
         """Means over traces, one row per subset, layer, head and pair of spans; ``n`` is their number."""

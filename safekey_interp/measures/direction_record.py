@@ -37,19 +37,19 @@ class Direction:
     norm: float
     """Norm before it was made 1, in the states' unit (per logit for a probe's)."""
     layer: int = -1
-    """Layer of the states; -1 when unknown."""
+    """Layer that it applies to; -1 when unknown."""
     site: str = ""
-    """``resid_post`` or ``ln_final``."""
+    """Site that it applies to: ``resid_post`` or ``ln_final``."""
     position: str = ""
-    """Position of the states: ``decision``, ``context`` …"""
+    """Position of the states that it comes from: ``decision``, ``context`` …"""
     label_by: str = "label"
     """What the classes are by."""
     model: str = ""
-    """Name of the model that the states came from."""
+    """Name of the model that it comes from."""
     data_sha256: str = ""
-    """Hash of the data."""
+    """Hash of the data that it comes from."""
     n: int = 0
-    """Rows used."""
+    """Rows that it was computed from."""
     method: str = "diff_of_means"
     """``diff_of_means``, ``logistic`` or ``safety_head``."""
     controls: Controls | None = None

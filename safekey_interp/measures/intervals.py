@@ -41,6 +41,7 @@ class Interval(NamedTuple):
 
 Groups = Sequence[Hashable] | np.ndarray
 """The group of each row; names are compared as text, arrays of whole numbers as such."""
+GroupSums = Float[np.ndarray, "group columns"]
 NOTHING = Interval(np.nan, np.nan)
 """The interval of what has none."""
 
@@ -102,12 +103,7 @@ def mean_interval(values: np.ndarray, groups: Groups, confidence: float = 0.95) 
     return ratio_of_means(values, np.ones_like(values), groups, confidence)
 
 
-def ratio_of_sums(
-    top: Float[np.ndarray, "group columns"],
-    bottom: Float[np.ndarray, "group columns"],
-    counts: Float[np.ndarray, "group columns"],
-    confidence: float = 0.95,
-) -> RatioOfMeans:
+def ratio_of_sums(top: GroupSums, bottom: GroupSums, counts: GroupSums, confidence: float = 0.95) -> RatioOfMeans:
     """As :func:`ratio_of_means`, of sums by group; ``counts`` are the rows of each, 0 where it has none."""
     has_rows = counts > 0
     with np.errstate(invalid="ignore", divide="ignore"):

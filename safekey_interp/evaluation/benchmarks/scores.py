@@ -113,8 +113,7 @@ def _n_of(task: str, sizes: Mapping[str, Any], members: Mapping[str, Any], seen:
     """How many a task or a group of tasks has; a group that holds itself has none."""
     size = sizes.get(task)
     if isinstance(size, dict):
-        n = size.get("effective")
-        return n if isinstance(n, int) and not isinstance(n, bool) and n >= 0 else None
+        return _count(size.get("effective"))
     inside = members.get(task)
     if not isinstance(inside, list) or not inside or task in seen:
         return None
@@ -138,8 +137,7 @@ def _of_inspect(document: Mapping[str, Any]) -> Iterator[Score]:
             value = metric.get("value") if isinstance(metric, dict) else None
             if _is_number(value):
                 metrics[name] = float(value)
-        n = score.get("scored_samples", results.get("completed_samples"))
-        size = n if isinstance(n, int) and not isinstance(n, bool) and n >= 0 else None
+        size = _count(score.get("scored_samples", results.get("completed_samples")))
         for name, value in metrics.items():
             if name == "stderr":
                 continue
@@ -166,6 +164,10 @@ def _mapping(document: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _name(value: Any) -> str:

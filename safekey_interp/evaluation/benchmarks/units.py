@@ -11,10 +11,9 @@ import re
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safekey_interp.errors import RunError
 from safekey_interp.evaluation.benchmarks.catalogue import Benchmark
@@ -24,16 +23,15 @@ from safekey_interp.evaluation.benchmarks.scores import scores_in
 from safekey_interp.evaluation.benchmarks.subprocesses import run_harness, version_of_harness
 from safekey_interp.runs.storage import read_json, sha256_of, write_folder_aside, write_json
 
+_UNIT = "unit.json"
 UNITS = "harness"
 """Folder of the units in that of the run."""
 LOG = "log.txt"
 """The end of the harness's output."""
-_UNIT = "unit.json"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kept:
-    """What is kept of one benchmark of one model."""
+class Kept(NamedTuple):
+    """Files and record of one benchmark of one model."""
 
     folder: Path
     """Where it lies."""
