@@ -36,6 +36,7 @@ class AttentionObserver(Protocol):
         self, module: Any, query: Tensor, key: Tensor, attention_mask: Tensor | None, options: dict[str, Any]
     ) -> Tensor | None:
         """Read one layer's attention, and return the mask that later observers and the model use."""
+        ...
 
 
 class Keys(NamedTuple):
@@ -55,6 +56,7 @@ class KeyValueEditor(Protocol):
 
     def change_keys(self, module: Any, query: Tensor, keys: Keys) -> Keys:
         """What the layer's queries attend to instead."""
+        ...
 
 
 Observer = TypeVar("Observer", bound=AttentionObserver)

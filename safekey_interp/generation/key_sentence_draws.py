@@ -31,10 +31,12 @@ class TokenEngine(Engine, Protocol):
     @property
     def tokenizer(self) -> Any:
         """The model's tokenizer."""
+        ...
 
     @property
     def max_positions(self) -> int | None:
         """How far the model reads; None where it is not known."""
+        ...
 
 
 class Drawn(NamedTuple):

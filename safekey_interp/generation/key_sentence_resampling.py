@@ -40,10 +40,12 @@ class Judged(Protocol):
     @property
     def label(self) -> str | None:
         """None where it has no verdict."""
+        ...
 
     @property
     def reason(self) -> str:
         """Why."""
+        ...
 
 
 Judge = Callable[[str | None, str], Judged]

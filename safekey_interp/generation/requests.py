@@ -109,12 +109,15 @@ class Engine(Protocol):
 
     def record(self) -> Mapping[str, Any]:
         """Everything of it that responses depend on; no key."""
+        ...
 
     def usual_limit(self, requests: Sequence[Request]) -> int:
         """Largest number of new tokens by default."""
+        ...
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Generated]:
         """A response for each request, as they come."""
+        ...
 
 
 def samples(requests: Iterable[Request], n: int) -> Iterator[Request]:
