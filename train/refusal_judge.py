@@ -1,4 +1,4 @@
-"""How are the weights of the refusal judge made? In half a minute, the same to the byte on one machine.
+"""Weights of the refusal judge: made in half a minute, the same to the byte on one machine.
 
     python train/refusal_judge.py LABELLED.jsonl … [--out safekey_interp/evaluation/refusal_weights.json]
 
