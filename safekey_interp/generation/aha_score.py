@@ -117,7 +117,6 @@ def summarise_aha(table: pd.DataFrame) -> pd.DataFrame:
         groups = list(part["group"])
         means_of = mean_interval(part[measures].to_numpy(np.float64), groups)
         for i, measure in enumerate(measures):
-            interval = {"value": means_of.value[i], "low": means_of.low[i], "high": means_of.high[i]}
             counts = {"n": int(means_of.n[i]), "n_groups": len(set(groups))}
-            rows.append({"subset": subset, "measure": measure} | interval | counts)
+            rows.append({"subset": subset, "measure": measure} | means_of.estimate(i) | counts)
     return pd.DataFrame(rows)

@@ -145,9 +145,8 @@ def summarise_kl(table: pd.DataFrame, *, edges: Sequence[int] = EDGES) -> pd.Dat
         groups = list(each["group"])
         sums, counts = each[["sum"]].to_numpy(float), each[["count"]].to_numpy(float)
         mean = ratio_of_means(sums, counts, groups)
-        interval = {"low": mean.low[0], "high": mean.high[0]}
-        where = {"depth": edges[int(bin_number)], "last": int(part["depth"].max()), "value": mean.value[0]}  # type: ignore[call-overload]
-        rows.append(where | interval | {"n": len(part), "n_traces": len(each), "n_groups": len(set(groups))})
+        where = {"depth": edges[int(bin_number)], "last": int(part["depth"].max())}  # type: ignore[call-overload]
+        rows.append(where | mean.estimate() | {"n": len(part), "n_traces": len(each), "n_groups": len(set(groups))})
     return pd.DataFrame(rows)
 
 

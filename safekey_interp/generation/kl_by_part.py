@@ -123,7 +123,6 @@ def summarise_kl_by_part(table: pd.DataFrame) -> pd.DataFrame:
         groups = defined["group"].tolist()
         row = {"part": name, "value": np.nan, "low": np.nan, "high": np.nan}
         if len(defined):
-            mean = mean_interval(defined[[name]].to_numpy(float), groups)
-            row |= {"value": mean.value[0], "low": mean.low[0], "high": mean.high[0]}
+            row |= mean_interval(defined[[name]].to_numpy(float), groups).estimate()
         rows.append(row | {"n": len(defined), "n_groups": len(set(groups))})
     return pd.DataFrame(rows)

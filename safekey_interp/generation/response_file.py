@@ -210,15 +210,8 @@ def to_row(generated: Generated) -> dict[str, Any]:
         row |= {name: value for name, value in trace.meta.items() if name not in _READ_OTHERWISE and name not in row}
     return row | {
         "prompt_id": trace.trace_id,
-        "condition": request.condition,
-        "depth": request.depth,
-        "share": request.share,
-        "sample": request.sample,
-        "prefill": request.prefill,
-        "cut": generated.cut,
-        "n_tokens": generated.n_tokens,
-        "engine": generated.engine,
-        "seed": generated.seed,
+        **{name: getattr(request, name) for name in ("condition", "depth", "share", "sample", "prefill")},
+        **{name: getattr(generated, name) for name in ("cut", "n_tokens", "engine", "seed")},
         "asked": request.content,
     }
 

@@ -221,7 +221,7 @@ def summarise_attention(table: pd.DataFrame, groups: Mapping[str, str] | None = 
                 denominator = np.ones_like(numerator) if bottom is None else part[[bottom]].to_numpy(np.float64)
                 ratio = ratio_of_means(numerator, denominator, owners)
                 where = dict(zip(keys, place, strict=False)) | {"measure": measure}
-                rows.append(where | {name: getattr(ratio, name)[0] for name in ("value", "low", "high", "n")})
+                rows.append(where | ratio.estimate() | {"n": ratio.n[0]})
     return pd.DataFrame(rows)
 
 

@@ -60,6 +60,10 @@ class RatioOfMeans(NamedTuple):
     n_groups: np.ndarray
     """Groups of these rows."""
 
+    def estimate(self, column: int = 0) -> dict[str, float]:
+        """Value, low and high of one column."""
+        return {name: getattr(self, name)[column] for name in ("value", "low", "high")}
+
 
 def group_codes(groups: Groups) -> Int[np.ndarray, " n"]:
     """The group of each row as a number from 0, in the sorted order of the groups."""
