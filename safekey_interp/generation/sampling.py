@@ -1,4 +1,4 @@
-"""How is the next token chosen: the likeliest, or a draw that depends on nothing but its own prompt?
+"""Sampling of the next token: greedy, or a draw that depends on its own prompt alone.
 
 At temperature 0 it is the likeliest. Else it is drawn from
 
@@ -6,7 +6,7 @@ At temperature 0 it is the likeliest. Else it is drawn from
 
 by inversion: the first token at which the running sum of p, in the order of the vocabulary, passes u. Token t of a
 sample has the t-th number u of a stream that is seeded with (seed, trace id, sample) alone, so that a sample is the
-same in whatever batch it is drawn, whatever was drawn before it, and on whatever device, up to rounding.
+same in any batch, after any other draws, and on any device, up to rounding.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from transformers import LogitsProcessor
 from safekey_interp.errors import InputError
 
 USUAL_TOKENS = 512
-"""Most new tokens when none are asked for."""
+"""Most new tokens by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Sampling:
     """Seed of every draw."""
 
     def __post_init__(self) -> None:
-        """Refuse what nothing can be drawn with."""
+        """Refuse settings that allow no draw."""
         for name, least in (("max_new_tokens", 1), ("n", 1), ("seed", 0)):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
