@@ -119,8 +119,10 @@ class HeadSums:
     def merge(self, sums: Mapping[str, np.ndarray], counts: Mapping[str, np.ndarray]) -> None:
         """Add the sums of another part of the traces."""
         for subset, values in sums.items():
-            self.sums[subset] = self.sums.get(subset, 0.0) + values
-            self.counts[subset] = self.counts.get(subset, 0) + counts[subset]
+            if subset not in self.sums:  # in C order, as safetensors writes them, whatever the order of the values
+                self.sums[subset], self.counts[subset] = np.zeros(values.shape), np.zeros(values.shape, np.int64)
+            self.sums[subset] += values
+            self.counts[subset] += counts[subset]
 
     def table(self, layers: Sequence[int]) -> pd.DataFrame:
         """Means over traces, one row per subset, layer, head and pair of spans; ``n`` is their number."""
