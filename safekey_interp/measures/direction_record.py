@@ -88,7 +88,7 @@ class Direction:
             InputError: shapes differ, a class is missing, or the means are equal.
         """
         rows, positive = labelled_rows(matrix, labels, label_by)
-        direction = cls.of_vector(
+        direction = unit_direction(
             rows[positive].mean(0) - rows[~positive].mean(0), label_by=label_by, n=len(rows), **about
         )
         return direction.with_controls(matrix, labels, groups, n_controls=n_controls, seed=seed, shuffled=shuffled)
@@ -128,14 +128,6 @@ class Direction:
             self, controls=Controls.of(rows, (vectors, np.zeros(len(vectors))), n_draws=n_controls, seed=seed)
         )
 
-    @classmethod
-    def of_vector(cls, vector: np.ndarray, **about: Any) -> Direction:
-        """The direction of a vector, with its norm; raises InputError where that is 0."""
-        norm = float(np.linalg.norm(vector))
-        if not norm > 0:
-            raise InputError("direction: the two classes have the same mean state; take another layer or position")
-        return cls(vector=vector / norm, norm=norm, **about)
-
     @property
     def d_model(self) -> int:
         """Width of the states that it applies to."""
@@ -158,3 +150,11 @@ class Direction:
     def load(cls, path: str | Path) -> Direction:
         """Read what :meth:`save` wrote. Raises InputError, in one line, for anything else."""
         return cls(**load_record(cls, path, ("vector",)))
+
+
+def unit_direction(vector: np.ndarray, **about: Any) -> Direction:
+    """The direction of a vector, with its norm; raises InputError where that is 0."""
+    norm = float(np.linalg.norm(vector))
+    if not norm > 0:
+        raise InputError("direction: the two classes have the same mean state; take another layer or position")
+    return Direction(vector=vector / norm, norm=norm, **about)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from safekey_interp.measures.auroc import auroc_columns, standardise_within_folds
 from safekey_interp.measures.control_directions import N_DRAWS, Controls, shuffled_columns, units
-from safekey_interp.measures.direction_record import Direction
+from safekey_interp.measures.direction_record import Direction, unit_direction
 from safekey_interp.measures.folds import Plan, make_plan, why_not
 from safekey_interp.measures.labelled_states import check_groups, check_width, labelled_rows, usable_rows
 from safekey_interp.measures.linear_probes import fit_logistic, fit_scaling, row_space
@@ -142,7 +142,7 @@ class Probe:
             shuffled_labels=units(self.controls.shuffled_labels.astype(np.float64)).astype(np.float32),
             shuffled_bias=np.zeros(len(self.controls.shuffled_bias)),
         )
-        return Direction.of_vector(self.weight / self.scale, method="logistic", controls=shuffled, **about)
+        return unit_direction(self.weight / self.scale, method="logistic", controls=shuffled, **about)
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file: the arrays as float64 tensors, everything else as metadata."""
