@@ -1,4 +1,4 @@
-"""Which chunks does this process measure, and who measured what?
+"""Measurement of a probe's chunks, each by one of the processes that share a run.
 
 Chunks and the batches inside them are a function of the data alone, never of the number of processes: whoever measures
 a chunk gets the same numbers. Those that are not done yet are dealt out one by one; each is written whole or not at
@@ -18,9 +18,9 @@ from safekey_interp.capture.streaming import (
     CHUNK,
     Entry,
     StreamSettings,
+    encoded,
     in_chunks,
     measure_chunk,
-    prepare,
     threads_for,
 )
 from safekey_interp.data.trace_reader import TraceSource
@@ -80,7 +80,7 @@ def measure(
     """
     size = writer.manifest["plan"]["chunk"]
     n_chunks = -(-found.n // size)
-    mine = set(my_share(writer, n_chunks, team))
+    share = set(my_share(writer, n_chunks, team))
     tell.stage("measuring", found.n)
 
     def advance(n: int) -> None:
@@ -90,20 +90,20 @@ def measure(
     # What is in memory by now stays; looking through it after each chunk would take longer than the chunk's own work.
     gc.freeze()
     try:
-        for number, chunk in enumerate(in_chunks(source, size)):
-            if number not in mine:
+        for number, chunk in enumerate(in_chunks(found.entries(source), size)):
+            if number not in share:
                 advance(len(chunk))
                 continue
-            entries = measure_chunk(
+            measured = measure_chunk(
                 model,
-                list(prepare(model, chunk, settings)),
+                [encoded(model, entry, settings) for entry in chunk],
                 request,
                 settings,
                 token_weights_of=set(found.examples),
                 on_batch=advance,
             )
-            writer.write_part(number, _filler(model, entries, request, found, team))
-            del entries
+            writer.write_part(number, _filler(model, measured, request, found, team))
+            del measured, chunk
             release_memory()
     finally:
         gc.unfreeze()

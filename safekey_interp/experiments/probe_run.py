@@ -19,7 +19,7 @@ from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.streaming import BatchSize, StreamSettings, forward_cost, threads_for, token_budget
 from safekey_interp.data.conditions import check_by
-from safekey_interp.data.trace_reader import content_of, read_traces
+from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.display import Progress, telling
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.experiments.probe_measure import chunk_size, measure, record_measuring
@@ -119,10 +119,8 @@ def run_probe(
         if together.is_first:
             check_out(path)
         tell.stage("reading", None)
-        source = read_traces(traces, limit=limit)
-        if not source.n_read:
-            source.check()
-        content = content_of(source)
+        source = read_traces(traces, limit=limit).check()
+        content = source.content
         check_by(source, by)
         plan = {
             "chunk": chunk or chunk_size(content.n),

@@ -99,7 +99,7 @@ def train(
         if together.is_first:
             check_out(path)
         tell.stage("reading", None)
-        source = read_traces(traces if traces is not None else _named(config))
+        source = read_traces(traces if traces is not None else _named(config)).check()
         examples = prepare_examples(model, source, config, tell.advance)
         rate = head_rate(model, examples.train, config)
         if rate is not None:
