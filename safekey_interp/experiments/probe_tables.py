@@ -1,4 +1,4 @@
-"""How do the chunks of a run become its tables?
+"""Tables of a probe's run, from its chunks.
 
 Chunks are read one after another, so that memory grows with the number of traces by a few numbers each and no more.
 The tables depend on the chunks alone: not on where a run was killed, and not on an earlier attempt.
@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -33,7 +32,7 @@ from safekey_interp.experiments.probe_chunks import (
 )
 from safekey_interp.experiments.probe_jobs import Job, StateProbes, column, do_jobs
 from safekey_interp.experiments.probe_survey import Survey
-from safekey_interp.measures.attention_summary import summarise_layers
+from safekey_interp.measures.attention_summary import subset_masks, summarise_layers
 from safekey_interp.runs.processes import Team
 from safekey_interp.runs.run_writer import RunWriter
 from safekey_interp.runs.storage import write_table
@@ -147,10 +146,7 @@ def _summarise_attention(
 ) -> None:
     attended = measured.loc[measured["key_sentence"].notna()]
     about = [column(attended, name) for name in ("label", "aha", "condition")]
-    belongs = [subsets_of(label, aha, condition, conditions) for label, aha, condition in zip(*about, strict=True)]
-    names = list(dict.fromkeys(name for mine in belongs for name in mine))
-    masks = {name: np.array([name in mine for mine in belongs]) for name in names}
-    masks = {name: mask for name, mask in masks.items() if name == "all" or not mask.all()}
+    masks = subset_masks([subsets_of(*of_trace, conditions) for of_trace in zip(*about, strict=True)])
     by_layer = summarise_layers(quantity_reader(parts), list(attended["group"]), masks, layers)
     write_table(path / "attention_by_layer.parquet", by_layer)
     by_head = head_sums(parts).table(layers)

@@ -223,7 +223,7 @@ def _trainer(task: _Task, loss: BatchLoss, adapted: Any, tell: Progress) -> Safe
     from transformers import TrainerCallback
 
     from safekey_interp.training.callbacks import StopsEarly
-    from safekey_interp.training.probe_snapshots import Watches
+    from safekey_interp.training.probe_snapshots import SnapshotCallback
     from safekey_interp.training.trainer import SafeKeyTrainer
     from safekey_interp.training.trainer_arguments import arguments_of
 
@@ -237,7 +237,7 @@ def _trainer(task: _Task, loss: BatchLoss, adapted: Any, tell: Progress) -> Safe
     if config.patience:
         callbacks.append(StopsEarly(config.patience))
     if config.probe_every:
-        callbacks.append(Watches(model, _watched(task), path / "looks", config))
+        callbacks.append(SnapshotCallback(model, _watched(task), path / "looks", config))
     has_held_out = bool(examples.held_out)
     # The Trainer makes its folder at once; the run's is told it when it is there.
     arguments = arguments_of(config, task.schedule, Path(gettempdir()), model, has_held_out=has_held_out)
