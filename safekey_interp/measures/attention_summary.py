@@ -8,6 +8,7 @@ uniform rather than the mean of ratios, which short spans would dominate. Interv
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -194,7 +195,7 @@ def summarise_layers(
     for subset, chosen in subsets.items():
         if chosen.any():
             by_group[subset] = _by_group(names, chosen)
-    tables = []
+    parts: list[dict[str, Any]] = []
     for measure, (top, bottom) in _MEASURES.items():
         numerators = quantity(top)
         denominators = None if bottom is None else quantity(bottom)
@@ -205,13 +206,15 @@ def summarise_layers(
                 chosen = slice(start, start + n_at_once)
                 numerator = _columns(numerators, part, chosen).astype(np.float64)
                 denominator = np.ones_like(numerator) if denominators is None else _columns(denominators, part, chosen)
-                where = {"subset": subset, "layer": np.repeat(layers[chosen], len(PAIRS)), "measure": measure}
-                tables.append(_layer_rows(numerator, denominator, part) | where)
-    if not tables:
+                where = {"layer": np.repeat(layers[chosen], len(PAIRS))}
+                n_rows = numerator.shape[1]
+                names = {"subset": [subset] * n_rows, "measure": [measure] * n_rows}
+                parts.append(names | where | _layer_rows(numerator, denominator, part))
+    if not parts:
         return pd.DataFrame()
-    table = pd.concat([pd.DataFrame(rows) for rows in tables], ignore_index=True)
     order = ["subset", "from_span", "to_span", "layer", "measure", "value", "low", "high", "n", "n_groups"]
-    return table.loc[table["n"] > 0, order].reset_index(drop=True)
+    table = pd.DataFrame({name: list(chain.from_iterable(part[name] for part in parts)) for name in order})
+    return table.loc[table["n"] > 0].reset_index(drop=True)
 
 
 def summarise_attention(table: pd.DataFrame, groups: Mapping[str, str] | None = None) -> pd.DataFrame:

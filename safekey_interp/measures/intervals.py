@@ -306,8 +306,6 @@ def _skewed(
         for sign in (-1, 1):
             bound = reach(np.zeros_like(ee), sign)
             for _ in range(_ROUNDS if xx.any() else 0):
-                before, bound = bound, reach(bound, sign)
-                if np.array_equal(before, bound, equal_nan=True):  # it is reached to the bit
-                    break
+                bound = reach(bound, sign)
             bounds.append(np.where(none, np.nan, bound))
     return bounds[0], bounds[1]
