@@ -8,8 +8,6 @@ import weakref
 from collections.abc import Iterator
 from typing import IO, Any
 
-from safekey_interp.errors import RunError
-
 _BLOCK = 1 << 20
 """Bytes that one walk reads at a time."""
 
@@ -20,20 +18,16 @@ class RecordSpool:
     def __init__(self) -> None:
         self._file: IO[bytes] | None = None
 
-    def append(self, record: bytes) -> None:
-        """Add a record, as JSON without a line feed; all are added before the first walk.
-
-        Raises:
-            RunError: the folder of temporary files cannot be written.
-        """
+    def append(self, record: bytes) -> bool:
+        """Add a record, as JSON without a line feed, before the first walk; False when there is no room for it."""
         try:
             if self._file is None:
                 self._file = tempfile.TemporaryFile()  # noqa: SIM115, lives as long as this object
                 weakref.finalize(self, self._file.close)
             self._file.write(record + b"\n")
-        except OSError as error:
-            why = f"cannot be written: {error.strerror or error}; make room, or name another folder with TMPDIR"
-            raise RunError(f"temporary files {tempfile.gettempdir()}: {why}") from error
+        except OSError:
+            return False
+        return True
 
     def __iter__(self) -> Iterator[Any]:
         position = 0

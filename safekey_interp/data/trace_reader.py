@@ -11,8 +11,8 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,9 +22,10 @@ from safekey_interp.data.record_spool import RecordSpool
 from safekey_interp.data.row_readers import RowFile, RowsInMemory, RowsOfFrame, RowSource
 from safekey_interp.data.row_schema import NamedFields, read_row
 from safekey_interp.data.trace import CharSpan, Message, Trace, count_surrogates
-from safekey_interp.errors import InputError, RunError
+from safekey_interp.errors import InputError
 
 _IDS_AT_ONCE = 2048
+_TEXTS = ("trace_id", "prompt", "response", "label", "source", "group")
 
 
 def read_traces(
@@ -76,7 +77,7 @@ class TraceSource:
         self._sources, self._named, self._limit = sources, named, limit
         self._sha256: str | None = None
         self._content: Content | None = None
-        self._kept: _TracesOnDisk | list[Trace] | None = None
+        self._kept: Callable[[], Iterator[Trace]] | None = None
         self.n_read = 0
         """Traces that the latest reading of the source has given so far."""
         self.n_surrogates = 0
@@ -115,32 +116,32 @@ class TraceSource:
         return {"sources": list(self.names)} | hashes | {"n_read": content.n, "n_surrogates": self.n_surrogates}
 
     def check(self) -> TraceSource:
-        """Read everything once, if it was not yet, and keep it: no later walk reads the source again.
+        """Read everything once, if it was not yet, and keep it, so that no later walk reads the source again.
 
-        Traces of files are kept in a temporary file, traces of rows in memory as objects. Later walks read the files
-        anew only where a row holds a value that JSON does not (a date in Parquet) or the temporary file cannot be
-        written.
+        Traces of files are kept in a temporary file; where there is no room, or a value is not JSON's (a date in
+        Parquet), later walks read the files anew.
 
         Raises:
             InputError: the first row that cannot be used, with where, got, expected.
         """
         if self._content is None:
-            digest, n = hashlib.sha256(), 0
-            on_disk, in_memory = _TracesOnDisk(), []
+            digest, n, is_kept = hashlib.sha256(), 0, True
+            spool, in_memory = RecordSpool(), []
             for trace in self._read():
                 n += 1
                 record, is_exact = _record_of(trace)
                 digest.update(record + b"\n")
-                if self.files:
-                    on_disk.append(record, is_exact=is_exact)
-                else:
+                if not self.files:
                     in_memory.append(trace)
-            self._kept = (on_disk if on_disk.is_complete else None) if self.files else in_memory
+                elif is_kept:
+                    is_kept = is_exact and spool.append(record)
+            if is_kept:
+                self._kept = partial(map, _trace_of, spool) if self.files else partial(iter, in_memory)
             self._content = Content(n, digest.hexdigest())
         return self
 
     def __iter__(self) -> Iterator[Trace]:
-        return self._read() if self._kept is None else iter(self._kept)
+        return self._read() if self._kept is None else self._kept()
 
     def _read(self) -> Iterator[Trace]:
         digest, ids = hashlib.sha256(), _UniqueIds()
@@ -274,47 +275,19 @@ def content_of(traces: Iterable[Trace]) -> Content:
     return Content(n, digest.hexdigest())
 
 
-class _TracesOnDisk:
-    """Traces in a temporary file."""
-
-    def __init__(self) -> None:
-        self.is_complete = True
-        """Whether every trace is kept as it is: each is JSON, and there is room."""
-        self._records = RecordSpool()
-
-    def append(self, record: bytes, *, is_exact: bool) -> None:
-        if self.is_complete and is_exact:
-            with suppress(RunError):  # no room
-                self._records.append(record)
-                return
-        self.is_complete, self._records = False, RecordSpool()
-
-    def __iter__(self) -> Iterator[Trace]:
-        return map(_trace_of, self._records)
-
-
 def _record_of(trace: Trace) -> tuple[bytes, bool]:
     """A trace as JSON, and whether that is all of it: values that JSON does not have become text."""
-    texts = [trace.trace_id, trace.prompt, trace.response, trace.label, trace.source, trace.group]
     turns = [[turn.role, turn.content] for turn in trace.messages]
     given = {name: [span.start, span.end] for name, span in trace.given.items()}
-    fields = [*texts, turns, given, dict(trace.meta)]
+    record = [*(getattr(trace, name) for name in _TEXTS), turns, given, dict(trace.meta)]
     try:
-        return json.dumps(fields).encode(), True
+        return json.dumps(record).encode(), True
     except TypeError:
-        return json.dumps(fields, default=str).encode(), False
+        return json.dumps(record, default=str).encode(), False
 
 
-def _trace_of(fields: list[Any]) -> Trace:
-    trace_id, prompt, response, label, source, group, turns, given, meta = fields
-    return Trace(
-        trace_id=trace_id,
-        prompt=prompt,
-        response=response,
-        label=label,
-        source=source,
-        group=group,
-        messages=tuple(Message(role=role, content=content) for role, content in turns),
-        given={name: CharSpan(*ends) for name, ends in given.items()},
-        meta=meta,
-    )
+def _trace_of(record: list[Any]) -> Trace:
+    *texts, turns, given, meta = record
+    messages = tuple(Message(role=role, content=content) for role, content in turns)
+    spans = {name: CharSpan(*ends) for name, ends in given.items()}
+    return Trace(**dict(zip(_TEXTS, texts, strict=True)), messages=messages, given=spans, meta=meta)

@@ -11,13 +11,14 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 from safekey_interp.capture.streaming import Entry, StreamSettings, encoded
 from safekey_interp.data.conditions import ConditionCounter, Conditions
 from safekey_interp.data.record_spool import RecordSpool
 from safekey_interp.data.trace import CharSpan, Trace
-from safekey_interp.errors import InputError
+from safekey_interp.errors import InputError, RunError
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def survey(
 
     Raises:
         InputError: a row cannot be read, or no trace can be measured.
+        RunError: there is no room for temporary files.
     """
     labels: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
@@ -119,7 +121,8 @@ def survey(
             entry = encoded(model, entry, settings)
             first = entry if entry.encoding is not None else None
             refusal = refusal or f"trace {trace.trace_id}: {entry.left_out}"
-        records.append(_record_of(entry))
+        if not records.append(_record_of(entry)):
+            raise RunError(f"temporary files, {gettempdir()}: no room; make some, or name another folder with TMPDIR")
         on_trace(1)
     if first is None:
         raise InputError(f"no trace can be measured; {refusal or 'there are none'}")

@@ -112,7 +112,7 @@ def score_sentences(
 ) -> pd.DataFrame:
     """Score what :func:`place_sentences` returned; result and errors as for :func:`measure_aha`."""
     kinds = ["safe"] * len(bank.safe) + ["go_ahead"] * len(bank.go_ahead)
-    columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
+    table_rows: list[tuple[Any, ...]] = []
     left_out: dict[str, str] = {}
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
         for rows, reasons in placed:
@@ -122,14 +122,12 @@ def score_sentences(
                 if not bool(logprobs.isfinite().all()):
                     left_out[trace.trace_id] = NOT_FINITE
                     continue
-                n_tokens = [sentence.n_tokens for sentence in sentences]
-                values = zip(kinds, bank.sentences, logprobs.tolist(), n_tokens, strict=True)
-                for row in values:
-                    for name, value in zip(_COLUMNS, (trace.trace_id, trace.group, trace.label, *row), strict=True):
-                        columns[name].append(value)
-    if not columns["trace_id"]:
+                about = (trace.trace_id, trace.group, trace.label)
+                values = zip(kinds, bank.sentences, logprobs.tolist(), [s.n_tokens for s in sentences], strict=True)
+                table_rows += [(*about, *row) for row in values]
+    if not table_rows:
         raise NothingMeasured("no trace has an understanding that a sentence could follow", left_out)
-    table = pd.DataFrame(columns).astype({"label": object})
+    table = pd.DataFrame(table_rows, columns=list(_COLUMNS)).astype({"label": object})
     table.attrs["left_out"] = left_out
     return table
 

@@ -7,9 +7,10 @@ given once.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 AFTER_THE_FACT = ("key_sentence",)
 """Positions that read the decision itself: kept for labels and marked, refused for outcomes."""
-
-Result = TypeVar("Result")
 
 
 @runtime_checkable
@@ -78,8 +77,6 @@ class LayerResult(NamedTuple):
     """Rows of the table."""
     left_out: list[LeftOut]
     """What was not measured and why."""
-    coordinates: Mapping[str, Any] = {}
-    """Columns of the table of coordinates; none where nothing was measured."""
 
 
 class ProbeData(NamedTuple):
@@ -160,31 +157,6 @@ def without_circular(what: str, positions: Sequence[str], label_by: str, n: int)
     return kept, [LeftOut(f"{what} at {position}", why, n) for position in circular]
 
 
-def each_position(
-    positions: Sequence[str],
-    indices: Sequence[int],
-    measure: Callable[[str, int], Result],
-    *,
-    n_workers: int | None,
-    progress: Callable[[int, int], None] | None,
-) -> Iterator[tuple[str, list[Result]]]:
-    """``measure`` of every layer, position by position.
-
-    Layers run side by side, each on one thread of linear algebra: as fast, never slower than alone on a busy machine,
-    and the same to the bit however many cores there are.
-    """
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_workers or _cores()) as pool:
-        for number, position in enumerate(positions):
-            measured: list[Result] = []
-            for layer in pool.map(lambda index, position=position: measure(position, index), indices):
-                measured.append(layer)
-                if progress:
-                    progress(number * len(indices) + len(measured), len(positions) * len(indices))
-            yield position, measured
-
-
 WordsMeasure = Callable[[np.ndarray, Sequence[str | None], str], tuple[list[Cell], list[LeftOut]]]
 """The text baseline's rows, of the traces that are present, their texts and the position's name."""
 
@@ -197,11 +169,13 @@ def table_rows(
     texts: Mapping[str, Sequence[str | None]],
     *,
     alike: Sequence[str] = ("method",),
-    on_layers: Callable[[list[LayerResult]], None] = lambda layers: None,
     n_workers: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[list[dict[str, Any]], list[LeftOut]]:
     """Rows of a table, position by position, the text baseline's last at each; and what was not measured.
+
+    Layers are measured side by side, each on one thread of linear algebra: as fast, never slower than alone on a busy
+    machine, and the same to the bit however many cores there are.
 
     Args:
         positions: of the states.
@@ -210,24 +184,30 @@ def table_rows(
         measure_words: measures the texts of one position.
         texts: for each position, what was read up to it; None where a trace has no such text.
         alike: columns in which layers agree whose best is taken.
-        on_layers: is given the layers of each position.
-        n_workers: layers measured side by side; by default the cores, at most eight.
+        n_workers: layers side by side; by default the cores, at most eight.
         progress: called with (cells done, cells in all).
     """
+    from threadpoolctl import threadpool_limits
+
     rows: list[dict[str, Any]] = []
     left_out: list[LeftOut] = []
-    for position, layers in each_position(positions, indices, measure, n_workers=n_workers, progress=progress):
-        on_layers(layers)
-        left_out += reasons_of(layers)
-        cells = [cell for layer in layers for cell in layer.cells]
-        words = texts.get(position)
-        if words is not None and cells:
-            with_text = layers[0].present & np.array([text is not None for text in words])
-            of_words, reasons = measure_words(with_text, words, position)
-            cells += of_words
-            left_out += reasons
-        place = {"position": position, "after_the_fact": position in AFTER_THE_FACT}
-        rows += [row | place for row in best_of_layers(cells, alike)]
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_workers or _cores()) as pool:
+        for number, position in enumerate(positions):
+            layers: list[LayerResult] = []
+            for layer in pool.map(partial(measure, position), indices):
+                layers.append(layer)
+                if progress:
+                    progress(number * len(indices) + len(layers), len(positions) * len(indices))
+            left_out += reasons_of(layers)
+            cells = [cell for layer in layers for cell in layer.cells]
+            words = texts.get(position)
+            if words is not None and cells:
+                with_text = layers[0].present & np.array([text is not None for text in words])
+                of_words, reasons = measure_words(with_text, words, position)
+                cells += of_words
+                left_out += reasons
+            place = {"position": position, "after_the_fact": position in AFTER_THE_FACT}
+            rows += [row | place for row in best_of_layers(cells, alike)]
     return rows, left_out
 
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -174,7 +175,21 @@ class Separability:
         n_workers: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> SeparabilityResult:
-        """As :func:`separability_table`."""
+        """Tables of any states of the traces.
+
+        Args:
+            states: hidden states; a row that is not finite is left out of its cell.
+            layers: layers wanted; all by default.
+            positions: positions wanted; all by default.
+            n_workers: layers measured side by side; by default the cores, at most eight. Changes no number.
+            progress: called with (cells done, cells in all).
+
+        Returns:
+            Tables and reasons; NaN wherever a number is undefined (``note`` says why).
+
+        Raises:
+            InputError: lengths differ, or a layer or position is unknown.
+        """
         import pandas as pd
 
         indices, wanted = choose(states, self._per_trace, layers=layers, positions=positions)
@@ -183,28 +198,18 @@ class Separability:
             nothing = [LeftOut("separability", reason, n_labelled)]
             return SeparabilityResult(_frame([], COLUMNS), _frame([], COORDINATE_COLUMNS), nothing)
         wanted, circular = without_circular("separability", wanted, self._label_by, n_labelled)
-        coordinates: list[pd.DataFrame] = []
-
-        def keep(of_layers: list[LayerResult]) -> None:
-            for layer in of_layers:
-                if layer.cells:
-                    coordinates.append(_coordinates(layer, states.trace_ids, self._labels))
-
-        rows, left_out = table_rows(
-            wanted,
-            indices,
-            partial(self._measure_layer, states=states),
-            self._measure_words,
-            self._texts,
-            on_layers=keep,
-            n_workers=n_workers,
-            progress=progress,
-        )
-        joined = pd.concat(coordinates, ignore_index=True) if coordinates else _frame([], COORDINATE_COLUMNS)
+        coordinates: dict[tuple[str, int], pd.DataFrame] = {}
+        measure = partial(self._measure_layer, states=states, coordinates=coordinates)
+        sharing: Any = {"n_workers": n_workers, "progress": progress}
+        rows, left_out = table_rows(wanted, indices, measure, self._measure_words, self._texts, **sharing)
+        ordered = [coordinates[place] for place in product(wanted, indices) if place in coordinates]
+        joined = pd.concat(ordered, ignore_index=True) if ordered else _frame([], COORDINATE_COLUMNS)
         table = _frame([row | self._about for row in rows], COLUMNS)
         return SeparabilityResult(table, joined, [*circular, *left_out])
 
-    def _measure_layer(self, position: str, index: int, *, states: StatesLike) -> LayerResult:
+    def _measure_layer(
+        self, position: str, index: int, *, states: StatesLike, coordinates: dict[tuple[str, int], pd.DataFrame]
+    ) -> LayerResult:
         site = states.layers[index]
         matrix = np.asarray(states.matrix(index, position))
         present = self._labelled & np.isfinite(matrix).all(1)
@@ -213,8 +218,12 @@ class Separability:
             reasons = [LeftOut(f"separability at {position}", plan, int(present.sum()))]
             return LayerResult(site.layer, present, [], reasons)
         place = {"position": position, "layer": site.layer, "site": site.site}
-        cells, coordinates = measure_states(matrix[plan.rows], plan, place)
-        return LayerResult(site.layer, present, cells, [], coordinates)
+        cells, columns = measure_states(matrix[plan.rows], plan, place)
+        fold = plan.fold.astype(object) if plan.n_folds else [None] * len(plan.fold)
+        names = {"trace_id": _pick(states.trace_ids, plan), "label": _pick(self._labels, plan)}
+        rows = _frame(names | columns | {"fold": fold}, COORDINATE_COLUMNS)
+        coordinates[position, index] = rows.astype({"fold": "Int64"})
+        return LayerResult(site.layer, present, cells, [])
 
     def _measure_words(
         self, present: np.ndarray, words: Sequence[str | None], position: str
@@ -243,41 +252,17 @@ def separability_table(
 ) -> SeparabilityResult:
     """Separability of two classes in collected states, with its controls.
 
-    Args:
-        states: hidden states; a row that is not finite is left out of its cell.
-        labels: class name of each trace of ``states``, and so on as for :class:`Separability`.
-        groups: group of each trace.
-        texts: for each position, what was read up to it.
-        layers: layers wanted; all by default.
-        positions: positions wanted; all by default.
-        n_workers: layers measured side by side; by default the cores, at most eight. Changes no number.
-        progress: called with (cells done, cells in all).
-        **options: of :class:`Separability`.
-
-    Returns:
-        Tables and reasons; NaN wherever a number is undefined (``note`` says why).
-
-    Raises:
-        InputError: lengths differ, or a layer, position, label or way of labelling is unknown.
+    Arguments as for :class:`Separability`, whose ``options`` they are, and :meth:`Separability.tables`.
     """
     measure = Separability(labels, groups, texts, **options)
     return measure.tables(states, layers=layers, positions=positions, n_workers=n_workers, progress=progress)
-
-
-def _coordinates(layer: LayerResult, trace_ids: Sequence[str], labels: Sequence[str | None]) -> pd.DataFrame:
-    import pandas as pd
-
-    plan = layer.cells[0].plan
-    fold = pd.array(plan.fold if plan.n_folds else [None] * len(plan.fold), "Int64")
-    names = {"trace_id": _pick(trace_ids, plan), "label": _pick(labels, plan), "fold": fold}
-    return pd.DataFrame(names | layer.coordinates, columns=list(COORDINATE_COLUMNS))
 
 
 def _pick(values: Sequence[Any], plan: Plan) -> list[Any]:
     return [values[row] for row in plan.rows.tolist()]
 
 
-def _frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+def _frame(rows: Any, columns: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(rows, columns=list(columns))

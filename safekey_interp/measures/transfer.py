@@ -158,7 +158,7 @@ def transfer_table(
 ) -> TransferResult:
     """Transfer of probes between conditions in collected states, with its controls.
 
-    Args as for :func:`~safekey_interp.measures.separability.separability_table`, and:
+    Args as for :class:`~safekey_interp.measures.separability.Separability` and its ``tables``, and:
 
     Args:
         condition: condition of each trace; those that ``conditions`` does not tell apart are left out.
