@@ -1,10 +1,10 @@
-"""How does a file of traces become a run folder?
+"""Run of ``probe``: from a file of traces to a run folder.
 
     read and check -> segment -> encode -> one forward pass each, in chunks -> tables -> findings -> page
 
-Nothing is written before the data, the model and the folder are known to be usable. A killed run goes on after its last
-whole chunk. Processes that a launcher starts take the same steps together: each reads the data and measures its share
-of the chunks; the first alone holds the folder.
+Each trace is read, segmented and encoded once. Nothing is written before the data, the model and the folder are known
+to be usable. A killed run resumes after its last whole chunk. Processes that a launcher starts take the same steps
+together: each reads the data and measures its share of the chunks; the first alone holds the folder.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def run_probe(
         n_examples: traces whose attention on every token is kept for the page.
         n_random: draws of each random key set.
         keep_states: leave the states in the folder's ``states``.
-        chunk: traces between two points from which a killed run goes on, and that one process measures; by the
+        chunk: traces between two points from which a killed run resumes, and that one process measures; by the
             number of traces when None.
         overwrite: delete a run that is there.
         command: what the user typed, for the record.
@@ -147,15 +147,17 @@ def run_probe(
         )
         tell.stage("finding key sentences", content.n)
         with together.after_first(finder not in WITHOUT_MEMORY):
-            found = survey(model, source, settings, by=by, n_examples=n_examples, seed=seed, on_trace=tell.advance)
-        request = _request(model, found, options, seed)
+            overview = survey(model, source, settings, by=by, n_examples=n_examples, seed=seed, on_trace=tell.advance)
+        request = _request(model, overview, options, seed)
         clock.lap("reading")
         with held_run(path, manifest, together, overwrite=overwrite) as writer:
             try:
-                parts = measure(model, source, request, settings, writer=writer, found=found, team=together, tell=tell)
+                parts = measure(
+                    model, source, request, settings, writer=writer, overview=overview, team=together, tell=tell
+                )
                 clock.lap("measuring")
                 record_measuring(writer.manifest, parts)
-                assemble(writer, parts, request=request, model=model, found=found, together=together, tell=tell)
+                assemble(writer, parts, request=request, model=model, overview=overview, team=together, tell=tell)
                 clock.lap("summarising")
                 if together.is_first:
                     writer.manifest["timings"] = clock.laps
@@ -183,21 +185,21 @@ def _check(options: dict[str, Any]) -> None:
             raise InputError(f"{name}: got {value!r}, expected a whole number of at least {smallest}")
 
 
-def _request(model: Model, found: Survey, options: dict[str, Any], seed: int) -> CaptureRequest:
+def _request(model: Model, overview: Survey, options: dict[str, Any], seed: int) -> CaptureRequest:
     """What is to be measured; raises InputError when that is nothing, ModelError when the model does not show it."""
-    classes = found.classes(options["label_by"])
+    classes = overview.classes(options["label_by"])
     request = CaptureRequest(
-        attention=found.n_with_key_sentence > 0,
+        attention=overview.n_with_key_sentence > 0,
         states=min(classes.values()) > 0 or options["states"],
         layers=options["layers"],
-        positions=found.positions,
+        positions=overview.positions,
         n_random=options["n_random"],
         seed=seed,
     )
     if not request.attention and not request.states:
         raise InputError(
             "nothing to measure: no trace has a key sentence, where attention is measured, and separability needs two "
-            f"classes by {options['label_by']}, got {found.in_words(options['label_by'])}; add responses or labels"
+            f"classes by {options['label_by']}, got {overview.in_words(options['label_by'])}; add responses or labels"
         )
     if request.attention:
         check_attention(model)

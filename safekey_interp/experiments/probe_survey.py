@@ -46,15 +46,15 @@ class Survey:
     first: Entry
     """The first trace that fits the model, encoded."""
     records: RecordSpool
-    """The segmentation of each trace, and why it was found not to fit, where that is known."""
+    """The segmentation of each trace, and the reason why it does not fit, where that is known."""
 
     def entries(self, traces: Iterable[Trace]) -> Iterator[Entry]:
         """The same traces again with their segmentations, to be encoded."""
-        for trace, (found, left_out) in zip(traces, self.records, strict=True):
+        for trace, (segmentation, left_out) in zip(traces, self.records, strict=True):
             if trace.trace_id == self.first.trace.trace_id:
                 yield self.first
             else:
-                yield Entry(trace=trace, segmentation=_segmentation_of(trace, found), left_out=left_out)
+                yield Entry(trace=trace, segmentation=_segmentation_of(trace, segmentation), left_out=left_out)
 
     @property
     def positions(self) -> tuple[str, ...]:
@@ -149,7 +149,7 @@ def _record_of(entry: Entry) -> bytes:
 
 
 def _segmentation_of(trace: Trace, record: dict[str, Any]) -> Segmentation:
-    spans = {name: CharSpan(*value) for name, value in record.items() if isinstance(value, list)}
+    spans: dict[str, Any] = {name: CharSpan(*value) for name, value in record.items() if isinstance(value, list)}
     return Segmentation(**(record | spans), trace_id=trace.trace_id, response=trace.response)
 
 
