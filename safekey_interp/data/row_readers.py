@@ -14,7 +14,6 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -134,11 +133,6 @@ class RowsInMemory:
     def where(self, number: int) -> str:
         """Counted from 0, as Python does."""
         return f"row [{number}]"
-
-    def keep(self, limit: int | None) -> None:
-        """Hold what can be walked through only once, so that there can be a second pass."""
-        if iter(self._items) is self._items and not self._spent:
-            self._items = list(islice(self._items, limit))
 
     def rows(self, digest: Hash) -> Iterator[tuple[int, Any]]:
         """Each mapping or trace with its index.

@@ -1,10 +1,10 @@
-"""How does a file of traces become a run folder?
+"""Run of ``probe``: from a file of traces to a run folder.
 
     read and check -> segment -> encode -> one forward pass each, in chunks -> tables -> findings -> page
 
-Nothing is written before the data, the model and the folder are known to be usable. A killed run goes on after its last
-whole chunk. Processes that a launcher starts take the same steps together: each reads the data and measures its share
-of the chunks; the first alone holds the folder.
+Each trace is read, segmented and encoded once. Nothing is written before the data, the model and the folder are known
+to be usable. A killed run resumes after its last whole chunk. Processes that a launcher starts take the same steps
+together: each reads the data and measures its share of the chunks; the first alone holds the folder.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.streaming import BatchSize, StreamSettings, forward_cost, threads_for, token_budget
 from safekey_interp.data.conditions import check_by
-from safekey_interp.data.trace_reader import content_of, read_traces
+from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.probe_measure import chunk_size, measure, record_measuring
@@ -113,10 +113,8 @@ def run_probe(
     with run_session(out, overwrite=overwrite, progress=progress) as session:
         team, progress = session.team, session.progress
         progress.stage("reading", None)
-        source = read_traces(traces, limit=limit)
-        if not source.n_read:
-            source.check()
-        content = content_of(source)
+        source = read_traces(traces, limit=limit).check()
+        content = source.content
         check_by(source, by)
         plan = {
             "chunk": chunk or chunk_size(content.n),
@@ -142,14 +140,18 @@ def run_probe(
         )
         progress.stage("finding key sentences", content.n)
         with team.after_first(finder not in WITHOUT_MEMORY):
-            found = survey(model, source, settings, by=by, n_examples=n_examples, seed=seed, on_trace=progress.advance)
-        request = _request(model, found, options, seed)
+            overview = survey(
+                model, source, settings, by=by, n_examples=n_examples, seed=seed, on_trace=progress.advance
+            )
+        request = _request(model, overview, options, seed)
         session.lap("reading")
         with session.writing(manifest) as writer:
-            parts = measure(model, source, request, settings, writer=writer, found=found, team=team, tell=progress)
+            parts = measure(
+                model, source, request, settings, writer=writer, overview=overview, team=team, tell=progress
+            )
             session.lap("measuring")
             record_measuring(writer.manifest, parts)
-            assemble(writer, parts, request=request, model=model, found=found, together=team, tell=progress)
+            assemble(writer, parts, request=request, model=model, overview=overview, team=team, tell=progress)
             session.lap("summarising")
             if team.is_first:
                 write_json(session.path / "findings.json", find(Run(session.path, writer.manifest)))
@@ -172,21 +174,21 @@ def _check(options: dict[str, Any]) -> None:
             raise InputError(f"{name}: got {value!r}, expected a whole number of at least {smallest}")
 
 
-def _request(model: Model, found: Survey, options: dict[str, Any], seed: int) -> CaptureRequest:
+def _request(model: Model, overview: Survey, options: dict[str, Any], seed: int) -> CaptureRequest:
     """What is to be measured; raises InputError when that is nothing, ModelError when the model does not show it."""
-    classes = found.classes(options["label_by"])
+    classes = overview.classes(options["label_by"])
     request = CaptureRequest(
-        attention=found.n_with_key_sentence > 0,
+        attention=overview.n_with_key_sentence > 0,
         states=min(classes.values()) > 0 or options["states"],
         layers=options["layers"],
-        positions=found.positions,
+        positions=overview.positions,
         n_random=options["n_random"],
         seed=seed,
     )
     if not request.attention and not request.states:
         raise InputError(
             "nothing to measure: no trace has a key sentence, where attention is measured, and separability needs two "
-            f"classes by {options['label_by']}, got {found.in_words(options['label_by'])}; add responses or labels"
+            f"classes by {options['label_by']}, got {overview.in_words(options['label_by'])}; add responses or labels"
         )
     if request.attention:
         check_attention(model)

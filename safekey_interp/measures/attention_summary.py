@@ -8,6 +8,7 @@ uniform rather than the mean of ratios, which short spans would dominate. Interv
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ QUANTITIES = (
 """What is kept of a trace, layer and pair: ``rest`` is the mass, ``off_first`` the row total without first token;
 ``random_mass`` is scaled to the span's uniform share, so that fewer keys in sight are not taken for less attention."""
 
+_VALUES_AT_ONCE = 1 << 20
 _MEASURES = {
     "mass": ("mass", None),
     "mass_rest": ("rest", "off_first"),
@@ -156,6 +158,13 @@ class HeadSums:
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
+def subset_masks(subsets: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
+    """Which traces are in each subset, from the subsets of each trace; without those that are all traces again."""
+    names = list(dict.fromkeys(name for of_trace in subsets for name in of_trace))
+    masks = {name: np.array([name in of_trace for of_trace in subsets]) for name in names}
+    return {name: mask for name, mask in masks.items() if name == "all" or not mask.all()}
+
+
 def summarise_layers(
     quantity: Callable[[str], np.ndarray],
     groups: Sequence[str],
@@ -180,22 +189,26 @@ def summarise_layers(
     for subset, chosen in subsets.items():
         if chosen.any():
             by_group[subset] = _by_group(names, chosen)
-    tables = []
+    parts: list[dict[str, Any]] = []
     for measure, (top, bottom) in _MEASURES.items():
         numerators = quantity(top)
         denominators = None if bottom is None else quantity(bottom)
         for subset, part in by_group.items():
-            for i, layer in enumerate(layers):
-                numerator = numerators[part.order, i].astype(np.float64)
-                denominator = np.ones_like(numerator) if denominators is None else denominators[part.order, i]
-                tables.append(
-                    _layer_rows(numerator, denominator, part) | {"subset": subset, "layer": layer, "measure": measure}
-                )
-    if not tables:
+            # Several layers at once, as columns, as long as they take no memory to speak of.
+            n_at_once = max(1, _VALUES_AT_ONCE // (len(part.order) * len(PAIRS)))
+            for start in range(0, len(layers), n_at_once):
+                chosen = slice(start, start + n_at_once)
+                numerator = _columns(numerators, part, chosen).astype(np.float64)
+                denominator = np.ones_like(numerator) if denominators is None else _columns(denominators, part, chosen)
+                where = {"layer": np.repeat(layers[chosen], len(PAIRS))}
+                n_rows = numerator.shape[1]
+                names = {"subset": [subset] * n_rows, "measure": [measure] * n_rows}
+                parts.append(names | where | _layer_rows(numerator, denominator, part))
+    if not parts:
         return pd.DataFrame()
-    table = pd.concat([pd.DataFrame(rows) for rows in tables], ignore_index=True)
     order = ["subset", "from_span", "to_span", "layer", "measure", "value", "low", "high", "n", "n_groups"]
-    return table.loc[table["n"] > 0, order].reset_index(drop=True)
+    table = pd.DataFrame({name: list(chain.from_iterable(part[name] for part in parts)) for name in order})
+    return table.loc[table["n"] > 0].reset_index(drop=True)
 
 
 def summarise_attention(table: pd.DataFrame, groups: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -242,6 +255,11 @@ def _by_group(names: np.ndarray, chosen: np.ndarray) -> _ByGroup:
     return _ByGroup(rows[order], starts)
 
 
+def _columns(values: np.ndarray, part: _ByGroup, layers: slice) -> np.ndarray:
+    """A part's values of some layers as (trace, layer and pair)."""
+    return rearrange(values[part.order, layers], "trace layer pair -> trace (layer pair)")
+
+
 def _layer_rows(numerator: np.ndarray, denominator: np.ndarray, part: _ByGroup) -> dict[str, Any]:
     defined = ~(np.isnan(numerator) | np.isnan(denominator))
     top, bottom, count = (
@@ -249,9 +267,10 @@ def _layer_rows(numerator: np.ndarray, denominator: np.ndarray, part: _ByGroup) 
         for values in (numerator, denominator, np.ones_like(numerator))
     )
     ratio = ratio_of_sums(top, bottom, count)
+    n_layers = numerator.shape[1] // len(PAIRS)
     return {
-        "from_span": [QUERY_SPANS[q] for q, _ in PAIRS],
-        "to_span": [KEY_SPANS[k] for _, k in PAIRS],
+        "from_span": [QUERY_SPANS[q] for q, _ in PAIRS] * n_layers,
+        "to_span": [KEY_SPANS[k] for _, k in PAIRS] * n_layers,
         "value": ratio.value,
         "low": ratio.low,
         "high": ratio.high,

@@ -1,4 +1,4 @@
-"""How are labelled rows split for probes, so that no group is ever on both sides?
+"""Cross-validation folds of whole groups for probes: no group is ever on both sides.
 
 Groups tie rows that share a prompt or are near-twins. Folds are scikit-learn's StratifiedGroupKFold; fewer than asked
 when a class has fewer groups, or when a fold would lack a class.
