@@ -1,0 +1,10 @@
+"""What lies in a run folder, and who may write it?
+
+Manifest, tables, locks, and several processes that share one folder.
+"""
+
+from __future__ import annotations
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
