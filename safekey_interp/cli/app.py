@@ -1,4 +1,4 @@
-"""Which commands are there, and what does a mistake look like? One line on standard error, and exit status 2."""
+"""Entry point of the command line: the list of commands, and errors as one line with exit status 2."""
 
 from __future__ import annotations
 
@@ -7,20 +7,13 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
-from safekey_interp.cli import (
-    compare_command,
-    evaluate_command,
-    generate_command,
-    intervene_command,
-    probe_command,
-    segment_command,
-    train_command,
-)
 from safekey_interp.cli.shared import plain
 from safekey_interp.errors import RunError, SafekeyError
 from safekey_interp.runs.processes import team
@@ -34,19 +27,64 @@ class _Stopped(Exception):
     """Ctrl-C, or a launcher that ends every process because one has ended."""
 
 
+COMMANDS = {
+    "probe": (
+        "probe_command",
+        "Find key sentences, what they attend to and what the states know; write a run folder with one page.",
+    ),
+    "compare": (
+        "compare_command",
+        "Give the same prompts to several models; write what they did, look at and know, with differences, and a page.",
+    ),
+    "eval": (
+        "evaluate_command",
+        "Have lm-evaluation-harness and inspect run benchmarks on models, and put their numbers on one page.",
+    ),
+    "generate": (
+        "generate_command",
+        "Have a model answer prompts; write a file of traces that can be resumed, extended and probed.",
+    ),
+    "segment": ("segment_command", "Find the understanding and the key sentence of each trace."),
+    "intervene": (
+        "intervene_command",
+        "Change the model while it reads traces, or read it on the way, each beside a control.",
+    ),
+    "train": (
+        "train_command",
+        "Fine-tune with language modelling, the safety head and query-mask modelling; write a run folder.",
+    ),
+}
+"""The module of each command, imported when the command is run or its help is asked for, and its help."""
+
+
+class LazyGroup(TyperGroup):
+    """A group that lists its commands without importing them."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is run, in place of the entry that stands for it in the list."""
+        name, entry, rest = super().resolve_command(ctx, args)
+        return name, command_named(str(name)) if name in COMMANDS else entry, rest
+
+
 app = typer.Typer(
     name="safekey-interp",
+    cls=LazyGroup,
     help="Where a reasoning model turns safe or unsafe, what it looks at there, and what its states already know.",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command("probe")(probe_command.probe)
-app.command("compare")(compare_command.compare)
-app.command("eval", cls=evaluate_command.SeveralValues)(evaluate_command.evaluate)
-app.command("generate")(generate_command.generate)
-app.command("segment")(segment_command.segment)
-app.add_typer(intervene_command.app, name="intervene")
-app.command("train")(train_command.train)
+for _name, (_, _help) in COMMANDS.items():
+    app.command(_name, help=_help)(lambda: None)
+
+
+def command_named(name: str) -> Any:
+    """A command with its options, its module imported."""
+    if name not in COMMANDS:
+        return typer.main.get_group(app).commands[name]
+    module, help_text = COMMANDS[name]
+    command = typer.main.get_command(import_module(f"safekey_interp.cli.{module}").app)
+    command.name, command.help = name, help_text
+    return command
 
 
 @app.command("report")

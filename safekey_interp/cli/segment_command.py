@@ -1,4 +1,4 @@
-"""``safekey-interp segment``: key sentences alone, without a model."""
+"""Command ``safekey-interp segment``: key sentences alone, without a model."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safekey_interp.cli.options import Delimiters, IdField, LabelField, Limit, PromptField, ResponseField
-from safekey_interp.cli.shared import check_choice, parse_delimiters, plain
+from safekey_interp.cli.options import with_options
+from safekey_interp.cli.shared import plain
+from safekey_interp.data.reading_settings import ReadingSettings
 from safekey_interp.errors import InputError
+from safekey_interp.runs.settings import option_values
+from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,6 +23,11 @@ if TYPE_CHECKING:
     from safekey_interp.segmentation.segmentation_record import Segmentation
 
 
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+@with_options
 def segment(
     *,
     files: Annotated[
@@ -31,39 +39,25 @@ def segment(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write .jsonl or .parquet instead of printing.")] = None,
-    finder: Annotated[str, typer.Option(help="rules, given, or llm.")] = "rules",
-    delimiters: Delimiters = None,
+    settings: SegmentationSettings,
     agreement: Annotated[Path | None, typer.Option(help="Annotated openings to compare with.")] = None,
-    prompt_field: PromptField = None,
-    response_field: ResponseField = None,
-    label_field: LabelField = None,
-    id_field: IdField = None,
-    limit: Limit = None,
+    reading: ReadingSettings,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a file that is there.")] = False,
 ) -> None:
-    """Find the understanding and the key sentence of each trace."""
+    """Segment the traces, and print, write or compare the segmentations."""
     from safekey_interp.data.trace_reader import read_traces
     from safekey_interp.models.organism import TRACES
-    from safekey_interp.segmentation.segmenter import finder_names, segment_all
+    from safekey_interp.segmentation.segmenter import segment_all
 
-    check_choice("--finder", finder, finder_names())
-    marks = parse_delimiters(delimiters)
     if out is not None and out.suffix not in (".jsonl", ".parquet"):
         raise InputError(f"--out {out}: expected a name that ends in .jsonl or .parquet")
     if out is not None:
         _check_file(out, overwrite=overwrite)
     agree = None if agreement is None else _comparison(agreement)
-    source = read_traces(
-        files or TRACES,
-        prompt_field=prompt_field,
-        response_field=response_field,
-        label_field=label_field,
-        id_field=id_field,
-        limit=limit,
-    ).check()
+    source = read_traces(files or TRACES, **reading.to_dict()).check()
     if out is not None and any(file.path.resolve() == out.resolve() for file in source.files):
         raise InputError(f"--out {out}: the file that is read, expected another; its traces would be lost")
-    found = segment_all(source, finder=finder, delimiters=marks)
+    found = segment_all(source, **option_values(settings))
     if agree is not None:
         print(agree(found))
     elif out is not None:

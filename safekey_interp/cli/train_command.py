@@ -1,4 +1,4 @@
-"""``safekey-interp train``: from a recipe and a file of traces to a trained model in a run folder, and a page."""
+"""Command ``safekey-interp train``: from a recipe and a file of traces to a trained model, a run folder and a page."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from safekey_interp.training.config import TrainingConfig
     from safekey_interp.training.examples import Example, Examples
 
+app = typer.Typer(add_completion=False)
 _SHOWN = 3
 """Examples, and reasons for leaving out, that a dry run prints."""
 _MOST_TOKENS = 160
@@ -34,6 +35,7 @@ _TERMS = {
 }
 
 
+@app.command()
 def train(
     ctx: typer.Context,
     *,
@@ -54,7 +56,7 @@ def train(
     revision: Revision = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Fine-tune with language modelling, the safety head and query-mask modelling; write a run folder."""
+    """Train the model, or print what a run would do."""
     # Cheap checks come before the seconds that the libraries and the model take.
     from safekey_interp.data.trace_reader import read_traces
     from safekey_interp.runs.run_writer import check_out

@@ -12,17 +12,18 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.self_check import check_attention
-from safekey_interp.capture.streaming import BatchSize, StreamSettings, forward_cost, threads_for, token_budget
+from safekey_interp.capture.streaming import BatchSize, forward_cost, threads_for, token_budget
 from safekey_interp.data.conditions import check_by
 from safekey_interp.data.trace_reader import content_of, read_traces
 from safekey_interp.display import Progress, telling
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.experiments.probe_measure import chunk_size, measure, record_measuring
+from safekey_interp.experiments.probe_settings import ProbeSettings
 from safekey_interp.experiments.probe_survey import Survey, survey
 from safekey_interp.experiments.probe_tables import assemble
 from safekey_interp.measures.attention_summary import QUANTITIES
@@ -35,7 +36,7 @@ from safekey_interp.runs.processes import GOES_ON, team
 from safekey_interp.runs.run_folder import Run, open_run
 from safekey_interp.runs.run_writer import check_out
 from safekey_interp.runs.storage import write_json
-from safekey_interp.segmentation.finder_registry import WITHOUT_MEMORY, finder_identity, finder_names
+from safekey_interp.segmentation.finder_registry import WITHOUT_MEMORY
 
 if TYPE_CHECKING:
     from safekey_interp.models.model import Model
@@ -98,10 +99,24 @@ def run_probe(
         ModelError: the model's attention cannot be read.
         RunError: the folder cannot be used, or no trace was left; then nothing stays in it.
     """
+    settings = ProbeSettings(
+        finder=finder,
+        delimiters=delimiters,
+        batch_size=batch_size,
+        max_length=max_length,
+        backend=backend,
+        label_by=label_by,
+        by=by,
+        seed=seed,
+        n_examples=n_examples,
+        n_random=n_random,
+        keep_states=keep_states,
+        chunk=chunk,
+    )
     options = {
         "layers": model.layer_numbers(layers),
         "finder": finder,
-        "finder_identity": finder_identity(finder, delimiters) if finder in finder_names() else None,
+        "finder_identity": settings.identity,
         "delimiters": delimiters,
         "batch_size": batch_size,
         "max_length": max_length,
@@ -112,7 +127,6 @@ def run_probe(
         "n_random": n_random,
         "states": keep_states,
     }
-    _check(options | {"seed": seed, "chunk": chunk})
     clock = _Clock()
     path = Path(out)
     with telling(progress) as tell, team() as together:
@@ -144,9 +158,6 @@ def run_probe(
         check_same_task(together, manifest["identity"])
         if is_complete(path, manifest, together, overwrite=overwrite):
             return open_run(path)
-        settings = StreamSettings(
-            finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
-        )
         tell.stage("finding key sentences", content.n)
         with together.after_first(finder not in WITHOUT_MEMORY):
             found = survey(model, source, settings, by=by, n_examples=n_examples, seed=seed, on_trace=tell.advance)
@@ -167,22 +178,6 @@ def run_probe(
                 why = f"{error.strerror or error}; once that is mended, {GOES_ON}"
                 raise RunError(f"out {path}: cannot be written: {why}") from error
         return completed(path, together)
-
-
-def _check(options: dict[str, Any]) -> None:
-    """Refuse options that no run can have; those that need the data or the model are refused where these are known."""
-    for name, choices in (("label_by", get_args(LabelBy)), ("backend", get_args(Backend)), ("finder", finder_names())):
-        if options[name] not in choices:
-            raise InputError(f"{name}: got {options[name]!r}, expected one of {', '.join(choices)}")
-    if options["by"] is not None and not (isinstance(options["by"], str) and options["by"]):
-        raise InputError(f"by: got {options['by']!r}, expected a column's name, or None")
-    least = {"seed": 0, "examples": 0, "n_random": 1, "chunk": 1, "batch_size": 1, "max_length": 2}
-    for name, smallest in least.items():
-        value = options[name]
-        if value is None or (name == "batch_size" and value == "auto"):
-            continue
-        if not isinstance(value, int) or value < smallest:
-            raise InputError(f"{name}: got {value!r}, expected a whole number of at least {smallest}")
 
 
 def _request(model: Model, found: Survey, options: dict[str, Any], seed: int) -> CaptureRequest:

@@ -1,0 +1,36 @@
+"""Settings of a run of ``probe``."""
+
+from __future__ import annotations
+
+from pydantic import Field, field_validator
+
+from safekey_interp.capture.stream_settings import StreamSettings
+from safekey_interp.data.conditions import LabelBy
+from safekey_interp.runs.settings import settings_model
+
+
+@settings_model
+class ProbeSettings(StreamSettings):
+    """What is measured on which traces."""
+
+    layers: tuple[int, ...] | None = None
+    """Layers, such as 0-5,12,-1. Default: all."""
+    label_by: LabelBy = "label"
+    """Separability by the file's label, or by each trace's aha."""
+    by: str | None = Field("source", min_length=1)
+    """Column that tells conditions apart: source, a name found in meta, or none."""
+    seed: int = Field(0, ge=0)
+    """Seed of every draw."""
+    n_examples: int = Field(40, ge=0, json_schema_extra={"option": "examples"})
+    """Traces shown token by token."""
+    n_random: int = Field(20, ge=1, json_schema_extra={"option": None})
+    """Draws of each random key set."""
+    keep_states: bool = Field(False, json_schema_extra={"option": "states"})
+    """Keep the hidden states in the run folder."""
+    chunk: int | None = Field(None, ge=1)
+    """Traces between two points from which a killed run resumes. Default: 32 to 256."""
+
+    @field_validator("by")
+    @classmethod
+    def _named(cls, by: str | None) -> str | None:
+        return None if by == "none" else by
