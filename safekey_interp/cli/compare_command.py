@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safekey_interp.cli.options import NoReport, Overwrite, with_options
-from safekey_interp.cli.shared import page_of, progress_bar, quiet_libraries, say, say_end, say_left_out, say_question
+from safekey_interp.cli.shared import (
+    page_of,
+    progress_bar,
+    quiet_libraries,
+    run_options,
+    say,
+    say_answers,
+    say_end,
+)
 from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.comparison_settings import ComparisonSettings
@@ -106,10 +114,8 @@ def compare(
         check_out(folder)
     source = None
     if traces or suite or not all(side.run for side in sides):
-        source = read_traces(
-            [*(traces or []), *suite_files(suite or [])] or TRACES,
-            **reading.to_dict(),
-        ).check()
+        files = [*(traces or []), *suite_files(suite or [])]
+        source = read_traces(files or TRACES, **reading.to_dict()).check()
     team().gather()  # so that what one process refuses is known before the others load a model
     with progress_bar() as bar:
         quiet_libraries()
@@ -118,13 +124,10 @@ def compare(
         run = run_comparison(
             models,
             source,
-            out=folder,
             sampling=Sampling(**decoding.to_dict(), seed=settings.seed),
             judges=judges,
             load_options=loading.to_dict(),
-            overwrite=overwrite,
-            command=["safekey-interp", *(ctx.obj or [])],
-            progress=bar,
+            **run_options(ctx, folder, bar, overwrite=overwrite),
             **option_values(settings),
         )
         if not team().is_first:
@@ -146,13 +149,11 @@ def _print_summary(run: Run, page: Path | None) -> None:
     """What was found, in words of at most 80 columns."""
     from safekey_interp.reporting.pages.comparison_text import QUESTIONS
 
-    manifest, findings = run.manifest, run.findings
+    manifest = run.manifest
     models: list[dict[str, Any]] = manifest["models"]
-    say(f"{', '.join(one['name'] for one in models)}: {manifest['data']['n_read']:,} prompts.")
-    if any(is_organism(str((one.get("model") or {}).get("spec"))) for one in models):
+    say(f"{', '.join(model['name'] for model in models)}: {manifest['data']['n_read']:,} prompts.")
+    if any(is_organism(str((model.get("model") or {}).get("spec"))) for model in models):
         say(CAVEAT)
     say(_READING)
-    for question, title in QUESTIONS.items():
-        say_question([one for one in findings.get("findings", []) if one["question"] == question], title, shown=_SHOWN)
-    say_left_out(findings.get("left_out", []), shown=_SHOWN)
+    say_answers(run.findings, QUESTIONS, shown=_SHOWN)
     say_end(run, page)

@@ -10,7 +10,15 @@ import typer
 from typer.core import TyperCommand
 
 from safekey_interp.cli.options import NoReport, Overwrite, with_options
-from safekey_interp.cli.shared import progress_bar, quiet_libraries, say, say_end, say_left_out, say_question
+from safekey_interp.cli.shared import (
+    progress_bar,
+    quiet_libraries,
+    run_options,
+    say,
+    say_end,
+    say_left_out,
+    say_question,
+)
 from safekey_interp.evaluation.benchmarks.catalogue import NAMED
 from safekey_interp.evaluation.benchmarks.commands import BenchmarkSettings
 
@@ -93,13 +101,10 @@ def evaluate(
         run = run_benchmarks(
             models,
             benchmarks,
-            out=folder,
             settings=settings,
             python=python,
             timeout=None if timeout is None else 60 * timeout,
-            overwrite=overwrite,
-            command=["safekey-interp", *(ctx.obj or [])],
-            progress=bar,
+            **run_options(ctx, folder, bar, overwrite=overwrite),
         )
         page = None
         if not no_report:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from safekey_interp.cli.options import with_options
-from safekey_interp.cli.shared import progress_bar, quiet_libraries, say
+from safekey_interp.cli.shared import progress_bar, quiet_libraries, say, typed
 from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
 from safekey_interp.generation.sampling_settings import Sampling
@@ -115,11 +115,7 @@ def generate(
             requests,
             out=out,
             sampling=sampling,
-            about={
-                "prompts": list(source.names),
-                "prompts_sha256": source.sha256,
-                "command": ["safekey-interp", *(ctx.obj or [])],
-            },
+            about={"prompts": list(source.names), "prompts_sha256": source.sha256, "command": typed(ctx)},
             overwrite=overwrite,
             progress=bar,
         )
@@ -158,29 +154,29 @@ def _remote(url: str, model: str | None, concurrency: int | None) -> Engine:
 
 
 def _requests(
-    source: TraceSource, asked: _Prefill, tokenizer: Any, segmentation: SegmentationSettings
+    source: TraceSource, wanted: _Prefill, tokenizer: Any, segmentation: SegmentationSettings
 ) -> Iterator[Request]:
     from safekey_interp.generation import prefill, prefill_depth
     from safekey_interp.generation.requests import Request
     from safekey_interp.segmentation.segmenter import segment_all
 
-    if asked.kind == "none":
+    if wanted.kind == "none":
         yield from (Request(trace=trace) for trace in source)
         return
     sentences = prefill.GENERAL_SWAPS
-    if asked.kind == "swap" and tokenizer is not None:
+    if wanted.kind == "swap" and tokenizer is not None:
         sentences = prefill.swap_sentences_for(tokenizer)
     traces = list(source)
-    if asked.kind == "depth":
-        depths = {"numbers": asked.depths, "shares": asked.shares}
+    if wanted.kind == "depth":
+        depths = {"numbers": wanted.depths, "shares": wanted.shares}
         yield from prefill_depth.depth_requests(tokenizer, traces, **depths, **option_values(segmentation)).requests
         return
     for trace, found in zip(traces, segment_all(traces, **option_values(segmentation)), strict=True):
-        if asked.kind == "swap":
+        if wanted.kind == "swap":
             yield from prefill.swaps(trace, found, sentences)
         else:
             beginnings = prefill.beginnings(trace, found)
-            yield from (request for request in beginnings if request.condition == asked.kind)
+            yield from (request for request in beginnings if request.condition == wanted.kind)
 
 
 def _print_summary(written: Written, source: TraceSource, requests: list[Request]) -> None:

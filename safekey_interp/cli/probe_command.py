@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from safekey_interp.cli.options import ModelName, NoReport, Overwrite, Traces, option, with_options
-from safekey_interp.cli.shared import folder_name, loaded_model, page_of, progress_bar, say_findings
+from safekey_interp.cli.shared import folder_name, loaded_model, page_of, progress_bar, run_options, say_findings
 from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.probe_settings import ProbeSettings
@@ -71,15 +71,8 @@ def probe(
 
         if generate:
             source = _answered(loaded, source, folder, max_new_tokens, bar, overwrite=overwrite)
-        run = run_probe(
-            loaded,
-            source,
-            out=folder,
-            overwrite=overwrite,
-            command=["safekey-interp", *(ctx.obj or [])],
-            progress=bar,
-            **option_values(settings),
-        )
+        options = run_options(ctx, folder, bar, overwrite=overwrite)
+        run = run_probe(loaded, source, **options, **option_values(settings))
         if not team().is_first:
             return
         page = page_of(run, bar, wanted=not no_report)
@@ -115,7 +108,6 @@ def _answered(
     from safekey_interp.generation.local_engine import LocalEngine
     from safekey_interp.generation.requests import Request
     from safekey_interp.generation.response_run import write_responses
-    from safekey_interp.generation.sampling import Sampling
     from safekey_interp.runs.run_writer import GENERATED
 
     if team().is_first:

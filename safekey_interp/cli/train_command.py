@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safekey_interp.cli.options import NoReport, Overwrite, Revision, TrustRemoteCode
-from safekey_interp.cli.shared import page_of, plain, progress_bar, quiet_libraries, say
+from safekey_interp.cli.shared import page_of, plain, progress_bar, quiet_libraries, say, typed
 from safekey_interp.errors import InputError
 from safekey_interp.runs.processes import place, team
 
@@ -90,8 +90,7 @@ def train(
             if not team().is_first:
                 return
         else:
-            command = ["safekey-interp", *(ctx.obj or [])]
-            run = training_run.train(model, source, config, overwrite=overwrite, command=command, progress=bar)
+            run = training_run.train(model, source, config, overwrite=overwrite, command=typed(ctx), progress=bar)
             if not team().is_first:
                 return
             page = page_of(run, bar, wanted=not no_report)
