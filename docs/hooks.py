@@ -62,7 +62,7 @@ def options_table(*words: str) -> str:
 
     command = command_named(words[0])
     for word in words[1:]:
-        command = command.commands[word]
+        command = command.get_command(None, word)
     rows = [(_option(one), _escaped(one.help) + _default(one)) for one in command.params if getattr(one, "help", None)]
     return _table(("option", "what it says"), rows)
 

@@ -20,7 +20,7 @@ from safekey_interp.runs.processes import team
 from safekey_interp.version import __version__
 
 _STOPPED = 130
-"""What a shell calls the exit status of an interrupted program."""
+"""Exit status of an interrupted program."""
 
 
 class _Stopped(Exception):
@@ -82,7 +82,8 @@ def command_named(name: str) -> Any:
     if name not in COMMANDS:
         return typer.main.get_group(app).commands[name]
     module, help_text = COMMANDS[name]
-    command = typer.main.get_command(import_module(f"safekey_interp.cli.{module}").app)
+    group = typer.main.get_group(import_module(f"safekey_interp.cli.{module}").app)
+    command = next(iter(group.commands.values())) if len(group.commands) == 1 else group
     command.name, command.help = name, help_text
     return command
 
@@ -95,7 +96,7 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder, whatever comm
 
     opened = open_run(run)
     if not opened.is_complete:
-        raise RunError(f"run {run}: not complete; the command that began it goes on with it")
+        raise RunError(f"run {run}: not complete; the command that began it resumes it")
     print(plain(str(write_report(opened.path))))
 
 
@@ -142,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, for as long as the process lives
     if not together.is_alone:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else a process that is gone fills pages
-        # How launchers end the others when one process has ended; a run then says how it goes on.
+        # How launchers end the others when one process has ended; a run then says how it is resumed.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with together if shared else nullcontext():
@@ -150,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if status == _STOPPED:  # how typer hands on Ctrl-C
                 raise _Stopped
     except _Stopped:
-        _fail("stopped; a run goes on from there when the same command is given again", _STOPPED)
+        _fail("stopped; the same command resumes the run", _STOPPED)
     except SafekeyError as error:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
@@ -163,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _usage(error: Any) -> str:
-    """What is wrong with the words of a command, and where the right ones are listed."""
+    """What is wrong with the arguments of a command, and where the right ones are listed."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "safekey-interp"
     return f"{error.format_message().rstrip('.')}; see `{path} --help`"

@@ -30,7 +30,7 @@ from safekey_interp.runs.settings import option_values
 if TYPE_CHECKING:
     from safekey_interp.runs.run_folder import Run
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer()
 _READING = (
     "X is the prompt, U how a model restates it, K the key sentence after it. Brackets hold 95 % intervals over "
     "prompts; differences are on the same prompts."

@@ -25,7 +25,7 @@ from safekey_interp.evaluation.benchmarks.commands import BenchmarkSettings
 if TYPE_CHECKING:
     from safekey_interp.runs.run_folder import Run
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer()
 _SHOWN = 12
 """Findings, and reasons for leaving out, that the summary prints."""
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from safekey_interp.generation.requests import Engine, Request
     from safekey_interp.generation.response_run import Written
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer()
 _PREFILLS = ("none", "understanding", "key_sentence", "swap")
 _DEPTHS = re.compile(r"[0-9]{1,5}%?(,[0-9]{1,5}%?)*")
 
@@ -171,11 +171,11 @@ def _requests(
         depths = {"numbers": wanted.depths, "shares": wanted.shares}
         yield from prefill_depth.depth_requests(tokenizer, traces, **depths, **option_values(segmentation)).requests
         return
-    for trace, found in zip(traces, segment_all(traces, **option_values(segmentation)), strict=True):
+    for trace, segmented in zip(traces, segment_all(traces, **option_values(segmentation)), strict=True):
         if wanted.kind == "swap":
-            yield from prefill.swaps(trace, found, sentences)
+            yield from prefill.swaps(trace, segmented, sentences)
         else:
-            beginnings = prefill.beginnings(trace, found)
+            beginnings = prefill.beginnings(trace, segmented)
             yield from (request for request in beginnings if request.condition == wanted.kind)
 
 

@@ -33,7 +33,7 @@ from safekey_interp.cli.options import (
 from safekey_interp.cli.shared import check_choice, parse_layers
 from safekey_interp.errors import InputError
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(help="Change the model while it reads traces, or read it on the way, each beside a control.")
 
 
 def _shared(

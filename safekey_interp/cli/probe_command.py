@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from safekey_interp.display import Progress
     from safekey_interp.models.model import Model
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer()
 _READING = (
     "X is the prompt, U how the model restates it, K the key sentence after it. Brackets hold 95 % intervals over "
     "prompts. AUROC: 0.5 is a coin toss, 1 is perfect."

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from safekey_interp.segmentation.segmentation_record import Segmentation
 
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer()
 
 
 @app.command()
@@ -57,21 +57,21 @@ def segment(
     source = read_traces(files or TRACES, **reading.to_dict()).check()
     if out is not None and any(file.path.resolve() == out.resolve() for file in source.files):
         raise InputError(f"--out {out}: the file that is read, expected another; its traces would be lost")
-    found = segment_all(source, **option_values(settings))
+    segmentations = segment_all(source, **option_values(settings))
     if agree is not None:
-        print(agree(found))
+        print(agree(segmentations))
     elif out is not None:
-        _write(found, out)
+        _write(segmentations, out)
         print(plain(str(out)))
     else:
-        _print(found)
+        _print(segmentations)
 
 
 def _comparison(file: Path) -> Callable[[Iterable[Segmentation]], object]:
     from safekey_interp.evaluation.segmentation_agreement import compare, read_annotations
 
     annotations = read_annotations(file)
-    return lambda found: compare(found, annotations)
+    return lambda segmentations: compare(segmentations, annotations)
 
 
 def _check_file(out: Path, *, overwrite: bool) -> None:
@@ -87,21 +87,21 @@ def _check_file(out: Path, *, overwrite: bool) -> None:
         raise InputError(f"--out {out}: cannot be written: {error.strerror or error}") from error
 
 
-def _print(found: Iterable[Segmentation]) -> None:
+def _print(segmentations: Iterable[Segmentation]) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
-    for segmentation in found:
+    for segmentation in segmentations:
         # What files and endpoints say must not reach a terminal as it is.
         shown = replace(segmentation, trace_id=plain(segmentation.trace_id), reason=plain(segmentation.reason))
         console.print(shown.to_rich())
         console.print()
 
 
-def _write(found: Iterable[Segmentation], out: Path) -> None:
+def _write(segmentations: Iterable[Segmentation], out: Path) -> None:
     from safekey_interp.runs.storage import write_aside
 
-    rows = map(_row, found)
+    rows = map(_row, segmentations)
 
     def jsonl(aside: Path) -> None:
         with aside.open("w", encoding="utf-8") as stream:
@@ -129,9 +129,9 @@ _COLUMNS = (
 )
 
 
-def _row(found: Segmentation) -> dict[str, Any]:
-    spans = {name: getattr(found, name) for name in ("understanding", "key_sentence")}
-    row = {name: getattr(found, name) for name in _COLUMNS if name not in spans}
+def _row(segmentation: Segmentation) -> dict[str, Any]:
+    spans = {name: getattr(segmentation, name) for name in ("understanding", "key_sentence")}
+    row = {name: getattr(segmentation, name) for name in _COLUMNS if name not in spans}
     row |= {name: None if span is None else [span.start, span.end] for name, span in spans.items()}
     return {name: row[name] for name in _COLUMNS}
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from safekey_interp.training.config import TrainingConfig
     from safekey_interp.training.examples import Example, Examples
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer()
 _SHOWN = 3
 """Examples, and reasons for leaving out, that a dry run prints."""
 _MOST_TOKENS = 160

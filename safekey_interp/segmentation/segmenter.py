@@ -84,5 +84,5 @@ def segmented(
             waiting.append(trace)
             yield trace
 
-    for found in segment_all(remembered(), finder=finder, delimiters=delimiters):
-        yield waiting.popleft(), found
+    for segmentation in segment_all(remembered(), finder=finder, delimiters=delimiters):
+        yield waiting.popleft(), segmentation

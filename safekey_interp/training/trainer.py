@@ -119,8 +119,8 @@ class SafeKeyTrainer(Trainer):
         for batch in passes:
             counts += torch.stack([torch.as_tensor(count) for count in batch.counts])
         counts = self._summed(counts)
-        every = self.config.log_gradient_norms_every
-        if every and self.state.global_step % every == 0:
+        interval = self.config.log_gradient_norms_every
+        if interval and step % interval == 0:
             self._log_gradient_norms(passes, Counts(*counts))
         return [{"batch": batch} for batch in passes], counts
 

@@ -259,7 +259,7 @@ def test_a_run_says_what_was_found(here: Path, command: Type, model_folder: Path
 def test_a_run_that_is_not_complete_has_no_page(here: Path, command: Type) -> None:
     (here / "run").mkdir()
     (here / "run" / "run.json").write_text('{"safekey_interp": "0", "status": "running"}')
-    refused(command("report", "run"), "not complete; the command that began it goes on with it")
+    refused(command("report", "run"), "not complete; the command that began it resumes it")
 
 
 def test_what_files_say_does_not_reach_the_terminal_raw(here: Path, command: Type, model_folder: Path) -> None:
@@ -435,7 +435,7 @@ def test_ctrl_c_ends_in_one_line_and_the_run_goes_on(tmp_path: Path, model_folde
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert err == "safekey-interp: stopped; a run goes on from there when the same command is given again\n"
+    assert err == "safekey-interp: stopped; the same command resumes the run\n"
     assert json.loads((parts.parent / "run.json").read_text())["status"] == "running"
 
 

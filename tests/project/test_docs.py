@@ -146,7 +146,7 @@ def test_pages_name_every_public_name_and_every_command() -> None:
     assert sorted(listed) == sorted(wanted)
     told = "".join(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs" / "commands").glob("*.md")))
     asked = set(re.findall(r"^<!-- options: ([\w ]+) -->$", told, re.MULTILINE))
-    inner = {f"intervene {name}" for name in command_named("intervene").commands}
+    inner = {f"intervene {name}" for name in command_named("intervene").list_commands(None)}
     assert asked == (set(COMMANDS) - {"intervene"}) | {"report"} | inner
 
 
