@@ -19,9 +19,9 @@ class StreamSettings(SegmentationSettings):
 
     batch_size: BatchSize = "auto"
     """Traces a forward pass, or auto."""
-    max_length: int | None = Field(None, ge=2)
+    max_length: int | None = Field(default=None, ge=2)
     """Most tokens up to the end of the key sentence."""
     backend: Backend = "hf"
     """hf (fast) or bridge (TransformerLens)."""
-    rendering: Literal["chat", "released"] = Field("chat", json_schema_extra={"option": None})
+    rendering: Literal["chat", "released"] = Field(default="chat", json_schema_extra={"option": None})
     """``released`` for what the reference's attention script reads."""

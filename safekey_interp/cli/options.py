@@ -10,7 +10,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from safekey_interp.capture.stream_settings import BatchSize, StreamSettings
-from safekey_interp.cli.shared import parse_batch_size, parse_delimiters, parse_layers
+from safekey_interp.cli.shared import parse_delimiters, parse_layers
 from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.probe_settings import ProbeSettings
@@ -20,7 +20,7 @@ from safekey_interp.runs.settings import SettingError, Settings, fields_of, opti
 _READERS: list[tuple[Any, Callable[[str], Any]]] = [
     (tuple[int, ...] | None, parse_layers),
     (tuple[str, str] | None, parse_delimiters),
-    (BatchSize, parse_batch_size),
+    (BatchSize, lambda text: int(text) if text.isdecimal() else text),
 ]
 """How a text becomes a value of a type that a command line does not have."""
 
@@ -41,12 +41,12 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     models = {name: parameter.annotation for name, parameter in parameters.items() if _is_model(parameter.annotation)}
 
     def run(**words: Any) -> None:
-        settings = {name: _built(model, words) for name, model in models.items()}
+        settings = {name: built_from(model, words) for name, model in models.items()}
         command(**settings, **{name: words[name] for name in parameters if name not in models})
 
     spread: list[inspect.Parameter] = []
     for name, parameter in parameters.items():
-        spread += _options(models[name]) if name in models else [parameter]
+        spread += options_of(models[name]) if name in models else [parameter]
     run.__signature__ = inspect.Signature(spread)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in spread}
     run.__name__, run.__doc__ = command.__name__, command.__doc__
@@ -62,7 +62,8 @@ def _offered(model: type[Settings]) -> dict[str, FieldInfo]:
     return {name: field for name, field in fields_of(model).items() if option_name(model, name)}
 
 
-def _options(model: type[Settings]) -> list[inspect.Parameter]:
+def options_of(model: type[Settings]) -> list[inspect.Parameter]:
+    """The parameters of a command that stand for the fields of a settings model."""
     options = []
     for name, field in _offered(model).items():
         kind: Any = _type(field) if field.default is not None else _type(field) | None
@@ -73,7 +74,7 @@ def _options(model: type[Settings]) -> list[inspect.Parameter]:
     return options
 
 
-def _built(model: type[Settings], words: dict[str, Any]) -> Settings:
+def built_from(model: type[Settings], words: dict[str, Any]) -> Settings:
     """Settings of what was typed; an error names the option."""
     try:
         return model(**{name: _value(field, words[name]) for name, field in _offered(model).items()})

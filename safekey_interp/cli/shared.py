@@ -65,19 +65,6 @@ def parse_layers(text: str | None, option: str = "--layers") -> list[int] | None
     return numbers
 
 
-def parse_batch_size(text: str) -> int | str:
-    """``auto`` or a number of traces.
-
-    Raises:
-        InputError: anything else.
-    """
-    if text == "auto":
-        return text
-    if re.fullmatch(r"[0-9]{1,6}", text) and int(text) > 0:
-        return int(text)
-    raise InputError(f"--batch-size: got {text!r}, expected auto or a number of at least 1")
-
-
 def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
     """Refuse what is none of the choices.
 

@@ -19,7 +19,7 @@ class ReadingSettings(Settings):
     """Column of the label."""
     id_field: str | None = None
     """Column of the trace's id."""
-    limit: int | None = Field(None, ge=1)
+    limit: int | None = Field(default=None, ge=1)
     """Read no more traces than this."""
 
 

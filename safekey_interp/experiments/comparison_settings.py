@@ -22,5 +22,5 @@ class ComparisonSettings(SegmentationSettings):
     label_by: LabelBy = same_as(ProbeSettings, "label_by")
     by: str | None = same_as(ProbeSettings, "by")
     seed: int = same_as(ProbeSettings, "seed")
-    n_examples: int = Field(12, ge=0, json_schema_extra={"option": "examples"})
+    n_examples: int = Field(default=12, ge=0, json_schema_extra={"option": "examples"})
     """Prompts shown side by side."""

@@ -17,17 +17,17 @@ class ProbeSettings(StreamSettings):
     """Layers, such as 0-5,12,-1. Default: all."""
     label_by: LabelBy = "label"
     """Separability by the file's label, or by each trace's aha."""
-    by: str | None = Field("source", min_length=1)
+    by: str | None = Field(default="source", min_length=1)
     """Column that tells conditions apart: source, a name found in meta, or none."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Seed of every draw."""
-    n_examples: int = Field(40, ge=0, json_schema_extra={"option": "examples"})
+    n_examples: int = Field(default=40, ge=0, json_schema_extra={"option": "examples"})
     """Traces shown token by token."""
-    n_random: int = Field(20, ge=1, json_schema_extra={"option": None})
+    n_random: int = Field(default=20, ge=1, json_schema_extra={"option": None})
     """Draws of each random key set."""
-    keep_states: bool = Field(False, json_schema_extra={"option": "states"})
+    keep_states: bool = Field(default=False, json_schema_extra={"option": "states"})
     """Keep the hidden states in the run folder."""
-    chunk: int | None = Field(None, ge=1)
+    chunk: int | None = Field(default=None, ge=1)
     """Traces between two points from which a killed run resumes. Default: 32 to 256."""
 
     @field_validator("by")

@@ -13,11 +13,11 @@ from safekey_interp.runs.settings import SettingError, Settings, settings_model
 class DecodingSettings(Settings):
     """How the next token is chosen, and how many there are at most."""
 
-    max_new_tokens: int | None = Field(None, ge=1)
+    max_new_tokens: int | None = Field(default=None, ge=1)
     """Most tokens of a response, prefill not counted; a longer one is cut. Default: 512, or as many as fit."""
-    temperature: float = Field(0.0, ge=0)
+    temperature: float = Field(default=0.0, ge=0)
     """0 for the likeliest token each time (greedy)."""
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: float = Field(default=1.0, gt=0, le=1)
     """Draw from the likeliest tokens of this much probability."""
 
 
@@ -25,9 +25,9 @@ class DecodingSettings(Settings):
 class Sampling(DecodingSettings):
     """How responses are drawn."""
 
-    n: int = Field(1, ge=1)
+    n: int = Field(default=1, ge=1)
     """Samples of each prompt; more than one needs a temperature."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Seed of every draw."""
 
     def __post_init__(self) -> None:

@@ -65,7 +65,7 @@ def same_as(model: type, name: str) -> Any:
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
 def settings_model(cls: type[_T]) -> type[_T]:
     """Make a subclass of :class:`Settings` a model; inherited fields keep their descriptions."""
-    model = dataclass(cls, frozen=True, kw_only=True, config=_CONFIG)
+    model: Any = dataclass(cls, frozen=True, kw_only=True, config=_CONFIG)
     for base in cls.__mro__[1:-1]:
         for name, field in fields_of(base).items():
             known = fields_of(model)[name]
@@ -109,7 +109,8 @@ def in_words(field: FieldInfo) -> str:
 
 
 def _kind_in_words(kind: Any, bounds: list[Any]) -> str:
-    origin, arguments = get_origin(kind), get_args(kind)
+    origin: Any = get_origin(kind)
+    arguments: tuple[Any, ...] = get_args(kind)
     if origin is Annotated:
         return _kind_in_words(arguments[0], arguments[1].metadata)
     if origin in (Union, types.UnionType):

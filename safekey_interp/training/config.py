@@ -33,58 +33,58 @@ class TrainingConfig(Settings):
     """How U and K are found; ``given`` takes the spans that came with the data."""
     delimiters: tuple[str, str] | None = None
     """Marks of the reasoning; the known families' when null."""
-    held_out: float = Field(0.1, ge=0, le=0.9)
+    held_out: float = Field(default=0.1, ge=0, le=0.9)
     """Share of groups (prompts) that no step sees."""
-    max_length: int = Field(8192, ge=2)
+    max_length: int = Field(default=8192, ge=2)
     """Most tokens of a trace; longer ones are left out and counted, never cut. Paper: 8,192."""
 
-    head_weight: float = Field(0.2, ge=0)
+    head_weight: float = Field(default=0.2, ge=0)
     """w_head, the weight of the safety head's loss; 0 turns it off. Paper: 0.2."""
-    query_mask_weight: float = Field(0.2, ge=0)
+    query_mask_weight: float = Field(default=0.2, ge=0)
     """w_qmm, the weight of query-mask modelling; 0 turns it off. Paper: 0.2."""
-    theta: float = Field(0.5, ge=0, le=1)
+    theta: float = Field(default=0.5, ge=0, le=1)
     """Share of U's path in the head's loss; 1 and 0 are the single paths. Paper: 0.5."""
     query_mask: Literal["short", "packed", "masked"] = "short"
     """How K is predicted with the prompt masked; the numbers are the same."""
     query_prompt: Literal["masked", "other"] = "masked"
     """What query-mask modelling has in the prompt's place: nothing, or another request's prompt, drawn from all labels
     anew in every step: a control of the mask. Paper: masked."""
-    key_weight: float = Field(0.0, ge=0)
+    key_weight: float = Field(default=0.0, ge=0)
     """Weights K up with the prompt visible: the control of query-mask modelling. Paper: none."""
     shuffled_labels: bool = False
     """Shuffles the head's labels over groups: its control. Paper: none."""
-    auxiliary_epochs: float | None = Field(2.0, ge=0)
+    auxiliary_epochs: float | None = Field(default=2.0, ge=0)
     """Epochs at the end in which the extra losses count; null for all. Paper: the last 2 of 5."""
     head_layer: int | None = None
     """The layer whose output the safety head reads; the states after the final norm when null. Paper: these."""
 
-    epochs: float = Field(5.0, gt=0)
+    epochs: float = Field(default=5.0, gt=0)
     """Passes over the data. Paper: 5."""
-    max_steps: int | None = Field(None, ge=1)
+    max_steps: int | None = Field(default=None, ge=1)
     """Optimizer steps in place of ``epochs``; ``auxiliary_epochs`` out of ``epochs`` then is a share of these."""
-    batch_size: int = Field(128, ge=1)
+    batch_size: int = Field(default=128, ge=1)
     """Traces of an optimizer step, over all processes. Paper: 128."""
-    micro_batch_size: int = Field(1, ge=1)
+    micro_batch_size: int = Field(default=1, ge=1)
     """Traces of one forward pass of one process; the rest is accumulated."""
     packing: bool = False
     """Lays the traces of a forward pass behind one another in one row, in place of padding them to the longest. It pays
     with an attention function that skips what other documents hold (flash attention)."""
-    learning_rate: float = Field(1e-5, gt=0)
+    learning_rate: float = Field(default=1e-5, gt=0)
     """Peak of the schedule. Paper: 1e-5."""
-    head_learning_rate: float | None = Field(None, gt=0)
+    head_learning_rate: float | None = Field(default=None, gt=0)
     """Peak of the schedule for the safety head; when null, such that one step moves the head's logit by at most 2
     (``training/head_learning_rate.py``). Paper: the model's."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's. Paper: 0.9, 0.95."""
-    weight_decay: float = Field(1e-4, ge=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
     """AdamW's, on matrices alone: neither biases nor norms. Paper: 1e-4."""
-    warmup: float = Field(0.05, ge=0, le=1)
+    warmup: float = Field(default=0.05, ge=0, le=1)
     """Share of the steps in which the learning rate rises. Paper: 5 %."""
     schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     """How the learning rate falls. Paper: cosine."""
-    max_grad_norm: float = Field(1.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, ge=0)
     """Gradients are scaled down to this norm; 0 for never."""
-    seed: int = Field(2002, ge=0, le=2**32 - 1)
+    seed: int = Field(default=2002, ge=0, le=2**32 - 1)
     """Of data order, dropout and the head's first weights. Paper: 2002."""
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -93,31 +93,31 @@ class TrainingConfig(Settings):
     """Computes activations again in the backward pass: slower, leaner."""
     compile: bool = False
     """torch.compile."""
-    lora_rank: int | None = Field(None, ge=1)
+    lora_rank: int | None = Field(default=None, ge=1)
     """Trains low-rank adapters of this rank (peft) in place of all weights; the safety head is always trained."""
-    lora_alpha: float = Field(16.0, ge=0)
+    lora_alpha: float = Field(default=16.0, ge=0)
     """Scale of the adapters."""
     lora_targets: str | tuple[str, ...] = "all-linear"
     """Which modules get adapters: their names' ends in a list, a regular expression of whole names, or all-linear."""
 
-    save_every: int | None = Field(None, ge=1)
+    save_every: int | None = Field(default=None, ge=1)
     """Steps between checkpoints; at the end of each epoch when null."""
-    save_total_limit: int = Field(2, ge=1)
+    save_total_limit: int = Field(default=2, ge=1)
     """Checkpoints that are kept."""
-    probe_every: int | None = Field(None, ge=1)
+    probe_every: int | None = Field(default=None, ge=1)
     """Steps between two snapshots of the held-out traces by the probes; never when null."""
-    probe_traces: int = Field(64, ge=1)
+    probe_traces: int = Field(default=64, ge=1)
     """Held-out traces of a snapshot."""
     key_sentences: str | None = None
     """File of safe and compliant key sentences whose probability a snapshot measures; the package's own when null."""
-    evaluate_every: int | None = Field(None, ge=1)
+    evaluate_every: int | None = Field(default=None, ge=1)
     """Steps between two measurements of the held-out loss; at the end of each epoch when null."""
-    log_every: int = Field(10, ge=1)
+    log_every: int = Field(default=10, ge=1)
     """Steps between two rows of the table of losses, each a mean over the steps since the last."""
-    log_gradient_norms_every: int | None = Field(None, ge=1)
+    log_gradient_norms_every: int | None = Field(default=None, ge=1)
     """Steps between two measurements of the norm of each term's gradient, in a table of its own; never when null. A
     step that is measured costs one more forward and backward pass for each term."""
-    patience: int | None = Field(None, ge=1)
+    patience: int | None = Field(default=None, ge=1)
     """Measurements of the held-out loss without a gain after which training stops; never when null. The model with the
     lowest held-out loss is then the one that is kept."""
     save_dtype: Literal["float32", "bfloat16", "float16"] | None = None

@@ -42,19 +42,19 @@ _RUN_CODE = "HF_ALLOW_CODE_EVAL"
 class BenchmarkSettings(DecodingSettings):
     """How benchmarks are asked; all but the last three decide what is answered."""
 
-    max_new_tokens: int | None = Field(None, ge=1)
+    max_new_tokens: int | None = Field(default=None, ge=1)
     """Most tokens of an answer, reasoning counted. Default: 32,768, or four fifths of the context."""
     seed: int = same_as(Sampling, "seed")
     thinking: bool = True
     """Whether models that can switch it off think."""
     delimiters: tuple[str, str] | None = same_as(SegmentationSettings, "delimiters")
-    limit: int | None = Field(None, ge=1)
+    limit: int | None = Field(default=None, ge=1)
     """Only the first so many tasks of each benchmark."""
     dtype: str | None = same_as(LoadSettings, "dtype")
     trust_remote_code: bool = same_as(LoadSettings, "trust_remote_code")
     allow_code_execution: bool = False
     """Run what a model writes, which HumanEval needs. In a container."""
-    batch_size: int = Field(8, ge=1)
+    batch_size: int = Field(default=8, ge=1)
     """Prompts that are answered at once."""
     device: str | None = same_as(LoadSettings, "device")
 
