@@ -110,7 +110,7 @@ def in_words(field: FieldInfo) -> str:
 
 def _kind_in_words(kind: Any, bounds: list[Any]) -> str:
     origin: Any = get_origin(kind)
-    arguments: tuple[Any, ...] = get_args(kind)
+    arguments: list[Any] = list(get_args(kind))
     if origin is Annotated:
         return _kind_in_words(arguments[0], arguments[1].metadata)
     if origin in (Union, types.UnionType):
