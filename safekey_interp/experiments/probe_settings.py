@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.conditions import LabelBy
-from safekey_interp.runs.settings import settings_model
+from safekey_interp.runs.settings import SettingError, settings_model
+
+
+def _column(by: str | None) -> str | None:
+    if by == "":
+        raise SettingError("by", "got '', expected a column's name, or None")
+    return None if by == "none" else by
+
+
+By = Annotated[str | None, AfterValidator(_column)]
+"""A column that tells conditions apart; ``none`` on a command line is None."""
 
 
 @settings_model
@@ -17,7 +29,7 @@ class ProbeSettings(StreamSettings):
     """Layers, such as 0-5,12,-1. Default: all."""
     label_by: LabelBy = "label"
     """Separability by the file's label, or by each trace's aha."""
-    by: str | None = Field(default="source", min_length=1)
+    by: By = "source"
     """Column that tells conditions apart: source, a name found in meta, or none."""
     seed: int = Field(default=0, ge=0)
     """Seed of every draw."""
@@ -29,8 +41,3 @@ class ProbeSettings(StreamSettings):
     """Keep the hidden states in the run folder."""
     chunk: int | None = Field(default=None, ge=1)
     """Traces between two points from which a killed run resumes. Default: 32 to 256."""
-
-    @field_validator("by")
-    @classmethod
-    def _named(cls, by: str | None) -> str | None:
-        return None if by == "none" else by

@@ -67,6 +67,13 @@ def test_a_wrong_value_is_one_line(values: dict[str, Any], says: str) -> None:
             replace(ProbeSettings(), **values)
 
 
+@pytest.mark.parametrize("model", [ProbeSettings, ComparisonSettings])
+def test_the_word_none_stands_for_no_column_of_conditions(model: Any) -> None:
+    assert (model(by="none").by, model(by=None).by, model(by="mood").by) == (None, None, "mood")
+    with pytest.raises(InputError, match="by: got '', expected a column's name, or None"):
+        model(by="")
+
+
 def test_the_command_line_names_the_option(here: Any, command: Type) -> None:
     (here / "t.jsonl").write_text('{"prompt": "How?"}\n')
     ended = command("generate", "--prompts", "t.jsonl", "--out", "r.jsonl", "--top-p", "0")
