@@ -69,7 +69,7 @@ def _options(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="seed of every draw. Default: 0")
     parser.add_argument("--overwrite", action="store_true", help="delete runs of other settings that are in the folder")
     parser.add_argument("--write", action="store_true", help="write analysis/CLAIMS.md, too")
-    parser.add_argument("--dry-run", action="store_true", help="check analysis/paper/paper.yaml and say what it would take")
+    parser.add_argument("--dry-run", action="store_true", help="check paper.yaml and say what it would take")
     parser.add_argument(_PART, action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(words)
     if not options.dry_run and options.out is None:

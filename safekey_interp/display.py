@@ -1,4 +1,4 @@
-"""Display in notebooks and terminals: marked text, progress callbacks.
+"""Display in notebooks and terminals: marked text, progress bars.
 
 No mark rests on colour alone: each has a letter (X, U, K) and a line of its own under the text. A notebook does not say
 whether its page is light or dark, so the text keeps the page's ink, and a tone lies half-way (in OKLab) between those
@@ -12,52 +12,77 @@ included, is a terminal. IPython is asked only where something else has imported
 from __future__ import annotations
 
 import html
+import shutil
 import sys
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+import warnings
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 
-class Progress(Protocol):
-    """Who is told how far a run is."""
+class Progress:
+    """Progress of work, as a bar of tqdm for each stage; subclass it to hear of the work in another way.
+
+    The bar stands on standard error: of a terminal until the stage ends, and below a notebook's cell for stages that
+    take a while. A log file gets a line a minute.
+    """
+
+    def __init__(self, *, is_hidden: bool = False) -> None:
+        self._is_hidden = is_hidden
+        self._bar: Any = None
 
     def stage(self, name: str, total: int | None) -> None:
         """A stage begins; ``total`` steps, None when unknown."""
+        self.close()
+        if not self._is_hidden:
+            self._bar = _bar(printable(name), total)
 
     def advance(self, n: int) -> None:
         """Steps done in the stage."""
+        if self._bar is not None:
+            self._bar.update(n)
+
+    def close(self) -> None:
+        """The last stage is over."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
-class Silent:
-    """Tells nobody."""
-
-    def stage(self, name: str, total: int | None) -> None:
-        """Nothing."""
-
-    def advance(self, n: int) -> None:
-        """Nothing."""
+def open_progress(progress: Progress | None) -> AbstractContextManager[Progress]:
+    """``progress`` as it is; when None, bars in the notebook that runs the code, and nothing elsewhere."""
+    return Progress(is_hidden=not is_listening()) if progress is None else nullcontext(progress)
 
 
-@contextmanager
-def telling(progress: Progress | None) -> Iterator[Progress]:
-    """Whom to tell while work goes on: ``progress``, or a bar in the notebook that runs it, or nobody."""
-    if progress is not None or not is_listening():
-        yield progress or Silent()
-        return
-    bar = Bar()
-    try:
-        yield bar
-    except BaseException as error:
-        bar.close(error)
-        raise
-    bar.close()
+def _bar(name: str, total: int | None) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # without ipywidgets a notebook gets a bar of text
+        from tqdm.auto import tqdm
+
+    class LogLines(tqdm):
+        """A line for each state of the bar."""
+
+        def display(self, msg: str | None = None, pos: int | None = None) -> None:
+            self.fp.write(f"{self}\n" if pos is None else str(self))  # closing ends the last line
+
+    if is_listening():
+        return tqdm(total=total, desc=name, delay=_DELAY)
+    size = shutil.get_terminal_size()
+    options: Any = {"total": total, "desc": name, "ncols": size.columns, "nrows": size.lines}
+    if sys.stderr.isatty():
+        return tqdm(**options, leave=False)
+    return LogLines(**options, delay=_LOG_INTERVAL, mininterval=_LOG_INTERVAL)
 
 
-_PATIENCE = 0.5
-"""Seconds before a bar appears, so that short work leaves nothing on the page."""
-_PAUSE = 0.2
-"""Seconds between two pictures of a bar: the work goes on, the page is not flooded."""
+_DELAY = 0.5
+"""Seconds before a bar appears in a notebook, so that short work leaves nothing on the page."""
+_LOG_INTERVAL = 60.0
+"""Seconds between two lines in a log file."""
 
 
 def is_listening() -> bool:
@@ -67,68 +92,11 @@ def is_listening() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
-def send(page: str, text: str, *, replacing: Any = None, replaceable: bool = False) -> Any:
-    """Show something below the cell that runs; only where :func:`is_listening`.
-
-    Args:
-        page: HTML.
-        text: the same for a front end that shows none.
-        replacing: what an earlier call returned: it is shown in that one's place.
-        replaceable: whether a later call may take its place.
-
-    Returns:
-        What a later call may replace, or None.
-    """
+def send(page: str, text: str) -> None:
+    """Show HTML below the cell that runs, only where :func:`is_listening`; ``text`` in a front end that shows none."""
     from IPython.display import display
 
-    shown = {"text/html": page, "text/plain": text}
-    if replacing is not None:
-        replacing.update(shown, raw=True)
-        return replacing
-    return display(shown, raw=True, display_id=True) if replaceable else display(shown, raw=True)
-
-
-class Bar:
-    """A progress bar below the cell that runs: stage, count and seconds."""
-
-    def __init__(self) -> None:
-        self._began = self._drawn = time.monotonic()
-        self._drawn += _PATIENCE - _PAUSE
-        self._name, self._done, self._shown = "", 0, None
-        self._total: int | None = None
-
-    def stage(self, name: str, total: int | None) -> None:
-        """A stage begins; ``total`` steps, None when unknown."""
-        self._name, self._total, self._done = name, total, 0
-        self._draw()
-
-    def advance(self, n: int) -> None:
-        """Steps done in the stage."""
-        self._done += n
-        self._draw()
-
-    def close(self, error: BaseException | None = None) -> None:
-        """The work is over; a bar that has appeared says so."""
-        if self._shown is not None:
-            words = "done" if error is None else f"stopped while {self._name} ({self._count()})"
-            self._send(f"{words}, {self._seconds()}", bar="")
-
-    def _draw(self) -> None:
-        now = time.monotonic()
-        if now - self._drawn >= _PAUSE:
-            self._drawn = now
-            share = f' value="{self._done}" max="{self._total}"' if self._total else ""
-            text = f"{self._name} {self._count()}, {self._seconds()}"
-            self._send(text, bar=f'<progress{share} style="width:16em;vertical-align:middle"></progress> ')
-
-    def _send(self, text: str, *, bar: str) -> None:
-        self._shown = send(framed(bar, escaped(text)), text, replacing=self._shown, replaceable=True)
-
-    def _count(self) -> str:
-        return f"{self._done:,}" if self._total is None else f"{self._done:,} of {self._total:,}"
-
-    def _seconds(self) -> str:
-        return f"{time.monotonic() - self._began:.0f} s"
+    display({"text/html": page, "text/plain": text}, raw=True)
 
 
 _WASH = 35

@@ -20,8 +20,9 @@ _HEAD = """\
 # What the paper's analysis claims, and what our figures say
 
 Written by `python -m analysis`; not edited by hand. Claims, their evidence from the strongest to the weakest, and the
-smallest effect of interest of each stand in [claims.yaml](paper/claims.yaml), the rule in [verdicts.py](paper/verdicts.py); both
-were written before the figures were drawn. SafeKey: Zhou et al. 2025, arXiv 2505.16186.
+smallest effect of interest of each stand in [claims.yaml](paper/claims.yaml), the rule in
+[verdicts.py](paper/verdicts.py); both were written before the figures were drawn. SafeKey: Zhou et al. 2025, arXiv
+2505.16186.
 
 - *supports*: the interval excludes 0 and the estimate is at least the smallest effect of interest, in the claimed
   direction

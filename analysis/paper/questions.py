@@ -38,17 +38,17 @@ class Question(NamedTuple):
         Raises:
             RunError: these models and prompts cannot answer it.
         """
-        return import_module(f"analysis.{self.module}").answer(bench)
+        return import_module(f"analysis.paper.{self.module}").answer(bench)
 
 
 QUESTIONS = (
-    Question(1, "key_sentence", "Does the key sentence decide?", "fig_key_sentence"),
-    Question(2, "dormant_signal", "Does the model know what it does not act on?", "fig_dormant_signal"),
-    Question(3, "attention", "What does the key sentence look at, and act on?", "fig_attention"),
-    Question(4, "representations", "What do the states know before it?", "fig_representations"),
-    Question(5, "depth", "How deep does alignment go?", "fig_depth"),
-    Question(6, "ablations", "Which part of the training does it?", "fig_ablations"),
-    Question(7, "cost", "What do the two losses cost?", "fig_cost"),
+    Question(1, "key_sentence", "Does the key sentence decide?", "q1_key_sentence"),
+    Question(2, "dormant_signal", "Does the model know what it does not act on?", "q2_dormant_signal"),
+    Question(3, "attention", "What does the key sentence look at, and act on?", "q3_attention"),
+    Question(4, "representations", "What do the states know before it?", "q4_representations"),
+    Question(5, "depth", "How deep does alignment go?", "q5_depth"),
+    Question(6, "ablations", "Which part of the training does it?", "q6_ablations"),
+    Question(7, "cost", "What do the two losses cost?", "q7_cost"),
 )
 OF_A_RUN = ("attention", "representations")
 """Questions that a finished run of ``probe`` answers alone."""

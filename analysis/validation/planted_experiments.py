@@ -51,7 +51,7 @@ from safekey_interp.interventions.sentence_suppression import RANDOM_KEYS, summa
 from safekey_interp.interventions.steering import steer, summarise_steering
 from safekey_interp.interventions.trace_pairs import TracePair, find_pairs
 from safekey_interp.measures.control_directions import units
-from safekey_interp.measures.probes import Direction
+from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.separability import separability_table
 from safekey_interp.measures.trajectory import measure_trajectory, summarise_trajectory
 from safekey_interp.measures.transfer import transfer_table
@@ -68,9 +68,9 @@ N_POOL = 32
 N_DONORS = 2
 N_DRAWS = 19
 """So that p ≤ .05 means beyond all of them."""
-ALONG = 0.4
-"""The same of the direction that is steered along: larger ones are in directions fitted to shuffled labels, too."""
-STEP = 0.2
+ALONG = 1.0
+"""The same of the direction that is steered along: as large as the states' own spread (norm of their deviations)."""
+STEP = 0.1
 """Of a steering step, small enough for its effect to be linear."""
 _LAYER = 2
 

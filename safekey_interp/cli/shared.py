@@ -9,13 +9,12 @@ import logging
 import os
 import re
 import shutil
-import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safekey_interp.display import Progress
 from safekey_interp.errors import InputError
 from safekey_interp.models.organism import CAVEAT, is_organism
 from safekey_interp.runs.processes import team
@@ -23,7 +22,6 @@ from safekey_interp.runs.processes import team
 if TYPE_CHECKING:
     from typer import Context
 
-    from safekey_interp.display import Progress
     from safekey_interp.models.model import Model
     from safekey_interp.runs.run_folder import Run
 
@@ -89,42 +87,9 @@ def parse_delimiters(text: str | None) -> tuple[str, str] | None:
     return opening, closing
 
 
-@contextmanager
-def progress_bar() -> Iterator[Progress | None]:
-    """A bar with rate and time left in a terminal; None elsewhere, and in all processes but the first."""
-    if not sys.stderr.isatty() or not team().is_first:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as RichProgress
-
-    class Bar:
-        def __init__(self) -> None:
-            self.bar = RichProgress(
-                TextColumn("{task.description:<22}"),
-                BarColumn(bar_width=16),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(compact=True),
-                console=Console(stderr=True),
-                transient=True,
-            )
-            self.task = None
-
-        def stage(self, name: str, total: int | None) -> None:
-            if self.task is not None:
-                self.bar.remove_task(self.task)
-            self.task = self.bar.add_task(name, total=total, rate="")
-
-        def advance(self, n: int) -> None:
-            if self.task is not None:
-                speed = self.bar.tasks[-1].speed
-                self.bar.update(self.task, advance=n, rate=f"{speed:.1f}/s" if speed else "")
-
-    bar = Bar()
-    with bar.bar:
-        yield bar
+def progress_bar() -> Progress:
+    """The progress of a command; hidden in all processes but the first."""
+    return Progress(is_hidden=not team().is_first)
 
 
 def loaded_model(model: str, bar: Progress | None, **options: Any) -> Model:

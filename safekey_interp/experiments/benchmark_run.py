@@ -1,13 +1,13 @@
-"""How do calls of harnesses become a run? One benchmark of one model is one unit, which is asked once and kept.
+"""Run of benchmarks by their harnesses. One benchmark of one model is one unit, which is asked once and kept.
 
     harness/MODEL/BENCHMARK/raw/         what the harness wrote, as it wrote it
-    harness/MODEL/BENCHMARK/log.txt      the end of what it said
+    harness/MODEL/BENCHMARK/log.txt      the end of its output
     harness/MODEL/BENCHMARK/unit.json    its arguments, versions and seconds, whether it is done, and if not, why
     benchmarks                           one row a number
 
-A killed run asks nothing again that was done; what failed is asked again when the same command is given again, and
-models and benchmarks may join later. In the folder of a finished comparison the run lies in
-``benchmarks``, and the comparison's page shows its numbers.
+A resumed run asks nothing again that was done; what failed is asked again when the same command is given again, and
+models and benchmarks may be added later. In the folder of a finished comparison the run lies in ``benchmarks``, and the
+comparison's page shows its numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safekey_interp.display import Progress, Silent
+from safekey_interp.display import Progress
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.evaluation.benchmarks.catalogue import Benchmark, benchmarks_of
 from safekey_interp.evaluation.benchmarks.commands import BenchmarkSettings, check_call
@@ -27,10 +27,12 @@ from safekey_interp.evaluation.benchmarks.subprocesses import interpreter, versi
 from safekey_interp.evaluation.benchmarks.units import LOG, UNITS, Kept
 from safekey_interp.models.model_list import Side, sides_of
 from safekey_interp.reporting.findings.benchmark_findings import tell
+from safekey_interp.runs.manifest import new_manifest
+from safekey_interp.runs.processes import Team
 from safekey_interp.runs.run_folder import Run, manifest_in
-from safekey_interp.runs.run_writer import RunWriter, check_out
+from safekey_interp.runs.run_session import run_session
+from safekey_interp.runs.run_writer import RunWriter
 from safekey_interp.runs.storage import remove_leftovers, write_json, write_table
-from safekey_interp.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,14 +60,14 @@ def run_benchmarks(
         models: what ``load`` reads, or folders of training runs.
         benchmarks: names of :data:`~safekey_interp.evaluation.benchmarks.catalogue.NAMED`, or ``lm-eval:TASK``,
             ``inspect:TASK``.
-        out: the run folder; one of the same settings is continued. That of a finished comparison of some of the models
+        out: the run folder; one of the same settings is resumed. That of a finished comparison of some of the models
             keeps the run in its folder ``benchmarks``.
         settings: how benchmarks are asked; greedily, with thinking, when None.
         python: the interpreter of the environment that has the harnesses; this one when None.
         timeout: seconds after which a benchmark of a model is given up; None for never.
         overwrite: delete a run of benchmarks that is there.
         command: what the user typed, for the record.
-        progress: is told how far the run is.
+        progress: shows how far the run is; bars in a notebook, and nothing elsewhere, when None.
 
     Returns:
         The run: ``run.benchmarks``; what failed is in ``run.findings["left_out"]``.
@@ -75,47 +77,40 @@ def run_benchmarks(
         ModelError: no such model.
         RunError: a folder that cannot be used, or nothing succeeded.
     """
-    how, tell_of = settings or BenchmarkSettings(), progress or Silent()
-    wanted = benchmarks_of(benchmarks)
+    how, wanted = settings or BenchmarkSettings(), benchmarks_of(benchmarks)
     path, sides = _placed(Path(out), sides_of(models, at_least=1))
-    check_out(path)
-    known = None if overwrite else manifest_in(path)
-    executable = interpreter(python)
-    tell_of.stage("reading", None)
-    handed = [
-        hand_over(side, delimiters=how.delimiters, trust_remote_code=how.trust_remote_code) for side in sides
-    ]  # fmt: skip
-    _check_same_models(path, known, handed)
-    units = [(model, Kept.at(path, model.record(), benchmark)) for model in handed for benchmark in wanted]
-    for model, unit in units:
-        check_call(unit.benchmark, model, how)
-    # Before the lock and the first change of the folder: what is missing leaves nothing.
-    asked = [(model, unit) for model, unit in units if overwrite or unit.done() is None]
-    versions = (
-        versions_in(executable, [unit.benchmark for _, unit in asked], is_named=python is not None) if asked else {}
-    )
-    manifest = _manifest(how, command)
-    with RunWriter.begin(path, manifest, overwrite=overwrite) as writer:
-        if not asked and writer.is_complete:
-            return Run(path, writer.manifest)
-        _join(writer, handed, wanted, versions, command)
-        try:
-            for model in handed:
-                remove_leftovers(path / UNITS / model.folder)
-            for model, unit in asked:
-                tell_of.stage(f"{model.name[-12:]}: {unit.benchmark.name}", None)
-                unit.ask(model, executable, how, versions, timeout=timeout)
-            _assemble(writer)
-        except OSError as error:
-            why = f"{error.strerror or error}; once that is mended, the same command goes on"
-            raise RunError(f"out {path}: cannot be written: {why}") from error
-        if not any(unit.done() for _, unit in units):
-            first = units[0][1]
-            raise RunError(
-                f"out {path}: no benchmark succeeded; {first.what}: {first.why_not()}; the end of what it said is in "
-                f"{first.folder / LOG}"
-            )
-        return Run(path, writer.manifest)
+    # The harnesses share no work, so that one process is the whole run.
+    with run_session(path, overwrite=overwrite, progress=progress, processes=Team(0, 1)) as session:
+        known = None if overwrite else manifest_in(path)
+        executable = interpreter(python)
+        session.progress.stage("reading", None)
+        handed = [hand_over(side, delimiters=how.delimiters, trust_remote_code=how.trust_remote_code) for side in sides]
+        _check_same_models(path, known, handed)
+        units = [(model, Kept.at(path, model.record(), benchmark)) for model in handed for benchmark in wanted]
+        for model, unit in units:
+            check_call(unit.benchmark, model, how)
+        # Before the lock and the first change of the folder: what is missing leaves nothing.
+        asked = [(model, unit) for model, unit in units if overwrite or unit.done() is None]
+        needed = [unit.benchmark for _, unit in asked]
+        versions = versions_in(executable, needed, is_named=python is not None) if asked else {}
+        empty: dict[str, Any] = {"models": [], "benchmarks": [], "versions": {}}
+        manifest = new_manifest(command, how.record(), how.seed, identity={"kind": KIND}, kind=KIND, **empty)
+        with session.writing(manifest) as writer:
+            if asked or not writer.is_complete:
+                _join(writer, handed, wanted, versions, command)
+                for model in handed:
+                    remove_leftovers(path / UNITS / model.folder)
+                for model, unit in asked:
+                    session.progress.stage(f"{model.name[-12:]}: {unit.benchmark.name}", None)
+                    unit.ask(model, executable, how, versions, timeout=timeout)
+                _assemble(writer)
+            if not any(unit.done() for _, unit in units):
+                first = units[0][1]
+                raise RunError(
+                    f"out {path}: no benchmark succeeded; {first.what}: {first.why_not()}; the end of its output is in "
+                    f"{first.folder / LOG}"
+                )
+        return session.result()
 
 
 def _placed(out: Path, sides: list[Side]) -> tuple[Path, list[Side]]:
@@ -134,7 +129,7 @@ def _placed(out: Path, sides: list[Side]) -> tuple[Path, list[Side]]:
             f"out {out}: a run of kind {kind!r}, expected a new folder, one that `eval` wrote, or a finished comparison"
         )
     if manifest.get("status") != "complete":
-        raise RunError(f"out {out}: not complete; the command that began it goes on with it")
+        raise RunError(f"out {out}: not complete; the command that began it resumes it")
     known = [((one.get("model") or {}).get("spec"), str(one.get("name"))) for one in manifest.get("models") or []]
     named = [
         next((name for spec, name in known if isinstance(spec, str) and _same(spec, side.given)), None)
@@ -172,22 +167,6 @@ def _same(spec: str, given: Any) -> bool:
     return spec == given or (Path(spec).is_dir() and Path(given).is_dir() and Path(spec).samefile(given))
 
 
-def _manifest(settings: BenchmarkSettings, command: Sequence[str]) -> dict[str, Any]:
-    recorded = settings.record()
-    return {
-        "safekey_interp": __version__,
-        "kind": KIND,
-        "command": list(command),
-        "models": [],
-        "benchmarks": [],
-        "settings": recorded,
-        "versions": {},
-        "seed": settings.seed,
-        "timings": {},
-        "identity": {"kind": KIND, "settings": recorded, "version": __version__},
-    }
-
-
 def _join(
     writer: RunWriter,
     models: Sequence[Handed],
@@ -195,7 +174,7 @@ def _join(
     versions: Mapping[str, str | None],
     command: Sequence[str],
 ) -> None:
-    """Write down what is asked beside what was asked before."""
+    """Record what is asked beside what was asked before."""
     about = writer.manifest
     for name, records in (
         ("models", [model.record() for model in models]),
@@ -210,7 +189,7 @@ def _join(
 
 
 def _assemble(writer: RunWriter) -> None:
-    """The table and the words, from every unit that is done."""
+    """The table and the findings, from every unit that is done."""
     import pandas as pd
 
     path, about = writer.path, writer.manifest
@@ -233,4 +212,3 @@ def _assemble(writer: RunWriter) -> None:
     table: pd.DataFrame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"n": "Int64"})
     write_table(path / "benchmarks.parquet", table)
     write_json(path / "findings.json", tell(table, [one["name"] for one in about["models"]], left_out))
-    writer.finish()

@@ -1,4 +1,4 @@
-"""How much more than nearness does each model look at U and at X? Sums over a trace's layers and heads.
+"""Attention of compared models on U and X, beside the distance-matched baseline: sums over a trace's layers and heads.
 
 The lift over the distance-matched baseline is Σ mass / Σ matched mass
 (:mod:`safekey_interp.measures.attention_summary`), here over all layers and heads, so that no layer is picked and
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from safekey_interp.runs.run_folder import Run
 
 PAIRS = tuple((row, span) for row in ("decision", "key_sentence") for span in ("understanding", "prompt"))
-"""Rows and the spans that they look at."""
+"""Rows of attention, and the spans of their keys."""
 
 
 def sums_of(run: Run) -> dict[tuple[str, str], Table]:

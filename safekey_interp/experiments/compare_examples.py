@@ -1,4 +1,4 @@
-"""Which prompts show how the models differ? Those that a seed draws, among prompts where they do."""
+"""Examples of a comparison: prompts drawn by a seed among those where the models differ."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def examples(
     n: int,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Prompts with what each model made of them.
+    """Prompts with each model's sentences, answer and judgement.
 
     Of prompts that all models have, those come first in which verdicts or the key sentences' kinds differ, dealt out
     over labels and patterns of verdicts, so that one common pattern does not fill the page.
@@ -71,11 +71,11 @@ def examples(
 def _side(name: str, trace: Trace, row: Any, spans: Any) -> dict[str, Any]:
     span = answer_span(trace.response)
     answer = None if span is None else trace.response[span.start : span.end].strip()
-    found = {"understanding": None, "key_sentence": None}
+    sentences = {"understanding": None, "key_sentence": None}
     if spans is not None and trace.trace_id in spans.index:
-        found = {column: _short(_plain(spans.loc[trace.trace_id][column])) for column in found}
+        sentences = {column: _short(_plain(spans.loc[trace.trace_id][column])) for column in sentences}
     facts = {column: _plain(row[column]) for column in ("judged", "reason", "aha", "hint", "cut")}
-    return {"model": name, **found, "answer": _short(answer), **facts}
+    return {"model": name, **sentences, "answer": _short(answer), **facts}
 
 
 def _spans(run: Run) -> Any:

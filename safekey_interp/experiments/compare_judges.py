@@ -1,8 +1,8 @@
-"""What do the judges that the authors of a suite use say of the answers?
+"""Judgements of answers to benchmark suites by the judges that the suites' authors use.
 
-The judge ``refusal`` reads every answer; the answers to a suite's prompts are shown to the suite's own judge besides,
-where there is one: StrongREJECT's rubric through an endpoint, and a guard model for those suites that are judged by a
-classifier. Both keep what they said in the cache folder: nothing is asked twice.
+The judge ``refusal`` reads every answer; the answers to a suite's prompts also go to the suite's own judge, where there
+is one: StrongREJECT's rubric through an endpoint, and a guard model for those suites that are judged by a classifier.
+Both keep their judgements in the cache folder: nothing is asked twice.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from safekey_interp.errors import InputError, ModelError
 from safekey_interp.evaluation.guard_model import VERSION as GUARD_VERSION
 from safekey_interp.evaluation.guard_model import judge_by_guard
 from safekey_interp.evaluation.judgement import Judgement
-from safekey_interp.evaluation.rubric_judge import NO_ANSWER, judge_by_rubric
+from safekey_interp.evaluation.rubric_judge import Unanswered, judge_by_rubric
 from safekey_interp.experiments.compare_models import Done
-from safekey_interp.runs.processes import GOES_ON
+from safekey_interp.runs.processes import RESUMES
 from safekey_interp.runs.storage import cache_folder
 from safekey_interp.segmentation.answer_cache import AnswerCache, content_key
 
@@ -33,7 +33,7 @@ SUCCESSFUL = ("answered", "unsafe")
 """Labels of the rubric and of a guard that make an attack succeed."""
 _HOW = {"rubric": "--rubric, and an endpoint in SAFEKEY_LLM_BASE_URL", "guard": "--guard MODEL"}
 _AT_ONCE = 64
-"""Answers that a guard sees before they are kept."""
+"""Answers that a guard judges before they are kept."""
 
 Opinions = Mapping[str, Judgement]
 """By trace id."""
@@ -81,15 +81,15 @@ def suites_record(source: TraceSource, judges: SuiteJudges) -> list[dict[str, An
 
 
 def opinions(
-    done: Sequence[Done], judges: SuiteJudges, *, load_options: Mapping[str, Any], tell: Progress
+    done: Sequence[Done], judges: SuiteJudges, *, load_options: Mapping[str, Any], progress: Progress
 ) -> Mapping[str, Opinions]:
-    """What the suites' own judges say of each side's answers, by the side's name.
+    """The judgements of each model's answers by the suites' own judges, by the model's name.
 
     Args:
-        done: the sides, with their answers.
+        done: the models, with their answers.
         judges: those that can be asked; the others' suites have none.
         load_options: further arguments of ``load`` for a guard given by name.
-        tell: is told how far this is.
+        progress: shows how far this is.
 
     Raises:
         ModelError: the endpoint does not answer at all, or the guard cannot be loaded.
@@ -101,22 +101,22 @@ def opinions(
             suite = SUITES.get(trace.source or "")
             if suite is not None and suite.judge != "refusal" and judges.has(suite.judge):
                 asked[suite.judge].append((one.side.name, trace))
-    said: dict[str, dict[str, Judgement]] = {one.side.name: {} for one in done}
+    judgements: dict[str, dict[str, Judgement]] = {one.side.name: {} for one in done}
     for judge, cases in asked.items():
         if not cases:
             continue
-        tell.stage(f"{judge}: judging", len(cases))
+        progress.stage(f"{judge}: judging", len(cases))
         pairs = [(trace.prompt, trace.response) for _, trace in cases]
         if judge == "rubric":
-            found = judge_by_rubric(pairs, rubric="strongreject", endpoint=judges.rubric, on_case=tell.advance)
+            answers = judge_by_rubric(pairs, rubric="strongreject", endpoint=judges.rubric, on_case=progress.advance)
         else:
-            found = _by_guard(pairs, judges, load_options, tell)
-        judged = list(found)
-        if all(one.reason.startswith(NO_ANSWER) for one in judged):
-            raise ModelError(f"{judge}: {judged[0].reason}; once it answers, {GOES_ON}")
+            answers = _by_guard(pairs, judges, load_options, progress)
+        judged = list(answers)
+        if all(isinstance(judgement, Unanswered) for judgement in judged):
+            raise ModelError(f"{judge}: {judged[0].reason}; once it answers, {RESUMES}")
         for (name, trace), judgement in zip(cases, judged, strict=True):
-            said[name][trace.trace_id] = judgement
-    return said
+            judgements[name][trace.trace_id] = judgement
+    return judgements
 
 
 def not_asked(suites: Sequence[Mapping[str, Any]], traces: Sequence[Trace]) -> list[dict[str, Any]]:
@@ -132,7 +132,7 @@ def not_asked(suites: Sequence[Mapping[str, Any]], traces: Sequence[Trace]) -> l
 
 
 def _by_guard(
-    cases: Sequence[tuple[str, str]], judges: SuiteJudges, load_options: Mapping[str, Any], tell: Progress
+    cases: Sequence[tuple[str, str]], judges: SuiteJudges, load_options: Mapping[str, Any], progress: Progress
 ) -> Iterator[Judgement]:
     from safekey_interp.models.model import load
 
@@ -143,16 +143,16 @@ def _by_guard(
     for begin in range(0, len(cases), _AT_ONCE):
         part = cases[begin : begin + _AT_ONCE]
         keys = [content_key("guard", GUARD_VERSION, weights, judges.guard_template, *case) for case in part]
-        found = {key: _read(saved) for key in keys if (saved := known.get(key)) is not None}
-        missing = [number for number, key in enumerate(keys) if found.get(key) is None]
+        judged = {key: _read(saved) for key in keys if (saved := known.get(key)) is not None}
+        missing = [number for number, key in enumerate(keys) if judged.get(key) is None]
         fresh = judge_by_guard(model, [part[number] for number in missing], template=judges.guard_template)
         for number, judgement in zip(missing, fresh, strict=True):
-            found[keys[number]] = judgement
+            judged[keys[number]] = judgement
             known.put(keys[number], {"label": judgement.label, "reason": judgement.reason, "scores": judgement.scores})
         for key in keys:
-            judgement = found[key]
+            judgement = judged[key]
             assert judgement is not None
-            tell.advance(1)
+            progress.advance(1)
             yield judgement
 
 

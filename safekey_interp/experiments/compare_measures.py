@@ -1,4 +1,4 @@
-"""How much, for each model, and how do two of them differ on the same prompts?
+"""Measures of each model of a comparison, and differences of two models on the same prompts.
 
 Shares (attack success, over-refusal, aha, the dormant signal, …) and lifts are ratios of sums over traces; AUROC is the
 median over layers. A difference is the second model's number minus the first's, on the prompts that both have, and its
@@ -42,9 +42,9 @@ COLUMNS = (
     *("measure", "subset", "position", "to_span", "model", "other"),
     *("value", "low", "high", "n", "n_groups", "p", "only_model", "only_other"),
 )
-"""Of ``comparison``. ``other`` is NA in rows of one model; else ``value`` is ``other`` less ``model``, ``n`` counts the
-prompts of either that both have, and ``only_*`` those that count for one alone. ``p`` is that of flipped signs
-of a difference of shares, and over layers, against shuffled labels, of ``auroc_best``."""
+"""Of ``comparison``. ``other`` is NA in rows of one model; else ``value`` is ``other`` minus ``model``, ``n`` counts
+the prompts of either that both have, and ``only_*`` those that count for one alone. ``p`` is that of flipped signs of a
+difference of shares, and over layers, against shuffled labels, of ``auroc_best``."""
 
 
 class Share(NamedTuple):
@@ -86,7 +86,7 @@ def compare_shares(outcomes: Table, conditions: Conditions, names: Sequence[str]
 
     Args:
         outcomes: every model's, from :func:`~safekey_interp.experiments.compare_outcomes.outcomes_of`.
-        conditions: those that are told apart.
+        conditions: those that are kept apart.
         names: the models, in their order.
     """
     of_model = {name: outcomes[outcomes["model"] == name].set_index("trace_id") for name in names}
@@ -96,7 +96,7 @@ def compare_shares(outcomes: Table, conditions: Conditions, names: Sequence[str]
         flags = {name: _flags(table, measure, of) for name, table in of_model.items()}
         for subset, condition in _subsets(of, conditions):
             parts = {
-                name: _part(of_model[name], found, condition) for name, found in flags.items() if found is not None
+                name: _part(of_model[name], counts, condition) for name, counts in flags.items() if counts is not None
             }
             about = {"measure": measure, "subset": subset}
             rows += [
@@ -117,8 +117,8 @@ def compare_scores(outcomes: Table, names: Sequence[str]) -> list[dict[str, Any]
     of = outcomes[outcomes["suite_value"].notna() & (outcomes["label"] == "harmful").fillna(False)]
     sums = {}
     for name in names:
-        mine = of[of["model"] == name].set_index("trace_id")
-        sums[name] = mine[["group"]].assign(top=mine["suite_value"].astype(float), bottom=1.0)
+        rows = of[of["model"] == name].set_index("trace_id")
+        sums[name] = rows[["group"]].assign(top=rows["suite_value"].astype(float), bottom=1.0)
     return list(compare_ratios(SCORE, sums, {"subset": "harmful"}))
 
 
@@ -153,9 +153,9 @@ def compare_changes(sums: Mapping[str, Table], about: Mapping[str, Any]) -> Iter
             continue
         parts = split_change(there[one], there[two])
         for measure, part in CHANGES.items():
-            found = parts[part]
-            numbers = {"value": found.log_change, "low": found.low, "high": found.high}
-            sizes = {"n": found.n, "n_groups": found.n_groups}
+            change = parts[part]
+            numbers = {"value": change.log_change, "low": change.low, "high": change.high}
+            sizes = {"n": change.n, "n_groups": change.n_groups}
             yield {"measure": measure, "model": one, "other": two, **about, **numbers, **sizes}
 
 
@@ -173,16 +173,16 @@ def compare_knowledge(known: Mapping[str, Knowledge]) -> Iterator[dict[str, Any]
     for position in positions:
         scores = {name: one.scores[position] for name, one in known.items() if position in one.scores}
         about = {"measure": "auroc", "subset": "all", "position": position}
-        for name, mine in scores.items():
-            ranked = median_layer(mine)
-            yield {**about, "model": name, **_numbers(ranked.value, auroc_interval(ranked), mine.groups)}
+        for name, of_model in scores.items():
+            ranked = median_layer(of_model)
+            yield {**about, "model": name, **_numbers(ranked.value, auroc_interval(ranked), of_model.groups)}
         for one, two in combinations(scores, 2):
             both = scores[one].shared_with(scores[two]), scores[two].shared_with(scores[one])
             if not len(both[0].groups):
                 continue
             first, second = map(median_layer, both)
-            found = _numbers(second.value - first.value, auroc_difference(first, second), both[0].groups)
-            yield {**about, "model": one, "other": two, **found}
+            numbers = _numbers(second.value - first.value, auroc_difference(first, second), both[0].groups)
+            yield {**about, "model": one, "other": two, **numbers}
 
 
 def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -234,7 +234,7 @@ def _flags(table: Table, measure: str, of: str) -> Table | None:
 
 
 def _subsets(of: str, conditions: Conditions) -> list[tuple[str, str | None]]:
-    """All of the traces that a share is of, and, where they are told apart, those of each condition."""
+    """All of the traces that a share is of, and those of each condition that is kept apart."""
     apart = [(conditions.subset(name, of), name) for name in conditions.names] if of in ("harmful", "benign") else []
     return [(of, None), *apart]
 
@@ -244,8 +244,8 @@ def _part(table: Table, flags: Table, condition: str | None) -> Table:
     chosen = flags.notna()
     if condition is not None:
         chosen &= (table["condition"] == condition).fillna(False)
-    mine = flags[chosen].astype(float)
-    return mine.to_frame("top").assign(bottom=1.0, group=table.loc[mine.index, "group"])
+    counted = flags[chosen].astype(float)
+    return counted.to_frame("top").assign(bottom=1.0, group=table.loc[counted.index, "group"])
 
 
 def _one_share(part: Table) -> dict[str, Any]:
@@ -264,19 +264,19 @@ def paired_shares(first: Table, second: Table) -> dict[str, Any]:
 
 
 def _paired_shares(first: Table, second: Table) -> dict[str, Any]:
-    found = paired_shares(first, second)
+    numbers = paired_shares(first, second)
     shared = first.index.intersection(second.index)
     apart = (second.loc[shared, "top"] - first.loc[shared, "top"]).to_numpy(float)
     p = sign_flip_p(apart, first.loc[shared, "group"].tolist()) if len(shared) else np.nan
-    return found | {"p": p, "only_model": int((apart < 0).sum()), "only_other": int((apart > 0).sum())}
+    return numbers | {"p": p, "only_model": int((apart < 0).sum()), "only_other": int((apart > 0).sum())}
 
 
 def ratio(table: Table) -> dict[str, Any]:
     """The sum of ``top`` over that of ``bottom``, with its interval over ``group``."""
     top, bottom = (table[[name]].to_numpy(float) for name in ("top", "bottom"))
     groups = table["group"].tolist()
-    found = ratio_of_means(top, bottom, groups)
-    return _numbers(float(found.value[0]), Interval(float(found.low[0]), float(found.high[0])), groups)
+    mean = ratio_of_means(top, bottom, groups)
+    return _numbers(float(mean.value[0]), Interval(float(mean.low[0]), float(mean.high[0])), groups)
 
 
 def mean_of(values: Any, groups: Any) -> dict[str, Any]:
@@ -288,8 +288,8 @@ def mean_of(values: Any, groups: Any) -> dict[str, Any]:
     elif held <= {-1.0, 0.0, 1.0}:
         interval = difference_of_shares((numbers < 0, owners), (numbers > 0, owners))
     else:
-        found = ratio_of_means(numbers[:, None], np.ones((len(numbers), 1)), owners)
-        interval = Interval(float(found.low[0]), float(found.high[0]))
+        mean = ratio_of_means(numbers[:, None], np.ones((len(numbers), 1)), owners)
+        interval = Interval(float(mean.low[0]), float(mean.high[0]))
     return _numbers(float(numbers.mean()), interval, owners)
 
 

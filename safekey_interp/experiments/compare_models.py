@@ -1,4 +1,4 @@
-"""What does one side bring to a comparison: its responses, and a run of ``probe`` on them?"""
+"""Responses of one model of a comparison, and its run of ``probe`` on them."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def answered(
     *,
     sampling: Sampling,
     by: str | None,
-    together: Team,
-    tell: Progress,
+    processes: Team,
+    progress: Progress,
 ) -> list[Trace]:
     """The traces that a model makes of prompts, in the prompts' order whatever a kill did to that of the file.
 
@@ -59,31 +59,31 @@ def answered(
         folder: where its responses are kept; those that are there are not asked for again.
         sampling: how they are drawn.
         by: the column of ``meta`` that travels along.
-        together: the processes of the run; the first one asks.
-        tell: is told how far this is.
+        processes: those of the run; the first one asks.
+        progress: shows how far this is.
     """
     asked = list(prompts)
-    if together.is_first:
+    if processes.is_first:
         write_responses(
             LocalEngine(model),
             (Request(trace=trace) for trace in _bare(asked, by)),
             out=folder / GENERATED,
             sampling=replace(sampling, n=1),
             about={"prompts": list(prompts.names), "prompts_sha256": prompts.sha256},
-            progress=tell,
+            progress=progress,
         )
-    together.gather()
+    processes.gather()
     answers = {trace.trace_id: trace for trace in read_traces(folder / GENERATED)}
     return [answers[trace.trace_id] for trace in asked]
 
 
 def probed(
-    side: Side, model: Model, traces: Sequence[Trace], folder: Path, *, options: Mapping[str, Any], tell: Progress
+    side: Side, model: Model, traces: Sequence[Trace], folder: Path, *, options: Mapping[str, Any], progress: Progress
 ) -> Done:
-    """A model's own run of ``probe``; none when there is nothing in its responses to measure, which is then said."""
+    """A model's own run of ``probe``; none when nothing in its responses can be measured, and then why."""
     run, why = None, ""
     try:
-        run = run_probe(model, list(traces), out=folder, progress=tell, **options)
+        run = run_probe(model, list(traces), out=folder, progress=progress, **options)
     except InputError as error:
         why = str(error)
     record = {
@@ -105,12 +105,12 @@ def of_run(side: Side, run: Run) -> Done:
 
 
 def short_hash(value: Any) -> str:
-    """What tells one JSON value from another, in 16 characters."""
+    """Hash of a JSON value, in 16 characters."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _bare(traces: Iterable[Trace], by: str | None) -> list[Trace]:
-    """Prompts alone: a response that came along, and what speaks of it, would be mistaken for the model's own."""
+    """Prompts alone: a response of the file, and what describes it, would be mistaken for the model's own."""
     return [
         trace.with_(response="", given={}, meta={by: trace.meta[by]} if by is not None and by in trace.meta else {})
         for trace in traces
@@ -118,5 +118,5 @@ def _bare(traces: Iterable[Trace], by: str | None) -> list[Trace]:
 
 
 def _probes(run: Run | None) -> str | None:
-    """What tells one finished run from another: the comparison is made again when it changes."""
+    """Hash of a finished run: the comparison is made again when it changes."""
     return None if run is None else short_hash([run.manifest.get("identity"), run.manifest.get("created")])

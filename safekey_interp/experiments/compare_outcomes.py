@@ -1,4 +1,4 @@
-"""What did each model do with each prompt: by the judge, by its key sentence, and by its understanding?"""
+"""Outcomes of a comparison: each model's answer to each prompt by the judge, its key sentence and its understanding."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def outcomes_of(
     name: str,
     traces: Iterable[Trace],
     run: Run | None,
-    said: Mapping[str, Judgement],
+    judgements: Mapping[str, Judgement],
     *,
     by: str | None,
-    tell: Progress,
+    progress: Progress,
 ) -> pd.DataFrame:
     """One row for each trace of one model, :data:`COLUMNS`.
 
@@ -47,9 +47,9 @@ def outcomes_of(
         name: the model's.
         traces: with the model's responses.
         run: its run of ``probe``; None when nothing could be probed.
-        said: what the suites' own judges say, by trace id.
+        judgements: of the suites' own judges, by trace id.
         by: the column that tells conditions apart.
-        tell: is told how far this is.
+        progress: shows how far this is.
     """
     import pandas as pd
 
@@ -58,7 +58,7 @@ def outcomes_of(
         short = trace.meta.get("kept_short") is True
         given = str(trace.meta.get("prefill") or "")
         judged = None if short else judge_refusal(trace.prompt, new_text(trace.response, given))
-        second = said.get(trace.trace_id)
+        second = judgements.get(trace.trace_id)
         rows.append(
             {
                 "trace_id": trace.trace_id,
@@ -76,15 +76,15 @@ def outcomes_of(
                 "suite_reason": second.reason if second else None,
             }
         )
-        tell.advance(1)
+        progress.advance(1)
     table: Any = pd.DataFrame(rows)
     probed: Any = None if run is None else run.traces
     if probed is None:
         table = table.assign(aha=None, hint=None, has_key_sentence=pd.NA, status="not probed")
     else:
         own = probed.assign(has_key_sentence=probed["key_sentence"].notna()).set_index("trace_id")
-        found = own[["aha", "hint", "has_key_sentence", "status"]].reindex(table["trace_id"])
-        table = table.join(found.reset_index(drop=True))
+        segmented = own[["aha", "hint", "has_key_sentence", "status"]].reindex(table["trace_id"])
+        table = table.join(segmented.reset_index(drop=True))
     texts = ("trace_id", "model", "group", "label", "source", "condition", "judged", "reason", "aha", "status")
     texts += ("suite_judge", "suite_label", "suite_reason")
     flags = ("cut", "hint", "has_key_sentence")
@@ -102,7 +102,7 @@ def traces_of(run: Run) -> Iterator[Trace]:
         return
     rows: Any = run.traces
     for _, row in rows.iterrows():
-        said = {name: None if _is_missing(row[name]) else str(row[name]) for name in ("label", "source", "group")}
+        about = {name: str(row[name]) for name in ("label", "source", "group") if not _is_missing(row[name])}
         end = 0 if _is_missing(row["key_sentence_end"]) else int(row["key_sentence_end"])
         meta = json.loads(row["meta"]) if isinstance(row["meta"], str) else {}
         yield Trace(
@@ -110,7 +110,7 @@ def traces_of(run: Run) -> Iterator[Trace]:
             prompt=str(row["prompt"]),
             response=str(row["response"]),
             meta=meta | {"kept_short": len(row["response"]) >= end + SHOWN_AFTER},
-            **{name: value for name, value in said.items() if value is not None},  # type: ignore[arg-type]
+            **about,  # type: ignore[arg-type]
         )
 
 

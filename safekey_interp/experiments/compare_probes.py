@@ -1,11 +1,11 @@
-"""What did a model's states know before K? Read from its own run of ``probe``, so that two models can be compared.
+"""Probes of compared models before K, read from each model's own run of ``probe``.
 
 ``separability`` has the AUROC of the logistic probe at each layer, but not its scores, and a paired difference needs
 the scores of each trace. The run keeps those along the probe's LDA axis (``coordinates``; out of fold, standardised
-within their fold), so ``auroc`` here is theirs: within folds, as everywhere
-(:mod:`safekey_interp.measures.auroc`), which are drawn again from groups, labels and seed; and the median over layers,
-which no one has picked. ``auroc_best`` is the logistic probe at its best layer, with interval and p over layers, and
-``auroc_words`` the words of the same span alone; both as ``separability`` has them.
+within their fold), so ``auroc`` here is theirs: within the folds that the run has stored, as everywhere
+(:mod:`safekey_interp.measures.auroc`); and the median over layers, so that no layer is picked. ``auroc_best`` is the
+logistic probe at its best layer, with interval and p over layers, and ``auroc_words`` the words of the same span alone;
+both as ``separability`` has them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Scores(NamedTuple):
 
 
 class Knowledge(NamedTuple):
-    """What one model's probes tell."""
+    """Scores and best layers of one model's probes."""
 
     scores: dict[str, Scores]
     """By position; none where nothing could be separated."""
@@ -59,7 +59,7 @@ class Knowledge(NamedTuple):
 
 
 def knowledge_of(run: Run) -> Knowledge:
-    """What a run of ``probe`` says of :data:`POSITIONS`."""
+    """Scores and best layers of a run of ``probe``, at :data:`POSITIONS`."""
     return Knowledge(dict(_scores(run)), list(_best(run)))
 
 
@@ -77,26 +77,28 @@ def median_layer(scores: Scores) -> Ranked:
 
 
 def _scores(run: Run) -> Iterator[tuple[str, Scores]]:
-    import pyarrow.parquet as pq
-
-    file, traces = run.path / "coordinates.parquet", run.traces
-    if not file.is_file() or traces is None:
+    columns = ["trace_id", "position", "layer", "site", "label", "lda", "fold"]
+    table: Any = run.table("coordinates", columns=columns, filters=[("position", "in", POSITIONS)])
+    about: Any = run.table("traces", columns=["trace_id", "group"])
+    if table is None or about is None:
         return
-    group_of = dict(zip(traces["trace_id"], traces["group"], strict=True))
-    columns = ["trace_id", "position", "layer", "site", "label", "lda"]
-    table: Any = pq.read_table(file, columns=columns, filters=[("position", "in", POSITIONS)]).to_pandas()
+    group_of = dict(zip(about["trace_id"], about["group"], strict=True))
     for position in POSITIONS:
-        mine = table[table["position"].astype(str) == position].dropna(subset=["lda"])
-        if mine.empty:
+        rows = table[table["position"].astype(str) == position].dropna(subset=["lda"])
+        if rows.empty:
             continue
-        wide = mine.pivot_table(index="trace_id", columns=["layer", "site"], values="lda", observed=True).dropna()
-        labels = mine.drop_duplicates("trace_id").set_index("trace_id")["label"]
-        labels = labels[labels.index.isin(wide.index)]  # in the order in which the run split them
-        positive = labels.astype(str).isin([pair[0] for pair in CLASSES.values()]).to_numpy()
-        ids = [str(trace_id) for trace_id in labels.index]
+        wide = rows.pivot_table(index="trace_id", columns=["layer", "site"], values="lda", observed=True).dropna()
+        traces = rows.drop_duplicates("trace_id").set_index("trace_id")
+        traces = traces[traces.index.isin(wide.index)]  # in the order in which the run split them
+        positive = traces["label"].astype(str).isin([pair[0] for pair in CLASSES.values()]).to_numpy()
+        ids = [str(trace_id) for trace_id in traces.index]
         groups = [str(group_of[name]) for name in ids]
-        plan = make_plan(np.arange(len(ids)), positive.astype(float), groups, seed=int(run.manifest["seed"]))
-        yield position, Scores(ids, groups, positive, plan.fold, wide.loc[labels.index].to_numpy(float))
+        if "fold" in traces:
+            fold = traces["fold"].to_numpy(int)
+        else:  # a run folder from before folds were stored
+            seed = int(run.manifest["seed"])
+            fold = make_plan(np.arange(len(ids)), positive.astype(float), groups, seed=seed).fold
+        yield position, Scores(ids, groups, positive, fold, wide.loc[traces.index].to_numpy(float))
 
 
 def _best(run: Run) -> Iterator[dict[str, Any]]:
@@ -107,12 +109,12 @@ def _best(run: Run) -> Iterator[dict[str, Any]]:
         rows = table[(table["position"] == position) & table["auroc"].notna()]
         methods = {"auroc_best": "logistic", "auroc_words": "text_tfidf"}
         for measure, method in methods.items():
-            mine = rows[rows["method"] == method]
-            if mine.empty:
+            of_method = rows[rows["method"] == method]
+            if of_method.empty:
                 continue
-            row = mine.loc[mine["auroc"].idxmax()]
+            row = of_method.loc[of_method["auroc"].idxmax()]
             bounds = AUROC_OVER_LAYERS if measure == "auroc_best" else AUROC
             names = dict(zip(("value", "low", "high"), bounds, strict=True)) | {"n": "n", "n_groups": "n_groups"}
-            found = {name: row[column] for name, column in names.items()}
+            numbers = {name: row[column] for name, column in names.items()}
             p = row["p_value_over_layers"] if measure == "auroc_best" else np.nan
-            yield {"measure": measure, "subset": "all", "position": position, **found, "p": p}
+            yield {"measure": measure, "subset": "all", "position": position, **numbers, "p": p}

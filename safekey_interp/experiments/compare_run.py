@@ -1,27 +1,26 @@
-"""How do several models become one comparison? In turn: each answers, is probed and let go of; then tables, then words.
+"""Run of a comparison of models: each in turn answers, is probed and released; then tables, then findings.
 
     models/NAME/generated.jsonl    its responses, as ``probe --generate`` keeps them
     models/NAME/                   a run of ``probe`` on them
     outcomes, comparison           one row a trace and model; one row a measure, model or pair of models
     attention_by_layer, separability    those of the models' runs, with a column ``model``
 
-A killed comparison goes on in the middle of a model's responses or probes. What would not be the same is refused where
-it lies: weights and sampling by the file of responses, settings and data by the model's run and by the comparison.
+A killed comparison resumes in the middle of a model's responses or probes. Other weights or sampling are refused by the
+file of responses, other settings or data by the model's run and by the comparison.
 """
 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safekey_interp.capture.streaming import BatchSize
-from safekey_interp.data.conditions import check_by
+from safekey_interp.data.conditions import LabelBy, check_by
 from safekey_interp.data.trace_reader import TraceSource, content_of, read_traces
-from safekey_interp.display import Progress, Silent
-from safekey_interp.errors import InputError, RunError
+from safekey_interp.display import Progress
+from safekey_interp.errors import InputError
 from safekey_interp.experiments.compare_judges import SuiteJudges, opinions, suites_record
 from safekey_interp.experiments.compare_models import Done, answered, of_run, probed, short_hash
 from safekey_interp.experiments.compare_outcomes import traces_of
@@ -29,14 +28,11 @@ from safekey_interp.experiments.compare_tables import assemble_comparison
 from safekey_interp.experiments.comparison_settings import ComparisonSettings
 from safekey_interp.experiments.probe_tables import release_memory
 from safekey_interp.generation.sampling import Sampling
-from safekey_interp.measures.folds import LabelBy
 from safekey_interp.models.model_list import Side, sides_of
-from safekey_interp.runs.manifest import versions_of
-from safekey_interp.runs.multiprocess import check_same_task, completed, held_run
-from safekey_interp.runs.processes import GOES_ON, team
+from safekey_interp.runs.manifest import new_manifest, versions_of
 from safekey_interp.runs.run_folder import Run
-from safekey_interp.runs.run_writer import RunWriter, check_out
-from safekey_interp.version import __version__
+from safekey_interp.runs.run_session import run_session
+from safekey_interp.runs.run_writer import RunWriter
 
 if TYPE_CHECKING:
     from safekey_interp.models.model import Model
@@ -74,7 +70,7 @@ def run_comparison(
             whose traces are taken as they are (of ``probe``) or whose model is (of ``train``).
         traces: what ``read_traces`` reads, or what it returned; needed unless all are runs of ``probe``. Their own
             responses are not read.
-        out: the run folder; one of the same settings and data is continued, or returned when it is complete.
+        out: the run folder; one of the same settings and data is resumed, or returned when it is complete.
         sampling: how responses are drawn, one of each prompt; greedy when None.
         keep_responses: give every model the traces' own responses (teacher forcing), so that only what it looks at and
             knows differs.
@@ -91,7 +87,7 @@ def run_comparison(
         load_options: further arguments of ``load``, for models given by name.
         overwrite: delete a run that is there.
         command: what the user typed, for the record.
-        progress: is told how far the comparison is.
+        progress: shows how far the run is; bars in a notebook, and nothing elsewhere, when None.
 
     Returns:
         The run: ``run.comparison`` and ``run.outcomes``; its page is drawn by ``report.write_report``.
@@ -115,11 +111,8 @@ def run_comparison(
     )
     if wanted.n != 1:
         raise InputError(f"sampling: got {wanted.n} samples of each prompt, expected 1")
-    tell, path = progress or Silent(), Path(out)
-    with team() as together:
-        if together.is_first:
-            check_out(path)
-        tell.stage("reading", None)
+    with run_session(out, overwrite=overwrite, progress=progress) as session:
+        session.progress.stage("reading", None)
         sides = sides_of(models, at_least=1)
         source = _prompts(sides, traces, limit)
         check_by(source, by)
@@ -142,45 +135,35 @@ def run_comparison(
         }
         manifest = _manifest(sides, source, settings, seed, command)
         manifest["data"]["suites"] = suites_record(source, asked)
-        check_same_task(together, manifest["identity"])
-        with held_run(path, manifest, together, overwrite=overwrite) as writer:
-            probe: dict[str, Any] = {
-                "finder": finder,
-                "delimiters": delimiters,
-                "batch_size": batch_size,
-                "max_length": max_length,
-                "label_by": label_by,
-                "by": by,
-                "seed": seed,
-                "command": command,
-            }
-            try:
-                sure: list[Done] = []
-                seconds: dict[str, float] = {}
-                for side in sides:
-                    begun = time.perf_counter()
-                    told = _Told(side.name, tell)
-                    if side.run is not None:
-                        sure.append(of_run(side, side.run))
-                        continue
-                    loaded = side.model(load_options or {})
-                    folder = path / "models" / side.folder
-                    if keep_responses:
-                        given = list(source)
-                    else:
-                        given = answered(loaded, source, folder, sampling=wanted, by=by, together=together, tell=told)
-                    sure.append(probed(side, loaded, given, folder, options=probe, tell=told))
-                    del loaded
-                    _release()
-                    seconds[side.name] = round(time.perf_counter() - begun, 2)
-                if together.is_first and not _is_known(writer, sure):
-                    writer.manifest["timings"] = seconds
-                    said = opinions(sure, asked, load_options=load_options or {}, tell=tell)
-                    assemble_comparison(writer, sure, said, by=by, seed=seed, n_examples=n_examples, tell=tell)
-            except OSError as error:
-                why = f"{error.strerror or error}; once that is mended, {GOES_ON}"
-                raise RunError(f"out {path}: cannot be written: {why}") from error
-        return completed(path, together)
+        session.check_same_task(manifest)
+        names = ("finder", "delimiters", "batch_size", "max_length", "label_by", "by", "seed")
+        probe = {name: getattr(checked, name) for name in names} | {"command": command}
+        with session.writing(manifest) as writer:
+            done: list[Done] = []
+            session.lap("reading")
+            for side in sides:
+                if side.run is not None:
+                    done.append(of_run(side, side.run))
+                    continue
+                shown = _OfModel(side.name, session.progress)
+                model = side.model(load_options or {})
+                folder = session.path / "models" / side.folder
+                if keep_responses:
+                    given = list(source)
+                else:
+                    given = answered(
+                        model, source, folder, sampling=wanted, by=by, processes=session.team, progress=shown
+                    )
+                done.append(probed(side, model, given, folder, options=probe, progress=shown))
+                del model
+                _release()
+                session.lap(side.name)
+            if session.team.is_first and not _is_known(writer, done):
+                second = opinions(done, asked, load_options=load_options or {}, progress=session.progress)
+                about: Any = {"by": by, "seed": seed, "n_examples": n_examples}
+                assemble_comparison(writer, done, second, **about, progress=session.progress)
+                session.lap("comparing")
+        return session.result()
 
 
 def _prompts(sides: Sequence[Side], traces: Any, limit: int | None) -> TraceSource:
@@ -202,29 +185,17 @@ def _manifest(
     named = [
         [side.name, "model" if side.run is None else short_hash(side.run.manifest.get("identity"))] for side in sides
     ]
-    return {
-        "safekey_interp": __version__,
-        "kind": KIND,
-        "command": list(command),
-        "models": [],
-        "data": {
-            "sources": list(source.names),
-            "sha256": source.sha256,
-            "traces_sha256": content.sha256,
-            "n_read": content.n,
-        },
-        "settings": settings,
-        "versions": versions_of(_VERSIONS),
-        "seed": seed,
-        "timings": {},
-        "identity": {
-            "models": named,
-            "data": {"traces_sha256": content.sha256, "n_read": content.n},
-            "settings": settings,
-            "seed": seed,
-            "version": __version__,
-        },
-    }
+    data = {"traces_sha256": content.sha256, "n_read": content.n}
+    return new_manifest(
+        command,
+        settings,
+        seed,
+        identity={"models": named, "data": data, "seed": seed},
+        kind=KIND,
+        models=[],
+        data={"sources": list(source.names), "sha256": source.sha256, **data},
+        versions=versions_of(_VERSIONS),
+    )
 
 
 def _is_known(writer: RunWriter, done: Sequence[Done]) -> bool:
@@ -242,14 +213,15 @@ def _release() -> None:
         torch.cuda.empty_cache()
 
 
-class _Told:
-    """Says of which model a stage is."""
+class _OfModel(Progress):
+    """Progress whose stages name a model."""
 
-    def __init__(self, name: str, tell: Progress) -> None:
-        self._name, self._tell = re.sub(r"^organism:", "", name)[-12:], tell
+    def __init__(self, name: str, progress: Progress) -> None:
+        super().__init__()
+        self._name, self._progress = re.sub(r"^organism:", "", name)[-12:], progress
 
     def stage(self, name: str, total: int | None) -> None:
-        self._tell.stage(f"{self._name}: {name}", total)
+        self._progress.stage(f"{self._name}: {name}", total)
 
     def advance(self, n: int) -> None:
-        self._tell.advance(n)
+        self._progress.advance(n)

@@ -1,4 +1,4 @@
-"""How do the models' own runs become the tables of a comparison, its words and its examples?"""
+"""Tables, findings and examples of a comparison, from the models' own runs."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ _BY_MODEL = ("attention_by_layer", "separability")
 def assemble_comparison(
     writer: RunWriter,
     done: Sequence[Done],
-    said: Mapping[str, Opinions],
+    judgements: Mapping[str, Opinions],
     *,
     by: str | None,
     seed: int,
     n_examples: int,
-    tell: Progress,
+    progress: Progress,
 ) -> None:
-    """Write tables, words and examples from the sides' runs, and mark the comparison complete.
+    """Write tables, findings and examples from the models' runs.
 
     Args:
         writer: of the comparison's folder.
-        done: the sides, in their order.
-        said: what suites' own judges say, by the side's name.
+        done: the models, in their order.
+        judgements: of the suites' own judges, by the model's name.
         by: the column that tells conditions apart.
         seed: of every draw.
         n_examples: prompts to show side by side.
-        tell: is told how far this is.
+        progress: shows how far this is.
 
     Raises:
         InputError: runs that are not of the same prompts.
@@ -54,16 +54,18 @@ def assemble_comparison(
     writer.save()
     writer.remove_results()
     check_same_prompts(done)
-    tell.stage("judging", sum(len(one.traces) for one in done))
+    progress.stage("judging", sum(len(one.traces) for one in done))
     outcomes = pd.concat(
         [
-            outcomes_of(one.side.name, one.traces.values(), one.run, said[one.side.name], by=by, tell=tell)
+            outcomes_of(
+                one.side.name, one.traces.values(), one.run, judgements[one.side.name], by=by, progress=progress
+            )
             for one in done
         ],
         ignore_index=True,
     )
     conditions = told_apart(done[0].traces.values(), by)
-    tell.stage("comparing", None)
+    progress.stage("comparing", None)
     runs = {one.side.name: one.run for one in done}
     probed = {name: run for name, run in runs.items() if run is not None}
     rows = compare_measures.compare_shares(outcomes, conditions, names)
@@ -72,9 +74,9 @@ def assemble_comparison(
     for row, span in compare_attention.PAIRS:
         for subset in SUBSETS:
             of_pair = {
-                name: compare_attention.of_label(found[row, span], subset)
-                for name, found in sums.items()
-                if (row, span) in found
+                name: compare_attention.of_label(of_model[row, span], subset)
+                for name, of_model in sums.items()
+                if (row, span) in of_model
             }
             about = {"subset": subset, "position": row, "to_span": span}
             rows += compare_measures.compare_ratios("lift_over_matched", of_pair, about)
@@ -84,29 +86,28 @@ def assemble_comparison(
     write_table(path / "outcomes.parquet", outcomes)
     write_table(path / "comparison.parquet", table)
     for name in _BY_MODEL:
-        own = [(side, run.table(name)) for side, run in probed.items()]
-        there = [found.assign(model=side) for side, found in own if found is not None]
-        if there:
-            write_table(path / f"{name}.parquet", pd.concat(there, ignore_index=True))
+        tables = [(model, run.table(name)) for model, run in probed.items()]
+        named = [of_model.assign(model=model) for model, of_model in tables if of_model is not None]
+        if named:
+            write_table(path / f"{name}.parquet", pd.concat(named, ignore_index=True))
     shown = examples(
         outcomes, {one.side.name: one.traces for one in done}, runs, names, n=n_examples, seed=seed
     )  # fmt: skip
     write_json(path / "side_by_side.json", shown)
     writer.manifest["models"] = [one.record for one in done]
     writer.manifest["conditions"] = conditions.record()
-    found = tell_findings(table, names, conditions, kept=bool(writer.manifest["settings"]["keep_responses"]))
-    found["left_out"] += [
+    findings = tell_findings(table, names, conditions, kept=bool(writer.manifest["settings"]["keep_responses"]))
+    findings["left_out"] += [
         {"what": f"probes of {one.side.name}", "why": one.record["not_probed"], "n": len(one.traces)}
         for one in done
         if one.record["not_probed"]
     ]
-    found["left_out"] += not_asked(writer.manifest["data"]["suites"], list(done[0].traces.values()))
-    write_json(path / "findings.json", found)
-    writer.finish()
+    findings["left_out"] += not_asked(writer.manifest["data"]["suites"], list(done[0].traces.values()))
+    write_json(path / "findings.json", findings)
 
 
 def check_same_prompts(done: Sequence[Done]) -> None:
-    """Refuse sides that are not of the same prompts.
+    """Refuse models that did not have the same prompts.
 
     Raises:
         InputError: no trace id in common, or one id with two prompts.

@@ -1,4 +1,4 @@
-"""In which pieces is an intervention measured, so that a killed run goes on after the last whole one?
+"""Pieces of an intervention, after each of which a killed run can resume.
 
 A piece is some traces, and what their measurement needs of all the others: directions that were fitted without them, or
 the traces that their controls are taken from. So the numbers of a trace do not depend on the pieces.
@@ -18,7 +18,7 @@ from safekey_interp.interventions.donors import RESAMPLING, find_donors
 from safekey_interp.interventions.effect_metrics import find_subjects
 from safekey_interp.interventions.intervention_registry import KINDS, Name, apart
 from safekey_interp.interventions.trace_pairs import TracePair, find_pairs
-from safekey_interp.measures.probes import Direction
+from safekey_interp.measures.direction_record import Direction
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 class Piece(NamedTuple):
-    """What is measured in one go."""
+    """Traces that are measured together."""
 
     traces: Sequence[Trace | TracePair]
-    """These."""
+    """The traces, or pairs of them."""
     options: Mapping[str, Any]
-    """What the function is told beside the options of the run."""
+    """Arguments of the function besides the options of the run."""
     columns: Mapping[str, Any]
-    """What the table gets beside the function's columns."""
+    """Columns of the table besides those of the function."""
 
 
 class Work(NamedTuple):
@@ -92,19 +92,19 @@ def plan_work(
     more: dict[str, Any] = {}
     left_out: dict[str, str] = {}
     items: list[Any] = list(traces)
-    found = {option: value for option, value in finding.items() if option != "seed"}
+    segmented = {option: value for option, value in finding.items() if option != "seed"}
     if name == "patch":
-        spans = {option: found[option] for option in ("finder", "delimiters")}
+        spans = {option: segmented[option] for option in ("finder", "delimiters")}
         items, left_out = find_pairs(items, source=own["source"], **spans)
         if not items:
             why = "no pair of traces of one request and different outcomes"
             raise NothingMeasured(why, left_out)
     if name == "knockout" and any(kind in RESAMPLING for kind in own["controls"] or RESAMPLING):
-        more = {"others": find_donors(model, traces, **found)}
+        more = {"others": find_donors(model, traces, **segmented)}
     if name in ("patch", "lens"):
         pool = {one.trace_id: one for one in (getattr(item, "target", item) for item in items)}
         bank = own["bank"] or bank_for(model.tokenizer)
-        more = {"others": find_subjects(model, pool.values(), bank, **found)[0]}
+        more = {"others": find_subjects(model, pool.values(), bank, **segmented)[0]}
     return Work(own, [Piece(some, more, {}) for some in in_chunks(items, chunk)], left_out, [])
 
 

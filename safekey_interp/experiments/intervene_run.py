@@ -1,14 +1,13 @@
-"""How does an intervention on a file of traces become a run folder?
+"""Run of an intervention on a file of traces.
 
     read and check -> plan pieces -> measure each -> one table -> its summary -> findings -> page
 
-Like a probe's: nothing is written before the data, the model, the options and the folder are known to be usable; a
-killed run goes on after its last whole piece; processes that a launcher starts share the pieces.
+As in a run of probes, nothing is written before the data, the model, the options and the folder are known to be usable;
+a killed run resumes after its last whole piece; processes that a launcher starts share the pieces.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,18 +17,18 @@ import pandas as pd
 
 from safekey_interp.capture.streaming import threads_for, token_budget
 from safekey_interp.data.trace_reader import content_of, read_traces
-from safekey_interp.display import Progress, telling
-from safekey_interp.errors import InputError, NothingMeasured, RunError
+from safekey_interp.display import Progress
+from safekey_interp.errors import InputError, NothingMeasured
 from safekey_interp.experiments.intervene_pieces import Piece, Work, plan_work
 from safekey_interp.experiments.probe_chunks import join_tables
 from safekey_interp.interventions.intervention_registry import KINDS, Name, complete_options, recorded
 from safekey_interp.models.chat_template import tokenizer_hash
 from safekey_interp.reporting.findings.intervention_findings import find
 from safekey_interp.runs.manifest import manifest_of
-from safekey_interp.runs.multiprocess import all_parts, check_same_task, completed, held_run, is_complete, my_share
-from safekey_interp.runs.processes import GOES_ON, Team, team
-from safekey_interp.runs.run_folder import Run, open_run
-from safekey_interp.runs.run_writer import RunWriter, check_out
+from safekey_interp.runs.multiprocess import all_parts, my_share
+from safekey_interp.runs.run_folder import Run
+from safekey_interp.runs.run_session import RunSession, run_session
+from safekey_interp.runs.run_writer import RunWriter
 from safekey_interp.runs.storage import read_json, write_aside, write_json, write_table
 from safekey_interp.segmentation.finder_registry import WITHOUT_MEMORY, finder_identity, finder_names
 
@@ -64,17 +63,17 @@ def run_intervention(
         kind: ``knockout``, ``patch``, ``direction``, ``suppress``, ``lens`` or ``trajectory``.
         model: from ``load`` or ``from_hf``.
         traces: what ``read_traces`` reads, or what it returned.
-        out: the run folder; a run of the same settings and data in it is continued, or returned when it is complete.
+        out: the run folder; a run of the same settings and data in it is resumed, or returned when it is complete.
         finder: finder of U and K.
         delimiters: marks of the reasoning; the known families' when None.
         max_length: most tokens up to the end of K; longer traces are left out and named.
         seed: seed of every draw.
         limit: read no more traces than this; for ``traces`` that are not read yet.
-        chunk: traces between two points from which a killed run goes on.
+        chunk: traces between two points from which a killed run resumes.
         keep_directions: leave directions that were fitted, on all traces, in the folder's ``directions``.
         overwrite: delete a run that is there.
         command: what the user typed, for the record.
-        progress: is told how far the run is; a bar in a notebook, and nobody elsewhere, when None.
+        progress: shows how far the run is; bars in a notebook, and nothing elsewhere, when None.
         **options: of the intervention's function: ``knockout``, ``patch``, ``steer``, ``suppress``, ``logit_lens``,
             ``measure_trajectory``. Without ``directions``, or ``readers``, directions are fitted on folds of the
             requests and used on the others (``fit_layers``, ``fit_position``, ``label_by``, ``n_folds``).
@@ -95,16 +94,13 @@ def run_intervention(
     spans = {"finder": finder, "delimiters": delimiters, "max_length": max_length}
     settings = spans | {"finder_identity": finder_identity(finder, delimiters), "keep_directions": keep_directions}
     finding = spans | {"seed": seed}
-    path, began = Path(out), time.perf_counter()
-    with telling(progress) as tell, team() as together:
-        if together.is_first:
-            check_out(path)
-        tell.stage("reading", None)
+    with run_session(out, overwrite=overwrite, progress=progress) as session:
+        session.progress.stage("reading", None)
         source = read_traces(traces, limit=limit)
         if not source.n_read:
             source.check()
-        every = list(source)
-        content = content_of(every)
+        read = list(source)
+        content = content_of(read)
         plan = {"chunk": chunk, "max_tokens": token_budget(model), "threads": threads_for(model)}
         manifest: dict[str, Any] = manifest_of(
             model.record(),
@@ -117,25 +113,18 @@ def run_intervention(
         )
         manifest |= {"kind": "intervention", "intervention": kind}
         manifest["identity"]["intervention"] = kind
-        check_same_task(together, manifest["identity"])
-        if is_complete(path, manifest, together, overwrite=overwrite):
-            return open_run(path)
-        tell.stage("preparing", None)
-        with together.after_first(finder not in WITHOUT_MEMORY):
-            work = plan_work(kind, model, every, full, finding, chunk=chunk)
-        task = _Task(kind, model, work, finding, together, tell)
-        with held_run(path, manifest, together, overwrite=overwrite) as writer:
-            try:
-                task.assemble(writer, task.measure(writer))
-                if together.is_first:
-                    if keep_directions:
-                        _keep(work, content.sha256, path / "directions")
-                    writer.manifest["timings"] = {"measuring": round(time.perf_counter() - began, 2)}
-                    writer.finish()
-            except OSError as error:
-                why = f"{error.strerror or error}; once that is mended, {GOES_ON}"
-                raise RunError(f"out {path}: cannot be written: {why}") from error
-        return completed(path, together)
+        if (run := session.finished(manifest)) is not None:
+            return run
+        session.progress.stage("preparing", None)
+        with session.team.after_first(finder not in WITHOUT_MEMORY):
+            work = plan_work(kind, model, read, full, finding, chunk=chunk)
+        with session.writing(manifest) as writer:
+            task = _Task(kind, model, work, finding, session)
+            task.assemble(writer, task.measure(writer))
+            if session.team.is_first and keep_directions:
+                _keep(work, content.sha256, session.path / "directions")
+            session.lap("measuring")
+        return session.result()
 
 
 def _check(kind: str, finder: str, **least: int | None) -> None:
@@ -157,18 +146,17 @@ class _Task(NamedTuple):
     work: Work
     finding: Mapping[str, Any]
     """How U and K are found, and the seed."""
-    together: Team
-    tell: Progress
+    session: RunSession
 
     def measure(self, writer: RunWriter) -> list[Path]:
-        """Every piece's folder; those that are not done are dealt out and measured."""
-        pieces, tell = self.work.pieces, self.tell
-        mine = my_share(writer, len(pieces), self.together)
-        tell.stage("measuring", self.work.n)
-        tell.advance(self.work.n - sum(len(pieces[number].traces) for number in mine))
-        for number in mine:
+        """Every piece's folder; the processes share and measure those that are not done."""
+        pieces, progress = self.work.pieces, self.session.progress
+        share = my_share(writer, len(pieces), self.session.team)
+        progress.stage("measuring", self.work.n)
+        progress.advance(self.work.n - sum(len(pieces[number].traces) for number in share))
+        for number in share:
             writer.write_part(number, self._measured(pieces[number]))
-        return all_parts(writer, len(pieces), self.together)
+        return all_parts(writer, len(pieces), self.session.team)
 
     def assemble(self, writer: RunWriter, parts: Sequence[Path]) -> None:
         """Write the run's tables and findings from its pieces.
@@ -180,13 +168,13 @@ class _Task(NamedTuple):
         for part in parts:
             left_out |= read_json(part / _LEFT_OUT) or {}
         if not any((part / _TABLE).is_file() for part in parts):
-            self.together.gather()
-            if self.together.is_first:
+            self.session.team.gather()
+            if self.session.team.is_first:
                 writer.discard()
             raise NothingMeasured("no trace can be measured, nothing is kept", left_out)
-        if not self.together.is_first:
+        if not self.session.team.is_first:
             return
-        self.tell.stage("summarising", None)
+        self.session.progress.stage("summarising", None)
         path = writer.path
         writer.remove_results()
         join_tables(parts, _TABLE, path / _TABLE)
@@ -197,14 +185,14 @@ class _Task(NamedTuple):
         write_json(path / "findings.json", find(self.kind, effects, summary, left_out, writer.manifest))
 
     def _measured(self, piece: Piece) -> Callable[[Path], None]:
-        """Measures a piece; what it returns writes it."""
-        told = 0
+        """Measure a piece; what is returned writes it."""
+        progress, n_done = self.session.progress, 0
 
         def on_trace(n: int) -> None:
-            nonlocal told
-            told += n
-            self.tell.advance(n)
-            self.together.check()
+            nonlocal n_done
+            n_done += n
+            progress.advance(n)
+            self.session.team.check()
 
         table: pd.DataFrame | None = None
         try:
@@ -213,7 +201,7 @@ class _Task(NamedTuple):
             left_out = table.attrs["left_out"]
         except NothingMeasured as error:
             left_out = error.left_out
-        self.tell.advance(len(piece.traces) - told)
+        progress.advance(len(piece.traces) - n_done)
 
         def fill(folder: Path) -> None:
             if table is not None:
@@ -231,6 +219,6 @@ def _plain(table: pd.DataFrame) -> pd.DataFrame:
 
 def _keep(work: Work, sha256: str, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    for one in work.directions:
-        record = replace(one, data_sha256=sha256)
-        write_aside(folder / f"{one.position}-layer-{one.layer:03d}.safetensors", record.save)
+    for direction in work.directions:
+        record = replace(direction, data_sha256=sha256)
+        write_aside(folder / f"{direction.position}-layer-{direction.layer:03d}.safetensors", record.save)

@@ -9,7 +9,6 @@ of the chunks; the first alone holds the folder.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,23 +17,20 @@ from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.streaming import BatchSize, forward_cost, threads_for, token_budget
-from safekey_interp.data.conditions import check_by
+from safekey_interp.data.conditions import LabelBy, check_by
 from safekey_interp.data.trace_reader import content_of, read_traces
-from safekey_interp.display import Progress, telling
-from safekey_interp.errors import InputError, RunError
+from safekey_interp.display import Progress
+from safekey_interp.errors import InputError
 from safekey_interp.experiments.probe_measure import chunk_size, measure, record_measuring
 from safekey_interp.experiments.probe_settings import ProbeSettings
 from safekey_interp.experiments.probe_survey import Survey, survey
 from safekey_interp.experiments.probe_tables import assemble
 from safekey_interp.measures.attention_summary import QUANTITIES
-from safekey_interp.measures.folds import LabelBy
 from safekey_interp.models.chat_template import tokenizer_hash
 from safekey_interp.reporting.findings.probe_run_findings import find
 from safekey_interp.runs.manifest import manifest_of
-from safekey_interp.runs.multiprocess import check_same_task, completed, held_run, is_complete
-from safekey_interp.runs.processes import GOES_ON, team
-from safekey_interp.runs.run_folder import Run, open_run
-from safekey_interp.runs.run_writer import check_out
+from safekey_interp.runs.run_folder import Run
+from safekey_interp.runs.run_session import run_session
 from safekey_interp.runs.storage import write_json
 from safekey_interp.segmentation.finder_registry import WITHOUT_MEMORY
 
@@ -70,7 +66,7 @@ def run_probe(
     Args:
         model: from ``load`` or ``from_hf``.
         traces: what ``read_traces`` reads, or what it returned.
-        out: the run folder; a run of the same settings and data in it is continued, or returned when it is complete.
+        out: the run folder; a run of the same settings and data in it is resumed, or returned when it is complete.
         layers: layers to measure; all when None.
         finder: finder of U and K.
         delimiters: marks of the reasoning; the known families' when None.
@@ -89,7 +85,7 @@ def run_probe(
             number of traces when None.
         overwrite: delete a run that is there.
         command: what the user typed, for the record.
-        progress: is told how far the run is; a bar in a notebook, and nobody elsewhere, when None.
+        progress: shows how far the run is; bars in a notebook, and nothing elsewhere, when None.
 
     Returns:
         The run; its page is drawn by ``report.write_report``.
@@ -127,12 +123,9 @@ def run_probe(
         "n_random": n_random,
         "states": keep_states,
     }
-    clock = _Clock()
-    path = Path(out)
-    with telling(progress) as tell, team() as together:
-        if together.is_first:
-            check_out(path)
-        tell.stage("reading", None)
+    with run_session(out, overwrite=overwrite, progress=progress) as session:
+        team, progress = session.team, session.progress
+        progress.stage("reading", None)
         source = read_traces(traces, limit=limit)
         if not source.n_read:
             source.check()
@@ -155,29 +148,22 @@ def run_probe(
             seed=seed,
             command=command,
         )
-        check_same_task(together, manifest["identity"])
-        if is_complete(path, manifest, together, overwrite=overwrite):
-            return open_run(path)
-        tell.stage("finding key sentences", content.n)
-        with together.after_first(finder not in WITHOUT_MEMORY):
-            found = survey(model, source, settings, by=by, n_examples=n_examples, seed=seed, on_trace=tell.advance)
+        if (run := session.finished(manifest)) is not None:
+            return run
+        progress.stage("finding key sentences", content.n)
+        with team.after_first(finder not in WITHOUT_MEMORY):
+            found = survey(model, source, settings, by=by, n_examples=n_examples, seed=seed, on_trace=progress.advance)
         request = _request(model, found, options, seed)
-        clock.lap("reading")
-        with held_run(path, manifest, together, overwrite=overwrite) as writer:
-            try:
-                parts = measure(model, source, request, settings, writer=writer, found=found, team=together, tell=tell)
-                clock.lap("measuring")
-                record_measuring(writer.manifest, parts)
-                assemble(writer, parts, request=request, model=model, found=found, together=together, tell=tell)
-                clock.lap("summarising")
-                if together.is_first:
-                    writer.manifest["timings"] = clock.laps
-                    write_json(path / "findings.json", find(Run(path, writer.manifest)))
-                    writer.finish()
-            except OSError as error:
-                why = f"{error.strerror or error}; once that is mended, {GOES_ON}"
-                raise RunError(f"out {path}: cannot be written: {why}") from error
-        return completed(path, together)
+        session.lap("reading")
+        with session.writing(manifest) as writer:
+            parts = measure(model, source, request, settings, writer=writer, found=found, team=team, tell=progress)
+            session.lap("measuring")
+            record_measuring(writer.manifest, parts)
+            assemble(writer, parts, request=request, model=model, found=found, together=team, tell=progress)
+            session.lap("summarising")
+            if team.is_first:
+                write_json(session.path / "findings.json", find(Run(session.path, writer.manifest)))
+        return session.result()
 
 
 def _request(model: Model, found: Survey, options: dict[str, Any], seed: int) -> CaptureRequest:
@@ -201,14 +187,3 @@ def _request(model: Model, found: Survey, options: dict[str, Any], seed: int) ->
     if options["backend"] == "bridge":
         model.bridge()
     return request
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.laps[name] = round(now - self._last, 2)
-        self._last = now

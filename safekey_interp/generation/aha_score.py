@@ -1,10 +1,10 @@
-"""How likely does the model find a safe key sentence after this understanding, and how likely a go-ahead?
+"""Aha score: log-probability of safe and of compliant key sentences behind an understanding.
 
 A trace is cut at the end of U, and each sentence s of a small bank takes K's place:
 
     logprob(s) = 1/|s| · Σ_{t in s} log p(s_t | X, U, s_<t)          nats a token
 
-    difference = mean over the safe sentences − mean over the go-aheads
+    difference = mean over the safe sentences − mean over the compliant ones
 
 It needs no sampling and moves before greedy answers do. Its level depends on the bank's wording, which is the same for
 every trace and model: compare labels, models and training steps, not the level with 0. To let safe sentences become
@@ -14,7 +14,7 @@ likely is what SafeKey trains for (Zhou et al. 2025, arXiv 2505.16186); the meas
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,15 +24,13 @@ from safekey_interp.capture.recording import evaluating
 from safekey_interp.capture.streaming import BatchSize, fixed_size, in_chunks, on_threads, threads_for
 from safekey_interp.data.conditions import SUBSETS
 from safekey_interp.data.trace import Trace
-from safekey_interp.errors import InputError, NothingMeasured, TraceError
+from safekey_interp.errors import InputError, TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, spelled
 from safekey_interp.generation.likelihood import NOT_FINITE, Continuation, score, with_sentence
-from safekey_interp.measures.intervals import ratio_of_means
+from safekey_interp.measures.intervals import mean_interval
+from safekey_interp.measures.trace_tables import concatenate_tables
+from safekey_interp.models.model import Model
 from safekey_interp.segmentation.segmenter import segmented
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
-
 
 _CHUNK = 64
 """Traces whose sentences go through the model together."""
@@ -78,9 +76,9 @@ def measure_aha(
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
         for chunk in in_chunks(segmented(traces, finder=finder, delimiters=delimiters), _CHUNK):
             kept: list[tuple[Trace, list[Continuation]]] = []
-            for trace, found in chunk:
+            for trace, placed in chunk:
                 try:
-                    rows = [with_sentence(model, trace, found, s, mask_prompt=mask_prompt) for s in bank.sentences]
+                    rows = [with_sentence(model, trace, placed, s, mask_prompt=mask_prompt) for s in bank.sentences]
                     kept.append((trace, rows))
                 except TraceError as error:
                     left_out[trace.trace_id] = error.reason
@@ -94,11 +92,7 @@ def measure_aha(
                 n_tokens = [row.n_tokens for row in rows]
                 columns = {"kind": kinds, "sentence": bank.sentences, "logprob": logprobs, "n_tokens": n_tokens}
                 tables.append(pd.DataFrame(about | columns).astype({"label": object}))
-    if not tables:
-        raise NothingMeasured("no trace has an understanding that a sentence could follow", left_out)
-    table = pd.concat(tables, ignore_index=True)
-    table.attrs["left_out"] = left_out
-    return table
+    return concatenate_tables(tables, left_out, "no trace has an understanding that a sentence could follow")
 
 
 def summarise_aha(table: pd.DataFrame) -> pd.DataFrame:
@@ -120,11 +114,9 @@ def summarise_aha(table: pd.DataFrame) -> pd.DataFrame:
         part = means if subset == "all" else means.loc[means["label"] == subset]
         if part.empty:
             continue
-        values = part[measures].to_numpy(np.float64)
         groups = list(part["group"])
-        ratio = ratio_of_means(values, np.ones_like(values), groups)
+        means_of = mean_interval(part[measures].to_numpy(np.float64), groups)
         for i, measure in enumerate(measures):
-            interval = {"value": ratio.value[i], "low": ratio.low[i], "high": ratio.high[i]}
-            counts = {"n": int(ratio.n[i]), "n_groups": len(set(groups))}
-            rows.append({"subset": subset, "measure": measure} | interval | counts)
+            counts = {"n": int(means_of.n[i]), "n_groups": len(set(groups))}
+            rows.append({"subset": subset, "measure": measure} | means_of.estimate(i) | counts)
     return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""How is the next token chosen: the likeliest, or a draw that depends on nothing but its own prompt?
+"""Sampling of the next token: greedy, or a draw that depends on its own prompt alone.
 
 At temperature 0 it is the likeliest. Else it is drawn from
 
@@ -6,7 +6,7 @@ At temperature 0 it is the likeliest. Else it is drawn from
 
 by inversion: the first token at which the running sum of p, in the order of the vocabulary, passes u. Token t of a
 sample has the t-th number u of a stream that is seeded with (seed, trace id, sample) alone, so that a sample is the
-same in whatever batch it is drawn, whatever was drawn before it, and on whatever device, up to rounding.
+same in any batch, after any other draws, and on any device, up to rounding.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from transformers import LogitsProcessor
 from safekey_interp.generation.sampling_settings import Sampling
 
 USUAL_TOKENS = 512
-"""Most new tokens when none are asked for."""
+"""Most new tokens by default."""
 
 
 def stream_seed(seed: int, trace_id: str, sample: int) -> int:

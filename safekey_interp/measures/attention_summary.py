@@ -1,4 +1,4 @@
-"""What is the attention of many traces, by layer and by head, and how sure is it?
+"""Summaries of attention over traces, by layer and by head, with confidence intervals.
 
 Each trace is first averaged over heads (or kept per head), then traces are summarised as ratios of means, Σ mass / Σ
 uniform rather than the mean of ratios, which short spans would dominate. Intervals are 95 % over groups
@@ -31,7 +31,7 @@ QUANTITIES = (
     *("rest", "off_first", "entropy"),
 )
 """What is kept of a trace, layer and pair: ``rest`` is the mass, ``off_first`` the row total without first token;
-``random_mass`` is scaled to the span's even share, so that fewer keys in sight do not look like less attention."""
+``random_mass`` is scaled to the span's uniform share, so that fewer keys in sight are not taken for less attention."""
 
 _MEASURES = {
     "mass": ("mass", None),
@@ -91,10 +91,10 @@ def without_first(arrays: AttentionArrays) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _random_at_like_share(arrays: AttentionArrays) -> np.ndarray:
-    """The random control, scaled to the share that the span would have if attention were even.
+    """The random control, scaled to the share that the span would have if attention were uniform.
 
-    A random set may have fewer keys than the span, and all its keys are in sight where some of the span's are not; even
-    attention must give a ratio of 1 all the same.
+    A random set may have fewer keys than the span, and all its keys are in sight where some of the span's are not;
+    uniform attention must give a ratio of 1 all the same.
     """
     even = arrays.n_random * arrays.even_key[..., None]
     scale = np.divide(arrays.uniform, even, out=np.full_like(arrays.uniform, np.nan), where=even > 0)
@@ -112,23 +112,15 @@ class HeadSums:
 
     def add(self, by_head: np.ndarray, subsets: Iterable[str]) -> None:
         """Add one trace to each of its subsets."""
-        defined = ~np.isnan(by_head)
-        values = np.where(defined, by_head, 0.0)
-        for subset in subsets:
-            if subset not in self.sums:
-                self.sums[subset] = np.zeros(by_head.shape, np.float64)
-                self.counts[subset] = np.zeros(by_head.shape, np.int64)
-            self.sums[subset] += values
-            self.counts[subset] += defined
+        subsets, defined = tuple(subsets), ~np.isnan(by_head)
+        values = np.where(defined, by_head, 0.0).astype(np.float64)
+        self.merge(dict.fromkeys(subsets, values), dict.fromkeys(subsets, defined.astype(np.int64)))
 
     def merge(self, sums: Mapping[str, np.ndarray], counts: Mapping[str, np.ndarray]) -> None:
         """Add the sums of another part of the traces."""
         for subset, values in sums.items():
-            if subset not in self.sums:
-                self.sums[subset] = np.zeros_like(values)
-                self.counts[subset] = np.zeros_like(counts[subset])
-            self.sums[subset] += values
-            self.counts[subset] += counts[subset]
+            self.sums[subset] = self.sums.get(subset, 0.0) + values
+            self.counts[subset] = self.counts.get(subset, 0) + counts[subset]
 
     def table(self, layers: Sequence[int]) -> pd.DataFrame:
         """Means over traces, one row per subset, layer, head and pair of spans; ``n`` is their number."""
@@ -229,7 +221,7 @@ def summarise_attention(table: pd.DataFrame, groups: Mapping[str, str] | None = 
                 denominator = np.ones_like(numerator) if bottom is None else part[[bottom]].to_numpy(np.float64)
                 ratio = ratio_of_means(numerator, denominator, owners)
                 where = dict(zip(keys, place, strict=False)) | {"measure": measure}
-                rows.append(where | {name: getattr(ratio, name)[0] for name in ("value", "low", "high", "n")})
+                rows.append(where | ratio.estimate() | {"n": ratio.n[0]})
     return pd.DataFrame(rows)
 
 

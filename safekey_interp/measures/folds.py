@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from safekey_interp.data.conditions import LabelBy as LabelBy
 from safekey_interp.errors import InputError
 from safekey_interp.measures.auroc import auroc_columns
 from safekey_interp.measures.label_permutations import shuffle_labels

@@ -1,4 +1,4 @@
-"""The linear scores behind separability: logistic, ridge and difference of means, for many labellings at once.
+"""Linear probes behind separability: logistic, ridge and difference of means, for many labellings at once.
 
 With many more features than rows the weights of a ridge-type penalty lie in the span of the training rows
 (representer theorem), so training and test rows are first written in coordinates Z with Z Zᵀ = X Xᵀ, a Cholesky

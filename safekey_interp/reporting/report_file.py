@@ -1,50 +1,48 @@
-"""How does a run become a page that anybody can open? ``report.html``: one file, no network, under 8 MB."""
+"""Report of a run: ``report.html``, one file, no network, under 8 MB."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from safekey_interp.errors import RunError
+from safekey_interp.runs.run_folder import open_run
+from safekey_interp.runs.storage import write_aside
 
 __all__ = ["write_report"]
 
 
 def write_report(run_dir: Path) -> Path:
-    """Draws the page of a run folder; what the folder lacks is said on the page.
+    """Draw the page of a run folder; the page names what the folder lacks.
 
     Args:
         run_dir: a folder that ``safekey-interp probe``, ``train``, ``intervene``, ``compare`` or ``eval`` wrote.
 
     Returns:
-        The page's path, ``run_dir/report.html``. It is complete or absent: written under another name, then renamed.
+        The page's path, ``run_dir/report.html``. It is complete or absent.
 
     Raises:
-        RunError: no run.json in the folder, a table that cannot be read, or a folder that cannot be written.
+        RunError: no run in the folder, a table that cannot be read, or a folder that cannot be written.
     """
-    from safekey_interp.reporting.pages import benchmark_page as of_benchmarks
-    from safekey_interp.reporting.pages import comparison_page as of_comparison
-    from safekey_interp.reporting.pages import intervention_page as of_intervention
-    from safekey_interp.reporting.pages import probe_page as of_probe
-    from safekey_interp.reporting.pages import training_page as of_training
-    from safekey_interp.reporting.pages.page_tables import Tables
+    from safekey_interp.reporting.pages import (
+        benchmark_page,
+        comparison_page,
+        intervention_page,
+        probe_page,
+        training_page,
+    )
 
-    page, tables = Path(run_dir) / "report.html", Tables(Path(run_dir))
-    kinds = {
-        "training": of_training,
-        "intervention": of_intervention,
-        "comparison": of_comparison,
-        "benchmarks": of_benchmarks,
+    pages = {
+        "training": training_page,
+        "intervention": intervention_page,
+        "comparison": comparison_page,
+        "benchmarks": benchmark_page,
     }
-    text = kinds.get(tables.manifest.get("kind", ""), of_probe).render(tables)
-    draft = page.with_name(f".report.html.{os.getpid()}")
+    run = open_run(run_dir)
+    file = run.path / "report.html"
+    text = pages.get(run.manifest.get("kind", ""), probe_page).render(run)
     try:
-        draft.write_text(text, encoding="utf-8", newline="\n")
-        draft.replace(page)
+        write_aside(file, lambda page: page.write_text(text, encoding="utf-8", newline="\n"))
     except OSError as error:
-        raise RunError(
-            f"{page}: cannot be written ({error.strerror}); free the place or choose another folder"
-        ) from error
-    finally:
-        draft.unlink(missing_ok=True)
-    return page
+        why = f"{error.strerror or error}; free the place or choose another folder"
+        raise RunError(f"{file}: cannot be written ({why})") from error
+    return file

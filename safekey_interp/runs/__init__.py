@@ -1,7 +1,4 @@
-"""What lies in a run folder, and who may write it?
-
-Manifest, tables, locks, and several processes that share one folder.
-"""
+"""Run folders: manifest, tables, atomic writing, locks, and several processes that share one folder."""
 
 from __future__ import annotations
 

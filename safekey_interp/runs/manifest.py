@@ -1,33 +1,61 @@
-"""What was a run: its model, its data, its settings and versions, and which of these make it the same run?
+"""Manifest of a run, ``run.json``: its model, data, settings and versions.
 
-``identity`` decides: a folder is continued when it agrees, whatever the files are called and wherever they lie. Data
-are the same when the traces read from them are.
+``identity`` decides whether two runs are the same: a folder is resumed when it agrees, whatever the files are called
+and wherever they lie. Data are the same when the traces read from them are.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import platform
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NamedTuple
 
 from safekey_interp.version import __version__
-
-
-import hashlib
-import platform
-from collections.abc import Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
-
 
 _VERSIONS = ("torch", "transformers", "transformer-lens", "numpy", "pandas", "scikit-learn", "tokenizers")
 _OF_PLAN = ("chunk",)
 _OF_MODEL = ("architecture", "dtype", "attn", "weights_sha256")
 
 
+class Difference(NamedTuple):
+    """A value in which two identities disagree."""
+
+    path: tuple[str, ...]
+    """The names that lead to it."""
+    known: Any
+    """In the first identity; None where it is absent."""
+    asked: Any
+    """In the second."""
+
+    @property
+    def name(self) -> str:
+        """The names that lead to it, joined by dots."""
+        return ".".join(self.path)
 
 
+def new_manifest(
+    command: Sequence[str], settings: Mapping[str, Any], seed: int, *, identity: Mapping[str, Any], **about: Any
+) -> dict[str, Any]:
+    """The content of ``run.json`` when a run begins.
+
+    Args:
+        command: as it was typed.
+        settings: of the run.
+        seed: of every draw.
+        identity: what makes it the same run, besides settings and version.
+        **about: everything else.
+    """
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+    return {
+        "safekey_interp": __version__,
+        "command": list(command),
+        **about,
+        "settings": plain,
+        "seed": seed,
+        "timings": {},
+        "identity": {**identity, "settings": plain, "version": __version__},
+    }
 
 
 def manifest_of(
@@ -40,7 +68,7 @@ def manifest_of(
     seed: int,
     command: Sequence[str],
 ) -> dict[str, Any]:
-    """Everything that ``run.json`` says when a run begins.
+    """The content of ``run.json`` when a run of one model begins.
 
     Args:
         model: its record.
@@ -48,32 +76,19 @@ def manifest_of(
         data: the source's record, with ``traces_sha256`` and ``n_read``.
         settings: of the run.
         plan: how the work is cut.
-        seed: of everything that is drawn.
+        seed: of every draw.
         command: as it was typed.
     """
-    listed = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
-    return {
-        "safekey_interp": __version__,
-        "command": list(command),
-        "model": dict(model),
-        "data": dict(data),
-        "settings": listed,
-        "versions": versions_of(_VERSIONS),
+    identity = {
+        "model": {name: model[name] for name in _OF_MODEL}
+        | {"device": model["device"].split(":")[0], "tokenizer_sha256": tokenizer_sha256},
+        "data": {name: data[name] for name in ("traces_sha256", "n_read")},
+        "plan": {name: plan[name] for name in _OF_PLAN if name in plan},
         "seed": seed,
-        "plan": dict(plan),
-        "layers_without_pattern": [],
-        "timings": {},
-        "identity": {
-            "model": {name: model[name] for name in _OF_MODEL}
-            | {"device": model["device"].split(":")[0], "tokenizer_sha256": tokenizer_sha256},
-            "data": {name: data[name] for name in ("traces_sha256", "n_read")},
-            "settings": listed,
-            "plan": {name: plan[name] for name in _OF_PLAN if name in plan},
-            "seed": seed,
-            "version": __version__,
-            "libraries": {name: version_of(name) for name in ("torch", "transformers")},
-        },
+        "libraries": {name: version_of(name) for name in ("torch", "transformers")},
     }
+    about = {"model": dict(model), "data": dict(data), "versions": versions_of(_VERSIONS), "plan": dict(plan)}
+    return new_manifest(command, settings, seed, identity=identity, **about, layers_without_pattern=[])
 
 
 def versions_of(packages: Iterable[str]) -> dict[str, str | None]:
@@ -89,20 +104,24 @@ def version_of(package: str) -> str | None:
         return None
 
 
-
-
-def differences(known: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What two identities disagree on, in words."""
-    found = []
+def differences(known: Mapping[str, Any], asked: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[Difference]:
+    """The values in which two identities disagree; ``path`` leads to both."""
+    changed = []
     for name in sorted({*known, *asked}):
         old, new = known.get(name), asked.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += differences(old, new, f"{prefix}{name}.")
+            changed += differences(old, new, (*path, name))
         elif old != new:
-            found.append(f"{prefix}{name} was {_short(old)}, now {_short(new)}")
-    return found
+            changed.append(Difference((*path, name), old, new))
+    return changed
 
 
-def _short(value: Any) -> str:
+def describe_changes(changed: Sequence[Difference]) -> str:
+    """The first three differences, each as ``name was 1, now 2``."""
+    return "; ".join(f"{one.name} was {shortened(one.known)}, now {shortened(one.asked)}" for one in changed[:3])
+
+
+def shortened(value: Any) -> str:
+    """A value in at most 40 characters."""
     text = str(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

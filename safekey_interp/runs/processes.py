@@ -1,9 +1,9 @@
-"""Which process am I among those that a launcher started, and which share of the work is mine?
+"""Processes of a run: rank, world size, and messages between the processes that a launcher started.
 
-`accelerate launch`, `torchrun` and their like say so in the environment (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR,
-MASTER_PORT); a process group that the caller has opened says it, too. What processes tell one another is a few numbers
-and words, over the key-value store on which torch's process groups meet: waiting there needs no end after so many
-minutes, because each process counts up a number while it lives, and the others watch it. One process needs nothing.
+`accelerate launch`, `torchrun` and other launchers set the environment (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR,
+MASTER_PORT); a process group that the caller has opened is used, too. Messages are JSON in the key-value store of
+torch's process groups. Waiting has no time limit: each process increments a counter while it lives, and the others
+watch it. A single process needs none of this.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ARRIVAL = 300.0
 """Seconds within which every process must have come."""
 SILENCE = 60.0
 """Seconds without a sign of life after which a process counts as gone."""
-GOES_ON = "the same command goes on where it stopped"
+RESUMES = "the same command resumes the run"
 """What a user may do once a run has stopped."""
 _BEAT = 1.0
 _LOOK = 0.5
@@ -36,23 +36,23 @@ Item = TypeVar("Item")
 
 
 class OtherProcessError(RunError):
-    """Another process stopped, and says why."""
+    """Another process stopped; the message has its reason."""
 
 
 class Place(NamedTuple):
-    """A process among others."""
+    """Position of a process among others."""
 
     rank: int
     """Its number, from 0."""
     world_size: int
     """How many there are."""
     local_rank: int
-    """Its number on its machine, from 0; ``rank`` where nobody says."""
+    """Its number on its machine, from 0; ``rank`` where it is unknown."""
 
 
 def place() -> Place:
-    """This process's place; alone when no launcher has started it."""
-    torch = sys.modules.get("torch")  # who has opened a process group has imported it
+    """The position of this process; alone when no launcher has started it."""
+    torch = sys.modules.get("torch")  # an open process group has imported it
     if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
         rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
     else:
@@ -86,7 +86,7 @@ def workers(most: int = 8) -> int:
 
 
 class Team:
-    """Processes that take the same steps; a context manager inside which each watches whether the others live.
+    """Processes that take the same steps; a context manager inside which each watches that the others are alive.
 
     An error that ends it here ends it everywhere: the others raise :class:`OtherProcessError` at their next step.
     """
@@ -97,7 +97,7 @@ class Team:
         self.world_size = world_size
         """How many processes there are."""
         self.speaks = True
-        """Whether it is this process that tells the user about an error: the first that met one does."""
+        """Whether this process reports an error to the user: the first that had one does."""
         self._depth = self._n_times = self._n_steps = 0
         self._store: Any = None
         self._life: tuple[Thread, Event] | None = None
@@ -106,7 +106,7 @@ class Team:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process does what only one can do."""
+        """Whether this process does what only one process can do."""
         return self.rank == 0
 
     @property
@@ -130,11 +130,11 @@ class Team:
             self._end(error)
 
     def share(self, items: Sequence[Item]) -> list[Item]:
-        """This process's share of items, dealt out one by one."""
+        """Every ``world_size``-th of the items, from that with this process's number."""
         return list(items[self.rank :: self.world_size])
 
     def gather(self, value: Any = None) -> list[Any]:
-        """Wait for every process to come here, and return what each brought (JSON), in the order of their numbers.
+        """Wait for every process to reach this call; the value of each (JSON), in the order of their numbers.
 
         Raises:
             OtherProcessError: another process stopped.
@@ -154,7 +154,7 @@ class Team:
         return [json.loads(self._ask("get", f"{step}/{rank}")) for rank in range(self.world_size)]
 
     def pull(self, items: Sequence[Item]) -> Iterator[Item]:
-        """Items one by one, each given to one process only: to whoever asks first."""
+        """Items one by one, each for the one process that asks for it first."""
         if self.is_alone:
             yield from items
             return
@@ -166,7 +166,7 @@ class Team:
 
     @contextmanager
     def after_first(self, wanted: bool = True) -> Iterator[None]:
-        """Have the first process do something before the others do it, when that is wanted."""
+        """Have the first process run the block before the others do, when ``wanted``."""
         if wanted and not self.is_first:
             self.gather()
         yield
@@ -174,7 +174,7 @@ class Team:
             self.gather()
 
     def check(self) -> None:
-        """Raise when another process has stopped or is gone; costs next to nothing, so call it often."""
+        """Raise when another process has stopped or is gone; cheap, so that it can be called often."""
         now = time.monotonic()
         if self.is_alone or now - self._looked < _LOOK:
             return
@@ -191,10 +191,10 @@ class Team:
             limit = SILENCE if beats else ARRIVAL
             if now - since > limit:
                 gone = f"gave no sign of life for {limit:.0f} s" if beats else f"did not come within {limit:.0f} s"
-                raise RunError(f"process {rank} of {self.world_size} {gone}; {GOES_ON}")
+                raise RunError(f"process {rank} of {self.world_size} {gone}; {RESUMES}")
 
     def let_speak(self) -> None:
-        """Before it ends, a process that says nothing gives time to the one that does: launchers end all with one."""
+        """Give the process that reports an error time to do so: launchers end all with the first that ends."""
         if not self.speaks:
             time.sleep(_TO_SPEAK)
 
@@ -220,13 +220,13 @@ class Team:
                     message = str(error) or type(error).__name__
                     self._store.set(f"{times}/stopped", json.dumps([self.rank, message]))
             self._store.add(f"{times}/left", 1)
-        except RuntimeError:  # whoever hosts the store is gone, and nobody hears
+        except RuntimeError:  # the process that hosts the store is gone
             return
         if self.is_first:
             self._let_hear()
 
     def _let_hear(self) -> None:
-        """Wait until the others have left, too: where this process hosts the store, it goes with it."""
+        """Wait until the others have left: this process may host the store, which ends with it."""
         until = time.monotonic() + _TO_HEAR
         try:
             while self._store.add(f"{self._n_times}/left", 0) < self.world_size and time.monotonic() < until:
@@ -247,7 +247,7 @@ class Team:
         try:
             return getattr(self._store, method)(*args)
         except RuntimeError as error:
-            raise RunError(f"process 0 of {self.world_size}, or its launcher, is gone; {GOES_ON}") from error
+            raise RunError(f"process 0 of {self.world_size}, or its launcher, is gone; {RESUMES}") from error
 
 
 def _meeting_place(rank: int, world_size: int) -> Any:
@@ -258,8 +258,8 @@ def _meeting_place(rank: int, world_size: int) -> Any:
         if distributed.is_initialized():
             store = distributed.distributed_c10d._get_default_store()
         else:
-            found = distributed.rendezvous("env://", rank, world_size, timeout=timedelta(seconds=ARRIVAL))
-            store, _, _ = next(iter(found))
+            meetings = distributed.rendezvous("env://", rank, world_size, timeout=timedelta(seconds=ARRIVAL))
+            store, _, _ = next(iter(meetings))
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         reason = str(error).splitlines()[0]

@@ -1,8 +1,8 @@
-"""How is a run folder written so that nothing is lost and nothing is mixed?
+"""Writer of run folders.
 
-While a run goes on, each chunk of traces is one folder in ``parts/``; a killed run goes on after its last whole chunk,
-and the tables are put together from the chunks at the end, so they do not depend on where it stopped. A folder of other
-settings or other data is refused, and so is one that another process is writing.
+Until a run is complete, each chunk of traces is one folder in ``parts/``; a killed run resumes after its last whole
+chunk, and the tables are put together from the chunks at the end, so they do not depend on where it stopped. A folder
+of other settings or other data is refused, and so is one that another process is writing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from safekey_interp.errors import RunError, SafekeyError
-from safekey_interp.runs.manifest import differences
+from safekey_interp.runs.manifest import describe_changes, differences
 from safekey_interp.runs.run_folder import MANIFEST, TABLES, Run, manifest_in
 from safekey_interp.runs.storage import (
     is_leftover,
@@ -35,7 +35,7 @@ _OTHER_RESULTS = (
 )
 _CONTENTS = "contents.json"
 _WORK = ("parts", "checkpoints", "looks", "models", "harness", "benchmarks")
-"""Folders from which a run goes on."""
+"""Folders from which a run resumes."""
 GENERATED = "generated.jsonl"
 """Responses that a run is made from, where a model writes them first: they come before the run, and outlive it."""
 _COMES_BEFORE = (GENERATED, "generated.settings.json")
@@ -46,9 +46,9 @@ _PROGRESS = (
 
 
 class RunWriter:
-    """A run folder while it is written; a context manager that lets go of the folder at its end.
+    """A run folder while it is written; a context manager that releases the folder at its end.
 
-    A run that was begun here and ends, before any chunk is done, in an error that the user can mend leaves nothing.
+    A run that was begun here and ends, before any chunk is done, in an error that the user can correct leaves nothing.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class RunWriter:
         self._lock, self._new, self._made, self._is_guest = lock, new, made, is_guest
 
     @classmethod
-    def begin(cls, path: Path, manifest: dict[str, Any], *, overwrite: bool = False) -> RunWriter:
-        """Start a run, or go on with one of the same identity.
+    def begin(cls, path: Path, manifest: Mapping[str, Any], *, overwrite: bool = False) -> RunWriter:
+        """Start a run, or resume one of the same identity.
 
         Args:
             path: the folder; made when absent.
-            manifest: what the run is; ``identity`` decides whether a folder may be continued.
+            manifest: of the run; ``identity`` decides whether a folder may be resumed.
             overwrite: delete a run that is there.
 
         Raises:
@@ -94,7 +94,7 @@ class RunWriter:
                 for work in _WORK:
                     shutil.rmtree(path / work, ignore_errors=True)
                 began = {"status": "running", "created": datetime.now(UTC).isoformat(timespec="seconds")}
-                writer = cls(path, manifest | began, lock, new=True, made=made)
+                writer = cls(path, {**manifest, **began}, lock, new=True, made=made)
                 writer.save()
                 writer.remove_results()
             writer.clear_leftovers()
@@ -248,8 +248,8 @@ def known_run(path: Path, manifest: Mapping[str, Any]) -> Run | None:
 def _refuse_other(path: Path, known: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     changed = differences(known.get("identity", {}), asked["identity"])
     if changed:
-        what = "other data" if all(name.startswith("data.") for name in changed) else "other settings"
-        why = "; ".join(changed[:3])
+        what = "other data" if all(one.path[0] == "data" for one in changed) else "other settings"
+        why = describe_changes(changed)
         raise RunError(f"out {path}: a run of {what} ({why}); choose another folder or pass --overwrite")
 
 

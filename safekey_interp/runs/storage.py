@@ -1,7 +1,7 @@
-"""How is a file written as a whole or not at all, and a folder by one process at a time?
+"""Atomic writing of files and folders, and locks of folders.
 
-Everything is made under another name beside its place and renamed. What a kill leaves of that, :func:`remove_leftovers`
-knows by its name.
+Everything is made under another name beside its place and renamed. :func:`remove_leftovers` deletes what a kill leaves
+of that, which it knows by its name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.aside|\.report\.html\.\d+")
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.aside")
 
 
 def cache_folder() -> Path:

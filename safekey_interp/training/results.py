@@ -1,4 +1,4 @@
-"""What is left of a training run: tables of every term by step, the trained model with its card, and the record."""
+"""Results of a training run: tables of every term by step, the trained model with its card, and the record."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from safekey_interp.training.trainer import COUNTS, TERMS
 from safekey_interp.training.training_checkpoints import best_step, save_weights
 
 _TABLES = {"steps": "lm", "held_out": "eval_lm", "gradient_norms": "gradient_norm_lm"}
-"""Tables of the log, and what tells their lines."""
+"""Tables of the log, and the name that their lines hold."""
 
 
-def finish(
+def write_results(
     writer: RunWriter,
     loss: BatchLoss,
     tokenizer: Any,
@@ -35,10 +35,10 @@ def finish(
     seconds: float,
     state: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write what is left of a run, the record last.
+    """Write the results of a run; the record is written when the run is complete.
 
     Args:
-        writer: of the run folder; its manifest has everything that was known when the run began.
+        writer: of the run folder; its manifest holds what was known when the run began.
         loss: the trained model and head.
         tokenizer: of the model.
         history: every line of the log.
@@ -50,8 +50,8 @@ def finish(
     path, manifest = writer.path, writer.manifest
     manifest["schedule"] = schedule._asdict()
     manifest["result"] = _result(history, config, schedule) | {"seconds": round(seconds, 1)}
-    for name, tells in _TABLES.items():
-        lines = [_row(line, schedule) for line in history if tells in line]
+    for name, key in _TABLES.items():
+        lines = [_row(line, schedule) for line in history if key in line]
         if lines:
             write_table(path / f"{name}.parquet", pd.DataFrame(lines).drop_duplicates("step", ignore_index=True))
     for name, table in joined(path / "looks").items():
@@ -66,7 +66,6 @@ def finish(
 
     shutil.rmtree(path / "model", ignore_errors=True)
     write_folder_aside(path / "model", fill)
-    writer.finish()
 
 
 def _result(history: Sequence[Mapping[str, Any]], config: TrainingConfig, schedule: Schedule) -> dict[str, Any]:

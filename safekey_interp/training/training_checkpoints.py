@@ -1,4 +1,4 @@
-"""Which checkpoints does a run have, what do their logs say, and which one is kept?
+"""Checkpoints of a training run: their logs, the best of them, and what is saved in them.
 
 A folder ``checkpoint-N`` is whole: it was written aside and renamed. Its ``trainer_state.json`` holds every line that
 was logged up to step N.
@@ -27,15 +27,14 @@ STATE = "trainer_state.json"
 
 def checkpoints(folder: Path) -> list[Path]:
     """The whole checkpoints in a folder, the oldest first."""
-    found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
-    return sorted(found, key=step_of)
+    whole = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
+    return sorted(whole, key=step_of)
 
 
 def forget_old(folder: Path, history: Sequence[Mapping[str, Any]], config: TrainingConfig) -> None:
     """Delete all checkpoints but the newest, and with patience the best."""
-    found = checkpoints(folder)
     best = best_step(history) if config.patience else None
-    for checkpoint in found[: -config.save_total_limit]:
+    for checkpoint in checkpoints(folder)[: -config.save_total_limit]:
         if step_of(checkpoint) != best:
             # Renamed first, so that no half of a checkpoint looks like a whole one.
             gone = checkpoint.with_name(f".{checkpoint.name}.00000000.aside")
@@ -62,8 +61,8 @@ def has_no_gain(history: Sequence[Mapping[str, Any]], patience: int) -> bool:
 
 def held_out_losses(history: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
     """Step and held-out loss of each measurement in a log, each step once."""
-    found = {line["step"]: line["eval_loss"] for line in history if "eval_loss" in line}
-    return sorted(found.items())
+    losses = {line["step"]: line["eval_loss"] for line in history if "eval_loss" in line}
+    return sorted(losses.items())
 
 
 def best_step(history: Sequence[Mapping[str, Any]]) -> int | None:
@@ -121,8 +120,8 @@ def load_weights(folder: Path, loss: BatchLoss, *, adapted: Any = None) -> None:
     if adapted is not None:
         from peft import load_peft_weights, set_peft_model_state_dict
 
-        found = set_peft_model_state_dict(adapted, load_peft_weights(str(folder), device="cpu"))
-        missing = [name for name in found.missing_keys if "lora_" in name]
+        loaded = set_peft_model_state_dict(adapted, load_peft_weights(str(folder), device="cpu"))
+        missing = [name for name in loaded.missing_keys if "lora_" in name]
         if missing:
             raise RunError(f"checkpoint {folder}: holds no {missing[0]}; delete it, and the one before is taken")
     else:
@@ -149,7 +148,7 @@ def load_model(folder: Path, hf: Any) -> None:
         again = type(hf).from_pretrained(folder, dtype=hf.dtype, local_files_only=True, use_safetensors=True)
     except (OSError, ValueError, RuntimeError) as error:
         first = sorted(missing)[0]
-        why = f"holds no weights {first}; delete the folder, and the run goes on without it"
+        why = f"holds no weights {first}; delete the folder, and the run resumes without it"
         raise RunError(f"{folder}: {why}") from error
     hf.load_state_dict(again.state_dict())
 

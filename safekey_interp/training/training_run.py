@@ -1,18 +1,18 @@
-"""How do a model, traces and settings become a trained model in a run folder?
+"""Run of training: from a model, traces and settings to a trained model in a run folder.
 
-    read and check -> examples -> steps, with checkpoints and looks -> tables -> model -> page
+    read and check -> examples -> steps, with checkpoints and snapshots -> tables -> model -> page
 
-Nothing is written before the data, the settings and the folder are known to be usable. A killed run goes on from its
-last checkpoint and ends with the weights that it would have ended with. The folder holds ``run.json`` (what the run
-was), ``config.yaml`` (its settings), ``model`` (the trained model, the safety head and a card), ``checkpoints``,
-``steps.parquet`` and ``held_out.parquet`` (every term by step), and the tables of the looks with the probes.
+Nothing is written before the data, the settings and the folder are known to be usable. A killed run resumes from its
+last checkpoint and ends with the weights that it would have ended with. The folder holds ``run.json`` (the manifest),
+``config.yaml`` (the settings), ``model`` (the trained model, the safety head and a card), ``checkpoints``,
+``steps.parquet`` and ``held_out.parquet`` (every term by step), and the tables of the snapshots.
 """
 
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import gettempdir
@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safekey_interp.capture.streaming import on_threads, threads_for
 from safekey_interp.data.trace_reader import content_of, read_traces
-from safekey_interp.display import Progress, telling
+from safekey_interp.display import Progress
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.models.chat_template import tokenizer_hash
 from safekey_interp.runs.manifest import manifest_of
-from safekey_interp.runs.multiprocess import check_same_task, completed, held_run, is_complete
-from safekey_interp.runs.processes import GOES_ON, Team, place, team
-from safekey_interp.runs.run_folder import Run, open_run
-from safekey_interp.runs.run_writer import RunWriter, check_out
+from safekey_interp.runs.processes import RESUMES, Team, place
+from safekey_interp.runs.run_folder import Run
+from safekey_interp.runs.run_session import RunSession, run_session
+from safekey_interp.runs.run_writer import RunWriter
 from safekey_interp.training.batch_loss import BatchLoss
 from safekey_interp.training.config import TrainingConfig
 from safekey_interp.training.distributed import check_installed, check_sharded, meet, n_shards
@@ -45,13 +45,13 @@ if TYPE_CHECKING:
     from safekey_interp.training.trainer import SafeKeyTrainer
 
 _FREE = ("model", "traces", "out", "save_total_limit", "report_to")
-"""Settings that may differ when a run goes on: names, and what changes no number."""
+"""Settings that may differ when a run resumes: names, and what changes no number."""
 _EXCHANGES = ("gloo", "nccl", "connection", "process group")
-"""Words of errors that tell of other processes."""
+"""Words in errors of exchanges with other processes."""
 
 
 class _Task(NamedTuple):
-    """What is to be trained on what, and how."""
+    """A model, its data and the way in which it is trained."""
 
     model: Model
     source: Iterable[Any]
@@ -79,7 +79,7 @@ def train(
         config: all settings.
         overwrite: delete a run that is in the folder.
         command: what the user typed, for the record.
-        progress: is told how far the run is; a bar in a notebook, and nobody elsewhere, when None.
+        progress: shows how far the run is; bars in a notebook, and nothing elsewhere, when None.
 
     Returns:
         The run: ``run.steps`` and ``run.held_out`` are its losses, ``run.path / "model"`` is what ``load`` reads.
@@ -93,23 +93,20 @@ def train(
     check_sharded(config)
     check_dtype(model, config)
     check_head_layer(model, config)
-    path = Path(config.out)
     meet(model)
-    with telling(progress) as tell, team() as together, on_threads(threads_for(model)):
-        if together.is_first:
-            check_out(path)
-        tell.stage("reading", None)
+    opened = run_session(config.out, overwrite=overwrite, progress=progress)
+    with opened as session, on_threads(threads_for(model)):
+        session.progress.stage("reading", None)
         source = read_traces(traces if traces is not None else _named(config))
-        examples = prepare_examples(model, source, config, tell.advance)
+        examples = prepare_examples(model, source, config, session.progress.advance)
         rate = head_rate(model, examples.train, config)
         if rate is not None:
             config = replace(config, head_learning_rate=rate.learning_rate)
         manifest = _manifest(model, source, examples, config, command)
         manifest["head_rate"] = rate._asdict() if rate else None
-        check_same_task(together, manifest["identity"])
-        if is_complete(path, manifest, together, overwrite=overwrite):
-            load_model(path / "model", model.hf)
-            return open_run(path)
+        if (run := session.finished(manifest)) is not None:
+            load_model(run.path / "model", model.hf)
+            return run
         schedule, way = plan(model, examples, config)
         again = second_pass(config, examples.train, longest_row(model, config), way.layout if way else None)
         check_memory(needed_memory(model, examples, config, again), available(model.device))
@@ -117,20 +114,23 @@ def train(
         manifest["second_pass"] = again._asdict() if again else None
         with prepared_loss(model, config) as (loss, adapted):
             # The trainer is there before the folder is, so that what it refuses leaves nothing.
-            trainer = _trainer(_Task(model, source, examples, config, schedule, way), loss, adapted, tell)
-            with held_run(path, manifest, together, overwrite=overwrite) as writer:
-                try:
-                    _run(trainer, writer, together, tell)
-                except OSError as error:
-                    why = f"{error.strerror or error}; once that is mended, {GOES_ON}"
-                    raise RunError(f"out {path}: cannot be written: {why}") from error
-                except RuntimeError as error:
-                    # Whoever loses another process in the middle of an exchange hears of a closed connection.
-                    if together.is_alone or not any(word in str(error).lower() for word in _EXCHANGES):
-                        raise
-                    said = str(error).splitlines()[0][:80]
-                    raise RunError(f"another process is gone ({said}); {GOES_ON}") from error
-        return completed(path, together)
+            trainer = _trainer(_Task(model, source, examples, config, schedule, way), loss, adapted, session.progress)
+            with session.writing(manifest) as writer, _clear_exchange_errors(session.team):
+                session.lap("reading")
+                _run(trainer, writer, session)
+        return session.result()
+
+
+@contextmanager
+def _clear_exchange_errors(team: Team) -> Iterator[None]:
+    """Name the cause where another process is lost in the middle of an exchange: torch reports a closed connection."""
+    try:
+        yield
+    except RuntimeError as error:
+        if team.is_alone or not any(word in str(error).lower() for word in _EXCHANGES):
+            raise
+        reason = str(error).splitlines()[0][:80]
+        raise RunError(f"another process is gone ({reason}); {RESUMES}") from error
 
 
 def check(model: Model, examples: Examples, config: TrainingConfig) -> None:
@@ -172,10 +172,10 @@ def needed_memory(model: Model, examples: Examples, config: TrainingConfig, agai
     return estimate(shape_of(model, config), config, **options)
 
 
-def _run(trainer: SafeKeyTrainer, writer: RunWriter, together: Team, tell: Progress) -> None:
+def _run(trainer: SafeKeyTrainer, writer: RunWriter, session: RunSession) -> None:
     """From the newest checkpoint, or from the start, to the end."""
     from safekey_interp.training.probe_snapshots import forget_after
-    from safekey_interp.training.results import finish
+    from safekey_interp.training.results import write_results
     from safekey_interp.training.training_checkpoints import (
         best_step,
         checkpoints,
@@ -186,22 +186,20 @@ def _run(trainer: SafeKeyTrainer, writer: RunWriter, together: Team, tell: Progr
         step_of,
     )
 
-    began = time.perf_counter()
     config, schedule, loss, adapted = trainer.config, trainer.schedule, trainer.loss, trainer.adapted
     folder = writer.path / "checkpoints"
     trainer.args.output_dir = str(folder)
-    found = checkpoints(folder)
-    newest = found[-1] if found else None
+    newest = next(reversed(checkpoints(folder)), None)
     done = step_of(newest) if newest else 0
     forget_after(writer.path / "looks", done)
-    tell.stage("training", schedule.steps)
-    tell.advance(done)
+    session.progress.stage("training", schedule.steps)
+    session.progress.advance(done)
     history = log_of(newest) if newest else []
     is_sharded = False
     if newest is not None and (done >= schedule.steps or (config.patience and has_no_gain(history, config.patience))):
         load_weights(newest, loss, adapted=adapted)
     else:
-        # A run that goes on has the measurement before the first step in its log.
+        # A run that resumes has the measurement before the first step in its log.
         trainer.args.eval_on_start = trainer.args.eval_on_start and newest is None
         trainer.train(resume_from_checkpoint=str(newest) if newest else None)
         history = trainer.state.log_history
@@ -212,14 +210,15 @@ def _run(trainer: SafeKeyTrainer, writer: RunWriter, together: Team, tell: Progr
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if is_sharded else None
     if adapted is not None:
         adapted.merge_and_unload()
-    if together.is_first:
+    session.lap("training")
+    if session.team.is_first:
         forget_old(folder, history, config)
-        seconds = time.perf_counter() - began
+        seconds = session.timings["training"]
         options: Any = {"config": config, "schedule": schedule, "seconds": seconds, "state": state}
-        finish(writer, loss, trainer.processing_class, history, **options)
+        write_results(writer, loss, trainer.processing_class, history, **options)
 
 
-def _trainer(task: _Task, loss: BatchLoss, adapted: Any, tell: Progress) -> SafeKeyTrainer:
+def _trainer(task: _Task, loss: BatchLoss, adapted: Any, progress: Progress) -> SafeKeyTrainer:
     from transformers import TrainerCallback
 
     from safekey_interp.training.callbacks import StopsEarly
@@ -227,19 +226,19 @@ def _trainer(task: _Task, loss: BatchLoss, adapted: Any, tell: Progress) -> Safe
     from safekey_interp.training.trainer import SafeKeyTrainer
     from safekey_interp.training.trainer_arguments import arguments_of
 
-    class Tells(TrainerCallback):
+    class ShowsSteps(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            tell.advance(1)
+            progress.advance(1)
 
     model, config, examples = task.model, task.config, task.examples
     path = Path(config.out)
-    callbacks: list[TrainerCallback] = [Tells()]
+    callbacks: list[TrainerCallback] = [ShowsSteps()]
     if config.patience:
         callbacks.append(StopsEarly(config.patience))
     if config.probe_every:
         callbacks.append(Watches(model, _watched(task), path / "looks", config))
     has_held_out = bool(examples.held_out)
-    # The Trainer makes its folder at once; the run's is told it when it is there.
+    # The Trainer makes its folder at once; it gets the run's once that is there.
     arguments = arguments_of(config, task.schedule, Path(gettempdir()), model, has_held_out=has_held_out)
     try:
         return SafeKeyTrainer(
@@ -261,11 +260,11 @@ def _trainer(task: _Task, loss: BatchLoss, adapted: Any, tell: Progress) -> Safe
 
 def _check_watched(examples: Examples) -> None:
     if not examples.held_out:
-        raise InputError("probe_every: the probes look at held-out traces, expected held_out above 0")
+        raise InputError("probe_every: the probes read held-out traces, expected held_out above 0")
 
 
 def _watched(task: _Task) -> list[Any]:
-    """Held-out traces that the probes look at: a draw by the seed, harmful and benign in turn as far as there are."""
+    """Held-out traces for the probes: a draw by the seed, harmful and benign in turn as far as there are."""
     examples, config = task.examples, task.config
     _check_watched(examples)
     drawn = random.Random(config.seed).sample(examples.held_out, len(examples.held_out))

@@ -244,7 +244,7 @@ def test_weights_go_to_json_and_back_and_others_are_refused() -> None:
 
 def test_judging_takes_neither_scikit_learn_nor_torch() -> None:
     code = (
-        "import sys; from safekey_interp.evaluation import judge_refusal\n"
+        "import sys; from safekey_interp.evaluation.refusal_judge import judge_refusal\n"
         "assert judge_refusal('', 'I can not help with that.').label == 'full_refusal'\n"
         "sys.exit(' '.join({'torch', 'sklearn', 'scipy', 'transformers', 'pandas'} & set(sys.modules)) or 0)\n"
     )

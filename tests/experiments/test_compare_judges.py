@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_models
@@ -10,7 +11,7 @@ import tiny_models
 from safekey_interp.data.suites import suite_files
 from safekey_interp.data.trace import Trace
 from safekey_interp.data.trace_reader import read_traces
-from safekey_interp.display import Silent
+from safekey_interp.display import Progress
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.compare_judges import SuiteJudges, not_asked, opinions, suites_record
 from safekey_interp.experiments.compare_models import Done
@@ -35,13 +36,14 @@ def test_a_guard_sees_the_answers_to_its_suites_alone_and_once(tmp_path: Path, m
     model.hf.register_forward_hook(lambda *_: passes.append(1))
     judges = SuiteJudges(guard=model, guard_template="{prompt} {response}")
     sides = [done("a", model, "harmbench", "xstest", "strongreject", None, "wildchat"), done("b", model, "harmbench")]
-    said = opinions(sides, judges, load_options={}, tell=Silent())
+    hidden: Any = {"load_options": {}, "progress": Progress(is_hidden=True)}
+    said = opinions(sides, judges, **hidden)
     assert {name: sorted(found) for name, found in said.items()} == {"a": ["t0", "t4"], "b": ["t0"]}
     assert {one.reason for one in said["a"].values()} == {"the guard's words are no verdict"}, "it is a random model"
     n = len(passes)
-    assert opinions(sides, judges, load_options={}, tell=Silent())["b"]["t0"].reason == said["b"]["t0"].reason
+    assert opinions(sides, judges, **hidden)["b"]["t0"].reason == said["b"]["t0"].reason
     assert len(passes) == n
-    opinions(sides, SuiteJudges(guard=model, guard_template="{prompt}: {response}"), load_options={}, tell=Silent())
+    opinions(sides, SuiteJudges(guard=model, guard_template="{prompt}: {response}"), **hidden)
     assert len(passes) > n, "another text is another question"
 
 

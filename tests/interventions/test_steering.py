@@ -26,7 +26,7 @@ from safekey_interp.interventions.cross_fitting import steer_held_out
 from safekey_interp.interventions.directions import compare_directions, directions_of_head, fit_directions
 from safekey_interp.interventions.effects import default_rows, summarise_effects
 from safekey_interp.interventions.steering import ablate, steer, summarise_steering
-from safekey_interp.measures.probes import Direction
+from safekey_interp.measures.direction_record import Direction
 from safekey_interp.models import organism
 from safekey_interp.models.model import Model, from_hf, load
 from safekey_interp.models.safety_head import HEAD_FILE, SafetyHead
@@ -220,9 +220,9 @@ def test_batches_do_not_matter() -> None:
         pd.testing.assert_frame_equal(table, tables[0], rtol=1e-4, atol=1e-5)
 
 
-def test_the_organisms_refusal_hangs_on_a_direction_that_shuffled_labels_find_in_part() -> None:
-    """Fitted on some requests, tested on others. It is the first principal component, so that most of what is fitted to
-    these states contains it; isotropic directions do not, and move next to nothing.
+def test_the_organisms_refusal_hangs_on_a_direction_that_labels_single_out() -> None:
+    """Fitted on some requests, tested on others. It is the first principal component, so that draws from the states'
+    covariance contain most of it; directions fitted to shuffled labels, within the classes, and isotropic ones do not.
     """
     plain = shipped(source="plain")
     fitted = plain[:60]
@@ -239,7 +239,8 @@ def test_the_organisms_refusal_hangs_on_a_direction_that_shuffled_labels_find_in
     assert (found["high"] < -1).all()
     assert found.loc["isotropic", "p_value"] == pytest.approx(1 / 21)
     assert abs(found.loc["isotropic", "control"]) < 0.3
-    assert (found.loc[["shuffled_labels", "covariance"], "control"] < -0.5).all()
+    assert found.loc["shuffled_labels", "p_value"] == pytest.approx(1 / 21)
+    assert found.loc["covariance", "control"] < -0.5
     assert (found["pc1_cosine"] > 0.9).all()
     assert (found["n"] == FEW).all()
     assert (found["n_groups"] == FEW).all()

@@ -13,7 +13,8 @@ from safekey_interp.capture.batch_runner import measure_batch
 from safekey_interp.capture.capture_request import KEY_SPANS, QUERY_SPANS, CaptureRequest
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.errors import InputError, ModelError
-from safekey_interp.measures.attention import attention_table, measure_attention, paper_attention, rest_mass
+from safekey_interp.measures.attention import attention_table, measure_attention, rest_mass
+from safekey_interp.measures.published_attention import paper_attention
 
 COLUMNS = [
     "trace_id",
@@ -157,14 +158,14 @@ def test_prompts_alone_have_no_attention_to_measure() -> None:
 
 
 def test_a_model_without_a_readable_pattern_is_refused() -> None:
-    from test_capture_check import REFUSED, small
+    from other_architectures import REFUSED, small
 
     with pytest.raises(ModelError, match="attention interface"):
         measure_attention(small("bloom", REFUSED["bloom"][0]), reference_forward.with_spans(1), finder="given")
 
 
 def test_layers_of_linear_attention_are_rows_of_nan() -> None:
-    from test_capture_check import HYBRIDS, small
+    from other_architectures import HYBRIDS, small
 
     options, without = HYBRIDS["qwen3_next"]
     table = measure_attention(small("qwen3_next", options), reference_forward.with_spans(2), finder="given")

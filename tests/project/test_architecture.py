@@ -10,6 +10,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from public_names import HOMES
 
 import safekey_interp
 
@@ -23,12 +24,6 @@ LOOSE = {"version", "errors", "display", "endpoint", "__init__", "__main__"}
 ORDER = ["version", "errors", "display", "runs", "data", "endpoint", *PACKAGES[2:], "__main__", "__init__"]
 APART = {"interventions", "evaluation", "training"}
 MOST_LINES = 300
-HOMES = {
-    alias.name: node.module
-    for node in ast.parse((ROOT / "__init__.pyi").read_text()).body
-    if isinstance(node, ast.ImportFrom)
-    for alias in node.names
-}
 ATTACHING = {
     "register_forward_hook",
     "register_forward_pre_hook",

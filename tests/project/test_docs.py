@@ -22,8 +22,9 @@ import pytest
 import yaml
 from browser import asked, complaints, faint, look_with, nameless, needs_chromium, overflows, unreached
 from endpoint_server import Reply, serving
+from public_names import HOMES
 
-import safekey_interp
+from safekey_interp.models.organism import TRACES
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -101,7 +102,7 @@ def some_groups(lines: list[str], n: int = 5) -> set[str]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Short files of the names that pages use; the environment as it was, afterwards."""
     shown = (ROOT / "examples" / "traces.jsonl").read_text(encoding="utf-8")
-    own = (ROOT / "safekey_interp" / "organism" / "traces.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    own = TRACES.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = some_groups(own)
     few = "".join(line for line in own if json.loads(line)["group"] in kept)
     files = {"examples/traces.jsonl": shown, "my_traces.jsonl": few, "safekey_interp/models/organism/traces.jsonl": few}
@@ -142,7 +143,7 @@ def test_pages_name_every_public_name_and_every_command() -> None:
 
     api = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     listed = re.findall(r"^::: (safekey_interp\.[\w.]+)$", api, re.MULTILINE)
-    wanted = {f"safekey_interp.{home}.{name}" for name, home in safekey_interp._HOME_OF.items()}
+    wanted = {f"safekey_interp.{home}.{name}" for name, home in HOMES.items()}
     assert sorted(listed) == sorted(wanted)
     told = "".join(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs" / "commands").glob("*.md")))
     asked = set(re.findall(r"^<!-- options: ([\w ]+) -->$", told, re.MULTILINE))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def members(owner: type) -> Iterator[str]:
         home = next((base for base in owner.__mro__ if name in base.__dict__), object)
         if name.startswith("_") or not home.__module__.startswith("safekey_interp"):
             continue
-        if isinstance(member, property) or type(member).__name__ == "cached_property":
+        if isinstance(member, property | cached_property):
             yield f"    {name}: property"
         elif isinstance(member, (staticmethod, classmethod)):
             yield f"    {name}{signature(member.__func__)}"

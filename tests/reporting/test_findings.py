@@ -431,7 +431,7 @@ def test_nothing_measured_says_nothing(tmp_path: Path) -> None:
 
 
 def test_what_was_left_out_is_counted_by_reason(tmp_path: Path) -> None:
-    reasons = [f"key sentence ends at token {n}, past 400 tokens; raise --max-length" for n in (401, 500, 612, 999)]
+    reasons = [f"key sentence ends at token {n}, past 400 tokens; raise --max-length" for n in (999, 500, 401, 612)]
     table = traces(
         [None] * 5, left_out=[*reasons, "the model's states are not finite (first at resid_post of layer 0)"]
     )
@@ -441,7 +441,11 @@ def test_what_was_left_out_is_counted_by_reason(tmp_path: Path) -> None:
         "separability_left_out": [{"what": "separability", "why": "needs two classes", "n": 3}],
     }
     assert find(write(tmp_path, manifest, traces=table))["left_out"] == [
-        {"what": "traces t0, t1, t2 …", "why": "key sentence ends past the longest length", "n": 4},
+        {
+            "what": "traces t0, t1, t2 …",
+            "why": "key sentence ends at token 401 to 999, past 400 tokens; raise --max-length",
+            "n": 4,
+        },
         {"what": "trace t4", "why": "the model's states are not finite (first at resid_post of layer 0)", "n": 1},
         {"what": "conditions by mood", "why": "no trace has such a field", "n": 5},
         {"what": "separability", "why": "needs two classes", "n": 3},

@@ -17,9 +17,9 @@ from safekey_interp.reporting.pages.attention_packing import MEAN, pack, unpack
 from safekey_interp.reporting.pages.controls_table import Estimate, verdict
 from safekey_interp.reporting.pages.figure_embedding import embed
 from safekey_interp.reporting.pages.html import Html, el, island
-from safekey_interp.reporting.pages.page_tables import Tables
 from safekey_interp.reporting.pages.probe_page_figures import _that_fit, scatter_group
 from safekey_interp.reporting.report_file import write_report
+from safekey_interp.runs.run_folder import Run, open_run
 
 SMALL = {"n_traces": 24, "n_layers": 6, "n_heads": 4, "n_examples": 5, "long_prompt": 20}
 
@@ -99,13 +99,13 @@ def test_the_embedded_maps_are_the_attention_within_half_a_step(run, page):
 
 
 def test_maps_shrink_to_their_budget_and_keep_means_and_the_strongest_heads(run):
-    tables = Tables(run)
-    keys = [record["map"] for record in tables.examples or []]
-    whole = pack(run / "examples.safetensors", keys, tables.attention_by_head, 10**9)
+    opened = open_run(run)
+    keys = [record["map"] for record in opened.examples]
+    whole = pack(run / "examples.safetensors", keys, opened.attention_by_head, 10**9)
     assert whole.dropped == 0
     assert len(whole.planes) == 2 * 6 * 5
     size = sum(map(len, whole.maps.values()))
-    cut = pack(run / "examples.safetensors", keys, tables.attention_by_head, size // 4)
+    cut = pack(run / "examples.safetensors", keys, opened.attention_by_head, size // 4)
     assert sum(map(len, cut.maps.values())) <= size // 4
     assert cut.dropped == len(whole.planes) - len(cut.planes) > 0
     kept = {plane for plane in cut.planes if plane[2] == MEAN}
@@ -138,7 +138,7 @@ def test_what_the_folder_lacks_is_said_in_a_line(tmp_path, run, missing):
 
 
 def test_a_folder_with_nothing_but_its_manifest_still_makes_a_page(tmp_path):
-    (tmp_path / "run.json").write_text('{"status": "running"}', encoding="utf-8")
+    (tmp_path / "run.json").write_text('{"safekey_interp": "0", "status": "running"}', encoding="utf-8")
     _, outline = read(write_report(tmp_path))
     assert "This run is not complete" in "".join(outline.words)
 
@@ -157,9 +157,9 @@ def test_coordinates_are_sampled_while_they_are_read(tmp_path):
     frame = pd.DataFrame({"trace_id": [f"t{i}" for i in range(n)], "label": ["harmful", *["benign"] * 4] * (n // 5)})
     frame = frame.assign(position="decision", site="resid_post", lda=0.5, pc1=1.0, pc2=0.0)
     pd.concat([frame.assign(layer=layer) for layer in range(3)]).to_parquet(tmp_path / "coordinates.parquet")
-    (tmp_path / "run.json").write_text("{}", encoding="utf-8")
-    table = Tables(tmp_path).coordinates
+    table = Run(tmp_path, {}).table("coordinates", columns=["trace_id", "label", "layer", "lda"], max_traces=1000)
     assert table is not None
+    assert list(table.columns) == ["trace_id", "label", "layer", "lda"]
     assert table.attrs["n_traces"] == n
     assert len(table) == 3000
     assert (table["label"] == "harmful").mean() == pytest.approx(0.2, abs=0.01)
@@ -225,15 +225,30 @@ def test_the_scatter_thins_itself_and_says_so(tmp_path):
 
 
 def test_no_run_and_a_broken_table_are_one_line(tmp_path):
-    with pytest.raises(RunError, match=r"no run\.json here"):
+    with pytest.raises(RunError, match=r"holds no run\.json"):
         write_report(tmp_path)
-    (tmp_path / "run.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "run.json").write_text('{"safekey_interp": "0"}', encoding="utf-8")
     (tmp_path / "traces.parquet").write_bytes(b"PAR1 nothing")
-    with pytest.raises(RunError, match="cannot be read"):
+    with pytest.raises(RunError, match=r"traces\.parquet: cannot be read"):
+        write_report(tmp_path)
+    (tmp_path / "traces.parquet").unlink()
+    (tmp_path / "findings.json").write_text("{half", encoding="utf-8")
+    with pytest.raises(RunError, match=r"findings\.json: cannot be read"):
         write_report(tmp_path)
     (tmp_path / "run.json").write_text("{half", encoding="utf-8")
-    with pytest.raises(RunError, match="cannot be read"):
+    with pytest.raises(RunError, match=r"holds no run\.json"):
         write_report(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["separability", "transfer"])
+def test_a_table_of_an_earlier_version_is_one_line(tmp_path, run, name):
+    for file in run.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    table = pd.read_parquet(run / f"{name}.parquet")
+    table.drop(columns=["auroc_high_over_layers"]).to_parquet(tmp_path / f"{name}.parquet")
+    with pytest.raises(RunError, match=rf"{name}\.parquet is of an earlier version, expected columns auroc_high_over"):
+        write_report(tmp_path)
+    assert len(open_run(tmp_path).table(name)) == len(table)
 
 
 def test_markup_escapes_unless_it_is_html_and_islands_cannot_be_left():

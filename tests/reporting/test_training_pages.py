@@ -123,7 +123,9 @@ def test_a_run_without_looks_and_held_out_prompts_still_tells_its_losses(tmp_pat
 
 
 def test_a_folder_with_nothing_but_its_manifest_still_makes_a_page(tmp_path):
-    (tmp_path / "run.json").write_text('{"status": "running", "kind": "training"}', encoding="utf-8")
+    (tmp_path / "run.json").write_text(
+        '{"safekey_interp": "0", "status": "running", "kind": "training"}', encoding="utf-8"
+    )
     words = words_of(tmp_path)
     assert "This run is not complete" in words
     assert "run.json has no data_report" in words

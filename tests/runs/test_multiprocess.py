@@ -74,7 +74,7 @@ def test_a_killed_process_ends_all_and_only_what_is_missing_is_measured_again(
     line = said(out, 1 - killed)
     assert line.count("\n") == 1
     assert f"process {killed} of 2" in line
-    assert "the same command goes on where it stopped" in line
+    assert "the same command resumes the run" in line
     done = {path.name for path in (out / "parts").glob("chunk-*")}
     assert 0 < len(done) < N_CHUNKS
     assert run_in_team(then, DATA, out, **SETTINGS) == [0] * then

@@ -14,8 +14,8 @@ import pytest
 
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.runs.manifest import differences
-from safekey_interp.runs.run_writer import RunWriter, check_out, known_run
 from safekey_interp.runs.run_folder import open_run
+from safekey_interp.runs.run_writer import RunWriter, check_out, known_run
 from safekey_interp.runs.storage import is_leftover, read_json, save_tensors, write_aside, write_json, write_table
 
 MANIFEST: dict[str, Any] = {"safekey_interp": "0", "identity": {"seed": 0, "settings": {"layers": [1]}}}
@@ -72,7 +72,6 @@ def test_what_kills_left_is_cleared_away_and_nothing_else(tmp_path: Path) -> Non
     for folder in left:
         folder.mkdir()
         (folder / "half").write_text("x")
-    (out / ".report.html.4711").write_text("x")
     (out / ".notes").write_text("mine")
     with RunWriter.begin(out, MANIFEST) as writer:
         assert names(out) == {
@@ -139,7 +138,7 @@ def test_overwriting_leaves_only_what_is_not_the_runs(tmp_path: Path) -> None:
 
 def test_differences_are_named() -> None:
     changed = differences({"a": {"b": 1, "c": "x" * 50}, "d": 1}, {"a": {"b": 2, "c": "x" * 50}, "e": [1]})
-    assert changed == ["a.b was 1, now 2", "d was 1, now None", "e was None, now [1]"]
+    assert [(one.name, one.known, one.asked) for one in changed] == [("a.b", 1, 2), ("d", 1, None), ("e", None, [1])]
 
 
 @pytest.mark.parametrize("inside", ["notes.txt", "run.json"])
@@ -182,13 +181,14 @@ def test_no_ordinary_name_is_a_leftover() -> None:
 def test_a_full_disk_is_an_error_that_can_be_mended(tmp_path: Path) -> None:
     code = (
         "import resource, sys; sys.path.insert(0, sys.argv[1])\n"
-        "from pathlib import Path; from tiny import tiny_model, traces; from safekey_interp.experiments.probe_run import run_probe\n"
+        "from pathlib import Path; from tiny_models import tiny_model, traces\n"
+        "from safekey_interp.experiments.probe_run import run_probe\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, 15_000))\n"
         "from safekey_interp.errors import RunError\n"
         "try:\n    run_probe(tiny_model('llama'), traces(8), out=Path(sys.argv[2]), chunk=2, n_examples=0)\n"
         "except RunError as error:\n    print(error)\n"
     )
-    words = [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path / "run")]
+    words = [sys.executable, "-c", code, str(Path(__file__).parents[1] / "helpers"), str(tmp_path / "run")]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert "cannot be written: " in done.stdout, done.stderr
-    assert "the same command goes on" in done.stdout
+    assert "the same command resumes the run" in done.stdout

@@ -89,7 +89,7 @@ def test_killed_in_a_save_both_go_on(tmp_path: Path) -> None:
         assert (first, second) == (-9, 2)
         said = out.with_name("killed.said-1").read_text()
         assert said.count("\n") == 1
-        assert "the same command goes on where it stopped" in said
+        assert "the same command resumes the run" in said
     assert (out / "checkpoints").is_dir()
     assert train_in_team(out, **options) == [0, 0]
     assert_same_run(whole, out)

@@ -452,7 +452,7 @@ BAD: list[tuple[dict[str, Any], list[Trace] | None, str]] = [
     ),
     ({"head_weight": 0}, [row.with_(given={}) for row in rows()], "query_mask_weight: no trace has a key sentence"),
     ({"lora_targets": "nothing_like_it", "lora_rank": 2}, None, "lora_targets 'nothing_like_it'"),
-    ({"probe_every": 2, "held_out": 0.0}, None, "probe_every: the probes look at held-out traces"),
+    ({"probe_every": 2, "held_out": 0.0}, None, "probe_every: the probes read held-out traces"),
     ({"head_layer": 7}, None, "layer"),
     ({"head_layer": 2}, None, "head_layer: got 2, expected from 0 to 1, or null for the last layer's states"),
     ({"head_layer": -1}, None, "head_layer: got -1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ ROWS = {"decision": "the token before K", "key_sentence": "K"}
 CLASSES = {"label": "harmful from benign prompts", "aha": "traces that go ahead from traces that turn safe"}
 DECISION = "decision"
 """The position that was chosen beforehand: it predicts K's first token."""
+_NUMBER = re.compile(r"(?<![\w.,-])[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?(?![\w-])")
 MANY = 4
 """So many conditions are no longer told one by one: sentences name the ends, or speak of all traces."""
 
@@ -125,19 +127,21 @@ def left_out(traces: Table, manifest: Mapping[str, Any]) -> list[dict[str, Any]]
 
 
 def by_reason(reasons: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Rows of ``what``, ``why`` and ``n`` from the reason of each trace."""
-    names: dict[str, list[str]] = {}
+    """Rows of ``what``, ``why`` and ``n`` from the reason of each trace; those that differ in numbers alone are one."""
+    alike: dict[str, dict[str, str]] = {}
     for trace_id, reason in reasons.items():
-        names.setdefault(_kind(reason), []).append(trace_id)
-    return [{"what": _few(mine), "why": why, "n": len(mine)} for why, mine in names.items()]
+        alike.setdefault(_NUMBER.sub("#", str(reason)), {})[trace_id] = str(reason)
+    return [{"what": _few(list(of)), "why": _with_ranges(list(of.values())), "n": len(of)} for of in alike.values()]
 
 
-def _kind(reason: Any) -> str:
-    """The reason without its numbers, so that like reasons count together."""
-    text = str(reason)
-    if ", past " in text:
-        return f"{text.split(', past ', maxsplit=1)[0].rsplit(' ends at token ', 1)[0]} ends past the longest length"
-    return text
+def _with_ranges(reasons: Sequence[str]) -> str:
+    """The reason that all share, with each number as its least and its largest value."""
+    ranges = []
+    for numbers in zip(*map(_NUMBER.findall, reasons), strict=True):
+        ordered = sorted(set(numbers), key=lambda number: float(number.replace(",", "")))
+        ranges.append(ordered[0] if len(ordered) == 1 else f"{ordered[0]} to {ordered[-1]}")
+    values = iter(ranges)
+    return _NUMBER.sub(lambda _: next(values), reasons[0])
 
 
 def _few(names: list[str], shown: int = 3) -> str:

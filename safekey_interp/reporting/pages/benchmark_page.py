@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from safekey_interp.reporting.pages import benchmark_text, page_text
-from safekey_interp.reporting.pages.benchmark_text import BenchmarkTables
 from safekey_interp.reporting.pages.figure_embedding import embed
 from safekey_interp.reporting.pages.html import Html, el, island, join
 from safekey_interp.reporting.pages.page_layout import Frame, Section, figures_of, static
+from safekey_interp.runs.run_folder import Run
 
 
-def render(run: BenchmarkTables) -> str:
+def render(run: Run) -> str:
     """The whole page as text."""
     manifest = run.manifest
     names = benchmark_text.names_in(run.benchmarks, [str(one.get("name")) for one in manifest.get("models") or []])

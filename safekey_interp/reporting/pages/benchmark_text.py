@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from safekey_interp.evaluation.benchmarks.catalogue import NAMED
+from safekey_interp.evaluation.benchmarks.catalogue import known_benchmarks
 from safekey_interp.models.organism import is_organism
 from safekey_interp.reporting import figures
 from safekey_interp.reporting.figures.figure_style import Table
@@ -14,6 +14,7 @@ from safekey_interp.reporting.pages import page_text
 from safekey_interp.reporting.pages.html import Html, data, el, join, table
 from safekey_interp.reporting.pages.page_layout import figures_of
 from safekey_interp.reporting.pages.probe_page_figures import Group, panel_of
+from safekey_interp.runs.run_folder import Run
 
 QUESTIONS = {"benchmarks": "What do benchmarks say?"}
 HOW = (
@@ -28,19 +29,7 @@ _APART = (
 )
 _LIMITED = "Only the first {n:,} tasks of each benchmark were asked: a number of so few says little of the benchmark."
 _PREFILLED = "{names}: the harness begins the answer itself, so no model thinks before it."
-_BY_NAME = {benchmark.name: benchmark for benchmark in NAMED}
 PROVENANCE = {"settings": "How benchmarks were asked", "versions": "Versions", "timings": "Seconds"}
-
-
-class BenchmarkTables(Protocol):
-    """What a page reads of a run of benchmarks; each is None where the run has none."""
-
-    @property
-    def manifest(self) -> dict[str, Any]: ...  # noqa: D102
-    @property
-    def findings(self) -> dict[str, Any] | None: ...  # noqa: D102
-    @property
-    def benchmarks(self) -> Table | None: ...  # noqa: D102
 
 
 class Beside(NamedTuple):
@@ -58,7 +47,7 @@ class Beside(NamedTuple):
     """Where the numbers come from."""
 
 
-def beside(run: BenchmarkTables | None, first: Sequence[str]) -> Beside:
+def beside(run: Run | None, first: Sequence[str]) -> Beside:
     """The benchmarks of a comparison of the models ``first``; all empty for None."""
     if run is None:
         return Beside(None, [], [], [], [])
@@ -113,7 +102,8 @@ def notes(manifest: Mapping[str, Any]) -> Html | None:
     if isinstance(limit, int):
         said.append(_LIMITED.format(n=limit))
     asked = [str(one.get("name")) for one in manifest.get("benchmarks") or []]
-    prefilled = [name for name in asked if name in _BY_NAME and _BY_NAME[name].is_prefilled]
+    known = known_benchmarks()
+    prefilled = [name for name in asked if name in known and known[name].is_prefilled]
     if prefilled:
         said.append(_PREFILLED.format(names=", ".join(prefilled)))
     return el("ul", *(el("li", data(one)) for one in said)) if said else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 from safekey_interp.data.conditions import PROMPTS_OF, Conditions, conditions_in
 from safekey_interp.reporting import figures
@@ -10,12 +10,13 @@ from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.findings.phrases import ROWS
 from safekey_interp.reporting.labels import MEASURES, POSITIONS_COMPARED, SPAN_LETTERS, SUBSETS
 from safekey_interp.reporting.pages import benchmark_text, comparison_text, page_text
-from safekey_interp.reporting.pages.benchmark_text import BenchmarkTables, Beside, beside
+from safekey_interp.reporting.pages.benchmark_text import Beside, beside
 from safekey_interp.reporting.pages.figure_embedding import embed
 from safekey_interp.reporting.pages.html import Html, el, island, join
 from safekey_interp.reporting.pages.page_layout import Frame, Section, figures_of, static
 from safekey_interp.reporting.pages.probe_page_figures import Choice, Group, known, panel_of
 from safekey_interp.reporting.pages.training_text import public
+from safekey_interp.runs.run_folder import Run
 
 _SHARES = (
     *("attack_success", "suite_attack_success", "strongreject_score", "over_refusal", "refusal", "aha"),
@@ -32,26 +33,7 @@ _ON_PROBES = (
 )
 
 
-class ComparisonTables(Protocol):
-    """What the page reads of a comparison; each table is None where the run has none."""
-
-    @property
-    def manifest(self) -> dict[str, Any]: ...  # noqa: D102
-    @property
-    def findings(self) -> dict[str, Any] | None: ...  # noqa: D102
-    @property
-    def comparison(self) -> Table | None: ...  # noqa: D102
-    @property
-    def attention_by_layer(self) -> Table | None: ...  # noqa: D102
-    @property
-    def separability(self) -> Table | None: ...  # noqa: D102
-    @property
-    def side_by_side(self) -> list[dict[str, Any]] | None: ...  # noqa: D102
-    @property
-    def evaluation(self) -> BenchmarkTables | None: ...  # noqa: D102
-
-
-def render(run: ComparisonTables) -> str:
+def render(run: Run) -> str:
     """The whole page as text."""
     manifest = public(run.manifest)
     names = [str(model.get("name")) for model in manifest.get("models") or []]
@@ -69,7 +51,7 @@ def render(run: ComparisonTables) -> str:
 
 
 def _sections(
-    run: ComparisonTables,
+    run: Run,
     manifest: dict[str, Any],
     groups: dict[str, Group],
     names: list[str],
@@ -134,7 +116,7 @@ def _sections(
     ]  # fmt: skip
 
 
-def _groups(run: ComparisonTables, names: list[str], conditions: Conditions) -> dict[str, Group]:
+def _groups(run: Run, names: list[str], conditions: Conditions) -> dict[str, Group]:
     table, groups = run.comparison, []
     if table is not None and len(table):
         groups += [_did(table, names, conditions), _looks(table, names), _knew(table, names)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.pages import intervention_page_figures, intervention_text, knockout_text, page_text
@@ -11,6 +11,7 @@ from safekey_interp.reporting.pages.html import Html, el, island, join
 from safekey_interp.reporting.pages.page_layout import Frame, Section, figures_of, static
 from safekey_interp.reporting.pages.probe_page_figures import Group
 from safekey_interp.reporting.pages.training_text import public
+from safekey_interp.runs.run_folder import Run
 
 if TYPE_CHECKING:
     from safekey_interp.interventions.intervention_registry import Name
@@ -28,18 +29,7 @@ _ON_EFFECTS: dict[Name, str] = {
 }
 
 
-class InterventionTables(Protocol):
-    """What the page reads of an intervention; each table is None where the run has none."""
-
-    @property
-    def manifest(self) -> dict[str, Any]: ...  # noqa: D102
-    @property
-    def findings(self) -> dict[str, Any] | None: ...  # noqa: D102
-    @property
-    def summary(self) -> Table | None: ...  # noqa: D102
-
-
-def render(run: InterventionTables) -> str:
+def render(run: Run) -> str:
     """The whole page as text."""
     manifest = public(run.manifest)
     name: Name = manifest["intervention"]

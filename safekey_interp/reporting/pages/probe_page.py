@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from safekey_interp.data.conditions import conditions_in
+from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.pages import controls_table, page_text, probe_page_figures, token_view
 from safekey_interp.reporting.pages.figure_embedding import embed
 from safekey_interp.reporting.pages.html import Html, el, island, join
 from safekey_interp.reporting.pages.page_layout import Frame, Section, figures_of, static
-from safekey_interp.reporting.pages.page_tables import RunTables
+from safekey_interp.runs.run_folder import Run
 
+# The response and the free-form fields stay on disk: the page quotes prompt, understanding and key sentence.
+_TRACE_COLUMNS = (
+    *("trace_id", "prompt", "label", "source", "group", "condition", "family", "region", "understanding"),
+    *("key_sentence", "aha", "hint", "confidence", "reason", "n_tokens", "n_straddling", "status", "left_out"),
+)
+_COORDINATES = ("trace_id", "position", "layer", "site", "label", "lda", "pc1")
+_MAX_POINTS = 1000
+"""Traces in the scatter: more points show a reader no more."""
 MAX_BYTES = 7_900_000
 """The page stays below this; attention of the examples gets what the rest leaves."""
 
@@ -31,28 +40,31 @@ _ON_TRANSFER = (
 )
 
 
-def render(run: RunTables) -> str:
+def render(run: Run) -> str:
     """The whole page as text."""
-    groups = _groups(run)
+    traces: Table | None = run.table("traces", columns=_TRACE_COLUMNS)
+    groups = _groups(run, traces)
     plots = island("figures-data", embed(list(groups.values())))
-    view = token_view.collect(run)
+    view = token_view.collect(run, traces)
     name = (run.manifest.get("model") or {}).get("name") or "a model"
     frame = Frame(
         title=f"What {name} looks at when it decides · safekey-interp",
-        header=page_text.header(run.manifest, run.traces),
+        header=page_text.header(run.manifest, traces),
         scripts=("plots.js", "tokens.js"),
         version=run.manifest.get("safekey_interp", ""),
     )
 
     def page(view: token_view.View) -> str:
-        return frame.page(_sections(run, groups, view), join(plots, island("examples-data", view.embedded())))
+        return frame.page(_sections(run, traces, groups, view), join(plots, island("examples-data", view.embedded())))
 
     # The maps take what the rest leaves: the page without them is measured, then the maps are packed to fit.
     used = len(page(view).encode("utf-8", "replace"))
     return page(token_view.with_maps(view, run, MAX_BYTES - used - 20_000))
 
 
-def _sections(run: RunTables, groups: dict[str, probe_page_figures.Group], view: token_view.View) -> list[Section]:
+def _sections(
+    run: Run, traces: Table | None, groups: dict[str, probe_page_figures.Group], view: token_view.View
+) -> list[Section]:
     by_layer = run.attention_by_layer
     thinned = [*view.notes, *(group.note for group in groups.values())]
     return [
@@ -61,8 +73,8 @@ def _sections(run: RunTables, groups: dict[str, probe_page_figures.Group], view:
             "where",
             page_text.QUESTIONS["where"],
             [
-                page_text.key_sentence_facts(run.traces),
-                page_text.outcome_table(run.traces, conditions_in(run.manifest)),
+                page_text.key_sentence_facts(traces),
+                page_text.outcome_table(traces, conditions_in(run.manifest)),
                 _token_view(view),
             ],
         ),
@@ -113,7 +125,7 @@ def _across(groups: dict[str, probe_page_figures.Group]) -> list[Html]:
     return [el("h3", "From one condition to another"), el("p", _ON_TRANSFER), figures]
 
 
-def _groups(run: RunTables) -> dict[str, probe_page_figures.Group]:
+def _groups(run: Run, traces: Table | None) -> dict[str, probe_page_figures.Group]:
     groups = {}
     subsets = probe_page_figures.subset_names(conditions_in(run.manifest))
     if (by_head := run.attention_by_head) is not None and len(by_head):
@@ -125,8 +137,8 @@ def _groups(run: RunTables) -> dict[str, probe_page_figures.Group]:
         groups["separability"] = probe_page_figures.separability_group(separability)
     if (transfer := run.transfer) is not None and (transfer["method"] == "logistic").any():
         groups["transfer"] = probe_page_figures.transfer_group(transfer)
-    if (coordinates := run.coordinates) is not None and len(coordinates):
-        traces = run.traces
+    coordinates: Table | None = run.table("coordinates", columns=_COORDINATES, max_traces=_MAX_POINTS)
+    if coordinates is not None and len(coordinates):
         texts = {} if traces is None else dict(zip(traces["trace_id"], traces["prompt"].astype(str), strict=True))
         groups["scatter"] = probe_page_figures.scatter_group(coordinates, texts, separability)
     return {name: group for name, group in groups.items() if any(panel.variants for panel in group.panels)}

@@ -17,7 +17,7 @@ from safekey_interp.reporting import figures
 from safekey_interp.reporting.figures.attention_figures import Against, largest_lift
 from safekey_interp.reporting.figures.figure_style import Spec, Table
 from safekey_interp.reporting.labels import METHODS, POSITIONS, SPANS
-from safekey_interp.reporting.pages.page_tables import sample_traces
+from safekey_interp.runs.run_folder import sample_traces
 
 _OUTCOMES = {
     "aha:safe": "K is a safe aha moment",

@@ -12,7 +12,7 @@ from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.pages.attention_packing import Packed, pack
 
 if TYPE_CHECKING:
-    from safekey_interp.reporting.pages.page_tables import RunTables
+    from safekey_interp.runs.run_folder import Run
 
 # Characters of JSON that tokens may take, and tokens shown after the key sentence.
 _TEXT_BUDGET, _TAIL = 700_000, 80
@@ -46,11 +46,11 @@ class View:
         }
 
 
-def collect(run: RunTables) -> View:
+def collect(run: Run, traces: Table | None) -> View:
     """Texts, spans and facts of the examples, without attention."""
     records, notes, room = [], [], _TEXT_BUDGET
-    facts = {} if run.traces is None else run.traces.drop_duplicates("trace_id").set_index("trace_id")
-    for record in run.examples or []:
+    facts = {} if traces is None else traces.drop_duplicates("trace_id").set_index("trace_id")
+    for record in run.examples:
         end = record["spans"].get("key_sentence", [0, len(record["tokens"])])[1]
         kept = {
             "id": record["trace_id"],
@@ -64,7 +64,7 @@ def collect(run: RunTables) -> View:
         if room < 0 and records:
             break
         records.append(kept)
-    missing = len(run.examples or []) - len(records)
+    missing = len(run.examples) - len(records)
     if missing:
         notes.append(
             f"The token view shows {len(records)} of {missing + len(records)} examples: the texts of the others did "
@@ -75,7 +75,7 @@ def collect(run: RunTables) -> View:
     return View(records=records, layer=_first_layer(run.attention_by_layer), first=first, notes=notes)
 
 
-def with_maps(view: View, run: RunTables, budget: int) -> View:
+def with_maps(view: View, run: Run, budget: int) -> View:
     """``view`` with the attention of its examples packed into ``budget`` bytes."""
     file = run.path / "examples.safetensors"
     if not view.records:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 from safekey_interp.data.conditions import conditions_in
 from safekey_interp.reporting.figures.figure_style import Table
@@ -13,6 +13,7 @@ from safekey_interp.reporting.pages.html import Html, el, island
 from safekey_interp.reporting.pages.page_layout import Frame, Section, figures_of, static
 from safekey_interp.reporting.pages.probe_page_figures import Group, subset_names
 from safekey_interp.reporting.pages.training_controls import Changes, against_chance, changes
+from safekey_interp.runs.run_folder import Run
 
 _ON_LOSSES = (
     "Each term as itself, unweighted. Held-out points are means over all held-out traces and have no interval; rows of "
@@ -33,24 +34,7 @@ _ON_PROBES = (
 )
 
 
-class TrainingTables(Protocol):
-    """What the page reads of a training run; each table is None where the run has none."""
-
-    @property
-    def manifest(self) -> dict[str, Any]: ...  # noqa: D102
-    @property
-    def steps(self) -> Table | None: ...  # noqa: D102
-    @property
-    def held_out(self) -> Table | None: ...  # noqa: D102
-    @property
-    def aha(self) -> Table | None: ...  # noqa: D102
-    @property
-    def attention_by_layer(self) -> Table | None: ...  # noqa: D102
-    @property
-    def separability(self) -> Table | None: ...  # noqa: D102
-
-
-def render(run: TrainingTables) -> str:
+def render(run: Run) -> str:
     """The whole page as text."""
     manifest = training_text.public(run.manifest)
     name = (manifest.get("model") or {}).get("name") or "a model"
@@ -65,7 +49,7 @@ def render(run: TrainingTables) -> str:
     return frame.page(_sections(run, manifest, groups, found), island("figures-data", embed(list(groups.values()))))
 
 
-def _sections(run: TrainingTables, manifest: dict[str, Any], groups: dict[str, Group], found: Changes) -> list[Section]:
+def _sections(run: Run, manifest: dict[str, Any], groups: dict[str, Group], found: Changes) -> list[Section]:
     questions = training_text.QUESTIONS
     terms = training_page_figures.terms_of(manifest.get("settings") or {})
     told = findings(manifest, _filled(run.steps), _filled(run.held_out), terms, found)
@@ -96,7 +80,7 @@ def _sections(run: TrainingTables, manifest: dict[str, Any], groups: dict[str, G
     ]  # fmt: skip
 
 
-def _losses(run: TrainingTables, groups: dict[str, Group]) -> list[Html | None]:
+def _losses(run: Run, groups: dict[str, Group]) -> list[Html | None]:
     if "losses" not in groups and "terms" not in groups:
         return [page_text.absent("steps.parquet", "the losses by step")]
     parts: list[Html | None] = [el("p", _ON_LOSSES, " ", _on_line(run.manifest))]
@@ -123,7 +107,7 @@ def _attention(groups: dict[str, Group]) -> list[Html]:
     ]
 
 
-def _groups(run: TrainingTables) -> dict[str, Group]:
+def _groups(run: Run) -> dict[str, Group]:
     manifest, begins = run.manifest, _line(run.manifest)
     terms = training_page_figures.terms_of(manifest.get("settings") or {})
     chance = training_text.chance_of_head(manifest)
