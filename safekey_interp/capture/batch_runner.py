@@ -10,7 +10,7 @@ import gc
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,13 +20,12 @@ from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.bridge_backend import bridge_forward
 from safekey_interp.capture.capture_request import KEY_SPANS, CaptureRequest
 from safekey_interp.capture.recording import Captured, capture, evaluating
+from safekey_interp.capture.stream_settings import Backend
 from safekey_interp.errors import ModelError
 from safekey_interp.models.encoding import Encoding
 
 if TYPE_CHECKING:
     from safekey_interp.models.model import Model
-
-Backend = Literal["hf", "bridge"]
 
 
 @dataclass(frozen=True, kw_only=True)

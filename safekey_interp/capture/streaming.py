@@ -10,17 +10,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from safekey_interp.capture.batch_runner import Backend, LeftOut, Measured, measure_batch
+from safekey_interp.capture.batch_runner import LeftOut, Measured, measure_batch
 from safekey_interp.capture.batches import plan_batches
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.self_check import check_attention
+from safekey_interp.capture.stream_settings import BatchSize, StreamSettings
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, TraceError
-from safekey_interp.models.chat_template import Rendering
 from safekey_interp.models.encoding import Encoding
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
@@ -33,31 +33,12 @@ CHUNK = 256
 _SMALL = 256
 """Width of a model that one thread serves as well as several."""
 
-BatchSize = int | Literal["auto"]
 _T = TypeVar("_T")
 
 
 def fixed_size(batch_size: BatchSize) -> int | None:
     """The number that a caller fixed; None for ``auto``, where as many go together as fit."""
     return None if batch_size == "auto" else batch_size
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamSettings:
-    """How traces are prepared and grouped."""
-
-    finder: str = "rules"
-    """Finder of U and K."""
-    delimiters: tuple[str, str] | None = None
-    """Opening and closing mark of the reasoning; the known families' when None."""
-    batch_size: BatchSize = "auto"
-    """Traces a forward pass; ``auto`` fills a budget of tokens."""
-    max_length: int | None = None
-    """Most tokens up to the end of K; the model's own limit when None."""
-    backend: Backend = "hf"
-    """``hf`` hooks the attention function; ``bridge`` goes through TransformerLens."""
-    rendering: Rendering = "chat"
-    """``released`` for what the reference's attention script reads."""
 
 
 @dataclass(frozen=True, kw_only=True)

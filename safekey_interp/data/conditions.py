@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
@@ -19,6 +19,8 @@ FEW = 10
 """Fewer groups than this have no interval: a skewed mean over them would look surer than it is."""
 MOST = 6
 """More conditions than this are not told apart: the rarest are left out."""
+LabelBy = Literal["label", "aha"]
+"""Ways of labelling: by the file's labels, or by what each trace's own key sentence decides."""
 LABELS = ("harmful", "benign")
 """Labels that conditions are crossed with."""
 SUBSETS = ("all", *LABELS)

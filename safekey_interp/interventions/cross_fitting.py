@@ -21,8 +21,8 @@ from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.folds import make_plan, positive_class, why_not
 
 if TYPE_CHECKING:
+    from safekey_interp.data.conditions import LabelBy
     from safekey_interp.data.trace import Trace
-    from safekey_interp.measures.folds import LabelBy
     from safekey_interp.models.model import Model
 
 

@@ -34,8 +34,8 @@ from safekey_interp.measures.layer_loop import AFTER_THE_FACT, class_names
 from safekey_interp.models.safety_head import SafetyHead, load_safety_head
 
 if TYPE_CHECKING:
+    from safekey_interp.data.conditions import LabelBy
     from safekey_interp.data.trace import Trace
-    from safekey_interp.measures.folds import LabelBy
     from safekey_interp.models.model import Model
 
 

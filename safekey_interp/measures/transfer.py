@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 
     from safekey_interp.capture.batch_runner import Backend
     from safekey_interp.capture.streaming import BatchSize
+    from safekey_interp.data.conditions import LabelBy
     from safekey_interp.data.trace import Trace
-    from safekey_interp.measures.folds import LabelBy
     from safekey_interp.models.model import Model
 
 COLUMNS = (
