@@ -99,6 +99,8 @@ _INITIALS = re.compile(r"(?:\A|[\s\"“(])(?:[A-Z]\.){1,4}\s*\Z")
 _OPENS = re.compile(rf"\s*{_OPENER}")
 _DRIFTED = re.compile(r"[\"”’»)\]*_`]+(?=\s|\Z)")
 _QUOTES_LOOKED_AHEAD = 1_500
+# White space of several bytes between an abbreviation and a full stop makes sentencex panic.
+_WIDE_SPACE = re.compile(r"[^\S\x00-\x7f](?=\.)")
 
 
 def _blocks(window: str) -> Iterator[Block]:
@@ -164,6 +166,7 @@ def _of_block(window: str, block: Block) -> Iterator[tuple[int, int]]:
 
 def _mended(text: str) -> list[str]:
     """The sentences of one block of prose; together they are ``text`` again."""
+    text = _WIDE_SPACE.sub(" ", text)
     pieces = list(_sentencex("en", text))
     if sum(map(len, pieces)) != len(text):  # never seen; offsets would be wrong
         pieces = [text]
