@@ -1,4 +1,4 @@
-"""Which tokens are the prompt, the understanding and the key sentence?
+"""Encoding of a trace: token ids, and the tokens of the prompt, the understanding and the key sentence.
 
 The text is what the model would have seen: the chat template up to the generation prompt, then the response exactly as
 it was generated. It is tokenised once, whole; spans come from the tokenizer's offsets over that text, and a piece is
@@ -213,11 +213,7 @@ def tokenise(tokenizer: Any, rendered: Rendered) -> tuple[list[int], list[tuple[
     Raises:
         ModelError: the tokenizer reports no offsets.
     """
-    if not getattr(tokenizer, "is_fast", False):
-        raise ModelError(
-            f"tokenizer {type(tokenizer).__name__}: reports no character offsets, so that spans cannot be placed; "
-            "expected one with a tokenizer.json (a fast tokenizer)"
-        )
+    check_offsets(tokenizer)
     tokens = tokenizer(
         rendered.text,
         add_special_tokens=rendered.add_special_tokens,
@@ -233,6 +229,19 @@ def tokenise(tokenizer: Any, rendered: Rendered) -> tuple[list[int], list[tuple[
     while end and tokens["special_tokens_mask"][end - 1] and offsets[end - 1][0] == offsets[end - 1][1]:
         end -= 1
     return input_ids[:end], offsets[:end]
+
+
+def check_offsets(tokenizer: Any) -> None:
+    """Refuse a tokenizer that reports no character offsets.
+
+    Raises:
+        ModelError: it is no fast tokenizer.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(
+            f"tokenizer {type(tokenizer).__name__}: reports no character offsets, so that spans cannot be placed; "
+            "expected one with a tokenizer.json (a fast tokenizer)"
+        )
 
 
 def _anchor(text: str, start: int, end: int) -> int:

@@ -1,21 +1,19 @@
-"""Where do bought answers wait, so that nothing is asked twice? One JSON file an answer, found again by content.
+"""Disk cache of LLM replies: one JSON file a reply, found again by content.
 
-The key is the SHA-256 of everything that shaped the answer; the file lies at ``FOLDER/ab/abcdef….json``. It is
-written under another name and renamed, so that a kill at any moment leaves the whole answer or none. What cannot be
-read is as good as absent: it is asked again and written anew. Files, not a database: several processes may share the
-folder.
+The key is the SHA-256 of everything that shaped the reply; the file lies at ``FOLDER/ab/abcdef….json``, and is written
+as a whole or not at all. What cannot be read is as good as absent: it is asked for again and written anew. Files, not a
+database: several processes may share the folder.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from safekey_interp.errors import InputError
+from safekey_interp.runs.storage import try_writing, write_aside
 
 
 def content_key(*parts: Any) -> str:
@@ -35,8 +33,7 @@ class AnswerCache:
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
+            try_writing(folder)
         except OSError as error:
             raise _unwritable(folder, error) from None
 
@@ -57,14 +54,7 @@ class AnswerCache:
         path = self._path(key)
         try:
             path.parent.mkdir(exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-            try:
-                with os.fdopen(handle, "w", encoding="ascii") as file:
-                    json.dump(value, file)
-                os.replace(name, path)
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
+            write_aside(path, lambda file: file.write_text(json.dumps(value), encoding="ascii"))
         except OSError as error:
             raise _unwritable(self.folder, error) from None
 
