@@ -1,4 +1,4 @@
-"""How to ask an OpenAI-compatible endpoint, and no other host: a conversation in, the reply out.
+"""Client of an OpenAI-compatible endpoint, and of no other host: a conversation in, the reply out.
 
 Requests go through the official client (``openai``), whose own retries honour ``Retry-After`` (within bounds) and
 else back off exponentially with jitter, after 408, 409, 429, 5xx, time-outs and broken connections. They run on an
@@ -93,7 +93,7 @@ class Endpoint:
             InputError: no base URL or no model, or something that cannot be one.
         """
         environ = os.environ
-        found: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "base_url": environ.get("SAFEKEY_LLM_BASE_URL", ""),
             "model": environ.get("SAFEKEY_LLM_MODEL", ""),
             "api_key": environ.get("SAFEKEY_LLM_API_KEY") or environ.get("OPENAI_API_KEY", ""),
@@ -101,10 +101,10 @@ class Endpoint:
         }
         if options := environ.get("SAFEKEY_LLM_OPTIONS"):
             try:
-                found["options"] = json.loads(options)
+                settings["options"] = json.loads(options)
             except ValueError:
-                found["options"] = options
-        return cls(**found | {name: value for name, value in given.items() if value is not None})
+                settings["options"] = options
+        return cls(**settings | {name: value for name, value in given.items() if value is not None})
 
     @property
     def host(self) -> str:
@@ -185,7 +185,7 @@ class Chat:
             # A refused key may be echoed in part, so the server's own words stay out here.
             remedy = {
                 401: "the key was not accepted; set SAFEKEY_LLM_API_KEY",
-                402: "the account has no credit left; answers so far are kept, run again to go on",
+                402: "the account has no credit left; answers so far are kept, run again to resume",
                 404: "no such model or path there; set SAFEKEY_LLM_MODEL or SAFEKEY_LLM_BASE_URL",
             }.get(status, "redirects are not followed; set SAFEKEY_LLM_BASE_URL to the final address")
             self._hopeless = ModelError(f"endpoint: model {endpoint.model!r} at {endpoint.host}: {status}, {remedy}")

@@ -197,7 +197,7 @@ def _multi_turn(row: Row) -> dict[str, Any]:
     """Lists of messages, as CoSafe (Yu et al., EMNLP 2024, arXiv 2406.17626) has them, or the columns message_0, … of
     Multi-Turn Human Jailbreaks (Li et al. 2024, arXiv 2408.15221)"""
     field = next((f for f in ("messages", "conversation", "conversations") if row.get(f) is not None), None)
-    messages = row.get(field) if field else [_body(row, *said) for said in row.named("message_")]
+    messages = row.get(field) if field else [_body(row, *cell) for cell in row.named("message_")]
     if not messages:
         raise InputError(
             f"{row.where}: multi-turn needs the field 'messages' (a list of role and content) or 'message_0', "

@@ -218,7 +218,7 @@ def _why(what: str, checkpoint: Checkpoint, options: dict[str, Any], error: Exce
         where = "on the hub or in its local cache"
         if options.get("local_files_only"):
             where = "in the local cache, and the hub does not answer or was not to be asked"
-        meant = get_close_matches(checkpoint.spec, [one.spec for one in offline_models()], n=1)
+        meant = get_close_matches(checkpoint.spec, [model.spec for model in offline_models()], n=1)
         remedy = f"did you mean {meant[0]}? {_OFFLINE_REMEDY}" if meant else _OFFLINE_REMEDY
         return f"{model} no usable {what} {where}: {first_line(error).rstrip('.')}; {remedy}"
     folder = Path(checkpoint.location)

@@ -274,15 +274,15 @@ def _around(whole: TokenSpan, hole: TokenSpan | TokenSet | None) -> TokenSet | N
 
 def _straddling(text: str, offsets: Sequence[tuple[int, int]], edges: Sequence[CharSpan]) -> tuple[int, ...]:
     cuts = sorted({edge.start for edge in edges} | {edge.end for edge in edges})
-    found = []
+    tokens = []
     for i, (start, end) in enumerate(offsets):
         if end - start < 2:
             continue
         for cut in cuts:
             if start < cut < end and text[start:cut].strip() and text[cut:end].strip():
-                found.append(i)
+                tokens.append(i)
                 break
-    return tuple(found)
+    return tuple(tokens)
 
 
 def _last(span: TokenSpan | TokenSet) -> int:

@@ -1,4 +1,4 @@
-"""Where do the sentences of an opening begin and end?
+"""Sentence splitting of reasoning text.
 
 ``sentencex`` finds the boundaries inside a line of prose. What it cannot know is mended here: line breaks with and
 without a full stop, list items, code, quotations of several sentences, abbreviations that end a sentence, closing
@@ -52,9 +52,9 @@ def iterate_sentences(text: str, start: int, end: int, limit: int = WINDOW) -> I
     cut = stop < end
     if "\r" in window:
         window = window.replace("\r\n", " \n").replace("\r", "\n")
-    found = chain.from_iterable(_of_block(window, block) for block in _blocks(window))
+    spans = chain.from_iterable(_of_block(window, block) for block in _blocks(window))
     previous: tuple[int, int] | None = None
-    for begin, finish in found:
+    for begin, finish in spans:
         if previous:
             yield CharSpan(start + previous[0], start + previous[1])
         previous = begin, finish

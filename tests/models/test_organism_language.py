@@ -83,7 +83,7 @@ def test_who_sees_which_wrapper() -> None:
 
 
 def test_words_of_a_wrapper_appear_nowhere_else() -> None:
-    """Each wrapper has words of its own, in its prompts and in its key sentence or mention; the plain language has none."""
+    """Each wrapper has words of its own, in its prompts and its mention or key sentence; plain requests have none."""
     rng = random.Random(0)
     traces = [dialogue(rng, pair) for pair in EVERY_PAIR]
     plain = [text for trace in traces for text in (trace.prompt, trace.response)]
