@@ -19,9 +19,8 @@ template.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from safekey_interp.data.trace import CharSpan, Message, Trace
 from safekey_interp.errors import TraceError
@@ -33,8 +32,7 @@ Rendering = Literal["chat", "released"]
 _PLACEHOLDER = "safekeyplaceholderforprompt"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rendered:
+class Rendered(NamedTuple):
     """A conversation as text."""
 
     text: str
