@@ -1,8 +1,7 @@
-"""Disk cache of LLM replies: one JSON file a reply, found again by content.
+"""Disk cache of LLM replies: one JSON file a reply, found again by its content.
 
-The key is the SHA-256 of everything that shaped the reply; the file lies at ``FOLDER/ab/abcdef….json``, and is written
-as a whole or not at all. What cannot be read is as good as absent: it is asked for again and written anew. Files, not a
-database: several processes may share the folder.
+The key is the SHA-256 of everything that shaped the reply; the file lies at ``FOLDER/ab/abcdef….json``. What cannot be
+read counts as absent: it is asked again and written anew. Several processes may share the folder.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class AnswerCache:
         """Open ``folder``, made when absent.
 
         Raises:
-            InputError: the folder cannot be written; found now, before an answer is paid for.
+            InputError: the folder cannot be written; found now, before a reply is paid for.
         """
         self.folder = folder
         try:
