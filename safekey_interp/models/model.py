@@ -19,7 +19,7 @@ from safekey_interp.errors import InputError, ModelError, TraceError, first_line
 from safekey_interp.models.chat_template import Rendering
 from safekey_interp.models.checkpoints import merge_adapter, read_checkpoint, resolve
 from safekey_interp.models.devices import device_for, dtype_for
-from safekey_interp.models.encoding import Encoding, check_offsets, encode
+from safekey_interp.models.encoding import Encoding, check_length, check_offsets, encode
 from safekey_interp.segmentation.segmenter import Segmentation, segment
 
 if TYPE_CHECKING:
@@ -110,8 +110,8 @@ class Model:
             TraceTooLong: the key sentence ends past ``max_length``.
             TraceError: the chat template refuses the trace, or one of its tokens has no embedding.
         """
-        limits = {"max_length": max_length, "max_positions": self.max_positions}
-        encoding = encode(self.tokenizer, trace, segmentation or segment(trace), rendering=rendering, **limits)
+        encoding = encode(self.tokenizer, trace, segmentation or segment(trace), rendering=rendering)
+        check_length(encoding, max_length=max_length, max_positions=self.max_positions)
         largest = int(encoding.input_ids[: encoding.end].max())
         if largest >= self.n_embeddings:
             raise TraceError(
