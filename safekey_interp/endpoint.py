@@ -123,7 +123,7 @@ class Endpoint:
 
 
 class Chat:
-    """An open line to an endpoint: at most ``concurrency`` requests under way at once. Made by :func:`open_chat`."""
+    """Connection to an endpoint: at most ``concurrency`` requests under way at once. Made by :func:`open_chat`."""
 
     def __init__(self, endpoint: Endpoint, client: openai.AsyncOpenAI, concurrency: int) -> None:
         self.endpoint = endpoint
@@ -210,7 +210,7 @@ class Chat:
 
 @contextmanager
 def open_chat(endpoint: Endpoint, concurrency: int) -> Iterator[Chat]:
-    """An open line to ``endpoint``; on leaving, whatever is still under way is cancelled."""
+    """Connection to ``endpoint``; on leaving, unfinished requests are cancelled."""
     opened: Future[tuple[Chat, asyncio.Event]] = Future()
 
     async def serve() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One of those that are compared."""
+    """One model or run of a comparison."""
 
     name: str
     """What tables and page call it; unique in a comparison."""

@@ -10,7 +10,7 @@ NOT_GIVEN = "the data gives no key sentence"
 
 
 class GivenFinder(SpanFinder):
-    """Takes ``trace.given`` at its word, but for white space, and refuses what lies outside the response."""
+    """Uses the spans of ``trace.given`` without surrounding white space; those outside the response are refused."""
 
     name = "given"
 

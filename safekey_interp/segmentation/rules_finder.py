@@ -96,7 +96,7 @@ def _verdict(opening: str, n: int) -> tuple[float, str]:
 
 
 def _goes_on(text: str, spoken_by: speech_acts.Voice, prompt: _Prompt) -> bool:
-    """Whether a sentence goes on with the restatement, by its form or by the prompt's own words."""
+    """Whether a sentence continues the restatement, by its form or by the prompt's own words."""
     if speech_acts.restates(text, spoken_by) or prompt.holds(text):
         return True
     return not speech_acts.thinks(text) and not speech_acts.decides(text, spoken_by) and prompt.is_repeated_in(text)

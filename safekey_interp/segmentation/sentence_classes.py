@@ -44,8 +44,8 @@ def classify_aha(sentence: str, understanding: str | None = None, prompt: str | 
         return "neutral"
     if _takes_care(text, answering):
         return "safe"
-    in_the_dark = understanding is None and prompt is None
-    harmful = in_the_dark or _touches_harm(before) or _touches_harm(prompt or "")
+    without_context = understanding is None and prompt is None
+    harmful = without_context or _touches_harm(before) or _touches_harm(prompt or "")
     return "unsafe" if harmful and _complies(text, before, answering) else "neutral"
 
 

@@ -1,9 +1,8 @@
 """Sentences from the key sentence on, and the turning point of a trace: its first safe one, wherever that comes.
 
-K is the first sentence after U, and most traces have decided there. Some wake up late: the first safe sentence is the
-tenth. Every sentence from K on can take K's part: a trace whose ``given`` key sentence it is goes through every probe
-as it stands (``finder="given"``), so that attention, states and the aha difference are measured at each sentence's
-start. Nothing after a sentence changes what comes before it (causality), so one trace's sentences are comparable.
+Most traces decide at K; in some the first safe sentence comes later. Each sentence from K on can be measured as K is: a
+copy of the trace with that sentence as its ``given`` key sentence (``finder="given"``) has attention, hidden states and
+the aha score at the sentence's start. The model is causal, so nothing after a sentence changes them.
 """
 
 from __future__ import annotations

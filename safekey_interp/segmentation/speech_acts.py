@@ -2,8 +2,8 @@
 
 Restating is a speech act with a grammatical form: the asker as subject ("the user is asking", "they want"), the
 request as subject ("the goal is", "this is a request for"), the model's own task ("I need to figure out how to
-respond"), a question about what is meant, or, where the model has slipped into the asker's skin ("I own this shop"),
-a statement about that life. A clause that brings in rules, a verdict or a plan ("…, so I must refuse") makes the
+respond"), a question about what is meant, or, where the model speaks as the asker ("I own this shop"), a statement
+about that life. A clause that brings in rules, a verdict or a plan ("…, so I must refuse") makes the
 whole sentence a decision.
 """
 
@@ -19,7 +19,7 @@ _LONGEST = 1_200
 
 
 def voice(opening: str) -> Voice:
-    """In whose voice the first sentence speaks: answering someone, doing a task, or living the asker's life."""
+    """Whose voice the first sentence has: it answers someone, does a task, or speaks as the asker."""
     if forms.ANSWERING_VOICE.search(opening):
         return "answering"
     if forms.ANYONE.search(opening) or forms.SET_TASK.search(opening):
@@ -45,12 +45,12 @@ def opens_with_request(sentence: str, answer: bool) -> bool:
 
 
 def continues(voice_before: Voice, sentence: str) -> Voice:
-    """In whose voice the text goes on after ``sentence``: once it has spoken of the asker, "they" is the asker."""
+    """Voice of the text after ``sentence``: once the asker was named, "they" is the asker."""
     return "answering" if forms.ANSWERING_VOICE.search(sentence) else voice_before
 
 
 def restates(sentence: str, spoken_by: Voice) -> bool:
-    """Whether a sentence after the first goes on restating, in a text of that voice."""
+    """Whether a sentence after the first still restates, in a text of that voice."""
     text = plain(sentence, _LONGEST)
     return not decides(text, spoken_by) and _restating_form(text, spoken_by)
 
@@ -96,7 +96,7 @@ def _restating_form(text: str, spoken_by: Voice) -> bool:
 
 
 def _tells(text: str) -> bool:
-    """Whether a sentence in the asker's own voice goes on with the story, or puts its aim as a question.
+    """Whether a sentence in the asker's own voice continues the story, or puts its aim as a question.
 
     What the world is like ("banks check such things"), what the asker does not know or has never done, and a plan that
     begins are thoughts about the task, no longer the story.
