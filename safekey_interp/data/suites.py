@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from safekey_interp.data.input_paths import row_file
 from safekey_interp.data.row_readers import RowFile
@@ -72,7 +72,7 @@ class Suite:
 
     def columns(self) -> list[frozenset[str]]:
         """The sets of columns by which a file that is given without a name is known."""
-        return [frozenset({*self.needs, *mark}) for mark in zip(self.marks)] or [frozenset(self.needs)]
+        return [frozenset({*self.needs, mark}) for mark in self.marks] or [frozenset(self.needs)]
 
 
 SUITES: dict[str, Suite] = {}
@@ -91,10 +91,12 @@ def register_suite(
         judge: who judges its answers.
 
     Raises:
-        InputError: neither needs nor marks, so that any file would be the suite's.
+        InputError: neither needs nor marks, so that any file would be the suite's; or no such judge.
     """
     if not needs and not marks:
         raise InputError(f"register_suite: {title}: expected a field in needs or marks")
+    if judge not in (judges := get_args(SuiteJudge)):
+        raise InputError(f"register_suite: {title}: judge: got {judge!r}, expected one of {', '.join(judges)}")
 
     def register(read: SuiteReader) -> SuiteReader:
         citation = " ".join((read.__doc__ or "").split())

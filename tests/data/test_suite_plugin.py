@@ -58,6 +58,8 @@ def test_its_rows_are_checked_as_those_of_others(tmp_path: Path) -> None:
         list(read_traces(suites.suite_files([f"mybench={file}"])))
 
 
-def test_a_suite_that_any_file_would_fit_is_refused() -> None:
+def test_a_suite_that_any_file_would_fit_or_nobody_judges_is_refused() -> None:
     with pytest.raises(InputError, match="register_suite: MyBench: expected a field in needs or marks"):
         suites.register_suite("MyBench", needs=(), judge="guard")
+    with pytest.raises(InputError, match="judge: got 'jury', expected one of refusal, rubric, guard"):
+        suites.register_suite("MyBench", needs=("attack",), judge="jury")  # type: ignore[arg-type]
