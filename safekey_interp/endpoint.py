@@ -129,7 +129,7 @@ class Chat:
         self.endpoint = endpoint
         self._client = client
         self._slots = asyncio.Semaphore(concurrency)
-        self._loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop
         self._replied = False
         self._hopeless: ModelError | None = None
 
@@ -211,39 +211,31 @@ class Chat:
 @contextmanager
 def open_chat(endpoint: Endpoint, concurrency: int) -> Iterator[Chat]:
     """Connection to ``endpoint``; on leaving, unfinished requests are cancelled."""
-    opened: Future[tuple[Chat, asyncio.Event]] = Future()
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
+
+    timeout = Timeout(endpoint.timeout, connect=min(_LONGEST_CONNECT_S, endpoint.timeout))
+    client = AsyncOpenAI(
+        base_url=endpoint.base_url,
+        api_key=endpoint.api_key or _PLACEHOLDER,
+        timeout=timeout,
+        max_retries=endpoint.max_retries,
+        http_client=DefaultAsyncHttpxClient(trust_env=endpoint.trust_env, follow_redirects=False, timeout=timeout),
+    )
+    chat, closed, opened = Chat(endpoint, client, concurrency), asyncio.Event(), threading.Event()
 
     async def serve() -> None:
-        from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
-
-        timeout = Timeout(endpoint.timeout, connect=min(_LONGEST_CONNECT_S, endpoint.timeout))
-        http = DefaultAsyncHttpxClient(trust_env=endpoint.trust_env, follow_redirects=False, timeout=timeout)
-        async with AsyncOpenAI(
-            base_url=endpoint.base_url,
-            api_key=endpoint.api_key or _PLACEHOLDER,
-            timeout=timeout,
-            max_retries=endpoint.max_retries,
-            http_client=http,
-        ) as client:
-            closed = asyncio.Event()
-            opened.set_result((Chat(endpoint, client, concurrency), closed))
+        async with client:
+            chat._loop = asyncio.get_running_loop()
+            opened.set()
             await closed.wait()
             rest = asyncio.all_tasks() - {asyncio.current_task()}
             for task in rest:
                 task.cancel()
             await asyncio.gather(*rest, return_exceptions=True)
 
-    def run() -> None:
-        try:
-            asyncio.run(serve())
-        except BaseException as error:
-            if opened.done():
-                raise
-            opened.set_exception(error)
-
-    thread = threading.Thread(target=run, name="safekey-llm", daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="safekey-llm", daemon=True)
     thread.start()
-    chat, closed = opened.result()
+    opened.wait()
     try:
         yield chat
     finally:
