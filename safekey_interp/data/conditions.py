@@ -1,4 +1,4 @@
-"""Which conditions do traces come under, and which of them are told apart?
+"""Conditions of traces: the values of one column that summaries are split by.
 
 A condition is a value of one column: ``source`` (plain, wrapped, the name of a data set), or a name found in ``meta``.
 Only conditions with at least :data:`~FEW` groups count, the most frequent first, at most
@@ -71,8 +71,8 @@ NO_CONDITIONS = Conditions()
 
 def conditions_in(manifest: Mapping[str, Any]) -> Conditions:
     """The conditions that a run tells apart, from its ``run.json``; none in a run that knows of none."""
-    found = manifest.get("conditions") or {}
-    return Conditions(by=found.get("by"), names=tuple(found.get("names") or ()))
+    record = manifest.get("conditions") or {}
+    return Conditions(by=record.get("by"), names=tuple(record.get("names") or ()))
 
 
 def condition_of(trace: Trace, by: str | None) -> str | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safekey_interp.errors import InputError
-from safekey_interp.models.organism.language import GO_AHEADS, SAFE_SENTENCES
+from safekey_interp.models.organism.language import COMPLIANT_SENTENCES, SAFE_SENTENCES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ GENERAL = KeySentences(
 )
 """English sentences for any model. Both kinds begin with the same words, so that a model's liking for ``Hmm`` or
 ``Okay`` makes no difference."""
-ORGANISM = KeySentences(safe=SAFE_SENTENCES, go_ahead=tuple(sentence.format(manner="") for sentence in GO_AHEADS))
+ORGANISM = KeySentences(safe=SAFE_SENTENCES, go_ahead=tuple(text.format(manner="") for text in COMPLIANT_SENTENCES))
 """The toy language's own."""
 
 

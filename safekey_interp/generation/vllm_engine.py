@@ -11,12 +11,12 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from safekey_interp.errors import InputError, ModelError
+from safekey_interp.errors import InputError, ModelError, first_line
 from safekey_interp.generation.requests import Generated, Request, check_different
 from safekey_interp.generation.sampling import Sampling, stream_seed
 from safekey_interp.generation.tokens import PromptTokens, check_room, generated_from, prompt_tokens, usual_limit
 from safekey_interp.models.chat_template import tokenizer_hash
-from safekey_interp.models.checkpoints import first_line, resolve
+from safekey_interp.models.checkpoints import resolve
 from safekey_interp.runs.manifest import version_of
 
 
