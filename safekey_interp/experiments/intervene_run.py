@@ -1,9 +1,9 @@
-"""How does an intervention on a file of traces become a run folder?
+"""Run of an intervention on a file of traces, into a run folder.
 
     read and check -> plan pieces -> measure each -> one table -> its summary -> findings -> page
 
 Like a probe's: nothing is written before the data, the model, the options and the folder are known to be usable; a
-killed run goes on after its last whole piece; processes that a launcher starts share the pieces.
+killed run resumes after its last whole piece; processes that a launcher starts share the pieces.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
@@ -22,7 +22,9 @@ from safekey_interp.display import Progress, telling
 from safekey_interp.errors import InputError, NothingMeasured, RunError
 from safekey_interp.experiments.intervene_pieces import Piece, Work, plan_work
 from safekey_interp.experiments.probe_chunks import join_tables
-from safekey_interp.interventions.intervention_registry import KINDS, Name, complete_options, recorded
+from safekey_interp.interventions.intervention_options import complete_options, recorded
+from safekey_interp.interventions.intervention_record import Intervention, load_function
+from safekey_interp.interventions.intervention_registry import Name, find_intervention
 from safekey_interp.models.chat_template import tokenizer_hash
 from safekey_interp.reporting.findings.intervention_findings import find
 from safekey_interp.runs.manifest import manifest_of
@@ -61,7 +63,8 @@ def run_intervention(
     """Intervene on every trace and write a run folder.
 
     Args:
-        kind: ``knockout``, ``patch``, ``direction``, ``suppress``, ``lens`` or ``trajectory``.
+        kind: ``knockout``, ``patch``, ``direction``, ``suppress``, ``lens``, ``trajectory``, or the name of one that
+            was registered (``register_intervention``).
         model: from ``load`` or ``from_hf``.
         traces: what ``read_traces`` reads, or what it returned.
         out: the run folder; a run of the same settings and data in it is continued, or returned when it is complete.
@@ -88,8 +91,9 @@ def run_intervention(
         ModelError: the model's attention or states cannot be reached.
         RunError: the folder cannot be used.
     """
-    _check(kind, finder, seed=seed, chunk=chunk, max_length=max_length)
-    full = complete_options(kind, model, options)
+    intervention = find_intervention(kind)
+    _check(finder, seed=seed, chunk=chunk, max_length=max_length)
+    full = complete_options(intervention, model, options)
     if keep_directions and "fit_layers" not in full:
         raise InputError(f"keep_directions: {kind} fits none here; leave it out")
     spans = {"finder": finder, "delimiters": delimiters, "max_length": max_length}
@@ -122,8 +126,8 @@ def run_intervention(
             return open_run(path)
         tell.stage("preparing", None)
         with together.after_first(finder not in WITHOUT_MEMORY):
-            work = plan_work(kind, model, every, full, finding, chunk=chunk)
-        task = _Task(kind, model, work, finding, together, tell)
+            work = plan_work(intervention, model, every, full, finding, chunk=chunk)
+        task = _Task(intervention, model, work, finding, together, tell)
         with held_run(path, manifest, together, overwrite=overwrite) as writer:
             try:
                 task.assemble(writer, task.measure(writer))
@@ -138,9 +142,7 @@ def run_intervention(
         return completed(path, together)
 
 
-def _check(kind: str, finder: str, **least: int | None) -> None:
-    if kind not in get_args(Name):
-        raise InputError(f"kind: got {kind!r}, expected one of {', '.join(get_args(Name))}")
+def _check(finder: str, **least: int | None) -> None:
     if finder not in finder_names():
         raise InputError(f"finder: got {finder!r}, expected one of {', '.join(finder_names())}")
     for name, value in least.items():
@@ -152,7 +154,7 @@ def _check(kind: str, finder: str, **least: int | None) -> None:
 class _Task(NamedTuple):
     """A run while it is measured."""
 
-    kind: Name
+    intervention: Intervention
     model: Model
     work: Work
     finding: Mapping[str, Any]
@@ -191,10 +193,10 @@ class _Task(NamedTuple):
         writer.remove_results()
         join_tables(parts, _TABLE, path / _TABLE)
         effects = pd.read_parquet(path / _TABLE)
-        summary = KINDS[self.kind].summarise(effects)
+        summary = load_function(self.intervention.summarise)(effects)
         write_table(path / "summary.parquet", summary)
         write_json(path / _LEFT_OUT, left_out)
-        write_json(path / "findings.json", find(self.kind, effects, summary, left_out, writer.manifest))
+        write_json(path / "findings.json", find(self.intervention, effects, summary, left_out, writer.manifest))
 
     def _measured(self, piece: Piece) -> Callable[[Path], None]:
         """Measures a piece; what it returns writes it."""
@@ -209,7 +211,8 @@ class _Task(NamedTuple):
         table: pd.DataFrame | None = None
         try:
             options = {**self.work.options, **piece.options, **self.finding}
-            table = KINDS[self.kind].measure(self.model, piece.traces, **options, on_trace=on_trace)
+            measure = load_function(self.intervention.measure)
+            table = measure(self.model, piece.traces, **options, on_trace=on_trace)
             left_out = table.attrs["left_out"]
         except NothingMeasured as error:
             left_out = error.left_out

@@ -12,7 +12,7 @@ and for the best of many places ``p_value_over_all``, with the largest differenc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,19 +33,25 @@ def tested_rows(table: pd.DataFrame) -> pd.DataFrame:
     Raises:
         InputError: there is none, or no column ``control``.
     """
-    found = sorted(set(table["control"].astype(str))) if "control" in table.columns else "no such column"
-    if TESTED not in found:
+    kinds = sorted(set(table["control"].astype(str))) if "control" in table.columns else "no such column"
+    if TESTED not in kinds:
         raise InputError(
-            f"column control of the table: got {found}, expected {TESTED!r} for the tested rows and a kind for the "
+            f"column control of the table: got {kinds}, expected {TESTED!r} for the tested rows and a kind for the "
             "others; measure again with this version"
         )
     return table.loc[table["control"] == TESTED]
 
 
+def about_first(table: pd.DataFrame, about: Mapping[str, object]) -> pd.DataFrame:
+    """A trace's rows, with the columns that say which trace it is before the others."""
+    columns = {name: pd.Series([value] * len(table), index=table.index, dtype=object) for name, value in about.items()}
+    return pd.DataFrame(columns | dict(table.items()))
+
+
 def control_kinds(table: pd.DataFrame, first: Sequence[str] = ()) -> list[str]:
     """Kinds of control in an intervention's table: those of ``first`` in its order, then the others as they come."""
-    there = [str(kind) for kind in table["control"].unique() if kind != TESTED]
-    return [*(kind for kind in first if kind in there), *(kind for kind in there if kind not in first)]
+    kinds = [str(kind) for kind in table["control"].unique() if kind != TESTED]
+    return [*(kind for kind in first if kind in kinds), *(kind for kind in kinds if kind not in first)]
 
 
 def default_rows(summary: pd.DataFrame) -> pd.DataFrame:

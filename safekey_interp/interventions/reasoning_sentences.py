@@ -1,4 +1,4 @@
-"""Which sentences of the reasoning are its units, and which tokens are theirs?"""
+"""Sentences of the reasoning and their tokens."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Sentence(NamedTuple):
     """Its tokens, none of them another sentence's."""
 
 
-def reasoning_sentences(trace: Trace, found: Segmentation, encoding: Encoding, *, most: int) -> list[Sentence]:
+def reasoning_sentences(trace: Trace, segmentation: Segmentation, encoding: Encoding, *, most: int) -> list[Sentence]:
     """The first sentences of a trace's reasoning; U and K are as the segmentation has them.
 
     Args:
         trace: the trace.
-        found: its segmentation.
+        segmentation: where its U and K lie.
         encoding: its tokens.
         most: sentences at most.
 
@@ -41,12 +41,11 @@ def reasoning_sentences(trace: Trace, found: Segmentation, encoding: Encoding, *
         TraceError: fewer than two sentences have tokens.
     """
     spans: list[tuple[str, CharSpan]] = []
-    for span in iterate_sentences(
-        trace.response, found.reasoning.start, found.reasoning.end, len(found.reasoning) or 1
-    ):
+    reasoning = segmentation.reasoning
+    for span in iterate_sentences(trace.response, reasoning.start, reasoning.end, len(reasoning) or 1):
         part = "rest"
         for name in ("understanding", "key_sentence"):
-            whole = getattr(found, name)
+            whole = getattr(segmentation, name)
             if whole is not None and whole.start <= span.start < whole.end:
                 part = name
         if part == "key_sentence" and spans and spans[-1][0] == "key_sentence":
@@ -100,23 +99,22 @@ def reasonings(
     Args:
         model: the model that will read them.
         traces: any number.
-        left_out: is told why traces are left out.
+        left_out: gets the reasons why traces are left out.
         most: first sentences of the reasoning that are taken.
         least: fewest sentences.
-        finder: finds U and K.
-        delimiters: marks of the reasoning; the known families' when None.
-        max_length: most tokens up to the end of the last sentence.
+        finder: with ``delimiters`` and ``max_length``: see :mod:`safekey_interp.interventions`.
     """
-    for trace, found in segmented(traces, finder=finder, delimiters=delimiters):
+    for trace, segmentation in segmented(traces, finder=finder, delimiters=delimiters):
         try:
-            encoding = model.encode(trace, found)
-            one = Reasoning(trace, encoding, reasoning_sentences(trace, found, encoding, most=most))
-            if len(one.sentences) < least:
-                raise TraceError(trace.trace_id, f"{len(one.sentences)} sentences, fewer than {least}")
-            if max_length is not None and one.end > max_length:
-                raise TraceError(trace.trace_id, f"{one.end} tokens, more than {max_length}")
+            encoding = model.encode(trace, segmentation)
+            sentences = reasoning_sentences(trace, segmentation, encoding, most=most)
+            reasoning = Reasoning(trace, encoding, sentences)
+            if len(sentences) < least:
+                raise TraceError(trace.trace_id, f"{len(sentences)} sentences, fewer than {least}")
+            if max_length is not None and reasoning.end > max_length:
+                raise TraceError(trace.trace_id, f"{reasoning.end} tokens, more than {max_length}")
         except TraceError as error:
             left_out[trace.trace_id] = error.reason
             yield None
         else:
-            yield one
+            yield reasoning

@@ -1,4 +1,4 @@
-"""What did an intervention do, and what did its control do? By layer or scale, by place, and as a map of layers.
+"""Figures of effects beside their controls: by layer or scale, by place, and as a map of layers.
 
 Every figure draws rows of one summary (:func:`~safekey_interp.interventions.effects.summarise_effects`): the mean over
 traces with its interval, and the control's beside it.
@@ -6,7 +6,7 @@ traces with its interval, and the control's beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -30,9 +30,9 @@ from safekey_interp.reporting.figures.figure_style import (
     with_interval,
 )
 from safekey_interp.reporting.figures.training_figures import across
+from safekey_interp.reporting.findings.intervention_terms import CONTROL, WHOLE
 from safekey_interp.reporting.labels import VALUE
 
-_CONTROL = ("control", "control_low", "control_high")
 _INTERVALS = "Intervals: 95 % intervals over groups."
 _TESTED = "prompt"
 """The palette's tone of what was tested."""
@@ -68,7 +68,7 @@ def effect_by_layer(
     rows = _rows(summary, wanted, x).sort_values(x)
     axis = LayerAxis(rows) if x == "layer" and "site" in rows.columns else None
     places = rows[x] if axis is None else axis.of(rows)
-    lines = ((VALUE, "measured", _TESTED, "solid"), (_CONTROL, control, "control", "dash"))
+    lines = ((VALUE, "measured", _TESTED, "solid"), (CONTROL, control, "control", "dash"))
     data: list[Spec] = []
     for names, name, tone, dash in lines:
         bounds = (rows[column] for column in names)
@@ -113,21 +113,21 @@ def effect_by_place(
         RunError: no row with a number for the selection.
     """
     rows = _rows(summary, wanted)
-    found = [(part.iloc[0], name) for where, name in places if len(part := _matching(rows, where))]
-    if not found:
+    drawn = [(part.iloc[0], name) for where, name in places if len(part := _matching(rows, where))]
+    if not drawn:
         raise RunError("summary: no row for any of the places")
     data: list[Spec] = []
     for names, name, tone, symbol in (
         (VALUE, "measured", _TESTED, "circle"),
-        (_CONTROL, control, "control", "diamond-open"),
+        (CONTROL, control, "control", "diamond-open"),
     ):
-        data += _points([[row[column] for column in names] for row, _ in found], name, PALETTE[tone].light, symbol)
-    kept = rows.loc[[row.name for row, _ in found]]
-    names = {index: name for index, (_, name) in zip(kept.index, found, strict=True)}
+        data += _points([[row[column] for column in names] for row, _ in drawn], name, PALETTE[tone].light, symbol)
+    kept = rows.loc[[row.name for row, _ in drawn]]
+    names = {index: name for index, (_, name) in zip(kept.index, drawn, strict=True)}
     caption = _caption(kept.assign(place=[names[index] for index in kept.index]), control, "place")
     spec = finish(data, caption, table="lines", title=value.capitalize(), x=x, y=f"{value}, {unit}")
-    ticks = {"tickvals": list(range(len(found))), "ticktext": [escape(name) for _, name in found]}
-    spec["layout"]["xaxis"] |= ticks | {"range": [-0.5, len(found) - 0.5], "showgrid": False}
+    ticks = {"tickvals": list(range(len(drawn))), "ticktext": [escape(name) for _, name in drawn]}
+    spec["layout"]["xaxis"] |= ticks | {"range": [-0.5, len(drawn) - 0.5], "showgrid": False}
     spec["layout"] |= {"scattermode": "group", "scattergap": 0.7}
     across(spec, 0)
     return spec
@@ -202,12 +202,18 @@ def effect_map(
     return spec
 
 
+def whole_effects(summary: Table, chosen: Collection[str]) -> Table:
+    """The rows of the effect of the whole change, where its measure and its dose are not chosen."""
+    for column, value in WHOLE.items():
+        if column in summary.columns and column not in chosen:
+            summary = summary.loc[summary[column] == value]
+    return summary
+
+
 def _rows(summary: Table, wanted: Mapping[str, Any], x: str = "") -> Table:
     """The wanted rows with a number, each place once: beside the kind of control that is wanted, or the default; of
     the whole span's effect unless the axis is its share, or something else is wanted."""
-    for column, value in {"measure": "effect", "dose": 1.0}.items():
-        if column in summary.columns and column not in (*wanted, x):
-            summary = summary.loc[summary[column] == value]
+    summary = whole_effects(summary, (*wanted, x))
     rows = summary if "control_kind" in wanted else default_rows(summary)
     rows = _matching(rows, {name: value for name, value in wanted.items() if _is_nan(value)})
     rows = select(rows, "summary", **{name: value for name, value in wanted.items() if not _is_nan(value)})
@@ -263,7 +269,7 @@ def _caption(rows: Table, control: str, place: str) -> str:
     where = where or (str(top["place"]) if place == "place" else f"{place} {top[place]:g}")
     beside = ""
     if np.isfinite(top["control"]):
-        beside = f"; {control} there {with_interval(*(top[column] for column in _CONTROL))}"
+        beside = f"; {control} there {with_interval(*(top[column] for column in CONTROL))}"
     sizes = f"n = {counts(rows['n'])} traces in {counts(rows['n_groups'])} groups"
     draws = f", {counts(rows['n_controls'])} draws of the control" if (rows["n_controls"] > 0).any() else ""
     largest = f"Largest: {where}, {with_interval(*(top[column] for column in VALUE))}{beside}."
