@@ -7,7 +7,7 @@ for, so that one that was registered before has its command, too.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,22 +37,9 @@ _READING = (
     "prompts. Safe minus compliant key sentences: how much likelier the model finds sentences that turn safe than "
     "sentences that comply, in K's place."
 )
-_LOADING: dict[str, tuple[Any, Any]] = {
-    "device": (shared.Device, None),
-    "dtype": (shared.Dtype, None),
-    "revision": (shared.Revision, None),
-    "adapter": (shared.Adapter, None),
-    "trust_remote_code": (shared.TrustRemoteCode, False),
-}
-"""Options of ``load``: annotation and default."""
-_FIELDS: dict[str, tuple[Any, Any]] = {
-    "prompt_field": (shared.PromptField, None),
-    "response_field": (shared.ResponseField, None),
-    "label_field": (shared.LabelField, None),
-    "group_field": (shared.GroupField, None),
-    "id_field": (shared.IdField, None),
-}
-"""Options of ``read_traces``."""
+_LOADING = {"device": shared.Device, "dtype": shared.Dtype, "revision": shared.Revision, "adapter": shared.Adapter}
+_FIELDS = {"prompt_field": shared.PromptField, "response_field": shared.ResponseField, "label_field": shared.LabelField}
+_FIELDS |= {"group_field": shared.GroupField, "id_field": shared.IdField}
 _OUT = "Run folder. Default: runs/MODEL-KIND or -TRACES-KIND."
 _SHARED: dict[str, tuple[Any, Any]] = {
     "model": (shared.ModelName, "organism"),
@@ -70,10 +57,12 @@ _SHARED: dict[str, tuple[Any, Any]] = {
         Annotated[int, typer.Option(min=1, help="Traces between two points from which a killed run resumes.")],
         16,
     ),
+    **{name: (annotation, None) for name, annotation in (_LOADING | _FIELDS).items()},
     "no_report": (shared.NoReport, False),
     "overwrite": (shared.Overwrite, False),
+    "trust_remote_code": (shared.TrustRemoteCode, False),
 }
-"""Other options of every intervention."""
+"""What every command of an intervention takes: annotation and default."""
 _WORDS = {"layers": str, "key_sentences": Path, "direction": Path, "probe": Path}
 """Type of a word that is read: numbers, or a file."""
 
@@ -104,13 +93,13 @@ def _command(intervention: Intervention) -> Any:
     parameters = [context, *map(_parameter, own, own.values())]
     parameters += [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
-        for name, (annotation, default) in (_SHARED | _LOADING | _FIELDS).items()
+        for name, (annotation, default) in _SHARED.items()
     ]
 
     def command(ctx: typer.Context, **words: Any) -> None:
         typed = {name for name in words if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"}
         # Cheap checks come before the seconds that the libraries and the model take.
-        options = _options_of(intervention, {own[name]: words[name] for name in own if name in typed})
+        options = _options_of(intervention, [(own[name], words[name]) for name in own if name in typed])
         _intervene(intervention.name, ctx, options, {name: words[name] for name in words if name not in own})
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -144,19 +133,19 @@ def _parameter(name: str, option: Option) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, info], default=default)
 
 
-def _options_of(intervention: Intervention, typed: Mapping[Option, Any]) -> dict[str, Any]:
+def _options_of(intervention: Intervention, typed: Sequence[tuple[Option, Any]]) -> dict[str, Any]:
     """The intervention's options from what was typed.
 
     Raises:
         InputError: a value that is none of the choices, a file that cannot be read, or options that exclude another.
     """
-    given = {option.name: value for option, value in typed.items()}
-    fitting = [option.switch for option in typed if option in FITTING]
+    given = {option.name: value for option, value in typed}
+    fitting = [option.switch for option, _ in typed if option in FITTING]
     if intervention.fits in given and fitting:
         raise InputError(f"{', '.join(fitting)}: nothing is fitted where files are given; leave them out")
     defaults = {option.name: option.default for option in intervention.options}
     options: dict[str, Any] = {}
-    for option, value in typed.items():
+    for option, value in typed:
         option.check(value, option.switch)
         if option.needs is not None and (defaults | given)[option.needs[0]] != option.needs[1]:
             other = next(each for each in intervention.options if each.name == option.needs[0])
@@ -205,7 +194,7 @@ def _intervene(kind: str, ctx: typer.Context, options: Mapping[str, Any], words:
     source = read_traces(words["traces"] or TRACES, limit=words["limit"], **fields).check()
     team().gather()  # so that what one process refuses is known before the others load a model
     with progress_bar() as bar:
-        model = loaded_model(words["model"], bar, **{name: words[name] for name in _LOADING})
+        model = loaded_model(words["model"], bar, **{name: words[name] for name in (*_LOADING, "trust_remote_code")})
         from safekey_interp.experiments.intervene_run import run_intervention
 
         settings = {name: words[name] for name in ("finder", "max_length", "seed", "chunk", "overwrite")}

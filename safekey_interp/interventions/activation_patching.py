@@ -67,16 +67,10 @@ def patch(
     positions: Sequence[str] = ("prompt_end", "template", "understanding", "decision"),
     method: Method = "both",
     n_random: int = 1,
-    seed: int = 0,
-    others: Sequence[Subject] | None = None,
-    bank: KeySentences | None = None,
-    finder: str = "rules",
-    delimiters: tuple[str, str] | None = None,
-    max_length: int | None = None,
-    batch_size: BatchSize = "auto",
-    backend: Backend = "hf",
-    on_trace: Callable[[int], object] = lambda n: None,
-) -> pd.DataFrame:
+    seed: int = 0, others: Sequence[Subject] | None = None, bank: KeySentences | None = None,
+    finder: str = "rules", delimiters: tuple[str, str] | None = None, max_length: int | None = None,
+    batch_size: BatchSize = "auto", backend: Backend = "hf", on_trace: Callable[[int], object] = lambda n: None,
+) -> pd.DataFrame:  # fmt: skip
     """What hidden states of a refused trace do in the run of a complied one of the same request, by layer and position.
 
     Args:

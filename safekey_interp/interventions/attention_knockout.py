@@ -68,12 +68,9 @@ def knockout(
     n_dose: int = 4,
     n_donors: int = 2,
     others: Sequence[Trace | Donor] | None = None,
-    seed: int = 0,
-    finder: str = "rules",
-    delimiters: tuple[str, str] | None = None,
-    max_length: int | None = None,
+    seed: int = 0, finder: str = "rules", delimiters: tuple[str, str] | None = None, max_length: int | None = None,
     on_trace: Callable[[int], object] = lambda n: None,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """How K's log-probability changes when its queries may not see a span, beside its controls.
 
     Args:

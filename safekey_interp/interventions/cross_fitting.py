@@ -50,14 +50,9 @@ def fit_folds(
     model: Model,
     traces: Sequence[Trace],
     *,
-    fit_layers: Sequence[int] | None = None,
-    fit_position: str = "decision",
-    label_by: LabelBy = "label",
-    n_folds: int = 5,
-    n_controls: int = N_DRAWS,
-    seed: int = 0,
-    **options: Any,
-) -> CrossFit:
+    fit_layers: Sequence[int] | None = None, fit_position: str = "decision", label_by: LabelBy = "label",
+    n_folds: int = 5, n_controls: int = N_DRAWS, seed: int = 0, **options: Any,
+) -> CrossFit:  # fmt: skip
     """Directions for each fold of the requests, fitted on the others.
 
     Args:
@@ -96,16 +91,10 @@ def steer_held_out(
     model: Model,
     traces: Sequence[Trace],
     *,
-    fit_layers: Sequence[int] | None = None,
-    fit_position: str = "decision",
-    label_by: LabelBy = "label",
-    n_folds: int = 5,
-    n_random: int = N_DRAWS,
-    seed: int = 0,
-    finder: str = "rules",
-    delimiters: tuple[str, str] | None = None,
-    **options: Any,
-) -> pd.DataFrame:
+    fit_layers: Sequence[int] | None = None, fit_position: str = "decision", label_by: LabelBy = "label",
+    n_folds: int = 5, n_random: int = N_DRAWS, seed: int = 0,
+    finder: str = "rules", delimiters: tuple[str, str] | None = None, **options: Any,
+) -> pd.DataFrame:  # fmt: skip
     """Fit directions on some requests and steer the others with them, until all were steered.
 
     Args:

@@ -63,11 +63,9 @@ def rank_heads(
     n_random: int = 20,
     seed: int = 0,
     bank: KeySentences | None = None,
-    finder: str = "rules",
-    delimiters: tuple[str, str] | None = None,
-    batch_size: BatchSize = "auto",
-    backend: Backend = "hf",
-) -> pd.DataFrame:
+    finder: str = "rules", delimiters: tuple[str, str] | None = None,
+    batch_size: BatchSize = "auto", backend: Backend = "hf",
+) -> pd.DataFrame:  # fmt: skip
     """Direct effect of every head on what the key sentence begins with.
 
     Args:

@@ -43,17 +43,10 @@ def fit_directions(
     model: Model,
     traces: Sequence[Trace],
     *,
-    layers: Sequence[int] | None = None,
-    position: str = "decision",
-    label_by: LabelBy = "label",
-    n_controls: int = N_DRAWS,
-    seed: int = 0,
-    finder: str = "rules",
-    delimiters: tuple[str, str] | None = None,
-    batch_size: BatchSize = "auto",
-    max_length: int | None = None,
-    backend: Backend = "hf",
-) -> list[Direction]:
+    layers: Sequence[int] | None = None, position: str = "decision", label_by: LabelBy = "label",
+    n_controls: int = N_DRAWS, seed: int = 0, finder: str = "rules", delimiters: tuple[str, str] | None = None,
+    batch_size: BatchSize = "auto", max_length: int | None = None, backend: Backend = "hf",
+) -> list[Direction]:  # fmt: skip
     """Difference of the class means of the states after each layer.
 
     Steer other traces than these, which the directions know

@@ -7,46 +7,23 @@ from typing import Any
 
 from safekey_interp.interventions.intervention_record import Control, Option
 
-LAYERS = Option(name="layers", reads="layers", help="Layers, such as 0-5,12,-1. Default: all.")
+LAYERS = Option("layers", "Layers, such as 0-5,12,-1. Default: all.", reads="layers")
 KEY_SENTENCES = Option(
-    name="bank",
+    "bank",
+    "YAML or JSON with lists safe and go_ahead. Default: built in.",
     flag="--key-sentences",
     reads="key_sentences",
-    help="YAML or JSON with the lists safe and go_ahead. Default: the built-in sentences.",
 )
 FITTING = (
     Option(
-        name="fit_layers",
-        flag="--layers",
-        reads="layers",
-        help="Layers whose states directions are fitted on. Default: all; of a trajectory one, two thirds up.",
+        "fit_layers", "Layers to fit directions on. Default: all; of a trajectory one.", flag="--layers", reads="layers"
     ),
+    Option("fit_position", "Position whose states directions are fitted on.", default="decision", flag="--position"),
     Option(
-        name="fit_position",
-        flag="--position",
-        default="decision",
-        help="Position whose states directions are fitted on.",
+        "label_by", "Fit directions by the file's label or each trace's aha.", default="label", choices=("label", "aha")
     ),
-    Option(
-        name="label_by",
-        default="label",
-        choices=("label", "aha"),
-        help="Fit directions by the file's label, or by each trace's aha.",
-    ),
-    Option(
-        name="n_folds",
-        type=int,
-        default=5,
-        least=2,
-        help="Folds of requests; directions fitted on the others are used on each.",
-    ),
-    Option(
-        name="keep_directions",
-        flag="--save",
-        type=bool,
-        default=False,
-        help="Keep the fitted directions in the folder's directions/.",
-    ),
+    Option("n_folds", "Folds of requests; directions fitted on the others are used on each.", int, 5, least=2),
+    Option("keep_directions", "Keep the fitted directions in the folder's directions/.", bool, False, flag="--save"),
 )
 """Options of cross-fitting, of every intervention that fits directions."""
 DIRECTION_CONTROLS = {
@@ -57,13 +34,13 @@ DIRECTION_CONTROLS = {
 """Kinds of control of a direction."""
 DIRECTION_OPTIONS = (
     Option(
-        name="controls",
+        "controls",
+        "Control directions.",
         default=("shuffled_labels", "covariance"),
-        choices=tuple(DIRECTION_CONTROLS),
+        choices=DIRECTION_CONTROLS,
         several=True,
-        help="Control directions.",
     ),
-    Option(name="n_random", type=int, default=20, least=1, help="Draws of each kind of control."),
+    Option("n_random", "Draws of each kind of control.", int, 20, least=1),
 )
 METRICS = {
     "difference": "safe minus compliant key sentences",

@@ -6,8 +6,8 @@ its functions may be named as ``module:function``, so that listing commands load
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from importlib import import_module
 from typing import Any, Literal, NamedTuple
 
@@ -25,7 +25,7 @@ def load_function(function: Function) -> Callable[..., Any]:
     return getattr(import_module(module), name)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Option:
     """One option: the command's option, its check and the page's line are made from it."""
 
@@ -37,7 +37,8 @@ class Option:
     """``int``, ``float``, ``bool`` or ``str``; a flag turns a bool's default round."""
     default: Any = None
     """As the function has it."""
-    choices: tuple[str, ...] = ()
+    _: KW_ONLY
+    choices: Collection[str] = ()
     """The values that it may have; any when empty."""
     least: int | None = None
     """The smallest number that it may be."""
@@ -77,7 +78,7 @@ class Option:
                 raise InputError(f"{name}: got {each!r}, expected a whole number of at least {self.least}")
 
 
-SEED = Option(name="seed", type=int, default=0, least=0, help="Seed of every draw.")
+SEED = Option("seed", "Seed of every draw.", int, 0, least=0)
 
 
 class Control(NamedTuple):
@@ -120,7 +121,7 @@ class Figure(NamedTuple):
     """A line over ``axes[0]``; points side by side; a map of ``axes[0]`` by layer."""
     axes: tuple[str, ...] = ("layer",)
     """Columns of the summary."""
-    choices: tuple[str, ...] = ()
+    choices: Collection[str] = ()
     """Columns of which the reader chooses a value, beside metric and subset."""
     label: str = "place"
     """What the points are, below the axis."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from safekey_interp.interventions.intervention_parts import KEY_SENTENCES, LAYERS, SENTENCE_METRICS, listed
+from safekey_interp.interventions import intervention_parts as parts
 from safekey_interp.interventions.intervention_record import Column, Control, Figure, Intervention, Option
 
 FROM = {
@@ -35,74 +35,39 @@ CONTROLS = {
 
 def _changed(settings: Mapping[str, Any], _: Any) -> str:
     queries, way = FROM[settings["from_span"]], BY[settings["by"]]
-    return f"Hidden from {queries}, {way}: {listed(settings['to_span'], SPANS)}."
+    return f"Hidden from {queries}, {way}: {parts.listed(settings['to_span'], SPANS)}."
 
 
 INTERVENTION = Intervention(
     name="knockout",
     help="Hide a span from K, all of it and by quarters, and put another request's in its place; beside random keys.",
+    options=(
+        Option("from_span", "Queries from which a span is hidden.", default="key_sentence", choices=FROM),
+        Option(
+            "to_span", "Spans to hide, one at a time.", default=("prompt", "understanding"), choices=SPANS, several=True
+        ),
+        parts.LAYERS,
+        Option("heads", "Heads, such as 0-3,7. Default: all.", reads="layers"),
+        Option("by", "All layers together, or one layer or head at a time.", default="together", choices=BY),
+        Option("window", "Consecutive layers in which a span is hidden.", int, 1, least=1, needs=("by", "layer")),
+        Option("aha", "Measure the trace's own K alone, which is far faster.", bool, True, flag="--no-aha"),
+        parts.KEY_SENTENCES,
+        Option(
+            "controls",
+            "outside_spans (as many random keys outside every tested span), dose (random quarters of the span), "
+            "resample_same_label, resample_other_label (another request's span in its place). Default: all that the "
+            "model allows.",
+            flag="--control",
+            choices=CONTROLS,
+            several=True,
+        ),
+        Option("n_random", "Random sets of keys outside the spans.", int, 20, least=1),
+        Option("n_dose", "Random parts of the span, of each share.", int, 4, least=1),
+        Option("n_donors", "Other requests of each label whose span is put in its place.", int, 2, least=1),
+    ),
     measure="safekey_interp.interventions.attention_knockout:knockout",
     summarise="safekey_interp.interventions.knockout_summary:summarise_knockout",
     prepare="safekey_interp.interventions.attention_knockout:prepare_knockout",
-    options=(
-        Option(
-            name="from_span", default="key_sentence", choices=tuple(FROM), help="Queries from which a span is hidden."
-        ),
-        Option(
-            name="to_span",
-            default=("prompt", "understanding"),
-            choices=tuple(SPANS),
-            several=True,
-            help="Spans that are hidden, one at a time.",
-        ),
-        LAYERS,
-        Option(name="heads", reads="layers", help="Heads, such as 0-3,7. Default: all."),
-        Option(
-            name="by",
-            default="together",
-            choices=tuple(BY),
-            help="All layers together, or one layer or one head at a time.",
-        ),
-        Option(
-            name="window",
-            type=int,
-            default=1,
-            least=1,
-            needs=("by", "layer"),
-            help="Consecutive layers in which a span is hidden at once.",
-        ),
-        Option(
-            name="aha",
-            type=bool,
-            default=True,
-            flag="--no-aha",
-            help="Measure the trace's own K alone, which is far faster.",
-        ),
-        KEY_SENTENCES,
-        Option(
-            name="controls",
-            flag="--control",
-            choices=tuple(CONTROLS),
-            several=True,
-            help="outside_spans (as many random keys outside every tested span), dose (random quarters of the span), "
-            "resample_same_label, resample_other_label (another request's span in its place). Default: all that the "
-            "model allows.",
-        ),
-        Option(name="n_random", type=int, default=20, least=1, help="Random sets of keys outside the spans."),
-        Option(name="n_dose", type=int, default=4, least=1, help="Random parts of the span, of each share."),
-        Option(
-            name="n_donors",
-            type=int,
-            default=2,
-            least=1,
-            help="Other requests of each label whose span is put in its place.",
-        ),
-    ),
-    title="When {model} may not look at a span",
-    changed=_changed,
-    effect="Hiding {line} moves {metric} by",
-    reading="Below 0, the span made what is read out likelier: when it is hidden, that is less likely.",
-    metrics=SENTENCE_METRICS,
     lines="to_span",
     columns={
         "to_span": Column(
@@ -112,11 +77,16 @@ INTERVENTION = Intervention(
         ),
         "head": Column(label="Head", words="head {}".format),
     },
-    controls=CONTROLS,
+    changed=_changed,
+    effect="Hiding {line} moves {metric} by",
+    reading="Below 0, the span made what is read out likelier: when it is hidden, that is less likely.",
     figures=(
         Figure("effect-spans", "By what is hidden", "points", ("to_span",), ("control_kind",), label="hidden"),
         Figure("effect-doses", "By the share that is hidden", "lines", ("dose",), ("to_span",), has_control=False),
         Figure("effect-layers", "By layer", "lines", ("layer",), ("control_kind", "to_span")),
         Figure("effect-heads", "By layer and head", "map", ("head",), ("control_kind", "to_span")),
     ),
+    controls=CONTROLS,
+    title="When {model} may not look at a span",
+    metrics=parts.SENTENCE_METRICS,
 )

@@ -64,16 +64,10 @@ def logit_lens(
     *,
     layers: Sequence[int] | None = None,
     n_others: int = 3,
-    seed: int = 0,
-    others: Sequence[Subject] | None = None,
-    bank: KeySentences | None = None,
-    finder: str = "rules",
-    delimiters: tuple[str, str] | None = None,
-    max_length: int | None = None,
-    batch_size: BatchSize = "auto",
-    backend: Backend = "hf",
-    on_trace: Callable[[int], object] = lambda n: None,
-) -> pd.DataFrame:
+    seed: int = 0, others: Sequence[Subject] | None = None, bank: KeySentences | None = None,
+    finder: str = "rules", delimiters: tuple[str, str] | None = None, max_length: int | None = None,
+    batch_size: BatchSize = "auto", backend: Backend = "hf", on_trace: Callable[[int], object] = lambda n: None,
+) -> pd.DataFrame:  # fmt: skip
     """What each layer says of K, of safe and of compliant key sentences, behind each trace's own U.
 
     Args:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
 
 from safekey_interp.data.trace import CharSpan, TokenSpan, Trace
 from safekey_interp.errors import TraceError
+from safekey_interp.measures.trace_tables import concatenate_tables
 from safekey_interp.models.encoding import Encoding
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
 from safekey_interp.segmentation.sentence_splitter import iterate_sentences
@@ -83,28 +86,25 @@ class Reasoning(NamedTuple):
         return {"trace_id": self.trace.trace_id, "group": self.trace.group, "label": self.trace.label}
 
 
-def reasonings(
-    model: Model,
-    traces: Iterable[Trace],
-    left_out: dict[str, str],
-    *,
-    most: int,
-    least: int = 2,
-    finder: str,
-    delimiters: tuple[str, str] | None,
-    max_length: int | None,
-) -> Iterator[Reasoning | None]:
-    """Each trace's reasoning, as a stream; None for one that is left out.
+def measure_reasonings(
+    model: Model, traces: Iterable[Trace], measure: Callable[[Reasoning], list[pd.DataFrame]], *,
+    most: int, least: int = 2, max_length: int | None, on_trace: Callable[[int], object], **finding: Any,
+) -> pd.DataFrame:  # fmt: skip
+    """The tables of all traces whose reasoning has enough sentences.
 
     Args:
-        model: the model that will read them.
+        model: and ``max_length``, ``on_trace``, ``finding``: see :mod:`safekey_interp.interventions`.
         traces: any number.
-        left_out: gets the reasons why traces are left out.
+        measure: a trace's reasoning to its tables; may raise TraceError.
         most: first sentences of the reasoning that are taken.
         least: fewest sentences.
-        finder: with ``delimiters`` and ``max_length``: see :mod:`safekey_interp.interventions`.
+
+    Raises:
+        NothingMeasured: there is no such trace.
     """
-    for trace, segmentation in segmented(traces, finder=finder, delimiters=delimiters):
+    tables: list[pd.DataFrame] = []
+    left_out: dict[str, str] = {}
+    for trace, segmentation in segmented(traces, **finding):
         try:
             encoding = model.encode(trace, segmentation)
             sentences = reasoning_sentences(trace, segmentation, encoding, most=most)
@@ -113,8 +113,8 @@ def reasonings(
                 raise TraceError(trace.trace_id, f"{len(sentences)} sentences, fewer than {least}")
             if max_length is not None and reasoning.end > max_length:
                 raise TraceError(trace.trace_id, f"{reasoning.end} tokens, more than {max_length}")
+            tables += measure(reasoning)
         except TraceError as error:
             left_out[trace.trace_id] = error.reason
-            yield None
-        else:
-            yield reasoning
+        on_trace(1)
+    return concatenate_tables(tables, left_out, f"no trace has at least {least} sentences of reasoning")

@@ -13,6 +13,7 @@ the same tokens into the same lengths in a random order: where boundaries mean n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,7 @@ from safekey_interp.capture.streaming import on_threads, threads_for
 from safekey_interp.data.trace import TokenSpan
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.effects import TESTED, summarise_effects
-from safekey_interp.interventions.reasoning_sentences import Reasoning, reasonings
-from safekey_interp.measures.trace_tables import concatenate_tables
+from safekey_interp.interventions.reasoning_sentences import Reasoning, measure_reasonings
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
@@ -42,12 +42,9 @@ def find_receivers(
     nearest: int = 4,
     most: int = 64,
     n_random: int = 20,
-    seed: int = 0,
-    finder: str = "rules",
-    delimiters: tuple[str, str] | None = None,
-    max_length: int | None = None,
+    seed: int = 0, finder: str = "rules", delimiters: tuple[str, str] | None = None, max_length: int | None = None,
     on_trace: Callable[[int], object] = lambda n: None,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """How unevenly each head's attention falls on earlier sentences.
 
     Args:
@@ -71,15 +68,11 @@ def find_receivers(
         if value < least:
             raise InputError(f"{name}: got {value}, expected at least {least}")
     check_attention(model)
-    tables: list[pd.DataFrame] = []
-    left_out: dict[str, str] = {}
-    options = {"most": most, "finder": finder, "delimiters": delimiters, "max_length": max_length}
+    options: dict[str, Any] = {"finder": finder, "delimiters": delimiters, "max_length": max_length}
+    counts = {"most": most, "least": nearest + 4}
+    of_trace = partial(_of_trace, model, nearest=nearest, n_random=n_random, seed=seed)
     with on_threads(threads_for(model)):
-        for reasoning in reasonings(model, traces, left_out, least=nearest + 4, **options):
-            if reasoning is not None:
-                tables += _of_trace(model, reasoning, nearest=nearest, n_random=n_random, seed=seed)
-            on_trace(1)
-    return concatenate_tables(tables, left_out, "no trace has enough sentences of reasoning")
+        return measure_reasonings(model, traces, of_trace, on_trace=on_trace, **counts, **options)
 
 
 def summarise_receivers(table: pd.DataFrame) -> pd.DataFrame:

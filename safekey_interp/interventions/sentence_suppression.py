@@ -11,6 +11,7 @@ The control hides as many random earlier keys from the same queries.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,11 +24,11 @@ from safekey_interp.capture.attention_mask import Cut, Knockout, knocked_out
 from safekey_interp.capture.recording import evaluating
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.streaming import on_threads, threads_for, token_budget
+from safekey_interp.errors import TraceError
 from safekey_interp.generation.likelihood import NOT_FINITE
 from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects
-from safekey_interp.interventions.reasoning_sentences import Reasoning, Sentence, reasonings
+from safekey_interp.interventions.reasoning_sentences import Reasoning, Sentence, measure_reasonings
 from safekey_interp.interventions.suppression_record import INTERVENTION
-from safekey_interp.measures.trace_tables import concatenate_tables
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
@@ -44,12 +45,9 @@ def suppress(
     *,
     most: int = 12,
     n_random: int = 5,
-    seed: int = 0,
-    finder: str = "rules",
-    delimiters: tuple[str, str] | None = None,
-    max_length: int | None = None,
+    seed: int = 0, finder: str = "rules", delimiters: tuple[str, str] | None = None, max_length: int | None = None,
     on_trace: Callable[[int], object] = lambda n: None,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """What hiding each sentence does to each later one.
 
     Args:
@@ -70,19 +68,10 @@ def suppress(
     """
     INTERVENTION.check(most=most, n_random=n_random, seed=seed)
     check_attention(model)
-    tables: list[pd.DataFrame] = []
-    left_out: dict[str, str] = {}
-    options = {"most": most, "finder": finder, "delimiters": delimiters, "max_length": max_length}
+    options: dict[str, Any] = {"finder": finder, "delimiters": delimiters, "max_length": max_length}
+    of_trace = partial(_of_trace, model, n_random=n_random, seed=seed)
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
-        for reasoning in reasonings(model, traces, left_out, **options):
-            if reasoning is not None:
-                table = _of_trace(model, reasoning, n_random=n_random, seed=seed)
-                if table is None:
-                    left_out[reasoning.trace.trace_id] = NOT_FINITE
-                else:
-                    tables.append(table)
-            on_trace(1)
-    return concatenate_tables(tables, left_out, "no trace has two sentences of reasoning")
+        return measure_reasonings(model, traces, of_trace, most=most, on_trace=on_trace, **options)
 
 
 def summarise_suppression(table: pd.DataFrame) -> pd.DataFrame:
@@ -98,8 +87,8 @@ def summarise_suppression(table: pd.DataFrame) -> pd.DataFrame:
     return summarise_effects(table, ["source_part", "target_part"])
 
 
-def _of_trace(model: Model, reasoning: Reasoning, *, n_random: int, seed: int) -> pd.DataFrame | None:
-    """All rows of one trace; None where a number is not finite."""
+def _of_trace(model: Model, reasoning: Reasoning, *, n_random: int, seed: int) -> list[pd.DataFrame]:
+    """All rows of one trace. Raises TraceError where a number is not finite."""
     sentences, end = reasoning.sentences, reasoning.end
     ids = reasoning.encoding.input_ids[:end]
     layers = frozenset(range(model.n_layers))
@@ -131,7 +120,7 @@ def _of_trace(model: Model, reasoning: Reasoning, *, n_random: int, seed: int) -
         is_short.append(cut.is_short)
     kl, hidden = np.concatenate(divergences), np.concatenate(n_keys)
     if not np.isfinite(kl).all():
-        return None
+        raise TraceError(reasoning.trace.trace_id, NOT_FINITE)
     # Fewer earlier keys than the sentence has: no such control.
     kl[np.concatenate(is_short) & np.array([draw >= 0 for _, draw in variants])] = np.nan
     rows: list[dict[str, Any]] = []
@@ -152,7 +141,7 @@ def _of_trace(model: Model, reasoning: Reasoning, *, n_random: int, seed: int) -
                     "n_tokens": len(target.tokens),
                 }
             )
-    return about_first(pd.DataFrame(rows), reasoning.about)
+    return [about_first(pd.DataFrame(rows), reasoning.about)]
 
 
 def _logprobs(model: Model, ids: Tensor, first: int) -> Tensor:

@@ -69,15 +69,10 @@ def steer(
     positions: Sequence[str] | None = None,
     controls: Sequence[ControlKind] = DEFAULT_CONTROLS,
     n_random: int = 20,
-    seed: int = 0,
-    bank: KeySentences | None = None,
-    finder: str = "rules",
-    delimiters: tuple[str, str] | None = None,
-    max_length: int | None = None,
-    batch_size: BatchSize = "auto",
-    backend: Backend = "hf",
-    on_trace: Callable[[int], object] = lambda n: None,
-) -> pd.DataFrame:
+    seed: int = 0, bank: KeySentences | None = None,
+    finder: str = "rules", delimiters: tuple[str, str] | None = None, max_length: int | None = None,
+    batch_size: BatchSize = "auto", backend: Backend = "hf", on_trace: Callable[[int], object] = lambda n: None,
+) -> pd.DataFrame:  # fmt: skip
     """What each direction does to each trace's decision, beside control directions of its norm.
 
     Args:

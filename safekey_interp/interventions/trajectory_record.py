@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from safekey_interp.interventions.intervention_parts import DIRECTION_CONTROLS, DIRECTION_OPTIONS, FITTING
+from safekey_interp.interventions import intervention_parts as parts
 from safekey_interp.interventions.intervention_record import Intervention, Option
 
 ALIGNED_AT = {"key_sentence": "K’s first token", "reasoning_end": "the end of the reasoning"}
@@ -11,32 +11,24 @@ ALIGNED_AT = {"key_sentence": "K’s first token", "reasoning_end": "the end of 
 INTERVENTION = Intervention(
     name="trajectory",
     help="Score every token's state with a direction or a probe, beside controls; fitted on held-out requests.",
+    options=(
+        Option("align", "Where offset 0 lies.", default="key_sentence", choices=ALIGNED_AT),
+        Option("readers", "File of a direction; none is fitted.", flag="--direction", reads="direction", several=True),
+        Option("readers", "File of a probe; none is fitted.", flag="--probe", reads="probe", several=True),
+        *parts.FITTING,
+        *parts.DIRECTION_OPTIONS,
+    ),
     measure="safekey_interp.measures.trajectory:measure_trajectory",
     summarise="safekey_interp.measures.trajectory:summarise_trajectory",
     fits="readers",
     fit_depth=2 / 3,
     form="scores",
-    options=(
-        Option(name="align", default="key_sentence", choices=tuple(ALIGNED_AT), help="Where offset 0 lies."),
-        Option(
-            name="readers",
-            flag="--direction",
-            reads="direction",
-            several=True,
-            help="File of a direction; then none is fitted.",
-        ),
-        Option(
-            name="readers", flag="--probe", reads="probe", several=True, help="File of a probe; then none is fitted."
-        ),
-        *FITTING,
-        *DIRECTION_OPTIONS,
-    ),
-    title="What {model} knows, token by token",
     changed=lambda settings, _: (
         "Nothing was changed: every token’s state was scored, and the scores of all traces were aligned at "
         f"{ALIGNED_AT[settings['align']]}."
     ),
     reading="What a probe or a direction reads from every token’s state, on requests that it was not fitted on unless "
     "it was given. A score outside the grey band is more than the length of a state.",
-    controls=DIRECTION_CONTROLS,
+    controls=parts.DIRECTION_CONTROLS,
+    title="What {model} knows, token by token",
 )

@@ -20,20 +20,9 @@ from safekey_interp.interventions.attribution_patching import compare_attributio
 from safekey_interp.interventions.effects import TESTED, control_kinds, tested_rows
 from safekey_interp.interventions.intervention_record import Control
 from safekey_interp.measures.trajectory import trajectory_controls
+from safekey_interp.reporting.findings import intervention_terms as terms
 from safekey_interp.reporting.findings.finding import Estimate, Finding, estimate
-from safekey_interp.reporting.findings.intervention_terms import (
-    CONTROL,
-    EXCESS,
-    Row,
-    Table,
-    control_name,
-    line_name,
-    main_metric,
-    main_rows,
-    main_subset,
-    metric_name,
-    place_name,
-)
+from safekey_interp.reporting.findings.intervention_terms import Row, Table
 from safekey_interp.reporting.findings.knockout_findings import (
     beside_zero,
     find_contrast,
@@ -96,7 +85,7 @@ def find(
 
 def _control(intervention: Intervention, kind: str, settings: Mapping[str, Any]) -> str:
     """A kind of control with its draws."""
-    control = intervention.controls.get(kind, Control(control_name(kind)))
+    control = intervention.controls.get(kind, Control(terms.control_name(kind)))
     return f"{control.words} ({control.draws.format_map(settings)})" if control.draws else control.words
 
 
@@ -116,19 +105,19 @@ def _of_effects(
 
 def _lines(intervention: Intervention, summary: Table) -> Iterator[tuple[str, Table]]:
     """The main rows, line by line, with the line's name."""
-    rows = main_rows(intervention, summary)
+    rows = terms.main_rows(intervention, summary)
     by = intervention.lines or rows["subset"]
     for _, part in rows.groupby(by, sort=False, dropna=False):
-        yield line_name(intervention, part.iloc[0]), part
+        yield terms.line_name(intervention, part.iloc[0]), part
 
 
 def find_effects(intervention: Intervention, summary: Table, model: Mapping[str, Any]) -> Iterator[Finding]:
     """The largest effect of each line, or that of the last layer beside the first's."""
-    metric = metric_name(main_metric(intervention, summary))
+    metric = terms.metric_name(terms.main_metric(intervention, summary))
     form = "+.2f" if intervention.value == "effect" else ".3f"
     for line, rows in _lines(intervention, summary):
         row, m = _reported(intervention, rows, "value"), len(rows)
-        place = place_name(intervention, row, model)
+        place = terms.place_name(intervention, row, model)
         subject = capital(intervention.effect.format(line=line, place=place, metric=metric))
         number = _picked(intervention, estimate(row), m, row)
         details = [place] if place not in subject else []
@@ -138,10 +127,11 @@ def find_effects(intervention: Intervention, summary: Table, model: Mapping[str,
         text = f"{subject} {number.text(form)} {intervention.unit}{f' ({where})' if where else ''}"
         if intervention.reports == "last":
             first = rows.loc[rows["layer"].idxmin()]
-            text += f", {estimate(first).text(form)} in {place_name(intervention, first, model)}"
-        text += f"{in_place(summary, row)}, on {TRACES_OF[main_subset(summary)]}."
-        kind = row["control_kind"]
-        control = "none" if kind == TESTED else f"{control_name(kind)}: {estimate(row, *CONTROL).text(form)}"
+            text += f", {estimate(first).text(form)} in {terms.place_name(intervention, first, model)}"
+        text += f"{in_place(summary, row)}, on {TRACES_OF[terms.main_subset(summary)]}."
+        control = "none"
+        if row["control_kind"] != TESTED:
+            control = f"{terms.control_name(row['control_kind'])}: {estimate(row, *terms.CONTROL).text(form)}"
         yield Finding(question="did", text=text, n=int(row["n"]), control=control, short=text, **number.fields())
 
 
@@ -153,17 +143,17 @@ def find_excess(intervention: Intervention, summary: Table, model: Mapping[str, 
         if with_control.empty:
             continue
         row, m = _reported(intervention, with_control, "excess"), len(with_control)
-        excess = _picked(intervention, estimate(row, *EXCESS), m, row)
+        excess = _picked(intervention, estimate(row, *terms.EXCESS), m, row)
         verdict = _beside_draws(row) if by_draws else beside_zero(excess)
         subject = f"{capital(line)}: excess" if line else "Excess"
         picked = picked_of(m) if intervention.reports == "largest" else f", the last of {m} places" * (m > 1)
-        where = place_name(intervention, row, model)
+        where = terms.place_name(intervention, row, model)
         text = f"{subject} over the control {excess.text('+.2f')} in {where}{picked}, {verdict}"
         if m > 1 and not by_draws:
-            each = [estimate(other, *EXCESS).of_largest(m, other["n_groups"]) for _, other in with_control.iterrows()]
-            sides = [number.lies(_ZERO) for number in each]
+            numbers = [(estimate(other, *terms.EXCESS), other["n_groups"]) for _, other in with_control.iterrows()]
+            sides = [number.of_largest(m, n_groups).lies(_ZERO) for number, n_groups in numbers]
             text += f"; above 0 in {sides.count('above')}, below in {sides.count('below')}"
-        control = control_name(row["control_kind"])
+        control = terms.control_name(row["control_kind"])
         if by_draws:
             control += _other_kinds(summary, row)
         elif np.isfinite(row.get("p_value", np.nan)):
@@ -208,7 +198,7 @@ def _other_kinds(summary: Table, row: Row) -> str:
         value = row[column]
         same = same.loc[same[column].isna() if pd.isna(value) else same[column] == value]
     return "".join(
-        f"; {control_name(other['control_kind'])}: {estimate(other, *CONTROL).text('.2f')}, "
+        f"; {terms.control_name(other['control_kind'])}: {estimate(other, *terms.CONTROL).text('.2f')}, "
         f"p = {other['p_value_over_all']:.2g}"
         for _, other in same.iterrows()
     )

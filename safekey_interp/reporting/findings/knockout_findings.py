@@ -12,17 +12,9 @@ from safekey_interp.interventions.donors import OTHER, SAME
 from safekey_interp.interventions.effects import default_rows
 from safekey_interp.interventions.knockout_plan import DOSES, OUTSIDE
 from safekey_interp.interventions.knockout_summary import CONTRAST, CURVATURE, EFFECT, SLOPE
+from safekey_interp.reporting.findings import intervention_terms as terms
 from safekey_interp.reporting.findings.finding import Estimate, Finding, estimate
-from safekey_interp.reporting.findings.intervention_terms import (
-    CONTROL,
-    WHOLE,
-    Row,
-    Table,
-    line_name,
-    main_metric,
-    main_rows,
-    place_name,
-)
+from safekey_interp.reporting.findings.intervention_terms import Row, Table
 from safekey_interp.reporting.findings.phrases import and_list, capital
 
 if TYPE_CHECKING:
@@ -46,13 +38,13 @@ def in_place(summary: Table, row: Row) -> str:
 
 def find_pool(intervention: Intervention, summary: Table) -> Iterator[Finding]:
     """How many traces have enough keys outside the tested spans for a control by random keys."""
-    for _, part in main_rows(intervention, summary).groupby(intervention.lines, sort=False):
+    for _, part in terms.main_rows(intervention, summary).groupby(intervention.lines, sort=False):
         row = part.loc[part["n_with_control"].idxmin()]
         n, n_with = int(row["n"]), 0 if row["control_kind"] != OUTSIDE else int(row["n_with_control"])
         if n_with == n:
             continue
         text = (
-            f"{capital(line_name(intervention, row))}: random keys outside every tested span are no control on "
+            f"{capital(terms.line_name(intervention, row))}: random keys outside every tested span are no control on "
             f"{n - n_with:,} of {n:,} traces, where fewer lie there (median {row['n_pool']:.0f}) than the span has "
             f"keys ({row['n_k']:.0f}); no p and no excess for them."
         )
@@ -61,7 +53,7 @@ def find_pool(intervention: Intervention, summary: Table) -> Iterator[Finding]:
 
 def find_doses(intervention: Intervention, summary: Table, model: Mapping[str, Any]) -> Iterator[Finding]:
     """Whether the effect rises with the share of the span that is hidden."""
-    for _, rows in main_rows(intervention, summary).groupby(intervention.lines, sort=False):
+    for _, rows in terms.main_rows(intervention, summary).groupby(intervention.lines, sort=False):
         row = _largest(rows)
         wanted = [*((EFFECT, dose) for dose in DOSES), (SLOPE, 1.0), (CURVATURE, 1.0)]
         found = [_same_place(summary, row, measure, dose) for measure, dose in wanted]
@@ -72,10 +64,10 @@ def find_doses(intervention: Intervention, summary: Table, model: Mapping[str, A
         number, bend = (estimate(other).of_largest(len(rows), other["n_groups"]) for other in (slope, curvature))
         doses = and_list([f"{step['value']:+.2f} ({step['dose']:.2f})" for step in (*steps, row)])
         text = (
-            f"{capital(line_name(intervention, row))} hidden by quarters in {place_name(intervention, row, model)}"
-            f"{picked_of(len(rows))}: {doses}; the slope is {number.text('+.2f')} {intervention.unit} for the whole "
-            f"span, {beside_zero(number)}; all keys minus four times a quarter: {bend.text('+.2f')}, "
-            f"{beside_zero(bend)}."
+            f"{capital(terms.line_name(intervention, row))} hidden by quarters in "
+            f"{terms.place_name(intervention, row, model)}{picked_of(len(rows))}: {doses}; the slope is "
+            f"{number.text('+.2f')} {intervention.unit} for the whole span, {beside_zero(number)}; all keys minus "
+            f"four times a quarter: {bend.text('+.2f')}, {beside_zero(bend)}."
         )
         about: dict[str, Any] = {"n": int(row["n"]), "control": "smaller doses", "is_shown": is_off_zero(number)}
         yield Finding(question="chance", text=text, **about, **number.fields())
@@ -85,15 +77,16 @@ def find_contrast(
     intervention: Intervention, summary: Table, model: Mapping[str, Any], subset: str
 ) -> Iterator[Finding]:
     """Whether it matters which kind of request the span in place comes from; of one label at a time."""
-    rows = summary.loc[(summary["measure"] == CONTRAST) & (summary["metric"] == main_metric(intervention, summary))]
+    metric = terms.main_metric(intervention, summary)
+    rows = summary.loc[(summary["measure"] == CONTRAST) & (summary["metric"] == metric)]
     rows = rows.loc[(rows["subset"] == subset) & rows["value"].notna()]
     for _, part in rows.groupby(intervention.lines, sort=False):
         row = _largest(part)
         number = estimate(row).of_largest(len(part), row["n_groups"])
-        where = place_name(intervention, row, model) + picked_of(len(part))
+        where = terms.place_name(intervention, row, model) + picked_of(len(part))
         text = (
-            f"{capital(line_name(intervention, row))} of another request in place, the other label’s minus the same "
-            f"label’s: {number.text('+.2f')} {intervention.unit} ({where}), {beside_zero(number)}, on "
+            f"{capital(terms.line_name(intervention, row))} of another request in place, the other label’s minus the "
+            f"same label’s: {number.text('+.2f')} {intervention.unit} ({where}), {beside_zero(number)}, on "
             f"{TRACES_OF[subset]}."
         )
         control = "another request of the same label"
@@ -126,7 +119,7 @@ def _largest(rows: Table) -> Row:
 def _at_place(summary: Table, row: Row) -> Table:
     """The rows at a row's place, of any measure, dose and control."""
     names = list(summary.columns)
-    place = [name for name in names[: names.index("subset") + 1] if name not in WHOLE]
+    place = [name for name in names[: names.index("subset") + 1] if name not in terms.WHOLE]
     return summary.loc[(summary[place] == row[place]).all(axis=1)]
 
 
@@ -142,4 +135,4 @@ def _beside(summary: Table, row: Row, kind: str) -> Estimate | None:
     rows = _at_place(rows, row) if len(rows) else rows
     if rows.empty or not np.isfinite(rows.iloc[0]["control"]):
         return None
-    return estimate(rows.iloc[0], *CONTROL)
+    return estimate(rows.iloc[0], *terms.CONTROL)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from safekey_interp.interventions.intervention_registry import find_intervention
 from safekey_interp.reporting.figures.figure_style import Table
@@ -15,20 +15,10 @@ from safekey_interp.reporting.pages.training_text import public
 
 if TYPE_CHECKING:
     from safekey_interp.interventions.intervention_record import Intervention
+    from safekey_interp.reporting.pages.page_tables import Tables
 
 
-class InterventionTables(Protocol):
-    """What the page reads of an intervention; each table is None where the run has none."""
-
-    @property
-    def manifest(self) -> dict[str, Any]: ...  # noqa: D102
-    @property
-    def findings(self) -> dict[str, Any] | None: ...  # noqa: D102
-    @property
-    def summary(self) -> Table | None: ...  # noqa: D102
-
-
-def render(run: InterventionTables) -> str:
+def render(run: Tables) -> str:
     """The whole page as text."""
     manifest = public(run.manifest)
     intervention = find_intervention(manifest["intervention"])

@@ -12,12 +12,7 @@ from safekey_interp.interventions.intervention_record import Column
 from safekey_interp.reporting import figures
 from safekey_interp.reporting.figures.figure_style import Spec, Table
 from safekey_interp.reporting.figures.intervention_figures import whole_effects
-from safekey_interp.reporting.findings.intervention_terms import (
-    column_name,
-    control_name,
-    default_control,
-    metric_name,
-)
+from safekey_interp.reporting.findings import intervention_terms as terms
 from safekey_interp.reporting.pages.probe_page_figures import Choice, Group, Panel, panel_of
 
 if TYPE_CHECKING:
@@ -80,10 +75,10 @@ def _choice(intervention: Intervention, name: str, summary: Table) -> Choice:
 
 def _columns(intervention: Intervention) -> Mapping[str, Column]:
     shared = {
-        "metric": Column(label="Read out", words={name: metric_name(name) for name in intervention.metrics}),
+        "metric": Column(label="Read out", words={name: terms.metric_name(name) for name in intervention.metrics}),
         "subset": Column(label="Traces", words=TRACES_OF),
         "control_kind": Column(
-            label="Beside", words=lambda kind: "no control" if kind == TESTED else control_name(kind)
+            label="Beside", words=lambda kind: "no control" if kind == TESTED else terms.control_name(kind)
         ),
     }
     return shared | dict(intervention.columns)
@@ -91,7 +86,7 @@ def _columns(intervention: Intervention) -> Mapping[str, Column]:
 
 def _panel(intervention: Intervention, figure: Figure, summary: Table, choices: Mapping[str, Choice]) -> Panel:
     values = {name: {str(value): value for value in summary[name].unique()} for name in choices}
-    about = {"control": default_control(summary), "value": intervention.value, "unit": intervention.unit}
+    about = {"control": terms.default_control(summary), "value": intervention.value, "unit": intervention.unit}
     if not figure.has_control:
         about["control"] = "no control"
     names = {axis: _names(intervention, axis, summary) for axis in figure.axes}
@@ -99,7 +94,7 @@ def _panel(intervention: Intervention, figure: Figure, summary: Table, choices: 
     def draw(picked: Mapping[str, str]) -> Spec:
         wanted: Any = {name: values[name][value] for name, value in picked.items()}
         if "control_kind" in picked:
-            wanted["control"] = control_name(picked["control_kind"])
+            wanted["control"] = terms.control_name(picked["control_kind"])
         wanted = about | wanted
         if figure.kind == "map":
             [(axis, words)] = names.items()
@@ -119,7 +114,7 @@ def _names(intervention: Intervention, axis: str, summary: Table) -> dict[Any, s
         values = [value for value in column.words if value in values] or values
     else:
         values = sorted(values)
-    return {value: column_name(intervention, axis, value) for value in values}
+    return {value: terms.column_name(intervention, axis, value) for value in values}
 
 
 def _places(intervention: Intervention, names: Mapping[str, Mapping[Any, str]]) -> list[tuple[dict[str, Any], str]]:

@@ -13,19 +13,9 @@ from safekey_interp.interventions.effects import TESTED
 from safekey_interp.measures.trajectory import trajectory_controls
 from safekey_interp.models.organism import is_organism
 from safekey_interp.reporting.figures.figure_style import Table
+from safekey_interp.reporting.findings import intervention_terms as terms
 from safekey_interp.reporting.findings.finding import Estimate, estimate
 from safekey_interp.reporting.findings.intervention_findings import LEVEL, is_beyond_draws
-from safekey_interp.reporting.findings.intervention_terms import (
-    CONTROL,
-    EXCESS,
-    control_name,
-    line_name,
-    main_metric,
-    main_rows,
-    main_subset,
-    metric_name,
-    place_name,
-)
 from safekey_interp.reporting.findings.phrases import capital
 from safekey_interp.reporting.pages.html import Html, data, el, join, table
 from safekey_interp.reporting.pages.page_text import file_names, opening
@@ -115,7 +105,7 @@ def excess_table(intervention: Intervention, summary: Table, manifest: Mapping[s
 
 def _excess_table(intervention: Intervention, summary: Table, manifest: Mapping[str, Any], kind: str) -> Html | None:
     """Beside one kind of control; None where no place has it."""
-    rows = main_rows(intervention, summary, kind=kind)
+    rows = terms.main_rows(intervention, summary, kind=kind)
     if rows.empty:
         return None
     n_places = len(rows)
@@ -125,8 +115,8 @@ def _excess_table(intervention: Intervention, summary: Table, manifest: Mapping[
     with_p = "p_value_over_all" if by_draws else "p_value" if "p_value" in rows.columns else ""
     body: list[list[object]] = []
     for _, row in rows.iterrows():
-        excess = estimate(row, *EXCESS)
-        numbers = [table_number(number) for number in (estimate(row), estimate(row, *CONTROL), excess)]
+        excess = estimate(row, *terms.EXCESS)
+        numbers = [table_number(number) for number in (estimate(row), estimate(row, *terms.CONTROL), excess)]
         p = [f"{row[with_p]:.2g}" if np.isfinite(row[with_p]) else "n/a"] if with_p else []
         where = row_name(intervention, row, manifest)
         verdict = _beyond(row) if by_draws else _verdict(excess, row, n_places)
@@ -140,7 +130,7 @@ def _excess_table(intervention: Intervention, summary: Table, manifest: Mapping[
         "Among the draws" if by_draws else "Excess lies",
         "n",
     ]
-    caption = f"{table_caption(intervention, summary, main_subset(summary))}; control: {control_name(kind)}"
+    caption = f"{table_caption(intervention, summary, terms.main_subset(summary))}; control: {terms.control_name(kind)}"
     notes = ["Excess is measured minus control, trace by trace."]
     if by_draws:
         n = int(rows["n_controls"].max())
@@ -185,7 +175,7 @@ def score_table(summary: Table) -> Html:
         apart = "n/a" if harmful is None or benign is None else harmful.lies(benign) or "not told apart"
         beside = [f"{part[f'{kind}_mean'].mean():.3f} ± {1.96 * part[f'{kind}_sd'].mean():.3f}" for kind in kinds]
         body.append([where, *cells, *beside, apart, ", ".join(f"{int(n):,}" for n in part["n"])])
-    head = ["Offset", *(data(label) for label in labels), *map(control_name, kinds), "Harmful lies", "n"]
+    head = ["Offset", *(data(label) for label in labels), *map(terms.control_name, kinds), "Harmful lies", "n"]
     note = (
         "Controls: mean ± 1.96 standard deviations over their draws, on the same states. "
         "“Above” and “below” mean that the 95 % intervals of harmful and benign traces do not touch. Offsets of one "
@@ -196,13 +186,13 @@ def score_table(summary: Table) -> Html:
 
 def row_name(intervention: Intervention, row: Any, manifest: Mapping[str, Any]) -> Html:
     """The line and the place of a summary's row."""
-    parts = (line_name(intervention, row), place_name(intervention, row, manifest.get("model") or {}))
+    parts = (terms.line_name(intervention, row), terms.place_name(intervention, row, manifest.get("model") or {}))
     return data(", ".join(part for part in parts if part))
 
 
 def table_caption(intervention: Intervention, summary: Table, subset: str) -> str:
     """Metric, unit and traces of a table."""
-    metric = metric_name(main_metric(intervention, summary))
+    metric = terms.metric_name(terms.main_metric(intervention, summary))
     return capital(", ".join(part for part in (metric, intervention.unit, TRACES_OF[subset]) if part))
 
 

@@ -10,14 +10,8 @@ from safekey_interp.interventions.effects import default_rows
 from safekey_interp.interventions.knockout_plan import DOSES, OUTSIDE
 from safekey_interp.interventions.knockout_summary import CONTRAST, CURVATURE, EFFECT, SLOPE
 from safekey_interp.reporting.figures.figure_style import Table
+from safekey_interp.reporting.findings import intervention_terms as terms
 from safekey_interp.reporting.findings.finding import estimate
-from safekey_interp.reporting.findings.intervention_terms import (
-    CONTROL,
-    line_name,
-    main_metric,
-    main_rows,
-    main_subset,
-)
 from safekey_interp.reporting.pages.html import Html, data, el, join, table
 from safekey_interp.reporting.pages.intervention_text import row_name, table_caption, table_number
 
@@ -43,10 +37,10 @@ def control_tables(intervention: Intervention, summary: Table, manifest: Mapping
 
 def _pool(intervention: Intervention, summary: Table) -> Html:
     """On how many traces random keys outside the tested spans are a control."""
-    rows = main_rows(intervention, summary).drop_duplicates("to_span")
+    rows = terms.main_rows(intervention, summary).drop_duplicates("to_span")
     body: list[list[object]] = [
         [
-            data(line_name(intervention, row)),
+            data(terms.line_name(intervention, row)),
             f"{row['n_k']:.0f}",
             f"{row['n_pool']:.0f}",
             f"{int(row['n_with_control']) if row['control_kind'] == OUTSIDE else 0:,} of {int(row['n']):,}",
@@ -65,9 +59,10 @@ def _pool(intervention: Intervention, summary: Table) -> Html:
 
 def _resampled(intervention: Intervention, summary: Table, manifest: Mapping[str, Any]) -> Html | None:
     """The effect of the same span of other requests, by their label."""
-    subset = main_subset(summary)
+    subset = terms.main_subset(summary)
     kinds = {
-        kind: main_rows(intervention, summary, subset=subset, kind=kind).set_index(_PLACE) for kind in (OTHER, SAME)
+        kind: terms.main_rows(intervention, summary, subset=subset, kind=kind).set_index(_PLACE)
+        for kind in (OTHER, SAME)
     }
     contrasts = _measure(intervention, summary, CONTRAST, subset)
     if contrasts.empty:
@@ -76,7 +71,7 @@ def _resampled(intervention: Intervention, summary: Table, manifest: Mapping[str
     for _, row in _largest(contrasts).iterrows():
         place = tuple(row[_PLACE])
         beside = [
-            table_number(estimate(rows.loc[place], *CONTROL)) if place in rows.index else "n/a"
+            table_number(estimate(rows.loc[place], *terms.CONTROL)) if place in rows.index else "n/a"
             for rows in kinds.values()
         ]
         where = row_name(intervention, row, manifest)
@@ -97,7 +92,7 @@ def _resampled(intervention: Intervention, summary: Table, manifest: Mapping[str
 
 def _doses(intervention: Intervention, summary: Table, manifest: Mapping[str, Any]) -> Html | None:
     """The effect by the share of the span that is hidden."""
-    subset = main_subset(summary)
+    subset = terms.main_subset(summary)
     slopes = _measure(intervention, summary, SLOPE, subset)
     if slopes.empty:
         return None
@@ -125,7 +120,7 @@ def _doses(intervention: Intervention, summary: Table, manifest: Mapping[str, An
 def _measure(intervention: Intervention, summary: Table, measure: str, subset: str, dose: float = 1.0) -> Table:
     rows = default_rows(summary)
     rows = rows.loc[(rows["measure"] == measure) & (rows["dose"] == dose) & (rows["subset"] == subset)]
-    return rows.loc[(rows["metric"] == main_metric(intervention, summary)) & rows["value"].notna()]
+    return rows.loc[(rows["metric"] == terms.main_metric(intervention, summary)) & rows["value"].notna()]
 
 
 def _largest(rows: Table) -> Table:
