@@ -66,7 +66,7 @@ def options_table(*words: str) -> str:
 
     command: Any = typer.main.get_command(app)
     for word in words:
-        command = command.commands[word]
+        command = command.get_command(None, word)
     rows = [(_option(one), _escaped(one.help) + _default(one)) for one in command.params if getattr(one, "help", None)]
     return _table(("option", "what it says"), rows)
 

@@ -98,4 +98,4 @@ def plan_work(
 def _try(intervention: Intervention, model: Model, options: Mapping[str, Any], finding: Mapping[str, Any]) -> None:
     """Have the function refuse options before anything is written: on no trace, sound ones measure nothing."""
     with suppress(NothingMeasured):
-        load_function(intervention.measure)(model, [], **options, **finding)
+        load_function(intervention.measure)(model, [], **options, **finding, on_trace=lambda n: None)

@@ -39,7 +39,7 @@ def complete_options(intervention: Intervention, model: Model, given: Mapping[st
     known = {
         option: None if parameter.default is inspect.Parameter.empty else parameter.default
         for option, parameter in inspect.signature(load_function(intervention.measure)).parameters.items()
-        if option not in _OF_EVERY_RUN
+        if option not in _OF_EVERY_RUN and parameter.kind is not inspect.Parameter.VAR_KEYWORD
     }
     fits = intervention.fits
     is_given = bool(fits) and given.get(fits) is not None

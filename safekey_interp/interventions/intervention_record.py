@@ -140,20 +140,6 @@ class Prepared(NamedTuple):
     """Traces that are in no item, and why."""
 
 
-def layers_in_words(row: Any, n_layers: int | None = None) -> str:
-    """Layers, and the head where there is one, of a summary's row.
-
-    Args:
-        row: with ``layer``, and perhaps ``n_layers``, ``head`` and ``site``.
-        n_layers: layers of the model.
-    """
-    layer, n = int(row["layer"]), int(row.get("n_layers", 1))
-    if row.get("site") == "ln_final":
-        return "final norm"
-    where = f"layer {layer}" if n == 1 else f"all {n} layers" if n == n_layers else f"{n} layers from {layer} on"
-    return where if row.get("head", -1) < 0 else f"{where}, head {int(row['head'])}"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Intervention:
     """One intervention.
@@ -204,8 +190,8 @@ class Intervention:
     """The column whose values are reported one by one; empty for none."""
     reports: Literal["largest", "last"] = "largest"
     """Which place of a line is reported: that of the largest number, or the last layer."""
-    place: Callable[..., str] = layers_in_words
-    """A summary's row and the number of layers to the place in words."""
+    place: Callable[[Any], str] | None = None
+    """A summary's row to its place in words; None: its layers, and the head where there is one."""
     columns: Mapping[str, Column] = field(default_factory=dict)
     """Columns that figures and lines use."""
     controls: Mapping[str, Control] = field(default_factory=dict)

@@ -36,5 +36,5 @@ INTERVENTION = Intervention(
     controls={"random_keys": Control("as many random keys", "{n_random} draws")},
     title="When a sentence of {model}’s reasoning is hidden",
     value="KL",
-    place=lambda row, _: f"{parts.PARTS.get(row['source_part'], row['source_part'])} hidden",
+    place=lambda row: f"{parts.PARTS.get(row['source_part'], row['source_part'])} hidden",
 )

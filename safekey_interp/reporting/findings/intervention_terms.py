@@ -103,4 +103,12 @@ def place_name(intervention: Intervention, row: Row, model: Mapping[str, Any]) -
         row: of its summary.
         model: ``run.json``'s record of the model, which says how many layers there are.
     """
-    return intervention.place(row, model.get("n_layers"))
+    if intervention.place is not None:
+        return intervention.place(row)
+    layer, n = int(row["layer"]), int(row.get("n_layers", 1))
+    if row.get("site") == "ln_final":
+        return "final norm"
+    where = f"layer {layer}"
+    if n > 1:
+        where = f"all {n} layers" if n == model.get("n_layers") else f"{n} layers from {layer} on"
+    return where if row.get("head", -1) < 0 else f"{where}, head {int(row['head'])}"
