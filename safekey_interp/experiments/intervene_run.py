@@ -211,9 +211,8 @@ class _Task(NamedTuple):
         table: pd.DataFrame | None = None
         try:
             options = {**self.work.options, **piece.options, **self.finding}
-            measure = load_function(self.intervention.measure)
-            table = measure(self.model, piece.traces, **options, on_trace=on_trace)
-            left_out = table.attrs["left_out"]
+            measured = load_function(self.intervention.measure)(self.model, piece.traces, **options, on_trace=on_trace)
+            table, left_out = measured, measured.attrs["left_out"]
         except NothingMeasured as error:
             left_out = error.left_out
         self.tell.advance(len(piece.traces) - told)

@@ -87,11 +87,8 @@ def effect_by_place(
     Args:
         summary: of an intervention.
         places: columns and their values, and the name on the axis; those without a row are left out.
-        control: what the control is, in words.
-        value: what a value is, in words.
-        unit: its unit.
+        control: with ``value``, ``unit`` and ``wanted``: as in :func:`effect_by_layer`.
         x: what the places are.
-        **wanted: values of other columns: ``subset``, ``metric`` …
 
     Returns:
         Points with intervals; 0 is a line.
@@ -138,11 +135,8 @@ def effect_map(
         summary: of an intervention.
         rows_by: the column of the map's rows.
         names: its values in words, in the order from the bottom; others are not drawn.
-        control: what the control is, in words.
-        value: what a value is, in words.
-        unit: its unit.
+        control: with ``value``, ``unit`` and ``wanted``: as in :func:`effect_by_layer`.
         limit: ends of the colour scale; the largest in this figure when None.
-        **wanted: values of columns: ``subset``, ``metric`` …
 
     Returns:
         A heat map; a cell's control and n are shown on hover.

@@ -53,11 +53,11 @@ def _shared(intervention: Intervention) -> tuple[str, ...]:
 
 def _is_drawable(intervention: Intervention, figure: Figure, summary: Table) -> bool:
     """Whether choices and axes leave one row a place, and its axis more than one place."""
-    told_apart = [*_shared(intervention), *figure.choices, *figure.axes, *(["layer"] if figure.kind == "map" else [])]
-    rows = whole_effects(summary, told_apart)
-    rows = rows if "control_kind" in told_apart else default_rows(rows)
+    separating = [*_shared(intervention), *figure.choices, *figure.axes, *(["layer"] if figure.kind == "map" else [])]
+    rows = whole_effects(summary, separating)
+    rows = rows if "control_kind" in separating else default_rows(rows)
     varies = figure.kind == "points" or rows[figure.axes[0]].nunique(dropna=False) > 1
-    return varies and not rows.duplicated(told_apart).any()
+    return bool(varies and not rows.duplicated(separating).any())
 
 
 def _choice(intervention: Intervention, name: str, summary: Table) -> Choice:
