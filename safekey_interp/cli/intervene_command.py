@@ -147,7 +147,7 @@ def _options_of(intervention: Intervention, typed: Sequence[tuple[Option, Any]])
     options: dict[str, Any] = {}
     for option, value in typed:
         option.check(value, option.switch)
-        if option.needs is not None and (defaults | given)[option.needs[0]] != option.needs[1]:
+        if option.needs and value != option.default and (defaults | given)[option.needs[0]] != option.needs[1]:
             other = next(each for each in intervention.options if each.name == option.needs[0])
             raise InputError(f"{option.switch}: has no effect without {other.switch} {option.needs[1]}")
         made = _value(option, value)
