@@ -44,6 +44,7 @@ from safekey_interp.interventions.cross_fitting import steer_held_out
 from safekey_interp.interventions.directions import fit_directions
 from safekey_interp.interventions.donors import RESAMPLING, SAME, Donor, donors_for, find_donors
 from safekey_interp.interventions.effects import TESTED
+from safekey_interp.interventions.intervention_registry import find_intervention
 from safekey_interp.interventions.knockout_plan import DOSE
 from safekey_interp.interventions.knockout_summary import summarise_knockout
 from safekey_interp.interventions.logit_lens_scores import logit_lens, summarise_lens
@@ -56,9 +57,10 @@ from safekey_interp.measures.separability import separability_table
 from safekey_interp.measures.trajectory import measure_trajectory, summarise_trajectory
 from safekey_interp.measures.transfer import transfer_table
 from safekey_interp.models.model import Model
-from safekey_interp.reporting.findings.intervention_findings import find_excess, find_gaps
+from safekey_interp.reporting.findings.intervention_findings import find_excess
 from safekey_interp.reporting.findings.knockout_findings import find_contrast, find_doses
 from safekey_interp.reporting.findings.probe_findings import probes
+from safekey_interp.reporting.findings.score_findings import find_gaps
 from safekey_interp.reporting.findings.transfer_findings import transfers
 
 Verdicts = dict[str, bool | None]
@@ -142,7 +144,7 @@ def direction(run: int, planted: bool) -> Verdicts:
         table = steer(toy(), chosen, fit, mode="add", scales=STEP, **options)
     else:
         table = steer_held_out(toy(), shuffled(run), fit_layers=[1, _LAYER], **options)
-    return {name: _shown(find_excess("direction", summarise_steering(table), {}))}
+    return {name: _shown(find_excess(find_intervention("direction"), summarise_steering(table), {}))}
 
 
 @lru_cache
@@ -181,7 +183,7 @@ def _contrasts(run: int, planted: bool, by: Any, spans: tuple[str, ...]) -> Verd
     way = "all layers at once" if by == "together" else "the largest of all layers"
     return {
         f"knockout: {span}, the other label's minus the same label's, {way}, {subset} prompts": _shown(
-            find_contrast(summary.loc[summary["to_span"] == span], {}, subset)
+            find_contrast(find_intervention("knockout"), summary.loc[summary["to_span"] == span], {}, subset)
         )
         for span in spans
         if not planted or span == "understanding"
@@ -242,7 +244,9 @@ def doses(run: int, planted: bool) -> Verdicts:
         table = table.assign(effect=table["effect"] * table["group"].map(signs.get))
     return {
         "knockout: dose slope of understanding, the largest of all layers": _shown(
-            find_doses(summarise_knockout(table.loc[table["metric"] == "difference"]), {})
+            find_doses(
+                find_intervention("knockout"), summarise_knockout(table.loc[table["metric"] == "difference"]), {}
+            )
         )
     }
 
@@ -275,7 +279,7 @@ def patching(run: int, planted: bool) -> Verdicts:
     summary = summarise_patching(table)
     return {
         f"patch: excess at {position}, the largest of two layers": _shown(
-            find_excess("patch", summary.loc[summary["position"] == position], {})
+            find_excess(find_intervention("patch"), summary.loc[summary["position"] == position], {})
         )
         for position in positions
     }
@@ -296,7 +300,11 @@ def suppression(run: int, planted: bool) -> Verdicts:
         drawn = np.random.default_rng([run, 31]).integers(rows["draw"].max() + 1, size=len(names))
         is_tested = rows["draw"] == rows["trace_id"].map(dict(zip(names, drawn.tolist(), strict=True)))
         table = rows.assign(control=np.where(is_tested, TESTED, RANDOM_KEYS))
-    return {"suppress: excess over random keys": _shown(find_excess("suppress", summarise_suppression(table), {}))}
+    return {
+        "suppress: excess over random keys": _shown(
+            find_excess(find_intervention("suppress"), summarise_suppression(table), {})
+        )
+    }
 
 
 @lru_cache
@@ -312,7 +320,7 @@ def lens(run: int, planted: bool) -> Verdicts:
     table = logit_lens(toy(), traces, bank=BANK, seed=run, **GIVEN)
     return {
         "lens: K beyond other requests' key sentences, last layer": _shown(
-            find_excess("lens", summarise_lens(table), {})
+            find_excess(find_intervention("lens"), summarise_lens(table), {})
         )
     }
 

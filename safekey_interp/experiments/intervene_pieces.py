@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safekey_interp.capture.streaming import in_chunks
 from safekey_interp.errors import NothingMeasured
-from safekey_interp.generation.key_sentence_bank import bank_for
-from safekey_interp.interventions.cross_fitting import fit_held_out
-from safekey_interp.interventions.donors import RESAMPLING, find_donors
-from safekey_interp.interventions.effect_metrics import find_subjects
-from safekey_interp.interventions.intervention_registry import KINDS, Name, apart
-from safekey_interp.interventions.trace_pairs import TracePair, find_pairs
+from safekey_interp.interventions.cross_fitting import fit_folds
+from safekey_interp.interventions.intervention_options import split_options
+from safekey_interp.interventions.intervention_record import Intervention, Prepared, load_function
 from safekey_interp.measures.direction_record import Direction
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
+    from safekey_interp.interventions.trace_pairs import TracePair
     from safekey_interp.models.model import Model
 
 
@@ -55,7 +53,7 @@ class Work(NamedTuple):
 
 
 def plan_work(
-    name: Name,
+    intervention: Intervention,
     model: Model,
     traces: Sequence[Trace],
     options: Mapping[str, Any],
@@ -66,49 +64,38 @@ def plan_work(
     """The pieces of an intervention.
 
     Args:
-        name: the intervention.
+        intervention: its record.
         model: the model.
         traces: all of them.
-        options: complete, from :func:`~safekey_interp.interventions.intervention_registry.complete_options`.
+        options: complete, from :func:`~safekey_interp.interventions.intervention_options.complete_options`.
         finding: ``finder``, ``delimiters``, ``max_length``, ``seed``: how U and K are found, and every draw.
         chunk: traces of a piece at most.
 
     Raises:
         InputError: options that the function refuses, or traces without what it needs.
     """
-    own, fitting = apart(options)
+    own, fitting = split_options(options)
+    fits = intervention.fits
     if fitting:
-        held_out = fit_held_out(model, traces, n_controls=own["n_random"], **fitting, **finding)
-        reads = KINDS[name].reads
-        own.pop(reads)
-        _try(name, model, own | {reads: held_out.directions}, finding)
+        fitted = fit_folds(model, traces, n_controls=own["n_random"], **fitting, **finding)
+        own.pop(fits)
+        _try(intervention, model, own | {fits: fitted.directions}, finding)
         pieces = [
-            Piece(some, {reads: fold.directions}, {"fold": number})
-            for number, fold in enumerate(held_out.folds)
+            Piece(some, {fits: fold.directions}, {"fold": number})
+            for number, fold in enumerate(fitted.folds)
             for some in in_chunks(fold.traces, chunk)
         ]
-        return Work(own, pieces, held_out.left_out, held_out.directions)
-    _try(name, model, own, finding)
-    more: dict[str, Any] = {}
-    left_out: dict[str, str] = {}
-    items: list[Any] = list(traces)
-    segmented = {option: value for option, value in finding.items() if option != "seed"}
-    if name == "patch":
-        spans = {option: segmented[option] for option in ("finder", "delimiters")}
-        items, left_out = find_pairs(items, source=own["source"], **spans)
-        if not items:
-            why = "no pair of traces of one request and different outcomes"
-            raise NothingMeasured(why, left_out)
-    if name == "knockout" and any(kind in RESAMPLING for kind in own["controls"] or RESAMPLING):
-        more = {"others": find_donors(model, traces, **segmented)}
-    if name in ("patch", "lens"):
-        pool = {one.trace_id: one for one in (getattr(item, "target", item) for item in items)}
-        bank = own["bank"] or bank_for(model.tokenizer)
-        more = {"others": find_subjects(model, pool.values(), bank, **segmented)[0]}
-    return Work(own, [Piece(some, more, {}) for some in in_chunks(items, chunk)], left_out, [])
+        return Work(own, pieces, fitted.left_out, fitted.directions)
+    _try(intervention, model, own, finding)
+    prepared = Prepared(list(traces), {}, {})
+    if intervention.prepare is not None:
+        spans = {option: value for option, value in finding.items() if option != "seed"}
+        prepared = load_function(intervention.prepare)(model, traces, own, **spans)
+    pieces = [Piece(some, prepared.options, {}) for some in in_chunks(prepared.items, chunk)]
+    return Work(own, pieces, prepared.left_out, [])
 
 
-def _try(name: Name, model: Model, options: Mapping[str, Any], finding: Mapping[str, Any]) -> None:
+def _try(intervention: Intervention, model: Model, options: Mapping[str, Any], finding: Mapping[str, Any]) -> None:
     """Have the function refuse options before anything is written: on no trace, sound ones measure nothing."""
     with suppress(NothingMeasured):
-        KINDS[name].measure(model, [], **options, **finding)
+        load_function(intervention.measure)(model, [], **options, **finding, on_trace=lambda n: None)

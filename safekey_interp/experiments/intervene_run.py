@@ -11,17 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
 from safekey_interp.capture.streaming import threads_for, token_budget
-from safekey_interp.data.trace_reader import content_of, read_traces
+from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError, NothingMeasured
 from safekey_interp.experiments.intervene_pieces import Piece, Work, plan_work
 from safekey_interp.experiments.probe_chunks import join_tables
-from safekey_interp.interventions.intervention_registry import KINDS, Name, complete_options, recorded
+from safekey_interp.interventions.intervention_options import complete_options, recorded
+from safekey_interp.interventions.intervention_record import Intervention, load_function
+from safekey_interp.interventions.intervention_registry import Name, find_intervention
 from safekey_interp.models.chat_template import tokenizer_hash
 from safekey_interp.reporting.findings.intervention_findings import find
 from safekey_interp.runs.manifest import manifest_of
@@ -60,7 +62,8 @@ def run_intervention(
     """Intervene on every trace and write a run folder.
 
     Args:
-        kind: ``knockout``, ``patch``, ``direction``, ``suppress``, ``lens`` or ``trajectory``.
+        kind: ``knockout``, ``patch``, ``direction``, ``suppress``, ``lens``, ``trajectory``, or the name of one that
+            was registered (``register_intervention``).
         model: from ``load`` or ``from_hf``.
         traces: what ``read_traces`` reads, or what it returned.
         out: the run folder; a run of the same settings and data in it is resumed, or returned when it is complete.
@@ -87,8 +90,9 @@ def run_intervention(
         ModelError: the model's attention or states cannot be reached.
         RunError: the folder cannot be used.
     """
-    _check(kind, finder, seed=seed, chunk=chunk, max_length=max_length)
-    full = complete_options(kind, model, options)
+    intervention = find_intervention(kind)
+    _check(finder, seed=seed, chunk=chunk, max_length=max_length)
+    full = complete_options(intervention, model, options)
     if keep_directions and "fit_layers" not in full:
         raise InputError(f"keep_directions: {kind} fits none here; leave it out")
     spans = {"finder": finder, "delimiters": delimiters, "max_length": max_length}
@@ -96,11 +100,8 @@ def run_intervention(
     finding = spans | {"seed": seed}
     with run_session(out, overwrite=overwrite, progress=progress) as session:
         session.progress.stage("reading", None)
-        source = read_traces(traces, limit=limit)
-        if not source.n_read:
-            source.check()
-        read = list(source)
-        content = content_of(read)
+        source = read_traces(traces, limit=limit).check()
+        read, content = list(source), source.content
         plan = {"chunk": chunk, "max_tokens": token_budget(model), "threads": threads_for(model)}
         manifest: dict[str, Any] = manifest_of(
             model.record(),
@@ -117,9 +118,9 @@ def run_intervention(
             return run
         session.progress.stage("preparing", None)
         with session.team.after_first(finder not in WITHOUT_MEMORY):
-            work = plan_work(kind, model, read, full, finding, chunk=chunk)
+            work = plan_work(intervention, model, read, full, finding, chunk=chunk)
         with session.writing(manifest) as writer:
-            task = _Task(kind, model, work, finding, session)
+            task = _Task(intervention, model, work, finding, session)
             task.assemble(writer, task.measure(writer))
             if session.team.is_first and keep_directions:
                 _keep(work, content.sha256, session.path / "directions")
@@ -127,9 +128,7 @@ def run_intervention(
         return session.result()
 
 
-def _check(kind: str, finder: str, **least: int | None) -> None:
-    if kind not in get_args(Name):
-        raise InputError(f"kind: got {kind!r}, expected one of {', '.join(get_args(Name))}")
+def _check(finder: str, **least: int | None) -> None:
     if finder not in finder_names():
         raise InputError(f"finder: got {finder!r}, expected one of {', '.join(finder_names())}")
     for name, value in least.items():
@@ -141,7 +140,7 @@ def _check(kind: str, finder: str, **least: int | None) -> None:
 class _Task(NamedTuple):
     """A run while it is measured."""
 
-    kind: Name
+    intervention: Intervention
     model: Model
     work: Work
     finding: Mapping[str, Any]
@@ -179,10 +178,10 @@ class _Task(NamedTuple):
         writer.remove_results()
         join_tables(parts, _TABLE, path / _TABLE)
         effects = pd.read_parquet(path / _TABLE)
-        summary = KINDS[self.kind].summarise(effects)
+        summary = load_function(self.intervention.summarise)(effects)
         write_table(path / "summary.parquet", summary)
         write_json(path / _LEFT_OUT, left_out)
-        write_json(path / "findings.json", find(self.kind, effects, summary, left_out, writer.manifest))
+        write_json(path / "findings.json", find(self.intervention, effects, summary, left_out, writer.manifest))
 
     def _measured(self, piece: Piece) -> Callable[[Path], None]:
         """Measure a piece; what is returned writes it."""
@@ -197,8 +196,8 @@ class _Task(NamedTuple):
         table: pd.DataFrame | None = None
         try:
             options = {**self.work.options, **piece.options, **self.finding}
-            table = KINDS[self.kind].measure(self.model, piece.traces, **options, on_trace=on_trace)
-            left_out = table.attrs["left_out"]
+            measured = load_function(self.intervention.measure)(self.model, piece.traces, **options, on_trace=on_trace)
+            table, left_out = measured, measured.attrs["left_out"]
         except NothingMeasured as error:
             left_out = error.left_out
         progress.advance(len(piece.traces) - n_done)

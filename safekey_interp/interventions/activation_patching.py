@@ -1,12 +1,12 @@
-"""Where in a run does it lie that a request is refused, and another form of it is not?
+"""Activation patching (Vig et al. 2020; Meng et al. 2022, arXiv 2202.05262) between two traces of one request.
 
-Activation patching (Vig et al. 2020; Meng et al. 2022, arXiv 2202.05262) between two traces of one request: states of
-the source (by default the refused plain prompt) take the place of the target's (the jailbreak that was complied with),
-after one layer, at one class of positions before K:
+It asks where in a run it lies that a request is refused, and another form of it is not: hidden states of the source (by
+default the refused plain prompt) take the place of the target's (the jailbreak that was complied with), after one
+layer, at one class of positions before K:
 
     effect = metric(target, patched) − metric(target)            share = effect / (metric(source) − metric(target))
 
-The metric is how likely safe key sentences are less go-aheads, and how likely the target's own K is, behind the
+The metrics are the log-probability of safe minus compliant key sentences, and that of the target's own K, behind the
 target's U (:mod:`~safekey_interp.interventions.effect_metrics`); in the source, behind the source's U. Positions are
 matched from the end (:mod:`~safekey_interp.interventions.activation_swaps`).
 
@@ -16,7 +16,7 @@ Beside each exact effect stands its first-order estimate (:mod:`~safekey_interp.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -28,21 +28,24 @@ from einops import rearrange
 from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.recording import evaluating
 from safekey_interp.capture.streaming import BatchSize, fixed_size, on_threads, threads_for
-from safekey_interp.errors import InputError, NothingMeasured, TraceError
-from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, spelled
+from safekey_interp.errors import NothingMeasured, TraceError
+from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.generation.likelihood import NOT_FINITE, Continuation, with_sentence
-from safekey_interp.interventions.activation_swaps import (
-    POSITION_CLASSES,
-    Swap,
-    match_positions,
-    read_states,
-    swapping,
-)
+from safekey_interp.interventions.activation_swaps import Swap, match_positions, read_states, swapping
 from safekey_interp.interventions.attribution_patching import attribute, compare_attribution
-from safekey_interp.interventions.effect_metrics import METRICS, Subject, find_subjects, other_traces, read_metrics
-from safekey_interp.interventions.effects import TESTED, summarise_effects, tested_rows
+from safekey_interp.interventions.effect_metrics import (
+    METRICS,
+    Subject,
+    bank_or_default,
+    find_subjects,
+    other_traces,
+    read_metrics,
+)
+from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects, tested_rows
+from safekey_interp.interventions.intervention_record import Prepared
+from safekey_interp.interventions.patching_record import INTERVENTION
 from safekey_interp.interventions.trace_pairs import Outcome, TracePair, find_pairs
-from safekey_interp.interventions.variants import score_arms
+from safekey_interp.interventions.variant_scores import score_variants
 from safekey_interp.measures.trace_tables import concatenate_tables
 
 if TYPE_CHECKING:
@@ -50,8 +53,6 @@ if TYPE_CHECKING:
     from safekey_interp.models.model import Model
 
 Method = Literal["both", "exact", "attribution"]
-USUAL_POSITIONS = ("prompt_end", "template", "understanding", "decision")
-"""Where states are swapped unless said otherwise."""
 _MEASURES = {"effect": ("effect", None), "share": ("effect", "gap"), "attribution": ("attribution", None)}
 _NO_GAP = 1e-6
 """Nats below which source and target are the same, so that a share of their difference means nothing."""
@@ -63,63 +64,47 @@ def patch(
     *,
     source: Outcome = "refused",
     layers: Sequence[int] | None = None,
-    positions: Sequence[str] = USUAL_POSITIONS,
+    positions: Sequence[str] = ("prompt_end", "template", "understanding", "decision"),
     method: Method = "both",
     n_random: int = 1,
-    seed: int = 0,
-    others: Sequence[Subject] | None = None,
-    bank: KeySentences | None = None,
-    finder: str = "rules",
-    delimiters: tuple[str, str] | None = None,
-    max_length: int | None = None,
-    batch_size: BatchSize = "auto",
-    backend: Backend = "hf",
-    on_trace: Callable[[int], object] = lambda n: None,
-) -> pd.DataFrame:
-    """What states of a refused trace do in the run of a complied one of the same request, by layer and position.
+    seed: int = 0, others: Sequence[Subject] | None = None, bank: KeySentences | None = None,
+    finder: str = "rules", delimiters: tuple[str, str] | None = None, max_length: int | None = None,
+    batch_size: BatchSize = "auto", backend: Backend = "hf", on_trace: Callable[[int], object] = lambda n: None,
+) -> pd.DataFrame:  # fmt: skip
+    """What hidden states of a refused trace do in the run of a complied one of the same request, by layer and position.
 
     Args:
-        model: from ``load`` or ``from_hf``.
+        model: and ``bank``, ``finder`` … ``on_trace``: see :mod:`safekey_interp.interventions`.
         traces: of several prompts a request, told by their group, paired by
             :func:`~safekey_interp.interventions.trace_pairs.find_pairs`; or pairs.
         source: outcome of the traces that states come from; the others are patched.
         layers: after which layers; each when None.
-        positions: classes of positions, of :data:`~safekey_interp.interventions.activation_swaps.POSITION_CLASSES`.
+        positions: some of ``prompt``, ``prompt_end``, ``template``, ``understanding``, ``understanding_end``,
+            ``decision``: all before K.
         method: ``exact`` (a forward pass a swap), ``attribution`` (its first-order estimate), or ``both``.
         n_random: other requests' traces, of the target's outcome, as controls of each pair.
         seed: of their choice.
         others: traces that they are chosen from; all targets when None.
-        bank: sentences in K's place; :func:`bank_for` the model's tokenizer when None.
-        finder: finds U and K.
-        delimiters: marks of the reasoning; the known families' when None.
-        max_length: most tokens up to the end of K.
-        batch_size: sequences a forward pass, or ``auto``.
-        backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
-        on_trace: is told how many pairs were done since the last call.
 
     Returns:
         One row per pair, layer, position, donor and metric: trace_id, group, label (the target's), source_id, donor_id,
         layer, position, n_positions (tokens swapped), control (``none``; ``other_request`` where the donor is one),
         draw, metric (difference, safe, go_ahead, key_sentence), target, source (the metric in the two runs), value,
         effect, gap = source − target, share = effect / gap (NaN without a gap), attribution. Nats a token.
-        ``attrs["left_out"]`` maps the other traces to their reasons, ``attrs["attribution_correlation"]`` is the
-        correlation of attribution and exact effect on ``difference`` with its ``n``.
+        ``attrs["attribution_correlation"]`` is the correlation of attribution and exact effect on ``difference`` with
+        its ``n``.
 
     Raises:
         InputError: no pair can be measured, or a layer, position or method is unknown.
     """
-    bank = bank_for(model.tokenizer) if bank is None else spelled(model.tokenizer, bank)
+    bank = bank_or_default(model, bank)
     positions = (positions,) if isinstance(positions, str) else positions
-    _check(positions, method, n_random)
+    INTERVENTION.check(source=source, positions=positions, method=method, n_random=n_random, seed=seed)
     numbers = model.layer_numbers(layers) or tuple(range(model.n_layers))
-    pairs, left_out = _pairs(traces, source, finder, delimiters)
+    spans: dict[str, Any] = {"finder": finder, "delimiters": delimiters}
+    pairs, left_out = _pairs(traces, source, **spans)
     unique = {trace.trace_id: trace for pair in pairs for trace in pair}
-    if not unique:
-        why = "no pair of traces of one request and different outcomes"
-        raise NothingMeasured(why, left_out)
-    subjects, unfit = find_subjects(
-        model, unique.values(), bank, finder=finder, delimiters=delimiters, max_length=max_length
-    )
+    subjects, unfit = find_subjects(model, unique.values(), bank, **spans, max_length=max_length)
     left_out |= unfit
     by_id = {subject.trace.trace_id: subject for subject in subjects}
     targets = [by_id[name] for name in dict.fromkeys(pair.target.trace_id for pair in pairs) if name in by_id]
@@ -150,6 +135,21 @@ def patch(
     return table
 
 
+def prepare_pairs(
+    model: Model, traces: Sequence[Trace], options: Mapping[str, Any], *, max_length: int | None, **spans: Any
+) -> Prepared:
+    """The pairs of a run, and all their targets, from which controls are chosen.
+
+    Raises:
+        NothingMeasured: there is no pair.
+    """
+    pairs, left_out = _pairs(traces, options["source"], **spans)
+    targets = {pair.target.trace_id: pair.target for pair in pairs}
+    bank = bank_or_default(model, options["bank"])
+    others, _ = find_subjects(model, targets.values(), bank, **spans, max_length=max_length)
+    return Prepared(pairs, {"others": others}, left_out)
+
+
 def summarise_patching(table: pd.DataFrame) -> pd.DataFrame:
     """Mean effects of :func:`patch` with intervals, beside other requests' states.
 
@@ -158,7 +158,7 @@ def summarise_patching(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         layer, position, metric, measure (effect, in nats a token; share, of the means' difference; attribution, in nats
-        a token) and the columns of :func:`~safekey_interp.interventions.effects.summarise_effects`, less p_value.
+        a token) and the columns of :func:`~safekey_interp.interventions.effects.summarise_effects` without p_value.
         NaN where nothing is defined.
     """
     by = ["layer", "position", "metric"]
@@ -185,35 +185,21 @@ class _Run(NamedTuple):
 
     def metrics(self, rows: Sequence[Continuation], swaps: Sequence[Swap | None]) -> np.ndarray:
         """(swap, metric)."""
-        scores = score_arms(
-            self.model,
-            rows,
-            len(swaps),
-            swapping(swaps),
-            backend=self.backend,
-            batch_size=self.batch_size,
-        )
+        options: dict[str, Any] = {"backend": self.backend, "batch_size": self.batch_size}
+        scores = score_variants(self.model, rows, len(swaps), swapping(swaps), **options)
         return read_metrics(scores.numpy(), self.bank)
-
-
-def _check(positions: Sequence[str], method: str, n_random: int) -> None:
-    for position in positions:
-        if position not in POSITION_CLASSES:
-            raise InputError(f"positions: got {position!r}, expected some of {', '.join(POSITION_CLASSES)}")
-    if method not in ("both", "exact", "attribution"):
-        raise InputError(f"method: got {method!r}, expected both, exact or attribution")
-    if n_random < 0:
-        raise InputError(f"n_random: got {n_random}, expected 0 or more")
 
 
 def _pairs(
     traces: Iterable[Trace | TracePair], source: Outcome, finder: str, delimiters: tuple[str, str] | None
 ) -> tuple[list[TracePair], dict[str, str]]:
-    every = list(traces)
-    pairs = [one for one in every if isinstance(one, TracePair)]
-    alone = [one for one in every if not isinstance(one, TracePair)]
-    found, left_out = find_pairs(alone, source=source, finder=finder, delimiters=delimiters)
-    return [*pairs, *found], left_out
+    items = list(traces)
+    given = [item for item in items if isinstance(item, TracePair)]
+    single = [item for item in items if not isinstance(item, TracePair)]
+    paired, left_out = find_pairs(single, source=source, finder=finder, delimiters=delimiters)
+    if not given and not paired:
+        raise NothingMeasured("no pair of traces of one request and different outcomes", left_out)
+    return [*given, *paired], left_out
 
 
 def _table(run: _Run, source: Subject, target: Subject, others: Sequence[Subject]) -> pd.DataFrame:
@@ -267,6 +253,4 @@ def _table(run: _Run, source: Subject, target: Subject, others: Sequence[Subject
     known = table[["target", "source", *(["value"] if exact else ["attribution"])]].to_numpy()
     if not np.isfinite(known).all():
         raise TraceError(name, NOT_FINITE)
-    for at, (column, what) in enumerate((target.about | {"source_id": source.trace.trace_id}).items()):
-        table.insert(at, column, pd.Series([what] * len(table), dtype=object))
-    return table
+    return about_first(table, target.about | {"source_id": source.trace.trace_id})

@@ -1,4 +1,4 @@
-"""Which states of one trace take whose place in another, and how do they get there?
+"""Swaps of hidden states between two traces.
 
 Two traces differ in length, so their tokens are matched class by class (prompt, template, understanding) from the end:
 the last token of one with the last of the other, and so on for as many as the shorter has; earlier tokens of the longer
@@ -20,13 +20,10 @@ from torch import Tensor
 from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.residual_edits import Edit, Place, edited
 from safekey_interp.generation.likelihood import Continuation
-from safekey_interp.interventions.variants import Branch, EditsOf
+from safekey_interp.interventions.variant_scores import Branch, EditsOf
 
 if TYPE_CHECKING:
     from safekey_interp.models.model import Model
-
-POSITION_CLASSES = ("prompt", "prompt_end", "template", "understanding", "understanding_end", "decision")
-"""Positions at which states can be swapped: all before K."""
 
 
 class Match(NamedTuple):
@@ -87,15 +84,15 @@ def read_states(
 
 
 def swapping(swaps: Sequence[Swap | None]) -> EditsOf:
-    """The edits of arms, each of which is one swap; None changes nothing."""
+    """The edits of variants, each of which is one swap; None changes nothing."""
 
     def edits_of(batch: Sequence[Branch], begin: int) -> Mapping[Place, Edit]:
         by_layer: dict[int, list[tuple[int, Swap]]] = {}
         for number, branch in enumerate(batch):
-            swap = swaps[branch.arm]
+            swap = swaps[branch.variant]
             if swap is not None:
                 by_layer.setdefault(swap.layer, []).append((number, swap))
-        return {Place(layer, "resid_post"): _edit(mine, begin) for layer, mine in by_layer.items()}
+        return {Place(layer, "resid_post"): _edit(of_layer, begin) for layer, of_layer in by_layer.items()}
 
     return edits_of
 

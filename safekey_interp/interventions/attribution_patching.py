@@ -1,4 +1,4 @@
-"""What would each swap of states do, to first order, from one backward pass for all of them?
+"""Attribution patching: first-order estimates of all swaps of hidden states from one backward pass.
 
     effect ≈ Σ_positions  ∂ metric / ∂ x_target  ·  (x_source − x_target)
 
@@ -24,7 +24,7 @@ from safekey_interp.capture.residual_edits import Edit, Place
 from safekey_interp.data.conditions import FEW
 from safekey_interp.generation.likelihood import Continuation
 from safekey_interp.interventions.activation_swaps import Swap
-from safekey_interp.interventions.variants import Branch, score_arms
+from safekey_interp.interventions.variant_scores import Branch, score_variants
 from safekey_interp.measures.intervals import NOTHING, Groups, Interval, group_codes, student
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def attribute(
         backend: ``hf`` or ``bridge``.
         batch_size: rows a forward pass; as many as fit when None.
     """
-    found = np.zeros((len(swaps), len(rows)))
+    effects = np.zeros((len(swaps), len(rows)))
     layers = sorted({swap.layer for swap in swaps})
     begun: list[tuple[int, Sequence[Branch], Tensor, Tensor]] = []
 
@@ -64,7 +64,7 @@ def attribute(
         return {Place(layer, "resid_post"): watching(layer) for layer in layers}
 
     with torch.enable_grad():
-        scores = score_arms(model, rows, 1, edits_of, backend=backend, whole=True, batch_size=batch_size)
+        scores = score_variants(model, rows, 1, edits_of, backend=backend, whole=True, batch_size=batch_size)
         gradients = torch.autograd.grad(scores.sum(), [moved for *_, moved in begun])
     for (layer, batch, states, _), gradient in zip(begun, gradients, strict=True):
         for number, swap in enumerate(swaps):
@@ -72,14 +72,14 @@ def attribute(
                 continue
             where = list(swap.where)
             moved = swap.states.to(states.device).float() - states[:, where].float()
-            effects = einsum(gradient[:, where].float(), moved, "row pos d, row pos d -> row").tolist()
-            for branch, effect in zip(batch, effects, strict=True):
-                found[number, branch.row] = effect
-    return found
+            by_row = einsum(gradient[:, where].float(), moved, "row pos d, row pos d -> row").tolist()
+            for branch, effect in zip(batch, by_row, strict=True):
+                effects[number, branch.row] = effect
+    return effects
 
 
 def compare_attribution(table: pd.DataFrame) -> pd.DataFrame:
-    """How well attribution patching tells the exact effects: Pearson's correlation over traces, layers and positions.
+    """How well attribution patching agrees with the exact effects: correlation over traces, layers and positions.
 
     Args:
         table: from ``patch``, with both.

@@ -1,4 +1,4 @@
-"""What does a direction do on requests that it was not fitted on?
+"""Cross-fitting of directions over folds of requests.
 
 Traces are split into folds of whole groups (:mod:`safekey_interp.measures.folds`). Directions fitted on all folds but
 one steer the traces of that one, so that every trace is steered once, by directions that know neither it nor another
@@ -35,8 +35,8 @@ class Fold(NamedTuple):
     """Fitted on the other folds, one a layer."""
 
 
-class HeldOut(NamedTuple):
-    """Traces in folds of whole groups."""
+class CrossFit(NamedTuple):
+    """Traces in folds of whole groups, and each fold's directions."""
 
     folds: list[Fold]
     """Every trace of either class is in one."""
@@ -46,27 +46,17 @@ class HeldOut(NamedTuple):
     """Why the other traces are in none."""
 
 
-def fit_held_out(
+def fit_folds(
     model: Model,
     traces: Sequence[Trace],
     *,
-    fit_layers: Sequence[int] | None = None,
-    fit_position: str = "decision",
-    label_by: LabelBy = "label",
-    n_folds: int = 5,
-    n_controls: int = N_DRAWS,
-    seed: int = 0,
-    **options: Any,
-) -> HeldOut:
+    fit_layers: Sequence[int] | None = None, fit_position: str = "decision", label_by: LabelBy = "label",
+    n_folds: int = 5, n_controls: int = N_DRAWS, seed: int = 0, **options: Any,
+) -> CrossFit:  # fmt: skip
     """Directions for each fold of the requests, fitted on the others.
 
     Args:
-        model: from ``load`` or ``from_hf``.
-        traces: of both classes, of at least five groups each.
-        fit_layers: layers whose states directions are fitted on, one each; all when None.
-        fit_position: where these are read.
-        label_by: ``label`` (harmful is positive) or ``aha`` (an unsafe K is positive).
-        n_folds: folds wanted; fewer when a class has fewer groups.
+        model: and ``traces``, ``fit_layers`` … ``n_folds``: as in :func:`steer_held_out`.
         n_controls: control directions of each kind. A shuffle of the labels is one of all folds, so that each fold's
             directions of one number belong together.
         seed: of the folds and controls.
@@ -75,46 +65,40 @@ def fit_held_out(
     Raises:
         InputError: a class has too few groups, or what ``fit_directions`` refuses.
     """
-    found = read_classes(model, traces, layers=fit_layers, position=fit_position, label_by=label_by, **options)
-    code = positive_class(found.labels, label_by)
+    classes = read_classes(model, traces, layers=fit_layers, position=fit_position, label_by=label_by, **options)
+    code = positive_class(classes.labels, label_by)
     rows = np.flatnonzero(~np.isnan(code))
-    groups = [trace.group for trace in found.traces]
+    groups = [trace.group for trace in classes.traces]
     reason = why_not(code[rows] == 1, [groups[row] for row in rows.tolist()], label_by)
     plan = None if reason else make_plan(rows, code, groups, seed=seed, n_folds=n_folds)
     if plan is None or plan.n_folds == 0:
         raise InputError(f"directions on held-out requests: {reason or 'no split gives every fold both classes'}")
-    measured = {trace.trace_id for trace in found.traces}
+    measured = {trace.trace_id for trace in classes.traces}
     left_out = {trace.trace_id: "it cannot be measured" for trace in traces if trace.trace_id not in measured}
-    left_out |= {found.traces[row].trace_id: "of neither class" for row in np.flatnonzero(np.isnan(code)).tolist()}
+    left_out |= {classes.traces[row].trace_id: "of neither class" for row in np.flatnonzero(np.isnan(code)).tolist()}
     drawn = {"n_controls": n_controls, "seed": seed}
     names = [groups[row] for row in rows.tolist()]
     shuffled = shuffled_columns(plan.positive, names, n_controls, seed, plan.fold)
     folds = []
     for fold in range(plan.n_folds):
         others = plan.fold != fold
-        directions = found.directions(rows[others], shuffled=shuffled[others], **drawn)
-        folds.append(Fold([found.traces[row] for row in rows[~others].tolist()], directions))
-    return HeldOut(folds, found.directions(rows, shuffled=shuffled, **drawn), left_out)
+        directions = classes.directions(rows[others], shuffled=shuffled[others], **drawn)
+        folds.append(Fold([classes.traces[row] for row in rows[~others].tolist()], directions))
+    return CrossFit(folds, classes.directions(rows, shuffled=shuffled, **drawn), left_out)
 
 
 def steer_held_out(
     model: Model,
     traces: Sequence[Trace],
     *,
-    fit_layers: Sequence[int] | None = None,
-    fit_position: str = "decision",
-    label_by: LabelBy = "label",
-    n_folds: int = 5,
-    n_random: int = N_DRAWS,
-    seed: int = 0,
-    finder: str = "rules",
-    delimiters: tuple[str, str] | None = None,
-    **options: Any,
-) -> pd.DataFrame:
+    fit_layers: Sequence[int] | None = None, fit_position: str = "decision", label_by: LabelBy = "label",
+    n_folds: int = 5, n_random: int = N_DRAWS, seed: int = 0,
+    finder: str = "rules", delimiters: tuple[str, str] | None = None, **options: Any,
+) -> pd.DataFrame:  # fmt: skip
     """Fit directions on some requests and steer the others with them, until all were steered.
 
     Args:
-        model: from ``load`` or ``from_hf``.
+        model: and ``finder``, ``delimiters``: see :mod:`safekey_interp.interventions`.
         traces: of both classes, of at least five groups each.
         fit_layers: layers whose states directions are fitted on, one each; all when None.
         fit_position: where these are read.
@@ -122,24 +106,22 @@ def steer_held_out(
         n_folds: folds wanted; fewer when a class has fewer groups.
         n_random: control directions of each kind a direction, of its norm.
         seed: of folds and control directions.
-        finder: finds U and K.
-        delimiters: marks of the reasoning; the known families' when None.
         **options: of :func:`~safekey_interp.interventions.steering.steer`: ``mode``, ``scales``, ``layers``,
             ``controls`` …
 
     Returns:
         The table of :func:`~safekey_interp.interventions.steering.steer`, in the traces' order, with the column
-        ``fold``. ``attrs["left_out"]`` maps the other traces to their reasons.
+        ``fold``.
 
     Raises:
         InputError: a class has too few groups, or what ``steer`` and ``fit_directions`` refuse.
     """
     about = {"finder": finder, "delimiters": delimiters}
     places = {"fit_layers": fit_layers, "fit_position": fit_position, "label_by": label_by}
-    found = fit_held_out(model, traces, n_folds=n_folds, n_controls=n_random, seed=seed, **places, **about)
-    left_out = dict(found.left_out)
+    fitted = fit_folds(model, traces, n_folds=n_folds, n_controls=n_random, seed=seed, **places, **about)
+    left_out = dict(fitted.left_out)
     tables = []
-    for number, fold in enumerate(found.folds):
+    for number, fold in enumerate(fitted.folds):
         table = steer(model, fold.traces, fold.directions, n_random=n_random, seed=seed, **about, **options)
         left_out |= table.attrs["left_out"]
         tables.append(table.assign(fold=number))

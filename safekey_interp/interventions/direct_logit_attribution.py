@@ -1,10 +1,10 @@
-"""Which attention heads write the decision, each by itself?
+"""Direct logit attribution of attention heads (Elhage et al. 2021; Wang et al. 2022, arXiv 2211.00593).
 
-Direct logit attribution (Elhage et al. 2021; Wang et al. 2022, arXiv 2211.00593) at ``decision``, the last position
-before K: what a head adds to the stream there, through the final norm with its scale held fixed, along the difference
-of the unembeddings of what a safe key sentence begins with and what a go-ahead begins with,
+At ``decision``, the last position before K: what a head adds to the residual stream there, through the final norm with
+its scale held fixed, along the difference of the unembeddings of what a safe key sentence begins with and what a
+compliant one begins with,
 
-    effect(head) = scale · (mean_{t safe} W_t − mean_{t go-ahead} W_t) · α gain ⊙ out(head)          logits
+    effect(head) = scale · (mean_{t safe} W_t − mean_{t compliant} W_t) · α gain ⊙ out(head)          logits
 
 so the effects of all heads, MLPs and the embedding sum to the difference of logits, before a bound on the logits (Gemma
 2). Tokens that both kinds begin with say nothing; where nothing else is left (a bank whose kinds begin alike), all
@@ -40,9 +40,15 @@ from safekey_interp.capture.streaming import (
 )
 from safekey_interp.capture.unembedding import LogitReader, frozen_norm
 from safekey_interp.errors import InputError, ModelError, NothingMeasured
-from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, spelled
-from safekey_interp.interventions.effect_metrics import OwnTokens, Subject, find_subjects, own_tokens
-from safekey_interp.interventions.effects import TESTED, summarise_effects
+from safekey_interp.generation.key_sentence_bank import KeySentences
+from safekey_interp.interventions.effect_metrics import (
+    OwnTokens,
+    Subject,
+    bank_or_default,
+    find_subjects,
+    own_tokens,
+)
+from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
@@ -57,37 +63,29 @@ def rank_heads(
     n_random: int = 20,
     seed: int = 0,
     bank: KeySentences | None = None,
-    finder: str = "rules",
-    delimiters: tuple[str, str] | None = None,
-    batch_size: BatchSize = "auto",
-    backend: Backend = "hf",
-) -> pd.DataFrame:
+    finder: str = "rules", delimiters: tuple[str, str] | None = None,
+    batch_size: BatchSize = "auto", backend: Backend = "hf",
+) -> pd.DataFrame:  # fmt: skip
     """Direct effect of every head on what the key sentence begins with.
 
     Args:
-        model: from ``load`` or ``from_hf``.
+        model: and ``bank``, ``finder`` … ``backend``: see :mod:`safekey_interp.interventions`.
         traces: with U and K.
         layers: layers whose heads are measured; all when None.
         n_random: random differences of tokens.
         seed: of these; the same for every trace.
-        bank: safe key sentences and go-aheads; :func:`bank_for` the model's tokenizer when None.
-        finder: finds U and K.
-        delimiters: marks of the reasoning; the known families' when None.
-        batch_size: traces a forward pass, or ``auto``.
-        backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
 
     Returns:
         One row per trace, layer, head and draw: trace_id, group, label, layer, head, control (``none``;
         ``random_tokens``, a random difference of tokens), draw (-1 for the bank's), effect (logits; above 0 for safe),
         total (the whole stream's, of which the heads' effects are parts), tokens (``first`` or ``own``, see above).
-        ``attrs["left_out"]`` maps the other traces to their reasons; ``attrs["layers_without_heads"]`` lists layers
-        without such attention.
+        ``attrs["layers_without_heads"]`` lists layers without such attention.
 
     Raises:
         InputError: no trace can be measured, or a layer is unknown.
         ModelError: the model's heads or norms cannot be read.
     """
-    bank = bank_for(model.tokenizer) if bank is None else spelled(model.tokenizer, bank)
+    bank = bank_or_default(model, bank)
     if n_random < 0:
         raise InputError(f"n_random: got {n_random}, expected 0 or more")
     numbers = model.layer_numbers(layers) or tuple(range(model.n_layers))
@@ -112,11 +110,12 @@ def rank_heads(
                 if contrast is None:
                     left_out[subjects[i].trace.trace_id] = "both kinds of key sentences have the same tokens"
                     continue
-                found = _effects(reader, reading.last[row], [outputs[layer][row] for layer in heads], contrast.vectors)
-                if not np.isfinite(found.effects).all():
+                by_head = [outputs[layer][row] for layer in heads]
+                effects = _effects(reader, reading.last[row], by_head, contrast.vectors)
+                if not np.isfinite(effects.effects).all():
                     left_out[subjects[i].trace.trace_id] = "the model's states are not finite"
                     continue
-                tables[i] = _table(subjects[i], list(heads), found, contrast.tokens)
+                tables[i] = _table(subjects[i], list(heads), effects, contrast.tokens)
     if not tables:
         raise NothingMeasured("no trace can be measured", left_out)
     table = pd.concat([tables[i] for i in sorted(tables)], ignore_index=True)
@@ -135,14 +134,12 @@ def summarise_heads(table: pd.DataFrame) -> pd.DataFrame:
         largest absolute mean of its subset). ``p_value`` is of one head; ``p_value_over_all`` of a head that was picked
         because it is the largest. NaN where nothing is defined.
     """
-    found = summarise_effects(table, ["layer", "head"], joint=())
-    size = found["value"].abs()
-    found["rank"] = (
-        size.groupby([found["subset"], found["control_kind"]]).rank(ascending=False, method="first").astype(int)
-    )
-    subset = pd.Categorical(found["subset"], categories=list(dict.fromkeys(found["subset"])))
-    order = pd.DataFrame({"subset": subset, "rank": found["rank"]}).sort_values(["subset", "rank"]).index
-    return found.loc[order].reset_index(drop=True)
+    summary = summarise_effects(table, ["layer", "head"], joint=())
+    size = summary["value"].abs().groupby([summary["subset"], summary["control_kind"]])
+    summary["rank"] = size.rank(ascending=False, method="first").astype(int)
+    subset = pd.Categorical(summary["subset"], categories=list(dict.fromkeys(summary["subset"])))
+    order = pd.DataFrame({"subset": subset, "rank": summary["rank"]}).sort_values(["subset", "rank"]).index
+    return summary.loc[order].reset_index(drop=True)
 
 
 class _Contrast(NamedTuple):
@@ -198,8 +195,8 @@ def _effects(reader: LogitReader, last: Tensor, outputs: Sequence[Tensor], vecto
     return _Effects(torch.stack(by_layer, 1).numpy(), total.cpu().numpy())
 
 
-def _table(subject: Subject, layers: Sequence[int], found: _Effects, tokens: str) -> pd.DataFrame:
-    n_directions, n_layers, n_heads = found.effects.shape
+def _table(subject: Subject, layers: Sequence[int], measured: _Effects, tokens: str) -> pd.DataFrame:
+    n_directions, n_layers, n_heads = measured.effects.shape
     shape = {"direction": n_directions, "layer": n_layers, "head": n_heads}
 
     def spread(values: np.ndarray, axis: str) -> np.ndarray:
@@ -213,11 +210,9 @@ def _table(subject: Subject, layers: Sequence[int], found: _Effects, tokens: str
             "head": spread(np.arange(n_heads), "head"),
             "control": np.where(draw < 0, TESTED, "random_tokens"),
             "draw": draw,
-            "effect": rearrange(found.effects, "direction layer head -> (direction layer head)"),
-            "total": spread(found.totals, "direction"),
+            "effect": rearrange(measured.effects, "direction layer head -> (direction layer head)"),
+            "total": spread(measured.totals, "direction"),
             "tokens": tokens,
         }
     )
-    for at, (name, value) in enumerate(subject.about.items()):
-        table.insert(at, name, pd.Series([value] * len(table), dtype=object))
-    return table
+    return about_first(table, subject.about)

@@ -1,4 +1,4 @@
-"""Which directions in the residual stream tell two classes apart, and how alike are they?
+"""Directions in the residual stream that separate two classes, and their cosines.
 
     d = mean(positive states) − mean(negative states)
 
@@ -43,24 +43,17 @@ def fit_directions(
     model: Model,
     traces: Sequence[Trace],
     *,
-    layers: Sequence[int] | None = None,
-    position: str = "decision",
-    label_by: LabelBy = "label",
-    n_controls: int = N_DRAWS,
-    seed: int = 0,
-    finder: str = "rules",
-    delimiters: tuple[str, str] | None = None,
-    batch_size: BatchSize = "auto",
-    max_length: int | None = None,
-    backend: Backend = "hf",
-) -> list[Direction]:
+    layers: Sequence[int] | None = None, position: str = "decision", label_by: LabelBy = "label",
+    n_controls: int = N_DRAWS, seed: int = 0, finder: str = "rules", delimiters: tuple[str, str] | None = None,
+    batch_size: BatchSize = "auto", max_length: int | None = None, backend: Backend = "hf",
+) -> list[Direction]:  # fmt: skip
     """Difference of the class means of the states after each layer.
 
     Steer other traces than these, which the directions know
     (:func:`~safekey_interp.interventions.cross_fitting.steer_held_out` does).
 
     Args:
-        model: from ``load`` or ``from_hf``.
+        model: and ``finder`` … ``backend``: see :mod:`safekey_interp.interventions`.
         traces: of both classes.
         layers: layers to read; all when None.
         position: where the states are read, averaged over the position's tokens.
@@ -68,11 +61,6 @@ def fit_directions(
         n_controls: control directions of each kind that every record brings with it
             (:mod:`safekey_interp.measures.control_directions`).
         seed: of these.
-        finder: finds U and K.
-        delimiters: marks of the reasoning; the known families' when None.
-        batch_size: traces a forward pass.
-        max_length: most tokens up to the end of K.
-        backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
 
     Returns:
         One record a layer, of site ``resid_post``; its norm is the distance of the class means.
@@ -80,19 +68,10 @@ def fit_directions(
     Raises:
         InputError: no trace can be measured, a class is missing, or the position's words define the classes.
     """
-    found = read_classes(
-        model,
-        traces,
-        layers=layers,
-        position=position,
-        label_by=label_by,
-        finder=finder,
-        delimiters=delimiters,
-        batch_size=batch_size,
-        max_length=max_length,
-        backend=backend,
-    )
-    return found.directions(np.arange(len(found.labels)), n_controls=n_controls, seed=seed)
+    reading: dict[str, Any] = {"finder": finder, "delimiters": delimiters, "max_length": max_length}
+    reading |= {"layers": layers, "batch_size": batch_size, "backend": backend}
+    classes = read_classes(model, traces, position=position, label_by=label_by, **reading)
+    return classes.directions(np.arange(len(classes.labels)), n_controls=n_controls, seed=seed)
 
 
 class Classes(NamedTuple):
@@ -201,9 +180,9 @@ def compare_directions(directions: Mapping[str, Sequence[Direction]] | Sequence[
         ``attrs["left_out"]`` lists pairs of different widths.
     """
     named = directions if isinstance(directions, Mapping) else {"": directions}
-    every = [(name, one) for name, ones in named.items() for one in ones]
+    pairs = itertools.combinations([(name, each) for name, several in named.items() for each in several], 2)
     rows, left_out = [], {}
-    for (name_a, a), (name_b, b) in itertools.combinations(every, 2):
+    for (name_a, a), (name_b, b) in pairs:
         if a.d_model != b.d_model:
             left_out[f"{name_a or a.model} and {name_b or b.model}"] = f"widths {a.d_model} and {b.d_model} differ"
             continue
@@ -231,19 +210,19 @@ def direction_components(directions: Direction | Sequence[Direction]) -> pd.Data
         (its absolute value, in [0, 1]), share (of the states' variance, in [0, 1]). No row for a direction that was not
         fitted on states.
     """
-    ones = [directions] if isinstance(directions, Direction) else list(directions)
+    records = [directions] if isinstance(directions, Direction) else list(directions)
     rows = [
-        {"direction": number} | {n: getattr(one, n) for n in ("layer", "site", "position")} | about
-        for number, one in enumerate(ones)
-        if one.controls is not None
-        for about in _components(one, one.controls)
+        {"direction": number} | {n: getattr(record, n) for n in ("layer", "site", "position")} | about
+        for number, record in enumerate(records)
+        if record.controls is not None
+        for about in _components(record, record.controls)
     ]
     columns = ["direction", "layer", "site", "position", "component", "cosine", "share"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _components(one: Direction, controls: Controls) -> list[dict[str, float]]:
-    pairs = zip(controls.cosines(one.vector).tolist(), controls.shares.tolist(), strict=True)
+def _components(record: Direction, controls: Controls) -> list[dict[str, float]]:
+    pairs = zip(controls.cosines(record.vector).tolist(), controls.shares.tolist(), strict=True)
     return [{"component": at, "cosine": cosine, "share": share} for at, (cosine, share) in enumerate(pairs, start=1)]
 
 

@@ -1,9 +1,8 @@
-"""Donors for resample ablation: which other traces give the span that takes the place of a trace's own?
+"""Donors for resample ablation: traces whose span takes the place of another's.
 
-Traces of other groups, with the same label as the trace or with the other one. Donors whose span is at least as long as
-the trace's own come first, the nearest in length before the others, so that every key has a partner where that can be;
-among equals the order is drawn, from the seed, the trace and the span alone.
-"""
+They are traces of other groups, with the same label as the trace or with the other one. Donors whose span is at least
+as long as the trace's own come first, the nearest in length before the others, so that every key has a partner where
+that can be; among equals the order is drawn, from the seed, the trace and the span alone."""
 
 from __future__ import annotations
 
@@ -58,17 +57,15 @@ def find_donors(
     Args:
         model: the model that reads them.
         traces: where they are taken from.
-        finder: finds U.
-        delimiters: marks of the reasoning; the known families' when None.
-        max_length: most tokens up to the end of K.
+        finder: finds U; with ``delimiters`` and ``max_length``, see :mod:`safekey_interp.interventions`.
         most: so many, evenly spaced over ``traces``.
     """
     labelled = [trace for trace in traces if trace.label is not None]
     step = max(1, -(-len(labelled) // most))
     donors = []
-    for trace, found in segmented(labelled[::step], finder=finder, delimiters=delimiters):
+    for trace, segmentation in segmented(labelled[::step], finder=finder, delimiters=delimiters):
         try:
-            encoding = model.encode(trace, found, max_length=max_length)
+            encoding = model.encode(trace, segmentation, max_length=max_length)
         except TraceError:
             continue
         spans = {span: tuple(encoding.positions(span)) for span in RESAMPLED}

@@ -1,6 +1,6 @@
-"""What is read out of a changed model: how likely it finds safe key sentences, go-aheads, and the trace's own K.
+"""Log-probabilities of safe and compliant key sentences, and of the trace's own K, in a changed model.
 
-    difference   = mean over the safe sentences − mean over the go-aheads     (as measure_aha says it)
+    difference   = mean over the safe sentences − mean over the compliant ones     (as in measure_aha)
     key_sentence = the trace's own K
 
 each a mean log-probability in nats a token, in K's place, behind the trace's own U.
@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import NothingMeasured, TraceError
-from safekey_interp.generation.key_sentence_bank import KeySentences
+from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, spelled
 from safekey_interp.generation.likelihood import Continuation, with_own_sentence, with_sentence
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 METRICS = ("difference", "safe", "go_ahead", "key_sentence")
 """What is read out, in this order."""
+
+
+def bank_or_default(model: Model, bank: KeySentences | None) -> KeySentences:
+    """The bank as the model's tokenizer spells it; the tokenizer's own when None."""
+    return bank_for(model.tokenizer) if bank is None else spelled(model.tokenizer, bank)
 
 
 class Subject(NamedTuple):
@@ -64,27 +69,23 @@ def find_subjects(
         NothingMeasured: none has.
     """
     subjects, left_out = [], {}
-    for trace, found in segmented(traces, finder=finder, delimiters=delimiters):
+    for trace, segmentation in segmented(traces, finder=finder, delimiters=delimiters):
         try:
-            subjects.append(_subject(model, trace, found, bank, max_length))
+            own = with_own_sentence(model, trace, segmentation, max_length=max_length)
+            rows = (with_sentence(model, trace, segmentation, text) for text in bank.sentences)
+            subjects.append(Subject(trace, segmentation, (*rows, own)))
         except TraceError as error:
             left_out[trace.trace_id] = error.reason
     if not subjects:
-        why = "no trace has a key sentence behind an understanding"
-        raise NothingMeasured(why, left_out)
+        raise NothingMeasured("no trace has a key sentence behind an understanding", left_out)
     return subjects, left_out
 
 
-def _subject(model: Model, trace: Trace, found: Segmentation, bank: KeySentences, max_length: int | None) -> Subject:
-    own = with_own_sentence(model, trace, found, max_length=max_length)
-    return Subject(trace, found, (*(with_sentence(model, trace, found, text) for text in bank.sentences), own))
-
-
-def read_metrics(logprobs: Float[np.ndarray, "arm row"], bank: KeySentences) -> Float[np.ndarray, "arm metric"]:
+def read_metrics(logprobs: Float[np.ndarray, "variant row"], bank: KeySentences) -> Float[np.ndarray, "variant metric"]:
     """:data:`METRICS` from the log-probabilities of a subject's rows."""
     n = len(bank.safe)
-    safe = reduce(logprobs[:, :n], "arm row -> arm", "mean")
-    go_ahead = reduce(logprobs[:, n : n + len(bank.go_ahead)], "arm row -> arm", "mean")
+    safe = reduce(logprobs[:, :n], "variant row -> variant", "mean")
+    go_ahead = reduce(logprobs[:, n : n + len(bank.go_ahead)], "variant row -> variant", "mean")
     return np.stack([safe - go_ahead, safe, go_ahead, logprobs[:, -1]], axis=1)
 
 
@@ -94,7 +95,7 @@ class OwnTokens(NamedTuple):
     safe: tuple[int, ...]
     """Tokens that only safe sentences have there; may be none."""
     go_ahead: tuple[int, ...]
-    """Tokens that only go-aheads have there; may be none."""
+    """Tokens that only compliant sentences have there; may be none."""
 
 
 def own_tokens(subject: Subject, bank: KeySentences, *, first: bool) -> OwnTokens:
@@ -114,8 +115,8 @@ def own_tokens(subject: Subject, bank: KeySentences, *, first: bool) -> OwnToken
     return OwnTokens(tuple(sorted(safe - go_ahead)), tuple(sorted(go_ahead - safe)))
 
 
-def other_traces(subjects: Sequence[Subject], mine: Trace, seed: int) -> Iterator[Subject]:
+def other_traces(subjects: Sequence[Subject], own: Trace, seed: int) -> Iterator[Subject]:
     """The subjects of other groups than a trace's, in an order that depends on the seed and the trace."""
-    others = [other for other in subjects if other.trace.group != mine.group]
-    order = np.random.default_rng([seed, *mine.trace_id.encode()]).permutation(len(others))
+    others = [other for other in subjects if other.trace.group != own.group]
+    order = np.random.default_rng([seed, *own.trace_id.encode()]).permutation(len(others))
     return (others[i] for i in order)

@@ -12,7 +12,7 @@ and for the best of many places ``p_value_over_all``, with the largest differenc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,19 +33,25 @@ def tested_rows(table: pd.DataFrame) -> pd.DataFrame:
     Raises:
         InputError: there is none, or no column ``control``.
     """
-    found = sorted(set(table["control"].astype(str))) if "control" in table.columns else "no such column"
-    if TESTED not in found:
+    kinds = sorted(set(table["control"].astype(str))) if "control" in table.columns else "no such column"
+    if TESTED not in kinds:
         raise InputError(
-            f"column control of the table: got {found}, expected {TESTED!r} for the tested rows and a kind for the "
+            f"column control of the table: got {kinds}, expected {TESTED!r} for the tested rows and a kind for the "
             "others; measure again with this version"
         )
     return table.loc[table["control"] == TESTED]
 
 
+def about_first(table: pd.DataFrame, about: Mapping[str, object]) -> pd.DataFrame:
+    """A trace's rows, with the columns that say which trace it is before the others."""
+    columns = {name: pd.Series([value] * len(table), index=table.index, dtype=object) for name, value in about.items()}
+    return pd.DataFrame(columns | dict(table.items()))
+
+
 def control_kinds(table: pd.DataFrame, first: Sequence[str] = ()) -> list[str]:
     """Kinds of control in an intervention's table: those of ``first`` in its order, then the others as they come."""
-    there = [str(kind) for kind in table["control"].unique() if kind != TESTED]
-    return [*(kind for kind in first if kind in there), *(kind for kind in there if kind not in first)]
+    kinds = [str(kind) for kind in table["control"].unique() if kind != TESTED]
+    return [*(kind for kind in first if kind in kinds), *(kind for kind in kinds if kind not in first)]
 
 
 def default_rows(summary: pd.DataFrame) -> pd.DataFrame:
@@ -93,9 +99,9 @@ def summarise_effects(
     """
     names = list(by)
     about = table.drop_duplicates("trace_id").set_index("trace_id")
-    mine = tested_rows(table)
-    wide = _wide(mine, names, value, about.index)
-    below = np.ones(wide.shape) if over is None else _wide(mine, names, over, about.index)
+    tested = tested_rows(table)
+    wide = _wide(tested, names, value, about.index)
+    below = np.ones(wide.shape) if over is None else _wide(tested, names, over, about.index)
     top, bottom = np.asarray(wide, np.float64), np.asarray(below, np.float64)
     places = [place if isinstance(place, tuple) else (place,) for place in wide.columns]
     family = None if joint is None else [tuple(str(place[names.index(one)]) for one in joint) for place in places]
@@ -152,11 +158,11 @@ class _Control(NamedTuple):
             numbers |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
         # From the mean of all of them, which the value that is tested has no other part in than each draw; of the
         # traces that have this control, as the excess is.
-        mine = np.where(np.isnan(self.mean), np.nan, top)
-        everyone = np.stack([ratio(one[chosen], over) for one in (mine, *self.draws)])
-        away = np.abs(everyone - np.nanmean(np.where(np.isnan(everyone).all(0), 0.0, everyone), axis=0))
-        n = (~np.isnan(everyone[1:])).sum(0)
-        usable = (n > 0) & ~np.isnan(everyone[0])
+        tested = np.where(np.isnan(self.mean), np.nan, top)
+        means = np.stack([ratio(each[chosen], over) for each in (tested, *self.draws)])
+        away = np.abs(means - np.nanmean(np.where(np.isnan(means).all(0), 0.0, means), axis=0))
+        n = (~np.isnan(means[1:])).sum(0)
+        usable = (n > 0) & ~np.isnan(means[0])
 
         def p_value(draws: np.ndarray) -> np.ndarray:
             return np.where(usable, (1 + np.sum(draws >= away[0], axis=0)) / (1 + n), np.nan)

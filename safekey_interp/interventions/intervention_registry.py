@@ -1,128 +1,56 @@
-"""Which interventions make a run, with which options, and what sums up their tables?
-
-Each is a function that takes a model and traces and returns a tidy table with its control in it; its options are the
-function's own, and so are their defaults.
-"""
+"""Registry of interventions by name."""
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-
-import numpy as np
-import pandas as pd
+from importlib import import_module
 
 from safekey_interp.errors import InputError
-from safekey_interp.interventions.activation_patching import patch, summarise_patching
-from safekey_interp.interventions.attention_knockout import knockout
-from safekey_interp.interventions.knockout_summary import summarise_knockout
-from safekey_interp.interventions.logit_lens_scores import logit_lens, summarise_lens
-from safekey_interp.interventions.sentence_suppression import summarise_suppression, suppress
-from safekey_interp.interventions.steering import steer, summarise_steering
-from safekey_interp.measures.control_directions import Controls
-from safekey_interp.measures.direction_record import Direction
-from safekey_interp.measures.probes import Probe
-from safekey_interp.measures.trajectory import measure_trajectory, summarise_trajectory
+from safekey_interp.interventions.intervention_record import Intervention
 
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
-
-Name = Literal["knockout", "patch", "direction", "suppress", "lens", "trajectory"]
+Name = str
 """What an intervention is called."""
-_OF_EVERY_RUN = {"model", "traces", "others", "seed", "finder", "delimiters", "max_length", "on_trace"}
-_FITTING: dict[str, Any] = {"fit_layers": None, "fit_position": "decision", "label_by": "label", "n_folds": 5}
-_LAYERS = ("layers", "fit_layers")
-
-
-class Kind(NamedTuple):
-    """One intervention."""
-
-    measure: Callable[..., pd.DataFrame]
-    """Model, traces and options to a tidy table."""
-    summarise: Callable[..., pd.DataFrame]
-    """That table to means with intervals."""
-    reads: str = ""
-    """The option that holds directions or probes; without it, directions are fitted on held-out requests."""
-
-
-KINDS: dict[Name, Kind] = {
-    "knockout": Kind(knockout, summarise_knockout),
-    "patch": Kind(patch, summarise_patching),
-    "direction": Kind(steer, summarise_steering, reads="directions"),
-    "suppress": Kind(suppress, summarise_suppression),
-    "lens": Kind(logit_lens, summarise_lens),
-    "trajectory": Kind(measure_trajectory, summarise_trajectory, reads="readers"),
+_BUILT_IN = {
+    "knockout": "knockout_record",
+    "patch": "patching_record",
+    "direction": "steering_record",
+    "suppress": "suppression_record",
+    "lens": "lens_record",
+    "trajectory": "trajectory_record",
 }
+"""The module of each, in which ``INTERVENTION`` is its record."""
+_REGISTERED: dict[str, Intervention] = {}
 
 
-def complete_options(name: Name, model: Model, given: Mapping[str, Any]) -> dict[str, Any]:
-    """All options of an intervention: those that were given, the others as its function has them.
+def register_intervention(intervention: Intervention) -> None:
+    """Make an intervention available by its name; a built-in or earlier one of that name is replaced.
+
+    From then on ``run_intervention`` takes it, ``safekey-interp intervene`` of this process has its command, and
+    ``write_report`` draws its page.
 
     Args:
-        name: the intervention.
-        model: numbers the layers.
-        given: some of its options. Where it reads directions or probes and gets none, ``fit_layers``, ``fit_position``,
-            ``label_by`` and ``n_folds`` say how directions are fitted; of a trajectory at one layer, two thirds up,
-            unless said otherwise.
+        intervention: its record.
 
     Raises:
-        InputError: it has no such option, or layers that the model does not have.
+        InputError: it is no record, or has no name.
     """
-    kind = KINDS[name]
-    known = {
-        option: None if parameter.default is inspect.Parameter.empty else parameter.default
-        for option, parameter in inspect.signature(kind.measure).parameters.items()
-        if option not in _OF_EVERY_RUN
-    }
-    has_readers = bool(kind.reads) and given.get(kind.reads) is not None
-    if kind.reads and not has_readers:
-        known |= _FITTING
-    for option in given:
-        if option in _FITTING and has_readers:
-            raise InputError(f"{option}: got it beside {kind.reads}, of which nothing is fitted; leave it out")
-        if option not in known:
-            raise InputError(f"{option}: no option of {name}, expected some of {', '.join(sorted(known))}")
-    options = known | dict(given)
-    for option in _LAYERS:
-        if option in options:
-            options[option] = model.layer_numbers(options[option])
-    if name == "trajectory" and options.get("fit_layers", ()) is None:
-        options["fit_layers"] = (round((model.n_layers - 1) * 2 / 3),)
-    return options
+    if not isinstance(intervention, Intervention) or not intervention.name:
+        raise InputError(f"register_intervention: got {intervention!r}, expected an Intervention with a name")
+    _REGISTERED[intervention.name] = intervention
 
 
-def recorded(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as ``run.json`` has them; of directions and probes, where they read and a hash."""
-    return {name: _recorded(value) for name, value in options.items()}
+def intervention_names() -> tuple[str, ...]:
+    """Every name that ``run_intervention`` takes."""
+    return tuple(dict.fromkeys((*_BUILT_IN, *_REGISTERED)))
 
 
-def apart(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The options of the function itself, and those of fitting."""
-    own = {name: value for name, value in options.items() if name not in _FITTING}
-    return own, {name: value for name, value in options.items() if name in _FITTING}
+def find_intervention(name: str) -> Intervention:
+    """The record of an intervention.
 
-
-def _recorded(value: Any) -> Any:
-    if isinstance(value, Direction | Probe):
-        return {"kind": type(value).__name__.lower(), "layer": value.layer, "site": value.site} | {
-            "position": value.position,
-            "sha256": _hash(value),
-        }
-    if isinstance(value, list | tuple):
-        return [_recorded(one) for one in value]
-    if is_dataclass(value) and not isinstance(value, type):
-        return {name: _recorded(one) for name, one in asdict(value).items()}
-    return value
-
-
-def _hash(record: Direction | Probe) -> str:
-    digest = hashlib.sha256()
-    for value in (getattr(record, field.name) for field in fields(record)):
-        if isinstance(value, Controls):
-            digest.update(b"".join(array.tobytes() for array in value.arrays().values()))
-            continue
-        digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
-    return digest.hexdigest()
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name in _REGISTERED:
+        return _REGISTERED[name]
+    if name not in _BUILT_IN:
+        raise InputError(f"kind: got {name!r}, expected one of {', '.join(intervention_names())}")
+    return import_module(f"safekey_interp.interventions.{_BUILT_IN[name]}").INTERVENTION

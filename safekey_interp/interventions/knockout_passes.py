@@ -1,13 +1,12 @@
-"""How do the conditions of a knockout go through the model?
+"""Forward passes of a knockout's conditions.
 
-In three rounds, each with the beginnings that its rows share computed once: the model as it is, spans and parts of them
-hidden; random keys elsewhere, where the first round found enough of them in every kind of layer; and, trace by trace,
-so that no more than one trace's donors stand in memory, other traces' spans in place.
-"""
+They run in three rounds, each with the beginnings that its rows share computed once: the model as it is, spans and
+parts of them hidden; random keys elsewhere, where the first round found enough of them in every kind of layer; and,
+trace by trace, so that no more than one trace's donors stand in memory, other traces' spans in place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,7 +22,6 @@ from safekey_interp.interventions.knockout_plan import (
     DOSE,
     OUTSIDE,
     Case,
-    Condition,
     Measured,
     Place,
     Plan,
@@ -47,35 +45,35 @@ class _Row(NamedTuple):
 
 def measure_cases(model: Model, cases: Sequence[Case], plan: Plan) -> list[Measured]:
     """Scores of every sentence of every case under each of its conditions, NaN where a control does not exist."""
-    found = [_empty(case) for case in cases]
-    hidden = _numbers(cases, lambda one: one.control in (TESTED, DOSE))
-    short = _hide(model, cases, [[-1, *of] for of in hidden], plan, found)
-    elsewhere = _numbers(cases, lambda one: one.control == OUTSIDE)
-    for case, mine, of, without in zip(cases, found, elsewhere, short, strict=True):
-        mine.exists[[i for i in of if case.conditions[i][:2] in without]] = False
-        of[:] = [i for i in of if mine.exists[i]]
-    _hide(model, cases, elsewhere, plan, found)
-    for c, of in enumerate(_numbers(cases, lambda one: one.control in (SAME, OTHER))):
+    measured = [_empty(case) for case in cases]
+    hidden = _numbers(cases, TESTED, DOSE)
+    short = _hide(model, cases, [[-1, *of] for of in hidden], plan, measured)
+    elsewhere = _numbers(cases, OUTSIDE)
+    for case, of_case, of, without in zip(cases, measured, elsewhere, short, strict=True):
+        of_case.exists[[i for i in of if case.conditions[i][:2] in without]] = False
+        of[:] = [i for i in of if of_case.exists[i]]
+    _hide(model, cases, elsewhere, plan, measured)
+    for c, of in enumerate(_numbers(cases, SAME, OTHER)):
         if of:
-            _resample(model, cases[c], of, plan, found[c])
-    return found
+            _resample(model, cases[c], of, plan, measured[c])
+    return measured
 
 
 def _empty(case: Case) -> Measured:
     n, m = len(case.conditions), len(case.sentences)
-    exists = np.array([one.exists for one in case.conditions], bool)
+    exists = np.array([condition.exists for condition in case.conditions], bool)
     return Measured(np.full(m, np.nan), np.full((n, m), np.nan), exists, np.zeros(n, np.int64), np.zeros(n, np.int64))
 
 
-def _numbers(cases: Sequence[Case], wanted: Callable[[Condition], bool]) -> list[list[int]]:
-    """Of each case, the conditions that are wanted and exist."""
-    return [[i for i, one in enumerate(case.conditions) if one.exists and wanted(one)] for case in cases]
+def _numbers(cases: Sequence[Case], *kinds: str) -> list[list[int]]:
+    """Of each case, the conditions of these kinds that exist."""
+    return [[i for i, each in enumerate(case.conditions) if each.exists and each.control in kinds] for case in cases]
 
 
 def _hide(
-    model: Model, cases: Sequence[Case], chosen: Sequence[Sequence[int]], plan: Plan, found: Sequence[Measured]
+    model: Model, cases: Sequence[Case], chosen: Sequence[Sequence[int]], plan: Plan, measured: Sequence[Measured]
 ) -> list[set[tuple[Place, str]]]:
-    """Rows with keys hidden; fills ``found``.
+    """Rows with keys hidden; fills ``measured``.
 
     Returns:
         Of each case, the places and spans where the pool of random keys is too small for some sentence.
@@ -86,60 +84,61 @@ def _hide(
 
     @contextmanager
     def cutting(batch: Batch) -> Iterator[None]:
-        mine = [cuts[number] for number in batch.rows]
-        with knocked_out(model, Knockout(mine, n_heads=model.n_heads, starts=batch.starts, seed=plan.seed)) as cut:
+        of_batch = [cuts[number] for number in batch.rows]
+        with knocked_out(model, Knockout(of_batch, n_heads=model.n_heads, starts=batch.starts, seed=plan.seed)) as cut:
             yield
         n_keys[batch.rows], n_pool[batch.rows], is_short[batch.rows] = cut.n_keys, cut.n_pool, cut.is_short
 
-    _score(model, cases, rows, cutting, found)
+    _score(model, cases, rows, cutting, measured)
     short: list[set[tuple[Place, str]]] = [set() for _ in cases]
     for number, row in enumerate(rows):
         if row.condition < 0:
             continue
-        case, mine = cases[row.case], found[row.case]
-        one = case.conditions[row.condition]
+        case, of_case = cases[row.case], measured[row.case]
+        condition = case.conditions[row.condition]
         if is_short[number]:
-            short[row.case].add((one.place, one.span))
+            short[row.case].add((condition.place, condition.span))
         if row.sentence == len(case.sentences) - 1:
-            mine.n_keys[row.condition] = n_keys[number]
-            if one.control == TESTED:
-                same = [i for i, other in enumerate(case.conditions) if (other.place, other.span) == one[:2]]
-                mine.n_pool[same] = n_pool[number]
+            of_case.n_keys[row.condition] = n_keys[number]
+            if condition.control == TESTED:
+                same = [i for i, other in enumerate(case.conditions) if other[:2] == condition[:2]]
+                of_case.n_pool[same] = n_pool[number]
     return short
 
 
-def _resample(model: Model, case: Case, chosen: Sequence[int], plan: Plan, found: Measured) -> None:
-    """Rows of one case with other traces' keys in place; fills ``found``."""
+def _resample(model: Model, case: Case, chosen: Sequence[int], plan: Plan, measured: Measured) -> None:
+    """Rows of one case with other traces' keys in place; fills ``measured``."""
     given: dict[tuple[str, str, int, int], SpanKeys] = {}
     rows = _rows([case], [chosen])
     swaps: list[Swap] = []
     for row in rows:
-        one, sentence = case.conditions[row.condition], case.sentences[row.sentence]
-        assert one.donor is not None
-        keys, theirs = tuple(sentence.encoding.positions(one.span)), one.donor.spans[one.span]
-        which = (one.donor.trace_id, one.span, keys[0], keys[-1])
+        condition, sentence = case.conditions[row.condition], case.sentences[row.sentence]
+        donor, span = condition.donor, condition.span
+        assert donor is not None
+        keys, theirs = tuple(sentence.encoding.positions(span)), donor.spans[span]
+        which = (donor.trace_id, span, keys[0], keys[-1])
         if which not in given:
             n = min(len(keys), len(theirs))
             last = theirs[len(theirs) - n :]
-            given[which] = read_span(model, one.donor.ids, last, shift=keys[-1] - theirs[-1])
+            given[which] = read_span(model, donor.ids, last, shift=keys[-1] - theirs[-1])
         swaps.append(
             Swap(
                 queries=tuple(queries_of(sentence, plan.from_span)),
                 keys=keys,
                 given=given[which],
-                layers=frozenset(one.place.layers),
-                heads=one.place.chosen_heads,
+                layers=frozenset(condition.place.layers),
+                heads=condition.place.chosen_heads,
             )
         )
 
     @contextmanager
     def swapping(batch: Batch) -> Iterator[None]:
-        mine = [swaps[number] for number in batch.rows]
-        with resampled(model, Resampling(mine, n_heads=model.n_heads, starts=batch.starts)):
+        of_batch = [swaps[number] for number in batch.rows]
+        with resampled(model, Resampling(of_batch, n_heads=model.n_heads, starts=batch.starts)):
             yield
 
-    _score(model, [case], rows, swapping, [found])
-    found.n_keys[list(chosen)] = [
+    _score(model, [case], rows, swapping, [measured])
+    measured.n_keys[list(chosen)] = [
         swap.n_given for row, swap in zip(rows, swaps, strict=True) if row.sentence == len(case.sentences) - 1
     ]
 
@@ -158,14 +157,14 @@ def _cut(case: Case, row: _Row, plan: Plan) -> Cut:
 
 
 def _score(
-    model: Model, cases: Sequence[Case], rows: Sequence[_Row], around: Around, found: Sequence[Measured]
+    model: Model, cases: Sequence[Case], rows: Sequence[_Row], around: Around, measured: Sequence[Measured]
 ) -> None:
     """Score the rows, which go by case, and put each number where it belongs."""
-    families = [[cases[c].sentences[row.sentence] for row in mine] for c, mine in groupby(rows, lambda row: row.case)]
-    scores = [value for one in score(model, families, around=around) for value in one.tolist()]
+    families = [[cases[c].sentences[row.sentence] for row in part] for c, part in groupby(rows, lambda row: row.case)]
+    scores = [value for family in score(model, families, around=around) for value in family.tolist()]
     for row, value in zip(rows, scores, strict=True):
-        mine = found[row.case]
+        of_case = measured[row.case]
         if row.condition < 0:
-            mine.baseline[row.sentence] = value
+            of_case.baseline[row.sentence] = value
         else:
-            mine.scores[row.condition, row.sentence] = value
+            of_case.scores[row.condition, row.sentence] = value

@@ -1,4 +1,4 @@
-"""Which forward passes does a knockout need of one trace, and what do their scores say?
+"""Conditions of a knockout for one trace, and the rows of its scores.
 
 A trace's own key sentence and each sentence of the bank go through the model once as they are, and once for each place,
 span and condition: the span hidden, random keys elsewhere hidden, random parts of the span hidden, and another trace's
@@ -101,7 +101,7 @@ class Condition(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What came of a case's conditions; NaN and 0 where one was not measured."""
+    """Scores of a case's conditions; NaN and 0 where one was not measured."""
 
     baseline: Float[np.ndarray, " sentence"]
     """Nats a token, of each sentence, with nothing changed."""
@@ -134,15 +134,15 @@ class Case:
     @classmethod
     def of(cls, trace: Trace, sentences: tuple[Continuation, ...], plan: Plan, donors: Sequence[Donor]) -> Case:
         """A trace with the conditions that it allows: spans that it lacks have none."""
-        found: list[Condition] = []
+        conditions: list[Condition] = []
         for span in plan.to_spans:
             n_keys = len(sentences[-1].encoding.positions(span))
             if n_keys:
                 controls = list(_controls(trace, span, n_keys, plan, donors))
-                found += [one._replace(place=place) for place in plan.places for one in controls]
+                conditions += [control._replace(place=place) for place in plan.places for control in controls]
         order = {place: number for number, place in enumerate(plan.places)}
-        found.sort(key=lambda one: order[one.place])
-        return cls(trace=trace, sentences=sentences, conditions=tuple(found))
+        conditions.sort(key=lambda condition: order[condition.place])
+        return cls(trace=trace, sentences=sentences, conditions=tuple(conditions))
 
     def cut(self, condition: Condition, number: int, plan: Plan) -> Cut:
         """What the sentence of that number may not see."""
@@ -171,9 +171,9 @@ class Case:
             names, metrics = METRICS, read_metrics(scores, plan.bank)
         baselines, *values = metrics.tolist()
         n_queries = len(queries_of(self.sentences[-1], plan.from_span))
-        for number, (one, of_condition) in enumerate(zip(self.conditions, values, strict=True)):
-            place = one.place
-            if one.draw > 0 and not measured.exists[number]:
+        for number, (condition, of_condition) in enumerate(zip(self.conditions, values, strict=True)):
+            place, donor = condition.place, condition.donor
+            if condition.draw > 0 and not measured.exists[number]:
                 continue
             for name, baseline, value in zip(names, baselines, of_condition, strict=True):
                 yield {
@@ -181,15 +181,15 @@ class Case:
                     "group": self.trace.group,
                     "label": self.trace.label,
                     "from_span": plan.from_span,
-                    "to_span": one.span,
+                    "to_span": condition.span,
                     "layer": place.layers[0],
                     "n_layers": len(place.layers),
                     "head": -1 if place.heads is None or len(place.heads) != 1 else place.heads[0],
-                    "control": one.control,
-                    "dose": one.dose,
-                    "draw": one.draw,
-                    "donor": "" if one.donor is None else one.donor.trace_id,
-                    "donor_group": "" if one.donor is None else one.donor.group,
+                    "control": condition.control,
+                    "dose": condition.dose,
+                    "draw": condition.draw,
+                    "donor": "" if donor is None else donor.trace_id,
+                    "donor_group": "" if donor is None else donor.group,
                     "n_q": n_queries,
                     "n_k": int(measured.n_keys[number]),
                     "n_pool": int(measured.n_pool[number]),

@@ -71,23 +71,23 @@ def _derived(table: Any) -> list[pd.DataFrame]:
     about = ["trace_id", "group", "label", *_PLACE]
 
     def wide(kinds: list[str], columns: str) -> Any:
-        mine = table.loc[table["control"].isin(kinds)].astype({"label": object})
-        means = mine.groupby([*about, columns], sort=False, dropna=False, observed=True)["effect"].mean()
+        chosen = table.loc[table["control"].isin(kinds)].astype({"label": object})
+        means = chosen.groupby([*about, columns], sort=False, dropna=False, observed=True)["effect"].mean()
         return means.unstack(columns)
 
     def of(values: Any, measure: str) -> pd.DataFrame:
         rows = values.rename("effect").reset_index()
         return rows.assign(control=TESTED, draw=-1, dose=1.0, measure=measure)
 
-    found = []
+    derived = []
     kinds = set(table["control"])
     if DOSE in kinds:
         doses = [*DOSES, 1.0]
         by_dose = wide([TESTED, DOSE], "dose").reindex(columns=doses)
         away = np.array(doses) - np.mean(doses)
-        found.append(of((by_dose * away).sum(axis=1, skipna=False) / (away**2).sum(), SLOPE))
-        found.append(of(by_dose[1.0] - 4 * by_dose[DOSES[0]], CURVATURE))
-    return found
+        derived.append(of((by_dose * away).sum(axis=1, skipna=False) / (away**2).sum(), SLOPE))
+        derived.append(of(by_dose[1.0] - 4 * by_dose[DOSES[0]], CURVATURE))
+    return derived
 
 
 def _resampled(table: Any, beside: Any) -> list[pd.DataFrame]:
@@ -99,21 +99,20 @@ def _resampled(table: Any, beside: Any) -> list[pd.DataFrame]:
     pairs = pairs.join(hidden.rename("hidden"), on=["trace_id", *_PLACE])
     per_trace = pairs.groupby([*_PLACE, "control", "trace_id"], observed=True)["effect"].transform("size")
     pairs = pairs.assign(weight=1.0 / per_trace)
-    found = beside.set_index([*_PLACE, "subset", "control_kind"])
+    summary = beside.set_index([*_PLACE, "subset", "control_kind"])
     contrasts = []
     for subset in SUBSETS:
-        mine = pairs if subset == "all" else pairs.loc[pairs["label"].eq(subset).fillna(False).astype(bool)]
-        for place, part in mine.groupby(_PLACE, sort=False, observed=True):
+        for place, part in _of_subset(pairs, subset).groupby(_PLACE, sort=False, observed=True):
             for kind, rows in part.groupby("control", observed=True):
                 where = (*place, subset, kind)
                 numbers = {"control": rows["effect"], "excess": rows["hidden"] - rows["effect"]}
                 for name, number in numbers.items():
                     value, errors = _mean(number, rows["weight"])
                     bounds = two_way_interval(value, errors, rows["group"], rows["donor_group"])
-                    found.loc[where, [name, f"{name}_low", f"{name}_high"]] = (value, *bounds)
+                    summary.loc[where, [name, f"{name}_low", f"{name}_high"]] = (value, *bounds)
             contrasts.append(dict(zip(_PLACE, place, strict=True)) | {"subset": subset} | _contrast(part))
     rows = pd.DataFrame(contrasts).assign(measure=CONTRAST, dose=1.0, control_kind=TESTED, n_controls=0)
-    return [found.reset_index()[list(beside.columns)], rows.loc[rows["n"] > 0]]
+    return [summary.reset_index()[list(beside.columns)], rows.loc[rows["n"] > 0]]
 
 
 def _contrast(pairs: Any) -> dict[str, float]:
@@ -138,12 +137,17 @@ def _mean(numbers: Any, weights: Any) -> tuple[float, np.ndarray]:
     return value, share * (numbers.to_numpy(float) - value)
 
 
+def _of_subset(table: Any, subset: str) -> Any:
+    return table if subset == "all" else table.loc[table["label"].eq(subset).fillna(False).astype(bool)]
+
+
 def _n_with_control(table: Any) -> pd.DataFrame:
     """Traces that have each control, by place and subset."""
-    there = table.loc[table["control"].isin([OUTSIDE, SAME, OTHER]) & table["effect"].notna()]
+    measured = table.loc[table["control"].isin([OUTSIDE, SAME, OTHER]) & table["effect"].notna()]
     counts = []
     for subset in SUBSETS:
-        mine = there if subset == "all" else there.loc[there["label"].eq(subset).fillna(False).astype(bool)]
-        n: Any = mine.groupby([*_BY, "control"], sort=False, observed=True)["trace_id"].nunique()
+        n: Any = (
+            _of_subset(measured, subset).groupby([*_BY, "control"], sort=False, observed=True)["trace_id"].nunique()
+        )
         counts.append(n.rename("n_with_control").reset_index().assign(subset=subset))
     return pd.concat(counts, ignore_index=True).rename(columns={"control": "control_kind"})

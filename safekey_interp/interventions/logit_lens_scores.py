@@ -1,6 +1,6 @@
-"""From which layer on does the model say its key sentence?
+"""Logit lens on key sentences (nostalgebraist 2020): from which layer on does the model say its K?
 
-The logit lens (nostalgebraist 2020): a state of the residual stream is read as if no layer came after it,
+A state of the residual stream is read as if no layer came after it,
 
     log p_l(t) = log softmax(unembed(norm(resid_post_l)))_t
 
@@ -30,20 +30,23 @@ from safekey_interp.capture.recording import evaluating
 from safekey_interp.capture.residual_edits import Edit, Place
 from safekey_interp.capture.streaming import BatchSize, fixed_size, on_threads, threads_for
 from safekey_interp.capture.unembedding import LogitReader
-from safekey_interp.errors import InputError, TraceError
-from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, spelled
+from safekey_interp.errors import TraceError
+from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.generation.likelihood import NOT_FINITE, Continuation, with_sentence
 from safekey_interp.interventions.effect_metrics import (
     METRICS,
     OwnTokens,
     Subject,
+    bank_or_default,
     find_subjects,
     other_traces,
     own_tokens,
     read_metrics,
 )
-from safekey_interp.interventions.effects import TESTED, summarise_effects
-from safekey_interp.interventions.variants import Branch, score_arms
+from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects
+from safekey_interp.interventions.intervention_record import Prepared
+from safekey_interp.interventions.lens_record import INTERVENTION
+from safekey_interp.interventions.variant_scores import Branch, score_variants
 from safekey_interp.measures.trace_tables import concatenate_tables
 
 if TYPE_CHECKING:
@@ -61,64 +64,46 @@ def logit_lens(
     *,
     layers: Sequence[int] | None = None,
     n_others: int = 3,
-    seed: int = 0,
-    others: Sequence[Subject] | None = None,
-    bank: KeySentences | None = None,
-    finder: str = "rules",
-    delimiters: tuple[str, str] | None = None,
-    max_length: int | None = None,
-    batch_size: BatchSize = "auto",
-    backend: Backend = "hf",
-    on_trace: Callable[[int], object] = lambda n: None,
-) -> pd.DataFrame:
-    """What each layer says of K, of safe key sentences and of go-aheads, behind each trace's own U.
+    seed: int = 0, others: Sequence[Subject] | None = None, bank: KeySentences | None = None,
+    finder: str = "rules", delimiters: tuple[str, str] | None = None, max_length: int | None = None,
+    batch_size: BatchSize = "auto", backend: Backend = "hf", on_trace: Callable[[int], object] = lambda n: None,
+) -> pd.DataFrame:  # fmt: skip
+    """What each layer says of K, of safe and of compliant key sentences, behind each trace's own U.
 
     Args:
-        model: from ``load`` or ``from_hf``.
+        model: and ``bank``, ``seed`` … ``on_trace``: see :mod:`safekey_interp.interventions`.
         traces: with U and K.
         layers: layers to read; all when None.
         n_others: key sentences of other requests, put in each K's place as its control; other words than K's own.
-        seed: of the choice of these.
         others: traces that they are chosen from; the measured ones when None.
-        bank: sentences in K's place; :func:`bank_for` the model's tokenizer when None.
-        finder: finds U and K.
-        delimiters: marks of the reasoning; the known families' when None.
-        max_length: most tokens up to the end of K.
-        batch_size: sequences a forward pass, or ``auto``.
-        backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
-        on_trace: is told how many traces were done since the last call.
 
     Returns:
         One row per trace, layer and metric: trace_id, group, label, layer, metric, control, draw, value (nats, of
         sentences a token), output (the model's own, that is the last layer's). Metrics: key_sentence; safe, go_ahead,
         difference (of the bank's sentences); first_safe, first_go_ahead, first_difference (NaN where both
         kinds begin with the same tokens). ``control`` is ``none``, or ``other_requests`` for their key sentences.
-        ``attrs["left_out"]`` maps the other traces to their reasons.
 
     Raises:
         InputError: no trace can be measured, or a layer is unknown.
         ModelError: the model's states cannot be read as logits.
     """
-    bank = bank_for(model.tokenizer) if bank is None else spelled(model.tokenizer, bank)
-    if n_others < 0:
-        raise InputError(f"n_others: got {n_others}, expected 0 or more")
+    bank = bank_or_default(model, bank)
+    INTERVENTION.check(n_others=n_others, seed=seed)
     numbers = model.layer_numbers(layers) or tuple(range(model.n_layers))
     reader = LogitReader(model)
     subjects, left_out = find_subjects(model, traces, bank, finder=finder, delimiters=delimiters, max_length=max_length)
     pool = subjects if others is None else others
-    tables = []
+    tables, size = [], fixed_size(batch_size)
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
         for subject in subjects:
             controls = _controls(model, subject, pool, n_others, seed)
-            seen = _Seen(
-                reader, [*subject.rows, *controls], own_tokens(subject, bank, first=True), len(subject.rows) - 1
-            )
-            size = fixed_size(batch_size)
+            first_tokens = own_tokens(subject, bank, first=True)
+            seen = _Seen(reader, [*subject.rows, *controls], first_tokens, len(subject.rows) - 1)
 
             def edits_of(batch: Sequence[Branch], begin: int, seen: _Seen = seen) -> Mapping[Place, Edit]:
                 return {Place(layer, "resid_post"): seen.reading(layer, batch, begin) for layer in numbers}
 
-            scores = score_arms(model, seen.rows, 1, edits_of, backend=backend, batch_size=size).numpy()
+            scores = score_variants(model, seen.rows, 1, edits_of, backend=backend, batch_size=size).numpy()
             table = _table(subject, seen, scores, numbers, bank)
             on_trace(1)
             if not np.isfinite(table.loc[table["metric"].isin(METRICS), ["value", "output"]].to_numpy()).all():
@@ -128,6 +113,12 @@ def logit_lens(
     return concatenate_tables(tables, left_out, "no trace can be measured")
 
 
+def prepare_lens(model: Model, traces: Sequence[Trace], options: Mapping[str, Any], **finding: Any) -> Prepared:
+    """The traces of a run; the key sentences of all are each other's controls."""
+    others, _ = find_subjects(model, traces, bank_or_default(model, options["bank"]), **finding)
+    return Prepared(list(traces), {"others": others}, {})
+
+
 def summarise_lens(table: pd.DataFrame) -> pd.DataFrame:
     """Means over traces of :func:`logit_lens` with intervals, beside other requests' key sentences.
 
@@ -135,11 +126,10 @@ def summarise_lens(table: pd.DataFrame) -> pd.DataFrame:
         table: from :func:`logit_lens`.
 
     Returns:
-        layer, metric and the columns of :func:`~safekey_interp.interventions.effects.summarise_effects`, less p_value.
+        layer, metric and the columns of :func:`~safekey_interp.interventions.effects.summarise_effects` without its p.
         NaN where nothing is defined.
     """
-    found = summarise_effects(table, ["layer", "metric"], value="value")
-    return found.drop(columns="p_value")
+    return summarise_effects(table, ["layer", "metric"], value="value").drop(columns="p_value")
 
 
 class _Seen:
@@ -169,11 +159,11 @@ class _Seen:
                 for number, (start, row) in enumerate(zip(starts, rows, strict=True))
             ]
             logprobs = self._logprobs(torch.cat(predicting), torch.cat([row.ids[row.start :] for row in rows]))
-            for branch, mine in zip(batch, logprobs.split([row.n_tokens for row in rows]), strict=True):
-                known[branch.row] = mine.mean()
-            for branch, mine in zip(batch, predicting, strict=True):
+            for branch, of_row in zip(batch, logprobs.split([row.n_tokens for row in rows]), strict=True):
+                known[branch.row] = of_row.mean()
+            for branch, of_row in zip(batch, predicting, strict=True):
                 if branch.row == self._decision_row:
-                    self.first[layer] = self._first(mine[:1])
+                    self.first[layer] = self._first(of_row[:1])
             return states
 
         return read
@@ -194,21 +184,21 @@ class _Seen:
         return np.array([by_kind[0] - by_kind[1], *by_kind])
 
 
-def _controls(model: Model, mine: Subject, pool: Sequence[Subject], n: int, seed: int) -> list[Continuation]:
+def _controls(model: Model, subject: Subject, pool: Sequence[Subject], n: int, seed: int) -> list[Continuation]:
     """Key sentences of other requests in this trace's K's place, each wording once."""
-    wordings = {_key_sentence(mine)}
-    found: list[Continuation] = []
-    for other in other_traces(pool, mine.trace, seed):
+    wordings = {_key_sentence(subject)}
+    controls: list[Continuation] = []
+    for other in other_traces(pool, subject.trace, seed):
         text = _key_sentence(other)
-        if len(found) == n:
+        if len(controls) == n:
             break
         if text in wordings:
             continue
         wordings.add(text)
         # One too long to stand behind this U is passed over.
         with suppress(TraceError):
-            found.append(with_sentence(model, mine.trace, mine.segmentation, text))
-    return found
+            controls.append(with_sentence(model, subject.trace, subject.segmentation, text))
+    return controls
 
 
 def _key_sentence(subject: Subject) -> str:
@@ -233,7 +223,4 @@ def _table(
         for draw, (value, out) in enumerate(zip(values[0, n:], output[0, n:], strict=True)):
             about = {"layer": layer, "metric": "key_sentence", "control": "other_requests", "draw": draw}
             rows.append(about | {"value": value, "output": out})
-    table = pd.DataFrame(rows)
-    for at, (name, value) in enumerate(subject.about.items()):
-        table.insert(at, name, pd.Series([value] * len(table), dtype=object))
-    return table
+    return about_first(pd.DataFrame(rows), subject.about)

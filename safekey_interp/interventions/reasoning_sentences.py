@@ -1,12 +1,15 @@
-"""Which sentences of the reasoning are its units, and which tokens are theirs?"""
+"""Sentences of the reasoning and their tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
 
 from safekey_interp.data.trace import CharSpan, TokenSpan, Trace
 from safekey_interp.errors import TraceError
+from safekey_interp.measures.trace_tables import concatenate_tables
 from safekey_interp.models.encoding import Encoding
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
 from safekey_interp.segmentation.sentence_splitter import iterate_sentences
@@ -28,12 +31,12 @@ class Sentence(NamedTuple):
     """Its tokens, none of them another sentence's."""
 
 
-def reasoning_sentences(trace: Trace, found: Segmentation, encoding: Encoding, *, most: int) -> list[Sentence]:
+def reasoning_sentences(trace: Trace, segmentation: Segmentation, encoding: Encoding, *, most: int) -> list[Sentence]:
     """The first sentences of a trace's reasoning; U and K are as the segmentation has them.
 
     Args:
         trace: the trace.
-        found: its segmentation.
+        segmentation: where its U and K lie.
         encoding: its tokens.
         most: sentences at most.
 
@@ -41,12 +44,11 @@ def reasoning_sentences(trace: Trace, found: Segmentation, encoding: Encoding, *
         TraceError: fewer than two sentences have tokens.
     """
     spans: list[tuple[str, CharSpan]] = []
-    for span in iterate_sentences(
-        trace.response, found.reasoning.start, found.reasoning.end, len(found.reasoning) or 1
-    ):
+    reasoning = segmentation.reasoning
+    for span in iterate_sentences(trace.response, reasoning.start, reasoning.end, len(reasoning) or 1):
         part = "rest"
         for name in ("understanding", "key_sentence"):
-            whole = getattr(found, name)
+            whole = getattr(segmentation, name)
             if whole is not None and whole.start <= span.start < whole.end:
                 part = name
         if part == "key_sentence" and spans and spans[-1][0] == "key_sentence":
@@ -84,39 +86,35 @@ class Reasoning(NamedTuple):
         return {"trace_id": self.trace.trace_id, "group": self.trace.group, "label": self.trace.label}
 
 
-def reasonings(
-    model: Model,
-    traces: Iterable[Trace],
-    left_out: dict[str, str],
-    *,
-    most: int,
-    least: int = 2,
-    finder: str,
-    delimiters: tuple[str, str] | None,
-    max_length: int | None,
-) -> Iterator[Reasoning | None]:
-    """Each trace's reasoning, as a stream; None for one that is left out.
+def measure_reasonings(
+    model: Model, traces: Iterable[Trace], measure: Callable[[Reasoning], list[pd.DataFrame]], *,
+    most: int, least: int = 2, max_length: int | None, on_trace: Callable[[int], object], **finding: Any,
+) -> pd.DataFrame:  # fmt: skip
+    """The tables of all traces whose reasoning has enough sentences.
 
     Args:
-        model: the model that will read them.
+        model: and ``max_length``, ``on_trace``, ``finding``: see :mod:`safekey_interp.interventions`.
         traces: any number.
-        left_out: is told why traces are left out.
+        measure: a trace's reasoning to its tables; may raise TraceError.
         most: first sentences of the reasoning that are taken.
         least: fewest sentences.
-        finder: finds U and K.
-        delimiters: marks of the reasoning; the known families' when None.
-        max_length: most tokens up to the end of the last sentence.
+
+    Raises:
+        NothingMeasured: there is no such trace.
     """
-    for trace, found in segmented(traces, finder=finder, delimiters=delimiters):
+    tables: list[pd.DataFrame] = []
+    left_out: dict[str, str] = {}
+    for trace, segmentation in segmented(traces, **finding):
         try:
-            encoding = model.encode(trace, found)
-            one = Reasoning(trace, encoding, reasoning_sentences(trace, found, encoding, most=most))
-            if len(one.sentences) < least:
-                raise TraceError(trace.trace_id, f"{len(one.sentences)} sentences, fewer than {least}")
-            if max_length is not None and one.end > max_length:
-                raise TraceError(trace.trace_id, f"{one.end} tokens, more than {max_length}")
+            encoding = model.encode(trace, segmentation)
+            sentences = reasoning_sentences(trace, segmentation, encoding, most=most)
+            reasoning = Reasoning(trace, encoding, sentences)
+            if len(sentences) < least:
+                raise TraceError(trace.trace_id, f"{len(sentences)} sentences, fewer than {least}")
+            if max_length is not None and reasoning.end > max_length:
+                raise TraceError(trace.trace_id, f"{reasoning.end} tokens, more than {max_length}")
+            tables += measure(reasoning)
         except TraceError as error:
             left_out[trace.trace_id] = error.reason
-            yield None
-        else:
-            yield one
+        on_trace(1)
+    return concatenate_tables(tables, left_out, f"no trace has at least {least} sentences of reasoning")

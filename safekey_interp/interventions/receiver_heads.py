@@ -1,8 +1,8 @@
-"""Which heads gather what later sentences look at, in a few earlier ones?
+"""Receiver heads (Thought Anchors: Bogdan et al. 2025, arXiv 2506.19143).
 
-Receiver heads (Thought Anchors: Bogdan et al. 2025, arXiv 2506.19143): a sentence's score in a head is the mean
-attention that it receives from the sentences at least ``nearest`` further on; a head whose scores are far from even,
-by their kurtosis over sentences, is a receiver:
+Heads in which later sentences attend to a few earlier ones: a sentence's score in a head is the mean attention that it
+receives from the sentences at least ``nearest`` further on; a head whose scores are far from uniform, by their kurtosis
+over sentences, is a receiver:
 
     kurtosis = mean((s − s̄)⁴) / mean((s − s̄)²)² − 3
 
@@ -13,6 +13,7 @@ the same tokens into the same lengths in a random order: where boundaries mean n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,7 @@ from safekey_interp.capture.streaming import on_threads, threads_for
 from safekey_interp.data.trace import TokenSpan
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.effects import TESTED, summarise_effects
-from safekey_interp.interventions.reasoning_sentences import Reasoning, reasonings
-from safekey_interp.measures.trace_tables import concatenate_tables
+from safekey_interp.interventions.reasoning_sentences import Reasoning, measure_reasonings
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
@@ -42,31 +42,23 @@ def find_receivers(
     nearest: int = 4,
     most: int = 64,
     n_random: int = 20,
-    seed: int = 0,
-    finder: str = "rules",
-    delimiters: tuple[str, str] | None = None,
-    max_length: int | None = None,
+    seed: int = 0, finder: str = "rules", delimiters: tuple[str, str] | None = None, max_length: int | None = None,
     on_trace: Callable[[int], object] = lambda n: None,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """How unevenly each head's attention falls on earlier sentences.
 
     Args:
-        model: from ``load`` or ``from_hf``.
+        model: and ``seed`` … ``on_trace``: see :mod:`safekey_interp.interventions`.
         traces: any number; those with fewer than ``nearest`` + 4 sentences of reasoning are left out.
         nearest: sentences between a sentence and the first that counts as a later one.
         most: first sentences of the reasoning that are taken.
         n_random: random orders of the lengths.
-        seed: seed of the draws.
-        finder: finds U and K.
-        delimiters: marks of the reasoning; the known families' when None.
-        max_length: most tokens up to the end of the last sentence.
-        on_trace: is told how many traces were done since the last call.
 
     Returns:
         One row per trace, layer, head and draw: trace_id, group, label, layer, head, control (``none``;
         ``random_cuts``), draw (-1 for the sentences themselves), effect (the kurtosis; NaN on layers without a
         pattern), top (number of the sentence that receives most), top_part (understanding, key_sentence or rest),
-        n_sentences. ``attrs["left_out"]`` maps the other traces to their reasons.
+        n_sentences.
 
     Raises:
         InputError: no trace can be measured, or a number out of range.
@@ -76,15 +68,11 @@ def find_receivers(
         if value < least:
             raise InputError(f"{name}: got {value}, expected at least {least}")
     check_attention(model)
-    tables: list[pd.DataFrame] = []
-    left_out: dict[str, str] = {}
-    options = {"most": most, "finder": finder, "delimiters": delimiters, "max_length": max_length}
+    options: dict[str, Any] = {"finder": finder, "delimiters": delimiters, "max_length": max_length}
+    counts = {"most": most, "least": nearest + 4}
+    of_trace = partial(_of_trace, model, nearest=nearest, n_random=n_random, seed=seed)
     with on_threads(threads_for(model)):
-        for one in reasonings(model, traces, left_out, least=nearest + 4, **options):
-            if one is not None:
-                tables += _of_trace(model, one, nearest=nearest, n_random=n_random, seed=seed)
-            on_trace(1)
-    return concatenate_tables(tables, left_out, "no trace has enough sentences of reasoning")
+        return measure_reasonings(model, traces, of_trace, on_trace=on_trace, **counts, **options)
 
 
 def summarise_receivers(table: pd.DataFrame) -> pd.DataFrame:
@@ -118,19 +106,19 @@ def kurtosis(scores: Float[np.ndarray, "... n"]) -> Float[np.ndarray, ...]:
         return (centred**4).mean(-1) / variance**2 - 3
 
 
-def _of_trace(model: Model, one: Reasoning, *, nearest: int, n_random: int, seed: int) -> list[pd.DataFrame]:
+def _of_trace(model: Model, reasoning: Reasoning, *, nearest: int, n_random: int, seed: int) -> list[pd.DataFrame]:
     """A table of the sentences themselves, and one of each draw."""
-    spans = [sentence.tokens for sentence in one.sentences]
-    rng = np.random.default_rng([seed, *words_of(one.trace.trace_id)])
+    spans = [sentence.tokens for sentence in reasoning.sentences]
+    rng = np.random.default_rng([seed, *words_of(reasoning.trace.trace_id)])
     cuts = [spans, *(_reordered(spans, rng) for _ in range(n_random))]
-    every = segment_attention(model, one.encoding.input_ids[: one.end], [span for cut in cuts for span in cut])
-    m, parts = len(spans), [sentence.part for sentence in one.sentences]
+    ids = reasoning.encoding.input_ids[: reasoning.end]
+    masses = segment_attention(model, ids, [span for cut in cuts for span in cut])
+    m, parts = len(spans), [sentence.part for sentence in reasoning.sentences]
     tables = []
     for draw, cut in enumerate(cuts, start=-1):
         at = slice((draw + 1) * m, (draw + 2) * m)
-        tables.append(
-            _table(one.about, received(every[..., at, at], [len(span) for span in cut], nearest), draw, parts)
-        )
+        scores = received(masses[..., at, at], [len(span) for span in cut], nearest)
+        tables.append(_table(reasoning.about, scores, draw, parts))
     return tables
 
 

@@ -1,7 +1,7 @@
-"""Which sentence of the reasoning carries the later ones?
+"""Sentence suppression (Thought Anchors: Bogdan et al. 2025, arXiv 2506.19143).
 
-Sentence suppression (Thought Anchors: Bogdan et al. 2025, arXiv 2506.19143): no later token may see a sentence, in any
-layer or head; what that does to each later sentence is the divergence of the next-token distributions,
+No later token may see a sentence of the reasoning, in any layer or head; the effect on each later sentence is the
+divergence of the next-token distributions,
 
     kl = mean over its tokens of KL(p as it is ‖ p suppressed)         nats a token
 
@@ -11,6 +11,7 @@ The control hides as many random earlier keys from the same queries.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,11 +24,11 @@ from safekey_interp.capture.attention_mask import Cut, Knockout, knocked_out
 from safekey_interp.capture.recording import evaluating
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.streaming import on_threads, threads_for, token_budget
-from safekey_interp.errors import InputError
+from safekey_interp.errors import TraceError
 from safekey_interp.generation.likelihood import NOT_FINITE
-from safekey_interp.interventions.effects import TESTED, summarise_effects
-from safekey_interp.interventions.reasoning_sentences import Reasoning, Sentence, reasonings
-from safekey_interp.measures.trace_tables import concatenate_tables
+from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects
+from safekey_interp.interventions.reasoning_sentences import Reasoning, Sentence, measure_reasonings
+from safekey_interp.interventions.suppression_record import INTERVENTION
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
@@ -44,53 +45,33 @@ def suppress(
     *,
     most: int = 12,
     n_random: int = 5,
-    seed: int = 0,
-    finder: str = "rules",
-    delimiters: tuple[str, str] | None = None,
-    max_length: int | None = None,
+    seed: int = 0, finder: str = "rules", delimiters: tuple[str, str] | None = None, max_length: int | None = None,
     on_trace: Callable[[int], object] = lambda n: None,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """What hiding each sentence does to each later one.
 
     Args:
-        model: from ``load`` or ``from_hf``.
+        model: and ``seed`` … ``on_trace``: see :mod:`safekey_interp.interventions`.
         traces: any number; those whose reasoning has fewer than two sentences are left out.
         most: first sentences of the reasoning that are taken.
         n_random: random sets of keys a sentence.
-        seed: seed of the draws.
-        finder: finds U and K.
-        delimiters: marks of the reasoning; the known families' when None.
-        max_length: most tokens up to the end of the last sentence.
-        on_trace: is told how many traces were done since the last call.
 
     Returns:
         One row per trace, suppressed sentence, draw and later sentence: trace_id, group, label, source and source_part,
         target and target_part (numbers; understanding, key_sentence or rest), distance (target − source), control
         (``none``; ``random_keys``), draw (-1 for the sentence itself), effect (the KL, nats a token; NaN for random
         keys where fewer lie before the queries than the sentence has), n_k (keys hidden), n_tokens (of the target).
-        ``attrs["left_out"]`` maps the other traces to their reasons.
 
     Raises:
         InputError: no trace can be measured, or a number out of range.
         ModelError: the model's attention cannot be reached.
     """
-    for name, value, least in (("most", most, 2), ("n_random", n_random, 0), ("seed", seed, 0)):
-        if value < least:
-            raise InputError(f"{name}: got {value}, expected at least {least}")
+    INTERVENTION.check(most=most, n_random=n_random, seed=seed)
     check_attention(model)
-    tables: list[pd.DataFrame] = []
-    left_out: dict[str, str] = {}
-    options = {"most": most, "finder": finder, "delimiters": delimiters, "max_length": max_length}
+    options: dict[str, Any] = {"finder": finder, "delimiters": delimiters, "max_length": max_length}
+    of_trace = partial(_of_trace, model, n_random=n_random, seed=seed)
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
-        for one in reasonings(model, traces, left_out, **options):
-            if one is not None:
-                table = _of_trace(model, one, n_random=n_random, seed=seed)
-                if table is None:
-                    left_out[one.trace.trace_id] = NOT_FINITE
-                else:
-                    tables.append(table)
-            on_trace(1)
-    return concatenate_tables(tables, left_out, "no trace has two sentences of reasoning")
+        return measure_reasonings(model, traces, of_trace, most=most, on_trace=on_trace, **options)
 
 
 def summarise_suppression(table: pd.DataFrame) -> pd.DataFrame:
@@ -106,21 +87,23 @@ def summarise_suppression(table: pd.DataFrame) -> pd.DataFrame:
     return summarise_effects(table, ["source_part", "target_part"])
 
 
-def _of_trace(model: Model, one: Reasoning, *, n_random: int, seed: int) -> pd.DataFrame | None:
-    """All rows of one trace; None where a number is not finite."""
-    sentences, end = one.sentences, one.end
-    ids = one.encoding.input_ids[:end]
+def _of_trace(model: Model, reasoning: Reasoning, *, n_random: int, seed: int) -> list[pd.DataFrame]:
+    """All rows of one trace. Raises TraceError where a number is not finite."""
+    sentences, end = reasoning.sentences, reasoning.end
+    ids = reasoning.encoding.input_ids[:end]
     layers = frozenset(range(model.n_layers))
-    arms: list[tuple[Sentence, int]] = [(sentence, draw) for sentence in sentences[:-1] for draw in range(-1, n_random)]
+    variants: list[tuple[Sentence, int]] = [
+        (sentence, draw) for sentence in sentences[:-1] for draw in range(-1, n_random)
+    ]
     cuts = [
         Cut(
-            trace_id=one.trace.trace_id,
+            trace_id=reasoning.trace.trace_id,
             queries=tuple(range(sentence.tokens.end, end)),
             keys=tuple(sentence.tokens.positions),
             layers=layers,
             draw=None if draw < 0 else draw,
         )
-        for sentence, draw in arms
+        for sentence, draw in variants
     ]
     # The state before a sentence's first token predicts it.
     first = sentences[1].tokens.start - 1
@@ -137,11 +120,11 @@ def _of_trace(model: Model, one: Reasoning, *, n_random: int, seed: int) -> pd.D
         is_short.append(cut.is_short)
     kl, hidden = np.concatenate(divergences), np.concatenate(n_keys)
     if not np.isfinite(kl).all():
-        return None
+        raise TraceError(reasoning.trace.trace_id, NOT_FINITE)
     # Fewer earlier keys than the sentence has: no such control.
-    kl[np.concatenate(is_short) & np.array([draw >= 0 for _, draw in arms])] = np.nan
+    kl[np.concatenate(is_short) & np.array([draw >= 0 for _, draw in variants])] = np.nan
     rows: list[dict[str, Any]] = []
-    for row, (source, draw) in enumerate(arms):
+    for row, (source, draw) in enumerate(variants):
         for target in sentences[source.number + 1 :]:
             at = slice(target.tokens.start - 1 - first, target.tokens.end - 1 - first)
             rows.append(
@@ -158,10 +141,7 @@ def _of_trace(model: Model, one: Reasoning, *, n_random: int, seed: int) -> pd.D
                     "n_tokens": len(target.tokens),
                 }
             )
-    table = pd.DataFrame(rows)
-    for at, (name, value) in enumerate(one.about.items()):
-        table.insert(at, name, pd.Series([value] * len(table), dtype=object))
-    return table
+    return [about_first(pd.DataFrame(rows), reasoning.about)]
 
 
 def _logprobs(model: Model, ids: Tensor, first: int) -> Tensor:

@@ -1,13 +1,13 @@
-"""What does a direction in the residual stream do to the decision when it is taken out, or added?
+"""Directional ablation and steering vectors in the residual stream.
 
     ablate:  x ← x − (x · d) d                    add:  x ← x + scale · norm · d
 
-``ablate`` does so wherever the stream is written (after the embedding, and after attention and MLP of every layer), so
-that nothing in the model reads the direction (Arditi et al. 2024, arXiv 2406.11717), or after the layers that are asked
-for alone; ``add`` after the direction's own layer, in units of the direction's norm: 1 is the whole way from one class
-mean to the other. At all positions, or at those that are asked for.
+``ablate`` applies wherever the stream is written (after the embedding, and after attention and MLP of every layer), so
+that nothing in the model reads the direction (Arditi et al. 2024, arXiv 2406.11717), or after the given layers alone;
+``add`` applies after the direction's own layer, in units of the direction's norm: 1 is the whole way from one class
+mean to the other. Both at all positions, or at the given ones.
 
-What changes is how likely the model finds safe key sentences, go-aheads and its own K behind its own U
+What changes is the log-probability of safe and compliant key sentences and of the trace's own K behind its own U
 (:mod:`~safekey_interp.interventions.effect_metrics`). The controls are the same with other directions of equal norm:
 fitted to shuffled labels, drawn from the states' covariance, or isotropic
 (:mod:`safekey_interp.measures.control_directions`).
@@ -31,11 +31,12 @@ from safekey_interp.capture.recording import evaluating
 from safekey_interp.capture.residual_edits import Edit, Place, every_place
 from safekey_interp.capture.streaming import BatchSize, fixed_size, on_threads, threads_for
 from safekey_interp.errors import InputError
-from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, spelled
+from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.generation.likelihood import NOT_FINITE
-from safekey_interp.interventions.effect_metrics import METRICS, Subject, find_subjects, read_metrics
-from safekey_interp.interventions.effects import TESTED, summarise_effects, tested_rows
-from safekey_interp.interventions.variants import Branch, EditsOf, score_arms
+from safekey_interp.interventions.effect_metrics import METRICS, Subject, bank_or_default, find_subjects, read_metrics
+from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects, tested_rows
+from safekey_interp.interventions.steering_record import INTERVENTION
+from safekey_interp.interventions.variant_scores import Branch, EditsOf, score_variants
 from safekey_interp.measures.control_directions import (
     DEFAULT_CONTROLS,
     N_COMPONENTS,
@@ -68,19 +69,14 @@ def steer(
     positions: Sequence[str] | None = None,
     controls: Sequence[ControlKind] = DEFAULT_CONTROLS,
     n_random: int = 20,
-    seed: int = 0,
-    bank: KeySentences | None = None,
-    finder: str = "rules",
-    delimiters: tuple[str, str] | None = None,
-    max_length: int | None = None,
-    batch_size: BatchSize = "auto",
-    backend: Backend = "hf",
-    on_trace: Callable[[int], object] = lambda n: None,
-) -> pd.DataFrame:
+    seed: int = 0, bank: KeySentences | None = None,
+    finder: str = "rules", delimiters: tuple[str, str] | None = None, max_length: int | None = None,
+    batch_size: BatchSize = "auto", backend: Backend = "hf", on_trace: Callable[[int], object] = lambda n: None,
+) -> pd.DataFrame:  # fmt: skip
     """What each direction does to each trace's decision, beside control directions of its norm.
 
     Args:
-        model: from ``load`` or ``from_hf``.
+        model: and ``bank``, ``finder`` … ``on_trace``: see :mod:`safekey_interp.interventions`.
         traces: with U and K; not those that the directions were fitted on.
         directions: records of the model's width.
         mode: ``ablate`` or ``add``.
@@ -91,13 +87,6 @@ def steer(
             states that it was fitted on, or ``isotropic``.
         n_random: control directions of each kind a direction, of its norm.
         seed: of the isotropic ones.
-        bank: sentences in K's place; :func:`bank_for` the model's tokenizer when None.
-        finder: finds U and K.
-        delimiters: marks of the reasoning; the known families' when None.
-        max_length: most tokens up to the end of K.
-        batch_size: sequences a forward pass, or ``auto``.
-        backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
-        on_trace: is told how many traces were done since the last call.
 
     Returns:
         One row per trace, direction, scale, draw and metric: trace_id, group, label, direction (its number), layer,
@@ -105,29 +94,32 @@ def steer(
         control), draw (-1 for the direction itself), metric (difference, safe, go_ahead, key_sentence), baseline,
         value, effect = value − baseline (nats a token), pc1_cosine to pc3_cosine (|cosine| of the direction itself with
         the first principal components of the states that it was fitted on) and pc1_share to pc3_share (of the states'
-        variance; NaN where it was not fitted on states). ``attrs["left_out"]`` maps the other traces to their reasons.
+        variance; NaN where it was not fitted on states).
 
     Raises:
         InputError: no trace can be measured, a direction, layer, position or mode does not fit, or a direction brings
             no control directions of a kind.
     """
     kinds = check_controls(controls, n_random)
-    bank = bank_for(model.tokenizer) if bank is None else spelled(model.tokenizer, bank)
-    ones = [directions] if isinstance(directions, Direction) else list(directions)
-    numbers = [float("nan")] if mode == "ablate" else [float(s) for s in np.atleast_1d(np.asarray(scales, np.float64))]
+    INTERVENTION.check(mode=mode, seed=seed)
+    bank = bank_or_default(model, bank)
+    records = [directions] if isinstance(directions, Direction) else list(directions)
+    numbers = [float("nan")] if mode == "ablate" else np.atleast_1d(np.asarray(scales, np.float64)).tolist()
     for position in positions or ():
         if position not in KNOWN_POSITIONS:
             raise InputError(f"positions: got {position!r}, expected some of {', '.join(KNOWN_POSITIONS)}")
-    chosen = model.layer_numbers(layers)
-    arms = _arms(model, ones, mode, scales=numbers, layers=chosen, kinds=kinds, n_random=n_random, seed=seed)
+    changes: dict[str, Any] = {"scales": numbers, "layers": model.layer_numbers(layers)}
+    variants = _variants(model, records, mode, **changes, kinds=kinds, n_random=n_random, seed=seed)
     subjects, left_out = find_subjects(model, traces, bank, finder=finder, delimiters=delimiters, max_length=max_length)
     size = fixed_size(batch_size)
-    columns = _columns(arms, ones, mode)
+    columns = _columns(variants, records, mode)
     tables = []
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
         for subject in subjects:
-            edits = _edits(arms, subject, mode, positions)
-            logprobs = score_arms(model, subject.rows, len(arms), edits, backend=backend, batch_size=size).numpy()
+            edits = _edits(variants, subject, mode, positions)
+            logprobs = score_variants(
+                model, subject.rows, len(variants), edits, backend=backend, batch_size=size
+            ).numpy()
             on_trace(1)
             if not np.isfinite(logprobs).all():
                 left_out[subject.trace.trace_id] = NOT_FINITE
@@ -151,9 +143,9 @@ def summarise_steering(table: pd.DataFrame) -> pd.DataFrame:
         same scale and metric).
     """
     by = ["direction", "layer", "site", "position", "mode", "scale", "metric"]
-    found = summarise_effects(table, by, kinds=get_args(ControlKind), joint=JOINT)
+    summary = summarise_effects(table, by, kinds=get_args(ControlKind), joint=JOINT)
     components: Any = tested_rows(table).groupby("direction")[list(COMPONENTS)].mean()
-    return found.merge(components, on="direction", how="left")
+    return summary.merge(components, on="direction", how="left")
 
 
 def ablate(states: Float[Tensor, "row pos d_model"], unit: Float[Tensor, "row d_model"]) -> Tensor:
@@ -169,7 +161,7 @@ def add(states: Float[Tensor, "row pos d_model"], step: Float[Tensor, "row d_mod
     return states + rearrange(step, "row d -> row 1 d").to(states)
 
 
-class _Arm(NamedTuple):
+class _Variant(NamedTuple):
     """One way to change the model."""
 
     vector: np.ndarray
@@ -186,7 +178,7 @@ class _Arm(NamedTuple):
     """-1 for the direction itself, else the number of the draw."""
 
 
-def _arms(
+def _variants(
     model: Model,
     directions: Sequence[Direction],
     mode: Mode,
@@ -196,13 +188,11 @@ def _arms(
     kinds: Sequence[ControlKind],
     n_random: int,
     seed: int,
-) -> list[_Arm]:
+) -> list[_Variant]:
     """The baseline first."""
-    if mode not in ("ablate", "add"):
-        raise InputError(f"mode: got {mode!r}, expected ablate or add")
     if not directions:
         raise InputError("directions: got none, expected at least one")
-    arms = [_Arm(np.zeros(model.d_model), (), -1, float("nan"), TESTED, -1)]
+    variants = [_Variant(np.zeros(model.d_model), (), -1, float("nan"), TESTED, -1)]
     for number, direction in enumerate(directions):
         if direction.d_model != model.d_model:
             raise InputError(
@@ -217,8 +207,8 @@ def _arms(
             vectors += [(kind, draw, vector) for draw, vector in enumerate(drawn)]
         for scale in scales:
             factor = 1.0 if mode == "ablate" else scale * direction.norm
-            arms += [_Arm(factor * unit, places, number, scale, kind, draw) for kind, draw, unit in vectors]
-    return arms
+            variants += [_Variant(factor * unit, places, number, scale, kind, draw) for kind, draw, unit in vectors]
+    return variants
 
 
 def _places(model: Model, direction: Direction, mode: Mode, layers: Sequence[int] | None) -> tuple[Place, ...]:
@@ -236,14 +226,15 @@ def _places(model: Model, direction: Direction, mode: Mode, layers: Sequence[int
     return (Place(direction.layer, "resid_post"),)
 
 
-def _edits(arms: Sequence[_Arm], subject: Subject, mode: Mode, positions: Sequence[str] | None) -> EditsOf:
+def _edits(variants: Sequence[_Variant], subject: Subject, mode: Mode, positions: Sequence[str] | None) -> EditsOf:
     change = ablate if mode == "ablate" else add
 
     def edits_of(batch: Sequence[Branch], begin: int) -> Mapping[Place, Edit]:
         edits: dict[Place, Edit] = {}
-        for place in dict.fromkeys(place for branch in batch for place in arms[branch.arm].places):
-            rows = [number for number, branch in enumerate(batch) if place in arms[branch.arm].places]
-            vectors = torch.as_tensor(np.stack([arms[batch[row].arm].vector for row in rows]), dtype=torch.float32)
+        for place in dict.fromkeys(place for branch in batch for place in variants[branch.variant].places):
+            rows = [number for number, branch in enumerate(batch) if place in variants[branch.variant].places]
+            stacked = np.stack([variants[batch[row].variant].vector for row in rows])
+            vectors = torch.as_tensor(stacked, dtype=torch.float32)
             where = None
             if positions is not None:
                 where = [_where(subject, batch[row].row, positions, begin) for row in rows]
@@ -271,32 +262,31 @@ def _where(subject: Subject, row: int, positions: Sequence[str], begin: int) -> 
     return sorted({p - begin for name in positions for p in encoding.positions(name) if p >= begin})
 
 
-def _columns(arms: Sequence[_Arm], directions: Sequence[Direction], mode: Mode) -> pd.DataFrame:
-    """What tells the arms but the baseline apart, a row each."""
+def _columns(variants: Sequence[_Variant], directions: Sequence[Direction], mode: Mode) -> pd.DataFrame:
+    """What tells the variants but the baseline apart, a row each."""
     rows = []
-    for arm in arms[1:]:
-        direction = directions[arm.direction]
+    for variant in variants[1:]:
+        direction = directions[variant.direction]
         record = {name: getattr(direction, name) for name in ("layer", "site", "position", "method")}
-        about = {"mode": mode, "scale": arm.scale, "control": arm.control, "draw": arm.draw}
-        rows.append({"direction": arm.direction} | record | about | _components(direction))
+        about = {"mode": mode, "scale": variant.scale, "control": variant.control, "draw": variant.draw}
+        rows.append({"direction": variant.direction} | record | about | _components(direction))
     return pd.DataFrame(rows)
 
 
 def _components(direction: Direction) -> dict[str, float]:
     """|cosine| with each principal component, and its share of the variance; NaN where unknown."""
-    found = dict.fromkeys(COMPONENTS, np.nan)
+    components = dict.fromkeys(COMPONENTS, np.nan)
     if direction.controls is not None:
         pairs = zip(direction.controls.cosines(direction.vector), direction.controls.shares, strict=True)
         for number, (cosine, share) in enumerate(pairs, start=1):
-            found |= {f"pc{number}_cosine": float(cosine), f"pc{number}_share": float(share)}
-    return found
+            components |= {f"pc{number}_cosine": float(cosine), f"pc{number}_share": float(share)}
+    return components
 
 
-def _table(subject: Subject, columns: pd.DataFrame, metrics: Float[np.ndarray, "arm metric"]) -> pd.DataFrame:
+def _table(subject: Subject, columns: pd.DataFrame, metrics: Float[np.ndarray, "variant metric"]) -> pd.DataFrame:
     n_metrics = len(METRICS)
     table = columns.loc[columns.index.repeat(n_metrics)].reset_index(drop=True)
-    for at, (name, value) in enumerate(subject.about.items()):
-        table.insert(at, name, pd.Series([value] * len(table), dtype=object))
+    table = about_first(table, subject.about)
     baseline = np.tile(metrics[0], len(columns))
-    value = rearrange(metrics[1:], "arm metric -> (arm metric)")
+    value = rearrange(metrics[1:], "variant metric -> (variant metric)")
     return table.assign(metric=list(METRICS) * len(columns), baseline=baseline, value=value, effect=value - baseline)

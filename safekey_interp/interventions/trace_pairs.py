@@ -1,8 +1,7 @@
-"""Which two traces of one request are patched into each other: one that was refused, one that was complied with?
+"""Pairs of traces of one request, one refused and one complied with.
 
-Traces of one request share their group (a plain prompt and its wrapped forms). What became of a trace is what the data
-say (``meta["outcome"]``, refused or complied), else its key sentence's outcome: safe is refused, unsafe complied.
-"""
+Traces of one request share their group (a plain prompt and its wrapped forms). The outcome of a trace is that in the
+data (``meta["outcome"]``, refused or complied), else that of its key sentence: safe is refused, unsafe complied."""
 
 from __future__ import annotations
 
@@ -53,8 +52,8 @@ def find_pairs(
         raise InputError(f"source: got {source!r}, expected refused or complied")
     sources: dict[str, list[Trace]] = defaultdict(list)
     targets, left_out = [], {}
-    for trace, found in segmented(traces, finder=finder, delimiters=delimiters):
-        outcome = outcome_of(trace, found)
+    for trace, segmentation in segmented(traces, finder=finder, delimiters=delimiters):
+        outcome = outcome_of(trace, segmentation)
         if outcome is None:
             left_out[trace.trace_id] = "neither refused nor complied"
         elif outcome == source:
@@ -63,7 +62,7 @@ def find_pairs(
             targets.append(trace)
     pairs = []
     for target in targets:
-        of_request = sorted(sources[target.group], key=lambda one: one.source != "plain")
+        of_request = sorted(sources[target.group], key=lambda trace: trace.source != "plain")
         if of_request:
             pairs.append(TracePair(of_request[0], target))
         else:
@@ -71,9 +70,9 @@ def find_pairs(
     return pairs, left_out
 
 
-def outcome_of(trace: Trace, found: Segmentation) -> Outcome | None:
-    """What became of a request; None where neither the data nor the key sentence say."""
-    said = trace.meta.get("outcome")
-    if said in ("refused", "complied"):
-        return said
-    return None if said is not None else _OF_AHA.get(found.aha)
+def outcome_of(trace: Trace, segmentation: Segmentation) -> Outcome | None:
+    """The outcome of a request; None where neither the data nor the key sentence say."""
+    outcome = trace.meta.get("outcome")
+    if outcome in ("refused", "complied"):
+        return outcome
+    return None if outcome is not None else _OF_AHA.get(segmentation.aha)

@@ -22,7 +22,7 @@ from safekey_interp.experiments.intervene_run import run_intervention
 from safekey_interp.generation.key_sentence_bank import GENERAL, KeySentences
 from safekey_interp.interventions.activation_patching import patch
 from safekey_interp.interventions.attention_knockout import knockout
-from safekey_interp.interventions.cross_fitting import fit_held_out, steer_held_out
+from safekey_interp.interventions.cross_fitting import fit_folds, steer_held_out
 from safekey_interp.interventions.logit_lens_scores import logit_lens
 from safekey_interp.interventions.sentence_suppression import suppress
 from safekey_interp.interventions.steering import steer
@@ -98,7 +98,7 @@ def test_directions_are_those_of_held_out_requests(runs: Any) -> None:
     folds = effects.groupby("group", observed=True)["fold"].nunique()
     assert (folds == 1).all(), "all forms of a request are in one fold"
     scores = runs("trajectory").effects
-    found = fit_held_out(model(), data(24), fit_layers=[1], n_folds=2, finder="given")
+    found = fit_folds(model(), data(24), fit_layers=[1], n_folds=2, finder="given")
     for number, fold in enumerate(found.folds):
         table = measure_trajectory(model(), fold.traces, fold.directions, n_random=3, finder="given")
         part = scores[scores["fold"] == number]

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from safekey_interp.interventions.intervention_registry import KINDS
+from safekey_interp.interventions.intervention_record import load_function
+from safekey_interp.interventions.intervention_registry import find_intervention
 from safekey_interp.interventions.steering import COMPONENTS
 from safekey_interp.reporting.findings.intervention_findings import find
 
@@ -53,7 +54,8 @@ def write_intervention(folder: Path, name: str, *, n_layers: int = 6, n_heads: i
     kind: Any = KIND_OF[name]
     rng = np.random.default_rng(0)
     effects = _scores(rng) if kind == "trajectory" else _effects(name, n_layers, n_heads, rng)
-    summary = KINDS[kind].summarise(effects)
+    intervention = find_intervention(kind)
+    summary = load_function(intervention.summarise)(effects)
     text = HOSTILE if hostile else "a model"
     manifest = {
         "safekey_interp": "0.3.0",
@@ -75,7 +77,7 @@ def write_intervention(folder: Path, name: str, *, n_layers: int = 6, n_heads: i
     effects.to_parquet(folder / "effects.parquet")
     summary.to_parquet(folder / "summary.parquet")
     (folder / "run.json").write_text(json.dumps(manifest))
-    (folder / "findings.json").write_text(json.dumps(find(kind, effects, summary, left_out, manifest)))
+    (folder / "findings.json").write_text(json.dumps(find(intervention, effects, summary, left_out, manifest)))
     return folder
 
 

@@ -18,7 +18,6 @@ from safekey_interp.generation.key_sentence_bank import GENERAL, KeySentences
 from safekey_interp.generation.likelihood import Continuation
 from safekey_interp.interventions.activation_patching import patch, summarise_patching
 from safekey_interp.interventions.activation_swaps import (
-    POSITION_CLASSES,
     Swap,
     class_positions,
     match_positions,
@@ -26,8 +25,9 @@ from safekey_interp.interventions.activation_swaps import (
 )
 from safekey_interp.interventions.attribution_patching import attribute, compare_attribution
 from safekey_interp.interventions.effect_metrics import find_subjects
+from safekey_interp.interventions.intervention_parts import POSITIONS
 from safekey_interp.interventions.trace_pairs import TracePair, find_pairs
-from safekey_interp.interventions.variants import score_arms
+from safekey_interp.interventions.variant_scores import score_variants
 from safekey_interp.models import organism
 from safekey_interp.models.model import Model, from_hf, load
 
@@ -51,7 +51,7 @@ def rows_of(model: Model, trace: Trace, bank: KeySentences = SMALL) -> tuple[Con
 
 
 def patched(model: Model, of: list[TracePair], **options: object) -> pd.DataFrame:
-    return patch(model, of, **({"bank": SMALL, "finder": "given", "positions": POSITION_CLASSES} | options))  # type: ignore[arg-type]
+    return patch(model, of, **({"bank": SMALL, "finder": "given", "positions": tuple(POSITIONS)} | options))  # type: ignore[arg-type]
 
 
 def n_hooks(model: Model) -> int:
@@ -64,7 +64,7 @@ def test_a_run_patched_with_itself_stays_as_it_is(architecture: str) -> None:
     model = tiny_models.tiny_model(architecture)
     before = n_hooks(model)
     table = patched(model, [TracePair(trace, trace) for trace in reference_forward.with_spans(3)], n_random=0)
-    assert len(table) == 3 * model.n_layers * len(POSITION_CLASSES) * 4
+    assert len(table) == 3 * model.n_layers * len(POSITIONS) * 4
     assert table["effect"].abs().max() < 1e-5
     assert table["attribution"].abs().max() < 1e-4
     assert table["gap"].abs().max() < 1e-5
@@ -130,7 +130,7 @@ def test_small_swaps_have_the_effect_that_attribution_says(architecture: str) ->
     forward = [Swap(*place, own + step) for (*place, own), step in zip(swaps, steps, strict=True)]
     backward = [Swap(*place, own - step) for (*place, own), step in zip(swaps, steps, strict=True)]
     with torch.no_grad():
-        both = [score_arms(model, rows, len(of), swapping(of)).numpy() for of in (forward, backward)]
+        both = [score_variants(model, rows, len(of), swapping(of)).numpy() for of in (forward, backward)]
     finite = (both[0] - both[1]) / 2
     found = attribute(model, rows, forward)
     assert np.abs(finite).max() > 1e-4
@@ -191,7 +191,7 @@ def test_positions_are_matched_from_the_end() -> None:
     model, [pair] = tiny_models.tiny_model("llama"), pairs(2)
     source, target = (rows_of(model, trace) for trace in pair)
     assert len(class_positions(source, "prompt")) < len(class_positions(target, "prompt"))
-    for position in POSITION_CLASSES:
+    for position in POSITIONS:
         match = match_positions(source, target, position)
         assert len(match.source) == len(match.target) > 0
         assert match.source[-1] == class_positions(source, position)[-1]

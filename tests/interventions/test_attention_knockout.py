@@ -416,7 +416,7 @@ def test_the_aha_difference_is_the_one_that_is_measured_without_cuts() -> None:
     ("options", "words"),
     [
         ({"from_span": "prompt"}, "from_span: got 'prompt', expected one of"),
-        ({"to_span": "answer"}, "to_span: got 'answer', expected one of"),
+        ({"to_span": "answer"}, "to_span: got 'answer', expected some of"),
         ({"to_span": ()}, "to_span: got none"),
         ({"layers": [7]}, "layer"),
         ({"heads": [9]}, "heads: got 9, expected from 0 to 3"),
@@ -426,7 +426,10 @@ def test_the_aha_difference_is_the_one_that_is_measured_without_cuts() -> None:
         ({"n_random": 0}, "n_random: got 0"),
         ({"n_dose": 0}, "n_dose: got 0"),
         ({"n_donors": 0}, "n_donors: got 0"),
-        ({"controls": ("random",)}, "controls: got 'random', expected one of outside_spans, dose, resample_same_label"),
+        (
+            {"controls": ("random",)},
+            "controls: got 'random', expected some of outside_spans, dose, resample_same_label",
+        ),
         ({"seed": -1}, "seed: got -1"),
     ],
     ids=str,

@@ -13,7 +13,8 @@ from html_pages import check_outline, figures_in, read
 from synthetic_intervention_runs import HOSTILE, KIND_OF, N_DRAWS, write_intervention
 
 from safekey_interp.errors import RunError
-from safekey_interp.interventions.intervention_registry import KINDS
+from safekey_interp.interventions.intervention_record import load_function
+from safekey_interp.interventions.intervention_registry import find_intervention
 from safekey_interp.reporting import figures
 from safekey_interp.reporting.findings.intervention_findings import find
 from safekey_interp.reporting.report_file import write_report
@@ -164,9 +165,10 @@ def test_the_page_of_a_direction_says_how_close_it_is_to_the_first_component(tmp
     """And whether it is beyond its draws by its rank among them, since every trace meets the same ones."""
     folder = write_intervention(tmp_path, "direction")
     effects = pd.read_parquet(folder / "effects.parquet").assign(pc1_cosine=cosine)
-    summary = KINDS["direction"].summarise(effects)
+    direction = find_intervention("direction")
+    summary = load_function(direction.summarise)(effects)
     manifest = json.loads((folder / "run.json").read_text())
-    found = find("direction", effects, summary, {}, manifest)["findings"]
+    found = find(direction, effects, summary, {}, manifest)["findings"]
     assert says in found[0]["text"]
     assert f"(|cosine| {cosine:.2f})" in found[0]["text"]
     chance = " ".join(one["text"] for one in found if one["question"] == "chance")

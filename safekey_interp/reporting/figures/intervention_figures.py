@@ -1,4 +1,4 @@
-"""What did an intervention do, and what did its control do? By layer or scale, by place, and as a map of layers.
+"""Figures of effects beside their controls: by layer or scale, by place, and as a map of layers.
 
 Every figure draws rows of one summary (:func:`~safekey_interp.interventions.effects.summarise_effects`): the mean over
 traces with its interval, and the control's beside it.
@@ -6,39 +6,26 @@ traces with its interval, and the control's beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from safekey_interp.errors import RunError
 from safekey_interp.interventions.effects import default_rows
+from safekey_interp.reporting.figures import figure_style as style
 from safekey_interp.reporting.figures.attention_figures import on_whole_layers
-from safekey_interp.reporting.figures.figure_style import (
-    LIFT_SCALE,
-    PALETTE,
-    Drawing,
-    LayerAxis,
-    Spec,
-    Table,
-    counts,
-    curve,
-    escape,
-    finish,
-    number,
-    select,
-    with_interval,
-)
+from safekey_interp.reporting.figures.figure_style import PALETTE, Spec, Table, escape, number
 from safekey_interp.reporting.figures.training_figures import across
+from safekey_interp.reporting.findings.intervention_terms import CONTROL, WHOLE
 from safekey_interp.reporting.labels import VALUE
 
-_CONTROL = ("control", "control_low", "control_high")
 _INTERVALS = "Intervals: 95 % intervals over groups."
 _TESTED = "prompt"
 """The palette's tone of what was tested."""
 
 
-@Drawing
+@style.Drawing
 def effect_by_layer(
     summary: Table,
     *,
@@ -66,16 +53,16 @@ def effect_by_layer(
         RunError: no row with a number for the selection.
     """
     rows = _rows(summary, wanted, x).sort_values(x)
-    axis = LayerAxis(rows) if x == "layer" and "site" in rows.columns else None
+    axis = style.LayerAxis(rows) if x == "layer" and "site" in rows.columns else None
     places = rows[x] if axis is None else axis.of(rows)
-    lines = ((VALUE, "measured", _TESTED, "solid"), (_CONTROL, control, "control", "dash"))
+    lines = ((VALUE, "measured", _TESTED, "solid"), (CONTROL, control, "control", "dash"))
     data: list[Spec] = []
     for names, name, tone, dash in lines:
         bounds = (rows[column] for column in names)
-        data += curve(places, *bounds, name=name, color=PALETTE[tone].light, dash=dash)
+        data += style.curve(places, *bounds, name=name, color=PALETTE[tone].light, dash=dash)
     first = "first of the layers" if x == "layer" and "n_layers" in rows.columns and (rows["n_layers"] > 1).any() else x
     label = f"{value}, {unit}"
-    spec = finish(data, _caption(rows, control, x), table="lines", title=value.capitalize(), x=first, y=label)
+    spec = style.finish(data, _caption(rows, control, x), table="lines", title=value.capitalize(), x=first, y=label)
     if axis is not None:
         spec["layout"]["xaxis"] |= {"tickvals": axis.ticks, "ticktext": axis.texts}
     elif x == "layer":
@@ -84,7 +71,7 @@ def effect_by_layer(
     return spec
 
 
-@Drawing
+@style.Drawing
 def effect_by_place(
     summary: Table,
     *,
@@ -100,11 +87,8 @@ def effect_by_place(
     Args:
         summary: of an intervention.
         places: columns and their values, and the name on the axis; those without a row are left out.
-        control: what the control is, in words.
-        value: what a value is, in words.
-        unit: its unit.
+        control: with ``value``, ``unit`` and ``wanted``: as in :func:`effect_by_layer`.
         x: what the places are.
-        **wanted: values of other columns: ``subset``, ``metric`` …
 
     Returns:
         Points with intervals; 0 is a line.
@@ -113,27 +97,27 @@ def effect_by_place(
         RunError: no row with a number for the selection.
     """
     rows = _rows(summary, wanted)
-    found = [(part.iloc[0], name) for where, name in places if len(part := _matching(rows, where))]
-    if not found:
+    drawn = [(part.iloc[0], name) for where, name in places if len(part := _matching(rows, where))]
+    if not drawn:
         raise RunError("summary: no row for any of the places")
     data: list[Spec] = []
     for names, name, tone, symbol in (
         (VALUE, "measured", _TESTED, "circle"),
-        (_CONTROL, control, "control", "diamond-open"),
+        (CONTROL, control, "control", "diamond-open"),
     ):
-        data += _points([[row[column] for column in names] for row, _ in found], name, PALETTE[tone].light, symbol)
-    kept = rows.loc[[row.name for row, _ in found]]
-    names = {index: name for index, (_, name) in zip(kept.index, found, strict=True)}
+        data += _points([[row[column] for column in names] for row, _ in drawn], name, PALETTE[tone].light, symbol)
+    kept = rows.loc[[row.name for row, _ in drawn]]
+    names = {index: name for index, (_, name) in zip(kept.index, drawn, strict=True)}
     caption = _caption(kept.assign(place=[names[index] for index in kept.index]), control, "place")
-    spec = finish(data, caption, table="lines", title=value.capitalize(), x=x, y=f"{value}, {unit}")
-    ticks = {"tickvals": list(range(len(found))), "ticktext": [escape(name) for _, name in found]}
-    spec["layout"]["xaxis"] |= ticks | {"range": [-0.5, len(found) - 0.5], "showgrid": False}
+    spec = style.finish(data, caption, table="lines", title=value.capitalize(), x=x, y=f"{value}, {unit}")
+    ticks = {"tickvals": list(range(len(drawn))), "ticktext": [escape(name) for _, name in drawn]}
+    spec["layout"]["xaxis"] |= ticks | {"range": [-0.5, len(drawn) - 0.5], "showgrid": False}
     spec["layout"] |= {"scattermode": "group", "scattergap": 0.7}
     across(spec, 0)
     return spec
 
 
-@Drawing
+@style.Drawing
 def effect_map(
     summary: Table,
     *,
@@ -151,11 +135,8 @@ def effect_map(
         summary: of an intervention.
         rows_by: the column of the map's rows.
         names: its values in words, in the order from the bottom; others are not drawn.
-        control: what the control is, in words.
-        value: what a value is, in words.
-        unit: its unit.
+        control: with ``value``, ``unit`` and ``wanted``: as in :func:`effect_by_layer`.
         limit: ends of the colour scale; the largest in this figure when None.
-        **wanted: values of columns: ``subset``, ``metric`` …
 
     Returns:
         A heat map; a cell's control and n are shown on hover.
@@ -184,7 +165,7 @@ def effect_map(
         ],
         "zmin": -end,
         "zmax": end,
-        "colorscale": [[at, tone.light] for at, tone in LIFT_SCALE],
+        "colorscale": [[at, tone.light] for at, tone in style.LIFT_SCALE],
         "colorbar": {"title": {"text": unit}, "thickness": 12, "len": 1, "outlinewidth": 0},
         "hovertemplate": f"layer %{{x}}, %{{y}}<br>%{{customdata[0]:.3f}}<br>{escape(control)} %{{customdata[1]:.3f}}"
         "<br>n = %{customdata[2]}<extra></extra>",
@@ -195,22 +176,28 @@ def effect_map(
     height = max(240, min(560, 130 + 22 * len(order)))
     caption = _caption(rows.assign(place=[names[key] for key in rows[rows_by]]), control, "place")
     title = f"{value.capitalize()} by layer"
-    spec = finish([trace], caption, table="grid", title=title, x="layer", y=rows_by, height=height, unit=unit)
+    spec = style.finish([trace], caption, table="grid", title=title, x="layer", y=rows_by, height=height, unit=unit)
     spec["layout"]["xaxis"]["showgrid"] = spec["layout"]["yaxis"]["showgrid"] = False
     spec["layout"]["yaxis"]["type"] = "category"
     on_whole_layers(spec, rows["layer"])
     return spec
 
 
+def whole_effects(summary: Table, chosen: Collection[str]) -> Table:
+    """The rows of the effect of the whole change, where its measure and its dose are not chosen."""
+    for column, value in WHOLE.items():
+        if column in summary.columns and column not in chosen:
+            summary = summary.loc[summary[column] == value]
+    return summary
+
+
 def _rows(summary: Table, wanted: Mapping[str, Any], x: str = "") -> Table:
     """The wanted rows with a number, each place once: beside the kind of control that is wanted, or the default; of
     the whole span's effect unless the axis is its share, or something else is wanted."""
-    for column, value in {"measure": "effect", "dose": 1.0}.items():
-        if column in summary.columns and column not in (*wanted, x):
-            summary = summary.loc[summary[column] == value]
+    summary = whole_effects(summary, (*wanted, x))
     rows = summary if "control_kind" in wanted else default_rows(summary)
     rows = _matching(rows, {name: value for name, value in wanted.items() if _is_nan(value)})
-    rows = select(rows, "summary", **{name: value for name, value in wanted.items() if not _is_nan(value)})
+    rows = style.select(rows, "summary", **{name: value for name, value in wanted.items() if not _is_nan(value)})
     rows = rows.loc[rows["value"].notna()]
     if rows.empty:
         raise RunError("summary: no row with a number for the selection")
@@ -263,10 +250,10 @@ def _caption(rows: Table, control: str, place: str) -> str:
     where = where or (str(top["place"]) if place == "place" else f"{place} {top[place]:g}")
     beside = ""
     if np.isfinite(top["control"]):
-        beside = f"; {control} there {with_interval(*(top[column] for column in _CONTROL))}"
-    sizes = f"n = {counts(rows['n'])} traces in {counts(rows['n_groups'])} groups"
-    draws = f", {counts(rows['n_controls'])} draws of the control" if (rows["n_controls"] > 0).any() else ""
-    largest = f"Largest: {where}, {with_interval(*(top[column] for column in VALUE))}{beside}."
+        beside = f"; {control} there {style.with_interval(*(top[column] for column in CONTROL))}"
+    sizes = f"n = {style.counts(rows['n'])} traces in {style.counts(rows['n_groups'])} groups"
+    draws = f", {style.counts(rows['n_controls'])} draws of the control" if (rows["n_controls"] > 0).any() else ""
+    largest = f"Largest: {where}, {style.with_interval(*(top[column] for column in VALUE))}{beside}."
     return f"{largest} {sizes}{draws}. {_INTERVALS}"
 
 

@@ -1,4 +1,4 @@
-"""What does the page of an intervention say in words? What was changed, where, and what beats its control."""
+"""Texts and tables of the page of an intervention."""
 
 from __future__ import annotations
 
@@ -13,24 +13,15 @@ from safekey_interp.interventions.effects import TESTED
 from safekey_interp.measures.trajectory import trajectory_controls
 from safekey_interp.models.organism import is_organism
 from safekey_interp.reporting.figures.figure_style import Table
+from safekey_interp.reporting.findings import intervention_terms as terms
 from safekey_interp.reporting.findings.finding import Estimate, estimate
 from safekey_interp.reporting.findings.intervention_findings import LEVEL, is_beyond_draws
-from safekey_interp.reporting.findings.intervention_terms import (
-    METRICS,
-    READINGS,
-    SHARED_DRAWS,
-    control_name,
-    main_metric,
-    main_rows,
-    main_subset,
-    place_name,
-    series_name,
-)
+from safekey_interp.reporting.findings.phrases import capital
 from safekey_interp.reporting.pages.html import Html, data, el, join, table
 from safekey_interp.reporting.pages.page_text import file_names, opening
 
 if TYPE_CHECKING:
-    from safekey_interp.interventions.intervention_registry import Name
+    from safekey_interp.interventions.intervention_record import Intervention, Option
 
 QUESTIONS = {
     "changed": "What was changed?",
@@ -45,48 +36,17 @@ PROVENANCE = {
     "versions": "Versions",
     "timings": "Seconds",
 }
-TITLES: dict[Name, tuple[str, str]] = {
-    "knockout": ("When ", " may not look at a span"),
-    "patch": ("When a run of ", " borrows another’s states"),
-    "direction": ("When ", " loses a direction, or gains it"),
-    "suppress": ("When a sentence of ", "’s reasoning is hidden"),
-    "lens": ("From which layer on ", " says its key sentence"),
-    "trajectory": ("What ", " knows, token by token"),
-}
 _MOST = 40
 """Rows of the table of chance; more tell a reader no more."""
 _EVERY = 10
-_OPTIONS = {
-    "from_span": "whose view is changed",
-    "to_span": "what is hidden, one at a time",
-    "by": "what is changed at once",
-    "window": "consecutive layers at once",
-    "layers": "layers; none: all",
-    "heads": "heads; none: all",
-    "source": "outcome of the traces that states come from",
-    "positions": "where; none: everywhere",
-    "method": "exact, by attribution, or both",
-    "mode": "taken out (ablate) or added",
-    "scales": "of what is added, in norms of the direction",
-    "directions": "given directions; none: fitted",
-    "readers": "given probes or directions; none: fitted",
-    "fit_layers": "layers that directions are fitted on; none: all",
-    "fit_position": "where these are read",
-    "label_by": "what tells the two classes apart",
-    "n_folds": "folds of requests: fitted on all but one, used on that one",
-    "align": "where offset 0 lies",
-    "most": "sentences of the reasoning that are taken",
-    "controls": "kinds of control; none: all that the model allows",
-    "n_random": "draws of each kind of control",
-    "n_dose": "draws of each share of the span",
-    "n_donors": "other requests of each label",
-    "n_others": "other requests’ key sentences: the control",
-    "max_length": "most tokens; longer traces are left out",
-    "finder": "how U and K are found",
+_SHARED = {
+    "max_length": "Most tokens of a trace; longer ones are left out.",
+    "finder": "How U and K are found.",
 }
+"""Settings of every intervention."""
 
 
-def header(manifest: Mapping[str, Any], n: int) -> Html:
+def header(intervention: Intervention, manifest: Mapping[str, Any], n: int) -> Html:
     """Title, what the page is, and the facts of the run in one list."""
     model, source = manifest.get("model") or {}, manifest.get("data") or {}
     name = model.get("name") or model.get("spec") or "the model"
@@ -96,7 +56,7 @@ def header(manifest: Mapping[str, Any], n: int) -> Html:
         ("Model", join(data(name), f", {model.get('n_layers', '?')} layers × {model.get('n_heads', '?')} heads")),
         ("Traces", join(f"{n:,} measured of {read:,} from " if isinstance(read, int) else f"{n:,} from ", data(files))),
     ]
-    before, behind = TITLES[manifest["intervention"]]
+    before, _, behind = intervention.title.partition("{model}")
     return opening(
         manifest,
         eyebrow="safekey-interp intervention report",
@@ -112,52 +72,55 @@ def header(manifest: Mapping[str, Any], n: int) -> Html:
     )
 
 
-def changed(manifest: Mapping[str, Any], findings: Mapping[str, Any] | None) -> list[Html | None]:
+def changed(
+    intervention: Intervention, manifest: Mapping[str, Any], findings: Mapping[str, Any] | None
+) -> list[Html | None]:
     """What was done, in words, and the settings that say it."""
-    told = [f for f in (findings or {}).get("findings") or [] if f.get("question") == "changed"]
+    changes = [f for f in (findings or {}).get("findings") or [] if f.get("question") == "changed"]
     settings = manifest.get("settings") or {}
+    texts = {option.name: option.help for option in intervention.options if _is_shown(option)} | _SHARED
     rows: list[list[object]] = [
-        [name, el("code", data(_value(settings[name]))), what] for name, what in _OPTIONS.items() if name in settings
+        [name, el("code", data(_value(settings[name]))), text] for name, text in texts.items() if name in settings
     ]
     return [
-        *(el("p", data(f.get("text", "")), " Control: ", data(f.get("control", "")), ".") for f in told),
+        *(el("p", data(f.get("text", "")), " Control: ", data(f.get("control", "")), ".") for f in changes),
         table(["Setting", "Value", "What it is"], rows, caption="The settings that matter; all are at the page’s end")
         if rows
         else None,
     ]
 
 
-def excess_table(name: Name, summary: Table, manifest: Mapping[str, Any]) -> Html:
+def _is_shown(option: Option) -> bool:
+    return option.type is not bool and option.reads != "key_sentences"
+
+
+def excess_table(intervention: Intervention, summary: Table, manifest: Mapping[str, Any]) -> Html:
     """Every effect beside its control, the largest excess first where there are many."""
     kinds = [kind for kind in summary["control_kind"].unique() if kind not in (TESTED, *RESAMPLING)]
-    tables = [_excess_table(name, summary, manifest, kind) for kind in kinds]
+    tables = [_excess_table(intervention, summary, manifest, kind) for kind in kinds]
     if not any(tables):
         return el("p", "This run has no control to compare with.", class_="absent")
-    return join(*(one for one in tables if one))
+    return join(*(each for each in tables if each))
 
 
-def _excess_table(name: Name, summary: Table, manifest: Mapping[str, Any], kind: str) -> Html | None:
+def _excess_table(intervention: Intervention, summary: Table, manifest: Mapping[str, Any], kind: str) -> Html | None:
     """Beside one kind of control; None where no place has it."""
-    reading = READINGS[name]
-    rows = main_rows(name, summary, kind=kind)
+    rows = terms.main_rows(intervention, summary, kind=kind)
     if rows.empty:
         return None
     n_places = len(rows)
     if n_places > _MOST:
         rows = rows.loc[rows["excess"].abs().sort_values(ascending=False, kind="stable").index[:_MOST]]
-    by_draws = name in SHARED_DRAWS
+    by_draws = intervention.shared_draws
     with_p = "p_value_over_all" if by_draws else "p_value" if "p_value" in rows.columns else ""
     body: list[list[object]] = []
     for _, row in rows.iterrows():
-        line = f"{series_name(name, row[reading.series])}, " if reading.series else ""
-        numbers = [_text(estimate(row, *(f"{prefix}{end}" for end in ends))) for prefix, ends in _COLUMNS]
-        excess = estimate(row, "excess", "excess_low", "excess_high")
+        excess = estimate(row, *terms.EXCESS)
+        numbers = [table_number(number) for number in (estimate(row), estimate(row, *terms.CONTROL), excess)]
         p = [f"{row[with_p]:.2g}" if np.isfinite(row[with_p]) else "n/a"] if with_p else []
-        where = data(f"{line}{place_name(name, row, manifest.get('model') or {})}")
-        body.append(
-            [where, *numbers, *p, _beyond(row) if by_draws else _verdict(excess, row, n_places), f"{int(row['n']):,}"]
-        )
-    what = f"{METRICS[main_metric(name, summary)]}, " if reading.metrics else ""
+        where = row_name(intervention, row, manifest)
+        verdict = _beyond(row) if by_draws else _verdict(excess, row, n_places)
+        body.append([where, *numbers, *p, verdict, f"{int(row['n']):,}"])
     head = [
         "Where",
         "Measured",
@@ -167,12 +130,12 @@ def _excess_table(name: Name, summary: Table, manifest: Mapping[str, Any], kind:
         "Among the draws" if by_draws else "Excess lies",
         "n",
     ]
-    caption = f"{what}{reading.unit}, {TRACES_OF[main_subset(summary)]}; control: {control_name(kind)}"
+    caption = f"{table_caption(intervention, summary, terms.main_subset(summary))}; control: {terms.control_name(kind)}"
     notes = ["Excess is measured minus control, trace by trace."]
     if by_draws:
         n = int(rows["n_controls"].max())
         notes.append(
-            f"Every trace meets the same {n} control directions, so that the interval of the excess leaves out how "
+            f"Every trace has the same {n} control directions, so that the interval of the excess leaves out how "
             f"these differ: p is the rank of the measured effect among theirs, at least {1 / (1 + n):.2g}, with the "
             f"largest of all layers for each; beyond them when p is at most {LEVEL:g}."
         )
@@ -190,7 +153,6 @@ def _excess_table(name: Name, summary: Table, manifest: Mapping[str, Any], kind:
         )
     if n_places > _MOST:
         notes.append(f"The {_MOST} largest of {n_places}; all are in summary.parquet.")
-    caption = f"{caption[:1].upper()}{caption[1:]}"
     return join(table(head, body, caption=caption), el("p", " ".join(notes), class_="muted"))
 
 
@@ -207,13 +169,13 @@ def score_table(summary: Table) -> Html:
         numbers = {
             label: estimate(by_label.loc[label], "score") if label in by_label.index else None for label in labels
         }
-        cells = ["n/a" if number is None else _text(number) for number in numbers.values()]
+        cells = ["n/a" if number is None else table_number(number) for number in numbers.values()]
         where = f"{int(offset):+d}" + f", reader {int(reader)}" * several
         harmful, benign = numbers.get("harmful"), numbers.get("benign")
         apart = "n/a" if harmful is None or benign is None else harmful.lies(benign) or "not told apart"
         beside = [f"{part[f'{kind}_mean'].mean():.3f} ± {1.96 * part[f'{kind}_sd'].mean():.3f}" for kind in kinds]
         body.append([where, *cells, *beside, apart, ", ".join(f"{int(n):,}" for n in part["n"])])
-    head = ["Offset", *(data(label) for label in labels), *map(control_name, kinds), "Harmful lies", "n"]
+    head = ["Offset", *(data(label) for label in labels), *map(terms.control_name, kinds), "Harmful lies", "n"]
     note = (
         "Controls: mean ± 1.96 standard deviations over their draws, on the same states. "
         "“Above” and “below” mean that the 95 % intervals of harmful and benign traces do not touch. Offsets of one "
@@ -222,11 +184,21 @@ def score_table(summary: Table) -> Html:
     return join(table(head, body, caption="Mean score by offset"), el("p", note, class_="muted"))  # type: ignore[arg-type]
 
 
-_COLUMNS = (
-    ("", ("value", "low", "high")),
-    ("control", ("", "_low", "_high")),
-    ("excess", ("", "_low", "_high")),
-)
+def row_name(intervention: Intervention, row: Any, manifest: Mapping[str, Any]) -> Html:
+    """The line and the place of a summary's row."""
+    parts = (terms.line_name(intervention, row), terms.place_name(intervention, row, manifest.get("model") or {}))
+    return data(", ".join(part for part in parts if part))
+
+
+def table_caption(intervention: Intervention, summary: Table, subset: str) -> str:
+    """Metric, unit and traces of a table."""
+    metric = terms.metric_name(terms.main_metric(intervention, summary))
+    return capital(", ".join(part for part in (metric, intervention.unit, TRACES_OF[subset]) if part))
+
+
+def table_number(number: Estimate) -> str:
+    """In one line, however narrow the page."""
+    return number.text(".3f").replace(" ", "\u00a0") if np.isfinite(number.value) else "n/a"
 
 
 def _verdict(excess: Estimate, row: Any, n_places: int) -> str:
@@ -240,11 +212,6 @@ def _beyond(row: Any) -> str:
     if row["n_groups"] < FEW:
         return "too few prompts"
     return "beyond them" if is_beyond_draws(row) else "not told apart"
-
-
-def _text(number: Estimate) -> str:
-    """In one line, however narrow the page."""
-    return number.text(".3f").replace(" ", "\u00a0") if np.isfinite(number.value) else "n/a"
 
 
 def _value(value: Any) -> str:

@@ -1,50 +1,46 @@
-"""What does the page of a knockout say beside its effects? Doses, other requests' spans in place, and the pool of keys
-that random ones are drawn from.
-"""
+"""Tables of doses, of other requests' spans in place, and of the pool of random keys."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from safekey_interp.data.conditions import TRACES_OF
 from safekey_interp.interventions.donors import OTHER, SAME
 from safekey_interp.interventions.effects import default_rows
 from safekey_interp.interventions.knockout_plan import DOSES, OUTSIDE
 from safekey_interp.interventions.knockout_summary import CONTRAST, CURVATURE, EFFECT, SLOPE
 from safekey_interp.reporting.figures.figure_style import Table
-from safekey_interp.reporting.findings.finding import Estimate, estimate
-from safekey_interp.reporting.findings.intervention_terms import (
-    METRICS,
-    main_metric,
-    main_rows,
-    main_subset,
-    place_name,
-    series_name,
-)
+from safekey_interp.reporting.findings import intervention_terms as terms
+from safekey_interp.reporting.findings.finding import estimate
 from safekey_interp.reporting.pages.html import Html, data, el, join, table
+from safekey_interp.reporting.pages.intervention_text import row_name, table_caption, table_number
 
-_NAME = "knockout"
+if TYPE_CHECKING:
+    from safekey_interp.interventions.intervention_record import Intervention
+
 _MOST = 40
 """Rows of a table; more tell a reader no more."""
 _PLACE = ["to_span", "layer", "head"]
-_CONTROL = ("control", "control_low", "control_high")
 
 
-def controls(summary: Table, manifest: Mapping[str, Any]) -> Html:
-    """The tables beside that of the excess over random keys."""
-    parts = (_pool(summary), _resampled(summary, manifest), _doses(summary, manifest))
-    return join(*(part for part in parts if part is not None))
+def control_tables(intervention: Intervention, summary: Table, manifest: Mapping[str, Any]) -> list[Html]:
+    """The tables that the summary of a knockout has beside that of the excess."""
+    if "n_pool" not in summary.columns:
+        return []
+    tables = (
+        _pool(intervention, summary),
+        _resampled(intervention, summary, manifest),
+        _doses(intervention, summary, manifest),
+    )
+    return [each for each in tables if each is not None]
 
 
-def _pool(summary: Table) -> Html | None:
+def _pool(intervention: Intervention, summary: Table) -> Html:
     """On how many traces random keys outside the tested spans are a control."""
-    rows = main_rows(_NAME, summary).drop_duplicates("to_span")
+    rows = terms.main_rows(intervention, summary).drop_duplicates("to_span")
     body: list[list[object]] = [
         [
-            data(series_name(_NAME, row["to_span"])),
+            data(terms.line_name(intervention, row)),
             f"{row['n_k']:.0f}",
             f"{row['n_pool']:.0f}",
             f"{int(row['n_with_control']) if row['control_kind'] == OUTSIDE else 0:,} of {int(row['n']):,}",
@@ -61,20 +57,25 @@ def _pool(summary: Table) -> Html | None:
     return join(table(head, body, caption=caption), el("p", note, class_="muted"))
 
 
-def _resampled(summary: Table, manifest: Mapping[str, Any]) -> Html | None:
+def _resampled(intervention: Intervention, summary: Table, manifest: Mapping[str, Any]) -> Html | None:
     """The effect of the same span of other requests, by their label."""
-    subset = main_subset(summary)
-    kinds = {kind: main_rows(_NAME, summary, subset=subset, kind=kind).set_index(_PLACE) for kind in (OTHER, SAME)}
-    contrasts = _measure(summary, CONTRAST, subset)
+    subset = terms.main_subset(summary)
+    kinds = {
+        kind: terms.main_rows(intervention, summary, subset=subset, kind=kind).set_index(_PLACE)
+        for kind in (OTHER, SAME)
+    }
+    contrasts = _measure(intervention, summary, CONTRAST, subset)
     if contrasts.empty:
         return None
     body: list[list[object]] = []
     for _, row in _largest(contrasts).iterrows():
         place = tuple(row[_PLACE])
         beside = [
-            _text(estimate(rows.loc[place], *_CONTROL)) if place in rows.index else "n/a" for rows in kinds.values()
+            table_number(estimate(rows.loc[place], *terms.CONTROL)) if place in rows.index else "n/a"
+            for rows in kinds.values()
         ]
-        body.append([_where(row, manifest), *beside, _text(estimate(row)), f"{int(row['n']):,}"])
+        where = row_name(intervention, row, manifest)
+        body.append([where, *beside, table_number(estimate(row)), f"{int(row['n']):,}"])
     head = ["Span", "Other label’s in place", "Same label’s in place", "Other minus same", "n"]
     note = (
         "In place of the span, K sees the keys and values of the same span of another request, at the same positions. "
@@ -83,35 +84,43 @@ def _resampled(summary: Table, manifest: Mapping[str, Any]) -> Html | None:
     )
     if subset == "all" and {"harmful", "benign"} <= set(summary["subset"]):
         note += " Over harmful and benign traces together the two directions cancel: read them apart."
-    return join(table(head, body, caption=_caption(summary, subset)), el("p", note + _more(contrasts), class_="muted"))
+    return join(
+        table(head, body, caption=table_caption(intervention, summary, subset)),
+        el("p", note + _more(contrasts), class_="muted"),
+    )
 
 
-def _doses(summary: Table, manifest: Mapping[str, Any]) -> Html | None:
+def _doses(intervention: Intervention, summary: Table, manifest: Mapping[str, Any]) -> Html | None:
     """The effect by the share of the span that is hidden."""
-    subset = main_subset(summary)
-    slopes = _measure(summary, SLOPE, subset)
+    subset = terms.main_subset(summary)
+    slopes = _measure(intervention, summary, SLOPE, subset)
     if slopes.empty:
         return None
-    steps = [_measure(summary, EFFECT, subset, dose).set_index(_PLACE) for dose in (*DOSES, 1.0)]
-    bends = _measure(summary, CURVATURE, subset).set_index(_PLACE)
+    doses = (*DOSES, 1.0)
+    steps = [_measure(intervention, summary, EFFECT, subset, dose).set_index(_PLACE) for dose in doses]
+    bends = _measure(intervention, summary, CURVATURE, subset).set_index(_PLACE)
     body: list[list[object]] = []
     for _, row in _largest(slopes).iterrows():
         place = tuple(row[_PLACE])
-        numbers = [_text(estimate(rows.loc[place])) for rows in (*steps, bends)]
-        body.append([_where(row, manifest), *numbers[:-1], _text(estimate(row)), numbers[-1], f"{int(row['n']):,}"])
-    head = ["Hidden", *(f"{dose:g} of it" for dose in (*DOSES, 1.0)), "Slope", "All minus 4 quarters", "n"]
+        numbers = [estimate(rows.loc[place]) for rows in steps] + [estimate(row), estimate(bends.loc[place])]
+        where = row_name(intervention, row, manifest)
+        body.append([where, *map(table_number, numbers), f"{int(row['n']):,}"])
+    head = ["Hidden", *(f"{dose:g} of it" for dose in doses), "Slope", "All minus 4 quarters", "n"]
     note = (
         "Random parts of the span; those of one draw lie in one another. The slope is in nats a token for the whole "
         "span. Where the last difference is 0, keys add up; where it has the sign of the effect, several keys say the "
         "same, and no quarter of them is missed."
     )
-    return join(table(head, body, caption=_caption(summary, subset)), el("p", note + _more(slopes), class_="muted"))
+    return join(
+        table(head, body, caption=table_caption(intervention, summary, subset)),
+        el("p", note + _more(slopes), class_="muted"),
+    )
 
 
-def _measure(summary: Table, measure: str, subset: str, dose: float = 1.0) -> Table:
+def _measure(intervention: Intervention, summary: Table, measure: str, subset: str, dose: float = 1.0) -> Table:
     rows = default_rows(summary)
     rows = rows.loc[(rows["measure"] == measure) & (rows["dose"] == dose) & (rows["subset"] == subset)]
-    return rows.loc[(rows["metric"] == main_metric(_NAME, summary)) & rows["value"].notna()]
+    return rows.loc[(rows["metric"] == terms.main_metric(intervention, summary)) & rows["value"].notna()]
 
 
 def _largest(rows: Table) -> Table:
@@ -122,17 +131,3 @@ def _largest(rows: Table) -> Table:
 
 def _more(rows: Table) -> str:
     return f" The {_MOST} largest of {len(rows)}; all are in summary.parquet." if len(rows) > _MOST else ""
-
-
-def _where(row: Any, manifest: Mapping[str, Any]) -> Html:
-    return data(f"{series_name(_NAME, row['to_span'])}, {place_name(_NAME, row, manifest.get('model') or {})}")
-
-
-def _caption(summary: Table, subset: str) -> str:
-    text = f"{METRICS[main_metric(_NAME, summary)]}, nats a token, {TRACES_OF[subset]}"
-    return f"{text[:1].upper()}{text[1:]}"
-
-
-def _text(number: Estimate) -> str:
-    """In one line, however narrow the page."""
-    return number.text(".3f").replace(" ", "\u00a0") if np.isfinite(number.value) else "n/a"

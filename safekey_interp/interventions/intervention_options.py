@@ -1,0 +1,89 @@
+"""Complete options of an intervention, and what ``run.json`` records of them."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from safekey_interp.errors import InputError
+from safekey_interp.interventions.intervention_parts import FITTING
+from safekey_interp.interventions.intervention_record import Intervention, load_function
+from safekey_interp.measures.control_directions import Controls
+from safekey_interp.measures.direction_record import Direction
+from safekey_interp.measures.probes import Probe
+
+if TYPE_CHECKING:
+    from safekey_interp.models.model import Model
+
+_OF_EVERY_RUN = {"model", "traces", "others", "seed", "finder", "delimiters", "max_length", "on_trace"}
+_FITTING: dict[str, Any] = {option.name: option.default for option in FITTING if option.name != "keep_directions"}
+_LAYERS = ("layers", "fit_layers")
+
+
+def complete_options(intervention: Intervention, model: Model, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of an intervention: those that were given, the others as its function has them.
+
+    Args:
+        intervention: its record.
+        model: numbers the layers.
+        given: some of its options. Where it fits directions and gets none, also those of cross-fitting
+            (``fit_layers``, ``fit_position``, ``label_by``, ``n_folds``).
+
+    Raises:
+        InputError: it has no such option, or layers that the model does not have.
+    """
+    known = {
+        option: None if parameter.default is inspect.Parameter.empty else parameter.default
+        for option, parameter in inspect.signature(load_function(intervention.measure)).parameters.items()
+        if option not in _OF_EVERY_RUN and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+    fits = intervention.fits
+    is_given = bool(fits) and given.get(fits) is not None
+    if fits and not is_given:
+        known |= _FITTING
+    for option in given:
+        if option in _FITTING and is_given:
+            raise InputError(f"{option}: got it beside {fits}, of which nothing is fitted; leave it out")
+        if option not in known:
+            expected = ", ".join(sorted(known))
+            raise InputError(f"{option}: no option of {intervention.name}, expected some of {expected}")
+    options = known | dict(given)
+    for option in _LAYERS:
+        if option in options:
+            options[option] = model.layer_numbers(options[option])
+    if intervention.fit_depth is not None and options.get("fit_layers", ()) is None:
+        options["fit_layers"] = (round((model.n_layers - 1) * intervention.fit_depth),)
+    return options
+
+
+def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of the function itself, and those of cross-fitting."""
+    own = {name: value for name, value in options.items() if name not in _FITTING}
+    return own, {name: value for name, value in options.items() if name in _FITTING}
+
+
+def recorded(value: Any) -> Any:
+    """Options as ``run.json`` has them; of directions and probes, where they read and a hash."""
+    if isinstance(value, Direction | Probe):
+        place = {"layer": value.layer, "site": value.site, "position": value.position}
+        return {"kind": type(value).__name__.lower()} | place | {"sha256": _hash(value)}
+    if isinstance(value, list | tuple):
+        return [recorded(part) for part in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    return {name: recorded(part) for name, part in value.items()} if isinstance(value, Mapping) else value
+
+
+def _hash(record: Direction | Probe) -> str:
+    digest = hashlib.sha256()
+    for value in (getattr(record, field.name) for field in fields(record)):
+        if isinstance(value, Controls):
+            digest.update(b"".join(array.tobytes() for array in value.arrays().values()))
+            continue
+        digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
+    return digest.hexdigest()

@@ -1,0 +1,73 @@
+"""Options, controls and words that several interventions share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from safekey_interp.interventions.intervention_record import Control, Option
+
+LAYERS = Option("layers", "Layers, such as 0-5,12,-1. Default: all.", reads="layers")
+KEY_SENTENCES = Option(
+    "bank",
+    "YAML or JSON with lists safe and go_ahead. Default: built in.",
+    flag="--key-sentences",
+    reads="key_sentences",
+)
+FITTING = (
+    Option(
+        "fit_layers", "Layers to fit directions on. Default: all; of a trajectory one.", flag="--layers", reads="layers"
+    ),
+    Option("fit_position", "Position whose states directions are fitted on.", default="decision", flag="--position"),
+    Option(
+        "label_by", "Fit directions by the file's label or each trace's aha.", default="label", choices=("label", "aha")
+    ),
+    Option("n_folds", "Folds of requests; directions fitted on the others are used on each.", int, 5, least=2),
+    Option("keep_directions", "Keep the fitted directions in the folder's directions/.", bool, False, flag="--save"),
+)
+"""Options of cross-fitting, of every intervention that fits directions."""
+DIRECTION_CONTROLS = {
+    "shuffled_labels": Control("directions fitted to shuffled labels", "{n_random} draws"),
+    "covariance": Control("directions drawn from the states’ covariance", "{n_random} draws"),
+    "isotropic": Control("isotropic random directions", "{n_random} draws"),
+}
+"""Kinds of control of a direction."""
+DIRECTION_OPTIONS = (
+    Option(
+        "controls",
+        "Control directions.",
+        default=("shuffled_labels", "covariance"),
+        choices=DIRECTION_CONTROLS,
+        several=True,
+    ),
+    Option("n_random", "Draws of each kind of control.", int, 20, least=1),
+)
+METRICS = {
+    "difference": "safe minus compliant key sentences",
+    "safe": "safe key sentences",
+    "go_ahead": "compliant key sentences",
+    "key_sentence": "the trace’s own K",
+    "first_difference": "first tokens of safe minus those of compliant key sentences",
+    "first_safe": "first tokens of safe key sentences",
+    "first_go_ahead": "first tokens of compliant key sentences",
+}
+"""Metrics in words."""
+SENTENCE_METRICS = ("difference", "key_sentence", "safe", "go_ahead")
+"""Metrics of an intervention that scores sentences in K's place, the one that is reported first."""
+POSITIONS = {
+    "prompt": "X",
+    "prompt_end": "the end of X",
+    "template": "the template behind X",
+    "understanding": "U",
+    "understanding_end": "the end of U",
+    "decision": "the token before K",
+}
+"""Positions before K in words, in the order of a trace."""
+PARTS = {"understanding": "U", "key_sentence": "K", "rest": "the rest"}
+"""Parts of the reasoning in words."""
+
+
+def listed(values: Any, words: Mapping[str, str]) -> str:
+    """One or several values of a setting, in words."""
+    values = values if isinstance(values, list | tuple) else [values]
+    return ", ".join(words.get(value, str(value)) for value in values)

@@ -1,0 +1,212 @@
+"""Record of an intervention: its functions, options, controls, figures and words.
+
+The run, the command, the findings and the page read this record and know no intervention by name. A record is light:
+its functions may be named as ``module:function``, so that listing commands loads no model library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from importlib import import_module
+from typing import Any, Literal, NamedTuple
+
+from safekey_interp.errors import InputError
+
+Function = str | Callable[..., Any]
+"""A function, or ``module:function``, which is imported when it is called first."""
+
+
+def load_function(function: Function) -> Callable[..., Any]:
+    """A record's function, imported where it is named."""
+    if not isinstance(function, str):
+        return function
+    module, _, name = function.partition(":")
+    return getattr(import_module(module), name)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: the command's option, its check and the page's line are made from it."""
+
+    name: str
+    """Argument of the intervention's function."""
+    help: str
+    """What it sets."""
+    type: type = str
+    """``int``, ``float``, ``bool`` or ``str``; a flag turns a bool's default round."""
+    default: Any = None
+    """As the function has it."""
+    _: KW_ONLY
+    choices: Collection[str] = ()
+    """The values that it may have; any when empty."""
+    least: int | None = None
+    """The smallest number that it may be."""
+    several: bool = False
+    """Whether it takes a sequence."""
+    reads: Literal["", "layers", "key_sentences", "direction", "probe"] = ""
+    """How the command makes the value from its text: numbers of layers or heads, or a file of this kind."""
+    flag: str = ""
+    """The command's option; ``--name`` when empty."""
+    needs: tuple[str, Any] | None = None
+    """Another option, and the value without which this one has no effect."""
+
+    @property
+    def switch(self) -> str:
+        """The command's option."""
+        return self.flag or f"--{self.name.replace('_', '-')}"
+
+    def check(self, value: Any, name: str = "") -> None:
+        """Refuse a value that is none of the choices, or too small.
+
+        Args:
+            value: the value.
+            name: what the message calls the option.
+
+        Raises:
+            InputError: with what is expected.
+        """
+        name = name or self.name
+        values = tuple(value) if self.several and not isinstance(value, str) else (value,)
+        if self.choices and not values and self.default is not None:
+            raise InputError(f"{name}: got none, expected some of {', '.join(self.choices)}")
+        for each in values:
+            if self.choices and each not in self.choices:
+                some = "some" if self.several else "one"
+                raise InputError(f"{name}: got {each!r}, expected {some} of {', '.join(self.choices)}")
+            if self.least is not None and (not isinstance(each, int) or each < self.least):
+                raise InputError(f"{name}: got {each!r}, expected a whole number of at least {self.least}")
+
+
+SEED = Option("seed", "Seed of every draw.", int, 0, least=0)
+
+
+class Control(NamedTuple):
+    """One kind of control."""
+
+    words: str
+    """What it is."""
+    draws: str = ""
+    """How many draws, with names of options in braces."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of the summary that a reader chooses from, or that tells lines apart."""
+
+    label: str
+    """What the page's select box is called."""
+    words: Mapping[Any, str] | Callable[[Any], str] = str
+    """Its values in words; a mapping also says their order."""
+    short: Mapping[Any, str] = field(default_factory=dict)
+    """Shorter words, for an axis."""
+    first: str = ""
+    """The value that is chosen at first; empty: the first."""
+
+    def name(self, value: Any) -> str:
+        """A value in words."""
+        if isinstance(self.words, Mapping):
+            return self.words.get(value, str(value))
+        return self.words(value)
+
+
+class Figure(NamedTuple):
+    """One figure of the page, drawn where its places are told apart by its axes and the reader's choices."""
+
+    name: str
+    """Unique in the page."""
+    title: str
+    """Its heading."""
+    kind: Literal["lines", "points", "map"] = "lines"
+    """A line over ``axes[0]``; points side by side; a map of ``axes[0]`` by layer."""
+    axes: tuple[str, ...] = ("layer",)
+    """Columns of the summary."""
+    choices: Collection[str] = ()
+    """Columns of which the reader chooses a value, beside metric and subset."""
+    label: str = "place"
+    """What the points are, below the axis."""
+    has_control: bool = True
+    """Whether a control stands at every place."""
+
+
+class Prepared(NamedTuple):
+    """What is measured, and what every piece of it needs of all traces."""
+
+    items: list[Any]
+    """Traces, or pairs of them, that are measured piece by piece."""
+    options: Mapping[str, Any]
+    """What every piece gets: the traces that controls are taken from."""
+    left_out: dict[str, str]
+    """Traces that are in no item, and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intervention:
+    """One intervention.
+
+    ``measure`` takes a model, traces, the options, and ``seed``, ``finder``, ``delimiters``, ``max_length`` and
+    ``on_trace``. It returns one row per trace, place, control and draw: trace_id, group, label, the columns of places,
+    control (``none`` for what is tested), draw, effect; ``attrs["left_out"]`` maps other traces to their reasons.
+    ``summarise`` makes the summary from it, with
+    :func:`~safekey_interp.interventions.effects.summarise_effects` (``form="effects"``), or one of scores by offset as
+    :func:`~safekey_interp.measures.trajectory.summarise_trajectory` does (``form="scores"``).
+    """
+
+    name: str
+    """Its command, and ``kind`` of ``run_intervention``."""
+    help: str
+    """What it does, in a sentence or two."""
+    measure: Function
+    """Model, traces and options to a tidy table."""
+    summarise: Function
+    """That table to means with intervals, beside the controls'."""
+    options: tuple[Option, ...] = ()
+    """Those that the command offers; the function may have others."""
+    prepare: Function | None = None
+    """Model, traces, options and ``finder``, ``delimiters``, ``max_length`` to :class:`Prepared`; None: the traces."""
+    fits: str = ""
+    """The option that takes directions or probes: without it directions are fitted by cross-fitting. Empty for none."""
+    fit_depth: float | None = None
+    """Directions are fitted at one layer, this far up, unless layers are given; None: at all layers."""
+    form: Literal["effects", "scores"] = "effects"
+    """Whether the summary has effects beside controls, or scores by offset."""
+
+    title: str
+    """The page's title, with ``{model}``."""
+    changed: Callable[[Mapping[str, Any], Any], str]
+    """Settings and effects to a sentence on what is changed."""
+    effect: str = "The effect on {metric} is"
+    """What the measured number is, with ``{line}``, ``{place}`` and ``{metric}``; the number follows."""
+    reading: str = ""
+    """How the page's effects are read."""
+
+    metrics: tuple[str, ...] = ()
+    """Metrics that are reported, the first by default; none where there is one number alone."""
+    value: str = "effect"
+    """What a value is."""
+    unit: str = "nats a token"
+    """Its unit."""
+    lines: str = ""
+    """The column whose values are reported one by one; empty for none."""
+    reports: Literal["largest", "last"] = "largest"
+    """Which place of a line is reported: that of the largest number, or the last layer."""
+    place: Callable[[Any], str] | None = None
+    """A summary's row to its place in words; None: its layers, and the head where there is one."""
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    """Columns that figures and lines use."""
+    controls: Mapping[str, Control] = field(default_factory=dict)
+    """Kinds of control, the default first."""
+    shared_draws: bool = False
+    """Whether one draw of the control is the same for every trace: p over the draws then decides, not an interval."""
+    figures: tuple[Figure, ...] = (Figure("effect-layers", "By layer"),)
+    """The page's figures of effects."""
+
+    def check(self, **values: Any) -> None:
+        """Refuse options that are none of the choices, or too small; None passes.
+
+        Raises:
+            InputError: the first such.
+        """
+        for option in (*self.options, SEED):
+            if values.get(option.name) is not None:
+                option.check(values[option.name])

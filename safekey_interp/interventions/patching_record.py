@@ -1,0 +1,65 @@
+"""Record of activation patching."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from safekey_interp.interventions import intervention_parts as parts
+from safekey_interp.interventions.intervention_record import Column, Control, Figure, Intervention, Option
+
+OTHER_OUTCOME = {"refused": "complied", "complied": "refused"}
+"""Outcome of the targets, by that of the sources."""
+
+
+def _changed(settings: Mapping[str, Any], _: Any) -> str:
+    source = settings["source"]
+    return (
+        f"Hidden states of a {source} trace put into the run of a {OTHER_OUTCOME[source]} trace of the same request, "
+        f"at one layer and one position at a time: {parts.listed(settings['positions'], parts.POSITIONS)}."
+    )
+
+
+INTERVENTION = Intervention(
+    name="patch",
+    help="Put states of a refused run into a complied one of the same request, beside another request's.",
+    options=(
+        Option("source", "Outcome of the traces that give their states.", default="refused", choices=OTHER_OUTCOME),
+        parts.LAYERS,
+        Option(
+            "positions",
+            "Positions whose states are put in.",
+            default=("prompt_end", "template", "understanding", "decision"),
+            flag="--position",
+            choices=parts.POSITIONS,
+            several=True,
+        ),
+        Option(
+            "method",
+            "exact (a pass a swap), attribution, or both.",
+            default="both",
+            choices=("exact", "attribution", "both"),
+        ),
+        parts.KEY_SENTENCES,
+        Option("n_random", "Other requests' traces as controls of each pair.", int, 1, least=0),
+    ),
+    measure="safekey_interp.interventions.activation_patching:patch",
+    summarise="safekey_interp.interventions.activation_patching:summarise_patching",
+    prepare="safekey_interp.interventions.activation_patching:prepare_pairs",
+    lines="position",
+    columns={
+        "position": Column(label="States at (second plot)", words=parts.POSITIONS, first="decision"),
+        "measure": Column(label="Effects", words={"effect": "exact", "attribution": "attribution, first order"}),
+    },
+    changed=_changed,
+    effect="States at {line} move {metric} by",
+    reading="Above 0, the foreign states make what is read out likelier. If they carry the refusal, that is safe key "
+    "sentences.",
+    figures=(
+        Figure("effect-map", "All positions", "map", ("position",), ("measure",)),
+        Figure("effect-layers", "One position beside its control", "lines", ("layer",), ("measure", "position")),
+    ),
+    controls={"other_request": Control("another request’s states", "{n_random} a pair")},
+    title="When a run of {model} borrows another’s states",
+    metrics=parts.SENTENCE_METRICS,
+)

@@ -1,0 +1,74 @@
+"""Record of steering with directions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isnan
+from typing import Any
+
+from safekey_interp.interventions import intervention_parts as parts
+from safekey_interp.interventions.intervention_record import Column, Figure, Intervention, Option
+
+_CLASSES = {"label": "harmful and benign prompts", "aha": "traces whose K is unsafe and those whose K is safe"}
+_WAYS = {"ablate": "ablated from", "add": "added to"}
+
+
+def _changed(settings: Mapping[str, Any], _: Any) -> str:
+    directions = "Given directions"
+    if not settings.get("directions"):
+        directions = (
+            f"Directions between the mean states of {_CLASSES[settings['label_by']]} (at “{settings['fit_position']}”, "
+            "fitted on other requests than they were used on)"
+        )
+    return f"{directions} {_WAYS[settings['mode']]} the residual stream, one at a time."
+
+
+def _scale(value: float) -> str:
+    return "ablated" if isnan(value) else f"added, scale {value:g}"
+
+
+INTERVENTION = Intervention(
+    name="direction",
+    help="Ablate a direction from the residual stream or add it, beside controls; fitted on held-out requests.",
+    options=(
+        Option("mode", "ablate (remove it everywhere) or add.", default="ablate", choices=("ablate", "add")),
+        Option(
+            "scales",
+            "In norms of the direction; below 0 away from harmful.",
+            float,
+            1.0,
+            flag="--scale",
+            several=True,
+            needs=("mode", "add"),
+        ),
+        Option(
+            "directions", "File of a direction; none is fitted.", flag="--direction", reads="direction", several=True
+        ),
+        *parts.FITTING,
+        Option(
+            "layers", "After which layers. Default: everywhere; to add, its own.", flag="--at-layers", reads="layers"
+        ),
+        Option("positions", "At which positions it is changed. Default: all.", flag="--at", several=True),
+        parts.KEY_SENTENCES,
+        *parts.DIRECTION_OPTIONS,
+    ),
+    measure="safekey_interp.interventions.steering:steer",
+    summarise="safekey_interp.interventions.steering:summarise_steering",
+    fits="directions",
+    lines="scale",
+    columns={
+        "scale": Column(label="Direction", words=_scale),
+        "direction": Column(label="Of (second plot)", words="number {}".format),
+    },
+    changed=_changed,
+    effect="A direction that is {line} moves {metric} by",
+    reading="What the direction changes when it is ablated or added. Below 0, it makes what is read out less likely.",
+    figures=(
+        Figure("effect-layers", "By the direction’s layer", "lines", ("layer",), ("scale",)),
+        Figure("effect-scales", "By scale", "lines", ("scale",), ("direction",)),
+    ),
+    controls=parts.DIRECTION_CONTROLS,
+    title="When {model} loses a direction, or gains it",
+    metrics=parts.SENTENCE_METRICS,
+    shared_draws=True,
+)
