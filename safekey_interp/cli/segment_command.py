@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safekey_interp.cli.options import Delimiters, IdField, LabelField, Limit, PromptField, ResponseField
-from safekey_interp.cli.shared import check_choice, parse_delimiters, plain
+from safekey_interp.cli.shared import check_choice, parse_delimiters
+from safekey_interp.display import one_line
 from safekey_interp.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def segment(
         print(agree(found))
     elif out is not None:
         _write(found, out)
-        print(plain(str(out)))
+        print(one_line(str(out)))
     else:
         _print(found)
 
@@ -99,7 +100,7 @@ def _print(found: Iterable[Segmentation]) -> None:
     console = Console(highlight=False)
     for segmentation in found:
         # What files and endpoints say must not reach a terminal as it is.
-        shown = replace(segmentation, trace_id=plain(segmentation.trace_id), reason=plain(segmentation.reason))
+        shown = replace(segmentation, trace_id=one_line(segmentation.trace_id), reason=one_line(segmentation.reason))
         console.print(shown.to_rich())
         console.print()
 
