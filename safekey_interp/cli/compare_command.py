@@ -205,7 +205,7 @@ def _text_of(file: Path | None) -> str | None:
 
 def _print_summary(run: Run, page: Path | None) -> None:
     """What was found, in words of at most 80 columns."""
-    from safekey_interp.reporting.pages.comparison_text import QUESTIONS
+    from safekey_interp.reporting.labels import QUESTIONS
 
     manifest, findings = run.manifest, run.findings
     models: list[dict[str, Any]] = manifest["models"]
@@ -213,7 +213,7 @@ def _print_summary(run: Run, page: Path | None) -> None:
     if any(is_organism(str((one.get("model") or {}).get("spec"))) for one in models):
         say(CAVEAT)
     say(_READING)
-    for question, title in QUESTIONS.items():
+    for question, title in QUESTIONS["comparison"].items():
         say_question([one for one in findings.get("findings", []) if one["question"] == question], title, shown=_SHOWN)
     say_left_out(findings.get("left_out", []), shown=_SHOWN)
     say_end(run, page)

@@ -15,8 +15,8 @@ from synthetic_training_runs import hostile_run, write_training_run
 from safekey_interp.models import organism
 from safekey_interp.models.model import load
 from safekey_interp.reporting.pages.training_controls import changes
+from safekey_interp.reporting.pages.training_facts import chance_of_head
 from safekey_interp.reporting.pages.training_page_figures import MOST_LOOKS, few_looks, terms_of
-from safekey_interp.reporting.pages.training_text import chance_of_head
 from safekey_interp.reporting.report_file import write_report
 
 SMALL = {"n_steps": 80, "evaluate_every": 20, "probe_every": 20, "auxiliary_from": 48, "n_layers": 4}
@@ -119,7 +119,7 @@ def test_what_the_folder_lacks_is_said_in_a_line(tmp_path, run, missing, empties
 def test_a_run_without_looks_and_held_out_prompts_still_tells_its_losses(tmp_path):
     words = words_of(write_training_run(tmp_path, **SMALL | {"probe_every": None}, held_out=False))
     assert "Language modelling, in training alone: from" in words
-    assert "Nothing to compare: this run has no two looks with the probes." in words
+    assert "Nothing to compare: this run has no two snapshots with the probes." in words
 
 
 def test_a_folder_with_nothing_but_its_manifest_still_makes_a_page(tmp_path):

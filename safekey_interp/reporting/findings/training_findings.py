@@ -11,7 +11,7 @@ from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.figures.training_figures import COUNTED, COUNTS, TERMS, UNITS, Term
 from safekey_interp.reporting.findings.finding import Estimate
 from safekey_interp.reporting.pages.training_controls import Changes, Row
-from safekey_interp.reporting.pages.training_text import count
+from safekey_interp.reporting.pages.training_facts import count
 
 
 def findings(

@@ -1,4 +1,4 @@
-"""Which changes between the first and the last look would chance give too? Each beside its controls."""
+"""Changes from the first to the last snapshot of a training run, each beside its controls."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from safekey_interp.reporting.figures.attention_snapshot_figures import ends_of,
 from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.findings.finding import AUROC_OVER_LAYERS, LEVEL, Estimate, estimate
 from safekey_interp.reporting.labels import POSITIONS, SPANS, position_name
-from safekey_interp.reporting.pages.controls_table import Row, comparison, probe_row
-from safekey_interp.reporting.pages.html import Html, el, join
+from safekey_interp.reporting.pages.controls_table import BesideControls, Row, comparison, probe_row
 
 _HEADS = {"key_sentence": "K", "decision": "Decision row"}
 
@@ -38,34 +37,18 @@ def changes(aha: Table | None, by_layer: Table | None, separability: Table | Non
     )
 
 
-def against_chance(found: Changes) -> Html:
-    """Lists: the last look, the first, each control, and whether their intervals part."""
-    if not any(found):
-        return el("p", "Nothing to compare: this run has no two looks with the probes.", class_="absent")
-    parts = []
-    if found.aha:
-        low, high = _range(found.aha)
-        title = "Safe key sentences less go-aheads at the last look, nats per token"
-        parts.append(comparison(found.aha, f"{title} (bars from {low:.1f} to {high:.1f})", low, high))
-    if found.attention:
-        _, high = _range(found.attention)
-        title = "Attention over all layers at the last look, × distance-matched baseline"
-        parts.append(comparison(found.attention, f"{title} (bars from 0 to {high:.1f})", 0.0, high))
-    if found.probes:
-        title = "AUROC of the logistic probe at the last look (bars from 0.3 to 1)"
-        parts.append(comparison(found.probes, title, 0.3, 1.0))
-    note = (
-        "“Above” and “below” mean that the two 95 % intervals do not touch. Both looks are at the same traces, so that "
-        "this is a careful test: a change that it cannot tell may still be there. Layers were picked after looking at "
-        "all of them, by the mean of both looks; against shuffled labels the verdict of a probe is therefore the "
-        "p-value of the best of all layers at the last look, corrected for the number of positions."
-    )
-    losses = (
-        "One run says what changed, not what changed it. Whether a loss did it is told by a run of the same seed "
-        "without it: head_weight or query_mask_weight at 0, the head with shuffled_labels, or key_weight in place of "
-        "query_mask_weight. Losses have no interval here and no verdict: they are means over the held-out traces."
-    )
-    return join(*parts, el("p", note, class_="muted"), el("p", losses, class_="muted"))
+def lists_of(found: Changes) -> list[BesideControls]:
+    """Lists for the page: the last snapshot, the first, each control, and whether their intervals part."""
+    low, high = _range(found.aha)
+    _, top = _range(found.attention)
+    likelihood = "Safe minus compliant key sentences at the last snapshot, nats per token"
+    attention = "Attention over all layers at the last snapshot, × distance-matched baseline"
+    lists = [
+        (found.aha, f"{likelihood} (bars from {low:.1f} to {high:.1f})", low, high),
+        (found.attention, f"{attention} (bars from 0 to {top:.1f})", 0.0, top),
+        (found.probes, "AUROC of the logistic probe at the last snapshot (bars from 0.3 to 1)", 0.3, 1.0),
+    ]
+    return [comparison(*one) for one in lists if one[0]]
 
 
 def look_of(table: Table) -> str:
@@ -137,4 +120,4 @@ def _sizes(row: Table) -> str:
 def _range(rows: list[Row]) -> tuple[float, float]:
     numbers = [value for row in rows for one in (row.measured, *row.controls.values()) for value in one]
     finite = [value for value in numbers if np.isfinite(value)]
-    return min(0.0, *finite), max(0.0, *finite)
+    return min([0.0, *finite]), max([0.0, *finite])
