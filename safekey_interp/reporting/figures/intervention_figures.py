@@ -14,22 +14,9 @@ import numpy as np
 from safekey_interp.errors import RunError
 from safekey_interp.interventions.effects import default_rows
 from safekey_interp.reporting.figures.attention_figures import on_whole_layers
-from safekey_interp.reporting.figures.figure_style import (
-    LIFT_SCALE,
-    PALETTE,
-    Drawing,
-    LayerAxis,
-    Spec,
-    Table,
-    counts,
-    curve,
-    escape,
-    finish,
-    number,
-    select,
-    with_interval,
-)
-from safekey_interp.reporting.figures.training_figures import across
+from safekey_interp.reporting.figures.figure_numbers import counts, number, select, with_interval
+from safekey_interp.reporting.figures.figure_parts import LayerAxis, across, curve, finish
+from safekey_interp.reporting.figures.figure_style import LIFT_SCALE, PALETTE, Drawing, Spec, Table, escape
 from safekey_interp.reporting.labels import VALUE
 
 _CONTROL = ("control", "control_low", "control_high")

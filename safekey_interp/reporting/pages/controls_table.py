@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from safekey_interp.data.conditions import FEW, Conditions
-from safekey_interp.reporting.figures.figure_style import Table, with_interval
+from safekey_interp.reporting.figures.figure_numbers import with_interval
+from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS, LEVEL, Estimate, estimate
 from safekey_interp.reporting.labels import POSITIONS, SPANS, position_name
 
