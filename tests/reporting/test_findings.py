@@ -155,7 +155,7 @@ def test_both_labels_stand_in_one_sentence_and_no_label_says_what_k_does(tmp_pat
     assert f"{said}, and in 0% [0%, {none.high:.0%}] of 10 on benign ones" in texts(found, "where")[0]
     found = find(write(tmp_path, traces=traces(["safe", "unsafe"] * 6, label=[None] * 12)))
     said = f"50% [{half.low:.0%}, {half.high:.0%}]"
-    assert f"K turns safe in {said} of 12 traces; it goes ahead in {said}." in texts(found, "where")[0]
+    assert f"K turns safe in {said} of 12 traces; it complies in {said}." in texts(found, "where")[0]
     assert texts(found, "knew") == []
 
 
@@ -373,7 +373,7 @@ def test_states_are_held_against_words(tmp_path: Path, words: float, verdict: st
 def test_outcomes_are_named_as_such(tmp_path: Path) -> None:
     table = separability(0.9, 0.005, words=None, label_by="aha")
     found = find(write(tmp_path, traces=traces(["safe"] * 40), separability=table))
-    assert "tells traces that go ahead from traces that turn safe" in texts(found, "knew")[0]
+    assert "tells traces that comply from traces that turn safe" in texts(found, "knew")[0]
     assert len(texts(found, "chance")) == 1
 
 

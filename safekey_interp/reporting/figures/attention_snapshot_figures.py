@@ -206,10 +206,10 @@ def before_and_after(rows: Table) -> list[tuple[str, Table, str, str]]:
     both = [(first, "key_sentence", "dash"), (last, "prompt", "solid")]
     if int(first["step"].iloc[0]) == int(last["step"].iloc[0]):
         del both[0]
-    return [(name_of_look(int(part["step"].iloc[0])), part, tone, dash) for part, tone, dash in both]
+    return [(snapshot_name(int(part["step"].iloc[0])), part, tone, dash) for part, tone, dash in both]
 
 
-def name_of_look(step: int) -> str:
+def snapshot_name(step: int) -> str:
     """What a snapshot is called in words."""
     return "before training" if step == 0 else f"step {step:,}"
 

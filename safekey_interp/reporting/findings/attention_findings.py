@@ -1,4 +1,4 @@
-"""What does the model look at when it decides, and is it more than the uniform and the distance-matched baseline?
+"""Findings on attention from K and the token before it, beside the uniform and the distance-matched baseline.
 
 Attention on X and on U, mean over heads, in the last layer: from the token before K, whose row decides, and from K (the
 paper's measure). Whether it is more than chance is said by the number of layers in which it lies above both baselines,

@@ -1,6 +1,7 @@
-"""What is a claim: a sentence with its number, its n, its interval, and what it was held against?
+"""Records of findings: a sentence with its number, n, interval and control.
 
-Intervals are 95 % and count prompts (groups), not traces; with fewer than ``stats.FEW`` prompts there is none.
+Intervals are 95 % and count prompts (groups), not traces; with fewer than
+:data:`~safekey_interp.data.conditions.FEW` prompts there is none.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Finding:
     n: int = 0
     """Traces behind it."""
     control: str = ""
-    """What it was held against."""
+    """What it is compared with."""
     short: str = ""
     """The same in a clause, without interval, for the headline; empty when it is not for the headline."""
     is_shown: bool | None = None

@@ -1,4 +1,4 @@
-"""Where does the model decide, and had its own understanding named the harm (the dormant signal)?
+"""Findings on the outcome of key sentences, and on harm that the understanding names (the dormant signal).
 
 The dormant signal is a share of the traces on harmful prompts whose key sentence does not turn safe. It goes by label
 and K alone: the finder's "unsafe" itself asks for harm in U or X, and would beg the question. Its control is how often
@@ -70,7 +70,7 @@ def _both_labels(decided: Table, labelled: dict[str, Table]) -> Finding:
 def _unlabelled(decided: Table, conditions: Conditions) -> Finding:
     shares = _by_condition(decided, decided["aha"] == "safe", conditions)
     ahead = share(decided["aha"] == "unsafe", decided["group"])
-    text = f"The key sentence K turns safe in {apart(shares)}; it goes ahead in {ahead.text('.0%')}."
+    text = f"The key sentence K turns safe in {apart(shares)}; it complies in {ahead.text('.0%')}."
     short = _clause("The key sentence K turns safe in", shares)
     return _finding("where", text, decided, shares, control=_COUNTED, short=short)
 

@@ -1,4 +1,4 @@
-"""What did the states know before K, and is it more than shuffled labels or the words alone give?"""
+"""Findings on probes before K, beside shuffled labels and the words alone."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _finding(best: _Best, text: str, n_positions: int, short: str = "") -> Findi
         design = ", as the sizes of groups give labels away" if row["null_auroc_mean"] > _GIVEN_AWAY else ""
         control = f"shuffled labels give {between}{design}; p = {p:.2g}{over}, {LEVEL / n_positions:.2g} needed"
     if row["label_by"] == "aha":
-        control += "; the finder reads unsafe outcomes with a look at U and X"
+        control += "; the finder uses U and X to read unsafe outcomes"
     number = estimate(row, *AUROC_OVER_LAYERS)
     return Finding(question="knew", text=text, n=int(row["n"]), control=control, short=short, **number.fields())
 

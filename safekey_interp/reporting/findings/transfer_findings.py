@@ -1,4 +1,4 @@
-"""Does a probe that was fitted on one condition tell another's classes, and would the words alone do that, too?
+"""Findings on transfer: a probe fitted on one condition and tested on another, beside the words alone.
 
 At the position before K, which was chosen beforehand, else at the one where it does best.
 """

@@ -30,16 +30,23 @@ class Row(NamedTuple):
 
     name: str
     """What was measured."""
-    where: str
-    """In which layer, at which step, or of which traces."""
+    place: str
+    """In which layer, at which step, or of which traces; may be empty."""
     measured: Estimate
     """The number."""
     controls: dict[str, Estimate]
-    """What it is held against, by name."""
+    """What it is compared with, by name."""
     tone: str
     """One of the palette's tones."""
     beats_shuffled: bool | None = None
     """Whether the p-value over all layers says so; None where shuffled labels are no control."""
+    n: str = ""
+    """Traces and groups, where the line says them."""
+
+    @property
+    def where(self) -> str:
+        """Place and n."""
+        return ", ".join(filter(None, [self.place, f"n = {self.n}" if self.n else ""]))
 
 
 def paper_measure(by_layer: Table, subsets: dict[str, str]) -> dict[str, Any] | None:
