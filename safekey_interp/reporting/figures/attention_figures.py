@@ -52,9 +52,7 @@ def lift_heatmap(
 
     Args:
         by_head: the run's ``attention_by_head``.
-        from_span: whose rows look.
-        to_span: what they look at.
-        subset: which traces.
+        from_span, to_span, subset: whose rows attend, to what, on which traces.
         against: the control that mass is divided by.
         limit: ends of the colour scale, in log2; None: the largest in this figure, at least 1.
 
@@ -97,9 +95,7 @@ def mass_heatmap(
 
     Args:
         by_head: the run's ``attention_by_head``.
-        from_span: whose rows look.
-        to_span: what they look at.
-        subset: which traces.
+        from_span, to_span, subset: whose rows attend, to what, on which traces.
         limit: upper end of the colour scale, from 0; None: the largest in this figure.
 
     Returns:
@@ -137,9 +133,7 @@ def mass_by_layer(
 
     Args:
         by_layer: the run's ``attention_by_layer``.
-        from_span: whose rows look.
-        to_span: what they look at.
-        subset: which traces.
+        from_span, to_span, subset: whose rows attend, to what, on which traces.
         measure: "mass" with its controls (uniform and distance-matched baseline, random keys); "mass_rest" (the first
             token left out); "lift" over the uniform baseline and over random sets, on a log axis.
 

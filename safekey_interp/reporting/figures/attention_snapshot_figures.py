@@ -51,9 +51,7 @@ def lift_by_step(
 
     Args:
         by_layer: the training run's ``attention_by_layer``.
-        from_span: whose rows look.
-        to_span: what they look at.
-        subset: which traces.
+        from_span, to_span, subset: whose rows attend, to what, on which traces.
         limit: ends of the colour scale, in log2; None: the largest in this figure, at least 1.
         auxiliary_from: steps done when the auxiliary losses begin to count.
 
@@ -97,8 +95,7 @@ def lift_over_steps(
 
     Args:
         by_layer: the training run's ``attention_by_layer``.
-        from_span: whose rows look.
-        subset: which traces.
+        from_span, subset: whose rows attend, on which traces.
         auxiliary_from: steps done when the auxiliary losses begin to count.
 
     Returns:
@@ -143,9 +140,7 @@ def lift_before_after(
 
     Args:
         by_layer: the training run's ``attention_by_layer``.
-        from_span: whose rows look.
-        to_span: what they look at.
-        subset: which traces.
+        from_span, to_span, subset: whose rows attend, to what, on which traces.
 
     Returns:
         Lines over layers on a log axis, 1 = no more than the distance-matched baseline.

@@ -123,8 +123,7 @@ def lift_layers_by_model(
 
     Args:
         by_layer: the comparison's ``attention_by_layer``, with ``model``.
-        from_span: whose rows look.
-        to_span: what they look at.
+        from_span, to_span: whose rows attend, and to what.
         names: the models, in their order.
         subset: which traces.
 

@@ -54,14 +54,7 @@ def estimates_as_bars(
 
 @Drawing
 def estimates_as_lines(
-    table: Table,
-    *,
-    title: str,
-    x: str,
-    y: str,
-    caption: str,
-    percent: bool = False,
-    across_at: float | None = None,
+    table: Table, *, title: str, x: str, y: str, caption: str, percent: bool = False, across_at: float | None = None
 ) -> Spec:
     """A line with a band for each series.
 

@@ -24,11 +24,7 @@ _NO_LAYERS = {SHUFFLED: "what shuffled labels reach", WORDS: "the words alone"}
 
 @Drawing
 def auroc_by_step(
-    separability: Table,
-    *,
-    position: str = "decision",
-    label_by: str | None = None,
-    auxiliary_from: int | None = None,
+    separability: Table, *, position: str = "decision", label_by: str | None = None, auxiliary_from: int | None = None
 ) -> Spec:
     """Layer by step: how well a probe tells the classes apart; the two lowest rows are the words and shuffled labels.
 

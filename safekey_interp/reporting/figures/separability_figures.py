@@ -152,12 +152,7 @@ def auroc_by_layer(
 
 @Drawing
 def lda_scatter(
-    coordinates: Table,
-    *,
-    position: str,
-    layer: int,
-    site: str = "resid_post",
-    texts: Mapping[str, str] | None = None,
+    coordinates: Table, *, position: str, layer: int, site: str = "resid_post", texts: Mapping[str, str] | None = None
 ) -> Spec:
     """Each trace at its out-of-fold LDA score (across) and first principal component (up), coloured by class.
 

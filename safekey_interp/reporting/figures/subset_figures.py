@@ -42,8 +42,7 @@ def lift_by_kind(
     Args:
         by_layer: the run's ``attention_by_layer``.
         kinds: whose lines, in the legend's order.
-        from_span: whose rows look.
-        to_span: what they look at.
+        from_span, to_span: whose rows attend, and to what.
         against: the control that mass is divided by.
 
     Returns:

@@ -67,7 +67,7 @@ def sources_of(manifest: Mapping[str, Any]) -> list[tuple[list[str], list[list[s
     suites = [
         [str(suite.get(name, "")) for name in _OF_SUITE] for suite in (manifest.get("data") or {}).get("suites") or []
     ]
-    tables = [(list(_OF_MODEL), models, "Models")]
+    tables: list[tuple[list[str], list[list[str]], str]] = [(list(_OF_MODEL), models, "Models")]
     return tables + [(list(_OF_SUITE), suites, "Suites, as their authors publish them")] * bool(suites)
 
 

@@ -27,8 +27,8 @@ class Section(NamedTuple):
     """Its anchor, unique in the page."""
     title: str
     """Its heading."""
-    inner: Html | str
-    """What stands under it."""
+    inner: Html | str | Sequence[Html | None]
+    """What stands under it, in one piece or in several."""
 
 
 class Page:
@@ -110,10 +110,13 @@ class Frame:
 
     def page(self, sections: Sequence[Section], islands: Html) -> str:
         """The whole page as text."""
-        sections = [
-            s._replace(inner=Html("").join(filter(None, s.inner))) if isinstance(s.inner, list) else s for s in sections
+        whole = [
+            about._replace(
+                inner=about.inner if isinstance(about.inner, str) else Html("").join(filter(None, about.inner))
+            )
+            for about in sections
         ]
-        return f"{render('page', 'page', sections=sections, islands=islands, **self._parts)}\n"
+        return f"{render('page', 'page', sections=whole, islands=islands, **self._parts)}\n"
 
 
 def figures_of(group: Group | None, file: str, what: str) -> Html:

@@ -10,16 +10,13 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 from safekey_interp.reporting.pages.rendering import Html
 
-if TYPE_CHECKING:
-    from safekey_interp.reporting.pages.page_layout import Page
-
 GROUP = "safekey_interp.page_sections"
-Draw = Callable[["Page"], "Html | str | None"]
-"""Draws a section; a string is escaped, None leaves the section out."""
+Draw = Callable[[Any], "Html | str | None"]
+"""Draws a section of a page; a string is escaped, None leaves the section out."""
 
 
 class Registered(NamedTuple):

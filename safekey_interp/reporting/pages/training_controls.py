@@ -48,7 +48,7 @@ def lists_of(measured: Changes) -> list[BesideControls]:
         (measured.attention, f"{attention} (bars from 0 to {top:.1f})", 0.0, top),
         (measured.probes, "AUROC of the logistic probe at the last snapshot (bars from 0.3 to 1)", 0.3, 1.0),
     ]
-    return [comparison(rows, *about) for rows, *about in lists if rows]
+    return [comparison(rows, title, low, high) for rows, title, low, high in lists if rows]
 
 
 def first_name(table: Table) -> str:
