@@ -1,9 +1,9 @@
-"""Display in notebooks and terminals: marked text, progress bars.
+"""Display of text from data, of marked spans and of progress, in notebooks, terminals and pages.
 
 No mark rests on colour alone: each has a letter (X, U, K) and a line of its own under the text. A notebook does not say
 whether its page is light or dark, so the text keeps the page's ink, and a tone lies half-way (in OKLab) between those
-that :mod:`safekey_interp.reporting.figures.figure_style` has for a light and for a dark page. Characters of data that
-move a cursor, turn text around or hide are shown as U+FFFD.
+that :mod:`safekey_interp.reporting.figures.figure_style` has for a light and for a dark page. :func:`printable` is the
+rule for text from data wherever it is shown.
 
 A kernel of Jupyter runs what JupyterLab, VS Code and Colab call a notebook. Everything else, IPython in a terminal
 included, is a terminal. IPython is asked only where something else has imported it.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import html
 import shutil
 import sys
+import unicodedata
 import warnings
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -101,11 +102,6 @@ def send(page: str, text: str) -> None:
 
 _WASH = 35
 """Per cent of a mark's tone behind its text."""
-# Control characters but for tab and line feed; what turns the direction of its neighbours; lone surrogates.
-_CONTROLS = (*range(9), *range(11, 32), *range(127, 160))
-_FORBIDDEN = dict.fromkeys(
-    [*_CONTROLS, *range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)], "\ufffd"
-)
 # MathJax leaves out what has either class: a response may hold dollars.
 _FRAME = (
     '<div class="tex2jax_ignore mathjax_ignore" style="text-align:left;line-height:1.6;max-width:60rem;'
@@ -136,10 +132,40 @@ MARKS: dict[str, Mark] = {
 """The spans that are marked wherever text is shown."""
 
 
+class _Replacements(dict[int, str]):
+    """The replacement of each character, by code point: itself, or of a character that is not shown ``form``."""
+
+    def __init__(self, form: str) -> None:
+        self._form = form
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        # Spaces of every width move nothing; joiners are letters' own in many scripts.
+        keeps = character in "\n\t\u200c\u200d" or character.isprintable() or unicodedata.category(character) == "Zs"
+        return self.setdefault(code, character if keeps else self._form.format(code))
+
+
+_REPLACED, _SPELLED = _Replacements("\ufffd"), _Replacements("‹U+{:04X}›")
+
+
 def printable(text: str) -> str:
-    """``text`` that a page or a terminal can show as it is, without being moved by it; line feeds and tabs stay."""
-    shown = text.translate(_FORBIDDEN)
-    return shown if shown.isprintable() else "".join(map(_shown, shown))
+    """``text`` as a terminal, a page, a figure or JSON may show it: the one rule for text from data.
+
+    Controls (C0 and C1, but for line feed and tab), separators of lines and paragraphs, marks, embeddings, overrides
+    and isolates of direction, characters without width, lone surrogates and code points without a character become
+    U+FFFD, one for one. Spaces of every width and the joiners U+200C and U+200D stay.
+    """
+    return text if text.isprintable() else text.translate(_REPLACED)
+
+
+def spelled_out(text: str) -> str:
+    """``text`` with each character that :func:`printable` replaces as its code point: ``‹U+202E›``."""
+    return text if text.isprintable() else text.translate(_SPELLED)
+
+
+def one_line(text: str) -> str:
+    """Printable ``text`` in one line, with single spaces."""
+    return printable(" ".join(text.split()))
 
 
 def marked_words(name: str, text: str) -> str:
@@ -184,9 +210,3 @@ def span_html(name: str, inner: str) -> str:
     )
     style = f"color:inherit;background:{mark.tone}{round(2.55 * _WASH):02x};border-bottom:3px {mark.line} {mark.tone}"
     return f'<mark title="{name}" style="{style}">{letter}{inner}</mark>'
-
-
-def _shown(character: str) -> str:
-    # Spaces of every width move nothing; joiners are letters' own in many scripts.
-    keeps = character in "\n\t\u200c\u200d" or character.isprintable() or character.isspace()
-    return character if keeps else "\ufffd"

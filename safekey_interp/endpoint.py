@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 
 from safekey_interp.data.endpoint_replies import Reply, read_reply
 from safekey_interp.data.trace import Message
+from safekey_interp.display import one_line
 from safekey_interp.errors import InputError, ModelError
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ class Chat:
             self._hopeless = ModelError(f"endpoint: model {endpoint.model!r} at {endpoint.host}: {status}, {remedy}")
             return self._hopeless
         # Redacted whole, then cut: half a key is none that would be found.
-        words = plain(endpoint.redact(_words(body)))[:160]
+        words = one_line(endpoint.redact(_words(body)))[:160]
         return NoAnswer(
             f"{endpoint.host} answered {status}{f' ({words})' if words else ''}",
             transient=status in _TRANSIENT or status >= 500,
@@ -275,8 +276,3 @@ def _words(body: object) -> str:
     """What the server said about an error; not to be shown before it is redacted."""
     message = body.get("message") or body.get("detail") if isinstance(body, Mapping) else ""
     return message if isinstance(message, str) else ""
-
-
-def plain(text: str) -> str:
-    """``text`` on one line, without control characters: it came from elsewhere and may be shown in a terminal."""
-    return " ".join("".join(character if character.isprintable() else " " for character in text).split())

@@ -23,7 +23,7 @@ from safekey_interp.errors import RunError
 from safekey_interp.reporting import figures
 from safekey_interp.reporting.figures.attention_figures import CHANCE, largest_lift
 from safekey_interp.reporting.figures.figure_grid import Panel
-from safekey_interp.reporting.figures.figure_style import counts
+from safekey_interp.reporting.figures.figure_numbers import counts
 from safekey_interp.reporting.figures.subset_figures import RATIOS, Kind
 from safekey_interp.reporting.findings.finding import estimate
 from safekey_interp.runs.run_folder import Run

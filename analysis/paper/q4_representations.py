@@ -25,7 +25,8 @@ from analysis.results import provenance
 from safekey_interp.errors import RunError
 from safekey_interp.reporting import figures
 from safekey_interp.reporting.figures.figure_grid import Panel
-from safekey_interp.reporting.figures.figure_style import counts, escape
+from safekey_interp.reporting.figures.figure_numbers import counts
+from safekey_interp.reporting.figures.figure_style import escape
 from safekey_interp.reporting.findings.finding import AUROC_OVER_LAYERS, estimate
 from safekey_interp.reporting.labels import METHODS, POSITIONS
 from safekey_interp.runs.run_folder import Run

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from safekey_interp.cli.shared import plain
+from safekey_interp.display import one_line
 from safekey_interp.errors import RunError, SafekeyError
 from safekey_interp.runs.processes import team
 from safekey_interp.version import __version__
@@ -97,7 +97,7 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder, whatever comm
     opened = open_run(run)
     if not opened.is_complete:
         raise RunError(f"run {run}: not complete; the command that began it resumes it")
-    print(plain(str(write_report(opened.path))))
+    print(one_line(str(write_report(opened.path))))
 
 
 @app.command("models")
@@ -172,6 +172,6 @@ def _usage(error: Any) -> str:
 
 def _fail(message: str, status: int = 2) -> NoReturn:
     if team().speaks:
-        print(f"safekey-interp: {plain(message)}", file=sys.stderr, flush=True)
+        print(f"safekey-interp: {one_line(message)}", file=sys.stderr, flush=True)
     team().let_speak()
     sys.exit(status)

@@ -147,7 +147,7 @@ def _text_of(file: Path | None) -> str | None:
 
 def _print_summary(run: Run, page: Path | None) -> None:
     """What was found, in words of at most 80 columns."""
-    from safekey_interp.reporting.pages.comparison_text import QUESTIONS
+    from safekey_interp.reporting.labels import QUESTIONS
 
     manifest = run.manifest
     models: list[dict[str, Any]] = manifest["models"]
@@ -155,5 +155,5 @@ def _print_summary(run: Run, page: Path | None) -> None:
     if any(is_organism(str((model.get("model") or {}).get("spec"))) for model in models):
         say(CAVEAT)
     say(_READING)
-    say_answers(run.findings, QUESTIONS, shown=_SHOWN)
+    say_answers(run.findings, QUESTIONS["comparison"], shown=_SHOWN)
     say_end(run, page)

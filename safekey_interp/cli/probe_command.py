@@ -76,9 +76,9 @@ def probe(
         if not team().is_first:
             return
         page = page_of(run, bar, wanted=not no_report)
-    from safekey_interp.reporting.pages.page_text import QUESTIONS
+    from safekey_interp.reporting.labels import QUESTIONS
 
-    say_findings(run, page, titles=QUESTIONS, reading=_READING)
+    say_findings(run, page, titles=QUESTIONS["probe"], reading=_READING)
 
 
 def _check_prompts(

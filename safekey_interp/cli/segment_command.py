@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safekey_interp.cli.options import with_options
-from safekey_interp.cli.shared import plain
 from safekey_interp.data.reading_settings import ReadingSettings
+from safekey_interp.display import one_line
 from safekey_interp.errors import InputError
 from safekey_interp.runs.settings import option_values
 from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
@@ -62,7 +62,7 @@ def segment(
         print(agree(segmentations))
     elif out is not None:
         _write(segmentations, out)
-        print(plain(str(out)))
+        print(one_line(str(out)))
     else:
         _print(segmentations)
 
@@ -93,7 +93,7 @@ def _print(segmentations: Iterable[Segmentation]) -> None:
     console = Console(highlight=False)
     for segmentation in segmentations:
         # What files and endpoints say must not reach a terminal as it is.
-        shown = replace(segmentation, trace_id=plain(segmentation.trace_id), reason=plain(segmentation.reason))
+        shown = replace(segmentation, trace_id=one_line(segmentation.trace_id), reason=one_line(segmentation.reason))
         console.print(shown.to_rich())
         console.print()
 

@@ -1,6 +1,7 @@
 """Helpers of commands: quiet libraries, a progress bar in a terminal and none elsewhere, lines of 80 columns.
 
-What a file says (ids, names, texts) may hold anything; :func:`plain` and :func:`say` let no control character through.
+What a file says (ids, names, texts) may hold anything; :func:`say` prints it by the rule of
+:func:`~safekey_interp.display.printable`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safekey_interp.display import Progress
+from safekey_interp.display import Progress, one_line
 from safekey_interp.errors import InputError
 from safekey_interp.models.organism import CAVEAT, is_organism
 from safekey_interp.runs.processes import team
@@ -203,11 +204,6 @@ def _say_more(n: int, shown: int) -> None:
         say(f"and {n - shown} more in findings.json", indent="    ")
 
 
-def plain(text: str) -> str:
-    """``text`` in one line that moves no cursor: what cannot be printed becomes the replacement character."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
-
-
 def say(text: str, *, indent: str = "", hang: str | None = None) -> None:
     """Print a sentence, wrapped to the terminal and never wider than 80 columns.
 
@@ -217,7 +213,7 @@ def say(text: str, *, indent: str = "", hang: str | None = None) -> None:
         hang: before the others, as wide as ``indent``; ``indent`` when None.
     """
     width = max(20, min(_COLUMNS, shutil.get_terminal_size().columns))
-    for number, line in enumerate(_wrapped(plain(text), width - len(indent))):
+    for number, line in enumerate(_wrapped(one_line(text), width - len(indent))):
         print(f"{indent if number == 0 or hang is None else hang}{line}")
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safekey_interp.cli.options import NoReport, Overwrite, Revision, TrustRemoteCode
-from safekey_interp.cli.shared import page_of, plain, progress_bar, quiet_libraries, say, typed
+from safekey_interp.cli.shared import page_of, progress_bar, quiet_libraries, say, typed
+from safekey_interp.display import one_line, printable
 from safekey_interp.errors import InputError
 from safekey_interp.runs.processes import place, team
 
@@ -192,14 +193,13 @@ def _coloured(model: Model, example: Example) -> Text:
 
     ids = example.encoding.input_ids.tolist()
     owner = {position: name for name in _STYLES for position in example.encoding.positions(name)}
-    shown = Text(f"{plain(example.trace_id)}  ", style="dim")
+    shown = Text(f"{one_line(example.trace_id)}  ", style="dim")
     shown.append(f"{example.label or 'no label'}, K {example.aha or 'absent'}, {len(ids):,} tokens\n")
     begin = 0
     for at in range(1, min(len(ids), _MOST_TOKENS) + 1):
         if at == min(len(ids), _MOST_TOKENS) or owner.get(at) != owner.get(begin):
             piece = model.tokenizer.decode(ids[begin:at], clean_up_tokenization_spaces=False)
-            safe = "".join(c if c == "\n" or c.isprintable() else "\ufffd" for c in piece)
-            shown.append(safe, style=_STYLES.get(owner.get(begin, ""), "dim"))
+            shown.append(printable(piece), style=_STYLES.get(owner.get(begin, ""), "dim"))
             begin = at
     if len(ids) > _MOST_TOKENS:
         shown.append(f" … and {len(ids) - _MOST_TOKENS:,} more tokens", style="dim italic")

@@ -1,4 +1,4 @@
-"""How do tables become sentences, figures and a page?
+"""Findings, figures and pages of runs.
 
 Findings are sentences, figures are plotly figures, pages are HTML files.
 """

@@ -32,6 +32,27 @@ METHODS: dict[str, str] = {
     "diff_of_means": "difference of means",
     "text_tfidf": "words alone",
 }
+QUESTIONS: dict[str, dict[str, str]] = {
+    "probe": {
+        "where": "Where does the model decide?",
+        "what": "What does it look at there?",
+        "knew": "What did it already know?",
+        "chance": "Which of these would also be true by chance?",
+    },
+    "training": {
+        "trained": "What was trained, on what?",
+        "fell": "Did the losses fall?",
+        "moved": "How did the mechanism move?",
+        "chance": "Which of the changes would also be true by chance?",
+    },
+    "comparison": {
+        "did": "What did they do?",
+        "what": "Where do they decide, and what do they look at?",
+        "knew": "What did they know?",
+    },
+    "benchmarks": {"benchmarks": "What do benchmarks say?"},
+}
+"""Questions that a page and a summary in the terminal answer, by the kind of run."""
 VALUE = ("value", "low", "high")
 """A number of a summary and its interval."""
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, cast, get_args
 
 from safekey_interp.data.endpoint_replies import BadReply
 from safekey_interp.data.trace import CharSpan
-from safekey_interp.endpoint import plain
+from safekey_interp.display import one_line
 from safekey_interp.errors import InputError
 from safekey_interp.segmentation.answer_cache import content_key
 from safekey_interp.segmentation.quotations import Quoted, locate
@@ -165,7 +165,7 @@ def place(answer: dict[str, Any], opening: str, *, cut: bool) -> Placed:
         aha=_aha(answer) if quoted else None,
         hint=_hint(answer) if understanding else None,
         exact=ending.exact and (quoted is None or quoted.exact),
-        why=plain(_string(answer, "why"))[:300],
+        why=one_line(_string(answer, "why"))[:300],
     )
 
 
@@ -248,5 +248,5 @@ def _hint(answer: dict[str, Any]) -> bool:
 
 
 def _excerpt(text: str) -> str:
-    line = plain(text)
+    line = one_line(text)
     return f'"{line[:80]}{"..." if len(line) > 80 else ""}"'

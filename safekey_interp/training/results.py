@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from safekey_interp.display import one_line
 from safekey_interp.runs.run_writer import RunWriter
 from safekey_interp.runs.storage import write_aside, write_folder_aside, write_table
 from safekey_interp.training.batch_loss import BatchLoss
@@ -189,5 +190,4 @@ def _count(row: Mapping[str, Any], name: str) -> str:
 
 def _plain(text: str) -> str:
     """One line in which nothing is Markdown or HTML."""
-    words = " ".join(text.split())
-    return "".join(f"&#{ord(c)};" if c in "<>&|`*[]" else c for c in words)
+    return "".join(f"&#{ord(c)};" if c in "<>&|`*[]" else c for c in one_line(text))

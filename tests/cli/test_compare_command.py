@@ -33,7 +33,7 @@ def test_two_models_become_one_table_and_one_page(here: Path, command: Callable[
     assert max(map(len, ended.out.splitlines())) <= 80
     told = " ".join(ended.out.split())
     assert "Harmful prompts answered in full: organism:base 100%" in told
-    assert "organism:sft less organism:base: -" in told
+    assert "organism:sft minus organism:base: -" in told
     assert "runs/both/report.html" in told
     run = open_run("runs/both")
     assert run.manifest["command"] == ["safekey-interp", *words]

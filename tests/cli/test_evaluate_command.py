@@ -49,7 +49,7 @@ def test_numbers_become_one_table_and_one_page(here: Path, harness: Path, comman
     assert max(map(len, ended.out.splitlines())) <= 80
     told = " ".join(ended.out.split())
     assert "lm-eval:easy (acc): organism:base 0.600 [0.560, 0.639], organism:sft 0.400" in told
-    assert "organism:sft less organism:base: -0.200 [-0.255, -0.144], a clear difference." in told
+    assert "organism:sft minus organism:base: -0.200 [-0.255, -0.144], a clear difference." in told
     assert asked(harness) == ["easy", "hostile"] * 2
     run = open_run("runs/able")
     table = run.benchmarks
@@ -195,7 +195,7 @@ def test_a_comparison_shows_them_and_is_else_as_it_was(
     assert ">What do benchmarks say?</h2>" in page
     assert 'data-panel="benchmark-scores"' in page
     assert "CUDA out of memory" in page
-    assert "organism:sft less organism:base" in page
+    assert "organism:sft minus organism:base" in page
     table = open_run("both").benchmarks
     assert table is not None
     assert set(table["model"]) == {"organism:base", "organism:sft"}

@@ -56,6 +56,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: ZipFile) -> None:
         "evaluation/refusal_weights.json",
         "models/organism/traces.jsonl",
         "reporting/pages/static/page.css",
+        "reporting/pages/templates/page.html.jinja",
     )
     weights = [f"models/organism/weights/{name}/model.safetensors" for name in ("base", "sft", "safekey")]
     assert {f"safekey_interp/{name}" for name in (*wanted, *weights)} <= set(wheel.namelist())

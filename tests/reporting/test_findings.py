@@ -138,24 +138,34 @@ def texts(found: dict[str, Any], question: str) -> list[str]:
     return [finding["text"] for finding in found["findings"] if finding["question"] == question]
 
 
+def facts(found: dict[str, Any], question: str) -> list[dict[str, Any]]:
+    return [finding["facts"] for finding in found["findings"] if finding["question"] == question]
+
+
+def of(share: Interval | Estimate, value: float, n: int) -> list[Any]:
+    """A share as ``facts`` have it."""
+    return [value, pytest.approx(share.low), pytest.approx(share.high), n]
+
+
 def test_where_it_decides(tmp_path: Path) -> None:
     found = find(write(tmp_path, traces=traces(["safe"] * 6 + ["unsafe"] * 3 + ["neutral", None, None])))
-    share = sure(6, 10)
-    assert texts(found, "where") == [
-        f"On harmful prompts the key sentence K turns safe in 60% [{share.low:.0%}, {share.high:.0%}] of 10 traces."
-    ]
-    assert found["headline"] == "10 of 12 traces measured. On harmful prompts K turns safe in 60% of traces."
+    [finding] = found["findings"][:1]
+    assert (finding["question"], finding["value"], finding["n"]) == ("where", 0.6, 10)
+    assert finding["facts"] == {"shares": {"all": of(sure(6, 10), 0.6, 10)}}
+    assert "10 of 12" in found["headline"]
+    assert finding["short"] in found["headline"]
     assert found["left_out"] == [{"what": "traces t10, t11", "why": "no key sentence: why", "n": 2}]
 
 
 def test_both_labels_stand_in_one_sentence_and_no_label_says_what_k_does(tmp_path: Path) -> None:
-    labels, every, none, half = ["harmful", "benign"] * 10, sure(10, 10), sure(0, 10), sure(6, 12)
+    labels = ["harmful", "benign"] * 10
     found = find(write(tmp_path, traces=traces(["safe", "neutral"] * 10, label=labels)))
-    said = f"turns safe in 100% [{every.low:.0%}, 100%] of 10 traces on harmful prompts"
-    assert f"{said}, and in 0% [0%, {none.high:.0%}] of 10 on benign ones" in texts(found, "where")[0]
+    [where] = facts(found, "where")
+    assert where["shares"] == {"harmful": of(sure(10, 10), 1.0, 10), "benign": of(sure(0, 10), 0.0, 10)}
     found = find(write(tmp_path, traces=traces(["safe", "unsafe"] * 6, label=[None] * 12)))
-    said = f"50% [{half.low:.0%}, {half.high:.0%}]"
-    assert f"K turns safe in {said} of 12 traces; it goes ahead in {said}." in texts(found, "where")[0]
+    [where] = facts(found, "where")
+    assert where["shares"] == {"all": of(sure(6, 12), 0.5, 12)}
+    assert where["complies"] == of(sure(6, 12), 0.5, 12)[:3]
     assert texts(found, "knew") == []
 
 
@@ -164,35 +174,27 @@ def test_the_dormant_signal_counts_harmful_prompts_that_do_not_turn_safe(tmp_pat
     outcomes: list[str | None] = [*["unsafe"] * 16, *["safe"] * 4, *["neutral"] * 10]
     hint = [True] * 12 + [False] * 4 + [True] * 4 + [True] * 2 + [False] * 8
     found = find(write(tmp_path, traces=traces(outcomes, label=labels, hint=hint)))
-    share, false = sure(12, 16), sure(2, 10)
-    assert texts(found, "knew") == [
-        f"Where K does not turn safe on a harmful prompt, U names the harm in 75% [{share.low:.0%}, {share.high:.0%}] "
-        "of 16 traces."
-    ]
-    dormant = next(finding for finding in found["findings"] if finding["question"] == "knew")
-    said = f"on benign prompts the finder reads harm into U in 20% [{false.low:.0%}, {false.high:.0%}] of 10"
-    assert (dormant["n"], dormant["control"]) == (16, said)
-    assert "U names the harm in 75% of traces." in found["headline"]
+    [dormant] = [finding for finding in found["findings"] if finding["question"] == "knew"]
+    assert dormant["facts"] == {"shares": {"all": of(sure(12, 16), 0.75, 16)}}
+    assert (dormant["n"], dormant["value"]) == (16, 0.75)
+    false = sure(2, 10)
+    assert f"20% [{false.low:.0%}, {false.high:.0%}] of 10" in dormant["control"]
+    assert dormant["short"] in found["headline"]
     few = find(write(tmp_path, traces=traces(["unsafe"] * 4, hint=[True] * 4)))
-    assert "100% [too few prompts for an interval] of 4 traces" in texts(few, "knew")[0]
-    assert "names the harm" not in few["headline"]
+    [dormant] = [finding for finding in few["findings"] if finding["question"] == "knew"]
+    assert dormant["facts"]["shares"] == {"all": [1.0, None, None, 4]}
+    assert dormant["short"] == ""
 
 
 def test_conditions_stand_apart_where_it_decides(tmp_path: Path) -> None:
     outcomes: list[str | None] = [*["safe"] * 10, *["unsafe"] * 10, "safe"]
     named = {"condition": ["plain"] * 10 + ["wrapped"] * 11, "hint": [True] * 21}
     found = find(write(tmp_path, TOLD, traces=traces(outcomes, **named)))
-    plain, wrapped, harm = sure(10, 10), sure(1, 11), sure(10, 10)
-    assert texts(found, "where") == [
-        f"On harmful prompts the key sentence K turns safe in 100% [{plain.low:.0%}, {plain.high:.0%}] of 10 plain "
-        f"traces and 9% [{wrapped.low:.0%}, {wrapped.high:.0%}] of 11 wrapped traces."
-    ]
-    assert texts(found, "knew") == [
-        f"Where K does not turn safe on a harmful prompt, U names the harm in 100% [{harm.low:.0%}, {harm.high:.0%}] "
-        "of 10 wrapped traces."
-    ]
+    [where], [knew] = facts(found, "where"), facts(found, "knew")
+    assert where["shares"] == {"plain": of(sure(10, 10), 1.0, 10), "wrapped": of(sure(1, 11), 1 / 11, 11)}
+    assert knew["shares"] == {"wrapped": of(sure(10, 10), 1.0, 10)}
     alike = traces(["safe", "unsafe"] * 10, condition=["plain", "plain", "wrapped", "wrapped"] * 5)
-    assert texts(find(write(tmp_path, TOLD, traces=alike)), "where")[0].endswith("(no clear difference).")
+    assert "no clear difference" in texts(find(write(tmp_path, TOLD, traces=alike)), "where")[0]
 
 
 def test_many_conditions_are_told_by_their_ends(tmp_path: Path) -> None:
@@ -228,17 +230,16 @@ def test_what_it_looks_at(tmp_path: Path) -> None:
     ratios = [Estimate(0.5, 0.4, 0.9), Estimate(0.5, 0.4, 0.9), Estimate(1.2, 0.9, 1.5), Estimate(3.0, 2.0, 4.0)]
     table = attention(Estimate(0.1, 0.09, 0.11), Estimate(0.35, 0.32, 0.38), ratios)
     found = find(write(tmp_path, traces=traces(["safe"] * 20), attention_by_layer=table))
-    assert texts(found, "what") == [
-        "In the last layer (3) K gives 10% [9%, 11%] of its attention to U and 35% [32%, 38%] to X: more to X."
-    ]
+    [what] = facts(found, "what")
+    place = {"row": "K", "subset": "all", "layer": 3, "is_last_layer": True}
+    assert what == place | {"more_to": "X", "U": [0.1, 0.09, 0.11], "X": [0.35, 0.32, 0.38]}
     finding = next(f for f in found["findings"] if f["question"] == "what")
-    assert finding["control"] == "uniform baseline 25% on U and 25% on X; mean over heads, as in the paper"
+    assert "25% on U and 25% on X" in finding["control"]
     assert (finding["value"], finding["low"], finding["high"], finding["n"]) == (0.1, 0.09, 0.11, 20)
-    assert "K looks more at X than at U: 35% against 10% of its attention." in found["headline"]
-    assert texts(found, "chance") == [
-        "Above the uniform and the distance-matched baseline: K’s attention on X in 1 of 4 layers, on U in 1 of 4 "
-        "layers."
-    ], "above both in layer 3 alone"
+    assert finding["short"] in found["headline"]
+    [chance] = facts(found, "chance")
+    above = {"X": {"all": (1, 4, None)}, "U": {"all": (1, 4, None)}}
+    assert chance == {"row": "K", "layers_above": above}, "above both in layer 3 alone"
 
 
 def test_a_second_reference_that_disagrees_is_said(tmp_path: Path) -> None:
@@ -247,30 +248,20 @@ def test_a_second_reference_that_disagrees_is_said(tmp_path: Path) -> None:
     other = table[table["measure"] == "lift_over_matched"].assign(measure="lift_over_matched_other")
     safe = traces(["safe"] * 20)
     agrees = find(write(_made(tmp_path / "a"), traces=safe, attention_by_layer=pd.concat([table, other])))
-    assert "reference" not in texts(agrees, "chance")[0]
+    assert facts(agrees, "chance")[0]["layers_above"] == {"X": {"all": (3, 4, None)}, "U": {"all": (3, 4, None)}}
     below = other.assign(low=other["low"].where((other["layer"] > 1) | (other["to_span"] == "prompt"), 0.5))
     found = find(write(_made(tmp_path / "b"), traces=safe, attention_by_layer=pd.concat([table, below])))
-    assert texts(found, "chance") == [
-        "Above the uniform and the distance-matched baseline: K’s attention on X in 3 of 4 layers, on U in 3 of 4 "
-        "layers (2 with rows of X as reference)."
-    ]
+    assert facts(found, "chance")[0]["layers_above"] == {"X": {"all": (3, 4, None)}, "U": {"all": (3, 4, 2)}}
 
 
 def test_the_row_that_decides_comes_before_k(tmp_path: Path) -> None:
     table = attention(Estimate(0.1, 0.09, 0.11), Estimate(0.35, 0.32, 0.38), [])
-    found = find(
-        write(
-            tmp_path,
-            traces=traces(["safe"] * 20),
-            attention_by_layer=pd.concat([table, table.assign(from_span="decision")]),
-        )
-    )
-    assert [text.partition(" gives")[0] for text in texts(found, "what")] == [
-        "In the last layer (3) the token before K",
-        "In the last layer (3) K",
-    ]
-    assert "The token before K looks more at X than at U: 35% against 10% of its attention." in found["headline"]
-    assert "K looks" not in found["headline"].replace("before K looks", "")
+    both = pd.concat([table, table.assign(from_span="decision")])
+    found = find(write(tmp_path, traces=traces(["safe"] * 20), attention_by_layer=both))
+    assert [what["row"] for what in facts(found, "what")] == ["the token before K", "K"]
+    shorts = [finding["short"] for finding in found["findings"] if finding["question"] == "what"]
+    assert shorts[0] in found["headline"]
+    assert shorts[1] == "", "the headline has the row that decides alone"
 
 
 def test_conditions_look_apart_and_what_they_share_is_said_once(tmp_path: Path) -> None:
@@ -286,55 +277,53 @@ def test_conditions_look_apart_and_what_they_share_is_said_once(tmp_path: Path) 
         }.items()
     ]
     found = find(write(tmp_path, TOLD, traces=traces(["safe"] * 20), attention_by_layer=pd.concat(tables)))
-    plain, wrapped = texts(found, "what")
-    assert plain.startswith("On harmful prompts (plain), in the last layer (3) K gives 10%")
-    assert plain.endswith("more to X.")
-    assert wrapped.startswith("On harmful prompts (wrapped), in")
-    assert wrapped.endswith("more to U.")
-    (chance,) = texts(found, "chance")
-    assert "K’s attention on X in 0 of 1 layer (plain and wrapped), on U in 0" in chance
+    subsets = [(what["subset"], what["more_to"]) for what in facts(found, "what")]
+    assert subsets == [("source=plain, harmful", "X"), ("source=wrapped, harmful", "U")]
+    [chance] = facts(found, "chance")
+    assert chance["layers_above"]["X"] == {"plain": (0, 1, None), "wrapped": (0, 1, None)}
+    assert texts(found, "chance")[0].count("0 of 1 layer") == 2, "once for X, once for U"
     few = [attention(low, high, [], subset=name, n_groups=FEW - 1) for name in ("source=plain", "source=wrapped")]
     found = find(write(tmp_path, TOLD, attention_by_layer=pd.concat([tables[0], *few])))
-    assert texts(found, "what")[0].startswith("In the last layer (3) K gives"), "too few: all together"
+    assert facts(found, "what")[0]["subset"] == "all", "too few: all together"
 
 
 def test_intervals_that_overlap_decide_nothing(tmp_path: Path) -> None:
     table = attention(Estimate(0.2, 0.1, 0.3), Estimate(0.25, 0.15, 0.35), [])
     found = find(write(tmp_path, traces=traces(["safe"] * 20), attention_by_layer=table))
-    assert texts(found, "what")[0].endswith("to X: neither clearly gets more.")
+    assert facts(found, "what")[0]["more_to"] == "unclear"
 
 
 def test_a_layer_that_is_not_the_models_last_is_named_so(tmp_path: Path) -> None:
     table = attention(Estimate(0.2, 0.1, 0.3), Estimate(0.25, 0.15, 0.35), [])
     run = write(tmp_path, {"model": {"n_layers": 30}}, traces=traces(["safe"] * 20), attention_by_layer=table)
-    assert texts(find(run), "what")[0].startswith("In layer 3, the last that was measured, K gives")
+    [what] = facts(find(run), "what")
+    assert (what["layer"], what["is_last_layer"]) == (3, False)
 
 
 def test_few_prompts_give_no_verdict(tmp_path: Path) -> None:
     table = attention(Estimate(0.1, 0.1, 0.1), Estimate(0.3, 0.3, 0.3), [Estimate(2.0, 2.0, 2.0)], n_groups=FEW - 1)
     found = find(write(tmp_path, traces=traces(["safe"] * 4), attention_by_layer=table))
-    assert f"fewer than {FEW} prompts, so this says nothing about others" in texts(found, "what")[0]
+    assert facts(found, "what")[0]["more_to"] == "too few"
     assert texts(found, "chance") == []
     assert all(finding["low"] is None or np.isnan(finding["low"]) for finding in found["findings"])
 
 
 def test_what_it_knew(tmp_path: Path) -> None:
     found = find(write(tmp_path, traces=traces(["safe"] * 40), separability=separability(0.9, 0.005)))
-    assert texts(found, "knew") == [
-        "At the token before K a linear probe tells harmful from benign prompts: AUROC 0.90 [0.85, 0.95] (layer 0, the "
-        "best of 5); the words alone reach 0.60 [0.55, 0.65].",
-        "Elsewhere before K, probes tell them at 1 of 1 positions; best over the prompt: AUROC 0.90 [0.85, 0.95] "
-        "(layer 0, the best of 5).",
-    ]
-    assert texts(found, "chance") == [
-        "Shuffled labels: the probe at the token before K does better than these, which reach 0.40 to 0.60; so do "
-        "those at 1 of the 1 other positions.",
-        "Words alone: at the token before K the states tell more than the words that were read: 0.90 [0.85, 0.95] "
-        "against 0.60 [0.55, 0.65]; they clearly tell more at 1 of the 1 other positions.",
-    ]
-    control = "shuffled labels give 0.40 to 0.60; p = 0.005 over 5 layers, 0.025 needed"
-    assert {f["control"] for f in found["findings"] if f["question"] == "knew"} == {control}
-    assert "a linear probe already tells harmful from benign prompts (AUROC 0.90)." in found["headline"]
+    knew = [finding for finding in found["findings"] if finding["question"] == "knew"]
+    assert [finding["facts"]["position"] for finding in knew] == ["decision", "prompt"]
+    assert all(finding["is_shown"] for finding in knew)
+    assert [finding["value"] for finding in knew] == [0.9, 0.9]
+    words = [pytest.approx(number) for number in (0.6, 0.55, 0.65)]
+    assert knew[0]["facts"] == {"position": "decision", "layer": 0, "n_layers": 5, "words": words}
+    shuffled, alone = (finding for finding in found["findings"] if finding["question"] == "chance")
+    assert shuffled["is_shown"]
+    assert shuffled["facts"] == {"control": "shuffled labels", "n_shown": 2, "n_positions": 2}
+    assert alone["facts"]["states_lie"] == "above"
+    assert (alone["facts"]["words"], alone["facts"]["n_others_above"]) == (words, 1)
+    assert alone["value"] == pytest.approx(0.3)
+    assert {f["control"].partition(";")[0] for f in knew} == {"shuffled labels give 0.40 to 0.60"}
+    assert knew[0]["short"] in found["headline"]
 
 
 def test_labels_that_the_design_gives_away_are_named(tmp_path: Path) -> None:
@@ -351,57 +340,50 @@ def test_labels_that_the_design_gives_away_are_named(tmp_path: Path) -> None:
 def test_a_probe_that_is_not_shown_is_called_so(tmp_path: Path, auroc: float, p: float, groups: int) -> None:
     """p = 0.03 would pass alone, but there are two positions."""
     found = find(write(tmp_path, traces=traces(["safe"] * 40), separability=separability(auroc, p, n_groups=groups)))
-    (text,) = texts(found, "knew")
-    assert text.startswith("Nowhere before K is a linear probe shown to tell harmful from benign prompts")
-    assert not any("does better" in text for text in texts(found, "chance"))
+    [knew] = [finding for finding in found["findings"] if finding["question"] == "knew"]
+    assert (knew["is_shown"], knew["short"]) == (False, "")
+    shuffled = [about for about in facts(found, "chance") if about["control"] == "shuffled labels"]
+    assert all(about["n_shown"] == 0 for about in shuffled)
     assert "probe" not in found["headline"]
 
 
-@pytest.mark.parametrize(
-    ("words", "verdict"),
-    [
-        (1.1, "the states tell less than the words"),
-        (0.85, "the states do not clearly tell more than the words"),
-        (0.6, "the states tell more than the words"),
-    ],
-)
-def test_states_are_held_against_words(tmp_path: Path, words: float, verdict: str) -> None:
+@pytest.mark.parametrize(("words", "lie"), [(1.1, "below"), (0.85, "unclear"), (0.6, "above")])
+def test_states_are_compared_with_words(tmp_path: Path, words: float, lie: str) -> None:
     found = find(write(tmp_path, traces=traces(["safe"] * 40), separability=separability(0.9, 0.005, words)))
-    assert verdict in texts(found, "chance")[-1]
+    assert facts(found, "chance")[-1]["states_lie"] == lie
 
 
 def test_outcomes_are_named_as_such(tmp_path: Path) -> None:
     table = separability(0.9, 0.005, words=None, label_by="aha")
     found = find(write(tmp_path, traces=traces(["safe"] * 40), separability=table))
-    assert "tells traces that go ahead from traces that turn safe" in texts(found, "knew")[0]
+    assert "tells traces that comply from traces that turn safe" in texts(found, "knew")[0]
     assert len(texts(found, "chance")) == 1
 
 
 def test_a_probe_that_carries_over_is_told_with_its_words_and_its_home(tmp_path: Path) -> None:
     found = find(write(tmp_path, TOLD, traces=traces(["safe"] * 40), transfer=transfer(0.9, 0.005)))
-    there, back = texts(found, "knew")
-    assert there == (
-        "At the token before K, a probe fitted on plain traces alone tells harmful from benign prompts among wrapped "
-        "traces: AUROC 0.90 [0.85, 0.95] (layer 0, the best of 3); fitted on wrapped traces there, 0.95 [0.90, 1.00]; "
-        "the words alone reach 0.55 [0.50, 0.60]."
-    )
-    assert "fitted on wrapped traces alone is not shown to tell" in back
-    finding = next(f for f in found["findings"] if f["text"] == there)
-    assert (finding["value"], finding["n"]) == (0.9, 40)
-    assert finding["control"] == (
-        "shuffled labels give 0.40 to 0.60; p = 0.005 over 3 layers, 0.025 needed; 30 fitted; no prompt is on "
-        "both sides"
-    )
-    assert "(AUROC 0.90)" in found["headline"]
-    (words,) = texts(found, "chance")
-    assert "from plain to wrapped the states tell more (0.90 against 0.55" in words
-    assert "from wrapped to plain the states do not clearly tell more" in words
+    there, back = (finding for finding in found["findings"] if finding["question"] == "knew")
+    assert there["facts"] == {
+        "fitted_on": "plain",
+        "tested_on": "wrapped",
+        "layer": 0,
+        "is_reversed": False,
+        "at_home": [pytest.approx(number) for number in (0.95, 0.9, 1.0)],
+        "words": [pytest.approx(number) for number in (0.55, 0.5, 0.6)],
+    }
+    assert (there["is_shown"], there["value"], there["n"]) == (True, 0.9, 40)
+    assert "p = 0.005 over 3 layers, 0.025 needed; 30 fitted" in there["control"]
+    assert (back["is_shown"], back["facts"]["fitted_on"]) == (False, "wrapped")
+    assert there["short"] in found["headline"]
+    [words] = facts(found, "chance")
+    assert words["states_lie"] == {"plain → wrapped": "above", "wrapped → plain": "unclear"}
 
 
 def test_a_direction_that_flips_is_said(tmp_path: Path) -> None:
     found = find(write(tmp_path, TOLD, traces=traces(["safe"] * 40), transfer=transfer(0.3, 1.0, back=0.9)))
-    assert "takes harmful from benign prompts the wrong way round among wrapped traces" in texts(found, "knew")[0]
-    assert "is not shown to tell" in texts(found, "knew")[1], "p = 1"
+    there, back = (finding for finding in found["findings"] if finding["question"] == "knew")
+    assert (there["is_shown"], there["facts"]["is_reversed"]) == (False, True)
+    assert (back["is_shown"], back["facts"]["is_reversed"]) == (False, False), "p = 1"
     assert "probe" not in found["headline"]
 
 
@@ -411,10 +393,10 @@ def test_many_pairs_are_told_by_their_ends(tmp_path: Path) -> None:
     table = pd.concat([one, *more]).drop_duplicates(["fitted_on", "tested_on", "layer", "method"])
     manifest = MODEL | {"conditions": {"by": "source", "names": ["plain", "wrapped", "story", "film"]}}
     found = find(write(tmp_path, manifest, traces=traces(["safe"] * 40), transfer=table))
-    (text,) = texts(found, "knew")
-    assert "another in 3 of 6 pairs; best from plain to " in text
-    assert ", worst from wrapped to plain 0.50 [0.45, 0.55] (AUROC)." in text
-    assert texts(found, "chance") == ["Words alone, across conditions: the states clearly tell more in 3 of 6 pairs."]
+    [knew], [chance] = facts(found, "knew"), facts(found, "chance")
+    assert (knew["n_shown"], knew["n_pairs"], knew["worst"]) == (3, 6, ["wrapped", "plain"])
+    assert knew["best"][0] == "plain"
+    assert (chance["n_above"], chance["n_pairs"]) == (3, 6)
 
 
 def test_after_the_fact_is_never_a_finding(tmp_path: Path) -> None:

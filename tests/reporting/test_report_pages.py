@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from html_pages import check_outline, read
+from jinja2 import UndefinedError
 from safetensors import safe_open
 from synthetic_probe_runs import CONDITIONS, HOSTILE, write_run
 
@@ -16,8 +17,8 @@ from safekey_interp.errors import RunError
 from safekey_interp.reporting.pages.attention_packing import MEAN, pack, unpack
 from safekey_interp.reporting.pages.controls_table import Estimate, verdict
 from safekey_interp.reporting.pages.figure_embedding import embed
-from safekey_interp.reporting.pages.html import Html, el, island
 from safekey_interp.reporting.pages.probe_page_figures import _that_fit, scatter_group
+from safekey_interp.reporting.pages.rendering import Html, data, island, part, render
 from safekey_interp.reporting.report_file import write_report
 from safekey_interp.runs.run_folder import Run, open_run
 
@@ -251,13 +252,22 @@ def test_a_table_of_an_earlier_version_is_one_line(tmp_path, run, name):
     assert len(open_run(tmp_path).table(name)) == len(table)
 
 
-def test_markup_escapes_unless_it_is_html_and_islands_cannot_be_left():
-    assert el("p", "<b>&\x00\ud800", title='"<') == '<p title="&quot;&lt;">&lt;b&gt;&amp;\ufffd\ufffd</p>'
-    assert el("p", Html("<b>x</b>"), None, 0) == "<p><b>x</b>0</p>"
+def test_templates_escape_unless_it_is_html_and_islands_cannot_be_left():
+    shown = part("table", ["<h>", 0], [["<b>&\x00\ud800", Html("<i>x</i>")]], '"<')
+    assert "&lt;b&gt;&amp;\ufffd\ufffd" in shown
+    assert "<i>x</i>" in shown
+    assert "<caption>&#34;&lt;</caption>" in shown
+    assert '<th scope="col">0</th>' in shown
+    assert data("</bdi>") == "<bdi>&lt;/bdi&gt;</bdi>"
     inside = island("x", {"a": ["</script><!--<script>", "\u2028&", float("nan"), np.float32(2), "\ud800"]})
     body = inside.split(">", 1)[1].rsplit("</script>", 1)[0]
     assert not set("<>&\u2028") & set(body)
-    assert json.loads(body)["a"][:4] == ["</script><!--<script>", "\u2028&", None, 2.0]
+    assert json.loads(body)["a"] == ["</script><!--<script>", "\ufffd&", None, 2.0, "\ufffd"]
+
+
+def test_a_name_that_a_template_lacks_is_an_error_and_no_empty_place():
+    with pytest.raises(UndefinedError, match="counts"):
+        render("probe_page", "where")
 
 
 def test_verdicts_follow_the_intervals():

@@ -90,7 +90,7 @@ def test_key_sentences_have_a_line_for_each_label_with_n_and_interval(tables):
 
 def test_the_difference_is_that_of_both_by_themselves(tables):
     both, apart = (named(draw(tables["aha"])) for draw in (figures.aha_by_step, figures.aha_apart))
-    difference = np.array(apart["safe key sentences"].y) - np.array(apart["go-aheads"].y)
+    difference = np.array(apart["safe key sentences"].y) - np.array(apart["compliant key sentences"].y)
     assert difference == pytest.approx(np.array(both["harmful prompts"].y), abs=2e-4)
 
 

@@ -15,8 +15,8 @@ from synthetic_training_runs import hostile_run, write_training_run
 from safekey_interp.models import organism
 from safekey_interp.models.model import load
 from safekey_interp.reporting.pages.training_controls import changes
-from safekey_interp.reporting.pages.training_page_figures import MOST_LOOKS, few_looks, terms_of
-from safekey_interp.reporting.pages.training_text import chance_of_head
+from safekey_interp.reporting.pages.training_facts import chance_of_head
+from safekey_interp.reporting.pages.training_page_figures import MOST_SNAPSHOTS, few_snapshots, terms_of
 from safekey_interp.reporting.report_file import write_report
 
 SMALL = {"n_steps": 80, "evaluate_every": 20, "probe_every": 20, "auxiliary_from": 48, "n_layers": 4}
@@ -119,7 +119,7 @@ def test_what_the_folder_lacks_is_said_in_a_line(tmp_path, run, missing, empties
 def test_a_run_without_looks_and_held_out_prompts_still_tells_its_losses(tmp_path):
     words = words_of(write_training_run(tmp_path, **SMALL | {"probe_every": None}, held_out=False))
     assert "Language modelling, in training alone: from" in words
-    assert "Nothing to compare: this run has no two looks with the probes." in words
+    assert "Nothing to compare: this run has no two snapshots with the probes." in words
 
 
 def test_a_folder_with_nothing_but_its_manifest_still_makes_a_page(tmp_path):
@@ -218,11 +218,11 @@ def test_both_looks_of_a_probe_are_of_one_layer(run):
 
 def test_many_looks_are_thinned_to_their_ends_and_said():
     table = pd.DataFrame({"step": np.repeat(np.arange(0, 500, 5), 3)})
-    kept, note = few_looks(table, "aha.parquet")
-    assert kept["step"].nunique() == MOST_LOOKS
+    kept, note = few_snapshots(table, "aha.parquet")
+    assert kept["step"].nunique() == MOST_SNAPSHOTS
     assert {0, 495} <= set(kept["step"])
-    assert "48 of 100 looks; the others are in aha.parquet" in note
-    same, nothing = few_looks(table[table["step"] < 100], "aha.parquet")
+    assert "48 of 100 snapshots; the others are in aha.parquet" in note
+    same, nothing = few_snapshots(table[table["step"] < 100], "aha.parquet")
     assert len(same) == 60
     assert nothing == ""
 
@@ -252,5 +252,5 @@ def test_a_run_as_it_is_trained_has_all_that_the_page_shows(tmp_path):
     assert "Not shown" not in words
     assert "unknown" not in words
     assert "After 2 steps, the held-out language-modelling loss went from" in words
-    assert re.search(r"(\d+|None) of \d+ numbers of the last look", words)
+    assert re.search(r"(\d+|None) of \d+ numbers of the last snapshot", words)
     assert "The auxiliary losses begin to count in step 2, at the dashed line." in words

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 from safekey_interp.data.conditions import FEW
+from safekey_interp.display import one_line
 from safekey_interp.errors import RunError
 from safekey_interp.evaluation.benchmarks.catalogue import LM_EVAL, Benchmark
 from safekey_interp.measures.intervals import Interval, share_from_error, student
@@ -171,5 +172,4 @@ def _count(value: Any) -> int | None:
 
 
 def _name(value: Any) -> str:
-    text = str(value)
-    return "".join(c if c.isprintable() else "\ufffd" for c in text[:_LONGEST_NAME])
+    return one_line(str(value)[:_LONGEST_NAME])

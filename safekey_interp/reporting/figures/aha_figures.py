@@ -1,4 +1,4 @@
-"""Did safe key sentences become likelier than go-aheads after the same U? By step, and whose prompts.
+"""Figures of the likelihood of safe and compliant key sentences after the same U, by step and label.
 
 Log-probabilities are nats per token, as :mod:`safekey_interp.generation.aha_score` measures them.
 """
@@ -10,19 +10,10 @@ from typing import Literal
 
 from safekey_interp.data.conditions import PROMPTS_OF
 from safekey_interp.errors import RunError
-from safekey_interp.reporting.figures.figure_style import (
-    PALETTE,
-    Drawing,
-    Spec,
-    Table,
-    counts,
-    curve,
-    escape,
-    finish,
-    select,
-    with_interval,
-)
-from safekey_interp.reporting.figures.training_figures import across, mark_auxiliary
+from safekey_interp.reporting.figures.figure_numbers import select, sizes, with_interval
+from safekey_interp.reporting.figures.figure_parts import across, finish, line
+from safekey_interp.reporting.figures.figure_style import Drawing, Spec, Table, escape
+from safekey_interp.reporting.figures.training_figures import mark_auxiliary
 from safekey_interp.reporting.labels import VALUE
 
 AhaMeasure = Literal["difference", "safe", "go_ahead"]
@@ -31,9 +22,9 @@ WHOSE: dict[str, str] = {**PROMPTS_OF, "all": "all prompts"}
 """Subsets of the table of key sentences in words."""
 _LOOKS = {"harmful": ("harmful", "solid"), "benign": ("benign", "dash")}
 _WHAT: dict[AhaMeasure, str] = {
-    "difference": "Log-probability per token of safe key sentences less that of go-aheads, after the same U.",
+    "difference": "Log-probability per token of safe minus compliant key sentences, after the same U.",
     "safe": "Log-probability per token of safe key sentences, put after U.",
-    "go_ahead": "Log-probability per token of go-aheads, put after U.",
+    "go_ahead": "Log-probability per token of compliant key sentences, put after U.",
 }
 
 
@@ -45,11 +36,11 @@ def aha_by_step(
     subsets: Iterable[str] = ("harmful", "benign"),
     auxiliary_from: int | None = None,
 ) -> Spec:
-    """How much likelier a safe key sentence is than a go-ahead after the same U, by step and label.
+    """How much likelier a safe key sentence is than a compliant one after the same U, by step and label.
 
     Args:
         aha: the training run's ``aha``.
-        measure: "difference" of safe and go-ahead, or either alone.
+        measure: "difference" of safe and compliant, or either alone.
         subsets: whose lines; those that the table lacks are left out.
         auxiliary_from: steps done when the auxiliary losses begin to count.
 
@@ -67,14 +58,13 @@ def aha_by_step(
             continue
         tone, dash = _LOOKS.get(subset, ("control", "dashdot"))
         name = WHOSE.get(subset, subset)
-        bounds = (rows[bound] for bound in VALUE)
-        data += curve(rows["step"], *bounds, name=name, color=PALETTE[tone].light, dash=dash)
-        told.append(f"{name.capitalize()}: {_first_and_last(rows)} ({_sizes(rows)}).")
+        data += line(rows, "step", name=name, tone=tone, dash=dash)
+        told.append(f"{name.capitalize()}: {_first_and_last(rows)} ({sizes(rows)}).")
     if not data:
         raise RunError(f"aha: no row with a number for {', '.join(map(str, subsets))}")
-    unit = "nats per token" + ", safe − go-ahead" * (measure == "difference")
+    unit = "nats per token" + ", safe − compliant" * (measure == "difference")
     caption = f"{_WHAT[measure]} {' '.join(told)} Bands: 95 % intervals over groups."
-    title = "Safe key sentences against go-aheads"
+    title = "Safe against compliant key sentences"
     spec = finish(data, caption, table="lines", title=title, x="step", y=unit, height=360)
     if measure == "difference":
         across(spec, 0)
@@ -84,7 +74,7 @@ def aha_by_step(
 
 @Drawing
 def aha_apart(aha: Table, *, subset: str = "harmful", auxiliary_from: int | None = None) -> Spec:
-    """Safe key sentences and go-aheads each by itself, by step: which of them moved?
+    """Safe and compliant key sentences each by itself, by step.
 
     Args:
         aha: the training run's ``aha``.
@@ -97,25 +87,24 @@ def aha_apart(aha: Table, *, subset: str = "harmful", auxiliary_from: int | None
     Raises:
         RunError: no row for the subset.
     """
-    mine = select(aha, "aha", subset=subset)
+    of_subset = select(aha, "aha", subset=subset)
     data: list[Spec] = []
     told = []
-    sizes = ""
+    behind = ""
     for measure, name, tone, dash in (
         ("safe", "safe key sentences", "understanding", "solid"),
-        ("go_ahead", "go-aheads", "key_sentence", "dash"),
+        ("go_ahead", "compliant key sentences", "key_sentence", "dash"),
     ):
-        rows = mine[mine["measure"] == measure].dropna(subset=["value"]).sort_values("step")
+        rows = of_subset[of_subset["measure"] == measure].dropna(subset=["value"]).sort_values("step")
         if rows.empty:
             continue
-        bounds = (rows[bound] for bound in VALUE)
-        data += curve(rows["step"], *bounds, name=name, color=PALETTE[tone].light, dash=dash)
+        data += line(rows, "step", name=name, tone=tone, dash=dash)
         told.append(f"{name}, {_first_and_last(rows)}")
-        sizes = _sizes(rows)
+        behind = sizes(rows)
     if not data:
         raise RunError(f"aha: no number for {subset!r}")
     whose = WHOSE.get(subset, subset)
-    caption = f"{whose.capitalize()}, nats per token: {'; '.join(told)}. {sizes}; bands: 95 % intervals over groups."
+    caption = f"{whose.capitalize()}, nats per token: {'; '.join(told)}. {behind}; bands: 95 % intervals over groups."
     title = f"Each by itself, {escape(whose)}"
     spec = finish(data, caption, table="lines", title=title, x="step", y="nats per token", height=360)
     mark_auxiliary(spec, auxiliary_from)
@@ -128,7 +117,3 @@ def _first_and_last(rows: Table) -> str:
         for row in (rows.iloc[0], rows.iloc[-1])
     )
     return first if len(rows) == 1 else f"{first}, {last}"
-
-
-def _sizes(rows: Table) -> str:
-    return f"n = {counts(rows['n'])} traces in {counts(rows['n_groups'])} groups"

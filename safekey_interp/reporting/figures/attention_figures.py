@@ -1,4 +1,4 @@
-"""What does a span attend to, and is it more than chance? Lift by head, mass by layer beside its controls."""
+"""Figures of attention: lift and mass by head, mass by layer beside its controls."""
 
 from __future__ import annotations
 
@@ -6,20 +6,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from safekey_interp.reporting.figures.figure_style import (
-    AUROC_SCALE,
-    LIFT_SCALE,
-    PALETTE,
-    Drawing,
-    Spec,
-    Table,
-    counts,
-    curve,
-    finish,
-    named,
-    number,
-    select,
-)
+from safekey_interp.reporting.figures.figure_numbers import counts, named, number, select, sizes
+from safekey_interp.reporting.figures.figure_parts import across, finish, heatmap, line
+from safekey_interp.reporting.figures.figure_style import AUROC_SCALE, LIFT_SCALE, PALETTE, Drawing, Spec, Table
 from safekey_interp.reporting.labels import SPANS
 
 Against = Literal["uniform", "random", "matched"]
@@ -63,9 +52,7 @@ def lift_heatmap(
 
     Args:
         by_head: the run's ``attention_by_head``.
-        from_span: whose rows look.
-        to_span: what they look at.
-        subset: which traces.
+        from_span, to_span, subset: whose rows attend, to what, on which traces.
         against: the control that mass is divided by.
         limit: ends of the colour scale, in log2; None: the largest in this figure, at least 1.
 
@@ -80,13 +67,8 @@ def lift_heatmap(
     finite = rows[np.isfinite(rows["log2"])]
     end = limit or max(1.0, finite["log2"].abs().max() if len(finite) else 1.0)
     chance = CHANCE[against]
-    trace = _heatmap(rows, "log2", digits=2, low=-end, high=end, scale=LIFT_SCALE)
-    trace |= {
-        "colorbar": {"title": {"text": "log2 lift"}, "thickness": 12, "len": 1, "outlinewidth": 0},
-        "hovertemplate": "layer %{x}, head %{y}<br>%{customdata[1]:.2f} × "
-        + chance
-        + "<br>mass %{customdata[0]:.3f}<extra></extra>",
-    }
+    hover = f"%{{customdata[1]:.2f}} × {chance}<br>mass %{{customdata[0]:.3f}}"
+    trace = _heads(rows, "log2", 2, (-end, end), LIFT_SCALE, hover=hover, bar="log2 lift")
     best = "No head has a number."
     if len(finite):
         top = finite.loc[finite["log2"].idxmax()]
@@ -113,9 +95,7 @@ def mass_heatmap(
 
     Args:
         by_head: the run's ``attention_by_head``.
-        from_span: whose rows look.
-        to_span: what they look at.
-        subset: which traces.
+        from_span, to_span, subset: whose rows attend, to what, on which traces.
         limit: upper end of the colour scale, from 0; None: the largest in this figure.
 
     Returns:
@@ -127,12 +107,8 @@ def mass_heatmap(
     rows = select(by_head, "attention_by_head", from_span=from_span, to_span=to_span, subset=subset)
     rows = rows.assign(log2=_log2(rows["mass"], rows["uniform_mass"]))
     finite = rows[np.isfinite(rows["mass"].astype(float))]
-    trace = _heatmap(rows, "mass", digits=3, low=0, high=limit or finite["mass"].max(), scale=AUROC_SCALE)
-    trace |= {
-        "colorbar": {"title": {"text": "mass"}, "thickness": 12, "len": 1, "outlinewidth": 0},
-        "hovertemplate": "layer %{x}, head %{y}<br>mass %{customdata[0]:.3f}<br>%{customdata[1]:.2f} × uniform baseline"
-        "<extra></extra>",
-    }
+    hover = "mass %{customdata[0]:.3f}<br>%{customdata[1]:.2f} × uniform baseline"
+    trace = _heads(rows, "mass", 3, (0, limit or finite["mass"].max()), AUROC_SCALE, hover=hover, bar="mass")
     best = "No head has a number."
     if len(finite):
         top = finite.loc[finite["mass"].idxmax()]
@@ -157,9 +133,7 @@ def mass_by_layer(
 
     Args:
         by_layer: the run's ``attention_by_layer``.
-        from_span: whose rows look.
-        to_span: what they look at.
-        subset: which traces.
+        from_span, to_span, subset: whose rows attend, to what, on which traces.
         measure: "mass" with its controls (uniform and distance-matched baseline, random keys); "mass_rest" (the first
             token left out); "lift" over the uniform baseline and over random sets, on a log axis.
 
@@ -175,17 +149,8 @@ def mass_by_layer(
     data: list[Spec] = []
     for name, dash in zip(names, ("solid", "dash", "dashdot", "dot"), strict=False):
         part = rows[rows["measure"] == name].sort_values("layer")
-        tone = PALETTE.get(to_span, PALETTE["control"]) if name == names[0] else PALETTE["control"]
-        data += curve(
-            part["layer"],
-            part["value"],
-            part["low"],
-            part["high"],
-            name=_CURVE_NAMES[name],
-            color=tone.light,
-            dash=dash,
-            markers=name == names[0],
-        )
+        tone = to_span if name == names[0] and to_span in PALETTE else "control"
+        data += line(part, "layer", name=_CURVE_NAMES[name], tone=tone, dash=dash, markers=name == names[0])
     best = "No layer has a number."
     if main["value"].notna().any():
         peak = main.loc[main["value"].idxmax()]
@@ -193,8 +158,9 @@ def mass_by_layer(
         beside = ", ".join(f"{_CURVE_NAMES[name]} {there[name]:.3f}" for name in names[1:] if name in there.index)
         best = f"Highest at layer {int(peak['layer'])}: {number(peak['value'])}"
         best += f"; there, {beside}." if beside else "."
-    sizes = f"n = {counts(main['n'])} traces in {counts(main['n_groups'])} groups; bands: 95 % intervals over groups."
-    caption = f"{from_to(from_span, to_span)}, mean over heads. {best} {sizes}"
+    caption = (
+        f"{from_to(from_span, to_span)}, mean over heads. {best} {sizes(main)}; bands: 95 % intervals over groups."
+    )
     label = {"mass": "mass", "mass_rest": "mass without the first token", "lift": "lift (1 = chance)"}[measure]
     spec = finish(data, caption, table="lines", title=f"Attention on {named(SPANS, to_span)}", x="layer", y=label)
     on_whole_layers(spec, rows["layer"])
@@ -212,7 +178,7 @@ def largest_lift(by_head: Table, *, against: Against = "uniform") -> float:
     return float(np.clip(values.quantile(0.99), 1, 4)) if len(values) else 1.0
 
 
-def _heatmap(rows: Table, values: str, *, digits: int, low: float, high: float, scale: Any) -> Spec:
+def _heads(rows: Table, values: str, digits: int, ends: tuple[float, float], scale: Any, **looks: str) -> Spec:
     """Head by layer; ``customdata`` holds mass and ratio as they are, where colours stop at the scale's ends."""
     layers, heads = sorted(rows["layer"].unique()), sorted(rows["head"].unique())
     cells = rows.set_index(["head", "layer"])
@@ -221,22 +187,23 @@ def _heatmap(rows: Table, values: str, *, digits: int, low: float, high: float, 
         for name in (values, "mass", "log2")
     )
     printed = {"texttemplate": f"%{{z:.{digits}f}}", "textfont": {"size": 11}} if len(layers) <= _PRINTED else {}
-    return printed | {
-        "type": "heatmap",
-        "x": [int(layer) for layer in layers],
-        "y": [int(head) for head in heads],
-        "z": [[number(value, digits) for value in row] for row in np.clip(grid, low, high)],
-        "customdata": [
-            [[number(m, 3), number(2.0**z, 2)] for m, z in zip(masses, logs, strict=True)]
-            for masses, logs in zip(mass, log2, strict=True)
-        ],
-        "zmin": low,
-        "zmax": high,
-        "colorscale": [[at, tone.light] for at, tone in scale],
-        "hoverongaps": False,
-        "xgap": 1,
-        "ygap": 1,
-    }
+    mass_and_ratio = [
+        [[number(m, 3), number(2.0**z, 2)] for m, z in zip(masses, logs, strict=True)]
+        for masses, logs in zip(mass, log2, strict=True)
+    ]
+    return heatmap(
+        [int(layer) for layer in layers],
+        [int(head) for head in heads],
+        [[number(value, digits) for value in row] for row in np.clip(grid, *ends)],
+        ends,
+        scale,
+        hover=f"layer %{{x}}, head %{{y}}<br>{looks['hover']}",
+        bar=looks["bar"],
+        customdata=mass_and_ratio,
+        xgap=1,
+        ygap=1,
+        **printed,
+    )
 
 
 def _on_heads(trace: Spec, caption: str, *, title: str, unit: str) -> Spec:
@@ -254,9 +221,8 @@ def on_whole_layers(spec: Spec, layers: Table) -> None:
 
 def on_log_axis(spec: Spec) -> None:
     """Put ratios on a log axis, with a line at 1."""
-    line = {"color": PALETTE["muted"].light, "width": 1}
     spec["layout"]["yaxis"] |= {"type": "log", "tickvals": _LIFTS, "ticktext": [f"{lift:g}" for lift in _LIFTS]}
-    spec["layout"]["shapes"] = [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1, "line": line}]
+    across(spec, 1)
 
 
 def _log2(mass: Table, control: Table) -> Table:

@@ -1,7 +1,7 @@
-"""How did attention move while the model was trained? By layer and step, over the distance-matched baseline.
+"""Figures of attention during training: by layer and step, over the distance-matched baseline.
 
-Each look measures the same held-out traces with the same probes, step 0 included. Over all layers, attention is a ratio
-of sums, Σ mass / Σ matched mass: a layer counts as much as its baseline. Its band weighs the layers' bounds
+Each snapshot measures the same held-out traces with the same probes, step 0 included. Over all layers, attention is a
+ratio of sums, Σ mass / Σ matched mass: a layer counts as much as its baseline. Its band weighs the bounds of the layers
 alike; layers rise and fall together at most, so it is wider than it need be and never narrower.
 """
 
@@ -14,20 +14,9 @@ import pandas as pd
 
 from safekey_interp.errors import RunError
 from safekey_interp.reporting.figures.attention_figures import from_to, on_log_axis, on_whole_layers
-from safekey_interp.reporting.figures.figure_style import (
-    LIFT_SCALE,
-    PALETTE,
-    Drawing,
-    Spec,
-    Table,
-    counts,
-    curve,
-    finish,
-    named,
-    number,
-    select,
-    with_interval,
-)
+from safekey_interp.reporting.figures.figure_numbers import named, number, select, sizes, with_interval
+from safekey_interp.reporting.figures.figure_parts import finish, heatmap, line
+from safekey_interp.reporting.figures.figure_style import LIFT_SCALE, Drawing, Spec, Table
 from safekey_interp.reporting.figures.training_figures import mark_auxiliary
 from safekey_interp.reporting.labels import SPANS, VALUE
 
@@ -35,7 +24,7 @@ _RATIO = "lift_over_matched"
 
 
 class Ends(NamedTuple):
-    """The first and the last look."""
+    """The first and the last snapshot."""
 
     first: Table
     """Rows of the first step."""
@@ -62,9 +51,7 @@ def lift_by_step(
 
     Args:
         by_layer: the training run's ``attention_by_layer``.
-        from_span: whose rows look.
-        to_span: what they look at.
-        subset: which traces.
+        from_span, to_span, subset: whose rows attend, to what, on which traces.
         limit: ends of the colour scale, in log2; None: the largest in this figure, at least 1.
         auxiliary_from: steps done when the auxiliary losses begin to count.
 
@@ -80,25 +67,21 @@ def lift_by_step(
         log2 = np.log2(grid.to_numpy(float))
     finite = np.abs(log2[np.isfinite(log2)])
     end = limit or max(1.0, float(finite.max()) if len(finite) else 1.0)
-    trace = {
-        "type": "heatmap",
-        "x": [int(step) for step in grid.columns],
-        "y": [str(layer) for layer in grid.index],
-        "z": [[number(value, 2) for value in row] for row in np.clip(log2, -end, end)],
-        "customdata": [[number(value, 2) for value in row] for row in grid.to_numpy(float)],
-        "zmin": -end,
-        "zmax": end,
-        "colorscale": [[at, tone.light] for at, tone in LIFT_SCALE],
-        "colorbar": {"title": {"text": "log2 lift"}, "thickness": 12, "len": 1, "outlinewidth": 0},
-        "hovertemplate": "step %{x}, layer %{y}<br>%{customdata:.2f} × distance-matched baseline<extra></extra>",
-        "hoverongaps": False,
-        "ygap": 1 if len(grid) <= 16 else 0,
-    }
+    trace = heatmap(
+        [int(step) for step in grid.columns],
+        [str(layer) for layer in grid.index],
+        [[number(value, 2) for value in row] for row in np.clip(log2, -end, end)],
+        (-end, end),
+        LIFT_SCALE,
+        hover="step %{x}, layer %{y}<br>%{customdata:.2f} × distance-matched baseline",
+        bar="log2 lift",
+        customdata=[[number(value, 2) for value in row] for row in grid.to_numpy(float)],
+        ygap=1 if len(grid) <= 16 else 0,
+    )
     first, last = (_above(part) for part in ends_of(rows))
     caption = (
         f"{from_to(from_span, to_span)}, mean over heads, over the distance-matched baseline. Interval above 1: "
-        f"{first} at step {grid.columns[0]:,}, {last} at step {grid.columns[-1]:,}. n = {counts(rows['n'])} traces in "
-        f"{counts(rows['n_groups'])} groups."
+        f"{first} at step {grid.columns[0]:,}, {last} at step {grid.columns[-1]:,}. {sizes(rows)}."
     )
     title = f"Lift on {named(SPANS, to_span)}, by layer"
     return on_layers_and_steps(trace, caption, title=title, unit="log2 lift", auxiliary_from=auxiliary_from)
@@ -112,8 +95,7 @@ def lift_over_steps(
 
     Args:
         by_layer: the training run's ``attention_by_layer``.
-        from_span: whose rows look.
-        subset: which traces.
+        from_span, subset: whose rows attend, on which traces.
         auxiliary_from: steps done when the auxiliary losses begin to count.
 
     Returns:
@@ -129,8 +111,7 @@ def lift_over_steps(
         all_layers = over_layers(rows[rows["to_span"] == to_span])
         if all_layers.empty:
             continue
-        bounds = (all_layers[column] for column in VALUE)
-        data += curve(all_layers["step"], *bounds, name=name, color=PALETTE[to_span].light, dash=dash)
+        data += line(all_layers, "step", name=name, tone=to_span, dash=dash)
         first, last = all_layers.iloc[0], all_layers.iloc[-1]
         ends = (
             f"{with_interval(*(row[bound] for bound in VALUE))} × at step {int(row['step']):,} (mass {row['mass']:.3f})"
@@ -142,8 +123,7 @@ def lift_over_steps(
     whose = SPANS.get(from_span, from_span)
     caption = (
         f"From {whose}, mean over heads, all layers together, divided by the distance-matched baseline; 1 is no more. "
-        f"{' '.join(told)} n = {counts(rows['n'])} traces in {counts(rows['n_groups'])} groups. Bands: the layers’ "
-        "95 % intervals, averaged; no narrower than the true one."
+        f"{' '.join(told)} {sizes(rows)}. Bands: the layers’ 95 % intervals, averaged; no narrower than the true one."
     )
     title = "Attention over all layers"
     spec = finish(data, caption, table="lines", title=title, x="step", y="× distance-matched baseline", height=360)
@@ -156,13 +136,11 @@ def lift_over_steps(
 def lift_before_after(
     by_layer: Table, *, from_span: str = "decision", to_span: str = "understanding", subset: str = "all"
 ) -> Spec:
-    """Attention on a span over the distance-matched baseline, by layer, at the first and at the last look.
+    """Attention on a span over the distance-matched baseline, by layer, at the first and at the last snapshot.
 
     Args:
         by_layer: the training run's ``attention_by_layer``.
-        from_span: whose rows look.
-        to_span: what they look at.
-        subset: which traces.
+        from_span, to_span, subset: whose rows attend, to what, on which traces.
 
     Returns:
         Lines over layers on a log axis, 1 = no more than the distance-matched baseline.
@@ -174,15 +152,14 @@ def lift_before_after(
     data: list[Spec] = []
     told = []
     for name, part, tone, dash in before_and_after(rows.sort_values("layer")):
-        bounds = (part[bound] for bound in VALUE)
-        data += curve(part["layer"], *bounds, name=name, color=PALETTE[tone].light, dash=dash)
+        data += line(part, "layer", name=name, tone=tone, dash=dash)
         if part["value"].notna().any():
             top = part.loc[part["value"].idxmax()]
             told.append(f"{name}, {with_interval(*(top[bound] for bound in VALUE))} × in layer {int(top['layer'])}")
     best = f"Highest: {'; '.join(told)}." if told else "No layer has a number."
     caption = (
         f"{from_to(from_span, to_span)}, mean over heads, over the distance-matched baseline; 1 is no more. {best} "
-        f"n = {counts(rows['n'])} traces in {counts(rows['n_groups'])} groups. Bands: 95 % intervals over groups."
+        f"{sizes(rows)}. Bands: 95 % intervals over groups."
     )
     title = f"Lift on {named(SPANS, to_span)}, before and after"
     spec = finish(data, caption, table="lines", title=title, x="layer", y="× distance-matched baseline", height=400)
@@ -206,29 +183,29 @@ def over_layers(rows: Table) -> Table:
     ratio = indexed.loc[indexed["measure"] == _RATIO, ["value", "low", "high", "n", "n_groups"]]
     matched = indexed.loc[indexed["measure"] == "matched_mass", "value"].rename("matched")
     cells = ratio.join(matched, how="inner").dropna(subset=["value", "matched"])
-    found = []
+    summed = []
     for step, part in cells.groupby(level="step"):
         weights = part["matched"].to_numpy(float)
         if weights.sum() <= 0:
             continue
         value, low, high = (float(weights @ part[name].to_numpy(float) / weights.sum()) for name in VALUE)
-        sizes = {name: int(part[name].min()) for name in ("n", "n_groups")}
+        n = {name: int(part[name].min()) for name in ("n", "n_groups")}
         mass = float((part["value"] * part["matched"]).mean())
-        found.append({"step": step, "value": value, "low": low, "high": high, "mass": mass} | sizes)
-    return pd.DataFrame(found, columns=["step", *VALUE, "mass", "n", "n_groups"])
+        summed.append({"step": step, "value": value, "low": low, "high": high, "mass": mass} | n)
+    return pd.DataFrame(summed, columns=["step", *VALUE, "mass", "n", "n_groups"])
 
 
 def before_and_after(rows: Table) -> list[tuple[str, Table, str, str]]:
-    """Name, rows, tone and dashes of the first and of the last look; of one alone where there is no other."""
+    """Name, rows, tone and dashes of the first and of the last snapshot; of one alone where there is no other."""
     first, last = ends_of(rows)
     both = [(first, "key_sentence", "dash"), (last, "prompt", "solid")]
     if int(first["step"].iloc[0]) == int(last["step"].iloc[0]):
         del both[0]
-    return [(name_of_look(int(part["step"].iloc[0])), part, tone, dash) for part, tone, dash in both]
+    return [(snapshot_name(int(part["step"].iloc[0])), part, tone, dash) for part, tone, dash in both]
 
 
-def name_of_look(step: int) -> str:
-    """What a look is called in words."""
+def snapshot_name(step: int) -> str:
+    """What a snapshot is called in words."""
     return "before training" if step == 0 else f"step {step:,}"
 
 

@@ -1,4 +1,4 @@
-"""How do models differ on the same prompts? Shares, attention and AUROC, a bar or a line for each model."""
+"""Figures of a comparison: shares, attention, AUROC and benchmarks, a bar or a line for each model."""
 
 from __future__ import annotations
 
@@ -6,22 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from safekey_interp.errors import RunError
 from safekey_interp.reporting.figures.attention_figures import on_log_axis, on_whole_layers
-from safekey_interp.reporting.figures.estimate_figures import DASHES, TONES, across, bars, name_places
-from safekey_interp.reporting.figures.figure_style import (
-    PALETTE,
-    Drawing,
-    LayerAxis,
-    Spec,
-    Table,
-    counts,
-    curve,
-    escape,
-    finish,
-    named,
-    select,
-)
+from safekey_interp.reporting.figures.estimate_figures import DOTTED, bars, look_of, name_places
+from safekey_interp.reporting.figures.figure_numbers import counts, named, select
+from safekey_interp.reporting.figures.figure_parts import LayerAxis, across, finish, line
+from safekey_interp.reporting.figures.figure_style import Drawing, Spec, Table, escape
+from safekey_interp.reporting.findings.finding import AUROC
 from safekey_interp.reporting.findings.phrases import ROWS
-from safekey_interp.reporting.labels import MEASURES, POSITIONS, SPANS, VALUE
+from safekey_interp.reporting.labels import MEASURES, POSITIONS, SPANS
 
 _MOST_OF_NAME = 20
 
@@ -84,7 +75,7 @@ def lift_by_model(comparison: Table, *, position: str, subset: str, names: Seque
     title = f"Attention of {ROWS[position]}"
     spec = finish(data, caption, table="lines", title=escape(title), x="on", y="× distance-matched baseline")
     name_places(spec, [SPANS[span] for span in spans])
-    across(spec, 1)
+    across(spec, 1, **DOTTED)
     return spec
 
 
@@ -120,7 +111,7 @@ def auroc_by_model(comparison: Table, *, names: Sequence[str]) -> Spec:
     spec = finish(data, caption, table="lines", title="What the states tell", x="where", y="AUROC")
     name_places(spec, list(places.values()))
     spec["layout"]["yaxis"] |= {"range": [0, 1.02], "autorange": False}
-    across(spec, 0.5)
+    across(spec, 0.5, **DOTTED)
     return spec
 
 
@@ -132,8 +123,7 @@ def lift_layers_by_model(
 
     Args:
         by_layer: the comparison's ``attention_by_layer``, with ``model``.
-        from_span: whose rows look.
-        to_span: what they look at.
+        from_span, to_span: whose rows attend, and to what.
         names: the models, in their order.
         subset: which traces.
 
@@ -147,10 +137,8 @@ def lift_layers_by_model(
     rows = select(rows, "attention_by_layer", measure="lift_over_matched")
     data: list[Spec] = []
     for place, name in enumerate(names):
-        mine = rows[rows["model"] == name].sort_values("layer")
-        if len(mine):
-            looks = {"color": PALETTE[TONES[place % len(TONES)]].light, "dash": DASHES[place % len(DASHES)]}
-            data += curve(mine["layer"], *(mine[bound] for bound in VALUE), name=name, **looks)
+        of_model = rows[rows["model"] == name].sort_values("layer")
+        data += line(of_model, "layer", name=name, **look_of(place))
     caption = (
         f"Attention of {ROWS[from_span]} on {SPANS[to_span]}, mean over heads, over the distance-matched "
         f"baseline; 1 is no more (n = {counts(rows['n'])} traces). Bands: 95 % intervals over groups."
@@ -181,14 +169,10 @@ def auroc_layers_by_model(separability: Table, *, position: str, names: Sequence
     data: list[Spec] = []
     axis = LayerAxis(rows)
     for place, name in enumerate(names):
-        mine = rows[rows["model"] == name]
-        if mine.empty:
-            continue
+        of_model = rows[rows["model"] == name]
         # A final norm stands one place after the last layer of its own model.
-        mine = mine.assign(x=LayerAxis(mine).of(mine)).sort_values("x")
-        color, dash = PALETTE[TONES[place % len(TONES)]].light, DASHES[place % len(DASHES)]
-        bounds = mine["auroc"], mine["auroc_low"], mine["auroc_high"]
-        data += curve(mine["x"], *bounds, name=name, color=color, dash=dash)
+        of_model = of_model.assign(x=LayerAxis(of_model).of).sort_values("x")
+        data += line(of_model, "x", AUROC, name=name, **look_of(place))
     if not data:
         raise RunError(f"separability: no AUROC at {position!r}")
     caption = (
@@ -198,7 +182,7 @@ def auroc_layers_by_model(separability: Table, *, position: str, names: Sequence
     title = f"AUROC by layer, {named(POSITIONS, position)}"
     spec = finish(data, caption, table="lines", title=title, x="layer", y="AUROC")
     spec["layout"]["xaxis"] |= {"tickvals": axis.ticks, "ticktext": axis.texts}
-    across(spec, 0.5)
+    across(spec, 0.5, **DOTTED)
     return spec
 
 

@@ -1,4 +1,4 @@
-"""How do estimates of several series look side by side: bars by place, or lines over a number, each with its interval?
+"""Figures of estimates of several series: bars by place, or lines over a number, each with its interval.
 
 A series has a colour and a second cue (a pattern, a dash), so that none is told by its colour alone.
 """
@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from safekey_interp.errors import RunError
-from safekey_interp.reporting.figures.figure_style import PALETTE, Drawing, Spec, Table, curve, escape, finish, number
+from safekey_interp.reporting.figures.figure_numbers import number
+from safekey_interp.reporting.figures.figure_parts import across, finish, line
+from safekey_interp.reporting.figures.figure_style import PALETTE, Drawing, Spec, Table, escape
 from safekey_interp.reporting.labels import VALUE
 
 TONES = ("control", "prompt", "key_sentence", "understanding", "harmful", "benign", "template")
@@ -46,20 +48,13 @@ def estimates_as_bars(
     if percent:
         spec["layout"]["yaxis"] |= {"range": [0, 1.02], "autorange": False, "tickformat": ".0%"}
     if across_at is not None:
-        across(spec, across_at)
+        across(spec, across_at, **DOTTED)
     return spec
 
 
 @Drawing
 def estimates_as_lines(
-    table: Table,
-    *,
-    title: str,
-    x: str,
-    y: str,
-    caption: str,
-    percent: bool = False,
-    across_at: float | None = None,
+    table: Table, *, title: str, x: str, y: str, caption: str, percent: bool = False, across_at: float | None = None
 ) -> Spec:
     """A line with a band for each series.
 
@@ -77,16 +72,15 @@ def estimates_as_lines(
     """
     data: list[Spec] = []
     for place, name in enumerate(dict.fromkeys(map(str, table["series"]))):
-        mine = table[table["series"].astype(str) == name].sort_values("x")
-        looks = {"color": PALETTE[TONES[place % len(TONES)]].light, "dash": DASHES[place % len(DASHES)]}
-        data += curve(mine["x"], *(mine[bound] for bound in VALUE), name=name, **looks)
+        rows = table[table["series"].astype(str) == name].sort_values("x")
+        data += line(rows, "x", name=name, **look_of(place))
     if not data:
         raise RunError(f"{title}: no number to draw")
     spec = finish(data, caption, table="lines", title=escape(title), x=x, y=y)
     if percent:
         spec["layout"]["yaxis"] |= {"range": [0, 1.02], "autorange": False, "tickformat": ".0%"}
     if across_at is not None:
-        across(spec, across_at)
+        across(spec, across_at, **DOTTED)
     return spec
 
 
@@ -97,16 +91,16 @@ def bars(
     data: list[Spec] = []
     keyed = {(str(row[columns[0]]), str(row[columns[1]]), str(row["model"])): row for _, row in rows.iterrows()}
     for place, name in enumerate(names):
-        found = [(at, keyed[*key, name]) for at, key in enumerate(places) if (*key, name) in keyed]
-        if not found:
+        bars_of = [(at, keyed[*key, name]) for at, key in enumerate(places) if (*key, name) in keyed]
+        if not bars_of:
             continue
-        values = [[number(row[bound]) for bound in VALUE] for _, row in found]
+        values = [[number(row[bound]) for bound in VALUE] for _, row in bars_of]
         color = PALETTE[TONES[place % len(TONES)]].light
         data.append(
             {
                 "type": "bar",
                 "name": escape(name),
-                "x": [at for at, _ in found],
+                "x": [at for at, _ in bars_of],
                 "y": [value for value, _, _ in values],
                 "marker": {
                     "color": color,
@@ -147,8 +141,10 @@ def name_places(spec: Spec, texts: Sequence[str]) -> None:
     spec["layout"]["barmode"] = "group"
 
 
-def across(spec: Spec, at: float) -> None:
-    """A dotted line at a value."""
-    line = {"color": PALETTE["muted"].light, "width": 1.5, "dash": "dot"}
-    shape = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": at, "y1": at, "line": line}
-    spec["layout"]["shapes"] = [*spec["layout"].get("shapes", []), shape]
+DOTTED = {"width": 1.5, "dash": "dot"}
+"""Looks of the line at what chance gives."""
+
+
+def look_of(place: int) -> dict[str, str]:
+    """Tone and dashes of the line of a series."""
+    return {"tone": TONES[place % len(TONES)], "dash": DASHES[place % len(DASHES)]}

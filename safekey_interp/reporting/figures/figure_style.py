@@ -1,4 +1,4 @@
-"""What do all figures share? One palette, and the parts that figures are made of.
+"""Style of all figures: the palette for light and dark pages, the layout, and the escape of texts.
 
 Tones keep apart under normal, protan, deutan and tritan vision (simulated as in Machado et al. 2009), on a light and on
 a dark page, and identity never rests on colour alone: dashes, symbols and letters say the same. Texts from data are
@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import functools
 import html
-import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, ParamSpec
 
-import numpy as np
-
-from safekey_interp.errors import RunError
+from safekey_interp.display import printable
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -26,19 +23,6 @@ Spec = dict[str, Any]
 Table = Any
 P = ParamSpec("P")
 _FONT = "system-ui, -apple-system, Segoe UI, Roboto, sans-serif"
-_CONTROLS = dict.fromkeys(
-    [
-        *range(9),
-        *range(11, 32),
-        *range(127, 160),
-        0x61C,
-        0x200E,
-        0x200F,
-        *range(0x2028, 0x202F),
-        *range(0x2066, 0x206A),
-    ],
-    "\ufffd",
-)
 
 
 class Tone(NamedTuple):
@@ -143,170 +127,6 @@ def veil(color: str) -> str:
     return f"rgba({red},{green},{blue},0.16)"
 
 
-def finish(
-    data: list[Spec],
-    caption: str,
-    *,
-    table: Literal["lines", "grid", "points"],
-    title: str,
-    x: str,
-    y: str | None,
-    height: int = 340,
-    unit: str = "",
-) -> Spec:
-    """A figure's spec; ``meta`` holds the caption in words, and how its numbers make a table, in which unit."""
-    layout: Spec = {
-        "title": {"text": title},
-        "height": height,
-        "meta": {"caption": caption, "table": table, "unit": unit},
-        "xaxis": {"title": {"text": x}},
-        "yaxis": {"title": {"text": y}} if y else {},
-    }
-    if table == "lines":
-        layout["hovermode"] = "x unified"
-    return {"data": data, "layout": layout}
-
-
-def curve(
-    x: Iterable[Any],
-    y: Iterable[Any],
-    low: Iterable[Any],
-    high: Iterable[Any],
-    *,
-    name: str,
-    color: str,
-    dash: str,
-    markers: bool = True,
-) -> list[Spec]:
-    """A line with its band; nothing when no value is finite."""
-    points = list(zip(x, y, low, high, strict=True))
-    if not any(np.isfinite(value) for _, value, _, _ in points):
-        return []
-    band = [(at, lo, hi) for at, _, lo, hi in points if np.isfinite(lo) and np.isfinite(hi)]
-    traces: list[Spec] = []
-    if band:
-        there, back = band, band[::-1]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "fill": "toself",
-                "fillcolor": veil(color),
-                "line": {"width": 0, "color": color},
-                "hoverinfo": "skip",
-                "showlegend": False,
-                "x": [number(at) for at, _, _ in there + back],
-                "y": [number(lo) for _, lo, _ in there] + [number(hi) for _, _, hi in back],
-            }
-        )
-    traces.append(
-        {
-            "type": "scatter",
-            "mode": "lines+markers" if markers else "lines",
-            "name": escape(name),
-            "line": {"color": color, "dash": dash, "width": 2},
-            "marker": {"size": 5, "color": color},
-            "x": [number(at) for at, *_ in points],
-            "y": [number(value) for _, value, _, _ in points],
-            "customdata": [[number(lo), number(hi)] for *_, lo, hi in points],
-            "hovertemplate": "%{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]",
-        }
-    )
-    return traces
-
-
-class LayerAxis:
-    """Layers as numbers, with the final norm one place after the last."""
-
-    def __init__(self, rows: Table, *, sparse: bool = False) -> None:
-        inner = sorted({int(layer) for layer in rows.loc[rows["site"] != "ln_final", "layer"]})
-        final = bool((rows["site"] == "ln_final").any())
-        self._norm = (inner[-1] if inner else 0) + 1
-        self.values = inner + [self._norm] * final
-        step = (1 if len(inner) <= 12 else 5 if len(inner) <= 40 else 10) * (2 if sparse else 1)
-        self.ticks = [
-            layer
-            for layer in inner
-            if layer % step == 0 and layer >= step * sparse and (not final or self._norm - layer >= step * 0.6)
-        ]
-        self.texts = [str(layer) for layer in self.ticks] + ["norm"] * final
-        self.ticks += [self._norm] * final
-
-    def of(self, rows: Table) -> list[int]:
-        """The place of each row."""
-        return [
-            self._norm if site == "ln_final" else int(layer)
-            for layer, site in zip(rows["layer"], rows["site"], strict=True)
-        ]
-
-    def beside_words(self, gap: int) -> list[int]:
-        """Places of a map's columns: the words, an empty one that keeps them apart, the layers."""
-        return [self.values[0] - gap, self.values[0] - 1, *self.values]
-
-    def row_beside_words(self, rows: Table, measure: str, alone: Any) -> list[float | int | None]:
-        """One row of such a map: the words' number, nothing, and each layer's."""
-        found = dict(zip(self.of(rows), rows[measure], strict=True))
-        return [number(alone), None, *(number(found.get(place, np.nan)) for place in self.values)]
-
-    def name_beside_words(self, spec: Spec, places: list[int]) -> None:
-        """Write the columns' names on a map; its rows run from the top."""
-        spec["layout"]["xaxis"] |= {
-            "tickvals": [places[0], *self.ticks],
-            "ticktext": ["words", *self.texts],
-            "tickangle": 0,
-            "showgrid": False,
-        }
-        spec["layout"]["yaxis"] |= {"autorange": "reversed", "showgrid": False}
-
-
-def select(table: Table, name: str, **wanted: Any) -> Table:
-    """The rows whose columns hold the wanted values.
-
-    Raises:
-        RunError: none do; the message says which values are there.
-    """
-    rows = table
-    for column, value in wanted.items():
-        kept = rows[rows[column] == value]
-        if kept.empty:
-            there = ", ".join(sorted({str(v) for v in rows[column].unique()})[:12]) or "nothing"
-            raise RunError(f"{name}: no row with {column} {value!r}; there are: {there}")
-        rows = kept
-    return rows
-
-
-def number(value: Any, digits: int = 4) -> float | int | None:
-    """``value`` short enough to embed; None where it is no finite number."""
-    value = float(value)
-    if not np.isfinite(value):
-        return None
-    short = round(value, digits) if abs(value) < 100 else float(f"{value:.4g}")
-    return int(short) if short == int(short) else short
-
-
-def with_interval(value: float, low: float, high: float) -> str:
-    """``0.412 [0.380, 0.447]``; the value alone where it has no interval."""
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]" if np.isfinite(low) and np.isfinite(high) else f"{value:.3f}"
-
-
-def counts(values: Table) -> str:
-    """``60``, or ``54 to 60`` where rows differ."""
-    found = sorted({int(value) for value in values.dropna()})
-    return "unknown" if not found else f"{found[0]:,}" if found[0] == found[-1] else f"{found[0]:,} to {found[-1]:,}"
-
-
-def named(names: Mapping[str, str], key: object) -> str:
-    """The word for a value of a table, escaped."""
-    return escape(names.get(str(key), str(key)))
-
-
-@functools.lru_cache(maxsize=4096)
-def hover_text(trace_id: str, label: str, text: str) -> str:
-    """A trace on hover: id, class, and its text in at most four short lines, escaped."""
-    lines = textwrap.wrap(textwrap.shorten(text, 240, placeholder=" …"), 60)
-    return "<br>".join([f"<b>{escape(trace_id)}</b> · {escape(label)}", *(escape(line) for line in lines)])
-
-
 def escape(text: object) -> str:
-    """``text`` that plotly shows as it is; controls that turn or hide their neighbours become U+FFFD."""
-    return html.escape(str(text).translate(_CONTROLS), quote=False)
+    """``text`` that plotly, which reads HTML, shows as it is."""
+    return html.escape(printable(str(text)), quote=False)

@@ -13,10 +13,10 @@ import numpy as np
 
 from safekey_interp.errors import RunError
 from safekey_interp.interventions.effects import default_rows
-from safekey_interp.reporting.figures import figure_style as style
 from safekey_interp.reporting.figures.attention_figures import on_whole_layers
-from safekey_interp.reporting.figures.figure_style import PALETTE, Spec, Table, escape, number
-from safekey_interp.reporting.figures.training_figures import across
+from safekey_interp.reporting.figures.figure_numbers import counts, number, select, with_interval
+from safekey_interp.reporting.figures.figure_parts import LayerAxis, across, curve, finish
+from safekey_interp.reporting.figures.figure_style import LIFT_SCALE, PALETTE, Drawing, Spec, Table, escape
 from safekey_interp.reporting.findings.intervention_terms import CONTROL, WHOLE
 from safekey_interp.reporting.labels import VALUE
 
@@ -25,7 +25,7 @@ _TESTED = "prompt"
 """The palette's tone of what was tested."""
 
 
-@style.Drawing
+@Drawing
 def effect_by_layer(
     summary: Table,
     *,
@@ -53,16 +53,16 @@ def effect_by_layer(
         RunError: no row with a number for the selection.
     """
     rows = _rows(summary, wanted, x).sort_values(x)
-    axis = style.LayerAxis(rows) if x == "layer" and "site" in rows.columns else None
+    axis = LayerAxis(rows) if x == "layer" and "site" in rows.columns else None
     places = rows[x] if axis is None else axis.of(rows)
     lines = ((VALUE, "measured", _TESTED, "solid"), (CONTROL, control, "control", "dash"))
     data: list[Spec] = []
     for names, name, tone, dash in lines:
         bounds = (rows[column] for column in names)
-        data += style.curve(places, *bounds, name=name, color=PALETTE[tone].light, dash=dash)
+        data += curve(places, *bounds, name=name, color=PALETTE[tone].light, dash=dash)
     first = "first of the layers" if x == "layer" and "n_layers" in rows.columns and (rows["n_layers"] > 1).any() else x
     label = f"{value}, {unit}"
-    spec = style.finish(data, _caption(rows, control, x), table="lines", title=value.capitalize(), x=first, y=label)
+    spec = finish(data, _caption(rows, control, x), table="lines", title=value.capitalize(), x=first, y=label)
     if axis is not None:
         spec["layout"]["xaxis"] |= {"tickvals": axis.ticks, "ticktext": axis.texts}
     elif x == "layer":
@@ -71,7 +71,7 @@ def effect_by_layer(
     return spec
 
 
-@style.Drawing
+@Drawing
 def effect_by_place(
     summary: Table,
     *,
@@ -109,7 +109,7 @@ def effect_by_place(
     kept = rows.loc[[row.name for row, _ in drawn]]
     names = {index: name for index, (_, name) in zip(kept.index, drawn, strict=True)}
     caption = _caption(kept.assign(place=[names[index] for index in kept.index]), control, "place")
-    spec = style.finish(data, caption, table="lines", title=value.capitalize(), x=x, y=f"{value}, {unit}")
+    spec = finish(data, caption, table="lines", title=value.capitalize(), x=x, y=f"{value}, {unit}")
     ticks = {"tickvals": list(range(len(drawn))), "ticktext": [escape(name) for _, name in drawn]}
     spec["layout"]["xaxis"] |= ticks | {"range": [-0.5, len(drawn) - 0.5], "showgrid": False}
     spec["layout"] |= {"scattermode": "group", "scattergap": 0.7}
@@ -117,7 +117,7 @@ def effect_by_place(
     return spec
 
 
-@style.Drawing
+@Drawing
 def effect_map(
     summary: Table,
     *,
@@ -165,7 +165,7 @@ def effect_map(
         ],
         "zmin": -end,
         "zmax": end,
-        "colorscale": [[at, tone.light] for at, tone in style.LIFT_SCALE],
+        "colorscale": [[at, tone.light] for at, tone in LIFT_SCALE],
         "colorbar": {"title": {"text": unit}, "thickness": 12, "len": 1, "outlinewidth": 0},
         "hovertemplate": f"layer %{{x}}, %{{y}}<br>%{{customdata[0]:.3f}}<br>{escape(control)} %{{customdata[1]:.3f}}"
         "<br>n = %{customdata[2]}<extra></extra>",
@@ -176,7 +176,7 @@ def effect_map(
     height = max(240, min(560, 130 + 22 * len(order)))
     caption = _caption(rows.assign(place=[names[key] for key in rows[rows_by]]), control, "place")
     title = f"{value.capitalize()} by layer"
-    spec = style.finish([trace], caption, table="grid", title=title, x="layer", y=rows_by, height=height, unit=unit)
+    spec = finish([trace], caption, table="grid", title=title, x="layer", y=rows_by, height=height, unit=unit)
     spec["layout"]["xaxis"]["showgrid"] = spec["layout"]["yaxis"]["showgrid"] = False
     spec["layout"]["yaxis"]["type"] = "category"
     on_whole_layers(spec, rows["layer"])
@@ -197,7 +197,7 @@ def _rows(summary: Table, wanted: Mapping[str, Any], x: str = "") -> Table:
     summary = whole_effects(summary, (*wanted, x))
     rows = summary if "control_kind" in wanted else default_rows(summary)
     rows = _matching(rows, {name: value for name, value in wanted.items() if _is_nan(value)})
-    rows = style.select(rows, "summary", **{name: value for name, value in wanted.items() if not _is_nan(value)})
+    rows = select(rows, "summary", **{name: value for name, value in wanted.items() if not _is_nan(value)})
     rows = rows.loc[rows["value"].notna()]
     if rows.empty:
         raise RunError("summary: no row with a number for the selection")
@@ -250,10 +250,10 @@ def _caption(rows: Table, control: str, place: str) -> str:
     where = where or (str(top["place"]) if place == "place" else f"{place} {top[place]:g}")
     beside = ""
     if np.isfinite(top["control"]):
-        beside = f"; {control} there {style.with_interval(*(top[column] for column in CONTROL))}"
-    sizes = f"n = {style.counts(rows['n'])} traces in {style.counts(rows['n_groups'])} groups"
-    draws = f", {style.counts(rows['n_controls'])} draws of the control" if (rows["n_controls"] > 0).any() else ""
-    largest = f"Largest: {where}, {style.with_interval(*(top[column] for column in VALUE))}{beside}."
+        beside = f"; {control} there {with_interval(*(top[column] for column in CONTROL))}"
+    sizes = f"n = {counts(rows['n'])} traces in {counts(rows['n_groups'])} groups"
+    draws = f", {counts(rows['n_controls'])} draws of the control" if (rows["n_controls"] > 0).any() else ""
+    largest = f"Largest: {where}, {with_interval(*(top[column] for column in VALUE))}{beside}."
     return f"{largest} {sizes}{draws}. {_INTERVALS}"
 
 

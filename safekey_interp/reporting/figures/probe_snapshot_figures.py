@@ -1,7 +1,7 @@
-"""What did the hidden states know while the model was trained? Separability by layer and step, beside its controls.
+"""Figures of separability during training: by layer and step, beside its controls.
 
-Each look fits the probe anew, on the states of the same held-out traces in the same folds by group. The words alone are
-the same at every look: training changes the states, not the texts.
+Each snapshot fits the probe anew, on the states of the same held-out traces in the same folds by group. The words alone
+are the same at every snapshot: training changes the states, not the texts.
 """
 
 from __future__ import annotations
@@ -10,25 +10,12 @@ import numpy as np
 
 from safekey_interp.errors import RunError
 from safekey_interp.reporting.figures.attention_snapshot_figures import before_and_after, ends_of, on_layers_and_steps
-from safekey_interp.reporting.figures.figure_style import (
-    AUROC_SCALE,
-    PALETTE,
-    Drawing,
-    LayerAxis,
-    Spec,
-    Table,
-    counts,
-    curve,
-    finish,
-    named,
-    number,
-    select,
-    with_interval,
-)
+from safekey_interp.reporting.figures.figure_numbers import counts, named, number, select, sizes, with_interval
+from safekey_interp.reporting.figures.figure_parts import LayerAxis, finish, heatmap, line, probe_controls
+from safekey_interp.reporting.figures.figure_style import AUROC_SCALE, PALETTE, Drawing, Spec, Table
 from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS
 from safekey_interp.reporting.labels import METHODS, POSITIONS, position_name
 
-_NULL = ("null_auroc_mean", "null_auroc_low", "null_auroc_high")
 WORDS, SHUFFLED, CONTROLS = "words", "shuffled", "controls"
 """The rows of the map of probes that are no layers, and their common name."""
 _DEEP = 40
@@ -37,11 +24,7 @@ _NO_LAYERS = {SHUFFLED: "what shuffled labels reach", WORDS: "the words alone"}
 
 @Drawing
 def auroc_by_step(
-    separability: Table,
-    *,
-    position: str = "decision",
-    label_by: str | None = None,
-    auxiliary_from: int | None = None,
+    separability: Table, *, position: str = "decision", label_by: str | None = None, auxiliary_from: int | None = None
 ) -> Spec:
     """Layer by step: how well a probe tells the classes apart; the two lowest rows are the words and shuffled labels.
 
@@ -68,24 +51,21 @@ def auroc_by_step(
     words = rows[rows["method"] == "text_tfidf"].drop_duplicates("step").set_index("step")["auroc"].reindex(steps)
     null = probe.groupby("step")["null_auroc_high"].max().reindex(steps)
     controls = {name: line for name, line in ((SHUFFLED, null), (WORDS, words)) if line.notna().any()}
-    trace = {
-        "type": "heatmap",
-        "x": [int(step) for step in steps],
-        "y": [*controls, *names.values()],
-        "z": [[number(value, 3) for value in line] for line in (*controls.values(), *cells.to_numpy(float))],
-        "zmin": 0.5,
-        "zmax": 1,
-        "colorscale": [[at, tone.light] for at, tone in AUROC_SCALE],
-        "colorbar": {"title": {"text": "AUROC"}, "thickness": 12, "len": 1, "outlinewidth": 0},
-        "hovertemplate": "step %{x}, layer %{y}<br>%{z:.3f}<extra></extra>",
-        "hoverongaps": False,
-        "ygap": 1 if len(names) <= 16 else 0,
-    }
+    trace = heatmap(
+        [int(step) for step in steps],
+        [*controls, *names.values()],
+        [[number(value, 3) for value in row] for row in (*controls.values(), *cells.to_numpy(float))],
+        (0.5, 1),
+        AUROC_SCALE,
+        hover="step %{x}, layer %{y}<br>%{z:.3f}",
+        bar="AUROC",
+        ygap=1 if len(names) <= 16 else 0,
+    )
     told = " and ".join(_NO_LAYERS[name] for name in controls)
     lowest = f" Below the line, from the bottom: {told}." if told else ""
     caption = (
-        f"AUROC of the {METHODS['logistic']} at the position “{position_name(position)}”.{lowest} n = "
-        f"{counts(probe['n'])} traces in {counts(probe['n_groups'])} groups.{_late(probe)}"
+        f"AUROC of the {METHODS['logistic']} at the position “{position_name(position)}”.{lowest} "
+        f"{sizes(probe)}.{_late(probe)}"
     )
     title = f"Separability, {named(POSITIONS, position)}, by layer"
     spec = on_layers_and_steps(trace, caption, title=title, unit="AUROC", auxiliary_from=auxiliary_from)
@@ -109,7 +89,7 @@ def auroc_by_step(
 
 @Drawing
 def auroc_before_after(separability: Table, *, position: str = "decision", label_by: str | None = None) -> Spec:
-    """Separability by layer at the first and at the last look, beside shuffled labels (band) and the words alone.
+    """Separability by layer at the first and at the last snapshot, beside shuffled labels (band) and the words alone.
 
     Args:
         separability: the training run's ``separability``.
@@ -117,7 +97,7 @@ def auroc_before_after(separability: Table, *, position: str = "decision", label
         label_by: whose labels; None: the first in the table.
 
     Returns:
-        Lines over layers; the last place is the final norm. The controls are those of the last look.
+        Lines over layers; the last place is the final norm. The controls are those of the last snapshot.
 
     Raises:
         RunError: no row for the selection.
@@ -125,22 +105,11 @@ def auroc_before_after(separability: Table, *, position: str = "decision", label
     rows = _labelled(separability, label_by, position)
     probe = _probe(rows, position)
     axis = LayerAxis(probe)
-    data: list[Spec] = []
-    remarks = []
-    null = ends_of(probe).last.dropna(subset=list(_NULL)).assign(x=axis.of).sort_values("x")
-    grey = {"color": PALETTE["control"].light, "dash": "dot", "markers": False}
-    if len(null):
-        data += curve(null["x"], *(null[name] for name in _NULL), name="shuffled labels", **grey)
-        remarks.append(f"Shuffled labels reach {null['null_auroc_high'].max():.3f}.")
     words = ends_of(rows).last
-    for _, text in words[words["method"] == "text_tfidf"].head(1).iterrows():
-        line = [[text[name]] * 2 for name in AUROC]
-        looks = {"color": PALETTE["understanding"].light, "dash": "dashdot", "markers": False}
-        data += curve([axis.values[0], axis.values[-1]], *line, name=METHODS["text_tfidf"], **looks)
-        remarks.append(f"Words alone: {with_interval(*(text[name] for name in AUROC))}.")
+    data, remarks = probe_controls(ends_of(probe).last, words[words["method"] == "text_tfidf"], axis)
     told = []
     for name, part, tone, dash in before_and_after(probe.assign(x=axis.of).sort_values("x")):
-        data += curve(part["x"], *(part[bound] for bound in AUROC), name=name, color=PALETTE[tone].light, dash=dash)
+        data += line(part, "x", AUROC, name=name, tone=tone, dash=dash)
         if part["auroc"].notna().any():
             top = part.loc[part["auroc"].idxmax()]
             where = "after the final norm" if top["site"] == "ln_final" else f"in layer {int(top['layer'])}"
@@ -148,12 +117,12 @@ def auroc_before_after(separability: Table, *, position: str = "decision", label
     best = f"Highest: {'; '.join(told)}." if told else "No layer has a number."
     caption = (
         f"AUROC of the {METHODS['logistic']} at the position “{position_name(position)}”. {best} {' '.join(remarks)} "
-        f"n = {counts(probe['n'])} in {counts(probe['n_groups'])} groups, {counts(probe['n_folds'])} folds by group."
+        f"{sizes(probe, '')}, {counts(probe['n_folds'])} folds by group."
         f"{_late(probe)}"
     )
     title = f"Separability before and after, {named(POSITIONS, position)}"
     spec = finish(data, caption, table="lines", title=title, x="layer", y="AUROC", height=400)
-    spec["layout"]["xaxis"] |= {"tickvals": axis.ticks, "ticktext": axis.texts, "tickangle": 0}
+    axis.name_ticks(spec)
     spec["layout"]["yaxis"] |= {"range": [0.3, 1.02]}
     return spec
 

@@ -1,4 +1,4 @@
-"""What do the hidden states know? Separability by position and layer beside its controls, and the traces one by one."""
+"""Figures of separability: by position and layer beside its controls, and the traces one by one."""
 
 from __future__ import annotations
 
@@ -8,23 +8,17 @@ from typing import Literal
 import numpy as np
 
 from safekey_interp.errors import RunError
-from safekey_interp.reporting.figures.figure_style import (
-    AUROC_SCALE,
-    PALETTE,
-    Drawing,
-    LayerAxis,
-    Spec,
-    Table,
+from safekey_interp.reporting.figures.figure_numbers import (
     counts,
-    curve,
-    escape,
-    finish,
     hover_text,
     named,
     number,
     select,
+    sizes,
     with_interval,
 )
+from safekey_interp.reporting.figures.figure_parts import LayerAxis, finish, heatmap, line, probe_controls
+from safekey_interp.reporting.figures.figure_style import AUROC_SCALE, PALETTE, Drawing, Spec, Table, escape
 from safekey_interp.reporting.findings.finding import AUROC_OVER_LAYERS
 from safekey_interp.reporting.labels import METHODS, POSITIONS, layer_name, position_name
 
@@ -70,19 +64,9 @@ def separability_map(
         here = probe[probe["position"] == position]
         text = words.loc[words["position"] == position, measure]
         grid.append(axis.row_beside_words(here, measure, text.iloc[0] if len(text) else np.nan))
-    trace = {
-        "type": "heatmap",
-        "x": places,
-        "y": [named(POSITIONS, position) for position in positions],
-        "z": grid,
-        "zmin": 0.5 if measure == "auroc" else 0.01,
-        "zmax": 1,
-        "colorscale": [[at, tone.light] for at, tone in AUROC_SCALE],
-        "colorbar": {"thickness": 12, "len": 1, "outlinewidth": 0},
-        "hovertemplate": "%{y}<br>layer %{x}<br>%{z:.3f}<extra></extra>",
-        "hoverongaps": False,
-        "ygap": 2,
-    }
+    names = [named(POSITIONS, position) for position in positions]
+    ends, hover = (0.5 if measure == "auroc" else 0.01, 1), "%{y}<br>layer %{x}<br>%{z:.3f}"
+    trace = heatmap(places, names, grid, ends, AUROC_SCALE, hover=hover, ygap=2)
     best = "No layer has a number before K."
     before = probe[~probe["after_the_fact"].astype(bool)]
     if before[measure].notna().any():
@@ -90,7 +74,7 @@ def separability_map(
         best = f"Highest before K: {position_name(top['position'])}, layer {layer_name(top)}, {_best(top, measure)}."
     caption = (
         f"{_MEASURES[measure]} of the {METHODS.get(method, method)} by position and layer; the column “words” is "
-        f"the same measure from the words alone. {best} n = {counts(probe['n'])} in {counts(probe['n_groups'])} groups."
+        f"the same measure from the words alone. {best} {sizes(probe, '')}."
     )
     caption += " * After the fact: K’s own words tell." * (len(before) < len(probe))
     height = 110 + 34 * len(positions)
@@ -138,39 +122,21 @@ def auroc_by_layer(
     if inner.empty:
         raise RunError(f"separability: no layer at position {position!r}, only words")
     axis = LayerAxis(inner)
-    low, high = _BOUNDS[measure]
-    data: list[Spec] = []
+    columns = (measure, *_BOUNDS[measure])
     remarks = ["No layer has a number."]
     if inner[measure].notna().any():
         top = inner.loc[inner[measure].idxmax()]
         where = f"{METHODS.get(top['method'], top['method'])} at layer {layer_name(top)}"
         remarks = [f"Highest: {where}, {_best(top, measure)}."]
-    null = inner.dropna(subset=["null_auroc_low", "null_auroc_high"]).drop_duplicates(["layer", "site"])
-    if measure == "auroc" and len(null):
-        null = null.assign(x=axis.of(null)).sort_values("x")
-        bounds = (null["null_auroc_mean"], null["null_auroc_low"], null["null_auroc_high"])
-        data += curve(
-            null["x"], *bounds, name="shuffled labels", color=PALETTE["control"].light, dash="dot", markers=False
-        )
-        remarks.append(f"Shuffled labels reach {null['null_auroc_high'].max():.3f}.")
-    for _, text in rows[rows["method"] == "text_tfidf"].head(1).iterrows():
-        ends = [axis.values[0], axis.values[-1]]
-        line = [[text[name]] * 2 for name in (measure, low, high)]
-        data += curve(
-            ends, *line, name=METHODS["text_tfidf"], color=PALETTE["understanding"].light, dash="dashdot", markers=False
-        )
-        remarks.append(f"Words alone: {with_interval(text[measure], text[low], text[high])}.")
+    data, controls = probe_controls(inner, rows[rows["method"] == "text_tfidf"], axis, columns)
+    remarks += controls
     for method, tone, dash in (("diff_of_means", "key_sentence", "dash"), ("logistic", "prompt", "solid")):
         part = inner[inner["method"] == method]
         part = part.assign(x=axis.of(part)).sort_values("x")
-        data += curve(
-            part["x"], part[measure], part[low], part[high], name=METHODS[method], color=PALETTE[tone].light, dash=dash
-        )
-    sizes = (
-        f"n = {counts(inner['n'])} in {counts(inner['n_groups'])} groups, {counts(inner['n_folds'])} folds by group."
-    )
+        data += line(part, "x", columns, name=METHODS[method], tone=tone, dash=dash)
+    behind = f"{sizes(inner, '')}, {counts(inner['n_folds'])} folds by group."
     late = " After the fact: K’s own words tell." if inner["after_the_fact"].astype(bool).any() else ""
-    caption = f"{_MEASURES[measure]} at the position “{position_name(position)}”. {' '.join(remarks)} {sizes}{late}"
+    caption = f"{_MEASURES[measure]} at the position “{position_name(position)}”. {' '.join(remarks)} {behind}{late}"
     spec = finish(
         data,
         caption,
@@ -179,19 +145,14 @@ def auroc_by_layer(
         x="layer",
         y=_MEASURES[measure],
     )
-    spec["layout"]["xaxis"] |= {"tickvals": axis.ticks, "ticktext": axis.texts, "tickangle": 0}
+    axis.name_ticks(spec)
     spec["layout"]["yaxis"] |= {"range": [0.3 if measure == "auroc" else -0.02, 1.02]}
     return spec
 
 
 @Drawing
 def lda_scatter(
-    coordinates: Table,
-    *,
-    position: str,
-    layer: int,
-    site: str = "resid_post",
-    texts: Mapping[str, str] | None = None,
+    coordinates: Table, *, position: str, layer: int, site: str = "resid_post", texts: Mapping[str, str] | None = None
 ) -> Spec:
     """Each trace at its out-of-fold LDA score (across) and first principal component (up), coloured by class.
 

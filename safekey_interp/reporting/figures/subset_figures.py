@@ -1,4 +1,4 @@
-"""Does one kind of traces look more at a span than another, each beside its own control?"""
+"""Figure of attention by kind of trace, each over its own control."""
 
 from __future__ import annotations
 
@@ -6,18 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from safekey_interp.reporting.figures.attention_figures import CHANCE, Against, from_to, on_log_axis, on_whole_layers
-from safekey_interp.reporting.figures.figure_style import (
-    PALETTE,
-    Drawing,
-    Spec,
-    Table,
-    counts,
-    curve,
-    finish,
-    named,
-    select,
-)
-from safekey_interp.reporting.labels import SPANS, VALUE
+from safekey_interp.reporting.figures.figure_numbers import named, select, sizes
+from safekey_interp.reporting.figures.figure_parts import finish, line
+from safekey_interp.reporting.figures.figure_style import Drawing, Spec, Table
+from safekey_interp.reporting.labels import SPANS
 
 RATIOS: dict[Against, str] = {"uniform": "lift", "random": "lift_over_random", "matched": "lift_over_matched"}
 """The measure of ``attention_by_layer`` that divides mass by each control."""
@@ -50,8 +42,7 @@ def lift_by_kind(
     Args:
         by_layer: the run's ``attention_by_layer``.
         kinds: whose lines, in the legend's order.
-        from_span: whose rows look.
-        to_span: what they look at.
+        from_span, to_span: whose rows attend, and to what.
         against: the control that mass is divided by.
 
     Returns:
@@ -62,20 +53,16 @@ def lift_by_kind(
     """
     chance = CHANCE[against]
     data: list[Spec] = []
-    sizes = []
-    for one in kinds:
-        rows = select(by_layer, "attention_by_layer", from_span=from_span, to_span=to_span, subset=one.subset)
+    remarks = []
+    for kind in kinds:
+        rows = select(by_layer, "attention_by_layer", from_span=from_span, to_span=to_span, subset=kind.subset)
         rows = select(rows, "attention_by_layer", measure=RATIOS[against]).sort_values("layer")
-        bounds = (rows[name] for name in VALUE)
-        data += curve(rows["layer"], *bounds, name=one.name, color=PALETTE[one.tone].light, dash=one.dash)
+        data += line(rows, "layer", name=kind.name, tone=kind.tone, dash=kind.dash)
         above, below = int((rows["low"] > 1).sum()), int((rows["high"] < 1).sum())
-        sizes.append(
-            f"{one.name}: above in {above} of {len(rows)} layers, below in {below} (n = {counts(rows['n'])} traces in "
-            f"{counts(rows['n_groups'])} groups)"
-        )
+        remarks.append(f"{kind.name}: above in {above} of {len(rows)} layers, below in {below} ({sizes(rows)})")
     caption = (
         f"{from_to(from_span, to_span)}, mean over heads, divided by the {chance} of the same traces; 1 is no "
-        f"more. {'; '.join(sizes)}. Bands: 95 % intervals over groups."
+        f"more. {'; '.join(remarks)}. Bands: 95 % intervals over groups."
     )
     title = f"Attention on {named(SPANS, to_span)} over the {chance}"
     spec = finish(data, caption, table="lines", title=title, x="layer", y=f"× {chance}")

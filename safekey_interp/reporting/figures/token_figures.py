@@ -1,4 +1,4 @@
-"""Which tokens of one trace does a span look at? A bar a token, beside its uniform baseline."""
+"""Figure of the attention of a span on the tokens of one trace, beside its uniform baseline."""
 
 from __future__ import annotations
 
@@ -7,18 +7,9 @@ from jaxtyping import Float
 
 from safekey_interp.errors import RunError
 from safekey_interp.models.encoding import Encoding
-from safekey_interp.reporting.figures.figure_style import (
-    PALETTE,
-    Drawing,
-    Spec,
-    Table,
-    curve,
-    escape,
-    finish,
-    named,
-    number,
-    select,
-)
+from safekey_interp.reporting.figures.figure_numbers import named, number, select
+from safekey_interp.reporting.figures.figure_parts import curve, finish
+from safekey_interp.reporting.figures.figure_style import PALETTE, Drawing, Spec, Table, escape
 from safekey_interp.reporting.labels import SPANS
 
 _OWNERS = ("first_token", "template", "prompt", "understanding", "key_sentence")
@@ -74,24 +65,16 @@ def attention_on_tokens(
                 "hovertemplate": "%{text}<br>%{y:.3f}",
             }
         )
-    even = _even(encoding, from_span)[bars.index.to_numpy(int)]
-    nothing = np.full(len(even), np.nan)
-    data += curve(
-        bars.index,
-        even,
-        nothing,
-        nothing,
-        name="uniform baseline",
-        color=PALETTE["control"].light,
-        dash="dot",
-        markers=False,
-    )
+    uniform = _uniform(encoding, from_span)[bars.index.to_numpy(int)]
+    nothing = np.full(len(uniform), np.nan)
+    grey = {"color": PALETTE["control"].light, "dash": "dot", "markers": False}
+    data += curve(bars.index, uniform, nothing, nothing, name="uniform baseline", **grey)
     top = int(bars.idxmax())
     of = "mean over heads" if head is None else f"head {head}"
     caption = (
         f"From {SPANS.get(from_span, from_span)}, layer {chosen}, {of}, one trace: what each token gets, mean over the "
         f"rows of the span. Most: “{str(tokens[top]).strip()}” ({bars[top]:.3f}; the uniform baseline is "
-        f"{even[list(bars.index).index(top)]:.3f})."
+        f"{uniform[list(bars.index).index(top)]:.3f})."
     )
     spec = finish(data, caption, table="points", title="What each token gets", x="token", y="attention weight")
     labels = [escape(str(tokens[position]).strip()) or "␣" for position in bars.index]
@@ -107,7 +90,7 @@ def _owners(encoding: Encoding) -> dict[int, str]:
     return owner | {position: "first_token" for position in encoding.positions("first_token")}
 
 
-def _even(encoding: Encoding, from_span: str) -> Float[np.ndarray, " pos"]:
+def _uniform(encoding: Encoding, from_span: str) -> Float[np.ndarray, " pos"]:
     """What each token would get from the span's rows, if each were spread over all tokens up to itself."""
     rows = np.asarray(list(encoding.positions(from_span)))[:, None]
     keys = np.arange(encoding.end)[None]

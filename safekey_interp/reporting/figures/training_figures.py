@@ -1,4 +1,4 @@
-"""Did the losses fall? Each term of a training run by step, on traces that were trained on and on held-out prompts.
+"""Figures of a training run: each term of the loss by step, in training and held out, and the optimizer.
 
 Losses are nats, as :mod:`safekey_interp.training.losses` defines them. A vertical line marks where the auxiliary losses
 begin to count; its place is the number of steps done without them.
@@ -12,7 +12,9 @@ from typing import Literal
 import numpy as np
 
 from safekey_interp.errors import RunError
-from safekey_interp.reporting.figures.figure_style import PALETTE, Drawing, Spec, Table, counts, curve, finish, number
+from safekey_interp.reporting.figures.figure_numbers import counts, number
+from safekey_interp.reporting.figures.figure_parts import curve, finish
+from safekey_interp.reporting.figures.figure_style import PALETTE, Drawing, Spec, Table
 
 Term = Literal["total", "lm", "head", "query_mask", "key"]
 Column = Literal["learning_rate", "grad_norm"]
@@ -154,13 +156,6 @@ def mark_auxiliary(spec: Spec, step: int | None) -> None:
     words |= {"xshift": -4 if is_left else 4, "font": {"size": 12, "color": PALETTE["muted"].light}}
     layout["annotations"] = [*layout.get("annotations", []), words]
     layout["legend"] = {"y": 1 + 26 / layout["height"] * 1.4}
-
-
-def across(spec: Spec, at: float) -> None:
-    """A thin horizontal line."""
-    line = {"color": PALETTE["muted"].light, "width": 1}
-    shape = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": at, "y1": at, "line": line}
-    spec["layout"]["shapes"] = [*spec["layout"].get("shapes", []), shape]
 
 
 def _is_inside(data: list[Spec], step: int | None) -> bool:

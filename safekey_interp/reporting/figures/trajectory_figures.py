@@ -1,4 +1,4 @@
-"""How does what a probe or a direction reads rise and fall around the key sentence? By offset and label.
+"""Figure of the score of a probe or a direction around the key sentence, by offset and label.
 
 Scores are those of :mod:`safekey_interp.measures.trajectory`; the grey band is what control directions make of the
 same states, their mean ± 1.96 standard deviations.
@@ -9,18 +9,9 @@ from __future__ import annotations
 from typing import Literal
 
 from safekey_interp.measures.trajectory import trajectory_controls
-from safekey_interp.reporting.figures.figure_style import (
-    PALETTE,
-    Drawing,
-    Spec,
-    Table,
-    counts,
-    curve,
-    finish,
-    select,
-    with_interval,
-)
-from safekey_interp.reporting.figures.training_figures import across
+from safekey_interp.reporting.figures.figure_numbers import counts, select, with_interval
+from safekey_interp.reporting.figures.figure_parts import across, curve, finish, line
+from safekey_interp.reporting.figures.figure_style import PALETTE, Drawing, Spec, Table
 from safekey_interp.reporting.findings.intervention_terms import control_name
 
 Origin = Literal["key_sentence", "reasoning_end"]
@@ -64,9 +55,8 @@ def score_by_offset(
     told = []
     for label, part in rows.groupby("label", sort=False):
         tone, dash = _LOOKS.get(str(label), ("control", "dashdot"))
-        bounds = (part[name] for name in ("score", "low", "high"))
-        color = PALETTE[tone].light
-        data += curve(part["offset"], *bounds, name=str(label), color=color, dash=dash, markers=False)
+        columns = ("score", "low", "high")
+        data += line(part, "offset", columns, name=str(label), tone=tone, dash=dash, markers=False)
         before = part.loc[part["offset"] == -1]
         if len(before):
             row = before.iloc[0]
@@ -75,7 +65,7 @@ def score_by_offset(
     before = f"At the token before 0: {'; '.join(told)}. " if told else ""
     caption = f"{before}{sizes}; bands: 95 % intervals over groups{beside}. Fewer traces reach far offsets."
     spec = finish(data, caption, table="lines", title="Score by token", x=_ORIGINS[align], y="score", height=380)
-    line = {"type": "line", "xref": "x", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1}
-    spec["layout"]["shapes"] = [line | {"line": {"color": PALETTE["ink"].light, "width": 1, "dash": "dash"}}]
+    zero = {"type": "line", "xref": "x", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1}
+    spec["layout"]["shapes"] = [zero | {"line": {"color": PALETTE["ink"].light, "width": 1, "dash": "dash"}}]
     across(spec, 0)
     return spec

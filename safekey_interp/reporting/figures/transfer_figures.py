@@ -1,23 +1,12 @@
-"""Does what a probe learnt on one condition hold on another? By pair and layer, and one pair beside its controls."""
+"""Figures of transfer between conditions: by pair and layer, and one pair beside its controls."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from safekey_interp.reporting.figures.figure_style import (
-    AUROC_SCALE,
-    PALETTE,
-    Drawing,
-    LayerAxis,
-    Spec,
-    Table,
-    counts,
-    curve,
-    escape,
-    finish,
-    select,
-    with_interval,
-)
+from safekey_interp.reporting.figures.figure_numbers import counts, select, sizes, with_interval
+from safekey_interp.reporting.figures.figure_parts import LayerAxis, finish, heatmap, line, probe_controls
+from safekey_interp.reporting.figures.figure_style import AUROC_SCALE, Drawing, Spec, Table, escape
 from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS
 from safekey_interp.reporting.labels import layer_name, position_name
 
@@ -48,19 +37,9 @@ def transfer_map(transfer: Table, *, position: str = "decision") -> Spec:
     for pair in pairs:
         here, text = (_of_pair(part, *pair) for part in (probe, words))
         grid.append(axis.row_beside_words(here, "auroc", text["auroc"].iloc[0] if len(text) else np.nan))
-    trace = {
-        "type": "heatmap",
-        "x": places,
-        "y": [f"{escape(fitted)} → {escape(tested)}" for fitted, tested in pairs],
-        "z": grid,
-        "zmin": 0.5,
-        "zmax": 1,
-        "colorscale": [[at, tone.light] for at, tone in AUROC_SCALE],
-        "colorbar": {"thickness": 12, "len": 1, "outlinewidth": 0},
-        "hovertemplate": "%{y}<br>layer %{x}<br>%{z:.3f}<extra></extra>",
-        "hoverongaps": False,
-        "ygap": 2,
-    }
+    names = [f"{escape(fitted)} → {escape(tested)}" for fitted, tested in pairs]
+    hover = "%{y}<br>layer %{x}<br>%{z:.3f}"
+    trace = heatmap(places, names, grid, (0.5, 1), AUROC_SCALE, hover=hover, ygap=2)
     if is_printed:
         trace |= {"texttemplate": "%{z:.2f}", "textfont": {"size": 10}, "xgap": 2, "showscale": False}
     across = probe[(probe["fitted_on"] != probe["tested_on"]) & probe["auroc"].notna()]
@@ -108,34 +87,22 @@ def transfer_by_layer(transfer: Table, *, fitted_on: str, tested_on: str, positi
     remarks = ["No layer has a number."]
     if there["auroc"].notna().any():
         remarks = [f"Highest: {_told(there.loc[there['auroc'].idxmax()], pair=False)}."]
-    data: list[Spec] = []
-    null = there.dropna(subset=["null_auroc_low", "null_auroc_high"])
-    if len(null):
-        grey = {"color": PALETTE["control"].light, "dash": "dot", "markers": False}
-        bounds = (null[f"null_auroc_{name}"] for name in ("mean", "low", "high"))
-        data += curve(axis.of(null), *bounds, name="shuffled labels", **grey)
-        remarks.append(f"Shuffled labels reach {null['null_auroc_high'].max():.3f}.")
-    words = _of_pair(transfer[(transfer["position"] == position)], fitted_on, tested_on)
-    for _, text in words[words["method"] == "text_tfidf"].head(1).iterrows():
-        ends = [axis.values[0], axis.values[-1]]
-        line = [[text[name]] * 2 for name in AUROC]
-        tone = PALETTE["understanding"].light
-        data += curve(ends, *line, name="words alone", color=tone, dash="dashdot", markers=False)
-        remarks.append(f"Words alone: {with_interval(*(text[name] for name in AUROC))}.")
+    pair = _of_pair(transfer[(transfer["position"] == position)], fitted_on, tested_on)
+    data, controls = probe_controls(there, pair[pair["method"] == "text_tfidf"], axis)
+    remarks += controls
     lines = [(there, f"fitted on {fitted_on}", "prompt", "solid")]
     if fitted_on != tested_on:
         lines.insert(0, (_of_pair(rows, tested_on, tested_on), f"fitted on {tested_on} itself", "key_sentence", "dash"))
     for part, name, tone, dash in lines:
-        values = (part[column] for column in AUROC)
-        data += curve(axis.of(part), *values, name=name, color=PALETTE[tone].light, dash=dash)
+        data += line(part, axis.of(part), AUROC, name=name, tone=tone, dash=dash)
     caption = (
         f"Tested on {escape(tested_on)}, at the position “{position_name(position)}”. {' '.join(remarks)} Fitted on "
-        f"n = {counts(there['n_fitted'])}, tested on n = {counts(there['n'])} in {counts(there['n_groups'])} groups; "
+        f"n = {counts(there['n_fitted'])}, tested on {sizes(there, '')}; "
         "no group is on both sides."
     )
     title = f"Fitted on {escape(fitted_on)}, tested on {escape(tested_on)}"
     spec = finish(data, caption, table="lines", title=title, x="layer", y="AUROC")
-    spec["layout"]["xaxis"] |= {"tickvals": axis.ticks, "ticktext": axis.texts, "tickangle": 0}
+    axis.name_ticks(spec)
     lowest = min(0.3, float(there["auroc_low"].min()) - 0.02) if there["auroc_low"].notna().any() else 0.3
     spec["layout"]["yaxis"] |= {"range": [lowest, 1.02]}
     return spec

@@ -1,4 +1,4 @@
-"""What does the model look at when it decides, and is it more than the uniform and the distance-matched baseline?
+"""Findings on attention from K and the token before it, beside the uniform and the distance-matched baseline.
 
 Attention on X and on U, mean over heads, in the last layer: from the token before K, whose row decides, and from K (the
 paper's measure). Whether it is more than chance is said by the number of layers in which it lies above both baselines,
@@ -36,7 +36,7 @@ def looks(table: Table | None, conditions: Conditions, manifest: Mapping[str, An
     found: list[Finding] = []
     for from_span, who in ROWS.items():
         seen = [(case, last) for case, rows in _cases(table, conditions, from_span) if (last := _last(rows))]
-        told = [_told(case, last, who, _layer(last, manifest)) for case, last in seen]
+        told = [_told(case, last, who, _is_last(last, manifest)) for case, last in seen]
         if told and not any(finding.short for finding in found):
             told[0] = replace(told[0], short=_short([(case.name, last) for case, last in seen], who))
         found += told
@@ -51,21 +51,25 @@ def beside_chance(table: Table | None, conditions: Conditions) -> list[Finding]:
     return [finding for finding in found if finding is not None]
 
 
-def _told(case: Case, last: _Last, who: str, layer: str) -> Finding:
+def _told(case: Case, last: _Last, who: str, is_last: bool) -> Finding:
     on_u, on_x = (last.on[span] for span in _SPANS)
     if not (on_x.is_sure and on_u.is_sure):
-        verdict = f"fewer than {FEW} prompts, so this says nothing about others"
+        verdict, words = "too few", f"fewer than {FEW} prompts, so this says nothing about others"
     else:
-        verdict = {"above": "more to U", "below": "more to X"}.get(on_u.lies(on_x), "neither clearly gets more")
+        verdict = {"above": "U", "below": "X"}.get(on_u.lies(on_x), "unclear")
+        words = "neither clearly gets more" if verdict == "unclear" else f"more to {verdict}"
+    layer = f"in the last layer ({last.layer})" if is_last else f"in layer {last.layer}, the last that was measured,"
     start = f"{case.words}, " if case.words else ""
-    text = (
-        f"{start}{layer} {who} gives {on_u.text('.0%')} of its attention to U and {on_x.text('.0%')} to X: {verdict}."
-    )
+    text = f"{start}{layer} {who} gives {on_u.text('.0%')} of its attention to U and {on_x.text('.0%')} to X: {words}."
     control = f"uniform baseline {last.even['understanding'].value:.0%} on U and "
     control += f"{last.even['prompt'].value:.0%} on X; mean over heads{', as in the paper' * (who == 'K')}"
     if last.n["prompt"] != last.n["understanding"]:
         control += f" ({last.n['understanding']:,} traces have a U)"
-    return Finding(question="what", text=capital(text), n=last.n["prompt"], control=control, **on_u.fields())
+    facts = {"row": who, "subset": case.subset, "layer": last.layer, "is_last_layer": is_last, "more_to": verdict}
+    facts |= {"U": on_u.listed(), "X": on_x.listed()}
+    return Finding(
+        question="what", text=capital(text), n=last.n["prompt"], control=control, facts=facts, **on_u.fields()
+    )
 
 
 def _short(seen: list[tuple[str, _Last]], who: str) -> str:
@@ -86,7 +90,7 @@ def _short(seen: list[tuple[str, _Last]], who: str) -> str:
 
 
 def _beside(there: list[tuple[Case, Table]], who: str, other: str) -> Finding | None:
-    clauses = []
+    clauses, facts = [], {}
     n = 0
     for span, letter in (("prompt", "X"), ("understanding", "U")):
         counted: dict[tuple[int, int, int | None], list[str]] = {}
@@ -106,6 +110,7 @@ def _beside(there: list[tuple[Case, Table]], who: str, other: str) -> Finding | 
             disagrees = by_other is not None and bool((matched[both] != second[both]).any())
             key = (int(above.sum()), len(layers), by_other if disagrees else None)
             counted.setdefault(key, []).append(case.name)
+            facts.setdefault(letter, {})[case.name or "all"] = key
             n = n + int(ratios["n"].max()) * (letter == "X")
         parts = [
             f"{above} of {of} {'layer' if of == 1 else 'layers'}"
@@ -122,7 +127,7 @@ def _beside(there: list[tuple[Case, Table]], who: str, other: str) -> Finding | 
         "uniform baseline: attention spread evenly over the keys in sight; distance-matched baseline: a function of "
         f"distance alone, reference rows of U, second reference rows of {other}; 95 % intervals of the ratios"
     )
-    return Finding(question="chance", text=text, n=n, control=control)
+    return Finding(question="chance", text=text, n=n, control=control, facts={"row": who, "layers_above": facts})
 
 
 def _cases(table: Table | None, conditions: Conditions, from_span: str) -> list[tuple[Case, Table]]:
@@ -143,9 +148,8 @@ def _last(rows: Table) -> _Last | None:
     return _Last(layer, on, even, {span: int(at.loc[(span, "mass"), "n"]) for span in _SPANS})
 
 
-def _layer(last: _Last, manifest: Mapping[str, Any]) -> str:
-    is_last = last.layer == (manifest.get("model") or {}).get("n_layers", 0) - 1
-    return f"in the last layer ({last.layer})" if is_last else f"in layer {last.layer}, the last that was measured,"
+def _is_last(last: _Last, manifest: Mapping[str, Any]) -> bool:
+    return last.layer == (manifest.get("model") or {}).get("n_layers", 0) - 1
 
 
 def _among(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""What did the benchmarks find, in words? A sentence a benchmark: each model's number, and the others less the first.
+"""Findings of benchmarks: a sentence a benchmark: each model's number, and the others minus the first.
 
 A harness gives each model a mean over tasks and its standard error, not which task came out how, so a difference has
 
@@ -25,7 +25,7 @@ APART = "differences are between independent means, although the tasks were the 
 
 
 def difference(one: Any, two: Any) -> Estimate | None:
-    """``two`` less ``one``, rows of ``benchmarks``; None where they are not of the same tasks and harness."""
+    """``two`` minus ``one``, rows of ``benchmarks``; None where they are not of the same tasks and harness."""
     same = ("benchmark", "task", "metric", "harness_version")
     if any(one[name] != two[name] for name in same) or size_of(one) != size_of(two):
         return None
@@ -46,15 +46,15 @@ def tell(table: Table, names: Sequence[str], left_out: Sequence[dict[str, Any]])
         names: the models, in their order.
         left_out: what failed, with reasons.
     """
-    found = []
+    findings = []
     for benchmark, rows in table[table["is_main"]].groupby("benchmark", sort=False):
         of = {str(row["model"]): row for _, row in rows.iterrows()}
         there = [name for name in names if name in of]
         if there:
-            found.append(_finding(str(benchmark), [of[name] for name in there]))
-    lead = [one["short"] for one in found[:_IN_HEADLINE]]
-    lead += [f"And {len(found) - _IN_HEADLINE} more."] if len(found) > _IN_HEADLINE else []
-    return {"headline": " ".join(lead), "findings": found, "left_out": list(left_out)}
+            findings.append(_finding(str(benchmark), [of[name] for name in there]))
+    lead = [finding["short"] for finding in findings[:_IN_HEADLINE]]
+    lead += [f"And {len(findings) - _IN_HEADLINE} more."] if len(findings) > _IN_HEADLINE else []
+    return {"headline": " ".join(lead), "findings": findings, "left_out": list(left_out)}
 
 
 def shown(row: Any) -> str:
@@ -97,7 +97,7 @@ def _finding(benchmark: str, rows: list[Any]) -> dict[str, Any]:
         verdict = (
             "" if not number.is_sure else ", a clear difference" if number.low * number.high > 0 else ", not clear"
         )
-        text += f" {row['model']} less {first['model']}: {shown_difference(number)}{verdict}."
+        text += f" {row['model']} minus {first['model']}: {shown_difference(number)}{verdict}."
     number = {name: float(first[name]) if len(rows) == 1 else math.nan for name in ("value", "low", "high")}
     return {
         "question": "benchmarks",

@@ -1,4 +1,4 @@
-"""What did the comparison find, in words? A sentence a measure: each model's number, and the others less the first."""
+"""Findings of a comparison: a sentence a measure: each model's number, and the others minus the first."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def tell(table: Table, names: Sequence[str], conditions: Conditions, *, kept: bo
         conditions: those that are told apart.
         kept: whether all models were given the same responses, so that these tell nothing of them.
     """
-    found = [] if kept else _outcomes(table, names, conditions)
-    found += _looks(table, names)
-    found += _knew(table, names)
-    lead = [one["short"] for one in found if one["short"]]
-    return {"headline": " ".join(lead), "findings": found, "left_out": _left_out(table, names)}
+    findings = [] if kept else _outcomes(table, names, conditions)
+    findings += _looks(table, names)
+    findings += _knew(table, names)
+    lead = [finding["short"] for finding in findings if finding["short"]]
+    return {"headline": " ".join(lead), "findings": findings, "left_out": _left_out(table, names)}
 
 
 def _outcomes(table: Table, names: Sequence[str], conditions: Conditions) -> list[dict[str, Any]]:
-    found = []
+    findings = []
     for measure in _TOLD:
         rows = table[table["measure"] == measure]
         control = _SUITES if measure in ("suite_attack_success", "strongreject_score") else _JUDGED
@@ -57,25 +57,25 @@ def _outcomes(table: Table, names: Sequence[str], conditions: Conditions) -> lis
                 continue
             what = title_of(measure, subset, conditions)
             is_lead = measure in ("attack_success", "dormant_signal") and not is_condition
-            mine = rows[rows["subset"] == subset]
-            found.append(_finding("did", what, mine, names, _percent, unit=" points", control=control, lead=is_lead))
-    return [one for one in found if one]
+            about: dict[str, Any] = {"unit": " points", "control": control, "lead": is_lead}
+            findings.append(_finding("did", what, rows[rows["subset"] == subset], names, _percent, **about))
+    return list(filter(None, findings))
 
 
 def _looks(table: Table, names: Sequence[str]) -> list[dict[str, Any]]:
     rows = table[(table["measure"] == "lift_over_matched") & (table["subset"] == "all")]
-    found = []
+    findings = []
     for place in rows[["position", "to_span"]].drop_duplicates().itertuples():
-        mine = rows[(rows["position"] == place.position) & (rows["to_span"] == place.to_span)]
+        of_place = rows[(rows["position"] == place.position) & (rows["to_span"] == place.to_span)]
         span = SPAN_LETTERS[str(place.to_span)]
         what = f"Attention of {ROWS[str(place.position)]} on {span}, × distance-matched baseline"
         control = "the distance-matched baseline of the same layers and heads, reference rows of U, gives 1"
-        one = _finding("what", what, mine, names, _times, unit="", control=control)
-        if one:
+        finding = _finding("what", what, of_place, names, _times, unit="", control=control)
+        if finding:
             at = (table["position"] == place.position) & (table["to_span"] == place.to_span)
             split = table[at & (table["subset"] == "all") & (table["model"] == names[0])]
-            found.append(one | {"text": one["text"] + _split(split)})
-    return found
+            findings.append(finding | {"text": finding["text"] + _split(split)})
+    return findings
 
 
 def _split(rows: Table) -> str:
@@ -92,17 +92,17 @@ def _split(rows: Table) -> str:
 
 
 def _knew(table: Table, names: Sequence[str]) -> list[dict[str, Any]]:
-    found = []
+    findings = []
     for position, where in POSITIONS_COMPARED.items():
         here = table[table["position"] == position]
-        mine, words, best = (here[here["measure"] == name] for name in ("auroc", "auroc_words", "auroc_best"))
-        said = [f"the words alone {_each(words, names, _times)}"] if len(words) else []
+        states, words, best = (here[here["measure"] == name] for name in ("auroc", "auroc_words", "auroc_best"))
+        controls = [f"the words alone {_each(words, names, _times)}"] if len(words) else []
         if len(best) and best["p"].notna().any():
             p = "; ".join(f"{row['model']} {row['p']:.2g}" for _, row in best.iterrows())
-            said.append(f"p of the best layer, over layers, against shuffled labels: {p}")
+            controls.append(f"p of the best layer, over layers, against shuffled labels: {p}")
         what = f"AUROC of a probe {where}, median over layers"
-        found.append(_finding("knew", what, mine, names, _times, unit="", control="; ".join(said)))
-    return [one for one in found if one]
+        findings.append(_finding("knew", what, states, names, _times, unit="", control="; ".join(controls)))
+    return list(filter(None, findings))
 
 
 def _finding(
@@ -128,7 +128,7 @@ def _finding(
         scaled = Estimate(*(100 * part for part in number)) if form is _percent else number
         shown = scaled.text("+.0f" if form is _percent else "+.2f")
         p = f", p = {row['p']:.2g}" if np.isfinite(row["p"]) else ""
-        text += f" {row['other']} less {row['model']}: {shown}{unit}{p}{verdict}."
+        text += f" {row['other']} minus {row['model']}: {shown}{unit}{p}{verdict}."
     first = singles.iloc[0]
     short = f"{what}: {_each(singles, names, _bare)}." if lead else ""
     number = estimate(first)._asdict() if len(singles) == 1 else {"value": None, "low": None, "high": None}

@@ -1,11 +1,12 @@
-"""What is a claim: a sentence with its number, its n, its interval, and what it was held against?
+"""Records of findings: a sentence with its number, n, interval and control.
 
-Intervals are 95 % and count prompts (groups), not traces; with fewer than ``stats.FEW`` prompts there is none.
+Intervals are 95 % and count prompts (groups), not traces; with fewer than
+:data:`~safekey_interp.data.conditions.FEW` prompts there is none.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -39,11 +40,13 @@ class Finding:
     n: int = 0
     """Traces behind it."""
     control: str = ""
-    """What it was held against."""
+    """What it is compared with."""
     short: str = ""
     """The same in a clause, without interval, for the headline; empty when it is not for the headline."""
     is_shown: bool | None = None
     """Whether the effect is more than chance by the rule of the sentence; None where it says nothing of that."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What else the sentence says, as fields: places, verdicts, and numbers as value, low and high."""
 
 
 class Estimate(NamedTuple):
@@ -93,6 +96,10 @@ class Estimate(NamedTuple):
         """``0.17 [0.16, 0.18]`` in the number format ``form``."""
         interval = f"[{self.low:{form}}, {self.high:{form}}]" if self.is_sure else "[too few prompts for an interval]"
         return f"{self.value:{form}} {interval}"
+
+    def listed(self) -> list[float | None]:
+        """Value and bounds for ``facts``; None for a bound that it has not."""
+        return [float(number) if np.isfinite(number) else None for number in self]
 
     def fields(self) -> dict[str, Any]:
         """The fields of a :class:`Finding`."""

@@ -1,4 +1,4 @@
-"""Where does the model decide, and had its own understanding named the harm (the dormant signal)?
+"""Findings on the outcome of key sentences, and on harm that the understanding names (the dormant signal).
 
 The dormant signal is a share of the traces on harmful prompts whose key sentence does not turn safe. It goes by label
 and K alone: the finder's "unsafe" itself asks for harm in U or X, and would beg the question. Its control is how often
@@ -6,6 +6,8 @@ the same finder reads harm into the understanding of benign prompts.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from safekey_interp.data.conditions import Conditions
 from safekey_interp.reporting.findings.finding import Estimate, Finding, share
@@ -64,15 +66,17 @@ def _both_labels(decided: Table, labelled: dict[str, Table]) -> Finding:
         f"K turns safe in {harmful[0].value:.0%} of traces on harmful prompts and {benign[0].value:.0%} on benign ones."
     )
     short = short if harmful[0].is_sure and benign[0].is_sure else ""
-    return _finding("where", text, decided, [("", *harmful)], control=_COUNTED, short=short)
+    finding = _finding("where", text, decided, [("", *harmful)], control=_COUNTED, short=short)
+    return replace(finding, facts={"shares": _listed([("harmful", *harmful), ("benign", *benign)])})
 
 
 def _unlabelled(decided: Table, conditions: Conditions) -> Finding:
     shares = _by_condition(decided, decided["aha"] == "safe", conditions)
     ahead = share(decided["aha"] == "unsafe", decided["group"])
-    text = f"The key sentence K turns safe in {apart(shares)}; it goes ahead in {ahead.text('.0%')}."
+    text = f"The key sentence K turns safe in {apart(shares)}; it complies in {ahead.text('.0%')}."
     short = _clause("The key sentence K turns safe in", shares)
-    return _finding("where", text, decided, shares, control=_COUNTED, short=short)
+    finding = _finding("where", text, decided, shares, control=_COUNTED, short=short)
+    return replace(finding, facts=finding.facts | {"complies": ahead.listed()})
 
 
 def _clause(start: str, shares: list[tuple[str, Estimate, int]]) -> str:
@@ -95,4 +99,10 @@ def _finding(
     question: str, text: str, part: Table, shares: list[tuple[str, Estimate, int]], *, control: str, short: str
 ) -> Finding:
     number = shares[0][1]._asdict() if len(shares) == 1 else {}
-    return Finding(question=question, text=text, n=len(part), control=control, short=short, **number)  # type: ignore[arg-type]
+    facts = {"shares": _listed(shares)}
+    return Finding(question=question, text=text, n=len(part), control=control, short=short, facts=facts, **number)  # type: ignore[arg-type]
+
+
+def _listed(shares: list[tuple[str, Estimate, int]]) -> dict[str, list[float | None]]:
+    """Shares with their intervals and n, by condition."""
+    return {name or "all": [*share.listed(), n] for name, share, n in shares}

@@ -24,7 +24,7 @@ PLACES = {
 }
 ROWS = {"decision": "the token before K", "key_sentence": "K"}
 """Whose attention, in the order in which it is told."""
-CLASSES = {"label": "harmful from benign prompts", "aha": "traces that go ahead from traces that turn safe"}
+CLASSES = {"label": "harmful from benign prompts", "aha": "traces that comply from traces that turn safe"}
 DECISION = "decision"
 """The position that was chosen beforehand: it predicts K's first token."""
 _NUMBER = re.compile(r"(?<![\w.,-])[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?(?![\w-])")

@@ -1,8 +1,8 @@
-"""What did the states know before K, and is it more than shuffled labels or the words alone give?"""
+"""Findings on probes before K, beside shuffled labels and the words alone."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -76,7 +76,9 @@ def probe_chance(table: Table | None) -> list[Finding]:
             others = f"those at {sum(one.is_shown for one in best[1:])} of the {len(best) - 1} other positions"
             text += f"; so do {others}" if main.is_shown else f"; {others} do"
         control = f"p = {p:.2g} over {main.n_sites} layers, {LEVEL / len(best):.2g} needed"
-        found.append(Finding(question="chance", text=f"{text}.", n=int(main.row["n"]), control=control))
+        facts = {"control": "shuffled labels", "n_shown": sum(one.is_shown for one in best), "n_positions": len(best)}
+        shown = {"is_shown": main.is_shown, "facts": facts}
+        found.append(Finding(question="chance", text=f"{text}.", n=int(main.row["n"]), control=control, **shown))
     if main.words is not None:
         states, words = estimate(main.row, *AUROC_OVER_LAYERS), estimate(main.words, *AUROC)
         verdict = {"above": "tell more than the words that were read", "below": "tell less than the words"}
@@ -88,7 +90,10 @@ def probe_chance(table: Table | None) -> list[Finding]:
             text += f"; they clearly tell more at {len(clear)} of the {len(best) - 1} other positions"
         control = "TF-IDF of the same words in the same folds; the states’ interval is that of the best of all layers"
         gain = states.value - words.value
-        found.append(Finding(question="chance", text=f"{text}.", value=gain, n=int(main.row["n"]), control=control))
+        facts = {"control": "words alone", "states_lie": states.lies(words) or "unclear"}
+        facts |= {"states": states.listed(), "words": words.listed(), "n_others_above": len(clear)}
+        number = {"value": gain, "n": int(main.row["n"])}
+        found.append(Finding(question="chance", text=f"{text}.", control=control, facts=facts, **number))
     return found
 
 
@@ -118,9 +123,12 @@ def _finding(best: _Best, text: str, n_positions: int, short: str = "") -> Findi
         design = ", as the sizes of groups give labels away" if row["null_auroc_mean"] > _GIVEN_AWAY else ""
         control = f"shuffled labels give {between}{design}; p = {p:.2g}{over}, {LEVEL / n_positions:.2g} needed"
     if row["label_by"] == "aha":
-        control += "; the finder reads unsafe outcomes with a look at U and X"
+        control += "; the finder uses U and X to read unsafe outcomes"
     number = estimate(row, *AUROC_OVER_LAYERS)
-    return Finding(question="knew", text=text, n=int(row["n"]), control=control, short=short, **number.fields())
+    facts = {"position": row["position"], "layer": int(row["layer"]), "n_layers": best.n_sites}
+    facts |= {"words": None if best.words is None else estimate(best.words, *AUROC).listed()}
+    about: dict[str, Any] = {"n": int(row["n"]), "is_shown": best.is_shown, "facts": facts}
+    return Finding(question="knew", text=text, control=control, short=short, **about, **number.fields())
 
 
 def _beats_words(best: _Best) -> bool:

@@ -1,4 +1,4 @@
-"""What does a run say, in words? Each sentence with its n, its interval, and what it was held against.
+"""Findings of a probe run: sentences with n, interval and control.
 
 Four questions, in the order a reader asks them: where does the model decide (``where``), what does it look at there
 (``what``), what did it already know (``knew``), and which of these would also be true by chance (``chance``); inside a
@@ -34,7 +34,7 @@ def find(run: Run) -> dict[str, Any]:
     if traces is None:
         return {"headline": "", "findings": [], "left_out": []}
     conditions = conditions_in(run.manifest)
-    found = [
+    findings = [
         *outcomes(traces, conditions),
         *looks(run.attention_by_layer, conditions, run.manifest),
         *dormant_signal(traces, conditions),
@@ -48,8 +48,11 @@ def find(run: Run) -> dict[str, Any]:
     measured = int((traces["status"] == "measured").sum())
     return {
         "headline": " ".join(
-            [f"{measured:,} of {len(traces):,} traces measured.", *(one.short for one in found if one.short)]
+            [
+                f"{measured:,} of {len(traces):,} traces measured.",
+                *(finding.short for finding in findings if finding.short),
+            ]
         ),
-        "findings": [asdict(finding) for finding in found],
+        "findings": [asdict(finding) for finding in findings],
         "left_out": left_out(traces, run.manifest),
     }

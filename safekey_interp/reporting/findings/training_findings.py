@@ -1,4 +1,4 @@
-"""What came of a training run, in a sentence a number? Under the questions of its page, each with its n and control."""
+"""Findings of a training run: a sentence a number, under the questions of its page, each with its n and control."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from safekey_interp.reporting.figures.attention_snapshot_figures import name_of_look
+from safekey_interp.reporting.figures.attention_snapshot_figures import snapshot_name
 from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.figures.training_figures import COUNTED, COUNTS, TERMS, UNITS, Term
 from safekey_interp.reporting.findings.finding import Estimate
 from safekey_interp.reporting.pages.training_controls import Changes, Row
-from safekey_interp.reporting.pages.training_text import count
+from safekey_interp.reporting.pages.training_facts import count
 
 
 def findings(
@@ -19,7 +19,7 @@ def findings(
     steps: Table | None,
     held_out: Table | None,
     terms: Sequence[Term],
-    found: Changes,
+    measured: Changes,
 ) -> dict[str, Any]:
     """The headline, and a sentence with its number for each of the page's questions, as ``findings.json`` has them.
 
@@ -28,15 +28,15 @@ def findings(
         steps: the run's ``steps``.
         held_out: the run's ``held_out``.
         terms: those that count in its loss.
-        found: the last look beside the first.
+        measured: the last snapshot beside the first.
     """
     listed = [
         *_on_data(manifest),
         *_on_losses(manifest, steps, held_out, terms),
-        *_on_changes(found),
-        *_on_chance(found),
+        *_on_changes(measured),
+        *_on_chance(measured),
     ]
-    return {"headline": _headline(manifest, held_out, found), "findings": listed}
+    return {"headline": _headline(manifest, held_out, measured), "findings": listed}
 
 
 def _on_data(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -63,7 +63,7 @@ def _on_losses(
     if table is None:
         return []
     traces = ((manifest.get("data_report") or {}).get("train" if held_out is None else "held_out") or {}).get("traces")
-    found = []
+    told = []
     for term in terms:
         rows = table.dropna(subset=[term]).sort_values("step")
         if rows.empty:
@@ -71,16 +71,16 @@ def _on_losses(
         first, last = rows.iloc[0], rows.iloc[-1]
         text = f"{TERMS[term]}, {whose}: from {first[term]:.3f} to {last[term]:.3f} {UNITS[term]}."
         n = f"{int(last[COUNTS[term]]):,} {COUNTED[COUNTS[term]]}" if term in COUNTS else f"{count(traces)} traces"
-        control = f"{name_of_look(int(first['step']))} {first[term]:.3g}"
-        found.append(_finding("fell", text, value=float(last[term]), n=n, control=control))
-    return found
+        control = f"{snapshot_name(int(first['step']))} {first[term]:.3g}"
+        told.append(_finding("fell", text, value=float(last[term]), n=n, control=control))
+    return told
 
 
-def _on_changes(found: Changes) -> list[dict[str, Any]]:
-    decision = [row for row in found.probes if row.name == "Decision"] or found.probes[:1]
-    told = [(row, "safe key sentences less go-aheads", "nats per token") for row in found.aha]
-    told += [(row, "attention over all layers", "× distance-matched baseline") for row in found.attention]
-    told += [(row, f"AUROC of the probe, {row.where.partition(', n = ')[0]},", "") for row in decision]
+def _on_changes(measured: Changes) -> list[dict[str, Any]]:
+    decision = [row for row in measured.probes if row.name == "Decision"] or measured.probes[:1]
+    told = [(row, "safe minus compliant key sentences", "nats per token") for row in measured.aha]
+    told += [(row, "attention over all layers", "× distance-matched baseline") for row in measured.attention]
+    told += [(row, f"AUROC of the probe, {row.place},", "") for row in decision]
     return [
         _of_row(
             "moved", row, f"{row.name}: {what} went from {_first(row).value:.3g} to {row.measured.value:.3g} {unit}"
@@ -89,35 +89,34 @@ def _on_changes(found: Changes) -> list[dict[str, Any]]:
     ]
 
 
-def _on_chance(found: Changes) -> list[dict[str, Any]]:
-    """How many of the changes part from the first look."""
-    named = [(f"key sentences on {row.name.lower()}", row) for row in found.aha]
-    named += [(row.name, row) for row in found.attention]
-    named += [(f"AUROC {row.name[0].lower()}{row.name[1:]}", row) for row in found.probes]
+def _on_chance(measured: Changes) -> list[dict[str, Any]]:
+    """How many of the changes part from the first snapshot."""
+    named = [(f"key sentences on {row.name.lower()}", row) for row in measured.aha]
+    named += [(row.name, row) for row in measured.attention]
+    named += [(f"AUROC {row.name[0].lower()}{row.name[1:]}", row) for row in measured.probes]
     if not named:
         return []
     sure = [f"{name} ({lies})" for name, row in named if (lies := row.measured.lies(_first(row)))]
-    text = (
-        f"{len(sure)} of {len(named)} numbers of the last look lie apart from the first look: {'; '.join(sure)}."
-        if sure
-        else f"None of {len(named)} numbers of the last look lies apart from the first look."
-    )
-    return [_finding("chance", text, control="the same measure at the first look; intervals that do not touch")]
+    text = f"None of {len(named)} numbers of the last snapshot lies apart from the first."
+    if sure:
+        text = f"{len(sure)} of {len(named)} numbers of the last snapshot lie apart from the first: {'; '.join(sure)}."
+    return [_finding("chance", text, control="the same measure at the first snapshot; intervals that do not touch")]
 
 
 def _first(row: Row) -> Estimate:
-    """The first look, which comes first among the controls."""
+    """The first snapshot, which comes first among the controls."""
     return next(iter(row.controls.values()))
 
 
 def _of_row(question: str, row: Row, text: str) -> dict[str, Any]:
     value, low, high = (x if math.isfinite(x) else None for x in row.measured)
-    controls = ", ".join(f"{name} {one.value:.3g}" for name, one in row.controls.items() if math.isfinite(one.value))
-    n = row.where.rpartition("n = ")[2]
-    return _finding(question, f"{text.rstrip()}.", value=value, low=low, high=high, n=n, control=controls)
+    controls = ", ".join(
+        f"{name} {control.value:.3g}" for name, control in row.controls.items() if math.isfinite(control.value)
+    )
+    return _finding(question, f"{text.rstrip()}.", value=value, low=low, high=high, n=row.n, control=controls)
 
 
-def _headline(manifest: Mapping[str, Any], held_out: Table | None, found: Changes) -> str | None:
+def _headline(manifest: Mapping[str, Any], held_out: Table | None, measured: Changes) -> str | None:
     steps = (manifest.get("schedule") or {}).get("steps")
     lm = None if held_out is None else held_out.dropna(subset=["lm"]).sort_values("step")
     parts = []
@@ -128,10 +127,10 @@ def _headline(manifest: Mapping[str, Any], held_out: Table | None, found: Change
         )
     if steps is None:
         return None
-    for row in found.aha[:1]:
+    for row in measured.aha[:1]:
         lies = row.measured.lies(_first(row))
         where = f"surely {lies} where they were" if lies else "not told apart from where they were"
-        parts.append(f"beside go-aheads, safe key sentences on {row.name.lower()} are {where}")
+        parts.append(f"safe key sentences on {row.name.lower()}, beside compliant ones, are {where}")
     return f"After {steps:,} steps, {'; '.join(parts) or 'nothing was measured on held-out traces'}."
 
 

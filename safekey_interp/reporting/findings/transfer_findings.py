@@ -1,4 +1,4 @@
-"""Does a probe that was fitted on one condition tell another's classes, and would the words alone do that, too?
+"""Findings on transfer: a probe fitted on one condition and tested on another, beside the words alone.
 
 At the position before K, which was chosen beforehand, else at the one where it does best.
 """
@@ -6,7 +6,7 @@ At the position before K, which was chosen beforehand, else at the one where it 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,11 @@ class _Pair(NamedTuple):
     """Layers that it is the best of."""
     level: float
     """Largest p that counts."""
+
+    @property
+    def names(self) -> list[str]:
+        """Fitted on, tested on."""
+        return [str(self.row["fitted_on"]), str(self.row["tested_on"])]
 
     @property
     def is_shown(self) -> bool:
@@ -61,7 +66,8 @@ def transfers(table: Table | None, conditions: Conditions) -> list[Finding]:
     )
     text += f"in {len(shown)} of {len(pairs)} pairs; best {ends[0]}, worst {ends[1]} (AUROC)."
     control = f"shuffled labels, at their own best layer; p of {pairs[0].level:.2g} needed; n is the worst's"
-    return [Finding(question="knew", text=text, n=int(ordered[0].row["n"]), control=control)]
+    facts = {"n_shown": len(shown), "n_pairs": len(pairs), "best": ordered[-1].names, "worst": ordered[0].names}
+    return [Finding(question="knew", text=text, n=int(ordered[0].row["n"]), control=control, facts=facts)]
 
 
 def transfer_chance(table: Table | None, conditions: Conditions) -> list[Finding]:
@@ -81,18 +87,18 @@ def transfer_chance(table: Table | None, conditions: Conditions) -> list[Finding
         ]
         text = f"Words alone, across conditions: {'; '.join(told)}."
     control = "TF-IDF fitted and tested in the same folds; the states’ interval is that of the best of all layers"
-    return [Finding(question="chance", text=text, n=int(pairs[0].row["n"]), control=control)]
+    facts = {"n_above": n_more, "n_pairs": len(pairs)}
+    facts |= {"states_lie": {" → ".join(pair.names): pair.beside_words or "unclear" for pair in pairs}}
+    return [Finding(question="chance", text=text, n=int(pairs[0].row["n"]), control=control, facts=facts)]
 
 
 def _one(pair: _Pair, classes: str) -> Finding:
     row = pair.row
     number = estimate(row, *AUROC_OVER_LAYERS)
-    if pair.is_shown:
-        verdict = f"tells {classes}"
-    elif number.is_sure and number.high < 0.5:
+    is_reversed = not pair.is_shown and number.is_sure and number.high < 0.5
+    verdict = f"tells {classes}" if pair.is_shown else f"is not shown to tell {classes}"
+    if is_reversed:
         verdict = f"takes {classes} the wrong way round"
-    else:
-        verdict = f"is not shown to tell {classes}"
     beside = []
     if pair.at_home is not None:
         beside.append(f"; fitted on {row['tested_on']} traces there, {estimate(pair.at_home, *AUROC).text('.2f')}")
@@ -110,7 +116,11 @@ def _one(pair: _Pair, classes: str) -> Finding:
         f"A probe fitted on {row['fitted_on']} traces alone tells {classes} among {row['tested_on']} traces before K "
     )
     short = f"{short}(AUROC {number.value:.2f})." if pair.is_shown else ""
-    return Finding(question="knew", text=text, n=int(row["n"]), control=control, short=short, **number.fields())
+    at_home, words = (None if r is None else estimate(r, *AUROC).listed() for r in (pair.at_home, pair.words))
+    facts = {"fitted_on": row["fitted_on"], "tested_on": row["tested_on"], "layer": int(row["layer"])}
+    facts |= {"is_reversed": is_reversed, "at_home": at_home, "words": words}
+    about: dict[str, Any] = {"n": int(row["n"]), "is_shown": pair.is_shown, "facts": facts}
+    return Finding(question="knew", text=text, control=control, short=short, **about, **number.fields())
 
 
 def _from_to(pair: _Pair) -> str:

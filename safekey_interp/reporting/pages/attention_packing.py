@@ -1,4 +1,4 @@
-"""How do the attention maps of the examples fit into a page? Levels on a square-root scale, deflated, cut to a budget.
+"""Compression of attention maps for a page: levels on a square-root scale, deflated, cut to a budget.
 
 A plane is one row kind (K's mean row, the decision row), one layer, one head (or the mean over heads). ``level =
 round(sqrt(weight) * steps)`` in one byte, so a weight's root is back within half a step. When not all planes fit even

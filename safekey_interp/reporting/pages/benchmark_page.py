@@ -1,39 +1,35 @@
-"""In which order does the page of benchmarks tell its story? What they say, every number, what failed, who made it."""
+"""Page of benchmarks: what they say, every number, what failed, and who made them."""
 
 from __future__ import annotations
 
-from safekey_interp.reporting.pages import benchmark_text, page_text
-from safekey_interp.reporting.pages.figure_embedding import embed
-from safekey_interp.reporting.pages.html import Html, el, island, join
-from safekey_interp.reporting.pages.page_layout import Frame, Section, figures_of, static
+from safekey_interp.models.organism import is_organism
+from safekey_interp.reporting.pages import page_text
+from safekey_interp.reporting.pages.benchmark_rows import names_in
+from safekey_interp.reporting.pages.page_layout import Page
+from safekey_interp.reporting.pages.rendering import render as rendered
 from safekey_interp.runs.run_folder import Run
+
+
+class BenchmarkPage(Page):
+    """A page with the names of its models."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__("benchmarks", run, run.manifest)
+        models = self.manifest.get("models") or []
+        self.names = names_in(run.benchmarks, [str(model.get("name")) for model in models])
 
 
 def render(run: Run) -> str:
     """The whole page as text."""
-    manifest = run.manifest
-    names = benchmark_text.names_in(run.benchmarks, [str(one.get("name")) for one in manifest.get("models") or []])
-    group = benchmark_text.group(run.benchmarks, names)
-    frame = Frame(
-        title=f"{', '.join(names) or 'Models'} on benchmarks · safekey-interp",
-        header=benchmark_text.header(manifest, names),
-        scripts=("plots.js", "steps.js"),
-        version=manifest.get("safekey_interp", ""),
+    page = BenchmarkPage(run)
+    page.draw()
+    is_toy = any(is_organism(str(model.get("spec"))) for model in page.manifest.get("models") or [])
+    header = rendered(
+        "benchmarks_page",
+        "header",
+        opening=page_text.facts_of(page.manifest, is_toy),
+        names=page.names,
+        benchmarks=", ".join(str(entry.get("name")) for entry in page.manifest.get("benchmarks") or []) or "none",
     )
-    sections = [
-        Section("summary", "In short", [page_text.summary(run.findings, benchmark_text.QUESTIONS)]),
-        Section(
-            "benchmarks",
-            benchmark_text.QUESTIONS["benchmarks"],
-            [
-                el("p", benchmark_text.HOW),
-                benchmark_text.notes(manifest),
-                figures_of(group, "benchmarks.parquet", "scores by benchmark"),
-            ],
-        ),
-        Section("table", "Every number", [benchmark_text.everything(run.benchmarks, names)]),
-        Section("left-out", "What was left out", [page_text.left_out(run.findings, manifest, ())]),
-        Section("reading", "How to read this page", [Html(static("benchmark_reading.html"))]),
-        Section("provenance", "Where the numbers come from", [join(*benchmark_text.provenance(manifest))]),
-    ]
-    return frame.page(sections, island("figures-data", embed([group] if group else [])))
+    title = f"{', '.join(page.names) or 'Models'} on benchmarks"
+    return page.text(title=title, header=header, scripts=("plots.js", "steps.js"))

@@ -1,20 +1,22 @@
-"""Which of the numbers would chance give too? Each beside its controls, with a verdict from the intervals."""
+"""Numbers beside their controls for the pages: lists of lines with a verdict from the intervals."""
 
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from safekey_interp.data.conditions import FEW, Conditions
-from safekey_interp.reporting.figures.figure_style import Table, with_interval
+from safekey_interp.reporting.figures.figure_numbers import with_interval
+from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS, LEVEL, Estimate, estimate
 from safekey_interp.reporting.labels import POSITIONS, SPANS, position_name
-from safekey_interp.reporting.pages.html import Html, data, el, join, table
 
 _SHUFFLED = "shuffled labels"
 _NULL = ("null_auroc_mean", "null_auroc_low", "null_auroc_high")
+BesideControls = tuple[str, list[dict[str, Any]]]
+"""A title, and the numbers under it as the template ``beside_controls`` reads them."""
 _CONTROLS = {
     "uniform_mass": "uniform baseline",
     "random_mass": "random key sets",
@@ -28,90 +30,76 @@ class Row(NamedTuple):
 
     name: str
     """What was measured."""
-    where: str
-    """In which layer, at which step, or of which traces."""
+    place: str
+    """In which layer, at which step, or of which traces; may be empty."""
     measured: Estimate
     """The number."""
     controls: dict[str, Estimate]
-    """What it is held against, by name."""
+    """What it is compared with, by name."""
     tone: str
     """One of the palette's tones."""
     beats_shuffled: bool | None = None
     """Whether the p-value over all layers says so; None where shuffled labels are no control."""
+    n: str = ""
+    """Traces and groups, where the line says them."""
+
+    @property
+    def where(self) -> str:
+        """Place and n."""
+        return ", ".join(filter(None, [self.place, f"n = {self.n}" if self.n else ""]))
 
 
-def paper_measure(by_layer: Table, subsets: dict[str, str]) -> Html:
-    """SafeKey's own figure (last layer, mean over heads, sum over the span, mean over K's rows), for each subset."""
-    every = by_layer[(by_layer["from_span"] == "key_sentence") & by_layer["to_span"].isin(["prompt", "understanding"])]
-    rows = every[every["measure"] == "mass"].dropna(subset=["value"])
+def paper_measure(by_layer: Table, subsets: dict[str, str]) -> dict[str, Any] | None:
+    """SafeKey's own figure (last layer, mean over heads, sum over the span, mean over K's rows), for each subset.
+
+    Args:
+        by_layer: the run's ``attention_by_layer``.
+        subsets: those that get a row, with their words.
+
+    Returns:
+        ``layer`` and ``rows``; None without attention from K.
+    """
+    of_k = by_layer[(by_layer["from_span"] == "key_sentence") & by_layer["to_span"].isin(["prompt", "understanding"])]
+    rows = of_k[of_k["measure"] == "mass"].dropna(subset=["value"])
     if rows.empty:
-        return el("p", "The paper’s measure needs attention from K, which this run does not have.", class_="absent")
+        return None
     last = int(rows["layer"].max())
-    rows, even = rows[rows["layer"] == last], every[(every["layer"] == last) & (every["measure"] == "uniform_mass")]
-    body: list[list[object]] = []
+    rows, uniform = rows[rows["layer"] == last], of_k[(of_k["layer"] == last) & (of_k["measure"] == "uniform_mass")]
+    body = []
     for subset in [name for name in subsets if name in set(rows["subset"])]:
-        part, evenly = (table[table["subset"] == subset].set_index("to_span") for table in (rows, even))
+        part, baseline = (table[table["subset"] == subset].set_index("to_span") for table in (rows, uniform))
         on_x, on_u = (estimate(part.loc[name]) if name in part.index else None for name in ("prompt", "understanding"))
         ratio = f"{on_x.value / on_u.value:.2f}" if on_x and on_u and on_u.value > 0 else "n/a"
-        shares = [f"{evenly.loc[name, 'value']:.3f}" if name in evenly.index else "n/a" for name in part.index]
-        by_span = dict(zip(part.index, shares, strict=True))
-        cells = [
-            cell
-            for on, name in ((on_x, "prompt"), (on_u, "understanding"))
-            for cell in (_text(on), by_span.get(name, "n/a"))
-        ]
-        body.append([data(subsets[subset]), *cells, ratio, f"{int(part['n'].max()):,}"])
-    caption = (
-        f"The paper’s measure: layer {last} (the last with a pattern), mean over heads, summed over the span, "
-        "mean over K’s tokens"
-    )
-    return join(
-        table(
-            ["Traces", "K on X", "uniform baseline", "K on U", "uniform baseline", "X : U", "n"], body, caption=caption
-        ),
-        el(
-            "p",
-            "Defined as in SafeKey (Zhou et al., 2025). It does not correct for how long or how near a span is: the "
-            "uniform baseline corrects for length; the plots above have the distance-matched baseline, too.",
-            class_="muted",
-        ),
-    )
+        cells = []
+        for mass, name in ((on_x, "prompt"), (on_u, "understanding")):
+            is_there = name in part.index and name in baseline.index
+            cells += [_text(mass), f"{baseline.loc[name, 'value']:.3f}" if is_there else "n/a"]
+        body.append([subsets[subset], *cells, ratio, f"{int(part['n'].max()):,}"])
+    return {"layer": last, "rows": body}
 
 
-def against_chance(
+def beside_controls(
     by_layer: Table | None, separability: Table | None, transfer: Table | None, conditions: Conditions
-) -> Html:
-    """Lists: what was measured, what each control gives, and whether their intervals part."""
-    parts: list[Html] = []
-    rows = _attention_rows(by_layer, conditions)
-    if rows:
-        top = max(
-            value
-            for row in rows
-            for estimate in (row.measured, *row.controls.values())
-            for value in estimate
-            if np.isfinite(value)
-        )
-        parts.append(
-            comparison(
-                rows, f"Attention mass, mean over heads, beside its controls (bars from 0 to {top:.2f})", 0.0, top
-            )
-        )
-    rows = _separability_rows(separability)
-    if rows:
-        parts.append(comparison(rows, "AUROC of the logistic probe beside its controls (bars from 0.3 to 1)", 0.3, 1.0))
-    rows = _transfer_rows(transfer)
-    if rows:
-        title = "AUROC across conditions, at the position before K, beside its controls (bars from 0 to 1)"
-        parts.append(comparison(rows, title, 0.0, 1.0))
-    if not parts:
-        return el("p", "Nothing to compare: this run has neither attention by layer nor separability.", class_="absent")
-    note = (
-        "“Above” and “below” mean that the two 95 % intervals do not touch. The highest layer was picked after looking "
-        "at all of them: a probe’s interval there is that of all layers at once, and its verdict against shuffled "
-        "labels the p-value of the best of all layers (of the ridge classifier, corrected for the number of positions)."
-    )
-    return join(*parts, el("p", note, class_="muted"))
+) -> list[BesideControls]:
+    """What was measured, what each control gives, and whether their intervals part: attention, probes, transfer."""
+    attention = _attention_rows(by_layer, conditions)
+    values = [value for row in attention for number in (row.measured, *row.controls.values()) for value in number]
+    top = max(filter(np.isfinite, values), default=1.0)
+    lists = [
+        (attention, "Attention mass, mean over heads, beside its controls", 0.0, top),
+        (_separability_rows(separability), "AUROC of the logistic probe beside its controls", 0.3, 1.0),
+        (
+            _transfer_rows(transfer),
+            "AUROC across conditions, at the position before K, beside its controls",
+            0.0,
+            1.0,
+        ),
+    ]
+    return [comparison(rows, f"{title} ({_scale(low, high)})", low, high) for rows, title, low, high in lists if rows]
+
+
+def _scale(low: float, high: float) -> str:
+    return f"bars from {low:.1g} to {high:.2f}" if high != 1 else f"bars from {low:.1g} to 1"
 
 
 def verdict(measured: Estimate, controls: dict[str, Estimate], beats_shuffled: bool | None = None) -> str:
@@ -216,42 +204,33 @@ def _separability_rows(separability: Table | None) -> list[Row]:
     return rows
 
 
-def comparison(rows: list[Row], title: str, low: float, high: float) -> Html:
-    """One item a number: what it is, its lines (measured first), and the verdict in words."""
+def comparison(rows: list[Row], title: str, low: float, high: float) -> BesideControls:
+    """A list for the page: each number with its lines (measured first) and the verdict; bars run from low to high."""
     items = []
     for row in rows:
-        lines = [
-            ("measured", row.measured, row.tone),
-            *((name, value, "control") for name, value in row.controls.items() if np.isfinite(value.value)),
-        ]
-        listed = [
-            el("li", el("span", name), el("span", _text(value)), _bar(value, low, high, tone))
-            for name, value, tone in lines
-        ]
+        lines = [("measured", row.measured, row.tone), *((*line, "control") for line in row.controls.items())]
         words = verdict(row.measured, row.controls, row.beats_shuffled)
-        clear = "clear" if words.startswith("Above") and ";" not in words else None
-        name = el("p", el("b", row.name), el("span", row.where, class_="muted where"))
-        items.append(el("li", name, el("ul", *listed, class_="lines"), el("p", words, class_=clear)))
-    return join(el("h3", title), el("ol", *items, class_="chances"))
+        items.append(
+            {
+                "name": row.name,
+                "where": row.where,
+                "lines": [
+                    {"name": name, "text": _text(number), "tone": tone.replace("_", "-")} | _bar(number, low, high)
+                    for name, number, tone in lines
+                    if name == "measured" or np.isfinite(number.value)
+                ],
+                "verdict": words,
+                "is_clear": words.startswith("Above") and ";" not in words,
+            }
+        )
+    return title, items
 
 
-def _bar(estimate: Estimate, low: float, high: float, tone: str) -> Html:
-    """The interval as a bar and the value as a dot, on the table's scale; the numbers stand beside it."""
+def _bar(estimate: Estimate, low: float, high: float) -> dict[str, str]:
+    """Ends of the interval and the value on a scale from 0 to 100."""
     places = [100 * float(np.clip((value - low) / (high - low), 0, 1)) for value in estimate]
-    value, left, right = places if np.isfinite(places).all() else (places[0],) * 3
-    drawn = (
-        el("line", x1="0", x2="100", y1="5", y2="5", class_="axis"),
-        el("line", x1=f"{left:.1f}", x2=f"{right:.1f}", y1="5", y2="5", class_="range"),
-        el("line", x1=f"{value:.1f}", x2=f"{value:.1f}", y1="1", y2="9", class_="dot"),
-    )
-    return el(
-        "svg",
-        *drawn,
-        viewBox="0 0 100 10",
-        preserveAspectRatio="none",
-        aria_hidden="true",
-        class_=tone.replace("_", "-"),
-    )
+    at, left, right = places if np.isfinite(places).all() else (places[0],) * 3
+    return {"at": f"{at:.1f}", "left": f"{left:.1f}", "right": f"{right:.1f}"}
 
 
 def _text(estimate: Estimate | None) -> str:

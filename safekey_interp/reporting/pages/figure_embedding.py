@@ -1,4 +1,4 @@
-"""How do a page's figures become one JSON island? Parts that repeat between them are embedded once."""
+"""Figures of a page as JSON; parts that repeat between them are embedded once."""
 
 from __future__ import annotations
 

@@ -9,9 +9,10 @@ from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.pages import intervention_page_figures, intervention_text, knockout_text, page_text
 from safekey_interp.reporting.pages.figure_embedding import embed
 from safekey_interp.reporting.pages.html import Html, el, island, join
-from safekey_interp.reporting.pages.page_layout import Frame, Section, figures_of, static
+from safekey_interp.reporting.pages.page_layout import Frame, Section, figures_of
+from safekey_interp.reporting.pages.page_text import public
 from safekey_interp.reporting.pages.probe_page_figures import Group
-from safekey_interp.reporting.pages.training_text import public
+from safekey_interp.reporting.pages.rendering import static
 from safekey_interp.runs.run_folder import Run
 
 if TYPE_CHECKING:

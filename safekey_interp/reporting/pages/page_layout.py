@@ -1,33 +1,95 @@
-"""What holds every page together? One file: styles, plotly once, the figures as one island, and a policy over it all.
+"""Layout of a page: one file with its styles, plotly, its figures as JSON, and a content security policy.
 
-A page is sections; a figure in it is a panel, drawn by the page's script from the island.
+A page is sections; a figure in it is a panel, drawn by the page's script from the JSON element.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
-from collections.abc import Sequence
-from importlib.resources import files
-from string import Template
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
+from safekey_interp.data.conditions import conditions_in
 from safekey_interp.errors import RunError
 from safekey_interp.reporting.figures.figure_style import PALETTE
-from safekey_interp.reporting.pages import page_text
-from safekey_interp.reporting.pages.html import Html, data, el, escape, join
-from safekey_interp.reporting.pages.probe_page_figures import Group, Panel
+from safekey_interp.reporting.pages.figure_embedding import embed
+from safekey_interp.reporting.pages.page_sections import Registered, sections_of
+from safekey_interp.reporting.pages.probe_page_figures import Group
+from safekey_interp.reporting.pages.rendering import Html, island, part, render, static
 
 
 class Section(NamedTuple):
-    """One question of the page."""
+    """A section as it stands on the page."""
 
     name: str
     """Its anchor, unique in the page."""
     title: str
     """Its heading."""
-    inner: list[Html | None]
-    """What stands under it."""
+    inner: Html | str | Sequence[Html | None]
+    """What stands under it, in one piece or in several."""
+
+
+class Page:
+    """The page of a run while it is drawn: what its sections read, and what they leave for those that follow."""
+
+    def __init__(self, kind: str, run: Any, manifest: dict[str, Any]) -> None:
+        self.kind = kind
+        """Which sections it has."""
+        self.run = run
+        """The run's tables."""
+        self.manifest = manifest
+        """``run.json`` as the page may show it."""
+        self.conditions = conditions_in(manifest)
+        """Conditions that the run tells apart."""
+        self.groups: list[Group] = []
+        """Figures of the sections so far."""
+        self.left_out: list[dict[str, Any]] = []
+        """Rows of what was left out, beside those of the run's findings."""
+        self.notes: list[str] = []
+        """What the page itself leaves away, in words."""
+        self._drawn: dict[Registered, Html | str | None] = {}
+
+    def figures(self, group: Group | None, file: str, what: str) -> Html:
+        """A group's select boxes and panels; without a panel, the line that says what is missing.
+
+        Args:
+            group: drawn figures.
+            file: the table that they come from.
+            what: the figures in words.
+        """
+        if group is None or not any(panel.variants for panel in group.panels):
+            return part("absent", file, what)
+        self.groups.append(group)
+        self.notes += [group.note] if group.note else []
+        return figures_of(group, file, what)
+
+    def draw(self, *names: str) -> None:
+        """Draw the sections, or draw these again."""
+        for section in sections_of(self.kind):
+            if not names or section.name in names:
+                self._drawn[section] = section.draw(self)
+
+    def text(self, *, title: str, header: Html, scripts: Sequence[str], islands: Iterable[Html] = ()) -> str:
+        """The whole page.
+
+        Args:
+            title: of the browser's window.
+            header: what stands above the sections.
+            scripts: names of static files; they run in their order, after plotly.
+            islands: JSON elements beside that of the figures.
+        """
+        sections = [
+            Section(about.name, about.title, inner) for about, inner in self._drawn.items() if inner is not None
+        ]
+        version = self.manifest.get("safekey_interp", "")
+        frame = Frame(title=f"{title} · safekey-interp", header=header, scripts=scripts, version=version)
+        return frame.page(sections, Html("").join([self._figures_data, *islands]))
+
+    @functools.cached_property
+    def _figures_data(self) -> Html:
+        return island("figures-data", embed(self.groups))
 
 
 class Frame:
@@ -35,88 +97,40 @@ class Frame:
 
     def __init__(self, *, title: str, header: Html, scripts: Sequence[str], version: object) -> None:
         """Scripts are names of static files; they run in their order, after plotly."""
-        parts = {
-            "title": escape(title),
+        plotly, script = _plotly(), "".join(static(name) for name in scripts)
+        self._parts = {
+            "title": title,
             "css": Html(_palette_css() + static("page.css")),
             "header": header,
-            "plotly": _plotly(),
-            "script": "".join(static(name) for name in scripts),
-            "version": escape(version),
+            "plotly": Html(plotly),
+            "script": Html(script),
+            "version": version,
+            "csp": _policy([plotly, script]),
         }
-        self._parts = parts | {"csp": _policy([parts["plotly"], parts["script"]])}
 
     def page(self, sections: Sequence[Section], islands: Html) -> str:
         """The whole page as text."""
-        links = [el("li", el("a", title, href=f"#{name}")) for name, title, _ in sections]
-        body = [
-            el("section", el("h2", title, id=f"{name}-title"), *inner, id=name, aria_labelledby=f"{name}-title")
-            for name, title, inner in sections
+        whole = [
+            about._replace(
+                inner=about.inner if isinstance(about.inner, str) else Html("").join(filter(None, about.inner))
+            )
+            for about in sections
         ]
-        return Template(static("page.html")).substitute(
-            self._parts, nav=join(*links), sections=join(*body), islands=islands
-        )
+        return f"{render('page', 'page', sections=whole, islands=islands, **self._parts)}\n"
 
 
 def figures_of(group: Group | None, file: str, what: str) -> Html:
-    """A group's select boxes and panels; without it, the line that says what is missing.
-
-    Args:
-        group: drawn figures.
-        file: the table that they come from.
-        what: the figures in words.
-    """
+    """The HTML of :meth:`Page.figures`."""
     if group is None:
-        return page_text.absent(file, what)
-    boxes = [
-        el(
-            "label",
-            el("span", choice.label),
-            _select(f"{group.name}-{choice.name}", choice.options, choice.default),
-            class_="choice",
-        )
-        for choice in group.choices
-        if len(choice.options) > 1
-    ]
-    choices = el("form", *boxes, class_="choices", aria_label=f"Choices for {what}") if boxes else None
-    drawn = el("div", *(_panel(panel, group) for panel in group.panels if panel.variants), class_="panels")
-    note = el("p", group.note, class_="muted") if group.note else None
-    return el("div", choices, drawn, note, class_="group", data_group=group.name)
-
-
-def static(name: str) -> str:
-    """A file that comes with the package."""
-    return files("safekey_interp.reporting.pages").joinpath("static", name).read_text(encoding="utf-8")
-
-
-def _panel(panel: Panel, group: Group) -> Html:
+        return part("absent", file, what)
+    boxes = [choice for choice in group.choices if len(choice.options) > 1]
     chosen = {choice.name: choice.default or next(iter(choice.options)) for choice in group.choices}
-    variant = panel.variants.get("|".join(chosen[name] for name in panel.uses))
-    caption = variant["layout"]["meta"]["caption"] if variant else "Not measured."
-    return el(
-        "figure",
-        el("h4", panel.title, id=f"{panel.name}-title"),
-        el(
-            "div",
-            class_="plot",
-            id=f"{panel.name}-plot",
-            role="img",
-            aria_labelledby=f"{panel.name}-title {panel.name}-caption",
-        ),
-        el("figcaption", data(caption), id=f"{panel.name}-caption", aria_live="polite"),
-        el(
-            "details",
-            el("summary", "Numbers", el("span", f" of {panel.title}", class_="unseen")),
-            el("div", class_="scroll numbers", tabindex="0", role="region", aria_label=f"Numbers: {panel.title}"),
-            el("button", "Save the plot as SVG", type="button", class_="save"),
-        ),
-        class_="panel",
-        data_panel=panel.name,
-    )
-
-
-def _select(name: str, options: dict[str, str], default: str) -> Html:
-    items = [el("option", text, value=value, selected=value == default) for value, text in options.items()]
-    return el("select", *items, name=name, id=name, autocomplete="off")
+    panels = []
+    for panel in group.panels:
+        variant = panel.variants.get("|".join(chosen[name] for name in panel.uses))
+        if panel.variants:
+            panels.append((panel, variant["layout"]["meta"]["caption"] if variant else "Not measured."))
+    return part("figures", group, boxes, panels, what)
 
 
 def _palette_css() -> str:

@@ -1,4 +1,4 @@
-"""Which figures does the page hold, and which choices has a reader? A group is choices and the panels they drive.
+"""Figures of the page of a probe run: groups of choices and the panels that they change.
 
 Every choice is drawn beforehand by :mod:`safekey_interp.reporting.figures`, so that the page computes nothing and shows
 what Python would; parts that repeat between figures are embedded once.
@@ -21,7 +21,7 @@ from safekey_interp.runs.run_folder import sample_traces
 
 _OUTCOMES = {
     "aha:safe": "K is a safe aha moment",
-    "aha:unsafe": "K is an unsafe go-ahead",
+    "aha:unsafe": "K is a compliant key sentence",
 }
 ROWS = {
     "key_sentence": "K, the key sentence",

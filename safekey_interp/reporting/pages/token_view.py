@@ -1,4 +1,4 @@
-"""Which traces can a reader look into, token by token? Texts and spans, and as much of their attention as fits."""
+"""Examples of the token view: texts and spans, and as much of their attention as fits."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from safekey_interp.display import spelled_out
 from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.pages.attention_packing import Packed, pack
 
@@ -55,7 +56,7 @@ def collect(run: Run, traces: Table | None) -> View:
         kept = {
             "id": record["trace_id"],
             "facts": _facts(facts, record["trace_id"]),
-            "tokens": record["tokens"][: end + _TAIL],
+            "tokens": [visible(token) for token in record["tokens"][: end + _TAIL]],
             "spans": record["spans"],
             "response": record.get("response_start"),
             "map": str(record["map"]),
@@ -99,6 +100,12 @@ def with_maps(view: View, run: Run, budget: int) -> View:
             "examples.safetensors has them all."
         )
     return replace(view, packed=packed, notes=notes)
+
+
+def visible(token: str) -> str:
+    """A token's text: what is not seen by its code points, joiners and variation selectors alone among it."""
+    is_seen = not token or token.strip("\u200c\u200d\u202f\ufe00\ufe01\ufe02\ufe0e\ufe0f")
+    return spelled_out(token) if is_seen else "".join(f"‹U+{ord(character):04X}›" for character in token)
 
 
 def _facts(facts: Any, trace_id: str) -> dict[str, Any]:

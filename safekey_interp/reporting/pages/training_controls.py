@@ -1,4 +1,4 @@
-"""Which changes between the first and the last look would chance give too? Each beside its controls."""
+"""Changes from the first to the last snapshot of a training run, each beside its controls."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from typing import NamedTuple
 import numpy as np
 
 from safekey_interp.reporting.figures.aha_figures import WHOSE
-from safekey_interp.reporting.figures.attention_snapshot_figures import ends_of, name_of_look, over_layers
+from safekey_interp.reporting.figures.attention_snapshot_figures import ends_of, over_layers, snapshot_name
 from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.findings.finding import AUROC_OVER_LAYERS, LEVEL, Estimate, estimate
 from safekey_interp.reporting.labels import POSITIONS, SPANS, position_name
-from safekey_interp.reporting.pages.controls_table import Row, comparison, probe_row
-from safekey_interp.reporting.pages.html import Html, el, join
+from safekey_interp.reporting.pages.controls_table import BesideControls, Row, comparison, probe_row
 
 _HEADS = {"key_sentence": "K", "decision": "Decision row"}
 
 
 class Changes(NamedTuple):
-    """What the last look measured, beside the first look and the other controls; the first look comes first."""
+    """What the last snapshot measured, beside the first and the other controls; the first comes first."""
 
     aha: list[Row]
-    """Safe key sentences less go-aheads, nats per token."""
+    """Safe minus compliant key sentences, nats per token."""
     attention: list[Row]
     """Attention over all layers, × distance-matched baseline."""
     probes: list[Row]
@@ -30,50 +29,34 @@ class Changes(NamedTuple):
 
 
 def changes(aha: Table | None, by_layer: Table | None, separability: Table | None) -> Changes:
-    """The numbers of the last look beside those of the first; none from a table with a single look."""
+    """The numbers of the last snapshot beside those of the first; none from a table with a single one."""
     return Changes(
-        _aha_rows(aha) if _has_two_looks(aha) else [],
-        _attention_rows(by_layer) if _has_two_looks(by_layer) else [],
-        _probe_rows(separability) if _has_two_looks(separability) else [],
+        _aha_rows(aha) if _has_two_snapshots(aha) else [],
+        _attention_rows(by_layer) if _has_two_snapshots(by_layer) else [],
+        _probe_rows(separability) if _has_two_snapshots(separability) else [],
     )
 
 
-def against_chance(found: Changes) -> Html:
-    """Lists: the last look, the first, each control, and whether their intervals part."""
-    if not any(found):
-        return el("p", "Nothing to compare: this run has no two looks with the probes.", class_="absent")
-    parts = []
-    if found.aha:
-        low, high = _range(found.aha)
-        title = "Safe key sentences less go-aheads at the last look, nats per token"
-        parts.append(comparison(found.aha, f"{title} (bars from {low:.1f} to {high:.1f})", low, high))
-    if found.attention:
-        _, high = _range(found.attention)
-        title = "Attention over all layers at the last look, × distance-matched baseline"
-        parts.append(comparison(found.attention, f"{title} (bars from 0 to {high:.1f})", 0.0, high))
-    if found.probes:
-        title = "AUROC of the logistic probe at the last look (bars from 0.3 to 1)"
-        parts.append(comparison(found.probes, title, 0.3, 1.0))
-    note = (
-        "“Above” and “below” mean that the two 95 % intervals do not touch. Both looks are at the same traces, so that "
-        "this is a careful test: a change that it cannot tell may still be there. Layers were picked after looking at "
-        "all of them, by the mean of both looks; against shuffled labels the verdict of a probe is therefore the "
-        "p-value of the best of all layers at the last look, corrected for the number of positions."
-    )
-    losses = (
-        "One run says what changed, not what changed it. Whether a loss did it is told by a run of the same seed "
-        "without it: head_weight or query_mask_weight at 0, the head with shuffled_labels, or key_weight in place of "
-        "query_mask_weight. Losses have no interval here and no verdict: they are means over the held-out traces."
-    )
-    return join(*parts, el("p", note, class_="muted"), el("p", losses, class_="muted"))
+def lists_of(measured: Changes) -> list[BesideControls]:
+    """Lists for the page: the last snapshot, the first, each control, and whether their intervals part."""
+    low, high = _range(measured.aha)
+    _, top = _range(measured.attention)
+    likelihood = "Safe minus compliant key sentences at the last snapshot, nats per token"
+    attention = "Attention over all layers at the last snapshot, × distance-matched baseline"
+    lists = [
+        (measured.aha, f"{likelihood} (bars from {low:.1f} to {high:.1f})", low, high),
+        (measured.attention, f"{attention} (bars from 0 to {top:.1f})", 0.0, top),
+        (measured.probes, "AUROC of the logistic probe at the last snapshot (bars from 0.3 to 1)", 0.3, 1.0),
+    ]
+    return [comparison(rows, title, low, high) for rows, title, low, high in lists if rows]
 
 
-def look_of(table: Table) -> str:
-    """What the first look of a table is called."""
-    return name_of_look(int(table["step"].min()))
+def first_name(table: Table) -> str:
+    """What the first snapshot of a table is called."""
+    return snapshot_name(int(table["step"].min()))
 
 
-def _has_two_looks(table: Table | None) -> bool:
+def _has_two_snapshots(table: Table | None) -> bool:
     return table is not None and table["step"].nunique() > 1
 
 
@@ -83,11 +66,12 @@ def _aha_rows(aha: Table) -> list[Row]:
     there = [name for name in ("harmful", "benign") if name in first and name in last]
     rows = []
     for subset in there or [name for name in ("all",) if name in first and name in last]:
-        controls = {look_of(aha): estimate(first[subset])}
+        controls = {first_name(aha): estimate(first[subset])}
         if subset == "harmful" and "benign" in there:
             controls["benign prompts"] = estimate(last["benign"])
         name = WHOSE[subset].capitalize()
-        rows.append(Row(name, _sizes(last[subset]), estimate(last[subset]), controls, "understanding"))
+        measured = estimate(last[subset])
+        rows.append(Row(name, "", measured, controls, "understanding", n=_sizes(last[subset])))
     return rows
 
 
@@ -99,9 +83,9 @@ def _attention_rows(by_layer: Table) -> list[Row]:
         if len(part) < 2:
             continue
         first, last = part.iloc[0], part.iloc[-1]
-        controls = {look_of(part): estimate(first), "distance-matched baseline": Estimate(1.0, np.nan, np.nan)}
+        controls = {first_name(part): estimate(first), "distance-matched baseline": Estimate(1.0, np.nan, np.nan)}
         name = f"{_HEADS[from_span]} on {SPANS[to_span].partition(',')[0]}"
-        rows.append(Row(name, f"all layers, {_sizes(last)}", estimate(last), controls, to_span))
+        rows.append(Row(name, "all layers", estimate(last), controls, to_span, n=_sizes(last)))
     return rows
 
 
@@ -112,29 +96,27 @@ def _probe_rows(separability: Table) -> list[Row]:
     there = [str(name) for name in probes["position"].unique()]
     rows = []
     for position in [name for name in POSITIONS if name in there]:
-        mine = probes[probes["position"] == position]
-        first, last = (part.set_index(["layer", "site"]) for part in ends_of(mine))
+        of_position = probes[probes["position"] == position]
+        first, last = (part.set_index(["layer", "site"]) for part in ends_of(of_position))
         both = first.index.intersection(last.index)
-        if mine["step"].nunique() < 2 or both.empty:
+        if of_position["step"].nunique() < 2 or both.empty:
             continue
         place = (first.loc[both, "auroc"] + last.loc[both, "auroc"]).idxmax()
         best, words = last.loc[place], separability[separability["position"] == position]
         name = position_name(position)
         site = "after the final norm" if place[1] == "ln_final" else f"layer {int(place[0])}"
         late = ", after the fact" * bool(best["after_the_fact"])
-        where = f"{site}{late}, {_sizes(best)}"
-        row = probe_row(f"{name[0].upper()}{name[1:]}", where, best, ends_of(words).last, level)
-        rows.append(
-            row._replace(controls={look_of(mine): estimate(first.loc[place], *AUROC_OVER_LAYERS)} | row.controls)
-        )
+        row = probe_row(f"{name[0].upper()}{name[1:]}", f"{site}{late}", best, ends_of(words).last, level)
+        before = {first_name(of_position): estimate(first.loc[place], *AUROC_OVER_LAYERS)}
+        rows.append(row._replace(controls=before | row.controls, n=_sizes(best)))
     return rows
 
 
 def _sizes(row: Table) -> str:
-    return f"n = {int(row['n']):,} in {int(row['n_groups']):,} groups"
+    return f"{int(row['n']):,} in {int(row['n_groups']):,} groups"
 
 
 def _range(rows: list[Row]) -> tuple[float, float]:
-    numbers = [value for row in rows for one in (row.measured, *row.controls.values()) for value in one]
+    numbers = [value for row in rows for number in (row.measured, *row.controls.values()) for value in number]
     finite = [value for value in numbers if np.isfinite(value)]
-    return min(0.0, *finite), max(0.0, *finite)
+    return min([0.0, *finite]), max([0.0, *finite])

@@ -1,4 +1,4 @@
-"""Which figures does the page of a training run hold? Losses, key sentences, attention and probes over the steps."""
+"""Figures of the page of a training run: losses, key sentences, attention and probes over the steps."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from safekey_interp.reporting.figures.training_figures import TERMS, Column, Ter
 from safekey_interp.reporting.labels import POSITIONS, SPANS
 from safekey_interp.reporting.pages.probe_page_figures import ROWS, Choice, Group, known, panel_of
 
-MOST_LOOKS = 48
-"""More looks than this are no wider than a few pixels each, and would swell the page."""
+MOST_SNAPSHOTS = 48
+"""More snapshots than this are no wider than a few pixels each, and would swell the page."""
 WEIGHTS: dict[Term, str] = {"head": "head_weight", "query_mask": "query_mask_weight", "key": "key_weight"}
 """The setting that weighs each auxiliary term."""
 
@@ -80,13 +80,13 @@ def optimizer_group(steps: Table, auxiliary_from: int | None) -> Group:
 
 
 def aha_group(aha: Table, auxiliary_from: int | None) -> Group:
-    """Safe key sentences against go-aheads by label, and each by itself."""
+    """Safe against compliant key sentences by label, and each by itself."""
     subsets = known(aha["subset"], WHOSE)
     lines = [name for name in ("harmful", "benign") if name in subsets] or list(subsets)
     choices = (Choice(name="subset", label="Traces (second plot)", options=subsets),)
     both = panel_of(
         "aha-difference",
-        "Safe key sentences less go-aheads",
+        "Safe minus compliant key sentences",
         (),
         lambda _: figures.aha_by_step.spec(aha, subsets=lines, auxiliary_from=auxiliary_from),
     )
@@ -101,7 +101,7 @@ def aha_group(aha: Table, auxiliary_from: int | None) -> Group:
 
 def attention_groups(by_layer: Table, names: dict[str, str], auxiliary_from: int | None) -> list[Group]:
     """Attention over its distance-matched baseline, by step and by layer; ``names`` are the subsets in words."""
-    few, note = few_looks(by_layer, "attention_by_layer.parquet")
+    few, note = few_snapshots(by_layer, "attention_by_layer.parquet")
     froms = known(by_layer["from_span"], {name: ROWS[name] for name in ("key_sentence", "decision")})
     onto = known(by_layer["to_span"], {name: SPANS[name] for name in ("understanding", "prompt")})
     subsets = known(by_layer["subset"], names)
@@ -129,7 +129,7 @@ def attention_groups(by_layer: Table, names: dict[str, str], auxiliary_from: int
     )
     ends = panel_of(
         "attention-ends",
-        "First and last look, by layer",
+        "First and last snapshot, by layer",
         choices,
         lambda picked: figures.lift_before_after.spec(by_layer, **picks(picked)),
     )
@@ -140,8 +140,8 @@ def attention_groups(by_layer: Table, names: dict[str, str], auxiliary_from: int
 
 
 def probe_group(separability: Table, auxiliary_from: int | None) -> Group:
-    """AUROC by layer and step, and at the first and the last look beside its controls."""
-    few, note = few_looks(separability, "separability.parquet")
+    """AUROC by layer and step, and at the first and the last snapshot beside its controls."""
+    few, note = few_snapshots(separability, "separability.parquet")
     positions = known(separability["position"], POSITIONS)
     default = "decision" if "decision" in positions else next(iter(positions))
     choices = (Choice(name="position", label="Position", options=positions, default=default),)
@@ -153,18 +153,20 @@ def probe_group(separability: Table, auxiliary_from: int | None) -> Group:
     )
     ends = panel_of(
         "auroc-ends",
-        "First and last look, by layer",
+        "First and last snapshot, by layer",
         choices,
         lambda picked: figures.auroc_before_after.spec(separability, position=picked["position"]),
     )
     return Group(name="probes", choices=choices, panels=(over, ends), note=note)
 
 
-def few_looks(table: Table, file: str) -> tuple[Table, str]:
-    """At most :data:`MOST_LOOKS` looks, the first and the last among them, and a sentence about the others."""
+def few_snapshots(table: Table, file: str) -> tuple[Table, str]:
+    """At most :data:`MOST_SNAPSHOTS` snapshots, the first and the last among them, and a sentence about the others."""
     steps = np.unique(table["step"])
-    if len(steps) <= MOST_LOOKS:
+    if len(steps) <= MOST_SNAPSHOTS:
         return table, ""
-    kept = steps[np.linspace(0, len(steps) - 1, MOST_LOOKS).round().astype(int)]
-    note = f"To keep the page small, the map shows {MOST_LOOKS} of {len(steps)} looks; the others are in {file}."
+    kept = steps[np.linspace(0, len(steps) - 1, MOST_SNAPSHOTS).round().astype(int)]
+    note = (
+        f"To keep the page small, the map shows {MOST_SNAPSHOTS} of {len(steps)} snapshots; the others are in {file}."
+    )
     return table[table["step"].isin(kept)], note

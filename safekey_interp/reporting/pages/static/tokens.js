@@ -13,7 +13,6 @@
     response: ["", "other response"],
     first_token: ["", "first token"],
   };
-  const INVISIBLE = /^[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb]+$/u;
   const planes = new Map(book.planes.map(([kind, layer, head], i) => [`${kind},${layer},${head}`, i]));
   const unpacked = new Map();
   let record;
@@ -29,12 +28,8 @@
     return node;
   };
   const percent = (value) => (value >= 0.0995 ? `${(100 * value).toFixed(0)} %` : value >= 0.00095 ? `${(100 * value).toFixed(1)} %` : value > 0 ? "< 0.1 %" : "0 %");
-  const code = (text) => [...text].map((letter) => `U+${letter.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`).join(" ");
-  // Controls that turn or hide their neighbours are spelled out; joiners inside a word or an emoji stay.
-  const visible = (text) => {
-    if (text === "" || INVISIBLE.test(text)) return text === "" ? "∅" : `‹${code(text)}›`;
-    return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, (letter) => `‹${code(letter)}›`);
-  };
+  // Python has spelled out what is not seen and what turns its neighbours around.
+  const visible = (text) => (text === "" ? "∅" : text);
   const spoken = (text) => (/^\s+$/.test(text) ? (text.includes("\n") ? "line break" : "space") : visible(text).replace(/\n/g, "⏎"));
   const trouble = (text) => {
     $("token-trouble").textContent = text;

@@ -1,0 +1,72 @@
+"""Sections of the page of a probe run."""
+
+from __future__ import annotations
+
+from safekey_interp.reporting.labels import QUESTIONS
+from safekey_interp.reporting.pages import controls_table, key_sentence_counts
+from safekey_interp.reporting.pages import probe_page_figures as plots
+from safekey_interp.reporting.pages.page_sections import page_section
+from safekey_interp.reporting.pages.probe_page import ProbePage
+from safekey_interp.reporting.pages.rendering import Html, render
+
+_TITLES = QUESTIONS["probe"]
+
+
+@page_section("probe", name="where", title=_TITLES["where"], order=10)
+def _where(page: ProbePage) -> Html:
+    traces = page.traces
+    return render(
+        "probe_page",
+        "where",
+        counts=None if traces is None or traces.empty else key_sentence_counts.in_words(traces),
+        outcomes=key_sentence_counts.outcome_rows(traces, page.conditions),
+        has_examples=bool(page.view.records),
+    )
+
+
+@page_section("probe", name="what", title=_TITLES["what"], order=20)
+def _what(page: ProbePage) -> Html:
+    names = plots.subset_names(page.conditions)
+    by_head, by_layer = _filled(page.run.attention_by_head), _filled(page.run.attention_by_layer)
+    lift = None if by_head is None else plots.lift_group(by_head, names)
+    mass = None if by_layer is None else plots.mass_group(by_layer, names)
+    return render(
+        "probe_page",
+        "what",
+        lift=page.figures(lift, "attention_by_head.parquet", "lift by layer and head"),
+        mass=page.figures(mass, "attention_by_layer.parquet", "attention mass by layer"),
+        has_layers=by_layer is not None,
+        paper=None if by_layer is None else controls_table.paper_measure(by_layer, names),
+    )
+
+
+@page_section("probe", name="knew", title=_TITLES["knew"], order=30)
+def _knew(page: ProbePage) -> Html:
+    run = page.run
+    separability, transfer, coordinates, traces = run.separability, run.transfer, page.coordinates, page.traces
+    inner = across = scatter = None
+    if separability is not None and (separability["method"] != "text_tfidf").any():
+        inner = plots.separability_group(separability)
+    if transfer is not None and (transfer["method"] == "logistic").any():
+        across = plots.transfer_group(transfer)
+    if _filled(coordinates) is not None:
+        texts = {} if traces is None else dict(zip(traces["trace_id"], traces["prompt"].astype(str), strict=True))
+        scatter = plots.scatter_group(coordinates, texts, separability)
+    return render(
+        "probe_page",
+        "knew",
+        probes=page.figures(inner, "separability.parquet", "separability by layer and position"),
+        across=across and page.figures(across, "transfer.parquet", "transfer between conditions"),
+        scatter=page.figures(scatter, "coordinates.parquet", "the scatter of traces"),
+    )
+
+
+@page_section("probe", name="chance", title=_TITLES["chance"], order=40)
+def _chance(page: ProbePage) -> Html:
+    run = page.run
+    lists = controls_table.beside_controls(run.attention_by_layer, run.separability, run.transfer, page.conditions)
+    return render("probe_page", "chance", lists=lists)
+
+
+def _filled(table):
+    return None if table is None or table.empty else table
