@@ -16,8 +16,18 @@ from safekey_interp.reporting.findings.phrases import ROWS
 from safekey_interp.reporting.labels import AUROCS, LOOKS, POSITIONS_COMPARED, SPAN_LETTERS, SUBSETS, VERDICTS, title_of
 from safekey_interp.reporting.pages.rendering import Cell
 
-_OF_MODEL = ("name", "spec", "revision", "adapter", "architecture", "n_layers", "n_heads", "dtype", "weights_sha256")
-_OF_SUITE = ("title", "judge", "asked", "citation")
+_OF_MODEL: tuple[str, ...] = (
+    "name",
+    "spec",
+    "revision",
+    "adapter",
+    "architecture",
+    "n_layers",
+    "n_heads",
+    "dtype",
+    "weights_sha256",
+)
+_OF_SUITE: tuple[str, ...] = ("title", "judge", "asked", "citation")
 
 
 def tick(words: str, measure: str) -> str:
@@ -67,8 +77,8 @@ def sources_of(manifest: Mapping[str, Any]) -> list[tuple[list[str], list[list[s
     suites = [
         [str(suite.get(name, "")) for name in _OF_SUITE] for suite in (manifest.get("data") or {}).get("suites") or []
     ]
-    tables: list[tuple[list[str], list[list[str]], str]] = [(list(_OF_MODEL), models, "Models")]
-    return tables + [(list(_OF_SUITE), suites, "Suites, as their authors publish them")] * bool(suites)
+    tables = [(list(_OF_MODEL), models, "Models"), (list(_OF_SUITE), suites, "Suites, as their authors publish them")]
+    return tables if suites else tables[:1]
 
 
 def _side(side: Mapping[str, Any]) -> dict[str, Any]:
