@@ -29,7 +29,9 @@ ELSEWHERE = {"build", "mkdocs", "pip", "pytest", "twine", "venv", "zipfile"}
 REFERENCE = {"train/sft.py"}
 """Files of the paper's release."""
 CODE = re.compile(r"^```\w*\n(?P<block>.*?)^```$|(?<!`)`(?P<inline>[^`]+)`(?!`)", re.MULTILINE | re.DOTALL)
-FILE = re.compile(r"\b(?:safekey_interp|analysis|train|tests|docs|notebooks|examples)/[\w/.-]*\.(?:py|yaml|md|jsonl?)\b")
+FILE = re.compile(
+    r"\b(?:safekey_interp|analysis|train|tests|docs|notebooks|examples)/[\w/.-]*\.(?:py|yaml|md|jsonl?)\b"
+)
 NAME = re.compile(r"\b(?:safekey_interp|analysis)(?:\.\w+)+\b(?![/(])")
 STRING = re.compile(r'"[\w-]+"')
 FOLDED = re.compile(r"\\?\n\s*")
@@ -67,7 +69,9 @@ def script_complaints(script: Any, words: list[str]) -> Iterator[str]:
         return
     known = "".join(path.read_text(encoding="utf-8") for path in [*SCRIPTS, *(ROOT / "tests").glob("*/*.py")])
     options = [word for word in words if word.startswith("--")]
-    yield from (f"no option {name}" for name in options if not {f'"{name}"', f'"{name[2:]}"'} & set(STRING.findall(known)))
+    yield from (
+        f"no option {name}" for name in options if not {f'"{name}"', f'"{name[2:]}"'} & set(STRING.findall(known))
+    )
 
 
 def package_complaints(words: list[str]) -> Iterator[str]:
