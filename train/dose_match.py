@@ -9,7 +9,8 @@ several weights, and writes the control's recipe with the weight at which
     w_key · Σ ‖∂ key / ∂ weights‖ = w_qmm · Σ ‖∂ query_mask / ∂ weights‖        each sum over the steps of its own run
 
 up to a tolerance (interpretation: :mod:`safekey_interp.training.gradient_norms`). All pilot runs use the same traces in
-the same order, so use development data and a seed that no test uses. ``--dose`` names other terms for the two sides, such as ``head`` for the safety head.
+the same order, so use development data and a seed that no test uses. ``--dose`` names other terms for the two sides,
+such as ``head`` for the safety head.
 """
 
 from __future__ import annotations

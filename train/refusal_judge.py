@@ -3,9 +3,9 @@
     python train/refusal_judge.py LABELLED.jsonl … [--out safekey_interp/evaluation/refusal_weights.json]
 
 Each file contains the answers of one model with annotators' labels (:mod:`safekey_interp.evaluation.refusal_fitting`).
-The weights of the package are fitted to XSTest's completions of three models. The examples of ``refusal_examples.jsonl`` are
-written by hand: short and recent forms of refusal that those models lack. Settings are selected on left-out models and
-groups; the final weights are fitted to all rows.
+The weights of the package are fitted to XSTest's completions of three models and to ``refusal_examples.jsonl``, written
+by hand: short and recent forms of refusal that those models lack. Settings are selected on left-out models and groups;
+the final weights are fitted to all rows.
 """
 
 from __future__ import annotations
