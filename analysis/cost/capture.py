@@ -199,12 +199,12 @@ def reference_way(model: Model, traces: list[Trace]) -> None:
     model.hf.set_attn_implementation("eager")
     try:
         for trace in traces:
-            found = model.encode(trace, segment(trace))
-            attentions: Any = model.hf(found.input_ids[None], output_attentions=True, use_cache=False).attentions
-            rows = list(found.positions("key_sentence"))
+            encoding = model.encode(trace, segment(trace))
+            attentions: Any = model.hf(encoding.input_ids[None], output_attentions=True, use_cache=False).attentions
+            rows = list(encoding.positions("key_sentence"))
             for pattern in attentions:
                 for span in ("prompt", "understanding"):
-                    pattern[0][:, rows][:, :, list(found.positions(span))].sum(-1).mean(-1)
+                    pattern[0][:, rows][:, :, list(encoding.positions(span))].sum(-1).mean(-1)
     finally:
         model.hf.set_attn_implementation(before)
 

@@ -34,8 +34,8 @@ def by_loop(model: Model, traces: list[Trace], to_span: str) -> np.ndarray:
     """(trace, layer, 4) changes of K's log-probability: the span, and one part of each share."""
     effects = np.zeros((len(traces), model.n_layers, 1 + len(DOSES)))
     with torch.inference_mode(), evaluating(model.hf):
-        for number, (trace, found) in enumerate(segmented(traces)):
-            row = with_own_sentence(model, trace, found)
+        for number, (trace, segmentation) in enumerate(segmented(traces)):
+            row = with_own_sentence(model, trace, segmentation)
             plain = _logprob(model, row)
             for layer in range(model.n_layers):
                 for which, dose in enumerate((None, *DOSES)):
@@ -76,9 +76,9 @@ def main() -> None:
     quiet_libraries()
     model = load(options.model)
     both = (pair for pair in segmented(read_traces(options.traces)) if pair[1].understanding and pair[1].key_sentence)
-    found = list(islice(both, options.n))
-    traces = [trace for trace, _ in found]
-    tokens = np.median([len(with_own_sentence(model, trace, one).ids) for trace, one in found])
+    pairs = list(islice(both, options.n))
+    traces = [trace for trace, _ in pairs]
+    tokens = np.median([len(with_own_sentence(model, trace, segmentation).ids) for trace, segmentation in pairs])
     results: dict[str, np.ndarray] = {}
 
     def loop() -> None:

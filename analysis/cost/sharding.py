@@ -75,13 +75,13 @@ def _run(words: list[str], n: int, out: Path) -> float:
     return time.perf_counter() - started
 
 
-def _check_same(one: Path, other: Path) -> None:
-    files = {path.name for path in one.iterdir()} - {"run.json", "report.html"}
+def _check_same(folder: Path, other: Path) -> None:
+    files = {path.name for path in folder.iterdir()} - {"run.json", "report.html"}
     if files != {path.name for path in other.iterdir()} - {"run.json", "report.html"}:
-        sys.exit(f"{other.name} has other files than {one.name}")
-    different = [name for name in sorted(files) if (one / name).read_bytes() != (other / name).read_bytes()]
+        sys.exit(f"{other.name} has other files than {folder.name}")
+    different = [name for name in sorted(files) if (folder / name).read_bytes() != (other / name).read_bytes()]
     if different:
-        sys.exit(f"{', '.join(different)} of {other.name} and {one.name} differ")
+        sys.exit(f"{', '.join(different)} of {other.name} and {folder.name} differ")
 
 
 def _traces(file: Path, source: Path, n: int) -> Path:

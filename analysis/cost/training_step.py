@@ -186,8 +186,8 @@ def _ours(model: Model, head: SafetyHead, rows: list[Example], layout: QueryMask
 
     def run() -> None:
         inputs, counts = trainer.get_batch_samples(iter([rows]), 1, torch.device("cpu"))
-        for one in inputs:
-            trainer.training_step(loss, one, counts)
+        for batch in inputs:
+            trainer.training_step(loss, batch, counts)
 
     return run
 

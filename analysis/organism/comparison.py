@@ -43,8 +43,8 @@ def table(run: Run) -> pd.DataFrame:
         row: dict[str, str] = {"measure": title}
         form = ".2f"
         for model in MODELS:
-            one = part[(part["model"] == model) & part["other"].isna()]
-            row[model] = f"{estimate(one.iloc[0]).text(form)} ({one['n'].iloc[0]})" if len(one) else "n/a"
+            single = part[(part["model"] == model) & part["other"].isna()]
+            row[model] = f"{estimate(single.iloc[0]).text(form)} ({single['n'].iloc[0]})" if len(single) else "n/a"
         for first, second in pairwise(MODELS):
             pair = part[(part["model"] == first) & (part["other"] == second)]
             row[f"{second} less {first}"] = estimate(pair.iloc[0]).text("+.2f") if len(pair) else "n/a"

@@ -37,27 +37,27 @@ def answer(bench: Bench) -> Answer:
     Raises:
         RunError: no attack succeeds on any model, so that there is no signal to be dormant.
     """
-    told = pd.DataFrame([row for name in bench.names for row in _told(bench, name)])
-    if told.empty or PLACES["success"] not in set(told["place"]):
+    hints = pd.DataFrame([row for name in bench.names for row in _told(bench, name)])
+    if hints.empty or PLACES["success"] not in set(hints["place"]):
         raise RunError("no successful attack whose understanding was found, expected some")
-    probed = {name: found for name in bench.names if (found := _probed(bench, name)) is not None}
+    probed = {name: probe_rows for name in bench.names if (probe_rows := _probed(bench, name)) is not None}
     figure = Composition()
     figure.add(
-        [shares(told, "U names the harm", "share of traces")],
-        said="Share of traces whose U names the harm: of successful attacks, and of benign prompts (false alarms).",
+        [shares(hints, "U names the harm", "share of traces")],
+        caption="Share of traces whose U names the harm: of successful attacks, and of benign prompts (false alarms).",
         heading="What U says",
         height=240,
     )
     if probed:
         figure.add(
             [_layers(name, table) for name, table in probed.items()],
-            said=(
+            caption=(
                 "AUROC by layer of a probe over U, successful attacks against benign prompts, out of fold, beside "
                 "shuffled labels and the words of U."
             ),
             heading="What the states over U know",
         )
-    successes: Any = told[told["place"] == PLACES["success"]]
+    successes: Any = hints[hints["place"] == PLACES["success"]]
     sizes = ", ".join(f"{row['series']} {row['n']} successes" for _, row in successes.iterrows())
     caption = f"{figure.words()} {sizes}{toy_in_words(bench)}. Lines and bands: 95 % over prompts."
     return Answer(
@@ -67,7 +67,7 @@ def answer(bench: Bench) -> Answer:
                 title="Does the model know what it does not act on?",
                 caption=caption,
                 seed=bench.seed,
-                table=in_words(told),
+                table=in_words(hints),
                 table_caption="Share of traces whose U names the harm, 95 % over prompts",
                 source=bench.source(),
             )
@@ -121,12 +121,12 @@ def _claim_2a(bench: Bench, name: str) -> Measured:
     if any(part.empty for part in parts.values()):
         why = f"{len(parts['success'])} successful attacks and {len(parts['benign'])} benign prompts"
         return unmeasured("2a", name, why, toy=bench.is_toy(name))
-    found = paired_shares(parts["benign"], parts["success"])
+    difference = paired_shares(parts["benign"], parts["success"])
     return Measured(
         claim="2a",
         evidence="own answers",
         model=name,
-        **{key: found[key] for key in ("value", "low", "high")},
+        **{key: difference[key] for key in ("value", "low", "high")},
         n=sum(map(len, parts.values())),
         n_groups=len({*parts["benign"]["group"], *parts["success"]["group"]}),
         control_value=f"benign prompts: {parts['benign']['top'].mean():.2f}",
@@ -142,11 +142,11 @@ def _claim_2b(bench: Bench, name: str, table: Any | None) -> Measured:
     if states.empty or words.empty:
         return unmeasured("2b", name, "no AUROC", toy=bench.is_toy(name))
     last = states.loc[states["layer"].idxmax()]
-    one, two = (estimate(row, "auroc", "auroc_low", "auroc_high") for row in (last, words.iloc[0]))
-    value = one.value - two.value
+    probe, text = (estimate(row, "auroc", "auroc_low", "auroc_high") for row in (last, words.iloc[0]))
+    value = probe.value - text.value
     # Of one another's error nothing is known, so the two are taken as independent: too wide rather than too narrow.
-    low = value - float(np.hypot(one.value - one.low, two.high - two.value))
-    high = value + float(np.hypot(one.high - one.value, two.value - two.low))
+    low = value - float(np.hypot(probe.value - probe.low, text.high - text.value))
+    high = value + float(np.hypot(probe.high - probe.value, text.value - text.low))
     return Measured(
         claim="2b",
         evidence="probe",
@@ -156,7 +156,7 @@ def _claim_2b(bench: Bench, name: str, table: Any | None) -> Measured:
         high=high,
         n=int(last["n"]),
         n_groups=int(last["n_groups"]),
-        control_value=f"states {one.text('.3f')}, words {two.text('.3f')}",
+        control_value=f"states {probe.text('.3f')}, words {text.text('.3f')}",
         note=_shuffles_in_words(last),
         toy=bench.is_toy(name),
     )

@@ -57,15 +57,15 @@ def answer(bench: Bench) -> Answer:
     figure = Composition()
     figure.add(
         [_differences(over_runs)] if len(over_runs) else [],
-        said="Attack success by the act on unseen wrappers, differences between trainings of the same base, seed and "
-        f"examples. Lines: {runs_evidence.LEVEL:.1%} over bases, seeds and wrappers.",
+        caption="Attack success by the act on unseen wrappers, differences between trainings of the same base, seed "
+        f"and examples. Lines: {runs_evidence.LEVEL:.1%} over bases, seeds and wrappers.",
         heading="All training runs of the replication",
         height=240,
     )
     figure.add(
         [shares(rows[rows["series"] == measure], measure, "share") for measure in MEASURES],
-        said="One run: share of test requests in unseen wrappers that are complied with, and of benign ones refused. "
-        "Lines: 95 % over requests.",
+        caption="One run: share of test requests in unseen wrappers that are complied with, and of benign ones refused."
+        " Lines: 95 % over requests.",
         heading="One seed on one base",
         height=240,
     )
@@ -92,7 +92,7 @@ def answer(bench: Bench) -> Answer:
 def _over_runs() -> pd.DataFrame:
     """Every contrast of the design over all runs; empty where no table of them ships."""
     try:
-        return runs_evidence.differences([(one.first, one.second) for one in CONTRASTS])
+        return runs_evidence.differences([(contrast.first, contrast.second) for contrast in CONTRASTS])
     except InputError:
         return pd.DataFrame()
 
@@ -130,7 +130,7 @@ def _claim(claim: str, answers: dict[str, Any], first: str, second: str) -> Meas
         part = part.assign(number=part.groupby(keys).cumcount(), held=(part["outcome"] == "complied").astype(float))
         parts[name] = part.set_index([*keys, "number"])["held"]
     both = pd.concat(parts, axis=1).dropna()
-    found = mean_of(both[first] - both[second], list(both.index.get_level_values("group")))
+    interval = mean_of(both[first] - both[second], list(both.index.get_level_values("group")))
     return Measured(
         claim=claim,
         evidence="one run",
@@ -138,5 +138,5 @@ def _claim(claim: str, answers: dict[str, Any], first: str, second: str) -> Meas
         control_value=f"{first} {both[first].mean():.2f}, {second} {both[second].mean():.2f}",
         note=ONE_SEED,
         toy=True,
-        **found,
+        **interval,
     )

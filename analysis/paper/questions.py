@@ -80,7 +80,7 @@ def kept(out: Path, question: Question, identity: Mapping[str, Any]) -> Kept | N
     ]
     if not all(file.is_file() for file in files):
         return None
-    measured = [Measured(**_with_nan(one)) for one in record["measured"]]
+    measured = [Measured(**_with_nan(row)) for row in record["measured"]]
     return Kept(question, sheets, measured, record["why_not"], record["no_pictures"])
 
 
@@ -99,7 +99,7 @@ def make(bench: Bench, question: Question, identity: Mapping[str, Any]) -> None:
         no_pictures = save_pictures(bench.out, sheets) or ""
     file = _file(bench.out, question)
     file.parent.mkdir(parents=True, exist_ok=True)
-    record = {"sheets": [asdict(sheet.shown()) for sheet in sheets], "measured": [vars(one) for one in measured]}
+    record = {"sheets": [asdict(sheet.shown()) for sheet in sheets], "measured": [vars(claim) for claim in measured]}
     write_json(file, {"identity": identity, "why_not": why_not, "no_pictures": no_pictures} | record)
 
 

@@ -146,7 +146,7 @@ def unmeasured(claim: str, model: str, why: str, *, toy: bool, evidence: str = "
 
 def as_table(measured: Iterable[Measured]) -> pd.DataFrame:
     """``claims.csv``: a row for each measurement, claims in order, the strongest evidence of each first."""
-    rows = [_row(one) for one in measured]
+    rows = [_row(measurement) for measurement in measured]
     place = {claim.id: number for number, claim in enumerate(CLAIMS)}
     rows.sort(key=lambda row: (place[row["claim"]], BY_ID[row["claim"]].rank(row["evidence"])))
     for row in rows:
@@ -163,30 +163,33 @@ def as_table(measured: Iterable[Measured]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _row(one: Measured) -> dict[str, Any]:
-    claim, by = BY_ID[one.claim], one.by
+def _row(measurement: Measured) -> dict[str, Any]:
+    claim, by = BY_ID[measurement.claim], measurement.by
     return {
-        **{name: getattr(one, name) for name in ("claim", "model", "value", "low", "high", "n", "n_groups", "toy")},
-        **{name: getattr(one, name) for name in ("control_value", "note")},
+        **{
+            name: getattr(measurement, name)
+            for name in ("claim", "model", "value", "low", "high", "n", "n_groups", "toy")
+        },
+        **{name: getattr(measurement, name) for name in ("control_value", "note")},
         **{name: getattr(by, name) for name in ("level", "unit", "smallest", "over", "contrast", "control")},
         "evidence": by.name,
-        "p": one.p_value,
+        "p": measurement.p_value,
         "p_holm": float("nan"),
-        "family": one.family or one.model,
-        "verdict": one.verdict,
-        "built_in": claim.built_in if one.toy else "",
-        "command": command(one.claim),
+        "family": measurement.family or measurement.model,
+        "verdict": measurement.verdict,
+        "built_in": claim.built_in if measurement.toy else "",
+        "command": command(measurement.claim),
     }
 
 
 def _role(row: dict[str, Any], rows: list[dict[str, Any]]) -> Role:
     claim = BY_ID[row["claim"]]
     judged = ("claim", "toy") if claim.of_training else ("claim", "toy", "model")
-    rivals = [one for one in rows if all(one[name] == row[name] for name in judged)]
-    rivals = [one for one in rivals if not claim.by(one["evidence"]).beside]
-    measured = [one for one in rivals if np.isfinite([one["value"], one["low"], one["high"]]).all()]
+    rivals = [rival for rival in rows if all(rival[name] == row[name] for name in judged)]
+    rivals = [rival for rival in rivals if not claim.by(rival["evidence"]).beside]
+    measured = [rival for rival in rivals if np.isfinite([rival["value"], rival["low"], rival["high"]]).all()]
     # Where nothing has an interval, the strongest evidence stands for the claim, and says why.
-    best = min((claim.rank(one["evidence"]) for one in measured or rivals), default=None)
+    best = min((claim.rank(rival["evidence"]) for rival in measured or rivals), default=None)
     is_beside = claim.by(row["evidence"]).beside
     if not is_beside and claim.rank(row["evidence"]) == best:
         return "decides"

@@ -39,7 +39,7 @@ _AT_ONCE = 16
 
 def harmful_traces(model: Model, file: Path, *, n: int, max_length: int) -> list[Trace]:
     """The first traces of STAR-1 that fit and have U and K, in its order."""
-    found = []
+    harmful = []
     for trace in read_traces(file):
         segmentation = segment(trace)
         if segmentation.understanding is None or segmentation.key_sentence is None:
@@ -50,10 +50,10 @@ def harmful_traces(model: Model, file: Path, *, n: int, max_length: int) -> list
             continue
         if fits:
             spans = {"understanding": segmentation.understanding, "key_sentence": segmentation.key_sentence}
-            found.append(trace.with_(given=spans, label="harmful"))
-        if len(found) == n:
+            harmful.append(trace.with_(given=spans, label="harmful"))
+        if len(harmful) == n:
             break
-    return found
+    return harmful
 
 
 def benign_traces(

@@ -103,12 +103,12 @@ def main() -> None:
     for name, words, traces in sources:
         frozen = frozen_states(load(name, device="cpu"), traces)
         norm = float((frozen.understanding.abs().sum(1) + frozen.context.abs().sum(1)).mean() / 2)
-        for said, rate in (("the model's", MODELS_RATE), ("the head's own", rate_for(norm))):
+        for rate_name, rate in (("the model's", MODELS_RATE), ("the head's own", rate_for(norm))):
             runs = [trained_alone(frozen, rate, options.steps, seed) for seed in range(options.seeds)]
             train, held = (np.mean([run[part] for run in runs], axis=0) for part in (0, 1))
             losses = {"training": f"{train[0]:.3f} to {train[1]:.3f}", "held out": f"{held[0]:.3f} to {held[1]:.3f}"}
             about = {"model": name, "traces": f"{words} (n = {len(frozen.harmful)})"}
-            rows.append(about | {"learning rate": f"{rate:.1e} ({said})"} | losses)
+            rows.append(about | {"learning rate": f"{rate:.1e} ({rate_name})"} | losses)
     print(markdown(pd.DataFrame(rows)))
 
 

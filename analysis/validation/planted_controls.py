@@ -88,23 +88,29 @@ def measure(names: Sequence[str], runs: int, out: Path, processes: int = 1) -> p
             with file.open("a", encoding="utf-8") as cut:
                 cut.write("\n")
     plan = wanted(names, runs)
-    known = {Run(one["name"], one["planted"], one["number"]) for one in measured(out)}
+    known = {Run(record["name"], record["planted"], record["number"]) for record in measured(out)}
     left = [run for run in plan if run not in known]
     cost = SECONDS * len(left) / 60
     print(f"{len(left):,} of {len(plan):,} runs to make, about {cost:.0f} minutes of processor time", flush=True)
     start = time.monotonic()
-    for done, one in enumerate(_made(left, processes), start=1):
-        with (out / f"{one['name']}.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(one) + "\n")
+    for done, record in enumerate(_made(left, processes), start=1):
+        with (out / f"{record['name']}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
         if done % 20 == 0 or done == len(left):
             remaining = (time.monotonic() - start) / done * (len(left) - done) / 60
-            print(f"{done:,} of {len(left):,} runs, {remaining:.0f} min left ({one['name']})", flush=True)
+            print(f"{done:,} of {len(left):,} runs, {remaining:.0f} min left ({record['name']})", flush=True)
     asked = set(plan)
     rows = [
-        {"name": one["name"], "planted": one["planted"], "number": one["number"], "statement": text, "shown": shown}
-        for one in measured(out)
-        if Run(one["name"], one["planted"], one["number"]) in asked
-        for text, shown in one["verdicts"].items()
+        {
+            "name": record["name"],
+            "planted": record["planted"],
+            "number": record["number"],
+            "statement": text,
+            "shown": shown,
+        }
+        for record in measured(out)
+        if Run(record["name"], record["planted"], record["number"]) in asked
+        for text, shown in record["verdicts"].items()
     ]
     return pd.DataFrame(rows).drop_duplicates(["name", "planted", "number", "statement"])
 

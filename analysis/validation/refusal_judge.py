@@ -70,8 +70,8 @@ def main() -> None:
     rows = pd.concat([agreement(answers, labels, name) for name, labels in judged.items()], ignore_index=True)
     own = judged[next(iter(judged))]
     chosen = "; ".join(
-        f"without {_short(model)}: C {found.penalty:g}, words {found.text_weight:g}"
-        for model, found in settings.items()
+        f"without {_short(model)}: C {selected.penalty:g}, words {selected.text_weight:g}"
+        for model, selected in settings.items()
     )
     publish(
         {
@@ -134,13 +134,13 @@ def judge_all(answers: Sequence[Labelled]) -> tuple[dict[str, np.ndarray], dict[
         "keywords anywhere": by_match(lambda text: KEYWORDS.search(text) is not None),
         "most common label of the others": most_common,
     }
-    found = {}
+    judged = {}
     for name, way in ways.items():
         labels = np.full(len(answers), -1)
         for split, settings in zip(left_out, chosen, strict=True):
             labels[split.test] = way(split, settings)
-        found[name] = labels
-    return found, {str(model): settings for model, settings in settings_without.items()}
+        judged[name] = labels
+    return judged, {str(model): settings for model, settings in settings_without.items()}
 
 
 def agreement(answers: Sequence[Labelled], labels: np.ndarray, name: str) -> pd.DataFrame:
@@ -223,8 +223,8 @@ def _kappa(answers: Sequence[Labelled], labels: np.ndarray, rows: np.ndarray) ->
         side("people", (answers[row].label for row in rows)),
         side("judge", (LABELS[labels[row]] for row in rows)),
     ]
-    found = judge_agreement(pd.concat(both), first="people", second="judge").set_index("measure").loc["kappa"]
-    return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+    kappa = judge_agreement(pd.concat(both), first="people", second="judge").set_index("measure").loc["kappa"]
+    return f"{kappa['value']:.3f} [{kappa['low']:.3f}, {kappa['high']:.3f}]"
 
 
 if __name__ == "__main__":
