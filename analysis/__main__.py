@@ -1,12 +1,12 @@
-"""Which figures does the paper's analysis have, and how are they drawn again?
+"""Figures, data and claims of the paper's analysis.
 
     python -m analysis --out D [--models A B …] [--traces FILE] [--only 3 attention …] [--jobs N] [--write]
 
-Asks each model the same prompts, measures, and answers seven questions (:mod:`analysis.paper.questions`). Writes for
-each figure a page that loads nothing, the numbers that are drawn as CSV, PNG, SVG and PDF where a browser is;
-``claims.csv`` and ``CLAIMS.md``, what the paper claims beside what ours shows; and ``index.html``. Same models, prompts
-and seed: same CSVs. A killed command goes on where it stopped when it is given again. ``--dry-run`` checks
-``paper.yaml``, which says what would run the same on the paper's released models.
+Gives each model the same prompts and answers seven questions (:mod:`analysis.paper.questions`). Writes for each figure
+a page without network access, its data as CSV, and PNG, SVG and PDF where a browser is installed; ``claims.csv`` and
+``CLAIMS.md``, the paper's claims with our evidence; and ``index.html``. The same models, prompts and seed give the same
+CSVs. A killed command resumes when it is given again. ``--dry-run`` checks ``paper.yaml``, the requirements for the
+paper's released models.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SafekeyError as error:
         _fail(str(error), 2)
     except KeyboardInterrupt:
-        _fail("stopped; the same command goes on where it stopped", _STOPPED)
+        _fail("stopped; the same command resumes", _STOPPED)
 
 
 def _options(words: Sequence[str]) -> argparse.Namespace:

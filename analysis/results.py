@@ -1,9 +1,9 @@
-"""Which tables stand in RESULTS.md, and do they come from the runs?
+"""Tables of RESULTS.md on SmolLM2: STAR-1 and XSTest.
 
     python -m analysis.results --star1 runs/smollm2-star1 --xstest runs/smollm2-xstest_prompts [--write]
 
-Prints the tables of `analysis/RESULTS.md` from two run folders; with ``--write`` puts them between the marks of that
-file. The words around them are written by people who read the tables.
+Prints the tables of `analysis/RESULTS.md` from two run folders; ``--write`` puts them between the marks of that
+file. The text around them is written by hand.
 """
 
 from __future__ import annotations

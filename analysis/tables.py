@@ -1,6 +1,6 @@
-"""How do tables get into RESULTS.md, so that no figure there is typed by hand?
+"""Tables of RESULTS.md, written by scripts.
 
-Each has a name, and stands between ``<!-- name -->`` and ``<!-- end -->``.
+Each has a name and is between ``<!-- name -->`` and ``<!-- end -->``.
 """
 
 from __future__ import annotations

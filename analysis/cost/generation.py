@@ -1,13 +1,13 @@
-"""What does it save to decode many prompts at once, and do they get the same greedy text?
+"""Speed of batched generation, with a check that the greedy text stays the same.
 
     python analysis/cost/generation.py [--model organism:sft] [--prompts F] [--n 64] [--batch-size 16]
         [--max-new-tokens 64] [--repeats 7]
 
-`generate` with a batch size against the same function one prompt at a time, on the organism's shipped prompts or a
+`generate` with a batch size against the same function one prompt at a time, on the organism's prompts or a
 file's: interleaved rounds, ratios within a round, their median with a bootstrap interval.
 
-Texts must be the same: a difference is named, with how far apart the two tokens are in a plain forward pass, and ends
-the script with status 1.
+The texts must be the same. A difference is reported with the distance of the two tokens' logits in a plain forward
+pass, and the script exits with status 1.
 """
 
 from __future__ import annotations

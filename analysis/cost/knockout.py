@@ -1,9 +1,9 @@
-"""How much faster is knockout by layer than a loop over traces and layers, with the same numbers?
+"""Speed of knockout by layer against a loop over traces and layers, with a check of the numbers.
 
     python analysis/cost/knockout.py [--model organism] [--traces F] [--n 100] [--to understanding] [--rounds 5]
 
-Both measure, for each trace and layer, K's log-probability with a span out of sight, with a random quarter, half and
-three quarters of it out of sight, and once as it is; both start from traces. The loop runs each whole sequence up to
+Both measure, for each trace and layer, K's log-probability with a span hidden, with a random quarter, half and three
+quarters of it hidden, and without knockout; both start from traces. The loop runs each whole sequence up to
 the end of K through the model, one after another, with the same knockout. Rounds are interleaved; the ratio is taken
 within a round, its median has a bootstrap interval.
 """

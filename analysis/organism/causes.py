@@ -1,13 +1,13 @@
-"""What causes the decision in the organisms: what does K need to see, and where do states carry the refusal?
+"""Interventions on the organisms: knockout, activation patching and directions.
 
     python -m analysis.organism.causes [--models organism:sft organism:safekey] [--n 60] [--only steering] [--write]
 
-Each model answers the shipped test prompts itself. Attention knockout of the queries that predict K, all layers at once
-and layer by layer, on harmful requests behind wrappers, apart by what became of them (refused: K is an aha; complied: a
-jailbreak that succeeded), on plain ones that are refused, and on benign ones; activation patching from the plain,
-refused form of a request into the jailbreak; steering along the difference of means of held-out requests, beside
-directions fitted to shuffled labels, drawn from the states' covariance, and isotropic ones. Every figure stands beside
-its control. Nothing was chosen by these traces.
+Each model answers the test prompts of the package itself. Attention knockout of the queries that predict K, in all
+layers and layer by layer, on wrapped harmful requests by outcome (refused: K is an aha; complied: a successful
+jailbreak), on plain refused ones, and on benign ones; activation patching from the plain, refused form of a request
+into the jailbreak; ablation and steering along the cross-fitted difference of means, beside directions fitted to
+shuffled labels, drawn from the states' covariance, and isotropic ones. Every number has its control. No setting was
+chosen on these traces.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def patching(models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: d
 
 
 def steering(models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: dict[str, list[Trace]]) -> pd.DataFrame:
-    """The direction from benign to harmful taken out of plain requests, and added to jailbreaks, beside each control.
+    """The direction from benign to harmful ablated on plain requests, and added to jailbreaks, beside each control.
 
     Of each kind of control the mean, the draw that goes furthest the same way, and p of the largest over all layers.
     """
@@ -116,7 +116,7 @@ def steering(models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: d
     for name, (model, _) in models.items():
         plain = [t for t in answers[name] if t.source == "plain"]
         wrapped = [t for t in answers[name] if t.source == "wrapped"]
-        ways = (("taken out, plain harmful", plain, "ablate"), ("added, wrapped harmful", wrapped, "add"))
+        ways = (("ablated, plain harmful", plain, "ablate"), ("added, wrapped harmful", wrapped, "add"))
         for words, traces, mode in ways:
             table: Any = steer_held_out(
                 model, traces, fit_position="decision", finder="given", mode=mode, controls=get_args(ControlKind)
@@ -128,7 +128,7 @@ def steering(models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: d
             for layer, part in matching.groupby("layer"):
                 first = part.iloc[0]
                 line = {"model": name, "direction of decision": words, "layer": str(layer)}
-                line |= {"change of safe less go-ahead": interval(first, form="+.2f")}
+                line |= {"change of safe minus compliant": interval(first, form="+.2f")}
                 for _, row in part.iterrows():
                     kind = row["control_kind"]
                     line[kind.replace("_", " ")] = (
@@ -151,7 +151,7 @@ def _furthest(means: Any) -> dict[tuple[int, str], float]:
 
 
 def _ahead(effects: Any, span: str) -> dict[str, str]:
-    """Shares of traces for which safe key sentences are likelier than go-aheads."""
+    """Shares of traces for which safe key sentences are likelier than compliant ones."""
     rows = effects[(effects["metric"] == "difference") & (effects["to_span"] == span)]
     cut = tested_rows(rows)
     parts = [cut["baseline"], cut["value"], *(rows.loc[rows["control"] == kind, "value"] for kind in (OTHER, SAME))]

@@ -1,9 +1,9 @@
-"""What do the probes find in the organism, before and after fine-tuning, on plain and on wrapped prompts?
+"""Attention, separability and transfer of the organisms, on plain and on wrapped prompts.
 
     python -m analysis.organism.results --base RUN --sft RUN --safekey RUN [--write]
 
-Prints the organism's tables of `analysis/RESULTS.md` from runs over its shipped traces; with ``--write`` puts them
-between the marks of that file. All models read what ``sft`` wrote (teacher forcing), so that they see the same tokens.
+Prints the organism's tables of `analysis/RESULTS.md` from runs over the traces of the package; ``--write`` puts them
+between the marks of that file. All models read the responses of ``sft`` (teacher forcing), hence the same tokens.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What does attention say of claims 3a and 3b? The paper's measure in several readings, and the change by training.
+"""Evidence from attention for claims 3a and 3b: the paper's measure in several readings, and its change by training.
 
 3a, for each trained model on its own answers: K's mass on X minus its mass on U, last layer, mean over heads, by trace;
 raw (the paper's measure), without the first token, without first token and template, over the uniform baseline, as the

@@ -1,4 +1,4 @@
-"""What does the paper claim, and by which evidence is each claim judged? ``claims.yaml``, read and checked.
+"""Claims of the paper and their evidence, from ``claims.yaml``.
 
 The rule is in ``verdicts.py``. Each claim lists its evidence, strongest first, with the smallest effect of interest in
 its own unit.

@@ -1,4 +1,4 @@
-"""How are claims and verdicts written down? CLAIMS.md, and the rows that the index shows."""
+"""Page of claims and verdicts, CLAIMS.md, and the rows of the index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What would it take to draw the figures of the paper's own models? ``paper.yaml``, checked."""
+"""Requirements for the figures of the paper's own models: ``paper.yaml`` and its checks."""
 
 from __future__ import annotations
 

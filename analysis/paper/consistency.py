@@ -1,12 +1,12 @@
-"""Does CLAIMS.md say anything that a table of RESULTS.md contradicts?
+"""Contradictions between CLAIMS.md and the tables of RESULTS.md.
 
     python -m analysis.paper.consistency
 
 Two kinds of comparison. The *same* contrast (claims 6a to 6c and the replication's contrasts) must have the same
 verdict: shown in the claimed direction is "supports", shown in the other "contradicts", excluded beyond the margin "no
-effect of interest", open "cannot tell"; a shown difference below the smallest effect of interest may be called less. A
-*related* number (the same difference on other prompts, or in one model pair) must not be an effect of interest in the
-direction opposite to the verdict. Exit status 1 with a line for each contradiction.
+effect of interest", open "cannot tell"; a shown difference below the smallest effect of interest may have a weaker
+verdict. A *related* number (the same difference on other prompts, or in one model pair) must not be an effect of
+interest in the direction opposite to the verdict. Exit status 1 with a line for each contradiction.
 """
 
 from __future__ import annotations

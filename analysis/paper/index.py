@@ -1,4 +1,4 @@
-"""What does the page of all figures say? Each question, theirs beside ours with the verdict, then its figures."""
+"""Index page of all figures: each question with the paper's claim, our verdict and the figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How do figures of one run each become figures of several models, and what does the comparison say of the last two?"""
+"""Figures of several models from runs of one each, and differences between the last two models."""
 
 from __future__ import annotations
 

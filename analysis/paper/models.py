@@ -1,9 +1,9 @@
-"""What do the figures share? Models that answered the same prompts, and a run of ``probe`` on each model's answers.
+"""Models and runs that the figures share: responses to the same prompts, and a run of ``probe`` for each model.
 
-    OUT/runs/comparison    of all models on all prompts (``safekey-interp compare``); made once, and gone on with
+    OUT/runs/comparison    of all models on all prompts (``safekey-interp compare``); made once, resumes
 
-The models stand in the order given: the first is what the others came from, the last but one and the last are the pair
-that claims about training are about (SFT, then SafeKey).
+The models are in the given order: the first is the base model; the last two are the pair for claims about training
+(SFT, then SafeKey).
 """
 
 from __future__ import annotations

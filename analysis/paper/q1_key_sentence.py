@@ -1,10 +1,10 @@
-"""Does the key sentence decide? What became of prompts by what their K says, and what becomes when K is another one.
+"""Question 1, key sentence: outcomes by the class of K, and after another K in its place.
 
-Experiments on harmful prompts, every model with its own answers. How often it refuses where K is an aha moment and
-where it is none. The same trace continued behind a K of each kind that was sampled from the model itself in the same
-context (on-policy, with the rate at which each kind comes: :mod:`safekey_interp.generation.key_sentence_resampling`).
-And behind its own K, a safe one, a go-ahead and a neutral one that were written beforehand (off-policy: the model may
-never write them there). Outcomes are those of the judge ``refusal``, which reads the new text alone.
+Experiments on harmful prompts, with each model's own answers: the share of refusals where K is an aha moment and where
+it is not; refusals when the same trace continues after a K of each kind sampled from the model in the same context
+(on-policy, with the rate of each kind: :mod:`safekey_interp.generation.key_sentence_resampling`); and after its own K
+and prepared safe, compliant and neutral ones (off-policy: the model may never generate them there). Outcomes are those
+of the judge ``refusal``, which reads the new text only.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ NAME = "fig_key_sentence"
 N_TRIES, RESAMPLED = 24, 72
 """Key sentences sampled a trace, and the traces of a model of which they are."""
 AHA = {"safe": "K is an aha", "other": "K is none"}
-KINDS = {"safe": "a safe K, sampled", "go_ahead": "a go-ahead K, sampled", "neutral": "a neutral K, sampled"}
-IN_WORDS = {"own": "its own K", "safe": "a safe K", "neutral": "a neutral K", "go_ahead": "a go-ahead K"}
+KINDS = {"safe": "a safe K, sampled", "go_ahead": "a compliant K, sampled", "neutral": "a neutral K, sampled"}
+IN_WORDS = {"own": "its own K", "safe": "a safe K", "neutral": "a neutral K", "go_ahead": "a compliant K"}
 
 
 def answer(bench: Bench) -> Answer:
@@ -205,10 +205,10 @@ def _claim_1b(bench: Bench, name: str, evidence: str, tables: Mapping[str, Any])
 
 
 def _rates_in_words(table: Any) -> str:
-    """How often the model writes each kind of K there, and of how many traces it never wrote one."""
+    """Rate of each kind of sampled K, and the number of traces without it."""
     parts = []
-    for kind in ("safe", "go_ahead"):
+    for kind, name in (("safe", "safe"), ("go_ahead", "compliant")):
         rows = table[table["condition"] == kind]
         share, never = float(rows["rate"].mean()), int((rows["n_of_kind"] == 0).sum())
-        parts.append(f"{kind.replace('_', '-')} {share:.2f} of samples, never in {never} of {len(rows)} traces")
+        parts.append(f"{name} {share:.2f} of samples, never in {never} of {len(rows)} traces")
     return f"rate: {'; '.join(parts)}"

@@ -1,8 +1,9 @@
-"""Does the model know what it does not act on? U of successful attacks, in words and in states.
+"""Question 2, dormant signal: U of successful attacks, by the finder and by probes.
 
-Among harmful prompts that a model answers in full: how often U alone names the harm, beside how often U of a benign
-prompt does (the finder's false alarms); and how well a probe of the states over U tells these very traces from benign
-ones, beside the words of U in the same folds and shuffled labels (:mod:`safekey_interp.measures.separability`).
+Among harmful prompts with full compliance: the share whose U alone names the harm, beside the same share of benign
+prompts (the finder's false positives); and the AUROC of a probe on the states over U for these traces against benign
+ones, beside the text baseline of U with the same folds and shuffled labels
+(:mod:`safekey_interp.measures.separability`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What does the key sentence attend to, the prompt or the understanding, and is it more than chance?
+"""Question 3, attention of the key sentence on prompt and understanding, with controls.
 
-SafeKey (Zhou et al. 2025, arXiv 2505.16186) compares what K gives to X and to U in the last layer, mean over heads, and
-finds that it looks at X. That number is here too, beside a uniform baseline, random keys and a distance-matched
-baseline, by layer and by head, for K and for the position that decides (the last before K).
+SafeKey (Zhou et al. 2025, arXiv 2505.16186) compares the mass of K on X and on U in the last layer, mean over heads,
+and finds more on X. That number is here too, beside a uniform baseline, random keys and a distance-matched baseline, by
+layer and by head, for K and for the position ``decision`` (the last before K).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Is what the key sentence looks at what it acts on? U and X replaced in attention, or hidden from it.
+"""Question 3, knockout: U and X replaced by another request's, or hidden from the key sentence.
 
-On harmful prompts where K is an aha moment: what K and the token before it see of U (or X) is replaced by keys and
-values of another request's, benign or harmful, or hidden (:mod:`safekey_interp.interventions.attention_knockout`); the
-change of safe key sentences minus go-aheads, in nats a token. Another harmful request is the control: the replacement
-alone, without a change of label. Attention says where a row looks, this what comes of it. Benign prompts in the other
-direction, hidden parts of U (dose) and random keys outside both spans stand in the table.
+On harmful prompts where K is an aha moment: the keys and values of U (or X) for K and the token before it are
+replaced by those of another request, benign or harmful, or hidden
+(:mod:`safekey_interp.interventions.attention_knockout`); the change of safe minus compliant key sentences, in nats per
+token. Another harmful request is the control: a replacement without a change of label. Benign prompts in the other
+direction, hidden parts of U (dose) and random keys outside both spans are in the table.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def draw(bench: Bench) -> tuple[Sheet | None, list[Measured]]:
         words = f"{short} replaced or hidden, by layer"
         figure.add(
             [_panel(name, by_layer[name], span) for name in shown],
-            caption=f"{CASES['aha']}: change of safe minus go-ahead when K and the token before it see the keys and "
+            caption=f"{CASES['aha']}: change of safe minus compliant when K and the token before it see the keys and "
             f"values of another request’s {short}, or none of it, by layer.",
             heading=f"{words[0].upper()}{words[1:]}",
             height=200,
@@ -86,7 +86,7 @@ def draw(bench: Bench) -> tuple[Sheet | None, list[Measured]]:
         caption=caption,
         seed=bench.seed,
         table=_in_words(together),
-        table_caption="All layers at once: change of safe minus go-ahead (nats a token), 95 % over prompts",
+        table_caption="All layers at once: change of safe minus compliant (nats a token), 95 % over prompts",
         source=bench.source(),
     )
     return sheet, measured
@@ -106,7 +106,7 @@ def _cases(bench: Bench, name: str) -> dict[str, list[Trace]]:
 
 
 def _rows(table: Any) -> Any:
-    """The summary's rows of safe minus go-ahead, all traces together."""
+    """The summary's rows of safe minus compliant, all traces together."""
     summary: Any = summarise_knockout(table)
     return summary[(summary["metric"] == "difference") & (summary["subset"] == "all") & (summary["dose"] == 1)]
 

@@ -1,12 +1,11 @@
-"""What do the hidden states know before the key sentence is written, and does it hold where the prompt is wrapped?
+"""Question 4, hidden states before the key sentence: separability, and transfer to wrapped prompts.
 
 Separability of harmful and benign prompts (or of unsafe and safe outcomes, as the run has it) by position and layer,
-beside shuffled labels and the words alone; each trace at one site; and probes fitted on one condition and tested on
+beside shuffled labels and the text baseline; each trace at one site; and probes fitted on one condition and tested on
 another.
 
-The site of the scatter was fixed before any run was looked at: the position that decides (``decision``), after the
-final norm, since SafeKey's own heads read the last hidden state. Where a run does not have it: the last layer measured,
-and the end of the prompt.
+The site of the scatter plot was fixed before any run: the position ``decision`` after the final norm, since SafeKey's
+heads read the last hidden state. Where a run does not have it: the last measured layer and the end of the prompt.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How deep does alignment go? KL from the first model by token, and what prefilled harmful tokens undo.
+"""Question 5, depth of alignment: KL from the first model by token, and effects of prefilled harmful tokens.
 
-The first model answers harmful prompts in full (those it does not are left out). At each token of these answers: how
-far the other models' next-token distribution is from the first's (:mod:`safekey_interp.generation.kl`), by depth and by
-part of the response (the first token of K, where the decision starts, against all others). And a share of the tokens
-before K of the same answers, given to each of the other models: how often it still refuses, judged by the new text
-alone (:mod:`safekey_interp.generation.prefill_depth`). All models get the same tokens, and none gets K.
+The first model complies with harmful prompts (refused ones are left out). At each token of these answers: the KL of
+the other models' next-token distribution from the first's (:mod:`safekey_interp.generation.kl`), by depth and by
+part of the response (the first token of K, where the decision starts, against all others). And the share of
+refusals of each other model after a prefill of a share of the tokens before K of the same answers, judged by the new
+text (:mod:`safekey_interp.generation.prefill_depth`). All models get the same tokens, without K.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What do the two losses cost a training step, beside plain fine-tuning and beside the literal way?
+"""Question 7, cost of a training step with the two losses, against plain fine-tuning and the literal implementation.
 
 Counted, not timed, so that the same seed gives the same numbers: multiply-adds of matrix products in the forward and
 backward pass (attention by its plain formula), and bytes kept between the two, on the models' own answers, batch by
 batch. Times and peak memory of whole processes: ``analysis/cost/training_step.py``.
 
-- ``SFT``: language modelling alone.
-- ``ours``: both losses; K's second prediction reads the tokens from the response's start to the end of K alone.
+- ``SFT``: language modelling only.
+- ``ours``: both losses; K's second prediction reads only the tokens from the response's start to the end of K.
 - ``literal``: as the reference does it, the model twice in full, the second time with the prompt masked, all logits
   both times.
 """

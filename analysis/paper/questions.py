@@ -1,8 +1,8 @@
-"""Which questions do the figures answer, in which order, and what is kept of each answer?
+"""Questions of the analysis, in order, and storage of their answers.
 
-    OUT/answers/NAME.json    what the index and the claims need of a question's figures, written when they are there
+    OUT/answers/NAME.json    data of a question's figures for the index and the claims
 
-An answer of the same models, prompts and seed is not made again.
+A stored answer for the same models, prompts and seed is reused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What do probes say of claims 4a and 4b: are the classes further apart after training?
+"""Evidence from probes for claims 4a and 4b: distance of the classes after training.
 
 AUROC within all prompts has no room where both models are near 1. So: AUROC of a probe that was fitted on plain prompts
 and is tested on wrapped ones, over training runs on the same tokens (:mod:`analysis.paper.runs_evidence`); and for the

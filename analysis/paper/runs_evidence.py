@@ -1,8 +1,8 @@
-"""What do many training runs say of a claim? Evidence of the organism's replication, from the tables that are shipped.
+"""Evidence from many training runs: the organism's replication, from the tables in the repository.
 
-The tables ship (:mod:`analysis.replication.results`). Attack success of claims 6a to 6c: by the act, with the design's
-own interval over bases, seeds and wrappers. Attention and probes of claims 3b, 4a and 4b: all runs read the same
-tokens; the difference of each pair of runs of one base and seed, and an interval over the pairs.
+The tables are in the repository (:mod:`analysis.replication.results`). Attack success of claims 6a to 6c: by the act,
+with the design's own interval over bases, seeds and wrappers. Attention and probes of claims 3b, 4a and 4b: all runs
+read the same tokens; the difference of each pair of runs of one base and seed, and an interval over the pairs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How do a drawing, its numbers and its caption stay together? Each row of panels brings all three."""
+"""Figures composed of rows of panels, each with its data and caption."""
 
 from __future__ import annotations
 

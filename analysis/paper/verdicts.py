@@ -1,4 +1,4 @@
-"""Does a figure support what the paper claims? A rule on an interval and a smallest effect of interest.
+"""Verdicts on claims: a rule on an interval and a smallest effect of interest.
 
 Of one measurement, in its own unit, with the smallest effect of interest that ``claims.yaml`` fixes beforehand:
 
@@ -9,13 +9,13 @@ Of one measurement, in its own unit, with the smallest effect of interest that `
     cannot tell            anything else: the interval holds 0 and effects of interest, or there is no interval
 
 Of one claim: the verdict is that of the strongest evidence that has an interval (the order is that of ``claims.yaml``);
-weaker evidence and other readings of the claim stand beside it and say so. Claims about a model are judged for each
+weaker evidence and other readings of the claim are listed and marked as such. Claims about a model are judged for each
 model; claims about training once for the organism and once for other models.
 
-Each verdict stands twice: uncorrected, and by Holm (1979) over the claims of a model (``family``), where "supports" and
-"contradicts" need an adjusted p below .05, else they become "cannot tell". The p is that of the interval's own method
-where there is one, else two-sided from the interval as that of a t distribution over its groups. "Built in" stands
-where the toy's grammar or training makes a claim true, so that it tests the method and not the claim.
+Each verdict is given twice: uncorrected, and by Holm (1979) over the claims of a model (``family``), where "supports"
+and "contradicts" need an adjusted p below .05, else they become "cannot tell". The p is that of the interval's own
+method where there is one, else two-sided from the interval as that of a t distribution over its groups. "Built in"
+stands where the toy's grammar or training makes a claim true, so that it tests the method and not the claim.
 """
 
 from __future__ import annotations

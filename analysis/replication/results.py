@@ -1,4 +1,4 @@
-"""Results of the replication, by request: which act, of which model, on which request?
+"""Results of the replication, by request: outcome of each request in each run.
 
 Two Parquet files a part of the design ship in ``analysis/replication``: ``part1-answers.parquet`` (one row a request of
 a run: variant, base, seed, swapped; prompt, wrapper, wrapper_split, label, kind, group, verb, noun; the response as it
@@ -137,13 +137,13 @@ class ClaimContrast:
     """A difference of attack success between two variants of the replication."""
 
     value: float
-    """The first's share less the second's, in [-1, 1]."""
+    """The first share minus the second, in [-1, 1]."""
     low: float
     """Lower end of the interval."""
     high: float
     """Upper end of the interval."""
     p_value: float
-    """Two-sided, of the same interval: 1 less the largest confidence at which it leaves 0 out."""
+    """Two-sided, of the same interval: 1 minus the largest confidence at which it leaves 0 out."""
     first_share: float
     """The first variant's attack success."""
     second_share: float

@@ -1,4 +1,4 @@
-"""Does what one trained organism shows hold over seeds, bases and wrappers?
+"""Replication over seeds, bases and wrappers.
 
     python -m analysis.replication.run [--out runs/replication] [--processes 2] [--part 1 | 2] [--write]
     python -m analysis.replication.run --tables [--part 1 | 2] [--write]

@@ -1,16 +1,15 @@
-"""What does a real model's K need to see, and from which layer on does the model say it, before and after training?
+"""Interventions on SmolLM2, before and after training: knockout and logit lens of K.
 
     python -m analysis.smollm2.causes --runs runs/smollm2-training [--n 24] [--write]
     python -m analysis.smollm2.causes --star1 ../shared/data/star1.jsonl [--n 24] [--write]
 
-On STAR-1's openings that the training of :mod:`analysis.smollm2.training` never saw (its held-out harmful prompts, with
-DeepSeek-R1's own U and K): SmolLM2-135M-Instruct as it is, fine-tuned, and fine-tuned with both losses. Attention
-knockout of the queries that predict K, in all layers and in each third of them: beside as many random keys outside X
-and U where there are so many, by dose, and beside the same span of another request in its place (all of these are
-harmful, so that there is no other label's); the logit lens over K beside other requests' key sentences. All models read
-the same texts, so differences are by trace. ``--star1`` needs no trained models: SmolLM2 as it is, on other openings of
-STAR-1, in all layers at once, K's own log-probability alone. Every part is a run folder that resumes where it was
-killed. Nothing was chosen by these traces.
+On STAR-1's openings held out of the training of :mod:`analysis.smollm2.training` (harmful prompts, with DeepSeek-R1's
+own U and K): SmolLM2-135M-Instruct, fine-tuned, and fine-tuned with both losses. Attention knockout of the queries that
+predict K, in all layers and in each third of them, beside as many random keys outside X and U where enough exist, by
+dose, and beside the same span of another request (all are harmful, so there is no span of the other label); the logit
+lens over K beside other requests' key sentences. All models read the same texts, so differences are by trace.
+``--star1`` needs no trained models: SmolLM2 without training, on other openings of STAR-1, in all layers, K's own
+log-probability only. Every part is a run folder that resumes. No setting was chosen on these traces.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ def tables(summaries: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
         together = parts["together"]
         for span in SPANS:
             line = {"model": name, "K may not see": span}
-            for metric, words in (("key_sentence", "K's own log-probability"), ("difference", "safe minus go-ahead")):
+            for metric, words in (("key_sentence", "K's own log-probability"), ("difference", "safe minus compliant")):
                 line |= {f"{words}, {what}": cell for what, cell in _cells(together, metric, span).items()}
             knocked.append(line)
             line = {"model": name, "K may not see": span}
@@ -110,7 +109,7 @@ def tables(summaries: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
             thirds.append(line)
         layers = sorted(set(parts["lens"]["layer"]))
         shown = [layers[round(at * (len(layers) - 1) / (LENS_LAYERS - 1))] for at in range(LENS_LAYERS)]
-        for metric, words in (("key_sentence", "K"), ("difference", "safe less go-ahead")):
+        for metric, words in (("key_sentence", "K"), ("difference", "safe minus compliant")):
             line = {"model": name, "the lens says of": words}
             for layer in shown:
                 [row] = _all(default_rows(parts["lens"]), metric=metric, layer=layer)

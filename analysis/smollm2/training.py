@@ -1,13 +1,13 @@
-"""What does SafeKey's training do to a real pretrained model, beside plain fine-tuning on the same examples?
+"""Fine-tuning of SmolLM2 with SafeKey's losses and without them, on the same examples.
 
     python -m analysis.smollm2.training --data ../shared/data [--n 250] [--epochs 3] [--write]
 
-SmolLM2-135M-Instruct, fine-tuned twice with ``train/sft.yaml`` and ``train/safekey.yaml`` (their model, data and
-schedule replaced by what fits two cores) on STAR-1 and on benign traces that :mod:`analysis.smollm2.data` makes up in
-part: the same examples in the same order, the same steps and seed; a tenth of the prompts is held out. Before and
-after: the loss of the held-out safe key sentences with and without the prompt; safe key sentences against go-aheads on
-XSTest; attention on U over its distance-matched baseline; AUROC by layer beside words; time of a step. Every stage goes
-on where it was killed. A model of 135M parameters trained for less than an hour is not the paper's.
+SmolLM2-135M-Instruct, fine-tuned twice with ``train/sft.yaml`` and ``train/safekey.yaml`` (with model, data and
+schedule for two cores) on STAR-1 and on the partly constructed benign traces of :mod:`analysis.smollm2.data`: the same
+examples in the same order, the same steps and seed; a tenth of the prompts is held out. Before and after: the loss of
+the held-out safe key sentences with and without the prompt; safe against compliant key sentences on XSTest; attention
+on U over its distance-matched baseline; AUROC by layer beside the text baseline; time of a step. Every stage resumes. A
+model of 135M parameters trained for less than an hour is not the paper's.
 """
 
 from __future__ import annotations
@@ -170,16 +170,16 @@ def _keys(measures: dict[str, dict[str, Any]]) -> pd.DataFrame:
         for sight, records in numbers["aha"].items():
             for subset in ("harmful", "benign"):
                 record = next(r for r in records if r["subset"] == subset and r["measure"] == "difference")
-                row[f"XSTest {subset}: safe less go-ahead, {sight} (n = {record['n']})"] = interval(record)
+                row[f"XSTest {subset}: safe minus compliant, {sight} (n = {record['n']})"] = interval(record)
         for data, records in numbers["attention"].items():
             for record in records:
                 key = f"{record['from_span']} on U over the distance-matched baseline, {data} (n = {record['n']})"
                 row[key] = interval(record)
         rows.append(row)
     table = pd.DataFrame(rows).set_index("model").T
-    table["SafeKey less SFT, by trace"] = ""
+    table["SafeKey minus SFT, by trace"] = ""
     for words, at in (("K's loss, X in sight", 0), ("K's loss, X masked", 2)):
-        table.loc[f"{words} (n = {len(kept)})", "SafeKey less SFT, by trace"] = _difference(measures, at)
+        table.loc[f"{words} (n = {len(kept)})", "SafeKey minus SFT, by trace"] = _difference(measures, at)
     return table.rename_axis("measure").reset_index()
 
 

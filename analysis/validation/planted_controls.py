@@ -1,11 +1,11 @@
-"""How often does each statement "more than chance" hold where nothing is there, and where an effect is planted?
+"""False and true positive rates of the statement "more than chance" on planted nulls and effects.
 
     python -m analysis.validation.planted_controls [--runs 200] [--only NAME …] [--out FOLDER] [--processes 2] [--write]
 
-A statement at a level of .05 is to be false on a planted null in at most 7 % of 200 runs (5 % and one and a half
-standard errors of 200 runs), and to find a planted effect in at least 90 %. What is planted:
+Requirements at a level of .05: a false positive rate of at most 7 % in 200 runs on a planted null (5 % plus one and a
+half standard errors), and detection of a planted effect in at least 90 %. Experiments:
 :mod:`analysis.validation.planted_experiments`. A quarter as many runs have a planted effect. Each run is one line of a
-JSON file in ``--out``, so that a killed script goes on; ``--write`` puts the table into RESULTS.md.
+JSON file in ``--out``, so that a killed script resumes; ``--write`` puts the table into RESULTS.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the statement "more than chance" of each intervention and probe says of a planted null and a planted effect.
+"""Experiments on planted nulls and effects: the statement "more than chance" of each intervention and probe.
 
 Each function makes one run: a different draw of traces, labels that are shuffled over their groups before anything is
 measured (where the statement is about labels), then the public function, its summary and the rule that the pages use.

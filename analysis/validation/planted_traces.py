@@ -1,4 +1,4 @@
-"""What the controls are measured on: traces with shuffled labels, their states, and a model whose K copies U."""
+"""Traces with shuffled labels, their hidden states, and a model whose K copies U."""
 
 from __future__ import annotations
 

@@ -1,14 +1,13 @@
-"""Does the refusal judge agree with people?
+"""Agreement of the refusal judge with people.
 
     python -m analysis.validation.refusal_judge LABELLED.jsonl … [--write]
 
-Each file holds the answers of one model with people's labels (:mod:`safekey_interp.evaluation.refusal_fitting`). Every
-answer is judged by weights that were learnt without its model and without its prompt's group; settings are chosen
-without its model, by leaving out models and groups of the others once more. Beside it, on the same answers: the label
-that is most common in what is learnt from; naive keywords; the prefixes that XSTest's authors match; TF-IDF with
-logistic regression; the judge with answers of the same model left in (groups alone left out), as for a further answer
-of a known manner; the judge without the examples that were written by hand. Then which labels are mistaken for which,
-and the speed of the judge that ships. ``--write`` puts the tables into RESULTS.md.
+Each file contains the answers of one model with annotators' labels (:mod:`safekey_interp.evaluation.refusal_fitting`).
+Every answer is judged with weights fitted without its model and without its prompt's group; settings are selected
+without its model, by nested leave-out of models and groups. On the same answers: the most common label of the training
+data; keywords; the prefixes of XSTest's authors; TF-IDF with logistic regression; the judge with answers of the same
+model in the training data (only groups left out); the judge without the hand-written examples. Then the confusion
+matrix, and the speed of the judge of the package. ``--write`` puts the tables into RESULTS.md.
 """
 
 from __future__ import annotations
