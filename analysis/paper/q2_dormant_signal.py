@@ -65,7 +65,7 @@ def answer(bench: Bench) -> Answer:
         sheets=[
             figure.sheet(
                 name=NAME,
-                title="Does the model know what it does not act on?",
+                title="Is there a dormant signal?",
                 caption=caption,
                 seed=bench.seed,
                 table=in_words(hints),

@@ -74,7 +74,7 @@ def answer(bench: Bench) -> Answer:
         sheets=[
             figure.sheet(
                 name=NAME,
-                title="Which part of the training does it?",
+                title="Which part of the training has an effect?",
                 caption=caption,
                 seed=bench.seed,
                 table=in_words(pd.concat([over_runs, rows], ignore_index=True)),

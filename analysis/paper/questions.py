@@ -43,11 +43,11 @@ class Question(NamedTuple):
 
 QUESTIONS = (
     Question(1, "key_sentence", "Does the key sentence decide?", "q1_key_sentence"),
-    Question(2, "dormant_signal", "Does the model know what it does not act on?", "q2_dormant_signal"),
-    Question(3, "attention", "What does the key sentence look at, and act on?", "q3_attention"),
-    Question(4, "representations", "What do the states know before it?", "q4_representations"),
+    Question(2, "dormant_signal", "Is there a dormant signal?", "q2_dormant_signal"),
+    Question(3, "attention", "What does the key sentence attend to, and what affects it?", "q3_attention"),
+    Question(4, "representations", "What do the hidden states encode before it?", "q4_representations"),
     Question(5, "depth", "How deep does alignment go?", "q5_depth"),
-    Question(6, "ablations", "Which part of the training does it?", "q6_ablations"),
+    Question(6, "ablations", "Which part of the training has an effect?", "q6_ablations"),
     Question(7, "cost", "What do the two losses cost?", "q7_cost"),
 )
 OF_A_RUN = ("attention", "representations")

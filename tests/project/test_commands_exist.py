@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import fields
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -87,7 +87,7 @@ def package_complaints(words: list[str]) -> Iterator[str]:
     options |= {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
     yield from (f"no option {word}" for word in words if word.startswith("--") and word not in options)
     if command.name == "train":
-        settings = {setting.name for setting in fields(TrainingConfig)}
+        settings = set(signature(TrainingConfig).parameters)
         keys = {word.partition("=")[0] for word in words if re.match(r"[a-z_]+=", word)}
         yield from (f"no setting {key}" for key in sorted(keys - settings))
 
