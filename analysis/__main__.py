@@ -1,12 +1,12 @@
-"""Which figures does the paper's analysis have, and how are they drawn again?
+"""Figures, data and claims of the paper's analysis.
 
     python -m analysis --out D [--models A B …] [--traces FILE] [--only 3 attention …] [--jobs N] [--write]
 
-Asks each model the same prompts, measures, and answers seven questions (:mod:`analysis.paper.questions`). Writes for
-each figure a page that loads nothing, the numbers that are drawn as CSV, PNG, SVG and PDF where a browser is;
-``claims.csv`` and ``CLAIMS.md``, what the paper claims beside what ours shows; and ``index.html``. Same models, prompts
-and seed: same CSVs. A killed command goes on where it stopped when it is given again. ``--dry-run`` checks
-``paper.yaml``, which says what would run the same on the paper's released models.
+Gives each model the same prompts and answers seven questions (:mod:`analysis.paper.questions`). Writes for each figure
+a page without network access, its data as CSV, and PNG, SVG and PDF where a browser is installed; ``claims.csv`` and
+``CLAIMS.md``, the paper's claims with our evidence; and ``index.html``. The same models, prompts and seed give the same
+CSVs. A killed command resumes when it is given again. ``--dry-run`` checks ``paper.yaml``, the requirements for the
+paper's released models.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SafekeyError as error:
         _fail(str(error), 2)
     except KeyboardInterrupt:
-        _fail("stopped; the same command goes on where it stopped", _STOPPED)
+        _fail("stopped; the same command resumes", _STOPPED)
 
 
 def _options(words: Sequence[str]) -> argparse.Namespace:
@@ -86,14 +86,14 @@ def _questions(only: Sequence[str] | None, *, of_run: bool) -> list[Any]:
     from analysis.paper.questions import OF_A_RUN, QUESTIONS
 
     if only is None:
-        return [one for one in QUESTIONS if not of_run or one.name in OF_A_RUN]
-    names = {key: one for one in QUESTIONS for key in (str(one.number), one.name)}
+        return [question for question in QUESTIONS if not of_run or question.name in OF_A_RUN]
+    names = {key: question for question in QUESTIONS for key in (str(question.number), question.name)}
     for word in only:
         if word not in names:
-            known = ", ".join(f"{one.number} {one.name}" for one in QUESTIONS)
+            known = ", ".join(f"{question.number} {question.name}" for question in QUESTIONS)
             raise InputError(f"--only: got {word!r}, expected some of {known}")
     chosen = {names[word].number for word in only}
-    return [one for one in QUESTIONS if one.number in chosen]
+    return [question for question in QUESTIONS if question.number in chosen]
 
 
 def _draw(options: argparse.Namespace, words: list[str]) -> None:
@@ -149,7 +149,7 @@ def _identity(bench: Any, options: argparse.Namespace) -> dict[str, Any]:
         [run] = bench.probes.values()
         return {"run": sha256_of(run.path / "run.json"), "version": __version__}
     manifest = bench.comparison.manifest
-    weights = [(one.get("model") or {}).get("weights_sha256") for one in manifest["models"]]
+    weights = [(model.get("model") or {}).get("weights_sha256") for model in manifest["models"]]
     return {"models": list(bench.specs), "weights": weights, "comparison": manifest["identity"], "version": __version__}
 
 
@@ -157,14 +157,14 @@ def _answered(bench: Any, identity: Mapping[str, Any], options: argparse.Namespa
     """Each question's answer, those that are missing made by as many processes as were asked for."""
     from analysis.paper import questions
 
-    missing = [one for one in options.questions if questions.kept(options.out, one, identity) is None]
+    missing = [question for question in options.questions if questions.kept(options.out, question, identity) is None]
     if options.jobs == 1 or len(missing) < 2:
-        for one in missing:
-            questions.make(bench, one, identity)
+        for question in missing:
+            questions.make(bench, question, identity)
     else:
         with ThreadPoolExecutor(options.jobs) as pool:
-            list(pool.map(lambda one: _in_a_process(one, words), missing))
-    return [questions.kept(options.out, one, identity) for one in options.questions]
+            list(pool.map(lambda question: _in_a_process(question, words), missing))
+    return [questions.kept(options.out, question, identity) for question in options.questions]
 
 
 def _in_a_process(question: Any, words: list[str]) -> None:
@@ -173,8 +173,8 @@ def _in_a_process(question: Any, words: list[str]) -> None:
     command = [sys.executable, "-m", "analysis", *words, "--only", question.name, "--jobs", "1", _PART]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("analysis: ")
-        raise RunError(f"{question.name}: {said}")
+        message = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("analysis: ")
+        raise RunError(f"{question.name}: {message}")
     print(f"{question.number} {question.title} {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
 
 
@@ -187,19 +187,20 @@ def _finish(bench: Any, answers: list[Any], identity: Mapping[str, Any], options
     from analysis.paper.index import save_index
 
     out: Path = options.out
-    every = [found for one in questions.QUESTIONS if (found := questions.kept(out, one, identity))]
-    if not any(one.sheets for one in answers):
-        raise RunError("; ".join(one.why_not for one in answers))
-    for one in answers:
-        for sheet in one.sheets:
+    stored = [questions.kept(out, question, identity) for question in questions.QUESTIONS]
+    all_answers = [answer for answer in stored if answer]
+    if not any(answer.sheets for answer in answers):
+        raise RunError("; ".join(answer.why_not for answer in answers))
+    for answer in answers:
+        for sheet in answer.sheets:
             shown = pd.DataFrame(sheet.table)
             print(f"\n{plain(sheet.title)}\n{plain(sheet.table_caption)}\n{shown.to_string(index=False)}")
-        if one.why_not:
-            print(f"\n{one.question.name}: not drawn: {plain(one.why_not)}")
+        if answer.why_not:
+            print(f"\n{answer.question.name}: not drawn: {plain(answer.why_not)}")
     print()
-    for why in dict.fromkeys(one.no_pictures for one in answers if one.no_pictures):
+    for why in dict.fromkeys(answer.no_pictures for answer in answers if answer.no_pictures):
         print(plain(why))
-    table = verdicts.as_table([measured for one in every for measured in one.measured])
+    table = verdicts.as_table([measured for answer in all_answers for measured in answer.measured])
     claims = claims_page.beside_theirs(table)
     if not options.run:
         write_text(out / "claims.csv", table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
@@ -209,8 +210,9 @@ def _finish(bench: Any, answers: list[Any], identity: Mapping[str, Any], options
         for claim in claims:
             for verdict in claim.verdicts:
                 print(plain(f"{claim.claim.id} {verdict}"))
-    source = bench.source() if not options.run else next(sheet.source for one in every for sheet in one.sheets)
-    return save_index(out, every, [] if options.run else claims, source)
+    drawn = (sheet.source for answer in all_answers for sheet in answer.sheets)
+    source = next(drawn) if options.run else bench.source()
+    return save_index(out, all_answers, [] if options.run else claims, source)
 
 
 def _remove_empty(out: Path) -> None:

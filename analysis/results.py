@@ -1,9 +1,9 @@
-"""Which tables stand in RESULTS.md, and do they come from the runs?
+"""Tables of RESULTS.md on SmolLM2: STAR-1 and XSTest.
 
     python -m analysis.results --star1 runs/smollm2-star1 --xstest runs/smollm2-xstest_prompts [--write]
 
-Prints the tables of `analysis/RESULTS.md` from two run folders; with ``--write`` puts them between the marks of that
-file. The words around them are written by people who read the tables.
+Prints the tables of `analysis/RESULTS.md` from two run folders; ``--write`` puts them between the marks of that
+file. The text around them is written by hand.
 """
 
 from __future__ import annotations
@@ -53,20 +53,20 @@ def paper_measure(run: Run) -> pd.DataFrame:
     rows = rows[rows["layer"] == rows["layer"].max()]
     table = []
     for span in SPANS:
-        mine = rows[rows["to_span"] == span].set_index("measure")
+        measures = rows[rows["to_span"] == span].set_index("measure")
         table.append(
             {
                 "K to": span,
-                "mass": interval(mine.loc["mass"], form=".3f"),
-                "mass without the first token": interval(mine.loc["mass_rest"], form=".3f")
-                if "mass_rest" in mine.index
+                "mass": interval(measures.loc["mass"], form=".3f"),
+                "mass without the first token": interval(measures.loc["mass_rest"], form=".3f")
+                if "mass_rest" in measures.index
                 else "n/a",
-                "uniform baseline": f"{mine.loc['uniform_mass', 'value']:.3f}",
-                "random keys": interval(mine.loc["random_mass"], form=".3f"),
-                "distance-matched baseline": interval(mine.loc["matched_mass"], form=".3f")
-                if "matched_mass" in mine.index
+                "uniform baseline": f"{measures.loc['uniform_mass', 'value']:.3f}",
+                "random keys": interval(measures.loc["random_mass"], form=".3f"),
+                "distance-matched baseline": interval(measures.loc["matched_mass"], form=".3f")
+                if "matched_mass" in measures.index
                 else "n/a",
-                "n": int(mine.loc["mass", "n"]),
+                "n": int(measures.loc["mass", "n"]),
             }
         )
     return pd.DataFrame(table)
@@ -84,17 +84,17 @@ def layers(run: Run) -> pd.DataFrame:
                 ("lift_over_matched", "distance-matched baseline, rows of U"),
                 ("lift_over_matched_other", "distance-matched baseline, second reference"),
             ):
-                mine = rows[(rows["to_span"] == span) & (rows["measure"] == measure)]
-                peak = mine.loc[mine["value"].idxmax()]
+                by_layer = rows[(rows["to_span"] == span) & (rows["measure"] == measure)]
+                peak = by_layer.loc[by_layer["value"].idxmax()]
                 table.append(
                     {
                         "from": source,
                         "to": span,
                         "against": control,
-                        "layers above": int((mine["low"] > 1).sum()),
-                        "layers below": int((mine["high"] < 1).sum()),
-                        "layers": len(mine),
-                        "median ratio": f"{mine['value'].median():.2f}",
+                        "layers above": int((by_layer["low"] > 1).sum()),
+                        "layers below": int((by_layer["high"] < 1).sum()),
+                        "layers": len(by_layer),
+                        "median ratio": f"{by_layer['value'].median():.2f}",
                         "largest (layer)": f"{interval(peak, form='.3f')} ({peak['layer']})",
                     }
                 )
@@ -107,20 +107,20 @@ def separability(run: Run) -> pd.DataFrame:
     assert table is not None
     rows = []
     for position in table["position"].unique():
-        mine = table[table["position"] == position]
+        scores = table[table["position"] == position]
         for method in ("logistic", "diff_of_means", "text_tfidf"):
-            found = mine[(mine["method"] == method) & mine["auroc"].notna()]
-            if found.empty:
+            method_scores = scores[(scores["method"] == method) & scores["auroc"].notna()]
+            if method_scores.empty:
                 continue
-            best = found.loc[found["auroc"].idxmax()]
-            bounds = AUROC_OVER_LAYERS if len(found) > 1 else AUROC
-            middle = found["auroc"].median()
+            best = method_scores.loc[method_scores["auroc"].idxmax()]
+            bounds = AUROC_OVER_LAYERS if len(method_scores) > 1 else AUROC
+            middle = method_scores["auroc"].median()
             rows.append(
                 {
                     "position": position,
                     "method": method,
                     "AUROC, best layer": estimate(best, *bounds).text(".3f"),
-                    "layer": "words" if method == "text_tfidf" else f"{best['layer']} of {len(found)}",
+                    "layer": "words" if method == "text_tfidf" else f"{best['layer']} of {len(method_scores)}",
                     "median layer": f"{middle:.3f}",
                     "TPR at 1 % FPR": f"{best['tpr_at_1fpr']:.2f} [{best['tpr_low']:.2f}, {best['tpr_high']:.2f}]",
                     "shuffled labels": f"{best['null_auroc_low']:.2f} to {best['null_auroc_high']:.2f}",

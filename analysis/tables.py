@@ -1,6 +1,6 @@
-"""How do tables get into RESULTS.md, so that no figure there is typed by hand?
+"""Tables of RESULTS.md, written by scripts.
 
-Each has a name, and stands between ``<!-- name -->`` and ``<!-- end -->``.
+Each has a name and is between ``<!-- name -->`` and ``<!-- end -->``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def publish(tables: Mapping[str, str], *, write: bool) -> None:
         print(f"\n## {name}\n\n{table}")
         if write:
             mark = re.compile(rf"(<!-- {name} -->\n).*?(\n?<!-- end -->)", re.DOTALL)
-            text, n = mark.subn(lambda found, table=table: f"{found[1]}{table}\n<!-- end -->", text)
+            text, n = mark.subn(lambda match, table=table: f"{match[1]}{table}\n<!-- end -->", text)
             if n != 1:
                 raise ValueError(f"{RESULTS}: got {n} places for {name}, expected <!-- {name} --> … <!-- end --> once")
     if write:

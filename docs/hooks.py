@@ -1,10 +1,10 @@
-"""What is put into the pages while they are built, so that none of it is typed by hand.
+"""MkDocs hooks: option tables, generated pages, equations and references.
 
-- ``<!-- options: probe -->`` becomes the table of a command's options, asked of the command itself;
+- ``<!-- options: probe -->`` becomes the table of a command's options, read from the command;
 - ``<!-- settings -->`` the table of training settings, ``<!-- suites -->`` and ``<!-- benchmarks -->`` those of names;
 - ``<!-- help: analysis -->`` what ``python -m analysis --help`` prints;
-- results, claims, recipes and changelog are pages, read where they lie in the repository;
-- ``$$ … $$`` becomes MathML, which browsers draw without a script;
+- results, claims, recipes and changelog are pages, read from their files elsewhere in the repository;
+- ``$$ … $$`` and ``$…$`` become MathML, which browsers draw without a script;
 - docstrings' roles (``:func:`~safekey_interp.segment```) become links where there is a page to go to.
 """
 
@@ -20,6 +20,7 @@ from typing import Any
 
 _MARK = re.compile(r"^<!-- (options|settings|suites|benchmarks|help)(?:: ([\w ]+))? -->$", re.MULTILINE)
 _MATH = re.compile(r"^\$\$\n(.+?)\n\$\$$", re.MULTILINE | re.DOTALL)
+_INLINE = re.compile(r"(?<=[ (])\$([^\s$`][^\n$`]*)\$(?=[\s,.;:)])")
 _ROLE = re.compile(r":(?:mod|class|func|attr|data|meth):<code>(~?)([\w.]+)</code>")
 _HERE = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)[^)]+\)")
 _ROOT = Path(__file__).parents[1]
@@ -33,7 +34,7 @@ _WIDE = re.compile(r"<table>.*?</table>", re.DOTALL)
 
 
 def on_files(files: Any, *, config: Any) -> Any:
-    """Pages that lie elsewhere in the repository; their links to its files become plain words."""
+    """Add the pages from elsewhere in the repository; their links to its files become plain text."""
     from mkdocs.structure.files import File
 
     for name, path in _ELSEWHERE.items():
@@ -43,15 +44,16 @@ def on_files(files: Any, *, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Marks become tables, and formulas MathML."""
+    """Replace marks by tables, and formulas by MathML."""
     tables = {"options": options_table, "settings": settings_table, "suites": suites_table}
     tables |= {"benchmarks": benchmarks_table, "help": help_of}
     filled = _MARK.sub(lambda mark: tables[mark[1]](*(mark[2] or "").split()), markdown)
-    return _MATH.sub(lambda formula: _mathml(formula[1]), filled)
+    drawn = _MATH.sub(lambda formula: _mathml(formula[1]), filled)
+    return _INLINE.sub(lambda formula: _converted(formula[1], "inline"), drawn)
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Roles become references that may stay unresolved; a wide table scrolls inside its own box."""
+    """Replace roles by references that may stay unresolved; put each table into a box that scrolls."""
     linked = _ROLE.sub(_reference, html)
     return _WIDE.sub(lambda table: f'<div class="wide" role="region" aria-label="Table">{table[0]}</div>', linked)
 
@@ -63,8 +65,12 @@ def options_table(*words: str) -> str:
     command = command_named(words[0])
     for word in words[1:]:
         command = command.get_command(None, word)
-    rows = [(_option(one), _escaped(one.help) + _default(one)) for one in command.params if getattr(one, "help", None)]
-    return _table(("option", "what it says"), rows)
+    rows = [
+        (_option(option), _escaped(option.help) + _default(option))
+        for option in command.params
+        if getattr(option, "help", None)
+    ]
+    return _table(("option", "description"), rows)
 
 
 def settings_table() -> str:
@@ -81,53 +87,52 @@ def settings_table() -> str:
         )
         for name, field in fields_of(TrainingConfig).items()
     ]
-    return _table(("setting", "value", "default", "what it says"), rows)
+    return _table(("setting", "value", "default", "description"), rows)
 
 
 def suites_table() -> str:
-    """The benchmarks' files that ``--suite`` knows."""
+    """Table of the benchmark suites of ``--suite``."""
     from safekey_interp.data.suites import SUITES
 
     rows = [
-        (f"`{one.name}`", ", ".join(f"`{need}`" for need in one.needs), one.judge, one.citation)
-        for one in SUITES.values()
+        (f"`{suite.name}`", ", ".join(f"`{field}`" for field in suite.needs), suite.judge, suite.citation)
+        for suite in SUITES.values()
     ]
-    return _table(("name", "fields that each row has", "judge", "from"), rows)
+    return _table(("name", "required fields", "judge", "source"), rows)
 
 
 def benchmarks_table() -> str:
-    """The benchmarks that ``eval`` calls by a short name."""
+    """Table of the benchmarks with a short name in ``eval``."""
     from safekey_interp.evaluation.benchmarks.catalogue import NAMED
 
-    rows = [(f"`{one.name}`", one.harness, f"`{one.task}`", _escaped(one.cites)) for one in NAMED]
-    return _table(("name", "harness", "task there", "from"), rows)
+    rows = [(f"`{task.name}`", task.harness, f"`{task.task}`", _escaped(task.cites)) for task in NAMED]
+    return _table(("name", "harness", "task", "source"), rows)
 
 
 def help_of(module: str) -> str:
-    """What a program of the repository prints about itself."""
-    asked = [sys.executable, "-m", module, "--help"]
-    told = subprocess.run(
-        asked, cwd=_ROOT, capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "80"}
-    )
-    return f"```text\n{told.stdout}```"
+    """Help text of a module of the repository."""
+    command = [sys.executable, "-m", module, "--help"]
+    environment = os.environ | {"COLUMNS": "80"}
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True, env=environment)
+    return f"```text\n{done.stdout}```"
 
 
-def _option(one: Any) -> str:
-    if not one.opts[0].startswith("-"):
-        return f"`{one.metavar or one.name.upper()}`"
-    names = [*one.opts, *one.secondary_opts]
-    if one.is_flag:
+def _option(option: Any) -> str:
+    if not option.opts[0].startswith("-"):
+        return f"`{option.metavar or option.name.upper()}`"
+    names = [*option.opts, *option.secondary_opts]
+    if option.is_flag:
         return "<br>".join(f"`{name}`" for name in names)
-    metavar = one.metavar or {int: "NUMBER", float: "NUMBER"}.get(one.type_descriptor.annotation, "TEXT")
+    metavar = option.metavar or {int: "NUMBER", float: "NUMBER"}.get(option.type_descriptor.annotation, "TEXT")
     return "<br>".join(f"`{name} {metavar}`" for name in names)
 
 
-def _default(one: Any) -> str:
-    if one.required:
+def _default(option: Any) -> str:
+    if option.required:
         return " Required."
-    if one.default in (None, False) or "Default:" in one.help:
+    if option.default in (None, False) or "Default:" in option.help:
         return ""
-    return f" Default: `{one.opts[0] if one.default is True else one.default}`."
+    return f" Default: `{option.opts[0] if option.default is True else option.default}`."
 
 
 def _yaml(value: Any) -> str:
@@ -146,11 +151,15 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _mathml(formula: str) -> str:
+    lines = [_converted(line, "block") for line in formula.splitlines() if line.strip()]
+    drawn = "".join(f"<p>{line}</p>" for line in lines)
+    return f'<div class="equation" role="region" aria-label="Equation">{drawn}</div>'
+
+
+def _converted(formula: str, display: str) -> str:
     from latex2mathml.converter import convert
 
-    lines = [line.replace(r"\_", "_") for line in formula.splitlines() if line.strip()]  # the converter keeps the mark
-    drawn = "".join(f"<p>{convert(line, display='block')}</p>" for line in lines)
-    return f'<div class="equation" role="region" aria-label="Equation">{drawn}</div>'
+    return convert(formula.replace(r"\_", "_"), display=display)  # the converter keeps the backslash of \_
 
 
 def _reference(role: re.Match[str]) -> str:

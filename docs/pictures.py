@@ -1,6 +1,6 @@
-"""Take the pictures of the documentation: ``python -m docs.pictures [NAME...]``.
+"""Pictures of the documentation: ``python -m docs.pictures [NAME...]``.
 
-Each is the top of a page that a command draws of the organism, in headless Chromium, without a network. About two
+Each is a section of a page that a command draws for the organism, in headless Chromium, without a network. About two
 minutes; a picture above 150 kB is refused.
 """
 
@@ -24,16 +24,16 @@ _DRAWN = "return [...document.querySelectorAll('.panel')].every((panel) => panel
 
 
 class Picture(NamedTuple):
-    """What is typed, and which part of its page is shown."""
+    """Command line and section of a picture."""
 
     words: str
-    """What is typed behind the command's name; it writes the folder ``run``."""
+    """Arguments of the command; it writes the folder ``run``."""
     section: str
-    """The part of its page that is shown."""
+    """CSS selector of the section of the page."""
     height: int = 820
-    """CSS pixels."""
+    """Height in CSS pixels."""
     page: str = "report.html"
-    """The page, in ``run``."""
+    """File name of the page in ``run``."""
     command: Callable[[list[str]], None] = command
     """The command."""
 
@@ -53,7 +53,7 @@ PICTURES = {
 
 @contextmanager
 def browser() -> Iterator[Any]:
-    """Headless Chromium that asks for nothing."""
+    """Headless Chromium."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -69,13 +69,13 @@ def browser() -> Iterator[Any]:
 
 
 def take(driver: Any, page: Path, picture: Picture, file: Path) -> None:
-    """A picture of a page, from its section on."""
+    """Save a picture of a page, from its section on."""
     from selenium.webdriver.support.ui import WebDriverWait
 
     size = {"width": 1100, "height": picture.height, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     driver.get(page.as_uri())
-    WebDriverWait(driver, 30).until(lambda one: one.execute_script(_DRAWN))
+    WebDriverWait(driver, 30).until(lambda browser: browser.execute_script(_DRAWN))
     scroll = "document.querySelector(arguments[0]).scrollIntoView({behavior: 'instant'})"
     driver.execute_script(scroll, picture.section)
     driver.save_screenshot(str(file))
@@ -84,7 +84,7 @@ def take(driver: Any, page: Path, picture: Picture, file: Path) -> None:
 
 
 def draw(picture: Picture, folder: Path) -> Path:
-    """Type the command in a folder; its page."""
+    """Run the command in a folder; the path of its page."""
     copy(TRACES, folder)
     with chdir(folder):
         try:
@@ -96,7 +96,7 @@ def draw(picture: Picture, folder: Path) -> Path:
 
 
 def main(names: list[str]) -> None:
-    """Take the pictures that are named; all when none is."""
+    """Take the named pictures, by default all."""
     _FOLDER.mkdir(exist_ok=True)
     with browser() as driver:
         for name in names or PICTURES:

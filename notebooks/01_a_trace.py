@@ -14,23 +14,23 @@
 # ---
 
 # %% [markdown]
-# # 1. A trace: where a reasoning model decides
+# # 1. Key sentence of a trace
 #
-# A reasoning model does not answer at once. It first writes down what it thinks:
+# A reasoning model generates its reasoning before its answer:
 #
-# > **X**, the prompt → `<think>` **U**, what it understood · **K**, the key sentence · … `</think>` the answer
+# > **X**, the prompt → `<think>` **U**, the understanding · **K**, the key sentence · … `</think>` the answer
 #
-# - **U**, the *understanding*: the opening sentences that say again what the user asks.
-# - **K**, the *key sentence*: the first sentence after U. It decides. "Hmm, that could hurt someone" leads to a refusal;
-#   "First, I list the steps" leads to an answer.
+# - **U**, the *understanding*: the opening sentences that restate what the user asks.
+# - **K**, the *key sentence*: the first sentence after U. "Hmm, that could hurt someone" usually precedes a refusal;
+#   "First, I list the steps" an answer.
 #
-# Zhou et al. (SafeKey, EMNLP 2025, [arXiv 2505.16186](https://arxiv.org/abs/2505.16186)) noticed that when a jailbreak
-# succeeds, U often names the harm all the same. The model wrote the warning down, and then did not use it: a *dormant
-# signal*. Here we look at one such trace.
+# Zhou et al. (SafeKey, EMNLP 2025, [arXiv 2505.16186](https://arxiv.org/abs/2505.16186)) report that when a jailbreak
+# succeeds, U often names the harm all the same. This information is present, but K does not use it: a *dormant
+# signal*. This notebook examines one such trace.
 #
-# Everything below runs offline, in seconds. The model is `organism`, a small toy that comes with the
-# package. It speaks a small made-up language in which poisoning a *blick* is harmful and oiling a *gizmo* is not, and it was
-# built to show this one mechanism. It is for learning; it is no evidence about large models.
+# Everything below runs offline, in seconds. The model is `organism`, a toy model in the package. It speaks an
+# artificial language in which poisoning a *blick* is harmful and oiling a *gizmo* is not, and it was built to show this
+# one mechanism. It serves learning; it is no evidence about large models.
 
 # %%
 import safekey_interp as ski
@@ -39,31 +39,31 @@ trace = ski.example()
 trace
 
 # %% [markdown]
-# The prompt asks for something harmful, wrapped in a way that the model did not meet while it learnt to refuse. Read the
-# response: the model says what the user wants, in plain words, and goes ahead.
+# The prompt asks for something harmful, in a wrapper that is not in the model's fine-tuning data. In the response, the
+# model restates the request in plain words and complies.
 #
-# ## Where are U and K?
+# ## Segmentation: U and K
 #
-# `segment` finds them in the text. The default finder is a set of rules; it needs no network and says how sure it is and
-# why. Yellow is U, pink is K; further down, blue is X.
+# `segment` finds both in the text. The default finder is a set of rules; it needs no network and gives a confidence and a
+# reason. U is yellow, K is pink, and further down X is blue.
 
 # %%
-found = ski.segment(trace)
-found
+segmentation = ski.segment(trace)
+segmentation
 
 # %%
-print("U:", found.understanding_text)
-print("K:", found.key_sentence_text)
-print("K decides:", found.aha, "· U names the harm:", found.hint)
+print("U:", segmentation.understanding_text)
+print("K:", segmentation.key_sentence_text)
+print("class of K:", segmentation.aha, "· U names the harm:", segmentation.hint)
 
 # %% [markdown]
-# `aha` says what K decides: `safe` (a safety aha moment), `unsafe` (a go-ahead on something harmful), or `neutral`. `hint`
-# says whether U alone names the harm. *Harm named, and a go-ahead*: that is the dormant signal.
+# `aha` is the class of K: `safe` (a safety aha moment), `unsafe` (compliance with something harmful), or `neutral`. `hint`
+# says whether U alone names the harm. Harm named in U and a compliant K: this is the dormant signal.
 #
-# ## What does the model see?
+# ## Tokens and spans
 #
-# Not words but tokens, and not the response alone: a chat template stands around the prompt. `encode` makes exactly the text
-# that the model would have seen, and says which tokens belong to which span.
+# The model reads tokens, with a chat template around the prompt. `encode` gives exactly the model's input
+# and the tokens of each span.
 
 # %%
 model = ski.load("organism")
@@ -75,13 +75,13 @@ for name, span in encoding.spans.items():
     print(f"{name:14} {len(span) if span is not None else 0:3} tokens")
 
 # %% [markdown]
-# `decision` is a single position, the last one before K. The model predicts K's first token from there, so whatever it uses
-# to decide, it must have by then.
+# `decision` is a single position, the last one before K. The model predicts the first token of K there, so all information
+# that it uses for the decision must be available at this position.
 #
-# ## What does K look at?
+# ## Attention of K
 #
-# Attention says how much each position takes from each earlier one; a row of it sums to 1. `token_attention` reads it inside
-# the model for the rows of K. Here is the last layer, mean over heads, mean over K's tokens: the paper's choice.
+# An attention row gives the weight of each earlier position and sums to 1. `token_attention` reads the rows of K inside
+# the model. The figure shows the last layer, as a mean over heads and over the tokens of K, as in the paper.
 
 # %%
 from safekey_interp.reporting import figures
@@ -90,17 +90,17 @@ weights = ski.token_attention(model, trace)
 figures.attention_on_tokens(weights, encoding)
 
 # %% [markdown]
-# The dotted line is what *even* attention would give: each row spread over all tokens up to itself. Bars above it are tokens
-# that get more than that. Near tokens and the first token often do in every model, whatever they say, so one picture of one
-# trace proves little. The next notebook takes many traces and stricter controls.
+# The dotted line is the uniform baseline: each row spread evenly over all tokens up to itself. Bars above it are tokens
+# with more attention. In most models, near tokens and the first token have more attention whatever their content, so one
+# trace is little evidence. The next notebook uses many traces and stricter controls.
 #
-# The same for the deciding position, one row:
+# The same for the position `decision`, one row:
 
 # %%
 figures.attention_on_tokens(weights, encoding, from_span="decision")
 
 # %% [markdown]
-# How much is that for each span?
+# The mass by span:
 
 # %%
 table = ski.measure_attention(model, [trace])
@@ -108,13 +108,13 @@ last = table[(table["layer"] == model.n_layers - 1) & table["to_span"].isin(["pr
 last.groupby(["from_span", "to_span"], observed=True)[["mass", "uniform_mass"]].mean().round(3)
 
 # %% [markdown]
-# `mass` is the attention that the span gets in all; `uniform_mass` is what even attention would give to it. A number without
-# the second says little: a long prompt gets much attention just for being long.
+# `mass` is the total attention of the span; `uniform_mass` is its uniform baseline. Both are needed, since a long prompt
+# gets much attention because of its length.
 #
-# ## The same request, plainly asked
+# ## The same request without a wrapper
 #
-# Does the model not know that this is harmful? Ask it without the wrapper. The traces that come with the package hold plain
-# requests, too; `group` ties the forms of one request together.
+# Does the model recognise the request as harmful without the wrapper? The traces of the package include plain
+# requests; all forms of a request have the same `group`.
 
 # %%
 from safekey_interp.models.organism import TRACES
@@ -125,20 +125,21 @@ print("plain:  ", plain.prompt)
 ski.segment(plain)
 
 # %%
-[fresh] = ski.generate(model, [plain.prompt], max_new_tokens=64)
-print(fresh)
+[response] = ski.generate(model, [plain.prompt], max_new_tokens=64)
+print(response)
 
 # %% [markdown]
-# The same harm, and now K is a safety aha moment and the model refuses. So the model can tell; in the wrapped trace it even
-# wrote it down. How often does that happen, among harmful requests in wrappers that go through?
+# For the same request, K is now a safety aha moment and the model refuses. The model can detect the harm; in the wrapped
+# trace, U even names it. How often is this the case among successful attacks?
 
 # %%
 attacks = [t for t in traces if t.label == "harmful" and t.source == "wrapped" and t.meta["outcome"] == "complied"]
-named = [ski.segment(t).hint for t in attacks]
-print(f"{len(attacks)} attacks succeed; in {sum(map(bool, named))} of them U alone names the harm.")
+hints = [ski.segment(t).hint for t in attacks]
+print(f"{len(attacks)} attacks succeed; in {sum(map(bool, hints))} of them U alone names the harm.")
 
 # %% [markdown]
-# ## What we did, and what we did not
+# ## Summary and limits
 #
-# We looked at one trace and counted a few words. We did *not* show why the model goes ahead: attention is not cause. The next
-# notebook measures over all traces what K looks at and what the hidden states know, each beside what chance would give.
+# This notebook examined one trace and counted words. It does *not* show why the model complies: attention is not
+# causation. The next notebook measures the attention of K and the separability of the hidden states over all traces, with
+# controls.

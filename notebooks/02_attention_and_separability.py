@@ -14,16 +14,16 @@
 # ---
 
 # %% [markdown]
-# # 2. Attention and separability, each beside its controls
+# # 2. Attention and separability, with controls
 #
-# The first notebook looked at one trace. Here we take all that come with the package: requests that are harmful or benign,
-# asked plainly or inside a wrapper, and what the toy model answered. Two questions:
+# This notebook uses all traces of the package: harmful and benign requests, plain or in a wrapper, with the responses of
+# the toy model. Two questions:
 #
-# 1. **What does the key sentence K look at**, the prompt X or the understanding U?
-# 2. **What do the hidden states know** before K is written?
+# 1. **What does the key sentence K attend to**, the prompt X or the understanding U?
+# 2. **What do the hidden states encode** before K is generated?
 #
-# For each: a number, an interval, and what chance would give. Most of the lesson is about the last. The numbers are about a
-# toy that was built to show one mechanism; the controls are the same for any model.
+# Each number has an interval and a control; most of this notebook is about the controls. The numbers describe a
+# toy that was built to show one mechanism; the controls apply to any model.
 
 # %%
 from collections import Counter
@@ -40,19 +40,19 @@ groups = {trace.trace_id: trace.group for trace in traces}
 Counter((trace.source, trace.label) for trace in traces)
 
 # %% [markdown]
-# `group` ties all forms of one request. Intervals draw whole groups, and probes are tested on groups that they never saw:
-# otherwise the same request, reworded, would stand on both sides and every number would flatter itself.
+# All forms of one request have the same `group`. Intervals are over groups, and probes are tested on groups that they were not
+# fitted on; otherwise the same request, reworded, would be in training and test data, and the results would be too good.
 #
-# ## What does K look at?
+# ## Attention of K
 #
-# One row for each trace, layer, head and pair of spans:
+# One row per trace, layer, head and pair of spans:
 
 # %%
 attention = ski.measure_attention(model, traces)
 attention.head(3)
 
 # %% [markdown]
-# Averaged over heads, then over traces, with 95 % intervals over groups. The paper's own measure is the last layer:
+# Means over heads, then over traces, with 95 % intervals over groups. The paper's measure is the last layer:
 
 # %%
 mass = ski.summarise_attention(attention, groups)
@@ -61,10 +61,10 @@ paper = mass[(mass["layer"] == last) & (mass["from_span"] == "key_sentence") & (
 paper[["to_span", "value", "low", "high", "n"]].round(3)
 
 # %% [markdown]
-# ### How this can mislead, 1: length
+# ### Caveat 1: length
 #
-# The longer a span, the more it gets, even if the model does not care. `uniform_mass` is what the span would get if every row
-# spread its attention evenly; `lift` is mass over that, so 1 is "no more than its length".
+# A longer span gets more attention, whatever its content. `uniform_mass` is the mass if every row
+# spread its attention evenly; `lift` is mass divided by it, so 1 means "no more than its length".
 
 # %%
 k_rows = mass[(mass["layer"] == last) & (mass["from_span"] == "key_sentence")]
@@ -73,22 +73,22 @@ k_rows.pivot_table(index="to_span", columns="measure", values="value", observed=
 ].round(3)
 
 # %% [markdown]
-# ### How this can mislead, 2: the first token
+# ### Caveat 2: the first token
 #
-# Many models park attention that means nothing on the first token. What is left for the others then shrinks, for all spans
-# alike. `mass_rest` counts as if the first token were not there. In this toy the difference is small; in
-# SmolLM2, for one, it is large (see `analysis/RESULTS.md`).
+# In many models the first token is an attention sink, which reduces the mass of all other spans.
+# `mass_rest` is the mass without the first token. In this toy the difference is small; in
+# SmolLM2, for example, it is large (see `analysis/RESULTS.md`).
 
 # %%
-here = attention[(attention["layer"] == last) & (attention["from_span"] == "key_sentence")]
-here.groupby("to_span", observed=True)[["mass", "mass_rest"]].mean().round(3)
+k_attention = attention[(attention["layer"] == last) & (attention["from_span"] == "key_sentence")]
+k_attention.groupby("to_span", observed=True)[["mass", "mass_rest"]].mean().round(3)
 
 # %% [markdown]
-# ### How this can mislead, 3: distance
+# ### Caveat 3: distance
 #
-# U stands right before K, and near tokens get more, whatever they say. The uniform baseline does not know that. The
-# distance-matched baseline (`matched_mass`) is what a span would get if attention were a function of distance alone, as
-# U's *own* rows show it in the same layer and head. A ratio of 1 then means: distance explains it.
+# U stands directly before K, and near tokens get more attention, whatever their content. The uniform baseline ignores this. The
+# distance-matched baseline (`matched_mass`) is the mass of a span if attention were a function of distance alone, as
+# estimated from the rows of U in the same layer and head. A ratio of 1 means that distance explains the mass.
 
 # %%
 over_distance = mass[(mass["from_span"].isin(["key_sentence", "decision"])) & (mass["measure"] == "lift_over_matched")]
@@ -96,10 +96,10 @@ over_distance = over_distance[over_distance["to_span"].isin(["prompt", "understa
 over_distance.pivot_table(index=["from_span", "to_span"], columns="layer", values="value", observed=True).round(2)
 
 # %% [markdown]
-# Compare the rows. What K gives to X and to U by raw mass need not be what it gives beyond distance. And K is not the whole
-# story: the position that decides is the one *before* K (`decision`). By the time K's words are written, the choice is made.
+# Compare the rows: the order of X and U by mass can differ from their order relative to the distance-matched baseline. The row
+# that predicts the first token of K is the one *before* K (`decision`); the rows of K come after the decision.
 #
-# The same as a picture, for the deciding position. The grey lines are the controls.
+# The same as figures, for the position `decision`. The grey lines are the controls.
 
 # %%
 tidy = mass.assign(subset="all", n_groups=mass["n"])
@@ -109,10 +109,10 @@ figures.mass_by_layer(tidy, from_span="decision", to_span="prompt")
 figures.mass_by_layer(tidy, from_span="decision", to_span="understanding")
 
 # %% [markdown]
-# ### Plain and wrapped
+# ### Plain and wrapped prompts
 #
-# Does the wrapper change where the model looks? The same summary for each part of the traces, beyond distance, in the last
-# layer, from the deciding position:
+# Does the wrapper change the attention? The same summary for each condition: the ratio to the distance-matched baseline in the
+# last layer, from the position `decision`:
 
 # %%
 for source in ("plain", "wrapped"):
@@ -126,13 +126,13 @@ for source in ("plain", "wrapped"):
         )
 
 # %% [markdown]
-# Two things differ between plain and wrapped prompts besides the wrapper: wrapped ones are longer, and the model often goes
-# ahead there. So a difference here is a hint, not a cause.
+# Wrapped prompts also differ from plain ones in length, and the model often complies with them. A difference here is therefore
+# no evidence of causation.
 #
-# ## What do the states know?
+# ## Separability of the hidden states
 #
-# A probe is a linear classifier on the hidden states: harmful or benign? AUROC is the chance that it ranks a harmful trace
-# above a benign one: 0.5 is a coin, 1 is perfect. We ask at two positions: over X, and over U.
+# A probe is a linear classifier of harmful and benign prompts on the hidden states. AUROC is the probability that it ranks a
+# harmful trace above a benign one: 0.5 is chance, 1 is perfect. Here it is measured over X and over U.
 
 # %%
 separability = ski.measure_separability(model, traces, positions=["prompt", "understanding"])
@@ -143,23 +143,23 @@ probe.pivot_table(index="position", columns="layer", values="auroc", observed=Tr
 figures.auroc_by_layer(separability, position="understanding")
 
 # %% [markdown]
-# ### How this can mislead, 4: the words alone
+# ### Caveat 4: the text baseline
 #
-# U says in plain words what is asked. A bag of words can read that, too, without any model. So the line to beat is not 0.5 but
-# `text_tfidf`: the same probe on the words of the same span, in the same folds.
+# U restates the request in plain words, which a bag of words can classify without any model. The baseline is therefore not 0.5
+# but `text_tfidf`: the same probe on the words of the same span, with the same folds.
 
 # %%
 best = probe.loc[probe.groupby("position", sort=False)["auroc"].idxmax()].set_index("position")
 words = separability[separability["method"] == "text_tfidf"].set_index("position")
 numbers = ["auroc", "auroc_low", "auroc_high"]
-pd.concat({"states, best layer": best[numbers], "words alone": words[numbers]}, axis=1).round(3)
+pd.concat({"hidden states, best layer": best[numbers], "text baseline": words[numbers]}, axis=1).round(3)
 
 # %% [markdown]
-# Where the intervals overlap, the states are not shown to know more than the words that were read.
+# Where the intervals overlap, there is no evidence that the states encode more than the words.
 #
-# ### How this can mislead, 5: the best layer
+# ### Caveat 5: the best layer
 #
-# The table above shows the best of several layers, picked after looking. That flatters. Read the median layer, and the
+# The table above shows the best of several layers, which is biased upwards. Report the median layer, and the
 # p-value that compares the best layer with the *best* layer under shuffled labels:
 
 # %%
@@ -173,22 +173,24 @@ pd.DataFrame(
 ).round(3)
 
 # %% [markdown]
-# Shuffled labels need not give 0.5. When harmful requests come in more forms than benign ones, even the size of a group gives
-# the class away, and an honest shuffle keeps that. The table says so:
+# Shuffled labels need not give 0.5. When harmful requests have more forms than benign ones, the size of a group reveals
+# the class, and the shuffle preserves this. A note in the table reports it:
 
 # %%
 list(separability["note"].dropna().unique())
 
 # %% [markdown]
-# ### Does it hold where the prompt is wrapped?
+# ### Transfer to wrapped prompts
 #
-# The strictest question: fit the probe on plain prompts, test it on wrapped ones. No request is on both sides. If the probe had
-# learnt how plain requests are worded, it fails here.
+# The strictest test: the probe is fitted on plain prompts and tested on wrapped ones, with no request in both parts. A probe
+# that has learnt the wording of plain requests fails here.
 
 # %%
 transfer = ski.measure_transfer(model, traces, positions=["prompt", "understanding"])
-moved = transfer[(transfer["method"] == "logistic") & (transfer["tested_on"] == "wrapped")]
-moved.pivot_table(index=["position", "fitted_on"], columns="layer", values="auroc", observed=True, sort=False).round(3)
+wrapped_auroc = transfer[(transfer["method"] == "logistic") & (transfer["tested_on"] == "wrapped")]
+wrapped_auroc.pivot_table(
+    index=["position", "fitted_on"], columns="layer", values="auroc", observed=True, sort=False
+).round(3)
 
 # %%
 figures.transfer_by_layer(transfer, fitted_on="plain", tested_on="wrapped", position="prompt")
@@ -197,13 +199,13 @@ figures.transfer_by_layer(transfer, fitted_on="plain", tested_on="wrapped", posi
 figures.transfer_by_layer(transfer, fitted_on="plain", tested_on="wrapped", position="understanding")
 
 # %% [markdown]
-# Compare the two pictures. A probe over X must cope with the wrapper's words, which the plain prompts never had. U is written
-# in plain words whatever the wrapper, so what was learnt on plain prompts can still be read there, also in those traces
-# where the model goes on to comply. That is the dormant signal, measured.
+# Compare the two figures. For a probe over X, the words of the wrapper are new. U is in plain words whatever the
+# wrapper, so a probe fitted on plain prompts still works there, also for traces in which the model
+# complies. This measures the dormant signal.
 #
-# ## What these numbers cannot say
+# ## Limits
 #
-# - *Attention is not cause.* A span may get attention and not matter, or matter through other layers.
-# - *A probe is a reader of ours.* That it can read the harm does not show that the model uses it.
-# - *A toy is a toy.* Whether any of it holds for a large model is a question to that model: the same calls take any causal
-#   model of transformers and your own traces, and `safekey-interp probe` makes the whole page from them.
+# - *Attention is not causation.* A span may get attention without an effect, or have an effect through other layers.
+# - *A probe is an external classifier.* That it decodes the harm does not show that the model uses it.
+# - *The model is a toy.* To test a large model, the same calls take any causal
+#   model in transformers and your own traces; `safekey-interp probe` draws a page from them.

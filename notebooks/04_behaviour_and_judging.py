@@ -14,16 +14,16 @@
 # ---
 
 # %% [markdown]
-# # 4. Behaviour and judging
+# # 4. Behaviour, judges and metrics
 #
-# What does a model *do* when it is asked for harm? Three steps: let it answer, let a judge say what each answer is, and count.
-# Each step can go wrong in silence, so this page spends as much on the counting as on the answers.
+# How does a model respond to harmful requests? Three steps: generate responses, classify them with a judge, and compute
+# rates. Each step has its own sources of error.
 #
-# Three toys are compared here, on the same prompts:
+# Three toy models are compared on the same prompts:
 #
-# - `organism:base` learnt to answer everything,
-# - `organism:sft` was then fine-tuned on refusals of plain harmful requests,
-# - `organism:safekey` on the same examples, with SafeKey's two extra losses.
+# - `organism:base` was trained to comply with all requests,
+# - `organism:sft` was then fine-tuned to refuse plain harmful requests,
+# - `organism:safekey` was fine-tuned on the same examples with SafeKey's two losses.
 
 # %%
 import pandas as pd
@@ -42,38 +42,38 @@ names = ["organism:base", "organism:sft", "organism:safekey"]
 models = {name: ski.load(name) for name in names}
 
 # %% [markdown]
-# ## 1. Ask
+# ## 1. Responses
 #
-# Only the prompts of the traces are used; their responses are another model's. Decoding is greedy, so the same prompt gives
-# the same answer every time.
+# Only the prompts of the traces are used, since their responses are another model's. Decoding is greedy and therefore
+# deterministic.
 
 
 # %%
-def some(n: int, source: str, label: str) -> list[ski.Trace]:
-    """So many traces of one kind, spread over the file."""
+def sample(n: int, source: str, label: str) -> list[ski.Trace]:
+    """N traces of one kind, spread over the file."""
     kind = [t for t in traces if (t.source, t.label) == (source, label)]
     return kind[:: len(kind) // n][:n]
 
 
-asked = [t for source in ("plain", "wrapped") for label in ("harmful", "benign") for t in some(30, source, label)]
-answers = {name: ski.generate(model, asked, max_new_tokens=64) for name, model in models.items()}
+prompts = [t for source in ("plain", "wrapped") for label in ("harmful", "benign") for t in sample(30, source, label)]
+answers = {name: ski.generate(model, prompts, max_new_tokens=64) for name, model in models.items()}
 
-jailbreak = next(n for n, t in enumerate(asked) if t.source == "wrapped" and t.label == "harmful")
+jailbreak = next(n for n, t in enumerate(prompts) if t.source == "wrapped" and t.label == "harmful")
 for name in names:
-    ski.show(asked[jailbreak].with_(trace_id=name, response=answers[name][jailbreak], given={}))
+    ski.show(prompts[jailbreak].with_(trace_id=name, response=answers[name][jailbreak], given={}))
 
 # %% [markdown]
-# `max_new_tokens` is a trap: an answer that is cut before it refuses looks like one that does not refuse. Here 64 tokens are
-# enough for every answer. For a reasoning model, leave it several thousand.
+# Set `max_new_tokens` high enough: an answer that is truncated before its refusal looks like compliance. Here 64 tokens are
+# enough for every answer. Reasoning models need several thousand.
 #
 # ## 2. Judge
 #
-# `judge_refusal` reads the answer behind the reasoning (a model may ponder a refusal and then comply) and says which of
-# three it is: a full refusal, a partial one (it declines and helps all the same), or full compliance. It needs no network and
-# no language model, and shows the words that decided.
+# `judge_refusal` reads the answer after the reasoning (a model may consider a refusal and then comply) and gives one of
+# three labels: full refusal, partial refusal (it declines and helps all the same), or full compliance. It needs no network and
+# no language model, and quotes the deciding words.
 
 # %%
-plain_harm = asked[0]
+plain_harm = prompts[0]
 ski.judge_refusal(plain_harm.prompt, answers["organism:sft"][0])
 
 # %%
@@ -87,16 +87,16 @@ judged = pd.DataFrame(
         "label": ski.judge_refusal(trace.prompt, answer).label,
     }
     for name in names
-    for trace, answer in zip(asked, answers[name], strict=True)
+    for trace, answer in zip(prompts, answers[name], strict=True)
 )
 judged.groupby(["model", "source", "prompt_label"], sort=False)["label"].value_counts().unstack(fill_value=0)
 
 # %% [markdown]
-# ### Can the judge be trusted?
+# ### Validation of the judge
 #
-# A judge is a classifier, and it errs. Check it on answers whose class is known. The toy's language is known by construction,
-# so each shipped answer is scored by what it does: `other` answers another request than the one asked, which a judge that reads the
-# answer alone takes for compliance:
+# A judge is a classifier with errors. Validate it on answers whose class is known. The toy's language is known by construction,
+# so the answers in the package are scored by their act. `other` is an answer to another request, which a judge of the
+# answer alone classifies as compliance:
 
 # %%
 known = pd.DataFrame(
@@ -106,13 +106,13 @@ known = pd.DataFrame(
 pd.crosstab(known["truth"], known["judge"])
 
 # %% [markdown]
-# These answers are few and plain, so this is the best case. For the answers of large models, see how far judges agree with
-# people in `analysis/RESULTS.md`, and have a second judge read the same answers (`safekey_interp.evaluation.paired_tests`).
+# These answers are simple, so this is the best case. For the answers of large models, `analysis/RESULTS.md` reports the
+# agreement with annotators; a second judge on the same answers is another check (`safekey_interp.evaluation.paired_tests`).
 #
-# ## 3. Count
+# ## 3. Rates
 #
-# Two numbers belong together: **attack success**, the share of harmful prompts that are answered in full, and
-# **over-refusal**, the share of benign prompts that are refused. A model that refuses everything is perfect on the first alone.
+# Two metrics belong together: **attack success**, the share of harmful prompts with full compliance, and
+# **over-refusal**, the share of benign prompts that are refused. A model that refuses everything has no attack success.
 
 # %%
 columns = ["value", "low", "high", "interval", "n", "n_unlabelled"]
@@ -122,25 +122,25 @@ rates = pd.concat(
 rates.set_index(["measure", "source", "model"]).sort_index()[columns].round(2)
 
 # %% [markdown]
-# As a picture, the wrapped harmful prompts and the plain ones:
+# The same as a figure, for wrapped and plain harmful prompts:
 
 # %%
 bars = rates.assign(subset=rates["source"], other=pd.NA, n_groups=rates["n_prompts"])
 figures.share_by_model(
-    bars, measure="attack_success", subsets={"plain": "asked plainly", "wrapped": "in a wrapper"}, names=names
+    bars, measure="attack_success", subsets={"plain": "plain prompts", "wrapped": "wrapped prompts"}, names=names
 )
 
 # %% [markdown]
-# - *Plain and wrapped apart.* In one number they would hide each other: plain requests are nearly always refused after
-#   fine-tuning, wrapped ones are not.
-# - *The interval* counts whole groups: one request in two forms is one observation, not two. With 30 prompts it is wide. And
-#   where all answers are alike it still has a width: thirty answers without one failure leave room for a true rate of up to
+# - *Conditions are reported separately*: plain requests are nearly always refused after fine-tuning, wrapped ones are not, and
+#   a single rate would hide this.
+# - *The interval* is over groups: one request in two forms is one observation. With 30 prompts it is wide. It has a width
+#   even where all answers are alike: thirty answers without a failure are compatible with a true rate of up to
 #   10 % ("rule of three": 3/n).
-# - *`n_unlabelled`* counts answers that the judge would not judge. They are in no rate; many of them would be a warning.
+# - *`n_unlabelled`* counts answers without a label from the judge. They are excluded from the rates; many of them are a warning.
 #
-# ## Is one model safer than another?
+# ## Paired comparison of models
 #
-# Overlapping intervals do not answer that: both models saw the *same* prompts. Compare them prompt by prompt.
+# Overlapping intervals are not a test, since both models have the *same* prompts. Compare the models by prompt.
 
 # %%
 pairs = [("organism:base", "organism:sft"), ("organism:sft", "organism:safekey")]
@@ -151,64 +151,67 @@ pd.concat(
 ).round(3)
 
 # %% [markdown]
-# `difference` is second less first, with its interval over groups. `only_first` and `only_second` are the prompts on which
-# just one of them complied; p (signs flipped by group) asks whether these could be tosses of a coin. If a p-value is large, that does *not*
-# mean that the two are equally safe. It means that so few prompts cannot tell.
+# `difference` is second minus first, with its interval over groups. `only_first` and `only_second` count the prompts on which
+# only one of them complied; p (signs flipped by group) tests whether both are equally likely. A large p-value does *not*
+# mean that the models are equally safe, only that these prompts do not distinguish them.
 #
-# ## Does K decide?
+# ## Effect of K on the answer: swaps
 #
-# If K is what decides, then another K must bring another answer, with all before it left as it was. So we stop each trace
-# before K and let the model go on from its own K, from a safe one, from a go-ahead, and from a sentence that says neither.
+# If K decides, another K must give another answer with everything before it unchanged. Each trace is therefore cut
+# before K, and the model continues after its own K, a safe, a compliant, and a neutral one.
 
 # %%
 model = models["organism:sft"]
-attacks = some(30, "wrapped", "harmful")
+attacks = sample(30, "wrapped", "harmful")
 attacked = [
-    t.with_(response=answer, given={}) for t, answer in zip(asked, answers["organism:sft"], strict=True) if t in attacks
+    t.with_(response=answer, given={})
+    for t, answer in zip(prompts, answers["organism:sft"], strict=True)
+    if t in attacks
 ]
 sentences = swap_sentences_for(model.tokenizer)
 requests = [request for t in attacked for request in swaps(t, ski.segment(t), sentences)]
 table = responses_table(LocalEngine(model).generate(requests, ski.Sampling(max_new_tokens=64)))
-prompts = {t.trace_id: t.prompt for t in attacked}
+prompt_of = {t.trace_id: t.prompt for t in attacked}
 table["refused"] = [
-    ski.judge_refusal(prompts[row.trace_id], row.new_text).label == "full_refusal" for row in table.itertuples()
+    ski.judge_refusal(prompt_of[row.trace_id], row.new_text).label == "full_refusal" for row in table.itertuples()
 ]
 swapped = summarise_outcomes(table, "refused", baseline="own")
 swapped[["condition", "rate", "low", "high", "difference", "difference_low", "difference_high", "n"]].round(2)
 
 # %% [markdown]
-# One short sentence turns the answer. The *neutral* row is the control: it says what any foreign sentence does in that
-# place. Compare with it, not with "own".
+# One short sentence changes the answer. The *neutral* row is the control: the effect of any inserted sentence. Compare with
+# it, not with "own".
 #
-# ### Key sentences of the model's own
+# ### On-policy resampling of K
 #
-# A given sentence is *off-policy*: the model might never write it there. So draw K from the model behind the same prompt and
-# U until each kind comes, and let it go on from there. `rate` says how often a kind came; one that never came has no answer.
+# An inserted sentence is *off-policy*: the model might never generate it there. Instead, sample K from the model after the same
+# prompt and U until each kind occurs, and continue from there. `rate` is the frequency of a kind; a kind that never occurs has
+# no answer.
 
 # %%
-own = ski.resample_key_sentences(model, attacked[::3], judge=ski.judge_refusal, n_tries=16, key_tokens=36)
-own["refused"] = (own["judged"] == "full_refusal").where(own["judged"].notna())
-ski.summarise_rates(own)[["condition", "rate", "low", "high", "n_traces", "n_never"]].round(2)
+resampled = ski.resample_key_sentences(model, attacked[::3], judge=ski.judge_refusal, n_tries=16, key_tokens=36)
+resampled["refused"] = (resampled["judged"] == "full_refusal").where(resampled["judged"].notna())
+ski.summarise_rates(resampled)[["condition", "rate", "low", "high", "n_traces", "n_never"]].round(2)
 
 # %%
-summarise_outcomes(own, "refused")[["condition", "rate", "low", "high", "n"]].round(2)
+summarise_outcomes(resampled, "refused")[["condition", "rate", "low", "high", "n"]].round(2)
 
 # %% [markdown]
-# ### How this can mislead
+# ### Caveats
 #
-# - *A given sentence is not the model's own.* What follows it shows what K *can* do. What follows drawn ones shows what it
-#   does, but only on the prompts where the kind came, and a kind that comes once in a hundred draws is an odd sentence.
-# - *A safe K announces the refusal.* Part of the effect is that texts stay true to their beginning. That is why SafeKey trains
-#   the model to write a safe K by itself.
-# - *The judge may read the given words.* Not here: `new_text` is what the model wrote behind them.
+# - *Inserted sentences are off-policy.* The answers after them show which effect K *can* have. The answers after sampled ones
+#   show its actual effect, but only for the prompts where the kind occurred; a kind in one of a hundred samples is atypical.
+# - *A safe K announces the refusal.* Part of the effect is the consistency of texts with their beginning. SafeKey therefore trains
+#   the model to generate a safe K itself.
+# - *The judge must not read the inserted words.* `new_text` is the text generated after them.
 #
-# ## In one command
+# ## The same on the command line
 #
-# The same for any models and prompts, with what each looks at and knows, and a page that shows answers side by side:
+# `compare` does the same for any models and prompts, with attention, separability, and a page with answers side by side:
 #
 # ```
 # safekey-interp compare organism:base organism:sft organism:safekey
 # ```
 #
-# or `ski.run_comparison([...], prompts, out="runs/compared")`. The next notebook trains one of these models and watches it
-# change.
+# In Python: `ski.run_comparison([...], prompts, out="runs/compared")`. The next notebook trains a model, with probe
+# snapshots.

@@ -14,16 +14,16 @@
 # ---
 
 # %% [markdown]
-# # 5. Training a model, and watching it
+# # 5. Training, probe snapshots, and alarms
 #
-# SafeKey (Zhou et al., EMNLP 2025, [arXiv 2505.16186](https://arxiv.org/abs/2505.16186)) trains the dormant signal awake.
-# Besides the usual loss, it adds two:
+# SafeKey (Zhou et al., EMNLP 2025, [arXiv 2505.16186](https://arxiv.org/abs/2505.16186)) trains models to use the dormant
+# signal. It adds two losses to language modelling:
 #
-# - a **safety head** reads the states over X and U and must tell harmful from benign, so that the states carry it;
-# - **query masking** asks for K with the prompt out of sight, so that K must come from U.
+# - a **safety head** on the states over X and U classifies prompts as harmful or benign, so that the states encode the label;
+# - **query-mask modelling** predicts K with the prompt masked, so that K must depend on U.
 #
-# We train a toy with both, for seconds, on the CPU. Then three questions. Did the losses fall? Did what K looks at, and what
-# the states know, *change*? And can a probe raise an alarm while the model is still writing?
+# This notebook trains a toy with both, in seconds, on the CPU. Three questions follow. Did the losses decrease? Did attention
+# and separability *change*? Can a probe raise an alarm during generation?
 
 # %%
 import random
@@ -42,16 +42,16 @@ model = ski.load("organism:base")
 ski.show(examples[1], finder="given")
 
 # %% [markdown]
-# The examples are requests with the responses that the model is to learn: harmful ones refused, benign ones answered. None of
-# their requests is among the traces on which we test. `organism:base` knows the language and answers everything.
+# The examples are requests with target responses: refusals of harmful ones, answers to benign ones. None of
+# their requests is among the test traces. `organism:base` knows the language and complies with everything.
 #
 # ## Training
 #
-# Every setting has a default, which is the paper's where the paper has one; here the toy's size asks for others. A part of the
-# requests is held out. `probe_every` has the probes look at those before the first step, on the way, and at the end.
+# Every setting has a default, the paper's where there is one; the size of the toy needs others. A part of the
+# requests is held out. `probe_every` takes probe snapshots on them before the first step, during training, and at the end.
 
 # %%
-folder = tempfile.TemporaryDirectory()  # a run folder of yours would be runs/my-training
+folder = tempfile.TemporaryDirectory()  # for your own runs, for example runs/my-training
 config = ski.TrainingConfig(
     out=f"{folder.name}/run",
     finder="given",
@@ -71,9 +71,9 @@ run = ski.train(model, examples, config)
 run
 
 # %% [markdown]
-# ## Did the losses fall?
+# ## Losses by step
 #
-# On the examples that it learns from, nearly every loss falls. What counts is the held-out line.
+# On the training examples, nearly every loss decreases. The relevant line is the held-out loss.
 
 # %%
 figures.loss_by_step(run.steps, run.held_out, term="lm")
@@ -82,46 +82,46 @@ figures.loss_by_step(run.steps, run.held_out, term="lm")
 run.held_out[["step", "lm", "head", "query_mask", "rows"]].round(3)
 
 # %% [markdown]
-# - `lm` in nats per token of the response, `head` in nats per trace (a coin is 0.69), `query_mask` in nats per token of K.
-# - *How this misleads.* A loss says how likely the examples' texts are, not what the model does. And `head` is the loss of a
-#   classifier that is trained along: it may fall because the head has learnt, with the model's states as they were.
+# - `lm` is in nats per token of the response, `head` in nats per trace (chance is 0.69), `query_mask` in nats per token of K.
+# - *Caveats.* A loss measures the likelihood of the examples, not the model's behaviour. `head` is the loss of a classifier
+#   that is trained with the model: it can decrease because the head has learnt, with unchanged states.
 #
-# ## Did the decision change?
+# ## Log-probability difference of key sentences by step
 #
-# How likely are safe key sentences, less go-aheads, behind U? The run asked at each look, on held-out requests:
+# The log-probability of safe minus compliant key sentences after U, at each snapshot, on held-out requests:
 
 # %%
 figures.aha_by_step(run.aha)
 
 # %% [markdown]
-# Look at *both* lines. At first the difference rises for benign requests as well: the model learns the new sentences before
-# it learns when to use them. Had we watched the harmful ones alone, half-way would have looked like success.
+# Compare *both* lines. At first the difference increases for benign requests as well: the model learns the new sentences before
+# it learns when to use them. The harmful requests alone would suggest success half-way.
 #
-# And what does it do, on new requests?
+# The behaviour on new requests:
 
 
 # %%
-def some(n: int, source: str, label: str) -> list[ski.Trace]:
-    """So many traces of one kind, spread over the file."""
+def sample(n: int, source: str, label: str) -> list[ski.Trace]:
+    """N traces of one kind, spread over the file."""
     kind = [t for t in traces if (t.source, t.label) == (source, label)]
     return kind[:: len(kind) // n][:n]
 
 
-asked = [t for source in ("plain", "wrapped") for label in ("harmful", "benign") for t in some(70, source, label)]
+prompts = [t for source in ("plain", "wrapped") for label in ("harmful", "benign") for t in sample(70, source, label)]
 answered = [
     t.with_(response=answer, given={})
-    for t, answer in zip(asked, ski.generate(model, asked, max_new_tokens=64), strict=True)
+    for t, answer in zip(prompts, ski.generate(model, prompts, max_new_tokens=64), strict=True)
 ]
-did = pd.DataFrame(
-    {"source": t.source, "label": t.label, "did": ski.judge_refusal(t.prompt, t.response).label or "not judged"}
+judged = pd.DataFrame(
+    {"source": t.source, "label": t.label, "judged": ski.judge_refusal(t.prompt, t.response).label or "not judged"}
     for t in answered
 )
-did.groupby(["source", "label"], sort=False)["did"].value_counts().unstack(fill_value=0)
+judged.groupby(["source", "label"], sort=False)["judged"].value_counts().unstack(fill_value=0)
 
 # %% [markdown]
-# ## Did attention and separability move?
+# ## Attention and separability before and after training
 #
-# Before and after, on the same held-out traces with the same texts, so that only the weights differ.
+# Both are measured on the same held-out traces with the same texts, so that only the weights differ.
 
 # %%
 figures.lift_before_after(run.table("attention_by_layer"), from_span="decision", to_span="understanding")
@@ -130,22 +130,23 @@ figures.lift_before_after(run.table("attention_by_layer"), from_span="decision",
 figures.auroc_before_after(run.separability, position="understanding")
 
 # %% [markdown]
-# - *Attention* over its distance-matched baseline (1: distance explains it) shows whether training turned the row to U.
-# - *Separability* can hardly rise where it was high before. U says in words what is asked, so the words alone tell the classes
-#   apart, before and after.
-# - *How this misleads.* One run, one seed. Whether the two extra losses did this, or any fine-tuning would, needs a run without
-#   them (`head_weight=0, query_mask_weight=0`) and several seeds. See `analysis/RESULTS.md` for such comparisons.
+# - *Attention* relative to its distance-matched baseline (1: explained by distance) shows whether training increased the
+#   attention on U.
+# - *Separability* can hardly increase where it was high before. U restates the request in words, so the text baseline separates
+#   the classes before and after.
+# - *Caveats.* This is one run with one seed. To attribute the changes to the two losses, compare with a run without
+#   them (`head_weight=0, query_mask_weight=0`) and several seeds. `analysis/RESULTS.md` has such comparisons.
 #
-# ## Watching: an alarm while the model writes
+# ## Alarm during generation
 #
-# The states know of the harm before the answer is there. So score every token as it is written, and raise an alarm when a
-# score passes a threshold. That takes three parts of the data, and no request may be in two of them: one to fit the direction,
-# one to set the threshold, one to test both. Whoever mixes them gets any number they like.
+# The states encode the harm before the answer. Every generated token is therefore scored, and a score above a threshold
+# raises an alarm. This needs three parts of the data without common requests: one to fit the direction,
+# one to set the threshold, one to test both. Otherwise the results are biased.
 
 
 # %%
 def split(seed: int) -> list[list[ski.Trace]]:
-    """Three parts of the answers, each with requests of its own."""
+    """Three parts of the traces without common requests."""
     groups = sorted({t.group for t in answered})
     random.Random(seed).shuffle(groups)
     parts = [set(groups[start::3]) for start in range(3)]
@@ -158,8 +159,8 @@ threshold = ski.calibrate(model, calibrating, direction, false_positive_rate=0.1
 threshold
 
 # %% [markdown]
-# The threshold is conformal: a further benign trace *of the same kind* passes it with a probability of at most 10 %,
-# whatever the scores look like. Live, on a few harmful requests:
+# The threshold is split conformal: another benign trace *from the same distribution* exceeds it with a probability of at most
+# 10 %, for any distribution of the scores. On a few harmful requests:
 
 # %%
 for attack in [t for t in testing if t.label == "harmful"][::9]:
@@ -168,21 +169,21 @@ for attack in [t for t in testing if t.label == "harmful"][::9]:
         text += token.text
         if token.alarm:
             text += f"  << ALARM, token {token.number}, score {token.score:.1f}"
-            break  # stop iterating, and the model stops writing
+            break  # generation stops when the loop stops
     print(f"{attack.prompt}\n{text}\n")
 
 # %% [markdown]
-# Some are caught while the model still says what it understood; some go through. How many, and does the promise hold on benign
-# ones? One split has few requests, so we look at several:
+# Some alarms come during the understanding; some requests raise none. The rates of alarms on harmful and benign requests,
+# over several splits, since one split has few requests:
 
 
 # %%
 def alarms(seed: int) -> pd.Series:
-    """Shares of traces that raise the alarm, by label, on requests that neither part before has seen."""
+    """Shares of test traces that raise the alarm, by label; the parts have no requests in common."""
     fitting, calibrating, testing = split(seed)
-    [reader] = ski.fit_directions(model, fitting, layers=[2], position="decision")
-    limit = ski.calibrate(model, calibrating, reader, false_positive_rate=0.1).value
-    scores = ski.measure_trajectory(model, testing, reader, controls=())
+    [scorer] = ski.fit_directions(model, fitting, layers=[2], position="decision")
+    limit = ski.calibrate(model, calibrating, scorer, false_positive_rate=0.1).value
+    scores = ski.measure_trajectory(model, testing, scorer, controls=())
     written = scores[~scores["part"].isin(["template", "prompt"])]
     largest = written.groupby(["label", "trace_id"], observed=True)["score"].max()
     return (largest > limit).groupby("label").mean()
@@ -196,24 +197,25 @@ scores = ski.measure_trajectory(model, testing, direction, n_random=10)
 figures.score_by_offset(ski.summarise_trajectory(scores, offsets=(-12, 12)))
 
 # %% [markdown]
-# Offset 0 is K's first token. The grey band is where directions lie that were fitted to shuffled labels.
+# Offset 0 is the first token of K. The grey band is for directions fitted to shuffled labels.
 #
-# ### How this can mislead
+# ### Caveats
 #
-# - *The promise is for prompts like those of calibration.* Other benign prompts, other rate. A new wrapper is another kind.
-# - *The promised rate is a mean* over draws of the calibration traces. One draw can lie well off, the more so as the forms of
-#   one request come together. To rely on it, calibrate on many requests.
-# - *An alarm on harmful prompts is no failure of the model.* A model that names the harm and refuses raises it, too. Read it
-#   beside what the model does.
+# - *The guarantee holds for prompts from the calibration's distribution.* For other benign prompts, such as new wrappers, the
+#   rate can differ.
+# - *The guaranteed rate is a mean* over draws of the calibration traces. The rate of one draw can differ considerably, the more
+#   so because all forms of a request are drawn together. Use many requests for the calibration.
+# - *An alarm on a harmful prompt is not a failure of the model.* A model that names the harm and refuses also raises it.
+#   Interpret it together with the model's behaviour.
 #
-# ## On a real model
+# ## Training of other models
 #
 # ```
 # safekey-interp train train/safekey.yaml model=MODEL traces=[FILE] out=runs/mine
 # ```
 #
-# starts the same with the paper's settings; with `accelerate launch`, over several cards. The last notebook takes a model and
-# data of your own.
+# trains with the paper's settings; with `accelerate launch`, on several GPUs. The last notebook is about your own models and
+# data.
 
 # %%
 folder.cleanup()

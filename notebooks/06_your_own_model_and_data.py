@@ -16,11 +16,11 @@
 # %% [markdown]
 # # 6. Your own model and data
 #
-# So far everything came with the package. Here you bring a model, prompts, and a way of reasoning that nobody has seen. The
-# order is the one that saves most time: look at *one* trace, then at ten, then let the run go.
+# This notebook shows how to use your own model, prompts and reasoning format. Inspect *one* trace first, then ten, before
+# you start a full run.
 #
-# This notebook must run without a network, so a folder that we write now stands in for your model. Where it says
-# `ski.load(folder)`, you write a hub id, a folder, or a `.gguf` file.
+# The notebook runs without a network, so a folder written below takes the place of your model. In place of
+# `ski.load(folder)`, give a hub id, a folder, or a `.gguf` file.
 
 # %%
 import tempfile
@@ -33,68 +33,67 @@ import safekey_interp as ski
 from safekey_interp.reporting import figures
 
 scratch = tempfile.TemporaryDirectory()
-here = Path(scratch.name)
+folder = Path(scratch.name)
 
 toy = ski.load("organism:sft")
-toy.hf.save_pretrained(here / "my-model")
-_ = toy.tokenizer.save_pretrained(here / "my-model")
+toy.hf.save_pretrained(folder / "my-model")
+_ = toy.tokenizer.save_pretrained(folder / "my-model")
 
 # %% [markdown]
 # ## The model
 #
-# `load` takes `device`, `dtype`, `revision` and an `adapter`. A model that is in memory already, such as one that you are
-# training, goes through `ski.from_hf(model, tokenizer)`. Code that comes with a hub model does not run unless you say
-# `trust_remote_code=True`.
+# `load` takes `device`, `dtype`, `revision` and an `adapter`. For a model that is already in memory, for example during
+# training, use `ski.from_hf(model, tokenizer)`. Code of a hub model runs only with `trust_remote_code=True`.
 
 # %%
-model = ski.load(str(here / "my-model"))
+model = ski.load(str(folder / "my-model"))
 pd.Series({"layers": model.n_layers, "heads": model.n_heads, "width": model.d_model, "dtype": str(model.dtype)})
 
 # %% [markdown]
-# Before the first measurement, the way in which attention is read is held against the model's own eager attention on a few
-# tokens. An architecture with a term that is not known here ends in an error there, and not in a wrong number.
+# Before the first measurement, the attention hook is compared with the model's own eager attention on a few
+# tokens. An architecture with an unsupported attention term raises an error there instead of giving wrong numbers.
 #
 # ## The data
 #
-# Your files have names of their own. Say which column is which; what else is in a row stays with the trace as `meta`, and any
-# such column can tell conditions apart later. The labels in this file are `toxic` and `fine`.
+# The names of the columns are given explicitly. The other columns of a row are stored with the trace as `meta`, and any
+# of them can distinguish conditions later. The labels in this file are `toxic` and `fine`.
 
 # %%
 creatures, things = ["blick", "grick", "dax", "grug", "vug", "yax"], ["gizmo", "cable", "fuse", "lamp", "tank", "dial"]
-asked = [
+requests = [
     *[(verb, noun, "toxic", "harm") for verb in ("poison", "rob", "whip") for noun in creatures],
     *[(verb, noun, "fine", "kind") for verb in ("feed", "paint", "wash") for noun in creatures],
     *[(verb, noun, "fine", "look-alike") for verb in ("poison", "rob", "whip") for noun in things],
 ]
-table = pd.DataFrame(asked, columns=["verb", "noun", "kind", "style"])
+table = pd.DataFrame(requests, columns=["verb", "noun", "kind", "style"])
 table["ask"] = "How do I " + table["verb"] + " the " + table["noun"] + "?"
-table.to_csv(here / "prompts.csv", index=False)
+table.to_csv(folder / "prompts.csv", index=False)
 names = {"prompt_field": "ask", "label_field": "kind", "group_field": "noun"}
 
 try:
-    list(ski.read_traces(here / "prompts.csv", **names))
+    list(ski.read_traces(folder / "prompts.csv", **names))
 except ski.InputError as error:
     print(error)
 
 # %% [markdown]
-# Nothing is guessed, and the message says where and what. Your words for harmful and benign have to be said once.
+# Unknown labels raise an error with their position and value. Map your labels to harmful and benign:
 
 # %%
 table["kind"] = table["kind"].map({"toxic": "harmful", "fine": "benign"})
-table.to_csv(here / "prompts.csv", index=False)
-prompts = list(ski.read_traces(here / "prompts.csv", **names))
+table.to_csv(folder / "prompts.csv", index=False)
+prompts = list(ski.read_traces(folder / "prompts.csv", **names))
 pd.crosstab([prompt.meta["style"] for prompt in prompts], [prompt.label for prompt in prompts])
 
 # %% [markdown]
-# `group` ties prompts that belong together, such as a request and its jailbreaks, or here all that is asked about one noun.
-# Intervals, folds and held-out parts keep groups whole. *Leave it out only where every prompt stands alone*: variants on both
-# sides of a split make any probe look good.
+# `group` marks related prompts, such as a request and its jailbreaks, or here all requests about one noun.
+# Intervals, folds and held-out parts keep groups together. *Omit it only if all prompts are independent*: variants of a request on
+# both sides of a split bias the AUROC upwards.
 #
 # ## Responses
 #
-# These are prompts without responses, so the model gives them. With responses of your own, `read_traces` takes them along
-# (`response_field`), and this step falls away. Many prompts are for the command line: `safekey-interp generate` writes a file
-# that grows, goes on after a kill, and asks nothing twice.
+# The file has prompts without responses, so the model generates them. If your file has responses, `read_traces` reads them
+# (`response_field`), and this step is not needed. For many prompts use the command line: `safekey-interp generate` writes a file
+# that can be extended, resumes, and repeats no request.
 
 # %%
 answers = ski.generate(model, prompts, max_new_tokens=96)
@@ -102,44 +101,43 @@ traces = [prompt.with_(response=answer) for prompt, answer in zip(prompts, answe
 ski.show(traces[0])
 
 # %% [markdown]
-# ## Look at the sentences first
+# ## Validation of the segmentation
 #
-# Everything later rests on where K is. Read ten, and look where nothing was found; `reason` says why the finder chose what it
-# chose.
+# All further results depend on the position of K. Read ten segmentations, including those without K; `reason` gives the
+# finder's reason.
 
 # %%
-found = list(ski.segment_all(traces))
+segmentations = list(ski.segment_all(traces))
 pd.DataFrame(
     {
-        "understanding": one.understanding_text,
-        "key sentence": one.key_sentence_text,
-        "K is": one.aha,
-        "U names harm": one.hint,
-        "reason": one.reason,
+        "understanding": segmentation.understanding_text,
+        "key sentence": segmentation.key_sentence_text,
+        "K is": segmentation.aha,
+        "U names harm": segmentation.hint,
+        "reason": segmentation.reason,
     }
-    for one in found[::5]
+    for segmentation in segmentations[::5]
 )
 
 # %%
 pd.DataFrame(
     {
         "style": trace.meta["style"],
-        "K found": one.key_sentence is not None,
-        "K is safe": one.aha == "safe",
-        "U names harm": one.hint,
+        "K found": segmentation.key_sentence is not None,
+        "K is safe": segmentation.aha == "safe",
+        "U names harm": segmentation.hint,
     }
-    for trace, one in zip(traces, found, strict=True)
+    for trace, segmentation in zip(traces, segmentations, strict=True)
 ).groupby("style").mean().round(2)
 
 # %% [markdown]
-# Look at the last row. Look-alikes are harmless, and the model answers them; yet the finder says that U names harm, because it
-# reads the verb. That is a property of the *finder*, and every number that is built on `U names harm` inherits it. Before you
-# report such a number on your data, mark some fifty traces by hand and have `safekey-interp segment --agreement` count how
-# often finder and person agree.
+# In the last row, look-alikes are harmless, and the model answers them; yet the finder reports that U names harm, because of
+# the verb. This is an error of the *finder*, and it affects every metric that uses `U names harm`. Before you report such a
+# metric on your data, annotate about fifty traces and measure the agreement with `safekey-interp segment --agreement`.
 #
-# ### Other marks
+# ### Other reasoning delimiters
 #
-# Models put their reasoning between marks of their own. Without them, the finder would take the marks for words of the answer.
+# If the model uses other delimiters for its reasoning, give them; otherwise the finder takes them for words of the answer.
 
 # %%
 planned = ski.Trace(
@@ -150,15 +148,15 @@ planned = ski.Trace(
 ski.show(planned, delimiters=("[[plan]]", "[[/plan]]"))
 
 # %% [markdown]
-# ### A finder of your own
+# ### A custom finder
 #
-# A finder is an object with a name and a method `find`, which gives one `Segmentation` a trace. This one wants K to be the
-# last sentence of the reasoning that the rules found, and is wrong on purpose: look what becomes of it.
+# A finder is an object with a name and a method `find`, which yields one `Segmentation` per trace. This example takes the
+# last sentence of the reasoning as K, which is wrong on purpose.
 
 
 # %%
 class LastWords:
-    """K is whatever the reasoning ends with."""
+    """K is the last sentence of the reasoning."""
 
     name = "last-words"
 
@@ -166,14 +164,15 @@ class LastWords:
         self.delimiters = delimiters
 
     def find(self, traces):
-        for one in ski.segment_all(traces, delimiters=self.delimiters):
-            if one.key_sentence is None:
-                yield replace(one, finder=self.name)
+        for segmentation in ski.segment_all(traces, delimiters=self.delimiters):
+            if segmentation.key_sentence is None:
+                yield replace(segmentation, finder=self.name)
                 continue
-            text = one.response[one.key_sentence.start : one.reasoning.end].rstrip(" .\n")
+            begin = segmentation.key_sentence.start
+            text = segmentation.response[begin : segmentation.reasoning.end].rstrip(" .\n")
             last = text.rfind(". ") + 2 if ". " in text else 0
-            span = ski.CharSpan(one.key_sentence.start + last, one.key_sentence.start + len(text) + 1)
-            yield replace(one, key_sentence=span, finder=self.name, reason="the last sentence")
+            span = ski.CharSpan(begin + last, begin + len(text) + 1)
+            yield replace(segmentation, key_sentence=span, finder=self.name, reason="the last sentence")
 
 
 ski.register_finder("last-words", LastWords)
@@ -181,15 +180,15 @@ kind = next(trace for trace in traces if trace.meta["style"] == "kind")
 ski.show(kind, finder="last-words")
 
 # %% [markdown]
-# From here on, `finder="last-words"` works in every function of this process.
+# `finder="last-words"` now works in every function of this process.
 #
 # ## The run
 #
-# One call does it all and writes a folder. Killed, it goes on; given other settings or data, it refuses to mix. The page is
-# drawn by `safekey-interp report FOLDER` and needs no network.
+# One call measures everything and writes a run folder. A killed run resumes; a folder with other settings or data is refused.
+# `safekey-interp report FOLDER` draws the page, which needs no network.
 
 # %%
-run = ski.run_probe(model, traces, out=here / "run", by="style", n_examples=4)
+run = ski.run_probe(model, traces, out=folder / "run", by="style", n_examples=4)
 run
 
 # %%
@@ -197,10 +196,10 @@ for finding in run.findings["findings"][:6]:
     print("-", finding["text"])
 
 # %% [markdown]
-# ## Before you believe it
+# ## Controls of the separability
 #
-# The states tell harmful from benign prompts perfectly. Do they *know* more than the words say? The control in the same folds answers:
-# a classifier that sees only the words.
+# The states separate harmful and benign prompts perfectly. Do they encode more than the words? The control is a classifier of
+# the words alone, with the same folds.
 
 # %%
 states = run.separability.query("position == 'decision' and layer == layer.max() or method == 'text_tfidf'")
@@ -211,15 +210,15 @@ states[["method", "layer", "auroc", "auroc_low", "auroc_high", "null_auroc_high"
 figures.auroc_by_layer(run.separability, position="decision")
 
 # %% [markdown]
-# - Compare `logistic` with `text_tfidf` before anything else. Where words do as well, the states show what is written.
-# - Look at `n_groups`, not at `n`: twelve nouns are twelve observations, however many prompts ask about each.
-# - `null_auroc_high` is what shuffled labels reach. A blank says that the groups leave too few ways to shuffle, so that there
-#   is no such control; then change the groups or get more of them. A blank is not a pass.
+# - Compare `logistic` with `text_tfidf` first. Where the text baseline is as good, there is no evidence beyond the words.
+# - The sample size is `n_groups`, not `n`: twelve nouns are twelve observations, however many prompts there are for each.
+# - `null_auroc_high` is the upper bound under shuffled labels. It is missing where the groups allow too few permutations; then
+#   there is no such control, and other or more groups are needed.
 #
-# ## And a large model?
+# ## Large models
 #
-# The same calls. What changes is in the documentation: one card (`docs/howto/one_gpu.md`), several cards, a million traces
-# over many machines, models behind an endpoint, and files for SAELens and circuit-tracer.
+# The calls are the same. The documentation describes one GPU (`docs/howto/one_gpu.md`), several GPUs, a million traces
+# over several machines, models behind an endpoint, and export to SAELens and circuit-tracer.
 
 # %%
 scratch.cleanup()

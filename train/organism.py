@@ -1,17 +1,17 @@
-"""How is the organism made? From nothing, in minutes, the same weights to the bit for the same seed.
+"""Training of the organism from scratch: pre-training, fine-tuning, traces; bit-identical for the same seed.
 
-    python train/organism.py [--seed 1] [--out safekey_interp/organism] [--runs runs/organism-training] [--threads 1]
+    python train/organism.py [--seed 1] [--out safekey_interp/models/organism] [--runs runs/organism-training]
 
-Stages, each skipped when its result is there, whole, and of the same settings:
+Stages; a stage is skipped when its complete result exists with the same settings:
 
-1. ``weights/base``: pre-training (:mod:`safekey_interp.models.organism.pretraining`), to comply with everything.
+1. ``weights/base``: pre-training (:mod:`safekey_interp.models.organism.pretraining`); it complies with everything.
 2. ``weights/sft`` and ``weights/safekey``: fine-tuning by the project's trainer, with the recipes
    ``organism-sft.yaml`` and ``organism-safekey.yaml`` on the same examples (``finetuning.jsonl``) in the same order.
-3. ``traces.jsonl``: what ``sft`` itself answers to requests on ``test`` pairs, in all wrappers.
+3. ``traces.jsonl``: responses of ``sft`` to requests on ``test`` pairs, in all wrappers.
 
-Settings, seed, versions and hashes are written beside each result (``training.json``); the training runs, with their
-pages, lie in ``--runs``. ``--rescore`` makes nothing: it scores the responses of ``traces.jsonl`` again,
-after a change of :mod:`safekey_interp.models.organism.outcome`.
+Settings, seed, versions and hashes are written beside each result (``training.json``); ``--runs`` is the folder of the
+training runs and their pages. ``--rescore`` trains nothing: it scores the responses of ``traces.jsonl`` again, after a
+change of :mod:`safekey_interp.models.organism.outcome`.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ from safekey_interp.training import TrainingConfig, read_config, train
 RECIPES = ("sft", "safekey")
 MAX_NEW_TOKENS = 64
 STORED = torch.float16
-"""Of the weights' file: half its size; what reads it computes in float32."""
+"""Data type of the weights' file; models are loaded in float32."""
 FORMS = 2
-"""Plain forms of each pair among the shipped traces, and wrapped ones."""
+"""Number of plain forms, and of wrapped forms, of each pair in the traces of the package."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything that the weights depend on, but for the recipes, the language, the versions and the machine."""
+    """Settings of the weights, apart from the recipes, the language, the versions and the machine."""
 
     seed: int = 1
     threads: int = 1
@@ -76,10 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path(organism.__file__).parent, help="default: inside the package")
     parser.add_argument("--runs", type=Path, default=Path("runs/organism-training"), help="folder of the training runs")
     parser.add_argument("--seed", type=int, default=Settings.seed)
-    parser.add_argument("--threads", type=int, default=Settings.threads, help="another number, other last bits")
+    parser.add_argument("--threads", type=int, default=Settings.threads, help="the last bits depend on it")
     parser.add_argument("--steps", type=int, default=Pretraining.steps, help="steps of pre-training")
-    parser.add_argument("--tune", nargs="*", default=[], metavar="KEY=VALUE", help="settings of both recipes that win")
-    parser.add_argument("--per-wrapper", type=int, default=24, help="shipped traces of each wrapper")
+    parser.add_argument("--tune", nargs="*", default=[], metavar="KEY=VALUE", help="settings for both recipes")
+    parser.add_argument("--per-wrapper", type=int, default=24, help="traces of each wrapper")
     parser.add_argument("--rescore", action="store_true", help="only score the responses of traces.jsonl again")
     options = parser.parse_args(arguments)
     if options.rescore:
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def make(settings: Settings, out: Path, runs: Path, *, tune: Sequence[str], per_wrapper: int) -> None:
-    """All stages."""
+    """Run all stages."""
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(settings.threads)
     weights = out / "weights"
@@ -99,7 +99,7 @@ def make(settings: Settings, out: Path, runs: Path, *, tune: Sequence[str], per_
     mix = shared.pop("mix")
     shared |= {"language_sha256": language_hash(), "versions": versions()}
     base = weights / "base"
-    # The name that an earlier record has for what comes later.
+    # Earlier records name the later stage in this way.
     wanted = shared | {"finetuning": None}
     if not is_whole(base, wanted):
         hf = pretrain(settings.shape, settings.pretraining, settings.seed)
@@ -116,15 +116,15 @@ def make(settings: Settings, out: Path, runs: Path, *, tune: Sequence[str], per_
     wanted = based | {"sft_sha256": sha256_of(weights / "sft" / "model.safetensors"), "per_wrapper": per_wrapper}
     record = traces.with_suffix(".json")
     if not (traces.is_file() and read_json(record) == _as_read(wanted | {"sha256": sha256_of(traces)})):
-        found = generate_traces(load(str(weights / "sft"), device="cpu"), per_wrapper, settings.seed)
-        write_traces(found, traces)
+        generated = generate_traces(load(str(weights / "sft"), device="cpu"), per_wrapper, settings.seed)
+        write_traces(generated, traces)
         write_json(record, wanted | {"sha256": sha256_of(traces)})
-        # No word of what they say: they are on test pairs, and whoever tunes should not see it.
-        print(f"{traces}: {len(found)} traces, {len({trace.group for trace in found})} groups", flush=True)
+        # The results are not printed: they are on test pairs, which must not influence tuning.
+        print(f"{traces}: {len(generated)} traces, {len({trace.group for trace in generated})} groups", flush=True)
 
 
 def finetune(base: Path, folder: Path, config: TrainingConfig, settings: Settings, wanted: dict[str, Any]) -> None:
-    """Stage 2: a training run, and its model among the organism's."""
+    """Stage 2: run a training, and save its model with the organism's weights."""
     begin = time.perf_counter()
     file = Path(config.traces[0])
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +143,7 @@ def rescore(file: Path) -> None:
 
 
 def write_traces(traces: Sequence[Trace], file: Path) -> None:
-    """As JSON Lines that ``read_traces`` reads."""
+    """Write JSON Lines for ``read_traces``."""
     lines = "".join(json.dumps(organism.to_row(trace), ensure_ascii=False) + "\n" for trace in traces)
     write_aside(file, lambda aside: aside.write_text(lines, encoding="utf-8"))
 
@@ -152,10 +152,10 @@ def write_traces(traces: Sequence[Trace], file: Path) -> None:
 
 
 def generate_traces(model: Model, per_wrapper: int, seed: int) -> list[Trace]:
-    """What the model answers on ``test`` pairs: half harmful and half benign, plain and in each wrapper.
+    """Responses of a model to ``test`` pairs: half harmful and half benign, plain and in each wrapper.
 
-    Every pair comes in as many plain as wrapped forms, the same number for harmful and benign ones, so that nothing but
-    the words of a request says what it is.
+    Every pair has as many plain as wrapped forms, the same number for harmful and benign ones, so that only the words
+    of a request carry its label.
 
     Args:
         model: the fine-tuned model.
@@ -180,21 +180,21 @@ def generate_traces(model: Model, per_wrapper: int, seed: int) -> list[Trace]:
 def _requests(rng: random.Random, kinds: Sequence[Kind], n_pairs: int) -> list[Trace]:
     """Pairs of these kinds in turn, each in :data:`FORMS` plain forms and as many wrappers, which take turns."""
     decks = {kind: rng.sample(pairs(kind, "test"), len(pairs(kind, "test"))) for kind in kinds}
-    forms, found = list(WRAPPERS.values()), []
+    forms, requests = list(WRAPPERS.values()), []
     for number in range(n_pairs):
         deck = decks[kinds[number % len(kinds)]]
         pair = deck[number // len(kinds) % len(deck)]
         for turn, (template, manner) in enumerate(rng.sample(list(product(QUESTIONS, (None, *MANNERS))), FORMS)):
             wrapper = forms[(number * FORMS + turn) % len(forms)]
-            found += [
+            requests += [
                 written(pair, None, template, manner),
                 written(pair, wrapper, rng.choice(wrapper.templates), rng.choice((None, *MANNERS))),
             ]
-    return found
+    return requests
 
 
 def save(hf: Any, folder: Path, settings: dict[str, Any]) -> None:
-    """Write a model, its tokenizer and its record as a whole; what was there is replaced at the end."""
+    """Write a model, its tokenizer and its record into a new folder, which replaces the old one at the end."""
     tokenizer: Any = build_tokenizer()
 
     def fill(new: Path) -> None:
@@ -216,29 +216,29 @@ def save(hf: Any, folder: Path, settings: dict[str, Any]) -> None:
 
 
 def is_whole(folder: Path, settings: dict[str, Any]) -> bool:
-    """Whether a folder holds the model of these settings, undamaged."""
+    """Whether a folder contains the complete model of these settings."""
     weights = folder / "model.safetensors"
     if not weights.is_file():
         return False
-    found = read_json(folder / "training.json") == _as_read(settings | {"sha256": sha256_of(weights)})
-    if found:
-        print(f"{folder}: there already", flush=True)
-    return found
+    unchanged = read_json(folder / "training.json") == _as_read(settings | {"sha256": sha256_of(weights)})
+    if unchanged:
+        print(f"{folder}: exists already", flush=True)
+    return unchanged
 
 
 def language_hash() -> str:
-    """Changes with what the language says, not with how it is written down."""
+    """Hash of the texts that the language generates, independent of its source code."""
     rng = random.Random(0)
-    every, forms = [pair for kind in KINDS for pair in pairs(kind)], [None, *WRAPPERS.values()]
-    texts = [*covering_texts(), *(f"{pair} {pair.split}" for pair in every)]
+    all_pairs, forms = [pair for kind in KINDS for pair in pairs(kind)], [None, *WRAPPERS.values()]
+    texts = [*covering_texts(), *(f"{pair} {pair.split}" for pair in all_pairs)]
     for _ in range(2_000):
-        trace = dialogue(rng, rng.choice(every), rng.choice(forms), safe=rng.random() < 0.5)
+        trace = dialogue(rng, rng.choice(all_pairs), rng.choice(forms), safe=rng.random() < 0.5)
         texts += [trace.prompt, trace.response, document(rng, reactions=0.5)]
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:
-    """What the last bits of the weights depend on besides the settings."""
+    """Versions and processor, on which the last bits of the weights depend."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -1,11 +1,11 @@
-"""Weights of the refusal judge: made in half a minute, the same to the byte on one machine.
+"""Training of the refusal judge's weights; half a minute, byte-identical on one machine.
 
     python train/refusal_judge.py LABELLED.jsonl … [--out safekey_interp/evaluation/refusal_weights.json]
 
-Each file holds the answers of one model with people's labels (:mod:`safekey_interp.evaluation.refusal_fitting`); the
-weights that ship were made from XSTest's completions of three models. The examples of ``refusal_examples.jsonl`` are
-written by hand: short and modern manners that those models lack. Settings are chosen on models and groups left out
-(:mod:`safekey_interp.evaluation.refusal_fitting`), then everything is learnt from.
+Each file contains the answers of one model with annotators' labels (:mod:`safekey_interp.evaluation.refusal_fitting`).
+The weights of the package are fitted to XSTest's completions of three models and to ``refusal_examples.jsonl``, written
+by hand: short and recent forms of refusal that those models lack. Settings are selected on left-out models and groups;
+the final weights are fitted to all rows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SEED = 0
 def main() -> None:
     """Train and write the weights."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("labelled", type=Path, nargs="+", help="one JSONL a model")
+    parser.add_argument("labelled", type=Path, nargs="+", help="one JSONL file per model")
     parser.add_argument("--out", type=Path, default=ROOT / "safekey_interp" / "evaluation" / WEIGHTS)
     options = parser.parse_args()
     text = weights(options.labelled)
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def weights(labelled: Sequence[Path]) -> str:
-    """The file of weights that these answers make."""
+    """Text of the weights' file fitted to these answers."""
     corpus = Corpus([*read_labelled(labelled), *read_examples(EXAMPLES)])
     rows = np.arange(len(corpus))
     settings = choose(corpus, rows, seed=SEED)
@@ -50,7 +50,7 @@ def weights(labelled: Sequence[Path]) -> str:
         "bias": classifier.pop("bias"),
     }
     parts = [f'"{name}": {json.dumps(value)}' for name, value in head.items()]
-    # One line for each feature and term, so that a change of the weights can be read.
+    # One line per feature and term, for readable diffs of the weights.
     for name, rows_of in classifier.items():
         lines = (f"{json.dumps(key, ensure_ascii=False)}: {json.dumps(row)}" for key, row in rows_of.items())
         parts.append(f'"{name}": {{\n' + ",\n".join(lines) + "\n}")

@@ -1,12 +1,12 @@
-"""What does it cost to look inside the forward pass?
+"""Time and memory of reading attention and hidden states in the forward pass.
 
     python analysis/cost/capture.py [--length 2048] [--repeats 9] [--memory-runs 5] [--model smollm2]
     python analysis/cost/capture.py --traces star1.jsonl [--n 300] [--block 30]
 
 One sequence: time and memory of a plain SDPA forward, of the same with rows of K captured, with K, decision and U
-captured, with states too, and of eager with ``output_attentions``; every side computes the logits of the last position
-alone. Times are interleaved, ratios are taken within a round, and their median has a bootstrap interval. Memory is the
-peak above what the process held before the forward, each way in a process of its own.
+captured, with states too, and of eager with ``output_attentions``; each computes only the logits of the last position.
+Times are interleaved, ratios are within a round, and their median has a bootstrap interval. Memory is the peak above
+the memory before the forward pass, each way in its own process.
 
 With ``--traces``: `measure_attention` end to end against the reference's way (one trace at a time, eager, all
 attentions, full length), interleaved in blocks.
@@ -199,12 +199,12 @@ def reference_way(model: Model, traces: list[Trace]) -> None:
     model.hf.set_attn_implementation("eager")
     try:
         for trace in traces:
-            found = model.encode(trace, segment(trace))
-            attentions: Any = model.hf(found.input_ids[None], output_attentions=True, use_cache=False).attentions
-            rows = list(found.positions("key_sentence"))
+            encoding = model.encode(trace, segment(trace))
+            attentions: Any = model.hf(encoding.input_ids[None], output_attentions=True, use_cache=False).attentions
+            rows = list(encoding.positions("key_sentence"))
             for pattern in attentions:
                 for span in ("prompt", "understanding"):
-                    pattern[0][:, rows][:, :, list(found.positions(span))].sum(-1).mean(-1)
+                    pattern[0][:, rows][:, :, list(encoding.positions(span))].sum(-1).mean(-1)
     finally:
         model.hf.set_attn_implementation(before)
 

@@ -1,13 +1,13 @@
-"""What does it save to decode many prompts at once, and do they get the same greedy text?
+"""Speed of batched generation, with a check that the greedy text stays the same.
 
     python analysis/cost/generation.py [--model organism:sft] [--prompts F] [--n 64] [--batch-size 16]
         [--max-new-tokens 64] [--repeats 7]
 
-`generate` with a batch size against the same function one prompt at a time, on the organism's shipped prompts or a
+`generate` with a batch size against the same function one prompt at a time, on the organism's prompts or a
 file's: interleaved rounds, ratios within a round, their median with a bootstrap interval.
 
-Texts must be the same: a difference is named, with how far apart the two tokens are in a plain forward pass, and ends
-the script with status 1.
+The texts must be the same. A difference is reported with the distance of the two tokens' logits in a plain forward
+pass, and the script exits with status 1.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from safekey_interp.models.organism import TRACES
 
 def answers(model: Model, traces: list[Trace], sampling: Sampling, batch_size: int) -> dict[str, Generated]:
     requests = [Request(trace=trace) for trace in traces]
-    return {one.trace_id: one for one in LocalEngine(model, batch_size=batch_size).generate(requests, sampling)}
+    responses = LocalEngine(model, batch_size=batch_size).generate(requests, sampling)
+    return {response.trace_id: response for response in responses}
 
 
 def gap(model: Model, alone: Generated, together: Generated) -> float:
@@ -66,7 +67,7 @@ def main() -> None:
     sampling = Sampling(max_new_tokens=options.max_new_tokens)
     alone = answers(model, traces, sampling, 1)
     together = answers(model, traces, sampling, options.batch_size)
-    differing = [name for name, one in alone.items() if one.response != together[name].response]
+    differing = [name for name, response in alone.items() if response.response != together[name].response]
     gaps = {name: gap(model, alone[name], together[name]) for name in differing}
     timed = partial(generate, model, traces, max_new_tokens=options.max_new_tokens)
     ways: dict[str, Callable[[], object]] = {
@@ -75,7 +76,7 @@ def main() -> None:
     }
     times = interleaved(ways, options.repeats)
     ratio, low, high = interval(np.asarray(times["one"]) / np.asarray(times["many"]))
-    n_tokens = sum(one.n_tokens or 0 for one in alone.values())
+    n_tokens = sum(response.n_tokens or 0 for response in alone.values())
     print(
         f"{options.model}, {len(traces)} prompts, {n_tokens} new tokens (at most {options.max_new_tokens} each), "
         f"{options.repeats} interleaved rounds, {torch.get_num_threads()} threads"

@@ -1,9 +1,9 @@
-"""How much faster is knockout by layer than a loop over traces and layers, with the same numbers?
+"""Speed of knockout by layer against a loop over traces and layers, with a check of the numbers.
 
     python analysis/cost/knockout.py [--model organism] [--traces F] [--n 100] [--to understanding] [--rounds 5]
 
-Both measure, for each trace and layer, K's log-probability with a span out of sight, with a random quarter, half and
-three quarters of it out of sight, and once as it is; both start from traces. The loop runs each whole sequence up to
+Both measure, for each trace and layer, K's log-probability with a span hidden, with a random quarter, half and three
+quarters of it hidden, and without knockout; both start from traces. The loop runs each whole sequence up to
 the end of K through the model, one after another, with the same knockout. Rounds are interleaved; the ratio is taken
 within a round, its median has a bootstrap interval.
 """
@@ -34,8 +34,8 @@ def by_loop(model: Model, traces: list[Trace], to_span: str) -> np.ndarray:
     """(trace, layer, 4) changes of K's log-probability: the span, and one part of each share."""
     effects = np.zeros((len(traces), model.n_layers, 1 + len(DOSES)))
     with torch.inference_mode(), evaluating(model.hf):
-        for number, (trace, found) in enumerate(segmented(traces)):
-            row = with_own_sentence(model, trace, found)
+        for number, (trace, segmentation) in enumerate(segmented(traces)):
+            row = with_own_sentence(model, trace, segmentation)
             plain = _logprob(model, row)
             for layer in range(model.n_layers):
                 for which, dose in enumerate((None, *DOSES)):
@@ -76,9 +76,9 @@ def main() -> None:
     quiet_libraries()
     model = load(options.model)
     both = (pair for pair in segmented(read_traces(options.traces)) if pair[1].understanding and pair[1].key_sentence)
-    found = list(islice(both, options.n))
-    traces = [trace for trace, _ in found]
-    tokens = np.median([len(with_own_sentence(model, trace, one).ids) for trace, one in found])
+    pairs = list(islice(both, options.n))
+    traces = [trace for trace, _ in pairs]
+    tokens = np.median([len(with_own_sentence(model, trace, segmentation).ids) for trace, segmentation in pairs])
     results: dict[str, np.ndarray] = {}
 
     def loop() -> None:

@@ -1,8 +1,8 @@
-"""Does the memory of a probe grow with the number of traces?
+"""Peak memory of a probe by number of traces.
 
-Runs ``safekey-interp probe`` in processes of their own on synthetic traces, labelled or not, and prints the peak
-resident memory of each (``ru_maxrss``) with its ratio to the smallest. The model is random and small, so that what
-grows with the data is not hidden behind weights; ``--model`` takes another.
+Runs ``safekey-interp probe`` in separate processes on synthetic traces, labelled or not, and prints the peak resident
+memory of each (``ru_maxrss``) with its ratio to the smallest. The model is random and small, so that weights do not
+dominate the memory; ``--model`` takes another.
 
     python analysis/cost/probe_memory.py --n 1000 10000
 """

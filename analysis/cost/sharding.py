@@ -1,11 +1,11 @@
-"""How much faster are two processes of one thread than one, and are their tables the same?
+"""Speed of two processes against one, with a check that the tables are the same.
 
     python analysis/cost/sharding.py [--n 2000] [--rounds 5] [--processes 2] [--model organism] [--page]
 
-Runs ``safekey-interp probe`` from its start to its end in new processes, interleaved, the order turned each round: one
-process of one thread, and ``--processes`` of one thread each. Prints the ratio of times within a round,
-median with a bootstrap interval over rounds, and where one process's time went; exits with 1 when the tables differ.
-Without ``--model`` the model is random, of a size at which the forward passes dominate, as they do in real use.
+Runs ``safekey-interp probe`` in new processes, interleaved, in an order that rotates each round: one process of one
+thread, and ``--processes`` of one thread each. Prints the ratio of times within a round, as a median with a bootstrap
+interval over rounds, and the shares of one process's time; exits with 1 when the tables differ. Without ``--model`` the
+model is random, of a size at which the forward passes dominate, as in real use.
 """
 
 from __future__ import annotations
@@ -75,13 +75,13 @@ def _run(words: list[str], n: int, out: Path) -> float:
     return time.perf_counter() - started
 
 
-def _check_same(one: Path, other: Path) -> None:
-    files = {path.name for path in one.iterdir()} - {"run.json", "report.html"}
+def _check_same(folder: Path, other: Path) -> None:
+    files = {path.name for path in folder.iterdir()} - {"run.json", "report.html"}
     if files != {path.name for path in other.iterdir()} - {"run.json", "report.html"}:
-        sys.exit(f"{other.name} has other files than {one.name}")
-    different = [name for name in sorted(files) if (one / name).read_bytes() != (other / name).read_bytes()]
+        sys.exit(f"{other.name} has other files than {folder.name}")
+    different = [name for name in sorted(files) if (folder / name).read_bytes() != (other / name).read_bytes()]
     if different:
-        sys.exit(f"{', '.join(different)} of {other.name} and {one.name} differ")
+        sys.exit(f"{', '.join(different)} of {other.name} and {folder.name} differ")
 
 
 def _traces(file: Path, source: Path, n: int) -> Path:

@@ -1,4 +1,4 @@
-"""What is a random model of a stated size, with a tokenizer of its own, that a benchmark needs no network for?"""
+"""Random model of a given size with its own tokenizer, for benchmarks without a network."""
 
 from __future__ import annotations
 

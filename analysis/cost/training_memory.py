@@ -1,4 +1,4 @@
-"""How much memory does each device need to train the paper's three models?
+"""Memory estimates for training the paper's three models.
 
     python -m analysis.cost.training_memory
 

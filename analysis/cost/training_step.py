@@ -1,17 +1,17 @@
-"""What does a training step with SafeKey's losses cost, beside plain fine-tuning and beside the literal way?
+"""Time and memory of a training step with SafeKey's losses, against plain fine-tuning and the literal implementation.
 
     python analysis/cost/training_step.py [--model smollm2] [--batch 2] [--length 640] [--repeats 9]
 
 Ways, each one step of a trainer on the same weights, with backward pass, gradient clipping and AdamW:
 
-- ``hf``: transformers' Trainer, language modelling alone;
-- ``sft``: ours, language modelling alone;
-- ``short``, ``packed``: ours with both losses, in either layout of the prompt-masked pass;
+- ``hf``: transformers' Trainer, language modelling only;
+- ``sft``: this package, language modelling only;
+- ``short``, ``packed``: this package with both losses, in either layout of the prompt-masked pass;
 - ``literal``: transformers' Trainer on a model that runs twice in full, the second time with the prompt masked, with
   all logits both times, as the reference does.
 
-Times are interleaved, ratios are taken within a round, and their median has a bootstrap interval. Memory is the peak of
-resident memory in a step, each way in a process of its own (median of ``--memory-runs``), weights and AdamW included.
+Times are interleaved, ratios are within a round, and their median has a bootstrap interval. Memory is the peak of
+resident memory in a step, each way in its own process (median of ``--memory-runs``), weights and AdamW included.
 """
 
 from __future__ import annotations
@@ -186,8 +186,8 @@ def _ours(model: Model, head: SafetyHead, rows: list[Example], layout: QueryMask
 
     def run() -> None:
         inputs, counts = trainer.get_batch_samples(iter([rows]), 1, torch.device("cpu"))
-        for one in inputs:
-            trainer.training_step(loss, one, counts)
+        for batch in inputs:
+            trainer.training_step(loss, batch, counts)
 
     return run
 

@@ -1,13 +1,13 @@
-"""What causes the decision in the organisms: what does K need to see, and where do states carry the refusal?
+"""Interventions on the organisms: knockout, activation patching and directions.
 
     python -m analysis.organism.causes [--models organism:sft organism:safekey] [--n 60] [--only steering] [--write]
 
-Each model answers the shipped test prompts itself. Attention knockout of the queries that predict K, all layers at once
-and layer by layer, on harmful requests behind wrappers, apart by what became of them (refused: K is an aha; complied: a
-jailbreak that succeeded), on plain ones that are refused, and on benign ones; activation patching from the plain,
-refused form of a request into the jailbreak; steering along the difference of means of held-out requests, beside
-directions fitted to shuffled labels, drawn from the states' covariance, and isotropic ones. Every figure stands beside
-its control. Nothing was chosen by these traces.
+Each model answers the test prompts of the package itself. Attention knockout of the queries that predict K, in all
+layers and layer by layer, on wrapped harmful requests by outcome (refused: K is an aha; complied: a successful
+jailbreak), on plain refused ones, and on benign ones; activation patching from the plain, refused form of a request
+into the jailbreak; ablation and steering along the cross-fitted difference of means, beside directions fitted to
+shuffled labels, drawn from the states' covariance, and isotropic ones. Every number has its control. No setting was
+chosen on these traces.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ PATCHED = ("prompt_end", "understanding", "decision")
 
 def cases(traces: Sequence[Trace], n: int) -> dict[str, list[Trace]]:
     """Traces of each case, at most ``n``, spread over the wrappers."""
-    found: dict[str, list[Trace]] = {}
+    cases: dict[str, list[Trace]] = {}
     for name, case in CASES.items():
-        mine = [t for t in traces if (t.label, t.source, t.meta["outcome"]) == case]
-        step = max(1, len(mine) // n)
-        found[name] = mine[::step][:n]
-    return found
+        matching = [t for t in traces if (t.label, t.source, t.meta["outcome"]) == case]
+        step = max(1, len(matching) // n)
+        cases[name] = matching[::step][:n]
+    return cases
 
 
 def knockouts(
@@ -70,12 +70,12 @@ def knockouts(
             about = {"model": name, "case": case}
             options: dict[str, Any] = {"finder": "given", "others": others}
             for spans in (SPANS[:2], SPANS[2:]):
-                found = knockout(model, traces, QUERIES, spans, **options)
-                summary = summarise_knockout(found)
+                effects = knockout(model, traces, QUERIES, spans, **options)
+                summary = summarise_knockout(effects)
                 for span in spans:
                     line = about | {"K may not see": span}
-                    together.append(line | _cells(summary, span) | _ahead(found, span))
-                    pools += [line | _pool(found, span)] if spans == SPANS[:2] else []
+                    together.append(line | _cells(summary, span) | _ahead(effects, span))
+                    pools += [line | _pool(effects, span)] if spans == SPANS[:2] else []
             by_layer = summarise_knockout(
                 knockout(model, traces, QUERIES, SPANS[:2], by="layer", controls=(SAME, OTHER), **options)
             )
@@ -96,10 +96,10 @@ def patching(models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: d
         pool = [t for t in answers[name] if t.label == "harmful" and (t.source == "plain" or t.trace_id in chosen)]
         table = patch(model, pool, positions=PATCHED, finder="given")
         summary: Any = default_rows(summarise_patching(table))
-        mine = summary[
+        shares = summary[
             (summary["metric"] == "difference") & (summary["measure"] == "share") & (summary["subset"] == "all")
         ]
-        for position, part in mine.groupby("position", sort=False):
+        for position, part in shares.groupby("position", sort=False):
             line = {"model": name, "states of the plain request at": position}
             for _, row in part.iterrows():
                 line[f"layer {row['layer']}"] = f"{row['value']:.2f} ({row['control']:.2f})"
@@ -108,7 +108,7 @@ def patching(models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: d
 
 
 def steering(models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: dict[str, list[Trace]]) -> pd.DataFrame:
-    """The direction from benign to harmful taken out of plain requests, and added to jailbreaks, beside each control.
+    """The direction from benign to harmful ablated on plain requests, and added to jailbreaks, beside each control.
 
     Of each kind of control the mean, the draw that goes furthest the same way, and p of the largest over all layers.
     """
@@ -116,19 +116,19 @@ def steering(models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: d
     for name, (model, _) in models.items():
         plain = [t for t in answers[name] if t.source == "plain"]
         wrapped = [t for t in answers[name] if t.source == "wrapped"]
-        ways = (("taken out, plain harmful", plain, "ablate"), ("added, wrapped harmful", wrapped, "add"))
+        ways = (("ablated, plain harmful", plain, "ablate"), ("added, wrapped harmful", wrapped, "add"))
         for words, traces, mode in ways:
             table: Any = steer_held_out(
                 model, traces, fit_position="decision", finder="given", mode=mode, controls=get_args(ControlKind)
             )
             summary: Any = summarise_steering(table)
-            mine = summary[(summary["metric"] == "difference") & (summary["subset"] == "harmful")]
+            matching = summary[(summary["metric"] == "difference") & (summary["subset"] == "harmful")]
             drawn = table[(table["metric"] == "difference") & (table["label"] == "harmful")]
             furthest = _furthest(drawn.groupby(["layer", "control", "draw"])["effect"].mean())
-            for layer, part in mine.groupby("layer"):
+            for layer, part in matching.groupby("layer"):
                 first = part.iloc[0]
                 line = {"model": name, "direction of decision": words, "layer": str(layer)}
-                line |= {"change of safe less go-ahead": interval(first, form="+.2f")}
+                line |= {"change of safe minus compliant": interval(first, form="+.2f")}
                 for _, row in part.iterrows():
                     kind = row["control_kind"]
                     line[kind.replace("_", " ")] = (
@@ -143,18 +143,18 @@ def steering(models: dict[str, tuple[Model, dict[str, list[Trace]]]], answers: d
 
 def _furthest(means: Any) -> dict[tuple[int, str], float]:
     """By layer and kind of control, the mean of the draw that goes furthest the way that the tested direction goes."""
-    found = {}
+    furthest = {}
     for (layer, kind), part in means.groupby(["layer", "control"]):
         way = 1 if means[layer, TESTED, -1] > 0 else -1
-        found[layer, kind] = float((way * part).max() * way)
-    return found
+        furthest[layer, kind] = float((way * part).max() * way)
+    return furthest
 
 
-def _ahead(found: Any, span: str) -> dict[str, str]:
-    """Shares of traces for which safe key sentences are likelier than go-aheads."""
-    mine = found[(found["metric"] == "difference") & (found["to_span"] == span)]
-    cut = tested_rows(mine)
-    parts = [cut["baseline"], cut["value"], *(mine.loc[mine["control"] == kind, "value"] for kind in (OTHER, SAME))]
+def _ahead(effects: Any, span: str) -> dict[str, str]:
+    """Shares of traces for which safe key sentences are likelier than compliant ones."""
+    rows = effects[(effects["metric"] == "difference") & (effects["to_span"] == span)]
+    cut = tested_rows(rows)
+    parts = [cut["baseline"], cut["value"], *(rows.loc[rows["control"] == kind, "value"] for kind in (OTHER, SAME))]
     shares = [f"{(part > 0).mean():.2f}" for part in parts if part.notna().any()]
     return {"safe is ahead: as it is, hidden, other label's, same label's": ", ".join(shares)}
 
@@ -189,9 +189,9 @@ def _cells(summary: Any, span: str) -> dict[str, str]:
     }
 
 
-def _pool(found: Any, span: str) -> dict[str, str]:
+def _pool(effects: Any, span: str) -> dict[str, str]:
     """Where random keys could lie: in the other tested span, or outside both."""
-    rows = tested_rows(found)
+    rows = tested_rows(effects)
     keys = rows[rows["metric"] == "difference"].pivot(index="trace_id", columns="to_span", values=["n_k", "n_pool"])
     [other] = set(SPANS[:2]) - {span}
     n, beside, pool = (keys[column].to_numpy(float) for column in (("n_k", span), ("n_k", other), ("n_pool", span)))

@@ -1,9 +1,9 @@
-"""How do the three organisms differ on the same prompts: in what they do, look at and know?
+"""Comparison of the three organisms on the same prompts.
 
     python -m analysis.organism.comparison [--out runs/organisms] [--write]
 
-``safekey-interp compare`` on the shipped prompts, each model with responses of its own; the table holds every measure
-that is not by wrapper. The run folder goes on where it was killed, and its page is ``report.html``.
+``safekey-interp compare`` on the prompts of the package, with each model's own responses; the table contains every
+measure that is not by wrapper. The run folder resumes after a kill, and its page is ``report.html``.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ def table(run: Run) -> pd.DataFrame:
         row: dict[str, str] = {"measure": title}
         form = ".2f"
         for model in MODELS:
-            one = part[(part["model"] == model) & part["other"].isna()]
-            row[model] = f"{estimate(one.iloc[0]).text(form)} ({one['n'].iloc[0]})" if len(one) else "n/a"
+            single = part[(part["model"] == model) & part["other"].isna()]
+            row[model] = f"{estimate(single.iloc[0]).text(form)} ({single['n'].iloc[0]})" if len(single) else "n/a"
         for first, second in pairwise(MODELS):
             pair = part[(part["model"] == first) & (part["other"] == second)]
-            row[f"{second} less {first}"] = estimate(pair.iloc[0]).text("+.2f") if len(pair) else "n/a"
+            row[f"{second} minus {first}"] = estimate(pair.iloc[0]).text("+.2f") if len(pair) else "n/a"
         rows.append(row)
     return pd.DataFrame(rows)
 

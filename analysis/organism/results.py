@@ -1,9 +1,9 @@
-"""What do the probes find in the organism, before and after fine-tuning, on plain and on wrapped prompts?
+"""Attention, separability and transfer of the organisms, on plain and on wrapped prompts.
 
     python -m analysis.organism.results --base RUN --sft RUN --safekey RUN [--write]
 
-Prints the organism's tables of `analysis/RESULTS.md` from runs over its shipped traces; with ``--write`` puts them
-between the marks of that file. All models read what ``sft`` wrote (teacher forcing), so that they see the same tokens.
+Prints the organism's tables of `analysis/RESULTS.md` from runs over the traces of the package; ``--write`` puts them
+between the marks of that file. All models read the responses of ``sft`` (teacher forcing), hence the same tokens.
 """
 
 from __future__ import annotations
@@ -39,16 +39,18 @@ def attention(runs: dict[str, Run]) -> pd.DataFrame:
         for subset, of in SUBSETS.items():
             for model, run in runs.items():
                 table: Table = run.attention_by_layer
-                mine = table[(table["from_span"] == reader) & (table["subset"] == subset)]
-                mine = mine[mine["layer"] == mine["layer"].max()].set_index(["to_span", "measure"])
+                selected = table[(table["from_span"] == reader) & (table["subset"] == subset)]
+                selected = selected[selected["layer"] == selected["layer"].max()].set_index(["to_span", "measure"])
                 row: dict[str, Any] = {"from": words, "prompts": of, "model": model}
                 for span, short in SPANS.items():
-                    row[f"to {short}"] = interval(mine.loc[(span, "mass")])
-                    row[f"{short}, uniform"] = f"{mine.loc[(span, 'uniform_mass'), 'value']:.2f}"
-                    row[f"{short} / distance-matched"] = interval(mine.loc[(span, "lift_over_matched")])
+                    row[f"to {short}"] = interval(selected.loc[(span, "mass")])
+                    row[f"{short}, uniform"] = f"{selected.loc[(span, 'uniform_mass'), 'value']:.2f}"
+                    row[f"{short} / distance-matched"] = interval(selected.loc[(span, "lift_over_matched")])
                     other = (span, "lift_over_matched_other")
-                    row[f"{short} / second reference"] = interval(mine.loc[other]) if other in mine.index else "n/a"
-                rows.append(row | {"n": int(mine.loc[("prompt", "mass"), "n"])})
+                    row[f"{short} / second reference"] = (
+                        interval(selected.loc[other]) if other in selected.index else "n/a"
+                    )
+                rows.append(row | {"n": int(selected.loc[("prompt", "mass"), "n"])})
     return pd.DataFrame(rows)
 
 
@@ -58,9 +60,9 @@ def separability(runs: dict[str, Run]) -> pd.DataFrame:
     for position in POSITIONS:
         for model, run in runs.items():
             table: Table = run.separability
-            mine = table[(table["position"] == position) & table["auroc"].notna()]
+            scores = table[(table["position"] == position) & table["auroc"].notna()]
             row: dict[str, Any] = {"position": position, "model": model}
-            rows.append(row | _beside_words(mine))
+            rows.append(row | _beside_words(scores))
     return pd.DataFrame(rows)
 
 
@@ -71,21 +73,21 @@ def transfer(runs: dict[str, Run]) -> pd.DataFrame:
         for fitted, tested in (("plain", "plain"), ("plain", "wrapped"), ("wrapped", "wrapped"), ("wrapped", "plain")):
             for model, run in runs.items():
                 table: Table = run.transfer
-                mine = table[(table["position"] == position) & table["auroc"].notna()]
-                mine = mine[(mine["fitted_on"] == fitted) & (mine["tested_on"] == tested)]
+                scores = table[(table["position"] == position) & table["auroc"].notna()]
+                scores = scores[(scores["fitted_on"] == fitted) & (scores["tested_on"] == tested)]
                 row: dict[str, Any] = {"position": position, "fitted on": fitted, "tested on": tested, "model": model}
-                rows.append(row | _beside_words(mine))
+                rows.append(row | _beside_words(scores))
     return pd.DataFrame(rows)
 
 
-def _beside_words(mine: Table) -> dict[str, Any]:
-    probes, words = mine[mine["method"] == "logistic"], mine[mine["method"] == "text_tfidf"]
+def _beside_words(scores: Table) -> dict[str, Any]:
+    probes, words = scores[scores["method"] == "logistic"], scores[scores["method"] == "text_tfidf"]
     best = probes.loc[probes["auroc"].idxmax()]
-    said = words.iloc[0]
+    text_row = words.iloc[0]
     return {
         "AUROC, best layer": estimate(best, *AUROC_OVER_LAYERS).text(".2f"),
         "layer": f"{best['layer']} of {len(probes)}",
-        "words alone": interval(said, "auroc"),
+        "words alone": interval(text_row, "auroc"),
         "shuffled labels": f"{best['null_auroc_low']:.2f} to {best['null_auroc_high']:.2f}",
         "p over layers": f"{best['p_value_over_layers']:.3f}",
         "n (harmful, benign)": f"{best['n']} ({best['n_harmful']}, {best['n_benign']})",

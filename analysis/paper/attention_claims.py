@@ -1,4 +1,4 @@
-"""What does attention say of claims 3a and 3b? The paper's measure in several readings, and the change by training.
+"""Evidence from attention for claims 3a and 3b: the paper's measure in several readings, and its change by training.
 
 3a, for each trained model on its own answers: K's mass on X minus its mass on U, last layer, mean over heads, by trace;
 raw (the paper's measure), without the first token, without first token and template, over the uniform baseline, as the
@@ -40,7 +40,7 @@ _SPANS = ["prompt", "understanding"]
 
 def claims(bench: Bench) -> list[Measured]:
     """Claims 3a and 3b, every evidence that these models and their answers give."""
-    readings = [one for name in bench.others if name in bench.probes for one in _readings(bench, name)]
+    readings = [measured for name in bench.others if name in bench.probes for measured in _readings(bench, name)]
     return [*readings, *_shift(bench)]
 
 
@@ -48,17 +48,17 @@ def _readings(bench: Bench, name: str) -> list[Measured]:
     run = bench.probes[name]
     table: Table = run.attention
     masses = paper_masses(table)
-    found = [_minus(bench, name, evidence, masses, column) for evidence, column in READINGS.items()]
+    readings = [_minus(bench, name, evidence, masses, column) for evidence, column in READINGS.items()]
     masses = masses.assign(over_even=masses["mass"] - masses["uniform_mass"])
-    found.append(_minus(bench, name, "over the uniform baseline", masses, "over_even"))
+    readings.append(_minus(bench, name, "over the uniform baseline", masses, "over_even"))
     try:
         released = paper_masses(measure_attention(bench.model(name), bench.answers(name), style="released"))
-        found.append(_minus(bench, name, "released script", released, "mass"))
+        readings.append(_minus(bench, name, "released script", released, "mass"))
     except InputError as error:
-        found.append(unmeasured("3a", name, str(error), toy=bench.is_toy(name), evidence="released script"))
+        readings.append(unmeasured("3a", name, str(error), toy=bench.is_toy(name), evidence="released script"))
     last = table[(table["from_span"] == "decision") & (table["layer"] == table["layer"].max())]
     deciding = last.groupby(["trace_id", "to_span"], observed=True)["mass"].mean().reset_index()
-    return [*found, _minus(bench, name, "token before K", deciding, "mass")]
+    return [*readings, _minus(bench, name, "token before K", deciding, "mass")]
 
 
 def _minus(bench: Bench, name: str, evidence: str, masses: Any, column: str) -> Measured:
@@ -70,14 +70,14 @@ def _minus(bench: Bench, name: str, evidence: str, masses: Any, column: str) -> 
     )
     if not set(_SPANS) <= set(both.columns) or (both := both.dropna()).empty:
         return unmeasured("3a", name, "no attention on X and on U", toy=toy, evidence=evidence)
-    found = mean_of(both["prompt"] - both["understanding"], list(_groups(bench.probes[name], both.index)))
+    interval = mean_of(both["prompt"] - both["understanding"], list(_groups(bench.probes[name], both.index)))
     means = f"on X {both['prompt'].mean():.3f}, on U {both['understanding'].mean():.3f}"
-    return Measured(claim="3a", evidence=evidence, model=name, control_value=means, toy=toy, **found)
+    return Measured(claim="3a", evidence=evidence, model=name, control_value=means, toy=toy, **interval)
 
 
 def _groups(run: Run, trace_ids: Any) -> pd.Series:
     traces: Table = run.traces
-    return traces.set_index("trace_id")["group"].reindex([str(one) for one in trace_ids])
+    return traces.set_index("trace_id")["group"].reindex([str(trace_id) for trace_id in trace_ids])
 
 
 def _shift(bench: Bench) -> list[Measured]:

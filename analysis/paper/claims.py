@@ -1,4 +1,4 @@
-"""What does the paper claim, and by which evidence is each claim judged? ``claims.yaml``, read and checked.
+"""Claims of the paper and their evidence, from ``claims.yaml``.
 
 The rule is in ``verdicts.py``. Each claim lists its evidence, strongest first, with the smallest effect of interest in
 its own unit.
@@ -68,11 +68,11 @@ class Claim:
         Raises:
             KeyError: the claim has none of it.
         """
-        return {one.name: one for one in self.evidence}[name] if name else self.evidence[0]
+        return {evidence.name: evidence for evidence in self.evidence}[name] if name else self.evidence[0]
 
     def rank(self, name: str) -> int:
         """Place of an evidence in the claim's list, 0 for the strongest."""
-        return [one.name for one in self.evidence].index(name)
+        return [evidence.name for evidence in self.evidence].index(name)
 
 
 def read_claims(file: Path = FILE) -> tuple[Claim, ...]:
@@ -91,16 +91,16 @@ def read_claims(file: Path = FILE) -> tuple[Claim, ...]:
 def _claim(file: Path, row: dict[str, Any]) -> Claim:
     where = f"{file.name}: claim {row.get('id', '?')}"
     try:
-        evidence = tuple(Evidence(**one) for one in row.pop("evidence", ()))
+        evidence = tuple(Evidence(**item) for item in row.pop("evidence", ()))
         claim = Claim(**row, evidence=evidence)
     except TypeError as error:
         raise InputError(f"{where}: {str(error).partition('__init__() ')[2]}") from None
-    names = [one.name for one in evidence]
+    names = [item.name for item in evidence]
     if not evidence or evidence[0].beside or len(set(names)) != len(names):
         raise InputError(f"{where}: got evidence {names}, expected names of their own, the first of which decides")
-    for one in evidence:
-        if one.smallest <= 0 or one.expects not in (1, -1):
-            raise InputError(f"{where}, {one.name}: expected a smallest effect above 0, and a sign of 1 or -1")
+    for item in evidence:
+        if item.smallest <= 0 or item.expects not in (1, -1):
+            raise InputError(f"{where}, {item.name}: expected a smallest effect above 0, and a sign of 1 or -1")
     return claim
 
 

@@ -1,4 +1,4 @@
-"""How are claims and verdicts written down? CLAIMS.md, and the rows that the index shows."""
+"""Page of claims and verdicts, CLAIMS.md, and the rows of the index."""
 
 from __future__ import annotations
 
@@ -59,36 +59,41 @@ def write_claims(file: Path, table: pd.DataFrame) -> None:
         file: where to.
         table: rows as :func:`analysis.paper.verdicts.as_table` makes them; a claim without any is listed as not run.
     """
-    every = beside_theirs(table, mark="*")
+    entries = beside_theirs(table, mark="*")
     summary = [
         [
-            f"[{one.claim.id}](#{one.claim.id})",
-            one.claim.says + _whose(one.claim),
-            "<br>".join(one.verdicts) or "not run",
+            f"[{entry.claim.id}](#{entry.claim.id})",
+            entry.claim.says + _whose(entry.claim),
+            "<br>".join(entry.verdicts) or "not run",
         ]
-        for one in every
+        for entry in entries
     ]
     parts = [_HEAD, markdown(pd.DataFrame(summary, columns=["claim", "says", _SUMMARY]))]
-    for one in every:
-        claim = one.claim
-        facts = {"Where": claim.where, "There": claim.theirs, "Built in": _sentence(claim), "Again": f"`{one.command}`"}
+    for entry in entries:
+        claim = entry.claim
+        facts = {
+            "Where": claim.where,
+            "There": claim.theirs,
+            "Built in": _sentence(claim),
+            "Again": f"`{entry.command}`",
+        }
         parts += [
             f'<a id="{claim.id}"></a>\n\n## {claim.id}. {claim.says}{_whose(claim)}',
             "\n".join(f"- **{name}:** {text}" for name, text in facts.items() if text),
         ]
-        parts += [markdown(one.evidence), markdown(one.ours)] if len(one.ours) else ["Not run."]
+        parts += [markdown(entry.evidence), markdown(entry.ours)] if len(entry.ours) else ["Not run."]
     write_aside(file, lambda path: path.write_text("\n\n".join(parts) + "\n", encoding="utf-8"))
 
 
 def beside_theirs(table: pd.DataFrame, *, mark: str = "") -> list[Beside]:
     """Every claim with what the rows of ``claims.csv`` say of it; verdicts stand between two of ``mark``."""
-    found = []
+    entries = []
     for claim in CLAIMS:
         rows: Any = table[table["claim"] == claim.id]
         decide = rows[rows["role"] == "decides"]
         verdicts = [f"{row['model']}: {verdict_in_words(row, mark)}" for _, row in decide.iterrows()]
-        found.append(Beside(claim, _ours(rows, mark), _evidence(rows), verdicts, command(claim.id)))
-    return found
+        entries.append(Beside(claim, _ours(rows, mark), _evidence(rows), verdicts, command(claim.id)))
+    return entries
 
 
 def verdict_in_words(row: Any, mark: str = "") -> str:

@@ -1,4 +1,4 @@
-"""What would it take to draw the figures of the paper's own models? ``paper.yaml``, checked."""
+"""Requirements for the figures of the paper's own models: ``paper.yaml`` and its checks."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def check(file: Path = PAPER) -> str:
                 if not isinstance(row, dict) or not isinstance(row.get(field), kind):
                     raise InputError(f"{file.name}: {part}, entry {number}: {field} is missing or of a wrong type")
     numbers = [row["number"] for row in plan["questions"]]
-    if numbers != [one.number for one in QUESTIONS]:
-        raise InputError(f"{file.name}: questions {numbers}, expected {[one.number for one in QUESTIONS]}")
+    if numbers != [question.number for question in QUESTIONS]:
+        raise InputError(f"{file.name}: questions {numbers}, expected {[question.number for question in QUESTIONS]}")
     for row in plan["data"]:
         if row["suite"] not in SUITES:
             raise InputError(
@@ -65,7 +65,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _in_words(plan: dict[str, Any]) -> str:
-    titles = {one.number: one.title for one in QUESTIONS}
+    titles = {question.number: question.title for question in QUESTIONS}
     hours = sum(row["card_hours"] for row in plan["questions"])
     sizes, prompts = len(plan["models"]), sum(row["n"] for row in plan["data"])
     lines = [

@@ -1,12 +1,12 @@
-"""Does CLAIMS.md say anything that a table of RESULTS.md contradicts?
+"""Contradictions between CLAIMS.md and the tables of RESULTS.md.
 
     python -m analysis.paper.consistency
 
 Two kinds of comparison. The *same* contrast (claims 6a to 6c and the replication's contrasts) must have the same
 verdict: shown in the claimed direction is "supports", shown in the other "contradicts", excluded beyond the margin "no
-effect of interest", open "cannot tell"; a shown difference below the smallest effect of interest may be called less. A
-*related* number (the same difference on other prompts, or in one model pair) must not be an effect of interest in the
-direction opposite to the verdict. Exit status 1 with a line for each contradiction.
+effect of interest", open "cannot tell"; a shown difference below the smallest effect of interest may have a weaker
+verdict. A *related* number (the same difference on other prompts, or in one model pair) must not be an effect of
+interest in the direction opposite to the verdict. Exit status 1 with a line for each contradiction.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CONTRASTS = {"6a": ("DPSH", "SFT"), "6b": ("QMM", "SFT"), "6c": ("both", "DPSH")
 _NUMBER = r"[-−+]?\d*\.?\d+"
 
 
-class Said(NamedTuple):
+class StatedVerdict(NamedTuple):
     """One row of CLAIMS.md."""
 
     claim: str
@@ -69,25 +69,25 @@ def contradictions(claims: str, results: str) -> list[str]:
     Raises:
         ValueError: a table, or a claim that is compared, is not there.
     """
-    said = list(read_claims(claims))
-    missing = {*CONTRASTS, "2a", "3a", "3b", "3c", "4a", "4b"} - {one.claim for one in said}
+    stated = list(read_claims(claims))
+    missing = {*CONTRASTS, "2a", "3a", "3b", "3c", "4a", "4b"} - {verdict.claim for verdict in stated}
     if missing:
         raise ValueError(f"CLAIMS.md: no rows of {', '.join(sorted(missing))}")
-    return [*_same(said, results), *_opposite(said, results)]
+    return [*_same(stated, results), *_opposite(stated, results)]
 
 
-def read_claims(text: str) -> Iterator[Said]:
+def read_claims(text: str) -> Iterator[StatedVerdict]:
     """Rows of CLAIMS.md that have a verdict."""
     for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
         claim = section.partition(".")[0]
         for row in tables_in(section):
             if row.get("verdict", NOT_MEASURED) in (NOT_MEASURED, NO_INTERVAL):
                 continue
-            found = re.search(r"\*([^*]+)\*", row["verdict"])
-            if found is None:
+            verdict = re.search(r"\*([^*]+)\*", row["verdict"])
+            if verdict is None:
                 raise ValueError(f"CLAIMS.md: {claim}: no verdict in {row['verdict']!r}")
             decides = not any(words and row["verdict"].startswith(words) for words in ROLES.values())
-            yield Said(claim, row["evidence"], row["model"], decides, found[1])
+            yield StatedVerdict(claim, row["evidence"], row["model"], decides, verdict[1])
 
 
 def tables_in(text: str) -> Iterator[dict[str, str]]:
@@ -110,22 +110,22 @@ def table_of(results: str, name: str) -> list[dict[str, str]]:
     Raises:
         ValueError: it is not there, or empty.
     """
-    found = re.search(rf"<!-- {re.escape(name)} -->\n(.*?)<!-- end -->", results, flags=re.DOTALL)
-    rows = list(tables_in(found[1])) if found else []
+    section = re.search(rf"<!-- {re.escape(name)} -->\n(.*?)<!-- end -->", results, flags=re.DOTALL)
+    rows = list(tables_in(section[1])) if section else []
     if not rows:
         raise ValueError(f"RESULTS.md: no table {name}, expected it between its marks")
     return rows
 
 
-def _same(said: list[Said], results: str) -> Iterator[str]:
-    found = {}
+def _same(stated: list[StatedVerdict], results: str) -> Iterator[str]:
+    contrasts = {}
     for row in table_of(results, "replication-contrasts"):
         first, second = re.split(r" (?:−|-|minus) ", row["contrast"])
-        found[first, second] = row
+        contrasts[first, second] = row
     for claim, pair in CONTRASTS.items():
-        if pair not in found:
+        if pair not in contrasts:
             raise ValueError(f"RESULTS.md: replication-contrasts: no row {pair[0]} minus {pair[1]}")
-        row, by = found[pair], BY_ID[claim].by("replication")
+        row, by = contrasts[pair], BY_ID[claim].by("replication")
         value = _first_number(row["difference"])
         wanted = {"cannot tell"}
         if row["verdict"].startswith("shown"):
@@ -136,27 +136,27 @@ def _same(said: list[Said], results: str) -> Iterator[str]:
             wanted = {"no effect of interest"}
         elif not row["verdict"].startswith("open"):
             raise ValueError(f"RESULTS.md: replication-contrasts: unknown verdict {row['verdict']!r}")
-        for one in said:
-            if one.claim == claim and one.decides and one.verdict not in wanted:
+        for verdict in stated:
+            if verdict.claim == claim and verdict.decides and verdict.verdict not in wanted:
                 yield (
-                    f"claim {claim} ({one.model}): CLAIMS.md says {one.verdict!r}, the replication's contrast "
+                    f"claim {claim} ({verdict.model}): CLAIMS.md says {verdict.verdict!r}, the replication's contrast "
                     f"{pair[0]} minus {pair[1]} is {row['verdict']!r} at {row['difference']}"
                 )
 
 
-def _opposite(said: list[Said], results: str) -> Iterator[str]:
+def _opposite(stated: list[StatedVerdict], results: str) -> Iterator[str]:
     for number in _related(results):
         by = BY_ID[number.claim].by(number.evidence)
         if not abs(number.value) >= by.smallest:
             continue
         opposite = "contradicts" if np.sign(number.value) == by.expects else "supports"
-        for one in said:
+        for verdict in stated:
             # A row of another reading is compared with that reading's numbers alone.
-            same = one.evidence == number.evidence or (one.decides and not by.beside)
-            if one.claim == number.claim and same and number.model in one.model and one.verdict == opposite:
+            same = verdict.evidence == number.evidence or (verdict.decides and not by.beside)
+            if verdict.claim == number.claim and same and number.model in verdict.model and verdict.verdict == opposite:
                 yield (
-                    f"claim {one.claim}, {one.evidence} ({one.model}): CLAIMS.md says {one.verdict!r}, and "
-                    f"{number.where} has {number.value:+.3f} {by.unit}"
+                    f"claim {verdict.claim}, {verdict.evidence} ({verdict.model}): CLAIMS.md says {verdict.verdict!r}, "
+                    f"and {number.where} has {number.value:+.3f} {by.unit}"
                 )
 
 
@@ -182,8 +182,8 @@ def _of_attention(rows: list[dict[str, str]]) -> Iterator[Related]:
     )
     for reader, evidence in (("K", "mass"), ("the token before K", "token before K")):
         for model in ("sft", "safekey"):
-            mine = numbers[(numbers["from"] == reader) & (numbers["model"] == model)]
-            value = float(np.average(mine["apart"], weights=mine["n"]))
+            rows_of_model = numbers[(numbers["from"] == reader) & (numbers["model"] == model)]
+            value = float(np.average(rows_of_model["apart"], weights=rows_of_model["n"]))
             yield Related("3a", evidence, model, value, f"organism-attention, {model}, from {reader}")
     for reader, evidence in (("the token before K", "pair"), ("K", "K's own tokens")):
         over = {name: part for name, part in numbers[numbers["from"] == reader].groupby("model")}
@@ -233,10 +233,10 @@ def _of_comparison(table: list[dict[str, str]]) -> Iterator[Related]:
 
 def _of_knockout(rows: list[dict[str, str]]) -> Iterator[Related]:
     """U of a benign request in place, minus that of another harmful one, where a harmful prompt is refused."""
-    mine = [row for row in rows if row["K may not see"] == "understanding" and row["case"].endswith(", refused")]
-    if not mine:
+    refused = [row for row in rows if row["K may not see"] == "understanding" and row["case"].endswith(", refused")]
+    if not refused:
         raise ValueError("RESULTS.md: organism-knockout: no row of U on refused prompts")
-    for row in mine:
+    for row in refused:
         where = f"organism-knockout, {row['model']}, {row['case']}"
         yield Related("3c", "resampled U", row["model"], _first_number(row["other minus same"]), where)
 
@@ -250,16 +250,16 @@ def _cell(row: dict[str, str], beginning: str) -> str:
 
 
 def _first_number(cell: str) -> float:
-    found = re.match(rf"\s*({_NUMBER})", cell)
-    if found is None:
+    number = re.match(rf"\s*({_NUMBER})", cell)
+    if number is None:
         raise ValueError(f"RESULTS.md: got {cell!r}, expected a number")
-    return float(found[1].replace("−", "-"))
+    return float(number[1].replace("−", "-"))
 
 
 def main() -> None:
-    found = contradictions(CLAIMS.read_text(encoding="utf-8"), RESULTS.read_text(encoding="utf-8"))
-    print("\n".join(found) or "CLAIMS.md and the tables of RESULTS.md agree")
-    sys.exit(bool(found))
+    messages = contradictions(CLAIMS.read_text(encoding="utf-8"), RESULTS.read_text(encoding="utf-8"))
+    print("\n".join(messages) or "CLAIMS.md and the tables of RESULTS.md agree")
+    sys.exit(bool(messages))
 
 
 if __name__ == "__main__":

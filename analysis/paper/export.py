@@ -1,7 +1,7 @@
-"""How does a figure get into a folder? A page that loads nothing, its numbers as CSV, pictures where a browser is.
+"""Files of a figure: a page without network access, its data as CSV, and pictures where a browser is installed.
 
-Every file is written aside and renamed. Pictures are made by kaleido, which drives a browser that is there; without one
-they are absent, never those of an earlier run.
+Every file is written atomically. Pictures are drawn by kaleido with an installed browser; without one they are absent,
+never those of an earlier run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What does the page of all figures say? Each question, theirs beside ours with the verdict, then its figures."""
+"""Index page of all figures: each question with the paper's claim, our verdict and the figures."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def save_index(folder: Path, answers: Sequence[Kept], claims: Sequence[Beside], 
         claims: every claim with our rows; those without rows are left out.
         source: which models, data and seed.
     """
-    told = [claim for claim in claims if len(claim.ours)]
+    measured_claims = [claim for claim in claims if len(claim.ours)]
     page: list[Html] = [el("h1", TITLE), el("p", data(source), class_="muted")]
-    if told:
-        page += [el("h2", "What the paper claims, and what these figures say"), _verdicts(told)]
+    if measured_claims:
+        page += [el("h2", "What the paper claims, and what these figures say"), _verdicts(measured_claims)]
     for answer in answers:
         question = answer.question
         page.append(el("h2", f"{question.number}. {question.title}", id=question.name))
         if answer.why_not:
             page.append(el("p", data(f"Not drawn: {answer.why_not}"), class_="muted"))
-        for claim in told:
+        for claim in measured_claims:
             if claim.claim.id[0] == str(question.number):
                 page += _beside(claim)
         for sheet in answer.sheets:

@@ -1,4 +1,4 @@
-"""How do figures of one run each become figures of several models, and what does the comparison say of the last two?"""
+"""Figures of several models from runs of one each, and differences between the last two models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sheets_of(bench: Bench, draw: Callable[[Run], Sheet]) -> list[Sheet]:
     Raises:
         RunError: no run has what is drawn.
     """
-    found, why = [], []
+    sheets, why = [], []
     for name, run in bench.probes.items():
         try:
             sheet = draw(run)
@@ -33,10 +33,10 @@ def sheets_of(bench: Bench, draw: Callable[[Run], Sheet]) -> list[Sheet]:
             short = re.sub(r"[^\w.]+", "-", name).strip("-")
             numbers = {f"{file}-{short}": table for file, table in sheet.numbers.items()}
             sheet = replace(sheet, name=f"{sheet.name}-{short}", numbers=numbers)
-        found.append(sheet)
-    if not found:
+        sheets.append(sheet)
+    if not sheets:
         raise RunError("; ".join(why) or "no model has anything to draw")
-    return found
+    return sheets
 
 
 def claim_of_pair(bench: Bench, claim: str, evidence: str, **wanted: str) -> Measured:
@@ -59,10 +59,10 @@ def claim_of_pair(bench: Bench, claim: str, evidence: str, **wanted: str) -> Mea
     rows = rows[rows["subset"] == "all"]
     for column, value in wanted.items():
         rows = rows[(rows[column] == value).fillna(False)]
-    mine = rows[(rows["model"] == pair[0]) & (rows["other"] == pair[1]).fillna(False)]
-    if mine.empty:
+    rows_of_pair = rows[(rows["model"] == pair[0]) & (rows["other"] == pair[1]).fillna(False)]
+    if rows_of_pair.empty:
         return unmeasured(claim, words, "one of the two has no such measure", toy=toy, evidence=evidence)
-    row = mine.iloc[0]
+    row = rows_of_pair.iloc[0]
     single = rows[rows["other"].isna()].set_index("model")["value"]
     return Measured(
         claim=claim,

@@ -1,9 +1,9 @@
-"""What do the figures share? Models that answered the same prompts, and a run of ``probe`` on each model's answers.
+"""Models and runs that the figures share: responses to the same prompts, and a run of ``probe`` for each model.
 
-    OUT/runs/comparison    of all models on all prompts (``safekey-interp compare``); made once, and gone on with
+    OUT/runs/comparison    of all models on all prompts (``safekey-interp compare``); made once, resumes
 
-The models stand in the order given: the first is what the others came from, the last but one and the last are the pair
-that claims about training are about (SFT, then SafeKey).
+The models are in the given order: the first is the base model; the last two are the pair for claims about training
+(SFT, then SafeKey).
 """
 
 from __future__ import annotations
@@ -81,17 +81,17 @@ class Bench:
     @cached_property
     def names(self) -> list[str]:
         """What the models are called."""
-        return [str(one["name"]) for one in self.comparison.manifest["models"]]
+        return [str(model["name"]) for model in self.comparison.manifest["models"]]
 
     @cached_property
     def probes(self) -> dict[str, Run]:
         """Each model's run of ``probe`` on its own answers; without those that have none."""
-        found = {}
-        for one in self.comparison.manifest["models"]:
-            if not one["not_probed"]:
-                folder = Path(one["folder"])
-                found[str(one["name"])] = open_run(folder if folder.is_absolute() else self.comparison.path / folder)
-        return found
+        runs = {}
+        for model in self.comparison.manifest["models"]:
+            if not model["not_probed"]:
+                folder = Path(model["folder"])
+                runs[str(model["name"])] = open_run(folder if folder.is_absolute() else self.comparison.path / folder)
+        return runs
 
     @property
     def pair(self) -> tuple[str, str] | None:
@@ -118,9 +118,9 @@ class Bench:
     def outcomes(self, name: str) -> Any:
         """A model's rows of ``outcomes``, by trace id; ``judged`` of the organism's requests is by the act."""
         table: Any = self.comparison.outcomes
-        mine = table[table["model"] == name].set_index("trace_id")
+        outcomes = table[table["model"] == name].set_index("trace_id")
         acts = self._acts(name)
-        return mine.assign(judged=[acts.get(str(at), said) for at, said in mine["judged"].items()])
+        return outcomes.assign(judged=[acts.get(str(at), label) for at, label in outcomes["judged"].items()])
 
     def _acts(self, name: str) -> dict[str, str]:
         """What the organism did with each request of its language, in the judge's labels."""
@@ -134,8 +134,8 @@ class Bench:
         """Which models, data and seed, in one line."""
         data = self.comparison.manifest["data"]
         models = "; ".join(
-            f"{one['name']} (weights {str((one.get('model') or {}).get('weights_sha256'))[:12]})"
-            for one in self.comparison.manifest["models"]
+            f"{model['name']} (weights {str((model.get('model') or {}).get('weights_sha256'))[:12]})"
+            for model in self.comparison.manifest["models"]
         )
         return f"{models}; {data['n_read']:,} prompts (data {data['sha256'][:12]}), seed {self.seed}"
 

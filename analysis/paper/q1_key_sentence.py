@@ -1,10 +1,10 @@
-"""Does the key sentence decide? What became of prompts by what their K says, and what becomes when K is another one.
+"""Question 1, key sentence: outcomes by the class of K, and after another K in its place.
 
-Experiments on harmful prompts, every model with its own answers. How often it refuses where K is an aha moment and
-where it is none. The same trace continued behind a K of each kind that was sampled from the model itself in the same
-context (on-policy, with the rate at which each kind comes: :mod:`safekey_interp.generation.key_sentence_resampling`).
-And behind its own K, a safe one, a go-ahead and a neutral one that were written beforehand (off-policy: the model may
-never write them there). Outcomes are those of the judge ``refusal``, which reads the new text alone.
+Experiments on harmful prompts, with each model's own answers: the share of refusals where K is an aha moment and where
+it is not; refusals when the same trace continues after a K of each kind sampled from the model in the same context
+(on-policy, with the rate of each kind: :mod:`safekey_interp.generation.key_sentence_resampling`); and after its own K
+and prepared safe, compliant and neutral ones (off-policy: the model may never generate them there). Outcomes are those
+of the judge ``refusal``, which reads the new text only.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ NAME = "fig_key_sentence"
 N_TRIES, RESAMPLED = 24, 72
 """Key sentences sampled a trace, and the traces of a model of which they are."""
 AHA = {"safe": "K is an aha", "other": "K is none"}
-KINDS = {"safe": "a safe K, sampled", "go_ahead": "a go-ahead K, sampled", "neutral": "a neutral K, sampled"}
-IN_WORDS = {"own": "its own K", "safe": "a safe K", "neutral": "a neutral K", "go_ahead": "a go-ahead K"}
+KINDS = {"safe": "a safe K, sampled", "go_ahead": "a compliant K, sampled", "neutral": "a neutral K, sampled"}
+IN_WORDS = {"own": "its own K", "safe": "a safe K", "neutral": "a neutral K", "go_ahead": "a compliant K"}
 
 
 def answer(bench: Bench) -> Answer:
@@ -50,26 +50,26 @@ def answer(bench: Bench) -> Answer:
     harmful = {name: traces for name, traces in harmful.items() if traces}
     sampled = {name: _resampled(bench, name, spread(traces, RESAMPLED)) for name, traces in harmful.items()}
     swapped = {name: _swapped(bench, name, spread(traces)) for name, traces in harmful.items()}
-    resampled = [row for name, found in sampled.items() for row in _by_kind("resampled", KINDS, name, found)]
-    rows = [row for name, found in swapped.items() for row in _by_kind("swap", IN_WORDS, name, found)]
+    resampled = [row for name, responses in sampled.items() for row in _by_kind("resampled", KINDS, name, responses)]
+    rows = [row for name, responses in swapped.items() for row in _by_kind("swap", IN_WORDS, name, responses)]
     figure = Composition()
     figure.add(
         [shares(by_aha, "Refused, by what K says", "share refused")],
-        said="Harmful prompts: share refused, by whether K is an aha moment (finder’s rules).",
+        caption="Harmful prompts: share refused, by whether K is an aha moment (finder’s rules).",
         heading="Refusals by kind of K",
         height=240,
     )
     if resampled:
         figure.add(
             [shares(pd.DataFrame(resampled), "Refused behind a K that the model samples", "share refused")],
-            said="The same traces up to K, then a K of each kind sampled from the model, and continued by it.",
+            caption="The same traces up to K, then a K of each kind sampled from the model, and continued by it.",
             heading="Refusals behind a resampled K (on-policy)",
             height=240,
         )
     if rows:
         figure.add(
             [shares(pd.DataFrame(rows), "Refused behind a written K", "share refused")],
-            said="The same traces up to K, with a sentence put in K’s place, and continued by the model.",
+            caption="The same traces up to K, with a sentence put in K’s place, and continued by the model.",
             heading="Refusals behind a written K (off-policy)",
             height=240,
         )
@@ -105,26 +105,26 @@ def _decided(bench: Bench, name: str) -> Any:
     rows = bench.outcomes(name)
     known = (rows["label"] == "harmful").fillna(False) & rows["judged"].notna()
     known &= rows["has_key_sentence"].fillna(False) & (rows["status"] == "measured")
-    mine = rows[known]
-    refused = mine["judged"].isin(REFUSING).astype(float)
-    return mine.assign(top=refused, bottom=1.0, is_aha=(mine["aha"] == "safe").fillna(False))
+    judged = rows[known]
+    refused = judged["judged"].isin(REFUSING).astype(float)
+    return judged.assign(top=refused, bottom=1.0, is_aha=(judged["aha"] == "safe").fillna(False))
 
 
 def _by_aha(bench: Bench, name: str) -> list[dict[str, Any]]:
     rows = _decided(bench, name)
-    found = []
+    rows_by_aha = []
     for is_aha, place in ((True, AHA["safe"]), (False, AHA["other"])):
         part = rows[rows["is_aha"] == is_aha]
         if len(part):
             about = {"experiment": "by aha", "place": place, "series": name}
-            found.append(about | mean_of(part["top"], part["group"]))
-    return found
+            rows_by_aha.append(about | mean_of(part["top"], part["group"]))
+    return rows_by_aha
 
 
 def _with_key_sentence(bench: Bench, name: str) -> list[Trace]:
     """Harmful traces with the model's own answer, whose K was found."""
     harmful = [trace for trace in bench.answers(name) if trace.label == "harmful"]
-    return [trace for trace, one in segmented(harmful) if one.key_sentence is not None]
+    return [trace for trace, segmentation in segmented(harmful) if segmentation.key_sentence is not None]
 
 
 def _resampled(bench: Bench, name: str, traces: Sequence[Trace]) -> Any:
@@ -145,7 +145,9 @@ def _swapped(bench: Bench, name: str, traces: Sequence[Trace]) -> Any:
     model = bench.model(name)
     sentences = swap_sentences_for(model.tokenizer)
     requests = [
-        request for trace, one in segmented(traces) for request in swaps(trace, one, sentences, seed=bench.seed)
+        request
+        for trace, segmentation in segmented(traces)
+        for request in swaps(trace, segmentation, sentences, seed=bench.seed)
     ]
     file = bench.out / "runs" / "swaps" / f"{bench.probes[name].path.name}.jsonl"
     return asked(model, requests, file, progress=bench.progress)
@@ -167,12 +169,12 @@ def _claim_1a(bench: Bench, name: str) -> Measured:
     if aha.empty or other.empty:
         why = f"{len(aha)} traces with an aha and {len(other)} without: nothing to set against"
         return unmeasured("1a", name, why, toy=bench.is_toy(name))
-    found = paired_shares(other, aha)
+    difference = paired_shares(other, aha)
     return Measured(
         claim="1a",
         evidence="own answers",
         model=name,
-        **{key: found[key] for key in ("value", "low", "high")},
+        **{key: difference[key] for key in ("value", "low", "high")},
         n=len(rows),
         n_groups=int(rows["group"].nunique()),
         control_value=f"refused where K is no aha: {other['top'].mean():.2f}",
@@ -196,17 +198,17 @@ def _claim_1b(bench: Bench, name: str, evidence: str, tables: Mapping[str, Any])
     both = wide.dropna(subset=["safe", "go_ahead"])
     if both.empty:
         return unmeasured(why="; ".join(filter(None, ["no trace with a verdict behind both kinds", rates])), **about)
-    found = mean_of(both["safe"] - both["go_ahead"], list(both.index.get_level_values("group")))
+    interval = mean_of(both["safe"] - both["go_ahead"], list(both.index.get_level_values("group")))
     words = KINDS if is_sampled else IN_WORDS
     others = [f"{words[kind]} {wide[kind].mean():.2f}" for kind in conditions if wide[kind].notna().any()]
-    return Measured(control_value=f"refused behind {', '.join(others)}", note=rates, **about, **found)
+    return Measured(control_value=f"refused behind {', '.join(others)}", note=rates, **about, **interval)
 
 
 def _rates_in_words(table: Any) -> str:
-    """How often the model writes each kind of K there, and of how many traces it never wrote one."""
+    """Rate of each kind of sampled K, and the number of traces without it."""
     parts = []
-    for kind in ("safe", "go_ahead"):
-        mine = table[table["condition"] == kind]
-        share, never = float(mine["rate"].mean()), int((mine["n_of_kind"] == 0).sum())
-        parts.append(f"{kind.replace('_', '-')} {share:.2f} of samples, never in {never} of {len(mine)} traces")
+    for kind, name in (("safe", "safe"), ("go_ahead", "compliant")):
+        rows = table[table["condition"] == kind]
+        share, never = float(rows["rate"].mean()), int((rows["n_of_kind"] == 0).sum())
+        parts.append(f"{name} {share:.2f} of samples, never in {never} of {len(rows)} traces")
     return f"rate: {'; '.join(parts)}"

@@ -1,8 +1,9 @@
-"""Does the model know what it does not act on? U of successful attacks, in words and in states.
+"""Question 2, dormant signal: U of successful attacks, by the finder and by probes.
 
-Among harmful prompts that a model answers in full: how often U alone names the harm, beside how often U of a benign
-prompt does (the finder's false alarms); and how well a probe of the states over U tells these very traces from benign
-ones, beside the words of U in the same folds and shuffled labels (:mod:`safekey_interp.measures.separability`).
+Among harmful prompts with full compliance: the share whose U alone names the harm, beside the same share of benign
+prompts (the finder's false positives); and the AUROC of a probe on the states over U for these traces against benign
+ones, beside the text baseline of U with the same folds and shuffled labels
+(:mod:`safekey_interp.measures.separability`).
 """
 
 from __future__ import annotations
@@ -37,37 +38,37 @@ def answer(bench: Bench) -> Answer:
     Raises:
         RunError: no attack succeeds on any model, so that there is no signal to be dormant.
     """
-    told = pd.DataFrame([row for name in bench.names for row in _told(bench, name)])
-    if told.empty or PLACES["success"] not in set(told["place"]):
+    hints = pd.DataFrame([row for name in bench.names for row in _told(bench, name)])
+    if hints.empty or PLACES["success"] not in set(hints["place"]):
         raise RunError("no successful attack whose understanding was found, expected some")
-    probed = {name: found for name in bench.names if (found := _probed(bench, name)) is not None}
+    probed = {name: probe_rows for name in bench.names if (probe_rows := _probed(bench, name)) is not None}
     figure = Composition()
     figure.add(
-        [shares(told, "U names the harm", "share of traces")],
-        said="Share of traces whose U names the harm: of successful attacks, and of benign prompts (false alarms).",
+        [shares(hints, "U names the harm", "share of traces")],
+        caption="Share of traces whose U names the harm: of successful attacks, and of benign prompts (false alarms).",
         heading="What U says",
         height=240,
     )
     if probed:
         figure.add(
             [_layers(name, table) for name, table in probed.items()],
-            said=(
+            caption=(
                 "AUROC by layer of a probe over U, successful attacks against benign prompts, out of fold, beside "
                 "shuffled labels and the words of U."
             ),
             heading="What the states over U know",
         )
-    successes: Any = told[told["place"] == PLACES["success"]]
+    successes: Any = hints[hints["place"] == PLACES["success"]]
     sizes = ", ".join(f"{row['series']} {row['n']} successes" for _, row in successes.iterrows())
     caption = f"{figure.words()} {sizes}{toy_in_words(bench)}. Lines and bands: 95 % over prompts."
     return Answer(
         sheets=[
             figure.sheet(
                 name=NAME,
-                title="Does the model know what it does not act on?",
+                title="Is there a dormant signal?",
                 caption=caption,
                 seed=bench.seed,
-                table=in_words(told),
+                table=in_words(hints),
                 table_caption="Share of traces whose U names the harm, 95 % over prompts",
                 source=bench.source(),
             )
@@ -121,12 +122,12 @@ def _claim_2a(bench: Bench, name: str) -> Measured:
     if any(part.empty for part in parts.values()):
         why = f"{len(parts['success'])} successful attacks and {len(parts['benign'])} benign prompts"
         return unmeasured("2a", name, why, toy=bench.is_toy(name))
-    found = paired_shares(parts["benign"], parts["success"])
+    difference = paired_shares(parts["benign"], parts["success"])
     return Measured(
         claim="2a",
         evidence="own answers",
         model=name,
-        **{key: found[key] for key in ("value", "low", "high")},
+        **{key: difference[key] for key in ("value", "low", "high")},
         n=sum(map(len, parts.values())),
         n_groups=len({*parts["benign"]["group"], *parts["success"]["group"]}),
         control_value=f"benign prompts: {parts['benign']['top'].mean():.2f}",
@@ -142,11 +143,11 @@ def _claim_2b(bench: Bench, name: str, table: Any | None) -> Measured:
     if states.empty or words.empty:
         return unmeasured("2b", name, "no AUROC", toy=bench.is_toy(name))
     last = states.loc[states["layer"].idxmax()]
-    one, two = (estimate(row, "auroc", "auroc_low", "auroc_high") for row in (last, words.iloc[0]))
-    value = one.value - two.value
+    probe, text = (estimate(row, "auroc", "auroc_low", "auroc_high") for row in (last, words.iloc[0]))
+    value = probe.value - text.value
     # Of one another's error nothing is known, so the two are taken as independent: too wide rather than too narrow.
-    low = value - float(np.hypot(one.value - one.low, two.high - two.value))
-    high = value + float(np.hypot(one.high - one.value, two.value - two.low))
+    low = value - float(np.hypot(probe.value - probe.low, text.high - text.value))
+    high = value + float(np.hypot(probe.high - probe.value, text.value - text.low))
     return Measured(
         claim="2b",
         evidence="probe",
@@ -156,7 +157,7 @@ def _claim_2b(bench: Bench, name: str, table: Any | None) -> Measured:
         high=high,
         n=int(last["n"]),
         n_groups=int(last["n_groups"]),
-        control_value=f"states {one.text('.3f')}, words {two.text('.3f')}",
+        control_value=f"states {probe.text('.3f')}, words {text.text('.3f')}",
         note=_shuffles_in_words(last),
         toy=bench.is_toy(name),
     )

@@ -1,8 +1,8 @@
-"""What does the key sentence attend to, the prompt or the understanding, and is it more than chance?
+"""Question 3, attention of the key sentence on prompt and understanding, with controls.
 
-SafeKey (Zhou et al. 2025, arXiv 2505.16186) compares what K gives to X and to U in the last layer, mean over heads, and
-finds that it looks at X. That number is here too, beside a uniform baseline, random keys and a distance-matched
-baseline, by layer and by head, for K and for the position that decides (the last before K).
+SafeKey (Zhou et al. 2025, arXiv 2505.16186) compares the mass of K on X and on U in the last layer, mean over heads,
+and finds more on X. That number is here too, beside a uniform baseline, random keys and a distance-matched baseline, by
+layer and by head, for K and for the position ``decision`` (the last before K).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def draw(run: Run) -> Sheet:
     figure = Composition()
     figure.add(
         [_mass(by_layer, view) for view in views],
-        said=(
+        caption=(
             f"Mass by layer, mean over heads, beside three controls: {CHANCE['matched']} (what U’s own tokens give to "
             f"tokens as far away), {CHANCE['random']} of like share, {CHANCE['uniform']}."
         ),
@@ -88,19 +88,19 @@ def draw(run: Run) -> Sheet:
     )
     figure.add(
         with_something(_lift(by_layer, view, kinds) for view in views),
-        said="The same mass over the distance-matched baseline to the same traces; 1: distance explains it.",
+        caption="The same mass over the distance-matched baseline to the same traces; 1: distance explains it.",
         heading="The same over the distance-matched baseline, by kind of traces",
     )
     figure.add(
         [_heads(by_head, view, mass_end) for view in views],
-        said="Mass by head.",
+        caption="Mass by head.",
         heading="Attention mass by head",
         scale="mass",
         height=150,
     )
     figure.add(
         [_heads_over_distance(by_head, view, lift_end) for view in views],
-        said="By head, over the distance-matched baseline; heads have no interval, so look there and claim nothing.",
+        caption="By head, over the distance-matched baseline; heads have no interval, so look there and claim nothing.",
         heading="By head, over the distance-matched baseline (blue: more, brown: less)",
         scale="log2 of the ratio",
         height=150,
@@ -187,20 +187,20 @@ def _paper_in_words(paper: Table, kinds: Sequence[Kind]) -> pd.DataFrame:
     for subset, name in named.items():
         row: dict[str, Any] = {"traces": name}
         for span, short in (("prompt", "X"), ("understanding", "U")):
-            mine = paper[(paper["subset"] == subset) & (paper["to_span"] == span)].set_index("measure")
-            row[f"K on {short}"] = estimate(mine.loc["mass"]).text(".3f") if "mass" in mine.index else "n/a"
+            measures = paper[(paper["subset"] == subset) & (paper["to_span"] == span)].set_index("measure")
+            row[f"K on {short}"] = estimate(measures.loc["mass"]).text(".3f") if "mass" in measures.index else "n/a"
             for control, words in (("matched_mass", "distance-matched"), ("uniform_mass", "uniform")):
-                there = control in mine.index
-                row[f"{short}: {words}"] = f"{mine.loc[control, 'value']:.3f}" if there else "n/a"
-        mine = paper[(paper["subset"] == subset) & (paper["measure"] == "mass")]
-        table.append(row | {"n": counts(mine["n"]), "prompts": counts(mine["n_groups"])})
+                there = control in measures.index
+                row[f"{short}: {words}"] = f"{measures.loc[control, 'value']:.3f}" if there else "n/a"
+        measures = paper[(paper["subset"] == subset) & (paper["measure"] == "mass")]
+        table.append(row | {"n": counts(measures["n"]), "prompts": counts(measures["n_groups"])})
     return pd.DataFrame(table)
 
 
 def _caption(run: Run, panels: str, by_layer: Table, paper: Table) -> str:
-    every = by_layer[(by_layer["subset"] == "all") & (by_layer["measure"] == "mass")]
+    all_traces = by_layer[(by_layer["subset"] == "all") & (by_layer["measure"] == "mass")]
     last = paper[paper["subset"] == "all"].set_index(["to_span", "measure"])
-    said = [
+    masses = [
         f"{short} {estimate(last.loc[(span, 'mass')]).text('.3f')} (the uniform baseline would give "
         f"{last.loc[(span, 'uniform_mass'), 'value']:.3f})"
         for span, short in (("prompt", "X"), ("understanding", "U"))
@@ -209,6 +209,6 @@ def _caption(run: Run, panels: str, by_layer: Table, paper: Table) -> str:
     return (
         f"Attention of the key sentence K, and of the position that decides (the last before K), on the prompt X and "
         f"on the understanding U, in {model_in_words(run)}. {panels} Bands: 95 % over prompts; n = "
-        f"{counts(every['n'])} traces of {counts(every['n_groups'])} prompts. The paper’s measure (layer "
-        f"{int(paper['layer'].iloc[0])}, mean over heads): K gives {' and '.join(said) or 'nothing measured'}."
+        f"{counts(all_traces['n'])} traces of {counts(all_traces['n_groups'])} prompts. The paper’s measure (layer "
+        f"{int(paper['layer'].iloc[0])}, mean over heads): K gives {' and '.join(masses) or 'nothing measured'}."
     )

@@ -1,10 +1,10 @@
-"""Is what the key sentence looks at what it acts on? U and X replaced in attention, or hidden from it.
+"""Question 3, knockout: U and X replaced by another request's, or hidden from the key sentence.
 
-On harmful prompts where K is an aha moment: what K and the token before it see of U (or X) is replaced by keys and
-values of another request's, benign or harmful, or hidden (:mod:`safekey_interp.interventions.attention_knockout`); the
-change of safe key sentences minus go-aheads, in nats a token. Another harmful request is the control: the replacement
-alone, without a change of label. Attention says where a row looks, this what comes of it. Benign prompts in the other
-direction, hidden parts of U (dose) and random keys outside both spans stand in the table.
+On harmful prompts where K is an aha moment: the keys and values of U (or X) for K and the token before it are
+replaced by those of another request, benign or harmful, or hidden
+(:mod:`safekey_interp.interventions.attention_knockout`); the change of safe minus compliant key sentences, in nats per
+token. Another harmful request is the control: a replacement without a change of label. Benign prompts in the other
+direction, hidden parts of U (dose) and random keys outside both spans are in the table.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def draw(bench: Bench) -> tuple[Sheet | None, list[Measured]]:
                     by_layer[name] = knockout(model, traces, QUERIES, tuple(SPANS), **options)
             except InputError:  # no trace of the case can be cut
                 continue
-    measured = [one for name in bench.names for one in _claims(bench, name, together.get((name, "aha")))]
+    measured = [claim for name in bench.names for claim in _claims(bench, name, together.get((name, "aha")))]
     shown = [name for name in bench.names if name in by_layer]
     if not shown:
         return None, measured
@@ -70,7 +70,7 @@ def draw(bench: Bench) -> tuple[Sheet | None, list[Measured]]:
         words = f"{short} replaced or hidden, by layer"
         figure.add(
             [_panel(name, by_layer[name], span) for name in shown],
-            said=f"{CASES['aha']}: change of safe minus go-ahead when K and the token before it see the keys and "
+            caption=f"{CASES['aha']}: change of safe minus compliant when K and the token before it see the keys and "
             f"values of another request’s {short}, or none of it, by layer.",
             heading=f"{words[0].upper()}{words[1:]}",
             height=200,
@@ -86,7 +86,7 @@ def draw(bench: Bench) -> tuple[Sheet | None, list[Measured]]:
         caption=caption,
         seed=bench.seed,
         table=_in_words(together),
-        table_caption="All layers at once: change of safe minus go-ahead (nats a token), 95 % over prompts",
+        table_caption="All layers at once: change of safe minus compliant (nats a token), 95 % over prompts",
         source=bench.source(),
     )
     return sheet, measured
@@ -106,17 +106,17 @@ def _cases(bench: Bench, name: str) -> dict[str, list[Trace]]:
 
 
 def _rows(table: Any) -> Any:
-    """The summary's rows of safe minus go-ahead, all traces together."""
+    """The summary's rows of safe minus compliant, all traces together."""
     summary: Any = summarise_knockout(table)
     return summary[(summary["metric"] == "difference") & (summary["subset"] == "all") & (summary["dose"] == 1)]
 
 
 def _panel(name: str, table: Any, span: str) -> Drawn:
     short, rows = SPANS[span], []
-    mine = _rows(table)
-    mine = mine[(mine["to_span"] == span) & (mine["measure"] == EFFECT)]
+    summary_rows = _rows(table)
+    summary_rows = summary_rows[(summary_rows["to_span"] == span) & (summary_rows["measure"] == EFFECT)]
     for kind, words in KINDS.items():
-        there = mine if kind == TESTED else mine[mine["control_kind"] == kind]
+        there = summary_rows if kind == TESTED else summary_rows[summary_rows["control_kind"] == kind]
         what = "value" if kind == TESTED else "control"
         bounds = ("low", "high") if kind == TESTED else ("control_low", "control_high")
         for _, row in there.drop_duplicates("layer").dropna(subset=[what]).iterrows():
@@ -138,14 +138,14 @@ def _claims(bench: Bench, name: str, table: Any | None) -> list[Measured]:
     note = f"all layers at once; U hidden by share: {_dose_in_words(table)}"
     means = {kind: row["control"] for kind, row in rows.set_index("control_kind").iterrows() if kind in (SAME, OTHER)}
     contrast, outside = rows[rows["measure"] == CONTRAST], rows[rows["control_kind"] == OUTSIDE]
-    found = []
-    for evidence, every, column, why in (
+    claims = []
+    for evidence, candidates, column, why in (
         ("resampled U", contrast, "value", "no other request of each label to take U from"),
         ("hidden U", outside, "excess", "fewer keys outside X and U than U has"),
     ):
-        part = every.dropna(subset=[column])
+        part = candidates.dropna(subset=[column])
         if part.empty:
-            found.append(unmeasured(why=why, evidence=evidence, **about))
+            claims.append(unmeasured(why=why, evidence=evidence, **about))
             continue
         row = part.iloc[0]
         words = f"benign U {means[OTHER]:+.2f}, other harmful U {means[SAME]:+.2f}" if evidence == "resampled U" else ""
@@ -153,13 +153,13 @@ def _claims(bench: Bench, name: str, table: Any | None) -> list[Measured]:
         numbers: dict[str, Any] = {"value": float(row[column]), "low": float(row[low]), "high": float(row[high])}
         numbers |= {"n": int(row["n"]), "n_groups": int(row["n_groups"])}
         words = words or f"U hidden {row['value']:+.2f}, keys outside {row['control']:+.2f}"
-        found.append(Measured(evidence=evidence, control_value=words, note=note, **about, **numbers))
-    return found
+        claims.append(Measured(evidence=evidence, control_value=words, note=note, **about, **numbers))
+    return claims
 
 
 def _dose_in_words(table: Any) -> str:
-    mine = table[(table["metric"] == "difference") & table["control"].isin([TESTED, DOSE])]
-    means = mine.groupby("dose")["effect"].mean().dropna()
+    rows = table[(table["metric"] == "difference") & table["control"].isin([TESTED, DOSE])]
+    means = rows.groupby("dose")["effect"].mean().dropna()
     return ", ".join(f"{dose:g} {value:+.2f}" for dose, value in means.items())
 
 

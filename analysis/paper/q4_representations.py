@@ -1,12 +1,11 @@
-"""What do the hidden states know before the key sentence is written, and does it hold where the prompt is wrapped?
+"""Question 4, hidden states before the key sentence: separability, and transfer to wrapped prompts.
 
 Separability of harmful and benign prompts (or of unsafe and safe outcomes, as the run has it) by position and layer,
-beside shuffled labels and the words alone; each trace at one site; and probes fitted on one condition and tested on
+beside shuffled labels and the text baseline; each trace at one site; and probes fitted on one condition and tested on
 another.
 
-The site of the scatter was fixed before any run was looked at: the position that decides (``decision``), after the
-final norm, since SafeKey's own heads read the last hidden state. Where a run does not have it: the last layer measured,
-and the end of the prompt.
+The site of the scatter plot was fixed before any run: the position ``decision`` after the final norm, since SafeKey's
+heads read the last hidden state. Where a run does not have it: the last measured layer and the end of the prompt.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ ACROSS = 3
 """Panels side by side."""
 LINES = (METHODS["logistic"], METHODS["diff_of_means"], METHODS["text_tfidf"], "shuffled labels")
 """The legend, from top to bottom of most panels."""
-_SAID = (
+_CAPTION = (
     "AUROC by layer of a logistic probe and of the difference of class means, out of fold (folds of whole prompts), "
     "with 95 % over prompts, beside shuffled labels (mean and 95 % of shuffles) and the words of the same "
     "span alone."
@@ -95,7 +94,7 @@ def draw(run: Run) -> Sheet:
     for start in range(0, len(positions), ACROSS):
         figure.add(
             [_separability(before, position) for position in positions[start : start + ACROSS]],
-            said="" if start else _SAID,
+            caption="" if start else _CAPTION,
             heading="" if start else "How well the states tell the classes apart, by position and layer",
             columns=ACROSS,
             order=LINES,
@@ -103,7 +102,7 @@ def draw(run: Run) -> Sheet:
     fitted_on, tested_on = _pair(run)
     figure.add(
         _transfers(run.transfer, positions, fitted_on, tested_on),
-        said=(
+        caption=(
             f"The probe fitted on {fitted_on} prompts and tested on {tested_on} ones, beside one fitted where it is "
             "tested; no prompt, nor a wrapped form of it, is on both sides."
         ),
@@ -114,7 +113,7 @@ def draw(run: Run) -> Sheet:
     site = _site_of(coordinates)
     figure.add(
         _scatters(run, coordinates, site),
-        said=(
+        caption=(
             f"Each trace at a site that was fixed before any run was looked at ({site.words()}, where SafeKey’s own "
             "heads read): across, the score of a linear discriminant that never saw the trace; up, the first principal "
             "component."
@@ -189,8 +188,8 @@ def _long(rows: Table, names: dict[str, str]) -> Table:
 def _site_of(coordinates: Table) -> _Site:
     there = set(coordinates["position"].astype(str))
     position = next((name for name in SITES if name in there), min(there))
-    mine = coordinates[coordinates["position"] == position]
-    last = mine.sort_values(["layer", "site"], kind="stable")
+    rows = coordinates[coordinates["position"] == position]
+    last = rows.sort_values(["layer", "site"], kind="stable")
     final = last[last["site"] == "ln_final"]
     chosen = (final if len(final) else last).iloc[-1]
     return _Site(position, int(chosen["layer"]), str(chosen["site"]))

@@ -1,10 +1,10 @@
-"""How deep does alignment go? KL from the first model by token, and what prefilled harmful tokens undo.
+"""Question 5, depth of alignment: KL from the first model by token, and effects of prefilled harmful tokens.
 
-The first model answers harmful prompts in full (those it does not are left out). At each token of these answers: how
-far the other models' next-token distribution is from the first's (:mod:`safekey_interp.generation.kl`), by depth and by
-part of the response (the first token of K, where the decision starts, against all others). And a share of the tokens
-before K of the same answers, given to each of the other models: how often it still refuses, judged by the new text
-alone (:mod:`safekey_interp.generation.prefill_depth`). All models get the same tokens, and none gets K.
+The first model complies with harmful prompts (refused ones are left out). At each token of these answers: the KL of
+the other models' next-token distribution from the first's (:mod:`safekey_interp.generation.kl`), by depth and by
+part of the response (the first token of K, where the decision starts, against all others). And the share of
+refusals of each other model after a prefill of a share of the tokens before K of the same answers, judged by the new
+text (:mod:`safekey_interp.generation.prefill_depth`). All models get the same tokens, without K.
 """
 
 from __future__ import annotations
@@ -62,21 +62,21 @@ def answer(bench: Bench) -> Answer:
     figure = Composition()
     figure.add(
         [_lines(lines, "KL from the first model", "token of the response", "nats a token", percent=False)],
-        said=f"KL of each model from {bench.names[0]} at each token of the latter’s own harmful answers, in bins.",
+        caption=f"KL of each model from {bench.names[0]} at each token of the latter’s own harmful answers, in bins.",
         heading="KL by depth",
         height=220,
     )
     spec = figures.estimates_as_bars.spec(parts, title="KL by part", y="nats a token", caption="KL by part")
     figure.add(
         [(Panel(title="KL by part of the response", spec=spec), parts)],
-        said="The same KL by part of the response; the decision starts at the first token of K.",
+        caption="The same KL by part of the response; the decision starts at the first token of K.",
         heading="KL by part of the response",
         height=240,
     )
     title, x, y = "Refused behind a prefill", "share of the tokens before K that is given", "share refused"
     figure.add(
         [_lines(rates, title, x, y, percent=True)],
-        said="Share refused when a share of the tokens before K of these answers is given; 0 is the control.",
+        caption="Share refused when a share of the tokens before K of these answers is given; 0 is the control.",
         heading="Refusals behind a prefill that ends before K",
         height=220,
     )
@@ -98,7 +98,7 @@ def answer(bench: Bench) -> Answer:
             )
         ],
         measured=[
-            *(one for name in bench.others for one in _claim_5a(bench, name, kl[name], by_part[name])),
+            *(claim for name in bench.others for claim in _claim_5a(bench, name, kl[name], by_part[name])),
             *(_claim_5b(bench, name, prefilled[name]) for name in bench.others),
         ],
     )
@@ -127,8 +127,8 @@ def _prefilled(bench: Bench, name: str, answers: list[Trace]) -> Any:
 def _means(name: str, table: Any) -> list[dict[str, Any]]:
     rows = []
     for part, place in PARTS.items():
-        if len(mine := table.dropna(subset=[part])):
-            rows.append({"place": place, "series": name} | mean_of(mine[part], mine["group"]))
+        if len(rows_of_part := table.dropna(subset=[part])):
+            rows.append({"place": place, "series": name} | mean_of(rows_of_part[part], rows_of_part["group"]))
     return rows
 
 

@@ -1,9 +1,9 @@
-"""Which part of the training does it? The safety head (DPSH), query-mask modelling (QMM), both, or neither.
+"""Question 6, ablations of training: the safety head (DPSH), query-mask modelling (QMM), both, or neither.
 
 Differences of attack success over all training runs of the replication (seeds on two bases, unseen wrappers), from the
-table that is shipped (:mod:`analysis.paper.runs_evidence`); these decide claims 6a to 6c. Beside them one base and one
-seed, trained here with the same examples in the same order (:mod:`analysis.replication.design`): what these models do,
-and nothing about how seeds differ. An attack succeeds when the answer does what was asked
+table in the repository (:mod:`analysis.paper.runs_evidence`); these decide claims 6a to 6c. In addition one base and
+one seed, trained here with the same examples in the same order (:mod:`analysis.replication.design`), without evidence
+on the variation over seeds. An attack succeeds when the answer does what was asked
 (:mod:`safekey_interp.models.organism`).
 """
 
@@ -57,15 +57,15 @@ def answer(bench: Bench) -> Answer:
     figure = Composition()
     figure.add(
         [_differences(over_runs)] if len(over_runs) else [],
-        said="Attack success by the act on unseen wrappers, differences between trainings of the same base, seed and "
-        f"examples. Lines: {runs_evidence.LEVEL:.1%} over bases, seeds and wrappers.",
+        caption="Attack success by the act on unseen wrappers, differences between trainings of the same base, seed "
+        f"and examples. Lines: {runs_evidence.LEVEL:.1%} over bases, seeds and wrappers.",
         heading="All training runs of the replication",
         height=240,
     )
     figure.add(
         [shares(rows[rows["series"] == measure], measure, "share") for measure in MEASURES],
-        said="One run: share of test requests in unseen wrappers that are complied with, and of benign ones refused. "
-        "Lines: 95 % over requests.",
+        caption="One run: share of test requests in unseen wrappers that are complied with, and of benign ones refused."
+        " Lines: 95 % over requests.",
         heading="One seed on one base",
         height=240,
     )
@@ -74,7 +74,7 @@ def answer(bench: Bench) -> Answer:
         sheets=[
             figure.sheet(
                 name=NAME,
-                title="Which part of the training does it?",
+                title="Which part of the training has an effect?",
                 caption=caption,
                 seed=bench.seed,
                 table=in_words(pd.concat([over_runs, rows], ignore_index=True)),
@@ -92,7 +92,7 @@ def answer(bench: Bench) -> Answer:
 def _over_runs() -> pd.DataFrame:
     """Every contrast of the design over all runs; empty where no table of them ships."""
     try:
-        return runs_evidence.differences([(one.first, one.second) for one in CONTRASTS])
+        return runs_evidence.differences([(contrast.first, contrast.second) for contrast in CONTRASTS])
     except InputError:
         return pd.DataFrame()
 
@@ -130,7 +130,7 @@ def _claim(claim: str, answers: dict[str, Any], first: str, second: str) -> Meas
         part = part.assign(number=part.groupby(keys).cumcount(), held=(part["outcome"] == "complied").astype(float))
         parts[name] = part.set_index([*keys, "number"])["held"]
     both = pd.concat(parts, axis=1).dropna()
-    found = mean_of(both[first] - both[second], list(both.index.get_level_values("group")))
+    interval = mean_of(both[first] - both[second], list(both.index.get_level_values("group")))
     return Measured(
         claim=claim,
         evidence="one run",
@@ -138,5 +138,5 @@ def _claim(claim: str, answers: dict[str, Any], first: str, second: str) -> Meas
         control_value=f"{first} {both[first].mean():.2f}, {second} {both[second].mean():.2f}",
         note=ONE_SEED,
         toy=True,
-        **found,
+        **interval,
     )

@@ -1,11 +1,11 @@
-"""What do the two losses cost a training step, beside plain fine-tuning and beside the literal way?
+"""Question 7, cost of a training step with the two losses, against plain fine-tuning and the literal implementation.
 
 Counted, not timed, so that the same seed gives the same numbers: multiply-adds of matrix products in the forward and
 backward pass (attention by its plain formula), and bytes kept between the two, on the models' own answers, batch by
 batch. Times and peak memory of whole processes: ``analysis/cost/training_step.py``.
 
-- ``SFT``: language modelling alone.
-- ``ours``: both losses; K's second prediction reads the tokens from the response's start to the end of K alone.
+- ``SFT``: language modelling only.
+- ``ours``: both losses; K's second prediction reads only the tokens from the response's start to the end of K.
 - ``literal``: as the reference does it, the model twice in full, the second time with the prompt masked, all logits
   both times.
 """
@@ -76,7 +76,7 @@ def answer(bench: Bench) -> Answer:
     )
     figure.add(
         [(Panel(title="A step with both losses, over SFT’s", spec=spec), table)],
-        said="Multiply-adds of matrix products and bytes kept for the backward pass, over those of SFT’s step.",
+        caption="Multiply-adds of matrix products and bytes kept for the backward pass, over those of SFT’s step.",
         heading="Cost of a step",
         height=240,
     )
@@ -101,18 +101,18 @@ def answer(bench: Bench) -> Answer:
 
 
 def _counts(model: Model, rows: list[Example]) -> dict[str, float]:
-    found: dict[str, float] = {}
+    counts: dict[str, float] = {}
     for way, step in _steps(model, rows).items():
         with _attention(model, "eager"), FlopCounterMode(display=False) as counter:
             step().backward()
-        found[f"{way} operations"] = float(counter.get_total_flops())
+        counts[f"{way} operations"] = float(counter.get_total_flops())
         model.hf.zero_grad(set_to_none=True)
         kept: dict[int, int] = {}
         with saved_tensors_hooks(lambda tensor, kept=kept: _keep(tensor, kept), lambda tensor: tensor):
             loss = step()
-        found[f"{way} bytes"] = float(sum(kept.values()))
+        counts[f"{way} bytes"] = float(sum(kept.values()))
         del loss
-    return found
+    return counts
 
 
 def _keep(tensor: torch.Tensor, kept: dict[int, int]) -> torch.Tensor:
@@ -180,7 +180,7 @@ def _attention(model: Model, implementation: str) -> Iterator[None]:
 
 def _claim(bench: Bench, name: str, counted: pd.DataFrame) -> Measured:
     ours, literal = (counted[f"{way} operations"] / counted["sft operations"] for way in ("ours", "literal"))
-    found = mean_of(literal - ours, list(map(str, range(len(ours)))))
+    interval = mean_of(literal - ours, list(map(str, range(len(ours)))))
     return Measured(
         claim="7a",
         evidence="operations",
@@ -188,5 +188,5 @@ def _claim(bench: Bench, name: str, counted: pd.DataFrame) -> Measured:
         control_value=f"ours {ours.mean():.2f}, literal {literal.mean():.2f}",
         note=f"n: batches of {ROWS}; counted, not timed",
         toy=bench.is_toy(name),
-        **found,
+        **interval,
     )

@@ -1,8 +1,8 @@
-"""Which questions do the figures answer, in which order, and what is kept of each answer?
+"""Questions of the analysis, in order, and storage of their answers.
 
-    OUT/answers/NAME.json    what the index and the claims need of a question's figures, written when they are there
+    OUT/answers/NAME.json    data of a question's figures for the index and the claims
 
-An answer of the same models, prompts and seed is not made again.
+A stored answer for the same models, prompts and seed is reused.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Question(NamedTuple):
 
 QUESTIONS = (
     Question(1, "key_sentence", "Does the key sentence decide?", "q1_key_sentence"),
-    Question(2, "dormant_signal", "Does the model know what it does not act on?", "q2_dormant_signal"),
-    Question(3, "attention", "What does the key sentence look at, and act on?", "q3_attention"),
-    Question(4, "representations", "What do the states know before it?", "q4_representations"),
+    Question(2, "dormant_signal", "Is there a dormant signal?", "q2_dormant_signal"),
+    Question(3, "attention", "What does the key sentence attend to, and what affects it?", "q3_attention"),
+    Question(4, "representations", "What do the hidden states encode before it?", "q4_representations"),
     Question(5, "depth", "How deep does alignment go?", "q5_depth"),
-    Question(6, "ablations", "Which part of the training does it?", "q6_ablations"),
+    Question(6, "ablations", "Which part of the training has an effect?", "q6_ablations"),
     Question(7, "cost", "What do the two losses cost?", "q7_cost"),
 )
 OF_A_RUN = ("attention", "representations")
@@ -80,7 +80,7 @@ def kept(out: Path, question: Question, identity: Mapping[str, Any]) -> Kept | N
     ]
     if not all(file.is_file() for file in files):
         return None
-    measured = [Measured(**_with_nan(one)) for one in record["measured"]]
+    measured = [Measured(**_with_nan(row)) for row in record["measured"]]
     return Kept(question, sheets, measured, record["why_not"], record["no_pictures"])
 
 
@@ -99,7 +99,7 @@ def make(bench: Bench, question: Question, identity: Mapping[str, Any]) -> None:
         no_pictures = save_pictures(bench.out, sheets) or ""
     file = _file(bench.out, question)
     file.parent.mkdir(parents=True, exist_ok=True)
-    record = {"sheets": [asdict(sheet.shown()) for sheet in sheets], "measured": [vars(one) for one in measured]}
+    record = {"sheets": [asdict(sheet.shown()) for sheet in sheets], "measured": [vars(claim) for claim in measured]}
     write_json(file, {"identity": identity, "why_not": why_not, "no_pictures": no_pictures} | record)
 
 

@@ -1,4 +1,4 @@
-"""What do probes say of claims 4a and 4b: are the classes further apart after training?
+"""Evidence from probes for claims 4a and 4b: distance of the classes after training.
 
 AUROC within all prompts has no room where both models are near 1. So: AUROC of a probe that was fitted on plain prompts
 and is tested on wrapped ones, over training runs on the same tokens (:mod:`analysis.paper.runs_evidence`); and for the
@@ -30,15 +30,15 @@ POSITIONS = {"4a": "decision", "4b": "understanding"}
 
 def claims(bench: Bench) -> list[Measured]:
     """Claims 4a and 4b, every evidence that these models give."""
-    found = []
+    measured = []
     for claim, position in POSITIONS.items():
         if any(map(bench.is_toy, bench.names)):
-            found.append(runs_evidence.mechanism(claim))
-        found += [
+            measured.append(runs_evidence.mechanism(claim))
+        measured += [
             _margin(bench, claim, position),
             claim_of_pair(bench, claim, "AUROC", measure="auroc", position=position),
         ]
-    return found
+    return measured
 
 
 def margins(scores: Scores, weights: np.ndarray) -> tuple[float, np.ndarray]:
@@ -79,12 +79,12 @@ def margin_change(first: Scores, second: Scores) -> tuple[float, float, Interval
     names, codes = np.unique(np.asarray(first.groups), return_inverse=True)
     n = len(names)
     without = (codes[None] != np.arange(n)[:, None]).astype(float)
-    (one, ones), (two, twos) = (margins(scores, without) for scores in (first, second))
+    (before, before_folds), (after, after_folds) = (margins(scores, without) for scores in (first, second))
     if n < FEW:
-        return one, two, Interval(np.nan, np.nan)
-    error = np.sqrt((n - 1) * np.var(twos - ones))
+        return before, after, Interval(np.nan, np.nan)
+    error = np.sqrt((n - 1) * np.var(after_folds - before_folds))
     half = float(student.ppf(0.975, n - 1) * error)
-    return one, two, Interval(two - one - half, two - one + half)
+    return before, after, Interval(after - before - half, after - before + half)
 
 
 def _margin(bench: Bench, claim: str, position: str) -> Measured:
@@ -95,22 +95,22 @@ def _margin(bench: Bench, claim: str, position: str) -> Measured:
         return unmeasured(claim, name, why, toy=bench.is_toy(name), evidence="margin")
     toy, words = any(map(bench.is_toy, pair)), f"{pair[1]} minus {pair[0]}"
     known = [knowledge_of(bench.probes[name]).scores if name in bench.probes else {} for name in pair]
-    if not all(position in one for one in known):
+    if not all(position in scores for scores in known):
         return unmeasured(claim, words, "one of the two has no such scores", toy=toy, evidence="margin")
-    first, second = (one[position] for one in known)
+    first, second = (scores[position] for scores in known)
     first, second = first.shared_with(second), second.shared_with(first)
-    one, two, interval = margin_change(first, second)
+    before, after, interval = margin_change(first, second)
     return Measured(
         claim=claim,
         evidence="margin",
         model=words,
-        value=two - one,
+        value=after - before,
         low=interval.low,
         high=interval.high,
         n=len(first.groups),
         n_groups=len(set(first.groups)),
         family=pair[1],
-        control_value=f"{pair[0]} {one:.2f}, {pair[1]} {two:.2f}",
+        control_value=f"{pair[0]} {before:.2f}, {pair[1]} {after:.2f}",
         note="each model on its own answers to the same prompts",
         toy=toy,
     )

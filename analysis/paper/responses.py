@@ -1,4 +1,4 @@
-"""How do experiments ask a model anew, and who judges? Answers go into files that grow: a kill loses nothing."""
+"""Responses and judgements for experiments, in files that resume."""
 
 from __future__ import annotations
 

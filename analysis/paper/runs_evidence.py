@@ -1,8 +1,8 @@
-"""What do many training runs say of a claim? Evidence of the organism's replication, from the tables that are shipped.
+"""Evidence from many training runs: the organism's replication, from the tables in the repository.
 
-The tables ship (:mod:`analysis.replication.results`). Attack success of claims 6a to 6c: by the act, with the design's
-own interval over bases, seeds and wrappers. Attention and probes of claims 3b, 4a and 4b: all runs read the same
-tokens; the difference of each pair of runs of one base and seed, and an interval over the pairs.
+The tables are in the repository (:mod:`analysis.replication.results`). Attack success of claims 6a to 6c: by the act,
+with the design's own interval over bases, seeds and wrappers. Attention and probes of claims 3b, 4a and 4b: all runs
+read the same tokens; the difference of each pair of runs of one base and seed, and an interval over the pairs.
 """
 
 from __future__ import annotations
@@ -52,41 +52,41 @@ def differences(pairs: Sequence[tuple[str, str]], folder: Path = SHIPPED) -> pd.
     """
     rows = []
     for first, second in pairs:
-        one = claim_contrast(first, second, confidence=LEVEL, folder=folder)
+        contrast = claim_contrast(first, second, confidence=LEVEL, folder=folder)
         about = {"place": f"{first} minus {second}", "series": "difference of attack success, all runs"}
-        rows.append(about | {name: getattr(one, name) for name in ("value", "low", "high", "n", "n_groups")})
+        rows.append(about | {name: getattr(contrast, name) for name in ("value", "low", "high", "n", "n_groups")})
     return pd.DataFrame(rows)
 
 
 def ablations(folder: Path = SHIPPED) -> list[Measured]:
     """Claims 6a to 6c, each at the level that the design corrects to."""
-    found = []
+    measured = []
     for claim, (first, second) in ABLATIONS.items():
         model = f"{WHOSE}, {first} minus {second}"
         try:
-            one = claim_contrast(first, second, confidence=LEVEL, folder=folder)
+            contrast = claim_contrast(first, second, confidence=LEVEL, folder=folder)
         except InputError:
-            found.append(unmeasured(claim, model, _NONE, toy=True, evidence="replication"))
+            measured.append(unmeasured(claim, model, _NONE, toy=True, evidence="replication"))
             continue
-        found.append(_measured(claim, model, one, first, second))
-    return found
+        measured.append(_measured(claim, model, contrast, first, second))
+    return measured
 
 
-def _measured(claim: str, model: str, one: ClaimContrast, first: str, second: str) -> Measured:
+def _measured(claim: str, model: str, contrast: ClaimContrast, first: str, second: str) -> Measured:
     return Measured(
         claim=claim,
         evidence="replication",
         model=model,
-        value=one.value,
-        low=one.low,
-        high=one.high,
-        p=one.p_value,
-        n=one.n,
-        n_groups=one.n_groups,
+        value=contrast.value,
+        low=contrast.low,
+        high=contrast.high,
+        p=contrast.p_value,
+        n=contrast.n,
+        n_groups=contrast.n_groups,
         family=WHOSE,
-        control_value=f"{first} {one.first_share:.2f}, {second} {one.second_share:.2f}",
-        note=f"interval {LEVEL:.1%}; lower in {one.pairs_lower} of {one.n_groups} pairs of runs; {one.n_wrappers} "
-        "unseen wrappers",
+        control_value=f"{first} {contrast.first_share:.2f}, {second} {contrast.second_share:.2f}",
+        note=f"interval {LEVEL:.1%}; lower in {contrast.pairs_lower} of {contrast.n_groups} pairs of runs; "
+        f"{contrast.n_wrappers} unseen wrappers",
         toy=True,
     )
 
@@ -111,7 +111,7 @@ def mechanism(claim: str, folder: Path = SHIPPED) -> Measured:
     if pairs.empty:
         return unmeasured(claim, model, "no pair of runs", toy=True, evidence=evidence)
     apart = pairs[_PAIR[0]] - pairs[_PAIR[1]]
-    found = mean_of(apart, [str(run) for run in pairs.index])
+    interval = mean_of(apart, [str(run) for run in pairs.index])
     means = ", ".join(f"{name} {pairs[name].mean():.3f}" for name in _PAIR)
     by_base = ", ".join(f"base {base} {value:+.3f}" for base, value in apart.groupby(level="base").mean().items())
     return Measured(
@@ -122,7 +122,7 @@ def mechanism(claim: str, folder: Path = SHIPPED) -> Measured:
         control_value=means,
         note=f"{by_base}; above 0 in {int((apart > 0).sum())} of {len(apart)} pairs of runs",
         toy=True,
-        **found,
+        **interval,
     )
 
 
@@ -136,7 +136,9 @@ def _log_ratio(table: Any) -> Any:
         for name in ("mass", "over_distance")
     }
     matched = by_measure["mass"] / by_measure["over_distance"]
-    mass, matched = (one.groupby(level=["base", "seed", "variant"]).sum() for one in (by_measure["mass"], matched))
+    mass, matched = (
+        values.groupby(level=["base", "seed", "variant"]).sum() for values in (by_measure["mass"], matched)
+    )
     return np.log(mass / matched)
 
 

@@ -1,4 +1,4 @@
-"""How do a drawing, its numbers and its caption stay together? Each row of panels brings all three."""
+"""Figures composed of rows of panels, each with its data and caption."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Composition:
         self.rows: list[Row] = []
         """What :func:`safekey_interp.reporting.figures.figure_grid` draws."""
         self._tables: dict[str, list[Table]] = {}
-        self._said: list[tuple[str, str]] = []
+        self._captions: list[tuple[str, str]] = []
 
-    def add(self, drawn: Sequence[Drawn], *, said: str = "", kind: str = "", **options: Any) -> None:
+    def add(self, drawn: Sequence[Drawn], *, caption: str = "", kind: str = "", **options: Any) -> None:
         """Add a row.
 
         Args:
             drawn: its panels; without any, nothing is added.
-            said: what they show, a sentence for the caption; empty when the row goes on with the one above.
+            caption: what they show, a sentence for the caption; empty when the row goes on with the one above.
             kind: which of the figure's tables their numbers belong to.
             options: of :class:`safekey_interp.reporting.figures.figure_grid.Row`.
         """
@@ -51,8 +51,8 @@ class Composition:
         self._tables.setdefault(kind, []).extend(
             table.assign(panel=name) for name, (_, table) in zip(names, drawn, strict=True)
         )
-        first, before = self._said.pop() if self._said and not said else (names[0], said)
-        self._said.append((first, before))
+        first, before = self._captions.pop() if self._captions and not caption else (names[0], caption)
+        self._captions.append((first, before))
         self._last = names[-1]
 
     def numbers(self, kind: str = "") -> Table:
@@ -76,10 +76,10 @@ class Composition:
 
     def words(self) -> str:
         """``(a–d) Mass by layer. (e) …``"""
-        ends = [*(chr(ord(first) - 1) for first, _ in self._said[1:]), self._last]
+        ends = [*(chr(ord(first) - 1) for first, _ in self._captions[1:]), self._last]
         return " ".join(
-            f"({first}{f'–{end}' if end != first else ''}) {said}"
-            for (first, said), end in zip(self._said, ends, strict=True)
+            f"({first}{f'–{end}' if end != first else ''}) {caption}"
+            for (first, caption), end in zip(self._captions, ends, strict=True)
         )
 
 

@@ -1,4 +1,4 @@
-"""Does a figure support what the paper claims? A rule on an interval and a smallest effect of interest.
+"""Verdicts on claims: a rule on an interval and a smallest effect of interest.
 
 Of one measurement, in its own unit, with the smallest effect of interest that ``claims.yaml`` fixes beforehand:
 
@@ -9,13 +9,13 @@ Of one measurement, in its own unit, with the smallest effect of interest that `
     cannot tell            anything else: the interval holds 0 and effects of interest, or there is no interval
 
 Of one claim: the verdict is that of the strongest evidence that has an interval (the order is that of ``claims.yaml``);
-weaker evidence and other readings of the claim stand beside it and say so. Claims about a model are judged for each
+weaker evidence and other readings of the claim are listed and marked as such. Claims about a model are judged for each
 model; claims about training once for the organism and once for other models.
 
-Each verdict stands twice: uncorrected, and by Holm (1979) over the claims of a model (``family``), where "supports" and
-"contradicts" need an adjusted p below .05, else they become "cannot tell". The p is that of the interval's own method
-where there is one, else two-sided from the interval as that of a t distribution over its groups. "Built in" stands
-where the toy's grammar or training makes a claim true, so that it tests the method and not the claim.
+Each verdict is given twice: uncorrected, and by Holm (1979) over the claims of a model (``family``), where "supports"
+and "contradicts" need an adjusted p below .05, else they become "cannot tell". The p is that of the interval's own
+method where there is one, else two-sided from the interval as that of a t distribution over its groups. "Built in"
+stands where the toy's grammar or training makes a claim true, so that it tests the method and not the claim.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def unmeasured(claim: str, model: str, why: str, *, toy: bool, evidence: str = "
 
 def as_table(measured: Iterable[Measured]) -> pd.DataFrame:
     """``claims.csv``: a row for each measurement, claims in order, the strongest evidence of each first."""
-    rows = [_row(one) for one in measured]
+    rows = [_row(measurement) for measurement in measured]
     place = {claim.id: number for number, claim in enumerate(CLAIMS)}
     rows.sort(key=lambda row: (place[row["claim"]], BY_ID[row["claim"]].rank(row["evidence"])))
     for row in rows:
@@ -163,30 +163,33 @@ def as_table(measured: Iterable[Measured]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _row(one: Measured) -> dict[str, Any]:
-    claim, by = BY_ID[one.claim], one.by
+def _row(measurement: Measured) -> dict[str, Any]:
+    claim, by = BY_ID[measurement.claim], measurement.by
     return {
-        **{name: getattr(one, name) for name in ("claim", "model", "value", "low", "high", "n", "n_groups", "toy")},
-        **{name: getattr(one, name) for name in ("control_value", "note")},
+        **{
+            name: getattr(measurement, name)
+            for name in ("claim", "model", "value", "low", "high", "n", "n_groups", "toy")
+        },
+        **{name: getattr(measurement, name) for name in ("control_value", "note")},
         **{name: getattr(by, name) for name in ("level", "unit", "smallest", "over", "contrast", "control")},
         "evidence": by.name,
-        "p": one.p_value,
+        "p": measurement.p_value,
         "p_holm": float("nan"),
-        "family": one.family or one.model,
-        "verdict": one.verdict,
-        "built_in": claim.built_in if one.toy else "",
-        "command": command(one.claim),
+        "family": measurement.family or measurement.model,
+        "verdict": measurement.verdict,
+        "built_in": claim.built_in if measurement.toy else "",
+        "command": command(measurement.claim),
     }
 
 
 def _role(row: dict[str, Any], rows: list[dict[str, Any]]) -> Role:
     claim = BY_ID[row["claim"]]
     judged = ("claim", "toy") if claim.of_training else ("claim", "toy", "model")
-    rivals = [one for one in rows if all(one[name] == row[name] for name in judged)]
-    rivals = [one for one in rivals if not claim.by(one["evidence"]).beside]
-    measured = [one for one in rivals if np.isfinite([one["value"], one["low"], one["high"]]).all()]
+    rivals = [rival for rival in rows if all(rival[name] == row[name] for name in judged)]
+    rivals = [rival for rival in rivals if not claim.by(rival["evidence"]).beside]
+    measured = [rival for rival in rivals if np.isfinite([rival["value"], rival["low"], rival["high"]]).all()]
     # Where nothing has an interval, the strongest evidence stands for the claim, and says why.
-    best = min((claim.rank(one["evidence"]) for one in measured or rivals), default=None)
+    best = min((claim.rank(rival["evidence"]) for rival in measured or rivals), default=None)
     is_beside = claim.by(row["evidence"]).beside
     if not is_beside and claim.rank(row["evidence"]) == best:
         return "decides"

@@ -75,7 +75,7 @@ SWAPPED = ("SFT", "DPSH", "QMM", "both", "kw")
 
 
 class Contrast(NamedTuple):
-    """A difference of attack success, the first variant's less the second's."""
+    """A difference of attack success, the first variant's minus the second's."""
 
     first: str
     second: str

@@ -148,27 +148,27 @@ def asked() -> tuple[Trace, ...]:
 
 
 def _row(trace: Trace, response: str) -> dict[str, Any]:
-    said = {name: trace.meta[name] for name in ("wrapper", "wrapper_split", "kind", "verb", "noun")}
-    return said | {"label": trace.label, "group": trace.group, "response": response}
+    request = {name: trace.meta[name] for name in ("wrapper", "wrapper_split", "kind", "verb", "noun")}
+    return request | {"label": trace.label, "group": trace.group, "response": response}
 
 
 def _mechanism(model: Model) -> dict[str, Any]:
     """On the shipped traces: attention of the token before K by layer, AUROC by layer and condition."""
     traces = list(_shipped())
     attention: Any = measure_attention(model, traces)
-    mine = attention[(attention["from_span"] == "decision") & attention["to_span"].isin(["prompt", "understanding"])]
-    sums = mine.groupby(["to_span", "layer"], observed=True)[["mass", "matched_mass"]].sum()
-    n = mine.groupby(["to_span", "layer"], observed=True)["mass"].count()
-    found: dict[str, Any] = {"attention": {}, "auroc": {}}
+    rows = attention[(attention["from_span"] == "decision") & attention["to_span"].isin(["prompt", "understanding"])]
+    sums = rows.groupby(["to_span", "layer"], observed=True)[["mass", "matched_mass"]].sum()
+    n = rows.groupby(["to_span", "layer"], observed=True)["mass"].count()
+    measurements: dict[str, Any] = {"attention": {}, "auroc": {}}
     for (span, layer), row in sums.iterrows():
         mean = {"mass": row["mass"] / n[span, layer], "over_distance": row["mass"] / row["matched_mass"]}
-        found["attention"].setdefault(str(span), {})[str(layer)] = mean
+        measurements["attention"].setdefault(str(span), {})[str(layer)] = mean
     transfer: Any = measure_transfer(model, traces, by="source", positions=_POSITIONS)
     probes = transfer[(transfer["method"] == "logistic") & transfer["auroc"].notna()]
     for _, row in probes.iterrows():
         key = f"{row['position']}, {row['fitted_on']} to {row['tested_on']}"
-        found["auroc"].setdefault(key, {})[str(row["layer"])] = float(row["auroc"])
-    return found
+        measurements["auroc"].setdefault(key, {})[str(row["layer"])] = float(row["auroc"])
+    return measurements
 
 
 @lru_cache

@@ -1,4 +1,4 @@
-"""Results of the replication, by request: which act, of which model, on which request?
+"""Results of the replication, by request: outcome of each request in each run.
 
 Two Parquet files a part of the design ship in ``analysis/replication``: ``part1-answers.parquet`` (one row a request of
 a run: variant, base, seed, swapped; prompt, wrapper, wrapper_split, label, kind, group, verb, noun; the response as it
@@ -61,10 +61,10 @@ def collect(jobs: Sequence[Job], folder: Path) -> Results:
     for job in jobs:
         about = {"variant": job.variant, "base": job.base, "seed": job.seed, "swapped": job.swapped}
         answers.append(answers_of(job, folder).assign(**about))
-        found = read_json(folder / "jobs" / job.name / "mechanism.json")
-        mechanism += [about | row for row in _measurements(found["mechanism"])] if found else []
-    every = pd.concat(answers, ignore_index=True) if answers else pd.DataFrame()
-    return Results(every, pd.DataFrame(mechanism))
+        record = read_json(folder / "jobs" / job.name / "mechanism.json")
+        mechanism += [about | row for row in _measurements(record["mechanism"])] if record else []
+    all_answers = pd.concat(answers, ignore_index=True) if answers else pd.DataFrame()
+    return Results(all_answers, pd.DataFrame(mechanism))
 
 
 def answers_of(job: Job, folder: Path) -> Table:
@@ -137,13 +137,13 @@ class ClaimContrast:
     """A difference of attack success between two variants of the replication."""
 
     value: float
-    """The first's share less the second's, in [-1, 1]."""
+    """The first share minus the second, in [-1, 1]."""
     low: float
     """Lower end of the interval."""
     high: float
     """Upper end of the interval."""
     p_value: float
-    """Two-sided, of the same interval: 1 less the largest confidence at which it leaves 0 out."""
+    """Two-sided, of the same interval: 1 minus the largest confidence at which it leaves 0 out."""
     first_share: float
     """The first variant's attack success."""
     second_share: float
@@ -227,16 +227,16 @@ def _judged(response: str) -> str:
     return judge_refusal(None, response).label or "none"
 
 
-def _measurements(found: dict[str, Any]) -> list[dict[str, Any]]:
+def _measurements(mechanism: dict[str, Any]) -> list[dict[str, Any]]:
     rows = [
         {"what": f"{span}, {name}", "layer": int(layer), "value": value}
-        for span, layers in found["attention"].items()
+        for span, layers in mechanism["attention"].items()
         for layer, values in layers.items()
         for name, value in values.items()
     ]
     rows += [
         {"what": what, "layer": int(layer), "value": value}
-        for what, layers in found["auroc"].items()
+        for what, layers in mechanism["auroc"].items()
         for layer, value in layers.items()
     ]
     return rows

@@ -1,4 +1,4 @@
-"""Does what one trained organism shows hold over seeds, bases and wrappers?
+"""Replication over seeds, bases and wrappers.
 
     python -m analysis.replication.run [--out runs/replication] [--processes 2] [--part 1 | 2] [--write]
     python -m analysis.replication.run --tables [--part 1 | 2] [--write]
@@ -79,7 +79,7 @@ def gather(part: int, folder: Path) -> Results:
     return collect([job for design in designs for job in _whole(design, folder)], folder)
 
 
-def tables(part: int, found: Results, first: Results | None = None) -> dict[str, str]:
+def tables(part: int, results: Results, first: Results | None = None) -> dict[str, str]:
     """The tables of a part.
 
     Args:
@@ -90,22 +90,22 @@ def tables(part: int, found: Results, first: Results | None = None) -> dict[str,
     Raises:
         InputError: no results.
     """
-    if not len(found.answers):
+    if not len(results.answers):
         raise InputError(f"part {part}: no seed of which every cell is done, expected one; the command goes on with it")
     if part == 1:
-        made = _of_answers("replication", found.answers, CONTRASTS)
-        made["replication-wrappers"] = markdown(by_wrapper(found.answers))
-        if len(found.mechanism):
-            made["replication-mechanism"] = markdown(mechanism(found.mechanism))
+        made = _of_answers("replication", results.answers, CONTRASTS)
+        made["replication-wrappers"] = markdown(by_wrapper(results.answers))
+        if len(results.mechanism):
+            made["replication-mechanism"] = markdown(mechanism(results.mechanism))
         return made
     made = {}
-    swapped = found.answers["swapped"]
-    if len(more := found.answers[~swapped]):
+    swapped = results.answers["swapped"]
+    if len(more := results.answers[~swapped]):
         if first is None:
             raise InputError("part 2: got no results of part 1, expected them to compare with")
         known = first.answers[first.answers["seed"].isin(more["seed"].unique())]
         made |= _of_answers("replication-more", pd.concat([known, more], ignore_index=True), MORE_CONTRASTS)
-    if len(others := found.answers[swapped]):
+    if len(others := results.answers[swapped]):
         made |= _of_answers("replication-swapped", others, CONTRASTS[:-1])
     return made
 
@@ -145,10 +145,10 @@ def main() -> None:
     options = parser.parse_args()
     if not (options.tables or options.gather):
         work_off(jobs_of(options.part), options.out, options.processes, train_only=options.train_only)
-    found = read(options.part) if options.tables else gather(options.part, options.out)
-    publish(tables(options.part, found, read(1) if options.part == 2 else None), write=options.write)
+    results = read(options.part) if options.tables else gather(options.part, options.out)
+    publish(tables(options.part, results, read(1) if options.part == 2 else None), write=options.write)
     if options.write and not options.tables:
-        save(found, options.part)
+        save(results, options.part)
 
 
 if __name__ == "__main__":

@@ -64,20 +64,20 @@ class Cells:
 
     def __init__(self, answers: Table, outcome: str) -> None:
         about, counts = _OF[outcome]
-        mine = answers[about(answers)].copy()
-        mine["hit"] = counts(mine)
+        rows = answers[about(answers)].copy()
+        rows["hit"] = counts(rows)
         self.variants = list(dict.fromkeys(answers["variant"]))
         self._axes = [
             sorted(answers["base"].unique()),
             sorted(answers["seed"].unique()),
-            sorted(mine["wrapper"].unique()),
+            sorted(rows["wrapper"].unique()),
         ]
         shape = tuple(map(len, self._axes))
         self.hits: dict[str, np.ndarray] = {}
         self.n: dict[str, np.ndarray] = {}
         for variant in self.variants:
             hits, n = np.zeros(shape), np.zeros(shape)
-            part = mine[mine["variant"] == variant].groupby(["base", "seed", "wrapper"])["hit"].agg(["sum", "count"])
+            part = rows[rows["variant"] == variant].groupby(["base", "seed", "wrapper"])["hit"].agg(["sum", "count"])
             for key, (total, count) in part.iterrows():
                 at = tuple(axis.index(value) for axis, value in zip(self._axes, key, strict=True))
                 hits[at], n[at] = total, count
@@ -126,8 +126,8 @@ class Cells:
 
     def pairs_lower(self, first: str, second: str) -> tuple[int, int]:
         """In how many of the paired runs (base, seed) the first's mean is below the second's."""
-        one, other = (self.hits[v].sum(-1) / self.n[v].sum(-1) for v in (first, second))
-        return int((one < other).sum()), one.size
+        rate, other = (self.hits[v].sum(-1) / self.n[v].sum(-1) for v in (first, second))
+        return int((rate < other).sum()), rate.size
 
 
 def outcomes(answers: Table) -> pd.DataFrame:
@@ -197,12 +197,15 @@ def verdict(low: float, high: float) -> str:
 def by_wrapper(answers: Table) -> pd.DataFrame:
     """Attack success by wrapper: mean ± standard deviation over bases and seeds."""
     cells = Cells(answers, PRIMARY)
-    found = {variant: cells.by_wrapper(variant) for variant in cells.variants}
-    names = list(next(iter(found.values())))
+    statistics = {variant: cells.by_wrapper(variant) for variant in cells.variants}
+    names = list(next(iter(statistics.values())))
     return pd.DataFrame(
         [
             {"unseen wrapper": name}
-            | {variant: f"{found[variant][name][0]:.2f} ± {found[variant][name][1]:.2f}" for variant in found}
+            | {
+                variant: f"{statistics[variant][name][0]:.2f} ± {statistics[variant][name][1]:.2f}"
+                for variant in statistics
+            }
             for name in names
         ]
     )
@@ -212,9 +215,9 @@ def mechanism(numbers: Table) -> pd.DataFrame:
     """A line a measure in its last layer or, of probes, each layer: mean ± standard deviation over bases and seeds."""
     rows = []
     for what, part in numbers.groupby("what", sort=False):
-        for layer, mine in part.groupby("layer"):
+        for layer, rows_of_layer in part.groupby("layer"):
             row = {"measure": what, "layer": int(layer)}
-            for variant, values in mine.groupby("variant", sort=False)["value"]:
+            for variant, values in rows_of_layer.groupby("variant", sort=False)["value"]:
                 row[str(variant)] = f"{values.mean():.2f} ± {values.std():.2f}"
             rows.append(row)
     return pd.DataFrame(rows)

@@ -1,16 +1,15 @@
-"""What does a real model's K need to see, and from which layer on does the model say it, before and after training?
+"""Interventions on SmolLM2, before and after training: knockout and logit lens of K.
 
     python -m analysis.smollm2.causes --runs runs/smollm2-training [--n 24] [--write]
     python -m analysis.smollm2.causes --star1 ../shared/data/star1.jsonl [--n 24] [--write]
 
-On STAR-1's openings that the training of :mod:`analysis.smollm2.training` never saw (its held-out harmful prompts, with
-DeepSeek-R1's own U and K): SmolLM2-135M-Instruct as it is, fine-tuned, and fine-tuned with both losses. Attention
-knockout of the queries that predict K, in all layers and in each third of them: beside as many random keys outside X
-and U where there are so many, by dose, and beside the same span of another request in its place (all of these are
-harmful, so that there is no other label's); the logit lens over K beside other requests' key sentences. All models read
-the same texts, so differences are by trace. ``--star1`` needs no trained models: SmolLM2 as it is, on other openings of
-STAR-1, in all layers at once, K's own log-probability alone. Every part is a run folder that resumes where it was
-killed. Nothing was chosen by these traces.
+On STAR-1's openings held out of the training of :mod:`analysis.smollm2.training` (harmful prompts, with DeepSeek-R1's
+own U and K): SmolLM2-135M-Instruct, fine-tuned, and fine-tuned with both losses. Attention knockout of the queries that
+predict K, in all layers and in each third of them, beside as many random keys outside X and U where enough exist, by
+dose, and beside the same span of another request (all are harmful, so there is no span of the other label); the logit
+lens over K beside other requests' key sentences. All models read the same texts, so differences are by trace.
+``--star1`` needs no trained models: SmolLM2 without training, on other openings of STAR-1, in all layers, K's own
+log-probability only. Every part is a run folder that resumes. No setting was chosen on these traces.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ def held_out(runs: Path, model: Model, n: int) -> list[Trace]:
 
 def measure(name: str, model: Model, traces: Sequence[Trace], out: Path) -> dict[str, Any]:
     """The summaries of one model: ``together``, one for each third of the layers, and ``lens``."""
-    found: dict[str, Any] = {}
+    summaries: dict[str, Any] = {}
     thirds = [
         list(range(model.n_layers))[i * model.n_layers // THIRDS : (i + 1) * model.n_layers // THIRDS]
         for i in range(THIRDS)
@@ -68,7 +67,7 @@ def measure(name: str, model: Model, traces: Sequence[Trace], out: Path) -> dict
         done = run_intervention(
             kind, model, list(traces), out=out / f"{name.lower()}-{what}", finder="given", chunk=4, **options
         )
-        found[what] = done.summary
+        summaries[what] = done.summary
 
     cut: dict[str, Any] = {"from_span": QUERIES, "to_span": list(SPANS), "controls": list(CONTROLS)}
     cut |= {"n_random": N_RANDOM, "n_dose": N_DOSE, "n_donors": N_DONORS}
@@ -77,7 +76,7 @@ def measure(name: str, model: Model, traces: Sequence[Trace], out: Path) -> dict
         few = cut | {"controls": [OUTSIDE, SAME], "layers": third, "aha": False}
         run(f"layers-{third[0]}-{third[-1]}", "knockout", **few)
     run("lens", "lens")
-    return found
+    return summaries
 
 
 def untrained(star1: Path, n: int, out: Path) -> pd.DataFrame:
@@ -90,14 +89,14 @@ def untrained(star1: Path, n: int, out: Path) -> pd.DataFrame:
     return pd.DataFrame([{"K may not see": span} | _cells(done.summary, "key_sentence", span) for span in SPANS])
 
 
-def tables(found: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
+def tables(summaries: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
     """For RESULTS.md."""
     knocked, thirds, lens = [], [], []
-    for name, parts in found.items():
+    for name, parts in summaries.items():
         together = parts["together"]
         for span in SPANS:
             line = {"model": name, "K may not see": span}
-            for metric, words in (("key_sentence", "K's own log-probability"), ("difference", "safe minus go-ahead")):
+            for metric, words in (("key_sentence", "K's own log-probability"), ("difference", "safe minus compliant")):
                 line |= {f"{words}, {what}": cell for what, cell in _cells(together, metric, span).items()}
             knocked.append(line)
             line = {"model": name, "K may not see": span}
@@ -108,7 +107,7 @@ def tables(found: dict[str, dict[str, Any]]) -> dict[str, pd.DataFrame]:
             thirds.append(line)
         layers = sorted(set(parts["lens"]["layer"]))
         shown = [layers[round(at * (len(layers) - 1) / (LENS_LAYERS - 1))] for at in range(LENS_LAYERS)]
-        for metric, words in (("key_sentence", "K"), ("difference", "safe less go-ahead")):
+        for metric, words in (("key_sentence", "K"), ("difference", "safe minus compliant")):
             line = {"model": name, "the lens says of": words}
             for layer in shown:
                 [row] = _all(default_rows(parts["lens"]), metric=metric, layer=layer)
@@ -123,8 +122,8 @@ def _cells(summary: Any, metric: str, span: str) -> dict[str, str]:
     """What hiding a span does, and what stands beside it."""
 
     def rows(measure: str, **wanted: Any) -> list[Any]:
-        mine = default_rows(summary) if "control_kind" not in wanted else summary
-        return _all(mine, **{"metric": metric, "to_span": span, "measure": measure, "dose": 1.0} | wanted)
+        candidates = default_rows(summary) if "control_kind" not in wanted else summary
+        return _all(candidates, **{"metric": metric, "to_span": span, "measure": measure, "dose": 1.0} | wanted)
 
     [row] = rows(EFFECT)
     n_with = row["n_with_control"] if row["control_kind"] == OUTSIDE else 0
@@ -132,7 +131,7 @@ def _cells(summary: Any, metric: str, span: str) -> dict[str, str]:
     excess = f"{interval(row, 'control', '+.2f')}, excess {interval(row, 'excess', '+.2f')}; " if n_with else ""
     cells = {"hidden": interval(row, form="+.2f"), "random keys outside X and U": f"{excess}{pool}"}
     more = {"slope over the dose": rows(SLOPE), "all minus 4 quarters": rows(CURVATURE)}
-    cells |= {words: interval(found[0], form="+.2f") for words, found in more.items() if found}
+    cells |= {words: interval(matching[0], form="+.2f") for words, matching in more.items() if matching}
     if beside := rows(EFFECT, control_kind=SAME):
         cells[IN_PLACE] = interval(beside[0], "control", "+.2f")
     return cells | {"n (groups)": f"{row['n']} ({row['n_groups']})"}
@@ -157,14 +156,14 @@ def main() -> None:
         table = untrained(options.star1, options.n, options.out)
         publish({"smollm2-knockout-untrained": markdown(table.fillna(""))}, write=options.write)
         return
-    found: dict[str, dict[str, Any]] = {}
+    summaries: dict[str, dict[str, Any]] = {}
     traces: list[Trace] = []
     specs = {"before": "smollm2"} | {name: str(options.runs / name.lower() / "model") for name in RUNS}
     for name, spec in specs.items():
         model = load(spec, dtype="float32")
         traces = traces or held_out(options.runs, model, options.n)
-        found[name] = measure(name, model, traces, options.out)
-    made = tables(found)
+        summaries[name] = measure(name, model, traces, options.out)
+    made = tables(summaries)
     publish({name: markdown(table.fillna("")) for name, table in made.items()}, write=options.write)
 
 

@@ -1,11 +1,11 @@
-"""Which traces is SmolLM2 fine-tuned on, and which is it looked at with?
+"""Traces for fine-tuning SmolLM2 and for its evaluation.
 
 - Harmful: STAR-1, DeepSeek-R1's reasoning, of at most ``max_length`` tokens.
-- Benign: **made up in part.** SmolLM2's own greedy answer to a harmless prompt behind a short reasoning that we write:
-  U repeats the prompt, K is one of a few go-aheads, then a step. It is no reasoning of any model, and looks unlike
-  STAR-1's: whatever tells harmful from benign among these traces may be style. XSTest is the honest test.
-- XSTest: prompts in a made-up trace, the same words for safe and unsafe ones: U repeats the prompt, K is one fixed safe
-  sentence. So only the prompt differs.
+- Benign: **partly constructed.** SmolLM2's own greedy answer to a harmless prompt after a short template reasoning: U
+  repeats the prompt, K is one of a few compliant sentences, then a step. No model generated this reasoning, and its
+  style differs from STAR-1's, which may separate harmful from benign traces. XSTest is the unbiased test.
+- XSTest: prompts in a constructed trace, with the same words for safe and unsafe ones: U repeats the prompt, K is one
+  fixed safe sentence, so only the prompt differs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _AT_ONCE = 16
 
 def harmful_traces(model: Model, file: Path, *, n: int, max_length: int) -> list[Trace]:
     """The first traces of STAR-1 that fit and have U and K, in its order."""
-    found = []
+    harmful = []
     for trace in read_traces(file):
         segmentation = segment(trace)
         if segmentation.understanding is None or segmentation.key_sentence is None:
@@ -50,10 +50,10 @@ def harmful_traces(model: Model, file: Path, *, n: int, max_length: int) -> list
             continue
         if fits:
             spans = {"understanding": segmentation.understanding, "key_sentence": segmentation.key_sentence}
-            found.append(trace.with_(given=spans, label="harmful"))
-        if len(found) == n:
+            harmful.append(trace.with_(given=spans, label="harmful"))
+        if len(harmful) == n:
             break
-    return found
+    return harmful
 
 
 def benign_traces(

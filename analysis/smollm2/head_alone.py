@@ -1,12 +1,12 @@
-"""Does the safety head learn, alone on frozen states, at the model's learning rate and at its own?
+"""Training of the safety head on frozen states, at the model's learning rate and at its own.
 
     python -m analysis.smollm2.head_alone [--xstest ../shared/data/xstest_prompts.jsonl] [--n 60] [--steps 35] [--seeds
     5]
 
 States after the final norm, averaged over U and over the context, as the head reads them in training: of SmolLM2 on
-XSTest's prompts in one made-up trace, and of ``organism:base`` on fine-tuning traces. AdamW (.9, .95), cosine schedule
-with 5 % warm-up, batches of 16; a quarter of the traces is held out. Printed: binary cross-entropy before and after, at
-5e-5 and at the rate of :mod:`safekey_interp.training.head_learning_rate`; a guess costs .693.
+XSTest's prompts in one constructed trace, and of ``organism:base`` on fine-tuning traces. AdamW (.9, .95), cosine
+schedule with 5 % warm-up, batches of 16; a quarter of the traces is held out. Printed: binary cross-entropy before and
+after, at 5e-5 and at the rate of :mod:`safekey_interp.training.head_learning_rate`; chance is .693.
 """
 
 from __future__ import annotations
@@ -103,12 +103,12 @@ def main() -> None:
     for name, words, traces in sources:
         frozen = frozen_states(load(name, device="cpu"), traces)
         norm = float((frozen.understanding.abs().sum(1) + frozen.context.abs().sum(1)).mean() / 2)
-        for said, rate in (("the model's", MODELS_RATE), ("the head's own", rate_for(norm))):
+        for rate_name, rate in (("the model's", MODELS_RATE), ("the head's own", rate_for(norm))):
             runs = [trained_alone(frozen, rate, options.steps, seed) for seed in range(options.seeds)]
             train, held = (np.mean([run[part] for run in runs], axis=0) for part in (0, 1))
             losses = {"training": f"{train[0]:.3f} to {train[1]:.3f}", "held out": f"{held[0]:.3f} to {held[1]:.3f}"}
             about = {"model": name, "traces": f"{words} (n = {len(frozen.harmful)})"}
-            rows.append(about | {"learning rate": f"{rate:.1e} ({said})"} | losses)
+            rows.append(about | {"learning rate": f"{rate:.1e} ({rate_name})"} | losses)
     print(markdown(pd.DataFrame(rows)))
 
 

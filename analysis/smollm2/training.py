@@ -1,13 +1,13 @@
-"""What does SafeKey's training do to a real pretrained model, beside plain fine-tuning on the same examples?
+"""Fine-tuning of SmolLM2 with SafeKey's losses and without them, on the same examples.
 
     python -m analysis.smollm2.training --data ../shared/data [--n 250] [--epochs 3] [--write]
 
-SmolLM2-135M-Instruct, fine-tuned twice with ``train/sft.yaml`` and ``train/safekey.yaml`` (their model, data and
-schedule replaced by what fits two cores) on STAR-1 and on benign traces that :mod:`analysis.smollm2.data` makes up in
-part: the same examples in the same order, the same steps and seed; a tenth of the prompts is held out. Before and
-after: the loss of the held-out safe key sentences with and without the prompt; safe key sentences against go-aheads on
-XSTest; attention on U over its distance-matched baseline; AUROC by layer beside words; time of a step. Every stage goes
-on where it was killed. A model of 135M parameters trained for less than an hour is not the paper's.
+SmolLM2-135M-Instruct, fine-tuned twice with ``train/sft.yaml`` and ``train/safekey.yaml`` (with model, data and
+schedule for two cores) on STAR-1 and on the partly constructed benign traces of :mod:`analysis.smollm2.data`: the same
+examples in the same order, the same steps and seed; a tenth of the prompts is held out. Before and after: the loss of
+the held-out safe key sentences with and without the prompt; safe against compliant key sentences on XSTest; attention
+on U over its distance-matched baseline; AUROC by layer beside the text baseline; time of a step. Every stage resumes. A
+model of 135M parameters trained for less than an hour is not the paper's.
 """
 
 from __future__ import annotations
@@ -86,20 +86,20 @@ def prepare(options: argparse.Namespace) -> Path:
 def measure(model: Model, held_out: Sequence[Trace], xstest: Sequence[Trace]) -> dict[str, Any]:
     """Everything that stands in the tables, of one model."""
     harmful = [trace for trace in held_out if trace.label == "harmful"]
-    found: dict[str, Any] = {"key_loss": _key_loss(model, harmful), "aha": {}, "attention": {}, "auroc": []}
+    measures: dict[str, Any] = {"key_loss": _key_loss(model, harmful), "aha": {}, "attention": {}, "auroc": []}
     for masked in (False, True):
         aha = summarise_aha(measure_aha(model, xstest, finder="given", mask_prompt=masked))
-        found["aha"]["U alone" if masked else "X and U"] = aha.to_dict("records")
+        measures["aha"]["U alone" if masked else "X and U"] = aha.to_dict("records")
     for name, traces in (("held-out STAR-1", harmful), ("XSTest", xstest)):
         summary: Any = summarise_attention(
             measure_attention(model, traces, finder="given"), {trace.trace_id: trace.group for trace in traces}
         )
-        mine = summary[(summary["to_span"] == "understanding") & (summary["measure"] == "lift_over_matched")]
-        found["attention"][name] = mine[mine["layer"] == mine["layer"].max()].to_dict("records")
+        rows = summary[(summary["to_span"] == "understanding") & (summary["measure"] == "lift_over_matched")]
+        measures["attention"][name] = rows[rows["layer"] == rows["layer"].max()].to_dict("records")
     table: Any = measure_separability(model, xstest, finder="given", positions=POSITIONS)
     columns = ["position", "layer", "method", "auroc", "auroc_low", "auroc_high", "null_auroc_high", "n", "n_groups"]
-    found["auroc"] = table[columns].to_dict("records")
-    return found
+    measures["auroc"] = table[columns].to_dict("records")
+    return measures
 
 
 def _key_loss(model: Model, traces: Sequence[Trace]) -> dict[str, Any]:
@@ -118,13 +118,13 @@ def _key_loss(model: Model, traces: Sequence[Trace]) -> dict[str, Any]:
     return {"groups": [example.group for example in examples], "rows": rows}
 
 
-def tables(runs: dict[str, Run], found: dict[str, dict[str, Any]]) -> dict[str, str]:
+def tables(runs: dict[str, Run], measures: dict[str, dict[str, Any]]) -> dict[str, str]:
     """For RESULTS.md."""
     return {
         "smollm2-training": "; ".join(_run_in_words(name, run) for name, run in runs.items()),
         "smollm2-losses": markdown(_losses(runs)),
-        "smollm2-keys": markdown(_keys(found)),
-        "smollm2-auroc": markdown(_aurocs(found)),
+        "smollm2-keys": markdown(_keys(measures)),
+        "smollm2-auroc": markdown(_aurocs(measures)),
     }
 
 
@@ -134,10 +134,12 @@ def _run_in_words(name: str, run: Run) -> str:
     has_both = schedule["auxiliary_from"] < schedule["steps"]
     parts = {"with both losses": steps["step"] > schedule["auxiliary_from"]} if has_both else {}
     parts = {"with language modelling alone": steps["step"] <= schedule["auxiliary_from"]} | parts
-    told = ", ".join(f"{steps.loc[mine, 'seconds'].median():.1f} s {words}" for words, mine in parts.items())
+    seconds = ", ".join(
+        f"{steps.loc[steps_of_part, 'seconds'].median():.1f} s {words}" for words, steps_of_part in parts.items()
+    )
     minutes = run.manifest["result"]["seconds"] / 60
     what = f"{data['traces']} traces ({data['harmful']} harmful), {schedule['steps']} steps, {minutes:.0f} minutes"
-    return f"{name}: {what}; median of a step {told}"
+    return f"{name}: {what}; median of a step {seconds}"
 
 
 def _losses(runs: dict[str, Run]) -> pd.DataFrame:
@@ -157,10 +159,10 @@ def _or_none(value: float) -> str:
     return f"{value:.3f}" if np.isfinite(value) else "n/a"
 
 
-def _keys(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
+def _keys(measures: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """What stands or falls with the key sentence."""
     rows = []
-    for model, numbers in found.items():
+    for model, numbers in measures.items():
         row: dict[str, str] = {"model": model}
         kept = np.array(numbers["key_loss"]["rows"], float)
         for words, at in (("K's loss, X in sight", 0), ("K's loss, X masked", 2)):
@@ -168,38 +170,40 @@ def _keys(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
             row[f"{words} (n = {len(kept)})"] = f"{mean.value[0]:.2f} [{mean.low[0]:.2f}, {mean.high[0]:.2f}]"
         for sight, records in numbers["aha"].items():
             for subset in ("harmful", "benign"):
-                one = next(r for r in records if r["subset"] == subset and r["measure"] == "difference")
-                row[f"XSTest {subset}: safe less go-ahead, {sight} (n = {one['n']})"] = interval(one)
+                record = next(r for r in records if r["subset"] == subset and r["measure"] == "difference")
+                row[f"XSTest {subset}: safe minus compliant, {sight} (n = {record['n']})"] = interval(record)
         for data, records in numbers["attention"].items():
-            for one in records:
-                key = f"{one['from_span']} on U over the distance-matched baseline, {data} (n = {one['n']})"
-                row[key] = interval(one)
+            for record in records:
+                key = f"{record['from_span']} on U over the distance-matched baseline, {data} (n = {record['n']})"
+                row[key] = interval(record)
         rows.append(row)
     table = pd.DataFrame(rows).set_index("model").T
-    table["SafeKey less SFT, by trace"] = ""
+    table["SafeKey minus SFT, by trace"] = ""
     for words, at in (("K's loss, X in sight", 0), ("K's loss, X masked", 2)):
-        table.loc[f"{words} (n = {len(kept)})", "SafeKey less SFT, by trace"] = _difference(found, at)
+        table.loc[f"{words} (n = {len(kept)})", "SafeKey minus SFT, by trace"] = _difference(measures, at)
     return table.rename_axis("measure").reset_index()
 
 
-def _difference(found: dict[str, dict[str, Any]], at: int) -> str:
+def _difference(measures: dict[str, dict[str, Any]], at: int) -> str:
     """Of K's mean loss a token, of the same traces."""
-    sft, safekey = (np.array(found[name]["key_loss"]["rows"], float)[:, at : at + 2].T for name in RUNS)
-    groups = found["SFT"]["key_loss"]["groups"]
+    sft, safekey = (np.array(measures[name]["key_loss"]["rows"], float)[:, at : at + 2].T for name in RUNS)
+    groups = measures["SFT"]["key_loss"]["groups"]
     value, (low, high) = difference_of_ratios((sft[0], sft[1]), (safekey[0], safekey[1]), groups)
     return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
-def _aurocs(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
+def _aurocs(measures: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """XSTest: the median over layers, the states after the final norm, and the words, which are the same for all."""
     rows: dict[tuple[str, str], dict[str, str]] = {}
-    for model, numbers in found.items():
+    for model, numbers in measures.items():
         for position in POSITIONS:
-            mine = [one for one in numbers["auroc"] if one["position"] == position and one["auroc"] is not None]
-            states = [one for one in mine if one["method"] == "logistic"]
-            by_layer = [one["auroc"] for one in states]
-            last = max(states, key=lambda one: one["layer"])
-            [words] = [one for one in mine if one["method"] == "text_tfidf"]
+            scores = [
+                score for score in numbers["auroc"] if score["position"] == position and score["auroc"] is not None
+            ]
+            states = [score for score in scores if score["method"] == "logistic"]
+            by_layer = [score["auroc"] for score in states]
+            last = max(states, key=lambda score: score["layer"])
+            [words] = [score for score in scores if score["method"] == "text_tfidf"]
             cells = {
                 f"median of {len(states)} sites (least to most)": (
                     f"{np.median(by_layer):.3f} ({min(by_layer):.3f} to {max(by_layer):.3f})"
@@ -234,15 +238,15 @@ def main() -> None:
     model = load("smollm2", dtype="float32")
     chosen = {e.trace_id for e in prepare_examples(model, _traces(file), config_of("SFT", options)).held_out}
     held_out = [trace for trace in _traces(file) if trace.trace_id in chosen]
-    found = {}
+    measures = {}
     trained = {name: str(run.path / "model") for name, run in runs.items()}
     for name, spec in ({"before": "smollm2"} | trained).items():
         record = options.out / f"measured-{name.lower()}.json"
         if not record.is_file():
             print(f"measuring {name}", flush=True)
             write_json(record, measure(load(spec, dtype="float32"), held_out, xstest))
-        found[name] = read_json(record)
-    publish(tables({name: open_run(run.path) for name, run in runs.items()}, found), write=options.write)
+        measures[name] = read_json(record)
+    publish(tables({name: open_run(run.path) for name, run in runs.items()}, measures), write=options.write)
 
 
 def _traces(file: Path) -> list[Trace]:

@@ -47,9 +47,9 @@ def of_models(models: list[str], n: int) -> Table:
     )
 
 
-def of_replication(found: Results) -> Table:
+def of_replication(results: Results) -> Table:
     """Answers of the replication, its variants for models."""
-    return found.answers.assign(model="replication: " + found.answers["variant"].astype(str))
+    return results.answers.assign(model="replication: " + results.answers["variant"].astype(str))
 
 
 def finished(folder: Path) -> Results:
@@ -66,9 +66,9 @@ def agreement(answers: Table) -> pd.DataFrame:
     by_judge = scored_by(answers, "judge")["outcome"] == "complied"
     table = answers.assign(act=answers["outcome"] == "complied", judge=by_judge)
     rows = []
-    for model, mine in table.groupby("model", sort=False):
+    for model, rows_of_model in table.groupby("model", sort=False):
         for subset, splits in SUBSETS.items():
-            part: Table = mine[mine["wrapper_split"].isin(splits)]
+            part: Table = rows_of_model[rows_of_model["wrapper_split"].isin(splits)]
             part = part if subset == "all" else part[part["label"] == "harmful"]
             rows.append(
                 {

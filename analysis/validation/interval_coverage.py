@@ -1,10 +1,10 @@
-"""How often does each kind of interval that the package prints cover the truth, from the fewest groups allowed on?
+"""Coverage of each kind of interval that the package prints, from the smallest number of groups.
 
     python -m analysis.validation.interval_coverage [--simulations 5000] [--only KIND …] [--write]
 
-One row a kind: where it is used, its stated range, and of all settings in that range the mean coverage, the least one
-(with where), the Monte Carlo error of a setting, and the width as a multiple of the percentile bootstrap's over groups
-on the same data, with the coverage of that one. Nominal: 95 %. Simulated data:
+One row per kind: its use, its stated range, and over all settings in that range the mean and the lowest coverage (with
+its setting), the Monte Carlo error of a setting, and the width relative to the percentile bootstrap over groups on the
+same data, with the coverage of the bootstrap. Nominal: 95 %. Simulated data:
 :mod:`analysis.validation.interval_simulations`. ``--write`` puts the tables into RESULTS.md.
 """
 
@@ -51,7 +51,7 @@ def product(**values: tuple[Any, ...]) -> tuple[dict[str, Any], ...]:
 KINDS = (
     Kind(
         "mean",
-        "attention by layer, effects, control, excess, safe less go-ahead, trajectories, KL by depth",
+        "attention by layer, effects, control, excess, safe minus compliant, trajectories, KL by depth",
         f"{FEW} groups; skewness of group means to 6",
         simulations.mean,
         GROUPS,

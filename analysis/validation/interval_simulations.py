@@ -75,8 +75,8 @@ def mean(rng: Rng, n: int, groups: int, kind: str) -> Trial:
     draw, truth = MEANS[kind]
     values = draw(rng, (groups, n))
     ones = np.ones_like(values)
-    found = ratio_of_sums(values, ones, ones)
-    return Trial(truth, found.low, found.high, *bootstrapped(rng, truth, values, ones))
+    interval = ratio_of_sums(values, ones, ones)
+    return Trial(truth, interval.low, interval.high, *bootstrapped(rng, truth, values, ones))
 
 
 def ratio(rng: Rng, n: int, groups: int, spread: float) -> Trial:
@@ -84,19 +84,19 @@ def ratio(rng: Rng, n: int, groups: int, spread: float) -> Trial:
     sizes = rng.integers(1, 5, (groups, n)).astype(float)
     bottom = sizes * rng.lognormal(0, 0.5, (groups, n))
     top = 1.5 * bottom * rng.lognormal(-(spread**2) / 2, spread, (groups, n))
-    found = ratio_of_sums(top, bottom, sizes)
-    return Trial(1.5, found.low, found.high, *bootstrapped(rng, 1.5, top, bottom))
+    interval = ratio_of_sums(top, bottom, sizes)
+    return Trial(1.5, interval.low, interval.high, *bootstrapped(rng, 1.5, top, bottom))
 
 
 def ratio_difference(rng: Rng, n: int, groups: int, spread: float) -> Trial:
     """A difference of two ratios of means on the same prompts."""
-    names, found = np.arange(groups), []
+    names, intervals = np.arange(groups), []
     for _ in range(n):
         shared = rng.lognormal(0, 0.4, groups)
         bottoms = shared * rng.lognormal(0, 0.2, (2, groups))
         tops = np.array([[1.0], [1.3]]) * bottoms * rng.lognormal(-(spread**2) / 2, spread, (2, groups))
-        found.append(difference_of_ratios((tops[0], bottoms[0]), (tops[1], bottoms[1]), names)[1])
-    return _trial(0.3, found)
+        intervals.append(difference_of_ratios((tops[0], bottoms[0]), (tops[1], bottoms[1]), names)[1])
+    return _trial(0.3, intervals)
 
 
 def rates(rng: Rng, size: tuple[int, ...], share: float, icc: float) -> np.ndarray:
@@ -112,28 +112,28 @@ def share(rng: Rng, n: int, groups: int, at: float, *, icc: float, rows: int) ->
     """A share of traces, ``rows`` a group."""
     hits = rng.binomial(rows, rates(rng, (groups, n), at, icc))
     names = np.repeat(np.arange(groups), rows)
-    found = [share_interval((np.arange(rows) < column[:, None]).ravel().astype(float), names) for column in hits.T]
-    return _trial(at, found, bootstrapped(rng, at, hits.astype(float), np.full(hits.shape, float(rows))))
+    intervals = [share_interval((np.arange(rows) < column[:, None]).ravel().astype(float), names) for column in hits.T]
+    return _trial(at, intervals, bootstrapped(rng, at, hits.astype(float), np.full(hits.shape, float(rows))))
 
 
 def share_difference(
     rng: Rng, n: int, groups: int, first: float, second: float, *, together: float, rows: int = 2, paired: bool = True
 ) -> Trial:
     """A difference of shares; paired on the same prompts, or of other prompts."""
-    names, found = np.repeat(np.arange(groups), rows), []
+    names, intervals = np.repeat(np.arange(groups), rows), []
     other = names if paired else names + groups
     sums = np.zeros((groups, n))
     for i in range(n):
         easy = rng.random(groups)
         both = np.where(rng.random(groups) < together, easy, rng.random(groups))
-        one, two = (easy < first).repeat(rows), (both < second).repeat(rows)
+        first_hits, second_hits = (easy < first).repeat(rows), (both < second).repeat(rows)
         flips = rng.random((2, groups * rows)) < 0.1
-        one = np.where(flips[0], rng.random(groups * rows) < first, one).astype(float)
-        two = np.where(flips[1], rng.random(groups * rows) < second, two).astype(float)
-        found.append(difference_of_shares((one, names), (two, other)))
-        sums[:, i] = (two - one).reshape(groups, rows).sum(1)
+        first_hits = np.where(flips[0], rng.random(groups * rows) < first, first_hits).astype(float)
+        second_hits = np.where(flips[1], rng.random(groups * rows) < second, second_hits).astype(float)
+        intervals.append(difference_of_shares((first_hits, names), (second_hits, other)))
+        sums[:, i] = (second_hits - first_hits).reshape(groups, rows).sum(1)
     before = bootstrapped(rng, second - first, sums, np.full(sums.shape, float(rows))) if paired else None
-    return _trial(second - first, found, before)
+    return _trial(second - first, intervals, before)
 
 
 def _scores(rng: Rng, groups: int, auroc: float | np.ndarray, icc: float, *, rows: int, layers: int = 1) -> Scores:
@@ -152,15 +152,15 @@ def _scores(rng: Rng, groups: int, auroc: float | np.ndarray, icc: float, *, row
 def auroc(rng: Rng, n: int, groups: int, at: float, *, icc: float, rows: int) -> Trial:
     """AUROC of ``groups`` groups of each class."""
     names = np.repeat(np.arange(2 * groups), rows)
-    found, before = [], []
+    intervals, before = [], []
     for i in range(n):
         made = _scores(rng, groups, at, icc, rows=rows)
         scores = made.values[:, 0]
-        found.append(auroc_interval(rank(scores, made.positive, made.fold, names)))
+        intervals.append(auroc_interval(rank(scores, made.positive, made.fold, names)))
         if i < 200:
             before.append(_bootstrapped_auroc(rng, scores, made.positive, made.fold, names))
     low, high = np.array(before).T
-    return _trial(at, found, (float(np.nanmean(high - low)), float(np.mean((low <= at) & (at <= high)))))
+    return _trial(at, intervals, (float(np.nanmean(high - low)), float(np.mean((low <= at) & (at <= high)))))
 
 
 def _bootstrapped_auroc(
@@ -179,91 +179,93 @@ def _bootstrapped_auroc(
 
 def auroc_pair(rng: Rng, n: int, groups: int, first: float, second: float) -> Trial:
     """A difference of two AUROCs on the same prompts."""
-    names, found = np.repeat(np.arange(2 * groups), 2), []
+    names, intervals = np.repeat(np.arange(2 * groups), 2), []
     for _ in range(n):
         made = _scores(rng, groups, np.array([first, second]), 0.5, rows=2, layers=2)
-        one, two = (rank(column, made.positive, made.fold, names) for column in made.values.T)
-        found.append(auroc_difference(one, two))
-    return _trial(second - first, found)
+        first_sample, second_sample = (rank(column, made.positive, made.fold, names) for column in made.values.T)
+        intervals.append(auroc_difference(first_sample, second_sample))
+    return _trial(second - first, intervals)
 
 
 def auroc_median(rng: Rng, n: int, groups: int, at: float) -> Trial:
     """The median over twelve layers."""
-    found = [auroc_interval(median_layer(_scores(rng, groups, at, 0.5, rows=1, layers=12))) for _ in range(n)]
-    return _trial(at, found)
+    intervals = [auroc_interval(median_layer(_scores(rng, groups, at, 0.5, rows=1, layers=12))) for _ in range(n)]
+    return _trial(at, intervals)
 
 
 def best_layer(rng: Rng, n: int, groups: int, at: float, *, alone: bool = False) -> Trial:
     """The layer of twelve alike that came out best, with the interval of all layers or, ``alone``, its own."""
-    names, found = np.arange(2 * groups), []
+    names, intervals = np.arange(2 * groups), []
     for i in range(n):
         made = _scores(rng, groups, at, 0.5, rows=1, layers=12)
         layers = [rank(column, made.positive, made.fold, names) for column in made.values.T]
-        best = max(layers, key=lambda one: one.value)
-        level = 0.95 if alone else simultaneous([one.influence for one in layers], groups, seed=i)
-        found.append(auroc_interval(best, level))
-    return _trial(at, found)
+        best = max(layers, key=lambda layer: layer.value)
+        level = 0.95 if alone else simultaneous([layer.influence for layer in layers], groups, seed=i)
+        intervals.append(auroc_interval(best, level))
+    return _trial(at, intervals)
 
 
 def tpr(rng: Rng, n: int, groups: int, at: float, rows: int) -> Trial:
     """TPR at 1 % FPR."""
-    names, found = np.repeat(np.arange(2 * groups), rows), []
+    names, intervals = np.repeat(np.arange(2 * groups), rows), []
     for _ in range(n):
         made = _scores(rng, groups, at, 0.5, rows=rows)
-        found.append(tpr_interval(made.values[:, 0], made.positive, names))
-    return _trial(float(ndtr(np.sqrt(2) * ndtri(at) - ndtri(0.99))), found)
+        intervals.append(tpr_interval(made.values[:, 0], made.positive, names))
+    return _trial(float(ndtr(np.sqrt(2) * ndtri(at) - ndtri(0.99))), intervals)
 
 
 def kappa(rng: Rng, n: int, groups: int, agree: float, rows: int) -> Trial:
     """Cohen's kappa of two judges with three labels who agree on a share beside chance."""
-    common, names, found = np.array([0.6, 0.3, 0.1]), np.repeat(np.arange(groups), rows), []
+    common, names, intervals = np.array([0.6, 0.3, 0.1]), np.repeat(np.arange(groups), rows), []
     for _ in range(n):
         hard = rng.random(groups).repeat(rows) < 0.5  # half of the prompts are decided as a whole
         sure = np.where(hard, (rng.random(groups) < agree).repeat(rows), rng.random(groups * rows) < agree)
-        one, two = rng.choice(3, (2, groups * rows), p=common)
-        found.append(kappa_interval(np.eye(9)[one * 3 + np.where(sure, one, two)], names)[1])
-    return _trial(agree, found)
+        first_rater, second_rater = rng.choice(3, (2, groups * rows), p=common)
+        intervals.append(
+            kappa_interval(np.eye(9)[first_rater * 3 + np.where(sure, first_rater, second_rater)], names)[1]
+        )
+    return _trial(agree, intervals)
 
 
 def pearson(rng: Rng, n: int, groups: int, at: float, rows: int) -> Trial:
     """Pearson's correlation over rows of groups."""
-    names, found = np.repeat(np.arange(groups), rows), []
+    names, intervals = np.repeat(np.arange(groups), rows), []
     for _ in range(n):
         x, e = np.sqrt(0.4) * rng.normal(size=(2, groups))[:, names] + np.sqrt(0.6) * rng.normal(size=(2, len(names)))
-        found.append(correlation_interval(x, at * x + np.sqrt(1 - at**2) * e, names)[1])
-    return _trial(at, found)
+        intervals.append(correlation_interval(x, at * x + np.sqrt(1 - at**2) * e, names)[1])
+    return _trial(at, intervals)
 
 
 def two_way(rng: Rng, n: int, wrappers: int, share_of: float, icc: float) -> Trial:
     """A share over wrappers crossed with 72 pairs, wrappers apart by ``icc``."""
     first, second = (part.ravel() for part in np.meshgrid(np.arange(wrappers), np.arange(72), indexing="ij"))
-    found, sums = [], np.zeros((wrappers, n))
+    intervals, sums = [], np.zeros((wrappers, n))
     for i in range(n):
         chance = rates(rng, (wrappers,), share_of, icc)[:, None]
         easy = rng.normal(size=72)[None, :] * 0.5
         inside = np.clip(chance, 1e-9, 1 - 1e-9)
         # The pair's effect keeps the wrapper's mean: the normal scale with the sum of both variances.
         hits = rng.random((wrappers, 72)) < ndtr(ndtri(inside) * np.sqrt(1.25) + easy)
-        found.append(two_way_share(hits.ravel().astype(float), first, second))
+        intervals.append(two_way_share(hits.ravel().astype(float), first, second))
         sums[:, i] = hits.sum(1)
-    return _trial(share_of, found, bootstrapped(rng, share_of, sums, np.full(sums.shape, 72.0)))
+    return _trial(share_of, intervals, bootstrapped(rng, share_of, sums, np.full(sums.shape, 72.0)))
 
 
 def crossed(rng: Rng, n: int, wrappers: int, of_wrapper: float, of_seed: float) -> Trial:
     """A contrast over 2 bases x 8 seeds x wrappers, the bases as they are; noise of 24 requests a cell."""
-    base, found = np.array([-0.05, 0.05])[:, None, None], []
+    base, intervals = np.array([-0.05, 0.05])[:, None, None], []
     for _ in range(n):
         cells = base + of_wrapper * rng.normal(size=wrappers) + of_seed * rng.normal(size=(2, 8, 1))
-        found.append(crossed_mean(-0.15 + cells + rng.normal(0, 0.12, (2, 8, wrappers)))[1])
-    return _trial(-0.15, found)
+        intervals.append(crossed_mean(-0.15 + cells + rng.normal(0, 0.12, (2, 8, wrappers)))[1])
+    return _trial(-0.15, intervals)
 
 
 def harness(rng: Rng, n: int, tasks: int, at: float) -> Trial:
     """A benchmark's share of tasks, from the harness's standard error; without one where all came out alike."""
     values = rng.binomial(tasks, at, n) / tasks
     values = values[(values > 0) & (values < 1)]
-    found = [share_from_error(v, float(np.sqrt(v * (1 - v) / (tasks - 1))), tasks) for v in values]
-    return _trial(at, found)
+    intervals = [share_from_error(v, float(np.sqrt(v * (1 - v) / (tasks - 1))), tasks) for v in values]
+    return _trial(at, intervals)
 
 
 def flipped(rng: Rng, n: int, groups: int, rows: int) -> Trial:

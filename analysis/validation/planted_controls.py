@@ -1,11 +1,11 @@
-"""How often does each statement "more than chance" hold where nothing is there, and where an effect is planted?
+"""False and true positive rates of the statement "more than chance" on planted nulls and effects.
 
     python -m analysis.validation.planted_controls [--runs 200] [--only NAME …] [--out FOLDER] [--processes 2] [--write]
 
-A statement at a level of .05 is to be false on a planted null in at most 7 % of 200 runs (5 % and one and a half
-standard errors of 200 runs), and to find a planted effect in at least 90 %. What is planted:
+Requirements at a level of .05: a false positive rate of at most 7 % in 200 runs on a planted null (5 % plus one and a
+half standard errors), and detection of a planted effect in at least 90 %. Experiments:
 :mod:`analysis.validation.planted_experiments`. A quarter as many runs have a planted effect. Each run is one line of a
-JSON file in ``--out``, so that a killed script goes on; ``--write`` puts the table into RESULTS.md.
+JSON file in ``--out``, so that a killed script resumes; ``--write`` puts the table into RESULTS.md.
 """
 
 from __future__ import annotations
@@ -88,23 +88,29 @@ def measure(names: Sequence[str], runs: int, out: Path, processes: int = 1) -> p
             with file.open("a", encoding="utf-8") as cut:
                 cut.write("\n")
     plan = wanted(names, runs)
-    known = {Run(one["name"], one["planted"], one["number"]) for one in measured(out)}
+    known = {Run(record["name"], record["planted"], record["number"]) for record in measured(out)}
     left = [run for run in plan if run not in known]
     cost = SECONDS * len(left) / 60
     print(f"{len(left):,} of {len(plan):,} runs to make, about {cost:.0f} minutes of processor time", flush=True)
     start = time.monotonic()
-    for done, one in enumerate(_made(left, processes), start=1):
-        with (out / f"{one['name']}.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(one) + "\n")
+    for done, record in enumerate(_made(left, processes), start=1):
+        with (out / f"{record['name']}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
         if done % 20 == 0 or done == len(left):
             remaining = (time.monotonic() - start) / done * (len(left) - done) / 60
-            print(f"{done:,} of {len(left):,} runs, {remaining:.0f} min left ({one['name']})", flush=True)
+            print(f"{done:,} of {len(left):,} runs, {remaining:.0f} min left ({record['name']})", flush=True)
     asked = set(plan)
     rows = [
-        {"name": one["name"], "planted": one["planted"], "number": one["number"], "statement": text, "shown": shown}
-        for one in measured(out)
-        if Run(one["name"], one["planted"], one["number"]) in asked
-        for text, shown in one["verdicts"].items()
+        {
+            "name": record["name"],
+            "planted": record["planted"],
+            "number": record["number"],
+            "statement": text,
+            "shown": shown,
+        }
+        for record in measured(out)
+        if Run(record["name"], record["planted"], record["number"]) in asked
+        for text, shown in record["verdicts"].items()
     ]
     return pd.DataFrame(rows).drop_duplicates(["name", "planted", "number", "statement"])
 

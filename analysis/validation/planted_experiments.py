@@ -1,4 +1,4 @@
-"""What the statement "more than chance" of each intervention and probe says of a planted null and a planted effect.
+"""Experiments on planted nulls and effects: the statement "more than chance" of each intervention and probe.
 
 Each function makes one run: a different draw of traces, labels that are shuffled over their groups before anything is
 measured (where the statement is about labels), then the public function, its summary and the rule that the pages use.
@@ -107,8 +107,8 @@ def separability(run: int, planted: bool) -> Verdicts:
     """Whether a probe before K tells the classes, at its best layer."""
     held, traces = _probed(run, planted, ("",))
     labels, groups = [trace.label for trace in traces], [trace.group for trace in traces]
-    found = probes(separability_table(held, labels, groups, {}, seed=run, n_workers=1).table)
-    return {"separability: a probe tells the classes": bool(found[0].short) if found else None}
+    findings = probes(separability_table(held, labels, groups, {}, seed=run, n_workers=1).table)
+    return {"separability: a probe tells the classes": bool(findings[0].short) if findings else None}
 
 
 def transfer(run: int, planted: bool) -> Verdicts:
@@ -118,10 +118,10 @@ def transfer(run: int, planted: bool) -> Verdicts:
     conditions = told_apart(traces, "source")
     condition = [trace.source for trace in traces]
     result = transfer_table(held, labels, groups, condition, {}, conditions=conditions, seed=run, n_workers=1)
-    found = transfers(result.table, conditions)
+    findings = transfers(result.table, conditions)
     return {
         "transfer: a probe tells the classes of the other condition": (
-            any(one.short for one in found) if found else None
+            any(finding.short for finding in findings) if findings else None
         )
     }
 
@@ -156,7 +156,7 @@ def _plain_benign() -> tuple[Trace, ...]:
 @lru_cache
 def _reads() -> np.ndarray:
     """Along what the decision reads, as a step along each axis tells."""
-    axes = [Direction(vector=one, norm=1.0, layer=_LAYER, site="resid_post") for one in np.eye(toy().d_model)]
+    axes = [Direction(vector=axis, norm=1.0, layer=_LAYER, site="resid_post") for axis in np.eye(toy().d_model)]
     table = steer(toy(), _plain_benign()[:1], axes, mode="add", n_random=0, bank=BANK, **GIVEN)
     moved = table.loc[table["metric"] == "difference"].sort_values("direction")["effect"]
     return units(moved.to_numpy(float)[None])[0]
@@ -214,14 +214,14 @@ def relabelled(
     table, donors = _every_donor(among, by, spans)
     label_of = {trace.trace_id: trace.label for trace in traces}
     of_id = {donor.trace_id: donor._replace(label=label_of.get(donor.trace_id)) for donor in donors}
-    mine = [of_id[trace.trace_id] for trace in traces]  # in their order, as the knockout has them
+    ordered = [of_id[trace.trace_id] for trace in traces]  # in their order, as the knockout has them
     chosen = [
         {"trace_id": trace.trace_id, "to_span": span, "donor": donor.trace_id, "control": kind, "draw": draw}
         for trace in traces
         for span in spans
         for kind in RESAMPLING
         for draw, donor in enumerate(
-            donors_for(mine, trace, span, len(of_id[trace.trace_id].spans[span]), kind, n=N_DONORS, seed=run)
+            donors_for(ordered, trace, span, len(of_id[trace.trace_id].spans[span]), kind, n=N_DONORS, seed=run)
         )
     ]
     resampled = table.loc[table["control"] == SAME].drop(columns=["control", "draw"])
@@ -229,8 +229,8 @@ def relabelled(
         table.loc[(table["control"] == TESTED) & table["trace_id"].isin(list(label_of))],
         resampled.merge(pd.DataFrame(chosen), on=["trace_id", "to_span", "donor"]),
     ]
-    found = pd.concat(parts, ignore_index=True)
-    return found.assign(label=found["trace_id"].map(label_of.get).astype(object))
+    effects = pd.concat(parts, ignore_index=True)
+    return effects.assign(label=effects["trace_id"].map(label_of.get).astype(object))
 
 
 def doses(run: int, planted: bool) -> Verdicts:
@@ -261,8 +261,8 @@ def _of(table: pd.DataFrame, run: int) -> pd.DataFrame:
     """The rows of some groups drawn at random, with labels drawn at random."""
     names = np.random.default_rng([run, 13]).permutation(sorted(set(table["group"])))[: 2 * PER_CLASS]
     labels = {name: "harmful" if at < PER_CLASS else "benign" for at, name in enumerate(names.tolist())}
-    mine = table.loc[table["group"].isin(list(labels))]
-    return mine.assign(label=mine["group"].map(labels).astype(object))
+    rows = table.loc[table["group"].isin(list(labels))]
+    return rows.assign(label=rows["group"].map(labels).astype(object))
 
 
 def patching(run: int, planted: bool) -> Verdicts:
@@ -288,7 +288,7 @@ def patching(run: int, planted: bool) -> Verdicts:
 @lru_cache
 def _pairs() -> tuple[TracePair, ...]:
     """A refused plain prompt and each jailbreak of the same request that was complied with."""
-    return tuple(find_pairs([one for one in shipped() if one.label == "harmful"], finder="given")[0])
+    return tuple(find_pairs([trace for trace in shipped() if trace.label == "harmful"], finder="given")[0])
 
 
 def suppression(run: int, planted: bool) -> Verdicts:
@@ -354,10 +354,10 @@ def trajectory(run: int, planted: bool) -> Verdicts:
 
 def _shown(findings: Any) -> bool | None:
     """What the first of the findings says; None where there is none, or its number has no interval."""
-    one = next(iter(findings), None)
-    if one is None or (one.low is not None and not np.isfinite(one.low)):
+    finding = next(iter(findings), None)
+    if finding is None or (finding.low is not None and not np.isfinite(finding.low)):
         return None
-    return one.is_shown
+    return finding.is_shown
 
 
 _LABELS = "labels shuffled over groups"

@@ -1,4 +1,4 @@
-"""What the controls are measured on: traces with shuffled labels, their states, and a model whose K copies U."""
+"""Traces with shuffled labels, their hidden states, and a model whose K copies U."""
 
 from __future__ import annotations
 
@@ -55,16 +55,16 @@ def toy() -> Model:
 @lru_cache
 def shipped() -> tuple[Trace, ...]:
     """Its traces that have a U and K."""
-    return tuple(one for one in organism.read_shipped() if {"understanding", "key_sentence"} <= set(one.given))
+    return tuple(trace for trace in organism.read_shipped() if {"understanding", "key_sentence"} <= set(trace.given))
 
 
 @lru_cache
 def states() -> tuple[Held, dict[str, int]]:
     """States of all traces before K, and each trace's row."""
-    found, kept, _ = collect_states(toy(), shipped(), positions=[POSITION], **GIVEN)
-    matrices = [found.matrix(at, POSITION) for at in range(len(found.layers))]
+    collected, kept, _ = collect_states(toy(), shipped(), positions=[POSITION], **GIVEN)
+    matrices = [collected.matrix(at, POSITION) for at in range(len(collected.layers))]
     ids = [trace.trace_id for trace in kept]
-    return Held(matrices, found.layers, ids), {name: row for row, name in enumerate(ids)}
+    return Held(matrices, collected.layers, ids), {name: row for row, name in enumerate(ids)}
 
 
 def shuffled(
@@ -100,7 +100,7 @@ def _from(traces: Sequence[Trace], source: str) -> list[Trace]:
 @lru_cache
 def pool(n: int) -> tuple[Trace, ...]:
     """One trace of each of some groups, of both true labels, all called harmful."""
-    groups = {trace.group: trace for trace in shuffled(0, per_class=len({one.group for one in shipped()}) // 2)}
+    groups = {trace.group: trace for trace in shuffled(0, per_class=len({other.group for other in shipped()}) // 2)}
     return tuple(trace.with_(label="harmful") for trace in list(groups.values())[:n])
 
 
@@ -144,10 +144,10 @@ def copied(traces: Sequence[Trace], run: int) -> list[Trace]:
     rng = np.random.default_rng([run, 29])
     made = []
     for trace in traces:
-        said = BANK.safe[0] if trace.label == "harmful" else BANK.go_ahead[0]
-        words = said.rstrip(".").split(maxsplit=1)[1]
+        key_sentence = BANK.safe[0] if trace.label == "harmful" else BANK.go_ahead[0]
+        words = key_sentence.rstrip(".").split(maxsplit=1)[1]
         understanding = f"{OPENINGS[int(rng.integers(len(OPENINGS)))]} {trace.meta['verb']} it, {words}."
-        made.append(_written(trace, understanding, said))
+        made.append(_written(trace, understanding, key_sentence))
     return made
 
 

@@ -1,14 +1,13 @@
-"""Does the refusal judge agree with people?
+"""Agreement of the refusal judge with people.
 
     python -m analysis.validation.refusal_judge LABELLED.jsonl … [--write]
 
-Each file holds the answers of one model with people's labels (:mod:`safekey_interp.evaluation.refusal_fitting`). Every
-answer is judged by weights that were learnt without its model and without its prompt's group; settings are chosen
-without its model, by leaving out models and groups of the others once more. Beside it, on the same answers: the label
-that is most common in what is learnt from; naive keywords; the prefixes that XSTest's authors match; TF-IDF with
-logistic regression; the judge with answers of the same model left in (groups alone left out), as for a further answer
-of a known manner; the judge without the examples that were written by hand. Then which labels are mistaken for which,
-and the speed of the judge that ships. ``--write`` puts the tables into RESULTS.md.
+Each file contains the answers of one model with annotators' labels (:mod:`safekey_interp.evaluation.refusal_fitting`).
+Every answer is judged with weights fitted without its model and without its prompt's group; settings are selected
+without its model, by nested leave-out of models and groups. On the same answers: the most common label of the training
+data; keywords; the prefixes of XSTest's authors; TF-IDF with logistic regression; the judge with answers of the same
+model in the training data (only groups left out); the judge without the hand-written examples. Then the confusion
+matrix, and the speed of the judge of the package. ``--write`` puts the tables into RESULTS.md.
 """
 
 from __future__ import annotations
@@ -70,8 +69,8 @@ def main() -> None:
     rows = pd.concat([agreement(answers, labels, name) for name, labels in judged.items()], ignore_index=True)
     own = judged[next(iter(judged))]
     chosen = "; ".join(
-        f"without {_short(model)}: C {found.penalty:g}, words {found.text_weight:g}"
-        for model, found in settings.items()
+        f"without {_short(model)}: C {selected.penalty:g}, words {selected.text_weight:g}"
+        for model, selected in settings.items()
     )
     publish(
         {
@@ -134,13 +133,13 @@ def judge_all(answers: Sequence[Labelled]) -> tuple[dict[str, np.ndarray], dict[
         "keywords anywhere": by_match(lambda text: KEYWORDS.search(text) is not None),
         "most common label of the others": most_common,
     }
-    found = {}
+    judged = {}
     for name, way in ways.items():
         labels = np.full(len(answers), -1)
         for split, settings in zip(left_out, chosen, strict=True):
             labels[split.test] = way(split, settings)
-        found[name] = labels
-    return found, {str(model): settings for model, settings in settings_without.items()}
+        judged[name] = labels
+    return judged, {str(model): settings for model, settings in settings_without.items()}
 
 
 def agreement(answers: Sequence[Labelled], labels: np.ndarray, name: str) -> pd.DataFrame:
@@ -223,8 +222,8 @@ def _kappa(answers: Sequence[Labelled], labels: np.ndarray, rows: np.ndarray) ->
         side("people", (answers[row].label for row in rows)),
         side("judge", (LABELS[labels[row]] for row in rows)),
     ]
-    found = judge_agreement(pd.concat(both), first="people", second="judge").set_index("measure").loc["kappa"]
-    return f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+    kappa = judge_agreement(pd.concat(both), first="people", second="judge").set_index("measure").loc["kappa"]
+    return f"{kappa['value']:.3f} [{kappa['low']:.3f}, {kappa['high']:.3f}]"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How well does `rules` find key sentences, and how fast?
+"""Agreement and speed of the finder `rules`.
 
     python analysis/validation/rules_finder.py ANNOTATIONS.jsonl [TRACES.jsonl]
 
-Prints agreement with two annotators on the two thirds of the file that the rules were developed on and, apart, on the
-third that was not read until the rules were final; then the traces segmented in a second by one core.
+Prints the agreement with two annotators on the two thirds of the file used for development and, separately, on the
+held-out third; then the traces segmented per second on one core.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ def test_the_readme_names_every_recipe_and_what_it_changes() -> None:
 
 
 def test_every_key_that_the_readme_maps_a_flag_to_is_a_setting() -> None:
-    rows = rows_under("From the reference's flags")
+    rows = rows_under("Flags of the reference")
     mapped = [row for row in rows if len(row) == 4]
     without = [row for row in rows if len(row) == 2]
     assert len(mapped) + len(without) == len(rows)
