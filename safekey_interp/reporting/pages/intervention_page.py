@@ -33,7 +33,7 @@ def render(run: Run) -> str:
     """The whole page as text."""
     manifest = public(run.manifest)
     name: Name = manifest["intervention"]
-    summary = run.summary
+    summary: Table | None = run.summary
     groups = _groups(name, summary, manifest)
     model = (manifest.get("model") or {}).get("name") or "a model"
     before, behind = intervention_text.TITLES[name]

@@ -132,10 +132,11 @@ def _groups(run: Run, traces: Table | None) -> dict[str, probe_page_figures.Grou
         groups["lift"] = probe_page_figures.lift_group(by_head, subsets)
     if (by_layer := run.attention_by_layer) is not None and len(by_layer):
         groups["mass"] = probe_page_figures.mass_group(by_layer, subsets)
-    separability = run.separability
+    separability: Table | None = run.separability
+    transfer: Table | None = run.transfer
     if separability is not None and (separability["method"] != "text_tfidf").any():
         groups["separability"] = probe_page_figures.separability_group(separability)
-    if (transfer := run.transfer) is not None and (transfer["method"] == "logistic").any():
+    if transfer is not None and (transfer["method"] == "logistic").any():
         groups["transfer"] = probe_page_figures.transfer_group(transfer)
     coordinates: Table | None = run.table("coordinates", columns=_COORDINATES, max_traces=_MAX_POINTS)
     if coordinates is not None and len(coordinates):
