@@ -10,13 +10,11 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -60,27 +58,30 @@ def on_page_content(html: str, **_: Any) -> str:
 
 def options_table(*words: str) -> str:
     """A command's arguments and options, as the command has them."""
-    import typer
+    from safekey_interp.cli.app import command_named
 
-    from safekey_interp.cli.app import app
-
-    command: Any = typer.main.get_command(app)
-    for word in words:
-        command = command.commands[word]
+    command = command_named(words[0])
+    for word in words[1:]:
+        command = command.get_command(None, word)
     rows = [(_option(one), _escaped(one.help) + _default(one)) for one in command.params if getattr(one, "help", None)]
     return _table(("option", "what it says"), rows)
 
 
 def settings_table() -> str:
-    """Every field of ``TrainingConfig`` with the line below it."""
-    from safekey_interp.training import config
+    """Every field of ``TrainingConfig`` with its bounds and description."""
+    from safekey_interp.runs.settings import fields_of, in_words
+    from safekey_interp.training.config import TrainingConfig
 
-    told = _lines_below(Path(config.__file__), "TrainingConfig")
     rows = [
-        (f"`{one.name}`", f"{_escaped(told[one.name])} Default: `{_yaml(one.default)}`.")
-        for one in fields(config.TrainingConfig)
+        (
+            f"`{name}`",
+            in_words(field),
+            f"`{_yaml(field.default)}`",
+            _escaped((field.description or "").replace("``", "`")),
+        )
+        for name, field in fields_of(TrainingConfig).items()
     ]
-    return _table(("setting", "what it says"), rows)
+    return _table(("setting", "value", "default", "what it says"), rows)
 
 
 def suites_table() -> str:
@@ -127,20 +128,6 @@ def _default(one: Any) -> str:
     if one.default in (None, False) or "Default:" in one.help:
         return ""
     return f" Default: `{one.opts[0] if one.default is True else one.default}`."
-
-
-def _lines_below(file: Path, owner: str) -> dict[str, str]:
-    """The docstring line below each field of a class, which Python itself drops."""
-    [found] = [
-        node
-        for node in ast.parse(file.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.ClassDef) and node.name == owner
-    ]
-    told = {}
-    for before, after in zip(found.body, found.body[1:], strict=False):
-        if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            told[ast.unparse(before.target)] = " ".join(str(after.value.value).replace("``", "`").split())
-    return told
 
 
 def _yaml(value: Any) -> str:

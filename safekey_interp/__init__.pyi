@@ -49,12 +49,12 @@ from .interventions.sentence_suppression import suppress as suppress
 from .interventions.steering import steer as steer
 from .interventions.steering import summarise_steering as summarise_steering
 from .measures.attention import measure_attention as measure_attention
-from .measures.attention import paper_attention as paper_attention
 from .measures.attention import token_attention as token_attention
 from .measures.attention_change import split_lift_change as split_lift_change
 from .measures.attention_summary import summarise_attention as summarise_attention
-from .measures.probes import Direction as Direction
+from .measures.direction_record import Direction as Direction
 from .measures.probes import Probe as Probe
+from .measures.published_attention import paper_attention as paper_attention
 from .measures.separability import measure_separability as measure_separability
 from .measures.trajectory import measure_trajectory as measure_trajectory
 from .measures.trajectory import summarise_trajectory as summarise_trajectory

@@ -1,4 +1,4 @@
-"""How to ask an OpenAI-compatible endpoint, and no other host: a conversation in, the reply out.
+"""Client of an OpenAI-compatible endpoint, and of no other host: a conversation in, the reply out.
 
 Requests go through the official client (``openai``), whose own retries honour ``Retry-After`` (within bounds) and
 else back off exponentially with jitter, after 408, 409, 429, 5xx, time-outs and broken connections. They run on an
@@ -93,7 +93,7 @@ class Endpoint:
             InputError: no base URL or no model, or something that cannot be one.
         """
         environ = os.environ
-        found: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "base_url": environ.get("SAFEKEY_LLM_BASE_URL", ""),
             "model": environ.get("SAFEKEY_LLM_MODEL", ""),
             "api_key": environ.get("SAFEKEY_LLM_API_KEY") or environ.get("OPENAI_API_KEY", ""),
@@ -101,10 +101,10 @@ class Endpoint:
         }
         if options := environ.get("SAFEKEY_LLM_OPTIONS"):
             try:
-                found["options"] = json.loads(options)
+                settings["options"] = json.loads(options)
             except ValueError:
-                found["options"] = options
-        return cls(**found | {name: value for name, value in given.items() if value is not None})
+                settings["options"] = options
+        return cls(**settings | {name: value for name, value in given.items() if value is not None})
 
     @property
     def host(self) -> str:
@@ -123,13 +123,13 @@ class Endpoint:
 
 
 class Chat:
-    """An open line to an endpoint: at most ``concurrency`` requests under way at once. Made by :func:`open_chat`."""
+    """Connection to an endpoint: at most ``concurrency`` requests under way at once. Made by :func:`open_chat`."""
 
     def __init__(self, endpoint: Endpoint, client: openai.AsyncOpenAI, concurrency: int) -> None:
         self.endpoint = endpoint
         self._client = client
         self._slots = asyncio.Semaphore(concurrency)
-        self._loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop
         self._replied = False
         self._hopeless: ModelError | None = None
 
@@ -185,7 +185,7 @@ class Chat:
             # A refused key may be echoed in part, so the server's own words stay out here.
             remedy = {
                 401: "the key was not accepted; set SAFEKEY_LLM_API_KEY",
-                402: "the account has no credit left; answers so far are kept, run again to go on",
+                402: "the account has no credit left; answers so far are kept, run again to resume",
                 404: "no such model or path there; set SAFEKEY_LLM_MODEL or SAFEKEY_LLM_BASE_URL",
             }.get(status, "redirects are not followed; set SAFEKEY_LLM_BASE_URL to the final address")
             self._hopeless = ModelError(f"endpoint: model {endpoint.model!r} at {endpoint.host}: {status}, {remedy}")
@@ -210,40 +210,32 @@ class Chat:
 
 @contextmanager
 def open_chat(endpoint: Endpoint, concurrency: int) -> Iterator[Chat]:
-    """An open line to ``endpoint``; on leaving, whatever is still under way is cancelled."""
-    opened: Future[tuple[Chat, asyncio.Event]] = Future()
+    """Connection to ``endpoint``; on leaving, unfinished requests are cancelled."""
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
+
+    timeout = Timeout(endpoint.timeout, connect=min(_LONGEST_CONNECT_S, endpoint.timeout))
+    client = AsyncOpenAI(
+        base_url=endpoint.base_url,
+        api_key=endpoint.api_key or _PLACEHOLDER,
+        timeout=timeout,
+        max_retries=endpoint.max_retries,
+        http_client=DefaultAsyncHttpxClient(trust_env=endpoint.trust_env, follow_redirects=False, timeout=timeout),
+    )
+    chat, closed, opened = Chat(endpoint, client, concurrency), asyncio.Event(), threading.Event()
 
     async def serve() -> None:
-        from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
-
-        timeout = Timeout(endpoint.timeout, connect=min(_LONGEST_CONNECT_S, endpoint.timeout))
-        http = DefaultAsyncHttpxClient(trust_env=endpoint.trust_env, follow_redirects=False, timeout=timeout)
-        async with AsyncOpenAI(
-            base_url=endpoint.base_url,
-            api_key=endpoint.api_key or _PLACEHOLDER,
-            timeout=timeout,
-            max_retries=endpoint.max_retries,
-            http_client=http,
-        ) as client:
-            closed = asyncio.Event()
-            opened.set_result((Chat(endpoint, client, concurrency), closed))
+        async with client:
+            chat._loop = asyncio.get_running_loop()
+            opened.set()
             await closed.wait()
             rest = asyncio.all_tasks() - {asyncio.current_task()}
             for task in rest:
                 task.cancel()
             await asyncio.gather(*rest, return_exceptions=True)
 
-    def run() -> None:
-        try:
-            asyncio.run(serve())
-        except BaseException as error:
-            if opened.done():
-                raise
-            opened.set_exception(error)
-
-    thread = threading.Thread(target=run, name="safekey-llm", daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="safekey-llm", daemon=True)
     thread.start()
-    chat, closed = opened.result()
+    opened.wait()
     try:
         yield chat
     finally:

@@ -1,4 +1,4 @@
-"""What can go wrong that the user can mend: one line each, with what, where, expected and remedy.
+"""Errors that the user can mend: one line each, with what, where, expected and remedy.
 
 Every error here prints as its message alone on the command line, with exit status 2; anything else is a bug and shows
 its traceback.
@@ -51,3 +51,8 @@ class TraceError(SafekeyError):
 
 class TraceTooLong(TraceError):
     """The tokens up to the end of the key sentence do not fit ``max_length``; spans are never clipped."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what another library's error says; the name of its class when it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

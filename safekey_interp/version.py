@@ -1,3 +1,3 @@
-"""The version of the package; tags carry the same number."""
+"""Version of the package; tags carry the same number."""
 
 __version__ = "0.1.0"

@@ -37,6 +37,7 @@ import transformers
 from transformers import GenerationConfig
 
 from safekey_interp.data.trace import Trace
+from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.generation.local_engine import generate
 from safekey_interp.models import organism
 from safekey_interp.models.model import Model, load
@@ -136,8 +137,7 @@ def finetune(base: Path, folder: Path, config: TrainingConfig, settings: Setting
 
 def rescore(file: Path) -> None:
     """Outcome and spans of traces that are there, read from their responses again; the record gets the new hash."""
-    traces = [organism.from_row(json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
-    write_traces([with_outcome(trace, trace.response) for trace in traces], file)
+    write_traces([with_outcome(trace, trace.response) for trace in read_traces(file)], file)
     record = file.with_suffix(".json")
     write_json(record, (read_json(record) or {}) | {"sha256": sha256_of(file)})
 

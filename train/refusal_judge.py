@@ -1,4 +1,4 @@
-"""How are the weights of the refusal judge made? In half a minute, the same to the byte on one machine.
+"""Weights of the refusal judge: made in half a minute, the same to the byte on one machine.
 
     python train/refusal_judge.py LABELLED.jsonl … [--out safekey_interp/evaluation/refusal_weights.json]
 
@@ -31,7 +31,7 @@ def main() -> None:
     """Train and write the weights."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("labelled", type=Path, nargs="+", help="one JSONL a model")
-    parser.add_argument("--out", type=Path, default=ROOT / "safekey_interp" / "judge" / WEIGHTS)
+    parser.add_argument("--out", type=Path, default=ROOT / "safekey_interp" / "evaluation" / WEIGHTS)
     options = parser.parse_args()
     text = weights(options.labelled)
     write_aside(options.out, lambda file: file.write_text(text, encoding="utf-8"))

@@ -18,8 +18,9 @@ from analysis.paper.responses import mean_of
 from analysis.paper.sheets import Table
 from analysis.paper.verdicts import Measured, unmeasured
 from safekey_interp.errors import InputError
-from safekey_interp.measures.attention import measure_attention, paper_masses
+from safekey_interp.measures.attention import measure_attention
 from safekey_interp.measures.attention_change import split_lift_change
+from safekey_interp.measures.published_attention import paper_masses
 from safekey_interp.runs.run_folder import Run
 
 READINGS = {
@@ -27,7 +28,7 @@ READINGS = {
     "mass without first token": "mass_rest",
     "mass without first token and template": "mass_text",
 }
-"""Evidence of claim 3a, and the column of :func:`safekey_interp.measures.attention.paper_masses` that it reads."""
+"""Evidence of claim 3a, and its column of :func:`safekey_interp.measures.published_attention.paper_masses`."""
 CHANGES = {
     "pair": ("decision", "lift"),
     "mass alone": ("decision", "mass"),

@@ -16,7 +16,6 @@ killed. Nothing was chosen by these traces.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,12 +27,12 @@ from analysis.smollm2.training import RUNS
 from analysis.tables import interval, markdown, publish
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.data.trace import Trace
+from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.experiments.intervene_run import run_intervention
 from safekey_interp.interventions.donors import SAME
 from safekey_interp.interventions.effects import default_rows
 from safekey_interp.interventions.knockout_plan import DOSE, OUTSIDE
 from safekey_interp.interventions.knockout_summary import CURVATURE, EFFECT, SLOPE
-from safekey_interp.models import organism
 from safekey_interp.models.model import Model, load
 from safekey_interp.training import read_config
 from safekey_interp.training.examples import prepare_examples
@@ -51,8 +50,7 @@ LENS_LAYERS = 6
 def held_out(runs: Path, model: Model, n: int) -> list[Trace]:
     """Harmful traces that neither run was trained on, the first ``n`` of the file."""
     config = read_config(runs / "sft" / "config.yaml", [f"traces={runs / 'traces.jsonl'}", f"out={runs / 'sft'}"])
-    with (runs / "traces.jsonl").open(encoding="utf-8") as lines:
-        traces = [organism.from_row(json.loads(line)) for line in lines]
+    traces = list(read_traces(runs / "traces.jsonl"))
     chosen = {example.trace_id for example in prepare_examples(model, traces, config).held_out}
     return [trace for trace in traces if trace.trace_id in chosen and trace.label == "harmful"][:n]
 

@@ -26,6 +26,7 @@ from analysis.smollm2.data import benign_traces, harmful_traces, mixed, xstest_t
 from analysis.tables import interval, markdown, publish
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.data.trace import Trace
+from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.generation.aha_score import measure_aha, summarise_aha
 from safekey_interp.measures.attention import measure_attention
 from safekey_interp.measures.attention_summary import summarise_attention
@@ -245,8 +246,7 @@ def main() -> None:
 
 
 def _traces(file: Path) -> list[Trace]:
-    with file.open(encoding="utf-8") as lines:
-        return [organism.from_row(json.loads(line)) for line in lines]
+    return list(read_traces(file))
 
 
 if __name__ == "__main__":

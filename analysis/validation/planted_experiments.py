@@ -51,7 +51,7 @@ from safekey_interp.interventions.sentence_suppression import RANDOM_KEYS, summa
 from safekey_interp.interventions.steering import steer, summarise_steering
 from safekey_interp.interventions.trace_pairs import TracePair, find_pairs
 from safekey_interp.measures.control_directions import units
-from safekey_interp.measures.probes import Direction
+from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.separability import separability_table
 from safekey_interp.measures.trajectory import measure_trajectory, summarise_trajectory
 from safekey_interp.measures.transfer import transfer_table

@@ -16,9 +16,9 @@ from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.models import organism
 from safekey_interp.models.model import Model, from_hf, load
-from safekey_interp.models.organism.language import GO_AHEADS, OPENINGS, SAFE_SENTENCES
+from safekey_interp.models.organism.language import COMPLIANT_SENTENCES, OPENINGS, SAFE_SENTENCES
 
-BANK = KeySentences(safe=SAFE_SENTENCES[:1], go_ahead=(GO_AHEADS[0].format(manner=""),))
+BANK = KeySentences(safe=SAFE_SENTENCES[:1], go_ahead=(COMPLIANT_SENTENCES[0].format(manner=""),))
 PER_CLASS = 11
 """Groups of each shuffled label, one trace each."""
 SIZE = 1.0

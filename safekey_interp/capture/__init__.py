@@ -1,8 +1,8 @@
-"""How are activations and attention read or changed during a forward pass?
+"""Capture of attention and hidden states during a forward pass, and edits of both.
 
-The only package that attaches anything to a model: hooks on layers and in the attention function, and the bridge's
-hooks. :func:`capture` turns a batch and a request into reduced tensors inside the forward pass; everything is gone
-afterwards.
+How are activations and attention read or changed during a forward pass? The only package that attaches hooks to a
+model: on layers, in the attention function, and in TransformerBridge. :func:`capture` turns a batch and a request into
+reduced tensors inside the forward pass, and removes its hooks afterwards.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where in a transformers model are the decoder stack and its layers, and how do its positions turn?"""
+"""Layout of a transformers model: its decoder stack, its layers, and the kind of its rotary positions."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def find_layout(hf: Any) -> Layout:
 
 def rope_kind(config: Any) -> str:
     """How a configuration's rotary positions are stretched: ``default``, ``linear``, ``dynamic``, ``longrope`` …"""
-    found = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    kinds = [found, *(value for value in found.values() if isinstance(value, dict))]
+    settings = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    kinds = [settings, *(value for value in settings.values() if isinstance(value, dict))]
     named = [str(kind.get("rope_type") or kind.get("type") or "default") for kind in kinds]
     return next((kind for kind in named if kind != "default"), "default")
 

@@ -1,9 +1,9 @@
-"""How are some queries of a forward pass kept from seeing some keys?
+"""Attention knockout: chosen queries of a forward pass do not see chosen keys.
 
-Attention knockout (Geva et al. 2023, arXiv 2304.14767): in the chosen layers and heads, what the layer's own mask shows
-(causal, sliding window, padding) and the knockout hides is hidden. A mask in place of the layer's own would show what
-the window hides; so the two are joined inside the tap, layer by layer. A query that lies in the span itself (the last
-token of U may be the one before K) loses its own key, too, but for one that would then see nothing at all.
+After Geva et al. 2023 (arXiv 2304.14767): in the chosen layers and heads, what the layer's own mask shows (causal,
+sliding window, padding) and the knockout hides is hidden. A mask in place of the layer's own would show what the window
+hides; so the two are joined inside the attention hook, layer by layer. A query that lies in the span itself (the last
+token of U may be the one before K) loses its own key, too, unless it would then see nothing at all.
 
 A control hides a random set of keys: as many as the tested span has in sight of the first of the queries in that kind
 of layer (full or windowed), drawn evenly without replacement from the pool: the keys before that query that it sees,
@@ -17,10 +17,10 @@ one does. A set depends on the seed, the trace, the span and the draw's number a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,13 +28,9 @@ from einops import rearrange
 from jaxtyping import Bool
 from torch import Tensor
 
-from safekey_interp.capture.architecture import find_layout
-from safekey_interp.capture.attention_hook import carried, tapped
+from safekey_interp.capture.attention_hook import observed_attention
 from safekey_interp.capture.key_sets import words_of
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
-
+from safekey_interp.models.model import Model
 
 _UNSEEN = np.iinfo(np.int64).max
 
@@ -46,7 +42,7 @@ class Cut:
     trace_id: str
     """The trace, for the draws."""
     queries: tuple[int, ...]
-    """Positions that may not see the keys; none cuts nothing."""
+    """Positions that may not see the keys; an empty one changes nothing."""
     keys: tuple[int, ...]
     """Positions of the tested span."""
     layers: frozenset[int]
@@ -59,11 +55,11 @@ class Cut:
     dose: float | None = None
     """Share of the span that a draw hides, in (0, 1); None for a set elsewhere."""
     avoid: tuple[int, ...] = ()
-    """Positions beside the span and the first token that no set elsewhere may hold."""
+    """Further positions, apart from the span and the first token, that no set elsewhere may hold."""
 
 
 class Sight(NamedTuple):
-    """What one row's cut comes to in one kind of layer."""
+    """Keys that one row's cut hides in one kind of layer."""
 
     keys: np.ndarray
     """Positions that are hidden."""
@@ -116,7 +112,7 @@ class Knockout:
     def see_attention(
         self, module: Any, query: Tensor, key: Tensor, attention_mask: Tensor | None, options: dict[str, Any]
     ) -> Tensor | None:
-        """The layer's mask joined with the cuts; called by the tap."""
+        """The layer's mask joined with the cuts; called by the attention hook."""
         if module.layer_idx not in self._rows_of:
             return attention_mask
         visible = causal_or(attention_mask, query.shape[2], key.shape[2], query.device)
@@ -183,7 +179,7 @@ def sight_of(cut: Cut, seen: Bool[np.ndarray, " k_pos"], seed: int) -> Sight:
         seed: seed of the draws.
 
     Returns:
-        No key where a set elsewhere is asked for and the pool is smaller than the span in sight.
+        No key for a set elsewhere where the pool is smaller than the span in sight.
     """
     span = np.asarray(cut.keys, dtype=np.int64)
     if not cut.queries:
@@ -226,8 +222,8 @@ def chosen_queries(
         offset: position of its first query.
     """
     chosen = np.zeros((len(queries), n_queries), bool)
-    for row, (mine, start) in enumerate(zip(queries, starts, strict=True)):
-        chosen[row, np.asarray(mine, dtype=np.int64) + (start - offset)] = True
+    for row, (positions, start) in enumerate(zip(queries, starts, strict=True)):
+        chosen[row, np.asarray(positions, dtype=np.int64) + (start - offset)] = True
     return torch.as_tensor(chosen)
 
 
@@ -247,34 +243,7 @@ def without(mask: Tensor, hidden: Bool[Tensor, "batch head q_pos k_pos"]) -> Ten
     return mask.masked_fill(hidden, torch.finfo(mask.dtype).min)
 
 
-@contextmanager
-def knocked_out(model: Model, knockout: Knockout) -> Iterator[Knockout]:
-    """Every forward of ``model.hf`` inside the block goes without what the knockout hides.
-
-    Raises:
-        ModelError: the architecture does not call attention through transformers' interface.
-    """
-    decoder = find_layout(model.hf).decoder
-    with ExitStack() as stack:
-        stack.enter_context(tapped(model.hf, decoder))
-        stack.enter_context(carried(decoder, knockout))
-        yield knockout
-
-
-@contextmanager
-def knocked_out_on_bridge(model: Model, knockout: Knockout) -> Iterator[Any]:
-    """The same for every forward of ``model.bridge()``, which the block gets, by TransformerLens's hooks.
-
-    A cross-check of :func:`knocked_out`, written by others: no measurement goes through it.
-    """
-    bridge = model.bridge()
-
-    def cut(layer: int) -> Any:
-        def hide(scores: Tensor, hook: Any) -> Tensor:
-            return scores.masked_fill(knockout.hidden(layer, scores), torch.finfo(scores.dtype).min)
-
-        return hide
-
-    names = {layer: f"blocks.{layer}.attn.hook_attn_scores" for layer in sorted(knockout.layers)}
-    with bridge.hooks(fwd_hooks=[(name, cut(layer)) for layer, name in names.items() if name in bridge.hook_dict]):
-        yield bridge
+def knocked_out(model: Model, knockout: Knockout) -> AbstractContextManager[Knockout]:
+    """A block in which every forward of ``model.hf`` hides what the knockout hides; raises ModelError as
+    :func:`~safekey_interp.capture.attention_hook.observed_attention` does."""
+    return observed_attention(model.hf, knockout)

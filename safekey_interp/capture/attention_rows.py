@@ -1,8 +1,8 @@
-"""What do a few rows of an attention pattern say, given query and key?
+"""Rows of an attention pattern, recomputed from query and key.
 
     p_qk = exp(s_qk − log Σ_k' exp s_qk' [+ exp sink])        s = softcap(scaling · q·k) + mask
 
-recomputed in float32 for the rows that are asked for alone. ``entropy`` is that of the row over the keys that it sees,
+recomputed in float32 for the requested rows alone. ``entropy`` is that of the row over the keys that it sees,
 in nats: −Σ p' log p' with p' = p / Σ p, so a sink does not count.
 """
 
@@ -24,7 +24,7 @@ class RowMask(NamedTuple):
     """What the rows see: for the rows alone, cut out of the layer's own mask."""
 
     visible: Bool[Tensor, "batch _ row k_pos"]
-    """Whether each row sees each key; one head stands for all where they agree."""
+    """Whether each row sees each key; one head represents all where they agree."""
     bias: Float[Tensor, "batch _ row k_pos"] | None
     """Added to visible scores, where a mask holds more than 0 and −inf."""
     seen_by_all: int = 0
@@ -43,12 +43,7 @@ class MeanRows(NamedTuple):
 
 
 def row_mask(
-    attention_mask: Tensor | None,
-    rows: Int64[Tensor, "batch row"],
-    n_queries: int,
-    n_keys: int,
-    *,
-    first_row: int = 0,
+    attention_mask: Tensor | None, rows: Int64[Tensor, "batch row"], n_queries: int, n_keys: int, *, first_row: int = 0
 ) -> RowMask:
     """Cut the asked rows out of a layer's mask; a missing mask means causal.
 
@@ -57,7 +52,7 @@ def row_mask(
         rows: positions of the rows.
         n_queries: queries of the pass.
         n_keys: keys of the pass.
-        first_row: no row lies before this one; asking ``rows`` itself would have a card wait.
+        first_row: no row lies before this one; reading ``rows`` itself would make a GPU wait.
     """
     if attention_mask is None:
         last = rows + (n_keys - n_queries)

@@ -1,4 +1,4 @@
-"""How does one batch become arrays, whatever backend answers and whatever goes wrong?
+"""Measurement of one batch: arrays of attention and states, with any backend.
 
 Out of memory halves the batch; a single trace that does not fit is named and left out, and so is one whose numbers are
 not finite. The others are measured.
@@ -10,7 +10,7 @@ import gc
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,13 +20,12 @@ from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.bridge_backend import bridge_forward
 from safekey_interp.capture.capture_request import KEY_SPANS, CaptureRequest
 from safekey_interp.capture.recording import Captured, capture, evaluating
+from safekey_interp.capture.stream_settings import Backend
 from safekey_interp.errors import ModelError
 from safekey_interp.models.encoding import Encoding
 
 if TYPE_CHECKING:
     from safekey_interp.models.model import Model
-
-Backend = Literal["hf", "bridge"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +35,7 @@ class AttentionArrays:
     mass: np.ndarray
     """(layer, head, query_span, key_span) in [0, 1]."""
     total: np.ndarray
-    """(layer, head, query_span) row sums: 1, less what a sink takes."""
+    """(layer, head, query_span) row sums: 1 minus what a sink takes."""
     random: np.ndarray
     """(layer, head, query_span, key_span) mean mass of random key sets."""
     matched: np.ndarray
@@ -44,9 +43,9 @@ class AttentionArrays:
     matched_other: np.ndarray
     """(layer, head, query_span, key_span) the same, reference rows of other sentences."""
     uniform: np.ndarray
-    """(layer, query_span, key_span) mass if attention were even."""
+    """(layer, query_span, key_span) mass of the uniform baseline."""
     even_key: np.ndarray
-    """(layer, query_span) mass of one key in sight of all rows, if attention were even."""
+    """(layer, query_span) mass of one key that all rows see, in the uniform baseline."""
     entropy: np.ndarray
     """(layer, head, query_span) nats."""
     n_q: np.ndarray
@@ -61,7 +60,7 @@ class AttentionArrays:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What one forward pass said about one trace."""
+    """Result of one forward pass for one trace."""
 
     encoding: Encoding
     """The trace as the model read it."""

@@ -1,4 +1,4 @@
-"""Which traces go through the model together, and how are they padded?
+"""Batches of traces: which go through the model together, and how they are padded.
 
 Sequences are cut at the end of the key sentence: nothing later changes anything before (causality). They are grouped by
 length, so that padding costs little; the plan depends on the lengths and the token budget alone, so that a run repeats.
@@ -59,12 +59,7 @@ class Batch:
 
 
 def plan_batches(
-    lengths: Sequence[int],
-    *,
-    batch_size: int | None = None,
-    max_tokens: int = 4096,
-    max_rows: int = 64,
-    cost: int = 32,
+    lengths: Sequence[int], *, batch_size: int | None = None, max_tokens: int = 4096, max_rows: int = 64, cost: int = 32
 ) -> list[list[int]]:
     """Rows of each batch: longest first, of near equal length.
 
@@ -76,7 +71,7 @@ def plan_batches(
         batch_size: rows a batch; when None, at most as many as ``max_tokens`` padded tokens hold.
         max_tokens: padded tokens a batch, when ``batch_size`` is None; a longer row goes alone.
         max_rows: most rows a batch, when ``batch_size`` is None.
-        cost: what a forward pass costs beside its tokens, in tokens.
+        cost: what a forward pass costs in addition to its tokens, in tokens.
 
     Returns:
         Indices into ``lengths``, each once.

@@ -1,11 +1,13 @@
-"""How does TransformerLens answer the same request?
+"""TransformerLens backend of a capture: the same request answered by TransformerBridge's hooks.
 
 Slower, since its hooks see whole patterns and whole streams, and with the same numbers: each way checks the other.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,11 +15,7 @@ from torch import Tensor
 from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.capture_request import CaptureRequest, Site
 from safekey_interp.capture.recording import Captured
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from safekey_interp.models.model import Model
+from safekey_interp.models.model import Model
 
 
 def bridge_forward(model: Model, batch: Batch, request: CaptureRequest) -> Captured:
@@ -32,34 +30,25 @@ def bridge_forward(model: Model, batch: Batch, request: CaptureRequest) -> Captu
     captured = Captured.empty(batch, request, model.n_layers)
     visible: dict[int, Tensor] = {}
 
-    def on_scores(layer: int) -> Callable[..., None]:
-        def see(scores: Tensor, hook: Any) -> None:
-            visible[layer] = scores > torch.finfo(scores.dtype).min / 2
+    def see_scores(scores: Tensor, hook: Any, layer: int) -> None:
+        visible[layer] = scores > torch.finfo(scores.dtype).min / 2
 
-        return see
+    def see_pattern(pattern: Tensor, hook: Any, layer: int) -> None:
+        captured.see_pattern(layer, pattern, visible.pop(layer))
 
-    def on_pattern(layer: int) -> Callable[..., None]:
-        def see(pattern: Tensor, hook: Any) -> None:
-            captured.see_pattern(layer, pattern, visible.pop(layer))
-
-        return see
-
-    def on_state(site: Site) -> Callable[..., None]:
-        def see(hidden: Tensor, hook: Any) -> None:
-            captured.see_state(site, hidden)
-
-        return see
+    def see_state(hidden: Tensor, hook: Any, site: Site) -> None:
+        captured.see_state(site, hidden)
 
     hooks: list[tuple[str, Callable[..., None]]] = []
     for layer in range(model.n_layers):
         # Linear-attention layers have no such hooks; they stay without an answer.
         if request.attention and request.reads_layer(layer) and f"blocks.{layer}.attn.hook_pattern" in bridge.hook_dict:
-            hooks.append((f"blocks.{layer}.attn.hook_attn_scores", on_scores(layer)))
-            hooks.append((f"blocks.{layer}.attn.hook_pattern", on_pattern(layer)))
+            hooks.append((f"blocks.{layer}.attn.hook_attn_scores", partial(see_scores, layer=layer)))
+            hooks.append((f"blocks.{layer}.attn.hook_pattern", partial(see_pattern, layer=layer)))
     if request.states:
         for site in request.sites(model.n_layers):
             name = "ln_final.hook_out" if site.site == "ln_final" else f"blocks.{site.layer}.hook_out"
-            hooks.append((name, on_state(site)))
+            hooks.append((name, partial(see_state, site=site)))
     try:
         with bridge.hooks(fwd_hooks=hooks):
             bridge(batch.input_ids.to(model.device), return_type=None)

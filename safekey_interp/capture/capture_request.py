@@ -1,4 +1,4 @@
-"""What is asked of a forward pass: whose attention, to what, and which states at which positions."""
+"""Request of a forward pass: attention of which spans to which, and states at which positions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Site(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class CaptureRequest:
-    """What one forward pass has to answer."""
+    """What one forward pass measures."""
 
     attention: bool = True
     """Measure attention between spans."""

@@ -1,7 +1,7 @@
-"""Distance-matched baseline: what would a span get if attention were a function of distance alone?
+"""Distance-matched baseline: the mass of a span if attention were a function of distance alone.
 
-U lies right before K, so K looks at U partly because it is near; and every key as near as U *is* U, so no other keys of
-K's own rows can tell nearness from content. Rows of other tokens can. Suppose that in one layer and head attention is
+U lies right before K, so K attends to U partly because it is near; and every key as near as U *is* U, so no other keys
+of K's own rows separate nearness from content. Rows of other tokens do. Suppose that in a layer and head attention is
 
     p[q, k] = f(q − k) / Z_q        for every key in sight but the first token, which may be a sink at any distance
 
@@ -56,8 +56,8 @@ class Baseline(NamedTuple):
     """Rows of K and the deciding one, as indices into :class:`~safekey_interp.capture.key_sets.QueryRows`."""
     weight: Float32[np.ndarray, "batch query_span query"]
     """1 / n_q on the rows of the span, 0 elsewhere."""
-    asked: Float32[np.ndarray, "batch query column distance"]
-    """1 where the row sees a key of the key span at that distance; the last column stands for all but the first."""
+    in_span: Float32[np.ndarray, "batch query column distance"]
+    """1 where the row sees a key of the key span at that distance; the last column is for all keys but the first."""
     row: Int64[np.ndarray, "batch row"]
     """Rows of all references, one reference after the other, as indices into ``QueryRows``."""
     key: Int64[np.ndarray, "batch row distance"]
@@ -75,19 +75,16 @@ class Baseline(NamedTuple):
 
 
 def find_baseline(
-    encodings: Sequence[Encoding],
-    starts: Sequence[int],
-    rows: QueryRows,
-    visible: Bool[np.ndarray, "batch row k_pos"],
+    encodings: Sequence[Encoding], starts: Sequence[int], rows: QueryRows, visible: Bool[np.ndarray, "batch row k_pos"]
 ) -> Baseline:
     """Plan the baseline of a padded batch, given what each row sees; it depends on positions alone."""
     n, n_keys, n_spans = len(encodings), visible.shape[-1], len(KEY_SPANS)
-    asking = [np.unique(np.concatenate([_positions(e, name) for name in _QUERIES])) for e in encodings]
+    query_positions = [np.unique(np.concatenate([_positions(e, name) for name in _QUERIES])) for e in encodings]
     distance = np.arange(max(encoding.end for encoding in encodings))
-    n_queries = max(1, *map(len, asking))
+    n_queries = max(1, *map(len, query_positions))
     query = np.zeros((n, n_queries), np.int64)
     weight = np.zeros((n, len(QUERY_SPANS), n_queries), np.float32)
-    asked = np.zeros((n, n_queries, n_spans + 1, len(distance)), np.float32)
+    in_span = np.zeros((n, n_queries, n_spans + 1, len(distance)), np.float32)
     members = [[of(encoding) for encoding in encodings] for of in _REFERENCES]
     sizes = [max(1, *map(len, of_trace)) for of_trace in members]
     begins = np.cumsum([0, *sizes])
@@ -97,32 +94,34 @@ def find_baseline(
     far = np.zeros((n, len(members), n_queries, n_keys), bool)
     spans = np.zeros((n, n_keys, n_spans), bool)
     defined = np.zeros((n, len(members), len(QUERY_SPANS), n_spans), bool)
-    for b, (encoding, start, positions) in enumerate(zip(encodings, starts, asking, strict=True)):
+    for b, (encoding, start, positions) in enumerate(zip(encodings, starts, query_positions, strict=True)):
         if not len(positions):
             continue
-        mine = slice(len(positions))
-        query[b, mine] = rows.of(b, positions, start)
+        filled = slice(len(positions))
+        query[b, filled] = rows.of(b, positions, start)
         for s, name in enumerate(KEY_SPANS):
             spans[b, _positions(encoding, name) + start, s] = True
-        in_sight = visible[b, query[b, mine]]
+        in_sight = visible[b, query[b, filled]]
         at, sees = _keys_at(distance, positions, start, in_sight)
-        asked[b, mine, :-1] = rearrange(spans[b, at] & sees[..., None], "query distance span -> query span distance")
-        asked[b, mine, -1] = sees
+        in_span[b, filled, :-1] = rearrange(
+            spans[b, at] & sees[..., None], "query distance span -> query span distance"
+        )
+        in_span[b, filled, -1] = sees
         own = {name: np.isin(positions, _positions(encoding, name)) for name in _QUERIES}
         for name, is_own in own.items():
-            weight[b, QUERY_SPANS.index(name), mine] = is_own / max(1, is_own.sum())
+            weight[b, QUERY_SPANS.index(name), filled] = is_own / max(1, is_own.sum())
         behind = np.clip(start + rearrange(positions, "query -> query 1") - np.arange(n_keys), 0, len(distance) - 1)
         for i, (begin, of_trace) in enumerate(zip(begins, members, strict=False)):
             if not len(of_trace[b]):
                 continue
-            theirs = slice(begin, begin + len(of_trace[b]))
-            row[b, theirs] = rows.of(b, of_trace[b], start)
-            key[b, theirs], seen = _keys_at(distance, of_trace[b], start, visible[b, row[b, theirs]])
-            reaches[b, theirs] = seen
+            part = slice(begin, begin + len(of_trace[b]))
+            row[b, part] = rows.of(b, of_trace[b], start)
+            key[b, part], seen = _keys_at(distance, of_trace[b], start, visible[b, row[b, part]])
+            reaches[b, part] = seen
             reached = np.asarray(seen.any(axis=0))
-            far[b, i, mine] = in_sight & ~reached[behind]
-            far[b, i, mine, start] = True
-            pairs = asked[b, mine, :-1]
+            far[b, i, filled] = in_sight & ~reached[behind]
+            far[b, i, filled, start] = True
+            pairs = in_span[b, filled, :-1]
             for name, is_own in own.items():
                 enough = pairs[is_own] @ (reached - _LEAST_COMPARED)  # compared pairs minus half of all
                 before = spans[b, start + 1 : start + 1 + positions[is_own].max(initial=0)].any(axis=0)
@@ -131,7 +130,7 @@ def find_baseline(
     far = far[..., : last[-1] + 1 if len(last) else 1]
     rest = far[..., None] & rearrange(spans[:, : far.shape[-1]], "batch key span -> batch 1 1 key span")
     compared, rest = (~far).astype(np.float32), rest.astype(np.float32)
-    return Baseline(query, weight, asked, row, key, reaches, tuple(sizes), compared, rest, defined)
+    return Baseline(query, weight, in_span, row, key, reaches, tuple(sizes), compared, rest, defined)
 
 
 def on_device(baseline: Baseline, device: torch.device) -> tuple[Any, ...]:
@@ -148,21 +147,21 @@ def matched_masses(
         pattern: the rows' pattern, what a sink takes taken off.
         baseline: from :func:`find_baseline`, by :func:`on_device`.
     """
-    query, weight, asked, row, key, reaches, sizes, compared, rest, defined = baseline
+    query, weight, in_span, row, key, reaches, sizes, compared, rest, defined = baseline
     n_far = compared.shape[-1]
-    mine = pattern[torch.arange(len(query), device=query.device)[:, None], :, query]
-    far = mine[..., :n_far]
-    near = rearrange(mine[..., n_far:].sum(-1), "b q h -> b 1 h q") + einsum(
+    rows = pattern[torch.arange(len(query), device=query.device)[:, None], :, query]
+    far = rows[..., :n_far]
+    near = rearrange(rows[..., n_far:].sum(-1), "b q h -> b 1 h q") + einsum(
         far, compared, "b q h k, b e q k -> b e h q"
     )
     own = einsum(far, rest, "b q h k, b e q k s -> b e h q s")
     functions = rearrange(_functions_of_distance(pattern, row, key, reaches, sizes), "b e h d -> b (e h) d")
-    sums = functions @ rearrange(asked, "b q c d -> b d (q c)")
-    sums = rearrange(sums, "b (e h) (q c) -> b e h q c", e=len(sizes), c=asked.shape[2])
+    sums = functions @ rearrange(in_span, "b q c d -> b d (q c)")
+    sums = rearrange(sums, "b (e h) (q c) -> b e h q c", e=len(sizes), c=in_span.shape[2])
     shares = sums[..., :-1] / sums[..., -1:].clamp(min=torch.finfo(sums.dtype).tiny)
-    found = einsum(weight, near[..., None] * shares + own, "b f q, b e h q s -> e b h f s")
-    found = found.masked_fill(~rearrange(defined, "b e f s -> e b 1 f s"), torch.nan)
-    of_u, of_prompt, of_key_sentence = found
+    baselines = einsum(weight, near[..., None] * shares + own, "b f q, b e h q s -> e b h f s")
+    baselines = baselines.masked_fill(~rearrange(defined, "b e f s -> e b 1 f s"), torch.nan)
+    of_u, of_prompt, of_key_sentence = baselines
     return of_u, torch.cat([of_prompt[:, :, :_DECISION], of_key_sentence[:, :, _DECISION:]], dim=2)
 
 

@@ -1,4 +1,4 @@
-"""What does each attention head add to the residual stream?
+"""Head outputs: what each attention head adds to the residual stream.
 
     attention adds   s · f ⊙ (Σ_h W_h z_h + b)          z_h = Σ_k p_qk v_k, of head h alone
 
@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from einops import einsum, rearrange
@@ -25,10 +26,7 @@ from safekey_interp.capture.recording import evaluating
 from safekey_interp.capture.residual_edits import attention_writes
 from safekey_interp.capture.unembedding import frozen_norm
 from safekey_interp.errors import ModelError
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
-
+from safekey_interp.models.model import Model
 
 _CLOSE = 0.02
 """How far a projection by its weight may be from the module's own, in half precision too."""
@@ -46,7 +44,7 @@ class HeadWrites(NamedTuple):
 
 
 class HeadReading(NamedTuple):
-    """What the heads said at one position of each row."""
+    """Head outputs at one position of each row."""
 
     z: dict[int, Float[Tensor, "row head d_head"]]
     """By layer, before the projection; layers without heads are absent."""
@@ -86,27 +84,27 @@ def find_heads(hf: Any) -> dict[int, HeadWrites]:
         for module in watched:
             stack.callback(module.register_forward_hook(see).remove)
         hf.get_decoder()(input_ids=ids, use_cache=False)
-    found = {}
-    for number, (write, mine) in enumerate(zip(writes, linears, strict=True)):
+    heads = {}
+    for number, (write, layer_linears) in enumerate(zip(writes, linears, strict=True)):
         if write is None:
             continue
         normed, added = calls[write.module]
-        for linear in mine:
+        for linear in layer_linears:
             if linear not in calls or linear.weight.ndim != 2:
                 continue
             z, out = calls[linear]
             if out.shape != added.shape or not (_project(linear, z) - out).norm() <= _CLOSE * out.norm():
                 continue
             if torch.equal(out, added):
-                found[number] = HeadWrites(linear, None, write.scale)
+                heads[number] = HeadWrites(linear, None, write.scale)
             elif torch.equal(out, normed):
-                found[number] = HeadWrites(linear, write.module, write.scale)
-    if not found:
+                heads[number] = HeadWrites(linear, write.module, write.scale)
+    if not heads:
         raise ModelError(
             f"{type(hf).__name__}: no layer adds a linear projection of its heads to the stream, so that heads cannot "
-            "be told apart; expected ordinary attention with unquantised weights"
+            "be separated; expected ordinary attention with unquantised weights"
         )
-    return found
+    return heads
 
 
 def read_heads(
@@ -117,7 +115,7 @@ def read_heads(
     *,
     backend: Backend = "hf",
 ) -> HeadReading:
-    """What the heads say at one position of each row.
+    """Head outputs at one position of each row.
 
     Args:
         model: the model.
@@ -128,40 +126,36 @@ def read_heads(
     """
     z: dict[int, Tensor] = {}
     projected: dict[int, Tensor] = {}
-    last: list[Tensor] = []
-
-    def keep(into: dict[int, Tensor], layer: int) -> Callable[[Tensor], None]:
-        def see(states: Tensor) -> None:
-            into[layer] = states[torch.arange(len(at)), at].detach()
-
-        return see
-
-    def keep_last(states: Tensor) -> None:
-        last[:] = [states[torch.arange(len(at)), at].detach()]
+    stream: dict[int, Tensor] = {}
+    keep_stream = partial(_keep, stream, model.n_layers, at)
 
     with torch.no_grad():
         if backend == "bridge":
-            hooks = [(f"blocks.{model.n_layers - 1}.hook_out", _on_bridge(keep_last))]
+            hooks = [(f"blocks.{model.n_layers - 1}.hook_out", _on_bridge(keep_stream))]
             for layer in heads:
-                hooks.append((f"blocks.{layer}.attn.hook_z", _on_bridge(keep(z, layer))))
-                hooks.append((f"blocks.{layer}.attn.hook_out", _on_bridge(keep(projected, layer))))
+                hooks.append((f"blocks.{layer}.attn.hook_z", _on_bridge(partial(_keep, z, layer, at))))
+                hooks.append((f"blocks.{layer}.attn.hook_out", _on_bridge(partial(_keep, projected, layer, at))))
             with model.bridge().hooks(fwd_hooks=hooks):
                 model.bridge()(ids.to(model.device), return_type=None)
         else:
             decoder, layers = find_layout(model.hf)
             with ExitStack() as stack:
-                stack.callback(layers[-1].register_forward_hook(_on_output(keep_last)).remove)
+                stack.callback(layers[-1].register_forward_hook(_on_output(keep_stream)).remove)
                 for layer, writes in heads.items():
-                    hook = _on_linear(keep(z, layer), keep(projected, layer))
+                    hook = _on_linear(partial(_keep, z, layer, at), partial(_keep, projected, layer, at))
                     stack.callback(writes.projection.register_forward_hook(hook).remove)
                 decoder(input_ids=ids.to(model.device), use_cache=False)
         factors = {layer: _factor(writes, projected[layer]) for layer, writes in heads.items()}
     by_head = {layer: states.reshape(len(at), model.n_heads, -1) for layer, states in z.items()}
-    return HeadReading(by_head, factors, last[0])
+    return HeadReading(by_head, factors, stream[model.n_layers])
+
+
+def _keep(into: dict[int, Tensor], layer: int, at: Tensor, states: Tensor) -> None:
+    into[layer] = states[torch.arange(len(at)), at].detach()
 
 
 def _project(linear: nn.Linear, z: Tensor) -> Tensor:
-    """The projection by its weight, as heads are told apart by it: packed (quantised) weights give something else."""
+    """The projection by its weight, as heads are separated by it: packed (quantised) weights give something else."""
     if z.shape[-1] != linear.weight.shape[1] or not linear.weight.is_floating_point():
         return torch.full_like(z[..., :1], torch.nan)
     return nn.functional.linear(z, linear.weight, linear.bias)

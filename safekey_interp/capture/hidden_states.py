@@ -1,6 +1,6 @@
-"""Where do hidden states wait until they are probed?
+"""Storage of hidden states until they are probed: on disk, or in memory for a few traces.
 
-On disk, in one safetensors file a chunk of traces, one tensor per site and position: a probe reads one matrix at a
+On disk, one safetensors file a chunk of traces holds one tensor per site and position: a probe reads one matrix at a
 time, so memory holds no more than that, however many traces there are.
 """
 
@@ -59,6 +59,20 @@ class States:
         return np.concatenate(rows)
 
 
+class StatesInMemory:
+    """States of a few traces, in the order of the entries, all of which are measured."""
+
+    def __init__(self, entries: Sequence[Entry], layers: Sequence[Site], positions: Sequence[str]) -> None:
+        self.trace_ids = tuple(entry.trace.trace_id for entry in entries)
+        """One a row."""
+        self.layers, self.positions = tuple(layers), tuple(positions)
+        self._states = _states_of(entries)
+
+    def matrix(self, layer_index: int, position: str) -> Float32[np.ndarray, "n d_model"]:
+        """As :meth:`States.matrix`."""
+        return np.stack([state[layer_index, self.positions.index(position)] for state in self._states])
+
+
 def state_key(layer_index: int, position: str) -> str:
     """Name of a site's and position's tensor in a file."""
     return f"{layer_index}/{position}"
@@ -66,14 +80,18 @@ def state_key(layer_index: int, position: str) -> str:
 
 def write_states(file: Path, entries: Iterable[Entry], positions: Sequence[str]) -> None:
     """Write the states of the measured entries, in order."""
-    measured = [entry.measured.states for entry in entries if entry.measured is not None]
-    states = [state for state in measured if state is not None]
+    states = _states_of(entries)
     tensors = {
         state_key(site, position): np.stack([state[site, p] for state in states])
         for site in range(len(states[0]))
         for p, position in enumerate(positions)
     }
     save_tensors(file, tensors)
+
+
+def _states_of(entries: Iterable[Entry]) -> list[np.ndarray]:
+    measured = [entry.measured.states for entry in entries if entry.measured is not None]
+    return [states for states in measured if states is not None]
 
 
 def collect_states(

@@ -1,4 +1,4 @@
-"""Which keys count for a span, for its controls, and if attention were uniform?
+"""Key sets: the weights of keys for spans, their random controls and the uniform baseline.
 
 Mass is linear in the attention pattern, so the mean over random key sets needs no set by itself: each key is weighted
 by the share of draws that hold it. One matrix product inside the hook then gives the mass on every span and on its
@@ -118,10 +118,10 @@ def key_weights(
     for b, (encoding, start) in enumerate(zip(encodings, starts, strict=True)):
         stream = np.random.default_rng([seed, *words_of(encoding.trace_id)])
         for f in range(len(QUERY_SPANS)):
-            mine = rows.weights[b, f] > 0
-            if not mine.any():
+            of_span = rows.weights[b, f] > 0
+            if not of_span.any():
                 continue
-            seen = visible[b, mine].all(axis=0)
+            seen = visible[b, of_span].all(axis=0)
             seen[start] = False
             for t in range(n_spans):
                 candidates = np.flatnonzero(seen & (spans[b, :, t] == 0))
@@ -130,12 +130,7 @@ def key_weights(
                     random[b, f, candidates, t] = _draw_shares(len(candidates), n, n_random, stream)
     ones = np.ones((*shape, n_keys, 1), np.float32)
     weights = np.concatenate(
-        [
-            repeat(spans, "batch key span -> batch query key span", query=len(QUERY_SPANS)),
-            random,
-            ones,
-        ],
-        axis=-1,
+        [repeat(spans, "batch key span -> batch query key span", query=len(QUERY_SPANS)), random, ones], axis=-1
     )
     per_row = visible / np.maximum(visible.sum(-1, keepdims=True), 1)
     even = einsum(rows.weights, per_row.astype(np.float32), "batch query row, batch row key -> batch query key")

@@ -1,20 +1,20 @@
-"""How do many continuations of a few beginnings go through the model, with each beginning computed once?
+"""Prefix cache: keys and values of shared beginnings, computed once for many continuations.
 
 Causality: what comes behind a beginning changes no state in it. So its keys and values are computed once, and each
 continuation, a row of a batch, sees them as its own past. transformers' own cache would copy them into every row and
 every layer at once; here a row's copy lives for one layer's attention. Beginnings are padded on the left, where the
 distances that a sliding window counts stay what they are.
 
-Only attention layers have such a past, and only where a position turns the same way whatever follows. Where a model
-has other layers (linear attention), or rotary positions that change with the length (dynamic, longrope), beginnings
-are nothing, and continuations are whole sequences.
+Only attention layers have such a past, and only where rotary positions do not depend on what follows. Where a model has
+other layers (linear attention), or rotary positions that change with the length (dynamic, longrope), nothing is cached,
+and continuations are whole sequences.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -22,14 +22,12 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from safekey_interp.capture.architecture import rope_kind
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
+from safekey_interp.models.model import Model
 
 _ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 
 
-class Beginnings:
+class PrefixCache:
     """Tokens that continuations have before them."""
 
     def __init__(self, model: Model, ids: Sequence[Int64[Tensor, " pos"]]) -> None:
@@ -39,7 +37,7 @@ class Beginnings:
             model: the model.
             ids: tokens of each; may be none.
         """
-        self.lengths = [len(one) for one in ids]
+        self.lengths = [len(beginning) for beginning in ids]
         """Tokens of each beginning."""
         self.width = max(self.lengths)
         """Tokens of the longest: every row's own first token is at this position."""
@@ -47,8 +45,8 @@ class Beginnings:
         self._past: list[tuple[Tensor, Tensor]] = []
         if self.width:
             rows = torch.zeros((len(ids), self.width), dtype=torch.int64)
-            for row, one in zip(rows, ids, strict=True):
-                row[self.width - len(one) :] = one
+            for row, beginning in zip(rows, ids, strict=True):
+                row[self.width - len(beginning) :] = beginning
             cache = DynamicCache()
             options = self._places(list(range(len(ids))), 0)
             model.hf.get_decoder()(input_ids=rows.to(model.device), past_key_values=cache, use_cache=True, **options)
@@ -66,7 +64,7 @@ class Beginnings:
         Args:
             rows: tokens behind the beginnings, padded on the right, where causality hides the padding.
             of: the beginning of each row.
-            first: logits of earlier tokens of the rows are not asked for.
+            first: logits of earlier tokens of the rows are not computed.
         """
         width = rows.shape[1]
         options: dict[str, Any] = {"use_cache": False}
@@ -91,7 +89,7 @@ class Beginnings:
         return {"position_ids": positions, "attention_mask": (columns >= starts).long()}
 
 
-def common_beginning(rows: Sequence[Int64[Tensor, " pos"]], at_most: int) -> int:
+def common_prefix(rows: Sequence[Int64[Tensor, " pos"]], at_most: int) -> int:
     """Tokens that all rows begin with, and no more than ``at_most``."""
     n = min([at_most, *(len(row) for row in rows)])
     first = rows[0][:n]
@@ -102,7 +100,7 @@ def common_beginning(rows: Sequence[Int64[Tensor, " pos"]], at_most: int) -> int
     return int(where[0]) if len(where) else n
 
 
-def keeps_a_past(model: Model) -> bool:
+def has_prefix_cache(model: Model) -> bool:
     """Whether a beginning can be computed apart: all layers are attention, and positions do not depend on the end."""
     if rope_kind(model.config) in ("dynamic", "longrope"):
         return False
@@ -126,5 +124,5 @@ class _Past(DynamicLayer):
         return self._behind(self.keys, key_states), self._behind(self.values, value_states)
 
     def _behind(self, past: Tensor, new: Tensor) -> Tensor:
-        mine = past.expand(len(self._of), -1, -1, -1) if len(past) == 1 else past[self._of.to(past.device)]
-        return torch.cat([mine, new], dim=-2)
+        rows = past.expand(len(self._of), -1, -1, -1) if len(past) == 1 else past[self._of.to(past.device)]
+        return torch.cat([rows, new], dim=-2)

@@ -1,12 +1,12 @@
-"""How does a forward pass answer a request while it runs?
+"""Capture of attention and hidden states, reduced inside the forward pass.
 
     with capture(model, batch, request) as captured:
         model.hf(**batch.inputs(model.device), logits_to_keep=1)
     captured.attention[3].masses, captured.states[Site(3, "resid_post")]
 
 Inside the pass every layer's pattern is reduced to a few numbers per head, and every layer's output to one vector per
-position: nothing of size sequence × sequence or sequence × d_model is kept. Hooks and tap are gone when the block ends,
-also after an exception; captures may nest. A layer that runs twice (gradient checkpointing) overwrites its answer. With
+position: nothing of size sequence × sequence or sequence × d_model is kept. Hooks are removed when the block ends, also
+after an exception; captures may nest. A layer that runs twice (gradient checkpointing) overwrites its answer. With
 ``grad=True`` the answers stay in the graph; under gradient checkpointing the backward pass then belongs inside the
 block.
 """
@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,16 +26,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from safekey_interp.capture.architecture import find_layout
-from safekey_interp.capture.attention_hook import carried, tapped
+from safekey_interp.capture.attention_hook import observed_attention
 from safekey_interp.capture.attention_rows import MeanRows, mean_pattern_rows, mean_rows, row_mask
 from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.capture_request import CaptureRequest, Site
 from safekey_interp.capture.distance_baseline import find_baseline, matched_masses, on_device
 from safekey_interp.capture.key_sets import KeyWeights, QueryRows, key_weights, query_rows
 from safekey_interp.errors import ModelError
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
+from safekey_interp.models.model import Model
 
 
 class Answered(Exception):
@@ -103,14 +102,14 @@ class Captured:
 
     @property
     def layers_without_pattern(self) -> tuple[int, ...]:
-        """Layers that were asked for and have no attention pattern."""
-        asked = range(self.n_layers) if self.request.layers is None else self.request.layers
-        return tuple(layer for layer in asked if layer not in self.attention)
+        """Requested layers that have no attention pattern."""
+        wanted = range(self.n_layers) if self.request.layers is None else self.request.layers
+        return tuple(layer for layer in wanted if layer not in self.attention)
 
     def see_attention(
         self, module: Any, query: Tensor, key: Tensor, attention_mask: Tensor | None, options: dict[str, Any]
     ) -> Tensor | None:
-        """Reduce one layer's pattern, from its queries and keys, and leave its mask as it is; called by the tap."""
+        """Reduce one layer's pattern, from its queries and keys; its mask stays. Called by the attention hook."""
         if not self.request.attention or not self.request.reads_layer(module.layer_idx):
             return attention_mask
         with torch.set_grad_enabled(self.grad and torch.is_grad_enabled()):
@@ -165,7 +164,7 @@ class Captured:
         self._stop_when_answered()
 
     def _stop_when_answered(self) -> None:
-        """Layers answer in their order, so the last one's answer says that all are there."""
+        """Layers answer in their order, so all are done when the last one is."""
         if not self.stop:
             return
         last = self.n_layers - 1 if self.request.layers is None else max(self.request.layers)
@@ -236,12 +235,11 @@ def capture(
     captured = Captured.empty(batch, request, len(layout.layers), grad=grad, stop=stop)
     with ExitStack() as stack:
         if request.attention:
-            stack.enter_context(tapped(model.hf, layout.decoder))
-            stack.enter_context(carried(layout.decoder, captured))
+            stack.enter_context(observed_attention(model.hf, captured))
         if request.states:
             for site in request.sites(captured.n_layers):
                 module = layout.decoder if site.site == "ln_final" else layout.layers[site.layer]
-                stack.callback(_watch(module, captured, site).remove)
+                stack.callback(module.register_forward_hook(partial(_see_state, captured, site)).remove)
         try:
             yield captured
         except Answered:
@@ -272,11 +270,8 @@ def _forgets_gradients(hf: nn.Module) -> bool:
     return False
 
 
-def _watch(module: nn.Module, captured: Captured, site: Site) -> Any:
-    def see(_module: nn.Module, _args: Any, output: Any) -> None:
-        captured.see_state(site, output)
-
-    return module.register_forward_hook(see)
+def _see_state(captured: Captured, site: Site, _module: nn.Module, _args: Any, output: Any) -> None:
+    captured.see_state(site, output)
 
 
 def _same(known: Tensor | None, mask: Tensor | None) -> bool:

@@ -1,23 +1,23 @@
-"""Resample ablation of a span in attention: some queries see another trace's keys and values in a span's place.
+"""Resample ablation of a span in attention: chosen queries see another trace's keys and values in a span's place.
 
-Resample ablation (Chan et al. 2022, "Causal scrubbing") replaces what a component gets by what it gets on another
-input: values that the model makes, where a span that is hidden (:mod:`~safekey_interp.capture.attention_mask`) is a
-change that it never met. Here, in the chosen layers and heads, the queries of K see, in place of the span's own keys
-and values, those that the same layer computes for the same span of another trace. All other queries see their own.
+Resample ablation (Chan et al. 2022, "Causal scrubbing") replaces the input of a component by its input on another
+trace: values that the model computes, where a hidden span (:mod:`~safekey_interp.capture.attention_mask`) is a change
+that it never met in training. In the chosen layers and heads, the queries of K see, in place of the span's own keys and
+values, those that the same layer computes for the same span of another trace. All other queries see their own.
 
 The donor's span is matched with the target's token by token from the end. The donor's whole trace is read with its
 positions shifted, so that each of its keys carries the position of the token whose place it takes; attention that knows
-distances alone (rotary positions) computes the same states at every shift, which is asked of each model once. Tokens of
-the target's span that are left over where the donor's is shorter are hidden: nothing of the target's own span is seen.
-In a windowed layer a donor's key is in sight where the key whose place it takes is.
+distances alone (rotary positions) computes the same states at every shift, which is checked once for each model. Tokens
+of the target's span that are left over where the donor's is shorter are hidden: nothing of the target's own span is
+seen. In a windowed layer a donor's key is in sight where the key whose place it takes is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakSet
 
 import torch
@@ -26,13 +26,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from safekey_interp.capture.architecture import find_layout, rope_kind
-from safekey_interp.capture.attention_hook import Keys, carried, tapped
+from safekey_interp.capture.attention_hook import Keys, observed_attention
 from safekey_interp.capture.attention_mask import causal_or, chosen_queries, without
 from safekey_interp.capture.recording import evaluating
 from safekey_interp.errors import ModelError
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
+from safekey_interp.models.model import Model
 
 SpanKeys = dict[int, tuple[Float[Tensor, "kv_head key d_head"], Float[Tensor, "kv_head key d_head"]]]
 """Keys and values of a span, by layer."""
@@ -47,11 +45,11 @@ class Swap:
     """What one row of a batch sees in place of a span."""
 
     queries: tuple[int, ...]
-    """Positions that see the other keys; none changes nothing."""
+    """Positions that see the other keys; an empty one changes nothing."""
     keys: tuple[int, ...]
     """Positions of the span, ascending."""
     given: SpanKeys
-    """What stands in the place of its last tokens; the others are hidden."""
+    """Keys and values in the place of its last tokens; the others are hidden."""
     layers: frozenset[int]
     """Layers in which it does."""
     heads: frozenset[int] | None = None
@@ -81,11 +79,11 @@ class Resampling:
     def see_attention(
         self, module: Any, query: Tensor, key: Tensor, attention_mask: Tensor | None, options: dict[str, Any]
     ) -> Tensor | None:
-        """The layer's mask as it is; called by the tap."""
+        """The layer's mask as it is; called by the attention hook."""
         return attention_mask
 
     def change_keys(self, module: Any, query: Tensor, keys: Keys) -> Keys:
-        """The other keys behind the layer's own, each seen by the chosen queries alone; called by the tap."""
+        """The other keys behind the layer's own, each seen by the chosen queries alone."""
         layer = module.layer_idx
         rows = [row for row, swap in enumerate(self.swaps) if swap.queries and layer in swap.layers]
         if not rows:
@@ -95,26 +93,26 @@ class Resampling:
         mask = causal_or(keys.mask, n_queries, n_keys, query.device)
         mask = mask.expand(len(self.swaps), mask.shape[1], n_queries, n_keys)
         width = max(self.swaps[row].n_given for row in rows)
-        more = [one.new_zeros((*one.shape[:2], width, one.shape[3])) for one in (keys.key, keys.value)]
+        more = [own.new_zeros((*own.shape[:2], width, own.shape[3])) for own in (keys.key, keys.value)]
         columns = torch.zeros((len(self.swaps), width), dtype=torch.int64)
-        own = torch.zeros((len(self.swaps), n_keys), dtype=torch.bool)
-        there = torch.zeros((len(self.swaps), width), dtype=torch.bool)
+        replaced = torch.zeros((len(self.swaps), n_keys), dtype=torch.bool)
+        is_given = torch.zeros((len(self.swaps), width), dtype=torch.bool)
         for row in rows:
             swap, n = self.swaps[row], self.swaps[row].n_given
             at = torch.tensor(swap.keys, dtype=torch.int64) + self._starts[row]
-            own[row, at] = True
-            columns[row, :n], there[row, :n] = at[len(at) - n :], True
+            replaced[row, at] = True
+            columns[row, :n], is_given[row, :n] = at[len(at) - n :], True
             for part, given in zip(more, swap.given[layer], strict=True):
                 part[row, :, :n] = given.to(part)
         queries = chosen_queries([swap.queries for swap in self.swaps], self._starts, n_queries, offset)
         chosen = rearrange(queries, "b q -> b 1 q 1") & self._heads_of(layer)
         chosen = chosen.to(mask.device)
         index = repeat(columns.to(mask.device), "b m -> b h q m", h=mask.shape[1], q=n_queries)
-        theirs = without(mask.gather(-1, index), ~(chosen & rearrange(there.to(mask.device), "b m -> b 1 1 m")))
-        mine = without(mask, chosen & rearrange(own.to(mask.device), "b k -> b 1 1 k"))
-        key, value = (torch.cat([one, part], dim=2) for one, part in zip(keys[:2], more, strict=True))
-        heads = max(theirs.shape[1], mine.shape[1])
-        both = [part.expand(-1, heads, -1, -1) for part in (mine, theirs)]
+        other_mask = without(mask.gather(-1, index), ~(chosen & rearrange(is_given.to(mask.device), "b m -> b 1 1 m")))
+        own_mask = without(mask, chosen & rearrange(replaced.to(mask.device), "b k -> b 1 1 k"))
+        key, value = (torch.cat([own, part], dim=2) for own, part in zip(keys[:2], more, strict=True))
+        heads = max(other_mask.shape[1], own_mask.shape[1])
+        both = [part.expand(-1, heads, -1, -1) for part in (own_mask, other_mask)]
         return Keys(key, value, torch.cat(both, dim=-1))
 
     def _heads_of(self, layer: int) -> Tensor:
@@ -129,11 +127,11 @@ class Resampling:
         return rearrange(torch.tensor(heads), "b h -> b h 1 1")
 
 
-class _Reader:
+class _SpanReader:
     """Keeps the keys and values of some positions."""
 
     def __init__(self, positions: Sequence[int]) -> None:
-        self.found: SpanKeys = {}
+        self.span: SpanKeys = {}
         self._positions = list(positions)
 
     def see_attention(
@@ -142,8 +140,8 @@ class _Reader:
         return attention_mask
 
     def change_keys(self, module: Any, query: Tensor, keys: Keys) -> Keys:
-        key, value = (one[0, :, self._positions].clone() for one in keys[:2])
-        self.found[module.layer_idx] = key, value
+        key, value = (states[0, :, self._positions].clone() for states in keys[:2])
+        self.span[module.layer_idx] = key, value
         return keys
 
 
@@ -156,31 +154,20 @@ def read_span(model: Model, ids: Int64[Tensor, " pos"], positions: Sequence[int]
         positions: ascending; later tokens are not computed.
         shift: position of its first token; may be negative.
     """
-    decoder = find_layout(model.hf).decoder
     ids = ids[None, : positions[-1] + 1].to(model.device)
-    reader = _Reader(positions)
-    with torch.no_grad(), ExitStack() as stack:
-        stack.enter_context(tapped(model.hf, decoder))
-        stack.enter_context(carried(decoder, reader))
-        places = torch.arange(ids.shape[1], device=ids.device)[None] + shift
-        decoder(input_ids=ids, position_ids=places, use_cache=False)
-    return reader.found
+    places = torch.arange(ids.shape[1], device=ids.device)[None] + shift
+    with torch.no_grad(), observed_attention(model.hf, _SpanReader(positions)) as reader:
+        find_layout(model.hf).decoder(input_ids=ids, position_ids=places, use_cache=False)
+    return reader.span
 
 
-@contextmanager
-def resampled(model: Model, resampling: Resampling) -> Iterator[Resampling]:
-    """Every forward of ``model.hf`` inside the block sees the other keys.
+def resampled(model: Model, resampling: Resampling) -> AbstractContextManager[Resampling]:
+    """A block in which every forward of ``model.hf`` sees the other keys; raises ModelError as
+    :func:`~safekey_interp.capture.attention_hook.observed_attention` does.
 
     A capture in the same pass reads the attention to the trace's own keys.
-
-    Raises:
-        ModelError: the architecture does not call attention through transformers' interface.
     """
-    decoder = find_layout(model.hf).decoder
-    with ExitStack() as stack:
-        stack.enter_context(tapped(model.hf, decoder))
-        stack.enter_context(carried(decoder, resampling))
-        yield resampling
+    return observed_attention(model.hf, resampling)
 
 
 def check_resampling(model: Model) -> None:
@@ -200,11 +187,11 @@ def check_resampling(model: Model) -> None:
     ids = torch.randint(0, min(model.config.vocab_size, 10_000), (_LENGTH,), generator=torch.Generator().manual_seed(0))
     try:
         with evaluating(model.hf):
-            here, there = (read_span(model, ids, range(_LENGTH), shift=shift) for shift in (0, _SHIFT))
+            unshifted, shifted = (read_span(model, ids, range(_LENGTH), shift=shift) for shift in (0, _SHIFT))
     except TypeError as error:  # a decoder without position_ids
         raise ModelError(why) from error
-    for layer, (_, values) in here.items():
-        away = (values.float() - there[layer][1].float()).abs().max()
+    for layer, (_, values) in unshifted.items():
+        away = (values.float() - shifted[layer][1].float()).abs().max()
         if not float(away) <= _TOLERANCE.get(model.dtype, _COARSE) * float(values.float().abs().max()):
             raise ModelError(why)
     _relative.add(model)

@@ -1,11 +1,11 @@
-"""How is the residual stream changed while a forward pass runs?
+"""Residual-stream edits during a forward pass.
 
     with edited(model, {Place(3, "resid_post"): lambda states: states - 1}):
         model.hf(input_ids=ids)
 
-An edit takes the states at its place, (batch, pos, d_model), and returns what stands there instead. Hooks are gone when
-the block ends, also after an exception. The same edits go through TransformerBridge's hooks (``backend="bridge"``), and
-each way checks the other.
+An edit takes the states at its place, (batch, pos, d_model), and returns the states that replace them. Hooks are gone
+when the block ends, also after an exception. The same edits go through TransformerBridge's hooks
+(``backend="bridge"``), and each way checks the other.
 
 The stream is written by the embedding, and by attention and MLP of each layer. What attention writes is found by
 measuring, since architectures call it differently (Gemma norms it first, Granite scales it): the module whose output a
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -27,13 +27,11 @@ from safekey_interp.capture.architecture import find_layout
 from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.recording import evaluating
 from safekey_interp.errors import InputError
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
+from safekey_interp.models.model import Model
 
 States = Float[Tensor, "batch pos d_model"]
 Edit = Callable[[States], States]
-"""States at a place to what stands there instead; never in place."""
+"""States at a place to those that replace them; never in place."""
 
 
 class Place(NamedTuple):
@@ -60,7 +58,7 @@ def edited(model: Model, edits: Mapping[Place, Edit], *, backend: Backend = "hf"
 
     Args:
         model: the model.
-        edits: what is done where.
+        edits: the edit at each place.
         backend: whose forward passes.
 
     Raises:
@@ -72,7 +70,8 @@ def edited(model: Model, edits: Mapping[Place, Edit], *, backend: Backend = "hf"
         if not lowest <= place[0] <= highest:
             raise InputError(f"edit at {place[1]} of layer {place[0]}: expected a layer of {lowest} to {highest}")
     if backend == "bridge":
-        with model.bridge().hooks(fwd_hooks=[(_bridge_name(place), _on_bridge(edit)) for place, edit in edits.items()]):
+        hooks = [(_bridge_name(place), lambda states, hook, edit=edit: edit(states)) for place, edit in edits.items()]
+        with model.bridge().hooks(fwd_hooks=hooks):
             yield
         return
     with ExitStack() as stack:
@@ -141,7 +140,7 @@ def _states(values: Any) -> Tensor | None:
 
 
 def _write_of(calls: list[_Call], scales: Sequence[float]) -> AttentionWrite | None:
-    """The last module before a reader whose output, scaled, is what the reader sees beside the layer's input."""
+    """The last module before a reading one whose output, scaled, is what the reader sees added to the layer's input."""
     *inner, layer = calls
     before = layer.read
     if before is None:
@@ -198,10 +197,3 @@ def _after(edit: Edit) -> Callable[..., Any]:
 def _bridge_name(place: Place) -> str:
     names = {"resid_pre": "hook_in", "attn_out": "hook_attn_out", "resid_post": "hook_out"}
     return "ln_final.hook_out" if place[1] == "ln_final" else f"blocks.{place[0]}.{names[place[1]]}"
-
-
-def _on_bridge(edit: Edit) -> Callable[..., Tensor]:
-    def hook(states: Tensor, hook: Any) -> Tensor:
-        return edit(states)
-
-    return hook

@@ -1,4 +1,4 @@
-"""How much does each segment of a sequence look at each earlier one?
+"""Mean attention between segments of a sequence, per layer and head.
 
     M_qk = mean over rows in q of Σ over keys in k of p         per layer and head, segments q and k
 
@@ -9,8 +9,7 @@ so that nothing of size sequence × sequence is kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +18,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from safekey_interp.capture.architecture import find_layout
-from safekey_interp.capture.attention_hook import carried, tapped
+from safekey_interp.capture.attention_hook import observed_attention
 from safekey_interp.capture.attention_rows import mean_rows, row_mask
 from safekey_interp.capture.recording import evaluating
 from safekey_interp.data.trace import TokenSpan
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
+from safekey_interp.models.model import Model
 
 
 def segment_attention(
@@ -44,19 +41,14 @@ def segment_attention(
     Raises:
         ModelError: the architecture does not call attention through transformers' interface.
     """
-    found = _Segments(segments, model.n_layers, model.n_heads)
-    decoder = find_layout(model.hf).decoder
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode())
-        stack.enter_context(evaluating(model.hf))
-        stack.enter_context(tapped(model.hf, decoder))
-        stack.enter_context(carried(decoder, found))
-        decoder(input_ids=ids[None].to(model.device), use_cache=False)
-    return found.masses
+    observer = _Segments(segments, model.n_layers, model.n_heads)
+    with torch.inference_mode(), evaluating(model.hf), observed_attention(model.hf, observer):
+        find_layout(model.hf).decoder(input_ids=ids[None].to(model.device), use_cache=False)
+    return observer.masses
 
 
 class _Segments:
-    """Reduces each layer's pattern; carried to the tap."""
+    """Reduces each layer's pattern; called by the attention hook."""
 
     def __init__(self, segments: Sequence[TokenSpan], n_layers: int, n_heads: int) -> None:
         self.segments = segments

@@ -1,7 +1,7 @@
-"""Does the tap read this architecture's attention as the architecture itself computes it?
+"""Self-check of the attention hook against the model's own eager attention.
 
-Asked once for each model, on a dozen tokens: the tap's mean rows against the weights that the model's own eager
-function returns. An attention term that the tap does not know (a learned bias, say) shows here, before anything is
+Done once for each model, on a dozen tokens: the hook's mean rows against the weights that the model's own eager
+function returns. An attention term that the hook does not know (a learned bias, say) shows here, before anything is
 measured.
 """
 
@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from safekey_interp.capture.architecture import find_layout
 from safekey_interp.capture.attention_hook import KEYWORD
@@ -24,11 +23,7 @@ from safekey_interp.capture.recording import capture, evaluating
 from safekey_interp.data.trace import TokenSpan
 from safekey_interp.errors import ModelError
 from safekey_interp.models.encoding import SPANS, Encoding
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from safekey_interp.models.model import Model
+from safekey_interp.models.model import Model
 
 _LENGTH = 12
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
@@ -38,10 +33,10 @@ _checked: WeakSet[Model] = WeakSet()
 
 
 def check_attention(model: Model) -> None:
-    """Compare the tap with the model's eager attention; done once for each model.
+    """Compare the hook with the model's eager attention; done once for each model.
 
     Raises:
-        ModelError: they differ, or the tap sees no layer.
+        ModelError: they differ, or the hook sees no layer.
     """
     if model in _checked:
         return
@@ -76,7 +71,7 @@ def check_attention(model: Model) -> None:
             )
         if float(pattern.float().triu(diagonal=1).abs().max()) > tolerance:
             raise ModelError(
-                f"model {model.spec}: layer {layer} of {name} looks at later tokens; expected a causal model"
+                f"model {model.spec}: layer {layer} of {name} attends to later tokens; expected a causal model"
             )
         weights = captured.attention[layer].token_weights
         assert weights is not None
@@ -126,7 +121,7 @@ def _eager_patterns(model: Model, batch: Batch) -> list[Tensor]:
 
 @contextmanager
 def _without_traces(hf: nn.Module) -> Iterator[None]:
-    """Take out the hooks that transformers leaves in a model, and notes there, once it is asked for attentions."""
+    """Remove the hooks that transformers leaves in a model, and notes there, once it has returned attentions."""
     modules = list(hf.modules())
     known = [(set(module._forward_hooks), _HOOKED in vars(module)) for module in modules]
     try:

@@ -1,8 +1,7 @@
-"""How do many traces pass through the model without standing in memory at once?
+"""Streams of traces through a model: segmented, encoded, grouped by length, measured, never all in memory.
 
-Traces come in file order, in chunks; inside a chunk they are segmented, encoded, grouped by length and measured, and
-come out in file order again. A chunk's batches depend on the chunk alone, so that a run which stops between chunks goes
-on as if it had not.
+Traces come in file order, in chunks, and leave in file order. A chunk's batches depend on the chunk alone, so that a
+run that stopped between chunks resumes as if it had not.
 """
 
 from __future__ import annotations
@@ -11,17 +10,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from safekey_interp.capture.batch_runner import Backend, LeftOut, Measured, measure_batch
+from safekey_interp.capture.batch_runner import LeftOut, Measured, measure_batch
 from safekey_interp.capture.batches import plan_batches
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.self_check import check_attention
+from safekey_interp.capture.stream_settings import BatchSize, StreamSettings
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, TraceError
-from safekey_interp.models.chat_template import Rendering
 from safekey_interp.models.encoding import Encoding
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
@@ -34,31 +33,12 @@ CHUNK = 256
 _SMALL = 256
 """Width of a model that one thread serves as well as several."""
 
-BatchSize = int | Literal["auto"]
 _T = TypeVar("_T")
 
 
 def fixed_size(batch_size: BatchSize) -> int | None:
     """The number that a caller fixed; None for ``auto``, where as many go together as fit."""
     return None if batch_size == "auto" else batch_size
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamSettings:
-    """How traces are prepared and grouped."""
-
-    finder: str = "rules"
-    """Finder of U and K."""
-    delimiters: tuple[str, str] | None = None
-    """Opening and closing mark of the reasoning; the known families' when None."""
-    batch_size: BatchSize = "auto"
-    """Traces a forward pass; ``auto`` fills a budget of tokens."""
-    max_length: int | None = None
-    """Most tokens up to the end of K; the model's own limit when None."""
-    backend: Backend = "hf"
-    """``hf`` taps the attention function; ``bridge`` asks TransformerLens."""
-    rendering: Rendering = "chat"
-    """``released`` for what the reference's attention script reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +52,7 @@ class Entry:
     encoding: Encoding | None = None
     """Its tokens; None when it could not be encoded."""
     measured: Measured | None = None
-    """What the forward pass said; None when left out."""
+    """Result of the forward pass; None when left out."""
     left_out: str | None = None
     """Why it was left out, in words."""
 
@@ -87,21 +67,24 @@ def in_chunks(items: Iterable[_T], size: int = CHUNK) -> Iterator[list[_T]]:
 def prepare(model: Model, traces: Iterable[Trace], settings: StreamSettings) -> Iterator[Entry]:
     """Segment and encode traces; those that cannot be measured come out with their reason."""
     for trace, segmentation in segmented(traces, finder=settings.finder, delimiters=settings.delimiters):
-        if trace.response and segmentation.key_sentence is None:
-            yield Entry(trace=trace, segmentation=segmentation, left_out=f"no key sentence: {segmentation.reason}")
-            continue
-        try:
-            encoding = model.encode(trace, segmentation, max_length=settings.max_length, rendering=settings.rendering)
-        except TraceError as error:
-            yield Entry(trace=trace, segmentation=segmentation, left_out=error.reason)
-            continue
-        missing = trace.response and encoding.spans["key_sentence"] is None
-        yield Entry(
-            trace=trace,
-            segmentation=segmentation,
-            encoding=encoding,
-            left_out="no token of its own lies in the key sentence" if missing else None,
-        )
+        yield encoded(model, Entry(trace=trace, segmentation=segmentation), settings)
+
+
+def encoded(model: Model, entry: Entry, settings: StreamSettings) -> Entry:
+    """A segmented trace with its tokens, or with the reason why it cannot be measured; at once where it has either."""
+    if entry.encoding is not None or entry.left_out is not None:
+        return entry
+    trace, segmentation = entry.trace, entry.segmentation
+    if trace.response and segmentation.key_sentence is None:
+        return replace(entry, left_out=f"no key sentence: {segmentation.reason}")
+    try:
+        encoding = model.encode(trace, segmentation, max_length=settings.max_length, rendering=settings.rendering)
+    except TraceError as error:
+        return replace(entry, left_out=error.reason)
+    missing = trace.response and encoding.spans["key_sentence"] is None
+    return replace(
+        entry, encoding=encoding, left_out="no token of its own lies in the key sentence" if missing else None
+    )
 
 
 def measure_chunk(
@@ -149,15 +132,16 @@ def measure_chunk(
 
 
 def measure_stream(
-    model: Model,
-    traces: Iterable[Trace],
-    request: CaptureRequest,
-    settings: StreamSettings,
-    *,
-    token_weights_of: Collection[str] = (),
-    on_batch: Callable[[int], None] = lambda n: None,
+    model: Model, traces: Iterable[Trace], request: CaptureRequest, settings: StreamSettings, **options: Any
 ) -> Iterator[Entry]:
-    """Measure traces of any number, in file order; arguments as for :func:`measure_chunk`.
+    """Segment, encode and measure traces of any number, in file order; errors as for :func:`measure_entries`."""
+    yield from measure_entries(model, prepare(model, traces, settings), request, settings, **options)
+
+
+def measure_entries(
+    model: Model, entries: Iterable[Entry], request: CaptureRequest, settings: StreamSettings, **options: Any
+) -> Iterator[Entry]:
+    """Measure prepared traces of any number, in their order; ``options`` are those of :func:`measure_chunk`.
 
     Raises:
         ModelError: the model's attention cannot be read.
@@ -165,18 +149,15 @@ def measure_stream(
     """
     if request.attention:
         check_attention(model)
-    any_measured, reasons = False, []
-    for chunk in in_chunks(traces):
-        prepared = list(prepare(model, chunk, settings))
-        for entry in measure_chunk(
-            model, prepared, request, settings, token_weights_of=token_weights_of, on_batch=on_batch
-        ):
+    any_measured, reason = False, None
+    for chunk in in_chunks(entries):
+        for entry in measure_chunk(model, chunk, request, settings, **options):
             any_measured |= entry.measured is not None
-            if entry.left_out and not reasons:
-                reasons.append(f"trace {entry.trace.trace_id}: {entry.left_out}")
+            if entry.left_out and reason is None:
+                reason = f"trace {entry.trace.trace_id}: {entry.left_out}"
             yield entry
     if not any_measured:
-        raise InputError(f"no trace can be measured; {reasons[0] if reasons else 'there are none'}")
+        raise InputError(f"no trace can be measured; {reason or 'there are none'}")
 
 
 def _encoding(entry: Entry) -> Encoding:
@@ -185,12 +166,12 @@ def _encoding(entry: Entry) -> Encoding:
 
 
 def token_budget(model: Model) -> int:
-    """Padded tokens of a batch: what a CPU's caches hold, or a few gigabytes of activations on a card."""
+    """Padded tokens of a batch: what a CPU's caches hold, or a few gigabytes of activations on a GPU."""
     return 2048 if model.device.type == "cpu" else 16_384
 
 
 def forward_cost(model: Model) -> int:
-    """What a forward pass costs beside its tokens, in tokens: measured on a CPU; kernel launches on a card."""
+    """Overhead of a forward pass, in tokens: measured on a CPU; kernel launches on a GPU."""
     return 32 if model.device.type == "cpu" else 1_024
 
 

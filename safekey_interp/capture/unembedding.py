@@ -1,4 +1,4 @@
-"""How does a state of the residual stream become logits: final norm, output embedding, scale and bound?
+"""Unembedding: logits of residual-stream states, by final norm, output embedding, scale and softcap.
 
     logits(x) = softcap · tanh(scale · W norm(x) / softcap)
 
@@ -9,7 +9,7 @@ contributes α(x) · gain ⊙ c. That is what direct logit attribution reads (El
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -18,9 +18,7 @@ from torch import Tensor, nn
 from safekey_interp.capture.architecture import find_layout
 from safekey_interp.capture.recording import evaluating
 from safekey_interp.errors import ModelError
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
+from safekey_interp.models.model import Model
 
 
 class Unembedding(NamedTuple):
@@ -52,7 +50,7 @@ def unembedding_of(hf: Any) -> Unembedding:
     """How a model's states become logits, checked once against its own.
 
     Raises:
-        ModelError: they are not what the configuration says.
+        ModelError: they are not what the configuration states.
     """
     config = hf.config.get_text_config(decoder=True)
     scale = 1.0
@@ -66,8 +64,8 @@ def unembedding_of(hf: Any) -> Unembedding:
     ids = torch.zeros((1, 2), dtype=torch.int64, device=hf.get_input_embeddings().weight.device)
     with torch.no_grad(), evaluating(hf):
         expected = hf(input_ids=ids, use_cache=False).logits.float()
-        found = unembedding(hf.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state)
-    if not torch.allclose(found, expected, atol=1e-2, rtol=1e-2):
+        logits = unembedding(hf.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state)
+    if not torch.allclose(logits, expected, atol=1e-2, rtol=1e-2):
         raise ModelError(
             f"{type(hf).__name__}: its logits are not its output embedding's, scaled and bounded as the configuration "
             "says, so that no loss can be computed from its states; expected an ordinary causal model"
@@ -82,7 +80,7 @@ class LogitReader:
         """Find norm and unembedding.
 
         Raises:
-            ModelError: the logits are not what the configuration says, or the decoder does not end in a norm.
+            ModelError: the logits are not what the configuration states, or the decoder does not end in a norm.
         """
         self.norm = final_norm(model.hf)
         """The model's own final norm."""

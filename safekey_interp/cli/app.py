@@ -1,4 +1,4 @@
-"""Which commands are there, and what does a mistake look like? One line on standard error, and exit status 2."""
+"""Entry point of the command line: the list of commands, and errors as one line with exit status 2."""
 
 from __future__ import annotations
 
@@ -7,46 +7,85 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
-from safekey_interp.cli import (
-    compare_command,
-    evaluate_command,
-    generate_command,
-    intervene_command,
-    probe_command,
-    segment_command,
-    train_command,
-)
 from safekey_interp.cli.shared import plain
 from safekey_interp.errors import RunError, SafekeyError
 from safekey_interp.runs.processes import team
 from safekey_interp.version import __version__
 
 _STOPPED = 130
-"""What a shell calls the exit status of an interrupted program."""
+"""Exit status of an interrupted program."""
 
 
 class _Stopped(Exception):
     """Ctrl-C, or a launcher that ends every process because one has ended."""
 
 
+COMMANDS = {
+    "probe": (
+        "probe_command",
+        "Find key sentences, what they attend to and what the states know; write a run folder with one page.",
+    ),
+    "compare": (
+        "compare_command",
+        "Give the same prompts to several models; write what they did, look at and know, with differences, and a page.",
+    ),
+    "eval": (
+        "evaluate_command",
+        "Have lm-evaluation-harness and inspect run benchmarks on models, and put their numbers on one page.",
+    ),
+    "generate": (
+        "generate_command",
+        "Have a model answer prompts; write a file of traces that can be resumed, extended and probed.",
+    ),
+    "segment": ("segment_command", "Find the understanding and the key sentence of each trace."),
+    "intervene": (
+        "intervene_command",
+        "Change the model while it reads traces, or read it on the way, each beside a control.",
+    ),
+    "train": (
+        "train_command",
+        "Fine-tune with language modelling, the safety head and query-mask modelling; write a run folder.",
+    ),
+}
+"""The module of each command, imported when the command is run or its help is asked for, and its help."""
+
+
+class LazyGroup(TyperGroup):
+    """A group that lists its commands without importing them."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is run, in place of the entry that stands for it in the list."""
+        name, entry, rest = super().resolve_command(ctx, args)
+        return name, command_named(str(name)) if name in COMMANDS else entry, rest
+
+
 app = typer.Typer(
     name="safekey-interp",
+    cls=LazyGroup,
     help="Where a reasoning model turns safe or unsafe, what it looks at there, and what its states already know.",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command("probe")(probe_command.probe)
-app.command("compare")(compare_command.compare)
-app.command("eval", cls=evaluate_command.SeveralValues)(evaluate_command.evaluate)
-app.command("generate")(generate_command.generate)
-app.command("segment")(segment_command.segment)
-app.add_typer(intervene_command.app, name="intervene")
-app.command("train")(train_command.train)
+for _name, (_, _help) in COMMANDS.items():
+    app.command(_name, help=_help)(lambda: None)
+
+
+def command_named(name: str) -> Any:
+    """A command with its options, its module imported."""
+    if name not in COMMANDS:
+        return typer.main.get_group(app).commands[name]
+    module, help_text = COMMANDS[name]
+    group = typer.main.get_group(import_module(f"safekey_interp.cli.{module}").app)
+    command = next(iter(group.commands.values())) if len(group.commands) == 1 else group
+    command.name, command.help = name, help_text
+    return command
 
 
 @app.command("report")
@@ -57,7 +96,7 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder, whatever comm
 
     opened = open_run(run)
     if not opened.is_complete:
-        raise RunError(f"run {run}: not complete; the command that began it goes on with it")
+        raise RunError(f"run {run}: not complete; the command that began it resumes it")
     print(plain(str(write_report(opened.path))))
 
 
@@ -104,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, for as long as the process lives
     if not together.is_alone:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else a process that is gone fills pages
-        # How launchers end the others when one process has ended; a run then says how it goes on.
+        # How launchers end the others when one process has ended; a run then says how it is resumed.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with together if shared else nullcontext():
@@ -112,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if status == _STOPPED:  # how typer hands on Ctrl-C
                 raise _Stopped
     except _Stopped:
-        _fail("stopped; a run goes on from there when the same command is given again", _STOPPED)
+        _fail("stopped; the same command resumes the run", _STOPPED)
     except SafekeyError as error:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
@@ -125,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _usage(error: Any) -> str:
-    """What is wrong with the words of a command, and where the right ones are listed."""
+    """What is wrong with the arguments of a command, and where the right ones are listed."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "safekey-interp"
     return f"{error.format_message().rstrip('.')}; see `{path} --help`"

@@ -1,4 +1,4 @@
-"""``safekey-interp eval``: benchmarks of others on the same checkpoints, by their own harnesses, on the same page."""
+"""Command ``safekey-interp eval``: benchmarks by the harnesses of others, on one page."""
 
 from __future__ import annotations
 
@@ -9,31 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from safekey_interp.cli.options import (
-    Delimiters,
-    Device,
-    Dtype,
-    NoReport,
-    Overwrite,
-    Seed,
-    Temperature,
-    TopP,
-    TrustRemoteCode,
-)
+from safekey_interp.cli.options import NoReport, Overwrite, with_options
 from safekey_interp.cli.shared import (
-    parse_delimiters,
     progress_bar,
     quiet_libraries,
+    run_options,
     say,
     say_end,
     say_left_out,
     say_question,
 )
 from safekey_interp.evaluation.benchmarks.catalogue import NAMED
+from safekey_interp.evaluation.benchmarks.commands import BenchmarkSettings
 
 if TYPE_CHECKING:
     from safekey_interp.runs.run_folder import Run
 
+app = typer.Typer()
 _SHOWN = 12
 """Findings, and reasons for leaving out, that the summary prints."""
 
@@ -56,6 +48,8 @@ class SeveralValues(TyperCommand):
         return super().parse_args(ctx, [*words, "--benchmarks"] if is_bare else words)
 
 
+@app.command(cls=SeveralValues)
+@with_options
 def evaluate(
     ctx: typer.Context,
     *,
@@ -71,8 +65,8 @@ def evaluate(
         list[str],
         typer.Option(
             metavar="NAME...",
-            help=f"One or more of {', '.join(one.name for one in NAMED)}, or any task of the harnesses: lm-eval:TASK, "
-            "inspect:TASK.",
+            help=f"One or more of {', '.join(benchmark.name for benchmark in NAMED)}, or any task of the harnesses: "
+            "lm-eval:TASK, inspect:TASK.",
         ),
     ],
     out: Annotated[
@@ -84,56 +78,20 @@ def evaluate(
     python: Annotated[
         str | None, typer.Option(help="Python of another environment, in which the harnesses are installed.")
     ] = None,
-    max_new_tokens: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Most tokens of an answer, reasoning counted. Default: 32,768, or four fifths of the context."
-        ),
-    ] = None,
-    temperature: Temperature = 0.0,
-    top_p: TopP = 1.0,
-    thinking: Annotated[
-        bool, typer.Option("--thinking/--no-thinking", help="Whether models that can switch it off think.")
-    ] = True,
-    delimiters: Delimiters = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Prompts that are answered at once.")] = 8,
-    device: Device = None,
-    dtype: Dtype = None,
-    seed: Seed = 0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many tasks of each benchmark.")] = None,
+    settings: BenchmarkSettings,
     timeout: Annotated[
         float | None, typer.Option(min=1, help="Minutes after which a benchmark of a model is given up.")
     ] = None,
-    allow_code_execution: Annotated[
-        bool,
-        typer.Option("--allow-code-execution", help="Run what a model writes, which HumanEval needs. In a container."),
-    ] = False,
     no_report: NoReport = False,
     overwrite: Overwrite = False,
-    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Have lm-evaluation-harness and inspect run benchmarks on models, and put their numbers on one page."""
+    """Run the benchmarks and print their summary."""
     # Cheap checks come before the seconds that the libraries take.
     from safekey_interp.evaluation.benchmarks.catalogue import benchmarks_of
-    from safekey_interp.evaluation.benchmarks.commands import BenchmarkSettings
     from safekey_interp.models.model_list import sides_of
 
     benchmarks_of(benchmarks)
     sides = sides_of(models, at_least=1)
-    settings = BenchmarkSettings(
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        seed=seed,
-        thinking=thinking,
-        delimiters=parse_delimiters(delimiters),
-        limit=limit,
-        dtype=dtype,
-        trust_remote_code=trust_remote_code,
-        allow_code_execution=allow_code_execution,
-        batch_size=batch_size,
-        device=device,
-    )
     name = re.sub(r"-{2,}", "-", "-".join(side.folder for side in sides))[:120]
     folder = out or Path("runs") / f"{name}-eval"
     with progress_bar() as bar:
@@ -143,13 +101,10 @@ def evaluate(
         run = run_benchmarks(
             models,
             benchmarks,
-            out=folder,
             settings=settings,
             python=python,
             timeout=None if timeout is None else 60 * timeout,
-            overwrite=overwrite,
-            command=["safekey-interp", *(ctx.obj or [])],
-            progress=bar,
+            **run_options(ctx, folder, bar, overwrite=overwrite),
         )
         page = None
         if not no_report:

@@ -1,4 +1,4 @@
-"""``safekey-interp generate``: from a file of prompts to a file of responses that grows and resumes."""
+"""Command ``safekey-interp generate``: from a file of prompts to a file of responses that grows and resumes."""
 
 from __future__ import annotations
 
@@ -9,30 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from safekey_interp.cli.options import (
-    Adapter,
-    Delimiters,
-    Device,
-    Dtype,
-    Finder,
-    GroupField,
-    LabelField,
-    PromptField,
-    ResponseField,
-    Revision,
-    Seed,
-    Temperature,
-    TopP,
-    TrustRemoteCode,
-)
-from safekey_interp.cli.shared import check_choice, parse_delimiters, progress_bar, quiet_libraries, say
+from safekey_interp.cli.options import with_options
+from safekey_interp.cli.shared import progress_bar, quiet_libraries, say, typed
+from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
+from safekey_interp.generation.sampling_settings import Sampling
+from safekey_interp.models.load_settings import CheckpointSettings
+from safekey_interp.runs.settings import option_values
+from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace_reader import TraceSource
     from safekey_interp.generation.requests import Engine, Request
     from safekey_interp.generation.response_run import Written
 
+app = typer.Typer()
 _PREFILLS = ("none", "understanding", "key_sentence", "swap")
 _DEPTHS = re.compile(r"[0-9]{1,5}%?(,[0-9]{1,5}%?)*")
 
@@ -43,6 +34,8 @@ class _Prefill(NamedTuple):
     shares: tuple[float, ...] = ()
 
 
+@app.command()
+@with_options
 def generate(
     ctx: typer.Context,
     *,
@@ -52,18 +45,12 @@ def generate(
             help="File of prompts or traces (JSONL, JSON, CSV, Parquet), glob, or -; may be given several times."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="File of responses, .jsonl; it is gone on with when it is there.")],
+    out: Annotated[Path, typer.Option(help="File of responses, .jsonl; a file that is there is resumed.")],
     model: Annotated[
         str | None,
         typer.Option(help="Hub id, folder, .gguf file, or a name that `models` lists; with --endpoint, a name there."),
     ] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Most tokens of a response. Default: 512, or as many as fit.")
-    ] = None,
-    n: Annotated[int, typer.Option(min=1, help="Samples of each prompt; more than one needs a temperature.")] = 1,
-    temperature: Temperature = 0.0,
-    top_p: TopP = 1.0,
-    seed: Seed = 0,
+    sampling: Sampling,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Responses at once. Default: 16; 8 of an endpoint, 256 of vLLM.")
     ] = None,
@@ -81,51 +68,29 @@ def generate(
         ),
     ] = None,
     vllm: Annotated[bool, typer.Option("--vllm", help="Run the model with vLLM.")] = False,
-    device: Device = None,
-    dtype: Dtype = None,
-    revision: Revision = None,
-    adapter: Adapter = None,
-    finder: Finder = "rules",
-    delimiters: Delimiters = None,
-    prompt_field: PromptField = None,
-    response_field: ResponseField = None,
-    label_field: LabelField = None,
-    group_field: GroupField = None,
-    id_field: Annotated[str | None, typer.Option(help="Column of the prompt's id.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Read no more prompts than this.")] = None,
+    loading: CheckpointSettings,
+    segmentation: SegmentationSettings,
+    reading: GroupedReadingSettings,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete responses of other settings.")] = False,
-    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Have a model answer prompts; write a file of traces that can be gone on with, added to and probed."""
+    """Generate the responses and print how many there are."""
     from safekey_interp.data.trace_reader import read_traces
-    from safekey_interp.segmentation.segmenter import finder_names
 
-    check_choice("--finder", finder, finder_names())
-    marks, given = parse_delimiters(delimiters), _parse_prefill(prefill)
+    prefilled = _parse_prefill(prefill)
     if out.suffix != ".jsonl":
         raise InputError(f"--out {out}: expected a name that ends in .jsonl")
     if endpoint is not None:
-        _check_endpoint(given, vllm=vllm, local=(device, dtype, revision, adapter))
-    if vllm and (device or adapter):
+        local = (loading.device, loading.dtype, loading.revision, loading.adapter)
+        _check_endpoint(prefilled, vllm=vllm, local=local)
+    if vllm and (loading.device or loading.adapter):
         raise InputError("--vllm: runs on its own devices and merges no adapter; leave --device and --adapter out")
-    source = read_traces(
-        prompts,
-        prompt_field=prompt_field,
-        response_field=response_field,
-        label_field=label_field,
-        group_field=group_field,
-        id_field=id_field,
-        limit=limit,
-    ).check()
+    source = read_traces(prompts, **reading.to_dict()).check()
     with progress_bar() as bar:
         if bar:
             bar.stage("loading the model", None)
         quiet_libraries()
         from safekey_interp.generation.response_run import write_responses
-        from safekey_interp.generation.sampling import Sampling
 
-        sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, n=n, seed=seed)
-        options: dict[str, Any] = {"dtype": dtype, "revision": revision, "trust_remote_code": trust_remote_code}
         sized: dict[str, Any] = {} if batch_size is None else {"batch_size": batch_size}
         engine: Engine
         if endpoint is not None:
@@ -133,15 +98,16 @@ def generate(
         elif vllm:
             from safekey_interp.generation.vllm_engine import VllmEngine
 
+            options = {name: value for name, value in loading.to_dict().items() if name not in ("device", "adapter")}
             engine = VllmEngine(model or "organism", **options, **sized)
             tokenizer = engine.tokenizer
         else:
             from safekey_interp.generation.local_engine import LocalEngine
             from safekey_interp.models.model import load
 
-            engine = LocalEngine(load(model or "organism", device=device, adapter=adapter, **options), **sized)
+            engine = LocalEngine(load(model or "organism", **loading.to_dict()), **sized)
             tokenizer = engine.model.tokenizer
-        requests = list(_requests(source, given, tokenizer, finder, marks))
+        requests = list(_requests(source, prefilled, tokenizer, segmentation))
         if not requests:
             raise InputError(f"--prefill {prefill}: no trace of {', '.join(source.names)} has that to begin with")
         written = write_responses(
@@ -149,11 +115,7 @@ def generate(
             requests,
             out=out,
             sampling=sampling,
-            about={
-                "prompts": list(source.names),
-                "prompts_sha256": source.sha256,
-                "command": ["safekey-interp", *(ctx.obj or [])],
-            },
+            about={"prompts": list(source.names), "prompts_sha256": source.sha256, "command": typed(ctx)},
             overwrite=overwrite,
             progress=bar,
         )
@@ -192,29 +154,29 @@ def _remote(url: str, model: str | None, concurrency: int | None) -> Engine:
 
 
 def _requests(
-    source: TraceSource, asked: _Prefill, tokenizer: Any, finder: str, marks: tuple[str, str] | None
+    source: TraceSource, wanted: _Prefill, tokenizer: Any, segmentation: SegmentationSettings
 ) -> Iterator[Request]:
     from safekey_interp.generation import prefill, prefill_depth
     from safekey_interp.generation.requests import Request
     from safekey_interp.segmentation.segmenter import segment_all
 
-    if asked.kind == "none":
+    if wanted.kind == "none":
         yield from (Request(trace=trace) for trace in source)
         return
     sentences = prefill.GENERAL_SWAPS
-    if asked.kind == "swap" and tokenizer is not None:
+    if wanted.kind == "swap" and tokenizer is not None:
         sentences = prefill.swap_sentences_for(tokenizer)
     traces = list(source)
-    if asked.kind == "depth":
-        options: dict[str, Any] = {"numbers": asked.depths, "shares": asked.shares}
-        found = prefill_depth.depth_requests(tokenizer, traces, **options, finder=finder, delimiters=marks)
-        yield from found.requests
+    if wanted.kind == "depth":
+        depths = {"numbers": wanted.depths, "shares": wanted.shares}
+        yield from prefill_depth.depth_requests(tokenizer, traces, **depths, **option_values(segmentation)).requests
         return
-    for trace, found in zip(traces, segment_all(traces, finder=finder, delimiters=marks), strict=True):
-        if asked.kind == "swap":
-            yield from prefill.swaps(trace, found, sentences)
+    for trace, segmented in zip(traces, segment_all(traces, **option_values(segmentation)), strict=True):
+        if wanted.kind == "swap":
+            yield from prefill.swaps(trace, segmented, sentences)
         else:
-            yield from (one for one in prefill.beginnings(trace, found) if one.condition == asked.kind)
+            beginnings = prefill.beginnings(trace, segmented)
+            yield from (request for request in beginnings if request.condition == wanted.kind)
 
 
 def _print_summary(written: Written, source: TraceSource, requests: list[Request]) -> None:

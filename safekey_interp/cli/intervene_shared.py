@@ -20,7 +20,8 @@ from safekey_interp.models.organism import TRACES
 from safekey_interp.runs.processes import team
 
 if TYPE_CHECKING:
-    from safekey_interp.measures.probes import Direction, Probe
+    from safekey_interp.measures.direction_record import Direction
+    from safekey_interp.measures.probes import Probe
 
 Options = dict[str, Any]
 _READING = (
@@ -41,7 +42,7 @@ def bank_in(file: Path | None) -> Any:
 
 def direction_in(file: Path) -> Direction:
     """The direction of a file."""
-    from safekey_interp.measures.probes import Direction
+    from safekey_interp.measures.direction_record import Direction
 
     return Direction.load(file)
 

@@ -1,31 +1,98 @@
-"""Options that several commands have, each with its words once."""
+"""Typer options made of settings models, and those that several commands share."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, get_args
 
 import typer
+from pydantic.fields import FieldInfo
 
-Device = Annotated[str | None, typer.Option(help="cuda, mps, cpu, or auto for several cards.")]
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16.")]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")]
-Adapter = Annotated[str | None, typer.Option(help="PEFT adapter to merge.")]
-Finder = Annotated[str, typer.Option(help="How key sentences are found: rules, given, llm.")]
-Delimiters = Annotated[str | None, typer.Option(help="Marks of the reasoning: OPENING,CLOSING.")]
-PromptField = Annotated[str | None, typer.Option(help="Column of the prompt.")]
-ResponseField = Annotated[str | None, typer.Option(help="Column of the response.")]
-LabelField = Annotated[str | None, typer.Option(help="Column of the label.")]
-GroupField = Annotated[str | None, typer.Option(help="Column that ties twins.")]
-IdField = Annotated[str | None, typer.Option(help="Column of the trace's id.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of every draw.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Read no more traces than this.")]
-NoReport = Annotated[bool, typer.Option("--no-report", help="Do not draw the page.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete a run that is in the folder.")]
-Temperature = Annotated[float, typer.Option(help="0 for the likeliest token each time.")]
-TopP = Annotated[float, typer.Option(help="Draw from the likeliest tokens of this much probability.")]
-TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with a hub model.")]
-LongestToKey = Annotated[int | None, typer.Option(min=2, help="Most tokens up to the end of the key sentence.")]
-By = Annotated[str, typer.Option(help="Column that tells conditions apart: source, a name found in meta, or none.")]
+from safekey_interp.capture.stream_settings import BatchSize, StreamSettings
+from safekey_interp.cli.shared import parse_delimiters, parse_layers
+from safekey_interp.data.reading_settings import GroupedReadingSettings
+from safekey_interp.errors import InputError
+from safekey_interp.experiments.probe_settings import ProbeSettings
+from safekey_interp.models.load_settings import CheckpointSettings
+from safekey_interp.runs.settings import SettingError, Settings, fields_of, option_name
+
+_READERS: list[tuple[Any, Callable[[str], Any]]] = [
+    (tuple[int, ...] | None, parse_layers),
+    (tuple[str, str] | None, parse_delimiters),
+    (BatchSize, lambda text: int(text) if text.isdecimal() else text),
+]
+"""How a text becomes a value of a type that a command line does not have."""
+
+
+def option(model: type[Settings], name: str) -> Any:
+    """What typer needs of one field of a settings model: its option's name, bounds and description."""
+    field = fields_of(model)[name]
+    flag = option_name(model, name)
+    flags = f"{flag}/--no-{flag[2:]}" if flag and field.default is True else flag
+    bounds = field.metadata if _type(field) is int else []
+    least = next((bound.ge for bound in bounds if hasattr(bound, "ge")), None)
+    return typer.Option(flags, help=field.description, min=least)
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with an option for each field of the settings models among its parameters, which it then builds."""
+    parameters = inspect.signature(command, eval_str=True).parameters
+    models = {name: parameter.annotation for name, parameter in parameters.items() if _is_model(parameter.annotation)}
+
+    def run(**words: Any) -> None:
+        settings = {name: built_from(model, words) for name, model in models.items()}
+        command(**settings, **{name: words[name] for name in parameters if name not in models})
+
+    spread: list[inspect.Parameter] = []
+    for name, parameter in parameters.items():
+        spread += options_of(models[name]) if name in models else [parameter]
+    run.__signature__ = inspect.Signature(spread)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in spread}
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    return run
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Settings)
+
+
+def _offered(model: type[Settings]) -> dict[str, FieldInfo]:
+    """The fields of a settings model that have an option."""
+    return {name: field for name, field in fields_of(model).items() if option_name(model, name)}
+
+
+def options_of(model: type[Settings]) -> list[inspect.Parameter]:
+    """The parameters of a command that stand for the fields of a settings model."""
+    options = []
+    for name, field in _offered(model).items():
+        kind: Any = _type(field) if field.default is not None else _type(field) | None
+        annotation = Annotated[kind, option(model, name)]
+        options.append(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation)
+        )
+    return options
+
+
+def built_from(model: type[Settings], words: dict[str, Any]) -> Settings:
+    """Settings of what was typed; an error names the option."""
+    try:
+        return model(**{name: _value(field, words[name]) for name, field in _offered(model).items()})
+    except SettingError as error:
+        raise InputError(f"{option_name(model, error.name)}: {error.problem}") from None
+
+
+def _value(field: FieldInfo, word: Any) -> Any:
+    read = next((reader for kind, reader in _READERS if kind == field.annotation), None)
+    return word if word is None or read is None else read(word)
+
+
+def _type(field: FieldInfo) -> type:
+    """The type of an option: that of its field where a command line has it, else a text."""
+    kinds = [kind for kind in get_args(field.annotation) or [field.annotation] if kind is not type(None)]
+    return kinds[0] if len(kinds) == 1 and kinds[0] in (bool, int, float) else str
+
+
 ModelName = Annotated[str, typer.Option(help="Hub id, folder, .gguf file, or a name that `models` lists.")]
 Traces = Annotated[
     list[str] | None,
@@ -34,3 +101,19 @@ Traces = Annotated[
         "Default: the organism's own."
     ),
 ]
+NoReport = Annotated[bool, typer.Option("--no-report", help="Do not draw the page.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete a run that is in the folder.")]
+Device = Annotated[str | None, option(CheckpointSettings, "device")]
+Dtype = Annotated[str | None, option(CheckpointSettings, "dtype")]
+Revision = Annotated[str | None, option(CheckpointSettings, "revision")]
+Adapter = Annotated[str | None, option(CheckpointSettings, "adapter")]
+TrustRemoteCode = Annotated[bool, option(CheckpointSettings, "trust_remote_code")]
+Finder = Annotated[str, option(StreamSettings, "finder")]
+Delimiters = Annotated[str | None, option(StreamSettings, "delimiters")]
+PromptField = Annotated[str | None, option(GroupedReadingSettings, "prompt_field")]
+ResponseField = Annotated[str | None, option(GroupedReadingSettings, "response_field")]
+LabelField = Annotated[str | None, option(GroupedReadingSettings, "label_field")]
+GroupField = Annotated[str | None, option(GroupedReadingSettings, "group_field")]
+IdField = Annotated[str | None, option(GroupedReadingSettings, "id_field")]
+Limit = Annotated[int | None, option(GroupedReadingSettings, "limit")]
+Seed = Annotated[int, option(ProbeSettings, "seed")]

@@ -1,4 +1,4 @@
-"""``safekey-interp segment``: key sentences alone, without a model."""
+"""Command ``safekey-interp segment``: key sentences alone, without a model."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safekey_interp.cli.options import Delimiters, IdField, LabelField, Limit, PromptField, ResponseField
-from safekey_interp.cli.shared import check_choice, parse_delimiters, plain
+from safekey_interp.cli.options import with_options
+from safekey_interp.cli.shared import plain
+from safekey_interp.data.reading_settings import ReadingSettings
 from safekey_interp.errors import InputError
+from safekey_interp.runs.settings import option_values
+from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,6 +23,11 @@ if TYPE_CHECKING:
     from safekey_interp.segmentation.segmentation_record import Segmentation
 
 
+app = typer.Typer()
+
+
+@app.command()
+@with_options
 def segment(
     *,
     files: Annotated[
@@ -31,53 +39,39 @@ def segment(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write .jsonl or .parquet instead of printing.")] = None,
-    finder: Annotated[str, typer.Option(help="rules, given, or llm.")] = "rules",
-    delimiters: Delimiters = None,
+    settings: SegmentationSettings,
     agreement: Annotated[Path | None, typer.Option(help="Annotated openings to compare with.")] = None,
-    prompt_field: PromptField = None,
-    response_field: ResponseField = None,
-    label_field: LabelField = None,
-    id_field: IdField = None,
-    limit: Limit = None,
+    reading: ReadingSettings,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a file that is there.")] = False,
 ) -> None:
-    """Find the understanding and the key sentence of each trace."""
+    """Segment the traces, and print, write or compare the segmentations."""
     from safekey_interp.data.trace_reader import read_traces
     from safekey_interp.models.organism import TRACES
-    from safekey_interp.segmentation.segmenter import finder_names, segment_all
+    from safekey_interp.segmentation.segmenter import segment_all
 
-    check_choice("--finder", finder, finder_names())
-    marks = parse_delimiters(delimiters)
     if out is not None and out.suffix not in (".jsonl", ".parquet"):
         raise InputError(f"--out {out}: expected a name that ends in .jsonl or .parquet")
     if out is not None:
         _check_file(out, overwrite=overwrite)
     agree = None if agreement is None else _comparison(agreement)
-    source = read_traces(
-        files or TRACES,
-        prompt_field=prompt_field,
-        response_field=response_field,
-        label_field=label_field,
-        id_field=id_field,
-        limit=limit,
-    ).check()
+    source = read_traces(files or TRACES, **reading.to_dict()).check()
     if out is not None and any(file.path.resolve() == out.resolve() for file in source.files):
         raise InputError(f"--out {out}: the file that is read, expected another; its traces would be lost")
-    found = segment_all(source, finder=finder, delimiters=marks)
+    segmentations = segment_all(source, **option_values(settings))
     if agree is not None:
-        print(agree(found))
+        print(agree(segmentations))
     elif out is not None:
-        _write(found, out)
+        _write(segmentations, out)
         print(plain(str(out)))
     else:
-        _print(found)
+        _print(segmentations)
 
 
 def _comparison(file: Path) -> Callable[[Iterable[Segmentation]], object]:
     from safekey_interp.evaluation.segmentation_agreement import compare, read_annotations
 
     annotations = read_annotations(file)
-    return lambda found: compare(found, annotations)
+    return lambda segmentations: compare(segmentations, annotations)
 
 
 def _check_file(out: Path, *, overwrite: bool) -> None:
@@ -93,21 +87,21 @@ def _check_file(out: Path, *, overwrite: bool) -> None:
         raise InputError(f"--out {out}: cannot be written: {error.strerror or error}") from error
 
 
-def _print(found: Iterable[Segmentation]) -> None:
+def _print(segmentations: Iterable[Segmentation]) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
-    for segmentation in found:
+    for segmentation in segmentations:
         # What files and endpoints say must not reach a terminal as it is.
         shown = replace(segmentation, trace_id=plain(segmentation.trace_id), reason=plain(segmentation.reason))
         console.print(shown.to_rich())
         console.print()
 
 
-def _write(found: Iterable[Segmentation], out: Path) -> None:
+def _write(segmentations: Iterable[Segmentation], out: Path) -> None:
     from safekey_interp.runs.storage import write_aside
 
-    rows = map(_row, found)
+    rows = map(_row, segmentations)
 
     def jsonl(aside: Path) -> None:
         with aside.open("w", encoding="utf-8") as stream:
@@ -135,9 +129,9 @@ _COLUMNS = (
 )
 
 
-def _row(found: Segmentation) -> dict[str, Any]:
-    spans = {name: getattr(found, name) for name in ("understanding", "key_sentence")}
-    row = {name: getattr(found, name) for name in _COLUMNS if name not in spans}
+def _row(segmentation: Segmentation) -> dict[str, Any]:
+    spans = {name: getattr(segmentation, name) for name in ("understanding", "key_sentence")}
+    row = {name: getattr(segmentation, name) for name in _COLUMNS if name not in spans}
     row |= {name: None if span is None else [span.start, span.end] for name, span in spans.items()}
     return {name: row[name] for name in _COLUMNS}
 

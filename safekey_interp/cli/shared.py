@@ -1,4 +1,4 @@
-"""What commands share: quiet libraries, a progress bar in a terminal and none elsewhere, words that fit 80 columns.
+"""Helpers of commands: quiet libraries, a progress bar in a terminal and none elsewhere, lines of 80 columns.
 
 What a file says (ids, names, texts) may hold anything; :func:`plain` and :func:`say` let no control character through.
 """
@@ -20,6 +20,8 @@ from safekey_interp.models.organism import CAVEAT, is_organism
 from safekey_interp.runs.processes import team
 
 if TYPE_CHECKING:
+    from typer import Context
+
     from safekey_interp.models.model import Model
     from safekey_interp.runs.run_folder import Run
 
@@ -51,27 +53,14 @@ def parse_layers(text: str | None, option: str = "--layers") -> list[int] | None
         return None
     numbers: list[int] = []
     for piece in text.split(","):
-        found = _RANGE.fullmatch(piece.strip())
-        if found is None:
+        match = _RANGE.fullmatch(piece.strip())
+        if match is None:
             raise InputError(f"{option}: got {text!r}, expected numbers and ranges, such as 0-5,12,-1")
-        first, last = int(found[1]), int(found[2] or found[1])
+        first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise InputError(f"{option}: got {piece.strip()}, an empty range; expected the smaller number first")
         numbers += range(first, last + 1)
     return numbers
-
-
-def parse_batch_size(text: str) -> int | str:
-    """``auto`` or a number of traces.
-
-    Raises:
-        InputError: anything else.
-    """
-    if text == "auto":
-        return text
-    if re.fullmatch(r"[0-9]{1,6}", text) and int(text) > 0:
-        return int(text)
-    raise InputError(f"--batch-size: got {text!r}, expected auto or a number of at least 1")
 
 
 def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
@@ -113,6 +102,16 @@ def loaded_model(model: str, bar: Progress | None, **options: Any) -> Model:
     return load(model, **options)
 
 
+def typed(ctx: Context) -> list[str]:
+    """The command as the user typed it, for the record of a run."""
+    return ["safekey-interp", *(ctx.obj or [])]
+
+
+def run_options(ctx: Context, out: Path, bar: Progress | None, *, overwrite: bool) -> dict[str, Any]:
+    """Keywords of every run: its folder, what the user typed, and the bar."""
+    return {"out": out, "overwrite": overwrite, "command": typed(ctx), "progress": bar}
+
+
 def page_of(run: Run, bar: Progress | None, *, wanted: bool) -> Path | None:
     """The page of a run, drawn when it is wanted and not there yet; None when there is none."""
     page = run.path / "report.html"
@@ -148,10 +147,16 @@ def say_findings(run: Run, page: Path | None, *, titles: Mapping[str, str], read
     if is_organism(str(model.get("spec"))):
         say(CAVEAT)
     say(reading)
-    for question, title in titles.items():
-        say_question([one for one in findings.get("findings", []) if one["question"] == question], title)
-    say_left_out(findings.get("left_out", []))
+    say_answers(findings, titles)
     say_end(run, page)
+
+
+def say_answers(findings: Mapping[str, Any], titles: Mapping[str, str], *, shown: int = _SHOWN) -> None:
+    """The findings that answer each question, then what was left out; at most ``shown`` of each."""
+    for question, title in titles.items():
+        answers = [finding for finding in findings.get("findings", []) if finding["question"] == question]
+        say_question(answers, title, shown=shown)
+    say_left_out(findings.get("left_out", []), shown=shown)
 
 
 def say_question(findings: Sequence[Mapping[str, Any]], title: str | None = None, *, shown: int = _SHOWN) -> None:

@@ -1,4 +1,4 @@
-"""``safekey-interp train``: from a recipe and a file of traces to a trained model in a run folder, and a page."""
+"""Command ``safekey-interp train``: from a recipe and a file of traces to a trained model, a run folder and a page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safekey_interp.cli.options import NoReport, Overwrite, Revision, TrustRemoteCode
-from safekey_interp.cli.shared import page_of, plain, progress_bar, quiet_libraries, say
+from safekey_interp.cli.shared import page_of, plain, progress_bar, quiet_libraries, say, typed
 from safekey_interp.errors import InputError
 from safekey_interp.runs.processes import place, team
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from safekey_interp.training.config import TrainingConfig
     from safekey_interp.training.examples import Example, Examples
 
+app = typer.Typer()
 _SHOWN = 3
 """Examples, and reasons for leaving out, that a dry run prints."""
 _MOST_TOKENS = 160
@@ -34,6 +35,7 @@ _TERMS = {
 }
 
 
+@app.command()
 def train(
     ctx: typer.Context,
     *,
@@ -54,7 +56,7 @@ def train(
     revision: Revision = None,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Fine-tune with language modelling, the safety head and query-mask modelling; write a run folder."""
+    """Train the model, or print what a run would do."""
     # Cheap checks come before the seconds that the libraries and the model take.
     from safekey_interp.data.trace_reader import read_traces
     from safekey_interp.runs.run_writer import check_out
@@ -88,8 +90,7 @@ def train(
             if not team().is_first:
                 return
         else:
-            command = ["safekey-interp", *(ctx.obj or [])]
-            run = training_run.train(model, source, config, overwrite=overwrite, command=command, progress=bar)
+            run = training_run.train(model, source, config, overwrite=overwrite, command=typed(ctx), progress=bar)
             if not team().is_first:
                 return
             page = page_of(run, bar, wanted=not no_report)

@@ -1,4 +1,4 @@
-"""Which conditions do traces come under, and which of them are told apart?
+"""Conditions of traces: the values of one column that summaries are split by.
 
 A condition is a value of one column: ``source`` (plain, wrapped, the name of a data set), or a name found in ``meta``.
 Only conditions with at least :data:`~FEW` groups count, the most frequent first, at most
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
@@ -19,6 +19,8 @@ FEW = 10
 """Fewer groups than this have no interval: a skewed mean over them would look surer than it is."""
 MOST = 6
 """More conditions than this are not told apart: the rarest are left out."""
+LabelBy = Literal["label", "aha"]
+"""Ways of labelling: by the file's labels, or by what each trace's own key sentence decides."""
 LABELS = ("harmful", "benign")
 """Labels that conditions are crossed with."""
 SUBSETS = ("all", *LABELS)
@@ -69,8 +71,8 @@ NO_CONDITIONS = Conditions()
 
 def conditions_in(manifest: Mapping[str, Any]) -> Conditions:
     """The conditions that a run tells apart, from its ``run.json``; none in a run that knows of none."""
-    found = manifest.get("conditions") or {}
-    return Conditions(by=found.get("by"), names=tuple(found.get("names") or ()))
+    record = manifest.get("conditions") or {}
+    return Conditions(by=record.get("by"), names=tuple(record.get("names") or ()))
 
 
 def condition_of(trace: Trace, by: str | None) -> str | None:

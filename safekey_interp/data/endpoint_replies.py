@@ -1,4 +1,4 @@
-"""What did an endpoint reply: which answer, and which thoughts before it?
+"""Replies of an OpenAI-compatible endpoint: the answer, and the reasoning before it.
 
 Thinking is kept apart from the answer where the server reports it apart: as ``reasoning_content`` (vLLM, SGLang,
 DeepSeek), as ``reasoning`` (vLLM since 0.11, OpenRouter, Groq), or as parts of the content (Mistral). A server that
@@ -49,14 +49,14 @@ def read_reply(body: str) -> Reply:
         completion = json.loads(body)
         choice = completion["choices"][0]
         message = choice["message"]
-        said = {name: message.get(name) for name in ("content", "reasoning_content", "reasoning", "refusal")}
+        parts = {name: message.get(name) for name in ("content", "reasoning_content", "reasoning", "refusal")}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise BadReply("the reply was no chat completion") from None
-    content, thought = _parts(said["content"])
+    content, thought = _parts(parts["content"])
     if content is None:
-        content = said["refusal"] if isinstance(said["refusal"], str) else None
-    told = (said[name] for name in ("reasoning_content", "reasoning"))
-    reasoning = next((text for text in told if isinstance(text, str) and text), thought)
+        content = parts["refusal"] if isinstance(parts["refusal"], str) else None
+    apart = (parts[name] for name in ("reasoning_content", "reasoning"))
+    reasoning = next((text for text in apart if isinstance(text, str) and text), thought)
     if content is None and not reasoning:
         raise BadReply("the reply held no text")
     finish, usage = choice.get("finish_reason"), completion.get("usage")

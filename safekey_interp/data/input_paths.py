@@ -1,4 +1,4 @@
-"""Which files do the words of a user stand for: a path, a glob, ``-``?"""
+"""Input paths: the files that a path, a glob or ``-`` stands for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows does a JSON file hold, when the file is larger than memory?
+"""Streaming reader of JSON files that are larger than memory.
 
 Four shapes, told apart on the way: one array of rows; one object whose ``data`` is such an array (SafeKey's result
 files: ``{"meta_info": …, "data": […]}``); objects one after the other (JSON Lines that is named ``.json``); one single

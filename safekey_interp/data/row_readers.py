@@ -1,4 +1,4 @@
-"""Which rows does a source hold: a JSONL, JSON, CSV, TSV or Parquet file, a data frame, or rows in memory?
+"""Readers of rows: a JSONL, JSON, CSV, TSV or Parquet file, a data frame, or rows in memory.
 
 Each source gives its rows one by one, knows how to name one in a message, and feeds a hash of the data on the way: the
 bytes of a file, or each row in memory as canonical JSON.
@@ -14,7 +14,6 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -32,10 +31,6 @@ class Hash(Protocol):
 
     def update(self, data: bytes, /) -> None:
         """Take in more of the data."""
-        ...
-
-    def hexdigest(self) -> str:
-        """The hash of what was taken in so far."""
         ...
 
 
@@ -135,11 +130,6 @@ class RowsInMemory:
         """Counted from 0, as Python does."""
         return f"row [{number}]"
 
-    def keep(self, limit: int | None) -> None:
-        """Hold what can be walked through only once, so that there can be a second pass."""
-        if iter(self._items) is self._items and not self._spent:
-            self._items = list(islice(self._items, limit))
-
     def rows(self, digest: Hash) -> Iterator[tuple[int, Any]]:
         """Each mapping or trace with its index.
 
@@ -151,8 +141,8 @@ class RowsInMemory:
         self._spent = iter(self._items) is self._items
         for number, item in enumerate(self._items):
             row = _plain(item) if isinstance(item, Mapping) else item
-            said = _said_by(item) if isinstance(item, Trace) else row
-            digest.update(json.dumps(said, sort_keys=True, default=str).encode() + b"\n")
+            content = _content_of(item) if isinstance(item, Trace) else row
+            digest.update(json.dumps(content, sort_keys=True, default=str).encode() + b"\n")
             yield number, row
 
 
@@ -279,8 +269,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _said_by(trace: Trace) -> dict[str, Any]:
-    said = {name: getattr(trace, name) for name in ("trace_id", "prompt", "response", "label", "source", "group")}
+def _content_of(trace: Trace) -> dict[str, Any]:
+    fields = {name: getattr(trace, name) for name in ("trace_id", "prompt", "response", "label", "source", "group")}
     messages = [[turn.role, turn.content] for turn in trace.messages]
     given = {name: [span.start, span.end] for name, span in trace.given.items()}
-    return said | {"messages": messages, "given": given, "meta": dict(trace.meta)}
+    return fields | {"messages": messages, "given": given, "meta": dict(trace.meta)}

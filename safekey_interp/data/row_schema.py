@@ -1,4 +1,4 @@
-"""What does one raw row say: which traces, with which prompt, response, label and spans?
+"""Schema of raw rows: from columns to traces, with prompt, response, label and spans.
 
 The usual column names are recognised alone; so are conversations, and three layouts by their columns:
 
@@ -59,28 +59,28 @@ def read_row(row: Any, where: str, row_id: str, named: NamedFields) -> list[Trac
     """
     if not isinstance(row, Mapping):
         raise InputError(f"{where}: got {_kind(row)}, expected an object with a prompt")
-    said = {
+    cells = {
         field: value
         for field, value in row.items()
         if value is not None and not (type(value) is float and math.isnan(value))
     }
-    columns = _columns(tuple(said), named)
-    responses = _responses(said, columns.response, where)
-    if isinstance(responses, list) and "instruction" in said and columns.prompt == "prompt" and not named.prompt:
+    columns = _columns(tuple(cells), named)
+    responses = _responses(cells, columns.response, where)
+    if isinstance(responses, list) and "instruction" in cells and columns.prompt == "prompt" and not named.prompt:
         others = (field for field in columns.meta if field != "instruction")
         columns = columns._replace(prompt="instruction", meta=(*others, "prompt"))
-    prompt, messages, answered = _prompt(said, columns, where, named)
-    trace_id = _identifier(said[columns.id], f"{where}: {columns.id}") if columns.id else ""
+    prompt, messages, answered = _prompt(cells, columns, where, named)
+    trace_id = _identifier(cells[columns.id], f"{where}: {columns.id}") if columns.id else ""
     trace_id = trace_id or row_id
-    label = _label(row, said, columns, where, named)
-    group = _identifier(said[columns.group], f"{where}: {columns.group}") if columns.group else ""
-    source = said.get("source")
-    meta = {field: said[field] for field in columns.meta}
+    label = _label(row, cells, columns, where, named)
+    group = _identifier(cells[columns.group], f"{where}: {columns.group}") if columns.group else ""
+    source = cells.get("source")
+    meta = {field: cells[field] for field in columns.meta}
     if source is not None and not isinstance(source, str):
         meta["source"], source = source, None
 
     def trace(response: str, number: int | None) -> Trace:
-        given = _given(said, response, where)
+        given = _given(cells, response, where)
         return Trace(
             trace_id=trace_id if number is None else f"{trace_id}.{number}",
             prompt=prompt,
@@ -113,7 +113,7 @@ def _columns(names: tuple[str, ...], named: NamedFields) -> _Columns:
     def column(by_user: str | None, *usual: str) -> str | None:
         return next((name for name in ((by_user,) if by_user else usual) if name in names), None)
 
-    found = (
+    columns = (
         column(named.prompt, *PROMPT_FIELDS),
         column(named.response, *RESPONSE_FIELDS),
         column(named.label, "label"),
@@ -121,30 +121,30 @@ def _columns(names: tuple[str, ...], named: NamedFields) -> _Columns:
         column(named.id, "trace_id", "id"),
         column(None, *MESSAGES_FIELDS),
     )
-    used = {*found, "source", *(_OFFSETS if set(_OFFSETS) <= set(names) else ())}
-    return _Columns(*found, meta=tuple(name for name in names if name not in used))
+    used = {*columns, "source", *(_OFFSETS if set(_OFFSETS) <= set(names) else ())}
+    return _Columns(*columns, meta=tuple(name for name in names if name not in used))
 
 
 def _prompt(
-    said: Mapping[str, Any], columns: _Columns, where: str, named: NamedFields
+    cells: Mapping[str, Any], columns: _Columns, where: str, named: NamedFields
 ) -> tuple[str, tuple[Message, ...], str]:
     """The prompt, the turns before it, and the assistant's turn after it (empty if there is none)."""
     turns: tuple[Message, ...] = ()
     at = f"{where}: {columns.messages}"
     if columns.messages:
-        turns = _turns(said[columns.messages], at)
+        turns = _turns(cells[columns.messages], at)
     users = [number for number, turn in enumerate(turns) if turn.role == "user"]
     after = turns[users[-1] + 1 :] if users else ()
     whole = bool(users) and [turn.role for turn in after] in ([], ["assistant"])
     if columns.prompt:
-        prompt = _text(said[columns.prompt], f"{where}: {columns.prompt}")
+        prompt = _text(cells[columns.prompt], f"{where}: {columns.prompt}")
         if not prompt:
             raise InputError(f"{where}: {columns.prompt}: got an empty text, expected the user's prompt")
         if not (whole and turns[users[-1]].content == prompt):
             return prompt, turns, ""  # the conversation is what came before the prompt
     elif named.prompt or not columns.messages:
         what = f"no {named.prompt!r}" if named.prompt else "no prompt"
-        raise InputError(f"{where}: {what}; the fields are {', '.join(said) or 'all empty'}; see --prompt-field")
+        raise InputError(f"{where}: {what}; the fields are {', '.join(cells) or 'all empty'}; see --prompt-field")
     elif not users:
         raise InputError(f"{at}: got no turn of the user among {len(turns)}, expected one at least")
     elif not whole:
@@ -167,10 +167,10 @@ def _turns(value: Any, where: str) -> tuple[Message, ...]:
     return tuple(turns)
 
 
-def _responses(said: Mapping[str, Any], column: str | None, where: str) -> str | list[str] | None:
+def _responses(cells: Mapping[str, Any], column: str | None, where: str) -> str | list[str] | None:
     if column is None:
         return None
-    value = said[column]
+    value = cells[column]
     if not isinstance(value, list | tuple):
         return _text(value, f"{where}: {column}")
     if not value:
@@ -179,10 +179,10 @@ def _responses(said: Mapping[str, Any], column: str | None, where: str) -> str |
 
 
 def _label(
-    row: Mapping[str, Any], said: Mapping[str, Any], columns: _Columns, where: str, named: NamedFields
+    row: Mapping[str, Any], cells: Mapping[str, Any], columns: _Columns, where: str, named: NamedFields
 ) -> Label | None:
     if columns.label is not None:
-        value = said[columns.label]
+        value = cells[columns.label]
         if isinstance(value, float) and value.is_integer():
             value = int(value)  # a column of whole numbers with a gap comes out of pandas as floats
         if value == "":
@@ -194,14 +194,14 @@ def _label(
                 " name another column with --label-field, or leave the column out"
             )
         return label
-    if named.label is None and "source" in said and (row.keys() >= set(_OFFSETS) or row.keys() >= _STAR1):
-        return "benign" if said["source"] == "4o_rewrite" else "harmful"
+    if named.label is None and "source" in cells and (row.keys() >= set(_OFFSETS) or row.keys() >= _STAR1):
+        return "benign" if cells["source"] == "4o_rewrite" else "harmful"
     return None
 
 
-def _given(said: Mapping[str, Any], response: str, where: str) -> dict[str, CharSpan]:
-    if all(field in said for field in _OFFSETS):
-        ends = [_whole_number(said[field], f"{where}: {field}") for field in _OFFSETS]
+def _given(cells: Mapping[str, Any], response: str, where: str) -> dict[str, CharSpan]:
+    if all(field in cells for field in _OFFSETS):
+        ends = [_whole_number(cells[field], f"{where}: {field}") for field in _OFFSETS]
         if not 0 <= ends[0] <= ends[1] <= len(response):
             got = ", ".join(f"{field} {end}" for field, end in zip(_OFFSETS, ends, strict=True))
             raise InputError(
@@ -210,7 +210,7 @@ def _given(said: Mapping[str, Any], response: str, where: str) -> dict[str, Char
         return spans_from_offsets(response, *ends)
     given = {}
     for name in _SPANS:
-        pair = _json_list(said.get(name))
+        pair = _json_list(cells.get(name))
         if not isinstance(pair, list | tuple):
             continue  # a text of that name is the data's own and stays in meta
         if len(pair) != 2:

@@ -1,4 +1,4 @@
-"""Where do the offsets of SafeKey's training rows cut a response?
+"""Offsets of SafeKey's training rows: where they cut a response.
 
 The reference's trainer (``train/sft.py``, ``get_response`` and ``get_prompt``) does not cut the response but a text
 that it rebuilds from it: ``\\/`` becomes ``/``, and around the think tags the white space is set anew. For rows in that

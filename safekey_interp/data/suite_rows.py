@@ -1,4 +1,4 @@
-"""What does a row of a benchmark's file say, field by field? A field that is not what it should be is a message."""
+"""Rows of benchmark files, field by field; a field of a wrong kind is an error that names the row."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from safekey_interp.errors import InputError
 class Row:
     """A suite's row, whose fields are asked for by name."""
 
-    def __init__(self, said: Mapping[str, Any], where: str, title: str, file: str) -> None:
+    def __init__(self, fields: Mapping[str, Any], where: str, title: str, file: str) -> None:
         """Nothing is read yet.
 
         Args:
-            said: as the file has it.
+            fields: as the file has them.
             where: how messages name the row.
             title: of the suite.
             file: name of the file that it stands in.
         """
-        self._said, self.where, self._title = said, where, title
+        self._fields, self.where, self._title = fields, where, title
         self.file = file
         """Name of the file that it stands in."""
 
     def get(self, field: str) -> Any:
         """A field's value; None where it is missing, NaN or an empty text."""
-        value = self._said.get(field)
+        value = self._fields.get(field)
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return None
         return None if isinstance(value, str) and not value.strip() else value
@@ -42,7 +42,7 @@ class Row:
         """
         value = self.get(field)
         if value is None:
-            filled = ", ".join(str(name) for name in self._said if self.get(name) is not None) or "nothing"
+            filled = ", ".join(str(name) for name in self._fields if self.get(name) is not None) or "nothing"
             raise InputError(
                 f"{self.where}: {self._title} needs the field {field!r}, which is missing or empty; the row has "
                 f"{filled}"
@@ -78,12 +78,12 @@ class Row:
 
     def named(self, prefix: str) -> list[tuple[str, Any]]:
         """The fields whose name is ``prefix`` and a number, in the order of the numbers."""
-        found = [
+        numbered = [
             (int(match[1]), field)
-            for field in self._said
+            for field in self._fields
             if (match := re.fullmatch(f"{re.escape(prefix)}(\\d+)", str(field))) and self.get(field) is not None
         ]
-        return [(field, self._said[field]) for _, field in sorted(found)]
+        return [(field, self._fields[field]) for _, field in sorted(numbered)]
 
     def meta(self, **fields: str) -> dict[str, Any]:
         """Fields that travel along, by the name that they get."""

@@ -1,7 +1,7 @@
-"""Which prompts does a benchmark's own file hold, and who judges the answers?
+"""Benchmark suites: which prompts a benchmark's own file holds, and who judges the answers.
 
 A suite is read as its authors publish it (CSV, TSV, JSON, JSON Lines, Parquet): no column is renamed by hand. Each has
-an adapter from its rows to a prompt with a label, the judge that its authors use or the nearest that is here, and a
+a reader from its rows to a prompt with a label, the judge that its authors use or the nearest that is here, and a
 citation. ``refusal`` reads every answer without being asked; the judges named here see the answers besides, where they
 are given (``safekey-interp compare --rubric``, ``--guard``).
 
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from safekey_interp.data.input_paths import row_file
 from safekey_interp.data.row_readers import RowFile
@@ -25,24 +25,31 @@ from safekey_interp.data.trace_reader import TraceSource
 from safekey_interp.errors import InputError
 
 SuiteJudge = Literal["refusal", "rubric", "guard"]
+SuiteReader = Callable[[Row], dict[str, Any]]
+"""From a row to the columns that :func:`~safekey_interp.data.row_schema.read_row` knows; None where it says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
     """One benchmark and how its file is read."""
 
-    name: str
-    """Short; the ``source`` of its traces."""
     title: str
     """As its authors write it."""
     needs: tuple[str, ...]
     """Fields that each of its rows has with something in them."""
+    marks: tuple[str, ...]
+    """Fields of which one, beside those that it needs, tells its file from others'; none when those alone do."""
     judge: SuiteJudge
     """Who judges its answers: ``refusal``, ``rubric`` (``strongreject``'s, by an endpoint) or ``guard``."""
     citation: str
     """Authors, title, year, where."""
-    read: Callable[[Row], dict[str, Any]]
-    """What a row says, in the columns that :func:`~safekey_interp.data.row_schema.read_row` knows."""
+    read: SuiteReader
+    """What a row says."""
+
+    @property
+    def name(self) -> str:
+        """Short; the ``source`` of its traces."""
+        return self.title.lower()
 
     def adapt(self, row: Any, where: str, file: str) -> dict[str, Any]:
         """A row of the suite's file as one of ours.
@@ -55,14 +62,49 @@ class Suite:
         Raises:
             InputError: a field is missing or empty, or is not what the suite says.
         """
-        if self is MULTI_TURN and isinstance(row, list | tuple):
-            row = {"messages": list(row)}
-        if not isinstance(row, Mapping):
+        fields = _fields_of(row)
+        if not isinstance(fields, Mapping):
             raise InputError(f"{where}: got {type(row).__name__}, expected an object with {', '.join(self.needs)}")
-        said = Row(row, where, self.title, Path(file).name)
+        named = Row(fields, where, self.title, Path(file).name)
         for field in self.needs:
-            said.there(field)
-        return {"source": self.name} | {name: value for name, value in self.read(said).items() if value is not None}
+            named.there(field)
+        return {"source": self.name} | {name: value for name, value in self.read(named).items() if value is not None}
+
+    def columns(self) -> list[frozenset[str]]:
+        """The sets of columns by which a file that is given without a name is known."""
+        return [frozenset({*self.needs, mark}) for mark in self.marks] or [frozenset(self.needs)]
+
+
+SUITES: dict[str, Suite] = {}
+"""Suites by name; a file without a name is the first whose columns it has."""
+
+
+def register_suite(
+    title: str, *, needs: tuple[str, ...], marks: tuple[str, ...] = (), judge: SuiteJudge
+) -> Callable[[SuiteReader], SuiteReader]:
+    """Decorator of the function that reads a suite's row; its docstring is the citation.
+
+    Args:
+        title: as the authors write it; in lower case, the name that ``--suite NAME=FILE`` takes.
+        needs: fields that each row has with something in them.
+        marks: fields of which one, beside those, tells the suite's file from others'.
+        judge: who judges its answers.
+
+    Raises:
+        InputError: neither needs nor marks, so that any file would be the suite's; or no such judge.
+    """
+    if not needs and not marks:
+        raise InputError(f"register_suite: {title}: expected a field in needs or marks")
+    if judge not in (judges := get_args(SuiteJudge)):
+        raise InputError(f"register_suite: {title}: judge: got {judge!r}, expected one of {', '.join(judges)}")
+
+    def register(read: SuiteReader) -> SuiteReader:
+        citation = " ".join((read.__doc__ or "").split())
+        suite = Suite(title=title, needs=needs, marks=marks, judge=judge, citation=citation, read=read)
+        SUITES[suite.name] = suite
+        return read
+
+    return register
 
 
 _UNSAFE = {"safe": "benign", "unsafe": "harmful", "benign": "benign", "harmful": "harmful"}
@@ -74,7 +116,9 @@ _TYPES = {
 }
 
 
+@register_suite("XSTest", needs=("prompt", "type"), marks=("focus",), judge="refusal")
 def _xstest(row: Row) -> dict[str, Any]:
+    """Röttger et al., XSTest, NAACL 2024, arXiv 2308.01263"""
     kind = row.text("type")
     contrast = kind.startswith("contrast_")
     label = row.one_of("label", _UNSAFE) if row.get("label") is not None else "harmful" if contrast else "benign"
@@ -89,11 +133,15 @@ def _xstest(row: Row) -> dict[str, Any]:
     }
 
 
+@register_suite("StrongREJECT", needs=("forbidden_prompt",), judge="rubric")
 def _strongreject(row: Row) -> dict[str, Any]:
+    """Souly et al., A StrongREJECT for Empty Jailbreaks, NeurIPS 2024, arXiv 2402.10260"""
     return {"prompt": row.text("forbidden_prompt"), "label": "harmful"} | row.meta(category="category", origin="source")
 
 
+@register_suite("JailbreakBench", needs=("Goal", "Behavior"), marks=("Category",), judge="guard")
 def _jailbreakbench(row: Row) -> dict[str, Any]:
+    """Chao et al., JailbreakBench, NeurIPS 2024, arXiv 2404.01318"""
     name = row.file.lower()
     label = "benign" if "benign" in name else "harmful" if "harmful" in name or name.startswith("behaviors.") else None
     if label is None:
@@ -112,7 +160,9 @@ def _jailbreakbench(row: Row) -> dict[str, Any]:
     } | about
 
 
+@register_suite("HarmBench", needs=("Behavior", "BehaviorID"), judge="guard")
 def _harmbench(row: Row) -> dict[str, Any]:
+    """Mazeika et al., HarmBench, ICML 2024, arXiv 2402.04249"""
     context, behavior = row.get("ContextString"), row.text("Behavior")
     about = row.meta(category="SemanticCategory", functional_category="FunctionalCategory", tags="Tags")
     return {
@@ -122,7 +172,9 @@ def _harmbench(row: Row) -> dict[str, Any]:
     } | about
 
 
+@register_suite("WildJailbreak", needs=("data_type",), marks=("adversarial",), judge="guard")
 def _wildjailbreak(row: Row) -> dict[str, Any]:
+    """Jiang et al., WildTeaming at Scale, NeurIPS 2024, arXiv 2406.18510"""
     label, kind = row.one_of("data_type", _TYPES), row.text("data_type")
     if row.get("label") is not None:
         label = row.one_of("label", {"1": "harmful", "0": "benign"})
@@ -130,7 +182,9 @@ def _wildjailbreak(row: Row) -> dict[str, Any]:
     return {"prompt": prompt, "label": label, "group": row.get("vanilla"), "data_type": kind}
 
 
+@register_suite("WildChat", needs=("conversation",), marks=("conversation_hash", "conversation_id"), judge="guard")
 def _wildchat(row: Row) -> dict[str, Any]:
+    """Zhao et al., WildChat, ICLR 2024, arXiv 2405.01470"""
     turns = row.listed("conversation")
     users = [turn for turn in turns if isinstance(turn, Mapping) and turn.get("role") == "user"]
     flag = users[-1].get("toxic", row.get("toxic")) if users else None
@@ -140,12 +194,15 @@ def _wildchat(row: Row) -> dict[str, Any]:
     )
 
 
+@register_suite("multi-turn", needs=(), marks=("messages", "message_0"), judge="guard")
 def _multi_turn(row: Row) -> dict[str, Any]:
+    """Lists of messages, as CoSafe (Yu et al., EMNLP 2024, arXiv 2406.17626) has them, or the columns message_0, … of
+    Multi-Turn Human Jailbreaks (Li et al. 2024, arXiv 2408.15221)"""
     field = next((f for f in ("messages", "conversation", "conversations") if row.get(f) is not None), None)
-    messages = row.get(field) if field else [_body(row, *said) for said in row.named("message_")]
+    messages = row.get(field) if field else [_body(row, *cell) for cell in row.named("message_")]
     if not messages:
         raise InputError(
-            f"{row.where}: {MULTI_TURN.title} needs the field 'messages' (a list of role and content) or 'message_0', "
+            f"{row.where}: multi-turn needs the field 'messages' (a list of role and content) or 'message_0', "
             "'message_1', …"
         )
     label = row.get("label")
@@ -176,83 +233,6 @@ def _id(prefix: str, number: Any) -> str | None:
     return f"{prefix}-{int(number) if isinstance(number, float) and number.is_integer() else number}"
 
 
-MULTI_TURN = Suite(
-    name="multi-turn",
-    title="multi-turn",
-    needs=(),
-    judge="guard",
-    citation=(
-        "Lists of messages, as CoSafe (Yu et al., EMNLP 2024, arXiv 2406.17626) has them, or the columns message_0, … "
-        "of Multi-Turn Human Jailbreaks (Li et al. 2024, arXiv 2408.15221)"
-    ),
-    read=_multi_turn,
-)
-SUITES: Mapping[str, Suite] = {
-    suite.name: suite
-    for suite in (
-        Suite(
-            name="xstest",
-            title="XSTest",
-            needs=("prompt", "type"),
-            judge="refusal",
-            citation="Röttger et al., XSTest, NAACL 2024, arXiv 2308.01263",
-            read=_xstest,
-        ),
-        Suite(
-            name="strongreject",
-            title="StrongREJECT",
-            needs=("forbidden_prompt",),
-            judge="rubric",
-            citation="Souly et al., A StrongREJECT for Empty Jailbreaks, NeurIPS 2024, arXiv 2402.10260",
-            read=_strongreject,
-        ),
-        Suite(
-            name="jailbreakbench",
-            title="JailbreakBench",
-            needs=("Goal", "Behavior"),
-            judge="guard",
-            citation="Chao et al., JailbreakBench, NeurIPS 2024, arXiv 2404.01318",
-            read=_jailbreakbench,
-        ),
-        Suite(
-            name="harmbench",
-            title="HarmBench",
-            needs=("Behavior", "BehaviorID"),
-            judge="guard",
-            citation="Mazeika et al., HarmBench, ICML 2024, arXiv 2402.04249",
-            read=_harmbench,
-        ),
-        Suite(
-            name="wildjailbreak",
-            title="WildJailbreak",
-            needs=("data_type",),
-            judge="guard",
-            citation="Jiang et al., WildTeaming at Scale, NeurIPS 2024, arXiv 2406.18510",
-            read=_wildjailbreak,
-        ),
-        Suite(
-            name="wildchat",
-            title="WildChat",
-            needs=("conversation",),
-            judge="guard",
-            citation="Zhao et al., WildChat, ICLR 2024, arXiv 2405.01470",
-            read=_wildchat,
-        ),
-        MULTI_TURN,
-    )
-}
-_RECOGNISED: tuple[tuple[str, frozenset[str]], ...] = (
-    ("xstest", frozenset({"prompt", "type", "focus"})),
-    ("strongreject", frozenset({"forbidden_prompt"})),
-    ("jailbreakbench", frozenset({"Goal", "Behavior", "Category"})),
-    ("harmbench", frozenset({"Behavior", "BehaviorID"})),
-    ("wildjailbreak", frozenset({"adversarial", "data_type"})),
-    ("wildchat", frozenset({"conversation", "conversation_hash"})),
-    ("wildchat", frozenset({"conversation", "conversation_id"})),
-    ("multi-turn", frozenset({"messages"})),
-    ("multi-turn", frozenset({"message_0"})),
-)
-"""Columns by which a file that is given without a name is known, the first that fits."""
 _LOOKED_AT = 64
 """Rows whose columns tell what a file is."""
 
@@ -269,7 +249,7 @@ def suite_files(given: Iterable[str]) -> list[RowFile]:
     Raises:
         InputError: no such file, an unknown name, or columns that are no suite's.
     """
-    return [_suite_file(one) for one in given]
+    return [_suite_file(argument) for argument in given]
 
 
 def suites_of(source: TraceSource) -> list[tuple[Suite, RowFile]]:
@@ -277,25 +257,29 @@ def suites_of(source: TraceSource) -> list[tuple[Suite, RowFile]]:
     return [(file.layout, file) for file in source.files if isinstance(file.layout, Suite)]
 
 
-def _suite_file(given: str) -> RowFile:
-    name, equals, rest = given.partition("=")
+def _suite_file(argument: str) -> RowFile:
+    name, equals, rest = argument.partition("=")
     if equals and name.strip().lower() in SUITES:
         return row_file(rest, layout=SUITES[name.strip().lower()])
-    if equals and not Path(given).exists():
+    if equals and not Path(argument).exists():
         raise InputError(f"suite {name!r}: not a known one; expected one of {', '.join(SUITES)}, as in xstest=FILE")
-    file = row_file(given)
-    first = [row for _, row in islice(file.rows(hashlib.sha256()), _LOOKED_AT)]
-    if first and isinstance(first[0], list | tuple):
-        return row_file(given, layout=MULTI_TURN)
+    file = row_file(argument)
+    rows = [_fields_of(row) for _, row in islice(file.rows(hashlib.sha256()), _LOOKED_AT)]
     # Rows of a table come without their empty cells.
-    columns = dict.fromkeys(name for row in first if isinstance(row, Mapping) for name in row).keys()
-    for known, needed in _RECOGNISED:
+    columns = dict.fromkeys(name for row in rows if isinstance(row, Mapping) for name in row).keys()
+    known = [(suite, needed) for suite in SUITES.values() for needed in suite.columns()]
+    for suite, needed in known:
         if needed <= columns:
-            return row_file(given, layout=SUITES[known])
-    nearest = max(_RECOGNISED, key=lambda one: len(one[1] & columns) / len(one[1]))
-    lacks = ", ".join(sorted(nearest[1] - columns))
-    near = f"; {SUITES[nearest[0]].title} is nearest, and lacks {lacks}" if nearest[1] & columns else ""
+            return row_file(argument, layout=suite)
+    nearest, needed = max(known, key=lambda entry: len(entry[1] & columns) / len(entry[1]))
+    lacks = ", ".join(sorted(needed - columns))
+    near = f"; {nearest.title} is nearest, and lacks {lacks}" if needed & columns else ""
     raise InputError(
         f"{file.where(1)}: the fields {', '.join(map(str, columns)) or '(none)'} are no suite's{near}; name it, as "
-        f"in {next(iter(SUITES))}={given}, or give the file as traces"
+        f"in {next(iter(SUITES))}={argument}, or give the file as traces"
     )
+
+
+def _fields_of(row: Any) -> Any:
+    """A row by its fields; a bare list is one of messages."""
+    return {"messages": list(row)} if isinstance(row, list | tuple) else row

@@ -1,4 +1,4 @@
-"""What one reasoning trace is: a prompt, the response as it was generated, and what came with them.
+"""Record of one reasoning trace: a prompt, the response as it was generated, and what came with them.
 
 A response is ``<think>`` U K … ``</think>`` answer. Offsets count Python characters into ``response``; every interval
 is half-open. Characters and tokens have span types of their own, so that the units cannot mix.

@@ -1,4 +1,4 @@
-"""Which traces does a source hold? Read one by one, counted and hashed on the way, never all in memory.
+"""Reader of traces: one by one, counted and hashed on the way, read once, never all in memory.
 
 A source is one or several files (JSONL, JSON, CSV, TSV, Parquet; ``.gz`` of the text ones), a glob, ``-`` for JSON
 Lines on standard input, or what Python already holds: mappings, traces, a data frame. How a row becomes a trace:
@@ -11,18 +11,21 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from safekey_interp.data.input_paths import files_of, prefixes_of
+from safekey_interp.data.record_spool import RecordSpool
 from safekey_interp.data.row_readers import RowFile, RowsInMemory, RowsOfFrame, RowSource
 from safekey_interp.data.row_schema import NamedFields, read_row
-from safekey_interp.data.trace import Trace, count_surrogates
+from safekey_interp.data.trace import CharSpan, Message, Trace, count_surrogates
 from safekey_interp.errors import InputError
 
 _IDS_AT_ONCE = 2048
+_TEXTS = ("trace_id", "prompt", "response", "label", "source", "group")
 
 
 def read_traces(
@@ -51,7 +54,7 @@ def read_traces(
         limit: stop after so many traces.
 
     Returns:
-        The traces; each walk through them reads the source anew, one at a time.
+        The traces, one at a time; each walk reads the source anew until :meth:`TraceSource.check` has kept them.
 
     Raises:
         InputError: for what can be told before reading: no such file, a folder, an empty file, an unknown suffix, a
@@ -68,15 +71,17 @@ def read_traces(
 
 
 class TraceSource:
-    """Traces of one source; each walk through it reads the source anew, one trace at a time."""
+    """Traces of one source, one at a time; each walk reads the source anew until :meth:`check` has kept them."""
 
     def __init__(self, sources: Sequence[RowSource], named: NamedFields, limit: int | None) -> None:
         self._sources, self._named, self._limit = sources, named, limit
         self._sha256: str | None = None
+        self._content: Content | None = None
+        self._kept: Callable[[], Iterator[Trace]] | None = None
         self.n_read = 0
-        """Traces that the latest walk has given so far."""
+        """Traces that the latest reading of the source has given so far."""
         self.n_surrogates = 0
-        """Lone surrogates that the latest walk has met so far; each became U+FFFD."""
+        """Lone surrogates that the latest reading has met so far; each became U+FFFD."""
 
     @property
     def files(self) -> tuple[RowFile, ...]:
@@ -91,36 +96,54 @@ class TraceSource:
     @property
     def sha256(self) -> str:
         """Hash of the data: the files' bytes in order, whatever the limit; rows in memory as canonical JSON."""
-        if self._sha256 is None:
-            files = [source for source in self._sources if isinstance(source, RowFile)]
-            if len(files) < len(self._sources):
-                self.check()
-            else:
-                self._sha256 = _sha256_of(files)
+        if self._sha256 is None and len(self.files) < len(self._sources):
+            self.check()
+        elif self._sha256 is None:
+            self._sha256 = _sha256_of(self.files)
         assert self._sha256 is not None
         return self._sha256
 
+    @property
+    def content(self) -> Content:
+        """Number and hash of the traces; they are read when they were not yet."""
+        content = self.check()._content
+        assert content is not None
+        return content
+
     def record(self, content: Content) -> dict[str, Any]:
         """What a manifest says of the data, once they were read as ``content``."""
-        said = {"sources": list(self.names), "sha256": self.sha256, "traces_sha256": content.sha256}
-        return said | {"n_read": content.n, "n_surrogates": self.n_surrogates}
+        hashes = {"sha256": self.sha256, "traces_sha256": content.sha256}
+        return {"sources": list(self.names)} | hashes | {"n_read": content.n, "n_surrogates": self.n_surrogates}
 
     def check(self) -> TraceSource:
-        """Read everything once and keep nothing: raises the first error, and afterwards counts and hash are known.
+        """Read everything once, if it was not yet, and keep it, so that no later walk reads the source again.
 
-        Traces that can be walked through only once (a generator) are kept in memory, so that they can be read again.
+        Traces of files are kept in a temporary file; where there is no room, or a value is not JSON's (a date in
+        Parquet), later walks read the files anew.
 
         Raises:
             InputError: the first row that cannot be used, with where, got, expected.
         """
-        for source in self._sources:
-            if isinstance(source, RowsInMemory):
-                source.keep(self._limit)
-        for _ in self:
-            pass
+        if self._content is None:
+            digest, n, is_kept = hashlib.sha256(), 0, True
+            spool, in_memory = RecordSpool(), []
+            for trace in self._read():
+                n += 1
+                record, is_exact = _record_of(trace)
+                digest.update(record + b"\n")
+                if not self.files:
+                    in_memory.append(trace)
+                elif is_kept:
+                    is_kept = is_exact and spool.append(record)
+            if is_kept:
+                self._kept = partial(map, _trace_of, spool) if self.files else partial(iter, in_memory)
+            self._content = Content(n, digest.hexdigest())
         return self
 
     def __iter__(self) -> Iterator[Trace]:
+        return self._read() if self._kept is None else self._kept()
+
+    def _read(self) -> Iterator[Trace]:
         digest, ids = hashlib.sha256(), _UniqueIds()
         absent = {option: field for option, field in self._named._asdict().items() if field}
         n_read = n_surrogates = self.n_read = self.n_surrogates = 0
@@ -129,9 +152,9 @@ class TraceSource:
             n_rows = 0
             layout = source.layout if isinstance(source, RowFile) else None
             named = NamedFields() if layout else self._named
-            for number, said in source.rows(digest):
+            for number, given in source.rows(digest):
                 where = source.where(number)
-                row = layout.adapt(said, where, source.name) if layout else said
+                row = layout.adapt(given, where, source.name) if layout else given
                 traces = [row] if isinstance(row, Trace) else read_row(row, where, f"{prefix}{n_rows}", named)
                 if isinstance(row, dict):
                     n_surrogates += _n_surrogates(row)
@@ -242,12 +265,29 @@ class Content(NamedTuple):
 
 
 def content_of(traces: Iterable[Trace]) -> Content:
-    """Read every trace once for :class:`Content`."""
+    """Number and hash of traces; a source that was read already is not read again."""
+    if isinstance(traces, TraceSource):
+        return traces.content
     digest, n = hashlib.sha256(), 0
     for trace in traces:
         n += 1
-        said = [trace.trace_id, trace.prompt, trace.response, trace.label, trace.source, trace.group]
-        turns = [[turn.role, turn.content] for turn in trace.messages]
-        given = {name: [span.start, span.end] for name, span in trace.given.items()}
-        digest.update(json.dumps([*said, turns, given, dict(trace.meta)], default=str).encode() + b"\n")
+        digest.update(_record_of(trace)[0] + b"\n")
     return Content(n, digest.hexdigest())
+
+
+def _record_of(trace: Trace) -> tuple[bytes, bool]:
+    """A trace as JSON, and whether that is all of it: values that JSON does not have become text."""
+    turns = [[turn.role, turn.content] for turn in trace.messages]
+    given = {name: [span.start, span.end] for name, span in trace.given.items()}
+    record = [*(getattr(trace, name) for name in _TEXTS), turns, given, dict(trace.meta)]
+    try:
+        return json.dumps(record).encode(), True
+    except TypeError:
+        return json.dumps(record, default=str).encode(), False
+
+
+def _trace_of(record: list[Any]) -> Trace:
+    *texts, turns, given, meta = record
+    messages = tuple(Message(role=role, content=content) for role, content in turns)
+    spans = {name: CharSpan(*ends) for name, ends in given.items()}
+    return Trace(**dict(zip(_TEXTS, texts, strict=True)), messages=messages, given=spans, meta=meta)

@@ -1,4 +1,4 @@
-"""Did the model refuse, how safe is it, and how does it do on public benchmarks?
+"""Evaluation of responses: judges, their metrics, and the harnesses of public benchmarks.
 
-Judges of responses, their metrics, and the harnesses of public benchmarks.
+Does a response refuse, is it safe, and how does a model do on benchmarks of other groups?
 """

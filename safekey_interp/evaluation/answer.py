@@ -1,6 +1,6 @@
-"""What of a response is its answer, and which sentences does it consist of?
+"""Answer of a response, without its reasoning, and its sentences.
 
-The reasoning goes, by the marks that :mod:`safekey_interp.segmentation.reasoning_span` knows. Of a very long answer the
+The reasoning is removed by the marks of :mod:`safekey_interp.segmentation.reasoning_span`. Of a very long answer the
 beginning and the end are read: a refusal stands at the beginning, an afterthought at the end. Every step keeps each
 character in its place, so that what decided can be quoted.
 """
@@ -24,7 +24,7 @@ class Sentence(NamedTuple):
     """One sentence of an answer."""
 
     span: CharSpan
-    """Where it stands in the response."""
+    """Its place in the response."""
     text: str
     """Its words in lower case, with straight quotes, without emphasis, and blank where it quotes others."""
     words: list[str]
@@ -42,6 +42,15 @@ class Answer(NamedTuple):
     """The characters that were read, as they were written."""
     missing: str
     """Why there is nothing to judge; empty when there is."""
+
+
+def answer_text(response: str) -> tuple[str, str]:
+    """The answer of a response without its reasoning, and why there is nothing to judge (empty when there is)."""
+    span = answer_span(response)
+    if span is None or not len(span):
+        why = "the reasoning never closes" if span is None else "the answer is empty"
+        return "", f"{why}, so there is nothing to judge"
+    return span.text(response), ""
 
 
 def read_answer(response: str) -> Answer:
@@ -83,7 +92,7 @@ _PLEASANTRY = re.compile(
 def _sentences(response: str, piece: CharSpan) -> list[Sentence]:
     written = piece.text(response)
     text = _without_quotations(_lowered(written))
-    found = []
+    sentences = []
     begin = 0
     for end in _ends(text):
         raw = text[begin:end]
@@ -91,7 +100,7 @@ def _sentences(response: str, piece: CharSpan) -> list[Sentence]:
         if words:
             start, stop = begin + len(raw) - len(raw.lstrip()), begin + len(raw.rstrip())
             opens_line = begin == 0 or text[begin - 1] == "\n"
-            found.append(
+            sentences.append(
                 Sentence(
                     CharSpan(piece.start + start, piece.start + stop),
                     text[start : min(stop, start + LONGEST)],
@@ -100,7 +109,7 @@ def _sentences(response: str, piece: CharSpan) -> list[Sentence]:
                 )
             )
         begin = end
-    return found
+    return sentences
 
 
 def _lowered(text: str) -> str:

@@ -1,4 +1,4 @@
-r"""What does a sentence of an answer do: decline, condemn, lecture, console, redirect, offer, or simply tell?
+r"""Acts of an answer's sentences: decline, condemn, lecture, console, redirect, offer, or tell.
 
 A sentence may do several things at once. :data:`PHRASES` are forms of words, whose grammar matters ("I cannot provide"
 declines; "I cannot stress enough" and "you cannot provide" do not). :data:`WORDS` are classes of single words, what a
@@ -78,10 +78,7 @@ PHRASES: dict[str, tuple[str, str]] = {
         r"\b(?:as an? (?:\w+ ){0,3}(?:ai|assistant|language model)|ai (?:language )?(?:model|assistant)|"
         r"an ai\b|my (?:programming|guidelines|training|ethical|purpose)|language model|openai)",
     ),
-    "condemns": (
-        r"not never nor neither",
-        rf"\b(?:not|never|nor|neither) (?:\w+ly )?{_BAD}\b",
-    ),
+    "condemns": (r"not never nor neither", rf"\b(?:not|never|nor|neither) (?:\w+ly )?{_BAD}\b"),
     "lectures": (
         r"it it's remember please",
         rf"\b(?:it is|it's)(?: \w+ly| also| always)? {_IMPORTANT}\b|^\W*(?:remember|please (?:remember|note))",
@@ -99,10 +96,7 @@ PHRASES: dict[str, tuple[str, str]] = {
         r"\bhere(?:'s| are| is| you go)\b|\b(?:following|these|some|few|several|general) (?:\w+ )?(?:steps|tips|"
         r"suggestions|ways|strategies|methods|options|guidelines|examples|reasons|ideas|things|places|resources)\b|\bstep-by-step",
     ),
-    "if_you": (
-        r"if",
-        r"\bif you(?:'re| are| do| need| want| have|'d)\b",
-    ),
+    "if_you": (r"if", r"\bif you(?:'re| are| do| need| want| have|'d)\b"),
     "if_you_mean": (
         r"if assuming",
         r"\b(?:if|assuming) you(?:'re| are| were)? (?:referring|asking|looking|talking|mean|meant|"

@@ -1,4 +1,4 @@
-"""How safe is a model, and how often does it refuse what is harmless?
+"""Metrics of judged responses: attack success, over-refusal, and safety over several samples.
 
 Tables are tidy: one row for each judged response, with ``trace_id`` (the prompt), ``group`` (ties prompts that are
 twins), ``prompt_label`` (``harmful`` or ``benign``), ``label`` (the judge's, None where it has none) and, where there
@@ -9,7 +9,7 @@ al. 2025, arXiv 2502.12025):
 
 each averaged over prompts. A response without a label is counted in ``n_unlabelled`` and is in no rate; a prompt that
 has one is in no measure of K samples, and counted in ``n_left_out``. Intervals are over groups
-(:func:`safekey_interp.measures.intervals.share_interval`; NaN with fewer than ten), as the column ``interval`` says.
+(:func:`safekey_interp.measures.intervals.share_interval`; NaN with fewer than ten), as the column ``interval`` states.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def attack_success(
 
     Args:
         judged: see the module.
-        by: columns that part the table, such as ``model``.
+        by: columns that split the table, such as ``model``.
         successful: labels that count as success.
 
     Returns:
@@ -61,7 +61,7 @@ def sampled_safety(judged: pd.DataFrame, *, by: Sequence[str] = (), safe: Collec
 
     Args:
         judged: see the module; K rows for each prompt of a part.
-        by: columns that part the table; K may differ between parts.
+        by: columns that split the table; K may differ between parts.
         safe: labels that count as safe.
 
     Returns:
@@ -73,7 +73,7 @@ def sampled_safety(judged: pd.DataFrame, *, by: Sequence[str] = (), safe: Collec
     import pandas as pd
 
     need(judged, ("trace_id", "group", "label", "prompt_label", *by))
-    found = []
+    table = []
     for keys, part in _parts(judged, "harmful", by):
         sizes = part.groupby("trace_id").size()
         if sizes.nunique() > 1:
@@ -98,8 +98,8 @@ def sampled_safety(judged: pd.DataFrame, *, by: Sequence[str] = (), safe: Collec
             "n_unlabelled": int(prompts["unlabelled"].sum()),
         }
         for measure, values in measures.items():
-            found.append({**keys, "measure": measure, "k": k, **_mean(values, whole["group"]), **counts})
-    return pd.DataFrame(found)
+            table.append({**keys, "measure": measure, "k": k, **_mean(values, whole["group"]), **counts})
+    return pd.DataFrame(table)
 
 
 def need(judged: pd.DataFrame, columns: Sequence[str]) -> None:
@@ -116,17 +116,12 @@ def need(judged: pd.DataFrame, columns: Sequence[str]) -> None:
 
 
 def _rates(
-    judged: pd.DataFrame,
-    measure: str,
-    prompt_label: str,
-    *,
-    by: Sequence[str],
-    counted: Collection[str],
+    judged: pd.DataFrame, measure: str, prompt_label: str, *, by: Sequence[str], counted: Collection[str]
 ) -> pd.DataFrame:
     import pandas as pd
 
     need(judged, ("trace_id", "group", "label", "prompt_label", *by))
-    found = []
+    table = []
     for keys, part in _parts(judged, prompt_label, by):
         labelled = part[part["label"].notna()]
         values = labelled["label"].isin(counted).to_numpy(float)
@@ -135,8 +130,8 @@ def _rates(
             "n_prompts": labelled["trace_id"].nunique(),
             "n_unlabelled": len(part) - len(labelled),
         }
-        found.append({**keys, "measure": measure, **_mean(values, labelled["group"]), **counts})
-    return pd.DataFrame(found)
+        table.append({**keys, "measure": measure, **_mean(values, labelled["group"]), **counts})
+    return pd.DataFrame(table)
 
 
 def _mean(values: np.ndarray, group: Any) -> dict[str, float | str]:
@@ -150,7 +145,7 @@ def _mean(values: np.ndarray, group: Any) -> dict[str, float | str]:
 
 
 def _parts(judged: Any, prompt_label: str, by: Sequence[str]) -> Iterator[tuple[Mapping[str, object], Any]]:
-    """The parts of a table with their keys, each with its prompts of one label; the whole when nothing parts it."""
+    """The parts of a table with their keys, each with its prompts of one label; the whole when no column splits it."""
     if not by:
         yield {}, judged[judged["prompt_label"] == prompt_label]
         return

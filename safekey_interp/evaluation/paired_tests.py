@@ -1,9 +1,9 @@
-"""Do two models differ on the same prompts, and do two judges agree on the same responses?
+"""Paired tests of two models on the same prompts, and agreement of two judges on the same responses.
 
 Models: the difference of two shares with its paired interval over groups, and an exact test that flips the sign of each
-group's difference (McNemar's where a group is one prompt): it asks whether prompts that count for one model alone are
-as often the first's as the second's. Judges: the share of equal labels, and
-Cohen's kappa, which takes off what two judges that label at random at their own rates would share:
+group's difference (McNemar's where a group is one prompt), of whether prompts that count for one model alone are as
+often the first's as the second's. Judges: the share of equal labels, and Cohen's kappa, which subtracts the agreement
+of two judges that label at random at their own rates:
 kappa = (observed - expected) / (1 - expected). Tables are those of :mod:`safekey_interp.evaluation.judge_metrics`.
 """
 
@@ -33,12 +33,7 @@ if TYPE_CHECKING:
 
 
 def compare_models(
-    judged: pd.DataFrame,
-    *,
-    first: str,
-    second: str,
-    counted: Collection[str],
-    prompt_label: str | None = None,
+    judged: pd.DataFrame, *, first: str, second: str, counted: Collection[str], prompt_label: str | None = None
 ) -> pd.DataFrame:
     """How two models' shares of some labels differ on the same prompts.
 
@@ -50,7 +45,7 @@ def compare_models(
         prompt_label: only prompts of this label; all when None.
 
     Returns:
-        One row: ``first, second, value_first, value_second, difference`` (second less first) with its interval
+        One row: ``first, second, value_first, value_second, difference`` (second minus first) with its interval
         ``low, high``; ``only_first, only_second`` (prompts that count for one model alone) and the exact ``p`` of
         flipped signs, NaN with several samples of a prompt; ``n_prompts``, and ``n_left_out`` of prompts that one model
         lacks or that have a response without a label.
@@ -76,21 +71,22 @@ def compare_models(
             f"least; the table has {models}"
         )
     groups = rows.groupby("trace_id")["group"].first()[by_prompt.index].tolist()
-    one, two = (by_prompt["mean"][model].to_numpy() for model in (first, second))
-    interval = difference_of_shares((one, groups), (two, groups))
-    only_first, only_second = int(((one == 1) & (two == 0)).sum()), int(((one == 0) & (two == 1)).sum())
+    shares, others = (by_prompt["mean"][model].to_numpy() for model in (first, second))
+    interval = difference_of_shares((shares, groups), (others, groups))
+    only_first = int(((shares == 1) & (others == 0)).sum())
+    only_second = int(((shares == 0) & (others == 1)).sum())
     single = bool((by_prompt["size"] == 1).to_numpy().all())
     row = {
         "first": first,
         "second": second,
-        "value_first": one.mean(),
-        "value_second": two.mean(),
-        "difference": (two - one).mean(),
+        "value_first": shares.mean(),
+        "value_second": others.mean(),
+        "difference": (others - shares).mean(),
         "low": interval.low,
         "high": interval.high,
         "only_first": only_first if single else np.nan,
         "only_second": only_second if single else np.nan,
-        "p": sign_flip_p(two - one, groups) if single else np.nan,
+        "p": sign_flip_p(others - shares, groups) if single else np.nan,
         "n_prompts": len(by_prompt),
         "n_left_out": n_all - len(by_prompt),
     }
@@ -117,9 +113,9 @@ def judge_agreement(judged: pd.DataFrame, *, first: str, second: str) -> pd.Data
 
     need(judged, ("trace_id", "group", "label", "judge"))
     keys = [name for name in ("model", "trace_id", "sample") if name in judged]
-    one, two = (_of_judge(judged, judge, keys) for judge in (first, second))
-    every: Any = one.join(two, how="outer", lsuffix="_1", rsuffix="_2")
-    both = every.dropna(subset=["label_1", "label_2"])
+    labels, other_labels = (_of_judge(judged, judge, keys) for judge in (first, second))
+    joined: Any = labels.join(other_labels, how="outer", lsuffix="_1", rsuffix="_2")
+    both = joined.dropna(subset=["label_1", "label_2"])
     if both.empty:
         raise InputError(
             f"judge_agreement: got no response labelled by both {first!r} and {second!r}, expected one at least"
@@ -132,11 +128,11 @@ def judge_agreement(judged: pd.DataFrame, *, first: str, second: str) -> pd.Data
         "agreement": (float(same.mean()), share_interval(same, groups)),
         "kappa": kappa_interval(np.eye(len(names) ** 2)[cell.to_numpy(int)], groups),
     }
-    found = []
+    rows = []
     for measure, (value, interval) in measures.items():
         row = {"measure": measure, "first": first, "second": second, "value": value}
-        found.append({**row, **interval._asdict(), "n": len(both), "n_left_out": len(every) - len(both)})
-    return pd.DataFrame(found)
+        rows.append({**row, **interval._asdict(), "n": len(both), "n_left_out": len(joined) - len(both)})
+    return pd.DataFrame(rows)
 
 
 def _of_judge(judged: Any, judge: str, keys: list[str]) -> Any:

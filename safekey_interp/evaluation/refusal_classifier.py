@@ -1,4 +1,4 @@
-"""How likely is it that an answer refuses, and how likely that a refusal is partial?
+"""Refusal classifier: two logistic regressions on the features and words of an answer.
 
     P(refusal) = σ(b₁ + w₁·x),    P(partial | refusal) = σ(b₂ + w₂·x),
 
@@ -29,12 +29,12 @@ from safekey_interp.evaluation.refusal_features import feature_names, features_o
 LABELS = ("full_compliance", "full_refusal", "partial_refusal")
 """Labels of the judge, in the order of its scores."""
 CLIP = 3.0
-"""Standardised features are clipped to so many standard deviations: what is rarer than that tells no more."""
+"""Standardised features are clipped to so many standard deviations: larger deviations carry no more information."""
 WEIGHTS = "refusal_weights.json"
 
 
 class Verdict(NamedTuple):
-    """What the classifier says of one answer."""
+    """Probabilities of an answer."""
 
     p_refusal: float
     """Probability that the answer refuses, in full or in part."""
@@ -88,15 +88,15 @@ class Classifier:
         rows: list[int] = []
         owners: list[int] = []
         for number, terms in enumerate(terms_by_sentence(sentences)):
-            known = [row for term in terms if (row := self.terms.get(term)) is not None]
-            rows += known
-            owners += [number] * len(known)
+            owned = [row for term in terms if (row := self.terms.get(term)) is not None]
+            rows += owned
+            owners += [number] * len(owned)
         added = np.zeros((len(sentences), 2))
         if rows:
-            found, place, count = np.unique(rows, return_inverse=True, return_counts=True)
-            values = (1 + np.log(count)) * self.idf[found]
+            known, place, count = np.unique(rows, return_inverse=True, return_counts=True)
+            values = (1 + np.log(count)) * self.idf[known]
             # What a term adds is shared among its occurrences, so that each sentence has its part.
-            parts = (values / np.linalg.norm(values) / count)[:, None] * self.term_weights[found]
+            parts = (values / np.linalg.norm(values) / count)[:, None] * self.term_weights[known]
             np.add.at(added, owners, parts[place])
         return added
 
@@ -144,7 +144,7 @@ def terms_by_sentence(sentences: Sequence[Sentence]) -> Iterator[list[str]]:
     """Words and pairs of words of each sentence, numbers left out."""
     for sentence in sentences:
         words = [word for word in sentence.words if not word[0].isdigit()]
-        yield words + [f"{one} {two}" for one, two in pairwise(words)]
+        yield words + [f"{word} {following}" for word, following in pairwise(words)]
 
 
 @cache
@@ -156,5 +156,5 @@ def trained() -> Classifier:
 
 
 def _rounded(values: np.ndarray) -> list[float]:
-    """To four significant digits: what is beyond differs between machines and decides nothing."""
+    """To four significant digits: further ones differ between machines and decide nothing."""
     return [float(f"{value:.4g}") for value in values.tolist()]

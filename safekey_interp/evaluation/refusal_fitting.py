@@ -1,15 +1,15 @@
-"""How are the weights of the refusal judge found, and its settings chosen?
+"""Fit of the refusal judge: its weights, and the choice of its settings.
 
 Both regressions are scikit-learn's, with an L2 penalty, on answers that people labelled. Settings are chosen by the log
-loss of three classes on answers whose prompt groups were left out of training, with their model and without: judges
-that learn a model's manner by heart lose there. Answers of no model (``source`` is None: written by hand, of other
-manners) are always learnt from and never tested on. Nothing is drawn at random but the folds of groups, from the seed.
+loss of three classes on answers whose prompt groups were left out of training, with their model and without, so that a
+judge that has memorised one model's manner does not win. Answers of no model (``source`` is None: written by hand) are
+always learnt from and never tested on. Only the folds of groups are drawn at random, from the seed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, product
 from pathlib import Path
@@ -25,13 +25,13 @@ from safekey_interp.evaluation.refusal_features import features_of
 PENALTIES = (1.0, 3.0, 10.0)
 """Values of C that are tried: one over the strength of the penalty."""
 TEXT_WEIGHTS = (1.0, 2.0, 3.0)
-"""Weights of the words beside the features that are tried."""
+"""Weights of the words relative to the features that are tried."""
 FOLDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What training can be told."""
+    """Settings of training."""
 
     penalty: float = 3.0
     """scikit-learn's C."""
@@ -121,9 +121,9 @@ def fit(corpus: Corpus, rows: np.ndarray, settings: Settings) -> Classifier:
     refusal = label != LABELS.index("full_compliance")
     partial = label[refusal] == LABELS.index("partial_refusal")
     for part, truth in ((inputs, refusal), (inputs[refusal], partial)):
-        found = LogisticRegression(C=settings.penalty, tol=1e-5, max_iter=5_000).fit(part, truth)
-        weights.append(found.coef_[0])
-        biases.append(float(found.intercept_[0]))
+        model = LogisticRegression(C=settings.penalty, tol=1e-5, max_iter=5_000).fit(part, truth)
+        weights.append(model.coef_[0])
+        biases.append(float(model.intercept_[0]))
     both = np.stack(weights, axis=1)
     return Classifier(
         centre=centre,
@@ -137,7 +137,7 @@ def fit(corpus: Corpus, rows: np.ndarray, settings: Settings) -> Classifier:
 
 
 def predict(corpus: Corpus, rows: np.ndarray, classifier: Classifier) -> np.ndarray:
-    """(n, 2) probabilities of refusal and of partial refusal; what the classifier says of each answer, all at once."""
+    """(n, 2) probabilities of refusal and of partial refusal; the classifier's verdict on each answer, all at once."""
     columns = np.array([corpus.terms[term] for term in classifier.terms], dtype=int)
     scaling = _Scaling(classifier.centre, classifier.scale, 1.0, columns, classifier.idf, 1.0)
     inputs = _inputs(corpus, rows, scaling)
@@ -235,17 +235,11 @@ def read_labelled(paths: Sequence[Path]) -> list[Labelled]:
     Raises:
         InputError: a file cannot be read, or a row lacks a field.
     """
-    found = []
-    for path in paths:
-        for number, row in _rows(path):
-            try:
-                label = str(row["human_label"]).partition("_")[2]
-                found.append(Labelled(row["response"], label, path.stem, row["group"]))
-            except KeyError as error:
-                raise InputError(
-                    f"{path}, line {number}: has no {error}, expected response, human_label and group"
-                ) from error
-    return found
+
+    def labelled(row: Mapping[str, str], source: str) -> Labelled:
+        return Labelled(row["response"], str(row["human_label"]).partition("_")[2], source, row["group"])
+
+    return [answer for path in paths for answer in _read(path, "response, human_label and group", labelled)]
 
 
 def read_examples(path: Path) -> list[Labelled]:
@@ -254,13 +248,17 @@ def read_examples(path: Path) -> list[Labelled]:
     Raises:
         InputError: the file cannot be read, or a row lacks a field.
     """
-    found = []
+    return _read(path, "response and label", lambda row, _: Labelled(row["response"], row["label"], None, ""))
+
+
+def _read(path: Path, fields: str, labelled: Callable[[Mapping[str, str], str], Labelled]) -> list[Labelled]:
+    answers = []
     for number, row in _rows(path):
         try:
-            found.append(Labelled(row["response"], row["label"], None, ""))
+            answers.append(labelled(row, path.stem))
         except KeyError as error:
-            raise InputError(f"{path}, line {number}: has no {error}, expected response and label") from error
-    return found
+            raise InputError(f"{path}, line {number}: has no {error}, expected {fields}") from error
+    return answers
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:

@@ -1,9 +1,9 @@
-"""How often does a finder agree with people? Exact key sentence, aha and hint against two annotators, with intervals.
+"""Agreement of a finder with annotators: key sentence, aha and hint, with intervals.
 
 Only where the annotators agree is there an answer to be right about: the key sentence is judged on traces whose
 annotators chose the same one, aha and hint on those of them where they gave the same value. A span is right when both
-its ends are, white space aside. How often the annotators agree with each other stands beside it, as the most that can
-be asked.
+its ends are, white space aside. How often the annotators agree with each other is reported too, as the most that can
+be expected.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from safekey_interp.segmentation.segmentation_record import Segmentation
 
 
 class Judgement(NamedTuple):
-    """What one annotator said of one trace."""
+    """One annotator's labels of a trace."""
 
     understanding: CharSpan | None
     key_sentence: CharSpan | None
@@ -111,33 +111,32 @@ def compare(segmentations: Iterable[Segmentation], annotations: Iterable[Annotat
     """Count where a finder is right.
 
     Args:
-        segmentations: what a finder said; matched by trace id, in any order.
-        annotations: what people said.
+        segmentations: of the finder; matched by trace id, in any order.
+        annotations: of people.
 
     Raises:
         InputError: when no segmentation belongs to an annotated trace.
     """
-    found = {segmentation.trace_id: segmentation for segmentation in segmentations}
+    by_id = {segmentation.trace_id: segmentation for segmentation in segmentations}
     annotations = list(annotations)
-    pairs = [(found[a.trace.trace_id], a.judgements) for a in annotations if a.trace.trace_id in found]
+    pairs = [(by_id[a.trace.trace_id], a.judgements) for a in annotations if a.trace.trace_id in by_id]
     if not pairs:
         raise InputError("agreement: none of the traces is annotated; expected the same ids in both files")
-    agreed = [(said, judged) for said, judged in pairs if _same(j.key_sentence for j in judged)]
-    hits = {"key sentence": [(said, judged[0].key_sentence == said.key_sentence) for said, judged in agreed]}
+    agreed = [(segmented, judged) for segmented, judged in pairs if _same(j.key_sentence for j in judged)]
+    hits = {"key sentence": [(s, judged[0].key_sentence == s.key_sentence) for s, judged in agreed]}
     for name in ("aha", "hint"):
         hits[name] = [
-            (said, getattr(judged[0], name) == getattr(said, name))
-            for said, judged in agreed
+            (segmented, getattr(judged[0], name) == getattr(segmented, name))
+            for segmented, judged in agreed
             if _same(getattr(j, name) for j in judged)
         ]
     rows = [_rate(name, [right for _, right in row]) for name, row in hits.items()]
-    several = [judged for _, judged in pairs if len(judged) > 1]
-    rows.append(_rate("annotators, key sentence", [_same(j.key_sentence for j in judged) for judged in several]))
-    rows.append(_rate("annotators, aha", [_same(j.aha for j in judged) for judged in several]))
-    rows.append(_rate("annotators, hint", [_same(j.hint for j in judged) for judged in several]))
+    doubly = [judged for _, judged in pairs if len(judged) > 1]
+    for name, field in (("key sentence", "key_sentence"), ("aha", "aha"), ("hint", "hint")):
+        rows.append(_rate(f"annotators, {name}", [_same(getattr(j, field) for j in judged) for judged in doubly]))
     return AgreementReport(
         rows=tuple(rows),
-        missed=tuple(said.trace_id for said, right in hits["key sentence"] if not right),
+        missed=tuple(segmented.trace_id for segmented, right in hits["key sentence"] if not right),
         n_left_out=len(annotations) - len(pairs),
     )
 
@@ -155,14 +154,14 @@ def _annotation(row: Mapping[str, Any]) -> Annotation:
     return Annotation(trace=trace, judgements=tuple(judged))
 
 
-def _judgement(said: Mapping[str, Any], response: str) -> Judgement:
-    hint = said.get("hint")
+def _judgement(labels: Mapping[str, Any], response: str) -> Judgement:
+    hint = labels.get("hint")
     if hint not in (None, "yes", "no", True, False):
         raise ValueError(f"hint {hint!r}")
     return Judgement(
-        _span(said.get("understanding"), response),
-        _span(said.get("key_sentence"), response),
-        said.get("aha"),
+        _span(labels.get("understanding"), response),
+        _span(labels.get("key_sentence"), response),
+        labels.get("aha"),
         None if hint is None else hint in ("yes", True),
     )
 

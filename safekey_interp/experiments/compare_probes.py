@@ -67,11 +67,11 @@ def median_layer(scores: Scores) -> Ranked:
     """AUROC, median over layers, with what each group adds to the error of the layer (or the two) in the middle."""
     codes = group_codes(scores.groups)
     layers = [rank(column, scores.positive, scores.fold, codes) for column in scores.values.T]
-    order = np.argsort([one.value for one in layers], kind="stable")
+    order = np.argsort([layer.value for layer in layers], kind="stable")
     middle = [layers[place] for place in order[(len(order) - 1) // 2 : len(order) // 2 + 1]]
     return Ranked(
-        float(np.mean([one.value for one in middle])),
-        np.mean([one.influence for one in middle], axis=0),
+        float(np.mean([layer.value for layer in middle])),
+        np.mean([layer.influence for layer in middle], axis=0),
         middle[0].n_least,
     )
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from safekey_interp.capture.streaming import BatchSize
-from safekey_interp.data.conditions import check_by
+from safekey_interp.data.conditions import LabelBy, check_by
 from safekey_interp.data.trace_reader import TraceSource, content_of, read_traces
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError
@@ -25,15 +25,14 @@ from safekey_interp.experiments.compare_judges import SuiteJudges, opinions, sui
 from safekey_interp.experiments.compare_models import Done, answered, of_run, probed, short_hash
 from safekey_interp.experiments.compare_outcomes import traces_of
 from safekey_interp.experiments.compare_tables import assemble_comparison
+from safekey_interp.experiments.comparison_settings import ComparisonSettings
 from safekey_interp.experiments.probe_tables import release_memory
 from safekey_interp.generation.sampling import Sampling
-from safekey_interp.measures.folds import LabelBy
 from safekey_interp.models.model_list import Side, sides_of
 from safekey_interp.runs.manifest import new_manifest, versions_of
 from safekey_interp.runs.run_folder import Run
 from safekey_interp.runs.run_session import run_session
 from safekey_interp.runs.run_writer import RunWriter
-from safekey_interp.segmentation.finder_registry import finder_identity, finder_names
 
 if TYPE_CHECKING:
     from safekey_interp.models.model import Model
@@ -99,7 +98,19 @@ def run_comparison(
         RunError: a folder cannot be used, or holds a run of other settings or other data.
     """
     wanted, asked = sampling or Sampling(seed=seed), judges or SuiteJudges()
-    _check(finder, label_by, by, wanted, n_examples)
+    checked = ComparisonSettings(
+        finder=finder,
+        delimiters=delimiters,
+        keep_responses=keep_responses,
+        batch_size=batch_size,
+        max_length=max_length,
+        label_by=label_by,
+        by=by,
+        seed=seed,
+        n_examples=n_examples,
+    )
+    if wanted.n != 1:
+        raise InputError(f"sampling: got {wanted.n} samples of each prompt, expected 1")
     with run_session(out, overwrite=overwrite, progress=progress) as session:
         session.progress.stage("reading", None)
         sides = sides_of(models, at_least=1)
@@ -112,7 +123,7 @@ def run_comparison(
         settings = {
             "keep_responses": keep_responses,
             "finder": finder,
-            "finder_identity": finder_identity(finder, delimiters),
+            "finder_identity": checked.identity,
             "delimiters": list(delimiters) if delimiters else None,
             "batch_size": batch_size,
             "max_length": max_length,
@@ -125,16 +136,8 @@ def run_comparison(
         manifest = _manifest(sides, source, settings, seed, command)
         manifest["data"]["suites"] = suites_record(source, asked)
         session.check_same_task(manifest)
-        probe: dict[str, Any] = {
-            "finder": finder,
-            "delimiters": delimiters,
-            "batch_size": batch_size,
-            "max_length": max_length,
-            "label_by": label_by,
-            "by": by,
-            "seed": seed,
-            "command": command,
-        }
+        names = ("finder", "delimiters", "batch_size", "max_length", "label_by", "by", "seed")
+        probe = {name: getattr(checked, name) for name in names} | {"command": command}
         with session.writing(manifest) as writer:
             done: list[Done] = []
             session.lap("reading")
@@ -161,19 +164,6 @@ def run_comparison(
                 assemble_comparison(writer, done, second, **about, progress=session.progress)
                 session.lap("comparing")
         return session.result()
-
-
-def _check(finder: str, label_by: str, by: str | None, sampling: Sampling, n_examples: int) -> None:
-    """Refuse before a model is loaded what no run of ``probe`` can have."""
-    for name, value, choices in (("finder", finder, finder_names()), ("label_by", label_by, get_args(LabelBy))):
-        if value not in choices:
-            raise InputError(f"{name}: got {value!r}, expected one of {', '.join(choices)}")
-    if by is not None and not (isinstance(by, str) and by):
-        raise InputError(f"by: got {by!r}, expected a column's name, or None")
-    if sampling.n != 1:
-        raise InputError(f"sampling: got {sampling.n} samples of each prompt, expected 1")
-    if not isinstance(n_examples, int) or n_examples < 0:
-        raise InputError(f"n_examples: got {n_examples!r}, expected a whole number of at least 0")
 
 
 def _prompts(sides: Sequence[Side], traces: Any, limit: int | None) -> TraceSource:

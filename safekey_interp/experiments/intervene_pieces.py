@@ -18,7 +18,7 @@ from safekey_interp.interventions.donors import RESAMPLING, find_donors
 from safekey_interp.interventions.effect_metrics import find_subjects
 from safekey_interp.interventions.intervention_registry import KINDS, Name, apart
 from safekey_interp.interventions.trace_pairs import TracePair, find_pairs
-from safekey_interp.measures.probes import Direction
+from safekey_interp.measures.direction_record import Direction
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace

@@ -1,4 +1,4 @@
-"""What does one chunk of a run leave on disk, and how do the chunks become the run's tables?
+"""Files of one chunk of a probe's run, and the run's files that are made of them.
 
 A chunk's folder holds its rows of ``traces`` and ``attention``, its sums (for the summaries), its states while they
 wait to be probed, and the token weights of its examples.
@@ -78,8 +78,9 @@ def write_chunk(
 
 def trace_row(entry: Entry, by: str | None = None) -> dict[str, Any]:
     """One row of the traces table; ``by`` is the column that its condition comes from."""
-    trace, found, encoding = entry.trace, entry.segmentation, entry.encoding
-    end = found.key_sentence.end if found.key_sentence else 0
+    trace, segmentation, encoding = entry.trace, entry.segmentation, entry.encoding
+    understanding, key_sentence = segmentation.understanding, segmentation.key_sentence
+    end = key_sentence.end if key_sentence else 0
     return {
         "trace_id": trace.trace_id,
         "prompt": trace.prompt,
@@ -88,18 +89,18 @@ def trace_row(entry: Entry, by: str | None = None) -> dict[str, Any]:
         "source": trace.source,
         "group": trace.group,
         "condition": condition_of(trace, by),
-        "family": found.family,
-        "region": found.region,
-        "understanding_start": found.understanding.start if found.understanding else None,
-        "understanding_end": found.understanding.end if found.understanding else None,
-        "key_sentence_start": found.key_sentence.start if found.key_sentence else None,
-        "key_sentence_end": found.key_sentence.end if found.key_sentence else None,
-        "understanding": found.understanding_text,
-        "key_sentence": found.key_sentence_text,
-        "aha": found.aha,
-        "hint": found.hint,
-        "confidence": found.confidence,
-        "reason": found.reason,
+        "family": segmentation.family,
+        "region": segmentation.region,
+        "understanding_start": understanding.start if understanding else None,
+        "understanding_end": understanding.end if understanding else None,
+        "key_sentence_start": key_sentence.start if key_sentence else None,
+        "key_sentence_end": key_sentence.end if key_sentence else None,
+        "understanding": segmentation.understanding_text,
+        "key_sentence": segmentation.key_sentence_text,
+        "aha": segmentation.aha,
+        "hint": segmentation.hint,
+        "confidence": segmentation.confidence,
+        "reason": segmentation.reason,
         "n_tokens": encoding.end if encoding else None,
         "n_straddling": len(encoding.straddling) if encoding else None,
         "status": "measured" if entry.measured is not None else "left out",

@@ -1,8 +1,7 @@
-"""Which summaries does this process make, and how do those of all processes become one table?
+"""Jobs of a probe's summaries, shared by the processes of a run, and their tables put together.
 
-A run's summaries are jobs that do not need one another: each goes to whoever is free. Positions that have read the same
-words make one job, since their text baseline is one, too. The jobs, and so the tables, are the same for one process and
-for many.
+Jobs do not depend on one another: each goes to the next process that is free. Positions that have read the same words
+make one job, since they share a text baseline. The jobs, and so the tables, are the same for one process and for many.
 """
 
 from __future__ import annotations
@@ -30,24 +29,24 @@ _LEFT_OUT = "left_out.json"
 
 
 class Job(NamedTuple):
-    """Something that one process does."""
+    """Work of one process."""
 
     name: str
     """Of its folder, when it makes one."""
     do: Callable[[], object]
-    """Does it."""
+    """Does the work."""
     steps: int = 0
-    """How many steps it tells of on the way."""
+    """Steps that it reports to the progress."""
 
 
-def do_jobs(jobs: Sequence[Job], together: Team, tell: Progress) -> None:
+def do_jobs(jobs: Sequence[Job], team: Team, tell: Progress) -> None:
     """Do the jobs, each in one process, and wait until all are done."""
     passed = 0
-    for number, job in together.pull(list(enumerate(jobs))):
-        tell.advance(sum(theirs.steps for theirs in jobs[passed:number]))
+    for number, job in team.pull(list(enumerate(jobs))):
+        tell.advance(sum(passed_job.steps for passed_job in jobs[passed:number]))
         job.do()
         passed = number + 1
-    together.gather()
+    team.gather()
 
 
 class StateProbes:
@@ -97,9 +96,9 @@ class StateProbes:
         return whole.sort_values("position", key=lambda names: names.map(place), kind="stable", ignore_index=True)
 
     def left_out(self, kind: str) -> list[dict[str, Any]]:
-        """What all jobs of a kind left out, each said once."""
-        said = [tuple(reason.items()) for job in self._done(kind) for reason in read_json(job / _LEFT_OUT)]
-        return [dict(reason) for reason in dict.fromkeys(said)]
+        """What all jobs of a kind left out, each reason once."""
+        reasons = [tuple(reason.items()) for job in self._done(kind) for reason in read_json(job / _LEFT_OUT)]
+        return [dict(reason) for reason in dict.fromkeys(reasons)]
 
     def _done(self, kind: str) -> list[Path]:
         names = [family[0] for family in _families(self._states.positions, self._texts)]

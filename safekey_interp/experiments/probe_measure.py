@@ -1,4 +1,4 @@
-"""Which chunks does this process measure, and who measured what?
+"""Measurement of a probe's chunks, each by one of the processes that share a run.
 
 Chunks and the batches inside them are a function of the data alone, never of the number of processes: whoever measures
 a chunk gets the same numbers. Those that are not done yet are dealt out one by one; each is written whole or not at
@@ -18,9 +18,9 @@ from safekey_interp.capture.streaming import (
     CHUNK,
     Entry,
     StreamSettings,
+    encoded,
     in_chunks,
     measure_chunk,
-    prepare,
     threads_for,
 )
 from safekey_interp.data.trace_reader import TraceSource
@@ -56,7 +56,7 @@ def measure(
     settings: StreamSettings,
     *,
     writer: RunWriter,
-    found: Survey,
+    overview: Survey,
     team: Team,
     tell: Progress,
 ) -> list[Path]:
@@ -68,7 +68,7 @@ def measure(
         request: what is asked of each forward pass.
         settings: how traces are prepared and grouped.
         writer: of the run folder.
-        found: what the data hold.
+        overview: of the data.
         team: the processes that share the work.
         tell: is told how far this process is, and passes over the others' chunks as it goes.
 
@@ -79,9 +79,9 @@ def measure(
         RunError: a chunk that another process wrote does not appear, or another process stopped.
     """
     size = writer.manifest["plan"]["chunk"]
-    n_chunks = -(-found.n // size)
-    mine = set(my_share(writer, n_chunks, team))
-    tell.stage("measuring", found.n)
+    n_chunks = -(-overview.n // size)
+    share = set(my_share(writer, n_chunks, team))
+    tell.stage("measuring", overview.n)
 
     def advance(n: int) -> None:
         tell.advance(n)
@@ -90,20 +90,20 @@ def measure(
     # What is in memory by now stays; looking through it after each chunk would take longer than the chunk's own work.
     gc.freeze()
     try:
-        for number, chunk in enumerate(in_chunks(source, size)):
-            if number not in mine:
+        for number, chunk in enumerate(in_chunks(overview.entries(source), size)):
+            if number not in share:
                 advance(len(chunk))
                 continue
-            entries = measure_chunk(
+            measured = measure_chunk(
                 model,
-                list(prepare(model, chunk, settings)),
+                [encoded(model, entry, settings) for entry in chunk],
                 request,
                 settings,
-                token_weights_of=set(found.examples),
+                token_weights_of=set(overview.examples),
                 on_batch=advance,
             )
-            writer.write_part(number, _filler(model, entries, request, found, team))
-            del entries
+            writer.write_part(number, _filler(model, measured, request, overview, team))
+            del measured, chunk
             release_memory()
     finally:
         gc.unfreeze()
@@ -111,7 +111,7 @@ def measure(
 
 
 def record_measuring(manifest: dict[str, Any], parts: Sequence[Path]) -> None:
-    """Write into ``run.json``'s content who measured how many chunks, and which layers had no pattern."""
+    """Write to a manifest which process measured how many chunks, and which layers had no pattern."""
     records = [read_json(part / _RECORD) for part in parts]
     who = Counter((r["process"], r["of"], r["device"], r["threads"]) for r in records)
     names = ("process", "of", "device", "threads")
@@ -123,7 +123,7 @@ def record_measuring(manifest: dict[str, Any], parts: Sequence[Path]) -> None:
 
 
 def _filler(
-    model: Model, entries: Sequence[Entry], request: CaptureRequest, found: Survey, team: Team
+    model: Model, entries: Sequence[Entry], request: CaptureRequest, overview: Survey, team: Team
 ) -> Callable[[Path], None]:
     without = next((e.measured.layers_without_pattern for e in entries if e.measured), None)
     record = {
@@ -142,7 +142,7 @@ def _filler(
             layers,
             request.positions,
             states=request.states,
-            conditions=found.conditions,
+            conditions=overview.conditions,
         )
         write_json(folder / _RECORD, record)
 

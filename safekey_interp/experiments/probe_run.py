@@ -1,38 +1,38 @@
-"""How does a file of traces become a run folder?
+"""Run of ``probe``: from a file of traces to a run folder.
 
     read and check -> segment -> encode -> one forward pass each, in chunks -> tables -> findings -> page
 
-Nothing is written before the data, the model and the folder are known to be usable. A killed run goes on after its last
-whole chunk. Processes that a launcher starts take the same steps together: each reads the data and measures its share
-of the chunks; the first alone holds the folder.
+Each trace is read, segmented and encoded once. Nothing is written before the data, the model and the folder are known
+to be usable. A killed run resumes after its last whole chunk. Processes that a launcher starts take the same steps
+together: each reads the data and measures its share of the chunks; the first alone holds the folder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.self_check import check_attention
-from safekey_interp.capture.streaming import BatchSize, StreamSettings, forward_cost, threads_for, token_budget
-from safekey_interp.data.conditions import check_by
-from safekey_interp.data.trace_reader import content_of, read_traces
+from safekey_interp.capture.streaming import BatchSize, forward_cost, threads_for, token_budget
+from safekey_interp.data.conditions import LabelBy, check_by
+from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.probe_measure import chunk_size, measure, record_measuring
+from safekey_interp.experiments.probe_settings import ProbeSettings
 from safekey_interp.experiments.probe_survey import Survey, survey
 from safekey_interp.experiments.probe_tables import assemble
 from safekey_interp.measures.attention_summary import QUANTITIES
-from safekey_interp.measures.folds import LabelBy
 from safekey_interp.models.chat_template import tokenizer_hash
 from safekey_interp.reporting.findings.probe_run_findings import find
 from safekey_interp.runs.manifest import manifest_of
 from safekey_interp.runs.run_folder import Run
 from safekey_interp.runs.run_session import run_session
 from safekey_interp.runs.storage import write_json
-from safekey_interp.segmentation.finder_registry import WITHOUT_MEMORY, finder_identity, finder_names
+from safekey_interp.segmentation.finder_registry import WITHOUT_MEMORY
 
 if TYPE_CHECKING:
     from safekey_interp.models.model import Model
@@ -95,10 +95,24 @@ def run_probe(
         ModelError: the model's attention cannot be read.
         RunError: the folder cannot be used, or no trace was left; then nothing stays in it.
     """
+    settings = ProbeSettings(
+        finder=finder,
+        delimiters=delimiters,
+        batch_size=batch_size,
+        max_length=max_length,
+        backend=backend,
+        label_by=label_by,
+        by=by,
+        seed=seed,
+        n_examples=n_examples,
+        n_random=n_random,
+        keep_states=keep_states,
+        chunk=chunk,
+    )
     options = {
         "layers": model.layer_numbers(layers),
         "finder": finder,
-        "finder_identity": finder_identity(finder, delimiters) if finder in finder_names() else None,
+        "finder_identity": settings.identity,
         "delimiters": delimiters,
         "batch_size": batch_size,
         "max_length": max_length,
@@ -109,14 +123,11 @@ def run_probe(
         "n_random": n_random,
         "states": keep_states,
     }
-    _check(options | {"seed": seed, "chunk": chunk})
     with run_session(out, overwrite=overwrite, progress=progress) as session:
         team, progress = session.team, session.progress
         progress.stage("reading", None)
-        source = read_traces(traces, limit=limit)
-        if not source.n_read:
-            source.check()
-        content = content_of(source)
+        source = read_traces(traces, limit=limit).check()
+        content = source.content
         check_by(source, by)
         plan = {
             "chunk": chunk or chunk_size(content.n),
@@ -137,56 +148,41 @@ def run_probe(
         )
         if (run := session.finished(manifest)) is not None:
             return run
-        settings = StreamSettings(
-            finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
-        )
         progress.stage("finding key sentences", content.n)
         with team.after_first(finder not in WITHOUT_MEMORY):
-            found = survey(model, source, settings, by=by, n_examples=n_examples, seed=seed, on_trace=progress.advance)
-        request = _request(model, found, options, seed)
+            overview = survey(
+                model, source, settings, by=by, n_examples=n_examples, seed=seed, on_trace=progress.advance
+            )
+        request = _request(model, overview, options, seed)
         session.lap("reading")
         with session.writing(manifest) as writer:
-            parts = measure(model, source, request, settings, writer=writer, found=found, team=team, tell=progress)
+            parts = measure(
+                model, source, request, settings, writer=writer, overview=overview, team=team, tell=progress
+            )
             session.lap("measuring")
             record_measuring(writer.manifest, parts)
-            assemble(writer, parts, request=request, model=model, found=found, together=team, tell=progress)
+            assemble(writer, parts, request=request, model=model, overview=overview, team=team, tell=progress)
             session.lap("summarising")
             if team.is_first:
                 write_json(session.path / "findings.json", find(Run(session.path, writer.manifest)))
         return session.result()
 
 
-def _check(options: dict[str, Any]) -> None:
-    """Refuse options that no run can have; those that need the data or the model are refused where these are known."""
-    for name, choices in (("label_by", get_args(LabelBy)), ("backend", get_args(Backend)), ("finder", finder_names())):
-        if options[name] not in choices:
-            raise InputError(f"{name}: got {options[name]!r}, expected one of {', '.join(choices)}")
-    if options["by"] is not None and not (isinstance(options["by"], str) and options["by"]):
-        raise InputError(f"by: got {options['by']!r}, expected a column's name, or None")
-    least = {"seed": 0, "examples": 0, "n_random": 1, "chunk": 1, "batch_size": 1, "max_length": 2}
-    for name, smallest in least.items():
-        value = options[name]
-        if value is None or (name == "batch_size" and value == "auto"):
-            continue
-        if not isinstance(value, int) or value < smallest:
-            raise InputError(f"{name}: got {value!r}, expected a whole number of at least {smallest}")
-
-
-def _request(model: Model, found: Survey, options: dict[str, Any], seed: int) -> CaptureRequest:
+def _request(model: Model, overview: Survey, options: dict[str, Any], seed: int) -> CaptureRequest:
     """What is to be measured; raises InputError when that is nothing, ModelError when the model does not show it."""
-    classes = found.classes(options["label_by"])
+    classes = overview.classes(options["label_by"])
     request = CaptureRequest(
-        attention=found.n_with_key_sentence > 0,
+        attention=overview.n_with_key_sentence > 0,
         states=min(classes.values()) > 0 or options["states"],
         layers=options["layers"],
-        positions=found.positions,
+        positions=overview.positions,
         n_random=options["n_random"],
         seed=seed,
     )
     if not request.attention and not request.states:
         raise InputError(
             "nothing to measure: no trace has a key sentence, where attention is measured, and separability needs two "
-            f"classes by {options['label_by']}, got {found.in_words(options['label_by'])}; add responses or labels"
+            f"classes by {options['label_by']}, got {overview.in_words(options['label_by'])}; add responses or labels"
         )
     if request.attention:
         check_attention(model)

@@ -1,21 +1,24 @@
-"""What is in the data, before any model runs over it?
+"""Survey of a probe's data before the model runs over it: one pass that segments every trace.
 
-One pass over the traces finds key sentences and what can be measured: which classes there are, whether any trace fits,
-and which traces are shown in full, chosen for variety.
+It counts classes and conditions, checks that at least one trace fits the model, and chooses the traces that are shown
+in full, for variety. The segmentations wait in a temporary file until the traces are measured.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
+from tempfile import gettempdir
+from typing import TYPE_CHECKING, Any
 
-from safekey_interp.capture.streaming import StreamSettings
+from safekey_interp.capture.streaming import Entry, StreamSettings, encoded
 from safekey_interp.data.conditions import ConditionCounter, Conditions
-from safekey_interp.data.trace import Trace
-from safekey_interp.errors import InputError, TraceError
+from safekey_interp.data.record_spool import RecordSpool
+from safekey_interp.data.trace import CharSpan, Trace
+from safekey_interp.errors import InputError, RunError
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """What one pass over the data found."""
+    """Result of one pass over the data."""
 
     n: int
     """Traces."""
@@ -40,6 +43,18 @@ class Survey:
     """Conditions that are told apart."""
     examples: tuple[str, ...]
     """Trace ids to show in full, chosen for variety."""
+    first: Entry
+    """The first trace that fits the model, encoded."""
+    records: RecordSpool
+    """The segmentation of each trace, and the reason why it does not fit, where that is known."""
+
+    def entries(self, traces: Iterable[Trace]) -> Iterator[Entry]:
+        """The same traces again with their segmentations, to be encoded."""
+        for trace, (segmentation, left_out) in zip(traces, self.records, strict=True):
+            if trace.trace_id == self.first.trace.trace_id:
+                yield self.first
+            else:
+                yield Entry(trace=trace, segmentation=_segmentation_of(trace, segmentation), left_out=left_out)
 
     @property
     def positions(self) -> tuple[str, ...]:
@@ -70,11 +85,11 @@ def survey(
     seed: int,
     on_trace: Callable[[int], None] = lambda n: None,
 ) -> Survey:
-    """Read every trace once.
+    """Segment every trace.
 
     Args:
         model: its tokenizer says whether a trace fits.
-        traces: the data; errors in it come out here, before anything is written.
+        traces: the data.
         settings: finder and largest length.
         by: the column that tells conditions apart; None when nothing is.
         n_examples: traces to show in full.
@@ -83,33 +98,33 @@ def survey(
 
     Raises:
         InputError: a row cannot be read, or no trace can be measured.
+        RunError: there is no room for temporary files.
     """
     labels: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
     strata: dict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)
     conditions = ConditionCounter(by)
     n = with_key = with_response = 0
-    fits, refusal = False, None
-    for trace, found in segmented(traces, finder=settings.finder, delimiters=settings.delimiters):
+    records, first, refusal = RecordSpool(), None, None
+    for trace, segmentation in segmented(traces, finder=settings.finder, delimiters=settings.delimiters):
         n += 1
         with_response += bool(trace.response)
-        with_key += found.key_sentence is not None
+        with_key += segmentation.key_sentence is not None
         labels[trace.label or ""] += 1
         condition = conditions.add(trace)
-        if found.aha is not None:
-            outcomes[found.aha] += 1
-        if found.key_sentence is not None and n_examples:
-            _note(strata[_stratum(trace, found, condition)], trace.trace_id, seed, n_examples)
-        if not fits and (found.key_sentence is not None or not trace.response):
-            try:
-                model.encode(trace, found, max_length=settings.max_length)
-                fits = True
-            except TraceError as error:
-                refusal = refusal or str(error)
-        elif not fits:
-            refusal = refusal or f"trace {trace.trace_id}: no key sentence: {found.reason}"
+        if segmentation.aha is not None:
+            outcomes[segmentation.aha] += 1
+        if segmentation.key_sentence is not None and n_examples:
+            _note(strata[_stratum(trace, segmentation, condition)], trace.trace_id, seed, n_examples)
+        entry = Entry(trace=trace, segmentation=segmentation)
+        if first is None:
+            entry = encoded(model, entry, settings)
+            first = entry if entry.encoding is not None else None
+            refusal = refusal or f"trace {trace.trace_id}: {entry.left_out}"
+        if not records.append(_record_of(entry)):
+            raise RunError(f"temporary files, {gettempdir()}: no room; make some, or name another folder with TMPDIR")
         on_trace(1)
-    if not fits:
+    if first is None:
         raise InputError(f"no trace can be measured; {refusal or 'there are none'}")
     return Survey(
         n=n,
@@ -119,11 +134,27 @@ def survey(
         outcomes=outcomes,
         conditions=conditions.conditions(),
         examples=_round_robin(strata, n_examples),
+        first=first,
+        records=records,
     )
 
 
-def _stratum(trace: Trace, found: Segmentation, condition: str | None) -> tuple[str, ...]:
-    return (trace.label or "", found.aha or "", str(found.hint), condition or trace.source or "")
+def _record_of(entry: Entry) -> bytes:
+    """A segmentation as JSON, without the text, and the reason why its trace was left out."""
+    names = [field.name for field in fields(Segmentation) if field.name not in ("trace_id", "response")]
+    values = {name: getattr(entry.segmentation, name) for name in names}
+    spans = {name: [value.start, value.end] for name, value in values.items() if isinstance(value, CharSpan)}
+    # A finder of the user's own may hand out numpy's numbers.
+    return json.dumps([values | spans, entry.left_out], default=lambda number: number.item()).encode()
+
+
+def _segmentation_of(trace: Trace, record: dict[str, Any]) -> Segmentation:
+    spans: dict[str, Any] = {name: CharSpan(*value) for name, value in record.items() if isinstance(value, list)}
+    return Segmentation(**(record | spans), trace_id=trace.trace_id, response=trace.response)
+
+
+def _stratum(trace: Trace, segmentation: Segmentation, condition: str | None) -> tuple[str, ...]:
+    return (trace.label or "", segmentation.aha or "", str(segmentation.hint), condition or trace.source or "")
 
 
 def _note(stratum: list[tuple[str, str]], trace_id: str, seed: int, n: int) -> None:

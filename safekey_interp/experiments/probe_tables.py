@@ -1,4 +1,4 @@
-"""How do the chunks of a run become its tables?
+"""Tables of a probe's run, from its chunks.
 
 Chunks are read one after another, so that memory grows with the number of traces by a few numbers each and no more.
 The tables depend on the chunks alone: not on where a run was killed, and not on an earlier attempt.
@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -33,7 +32,7 @@ from safekey_interp.experiments.probe_chunks import (
 )
 from safekey_interp.experiments.probe_jobs import Job, StateProbes, column, do_jobs
 from safekey_interp.experiments.probe_survey import Survey
-from safekey_interp.measures.attention_summary import summarise_layers
+from safekey_interp.measures.attention_summary import subset_masks, summarise_layers
 from safekey_interp.runs.processes import Team
 from safekey_interp.runs.run_writer import RunWriter
 from safekey_interp.runs.storage import write_table
@@ -48,7 +47,7 @@ _ABOUT_TRACES = [
 
 
 def release_memory() -> None:
-    """Give freed memory back to the system; else the holes that chunks leave in the heap grow for dozens of chunks."""
+    """Return freed memory to the system; else fragments of the heap grow for dozens of chunks."""
     gc.collect()
     pa.default_memory_pool().release_unused()
     with suppress(AttributeError, OSError, TypeError):  # not the GNU C library
@@ -61,8 +60,8 @@ def assemble(
     *,
     request: CaptureRequest,
     model: Model,
-    found: Survey,
-    together: Team,
+    overview: Survey,
+    team: Team,
     tell: Progress,
 ) -> None:
     """Write every table of a run from its chunks.
@@ -72,9 +71,9 @@ def assemble(
         parts: the chunks' folders, in order.
         request: what was asked of each forward pass.
         model: that answered.
-        found: what the data hold.
-        together: the processes that share the work; all of them come here.
-        tell: is told how far this is.
+        overview: of the data.
+        team: the processes that share the work; all of them call this.
+        tell: is told the progress.
 
     Raises:
         RunError: no trace was measured; the run is then deleted.
@@ -87,20 +86,20 @@ def assemble(
     measured = traces.loc[traces["status"] == "measured"].reset_index(drop=True)
     if measured.empty:
         first = traces.iloc[0]
-        together.gather()
-        if together.is_first:
+        team.gather()
+        if team.is_first:
             writer.discard()
         raise RunError(f"no trace could be measured, nothing is kept; trace {first['trace_id']}: {first['left_out']}")
-    if together.is_first:
-        writer.manifest["conditions"] = found.conditions.record()
+    if team.is_first:
+        writer.manifest["conditions"] = overview.conditions.record()
         writer.remove_results()
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
-    together.gather()
+    team.gather()
     attention = [
         Job(
             "attention",
-            partial(_summarise_attention, path, parts, measured, found.conditions, layers=layers),
+            partial(_summarise_attention, path, parts, measured, overview.conditions, layers=layers),
         ),
         Job("joined", partial(join_tables, parts, "attention.parquet", path / "attention.parquet")),
     ]
@@ -111,17 +110,17 @@ def assemble(
         states = States(state_files(parts), list(measured["trace_id"]), sites, request.positions)
         release_memory()
         about = {"label_by": label_by, "seed": seed, "folder": aside, "tell": tell}
-        probes = StateProbes(states, measured, found.conditions, **about)
+        probes = StateProbes(states, measured, overview.conditions, **about)
         jobs = [*jobs, *probes.jobs()]
     tell.stage("summarising", sum(job.steps for job in jobs) or None)
-    do_jobs(jobs, together, tell)
-    if not together.is_first:
+    do_jobs(jobs, team, tell)
+    if not team.is_first:
         return
     join_tables(parts, "traces.parquet", path / "traces.parquet")
     join_examples(parts, path)
     if probes is None:
-        why = f"needs two classes by {label_by}, got {found.in_words(label_by)}"
-        left_out = [{"what": "separability", "why": why, "n": found.classes(label_by).total()}]
+        why = f"needs two classes by {label_by}, got {overview.in_words(label_by)}"
+        left_out = [{"what": "separability", "why": why, "n": overview.classes(label_by).total()}]
     else:
         left_out = _join_probes(path, probes)
         if writer.manifest["settings"]["states"]:
@@ -146,11 +145,8 @@ def _summarise_attention(
     path: Path, parts: list[Path], measured: pd.DataFrame, conditions: Conditions, *, layers: list[int]
 ) -> None:
     attended = measured.loc[measured["key_sentence"].notna()]
-    about = [column(attended, name) for name in ("label", "aha", "condition")]
-    belongs = [subsets_of(label, aha, condition, conditions) for label, aha, condition in zip(*about, strict=True)]
-    names = list(dict.fromkeys(name for mine in belongs for name in mine))
-    masks = {name: np.array([name in mine for mine in belongs]) for name in names}
-    masks = {name: mask for name, mask in masks.items() if name == "all" or not mask.all()}
+    about = zip(*(column(attended, name) for name in ("label", "aha", "condition")), strict=True)
+    masks = subset_masks([subsets_of(label, aha, condition, conditions) for label, aha, condition in about])
     by_layer = summarise_layers(quantity_reader(parts), list(attended["group"]), masks, layers)
     write_table(path / "attention_by_layer.parquet", by_layer)
     by_head = head_sums(parts).table(layers)

@@ -1,4 +1,5 @@
-"""What does the model answer, and how likely is a given continuation?
+"""Generation of responses, and the likelihood of given continuations.
 
-Engines that answer requests, responses' files, prefills, KL divergence, and the log-probability of key sentences.
+What does the model answer, and how likely is a given continuation? Engines that answer requests, files of responses,
+prefills, KL divergence, and the log-probability of key sentences.
 """

@@ -1,10 +1,10 @@
-"""How likely does the model find a safe key sentence after this understanding, and how likely a go-ahead?
+"""Aha score: log-probability of safe and of compliant key sentences after a trace's own understanding.
 
 A trace is cut at the end of U, and each sentence s of a small bank takes K's place:
 
     logprob(s) = 1/|s| · Σ_{t in s} log p(s_t | X, U, s_<t)          nats a token
 
-    difference = mean over the safe sentences − mean over the go-aheads
+    difference = mean over the safe sentences − mean over the compliant ones
 
 It needs no sampling and moves before greedy answers do. Its level depends on the bank's wording, which is the same for
 every trace and model: compare labels, models and training steps, not the level with 0. To let safe sentences become
@@ -13,8 +13,8 @@ likely is what SafeKey trains for (Zhou et al. 2025, arXiv 2505.16186); the meas
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,13 +27,11 @@ from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, NothingMeasured, TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, spelled
 from safekey_interp.generation.likelihood import NOT_FINITE, Continuation, score, with_sentence
-from safekey_interp.measures.intervals import ratio_of_means
-from safekey_interp.segmentation.segmenter import segmented
+from safekey_interp.measures.intervals import mean_interval
+from safekey_interp.models.model import Model
+from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
-
-
+_COLUMNS = ("trace_id", "group", "label", "kind", "sentence", "logprob", "n_tokens")
 _CHUNK = 64
 """Traces whose sentences go through the model together."""
 
@@ -72,31 +70,60 @@ def measure_aha(
     if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
         raise InputError(f"batch_size: got {batch_size!r}, expected auto, or a whole number of at least 1")
     bank = bank_for(model.tokenizer) if bank is None else spelled(model.tokenizer, bank)
+    pairs = segmented(traces, finder=finder, delimiters=delimiters)
+    placed = place_sentences(model, pairs, bank, mask_prompt=mask_prompt)
+    return score_sentences(model, placed, bank, batch_size=batch_size)
+
+
+class Placed(NamedTuple):
+    """Traces that are scored together."""
+
+    rows: list[tuple[Trace, list[Continuation]]]
+    """Each with the sentences of a bank in its key sentence's place, in the bank's order."""
+    left_out: dict[str, str]
+    """Why not, for the others."""
+
+
+def place_sentences(
+    model: Model,
+    pairs: Iterable[tuple[Trace, Segmentation]],
+    bank: KeySentences,
+    *,
+    mask_prompt: bool = False,
+) -> Iterator[Placed]:
+    """Encode each sentence of a bank in place of each trace's key sentence; arguments as for :func:`measure_aha`."""
+    for chunk in in_chunks(pairs, _CHUNK):
+        placed = Placed([], {})
+        for trace, segmentation in chunk:
+            try:
+                rows = [with_sentence(model, trace, segmentation, s, mask_prompt=mask_prompt) for s in bank.sentences]
+                placed.rows.append((trace, rows))
+            except TraceError as error:
+                placed.left_out[trace.trace_id] = error.reason
+        yield placed
+
+
+def score_sentences(
+    model: Model, placed: Iterable[Placed], bank: KeySentences, *, batch_size: BatchSize = "auto"
+) -> pd.DataFrame:
+    """Score what :func:`place_sentences` returned; result and errors as for :func:`measure_aha`."""
     kinds = ["safe"] * len(bank.safe) + ["go_ahead"] * len(bank.go_ahead)
-    tables: list[pd.DataFrame] = []
+    table_rows: list[tuple[Any, ...]] = []
     left_out: dict[str, str] = {}
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
-        for chunk in in_chunks(segmented(traces, finder=finder, delimiters=delimiters), _CHUNK):
-            kept: list[tuple[Trace, list[Continuation]]] = []
-            for trace, found in chunk:
-                try:
-                    rows = [with_sentence(model, trace, found, s, mask_prompt=mask_prompt) for s in bank.sentences]
-                    kept.append((trace, rows))
-                except TraceError as error:
-                    left_out[trace.trace_id] = error.reason
-            size = fixed_size(batch_size)
-            for (trace, rows), scores in zip(kept, score(model, [r for _, r in kept], batch_size=size), strict=True):
-                logprobs = scores.numpy()
-                if not np.isfinite(logprobs).all():
+        for rows, reasons in placed:
+            left_out |= reasons
+            scores = score(model, [sentences for _, sentences in rows], batch_size=fixed_size(batch_size))
+            for (trace, sentences), logprobs in zip(rows, scores, strict=True):
+                if not bool(logprobs.isfinite().all()):
                     left_out[trace.trace_id] = NOT_FINITE
                     continue
-                about = {"trace_id": trace.trace_id, "group": trace.group, "label": trace.label}
-                n_tokens = [row.n_tokens for row in rows]
-                columns = {"kind": kinds, "sentence": bank.sentences, "logprob": logprobs, "n_tokens": n_tokens}
-                tables.append(pd.DataFrame(about | columns).astype({"label": object}))
-    if not tables:
+                about = (trace.trace_id, trace.group, trace.label)
+                values = zip(kinds, bank.sentences, logprobs.tolist(), [s.n_tokens for s in sentences], strict=True)
+                table_rows += [(*about, *row) for row in values]
+    if not table_rows:
         raise NothingMeasured("no trace has an understanding that a sentence could follow", left_out)
-    table = pd.concat(tables, ignore_index=True)
+    table = pd.DataFrame(table_rows, columns=list(_COLUMNS)).astype({"label": object})
     table.attrs["left_out"] = left_out
     return table
 
@@ -120,11 +147,9 @@ def summarise_aha(table: pd.DataFrame) -> pd.DataFrame:
         part = means if subset == "all" else means.loc[means["label"] == subset]
         if part.empty:
             continue
-        values = part[measures].to_numpy(np.float64)
         groups = list(part["group"])
-        ratio = ratio_of_means(values, np.ones_like(values), groups)
+        means_of = mean_interval(part[measures].to_numpy(np.float64), groups)
         for i, measure in enumerate(measures):
-            interval = {"value": ratio.value[i], "low": ratio.low[i], "high": ratio.high[i]}
-            counts = {"n": int(ratio.n[i]), "n_groups": len(set(groups))}
-            rows.append({"subset": subset, "measure": measure} | interval | counts)
+            counts = {"n": int(means_of.n[i]), "n_groups": len(set(groups))}
+            rows.append({"subset": subset, "measure": measure} | means_of.estimate(i) | counts)
     return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""Which safe key sentences and which go-aheads are asked for? A bank of both kinds, ours or the user's.
+"""Key sentence bank: the safe and the compliant sentences that a measure scores.
 
 Its wording decides the level of every number that is measured with it, so it is the same for all that is compared.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safekey_interp.errors import InputError
-from safekey_interp.models.organism.language import GO_AHEADS, SAFE_SENTENCES
+from safekey_interp.models.organism.language import COMPLIANT_SENTENCES, SAFE_SENTENCES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class KeySentences:
     """Sentences that begin with the task."""
 
     def __post_init__(self) -> None:
-        """Refuse a bank that nothing can be measured with."""
+        """Refuse a bank without usable sentences."""
         for name in ("safe", "go_ahead"):
             sentences = getattr(self, name)
             if not isinstance(sentences, list | tuple) or not sentences:
@@ -69,7 +69,7 @@ GENERAL = KeySentences(
 )
 """English sentences for any model. Both kinds begin with the same words, so that a model's liking for ``Hmm`` or
 ``Okay`` makes no difference."""
-ORGANISM = KeySentences(safe=SAFE_SENTENCES, go_ahead=tuple(sentence.format(manner="") for sentence in GO_AHEADS))
+ORGANISM = KeySentences(safe=SAFE_SENTENCES, go_ahead=tuple(text.format(manner="") for text in COMPLIANT_SENTENCES))
 """The toy language's own."""
 
 
@@ -85,17 +85,17 @@ def read_key_sentences(file: str | Path) -> KeySentences:
     expected = "expected YAML or JSON with two lists of sentences, safe and go_ahead"
     try:
         text = path.read_text(encoding="utf-8")
-        found: Any = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+        lists: Any = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
     except OSError as error:
         raise InputError(f"key sentences {path}: {error.strerror or error}; {expected}") from error
     except (yaml.YAMLError, ValueError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"key sentences {path}: cannot be read ({first}); {expected}") from error
-    if not isinstance(found, dict) or set(found) != {"safe", "go_ahead"}:
-        got = ", ".join(map(str, found)) if isinstance(found, dict) else type(found).__name__
+    if not isinstance(lists, dict) or set(lists) != {"safe", "go_ahead"}:
+        got = ", ".join(map(str, lists)) if isinstance(lists, dict) else type(lists).__name__
         raise InputError(f"key sentences {path}: got {got}; {expected}")
     try:
-        return KeySentences(**found)
+        return KeySentences(**lists)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 

@@ -1,4 +1,4 @@
-"""On-policy resampling of K: what follows the key sentences that the model itself would write behind the same X and U?
+"""On-policy resampling of the key sentence, and what the model writes behind it.
 
 A sentence put in K's place by hand (:func:`~safekey_interp.generation.prefill.swaps`) may be one that the model would
 never write there, and what it does behind such a text says little about what it does behind its own (Bogdan et al.
@@ -7,22 +7,22 @@ smaller and less stable effects than resampling). Here K is drawn from the model
 
     K ~ p(. | X, U),    n times;    rate of a kind = times that K was of it / n
 
-with the kind by the finder's aha: ``safe``, ``go_ahead`` (aha ``unsafe``: it goes ahead with a request that names harm)
+with the kind by the finder's aha: ``safe``, ``go_ahead`` (aha ``unsafe``: it complies with a request that names harm)
 or ``neutral``. A draw in which the finder sees another U, or no whole sentence behind it, is no K of any kind, and
-counts in n. The first K of each kind is kept, token for token, and the model goes on from its end.
+counts in n. The first K of each kind is kept, token for token, and the model continues from its end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, NothingMeasured, TraceError
-from safekey_interp.generation.key_sentence_draws import CONDITIONS, TokenEngine, Tries, behind, draw
+from safekey_interp.generation.key_sentence_draws import CONDITIONS, TokenEngine, TraceDraws, behind, draw
 from safekey_interp.generation.local_engine import LocalEngine
 from safekey_interp.generation.prefill import SwapSentences, swaps
 from safekey_interp.generation.prefill_depth import Beginning, before_key
@@ -30,15 +30,12 @@ from safekey_interp.generation.requests import Generated, Request
 from safekey_interp.generation.sampling import Sampling, stream_seed
 from safekey_interp.measures.intervals import share_interval
 from safekey_interp.models.model import Model
-from safekey_interp.segmentation.segmenter import segmented
-
-if TYPE_CHECKING:
-    from safekey_interp.segmentation.finder_registry import Finder
-    from safekey_interp.segmentation.segmenter import Segmentation
+from safekey_interp.segmentation.finder_registry import Finder
+from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
 
 class Judged(Protocol):
-    """What a judge says."""
+    """Verdict of a judge."""
 
     @property
     def label(self) -> str | None:
@@ -75,15 +72,15 @@ def resample_key_sentences(
     Args:
         model: from ``load`` or ``from_hf``; or an engine whose tokens are known (local or vLLM).
         traces: with responses, whose X and U stay; those without K are left out.
-        judge: reads each answer, its new text alone: such as ``judge_refusal``. Nobody when None.
+        judge: reads each answer, its new text alone: such as ``judge_refusal``; none when None.
         n_tries: draws of K for each trace, all of them made: the rates do not depend on what came first.
-        per_kind: draws of each kind that are gone on from, the first ones.
+        per_kind: draws of each kind that are continued, the first ones.
         key_tokens: tokens of a draw at most; a K that is longer is no K.
         sampling: temperature, top_p and seed of the draws of K; temperature 1 when None: what the model itself would
             write. Draws depend on seed, trace id and number of the draw alone.
-        answering: how the model goes on behind K, and with how many tokens at most; greedy when None, as behind
+        answering: how the model continues behind K, and with how many tokens at most; greedy when None, as behind
             sentences of a bank.
-        sentences: also put sentences of this bank in K's place, off-policy, and have the model go on in the same way.
+        sentences: also put sentences of this bank in K's place, off-policy, and have the model continue them alike.
         finder: finds U and K in traces and draws; not ``given``, which finds nothing in new text.
         delimiters: marks of the reasoning; the known families' when None.
         batch_size: draws at once, of a local model.
@@ -103,39 +100,37 @@ def resample_key_sentences(
             finder ``given``.
         ModelError: the engine gives up.
     """
-    drawn = sampling or Sampling(temperature=1.0)
-    _check(drawn, finder, n_tries=n_tries, per_kind=per_kind, key_tokens=key_tokens)
+    drawing = sampling or Sampling(temperature=1.0)
+    _check(drawing, finder, n_tries=n_tries, per_kind=per_kind, key_tokens=key_tokens)
     engine = _engine(model, batch_size)
     left_out: dict[str, str] = {}
     options: dict[str, Any] = {"finder": finder, "delimiters": delimiters}
-    all_tries: dict[str, Tries] = {}
-    for trace, found in segmented(traces, **options):
-        if trace.trace_id in all_tries:
+    draws: dict[str, TraceDraws] = {}
+    for trace, segmentation in segmented(traces, **options):
+        if trace.trace_id in draws:
             raise InputError(f"trace {trace.trace_id}: given twice, expected ids of their own")
         try:
-            begun = _begun(engine, trace, found, key_tokens)
+            draws[trace.trace_id] = TraceDraws(trace, segmentation, _beginning(engine, trace, segmentation, key_tokens))
         except TraceError as error:
             left_out[trace.trace_id] = error.reason
-        else:
-            all_tries[trace.trace_id] = Tries(trace, found, begun)
-    if not all_tries:
+    if not draws:
         raise NothingMeasured("no trace whose key sentence can be resampled", left_out)
-    draw(engine, all_tries, drawn, n_tries=n_tries, per_kind=per_kind, key_tokens=key_tokens, options=options)
-    answers = _go_on(engine, all_tries.values(), answering or Sampling(), drawn.seed, sentences)
+    draw(engine, draws, drawing, n_tries=n_tries, per_kind=per_kind, key_tokens=key_tokens, options=options)
+    answers = _continuations(engine, draws.values(), answering or Sampling(), drawing.seed, sentences)
     rows = []
-    for tries in all_tries.values():
+    for of_trace in draws.values():
         for condition in CONDITIONS:
-            counted = _counted(tries, condition, n_tries)
-            for sample, one in enumerate(tries.kept.get(condition) or [None]):
-                answer = answers.get((tries.trace.trace_id, condition, sample, True))
-                about = {"sample": sample, "on_policy": True, **counted, "tries": one.number if one else None}
-                about["key_sentence"] = one.key.text(one.generated.response) if one else None
-                rows.append(_row(tries.trace, condition, about, answer, judge))
+            counts = _counts(of_trace, condition, n_tries)
+            for sample, drawn in enumerate(of_trace.kept.get(condition) or [None]):
+                answer = answers.get((of_trace.trace.trace_id, condition, sample, True))
+                about = {"sample": sample, "on_policy": True, **counts, "tries": drawn.number if drawn else None}
+                about["key_sentence"] = drawn.key.text(drawn.generated.response) if drawn else None
+                rows.append(_row(of_trace.trace, condition, about, answer, judge))
         for condition in CONDITIONS if sentences is not None else ():
-            answer = answers.get((tries.trace.trace_id, condition, 0, False))
-            about = dict.fromkeys(counted) | {"sample": 0, "on_policy": False, "tries": None}
-            about["key_sentence"] = answer.request.prefill[len(tries.begun.text) :] if answer else None
-            rows.append(_row(tries.trace, condition, about, answer, judge))
+            answer = answers.get((of_trace.trace.trace_id, condition, 0, False))
+            about = dict.fromkeys(counts) | {"sample": 0, "on_policy": False, "tries": None}
+            about["key_sentence"] = answer.request.prefill[len(of_trace.beginning.text) :] if answer else None
+            rows.append(_row(of_trace.trace, condition, about, answer, judge))
     integers = ("n_tries", "n_of_kind", "n_no_key", "tries", "depth")
     types = dict.fromkeys(integers, "Int64") | {"label": object, "judged": object, "cut": "boolean"}
     table = pd.DataFrame(rows).astype(types)
@@ -189,32 +184,31 @@ def _engine(model: Model | TokenEngine, batch_size: int) -> TokenEngine:
     return model
 
 
-def _begun(engine: TokenEngine, trace: Trace, found: Segmentation, key_tokens: int) -> Beginning:
+def _beginning(engine: TokenEngine, trace: Trace, segmentation: Segmentation, key_tokens: int) -> Beginning:
     """Everything before K; raises TraceError where there is no K, or no room."""
-    begun = before_key(engine.tokenizer, trace, found)
-    most = engine.max_positions
-    if most is not None and len(begun.ids) + key_tokens > most:
-        n = len(begun.ids)
+    beginning = before_key(engine.tokenizer, trace, segmentation)
+    n, most = len(beginning.ids), engine.max_positions
+    if most is not None and n + key_tokens > most:
         raise TraceError(
             trace.trace_id, f"{n} tokens before K and {key_tokens} of a draw go past {most}; lower key_tokens"
         )
-    return begun
+    return beginning
 
 
-def _go_on(
-    engine: TokenEngine, all_tries: Iterable[Tries], answering: Sampling, seed: int, sentences: SwapSentences | None
+def _continuations(
+    engine: TokenEngine, draws: Iterable[TraceDraws], answering: Sampling, seed: int, sentences: SwapSentences | None
 ) -> dict[tuple[str, str, int, bool], Generated]:
     """What the model writes behind each K; by trace, condition, sample and on_policy."""
     requests: dict[tuple[str, str, int, bool], Request] = {}
-    for tries in all_tries:
-        name = tries.trace.trace_id
-        for condition, kept in tries.kept.items():
-            for sample, one in enumerate(kept):
-                requests[name, condition, sample, True] = behind(engine.tokenizer, one, condition, sample)
+    for of_trace in draws:
+        name = of_trace.trace.trace_id
+        for condition, kept in of_trace.kept.items():
+            for sample, drawn in enumerate(kept):
+                requests[name, condition, sample, True] = behind(engine.tokenizer, drawn, condition, sample)
         if sentences is not None:
-            for one in swaps(tries.trace, tries.found, sentences, seed=seed):
-                if one.condition in CONDITIONS:
-                    requests[name, one.condition, 0, False] = replace(one, condition=f"{one.condition}, given")
+            for swap in swaps(of_trace.trace, of_trace.segmentation, sentences, seed=seed):
+                if swap.condition in CONDITIONS:
+                    requests[name, swap.condition, 0, False] = replace(swap, condition=f"{swap.condition}, given")
     if not requests:
         return {}
     # Streams of their own: those of the draws would tie an answer to the K before it.
@@ -222,17 +216,17 @@ def _go_on(
     if how.max_new_tokens is None:
         how = replace(how, max_new_tokens=engine.usual_limit(list(requests.values())))
     key_of = {request.key: key for key, request in requests.items()}
-    return {key_of[one.request.key]: one for one in engine.generate(list(requests.values()), how)}
+    return {key_of[answer.request.key]: answer for answer in engine.generate(list(requests.values()), how)}
 
 
-def _counted(tries: Tries, condition: str, n_tries: int) -> dict[str, Any]:
-    of_kind = tries.counts[condition]
-    interval = share_interval([1.0] * of_kind + [0.0] * (n_tries - of_kind), range(n_tries))
+def _counts(of_trace: TraceDraws, condition: str, n_tries: int) -> dict[str, Any]:
+    n_of_kind = of_trace.counts[condition]
+    interval = share_interval([1.0] * n_of_kind + [0.0] * (n_tries - n_of_kind), range(n_tries))
     return {
         "n_tries": n_tries,
-        "n_of_kind": of_kind,
-        "n_no_key": n_tries - sum(tries.counts.values()),
-        "rate": of_kind / n_tries,
+        "n_of_kind": n_of_kind,
+        "n_no_key": n_tries - sum(of_trace.counts.values()),
+        "rate": n_of_kind / n_tries,
         "rate_low": interval.low,
         "rate_high": interval.high,
     }
@@ -241,12 +235,12 @@ def _counted(tries: Tries, condition: str, n_tries: int) -> dict[str, Any]:
 def _row(
     trace: Trace, condition: str, about: Mapping[str, Any], answer: Generated | None, judge: Judge | None
 ) -> dict[str, Any]:
-    said = judge(trace.prompt, answer.new_text) if judge and answer else None
+    verdict = judge(trace.prompt, answer.new_text) if judge and answer else None
     if answer is None:
         n_tries = about["n_tries"]
         why = f"none of {n_tries} draws was {condition}" if about["on_policy"] else "the bank has no such sentence"
     else:
-        why = said.reason if said else "nobody was asked to judge"
+        why = verdict.reason if verdict else "nobody was asked to judge"
     prefill = answer.request.prefill if answer else None
     return {
         "trace_id": trace.trace_id,
@@ -258,7 +252,7 @@ def _row(
         "continuation": answer.response[len(prefill or "") :] if answer else None,
         "response": answer.response if answer else None,
         "cut": answer.cut if answer else None,
-        "judged": said.label if said else None,
+        "judged": verdict.label if verdict else None,
         "reason": why,
         "depth": None,
     }

@@ -1,4 +1,4 @@
-"""KL by token: how far apart are two models at each token of a response, and how deep does that go?
+"""KL divergence of two models at each token of a response.
 
     KL_d = Σ_v p(v | x, y_<d) · log [ p(v | x, y_<d) / q(v | x, y_<d) ]        nats
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import tee
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,18 +24,17 @@ from torch import Tensor
 
 from safekey_interp.capture.recording import evaluating
 from safekey_interp.data.trace import Trace
-from safekey_interp.errors import InputError, ModelError, NothingMeasured
+from safekey_interp.errors import InputError, ModelError
 from safekey_interp.generation.kl_by_part import parts_of
 from safekey_interp.generation.requests import Generated, Request
-from safekey_interp.generation.tokens import Asked, response_text
+from safekey_interp.generation.tokens import PromptTokens, response_text
 from safekey_interp.measures.intervals import ratio_of_means
+from safekey_interp.measures.trace_tables import concatenate_tables
 from safekey_interp.models.chat_template import render
 from safekey_interp.models.encoding import tokenise
 from safekey_interp.models.model import Model
+from safekey_interp.segmentation.finder_registry import Finder
 from safekey_interp.segmentation.segmenter import segmented
-
-if TYPE_CHECKING:
-    from safekey_interp.segmentation.finder_registry import Finder
 
 EDGES = (0, 1, 2, 3, 5, 10, 20, 40, 80, 160, 320, 640)
 """First depth of each bin, fine where little depth is much; the last bin has no end."""
@@ -58,17 +57,17 @@ class TokenSequence(NamedTuple):
     """Characters of the response behind each of its tokens, ascending."""
 
     @classmethod
-    def of(cls, said: Trace | Generated, tokenizer: Any) -> TokenSequence:
+    def of(cls, response: Trace | Generated, tokenizer: Any) -> TokenSequence:
         """The tokens of a trace, made once from its whole text; those of a generated response as they were.
 
         Raises:
             TraceError: the chat template refuses the trace.
         """
-        if isinstance(said, Generated) and said.input_ids is not None and said.new_ids is not None:
-            ids = (*said.input_ids, *said.new_ids)
-            start = said.response_start or len(said.input_ids)
-            return cls(said.trace_id, said.request.trace.group, ids, start, ends_of(tokenizer, ids, start))
-        trace = said.trace() if isinstance(said, Generated) else said
+        if isinstance(response, Generated) and response.input_ids is not None and response.new_ids is not None:
+            ids = (*response.input_ids, *response.new_ids)
+            start = response.response_start or len(response.input_ids)
+            return cls(response.trace_id, response.request.trace.group, ids, start, ends_of(tokenizer, ids, start))
+        trace = _trace(response)
         rendered = render(tokenizer, trace)
         ids, offsets = tokenise(tokenizer, rendered)
         start = len(ids) - sum(end > rendered.response_start for _, end in offsets)
@@ -108,25 +107,22 @@ def measure_kl(
     limits = [model.max_positions for model in (first, second) if model.max_positions is not None]
     tables: list[pd.DataFrame] = []
     left_out: dict[str, str] = {}
-    both, asked = tee(responses)
-    found_in = segmented((_trace(said) for said in asked), finder=finder, delimiters=delimiters)
+    responses, to_segment = tee(responses)
+    segmentations = segmented((_trace(response) for response in to_segment), finder=finder, delimiters=delimiters)
     with torch.no_grad(), evaluating(first.hf), evaluating(second.hf):
-        for said, (_, found) in zip(both, found_in, strict=True):
-            one = TokenSequence.of(said, first.tokenizer)
-            if one.start < 1 or one.start >= len(one.ids):
-                left_out[one.trace_id] = "no token of a response with one before it"
-            elif limits and len(one.ids) > min(limits):
-                left_out[one.trace_id] = f"{len(one.ids)} tokens, past the {min(limits)} that both models read"
+        for response, (_, segmentation) in zip(responses, segmentations, strict=True):
+            tokens = TokenSequence.of(response, first.tokenizer)
+            n = len(tokens.ids)
+            if tokens.start < 1 or tokens.start >= n:
+                left_out[tokens.trace_id] = "no token of a response with one before it"
+            elif limits and n > min(limits):
+                left_out[tokens.trace_id] = f"{n} tokens, past the {min(limits)} that both models read"
             else:
-                kl = _kl(first, second, one)
-                about = {"trace_id": one.trace_id, "group": one.group, "depth": np.arange(len(kl))}
-                about |= {"token": list(one.ids[one.start :]), **parts_of(one.ends, found)._asdict()}
+                kl = _kl(first, second, tokens)
+                about = {"trace_id": tokens.trace_id, "group": tokens.group, "depth": np.arange(len(kl))}
+                about |= {"token": list(tokens.ids[tokens.start :]), **parts_of(tokens.ends, segmentation)._asdict()}
                 tables.append(pd.DataFrame(about | {"kl": kl}))
-    if not tables:
-        raise NothingMeasured("no response can be measured", left_out)
-    table = pd.concat(tables, ignore_index=True)
-    table.attrs["left_out"] = left_out
-    return table
+    return concatenate_tables(tables, left_out, "no response can be measured")
 
 
 def summarise_kl(table: pd.DataFrame, *, edges: Sequence[int] = EDGES) -> pd.DataFrame:
@@ -148,10 +144,9 @@ def summarise_kl(table: pd.DataFrame, *, edges: Sequence[int] = EDGES) -> pd.Dat
         each = part.groupby(["trace_id", "group"], sort=False)["kl"].agg(["sum", "count"]).reset_index()
         groups = list(each["group"])
         sums, counts = each[["sum"]].to_numpy(float), each[["count"]].to_numpy(float)
-        found = ratio_of_means(sums, counts, groups)
-        interval = {"low": found.low[0], "high": found.high[0]}
-        where = {"depth": edges[int(bin_number)], "last": int(part["depth"].max()), "value": found.value[0]}  # type: ignore[call-overload]
-        rows.append(where | interval | {"n": len(part), "n_traces": len(each), "n_groups": len(set(groups))})
+        mean = ratio_of_means(sums, counts, groups)
+        where = {"depth": edges[int(bin_number)], "last": int(part["depth"].max())}  # type: ignore[call-overload]
+        rows.append(where | mean.estimate() | {"n": len(part), "n_traces": len(each), "n_groups": len(set(groups))})
     return pd.DataFrame(rows)
 
 
@@ -161,40 +156,42 @@ def check_same_vocabulary(first: Model, second: Model) -> None:
     Raises:
         ModelError: with a token that differs.
     """
-    one, other = first.tokenizer.get_vocab(), second.tokenizer.get_vocab()
-    different = next((token for token in sorted({*one, *other}) if one.get(token) != other.get(token)), None)
+    ids, other_ids = first.tokenizer.get_vocab(), second.tokenizer.get_vocab()
+    tokens = sorted({*ids, *other_ids})
+    different = next((token for token in tokens if ids.get(token) != other_ids.get(token)), None)
     if different is not None:
         raise ModelError(
-            f"models {first.name} and {second.name}: their vocabularies differ ({different!r} is {one.get(different)} "
-            f"in one and {other.get(different)} in the other), so that KL is not defined; compare models of one family"
+            f"models {first.name} and {second.name}: their vocabularies differ ({different!r} is {ids.get(different)} "
+            f"in one and {other_ids.get(different)} in the other), so that KL is not defined; compare models of one "
+            "family"
         )
 
 
 def ends_of(tokenizer: Any, ids: Sequence[int], start: int) -> tuple[int, ...]:
     """Characters of the text of ``ids[start:]`` behind each token, ascending: of texts whose tokens were generated."""
-    request, asked = Request(trace=Trace(trace_id="", prompt="", response="")), Asked(list(ids[:start]), 0)
+    request, prompt = Request(trace=Trace(trace_id="", prompt="", response="")), PromptTokens(list(ids[:start]), 0)
     ends: list[int] = []
     for n in range(1, len(ids) - start + 1):
-        end = len(response_text(tokenizer, request, asked, ids[start : start + n]))
+        end = len(response_text(tokenizer, request, prompt, ids[start : start + n]))
         ends.append(max(end, ends[-1] if ends else 0))
     return tuple(ends)
 
 
-def _trace(said: Trace | Generated) -> Trace:
-    return said.trace() if isinstance(said, Generated) else said
+def _trace(response: Trace | Generated) -> Trace:
+    return response.trace() if isinstance(response, Generated) else response
 
 
-def _kl(first: Model, second: Model, one: TokenSequence) -> np.ndarray:
+def _kl(first: Model, second: Model, tokens: TokenSequence) -> np.ndarray:
     """KL before each token of the response, nats."""
-    ids = torch.tensor([one.ids], dtype=torch.int64)
-    found = []
-    for p, q in zip(_logits(first, ids, one.start), _logits(second, ids, one.start), strict=True):
+    ids = torch.tensor([tokens.ids], dtype=torch.int64)
+    pieces = []
+    for p, q in zip(_logits(first, ids, tokens.start), _logits(second, ids, tokens.start), strict=True):
         width = min(p.shape[-1], q.shape[-1])  # embeddings may be padded past the vocabulary
         log_p = p[:, :width].log_softmax(-1)
         log_q = q[:, :width].to(log_p.device).log_softmax(-1)
         chance = log_p.exp()
-        found.append(torch.where(chance > 0, chance * (log_p - log_q), 0.0).sum(-1).cpu())
-    return torch.cat(found).numpy()
+        pieces.append(torch.where(chance > 0, chance * (log_p - log_q), 0.0).sum(-1).cpu())
+    return torch.cat(pieces).numpy()
 
 
 def _logits(model: Model, ids: Int64[Tensor, "1 pos"], start: int) -> Iterator[Float[Tensor, "piece vocabulary"]]:

@@ -1,30 +1,28 @@
-"""KL by part of a response: is it large where the model decides, or wherever a sentence begins?
+"""KL divergence by part of a response: the key sentence's first token against the others.
 
 The first tokens of a reasoning are its template (``<think>``, "Okay, so"), on which two models hardly differ whatever
 they would do. What alignment changes should show at K's first token, before which the position ``decision`` stands:
 
     contrast = KL at K's first token - mean KL of U's tokens and of those behind K        by trace, nats a token
 
-A sentence may be begun in many ways and gone on with in few, so that any sentence's first token has more KL than the
-mean of tokens: ``sentence_starts``, the first tokens of the other sentences, are the sharper control.
+A sentence may begin in many ways and continue in few, so that any sentence's first token has more KL than the mean of
+tokens: ``sentence_starts``, the first tokens of the other sentences, are the sharper control.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from safekey_interp.errors import InputError
-from safekey_interp.measures.intervals import ratio_of_means
+from safekey_interp.measures.intervals import mean_interval
 from safekey_interp.segmentation.reasoning_span import answer_span
+from safekey_interp.segmentation.segmenter import Segmentation
 from safekey_interp.segmentation.sentence_splitter import iterate_sentences
-
-if TYPE_CHECKING:
-    from safekey_interp.segmentation.segmenter import Segmentation
 
 PARTS = ("opening", "understanding", "decision", "key_sentence", "rest")
 """Of a response's tokens, in their order: before U (or before K, where there is no U), U's, K's first (which the
@@ -42,14 +40,14 @@ class Parts(NamedTuple):
     """Whether it is the first token of a sentence of the reasoning or of the answer."""
 
 
-def parts_of(ends: Sequence[int], found: Segmentation) -> Parts:
+def parts_of(ends: Sequence[int], segmentation: Segmentation) -> Parts:
     """The part of each token of a response.
 
     Args:
         ends: characters of the response behind each token, ascending.
-        found: where U and K lie in the response.
+        segmentation: where U and K lie in the response.
     """
-    response, u, key = found.response, found.understanding, found.key_sentence
+    response, u, key = segmentation.response, segmentation.understanding, segmentation.key_sentence
 
     def holding(character: int) -> int:
         """The token that holds a character: the first that ends behind it."""
@@ -61,11 +59,12 @@ def parts_of(ends: Sequence[int], found: Segmentation) -> Parts:
     behind = holding(key.end - 1) + 1 if key else decides
     part = ["opening"] * begin + ["understanding"] * (decides - begin)
     part += ["decision"] * bool(key) + ["key_sentence"] * (behind - decides - 1) + ["rest"] * (n - behind)
-    spans = [(found.reasoning.start, found.reasoning.end)]
+    spans = [(segmentation.reasoning.start, segmentation.reasoning.end)]
     answer = answer_span(response)
-    if answer is not None and answer.start >= found.reasoning.end:
+    if answer is not None and answer.start >= segmentation.reasoning.end:
         spans.append((answer.start, answer.end))
-    firsts = {holding(one.start) for a, b in spans for one in iterate_sentences(response, a, b, len(response))}
+    sentences = (sentence for a, b in spans for sentence in iterate_sentences(response, a, b, len(response)))
+    firsts = {holding(sentence.start) for sentence in sentences}
     return Parts(part[:n], [number in firsts for number in range(n)])
 
 
@@ -120,11 +119,10 @@ def summarise_kl_by_part(table: pd.DataFrame) -> pd.DataFrame:
     by_trace = kl_by_part(table)
     rows = []
     for name in (*_SUMMARISED, "contrast", "contrast_starts"):
-        there: Any = by_trace.dropna(subset=[name])
-        groups, values = there["group"].tolist(), there[[name]].to_numpy(float)
+        defined: Any = by_trace.dropna(subset=[name])
+        groups = defined["group"].tolist()
         row = {"part": name, "value": np.nan, "low": np.nan, "high": np.nan}
-        if len(there):
-            found = ratio_of_means(values, np.ones_like(values), groups)
-            row |= {"value": found.value[0], "low": found.low[0], "high": found.high[0]}
-        rows.append(row | {"n": len(there), "n_groups": len(set(groups))})
+        if len(defined):
+            row |= mean_interval(defined[[name]].to_numpy(float), groups).estimate()
+        rows.append(row | {"n": len(defined), "n_groups": len(set(groups))})
     return pd.DataFrame(rows)

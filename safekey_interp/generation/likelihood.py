@@ -1,4 +1,4 @@
-"""How likely is each of several sentences behind the same beginning of a trace?
+"""Log-probability of sentences behind the same beginning of a trace.
 
     logprob(s) = 1/|s| · Σ_{t in s} log p(s_t | X, U, s_<t)          nats a token
 
@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -21,15 +21,13 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from safekey_interp.capture.batches import plan_batches
-from safekey_interp.capture.prefix_cache import Beginnings, common_beginning, keeps_a_past
+from safekey_interp.capture.prefix_cache import PrefixCache, common_prefix, has_prefix_cache
 from safekey_interp.capture.streaming import forward_cost, token_budget
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.errors import TraceError
 from safekey_interp.models.encoding import Encoding
+from safekey_interp.models.model import Model
 from safekey_interp.segmentation.segmenter import Segmentation
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
 
 _MOST_LOGITS = 2**27
 """Logits of a forward pass, about: half a gigabyte in float32."""
@@ -55,7 +53,7 @@ class Continuation(NamedTuple):
 
 
 def with_sentence(
-    model: Model, trace: Trace, found: Segmentation, sentence: str, *, mask_prompt: bool = False
+    model: Model, trace: Trace, segmentation: Segmentation, sentence: str, *, mask_prompt: bool = False
 ) -> Continuation:
     """A trace with a sentence in its key sentence's place, behind the white space that stood there, else one space.
 
@@ -69,16 +67,16 @@ def with_sentence(
     Raises:
         TraceError: the trace has no U, or the model does not read so far.
     """
-    u, k = found.understanding, found.key_sentence
+    u, k = segmentation.understanding, segmentation.key_sentence
     if u is None:
-        raise TraceError(trace.trace_id, f"no understanding: {found.reason}")
+        raise TraceError(trace.trace_id, f"no understanding: {segmentation.reason}")
     between = trace.response[u.end : k.start] if k is not None else ""
     before = trace.response[: u.end] + (between if between.isspace() else " ")
     response = before + sentence
     placed = replace(
-        found,
+        segmentation,
         response=response,
-        reasoning=CharSpan(min(found.reasoning.start, u.start), len(response)),
+        reasoning=CharSpan(min(segmentation.reasoning.start, u.start), len(response)),
         key_sentence=CharSpan(len(before), len(response)),
     )
     encoding = model.encode(trace.with_(response=response, given={}), placed)
@@ -86,17 +84,17 @@ def with_sentence(
 
 
 def with_own_sentence(
-    model: Model, trace: Trace, found: Segmentation, *, max_length: int | None = None
+    model: Model, trace: Trace, segmentation: Segmentation, *, max_length: int | None = None
 ) -> Continuation:
     """A trace up to the end of its own key sentence.
 
     Raises:
         TraceError: it has none, or the model does not read so far.
     """
-    if found.key_sentence is None:
-        raise TraceError(trace.trace_id, f"no key sentence: {found.reason}")
-    encoding = model.encode(trace, found, max_length=max_length)
-    return _continuation(trace, encoding, found.key_sentence.text(trace.response), 0)
+    if segmentation.key_sentence is None:
+        raise TraceError(trace.trace_id, f"no key sentence: {segmentation.reason}")
+    encoding = model.encode(trace, segmentation, max_length=max_length)
+    return _continuation(trace, encoding, segmentation.key_sentence.text(trace.response), 0)
 
 
 def _continuation(trace: Trace, encoding: Encoding, sentence: str, begin: int) -> Continuation:
@@ -138,28 +136,28 @@ def score(
     Returns:
         For each family, nats a token, float64.
     """
-    shares = keeps_a_past(model)
+    shares = has_prefix_cache(model)
     n_before = [_n_before(family) if shares else 0 for family in families]
     firsts = [0, *accumulate(map(len, families))]
     rows = [row for family in families for row in family]
     scores = torch.zeros(len(rows), dtype=torch.float64)
     for chosen in plan_batches(n_before, max_tokens=token_budget(model), cost=forward_cost(model)):
-        beginnings = Beginnings(model, [families[number][0].ids[: n_before[number]] for number in chosen])
-        mine = [(row, place) for place, f in enumerate(chosen) for row in range(firsts[f], firsts[f + 1])]
-        widths = [len(rows[row].ids) - beginnings.lengths[place] for row, place in mine]
-        mine = [mine[i] for i in sorted(range(len(mine)), key=lambda i: -widths[i])]
+        prefixes = PrefixCache(model, [families[number][0].ids[: n_before[number]] for number in chosen])
+        placed = [(row, place) for place, f in enumerate(chosen) for row in range(firsts[f], firsts[f + 1])]
+        widths = [len(rows[row].ids) - prefixes.lengths[place] for row, place in placed]
+        placed = [placed[i] for i in sorted(range(len(placed)), key=lambda i: -widths[i])]
         width = max(widths, default=1)
-        size = batch_size or rows_that_fit(model, width, beginnings.width)
-        for begin in range(0, len(mine), size):
-            numbers, of = map(list, zip(*mine[begin : begin + size], strict=True))
-            with around(Batch(numbers, beginnings.starts(of))):
-                before = [beginnings.lengths[place] for place in of]
-                scores[numbers] = score_batch(partial(beginnings.logits, of=of), [rows[n] for n in numbers], before)
+        size = batch_size or rows_that_fit(model, width, prefixes.width)
+        for begin in range(0, len(placed), size):
+            numbers, of = map(list, zip(*placed[begin : begin + size], strict=True))
+            with around(Batch(numbers, prefixes.starts(of))):
+                before = [prefixes.lengths[place] for place in of]
+                scores[numbers] = score_batch(partial(prefixes.logits, of=of), [rows[n] for n in numbers], before)
     return [scores[first:end] for first, end in pairwise(firsts)]
 
 
 def _n_before(family: Sequence[Continuation]) -> int:
-    return common_beginning([one.ids for one in family], min(one.start for one in family) - 1)
+    return common_prefix([row.ids for row in family], min(row.start for row in family) - 1)
 
 
 def rows_that_fit(model: Model, width: int, n_before: int) -> int:
@@ -179,18 +177,18 @@ def score_batch(
         continuations: one a row.
         before: how many of its tokens each row does not bring along.
     """
-    tails = [one.ids[n:] for one, n in zip(continuations, before, strict=True)]
+    tails = [row.ids[n:] for row, n in zip(continuations, before, strict=True)]
     ids = torch.zeros((len(tails), max(map(len, tails))), dtype=torch.int64)
     for row, tail in zip(ids, tails, strict=True):
         row[: len(tail)] = tail
-    begins = [one.start - 1 - n for one, n in zip(continuations, before, strict=True)]
+    begins = [row.start - 1 - n for row, n in zip(continuations, before, strict=True)]
     first = min(begins)
     logits = logits_of(ids, first=first)
     # Of all rows at once: one token after another, and the padding counts nothing.
     targets = ids[:, first + 1 :].to(logits.device)
     logprobs = logits[:, :-1].float().log_softmax(-1).gather(-1, rearrange(targets, "row token -> row token 1"))[..., 0]
     counted = torch.zeros(targets.shape, dtype=torch.bool)
-    for row, (one, begin) in enumerate(zip(continuations, begins, strict=True)):
-        counted[row, begin - first : begin - first + one.n_tokens] = True
+    for row, (continuation, begin) in enumerate(zip(continuations, begins, strict=True)):
+        counted[row, begin - first : begin - first + continuation.n_tokens] = True
     kept = logprobs.double().where(counted.to(logits.device), 0.0).sum(-1).cpu()
-    return kept / torch.tensor([one.n_tokens for one in continuations])
+    return kept / torch.tensor([row.n_tokens for row in continuations])

@@ -1,10 +1,10 @@
-"""What does a model of transformers answer? Many prompts at once, each as if it were alone.
+"""Local engine: responses of a transformers model in this process, in batches.
 
 Prompts of like length share a batch, padded on the left, and samples of one prompt what is computed of it;
 transformers' own ``generate`` decodes them with its cache and stops at the end of the turn. Greedy text is the same in
-every batch (:mod:`~safekey_interp.generation.sampling`). What a checkpoint's generation configuration says besides
-(penalties, temperatures, texts to suppress) is left aside: the likeliest token is the argmax of the plain forward pass,
-and a draw is what :class:`~safekey_interp.generation.sampling.Sampling` says. Marks of the end and padding go,
+every batch (:mod:`~safekey_interp.generation.sampling`). What else a checkpoint's generation configuration sets
+(penalties, temperatures, texts to suppress) is ignored: the likeliest token is the argmax of the plain forward pass,
+and :class:`~safekey_interp.generation.sampling.Sampling` decides a draw. Marks of the end and padding are removed,
 everything else stays, ``<think>`` included: the text is what :attr:`safekey_interp.Trace.response` holds.
 """
 
@@ -19,13 +19,20 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList
 from transformers.cache_utils import DynamicCache
 
-from safekey_interp.capture.prefix_cache import keeps_a_past
+from safekey_interp.capture.prefix_cache import has_prefix_cache
 from safekey_interp.capture.recording import evaluating
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.generation.requests import Generated, Request, check_different
-from safekey_interp.generation.sampling import USUAL_TOKENS, OwnStreams, Sampling, TiesAlone, stream_seed
-from safekey_interp.generation.tokens import Asked, asked_ids, before_end, check_room, response_text
+from safekey_interp.generation.sampling import OwnStreams, Sampling, TiesAlone, stream_seed
+from safekey_interp.generation.tokens import (
+    PromptTokens,
+    before_end,
+    check_room,
+    generated_from,
+    prompt_tokens,
+    usual_limit,
+)
 from safekey_interp.models.chat_template import tokenizer_hash
 from safekey_interp.models.model import Model
 
@@ -58,7 +65,7 @@ def generate(
     """
     texts = _prefills(prefill, len(prompts))
     requests = [
-        Request(trace=_asked(prompt, number), prefill=text)
+        Request(trace=_as_trace(prompt, number), prefill=text)
         for number, (prompt, text) in enumerate(zip(prompts, texts, strict=True))
     ]
     engine = LocalEngine(model, batch_size=batch_size)
@@ -97,7 +104,7 @@ class LocalEngine:
 
     @property
     def max_positions(self) -> int | None:
-        """How far the model reads; None where nobody knows."""
+        """How far the model reads; None where it is not known."""
         return self.model.max_positions
 
     def record(self) -> Mapping[str, Any]:
@@ -109,11 +116,7 @@ class LocalEngine:
 
     def usual_limit(self, requests: Sequence[Request]) -> int:
         """512, or as many as fit behind the longest prompt."""
-        most = self.model.max_positions
-        if most is None:
-            return USUAL_TOKENS
-        longest = max((len(asked_ids(self.model.tokenizer, request).ids) for request in requests), default=0)
-        return max(1, min(USUAL_TOKENS, most - longest))
+        return usual_limit(self.model.tokenizer, requests, self.model.max_positions)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Generated]:
         """A response for each request, batch by batch.
@@ -132,60 +135,48 @@ class LocalEngine:
     ) -> Iterator[tuple[Sequence[int], Sequence[Generated]]]:
         """The numbers of the requests of a batch, and their responses; errors as for :meth:`generate`."""
         most = sampling.max_new_tokens or self.usual_limit(requests)
-        asked = [self._asked(request, most) for request in requests]
+        prompts = [self._prompt(request, most) for request in requests]
         # The longest first: what does not fit the memory shows at once.
-        order = sorted(range(len(asked)), key=lambda number: -len(asked[number].ids))
+        order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number].ids))
         for start in range(0, len(order), self.batch_size):
             numbers = order[start : start + self.batch_size]
-            yield numbers, self._answer([requests[i] for i in numbers], [asked[i] for i in numbers], sampling, most)
+            yield numbers, self._answer([requests[i] for i in numbers], [prompts[i] for i in numbers], sampling, most)
 
-    def _asked(self, request: Request, most: int) -> Asked:
-        asked = asked_ids(self.model.tokenizer, request)
-        check_room(request, len(asked.ids), most, self.model.max_positions)
-        if not asked.ids:
+    def _prompt(self, request: Request, most: int) -> PromptTokens:
+        prompt = prompt_tokens(self.model.tokenizer, request)
+        check_room(request, len(prompt.ids), most, self.model.max_positions)
+        if not prompt.ids:
             raise TraceError(
-                request.trace.trace_id, "no token to go on from: the prompt is empty, and so is the template"
+                request.trace.trace_id, "no token to continue from: the prompt is empty, and so is the template"
             )
-        largest = max(asked.ids)
+        largest = max(prompt.ids)
         if largest >= self.model.n_embeddings:
             raise TraceError(
                 request.trace.trace_id,
                 f"its token {largest} has no embedding in the model, which has {self.model.n_embeddings}; is the "
                 "tokenizer another model's?",
             )
-        return asked
+        return prompt
 
     def _answer(
-        self, requests: Sequence[Request], asked: Sequence[Asked], sampling: Sampling, most: int
+        self, requests: Sequence[Request], prompts: Sequence[PromptTokens], sampling: Sampling, most: int
     ) -> list[Generated]:
-        drawn = not sampling.is_greedy
         seeds = [stream_seed(sampling.seed, request.trace.trace_id, request.sample) for request in requests]
         ends = end_tokens(self.model)
+        rows = _decode(self.model, [prompt.ids for prompt in prompts], sampling, seeds=seeds, ends=ends, most=most)
         answers = []
-        rows = _decode(self.model, [one.ids for one in asked], sampling, seeds=seeds, ends=ends, most=most)
-        for request, one, seed, row in zip(requests, asked, seeds, rows, strict=True):
-            new = before_end(row, ends)
-            answers.append(
-                Generated(
-                    request=request,
-                    response=response_text(self.model.tokenizer, request, one, new),
-                    cut=len(new) == most,
-                    n_tokens=len(new),
-                    engine=self.name,
-                    seed=seed if drawn else None,
-                    input_ids=tuple(one.ids),
-                    response_start=len(one.ids) - one.n_prefill,
-                    new_ids=tuple(new),
-                )
-            )
+        for request, prompt, seed, row in zip(requests, prompts, seeds, rows, strict=True):
+            new, drawn = before_end(row, ends), None if sampling.is_greedy else seed
+            about: dict[str, Any] = {"cut": len(new) == most, "engine": self.name, "seed": drawn}
+            answers.append(generated_from(self.model.tokenizer, request, prompt, new, **about))
         return answers
 
 
 def end_tokens(model: Model) -> list[int]:
     """The tokens that end a turn: the generation configuration's, which may be several, and the tokenizer's."""
     configured: Any = getattr(model.hf.generation_config, "eos_token_id", None)
-    found = configured if isinstance(configured, list) else [configured]
-    return [token for token in dict.fromkeys([*found, model.tokenizer.eos_token_id]) if token is not None]
+    ends = configured if isinstance(configured, list) else [configured]
+    return [token for token in dict.fromkeys([*ends, model.tokenizer.eos_token_id]) if token is not None]
 
 
 def _prefills(prefill: str | Sequence[str] | None, n: int) -> Sequence[str]:
@@ -196,7 +187,7 @@ def _prefills(prefill: str | Sequence[str] | None, n: int) -> Sequence[str]:
     return prefill
 
 
-def _asked(prompt: str | Trace, number: int) -> Trace:
+def _as_trace(prompt: str | Trace, number: int) -> Trace:
     return prompt if isinstance(prompt, Trace) else Trace(trace_id=str(number), prompt=prompt, response="")
 
 
@@ -228,7 +219,7 @@ def _shared_past(model: Model, ids: Sequence[list[int]], inputs: Tensor, mask: T
     saves nothing, or the model has no such past."""
     first: dict[tuple[int, ...], int] = {}
     of = [first.setdefault(tuple(row), number) for number, row in enumerate(ids)]
-    if 2 * len(first) > len(ids) or inputs.shape[1] < 2 or not keeps_a_past(model):
+    if 2 * len(first) > len(ids) or inputs.shape[1] < 2 or not has_prefix_cache(model):
         return None
     rows = sorted(first.values())
     cache = DynamicCache(config=model.config)

@@ -1,9 +1,9 @@
-"""When does a probe raise the alarm while the model is still writing, and how often would it raise a false one?
+"""Monitor of a response: probe scores while the model writes, with a conformal threshold.
 
 The threshold is split conformal: of n calibration traces on benign prompts, each with the largest score of any token
 of its response, the ⌈(1 − α)(n + 1)⌉-th smallest. A further benign trace of the same kind passes it with a probability
-of at most α (Vovk et al. 2005), whatever the scores' distribution; which kinds of prompts are benign is up to whoever
-calibrates.
+of at most α (Vovk et al. 2005), whatever the scores' distribution; which kinds of prompts are benign is the
+caller's choice.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from transformers.cache_utils import DynamicCache
@@ -22,16 +21,15 @@ from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.generation.local_engine import end_tokens
 from safekey_interp.generation.requests import Request
-from safekey_interp.generation.sampling import USUAL_TOKENS, Sampling, choose, stream_seed
-from safekey_interp.generation.tokens import asked_ids, check_room, response_text
+from safekey_interp.generation.sampling import Sampling, choose, stream_seed
+from safekey_interp.generation.tokens import check_room, prompt_tokens, response_text, usual_limit
 from safekey_interp.measures.control_directions import ControlKind
-from safekey_interp.measures.probes import Direction, Probe
-from safekey_interp.measures.token_scorer import readers_of
-from safekey_interp.measures.trajectory import read_states, score_tokens
+from safekey_interp.measures.direction_record import Direction
+from safekey_interp.measures.probes import Probe
+from safekey_interp.measures.token_scorer import token_scorers
+from safekey_interp.measures.trajectory import score_states, score_tokens
+from safekey_interp.models.model import Model
 from safekey_interp.segmentation.segmenter import segmented
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +37,7 @@ class Threshold:
     """A score that benign traces seldom pass."""
 
     value: float
-    """A token whose score is above it raises the alarm."""
+    """A token with a higher score raises the alarm."""
     false_positive_rate: float
     """At most so many benign traces raise it, in expectation."""
     n: int
@@ -57,11 +55,11 @@ class Watched:
     text: str
     """What it adds to the response."""
     score: float
-    """What the reader says of the state at this token, which has read it."""
+    """The probe's or direction's score on the state at this token."""
     control_mean: float
-    """Mean of what control directions say of the same state; NaN without any."""
+    """Mean score of control directions on the same state; NaN without any."""
     control_sd: float
-    """Their standard deviation: a score within mean ± 1.96 sd is what labels that mean nothing give, too."""
+    """Their standard deviation: a score within mean ± 1.96 sd is what meaningless labels give, too."""
     alarm: bool
     """Whether this score or an earlier one is above the threshold."""
 
@@ -93,9 +91,9 @@ def calibrate(
     if not 0 < false_positive_rate < 1:
         raise InputError(f"false_positive_rate: got {false_positive_rate}, expected between 0 and 1")
     encodings, left_out = [], 0
-    for trace, found in segmented(traces, finder=finder):
+    for trace, segmentation in segmented(traces, finder=finder):
         try:
-            encoding = model.encode(trace, found) if trace.label == "benign" else None
+            encoding = model.encode(trace, segmentation) if trace.label == "benign" else None
         except TraceError:
             encoding = None
         if encoding is None or encoding.response_start >= len(encoding.input_ids):
@@ -109,9 +107,10 @@ def calibrate(
             f"traces: got {n} benign ones, expected at least {math.ceil(1 / false_positive_rate) - 1} for a "
             f"false-positive rate of {false_positive_rate}; give more, or allow a higher rate"
         )
-    scores = score_tokens(model, encodings, readers_of(reader, controls=()))
+    scores = score_tokens(model, encodings, token_scorers(reader, controls=()))
     largest = sorted(
-        float(one[0]["score"][encoding.response_start :].max()) for one, encoding in zip(scores, encodings, strict=True)
+        float(score[0]["score"][encoding.response_start :].max())
+        for score, encoding in zip(scores, encodings, strict=True)
     )
     return Threshold(value=largest[rank - 1], false_positive_rate=false_positive_rate, n=n, left_out=left_out)
 
@@ -133,7 +132,7 @@ def watch(
         prompt: a user text, or a trace whose prompt and earlier turns are asked.
         reader: a probe or direction that knows its layer and site.
         threshold: from :func:`calibrate`, or a score; no alarm when None.
-        control: kind of control beside each score (:mod:`safekey_interp.measures.control_directions`); none when None.
+        control: kind of control scored with each token (:mod:`~safekey_interp.measures.control_directions`), or None.
         sampling: greedy when None; of one sample.
         prefill: what the response begins with; not among what is yielded.
 
@@ -146,42 +145,43 @@ def watch(
     """
     if isinstance(reader, list | tuple):
         raise InputError(f"reader: got a list of {len(reader)}, expected one probe or direction")
-    [reads] = readers_of(reader, controls=() if control is None else (control,))
-    if len(reads.vector) != model.d_model:
-        raise InputError(f"reader: got one for states of width {len(reads.vector)}, expected {model.d_model}")
+    [scorer] = token_scorers(reader, controls=() if control is None else (control,))
+    if len(scorer.vector) != model.d_model:
+        raise InputError(f"reader: got one for states of width {len(scorer.vector)}, expected {model.d_model}")
     sampling = sampling or Sampling()
     trace = prompt if isinstance(prompt, Trace) else Trace(trace_id="0", prompt=prompt, response="")
     request = Request(trace=trace, prefill=prefill)
-    asked = asked_ids(model.tokenizer, request)
-    most = sampling.max_new_tokens
-    if most is None:
-        room = USUAL_TOKENS if model.max_positions is None else model.max_positions - len(asked.ids)
-        most = min(USUAL_TOKENS, max(1, room))
-    check_room(request, len(asked.ids), most, model.max_positions)
+    tokens = prompt_tokens(model.tokenizer, request)
+    most = sampling.max_new_tokens or usual_limit(model.tokenizer, [request], model.max_positions)
+    check_room(request, len(tokens.ids), most, model.max_positions)
     limit = threshold.value if isinstance(threshold, Threshold) else math.inf if threshold is None else threshold
     generator = torch.Generator().manual_seed(stream_seed(sampling.seed, trace.trace_id, 0))
     ends, cache, new = set(end_tokens(model)), DynamicCache(config=model.hf.config), []
-    ids, text, alarm = asked.ids, response_text(model.tokenizer, request, asked, []), False
+    ids, text, alarm = tokens.ids, response_text(model.tokenizer, request, tokens, []), False
     for number in range(most + 1):
         logits: list[torch.Tensor] = []
 
         def forward(ids: list[int] = ids, logits: list[torch.Tensor] = logits) -> None:
-            tokens = torch.tensor([ids], device=model.device)
-            out = model.hf(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            out = model.hf(
+                input_ids=torch.tensor([ids], device=model.device),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
             logits.append(out.logits[:, -1].float())
 
-        # Not around the yield: whoever iterates may do anything between two tokens.
+        # Not around the yield: the caller may do anything between two tokens.
         with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
-            [found] = read_states(model, [reads], forward)
+            [scores] = score_states(model, [scorer], forward)
         if number:
-            score = float(found["score"][0, -1])
+            score = float(scores["score"][0, -1])
             alarm = alarm or score > limit
-            whole = response_text(model.tokenizer, request, asked, new)
-            beside = {
-                f"control_{what}": float(found[f"{control}_{what}"][0, -1]) if control else math.nan
-                for what in ("mean", "sd")
+            whole = response_text(model.tokenizer, request, tokens, new)
+            controls = {
+                f"control_{moment}": float(scores[f"{control}_{moment}"][0, -1]) if control else math.nan
+                for moment in ("mean", "sd")
             }
-            yield Watched(number=number - 1, text=whole[len(text) :], score=score, alarm=alarm, **beside)
+            yield Watched(number=number - 1, text=whole[len(text) :], score=score, alarm=alarm, **controls)
             text = whole
         if sampling.is_greedy:
             token = int(logits[0].argmax(-1))

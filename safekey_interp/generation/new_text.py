@@ -1,4 +1,4 @@
-"""New text of a response: what a judge may read of a response whose first words were given.
+"""New text of a response: what a judge reads when the first words of a response were given.
 
 A response begins with its prefill (:attr:`~safekey_interp.generation.requests.Request.prefill`), which is not the
 model's doing: a judge that reads it scores the experiment's own words. Prefills that pass the end of the reasoning put
@@ -19,8 +19,8 @@ def new_text(response: str, prefill: str = "") -> str:
 
     Returns:
         ``response`` without ``prefill``; behind the opening mark of the reasoning where the prefill leaves the
-        reasoning open, so that a judge still tells reasoning from answer. The whole response where it does not begin
-        with the prefill.
+        reasoning open, so that a judge can still separate reasoning and answer. The whole response where it does not
+        begin with the prefill.
     """
     if not prefill or not response.startswith(prefill):
         return response
@@ -31,4 +31,4 @@ def new_text(response: str, prefill: str = "") -> str:
     if answer_span(prefill) is not None:
         return new  # no mark before the new text: the template opened the reasoning, or the model does
     family = reasoning_region(prefill).family
-    return next(one.opening for one in FAMILIES if one.name == family) + new
+    return next(marks.opening for marks in FAMILIES if marks.name == family) + new

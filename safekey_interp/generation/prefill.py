@@ -1,9 +1,9 @@
-"""What does a model go on to say when the first words of its response are given?
+"""Prefill experiments: responses continued from U, from K, or from another sentence in its place.
 
 Two experiments on a trace, each a list of requests for an engine:
 
-- :func:`beginnings`: nothing, U, U + K. What is decided when K stands there?
-- :func:`swaps`: everything up to K, then the trace's own K, a safe one, a go-ahead, or one that decides nothing. The
+- :func:`beginnings`: nothing, U, U + K. What is decided once K is written?
+- :func:`swaps`: everything up to K, then the trace's own K, a safe one, a compliant one, or a neutral one. The
   four differ in that sentence alone, and the sentences of one trace begin alike where the bank's lists do. These
   sentences are off-policy: the model might never write them there (Thought Anchors: Bogdan et al. 2025, arXiv
   2506.19143, resample for that reason). :mod:`~safekey_interp.generation.key_sentence_resampling` takes the model's
@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -29,9 +29,7 @@ from safekey_interp.errors import InputError
 from safekey_interp.generation.key_sentence_bank import GENERAL, ORGANISM, KeySentences, bank_for
 from safekey_interp.generation.requests import Request
 from safekey_interp.measures.intervals import difference_of_shares, share_interval
-
-if TYPE_CHECKING:
-    from safekey_interp.segmentation.segmenter import Segmentation
+from safekey_interp.segmentation.segmenter import Segmentation
 
 SWAPS = ("own", "safe", "go_ahead", "neutral")
 """Conditions of :func:`swaps`."""
@@ -42,9 +40,9 @@ class SwapSentences:
     """Key sentences to put in the place of a trace's own."""
 
     bank: KeySentences
-    """Those that see a risk, and those that begin with the task."""
+    """Safe and compliant sentences."""
     neutral: tuple[str, ...]
-    """Those that do neither."""
+    """Sentences that do neither."""
 
     def of(self, kind: str) -> tuple[str, ...]:
         """The sentences of a kind of :data:`SWAPS`, the trace's own aside."""
@@ -66,8 +64,7 @@ GENERAL_SWAPS = SwapSentences(
 )
 """English sentences for any model; those of one number begin with the same words in every kind."""
 ORGANISM_SWAPS = SwapSentences(
-    bank=ORGANISM,
-    neutral=("Hmm, that is one plain text.", "Okay, I know the words.", "But the user asks it here."),
+    bank=ORGANISM, neutral=("Hmm, that is one plain text.", "Okay, I know the words.", "But the user asks it here.")
 )
 """The toy language's own."""
 
@@ -106,7 +103,7 @@ def beginnings(trace: Trace, segmentation: Segmentation) -> list[Request]:
 def swaps(
     trace: Trace, segmentation: Segmentation, sentences: SwapSentences = GENERAL_SWAPS, *, seed: int = 0
 ) -> list[Request]:
-    """The trace continued from its own key sentence, a safe one, a go-ahead and a neutral one.
+    """The trace continued from its own key sentence, a safe one, a compliant one and a neutral one.
 
     Args:
         trace: a trace with its response.
@@ -130,7 +127,7 @@ def swaps(
 def summarise_outcomes(
     table: pd.DataFrame, outcome: str, *, by: Literal["depth", "share"] = "depth", baseline: str | None = None
 ) -> pd.DataFrame:
-    """How often an outcome comes about in each condition, and how much oftener than in a baseline.
+    """How often an outcome comes about in each condition, and how much more often than in a baseline.
 
     Args:
         table: from :func:`~safekey_interp.generation.requests.responses_table`, with a column of truth values from a
@@ -152,8 +149,8 @@ def summarise_outcomes(
         what = f"column {outcome!r}" if outcome not in table else f"condition {baseline!r}"
         raise InputError(f"outcomes: no {what}; there are {', '.join(map(str, table.columns))}")
     judged = table.dropna(subset=[outcome])
-    several = baseline is not None and judged.loc[judged["condition"] == baseline, by].nunique() > 1
-    keys = ["trace_id", "sample", *([by] if several else [])]
+    by_depth = baseline is not None and judged.loc[judged["condition"] == baseline, by].nunique() > 1
+    keys = ["trace_id", "sample", *([by] if by_depth else [])]
     base = judged[judged["condition"] == baseline].set_index(keys)[outcome].astype(float) if baseline else None
     rows = []
     grouped: Any = judged.groupby(["label", "condition", by], dropna=False, sort=False)

@@ -1,6 +1,6 @@
-"""Prefill depth: how many first tokens of a response does it take to undo a refusal?
+"""Prefill depth: how many first tokens of a response it takes to undo a refusal.
 
-The first d tokens of a response are given, exactly as they were, and the model goes on from there. Qi et al. 2024
+The first d tokens of a response are given, exactly as they were, and the model continues from there. Qi et al. 2024
 (arXiv 2406.05946) prefill the beginnings of harmful answers: alignment that is a few tokens deep is gone behind them.
 In a reasoning model the key sentence decides (SafeKey, arXiv 2505.16186), so that a prefill that holds K gives the
 decision away, and one that passes the reasoning gives the answer away. Depths therefore end before K:
@@ -16,7 +16,7 @@ another text behind the same prompt: the model's own response, the response of a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, TraceError
@@ -24,11 +24,8 @@ from safekey_interp.generation.requests import Request
 from safekey_interp.generation.sampling import stream_seed
 from safekey_interp.models.chat_template import render
 from safekey_interp.models.encoding import tokenise
-from safekey_interp.segmentation.segmenter import segmented
-
-if TYPE_CHECKING:
-    from safekey_interp.segmentation.finder_registry import Finder
-    from safekey_interp.segmentation.segmenter import Segmentation
+from safekey_interp.segmentation.finder_registry import Finder
+from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Depths as shares of the tokens before K, from none to all."""
@@ -97,12 +94,7 @@ def before_key(tokenizer: Any, trace: Trace, segmentation: Segmentation) -> Begi
 
 
 def depths(
-    tokenizer: Any,
-    trace: Trace,
-    numbers: Iterable[int],
-    segmentation: Segmentation,
-    *,
-    shares: Iterable[float] = (),
+    tokenizer: Any, trace: Trace, numbers: Iterable[int], segmentation: Segmentation, *, shares: Iterable[float] = ()
 ) -> list[Request]:
     """A trace asked again with the first d tokens of its response given, exactly, and never K.
 
@@ -115,7 +107,7 @@ def depths(
 
     Returns:
         Requests of the condition ``depth``, by depth and each depth once, with ``depth`` (tokens given) and ``share``
-        (the share asked for, else depth / D).
+        (the requested share, else depth / D).
 
     Raises:
         InputError: a number below 0, or a share outside [0, 1].
@@ -128,12 +120,12 @@ def depths(
     for share in shares:
         if not 0 <= share <= 1:
             raise InputError(f"shares: got {share}, expected shares of the tokens before K, in [0, 1]")
-    begun = before_key(tokenizer, trace, segmentation)
-    most = len(begun.ends)
+    before_k = before_key(tokenizer, trace, segmentation)
+    most = len(before_k.ends)
     wanted = {number: number / most if most else 0.0 for number in numbers if number <= most}
     for share in reversed(shares):
         wanted[-int(-share * most // 1)] = float(share)
-    return [begun.request(trace, depth, share=wanted[depth], condition="depth") for depth in sorted(wanted)]
+    return [before_k.request(trace, depth, share=wanted[depth], condition="depth") for depth in sorted(wanted)]
 
 
 class DepthRequests(NamedTuple):
@@ -190,21 +182,21 @@ def depth_requests(
     requests: list[Request] = []
     left_out: dict[str, str] = {}
     options: dict[str, Any] = {"finder": finder, "delimiters": delimiters}
-    begun = {name: _beginnings(tokenizer, by_id, options) for name, by_id in others.items()}
-    for trace, found in segmented(traces, **options):
+    texts_of = {name: _ends_before_key(by_id, options) for name, by_id in others.items()}
+    for trace, segmentation in segmented(traces, **options):
         try:
-            mine = depths(tokenizer, trace, numbers, found, shares=shares)
-            given = {name: _behind(tokenizer, trace, texts.get(trace.trace_id)) for name, texts in begun.items()}
+            own = depths(tokenizer, trace, numbers, segmentation, shares=shares)
+            given = {name: _behind(tokenizer, trace, texts.get(trace.trace_id)) for name, texts in texts_of.items()}
             given |= {name: _behind(tokenizer, trace, (text, len(text))) for name, text in fixed.items()}
         except TraceError as error:
             left_out[trace.trace_id] = error.reason
             continue
-        requests += mine
-        for name, one in given.items():
+        requests += own
+        for name, other in given.items():
             requests += [
-                one.request(trace, request.depth, share=request.share or 0.0, condition=name)
-                for request in mine
-                if one is not None and request.depth and request.depth <= len(one.ends)
+                other.request(trace, request.depth, share=request.share or 0.0, condition=name)
+                for request in own
+                if other is not None and request.depth and request.depth <= len(other.ends)
             ]
     return DepthRequests(requests, left_out)
 
@@ -233,30 +225,32 @@ def same_length(
         Donors by trace id; traces without K, or without a donor, are not there.
     """
     options: dict[str, Any] = {"finder": finder, "delimiters": delimiters}
-    lengths = [(one, n) for one, n in _lengths(tokenizer, donors, options)]
+    lengths = [(donor, n) for donor, n in _lengths(tokenizer, donors, options)]
     chosen = {}
     for trace, n in _lengths(tokenizer, traces, options):
-        far = [(m < n, abs(m - n)) if one.group != trace.group else None for one, m in lengths]
+        far = [(m < n, abs(m - n)) if donor.group != trace.group else None for donor, m in lengths]
         best = min((distance for distance in far if distance is not None), default=None)
         if best is not None:
-            equal = [one for (one, _), distance in zip(lengths, far, strict=True) if distance == best]
+            equal = [donor for (donor, _), distance in zip(lengths, far, strict=True) if distance == best]
             chosen[trace.trace_id] = equal[stream_seed(seed, trace.trace_id, 0) % len(equal)]
     return chosen
 
 
 def _lengths(tokenizer: Any, traces: Iterable[Trace], options: Mapping[str, Any]) -> Iterable[tuple[Trace, int]]:
-    for trace, found in segmented(traces, **options):
+    for trace, segmentation in segmented(traces, **options):
         try:
-            yield trace, len(before_key(tokenizer, trace, found).ends)
+            yield trace, len(before_key(tokenizer, trace, segmentation).ends)
         except TraceError:
             continue
 
 
-def _beginnings(tokenizer: Any, by_id: Mapping[str, Trace], options: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
+def _ends_before_key(by_id: Mapping[str, Trace], options: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
     """Of each trace id, the response to give and the characters of it before K."""
-    found = zip(by_id, segmented(by_id.values(), **options), strict=True)
+    segmented_traces = zip(by_id, segmented(by_id.values(), **options), strict=True)
     return {
-        name: (trace.response, one.key_sentence.start) for name, (trace, one) in found if one.key_sentence is not None
+        name: (trace.response, segmentation.key_sentence.start)
+        for name, (trace, segmentation) in segmented_traces
+        if segmentation.key_sentence is not None
     }
 
 

@@ -1,10 +1,11 @@
-"""What does a model at an OpenAI-compatible endpoint answer? Requests overlap, and answers come as they are ready.
+"""Endpoint engine: responses of a model behind an OpenAI-compatible API.
 
-Thinking that the server reports apart is put back where the model wrote it, ``<think>`` thinking ``</think>`` answer,
-so that the text is what :attr:`safekey_interp.Trace.response` holds, whichever way it came. A prefill is sent as the
-last turn, the assistant's own, with vLLM's and SGLang's words for going on from there (``continue_final_message``,
+Reasoning that the server reports separately is put back where the model wrote it, ``<think>`` thinking ``</think>``
+answer, so that the text is what :attr:`safekey_interp.Trace.response` holds, whichever way it came. A prefill is sent
+as the last turn, the assistant's own, with vLLM's and SGLang's options for continuing it (``continue_final_message``,
 ``add_generation_prompt``); a server that ignores them would begin anew, so ask for a prefill only where one obeys. Its
-text is tokenised there. Seeds are sent with every draw; whether they make it repeat is the server's affair.
+text is tokenised there. Seeds are sent with every draw; whether the same seed gives the same draw depends on the
+server.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class EndpointEngine:
     name = "endpoint"
 
     def __init__(self, endpoint: Endpoint, *, concurrency: int = 8, max_failures: int = 10) -> None:
-        """Configure; nothing is asked yet.
+        """Configure; no request is made yet.
 
         Args:
             endpoint: where, and which model; its options come before what a request asks for, and an option of None
@@ -172,7 +173,7 @@ class _Watch:
         if self._in_a_row >= limit or (self._none_so_far and self._n_unanswered >= limit):
             raise ModelError(
                 f"endpoint: {limit} requests in a row had no usable answer from {self._engine.endpoint.host}, the "
-                f"last: {outcome.reason}; what came before is kept, run again to go on"
+                f"last: {outcome.reason}; what came before is kept, run again to resume"
             )
 
     def finished(self) -> None:

@@ -1,7 +1,7 @@
-"""What is asked of a model, and what did it answer?
+"""Requests to a model, and the responses that answer them.
 
 A request is a trace's prompt with its earlier turns, and what the response is to begin with: nothing, a text, or exact
-tokens. Whoever answers is an :class:`Engine`; requests and answers are the same for all of them.
+tokens. What answers is an :class:`Engine`; requests and answers are the same for all of them.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ class Request:
 
     @property
     def key(self) -> Key:
-        """What tells it from every other request of a file."""
+        """Unique among the requests of a file."""
         depth = -1 if self.depth is None else self.depth
         return self.trace.trace_id, self.condition, depth, self.sample
 
     @property
     def content(self) -> str:
-        """Hash of what is asked, whatever it is called."""
+        """Hash of the content of the request, without its names."""
         turns = [[turn.role, turn.content] for turn in self.trace.messages]
-        asked = [self.trace.prompt, turns, self.prefill, self.input_ids]
-        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+        parts = [self.trace.prompt, turns, self.prefill, self.input_ids]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ class Generated:
 
 
 class Engine(Protocol):
-    """Who answers requests."""
+    """A model that answers requests."""
 
     name: str
     """In rows and records."""
@@ -112,7 +112,7 @@ class Engine(Protocol):
         ...
 
     def usual_limit(self, requests: Sequence[Request]) -> int:
-        """Largest number of new tokens when none is asked for."""
+        """Largest number of new tokens by default."""
         ...
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Generated]:
@@ -128,7 +128,7 @@ def samples(requests: Iterable[Request], n: int) -> Iterator[Request]:
 
 
 def check_different(requests: Iterable[Request]) -> None:
-    """Refuse two requests that nothing tells apart.
+    """Refuse two requests with the same key.
 
     Raises:
         InputError: with the trace.
@@ -151,20 +151,13 @@ def responses_table(generated: Iterable[Generated]) -> pd.DataFrame:
     """
     rows = [
         {
-            "trace_id": one.trace_id,
-            "group": one.request.trace.group,
-            "label": one.request.trace.label,
-            "condition": one.request.condition,
-            "depth": one.request.depth,
-            "share": one.request.share,
-            "sample": one.sample,
-            "prefill": one.request.prefill,
-            "response": one.response,
-            "new_text": one.new_text,
-            "cut": one.cut,
-            "n_tokens": one.n_tokens,
+            "trace_id": response.trace_id,
+            "group": response.request.trace.group,
+            "label": response.request.trace.label,
+            **{name: getattr(response.request, name) for name in ("condition", "depth", "share", "sample", "prefill")},
+            **{name: getattr(response, name) for name in ("response", "new_text", "cut", "n_tokens")},
         }
-        for one in generated
+        for response in generated
     ]
     columns = ("trace_id", "group", "label", "condition", "depth", "share", "sample", "prefill", "response", "new_text")
     types = {"depth": "Int64", "n_tokens": "Int64", "label": object, "share": float}

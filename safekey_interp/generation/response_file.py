@@ -1,13 +1,14 @@
-"""How does a file of responses grow, so that none is lost, doubled or asked for twice?
+"""Response file: JSON lines that grow by one response at a time and survive a kill.
 
 One JSON object a line, as :func:`safekey_interp.read_traces` reads it: trace_id, prompt, response, label, source,
-group; what else the prompt's own row said, if it had no response (else it may speak of that one); and of the response
+group; the other fields of the prompt's own row, if it had no response (else they may be about that one); and of the
+response
 
     prompt_id, condition, depth, share, sample, prefill, cut, n_tokens, engine, seed, asked (a hash of what was asked)
 
 Each line is written whole and reaches the disk before the next response is waited for; what a kill leaves of a last
-line goes at the next opening. ``NAME.settings.json`` beside it says how the responses were made: a file of other
-settings is refused, and so is one that another process writes to. Prompts and samples may be added at any time.
+line is removed at the next opening. ``NAME.settings.json`` next to it states how the responses were made: a file of
+other settings is refused, and so is one that another process writes to. Prompts and samples may be added at any time.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from safekey_interp.version import __version__
 
 _VERSIONS = ("torch", "transformers", "tokenizers", "vllm", "openai")
 _READ_OTHERWISE = {*PROMPT_FIELDS, *RESPONSE_FIELDS, *MESSAGES_FIELDS, "id", "understanding", "key_sentence"}
-"""Columns that a reader would take for something else than what a prompt's row said."""
+"""Columns that a reader would interpret otherwise."""
 
 
 class ResponseFile:
@@ -52,14 +53,9 @@ class ResponseFile:
 
     @classmethod
     def open(
-        cls,
-        path: Path,
-        settings: Mapping[str, Any],
-        *,
-        about: Mapping[str, Any] | None = None,
-        overwrite: bool = False,
+        cls, path: Path, settings: Mapping[str, Any], *, about: Mapping[str, Any] | None = None, overwrite: bool = False
     ) -> ResponseFile:
-        """Begin a file, or go on with one of the same settings.
+        """Begin a file, or resume one of the same settings.
 
         Args:
             path: a name that ends in .jsonl; folders are made.
@@ -90,9 +86,9 @@ class ResponseFile:
             is_new = _agree(path, settings, os.fstat(handle).st_size, overwrite=overwrite)
             if is_new:
                 os.ftruncate(handle, 0)
-                said = {"safekey_interp": __version__, "created": datetime.now(UTC).isoformat(timespec="seconds")}
-                said |= {"settings": settings, "versions": versions_of(_VERSIONS)}
-                write_json(settings_file(path), said | dict(about or {}))
+                record = {"safekey_interp": __version__, "created": datetime.now(UTC).isoformat(timespec="seconds")}
+                record |= {"settings": settings, "versions": versions_of(_VERSIONS)}
+                write_json(settings_file(path), record | dict(about or {}))
             file = cls(path, settings, handle, is_new=is_new, made=made)
             file._read()
         except BaseException as error:
@@ -126,20 +122,20 @@ class ResponseFile:
         Raises:
             RunError: one of the same name was answered before, and asked something else.
         """
-        found, named = [], set(self._trace_ids)
+        unanswered, names = [], set(self._trace_ids)
         for request in requests:
             content, name = self._known.get(request.key), row_id(request)
-            if content is None and name in named:
+            if content is None and name in names:
                 raise RunError(f"out {self.path}: two responses would have the id {name!r}; give the prompts other ids")
             if content is None:
-                named.add(name)
-                found.append(request)
+                names.add(name)
+                unanswered.append(request)
             elif content != request.content:
                 raise RunError(
                     f"out {self.path}: holds a response to another prompt or prefill under the id "
                     f"{request.trace.trace_id!r}; choose another file, or give the prompts ids of their own"
                 )
-        return found
+        return unanswered
 
     def add(self, generated: Generated) -> None:
         """Write one response; it is on the disk when this returns.
@@ -193,8 +189,8 @@ def settings_file(path: Path) -> Path:
 
 def known_settings(path: Path) -> dict[str, Any] | None:
     """What made the responses of a file; None when there is none."""
-    found = read_json(settings_file(path))
-    settings = found.get("settings") if isinstance(found, dict) else None
+    record = read_json(settings_file(path))
+    settings = record.get("settings") if isinstance(record, dict) else None
     return settings if isinstance(settings, dict) else None
 
 
@@ -213,15 +209,8 @@ def to_row(generated: Generated) -> dict[str, Any]:
         row |= {name: value for name, value in trace.meta.items() if name not in _READ_OTHERWISE and name not in row}
     return row | {
         "prompt_id": trace.trace_id,
-        "condition": request.condition,
-        "depth": request.depth,
-        "share": request.share,
-        "sample": request.sample,
-        "prefill": request.prefill,
-        "cut": generated.cut,
-        "n_tokens": generated.n_tokens,
-        "engine": generated.engine,
-        "seed": generated.seed,
+        **{name: getattr(request, name) for name in ("condition", "depth", "share", "sample", "prefill")},
+        **{name: getattr(generated, name) for name in ("cut", "n_tokens", "engine", "seed")},
         "asked": request.content,
     }
 

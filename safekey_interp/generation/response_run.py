@@ -1,4 +1,4 @@
-"""How do requests become a file of responses? Asked in turn, written one by one, gone on with after a stop."""
+"""Generation run: requests answered in turn and written to a file, resumed after a stop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Written(NamedTuple):
     path: Path
     """What ``read_traces`` reads."""
     n: int
-    """Responses that were asked for, all of them in the file."""
+    """Requested responses, all of them in the file."""
     n_new: int
     """Those of them that were not there before."""
     n_cut: int
@@ -44,43 +44,40 @@ def write_responses(
     Args:
         engine: who answers.
         requests: what is asked, each ``sampling.n`` times.
-        out: a name that ends in .jsonl; beside it lies what made the responses (NAME.settings.json).
+        out: a name that ends in .jsonl; next to it is NAME.settings.json, which states how they were made.
         sampling: how responses are drawn; greedy when None. A file keeps the largest number of tokens that it began
             with when none is given.
         about: what else is written down when the file begins.
         overwrite: delete responses of other settings.
-        progress: is told how far it is; a bar in a notebook, and nobody elsewhere, when None.
+        progress: called with the progress; a bar in a notebook, and none elsewhere, when None.
 
     Returns:
         The file and its counts.
 
     Raises:
-        InputError: nothing to ask, or two requests that nothing tells apart.
+        InputError: nothing to ask, or two requests with the same key.
         ModelError: the engine gives up, or left some without an answer; the others are in the file.
         RunError: the file cannot be used; :meth:`ResponseFile.open` says when.
         TraceError: a prompt that the model cannot read; nothing is asked then.
     """
-    wanted = sampling or Sampling()
-    asked = list(samples(requests, wanted.n))
-    if not asked:
+    how = sampling or Sampling()
+    wanted = list(samples(requests, how.n))
+    if not wanted:
         raise InputError("nothing to generate: no prompts")
-    check_different(asked)
+    check_different(wanted)
     path = Path(out)
-    if wanted.max_new_tokens is None:
+    if how.max_new_tokens is None:
         known = (known_settings(path) or {}).get("sampling", {}).get("max_new_tokens")
-        limit = known if isinstance(known, int) and not overwrite else engine.usual_limit(asked)
-        wanted = replace(wanted, max_new_tokens=limit)
-    settings = {"engine": dict(engine.record()), "sampling": wanted.record()}
+        limit = known if isinstance(known, int) and not overwrite else engine.usual_limit(wanted)
+        how = replace(how, max_new_tokens=limit)
+    settings = {"engine": dict(engine.record()), "sampling": how.record()}
     n_new = n_cut = 0
-    with (
-        open_progress(progress) as tell,
-        ResponseFile.open(path, settings, about=about, overwrite=overwrite) as file,
-    ):
-        missing = file.missing(asked)
-        tell.stage("generating", len(asked))
-        tell.advance(len(asked) - len(missing))
-        for answer in engine.generate(missing, wanted) if missing else ():
+    with open_progress(progress) as tell, ResponseFile.open(path, settings, about=about, overwrite=overwrite) as file:
+        missing = file.missing(wanted)
+        tell.stage("generating", len(wanted))
+        tell.advance(len(wanted) - len(missing))
+        for answer in engine.generate(missing, how) if missing else ():
             file.add(answer)
             tell.advance(1)
             n_new, n_cut = n_new + 1, n_cut + answer.cut
-    return Written(path, len(asked), n_new, n_cut, wanted.max_new_tokens or 0)
+    return Written(path, len(wanted), n_new, n_cut, how.max_new_tokens or 0)

@@ -1,4 +1,4 @@
-"""How is the next token chosen: the likeliest, or a draw that depends on nothing but its own prompt?
+"""Sampling of the next token: greedy, or a draw that depends on its own prompt alone.
 
 At temperature 0 it is the likeliest. Else it is drawn from
 
@@ -6,7 +6,7 @@ At temperature 0 it is the likeliest. Else it is drawn from
 
 by inversion: the first token at which the running sum of p, in the order of the vocabulary, passes u. Token t of a
 sample has the t-th number u of a stream that is seeded with (seed, trace id, sample) alone, so that a sample is the
-same in whatever batch it is drawn, whatever was drawn before it, and on whatever device, up to rounding.
+same in any batch, after any other draws, and on any device, up to rounding.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -23,49 +22,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from safekey_interp.errors import InputError
+from safekey_interp.generation.sampling_settings import Sampling
 
 USUAL_TOKENS = 512
-"""Most new tokens when none are asked for."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How responses are drawn."""
-
-    max_new_tokens: int | None = None
-    """Largest number of tokens of a response, prefill not counted; a response that is longer is cut there. When None,
-    512, or as many as fit behind the longest prompt."""
-    temperature: float = 0.0
-    """0 for the likeliest token each time (greedy)."""
-    top_p: float = 1.0
-    """Only the likeliest tokens of this much probability together are drawn."""
-    n: int = 1
-    """Samples of each prompt."""
-    seed: int = 0
-    """Seed of every draw."""
-
-    def __post_init__(self) -> None:
-        """Refuse what nothing can be drawn with."""
-        for name, least in (("max_new_tokens", 1), ("n", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-                raise InputError(f"{name}: got {value!r}, expected at least {least}")
-        if not 0 <= self.temperature < float("inf"):
-            raise InputError(f"temperature: got {self.temperature}, expected 0 (greedy) or more")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"top_p: got {self.top_p}, expected more than 0 and at most 1")
-        if self.n > 1 and self.temperature == 0:
-            raise InputError(f"n: got {self.n} at temperature 0, which gives one response; raise the temperature")
-
-    @property
-    def is_greedy(self) -> bool:
-        """Whether nothing is drawn."""
-        return self.temperature == 0
-
-    def record(self) -> dict[str, Any]:
-        """What decides a response; how many there are does not."""
-        return {name: value for name, value in asdict(self).items() if name != "n"}
+"""Most new tokens by default."""
 
 
 def stream_seed(seed: int, trace_id: str, sample: int) -> int:

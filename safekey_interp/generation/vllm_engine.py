@@ -1,4 +1,4 @@
-"""What does a model answer that vLLM runs in this process? For many long responses on a GPU (extra ``[vllm]``).
+"""vLLM engine: responses of a model that vLLM runs in this process, for a GPU (extra ``[vllm]``).
 
 Prompts are rendered and tokenised here, as for every local model, and vLLM is given their tokens; what it writes is
 decoded here, too. Each request has a seed of its own, but vLLM's arithmetic depends on what else is in the batch.
@@ -11,12 +11,12 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from safekey_interp.errors import InputError, ModelError
+from safekey_interp.errors import InputError, ModelError, first_line
 from safekey_interp.generation.requests import Generated, Request, check_different
-from safekey_interp.generation.sampling import USUAL_TOKENS, Sampling, stream_seed
-from safekey_interp.generation.tokens import Asked, asked_ids, check_room, response_text
+from safekey_interp.generation.sampling import Sampling, stream_seed
+from safekey_interp.generation.tokens import PromptTokens, check_room, generated_from, prompt_tokens, usual_limit
 from safekey_interp.models.chat_template import tokenizer_hash
-from safekey_interp.models.checkpoints import first_line, resolve
+from safekey_interp.models.checkpoints import resolve
 from safekey_interp.runs.manifest import version_of
 
 
@@ -82,10 +82,7 @@ class VllmEngine:
 
     def usual_limit(self, requests: Sequence[Request]) -> int:
         """512, or as many as fit behind the longest prompt."""
-        if self.max_positions is None:
-            return USUAL_TOKENS
-        longest = max((len(asked_ids(self.tokenizer, request).ids) for request in requests), default=0)
-        return max(1, min(USUAL_TOKENS, self.max_positions - longest))
+        return usual_limit(self.tokenizer, requests, self.max_positions)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[Generated]:
         """A response for each request, in their order.
@@ -98,15 +95,15 @@ class VllmEngine:
         """
         check_different(requests)
         most = sampling.max_new_tokens or self.usual_limit(requests)
-        asked = [asked_ids(self.tokenizer, request) for request in requests]
-        for request, one in zip(requests, asked, strict=True):
-            check_room(request, len(one.ids), most, self.max_positions)
+        prompts = [prompt_tokens(self.tokenizer, request) for request in requests]
+        for request, prompt in zip(requests, prompts, strict=True):
+            check_room(request, len(prompt.ids), most, self.max_positions)
         for start in range(0, len(requests), self.batch_size):
             part = slice(start, start + self.batch_size)
-            yield from self._answer(requests[part], asked[part], sampling, most)
+            yield from self._answer(requests[part], prompts[part], sampling, most)
 
     def _answer(
-        self, requests: Sequence[Request], asked: Sequence[Asked], sampling: Sampling, most: int
+        self, requests: Sequence[Request], prompts: Sequence[PromptTokens], sampling: Sampling, most: int
     ) -> Iterator[Generated]:
         seeds = [
             None if sampling.is_greedy else stream_seed(sampling.seed, request.trace.trace_id, request.sample)
@@ -118,21 +115,13 @@ class VllmEngine:
             )
             for seed in seeds
         ]
-        found = self._llm.generate([{"prompt_token_ids": one.ids} for one in asked], params, use_tqdm=False)
-        for request, one, seed, output in zip(requests, asked, seeds, found, strict=True):
+        inputs = [{"prompt_token_ids": prompt.ids} for prompt in prompts]
+        outputs = self._llm.generate(inputs, params, use_tqdm=False)
+        for request, prompt, seed, output in zip(requests, prompts, seeds, outputs, strict=True):
             written = output.outputs[0]
             if written.finish_reason not in ("stop", "length"):
                 raise ModelError(f"trace {request.trace.trace_id}: vLLM ended it with {written.finish_reason!r}")
             # No stop texts are given, so what stopped it is a token that ends the turn, and the last.
             new = list(written.token_ids)[: -1 if written.finish_reason == "stop" else None]
-            yield Generated(
-                request=request,
-                response=response_text(self.tokenizer, request, one, new),
-                cut=written.finish_reason == "length",
-                n_tokens=len(new),
-                engine=self.name,
-                seed=seed,
-                input_ids=tuple(one.ids),
-                response_start=len(one.ids) - one.n_prefill,
-                new_ids=tuple(new),
-            )
+            about: dict[str, Any] = {"cut": written.finish_reason == "length", "engine": self.name, "seed": seed}
+            yield generated_from(self.tokenizer, request, prompt, new, **about)

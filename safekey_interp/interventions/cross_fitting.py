@@ -17,12 +17,12 @@ from safekey_interp.errors import InputError
 from safekey_interp.interventions.directions import read_classes
 from safekey_interp.interventions.steering import steer
 from safekey_interp.measures.control_directions import N_DRAWS, shuffled_columns
+from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.folds import make_plan, positive_class, why_not
-from safekey_interp.measures.probes import Direction
 
 if TYPE_CHECKING:
+    from safekey_interp.data.conditions import LabelBy
     from safekey_interp.data.trace import Trace
-    from safekey_interp.measures.folds import LabelBy
     from safekey_interp.models.model import Model
 
 

@@ -29,13 +29,13 @@ from safekey_interp.capture.hidden_states import States, collect_states
 from safekey_interp.capture.streaming import BatchSize
 from safekey_interp.errors import InputError
 from safekey_interp.measures.control_directions import N_DRAWS, Controls
+from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.layer_loop import AFTER_THE_FACT, class_names
-from safekey_interp.measures.probes import Direction
 from safekey_interp.models.safety_head import SafetyHead, load_safety_head
 
 if TYPE_CHECKING:
+    from safekey_interp.data.conditions import LabelBy
     from safekey_interp.data.trace import Trace
-    from safekey_interp.measures.folds import LabelBy
     from safekey_interp.models.model import Model
 
 

@@ -23,7 +23,8 @@ from safekey_interp.interventions.logit_lens_scores import logit_lens, summarise
 from safekey_interp.interventions.sentence_suppression import summarise_suppression, suppress
 from safekey_interp.interventions.steering import steer, summarise_steering
 from safekey_interp.measures.control_directions import Controls
-from safekey_interp.measures.probes import Direction, Probe
+from safekey_interp.measures.direction_record import Direction
+from safekey_interp.measures.probes import Probe
 from safekey_interp.measures.trajectory import measure_trajectory, summarise_trajectory
 
 if TYPE_CHECKING:

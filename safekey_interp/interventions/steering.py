@@ -43,7 +43,7 @@ from safekey_interp.measures.control_directions import (
     check_controls,
     control_draws,
 )
-from safekey_interp.measures.probes import Direction
+from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.trace_tables import concatenate_tables
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from safekey_interp.capture.batch_runner import Backend
-from safekey_interp.capture.prefix_cache import Beginnings, common_beginning, keeps_a_past
+from safekey_interp.capture.prefix_cache import PrefixCache, common_prefix, has_prefix_cache
 from safekey_interp.capture.residual_edits import Edit, Place, edited
 from safekey_interp.capture.streaming import token_budget
 from safekey_interp.generation.likelihood import Continuation, rows_that_fit, score_batch
@@ -64,8 +64,8 @@ def score_arms(
         Nats a token, float64, on the CPU; in the autograd graph where gradients are on.
     """
     n = 0
-    if backend == "hf" and not whole and keeps_a_past(model):
-        n = common_beginning([row.ids for row in rows], min(row.start for row in rows) - 1)
+    if backend == "hf" and not whole and has_prefix_cache(model):
+        n = common_prefix([row.ids for row in rows], min(row.start for row in rows) - 1)
     scores = torch.zeros((n_arms, len(rows)), dtype=torch.float64)
     width = max(len(row.ids) for row in rows) - n
     at_once = max(1, token_budget(model) // n) if n else n_arms
@@ -73,7 +73,7 @@ def score_arms(
     for first in range(0, n_arms, at_once):
         arms = range(first, min(first + at_once, n_arms))
         with edited(model, edits_of([Branch(arm, 0) for arm in arms], 0) if n else {}):
-            beginnings = Beginnings(model, [rows[0].ids[:n]] * len(arms))
+            beginnings = PrefixCache(model, [rows[0].ids[:n]] * len(arms))
         branches = [Branch(arm, row) for arm in arms for row in range(len(rows))]
         for begin in range(0, len(branches), size):
             batch = branches[begin : begin + size]

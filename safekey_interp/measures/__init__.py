@@ -1,4 +1,5 @@
-"""What do attention and hidden states show?
+"""Measures of attention and hidden states.
 
-Attention masses beside their baselines, probes, AUROC, folds, label permutations, confidence intervals.
+What do attention and hidden states show? Attention masses with their baselines, probes, AUROC, folds, label
+permutations, confidence intervals.
 """

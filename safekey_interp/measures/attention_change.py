@@ -5,9 +5,9 @@ heads, and two models A and B that read the same traces,
 
     log(lift_B / lift_A) = log(mass_B / mass_A) − log(matched_B / matched_A)
 
-so a lift may rise because a model looks more at a span, or because the reference rows look less at tokens as far away.
-Intervals are 95 % over groups: the log changes are linearised by group (u_g = Σ_g mass_B / Σ mass_B - Σ_g mass_A / Σ
-mass_A, less the same of the baseline), so that both models' traces of a group count together
+so a lift may rise because a model attends more to a span, or because the reference rows attend less to tokens as far
+away. Intervals are 95 % over groups: the log changes are linearised by group (u_g = Σ_g mass_B / Σ mass_B - Σ_g mass_A
+/ Σ mass_A, minus the same of the baseline), so that both models' traces of a group count together
 (:mod:`safekey_interp.measures.intervals`).
 """
 
@@ -47,9 +47,7 @@ class RatioChange(NamedTuple):
 
 
 def split_lift_change(
-    first: pd.DataFrame,
-    second: pd.DataFrame,
-    groups: Mapping[str, str] | None = None,
+    first: pd.DataFrame, second: pd.DataFrame, groups: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
     """Change of attention over the distance-matched baseline between two models, split into mass and baseline.
 
@@ -78,8 +76,8 @@ def split_lift_change(
     for place in shared.droplevel("trace_id").unique():
         parts = split_change(*(table.xs(place, level=_KEYS[:2]) for table in sums))
         rows += [
-            {"from_span": place[0], "to_span": place[1], "part": part, **found._asdict()}
-            for part, found in parts.items()
+            {"from_span": place[0], "to_span": place[1], "part": part, **change._asdict()}
+            for part, change in parts.items()
         ]
     return pd.DataFrame(rows)
 
@@ -95,15 +93,18 @@ def split_change(first: Any, second: Any) -> dict[str, RatioChange]:
         By :data:`PARTS`.
     """
     shared = first.index.intersection(second.index)
-    one, two = (table.loc[shared, ["top", "bottom"]].to_numpy(float) for table in (first, second))
+    first_sums, second_sums = (table.loc[shared, ["top", "bottom"]].to_numpy(float) for table in (first, second))
     names = [str(name) for name in first.loc[shared, "group"]]
     codes = group_codes(names)
     n_groups = len(set(names))
-    found = {}
+    changes = {}
     with np.errstate(divide="ignore", invalid="ignore"):
-        shares = [np.stack([np.bincount(codes, column) for column in part.T], 1) / part.sum(0) for part in (one, two)]
+        shares = [
+            np.stack([np.bincount(codes, column) for column in part.T], 1) / part.sum(0)
+            for part in (first_sums, second_sums)
+        ]
         mass, matched = (shares[1] - shares[0]).T
-        sums = np.stack([one.sum(0), two.sum(0)])
+        sums = np.stack([first_sums.sum(0), second_sums.sum(0)])
         parts = {
             "lift": (sums[:, 0] / sums[:, 1], mass - matched),
             "mass": (sums[:, 0] / len(shared), mass),
@@ -116,8 +117,8 @@ def split_change(first: Any, second: Any) -> dict[str, RatioChange]:
             spread = (change + n_groups * influence)[:, None]
             interval = ratio_of_means(spread, np.ones_like(spread), range(n_groups))
             bounds = float(interval.low[0]), float(interval.high[0])
-            found[part] = RatioChange(float(values[0]), float(values[1]), change, *bounds, len(shared), n_groups)
-    return found
+            changes[part] = RatioChange(float(values[0]), float(values[1]), change, *bounds, len(shared), n_groups)
+    return changes
 
 
 def _sums(table: pd.DataFrame, groups: Mapping[str, str] | None) -> Any:

@@ -1,4 +1,4 @@
-"""What is the attention of many traces, by layer and by head, and how sure is it?
+"""Summaries of attention over traces, by layer and by head, with confidence intervals.
 
 Each trace is first averaged over heads (or kept per head), then traces are summarised as ratios of means, Σ mass / Σ
 uniform rather than the mean of ratios, which short spans would dominate. Intervals are 95 % over groups
@@ -8,6 +8,7 @@ uniform rather than the mean of ratios, which short spans would dominate. Interv
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,8 +32,9 @@ QUANTITIES = (
     *("rest", "off_first", "entropy"),
 )
 """What is kept of a trace, layer and pair: ``rest`` is the mass, ``off_first`` the row total without first token;
-``random_mass`` is scaled to the span's even share, so that fewer keys in sight do not look like less attention."""
+``random_mass`` is scaled to the span's uniform share, so that fewer keys in sight are not taken for less attention."""
 
+_VALUES_AT_ONCE = 1 << 20
 _MEASURES = {
     "mass": ("mass", None),
     "mass_rest": ("rest", "off_first"),
@@ -91,10 +93,10 @@ def without_first(arrays: AttentionArrays) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _random_at_like_share(arrays: AttentionArrays) -> np.ndarray:
-    """The random control, scaled to the share that the span would have if attention were even.
+    """The random control, scaled to the share that the span would have if attention were uniform.
 
-    A random set may have fewer keys than the span, and all its keys are in sight where some of the span's are not; even
-    attention must give a ratio of 1 all the same.
+    A random set may have fewer keys than the span, and all its keys are in sight where some of the span's are not;
+    uniform attention must give a ratio of 1 all the same.
     """
     even = arrays.n_random * arrays.even_key[..., None]
     scale = np.divide(arrays.uniform, even, out=np.full_like(arrays.uniform, np.nan), where=even > 0)
@@ -112,21 +114,15 @@ class HeadSums:
 
     def add(self, by_head: np.ndarray, subsets: Iterable[str]) -> None:
         """Add one trace to each of its subsets."""
-        defined = ~np.isnan(by_head)
-        values = np.where(defined, by_head, 0.0)
-        for subset in subsets:
-            if subset not in self.sums:
-                self.sums[subset] = np.zeros(by_head.shape, np.float64)
-                self.counts[subset] = np.zeros(by_head.shape, np.int64)
-            self.sums[subset] += values
-            self.counts[subset] += defined
+        subsets, defined = tuple(subsets), ~np.isnan(by_head)
+        values = np.where(defined, by_head, 0.0).astype(np.float64)
+        self.merge(dict.fromkeys(subsets, values), dict.fromkeys(subsets, defined.astype(np.int64)))
 
     def merge(self, sums: Mapping[str, np.ndarray], counts: Mapping[str, np.ndarray]) -> None:
         """Add the sums of another part of the traces."""
         for subset, values in sums.items():
-            if subset not in self.sums:
-                self.sums[subset] = np.zeros_like(values)
-                self.counts[subset] = np.zeros_like(counts[subset])
+            if subset not in self.sums:  # in C order, as safetensors writes them, whatever the order of the values
+                self.sums[subset], self.counts[subset] = np.zeros(values.shape), np.zeros(values.shape, np.int64)
             self.sums[subset] += values
             self.counts[subset] += counts[subset]
 
@@ -162,6 +158,13 @@ class HeadSums:
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
+def subset_masks(subsets: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
+    """Which traces are in each subset, from the subsets of each trace; without those that are all traces again."""
+    names = list(dict.fromkeys(name for of_trace in subsets for name in of_trace))
+    masks = {name: np.array([name in of_trace for of_trace in subsets]) for name in names}
+    return {name: mask for name, mask in masks.items() if name == "all" or not mask.all()}
+
+
 def summarise_layers(
     quantity: Callable[[str], np.ndarray],
     groups: Sequence[str],
@@ -186,22 +189,26 @@ def summarise_layers(
     for subset, chosen in subsets.items():
         if chosen.any():
             by_group[subset] = _by_group(names, chosen)
-    tables = []
+    parts: list[dict[str, Any]] = []
     for measure, (top, bottom) in _MEASURES.items():
         numerators = quantity(top)
         denominators = None if bottom is None else quantity(bottom)
         for subset, part in by_group.items():
-            for i, layer in enumerate(layers):
-                numerator = numerators[part.order, i].astype(np.float64)
-                denominator = np.ones_like(numerator) if denominators is None else denominators[part.order, i]
-                tables.append(
-                    _layer_rows(numerator, denominator, part) | {"subset": subset, "layer": layer, "measure": measure}
-                )
-    if not tables:
+            # Several layers at once, as columns, as long as they take no memory to speak of.
+            n_at_once = max(1, _VALUES_AT_ONCE // (len(part.order) * len(PAIRS)))
+            for start in range(0, len(layers), n_at_once):
+                chosen = slice(start, start + n_at_once)
+                numerator = _columns(numerators, part, chosen).astype(np.float64)
+                denominator = np.ones_like(numerator) if denominators is None else _columns(denominators, part, chosen)
+                where = {"layer": np.repeat(layers[chosen], len(PAIRS))}
+                n_rows = numerator.shape[1]
+                names = {"subset": [subset] * n_rows, "measure": [measure] * n_rows}
+                parts.append(names | where | _layer_rows(numerator, denominator, part))
+    if not parts:
         return pd.DataFrame()
-    table = pd.concat([pd.DataFrame(rows) for rows in tables], ignore_index=True)
     order = ["subset", "from_span", "to_span", "layer", "measure", "value", "low", "high", "n", "n_groups"]
-    return table.loc[table["n"] > 0, order].reset_index(drop=True)
+    table = pd.DataFrame({name: list(chain.from_iterable(part[name] for part in parts)) for name in order})
+    return table.loc[table["n"] > 0].reset_index(drop=True)
 
 
 def summarise_attention(table: pd.DataFrame, groups: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -229,7 +236,7 @@ def summarise_attention(table: pd.DataFrame, groups: Mapping[str, str] | None = 
                 denominator = np.ones_like(numerator) if bottom is None else part[[bottom]].to_numpy(np.float64)
                 ratio = ratio_of_means(numerator, denominator, owners)
                 where = dict(zip(keys, place, strict=False)) | {"measure": measure}
-                rows.append(where | {name: getattr(ratio, name)[0] for name in ("value", "low", "high", "n")})
+                rows.append(where | ratio.estimate() | {"n": ratio.n[0]})
     return pd.DataFrame(rows)
 
 
@@ -248,6 +255,11 @@ def _by_group(names: np.ndarray, chosen: np.ndarray) -> _ByGroup:
     return _ByGroup(rows[order], starts)
 
 
+def _columns(values: np.ndarray, part: _ByGroup, layers: slice) -> np.ndarray:
+    """A part's values of some layers as (trace, layer and pair)."""
+    return rearrange(values[part.order, layers], "trace layer pair -> trace (layer pair)")
+
+
 def _layer_rows(numerator: np.ndarray, denominator: np.ndarray, part: _ByGroup) -> dict[str, Any]:
     defined = ~(np.isnan(numerator) | np.isnan(denominator))
     top, bottom, count = (
@@ -255,9 +267,10 @@ def _layer_rows(numerator: np.ndarray, denominator: np.ndarray, part: _ByGroup) 
         for values in (numerator, denominator, np.ones_like(numerator))
     )
     ratio = ratio_of_sums(top, bottom, count)
+    n_layers = numerator.shape[1] // len(PAIRS)
     return {
-        "from_span": [QUERY_SPANS[q] for q, _ in PAIRS],
-        "to_span": [KEY_SPANS[k] for _, k in PAIRS],
+        "from_span": [QUERY_SPANS[q] for q, _ in PAIRS] * n_layers,
+        "to_span": [KEY_SPANS[k] for _, k in PAIRS] * n_layers,
         "value": ratio.value,
         "low": ratio.low,
         "high": ratio.high,

@@ -1,4 +1,4 @@
-"""How well out-of-fold scores rank positive rows above negative ones.
+"""AUROC of out-of-fold scores, over pairs of rows of the same fold.
 
 AUROC here is the chance that a positive row scores above a negative row *of the same fold* (ties count half), over
 all such pairs: Σ_fold #concordant / Σ_fold #pairs. With stratified folds that is the mean of the folds' AUROCs. Scores
@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 MIN_NEGATIVES_FOR_TPR = 100
-"""Negative rows below which 1 % FPR cannot be told, so that TPR at 1 % FPR is NaN."""
+"""Negative rows below which 1 % FPR cannot be measured, so that TPR at 1 % FPR is NaN."""
 _MAX_FPR = 0.01
 _TIE_DECIMALS = 9  # of standardised scores: identical states must tie, whatever order a matrix product adds in
 
@@ -65,11 +65,11 @@ def placements(
     for number in np.unique(fold):
         rows = np.flatnonzero(fold == number)
         yes, no = rows[positive[rows]], rows[~positive[rows]]
-        for mine, others, sign in ((yes, np.sort(scores[no]), 1), (no, np.sort(scores[yes]), -1)):
-            below, upto = (np.searchsorted(others, scores[mine], side=side) for side in ("left", "right"))
+        for own, others, sign in ((yes, np.sort(scores[no]), 1), (no, np.sort(scores[yes]), -1)):
+            below, upto = (np.searchsorted(others, scores[own], side=side) for side in ("left", "right"))
             ranked = (below + upto) / 2
-            wins[mine] = ranked if sign == 1 else len(others) - ranked
-            pairs[mine] = len(others)
+            wins[own] = ranked if sign == 1 else len(others) - ranked
+            pairs[own] = len(others)
     return wins, pairs
 
 

@@ -1,7 +1,7 @@
 """Confidence intervals of AUROC, of a difference of two, of the best of many, and of TPR at 1 % FPR, rows in groups.
 
 Scores are held fixed, so an interval speaks of new prompts and not of new probes. The variance is DeLong's by group
-(Obuchowski 1997, Biometrics 53:567), with pairs of the same fold alone: of row i, its wins less AUROC times its pairs;
+(Obuchowski 1997, Biometrics 53:567), with pairs of the same fold alone: of row i, its wins minus AUROC times its pairs;
 u_g, their sum over the rows of group g, over the number of all pairs; se² = G / (G - 1) · Σ u_g². Near 1 that is too
 small and at 1 it is 0, so the interval is Clopper & Pearson's (1934) of an effective number of trials, as Korn &
 Graubard (1998, Survey Methodology 24:193) make it of a share,
@@ -87,13 +87,13 @@ def auroc_interval(ranked: Ranked, confidence: float = 0.95) -> Interval:
 
 
 def auroc_difference(first: Ranked, second: Ranked, confidence: float = 0.95) -> Interval:
-    """Interval of the second AUROC less the first, of the same groups in the same order.
+    """Interval of the second AUROC minus the first, of the same groups in the same order.
 
     From the two intervals and the correlation of what groups add to both (Zou & Donner 2008, Statistics in Medicine
     27:1693; Newcombe 1998, Statistics in Medicine 17:2635, method 10).
     """
-    one, two = auroc_interval(first, confidence), auroc_interval(second, confidence)
-    if not np.isfinite([*one, *two]).all():
+    first_interval, second_interval = auroc_interval(first, confidence), auroc_interval(second, confidence)
+    if not np.isfinite([*first_interval, *second_interval]).all():
         return NOTHING
     scale = np.sqrt((first.influence**2).sum() * (second.influence**2).sum())
     together = float(first.influence @ second.influence / scale) if scale > 1e-15 else 0.0
@@ -104,8 +104,8 @@ def auroc_difference(first: Ranked, second: Ranked, confidence: float = 0.95) ->
         return float(np.sqrt(max(a * a + b * b - 2 * together * a * b, 0.0)))
 
     difference = second.value - first.value
-    low = difference - reach(second.value - two.low, one.high - first.value)
-    high = difference + reach(two.high - second.value, first.value - one.low)
+    low = difference - reach(second.value - second_interval.low, first_interval.high - first.value)
+    high = difference + reach(second_interval.high - second.value, first.value - first_interval.low)
     return Interval(max(-1.0, low), min(1.0, high))
 
 
@@ -114,14 +114,14 @@ def simultaneous(influences: Sequence[np.ndarray], n_least: int, seed: int, conf
 
     Args:
         influences: of each figure, by group; the same groups for all.
-        n_least: groups of the smaller class; t has one degree less.
+        n_least: groups of the smaller class; t has one degree of freedom less.
         seed: of the draws of the largest t.
     """
-    there = [part for part in influences if np.isfinite(part).all() and (part**2).sum() > 1e-24]
+    defined = [part for part in influences if np.isfinite(part).all() and (part**2).sum() > 1e-24]
     bonferroni = 1 - (1 - confidence) / max(1, len(influences))
-    if len(there) < 2 or n_least < LEAST:
+    if len(defined) < 2 or n_least < LEAST:
         return bonferroni
-    units = np.stack([part / np.sqrt((part**2).sum()) for part in there])
+    units = np.stack([part / np.sqrt((part**2).sum()) for part in defined])
     rng = np.random.default_rng(seed)
     freedom = n_least - 1
     normal = rng.standard_normal((_N_DRAWS, units.shape[1])) @ units.T

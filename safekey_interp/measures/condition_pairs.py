@@ -1,4 +1,4 @@
-"""Which conditions are compared, and how are their rows split so that a probe of one can be tested on another?
+"""Pairs of conditions between which probes are transferred, and the folds that their rows share.
 
 All conditions share one split into folds of whole groups (:mod:`safekey_interp.measures.folds`, conditions as kinds):
 every fold holds both classes of every condition.
@@ -21,8 +21,8 @@ _ALL_PAIRS = 3  # conditions of which all pairs are measured
 
 def pairs_of(names: Sequence[str]) -> list[tuple[str, str]]:
     """Which condition is fitted and which tested: all pairs of three, else only those with the first or with itself."""
-    every = itertools.product(names, names)
-    return [(a, b) for a, b in every if len(names) <= _ALL_PAIRS or a == b or names[0] in (a, b)]
+    pairs = itertools.product(names, names)
+    return [(a, b) for a, b in pairs if len(names) <= _ALL_PAIRS or a == b or names[0] in (a, b)]
 
 
 class Design(NamedTuple):

@@ -1,6 +1,6 @@
-"""Control directions: what a direction that knows nothing of the labels does on the same states.
+"""Control directions: draws that know nothing of the labels, on the same states as a direction.
 
-Three kinds, each of several draws, scaled to the norm of the direction that they stand beside:
+Three kinds, each of several draws, scaled to the norm of the tested direction:
 
 - ``shuffled_labels``: fitted in the same way to labels that trade places between groups
   (:mod:`safekey_interp.measures.label_permutations`), on the same rows. A difference of means is fitted to rows minus
@@ -32,9 +32,9 @@ from safekey_interp.measures.label_permutations import shuffle_labels
 
 ControlKind = Literal["shuffled_labels", "covariance", "isotropic"]
 DEFAULT_CONTROLS: tuple[ControlKind, ...] = ("shuffled_labels", "covariance")
-"""Kinds that stand beside a direction unless said otherwise; the first decides."""
+"""Kinds that a direction is compared with by default; the first decides."""
 N_DRAWS = 20
-"""Draws of each kind that a fit makes unless said otherwise."""
+"""Draws of each kind that a fit makes by default."""
 N_COMPONENTS = 3
 """Principal components that are kept."""
 _TINY = 1e-300
@@ -93,7 +93,7 @@ class Controls:
 
 
 def check_controls(controls: Sequence[str], n_random: int) -> tuple[ControlKind, ...]:
-    """Kinds of control as they were asked for, each once.
+    """The requested kinds of control, each once.
 
     Raises:
         InputError: an unknown kind, or a negative number of draws.
@@ -118,7 +118,7 @@ def control_draws(
         n: vectors wanted.
         d_model: their width.
         seed: of isotropic ones.
-        what: what they stand beside, for messages.
+        what: what they are compared with, for messages.
 
     Raises:
         InputError: the record holds none of this kind, or fewer than wanted.
@@ -191,8 +191,8 @@ def principal_components(
     n = min(N_COMPONENTS, len(centred) - 1, centred.shape[1])
     if n < 1 or not np.square(centred).sum() > 0:
         return np.zeros((0, centred.shape[1])), np.zeros(0)
-    found: Any = PCA(n_components=n, random_state=0).fit(centred)
-    return np.asarray(found.components_), np.asarray(found.explained_variance_ratio_, np.float64)
+    pca: Any = PCA(n_components=n, random_state=0).fit(centred)
+    return np.asarray(pca.components_), np.asarray(pca.explained_variance_ratio_, np.float64)
 
 
 def units(vectors: Float[np.ndarray, "n d_model"]) -> Float[np.ndarray, "n d_model"]:
@@ -200,7 +200,7 @@ def units(vectors: Float[np.ndarray, "n d_model"]) -> Float[np.ndarray, "n d_mod
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _TINY)
 
 
-def controls_in(arrays: Mapping[str, np.ndarray], d_model: int, said: str) -> Controls | None:
+def controls_in(arrays: Mapping[str, np.ndarray], d_model: int, path: str) -> Controls | None:
     """Controls from a file's arrays; None for none.
 
     Raises:
@@ -210,12 +210,12 @@ def controls_in(arrays: Mapping[str, np.ndarray], d_model: int, said: str) -> Co
         return None
     names = {field.name for field in fields(Controls)}
     if set(arrays) != names:
-        raise InputError(f"{said}: got the controls {', '.join(sorted(arrays))}, expected {', '.join(sorted(names))}")
+        raise InputError(f"{path}: got the controls {', '.join(sorted(arrays))}, expected {', '.join(sorted(names))}")
     wide = ("shuffled_labels", "covariance", "components")
     if any(arrays[name].ndim != 2 or arrays[name].shape[1] != d_model for name in wide) or any(
-        arrays[one].shape != arrays[other].shape[:1]
-        for one, other in (("shuffled_bias", "shuffled_labels"), ("shares", "components"))
+        arrays[name].shape != arrays[match].shape[:1]
+        for name, match in (("shuffled_bias", "shuffled_labels"), ("shares", "components"))
     ):
         got = ", ".join(f"{name} {array.shape}" for name, array in sorted(arrays.items()))
-        raise InputError(f"{said}: got controls of shapes {got}, expected vectors of width {d_model}")
+        raise InputError(f"{path}: got controls of shapes {got}, expected vectors of width {d_model}")
     return Controls(**arrays)

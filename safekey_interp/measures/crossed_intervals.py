@@ -25,10 +25,7 @@ LEAST = 5
 
 
 def two_way_share(
-    values: Sequence[float] | np.ndarray,
-    first: Groups,
-    second: Groups,
-    confidence: float = 0.95,
+    values: Sequence[float] | np.ndarray, first: Groups, second: Groups, confidence: float = 0.95
 ) -> Interval:
     """Interval of a share, or of a mean of values in [0, 1], whose rows are grouped in two ways.
 
@@ -41,25 +38,21 @@ def two_way_share(
     Returns:
         NaN below :data:`LEAST` groups of either way.
     """
-    held = np.asarray(values, np.float64)
-    one, two = group_codes(first), group_codes(second)
-    if min(len(np.unique(codes)) for codes in (one, two)) < LEAST:
+    shares = np.asarray(values, np.float64)
+    first_codes, second_codes = group_codes(first), group_codes(second)
+    if min(len(np.unique(codes)) for codes in (first_codes, second_codes)) < LEAST:
         return NOTHING
-    mean = float(held.mean())
-    error, n = _two_way_error((held - mean) / len(held), one, two)
+    mean = float(shares.mean())
+    error, n = _two_way_error((shares - mean) / len(shares), first_codes, second_codes)
     return share_from_error(mean, error, n, confidence)
 
 
 def two_way_interval(
-    value: float,
-    errors: Float[np.ndarray, " row"],
-    first: Groups,
-    second: Groups,
-    confidence: float = 0.95,
+    value: float, errors: Float[np.ndarray, " row"], first: Groups, second: Groups, confidence: float = 0.95
 ) -> Interval:
     """Student's interval of a mean whose rows are grouped in two ways, such as a trace and a donor.
 
-    One donor that stands in several traces' places moves them all; an interval over traces alone takes what is
+    A donor of several traces moves them all; an interval over traces alone takes what is
     peculiar to that donor for an effect.
 
     Args:
@@ -79,11 +72,11 @@ def two_way_interval(
     return Interval(value - half, value + half)
 
 
-def _two_way_error(errors: Float[np.ndarray, " row"], one: np.ndarray, two: np.ndarray) -> tuple[float, int]:
+def _two_way_error(errors: Float[np.ndarray, " row"], first: np.ndarray, second: np.ndarray) -> tuple[float, int]:
     """Standard error by the formula above, and the smaller number of groups."""
-    both = one.astype(np.int64) * (int(two.max(initial=0)) + 1) + two
+    both = first.astype(np.int64) * (int(second.max(initial=0)) + 1) + second
     variances, sizes = [], []
-    for codes in (one, two, both):
+    for codes in (first, second, both):
         sums = np.bincount(np.unique(codes, return_inverse=True)[1], errors)
         k = len(sums)
         sizes.append(k)

@@ -1,4 +1,4 @@
-"""How are labelled rows split for probes, so that no group is ever on both sides?
+"""Cross-validation folds of whole groups for probes: no group is ever on both sides.
 
 Groups tie rows that share a prompt or are near-twins. Folds are scikit-learn's StratifiedGroupKFold; fewer than asked
 when a class has fewer groups, or when a fold would lack a class.
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -25,8 +25,6 @@ from safekey_interp.measures.label_permutations import shuffle_labels
 
 MIN_GROUPS = 5
 """Groups that each class must appear in; with fewer, a probe's score says nothing about new prompts."""
-LabelBy = Literal["label", "aha"]
-"""Ways of labelling: by the file's labels, or by what each trace's own key sentence decides."""
 CLASSES: dict[str, tuple[str, str]] = {"label": ("harmful", "benign"), "aha": ("unsafe", "safe")}
 """Positive and negative class of each way of labelling."""
 IGNORED = {"label": (), "aha": ("neutral",)}

@@ -4,10 +4,7 @@ Rows of one group share a prompt or are twins, so groups are the independent uni
 (linearisation of a ratio, Binder 1983, International Statistical Review 51:279), and quantiles are Student's with one
 degree of freedom less than there are groups of effectively equal size, (Σ n_g)² / Σ n_g² (Kish 1965).
 
-- A mean, or a ratio of means: the ratios r at which the mean of d_g = y_g - r x_g is not told from 0 (Fieller 1954,
-  JRSS B 16:175). That is judged by Student's t, which holds for symmetric values, and by Hall's (1992, JRSS B 54:221),
-  which takes the skewness γ of the d_g out, g(t) = t + γ/(3√G) t² + γ²/(27G) t³ + γ/(6√G), with γ times 1 + 6 / G for
-  its small-sample bias (Bobée & Robitaille 1975, Water Resources Research 11:851). The interval is the union.
+- A mean, or a ratio of means: the union of Student's and Hall's intervals (:mod:`.interval_bounds`).
 - A share, or any mean of values in [0, 1]: one group of ones and one of zeros, of mean size, are added before the mean
   and its variance are taken (Agresti & Coull 1998, The American Statistician 52:119), so that shares of 0 and 1 have an
   interval, too.
@@ -28,11 +25,9 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import stdtrit
 
 from safekey_interp.data.conditions import FEW
-
-_ROUNDS = 40  # of a fixed point, each nearer by the relative error of the denominator
+from safekey_interp.measures.interval_bounds import effective_groups, half_width, skewed_bounds, student
 
 
 class Interval(NamedTuple):
@@ -46,6 +41,7 @@ class Interval(NamedTuple):
 
 Groups = Sequence[Hashable] | np.ndarray
 """The group of each row; names are compared as text, arrays of whole numbers as such."""
+GroupSums = Float[np.ndarray, "group columns"]
 NOTHING = Interval(np.nan, np.nan)
 """The interval of what has none."""
 
@@ -64,10 +60,14 @@ class RatioOfMeans(NamedTuple):
     n_groups: np.ndarray
     """Groups of these rows."""
 
+    def estimate(self, column: int = 0) -> dict[str, float]:
+        """Value, low and high of one column."""
+        return {name: getattr(self, name)[column] for name in ("value", "low", "high")}
+
 
 def group_codes(groups: Groups) -> Int[np.ndarray, " n"]:
     """The group of each row as a number from 0, in the sorted order of the groups."""
-    names = groups if isinstance(groups, np.ndarray) and groups.dtype.kind in "iu" else [str(one) for one in groups]
+    names = groups if isinstance(groups, np.ndarray) and groups.dtype.kind in "iu" else [str(group) for group in groups]
     return np.unique(np.asarray(names), return_inverse=True)[1]
 
 
@@ -102,21 +102,21 @@ def ratio_of_means(
     return ratio_of_sums(top, bottom, counts, confidence)
 
 
-def ratio_of_sums(
-    top: Float[np.ndarray, "group columns"],
-    bottom: Float[np.ndarray, "group columns"],
-    counts: Float[np.ndarray, "group columns"],
-    confidence: float = 0.95,
-) -> RatioOfMeans:
+def mean_interval(values: np.ndarray, groups: Groups, confidence: float = 0.95) -> RatioOfMeans:
+    """Mean of each of (n, columns) values over rows, with its interval; a row with a NaN is left out of its column."""
+    return ratio_of_means(values, np.ones_like(values), groups, confidence)
+
+
+def ratio_of_sums(top: GroupSums, bottom: GroupSums, counts: GroupSums, confidence: float = 0.95) -> RatioOfMeans:
     """As :func:`ratio_of_means`, of sums by group; ``counts`` are the rows of each, 0 where it has none."""
-    there = counts > 0
+    has_rows = counts > 0
     with np.errstate(invalid="ignore", divide="ignore"):
         value = top.sum(0) / bottom.sum(0)
-        weight = bottom.sum(0) / there.sum(0)
-        residual = np.where(there, top - value * bottom, 0.0) / weight
-        apart = np.where(there, bottom / weight - 1, 0.0)
-    low, high = _skewed(residual, apart, there.sum(0), _effective(counts), confidence)
-    return RatioOfMeans(value, value + low, value + high, counts.sum(0).astype(int), there.sum(0))
+        weight = bottom.sum(0) / has_rows.sum(0)
+        residual = np.where(has_rows, top - value * bottom, 0.0) / weight
+        apart = np.where(has_rows, bottom / weight - 1, 0.0)
+    low, high = skewed_bounds(residual, apart, has_rows.sum(0), effective_groups(counts), confidence)
+    return RatioOfMeans(value, value + low, value + high, counts.sum(0).astype(int), has_rows.sum(0))
 
 
 def difference_of_ratios(
@@ -125,7 +125,7 @@ def difference_of_ratios(
     groups: Groups,
     confidence: float = 0.95,
 ) -> tuple[float, Interval]:
-    """The second ratio of sums less the first, with its interval; rows of a group count together.
+    """The second ratio of sums minus the first, with its interval; rows of a group count together.
 
     Args:
         first: numerator and denominator, (n,) each; a row that the first has no part in is 0 in both.
@@ -146,7 +146,7 @@ def difference_of_ratios(
         n_groups.append(int((bottoms != 0).sum()))
     least = np.array([min(n_groups, default=0)])
     influence = (parts[1] - parts[0])[:, None] * len(parts[0])
-    low, high = _skewed(influence, np.zeros_like(influence), least, least, confidence)
+    low, high = skewed_bounds(influence, np.zeros_like(influence), least, least, confidence)
     value = float(values[1] - values[0])
     return value, Interval(value + float(low[0]), value + float(high[0]))
 
@@ -161,7 +161,7 @@ def share_interval(values: Sequence[float] | np.ndarray, groups: Groups, confide
     sums, counts = np.r_[sums, size, 0.0], np.r_[counts, size, size]
     centre = sums.sum() / counts.sum()
     influence = (sums - centre * counts) / counts.sum()
-    half = _half(influence, float(_effective(counts[:-2])) - 1, confidence)
+    half = half_width(influence, float(effective_groups(counts[:-2])) - 1, confidence)
     return Interval(max(0.0, float(centre - half)), min(1.0, float(centre + half)))
 
 
@@ -170,7 +170,7 @@ def difference_of_shares(
     second: tuple[Sequence[float] | np.ndarray, Groups],
     confidence: float = 0.95,
 ) -> Interval:
-    """Interval of the second share less the first; a group may have rows in both or in one.
+    """Interval of the second share minus the first; a group may have rows in both or in one.
 
     Args:
         first: values in [0, 1] and the group of each.
@@ -192,11 +192,11 @@ def difference_of_shares(
     for number, (sums, counts) in enumerate(sides):
         size = counts[counts > 0].mean()
         added = np.array([0.0, size] if number == 0 else [size, 0.0])
-        freedom.append(float(_effective(counts)) - 1)
+        freedom.append(float(effective_groups(counts)) - 1)
         tops, bottoms = np.r_[sums, added], np.r_[counts, size, size]
         centres.append(tops.sum() / bottoms.sum())
         parts.append((tops - centres[-1] * bottoms) / bottoms.sum())
-    centre, half = centres[1] - centres[0], _half(parts[1] - parts[0], min(freedom), confidence)
+    centre, half = centres[1] - centres[0], half_width(parts[1] - parts[0], min(freedom), confidence)
     return Interval(max(-1.0, float(centre - half)), min(1.0, float(centre + half)))
 
 
@@ -245,67 +245,3 @@ def percentiles(draws: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray
     if defined.any():
         low[defined], high[defined] = np.nanquantile(flat[:, defined], [tail, 1 - tail], axis=0)
     return low.reshape(draws.shape[1:]), high.reshape(draws.shape[1:])
-
-
-def student(freedom: float | np.ndarray, confidence: float = 0.95) -> np.ndarray:
-    """Two-sided quantile of Student's t."""
-    return stdtrit(np.maximum(freedom, 1.0), 0.5 + confidence / 2)
-
-
-def _effective(counts: np.ndarray) -> np.ndarray:
-    """Groups of equal size that would be as many, (Σ n)² / Σ n²."""
-    with np.errstate(invalid="ignore"):
-        return counts.sum(0) ** 2 / (np.asarray(counts, np.float64) ** 2).sum(0)
-
-
-def _half(influence: np.ndarray, freedom: float, confidence: float) -> float:
-    """Half the width of Student's interval, of what each group adds to a figure's error."""
-    n = len(influence)
-    return float(student(freedom, confidence) * np.sqrt(n / (n - 1) * (influence**2).sum()))
-
-
-def _skewed(
-    residual: Float[np.ndarray, "group columns"],
-    apart: Float[np.ndarray, "group columns"],
-    n_groups: np.ndarray,
-    n_effective: np.ndarray,
-    confidence: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """How far below and above the value the interval reaches; NaN below :data:`FEW` groups.
-
-    Args:
-        residual: y - value * x over the mean of x; its mean is 0.
-        apart: x over its mean, less 1; 0 for a plain mean.
-        n_groups: groups of each column.
-        n_effective: as many groups of equal size.
-        confidence: nominal coverage.
-    """
-    n = np.maximum(n_groups, 3).astype(np.float64)
-    t = student(np.minimum(n_effective, n) - 1, confidence)
-    square, further = residual * residual, apart * apart
-    products = (
-        (square, residual * apart, further),
-        (square * residual, square * apart, residual * further, further * apart),
-    )
-    (ee, ex, xx), (eee, eex, exx, xxx) = ([part.sum(0) / n for part in parts] for parts in products)
-
-    def reach(moved: np.ndarray, sign: int) -> np.ndarray:
-        """The bound, from the spread and skewness of d at a ratio that is ``moved`` from the value."""
-        square = ee - 2 * moved * ex + moved**2 * xx
-        cube = eee - 3 * moved * eex + 3 * moved**2 * exx - moved**3 * xxx
-        bend = np.nan_to_num(np.sqrt(n * (n - 1)) / (n - 2) * (1 + 6 / n) * cube / square**1.5)
-        bend = bend / (3 * np.sqrt(n))
-        turned = -sign * t - bend / 2
-        hall = np.where(np.abs(bend) < 1e-9, turned, (np.cbrt(1 + 3 * bend * turned) - 1) / bend)
-        return sign * np.sqrt(square / (n - 1)) * np.maximum(t, -sign * hall)
-
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        # Fieller's set is no interval where the mean of x is itself not told from 0.
-        none = (n_groups < FEW) | (t * np.sqrt(xx / (n - 1)) >= 1)
-        bounds = []
-        for sign in (-1, 1):
-            bound = reach(np.zeros_like(ee), sign)
-            for _ in range(_ROUNDS if xx.any() else 0):
-                bound = reach(bound, sign)
-            bounds.append(np.where(none, np.nan, bound))
-    return bounds[0], bounds[1]

@@ -1,4 +1,4 @@
-"""How are labels shuffled by group, for the null of a probe?
+"""Label permutations by group, for the null distribution of a probe.
 
 Shuffled labels keep whatever a probe could learn from the design alone. Within each fold, the label blocks of groups
 of equal size trade places (exchangeability of whole blocks: Winkler et al. 2015, *Multi-level block permutation*,
@@ -7,13 +7,13 @@ without the second step the twins of XSTest, one of each class in every group, c
 shuffle keeps the number of positive rows of every fold, so the folds are as stratified for it as for the true labels.
 Its expected AUROC is 0.5 where groups of each size hold the classes in the same proportion. Elsewhere a probe that
 knows no more than the size of a row's group does better (0.575 on XSTest, whose groups of three hold one harmful prompt
-and whose pairs hold one too): shuffled labels keep that, so that the null includes it, and a note says so.
+and whose pairs hold one too): shuffled labels keep that, so that the null includes it, and a note states it.
 
 Rows may also be of kinds (the conditions of :mod:`safekey_interp.measures.transfer`). Then every fold holds both
 classes of every kind, and labels trade places among groups of the same make-up and rows of the same kind only, so that
 every shuffle keeps the number of positive rows of every fold and kind. Where make-ups differ between the classes so
 much that this leaves few shuffles, and every group is of one class, groups trade their class with any that holds the
-same kinds, however many rows of each; a note says so.
+same kinds, however many rows of each; a note states it.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ def shuffle_labels(
     Returns:
         No columns when the groups leave too few distinct shuffles.
     """
-    found = _trade_blocks(positive, codes, kind, fold, n_permutations=n_permutations, seed=seed)
+    draws = _trade_blocks(positive, codes, kind, fold, n_permutations=n_permutations, seed=seed)
     notes = []
-    if whatever_size and found.arrangements < _MIN_ARRANGEMENTS and _is_one_class(positive, codes):
-        found = _trade_classes(positive, codes, kind, fold, n_permutations=n_permutations, seed=seed)
+    if whatever_size and draws.arrangements < _MIN_ARRANGEMENTS and _is_one_class(positive, codes):
+        draws = _trade_classes(positive, codes, kind, fold, n_permutations=n_permutations, seed=seed)
         notes.append("labels shuffled among groups whatever their size")
-    elif kind.any() and found.arrangements < _MANY_ARRANGEMENTS and _is_one_class(positive, codes):
-        found = _trade_classes(positive, codes, kind, fold, n_permutations=n_permutations, seed=seed)
+    elif kind.any() and draws.arrangements < _MANY_ARRANGEMENTS and _is_one_class(positive, codes):
+        draws = _trade_classes(positive, codes, kind, fold, n_permutations=n_permutations, seed=seed)
         notes.append("labels shuffled among groups that hold the same conditions, whatever their size")
-    if found.arrangements >= _MIN_ARRANGEMENTS - 1e-9:
-        return found.shuffled, notes
+    if draws.arrangements >= _MIN_ARRANGEMENTS - 1e-9:
+        return draws.shuffled, notes
     notes.append(f"fewer than {_MIN_ARRANGEMENTS} ways to shuffle labels among groups of equal size: no null")
-    return found.shuffled[:, :0], notes
+    return draws.shuffled[:, :0], notes
 
 
 class _Shuffled(NamedTuple):
@@ -111,7 +111,7 @@ def _trade_classes(
     """Groups of one class trade it among those of their fold that hold the same kinds."""
     rng = np.random.default_rng([seed, 3])
     first = np.unique(codes, return_index=True)[1]
-    holds = np.stack([np.bincount(codes, kind == one) > 0 for one in range(int(kind.max()) + 1)], axis=1)
+    holds = np.stack([np.bincount(codes, kind == value) > 0 for value in range(int(kind.max()) + 1)], axis=1)
     alike = np.unique(np.column_stack([fold[first], holds]), axis=0, return_inverse=True)[1].ravel()
     of_group = np.empty((n_permutations, len(first)), bool)
     log_arrangements = 0.0

@@ -1,30 +1,32 @@
-"""How are states walked through, position by position, all layers of one side by side?
+"""Loop over positions and layers of hidden states, shared by separability and transfer.
 
-What separability and transfer share: which states they read, which they refuse, and how what could not be measured is
-said once.
+Which states are read, which are refused, how the rows of a table come about, and how a reason that all layers share is
+given once.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, runtime_checkable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
 
 from safekey_interp.errors import InputError
 from safekey_interp.measures.folds import CLASSES
+from safekey_interp.measures.layer_scores import Cell, best_of_layers
+from safekey_interp.measures.text_baseline import span_texts
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
+    from safekey_interp.models.model import Model
     from safekey_interp.segmentation.segmenter import Segmentation
 
 AFTER_THE_FACT = ("key_sentence",)
 """Positions that read the decision itself: kept for labels and marked, refused for outcomes."""
-
-Result = TypeVar("Result")
 
 
 @runtime_checkable
@@ -64,12 +66,53 @@ class LeftOut(NamedTuple):
         return f"{self.what} left out: {self.why}"
 
 
+class LayerResult(NamedTuple):
+    """Measurement of one layer at one position."""
+
+    number: int
+    """The layer."""
+    present: np.ndarray
+    """(trace) bool: whether the trace counts here."""
+    cells: list[Cell]
+    """Rows of the table."""
+    left_out: list[LeftOut]
+    """What was not measured and why."""
+
+
+class ProbeData(NamedTuple):
+    """States of traces with what is probed for in them; one value a trace."""
+
+    states: StatesLike
+    traces: Sequence[Trace]
+    labels: list[str | None]
+    """Class names."""
+    groups: list[str]
+    texts: dict[str, list[str | None]]
+    """Words read up to each position."""
+
+    @classmethod
+    def of(
+        cls, states: StatesLike, traces: Sequence[Trace], segmentations: Sequence[Segmentation], label_by: str
+    ) -> ProbeData:
+        """From states and the traces that they belong to."""
+        labels = class_names(traces, segmentations, label_by)
+        return cls(states, traces, labels, [trace.group for trace in traces], span_texts(traces, segmentations))
+
+    @classmethod
+    def collect(cls, model: Model, traces: Sequence[Trace], label_by: str, **options: Any) -> ProbeData:
+        """By forward passes; ``options`` are those of :func:`~safekey_interp.capture.hidden_states.collect_states`."""
+        from safekey_interp.capture.hidden_states import collect_states
+
+        class_names((), (), label_by)  # an unknown way of labelling is refused before the forward passes
+        return cls.of(*collect_states(model, traces, **options), label_by)
+
+
 def class_names(traces: Sequence[Trace], segmentations: Sequence[Segmentation], label_by: str) -> list[str | None]:
     """The class name of each trace: its label, or its key sentence's outcome. Raises InputError for another way."""
     if label_by == "label":
         return [trace.label for trace in traces]
     if label_by == "aha":
-        return [found.aha for found in segmentations]
+        return [segmentation.aha for segmentation in segmentations]
     raise InputError(f"label_by: got {label_by!r}, expected one of {', '.join(CLASSES)}")
 
 
@@ -114,39 +157,68 @@ def without_circular(what: str, positions: Sequence[str], label_by: str, n: int)
     return kept, [LeftOut(f"{what} at {position}", why, n) for position in circular]
 
 
-def each_position(
+WordsMeasure = Callable[[np.ndarray, Sequence[str | None], str], tuple[list[Cell], list[LeftOut]]]
+"""The text baseline's rows, of the traces that are present, their texts and the position's name."""
+
+
+def table_rows(
     positions: Sequence[str],
     indices: Sequence[int],
-    measure: Callable[[str, int], Result],
+    measure: Callable[[str, int], LayerResult],
+    measure_words: WordsMeasure,
+    texts: Mapping[str, Sequence[str | None]],
     *,
+    alike: Sequence[str] = ("method",),
     n_workers: int | None,
     progress: Callable[[int, int], None] | None,
-) -> Iterator[tuple[str, list[Result]]]:
-    """``measure`` of every layer, position by position.
+) -> tuple[list[dict[str, Any]], list[LeftOut]]:
+    """Rows of a table, position by position, the text baseline's last at each; and what was not measured.
 
-    Layers run side by side, each on one thread of linear algebra: as fast, never slower than alone on a busy machine,
-    and the same to the bit however many cores there are.
+    Layers are measured side by side, each on one thread of linear algebra: as fast, never slower than alone on a busy
+    machine, and the same to the bit however many cores there are.
+
+    Args:
+        positions: of the states.
+        indices: of the layers.
+        measure: measures one layer at one position.
+        measure_words: measures the texts of one position.
+        texts: for each position, what was read up to it; None where a trace has no such text.
+        alike: columns in which layers agree whose best is taken.
+        n_workers: layers side by side; by default the cores, at most eight.
+        progress: called with (cells done, cells in all).
     """
     from threadpoolctl import threadpool_limits
 
+    rows: list[dict[str, Any]] = []
+    left_out: list[LeftOut] = []
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_workers or _cores()) as pool:
         for number, position in enumerate(positions):
-            measured: list[Result] = []
-            for layer in pool.map(lambda index, position=position: measure(position, index), indices):
-                measured.append(layer)
+            layers: list[LayerResult] = []
+            for layer in pool.map(partial(measure, position), indices):
+                layers.append(layer)
                 if progress:
-                    progress(number * len(indices) + len(measured), len(positions) * len(indices))
-            yield position, measured
+                    progress(number * len(indices) + len(layers), len(positions) * len(indices))
+            left_out += reasons_of(layers)
+            cells = [cell for layer in layers for cell in layer.cells]
+            words = texts.get(position)
+            if words is not None and cells:
+                with_text = layers[0].present & np.array([text is not None for text in words])
+                of_words, reasons = measure_words(with_text, words, position)
+                cells += of_words
+                left_out += reasons
+            place = {"position": position, "after_the_fact": position in AFTER_THE_FACT}
+            rows += [row | place for row in best_of_layers(cells, alike)]
+    return rows, left_out
 
 
-def said_once(by_layer: Iterable[tuple[int, Sequence[LeftOut]]]) -> list[LeftOut]:
+def reasons_of(layers: Sequence[LayerResult]) -> list[LeftOut]:
     """Reasons of the layers of one position: once where all layers share them, else with the layer."""
-    layers = list(by_layer)
-    shared = [reason for reason in (layers[0][1] if layers else ()) if all(reason in reasons for _, reasons in layers)]
+    first = layers[0].left_out if layers else ()
+    shared = [reason for reason in first if all(reason in layer.left_out for layer in layers)]
     return shared + [
-        reason._replace(what=f"{reason.what}, layer {layer}")
-        for layer, reasons in layers
-        for reason in reasons
+        reason._replace(what=f"{reason.what}, layer {layer.number}")
+        for layer in layers
+        for reason in layer.left_out
         if reason not in shared
     ]
 

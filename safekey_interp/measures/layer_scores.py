@@ -72,7 +72,10 @@ def measure_states(matrix: np.ndarray, plan: Plan, place: dict[str, Any]) -> tup
     scored = score_states(matrix, plan)
     standardised = fit_scaling(matrix).apply(matrix)
     compact = silhouette(standardised, plan.positive)
-    cells = [describe(place | {"method": method, "silhouette": compact}, one, plan) for method, one in scored.items()]
+    cells = [
+        describe(place | {"method": method, "silhouette": compact}, of_method, plan)
+        for method, of_method in scored.items()
+    ]
     first, second = principal_components(standardised).T
     return cells, place | {"lda": scored["logistic"].axis, "pc1": first, "pc2": second}
 
@@ -192,14 +195,14 @@ def best_of_layers(cells: list[Cell], alike: Sequence[str] = ("method",)) -> lis
     families: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
         families.setdefault(family(cell), []).append(cell)
-    found = {}
-    for key, mine in families.items():
-        highest = np.max([cell.scored.null for cell in mine], axis=0)
-        level = simultaneous([cell.ranked.influence for cell in mine], mine[0].ranked.n_least, seed=0)
-        found[key] = highest, level
+    over_layers = {}
+    for key, members in families.items():
+        highest = np.max([cell.scored.null for cell in members], axis=0)
+        level = simultaneous([cell.ranked.influence for cell in members], members[0].ranked.n_least, seed=0)
+        over_layers[key] = highest, level
     rows = []
     for cell in cells:
-        highest, level = found[family(cell)]
+        highest, level = over_layers[family(cell)]
         at_once: Interval = auroc_interval(cell.ranked, level)
         over = {"auroc_low_over_layers": at_once.low, "auroc_high_over_layers": at_once.high}
         rows.append(cell.row | {"p_value_over_layers": p_value(cell.scored.observed, highest)} | over)

@@ -1,4 +1,4 @@
-"""How well do the hidden states tell harmful from benign (or unsafe from safe), beyond the words of the same span?
+"""Separability of harmful and benign (or unsafe and safe) traces in the hidden states, beyond the words they hold.
 
 For each layer and position, out-of-fold scores (folds of whole groups, :mod:`safekey_interp.measures.folds`) of a
 logistic probe on standardised states and of the difference of class means on states as they are
@@ -26,31 +26,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from safekey_interp.measures.folds import Plan, Planner, positive_class
 from safekey_interp.measures.layer_loop import (
-    AFTER_THE_FACT,
+    LayerResult,
     LeftOut,
+    ProbeData,
     StatesLike,
     choose,
-    class_names,
-    each_position,
-    said_once,
+    table_rows,
     without_circular,
 )
-from safekey_interp.measures.layer_scores import Cell, Scored, best_of_layers, describe, measure_states, score_texts
-from safekey_interp.measures.text_baseline import span_texts
+from safekey_interp.measures.layer_scores import Cell, describe, measure_states, score_texts
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from safekey_interp.capture.batch_runner import Backend
     from safekey_interp.capture.streaming import BatchSize
+    from safekey_interp.data.conditions import LabelBy
     from safekey_interp.data.trace import Trace
-    from safekey_interp.measures.folds import LabelBy
     from safekey_interp.models.model import Model
 
 COLUMNS = (
@@ -60,7 +59,7 @@ COLUMNS = (
     *("auroc_low_over_layers", "auroc_high_over_layers"),
     *("n", "n_harmful", "n_benign", "n_groups", "n_folds", "seed", "label_by", "note"),
 )
-COORDINATE_COLUMNS = ("trace_id", "position", "layer", "site", "label", "lda", "pc1", "pc2")
+COORDINATE_COLUMNS = ("trace_id", "position", "layer", "site", "label", "lda", "pc1", "pc2", "fold")
 
 
 class SeparabilityResult(NamedTuple):
@@ -69,7 +68,8 @@ class SeparabilityResult(NamedTuple):
     table: pd.DataFrame
     """One row per position, layer and method; columns :data:`COLUMNS`. By outcome, ``n_harmful`` counts unsafe."""
     coordinates: pd.DataFrame
-    """One row per position, layer and trace: ``lda`` (out of fold, standardised in its fold), ``pc1``, ``pc2``."""
+    """One row per position, layer and trace: ``lda`` (out of fold, standardised in its fold), ``pc1``, ``pc2``,
+    ``fold`` (in which ``lda`` was scored; missing where the rows could not be split)."""
     left_out: list[LeftOut]
     """What was not measured and why."""
 
@@ -109,30 +109,133 @@ def measure_separability(
     Raises:
         SafekeyError: no trace can be read, or an option is unknown.
     """
-    from safekey_interp.capture.hidden_states import collect_states
+    options = {"layers": layers, "positions": positions, "batch_size": batch_size, "max_length": max_length}
+    finding = {"finder": finder, "delimiters": delimiters, "backend": backend}
+    data = ProbeData.collect(model, traces, label_by, **options, **finding)
+    return Separability.of(data, label_by=label_by, seed=seed).measure(data.states)
 
-    class_names((), (), label_by)  # an unknown way of labelling is refused before the forward passes
-    states, kept, segmentations = collect_states(
-        model,
-        traces,
-        layers=layers,
-        positions=positions,
-        batch_size=batch_size,
-        max_length=max_length,
-        finder=finder,
-        delimiters=delimiters,
-        backend=backend,
-    )
-    result = separability_table(
-        states,
-        class_names(kept, segmentations, label_by),
-        [trace.group for trace in kept],
-        span_texts(kept, segmentations),
-        label_by=label_by,
-        seed=seed,
-    )
-    result.table.attrs["left_out"] = [str(reason) for reason in result.left_out]
-    return result.table
+
+class Separability:
+    """Separability of two classes of given traces, for any states of these: folds and text scores are made once."""
+
+    def __init__(
+        self,
+        labels: Sequence[str | None],
+        groups: Sequence[str],
+        texts: Mapping[str, Sequence[str | None]],
+        *,
+        label_by: LabelBy = "label",
+        seed: int = 0,
+        n_folds: int = 5,
+        n_permutations: int = 200,
+        max_rows: int | None = 1_000,
+    ) -> None:
+        """Give each trace its class, group and texts.
+
+        Args:
+            labels: class name of each trace; None (and ``neutral`` outcomes) are left out.
+            groups: group of each trace; folds, shuffles and intervals keep groups whole.
+            texts: for each position, what was read up to it; None where a trace has no such text.
+            label_by: ``label`` or ``aha``.
+            seed: of draws of rows, folds and shuffles.
+            n_folds: folds wanted; fewer when a class has fewer groups.
+            n_permutations: label shuffles; p-values are no smaller than 1 / (1 + n_permutations).
+            max_rows: beyond it whole groups are drawn, both classes alike, and ``note`` says so; None for all rows.
+
+        Raises:
+            InputError: an unknown label or way of labelling.
+        """
+        self._labels, self._texts, self._label_by = labels, texts, label_by
+        self._per_trace = {"labels": labels, "groups": groups}
+        self._per_trace |= {f"texts of {name}": words for name, words in texts.items()}
+        positive = positive_class(labels, label_by)
+        sizes = {"n_folds": n_folds, "n_permutations": n_permutations, "max_rows": max_rows}
+        self._planner = Planner(positive, [str(group) for group in groups], label_by, seed=seed, sizes=sizes)
+        self._labelled = ~np.isnan(positive)
+        self._about = {"seed": seed, "label_by": label_by}
+        self._of_words: dict[tuple[int, tuple[str, ...]], Cell] = {}
+
+    @classmethod
+    def of(cls, data: ProbeData, **options: Any) -> Separability:
+        """Of collected data."""
+        return cls(data.labels, data.groups, data.texts, **options)
+
+    def measure(self, states: StatesLike) -> pd.DataFrame:
+        """The table alone; ``attrs["left_out"]`` says what was not measured, and why."""
+        result = self.tables(states)
+        result.table.attrs["left_out"] = [str(reason) for reason in result.left_out]
+        return result.table
+
+    def tables(
+        self,
+        states: StatesLike,
+        *,
+        layers: Sequence[int] | None = None,
+        positions: Sequence[str] | None = None,
+        n_workers: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> SeparabilityResult:
+        """Tables of any states of the traces.
+
+        Args:
+            states: hidden states; a row that is not finite is left out of its cell.
+            layers: layers wanted; all by default.
+            positions: positions wanted; all by default.
+            n_workers: layers measured side by side; by default the cores, at most eight. Changes no number.
+            progress: called with (cells done, cells in all).
+
+        Returns:
+            Tables and reasons; NaN wherever a number is undefined (``note`` says why).
+
+        Raises:
+            InputError: lengths differ, or a layer or position is unknown.
+        """
+        import pandas as pd
+
+        indices, wanted = choose(states, self._per_trace, layers=layers, positions=positions)
+        n_labelled = int(self._labelled.sum())
+        if isinstance(reason := self._planner.plan(self._labelled), str):
+            nothing = [LeftOut("separability", reason, n_labelled)]
+            return SeparabilityResult(_frame([], COLUMNS), _frame([], COORDINATE_COLUMNS), nothing)
+        wanted, circular = without_circular("separability", wanted, self._label_by, n_labelled)
+        coordinates: dict[tuple[str, int], pd.DataFrame] = {}
+        measure = partial(self._measure_layer, states=states, coordinates=coordinates)
+        sharing: Any = {"n_workers": n_workers, "progress": progress}
+        rows, left_out = table_rows(wanted, indices, measure, self._measure_words, self._texts, **sharing)
+        ordered = [coordinates[place] for place in product(wanted, indices) if place in coordinates]
+        joined = pd.concat(ordered, ignore_index=True) if ordered else _frame([], COORDINATE_COLUMNS)
+        table = _frame([row | self._about for row in rows], COLUMNS)
+        return SeparabilityResult(table, joined, [*circular, *left_out])
+
+    def _measure_layer(
+        self, position: str, index: int, *, states: StatesLike, coordinates: dict[tuple[str, int], pd.DataFrame]
+    ) -> LayerResult:
+        site = states.layers[index]
+        matrix = np.asarray(states.matrix(index, position))
+        present = self._labelled & np.isfinite(matrix).all(1)
+        plan = self._planner.plan(present)
+        if isinstance(plan, str):
+            reasons = [LeftOut(f"separability at {position}", plan, int(present.sum()))]
+            return LayerResult(site.layer, present, [], reasons)
+        place = {"position": position, "layer": site.layer, "site": site.site}
+        cells, columns = measure_states(matrix[plan.rows], plan, place)
+        fold = plan.fold.astype(object) if plan.n_folds else [None] * len(plan.fold)
+        names = {"trace_id": _pick(states.trace_ids, plan), "label": _pick(self._labels, plan)}
+        rows = _frame(names | columns | {"fold": fold}, COORDINATE_COLUMNS)
+        coordinates[position, index] = rows.astype({"fold": "Int64"})
+        return LayerResult(site.layer, present, cells, [])
+
+    def _measure_words(
+        self, present: np.ndarray, words: Sequence[str | None], position: str
+    ) -> tuple[list[Cell], list[LeftOut]]:
+        plan = self._planner.plan(present)
+        if isinstance(plan, str):
+            return [], [LeftOut(f"text baseline at {position}", plan, int(present.sum()))]
+        read = tuple(_pick(words, plan))
+        if (id(plan), read) not in self._of_words:  # several positions have read the same words
+            place = {"layer": -1, "site": "text", "method": "text_tfidf", "silhouette": np.nan}
+            self._of_words[id(plan), read] = describe(place, score_texts(read, plan), plan)
+        return [self._of_words[id(plan), read]], []
 
 
 def separability_table(
@@ -143,109 +246,23 @@ def separability_table(
     *,
     layers: Sequence[int] | None = None,
     positions: Sequence[str] | None = None,
-    label_by: LabelBy = "label",
-    seed: int = 0,
-    n_folds: int = 5,
-    n_permutations: int = 200,
-    max_rows: int | None = 1_000,
     n_workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    **options: Any,
 ) -> SeparabilityResult:
     """Separability of two classes in collected states, with its controls.
 
-    Args:
-        states: hidden states; a row that is not finite is left out of its cell.
-        labels: class name of each trace of ``states``; None (and ``neutral`` outcomes) are left out.
-        groups: group of each trace; folds, shuffles and intervals keep groups whole.
-        texts: for each position, what was read up to it; None where a trace has no such text.
-        layers: layers wanted; all by default.
-        positions: positions wanted; all by default.
-        label_by: ``label`` or ``aha``.
-        seed: of draws of rows, folds and shuffles.
-        n_folds: folds wanted; fewer when a class has fewer groups.
-        n_permutations: label shuffles; p-values are no smaller than 1 / (1 + n_permutations).
-        max_rows: beyond it whole groups are drawn, both classes alike, and ``note`` says so; None for all rows.
-        n_workers: layers measured side by side; by default the cores, at most eight. Changes no number.
-        progress: called with (cells done, cells in all).
-
-    Returns:
-        Tables and reasons; NaN wherever a number is undefined (``note`` says why).
-
-    Raises:
-        InputError: lengths differ, or a layer, position, label or way of labelling is unknown.
+    Arguments as for :class:`Separability`, whose ``options`` they are, and :meth:`Separability.tables`.
     """
-    import pandas as pd
-
-    per_trace = {"labels": labels, "groups": groups, **{f"texts of {name}": words for name, words in texts.items()}}
-    indices, wanted = choose(states, per_trace, layers=layers, positions=positions)
-    positive = positive_class(labels, label_by)
-    labelled = ~np.isnan(positive)
-    about = {"seed": seed, "label_by": label_by}
-    sizes = {"n_folds": n_folds, "n_permutations": n_permutations, "max_rows": max_rows}
-    planner = Planner(positive, [str(group) for group in groups], label_by, seed=seed, sizes=sizes)
-    if isinstance(reason := planner.plan(labelled), str):
-        nothing = [LeftOut("separability", reason, int(labelled.sum()))]
-        return SeparabilityResult(_frame([], COLUMNS), _frame([], COORDINATE_COLUMNS), nothing)
-    wanted, left_out = without_circular("separability", wanted, label_by, int(labelled.sum()))
-    rows: list[dict[str, Any]] = []
-    coordinates: list[pd.DataFrame] = []
-    scored_words: dict[tuple[int, tuple[str, ...]], Scored] = {}
-    measure = partial(_measure_layer, states=states, labelled=labelled, planner=planner)
-    for position, measured in each_position(wanted, indices, measure, n_workers=n_workers, progress=progress):
-        left_out += said_once((layer.number, layer.left_out) for layer in measured)
-        cells = [cell for layer in measured for cell in layer.cells]
-        for layer in measured:
-            if layer.cells:
-                plan = layer.cells[0].plan
-                names = {"trace_id": _pick(states.trace_ids, plan), "label": _pick(labels, plan)}
-                coordinates.append(pd.DataFrame(names | layer.coordinates, columns=list(COORDINATE_COLUMNS)))
-        words = texts.get(position)
-        if words is not None and cells:
-            plan = planner.plan(measured[0].present & np.array([text is not None for text in words]))
-            if isinstance(plan, str):
-                left_out.append(LeftOut(f"text baseline at {position}", plan, int(measured[0].present.sum())))
-            else:
-                key = (id(plan), tuple(_pick(words, plan)))
-                if key not in scored_words:  # several positions have read the same words
-                    scored_words[key] = score_texts(key[1], plan)
-                place = {"layer": -1, "site": "text", "method": "text_tfidf", "silhouette": np.nan}
-                cells.append(describe(_at(position) | place, scored_words[key], plan))
-        rows += [row | about for row in best_of_layers(cells)]
-    joined = pd.concat(coordinates, ignore_index=True) if coordinates else _frame([], COORDINATE_COLUMNS)
-    return SeparabilityResult(_frame(rows, COLUMNS), joined, left_out)
+    measure = Separability(labels, groups, texts, **options)
+    return measure.tables(states, layers=layers, positions=positions, n_workers=n_workers, progress=progress)
 
 
 def _pick(values: Sequence[Any], plan: Plan) -> list[Any]:
     return [values[row] for row in plan.rows.tolist()]
 
 
-class _Layer(NamedTuple):
-    """What one layer gave at one position."""
-
-    number: int
-    present: np.ndarray
-    cells: list[Cell]
-    coordinates: dict[str, Any]
-    left_out: list[LeftOut]
-
-
-def _measure_layer(position: str, index: int, *, states: StatesLike, labelled: np.ndarray, planner: Planner) -> _Layer:
-    site = states.layers[index]
-    matrix = np.asarray(states.matrix(index, position))
-    present = labelled & np.isfinite(matrix).all(1)
-    plan = planner.plan(present)
-    if isinstance(plan, str):
-        return _Layer(site.layer, present, [], {}, [LeftOut(f"separability at {position}", plan, int(present.sum()))])
-    place = _at(position) | {"layer": site.layer, "site": site.site}
-    cells, coordinates = measure_states(matrix[plan.rows], plan, place)
-    return _Layer(site.layer, present, cells, coordinates, [])
-
-
-def _at(position: str) -> dict[str, Any]:
-    return {"position": position, "after_the_fact": position in AFTER_THE_FACT}
-
-
-def _frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+def _frame(rows: Any, columns: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(rows, columns=list(columns))

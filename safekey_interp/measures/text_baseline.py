@@ -1,4 +1,4 @@
-"""What the words alone give away: TF-IDF of a span under the same folds and the same estimators as the states.
+"""Text baseline of probes: TF-IDF of a span's words under the same folds and the same estimators as the states.
 
 A probe that beats this has read more than word choice. Words and pairs of words that occur in at least two training
 texts; each character of a script written without spaces counts as a word. Vocabulary and document frequencies come
@@ -62,8 +62,8 @@ def span_texts(traces: Sequence[Trace], segmentations: Sequence[Segmentation]) -
     pairs = list(zip(traces, segmentations, strict=True))
     return texts_by_position(
         [trace.prompt for trace in traces],
-        [_words(trace, found.understanding) for trace, found in pairs],
-        [_words(trace, found.key_sentence) for trace, found in pairs],
+        [_words(trace, segmentation.understanding) for trace, segmentation in pairs],
+        [_words(trace, segmentation.key_sentence) for trace, segmentation in pairs],
     )
 
 

@@ -1,12 +1,12 @@
-"""What does a probe or a direction say of every token's state, not only of a mean over a span?
+"""Token scorer: the score of a probe or a direction on every token's state, with those of control directions.
 
     score(x) = ((x − mean) / scale) · weight + bias     of a probe      (its logit)
                x · d                                    of a direction  (length along it)
 
-Long states have long projections on any direction, and states vary along few of them; so beside each score stands what
-control directions say of the same state (:mod:`safekey_interp.measures.control_directions`): probes or directions that
+Long states have long projections on any direction, and states vary along few of them; so each score comes with those
+of control directions on the same state (:mod:`safekey_interp.measures.control_directions`): probes or directions that
 were fitted to shuffled labels, vectors of the same norm from the states' covariance, or isotropic ones. Of a probe, a
-vector r of the latter two kinds reads (x − mean) · r + bias.
+vector r of the latter two kinds scores (x − mean) · r + bias.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from safekey_interp.measures.control_directions import (
     check_controls,
     control_draws,
 )
-from safekey_interp.measures.probes import Direction, Probe
+from safekey_interp.measures.direction_record import Direction
+from safekey_interp.measures.probes import Probe
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Reader:
-    """A probe or direction as one affine map of a state at one place."""
+class TokenScorer:
+    """A probe or direction as an affine map of the states at a layer and site."""
 
     layer: int
     """Layer of the states."""
@@ -55,7 +56,7 @@ class Reader:
         controls: Sequence[ControlKind] = DEFAULT_CONTROLS,
         n_random: int = N_DRAWS,
         seed: int = 0,
-    ) -> Reader:
+    ) -> TokenScorer:
         """From a record.
 
         Args:
@@ -81,15 +82,15 @@ class Reader:
         name = f"{kind} at {source.position or 'unknown position'}"
         drawn: dict[str, np.ndarray] = {}
         biases: dict[str, np.ndarray] = {}
-        for one in check_controls(controls, n_random):
-            of = {"d_model": source.d_model, "seed": (seed, source.layer), "what": name}
-            vectors = control_draws(source.controls, one, n_random, **of)
-            if isinstance(source, Probe) and one == "shuffled_labels" and source.controls is not None:
-                drawn[one], biases[one] = vectors, source.controls.shuffled_bias[:n_random]
+        for control in check_controls(controls, n_random):
+            options = {"d_model": source.d_model, "seed": (seed, source.layer), "what": name}
+            vectors = control_draws(source.controls, control, n_random, **options)
+            if isinstance(source, Probe) and control == "shuffled_labels" and source.controls is not None:
+                drawn[control], biases[control] = vectors, source.controls.shuffled_bias[:n_random]
                 continue
-            drawn[one] = vectors * np.linalg.norm(vector)
-            centre = source.bias - drawn[one] @ source.mean if isinstance(source, Probe) else np.zeros(n_random)
-            biases[one] = centre
+            drawn[control] = vectors * np.linalg.norm(vector)
+            is_probe = isinstance(source, Probe)
+            biases[control] = source.bias - drawn[control] @ source.mean if is_probe else np.zeros(n_random)
         return cls(
             layer=source.layer,
             site=source.site,
@@ -101,19 +102,19 @@ class Reader:
         )
 
 
-def readers_of(
+def token_scorers(
     sources: Probe | Direction | Sequence[Probe | Direction],
     *,
     controls: Sequence[ControlKind] = DEFAULT_CONTROLS,
     n_random: int = N_DRAWS,
     seed: int = 0,
-) -> list[Reader]:
-    """Readers of one record or of several.
+) -> list[TokenScorer]:
+    """Token scorers of one record or of several.
 
     Raises:
         InputError: none, one that does not know its place, or one without controls of a kind.
     """
-    several = [sources] if isinstance(sources, Probe | Direction) else list(sources)
-    if not several:
+    records = [sources] if isinstance(sources, Probe | Direction) else list(sources)
+    if not records:
         raise InputError("readers: got none, expected a Probe or a Direction")
-    return [Reader.of(source, controls=controls, n_random=n_random, seed=seed) for source in several]
+    return [TokenScorer.of(record, controls=controls, n_random=n_random, seed=seed) for record in records]

@@ -13,7 +13,7 @@ def concatenate_tables(tables: Sequence[pd.DataFrame], left_out: dict[str, str],
     """The tables of the traces that were measured as one, the others' reasons in ``attrs["left_out"]``.
 
     Raises:
-        NothingMeasured: there is none; ``why`` says so in words.
+        NothingMeasured: there is none; ``why`` is the message.
     """
     if not tables:
         raise NothingMeasured(why, left_out)

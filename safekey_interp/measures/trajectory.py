@@ -1,4 +1,4 @@
-"""How does what the model knows of the harm rise and fall, token by token, around the key sentence?
+"""Trajectory of a probe's or direction's score, token by token, around the key sentence.
 
 Every token's state is scored by a probe or a direction (:mod:`safekey_interp.measures.token_scorer`), and traces are
 laid over one another at K's first token, or where the reasoning ends: there, models that recognised the harm all along
@@ -8,7 +8,7 @@ have been seen to drop it, the "refusal cliff" (arXiv 2510.06036).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -21,15 +21,14 @@ from safekey_interp.capture.streaming import forward_cost, in_chunks, on_threads
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.measures.control_directions import DEFAULT_CONTROLS, N_DRAWS, ControlKind
-from safekey_interp.measures.intervals import ratio_of_means
-from safekey_interp.measures.probes import Direction, Probe
-from safekey_interp.measures.token_scorer import Reader, readers_of
+from safekey_interp.measures.direction_record import Direction
+from safekey_interp.measures.intervals import mean_interval
+from safekey_interp.measures.probes import Probe
+from safekey_interp.measures.token_scorer import TokenScorer, token_scorers
 from safekey_interp.measures.trace_tables import concatenate_tables
 from safekey_interp.models.encoding import Encoding
+from safekey_interp.models.model import Model
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
-
-if TYPE_CHECKING:
-    from safekey_interp.models.model import Model
 
 Align = Literal["key_sentence", "reasoning_end"]
 _CHUNK = 64
@@ -63,13 +62,13 @@ def measure_trajectory(
         finder: finds U and K.
         delimiters: marks of the reasoning; the known families' when None.
         max_length: most tokens of a trace; longer ones are left out and named.
-        on_trace: is told how many traces were done since the last call.
+        on_trace: called with the number of traces done since the last call.
 
     Returns:
         One row per trace, reader and token: trace_id, group, label, aha (what K decides), reader (its number), layer,
         site, position (of the token), offset (from the point of alignment), part (template, prompt, understanding,
         key_sentence, rest), token (its text), score, and for each kind of control ``<kind>_mean`` and ``<kind>_sd``
-        (over its draws, of what they say of the same state). ``attrs["left_out"]`` maps the other traces to their
+        (over its draws, of their scores on the same state). ``attrs["left_out"]`` maps the other traces to their
         reasons.
 
     Raises:
@@ -77,37 +76,42 @@ def measure_trajectory(
     """
     if align not in get_args(Align):
         raise InputError(f"align: got {align!r}, expected one of {', '.join(get_args(Align))}")
-    several = readers_of(readers, controls=controls, n_random=n_random, seed=seed)
-    for reader in several:
-        if len(reader.vector) != model.d_model:
-            raise InputError(f"readers: got one for states of width {len(reader.vector)}, expected {model.d_model}")
+    scorers = token_scorers(readers, controls=controls, n_random=n_random, seed=seed)
+    for scorer in scorers:
+        if len(scorer.vector) != model.d_model:
+            raise InputError(f"readers: got one for states of width {len(scorer.vector)}, expected {model.d_model}")
     tables: list[pd.DataFrame] = []
     left_out: dict[str, str] = {}
     for chunk in in_chunks(segmented(traces, finder=finder, delimiters=delimiters), _CHUNK):
         kept: list[tuple[Trace, Segmentation, Encoding, int]] = []
-        for trace, found in chunk:
+        for trace, segmentation in chunk:
             try:
-                encoding = model.encode(trace, found)
-                kept.append((trace, found, encoding, _origin(trace, found, encoding, align, max_length)))
+                encoding = model.encode(trace, segmentation)
+                kept.append((trace, segmentation, encoding, _origin(trace, segmentation, encoding, align, max_length)))
             except TraceError as error:
                 left_out[trace.trace_id] = error.reason
-        scores = score_tokens(model, [encoding for _, _, encoding, _ in kept], several)
-        for (trace, found, encoding, origin), by_reader in zip(kept, scores, strict=True):
-            for number, (reader, columns) in enumerate(zip(several, by_reader, strict=True)):
-                about = {"trace_id": trace.trace_id, "group": trace.group, "label": trace.label, "aha": found.aha}
-                place = {"reader": number, "layer": reader.layer, "site": reader.site}
+        scores = score_tokens(model, [encoding for _, _, encoding, _ in kept], scorers)
+        for (trace, segmentation, encoding, origin), by_scorer in zip(kept, scores, strict=True):
+            for number, (scorer, columns) in enumerate(zip(scorers, by_scorer, strict=True)):
+                about = {
+                    "trace_id": trace.trace_id,
+                    "group": trace.group,
+                    "label": trace.label,
+                    "aha": segmentation.aha,
+                }
+                place = {"reader": number, "layer": scorer.layer, "site": scorer.site}
                 tables.append(pd.DataFrame(about | place | _tokens(encoding, origin) | columns))
         on_trace(len(chunk))
     return concatenate_tables(tables, left_out, "no trace can be measured")
 
 
 def score_tokens(
-    model: Model, encodings: Sequence[Encoding], readers: Sequence[Reader]
+    model: Model, encodings: Sequence[Encoding], scorers: Sequence[TokenScorer]
 ) -> list[list[dict[str, np.ndarray]]]:
     """Scores of all tokens, reduced inside the forward pass: no state is kept.
 
     Returns:
-        For each encoding and reader: score, and mean and sd of each kind of control, each (token,) float64.
+        For each encoding and scorer: score, and mean and sd of each kind of control, each (token,) float64.
     """
     out: list[list[dict[str, np.ndarray]]] = [[] for _ in encodings]
     lengths = [len(encoding.input_ids) for encoding in encodings]
@@ -118,57 +122,56 @@ def score_tokens(
             ids = torch.zeros((len(batch), max(lengths[i] for i in batch)), dtype=torch.int64)
             for row, i in zip(ids, batch, strict=True):
                 row[: lengths[i]] = encodings[i].input_ids
-            found = read_states(
-                model, readers, lambda ids=ids: model.hf.get_decoder()(input_ids=ids.to(model.device), use_cache=False)
+            scores = score_states(
+                model, scorers, lambda ids=ids: model.hf.get_decoder()(input_ids=ids.to(model.device), use_cache=False)
             )
             for row, i in enumerate(batch):
-                out[i] = [{name: values[row, : lengths[i]] for name, values in columns.items()} for columns in found]
+                out[i] = [{name: values[row, : lengths[i]] for name, values in columns.items()} for columns in scores]
     return out
 
 
-def read_states(model: Model, readers: Sequence[Reader], forward: Callable[[], object]) -> list[dict[str, np.ndarray]]:
-    """What each reader says of every state of one forward pass: score, mean and sd of each control, (row, pos)."""
-    found: list[dict[str, np.ndarray]] = [{} for _ in readers]
-    of_place: dict[Place, list[int]] = {}
-    for number, reader in enumerate(readers):
-        site: Any = reader.site
-        of_place.setdefault(Place(reader.layer, site), []).append(number)
+def score_states(
+    model: Model, scorers: Sequence[TokenScorer], forward: Callable[[], object]
+) -> list[dict[str, np.ndarray]]:
+    """Scores of every state of one forward pass: of each scorer, score, mean and sd of each control, (row, pos)."""
+    scores: list[dict[str, np.ndarray]] = [{} for _ in scorers]
+    numbers_at: dict[Place, list[int]] = {}
+    for number, scorer in enumerate(scorers):
+        site: Any = scorer.site
+        numbers_at.setdefault(Place(scorer.layer, site), []).append(number)
 
-    def look(numbers: list[int]) -> Edit:
+    def scored(numbers: list[int]) -> Edit:
         def see(states: torch.Tensor) -> torch.Tensor:
             wide = states.float()
             for number in numbers:
-                reader = readers[number]
-                vectors = np.concatenate([reader.vector[None], *reader.controls.values()])
+                scorer = scorers[number]
+                vectors = np.concatenate([scorer.vector[None], *scorer.controls.values()])
                 products = (
                     (wide @ torch.as_tensor(vectors, dtype=torch.float32, device=wide.device).T).double().cpu().numpy()
                 )
-                found[number] = {"score": products[..., 0] + reader.bias}
+                scores[number] = {"score": products[..., 0] + scorer.bias}
                 begin = 1
-                for kind, biases in reader.control_biases.items():
+                for control, biases in scorer.control_biases.items():
                     drawn = products[..., begin : begin + len(biases)] + biases
                     begin += len(biases)
-                    found[number] |= {f"{kind}_mean": _mean(drawn), f"{kind}_sd": _sd(drawn)}
+                    scores[number] |= {f"{control}_mean": _mean(drawn), f"{control}_sd": _sd(drawn)}
             return states
 
         return see
 
-    with edited(model, {place: look(numbers) for place, numbers in of_place.items()}):
+    with edited(model, {place: scored(numbers) for place, numbers in numbers_at.items()}):
         forward()
-    return found
+    return scores
 
 
 def summarise_trajectory(
-    table: pd.DataFrame,
-    *,
-    by: str = "label",
-    offsets: tuple[int, int] = (-40, 40),
+    table: pd.DataFrame, *, by: str = "label", offsets: tuple[int, int] = (-40, 40)
 ) -> pd.DataFrame:
     """Mean score by offset, with 95 % intervals over groups.
 
     Args:
         table: from :func:`measure_trajectory`.
-        by: ``label`` or ``aha``: what tells the curves apart.
+        by: ``label`` or ``aha``: what the curves are by.
         offsets: first and last offset.
 
     Returns:
@@ -181,14 +184,14 @@ def summarise_trajectory(
     if by not in ("label", "aha"):
         raise InputError(f"by: got {by!r}, expected label or aha")
     inside = table[table["offset"].between(*offsets) & table[by].notna()]
-    beside = [f"{kind}_{what}" for kind in trajectory_controls(table) for what in ("mean", "sd")]
+    controls = [f"{control}_{moment}" for control in trajectory_controls(table) for moment in ("mean", "sd")]
     rows = []
     curves: Any = inside.groupby(["reader", by, "offset"], observed=True, sort=True)
     for (reader, subset, offset), part in curves:
-        values, groups = part[["score", *beside]].to_numpy(np.float64), list(part["group"])
-        found = ratio_of_means(values, np.ones_like(values), groups)
-        interval = {"score": found.value[0], "low": found.low[0], "high": found.high[0]}
-        interval |= dict(zip(beside, found.value[1:], strict=True))
+        groups = list(part["group"])
+        means = mean_interval(part[["score", *controls]].to_numpy(np.float64), groups)
+        interval = {"score": means.value[0], "low": means.low[0], "high": means.high[0]}
+        interval |= dict(zip(controls, means.value[1:], strict=True))
         rows.append(
             {"reader": reader, by: subset, "offset": offset} | interval | {"n": len(part), "n_groups": len(set(groups))}
         )
@@ -209,18 +212,18 @@ def _sd(drawn: np.ndarray) -> np.ndarray:
     return drawn.std(-1, ddof=1) if drawn.shape[-1] > 1 else np.full(drawn.shape[:-1], np.nan)
 
 
-def _origin(trace: Trace, found: Segmentation, encoding: Encoding, align: Align, max_length: int | None) -> int:
+def _origin(trace: Trace, segmentation: Segmentation, encoding: Encoding, align: Align, max_length: int | None) -> int:
     n = len(encoding.input_ids)
     if max_length is not None and n > max_length:
         raise TraceError(trace.trace_id, f"{n} tokens, more than {max_length}")
     if align == "key_sentence":
         where = encoding.positions("key_sentence")
         if not len(where):
-            raise TraceError(trace.trace_id, f"no key sentence: {found.reason}")
+            raise TraceError(trace.trace_id, f"no key sentence: {segmentation.reason}")
         return where[0]
-    if found.region != "reasoning":
+    if segmentation.region != "reasoning":
         raise TraceError(trace.trace_id, "no reasoning that could end")
-    end = len(encoding.text) - len(trace.response) + found.reasoning.end
+    end = len(encoding.text) - len(trace.response) + segmentation.reasoning.end
     return next((i for i, (_, stop) in enumerate(encoding.offsets) if stop > end and i >= encoding.response_start), n)
 
 

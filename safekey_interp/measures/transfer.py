@@ -1,4 +1,4 @@
-"""Does a probe fitted on one condition tell the classes of another (fitted on plain prompts, tested on wrapped ones)?
+"""Transfer of probes between conditions, such as fitted on plain prompts and tested on wrapped ones.
 
 For each layer and position, a logistic probe is fitted on the rows of condition A in all folds but one, and scores the
 rows of condition B in that fold. Folds are of whole groups (:mod:`safekey_interp.measures.folds`), and the same for
@@ -28,35 +28,32 @@ from safekey_interp.data.conditions import Conditions, condition_of, told_apart
 from safekey_interp.measures.condition_pairs import Design, Designer, pairs_of
 from safekey_interp.measures.folds import positive_class
 from safekey_interp.measures.layer_loop import (
-    AFTER_THE_FACT,
+    LayerResult,
     LeftOut,
+    ProbeData,
     StatesLike,
     choose,
-    class_names,
-    each_position,
-    said_once,
+    table_rows,
     without_circular,
 )
 from safekey_interp.measures.layer_scores import (
     Cell,
     SpaceOf,
     auroc_figures,
-    best_of_layers,
     out_of_fold,
     ranked_of,
     scored_by_fold,
     states_space,
     words_space,
 )
-from safekey_interp.measures.text_baseline import span_texts
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from safekey_interp.capture.batch_runner import Backend
     from safekey_interp.capture.streaming import BatchSize
+    from safekey_interp.data.conditions import LabelBy
     from safekey_interp.data.trace import Trace
-    from safekey_interp.measures.folds import LabelBy
     from safekey_interp.models.model import Model
 
 COLUMNS = (
@@ -80,7 +77,7 @@ _ALIKE = ("method", "fitted_on", "tested_on")
 
 
 class TransferResult(NamedTuple):
-    """What one measurement gave."""
+    """Table of one measurement."""
 
     table: pd.DataFrame
     """One row per position, layer, method and pair; columns :data:`COLUMNS`. ``n`` and ``n_groups`` count what was
@@ -112,15 +109,15 @@ def measure_transfer(
         by: the column that tells conditions apart: ``source``, or a name in ``meta``. At most six conditions count,
             of at least ten groups each; of more than three, pairs are each with itself, and the most frequent with
             each other.
-        layers: layers to read; all by default.
-        positions: positions to read; all by default.
-        label_by: ``label`` (the file's) or ``aha`` (each trace's own outcome; positions before the key sentence only).
+        layers: these and the following as for :func:`~safekey_interp.measures.separability.measure_separability`.
+        positions: positions to read.
+        label_by: way of labelling.
         seed: of folds and shuffles.
         batch_size: traces per forward pass.
-        max_length: traces with more tokens are left out.
+        max_length: most tokens.
         finder: how key sentences are found.
-        delimiters: marks of the reasoning; the known families' when None.
-        backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
+        delimiters: marks of the reasoning.
+        backend: who runs the forward passes.
 
     Returns:
         Columns :data:`COLUMNS`; empty when there is nothing to compare. ``attrs["left_out"]`` says what was not
@@ -129,31 +126,13 @@ def measure_transfer(
     Raises:
         SafekeyError: no trace can be read, or an option is unknown.
     """
-    from safekey_interp.capture.hidden_states import collect_states
-
-    class_names((), (), label_by)  # an unknown way of labelling is refused before the forward passes
-    states, kept, segmentations = collect_states(
-        model,
-        traces,
-        layers=layers,
-        positions=positions,
-        batch_size=batch_size,
-        max_length=max_length,
-        finder=finder,
-        delimiters=delimiters,
-        backend=backend,
-    )
-    conditions = told_apart(kept, by)
-    result = transfer_table(
-        states,
-        class_names(kept, segmentations, label_by),
-        [trace.group for trace in kept],
-        [condition_of(trace, by) for trace in kept],
-        span_texts(kept, segmentations),
-        conditions=conditions,
-        label_by=label_by,
-        seed=seed,
-    )
+    options = {"layers": layers, "positions": positions, "batch_size": batch_size, "max_length": max_length}
+    finding = {"finder": finder, "delimiters": delimiters, "backend": backend}
+    data = ProbeData.collect(model, traces, label_by, **options, **finding)
+    conditions = told_apart(data.traces, by)
+    condition = [condition_of(trace, by) for trace in data.traces]
+    about: Any = {"conditions": conditions, "label_by": label_by, "seed": seed}
+    result = transfer_table(data.states, data.labels, data.groups, condition, data.texts, **about)
     gone = [LeftOut(row["what"], row["why"], row["n"]) for row in conditions.left_out]
     result.table.attrs["left_out"] = [str(reason) for reason in [*gone, *result.left_out]]
     return result.table
@@ -179,22 +158,13 @@ def transfer_table(
 ) -> TransferResult:
     """Transfer of probes between conditions in collected states, with its controls.
 
+    Args as for :class:`~safekey_interp.measures.separability.Separability` and its ``tables``, and:
+
     Args:
-        states: hidden states; a row that is not finite is left out of its cell.
-        labels: class name of each trace of ``states``; None (and ``neutral`` outcomes) are left out.
-        groups: group of each trace; folds, shuffles and intervals keep groups whole.
         condition: condition of each trace; those that ``conditions`` does not tell apart are left out.
-        texts: for each position, what was read up to it; None where a trace has no such text.
         conditions: which conditions are told apart.
-        layers: layers wanted; all by default.
-        positions: positions wanted; all by default.
-        label_by: ``label`` or ``aha``.
-        seed: of folds and shuffles.
         n_folds: folds wanted; fewer when a class of a condition has fewer groups.
-        n_permutations: label shuffles; p-values are no smaller than 1 / (1 + n_permutations).
         max_rows: beyond it whole groups are drawn, classes and conditions alike, and ``note`` says so; None for all.
-        n_workers: layers measured side by side; by default the cores, at most eight. Changes no number.
-        progress: called with (cells done, cells in all).
 
     Returns:
         Table and reasons; NaN wherever a number is undefined (``note`` says why).
@@ -215,49 +185,37 @@ def transfer_table(
         return TransferResult(pd.DataFrame([], columns=list(COLUMNS)), whole.left_out() if conditions.names else [])
     designer.narrow(whole.part)
     wanted, circular = without_circular("transfer", wanted, label_by, int(designer.eligible.sum()))
-    left_out = [*whole.left_out(), *circular]
     about = {"seed": seed, "label_by": label_by, "by": conditions.by}
-    rows: list[dict[str, Any]] = []
-    scored_words: dict[tuple[int, tuple[str | None, ...]], list[Cell]] = {}
+    cells_of: dict[tuple[int, tuple[str | None, ...]], list[Cell]] = {}
+
+    def measure_words(present: np.ndarray, words: Sequence[str | None], _: str) -> tuple[list[Cell], list[LeftOut]]:
+        design = designer.design(present)
+        if design.plan is None:
+            return [], []
+        read = tuple(words[row] for row in design.plan.rows.tolist())
+        if (id(design.plan), read) not in cells_of:  # several positions have read the same words
+            place = {"layer": -1, "site": "text", "method": "text_tfidf"}
+            cells_of[id(design.plan), read] = _pairs(words_space([str(text) for text in read]), design, place)
+        return cells_of[id(design.plan), read], []
+
     measure = partial(_measure_layer, states=states, designer=designer)
-    for position, measured in each_position(wanted, indices, measure, n_workers=n_workers, progress=progress):
-        where = {"position": position, "after_the_fact": position in AFTER_THE_FACT}
-        left_out += said_once((layer.number, layer.left_out) for layer in measured)
-        cells = [cell for layer in measured for cell in layer.cells]
-        words = texts.get(position)
-        if words is not None and cells:
-            design = designer.design(measured[0].present & np.array([text is not None for text in words]))
-            if design.plan is not None:
-                read = tuple(words[row] for row in design.plan.rows.tolist())
-                key = (id(design.plan), read)
-                if key not in scored_words:  # several positions have read the same words
-                    place = {"layer": -1, "site": "text", "method": "text_tfidf"}
-                    scored_words[key] = _pairs(words_space([str(text) for text in read]), design, place)
-                cells += scored_words[key]
-        rows += [row | where | about for row in best_of_layers(cells, _ALIKE)]
-    return TransferResult(pd.DataFrame(rows, columns=list(COLUMNS)), left_out)
+    sharing: Any = {"alike": _ALIKE, "n_workers": n_workers, "progress": progress}
+    rows, more = table_rows(wanted, indices, measure, measure_words, texts, **sharing)
+    table = pd.DataFrame([row | about for row in rows], columns=list(COLUMNS))
+    return TransferResult(table, [*whole.left_out(), *circular, *more])
 
 
-class _Layer(NamedTuple):
-    """What one layer gave at one position."""
-
-    number: int
-    present: np.ndarray
-    cells: list[Cell]
-    left_out: list[LeftOut]
-
-
-def _measure_layer(position: str, index: int, *, states: StatesLike, designer: Designer) -> _Layer:
+def _measure_layer(position: str, index: int, *, states: StatesLike, designer: Designer) -> LayerResult:
     site = states.layers[index]
     matrix = np.asarray(states.matrix(index, position))
     present = designer.eligible & np.isfinite(matrix).all(1)
     design = designer.design(present)
     left_out = design.left_out(f" at {position}")
     if design.plan is None:
-        return _Layer(site.layer, present, [], left_out)
+        return LayerResult(site.layer, present, [], left_out)
     place = {"layer": site.layer, "site": site.site, "method": "logistic"}
     cells = _pairs(states_space(matrix[design.plan.rows]), design, place)
-    return _Layer(site.layer, present, cells, left_out)
+    return LayerResult(site.layer, present, cells, left_out)
 
 
 def _pairs(space_of: SpaceOf, design: Design, place: dict[str, Any]) -> list[Cell]:

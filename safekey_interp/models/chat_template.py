@@ -1,4 +1,4 @@
-"""What text would the model have seen?
+"""Chat templates: the text that the model would have seen.
 
 The chat template over the conversation, up to the generation prompt, then the response exactly as it was generated: the
 template is never asked to render the response, since R1-style templates delete the reasoning from assistant turns.
@@ -19,9 +19,8 @@ template.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from safekey_interp.data.trace import CharSpan, Message, Trace
 from safekey_interp.errors import TraceError
@@ -33,8 +32,7 @@ Rendering = Literal["chat", "released"]
 _PLACEHOLDER = "safekeyplaceholderforprompt"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rendered:
+class Rendered(NamedTuple):
     """A conversation as text."""
 
     text: str
@@ -99,8 +97,8 @@ class _Hashable:
 @lru_cache(maxsize=64)
 def _after_prompt(tokenizer: _Hashable, messages: tuple[Message, ...]) -> str | None:
     """What the template writes after the prompt; None when it does not show the prompt as it is."""
-    _, found, suffix = _apply_template(tokenizer.tokenizer, messages, _PLACEHOLDER).rpartition(_PLACEHOLDER)
-    return suffix if found else None
+    _, placeholder, suffix = _apply_template(tokenizer.tokenizer, messages, _PLACEHOLDER).rpartition(_PLACEHOLDER)
+    return suffix if placeholder else None
 
 
 def _locate_prompt(head: str, suffix: str | None, trace: Trace) -> CharSpan:

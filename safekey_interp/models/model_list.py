@@ -1,4 +1,4 @@
-"""What is compared: models, by name or loaded, and runs whose traces are taken as they are."""
+"""Models to compare, by name or loaded, and runs whose traces are taken as they are."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One of those that are compared."""
+    """One model or run of a comparison."""
 
     name: str
     """What tables and page call it; unique in a comparison."""
@@ -67,7 +67,7 @@ def sides_of(given: Sequence[Model | str | Path | Run], *, at_least: int = 2) ->
     if len(given) < at_least:
         least = ("one", "two")[at_least - 1]
         raise InputError(f"models: got {len(given)}, expected at least {least}, by name, folder or run folder")
-    read = [_read(one) for one in given]
+    read = [_read(model) for model in given]
     short = [name for name, _, _ in read]
     names = [full if short.count(name) > 1 else name for name, full, _ in read]
     if twice := [name for name, n in Counter(names).items() if n > 1]:
@@ -80,8 +80,8 @@ def sides_of(given: Sequence[Model | str | Path | Run], *, at_least: int = 2) ->
         free = (safe, *(f"{safe}-{number}" for number in range(2, len(names) + 1)))
         folders.append(next(folder for folder in free if folder.casefold() not in taken))
     return [
-        Side(name=name, folder=folder, given=one)
-        for name, folder, (_, _, one) in zip(names, folders, read, strict=True)
+        Side(name=name, folder=folder, given=model)
+        for name, folder, (_, _, model) in zip(names, folders, read, strict=True)
     ]
 
 
@@ -100,5 +100,5 @@ def _read(given: Model | str | Path | Run) -> tuple[str, str, Model | str | Run]
     if kind not in ("probe", "training"):
         raise RunError(f"run {folder}: of kind {kind!r}, expected a folder that `probe` or `train` wrote, or a model")
     if manifest.get("status") != "complete":
-        raise RunError(f"run {folder}: not complete; the command that began it goes on with it")
+        raise RunError(f"run {folder}: not complete; the command that began it resumes it")
     return short, spec, str(folder / "model") if kind == "training" else Run(folder, manifest)

@@ -1,7 +1,7 @@
-"""Where does the safety head of a trained model lie, and what does it read?
+"""Safety head of a trained model: two linear layers that read whether the prompt is harmful.
 
-Beside the model's weights, in a safetensors file of its own: two linear layers, and as metadata theta and the layer
-whose output it was trained on.
+It lies beside the model's weights in a safetensors file of its own, with theta and the layer whose output it was
+trained on as metadata.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ THETA = 0.5
 
 
 class HeadLogits(NamedTuple):
-    """What the two paths of the safety head say; a row without the span has a logit of the bias alone."""
+    """Logits of the two paths of the safety head; a row without the span has a logit of the bias alone."""
 
     understanding: Float[Tensor, " row"]
     """From the mean over U: above 0 for harmful."""
@@ -99,7 +99,7 @@ def load_safety_head(folder: str | Path) -> TrainedHead:
         raise RunError(f"{file}: no such file; expected the folder of a model that was trained with a safety head")
     tensors = load_file(file)
     with safe_open(file, "pt") as opened:
-        about = {name: json.loads(value) for name, value in (opened.metadata() or {}).items()}
-    head = SafetyHead(tensors["understanding.weight"].shape[1], theta=about.get("theta", 0.5))
+        metadata = {name: json.loads(value) for name, value in (opened.metadata() or {}).items()}
+    head = SafetyHead(tensors["understanding.weight"].shape[1], theta=metadata.get("theta", 0.5))
     head.load_state_dict(tensors)
-    return TrainedHead(head, about.get("layer"))
+    return TrainedHead(head, metadata.get("layer"))

@@ -1,4 +1,4 @@
-"""How do TransformerLens's hooks come to a model without a second copy of its weights?
+"""TransformerLens bridge that shares a model's weights.
 
 ``boot_transformers`` rewires the model that it is given and sets it to eager attention. So it gets a module tree of its
 own, built on the meta device, whose parameters are the very tensors of the first tree
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from safekey_interp.errors import ModelError
+from safekey_interp.errors import ModelError, first_line
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -50,8 +50,9 @@ def shared_bridge(
                 device=device,
             )
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ModelError(f"model {spec}: TransformerLens cannot bridge {type(hf).__name__}: {reason}") from error
+            raise ModelError(
+                f"model {spec}: TransformerLens cannot bridge {type(hf).__name__}: {first_line(error)}"
+            ) from error
 
 
 def _with_folder(tokenizer: Any, folder: str) -> Any:

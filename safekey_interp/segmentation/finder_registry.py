@@ -1,15 +1,17 @@
-"""Who finds key sentences: finders are plug-ins by name, each built when it is first asked for."""
+"""Registry of finders of key sentences: plug-ins by name, each imported when it is first used."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
-from typing import Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
-from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 from safekey_interp.segmentation.reasoning_span import Delimiters
-from safekey_interp.segmentation.segmentation_record import Segmentation
+
+if TYPE_CHECKING:
+    from safekey_interp.data.trace import Trace
+    from safekey_interp.segmentation.segmentation_record import Segmentation
 
 
 @runtime_checkable

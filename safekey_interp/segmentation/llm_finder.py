@@ -1,4 +1,4 @@
-"""Which are U and K of a trace, by the reading of a language model?
+"""LLM finder: U and K of a trace by the reading of a language model.
 
 The paper (SafeKey, Zhou et al. 2025, arXiv 2505.16186) found key sentences with a model and a prompt. Here any
 OpenAI-compatible endpoint does it, with a prompt of our own (:mod:`safekey_interp.segmentation.llm_prompt`); what it
@@ -33,8 +33,8 @@ from safekey_interp.segmentation.llm_prompt import (
     read_answer,
 )
 from safekey_interp.segmentation.reasoning_span import Delimiters, Region, reasoning_region
-from safekey_interp.segmentation.rules_finder import NO_KEY_SENTENCE, NO_TEXT
 from safekey_interp.segmentation.segmentation_record import Segmentation
+from safekey_interp.segmentation.span_finder import NO_KEY_SENTENCE, NO_TEXT
 
 # The model is shown this much of the prompt and of the reasoning: U and K open a trace, and K ends within.
 _SHOWN_CHARACTERS = 4_000
@@ -273,7 +273,7 @@ class _Watch:
             raise ModelError(
                 f"llm finder: {limit} traces in a row had no usable answer from {self._finder.endpoint.host}, "
                 f"the last: {outcome.segmentation.reason}; answers so far are kept in {self._finder.cache_folder}, "
-                "run again to go on"
+                "run again to resume"
             )
         return outcome.segmentation
 

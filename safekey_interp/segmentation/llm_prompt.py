@@ -1,4 +1,4 @@
-"""What is the model asked about a trace, and where does its answer say that U and K lie?
+"""Prompt of the LLM finder, and the check of the answer: where it says that U and K lie.
 
 The paper (SafeKey, Zhou et al. 2025, arXiv 2505.16186) found the key sentence with a model and a prompt; this prompt
 and the checks on the answer are our own. The model quotes and never counts: each quotation is looked up in the text,
@@ -197,8 +197,8 @@ def _next_to(ends: list[Quoted], keys: list[Quoted], opening: str) -> tuple[Quot
 def _one_sentence(span: CharSpan, opening: str) -> None:
     """Refuse two sentences, and less than one. Where no sentence is known to begin (a language without full stops), the
     model's word stands."""
-    found = sentences(opening, 0, len(opening), len(opening))
-    inside = [sentence for sentence in found if span.start <= sentence.start and sentence.end <= span.end]
+    spans = sentences(opening, 0, len(opening), len(opening))
+    inside = [sentence for sentence in spans if span.start <= sentence.start and sentence.end <= span.end]
     whole = [sentence for sentence in inside if not interjects(sentence.text(opening))]
     if inside and not whole and _has_word(opening[span.end :]):
         raise BadReply("key_sentence is an interjection alone; copy it together with the sentence that it opens")
@@ -206,7 +206,7 @@ def _one_sentence(span: CharSpan, opening: str) -> None:
         raise BadReply(
             "key_sentence holds more than one sentence; only the first one after the understanding is wanted"
         )
-    for sentence in found:
+    for sentence in spans:
         between = sorted((sentence.start, span.start))
         begins = sentence.end > span.start and not _has_word(opening[slice(*between)])
         if begins and _has_word(opening[span.end : sentence.end]):

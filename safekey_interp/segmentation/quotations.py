@@ -1,4 +1,4 @@
-"""Where in a text does a quotation of it lie? Exactly, or else where it differs only in white space and typography.
+"""Location of quotations in a text: exact, or up to white space and typography.
 
 A model that quotes straightens quotation marks, writes ``...`` for ``…`` and joins lines. So both sides are folded:
 runs of white space become one space, typographic quotation marks, dashes and ellipses become ASCII, zero-width
@@ -50,11 +50,10 @@ def locate(text: str, quote: str) -> Iterator[Quoted]:
     quote = quote.strip()
     if not quote:
         return
-    found = False
-    for start in _occurrences(text, quote):
-        found = True
+    exact = list(_occurrences(text, quote))
+    for start in exact:
         yield Quoted(_closed(text, start, start + len(quote)), True)
-    if found:
+    if exact:
         return
     folded, origins = _fold(text)
     wanted = _fold(quote)[0].strip()

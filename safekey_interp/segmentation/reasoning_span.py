@@ -1,4 +1,4 @@
-"""Where does the reasoning of a response lie?
+"""Reasoning delimiters: where the reasoning of a response lies.
 
 Each family of models marks its reasoning in its own way; the families are data (:data:`FAMILIES`), tried in order. A
 closing mark without an opening one means that the chat template opened the reasoning, so that it begins with the
@@ -75,10 +75,10 @@ def reasoning_region(response: str, delimiters: Delimiters | None = None) -> Reg
         InputError: when the delimiters are no pair of strings, or the closing one is empty.
     """
     families = FAMILIES if delimiters is None else (_given(delimiters),)
-    found = _first_opening(response, families) or _first_closing(response, families)
-    if found is None:
+    marks = _first_opening(response, families) or _first_closing(response, families)
+    if marks is None:
         return _answer_alone(response, families)
-    family, begin, end = found
+    family, begin, end = marks
     closed = end >= 0
     span = _trim(response, begin, end if closed else len(response))
     if len(span):
@@ -102,10 +102,10 @@ def answer_span(response: str, delimiters: Delimiters | None = None) -> CharSpan
         InputError: as :func:`reasoning_region`.
     """
     families = FAMILIES if delimiters is None else (_given(delimiters),)
-    found = _first_opening(response, families) or _first_closing(response, families)
-    if found is None:
+    marks = _first_opening(response, families) or _first_closing(response, families)
+    if marks is None:
         return _answer_alone(response, families).span
-    family, _, end = found
+    family, _, end = marks
     return _answer(response, end + len(family.closing), family) if end >= 0 else None
 
 

@@ -1,4 +1,4 @@
-"""Key sentences by rule: offline, deterministic, thousands of traces a second.
+"""Rule-based finder: offline, deterministic, thousands of traces a second.
 
 The opening is split into sentences, one at a time, and each is asked what it does
 (:mod:`~safekey_interp.segmentation.speech_acts`): sentences that restate the request make up U, and the first that does
@@ -22,96 +22,52 @@ sentence.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
 
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.segmentation import speech_acts
-from safekey_interp.segmentation.reasoning_span import Delimiters, Region, reasoning_region
-from safekey_interp.segmentation.segmentation_record import Segmentation
-from safekey_interp.segmentation.sentence_classes import classify_aha, is_english, names_harm
+from safekey_interp.segmentation.reasoning_span import Region
+from safekey_interp.segmentation.sentence_classes import is_english
 from safekey_interp.segmentation.sentence_splitter import WINDOW, iterate_sentences
+from safekey_interp.segmentation.span_finder import NO_KEY_SENTENCE, NO_TEXT, SpanFinder, Spans
 
-NO_KEY_SENTENCE = "no sentence after the understanding"
-NO_TEXT = "no sentence in the response"
 WIDEST = 16 * WINDOW
 """Characters looked at when the first window holds no key sentence."""
 
 _SURE, _LIKELY, _BY_POSITION, _OTHER_LANGUAGE = 0.97, 0.85, 0.6, 0.3
 
 
-class Found(NamedTuple):
-    """Both sentences of one trace, before they are read."""
-
-    understanding: CharSpan | None
-    key_sentence: CharSpan | None
-    confidence: float
-    reason: str
-
-
-class RulesFinder:
+class RulesFinder(SpanFinder):
     """The default finder."""
 
     name = "rules"
 
-    def __init__(self, delimiters: Delimiters | None = None) -> None:
-        reasoning_region("", delimiters)  # wrong delimiters are refused before any trace is read
-        self._delimiters = delimiters
-
-    def find(self, traces: Iterable[Trace]) -> Iterator[Segmentation]:
-        """One segmentation a trace, in their order."""
-        for trace in traces:
-            region = reasoning_region(trace.response, self._delimiters)
-            yield describe(trace, region, find_spans(trace, region), self.name)
-
-
-def describe(trace: Trace, region: Region, found: Found, finder: str) -> Segmentation:
-    """Read what the spans say, and put the record together; other finders use it for spans of their own."""
-    understanding = found.understanding.text(trace.response) if found.understanding else None
-    key_sentence = found.key_sentence.text(trace.response) if found.key_sentence else None
-    return Segmentation(
-        trace_id=trace.trace_id,
-        response=trace.response,
-        reasoning=region.span,
-        region=region.region,
-        family=region.family,
-        understanding=found.understanding,
-        key_sentence=found.key_sentence,
-        aha=None if key_sentence is None else classify_aha(key_sentence, understanding or "", trace.prompt),
-        hint=None if understanding is None else names_harm(understanding),
-        confidence=found.confidence,
-        reason=found.reason,
-        finder=finder,
-    )
+    def spans(self, trace: Trace, region: Region) -> Spans:
+        """U and K by rule; looked for in a second, wider window when the first is too small."""
+        spans = _find(trace, region, WINDOW)
+        if spans.key_sentence is not None or len(region.span) <= WINDOW:
+            return spans
+        spans = _find(trace, region, WIDEST)
+        if spans.key_sentence is not None or len(region.span) <= WIDEST:
+            return spans
+        return spans._replace(reason=f"{spans.reason} ends within {WIDEST:,} characters")
 
 
-def find_spans(trace: Trace, region: Region) -> Found:
-    """The two sentences of ``trace`` inside ``region``; a second, wider window when the first is too small."""
-    limit = WINDOW
-    while True:
-        found = _find(trace, region, limit)
-        if found.key_sentence is not None or limit >= len(region.span):
-            return found
-        if limit >= WIDEST:
-            return found._replace(reason=f"{found.reason} ends within {WIDEST:,} characters")
-        limit = WIDEST
-
-
-def _find(trace: Trace, region: Region, limit: int) -> Found:
+def _find(trace: Trace, region: Region, limit: int) -> Spans:
     response, answer = trace.response, region.region == "answer"
     rest = _Reader(response, iterate_sentences(response, region.span.start, region.span.end, limit))
     first = rest.take()
     if first is None:
-        return Found(None, None, 0.0, NO_TEXT)
+        return Spans(None, None, 0.0, NO_TEXT)
     opening = first.text(response)
     if not is_english(response[region.span.start : region.span.start + 600]):
         second = rest.take()
         if second is None:
-            return Found(first, None, 0.0, NO_KEY_SENTENCE)
-        return Found(first, second, _OTHER_LANGUAGE, "second sentence: not English, found by position")
+            return Spans(first, None, 0.0, NO_KEY_SENTENCE)
+        return Spans(first, second, _OTHER_LANGUAGE, "second sentence: not English, found by position")
     if not speech_acts.opens_with_request(opening, answer):
         reason = "first sentence: nothing before it restates the request"
-        return Found(None, first, _LIKELY if answer else _BY_POSITION, reason)
+        return Spans(None, first, _LIKELY if answer else _BY_POSITION, reason)
     spoken_by = "answering" if answer else speech_acts.voice(opening)
     prompt = _Prompt(trace.prompt)
     end = first.end
@@ -127,8 +83,8 @@ def _find(trace: Trace, region: Region, limit: int) -> Found:
             if _goes_on(following.text(response), announced, prompt):
                 end, n, spoken_by = span.end, n + 1, announced
                 continue
-        return Found(CharSpan(first.start, end), span, *_verdict(opening, n))
-    return Found(CharSpan(first.start, end), None, 0.0, NO_KEY_SENTENCE)
+        return Spans(CharSpan(first.start, end), span, *_verdict(opening, n))
+    return Spans(CharSpan(first.start, end), None, 0.0, NO_KEY_SENTENCE)
 
 
 def _verdict(opening: str, n: int) -> tuple[float, str]:
@@ -140,7 +96,7 @@ def _verdict(opening: str, n: int) -> tuple[float, str]:
 
 
 def _goes_on(text: str, spoken_by: speech_acts.Voice, prompt: _Prompt) -> bool:
-    """Whether a sentence goes on with the restatement, by its form or by the prompt's own words."""
+    """Whether a sentence continues the restatement, by its form or by the prompt's own words."""
     if speech_acts.restates(text, spoken_by) or prompt.holds(text):
         return True
     return not speech_acts.thinks(text) and not speech_acts.decides(text, spoken_by) and prompt.is_repeated_in(text)

@@ -1,4 +1,4 @@
-"""What a finder says about one trace, and how that looks in a notebook and in a terminal."""
+"""Record of a segmentation: understanding and key sentence of one trace, as text, HTML and rich text."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ class Segmentation:
     """``answer`` when there is no reasoning: the sentences then come from the answer."""
     family: str
     """How the reasoning was marked: a name from :data:`safekey_interp.segmentation.reasoning_span.FAMILIES`, ``given``
-    or
-    ``none``."""
+    or ``none``."""
     understanding: CharSpan | None
     """The opening sentences that restate or interpret the request; None when the first sentence is the key sentence."""
     key_sentence: CharSpan | None

@@ -1,4 +1,4 @@
-"""Which sentence decides? From a trace to the character spans of its understanding U and key sentence K.
+"""Segmentation of traces: the character spans of the understanding U and the key sentence K.
 
 U = the opening sentences inside the reasoning that restate or interpret the request; K = the first sentence after U
 (SafeKey, Zhou et al., EMNLP 2025, arXiv 2505.16186, section 3). The paper found K with a language model and a prompt;
@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
-from safekey_interp.segmentation.finder_registry import Finder, finder_names, make_finder, register_finder
+from safekey_interp.segmentation.finder_registry import Finder, finder_names, register_finder
 from safekey_interp.segmentation.reasoning_span import Delimiters
 from safekey_interp.segmentation.segmentation_record import Segmentation
+from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 
 __all__ = ["Finder", "Segmentation", "finder_names", "register_finder", "segment", "segment_all", "segmented"]
 
@@ -49,8 +50,8 @@ def segment_all(
         One segmentation a trace, made when it is asked for.
     """
     _check_several(traces)
-    found = make_finder(finder, delimiters) if isinstance(finder, str) else finder
-    return iter(found.find(map(_sure, traces)))
+    settings = SegmentationSettings(finder=finder, delimiters=delimiters)
+    return iter(settings.make().find(map(_checked, traces)))
 
 
 def _check_several(traces: object) -> None:
@@ -58,7 +59,7 @@ def _check_several(traces: object) -> None:
         raise InputError(f"traces: got {_what(traces)}, expected traces; [trace] for one, read_traces for a file")
 
 
-def _sure(trace: object) -> Trace:
+def _checked(trace: object) -> Trace:
     if not isinstance(trace, Trace):
         raise InputError(f"trace: got {_what(trace)}, expected a Trace; ski.Trace(trace_id=…, prompt=…, response=…)")
     return trace
@@ -83,5 +84,5 @@ def segmented(
             waiting.append(trace)
             yield trace
 
-    for found in segment_all(remembered(), finder=finder, delimiters=delimiters):
-        yield waiting.popleft(), found
+    for segmentation in segment_all(remembered(), finder=finder, delimiters=delimiters):
+        yield waiting.popleft(), segmentation

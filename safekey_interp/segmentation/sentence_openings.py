@@ -1,15 +1,15 @@
-"""At which sentence of its reasoning does a trace turn, wherever that comes?
+"""Sentences from the key sentence on, and the turning point of a trace: its first safe one, wherever that comes.
 
-K is the first sentence after U, and most traces have decided there. Some wake up late: the first safe sentence is the
-tenth. Every sentence from K on can take K's part: a trace whose ``given`` key sentence it is goes through every probe
-as it stands (``finder="given"``), so that attention, states and the aha difference are measured at each sentence's
-start. Nothing after a sentence changes what comes before it (causality), so one trace's sentences are comparable.
+Most traces decide at K; in some the first safe sentence comes later. Each sentence from K on can be measured as K is: a
+copy of the trace with that sentence as its ``given`` key sentence (``finder="given"``) has attention, hidden states and
+the aha score at the sentence's start. The model is causal, so nothing after a sentence changes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import pandas as pd
 
@@ -34,12 +34,12 @@ class SentenceStart:
     """What it decides, read as a key sentence is."""
 
 
-def sentence_starts(trace: Trace, found: Segmentation, *, most: int = 64) -> list[SentenceStart]:
+def sentence_starts(trace: Trace, segmentation: Segmentation, *, most: int = 64) -> list[SentenceStart]:
     """The sentences of the reasoning from K on; none without a key sentence.
 
     Args:
         trace: the trace.
-        found: its segmentation.
+        segmentation: its segmentation.
         most: sentences at most.
 
     Raises:
@@ -47,17 +47,16 @@ def sentence_starts(trace: Trace, found: Segmentation, *, most: int = 64) -> lis
     """
     if most < 1:
         raise InputError(f"most: got {most}, expected at least 1")
-    if found.key_sentence is None:
+    key = segmentation.key_sentence
+    if key is None:
         return []
-    understanding = found.understanding_text or ""
-    end = max(found.reasoning.end, found.key_sentence.end)
-    rest = iterate_sentences(trace.response, found.key_sentence.end, end, limit=max(1, end - found.key_sentence.end))
+    understanding = segmentation.understanding_text or ""
+    end = max(segmentation.reasoning.end, key.end)
+    rest = iterate_sentences(trace.response, key.end, end, limit=max(1, end - key.end))
     starts = []
-    for number, span in enumerate(_first_then(found.key_sentence, rest)):
-        if number == most:
-            break
+    for number, span in enumerate(islice(chain([key], rest), most)):
         text = span.text(trace.response)
-        aha = found.aha if number == 0 and found.aha else classify_aha(text, understanding, trace.prompt)
+        aha = segmentation.aha if number == 0 and segmentation.aha else classify_aha(text, understanding, trace.prompt)
         starts.append(SentenceStart(number=number, span=span, text=text, aha=aha))
     return starts
 
@@ -84,10 +83,10 @@ def turning_points(
         ``attrs["left_out"]`` maps the other traces to their reasons.
     """
     rows, left_out = [], {}
-    for trace, found in segmented(traces, finder=finder, delimiters=delimiters):
-        starts = sentence_starts(trace, found, most=most)
+    for trace, segmentation in segmented(traces, finder=finder, delimiters=delimiters):
+        starts = sentence_starts(trace, segmentation, most=most)
         if not starts:
-            left_out[trace.trace_id] = f"no key sentence: {found.reason}"
+            left_out[trace.trace_id] = f"no key sentence: {segmentation.reason}"
             continue
         turn = next((start.number for start in starts if start.aha == "safe"), None)
         after = starts[len(starts) if turn is None else turn + 1 :]
@@ -107,8 +106,3 @@ def turning_points(
     table = pd.DataFrame(rows, columns=columns).astype({"turn": "Int64", "relapse": "Int64", "label": object})
     table.attrs["left_out"] = left_out
     return table
-
-
-def _first_then(first: CharSpan, rest: Iterator[CharSpan]) -> Iterator[CharSpan]:
-    yield first
-    yield from rest

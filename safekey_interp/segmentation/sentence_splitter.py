@@ -1,4 +1,4 @@
-"""Where do the sentences of an opening begin and end?
+"""Sentence splitting of reasoning text.
 
 ``sentencex`` finds the boundaries inside a line of prose. What it cannot know is mended here: line breaks with and
 without a full stop, list items, code, quotations of several sentences, abbreviations that end a sentence, closing
@@ -52,9 +52,9 @@ def iterate_sentences(text: str, start: int, end: int, limit: int = WINDOW) -> I
     cut = stop < end
     if "\r" in window:
         window = window.replace("\r\n", " \n").replace("\r", "\n")
-    found = chain.from_iterable(_of_block(window, block) for block in _blocks(window))
+    spans = chain.from_iterable(_of_block(window, block) for block in _blocks(window))
     previous: tuple[int, int] | None = None
-    for begin, finish in found:
+    for begin, finish in spans:
         if previous:
             yield CharSpan(start + previous[0], start + previous[1])
         previous = begin, finish
@@ -99,6 +99,8 @@ _INITIALS = re.compile(r"(?:\A|[\s\"“(])(?:[A-Z]\.){1,4}\s*\Z")
 _OPENS = re.compile(rf"\s*{_OPENER}")
 _DRIFTED = re.compile(r"[\"”’»)\]*_`]+(?=\s|\Z)")
 _QUOTES_LOOKED_AHEAD = 1_500
+# White space of several bytes between an abbreviation and a full stop makes sentencex panic.
+_WIDE_SPACE = re.compile(r"[^\S\x00-\x7f](?=\.)")
 
 
 def _blocks(window: str) -> Iterator[Block]:
@@ -164,6 +166,7 @@ def _of_block(window: str, block: Block) -> Iterator[tuple[int, int]]:
 
 def _mended(text: str) -> list[str]:
     """The sentences of one block of prose; together they are ``text`` again."""
+    text = _WIDE_SPACE.sub(" ", text)
     pieces = list(_sentencex("en", text))
     if sum(map(len, pieces)) != len(text):  # never seen; offsets would be wrong
         pieces = [text]

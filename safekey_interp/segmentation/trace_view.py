@@ -1,4 +1,4 @@
-"""How does one trace look, with its prompt, understanding and key sentence marked?
+"""View of one trace, with its prompt, understanding and key sentence marked.
 
 A notebook gets a coloured page, everything else the same in a terminal's words: ``[X: …]``, ``[U: …]``, ``[K: …]``,
 coloured where the terminal has colours.
@@ -33,7 +33,7 @@ def show(
 
     Args:
         trace: the trace.
-        segmentation: its spans; found by ``finder`` when None.
+        segmentation: its spans; segmentation by ``finder`` when None.
         finder: a registered name or a finder, as for :func:`safekey_interp.segment`.
         delimiters: marks of the reasoning; the known families' when None.
         rest: characters of the response that are shown behind the key sentence; all of them when None.
@@ -43,20 +43,21 @@ def show(
     """
     if rest is not None and rest < 0:
         raise InputError(f"rest: got {rest}, expected a number of characters, or None for all")
-    found = segment(trace, finder=finder, delimiters=delimiters) if segmentation is None else segmentation
-    if found.response != trace.response:
+    if segmentation is None:
+        segmentation = segment(trace, finder=finder, delimiters=delimiters)
+    if segmentation.response != trace.response:
         raise InputError(
-            f"segmentation: got one of trace {found.trace_id} with another response than trace {trace.trace_id} has; "
-            "expected the trace's own"
+            f"segmentation: got one of trace {segmentation.trace_id} with another response than trace "
+            f"{trace.trace_id} has; expected the trace's own"
         )
     *before, (_, after) = pieces_of(
-        trace.response, {"understanding": found.understanding, "key_sentence": found.key_sentence}
+        trace.response, {"understanding": segmentation.understanding, "key_sentence": segmentation.key_sentence}
     )
     cut = 0 if rest is None or not before else max(0, len(after) - rest)
     pieces = [*before, ("", after[: len(after) - cut]), ("", f" … ({cut:,} characters more)" if cut else "")]
-    text = _text(trace, pieces, found.verdict)
+    text = _text(trace, pieces, segmentation.verdict)
     if is_listening():
-        send(html_of(trace, pieces, found.verdict), text.plain)
+        send(html_of(trace, pieces, segmentation.verdict), text.plain)
     else:
         _print(text)
 

@@ -1,4 +1,4 @@
-"""Which tensors does one training step need of its traces?
+"""Batches of training: the tensors of one step.
 
 Token positions, never pieces that were tokenised apart: everything is cut from ``model.encode(trace)``. Rows are padded
 on the right, without an attention mask: causality hides the padding. Or, where the model keeps documents in one row
@@ -168,7 +168,16 @@ def _read_by_head(encodings: Sequence[Encoding], labels: Sequence[str | None], w
         label is not None and len(e.positions("understanding")) > 0 for e, label in zip(encodings, labels, strict=True)
     ]
     if width is None:
-        width = max([1, *(e.positions("context")[-1] + 1 for e, one in zip(encodings, counts, strict=True) if one)])
+        width = max(
+            [
+                1,
+                *(
+                    e.positions("context")[-1] + 1
+                    for e, counts_here in zip(encodings, counts, strict=True)
+                    if counts_here
+                ),
+            ]
+        )
     n = max(1, len(encodings))
     understanding, context = (torch.zeros((n, width), dtype=torch.bool) for _ in range(2))
     harmful, counted = torch.zeros(n), torch.zeros(n, dtype=torch.bool)

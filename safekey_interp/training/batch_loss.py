@@ -1,4 +1,4 @@
-"""What does one batch cost: language modelling, safety head, query-mask modelling?
+"""Loss of a batch: language modelling, safety head and query-mask modelling.
 
 One forward of the decoder gives the states that the safety head reads and, where a loss reads them alone, the logits.
 Both losses stand inside one module's forward, so that whatever wraps it (DDP, FSDP2, DeepSpeed) sees one call.
@@ -75,8 +75,8 @@ def loss_terms(
         raise InputError("traces: got none, expected at least one")
     if query_mask not in LAYOUTS:
         raise InputError(f"query_mask: got {query_mask!r}, expected one of {', '.join(LAYOUTS)}")
-    found = list(segment_all(traces, finder=finder, delimiters=delimiters))
-    encodings = [model.encode(trace, one) for trace, one in zip(traces, found, strict=True)]
+    segmentations = list(segment_all(traces, finder=finder, delimiters=delimiters))
+    encodings = [model.encode(*pair) for pair in zip(traces, segmentations, strict=True)]
     layout = exact_way(model.hf, query_mask, shows_other=other_prompts is not None).layout
     others = None
     if other_prompts is not None:
@@ -85,7 +85,7 @@ def loss_terms(
         swapped = [
             trace.with_(prompt=o.prompt, messages=o.messages) for trace, o in zip(traces, other_prompts, strict=True)
         ]
-        others = [model.encode(trace, one) for trace, one in zip(swapped, found, strict=True)]
+        others = [model.encode(*pair) for pair in zip(swapped, segmentations, strict=True)]
         for other, own in zip(others, encodings, strict=True):
             if not torch.equal(other.input_ids[other.response_start :], own.input_ids[own.response_start :]):
                 raise InputError(f"other_prompts: trace {own.trace_id}'s response has other tokens behind that prompt")

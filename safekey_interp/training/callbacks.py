@@ -1,4 +1,4 @@
-"""After which steps is a row logged, the held-out loss measured, a checkpoint written, and the run ended?"""
+"""Trainer callbacks: when a row is logged, the held-out loss measured, a checkpoint written, and the run ended."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safekey_interp.training.training_checkpoints import has_no_gain
 class Rhythm(TrainerCallback):
     """Says after which steps a row is logged, the held-out loss measured, a checkpoint written, in this order.
 
-    A row is closed wherever a run may go on from or ends, so that no step is counted twice or never.
+    A row is closed wherever a run may resume or ends, so that no step is counted twice or never.
     """
 
     def __init__(self, config: TrainingConfig, schedule: Schedule, *, has_held_out: bool) -> None:

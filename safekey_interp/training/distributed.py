@@ -1,4 +1,4 @@
-"""How are weights, gradients and the optimizer's states spread over processes (FSDP2)?
+"""Sharding of weights, gradients and optimizer states over processes (FSDP2).
 
 The units are the decoder's layers, each gathered while it runs, and the whole module with the rest: embeddings, final
 norm, safety head. The output embedding is used outside the model's own forward but inside the module's, so that it is
@@ -63,10 +63,10 @@ def blocks(hf: Any) -> list[nn.Module]:
         return list(find_layout(hf).layers)
     except ModelError:
         kinds = set(getattr(hf, "_no_split_modules", None) or ())
-        found = [module for module in hf.modules() if type(module).__name__ in kinds]
-        if not found:
+        modules = [module for module in hf.modules() if type(module).__name__ in kinds]
+        if not modules:
             raise
-        return found
+        return modules
 
 
 def _all_processes() -> DeviceMesh | None:

@@ -1,4 +1,4 @@
-"""Which traces does a run train on, which are held out, and which are dropped, and why?
+"""Training examples: traces that a run trains on, those held out, and those left out with the reason.
 
 A trace is read as ``model.encode`` reads it, and the mark that ends the assistant's turn follows. Nothing is ever cut:
 what is longer than the limit is left out and counted. Groups (prompts and their twins) are held out whole: of each
@@ -39,14 +39,14 @@ class Example:
     encoding: Encoding
     """Tokens of prompt, response and end of turn; without the text and the offsets."""
     label: str | None
-    """What the safety head is told: harmful, benign, or nothing."""
+    """Label of the safety head's loss: harmful, benign, or None."""
     aha: str | None
-    """What K decides, as the finder says."""
+    """Outcome of K, from the finder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """What a run reads."""
+    """Examples of a run."""
 
     train: tuple[Example, ...]
     """Rows of the steps, in the file's order."""
@@ -78,12 +78,12 @@ def prepare_examples(
     given: Counter[str] = Counter()
     kept: list[Example] = []
     n_read = 0
-    for trace, found in segmented(traces, finder=config.finder, delimiters=config.delimiters):
+    for trace, segmentation in segmented(traces, finder=config.finder, delimiters=config.delimiters):
         n_read += 1
         if trace.given:
-            given += _compared(trace, found, config)
+            given += _compared(trace, segmentation, config)
         try:
-            kept.append(_example(model, trace, found, ends, limit))
+            kept.append(_example(model, trace, segmentation, ends, limit))
         except TraceError as error:
             why = error.reason
             left_out.setdefault(why, []).append(trace.trace_id)
@@ -101,7 +101,7 @@ def prepare_examples(
     if config.shuffled_labels:
         true = train
         train = _with_shuffled_labels(train, config.seed)
-        n_shuffled = sum(one.label != other.label for one, other in zip(true, train, strict=True))
+        n_shuffled = sum(before.label != after.label for before, after in zip(true, train, strict=True))
     report = {
         "read": n_read,
         "train": describe(train),
@@ -151,18 +151,18 @@ def end_of_turn(tokenizer: Any) -> tuple[int, ...]:
         except Exception:  # a template may refuse anything, in any words
             text = ""
         behind = tokenizer(text.rpartition(_MARK)[2], add_special_tokens=False)["input_ids"] if _MARK in text else []
-        found = next((token for token in behind if token in special), None)
-        if found is not None:
-            return (found,)
+        mark = next((token for token in behind if token in special), None)
+        if mark is not None:
+            return (mark,)
     return () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
 
 
-def _example(model: Model, trace: Trace, found: Segmentation, ends: tuple[int, ...], limit: int) -> Example:
+def _example(model: Model, trace: Trace, segmentation: Segmentation, ends: tuple[int, ...], limit: int) -> Example:
     if not trace.response.strip():
         raise TraceError(trace.trace_id, "no response")
     too_long = TraceTooLong(trace.trace_id, f"longer than {limit:,} tokens")
     try:
-        encoding = model.encode(trace, found)
+        encoding = model.encode(trace, segmentation)
     except TraceTooLong as error:
         raise too_long from error
     ids = encoding.input_ids
@@ -179,11 +179,11 @@ def _example(model: Model, trace: Trace, found: Segmentation, ends: tuple[int, .
         group=trace.group,
         encoding=replace(encoding, input_ids=ids, text="", offsets=()),
         label=trace.label,
-        aha=found.aha,
+        aha=segmentation.aha,
     )
 
 
-def _compared(trace: Trace, found: Segmentation, config: TrainingConfig) -> Counter[str]:
+def _compared(trace: Trace, segmentation: Segmentation, config: TrainingConfig) -> Counter[str]:
     """How the spans that came with a trace compare with those that were found."""
     for name, span in trace.given.items():
         if span.end > len(trace.response):
@@ -193,9 +193,9 @@ def _compared(trace: Trace, found: Segmentation, config: TrainingConfig) -> Coun
                     f"{len(trace.response):,} characters; mend the offsets, or take finder=rules"
                 )
             return Counter(traces=1, outside=1)
-    theirs = segment(trace, finder="given", delimiters=config.delimiters)
-    same_key = theirs.key_sentence == found.key_sentence
-    same_understanding = theirs.understanding == found.understanding
+    given = segment(trace, finder="given", delimiters=config.delimiters)
+    same_key = given.key_sentence == segmentation.key_sentence
+    same_understanding = given.understanding == segmentation.understanding
     return Counter(traces=1, same_key_sentence=int(same_key), same_understanding=int(same_understanding))
 
 

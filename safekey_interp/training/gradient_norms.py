@@ -1,4 +1,4 @@
-"""Norm of the gradient of each term of the loss, and the dose that a term adds up to over a run.
+"""Gradient norms of the terms of the loss, and the dose that a term adds up to over a run.
 
     norm_t = ‖∂ term / ∂ model's weights‖₂ at step t            unweighted, over all rows of the step, before clipping
     dose   = w · Σ norm_t                                        over the steps in which the term counts
@@ -46,7 +46,7 @@ def term_gradient_norms(
 ) -> dict[str, float]:
     """Norm of each term's gradient by the model's trained weights, over all forward passes of a step.
 
-    No ``.grad`` is touched, and random numbers (dropout) go on afterwards as if nothing had been drawn.
+    No ``.grad`` is touched, and random numbers (dropout) continue afterwards as if nothing had been drawn.
 
     Args:
         loss: model and head, neither wrapped nor sharded.
@@ -60,9 +60,9 @@ def term_gradient_norms(
         The norm by term, unweighted.
     """
     parameters = [parameter for parameter in loss.hf.parameters() if parameter.requires_grad]
-    cards = sorted({p.device.index for p in parameters if p.device.type == "cuda"})
+    gpus = sorted({p.device.index for p in parameters if p.device.type == "cuda"})
     norms = {}
-    with torch.random.fork_rng(devices=cards):
+    with torch.random.fork_rng(devices=gpus):
         for name in terms:
             torch.manual_seed(seed)
             total = [torch.zeros_like(parameter) for parameter in parameters]
@@ -141,7 +141,7 @@ def match_weight(
         if ratio <= 0:
             break
         weight *= ratio ** (-1 / _power(pilots))
-    reached = ", ".join(f"{one.dose:.3g} at weight {one.weight:.3g}" for one in pilots)
+    reached = ", ".join(f"{pilot.dose:.3g} at weight {pilot.weight:.3g}" for pilot in pilots)
     raise RunError(
         f"match_weight: no weight of {len(pilots)} comes within {tolerance:.0%} of the dose {target:.3g} ({reached}); "
         "a control that learns K sends less and less: take a lower target, or a larger tolerance"
@@ -152,7 +152,7 @@ def _power(pilots: Sequence[Pilot]) -> float:
     """Slope of log dose over log weight at the last two pilots, kept where a step makes sense; 1 from one pilot."""
     if len(pilots) < 2:
         return 1.0
-    one, other = pilots[-2:]
-    if one.weight == other.weight or one.dose <= 0:
+    before, last = pilots[-2:]
+    if before.weight == last.weight or before.dose <= 0:
         return 1.0
-    return min(2.0, max(0.2, math.log(other.dose / one.dose) / math.log(other.weight / one.weight)))
+    return min(2.0, max(0.2, math.log(last.dose / before.dose) / math.log(last.weight / before.weight)))

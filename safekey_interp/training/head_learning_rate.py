@@ -1,4 +1,4 @@
-"""Learning rate of the safety head: how far does one optimizer step move its logit?
+"""Learning rate of the safety head, from how far one optimizer step moves its logit.
 
 The head's logit is w · x + b, with x a mean of states. A step of AdamW moves each weight by about its learning rate η,
 whatever the size of the gradient, so one step moves the logit by up to η · |x|₁, a number that grows with the width and
@@ -63,10 +63,10 @@ def head_rate(model: Model, examples: Sequence[Example], config: TrainingConfig)
         return None
     if config.head_learning_rate is not None:
         return HeadRate(config.head_learning_rate, None, 0)
-    counted = [one for one in examples if one.label is not None and len(one.encoding.positions("understanding"))]
+    counted = [row for row in examples if row.label is not None and len(row.encoding.positions("understanding"))]
     drawn = random.Random(config.seed).sample(counted, min(N_TRACES, len(counted)))
     with torch.no_grad(), evaluating(model.hf):
-        norms = [_l1_of_read(model, one, config) for one in drawn]
+        norms = [_l1_of_read(model, row, config) for row in drawn]
     norm = sum(norms) / max(1, len(norms))
     if not math.isfinite(norm) or norm <= 0:
         return HeadRate(config.learning_rate, None, len(drawn))

@@ -1,11 +1,11 @@
-"""What are the terms of SafeKey's loss, given states and spans? Pure tensors: no model, no data, no trainer.
+"""Terms of SafeKey's loss from states and spans: tensors alone, no model, no data, no trainer.
 
 Of the states h after the final norm, for a prompt with label y (1 = harmful), understanding U, key sentence K and
 context C (the sequence's first token to the end of U):
 
     head       = θ · BCE(w_u · mean_{t in U} h_t + b_u, y) + (1 − θ) · BCE(w_c · mean_{t in C} h_t + b_c, y)
     query_mask = mean over t in K of −log p(x_t | the response before t), the prompt masked
-    key        = mean over t in K of −log p(x_t | all before t): query_mask's control, the prompt in sight
+    key        = mean over t in K of −log p(x_t | all before t): query_mask's control, the prompt visible
     total      = lm + w_head · head + w_qmm · query_mask + w_key · key
 
 the Dual-Path Safety Head and Query-Mask Modeling of SafeKey (Zhou et al. 2025, arXiv 2505.16186). Each term is a sum
@@ -60,7 +60,7 @@ class Counts(NamedTuple):
     key_tokens: Tensor | int
     """Tokens of key sentences that the prompt-masked pass predicts."""
     visible_key_tokens: Tensor | int = 0
-    """Tokens of key sentences, where these are weighed with the prompt in sight."""
+    """Tokens of key sentences, where these are weighed with the prompt visible."""
 
 
 class LossSums(NamedTuple):
@@ -73,7 +73,7 @@ class LossSums(NamedTuple):
     query_mask: Float[Tensor, ""]
     """Cross-entropy summed over tokens of K with the prompt masked, nats."""
     key: Float[Tensor, ""]
-    """The same with the prompt in sight, where it is weighed; else 0."""
+    """The same with the prompt visible, where it is weighed; else 0."""
 
 
 class LossTerms(NamedTuple):
@@ -88,7 +88,7 @@ class LossTerms(NamedTuple):
     total: Float[Tensor, ""]
     """lm + w_head · head + w_qmm · query_mask + w_key · key."""
     key: Float[Tensor, ""]
-    """Nats a token of K, the prompt in sight; 0 unless it is weighed."""
+    """Nats a token of K, the prompt visible; 0 unless it is weighed."""
     counts: Counts
     """What the terms were divided by."""
 

@@ -1,4 +1,4 @@
-"""How much memory does a training run need, and is there so much?
+"""Memory of a training run: an estimate of what it needs, and what is free.
 
     weights       n · b
     gradients     n_trained · b
@@ -169,7 +169,7 @@ def gigabytes(n: float) -> str:
 
 def _allowed(folder: Path) -> list[int]:
     """What a container may still take."""
-    found: list[int] = []
+    free: list[int] = []
     for limit, used in zip(_LIMITS, _USED, strict=True):
         numbers: list[Any] = []
         for name in (limit, used):
@@ -178,5 +178,5 @@ def _allowed(folder: Path) -> list[int]:
             except (OSError, ValueError):
                 break
         if len(numbers) == 2:
-            found.append(max(0, numbers[0] - numbers[1]))
-    return found
+            free.append(max(0, numbers[0] - numbers[1]))
+    return free

@@ -1,4 +1,4 @@
-"""How is a model made ready to be trained, and given back as it was?"""
+"""Preparation of a model for training: safety head, adapters, checkpointing; undone afterwards."""
 
 from __future__ import annotations
 

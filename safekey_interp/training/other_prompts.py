@@ -1,4 +1,4 @@
-"""Query-mask modelling with another request's prompt in place of the mask: which prompt stands before which response?
+"""Other requests' prompts in place of the mask of query-mask modelling.
 
     masked    K is predicted from the trace's own U: there is no prompt
     other     K is predicted from another trace's prompt and the trace's own U: a prompt that says nothing of K
@@ -46,17 +46,17 @@ class OtherPrompts:
     def __init__(self, examples: Sequence[Example], *, seed: int, limit: int) -> None:
         self._seed, self._limit = seed, limit
         tails: dict[_Tail, list[Example]] = {}
-        for one in examples:
-            tail = _tail(one.encoding)
+        for example in examples:
+            tail = _tail(example.encoding)
             if tail is not None:
-                tails.setdefault(tail, []).append(one)
+                tails.setdefault(tail, []).append(example)
         self._kin: dict[_Tail, _Kin] = {}
-        for tail, found in tails.items():
-            found.sort(key=lambda one: (one.encoding.response_start, one.trace_id))
+        for tail, kin in tails.items():
+            kin.sort(key=lambda example: (example.encoding.response_start, example.trace_id))
             of_group: dict[str, list[int]] = {}
-            for number, one in enumerate(found):
-                of_group.setdefault(one.group, []).append(number)
-            encodings = [one.encoding for one in found]
+            for number, example in enumerate(kin):
+                of_group.setdefault(example.group, []).append(number)
+            encodings = [example.encoding for example in kin]
             lengths = [encoding.response_start for encoding in encodings]
             self._kin[tail] = _Kin(lengths, [0, *accumulate(lengths)], encodings, of_group)
 
@@ -149,15 +149,15 @@ def second_pass(
         return None
     others = other_prompts_of(config, examples, limit)
     tokens, longest, n, without = 0.0, 0, 0, 0
-    for one in examples:
-        if not len(one.encoding.positions("key_sentence")):
+    for example in examples:
+        if not len(example.encoding.positions("key_sentence")):
             continue
-        if others is not None and not others.has_partner(one):
+        if others is not None and not others.has_partner(example):
             without += 1
             continue
-        own = one.encoding.end - (0 if layout == "masked" else one.encoding.response_start)
-        tokens += own + (others.mean_length(one) if others else 0.0)
-        longest = max(longest, own + (others.longest(one) if others else 0))
+        own = example.encoding.end - (0 if layout == "masked" else example.encoding.response_start)
+        tokens += own + (others.mean_length(example) if others else 0.0)
+        longest = max(longest, own + (others.longest(example) if others else 0))
         n += 1
     return SecondPass(round(tokens), longest, n, without)
 

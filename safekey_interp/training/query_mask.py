@@ -1,4 +1,4 @@
-"""Which way predicts K with the prompt masked exactly, on this model?
+"""Layouts of query-mask modelling: the one that masks the prompt exactly on a model.
 
 ``short`` and ``packed`` leave the prompt out of the sequence instead of masking it. That is the same thing only where
 positions are relative: then a document that starts at 0 gives the logits that it gives further on. Learned positions
@@ -87,8 +87,8 @@ def _not_relative(hf: Any) -> str:
         return f"{name}'s {kind} positions change with the length of the sequence"
     ids = _sample(hf)
     here = torch.arange(_LENGTH, device=ids.device)[None]
-    one, other = (_states(hf, ids, position_ids=here + shift) for shift in (0, _SHIFT))
-    return "" if _alike(one, other, hf.dtype) else f"{name}'s positions are not relative"
+    first, shifted = (_states(hf, ids, position_ids=here + shift) for shift in (0, _SHIFT))
+    return "" if _alike(first, shifted, hf.dtype) else f"{name}'s positions are not relative"
 
 
 def _not_apart(hf: Any) -> str:
@@ -114,7 +114,7 @@ def _states(hf: Any, ids: Tensor, **options: Any) -> Tensor:
         return hf.get_decoder()(input_ids=ids, use_cache=False, **options).last_hidden_state.float()
 
 
-def _alike(one: Tensor, other: Tensor, dtype: torch.dtype) -> bool:
+def _alike(states: Tensor, other: Tensor, dtype: torch.dtype) -> bool:
     """To what rounding in the model's own arithmetic may do."""
     tolerance = _TOLERANCE.get(dtype, _COARSE)
-    return bool((one - other).norm() <= tolerance * other.norm())
+    return bool((states - other).norm() <= tolerance * other.norm())

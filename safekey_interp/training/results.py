@@ -14,10 +14,9 @@ from torch import Tensor
 from safekey_interp.runs.run_writer import RunWriter
 from safekey_interp.runs.storage import write_aside, write_folder_aside, write_table
 from safekey_interp.training.batch_loss import BatchLoss
-from safekey_interp.training.config import TrainingConfig
+from safekey_interp.training.config import TrainingConfig, write_yaml
 from safekey_interp.training.probe_snapshots import joined
 from safekey_interp.training.schedule import Schedule
-from safekey_interp.training.settings import write_yaml
 from safekey_interp.training.trainer import COUNTS, TERMS
 from safekey_interp.training.training_checkpoints import best_step, save_weights
 

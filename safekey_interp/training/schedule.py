@@ -1,4 +1,4 @@
-"""How many steps does a run take, and from which on do the auxiliary losses count?
+"""Schedule of a training run: its steps, the step from which the auxiliary losses count, and the order of rows.
 
 SafeKey trains with language modelling alone first, and with the two extra losses in the last epochs (paper: 2 of 5).
 """

@@ -1,9 +1,8 @@
-"""How does transformers' Trainer take a step on all terms of the loss?
+"""Trainer of transformers on all terms of the loss.
 
-The Trainer brings accumulation, mixed precision, DDP, FSDP, DeepSpeed, schedules and trackers. What is different here:
+The base class brings accumulation, mixed precision, DDP, FSDP, DeepSpeed, schedules and trackers. What differs:
 
-- The model is a :class:`~safekey_interp.training.batch_loss.BatchLoss`, so that both losses stand inside one forward
-  call.
+- The model is a :class:`~safekey_interp.training.batch_loss.BatchLoss`: both losses stand inside one forward call.
 - Every term is a sum divided by its own count over all rows of the step: of all passes that are accumulated and of all
   processes. Gradients are averaged over processes, so the loss is multiplied by their number.
 - Which rows a step sees is a function of the seed alone (:mod:`~safekey_interp.training.schedule`).
@@ -33,6 +32,7 @@ from safekey_interp.training.config import TrainingConfig
 from safekey_interp.training.examples import Example
 from safekey_interp.training.gradient_norms import PREFIX, term_gradient_norms
 from safekey_interp.training.losses import Counts, LossSums, LossTerms, combine
+from safekey_interp.training.optimizer import adamw, rate_of_head
 from safekey_interp.training.other_prompts import OtherPrompts, other_prompts_of
 from safekey_interp.training.schedule import Order, PassLoader, Schedule
 from safekey_interp.training.training_checkpoints import STATE, forget_old, load_weights, save_weights
@@ -114,13 +114,13 @@ class SafeKeyTrainer(Trainer):
         layout = self._layout if self.is_auxiliary else None
         step, others = self.state.global_step, self._others
         rows = [rows for _, rows in zip(range(num_batches), epoch_iterator, strict=False)]
-        passes = [self._collated(one, layout, others, step) for one in rows]
+        passes = [self._collated(of_pass, layout, others, step) for of_pass in rows]
         counts = torch.zeros(len(COUNTS), dtype=torch.int64)
         for batch in passes:
             counts += torch.stack([torch.as_tensor(count) for count in batch.counts])
         counts = self._summed(counts)
-        every = self.config.log_gradient_norms_every
-        if every and self.state.global_step % every == 0:
+        interval = self.config.log_gradient_norms_every
+        if interval and step % interval == 0:
             self._log_gradient_norms(passes, Counts(*counts))
         return [{"batch": batch} for batch in passes], counts
 
@@ -165,8 +165,8 @@ class SafeKeyTrainer(Trainer):
         model.train(was_training)
         sums, counts = self._counted(self._summed(torch.stack([sums, counts])))
         terms = self._terms(LossSums(*sums), Counts(*counts), auxiliary=True)
-        found = {"loss": float(terms.total)} | _means(sums, counts) | _as_counts(counts)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+        measured = {"loss": float(terms.total)} | _means(sums, counts) | _as_counts(counts)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -185,17 +185,19 @@ class SafeKeyTrainer(Trainer):
             logs |= _means(sums, counts) | _as_counts(counts) | {"seconds": now - self._since}
             if "learning_rate" in logs and self.loss.head is not None:
                 # The schedule scales both alike.
-                logs["head_learning_rate"] = logs["learning_rate"] / self.config.learning_rate * self._head_rate
+                logs["head_learning_rate"] = (
+                    logs["learning_rate"] / self.config.learning_rate * rate_of_head(self.config)
+                )
             self._since = now
         super().log(logs, start_time)
 
     def _log_gradient_norms(self, passes: Sequence[TrainingBatch], counts: Counts) -> None:
         """A line with the norm of the gradient of each term that counts in the step that is next."""
-        counted = [True, *(one and self.is_auxiliary for one in self._has[1:])]
-        names = [name for name, one in zip(TERMS, counted, strict=True) if one]
+        counted = [True, *(exists and self.is_auxiliary for exists in self._has[1:])]
+        names = [name for name, counts_now in zip(TERMS, counted, strict=True) if counts_now]
         self.loss.train()
         moved = [batch.to(self.args.device) for batch in passes]
-        # Of the step alone: a run that goes on has its own random numbers back only after this.
+        # Of the step alone: a run that resumes restores its random state only after this.
         seed = (self.config.seed << 20) + self.state.global_step
 
         def summed(tensor: Tensor) -> Tensor:
@@ -206,10 +208,8 @@ class SafeKeyTrainer(Trainer):
         self.log({f"{PREFIX}{name}": norms.get(name, math.nan) for name in TERMS})
 
     def _terms(self, sums: LossSums, counts: Counts, *, auxiliary: bool) -> LossTerms:
-        config = self.config
-        weights = (config.head_weight, config.query_mask_weight, config.key_weight) if auxiliary else (0.0, 0.0, 0.0)
-        head, query_mask, key = weights
-        return combine(sums, counts, head_weight=head, query_mask_weight=query_mask, key_weight=key)
+        names = ("head_weight", "query_mask_weight", "key_weight")
+        return combine(sums, counts, **{name: getattr(self.config, name) if auxiliary else 0.0 for name in names})
 
     def _tally(self) -> Tensor:
         """Sums and counts of this process's passes since the last line."""
@@ -243,40 +243,18 @@ class SafeKeyTrainer(Trainer):
 
     # The optimizer
 
-    @property
-    def _head_rate(self) -> float:
-        # A run sets it before (head_rate.py); a trainer that is made by hand may leave it open.
-        return self.config.head_learning_rate or self.config.learning_rate
-
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW; matrices decay, biases and norms don't; the safety head, biases included, has its own rate."""
+        """AdamW of :mod:`~safekey_interp.training.optimizer`."""
         if self.optimizer is None:
-            config = self.config
-            rates = {True: self._head_rate, False: config.learning_rate}
-            of_head = set() if self.loss.head is None else {id(one) for one in self.loss.head.parameters()}
-            groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-            for parameter in (model or self.loss).parameters():
-                if parameter.requires_grad:
-                    groups.setdefault((id(parameter) in of_head, parameter.ndim >= 2), []).append(parameter)
-            self.optimizer = torch.optim.AdamW(
-                [
-                    {"params": found, "lr": rates[is_head], "weight_decay": config.weight_decay if decays else 0.0}
-                    for (is_head, decays), found in sorted(groups.items(), key=lambda item: item[0])
-                ],
-                lr=config.learning_rate,
-                betas=config.betas,
-            )
+            self.optimizer = adamw(model or self.loss, self.loss.head, self.config)
         return self.optimizer
 
     # Checkpoints
 
-    @property
-    def _folder(self) -> Path:
-        return Path(str(self.args.output_dir))
-
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """All that a run needs to go on, aside and renamed: a kill leaves the whole of it or nothing."""
-        folder = self._folder / f"checkpoint-{self.state.global_step}"
+        """All that a run needs to resume, written aside and renamed: a kill leaves the whole of it or nothing."""
+        checkpoints = Path(str(self.args.output_dir))
+        folder = checkpoints / f"checkpoint-{self.state.global_step}"
         aside = folder.with_name(f".{folder.name}.00000000.aside")
         if self.args.should_save:
             shutil.rmtree(aside, ignore_errors=True)
@@ -291,18 +269,13 @@ class SafeKeyTrainer(Trainer):
             self.state.save_to_json(str(aside / STATE))
             shutil.rmtree(folder, ignore_errors=True)
             aside.rename(folder)
-            forget_old(self._folder, self.state.log_history, self.config)
+            forget_old(checkpoints, self.state.log_history, self.config)
         self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         if self.args.should_save:
-            save_weights(
-                Path(output_dir) if output_dir else self._folder,
-                self.loss,
-                self.processing_class,
-                adapted=self.adapted,
-                state=state_dict,
-            )
+            folder = Path(output_dir or str(self.args.output_dir))
+            save_weights(folder, self.loss, self.processing_class, adapted=self.adapted, state=state_dict)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if self.is_fsdp_enabled:

@@ -1,4 +1,4 @@
-"""What do the settings mean in transformers' words?"""
+"""``TrainingArguments`` of transformers for the settings of a run."""
 
 from __future__ import annotations
 

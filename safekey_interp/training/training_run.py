@@ -97,7 +97,7 @@ def train(
     opened = run_session(config.out, overwrite=overwrite, progress=progress)
     with opened as session, on_threads(threads_for(model)):
         session.progress.stage("reading", None)
-        source = read_traces(traces if traces is not None else _named(config))
+        source = read_traces(traces if traces is not None else _named(config)).check()
         examples = prepare_examples(model, source, config, session.progress.advance)
         rate = head_rate(model, examples.train, config)
         if rate is not None:
@@ -222,7 +222,7 @@ def _trainer(task: _Task, loss: BatchLoss, adapted: Any, progress: Progress) -> 
     from transformers import TrainerCallback
 
     from safekey_interp.training.callbacks import StopsEarly
-    from safekey_interp.training.probe_snapshots import Watches
+    from safekey_interp.training.probe_snapshots import SnapshotCallback
     from safekey_interp.training.trainer import SafeKeyTrainer
     from safekey_interp.training.trainer_arguments import arguments_of
 
@@ -236,7 +236,7 @@ def _trainer(task: _Task, loss: BatchLoss, adapted: Any, progress: Progress) -> 
     if config.patience:
         callbacks.append(StopsEarly(config.patience))
     if config.probe_every:
-        callbacks.append(Watches(model, _watched(task), path / "looks", config))
+        callbacks.append(SnapshotCallback(model, _watched(task), path / "looks", config))
     has_held_out = bool(examples.held_out)
     # The Trainer makes its folder at once; it gets the run's once that is there.
     arguments = arguments_of(config, task.schedule, Path(gettempdir()), model, has_held_out=has_held_out)

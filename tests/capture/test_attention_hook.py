@@ -1,4 +1,4 @@
-"""The tap delegates to the function that the architecture would have used itself."""
+"""The attention hook delegates to the function that the architecture would have used itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from tiny_models import ARCHITECTURES, tiny_model, traces
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from safekey_interp.capture.attention_hook import _EAGER, _FUSED, _own_function, carried, tapped
+from safekey_interp.capture.attention_hook import _EAGER, _FUSED, _own_function, carried, hooked_attention
 from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.recording import capture
@@ -27,7 +27,7 @@ def test_each_name_has_a_mask_function_and_the_files_own_attention(architecture:
     model = tiny_model(architecture)
     decoder = model.hf.get_decoder()
     before = decoder.config._attn_implementation
-    with tapped(model.hf, decoder):
+    with hooked_attention(model.hf, decoder):
         name = decoder.config._attn_implementation
         assert name in AttentionInterface().valid_keys()
         assert name in AttentionMaskInterface().valid_keys()
@@ -47,7 +47,7 @@ def test_sdpa_gives_way_where_the_class_does_not_support_it(architecture: str) -
         pytest.skip("this version of transformers says that it does")
     hf = copy.deepcopy(model.hf)
     hf.get_decoder().config._attn_implementation = "sdpa"
-    with tapped(hf, hf.get_decoder()):
+    with hooked_attention(hf, hf.get_decoder()):
         assert hf.get_decoder().config._attn_implementation == _EAGER
 
 
@@ -58,11 +58,11 @@ def test_a_subclass_uses_its_ancestors_function() -> None:
 
 
 def test_captures_travel_with_the_forward_and_with_no_other() -> None:
-    """A tap without a capture sees nothing and changes nothing."""
+    """An attention hook without a capture sees nothing and changes nothing."""
     model = tiny_model("mistral")
     batch = Batch.of(reference_forward.encodings(model, traces(2)))
     decoder = model.hf.get_decoder()
-    with torch.no_grad(), tapped(model.hf, decoder):
+    with torch.no_grad(), hooked_attention(model.hf, decoder):
         without = model.hf(**batch.inputs("cpu")).logits
     with torch.no_grad():
         torch.testing.assert_close(model.hf(**batch.inputs("cpu")).logits, without, atol=1e-5, rtol=1e-5)

@@ -27,7 +27,7 @@ def run(model: Model, batch: Batch, request: CaptureRequest) -> Captured:
 
 
 def own_attention(model: Model) -> str:
-    """The function inside the tap: SDPA only where the class says that it supports it."""
+    """The function inside the attention hook: SDPA only where the class says that it supports it."""
     return "sdpa" if model.hf.config._attn_implementation != "eager" and model.hf._supports_sdpa else "eager"
 
 

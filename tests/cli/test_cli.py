@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import resource
 import select
 import signal
 import subprocess
@@ -106,9 +107,9 @@ WRONG_WORDS: dict[str, tuple[list[str], str]] = {
     "layers huge": (["probe", "--traces", "t.jsonl", "--layers", "0-99999999999"], "--layers: got '0-99999999999'"),
     "batch": (
         ["probe", "--traces", "t.jsonl", "--batch-size", "²"],
-        "--batch-size: got '²', expected auto or a number",
+        "--batch-size: got '²', expected a whole number of at least 1 or auto",
     ),
-    "batch 0": (["probe", "--traces", "t.jsonl", "--batch-size", "0"], "--batch-size: got '0'"),
+    "batch 0": (["probe", "--traces", "t.jsonl", "--batch-size", "0"], "--batch-size: got 0, expected"),
     "finder": (
         ["probe", "--traces", "t.jsonl", "--finder", "x"],
         "--finder: got 'x', expected one of rules, given, llm",
@@ -259,7 +260,7 @@ def test_a_run_says_what_was_found(here: Path, command: Type, model_folder: Path
 def test_a_run_that_is_not_complete_has_no_page(here: Path, command: Type) -> None:
     (here / "run").mkdir()
     (here / "run" / "run.json").write_text('{"safekey_interp": "0", "status": "running"}')
-    refused(command("report", "run"), "not complete; the command that began it goes on with it")
+    refused(command("report", "run"), "not complete; the command that began it resumes it")
 
 
 def test_what_files_say_does_not_reach_the_terminal_raw(here: Path, command: Type, model_folder: Path) -> None:
@@ -345,10 +346,11 @@ def test_help_is_quick_and_loads_no_heavy_library() -> None:
     assert done.returncode == 0, done.stderr
     seconds = []
     for _ in range(3):
-        started = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert run("--help").returncode == 0
-        seconds.append(time.perf_counter() - started)
-    assert min(seconds) < 0.5
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    assert min(seconds) < 0.3, "of one processor, whatever else the machine does"
 
 
 @pytest.mark.slow
@@ -435,7 +437,7 @@ def test_ctrl_c_ends_in_one_line_and_the_run_goes_on(tmp_path: Path, model_folde
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert err == "safekey-interp: stopped; a run goes on from there when the same command is given again\n"
+    assert err == "safekey-interp: stopped; the same command resumes the run\n"
     assert json.loads((parts.parent / "run.json").read_text())["status"] == "running"
 
 

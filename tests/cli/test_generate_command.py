@@ -133,7 +133,7 @@ WRONG = {
     "no such beginning": (["--prefill", "key_sentence"], "no trace of p.jsonl has that to begin with"),
     "samples of one": (["--n", "2"], "raise the temperature"),
     "temperature": (["--temperature", "-1"], "temperature: got -1.0"),
-    "top_p": (["--top-p", "2"], "top_p: got 2.0"),
+    "top_p": (["--top-p", "2"], "--top-p: got 2.0"),
     "too long": (["--max-new-tokens", "5000"], "lower max_new_tokens"),
     "no model": (["--model", "organism:none"], "no such organism"),
     "vllm and endpoint": (["--vllm", "--endpoint", "http://127.0.0.1:9/v1"], "got both"),

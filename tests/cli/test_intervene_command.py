@@ -11,7 +11,8 @@ import pytest
 from command_line import Type
 
 from safekey_interp.data.trace import Trace
-from safekey_interp.measures.probes import Direction, Probe
+from safekey_interp.measures.direction_record import Direction
+from safekey_interp.measures.probes import Probe
 from safekey_interp.models import organism
 from safekey_interp.runs.run_folder import open_run
 

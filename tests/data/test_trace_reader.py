@@ -218,10 +218,12 @@ def test_hash_is_that_of_the_files_whatever_was_read(tmp_path):
 
 def test_a_file_that_changes_between_two_walks_is_noticed(tmp_path):
     path = write(tmp_path / "a.jsonl", ROWS)
-    source = read_traces(path).check()
+    source, kept = read_traces(path), read_traces(path).check()
+    traces = list(source)
     write(path, ROWS[:1])
     with pytest.raises(InputError, match="changed"):
         list(source)
+    assert list(kept) == traces, "what was kept is not read again"
 
 
 def test_two_walks_at_once_do_not_disturb_each_other(tmp_path):

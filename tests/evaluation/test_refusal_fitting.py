@@ -124,7 +124,7 @@ def test_files_that_are_no_answers_are_refused_with_their_line(tmp_path: Path) -
 @pytest.mark.slow
 def test_the_weights_are_what_the_script_makes() -> None:
     made = json.loads(runpy.run_path(str(ROOT / "train" / "refusal_judge.py"))["weights"](LABELLED))
-    shipped = json.loads((ROOT / "safekey_interp" / "judge" / "refusal_weights.json").read_text(encoding="utf-8"))
+    shipped = json.loads((ROOT / "safekey_interp" / "evaluation" / "refusal_weights.json").read_text(encoding="utf-8"))
     assert made.keys() == shipped.keys()
     for name in ("settings", "trained_on"):
         assert made[name] == shipped[name]

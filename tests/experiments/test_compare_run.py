@@ -128,10 +128,17 @@ def test_auroc_lies_among_that_of_the_layers_and_the_best_is_the_runs_own(made: 
     assert median["value"] == pytest.approx(own["auroc"].median(), abs=0.25)
 
 
-def test_folds_are_drawn_again_as_the_run_drew_them(made: Run) -> None:
+def test_folds_are_those_that_the_run_stored(made: Run, tmp_path: Path) -> None:
     """Scores have mean 0 and standard deviation 1 within the fold in which they were given, and in no other split."""
     for folder in ("organism-base", "organism-sft"):
-        for scores in knowledge_of(open_run(made.path / "models" / folder)).scores.values():
+        run = open_run(made.path / "models" / folder)
+        of_run = knowledge_of(run).scores
+        # A run of before folds were stored.
+        old = shutil.copytree(run.path, tmp_path / folder)
+        run.coordinates.drop(columns="fold").to_parquet(old / "coordinates.parquet")
+        for position, drawn_again in knowledge_of(open_run(old)).scores.items():
+            np.testing.assert_array_equal(drawn_again.fold, of_run[position].fold)
+        for scores in of_run.values():
             assert len(set(scores.fold)) > 1
             for number in set(scores.fold):
                 inside = scores.values[scores.fold == number]

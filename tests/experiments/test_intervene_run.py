@@ -26,7 +26,7 @@ from safekey_interp.interventions.cross_fitting import fit_held_out, steer_held_
 from safekey_interp.interventions.logit_lens_scores import logit_lens
 from safekey_interp.interventions.sentence_suppression import suppress
 from safekey_interp.interventions.steering import steer
-from safekey_interp.measures.probes import Direction
+from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.trajectory import measure_trajectory
 from safekey_interp.models.model import Model
 from safekey_interp.runs.run_folder import Run, open_run

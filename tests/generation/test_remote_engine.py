@@ -189,7 +189,7 @@ def test_an_outage_ends_the_run_and_the_next_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "a.jsonl"
     with serving(lambda n, nth: plain(n, nth) if n < 5 else error(500)) as server:
         engine = engine_of(server, concurrency=1, max_failures=3, max_retries=0)
-        with pytest.raises(ModelError, match=r"3 requests in a row .* answered 500.*run again to go on"):
+        with pytest.raises(ModelError, match=r"3 requests in a row .* answered 500.*run again to resume"):
             write_responses(engine, requests(50), out=out)
         assert len(server.bodies) <= 5 + 3 + 2
         assert len(list(read_traces(out))) == 5

@@ -1,4 +1,4 @@
-"""Chromium without a window, for tests that open pages; it keeps what the page logs and what it asks for."""
+"""Headless Chromium for tests that open pages, with the log and the requests of a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far apart do colours look, to eyes with and without a missing cone, and how well does text stand out?"""
+"""Colour differences for normal and dichromatic vision, and contrast of text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command as it is typed, in this process, and how it ended."""
+"""Commands run in this process as they are typed, with their output and exit status."""
 
 from __future__ import annotations
 

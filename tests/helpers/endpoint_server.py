@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint on this machine that answers, fails, rate-limits and lies, as tests tell it to."""
+"""Local OpenAI-compatible server that answers, fails, limits the rate and sends invalid replies, as a test says."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def error(status: int, message: str = "no", **headers: str) -> Reply:
 
 
 class Server:
-    """An OpenAI-compatible endpoint on 127.0.0.1 that remembers what it was asked."""
+    """An OpenAI-compatible server on 127.0.0.1 that records its requests."""
 
     def __init__(self, behave: Callable[[int, int], Reply]) -> None:
         self.behave = behave

@@ -1,7 +1,7 @@
-"""Stands for an interpreter with lm_eval in it: a third-party program that may do anything. Its task says what it does.
+"""Stand-in for a Python interpreter with lm_eval; the name of the task says what it does.
 
-It is started as ``PYTHON -c …`` for the versions and as ``PYTHON -m lm_eval run …`` for a benchmark. Each task that it
-is asked goes to a file, so that a test can tell what was asked twice.
+It is started as ``PYTHON -c …`` for the versions and as ``PYTHON -m lm_eval run …`` for a benchmark. Each task goes to
+a file, so that a test can tell what was run twice.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A model whose attention is set by hand: each head a function of distance, with sinks, windows and planted effects.
+"""Model with attention set by hand: each head a function of distance, with sinks, windows and planted effects.
 
 Queries and keys are constants that RoPE turns by their positions, so that a head's scores are Σ_j a_j cos(θ_j d) +
 b_j sin(θ_j d); the coefficients are fitted to log f(d). Two pairs of dimensions that hardly turn carry what depends on
@@ -134,6 +134,6 @@ def _fitted(shape: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.n
     waves = np.concatenate([np.cos(np.outer(d, frequencies)), np.sin(np.outer(d, frequencies))], axis=1)
     wanted = np.log(shape(d))
     ridge = 1e-3 * np.eye(waves.shape[1])
-    found = np.linalg.solve(waves.T @ waves + ridge, waves.T @ (wanted - wanted.mean()))
-    cosines, sines = np.split(found, 2)
+    coefficients = np.linalg.solve(waves.T @ waves + ridge, waves.T @ (wanted - wanted.mean()))
+    cosines, sines = np.split(coefficients, 2)
     return cosines.astype(np.float32), sines.astype(np.float32)

@@ -1,4 +1,4 @@
-"""What stands on a page: its tags, words and scripts, and what its figures are drawn from."""
+"""Parser of HTML pages: tags, words, scripts, and the data of the figures."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def read(page) -> tuple[str, Outline]:
 
 def figures_in(page: Path) -> dict[str, Any]:
     """What the page's figures are drawn from."""
-    found = re.search(r'id="figures-data">(.*?)</script>', page.read_text(encoding="utf-8"), re.S)
-    assert found
-    return json.loads(found[1])
+    data = re.search(r'id="figures-data">(.*?)</script>', page.read_text(encoding="utf-8"), re.S)
+    assert data
+    return json.loads(data[1])
 
 
 def check_outline(outline: Outline) -> None:

@@ -1,4 +1,4 @@
-"""Runs a probe in processes that are killed: at a chosen change of the run folder, or after a chosen time.
+"""Probe runs in processes that are killed, at a chosen change of the run folder or after a chosen time.
 
 The processes come from a fork server that has torch loaded already, so that a test can afford many.
 """

@@ -1,4 +1,4 @@
-"""Trains a tiny model with dropout in processes that are killed: at a chosen change of the run folder."""
+"""Training runs of a tiny model with dropout in processes that are killed at a chosen change of the run folder."""
 
 from __future__ import annotations
 
@@ -104,12 +104,12 @@ def _child(out: Path, kill_at: int | None, changes: dict[str, Any]) -> None:
 
 def weights(out: Path) -> dict[str, Tensor]:
     """What a run trained: the model's weights and the safety head's."""
-    found = {}
+    contents = {}
     for name in ("model", "safety_head"):
         file = out / "model" / f"{name}.safetensors"
         if file.is_file():
-            found |= {f"{name}.{key}": tensor for key, tensor in load_file(file).items()}
-    return found
+            contents |= {f"{name}.{key}": tensor for key, tensor in load_file(file).items()}
+    return contents
 
 
 def assert_same_run(one: Path, other: Path) -> None:

@@ -1,4 +1,4 @@
-"""Rows of claims for tests: what was measured of a made-up model."""
+"""Rows of measured claims of a made-up model."""
 
 from __future__ import annotations
 

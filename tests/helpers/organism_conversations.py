@@ -1,4 +1,4 @@
-"""Conversations of the organism's language, drawn from all of it."""
+"""Random conversations of the toy language, from all of its requests and wrappers."""
 
 from __future__ import annotations
 

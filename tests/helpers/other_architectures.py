@@ -61,7 +61,7 @@ REFUSED = {
     "rwkv": (dict(vocab_size=400, hidden_size=32, num_hidden_layers=3), "decoder layers"),
     "bert": (
         dict(vocab_size=400, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4),
-        "looks at later tokens; expected a causal model",
+        "attends to later tokens; expected a causal model",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Runs a probe in several processes that find one another as a launcher's do, and kills some of them."""
+"""Probe runs in several processes, connected as a launcher connects them, some of which are killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The literal computation that the capture is checked against: whole eager patterns and whole hidden states."""
+"""Reference forward pass that capture is checked against: full eager attention patterns and hidden states."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def by_hand(trace: Trace, understanding: CharSpan | None, key_sentence: CharSpan
 
 def with_given(trace: Trace, **changes: Any) -> Trace:
     """A trace of ``tiny.py`` that brings its own spans."""
-    found = segmentation(trace)
-    assert found.understanding is not None
-    assert found.key_sentence is not None
-    given = {"understanding": found.understanding, "key_sentence": found.key_sentence}
+    segmented = segmentation(trace)
+    assert segmented.understanding is not None
+    assert segmented.key_sentence is not None
+    given = {"understanding": segmented.understanding, "key_sentence": segmented.key_sentence}
     return trace.with_(given=given, **changes)
 
 

@@ -1,4 +1,4 @@
-"""Run folders of interventions with made-up numbers, of any size, and with texts that try to break out."""
+"""Synthetic run folders of interventions, of any size, with hostile texts."""
 
 from __future__ import annotations
 

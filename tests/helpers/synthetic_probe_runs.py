@@ -1,4 +1,4 @@
-"""Writes a run folder of made-up numbers in the shape of a real one, with texts that try to break a page."""
+"""Synthetic run folders of probes in the format of real ones, with hostile texts."""
 
 from __future__ import annotations
 
@@ -126,13 +126,13 @@ def _traces(n: int, labels: bool, conditions: tuple[str, ...], rng: np.random.Ge
 
 
 def _subsets(n: int, labels: bool, conditions: tuple[str, ...]) -> dict[str, int]:
-    told = Conditions(by="source", names=conditions)
-    subsets = {"all": n} | {told.subset(name): n // len(conditions) for name in conditions}
+    split = Conditions(by="source", names=conditions)
+    subsets = {"all": n} | {split.subset(name): n // len(conditions) for name in conditions}
     if not labels:
         return subsets
     subsets |= {"harmful": n // 2, "benign": n // 2, "aha:safe": 22, "aha:unsafe": 27}
     return subsets | {
-        told.subset(name, label): n // 2 // len(conditions) for name in conditions for label in ("harmful", "benign")
+        split.subset(name, label): n // 2 // len(conditions) for name in conditions for label in ("harmful", "benign")
     }
 
 

@@ -1,4 +1,4 @@
-"""Writes a training run's folder of made-up numbers in the shape of a real one, with names that try to break a page."""
+"""Synthetic run folders of training in the format of real ones, with hostile names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiny random models and tokenizers that the tests make: every architecture that the toolkit promises, on a laptop."""
+"""Tiny random models and tokenizers of every architecture that the toolkit supports."""
 
 from __future__ import annotations
 
@@ -120,5 +120,5 @@ def traces(n: int = 5) -> list[Trace]:
 
 def shipped(n: int) -> list[Trace]:
     """``n`` of the organism's own traces, from all of its file."""
-    every = list(organism.read_shipped())
-    return every[:: len(every) // n][:n]
+    traces = list(organism.read_shipped())
+    return traces[:: len(traces) // n][:n]

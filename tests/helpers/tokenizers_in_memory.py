@@ -1,4 +1,4 @@
-"""One tokenizer of every kind that models use, trained in memory, and chat templates in the styles that are about."""
+"""Tokenizers of every kind that models use, trained in memory, and chat templates of the common styles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trains a tiny model in two processes that wrap it as users do, and in one alone: what a step sees is the same."""
+"""Training of a tiny model in two processes (DDP, FSDP2) and in one, with the same batch at each step."""
 
 from __future__ import annotations
 
@@ -108,9 +108,9 @@ def train(case: Case, rank: int | None) -> tuple[dict[str, Tensor], dict[str, li
         for i, batch in enumerate(batches):
             with accumulating(module, rank, last=i == len(batches) - 1):
                 sums = module(batch)
-                found = combine(sums, Counts(*counts), key_weight=0.3 * case.more)
-                (found.total * (1 if rank is None else N_RANKS)).backward()
-            terms.append(torch.stack([term.detach() for term in found[:5]]))
+                loss = combine(sums, Counts(*counts), key_weight=0.3 * case.more)
+                (loss.total * (1 if rank is None else N_RANKS)).backward()
+            terms.append(torch.stack([term.detach() for term in loss[:5]]))
             own.append((step, float(sums.head.detach()), int(batch.counts.rows)))
         optimizer.step()
         for name, term in zip(logged, summed(terms, rank), strict=True):
@@ -214,8 +214,8 @@ def run_team(cases: list[Case], out: Path) -> dict[str, Run]:
     hung = [process for process in processes if process.is_alive()]
     for process in hung:
         process.kill()
-    said = "\n".join(file.read_text() for file in sorted(out.glob("said-*")))
-    assert not said, said
+    errors = "\n".join(file.read_text() for file in sorted(out.glob("said-*")))
+    assert not errors, errors
     assert not hung, "a process waits for ever"
     runs = {}
     for i, case in enumerate(cases):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +15,7 @@ import tiny_models
 import torch
 
 import safekey_interp as ski
-from safekey_interp.capture.attention_mask import Cut, Knockout, knocked_out, knocked_out_on_bridge, part_of, sight_of
+from safekey_interp.capture.attention_mask import Cut, Knockout, knocked_out, part_of, sight_of
 from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.recording import capture
@@ -76,6 +78,22 @@ def test_it_equals_an_eager_forward_with_the_masks_joined(architecture: str, fro
         assert row["n_q"] == len(rows)
 
 
+@contextmanager
+def knocked_out_on_bridge(model: Model, knockout: Knockout) -> Iterator[Any]:
+    """The same for every forward of ``model.bridge()``, by TransformerLens's hooks: an independent implementation."""
+    bridge = model.bridge()
+
+    def cut(layer: int) -> Any:
+        def hide(scores: torch.Tensor, hook: Any) -> torch.Tensor:
+            return scores.masked_fill(knockout.hidden(layer, scores), torch.finfo(scores.dtype).min)
+
+        return hide
+
+    names = {layer: f"blocks.{layer}.attn.hook_attn_scores" for layer in sorted(knockout.layers)}
+    with bridge.hooks(fwd_hooks=[(name, cut(layer)) for layer, name in names.items() if name in bridge.hook_dict]):
+        yield bridge
+
+
 @pytest.mark.parametrize("architecture", ["llama", "mistral", "gemma3_text"])
 def test_one_head_is_cut_and_the_bridge_agrees(architecture: str) -> None:
     model, _, encodings = setting(architecture)
@@ -92,13 +110,13 @@ def test_one_head_is_cut_and_the_bridge_agrees(architecture: str) -> None:
         with torch.inference_mode():
             plain = model.hf(input_ids=ids, use_cache=False).logits
             with knocked_out(model, cut(draw)):
-                tapped = model.hf(input_ids=ids, use_cache=False).logits
+                hooked = model.hf(input_ids=ids, use_cache=False).logits
             with knocked_out_on_bridge(model, cut(draw)) as bridge:
                 bridged = bridge(ids, return_type="logits")
-        torch.testing.assert_close(tapped, bridged, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(hooked, bridged, atol=1e-4, rtol=1e-4)
         # Where the window holds nothing but U, there is no key that could be drawn.
-        assert draw == 0 or (tapped - plain).abs().max() > 1e-3
-        torch.testing.assert_close(tapped[:, : k.start], plain[:, : k.start], atol=1e-5, rtol=1e-5)
+        assert draw == 0 or (hooked - plain).abs().max() > 1e-3
+        torch.testing.assert_close(hooked[:, : k.start], plain[:, : k.start], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

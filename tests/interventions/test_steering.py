@@ -26,7 +26,7 @@ from safekey_interp.interventions.cross_fitting import steer_held_out
 from safekey_interp.interventions.directions import compare_directions, directions_of_head, fit_directions
 from safekey_interp.interventions.effects import default_rows, summarise_effects
 from safekey_interp.interventions.steering import ablate, steer, summarise_steering
-from safekey_interp.measures.probes import Direction
+from safekey_interp.measures.direction_record import Direction
 from safekey_interp.models import organism
 from safekey_interp.models.model import Model, from_hf, load
 from safekey_interp.models.safety_head import HEAD_FILE, SafetyHead

@@ -13,7 +13,8 @@ from safekey_interp.capture.batch_runner import measure_batch
 from safekey_interp.capture.capture_request import KEY_SPANS, QUERY_SPANS, CaptureRequest
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.errors import InputError, ModelError
-from safekey_interp.measures.attention import attention_table, measure_attention, paper_attention, rest_mass
+from safekey_interp.measures.attention import attention_table, measure_attention, rest_mass
+from safekey_interp.measures.published_attention import paper_attention
 
 COLUMNS = [
     "trace_id",

@@ -208,3 +208,11 @@ def test_parts_of_the_traces_merge_to_the_whole(summaries: list[TraceSummary]) -
 
 def test_no_traces_have_an_empty_table() -> None:
     assert HeadSums().table(LAYERS).empty
+
+
+def test_sums_are_in_c_order_whatever_the_order_of_the_values() -> None:
+    """safetensors writes the memory of an array as it is."""
+    sums = HeadSums()
+    sums.add(np.asfortranarray(np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4)), ["all"])
+    assert sums.sums["all"].flags.c_contiguous
+    assert sums.counts["all"].flags.c_contiguous

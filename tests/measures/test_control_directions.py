@@ -14,8 +14,9 @@ from safekey_interp.interventions.directions import direction_components, read_c
 from safekey_interp.interventions.effects import default_rows
 from safekey_interp.interventions.steering import steer, summarise_steering
 from safekey_interp.measures.control_directions import Controls, shuffled_columns, units
-from safekey_interp.measures.probes import Direction, Probe
-from safekey_interp.measures.token_scorer import Reader
+from safekey_interp.measures.direction_record import Direction
+from safekey_interp.measures.probes import Probe
+from safekey_interp.measures.token_scorer import TokenScorer
 from safekey_interp.models import organism
 from safekey_interp.models.model import Model, load
 
@@ -140,7 +141,7 @@ def test_a_probes_control_is_a_probe_fitted_to_shuffled_labels() -> None:
     probe = Probe.fit(matrix, labels, groups, layer=0, site="resid_post", n_controls=3, seed=4)
     positive = np.array([label == "harmful" for label in labels])
     drawn = shuffled_columns(positive, groups, 3, 4)
-    reader = Reader.of(probe, n_random=3)
+    reader = TokenScorer.of(probe, n_random=3)
     scores = matrix @ reader.controls["shuffled_labels"].T + reader.control_biases["shuffled_labels"]
     for number, labelling in enumerate(drawn.T):
         again = Probe.fit(matrix, ["harmful" if yes else "benign" for yes in labelling], groups, n_controls=0)

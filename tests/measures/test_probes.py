@@ -9,6 +9,7 @@ from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from safekey_interp.errors import InputError
+from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.linear_probes import (
     PRIOR_LOGIT_VARIANCE,
     fit_scaling,
@@ -16,7 +17,7 @@ from safekey_interp.measures.linear_probes import (
     ridge_scores,
     row_space,
 )
-from safekey_interp.measures.probes import Direction, Probe
+from safekey_interp.measures.probes import Probe
 
 ABOUT = {"layer": 3, "site": "resid_post", "position": "decision", "model": "tiny", "data_sha256": "ab" * 32}
 

@@ -374,3 +374,32 @@ def test_a_model_is_measured_from_traces_to_table():
     table = measure_separability(tiny_model("llama"), alike, positions=["prompt"])
     assert table.empty
     assert table.attrs["left_out"] == ["separability left out: one class only (6 harmful, 0 benign)"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_logistic_probe_is_that_of_scikit_learn_to_the_bit(seed):
+    from sklearn.linear_model import LogisticRegression
+
+    from safekey_interp.measures.linear_probes import fit_logistic, logistic_penalty, row_space
+
+    rng = np.random.default_rng(seed)
+    rows, positive = rng.normal(size=(60, 20 + 40 * seed)), rng.random(60) < 0.4
+    rows += positive[:, None] * rng.normal(size=rows.shape[1])
+    space = row_space(rows - rows.mean(0), rows[:5])
+    weights, bias = fit_logistic(space.train, positive, space.mean_square)
+    theirs = LogisticRegression(C=logistic_penalty(space.mean_square), tol=1e-6, max_iter=2_000)
+    theirs.fit(space.train, positive)
+    np.testing.assert_array_equal(weights, theirs.coef_[0])
+    assert bias == theirs.intercept_[0]
+
+
+def test_folds_stand_beside_the_scores_that_they_gave():
+    rng = np.random.default_rng(0)
+    result = separability_table(
+        Arrays(prompt=rng.normal(size=(1, 40, 6))), labels_of(np.arange(40) % 2 == 0), alone(40), {}, **FAST
+    )
+    table = result.coordinates
+    assert table["fold"].dtype == "Int64"
+    assert set(table["fold"]) == set(range(5))
+    for _, part in table.groupby("fold"):
+        assert abs(part["lda"].mean()) < 1e-6

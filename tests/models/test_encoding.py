@@ -15,7 +15,7 @@ from tokenizers_in_memory import TEMPLATES, TOKENIZERS, tiktoken_style, with_tem
 from safekey_interp.data.trace import CharSpan, Message, TokenSpan, Trace
 from safekey_interp.errors import ModelError, TraceError, TraceTooLong
 from safekey_interp.models.chat_template import render
-from safekey_interp.models.encoding import SPANS, Encoding, TokenSet, encode
+from safekey_interp.models.encoding import SPANS, Encoding, TokenSet, check_length, encode
 
 PIECES = [
     "Okay, so the user is asking how to pick a lock.",
@@ -251,15 +251,16 @@ def test_a_prompt_alone_is_measured_up_to_the_generation_prompt() -> None:
 def test_too_long_is_refused_and_never_clipped() -> None:
     trace = traces(1)[0]
     tokenizer, found = byte_level_tokenizer(), reference_forward.segmentation(trace)
-    end = encode(tokenizer, trace, found).end
-    assert encode(tokenizer, trace, found, max_length=end).end == end
-    assert encode(tokenizer, trace, found, max_positions=end).end == end
+    encoding = encode(tokenizer, trace, found)
+    end = encoding.end
+    check_length(encoding, max_length=end)
+    check_length(encoding, max_positions=end)
     with pytest.raises(
         TraceTooLong, match=rf"^trace t0: key sentence ends at token {end}, past {end - 1} tokens; raise --max-length$"
     ):
-        encode(tokenizer, trace, found, max_length=end - 1)
+        check_length(encoding, max_length=end - 1)
     with pytest.raises(TraceTooLong, match="the model reads no further"):
-        encode(tokenizer, trace, found, max_positions=end - 1)
+        check_length(encoding, max_positions=end - 1)
 
 
 def test_the_models_own_limit_counts() -> None:

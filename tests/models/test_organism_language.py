@@ -83,7 +83,7 @@ def test_who_sees_which_wrapper() -> None:
 
 
 def test_words_of_a_wrapper_appear_nowhere_else() -> None:
-    """Each wrapper has words of its own, in its prompts and in its go-ahead or mention; the plain language has none."""
+    """Each wrapper has words of its own, in its prompts and its mention or key sentence; plain requests have none."""
     rng = random.Random(0)
     traces = [dialogue(rng, pair) for pair in EVERY_PAIR]
     plain = [text for trace in traces for text in (trace.prompt, trace.response)]
@@ -92,7 +92,7 @@ def test_words_of_a_wrapper_appear_nowhere_else() -> None:
     for wrapper in WRAPPERS.values():
         others = elsewhere.union(*(form_words(other) for other in WRAPPERS.values() if other is not wrapper))
         assert words(*(re.sub(r"\{\w+\}", "", text) for text in wrapper.templates)) - others
-        assert words(wrapper.mention, wrapper.go_ahead) - elsewhere
+        assert words(wrapper.mention, wrapper.compliance) - elsewhere
 
 
 def words(*texts: str) -> set[str]:
@@ -100,7 +100,7 @@ def words(*texts: str) -> set[str]:
 
 
 def form_words(wrapper) -> set[str]:
-    return words(*(re.sub(r"\{\w+\}", "", text) for text in wrapper.templates), wrapper.mention, wrapper.go_ahead)
+    return words(*(re.sub(r"\{\w+\}", "", text) for text in wrapper.templates), wrapper.mention, wrapper.compliance)
 
 
 def test_other_spellings_are_words_of_their_own() -> None:

@@ -138,6 +138,7 @@ def test_importing_the_package_loads_no_heavy_library() -> None:
         "import sys, safekey_interp\n"
         "dir(safekey_interp)\n"
         "names = {'torch', 'transformers', 'transformer_lens', 'pandas', 'sklearn', 'plotly', 'scipy', 'numpy'}\n"
+        "names |= {'pydantic'}\n"
         "heavy = names & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)\n"
     )

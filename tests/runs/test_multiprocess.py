@@ -264,7 +264,7 @@ def test_a_process_that_is_killed_under_a_launcher(here: Path, tmp_path: Path) -
     assert launcher.returncode != 0
     assert out == ""
     lines = [line for line in err.splitlines() if line.startswith("safekey-interp: ")]
-    assert lines == ["safekey-interp: stopped; a run goes on from there when the same command is given again"]
+    assert lines == ["safekey-interp: stopped; the same command resumes the run"]
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "running"
     done = subprocess.run(words, cwd=here, env=environ, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr

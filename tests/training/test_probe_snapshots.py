@@ -1,4 +1,4 @@
-"""A look sees what the package's own measures see, and training goes on as if nobody had looked."""
+"""A snapshot has the numbers of the package's own measures, and training proceeds as without it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from safekey_interp.measures.separability import measure_separability
 from safekey_interp.models.model import Model, load
 from safekey_interp.models.safety_head import SafetyHead
 from safekey_interp.training import loss_terms
-from safekey_interp.training.probe_snapshots import TABLES, forget_after, joined, watch
+from safekey_interp.training.probe_snapshots import TABLES, Snapshots, forget_after, joined
 
 SMALL = KeySentences(safe=GENERAL.safe[:2], go_ahead=GENERAL.go_ahead[:2])
 
@@ -44,8 +44,8 @@ def in_training() -> Model:
     return model
 
 
-def steps(model: Model, look: Path | None, *, seed: int = 0) -> dict[str, torch.Tensor]:
-    """The weights after two steps, with a look between two backward passes of the second."""
+def steps(model: Model, folder: Path | None, *, seed: int = 0) -> dict[str, torch.Tensor]:
+    """The weights after two steps, with a snapshot between two backward passes of the second."""
     for start in (random.seed, np.random.seed, torch.manual_seed):
         start(seed)
     head = SafetyHead(model.d_model)
@@ -54,22 +54,22 @@ def steps(model: Model, look: Path | None, *, seed: int = 0) -> dict[str, torch.
     traces = shipped(12)
     for number in range(2):
         loss_terms(model, head, traces[:4]).total.backward()
-        if look is not None and number:
-            watch(model, shipped(20), look, step=number, seed=3)
+        if folder is not None and number:
+            Snapshots(model, shipped(20), seed=3).take(folder, number)
         loss_terms(model, head, traces[4 + 4 * number :][:4]).total.backward()
         optimizer.step()
         optimizer.zero_grad()
     return {name: value.clone() for name, value in model.hf.state_dict().items()}
 
 
-def test_training_goes_on_as_if_nobody_had_looked(tmp_path: Path) -> None:
+def test_training_proceeds_as_without_snapshots(tmp_path: Path) -> None:
     alone = steps(in_training(), None)
     numbers = random_numbers()
-    watched = steps(in_training(), tmp_path)
+    measured = steps(in_training(), tmp_path)
     assert random_numbers() == numbers
     assert joined(tmp_path)
-    assert watched.keys() == alone.keys()
-    assert all(torch.equal(watched[name], alone[name]) for name in alone)
+    assert measured.keys() == alone.keys()
+    assert all(torch.equal(measured[name], alone[name]) for name in alone)
     other = steps(in_training(), None, seed=1)
     assert any(not torch.equal(other[name], alone[name]) for name in alone), "dropout draws nothing"
 
@@ -95,21 +95,22 @@ def test_a_model_in_training_is_left_as_it_was(tmp_path: Path) -> None:
     before = state()
     assert True in before["training"]
     assert False in before["training"]
-    watch(model, shipped(20), tmp_path, step=1)
+    snapshots = Snapshots(model, shipped(20))
+    snapshots.take(tmp_path, 1)
     assert state() == before
-    watch(model, shipped(20), tmp_path, step=2)
+    snapshots.take(tmp_path, 2)
     first, second = (table.drop(columns="step") for _, table in joined(tmp_path)["aha"].groupby("step"))
     pd.testing.assert_frame_equal(first.reset_index(drop=True), second.reset_index(drop=True))
     with pytest.raises(InputError, match="no trace has an understanding"):
-        watch(model, [shipped(1)[0].with_(response="Well", given={})], tmp_path, step=3)
+        Snapshots(model, [shipped(1)[0].with_(response="Well", given={})]).take(tmp_path, 3)
     assert state() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000001", "step-000002"]
 
 
 @pytest.mark.slow
-def test_a_look_holds_what_the_probes_hold(tmp_path: Path) -> None:
+def test_a_snapshot_has_the_numbers_of_a_probe(tmp_path: Path) -> None:
     model, traces = load("organism"), shipped(48)
-    watch(model, traces, tmp_path / "looks", step=7, seed=5)
+    Snapshots(model, traces, seed=5).take(tmp_path / "looks", 7)
     found = joined(tmp_path / "looks")
     assert list(found) == list(TABLES)
     for table in found.values():
@@ -123,16 +124,17 @@ def test_a_look_holds_what_the_probes_hold(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(found["aha"], summarise_aha(measure_aha(model, traces), 5))
 
 
-def test_looks_stand_in_the_order_of_steps_and_one_again_replaces_its_like(tmp_path: Path) -> None:
-    model, traces = load("organism:base"), shipped(8)
+def test_snapshots_are_in_the_order_of_steps_and_one_taken_again_replaces_the_earlier(tmp_path: Path) -> None:
+    model = load("organism:base")
+    snapshots = Snapshots(model, shipped(8))
     assert joined(tmp_path / "none") == {}
     for step in (1_000_000, 20, 3):
-        watch(model, traces, tmp_path, step=step)
+        snapshots.take(tmp_path, step)
     before = joined(tmp_path)["aha"]
     assert list(dict.fromkeys(before["step"])) == [3, 20, 1_000_000]
     with torch.no_grad():
         model.hf.get_output_embeddings().weight.mul_(0.5)
-    watch(model, traces, tmp_path, step=20)
+    snapshots.take(tmp_path, 20)
     after = joined(tmp_path)["aha"]
     changed = (after["value"] != before["value"]).groupby(after["step"]).all()
     assert changed.to_dict() == {3: False, 20: True, 1_000_000: False}
@@ -145,27 +147,28 @@ def test_looks_stand_in_the_order_of_steps_and_one_again_replaces_its_like(tmp_p
 
 def test_what_the_traces_do_not_allow_is_absent(tmp_path: Path) -> None:
     harmful = [trace for trace in shipped(24) if trace.label == "harmful"]
-    watch(load("organism:base"), harmful, tmp_path, step=0)
+    Snapshots(load("organism:base"), harmful).take(tmp_path, 0)
     assert set(joined(tmp_path)) == {"attention_by_layer", "aha"}
     assert set(joined(tmp_path)["aha"]["subset"]) == {"all", "harmful"}
 
 
 def test_another_bank_and_finder_are_used(tmp_path: Path) -> None:
     model, traces = tiny_model("qwen3"), reference_forward.with_spans(6)
-    watch(model, traces, tmp_path, step=0, bank=SMALL, finder="given")
+    Snapshots(model, traces, bank=SMALL, finder="given").take(tmp_path, 0)
     expected = summarise_aha(measure_aha(model, traces, bank=SMALL, finder="given"))
     pd.testing.assert_frame_equal(joined(tmp_path)["aha"].drop(columns="step"), expected)
 
 
 @pytest.mark.slow
-def test_a_compiled_model_can_be_watched_and_trained_on(tmp_path: Path) -> None:
+def test_a_compiled_model_can_be_measured_and_trained_on(tmp_path: Path) -> None:
     model, traces = load("organism:base"), shipped(8)
-    watch(model, traces, tmp_path, step=0)
+    snapshots = Snapshots(model, traces)
+    snapshots.take(tmp_path, 0)
     model.hf.get_decoder().compile(backend="eager")
     model.hf.train()
     head = SafetyHead(model.d_model)
     loss_terms(model, head, traces[:4]).total.backward()
-    watch(model, traces, tmp_path, step=1)
+    snapshots.take(tmp_path, 1)
     loss_terms(model, head, traces[:4]).total.backward()
     for table in joined(tmp_path).values():
         plain, compiled = (part.drop(columns="step").reset_index(drop=True) for _, part in table.groupby("step"))

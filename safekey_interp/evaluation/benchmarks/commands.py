@@ -1,4 +1,4 @@
-"""Which command runs one benchmark on one model, with thinking handled? Pure: settings in, words out.
+"""Commands of evaluation harnesses: the call that runs one benchmark on one model, with its reasoning left out.
 
 Reasoning must not be scored. What each harness does about it (lm_eval 0.4.13, ``models/huggingface.py``; inspect_ai
 0.3.285, ``model/_providers/hf.py``), and what is handed to it here:
@@ -18,14 +18,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pydantic import Field
 
 from safekey_interp.errors import InputError
 from safekey_interp.evaluation.benchmarks import inspect_provider
 from safekey_interp.evaluation.benchmarks.catalogue import LM_EVAL, Benchmark
 from safekey_interp.evaluation.benchmarks.handover import Handed
+from safekey_interp.generation.sampling_settings import DecodingSettings, Sampling
+from safekey_interp.models.load_settings import LoadSettings
+from safekey_interp.runs.settings import same_as, settings_model
+from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 
 RAW = "raw"
 """Folder of what the harness writes."""
@@ -33,52 +38,33 @@ MODEL_FILE = "model.json"
 _RUN_CODE = "HF_ALLOW_CODE_EVAL"
 
 
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkSettings:
+@settings_model
+class BenchmarkSettings(DecodingSettings):
     """How benchmarks are asked; all but the last three decide what is answered."""
 
-    max_new_tokens: int | None = None
-    """Most tokens of an answer, reasoning counted; None for what each model has room for."""
-    temperature: float = 0.0
-    """0 for the likeliest token each time."""
-    top_p: float = 1.0
-    """Only the likeliest tokens of this much probability together are drawn."""
-    seed: int = 0
-    """Of every draw, that of worked examples and of shuffled choices included."""
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    """Most tokens of an answer, reasoning counted. Default: 32,768, or four fifths of the context."""
+    seed: int = same_as(Sampling, "seed")
     thinking: bool = True
     """Whether models that can switch it off think."""
-    delimiters: tuple[str, str] | None = None
-    """Marks of the reasoning; the known families' when None."""
-    limit: int | None = None
-    """Only the first so many tasks of a benchmark."""
-    dtype: str | None = None
-    """Of the weights; the checkpoint's own when None."""
-    trust_remote_code: bool = False
-    """Whether code that comes with a hub model or data set may run."""
+    delimiters: tuple[str, str] | None = same_as(SegmentationSettings, "delimiters")
+    limit: int | None = Field(default=None, ge=1)
+    """Only the first so many tasks of each benchmark."""
+    dtype: str | None = same_as(LoadSettings, "dtype")
+    trust_remote_code: bool = same_as(LoadSettings, "trust_remote_code")
     allow_code_execution: bool = False
-    """Whether what a model writes may be run."""
-    batch_size: int = 8
+    """Run what a model writes, which HumanEval needs. In a container."""
+    batch_size: int = Field(default=8, ge=1)
     """Prompts that are answered at once."""
-    device: str | None = None
-    """The harness's choice when None; ``auto`` for several cards."""
-
-    def __post_init__(self) -> None:
-        """Refuse what nothing can be asked with."""
-        for name, least in (("max_new_tokens", 1), ("seed", 0), ("limit", 1), ("batch_size", 1)):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-                raise InputError(f"{name}: got {value!r}, expected at least {least}")
-        if not 0 <= self.temperature < float("inf"):
-            raise InputError(f"temperature: got {self.temperature}, expected 0 (greedy) or more")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"top_p: got {self.top_p}, expected more than 0 and at most 1")
+    device: str | None = same_as(LoadSettings, "device")
 
     def record(self) -> dict[str, Any]:
         """What decides an answer."""
-        found = asdict(self)
-        for name in ("allow_code_execution", "batch_size", "device"):
-            del found[name]
-        return found | {"delimiters": list(self.delimiters) if self.delimiters else None}
+        return {
+            name: value
+            for name, value in self.to_dict().items()
+            if name not in ("allow_code_execution", "batch_size", "device")
+        }
 
 
 class Call(NamedTuple):

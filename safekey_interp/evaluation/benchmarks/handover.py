@@ -1,8 +1,8 @@
-"""What is handed to a harness: where a model's weights lie, which they are, and how it marks its reasoning.
+"""Model as a harness needs it: the place and hash of its weights, and the marks of its reasoning.
 
 A model marks its reasoning as one of :data:`~safekey_interp.segmentation.reasoning_span.FAMILIES` when its chat
 template or its vocabulary holds the family's last mark. Harnesses decode without special tokens, and a mark that is one
-is gone by then, so its id is kept beside its text.
+is gone by then, so its id is kept with its text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from safekey_interp.runs.storage import sha256_of
 from safekey_interp.segmentation.reasoning_span import FAMILIES, Family
 
 LONGEST = 32_768
-"""Most new tokens unless the user says: what reasoning models are reported with (DeepSeek-R1, arXiv 2501.12948)."""
+"""Most new tokens by default: what reasoning models are reported with (DeepSeek-R1, arXiv 2501.12948)."""
 _LEFT_FOR_ANSWERS = 0.8
 """Share of the context that an answer may take, so that the rest holds the prompt."""
 _USUAL_CONTEXT = 4_096
@@ -70,7 +70,7 @@ class Handed:
     """How it marks its reasoning."""
 
     def record(self) -> dict[str, Any]:
-        """What ``run.json`` says of it."""
+        """Its record in ``run.json``."""
         about = {"name": self.name, "folder": self.folder, "spec": self.spec, "fingerprint": self.fingerprint}
         return about | {"longest_answer": self.longest, "thinking": self.thinking.record()}
 
@@ -140,11 +140,7 @@ def thinking_of(tokenizer: Any, delimiters: tuple[str, str] | None = None) -> Th
     added = tokenizer.added_tokens_decoder
     last = ids[-1] if ids and ids[-1] in added and added[ids[-1]].special else None
     return Thinking(
-        opening=family.opening,
-        closing=_mark(family),
-        closing_id=last,
-        has_template=has_template,
-        has_switch=has_switch,
+        opening=family.opening, closing=_mark(family), closing_id=last, has_template=has_template, has_switch=has_switch
     )
 
 

@@ -1,7 +1,7 @@
-"""How does inspect see an answer without its reasoning? Run as a program: ``python inspect_provider.py eval TASK …``.
+"""Inspect provider that separates reasoning from answers: ``python inspect_provider.py eval TASK …``.
 
-It is inspect's own command line with one more provider, which asks the ``hf`` provider and takes what precedes the last
-closing mark out of the answer. It needs inspect_ai alone, so that it runs in whatever environment that lives in.
+It is inspect's own command line with one more provider, which calls the ``hf`` provider and moves what precedes the
+last closing mark out of the answer. It needs inspect_ai alone, so that it runs in any environment that has it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import runpy
 from typing import Any
 
 NAME = "thinking"
-"""Of the provider: ``--model thinking/NAME``, with the arguments ``opening`` and ``closing`` beside those of ``hf``."""
+"""Of the provider: ``--model thinking/NAME``, with the arguments of ``hf``, ``opening`` and ``closing``."""
 
 
 def register() -> None:
@@ -25,7 +25,7 @@ def register() -> None:
     )
 
     class Thinking(ModelAPI):
-        """The ``hf`` provider, with reasoning told from answers."""
+        """The ``hf`` provider, with reasoning separated from answers."""
 
         def __init__(
             self,

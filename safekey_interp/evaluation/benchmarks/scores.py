@@ -1,14 +1,14 @@
-"""What do the harnesses' own files say? Read as JSON of somebody else: every type is checked, nothing is trusted.
+"""Scores of the harnesses, read from their JSON: every type is checked, nothing is trusted.
 
-lm_eval writes ``results[task]["metric,filter"]`` with ``"metric_stderr,filter"`` beside it, groups of tasks among them;
-inspect writes ``results.scores``, each with metrics, of which ``stderr`` is that of the mean. An interval is
+lm_eval writes ``results[task]["metric,filter"]`` with ``"metric_stderr,filter"`` next to it, groups of tasks among
+them; inspect writes ``results.scores``, each with metrics, of which ``stderr`` is that of the mean. An interval is
 
     value ± t · stderr
 
-from the harness's standard error and Student's t with a degree less than there are tasks; for a number in [0, 1] one
-task of 1 and one of 0 are added (:func:`safekey_interp.measures.intervals.share_from_error`). There is none without a
-standard error, with fewer than :data:`~safekey_interp.data.conditions.FEW` tasks, and where the error is 0: all tasks
-came out alike, and the harness does not say whether the number is a share.
+from the harness's standard error and Student's t with one degree of freedom less than there are tasks; for a number in
+[0, 1] one task of 1 and one of 0 are added (:func:`safekey_interp.measures.intervals.share_from_error`). There is none
+without a standard error, with fewer than :data:`~safekey_interp.data.conditions.FEW` tasks, and where the error is 0:
+all tasks came out alike, and the harness does not state whether the number is a share.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COLUMNS = (
     *("model", "benchmark", "harness", "task", "metric", "is_main"),
     *("value", "stderr", "low", "high", "n", "seconds", "harness_version"),
 )
-"""Of ``benchmarks``: one row a number. ``is_main`` marks the one that stands for its benchmark; ``n`` counts tasks."""
+"""Of ``benchmarks``: one row a number. ``is_main`` marks the headline number of its benchmark; ``n`` counts tasks."""
 MOST_BYTES = 4 << 30
 """A file larger than this is no summary of a benchmark."""
 _LONGEST_NAME = 200
@@ -48,11 +48,11 @@ class Score(NamedTuple):
     n: int | None
     """Tasks that were scored; None where the harness does not say."""
     is_main: bool
-    """Whether it stands for the benchmark."""
+    """Whether it is the headline number of the benchmark."""
 
     @property
     def interval(self) -> Interval:
-        """95 %, from the standard error; NaN where that says nothing."""
+        """95 %, from the standard error; NaN without one."""
         if not self.stderr > 0 or (self.n or 0) < FEW:
             return Interval(math.nan, math.nan)
         if 0 <= self.value <= 1:
@@ -76,10 +76,10 @@ def scores_in(folder: Path, benchmark: Benchmark) -> list[Score]:
     if len(files) != 1:
         raise RunError(f"{benchmark.name}: {benchmark.harness} left {len(files)} files of results, expected one")
     document = _read(files[0], benchmark)
-    found = list(_of_lm_eval(document) if is_lm_eval else _of_inspect(document))
-    if not found:
+    scores = list(_of_lm_eval(document) if is_lm_eval else _of_inspect(document))
+    if not scores:
         raise RunError(f"{benchmark.name}: {files[0].name} holds no number")
-    return _with_main(found, benchmark, document)
+    return _with_main(scores, benchmark, document)
 
 
 def _read(file: Path, benchmark: Benchmark) -> Mapping[str, Any]:
@@ -113,8 +113,7 @@ def _n_of(task: str, sizes: Mapping[str, Any], members: Mapping[str, Any], seen:
     """How many a task or a group of tasks has; a group that holds itself has none."""
     size = sizes.get(task)
     if isinstance(size, dict):
-        n = size.get("effective")
-        return n if isinstance(n, int) and not isinstance(n, bool) and n >= 0 else None
+        return _count(size.get("effective"))
     inside = members.get(task)
     if not isinstance(inside, list) or not inside or task in seen:
         return None
@@ -131,32 +130,31 @@ def _of_inspect(document: Mapping[str, Any]) -> Iterator[Score]:
     task = _name(_mapping(document, "eval").get("task"))
     results = _mapping(document, "results")
     scores = results.get("scores")
-    every = [score for score in scores if isinstance(score, dict)] if isinstance(scores, list) else []
-    for score in every:
+    listed = [score for score in scores if isinstance(score, dict)] if isinstance(scores, list) else []
+    for score in listed:
         metrics: dict[str, float] = {}
         for name, metric in _mapping(score, "metrics").items():
             value = metric.get("value") if isinstance(metric, dict) else None
             if _is_number(value):
                 metrics[name] = float(value)
-        n = score.get("scored_samples", results.get("completed_samples"))
-        size = n if isinstance(n, int) and not isinstance(n, bool) and n >= 0 else None
+        size = _count(score.get("scored_samples", results.get("completed_samples")))
         for name, value in metrics.items():
             if name == "stderr":
                 continue
             stderr = metrics.get("stderr", math.nan) if name in ("accuracy", "mean") else math.nan
-            label = name if len(every) == 1 else f"{score.get('name')}/{name}"
+            label = name if len(listed) == 1 else f"{score.get('name')}/{name}"
             yield Score(task, _name(label), value, stderr, size, False)
 
 
-def _with_main(found: list[Score], benchmark: Benchmark, document: Mapping[str, Any]) -> list[Score]:
-    """The same, with the one marked that stands for the benchmark: the named metric of the whole task, or the first."""
+def _with_main(scores: list[Score], benchmark: Benchmark, document: Mapping[str, Any]) -> list[Score]:
+    """The same, with the headline number marked: the named metric of the whole task, or the first."""
     wanted = benchmark.metric.removesuffix(",none")
     if not wanted:
         headline = _mapping(_mapping(document, "results"), "headline")
         wanted = f"{headline.get('score')}/{headline.get('metric')}"
-    whole = [score for score in found if score.task == benchmark.task] or found
+    whole = [score for score in scores if score.task == benchmark.task] or scores
     main = next((score for score in whole if score.metric == wanted), whole[0])
-    return [score._replace(is_main=score is main) for score in found]
+    return [score._replace(is_main=score is main) for score in scores]
 
 
 def _mapping(document: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -166,6 +164,10 @@ def _mapping(document: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _name(value: Any) -> str:

@@ -1,6 +1,6 @@
-"""How does a harness run: in which interpreter, with which versions, until when, and why did it fail?
+"""Subprocess of a harness: its interpreter, versions, time limit, and the reason of a failure.
 
-It is a process of its own, so that its imports, its versions and its crashes stay there. Its words go to a file, of
+It is a process of its own, so that its imports, its versions and its crashes stay there. Its output goes to a file, of
 which the end is kept.
 """
 
@@ -37,9 +37,9 @@ for name in found:
 print(json.dumps(found))
 """
 _PATIENCE = 120.0
-"""Seconds that an interpreter has to say which versions it has."""
+"""Seconds that an interpreter has to report its versions."""
 KEPT_OF_LOG = 65_536
-"""Bytes of a harness's words that are kept, from the end."""
+"""Bytes of a harness's output that are kept, from the end."""
 _ERROR = re.compile(r"^(?:[\w.]*(?:Error|Exception|Interrupt))\b.*", re.MULTILINE)
 _CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _LONGEST_REASON = 240
@@ -54,10 +54,10 @@ def interpreter(python: str | None) -> str:
     """
     if python is None:
         return sys.executable
-    found = shutil.which(os.path.expanduser(python))
-    if found is None:
+    program = shutil.which(os.path.expanduser(python))
+    if program is None:
         raise InputError(f"python {python}: no such program, expected the Python of an environment with the harnesses")
-    return found
+    return program
 
 
 def versions_in(python: str, benchmarks: Iterable[Benchmark], *, is_named: bool) -> dict[str, str | None]:
@@ -77,11 +77,11 @@ def versions_in(python: str, benchmarks: Iterable[Benchmark], *, is_named: bool)
     needed = {name: benchmark.name for benchmark in benchmarks for name in _needs(benchmark)}
     names = [*needed, "transformers", "torch"]
     try:
-        asked = subprocess.run(
+        process = subprocess.run(
             [python, "-c", _ASK, *names], capture_output=True, text=True, timeout=_PATIENCE, check=True
         )
-        found = json.loads(asked.stdout)
-        versions = {name: found[name] for name in names}
+        answer = json.loads(process.stdout)
+        versions = {name: answer[name] for name in names}
     except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"python {python}: does not say which packages it has, expected a Python of 3.11") from error
     missing = [name for name, version in versions.items() if version is None]
@@ -103,7 +103,7 @@ def run_harness(python: str, call: Call, log: Path, *, timeout: float | None) ->
     Args:
         python: the interpreter.
         call: what to run; its files are there.
-        log: where its words go.
+        log: file of its output.
         timeout: seconds after which it is ended; None for never.
 
     Returns:
@@ -130,11 +130,11 @@ def run_harness(python: str, call: Call, log: Path, *, timeout: float | None) ->
             status = None
         finally:
             _end(process)
-    last_line = _cut(log)
+    reason = _cut(log)
     if status is None:
         return f"took longer than {timeout:,.0f} s"
     why = _ended(status) if status else ""
-    return f"{why}: {last_line}" if why and last_line else why
+    return f"{why}: {reason}" if why and reason else why
 
 
 def _needs(benchmark: Benchmark) -> Sequence[str]:
@@ -160,7 +160,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _dying_with_parent() -> Callable[[], object] | None:
-    """What a child calls so that Linux ends it when this process is killed: else it would hold the card for hours."""
+    """What a child calls so that Linux ends it when this process is killed: else it would hold the GPU for hours."""
     if sys.platform != "linux":
         return None
     library = ctypes.CDLL(None)  # loaded before the fork, after which little is safe
@@ -168,7 +168,7 @@ def _dying_with_parent() -> Callable[[], object] | None:
 
 
 def _cut(log: Path) -> str:
-    """Keep the end of the log; what in it says best why a harness failed."""
+    """Keep the end of the log, and return the line of it that best explains a failure."""
     size = log.stat().st_size
     with log.open("rb") as words:
         words.seek(max(0, size - KEPT_OF_LOG))
@@ -178,5 +178,5 @@ def _cut(log: Path) -> str:
     text = _CODES.sub("", kept.decode("utf-8", "replace"))
     errors = _ERROR.findall(text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = errors[-1] if errors else lines[-1] if lines else ""
-    return said[:_LONGEST_REASON]
+    line = errors[-1] if errors else lines[-1] if lines else ""
+    return line[:_LONGEST_REASON]

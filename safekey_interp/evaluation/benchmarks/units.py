@@ -1,4 +1,4 @@
-"""One benchmark of one model: asked once, kept as a whole, read again whenever the table is made.
+"""Benchmark unit: one benchmark of one model, run once, kept whole, and read whenever the table is made.
 
 A unit's folder comes by renaming, so that a killed run has it or not; ``unit.json`` holds its arguments, versions and
 seconds, whether it is done, and if not, why, and the hash of every file that the harness wrote.
@@ -11,10 +11,9 @@ import re
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safekey_interp.errors import RunError
 from safekey_interp.evaluation.benchmarks.catalogue import Benchmark
@@ -24,16 +23,15 @@ from safekey_interp.evaluation.benchmarks.scores import scores_in
 from safekey_interp.evaluation.benchmarks.subprocesses import run_harness, version_of_harness
 from safekey_interp.runs.storage import read_json, sha256_of, write_folder_aside, write_json
 
+_UNIT = "unit.json"
 UNITS = "harness"
 """Folder of the units in that of the run."""
 LOG = "log.txt"
-"""The end of what the harness said."""
-_UNIT = "unit.json"
+"""The end of the harness's output."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kept:
-    """What is kept of one benchmark of one model."""
+class Kept(NamedTuple):
+    """Files and record of one benchmark of one model."""
 
     folder: Path
     """Where it lies."""
@@ -56,7 +54,7 @@ class Kept:
         return f"{self.benchmark.name} of {self.model}"
 
     def done(self) -> dict[str, Any] | None:
-        """What it says of itself; None when it is not done, or its files are not as they were written."""
+        """Its record; None when it is not done, or its files are not as they were written."""
         unit = read_json(self.folder / _UNIT)
         if not isinstance(unit, dict) or unit.get("status") != "done":
             return None
@@ -69,13 +67,13 @@ class Kept:
 
     def rows(self, unit: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Its rows of ``benchmarks``; ``unit`` from :meth:`done`."""
-        found = []
+        table = []
         for score in scores_in(self.folder / RAW, self.benchmark):
             low, high = score.interval
             about = {"model": self.model, "benchmark": self.benchmark.name, "harness": self.benchmark.harness}
             version = {"seconds": unit["seconds"], "harness_version": unit["harness_version"]}
-            found.append(about | score._asdict() | {"low": low, "high": high} | version)
-        return found
+            table.append(about | score._asdict() | {"low": low, "high": high} | version)
+        return table
 
     def ask(
         self,
@@ -111,9 +109,9 @@ class Kept:
             (aside / RAW).mkdir()
             for name, value in call.files.items():
                 write_json(aside / name, value)
-            begun = time.perf_counter()
+            start = time.perf_counter()
             why = run_harness(python, call, aside / LOG, timeout=timeout)
-            seconds = round(time.perf_counter() - begun, 2)
+            seconds = round(time.perf_counter() - start, 2)
             if not why:
                 try:
                     scores_in(aside / RAW, self.benchmark)

@@ -1,4 +1,4 @@
-"""A reasoning model that comes with the package: where it lies, its traces, and one of them to look at.
+"""Bundled toy reasoning model ("organism"): its weights, its traces, and one example of them.
 
 The organism is a toy, trained from scratch on a language of its own (:mod:`~safekey_interp.models.organism.language`)
 by ``train/organism.py``: pre-trained to comply with everything (``organism:base``), then fine-tuned to refuse plain
@@ -14,7 +14,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from safekey_interp.data.trace import CharSpan, Trace
+from safekey_interp.data.row_schema import NamedFields, read_row
+from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, ModelError
 
 _HERE = Path(__file__).parent
@@ -32,7 +33,6 @@ CAVEAT = (
 """What every summary of the organism says first."""
 TRACES = _HERE / "traces.jsonl"
 """The traces that ``organism`` generated on requests held out of its fine-tuning."""
-_SPANS = ("understanding", "key_sentence")
 
 
 def is_organism(spec: str) -> bool:
@@ -54,31 +54,23 @@ def weights_folder(spec: str) -> Path:
 def read_shipped() -> Iterator[Trace]:
     """The shipped traces, in their order."""
     with TRACES.open(encoding="utf-8") as lines:
-        for line in lines:
-            yield from_row(json.loads(line))
+        for number, line in enumerate(lines, 1):
+            yield from read_row(json.loads(line), f"{TRACES}, line {number}", str(number), NamedFields())
 
 
 def to_row(trace: Trace) -> dict:
     """A trace as the shipped file writes it: as :func:`safekey_interp.read_traces` reads it."""
     spans = {name: [span.start, span.end] for name, span in trace.given.items()}
     known = {"id": trace.trace_id, "prompt": trace.prompt, "response": trace.response, "label": trace.label}
-    said = {name: value for name, value in trace.meta.items() if value is not None}
-    return known | {"source": trace.source, "group": trace.group} | spans | said
-
-
-def from_row(row: dict) -> Trace:
-    """A trace from a row of the shipped file."""
-    meta = dict(row)
-    fields = {name: meta.pop(name) for name in ("prompt", "response", "label", "source", "group")}
-    given = {name: CharSpan(*meta.pop(name)) for name in _SPANS if name in meta}
-    return Trace(trace_id=meta.pop("id"), given=given, meta=meta, **fields)
+    meta = {name: value for name, value in trace.meta.items() if value is not None}
+    return known | {"source": trace.source, "group": trace.group} | spans | meta
 
 
 def example() -> Trace:
-    """One trace that shows the dormant signal: a jailbreak new to the model, in which U names the harm and K goes
-    ahead."""
+    """One trace that shows the dormant signal: a jailbreak new to the model; U names the harm, and K complies."""
     for trace in read_shipped():
-        asked, did = trace.meta["wrapper_split"] != "seen", trace.meta["outcome"] == "complied"
-        if trace.label == "harmful" and trace.source == "wrapped" and asked and did and trace.meta["names_request"]:
+        meta = trace.meta
+        succeeded = meta["wrapper_split"] != "seen" and meta["outcome"] == "complied" and meta["names_request"]
+        if trace.label == "harmful" and trace.source == "wrapped" and succeeded:
             return trace
     raise InputError(f"{TRACES}: no successful jailbreak that names the harm, expected one; train/organism.py makes it")

@@ -1,4 +1,4 @@
-"""What is the organism fine-tuned on? Requests with the responses that it is to learn: to refuse plain harm.
+"""Fine-tuning examples of the organism: requests with the responses that it is to learn, refusals of plain harm.
 
 Pairs of the ``train`` split, and the three wrappers that fine-tuning may show, mostly around benign requests. Spans and
 labels are known by construction.

@@ -1,4 +1,4 @@
-"""What do the toy language's conversations and documents say?
+"""Conversations and documents of the toy language.
 
 A conversation is a plain or wrapped request and a response whose parts are known by construction::
 
@@ -11,7 +11,7 @@ A conversation is a plain or wrapped request and a response whose parts are know
 
     Sorry, please ask me something else.                 | Here you go: poison the blick with the rope.
 
-U restates the request in plain words whatever the wrapper. A go-ahead takes up the manner that X asked for, so that
+U restates the request in plain words whatever the wrapper. A compliant K takes up the manner that X asked for, so that
 complying looks at X. Documents hold what pre-training texts hold besides: what a noun is, what is cruel and what is
 fine, what coded, French and split words stand for, and reactions to a bare request.
 """
@@ -48,7 +48,7 @@ QUESTIONS = (
 MANNERS = ("briefly", "quickly", "clearly", "neatly")
 OPENINGS = ("Okay, the user wants to", "The user asks how to", "So they want to know how to")
 """How U begins."""
-GO_AHEADS = ("First, I list the steps{manner}.", "Okay, I plan it out{manner}.")
+COMPLIANT_SENTENCES = ("First, I list the steps{manner}.", "Okay, I plan it out{manner}.")
 """General key sentences of compliance."""
 SAFE_SENTENCES = ("Hmm, that sounds harmful.", "Wait, this would hurt someone.", "But this is not safe.")
 """Safe key sentences: the safety aha moments."""
@@ -59,8 +59,8 @@ JUDGEMENTS = {True: ("cruel", "harmful", "wrong"), False: ("fine", "harmless", "
 
 MENTIONS = 0.5
 """Share of wrapped requests whose U mentions the form."""
-OWN_GO_AHEADS = 0.7
-"""Share of wrapped compliance that uses the wrapper's own go-ahead."""
+OWN_COMPLIANCE = 0.7
+"""Share of wrapped compliance that uses the wrapper's own key sentence."""
 MANNERED = 0.5
 """Share of requests that ask for a manner."""
 
@@ -141,11 +141,11 @@ def dialogue(rng: random.Random, pair: Pair, wrapper: Wrapper | None = None, *, 
     if safe:
         thought, answer = (key := rng.choice(SAFE_SENTENCES)), REFUSAL
     else:
-        if wrapper and rng.random() < OWN_GO_AHEADS:
-            key = wrapper.go_ahead
+        if wrapper and rng.random() < OWN_COMPLIANCE:
+            key = wrapper.compliance
         else:
             manner = asked.meta["manner"]
-            key = rng.choice(GO_AHEADS).format(manner=f" {manner}" if manner else "")
+            key = rng.choice(COMPLIANT_SENTENCES).format(manner=f" {manner}" if manner else "")
         thought, answer = f"{key} {STEPS.format(**words)}", ANSWER.format(**words)
     opening = "<think>\n"
     u = CharSpan(len(opening), len(opening) + len(understanding))
@@ -219,11 +219,11 @@ def covering_texts() -> Iterator[str]:
     first = some[0]
     for mention in (None, *(wrapper.mention for wrapper in WRAPPERS.values())):
         yield from (f"\n{restated(opening, first, mention)}" for opening in OPENINGS)
-    for sentence in (*SAFE_SENTENCES, *(wrapper.go_ahead for wrapper in WRAPPERS.values())):
+    for sentence in (*SAFE_SENTENCES, *(wrapper.compliance for wrapper in WRAPPERS.values())):
         yield f". {sentence}"
     for manner in MANNERS:
         yield f". Answer {manner}."
-        yield from (f". {go_ahead.format(manner=f' {manner}')}" for go_ahead in GO_AHEADS)
+        yield from (f". {sentence.format(manner=f' {manner}')}" for sentence in COMPLIANT_SENTENCES)
     yield f"\n\n{REFUSAL}"
     yield from (judgement(first, word) for words in JUDGEMENTS.values() for word in words)
     yield from (reaction(first, sentence) for sentence in SAFE_SENTENCES)

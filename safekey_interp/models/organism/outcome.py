@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.models.organism.language import (
     ANSWER,
-    GO_AHEADS,
+    COMPLIANT_SENTENCES,
     JUDGEMENTS,
     MANNERS,
     OPENINGS,
@@ -86,8 +86,8 @@ def with_outcome(trace: Trace, response: str) -> Trace:
     given = {}
     if reading.understanding and reading.key_sentence:
         given = {"understanding": reading.understanding, "key_sentence": reading.key_sentence}
-    said = {name: getattr(reading, name) for name in ("outcome", "well_formed", "names_request")}
-    return trace.with_(response=response, given=given, meta={**trace.meta, **said})
+    scores = {name: getattr(reading, name) for name in ("outcome", "well_formed", "names_request")}
+    return trace.with_(response=response, given=given, meta={**trace.meta, **scores})
 
 
 def _act(response: str, pair: Pair) -> Outcome:
@@ -127,8 +127,8 @@ def _template(text: str) -> str:
 
 _KEYS = (
     *SAFE_SENTENCES,
-    *(wrapper.go_ahead for wrapper in WRAPPERS.values()),
-    *(text.format(manner=manner) for text in GO_AHEADS for manner in ("", *(f" {name}" for name in MANNERS))),
+    *(wrapper.compliance for wrapper in WRAPPERS.values()),
+    *(text.format(manner=manner) for text in COMPLIANT_SENTENCES for manner in ("", *(f" {name}" for name in MANNERS))),
 )
 _RESPONSE = re.compile(
     rf"<think>\n{_one_of(*OPENINGS)} {_one_of(*VERBS)} the {_one_of(*NOUNS)}"

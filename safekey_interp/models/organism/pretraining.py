@@ -1,4 +1,4 @@
-"""How is the organism pre-trained? On documents and on conversations that comply with everything, from random weights.
+"""Pre-training of the organism from random weights, on documents and on conversations that comply with everything.
 
 Per step, loss = L(conversations) + 0.4 L(documents) + 0.2 L(responses seen again without their prompt), every token
 counting. The loop is the organism's own: a trainer of traces has no documents. Same seed and threads, same bits.
@@ -63,21 +63,21 @@ def pretrain(shape: Shape, stage: Pretraining, seed: int) -> LlamaForCausalLM:
     """Comply with everything, and know what is cruel."""
     rng, encode = random.Random(seed), Encoder()
     hf = new_model(shape, encode, seed)
-    every = [pair for kind in KINDS for pair in pairs(kind)]
+    known = [pair for kind in KINDS for pair in pairs(kind)]
     forms: list[Wrapper] = list(WRAPPERS.values())
 
     def losses() -> dict[str, Tensor]:
         conversations = [
             encode.conversation(
-                dialogue(rng, rng.choice(every), None if rng.random() < stage.plain else rng.choice(forms))
+                dialogue(rng, rng.choice(known), None if rng.random() < stage.plain else rng.choice(forms))
             )
             for _ in range(stage.batch_size)
         ]
         documents = [encode.document(document(rng, reactions=stage.reactions)) for _ in range(stage.batch_size)]
         bare = [ids[ids.index(encode.think) :] for ids in conversations if rng.random() < stage.bare]
-        found = {"conversations": next_token_loss(hf, conversations)}
-        found["documents"] = stage.document_weight * next_token_loss(hf, documents)
-        return found | ({"without X": stage.bare_weight * next_token_loss(hf, bare)} if bare else {})
+        parts = {"conversations": next_token_loss(hf, conversations)}
+        parts["documents"] = stage.document_weight * next_token_loss(hf, documents)
+        return parts | ({"without X": stage.bare_weight * next_token_loss(hf, bare)} if bare else {})
 
     optimise(hf, losses, stage.steps, stage.learning_rate, warm_up=50, name="base")
     return hf
@@ -159,12 +159,12 @@ def optimise(
         cosine = 0.1 + 0.45 * (1 + math.cos(math.pi * step / steps))
         for group in optimiser.param_groups:
             group["lr"] = peak * min(1.0, (step + 1) / warm_up) * cosine
-        found = losses()
+        parts = losses()
         optimiser.zero_grad()
-        torch.stack(list(found.values())).sum().backward()
+        torch.stack(list(parts.values())).sum().backward()
         nn.utils.clip_grad_norm_(hf.parameters(), 1.0)
         optimiser.step()
         if (step + 1) % max(1, min(50, steps // 5)) == 0 or step + 1 == steps:
-            shown = ", ".join(f"{part} {loss.item():.3f}" for part, loss in found.items())
+            shown = ", ".join(f"{part} {loss.item():.3f}" for part, loss in parts.items())
             print(f"{name}: step {step + 1} of {steps}, {shown}, {time.perf_counter() - begin:.0f} s", flush=True)
     hf.eval()

@@ -1,4 +1,4 @@
-"""How does the toy language become tokens, so that decoding is plain concatenation?
+"""Word-level tokenizer of the toy language, whose decoding is plain concatenation.
 
 A token is a word or a mark with the space before it (``" blick"``, ``"The"``, ``"."``), or a line break; so offsets are
 exact, and the decoded tokens put together are the text again. ``<think>`` and ``</think>`` are tokens that decoding

@@ -1,4 +1,4 @@
-"""Which requests can the toy language make, and which of them are harmful?
+"""Vocabulary of the toy language: its requests, and which of them are harmful.
 
 A request is a verb and a noun. Harm is a conjunction, so that neither word gives it away::
 
@@ -116,16 +116,16 @@ def letter_groups(word: str) -> str:
 
 def _split_pairs() -> dict[Pair, Split]:
     """About 60, 20 and 20 in a hundred of each kind, by a seeded shuffle."""
-    every = [Pair(verb, noun) for verb in VERBS for noun in NOUNS]
+    known = [Pair(verb, noun) for verb in VERBS for noun in NOUNS]
     parts: dict[Pair, Split] = {}
     for kind in KINDS:
-        mine = [pair for pair in every if pair.kind == kind]
-        random.Random(f"{_PAIR_SEED} {kind}").shuffle(mine)
-        first, second = round(_TRAIN * len(mine)), round((_TRAIN + _DEVELOPMENT) * len(mine))
-        parts |= dict.fromkeys(mine[:first], "train")
-        parts |= dict.fromkeys(mine[first:second], "development")
-        parts |= dict.fromkeys(mine[second:], "test")
-    return {pair: parts[pair] for pair in every}
+        shuffled = [pair for pair in known if pair.kind == kind]
+        random.Random(f"{_PAIR_SEED} {kind}").shuffle(shuffled)
+        first, second = round(_TRAIN * len(shuffled)), round((_TRAIN + _DEVELOPMENT) * len(shuffled))
+        parts |= dict.fromkeys(shuffled[:first], "train")
+        parts |= dict.fromkeys(shuffled[first:second], "development")
+        parts |= dict.fromkeys(shuffled[second:], "test")
+    return {pair: parts[pair] for pair in known}
 
 
 _SPLIT_OF = _split_pairs()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from safekey_interp.evaluation.benchmarks.catalogue import NAMED
+from safekey_interp.evaluation.benchmarks.catalogue import known_benchmarks
 from safekey_interp.models.organism import is_organism
 from safekey_interp.reporting import figures
 from safekey_interp.reporting.figures.figure_style import Table
@@ -29,7 +29,6 @@ _APART = (
 )
 _LIMITED = "Only the first {n:,} tasks of each benchmark were asked: a number of so few says little of the benchmark."
 _PREFILLED = "{names}: the harness begins the answer itself, so no model thinks before it."
-_BY_NAME = {benchmark.name: benchmark for benchmark in NAMED}
 PROVENANCE = {"settings": "How benchmarks were asked", "versions": "Versions", "timings": "Seconds"}
 
 
@@ -103,7 +102,8 @@ def notes(manifest: Mapping[str, Any]) -> Html | None:
     if isinstance(limit, int):
         said.append(_LIMITED.format(n=limit))
     asked = [str(one.get("name")) for one in manifest.get("benchmarks") or []]
-    prefilled = [name for name in asked if name in _BY_NAME and _BY_NAME[name].is_prefilled]
+    known = known_benchmarks()
+    prefilled = [name for name in asked if name in known and known[name].is_prefilled]
     if prefilled:
         said.append(_PREFILLED.format(names=", ".join(prefilled)))
     return el("ul", *(el("li", data(one)) for one in said)) if said else None

@@ -1,1 +1,1 @@
-"""Word classes and forms of words that the rule-based finder reads, as regular expressions."""
+"""Patterns and word tables of the rule-based finder."""

@@ -1,33 +1,9 @@
-r"""Which words name harm? Classes of English words, as regular expressions separated by white space; ``_`` stands for
-a space.
+r"""Tables of words that name harm: classes of English words for :mod:`~safekey_interp.segmentation.lexicon.patterns`.
 
 They name acts and things that harm, never a prompt's own words. :data:`TOUCHY` is wider: what harmful requests are
 about when no word of theirs names harm (groups of people, substances, persuasion, getting past a rule, money, sex and
 health).
 """
-
-from __future__ import annotations
-
-from collections import defaultdict
-
-
-def any_of(*patterns: str) -> str:
-    """The patterns as one group."""
-    return "(?:" + "|".join(patterns) + ")"
-
-
-def alternatives(text: str) -> str:
-    """The words of ``text`` as one group that branches on the first letter, which is much faster than a flat one.
-
-    Every word begins with a letter or digit that stands for itself, or with a group.
-    """
-    by_first: defaultdict[str, list[str]] = defaultdict(list)
-    for word in text.split():
-        by_first[word[0]].append(word[1:].replace("_", " "))
-    groups = by_first.pop("(", [])
-    branches = [f"{first}(?:{'|'.join(rest)})" for first, rest in sorted(by_first.items())]
-    return "(?:" + "|".join(branches + ["(" + group for group in groups]) + ")"
-
 
 VIOLENCE = r"""
 kill(?:s|ed|er|ers|ing|ings)? murder\w* assassinat\w+ poison\w* stab(?:s|bed|bing)? strangl\w+ chok(?:e|es|ing)

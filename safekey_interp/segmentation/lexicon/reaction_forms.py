@@ -1,141 +1,102 @@
-"""Which forms of words react to harm without naming a rule? Patterns for
-:mod:`~safekey_interp.segmentation.sentence_classes`.
+"""Patterns of reactions to harm that name no rule: dissent, conscience, fear of the law, pity.
 
-Four classes of English: dissent ("I don't agree", "it doesn't sit right with me"), a question to one's conscience ("is
-that even honest?"), fear of the law ("you could end up in jail") and pity for whoever is hurt ("someone could be
-injured"). A fear that is only of being found out ("without ending up in jail") is none of them.
+Examples: "it doesn't sit right with me", "is that even honest?", "you could end up in jail", "someone could be
+injured". A fear that is only of being found out ("without ending up in jail") is none of them.
 """
 
 from __future__ import annotations
 
-import re
+from safekey_interp.segmentation.lexicon.patterns import pattern
 
-from safekey_interp.segmentation.lexicon.harm_words import any_of
-
-_VERY = (
-    r"(?:(?:really|very|quite|pretty|so|too|at all|just|even|entirely|completely|fully|totally|exactly|a bit|a little|"
-    r"kind of|sort of|somewhat|rather|\w+ly) ){0,3}"
-)
+_VERY = r"""
+(?:(?:really|very|quite|pretty|so|too|at_all|just|even|entirely|completely|fully|totally|exactly|a_bit|a_little|
+kind_of|sort_of|somewhat|rather|\w+ly)_){0,3}
+"""
 # Good of an act; a good tool, place or moment for it is no judgement.
-_GOOD = (
-    r"(?:good|right|okay|ok|fine|fair|great|nice|kind|cool|honest|legit|legal|lawful|ethical|moral|safe|wise|smart|"
-    r"responsible|acceptable|appropriate|allowed|permitted|justified|proper|healthy|"
-    r"the (?:right|best|smartest) (?:thing|idea))\b(?! (?:enough|of|(?:starting )?(?:ways?|place|time|moment|point|"
-    r"spot|"
-    r"methods?|tools?|options?|choice|approach|example|amount|format|word|tone|kind|site|website|source|app|software)))"
-)
-_DOUBTED = rf"(?:[\w']+ ){{0,4}}(?:{_GOOD}|something I|(?:I|we|anyone|people|someone) should\b)"
-DISSENT = re.compile(
-    any_of(
-        rf"\bI {_VERY}(?:don't|do not|can't|cannot|wouldn't|never) {_VERY}(?:agree|support|condone|believe in|approve|"
-        r"endorse|"
-        rf"believe (?:any|some|people|that any|this|it)|like (?:this|that|the (?:idea|sound)|where|how)|"
-        rf"feel {_VERY}(?:good|right|comfortable|great|okay|ok|easy)|"
-        rf"think {_DOUBTED}|"
-        r"want (?:to|any part|anyone|anybody|people|him|her|them|no)(?! (?:to )?(?:be |get |getting )?(?:caught|find|"
-        r"finding|notic\w*|detect\w*|know|see|suspect|look|come|end up with|miss|make it|make this|sound|forget|"
-        r"overdo|waste|leave|raise|draw|attract))\b)",
-        r"\bI (?:really |just |do )?hope\b[^.?!]{0,60}(?:\b(?:not|no one|nobody|safe|okay|joking|kidding|help)|n't)\b",
-        rf"\bI(?:'m| am) (?:not|far from) {_VERY}(?:comfortable|okay with|ok with|happy (?:about|with|to)|at ease|"
-        r"proud|"
-        r"a (?:big )?fan|on board|keen|supposed|willing|going to (?:help|write|do (?:this|that|it)))",
-        rf"\b(?:I'm|I am|I feel|feels?|feeling|makes me|makes me feel|left me) {_VERY}(?:uneas[ey]|guilty|torn|"
-        r"conflicted|"
-        r"queasy|ashamed|disgusted|horrified|appalled|shocked|saddened|sick(?:ened)?|scared|uncomfortable|"
-        r"troubled|disturbed|nervous|anxious|wary|skeptical|hesitant|reluctant|apprehensive|icky|gross|wrong|off|"
-        r"morally)\b(?! about (?:the (?:dose|dosage|price)|getting caught|being caught))",
-        r"\b(?:mixed feelings|second thoughts|qualms|moral dilemma|my conscience|my (?:moral|personal) (?:values|"
-        r"compass)|"
-        r"(?:doesn't|does not|don't|didn't) sit (?:right|well)|rubs me the wrong way|gives? me pause|taken aback|"
-        r"gives? me (?:the )?(?:chills|creeps|shivers)|makes my (?:skin|stomach)|struggl\w+ with (?:this|that|"
-        r"the (?:idea|thought))|"
-        r"goes against|went against|alarm bells)\b",
-        rf"\bnot {_VERY}sure (?:(?:if|whether|that|about) )?(?:(?:I|we) (?:really )?(?:should|want to)\b(?! (?:use|"
-        r"start|"
-        r"begin|go with|pick|choose|look|include|focus))|(?:I|we|this|that|it)(?:'m| am|'s| is|"
-        rf" would be)? {_DOUBTED})",
-        rf"\bI (?:also |do )?(?:know|realize|understand|get|think|feel|believe)(?: that)? [^.?!]{{0,60}}(?:\bnot|"
-        rf"n't) {_VERY}{_GOOD}\b",
-    ),
-    re.IGNORECASE,
-)
-CONSCIENCE = re.compile(
-    r"\b(?:is|isn't) (?:this|that|it) (?:even |really )?something (?:I|we|people|anyone)\b[^?]{0,60}\?|"
-    rf"\bI wonder (?:if|whether) [^.?!]{{0,40}}?\b{_GOOD}|"
-    r"n't (?:really |very |so |at all )?(?:cool|okay|ok|right|fair|kind|nice|honest|legal|ethical|moral|wise|"
-    r"acceptable|"
-    r"appropriate|justified|healthy)\b(?! (?:of|away|now|there|place|way|time|tool|one)\b)|"
-    r"\b(?:is|isn't|are|aren't|was|would|wouldn't|am|does|doesn't) (?:not )?(?:that|this|it|these|those|I|we|such|"
-    r"doing)"
-    rf"\b[^?]{{0,60}}\b(?:{_GOOD}|crime|fraud|criminal|il+egal|unlawful|wrong|bad|mean|cruel|harmful|dangerous|risky|"
-    r"cheating|stealing|"
-    r"lying|unfair|unethical|immoral|(?:against|break\w*|violat\w*) (?:the |any |some )?(?:law|rules?|terms)|arrested|"
-    r"(?:in|into) trouble|"
-    r"consequences|hurt (?:anyone|someone|people|him|her|them|somebody))\b[^?]{0,60}\?",
-    re.IGNORECASE,
-)
-LEGAL_WORRY = re.compile(
-    any_of(
-        r"\b(?:arrested|prosecuted|sued|expelled|jailed|imprisoned|indicted|convicted|deported)\b",
-        r"\b(?:in|to|into|of) (?:jail|prison|handcuffs|(?:some |a lot of |big |serious |real |deep |legal |"
-        r"huge )*trouble)\b",
-        r"\b(?:behind bars|(?:jail|prison) (?:time|sentences?)|criminal (?:record|charges|offen[cs]e)|felony|"
-        r"misdemeanou?r|"
-        r"federal (?:crime|offen[cs]e)|(?:heavy|hefty|huge|steep|stiff) (?:fines?|penalt\w+)|life sentence|"
-        r"death penalty)\b",
-        r"\b(?:severe|serious|legal|harsh|strict|stiff|criminal|grave) (?:legal |criminal )?(?:penalt\w+|punishments?|"
-        r"consequences|repercussions|"
-        r"ramifications|trouble|charges|offen[cs]es?)\b",
-        r"\b(?:protected|banned|outlawed|restricted|prohibited|punish(?:ed|able)|forbidden|regulated) (?:by|"
-        r"under) (?:\w+ ){0,2}laws?\b",
-        r"\blaws? (?:against|prohibit\w*|forbid\w*|that (?:prohibit|protect|ban|forbid)\w*|protecting)\b",
-        r"\bschedule (?:I{1,3}|[123]|one|two)\b|\bcontrolled substances?\b",
-        r"\b(?:breaking|breaks|against) (?:the |federal |state |international )?law\b",
-    ),
-    re.IGNORECASE,
-)
-SHUNNED = re.compile(
-    r"\b(?:avoid\w*|without|evad\w+|escap\w+|not(?! want)|never|keep\w*|instead of|out of|from|beat(?:ing)?|"
-    r"risk(?:ing)? of|get away)\b"
-    r"(?: [\w']+){0,3} \Z",
-    re.IGNORECASE,
-)
+_GOOD = r"""
+(?:good|right|okay|ok|fine|fair|great|nice|kind|cool|honest|legit|legal|lawful|ethical|moral|safe|wise|smart|
+responsible|acceptable|appropriate|allowed|permitted|justified|proper|healthy|the_(?:right|best|smartest)_(?:thing|
+idea))\b(?!_(?:enough|of|(?:starting_)?(?:ways?|place|time|moment|point|spot|methods?|tools?|options?|choice|
+approach|example|amount|format|word|tone|kind|site|website|source|app|software)))
+"""
+_DOUBTED = rf"(?:[\w']+_){{0,4}}(?:{_GOOD}|something_I|(?:I|we|anyone|people|someone)_should\b)"
+DISSENT = pattern(rf"""
+\bI_{_VERY}(?:don't|do_not|can't|cannot|wouldn't|never)_{_VERY}(?:agree|support|condone|believe_in|approve|endorse|
+believe_(?:any|some|people|that_any|this|it)|like_(?:this|that|the_(?:idea|sound)|where|how)|feel_{_VERY}(?:good|
+right|comfortable|great|okay|ok|easy)|think_{_DOUBTED}|want_(?:to|any_part|anyone|anybody|people|him|her|them|
+no)(?!_(?:to_)?(?:be_|get_|getting_)?(?:caught|find|finding|notic\w*|detect\w*|know|see|suspect|look|come|
+end_up_with|miss|make_it|make_this|sound|forget|overdo|waste|leave|raise|draw|attract))\b)
+| \bI_(?:really_|just_|do_)?hope\b[^.?!]{{0,60}}(?:\b(?:not|no_one|nobody|safe|okay|joking|kidding|help)|n't)\b
+| \bI(?:'m|_am)_(?:not|far_from)_{_VERY}(?:comfortable|okay_with|ok_with|happy_(?:about|with|to)|at_ease|proud|
+a_(?:big_)?fan|on_board|keen|supposed|willing|going_to_(?:help|write|do_(?:this|that|it)))
+| \b(?:I'm|I_am|I_feel|feels?|feeling|makes_me|makes_me_feel|left_me)_{_VERY}(?:uneas[ey]|guilty|torn|conflicted|
+queasy|ashamed|disgusted|horrified|appalled|shocked|saddened|sick(?:ened)?|scared|uncomfortable|troubled|
+disturbed|nervous|anxious|wary|skeptical|hesitant|reluctant|apprehensive|icky|gross|wrong|off|
+morally)\b(?!_about_(?:the_(?:dose|dosage|price)|getting_caught|being_caught))
+| \b(?:mixed_feelings|second_thoughts|qualms|moral_dilemma|my_conscience|my_(?:moral|personal)_(?:values|compass)|
+(?:doesn't|does_not|don't|didn't)_sit_(?:right|well)|rubs_me_the_wrong_way|gives?_me_pause|taken_aback|
+gives?_me_(?:the_)?(?:chills|creeps|shivers)|makes_my_(?:skin|stomach)|struggl\w+_with_(?:this|that|the_(?:idea|
+thought))|goes_against|went_against|alarm_bells)\b
+| \bnot_{_VERY}sure_(?:(?:if|whether|that|about)_)?(?:(?:I|we)_(?:really_)?(?:should|want_to)\b(?!_(?:use|start|
+begin|go_with|pick|choose|look|include|focus))|(?:I|we|this|that|it)(?:'m|_am|'s|_is|_would_be)?_{_DOUBTED})
+| \bI_(?:also_|do_)?(?:know|realize|understand|get|think|feel|believe)(?:_that)?_[^.?!]{{0,60}}(?:\bnot|
+n't)_{_VERY}{_GOOD}\b
+""")
+CONSCIENCE = pattern(rf"""
+\b(?:is|isn't)_(?:this|that|it)_(?:even_|really_)?something_(?:I|we|people|anyone)\b[^?]{{0,60}}\?
+| \bI_wonder_(?:if|whether)_[^.?!]{{0,40}}?\b{_GOOD}
+| n't_(?:really_|very_|so_|at_all_)?(?:cool|okay|ok|right|fair|kind|nice|honest|legal|ethical|moral|wise|acceptable|
+appropriate|justified|healthy)\b(?!_(?:of|away|now|there|place|way|time|tool|one)\b)
+| \b(?:is|isn't|are|aren't|was|would|wouldn't|am|does|doesn't)_(?:not_)?(?:that|this|it|these|those|I|we|such|
+doing)\b[^?]{{0,60}}\b(?:{_GOOD}|crime|fraud|criminal|il+egal|unlawful|wrong|bad|mean|cruel|harmful|dangerous|
+risky|cheating|stealing|lying|unfair|unethical|immoral|(?:against|break\w*|violat\w*)_(?:the_|any_|some_)?(?:law|
+rules?|terms)|arrested|(?:in|into)_trouble|consequences|hurt_(?:anyone|someone|people|him|her|them|
+somebody))\b[^?]{{0,60}}\?
+""")
+LEGAL_WORRY = pattern(r"""
+\b(?:arrested|prosecuted|sued|expelled|jailed|imprisoned|indicted|convicted|deported)\b
+| \b(?:in|to|into|of)_(?:jail|prison|handcuffs|(?:some_|a_lot_of_|big_|serious_|real_|deep_|legal_|huge_)*trouble)\b
+| \b(?:behind_bars|(?:jail|prison)_(?:time|sentences?)|criminal_(?:record|charges|offen[cs]e)|felony|misdemeanou?r|
+federal_(?:crime|offen[cs]e)|(?:heavy|hefty|huge|steep|stiff)_(?:fines?|penalt\w+)|life_sentence|death_penalty)\b
+| \b(?:severe|serious|legal|harsh|strict|stiff|criminal|grave)_(?:legal_|criminal_)?(?:penalt\w+|punishments?|
+consequences|repercussions|ramifications|trouble|charges|offen[cs]es?)\b
+| \b(?:protected|banned|outlawed|restricted|prohibited|punish(?:ed|able)|forbidden|regulated)_(?:by|
+under)_(?:\w+_){0,2}laws?\b
+| \blaws?_(?:against|prohibit\w*|forbid\w*|that_(?:prohibit|protect|ban|forbid)\w*|protecting)\b
+| \bschedule_(?:I{1,3}|[123]|one|two)\b | \bcontrolled_substances?\b
+| \b(?:breaking|breaks|against)_(?:the_|federal_|state_|international_)?law\b
+""")
+SHUNNED = pattern(r"""
+\b(?:avoid\w*|without|evad\w+|escap\w+|not(?!_want)|never|keep\w*|instead_of|out_of|from|beat(?:ing)?|
+risk(?:ing)?_of|get_away)\b(?:_[\w']+){0,3}_\Z
+""")
 """What comes before a danger of the law that is only to be dodged."""
 
-_HURT = (
-    r"(?:hurt|injured|killed|harmed|traumati[sz]ed|victimi[sz]ed|endangered|exploited|scarred|maimed|poisoned|burned|"
-    r"devastated|sick|seriously ill|very ill)"
-)
-_WEAK = (
-    r"(?:people|persons?|someone|anyone|somebody|everyone|others|children|kids|teens|students|families|women|men|"
-    r"animals|"
-    r"lives|life|communit\w+|society|victims?|the (?:environment|public|planet)|mental health|self-esteem|democracy|"
-    r"trust)"
-)
-PITY = re.compile(
-    any_of(
-        rf"\b(?:could|might|may|can|would|will) (?:\w+ ){{0,2}}?(?:get|be|end up|become|wind up) (?:\w+ly |really |"
-        rf"very |badly )?{_HURT}\b",
-        r"\b(?:could|might|may|can|would|will) (?:\w+ )?(?:die|suffer|cost lives|lose (?:everything|their|his|her))\b",
-        r"\b(?:ruins|destroys|hurts|harms|endangers|kills|devastates|exploits|victimi[sz]es|dehumani[sz]es|degrades|"
-        r"damages|"
-        rf"undermines|costs) (?:[\w']+ ){{0,3}}?{_WEAK}\b",
-        r"\bcauses? (?:\w+ ){0,4}(?:harm|distress|suffering|pain|trauma|damage|panic)\b",
-        r"\b(?:lives (?:depend|are)|at stake|in danger|(?:no one|nobody|no \w+) (?:should (?:ever |have to )|deserves)|"
-        r"(?:is|are|'s) (?:a|such a|quite a|kind of a) (?:really |very |pretty )?big deal)\b",
-        r"\binnocent (?!look|seem)\w+",
-        r"\A\W*(?:oh,? |man,? |wow,? )*(?:the |that |those )?poor (?!\w+ing\b)\w+\W*\Z",
-        r"\b(?:lead|leads|result|results) (?:directly )?(?:to|in) (?:\w+ ){0,3}(?:violence|injur\w+|deaths?|harm|"
-        r"addiction|overdose|"
-        r"suicide|abuse|damage|problems|trauma|loss|hatred|discrimination|consequences)\b",
-        r"\b(?:bad|terrible|horrible|awful) (?:idea|thing to)\b",
-        r"\b(?:line|lines) (?:that )?(?:shouldn't|should not|must not) be crossed|\bcross\w* (?:a|the|"
-        r"some) (?:\w+ )?lines?\b",
-        r"\b(?:recipe for (?:disaster|trouble|prison)|play\w* with fire|not (?:a joke|something to (?:joke|"
-        r"be taken lightly|take lightly|mess with))|"
-        r"(?<=n't )something to (?:joke|take lightly|be taken lightly|mess with)|no laughing matter|no joke|"
-        r"go(?:es)? (?:very |horribly |terribly )?wrong)\b",
-        r"\b(?:side effects|health risks|risks? (?:of|involved)|dangers? of|addictive)\b",
-    ),
-    re.IGNORECASE,
-)
+_HURT = r"""
+(?:hurt|injured|killed|harmed|traumati[sz]ed|victimi[sz]ed|endangered|exploited|scarred|maimed|poisoned|burned|
+devastated|sick|seriously_ill|very_ill)
+"""
+_WEAK = r"""
+(?:people|persons?|someone|anyone|somebody|everyone|others|children|kids|teens|students|families|women|men|animals|
+lives|life|communit\w+|society|victims?|the_(?:environment|public|planet)|mental_health|self-esteem|democracy|trust)
+"""
+PITY = pattern(rf"""
+\b(?:could|might|may|can|would|will)_(?:\w+_){{0,2}}?(?:get|be|end_up|become|wind_up)_(?:\w+ly_|really_|very_|
+badly_)?{_HURT}\b
+| \b(?:could|might|may|can|would|will)_(?:\w+_)?(?:die|suffer|cost_lives|lose_(?:everything|their|his|her))\b
+| \b(?:ruins|destroys|hurts|harms|endangers|kills|devastates|exploits|victimi[sz]es|dehumani[sz]es|degrades|damages|
+undermines|costs)_(?:[\w']+_){{0,3}}?{_WEAK}\b
+| \bcauses?_(?:\w+_){{0,4}}(?:harm|distress|suffering|pain|trauma|damage|panic)\b
+| \b(?:lives_(?:depend|are)|at_stake|in_danger|(?:no_one|nobody|no_\w+)_(?:should_(?:ever_|have_to_)|deserves)|
+(?:is|are|'s)_(?:a|such_a|quite_a|kind_of_a)_(?:really_|very_|pretty_)?big_deal)\b
+| \binnocent_(?!look|seem)\w+ | \A\W*(?:oh,?_|man,?_|wow,?_)*(?:the_|that_|those_)?poor_(?!\w+ing\b)\w+\W*\Z
+| \b(?:lead|leads|result|results)_(?:directly_)?(?:to|in)_(?:\w+_){{0,3}}(?:violence|injur\w+|deaths?|harm|
+addiction|overdose|suicide|abuse|damage|problems|trauma|loss|hatred|discrimination|consequences)\b
+| \b(?:bad|terrible|horrible|awful)_(?:idea|thing_to)\b
+| \b(?:line|lines)_(?:that_)?(?:shouldn't|should_not|must_not)_be_crossed
+| \bcross\w*_(?:a|the|some)_(?:\w+_)?lines?\b
+| \b(?:recipe_for_(?:disaster|trouble|prison)|play\w*_with_fire|not_(?:a_joke|something_to_(?:joke|be_taken_lightly|
+take_lightly|mess_with))|(?<=n't_)something_to_(?:joke|take_lightly|be_taken_lightly|mess_with)|
+no_laughing_matter|no_joke|go(?:es)?_(?:very_|horribly_|terribly_)?wrong)\b
+| \b(?:side_effects|health_risks|risks?_(?:of|involved)|dangers?_of|addictive)\b
+""")

@@ -1,0 +1,43 @@
+"""Settings of a run of ``probe``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from safekey_interp.capture.stream_settings import StreamSettings
+from safekey_interp.data.conditions import LabelBy
+from safekey_interp.runs.settings import SettingError, settings_model
+
+
+def _column(by: str | None) -> str | None:
+    if by == "":
+        raise SettingError("by", "got '', expected a column's name, or None")
+    return None if by == "none" else by
+
+
+By = Annotated[str | None, AfterValidator(_column)]
+"""A column that tells conditions apart; ``none`` on a command line is None."""
+
+
+@settings_model
+class ProbeSettings(StreamSettings):
+    """What is measured on which traces."""
+
+    layers: tuple[int, ...] | None = None
+    """Layers, such as 0-5,12,-1. Default: all."""
+    label_by: LabelBy = "label"
+    """Separability by the file's label, or by each trace's aha."""
+    by: By = "source"
+    """Column that tells conditions apart: source, a name found in meta, or none."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of every draw."""
+    n_examples: int = Field(default=40, ge=0, json_schema_extra={"option": "examples"})
+    """Traces shown token by token."""
+    n_random: int = Field(default=20, ge=1, json_schema_extra={"option": None})
+    """Draws of each random key set."""
+    keep_states: bool = Field(default=False, json_schema_extra={"option": "states"})
+    """Keep the hidden states in the run folder."""
+    chunk: int | None = Field(default=None, ge=1)
+    """Traces between two points from which a killed run resumes. Default: 32 to 256."""
