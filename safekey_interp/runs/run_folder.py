@@ -86,7 +86,7 @@ class Run:
     def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
         self.path = path
         """The folder."""
-        self.manifest = manifest
+        self.manifest: dict[str, Any] = dict(manifest)
         """The content of ``run.json``: model, data, settings, versions, seed, plan, timings."""
 
     def table(
@@ -113,10 +113,8 @@ class Run:
         import pyarrow.parquet as pq
 
         def read(file: Path) -> pd.DataFrame:
-            wanted = columns
-            if columns is not None:
-                names = pq.read_schema(file).names
-                wanted = [column for column in columns if column in names]
+            names = () if columns is None else pq.read_schema(file).names
+            wanted = None if columns is None else [column for column in columns if column in names]
             if max_traces is not None:
                 return _read_sample(file, wanted, max_traces)
             return pd.read_parquet(file, columns=wanted, filters=filters)
