@@ -22,15 +22,9 @@ if TYPE_CHECKING:
 def render(run: Run) -> str:
     """The whole page as text."""
     manifest = public(run.manifest)
-<<<<<<< HEAD
     intervention = find_intervention(manifest["intervention"])
     summary = run.summary
     groups = _groups(intervention, summary, manifest)
-=======
-    name: Name = manifest["intervention"]
-    summary: Table | None = run.summary
-    groups = _groups(name, summary, manifest)
->>>>>>> R-14
     model = (manifest.get("model") or {}).get("name") or "a model"
     n = 0 if summary is None or summary.empty else int(summary["n"].max())
     changes = [f for f in (run.findings or {}).get("findings") or [] if f.get("question") == "changed"]
