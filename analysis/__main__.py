@@ -105,8 +105,7 @@ def _draw(options: argparse.Namespace, words: list[str]) -> None:
         try_writing(out)
         remove_leftovers(out)
         with progress_bar() as bar:
-            if bar:
-                bar.stage("loading the libraries", None)
+            bar.stage("loading the libraries", None)
             quiet_libraries()
             bench = _bench(options, bar)
             identity = _identity(bench, options)
@@ -195,7 +194,7 @@ def _finish(bench: Any, answers: list[Any], identity: Mapping[str, Any], options
     for answer in answers:
         for sheet in answer.sheets:
             shown = pd.DataFrame(sheet.table)
-            print(f"\n{one_line(sheet.title)}\n{plain(sheet.table_caption)}\n{shown.to_string(index=False)}")
+            print(f"\n{one_line(sheet.title)}\n{one_line(sheet.table_caption)}\n{shown.to_string(index=False)}")
         if answer.why_not:
             print(f"\n{answer.question.name}: not drawn: {one_line(answer.why_not)}")
     print()
