@@ -21,7 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
-from safekey_interp.cli.shared import plain, progress_bar, quiet_libraries
+from safekey_interp.cli.shared import progress_bar, quiet_libraries
+from safekey_interp.display import one_line
 from safekey_interp.errors import InputError, RunError, SafekeyError
 from safekey_interp.models.organism import TRACES
 from safekey_interp.runs.run_folder import Run, open_run
@@ -104,15 +105,14 @@ def _draw(options: argparse.Namespace, words: list[str]) -> None:
         try_writing(out)
         remove_leftovers(out)
         with progress_bar() as bar:
-            if bar:
-                bar.stage("loading the libraries", None)
+            bar.stage("loading the libraries", None)
             quiet_libraries()
             bench = _bench(options, bar)
             identity = _identity(bench, options)
             answers = _answered(bench, identity, options, words)
         if not options.part:
             index = _finish(bench, answers, identity, options)
-            print(plain(str(index)))
+            print(one_line(str(index)))
     except SafekeyError:
         if is_new and out.is_dir():
             _remove_empty(out)  # as if nothing had been asked
@@ -194,12 +194,12 @@ def _finish(bench: Any, answers: list[Any], identity: Mapping[str, Any], options
     for answer in answers:
         for sheet in answer.sheets:
             shown = pd.DataFrame(sheet.table)
-            print(f"\n{plain(sheet.title)}\n{plain(sheet.table_caption)}\n{shown.to_string(index=False)}")
+            print(f"\n{one_line(sheet.title)}\n{one_line(sheet.table_caption)}\n{shown.to_string(index=False)}")
         if answer.why_not:
-            print(f"\n{answer.question.name}: not drawn: {plain(answer.why_not)}")
+            print(f"\n{answer.question.name}: not drawn: {one_line(answer.why_not)}")
     print()
     for why in dict.fromkeys(answer.no_pictures for answer in answers if answer.no_pictures):
-        print(plain(why))
+        print(one_line(why))
     table = verdicts.as_table([measured for answer in all_answers for measured in answer.measured])
     claims = claims_page.beside_theirs(table)
     if not options.run:
@@ -209,7 +209,7 @@ def _finish(bench: Any, answers: list[Any], identity: Mapping[str, Any], options
             claims_page.write_claims(CLAIMS, table)
         for claim in claims:
             for verdict in claim.verdicts:
-                print(plain(f"{claim.claim.id} {verdict}"))
+                print(one_line(f"{claim.claim.id} {verdict}"))
     drawn = (sheet.source for answer in all_answers for sheet in answer.sheets)
     source = next(drawn) if options.run else bench.source()
     return save_index(out, all_answers, [] if options.run else claims, source)
@@ -223,7 +223,7 @@ def _remove_empty(out: Path) -> None:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    print(f"analysis: {plain(message)}", file=sys.stderr)
+    print(f"analysis: {one_line(message)}", file=sys.stderr)
     sys.exit(status)
 
 

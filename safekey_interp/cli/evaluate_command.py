@@ -110,8 +110,7 @@ def evaluate(
         if not no_report:
             from safekey_interp.reporting.report_file import write_report
 
-            if bar:
-                bar.stage("drawing the page", None)
+            bar.stage("drawing the page", None)
             page = write_report(folder)
     _print_summary(run, page)
 

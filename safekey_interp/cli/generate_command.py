@@ -86,8 +86,7 @@ def generate(
         raise InputError("--vllm: runs on its own devices and merges no adapter; leave --device and --adapter out")
     source = read_traces(prompts, **reading.to_dict()).check()
     with progress_bar() as bar:
-        if bar:
-            bar.stage("loading the model", None)
+        bar.stage("loading the model", None)
         quiet_libraries()
         from safekey_interp.generation.response_run import write_responses
 

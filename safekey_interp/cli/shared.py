@@ -83,10 +83,9 @@ def progress_bar() -> Progress:
     return Progress(is_hidden=not team().is_first)
 
 
-def loaded_model(model: str, bar: Progress | None, **options: Any) -> Model:
+def loaded_model(model: str, bar: Progress, **options: Any) -> Model:
     """The model that a command names; the bar says so, the libraries say nothing. ``options`` are those of ``load``."""
-    if bar:
-        bar.stage("loading the model", None)
+    bar.stage("loading the model", None)
     quiet_libraries()
     from safekey_interp.models.model import load
 
@@ -98,19 +97,18 @@ def typed(ctx: Context) -> list[str]:
     return ["safekey-interp", *(ctx.obj or [])]
 
 
-def run_options(ctx: Context, out: Path, bar: Progress | None, *, overwrite: bool) -> dict[str, Any]:
+def run_options(ctx: Context, out: Path, bar: Progress, *, overwrite: bool) -> dict[str, Any]:
     """Keywords of every run: its folder, what the user typed, and the bar."""
     return {"out": out, "overwrite": overwrite, "command": typed(ctx), "progress": bar}
 
 
-def page_of(run: Run, bar: Progress | None, *, wanted: bool) -> Path | None:
+def page_of(run: Run, bar: Progress, *, wanted: bool) -> Path | None:
     """The page of a run, drawn when it is wanted and not there yet; None when there is none."""
     page = run.path / "report.html"
     if wanted and not page.is_file():
         from safekey_interp.reporting.report_file import write_report
 
-        if bar:
-            bar.stage("drawing the page", None)
+        bar.stage("drawing the page", None)
         write_report(run.path)
     return page if page.is_file() else None
 

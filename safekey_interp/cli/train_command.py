@@ -72,8 +72,7 @@ def train(
     source = read_traces(list(config.traces)).check()
     team().gather()  # so that what one process refuses is known before the others load a model
     with progress_bar() as bar:
-        if bar:
-            bar.stage("loading the model", None)
+        bar.stage("loading the model", None)
         quiet_libraries()
         from safekey_interp.models.model import load
         from safekey_interp.training import distributed, training_run
@@ -85,9 +84,8 @@ def train(
         if dry_run:
             from safekey_interp.training.examples import prepare_examples
 
-            if bar:
-                bar.stage("reading", None)
-            examples = prepare_examples(model, source, config, bar.advance if bar else None)
+            bar.stage("reading", None)
+            examples = prepare_examples(model, source, config, bar.advance)
             if not team().is_first:
                 return
         else:

@@ -12,7 +12,7 @@ from typing import Any
 import killed_processes
 from killed_processes import start_fork_server
 
-SILENCE = 4.0
+SILENCE = 8.0
 """Seconds without a sign of life after which the tests' processes count one another as gone."""
 
 
