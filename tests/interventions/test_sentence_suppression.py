@@ -99,7 +99,7 @@ def test_the_table_has_every_pair_and_its_control() -> None:
     assert ("understanding", "key_sentence") in pairs
     bare = ski.Trace(trace_id="bare", prompt="Why?", response="")
     assert "bare" in suppress(model, [trace(0, 3), bare], n_random=0).attrs["left_out"]
-    with pytest.raises(InputError, match=r"no trace has two sentences.*bare"):
+    with pytest.raises(InputError, match=r"no trace has at least 2 sentences.*bare"):
         suppress(model, [bare])
     with pytest.raises(InputError, match="most: got 1"):
         suppress(model, [trace()], most=1)
