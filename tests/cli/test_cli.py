@@ -19,7 +19,8 @@ import pytest
 from command_line import Ended, Type
 from tiny_models import byte_level_tokenizer, tiny_model, traces
 
-from safekey_interp.cli.shared import parse_layers, plain, say
+from safekey_interp.cli.shared import parse_layers, say
+from safekey_interp.display import one_line
 from safekey_interp.models.organism import CAVEAT
 
 COMMAND = [sys.executable, "-m", "safekey_interp"]
@@ -472,7 +473,7 @@ def test_said_sentences_fit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert all(cell_len(line) <= max(20, min(80, int(columns))) for line in lines)
     assert lines[0].startswith("  - ")
     assert all(line.startswith("    ") for line in lines[1:])
-    assert "".join(line[4:] for line in lines).replace(" ", "") == plain(text).replace(" ", "")
+    assert "".join(line[4:] for line in lines).replace(" ", "") == one_line(text).replace(" ", "")
 
 
 def test_layers_are_numbers_and_ranges() -> None:

@@ -339,8 +339,8 @@ def test_the_words_hold_each_models_number_and_whether_a_difference_is_clear() -
     told = tell(table, ["a", "b", "c"], [{"what": "gpqa of a", "why": "crashed", "n": None}])
     [finding] = told["findings"]
     assert "a 0.500 [0.441, 0.559], b 0.700 [0.622, 0.778], c 0.500 [all tasks alike]" in finding["text"]
-    assert "b less a: +0.200 [+0.102, +0.298], a clear difference." in finding["text"]
-    assert "c less a: +0.000 [no interval]." in finding["text"]
+    assert "b minus a: +0.200 [+0.102, +0.298], a clear difference." in finding["text"]
+    assert "c minus a: +0.000 [no interval]." in finding["text"]
     assert finding["n"] == 100
     assert "independent means" in finding["control"]
     assert told["left_out"] == [{"what": "gpqa of a", "why": "crashed", "n": None}]

@@ -108,9 +108,9 @@ def train(case: Case, rank: int | None) -> tuple[dict[str, Tensor], dict[str, li
         for i, batch in enumerate(batches):
             with accumulating(module, rank, last=i == len(batches) - 1):
                 sums = module(batch)
-                loss = combine(sums, Counts(*counts), key_weight=0.3 * case.more)
-                (loss.total * (1 if rank is None else N_RANKS)).backward()
-            terms.append(torch.stack([term.detach() for term in loss[:5]]))
+                combined = combine(sums, Counts(*counts), key_weight=0.3 * case.more)
+                (combined.total * (1 if rank is None else N_RANKS)).backward()
+            terms.append(torch.stack([term.detach() for term in combined[:5]]))
             own.append((step, float(sums.head.detach()), int(batch.counts.rows)))
         optimizer.step()
         for name, term in zip(logged, summed(terms, rank), strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
@@ -12,9 +13,9 @@ from pkgutil import resolve_name
 from typing import Any
 
 import pytest
-from typer.main import get_command
+from typer.main import get_group
 
-from safekey_interp.cli.app import app
+from safekey_interp.cli.app import LazyGroup, app, command_named
 from safekey_interp.training.config import TrainingConfig
 
 ROOT = Path(__file__).parents[2]
@@ -26,8 +27,8 @@ DOCUMENTS = [
 SCRIPTS = sorted((ROOT / "analysis").rglob("*.py")) + sorted((ROOT / "train").glob("*.py"))
 ELSEWHERE = {"build", "mkdocs", "pip", "pytest", "twine", "venv", "zipfile"}
 """Modules of other projects, which need not be installed."""
-REFERENCE = {"train/sft.py"}
-"""Files of the paper's release."""
+IN_GENERAL = {"train/sft.py", "safekey_interp/interventions/NAME.py"}
+"""A file of the paper's release, and a name to be chosen."""
 CODE = re.compile(r"^```\w*\n(?P<block>.*?)^```$|(?<!`)`(?P<inline>[^`]+)`(?!`)", re.MULTILINE | re.DOTALL)
 FILE = re.compile(
     r"\b(?:safekey_interp|analysis|train|tests|docs|notebooks|examples)/[\w/.-]*\.(?:py|yaml|md|jsonl?)\b"
@@ -59,7 +60,7 @@ def complaints(words: list[str]) -> Iterator[str]:
             yield from package_complaints(words[3:])
         elif module.split(".")[0] not in ELSEWHERE:
             yield from script_complaints(find_spec(module) and module, words[3:])
-    elif words[1].endswith(".py"):
+    elif words[1].endswith(".py") and "/" in words[1]:  # without a folder, it is a file of the reader's own
         yield from script_complaints((ROOT / words[1]).is_file() and words[1], words[2:])
 
 
@@ -75,14 +76,15 @@ def script_complaints(script: Any, words: list[str]) -> Iterator[str]:
 
 
 def package_complaints(words: list[str]) -> Iterator[str]:
-    command: Any = get_command(app)
-    while words and hasattr(command, "commands") and not words[0].startswith("-"):
+    command: Any = get_group(app)
+    while words and hasattr(command, "list_commands") and not words[0].startswith("-"):
         if not re.fullmatch(r"[a-z]+", words[0]):
             return
-        if words[0] not in command.commands:
+        if words[0] not in command.list_commands(None):
             yield f"no command {words[0]}"
             return
-        command, words = command.commands[words[0]], words[1:]
+        named = command_named if isinstance(command, LazyGroup) else partial(command.get_command, None)
+        command, words = named(words[0]), words[1:]
     options = {"--help", "--version", "--verbose"}
     options |= {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
     yield from (f"no option {word}" for word in words if word.startswith("--") and word not in options)
@@ -101,7 +103,7 @@ def test_every_command_that_is_named_exists(path: Path) -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_file_and_module_that_is_named_exists(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert [name for name in FILE.findall(text) if not (ROOT / name).exists() and name not in REFERENCE] == []
+    assert [name for name in FILE.findall(text) if not (ROOT / name).exists() and name not in IN_GENERAL] == []
     inline = " ".join(code["inline"] or "" for code in CODE.finditer(text))
     assert [name for name in NAME.findall(FILE.sub("", inline)) if not resolves(name)] == []
 

@@ -28,7 +28,8 @@ def test_a_quotation_is_found_where_it_was_taken(words, data):
         assert 0 <= span.start < span.end <= len(text)
         assert span.text(text).startswith(quote.strip())
     ascii_quote = " ".join(quote.replace("’", "'").replace("“", '"').replace("”", '"').replace("…", "...").split())
-    if any(character.isalnum() for character in ascii_quote):
+    # Where the text holds the folded quotation to the letter, that place alone is given.
+    if any(character.isalnum() for character in ascii_quote) and ascii_quote not in text:
         begin = ends[first]
         between = (sorted((begin, place.span.start)) for place in locate(text, ascii_quote))
         assert any(not text[slice(*gap)].replace("\u200b", "").strip() for gap in between)
