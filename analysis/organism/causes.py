@@ -21,6 +21,7 @@ import pandas as pd
 
 from analysis.organism.behaviour import answered
 from analysis.tables import interval, markdown, publish
+from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.data.trace import Trace
 from safekey_interp.interventions.activation_patching import patch, summarise_patching
@@ -63,7 +64,7 @@ def knockouts(
     """All layers at once, and X and U layer by layer; donors are all of the model's well-formed answers."""
     together, layers, pools = [], [], []
     for name, (model, by_case) in models.items():
-        others = find_donors(model, answers[name], finder="given")
+        others = find_donors(model, answers[name], StreamSettings(finder="given"))
         for case, traces in by_case.items():
             if len(traces) < 5:
                 continue

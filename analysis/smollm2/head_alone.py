@@ -27,6 +27,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as cross_entrop
 from analysis.smollm2.data import xstest_traces
 from analysis.tables import markdown
 from safekey_interp.capture.hidden_states import collect_states
+from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.data.trace import Trace
 from safekey_interp.models.model import Model, load
@@ -49,7 +50,7 @@ class Frozen(NamedTuple):
 
 def frozen_states(model: Model, traces: Sequence[Trace]) -> Frozen:
     """States after the final norm, averaged over each position's tokens."""
-    states, kept, _ = collect_states(model, traces, positions=list(_POSITIONS), finder="given")
+    states, kept, _ = collect_states(model, traces, StreamSettings(finder="given"), positions=list(_POSITIONS))
     at = next(number for number, site in enumerate(states.layers) if site.site == "ln_final")
     u, context = (torch.tensor(np.asarray(states.matrix(at, name)), dtype=torch.float32) for name in _POSITIONS)
     return Frozen(u, context, torch.tensor([float(trace.label == "harmful") for trace in kept]))

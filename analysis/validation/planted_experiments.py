@@ -36,6 +36,7 @@ from analysis.validation.planted_traces import (
     with_sentences,
 )
 from safekey_interp.capture.residual_edits import Place, edited
+from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.conditions import told_apart
 from safekey_interp.data.trace import Trace
 from safekey_interp.interventions.activation_patching import patch, summarise_patching
@@ -196,7 +197,7 @@ def _every_donor(among: tuple[Trace, ...], by: Any, spans: tuple[str, ...]) -> t
     """What every trace does in every other's place: measured once, since labels only choose among these."""
     options: dict[str, Any] = {"bank": BANK, "n_donors": len(among), **GIVEN}
     table = knockout(toy(), among, to_span=spans, by=by, controls=[SAME], **options)
-    return table, find_donors(toy(), among, **GIVEN)
+    return table, find_donors(toy(), among, StreamSettings(**GIVEN))
 
 
 def relabelled(
@@ -288,7 +289,9 @@ def patching(run: int, planted: bool) -> Verdicts:
 @lru_cache
 def _pairs() -> tuple[TracePair, ...]:
     """A refused plain prompt and each jailbreak of the same request that was complied with."""
-    return tuple(find_pairs([trace for trace in shipped() if trace.label == "harmful"], finder="given")[0])
+    return tuple(
+        find_pairs([trace for trace in shipped() if trace.label == "harmful"], StreamSettings(finder="given"))[0]
+    )
 
 
 def suppression(run: int, planted: bool) -> Verdicts:

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from safekey_interp.capture.hidden_states import collect_states
+from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.models import organism
@@ -61,7 +62,7 @@ def shipped() -> tuple[Trace, ...]:
 @lru_cache
 def states() -> tuple[Held, dict[str, int]]:
     """States of all traces before K, and each trace's row."""
-    collected, kept, _ = collect_states(toy(), shipped(), positions=[POSITION], **GIVEN)
+    collected, kept, _ = collect_states(toy(), shipped(), StreamSettings(**GIVEN), positions=[POSITION])
     matrices = [collected.matrix(at, POSITION) for at in range(len(collected.layers))]
     ids = [trace.trace_id for trace in kept]
     return Held(matrices, collected.layers, ids), {name: row for row, name in enumerate(ids)}

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32
 
-from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.capture_request import KNOWN_POSITIONS, STATE_POSITIONS, CaptureRequest, Site
 from safekey_interp.capture.streaming import CHUNK, Entry, StreamSettings, measure_stream
 from safekey_interp.errors import InputError
@@ -97,14 +96,10 @@ def _states_of(entries: Iterable[Entry]) -> list[np.ndarray]:
 def collect_states(
     model: Model,
     traces: Iterable[Trace],
+    settings: StreamSettings = StreamSettings(),
     *,
     layers: Sequence[int] | None = None,
     positions: Sequence[str] | None = None,
-    batch_size: Any = "auto",
-    max_length: int | None = None,
-    finder: str = "rules",
-    delimiters: tuple[str, str] | None = None,
-    backend: Backend = "hf",
 ) -> tuple[States, list[Trace], list[Segmentation]]:
     """States of traces with the traces and segmentations that they belong to; those left out are in neither.
 
@@ -116,9 +111,6 @@ def collect_states(
     if unknown:
         raise InputError(f"positions: got {unknown[0]!r}, expected some of {', '.join(KNOWN_POSITIONS)}")
     request = CaptureRequest(attention=False, layers=model.layer_numbers(layers), positions=wanted)
-    settings = StreamSettings(
-        finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
-    )
     folder = tempfile.TemporaryDirectory(prefix="safekey-states-")
     files: list[Path] = []
     waiting: list[Entry] = []

@@ -66,7 +66,7 @@ def in_chunks(items: Iterable[_T], size: int = CHUNK) -> Iterator[list[_T]]:
 
 def prepare(model: Model, traces: Iterable[Trace], settings: StreamSettings) -> Iterator[Entry]:
     """Segment and encode traces; those that cannot be measured come out with their reason."""
-    for trace, segmentation in segmented(traces, finder=settings.finder, delimiters=settings.delimiters):
+    for trace, segmentation in segmented(traces, settings):
         yield encoded(model, Entry(trace=trace, segmentation=segmentation), settings)
 
 

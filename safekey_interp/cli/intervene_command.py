@@ -7,62 +7,40 @@ for, so that one that was registered before has its command, too.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from safekey_interp.cli import options as shared
+from safekey_interp.cli.options import ModelName, NoReport, Overwrite, Traces, with_options
 from safekey_interp.cli.shared import (
-    check_choice,
     folder_name,
     loaded_model,
     page_of,
-    parse_delimiters,
     parse_layers,
     progress_bar,
+    run_options,
     say_findings,
 )
+from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
+from safekey_interp.experiments.intervention_settings import InterventionSettings
 from safekey_interp.interventions.intervention_parts import FITTING
 from safekey_interp.interventions.intervention_record import Intervention, Option
 from safekey_interp.interventions.intervention_registry import find_intervention, intervention_names
+from safekey_interp.models.load_settings import CheckpointSettings
 from safekey_interp.models.organism import TRACES
 from safekey_interp.runs.processes import team
+from safekey_interp.runs.settings import option_values
 
 _READING = (
     "X is the prompt, U how the model restates it, K the key sentence after it. Brackets hold 95 % intervals over "
     "prompts. Safe minus compliant key sentences: how much likelier the model finds sentences that turn safe than "
     "sentences that comply, in K's place."
 )
-_LOADING = {"device": shared.Device, "dtype": shared.Dtype, "revision": shared.Revision, "adapter": shared.Adapter}
-_FIELDS = {"prompt_field": shared.PromptField, "response_field": shared.ResponseField, "label_field": shared.LabelField}
-_FIELDS |= {"group_field": shared.GroupField, "id_field": shared.IdField}
 _OUT = "Run folder. Default: runs/MODEL-KIND or -TRACES-KIND."
-_SHARED: dict[str, tuple[Any, Any]] = {
-    "model": (shared.ModelName, "organism"),
-    "traces": (shared.Traces, None),
-    "out": (Annotated[Path | None, typer.Option(help=_OUT)], None),
-    "max_length": (
-        Annotated[int | None, typer.Option(min=2, help="Most tokens of a trace; longer are left out.")],
-        None,
-    ),
-    "finder": (shared.Finder, "rules"),
-    "delimiters": (shared.Delimiters, None),
-    "seed": (shared.Seed, 0),
-    "limit": (shared.Limit, None),
-    "chunk": (
-        Annotated[int, typer.Option(min=1, help="Traces between two points from which a killed run resumes.")],
-        16,
-    ),
-    **{name: (annotation, None) for name, annotation in (_LOADING | _FIELDS).items()},
-    "no_report": (shared.NoReport, False),
-    "overwrite": (shared.Overwrite, False),
-    "trust_remote_code": (shared.TrustRemoteCode, False),
-}
-"""What every command of an intervention takes: annotation and default."""
 _WORDS = {"layers": str, "key_sentences": Path, "direction": Path, "probe": Path}
 """Type of a word that is read: numbers, or a file."""
 
@@ -89,23 +67,47 @@ def _interventions() -> None:
 
 def _command(intervention: Intervention) -> Any:
     own = {_argument(option): option for option in intervention.options}
-    context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-    parameters = [context, *map(_parameter, own, own.values())]
-    parameters += [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
-        for name, (annotation, default) in _SHARED.items()
-    ]
 
-    def command(ctx: typer.Context, **words: Any) -> None:
-        typed = {name for name in words if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"}
+    def command(
+        *,
+        ctx: typer.Context,
+        model: ModelName = "organism",
+        traces: Traces = None,
+        out: Annotated[Path | None, typer.Option(help=_OUT)] = None,
+        settings: InterventionSettings,
+        loading: CheckpointSettings,
+        reading: GroupedReadingSettings,
+        no_report: NoReport = False,
+        overwrite: Overwrite = False,
+        **words: Any,
+    ) -> None:
+        typed = [name for name in own if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"]
         # Cheap checks come before the seconds that the libraries and the model take.
-        options = _options_of(intervention, [(own[name], words[name]) for name in own if name in typed])
-        _intervene(intervention.name, ctx, options, {name: words[name] for name in words if name not in own})
+        options = _options_of(intervention, [(own[name], words[name]) for name in typed])
+        from safekey_interp.data.trace_reader import read_traces
+        from safekey_interp.runs.run_writer import check_out
 
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        folder = out or Path("runs") / f"{folder_name(model, traces)}-{intervention.name}"
+        if team().is_first:
+            check_out(folder)
+        source = read_traces(traces or TRACES, **reading.to_dict()).check()
+        team().gather()  # so that what one process refuses is known before the others load a model
+        with progress_bar() as bar:
+            loaded = loaded_model(model, bar, **loading.to_dict())
+            from safekey_interp.experiments.intervene_run import run_intervention
+
+            options |= option_values(settings) | run_options(ctx, folder, bar, overwrite=overwrite)
+            run = run_intervention(intervention.name, loaded, source, **options)
+            if not team().is_first:
+                return
+            page = page_of(run, bar, wanted=not no_report)
+        from safekey_interp.reporting.pages.intervention_text import QUESTIONS
+
+        say_findings(run, page, titles=QUESTIONS, reading=_READING)
+
     single = typer.Typer(add_completion=False)
-    single.command(intervention.name, help=intervention.help)(command)
+    parameters = [_parameter(name, option) for name, option in own.items()]
+    single.command(intervention.name, help=intervention.help)(with_options(command, parameters))
     return typer.main.get_command(single)
 
 
@@ -178,33 +180,3 @@ def _read(kind: str, value: Any) -> Any:
 
         return {"direction": Direction, "probe": Probe}[kind].load(value)
     return value
-
-
-def _intervene(kind: str, ctx: typer.Context, options: Mapping[str, Any], words: Mapping[str, Any]) -> None:
-    """Measure, draw and say; ``options`` are the intervention's, ``words`` those of every command."""
-    from safekey_interp.data.trace_reader import read_traces
-    from safekey_interp.runs.run_writer import check_out
-    from safekey_interp.segmentation.segmenter import finder_names
-
-    check_choice("--finder", words["finder"], finder_names())
-    delimiters = parse_delimiters(words["delimiters"])
-    folder = words["out"] or Path("runs") / f"{folder_name(words['model'], words['traces'])}-{kind}"
-    if team().is_first:
-        check_out(folder)
-    fields = {name: words[name] for name in _FIELDS}
-    source = read_traces(words["traces"] or TRACES, limit=words["limit"], **fields).check()
-    team().gather()  # so that what one process refuses is known before the others load a model
-    with progress_bar() as bar:
-        model = loaded_model(words["model"], bar, **{name: words[name] for name in (*_LOADING, "trust_remote_code")})
-        from safekey_interp.experiments.intervene_run import run_intervention
-
-        settings = {name: words[name] for name in ("finder", "max_length", "seed", "chunk", "overwrite")}
-        command = ["safekey-interp", *(ctx.obj or [])]
-        settings |= {"out": folder, "delimiters": delimiters, "command": command, "progress": bar}
-        run = run_intervention(kind, model, source, **settings, **options)
-        if not team().is_first:
-            return
-        page = page_of(run, bar, wanted=not words["no_report"])
-    from safekey_interp.reporting.pages.intervention_text import QUESTIONS
-
-    say_findings(run, page, titles=QUESTIONS, reading=_READING)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, get_args
 
 import typer
 from pydantic.fields import FieldInfo
 
-from safekey_interp.capture.stream_settings import BatchSize, StreamSettings
+from safekey_interp.capture.stream_settings import BatchSize
 from safekey_interp.cli.shared import parse_delimiters, parse_layers
-from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
-from safekey_interp.experiments.probe_settings import ProbeSettings
-from safekey_interp.models.load_settings import CheckpointSettings
 from safekey_interp.runs.settings import SettingError, Settings, fields_of, option_name
 
 _READERS: list[tuple[Any, Callable[[str], Any]]] = [
@@ -35,9 +32,13 @@ def option(model: type[Settings], name: str) -> Any:
     return typer.Option(flags, help=field.description, min=least)
 
 
-def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with an option for each field of the settings models among its parameters, which it then builds."""
-    parameters = inspect.signature(command, eval_str=True).parameters
+def with_options(command: Callable[..., None], own: Sequence[inspect.Parameter] = ()) -> Callable[..., None]:
+    """A command with an option for each field of the settings models among its parameters, which it then builds.
+
+    Options of its ``own`` come first; it takes them as further keywords.
+    """
+    named = inspect.signature(command, eval_str=True).parameters.values()
+    parameters = {each.name: each for each in (*own, *named) if each.kind is not inspect.Parameter.VAR_KEYWORD}
     models = {name: parameter.annotation for name, parameter in parameters.items() if _is_model(parameter.annotation)}
 
     def run(**words: Any) -> None:
@@ -103,17 +104,3 @@ Traces = Annotated[
 ]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Do not draw the page.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete a run that is in the folder.")]
-Device = Annotated[str | None, option(CheckpointSettings, "device")]
-Dtype = Annotated[str | None, option(CheckpointSettings, "dtype")]
-Revision = Annotated[str | None, option(CheckpointSettings, "revision")]
-Adapter = Annotated[str | None, option(CheckpointSettings, "adapter")]
-TrustRemoteCode = Annotated[bool, option(CheckpointSettings, "trust_remote_code")]
-Finder = Annotated[str, option(StreamSettings, "finder")]
-Delimiters = Annotated[str | None, option(StreamSettings, "delimiters")]
-PromptField = Annotated[str | None, option(GroupedReadingSettings, "prompt_field")]
-ResponseField = Annotated[str | None, option(GroupedReadingSettings, "response_field")]
-LabelField = Annotated[str | None, option(GroupedReadingSettings, "label_field")]
-GroupField = Annotated[str | None, option(GroupedReadingSettings, "group_field")]
-IdField = Annotated[str | None, option(GroupedReadingSettings, "id_field")]
-Limit = Annotated[int | None, option(GroupedReadingSettings, "limit")]
-Seed = Annotated[int, option(ProbeSettings, "seed")]

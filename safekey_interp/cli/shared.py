@@ -64,16 +64,6 @@ def parse_layers(text: str | None, option: str = "--layers") -> list[int] | None
     return numbers
 
 
-def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
-    """Refuse what is none of the choices.
-
-    Raises:
-        InputError: with the choices.
-    """
-    if value not in choices:
-        raise InputError(f"{option}: got {value!r}, expected one of {', '.join(choices)}")
-
-
 def parse_delimiters(text: str | None) -> tuple[str, str] | None:
     """``<a>,</a>`` as a pair.
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safekey_interp.cli.options import NoReport, Overwrite, Revision, TrustRemoteCode
+from safekey_interp.cli.options import NoReport, Overwrite, option
 from safekey_interp.cli.shared import page_of, progress_bar, quiet_libraries, say, typed
 from safekey_interp.display import one_line, printable
 from safekey_interp.errors import InputError
+from safekey_interp.models.load_settings import CheckpointSettings
 from safekey_interp.runs.processes import place, team
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ def train(
     overwrite: Overwrite = False,
     no_report: NoReport = False,
     device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.")] = None,
-    revision: Revision = None,
-    trust_remote_code: TrustRemoteCode = False,
+    revision: Annotated[str | None, option(CheckpointSettings, "revision")] = None,
+    trust_remote_code: Annotated[bool, option(CheckpointSettings, "trust_remote_code")] = False,
 ) -> None:
     """Train the model, or print what a run would do."""
     # Cheap checks come before the seconds that the libraries and the model take.

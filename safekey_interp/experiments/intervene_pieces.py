@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from safekey_interp.capture.streaming import in_chunks
+from safekey_interp.capture.streaming import StreamSettings, in_chunks
 from safekey_interp.errors import NothingMeasured
+from safekey_interp.experiments.intervention_settings import InterventionSettings
 from safekey_interp.interventions.cross_fitting import fit_folds
 from safekey_interp.interventions.intervention_options import split_options
 from safekey_interp.interventions.intervention_record import Intervention, Prepared, load_function
@@ -57,9 +58,7 @@ def plan_work(
     model: Model,
     traces: Sequence[Trace],
     options: Mapping[str, Any],
-    finding: Mapping[str, Any],
-    *,
-    chunk: int,
+    settings: InterventionSettings,
 ) -> Work:
     """The pieces of an intervention.
 
@@ -68,8 +67,7 @@ def plan_work(
         model: the model.
         traces: all of them.
         options: complete, from :func:`~safekey_interp.interventions.intervention_options.complete_options`.
-        finding: ``finder``, ``delimiters``, ``max_length``, ``seed``: how U and K are found, and every draw.
-        chunk: traces of a piece at most.
+        settings: how U and K are found, the seed of every draw, and the most traces of a piece.
 
     Raises:
         InputError: options that the function refuses, or traces without what it needs.
@@ -77,25 +75,26 @@ def plan_work(
     own, fitting = split_options(options)
     fits = intervention.fits
     if fitting:
-        fitted = fit_folds(model, traces, n_controls=own["n_random"], **fitting, **finding)
+        drawing = {"n_controls": own["n_random"], "seed": settings.seed}
+        fitted = fit_folds(model, traces, StreamSettings(**settings.spans), **drawing, **fitting)
         own.pop(fits)
-        _try(intervention, model, own | {fits: fitted.directions}, finding)
+        _try(intervention, model, own | {fits: fitted.directions}, settings)
         pieces = [
             Piece(some, {fits: fold.directions}, {"fold": number})
             for number, fold in enumerate(fitted.folds)
-            for some in in_chunks(fold.traces, chunk)
+            for some in in_chunks(fold.traces, settings.chunk)
         ]
         return Work(own, pieces, fitted.left_out, fitted.directions)
-    _try(intervention, model, own, finding)
+    _try(intervention, model, own, settings)
     prepared = Prepared(list(traces), {}, {})
     if intervention.prepare is not None:
-        spans = {option: value for option, value in finding.items() if option != "seed"}
-        prepared = load_function(intervention.prepare)(model, traces, own, **spans)
-    pieces = [Piece(some, prepared.options, {}) for some in in_chunks(prepared.items, chunk)]
+        prepared = load_function(intervention.prepare)(model, traces, own, **settings.spans)
+    pieces = [Piece(some, prepared.options, {}) for some in in_chunks(prepared.items, settings.chunk)]
     return Work(own, pieces, prepared.left_out, [])
 
 
-def _try(intervention: Intervention, model: Model, options: Mapping[str, Any], finding: Mapping[str, Any]) -> None:
+def _try(intervention: Intervention, model: Model, options: Mapping[str, Any], settings: InterventionSettings) -> None:
     """Have the function refuse options before anything is written: on no trace, sound ones measure nothing."""
+    options = {**options, **settings.spans, "seed": settings.seed}
     with suppress(NothingMeasured):
-        load_function(intervention.measure)(model, [], **options, **finding, on_trace=lambda n: None)
+        load_function(intervention.measure)(model, [], **options, on_trace=lambda n: None)

@@ -8,7 +8,7 @@ a killed run resumes after its last whole piece; processes that a launcher start
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +20,7 @@ from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError, NothingMeasured
 from safekey_interp.experiments.intervene_pieces import Piece, Work, plan_work
+from safekey_interp.experiments.intervention_settings import InterventionSettings
 from safekey_interp.experiments.probe_chunks import join_tables
 from safekey_interp.interventions.intervention_options import complete_options, recorded
 from safekey_interp.interventions.intervention_record import Intervention, load_function
@@ -32,12 +33,11 @@ from safekey_interp.runs.run_folder import Run
 from safekey_interp.runs.run_session import RunSession, run_session
 from safekey_interp.runs.run_writer import RunWriter
 from safekey_interp.runs.storage import read_json, write_aside, write_json, write_table
-from safekey_interp.segmentation.finder_registry import WITHOUT_MEMORY, finder_identity, finder_names
+from safekey_interp.segmentation.finder_registry import WITHOUT_MEMORY
 
 if TYPE_CHECKING:
     from safekey_interp.models.model import Model
 
-_CHUNK = 16
 _TABLE, _LEFT_OUT = "effects.parquet", "left_out.json"
 
 
@@ -52,7 +52,7 @@ def run_intervention(
     max_length: int | None = None,
     seed: int = 0,
     limit: int | None = None,
-    chunk: int = _CHUNK,
+    chunk: int = 16,
     keep_directions: bool = False,
     overwrite: bool = False,
     command: Sequence[str] = (),
@@ -91,13 +91,11 @@ def run_intervention(
         RunError: the folder cannot be used.
     """
     intervention = find_intervention(kind)
-    _check(finder, seed=seed, chunk=chunk, max_length=max_length)
+    checked = InterventionSettings(finder=finder, delimiters=delimiters, max_length=max_length, seed=seed, chunk=chunk)
     full = complete_options(intervention, model, options)
     if keep_directions and "fit_layers" not in full:
         raise InputError(f"keep_directions: {kind} fits none here; leave it out")
-    spans = {"finder": finder, "delimiters": delimiters, "max_length": max_length}
-    settings = spans | {"finder_identity": finder_identity(finder, delimiters), "keep_directions": keep_directions}
-    finding = spans | {"seed": seed}
+    settings = checked.spans | {"finder_identity": checked.identity, "keep_directions": keep_directions}
     with run_session(out, overwrite=overwrite, progress=progress) as session:
         session.progress.stage("reading", None)
         source = read_traces(traces, limit=limit).check()
@@ -118,23 +116,14 @@ def run_intervention(
             return run
         session.progress.stage("preparing", None)
         with session.team.after_first(finder not in WITHOUT_MEMORY):
-            work = plan_work(intervention, model, read, full, finding, chunk=chunk)
+            work = plan_work(intervention, model, read, full, checked)
         with session.writing(manifest) as writer:
-            task = _Task(intervention, model, work, finding, session)
+            task = _Task(intervention, model, work, checked, session)
             task.assemble(writer, task.measure(writer))
             if session.team.is_first and keep_directions:
                 _keep(work, content.sha256, session.path / "directions")
             session.lap("measuring")
         return session.result()
-
-
-def _check(finder: str, **least: int | None) -> None:
-    if finder not in finder_names():
-        raise InputError(f"finder: got {finder!r}, expected one of {', '.join(finder_names())}")
-    for name, value in least.items():
-        smallest = 0 if name == "seed" else 1
-        if value is not None and (not isinstance(value, int) or value < smallest):
-            raise InputError(f"{name}: got {value!r}, expected a whole number of at least {smallest}")
 
 
 class _Task(NamedTuple):
@@ -143,8 +132,7 @@ class _Task(NamedTuple):
     intervention: Intervention
     model: Model
     work: Work
-    finding: Mapping[str, Any]
-    """How U and K are found, and the seed."""
+    settings: InterventionSettings
     session: RunSession
 
     def measure(self, writer: RunWriter) -> list[Path]:
@@ -195,7 +183,7 @@ class _Task(NamedTuple):
 
         table: pd.DataFrame | None = None
         try:
-            options = {**self.work.options, **piece.options, **self.finding}
+            options = {**self.work.options, **piece.options, **self.settings.spans, "seed": self.settings.seed}
             measured = load_function(self.intervention.measure)(self.model, piece.traces, **options, on_trace=on_trace)
             table, left_out = measured, measured.attrs["left_out"]
         except NothingMeasured as error:

@@ -106,7 +106,7 @@ def survey(
     conditions = ConditionCounter(by)
     n = with_key = with_response = 0
     records, first, refusal = RecordSpool(), None, None
-    for trace, segmentation in segmented(traces, finder=settings.finder, delimiters=settings.delimiters):
+    for trace, segmentation in segmented(traces, settings):
         n += 1
         with_response += bool(trace.response)
         with_key += segmentation.key_sentence is not None

@@ -29,6 +29,7 @@ from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, 
 from safekey_interp.generation.likelihood import NOT_FINITE, Continuation, score, with_sentence
 from safekey_interp.measures.intervals import mean_interval
 from safekey_interp.models.model import Model
+from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
 _COLUMNS = ("trace_id", "group", "label", "kind", "sentence", "logprob", "n_tokens")
@@ -70,7 +71,7 @@ def measure_aha(
     if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
         raise InputError(f"batch_size: got {batch_size!r}, expected auto, or a whole number of at least 1")
     bank = bank_for(model.tokenizer) if bank is None else spelled(model.tokenizer, bank)
-    pairs = segmented(traces, finder=finder, delimiters=delimiters)
+    pairs = segmented(traces, SegmentationSettings(finder=finder, delimiters=delimiters))
     placed = place_sentences(model, pairs, bank, mask_prompt=mask_prompt)
     return score_sentences(model, placed, bank, batch_size=batch_size)
 

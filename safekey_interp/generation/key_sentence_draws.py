@@ -16,6 +16,7 @@ from safekey_interp.generation.prefill_depth import Beginning
 from safekey_interp.generation.requests import Engine, Generated, Request, samples
 from safekey_interp.generation.sampling import Sampling
 from safekey_interp.generation.tokens import PromptTokens, response_text
+from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
 from safekey_interp.segmentation.sentence_splitter import iterate_sentences
 
@@ -74,11 +75,11 @@ def draw(
     engine: TokenEngine,
     draws: Mapping[str, TraceDraws],
     sampling: Sampling,
+    settings: SegmentationSettings,
     *,
     n_tries: int,
     per_kind: int,
     key_tokens: int,
-    options: Mapping[str, Any],
 ) -> None:
     """Draw key sentences behind each trace's U, count them, and keep the first of each kind.
 
@@ -86,17 +87,17 @@ def draw(
         engine: which answers.
         draws: by trace id; filled here.
         sampling: temperature, top_p and seed.
+        settings: finder that reads the draws.
         n_tries: draws for each trace.
         per_kind: draws of each kind that are kept.
         key_tokens: tokens of a draw at most.
-        options: for :func:`~safekey_interp.segmentation.segmenter.segmented`.
     """
     # With few tokens first: a draw that is made again with more resumes the same stream, so that it is the same.
     pending = list(samples((of_trace.request() for of_trace in draws.values()), n_tries))
     for limit in sorted({-(-key_tokens // 3), key_tokens}):
         answers = list(engine.generate(pending, replace(sampling, n=1, max_new_tokens=limit))) if pending else []
         pending = []
-        segmentations = segmented((answer.trace() for answer in answers), **options)
+        segmentations = segmented((answer.trace() for answer in answers), settings)
         for answer, (_, segmentation) in zip(answers, segmentations, strict=True):
             if answer.cut and limit < key_tokens and not _is_settled(segmentation):
                 pending.append(answer.request)

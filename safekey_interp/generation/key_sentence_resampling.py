@@ -31,6 +31,7 @@ from safekey_interp.generation.sampling import Sampling, stream_seed
 from safekey_interp.measures.intervals import share_interval
 from safekey_interp.models.model import Model
 from safekey_interp.segmentation.finder_registry import Finder
+from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
 
@@ -101,12 +102,12 @@ def resample_key_sentences(
         ModelError: the engine gives up.
     """
     drawing = sampling or Sampling(temperature=1.0)
+    settings = SegmentationSettings(finder=finder, delimiters=delimiters)
     _check(drawing, finder, n_tries=n_tries, per_kind=per_kind, key_tokens=key_tokens)
     engine = _engine(model, batch_size)
     left_out: dict[str, str] = {}
-    options: dict[str, Any] = {"finder": finder, "delimiters": delimiters}
     draws: dict[str, TraceDraws] = {}
-    for trace, segmentation in segmented(traces, **options):
+    for trace, segmentation in segmented(traces, settings):
         if trace.trace_id in draws:
             raise InputError(f"trace {trace.trace_id}: given twice, expected ids of their own")
         try:
@@ -115,7 +116,7 @@ def resample_key_sentences(
             left_out[trace.trace_id] = error.reason
     if not draws:
         raise NothingMeasured("no trace whose key sentence can be resampled", left_out)
-    draw(engine, draws, drawing, n_tries=n_tries, per_kind=per_kind, key_tokens=key_tokens, options=options)
+    draw(engine, draws, drawing, settings, n_tries=n_tries, per_kind=per_kind, key_tokens=key_tokens)
     answers = _continuations(engine, draws.values(), answering or Sampling(), drawing.seed, sentences)
     rows = []
     for of_trace in draws.values():

@@ -34,6 +34,7 @@ from safekey_interp.models.chat_template import render
 from safekey_interp.models.encoding import tokenise
 from safekey_interp.models.model import Model
 from safekey_interp.segmentation.finder_registry import Finder
+from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 from safekey_interp.segmentation.segmenter import segmented
 
 EDGES = (0, 1, 2, 3, 5, 10, 20, 40, 80, 160, 320, 640)
@@ -108,7 +109,8 @@ def measure_kl(
     tables: list[pd.DataFrame] = []
     left_out: dict[str, str] = {}
     responses, to_segment = tee(responses)
-    segmentations = segmented((_trace(response) for response in to_segment), finder=finder, delimiters=delimiters)
+    settings = SegmentationSettings(finder=finder, delimiters=delimiters)
+    segmentations = segmented((_trace(response) for response in to_segment), settings)
     with torch.no_grad(), evaluating(first.hf), evaluating(second.hf):
         for response, (_, segmentation) in zip(responses, segmentations, strict=True):
             tokens = TokenSequence.of(response, first.tokenizer)

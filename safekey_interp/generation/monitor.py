@@ -29,6 +29,7 @@ from safekey_interp.measures.probes import Probe
 from safekey_interp.measures.token_scorer import token_scorers
 from safekey_interp.measures.trajectory import score_states, score_tokens
 from safekey_interp.models.model import Model
+from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 from safekey_interp.segmentation.segmenter import segmented
 
 
@@ -91,7 +92,7 @@ def calibrate(
     if not 0 < false_positive_rate < 1:
         raise InputError(f"false_positive_rate: got {false_positive_rate}, expected between 0 and 1")
     encodings, left_out = [], 0
-    for trace, segmentation in segmented(traces, finder=finder):
+    for trace, segmentation in segmented(traces, SegmentationSettings(finder=finder)):
         try:
             encoding = model.encode(trace, segmentation) if trace.label == "benign" else None
         except TraceError:

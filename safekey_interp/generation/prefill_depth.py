@@ -25,6 +25,7 @@ from safekey_interp.generation.sampling import stream_seed
 from safekey_interp.models.chat_template import render
 from safekey_interp.models.encoding import tokenise
 from safekey_interp.segmentation.finder_registry import Finder
+from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -181,9 +182,9 @@ def depth_requests(
         raise InputError("depths: got none, expected numbers of tokens or shares of the tokens before K")
     requests: list[Request] = []
     left_out: dict[str, str] = {}
-    options: dict[str, Any] = {"finder": finder, "delimiters": delimiters}
-    texts_of = {name: _ends_before_key(by_id, options) for name, by_id in others.items()}
-    for trace, segmentation in segmented(traces, **options):
+    settings = SegmentationSettings(finder=finder, delimiters=delimiters)
+    texts_of = {name: _ends_before_key(by_id, settings) for name, by_id in others.items()}
+    for trace, segmentation in segmented(traces, settings):
         try:
             own = depths(tokenizer, trace, numbers, segmentation, shares=shares)
             given = {name: _behind(tokenizer, trace, texts.get(trace.trace_id)) for name, texts in texts_of.items()}
@@ -224,10 +225,10 @@ def same_length(
     Returns:
         Donors by trace id; traces without K, or without a donor, are not there.
     """
-    options: dict[str, Any] = {"finder": finder, "delimiters": delimiters}
-    lengths = [(donor, n) for donor, n in _lengths(tokenizer, donors, options)]
+    settings = SegmentationSettings(finder=finder, delimiters=delimiters)
+    lengths = [(donor, n) for donor, n in _lengths(tokenizer, donors, settings)]
     chosen = {}
-    for trace, n in _lengths(tokenizer, traces, options):
+    for trace, n in _lengths(tokenizer, traces, settings):
         far = [(m < n, abs(m - n)) if donor.group != trace.group else None for donor, m in lengths]
         best = min((distance for distance in far if distance is not None), default=None)
         if best is not None:
@@ -236,17 +237,17 @@ def same_length(
     return chosen
 
 
-def _lengths(tokenizer: Any, traces: Iterable[Trace], options: Mapping[str, Any]) -> Iterable[tuple[Trace, int]]:
-    for trace, segmentation in segmented(traces, **options):
+def _lengths(tokenizer: Any, traces: Iterable[Trace], settings: SegmentationSettings) -> Iterable[tuple[Trace, int]]:
+    for trace, segmentation in segmented(traces, settings):
         try:
             yield trace, len(before_key(tokenizer, trace, segmentation).ends)
         except TraceError:
             continue
 
 
-def _ends_before_key(by_id: Mapping[str, Trace], options: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
+def _ends_before_key(by_id: Mapping[str, Trace], settings: SegmentationSettings) -> dict[str, tuple[str, int]]:
     """Of each trace id, the response to give and the characters of it before K."""
-    segmented_traces = zip(by_id, segmented(by_id.values(), **options), strict=True)
+    segmented_traces = zip(by_id, segmented(by_id.values(), settings), strict=True)
     return {
         name: (trace.response, segmentation.key_sentence.start)
         for name, (trace, segmentation) in segmented_traces

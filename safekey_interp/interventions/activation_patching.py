@@ -27,7 +27,7 @@ from einops import rearrange
 
 from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.recording import evaluating
-from safekey_interp.capture.streaming import BatchSize, fixed_size, on_threads, threads_for
+from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_size, on_threads, threads_for
 from safekey_interp.errors import NothingMeasured, TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.generation.likelihood import NOT_FINITE, Continuation, with_sentence
@@ -101,10 +101,10 @@ def patch(
     positions = (positions,) if isinstance(positions, str) else positions
     INTERVENTION.check(source=source, positions=positions, method=method, n_random=n_random, seed=seed)
     numbers = model.layer_numbers(layers) or tuple(range(model.n_layers))
-    spans: dict[str, Any] = {"finder": finder, "delimiters": delimiters}
-    pairs, left_out = _pairs(traces, source, **spans)
+    settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
+    pairs, left_out = _pairs(traces, source, settings)
     unique = {trace.trace_id: trace for pair in pairs for trace in pair}
-    subjects, unfit = find_subjects(model, unique.values(), bank, **spans, max_length=max_length)
+    subjects, unfit = find_subjects(model, unique.values(), bank, settings)
     left_out |= unfit
     by_id = {subject.trace.trace_id: subject for subject in subjects}
     targets = [by_id[name] for name in dict.fromkeys(pair.target.trace_id for pair in pairs) if name in by_id]
@@ -135,18 +135,17 @@ def patch(
     return table
 
 
-def prepare_pairs(
-    model: Model, traces: Sequence[Trace], options: Mapping[str, Any], *, max_length: int | None, **spans: Any
-) -> Prepared:
+def prepare_pairs(model: Model, traces: Sequence[Trace], options: Mapping[str, Any], **finding: Any) -> Prepared:
     """The pairs of a run, and all their targets, from which controls are chosen.
 
     Raises:
         NothingMeasured: there is no pair.
     """
-    pairs, left_out = _pairs(traces, options["source"], **spans)
+    settings = StreamSettings(**finding)
+    pairs, left_out = _pairs(traces, options["source"], settings)
     targets = {pair.target.trace_id: pair.target for pair in pairs}
     bank = bank_or_default(model, options["bank"])
-    others, _ = find_subjects(model, targets.values(), bank, **spans, max_length=max_length)
+    others, _ = find_subjects(model, targets.values(), bank, settings)
     return Prepared(pairs, {"others": others}, left_out)
 
 
@@ -191,12 +190,12 @@ class _Run(NamedTuple):
 
 
 def _pairs(
-    traces: Iterable[Trace | TracePair], source: Outcome, finder: str, delimiters: tuple[str, str] | None
+    traces: Iterable[Trace | TracePair], source: Outcome, settings: StreamSettings
 ) -> tuple[list[TracePair], dict[str, str]]:
     items = list(traces)
     given = [item for item in items if isinstance(item, TracePair)]
     single = [item for item in items if not isinstance(item, TracePair)]
-    paired, left_out = find_pairs(single, source=source, finder=finder, delimiters=delimiters)
+    paired, left_out = find_pairs(single, settings, source=source)
     if not given and not paired:
         raise NothingMeasured("no pair of traces of one request and different outcomes", left_out)
     return [*given, *paired], left_out

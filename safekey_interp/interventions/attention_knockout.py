@@ -28,7 +28,7 @@ import torch
 from safekey_interp.capture.recording import evaluating
 from safekey_interp.capture.resample_ablation import check_resampling
 from safekey_interp.capture.self_check import check_attention
-from safekey_interp.capture.streaming import in_chunks, on_threads, threads_for
+from safekey_interp.capture.streaming import StreamSettings, in_chunks, on_threads, threads_for
 from safekey_interp.errors import InputError, ModelError, TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.generation.likelihood import NOT_FINITE, Continuation, with_own_sentence, with_sentence
@@ -122,18 +122,18 @@ def knockout(
         **draws,
     )
     check_attention(model)
-    finding: dict[str, Any] = {"finder": finder, "delimiters": delimiters}
+    settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
     donors: list[Donor] = []
     if set(RESAMPLING) & set(plan.controls):
         if others is None:
             others = traces = list(traces)
         donors += [other for other in others if isinstance(other, Donor)]
         candidates = [other for other in others if not isinstance(other, Donor)]
-        donors += find_donors(model, candidates, **finding, max_length=max_length)
+        donors += find_donors(model, candidates, settings)
     tables: list[pd.DataFrame] = []
     left_out: dict[str, str] = {}
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
-        for chunk in in_chunks(segmented(traces, **finding), _CHUNK):
+        for chunk in in_chunks(segmented(traces, settings), _CHUNK):
             cases = []
             for trace, segmentation in chunk:
                 try:
@@ -160,7 +160,7 @@ def knockout(
 def prepare_knockout(model: Model, traces: Sequence[Trace], options: Mapping[str, Any], **finding: Any) -> Prepared:
     """The traces of a run, and the donors among them where a control takes their spans."""
     kinds = RESAMPLING if options["controls"] is None else options["controls"]
-    donors = find_donors(model, traces, **finding) if set(RESAMPLING) & set(kinds) else None
+    donors = find_donors(model, traces, StreamSettings(**finding)) if set(RESAMPLING) & set(kinds) else None
     return Prepared(list(traces), {} if donors is None else {"others": donors}, {})
 
 

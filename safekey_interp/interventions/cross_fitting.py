@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.directions import read_classes
 from safekey_interp.interventions.steering import steer
@@ -49,23 +50,24 @@ class CrossFit(NamedTuple):
 def fit_folds(
     model: Model,
     traces: Sequence[Trace],
+    settings: StreamSettings = StreamSettings(),
     *,
     fit_layers: Sequence[int] | None = None, fit_position: str = "decision", label_by: LabelBy = "label",
-    n_folds: int = 5, n_controls: int = N_DRAWS, seed: int = 0, **options: Any,
+    n_folds: int = 5, n_controls: int = N_DRAWS, seed: int = 0,
 ) -> CrossFit:  # fmt: skip
     """Directions for each fold of the requests, fitted on the others.
 
     Args:
         model: and ``traces``, ``fit_layers`` … ``n_folds``: as in :func:`steer_held_out`.
+        settings: how they are segmented, encoded and batched.
         n_controls: control directions of each kind. A shuffle of the labels is one of all folds, so that each fold's
             directions of one number belong together.
         seed: of the folds and controls.
-        **options: of :func:`~safekey_interp.capture.hidden_states.collect_states`: ``finder``, ``max_length`` …
 
     Raises:
         InputError: a class has too few groups, or what ``fit_directions`` refuses.
     """
-    classes = read_classes(model, traces, layers=fit_layers, position=fit_position, label_by=label_by, **options)
+    classes = read_classes(model, traces, settings, layers=fit_layers, position=fit_position, label_by=label_by)
     code = positive_class(classes.labels, label_by)
     rows = np.flatnonzero(~np.isnan(code))
     groups = [trace.group for trace in classes.traces]
@@ -116,13 +118,15 @@ def steer_held_out(
     Raises:
         InputError: a class has too few groups, or what ``steer`` and ``fit_directions`` refuse.
     """
-    about = {"finder": finder, "delimiters": delimiters}
-    places = {"fit_layers": fit_layers, "fit_position": fit_position, "label_by": label_by}
-    fitted = fit_folds(model, traces, n_folds=n_folds, n_controls=n_random, seed=seed, **places, **about)
+    finding: dict[str, Any] = {"finder": finder, "delimiters": delimiters}
+    places: dict[str, Any] = {"fit_layers": fit_layers, "fit_position": fit_position, "label_by": label_by}
+    fitted = fit_folds(
+        model, traces, StreamSettings(**finding), n_folds=n_folds, n_controls=n_random, seed=seed, **places
+    )
     left_out = dict(fitted.left_out)
     tables = []
     for number, fold in enumerate(fitted.folds):
-        table = steer(model, fold.traces, fold.directions, n_random=n_random, seed=seed, **about, **options)
+        table = steer(model, fold.traces, fold.directions, n_random=n_random, seed=seed, **finding, **options)
         left_out |= table.attrs["left_out"]
         tables.append(table.assign(fold=number))
     order = {trace.trace_id: at for at, trace in enumerate(traces)}

@@ -30,6 +30,7 @@ from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.batches import plan_batches
 from safekey_interp.capture.head_outputs import HeadReading, HeadWrites, find_heads, read_heads
 from safekey_interp.capture.recording import evaluating
+from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.capture.streaming import (
     BatchSize,
     fixed_size,
@@ -93,7 +94,7 @@ def rank_heads(
     if not heads:
         raise ModelError(f"model {model.spec}: none of the layers {list(numbers)} has heads that could be told apart")
     reader = LogitReader(model)
-    subjects, left_out = find_subjects(model, traces, bank, finder=finder, delimiters=delimiters)
+    subjects, left_out = find_subjects(model, traces, bank, StreamSettings(finder=finder, delimiters=delimiters))
     plan = plan_batches(
         [subject.own.start for subject in subjects],
         batch_size=fixed_size(batch_size),

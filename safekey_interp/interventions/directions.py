@@ -26,7 +26,7 @@ from scipy.special import betaincc, betaincinv
 
 from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.hidden_states import States, collect_states
-from safekey_interp.capture.streaming import BatchSize
+from safekey_interp.capture.streaming import BatchSize, StreamSettings
 from safekey_interp.errors import InputError
 from safekey_interp.measures.control_directions import N_DRAWS, Controls
 from safekey_interp.measures.direction_record import Direction
@@ -68,9 +68,10 @@ def fit_directions(
     Raises:
         InputError: no trace can be measured, a class is missing, or the position's words define the classes.
     """
-    reading: dict[str, Any] = {"finder": finder, "delimiters": delimiters, "max_length": max_length}
-    reading |= {"layers": layers, "batch_size": batch_size, "backend": backend}
-    classes = read_classes(model, traces, position=position, label_by=label_by, **reading)
+    settings = StreamSettings(
+        finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
+    )
+    classes = read_classes(model, traces, settings, layers=layers, position=position, label_by=label_by)
     return classes.directions(np.arange(len(classes.labels)), n_controls=n_controls, seed=seed)
 
 
@@ -114,15 +115,24 @@ class Classes(NamedTuple):
         ]
 
 
-def read_classes(model: Model, traces: Sequence[Trace], *, position: str, label_by: LabelBy, **options: Any) -> Classes:
+def read_classes(
+    model: Model,
+    traces: Sequence[Trace],
+    settings: StreamSettings,
+    *,
+    layers: Sequence[int] | None = None,
+    position: str,
+    label_by: LabelBy,
+) -> Classes:
     """States of traces at one position, after each layer.
 
     Args:
         model: the model.
         traces: of both classes.
+        settings: how they are segmented, encoded and batched.
+        layers: layers to read; all when None.
         position: where the states are read.
         label_by: ``label`` or ``aha``.
-        **options: of :func:`~safekey_interp.capture.hidden_states.collect_states`.
 
     Raises:
         InputError: as for :func:`fit_directions`.
@@ -130,7 +140,7 @@ def read_classes(model: Model, traces: Sequence[Trace], *, position: str, label_
     class_names((), (), label_by)  # an unknown way of labelling is refused before the forward passes
     if label_by == "aha" and position in AFTER_THE_FACT:
         raise InputError(f"position {position}: its words define the outcome; expected a position before it")
-    states, kept, segmentations = collect_states(model, traces, positions=[position], **options)
+    states, kept, segmentations = collect_states(model, traces, settings, layers=layers, positions=[position])
     about = {"position": position, "model": model.name, "label_by": label_by}
     return Classes(states, kept, class_names(kept, segmentations, label_by), about)
 

@@ -14,6 +14,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from safekey_interp.capture.key_sets import words_of
+from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.errors import TraceError
 from safekey_interp.segmentation.segmenter import segmented
 
@@ -46,10 +47,8 @@ class Donor(NamedTuple):
 def find_donors(
     model: Model,
     traces: Sequence[Trace],
+    settings: StreamSettings = StreamSettings(),
     *,
-    finder: str = "rules",
-    delimiters: tuple[str, str] | None = None,
-    max_length: int | None = None,
     most: int = 1000,
 ) -> list[Donor]:
     """The traces that can give a span to others.
@@ -57,15 +56,15 @@ def find_donors(
     Args:
         model: the model that reads them.
         traces: where they are taken from.
-        finder: finds U; with ``delimiters`` and ``max_length``, see :mod:`safekey_interp.interventions`.
+        settings: how U is found, and the longest trace.
         most: so many, evenly spaced over ``traces``.
     """
     labelled = [trace for trace in traces if trace.label is not None]
     step = max(1, -(-len(labelled) // most))
     donors = []
-    for trace, segmentation in segmented(labelled[::step], finder=finder, delimiters=delimiters):
+    for trace, segmentation in segmented(labelled[::step], settings):
         try:
-            encoding = model.encode(trace, segmentation, max_length=max_length)
+            encoding = model.encode(trace, segmentation, max_length=settings.max_length)
         except TraceError:
             continue
         spans = {span: tuple(encoding.positions(span)) for span in RESAMPLED}

@@ -15,6 +15,7 @@ import numpy as np
 from einops import reduce
 from jaxtyping import Float
 
+from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import NothingMeasured, TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, spelled
@@ -58,10 +59,7 @@ def find_subjects(
     model: Model,
     traces: Iterable[Trace],
     bank: KeySentences,
-    *,
-    finder: str = "rules",
-    delimiters: tuple[str, str] | None = None,
-    max_length: int | None = None,
+    settings: StreamSettings = StreamSettings(),
 ) -> tuple[list[Subject], dict[str, str]]:
     """The traces that have U and K, and why the others are left out.
 
@@ -69,9 +67,9 @@ def find_subjects(
         NothingMeasured: none has.
     """
     subjects, left_out = [], {}
-    for trace, segmentation in segmented(traces, finder=finder, delimiters=delimiters):
+    for trace, segmentation in segmented(traces, settings):
         try:
-            own = with_own_sentence(model, trace, segmentation, max_length=max_length)
+            own = with_own_sentence(model, trace, segmentation, max_length=settings.max_length)
             rows = (with_sentence(model, trace, segmentation, text) for text in bank.sentences)
             subjects.append(Subject(trace, segmentation, (*rows, own)))
         except TraceError as error:

@@ -28,7 +28,7 @@ from torch import Tensor
 from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.recording import evaluating
 from safekey_interp.capture.residual_edits import Edit, Place
-from safekey_interp.capture.streaming import BatchSize, fixed_size, on_threads, threads_for
+from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_size, on_threads, threads_for
 from safekey_interp.capture.unembedding import LogitReader
 from safekey_interp.errors import TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences
@@ -91,7 +91,8 @@ def logit_lens(
     INTERVENTION.check(n_others=n_others, seed=seed)
     numbers = model.layer_numbers(layers) or tuple(range(model.n_layers))
     reader = LogitReader(model)
-    subjects, left_out = find_subjects(model, traces, bank, finder=finder, delimiters=delimiters, max_length=max_length)
+    settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
+    subjects, left_out = find_subjects(model, traces, bank, settings)
     pool = subjects if others is None else others
     tables, size = [], fixed_size(batch_size)
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
@@ -115,7 +116,7 @@ def logit_lens(
 
 def prepare_lens(model: Model, traces: Sequence[Trace], options: Mapping[str, Any], **finding: Any) -> Prepared:
     """The traces of a run; the key sentences of all are each other's controls."""
-    others, _ = find_subjects(model, traces, bank_or_default(model, options["bank"]), **finding)
+    others, _ = find_subjects(model, traces, bank_or_default(model, options["bank"]), StreamSettings(**finding))
     return Prepared(list(traces), {"others": others}, {})
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
+from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.trace import CharSpan, TokenSpan, Trace
 from safekey_interp.errors import TraceError
 from safekey_interp.measures.trace_tables import concatenate_tables
@@ -87,15 +88,16 @@ class Reasoning(NamedTuple):
 
 
 def measure_reasonings(
-    model: Model, traces: Iterable[Trace], measure: Callable[[Reasoning], list[pd.DataFrame]], *,
-    most: int, least: int = 2, max_length: int | None, on_trace: Callable[[int], object], **finding: Any,
+    model: Model, traces: Iterable[Trace], measure: Callable[[Reasoning], list[pd.DataFrame]],
+    settings: StreamSettings, *, most: int, least: int = 2, on_trace: Callable[[int], object],
 ) -> pd.DataFrame:  # fmt: skip
     """The tables of all traces whose reasoning has enough sentences.
 
     Args:
-        model: and ``max_length``, ``on_trace``, ``finding``: see :mod:`safekey_interp.interventions`.
+        model: and ``on_trace``: see :mod:`safekey_interp.interventions`.
         traces: any number.
         measure: a trace's reasoning to its tables; may raise TraceError.
+        settings: how U and K are found, and the longest trace.
         most: first sentences of the reasoning that are taken.
         least: fewest sentences.
 
@@ -104,15 +106,15 @@ def measure_reasonings(
     """
     tables: list[pd.DataFrame] = []
     left_out: dict[str, str] = {}
-    for trace, segmentation in segmented(traces, **finding):
+    for trace, segmentation in segmented(traces, settings):
         try:
             encoding = model.encode(trace, segmentation)
             sentences = reasoning_sentences(trace, segmentation, encoding, most=most)
             reasoning = Reasoning(trace, encoding, sentences)
             if len(sentences) < least:
                 raise TraceError(trace.trace_id, f"{len(sentences)} sentences, fewer than {least}")
-            if max_length is not None and reasoning.end > max_length:
-                raise TraceError(trace.trace_id, f"{reasoning.end} tokens, more than {max_length}")
+            if settings.max_length is not None and reasoning.end > settings.max_length:
+                raise TraceError(trace.trace_id, f"{reasoning.end} tokens, more than {settings.max_length}")
             tables += measure(reasoning)
         except TraceError as error:
             left_out[trace.trace_id] = error.reason

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from safekey_interp.capture.key_sets import words_of
 from safekey_interp.capture.segment_attention import segment_attention
 from safekey_interp.capture.self_check import check_attention
-from safekey_interp.capture.streaming import on_threads, threads_for
+from safekey_interp.capture.streaming import StreamSettings, on_threads, threads_for
 from safekey_interp.data.trace import TokenSpan
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.effects import TESTED, summarise_effects
@@ -68,11 +68,11 @@ def find_receivers(
         if value < least:
             raise InputError(f"{name}: got {value}, expected at least {least}")
     check_attention(model)
-    options: dict[str, Any] = {"finder": finder, "delimiters": delimiters, "max_length": max_length}
+    settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
     counts = {"most": most, "least": nearest + 4}
     of_trace = partial(_of_trace, model, nearest=nearest, n_random=n_random, seed=seed)
     with on_threads(threads_for(model)):
-        return measure_reasonings(model, traces, of_trace, on_trace=on_trace, **counts, **options)
+        return measure_reasonings(model, traces, of_trace, settings, on_trace=on_trace, **counts)
 
 
 def summarise_receivers(table: pd.DataFrame) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from torch import Tensor
 from safekey_interp.capture.attention_mask import Cut, Knockout, knocked_out
 from safekey_interp.capture.recording import evaluating
 from safekey_interp.capture.self_check import check_attention
-from safekey_interp.capture.streaming import on_threads, threads_for, token_budget
+from safekey_interp.capture.streaming import StreamSettings, on_threads, threads_for, token_budget
 from safekey_interp.errors import TraceError
 from safekey_interp.generation.likelihood import NOT_FINITE
 from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects
@@ -68,10 +68,10 @@ def suppress(
     """
     INTERVENTION.check(most=most, n_random=n_random, seed=seed)
     check_attention(model)
-    options: dict[str, Any] = {"finder": finder, "delimiters": delimiters, "max_length": max_length}
+    settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
     of_trace = partial(_of_trace, model, n_random=n_random, seed=seed)
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
-        return measure_reasonings(model, traces, of_trace, most=most, on_trace=on_trace, **options)
+        return measure_reasonings(model, traces, of_trace, settings, most=most, on_trace=on_trace)
 
 
 def summarise_suppression(table: pd.DataFrame) -> pd.DataFrame:

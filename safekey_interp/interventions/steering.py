@@ -29,7 +29,7 @@ from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.capture_request import KNOWN_POSITIONS
 from safekey_interp.capture.recording import evaluating
 from safekey_interp.capture.residual_edits import Edit, Place, every_place
-from safekey_interp.capture.streaming import BatchSize, fixed_size, on_threads, threads_for
+from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_size, on_threads, threads_for
 from safekey_interp.errors import InputError
 from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.generation.likelihood import NOT_FINITE
@@ -110,7 +110,8 @@ def steer(
             raise InputError(f"positions: got {position!r}, expected some of {', '.join(KNOWN_POSITIONS)}")
     changes: dict[str, Any] = {"scales": numbers, "layers": model.layer_numbers(layers)}
     variants = _variants(model, records, mode, **changes, kinds=kinds, n_random=n_random, seed=seed)
-    subjects, left_out = find_subjects(model, traces, bank, finder=finder, delimiters=delimiters, max_length=max_length)
+    settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
+    subjects, left_out = find_subjects(model, traces, bank, settings)
     size = fixed_size(batch_size)
     columns = _columns(variants, records, mode)
     tables = []

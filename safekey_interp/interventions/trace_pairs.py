@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
+from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
 Outcome = Literal["refused", "complied"]
@@ -28,18 +29,16 @@ class TracePair(NamedTuple):
 
 def find_pairs(
     traces: Iterable[Trace],
+    settings: SegmentationSettings = SegmentationSettings(),
     *,
     source: Outcome = "refused",
-    finder: str = "rules",
-    delimiters: tuple[str, str] | None = None,
 ) -> tuple[list[TracePair], dict[str, str]]:
     """Every trace of the other outcome as a target, with a source of its request.
 
     Args:
         traces: of several prompts a request, told by their group.
+        settings: how K is found, for traces whose data do not say the outcome.
         source: outcome of the sources; the targets have the other.
-        finder: finds U and K, for traces whose data do not say the outcome.
-        delimiters: marks of the reasoning; the known families' when None.
 
     Returns:
         One pair a target, in the traces' order. Of several sources the first plain one is taken (``source`` field),
@@ -52,7 +51,7 @@ def find_pairs(
         raise InputError(f"source: got {source!r}, expected refused or complied")
     sources: dict[str, list[Trace]] = defaultdict(list)
     targets, left_out = [], {}
-    for trace, segmentation in segmented(traces, finder=finder, delimiters=delimiters):
+    for trace, segmentation in segmented(traces, settings):
         outcome = outcome_of(trace, segmentation)
         if outcome is None:
             left_out[trace.trace_id] = "neither refused nor complied"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32
 
+from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.errors import InputError
 from safekey_interp.measures.folds import CLASSES
 from safekey_interp.measures.layer_scores import Cell, best_of_layers
@@ -99,12 +100,14 @@ class ProbeData(NamedTuple):
         return cls(states, traces, labels, [trace.group for trace in traces], span_texts(traces, segmentations))
 
     @classmethod
-    def collect(cls, model: Model, traces: Sequence[Trace], label_by: str, **options: Any) -> ProbeData:
+    def collect(
+        cls, model: Model, traces: Sequence[Trace], label_by: str, settings: StreamSettings, **options: Any
+    ) -> ProbeData:
         """By forward passes; ``options`` are those of :func:`~safekey_interp.capture.hidden_states.collect_states`."""
         from safekey_interp.capture.hidden_states import collect_states
 
         class_names((), (), label_by)  # an unknown way of labelling is refused before the forward passes
-        return cls.of(*collect_states(model, traces, **options), label_by)
+        return cls.of(*collect_states(model, traces, settings, **options), label_by)
 
 
 def class_names(traces: Sequence[Trace], segmentations: Sequence[Segmentation], label_by: str) -> list[str | None]:

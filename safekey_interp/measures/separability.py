@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.measures.folds import Plan, Planner, positive_class
 from safekey_interp.measures.layer_loop import (
     LayerResult,
@@ -109,9 +110,10 @@ def measure_separability(
     Raises:
         SafekeyError: no trace can be read, or an option is unknown.
     """
-    options = {"layers": layers, "positions": positions, "batch_size": batch_size, "max_length": max_length}
-    finding = {"finder": finder, "delimiters": delimiters, "backend": backend}
-    data = ProbeData.collect(model, traces, label_by, **options, **finding)
+    settings = StreamSettings(
+        finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
+    )
+    data = ProbeData.collect(model, traces, label_by, settings, layers=layers, positions=positions)
     return Separability.of(data, label_by=label_by, seed=seed).measure(data.states)
 
 

@@ -28,6 +28,7 @@ from safekey_interp.measures.token_scorer import TokenScorer, token_scorers
 from safekey_interp.measures.trace_tables import concatenate_tables
 from safekey_interp.models.encoding import Encoding
 from safekey_interp.models.model import Model
+from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
 Align = Literal["key_sentence", "reasoning_end"]
@@ -82,7 +83,7 @@ def measure_trajectory(
             raise InputError(f"readers: got one for states of width {len(scorer.vector)}, expected {model.d_model}")
     tables: list[pd.DataFrame] = []
     left_out: dict[str, str] = {}
-    for chunk in in_chunks(segmented(traces, finder=finder, delimiters=delimiters), _CHUNK):
+    for chunk in in_chunks(segmented(traces, SegmentationSettings(finder=finder, delimiters=delimiters)), _CHUNK):
         kept: list[tuple[Trace, Segmentation, Encoding, int]] = []
         for trace, segmentation in chunk:
             try:

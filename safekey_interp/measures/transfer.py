@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.conditions import Conditions, condition_of, told_apart
 from safekey_interp.measures.condition_pairs import Design, Designer, pairs_of
 from safekey_interp.measures.folds import positive_class
@@ -126,9 +127,10 @@ def measure_transfer(
     Raises:
         SafekeyError: no trace can be read, or an option is unknown.
     """
-    options = {"layers": layers, "positions": positions, "batch_size": batch_size, "max_length": max_length}
-    finding = {"finder": finder, "delimiters": delimiters, "backend": backend}
-    data = ProbeData.collect(model, traces, label_by, **options, **finding)
+    settings = StreamSettings(
+        finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
+    )
+    data = ProbeData.collect(model, traces, label_by, settings, layers=layers, positions=positions)
     conditions = told_apart(data.traces, by)
     condition = [condition_of(trace, by) for trace in data.traces]
     about: Any = {"conditions": conditions, "label_by": label_by, "seed": seed}

@@ -57,11 +57,6 @@ def register_finder(name: str, factory: FinderFactory) -> None:
     _REGISTERED[name] = factory
 
 
-def finder_identity(name: str, delimiters: Delimiters | None = None) -> str | None:
-    """What a finder's answers depend on beyond its name (an endpoint, a model); None when that is nothing."""
-    return getattr(make_finder(name, delimiters), "identity", None)
-
-
 def finder_names() -> tuple[str, ...]:
     """Every name that ``finder=`` accepts."""
     return tuple(dict.fromkeys((*_BUILT_IN, *_REGISTERED)))

@@ -50,8 +50,7 @@ def segment_all(
         One segmentation a trace, made when it is asked for.
     """
     _check_several(traces)
-    settings = SegmentationSettings(finder=finder, delimiters=delimiters)
-    return iter(settings.make().find(map(_checked, traces)))
+    return iter(SegmentationSettings(finder=finder, delimiters=delimiters).make().find(map(_checked, traces)))
 
 
 def _check_several(traces: object) -> None:
@@ -70,19 +69,19 @@ def _what(value: object) -> str:
 
 
 def segmented(
-    traces: Iterable[Trace], *, finder: str | Finder = "rules", delimiters: Delimiters | None = None
+    traces: Iterable[Trace], settings: SegmentationSettings = SegmentationSettings()
 ) -> Iterator[tuple[Trace, Segmentation]]:
     """Each trace beside its segmentation, as a stream: a finder may read ahead, and only what it read waits.
 
-    Args and errors as for :func:`segment_all`.
+    Errors as for :func:`segment_all`.
     """
     _check_several(traces)
     waiting: deque[Trace] = deque()
 
     def remembered() -> Iterator[Trace]:
-        for trace in traces:
+        for trace in map(_checked, traces):
             waiting.append(trace)
             yield trace
 
-    for segmentation in segment_all(remembered(), finder=finder, delimiters=delimiters):
+    for segmentation in settings.make().find(remembered()):
         yield waiting.popleft(), segmentation

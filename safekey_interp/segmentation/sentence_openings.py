@@ -15,6 +15,7 @@ import pandas as pd
 
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.errors import InputError
+from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
 from safekey_interp.segmentation.sentence_classes import Aha, classify_aha
 from safekey_interp.segmentation.sentence_splitter import iterate_sentences
@@ -83,7 +84,7 @@ def turning_points(
         ``attrs["left_out"]`` maps the other traces to their reasons.
     """
     rows, left_out = [], {}
-    for trace, segmentation in segmented(traces, finder=finder, delimiters=delimiters):
+    for trace, segmentation in segmented(traces, SegmentationSettings(finder=finder, delimiters=delimiters)):
         starts = sentence_starts(trace, segmentation, most=most)
         if not starts:
             left_out[trace.trace_id] = f"no key sentence: {segmentation.reason}"

@@ -18,6 +18,7 @@ import torch
 
 from safekey_interp.errors import InputError, TraceError, TraceTooLong
 from safekey_interp.models.encoding import Encoding
+from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 from safekey_interp.segmentation.segmenter import Segmentation, segment, segmented
 from safekey_interp.training.config import TrainingConfig
 
@@ -78,7 +79,8 @@ def prepare_examples(
     given: Counter[str] = Counter()
     kept: list[Example] = []
     n_read = 0
-    for trace, segmentation in segmented(traces, finder=config.finder, delimiters=config.delimiters):
+    settings = SegmentationSettings(finder=config.finder, delimiters=config.delimiters)
+    for trace, segmentation in segmented(traces, settings):
         n_read += 1
         if trace.given:
             given += _compared(trace, segmentation, config)

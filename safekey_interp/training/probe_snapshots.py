@@ -57,27 +57,25 @@ class Snapshots:
         self,
         model: Model,
         traces: Sequence[Trace],
+        settings: StreamSettings = StreamSettings(),
         *,
         seed: int = 0,
         bank: KeySentences | None = None,
-        finder: str = "rules",
-        delimiters: tuple[str, str] | None = None,
     ) -> None:
         """Segment and encode the traces.
 
         Args:
             model: in training or not, with gradient checkpointing or without.
             traces: held out from training.
+            settings: how they are segmented and encoded.
             seed: of every draw; the same in each snapshot, so that snapshots differ by the model alone.
             bank: key sentences; :func:`~safekey_interp.generation.key_sentence_bank.bank_for` the tokenizer when None.
-            finder: finds U and K.
-            delimiters: marks of the reasoning; the known families' when None.
 
         Raises:
             InputError: the tokenizer cannot spell the bank.
         """
         self._model, self._seed = model, seed
-        self._settings = StreamSettings(finder=finder, delimiters=delimiters)
+        self._settings = settings
         self._bank = bank_for(model.tokenizer) if bank is None else spelled(model.tokenizer, bank)
         self._entries = list(prepare(model, traces, self._settings))
         pairs = ((entry.trace, entry.segmentation) for entry in self._entries)
@@ -197,8 +195,8 @@ class SnapshotCallback(TrainerCallback):
 
     def __init__(self, model: Model, traces: Sequence[Trace], folder: Path, config: TrainingConfig) -> None:
         options: Any = {"seed": config.seed, "bank": bank_of(model, config)}
-        finding: Any = {"finder": config.finder, "delimiters": config.delimiters}
-        self._prepare = partial(Snapshots, model, traces, **options, **finding)
+        settings = StreamSettings(finder=config.finder, delimiters=config.delimiters)
+        self._prepare = partial(Snapshots, model, traces, settings, **options)
         self._snapshots: Snapshots | None = None
         self._folder, self._every = folder, config.probe_every or 1
         self._latest: int | None = None

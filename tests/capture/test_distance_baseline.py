@@ -18,6 +18,7 @@ from safekey_interp.capture.key_sets import prompt_rows, query_rows
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.models.encoding import Encoding
 from safekey_interp.models.model import Model
+from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 from safekey_interp.segmentation.segmenter import segmented
 
 LENGTHS = {"short": (12, 10, 7), "middle": (45, 30, 20), "long": (220, 90, 40)}
@@ -200,7 +201,7 @@ def test_padding_changes_nothing(side: str) -> None:
 
 
 def encoded(model: Model, trace: Trace) -> Encoding:
-    [(_, segmentation)] = segmented([trace], finder="given")
+    [(_, segmentation)] = segmented([trace], SegmentationSettings(finder="given"))
     return model.encode(trace, segmentation)
 
 

@@ -10,6 +10,7 @@ from tiny_models import tiny_model, traces
 from safekey_interp.capture.batch_runner import measure_batch
 from safekey_interp.capture.capture_request import STATE_POSITIONS, CaptureRequest, Site
 from safekey_interp.capture.hidden_states import collect_states
+from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 
@@ -18,7 +19,7 @@ def test_matrices_are_the_states_of_the_kept_traces() -> None:
     model = tiny_model("llama")
     bad = Trace(trace_id="bad", prompt="How?", response="  ")
     ordered = [*reference_forward.with_spans(3), bad, reference_forward.with_given(traces(1)[0], trace_id="z")]
-    states, kept, segmentations = collect_states(model, ordered, finder="given")
+    states, kept, segmentations = collect_states(model, ordered, StreamSettings(finder="given"))
     assert states.trace_ids == ("t0", "t1", "t2", "z")
     assert [trace.trace_id for trace in kept] == list(states.trace_ids)
     assert [found.trace_id for found in segmentations][:3] == ["t0", "t1", "t2"]
@@ -38,10 +39,10 @@ def test_matrices_are_the_states_of_the_kept_traces() -> None:
 def test_some_layers_and_positions() -> None:
     model = tiny_model("llama")
     asked = {"layers": [-1], "positions": ["decision", "prompt"]}
-    states, _, _ = collect_states(model, reference_forward.with_spans(2), finder="given", **asked)
+    states, _, _ = collect_states(model, reference_forward.with_spans(2), StreamSettings(finder="given"), **asked)
     assert states.layers == (Site(2, "resid_post"), Site(3, "ln_final"))
     assert states.positions == ("decision", "prompt")
-    every, _, _ = collect_states(model, reference_forward.with_spans(2), finder="given")
+    every, _, _ = collect_states(model, reference_forward.with_spans(2), StreamSettings(finder="given"))
     np.testing.assert_allclose(states.matrix(1, "prompt"), every.matrix(3, "prompt"), atol=1e-5)
 
 

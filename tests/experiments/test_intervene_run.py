@@ -16,6 +16,7 @@ import tiny_models
 from killed_processes import n_changes, results, run_in_child
 from probe_processes import run_in_team
 
+from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, NothingMeasured, RunError
 from safekey_interp.experiments.intervene_run import run_intervention
@@ -98,7 +99,7 @@ def test_directions_are_those_of_held_out_requests(runs: Any) -> None:
     folds = effects.groupby("group", observed=True)["fold"].nunique()
     assert (folds == 1).all(), "all forms of a request are in one fold"
     scores = runs("trajectory").effects
-    found = fit_folds(model(), data(24), fit_layers=[1], n_folds=2, finder="given")
+    found = fit_folds(model(), data(24), StreamSettings(finder="given"), fit_layers=[1], n_folds=2)
     for number, fold in enumerate(found.folds):
         table = measure_trajectory(model(), fold.traces, fold.directions, n_random=3, finder="given")
         part = scores[scores["fold"] == number]

@@ -12,6 +12,7 @@ import reference_forward
 import tiny_models
 import torch
 
+from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 from safekey_interp.generation.key_sentence_bank import GENERAL, KeySentences
@@ -46,7 +47,7 @@ def pairs(n: int = 3) -> list[TracePair]:
 
 
 def rows_of(model: Model, trace: Trace, bank: KeySentences = SMALL) -> tuple[Continuation, ...]:
-    [subject], _ = find_subjects(model, [trace], bank, finder="given")
+    [subject], _ = find_subjects(model, [trace], bank, StreamSettings(finder="given"))
     return subject.rows
 
 

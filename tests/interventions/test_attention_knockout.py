@@ -19,6 +19,7 @@ from safekey_interp.capture.attention_mask import Cut, Knockout, knocked_out, pa
 from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.recording import capture
+from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.attention_knockout import knockout
 from safekey_interp.interventions.donors import find_donors
@@ -282,7 +283,7 @@ def test_numbers_do_not_depend_on_the_other_traces_or_their_order(architecture: 
     model = tiny_models.tiny_model(architecture)
     traces = reference_forward.with_spans(6)
     options: dict[str, Any] = {"n_random": 2, "n_dose": 1, "n_donors": 1, "finder": "given", "aha": False}
-    others = find_donors(model, traces, finder="given")
+    others = find_donors(model, traces, StreamSettings(finder="given"))
     keys = ["trace_id", "to_span", "control", "dose", "draw", "metric"]
     whole: Any = knockout(model, traces, others=others, **options)
     parts = [knockout(model, [trace], others=others, **options) for trace in reversed(traces)]
@@ -299,7 +300,10 @@ def test_a_trace_in_its_own_place_changes_nothing() -> None:
     model = ski.load("organism:sft")
     traces = list(read_shipped())[:3]
     # Under other names, so that each trace finds itself: the only one of its length.
-    others = [donor._replace(group=f"other {donor.group}") for donor in find_donors(model, traces, finder="given")]
+    others = [
+        donor._replace(group=f"other {donor.group}")
+        for donor in find_donors(model, traces, StreamSettings(finder="given"))
+    ]
     for trace, own in zip(traces, others, strict=True):
         table: Any = knockout(
             model, [trace], "decision+key_sentence", controls=("resample_same_label",), n_donors=1, others=[own]

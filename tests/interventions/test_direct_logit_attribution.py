@@ -14,6 +14,7 @@ import torch
 from safekey_interp.capture.architecture import find_layout
 from safekey_interp.capture.head_outputs import find_heads, read_heads
 from safekey_interp.capture.residual_edits import attention_writes
+from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.errors import InputError, ModelError
 from safekey_interp.generation.key_sentence_bank import GENERAL, KeySentences
 from safekey_interp.interventions.direct_logit_attribution import rank_heads, summarise_heads
@@ -67,7 +68,7 @@ def test_the_whole_streams_effect_is_the_difference_of_logits(architecture: str)
     model, traces = tiny_models.tiny_model(architecture), reference_forward.with_spans(3)
     table = ranked(model)
     assert set(table["tokens"]) == {"first"}
-    subjects, _ = find_subjects(model, traces, SMALL, finder="given")
+    subjects, _ = find_subjects(model, traces, SMALL, StreamSettings(finder="given"))
     for subject in subjects:
         safe, go_ahead = own_tokens(subject, SMALL, first=True)
         with torch.no_grad():
@@ -81,7 +82,7 @@ def test_all_parts_add_up_to_the_whole() -> None:
     """Heads, MLPs and the embedding of one trace."""
     model, [trace] = tiny_models.tiny_model("llama"), reference_forward.with_spans(1)
     table = rank_heads(model, [trace], bank=SMALL, finder="given", n_random=0)
-    [subject], _ = find_subjects(model, [trace], SMALL, finder="given")
+    [subject], _ = find_subjects(model, [trace], SMALL, StreamSettings(finder="given"))
     parts: list[torch.Tensor] = []
     modules = [model.hf.get_input_embeddings(), *(layer.mlp for layer in find_layout(model.hf).layers)]
     handles = [module.register_forward_hook(lambda _m, _a, out: parts.append(out[0, -1])) for module in modules]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.errors import InputError
 from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for
 from safekey_interp.interventions.directions import direction_components, read_classes
@@ -36,7 +37,9 @@ def toy() -> Model:
 def held() -> tuple[np.ndarray, list[str], list]:
     """States of benign requests, among which no label means anything; their groups; and others to steer."""
     plain = [t for t in organism.read_shipped() if t.source == "plain" and t.label == "benign"]
-    found = read_classes(toy(), plain[:120], position="decision", label_by="label", layers=[LAYER], finder="given")
+    found = read_classes(
+        toy(), plain[:120], StreamSettings(finder="given"), position="decision", label_by="label", layers=[LAYER]
+    )
     known = {trace.group for trace in found.traces}
     return (
         found.states.matrix(0, "decision"),

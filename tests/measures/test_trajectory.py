@@ -13,6 +13,7 @@ import torch
 
 import safekey_interp as ski
 from safekey_interp.capture.hidden_states import collect_states
+from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.errors import InputError
 from safekey_interp.generation.monitor import Threshold, calibrate, watch
 from safekey_interp.generation.sampling import Sampling
@@ -145,7 +146,9 @@ def fitted(model: Any) -> tuple[Probe, list[Any]]:
     """A probe on half of the plain groups, and the other half."""
     plain = [t for t in itertools.islice(read_shipped(), 576) if t.source == "plain"]
     known, others = plain[::2], plain[1::2]
-    states, kept, _ = collect_states(model, known, layers=[2], positions=["understanding"], finder="given")
+    states, kept, _ = collect_states(
+        model, known, StreamSettings(finder="given"), layers=[2], positions=["understanding"]
+    )
     probe = Probe.fit(
         states.matrix(0, "understanding"),
         [trace.label for trace in kept],

@@ -13,6 +13,7 @@ import reference_forward
 import torch
 from tiny_models import shipped, tiny_model
 
+from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.probe_run import run_probe
 from safekey_interp.generation.aha_score import measure_aha, summarise_aha
@@ -154,7 +155,7 @@ def test_what_the_traces_do_not_allow_is_absent(tmp_path: Path) -> None:
 
 def test_another_bank_and_finder_are_used(tmp_path: Path) -> None:
     model, traces = tiny_model("qwen3"), reference_forward.with_spans(6)
-    Snapshots(model, traces, bank=SMALL, finder="given").take(tmp_path, 0)
+    Snapshots(model, traces, StreamSettings(finder="given"), bank=SMALL).take(tmp_path, 0)
     expected = summarise_aha(measure_aha(model, traces, bank=SMALL, finder="given"))
     pd.testing.assert_frame_equal(joined(tmp_path)["aha"].drop(columns="step"), expected)
 
