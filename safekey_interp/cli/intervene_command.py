@@ -205,6 +205,6 @@ def _intervene(kind: str, ctx: typer.Context, options: Mapping[str, Any], words:
         if not team().is_first:
             return
         page = page_of(run, bar, wanted=not words["no_report"])
-    from safekey_interp.reporting.pages.intervention_text import QUESTIONS
+    from safekey_interp.reporting.labels import QUESTIONS
 
-    say_findings(run, page, titles=QUESTIONS, reading=_READING)
+    say_findings(run, page, titles=QUESTIONS["intervention"], reading=_READING)
