@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from analysis.paper.html_elements import Html, data, el, escape, island, join, table
 from analysis.paper.verdicts import Measured
 from safekey_interp.reporting.figures.figure_style import PALETTE, Spec, look
-from safekey_interp.reporting.pages.html import Html, data, el, escape, island, join, table
 from safekey_interp.runs.storage import write_aside
 
 _CSS = f"""

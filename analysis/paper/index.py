@@ -8,8 +8,8 @@ from typing import Any
 
 from analysis.paper.claims_page import Beside
 from analysis.paper.export import PICTURES, Shown, between, document, write_text
+from analysis.paper.html_elements import Html, data, el, join, table
 from analysis.paper.questions import Kept
-from safekey_interp.reporting.pages.html import Html, data, el, join, table
 
 TITLE = "Figures of the analysis"
 

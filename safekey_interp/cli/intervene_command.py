@@ -101,9 +101,9 @@ def _command(intervention: Intervention) -> Any:
             if not team().is_first:
                 return
             page = page_of(run, bar, wanted=not no_report)
-        from safekey_interp.reporting.pages.intervention_text import QUESTIONS
+        from safekey_interp.reporting.labels import QUESTIONS
 
-        say_findings(run, page, titles=QUESTIONS, reading=_READING)
+        say_findings(run, page, titles=QUESTIONS["intervention"], reading=_READING)
 
     single = typer.Typer(add_completion=False)
     parameters = [_parameter(name, option) for name, option in own.items()]

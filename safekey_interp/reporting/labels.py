@@ -45,6 +45,11 @@ QUESTIONS: dict[str, dict[str, str]] = {
         "moved": "How did the mechanism move?",
         "chance": "Which of the changes would also be true by chance?",
     },
+    "intervention": {
+        "changed": "What was changed?",
+        "did": "What did it do?",
+        "chance": "More than chance?",
+    },
     "comparison": {
         "did": "What did they do?",
         "what": "Where do they decide, and what do they look at?",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from html_pages import check_outline, read
+from synthetic_intervention_runs import write_intervention
 from synthetic_probe_runs import write_run
 
 from safekey_interp.reporting.pages import page_sections
@@ -64,3 +65,12 @@ def test_sections_keep_their_order_and_the_later_of_one_name_wins(package: str) 
     assert [section.order for section in listed] == sorted(section.order for section in listed)
     assert [section.title for section in listed if section.name == "twice"] == ["Second"]
     assert not [section for section in page_sections.sections_of("training") if section.name == "lengths"]
+
+
+@pytest.mark.parametrize("kind", ["knockout", "trajectory"])
+def test_an_intervention_draws_its_registered_sections(tmp_path: Path, package: str, kind: str) -> None:
+    add = page_sections.page_section("intervention", name="record", title="Which intervention?", order=15)
+    add(lambda page: f"It is <{page.intervention.name}>.")
+    page = write_report(write_intervention(tmp_path / "run", kind))
+    assert sections_on(page)[:4] == ["summary", "changed", "record", "did"]
+    assert f"It is &lt;{kind}&gt;." in page.read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from safekey_interp.interventions.intervention_record import Figure, Intervention
 
 
-def effect_groups(intervention: Intervention, summary: Table) -> list[Group]:
+def effect_group(intervention: Intervention, summary: Table) -> Group:
     """The figures of an intervention's effects.
 
     Args:
@@ -31,10 +31,10 @@ def effect_groups(intervention: Intervention, summary: Table) -> list[Group]:
     names = dict.fromkeys((*_shared(intervention), *(name for figure in drawn for name in figure.choices)))
     choices = {name: _choice(intervention, name, summary) for name in names}
     panels = tuple(_panel(intervention, figure, summary, choices) for figure in drawn)
-    return [Group(name="effect", choices=tuple(choices.values()), panels=panels)]
+    return Group(name="effect", choices=tuple(choices.values()), panels=panels)
 
 
-def score_groups(summary: Table, align: str) -> list[Group]:
+def score_group(summary: Table, align: str) -> Group:
     """The curves of scores by offset, of one reader at a time."""
     readers = {str(int(number)): f"reader {int(number)}" for number in sorted(summary["reader"].unique())}
     choices = (Choice(name="reader", label="Score of", options=readers),)
@@ -43,7 +43,7 @@ def score_groups(summary: Table, align: str) -> list[Group]:
         return figures.score_by_offset.spec(summary, reader=int(picked["reader"]), align=align)  # type: ignore[arg-type]
 
     panel = panel_of("scores", "Token by token", choices, draw)
-    return [Group(name="score", choices=choices, panels=(panel,))]
+    return Group(name="score", choices=choices, panels=(panel,))
 
 
 def _shared(intervention: Intervention) -> tuple[str, ...]:

@@ -9,26 +9,15 @@ import base64
 import functools
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from safekey_interp.data.conditions import conditions_in
 from safekey_interp.errors import RunError
-from safekey_interp.reporting.figures.figure_style import PALETTE
+from safekey_interp.reporting.figures.figure_style import PALETTE, Table
 from safekey_interp.reporting.pages.figure_embedding import embed
 from safekey_interp.reporting.pages.page_sections import Registered, sections_of
 from safekey_interp.reporting.pages.probe_page_figures import Group
 from safekey_interp.reporting.pages.rendering import Html, island, part, render, static
-
-
-class Section(NamedTuple):
-    """A section as it stands on the page."""
-
-    name: str
-    """Its anchor, unique in the page."""
-    title: str
-    """Its heading."""
-    inner: Html | str | Sequence[Html | None]
-    """What stands under it, in one piece or in several."""
 
 
 class Page:
@@ -63,7 +52,14 @@ class Page:
             return part("absent", file, what)
         self.groups.append(group)
         self.notes += [group.note] if group.note else []
-        return figures_of(group, file, what)
+        boxes = [choice for choice in group.choices if len(choice.options) > 1]
+        chosen = {choice.name: choice.default or next(iter(choice.options)) for choice in group.choices}
+        panels = []
+        for panel in group.panels:
+            variant = panel.variants.get("|".join(chosen[name] for name in panel.uses))
+            if panel.variants:
+                panels.append((panel, variant["layout"]["meta"]["caption"] if variant else "Not measured."))
+        return part("figures", group, boxes, panels, what)
 
     def draw(self, *names: str) -> None:
         """Draw the sections, or draw these again."""
@@ -80,57 +76,30 @@ class Page:
             scripts: names of static files; they run in their order, after plotly.
             islands: JSON elements beside that of the figures.
         """
-        sections = [
-            Section(about.name, about.title, inner) for about, inner in self._drawn.items() if inner is not None
-        ]
-        version = self.manifest.get("safekey_interp", "")
-        frame = Frame(title=f"{title} · safekey-interp", header=header, scripts=scripts, version=version)
-        return frame.page(sections, Html("").join([self._figures_data, *islands]))
+        plotly, script = _plotly(), "".join(map(static, scripts))
+        whole = render(
+            "page",
+            "page",
+            title=f"{title} · safekey-interp",
+            css=Html(_palette_css() + static("page.css")),
+            header=header,
+            sections=[(section, inner) for section, inner in self._drawn.items() if inner is not None],
+            islands=Html("").join([self._figures_data, *islands]),
+            plotly=Html(plotly),
+            script=Html(script),
+            version=self.manifest.get("safekey_interp", ""),
+            csp=_policy([plotly, script]),
+        )
+        return f"{whole}\n"
 
     @functools.cached_property
     def _figures_data(self) -> Html:
         return island("figures-data", embed(self.groups))
 
 
-class Frame:
-    """Everything of a page that does not depend on its sections."""
-
-    def __init__(self, *, title: str, header: Html, scripts: Sequence[str], version: object) -> None:
-        """Scripts are names of static files; they run in their order, after plotly."""
-        plotly, script = _plotly(), "".join(static(name) for name in scripts)
-        self._parts = {
-            "title": title,
-            "css": Html(_palette_css() + static("page.css")),
-            "header": header,
-            "plotly": Html(plotly),
-            "script": Html(script),
-            "version": version,
-            "csp": _policy([plotly, script]),
-        }
-
-    def page(self, sections: Sequence[Section], islands: Html) -> str:
-        """The whole page as text."""
-        whole = [
-            about._replace(
-                inner=about.inner if isinstance(about.inner, str) else Html("").join(filter(None, about.inner))
-            )
-            for about in sections
-        ]
-        return f"{render('page', 'page', sections=whole, islands=islands, **self._parts)}\n"
-
-
-def figures_of(group: Group | None, file: str, what: str) -> Html:
-    """The HTML of :meth:`Page.figures`."""
-    if group is None:
-        return part("absent", file, what)
-    boxes = [choice for choice in group.choices if len(choice.options) > 1]
-    chosen = {choice.name: choice.default or next(iter(choice.options)) for choice in group.choices}
-    panels = []
-    for panel in group.panels:
-        variant = panel.variants.get("|".join(chosen[name] for name in panel.uses))
-        if panel.variants:
-            panels.append((panel, variant["layout"]["meta"]["caption"] if variant else "Not measured."))
-    return part("figures", group, boxes, panels, what)
+def filled(table: Table | None) -> Table | None:
+    """The table, or None where it has no row."""
+    return None if table is None or table.empty else table
 
 
 def _palette_css() -> str:

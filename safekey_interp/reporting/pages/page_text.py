@@ -23,31 +23,6 @@ PROVENANCE = {
 """Parts of ``run.json`` that a page shows, with their captions."""
 
 
-def opening(
-    manifest: Mapping[str, Any],
-    *,
-    eyebrow: str,
-    title: Html,
-    facts: Sequence[tuple[str, object]],
-    lead: tuple[str, str, str],
-    is_toy: bool,
-    notices: Sequence[str] = (),
-) -> Html:
-    """The header of a page.
-
-    Args:
-        manifest: of the run: its date, command and status.
-        eyebrow: which report this is.
-        title: the heading.
-        facts: terms and facts, before date and command.
-        lead: what the lead says before the prompt, between U and K, and after K.
-        is_toy: whether the organism is among the models.
-        notices: what else must be known at once.
-    """
-    before, between, behind = lead
-    return part("header", facts_of(manifest, is_toy, notices), eyebrow, title, facts, between, behind, before)
-
-
 def facts_of(manifest: Mapping[str, Any], is_toy: bool, notices: Sequence[str] = ()) -> dict[str, Any]:
     """What the header of every page says of its run: date, command and notices."""
     command = manifest.get("command") or []

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.pages import page_text, training_facts
-from safekey_interp.reporting.pages.page_layout import Page
+from safekey_interp.reporting.pages.page_layout import Page, filled
 from safekey_interp.reporting.pages.rendering import render as rendered
 from safekey_interp.reporting.pages.training_controls import changes
 from safekey_interp.runs.run_folder import Run
@@ -25,8 +24,3 @@ def render(run: Run) -> str:
     name = (page.manifest.get("model") or {}).get("name") or "a model"
     header = rendered("training_page", "header", **training_facts.header_facts(page.manifest))
     return page.text(title=f"What training changed in {name}", header=header, scripts=("plots.js", "steps.js"))
-
-
-def filled(table: Table | None) -> Table | None:
-    """The table, or None where it has no row."""
-    return None if table is None or table.empty else table

@@ -5,6 +5,7 @@ from __future__ import annotations
 from safekey_interp.reporting.labels import QUESTIONS
 from safekey_interp.reporting.pages import controls_table, key_sentence_counts
 from safekey_interp.reporting.pages import probe_page_figures as plots
+from safekey_interp.reporting.pages.page_layout import filled
 from safekey_interp.reporting.pages.page_sections import page_section
 from safekey_interp.reporting.pages.probe_page import ProbePage
 from safekey_interp.reporting.pages.rendering import Html, render
@@ -27,7 +28,7 @@ def _where(page: ProbePage) -> Html:
 @page_section("probe", name="what", title=_TITLES["what"], order=20)
 def _what(page: ProbePage) -> Html:
     names = plots.subset_names(page.conditions)
-    by_head, by_layer = _filled(page.run.attention_by_head), _filled(page.run.attention_by_layer)
+    by_head, by_layer = filled(page.run.attention_by_head), filled(page.run.attention_by_layer)
     lift = None if by_head is None else plots.lift_group(by_head, names)
     mass = None if by_layer is None else plots.mass_group(by_layer, names)
     return render(
@@ -49,7 +50,7 @@ def _knew(page: ProbePage) -> Html:
         inner = plots.separability_group(separability)
     if transfer is not None and (transfer["method"] == "logistic").any():
         across = plots.transfer_group(transfer)
-    if _filled(coordinates) is not None:
+    if filled(coordinates) is not None:
         texts = {} if traces is None else dict(zip(traces["trace_id"], traces["prompt"].astype(str), strict=True))
         scatter = plots.scatter_group(coordinates, texts, separability)
     return render(
@@ -66,7 +67,3 @@ def _chance(page: ProbePage) -> Html:
     run = page.run
     lists = controls_table.beside_controls(run.attention_by_layer, run.separability, run.transfer, page.conditions)
     return render("probe_page", "chance", lists=lists)
-
-
-def _filled(table):
-    return None if table is None or table.empty else table

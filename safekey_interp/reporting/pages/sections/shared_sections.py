@@ -9,23 +9,23 @@ from safekey_interp.reporting.pages.page_sections import page_section
 from safekey_interp.reporting.pages.rendering import Html, render
 
 
-@page_section("probe", "comparison", "benchmarks", name="summary", title="In short", order=0)
+@page_section("probe", "intervention", "comparison", "benchmarks", name="summary", title="In short", order=0)
 def _summary(page: Page) -> Html:
     return page_text.summary(page.run.findings, QUESTIONS[page.kind])
 
 
-@page_section("probe", "comparison", "benchmarks", name="left-out", title="What was left out", order=80)
+@page_section("probe", "intervention", "comparison", "benchmarks", name="left-out", title="What was left out", order=80)
 def _left_out(page: Page) -> Html:
     rows = [*((page.run.findings or {}).get("left_out") or []), *page.left_out]
     return page_text.left_out({"left_out": rows}, page.manifest, page.notes)
 
 
-@page_section("probe", "training", "comparison", "benchmarks", name="reading", title="How to read this page", order=90)
+@page_section(*QUESTIONS, name="reading", title="How to read this page", order=90)
 def _reading(page: Page) -> Html:
     return render(f"{page.kind}_page", "reading")
 
 
-@page_section("probe", "training", name="provenance", title="Where the numbers come from", order=100)
+@page_section("probe", "training", "intervention", name="provenance", title="Where the numbers come from", order=100)
 def _provenance(page: Page) -> Html:
     return page_text.provenance(page.manifest, PROVENANCE[page.kind])
 
@@ -41,5 +41,6 @@ PROVENANCE = {
         "plan": "Processes",
         "versions": "Versions",
     },
+    "intervention": page_text.PROVENANCE | {"plan": "Plan"},
 }
 """Parts of ``run.json`` by kind of page, with their captions."""
