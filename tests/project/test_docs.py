@@ -24,8 +24,11 @@ from browser import asked, complaints, faint, look_with, nameless, needs_chromiu
 from endpoint_server import Reply, serving
 from public_names import HOMES
 
+from safekey_interp.data import suites
 from safekey_interp.interventions import intervention_registry
 from safekey_interp.models.organism import TRACES
+from safekey_interp.reporting.pages import page_sections
+from safekey_interp.segmentation import finder_registry
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -122,8 +125,23 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     os.environ.update(before)
 
 
+@pytest.fixture
+def registries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pages register is gone afterwards."""
+    list(page_sections.sections_of("probe"))  # registers the package's own, which stay
+    for module, name in (
+        (intervention_registry, "_REGISTERED"),
+        (finder_registry, "_REGISTERED"),
+        (page_sections, "_SECTIONS"),
+        (suites, "SUITES"),
+    ):
+        known = getattr(module, name)
+        copied = {key: dict(value) if isinstance(value, dict) else value for key, value in known.items()}
+        monkeypatch.setattr(module, name, copied)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("folder", "registries")
 def test_every_block_of_a_page_runs(page: Path) -> None:
     namespace: dict[str, Any] = {}
     with serving(lambda n, nth: Reply(HARMLESS)) as server:
