@@ -60,12 +60,14 @@ def skewed_bounds(
     )
     (ee, ex, xx), (eee, eex, exx, xxx) = ([part.sum(0) / n for part in parts] for parts in products)
 
-    def reach(moved: np.ndarray, sign: int) -> np.ndarray:
-        """The bound, from the spread and skewness of d at a ratio that is ``moved`` from the value."""
+    sign = np.array([[-1.0], [1.0]])  # of the lower and the upper bound
+    factor = np.sqrt(n * (n - 1)) / (n - 2) * (1 + 6 / n)
+
+    def reach(moved: Float[np.ndarray, "bound columns"]) -> Float[np.ndarray, "bound columns"]:
+        """The bounds, from the spread and skewness of d at ratios that are ``moved`` from the value."""
         square = ee - 2 * moved * ex + moved**2 * xx
         cube = eee - 3 * moved * eex + 3 * moved**2 * exx - moved**3 * xxx
-        bend = np.nan_to_num(np.sqrt(n * (n - 1)) / (n - 2) * (1 + 6 / n) * cube / square**1.5)
-        bend = bend / (3 * np.sqrt(n))
+        bend = np.nan_to_num(factor * cube / square**1.5) / (3 * np.sqrt(n))
         turned = -sign * t - bend / 2
         hall = np.where(np.abs(bend) < 1e-9, turned, (np.cbrt(1 + 3 * bend * turned) - 1) / bend)
         return sign * np.sqrt(square / (n - 1)) * np.maximum(t, -sign * hall)
@@ -73,10 +75,8 @@ def skewed_bounds(
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         # Fieller's set is no interval where the mean of x itself may be 0.
         none = (n_groups < FEW) | (t * np.sqrt(xx / (n - 1)) >= 1)
-        bounds = []
-        for sign in (-1, 1):
-            bound = reach(np.zeros_like(ee), sign)
-            for _ in range(_ROUNDS if xx.any() else 0):
-                bound = reach(bound, sign)
-            bounds.append(np.where(none, np.nan, bound))
-    return bounds[0], bounds[1]
+        bounds = reach(np.zeros((2, *ee.shape)))
+        for _ in range(_ROUNDS if xx.any() else 0):
+            bounds = reach(bounds)
+    low, high = np.where(none, np.nan, bounds)
+    return low, high
