@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 AFTER_THE_FACT = ("key_sentence",)
 """Positions that read the decision itself: kept for labels and marked, refused for outcomes."""
+_ENOUGH = 500
+"""Traces from which on layers are measured side by side."""
 
 
 @runtime_checkable
@@ -172,7 +174,7 @@ def table_rows(
     texts: Mapping[str, Sequence[str | None]],
     *,
     alike: Sequence[str] = ("method",),
-    n_workers: int | None,
+    n_workers: int,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[list[dict[str, Any]], list[LeftOut]]:
     """Rows of a table, position by position, the text baseline's last at each; and what was not measured.
@@ -187,14 +189,14 @@ def table_rows(
         measure_words: measures the texts of one position.
         texts: for each position, what was read up to it; None where a trace has no such text.
         alike: columns in which layers agree whose best is taken.
-        n_workers: layers side by side; by default the cores, at most eight.
+        n_workers: layers side by side.
         progress: called with (cells done, cells in all).
     """
     from threadpoolctl import threadpool_limits
 
     rows: list[dict[str, Any]] = []
     left_out: list[LeftOut] = []
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_workers or _cores()) as pool:
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_workers) as pool:
         for number, position in enumerate(positions):
             layers: list[LayerResult] = []
             for layer in pool.map(partial(measure, position), indices):
@@ -226,7 +228,12 @@ def reasons_of(layers: Sequence[LayerResult]) -> list[LeftOut]:
     ]
 
 
-def _cores() -> int:
-    """Cores that this process may use, at most eight: each worker holds one matrix of states."""
+def workers_for(n_traces: int) -> int:
+    """Layers to measure side by side: the cores that this process may use, at most eight, as each holds a matrix.
+
+    One for few traces: their arrays are so small that threads wait for the interpreter (1.5 times slower at 64).
+    """
+    if n_traces < _ENOUGH:
+        return 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(allowed, 8)

@@ -41,6 +41,7 @@ from safekey_interp.measures.layer_loop import (
     choose,
     table_rows,
     without_circular,
+    workers_for,
 )
 from safekey_interp.measures.layer_scores import Cell, describe, measure_states, score_texts
 
@@ -183,7 +184,8 @@ class Separability:
             states: hidden states; a row that is not finite is left out of its cell.
             layers: layers wanted; all by default.
             positions: positions wanted; all by default.
-            n_workers: layers measured side by side; by default the cores, at most eight. Changes no number.
+            n_workers: layers measured side by side; by default the cores, or one for few traces.
+                Changes no number.
             progress: called with (cells done, cells in all).
 
         Returns:
@@ -202,7 +204,7 @@ class Separability:
         wanted, circular = without_circular("separability", wanted, self._label_by, n_labelled)
         coordinates: dict[tuple[str, int], pd.DataFrame] = {}
         measure = partial(self._measure_layer, states=states, coordinates=coordinates)
-        sharing: Any = {"n_workers": n_workers, "progress": progress}
+        sharing: Any = {"n_workers": n_workers or workers_for(len(self._labels)), "progress": progress}
         rows, left_out = table_rows(wanted, indices, measure, self._measure_words, self._texts, **sharing)
         ordered = [coordinates[place] for place in product(wanted, indices) if place in coordinates]
         joined = pd.concat(ordered, ignore_index=True) if ordered else _frame([], COORDINATE_COLUMNS)

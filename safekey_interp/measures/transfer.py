@@ -36,6 +36,7 @@ from safekey_interp.measures.layer_loop import (
     choose,
     table_rows,
     without_circular,
+    workers_for,
 )
 from safekey_interp.measures.layer_scores import (
     Cell,
@@ -201,7 +202,7 @@ def transfer_table(
         return cells_of[id(design.plan), read], []
 
     measure = partial(_measure_layer, states=states, designer=designer)
-    sharing: Any = {"alike": _ALIKE, "n_workers": n_workers, "progress": progress}
+    sharing: Any = {"alike": _ALIKE, "n_workers": n_workers or workers_for(len(labels)), "progress": progress}
     rows, more = table_rows(wanted, indices, measure, measure_words, texts, **sharing)
     table = pd.DataFrame([row | about for row in rows], columns=list(COLUMNS))
     return TransferResult(table, [*whole.left_out(), *circular, *more])
