@@ -56,7 +56,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/same_tables"))
     parser.add_argument("--only", nargs="+", choices=tuple(COMMANDS), default=tuple(COMMANDS))
     options = parser.parse_args()
-    sides = {name: _sources(revision, options.out) for name, revision in _revisions(options).items()}
+    revisions = {"before": options.before, "after": options.after}
+    sides = {name: _sources(revision, options.out) for name, revision in revisions.items()}
     for command in options.only:
         for name, sources in sides.items():
             _run(command, sources, options.out / name / command)
@@ -64,10 +65,6 @@ def main() -> None:
     print(markdown(pd.DataFrame(rows, columns=["command", "file", "bytes", "difference"])))
     if any("values of" in row[-1] or "missing" in row for row in rows):
         sys.exit(1)
-
-
-def _revisions(options: argparse.Namespace) -> dict[str, str | None]:
-    return {"before": options.before, "after": options.after}
 
 
 def _sources(revision: str | None, out: Path) -> Path:

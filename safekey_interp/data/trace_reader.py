@@ -110,8 +110,9 @@ class TraceSource:
         assert content is not None
         return content
 
-    def record(self, content: Content) -> dict[str, Any]:
-        """What a manifest says of the data, once they were read as ``content``."""
+    def record(self) -> dict[str, Any]:
+        """What a manifest says of the data."""
+        content = self.content
         hashes = {"sha256": self.sha256, "traces_sha256": content.sha256}
         return {"sources": list(self.names)} | hashes | {"n_read": content.n, "n_surrogates": self.n_surrogates}
 
@@ -262,17 +263,6 @@ class Content(NamedTuple):
     """How many."""
     sha256: str
     """Hash of everything that they say, in their order."""
-
-
-def content_of(traces: Iterable[Trace]) -> Content:
-    """Number and hash of traces; a source that was read already is not read again."""
-    if isinstance(traces, TraceSource):
-        return traces.content
-    digest, n = hashlib.sha256(), 0
-    for trace in traces:
-        n += 1
-        digest.update(_record_of(trace)[0] + b"\n")
-    return Content(n, digest.hexdigest())
 
 
 def _record_of(trace: Trace) -> tuple[bytes, bool]:

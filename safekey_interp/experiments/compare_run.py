@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from safekey_interp.capture.streaming import BatchSize
 from safekey_interp.data.conditions import LabelBy, check_by
-from safekey_interp.data.trace_reader import TraceSource, content_of, read_traces
+from safekey_interp.data.trace_reader import TraceSource, read_traces
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.compare_judges import SuiteJudges, opinions, suites_record
@@ -173,14 +173,13 @@ def _prompts(sides: Sequence[Side], traces: Any, limit: int | None) -> TraceSour
             raise InputError("traces: got none, expected prompts or traces to give to the models")
         assert sides[0].run is not None
         traces = list(traces_of(sides[0].run))
-    source = read_traces(traces, limit=limit)
-    return source if source.n_read else source.check()
+    return read_traces(traces, limit=limit).check()
 
 
 def _manifest(
     sides: Sequence[Side], source: TraceSource, settings: dict[str, Any], seed: int, command: Sequence[str]
 ) -> dict[str, Any]:
-    content = content_of(source)
+    content = source.content
     # The weights behind a name are in the identity of the model's own run, so that names are compared before loading.
     named = [
         [side.name, "model" if side.run is None else short_hash(side.run.manifest.get("identity"))] for side in sides

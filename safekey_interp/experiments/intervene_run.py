@@ -104,7 +104,7 @@ def run_intervention(
         manifest: dict[str, Any] = manifest_of(
             model.record(),
             tokenizer_hash(model.tokenizer),
-            source.record(content),
+            source.record(),
             settings | recorded(full),
             plan=plan,
             seed=seed,

@@ -140,7 +140,7 @@ def run_probe(
         manifest = manifest_of(
             model.record(),
             tokenizer_hash(model.tokenizer),
-            source.record(content),
+            source.record(),
             options,
             plan=plan,
             seed=seed,

@@ -19,7 +19,7 @@ from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safekey_interp.capture.streaming import on_threads, threads_for
-from safekey_interp.data.trace_reader import content_of, read_traces
+from safekey_interp.data.trace_reader import TraceSource, read_traces
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.models.chat_template import tokenizer_hash
@@ -278,13 +278,13 @@ def _watched(task: _Task) -> list[Any]:
 
 
 def _manifest(
-    model: Model, source: Any, examples: Examples, config: TrainingConfig, command: Sequence[str]
+    model: Model, source: TraceSource, examples: Examples, config: TrainingConfig, command: Sequence[str]
 ) -> dict[str, Any]:
     settings = config.to_dict()
     manifest = manifest_of(
         model.record(),
         tokenizer_hash(model.tokenizer),
-        source.record(content_of(source)),
+        source.record(),
         {name: value for name, value in settings.items() if name not in _FREE},
         plan={"threads": threads_for(model), "processes": place().world_size},
         seed=config.seed,

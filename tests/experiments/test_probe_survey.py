@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 import pytest
 from tiny_models import tiny_model, traces
 
 from safekey_interp.capture.streaming import StreamSettings
 from safekey_interp.data.trace import Trace
-from safekey_interp.data.trace_reader import content_of
+from safekey_interp.data.trace_reader import Content, read_traces
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.probe_survey import Survey, survey
 from safekey_interp.models.model import Model
@@ -73,6 +74,10 @@ def test_examples_vary_and_repeat(model: Model) -> None:
     assert look(model, data, n_examples=10, seed=1).examples != chosen
     assert look(model, data, n_examples=0).examples == ()
     assert len(look(model, data, n_examples=100).examples) == 40
+
+
+def content_of(data: Iterable[Trace]) -> Content:
+    return read_traces(data).content
 
 
 def test_content_changes_with_everything_that_a_trace_says() -> None:

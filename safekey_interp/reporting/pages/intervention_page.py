@@ -17,7 +17,7 @@ class InterventionPage(Page):
         super().__init__("intervention", run, page_text.public(run.manifest))
         self.intervention = find_intervention(self.manifest["intervention"])
         self.summary: Table | None = filled(run.summary)
-        findings = (run.findings or {}).get("findings") or []
+        findings = run.findings.get("findings") or []
         self.changes = [finding for finding in findings if finding.get("question") == "changed"]
 
 

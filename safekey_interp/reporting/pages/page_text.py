@@ -67,9 +67,9 @@ def public(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return dict(manifest) | {"data": source, "settings": settings}
 
 
-def summary(findings: Mapping[str, Any] | None, questions: Mapping[str, str]) -> Html:
+def summary(findings: Mapping[str, Any], questions: Mapping[str, str]) -> Html:
     """The headline, and the findings under the question that each answers, in their order."""
-    if not findings or not (findings.get("findings") or findings.get("headline")):
+    if not (findings.get("findings") or findings.get("headline")):
         return absent("findings.json", "the summary in words")
     answers = [
         (question, [_answer(f) for f in findings.get("findings") or [] if f.get("question") == key])
@@ -78,12 +78,9 @@ def summary(findings: Mapping[str, Any] | None, questions: Mapping[str, str]) ->
     return part("summary", findings.get("headline"), answers)
 
 
-def left_out(findings: Mapping[str, Any] | None, manifest: Mapping[str, Any], thinned: Iterable[str]) -> Html:
+def left_out(items: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any], thinned: Iterable[str]) -> Html:
     """What was dropped and why, straddling tokens, layers without a pattern, and what the page itself leaves away."""
-    rows = [
-        (item.get("what", ""), item.get("why", ""), _count(item.get("n")))
-        for item in (findings or {}).get("left_out") or []
-    ]
+    rows = [(item.get("what", ""), item.get("why", ""), _count(item.get("n"))) for item in items]
     n_surrogates = (manifest.get("data") or {}).get("n_surrogates")
     replaced = f"Lone surrogates in the texts, replaced by U+FFFD one for one: {n_surrogates or 0:,}."
     return part("left_out", rows, [*[replaced] * bool(n_surrogates), *filter(None, thinned)])

@@ -12,6 +12,7 @@ from safekey_interp.reporting.figures.attention_snapshot_figures import largest_
 from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.figures.training_figures import TERMS, Column, Term
 from safekey_interp.reporting.labels import POSITIONS, SPANS
+from safekey_interp.reporting.pages.page_layout import filled
 from safekey_interp.reporting.pages.probe_page_figures import ROWS, Choice, Group, known, panel_of
 
 MOST_SNAPSHOTS = 48
@@ -43,7 +44,7 @@ def loss_groups(
         auxiliary_from: steps done when the auxiliary losses begin to count.
         chance: the head's loss of a guess from the classes' shares.
     """
-    tables = [None if table is None or table.empty else table for table in (steps, held_out)]
+    tables = [filled(table) for table in (steps, held_out)]
     panels = [
         panel_of(
             f"loss-{term}",

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.labels import QUESTIONS
 from safekey_interp.reporting.pages import benchmark_rows, comparison_rows, page_text
 from safekey_interp.reporting.pages import comparison_page_figures as plots
 from safekey_interp.reporting.pages.comparison_page import ComparisonPage
+from safekey_interp.reporting.pages.page_layout import filled
 from safekey_interp.reporting.pages.page_sections import page_section
+from safekey_interp.reporting.pages.probe_page_figures import Group
 from safekey_interp.reporting.pages.rendering import Html, render
 from safekey_interp.runs.run_folder import Run
 
@@ -18,8 +23,8 @@ BENCHMARK_PROVENANCE = {"settings": "How benchmarks were asked", "versions": "Ve
 
 @page_section("comparison", name="did", title=_TITLES["did"], order=10)
 def _did(page: ComparisonPage) -> Html:
-    table = page.run.comparison
-    group = None if table is None or table.empty else plots.share_group(table, page.names, page.conditions)
+    table = filled(page.run.comparison)
+    group = None if table is None else plots.share_group(table, page.names, page.conditions)
     return render(
         "comparison_page",
         "did",
@@ -30,26 +35,30 @@ def _did(page: ComparisonPage) -> Html:
 
 @page_section("comparison", name="what", title=_TITLES["what"], order=20)
 def _what(page: ComparisonPage) -> Html:
-    return _measured(page, "what", page.run.attention_by_layer, "attention")
+    models = _group(page, plots.attention_group, page.run.comparison)
+    layers = _group(page, plots.attention_layers_group, page.run.attention_by_layer)
+    return _measured(page, "what", models, layers, word="attention", file="attention_by_layer.parquet")
 
 
 @page_section("comparison", name="knew", title=_TITLES["knew"], order=30)
 def _knew(page: ComparisonPage) -> Html:
-    return _measured(page, "knew", page.run.separability, "auroc")
+    models = _group(page, plots.auroc_group, page.run.comparison)
+    layers = _group(page, plots.auroc_layers_group, page.run.separability)
+    return _measured(page, "knew", models, layers, word="AUROC", file="separability.parquet")
 
 
-def _measured(page: ComparisonPage, block: str, by_layer, what: str) -> Html:
+def _group(page: ComparisonPage, draw: Callable[[Table, list[str]], Group], table: Table | None) -> Group | None:
+    return None if filled(table) is None else draw(table, page.names)
+
+
+def _measured(
+    page: ComparisonPage, block: str, models: Group | None, layers: Group | None, *, word: str, file: str
+) -> Html:
     """A measure by model, and where the comparison has it, by layer."""
-    table, word = page.run.comparison, {"attention": "attention", "auroc": "AUROC"}[what]
-    group = None if table is None or table.empty else getattr(plots, f"{what}_group")(table, page.names)
-    models = page.figures(group, "comparison.parquet", f"{word} by model")
-    layers = (
-        None if by_layer is None or by_layer.empty else getattr(plots, f"{what}_layers_group")(by_layer, page.names)
-    )
+    shown_models = page.figures(models, "comparison.parquet", f"{word} by model")
     is_drawn = layers and any(panel.variants for panel in layers.panels)
-    file = {"attention": "attention_by_layer.parquet", "auroc": "separability.parquet"}[what]
     shown = page.figures(layers, file, f"{word} by layer") if is_drawn else None
-    return render("comparison_page", block, models=models, layers=shown)
+    return render("comparison_page", block, models=shown_models, layers=shown)
 
 
 @page_section("comparison", name="benchmarks", title=QUESTIONS["benchmarks"]["benchmarks"], order=40)
@@ -57,7 +66,7 @@ def _benchmarks(page: ComparisonPage) -> Html | None:
     run = page.run.evaluation
     if run is None:
         return None
-    page.left_out += (run.findings or {}).get("left_out") or []
+    page.left_out += run.findings.get("left_out") or []
     names = benchmark_rows.names_in(run.benchmarks, page.names)
     file = "benchmarks.parquet"
     return render(
@@ -65,7 +74,7 @@ def _benchmarks(page: ComparisonPage) -> Html | None:
         "benchmarks",
         notes=benchmark_rows.notes(run.manifest),
         scores=page.figures(benchmark_rows.group(run.benchmarks, names), file, "scores by benchmark"),
-        findings=[finding.get("text", "") for finding in (run.findings or {}).get("findings") or []],
+        findings=[finding.get("text", "") for finding in run.findings.get("findings") or []],
     )
 
 

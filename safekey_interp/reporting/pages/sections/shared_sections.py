@@ -16,8 +16,8 @@ def _summary(page: Page) -> Html:
 
 @page_section("probe", "intervention", "comparison", "benchmarks", name="left-out", title="What was left out", order=80)
 def _left_out(page: Page) -> Html:
-    rows = [*((page.run.findings or {}).get("left_out") or []), *page.left_out]
-    return page_text.left_out({"left_out": rows}, page.manifest, page.notes)
+    rows = [*(page.run.findings.get("left_out") or []), *page.left_out]
+    return page_text.left_out(rows, page.manifest, page.notes)
 
 
 @page_section(*QUESTIONS, name="reading", title="How to read this page", order=90)
