@@ -18,7 +18,7 @@ from einops import rearrange
 
 from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.bridge_backend import bridge_forward
-from safekey_interp.capture.capture_request import KEY_SPANS, CaptureRequest
+from safekey_interp.capture.capture_request import CaptureRequest, SpanPairs
 from safekey_interp.capture.recording import Captured, capture, evaluating
 from safekey_interp.capture.stream_settings import Backend
 from safekey_interp.errors import ModelError
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 class AttentionArrays:
     """Attention of one trace; NaN where a query span is absent or a layer has no pattern."""
 
+    spans: SpanPairs
+    """What the axes of spans are: its ``queries`` and its ``columns``."""
     mass: np.ndarray
     """(layer, head, query_span, key_span) in [0, 1]."""
     total: np.ndarray
@@ -39,9 +41,9 @@ class AttentionArrays:
     random: np.ndarray
     """(layer, head, query_span, key_span) mean mass of random key sets."""
     matched: np.ndarray
-    """(layer, head, query_span, key_span) distance-matched baseline, reference rows of U."""
+    """(layer, head, query_span, key_span) distance-matched baseline, first reference's rows."""
     matched_other: np.ndarray
-    """(layer, head, query_span, key_span) the same, reference rows of other sentences."""
+    """(layer, head, query_span, key_span) the same, second reference's rows."""
     uniform: np.ndarray
     """(layer, query_span, key_span) mass of the uniform baseline."""
     even_key: np.ndarray
@@ -161,7 +163,8 @@ def _layers(captured: Captured) -> Sequence[int]:
 
 
 def _attention(captured: Captured, row: int) -> AttentionArrays:
-    rows, n_spans = captured.rows, len(KEY_SPANS)
+    spans, rows = captured.request.spans, captured.rows
+    n_spans = len(spans.columns)
     encoding = captured.batch.encodings[row]
     example = next(iter(captured.attention.values()))
     n_heads, n_queries, n_columns = example.masses.shape[1:]
@@ -183,7 +186,7 @@ def _attention(captured: Captured, row: int) -> AttentionArrays:
             even_key[i] = answer.keys.even_key[row]
             n_random[i] = answer.keys.n_random[row]
     n_q = rows.counts[row]
-    n_k = np.array([len(encoding.positions(name)) for name in KEY_SPANS])
+    n_k = np.array([len(encoding.positions(name)) for name in spans.columns])
     absent = n_q == 0
     columns[:, :, absent] = np.nan
     entropy[:, :, absent] = np.nan
@@ -192,6 +195,7 @@ def _attention(captured: Captured, row: int) -> AttentionArrays:
     mass, random = (np.where(n_k > 0, block, np.nan) for block in blocks)
     none_drawn = rearrange(n_random == 0, "layer query span -> layer 1 query span")
     return AttentionArrays(
+        spans=spans,
         mass=mass,
         total=columns[..., -1],
         random=np.where(none_drawn, np.nan, random),
@@ -203,7 +207,7 @@ def _attention(captured: Captured, row: int) -> AttentionArrays:
         n_q=n_q,
         n_k=n_k,
         n_random=n_random,
-        holds_first=np.array([0 in encoding.positions(name) for name in KEY_SPANS]),
+        holds_first=np.array([0 in encoding.positions(name) for name in spans.columns]),
     )
 
 

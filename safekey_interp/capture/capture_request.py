@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from safekey_interp.data.span_expressions import ALIASES, parse_span
 from safekey_interp.errors import InputError
 
 QUERY_SPANS = ("key_sentence", "decision", "understanding")
-"""Spans whose rows of the attention pattern are read."""
+"""Spans whose rows of the attention pattern are read by default."""
 KEY_SPANS = ("prompt", "understanding", "template", "first_token", "key_sentence")
-"""Spans whose keys' attention is summed."""
+"""Spans whose keys' attention is summed by default."""
+FIRST_TOKEN = "first_token"
 STATE_POSITIONS = (
     "prompt",
     "prompt_end",
@@ -20,9 +23,64 @@ STATE_POSITIONS = (
     "decision",
     "key_sentence",
 )
-"""Positions at which states are averaged; ``prompt_end`` and ``decision`` are single tokens."""
-KNOWN_POSITIONS = (*STATE_POSITIONS, "understanding_end")
-"""Those that can be asked for; U's last token is read when it is, and in no run by itself."""
+"""Positions at which states are averaged by default; ``prompt_end`` and ``decision`` are single tokens."""
+
+
+class SpanPairs(NamedTuple):
+    """Spans between which attention is measured."""
+
+    queries: tuple[str, ...] = QUERY_SPANS
+    """Expressions of the tokens whose rows of the attention pattern are read."""
+    keys: tuple[str, ...] = KEY_SPANS
+    """Expressions of the tokens whose keys' attention is summed."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The keys, and the first token if it is none of them: its mass is taken off the rest."""
+        return self.keys if FIRST_TOKEN in self.keys else (*self.keys, FIRST_TOKEN)
+
+    @property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """Indices of query and key of each pair in the tables: all; of the recipe for X, U and K, U to X alone."""
+        return tuple(
+            (q, k)
+            for q, query in enumerate(self.queries)
+            for k, key in enumerate(self.keys)
+            if self != RECIPE or query != "understanding" or key == "prompt"
+        )
+
+    @property
+    def names(self) -> list[tuple[str, str]]:
+        """Query and key of each pair."""
+        return [(self.queries[q], self.keys[k]) for q, k in self.pairs]
+
+
+RECIPE = SpanPairs()
+"""Key sentence, deciding token and understanding: the spans of the built-in question."""
+
+
+def span_pairs(queries: Sequence[str] | None, keys: Sequence[str] | None) -> SpanPairs:
+    """Spans of a request, each once; the built-in ones where None.
+
+    Raises:
+        InputError: an expression that cannot be parsed, a string in place of a list, or no query.
+    """
+    chosen = SpanPairs(
+        QUERY_SPANS if queries is None else expressions(queries, "queries"),
+        KEY_SPANS if keys is None else expressions(keys, "keys"),
+    )
+    if not chosen.queries:
+        raise InputError("queries: got none, expected a list of span expressions such as ['key_sentence']")
+    return chosen
+
+
+def expressions(given: Sequence[str], what: str) -> tuple[str, ...]:
+    """Span expressions, each once, in their order; errors as for :func:`span_pairs`."""
+    if isinstance(given, str):
+        raise InputError(f"{what}: got the text {given!r}, expected a list such as [{given!r}]")
+    for expression in given:
+        parse_span(expression)
+    return tuple(dict.fromkeys(given))
 
 
 class Site(NamedTuple):
@@ -45,7 +103,9 @@ class CaptureRequest:
     layers: tuple[int, ...] | None = None
     """Layers to read; all when None. The final norm is read when the last layer is."""
     positions: tuple[str, ...] = STATE_POSITIONS
-    """Positions whose states are averaged."""
+    """Expressions of the positions whose states are averaged."""
+    spans: SpanPairs = RECIPE
+    """Spans between which attention is measured."""
     token_weights: bool = False
     """Also keep, per layer, head and query span, the mean weight of every token."""
     n_random: int = 20
@@ -58,6 +118,15 @@ class CaptureRequest:
             raise InputError(f"n_random: got {self.n_random}, expected at least 1 draw")
         if self.seed < 0:
             raise InputError(f"seed: got {self.seed}, expected 0 or more")
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Expressions of the tokens whose rows or states are read; none where the built-in ones are all, which end
+        with the key sentence. Keys behind all of them are out of sight."""
+        rows = self.spans.queries if self.attention else ()
+        wanted = tuple(dict.fromkeys((*rows, *(self.positions if self.states else ()))))
+        built_in = {*QUERY_SPANS, *STATE_POSITIONS, *KEY_SPANS, *ALIASES} - {"end"}
+        return () if set(wanted) <= built_in else wanted
 
     def reads_layer(self, layer: int) -> bool:
         """Whether this layer is asked for."""

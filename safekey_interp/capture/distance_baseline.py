@@ -23,14 +23,14 @@ what it should be. So mass / matched_mass is 1 wherever attention is a function 
 sink), and nears 1 the more of S cannot be compared.
 
 Reference rows: of U, without the token that decides (at most 32, evenly spread). A second reference, ``other``, are
-rows of another sentence: for K those of the prompt, for the token that decides those of K (at most 16). NaN where there
-is no reference row, where fewer than half of the pairs of query and key in sight can be compared, for the first token
-alone, and from U itself.
+rows of another sentence: for K those of the prompt, for the token that decides those of K (at most 16). Other query
+spans have references of their own (:mod:`.reference_rows`). NaN where there is no reference row, where fewer than half
+of the pairs of query and key in sight can be compared, for the first token alone, and from U itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,14 +39,12 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
-from safekey_interp.capture.capture_request import KEY_SPANS, QUERY_SPANS
-from safekey_interp.capture.key_sets import QueryRows, prompt_rows, spread
+from safekey_interp.capture.capture_request import RECIPE, SpanPairs
+from safekey_interp.capture.key_sets import QueryRows, held_keys
+from safekey_interp.capture.reference_rows import positions_of, references_of
 from safekey_interp.models.encoding import Encoding
 
-_MOST_ROWS, _MOST_OTHER_ROWS = 32, 16
 _LEAST_COMPARED = 0.5
-_QUERIES = ("key_sentence", "decision")
-_DECISION = QUERY_SPANS.index("decision")
 
 
 class Baseline(NamedTuple):
@@ -72,44 +70,53 @@ class Baseline(NamedTuple):
     """1 on the keys that are of the key span and not compared."""
     defined: Bool[np.ndarray, "batch reference query_span key_span"]
     """Where the baseline is defined."""
+    first: Int64[np.ndarray, " query_span"]
+    """First reference of each query span; any where none has."""
+    second: Int64[np.ndarray, " query_span"]
+    """Second reference."""
 
 
 def find_baseline(
-    encodings: Sequence[Encoding], starts: Sequence[int], rows: QueryRows, visible: Bool[np.ndarray, "batch row k_pos"]
+    encodings: Sequence[Encoding],
+    starts: Sequence[int],
+    rows: QueryRows,
+    visible: Bool[np.ndarray, "batch row k_pos"],
+    spans: SpanPairs = RECIPE,
 ) -> Baseline:
     """Plan the baseline of a padded batch, given what each row sees; it depends on positions alone."""
-    n, n_keys, n_spans = len(encodings), visible.shape[-1], len(KEY_SPANS)
-    query_positions = [np.unique(np.concatenate([_positions(e, name) for name in _QUERIES])) for e in encodings]
+    n, n_keys, n_spans = len(encodings), visible.shape[-1], len(spans.columns)
+    references = references_of(spans)
+    compared_queries = {name: f for f, name in enumerate(spans.queries) if references.first[f] is not None}
+    none = np.zeros(0, np.int64)
+    query_positions = [
+        np.unique(np.concatenate([none, *(positions_of(e, name) for name in compared_queries)])) for e in encodings
+    ]
     distance = np.arange(max(encoding.end for encoding in encodings))
     n_queries = max(1, *map(len, query_positions))
     query = np.zeros((n, n_queries), np.int64)
-    weight = np.zeros((n, len(QUERY_SPANS), n_queries), np.float32)
+    weight = np.zeros((n, len(spans.queries), n_queries), np.float32)
     in_span = np.zeros((n, n_queries, n_spans + 1, len(distance)), np.float32)
-    members = [[of(encoding) for encoding in encodings] for of in _REFERENCES]
+    members = [[of(encoding) for encoding in encodings] for of in references.rows]
     sizes = [max(1, *map(len, of_trace)) for of_trace in members]
     begins = np.cumsum([0, *sizes])
     row = np.zeros((n, begins[-1]), np.int64)
     key = np.zeros((n, begins[-1], len(distance)), np.int64)
     reaches = np.zeros(key.shape, np.float32)
     far = np.zeros((n, len(members), n_queries, n_keys), bool)
-    spans = np.zeros((n, n_keys, n_spans), bool)
-    defined = np.zeros((n, len(members), len(QUERY_SPANS), n_spans), bool)
+    held = held_keys(encodings, starts, spans, n_keys)
+    defined = np.zeros((n, len(members), len(spans.queries), n_spans), bool)
     for b, (encoding, start, positions) in enumerate(zip(encodings, starts, query_positions, strict=True)):
         if not len(positions):
             continue
         filled = slice(len(positions))
         query[b, filled] = rows.of(b, positions, start)
-        for s, name in enumerate(KEY_SPANS):
-            spans[b, _positions(encoding, name) + start, s] = True
         in_sight = visible[b, query[b, filled]]
         at, sees = _keys_at(distance, positions, start, in_sight)
-        in_span[b, filled, :-1] = rearrange(
-            spans[b, at] & sees[..., None], "query distance span -> query span distance"
-        )
+        in_span[b, filled, :-1] = rearrange(held[b, at] & sees[..., None], "query distance span -> query span distance")
         in_span[b, filled, -1] = sees
-        own = {name: np.isin(positions, _positions(encoding, name)) for name in _QUERIES}
-        for name, is_own in own.items():
-            weight[b, QUERY_SPANS.index(name), filled] = is_own / max(1, is_own.sum())
+        own = {f: np.isin(positions, positions_of(encoding, name)) for name, f in compared_queries.items()}
+        for f, is_own in own.items():
+            weight[b, f, filled] = is_own / max(1, is_own.sum())
         behind = np.clip(start + rearrange(positions, "query -> query 1") - np.arange(n_keys), 0, len(distance) - 1)
         for i, (begin, of_trace) in enumerate(zip(begins, members, strict=False)):
             if not len(of_trace[b]):
@@ -122,15 +129,17 @@ def find_baseline(
             far[b, i, filled] = in_sight & ~reached[behind]
             far[b, i, filled, start] = True
             pairs = in_span[b, filled, :-1]
-            for name, is_own in own.items():
+            for f, is_own in own.items():
                 enough = pairs[is_own] @ (reached - _LEAST_COMPARED)  # compared pairs minus half of all
-                before = spans[b, start + 1 : start + 1 + positions[is_own].max(initial=0)].any(axis=0)
-                defined[b, i, QUERY_SPANS.index(name)] = is_own.any() & (enough.sum(0) >= 0) & before
+                before = held[b, start + 1 : start + 1 + positions[is_own].max(initial=0)].any(axis=0)
+                defined[b, i, f] = is_own.any() & (enough.sum(0) >= 0) & before
     last = np.flatnonzero(far.any(axis=(0, 1, 2)))
     far = far[..., : last[-1] + 1 if len(last) else 1]
-    rest = far[..., None] & rearrange(spans[:, : far.shape[-1]], "batch key span -> batch 1 1 key span")
+    rest = far[..., None] & rearrange(held[:, : far.shape[-1]], "batch key span -> batch 1 1 key span")
     compared, rest = (~far).astype(np.float32), rest.astype(np.float32)
-    return Baseline(query, weight, in_span, row, key, reaches, tuple(sizes), compared, rest, defined)
+    first, second = (np.array([at or 0 for at in which]) for which in (references.first, references.second))
+    sizes = tuple(sizes)
+    return Baseline(query, weight, in_span, row, key, reaches, sizes, compared, rest, defined, first, second)
 
 
 def on_device(baseline: Baseline, device: torch.device) -> tuple[Any, ...]:
@@ -141,13 +150,13 @@ def on_device(baseline: Baseline, device: torch.device) -> tuple[Any, ...]:
 def matched_masses(
     pattern: Float[Tensor, "batch head row k_pos"], baseline: Sequence[Any]
 ) -> tuple[Float[Tensor, "batch head query_span key_span"], Float[Tensor, "batch head query_span key_span"]]:
-    """The baseline of each pair of spans from rows of U, and from rows of other sentences.
+    """The baseline of each pair of spans from the first reference's rows, and from the second's.
 
     Args:
         pattern: the rows' pattern, what a sink takes taken off.
         baseline: from :func:`find_baseline`, by :func:`on_device`.
     """
-    query, weight, in_span, row, key, reaches, sizes, compared, rest, defined = baseline
+    query, weight, in_span, row, key, reaches, sizes, compared, rest, defined, first, second = baseline
     n_far = compared.shape[-1]
     rows = pattern[torch.arange(len(query), device=query.device)[:, None], :, query]
     far = rows[..., :n_far]
@@ -161,8 +170,11 @@ def matched_masses(
     shares = sums[..., :-1] / sums[..., -1:].clamp(min=torch.finfo(sums.dtype).tiny)
     baselines = einsum(weight, near[..., None] * shares + own, "b f q, b e h q s -> e b h f s")
     baselines = baselines.masked_fill(~rearrange(defined, "b e f s -> e b 1 f s"), torch.nan)
-    of_u, of_prompt, of_key_sentence = baselines
-    return of_u, torch.cat([of_prompt[:, :, :_DECISION], of_key_sentence[:, :, _DECISION:]], dim=2)
+    of_query = torch.arange(len(first), device=first.device)
+    from_first, from_second = (
+        rearrange(baselines[which, :, :, of_query], "f b h s -> b h f s") for which in (first, second)
+    )
+    return from_first, from_second
 
 
 def _functions_of_distance(
@@ -201,21 +213,3 @@ def _keys_at(
     inside = key >= 1
     key = np.where(inside, key + start, start)
     return key, inside & np.take_along_axis(visible, key, axis=-1)
-
-
-def _positions(encoding: Encoding, name: str) -> np.ndarray:
-    return np.asarray(encoding.positions(name), dtype=np.int64)
-
-
-def _of_understanding(encoding: Encoding) -> np.ndarray:
-    """U's rows without the deciding one, which is no reference for itself."""
-    own = _positions(encoding, "understanding")
-    return spread(own[~np.isin(own, _positions(encoding, "decision"))], _MOST_ROWS)
-
-
-def _of_key_sentence(encoding: Encoding) -> np.ndarray:
-    return spread(_positions(encoding, "key_sentence"), _MOST_OTHER_ROWS)
-
-
-_REFERENCES: tuple[Callable[[Encoding], np.ndarray], ...] = (_of_understanding, prompt_rows, _of_key_sentence)
-"""Rows of U, for K and the deciding token; of the prompt, for K; of K, for the deciding token."""

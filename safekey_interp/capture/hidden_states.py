@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32
 
-from safekey_interp.capture.capture_request import KNOWN_POSITIONS, STATE_POSITIONS, CaptureRequest, Site
+from safekey_interp.capture.capture_request import STATE_POSITIONS, CaptureRequest, Site, expressions
 from safekey_interp.capture.streaming import CHUNK, Entry, StreamSettings, measure_stream
-from safekey_interp.errors import InputError
 from safekey_interp.runs.storage import save_tensors
 
 if TYPE_CHECKING:
@@ -104,12 +103,9 @@ def collect_states(
     """States of traces with the traces and segmentations that they belong to; those left out are in neither.
 
     Raises:
-        InputError: an unknown layer or position, or no trace can be measured.
+        InputError: an unknown layer, a position that cannot be parsed or that no trace has, no trace to measure.
     """
-    wanted = tuple(positions or STATE_POSITIONS)
-    unknown = [name for name in wanted if name not in KNOWN_POSITIONS]
-    if unknown:
-        raise InputError(f"positions: got {unknown[0]!r}, expected some of {', '.join(KNOWN_POSITIONS)}")
+    wanted = expressions(positions, "positions") if positions else STATE_POSITIONS
     request = CaptureRequest(attention=False, layers=model.layer_numbers(layers), positions=wanted)
     folder = tempfile.TemporaryDirectory(prefix="safekey-states-")
     files: list[Path] = []

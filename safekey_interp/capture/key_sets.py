@@ -19,10 +19,9 @@ import numpy as np
 from einops import einsum, reduce, repeat
 from jaxtyping import Bool, Float
 
-from safekey_interp.capture.capture_request import KEY_SPANS, QUERY_SPANS
+from safekey_interp.capture.capture_request import RECIPE, SpanPairs
+from safekey_interp.capture.reference_rows import positions_of, references_of
 from safekey_interp.models.encoding import Encoding
-
-_MOST_PROMPT_ROWS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,38 +62,26 @@ class KeyWeights:
     """(batch, query_span, key_span) keys of a random set: the span's count, or fewer where fewer are in sight."""
 
 
-def query_rows(encodings: Sequence[Encoding], starts: Sequence[int]) -> QueryRows:
-    """Find the rows of the query spans in a padded batch, and the prompt's rows that controls refer to."""
-    per_row = [[np.asarray(e.positions(name), dtype=np.int64) for name in QUERY_SPANS] for e in encodings]
+def query_rows(encodings: Sequence[Encoding], starts: Sequence[int], spans: SpanPairs = RECIPE) -> QueryRows:
+    """Find the rows of the query spans in a padded batch, and the reference rows of their baseline."""
+    per_row = [[positions_of(encoding, name) for name in spans.queries] for encoding in encodings]
+    references = references_of(spans)
     needed = [
-        np.unique(np.concatenate([*spans, prompt_rows(encoding) if any(map(len, spans)) else spans[0]]))
-        for encoding, spans in zip(encodings, per_row, strict=True)
+        np.unique(np.concatenate([*queries, *(references.of(encoding) if any(map(len, queries)) else ())]))
+        for encoding, queries in zip(encodings, per_row, strict=True)
     ]
     width = max(1, *(len(rows) for rows in needed))
     index = np.zeros((len(encodings), width), np.int64)
-    weights = np.zeros((len(encodings), len(QUERY_SPANS), width), np.float32)
-    counts = np.zeros((len(encodings), len(QUERY_SPANS)), np.int64)
-    for b, (spans, rows, start) in enumerate(zip(per_row, needed, starts, strict=True)):
+    weights = np.zeros((len(encodings), len(spans.queries), width), np.float32)
+    counts = np.zeros((len(encodings), len(spans.queries)), np.int64)
+    for b, (queries, rows, start) in enumerate(zip(per_row, needed, starts, strict=True)):
         index[b] = start + (rows[0] if len(rows) else 0)
         index[b, : len(rows)] = rows + start
-        for f, positions in enumerate(spans):
+        for f, positions in enumerate(queries):
             counts[b, f] = len(positions)
             if len(positions):
                 weights[b, f, np.searchsorted(rows, positions)] = 1 / len(positions)
     return QueryRows(index=index, weights=weights, counts=counts, n_rows=np.array(list(map(len, needed))))
-
-
-def prompt_rows(encoding: Encoding) -> np.ndarray:
-    """Positions of the prompt's tokens whose rows are read: at most 16, evenly spread."""
-    return spread(encoding.positions("prompt"), _MOST_PROMPT_ROWS)
-
-
-def spread(positions: Sequence[int] | np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the positions, evenly spread, first and last among them."""
-    where = np.asarray(positions, dtype=np.int64)
-    if len(where) <= most:
-        return where
-    return where[np.linspace(0, len(where) - 1, most).round().astype(np.int64)]
 
 
 def key_weights(
@@ -105,38 +92,48 @@ def key_weights(
     *,
     n_random: int,
     seed: int,
+    spans: SpanPairs = RECIPE,
 ) -> KeyWeights:
     """Weights of every key for spans, controls and the total, given what each row sees."""
-    n_keys, n_spans = visible.shape[-1], len(KEY_SPANS)
-    shape = (len(encodings), len(QUERY_SPANS))
-    spans = np.zeros((shape[0], n_keys, n_spans), np.float32)
-    for b, (encoding, start) in enumerate(zip(encodings, starts, strict=True)):
-        for t, name in enumerate(KEY_SPANS):
-            spans[b, np.asarray(encoding.positions(name), dtype=np.int64) + start, t] = 1
+    n_keys, n_spans = visible.shape[-1], len(spans.columns)
+    shape = (len(encodings), len(spans.queries))
+    held = held_keys(encodings, starts, spans, n_keys).astype(np.float32)
     random = np.zeros((*shape, n_keys, n_spans), np.float32)
     drawn = np.zeros((*shape, n_spans), np.int64)
     for b, (encoding, start) in enumerate(zip(encodings, starts, strict=True)):
         stream = np.random.default_rng([seed, *words_of(encoding.trace_id)])
-        for f in range(len(QUERY_SPANS)):
+        for f in range(shape[1]):
             of_span = rows.weights[b, f] > 0
             if not of_span.any():
                 continue
             seen = visible[b, of_span].all(axis=0)
             seen[start] = False
             for t in range(n_spans):
-                candidates = np.flatnonzero(seen & (spans[b, :, t] == 0))
-                drawn[b, f, t] = n = min(int(spans[b, :, t].sum()), len(candidates))
+                candidates = np.flatnonzero(seen & (held[b, :, t] == 0))
+                drawn[b, f, t] = n = min(int(held[b, :, t].sum()), len(candidates))
                 if n:
                     random[b, f, candidates, t] = _draw_shares(len(candidates), n, n_random, stream)
     ones = np.ones((*shape, n_keys, 1), np.float32)
     weights = np.concatenate(
-        [repeat(spans, "batch key span -> batch query key span", query=len(QUERY_SPANS)), random, ones], axis=-1
+        [repeat(held, "batch key span -> batch query key span", query=shape[1]), random, ones], axis=-1
     )
     per_row = visible / np.maximum(visible.sum(-1, keepdims=True), 1)
     even = einsum(rows.weights, per_row.astype(np.float32), "batch query row, batch row key -> batch query key")
-    uniform = einsum(even, spans, "batch query key, batch key span -> batch query span")
+    uniform = einsum(even, held, "batch query key, batch key span -> batch query span")
     even_key = einsum(rows.weights, 1 / np.maximum(visible.sum(-1), 1), "batch query row, batch row -> batch query")
     return KeyWeights(weights=weights, uniform=uniform, even_key=even_key.astype(np.float32), n_random=drawn)
+
+
+def held_keys(
+    encodings: Sequence[Encoding], starts: Sequence[int], spans: SpanPairs, n_keys: int
+) -> Bool[np.ndarray, "batch k_pos key_span"]:
+    """Which keys each key span holds, in a padded batch; those behind the last row that is read are in none."""
+    held = np.zeros((len(encodings), n_keys, len(spans.columns)), bool)
+    for b, (encoding, start) in enumerate(zip(encodings, starts, strict=True)):
+        for t, name in enumerate(spans.columns):
+            where = positions_of(encoding, name)
+            held[b, where[where < encoding.end] + start, t] = True
+    return held
 
 
 def _draw_shares(

@@ -57,9 +57,9 @@ class LayerAttention:
     masses: Float[Tensor, "batch head query_span column"]
     """Mean mass of each query span on the columns of :class:`~safekey_interp.capture.key_sets.KeyWeights`."""
     matched: Float[Tensor, "batch head query_span key_span"]
-    """Distance-matched baseline from rows of U (:mod:`.distance_baseline`); NaN where undefined."""
+    """Distance-matched baseline (:mod:`.distance_baseline`), from the first reference's rows; NaN where undefined."""
     matched_other: Float[Tensor, "batch head query_span key_span"]
-    """The same from rows of other sentences."""
+    """The same from the second reference's."""
     entropy: Float[Tensor, "batch head query_span"]
     """Mean entropy of the rows, nats."""
     keys: KeyWeights
@@ -97,7 +97,7 @@ class Captured:
         cls, batch: Batch, request: CaptureRequest, n_layers: int, *, grad: bool = False, stop: bool = False
     ) -> Captured:
         """Before the forward pass."""
-        rows = query_rows(batch.encodings, batch.starts)
+        rows = query_rows(batch.encodings, batch.starts, request.spans)
         return cls(batch=batch, request=request, n_layers=n_layers, rows=rows, grad=grad, stop=stop)
 
     @property
@@ -182,9 +182,9 @@ class Captured:
             ):
                 return kind
         planned = self.batch.encodings, self.batch.starts, self.rows, visible.any(dim=1).cpu().numpy()
-        keys = key_weights(*planned, n_random=self.request.n_random, seed=self.request.seed)
+        keys = key_weights(*planned, n_random=self.request.n_random, seed=self.request.seed, spans=self.request.spans)
         columns = torch.as_tensor(keys.weights, device=visible.device)
-        baseline = on_device(find_baseline(*planned), visible.device)
+        baseline = on_device(find_baseline(*planned, self.request.spans), visible.device)
         self._kinds.append(_Kind(attention_mask, visible, keys, columns, baseline))
         return self._kinds[-1]
 

@@ -19,6 +19,7 @@ from safekey_interp.capture.batches import plan_batches
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.stream_settings import BatchSize, StreamSettings
+from safekey_interp.data.span_expressions import check_spans
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.models.encoding import Encoding
@@ -64,27 +65,50 @@ def in_chunks(items: Iterable[_T], size: int = CHUNK) -> Iterator[list[_T]]:
         yield chunk
 
 
-def prepare(model: Model, traces: Iterable[Trace], settings: StreamSettings) -> Iterator[Entry]:
-    """Segment and encode traces; those that cannot be measured come out with their reason."""
+def prepare(
+    model: Model, traces: Iterable[Trace], settings: StreamSettings, reads: Sequence[str] = ()
+) -> Iterator[Entry]:
+    """Segment and encode traces; those that cannot be measured come out with their reason.
+
+    Args:
+        model: the model.
+        traces: any number.
+        settings: how they are segmented and encoded.
+        reads: span expressions that the measurement needs (:attr:`CaptureRequest.reads`); none for the built-in ones.
+
+    Raises:
+        InputError: an expression names a span that no trace has; at the end, unless the traces are a list.
+    """
+    if isinstance(traces, Sequence):
+        check_spans(reads, {name for trace in traces for name in trace.span_names})
+    own: set[str] = set()
     for trace, segmentation in segmented(traces, settings):
-        yield encoded(model, Entry(trace=trace, segmentation=segmentation), settings)
+        own.update(trace.span_names)
+        yield encoded(model, Entry(trace=trace, segmentation=segmentation), settings, reads)
+    check_spans(reads, own)
 
 
-def encoded(model: Model, entry: Entry, settings: StreamSettings) -> Entry:
+def encoded(model: Model, entry: Entry, settings: StreamSettings, reads: Sequence[str] = ()) -> Entry:
     """A segmented trace with its tokens, or with the reason why it cannot be measured; at once where it has either."""
     if entry.encoding is not None or entry.left_out is not None:
         return entry
     trace, segmentation = entry.trace, entry.segmentation
-    if trace.response and segmentation.key_sentence is None:
-        return replace(entry, left_out=f"no key sentence: {segmentation.reason}")
+    none = f"no key sentence: {segmentation.reason}"
+    if not reads and trace.response and segmentation.key_sentence is None:
+        return replace(entry, left_out=none)
     try:
-        encoding = model.encode(trace, segmentation, max_length=settings.max_length, rendering=settings.rendering)
+        encoding = model.encode(
+            trace, segmentation, max_length=settings.max_length, rendering=settings.rendering, reads=reads
+        )
+        absent = [name for name in reads if not len(encoding.positions(name))]
     except TraceError as error:
         return replace(entry, left_out=error.reason)
-    missing = trace.response and encoding.spans["key_sentence"] is None
-    return replace(
-        entry, encoding=encoding, left_out="no token of its own lies in the key sentence" if missing else None
-    )
+    left_out = None
+    if not reads and trace.response and encoding.spans["key_sentence"] is None:
+        left_out = "no token of its own lies in the key sentence"
+    elif reads and len(absent) == len(reads):
+        left_out = f"no token in {', '.join(reads)}" + ("" if segmentation.key_sentence else f"; {none}")
+    return replace(entry, encoding=encoding, left_out=left_out)
 
 
 def measure_chunk(
@@ -135,7 +159,7 @@ def measure_stream(
     model: Model, traces: Iterable[Trace], request: CaptureRequest, settings: StreamSettings, **options: Any
 ) -> Iterator[Entry]:
     """Segment, encode and measure traces of any number, in file order; errors as for :func:`measure_entries`."""
-    yield from measure_entries(model, prepare(model, traces, settings), request, settings, **options)
+    yield from measure_entries(model, prepare(model, traces, settings, request.reads), request, settings, **options)
 
 
 def measure_entries(

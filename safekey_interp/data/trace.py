@@ -7,14 +7,19 @@ is half-open. Characters and tokens have span types of their own, so that the un
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import index
 from types import MappingProxyType
 from typing import Any, Literal
 
+from safekey_interp.data.span_expressions import check_span_name
 from safekey_interp.display import escaped, facts_html, framed, pieces_html
 
 Label = Literal["harmful", "benign"]
+Spans = Mapping[str, Sequence[Any]]
+"""Named spans: name -> :class:`CharSpan` of a text, ascending; pairs (start, end) are taken, too."""
+_NO_SPANS: Mapping[str, Any] = MappingProxyType({})
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -61,6 +66,8 @@ class Message:
     """``system``, ``user`` or ``assistant``, as the chat template names it."""
     content: str
     """The turn's text."""
+    spans: Spans = field(default_factory=dict, hash=False)
+    """Named spans of the text: name -> character intervals."""
 
     def __post_init__(self) -> None:
         for name in ("role", "content"):
@@ -68,6 +75,10 @@ class Message:
             if not isinstance(value, str):
                 raise TypeError(f"Message.{name}: got {type(value).__name__}, expected str")
             object.__setattr__(self, name, replace_surrogates(value))
+        object.__setattr__(self, "spans", _checked_spans(self.spans, "Message.spans"))
+
+    def __reduce__(self):
+        return _rebuild, (Message, {"role": self.role, "content": self.content, "spans": dict(self.spans)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +106,11 @@ class Trace:
     """Spans that came with the data: ``understanding``, ``key_sentence``."""
     meta: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Whatever else the data said; travels to the tables."""
+    spans: Spans = field(default_factory=dict, hash=False)
+    """Named spans of the response: name -> half-open character intervals, as pairs or :class:`CharSpan`. One that lies
+    outside, has intervals that overlap, or holds no token is named where it is measured, never clipped."""
+    prompt_spans: Spans = field(default_factory=dict, hash=False)
+    """The same of the prompt; those of earlier turns are in ``messages``."""
 
     def __post_init__(self) -> None:
         for name in ("trace_id", "prompt", "response", "source", "group"):
@@ -110,11 +126,20 @@ class Trace:
         object.__setattr__(self, "messages", tuple(self.messages))
         object.__setattr__(self, "given", MappingProxyType(dict(self.given)))
         object.__setattr__(self, "meta", MappingProxyType(_without_surrogates(dict(self.meta))))
+        for name in ("spans", "prompt_spans"):
+            object.__setattr__(self, name, _checked_spans(getattr(self, name), f"Trace.{name}"))
 
     def __reduce__(self):
         # A read-only view of a mapping cannot be copied to another process; its contents can.
         state = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return _rebuild, (state | {"given": dict(self.given), "meta": dict(self.meta)},)
+        views = {name: dict(value) for name, value in state.items() if isinstance(value, MappingProxyType)}
+        return _rebuild, (Trace, state | views)
+
+    @property
+    def span_names(self) -> tuple[str, ...]:
+        """Names of its own spans, of the response, the prompt and earlier turns, each once."""
+        places = (self.spans, self.prompt_spans, *(message.spans for message in self.messages))
+        return tuple(dict.fromkeys(name for spans in places for name in spans))
 
     def with_(self, **changes: Any) -> Trace:
         """A copy with some fields changed."""
@@ -187,5 +212,31 @@ def _without_surrogates(value: Any) -> Any:
     return value
 
 
-def _rebuild(state: dict[str, Any]) -> Trace:
-    return Trace(**state)
+def _checked_spans(spans: Any, what: str) -> Spans:
+    """Named spans as a read-only mapping to character spans, ascending; an empty one stays, without intervals."""
+    if not isinstance(spans, Mapping):
+        raise TypeError(f"{what}: got {type(spans).__name__}, expected a mapping of names to lists of (start, end)")
+    if not spans:
+        return _NO_SPANS
+    checked = {}
+    for name, intervals in spans.items():
+        try:
+            several = (intervals,) if isinstance(intervals, CharSpan) else tuple(intervals)
+            checked[check_span_name(name)] = tuple(sorted(map(_char_span, several)))
+        except (TypeError, ValueError):
+            wanted = "whole numbers with 0 <= start <= end"
+            raise ValueError(
+                f"{what}[{name!r}]: got {intervals!r}, expected a list of (start, end), {wanted}"
+            ) from None
+    return MappingProxyType(checked)
+
+
+def _char_span(interval: Any) -> CharSpan:
+    if isinstance(interval, CharSpan):
+        return interval
+    start, end = interval
+    return CharSpan(index(start), index(end))
+
+
+def _rebuild(kind: type[Trace] | type[Message], state: dict[str, Any]) -> Trace | Message:
+    return kind(**state)

@@ -8,7 +8,6 @@ Lines on standard input, or what Python already holds: mappings, traces, a data 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,11 +20,11 @@ from safekey_interp.data.input_paths import files_of, prefixes_of
 from safekey_interp.data.record_spool import RecordSpool
 from safekey_interp.data.row_readers import RowFile, RowsInMemory, RowsOfFrame, RowSource
 from safekey_interp.data.row_schema import NamedFields, read_row
-from safekey_interp.data.trace import CharSpan, Message, Trace, count_surrogates
+from safekey_interp.data.trace import Trace, count_surrogates
+from safekey_interp.data.trace_record import record_of, trace_of
 from safekey_interp.errors import InputError
 
 _IDS_AT_ONCE = 2048
-_TEXTS = ("trace_id", "prompt", "response", "label", "source", "group")
 
 
 def read_traces(
@@ -130,14 +129,14 @@ class TraceSource:
             spool, in_memory = RecordSpool(), []
             for trace in self._read():
                 n += 1
-                record, is_exact = _record_of(trace)
+                record, is_exact = record_of(trace)
                 digest.update(record + b"\n")
                 if not self.files:
                     in_memory.append(trace)
                 elif is_kept:
                     is_kept = is_exact and spool.append(record)
             if is_kept:
-                self._kept = partial(map, _trace_of, spool) if self.files else partial(iter, in_memory)
+                self._kept = partial(map, trace_of, spool) if self.files else partial(iter, in_memory)
             self._content = Content(n, digest.hexdigest())
         return self
 
@@ -263,21 +262,3 @@ class Content(NamedTuple):
     """How many."""
     sha256: str
     """Hash of everything that they say, in their order."""
-
-
-def _record_of(trace: Trace) -> tuple[bytes, bool]:
-    """A trace as JSON, and whether that is all of it: values that JSON does not have become text."""
-    turns = [[turn.role, turn.content] for turn in trace.messages]
-    given = {name: [span.start, span.end] for name, span in trace.given.items()}
-    record = [*(getattr(trace, name) for name in _TEXTS), turns, given, dict(trace.meta)]
-    try:
-        return json.dumps(record).encode(), True
-    except TypeError:
-        return json.dumps(record, default=str).encode(), False
-
-
-def _trace_of(record: list[Any]) -> Trace:
-    *texts, turns, given, meta = record
-    messages = tuple(Message(role=role, content=content) for role, content in turns)
-    spans = {name: CharSpan(*ends) for name, ends in given.items()}
-    return Trace(**dict(zip(_TEXTS, texts, strict=True)), messages=messages, given=spans, meta=meta)

@@ -31,8 +31,8 @@ from safekey_interp.generation.tokens import PromptTokens, response_text
 from safekey_interp.measures.intervals import ratio_of_means
 from safekey_interp.measures.trace_tables import concatenate_tables
 from safekey_interp.models.chat_template import render
-from safekey_interp.models.encoding import tokenise
 from safekey_interp.models.model import Model
+from safekey_interp.models.tokenisation import tokenise
 from safekey_interp.segmentation.finder_registry import Finder
 from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 from safekey_interp.segmentation.segmenter import segmented

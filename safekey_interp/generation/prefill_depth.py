@@ -23,7 +23,7 @@ from safekey_interp.errors import InputError, TraceError
 from safekey_interp.generation.requests import Request
 from safekey_interp.generation.sampling import stream_seed
 from safekey_interp.models.chat_template import render
-from safekey_interp.models.encoding import tokenise
+from safekey_interp.models.tokenisation import tokenise
 from safekey_interp.segmentation.finder_registry import Finder
 from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 from safekey_interp.segmentation.segmenter import Segmentation, segmented

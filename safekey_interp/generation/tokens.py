@@ -13,7 +13,7 @@ from safekey_interp.errors import TraceTooLong
 from safekey_interp.generation.requests import Generated, Request
 from safekey_interp.generation.sampling import USUAL_TOKENS
 from safekey_interp.models.chat_template import render
-from safekey_interp.models.encoding import tokenise
+from safekey_interp.models.tokenisation import tokenise
 
 _BEFORE = 8
 """Tokens decoded before the ones that count: longer than any character, so that they begin at a whole one."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
 from safekey_interp.capture.stream_settings import StreamSettings
-from safekey_interp.data.trace import CharSpan, TokenSpan, Trace
+from safekey_interp.data.trace import TokenSpan, Trace
 from safekey_interp.errors import TraceError
 from safekey_interp.measures.trace_tables import concatenate_tables
 from safekey_interp.models.encoding import Encoding
+from safekey_interp.segmentation.named_spans import sentence_spans
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
-from safekey_interp.segmentation.sentence_splitter import iterate_sentences
 
 if TYPE_CHECKING:
     from safekey_interp.models.model import Model
@@ -44,20 +45,8 @@ def reasoning_sentences(trace: Trace, segmentation: Segmentation, encoding: Enco
     Raises:
         TraceError: fewer than two sentences have tokens.
     """
-    spans: list[tuple[str, CharSpan]] = []
-    reasoning = segmentation.reasoning
-    for span in iterate_sentences(trace.response, reasoning.start, reasoning.end, len(reasoning) or 1):
-        part = "rest"
-        for name in ("understanding", "key_sentence"):
-            whole = getattr(segmentation, name)
-            if whole is not None and whole.start <= span.start < whole.end:
-                part = name
-        if part == "key_sentence" and spans and spans[-1][0] == "key_sentence":
-            spans[-1] = (part, CharSpan(spans[-1][1].start, span.end))
-        else:
-            spans.append((part, span))
     sentences: list[Sentence] = []
-    for part, span in spans[:most]:
+    for part, span in islice(sentence_spans(segmentation), most):
         tokens = encoding.tokens_of(trace.response, span)
         if tokens is not None:
             sentences.append(Sentence(len(sentences), part, span.text(trace.response), tokens))

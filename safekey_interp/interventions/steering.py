@@ -26,7 +26,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from safekey_interp.capture.batch_runner import Backend
-from safekey_interp.capture.capture_request import KNOWN_POSITIONS
+from safekey_interp.capture.capture_request import expressions
 from safekey_interp.capture.recording import evaluating
 from safekey_interp.capture.residual_edits import Edit, Place, every_place
 from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_size, on_threads, threads_for
@@ -105,9 +105,7 @@ def steer(
     bank = bank_or_default(model, bank)
     records = [directions] if isinstance(directions, Direction) else list(directions)
     numbers = [float("nan")] if mode == "ablate" else np.atleast_1d(np.asarray(scales, np.float64)).tolist()
-    for position in positions or ():
-        if position not in KNOWN_POSITIONS:
-            raise InputError(f"positions: got {position!r}, expected some of {', '.join(KNOWN_POSITIONS)}")
+    expressions(positions or (), "positions")
     changes: dict[str, Any] = {"scales": numbers, "layers": model.layer_numbers(layers)}
     variants = _variants(model, records, mode, **changes, kinds=kinds, n_random=n_random, seed=seed)
     settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)

@@ -10,9 +10,10 @@ For a query span Q and a key span S, per layer and head:
   does not); ``lift`` = mass / uniform_mass, NaN where the span is out of sight.
 - ``random_mass``: mean mass of ``n_random`` keys drawn among those that every row sees, outside S and the first token.
 - ``matched_mass``: the distance-matched baseline: what Q would give to S if attention were a function of distance
-  alone, as U's rows show it (:mod:`safekey_interp.capture.distance_baseline`); ``matched_mass_other``: the same from
-  rows of the other sentences (X; for the deciding token K, too). U lies next to K, so lift alone confounds content with
-  distance. Where attention is a function of distance alone, mass / matched_mass is 1.
+  alone, as U's rows show it (:mod:`safekey_interp.capture.distance_baseline`; for other query spans, the rows before
+  them); ``matched_mass_other``: the same from rows of the other sentences (X; for the deciding token K, too). U lies
+  next to K, so lift alone confounds content with distance. Where attention is a function of distance alone, mass /
+  matched_mass is 1.
 - ``entropy``: of the rows over the keys that they see, nats, averaged over Q.
 """
 
@@ -25,10 +26,10 @@ import pandas as pd
 from einops import rearrange, repeat
 
 from safekey_interp.capture.batch_runner import AttentionArrays, Backend
-from safekey_interp.capture.capture_request import KEY_SPANS, QUERY_SPANS, CaptureRequest
+from safekey_interp.capture.capture_request import CaptureRequest, span_pairs
 from safekey_interp.capture.streaming import BatchSize, StreamSettings, measure_stream
 from safekey_interp.data.trace import Trace
-from safekey_interp.measures.attention_summary import PAIRS, without_first
+from safekey_interp.measures.attention_summary import without_first
 from safekey_interp.measures.published_attention import RENDERINGS, Style, checked_style
 from safekey_interp.measures.trace_tables import concatenate_tables
 from safekey_interp.models.model import Model
@@ -38,6 +39,8 @@ def measure_attention(
     model: Model,
     traces: Iterable[Trace],
     *,
+    queries: Sequence[str] | None = None,
+    keys: Sequence[str] | None = None,
     layers: Sequence[int] | None = None,
     finder: str = "rules",
     delimiters: tuple[str, str] | None = None,
@@ -54,6 +57,10 @@ def measure_attention(
     Args:
         model: from ``load`` or ``from_hf``.
         traces: any number.
+        queries: span expressions (:mod:`safekey_interp.data.span_expressions`) of the tokens that attend; the key
+            sentence, the token before it and the understanding when None.
+        keys: span expressions of the tokens that are attended to; prompt, understanding, template, first token and key
+            sentence when None. Given either, every query is measured to every key.
         layers: layers to measure; all when None.
         finder: finds U and K.
         delimiters: marks of the reasoning; the known families' when None.
@@ -78,7 +85,10 @@ def measure_attention(
         ModelError: the model's attention cannot be read.
         InputError: no trace can be measured.
     """
-    request = CaptureRequest(states=False, layers=model.layer_numbers(layers), n_random=n_random, seed=seed)
+    spans = span_pairs(queries, keys)
+    request = CaptureRequest(
+        states=False, layers=model.layer_numbers(layers), n_random=n_random, seed=seed, spans=spans
+    )
     settings = StreamSettings(
         finder=finder,
         delimiters=delimiters,
@@ -109,15 +119,17 @@ def token_attention(
     model: Model,
     trace: Trace,
     *,
+    queries: Sequence[str] | None = None,
     finder: str = "rules",
     delimiters: tuple[str, str] | None = None,
     layers: Sequence[int] | None = None,
 ) -> pd.DataFrame:
-    """Attention of one trace's query spans on every token up to the end of K.
+    """Attention of one trace's query spans on every token up to the last of them.
 
     Args:
         model: from ``load`` or ``from_hf``.
         trace: the trace.
+        queries: span expressions; the key sentence, the token before it and the understanding when None.
         finder: finds U and K.
         delimiters: marks of the reasoning; the known families' when None.
         layers: which layers, negative ones counted from the last; all when None.
@@ -129,7 +141,8 @@ def token_attention(
     Raises:
         InputError: the trace cannot be measured.
     """
-    request = CaptureRequest(states=False, layers=model.layer_numbers(layers), token_weights=True)
+    spans = span_pairs(queries, None if queries is None else ())
+    request = CaptureRequest(states=False, layers=model.layer_numbers(layers), token_weights=True, spans=spans)
     settings = StreamSettings(finder=finder, delimiters=delimiters)
     entries = measure_stream(model, [trace], request, settings, token_weights_of={trace.trace_id})
     [measured] = [entry.measured for entry in entries if entry.measured is not None]
@@ -139,7 +152,7 @@ def token_attention(
     weights = measured.token_weights[:, :, present]
     numbers = request.layers or range(model.n_layers)
     index = pd.MultiIndex.from_product(
-        [numbers, range(weights.shape[1]), [QUERY_SPANS[q] for q in present], range(encoding.end)],
+        [numbers, range(weights.shape[1]), [spans.queries[q] for q in present], range(encoding.end)],
         names=["layer", "head", "from_span", "position"],
     ).to_frame(index=False)
     tokens = np.asarray([encoding.text[start:end] for start, end in encoding.offsets[: encoding.end]], dtype=object)
@@ -150,7 +163,8 @@ def token_attention(
 
 def attention_table(trace_id: str, arrays: AttentionArrays, layers: Sequence[int]) -> pd.DataFrame:
     """One trace's arrays as tidy rows; spans that the trace lacks have none."""
-    pairs = [(q, k) for q, k in PAIRS if arrays.n_q[q] and arrays.n_k[k]]
+    spans = arrays.spans
+    pairs = [(q, k) for q, k in spans.pairs if arrays.n_q[q] and arrays.n_k[k]]
     if not pairs:
         return pd.DataFrame()
     q, k = map(list, zip(*pairs, strict=True))
@@ -178,8 +192,8 @@ def attention_table(trace_id: str, arrays: AttentionArrays, layers: Sequence[int
             "head": repeat(
                 np.arange(n_heads, dtype=np.int16), "head -> (layer head pair)", layer=n_layers, pair=len(pairs)
             ),
-            "from_span": per_pair([QUERY_SPANS[i] for i in q]),
-            "to_span": per_pair([KEY_SPANS[i] for i in k]),
+            "from_span": per_pair([spans.queries[i] for i in q]),
+            "to_span": per_pair([spans.keys[i] for i in k]),
             "mass": per_head(mass),
             "mass_rest": per_head(rest[..., q, k]),
             "uniform_mass": per_layer(uniform),

@@ -16,16 +16,8 @@ import pandas as pd
 from einops import rearrange, reduce
 
 from safekey_interp.capture.batch_runner import AttentionArrays
-from safekey_interp.capture.capture_request import KEY_SPANS, QUERY_SPANS
+from safekey_interp.capture.capture_request import FIRST_TOKEN, RECIPE, SpanPairs
 from safekey_interp.measures.intervals import group_codes, ratio_of_means, ratio_of_sums
-
-PAIRS = tuple(
-    (q, k)
-    for q, query in enumerate(QUERY_SPANS)
-    for k, key in enumerate(KEY_SPANS)
-    if query != "understanding" or key == "prompt"
-)
-"""Indices of the query and key spans that the tables hold: K and decision to all, U to the prompt."""
 
 QUANTITIES = (
     *("mass", "uniform_mass", "random_mass", "matched_mass", "matched_mass_other"),
@@ -61,7 +53,7 @@ class TraceSummary(NamedTuple):
 
 def summarise_trace(arrays: AttentionArrays) -> TraceSummary:
     """The quantities of one trace; NaN where a span is absent or a layer has no pattern."""
-    q, k = map(list, zip(*PAIRS, strict=True))
+    q, k = map(list, zip(*arrays.spans.pairs, strict=True))
     n_heads = arrays.mass.shape[1]
     others, total = without_first(arrays)
     uniform = np.repeat(arrays.uniform[:, None], n_heads, axis=1)
@@ -86,7 +78,7 @@ def without_first(arrays: AttentionArrays) -> tuple[np.ndarray, np.ndarray]:
 
     NaN where the span is the first token itself.
     """
-    first = arrays.mass[..., KEY_SPANS.index("first_token")]
+    first = arrays.mass[..., arrays.spans.columns.index(FIRST_TOKEN)]
     others = arrays.mass - np.where(arrays.holds_first, first[..., None], 0.0)
     only_first = arrays.holds_first & (arrays.n_k == 1)
     return np.where(only_first, np.nan, others), arrays.total - first
@@ -126,8 +118,9 @@ class HeadSums:
             self.sums[subset] += values
             self.counts[subset] += counts[subset]
 
-    def table(self, layers: Sequence[int]) -> pd.DataFrame:
+    def table(self, layers: Sequence[int], spans: SpanPairs = RECIPE) -> pd.DataFrame:
         """Means over traces, one row per subset, layer, head and pair of spans; ``n`` is their number."""
+        queries, keys = map(list, zip(*spans.names, strict=True))
         tables = []
         for subset in self.sums:
             with np.errstate(invalid="ignore"):
@@ -145,8 +138,8 @@ class HeadSums:
                 pd.DataFrame(
                     {
                         "subset": subset,
-                        "from_span": [QUERY_SPANS[PAIRS[pair][0]] for pair in index["pair"]],
-                        "to_span": [KEY_SPANS[PAIRS[pair][1]] for pair in index["pair"]],
+                        "from_span": [queries[pair] for pair in index["pair"]],
+                        "to_span": [keys[pair] for pair in index["pair"]],
                         "layer": index["layer"],
                         "head": index["head"],
                         **values,
@@ -170,6 +163,7 @@ def summarise_layers(
     groups: Sequence[str],
     subsets: Mapping[str, np.ndarray],
     layers: Sequence[int],
+    spans: SpanPairs = RECIPE,
 ) -> pd.DataFrame:
     """Means over traces by layer with intervals over groups.
 
@@ -178,6 +172,7 @@ def summarise_layers(
         groups: group of each trace.
         subsets: per name, a boolean mask over traces.
         layers: the layers' numbers.
+        spans: what the pairs are.
 
     Returns:
         subset, from_span, to_span, layer, measure, value, low, high, n, n_groups. ``measure`` is one of mass,
@@ -190,20 +185,21 @@ def summarise_layers(
         if chosen.any():
             by_group[subset] = _by_group(names, chosen)
     parts: list[dict[str, Any]] = []
+    pairs = spans.names
     for measure, (top, bottom) in _MEASURES.items():
         numerators = quantity(top)
         denominators = None if bottom is None else quantity(bottom)
         for subset, part in by_group.items():
             # Several layers at once, as columns, as long as they take no memory to speak of.
-            n_at_once = max(1, _VALUES_AT_ONCE // (len(part.order) * len(PAIRS)))
+            n_at_once = max(1, _VALUES_AT_ONCE // (len(part.order) * len(pairs)))
             for start in range(0, len(layers), n_at_once):
                 chosen = slice(start, start + n_at_once)
                 numerator = _columns(numerators, part, chosen).astype(np.float64)
                 denominator = np.ones_like(numerator) if denominators is None else _columns(denominators, part, chosen)
-                where = {"layer": np.repeat(layers[chosen], len(PAIRS))}
+                where = {"layer": np.repeat(layers[chosen], len(pairs))}
                 n_rows = numerator.shape[1]
                 names = {"subset": [subset] * n_rows, "measure": [measure] * n_rows}
-                parts.append(names | where | _layer_rows(numerator, denominator, part))
+                parts.append(names | where | _layer_rows(numerator, denominator, part, pairs))
     if not parts:
         return pd.DataFrame()
     order = ["subset", "from_span", "to_span", "layer", "measure", "value", "low", "high", "n", "n_groups"]
@@ -260,17 +256,19 @@ def _columns(values: np.ndarray, part: _ByGroup, layers: slice) -> np.ndarray:
     return rearrange(values[part.order, layers], "trace layer pair -> trace (layer pair)")
 
 
-def _layer_rows(numerator: np.ndarray, denominator: np.ndarray, part: _ByGroup) -> dict[str, Any]:
+def _layer_rows(
+    numerator: np.ndarray, denominator: np.ndarray, part: _ByGroup, pairs: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
     defined = ~(np.isnan(numerator) | np.isnan(denominator))
     top, bottom, count = (
         np.add.reduceat(np.where(defined, values, 0.0), part.starts, axis=0)
         for values in (numerator, denominator, np.ones_like(numerator))
     )
     ratio = ratio_of_sums(top, bottom, count)
-    n_layers = numerator.shape[1] // len(PAIRS)
+    n_layers = numerator.shape[1] // len(pairs)
     return {
-        "from_span": [QUERY_SPANS[q] for q, _ in PAIRS] * n_layers,
-        "to_span": [KEY_SPANS[k] for _, k in PAIRS] * n_layers,
+        "from_span": [query for query, _ in pairs] * n_layers,
+        "to_span": [key for _, key in pairs] * n_layers,
         "value": ratio.value,
         "low": ratio.low,
         "high": ratio.high,

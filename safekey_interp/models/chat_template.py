@@ -19,11 +19,14 @@ template.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from safekey_interp.data.trace import CharSpan, Message, Trace
 from safekey_interp.errors import TraceError
+from safekey_interp.segmentation.named_spans import Part
 from safekey_interp.segmentation.reasoning_span import FAMILIES
 
 Rendering = Literal["chat", "released"]
@@ -43,6 +46,9 @@ class Rendered(NamedTuple):
     """First character of the response in ``text``."""
     add_special_tokens: bool
     """Whether the tokenizer has to add its own, since no template wrote them."""
+    shifts: Mapping[Part, int]
+    """What moves a character of the response, the prompt or a message into ``text``; a message that the template does
+    not show as it is has none."""
 
 
 def render(tokenizer: Any, trace: Trace, rendering: Rendering = "chat") -> Rendered:
@@ -59,20 +65,29 @@ def render(tokenizer: Any, trace: Trace, rendering: Rendering = "chat") -> Rende
     if rendering == "released":
         prompt = CharSpan(0, len(trace.prompt))
         text = trace.prompt + trace.response[: len(trace.response) // 2]
-        return Rendered(text=text, prompt=prompt, response_start=prompt.end, add_special_tokens=True)
+        shifts: dict[Part, int] = {"prompt": 0, "response": prompt.end}
+        return Rendered(text, prompt, prompt.end, add_special_tokens=True, shifts=shifts)
     if not getattr(tokenizer, "chat_template", None):
-        before = "".join(f"{m.role.capitalize()}: {m.content}\n\n" for m in trace.messages) + "User: "
+        before, shifts = "", {}
+        for i, message in enumerate(trace.messages):
+            before += f"{message.role.capitalize()}: "
+            shifts[i] = len(before)
+            before += f"{message.content}\n\n"
+        before += "User: "
         head = f"{before}{trace.prompt}\n\nAssistant:\n"
         prompt = CharSpan(len(before), len(before) + len(trace.prompt))
-        return Rendered(text=head + trace.response, prompt=prompt, response_start=len(head), add_special_tokens=True)
+        shifts |= {"prompt": prompt.start, "response": len(head)}
+        return Rendered(head + trace.response, prompt, len(head), add_special_tokens=True, shifts=shifts)
     try:
         suffix = _after_prompt(_Hashable(tokenizer), trace.messages)
         head = _apply_template(tokenizer, trace.messages, trace.prompt)
     except Exception as error:  # a template is a program of its author's: whatever it raises is about this trace
         raise TraceError(trace.trace_id, f"the chat template refuses its messages: {error}") from error
     prompt = _locate_prompt(head, suffix, trace)
+    shifts = _locate_messages(tokenizer, head[: prompt.start], trace)
     head = _without_doubled_opening(head, prompt.end, trace.response)
-    return Rendered(text=head + trace.response, prompt=prompt, response_start=len(head), add_special_tokens=False)
+    shifts |= {"prompt": prompt.start - _n_leading(trace.prompt), "response": len(head)}
+    return Rendered(head + trace.response, prompt, len(head), add_special_tokens=False, shifts=shifts)
 
 
 def _apply_template(tokenizer: Any, messages: tuple[Message, ...], prompt: str) -> str:
@@ -114,6 +129,29 @@ def _locate_prompt(head: str, suffix: str | None, trace: Trace) -> CharSpan:
         start = head.index(prompt)
         return CharSpan(start, start + len(prompt))
     raise TraceError(trace.trace_id, "the chat template does not show the prompt as it is; remedy: another template")
+
+
+def _locate_messages(tokenizer: Any, before_prompt: str, trace: Trace) -> dict[Part, int]:
+    """What moves a character of each message into the text before the prompt."""
+    shifts: dict[Part, int] = {}
+    cursor = 0
+    for i, message in enumerate(trace.messages):
+        content = message.content.strip()
+        at = before_prompt.find(content, cursor) if content else -1
+        if at >= 0 and before_prompt.find(content, at + 1) >= 0:
+            # Of several places with the same words, the one that changes with the message.
+            turns = (*trace.messages[:i], replace(message, content=_PLACEHOLDER, spans={}), *trace.messages[i + 1 :])
+            at = _apply_template(tokenizer, turns, trace.prompt).find(_PLACEHOLDER)
+            at = at if at >= cursor and before_prompt.startswith(content, at) else -1
+        if at >= 0:
+            shifts[i] = at - _n_leading(message.content)
+            cursor = at + len(content)
+    return shifts
+
+
+def _n_leading(text: str) -> int:
+    """White space before the first word, which templates may trim."""
+    return len(text) - len(text.lstrip())
 
 
 def _without_doubled_opening(head: str, prompt_end: int, response: str) -> str:

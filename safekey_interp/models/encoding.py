@@ -9,8 +9,8 @@ space; white space alone between two spans belongs to neither; a token whose oth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from types import MappingProxyType
@@ -20,18 +20,19 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from safekey_interp.data.span_expressions import NumberedSpan, parse_span
 from safekey_interp.data.trace import CharSpan, TokenSpan, Trace
 from safekey_interp.display import MARKS, escaped, framed, span_html
-from safekey_interp.errors import ModelError, TraceError, TraceTooLong
-from safekey_interp.models.chat_template import Rendered, Rendering, render
+from safekey_interp.errors import TraceError, TraceTooLong
+from safekey_interp.models.chat_template import Rendering, render
+from safekey_interp.models.tokenisation import anchor_of, straddling_tokens, token_span, tokenise
+from safekey_interp.segmentation.named_spans import NamedSpans, Part, Place
 
 if TYPE_CHECKING:
     from safekey_interp.segmentation.segmenter import Segmentation
 
 SPANS = ("prompt", "template", "first_token", "understanding", "key_sentence", "decision")
 """The spans of every encoding, in this order."""
-DERIVED = ("context", "prompt+understanding", "prompt_end", "understanding_end")
-"""Positions that follow from them."""
 
 
 @dataclass(frozen=True)
@@ -69,38 +70,72 @@ class Encoding:
     neither the prompt nor the first token; ``decision`` is the last position before the key sentence."""
     straddling: tuple[int, ...]
     """Tokens whose characters lie on both sides of an edge of prompt, response, understanding or key sentence."""
+    reads: tuple[str, ...] = ()
+    """Span expressions that the measurement needs; none for the key sentence and what comes before."""
+    named: NamedSpans | None = field(default=None, repr=False, compare=False)
+    """Where the trace's other spans lie; None for none."""
+    shifts: Mapping[Part, int] = field(default_factory=dict, repr=False, compare=False)
+    """What moves a character of each text of the conversation into ``text``."""
 
-    @property
+    @cached_property
     def end(self) -> int:
-        """Tokens that a measurement needs: up to the end of the key sentence, else of the understanding, else all that
-        comes before the response. Nothing after them changes what comes before (causality)."""
+        """Tokens that a measurement needs: up to the last that ``reads`` names; without any, up to the end of the key
+        sentence, else of the understanding, else all that comes before the response. Nothing after them changes what
+        comes before (causality)."""
+        ends = [where[-1] + 1 for where in map(self.positions, self.reads) if len(where)]
+        if ends:
+            return max(ends)
         for name in ("key_sentence", "understanding"):
             span = self.spans[name]
             if span is not None:
                 return _last(span)
         return self.response_start
 
-    def positions(self, name: str) -> Sequence[int]:
-        """Token positions of a span or of a derived position; empty where absent.
+    def positions(self, expression: str) -> Sequence[int]:
+        """Token positions of a span expression, ascending; empty where the trace lacks one of its spans.
 
         Args:
-            name: one of :data:`SPANS`, or ``context`` (the first token to the end of U: what SafeKey's second head
-                reads), ``prompt+understanding``, ``prompt_end`` (the prompt's last token), ``understanding_end``.
+            expression: a name, such as one of :data:`SPANS`, or an expression of the grammar in
+                :mod:`safekey_interp.data.span_expressions`, such as ``last(prompt)``.
+
+        Raises:
+            InputError: an expression that cannot be parsed.
+            TraceError: a span of the trace's own lies outside its text, overlaps itself, or holds no token.
         """
-        if name in self.spans:
-            span = self.spans[name]
-            return span.positions if span is not None else ()
-        prompt, understanding = self.spans["prompt"], self.spans["understanding"]
-        if name == "context" and understanding is not None:
-            return range(_last(understanding))
-        if name == "prompt+understanding" and prompt is not None and understanding is not None:
-            return [*prompt.positions, *understanding.positions]
-        for whole, span in (("prompt", prompt), ("understanding", understanding)):
-            if name == f"{whole}_end" and span is not None:
-                return range(_last(span) - 1, _last(span))
-        if name in DERIVED:
-            return ()
-        raise KeyError(f"no position {name!r}; expected one of {[*SPANS, *DERIVED]}")
+        if expression not in self._positions:
+            span = self.spans.get(expression)
+            self._positions[expression] = (
+                span.positions
+                if span is not None
+                else parse_span(expression).positions(self._tokens_of, len(self.input_ids))
+            )
+        return self._positions[expression]
+
+    @cached_property
+    def _positions(self) -> dict[str, Sequence[int]]:
+        return {}
+
+    def _tokens_of(self, span: str | NumberedSpan) -> Iterable[int]:
+        if isinstance(span, NumberedSpan) and span.kind == "token":
+            n = len(self.input_ids)
+            return (span.number % n,) if -n <= span.number < n else ()
+        if isinstance(span, str) and span in self.spans:
+            known = self.spans[span]
+            return () if known is None else known.positions
+        return [position for place in self._places(span) for position in self._tokens_at(span, place)]
+
+    def _places(self, span: str | NumberedSpan) -> list[Place]:
+        return [] if self.named is None else self.named.places(span)
+
+    def _tokens_at(self, span: str | NumberedSpan, place: Place) -> Iterable[int]:
+        if place.part not in self.shifts:
+            raise TraceError(self.trace_id, f"span {span!s}: the chat template does not show message {place.part}")
+        shift = self.shifts[place.part]
+        found = token_span(self.text, self._anchors, CharSpan(place.span.start + shift, place.span.end + shift))
+        if found is None:
+            where = f"[{place.span.start}, {place.span.end})"
+            raise TraceError(self.trace_id, f"span {span!s}: no token of its own lies in characters {where}")
+        return found.positions
 
     def tokens_of(self, response: str, span: CharSpan) -> TokenSpan | None:
         """Tokens of a piece of the response, such as one of its sentences; None where it has none of its own.
@@ -110,11 +145,11 @@ class Encoding:
             span: characters of it.
         """
         shift = len(self.text) - len(response)
-        return _token_span(self.text, self._anchors, CharSpan(span.start + shift, span.end + shift))
+        return token_span(self.text, self._anchors, CharSpan(span.start + shift, span.end + shift))
 
     @cached_property
     def _anchors(self) -> list[int]:
-        return [_anchor(self.text, start, end) for start, end in self.offsets]
+        return [anchor_of(self.text, start, end) for start, end in self.offsets]
 
     def _repr_html_(self) -> str:
         owner = {position: name for name in MARKS for position in self.positions(name)}
@@ -133,7 +168,14 @@ class Encoding:
         )
 
 
-def encode(tokenizer: Any, trace: Trace, segmentation: Segmentation, *, rendering: Rendering = "chat") -> Encoding:
+def encode(
+    tokenizer: Any,
+    trace: Trace,
+    segmentation: Segmentation,
+    *,
+    rendering: Rendering = "chat",
+    reads: Iterable[str] = (),
+) -> Encoding:
     """Token ids and token spans of one trace.
 
     Args:
@@ -141,10 +183,12 @@ def encode(tokenizer: Any, trace: Trace, segmentation: Segmentation, *, renderin
         trace: the trace.
         segmentation: where U and K lie in ``trace.response``, in characters.
         rendering: ``released`` for what the reference's attention script reads.
+        reads: span expressions that the measurement needs; none for the key sentence and what comes before.
 
     Raises:
-        TraceError: the chat template refuses the conversation, or loses the prompt; no token to measure; U or K lies
-            behind the half of the response that ``released`` reads.
+        InputError: an expression that cannot be parsed.
+        TraceError: a span that is read cannot be placed; the chat template refuses the conversation, or loses the
+            prompt; no token to measure; U or K lies behind the half of the response that ``released`` reads.
         ModelError: the tokenizer reports no offsets.
     """
     rendered = render(tokenizer, trace, rendering)
@@ -157,7 +201,7 @@ def encode(tokenizer: Any, trace: Trace, segmentation: Segmentation, *, renderin
             )
     input_ids, offsets = tokenise(tokenizer, rendered)
     text = rendered.text
-    anchors = [_anchor(text, start, end) for start, end in offsets]
+    anchors = [anchor_of(text, start, end) for start, end in offsets]
     shift = rendered.response_start
 
     def in_text(span: CharSpan | None) -> CharSpan | None:
@@ -168,10 +212,10 @@ def encode(tokenizer: Any, trace: Trace, segmentation: Segmentation, *, renderin
         (i for i, (start, end) in enumerate(offsets) if end > start and max(start, anchors[i]) >= shift), len(offsets)
     )
     spans: dict[str, TokenSpan | TokenSet | None] = {
-        "prompt": _token_span(text, anchors, rendered.prompt),
+        "prompt": token_span(text, anchors, rendered.prompt),
         "first_token": TokenSpan(0, 1) if offsets else None,
-        "understanding": _token_span(text, anchors, understanding),
-        "key_sentence": _token_span(text, anchors, key_sentence),
+        "understanding": token_span(text, anchors, understanding),
+        "key_sentence": token_span(text, anchors, key_sentence),
     }
     prompt, key = spans["prompt"], spans["key_sentence"]
     spans["template"] = _around(TokenSpan(min(1, response_start), response_start), prompt)
@@ -184,7 +228,10 @@ def encode(tokenizer: Any, trace: Trace, segmentation: Segmentation, *, renderin
         offsets=tuple((start, end) for start, end in offsets),
         response_start=response_start,
         spans=MappingProxyType({name: spans[name] for name in SPANS}),
-        straddling=_straddling(text, offsets, [edge for edge in edges if edge is not None]),
+        straddling=straddling_tokens(text, offsets, [edge for edge in edges if edge is not None]),
+        reads=tuple(reads),
+        named=NamedSpans(trace, segmentation),
+        shifts=rendered.shifts,
     )
     if encoding.end == 0:
         raise TraceError(trace.trace_id, "no token to measure: prompt and response are empty, and so is the template")
@@ -203,66 +250,12 @@ def check_length(encoding: Encoding, *, max_length: int | None = None, max_posit
         TraceTooLong: more tokens than either.
     """
     span = next((name for name in ("key_sentence", "understanding") if encoding.spans[name] is not None), "prompt")
+    if encoding.reads:
+        span = next(name for name in encoding.reads if encoding.end - 1 in encoding.positions(name))
     for limit, remedy in ((max_length, "raise --max-length"), (max_positions, "the model reads no further")):
         if limit is not None and encoding.end > limit:
             where = f"{span.replace('_', ' ')} ends at token {encoding.end}, past {limit} tokens"
             raise TraceTooLong(encoding.trace_id, f"{where}; {remedy}")
-
-
-def tokenise(tokenizer: Any, rendered: Rendered) -> tuple[list[int], list[tuple[int, int]]]:
-    """Token ids of a rendered conversation, and the characters behind each; without an end that the tokenizer adds.
-
-    Raises:
-        ModelError: the tokenizer reports no offsets.
-    """
-    check_offsets(tokenizer)
-    tokens = tokenizer(
-        rendered.text,
-        add_special_tokens=rendered.add_special_tokens,
-        return_offsets_mapping=True,
-        return_attention_mask=False,
-        return_special_tokens_mask=True,
-        truncation=False,
-        verbose=False,
-    )
-    input_ids, offsets = tokens["input_ids"], tokens["offset_mapping"]
-    end = len(offsets)
-    # An end of sequence that the tokenizer adds was not there when the model wrote its response.
-    while end and tokens["special_tokens_mask"][end - 1] and offsets[end - 1][0] == offsets[end - 1][1]:
-        end -= 1
-    return input_ids[:end], offsets[:end]
-
-
-def check_offsets(tokenizer: Any) -> None:
-    """Refuse a tokenizer that reports no character offsets.
-
-    Raises:
-        ModelError: it is no fast tokenizer.
-    """
-    if not getattr(tokenizer, "is_fast", False):
-        raise ModelError(
-            f"tokenizer {type(tokenizer).__name__}: reports no character offsets, so that spans cannot be placed; "
-            "expected one with a tokenizer.json (a fast tokenizer)"
-        )
-
-
-def _anchor(text: str, start: int, end: int) -> int:
-    """First character of a token that is not white space; its first character when all are; -1 when it has none."""
-    if end <= start:
-        return -1
-    piece = text[start:end]
-    return start + len(piece) - len(piece.lstrip()) if not piece.isspace() else start
-
-
-def _token_span(text: str, anchors: Sequence[int], span: CharSpan | None) -> TokenSpan | None:
-    if span is None:
-        return None
-    # Without the white space at its edges: a token of nothing else belongs to no span there.
-    words = span.text(text)
-    end = span.start + len(words.rstrip())
-    start = end - len(words.strip())
-    inside = [i for i, anchor in enumerate(anchors) if start <= anchor < end]
-    return TokenSpan(inside[0], inside[-1] + 1) if inside else None
 
 
 def _around(whole: TokenSpan, hole: TokenSpan | TokenSet | None) -> TokenSet | None:
@@ -272,19 +265,6 @@ def _around(whole: TokenSpan, hole: TokenSpan | TokenSet | None) -> TokenSet | N
         pieces = [(whole.start, whole.end)]
     spans = tuple(TokenSpan(start, end) for start, end in pieces if start < end)
     return TokenSet(spans) if spans else None
-
-
-def _straddling(text: str, offsets: Sequence[tuple[int, int]], edges: Sequence[CharSpan]) -> tuple[int, ...]:
-    cuts = sorted({edge.start for edge in edges} | {edge.end for edge in edges})
-    tokens = []
-    for i, (start, end) in enumerate(offsets):
-        if end - start < 2:
-            continue
-        for cut in cuts:
-            if start < cut < end and text[start:cut].strip() and text[cut:end].strip():
-                tokens.append(i)
-                break
-    return tuple(tokens)
 
 
 def _last(span: TokenSpan | TokenSet) -> int:

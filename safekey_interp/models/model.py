@@ -7,7 +7,7 @@ belong to :mod:`safekey_interp.capture`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,8 @@ from safekey_interp.errors import InputError, ModelError, TraceError, first_line
 from safekey_interp.models.chat_template import Rendering
 from safekey_interp.models.checkpoints import merge_adapter, read_checkpoint, resolve
 from safekey_interp.models.devices import device_for, dtype_for
-from safekey_interp.models.encoding import Encoding, check_length, check_offsets, encode
+from safekey_interp.models.encoding import Encoding, check_length, encode
+from safekey_interp.models.tokenisation import check_offsets
 from safekey_interp.segmentation.segmenter import Segmentation, segment
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Model:
         *,
         max_length: int | None = None,
         rendering: Rendering = "chat",
+        reads: Iterable[str] = (),
     ) -> Encoding:
         """Token ids and token spans over exactly the text that the model would have seen.
 
@@ -102,15 +104,18 @@ class Model:
             max_length: largest number of tokens up to the end of K; the model's own limit when None.
             rendering: ``chat`` is what the model would have seen; ``released`` what the reference's attention script
                 reads: the prompt and the first half of the response, without a chat template.
+            reads: span expressions that the measurement needs; none for K and what comes before.
 
         Returns:
             The text, its tokens, and half-open token spans; a span that the trace lacks is None.
 
         Raises:
-            TraceTooLong: the key sentence ends past ``max_length``.
-            TraceError: the chat template refuses the trace, or one of its tokens has no embedding.
+            InputError: an expression that cannot be parsed.
+            TraceTooLong: what is read ends past ``max_length``.
+            TraceError: a span that is read cannot be placed; the chat template refuses the trace, or one of its tokens
+                has no embedding.
         """
-        encoding = encode(self.tokenizer, trace, segmentation or segment(trace), rendering=rendering)
+        encoding = encode(self.tokenizer, trace, segmentation or segment(trace), rendering=rendering, reads=reads)
         check_length(encoding, max_length=max_length, max_positions=self.max_positions)
         largest = int(encoding.input_ids[: encoding.end].max())
         if largest >= self.n_embeddings:

@@ -32,7 +32,7 @@ from safekey_interp.segmentation.llm_prompt import (
     place,
     read_answer,
 )
-from safekey_interp.segmentation.reasoning_span import Delimiters, Region, reasoning_region
+from safekey_interp.segmentation.reasoning_span import Delimiters, Region, answer_span, reasoning_region
 from safekey_interp.segmentation.segmentation_record import Segmentation
 from safekey_interp.segmentation.span_finder import NO_KEY_SENTENCE, NO_TEXT
 
@@ -238,6 +238,7 @@ class LlmFinder:
             confidence=confidence,
             reason=reason,
             finder=self.name,
+            answer=answer_span(trace.response, self._delimiters),
         )
         return _Outcome(segmentation, result)
 

@@ -49,6 +49,8 @@ class Segmentation:
     """Why these sentences, in words."""
     finder: str
     """The finder that found them."""
+    answer: CharSpan | None = None
+    """Where the answer lies; None when the reasoning never closes, and from finders that do not say."""
 
     @property
     def understanding_text(self) -> str | None:

@@ -14,7 +14,8 @@ from safekey_interp.capture.batch_runner import measure_batch
 from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.capture_request import KEY_SPANS, QUERY_SPANS, CaptureRequest
 from safekey_interp.capture.distance_baseline import find_baseline, matched_masses, on_device
-from safekey_interp.capture.key_sets import prompt_rows, query_rows
+from safekey_interp.capture.key_sets import query_rows
+from safekey_interp.capture.reference_rows import prompt_rows
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.models.encoding import Encoding
 from safekey_interp.models.model import Model

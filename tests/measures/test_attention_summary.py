@@ -9,10 +9,9 @@ import reference_forward
 from tiny_models import tiny_model, traces
 
 from safekey_interp.capture.batch_runner import AttentionArrays, measure_batch
-from safekey_interp.capture.capture_request import KEY_SPANS, QUERY_SPANS, CaptureRequest
+from safekey_interp.capture.capture_request import KEY_SPANS, QUERY_SPANS, RECIPE, CaptureRequest
 from safekey_interp.measures.attention import attention_table
 from safekey_interp.measures.attention_summary import (
-    PAIRS,
     QUANTITIES,
     HeadSums,
     TraceSummary,
@@ -71,7 +70,7 @@ def quantity_of(summaries: list[TraceSummary]):
 def test_a_trace_is_averaged_over_heads(summaries: list[TraceSummary], tidy: pd.DataFrame) -> None:
     means = tidy.groupby(["trace_id", *KEYS])[["mass", "uniform_mass", "random_mass", "matched_mass", "entropy"]].mean()
     for trace, summary in enumerate(summaries):
-        for p, (q, k) in enumerate(PAIRS):
+        for p, (q, k) in enumerate(RECIPE.pairs):
             for layer in LAYERS:
                 values = summary.by_layer[layer, p]
                 key = (f"t{trace}", QUERY_SPANS[q], KEY_SPANS[k], layer)
@@ -181,7 +180,7 @@ def test_heads_equal_a_group_by(summaries: list[TraceSummary], tidy: pd.DataFram
         expected = kept.groupby([*KEYS, "head"])[names].mean()
         counts = kept.groupby([*KEYS, "head"])["mass"].count()
         found = table[table["subset"] == subset].set_index([*KEYS, "head"])
-        assert len(found) == len(PAIRS) * len(LAYERS) * 4
+        assert len(found) == len(RECIPE.pairs) * len(LAYERS) * 4
         for name in names:
             aligned = expected[name].reindex(found.index)
             np.testing.assert_allclose(found[name], aligned, rtol=1e-4, atol=1e-6, err_msg=name)

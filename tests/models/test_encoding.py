@@ -13,7 +13,7 @@ from tiny_models import byte_level_tokenizer, tiny_model, traces
 from tokenizers_in_memory import TEMPLATES, TOKENIZERS, tiktoken_style, with_template
 
 from safekey_interp.data.trace import CharSpan, Message, TokenSpan, Trace
-from safekey_interp.errors import ModelError, TraceError, TraceTooLong
+from safekey_interp.errors import InputError, ModelError, TraceError, TraceTooLong
 from safekey_interp.models.chat_template import render
 from safekey_interp.models.encoding import SPANS, Encoding, TokenSet, check_length, encode
 
@@ -193,8 +193,9 @@ def test_spans_by_hand() -> None:
     assert list(encoding.positions("prompt+understanding")) == both
     assert list(encoding.positions("prompt_end")) == [both[len(encoding.positions("prompt")) - 1]]
     assert encoding.end == encoding.spans["key_sentence"].end
-    with pytest.raises(KeyError, match="expected one of"):
-        encoding.positions("query")
+    assert list(encoding.positions("warning")) == []
+    with pytest.raises(InputError, match="got the end"):
+        encoding.positions("last(")
 
 
 def test_a_straddling_token_is_listed_and_belongs_to_its_first_word() -> None:

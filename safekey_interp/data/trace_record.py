@@ -1,0 +1,50 @@
+"""JSON record of a trace, for temporary files and hashes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from safekey_interp.data.trace import CharSpan, Message, Spans, Trace
+
+_TEXTS = ("trace_id", "prompt", "response", "label", "source", "group")
+
+
+def record_of(trace: Trace) -> tuple[bytes, bool]:
+    """A trace as JSON, and whether that is all of it: values that JSON does not have become text."""
+    turns = [[turn.role, turn.content] for turn in trace.messages]
+    given = {name: [span.start, span.end] for name, span in trace.given.items()}
+    record = [*(getattr(trace, name) for name in _TEXTS), turns, given, dict(trace.meta)]
+    if trace.span_names:
+        record.append([_intervals(spans) for spans in (trace.spans, trace.prompt_spans, *_of_turns(trace))])
+    try:
+        return json.dumps(record).encode(), True
+    except TypeError:
+        return json.dumps(record, default=str).encode(), False
+
+
+def trace_of(record: list[Any]) -> Trace:
+    """The trace of a record."""
+    n = len(_TEXTS)
+    turns, given, meta, *more = record[n:]
+    spans, prompt_spans, *of_turns = more[0] if more else ({}, {}, *({} for _ in turns))
+    return Trace(
+        **dict(zip(_TEXTS, record[:n], strict=True)),
+        messages=tuple(
+            Message(role=role, content=content, spans=named)
+            for (role, content), named in zip(turns, of_turns, strict=True)
+        ),
+        given={name: CharSpan(*ends) for name, ends in given.items()},
+        meta=meta,
+        spans=spans,
+        prompt_spans=prompt_spans,
+    )
+
+
+def _of_turns(trace: Trace) -> Iterator[Spans]:
+    return (turn.spans for turn in trace.messages)
+
+
+def _intervals(spans: Spans) -> dict[str, list[list[int]]]:
+    return {name: [[span.start, span.end] for span in intervals] for name, intervals in spans.items()}
