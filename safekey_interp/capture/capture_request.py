@@ -83,6 +83,13 @@ def expressions(given: Sequence[str], what: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(given))
 
 
+def reads_of(given: Sequence[str]) -> tuple[str, ...]:
+    """What a measurement needs of a trace, for :attr:`Encoding.reads`; none where all expressions are built in, which
+    end with the key sentence."""
+    built_in = {*QUERY_SPANS, *STATE_POSITIONS, *KEY_SPANS, *ALIASES} - {"end"}
+    return () if set(given) <= built_in else tuple(dict.fromkeys(given))
+
+
 class Site(NamedTuple):
     """Where in the residual stream a state was read."""
 
@@ -124,9 +131,7 @@ class CaptureRequest:
         """Expressions of the tokens whose rows or states are read; none where the built-in ones are all, which end
         with the key sentence. Keys behind all of them are out of sight."""
         rows = self.spans.queries if self.attention else ()
-        wanted = tuple(dict.fromkeys((*rows, *(self.positions if self.states else ()))))
-        built_in = {*QUERY_SPANS, *STATE_POSITIONS, *KEY_SPANS, *ALIASES} - {"end"}
-        return () if set(wanted) <= built_in else wanted
+        return reads_of((*rows, *(self.positions if self.states else ())))
 
     def reads_layer(self, layer: int) -> bool:
         """Whether this layer is asked for."""

@@ -14,11 +14,25 @@ KEY_SENTENCES = Option(
     flag="--key-sentences",
     reads="key_sentences",
 )
+METRIC = Option(
+    "metric",
+    'What is read out: aha, key_sentence, logprob("text"), logprob(SPAN), logit_difference("a", "b"), or '
+    'probe(FILE), each at the token before K unless AT follows: logprob("text") at last(prompt). Default: aha and '
+    "key_sentence.",
+    several=True,
+    reads="metric",
+)
 FITTING = (
     Option(
         "fit_layers", "Layers to fit directions on. Default: all; of a trajectory one.", flag="--layers", reads="layers"
     ),
-    Option("fit_position", "Position whose states directions are fitted on.", default="decision", flag="--position"),
+    Option(
+        "fit_position",
+        "Position whose states directions are fitted on.",
+        default="decision",
+        flag="--position",
+        is_span=True,
+    ),
     Option(
         "label_by", "Fit directions by the file's label or each trace's aha.", default="label", choices=("label", "aha")
     ),
