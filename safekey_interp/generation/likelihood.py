@@ -80,6 +80,8 @@ class Continuation(NamedTuple):
         def tokens_of(span: str | NumberedSpan) -> Sequence[int]:
             if str(span) == self.replaces:
                 return range(self.start, n)
+            if isinstance(span, NumberedSpan) and span.kind == "token":
+                return range(n)[span.number :][:1] if -n <= span.number < n else ()
             return [at for at in encoding.positions(str(span)) if at < self.start]
 
         return parse_span(expression).positions(tokens_of, n)

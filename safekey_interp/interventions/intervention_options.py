@@ -13,6 +13,8 @@ import numpy as np
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.intervention_parts import FITTING
 from safekey_interp.interventions.intervention_record import Intervention, load_function
+from safekey_interp.interventions.metric_kinds import Metric
+from safekey_interp.interventions.metric_registry import parse_metrics
 from safekey_interp.measures.control_directions import Controls
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.probes import Probe
@@ -53,6 +55,10 @@ def complete_options(intervention: Intervention, model: Model, given: Mapping[st
             expected = ", ".join(sorted(known))
             raise InputError(f"{option}: no option of {intervention.name}, expected some of {expected}")
     options = known | dict(given)
+    unsaid = {option.name for option in intervention.options if option.is_optional and options.get(option.name) is None}
+    options = {name: value for name, value in options.items() if name not in unsaid}
+    if options.get("metric") is not None:
+        options["metric"] = parse_metrics(options["metric"])
     for option in _LAYERS:
         if option in options:
             options[option] = model.layer_numbers(options[option])
@@ -69,6 +75,8 @@ def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
 
 def recorded(value: Any) -> Any:
     """Options as ``run.json`` has them; of directions and probes, where they read and a hash."""
+    if isinstance(value, Metric):
+        return recorded(value.record)
     if isinstance(value, Direction | Probe):
         place = {"layer": value.layer, "site": value.site, "position": value.position}
         return {"kind": type(value).__name__.lower()} | place | {"sha256": _hash(value)}

@@ -21,6 +21,12 @@ METRIC = Option(
     "key_sentence.",
     several=True,
     reads="metric",
+    is_optional=True,
+)
+PAIRED_BY = Option(
+    "label_by",
+    "Column with two values by which traces are paired; the source is one of these. Default: the outcome.",
+    is_optional=True,
 )
 FITTING = (
     Option(

@@ -53,6 +53,10 @@ class Option:
     """Other names of the command's option."""
     is_span: bool = False
     """Whether its values are span expressions; ``choices`` are then the usual ones."""
+    is_open: bool = False
+    """Whether it may have other values than ``choices``."""
+    is_optional: bool = False
+    """Whether it is recorded, and shown, only where it is given."""
     needs: tuple[str, Any] | None = None
     """Another option, and the value without which this one has no effect."""
 
@@ -78,7 +82,7 @@ class Option:
         for each in values:
             if self.is_span:
                 self._check_span(each, name)
-            elif self.choices and each not in self.choices:
+            elif self.choices and not self.is_open and each not in self.choices:
                 some = "some" if self.several else "one"
                 raise InputError(f"{name}: got {each!r}, expected {some} of {', '.join(self.choices)}")
             if self.least is not None and (not isinstance(each, int) or each < self.least):

@@ -48,7 +48,8 @@ INTERVENTION = Intervention(
         Option(
             "layers", "After which layers. Default: everywhere; to add, its own.", flag="--at-layers", reads="layers"
         ),
-        Option("positions", "At which positions it is changed. Default: all.", flag="--at", several=True),
+        Option("positions", "At which positions it is changed. Default: all.", flag="--at", several=True, is_span=True),
+        parts.METRIC,
         parts.KEY_SENTENCES,
         *parts.DIRECTION_OPTIONS,
     ),
