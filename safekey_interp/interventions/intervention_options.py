@@ -12,7 +12,7 @@ import numpy as np
 
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.intervention_parts import FITTING
-from safekey_interp.interventions.intervention_record import Intervention, load_function
+from safekey_interp.interventions.intervention_record import Intervention, Option, load_function
 from safekey_interp.interventions.metric_kinds import Metric
 from safekey_interp.interventions.metric_registry import parse_metrics
 from safekey_interp.measures.control_directions import Controls
@@ -65,6 +65,21 @@ def complete_options(intervention: Intervention, model: Model, given: Mapping[st
     if intervention.fit_depth is not None and options.get("fit_layers", ()) is None:
         options["fit_layers"] = (round((model.n_layers - 1) * intervention.fit_depth),)
     return options
+
+
+def span_expressions(intervention: Intervention, options: Mapping[str, Any]) -> list[str]:
+    """Every span expression among complete options: spans, positions, and where metrics are read."""
+    found: list[str] = []
+    for option in intervention.options:
+        value = options.get(option.name)
+        if option.is_span and value is not None and not _is_named(option, value):
+            found += [value] if isinstance(value, str) else list(value)
+    return [*found, *(metric.at for metric in options.get("metric") or ())]
+
+
+def _is_named(option: Option, value: Any) -> bool:
+    """Whether a value is one of an option's own words, which need be no expression (``reasoning_end``)."""
+    return isinstance(value, str) and value in option.choices
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

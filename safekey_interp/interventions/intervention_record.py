@@ -119,6 +119,8 @@ class Column:
     """Shorter words, for an axis."""
     first: str = ""
     """The value that is chosen at first; empty: the first."""
+    is_open: bool = False
+    """Whether values without words are shown, too, behind the others."""
 
     def name(self, value: Any) -> str:
         """A value in words."""

@@ -87,6 +87,7 @@ INTERVENTION = Intervention(
         "to_span": Column(
             label="Hidden",
             words=SPANS,
+            is_open=True,
             short={"prompt": "X", "understanding": "U", "template": "template", "first_token": "first token"},
         ),
         "head": Column(label="Head", words="head {}".format),

@@ -59,7 +59,7 @@ INTERVENTION = Intervention(
     prepare="safekey_interp.interventions.activation_patching:prepare_pairs",
     lines="position",
     columns={
-        "position": Column(label="States at (second plot)", words=parts.POSITIONS, first="decision"),
+        "position": Column(label="States at (second plot)", words=parts.POSITIONS, first="decision", is_open=True),
         "measure": Column(label="Effects", words={"effect": "exact", "attribution": "attribution, first order"}),
     },
     changed=_changed,

@@ -16,8 +16,8 @@ INTERVENTION = Intervention(
     summarise="safekey_interp.interventions.sentence_suppression:summarise_suppression",
     lines="target_part",
     columns={
-        "source_part": Column(label="Hidden", words=parts.PARTS),
-        "target_part": Column(label="Predicted", words=parts.PARTS),
+        "source_part": Column(label="Hidden", words=parts.PARTS, is_open=True),
+        "target_part": Column(label="Predicted", words=parts.PARTS, is_open=True),
     },
     changed=lambda settings, _: (
         f"Each of the first {settings['most']} sentences of the reasoning hidden from all later tokens."
