@@ -74,7 +74,7 @@ def plan_work(
     Raises:
         InputError: options that the function refuses, or traces without what it needs.
     """
-    own, fitting = split_options(options)
+    own, fitting = split_options(intervention, options)
     names = span_names_of(traces)
     check_spans(span_expressions(intervention, options), names)
     fits = intervention.fits

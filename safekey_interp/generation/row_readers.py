@@ -18,6 +18,7 @@ from torch import Tensor
 
 from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.residual_edits import Edit, Place, edited
+from safekey_interp.errors import InputError
 
 if TYPE_CHECKING:
     from safekey_interp.models.encoding import Encoding
@@ -100,8 +101,17 @@ class FunctionOfLogits(RowReader):
     """Of the row."""
 
     def read(self, values: Float[Tensor, "pos d_vocab"]) -> Tensor:
-        """What it returns."""
-        return torch.as_tensor(self.function(values.float(), self.encoding), dtype=torch.float64).reshape(())
+        """What it returns. Raises InputError for anything but one number, or for one that lost the graph."""
+        returned = self.function(values.float(), self.encoding)
+        try:
+            number = torch.as_tensor(returned, dtype=torch.float64).reshape(())
+        except (RuntimeError, TypeError, ValueError):
+            raise InputError(f"metric: its function returned {type(returned).__name__}, expected one number") from None
+        if values.requires_grad and not number.requires_grad:
+            raise InputError(
+                "metric: its function returned a number without a gradient; return a tensor, or take exact"
+            )
+        return number
 
 
 def _at(reader: RowReader, values: Tensor) -> Tensor:

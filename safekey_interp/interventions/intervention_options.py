@@ -82,10 +82,10 @@ def _is_named(option: Option, value: Any) -> bool:
     return isinstance(value, str) and value in option.choices
 
 
-def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The options of the function itself, and those of cross-fitting."""
-    own = {name: value for name, value in options.items() if name not in _FITTING}
-    return own, {name: value for name, value in options.items() if name in _FITTING}
+def split_options(intervention: Intervention, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of the function itself, and those of cross-fitting where it fits directions."""
+    fitting = {name: value for name, value in options.items() if intervention.fits and name in _FITTING}
+    return {name: value for name, value in options.items() if name not in fitting}, fitting
 
 
 def recorded(value: Any) -> Any:

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 DECIDING = "before(key_sentence)"
 """Where a metric is read unless something else is said."""
-NATS = "nats a token"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +44,7 @@ class Metric(ABC):
 
     at: str = DECIDING
     """Where it is read: a span expression."""
-    unit: ClassVar[str] = NATS
+    unit: ClassVar[str] = "nats a token"
 
     @property
     @abstractmethod

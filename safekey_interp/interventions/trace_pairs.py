@@ -74,7 +74,8 @@ def find_pairs(
         if of_request:
             pairs.append(TracePair(of_request[0], target))
         else:
-            left_out[target.trace_id] = f"no {source} trace of its request ({target.group})"
+            what = f"no {source} trace of its request" if label_by is None else f"no trace with {label_by} {source}"
+            left_out[target.trace_id] = f"{what} ({target.group})"
     return pairs, left_out
 
 

@@ -172,7 +172,7 @@ def score_states(
 def summarise_trajectory(
     table: pd.DataFrame, *, by: str = "label", offsets: tuple[int, int] = (-40, 40)
 ) -> pd.DataFrame:
-    """Mean score by offset, with 95 % intervals over groups.
+    """Mean score by offset, with 95 % intervals over groups: a curve a class, or of ``all`` where no trace has one.
 
     Args:
         table: from :func:`measure_trajectory`.
@@ -188,6 +188,8 @@ def summarise_trajectory(
     """
     if by not in ("label", "aha"):
         raise InputError(f"by: got {by!r}, expected label or aha")
+    if not table[by].notna().any():
+        table = table.assign(**{by: "all"})
     inside = table[table["offset"].between(*offsets) & table[by].notna()]
     controls = [f"{control}_{moment}" for control in trajectory_controls(table) for moment in ("mean", "sd")]
     rows = []
