@@ -80,6 +80,7 @@ def run_intervention(
         **options: of the intervention's function: ``knockout``, ``patch``, ``steer``, ``suppress``, ``logit_lens``,
             ``measure_trajectory``. Without ``directions``, or ``readers``, directions are fitted on folds of the
             requests and used on the others (``fit_layers``, ``fit_position``, ``label_by``, ``n_folds``).
+            ``metric`` says what is read out (:mod:`safekey_interp.interventions.metric_registry`).
 
     Returns:
         The run: ``effects`` (the function's table), ``summary`` (means with intervals, beside the control's),

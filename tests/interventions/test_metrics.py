@@ -15,6 +15,7 @@ import safekey_interp as ski
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.activation_patching import patch
 from safekey_interp.interventions.attention_knockout import knockout
+from safekey_interp.interventions.direct_logit_attribution import rank_heads
 from safekey_interp.interventions.logit_lens_scores import logit_lens
 from safekey_interp.interventions.metric_registry import METRICS, parse_metric
 from safekey_interp.interventions.sentence_suppression import suppress
@@ -196,6 +197,20 @@ def test_what_is_no_metric_is_refused_in_one_line(given: Any, says: str) -> None
     with pytest.raises(InputError, match=says) as caught:
         knockout(tiny_models.tiny_model("llama"), traces(1), metric=given, controls=(), finder="given")
     assert "\n" not in str(caught.value)
+
+
+def test_heads_are_ranked_by_any_two_tokens_at_any_position() -> None:
+    model, [trace] = tiny_models.tiny_model("llama"), traces(1)
+    metric = 'logit_difference("a", "b") at last(warning)'
+    table: Any = rank_heads(model, [trace.with_(given={})], metric=metric, n_random=1, finder="given")
+    token, other = (model.tokenizer(text)["input_ids"][0] for text in ("a", "b"))
+    encoding = model.encode(trace, segment(trace, finder="given"))
+    with torch.no_grad():
+        logits = model.hf(encoding.input_ids[None], use_cache=False).logits[0, encoding.positions("last(warning)")[0]]
+    tested = table[table["control"] == "none"]
+    assert tested["total"].to_numpy() == pytest.approx(float(logits[token] - logits[other]), abs=1e-4)
+    with pytest.raises(InputError, match="expected one logit_difference"):
+        rank_heads(model, [trace], metric="key_sentence", finder="given")
 
 
 def test_a_lens_reads_no_probe_and_attribution_needs_a_gradient() -> None:
