@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from safekey_interp.data.span_expressions import ALIASES, parse_span
+from safekey_interp.data.span_expressions import parse_span
 from safekey_interp.errors import InputError
 
 QUERY_SPANS = ("key_sentence", "decision", "understanding")
@@ -57,6 +57,7 @@ class SpanPairs(NamedTuple):
 
 RECIPE = SpanPairs()
 """Key sentence, deciding token and understanding: the spans of the built-in question."""
+_BUILT_IN = {*map(parse_span, (*QUERY_SPANS, *KEY_SPANS, *STATE_POSITIONS, "understanding_end"))}
 
 
 def span_pairs(queries: Sequence[str] | None, keys: Sequence[str] | None) -> SpanPairs:
@@ -125,8 +126,11 @@ class CaptureRequest:
         with the key sentence. Keys behind all of them are out of sight."""
         rows = self.spans.queries if self.attention else ()
         wanted = tuple(dict.fromkeys((*rows, *(self.positions if self.states else ()))))
-        built_in = {*QUERY_SPANS, *STATE_POSITIONS, *KEY_SPANS, *ALIASES} - {"end"}
-        return () if set(wanted) <= built_in else wanted
+        if all(parse_span(expression) in _BUILT_IN for expression in wanted):
+            return ()
+        # The key sentence's rows are a reference for the token before it.
+        decides = any(parse_span(query) == parse_span("decision") for query in rows)
+        return (*wanted, "key_sentence") if decides else wanted
 
     def reads_layer(self, layer: int) -> bool:
         """Whether this layer is asked for."""
