@@ -56,7 +56,7 @@ def test_prompts_alone_have_their_positions() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"positions": ["middle"]}, "positions: got 'middle', expected some of prompt"), ({"layers": [9]}, "layers: got")],
+    [({"positions": ["middle"]}, "span 'middle': no trace has one"), ({"layers": [9]}, "layers: got")],
 )
 def test_what_the_model_does_not_have_is_refused(options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
