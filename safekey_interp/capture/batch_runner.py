@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from einops import rearrange
 
+from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.bridge_backend import bridge_forward
 from safekey_interp.capture.capture_request import CaptureRequest, SpanPairs
-from safekey_interp.capture.recording import Captured, capture, evaluating
+from safekey_interp.capture.recording import Captured, capture
 from safekey_interp.capture.stream_settings import Backend
 from safekey_interp.errors import ModelError
 from safekey_interp.models.encoding import Encoding

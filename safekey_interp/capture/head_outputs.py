@@ -20,9 +20,8 @@ from einops import einsum, rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from safekey_interp.capture.architecture import find_layout
+from safekey_interp.capture.architecture import evaluating, find_layout
 from safekey_interp.capture.batch_runner import Backend
-from safekey_interp.capture.recording import evaluating
 from safekey_interp.capture.residual_edits import attention_writes
 from safekey_interp.capture.unembedding import frozen_norm
 from safekey_interp.errors import ModelError

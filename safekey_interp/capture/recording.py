@@ -248,19 +248,6 @@ def capture(
             captured.forget()
 
 
-@contextmanager
-def evaluating(hf: nn.Module) -> Iterator[None]:
-    """Every module in evaluation mode for a while: a measurement in the middle of training has no dropout."""
-    training = [module for module in hf.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
 def _forgets_gradients(hf: nn.Module) -> bool:
     for module in hf.modules():
         if module.training and getattr(module, "gradient_checkpointing", False):

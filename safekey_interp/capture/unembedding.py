@@ -15,8 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from safekey_interp.capture.architecture import find_layout
-from safekey_interp.capture.recording import evaluating
+from safekey_interp.capture.architecture import evaluating, find_layout
 from safekey_interp.errors import ModelError
 from safekey_interp.models.model import Model
 

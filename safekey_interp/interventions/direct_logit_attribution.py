@@ -26,10 +26,10 @@ from einops import einsum, rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
+from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.batches import plan_batches
 from safekey_interp.capture.head_outputs import HeadReading, HeadWrites, find_heads, read_heads
-from safekey_interp.capture.recording import evaluating
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.capture.streaming import (
     BatchSize,

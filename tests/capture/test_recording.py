@@ -9,9 +9,10 @@ import reference_forward
 import torch
 from tiny_models import ARCHITECTURES, tiny_model, traces
 
+from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.capture_request import KEY_SPANS, QUERY_SPANS, STATE_POSITIONS, CaptureRequest, Site
-from safekey_interp.capture.recording import Captured, capture, evaluating
+from safekey_interp.capture.recording import Captured, capture
 from safekey_interp.errors import ModelError
 from safekey_interp.models.model import Model
 
