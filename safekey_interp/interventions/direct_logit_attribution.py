@@ -105,13 +105,12 @@ def rank_heads(
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
         for batch in plan:
             reading = _read(model, heads, [subjects[i].own.ids[: subjects[i].own.start] for i in batch], backend)
-            outputs = {layer: reading.outputs(layer, writes) for layer, writes in heads.items()}
             for row, i in enumerate(batch):
                 contrast = _contrast(reader, subjects[i], bank, n_random, seed)
                 if contrast is None:
                     left_out[subjects[i].trace.trace_id] = "both kinds of key sentences have the same tokens"
                     continue
-                by_head = [outputs[layer][row] for layer in heads]
+                by_head = [reading.outputs[layer][row] for layer in heads]
                 effects = _effects(reader, reading.last[row], by_head, contrast.vectors)
                 if not np.isfinite(effects.effects).all():
                     left_out[subjects[i].trace.trace_id] = "the model's states are not finite"
