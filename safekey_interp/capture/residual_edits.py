@@ -178,8 +178,8 @@ def _change_scaled(edit: Edit, scale: float, wrote: Tensor) -> Tensor | None:
 
 
 def _change_heads(edit: Edit, n_heads: int, head: int | None, side_by_side: Tensor) -> Tensor | None:
-    """Edit heads that lie side by side in the last dimension (some bridges give them an own one)."""
-    z = side_by_side if side_by_side.ndim == 4 else side_by_side.unflatten(-1, (n_heads, -1))
+    """Edit heads that lie side by side in the last dimension; a bridge may give them one of their own."""
+    z = side_by_side.reshape(*side_by_side.shape[:2], n_heads, -1)
     if head is None:
         new = _new(edit, z)
     else:

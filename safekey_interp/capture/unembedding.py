@@ -135,7 +135,8 @@ def frozen_norm(norm: nn.Module, states: Float[Tensor, "*rows d_model"]) -> Floa
 def norm_gain(norm: nn.Module) -> Float[Tensor, " d_model"]:
     """The gain of a root-mean-square norm: what it leaves of a vector of ones; float32."""
     weight = next(norm.parameters())
-    return norm(torch.ones_like(weight, dtype=torch.float32)[None]).float()[0]
+    # Not called as a module: a hook that reads what the norm writes does not mean this.
+    return norm.forward(torch.ones_like(weight, dtype=torch.float32)[None]).float()[0]
 
 
 def norm_scale(norm: nn.Module, states: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows 1"]:
@@ -143,7 +144,7 @@ def norm_scale(norm: nn.Module, states: Float[Tensor, "*rows d_model"]) -> Float
     weight = next(norm.parameters())
     # Norms compute in float32 and give the type of what they are given: half precision would round the gain.
     wide = states.to(weight.device, torch.float32)
-    normed = norm(wide).float()
+    normed = norm.forward(wide).float()
     shaped = norm_gain(norm) * wide
     alpha = (normed * shaped).sum(-1, keepdim=True) / shaped.square().sum(-1, keepdim=True).clamp(min=1e-30)
     close = 1e-4 if weight.dtype == torch.float32 else 3e-2
