@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, get_args
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, get_args
 import numpy as np
 import pandas as pd
 
-from safekey_interp.capture.capture_request import CaptureRequest
+from safekey_interp.capture.capture_request import CaptureRequest, expressions
 from safekey_interp.capture.layer_parts import why_absent
 from safekey_interp.capture.places import Place, check_site, layers_of
 from safekey_interp.capture.position_means import present
@@ -55,7 +55,8 @@ def states(
     Args:
         model: from ``load`` or ``from_hf``.
         traces: any number, of which a few hundred are in memory at once.
-        positions: names of positions or spans; the states of several tokens are averaged.
+        positions: span expressions, such as ``decision`` or ``last(prompt)``; the states of several tokens are
+            averaged. A trace that has none of them is left out.
         layers: layers to read, negative ones counted from the last; all when None.
         components: of ``resid_pre``, ``resid_mid``, ``resid_post``, ``attn_out``, ``mlp_out`` (both as they are added
             to the stream), ``ln_final`` (behind the last layer, whatever ``layers`` says), ``head`` (every head, as
@@ -73,22 +74,23 @@ def states(
         The array, float32, with the names of its axes, its traces and those left out.
 
     Raises:
-        InputError: no trace can be measured; an unknown position, layer or component, or one that the model lacks in
-            all layers asked for (``resid_mid`` of a parallel block); z of heads beside other components.
+        InputError: no trace can be measured; an unknown layer or component; a position that cannot be parsed, or that
+            no trace has; a component that the model lacks in all layers asked for (``resid_mid`` of a parallel block);
+            z of heads beside other components.
     """
-    for name, value in (("positions", positions), ("components", components)):
-        if isinstance(value, str) or not value:
-            raise InputError(f"{name}: got {value!r}, expected a list of names such as [{value or 'decision'!r}]")
+    wanted = expressions(positions, "positions")
+    if not wanted:
+        raise InputError("positions: got none, expected a list of span expressions such as ['decision']")
     axes = _axes(model, layers, components, head)
     places = present(model.hf, axes.places)
-    request = CaptureRequest(attention=False, positions=tuple(positions), places=places, head=head)
+    request = CaptureRequest(attention=False, positions=wanted, places=places, head=head)
     settings = StreamSettings(
         finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
     )
     at = [axes.layers.index(place.layer) for place in places], [axes.components.index(place.site) for place in places]
-    row_bytes = 4 * model.d_model * len(positions) * len(axes.layers) * len(axes.components)
+    row_bytes = 4 * model.d_model * len(wanted) * len(axes.layers) * len(axes.components)
     chunk = max(1, min(CHUNK, _CHUNK_BYTES // row_bytes))
-    entries = _with_positions(prepare(model, traces, settings), positions)
+    entries = prepare(model, traces, settings, wanted)
     folder = tempfile.TemporaryDirectory(prefix="safekey-states-")
     file = Path(folder.name) / "states"
     about, left_out, shape = [], {}, ()
@@ -97,7 +99,7 @@ def states(
             if entry.measured is None or entry.measured.states is None:
                 left_out[entry.trace.trace_id] = entry.left_out or "not measured"
                 continue
-            shape = (len(positions), len(axes.layers), len(axes.components), entry.measured.states.shape[-1])
+            shape = (len(wanted), len(axes.layers), len(axes.components), entry.measured.states.shape[-1])
             row = np.full(shape, np.nan, np.float32)
             row[:, at[0], at[1]] = entry.measured.states.swapaxes(0, 1)
             row.tofile(stream)
@@ -110,7 +112,7 @@ def states(
     return StateArray(
         array=array,
         index=pd.DataFrame(about, dtype=object),
-        positions=tuple(positions),
+        positions=wanted,
         layers=axes.layers,
         components=axes.components,
         head=head,
@@ -129,6 +131,8 @@ class _Axes(NamedTuple):
 def _axes(model: Model, layers: Sequence[int] | None, components: Sequence[str], head: Heads) -> _Axes:
     if head not in get_args(Heads):
         raise InputError(f"head: got {head!r}, expected one of {', '.join(get_args(Heads))}")
+    if isinstance(components, str) or not components:
+        raise InputError(f"components: got {components!r}, expected a list such as ['resid_post', 'attn_out']")
     for component in components:
         check_site(component, model.n_heads, "components")
     of_heads = [component.partition(".")[0] == "head" for component in components]
@@ -149,18 +153,6 @@ def _axes(model: Model, layers: Sequence[int] | None, components: Sequence[str],
         if all(reasons):
             raise InputError(f"components: {site}: {reasons[0]}")
     return _Axes(axis, sites, places)
-
-
-def _with_positions(entries: Iterable[Entry], positions: Sequence[str]) -> Iterator[Entry]:
-    """The entries; raises InputError at a position that no trace can have."""
-    for entry in entries:
-        if entry.encoding is not None:
-            for name in positions:
-                try:
-                    entry.encoding.positions(name)
-                except KeyError as error:
-                    raise InputError(f"positions: {error.args[0]}") from None
-        yield entry
 
 
 def _about(entry: Entry) -> dict[str, str | None]:

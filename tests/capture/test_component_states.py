@@ -134,17 +134,20 @@ def test_the_bridge_gives_the_same_array(architecture: str) -> None:
     np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
-def test_a_trace_without_a_position_is_nan_and_one_that_cannot_be_read_is_named() -> None:
+def test_a_trace_without_a_position_is_nan_and_one_without_any_is_named() -> None:
     given = [*reference_forward.with_spans(2), Trace(trace_id="alone", prompt="How do I open doors?", response="")]
-    bad = Trace(trace_id="bad", prompt="How?", response="  ")
-    found = ski.states(tiny_model("llama"), [bad, *given], positions=["prompt_end", "decision"], finder="given")
+    model = tiny_model("llama")
+    found = ski.states(model, given, positions=["last(prompt)", "decision", "prompt_end"], finder="given")
     assert found.trace_ids == ("t0", "t1", "alone")
-    assert set(found.left_out) == {"bad"}
     assert list(found.index["label"]) == ["benign", "harmful", None]
     assert list(found.index["group"]) == [trace.group for trace in given]
-    assert np.isfinite(found.array[:, 0]).all()
+    assert np.isfinite(found.array[:, [0, 2]]).all()
+    np.testing.assert_array_equal(found.array[:, 0], found.array[:, 2])
     assert np.isfinite(found.array[:2, 1]).all()
     assert np.isnan(found.array[2, 1]).all()
+    without = ski.states(model, given, positions=["decision"], finder="given")
+    assert without.trace_ids == ("t0", "t1")
+    assert set(without.left_out) == {"alone"}
 
 
 def test_neither_batches_nor_the_choice_of_layers_and_components_matter() -> None:
@@ -206,12 +209,13 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"components": "head"}, "components: got 'head', expected a list of names such as"),
-        ({"positions": "decision"}, "positions: got 'decision', expected a list of names such as"),
+        ({"components": "head"}, "components: got 'head', expected a list such as"),
+        ({"positions": "decision"}, "positions: got the text 'decision', expected a list such as"),
         ({"components": []}, "components: got"),
         ({"components": ["hook_z"]}, "components: got 'hook_z', expected one of resid_pre"),
         ({"components": ["head", "attn_out"]}, "components: got head, attn_out; z of heads"),
-        ({"positions": ["middle"]}, "positions: no position 'middle'"),
+        ({"positions": ["middle"]}, "middle"),
+        ({"positions": []}, "positions: got none, expected a list"),
         ({"layers": [9]}, "layers: got"),
         ({"head": "both"}, "head: got 'both', expected one of z, output"),
     ],
