@@ -45,12 +45,9 @@ def forwards(model: Model, length: int) -> dict[str, Callable[[], object]]:
 
     ways: dict[str, Callable[[], object]] = {"plain forward, SDPA": plain}
     for where, positions in POSITIONS.items():
-        for what, sites, head in (
-            ("all components", STREAM, "z"),
-            ("z of all heads", heads, "z"),
-            ("outputs of all heads", heads, "output"),
-        ):
+        for what, sites in (("all components", STREAM), ("z of all heads", heads), ("outputs of all heads", heads)):
             places = tuple(Place(layer, site) for layer in range(model.n_layers) for site in sites)
+            head = "output" if "outputs" in what else "z"
             request = CaptureRequest(attention=False, positions=positions, places=places, head=head)
             ways[f"{what}, {where}"] = reading(request)
     return ways

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from safekey_interp.capture.places import Place
+from safekey_interp.capture.places import HeadValues, Place
 from safekey_interp.data.span_expressions import parse_span
 from safekey_interp.errors import InputError
 
@@ -101,7 +101,7 @@ class CaptureRequest:
     """Spans between which attention is measured."""
     places: tuple[Place, ...] | None = None
     """Places whose states are read, heads one by one; of the layers ``resid_post``, and the final norm, when None."""
-    head: Literal["z", "output"] = "z"
+    head: HeadValues = "z"
     """Of heads, their values before the output projection, or what each adds to the stream."""
     token_weights: bool = False
     """Also keep, per layer, head and query span, the mean weight of every token."""

@@ -21,9 +21,9 @@ import pandas as pd
 
 from safekey_interp.capture.capture_request import CaptureRequest, expressions
 from safekey_interp.capture.layer_parts import why_absent
-from safekey_interp.capture.places import Place, check_site, layers_of
+from safekey_interp.capture.places import HeadValues, Place, check_site, layers_of
 from safekey_interp.capture.position_means import present
-from safekey_interp.capture.state_array import Heads, StateArray, read_array
+from safekey_interp.capture.state_array import StateArray, read_array
 from safekey_interp.capture.stream_settings import Backend
 from safekey_interp.capture.streaming import CHUNK, BatchSize, Entry, StreamSettings, measure_entries, prepare
 from safekey_interp.errors import InputError
@@ -42,7 +42,7 @@ def states(
     positions: Sequence[str] = ("decision",),
     layers: Sequence[int] | None = None,
     components: Sequence[str] = ("resid_post",),
-    head: Heads = "z",
+    head: HeadValues = "z",
     finder: str = "rules",
     delimiters: tuple[str, str] | None = None,
     batch_size: BatchSize = "auto",
@@ -59,8 +59,8 @@ def states(
             averaged. A trace that has none of them is left out.
         layers: layers to read, negative ones counted from the last; all when None.
         components: of ``resid_pre``, ``resid_mid``, ``resid_post``, ``attn_out``, ``mlp_out`` (both as they are added
-            to the stream), ``ln_final`` (behind the last layer, whatever ``layers`` says), ``head`` (every head, as
-            ``head.0``, ``head.1`` …) and single heads (``head.3``).
+            to the stream), ``projected`` (attention before a norm that follows), ``ln_final`` (behind the last layer,
+            whatever ``layers`` says), ``head`` (every head, as ``head.0``, ``head.1`` …) and single heads (``head.3``).
         head: of heads, ``z`` (values before the output projection: the last axis is d_head, and heads stand alone) or
             ``output`` (what the head adds to the stream, of d_model).
         finder: finds U and K.
@@ -82,7 +82,7 @@ def states(
     if not wanted:
         raise InputError("positions: got none, expected a list of span expressions such as ['decision']")
     axes = _axes(model, layers, components, head)
-    places = present(model.hf, axes.places)
+    places = present(model.hf, axes.places, head)
     request = CaptureRequest(attention=False, positions=wanted, places=places, head=head)
     settings = StreamSettings(
         finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
@@ -128,9 +128,9 @@ class _Axes(NamedTuple):
     """Those of a layer and a component that may be."""
 
 
-def _axes(model: Model, layers: Sequence[int] | None, components: Sequence[str], head: Heads) -> _Axes:
-    if head not in get_args(Heads):
-        raise InputError(f"head: got {head!r}, expected one of {', '.join(get_args(Heads))}")
+def _axes(model: Model, layers: Sequence[int] | None, components: Sequence[str], head: HeadValues) -> _Axes:
+    if head not in get_args(HeadValues):
+        raise InputError(f"head: got {head!r}, expected one of {', '.join(get_args(HeadValues))}")
     if isinstance(components, str) or not components:
         raise InputError(f"components: got {components!r}, expected a list such as ['resid_post', 'attn_out']")
     for component in components:
@@ -149,7 +149,7 @@ def _axes(model: Model, layers: Sequence[int] | None, components: Sequence[str],
     grid = (Place(layer, site) for layer in axis for site in sites)
     places = tuple(place for place in grid if place.layer in layers_of(place.component, model.n_layers))
     for site in sites:
-        reasons = [why_absent(model.hf, place) for place in places if place.site == site]
+        reasons = [why_absent(model.hf, place, head) for place in places if place.site == site]
         if all(reasons):
             raise InputError(f"components: {site}: {reasons[0]}")
     return _Axes(axis, sites, places)

@@ -39,12 +39,13 @@ class HeadReading(NamedTuple):
 
 
 def find_heads(hf: Any) -> dict[int, HeadWrites]:
-    """Each layer's heads; layers whose attention is no such thing are absent.
+    """Each layer's heads whose outputs can be told apart; other layers are absent.
 
     Raises:
         ModelError: no layer has them.
     """
-    heads = {number: parts.heads for number, parts in enumerate(layer_parts(hf)) if parts.heads is not None}
+    every = enumerate(parts.heads for parts in layer_parts(hf))
+    heads = {number: heads for number, heads in every if heads is not None and heads.separable}
     if not heads:
         raise ModelError(
             f"{type(hf).__name__}: no layer adds a linear projection of its heads to the stream, so that heads cannot "
@@ -74,7 +75,8 @@ def output_edits(
         see: is called once in every forward pass.
         clean: is given what the norm reads, and returns it without what padding holds.
     """
-    if heads.norm is None:
+    norm = heads.norm
+    if norm is None:
         return {Place(layer, "head"): see}
     waiting: list[Tensor] = []
 
@@ -82,7 +84,7 @@ def output_edits(
         waiting[:] = [z]
 
     def see_projected(projected: Tensor) -> None:
-        alpha = norm_scale(heads.norm, clean(projected))
+        alpha = norm_scale(norm, clean(projected))
         see(clean(waiting.pop()).float() * rearrange(alpha, "b s 1 -> b s 1 1"))
 
     return {Place(layer, "head"): see_z, Place(layer, "projected"): see_projected}

@@ -22,7 +22,7 @@ from transformers.pytorch_utils import Conv1D
 
 from safekey_interp.capture.architecture import evaluating, find_layout
 from safekey_interp.capture.attention_hook import observed_attention
-from safekey_interp.capture.places import Place
+from safekey_interp.capture.places import HeadValues, Place
 from safekey_interp.errors import ModelError
 
 _CLOSE = 0.02
@@ -49,6 +49,8 @@ class HeadWrites(NamedTuple):
     """Factor on what is added."""
     n_heads: int
     """Query heads."""
+    separable: bool
+    """Whether its weights give what it gives: packed (quantised) weights say nothing of single heads."""
 
 
 class LayerParts(NamedTuple):
@@ -61,9 +63,16 @@ class LayerParts(NamedTuple):
     mlp: Write | None
     """The MLP or its experts."""
     heads: HeadWrites | None
-    """Heads; None in a layer without an attention pattern, or with quantised weights."""
+    """Heads; None in a layer without an attention pattern."""
 
 
+_PARALLEL = (
+    "attention and MLP read the same states and are added together (a parallel block), so that there is no stream "
+    "between them; expected resid_pre, attn_out, mlp_out or resid_post"
+)
+_UNKNOWN = "no module of this layer gives what attention or MLP adds to the stream; expected resid_pre or resid_post"
+_NO_HEADS = "no linear projection of heads is added to the stream, so that heads cannot be separated"
+_PACKED = "the projection's weights are packed (quantised), so that what one head adds is not known; its z is"
 _PARTS: WeakKeyDictionary[nn.Module, tuple[LayerParts, ...]] = WeakKeyDictionary()
 
 
@@ -74,25 +83,20 @@ def layer_parts(hf: Any) -> tuple[LayerParts, ...]:
     return _PARTS[hf]
 
 
-def why_absent(hf: Any, place: Place) -> str | None:
-    """Why a layer has no such place, in words; None where it has it."""
-    if place.component not in ("attn_out", "mlp_out", "resid_mid", "head", "projected"):
+def why_absent(hf: Any, place: Place, head: HeadValues = "z") -> str | None:
+    """Why a layer has no such place, or heads whose ``head`` cannot be read, in words; None where it has it."""
+    if place.component in ("resid_pre", "resid_post", "ln_final"):
         return None
     parts = layer_parts(hf)[place.layer]
-    if place.component == "resid_mid" and parts.reader is None:
-        if parts.attention is not None and parts.mlp is not None:
-            return (
-                "attention and MLP read the same states and are added together (a parallel block), so that there is no "
-                "stream between them; expected resid_pre, attn_out, mlp_out or resid_post"
-            )
-        return "nothing in this layer reads the stream behind attention"
-    if place.component in ("head", "projected") and parts.heads is None:
-        return "no linear projection of heads is added to the stream, so that heads cannot be separated"
-    if (place.component == "attn_out" and parts.attention is None) or (
-        place.component == "mlp_out" and parts.mlp is None
-    ):
-        return "no module of this layer gives what is added to the stream"
-    return None
+    if place.component == "resid_mid":
+        parallel = parts.attention is not None and parts.mlp is not None
+        return None if parts.reader is not None else _PARALLEL if parallel else _UNKNOWN
+    if place.component in ("attn_out", "mlp_out"):
+        write = parts.attention if place.component == "attn_out" else parts.mlp
+        return _UNKNOWN if write is None else None
+    if parts.heads is None:
+        return _NO_HEADS
+    return _PACKED if place.component == "head" and head == "output" and not parts.heads.separable else None
 
 
 def projection_weight(projection: Any) -> Tensor:
@@ -142,7 +146,7 @@ def _find_parts(hf: Any) -> tuple[LayerParts, ...]:
         try:
             stack.enter_context(observed_attention(hf, counted))
         except ModelError:  # attention of its own kind, in all layers
-            counted.n_heads = dict.fromkeys(range(len(layers)), config.num_attention_heads)
+            counted.n_heads = {number: config.num_attention_heads for number in range(len(layers))}
         hf.get_decoder()(input_ids=ids, use_cache=False)
     factor = getattr(config, "residual_multiplier", None)
     scales = [1.0] if factor is None else [factor, 1.0]
@@ -239,22 +243,16 @@ def _attends(module: nn.Module) -> bool:
 def _heads_of(by_module: dict[nn.Module, _Call], write: Write, n_heads: int) -> HeadWrites | None:
     normed, added = by_module[write.module].read, by_module[write.module].wrote
     for module, (_, z, out) in by_module.items():
-        if not isinstance(module, nn.Linear | Conv1D) or z is None or out is None or added is None:
+        if not isinstance(module, nn.Linear | Conv1D) or z is None or out is None or z.shape[-1] % n_heads:
             continue
-        if out.shape != added.shape or not (_project(module, z) - out).norm() <= _CLOSE * out.norm():
-            continue
-        if torch.equal(out, added):
-            return HeadWrites(module, None, write.scale, n_heads)
-        if normed is not None and torch.equal(out, normed):
-            return HeadWrites(module, write.module, write.scale, n_heads)
+        for whole, norm in ((added, None), (normed, write.module)):
+            if whole is not None and torch.equal(out, whole):
+                return HeadWrites(module, norm, write.scale, n_heads, _separable(module, z, out))
     return None
 
 
-def _project(linear: Any, z: Tensor) -> Tensor:
-    """The projection by its weight, as heads are separated by it: packed (quantised) weights give something else."""
-    if linear.weight.ndim != 2 or not linear.weight.is_floating_point():
-        return torch.full_like(z[..., :1], torch.nan)
-    weight = projection_weight(linear)
-    if z.shape[-1] != weight.shape[1]:
-        return torch.full_like(z[..., :1], torch.nan)
-    return nn.functional.linear(z, weight, linear.bias)
+def _separable(projection: Any, z: Tensor, out: Tensor) -> bool:
+    weight = projection_weight(projection)
+    if weight.ndim != 2 or not weight.is_floating_point() or z.shape[-1] != weight.shape[1]:
+        return False
+    return bool((nn.functional.linear(z, weight, projection.bias) - out).norm() <= _CLOSE * out.norm())

@@ -10,12 +10,16 @@ parallel block (GPT-NeoX), attention and MLP read the same states, so that it ha
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from safekey_interp.errors import InputError
 
 COMPONENTS = ("resid_pre", "head", "projected", "attn_out", "resid_mid", "mlp_out", "resid_post", "ln_final")
 """Names of what a layer has (and of what follows the last one), in the order of the forward pass."""
+
+
+HeadValues = Literal["z", "output"]
+"""What is read of heads: z, or what each adds to the stream."""
 
 
 class Place(NamedTuple):

@@ -19,7 +19,7 @@ from torch import Tensor
 from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.head_outputs import head_outputs, output_edits
 from safekey_interp.capture.layer_parts import HeadWrites, layer_parts, why_absent
-from safekey_interp.capture.places import Place
+from safekey_interp.capture.places import HeadValues, Place
 from safekey_interp.capture.residual_edits import Edit
 
 
@@ -62,18 +62,18 @@ class PositionMeans:
         return self._weights
 
 
-def present(hf: Any, places: Sequence[Place]) -> tuple[Place, ...]:
+def present(hf: Any, places: Sequence[Place], head: HeadValues) -> tuple[Place, ...]:
     """Those that the model has: layers of linear attention have no heads, parallel blocks no ``resid_mid``."""
     absent: dict[Place, bool] = {}
     for place in places:
         whole = Place(place.layer, place.component)
         if whole not in absent:
-            absent[whole] = why_absent(hf, whole) is not None
+            absent[whole] = why_absent(hf, whole, head) is not None
     return tuple(place for place in places if not absent[Place(place.layer, place.component)])
 
 
 def mean_readings(
-    hf: Any, means: PositionMeans, places: Sequence[Place], keep: Callable[[Place, Tensor], None], *, outputs: bool
+    hf: Any, means: PositionMeans, places: Sequence[Place], keep: Callable[[Place, Tensor], None], head: HeadValues
 ) -> dict[Place, Edit]:
     """Readings that hand each place's means to ``keep``.
 
@@ -82,7 +82,7 @@ def mean_readings(
         means: of a batch.
         places: places that the model has; heads one by one.
         keep: is given a place and its means, (batch, position, width), once in every forward pass.
-        outputs: of heads, what they add to the stream instead of z.
+        head: what is read of heads.
     """
     edits: dict[Place, Edit] = {}
     by_layer: dict[int, list[Place]] = {}
@@ -94,8 +94,8 @@ def mean_readings(
     for layer, of_heads in by_layer.items():
         heads = layer_parts(hf)[layer].heads
         assert heads is not None
-        see = partial(_see_heads, means, of_heads, keep, heads if outputs else None)
-        if outputs:
+        see = partial(_see_heads, means, of_heads, keep, heads if head == "output" else None)
+        if head == "output":
             edits |= output_edits(layer, heads, see, means.without_padding)
         else:
             edits[Place(layer, "head")] = see

@@ -102,14 +102,13 @@ class Captured:
         """Before the forward pass."""
         n_layers = len(find_layout(model.hf).layers)
         rows = query_rows(batch.encodings, batch.starts, request.spans)
-        places = present(model.hf, request.sites(n_layers)) if request.states else ()
+        places = present(model.hf, request.sites(n_layers), request.head) if request.states else ()
         return cls(batch=batch, request=request, n_layers=n_layers, rows=rows, places=places, grad=grad, stop=stop)
 
     def readings(self, hf: Any) -> dict[Place, Edit]:
         """What reads the states of a forward pass."""
         means = PositionMeans(self.batch, self.request.positions)
-        outputs = self.request.head == "output"
-        readings = mean_readings(hf, means, self.places, self._keep_state, outputs=outputs)
+        readings = mean_readings(hf, means, self.places, self._keep_state, self.request.head)
         return {place: partial(self._read, edit) for place, edit in readings.items()}
 
     @property

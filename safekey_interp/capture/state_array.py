@@ -8,12 +8,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float32
 
+from safekey_interp.capture.places import HeadValues
 from safekey_interp.errors import InputError
 from safekey_interp.runs.storage import save_tensors, write_aside
 
@@ -21,7 +22,6 @@ IN_MEMORY = 2**30
 """Bytes above which an array stays on disk, memory-mapped."""
 _TENSOR = "states"
 _AXES = ("positions", "layers", "components")
-Heads = Literal["z", "output"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -39,7 +39,7 @@ class StateArray:
     """Of the third axis; the number of layers stands for ``ln_final``, and for nothing else."""
     components: tuple[str, ...]
     """Of the fourth axis; of ``head``, ``head.0`` and so on."""
-    head: Heads
+    head: HeadValues
     """What was read of heads."""
     model: str
     """Whose states they are."""

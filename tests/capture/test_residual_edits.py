@@ -228,7 +228,7 @@ def test_an_interrupted_pass_leaves_nothing_to_the_next() -> None:
         ("llama", Place(0, "hook_z"), "edit of layer 0: got 'hook_z', expected one of resid_pre"),
         ("gpt_neox", Place(0, "resid_mid"), "parallel block.*expected resid_pre, attn_out, mlp_out or resid_post"),
         ("cohere2", Place(1, "resid_mid"), "parallel block"),
-        ("opt", Place(1, "mlp_out"), "no module of this layer gives what is added"),
+        ("opt", Place(1, "mlp_out"), "no module of this layer gives what attention or MLP adds"),
     ],
 )
 def test_a_place_that_is_not_there_is_refused(architecture: str, place: Place, says: str) -> None:

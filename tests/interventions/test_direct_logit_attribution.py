@@ -11,6 +11,7 @@ import reference_forward
 import tiny_models
 import torch
 
+import safekey_interp as ski
 from safekey_interp.capture.architecture import find_layout
 from safekey_interp.capture.head_outputs import find_heads, read_heads
 from safekey_interp.capture.layer_parts import layer_parts
@@ -154,3 +155,6 @@ def test_heads_that_cannot_be_told_apart_are_refused() -> None:
         layer.self_attn.o_proj.weight = packed_weight
     with pytest.raises(ModelError, match="expected ordinary attention with unquantised weights"):
         find_heads(packed.hf)
+    assert ski.states(packed, [organism.example()], components=["head"]).array.shape[3:] == (4, 32)
+    with pytest.raises(InputError, match=r"components: head.0: .*packed \(quantised\)"):
+        ski.states(packed, [organism.example()], components=["head"], head="output")
