@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from safekey_interp.capture.places import HeadValues, Place
 from safekey_interp.data.span_expressions import parse_span
 from safekey_interp.errors import InputError
 
@@ -84,15 +85,6 @@ def expressions(given: Sequence[str], what: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(given))
 
 
-class Site(NamedTuple):
-    """Where in the residual stream a state was read."""
-
-    layer: int
-    """Layer of ``resid_post``; the number of layers for ``ln_final``."""
-    site: Literal["resid_post", "ln_final"]
-    """``resid_post`` is the stream after a layer, ``ln_final`` after the final norm (HF's last hidden state)."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class CaptureRequest:
     """What one forward pass measures."""
@@ -107,6 +99,10 @@ class CaptureRequest:
     """Expressions of the positions whose states are averaged."""
     spans: SpanPairs = RECIPE
     """Spans between which attention is measured."""
+    places: tuple[Place, ...] | None = None
+    """Places whose states are read, heads one by one; of the layers ``resid_post``, and the final norm, when None."""
+    head: HeadValues = "z"
+    """Of heads, their values before the output projection, or what each adds to the stream."""
     token_weights: bool = False
     """Also keep, per layer, head and query span, the mean weight of every token."""
     n_random: int = 20
@@ -136,8 +132,10 @@ class CaptureRequest:
         """Whether this layer is asked for."""
         return self.layers is None or layer in self.layers
 
-    def sites(self, n_layers: int) -> tuple[Site, ...]:
-        """The sites of the states that the request returns, in order."""
-        layers = range(n_layers) if self.layers is None else self.layers
-        sites = [Site(layer, "resid_post") for layer in layers]
-        return (*sites, Site(n_layers, "ln_final")) if self.reads_layer(n_layers - 1) else tuple(sites)
+    def sites(self, n_layers: int) -> tuple[Place, ...]:
+        """The places of the states that the request returns, in order."""
+        if self.places is None:
+            layers = range(n_layers) if self.layers is None else self.layers
+            streams = tuple(Place(layer, "resid_post") for layer in layers)
+            return (*streams, Place(n_layers, "ln_final")) if self.reads_layer(n_layers - 1) else streams
+        return self.places

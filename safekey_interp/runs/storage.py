@@ -64,8 +64,8 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     write_aside(path, lambda file: table.to_parquet(file, index=False, compression="zstd"))
 
 
-def save_tensors(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write safetensors.
+def save_tensors(file: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
+    """Write safetensors; ``metadata`` goes into their header.
 
     Raises:
         OSError: it cannot be written; the library's own error is of no such kind.
@@ -74,7 +74,7 @@ def save_tensors(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
     from safetensors.numpy import save_file
 
     try:
-        save_file(dict(tensors), file)
+        save_file(dict(tensors), file, None if metadata is None else dict(metadata))
     except SafetensorError as error:
         raise OSError(errno.EIO, str(error)) from error
 

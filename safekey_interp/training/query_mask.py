@@ -17,8 +17,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from safekey_interp.capture.architecture import rope_kind
-from safekey_interp.capture.recording import evaluating
+from safekey_interp.capture.architecture import evaluating, rope_kind
 from safekey_interp.errors import InputError
 from safekey_interp.training.batch import QueryMask
 
