@@ -14,10 +14,11 @@ import pandas as pd
 
 from safekey_interp.errors import RunError
 from safekey_interp.reporting.figures.attention_figures import from_to, on_log_axis, on_whole_layers
-from safekey_interp.reporting.figures.figure_numbers import named, number, select, sizes, with_interval
+from safekey_interp.reporting.figures.figure_numbers import highest, named, number, select, sizes, with_interval
 from safekey_interp.reporting.figures.figure_parts import finish, heatmap, line
 from safekey_interp.reporting.figures.figure_style import LIFT_SCALE, Drawing, Spec, Table
 from safekey_interp.reporting.figures.training_figures import mark_auxiliary
+from safekey_interp.reporting.findings.phrases import capital
 from safekey_interp.reporting.labels import SPANS, VALUE
 
 _RATIO = "lift_over_matched"
@@ -117,7 +118,7 @@ def lift_over_steps(
             f"{with_interval(*(row[bound] for bound in VALUE))} × at step {int(row['step']):,} (mass {row['mass']:.3f})"
             for row in ([first, last] if len(all_layers) > 1 else [last])
         )
-        told.append(f"{name[0].upper()}{name[1:]}: {', '.join(ends)}.")
+        told.append(f"{capital(name)}: {', '.join(ends)}.")
     if not data:
         raise RunError(f"attention_by_layer: no {_RATIO} with its matched_mass on U or X from {from_span!r}")
     whose = SPANS.get(from_span, from_span)
@@ -153,8 +154,7 @@ def lift_before_after(
     told = []
     for name, part, tone, dash in before_and_after(rows.sort_values("layer")):
         data += line(part, "layer", name=name, tone=tone, dash=dash)
-        if part["value"].notna().any():
-            top = part.loc[part["value"].idxmax()]
+        if (top := highest(part, "value")) is not None:
             told.append(f"{name}, {with_interval(*(top[bound] for bound in VALUE))} × in layer {int(top['layer'])}")
     best = f"Highest: {'; '.join(told)}." if told else "No layer has a number."
     caption = (
