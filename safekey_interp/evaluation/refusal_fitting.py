@@ -8,7 +8,7 @@ always learnt from and never tested on. Only the folds of groups are drawn at ra
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, product
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from safekey_interp.data.input_paths import row_file
 from safekey_interp.errors import InputError
 from safekey_interp.evaluation.answer import read_answer
 from safekey_interp.evaluation.refusal_classifier import LABELS, Classifier, standardised, terms_by_sentence
@@ -253,19 +254,10 @@ def read_examples(path: Path) -> list[Labelled]:
 
 def _read(path: Path, fields: str, labelled: Callable[[Mapping[str, str], str], Labelled]) -> list[Labelled]:
     answers = []
-    for number, row in _rows(path):
+    file = row_file(str(path))
+    for number, row in file.rows(hashlib.sha256()):
         try:
             answers.append(labelled(row, path.stem))
         except KeyError as error:
-            raise InputError(f"{path}, line {number}: has no {error}, expected {fields}") from error
+            raise InputError(f"{file.where(number)}: has no {error}, expected {fields}") from error
     return answers
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield number, json.loads(line)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON lines ({error})") from error

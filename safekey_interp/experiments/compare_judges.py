@@ -17,7 +17,7 @@ from safekey_interp.evaluation.guard_model import VERSION as GUARD_VERSION
 from safekey_interp.evaluation.guard_model import judge_by_guard
 from safekey_interp.evaluation.judgement import Judgement
 from safekey_interp.evaluation.rubric_judge import Unanswered, judge_by_rubric
-from safekey_interp.experiments.compare_models import Done
+from safekey_interp.experiments.compare_models import ProbedModel
 from safekey_interp.runs.processes import RESUMES
 from safekey_interp.runs.storage import cache_folder
 from safekey_interp.segmentation.answer_cache import AnswerCache, content_key
@@ -81,7 +81,7 @@ def suites_record(source: TraceSource, judges: SuiteJudges) -> list[dict[str, An
 
 
 def opinions(
-    done: Sequence[Done], judges: SuiteJudges, *, load_options: Mapping[str, Any], progress: Progress
+    done: Sequence[ProbedModel], judges: SuiteJudges, *, load_options: Mapping[str, Any], progress: Progress
 ) -> Mapping[str, Opinions]:
     """The judgements of each model's answers by the suites' own judges, by the model's name.
 
@@ -100,8 +100,8 @@ def opinions(
         for trace in one.traces.values():
             suite = SUITES.get(trace.source or "")
             if suite is not None and suite.judge != "refusal" and judges.has(suite.judge):
-                asked[suite.judge].append((one.side.name, trace))
-    judgements: dict[str, dict[str, Judgement]] = {one.side.name: {} for one in done}
+                asked[suite.judge].append((one.name, trace))
+    judgements: dict[str, dict[str, Judgement]] = {one.name: {} for one in done}
     for judge, cases in asked.items():
         if not cases:
             continue

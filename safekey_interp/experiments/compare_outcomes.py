@@ -85,10 +85,8 @@ def outcomes_of(
         own = probed.assign(has_key_sentence=probed["key_sentence"].notna()).set_index("trace_id")
         segmented = own[["aha", "hint", "has_key_sentence", "status"]].reindex(table["trace_id"])
         table = table.join(segmented.reset_index(drop=True))
-    texts = ("trace_id", "model", "group", "label", "source", "condition", "judged", "reason", "aha", "status")
-    texts += ("suite_judge", "suite_label", "suite_reason")
-    flags = ("cut", "hint", "has_key_sentence")
-    return table.astype(dict.fromkeys(texts, "string") | dict.fromkeys(flags, "boolean"))[list(COLUMNS)]
+    others = {"cut": "boolean", "hint": "boolean", "has_key_sentence": "boolean", "suite_value": "float64"}
+    return table[list(COLUMNS)].astype(dict.fromkeys(COLUMNS, "string") | others)
 
 
 def traces_of(run: Run) -> Iterator[Trace]:

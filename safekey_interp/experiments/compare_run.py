@@ -22,13 +22,13 @@ from safekey_interp.data.trace_reader import TraceSource, read_traces
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.compare_judges import SuiteJudges, opinions, suites_record
-from safekey_interp.experiments.compare_models import Done, answered, of_run, probed, short_hash
+from safekey_interp.experiments.compare_models import ProbedModel, answered, of_run, probed, short_hash
 from safekey_interp.experiments.compare_outcomes import traces_of
 from safekey_interp.experiments.compare_tables import assemble_comparison
 from safekey_interp.experiments.comparison_settings import ComparisonSettings
 from safekey_interp.experiments.probe_tables import release_memory
 from safekey_interp.generation.sampling import Sampling
-from safekey_interp.models.model_list import Side, sides_of
+from safekey_interp.models.model_list import NamedModel, named_models
 from safekey_interp.runs.manifest import new_manifest, versions_of
 from safekey_interp.runs.run_folder import Run
 from safekey_interp.runs.run_session import run_session
@@ -113,7 +113,7 @@ def run_comparison(
         raise InputError(f"sampling: got {wanted.n} samples of each prompt, expected 1")
     with run_session(out, overwrite=overwrite, progress=progress) as session:
         session.progress.stage("reading", None)
-        sides = sides_of(models, at_least=1)
+        sides = named_models(models, at_least=1)
         source = _prompts(sides, traces, limit)
         check_by(source, by)
         for side in sides:
@@ -139,11 +139,11 @@ def run_comparison(
         names = ("finder", "delimiters", "batch_size", "max_length", "label_by", "by", "seed")
         probe = {name: getattr(checked, name) for name in names} | {"command": command}
         with session.writing(manifest) as writer:
-            done: list[Done] = []
+            done: list[ProbedModel] = []
             session.lap("reading")
             for side in sides:
                 if side.run is not None:
-                    done.append(of_run(side, side.run))
+                    done.append(of_run(side.name, side.run))
                     continue
                 shown = _OfModel(side.name, session.progress)
                 model = side.model(load_options or {})
@@ -166,7 +166,7 @@ def run_comparison(
         return session.result()
 
 
-def _prompts(sides: Sequence[Side], traces: Any, limit: int | None) -> TraceSource:
+def _prompts(sides: Sequence[NamedModel], traces: Any, limit: int | None) -> TraceSource:
     """What the models are asked; what the first run holds when all are runs."""
     if traces is None:
         if any(side.run is None for side in sides):
@@ -177,7 +177,7 @@ def _prompts(sides: Sequence[Side], traces: Any, limit: int | None) -> TraceSour
 
 
 def _manifest(
-    sides: Sequence[Side], source: TraceSource, settings: dict[str, Any], seed: int, command: Sequence[str]
+    sides: Sequence[NamedModel], source: TraceSource, settings: dict[str, Any], seed: int, command: Sequence[str]
 ) -> dict[str, Any]:
     content = source.content
     # The weights behind a name are in the identity of the model's own run, so that names are compared before loading.
@@ -197,7 +197,7 @@ def _manifest(
     )
 
 
-def _is_known(writer: RunWriter, done: Sequence[Done]) -> bool:
+def _is_known(writer: RunWriter, done: Sequence[ProbedModel]) -> bool:
     """Whether the comparison that is there was made of these very runs."""
     known = [(one.get("name"), one.get("probes")) for one in writer.manifest.get("models") or []]
     return writer.is_complete and known == [(one.record["name"], one.record["probes"]) for one in done]

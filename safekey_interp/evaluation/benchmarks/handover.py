@@ -14,7 +14,7 @@ from typing import Any
 
 from safekey_interp.errors import InputError, ModelError, RunError
 from safekey_interp.models.checkpoints import hub_answers, read_tokenizer, resolve
-from safekey_interp.models.model_list import Side
+from safekey_interp.models.model_list import NamedModel
 from safekey_interp.runs.storage import sha256_of
 from safekey_interp.segmentation.reasoning_span import FAMILIES, Family
 
@@ -51,7 +51,7 @@ class Thinking:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Handed:
+class HarnessModel:
     """One model as a harness gets it."""
 
     name: str
@@ -75,11 +75,11 @@ class Handed:
         return about | {"longest_answer": self.longest, "thinking": self.thinking.record()}
 
 
-def hand_over(side: Side, *, delimiters: tuple[str, str] | None, trust_remote_code: bool) -> Handed:
+def for_harness(side: NamedModel, *, delimiters: tuple[str, str] | None, trust_remote_code: bool) -> HarnessModel:
     """What a harness needs to know of a model; its weights are not loaded.
 
     Args:
-        side: the model, from :func:`~safekey_interp.models.model_list.sides_of`.
+        side: the model, from :func:`~safekey_interp.models.model_list.named_models`.
         delimiters: marks of its reasoning; the known families' when None.
         trust_remote_code: whether code that comes with a hub model may run.
 
@@ -109,7 +109,7 @@ def hand_over(side: Side, *, delimiters: tuple[str, str] | None, trust_remote_co
         options["local_files_only"] = True
     tokenizer = read_tokenizer(checkpoint, options)
     config = _config(checkpoint.spec, location, options)
-    return Handed(
+    return HarnessModel(
         name=side.name,
         folder=side.folder,
         spec=side.given,
@@ -131,17 +131,15 @@ def thinking_of(tokenizer: Any, delimiters: tuple[str, str] | None = None) -> Th
     # Several templates under one name each: the harnesses use the default one.
     template = template.get("default", "") if isinstance(template, dict) else template
     vocabulary = tokenizer.get_vocab()
-    has_template, has_switch = bool(template), "enable_thinking" in template
+    about: Any = {"has_template": bool(template), "has_switch": "enable_thinking" in template}
     known = (family for family in FAMILIES if _mark(family) in template or _mark(family) in vocabulary)
     family = Family("given", *delimiters) if delimiters else next(known, None)
     if family is None:
-        return Thinking(has_template=has_template, has_switch=has_switch)
+        return Thinking(**about)
     ids = tokenizer.encode(_mark(family), add_special_tokens=False)
     added = tokenizer.added_tokens_decoder
     last = ids[-1] if ids and ids[-1] in added and added[ids[-1]].special else None
-    return Thinking(
-        opening=family.opening, closing=_mark(family), closing_id=last, has_template=has_template, has_switch=has_switch
-    )
+    return Thinking(opening=family.opening, closing=_mark(family), closing_id=last, **about)
 
 
 def _mark(family: Family) -> str:

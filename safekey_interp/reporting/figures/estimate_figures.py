@@ -132,7 +132,8 @@ def bar_figure(
         )
     if not data:
         raise RunError("comparison: no number for the selection")
-    spec = finish(data, table="lines", **about | {"title": escape(about["title"])})
+    about["title"] = escape(about["title"])
+    spec = finish(data, table="lines", **about)
     spec["layout"]["xaxis"] |= {
         "tickvals": list(range(len(places))),
         "ticktext": [escape(text) for text in places.values()],
