@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle, product
+from itertools import chain, cycle, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,7 +72,7 @@ class Corpus:
         Raises:
             InputError: an answer has no words, or a label that the judge does not know.
         """
-        from scipy.sparse import csr_matrix
+        from sklearn.feature_extraction.text import CountVectorizer
 
         read = [read_answer(answer.response) for answer in answers]
         for number, (answer, labelled) in enumerate(zip(read, answers, strict=True)):
@@ -83,15 +83,9 @@ class Corpus:
         self.source = np.array([answer.source or "" for answer in answers])
         self.group = np.array([answer.group for answer in answers])
         self.features = np.stack([features_of(answer) for answer in read])
-        self.terms: dict[str, int] = {}
-        rows, columns = [], []
-        for row, answer in enumerate(read):
-            for terms in terms_by_sentence(answer.sentences):
-                columns += [self.terms.setdefault(term, len(self.terms)) for term in terms]
-            rows += [row] * (len(columns) - len(rows))
-        counts = csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(read), len(self.terms)))
-        counts.sum_duplicates()
-        self.counts = counts
+        counter = CountVectorizer(analyzer=lambda answer: chain.from_iterable(terms_by_sentence(answer.sentences)))
+        self.counts: Any = counter.fit_transform(read)
+        self.terms: dict[str, int] = counter.vocabulary_
 
     def __len__(self) -> int:
         return len(self.label)
@@ -207,15 +201,14 @@ def _log_loss(corpus: Corpus, split: Split, settings: Settings) -> float:
 
 def _inputs(corpus: Corpus, rows: np.ndarray, scaling: _Scaling) -> Any:
     """Sparse (n, features + terms): what the regressions read."""
-    from scipy.sparse import csr_matrix, diags, hstack
+    from scipy.sparse import csr_matrix, hstack
+    from sklearn.feature_extraction.text import TfidfTransformer
 
-    words = corpus.counts[rows][:, scaling.columns]
-    words.data = 1 + np.log(words.data)
-    words = words @ diags(scaling.idf)
-    norm = np.sqrt(np.asarray(words.multiply(words).sum(axis=1)).ravel())
-    norm[norm == 0] = 1.0
+    weigh = TfidfTransformer(sublinear_tf=True)
+    weigh.idf_ = scaling.idf
+    words = weigh.transform(corpus.counts[rows][:, scaling.columns])
     features = standardised(corpus.features[rows], scaling.centre, scaling.scale)
-    return hstack([csr_matrix(features * scaling.shrink), diags(scaling.text_weight / norm) @ words]).tocsr()
+    return hstack([csr_matrix(features * scaling.shrink), scaling.text_weight * words]).tocsr()
 
 
 class Labelled(NamedTuple):

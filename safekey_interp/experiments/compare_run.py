@@ -120,19 +120,9 @@ def run_comparison(
             side.check(load_options or {})
         if keep_responses and not any(trace.response for trace in source):
             raise InputError("keep_responses: no trace has a response, expected some; without it, the models answer")
-        settings = {
-            "keep_responses": keep_responses,
-            "finder": finder,
-            "finder_identity": checked.identity,
-            "delimiters": list(delimiters) if delimiters else None,
-            "batch_size": batch_size,
-            "max_length": max_length,
-            "label_by": label_by,
-            "by": by,
-            "sampling": wanted.record(),
-            "examples": n_examples,
-            "judges": asked.record(),
-        }
+        settings = {name: value for name, value in checked.to_dict().items() if name not in ("seed", "n_examples")}
+        settings |= {"finder_identity": checked.identity, "examples": n_examples}
+        settings |= {"sampling": wanted.record(), "judges": asked.record()}
         manifest = _manifest(sides, source, settings, seed, command)
         manifest["data"]["suites"] = suites_record(source, asked)
         session.check_same_task(manifest)
