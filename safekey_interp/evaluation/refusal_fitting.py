@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, cycle, product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,7 +83,8 @@ class Corpus:
         self.source = np.array([answer.source or "" for answer in answers])
         self.group = np.array([answer.group for answer in answers])
         self.features = np.stack([features_of(answer) for answer in read])
-        counter = CountVectorizer(analyzer=lambda answer: chain.from_iterable(terms_by_sentence(answer.sentences)))
+        options: Any = {"analyzer": lambda answer: chain.from_iterable(terms_by_sentence(answer.sentences))}
+        counter = CountVectorizer(**options)
         self.counts: Any = counter.fit_transform(read)
         self.terms: dict[str, int] = counter.vocabulary_
 
@@ -186,11 +187,8 @@ def choose(corpus: Corpus, rows: np.ndarray, *, seed: int, n_folds: int = FOLDS)
         for models_too in (True, False)
         for split in splits(corpus, rows, seed=seed, leave_out_models=models_too, n_folds=n_folds)
     ]
-    losses = []
-    for penalty, text_weight in product(PENALTIES, TEXT_WEIGHTS):
-        settings = replace(Settings(), penalty=penalty, text_weight=text_weight)
-        losses.append((sum(_log_loss(corpus, split, settings) for split in tested), penalty, settings))
-    return min(losses, key=lambda tried: tried[:2])[2]
+    tried = (Settings(penalty=penalty, text_weight=weight) for penalty, weight in product(PENALTIES, TEXT_WEIGHTS))
+    return min(tried, key=lambda one: (sum(_log_loss(corpus, split, one) for split in tested), one.penalty))
 
 
 def _log_loss(corpus: Corpus, split: Split, settings: Settings) -> float:
@@ -204,7 +202,7 @@ def _inputs(corpus: Corpus, rows: np.ndarray, scaling: _Scaling) -> Any:
     from scipy.sparse import csr_matrix, hstack
     from sklearn.feature_extraction.text import TfidfTransformer
 
-    weigh = TfidfTransformer(sublinear_tf=True)
+    weigh: Any = TfidfTransformer(sublinear_tf=True)
     weigh.idf_ = scaling.idf
     words = weigh.transform(corpus.counts[rows][:, scaling.columns])
     features = standardised(corpus.features[rows], scaling.centre, scaling.scale)

@@ -143,17 +143,15 @@ def _by_guard(
     for begin in range(0, len(cases), _AT_ONCE):
         part = cases[begin : begin + _AT_ONCE]
         keys = [content_key("guard", GUARD_VERSION, weights, judges.guard_template, *case) for case in part]
-        judged = {key: _read(saved) for key in keys if (saved := known.get(key)) is not None}
-        missing = [number for number, key in enumerate(keys) if judged.get(key) is None]
+        judged = {number: kept for number, key in enumerate(keys) if (kept := _read(known.get(key) or {})) is not None}
+        missing = [number for number in range(len(part)) if number not in judged]
         fresh = judge_by_guard(model, [part[number] for number in missing], template=judges.guard_template)
         for number, judgement in zip(missing, fresh, strict=True):
-            judged[keys[number]] = judgement
+            judged[number] = judgement
             known.put(keys[number], {"label": judgement.label, "reason": judgement.reason, "scores": judgement.scores})
-        for key in keys:
-            judgement = judged[key]
-            assert judgement is not None
+        for number in range(len(part)):
             progress.advance(1)
-            yield judgement
+            yield judged[number]
 
 
 def _read(saved: Mapping[str, Any]) -> Judgement | None:

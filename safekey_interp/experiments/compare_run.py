@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from safekey_interp.capture.streaming import BatchSize
 from safekey_interp.data.conditions import LabelBy, check_by
 from safekey_interp.data.trace_reader import TraceSource, read_traces
@@ -146,7 +148,8 @@ def run_comparison(
                     )
                 done.append(probed(side, model, given, folder, options=probe, progress=shown))
                 del model
-                _release()
+                release_memory()
+                torch.cuda.empty_cache()
                 session.lap(side.name)
             if session.team.is_first and not _is_known(writer, done):
                 second = opinions(done, asked, load_options=load_options or {}, progress=session.progress)
@@ -191,15 +194,6 @@ def _is_known(writer: RunWriter, done: Sequence[ProbedModel]) -> bool:
     """Whether the comparison that is there was made of these very runs."""
     known = [(one.get("name"), one.get("probes")) for one in writer.manifest.get("models") or []]
     return writer.is_complete and known == [(one.record["name"], one.record["probes"]) for one in done]
-
-
-def _release() -> None:
-    """Give a model's memory back before the next one is loaded."""
-    import torch
-
-    release_memory()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 class _OfModel(Progress):

@@ -159,14 +159,8 @@ def _config(spec: str, location: str, options: dict[str, Any]) -> Any:
 def _longest(config: Any) -> int:
     """As many new tokens as leave a fifth of the context for the prompt, and no more than :data:`LONGEST`."""
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    context = next(
-        (
-            value
-            for name in ("max_position_embeddings", "n_positions", "n_ctx")
-            if isinstance(value := getattr(text, name, None), int)
-        ),
-        _USUAL_CONTEXT,
-    )
+    named = (getattr(text, name, None) for name in ("max_position_embeddings", "n_positions", "n_ctx"))
+    context = next((value for value in named if isinstance(value, int)), _USUAL_CONTEXT)
     return max(1, min(LONGEST, int(context * _LEFT_FOR_ANSWERS)))
 
 

@@ -7,6 +7,7 @@ alike; layers rise and fall together at most, so it is wider than it need be and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -150,13 +151,7 @@ def lift_before_after(
         RunError: no row for the selection.
     """
     rows = select(by_layer, "attention_by_layer", from_span=from_span, to_span=to_span, subset=subset, measure=_RATIO)
-    data: list[Spec] = []
-    told = []
-    for name, part, tone, dash in before_and_after(rows.sort_values("layer")):
-        data += line(part, "layer", name=name, tone=tone, dash=dash)
-        if (top := highest(part, "value")) is not None:
-            told.append(f"{name}, {with_interval(*(top[bound] for bound in VALUE))} × in layer {int(top['layer'])}")
-    best = f"Highest: {'; '.join(told)}." if told else "No layer has a number."
+    data, best = before_and_after(rows.sort_values("layer"), "layer", VALUE, VALUE, unit=" ×")
     caption = (
         f"{from_to(from_span, to_span)}, mean over heads, over the distance-matched baseline; 1 is no more. {best} "
         f"{sizes(rows)}. Bands: 95 % intervals over groups."
@@ -195,13 +190,31 @@ def over_layers(rows: Table) -> Table:
     return pd.DataFrame(summed, columns=["step", *VALUE, "mass", "n", "n_groups"])
 
 
-def before_and_after(rows: Table) -> list[tuple[str, Table, str, str]]:
-    """Name, rows, tone and dashes of the first and of the last snapshot; of one alone where there is no other."""
+def before_and_after(
+    rows: Table, x: str, columns: Sequence[str], in_words: Sequence[str], *, unit: str = ""
+) -> tuple[list[Spec], str]:
+    """Lines of the first and of the last snapshot, of one alone where there is no other, and where each is highest.
+
+    Args:
+        rows: by layer and step, in the order of the layers.
+        x: the column of the places.
+        columns: value, low, high, as they are drawn.
+        in_words: the same of the highest layer.
+        unit: behind a value.
+    """
     first, last = ends_of(rows)
     both = [(first, "key_sentence", "dash"), (last, "prompt", "solid")]
     if int(first["step"].iloc[0]) == int(last["step"].iloc[0]):
         del both[0]
-    return [(snapshot_name(int(part["step"].iloc[0])), part, tone, dash) for part, tone, dash in both]
+    data: list[Spec] = []
+    told = []
+    for part, tone, dash in both:
+        name = snapshot_name(int(part["step"].iloc[0]))
+        data += line(part, x, columns, name=name, tone=tone, dash=dash)
+        if (top := highest(part, columns[0])) is not None:
+            where = "after the final norm" if top.get("site") == "ln_final" else f"in layer {int(top['layer'])}"
+            told.append(f"{name}, {with_interval(*(top[bound] for bound in in_words))}{unit} {where}")
+    return data, f"Highest: {'; '.join(told)}." if told else "No layer has a number."
 
 
 def snapshot_name(step: int) -> str:

@@ -106,8 +106,7 @@ def effect_by_place(
     ):
         data += _points([[row[column] for column in names] for row, _ in drawn], name, PALETTE[tone].light, symbol)
     kept = rows.loc[[row.name for row, _ in drawn]]
-    names = {index: name for index, (_, name) in zip(kept.index, drawn, strict=True)}
-    caption = _caption(kept.assign(place=[names[index] for index in kept.index]), control, "place")
+    caption = _caption(kept.assign(place=[name for _, name in drawn]), control, "place")
     spec = finish(data, caption, table="lines", title=value.capitalize(), x=x, y=f"{value}, {unit}")
     ticks = {"tickvals": list(range(len(drawn))), "ticktext": [escape(name) for _, name in drawn]}
     spec["layout"]["xaxis"] |= ticks | {"range": [-0.5, len(drawn) - 0.5], "showgrid": False}

@@ -10,8 +10,8 @@ import numpy as np
 
 from safekey_interp.errors import RunError
 from safekey_interp.reporting.figures.attention_snapshot_figures import before_and_after, ends_of, on_layers_and_steps
-from safekey_interp.reporting.figures.figure_numbers import counts, highest, named, number, sizes, with_interval
-from safekey_interp.reporting.figures.figure_parts import LayerAxis, across, finish, heatmap, line, probe_controls
+from safekey_interp.reporting.figures.figure_numbers import counts, named, number, sizes
+from safekey_interp.reporting.figures.figure_parts import LayerAxis, across, finish, heatmap, probe_controls
 from safekey_interp.reporting.figures.figure_style import AUROC_SCALE, PALETTE, Drawing, Spec, Table
 from safekey_interp.reporting.figures.separability_figures import labelled, late
 from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS
@@ -105,13 +105,8 @@ def auroc_before_after(separability: Table, *, position: str = "decision", label
     axis = LayerAxis(probe)
     words = ends_of(rows).last
     data, remarks = probe_controls(ends_of(probe).last, words[words["method"] == "text_tfidf"], axis)
-    told = []
-    for name, part, tone, dash in before_and_after(probe.assign(x=axis.of).sort_values("x")):
-        data += line(part, "x", AUROC, name=name, tone=tone, dash=dash)
-        if (top := highest(part, "auroc")) is not None:
-            where = "after the final norm" if top["site"] == "ln_final" else f"in layer {int(top['layer'])}"
-            told.append(f"{name}, {with_interval(*(top[bound] for bound in AUROC_OVER_LAYERS))} {where}")
-    best = f"Highest: {'; '.join(told)}." if told else "No layer has a number."
+    lines, best = before_and_after(probe.assign(x=axis.of).sort_values("x"), "x", AUROC, AUROC_OVER_LAYERS)
+    data += lines
     caption = (
         f"AUROC of the {METHODS['logistic']} at the position “{position_name(position)}”. {best} {' '.join(remarks)} "
         f"{sizes(probe, '')}, {counts(probe['n_folds'])} folds by group.{late(probe)}"
