@@ -128,16 +128,16 @@ def lock_folder(folder: Path) -> int | None:
         RunError: another process holds it.
     """
     handle = os.open(folder, os.O_RDONLY)
+    is_locked = False
     try:
-        locked = try_lock(handle)
+        is_locked = try_lock(handle)
     except BlockingIOError:
-        os.close(handle)
         why = "another process is writing this run; wait for it or choose another folder"
         raise RunError(f"out {folder}: {why}") from None
-    if not locked:
-        os.close(handle)
-        return None
-    return handle
+    finally:
+        if not is_locked:
+            os.close(handle)
+    return handle if is_locked else None
 
 
 def try_lock(handle: int) -> bool:

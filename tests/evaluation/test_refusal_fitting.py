@@ -116,7 +116,7 @@ def test_files_that_are_no_answers_are_refused_with_their_line(tmp_path: Path) -
     with pytest.raises(InputError, match="line 1: has no 'label'"):
         read_examples(path)
     path.write_text("{")
-    with pytest.raises(InputError, match="cannot be read as JSON lines"):
+    with pytest.raises(InputError, match="line 1: broken JSON"):
         read_labelled([path])
 
 
