@@ -12,7 +12,7 @@ import pytest
 from safekey_interp.errors import InputError
 from safekey_interp.evaluation.answer import read_answer
 from safekey_interp.evaluation.refusal_classifier import LABELS, trained
-from safekey_interp.evaluation.refusal_fitting import (
+from train.refusal_fitting import (
     Corpus,
     Labelled,
     Settings,

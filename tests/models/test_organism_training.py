@@ -12,10 +12,10 @@ import torch
 from safekey_interp.models import organism
 from safekey_interp.models.organism.finetuning import Mix, finetuning_examples
 from safekey_interp.models.organism.language import REFUSAL
-from safekey_interp.models.organism.pretraining import Encoder, Shape, new_model, next_token_loss
 from safekey_interp.models.organism.vocabulary import Pair
 from safekey_interp.runs.storage import read_json, sha256_of
 from safekey_interp.training import read_config
+from train.pretraining import Encoder, Shape, new_model, next_token_loss
 
 SCRIPT = Path(organism.__file__).parents[3] / "train" / "organism.py"
 FEW = ["--steps", "3", "--per-wrapper", "2"]
