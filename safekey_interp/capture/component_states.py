@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from safekey_interp.capture.capture_request import CaptureRequest, expressions
-from safekey_interp.capture.layer_parts import why_absent
+from safekey_interp.capture.layer_parts import parts_for, why_absent
 from safekey_interp.capture.places import HeadValues, Place, check_site, layers_of
 from safekey_interp.capture.position_means import present
 from safekey_interp.capture.state_array import StateArray, read_array
@@ -148,8 +148,9 @@ def _axes(model: Model, layers: Sequence[int] | None, components: Sequence[str],
     axis = (*(numbers if set(sites) != {"ln_final"} else ()), *((model.n_layers,) if "ln_final" in sites else ()))
     grid = (Place(layer, site) for layer in axis for site in sites)
     places = tuple(place for place in grid if place.layer in layers_of(place.component, model.n_layers))
+    parts = parts_for(model.hf, places)
     for site in sites:
-        reasons = [why_absent(model.hf, place, head) for place in places if place.site == site]
+        reasons = [why_absent(parts, place, head) for place in places if place.site == site]
         if all(reasons):
             raise InputError(f"components: {site}: {reasons[0]}")
     return _Axes(axis, sites, places)

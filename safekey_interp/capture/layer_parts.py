@@ -73,21 +73,35 @@ _PARALLEL = (
 _UNKNOWN = "no module of this layer gives what attention or MLP adds to the stream; expected resid_pre or resid_post"
 _NO_HEADS = "no linear projection of heads is added to the stream, so that heads cannot be separated"
 _PACKED = "the projection's weights are packed (quantised), so that what one head adds is not known; its z is"
-_PARTS: WeakKeyDictionary[nn.Module, tuple[LayerParts, ...]] = WeakKeyDictionary()
+_AROUND = ("resid_pre", "resid_post", "ln_final")
+"""Components around layers: no part of one."""
+_PARTS: WeakKeyDictionary[nn.Module, tuple[int, tuple[LayerParts, ...]]] = WeakKeyDictionary()
 
 
 def layer_parts(hf: Any) -> tuple[LayerParts, ...]:
-    """The parts of each layer, found once for a model by a forward pass of four tokens."""
-    if hf not in _PARTS:
-        _PARTS[hf] = _find_parts(hf)
-    return _PARTS[hf]
+    """The parts of each layer, found by a forward pass of four tokens; again where modules have been added since."""
+    n_modules = sum(1 for _ in hf.modules())
+    if hf not in _PARTS or _PARTS[hf][0] != n_modules:
+        _PARTS[hf] = n_modules, _find_parts(hf)
+    return _PARTS[hf][1]
 
 
-def why_absent(hf: Any, place: Place, head: HeadValues = "z") -> str | None:
-    """Why a layer has no such place, or heads whose ``head`` cannot be read, in words; None where it has it."""
-    if place.component in ("resid_pre", "resid_post", "ln_final"):
+def parts_for(hf: Any, places: Iterable[Place]) -> tuple[LayerParts, ...]:
+    """The parts of each layer; none, and no forward pass, where all places lie around layers."""
+    return () if all(place.component in _AROUND for place in places) else layer_parts(hf)
+
+
+def why_absent(every: Sequence[LayerParts], place: Place, head: HeadValues = "z") -> str | None:
+    """Why a model has no such place, or heads whose ``head`` cannot be read, in words; None where it has it.
+
+    Args:
+        every: its layers' parts, from :func:`parts_for`.
+        place: the place.
+        head: what is read of heads.
+    """
+    if place.component in _AROUND:
         return None
-    parts = layer_parts(hf)[place.layer]
+    parts = every[place.layer]
     if place.component == "resid_mid":
         parallel = parts.attention is not None and parts.mlp is not None
         return None if parts.reader is not None else _PARALLEL if parallel else _UNKNOWN

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.head_outputs import head_outputs, output_edits
-from safekey_interp.capture.layer_parts import HeadWrites, layer_parts, why_absent
+from safekey_interp.capture.layer_parts import HeadWrites, parts_for, why_absent
 from safekey_interp.capture.places import HeadValues, Place
 from safekey_interp.capture.residual_edits import Edit
 
@@ -64,12 +64,8 @@ class PositionMeans:
 
 def present(hf: Any, places: Sequence[Place], head: HeadValues) -> tuple[Place, ...]:
     """Those that the model has: layers of linear attention have no heads, parallel blocks no ``resid_mid``."""
-    absent: dict[Place, bool] = {}
-    for place in places:
-        whole = Place(place.layer, place.component)
-        if whole not in absent:
-            absent[whole] = why_absent(hf, whole, head) is not None
-    return tuple(place for place in places if not absent[Place(place.layer, place.component)])
+    parts = parts_for(hf, places)
+    return tuple(place for place in places if why_absent(parts, place, head) is None)
 
 
 def mean_readings(
@@ -84,6 +80,7 @@ def mean_readings(
         keep: is given a place and its means, (batch, position, width), once in every forward pass.
         head: what is read of heads.
     """
+    parts = parts_for(hf, places)
     edits: dict[Place, Edit] = {}
     by_layer: dict[int, list[Place]] = {}
     for place in places:
@@ -92,7 +89,7 @@ def mean_readings(
         else:
             by_layer.setdefault(place.layer, []).append(place)
     for layer, of_heads in by_layer.items():
-        heads = layer_parts(hf)[layer].heads
+        heads = parts[layer].heads
         assert heads is not None
         see = partial(_see_heads, means, of_heads, keep, heads if head == "output" else None)
         if head == "output":

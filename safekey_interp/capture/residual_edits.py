@@ -14,7 +14,7 @@ are read. Blocks nest: an edit sees what the edits of earlier places and of oute
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from safekey_interp.capture.architecture import find_layout
-from safekey_interp.capture.layer_parts import layer_parts, why_absent
+from safekey_interp.capture.layer_parts import LayerParts, layer_parts, parts_for, why_absent
 from safekey_interp.capture.places import Place, check_site, layers_of
 from safekey_interp.capture.stream_settings import Backend
 from safekey_interp.errors import InputError
@@ -47,17 +47,18 @@ def edited(model: Model, edits: Mapping[Place, Edit], *, backend: Backend = "hf"
         InputError: a place that the model does not have.
     """
     changes = {Place(*place): edit for place, edit in edits.items()}
+    parts = parts_for(model.hf, changes)
     for place in changes:
-        _check(model, place)
+        _check(model, place, parts)
     if backend == "bridge":
-        hooks = [hook for place, edit in changes.items() for hook in _bridge_hooks(model, place, edit)]
+        hooks = [hook for place, edit in changes.items() for hook in _bridge_hooks(parts, place, edit)]
         # What resid_mid adds behind its layer comes before whatever else is changed there.
         with model.bridge().hooks(fwd_hooks=sorted(hooks, key=lambda hook: not isinstance(hook[1], _Carried))):
             yield
         return
     with ExitStack() as stack:
         for place, edit in changes.items():
-            for handle in _attach(model.hf, place, edit):
+            for handle in _attach(model.hf, parts, place, edit):
                 stack.callback(handle.remove)
         yield
 
@@ -72,26 +73,26 @@ def every_place(model: Model) -> list[Place]:
     ]
 
 
-def _check(model: Model, place: Place) -> None:
+def _check(model: Model, place: Place, parts: Sequence[LayerParts]) -> None:
     check_site(place.site, model.n_heads, f"edit of layer {place.layer}")
     layers = layers_of(place.component, model.n_layers)
     if place.layer not in layers:
         raise InputError(
             f"edit at {place.site} of layer {place.layer}: expected a layer of {layers[0]} to {layers[-1]}"
         )
-    why = why_absent(model.hf, place)
+    why = why_absent(parts, place)
     if why is not None:
         raise InputError(f"edit at {place.site} of layer {place.layer}: {why}")
 
 
-def _attach(hf: Any, place: Place, edit: Edit) -> list[Any]:
+def _attach(hf: Any, parts: Sequence[LayerParts], place: Place, edit: Edit) -> list[Any]:
     decoder, layers = find_layout(hf)
     layer: Any = decoder if place.component == "ln_final" else layers[place.layer]
     if place.component in ("resid_post", "ln_final"):
         return [layer.register_forward_hook(_on_output(edit))]
     if place.component == "resid_pre":
         return [layer.register_forward_pre_hook(_on_input(edit), with_kwargs=True)]
-    return _attach_inside(layer, layer_parts(hf)[place.layer], place, edit)
+    return _attach_inside(layer, parts[place.layer], place, edit)
 
 
 def _attach_inside(layer: Any, parts: Any, place: Place, edit: Edit) -> list[Any]:
@@ -124,7 +125,7 @@ _BRIDGE_NAMES = {
 }
 
 
-def _bridge_hooks(model: Model, place: Place, edit: Edit) -> list[tuple[str, Callable[..., Any]]]:
+def _bridge_hooks(parts: Sequence[LayerParts], place: Place, edit: Edit) -> list[tuple[str, Callable[..., Any]]]:
     if place.component == "ln_final":
         return [("ln_final.hook_out", _on_bridge(edit))]
     name = f"blocks.{place.layer}.{_BRIDGE_NAMES[place.component]}"
@@ -133,8 +134,8 @@ def _bridge_hooks(model: Model, place: Place, edit: Edit) -> list[tuple[str, Cal
         read = (name, _on_bridge(partial(carried.change, edit)))
         return [read, (f"blocks.{place.layer}.hook_out", carried)]
     if place.component == "head":
-        parts: Any = layer_parts(model.hf)[place.layer]
-        return [(name, _on_bridge(partial(_change_heads, edit, parts.heads.n_heads, place.head)))]
+        heads: Any = parts[place.layer].heads
+        return [(name, _on_bridge(partial(_change_heads, edit, heads.n_heads, place.head)))]
     return [(name, _on_bridge(edit))]
 
 

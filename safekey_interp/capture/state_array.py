@@ -69,11 +69,20 @@ class StateArray:
         return xarray.DataArray(self.array, coords=coordinates, **options)
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file, whole or not at all: the array, and everything else in its header."""
+        """Write a safetensors file, whole or not at all: the array, and everything else in its header.
+
+        Raises:
+            InputError: it cannot be written there.
+        """
         about = {name: getattr(self, name) for name in (*_AXES, "head", "model")}
         about |= {"left_out": dict(self.left_out), "index": self.index.to_dict("list")}
         metadata = {"safekey_interp": type(self).__name__, "fields": json.dumps(about)}
-        write_aside(Path(path), lambda file: save_tensors(file, {_TENSOR: self.array}, metadata))
+        try:
+            write_aside(Path(path), lambda file: save_tensors(file, {_TENSOR: self.array}, metadata))
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot be written ({error}); expected a file in a folder that is there"
+            ) from None
 
     @classmethod
     def load(cls, path: str | Path) -> StateArray:

@@ -187,6 +187,8 @@ def test_a_file_holds_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         pd.testing.assert_frame_equal(one.index, small_enough.index)
     for name in ("positions", "layers", "components", "head", "model", "left_out"):
         assert getattr(again, name) == getattr(found, name)
+    with pytest.raises(InputError, match="cannot be written"):
+        found.save(tmp_path / "nowhere" / "states.safetensors")
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import reference_forward
 import torch
 from other_architectures import HYBRIDS, OTHERS, small
-from tiny_models import ARCHITECTURES, tiny_model
+from tiny_models import ARCHITECTURES, BASE, tiny_model
 
 from safekey_interp.capture.architecture import find_layout
 from safekey_interp.capture.layer_parts import layer_parts
@@ -234,6 +234,19 @@ def test_an_interrupted_pass_leaves_nothing_to_the_next() -> None:
 def test_a_place_that_is_not_there_is_refused(architecture: str, place: Place, says: str) -> None:
     with pytest.raises(InputError, match=says), edited(model_of(architecture), {place: lambda states: states}):
         pass
+
+
+def test_a_projection_that_is_replaced_is_found_again() -> None:
+    """As an adapter does it: the projection becomes a part of what takes its place."""
+    model = small("llama", BASE)
+    before = read(model, IDS, [Place(1, "head"), Place(1, "attn_out")])
+    attention: Any = find_layout(model.hf).layers[1].self_attn
+    attention.o_proj = torch.nn.Sequential(torch.nn.Identity(), attention.o_proj)
+    after = read(model, IDS, [Place(1, "head"), Place(1, "attn_out")])
+    assert all(torch.equal(after[place], before[place]) for place in before)
+    heads = layer_parts(model.hf)[1].heads
+    assert heads is not None
+    assert heads.projection is attention.o_proj[1]
 
 
 def test_layers_without_a_pattern_have_no_heads() -> None:

@@ -113,6 +113,7 @@ def test_what_attention_writes_is_found_whatever_it_is_called(
     names = {part: name.rpartition(".")[2] for name, part in hf.named_modules()}
     writes = [parts.attention for parts in layer_parts(hf)]
     assert [(names[write.module], write.scale) for write in writes if write is not None] == [(module, scale)] * 3
+    assert all(parts.mlp is not None and parts.mlp.scale == scale for parts in layer_parts(hf))
     assert {parts.reader is None for parts in layer_parts(hf)} == {architecture == "gpt_neox"}
     model = from_hf(hf, tiny_models.byte_level_tokenizer(), spec=architecture)
     vector = unit(model.d_model)
