@@ -1,6 +1,6 @@
 """Dose-matched control of query-mask modelling: equal cumulative gradient norms.
 
-    python train/dose_match.py train/qmm.yaml train/kw.yaml --out train/kw-matched.yaml \
+    python -m train.dose_match train/qmm.yaml train/kw.yaml --out train/kw-matched.yaml \
         model=… traces=[development.jsonl] [KEY=VALUE …] [--every 4] [--tolerance 0.1] [--runs runs/dose]
 
 Trains the reference recipe (query-mask modelling) once and the control (K upweighted with the prompt visible) at

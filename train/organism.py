@@ -1,10 +1,10 @@
 """Training of the organism from scratch: pre-training, fine-tuning, traces; bit-identical for the same seed.
 
-    python train/organism.py [--seed 1] [--out safekey_interp/models/organism] [--runs runs/organism-training]
+    python -m train.organism [--seed 1] [--out safekey_interp/models/organism] [--runs runs/organism-training]
 
 Stages; a stage is skipped when its complete result exists with the same settings:
 
-1. ``weights/base``: pre-training (:mod:`safekey_interp.models.organism.pretraining`); it complies with everything.
+1. ``weights/base``: pre-training (:mod:`train.pretraining`); it complies with everything.
 2. ``weights/sft`` and ``weights/safekey``: fine-tuning by the project's trainer, with the recipes
    ``organism-sft.yaml`` and ``organism-safekey.yaml`` on the same examples (``finetuning.jsonl``) in the same order.
 3. ``traces.jsonl``: responses of ``sft`` to requests on ``test`` pairs, in all wrappers.
@@ -44,12 +44,12 @@ from safekey_interp.models.model import Model, load
 from safekey_interp.models.organism.finetuning import Mix, finetuning_examples
 from safekey_interp.models.organism.language import MANNERS, QUESTIONS, covering_texts, dialogue, document, written
 from safekey_interp.models.organism.outcome import with_outcome
-from safekey_interp.models.organism.pretraining import Pretraining, Shape, pretrain
 from safekey_interp.models.organism.tokenizer import build_tokenizer
 from safekey_interp.models.organism.vocabulary import BENIGN_KINDS, HARMFUL_KINDS, KINDS, Kind, pairs
 from safekey_interp.models.organism.wrappers import WRAPPERS
 from safekey_interp.runs.storage import read_json, sha256_of, write_aside, write_folder_aside, write_json
 from safekey_interp.training import TrainingConfig, read_config, train
+from train.pretraining import Pretraining, Shape, pretrain
 
 RECIPES = ("sft", "safekey")
 MAX_NEW_TOKENS = 64

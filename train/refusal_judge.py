@@ -1,8 +1,8 @@
 """Training of the refusal judge's weights; half a minute, byte-identical on one machine.
 
-    python train/refusal_judge.py LABELLED.jsonl … [--out safekey_interp/evaluation/refusal_weights.json]
+    python -m train.refusal_judge LABELLED.jsonl … [--out safekey_interp/evaluation/refusal_weights.json]
 
-Each file contains the answers of one model with annotators' labels (:mod:`safekey_interp.evaluation.refusal_fitting`).
+Each file contains the answers of one model with annotators' labels (:mod:`train.refusal_fitting`).
 The weights of the package are fitted to XSTest's completions of three models and to ``refusal_examples.jsonl``, written
 by hand: short and recent forms of refusal that those models lack. Settings are selected on left-out models and groups;
 the final weights are fitted to all rows.
@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from safekey_interp.evaluation.refusal_classifier import WEIGHTS
-from safekey_interp.evaluation.refusal_fitting import Corpus, choose, fit, read_examples, read_labelled
 from safekey_interp.runs.storage import sha256_of, write_aside
+from train.refusal_fitting import Corpus, choose, fit, read_examples, read_labelled
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = Path(__file__).with_name("refusal_examples.jsonl")

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from capture import interleaved, interval
 
+from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.attention_mask import Cut, Knockout, knocked_out
-from safekey_interp.capture.recording import evaluating
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.data.trace import Trace
 from safekey_interp.data.trace_reader import read_traces

@@ -27,11 +27,11 @@ from safekey_interp.measures.transfer import measure_transfer
 from safekey_interp.models import organism
 from safekey_interp.models.model import Model, load
 from safekey_interp.models.organism.finetuning import Mix, finetuning_examples
-from safekey_interp.models.organism.pretraining import Pretraining, Shape, pretrain
 from safekey_interp.models.organism.tokenizer import build_tokenizer
 from safekey_interp.models.organism.wrappers import wrappers
 from safekey_interp.runs.storage import read_json, sha256_of, write_folder_aside, write_json
 from safekey_interp.training import TrainingConfig, read_config, train
+from train.pretraining import Pretraining, Shape, pretrain
 
 RECIPE = Path(__file__).parents[2] / "train" / "organism-sft.yaml"
 _QUICK = (*SETTINGS, "probe_every=null", "evaluate_every=null", "save_every=100000", "log_every=50", "save_dtype=null")

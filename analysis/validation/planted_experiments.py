@@ -37,7 +37,7 @@ from analysis.validation.planted_traces import (
 )
 from safekey_interp.capture.residual_edits import Place, edited
 from safekey_interp.capture.stream_settings import StreamSettings
-from safekey_interp.data.conditions import told_apart
+from safekey_interp.data.conditions import conditions_of
 from safekey_interp.data.trace import Trace
 from safekey_interp.interventions.activation_patching import patch, summarise_patching
 from safekey_interp.interventions.attention_knockout import knockout
@@ -116,7 +116,7 @@ def transfer(run: int, planted: bool) -> Verdicts:
     """Whether a probe carries over between plain and wrapped prompts, either way."""
     held, traces = _probed(run, planted, ("plain", "wrapped"))
     labels, groups = [trace.label for trace in traces], [trace.group for trace in traces]
-    conditions = told_apart(traces, "source")
+    conditions = conditions_of(traces, "source")
     condition = [trace.source for trace in traces]
     result = transfer_table(held, labels, groups, condition, {}, conditions=conditions, seed=run, n_workers=1)
     findings = transfers(result.table, conditions)

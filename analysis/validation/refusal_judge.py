@@ -2,7 +2,7 @@
 
     python -m analysis.validation.refusal_judge LABELLED.jsonl … [--write]
 
-Each file contains the answers of one model with annotators' labels (:mod:`safekey_interp.evaluation.refusal_fitting`).
+Each file contains the answers of one model with annotators' labels (:mod:`train.refusal_fitting`).
 Every answer is judged with weights fitted without its model and without its prompt's group; settings are selected
 without its model, by nested leave-out of models and groups. On the same answers: the most common label of the training
 data; keywords; the prefixes of XSTest's authors; TF-IDF with logistic regression; the judge with answers of the same
@@ -24,7 +24,9 @@ import pandas as pd
 from analysis.tables import markdown, publish
 from safekey_interp.evaluation.paired_tests import judge_agreement
 from safekey_interp.evaluation.refusal_classifier import LABELS
-from safekey_interp.evaluation.refusal_fitting import (
+from safekey_interp.evaluation.refusal_judge import judge_refusal
+from safekey_interp.measures.intervals import share_interval
+from train.refusal_fitting import (
     Corpus,
     Labelled,
     Settings,
@@ -37,8 +39,6 @@ from safekey_interp.evaluation.refusal_fitting import (
     read_labelled,
     splits,
 )
-from safekey_interp.evaluation.refusal_judge import judge_refusal
-from safekey_interp.measures.intervals import share_interval
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "train" / "refusal_examples.jsonl"
 SEED = 0

@@ -9,6 +9,7 @@ from .capture_request import CaptureRequest as CaptureRequest
 from .capture_request import KEY_SPANS as KEY_SPANS
 from .capture_request import QUERY_SPANS as QUERY_SPANS
 from .capture_request import STATE_POSITIONS as STATE_POSITIONS
-from .capture_request import Site as Site
+from .places import Place as Place
 from .recording import Captured as Captured
 from .recording import capture as capture
+from .residual_edits import edited as edited

@@ -1,7 +1,9 @@
-"""Layout of a transformers model: its decoder stack, its layers, and the kind of its rotary positions."""
+"""Layout of a transformers model: its decoder stack, its layers, the kind of its rotary positions, evaluation mode."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -40,6 +42,19 @@ def rope_kind(config: Any) -> str:
     kinds = [settings, *(value for value in settings.values() if isinstance(value, dict))]
     named = [str(kind.get("rope_type") or kind.get("type") or "default") for kind in kinds]
     return next((kind for kind in named if kind != "default"), "default")
+
+
+@contextmanager
+def evaluating(hf: nn.Module) -> Iterator[None]:
+    """Every module in evaluation mode for a while: a measurement in the middle of training has no dropout."""
+    training = [module for module in hf.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _has_attention(layers: nn.ModuleList) -> bool:

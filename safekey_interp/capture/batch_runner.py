@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from einops import rearrange
+from jaxtyping import Float32
 
+from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.bridge_backend import bridge_forward
 from safekey_interp.capture.capture_request import CaptureRequest, SpanPairs
-from safekey_interp.capture.recording import Captured, capture, evaluating
+from safekey_interp.capture.recording import Captured, capture
 from safekey_interp.capture.stream_settings import Backend
 from safekey_interp.errors import ModelError
 from safekey_interp.models.encoding import Encoding
@@ -108,7 +110,8 @@ def measure_batch(
             raise
         size = max(encoding.end for encoding in encodings)
     else:
-        return [_answer(captured, row) for row in range(len(encodings))]
+        states = _states(captured) if request.states else None
+        return [_answer(captured, states, row) for row in range(len(encodings))]
     # Outside the except block, so that the failed pass's tensors are free by now.
     gc.collect()
     if torch.cuda.is_available():
@@ -142,17 +145,16 @@ def _forward(model: Model, batch: Batch, request: CaptureRequest, backend: Backe
     return captured
 
 
-def _answer(captured: Captured, row: int) -> Measured | LeftOut:
+def _answer(captured: Captured, states: np.ndarray | None, row: int) -> Measured | LeftOut:
     encoding = captured.batch.encodings[row]
     attention = _attention(captured, row) if captured.request.attention else None
-    states = _states(captured, row) if captured.request.states else None
     unfit = _not_finite(captured, row)
     if unfit is not None:
         return LeftOut(encoding=encoding, reason=unfit)
     return Measured(
         encoding=encoding,
         attention=attention,
-        states=states,
+        states=None if states is None else states[row],
         token_weights=_token_weights(captured, row) if captured.request.token_weights else None,
         layers_without_pattern=captured.layers_without_pattern if captured.request.attention else (),
     )
@@ -211,12 +213,16 @@ def _attention(captured: Captured, row: int) -> AttentionArrays:
     )
 
 
-def _states(captured: Captured, row: int) -> np.ndarray:
-    encoding = captured.batch.encodings[row]
+def _states(captured: Captured) -> Float32[np.ndarray, "row site position width"]:
+    """NaN at sites that the model lacks, and at positions that a trace lacks."""
     sites = captured.request.sites(captured.n_layers)
-    stacked = np.stack([captured.states[site][row].float().cpu().numpy() for site in sites])
-    absent = [not len(encoding.positions(name)) for name in captured.request.positions]
-    stacked[:, absent] = np.nan
+    example = next(iter(captured.states.values()))
+    stacked = np.full((len(example), len(sites), *example.shape[1:]), np.nan, np.float32)
+    for number, site in enumerate(sites):
+        if site in captured.states:
+            stacked[:, number] = captured.states[site].float().cpu().numpy()
+    for row, encoding in enumerate(captured.batch.encodings):
+        stacked[row, :, [not len(encoding.positions(name)) for name in captured.request.positions]] = np.nan
     return stacked
 
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from safekey_interp.capture.batches import Batch
-from safekey_interp.capture.capture_request import CaptureRequest, Site
+from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.recording import Captured
+from safekey_interp.capture.residual_edits import edited
 from safekey_interp.models.model import Model
 
 
@@ -27,7 +28,7 @@ def bridge_forward(model: Model, batch: Batch, request: CaptureRequest) -> Captu
         request: what is asked.
     """
     bridge = model.bridge()
-    captured = Captured.empty(batch, request, model.n_layers)
+    captured = Captured.empty(batch, request, model)
     visible: dict[int, Tensor] = {}
 
     def see_scores(scores: Tensor, hook: Any, layer: int) -> None:
@@ -36,21 +37,14 @@ def bridge_forward(model: Model, batch: Batch, request: CaptureRequest) -> Captu
     def see_pattern(pattern: Tensor, hook: Any, layer: int) -> None:
         captured.see_pattern(layer, pattern, visible.pop(layer))
 
-    def see_state(hidden: Tensor, hook: Any, site: Site) -> None:
-        captured.see_state(site, hidden)
-
     hooks: list[tuple[str, Callable[..., None]]] = []
     for layer in range(model.n_layers):
         # Linear-attention layers have no such hooks; they stay without an answer.
         if request.attention and request.reads_layer(layer) and f"blocks.{layer}.attn.hook_pattern" in bridge.hook_dict:
             hooks.append((f"blocks.{layer}.attn.hook_attn_scores", partial(see_scores, layer=layer)))
             hooks.append((f"blocks.{layer}.attn.hook_pattern", partial(see_pattern, layer=layer)))
-    if request.states:
-        for site in request.sites(model.n_layers):
-            name = "ln_final.hook_out" if site.site == "ln_final" else f"blocks.{site.layer}.hook_out"
-            hooks.append((name, partial(see_state, site=site)))
     try:
-        with bridge.hooks(fwd_hooks=hooks):
+        with bridge.hooks(fwd_hooks=hooks), edited(model, captured.readings(model.hf), backend="bridge"):
             bridge(batch.input_ids.to(model.device), return_type=None)
     finally:
         captured.forget()

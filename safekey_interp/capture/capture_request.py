@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from safekey_interp.data.span_expressions import ALIASES, parse_span
+from safekey_interp.capture.places import HeadValues, Place
+from safekey_interp.data.span_expressions import parse_span
 from safekey_interp.errors import InputError
 
 QUERY_SPANS = ("key_sentence", "decision", "understanding")
@@ -57,6 +58,7 @@ class SpanPairs(NamedTuple):
 
 RECIPE = SpanPairs()
 """Key sentence, deciding token and understanding: the spans of the built-in question."""
+_BUILT_IN = {*map(parse_span, (*QUERY_SPANS, *KEY_SPANS, *STATE_POSITIONS, "understanding_end"))}
 
 
 def span_pairs(queries: Sequence[str] | None, keys: Sequence[str] | None) -> SpanPairs:
@@ -86,17 +88,8 @@ def expressions(given: Sequence[str], what: str) -> tuple[str, ...]:
 def reads_of(given: Sequence[str]) -> tuple[str, ...]:
     """What a measurement needs of a trace, for :attr:`Encoding.reads`; none where all expressions are built in, which
     end with the key sentence."""
-    built_in = {*QUERY_SPANS, *STATE_POSITIONS, *KEY_SPANS, *ALIASES} - {"end"}
-    return () if set(given) <= built_in else tuple(dict.fromkeys(given))
-
-
-class Site(NamedTuple):
-    """Where in the residual stream a state was read."""
-
-    layer: int
-    """Layer of ``resid_post``; the number of layers for ``ln_final``."""
-    site: Literal["resid_post", "ln_final"]
-    """``resid_post`` is the stream after a layer, ``ln_final`` after the final norm (HF's last hidden state)."""
+    wanted = tuple(dict.fromkeys(given))
+    return () if all(parse_span(expression) in _BUILT_IN for expression in wanted) else wanted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +106,10 @@ class CaptureRequest:
     """Expressions of the positions whose states are averaged."""
     spans: SpanPairs = RECIPE
     """Spans between which attention is measured."""
+    places: tuple[Place, ...] | None = None
+    """Places whose states are read, heads one by one; of the layers ``resid_post``, and the final norm, when None."""
+    head: HeadValues = "z"
+    """Of heads, their values before the output projection, or what each adds to the stream."""
     token_weights: bool = False
     """Also keep, per layer, head and query span, the mean weight of every token."""
     n_random: int = 20
@@ -131,14 +128,19 @@ class CaptureRequest:
         """Expressions of the tokens whose rows or states are read; none where the built-in ones are all, which end
         with the key sentence. Keys behind all of them are out of sight."""
         rows = self.spans.queries if self.attention else ()
-        return reads_of((*rows, *(self.positions if self.states else ())))
+        wanted = reads_of((*rows, *(self.positions if self.states else ())))
+        # The key sentence's rows are a reference for the token before it.
+        decides = any(parse_span(query) == parse_span("decision") for query in rows)
+        return (*wanted, "key_sentence") if wanted and decides else wanted
 
     def reads_layer(self, layer: int) -> bool:
         """Whether this layer is asked for."""
         return self.layers is None or layer in self.layers
 
-    def sites(self, n_layers: int) -> tuple[Site, ...]:
-        """The sites of the states that the request returns, in order."""
-        layers = range(n_layers) if self.layers is None else self.layers
-        sites = [Site(layer, "resid_post") for layer in layers]
-        return (*sites, Site(n_layers, "ln_final")) if self.reads_layer(n_layers - 1) else tuple(sites)
+    def sites(self, n_layers: int) -> tuple[Place, ...]:
+        """The places of the states that the request returns, in order."""
+        if self.places is None:
+            layers = range(n_layers) if self.layers is None else self.layers
+            streams = tuple(Place(layer, "resid_post") for layer in layers)
+            return (*streams, Place(n_layers, "ln_final")) if self.reads_layer(n_layers - 1) else streams
+        return self.places

@@ -96,7 +96,7 @@ def find_baseline(
     query = np.zeros((n, n_queries), np.int64)
     weight = np.zeros((n, len(spans.queries), n_queries), np.float32)
     in_span = np.zeros((n, n_queries, n_spans + 1, len(distance)), np.float32)
-    members = [[of(encoding) for encoding in encodings] for of in references.rows]
+    members = list(zip(*map(references.of, encodings), strict=True))
     sizes = [max(1, *map(len, of_trace)) for of_trace in members]
     begins = np.cumsum([0, *sizes])
     row = np.zeros((n, begins[-1]), np.int64)

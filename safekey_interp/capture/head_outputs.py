@@ -3,102 +3,49 @@
     attention adds   s · f ⊙ (Σ_h W_h z_h + b)          z_h = Σ_k p_qk v_k, of head h alone
 
 with W_h the columns of the output projection that read head h, b its bias, which is no head's, s and f what the layer
-does before it adds (Granite's factor; Gemma's norm, its scale held fixed at what it normed). Which module projects, and
-whether a norm follows, is found by measuring, as what attention writes is
-(:mod:`~safekey_interp.capture.residual_edits`).
+does before it adds (Granite's factor; Gemma's norm, its scale held fixed at what it normed: f = α gain). All of it but
+α is the same at every position, so that a mean of outputs over positions is the output of the mean of α z. Which module
+projects, and whether a norm follows, is found by measuring (:mod:`~safekey_interp.capture.layer_parts`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from einops import einsum, rearrange
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from safekey_interp.capture.architecture import find_layout
-from safekey_interp.capture.batch_runner import Backend
-from safekey_interp.capture.recording import evaluating
-from safekey_interp.capture.residual_edits import attention_writes
-from safekey_interp.capture.unembedding import frozen_norm
+from safekey_interp.capture.layer_parts import HeadWrites, layer_parts, projection_weight
+from safekey_interp.capture.places import Place
+from safekey_interp.capture.residual_edits import Edit, edited
+from safekey_interp.capture.stream_settings import Backend
+from safekey_interp.capture.unembedding import norm_gain, norm_scale
 from safekey_interp.errors import ModelError
 from safekey_interp.models.model import Model
-
-_CLOSE = 0.02
-"""How far a projection by its weight may be from the module's own, in half precision too."""
-
-
-class HeadWrites(NamedTuple):
-    """How one layer's heads come into the stream."""
-
-    projection: nn.Linear
-    """Reads all heads' z side by side."""
-    norm: nn.Module | None
-    """Norms its output; None where nothing does."""
-    scale: float
-    """Factor on what is added."""
 
 
 class HeadReading(NamedTuple):
     """Head outputs at one position of each row."""
 
-    z: dict[int, Float[Tensor, "row head d_head"]]
-    """By layer, before the projection; layers without heads are absent."""
-    factor: dict[int, Float[Tensor, "row d_model"]]
-    """By layer, s · f: what the projection's output is multiplied by before it is added."""
+    outputs: dict[int, Float[Tensor, "row head d_model"]]
+    """By layer, what each head adds to the stream, float32; layers without heads are absent."""
     last: Float[Tensor, "row d_model"]
     """The stream after the last layer."""
 
-    def outputs(self, layer: int, writes: HeadWrites) -> Float[Tensor, "row head d_model"]:
-        """What each head of a layer adds to the stream, float32."""
-        z = self.z[layer].float()
-        weight = rearrange(writes.projection.weight.float(), "d (head k) -> head k d", head=z.shape[1])
-        return einsum(z, weight, "row head k, head k d -> row head d") * rearrange(
-            self.factor[layer], "row d -> row 1 d"
-        )
-
 
 def find_heads(hf: Any) -> dict[int, HeadWrites]:
-    """Each layer's projection; layers whose attention is no such thing are absent.
+    """Each layer's heads whose outputs can be told apart; other layers are absent.
 
     Raises:
-        ModelError: no layer has one.
+        ModelError: no layer has them.
     """
-    layers = find_layout(hf).layers
-    writes = attention_writes(hf)
-    calls: dict[nn.Module, tuple[Tensor, Tensor]] = {}
-
-    def see(module: nn.Module, args: Any, output: Any) -> None:
-        wrote = output if isinstance(output, Tensor) else output[0]
-        read = args[0] if args and isinstance(args[0], Tensor) else wrote
-        calls[module] = (read, wrote)
-
-    ids = torch.arange(4, device=hf.get_input_embeddings().weight.device)[None]
-    with ExitStack() as stack, torch.no_grad(), evaluating(hf):
-        linears = [[part for part in layer.modules() if isinstance(part, nn.Linear)] for layer in layers]
-        watched = {write.module for write in writes if write is not None}.union(*linears)
-        for module in watched:
-            stack.callback(module.register_forward_hook(see).remove)
-        hf.get_decoder()(input_ids=ids, use_cache=False)
-    heads = {}
-    for number, (write, layer_linears) in enumerate(zip(writes, linears, strict=True)):
-        if write is None:
-            continue
-        normed, added = calls[write.module]
-        for linear in layer_linears:
-            if linear not in calls or linear.weight.ndim != 2:
-                continue
-            z, out = calls[linear]
-            if out.shape != added.shape or not (_project(linear, z) - out).norm() <= _CLOSE * out.norm():
-                continue
-            if torch.equal(out, added):
-                heads[number] = HeadWrites(linear, None, write.scale)
-            elif torch.equal(out, normed):
-                heads[number] = HeadWrites(linear, write.module, write.scale)
+    every = enumerate(parts.heads for parts in layer_parts(hf))
+    heads = {number: heads for number, heads in every if heads is not None and heads.separable}
     if not heads:
         raise ModelError(
             f"{type(hf).__name__}: no layer adds a linear projection of its heads to the stream, so that heads cannot "
@@ -107,9 +54,45 @@ def find_heads(hf: Any) -> dict[int, HeadWrites]:
     return heads
 
 
+def head_outputs(heads: HeadWrites, z: Float[Tensor, "*rows head d_head"]) -> Float[Tensor, "*rows head d_model"]:
+    """What heads add to the stream, float32; of z from :func:`output_edits`."""
+    weight = rearrange(projection_weight(heads.projection).float(), "d (head k) -> head k d", head=z.shape[-2])
+    out = einsum(z.flatten(0, -3).float(), weight, "row head k, head k d -> row head d").unflatten(0, z.shape[:-2])
+    return out * (heads.scale if heads.norm is None else heads.scale * norm_gain(heads.norm))
+
+
+def output_edits(
+    layer: int,
+    heads: HeadWrites,
+    see: Callable[[Float[Tensor, "batch pos head d_head"]], None],
+    clean: Callable[[Tensor], Tensor] = lambda states: states,
+) -> dict[Place, Edit]:
+    """Readings of one layer that show z to ``see``, times α where a norm follows, float32 there.
+
+    Args:
+        layer: its number.
+        heads: its heads.
+        see: is called once in every forward pass.
+        clean: is given what the norm reads, and returns it without what padding holds.
+    """
+    norm = heads.norm
+    if norm is None:
+        return {Place(layer, "head"): see}
+    waiting: list[Tensor] = []
+
+    def see_z(z: Tensor) -> None:
+        waiting[:] = [z]
+
+    def see_projected(projected: Tensor) -> None:
+        alpha = norm_scale(norm, clean(projected))
+        see(clean(waiting.pop()).float() * rearrange(alpha, "b s 1 -> b s 1 1"))
+
+    return {Place(layer, "head"): see_z, Place(layer, "projected"): see_projected}
+
+
 def read_heads(
     model: Model,
-    heads: dict[int, HeadWrites],
+    heads: Mapping[int, HeadWrites],
     ids: Int64[Tensor, "row pos"],
     at: Int64[Tensor, " row"],
     *,
@@ -122,68 +105,21 @@ def read_heads(
         heads: from :func:`find_heads`.
         ids: tokens, padded on the right, where causality hides the padding.
         at: the position of each row.
-        backend: ``hf`` or ``bridge`` (its hooks on ``attn.hook_z``, ``attn.hook_out`` and ``hook_out``).
+        backend: ``hf`` or ``bridge``.
     """
-    z: dict[int, Tensor] = {}
-    projected: dict[int, Tensor] = {}
-    stream: dict[int, Tensor] = {}
-    keep_stream = partial(_keep, stream, model.n_layers, at)
+    read: dict[Place, Tensor] = {}
+    last = Place(model.n_layers - 1, "resid_post")
 
-    with torch.no_grad():
+    def keep(place: Place, states: Tensor) -> None:
+        read[place] = states[torch.arange(len(at)), at].detach()
+
+    edits: dict[Place, Edit] = {last: partial(keep, last)}
+    for layer, writes in heads.items():
+        edits |= output_edits(layer, writes, partial(keep, Place(layer, "head")))
+    with torch.no_grad(), edited(model, edits, backend=backend):
         if backend == "bridge":
-            hooks = [(f"blocks.{model.n_layers - 1}.hook_out", _on_bridge(keep_stream))]
-            for layer in heads:
-                hooks.append((f"blocks.{layer}.attn.hook_z", _on_bridge(partial(_keep, z, layer, at))))
-                hooks.append((f"blocks.{layer}.attn.hook_out", _on_bridge(partial(_keep, projected, layer, at))))
-            with model.bridge().hooks(fwd_hooks=hooks):
-                model.bridge()(ids.to(model.device), return_type=None)
+            model.bridge()(ids.to(model.device), return_type=None)
         else:
-            decoder, layers = find_layout(model.hf)
-            with ExitStack() as stack:
-                stack.callback(layers[-1].register_forward_hook(_on_output(keep_stream)).remove)
-                for layer, writes in heads.items():
-                    hook = _on_linear(partial(_keep, z, layer, at), partial(_keep, projected, layer, at))
-                    stack.callback(writes.projection.register_forward_hook(hook).remove)
-                decoder(input_ids=ids.to(model.device), use_cache=False)
-        factors = {layer: _factor(writes, projected[layer]) for layer, writes in heads.items()}
-    by_head = {layer: states.reshape(len(at), model.n_heads, -1) for layer, states in z.items()}
-    return HeadReading(by_head, factors, stream[model.n_layers])
-
-
-def _keep(into: dict[int, Tensor], layer: int, at: Tensor, states: Tensor) -> None:
-    into[layer] = states[torch.arange(len(at)), at].detach()
-
-
-def _project(linear: nn.Linear, z: Tensor) -> Tensor:
-    """The projection by its weight, as heads are separated by it: packed (quantised) weights give something else."""
-    if z.shape[-1] != linear.weight.shape[1] or not linear.weight.is_floating_point():
-        return torch.full_like(z[..., :1], torch.nan)
-    return nn.functional.linear(z, linear.weight, linear.bias)
-
-
-def _factor(writes: HeadWrites, projected: Tensor) -> Tensor:
-    if writes.norm is None:
-        return torch.full_like(projected, writes.scale, dtype=torch.float32)
-    return writes.scale * frozen_norm(writes.norm, projected)
-
-
-def _on_linear(see_input: Callable[[Tensor], None], see_output: Callable[[Tensor], None]) -> Callable[..., None]:
-    def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        see_input(args[0])
-        see_output(output)
-
-    return hook
-
-
-def _on_output(see: Callable[[Tensor], None]) -> Callable[..., None]:
-    def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-        see(output if isinstance(output, Tensor) else output[0])
-
-    return hook
-
-
-def _on_bridge(see: Callable[[Tensor], None]) -> Callable[..., None]:
-    def hook(states: Any, hook: Any) -> None:
-        see(states if isinstance(states, Tensor) else states[0])
-
-    return hook
+            find_layout(model.hf).decoder(input_ids=ids.to(model.device), use_cache=False)
+        outputs = {layer: head_outputs(writes, read[Place(layer, "head")]) for layer, writes in heads.items()}
+    return HeadReading(outputs, read[last])

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32
 
-from safekey_interp.capture.capture_request import STATE_POSITIONS, CaptureRequest, Site, expressions
+from safekey_interp.capture.capture_request import STATE_POSITIONS, CaptureRequest, expressions
+from safekey_interp.capture.places import Place
 from safekey_interp.capture.streaming import CHUNK, Entry, StreamSettings, measure_stream
 from safekey_interp.runs.storage import save_tensors
 
@@ -31,7 +32,7 @@ class States:
         self,
         files: Sequence[Path],
         trace_ids: Sequence[str],
-        layers: Sequence[Site],
+        layers: Sequence[Place],
         positions: Sequence[str],
         *,
         keep_alive: Any = None,
@@ -60,7 +61,7 @@ class States:
 class StatesInMemory:
     """States of a few traces, in the order of the entries, all of which are measured."""
 
-    def __init__(self, entries: Sequence[Entry], layers: Sequence[Site], positions: Sequence[str]) -> None:
+    def __init__(self, entries: Sequence[Entry], layers: Sequence[Place], positions: Sequence[str]) -> None:
         self.trace_ids = tuple(entry.trace.trace_id for entry in entries)
         """One a row."""
         self.layers, self.positions = tuple(layers), tuple(positions)

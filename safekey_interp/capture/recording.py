@@ -2,7 +2,7 @@
 
     with capture(model, batch, request) as captured:
         model.hf(**batch.inputs(model.device), logits_to_keep=1)
-    captured.attention[3].masses, captured.states[Site(3, "resid_post")]
+    captured.attention[3].masses, captured.states[Place(3, "resid_post")]
 
 Inside the pass every layer's pattern is reduced to a few numbers per head, and every layer's output to one vector per
 position: nothing of size sequence × sequence or sequence × d_model is kept. Hooks are removed when the block ends, also
@@ -19,9 +19,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from einops import einsum, rearrange
+from einops import einsum
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -29,9 +28,12 @@ from safekey_interp.capture.architecture import find_layout
 from safekey_interp.capture.attention_hook import observed_attention
 from safekey_interp.capture.attention_rows import MeanRows, mean_pattern_rows, mean_rows, row_mask
 from safekey_interp.capture.batches import Batch
-from safekey_interp.capture.capture_request import CaptureRequest, Site
+from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.distance_baseline import find_baseline, matched_masses, on_device
 from safekey_interp.capture.key_sets import KeyWeights, QueryRows, key_weights, query_rows
+from safekey_interp.capture.places import Place
+from safekey_interp.capture.position_means import PositionMeans, mean_readings, present
+from safekey_interp.capture.residual_edits import Edit, edited
 from safekey_interp.errors import ModelError
 from safekey_interp.models.model import Model
 
@@ -86,19 +88,28 @@ class Captured:
     """Whether the pass ends as soon as it has answered."""
     attention: dict[int, LayerAttention] = field(default_factory=dict)
     """Per layer; a layer without a pattern (linear attention) is absent."""
-    states: dict[Site, Float[Tensor, "batch position d_model"]] = field(default_factory=dict)
-    """Per site, averaged over each of ``request.positions``; zeros where a position is absent."""
+    places: tuple[Place, ...] = ()
+    """Those of the request's that the model has."""
+    states: dict[Place, Float[Tensor, "batch position width"]] = field(default_factory=dict)
+    """Per place, averaged over each of ``request.positions``; zeros where a position is absent."""
     _kinds: list[_Kind] = field(default_factory=list)
     _rows: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    _state_weights: Tensor | None = None
 
     @classmethod
     def empty(
-        cls, batch: Batch, request: CaptureRequest, n_layers: int, *, grad: bool = False, stop: bool = False
+        cls, batch: Batch, request: CaptureRequest, model: Model, *, grad: bool = False, stop: bool = False
     ) -> Captured:
         """Before the forward pass."""
+        n_layers = len(find_layout(model.hf).layers)
         rows = query_rows(batch.encodings, batch.starts, request.spans)
-        return cls(batch=batch, request=request, n_layers=n_layers, rows=rows, grad=grad, stop=stop)
+        places = present(model.hf, request.sites(n_layers), request.head) if request.states else ()
+        return cls(batch=batch, request=request, n_layers=n_layers, rows=rows, places=places, grad=grad, stop=stop)
+
+    def readings(self, hf: Any) -> dict[Place, Edit]:
+        """What reads the states of a forward pass."""
+        means = PositionMeans(self.batch, self.request.positions)
+        readings = mean_readings(hf, means, self.places, self._keep_state, self.request.head)
+        return {place: partial(self._read, edit) for place, edit in readings.items()}
 
     @property
     def layers_without_pattern(self) -> tuple[int, ...]:
@@ -151,17 +162,13 @@ class Captured:
             token_weights=mean.weights if self.request.token_weights else None,
         )
 
-    def see_state(self, site: Site, output: Any) -> None:
-        """Average one site's states over the positions."""
-        hidden = output if isinstance(output, Tensor) else output[0]
+    def _read(self, edit: Edit, states: Tensor) -> None:
         with torch.set_grad_enabled(self.grad and torch.is_grad_enabled()):
-            weights = self._position_weights(hidden.device)
-            if self.batch.attention_mask is not None:
-                # A padded row may hold anything, and 0 × NaN is NaN.
-                padding = self.batch.attention_mask.to(hidden.device) == 0
-                hidden = hidden.masked_fill(rearrange(padding, "b s -> b s 1"), 0.0)
-            self.states[site] = einsum(weights, hidden.float(), "b p s, b s d -> b p d")
+            edit(states)
         self._stop_when_answered()
+
+    def _keep_state(self, place: Place, means: Tensor) -> None:
+        self.states[place] = means
 
     def _stop_when_answered(self) -> None:
         """Layers answer in their order, so all are done when the last one is."""
@@ -170,7 +177,7 @@ class Captured:
         last = self.n_layers - 1 if self.request.layers is None else max(self.request.layers)
         if self.request.attention and last not in self.attention:
             return
-        if self.request.states and not all(site in self.states for site in self.request.sites(self.n_layers)):
+        if len(self.states) < len(self.places):
             return
         raise Answered
 
@@ -196,18 +203,6 @@ class Captured:
             )
         return self._rows[device]
 
-    def _position_weights(self, device: torch.device) -> Tensor:
-        if self._state_weights is None or self._state_weights.device != device:
-            shape = (len(self.batch.encodings), len(self.request.positions), self.batch.input_ids.shape[1])
-            weights = np.zeros(shape, np.float32)
-            for b, (encoding, start) in enumerate(zip(self.batch.encodings, self.batch.starts, strict=True)):
-                for p, name in enumerate(self.request.positions):
-                    where = np.asarray(encoding.positions(name), dtype=np.int64) + start
-                    if len(where):
-                        weights[b, p, where] = 1 / len(where)
-            self._state_weights = torch.as_tensor(weights, device=device)
-        return self._state_weights
-
 
 @contextmanager
 def capture(
@@ -226,39 +221,22 @@ def capture(
         ModelError: the architecture does not call attention through transformers' interface, or gradients would get
             lost.
     """
-    layout = find_layout(model.hf)
     if grad and _forgets_gradients(model.hf):
         raise ModelError(
             f"model {model.spec}: reentrant gradient checkpointing runs each layer without gradients first, so that "
             'none would reach it; gradient_checkpointing_enable({"use_reentrant": False})'
         )
-    captured = Captured.empty(batch, request, len(layout.layers), grad=grad, stop=stop)
+    captured = Captured.empty(batch, request, model, grad=grad, stop=stop)
     with ExitStack() as stack:
         if request.attention:
             stack.enter_context(observed_attention(model.hf, captured))
-        if request.states:
-            for site in request.sites(captured.n_layers):
-                module = layout.decoder if site.site == "ln_final" else layout.layers[site.layer]
-                stack.callback(module.register_forward_hook(partial(_see_state, captured, site)).remove)
+        stack.enter_context(edited(model, captured.readings(model.hf)))
         try:
             yield captured
         except Answered:
             pass
         finally:
             captured.forget()
-
-
-@contextmanager
-def evaluating(hf: nn.Module) -> Iterator[None]:
-    """Every module in evaluation mode for a while: a measurement in the middle of training has no dropout."""
-    training = [module for module in hf.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _forgets_gradients(hf: nn.Module) -> bool:
@@ -268,10 +246,6 @@ def _forgets_gradients(hf: nn.Module) -> bool:
             if getattr(run, "keywords", {}).get("use_reentrant"):
                 return True
     return False
-
-
-def _see_state(captured: Captured, site: Site, _module: nn.Module, _args: Any, output: Any) -> None:
-    captured.see_state(site, output)
 
 
 def _same(known: Tensor | None, mask: Tensor | None) -> bool:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from safekey_interp.capture.capture_request import RECIPE, SpanPairs
+from safekey_interp.data.span_expressions import parse_span
 from safekey_interp.models.encoding import Encoding
 
 _MOST_ROWS, _MOST_OTHER_ROWS = 32, 16
@@ -32,8 +33,9 @@ class References(NamedTuple):
     """Per query span, its second reference."""
 
     def of(self, encoding: Encoding) -> list[np.ndarray]:
-        """Positions of each reference's rows in a trace."""
-        return [rows(encoding) for rows in self.rows]
+        """Positions of each reference's rows in a trace, of those that are read."""
+        members = [rows(encoding) for rows in self.rows]
+        return [where[where < encoding.end] for where in members]
 
 
 def references_of(spans: SpanPairs) -> References:
@@ -41,10 +43,11 @@ def references_of(spans: SpanPairs) -> References:
     rows: list[Rows] = [_of_understanding, prompt_rows, _of_key_sentence]
     first: list[int | None] = []
     second: list[int | None] = []
+    built_in = {parse_span("key_sentence"): 1, parse_span("decision"): 2}
     for query in spans.queries:
-        if query in ("key_sentence", "decision"):
+        if (known := built_in.get(parse_span(query))) is not None:
             first.append(0)
-            second.append(1 if query == "key_sentence" else 2)
+            second.append(known)
         elif spans == RECIPE:
             first.append(None)
             second.append(None)

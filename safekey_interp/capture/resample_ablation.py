@@ -26,10 +26,9 @@ from einops import rearrange, repeat
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from safekey_interp.capture.architecture import find_layout, rope_kind
+from safekey_interp.capture.architecture import evaluating, find_layout, rope_kind
 from safekey_interp.capture.attention_hook import Keys, observed_attention
 from safekey_interp.capture.attention_mask import causal_or, chosen_queries, without
-from safekey_interp.capture.recording import evaluating
 from safekey_interp.errors import ModelError
 from safekey_interp.models.model import Model
 

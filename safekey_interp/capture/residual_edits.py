@@ -1,60 +1,42 @@
-"""Residual-stream edits during a forward pass.
+"""Residual-stream edits during a forward pass: of the stream, and of what attention, MLP and heads write to it.
 
     with edited(model, {Place(3, "resid_post"): lambda states: states - 1}):
         model.hf(input_ids=ids)
 
-An edit takes the states at its place, (batch, pos, d_model), and returns the states that replace them. Hooks are gone
-when the block ends, also after an exception. The same edits go through TransformerBridge's hooks
-(``backend="bridge"``), and each way checks the other.
+An edit takes the activations at its place, (batch, pos, width), and returns those that replace them, or None where they
+stay, so that reading is an edit, too. Hooks are gone when the block ends, also after an exception. The same edits go
+through TransformerBridge's hooks (``backend="bridge"``), and each way checks the other.
 
-The stream is written by the embedding, and by attention and MLP of each layer. What attention writes is found by
-measuring, since architectures call it differently (Gemma norms it first, Granite scales it): the module whose output a
-makes what the layer reads later,  x = x_in + s · a.
+The width is d_model, and d_head for ``head.H``; ``head`` is given (batch, pos, head, d_head). What an edit of
+``resid_mid`` changes is what the MLP reads and what the layer gives, and neither ``attn_out`` nor ``mlp_out`` as they
+are read. Blocks nest: an edit sees what the edits of earlier places and of outer blocks leave.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal, NamedTuple
-from weakref import WeakKeyDictionary
+from functools import partial
+from typing import Any
 
-import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from safekey_interp.capture.architecture import find_layout
-from safekey_interp.capture.batch_runner import Backend
-from safekey_interp.capture.recording import evaluating
+from safekey_interp.capture.layer_parts import LayerParts, layer_parts, parts_for, why_absent
+from safekey_interp.capture.places import Place, check_site, layers_of
+from safekey_interp.capture.stream_settings import Backend
 from safekey_interp.errors import InputError
 from safekey_interp.models.model import Model
 
-States = Float[Tensor, "batch pos d_model"]
-Edit = Callable[[States], States]
-"""States at a place to those that replace them; never in place."""
-
-
-class Place(NamedTuple):
-    """Where the stream is changed."""
-
-    layer: int
-    """The layer; the number of layers for ``ln_final``."""
-    site: Literal["resid_pre", "attn_out", "resid_post", "ln_final"]
-    """Before the layer, what its attention adds, after the layer, or after the final norm."""
-
-
-class AttentionWrite(NamedTuple):
-    """What one layer's attention adds to the stream."""
-
-    module: nn.Module
-    """Its output is added."""
-    scale: float
-    """Times this."""
+States = Float[Tensor, "batch pos *width"]
+Edit = Callable[[States], States | None]
+"""Activations at a place to those that replace them, or to None where they stay; never in place."""
 
 
 @contextmanager
 def edited(model: Model, edits: Mapping[Place, Edit], *, backend: Backend = "hf") -> Iterator[None]:
-    """Change states in every forward pass inside the block, of ``model.hf`` or of ``model.bridge()``.
+    """Change or read activations in every forward pass inside the block, of ``model.hf`` or of ``model.bridge()``.
 
     Args:
         model: the model.
@@ -64,136 +46,179 @@ def edited(model: Model, edits: Mapping[Place, Edit], *, backend: Backend = "hf"
     Raises:
         InputError: a place that the model does not have.
     """
-    for place in edits:
-        highest = model.n_layers if place[1] == "ln_final" else model.n_layers - 1
-        lowest = highest if place[1] == "ln_final" else 0
-        if not lowest <= place[0] <= highest:
-            raise InputError(f"edit at {place[1]} of layer {place[0]}: expected a layer of {lowest} to {highest}")
+    changes = {Place(*place): edit for place, edit in edits.items()}
+    parts = parts_for(model.hf, changes)
+    for place in changes:
+        _check(model, place, parts)
     if backend == "bridge":
-        hooks = [(_bridge_name(place), lambda states, hook, edit=edit: edit(states)) for place, edit in edits.items()]
-        with model.bridge().hooks(fwd_hooks=hooks):
+        hooks = [hook for place, edit in changes.items() for hook in _bridge_hooks(parts, place, edit)]
+        # What resid_mid adds behind its layer comes before whatever else is changed there.
+        with model.bridge().hooks(fwd_hooks=sorted(hooks, key=lambda hook: not isinstance(hook[1], _Carried))):
             yield
         return
     with ExitStack() as stack:
-        for place, edit in edits.items():
-            stack.callback(_attach(model.hf, Place(*place), edit).remove)
+        for place, edit in changes.items():
+            for handle in _attach(model.hf, parts, place, edit):
+                stack.callback(handle.remove)
         yield
 
 
 def every_place(model: Model) -> list[Place]:
     """Where the stream is written or read: with an edit at each, nothing in the model sees it unchanged."""
-    writes = attention_writes(model.hf)
+    read_behind_attention = [number for number, parts in enumerate(layer_parts(model.hf)) if parts.reader is not None]
     return [
         Place(0, "resid_pre"),
-        *(Place(layer, "attn_out") for layer in range(model.n_layers) if writes[layer] is not None),
+        *(Place(layer, "attn_out") for layer in read_behind_attention),
         *(Place(layer, "resid_post") for layer in range(model.n_layers)),
     ]
 
 
-_WRITES: WeakKeyDictionary[nn.Module, tuple[AttentionWrite | None, ...]] = WeakKeyDictionary()
+def _check(model: Model, place: Place, parts: Sequence[LayerParts]) -> None:
+    check_site(place.site, model.n_heads, f"edit of layer {place.layer}")
+    layers = layers_of(place.component, model.n_layers)
+    if place.layer not in layers:
+        raise InputError(
+            f"edit at {place.site} of layer {place.layer}: expected a layer of {layers[0]} to {layers[-1]}"
+        )
+    why = why_absent(parts, place)
+    if why is not None:
+        raise InputError(f"edit at {place.site} of layer {place.layer}: {why}")
 
 
-def attention_writes(hf: Any) -> tuple[AttentionWrite | None, ...]:
-    """What each layer's attention adds to the stream; None where nothing of the layer reads the stream behind it.
-
-    Found once for a model, by a forward pass of four tokens.
-    """
-    if hf not in _WRITES:
-        _WRITES[hf] = _find_writes(hf)
-    return _WRITES[hf]
-
-
-class _Call(NamedTuple):
-    module: nn.Module
-    read: Tensor | None
-    wrote: Tensor | None
-
-
-def _find_writes(hf: Any) -> tuple[AttentionWrite | None, ...]:
-    layers = find_layout(hf).layers
-    calls: dict[nn.Module, list[_Call]] = {layer: [] for layer in layers}
-
-    def watch(layer: nn.Module) -> Callable[..., None]:
-        def see(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-            calls[layer].append(_Call(module, _states((*args, *kwargs.values())), _states((output,))))
-
-        return see
-
-    ids = torch.arange(4, device=hf.get_input_embeddings().weight.device)[None]
-    with ExitStack() as stack, torch.no_grad(), evaluating(hf):
-        for layer in layers:
-            for module in (*layer.children(), layer):
-                stack.callback(module.register_forward_hook(watch(layer), with_kwargs=True).remove)
-        hf.get_decoder()(input_ids=ids, use_cache=False)
-    factor = getattr(hf.config.get_text_config(decoder=True), "residual_multiplier", None)
-    return tuple(_write_of(calls[layer], [1.0] if factor is None else [factor, 1.0]) for layer in layers)
-
-
-def _states(values: Any) -> Tensor | None:
-    """The first tensor of (batch, pos, d_model) in what a module took or gave."""
-    for value in values:
-        if isinstance(value, tuple):
-            return _states(value)
-        if isinstance(value, Tensor) and value.ndim == 3 and value.is_floating_point():
-            return value
-    return None
-
-
-def _write_of(calls: list[_Call], scales: Sequence[float]) -> AttentionWrite | None:
-    """The last module before a reading one whose output, scaled, is what the reader sees added to the layer's input."""
-    *inner, layer = calls
-    before = layer.read
-    if before is None:
-        return None
-    for number, call in enumerate(inner):
-        if call.read is None or call.read.shape != before.shape or torch.equal(call.read, before):
-            continue
-        for earlier in reversed(inner[:number]):
-            if earlier.wrote is None or earlier.wrote.shape != before.shape:
-                continue
-            for scale in scales:
-                # Bit for bit, as the layer adds: in half precision a small addition drowns in rounding.
-                if torch.equal(before + earlier.wrote * scale, call.read):
-                    return AttentionWrite(earlier.module, scale)
-    return None
-
-
-def _attach(hf: Any, place: Place, edit: Edit) -> Any:
+def _attach(hf: Any, parts: Sequence[LayerParts], place: Place, edit: Edit) -> list[Any]:
     decoder, layers = find_layout(hf)
-    if place.site == "resid_pre":
-        return layers[place.layer].register_forward_pre_hook(_before(edit), with_kwargs=True)
-    if place.site == "ln_final":
-        return decoder.register_forward_hook(_after(edit))
-    if place.site == "resid_post":
-        return layers[place.layer].register_forward_hook(_after(edit))
-    write = attention_writes(hf)[place.layer]
-    if write is None:
-        raise InputError(f"edit at attn_out of layer {place.layer}: nothing in this layer reads the stream behind it")
-    scale = write.scale
-    return write.module.register_forward_hook(_after(lambda states: edit(states * scale) / scale))
+    layer: Any = decoder if place.component == "ln_final" else layers[place.layer]
+    if place.component in ("resid_post", "ln_final"):
+        return [layer.register_forward_hook(_on_output(edit))]
+    if place.component == "resid_pre":
+        return [layer.register_forward_pre_hook(_on_input(edit), with_kwargs=True)]
+    return _attach_inside(layer, parts[place.layer], place, edit)
 
 
-def _before(edit: Edit) -> Callable[..., Any]:
-    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
-        if args:
-            return (edit(args[0]), *args[1:]), kwargs
-        return args, kwargs | {"hidden_states": edit(kwargs["hidden_states"])}
+def _attach_inside(layer: Any, parts: Any, place: Place, edit: Edit) -> list[Any]:
+    """Attach to the parts of a layer; ``parts`` are those that :func:`_check` found there."""
+    if place.component == "resid_mid":
+        carried = _Carried()
+        read = _on_input(partial(carried.change, edit))
+        return [
+            parts.reader.register_forward_pre_hook(read, with_kwargs=True),
+            # Before all others, so that whoever reads what the layer gives sees the change.
+            layer.register_forward_hook(_on_output(carried), prepend=True),
+        ]
+    if place.component == "head":
+        change = _on_input(partial(_change_heads, edit, parts.heads.n_heads, place.head))
+        return [parts.heads.projection.register_forward_pre_hook(change, with_kwargs=True)]
+    if place.component == "projected":
+        return [parts.heads.projection.register_forward_hook(_on_output(edit))]
+    write = parts.attention if place.component == "attn_out" else parts.mlp
+    return [write.module.register_forward_hook(_on_output(partial(_change_scaled, edit, write.scale)))]
+
+
+_BRIDGE_NAMES = {
+    "resid_pre": "hook_in",
+    "head": "attn.hook_z",
+    "projected": "attn.hook_out",
+    "attn_out": "hook_attn_out",
+    "resid_mid": "hook_resid_mid",
+    "mlp_out": "hook_mlp_out",
+    "resid_post": "hook_out",
+}
+
+
+def _bridge_hooks(parts: Sequence[LayerParts], place: Place, edit: Edit) -> list[tuple[str, Callable[..., Any]]]:
+    if place.component == "ln_final":
+        return [("ln_final.hook_out", _on_bridge(edit))]
+    name = f"blocks.{place.layer}.{_BRIDGE_NAMES[place.component]}"
+    if place.component == "resid_mid":
+        carried = _Carried()
+        read = (name, _on_bridge(partial(carried.change, edit)))
+        return [read, (f"blocks.{place.layer}.hook_out", carried)]
+    if place.component == "head":
+        heads: Any = parts[place.layer].heads
+        return [(name, _on_bridge(partial(_change_heads, edit, heads.n_heads, place.head)))]
+    return [(name, _on_bridge(edit))]
+
+
+class _Carried:
+    """What an edit between attention and MLP adds to the stream, carried past the MLP to the end of the layer.
+
+    The module behind attention reads the stream, but what it gives is added to the stream as it was.
+    """
+
+    def __init__(self) -> None:
+        self._change: Tensor | None = None
+
+    def change(self, edit: Edit, states: Tensor) -> Tensor | None:
+        """Edit what the MLP reads."""
+        self._change = None
+        new = _new(edit, states)
+        if new is not None:
+            self._change = new - states
+        return new
+
+    def __call__(self, states: Any, hook: Any = None) -> Any:
+        """Edit what the layer gives; also a bridge's hook."""
+        change, self._change = self._change, None
+        return None if change is None else states + change
+
+
+def _new(edit: Edit, states: Tensor) -> Tensor | None:
+    """What an edit puts in the place of states; None where it leaves them."""
+    new = edit(states)
+    return None if new is states else new
+
+
+def _change_scaled(edit: Edit, scale: float, wrote: Tensor) -> Tensor | None:
+    """Edit what is added to the stream, where the layer multiplies it first."""
+    if scale == 1.0:
+        return _new(edit, wrote)
+    added = wrote * scale
+    new = _new(edit, added)
+    # The difference, so that what an edit leaves as it is keeps its bits.
+    return None if new is None else wrote + (new - added) / scale
+
+
+def _change_heads(edit: Edit, n_heads: int, head: int | None, side_by_side: Tensor) -> Tensor | None:
+    """Edit heads that lie side by side in the last dimension; a bridge may give them one of their own."""
+    z = side_by_side.reshape(*side_by_side.shape[:2], n_heads, -1)
+    if head is None:
+        new = _new(edit, z)
+    else:
+        one = _new(edit, z[..., head, :])
+        new = None
+        if one is not None:
+            new = z.clone()
+            new[..., head, :] = one
+    return None if new is None else new.reshape(side_by_side.shape)
+
+
+def _on_input(edit: Edit) -> Callable[..., Any]:
+    def hook(_module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Any] | None:
+        new = _new(edit, args[0] if args else kwargs["hidden_states"])
+        if new is None:
+            return None
+        return ((new, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": new})
 
     return hook
 
 
-def _after(edit: Edit) -> Callable[..., Any]:
-    def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
+def _on_output(edit: Edit) -> Callable[..., Any]:
+    def hook(_module: Any, _args: Any, output: Any) -> Any:
         if isinstance(output, Tensor):
-            return edit(output)
+            return _new(edit, output)
         if isinstance(output, tuple):
-            return (edit(output[0]), *output[1:])
-        output.last_hidden_state = edit(output.last_hidden_state)
-        return output
+            new = _new(edit, output[0])
+            return None if new is None else (new, *output[1:])
+        new = _new(edit, output.last_hidden_state)
+        if new is not None:
+            output.last_hidden_state = new
+        return None
 
     return hook
 
 
-def _bridge_name(place: Place) -> str:
-    names = {"resid_pre": "hook_in", "attn_out": "hook_attn_out", "resid_post": "hook_out"}
-    return "ln_final.hook_out" if place[1] == "ln_final" else f"blocks.{place[0]}.{names[place[1]]}"
+def _on_bridge(edit: Edit) -> Callable[..., Any]:
+    def hook(states: Any, hook: Any) -> Any:
+        return _new(edit, states)
+
+    return hook

@@ -17,10 +17,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from safekey_interp.capture.architecture import find_layout
+from safekey_interp.capture.architecture import evaluating, find_layout
 from safekey_interp.capture.attention_hook import observed_attention
 from safekey_interp.capture.attention_rows import mean_rows, row_mask
-from safekey_interp.capture.recording import evaluating
 from safekey_interp.data.trace import TokenSpan
 from safekey_interp.models.model import Model
 

@@ -15,11 +15,11 @@ from weakref import WeakSet
 import torch
 from torch import Tensor, nn
 
-from safekey_interp.capture.architecture import find_layout
+from safekey_interp.capture.architecture import evaluating, find_layout
 from safekey_interp.capture.attention_hook import KEYWORD
 from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.capture_request import QUERY_SPANS, CaptureRequest
-from safekey_interp.capture.recording import capture, evaluating
+from safekey_interp.capture.recording import capture
 from safekey_interp.data.trace import TokenSpan
 from safekey_interp.errors import ModelError
 from safekey_interp.models.encoding import SPANS, Encoding

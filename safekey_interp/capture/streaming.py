@@ -163,9 +163,23 @@ def measure_stream(
 
 
 def measure_entries(
-    model: Model, entries: Iterable[Entry], request: CaptureRequest, settings: StreamSettings, **options: Any
+    model: Model,
+    entries: Iterable[Entry],
+    request: CaptureRequest,
+    settings: StreamSettings,
+    *,
+    chunk_size: int = CHUNK,
+    **options: Any,
 ) -> Iterator[Entry]:
-    """Measure prepared traces of any number, in their order; ``options`` are those of :func:`measure_chunk`.
+    """Measure prepared traces of any number, in their order.
+
+    Args:
+        model: the model.
+        entries: from :func:`prepare`.
+        request: what is asked of each.
+        settings: how they are grouped.
+        chunk_size: traces whose results are in memory at once.
+        **options: those of :func:`measure_chunk`.
 
     Raises:
         ModelError: the model's attention cannot be read.
@@ -174,7 +188,7 @@ def measure_entries(
     if request.attention:
         check_attention(model)
     any_measured, reason = False, None
-    for chunk in in_chunks(entries):
+    for chunk in in_chunks(entries, chunk_size):
         for entry in measure_chunk(model, chunk, request, settings, **options):
             any_measured |= entry.measured is not None
             if entry.left_out and reason is None:

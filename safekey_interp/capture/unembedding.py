@@ -15,8 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from safekey_interp.capture.architecture import find_layout
-from safekey_interp.capture.recording import evaluating
+from safekey_interp.capture.architecture import evaluating, find_layout
 from safekey_interp.errors import ModelError
 from safekey_interp.models.model import Model
 
@@ -130,13 +129,23 @@ def frozen_norm(norm: nn.Module, states: Float[Tensor, "*rows d_model"]) -> Floa
     Raises:
         ModelError: the norm is no multiplication (one that subtracts a mean, or adds a bias).
     """
+    return norm_scale(norm, states) * norm_gain(norm)
+
+
+def norm_gain(norm: nn.Module) -> Float[Tensor, " d_model"]:
+    """The gain of a root-mean-square norm: what it leaves of a vector of ones; float32."""
+    weight = next(norm.parameters())
+    # Not called as a module: a hook that reads what the norm writes does not mean this.
+    return norm.forward(torch.ones_like(weight, dtype=torch.float32)[None]).float()[0]
+
+
+def norm_scale(norm: nn.Module, states: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows 1"]:
+    """α, what the norm multiplies each state by beside its gain; float32. Errors as for :func:`frozen_norm`."""
     weight = next(norm.parameters())
     # Norms compute in float32 and give the type of what they are given: half precision would round the gain.
     wide = states.to(weight.device, torch.float32)
-    normed = norm(wide).float()
-    # Of a vector of ones the norm leaves its gain.
-    gain = norm(torch.ones_like(weight, dtype=torch.float32)[None]).float()
-    shaped = gain * wide
+    normed = norm.forward(wide).float()
+    shaped = norm_gain(norm) * wide
     alpha = (normed * shaped).sum(-1, keepdim=True) / shaped.square().sum(-1, keepdim=True).clamp(min=1e-30)
     close = 1e-4 if weight.dtype == torch.float32 else 3e-2
     if not ((normed - alpha * shaped).norm(dim=-1) <= close * normed.norm(dim=-1)).all():
@@ -144,4 +153,4 @@ def frozen_norm(norm: nn.Module, states: Float[Tensor, "*rows d_model"]) -> Floa
             f"{type(norm).__name__}: does more than multiply its features, so that a component's share cannot be read "
             "with its scale held fixed; expected a root-mean-square norm"
         )
-    return alpha * gain
+    return alpha

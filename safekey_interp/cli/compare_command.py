@@ -98,7 +98,7 @@ def compare(
     from safekey_interp.data.trace_reader import read_traces
     from safekey_interp.endpoint import Endpoint
     from safekey_interp.experiments.compare_judges import SuiteJudges
-    from safekey_interp.models.model_list import sides_of
+    from safekey_interp.models.model_list import named_models
     from safekey_interp.runs.run_writer import check_out
 
     if settings.keep_responses and decoding.max_new_tokens is not None:
@@ -108,7 +108,7 @@ def compare(
         guard=guard,
         guard_template=_text_of(guard_template),
     )
-    sides = sides_of(models)
+    sides = named_models(models)
     folder = out or Path("runs") / (re.sub(r"-{2,}", "-", "-".join(side.folder for side in sides))[:120] or "compare")
     if team().is_first:
         check_out(folder)

@@ -88,10 +88,10 @@ def evaluate(
     """Run the benchmarks and print their summary."""
     # Cheap checks come before the seconds that the libraries take.
     from safekey_interp.evaluation.benchmarks.catalogue import benchmarks_of
-    from safekey_interp.models.model_list import sides_of
+    from safekey_interp.models.model_list import named_models
 
     benchmarks_of(benchmarks)
-    sides = sides_of(models, at_least=1)
+    sides = named_models(models, at_least=1)
     name = re.sub(r"-{2,}", "-", "-".join(side.folder for side in sides))[:120]
     folder = out or Path("runs") / f"{name}-eval"
     with progress_bar() as bar:

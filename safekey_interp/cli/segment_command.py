@@ -12,6 +12,7 @@ import typer
 
 from safekey_interp.cli.options import with_options
 from safekey_interp.data.reading_settings import ReadingSettings
+from safekey_interp.data.trace import CharSpan
 from safekey_interp.display import one_line
 from safekey_interp.errors import InputError
 from safekey_interp.runs.settings import option_values
@@ -112,7 +113,9 @@ def _write(segmentations: Iterable[Segmentation], out: Path) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        schema = pa.schema([(name, _arrow_type(pa, name)) for name in _COLUMNS])
+        span = pa.list_(pa.int64())
+        types = {"understanding": span, "key_sentence": span, "hint": pa.bool_(), "confidence": pa.float64()}
+        schema = pa.schema([(name, types.get(name, pa.string())) for name in _COLUMNS])
         with pq.ParquetWriter(aside, schema, compression="zstd") as writer:
             while chunk := list(islice(rows, 4096)):
                 writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
@@ -130,13 +133,5 @@ _COLUMNS = (
 
 
 def _row(segmentation: Segmentation) -> dict[str, Any]:
-    spans = {name: getattr(segmentation, name) for name in ("understanding", "key_sentence")}
-    row = {name: getattr(segmentation, name) for name in _COLUMNS if name not in spans}
-    row |= {name: None if span is None else [span.start, span.end] for name, span in spans.items()}
-    return {name: row[name] for name in _COLUMNS}
-
-
-def _arrow_type(pa: Any, name: str) -> Any:
-    if name in ("understanding", "key_sentence"):
-        return pa.list_(pa.int64())
-    return {"hint": pa.bool_(), "confidence": pa.float64()}.get(name, pa.string())
+    values = {name: getattr(segmentation, name) for name in _COLUMNS}
+    return {name: [v.start, v.end] if isinstance(v, CharSpan) else v for name, v in values.items()}

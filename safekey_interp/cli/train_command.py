@@ -28,13 +28,6 @@ _SHOWN = 3
 _MOST_TOKENS = 160
 """Tokens of the beginning of an example that a dry run prints."""
 _STYLES = {"prompt": "blue", "understanding": "cyan", "key_sentence": "bold yellow"}
-_TERMS = {
-    "total": "total",
-    "lm": "language modelling, nats a token",
-    "head": "safety head, nats a trace",
-    "query_mask": "query mask, nats a token of K",
-    "key": "K with X in sight, nats a token",
-}
 
 
 @app.command()
@@ -64,7 +57,7 @@ def train(
     from safekey_interp.runs.run_writer import check_out
     from safekey_interp.training.config import read_config
 
-    recipe, pairs = _told_apart(words or [])
+    recipe, pairs = _recipe_and_settings(words or [])
     config = read_config(recipe, pairs)
     if not config.traces:
         raise InputError("traces: got none, expected files of traces, such as traces=data.jsonl")
@@ -100,7 +93,7 @@ def train(
         _print_summary(run, page)
 
 
-def _told_apart(words: list[str]) -> tuple[Path | None, list[str]]:
+def _recipe_and_settings(words: list[str]) -> tuple[Path | None, list[str]]:
     """The recipe, if there is one, and the settings behind it."""
     recipes = [word for word in words if "=" not in word]
     if len(recipes) > 1 or (recipes and words[0] != recipes[0]):
@@ -207,6 +200,8 @@ def _coloured(model: Model, example: Example) -> Text:
 
 def _print_summary(run: Run, page: Path | None) -> None:
     """Losses before and after, in words of at most 80 columns."""
+    from safekey_interp.training.results import TERMS_IN_WORDS
+
     manifest = run.manifest
     report, result, schedule = manifest["data_report"], manifest["result"], manifest["schedule"]
     say(f"{manifest['model']['name']}: {schedule['steps']:,} steps on {_in_words(report['train'])}.")
@@ -215,7 +210,7 @@ def _print_summary(run: Run, page: Path | None) -> None:
     if held_out:
         before, after = held_out["before"], held_out["after"]
         print(f"\nHeld out ({report['held_out']['traces']:,} traces), at step 0 and {after['step']:,}")
-        for name, what in _TERMS.items():
+        for name, what in TERMS_IN_WORDS.items():
             if after.get(name) is not None and before.get(name) is not None:
                 say(f"{what}: {before[name]:.3f}, then {after[name]:.3f}", indent="  - ", hang="    ")
     print()

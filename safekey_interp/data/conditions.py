@@ -151,7 +151,7 @@ class ConditionCounter:
         return {"what": f"conditions by {self.by}: {shown}", "why": why, "n": sum(self._traces[name] for name in names)}
 
 
-def told_apart(traces: Iterable[Trace], by: str | None) -> Conditions:
+def conditions_of(traces: Iterable[Trace], by: str | None) -> Conditions:
     """The conditions of traces that are told apart by a column."""
     counter = ConditionCounter(by)
     for trace in traces:

@@ -58,19 +58,18 @@ def judge_by_guard(
         raise InputError(
             f"guard {model.name}: its tokenizer has no chat template; give the guard's own text (template)"
         )
-    judgements: list[Judgement | None] = [None] * len(cases)
-    requests, numbers = [], []
+    judgements: dict[int, Judgement] = {}
+    requests = []
     for number, (prompt, response) in enumerate(cases):
         answer, missing = answer_text(response)
         if missing:
             judgements[number] = _judgement(None, missing)
-            continue
-        requests.append(_request(model, number, prompt, answer, template))
-        numbers.append(number)
+        else:
+            requests.append(_request(model, number, prompt, answer, template))
     engine = LocalEngine(model, batch_size=batch_size)
     for answer in engine.generate(requests, Sampling(max_new_tokens=_NEW_TOKENS)):
         judgements[int(answer.request.trace.trace_id)] = read_verdict(answer.response)
-    return [judgement if judgement is not None else _judgement(None, "not judged") for judgement in judgements]
+    return [judgements[number] for number in range(len(cases))]
 
 
 def read_verdict(words: str) -> Judgement:

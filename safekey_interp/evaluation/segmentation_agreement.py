@@ -9,19 +9,22 @@ be expected.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safekey_interp.data.input_paths import row_file
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.errors import InputError
 from safekey_interp.measures.intervals import share_interval
 from safekey_interp.segmentation.segmentation_record import Segmentation
 
+_MEASURED = {"key_sentence": "key sentence", "aha": "aha", "hint": "hint"}
+"""What is compared, and its name in the report."""
 
-class Judgement(NamedTuple):
+
+class AnnotatorLabels(NamedTuple):
     """One annotator's labels of a trace."""
 
     understanding: CharSpan | None
@@ -36,7 +39,7 @@ class Annotation:
 
     trace: Trace
     """The trace that was annotated."""
-    judgements: tuple[Judgement, ...]
+    judgements: tuple[AnnotatorLabels, ...]
     """One for each annotator, at least one."""
 
 
@@ -80,7 +83,7 @@ class AgreementReport:
 
 
 def read_annotations(path: str | Path) -> list[Annotation]:
-    """Read annotated traces: JSONL with ``id, prompt, response`` and one object for each annotator.
+    """Read annotated traces: rows with ``id, prompt, response`` and one object for each annotator.
 
     An annotator's field is ``annotator_…``: ``understanding`` and ``key_sentence`` as [start, end] into ``response``
     or null, ``aha`` as safe, unsafe or neutral, ``hint`` as yes or no.
@@ -89,19 +92,15 @@ def read_annotations(path: str | Path) -> list[Annotation]:
         InputError: with the line's number, when a line cannot be used.
     """
     annotations = []
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                annotations.append(_annotation(json.loads(line)))
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise InputError(
-                    f"{path}, line {number}: got {type(error).__name__} {error}, expected an annotated trace: id, "
-                    "prompt, response and annotator_… with understanding, key_sentence, aha, hint"
-                ) from error
+    file = row_file(str(path))
+    for number, row in file.rows(hashlib.sha256()):
+        try:
+            annotations.append(_annotation(row))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(
+                f"{file.where(number)}: got {type(error).__name__} {error}, expected an annotated trace: id, prompt, "
+                "response and annotator_… with understanding, key_sentence, aha, hint"
+            ) from error
     if not annotations:
         raise InputError(f"{path}: got no annotated trace, expected one JSON object a line")
     return annotations
@@ -123,20 +122,22 @@ def compare(segmentations: Iterable[Segmentation], annotations: Iterable[Annotat
     if not pairs:
         raise InputError("agreement: none of the traces is annotated; expected the same ids in both files")
     agreed = [(segmented, judged) for segmented, judged in pairs if _same(j.key_sentence for j in judged)]
-    hits = {"key sentence": [(s, judged[0].key_sentence == s.key_sentence) for s, judged in agreed]}
-    for name in ("aha", "hint"):
-        hits[name] = [
-            (segmented, getattr(judged[0], name) == getattr(segmented, name))
+    hits = {
+        name: [
+            getattr(judged[0], name) == getattr(segmented, name)
             for segmented, judged in agreed
             if _same(getattr(j, name) for j in judged)
         ]
-    rows = [_rate(name, [right for _, right in row]) for name, row in hits.items()]
+        for name in _MEASURED
+    }
+    rows = [_rate(_MEASURED[name], row) for name, row in hits.items()]
     doubly = [judged for _, judged in pairs if len(judged) > 1]
-    for name, field in (("key sentence", "key_sentence"), ("aha", "aha"), ("hint", "hint")):
-        rows.append(_rate(f"annotators, {name}", [_same(getattr(j, field) for j in judged) for judged in doubly]))
+    for name, words in _MEASURED.items():
+        rows.append(_rate(f"annotators, {words}", [_same(getattr(j, name) for j in judged) for judged in doubly]))
+    found = zip(agreed, hits["key_sentence"], strict=True)
     return AgreementReport(
         rows=tuple(rows),
-        missed=tuple(segmented.trace_id for segmented, right in hits["key sentence"] if not right),
+        missed=tuple(segmented.trace_id for (segmented, _), right in found if not right),
         n_left_out=len(annotations) - len(pairs),
     )
 
@@ -148,17 +149,17 @@ def is_held_out(trace_id: str) -> bool:
 
 def _annotation(row: Mapping[str, Any]) -> Annotation:
     trace = Trace(trace_id=str(row["id"]), prompt=row["prompt"], response=row["response"])
-    judged = [_judgement(value, trace.response) for key, value in row.items() if key.startswith("annotator_")]
+    judged = [_labels(value, trace.response) for key, value in row.items() if key.startswith("annotator_")]
     if not judged:
         raise KeyError("annotator_…")
     return Annotation(trace=trace, judgements=tuple(judged))
 
 
-def _judgement(labels: Mapping[str, Any], response: str) -> Judgement:
+def _labels(labels: Mapping[str, Any], response: str) -> AnnotatorLabels:
     hint = labels.get("hint")
     if hint not in (None, "yes", "no", True, False):
         raise ValueError(f"hint {hint!r}")
-    return Judgement(
+    return AnnotatorLabels(
         _span(labels.get("understanding"), response),
         _span(labels.get("key_sentence"), response),
         labels.get("aha"),

@@ -21,11 +21,11 @@ from safekey_interp.display import Progress
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.evaluation.benchmarks.catalogue import Benchmark, benchmarks_of
 from safekey_interp.evaluation.benchmarks.commands import BenchmarkSettings, check_call
-from safekey_interp.evaluation.benchmarks.handover import Handed, hand_over
+from safekey_interp.evaluation.benchmarks.handover import HarnessModel, for_harness
 from safekey_interp.evaluation.benchmarks.scores import COLUMNS
 from safekey_interp.evaluation.benchmarks.subprocesses import interpreter, versions_in
-from safekey_interp.evaluation.benchmarks.units import LOG, UNITS, Kept
-from safekey_interp.models.model_list import Side, sides_of
+from safekey_interp.evaluation.benchmarks.units import LOG, UNITS, BenchmarkUnit
+from safekey_interp.models.model_list import NamedModel, named_models
 from safekey_interp.reporting.findings.benchmark_findings import tell
 from safekey_interp.runs.manifest import new_manifest
 from safekey_interp.runs.processes import Team
@@ -78,15 +78,16 @@ def run_benchmarks(
         RunError: a folder that cannot be used, or nothing succeeded.
     """
     how, wanted = settings or BenchmarkSettings(), benchmarks_of(benchmarks)
-    path, sides = _placed(Path(out), sides_of(models, at_least=1))
+    path, sides = _placed(Path(out), named_models(models, at_least=1))
     # The harnesses share no work, so that one process is the whole run.
     with run_session(path, overwrite=overwrite, progress=progress, processes=Team(0, 1)) as session:
         known = None if overwrite else manifest_in(path)
         executable = interpreter(python)
         session.progress.stage("reading", None)
-        handed = [hand_over(side, delimiters=how.delimiters, trust_remote_code=how.trust_remote_code) for side in sides]
+        options: Any = {"delimiters": how.delimiters, "trust_remote_code": how.trust_remote_code}
+        handed = [for_harness(side, **options) for side in sides]
         _check_same_models(path, known, handed)
-        units = [(model, Kept.at(path, model.record(), benchmark)) for model in handed for benchmark in wanted]
+        units = [(model, BenchmarkUnit.at(path, model.record(), benchmark)) for model in handed for benchmark in wanted]
         for model, unit in units:
             check_call(unit.benchmark, model, how)
         # Before the lock and the first change of the folder: what is missing leaves nothing.
@@ -113,7 +114,7 @@ def run_benchmarks(
         return session.result()
 
 
-def _placed(out: Path, sides: list[Side]) -> tuple[Path, list[Side]]:
+def _placed(out: Path, sides: list[NamedModel]) -> tuple[Path, list[NamedModel]]:
     """The run's folder, and the models as the comparison there calls them.
 
     Raises:
@@ -146,7 +147,7 @@ def _placed(out: Path, sides: list[Side]) -> tuple[Path, list[Side]]:
     return out / INSIDE, placed
 
 
-def _check_same_models(path: Path, known: Mapping[str, Any] | None, models: Sequence[Handed]) -> None:
+def _check_same_models(path: Path, known: Mapping[str, Any] | None, models: Sequence[HarnessModel]) -> None:
     """Refuse a model that has the name of another one whose numbers are there, or its weights no more.
 
     Raises:
@@ -169,7 +170,7 @@ def _same(spec: str, given: Any) -> bool:
 
 def _join(
     writer: RunWriter,
-    models: Sequence[Handed],
+    models: Sequence[HarnessModel],
     benchmarks: Sequence[Benchmark],
     versions: Mapping[str, str | None],
     command: Sequence[str],
@@ -197,7 +198,7 @@ def _assemble(writer: RunWriter) -> None:
     left_out: list[dict[str, Any]] = []
     timings: dict[str, float] = {}
     asked = benchmarks_of([one["name"] for one in about["benchmarks"]])
-    for unit in (Kept.at(path, model, benchmark) for model in about["models"] for benchmark in asked):
+    for unit in (BenchmarkUnit.at(path, model, benchmark) for model in about["models"] for benchmark in asked):
         done = unit.done()
         if done is not None:
             timings[unit.what] = done["seconds"]

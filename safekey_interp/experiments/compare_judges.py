@@ -17,7 +17,7 @@ from safekey_interp.evaluation.guard_model import VERSION as GUARD_VERSION
 from safekey_interp.evaluation.guard_model import judge_by_guard
 from safekey_interp.evaluation.judgement import Judgement
 from safekey_interp.evaluation.rubric_judge import Unanswered, judge_by_rubric
-from safekey_interp.experiments.compare_models import Done
+from safekey_interp.experiments.compare_models import ProbedModel
 from safekey_interp.runs.processes import RESUMES
 from safekey_interp.runs.storage import cache_folder
 from safekey_interp.segmentation.answer_cache import AnswerCache, content_key
@@ -81,7 +81,7 @@ def suites_record(source: TraceSource, judges: SuiteJudges) -> list[dict[str, An
 
 
 def opinions(
-    done: Sequence[Done], judges: SuiteJudges, *, load_options: Mapping[str, Any], progress: Progress
+    done: Sequence[ProbedModel], judges: SuiteJudges, *, load_options: Mapping[str, Any], progress: Progress
 ) -> Mapping[str, Opinions]:
     """The judgements of each model's answers by the suites' own judges, by the model's name.
 
@@ -100,8 +100,8 @@ def opinions(
         for trace in one.traces.values():
             suite = SUITES.get(trace.source or "")
             if suite is not None and suite.judge != "refusal" and judges.has(suite.judge):
-                asked[suite.judge].append((one.side.name, trace))
-    judgements: dict[str, dict[str, Judgement]] = {one.side.name: {} for one in done}
+                asked[suite.judge].append((one.name, trace))
+    judgements: dict[str, dict[str, Judgement]] = {one.name: {} for one in done}
     for judge, cases in asked.items():
         if not cases:
             continue
@@ -143,17 +143,15 @@ def _by_guard(
     for begin in range(0, len(cases), _AT_ONCE):
         part = cases[begin : begin + _AT_ONCE]
         keys = [content_key("guard", GUARD_VERSION, weights, judges.guard_template, *case) for case in part]
-        judged = {key: _read(saved) for key in keys if (saved := known.get(key)) is not None}
-        missing = [number for number, key in enumerate(keys) if judged.get(key) is None]
+        judged = {number: kept for number, key in enumerate(keys) if (kept := _read(known.get(key) or {})) is not None}
+        missing = [number for number in range(len(part)) if number not in judged]
         fresh = judge_by_guard(model, [part[number] for number in missing], template=judges.guard_template)
         for number, judgement in zip(missing, fresh, strict=True):
-            judged[keys[number]] = judgement
+            judged[number] = judgement
             known.put(keys[number], {"label": judgement.label, "reason": judgement.reason, "scores": judgement.scores})
-        for key in keys:
-            judgement = judged[key]
-            assert judgement is not None
+        for number in range(len(part)):
             progress.advance(1)
-            yield judgement
+            yield judged[number]
 
 
 def _read(saved: Mapping[str, Any]) -> Judgement | None:

@@ -38,13 +38,16 @@ if TYPE_CHECKING:
 
 Table = Any
 """A data frame; pandas' stubs take each of its cells for a column."""
-COLUMNS = (
-    *("measure", "subset", "position", "to_span", "model", "other"),
-    *("value", "low", "high", "n", "n_groups", "p", "only_model", "only_other"),
-)
-"""Of ``comparison``. ``other`` is NA in rows of one model; else ``value`` is ``other`` minus ``model``, ``n`` counts
-the prompts of either that both have, and ``only_*`` those that count for one alone. ``p`` is that of flipped signs of a
-difference of shares, and over layers, against shuffled labels, of ``auroc_best``."""
+COLUMNS = {
+    **dict.fromkeys(("measure", "subset", "position", "to_span", "model", "other"), "string"),
+    **dict.fromkeys(("value", "low", "high"), "float64"),
+    **dict.fromkeys(("n", "n_groups"), "Int64"),
+    "p": "float64",
+    **dict.fromkeys(("only_model", "only_other"), "Int64"),
+}
+"""Columns of ``comparison`` and their types. ``other`` is NA in rows of one model; else ``value`` is ``other`` minus
+``model``, ``n`` counts the prompts of either that both have, and ``only_*`` those that count for one alone. ``p`` is
+that of flipped signs of a difference of shares, and over layers, against shuffled labels, of ``auroc_best``."""
 
 
 class Share(NamedTuple):
@@ -90,25 +93,20 @@ def compare_shares(outcomes: Table, conditions: Conditions, names: Sequence[str]
         names: the models, in their order.
     """
     of_model = {name: outcomes[outcomes["model"] == name].set_index("trace_id") for name in names}
-    shared = {pair: of_model[pair[0]].index.intersection(of_model[pair[1]].index) for pair in combinations(names, 2)}
     rows = []
     for measure, of in SHARES:
         flags = {name: _flags(table, measure, of) for name, table in of_model.items()}
         for subset, condition in _subsets(of, conditions):
-            parts = {
-                name: _part(of_model[name], counts, condition) for name, counts in flags.items() if counts is not None
-            }
+            parts = {name: _part(of_model[name], counts, condition) for name, counts in flags.items()}
             about = {"measure": measure, "subset": subset}
-            rows += [
-                about | {"model": name} | _one_share(part)
-                for name, part in parts.items()
-                if len(part)
-            ]  # fmt: skip
-            for one, two in shared:
-                if one in parts and two in parts:
-                    both = [part.loc[part.index.intersection(shared[one, two])] for part in (parts[one], parts[two])]
-                    if len(both[0]) and len(both[1]):
-                        rows.append(about | {"model": one, "other": two} | _paired_shares(*both))
+            rows += [about | {"model": name} | _one_share(part) for name, part in parts.items() if len(part)]
+            for one, two in combinations(names, 2):
+                both = [
+                    parts[name][parts[name].index.isin(of_model[other].index)]
+                    for name, other in ((one, two), (two, one))
+                ]
+                if len(both[0]) and len(both[1]):
+                    rows.append(about | {"model": one, "other": two} | _paired_shares(*both))
     return rows
 
 
@@ -130,14 +128,11 @@ def compare_ratios(measure: str, sums: Mapping[str, Table], about: Mapping[str, 
         sums: of each model, ``top``, ``bottom`` and ``group`` by trace id.
         about: what else the rows say.
     """
-    there = {name: table for name, table in sums.items() if len(table)}
-    for name, table in there.items():
-        yield {"measure": measure, "model": name, **about, **ratio(table)}
-    for one, two in combinations(there, 2):
-        shared = there[one].index.intersection(there[two].index)
-        both = [there[name].loc[shared] for name in (one, two)]
-        if len(shared):
-            yield {"measure": measure, "model": one, "other": two, **about, **paired(*both)}
+    for name, table in sums.items():
+        if len(table):
+            yield {"measure": measure, "model": name, **about, **ratio(table)}
+    for one, two, *both in _pairs(sums):
+        yield {"measure": measure, "model": one, "other": two, **about, **paired(*both)}
 
 
 def compare_changes(sums: Mapping[str, Table], about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -147,16 +142,21 @@ def compare_changes(sums: Mapping[str, Table], about: Mapping[str, Any]) -> Iter
         sums: of each model, ``top`` (mass), ``bottom`` (matched mass) and ``group`` by trace id.
         about: what else the rows say.
     """
-    there = {name: table for name, table in sums.items() if len(table)}
-    for one, two in combinations(there, 2):
-        if not len(there[one].index.intersection(there[two].index)):
-            continue
-        parts = split_change(there[one], there[two])
+    for one, two, *both in _pairs(sums):
+        parts = split_change(*both)
         for measure, part in CHANGES.items():
             change = parts[part]
             numbers = {"value": change.log_change, "low": change.low, "high": change.high}
             sizes = {"n": change.n, "n_groups": change.n_groups}
             yield {"measure": measure, "model": one, "other": two, **about, **numbers, **sizes}
+
+
+def _pairs(sums: Mapping[str, Table]) -> Iterator[tuple[str, str, Table, Table]]:
+    """Each pair of models with their sums over the traces that both have, where there are some."""
+    for one, two in combinations(sums, 2):
+        shared = sums[one].index.intersection(sums[two].index)
+        if len(shared):
+            yield one, two, sums[one].loc[shared], sums[two].loc[shared]
 
 
 def compare_knowledge(known: Mapping[str, Knowledge]) -> Iterator[dict[str, Any]]:
@@ -189,11 +189,7 @@ def as_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Rows as ``comparison`` holds them."""
     import pandas as pd
 
-    texts = ("measure", "subset", "position", "to_span", "model", "other")
-    whole = ("n", "n_groups", "only_model", "only_other")
-    numbers = ("value", "low", "high", "p")
-    types = dict.fromkeys(texts, "string") | dict.fromkeys(whole, "Int64") | dict.fromkeys(numbers, "float64")
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(types)
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 
 
 def paired(first: Table, second: Table) -> dict[str, Any]:
@@ -210,11 +206,12 @@ def paired(first: Table, second: Table) -> dict[str, Any]:
     return _numbers(value, interval, groups)
 
 
-def _flags(table: Table, measure: str, of: str) -> Table | None:
-    """Whether each trace counts, NA for those that the share is not of; None when nothing of the model is known."""
+def _flags(table: Table, measure: str, of: str) -> Table:
+    """Whether each trace counts, NA for those that the share is not of or of which nothing is known."""
     judged, label = table["judged"], table["label"]
+    everything = label.isna() | label.notna()
     decided = table["has_key_sentence"].fillna(False) & (table["status"] == "measured")
-    wanted = {"unlabelled": label.isna(), "all": label.isna() | label.notna()}.get(of, (label == of).fillna(False))
+    wanted = {"unlabelled": label.isna(), "all": everything}.get(of, (label == of).fillna(False))
     complied = judged.isin(COMPLYING)
     values, known = {
         "attack_success": (complied, judged.notna()),
@@ -224,13 +221,12 @@ def _flags(table: Table, measure: str, of: str) -> Table | None:
         "aha": (table["aha"] == "safe", decided),
         "dormant_signal": (table["hint"], decided & complied & table["hint"].notna()),
         "names_harm": (table["hint"], decided & table["hint"].notna()),
-        "unjudged": (judged.isna(), judged.isna() | judged.notna()),
+        "unjudged": (judged.isna(), everything),
         "cut": (table["cut"], table["cut"].notna()),
         "suite_attack_success": (table["suite_label"].isin(SUCCESSFUL), table["suite_label"].notna()),
         "suite_unjudged": (table["suite_label"].isna(), table["suite_judge"].notna()),
     }[measure]
-    counted = wanted & known
-    return values.astype("boolean").fillna(False).where(counted) if counted.any() else None
+    return values.astype("boolean").fillna(False).where(wanted & known)
 
 
 def _subsets(of: str, conditions: Conditions) -> list[tuple[str, str | None]]:

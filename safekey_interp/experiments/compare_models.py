@@ -17,7 +17,7 @@ from safekey_interp.generation.local_engine import LocalEngine
 from safekey_interp.generation.requests import Request
 from safekey_interp.generation.response_run import write_responses
 from safekey_interp.generation.sampling import Sampling
-from safekey_interp.models.model_list import Side
+from safekey_interp.models.model_list import NamedModel
 from safekey_interp.runs.processes import Team
 from safekey_interp.runs.run_writer import GENERATED
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from safekey_interp.runs.run_folder import Run
 
 
-class Done(NamedTuple):
-    """One side, answered and probed."""
+class ProbedModel(NamedTuple):
+    """One model of a comparison, with its responses and its run of ``probe``."""
 
-    side: Side
-    """What was given."""
+    name: str
+    """What tables and page call it."""
     traces: dict[str, Trace]
     """Its traces, with its responses."""
     run: Run | None
@@ -78,30 +78,30 @@ def answered(
 
 
 def probed(
-    side: Side, model: Model, traces: Sequence[Trace], folder: Path, *, options: Mapping[str, Any], progress: Progress
-) -> Done:
+    one: NamedModel, model: Model, traces: Sequence[Trace], out: Path, *, options: Mapping[str, Any], progress: Progress
+) -> ProbedModel:
     """A model's own run of ``probe``; none when nothing in its responses can be measured, and then why."""
     run, why = None, ""
     try:
-        run = run_probe(model, list(traces), out=folder, progress=progress, **options)
+        run = run_probe(model, list(traces), out=out, progress=progress, **options)
     except InputError as error:
         why = str(error)
     record = {
-        "name": side.name,
-        "folder": f"models/{side.folder}",
+        "name": one.name,
+        "folder": f"models/{one.folder}",
         "of": "model",
         "model": dict(model.record()),
         "probes": _probes(run),
         "not_probed": why,
     }
-    return Done(side, {trace.trace_id: trace for trace in traces}, run, record)
+    return ProbedModel(one.name, {trace.trace_id: trace for trace in traces}, run, record)
 
 
-def of_run(side: Side, run: Run) -> Done:
+def of_run(name: str, run: Run) -> ProbedModel:
     """A finished run of ``probe`` that is taken as it is."""
-    record = {"name": side.name, "folder": str(run.path), "of": "run", "model": run.manifest.get("model")}
+    record = {"name": name, "folder": str(run.path), "of": "run", "model": run.manifest.get("model")}
     traces = {trace.trace_id: trace for trace in traces_of(run)}
-    return Done(side, traces, run, record | {"probes": _probes(run), "not_probed": ""})
+    return ProbedModel(name, traces, run, record | {"probes": _probes(run), "not_probed": ""})
 
 
 def short_hash(value: Any) -> str:

@@ -85,10 +85,8 @@ def outcomes_of(
         own = probed.assign(has_key_sentence=probed["key_sentence"].notna()).set_index("trace_id")
         segmented = own[["aha", "hint", "has_key_sentence", "status"]].reindex(table["trace_id"])
         table = table.join(segmented.reset_index(drop=True))
-    texts = ("trace_id", "model", "group", "label", "source", "condition", "judged", "reason", "aha", "status")
-    texts += ("suite_judge", "suite_label", "suite_reason")
-    flags = ("cut", "hint", "has_key_sentence")
-    return table.astype(dict.fromkeys(texts, "string") | dict.fromkeys(flags, "boolean"))[list(COLUMNS)]
+    others = {"cut": "boolean", "hint": "boolean", "has_key_sentence": "boolean", "suite_value": "float64"}
+    return table[list(COLUMNS)].astype(dict.fromkeys(COLUMNS, "string") | others)
 
 
 def traces_of(run: Run) -> Iterator[Trace]:
@@ -101,20 +99,13 @@ def traces_of(run: Run) -> Iterator[Trace]:
         yield from read_traces(run.path / GENERATED)
         return
     rows: Any = run.traces
-    for _, row in rows.iterrows():
-        about = {name: str(row[name]) for name in ("label", "source", "group") if not _is_missing(row[name])}
-        end = 0 if _is_missing(row["key_sentence_end"]) else int(row["key_sentence_end"])
+    for _, row in rows.fillna({"key_sentence_end": 0}).iterrows():
+        about = {name: str(value) for name, value in row[["label", "source", "group"]].dropna().items()}
         meta = json.loads(row["meta"]) if isinstance(row["meta"], str) else {}
         yield Trace(
             trace_id=str(row["trace_id"]),
             prompt=str(row["prompt"]),
             response=str(row["response"]),
-            meta=meta | {"kept_short": len(row["response"]) >= end + SHOWN_AFTER},
+            meta=meta | {"kept_short": len(row["response"]) >= int(row["key_sentence_end"]) + SHOWN_AFTER},
             **about,  # type: ignore[arg-type]
         )
-
-
-def _is_missing(value: Any) -> bool:
-    import pandas as pd
-
-    return bool(pd.isna(value))

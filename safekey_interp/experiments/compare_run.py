@@ -16,19 +16,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from safekey_interp.capture.streaming import BatchSize
 from safekey_interp.data.conditions import LabelBy, check_by
 from safekey_interp.data.trace_reader import TraceSource, read_traces
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.compare_judges import SuiteJudges, opinions, suites_record
-from safekey_interp.experiments.compare_models import Done, answered, of_run, probed, short_hash
+from safekey_interp.experiments.compare_models import ProbedModel, answered, of_run, probed, short_hash
 from safekey_interp.experiments.compare_outcomes import traces_of
 from safekey_interp.experiments.compare_tables import assemble_comparison
 from safekey_interp.experiments.comparison_settings import ComparisonSettings
 from safekey_interp.experiments.probe_tables import release_memory
 from safekey_interp.generation.sampling import Sampling
-from safekey_interp.models.model_list import Side, sides_of
+from safekey_interp.models.model_list import NamedModel, named_models
 from safekey_interp.runs.manifest import new_manifest, versions_of
 from safekey_interp.runs.run_folder import Run
 from safekey_interp.runs.run_session import run_session
@@ -113,37 +115,27 @@ def run_comparison(
         raise InputError(f"sampling: got {wanted.n} samples of each prompt, expected 1")
     with run_session(out, overwrite=overwrite, progress=progress) as session:
         session.progress.stage("reading", None)
-        sides = sides_of(models, at_least=1)
+        sides = named_models(models, at_least=1)
         source = _prompts(sides, traces, limit)
         check_by(source, by)
         for side in sides:
             side.check(load_options or {})
         if keep_responses and not any(trace.response for trace in source):
             raise InputError("keep_responses: no trace has a response, expected some; without it, the models answer")
-        settings = {
-            "keep_responses": keep_responses,
-            "finder": finder,
-            "finder_identity": checked.identity,
-            "delimiters": list(delimiters) if delimiters else None,
-            "batch_size": batch_size,
-            "max_length": max_length,
-            "label_by": label_by,
-            "by": by,
-            "sampling": wanted.record(),
-            "examples": n_examples,
-            "judges": asked.record(),
-        }
+        settings = {name: value for name, value in checked.to_dict().items() if name not in ("seed", "n_examples")}
+        settings |= {"finder_identity": checked.identity, "examples": n_examples}
+        settings |= {"sampling": wanted.record(), "judges": asked.record()}
         manifest = _manifest(sides, source, settings, seed, command)
         manifest["data"]["suites"] = suites_record(source, asked)
         session.check_same_task(manifest)
         names = ("finder", "delimiters", "batch_size", "max_length", "label_by", "by", "seed")
         probe = {name: getattr(checked, name) for name in names} | {"command": command}
         with session.writing(manifest) as writer:
-            done: list[Done] = []
+            done: list[ProbedModel] = []
             session.lap("reading")
             for side in sides:
                 if side.run is not None:
-                    done.append(of_run(side, side.run))
+                    done.append(of_run(side.name, side.run))
                     continue
                 shown = _OfModel(side.name, session.progress)
                 model = side.model(load_options or {})
@@ -156,7 +148,8 @@ def run_comparison(
                     )
                 done.append(probed(side, model, given, folder, options=probe, progress=shown))
                 del model
-                _release()
+                release_memory()
+                torch.cuda.empty_cache()
                 session.lap(side.name)
             if session.team.is_first and not _is_known(writer, done):
                 second = opinions(done, asked, load_options=load_options or {}, progress=session.progress)
@@ -166,7 +159,7 @@ def run_comparison(
         return session.result()
 
 
-def _prompts(sides: Sequence[Side], traces: Any, limit: int | None) -> TraceSource:
+def _prompts(sides: Sequence[NamedModel], traces: Any, limit: int | None) -> TraceSource:
     """What the models are asked; what the first run holds when all are runs."""
     if traces is None:
         if any(side.run is None for side in sides):
@@ -177,7 +170,7 @@ def _prompts(sides: Sequence[Side], traces: Any, limit: int | None) -> TraceSour
 
 
 def _manifest(
-    sides: Sequence[Side], source: TraceSource, settings: dict[str, Any], seed: int, command: Sequence[str]
+    sides: Sequence[NamedModel], source: TraceSource, settings: dict[str, Any], seed: int, command: Sequence[str]
 ) -> dict[str, Any]:
     content = source.content
     # The weights behind a name are in the identity of the model's own run, so that names are compared before loading.
@@ -197,19 +190,10 @@ def _manifest(
     )
 
 
-def _is_known(writer: RunWriter, done: Sequence[Done]) -> bool:
+def _is_known(writer: RunWriter, done: Sequence[ProbedModel]) -> bool:
     """Whether the comparison that is there was made of these very runs."""
     known = [(one.get("name"), one.get("probes")) for one in writer.manifest.get("models") or []]
     return writer.is_complete and known == [(one.record["name"], one.record["probes"]) for one in done]
-
-
-def _release() -> None:
-    """Give a model's memory back before the next one is loaded."""
-    import torch
-
-    release_memory()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 class _OfModel(Progress):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from safekey_interp.data.conditions import SUBSETS, told_apart
+from safekey_interp.data.conditions import SUBSETS, conditions_of
 from safekey_interp.errors import InputError
 from safekey_interp.experiments import compare_attention, compare_measures
 from safekey_interp.experiments.compare_examples import examples
 from safekey_interp.experiments.compare_judges import Opinions, not_asked
-from safekey_interp.experiments.compare_models import Done
+from safekey_interp.experiments.compare_models import ProbedModel
 from safekey_interp.experiments.compare_outcomes import outcomes_of
 from safekey_interp.experiments.compare_probes import knowledge_of
 from safekey_interp.reporting.findings.comparison_findings import tell as tell_findings
@@ -25,7 +25,7 @@ _BY_MODEL = ("attention_by_layer", "separability")
 
 def assemble_comparison(
     writer: RunWriter,
-    done: Sequence[Done],
+    done: Sequence[ProbedModel],
     judgements: Mapping[str, Opinions],
     *,
     by: str | None,
@@ -49,35 +49,26 @@ def assemble_comparison(
     """
     import pandas as pd
 
-    path, names = writer.path, [one.side.name for one in done]
+    path, names = writer.path, [one.name for one in done]
     writer.manifest["status"] = "running"
     writer.save()
     writer.remove_results()
     check_same_prompts(done)
+    about: Any = {"by": by, "progress": progress}
     progress.stage("judging", sum(len(one.traces) for one in done))
-    outcomes = pd.concat(
-        [
-            outcomes_of(
-                one.side.name, one.traces.values(), one.run, judgements[one.side.name], by=by, progress=progress
-            )
-            for one in done
-        ],
-        ignore_index=True,
-    )
-    conditions = told_apart(done[0].traces.values(), by)
+    tables = [outcomes_of(one.name, one.traces.values(), one.run, judgements[one.name], **about) for one in done]
+    outcomes = pd.concat(tables, ignore_index=True)
+    conditions = conditions_of(done[0].traces.values(), by)
     progress.stage("comparing", None)
-    runs = {one.side.name: one.run for one in done}
+    runs = {one.name: one.run for one in done}
     probed = {name: run for name, run in runs.items() if run is not None}
     rows = compare_measures.compare_shares(outcomes, conditions, names)
     rows += compare_measures.compare_scores(outcomes, names)
     sums = {name: compare_attention.sums_of(run) for name, run in probed.items()}
     for row, span in compare_attention.PAIRS:
         for subset in SUBSETS:
-            of_pair = {
-                name: compare_attention.of_label(of_model[row, span], subset)
-                for name, of_model in sums.items()
-                if (row, span) in of_model
-            }
+            there = {name: of_model[row, span] for name, of_model in sums.items() if (row, span) in of_model}
+            of_pair = {name: compare_attention.of_label(table, subset) for name, table in there.items()}
             about = {"subset": subset, "position": row, "to_span": span}
             rows += compare_measures.compare_ratios("lift_over_matched", of_pair, about)
             rows += compare_measures.compare_changes(of_pair, about)
@@ -90,15 +81,14 @@ def assemble_comparison(
         named = [of_model.assign(model=model) for model, of_model in tables if of_model is not None]
         if named:
             write_table(path / f"{name}.parquet", pd.concat(named, ignore_index=True))
-    shown = examples(
-        outcomes, {one.side.name: one.traces for one in done}, runs, names, n=n_examples, seed=seed
-    )  # fmt: skip
+    traces = {one.name: one.traces for one in done}
+    shown = examples(outcomes, traces, runs, names, n=n_examples, seed=seed)
     write_json(path / "side_by_side.json", shown)
     writer.manifest["models"] = [one.record for one in done]
     writer.manifest["conditions"] = conditions.record()
     findings = tell_findings(table, names, conditions, kept=bool(writer.manifest["settings"]["keep_responses"]))
     findings["left_out"] += [
-        {"what": f"probes of {one.side.name}", "why": one.record["not_probed"], "n": len(one.traces)}
+        {"what": f"probes of {one.name}", "why": one.record["not_probed"], "n": len(one.traces)}
         for one in done
         if one.record["not_probed"]
     ]
@@ -106,7 +96,7 @@ def assemble_comparison(
     write_json(path / "findings.json", findings)
 
 
-def check_same_prompts(done: Sequence[Done]) -> None:
+def check_same_prompts(done: Sequence[ProbedModel]) -> None:
     """Refuse models that did not have the same prompts.
 
     Raises:
@@ -117,12 +107,11 @@ def check_same_prompts(done: Sequence[Done]) -> None:
         shared = first.traces.keys() & one.traces.keys()
         if not shared:
             raise InputError(
-                f"models: {first.side.name} and {one.side.name} have no trace id in common, expected runs of the same "
-                "prompts"
+                f"models: {first.name} and {one.name} have no trace id in common, expected runs of the same prompts"
             )
         for trace_id in sorted(shared):
             if first.traces[trace_id].prompt != one.traces[trace_id].prompt:
                 raise InputError(
-                    f"models: trace {trace_id} of {first.side.name} and of {one.side.name} has another prompt, "
+                    f"models: trace {trace_id} of {first.name} and of {one.name} has another prompt, "
                     "expected runs of the same prompts"
                 )

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from safekey_interp.capture.recording import evaluating
+from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.streaming import BatchSize, fixed_size, in_chunks, on_threads, threads_for
 from safekey_interp.data.conditions import SUBSETS
 from safekey_interp.data.trace import Trace

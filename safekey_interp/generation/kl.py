@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from safekey_interp.capture.recording import evaluating
+from safekey_interp.capture.architecture import evaluating
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, ModelError
 from safekey_interp.generation.kl_by_part import parts_of

@@ -19,8 +19,8 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList
 from transformers.cache_utils import DynamicCache
 
+from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.prefix_cache import has_prefix_cache
-from safekey_interp.capture.recording import evaluating
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.generation.requests import Generated, Request, check_different

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from transformers.cache_utils import DynamicCache
 
-from safekey_interp.capture.recording import evaluating
+from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.streaming import on_threads, threads_for
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, TraceError

@@ -26,8 +26,8 @@ import pandas as pd
 import torch
 from einops import rearrange
 
+from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.batch_runner import Backend
-from safekey_interp.capture.recording import evaluating
 from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_size, on_threads, threads_for
 from safekey_interp.errors import NothingMeasured, TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences

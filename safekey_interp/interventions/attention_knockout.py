@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 import torch
 
-from safekey_interp.capture.recording import evaluating
+from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.resample_ablation import check_resampling
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.streaming import StreamSettings, in_chunks, on_threads, threads_for

@@ -18,7 +18,7 @@ from safekey_interp.errors import InputError
 from safekey_interp.interventions.directions import read_classes
 from safekey_interp.interventions.span_checks import PartOf, span_names_of
 from safekey_interp.interventions.steering import steer
-from safekey_interp.measures.control_directions import N_DRAWS, shuffled_columns
+from safekey_interp.measures.control_directions import N_DRAWS, orthogonal_contrasts, shuffled_columns
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.folds import make_plan, positive_class, why_not
 
@@ -81,7 +81,8 @@ def fit_folds(
     left_out |= {classes.traces[row].trace_id: "of neither class" for row in np.flatnonzero(np.isnan(code)).tolist()}
     drawn = {"n_controls": n_controls, "seed": seed}
     names = [groups[row] for row in rows.tolist()]
-    shuffled = shuffled_columns(plan.positive, names, n_controls, seed, plan.fold)
+    labels = shuffled_columns(plan.positive, names, n_controls, seed, plan.fold)
+    shuffled = orthogonal_contrasts(plan.positive, labels)  # of all folds, whose directions are read together
     folds = []
     for fold in range(plan.n_folds):
         others = plan.fold != fold

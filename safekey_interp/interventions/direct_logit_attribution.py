@@ -28,10 +28,10 @@ from einops import einsum, rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
+from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.batches import plan_batches
 from safekey_interp.capture.head_outputs import HeadReading, HeadWrites, find_heads, read_heads
-from safekey_interp.capture.recording import evaluating
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.capture.streaming import (
     BatchSize,
@@ -115,14 +115,13 @@ def rank_heads(
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
         for batch in plan:
             reading = _read(model, heads, [subjects[i].own.ids[: subjects[i].own.n_own] for i in batch], backend)
-            outputs = {layer: reading.outputs(layer, writes) for layer, writes in heads.items()}
             for row, i in enumerate(batch):
                 tokens = given or _own_tokens(subjects[i], bank)
                 contrast = _contrast(reader, *tokens, n_random, seed)
                 if contrast is None:
                     left_out[subjects[i].trace.trace_id] = "both kinds of key sentences have the same tokens"
                     continue
-                by_head = [outputs[layer][row] for layer in heads]
+                by_head = [reading.outputs[layer][row] for layer in heads]
                 effects = _effects(reader, reading.last[row], by_head, contrast.vectors)
                 if not np.isfinite(effects.effects).all():
                     left_out[subjects[i].trace.trace_id] = "the model's states are not finite"

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int
+from jaxtyping import Float, Int
 from scipy.special import betaincc, betaincinv
 
 from safekey_interp.capture.batch_runner import Backend
@@ -93,7 +93,7 @@ class Classes(NamedTuple):
         *,
         n_controls: int,
         seed: int,
-        shuffled: Bool[np.ndarray, "n draw"] | None = None,
+        shuffled: Float[np.ndarray, "n draw"] | None = None,
     ) -> list[Direction]:
         """Difference of some rows' class means, a record a layer. Raises InputError where a class is missing."""
         labels = [self.labels[row] for row in rows.tolist()]

@@ -26,9 +26,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.capture_request import expressions
-from safekey_interp.capture.recording import evaluating
 from safekey_interp.capture.residual_edits import Edit, Place
 from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_size, on_threads, threads_for
 from safekey_interp.capture.unembedding import LogitReader

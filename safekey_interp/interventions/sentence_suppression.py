@@ -19,9 +19,9 @@ import torch
 from einops import reduce
 from torch import Tensor
 
+from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.attention_mask import Cut, Knockout, knocked_out
 from safekey_interp.capture.capture_request import expressions
-from safekey_interp.capture.recording import evaluating
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.streaming import StreamSettings, on_threads, threads_for, token_budget
 from safekey_interp.errors import TraceError

@@ -25,9 +25,9 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.capture_request import expressions
-from safekey_interp.capture.recording import evaluating
 from safekey_interp.capture.residual_edits import Edit, Place, every_place
 from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_size, on_threads, threads_for
 from safekey_interp.errors import InputError

@@ -6,9 +6,12 @@ Three kinds, each of several draws, scaled to the norm of the tested direction:
   (:mod:`safekey_interp.measures.label_permutations`), on the same rows. A difference of means is fitted to rows minus
   the mean of their class, the residuals of the tested model (Freedman and Lane 1983,
   doi:10.1080/07350015.1983.10509354): on the rows as they are, a draw holds a share of the tested difference wherever
-  its labels are unevenly spread over the classes, and at equal norm that share grows with the difference. Where labels
-  mean nothing, the tested direction is about one more such draw, so that its rank among them is about uniform:
-  p = (1 + #beyond) / (1 + draws).
+  its labels are unevenly spread over the classes, and at equal norm that share grows with the difference. Residuals
+  make each draw independent of the tested direction. Draws from the same residuals depend on each other all the same,
+  and the tested direction lies beyond all of them too often (Freedman and Lane divide by the residuals' spread, which a
+  norm cannot). So the shuffled labels are also made orthogonal to each other (symmetric orthogonalisation, Löwdin 1950,
+  doi:10.1063/1.1747632). Where labels mean nothing and rows are normal, the tested direction and up to n − 2 draws of n
+  independent rows are then independent and alike, and its rank among them is uniform: p = (1 + #beyond) / (1 + draws).
 - ``covariance``: drawn from a normal distribution with the covariance of the states, x̃ᵀz / √(n − 1) of the centred
   rows x̃ with z ~ N(0, I). They lie where states vary, whatever the labels.
 - ``isotropic``: drawn from N(0, I). In d dimensions most of them lie where no state varies and nothing reads, so that
@@ -38,6 +41,7 @@ N_DRAWS = 20
 N_COMPONENTS = 3
 """Principal components that are kept."""
 _TINY = 1e-300
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -173,13 +177,24 @@ def within_classes(
     return rows - np.where(positive[:, None], rows[positive].mean(0), rows[~positive].mean(0))
 
 
-def mean_differences(
-    rows: Float[np.ndarray, "n d_model"], positive: Bool[np.ndarray, "n draw"]
-) -> Float[np.ndarray, "draw d_model"]:
-    """mean(positive) − mean(negative) of each labelling; 0 where a class is missing."""
-    n = positive.sum(0)
-    contrast = positive / np.maximum(n, 1) - ~positive / np.maximum(len(rows) - n, 1)
-    return np.where(((n > 0) & (n < len(rows)))[:, None], contrast.T @ rows, 0.0)
+def orthogonal_contrasts(
+    positive: Bool[np.ndarray, " n"], shuffled: Bool[np.ndarray, "n draw"]
+) -> Float[np.ndarray, "n draw"]:
+    """Weights of the rows in each draw: shuffled labels, orthogonal to the labels and to each other.
+
+    Args:
+        positive: whether each row is of the positive class.
+        shuffled: whether it is in each draw.
+
+    Returns:
+        The orthonormal columns that are closest to the shuffled labels minus their mean in each class. Of more draws
+        than rows allow, columns Q of equal spread (QQᵀ is a projection). Zeros where a shuffle splits as the labels do.
+    """
+    left = within_classes(shuffled.astype(np.float64), positive)
+    least = _ROUNDING * np.sqrt(len(left))
+    first, sizes, last = np.linalg.svd(left, full_matrices=False)
+    kept = sizes > least
+    return first[:, kept] @ np.where(np.linalg.norm(left, axis=0) > least, last[kept], 0.0)
 
 
 def principal_components(

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from safekey_interp.errors import InputError
 from safekey_interp.measures.control_directions import (
     N_DRAWS,
     Controls,
-    mean_differences,
+    orthogonal_contrasts,
     shuffled_columns,
     units,
     within_classes,
@@ -65,7 +65,7 @@ class Direction:
         label_by: str = "label",
         n_controls: int = N_DRAWS,
         seed: int = 0,
-        shuffled: Bool[np.ndarray, "n draw"] | None = None,
+        shuffled: Float[np.ndarray, "n draw"] | None = None,
         **about: Any,
     ) -> Direction:
         """mean(positive) − mean(negative) of the states as they are.
@@ -77,7 +77,8 @@ class Direction:
             label_by: ``label`` (harmful is positive) or ``aha`` (unsafe is positive).
             n_controls: control directions of each kind.
             seed: of these.
-            shuffled: whether each row is positive in each shuffle of the labels; drawn here when None.
+            shuffled: weight of each row in each draw of shuffled labels
+                (:func:`~safekey_interp.measures.control_directions.orthogonal_contrasts`); drawn here when None.
             **about: ``layer``, ``site``, ``position``, ``model``, ``data_sha256``.
 
         Returns:
@@ -101,7 +102,7 @@ class Direction:
         *,
         n_controls: int = N_DRAWS,
         seed: int = 0,
-        shuffled: Bool[np.ndarray, "n draw"] | None = None,
+        shuffled: Float[np.ndarray, "n draw"] | None = None,
     ) -> Direction:
         """The same direction with control directions from these states: of a safety head, or set by hand.
 
@@ -111,7 +112,8 @@ class Direction:
             groups: rows of one group keep their labels together when these are shuffled.
             n_controls: control directions of each kind.
             seed: of these.
-            shuffled: whether each row is positive in each shuffle of the labels; drawn here when None.
+            shuffled: weight of each row in each draw of shuffled labels
+                (:func:`~safekey_interp.measures.control_directions.orthogonal_contrasts`); drawn here when None.
 
         Raises:
             InputError: shapes differ, or a class is missing.
@@ -121,9 +123,10 @@ class Direction:
         kept = usable_rows(matrix, labels, self.label_by)
         if shuffled is None:
             drawn = shuffled_columns(positive, np.asarray(groups, object)[kept].tolist(), n_controls, seed)
+            weights = orthogonal_contrasts(positive, drawn)
         else:
-            drawn = shuffled[kept]
-        vectors = units(mean_differences(within_classes(rows, positive), drawn))
+            weights = shuffled[kept]
+        vectors = units(weights.T @ within_classes(rows, positive))
         return replace(
             self, controls=Controls.of(rows, (vectors, np.zeros(len(vectors))), n_draws=n_controls, seed=seed)
         )

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.batches import plan_batches
-from safekey_interp.capture.recording import evaluating
 from safekey_interp.capture.residual_edits import Edit, Place, edited
 from safekey_interp.capture.streaming import forward_cost, in_chunks, on_threads, threads_for, token_budget
 from safekey_interp.data.span_expressions import parse_span

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from safekey_interp.capture.stream_settings import StreamSettings
-from safekey_interp.data.conditions import Conditions, condition_of, told_apart
+from safekey_interp.data.conditions import Conditions, condition_of, conditions_of
 from safekey_interp.measures.condition_pairs import Design, Designer, pairs_of
 from safekey_interp.measures.folds import positive_class
 from safekey_interp.measures.layer_loop import (
@@ -132,7 +132,7 @@ def measure_transfer(
         finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
     )
     data = ProbeData.collect(model, traces, label_by, settings, layers=layers, positions=positions)
-    conditions = told_apart(data.traces, by)
+    conditions = conditions_of(data.traces, by)
     condition = [condition_of(trace, by) for trace in data.traces]
     about: Any = {"conditions": conditions, "label_by": label_by, "seed": seed}
     result = transfer_table(data.states, data.labels, data.groups, condition, data.texts, **about)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 SPANS = ("prompt", "template", "first_token", "understanding", "key_sentence", "decision")
 """The spans of every encoding, in this order."""
+BOTH = "prompt+understanding"
+"""Written so, a position that only traces with both have; ``prompt + understanding`` takes either alone."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +106,13 @@ class Encoding:
         """
         if expression not in self._positions:
             span = self.spans.get(expression)
-            self._positions[expression] = (
-                span.positions
-                if span is not None
-                else parse_span(expression).positions(self._tokens_of, len(self.input_ids))
-            )
+            parsed = parse_span(expression)
+            if expression == BOTH and not all(map(self._tokens_of, parsed.references())):
+                self._positions[expression] = ()
+            else:
+                self._positions[expression] = (
+                    parsed.positions(self._tokens_of, len(self.input_ids)) if span is None else span.positions
+                )
         return self._positions[expression]
 
     @cached_property

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
+class NamedModel:
     """One model or run of a comparison."""
 
     name: str
@@ -51,7 +51,7 @@ class Side:
         return load(self.given, **options) if isinstance(self.given, str) else self.given
 
 
-def sides_of(given: Sequence[Model | str | Path | Run], *, at_least: int = 2) -> list[Side]:
+def named_models(given: Sequence[Model | str | Path | Run], *, at_least: int = 2) -> list[NamedModel]:
     """Models and runs with names and folders of their own.
 
     Args:
@@ -80,7 +80,7 @@ def sides_of(given: Sequence[Model | str | Path | Run], *, at_least: int = 2) ->
         free = (safe, *(f"{safe}-{number}" for number in range(2, len(names) + 1)))
         folders.append(next(folder for folder in free if folder.casefold() not in taken))
     return [
-        Side(name=name, folder=folder, given=model)
+        NamedModel(name=name, folder=folder, given=model)
         for name, folder, (_, _, model) in zip(names, folders, read, strict=True)
     ]
 

@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from safekey_interp.errors import RunError
-from safekey_interp.runs.manifest import differences, shortened
 from safekey_interp.runs.processes import Team
 from safekey_interp.runs.run_writer import RunWriter
-
-
-def check_same_task(team: Team, identity: Mapping[str, Any]) -> None:
-    """Refuse processes that were not given the same data and settings, or not the same kind of device.
-
-    Raises:
-        RunError: with what differs.
-    """
-    first, *others = team.gather(identity)
-    for rank, other in enumerate(others, start=1):
-        if changed := differences(first, other):
-            given = "; ".join(
-                f"{one.name} is {shortened(one.known)} in process 0, in process {rank} {shortened(one.asked)}"
-                for one in changed[:3]
-            )
-            raise RunError(f"the processes were not given the same task: {given}; give each the same command")
 
 
 def my_share(writer: RunWriter, n: int, team: Team) -> list[int]:

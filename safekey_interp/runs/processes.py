@@ -69,11 +69,6 @@ def team() -> Team:
     return _team(here.rank, here.world_size)
 
 
-@lru_cache
-def _team(rank: int, world_size: int) -> Team:
-    return Team(rank, world_size)
-
-
 def workers(most: int = 8) -> int:
     """Threads for work that runs side by side: torch's number; of several processes, each one's part of the cores."""
     here = place()
@@ -248,6 +243,9 @@ class Team:
             return getattr(self._store, method)(*args)
         except RuntimeError as error:
             raise RunError(f"process 0 of {self.world_size}, or its launcher, is gone; {RESUMES}") from error
+
+
+_team = lru_cache(Team)
 
 
 def _meeting_place(rank: int, world_size: int) -> Any:

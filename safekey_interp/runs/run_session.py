@@ -23,7 +23,8 @@ from typing import Any
 
 from safekey_interp.display import Progress, open_progress
 from safekey_interp.errors import RunError
-from safekey_interp.runs.multiprocess import check_same_task, wait_until
+from safekey_interp.runs.manifest import differences, shortened
+from safekey_interp.runs.multiprocess import wait_until
 from safekey_interp.runs.processes import RESUMES, Team, team
 from safekey_interp.runs.run_folder import Run, manifest_in, open_run
 from safekey_interp.runs.run_writer import RunWriter, check_out, known_run
@@ -76,7 +77,14 @@ class RunSession:
         Raises:
             RunError: with what differs.
         """
-        check_same_task(self.team, manifest["identity"])
+        first, *others = self.team.gather(manifest["identity"])
+        for rank, other in enumerate(others, start=1):
+            if changed := differences(first, other):
+                given = "; ".join(
+                    f"{one.name} is {shortened(one.known)} in process 0, in process {rank} {shortened(one.asked)}"
+                    for one in changed[:3]
+                )
+                raise RunError(f"the processes were not given the same task: {given}; give each the same command")
 
     def finished(self, manifest: Mapping[str, Any]) -> Run | None:
         """The run, where the folder holds it complete; its leftovers are then deleted.

@@ -64,8 +64,8 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     write_aside(path, lambda file: table.to_parquet(file, index=False, compression="zstd"))
 
 
-def save_tensors(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write safetensors.
+def save_tensors(file: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
+    """Write safetensors; ``metadata`` goes into their header.
 
     Raises:
         OSError: it cannot be written; the library's own error is of no such kind.
@@ -74,7 +74,7 @@ def save_tensors(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
     from safetensors.numpy import save_file
 
     try:
-        save_file(dict(tensors), file)
+        save_file(dict(tensors), file, None if metadata is None else dict(metadata))
     except SafetensorError as error:
         raise OSError(errno.EIO, str(error)) from error
 
@@ -128,16 +128,16 @@ def lock_folder(folder: Path) -> int | None:
         RunError: another process holds it.
     """
     handle = os.open(folder, os.O_RDONLY)
+    is_locked = False
     try:
-        locked = try_lock(handle)
+        is_locked = try_lock(handle)
     except BlockingIOError:
-        os.close(handle)
         why = "another process is writing this run; wait for it or choose another folder"
         raise RunError(f"out {folder}: {why}") from None
-    if not locked:
-        os.close(handle)
-        return None
-    return handle
+    finally:
+        if not is_locked:
+            os.close(handle)
+    return handle if is_locked else None
 
 
 def try_lock(handle: int) -> bool:

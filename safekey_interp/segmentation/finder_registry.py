@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from safekey_interp.errors import InputError
 from safekey_interp.segmentation.reasoning_span import Delimiters
@@ -31,9 +31,9 @@ FinderFactory = Callable[[Delimiters | None], Finder]
 
 # Modules rather than classes, so that a finder's own dependencies load only when it is asked for.
 _BUILT_IN = {
-    "rules": ("safekey_interp.segmentation.rules_finder", "RulesFinder"),
-    "given": ("safekey_interp.segmentation.given_spans", "GivenFinder"),
-    "llm": ("safekey_interp.segmentation.llm_finder", "LlmFinder"),
+    "rules": "safekey_interp.segmentation.rules_finder:RulesFinder",
+    "given": "safekey_interp.segmentation.given_spans:GivenFinder",
+    "llm": "safekey_interp.segmentation.llm_finder:LlmFinder",
 }
 WITHOUT_MEMORY = ("rules", "given")
 """Finders that ask nobody: for the others the first of several processes asks, and all find its answers."""
@@ -68,10 +68,7 @@ def make_finder(name: str, delimiters: Delimiters | None = None) -> Finder:
     Raises:
         InputError: when there is none of that name.
     """
-    if name in _REGISTERED:
-        return _REGISTERED[name](delimiters)
-    if name not in _BUILT_IN:
+    if name not in finder_names():
         raise InputError(f"finder: got {name!r}, expected one of {', '.join(finder_names())}; see register_finder")
-    module, attribute = _BUILT_IN[name]
-    factory = cast(FinderFactory, getattr(import_module(module), attribute))
+    factory: FinderFactory = _REGISTERED.get(name) or resolve_name(_BUILT_IN[name])
     return factory(delimiters)

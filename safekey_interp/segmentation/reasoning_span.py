@@ -124,15 +124,11 @@ def _first_opening(response: str, families: tuple[Family, ...]) -> tuple[Family,
     """The earliest opening mark that begins the response, or that has text before it and is closed later."""
     lead = _LEADING.match(response, 0, OPENING_WITHIN)
     text_begins = lead.end() if lead else 0
-    openings = []
-    for family in families:
-        at = response.find(family.opening, 0, OPENING_WITHIN)
-        if at >= 0:
-            openings.append((at, family))
-    for at, family in sorted(openings, key=lambda opening: opening[0]):
+    openings = [(response.find(family.opening, 0, OPENING_WITHIN), family) for family in families]
+    for at, family in sorted((pair for pair in openings if pair[0] >= 0), key=lambda opening: opening[0]):
         begin = at + len(family.opening)
-        while family.opening and response.startswith(family.opening, skipped := _skip_space(response, begin)):
-            begin = skipped + len(family.opening)  # once from the template and once from the model
+        while family.opening and (again := re.compile(rf"\s*{re.escape(family.opening)}").match(response, begin)):
+            begin = again.end()  # once from the template and once from the model
         end = response.find(family.closing, begin)
         if end >= 0 or at <= text_begins:
             return family, begin, end
@@ -163,12 +159,6 @@ def _answer_alone(response: str, families: tuple[Family, ...]) -> Region:
         if family.answer and response.find(family.answer, 0, OPENING_WITHIN) >= 0:
             return Region(_answer(response, 0, family), family.name, "answer", False)
     return Region(_trim(response, 0, len(response)), "none", "answer", False)
-
-
-def _skip_space(text: str, at: int) -> int:
-    while at < len(text) and text[at].isspace():
-        at += 1
-    return at
 
 
 def _trim(text: str, begin: int, end: int) -> CharSpan:

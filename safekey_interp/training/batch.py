@@ -168,16 +168,8 @@ def _read_by_head(encodings: Sequence[Encoding], labels: Sequence[str | None], w
         label is not None and len(e.positions("understanding")) > 0 for e, label in zip(encodings, labels, strict=True)
     ]
     if width is None:
-        width = max(
-            [
-                1,
-                *(
-                    e.positions("context")[-1] + 1
-                    for e, counts_here in zip(encodings, counts, strict=True)
-                    if counts_here
-                ),
-            ]
-        )
+        read = (encoding for encoding, is_read in zip(encodings, counts, strict=True) if is_read)
+        width = max([1, *(encoding.positions("context")[-1] + 1 for encoding in read)])
     n = max(1, len(encodings))
     understanding, context = (torch.zeros((n, width), dtype=torch.bool) for _ in range(2))
     harmful, counted = torch.zeros(n), torch.zeros(n, dtype=torch.bool)

@@ -161,11 +161,6 @@ def read_config(file: str | Path | None = None, overrides: Sequence[str] = ()) -
         if not equals or not key:
             raise InputError(f"{pair!r}: expected key=value")
         settings[key.strip()] = read_yaml(text, f"{key.strip()}={text}")
-    return make_config(settings)
-
-
-def make_config(settings: Mapping[Any, Any]) -> TrainingConfig:
-    """Settings by name, checked. Raises InputError as :func:`read_config` does."""
     return TrainingConfig(**{str(name): value for name, value in settings.items()})
 
 

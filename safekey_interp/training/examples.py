@@ -99,18 +99,14 @@ def prepare_examples(
         if held_out:
             reasons = "; ".join([f"{len(held_out):,} held out", *filter(None, [reasons])])
         raise InputError(f"traces: none of {n_read:,} left to train on ({reasons or 'the files hold none'})")
-    n_shuffled = 0
-    if config.shuffled_labels:
-        true = train
-        train = _with_shuffled_labels(train, config.seed)
-        n_shuffled = sum(before.label != after.label for before, after in zip(true, train, strict=True))
+    true, train = train, _with_shuffled_labels(train, config.seed) if config.shuffled_labels else train
     report = {
         "read": n_read,
         "train": describe(train),
         "held_out": describe(held_out),
         "left_out": dropped,
         "given": dict(given) if given else None,
-        "n_labels_shuffled": n_shuffled,
+        "n_labels_shuffled": sum(before.label != after.label for before, after in zip(true, train, strict=True)),
     }
     _check_losses(report["train"], train, config)
     return Examples(train=tuple(train), held_out=tuple(held_out), report=report)
@@ -203,18 +199,18 @@ def _compared(trace: Trace, segmentation: Segmentation, config: TrainingConfig) 
 
 def _split(examples: Sequence[Example], config: TrainingConfig) -> tuple[list[Example], list[Example]]:
     """Rows of training and rows that are held out; of every class the same share of groups."""
-    of_class: dict[str | None, dict[str, None]] = {}
     labels: dict[str, str | None] = {}
     for example in examples:
         labels[example.group] = labels.get(example.group) or example.label
-    for group, label in labels.items():
-        of_class.setdefault(label, {})[group] = None
     chosen: set[str] = set()
-    for groups in of_class.values():
+    for label in set(labels.values()):
+        groups = sorted(
+            (group for group in labels if labels[group] == label), key=lambda group: _digest(config.seed, group)
+        )
         n = round(config.held_out * len(groups))
         if config.held_out and not n and len(groups) > 1:
             n = 1
-        chosen |= set(sorted(groups, key=lambda group: _digest(config.seed, group))[:n])
+        chosen |= set(groups[:n])
     train = [example for example in examples if example.group not in chosen]
     return train, [example for example in examples if example.group in chosen]
 

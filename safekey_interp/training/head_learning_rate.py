@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from safekey_interp.capture.recording import evaluating
+from safekey_interp.capture.architecture import evaluating
 
 if TYPE_CHECKING:
     from safekey_interp.models.model import Model

@@ -15,8 +15,9 @@ more.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
 
 _CHUNK = 1024
 _PLENTY = 1 << 60
-_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
-_USED = ("memory.current", "memory/memory.usage_in_bytes")
+_LIMIT_AND_USED = (
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)
+"""Files of a control group, of version 2 and of version 1."""
 
 
 class Shape(NamedTuple):
@@ -170,13 +174,8 @@ def gigabytes(n: float) -> str:
 def _allowed(folder: Path) -> list[int]:
     """What a container may still take."""
     free: list[int] = []
-    for limit, used in zip(_LIMITS, _USED, strict=True):
-        numbers: list[Any] = []
-        for name in (limit, used):
-            try:
-                numbers.append(int((folder / name).read_text()))
-            except (OSError, ValueError):
-                break
-        if len(numbers) == 2:
-            free.append(max(0, numbers[0] - numbers[1]))
+    for names in _LIMIT_AND_USED:
+        with suppress(OSError, ValueError):
+            limit, used = (int((folder / name).read_text()) for name in names)
+            free.append(max(0, limit - used))
     return free

@@ -71,9 +71,9 @@ class OtherPrompts:
             A trace of another group, drawn evenly from those whose prompt leaves room for the response up to the end of
             K; None where there is none.
         """
-        kin, n, own = self._candidates(example)
-        if kin is None or n <= len(own):
+        if (candidates := self._candidates(example)) is None:
             return None
+        kin, n, own = candidates
         at = random.Random(f"{self._seed} {step} {example.trace_id}").randrange(n - len(own))
         for number in own:
             at += at >= number
@@ -81,31 +81,32 @@ class OtherPrompts:
 
     def has_partner(self, example: Example) -> bool:
         """Whether there is a prompt to draw."""
-        kin, n, own = self._candidates(example)
-        return kin is not None and n > len(own)
+        return self._candidates(example) is not None
 
     def mean_length(self, example: Example) -> float:
         """Mean number of tokens of the prompts that may stand before an example's response; 0 where there are none."""
-        kin, n, own = self._candidates(example)
-        if kin is None or n <= len(own):
+        if (candidates := self._candidates(example)) is None:
             return 0.0
+        kin, n, own = candidates
         return (kin.sums[n] - sum(kin.lengths[number] for number in own)) / (n - len(own))
 
     def longest(self, example: Example) -> int:
         """Tokens of the longest prompt that may stand before an example's response; 0 where there are none."""
-        kin, n, own = self._candidates(example)
-        others = (number for number in reversed(range(n)) if number not in own)
-        last = next(others, None)
-        return 0 if kin is None or last is None else kin.lengths[last]
+        if (candidates := self._candidates(example)) is None:
+            return 0
+        kin, n, own = candidates
+        return kin.lengths[next(number for number in reversed(range(n)) if number not in own)]
 
-    def _candidates(self, example: Example) -> tuple[_Kin | None, int, list[int]]:
-        """Traces that end alike, how many of them are short enough, and which of these are of the example's group."""
+    def _candidates(self, example: Example) -> tuple[_Kin, int, list[int]] | None:
+        """Traces that end alike, how many are short enough, and which of these are of the example's group; None where
+        all of these are."""
         encoding = example.encoding
         kin = self._kin.get(_tail(encoding) or ())
         if kin is None:
-            return None, 0, []
+            return None
         n = bisect_right(kin.lengths, self._limit - (encoding.end - encoding.response_start))
-        return kin, n, [number for number in kin.of_group.get(example.group, ()) if number < n]
+        own = [number for number in kin.of_group.get(example.group, ()) if number < n]
+        return (kin, n, own) if n > len(own) else None
 
 
 def other_prompts_of(config: TrainingConfig, examples: Sequence[Example], limit: int) -> OtherPrompts | None:

@@ -27,9 +27,9 @@ import pandas as pd
 import torch
 from transformers import TrainerCallback
 
+from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.hidden_states import StatesInMemory
-from safekey_interp.capture.recording import evaluating
 from safekey_interp.capture.streaming import Entry, StreamSettings, measure_entries, prepare
 from safekey_interp.data.conditions import subsets_of
 from safekey_interp.generation.aha_score import place_sentences, score_sentences, summarise_aha

@@ -11,14 +11,14 @@ for it is taken:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from safekey_interp.capture.architecture import rope_kind
-from safekey_interp.capture.recording import evaluating
+from safekey_interp.capture.architecture import evaluating, rope_kind
 from safekey_interp.errors import InputError
 from safekey_interp.training.batch import QueryMask
 
@@ -26,7 +26,7 @@ _LENGTH = 10
 _SHIFT = 7
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}
 _COARSE = 5e-2
-_answers: WeakKeyDictionary[nn.Module, dict[str, str]] = WeakKeyDictionary()
+_answers: WeakKeyDictionary[nn.Module, dict[Callable[[Any], str], str]] = WeakKeyDictionary()
 
 
 class Way(NamedTuple):
@@ -51,18 +51,11 @@ def exact_way(hf: Any, asked: QueryMask, *, shows_other: bool = False) -> Way:
         return Way("short", "")
     if asked == "masked":
         return Way("masked", "")
-    known = _answers.setdefault(hf, {})
-    if "relative" not in known:
-        known["relative"] = _not_relative(hf)
-    if known["relative"] and shows_other:
-        return Way("short", f"query_mask packed: {known['relative']}; a pass of its own is taken instead")
-    if known["relative"]:
-        return Way("masked", f"query_mask {asked}: {known['relative']}; the prompt is masked in a full pass instead")
-    if asked == "packed":
-        if "packed" not in known:
-            known["packed"] = _not_apart(hf)
-        if known["packed"]:
-            return Way("short", f"query_mask packed: {known['packed']}; a pass of its own is taken instead")
+    why = _answer(hf, _not_relative)
+    if why and not shows_other:
+        return Way("masked", f"query_mask {asked}: {why}; the prompt is masked in a full pass instead")
+    if asked == "packed" and (why := why or _answer(hf, _not_apart)):
+        return Way("short", f"query_mask packed: {why}; a pass of its own is taken instead")
     return Way(asked, "")
 
 
@@ -72,11 +65,16 @@ def check_packing(hf: Any) -> None:
     Raises:
         InputError: with the remedy.
     """
+    if why := _answer(hf, _not_apart):
+        raise InputError(f"packing: {why}; take packing=false")
+
+
+def _answer(hf: Any, ask: Callable[[Any], str]) -> str:
+    """What a model answers to a question, which it is asked once."""
     known = _answers.setdefault(hf, {})
-    if "packed" not in known:
-        known["packed"] = _not_apart(hf)
-    if known["packed"]:
-        raise InputError(f"packing: {known['packed']}; take packing=false")
+    if ask not in known:
+        known[ask] = ask(hf)
+    return known[ask]
 
 
 def _not_relative(hf: Any) -> str:

@@ -95,36 +95,19 @@ def _row(line: Mapping[str, Any], schedule: Schedule) -> dict[str, Any]:
 
 
 _SHOWN = (
-    *(
-        "head_weight",
-        "query_mask_weight",
-        "query_prompt",
-        "theta",
-        "key_weight",
-        "shuffled_labels",
-        "auxiliary_epochs",
-        "head_layer",
-    ),
-    *(
-        "epochs",
-        "max_steps",
-        "batch_size",
-        "learning_rate",
-        "head_learning_rate",
-        "weight_decay",
-        "max_length",
-        "seed",
-        "precision",
-    ),
-    "lora_rank",
+    *("head_weight", "query_mask_weight", "query_prompt", "theta", "key_weight", "shuffled_labels"),
+    *("auxiliary_epochs", "head_layer", "epochs", "max_steps", "batch_size", "learning_rate"),
+    *("head_learning_rate", "weight_decay", "max_length", "seed", "precision", "lora_rank"),
 )
-_TERMS = {
+"""Settings that the card shows."""
+TERMS_IN_WORDS = {
     "total": "total",
     "lm": "language modelling (nats a token)",
     "head": "safety head (nats a row)",
     "query_mask": "query-mask modelling (nats a token of K)",
     "key": "K with the prompt in sight (nats a token)",
 }
+"""Each term of the loss, and the unit of its mean."""
 
 
 def card(manifest: Mapping[str, Any]) -> str:
@@ -177,15 +160,17 @@ def _measured(result: Mapping[str, Any]) -> list[str]:
     before, after = held_out["before"], held_out["after"]
     rows = [
         f"| {what} | {before[name]:.3f} | {after[name]:.3f} | {_count(after, name)} |"
-        for name, what in _TERMS.items()
+        for name, what in TERMS_IN_WORDS.items()
         if isinstance(before.get(name), float) and before[name] == before[name]
     ]
     return ["| held-out loss | before | after | n |", "|---|---|---|---|", *rows]
 
 
 def _count(row: Mapping[str, Any], name: str) -> str:
-    counts = {"lm": "tokens", "head": "rows", "query_mask": "key_tokens", "key": "visible_key_tokens"}
-    return f"{row[counts[name]]:,} {counts[name].replace('_', ' ')}" if name in counts else ""
+    if name not in TERMS:
+        return ""
+    column = COUNTS[TERMS.index(name)]
+    return f"{row[column]:,} {column.replace('_', ' ')}"
 
 
 def _plain(text: str) -> str:

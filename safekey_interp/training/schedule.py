@@ -130,17 +130,9 @@ class PassLoader(DataLoader):
     def __init__(self, rows: Sequence[Any], order: Order) -> None:
         self._sampler = PassSampler(order)
         # A generator of its own: the loader draws a number for its workers, and training draws what it would without.
-        super().__init__(
-            rows,  # type: ignore[arg-type]
-            batch_sampler=self._sampler,
-            collate_fn=_as_they_are,
-            generator=torch.Generator(),
-        )
+        options: Any = {"collate_fn": list, "generator": torch.Generator()}
+        super().__init__(rows, batch_sampler=self._sampler, **options)  # type: ignore[arg-type]
 
     def set_epoch(self, epoch: int) -> None:
         """Go to an epoch."""
         self._sampler.set_epoch(epoch)
-
-
-def _as_they_are(rows: list[Any]) -> list[Any]:
-    return rows

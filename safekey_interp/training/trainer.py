@@ -165,7 +165,7 @@ class SafeKeyTrainer(Trainer):
         model.train(was_training)
         sums, counts = self._counted(self._summed(torch.stack([sums, counts])))
         terms = self._terms(LossSums(*sums), Counts(*counts), auxiliary=True)
-        measured = {"loss": float(terms.total)} | _means(sums, counts) | _as_counts(counts)
+        measured = {"loss": float(terms.total)} | _by_name(sums, counts)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in measured.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -182,12 +182,11 @@ class SafeKeyTrainer(Trainer):
                     f"step {self.state.global_step}: the loss is not a number; lower learning_rate, or take precision "
                     "bf16 or fp32"
                 )
-            logs |= _means(sums, counts) | _as_counts(counts) | {"seconds": now - self._since}
+            logs |= _by_name(sums, counts) | {"seconds": now - self._since}
             if "learning_rate" in logs and self.loss.head is not None:
                 # The schedule scales both alike.
-                logs["head_learning_rate"] = (
-                    logs["learning_rate"] / self.config.learning_rate * rate_of_head(self.config)
-                )
+                share = logs["learning_rate"] / self.config.learning_rate
+                logs["head_learning_rate"] = share * rate_of_head(self.config)
             self._since = now
         super().log(logs, start_time)
 
@@ -284,10 +283,7 @@ class SafeKeyTrainer(Trainer):
             load_weights(Path(resume_from_checkpoint), self.loss, adapted=self.adapted)
 
 
-def _means(sums: Tensor, counts: Tensor) -> dict[str, float]:
+def _by_name(sums: Tensor, counts: Tensor) -> dict[str, float]:
+    """The mean of each term, NaN where nothing counts for it, and what it was divided by."""
     means = torch.where(counts > 0, sums / counts.clamp(min=1), math.nan)
-    return dict(zip(TERMS, means.tolist(), strict=True))
-
-
-def _as_counts(counts: Tensor) -> dict[str, int]:
-    return {name: int(count) for name, count in zip(COUNTS, counts, strict=True)}
+    return dict(zip((*TERMS, *COUNTS), (*means.tolist(), *map(int, counts)), strict=True))

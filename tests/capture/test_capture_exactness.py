@@ -13,7 +13,8 @@ from tiny_models import ARCHITECTURES, WINDOW, tiny_model, traces
 
 from safekey_interp.capture.batch_runner import measure_batch
 from safekey_interp.capture.batches import Batch
-from safekey_interp.capture.capture_request import KEY_SPANS, QUERY_SPANS, STATE_POSITIONS, CaptureRequest, Site
+from safekey_interp.capture.capture_request import KEY_SPANS, QUERY_SPANS, STATE_POSITIONS, CaptureRequest
+from safekey_interp.capture.places import Place
 from safekey_interp.capture.recording import Captured, capture
 from safekey_interp.models.model import Model
 
@@ -70,7 +71,7 @@ def test_the_last_resid_post_is_what_the_final_norm_reads(model: Model) -> None:
         captured = run(model, Batch.of([encoding]), CaptureRequest())
     finally:
         handle.remove()
-    last = captured.states[Site(model.n_layers - 1, "resid_post")]
+    last = captured.states[Place(model.n_layers - 1, "resid_post")]
     for p, position in enumerate(STATE_POSITIONS):
         expected = seen[0][0, list(encoding.positions(position))].mean(0)
         assert (last[0, p] - expected).norm() <= 1e-5 * expected.norm()
@@ -79,7 +80,7 @@ def test_the_last_resid_post_is_what_the_final_norm_reads(model: Model) -> None:
     with torch.no_grad():
         normed = norms[0](last[0, decision])
     torch.testing.assert_close(
-        captured.states[Site(model.n_layers, "ln_final")][0, decision], normed, atol=1e-5, rtol=1e-5
+        captured.states[Place(model.n_layers, "ln_final")][0, decision], normed, atol=1e-5, rtol=1e-5
     )
 
 

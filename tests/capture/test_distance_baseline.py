@@ -60,6 +60,20 @@ def test_attention_that_is_distance_alone_is_explained_whole(kind: str, length: 
     assert decides["other"].notna().all(), "K's rows reach every key of the deciding one"
 
 
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_law_holds_for_spans_of_the_users_own(kind: str) -> None:
+    made = made_trace(*LENGTHS["middle"])
+    middle = made.given["understanding"]
+    made = made.with_(spans={"some": [(middle.start, (middle.start + middle.end) // 2)]})
+    queries = ["last(some) .. end", "after(some)", "sentence(0)"]
+    table = ratios(hand_set(**MODELS[kind]), [made], queries=queries, keys=["prompt", "some", "token(3) .. token(30)"])
+    assert set(table["from_span"]) == set(queries)
+    compared = table.dropna(subset=["ratio"])
+    assert {"last(some) .. end", "after(some)"} <= set(compared["from_span"])
+    np.testing.assert_allclose(compared["ratio"], 1, atol=0.03)
+    np.testing.assert_allclose(compared["other"].dropna(), 1, atol=0.03)
+
+
 def test_the_shapes_are_told_apart() -> None:
     """The law would be empty if all heads were flat."""
     table = ratios(hand_set(), [made_trace(*LENGTHS["middle"])])

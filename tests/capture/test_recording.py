@@ -9,9 +9,11 @@ import reference_forward
 import torch
 from tiny_models import ARCHITECTURES, tiny_model, traces
 
+from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.batches import Batch
-from safekey_interp.capture.capture_request import KEY_SPANS, QUERY_SPANS, STATE_POSITIONS, CaptureRequest, Site
-from safekey_interp.capture.recording import Captured, capture, evaluating
+from safekey_interp.capture.capture_request import KEY_SPANS, QUERY_SPANS, STATE_POSITIONS, CaptureRequest
+from safekey_interp.capture.places import Place
+from safekey_interp.capture.recording import Captured, capture
 from safekey_interp.errors import ModelError
 from safekey_interp.models.model import Model
 
@@ -172,7 +174,7 @@ def test_nested_captures_both_answer() -> None:
     for layer in (1, 2):
         torch.testing.assert_close(inner.attention[layer].masses, alone.attention[layer].masses, atol=0, rtol=0)
     assert inner.states == {}
-    torch.testing.assert_close(outer.states[Site(2, "resid_post")], alone.states[Site(2, "resid_post")])
+    torch.testing.assert_close(outer.states[Place(2, "resid_post")], alone.states[Place(2, "resid_post")])
 
 
 @pytest.mark.parametrize(

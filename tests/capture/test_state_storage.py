@@ -8,8 +8,9 @@ import reference_forward
 from tiny_models import tiny_model, traces
 
 from safekey_interp.capture.batch_runner import measure_batch
-from safekey_interp.capture.capture_request import STATE_POSITIONS, CaptureRequest, Site
+from safekey_interp.capture.capture_request import STATE_POSITIONS, CaptureRequest
 from safekey_interp.capture.hidden_states import collect_states
+from safekey_interp.capture.places import Place
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
@@ -40,7 +41,7 @@ def test_some_layers_and_positions() -> None:
     model = tiny_model("llama")
     asked = {"layers": [-1], "positions": ["decision", "prompt"]}
     states, _, _ = collect_states(model, reference_forward.with_spans(2), StreamSettings(finder="given"), **asked)
-    assert states.layers == (Site(2, "resid_post"), Site(3, "ln_final"))
+    assert states.layers == (Place(2, "resid_post"), Place(3, "ln_final"))
     assert states.positions == ("decision", "prompt")
     every, _, _ = collect_states(model, reference_forward.with_spans(2), StreamSettings(finder="given"))
     np.testing.assert_allclose(states.matrix(1, "prompt"), every.matrix(3, "prompt"), atol=1e-5)
@@ -56,7 +57,7 @@ def test_prompts_alone_have_their_positions() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"positions": ["middle"]}, "positions: got 'middle', expected some of prompt"), ({"layers": [9]}, "layers: got")],
+    [({"positions": ["middle"]}, "span 'middle': no trace has one"), ({"layers": [9]}, "layers: got")],
 )
 def test_what_the_model_does_not_have_is_refused(options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):

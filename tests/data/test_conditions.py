@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from safekey_interp.data.conditions import FEW, MOST, Conditions, condition_of, conditions_in, told_apart
+from safekey_interp.data.conditions import FEW, MOST, Conditions, condition_of, conditions_in, conditions_of
 from safekey_interp.data.trace import Trace
 
 
@@ -18,33 +18,33 @@ def of(name: str | None, n: int, n_groups: int | None = None, **meta: object) ->
 
 
 def test_the_most_frequent_come_first_and_one_alone_tells_nothing_apart() -> None:
-    assert told_apart([*of("rare", 12), *of("often", 15)], "source").names == ("often", "rare")
-    assert told_apart([*of("b", 12), *of("a", 12)], "source").names == ("a", "b")
-    alone = told_apart(of("only", 9), "source")
+    assert conditions_of([*of("rare", 12), *of("often", 15)], "source").names == ("often", "rare")
+    assert conditions_of([*of("b", 12), *of("a", 12)], "source").names == ("a", "b")
+    alone = conditions_of(of("only", 9), "source")
     assert (alone.by, alone.names, alone.left_out) == ("source", (), ())
-    assert told_apart(of(None, 9), "source").left_out == (), "the default asks for nothing that is not there"
-    assert told_apart(of("only", 9), None) == Conditions()
+    assert conditions_of(of(None, 9), "source").left_out == (), "the default asks for nothing that is not there"
+    assert conditions_of(of("only", 9), None) == Conditions()
 
 
 def test_groups_count_and_not_traces() -> None:
-    found = told_apart([*of("a", 12), *of("b", 12), *of("few", 40, n_groups=FEW - 1)], "source")
+    found = conditions_of([*of("a", 12), *of("b", 12), *of("few", 40, n_groups=FEW - 1)], "source")
     assert found.names == ("a", "b")
     assert found.left_out == (
         {"what": "conditions by source: few", "why": f"fewer than {FEW} prompts each, too few to tell apart", "n": 40},
     )
-    pair = told_apart([*of("a", 12), *of("b", FEW - 1)], "source")
+    pair = conditions_of([*of("a", 12), *of("b", FEW - 1)], "source")
     assert pair.names == ()
     assert [row["what"] for row in pair.left_out] == ["conditions by source: b"]
 
 
 def test_at_most_six_are_told_apart_and_the_others_named() -> None:
-    found = told_apart([trace for k in range(9) for trace in of(f"c{k}", 20 - k)], "source")
+    found = conditions_of([trace for k in range(9) for trace in of(f"c{k}", 20 - k)], "source")
     assert found.names == tuple(f"c{k}" for k in range(MOST))
     assert [(row["what"], row["n"]) for row in found.left_out] == [("conditions by source: c6, c7, c8", 39)]
 
 
 def test_traces_without_a_condition_are_counted() -> None:
-    found = told_apart([*of("a", 12), *of("b", 12), *of(None, 3)], "source")
+    found = conditions_of([*of("a", 12), *of("b", 12), *of(None, 3)], "source")
     assert [(row["what"], row["n"]) for row in found.left_out] == [("traces without source", 3)]
 
 
@@ -57,7 +57,7 @@ def test_a_column_of_meta_tells_apart_too(value: object, name: str | None) -> No
 
 
 def test_a_column_that_does_not_exist_is_said() -> None:
-    found = told_apart(of("a", 9), "mood")
+    found = conditions_of(of("a", 9), "mood")
     assert found.names == ()
     assert [row["what"] for row in found.left_out] == ["conditions by mood"]
 

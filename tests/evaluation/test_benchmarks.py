@@ -15,10 +15,10 @@ from tokenizers import AddedToken
 from safekey_interp.errors import InputError, ModelError, RunError
 from safekey_interp.evaluation.benchmarks.catalogue import NAMED, Benchmark, benchmarks_of
 from safekey_interp.evaluation.benchmarks.commands import BenchmarkSettings, call_of, check_call
-from safekey_interp.evaluation.benchmarks.handover import Handed, Thinking, hand_over, thinking_of
+from safekey_interp.evaluation.benchmarks.handover import HarnessModel, Thinking, for_harness, thinking_of
 from safekey_interp.evaluation.benchmarks.scores import COLUMNS, scores_in
 from safekey_interp.measures.intervals import share_from_error
-from safekey_interp.models.model_list import Side, sides_of
+from safekey_interp.models.model_list import NamedModel, named_models
 from safekey_interp.reporting import figures
 from safekey_interp.reporting.findings.benchmark_findings import difference, tell
 
@@ -29,8 +29,8 @@ LM_EVAL, INSPECT = benchmarks_of(["lm-eval:task", "inspect:pkg/task"])
 BY_NAME = {benchmark.name: benchmark for benchmark in NAMED}
 
 
-def model(thinking: Thinking = THINKING) -> Handed:
-    return Handed(
+def model(thinking: Thinking = THINKING) -> HarnessModel:
+    return HarnessModel(
         name="m", folder="m", spec="m", location="/models/m, m", fingerprint="f", longest=1000, thinking=thinking
     )
 
@@ -199,13 +199,13 @@ def test_a_special_mark_is_known_by_its_last_tokens_id() -> None:
 
 
 def test_what_is_handed_over_is_a_folder_with_its_hash_and_room_for_the_prompt() -> None:
-    [side] = sides_of(["organism"], at_least=1)
-    handed = hand_over(side, delimiters=None, trust_remote_code=False)
+    [side] = named_models(["organism"], at_least=1)
+    handed = for_harness(side, delimiters=None, trust_remote_code=False)
     assert Path(handed.location, "model.safetensors").is_file()
     assert len(handed.fingerprint) == 64
     assert handed.longest == int(256 * 0.8)
     assert (handed.thinking.closing, handed.thinking.has_template) == ("</think>", True)
-    assert handed == hand_over(side, delimiters=None, trust_remote_code=False)
+    assert handed == for_harness(side, delimiters=None, trust_remote_code=False)
 
 
 def test_what_no_harness_can_read_is_refused(tmp_path: Path) -> None:
@@ -213,11 +213,11 @@ def test_what_no_harness_can_read_is_refused(tmp_path: Path) -> None:
 
     loaded = tiny_model("llama")
     with pytest.raises(InputError, match="in memory"):
-        hand_over(Side(name="m", folder="m", given=loaded), delimiters=None, trust_remote_code=False)
+        for_harness(NamedModel(name="m", folder="m", given=loaded), delimiters=None, trust_remote_code=False)
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.bin").write_bytes(b"")
     with pytest.raises(ModelError, match="pickles"):
-        hand_over(Side(name="m", folder="m", given=str(tmp_path)), delimiters=None, trust_remote_code=False)
+        for_harness(NamedModel(name="m", folder="m", given=str(tmp_path)), delimiters=None, trust_remote_code=False)
 
 
 # -- results ----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from safekey_interp.errors import InputError
 from safekey_interp.evaluation.answer import read_answer
 from safekey_interp.evaluation.refusal_classifier import LABELS, trained
-from safekey_interp.evaluation.refusal_fitting import (
+from train.refusal_fitting import (
     Corpus,
     Labelled,
     Settings,
@@ -116,7 +116,7 @@ def test_files_that_are_no_answers_are_refused_with_their_line(tmp_path: Path) -
     with pytest.raises(InputError, match="line 1: has no 'label'"):
         read_examples(path)
     path.write_text("{")
-    with pytest.raises(InputError, match="cannot be read as JSON lines"):
+    with pytest.raises(InputError, match="line 1: broken JSON"):
         read_labelled([path])
 
 

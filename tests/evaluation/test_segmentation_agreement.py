@@ -65,7 +65,7 @@ def test_traces_without_a_segmentation_are_counted(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no annotated trace"),
+        ("\n\n", "no annotated trace"),
         ('{"id": "a"', "line 1"),
         ('{"id": "a", "prompt": "p", "response": "r"}', "line 1: got KeyError"),
         ('{"id": "a", "prompt": "p", "response": "r", "annotator_a": {"key_sentence": [0, 9]}}', "past the response"),
@@ -81,7 +81,7 @@ def test_a_file_that_cannot_be_used_is_one_line(tmp_path, text, message):
 
 
 def test_no_such_file_is_one_line(tmp_path):
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="no such file"):
         read_annotations(tmp_path / "none.jsonl")
 
 

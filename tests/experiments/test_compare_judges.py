@@ -14,20 +14,17 @@ from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.compare_judges import SuiteJudges, not_asked, opinions, suites_record
-from safekey_interp.experiments.compare_models import Done
-from safekey_interp.models.model import Model
-from safekey_interp.models.model_list import Side
+from safekey_interp.experiments.compare_models import ProbedModel
 
 ANSWERED = "<think>\nThe user asks. I will.\n</think>\n\nTake a wrench."
 
 
-def done(name: str, model: Model, *sources: str | None) -> Done:
+def done(name: str, *sources: str | None) -> ProbedModel:
     traces = [
         Trace(trace_id=f"t{number}", prompt=f"Do {number}", response=ANSWERED, source=source)
         for number, source in enumerate(sources)
     ]
-    side = Side(name=name, folder=name, given=model)
-    return Done(side, {trace.trace_id: trace for trace in traces}, None, {})
+    return ProbedModel(name, {trace.trace_id: trace for trace in traces}, None, {})
 
 
 def test_a_guard_sees_the_answers_to_its_suites_alone_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +32,7 @@ def test_a_guard_sees_the_answers_to_its_suites_alone_and_once(tmp_path: Path, m
     model, passes = tiny_models.tiny_model("llama"), []
     model.hf.register_forward_hook(lambda *_: passes.append(1))
     judges = SuiteJudges(guard=model, guard_template="{prompt} {response}")
-    sides = [done("a", model, "harmbench", "xstest", "strongreject", None, "wildchat"), done("b", model, "harmbench")]
+    sides = [done("a", "harmbench", "xstest", "strongreject", None, "wildchat"), done("b", "harmbench")]
     hidden: Any = {"load_options": {}, "progress": Progress(is_hidden=True)}
     said = opinions(sides, judges, **hidden)
     assert {name: sorted(found) for name, found in said.items()} == {"a": ["t0", "t4"], "b": ["t0"]}

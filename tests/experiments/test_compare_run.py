@@ -19,7 +19,7 @@ from safekey_interp.experiments.compare_probes import knowledge_of
 from safekey_interp.experiments.compare_run import run_comparison
 from safekey_interp.experiments.probe_run import run_probe
 from safekey_interp.models.model import from_hf, load
-from safekey_interp.models.model_list import sides_of
+from safekey_interp.models.model_list import named_models
 from safekey_interp.models.organism.outcome import read_response
 from safekey_interp.models.organism.vocabulary import Pair
 from safekey_interp.runs.run_folder import Run, open_run
@@ -247,15 +247,15 @@ def test_kept_responses_leave_only_the_probes_to_differ(tmp_path: Path) -> None:
 def test_names_are_unique_and_folders_safe() -> None:
     tiny = tiny_model("llama")
     loaded = [from_hf(tiny.hf, tiny.tokenizer, spec=spec) for spec in ("Organism base", "../..")]
-    sides = sides_of(["hub/model", "other/model", BASE, *loaded])
+    sides = named_models(["hub/model", "other/model", BASE, *loaded])
     assert [side.name for side in sides] == ["hub/model", "other/model", BASE, "Organism base", ".."]
     assert [side.folder for side in sides] == ["hub-model", "other-model", "organism-base", "Organism-base-2", "model"]
     with pytest.raises(InputError, match="given twice"):
-        sides_of(["organism", "organism"])
+        named_models(["organism", "organism"])
     with pytest.raises(InputError, match="at least two"):
-        sides_of(["organism"])
+        named_models(["organism"])
     with pytest.raises(ModelError, match="no such file or folder"):
-        sides_of([BASE, "/no/such/folder"])
+        named_models([BASE, "/no/such/folder"])
 
 
 def test_bad_input_leaves_nothing(made: Run, tmp_path: Path) -> None:

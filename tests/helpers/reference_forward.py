@@ -10,7 +10,8 @@ import torch
 from tiny_models import traces
 
 from safekey_interp.capture.architecture import find_layout
-from safekey_interp.capture.capture_request import KEY_SPANS, QUERY_SPANS, Site
+from safekey_interp.capture.capture_request import KEY_SPANS, QUERY_SPANS
+from safekey_interp.capture.places import Place
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.models.encoding import Encoding
 from safekey_interp.models.model import Model
@@ -115,15 +116,15 @@ def masses(patterns: list[torch.Tensor], encoding: Encoding) -> torch.Tensor:
     )
 
 
-def state(hidden: list[torch.Tensor], encoding: Encoding, site: Site, position: str) -> torch.Tensor:
+def state(hidden: list[torch.Tensor], encoding: Encoding, site: Place, position: str) -> torch.Tensor:
     """Mean of transformers' hidden states over a position: (d_model). Not for the last ``resid_post``."""
     stream = hidden[site.layer + 1] if site.site == "resid_post" else hidden[-1]
     return stream[list(encoding.positions(position))].mean(0)
 
 
-def checkable_sites(n_layers: int) -> list[Site]:
+def checkable_sites(n_layers: int) -> list[Place]:
     """The sites that ``hidden_states`` holds: all but the last ``resid_post``, whose place the final norm takes."""
-    return [*(Site(layer, "resid_post") for layer in range(n_layers - 1)), Site(n_layers, "ln_final")]
+    return [*(Place(layer, "resid_post") for layer in range(n_layers - 1)), Place(n_layers, "ln_final")]
 
 
 def hook_counts(hf: torch.nn.Module) -> dict[str, int]:

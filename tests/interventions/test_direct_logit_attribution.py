@@ -11,9 +11,10 @@ import reference_forward
 import tiny_models
 import torch
 
+import safekey_interp as ski
 from safekey_interp.capture.architecture import find_layout
 from safekey_interp.capture.head_outputs import find_heads, read_heads
-from safekey_interp.capture.residual_edits import attention_writes
+from safekey_interp.capture.layer_parts import layer_parts
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.errors import InputError, ModelError
 from safekey_interp.generation.key_sentence_bank import GENERAL, KeySentences
@@ -45,21 +46,21 @@ def test_heads_and_bias_add_up_to_what_attention_writes(architecture: str) -> No
     reading = read_heads(model, heads, IDS, at)
     written: list[torch.Tensor] = []
     handles = [
-        write.module.register_forward_hook(
+        parts.attention.module.register_forward_hook(
             lambda _m, _a, out: written.append((out if isinstance(out, torch.Tensor) else out[0])[[0, 1], at])
         )
-        for write in attention_writes(model.hf)
-        if write is not None
+        for parts in layer_parts(model.hf)
+        if parts.attention is not None
     ]
     with torch.no_grad():
         model.hf(input_ids=IDS, use_cache=False)
         for handle in handles:
             handle.remove()
         for layer, writes in heads.items():
-            outputs = reading.outputs(layer, writes)
+            outputs = reading.outputs[layer]
             assert outputs.shape == (2, 4, 32)
             bias = writes.projection.bias
-            rest = 0 if bias is None else reading.factor[layer] * bias
+            rest = 0 if bias is None else bias
             torch.testing.assert_close(outputs.sum(1) + rest, writes.scale * written[layer], rtol=1e-4, atol=1e-5)
 
 
@@ -154,3 +155,6 @@ def test_heads_that_cannot_be_told_apart_are_refused() -> None:
         layer.self_attn.o_proj.weight = packed_weight
     with pytest.raises(ModelError, match="expected ordinary attention with unquantised weights"):
         find_heads(packed.hf)
+    assert ski.states(packed, [organism.example()], components=["head"]).array.shape[3:] == (4, 32)
+    with pytest.raises(InputError, match=r"components: head.0: .*packed \(quantised\)"):
+        ski.states(packed, [organism.example()], components=["head"], head="output")

@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from safekey_interp.capture.architecture import find_layout
-from safekey_interp.capture.residual_edits import Edit, Place, attention_writes, edited, every_place
+from safekey_interp.capture.layer_parts import layer_parts
+from safekey_interp.capture.residual_edits import Edit, Place, edited, every_place
 from safekey_interp.data.conditions import FEW
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, RunError
@@ -63,7 +64,7 @@ def ablation(vector: torch.Tensor) -> Edit:
 def states_of(model: Model) -> list[torch.Tensor]:
     """What every layer gives, as the model's own hidden states hold it, and what its attention adds."""
     seen: list[torch.Tensor] = []
-    modules = [write.module for write in attention_writes(model.hf) if write is not None]
+    modules = [parts.attention.module for parts in layer_parts(model.hf) if parts.attention is not None]
     handles = [
         module.register_forward_hook(lambda _m, _a, out: seen.append(out if isinstance(out, torch.Tensor) else out[0]))
         for module in (*find_layout(model.hf).layers, *modules)
@@ -99,19 +100,21 @@ def test_what_is_ablated_is_nowhere_in_the_stream(architecture: str) -> None:
     [
         ("granite", {"residual_multiplier": 0.22}, "self_attn", 0.22),
         ("olmo2", {}, "post_attention_layernorm", 1.0),
-        ("gpt_neox", {"use_parallel_residual": True}, None, 1.0),
+        ("gpt_neox", {"use_parallel_residual": True}, "post_attention_dropout", 1.0),
     ],
 )
 def test_what_attention_writes_is_found_whatever_it_is_called(
-    architecture: str, options: dict, module: str | None, scale: float, dtype: torch.dtype
+    architecture: str, options: dict, module: str, scale: float, dtype: torch.dtype
 ) -> None:
     """GPT-NeoX's MLP stands beside its attention, so that nothing of the layer reads what that wrote."""
     hf = AutoModelForCausalLM.from_config(
         CONFIG_MAPPING[architecture](**(tiny_models.BASE | options)), dtype=dtype
     ).eval()
     names = {part: name.rpartition(".")[2] for name, part in hf.named_modules()}
-    found = [None if write is None else (names[write.module], write.scale) for write in attention_writes(hf)]
-    assert found == [None if module is None else (module, scale)] * 3
+    writes = [parts.attention for parts in layer_parts(hf)]
+    assert [(names[write.module], write.scale) for write in writes if write is not None] == [(module, scale)] * 3
+    assert all(parts.mlp is not None and parts.mlp.scale == scale for parts in layer_parts(hf))
+    assert {parts.reader is None for parts in layer_parts(hf)} == {architecture == "gpt_neox"}
     model = from_hf(hf, tiny_models.byte_level_tokenizer(), spec=architecture)
     vector = unit(model.d_model)
     with edited(model, {place: ablation(vector) for place in every_place(model)}), torch.no_grad():

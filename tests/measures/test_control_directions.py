@@ -14,7 +14,13 @@ from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for
 from safekey_interp.interventions.directions import direction_components, read_classes
 from safekey_interp.interventions.effects import default_rows
 from safekey_interp.interventions.steering import steer, summarise_steering
-from safekey_interp.measures.control_directions import Controls, shuffled_columns, units
+from safekey_interp.measures.control_directions import (
+    Controls,
+    orthogonal_contrasts,
+    shuffled_columns,
+    units,
+    within_classes,
+)
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.probes import Probe
 from safekey_interp.measures.token_scorer import TokenScorer
@@ -85,6 +91,38 @@ def test_shuffled_labels_are_found_as_often_as_the_level_says() -> None:
         p = np.array([p_of(fit, "shuffled_labels", moves) for fit in fits])
         assert 0.025 <= (p <= 0.05).mean() <= 0.08
         assert 0.42 <= (p <= 0.5).mean() <= 0.58
+
+
+def test_of_few_requests_the_tested_direction_is_one_more_draw() -> None:
+    """Beyond all of 10 draws in one run of 11; if draws were not orthogonal to each other, in .126."""
+    rng = np.random.default_rng(5)
+    groups = [str(number) for number in range(12)]
+    first = 0
+    for seed in range(3000):
+        rows, positive = rng.normal(size=(12, 30)), rng.permutation(np.arange(12) < 6)
+        weights = orthogonal_contrasts(positive, shuffled_columns(positive, groups, 10, seed))
+        tested = rows[positive].mean(0) - rows[~positive].mean(0)
+        moved = units(np.vstack([tested, weights.T @ within_classes(rows, positive)]))[:, 0]
+        away = np.abs(moved - moved.mean())
+        first += away[0] > away[1:].max()
+    assert abs(first / 3000 - 1 / 11) <= 0.015
+
+
+def test_draws_are_orthogonal_to_the_labels_and_to_each_other() -> None:
+    rng = np.random.default_rng(0)
+    positive = np.arange(25) < 11
+    shuffled = np.stack([rng.permutation(positive) for _ in range(60)], axis=1)
+    few = orthogonal_contrasts(positive, shuffled[:, :20])
+    np.testing.assert_allclose(few.T @ few, np.eye(20), atol=1e-12)
+    assert (np.diag(few.T @ shuffled[:, :20]) > 0).all(), "each is of its own shuffle"
+    many = orthogonal_contrasts(positive, shuffled)
+    np.testing.assert_allclose(many @ many.T @ many, many, atol=1e-12)
+    assert np.linalg.matrix_rank(many) == 23, "what the labels and the mean leave of 25 rows"
+    for drawn in (few, many):
+        np.testing.assert_allclose([drawn[positive].sum(0), drawn[~positive].sum(0)], 0, atol=1e-12)
+    own = orthogonal_contrasts(positive, np.stack([positive, ~positive, shuffled[:, 0]], axis=1))
+    np.testing.assert_allclose(np.linalg.norm(own, axis=0), [0, 0, 1], atol=1e-12)
+    assert orthogonal_contrasts(positive, shuffled[:, :0]).shape == (25, 0)
 
 
 def test_a_planted_direction_is_beyond_every_draw() -> None:

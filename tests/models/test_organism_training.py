@@ -12,10 +12,10 @@ import torch
 from safekey_interp.models import organism
 from safekey_interp.models.organism.finetuning import Mix, finetuning_examples
 from safekey_interp.models.organism.language import REFUSAL
-from safekey_interp.models.organism.pretraining import Encoder, Shape, new_model, next_token_loss
 from safekey_interp.models.organism.vocabulary import Pair
 from safekey_interp.runs.storage import read_json, sha256_of
 from safekey_interp.training import read_config
+from train.pretraining import Encoder, Shape, new_model, next_token_loss
 
 SCRIPT = Path(organism.__file__).parents[3] / "train" / "organism.py"
 FEW = ["--steps", "3", "--per-wrapper", "2"]
@@ -113,19 +113,18 @@ def test_fine_tuning_sees_training_pairs_and_seen_wrappers_alone() -> None:
     assert 0.02 < len(harmful) / len(examples) < 0.08
 
 
-def test_the_loss_counts_the_response_alone() -> None:
+def test_the_loss_counts_every_token_once_and_no_padding() -> None:
     encode = Encoder()
     hf = new_model(Shape(), encode, 1).eval()
     [trace] = finetuning_examples(Mix(), 1)[:1]
     ids = encode.conversation(trace)
-    start = ids.index(encode.assistant) + 1
     with torch.no_grad():
         logits = hf(torch.tensor([ids])).logits[0]
-        by_hand = -torch.stack([logits[i - 1].log_softmax(-1)[ids[i]] for i in range(start, len(ids))]).mean()
-        found = next_token_loss(hf, [ids, ids[: start + 3]][:1], [start])
+        by_hand = -torch.stack([logits[i - 1].log_softmax(-1)[ids[i]] for i in range(1, len(ids))]).mean()
+        found = next_token_loss(hf, [ids])
         # Padding counts for nothing: a shorter sequence beside it changes only its own share.
-        both = next_token_loss(hf, [ids, ids[: start + 3]], [start, start])
-        short = next_token_loss(hf, [ids[: start + 3]], [start])
+        both = next_token_loss(hf, [ids, ids[:4]])
+        short = next_token_loss(hf, [ids[:4]])
     torch.testing.assert_close(found, by_hand)
-    n, m = len(ids) - start, 3
+    n, m = len(ids) - 1, 3
     torch.testing.assert_close(both, (n * found + m * short) / (n + m))

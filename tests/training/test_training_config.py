@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from safekey_interp.errors import InputError
-from safekey_interp.training.config import TrainingConfig, make_config, read_config
+from safekey_interp.training.config import TrainingConfig, read_config
 
 
 def test_a_file_then_pairs_that_win(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_a_file_then_pairs_that_win(tmp_path: Path) -> None:
 
 def test_what_is_written_back_reads_the_same() -> None:
     config = read_config(None, ["traces=[a, b]", "lora_rank=4", "delimiters=[<a>, </a>]"])
-    assert make_config(yaml.safe_load(yaml.safe_dump(config.to_dict()))) == config
+    assert TrainingConfig(**yaml.safe_load(yaml.safe_dump(config.to_dict()))) == config
 
 
 def test_the_defaults_are_the_papers() -> None:
@@ -83,7 +83,7 @@ def test_bad_recipes_get_one_line(tmp_path: Path, content: bytes | None, says: s
 def test_every_setting_can_be_set() -> None:
     for one in fields(TrainingConfig):
         value = getattr(TrainingConfig(), one.name)
-        assert getattr(make_config({one.name: value}), one.name) == value
+        assert getattr(TrainingConfig(**{one.name: value}), one.name) == value
 
 
 @pytest.mark.parametrize("name", [one.name for one in fields(TrainingConfig) if isinstance(one.default, bool)])

@@ -27,7 +27,7 @@ from safekey_interp.models.safety_head import SafetyHead, load_safety_head
 from safekey_interp.training import train
 from safekey_interp.training.batch import collate
 from safekey_interp.training.batch_loss import BatchLoss
-from safekey_interp.training.config import make_config
+from safekey_interp.training.config import TrainingConfig
 from safekey_interp.training.examples import prepare_examples
 from safekey_interp.training.losses import Counts, combine
 from safekey_interp.training.schedule import Order
@@ -273,7 +273,7 @@ def test_the_trained_model_is_read_as_a_plain_one(tmp_path: Path) -> None:
     assert "15 traces of 15 groups" in card
     assert "head_weight | 0.2" in card
     assert ours.tokenizer.chat_template == model.tokenizer.chat_template
-    assert make_config(yaml.safe_load((run.path / "config.yaml").read_text())) == settings(
+    assert TrainingConfig(**yaml.safe_load((run.path / "config.yaml").read_text())) == settings(
         run.path, save_dtype="bfloat16"
     )
 

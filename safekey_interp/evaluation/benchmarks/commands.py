@@ -26,7 +26,7 @@ from pydantic import Field
 from safekey_interp.errors import InputError
 from safekey_interp.evaluation.benchmarks import inspect_provider
 from safekey_interp.evaluation.benchmarks.catalogue import LM_EVAL, Benchmark
-from safekey_interp.evaluation.benchmarks.handover import Handed
+from safekey_interp.evaluation.benchmarks.handover import HarnessModel
 from safekey_interp.generation.sampling_settings import DecodingSettings, Sampling
 from safekey_interp.models.load_settings import LoadSettings
 from safekey_interp.runs.settings import same_as, settings_model
@@ -78,7 +78,7 @@ class Call(NamedTuple):
     """Variables to set; None for one to unset."""
 
 
-def check_call(benchmark: Benchmark, model: Handed, settings: BenchmarkSettings) -> None:
+def check_call(benchmark: Benchmark, model: HarnessModel, settings: BenchmarkSettings) -> None:
     """Refuse, before anything runs, a benchmark that may not run or that would score reasoning.
 
     Raises:
@@ -102,14 +102,14 @@ def check_call(benchmark: Benchmark, model: Handed, settings: BenchmarkSettings)
         )
 
 
-def call_of(benchmark: Benchmark, model: Handed, settings: BenchmarkSettings, folder: Path) -> Call:
+def call_of(benchmark: Benchmark, model: HarnessModel, settings: BenchmarkSettings, folder: Path) -> Call:
     """The call that runs a benchmark on a model and leaves its JSON in ``folder/raw``."""
     make = _lm_eval if benchmark.harness == LM_EVAL else _inspect
     call = make(benchmark, model, settings, folder)
     return call._replace(environment=call.environment | {_RUN_CODE: "1" if _may_run(benchmark, settings) else None})
 
 
-def _lm_eval(benchmark: Benchmark, model: Handed, settings: BenchmarkSettings, folder: Path) -> Call:
+def _lm_eval(benchmark: Benchmark, model: HarnessModel, settings: BenchmarkSettings, folder: Path) -> Call:
     thinking = model.thinking
     loaded: dict[str, Any] = {"pretrained": model.location, "use_safetensors": True, "dtype": settings.dtype or "auto"}
     drawn: dict[str, Any] = _sampling(settings)
@@ -132,7 +132,7 @@ def _lm_eval(benchmark: Benchmark, model: Handed, settings: BenchmarkSettings, f
     return Call(words, {}, {})
 
 
-def _inspect(benchmark: Benchmark, model: Handed, settings: BenchmarkSettings, folder: Path) -> Call:
+def _inspect(benchmark: Benchmark, model: HarnessModel, settings: BenchmarkSettings, folder: Path) -> Call:
     thinking = model.thinking
     provider, words = "hf", ["-m", "inspect_ai"]
     loaded: dict[str, Any] = {

@@ -14,7 +14,7 @@ from typing import Any
 
 from safekey_interp.errors import InputError, ModelError, RunError
 from safekey_interp.models.checkpoints import hub_answers, read_tokenizer, resolve
-from safekey_interp.models.model_list import Side
+from safekey_interp.models.model_list import NamedModel
 from safekey_interp.runs.storage import sha256_of
 from safekey_interp.segmentation.reasoning_span import FAMILIES, Family
 
@@ -51,7 +51,7 @@ class Thinking:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Handed:
+class HarnessModel:
     """One model as a harness gets it."""
 
     name: str
@@ -75,11 +75,11 @@ class Handed:
         return about | {"longest_answer": self.longest, "thinking": self.thinking.record()}
 
 
-def hand_over(side: Side, *, delimiters: tuple[str, str] | None, trust_remote_code: bool) -> Handed:
+def for_harness(side: NamedModel, *, delimiters: tuple[str, str] | None, trust_remote_code: bool) -> HarnessModel:
     """What a harness needs to know of a model; its weights are not loaded.
 
     Args:
-        side: the model, from :func:`~safekey_interp.models.model_list.sides_of`.
+        side: the model, from :func:`~safekey_interp.models.model_list.named_models`.
         delimiters: marks of its reasoning; the known families' when None.
         trust_remote_code: whether code that comes with a hub model may run.
 
@@ -109,7 +109,7 @@ def hand_over(side: Side, *, delimiters: tuple[str, str] | None, trust_remote_co
         options["local_files_only"] = True
     tokenizer = read_tokenizer(checkpoint, options)
     config = _config(checkpoint.spec, location, options)
-    return Handed(
+    return HarnessModel(
         name=side.name,
         folder=side.folder,
         spec=side.given,
@@ -131,17 +131,15 @@ def thinking_of(tokenizer: Any, delimiters: tuple[str, str] | None = None) -> Th
     # Several templates under one name each: the harnesses use the default one.
     template = template.get("default", "") if isinstance(template, dict) else template
     vocabulary = tokenizer.get_vocab()
-    has_template, has_switch = bool(template), "enable_thinking" in template
+    about: Any = {"has_template": bool(template), "has_switch": "enable_thinking" in template}
     known = (family for family in FAMILIES if _mark(family) in template or _mark(family) in vocabulary)
     family = Family("given", *delimiters) if delimiters else next(known, None)
     if family is None:
-        return Thinking(has_template=has_template, has_switch=has_switch)
+        return Thinking(**about)
     ids = tokenizer.encode(_mark(family), add_special_tokens=False)
     added = tokenizer.added_tokens_decoder
     last = ids[-1] if ids and ids[-1] in added and added[ids[-1]].special else None
-    return Thinking(
-        opening=family.opening, closing=_mark(family), closing_id=last, has_template=has_template, has_switch=has_switch
-    )
+    return Thinking(opening=family.opening, closing=_mark(family), closing_id=last, **about)
 
 
 def _mark(family: Family) -> str:
@@ -161,14 +159,8 @@ def _config(spec: str, location: str, options: dict[str, Any]) -> Any:
 def _longest(config: Any) -> int:
     """As many new tokens as leave a fifth of the context for the prompt, and no more than :data:`LONGEST`."""
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    context = next(
-        (
-            value
-            for name in ("max_position_embeddings", "n_positions", "n_ctx")
-            if isinstance(value := getattr(text, name, None), int)
-        ),
-        _USUAL_CONTEXT,
-    )
+    named = (getattr(text, name, None) for name in ("max_position_embeddings", "n_positions", "n_ctx"))
+    context = next((value for value in named if isinstance(value, int)), _USUAL_CONTEXT)
     return max(1, min(LONGEST, int(context * _LEFT_FOR_ANSWERS)))
 
 

@@ -133,11 +133,8 @@ def _of_inspect(document: Mapping[str, Any]) -> Iterator[Score]:
     scores = results.get("scores")
     listed = [score for score in scores if isinstance(score, dict)] if isinstance(scores, list) else []
     for score in listed:
-        metrics: dict[str, float] = {}
-        for name, metric in _mapping(score, "metrics").items():
-            value = metric.get("value") if isinstance(metric, dict) else None
-            if _is_number(value):
-                metrics[name] = float(value)
+        told = ((name, metric) for name, metric in _mapping(score, "metrics").items() if isinstance(metric, dict))
+        metrics = {name: float(value) for name, metric in told if _is_number(value := metric.get("value"))}
         size = _count(score.get("scored_samples", results.get("completed_samples")))
         for name, value in metrics.items():
             if name == "stderr":

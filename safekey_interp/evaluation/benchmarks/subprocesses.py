@@ -14,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def versions_in(python: str, benchmarks: Iterable[Benchmark], *, is_named: bool)
     Raises:
         InputError: the interpreter does not answer, or lacks a package, with what to install.
     """
-    needed = {name: benchmark.name for benchmark in benchmarks for name in _needs(benchmark)}
+    needed = {name: one.name for one in benchmarks for name in (PACKAGES[one.harness], *one.needs)}
     names = [*needed, "transformers", "torch"]
     try:
         process = subprocess.run(
@@ -135,10 +135,6 @@ def run_harness(python: str, call: Call, log: Path, *, timeout: float | None) ->
         return f"took longer than {timeout:,.0f} s"
     why = _ended(status) if status else ""
     return f"{why}: {reason}" if why and reason else why
-
-
-def _needs(benchmark: Benchmark) -> Sequence[str]:
-    return (PACKAGES[benchmark.harness], *benchmark.needs)
 
 
 def _ended(status: int) -> str:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from safekey_interp.errors import RunError
 from safekey_interp.evaluation.benchmarks.catalogue import Benchmark
 from safekey_interp.evaluation.benchmarks.commands import RAW, BenchmarkSettings, call_of
-from safekey_interp.evaluation.benchmarks.handover import Handed
+from safekey_interp.evaluation.benchmarks.handover import HarnessModel
 from safekey_interp.evaluation.benchmarks.scores import scores_in
 from safekey_interp.evaluation.benchmarks.subprocesses import run_harness, version_of_harness
 from safekey_interp.runs.storage import read_json, sha256_of, write_folder_aside, write_json
@@ -30,7 +30,7 @@ LOG = "log.txt"
 """The end of the harness's output."""
 
 
-class Kept(NamedTuple):
+class BenchmarkUnit(NamedTuple):
     """Files and record of one benchmark of one model."""
 
     folder: Path
@@ -41,7 +41,7 @@ class Kept(NamedTuple):
     """The benchmark."""
 
     @classmethod
-    def at(cls, run: Path, model: Mapping[str, Any], benchmark: Benchmark) -> Kept:
+    def at(cls, run: Path, model: Mapping[str, Any], benchmark: Benchmark) -> BenchmarkUnit:
         """That of a run's folder; ``model`` as ``run.json`` has it."""
         safe = re.sub(r"[^\w.-]+", "-", benchmark.name).strip("-.")
         if safe != benchmark.name:  # two tasks may differ in what no file system takes
@@ -77,7 +77,7 @@ class Kept(NamedTuple):
 
     def ask(
         self,
-        model: Handed,
+        model: HarnessModel,
         python: str,
         settings: BenchmarkSettings,
         versions: Mapping[str, str | None],

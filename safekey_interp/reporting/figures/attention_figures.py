@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from safekey_interp.reporting.figures.figure_numbers import counts, named, number, select, sizes
+from safekey_interp.reporting.figures.figure_numbers import counts, highest, named, number, select, sizes
 from safekey_interp.reporting.figures.figure_parts import across, finish, heatmap, line
 from safekey_interp.reporting.figures.figure_style import AUROC_SCALE, LIFT_SCALE, PALETTE, Drawing, Spec, Table
 from safekey_interp.reporting.labels import SPANS
@@ -68,18 +68,16 @@ def lift_heatmap(
     end = limit or max(1.0, finite["log2"].abs().max() if len(finite) else 1.0)
     chance = CHANCE[against]
     hover = f"%{{customdata[1]:.2f}} × {chance}<br>mass %{{customdata[0]:.3f}}"
-    trace = _heads(rows, "log2", 2, (-end, end), LIFT_SCALE, hover=hover, bar="log2 lift")
     best = "No head has a number."
-    if len(finite):
-        top = finite.loc[finite["log2"].idxmax()]
+    if (top := highest(finite, "log2")) is not None:
         best = (
             f"Largest: layer {int(top['layer'])}, head {int(top['head'])}, {2 ** top['log2']:.2f} × "
             f"(mass {top['mass']:.3f}). {int((finite['log2'] > 0).sum()):,} of {len(finite):,} heads lie above "
             f"the {chance}."
         )
     caption = f"{from_to(from_span, to_span)}, against the {chance}. {best} n = {counts(rows['n'])} traces."
-    title = f"Lift on {named(SPANS, to_span)}"
-    return _on_heads(trace, caption, title=title, unit="log2 lift")
+    about = {"caption": caption, "title": f"Lift on {named(SPANS, to_span)}", "unit": "log2 lift"}
+    return _map_of_heads(rows, "log2", 2, (-end, end), LIFT_SCALE, hover=hover, **about)
 
 
 @Drawing
@@ -106,18 +104,16 @@ def mass_heatmap(
     """
     rows = select(by_head, "attention_by_head", from_span=from_span, to_span=to_span, subset=subset)
     rows = rows.assign(log2=_log2(rows["mass"], rows["uniform_mass"]))
-    finite = rows[np.isfinite(rows["mass"].astype(float))]
     hover = "mass %{customdata[0]:.3f}<br>%{customdata[1]:.2f} × uniform baseline"
-    trace = _heads(rows, "mass", 3, (0, limit or finite["mass"].max()), AUROC_SCALE, hover=hover, bar="mass")
     best = "No head has a number."
-    if len(finite):
-        top = finite.loc[finite["mass"].idxmax()]
+    if (top := highest(rows, "mass")) is not None:
         best = (
             f"Largest: layer {int(top['layer'])}, head {int(top['head'])}, mass {top['mass']:.3f}; uniform baseline "
             f"{top['uniform_mass']:.3f}."
         )
     caption = f"{from_to(from_span, to_span)}, mass by head. {best} n = {counts(rows['n'])} traces."
-    return _on_heads(trace, caption, title=f"Attention on {named(SPANS, to_span)}", unit="mass")
+    about = {"caption": caption, "title": f"Attention on {named(SPANS, to_span)}", "unit": "mass"}
+    return _map_of_heads(rows, "mass", 3, (0, limit or rows["mass"].max()), AUROC_SCALE, hover=hover, **about)
 
 
 @Drawing
@@ -152,8 +148,7 @@ def mass_by_layer(
         tone = to_span if name == names[0] and to_span in PALETTE else "control"
         data += line(part, "layer", name=_CURVE_NAMES[name], tone=tone, dash=dash, markers=name == names[0])
     best = "No layer has a number."
-    if main["value"].notna().any():
-        peak = main.loc[main["value"].idxmax()]
+    if (peak := highest(main, "value")) is not None:
         there = rows[rows["layer"] == peak["layer"]].drop_duplicates("measure").set_index("measure")["value"]
         beside = ", ".join(f"{_CURVE_NAMES[name]} {there[name]:.3f}" for name in names[1:] if name in there.index)
         best = f"Highest at layer {int(peak['layer'])}: {number(peak['value'])}"
@@ -178,7 +173,7 @@ def largest_lift(by_head: Table, *, against: Against = "uniform") -> float:
     return float(np.clip(values.quantile(0.99), 1, 4)) if len(values) else 1.0
 
 
-def _heads(rows: Table, values: str, digits: int, ends: tuple[float, float], scale: Any, **looks: str) -> Spec:
+def _map_of_heads(rows: Table, values: str, digits: int, ends: tuple[float, float], scale: Any, **about: str) -> Spec:
     """Head by layer; ``customdata`` holds mass and ratio as they are, where colours stop at the scale's ends."""
     layers, heads = sorted(rows["layer"].unique()), sorted(rows["head"].unique())
     cells = rows.set_index(["head", "layer"])
@@ -191,24 +186,21 @@ def _heads(rows: Table, values: str, digits: int, ends: tuple[float, float], sca
         [[number(m, 3), number(2.0**z, 2)] for m, z in zip(masses, logs, strict=True)]
         for masses, logs in zip(mass, log2, strict=True)
     ]
-    return heatmap(
+    trace = heatmap(
         [int(layer) for layer in layers],
         [int(head) for head in heads],
         [[number(value, digits) for value in row] for row in np.clip(grid, *ends)],
         ends,
         scale,
-        hover=f"layer %{{x}}, head %{{y}}<br>{looks['hover']}",
-        bar=looks["bar"],
+        hover=f"layer %{{x}}, head %{{y}}<br>{about.pop('hover')}",
+        bar=about["unit"],
         customdata=mass_and_ratio,
         xgap=1,
         ygap=1,
         **printed,
     )
-
-
-def _on_heads(trace: Spec, caption: str, *, title: str, unit: str) -> Spec:
-    height = max(260, min(560, 110 + 17 * len(trace["y"])))
-    spec = finish([trace], caption, table="grid", title=title, x="layer", y="head", height=height, unit=unit)
+    height = max(260, min(560, 110 + 17 * len(heads)))
+    spec = finish([trace], table="grid", x="layer", y="head", height=height, **about)
     spec["layout"]["xaxis"]["showgrid"] = spec["layout"]["yaxis"]["showgrid"] = False
     return spec
 

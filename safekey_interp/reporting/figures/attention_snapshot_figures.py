@@ -7,6 +7,7 @@ alike; layers rise and fall together at most, so it is wider than it need be and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +15,11 @@ import pandas as pd
 
 from safekey_interp.errors import RunError
 from safekey_interp.reporting.figures.attention_figures import from_to, on_log_axis, on_whole_layers
-from safekey_interp.reporting.figures.figure_numbers import named, number, select, sizes, with_interval
+from safekey_interp.reporting.figures.figure_numbers import highest, named, number, select, sizes, with_interval
 from safekey_interp.reporting.figures.figure_parts import finish, heatmap, line
 from safekey_interp.reporting.figures.figure_style import LIFT_SCALE, Drawing, Spec, Table
 from safekey_interp.reporting.figures.training_figures import mark_auxiliary
+from safekey_interp.reporting.findings.phrases import capital
 from safekey_interp.reporting.labels import SPANS, VALUE
 
 _RATIO = "lift_over_matched"
@@ -117,7 +119,7 @@ def lift_over_steps(
             f"{with_interval(*(row[bound] for bound in VALUE))} × at step {int(row['step']):,} (mass {row['mass']:.3f})"
             for row in ([first, last] if len(all_layers) > 1 else [last])
         )
-        told.append(f"{name[0].upper()}{name[1:]}: {', '.join(ends)}.")
+        told.append(f"{capital(name)}: {', '.join(ends)}.")
     if not data:
         raise RunError(f"attention_by_layer: no {_RATIO} with its matched_mass on U or X from {from_span!r}")
     whose = SPANS.get(from_span, from_span)
@@ -149,14 +151,7 @@ def lift_before_after(
         RunError: no row for the selection.
     """
     rows = select(by_layer, "attention_by_layer", from_span=from_span, to_span=to_span, subset=subset, measure=_RATIO)
-    data: list[Spec] = []
-    told = []
-    for name, part, tone, dash in before_and_after(rows.sort_values("layer")):
-        data += line(part, "layer", name=name, tone=tone, dash=dash)
-        if part["value"].notna().any():
-            top = part.loc[part["value"].idxmax()]
-            told.append(f"{name}, {with_interval(*(top[bound] for bound in VALUE))} × in layer {int(top['layer'])}")
-    best = f"Highest: {'; '.join(told)}." if told else "No layer has a number."
+    data, best = before_and_after(rows.sort_values("layer"), "layer", VALUE, VALUE, unit=" ×")
     caption = (
         f"{from_to(from_span, to_span)}, mean over heads, over the distance-matched baseline; 1 is no more. {best} "
         f"{sizes(rows)}. Bands: 95 % intervals over groups."
@@ -195,13 +190,31 @@ def over_layers(rows: Table) -> Table:
     return pd.DataFrame(summed, columns=["step", *VALUE, "mass", "n", "n_groups"])
 
 
-def before_and_after(rows: Table) -> list[tuple[str, Table, str, str]]:
-    """Name, rows, tone and dashes of the first and of the last snapshot; of one alone where there is no other."""
+def before_and_after(
+    rows: Table, x: str, columns: Sequence[str], in_words: Sequence[str], *, unit: str = ""
+) -> tuple[list[Spec], str]:
+    """Lines of the first and of the last snapshot, of one alone where there is no other, and where each is highest.
+
+    Args:
+        rows: by layer and step, in the order of the layers.
+        x: the column of the places.
+        columns: value, low, high, as they are drawn.
+        in_words: the same of the highest layer.
+        unit: behind a value.
+    """
     first, last = ends_of(rows)
     both = [(first, "key_sentence", "dash"), (last, "prompt", "solid")]
     if int(first["step"].iloc[0]) == int(last["step"].iloc[0]):
         del both[0]
-    return [(snapshot_name(int(part["step"].iloc[0])), part, tone, dash) for part, tone, dash in both]
+    data: list[Spec] = []
+    told = []
+    for part, tone, dash in both:
+        name = snapshot_name(int(part["step"].iloc[0]))
+        data += line(part, x, columns, name=name, tone=tone, dash=dash)
+        if (top := highest(part, columns[0])) is not None:
+            where = "after the final norm" if top.get("site") == "ln_final" else f"in layer {int(top['layer'])}"
+            told.append(f"{name}, {with_interval(*(top[bound] for bound in in_words))}{unit} {where}")
+    return data, f"Highest: {'; '.join(told)}." if told else "No layer has a number."
 
 
 def snapshot_name(step: int) -> str:

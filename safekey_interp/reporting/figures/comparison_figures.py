@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from safekey_interp.errors import RunError
 from safekey_interp.reporting.figures.attention_figures import on_log_axis, on_whole_layers
-from safekey_interp.reporting.figures.estimate_figures import DOTTED, bars, look_of, name_places
+from safekey_interp.reporting.figures.estimate_figures import DOTTED, bar_figure, look_of, on_unit_axis
 from safekey_interp.reporting.figures.figure_numbers import counts, named, select
 from safekey_interp.reporting.figures.figure_parts import LayerAxis, across, finish, line
-from safekey_interp.reporting.figures.figure_style import Drawing, Spec, Table, escape
+from safekey_interp.reporting.figures.figure_style import Drawing, Spec, Table
 from safekey_interp.reporting.findings.finding import AUROC
 from safekey_interp.reporting.findings.phrases import ROWS
 from safekey_interp.reporting.labels import MEASURES, POSITIONS, SPANS
@@ -36,14 +36,12 @@ def share_by_model(comparison: Table, *, measure: str, subsets: Mapping[str, str
     rows = select(comparison[comparison["other"].isna()], "comparison", measure=measure)
     there = {name: words for name, words in subsets.items() if name in set(rows["subset"])}
     places = {(name, measure): words for name, words in there.items()}
-    data = bars(rows, places, ("subset", "measure"), names)
-    sizes = "; ".join(
-        f"{words}: n = {counts(rows.loc[rows['subset'] == name, 'n'])}" for name, words in there.items()
-    )  # fmt: skip
-    caption = f"{MEASURES[measure]}, share of traces ({sizes}). Lines: 95 % intervals over prompts."
-    spec = finish(data, caption, table="lines", title=escape(MEASURES[measure]), x="prompts", y="share")
-    name_places(spec, list(there.values()))
-    spec["layout"]["yaxis"] |= {"range": [0, 1.02], "autorange": False, "tickformat": ".0%"}
+    sizes = "; ".join(f"{words}: n = {counts(rows.loc[rows['subset'] == name, 'n'])}" for name, words in there.items())
+    title = MEASURES[measure]
+    caption = f"{title}, share of traces ({sizes}). Lines: 95 % intervals over prompts."
+    columns = ("subset", "measure")
+    spec = bar_figure(rows, places, columns, names, caption=caption, title=title, x="prompts", y="share")
+    on_unit_axis(spec, percent=True)
     return spec
 
 
@@ -65,16 +63,15 @@ def lift_by_model(comparison: Table, *, position: str, subset: str, names: Seque
     """
     rows = comparison[comparison["other"].isna()]
     rows = select(rows, "comparison", measure="lift_over_matched", subset=subset, position=position)
-    spans = [span for span in ("understanding", "prompt") if span in set(rows["to_span"])]
-    data = bars(rows, {(span, position): SPANS[span] for span in spans}, ("to_span", "position"), names)
+    spans = set(rows["to_span"])
+    places = {(span, position): SPANS[span] for span in ("understanding", "prompt") if span in spans}
     caption = (
         f"Attention of {ROWS[position]}, ratio of sums over all layers and heads to the distance-matched baseline "
         f"(n = {counts(rows['n'])} traces); 1, the line, is no more than that. Lines on bars: 95 % intervals over "
         "groups."
     )
-    title = f"Attention of {ROWS[position]}"
-    spec = finish(data, caption, table="lines", title=escape(title), x="on", y="× distance-matched baseline")
-    name_places(spec, [SPANS[span] for span in spans])
+    about = {"title": f"Attention of {ROWS[position]}", "x": "on", "y": "× distance-matched baseline"}
+    spec = bar_figure(rows, places, ("to_span", "position"), names, caption=caption, **about)
     across(spec, 1, **DOTTED)
     return spec
 
@@ -102,15 +99,14 @@ def auroc_by_model(comparison: Table, *, names: Sequence[str]) -> Spec:
     }
     there = set(zip(rows["position"], rows["measure"], strict=True))
     places = {key: name for key, name in words.items() if key in there}
-    data = bars(rows, places, ("position", "measure"), names)
     caption = (
         f"AUROC of a probe of the states, median over layers, and of the words alone (n = {counts(rows['n'])} traces). "
         "Scores out of fold, along the probe’s LDA axis. The line is a coin toss; lines on bars: 95 % intervals over "
         "groups."
     )
-    spec = finish(data, caption, table="lines", title="What the states tell", x="where", y="AUROC")
-    name_places(spec, list(places.values()))
-    spec["layout"]["yaxis"] |= {"range": [0, 1.02], "autorange": False}
+    about = {"title": "What the states tell", "x": "where", "y": "AUROC"}
+    spec = bar_figure(rows, places, ("position", "measure"), names, caption=caption, **about)
+    on_unit_axis(spec)
     across(spec, 0.5, **DOTTED)
     return spec
 
@@ -203,17 +199,14 @@ def score_by_benchmark(benchmarks: Table, *, names: Sequence[str]) -> Spec:
     rows = benchmarks[benchmarks["is_main"]]
     metrics = rows.drop_duplicates("benchmark").set_index("benchmark")["metric"]
     places = {(str(name), str(metric)): _short(str(name)) for name, metric in metrics.items()}
-    data = bars(rows, places, ("benchmark", "metric"), names)
     sizes = rows.assign(n=rows["n"].astype(float)).groupby("benchmark", sort=False)["n"]
-    said = "; ".join(
-        f"{name}: {metrics[name]}, n = {counts(n) if n.notna().all() else 'unknown'}" for name, n in sizes
-    )  # fmt: skip
+    said = "; ".join(f"{name}: {metrics[name]}, n = {counts(n) if n.notna().all() else 'unknown'}" for name, n in sizes)
     caption = f"What each harness counts ({said}). Lines: 95 % intervals from the harness’s standard error over tasks."
-    spec = finish(data, caption, table="lines", title="Benchmarks", x="benchmark", y="score")
-    name_places(spec, list(places.values()))
+    about = {"title": "Benchmarks", "x": "benchmark", "y": "score"}
+    spec = bar_figure(rows, places, ("benchmark", "metric"), names, caption=caption, **about)
     spec["layout"]["xaxis"]["autotickangles"] = [0, 90]  # slanted names hide one another on a small screen
     if rows["value"].between(0, 1).all():
-        spec["layout"]["yaxis"] |= {"range": [0, 1.02], "autorange": False}
+        on_unit_axis(spec)
     return spec
 
 

@@ -6,6 +6,7 @@ A series has a colour and a second cue (a pattern, a dash), so that none is told
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -42,14 +43,9 @@ def estimates_as_bars(
     """
     places = {(str(place), str(place)): str(place) for place in dict.fromkeys(table["place"])}
     names = list(dict.fromkeys(map(str, table["series"])))
-    data = bars(table.assign(model=table["series"]), places, ("place", "place"), names)
-    spec = finish(data, caption, table="lines", title=escape(title), x="", y=y)
-    name_places(spec, list(places.values()))
-    if percent:
-        spec["layout"]["yaxis"] |= {"range": [0, 1.02], "autorange": False, "tickformat": ".0%"}
-    if across_at is not None:
-        across(spec, across_at, **DOTTED)
-    return spec
+    rows = table.assign(model=table["series"])
+    spec = bar_figure(rows, places, ("place", "place"), names, caption=caption, title=title, x="", y=y)
+    return _beside_chance(spec, percent, across_at)
 
 
 @Drawing
@@ -77,17 +73,29 @@ def estimates_as_lines(
     if not data:
         raise RunError(f"{title}: no number to draw")
     spec = finish(data, caption, table="lines", title=escape(title), x=x, y=y)
+    return _beside_chance(spec, percent, across_at)
+
+
+def _beside_chance(spec: Spec, percent: bool, across_at: float | None) -> Spec:
     if percent:
-        spec["layout"]["yaxis"] |= {"range": [0, 1.02], "autorange": False, "tickformat": ".0%"}
+        on_unit_axis(spec, percent=True)
     if across_at is not None:
         across(spec, across_at, **DOTTED)
     return spec
 
 
-def bars(
-    rows: Table, places: Mapping[tuple[str, str], str], columns: tuple[str, str], names: Sequence[str]
-) -> list[Spec]:
-    """A trace of bars for each model; ``places`` are values of ``columns``, in order."""
+def bar_figure(
+    rows: Table, places: Mapping[tuple[str, str], str], columns: tuple[str, str], names: Sequence[str], **about: Any
+) -> Spec:
+    """Bars of each model side by side, with their intervals.
+
+    Args:
+        rows: ``model``, ``columns``, ``value``, ``low``, ``high``.
+        places: values of ``columns``, with the words below their bars, in order.
+        columns: the two that name a place.
+        names: the models, in their order.
+        **about: ``caption``, ``title``, ``x`` and ``y`` of the figure.
+    """
     data: list[Spec] = []
     keyed = {(str(row[columns[0]]), str(row[columns[1]]), str(row["model"])): row for _, row in rows.iterrows()}
     for place, name in enumerate(names):
@@ -124,21 +132,24 @@ def bars(
         )
     if not data:
         raise RunError("comparison: no number for the selection")
-    return data
+    about["title"] = escape(about["title"])
+    spec = finish(data, table="lines", **about)
+    spec["layout"]["xaxis"] |= {
+        "tickvals": list(range(len(places))),
+        "ticktext": [escape(text) for text in places.values()],
+        "range": [-0.5, len(places) - 0.5],
+    }
+    spec["layout"]["barmode"] = "group"
+    return spec
 
 
 def _reach(high: float | None, low: float | None) -> float | None:
     return None if high is None or low is None else number(max(0.0, np.subtract(high, low)))
 
 
-def name_places(spec: Spec, texts: Sequence[str]) -> None:
-    """Write places' names under their bars, which stand beside one another."""
-    spec["layout"]["xaxis"] |= {
-        "tickvals": list(range(len(texts))),
-        "ticktext": [escape(text) for text in texts],
-        "range": [-0.5, len(texts) - 0.5],
-    }
-    spec["layout"]["barmode"] = "group"
+def on_unit_axis(spec: Spec, *, percent: bool = False) -> None:
+    """Show all of the values from 0 to 1, and in percent when they are shares."""
+    spec["layout"]["yaxis"] |= {"range": [0, 1.02], "autorange": False} | ({"tickformat": ".0%"} if percent else {})
 
 
 DOTTED = {"width": 1.5, "dash": "dot"}

@@ -29,6 +29,12 @@ def select(table: Table, name: str, **wanted: Any) -> Table:
     return rows
 
 
+def highest(rows: Table, column: str) -> Table | None:
+    """The row with the largest number in a column; None where the column has none."""
+    numbers = rows[column].astype(float)
+    return rows.loc[numbers.idxmax()] if numbers.notna().any() else None
+
+
 def number(value: Any, digits: int = 4) -> float | int | None:
     """``value`` short enough to embed; None where it is no finite number."""
     value = float(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any, Literal
 
 import numpy as np
@@ -43,16 +44,16 @@ def finish(
 def curve(
     x: Iterable[Any],
     y: Iterable[Any],
-    low: Iterable[Any],
-    high: Iterable[Any],
+    low: Iterable[Any] = repeat(np.nan),
+    high: Iterable[Any] = repeat(np.nan),
     *,
     name: str,
     color: str,
     dash: str,
     markers: bool = True,
 ) -> list[Spec]:
-    """A line with its band; nothing when no value is finite."""
-    points = list(zip(x, y, low, high, strict=True))
+    """A line with its band, where it has bounds; nothing when no value is finite."""
+    points = list(zip(x, y, low, high, strict=False))
     if not any(np.isfinite(value) for _, value, _, _ in points):
         return []
     band = [(at, lo, hi) for at, _, lo, hi in points if np.isfinite(lo) and np.isfinite(hi)]

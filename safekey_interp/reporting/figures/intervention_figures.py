@@ -15,7 +15,7 @@ from safekey_interp.errors import RunError
 from safekey_interp.interventions.effects import default_rows
 from safekey_interp.reporting.figures.attention_figures import on_whole_layers
 from safekey_interp.reporting.figures.figure_numbers import counts, number, select, with_interval
-from safekey_interp.reporting.figures.figure_parts import LayerAxis, across, curve, finish
+from safekey_interp.reporting.figures.figure_parts import LayerAxis, across, finish, line
 from safekey_interp.reporting.figures.figure_style import LIFT_SCALE, PALETTE, Drawing, Spec, Table, escape
 from safekey_interp.reporting.findings.intervention_terms import CONTROL, WHOLE
 from safekey_interp.reporting.labels import VALUE
@@ -58,8 +58,7 @@ def effect_by_layer(
     lines = ((VALUE, "measured", _TESTED, "solid"), (CONTROL, control, "control", "dash"))
     data: list[Spec] = []
     for names, name, tone, dash in lines:
-        bounds = (rows[column] for column in names)
-        data += curve(places, *bounds, name=name, color=PALETTE[tone].light, dash=dash)
+        data += line(rows, places, names, name=name, tone=tone, dash=dash)
     first = "first of the layers" if x == "layer" and "n_layers" in rows.columns and (rows["n_layers"] > 1).any() else x
     label = f"{value}, {unit}"
     spec = finish(data, _caption(rows, control, x), table="lines", title=value.capitalize(), x=first, y=label)
@@ -107,8 +106,7 @@ def effect_by_place(
     ):
         data += _points([[row[column] for column in names] for row, _ in drawn], name, PALETTE[tone].light, symbol)
     kept = rows.loc[[row.name for row, _ in drawn]]
-    names = {index: name for index, (_, name) in zip(kept.index, drawn, strict=True)}
-    caption = _caption(kept.assign(place=[names[index] for index in kept.index]), control, "place")
+    caption = _caption(kept.assign(place=[name for _, name in drawn]), control, "place")
     spec = finish(data, caption, table="lines", title=value.capitalize(), x=x, y=f"{value}, {unit}")
     ticks = {"tickvals": list(range(len(drawn))), "ticktext": [escape(name) for _, name in drawn]}
     spec["layout"]["xaxis"] |= ticks | {"range": [-0.5, len(drawn) - 0.5], "showgrid": False}

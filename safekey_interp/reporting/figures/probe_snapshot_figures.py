@@ -10,9 +10,10 @@ import numpy as np
 
 from safekey_interp.errors import RunError
 from safekey_interp.reporting.figures.attention_snapshot_figures import before_and_after, ends_of, on_layers_and_steps
-from safekey_interp.reporting.figures.figure_numbers import counts, named, number, select, sizes, with_interval
-from safekey_interp.reporting.figures.figure_parts import LayerAxis, finish, heatmap, line, probe_controls
+from safekey_interp.reporting.figures.figure_numbers import counts, named, number, sizes
+from safekey_interp.reporting.figures.figure_parts import LayerAxis, across, finish, heatmap, probe_controls
 from safekey_interp.reporting.figures.figure_style import AUROC_SCALE, PALETTE, Drawing, Spec, Table
+from safekey_interp.reporting.figures.separability_figures import labelled, late
 from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS
 from safekey_interp.reporting.labels import METHODS, POSITIONS, position_name
 
@@ -41,7 +42,7 @@ def auroc_by_step(
     Raises:
         RunError: no row for the selection.
     """
-    rows = _labelled(separability, label_by, position)
+    rows = labelled(separability, label_by, position=position)
     probe = _probe(rows, position)
     axis = LayerAxis(probe)
     cells = probe.assign(place=axis.of(probe)).set_index(["place", "step"])["auroc"].unstack("step")
@@ -65,7 +66,7 @@ def auroc_by_step(
     lowest = f" Below the line, from the bottom: {told}." if told else ""
     caption = (
         f"AUROC of the {METHODS['logistic']} at the position “{position_name(position)}”.{lowest} "
-        f"{sizes(probe)}.{_late(probe)}"
+        f"{sizes(probe)}.{late(probe)}"
     )
     title = f"Separability, {named(POSITIONS, position)}, by layer"
     spec = on_layers_and_steps(trace, caption, title=title, unit="AUROC", auxiliary_from=auxiliary_from)
@@ -80,10 +81,7 @@ def auroc_by_step(
             "tickvals": [*list(controls)[: len(texts)], *shown],
             "ticktext": [*texts, *shown],
         }
-        between = {"color": PALETTE["ink"].light, "width": 2}
-        at = len(controls) - 0.5
-        shape = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": at, "y1": at, "line": between}
-        spec["layout"]["shapes"] = [*spec["layout"].get("shapes", []), shape]
+        across(spec, len(controls) - 0.5, color=PALETTE["ink"].light, width=2)
     return spec
 
 
@@ -102,23 +100,16 @@ def auroc_before_after(separability: Table, *, position: str = "decision", label
     Raises:
         RunError: no row for the selection.
     """
-    rows = _labelled(separability, label_by, position)
+    rows = labelled(separability, label_by, position=position)
     probe = _probe(rows, position)
     axis = LayerAxis(probe)
     words = ends_of(rows).last
     data, remarks = probe_controls(ends_of(probe).last, words[words["method"] == "text_tfidf"], axis)
-    told = []
-    for name, part, tone, dash in before_and_after(probe.assign(x=axis.of).sort_values("x")):
-        data += line(part, "x", AUROC, name=name, tone=tone, dash=dash)
-        if part["auroc"].notna().any():
-            top = part.loc[part["auroc"].idxmax()]
-            where = "after the final norm" if top["site"] == "ln_final" else f"in layer {int(top['layer'])}"
-            told.append(f"{name}, {with_interval(*(top[bound] for bound in AUROC_OVER_LAYERS))} {where}")
-    best = f"Highest: {'; '.join(told)}." if told else "No layer has a number."
+    lines, best = before_and_after(probe.assign(x=axis.of).sort_values("x"), "x", AUROC, AUROC_OVER_LAYERS)
+    data += lines
     caption = (
         f"AUROC of the {METHODS['logistic']} at the position “{position_name(position)}”. {best} {' '.join(remarks)} "
-        f"{sizes(probe, '')}, {counts(probe['n_folds'])} folds by group."
-        f"{_late(probe)}"
+        f"{sizes(probe, '')}, {counts(probe['n_folds'])} folds by group.{late(probe)}"
     )
     title = f"Separability before and after, {named(POSITIONS, position)}"
     spec = finish(data, caption, table="lines", title=title, x="layer", y="AUROC", height=400)
@@ -127,19 +118,8 @@ def auroc_before_after(separability: Table, *, position: str = "decision", label
     return spec
 
 
-def _labelled(separability: Table, label_by: str | None, position: str) -> Table:
-    if separability.empty:
-        raise RunError("separability: the table has no row")
-    by = label_by or separability["label_by"].iloc[0]
-    return select(separability, "separability", label_by=by, position=position)
-
-
 def _probe(rows: Table, position: str) -> Table:
     probe = rows[rows["method"] == "logistic"]
     if probe.empty:
         raise RunError(f"separability: no probe at position {position!r}, only words")
     return probe
-
-
-def _late(probe: Table) -> str:
-    return " After the fact: K’s own words tell." if probe["after_the_fact"].astype(bool).any() else ""

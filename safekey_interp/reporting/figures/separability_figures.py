@@ -10,6 +10,7 @@ import numpy as np
 from safekey_interp.errors import RunError
 from safekey_interp.reporting.figures.figure_numbers import (
     counts,
+    highest,
     hover_text,
     named,
     number,
@@ -52,7 +53,7 @@ def separability_map(
     Raises:
         RunError: no row for the selection.
     """
-    rows = _labelled(separability, label_by)
+    rows = labelled(separability, label_by)
     probe = select(rows, "separability", method=method)
     words = rows[rows["method"] == "text_tfidf"]
     axis = LayerAxis(probe, sparse=True)
@@ -69,25 +70,15 @@ def separability_map(
     trace = heatmap(places, names, grid, ends, AUROC_SCALE, hover=hover, ygap=2)
     best = "No layer has a number before K."
     before = probe[~probe["after_the_fact"].astype(bool)]
-    if before[measure].notna().any():
-        top = before.loc[before[measure].idxmax()]
+    if (top := highest(before, measure)) is not None:
         best = f"Highest before K: {position_name(top['position'])}, layer {layer_name(top)}, {_best(top, measure)}."
     caption = (
         f"{_MEASURES[measure]} of the {METHODS.get(method, method)} by position and layer; the column “words” is "
         f"the same measure from the words alone. {best} {sizes(probe, '')}."
     )
     caption += " * After the fact: K’s own words tell." * (len(before) < len(probe))
-    height = 110 + 34 * len(positions)
-    spec = finish(
-        [trace],
-        caption,
-        table="grid",
-        title="What the states know",
-        x="layer",
-        y=None,
-        height=height,
-        unit=_MEASURES[measure],
-    )
+    size = {"height": 110 + 34 * len(positions), "unit": _MEASURES[measure]}
+    spec = finish([trace], caption, table="grid", title="What the states know", x="layer", y=None, **size)
     axis.name_beside_words(spec, places)
     return spec
 
@@ -117,15 +108,14 @@ def auroc_by_layer(
     Raises:
         RunError: no row for the selection.
     """
-    rows = select(_labelled(separability, label_by), "separability", position=position)
+    rows = labelled(separability, label_by, position=position)
     inner = rows[rows["method"] != "text_tfidf"]
     if inner.empty:
         raise RunError(f"separability: no layer at position {position!r}, only words")
     axis = LayerAxis(inner)
     columns = (measure, *_BOUNDS[measure])
     remarks = ["No layer has a number."]
-    if inner[measure].notna().any():
-        top = inner.loc[inner[measure].idxmax()]
+    if (top := highest(inner, measure)) is not None:
         where = f"{METHODS.get(top['method'], top['method'])} at layer {layer_name(top)}"
         remarks = [f"Highest: {where}, {_best(top, measure)}."]
     data, controls = probe_controls(inner, rows[rows["method"] == "text_tfidf"], axis, columns)
@@ -134,17 +124,10 @@ def auroc_by_layer(
         part = inner[inner["method"] == method]
         part = part.assign(x=axis.of(part)).sort_values("x")
         data += line(part, "x", columns, name=METHODS[method], tone=tone, dash=dash)
-    behind = f"{sizes(inner, '')}, {counts(inner['n_folds'])} folds by group."
-    late = " After the fact: K’s own words tell." if inner["after_the_fact"].astype(bool).any() else ""
-    caption = f"{_MEASURES[measure]} at the position “{position_name(position)}”. {' '.join(remarks)} {behind}{late}"
-    spec = finish(
-        data,
-        caption,
-        table="lines",
-        title=f"Separability, {named(POSITIONS, position)}",
-        x="layer",
-        y=_MEASURES[measure],
-    )
+    behind = f"{sizes(inner, '')}, {counts(inner['n_folds'])} folds by group.{late(inner)}"
+    caption = f"{_MEASURES[measure]} at the position “{position_name(position)}”. {' '.join(remarks)} {behind}"
+    title = f"Separability, {named(POSITIONS, position)}"
+    spec = finish(data, caption, table="lines", title=title, x="layer", y=_MEASURES[measure])
     axis.name_ticks(spec)
     spec["layout"]["yaxis"] |= {"range": [0.3 if measure == "auroc" else -0.02, 1.02]}
     return spec
@@ -177,6 +160,7 @@ def lda_scatter(
         tone, symbol = _LOOKS.get(label, ("control", "x"))
         ids = [str(value) for value in part["trace_id"]]
         color = PALETTE[tone].light
+        marker = {"color": color, "symbol": symbol, "size": 9, "line": {"width": 1.6, "color": color}, "opacity": 0.85}
         data.append(
             {
                 "type": "scatter",
@@ -186,13 +170,7 @@ def lda_scatter(
                 "y": [number(value, 2) for value in part["pc1"]],
                 "customdata": ids,
                 "text": [hover_text(value, label, (texts or {}).get(value, "")) for value in ids],
-                "marker": {
-                    "color": color,
-                    "symbol": symbol,
-                    "size": 9,
-                    "line": {"width": 1.6, "color": color},
-                    "opacity": 0.85,
-                },
+                "marker": marker,
                 "hovertemplate": "%{text}<extra></extra>",
             }
         )
@@ -202,18 +180,21 @@ def lda_scatter(
         f"States at the position “{position_name(position)}”, {where}: {shown}. Across: the score of a linear "
         "discriminant that never saw the trace (out of fold). Up: the first principal component."
     )
-    return finish(
-        data,
-        caption,
-        table="points",
-        title="Each trace where the probe puts it",
-        x="LDA score, out of fold",
-        y="first principal component",
-        height=420,
-    )
+    axes = {"x": "LDA score, out of fold", "y": "first principal component"}
+    return finish(data, caption, table="points", title="Each trace where the probe puts it", **axes, height=420)
 
 
-def _labelled(separability: Table, label_by: str | None) -> Table:
+def labelled(separability: Table, label_by: str | None, **wanted: str) -> Table:
+    """The rows of one kind of labels, of the first in the table when None, whose columns hold the wanted values.
+
+    Raises:
+        RunError: there are none.
+    """
     if separability.empty:
         raise RunError("separability: the table has no row")
-    return select(separability, "separability", label_by=label_by or separability["label_by"].iloc[0])
+    return select(separability, "separability", label_by=label_by or separability["label_by"].iloc[0], **wanted)
+
+
+def late(probe: Table) -> str:
+    """A remark on positions whose states have K's own words in them."""
+    return " After the fact: K’s own words tell." if probe["after_the_fact"].astype(bool).any() else ""

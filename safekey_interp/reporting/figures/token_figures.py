@@ -66,9 +66,8 @@ def attention_on_tokens(
             }
         )
     uniform = _uniform(encoding, from_span)[bars.index.to_numpy(int)]
-    nothing = np.full(len(uniform), np.nan)
     grey = {"color": PALETTE["control"].light, "dash": "dot", "markers": False}
-    data += curve(bars.index, uniform, nothing, nothing, name="uniform baseline", **grey)
+    data += curve(bars.index, uniform, name="uniform baseline", **grey)
     top = int(bars.idxmax())
     of = "mean over heads" if head is None else f"head {head}"
     caption = (

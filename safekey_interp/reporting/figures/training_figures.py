@@ -7,7 +7,7 @@ begin to count; its place is the number of steps done without them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -19,31 +19,31 @@ from safekey_interp.reporting.figures.figure_style import PALETTE, Drawing, Spec
 Term = Literal["total", "lm", "head", "query_mask", "key"]
 Column = Literal["learning_rate", "grad_norm"]
 
-TERMS: dict[Term, str] = {
-    "total": "Total",
-    "lm": "Language modelling",
-    "head": "Safety head",
-    "query_mask": "Query mask",
-    "key": "K with the prompt in sight",
+
+class LossTerm(NamedTuple):
+    """A term of the loss in words."""
+
+    title: str
+    """Its name."""
+    unit: str
+    """What it is a mean over."""
+    column: str = ""
+    """The column that says how many it was averaged over; empty for the total."""
+    counted: str = ""
+    """What this column counts."""
+
+    def n(self, row: Table) -> str:
+        """How many a row's number was averaged over."""
+        return f"{int(row[self.column]):,} {self.counted}"
+
+
+TERMS: dict[Term, LossTerm] = {
+    "total": LossTerm("Total", "nats, weighted sum"),
+    "lm": LossTerm("Language modelling", "nats per response token", "tokens", "response tokens"),
+    "head": LossTerm("Safety head", "nats per trace", "rows", "traces"),
+    "query_mask": LossTerm("Query mask", "nats per token of K", "key_tokens", "tokens of K"),
+    "key": LossTerm("K with the prompt in sight", "nats per token of K", "visible_key_tokens", "tokens of K"),
 }
-"""Each term of the loss in words."""
-UNITS: dict[Term, str] = {
-    "total": "nats, weighted sum",
-    "lm": "nats per response token",
-    "head": "nats per trace",
-    "query_mask": "nats per token of K",
-    "key": "nats per token of K",
-}
-"""What each term is a mean over."""
-COUNTS: dict[Term, str] = {"lm": "tokens", "head": "rows", "query_mask": "key_tokens", "key": "visible_key_tokens"}
-"""The column that says how many a term was averaged over."""
-COUNTED: dict[str, str] = {
-    "tokens": "response tokens",
-    "rows": "traces",
-    "key_tokens": "tokens of K",
-    "visible_key_tokens": "tokens of K",
-}
-"""What these columns count, in words."""
 _OPTIMIZER = {"learning_rate": "learning rate", "grad_norm": "gradient norm"}
 _MAX_POINTS = 500  # more points than this are no wider than a pixel
 
@@ -72,13 +72,14 @@ def loss_by_step(
     Raises:
         RunError: neither table has a number for the term.
     """
+    what = TERMS[term]
     data: list[Spec] = []
     remarks = []
     if steps is not None and steps[term].notna().any():
         drawn, each = _thinned(steps[["step", term]])
         data += _line(drawn["step"], drawn[term], name="training", tone="control", dash="solid", width=1.4)
         last = steps.dropna(subset=[term]).sort_values("step").iloc[-1]
-        n = f" over {int(last[COUNTS[term]]):,} {COUNTED[COUNTS[term]]} since the row before" if term in COUNTS else ""
+        n = f" over {what.n(last)} since the row before" if what.column else ""
         remarks.append(f"Training: {last[term]:.3f} at step {int(last['step']):,}{n}.")
         if each > 1:
             remarks.append(f"Each point of training is the mean of {each} rows of the table.")
@@ -97,7 +98,7 @@ def loss_by_step(
         remarks.append("At the line the total in training gains terms, so it may jump there; it has not got worse.")
     if term == "total":
         remarks.append("The plots of its terms say how many each is a mean over.")
-    spec = finish(data, " ".join(remarks), table="lines", title=TERMS[term], x="step", y=UNITS[term], height=300)
+    spec = finish(data, " ".join(remarks), table="lines", title=what.title, x="step", y=what.unit, height=300)
     mark_auxiliary(spec, auxiliary_from)
     return spec
 
@@ -174,9 +175,8 @@ def _line(
     digits: int = 4,
 ) -> list[Spec]:
     """A line without a band; nothing when no value is finite."""
-    xs, ys = list(x), list(y)
-    nothing = [np.nan] * len(xs)
-    traces = curve(xs, ys, nothing, nothing, name=name, color=PALETTE[tone].light, dash=dash, markers=markers)
+    ys = list(y)
+    traces = curve(x, ys, name=name, color=PALETTE[tone].light, dash=dash, markers=markers)
     for trace in traces:
         trace["line"]["width"] = width
         trace["y"] = [number(value, digits) for value in ys]
@@ -195,7 +195,8 @@ def _told(kept: Table, term: Term) -> str:
     first, last = kept.iloc[0], kept.iloc[-1]
     best = kept.loc[kept[term].idxmin()]
     lowest = "" if best["step"] == last["step"] else f" (lowest {best[term]:.3f} at step {int(best['step']):,})"
-    n = f" n = {counts(kept[COUNTS[term]])} {COUNTED[COUNTS[term]]}." if term in COUNTS else ""
+    column, counted = TERMS[term].column, TERMS[term].counted
+    n = f" n = {counts(kept[column])} {counted}." if column else ""
     return (
         f"Held out: {first[term]:.3f} at step {int(first['step']):,}, {last[term]:.3f} at step "
         f"{int(last['step']):,}{lowest}.{n}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from safekey_interp.reporting.figures.figure_numbers import counts, select, sizes, with_interval
+from safekey_interp.reporting.figures.figure_numbers import counts, highest, select, sizes, with_interval
 from safekey_interp.reporting.figures.figure_parts import LayerAxis, finish, heatmap, line, probe_controls
 from safekey_interp.reporting.figures.figure_style import AUROC_SCALE, Drawing, Spec, Table, escape
 from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS
@@ -51,16 +51,8 @@ def transfer_map(transfer: Table, *, position: str = "decision") -> Spec:
         f"AUROC at the position “{position_name(position)}”, fitted on → tested on; the column “words” is the same "
         f"from the words alone. {ends} n = {counts(probe['n'])} tested, in the same folds for every pair."
     )
-    spec = finish(
-        [trace],
-        caption,
-        table="grid",
-        title="Fitted on one condition, tested on another",
-        x="layer",
-        y=None,
-        height=120 + 38 * len(pairs),
-        unit="AUROC",
-    )
+    title, height = "Fitted on one condition, tested on another", 120 + 38 * len(pairs)
+    spec = finish([trace], caption, table="grid", title=title, x="layer", y=None, height=height, unit="AUROC")
     axis.name_beside_words(spec, places)
     return spec
 
@@ -85,8 +77,8 @@ def transfer_by_layer(transfer: Table, *, fitted_on: str, tested_on: str, positi
     axis = LayerAxis(rows)
     there = select(rows, "transfer", fitted_on=fitted_on, tested_on=tested_on)
     remarks = ["No layer has a number."]
-    if there["auroc"].notna().any():
-        remarks = [f"Highest: {_told(there.loc[there['auroc'].idxmax()], pair=False)}."]
+    if (top := highest(there, "auroc")) is not None:
+        remarks = [f"Highest: {_told(top, pair=False)}."]
     pair = _of_pair(transfer[(transfer["position"] == position)], fitted_on, tested_on)
     data, controls = probe_controls(there, pair[pair["method"] == "text_tfidf"], axis)
     remarks += controls
@@ -97,8 +89,7 @@ def transfer_by_layer(transfer: Table, *, fitted_on: str, tested_on: str, positi
         data += line(part, axis.of(part), AUROC, name=name, tone=tone, dash=dash)
     caption = (
         f"Tested on {escape(tested_on)}, at the position “{position_name(position)}”. {' '.join(remarks)} Fitted on "
-        f"n = {counts(there['n_fitted'])}, tested on {sizes(there, '')}; "
-        "no group is on both sides."
+        f"n = {counts(there['n_fitted'])}, tested on {sizes(there, '')}; no group is on both sides."
     )
     title = f"Fitted on {escape(fitted_on)}, tested on {escape(tested_on)}"
     spec = finish(data, caption, table="lines", title=title, x="layer", y="AUROC")

@@ -102,6 +102,11 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def small_initial(text: str) -> str:
+    """With a small letter, except where a symbol such as K is the first word."""
+    return text if text[1:2] == " " else text[:1].lower() + text[1:]
+
+
 def _share(name: str, share: Estimate, n: int, *, short: bool) -> str:
     whose = f"{name} {'trace' if n == 1 else 'traces'}".strip()
     return f"{share.value:.0%} of {whose}" if short else f"{share.text('.0%')} of {n:,} {whose}"

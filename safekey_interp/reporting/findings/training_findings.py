@@ -8,7 +8,7 @@ from typing import Any
 
 from safekey_interp.reporting.figures.attention_snapshot_figures import snapshot_name
 from safekey_interp.reporting.figures.figure_style import Table
-from safekey_interp.reporting.figures.training_figures import COUNTED, COUNTS, TERMS, UNITS, Term
+from safekey_interp.reporting.figures.training_figures import TERMS, Term
 from safekey_interp.reporting.findings.finding import Estimate
 from safekey_interp.reporting.pages.training_controls import Changes, Row
 from safekey_interp.reporting.pages.training_facts import count
@@ -69,8 +69,9 @@ def _on_losses(
         if rows.empty:
             continue
         first, last = rows.iloc[0], rows.iloc[-1]
-        text = f"{TERMS[term]}, {whose}: from {first[term]:.3f} to {last[term]:.3f} {UNITS[term]}."
-        n = f"{int(last[COUNTS[term]]):,} {COUNTED[COUNTS[term]]}" if term in COUNTS else f"{count(traces)} traces"
+        what = TERMS[term]
+        text = f"{what.title}, {whose}: from {first[term]:.3f} to {last[term]:.3f} {what.unit}."
+        n = what.n(last) if what.column else f"{count(traces)} traces"
         control = f"{snapshot_name(int(first['step']))} {first[term]:.3g}"
         told.append(_finding("fell", text, value=float(last[term]), n=n, control=control))
     return told

@@ -11,6 +11,7 @@ from safekey_interp.data.conditions import FEW, Conditions
 from safekey_interp.reporting.figures.figure_numbers import with_interval
 from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS, LEVEL, Estimate, estimate
+from safekey_interp.reporting.findings.phrases import capital
 from safekey_interp.reporting.labels import POSITIONS, SPANS, position_name
 
 _SHUFFLED = "shuffled labels"
@@ -114,7 +115,7 @@ def verdict(measured: Estimate, controls: dict[str, Estimate], beats_shuffled: b
         above = measured.low > high if name != _SHUFFLED or beats_shuffled is None else beats_shuffled
         groups["above" if above else "below" if measured.high < low else "not told apart from"].append(name)
     words = "; ".join(f"{relation} {', '.join(names)}" for relation, names in groups.items() if names)
-    return words[:1].upper() + words[1:] or "No control"
+    return capital(words) or "No control"
 
 
 def _attention_rows(by_layer: Table | None, conditions: Conditions) -> list[Row]:
@@ -147,10 +148,10 @@ def _of(by_layer: Table, subset: str, from_span: str, to_span: str) -> Table:
 
 def _attention_row(part: Table, from_span: str, to_span: str, layer: int, why: str) -> Row:
     at = part[part["layer"] == layer].drop_duplicates("measure").set_index("measure")
-    whose = f"{SPANS[from_span].partition(',')[0]} on {SPANS[to_span].partition(',')[0]}"
-    whose = whose.removeprefix("the ").capitalize()
+    query, key = (SPANS[span].partition(",")[0] for span in (from_span, to_span))
+    whose = capital(f"{query} on {key}".removeprefix("the "))
     controls = {text: estimate(at.loc[name]) for name, text in _CONTROLS.items() if name in at.index}
-    return Row(f"{whose[:-1]}{whose[-1].upper()}", f"layer {layer}, {why}", estimate(at.loc["mass"]), controls, to_span)
+    return Row(whose, f"layer {layer}, {why}", estimate(at.loc["mass"]), controls, to_span)
 
 
 def _transfer_rows(transfer: Table | None) -> list[Row]:

@@ -11,6 +11,7 @@ from safekey_interp.reporting.figures.aha_figures import WHOSE
 from safekey_interp.reporting.figures.attention_snapshot_figures import ends_of, over_layers, snapshot_name
 from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.findings.finding import AUROC_OVER_LAYERS, LEVEL, Estimate, estimate
+from safekey_interp.reporting.findings.phrases import capital
 from safekey_interp.reporting.labels import POSITIONS, SPANS, position_name
 from safekey_interp.reporting.pages.controls_table import BesideControls, Row, comparison, probe_row
 
@@ -106,7 +107,7 @@ def _probe_rows(separability: Table) -> list[Row]:
         name = position_name(position)
         site = "after the final norm" if place[1] == "ln_final" else f"layer {int(place[0])}"
         late = ", after the fact" * bool(best["after_the_fact"])
-        row = probe_row(f"{name[0].upper()}{name[1:]}", f"{site}{late}", best, ends_of(words).last, level)
+        row = probe_row(capital(name), f"{site}{late}", best, ends_of(words).last, level)
         before = {first_name(of_position): estimate(first.loc[place], *AUROC_OVER_LAYERS)}
         rows.append(row._replace(controls=before | row.controls, n=_sizes(best)))
     return rows

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from safekey_interp.reporting.figures.training_figures import TERMS
+from safekey_interp.reporting.findings.phrases import small_initial
 from safekey_interp.reporting.pages.page_text import facts_of, model_of, sources_of, value_text
 from safekey_interp.reporting.pages.rendering import Cell
 from safekey_interp.reporting.pages.training_page_figures import WEIGHTS
@@ -133,7 +134,7 @@ def _steps(manifest: Mapping[str, Any]) -> str:
 
 def _loss(settings: Mapping[str, Any], schedule: Mapping[str, Any]) -> str:
     weighed = [
-        f"{settings[name]:g} × {TERMS[term][0].lower() * (term != 'key')}{TERMS[term][term != 'key' :]}"
+        f"{settings[name]:g} × {small_initial(TERMS[term].title)}"
         for term, name in WEIGHTS.items()
         if settings.get(name)
     ]

@@ -48,7 +48,7 @@ def loss_groups(
     panels = [
         panel_of(
             f"loss-{term}",
-            TERMS[term],
+            TERMS[term].title,
             (),
             lambda _, term=term: figures.loss_by_step.spec(
                 *tables, term=term, auxiliary_from=auxiliary_from, chance=chance if term == "head" else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from safekey_interp.reporting.findings.phrases import capital
 from safekey_interp.reporting.findings.training_findings import findings
 from safekey_interp.reporting.labels import QUESTIONS
 from safekey_interp.reporting.pages import page_text
@@ -33,7 +34,7 @@ def _trained(page: TrainingPage) -> Html:
         "trained",
         data=report and facts.data_facts(report),
         settings=facts.setting_rows(page.manifest),
-        why=why and f"{why[:1].upper()}{why[1:]}.",
+        why=why and f"{capital(why)}.",
     )
 
 

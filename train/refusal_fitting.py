@@ -8,15 +8,16 @@ always learnt from and never tested on. Only the folds of groups are drawn at ra
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import cycle, product
+from dataclasses import dataclass
+from itertools import chain, cycle, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from safekey_interp.data.input_paths import row_file
 from safekey_interp.errors import InputError
 from safekey_interp.evaluation.answer import read_answer
 from safekey_interp.evaluation.refusal_classifier import LABELS, Classifier, standardised, terms_by_sentence
@@ -71,7 +72,7 @@ class Corpus:
         Raises:
             InputError: an answer has no words, or a label that the judge does not know.
         """
-        from scipy.sparse import csr_matrix
+        from sklearn.feature_extraction.text import CountVectorizer
 
         read = [read_answer(answer.response) for answer in answers]
         for number, (answer, labelled) in enumerate(zip(read, answers, strict=True)):
@@ -82,15 +83,10 @@ class Corpus:
         self.source = np.array([answer.source or "" for answer in answers])
         self.group = np.array([answer.group for answer in answers])
         self.features = np.stack([features_of(answer) for answer in read])
-        self.terms: dict[str, int] = {}
-        rows, columns = [], []
-        for row, answer in enumerate(read):
-            for terms in terms_by_sentence(answer.sentences):
-                columns += [self.terms.setdefault(term, len(self.terms)) for term in terms]
-            rows += [row] * (len(columns) - len(rows))
-        counts = csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(read), len(self.terms)))
-        counts.sum_duplicates()
-        self.counts = counts
+        options: Any = {"analyzer": lambda answer: chain.from_iterable(terms_by_sentence(answer.sentences))}
+        counter = CountVectorizer(**options)
+        self.counts: Any = counter.fit_transform(read)
+        self.terms: dict[str, int] = counter.vocabulary_
 
     def __len__(self) -> int:
         return len(self.label)
@@ -191,11 +187,8 @@ def choose(corpus: Corpus, rows: np.ndarray, *, seed: int, n_folds: int = FOLDS)
         for models_too in (True, False)
         for split in splits(corpus, rows, seed=seed, leave_out_models=models_too, n_folds=n_folds)
     ]
-    losses = []
-    for penalty, text_weight in product(PENALTIES, TEXT_WEIGHTS):
-        settings = replace(Settings(), penalty=penalty, text_weight=text_weight)
-        losses.append((sum(_log_loss(corpus, split, settings) for split in tested), penalty, settings))
-    return min(losses, key=lambda tried: tried[:2])[2]
+    tried = (Settings(penalty=penalty, text_weight=weight) for penalty, weight in product(PENALTIES, TEXT_WEIGHTS))
+    return min(tried, key=lambda one: (sum(_log_loss(corpus, split, one) for split in tested), one.penalty))
 
 
 def _log_loss(corpus: Corpus, split: Split, settings: Settings) -> float:
@@ -206,15 +199,14 @@ def _log_loss(corpus: Corpus, split: Split, settings: Settings) -> float:
 
 def _inputs(corpus: Corpus, rows: np.ndarray, scaling: _Scaling) -> Any:
     """Sparse (n, features + terms): what the regressions read."""
-    from scipy.sparse import csr_matrix, diags, hstack
+    from scipy.sparse import csr_matrix, hstack
+    from sklearn.feature_extraction.text import TfidfTransformer
 
-    words = corpus.counts[rows][:, scaling.columns]
-    words.data = 1 + np.log(words.data)
-    words = words @ diags(scaling.idf)
-    norm = np.sqrt(np.asarray(words.multiply(words).sum(axis=1)).ravel())
-    norm[norm == 0] = 1.0
+    weigh: Any = TfidfTransformer(sublinear_tf=True)
+    weigh.idf_ = scaling.idf
+    words = weigh.transform(corpus.counts[rows][:, scaling.columns])
     features = standardised(corpus.features[rows], scaling.centre, scaling.scale)
-    return hstack([csr_matrix(features * scaling.shrink), diags(scaling.text_weight / norm) @ words]).tocsr()
+    return hstack([csr_matrix(features * scaling.shrink), scaling.text_weight * words]).tocsr()
 
 
 class Labelled(NamedTuple):
@@ -253,19 +245,10 @@ def read_examples(path: Path) -> list[Labelled]:
 
 def _read(path: Path, fields: str, labelled: Callable[[Mapping[str, str], str], Labelled]) -> list[Labelled]:
     answers = []
-    for number, row in _rows(path):
+    file = row_file(str(path))
+    for number, row in file.rows(hashlib.sha256()):
         try:
             answers.append(labelled(row, path.stem))
         except KeyError as error:
-            raise InputError(f"{path}, line {number}: has no {error}, expected {fields}") from error
+            raise InputError(f"{file.where(number)}: has no {error}, expected {fields}") from error
     return answers
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield number, json.loads(line)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON lines ({error})") from error

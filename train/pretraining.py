@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from safekey_interp.models.organism.language import dialogue, document
 from safekey_interp.models.organism.tokenizer import ASSISTANT, DOCUMENT, END, PAD, THINK, build_tokenizer
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
     from safekey_interp.data.trace import Trace
-
-_IGNORED = -100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,18 +128,13 @@ def new_model(shape: Shape, encode: Encoder, seed: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config).train()
 
 
-def next_token_loss(hf: Any, sequences: Sequence[list[int]], starts: Sequence[int] | None = None) -> Tensor:
-    """Mean loss over the tokens from ``starts`` on; padding is on the right, where causality hides it."""
-    width = max(map(len, sequences))
-    ids = torch.full((len(sequences), width), hf.config.pad_token_id)
-    labels = torch.full((len(sequences), width), _IGNORED)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = torch.tensor(sequence)
-        start = starts[row] if starts is not None else 0
-        labels[row, start : len(sequence)] = ids[row, start : len(sequence)]
+def next_token_loss(hf: Any, sequences: Sequence[list[int]]) -> Tensor:
+    """Mean loss over all tokens but each first; padding is on the right, where causality hides it."""
+    ids = pad_sequence(list(map(torch.tensor, sequences)), batch_first=True, padding_value=hf.config.pad_token_id)
+    lengths = torch.tensor(list(map(len, sequences)))
+    counted = torch.arange(1, ids.shape[1]) < lengths[:, None]
     hidden = hf.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-    counted = labels[:, 1:] != _IGNORED
-    return functional.cross_entropy(hf.lm_head(hidden[counted]), labels[:, 1:][counted])
+    return functional.cross_entropy(hf.lm_head(hidden[counted]), ids[:, 1:][counted])
 
 
 def optimise(
