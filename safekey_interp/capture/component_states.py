@@ -12,17 +12,15 @@ from __future__ import annotations
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pandas as pd
 
 from safekey_interp.capture.capture_request import CaptureRequest, expressions
-from safekey_interp.capture.layer_parts import parts_for, why_absent
-from safekey_interp.capture.places import HeadValues, Place, check_site, layers_of
-from safekey_interp.capture.position_means import present
+from safekey_interp.capture.component_grid import component_grid
+from safekey_interp.capture.places import HeadValues
 from safekey_interp.capture.state_array import StateArray, read_array
 from safekey_interp.capture.stream_settings import Backend
 from safekey_interp.capture.streaming import CHUNK, BatchSize, Entry, StreamSettings, measure_entries, prepare
@@ -81,8 +79,9 @@ def states(
     wanted = expressions(positions, "positions")
     if not wanted:
         raise InputError("positions: got none, expected a list of span expressions such as ['decision']")
-    axes = _axes(model, layers, components, head)
-    places = present(model.hf, axes.places, head)
+    _check(components, head)
+    axes = component_grid(model, layers, components, head)
+    places = axes.places
     request = CaptureRequest(attention=False, positions=wanted, places=places, head=head)
     settings = StreamSettings(
         finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
@@ -121,39 +120,15 @@ def states(
     )
 
 
-class _Axes(NamedTuple):
-    layers: tuple[int, ...]
-    components: tuple[str, ...]
-    places: tuple[Place, ...]
-    """Those of a layer and a component that may be."""
-
-
-def _axes(model: Model, layers: Sequence[int] | None, components: Sequence[str], head: HeadValues) -> _Axes:
+def _check(components: Sequence[str], head: HeadValues) -> None:
     if head not in get_args(HeadValues):
         raise InputError(f"head: got {head!r}, expected one of {', '.join(get_args(HeadValues))}")
-    if isinstance(components, str) or not components:
-        raise InputError(f"components: got {components!r}, expected a list such as ['resid_post', 'attn_out']")
-    for component in components:
-        check_site(component, model.n_heads, "components")
-    of_heads = [component.partition(".")[0] == "head" for component in components]
+    of_heads = [] if isinstance(components, str) else [name.partition(".")[0] == "head" for name in components]
     if head == "z" and any(of_heads) and not all(of_heads):
         raise InputError(
             f"components: got {', '.join(components)}; z of heads has d_head numbers and others have d_model, so that "
             "one array cannot hold both; ask for heads alone, or for head='output'"
         )
-    numbers = model.layer_numbers(layers) or tuple(range(model.n_layers))
-    every_head = [f"head.{number}" for number in range(model.n_heads)]
-    named = (every_head if component == "head" else [component] for component in components)
-    sites = tuple(dict.fromkeys(chain.from_iterable(named)))
-    axis = (*(numbers if set(sites) != {"ln_final"} else ()), *((model.n_layers,) if "ln_final" in sites else ()))
-    grid = (Place(layer, site) for layer in axis for site in sites)
-    places = tuple(place for place in grid if place.layer in layers_of(place.component, model.n_layers))
-    parts = parts_for(model.hf, places)
-    for site in sites:
-        reasons = [why_absent(parts, place, head) for place in places if place.site == site]
-        if all(reasons):
-            raise InputError(f"components: {site}: {reasons[0]}")
-    return _Axes(axis, sites, places)
 
 
 def _about(entry: Entry) -> dict[str, str | None]:

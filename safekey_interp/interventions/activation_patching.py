@@ -2,7 +2,7 @@
 
 It asks where in a run it lies that a request is refused, and another form of it is not: hidden states of the source (by
 default the refused plain prompt) take the place of the target's (the jailbreak that was complied with), after one
-layer, at one class of positions before K:
+layer, or of one of its components or heads, at one class of positions before K:
 
     effect = metric(target, patched) − metric(target)            share = effect / (metric(source) − metric(target))
 
@@ -28,6 +28,8 @@ from einops import rearrange
 
 from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.batch_runner import Backend
+from safekey_interp.capture.component_grid import component_grid
+from safekey_interp.capture.places import Place
 from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_size, on_threads, threads_for
 from safekey_interp.errors import NothingMeasured, TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences
@@ -62,6 +64,7 @@ def patch(
     label_by: str | None = None,
     layers: Sequence[int] | None = None,
     positions: Sequence[str] = ("prompt_end", "template", "understanding", "decision"),
+    components: Sequence[str] | None = None,
     method: Method = "both",
     n_random: int = 1,
     metric: MetricLike | Sequence[MetricLike] | None = None,
@@ -80,26 +83,31 @@ def patch(
         layers: after which layers; each when None.
         positions: span expressions, such as ``prompt_end``, ``template``, ``understanding``, ``decision``; tokens
             behind what is read out are left as they are.
+        components: what is put in, one at a time: ``resid_post`` (when None), ``resid_pre``, ``resid_mid``,
+            ``attn_out``, ``mlp_out``, ``head`` (z of every head, one by one), ``head.3``, ``ln_final`` (behind the last
+            layer, whatever ``layers`` says).
         method: ``exact`` (a forward pass a swap), ``attribution`` (its first-order estimate), or ``both``.
         n_random: other requests' traces, of the target's outcome, as controls of each pair.
         seed: of their choice.
         others: traces that they are chosen from; all targets when None.
 
     Returns:
-        One row per pair, layer, position, donor and metric: trace_id, group, label (the target's), source_id, donor_id,
-        layer, position, n_positions (tokens swapped), control (``none``; ``other_request`` where the donor is one),
-        draw, metric (difference, safe, go_ahead, key_sentence), unit (where a ``metric`` was asked for), target, source
-        (the metric in the two runs), value, effect, gap = source − target, share = effect / gap (NaN without a gap),
-        attribution. Nats a token, or that unit. ``attrs["attribution_correlation"]`` is the correlation of attribution
-        and exact effect on the first metric with its ``n``.
+        One row per pair, layer, component, position, donor and metric: trace_id, group, label (the target's),
+        source_id, donor_id, layer, component (where asked for), position, n_positions (tokens swapped), control
+        (``none``; ``other_request`` where the donor is one), draw, metric (difference, safe, go_ahead, key_sentence),
+        unit (where a ``metric`` was asked for), target, source (the metric in the two runs), value, effect, gap =
+        source − target, share = effect / gap (NaN without a gap), attribution. Nats a token, or that unit.
+        ``attrs["attribution_correlation"]`` is the correlation of attribution and exact effect on the first metric with
+        its ``n``.
 
     Raises:
-        InputError: no pair can be measured, or a layer, position or method is unknown.
+        InputError: no pair can be measured, or a layer, position, component or method is unknown; a component that the
+            model lacks in all layers.
     """
     readout = readout_of(model, metric, bank)
     positions = (positions,) if isinstance(positions, str) else positions
     INTERVENTION.check(positions=positions, method=method, n_random=n_random, seed=seed)
-    numbers = model.layer_numbers(layers) or tuple(range(model.n_layers))
+    places = component_grid(model, layers, ("resid_post",) if components is None else components).places
     settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
     items = traces if isinstance(traces, PartOf) else list(traces)
     pairs, left_out = _pairs(items, source, label_by, settings)
@@ -111,7 +119,7 @@ def patch(
     targets = [by_id[name] for name in dict.fromkeys(pair.target.trace_id for pair in pairs) if name in by_id]
     pool = targets if others is None else others
     size = fixed_size(batch_size)
-    run = _Run(model, readout, numbers, tuple(positions), method, size, backend)
+    run = _Run(model, readout, places, components is not None, tuple(positions), method, size, backend)
     tables = []
     with torch.no_grad(), evaluating(model.hf), on_threads(threads_for(model)):
         for pair in pairs:
@@ -157,11 +165,11 @@ def summarise_patching(table: pd.DataFrame) -> pd.DataFrame:
         table: from :func:`patch`.
 
     Returns:
-        layer, position, metric, unit (where the table has it), measure (effect, in nats a token or that unit; share, of
-        the means' difference; attribution, as effect) and the columns of
+        layer, component (where the table has it), position, metric, unit (likewise), measure (effect, in nats a token
+        or that unit; share, of the means' difference; attribution, as effect) and the columns of
         :func:`~safekey_interp.interventions.effects.summarise_effects` without p_value. NaN where nothing is defined.
     """
-    by = ["layer", "position", "metric"]
+    by = ["layer", *(["component"] if "component" in table.columns else []), "position", "metric"]
     tables = []
     for measure, (value, over) in _MEASURES.items():
         if bool(table[value].notna().any()):
@@ -177,7 +185,8 @@ class _Run(NamedTuple):
 
     model: Model
     readout: Readout
-    layers: tuple[int, ...]
+    places: tuple[Place, ...]
+    names_components: bool
     positions: tuple[str, ...]
     method: Method
     batch_size: int | None
@@ -209,16 +218,16 @@ def _table(run: _Run, source: Subject, target: Subject, others: Sequence[Subject
     swaps: list[Swap] = []
     about: list[dict[str, Any]] = []
     for draw, donor in enumerate([source, *others], start=-1):
-        states = read_states(run.model, donor.rows[0], run.layers, backend=run.backend)
-        for layer in run.layers:
+        states = read_states(run.model, donor.rows[0], run.places, backend=run.backend)
+        for place in run.places:
             for position in run.positions:
                 match = match_positions(donor.rows, target.rows, position)
                 if match.target:
-                    swaps.append(Swap(layer, position, match.target, states[layer][list(match.source)]))
-                    place = {"layer": layer, "position": position, "n_positions": len(match.target)}
+                    swaps.append(Swap(place, position, match.target, states[place][list(match.source)]))
                     about.append(
-                        {"donor_id": donor.trace.trace_id}
-                        | place
+                        {"donor_id": donor.trace.trace_id, "layer": place.layer}
+                        | ({"component": place.site} if run.names_components else {})
+                        | {"position": position, "n_positions": len(match.target)}
                         | {"control": TESTED if draw < 0 else "other_request", "draw": draw}
                     )
     if not swaps:

@@ -1,4 +1,4 @@
-"""Swaps of hidden states between two traces.
+"""Swaps of activations between two traces.
 
 Two traces differ in length, so their tokens are matched class by class (any span expression: prompt, template,
 understanding) from the end: the last token of one with the last of the other, and so on for as many as the shorter has;
@@ -18,7 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from safekey_interp.capture.batch_runner import Backend
-from safekey_interp.capture.residual_edits import Edit, Place, edited
+from safekey_interp.capture.places import Place
+from safekey_interp.capture.residual_edits import Edit, edited
 from safekey_interp.generation.likelihood import Continuation
 from safekey_interp.interventions.variant_scores import Branch, EditsOf
 
@@ -36,16 +37,20 @@ class Match(NamedTuple):
 
 
 class Swap(NamedTuple):
-    """Foreign states at one layer and class of positions."""
+    """Foreign activations at one place and class of positions."""
 
-    layer: int
-    """After this layer."""
+    place: Place
+    """Layer and component."""
     position: str
     """The class."""
     where: tuple[int, ...]
     """Positions of the target."""
-    states: Float[Tensor, "swapped d_model"]
+    states: Float[Tensor, "swapped width"]
     """What stands there instead."""
+
+
+Change = Swap | list[Swap] | None
+"""What a variant changes: the same in every row, or one swap a row; None for nothing."""
 
 
 def match_positions(source: Sequence[Continuation], target: Sequence[Continuation], position: str) -> Match:
@@ -63,20 +68,19 @@ def class_positions(rows: Sequence[Continuation], position: str) -> list[int]:
 
 
 def read_states(
-    model: Model, row: Continuation, layers: Sequence[int], *, backend: Backend = "hf"
-) -> dict[int, Float[Tensor, "pos d_model"]]:
-    """The stream after each of the layers, at every position that is the trace's own."""
-    states: dict[int, Tensor] = {}
+    model: Model, row: Continuation, places: Sequence[Place], *, backend: Backend = "hf"
+) -> dict[Place, Float[Tensor, "pos width"]]:
+    """The activations at each of the places, at every position that is the trace's own."""
+    states: dict[Place, Tensor] = {}
 
-    def reading(layer: int) -> Edit:
-        def read(stream: Tensor) -> Tensor:
-            states[layer] = stream[0].detach().clone()
-            return stream
+    def reading(place: Place) -> Edit:
+        def read(here: Tensor) -> None:
+            states[place] = here[0].detach().clone()
 
         return read
 
     ids = row.ids[None, : row.n_own].to(model.device)
-    with torch.no_grad(), edited(model, {Place(n, "resid_post"): reading(n) for n in layers}, backend=backend):
+    with torch.no_grad(), edited(model, {place: reading(place) for place in places}, backend=backend):
         if backend == "bridge":
             model.bridge()(ids, return_type=None)
         else:
@@ -84,16 +88,17 @@ def read_states(
     return states
 
 
-def swapping(swaps: Sequence[Swap | None]) -> EditsOf:
-    """The edits of variants, each of which is one swap; None changes nothing."""
+def swapping(changes: Sequence[Change]) -> EditsOf:
+    """The edits of variants, each of which is one change."""
 
     def edits_of(batch: Sequence[Branch], begin: int) -> Mapping[Place, Edit]:
-        by_layer: dict[int, list[tuple[int, Swap]]] = {}
+        by_place: dict[Place, list[tuple[int, Swap]]] = {}
         for number, branch in enumerate(batch):
-            swap = swaps[branch.variant]
+            change = changes[branch.variant]
+            swap = change[branch.row] if isinstance(change, list) else change
             if swap is not None:
-                by_layer.setdefault(swap.layer, []).append((number, swap))
-        return {Place(layer, "resid_post"): _edit(of_layer, begin) for layer, of_layer in by_layer.items()}
+                by_place.setdefault(swap.place, []).append((number, swap))
+        return {place: _edit(of_place, begin) for place, of_place in by_place.items()}
 
     return edits_of
 

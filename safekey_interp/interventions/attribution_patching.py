@@ -1,4 +1,4 @@
-"""Attribution patching: first-order estimates of all swaps of hidden states from one backward pass.
+"""Attribution patching: first-order estimates of all swaps of activations from one backward pass.
 
     effect ≈ Σ_positions  ∂ metric / ∂ x_target  ·  (x_source − x_target)
 
@@ -10,6 +10,7 @@ a trace instead of one forward pass a swap; how far it can be trusted is its cor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from safekey_interp.capture.batch_runner import Backend
-from safekey_interp.capture.residual_edits import Edit, Place
+from safekey_interp.capture.places import Place
+from safekey_interp.capture.residual_edits import Edit
 from safekey_interp.data.conditions import FEW
 from safekey_interp.generation.likelihood import Continuation
 from safekey_interp.interventions.activation_swaps import Swap
@@ -49,30 +51,30 @@ def attribute(
         batch_size: rows a forward pass; as many as fit when None.
     """
     effects = np.zeros((len(swaps), len(rows)))
-    layers = sorted({swap.layer for swap in swaps})
-    begun: list[tuple[int, Sequence[Branch], Tensor, Tensor]] = []
+    places = dict.fromkeys(swap.place for swap in swaps)
+    begun: list[tuple[Place, Sequence[Branch], Tensor, Tensor]] = []
 
     def edits_of(batch: Sequence[Branch], begin: int) -> Mapping[Place, Edit]:
-        def watching(layer: int) -> Edit:
+        def watching(place: Place) -> Edit:
             def watch(states: Tensor) -> Tensor:
                 moved = torch.zeros_like(states, requires_grad=True)
-                begun.append((layer, batch, states.detach(), moved))
+                begun.append((place, batch, states.detach(), moved))
                 return states + moved
 
             return watch
 
-        return {Place(layer, "resid_post"): watching(layer) for layer in layers}
+        return {place: watching(place) for place in places}
 
     with torch.enable_grad():
         scores = score_variants(model, rows, 1, edits_of, backend=backend, whole=True, batch_size=batch_size)
         gradients = torch.autograd.grad(scores.sum(), [moved for *_, moved in begun])
-    for (layer, batch, states, _), gradient in zip(begun, gradients, strict=True):
+    for (place, batch, states, _), gradient in zip(begun, gradients, strict=True):
         for number, swap in enumerate(swaps):
-            if swap.layer != layer:
+            if swap.place != place:
                 continue
             where = list(swap.where)
             moved = swap.states.to(states.device).float() - states[:, where].float()
-            by_row = einsum(gradient[:, where].float(), moved, "row pos d, row pos d -> row").tolist()
+            by_row = einsum(gradient[:, where].float(), moved, "row pos width, row pos width -> row").tolist()
             for branch, effect in zip(batch, by_row, strict=True):
                 effects[number, branch.row] = effect
     return effects
@@ -81,28 +83,35 @@ def attribute(
 def compare_attribution(table: pd.DataFrame) -> pd.DataFrame:
     """How well attribution patching agrees with the exact effects: correlation over traces, layers and positions.
 
+    Where components were asked for, each has its own rows, too.
+
     Args:
         table: from ``patch``, with both.
 
     Returns:
-        One row per metric, control and position (and ``all``): pearson, low, high (95 %, over groups), slope
-        (of the attribution by the effect, through 0), n (effects), n_groups. NaN where either does not vary; no row
-        where either was not measured.
+        One row per metric, control, component (where the table has it; and ``all``) and position (and ``all``):
+        pearson, low, high (95 %, over groups), slope (of the attribution by the effect, through 0), n (effects),
+        n_groups. NaN where either does not vary; no row where either was not measured.
 
     Raises:
         KeyError: a column of ``patch``'s table is not there.
     """
     rows = []
     both: Any = table.dropna(subset=["effect", "attribution"])
+    axes = [*(["component"] if "component" in table.columns else []), "position"]
     for kind, part in both.groupby(["metric", "control"], sort=False):
-        for position in ("all", *dict.fromkeys(part["position"])):
-            chosen = part if position == "all" else part.loc[part["position"] == position]
+        for place in product(*(("all", *dict.fromkeys(part[axis])) for axis in axes)):
+            chosen = part
+            for axis, value in zip(axes, place, strict=True):
+                chosen = chosen if value == "all" else chosen.loc[chosen[axis] == value]
+            if chosen.empty:
+                continue
             x, y = (chosen[name].to_numpy(np.float64) for name in ("effect", "attribution"))
             pearson, (low, high) = correlation_interval(x, y, list(chosen["group"]))
             squares = float(x @ x)
             rows.append(
                 dict(zip(("metric", "control"), kind, strict=True))
-                | {"position": position}
+                | dict(zip(axes, place, strict=True))
                 | {"pearson": pearson, "low": low, "high": high}
                 | {"slope": float(x @ y) / squares if squares > 0 else np.nan}
                 | {"n": len(x), "n_groups": len(set(chosen["group"]))}

@@ -141,7 +141,7 @@ class Figure(NamedTuple):
     axes: tuple[str, ...] = ("layer",)
     """Columns of the summary."""
     choices: Collection[str] = ()
-    """Columns of which the reader chooses a value, beside metric and subset."""
+    """Columns of which the reader chooses a value, beside metric and subset; those that the summary has."""
     label: str = "place"
     """What the points are, below the axis."""
     has_control: bool = True

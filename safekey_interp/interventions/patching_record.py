@@ -8,8 +8,17 @@ from typing import Any
 from safekey_interp.interventions import intervention_parts as parts
 from safekey_interp.interventions.intervention_record import Column, Control, Figure, Intervention, Option
 
+COMPONENTS = ("resid_pre", "head", "attn_out", "resid_mid", "mlp_out", "resid_post", "ln_final")
+"""Components by TransformerLens's names; single heads are head.0, head.1 …"""
 OTHER_OUTCOME = {"refused": "complied", "complied": "refused"}
 """Outcome of the targets, by that of the sources."""
+
+
+def _at_one(settings: Mapping[str, Any]) -> str:
+    components = settings.get("components")
+    if components is None:
+        return "at one layer and one position"
+    return f"of one component ({', '.join(components)}), at one layer and one position"
 
 
 def _changed(settings: Mapping[str, Any], _: Any) -> str:
@@ -18,7 +27,7 @@ def _changed(settings: Mapping[str, Any], _: Any) -> str:
     target = f"{OTHER_OUTCOME[source]} trace" if label_by is None else "trace of the other value"
     return (
         f"Hidden states of a {of} put into the run of a {target} of the same request, "
-        f"at one layer and one position at a time: {parts.listed(settings['positions'], parts.POSITIONS)}."
+        f"{_at_one(settings)} at a time: {parts.listed(settings['positions'], parts.POSITIONS)}."
     )
 
 
@@ -44,6 +53,15 @@ INTERVENTION = Intervention(
             several=True,
             is_span=True,
         ),
+        Option(
+            "components",
+            "Components that are put in, one at a time; head is every head by itself, head.3 one. Default: resid_post.",
+            flag="--component",
+            choices=COMPONENTS,
+            several=True,
+            is_open=True,
+            is_optional=True,
+        ),
         parts.METRIC,
         Option(
             "method",
@@ -60,6 +78,7 @@ INTERVENTION = Intervention(
     lines="position",
     columns={
         "position": Column(label="States at (second plot)", words=parts.POSITIONS, first="decision", is_open=True),
+        "component": Column(label="Component", words={name: name for name in COMPONENTS}, is_open=True),
         "measure": Column(label="Effects", words={"effect": "exact", "attribution": "attribution, first order"}),
     },
     changed=_changed,
@@ -67,8 +86,14 @@ INTERVENTION = Intervention(
     reading="Above 0, the foreign states make what is read out likelier. If they carry the refusal, that is safe key "
     "sentences.",
     figures=(
-        Figure("effect-map", "All positions", "map", ("position",), ("measure",)),
-        Figure("effect-layers", "One position beside its control", "lines", ("layer",), ("measure", "position")),
+        Figure("effect-map", "All positions", "map", ("position",), ("measure", "component")),
+        Figure(
+            "effect-layers",
+            "One position beside its control",
+            "lines",
+            ("layer",),
+            ("measure", "component", "position"),
+        ),
     ),
     controls={"other_request": Control("another request’s states", "{n_random} a pair")},
     title="When a run of {model} borrows another’s states",

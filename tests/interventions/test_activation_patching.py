@@ -12,6 +12,7 @@ import reference_forward
 import tiny_models
 import torch
 
+from safekey_interp.capture.places import Place
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
@@ -127,7 +128,7 @@ def test_small_swaps_have_the_effect_that_attribution_says(architecture: str) ->
             own = states[layer + 1][0, list(where)]
             step = torch.randn(own.shape, generator=generator)
             steps.append(1e-3 * float(own.norm()) / float(step.norm()) * step)
-            swaps.append((layer, position, where, own))
+            swaps.append((Place(layer, "resid_post"), position, where, own))
     forward = [Swap(*place, own + step) for (*place, own), step in zip(swaps, steps, strict=True)]
     backward = [Swap(*place, own - step) for (*place, own), step in zip(swaps, steps, strict=True)]
     with torch.no_grad():
@@ -300,3 +301,70 @@ def test_what_cannot_be_patched_is_refused_or_left_out() -> None:
     assert table.attrs["left_out"]["t2"].startswith("no key sentence")
     with pytest.raises(InputError, match="no pair of traces can be patched"):
         patched(model, [TracePair(traces[0], bare)])
+
+
+def test_without_components_the_table_has_no_such_column_and_the_same_numbers() -> None:
+    model = tiny_models.tiny_model("llama")
+    plain, named = patched(model, pairs(2)), patched(model, pairs(2), components=["resid_post"])
+    assert "component" not in plain
+    pd.testing.assert_frame_equal(named.drop(columns="component"), plain)
+    assert set(named["component"]) == {"resid_post"}
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3_text", "phi3"])
+def test_one_stream_has_many_names(architecture: str) -> None:
+    """The stream before a layer is that after the one before; the last, normed, is what the logits read."""
+    model = tiny_models.tiny_model(architecture)
+    table = patched(model, pairs(), components=["resid_pre", "resid_post", "ln_final"], n_random=0)
+    of = {
+        name: part.drop(columns="component").set_index(["trace_id", "position", "metric", "layer"])
+        for name, part in table.groupby("component")
+    }
+    numbers = ["effect", "attribution"]
+    before = of["resid_pre"].drop(index=0, level="layer")[numbers].sort_index()
+    after = of["resid_post"].rename(index=lambda n: n + 1, level="layer")[numbers]
+    assert before.abs().max().min() > 1e-2
+    np.testing.assert_allclose(before, after.loc[before.index], rtol=1e-4, atol=1e-4)
+    last = of["ln_final"][numbers].sort_index()
+    np.testing.assert_allclose(last["effect"], after.loc[last.index, "effect"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3_text", "qwen3", "phi3", "gpt_oss"])
+def test_a_run_patched_with_its_own_components_stays_as_it_is(architecture: str) -> None:
+    model = tiny_models.tiny_model(architecture)
+    components = ["resid_pre", "resid_mid", "attn_out", "mlp_out", "head", "ln_final"]
+    trace = reference_forward.with_spans(1)[0]
+    table = patched(model, [TracePair(trace, trace)], components=components, n_random=0)
+    assert set(table["component"]) == {*components} - {"head"} | {f"head.{n}" for n in range(model.n_heads)}
+    assert table["effect"].abs().max() < 1e-4
+    assert table["attribution"].abs().max() < 1e-4
+
+
+def test_first_order_estimates_of_components_add_up_to_that_of_attention() -> None:
+    """Attention writes the sum of its heads, so that their first-order effects sum to its own."""
+    model = tiny_models.tiny_model("llama")
+    table = patched(model, pairs(), components=["head", "attn_out"], method="attribution", n_random=0)
+    keys = ["trace_id", "layer", "position", "metric"]
+    whole = table[table["component"] == "attn_out"].set_index(keys)["attribution"].sort_index()
+    heads = table[table["component"] != "attn_out"].groupby(keys)["attribution"].sum().loc[whole.index]
+    assert whole.abs().max() > 1e-2
+    np.testing.assert_allclose(heads, whole, rtol=1e-3, atol=1e-5)
+
+
+def test_components_are_exact_where_the_model_is_linear() -> None:
+    table = patched(linear_model(), pairs(4), bank=ONE_TOKEN, components=["head", "attn_out", "resid_mid"])
+    linear = table[table["metric"] == "difference"]
+    assert linear.groupby("component")["effect"].agg(lambda x: x.abs().max()).min() > 1e-3
+    np.testing.assert_allclose(linear["attribution"], linear["effect"], rtol=1e-4, atol=1e-5)
+    compared = compare_attribution(table).set_index(["metric", "control", "component", "position"])
+    assert compared.loc[("difference", "none", "attn_out", "all"), "slope"] == pytest.approx(1, abs=1e-3)
+    assert compared.loc[("difference", "none", "all", "all"), "n"] == 3 * 3 * 6 * len(POSITIONS)
+    summary = summarise_patching(table)
+    assert list(summary.columns[:4]) == ["layer", "component", "position", "metric"]
+
+
+def test_components_that_cannot_be_patched_are_refused() -> None:
+    model = tiny_models.tiny_model("llama")
+    for components in (["attn"], ["head.9"], "head", []):
+        with pytest.raises(InputError, match="components: got"):
+            patched(model, pairs(2), components=components)

@@ -117,9 +117,10 @@ def place_name(intervention: Intervention, row: Row, model: Mapping[str, Any]) -
     if intervention.place is not None:
         return intervention.place(row)
     layer, n = int(row["layer"]), int(row.get("n_layers", 1))
-    if row.get("site") == "ln_final":
+    component = row.get("component", row.get("site", "resid_post"))
+    if component == "ln_final":
         return "final norm"
-    where = f"layer {layer}"
+    where = f"layer {layer}" if component == "resid_post" else f"{component} of layer {layer}"
     if n > 1:
         where = f"all {n} layers" if n == model.get("n_layers") else f"{n} layers from {layer} on"
     return where if row.get("head", -1) < 0 else f"{where}, head {int(row['head'])}"

@@ -26,8 +26,13 @@ def effect_group(intervention: Intervention, summary: Table) -> Group:
         intervention: its record.
         summary: its summary.
     """
-    drawable = [figure for figure in intervention.figures if _is_drawable(intervention, figure, summary)]
-    drawn = drawable or intervention.figures[:1]
+    has = set(summary.columns)
+    every = [
+        figure._replace(choices=[name for name in figure.choices if name in has])
+        for figure in intervention.figures
+        if has.issuperset(figure.axes)
+    ]
+    drawn = [figure for figure in every if _is_drawable(intervention, figure, summary)] or every[:1]
     names = dict.fromkeys((*_shared(intervention), *(name for figure in drawn for name in figure.choices)))
     choices = {name: _choice(intervention, name, summary) for name in names}
     panels = tuple(_panel(intervention, figure, summary, choices) for figure in drawn)
