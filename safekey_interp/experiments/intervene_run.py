@@ -118,6 +118,8 @@ def run_intervention(
         session.progress.stage("preparing", None)
         with session.team.after_first(finder not in WITHOUT_MEMORY):
             work = plan_work(intervention, model, read, full, checked)
+        if intervention.cost is not None and session.team.is_first:
+            session.progress.say(load_function(intervention.cost)(work.whole_options, work.n))
         with session.writing(manifest) as writer:
             task = _Task(intervention, model, work, checked, session)
             task.assemble(writer, task.measure(writer))

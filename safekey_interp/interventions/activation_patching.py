@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 import torch
 from einops import rearrange
+from jaxtyping import Float
 
 from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.batch_runner import Backend
@@ -110,7 +111,7 @@ def patch(
     places = component_grid(model, layers, ("resid_post",) if components is None else components).places
     settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
     items = traces if isinstance(traces, PartOf) else list(traces)
-    pairs, left_out = _pairs(items, source, label_by, settings)
+    pairs, left_out = all_pairs(items, source, label_by, settings)
     unique = {trace.trace_id: trace for pair in pairs for trace in pair}
     known = PartOf(unique.values(), span_names_of(items))
     subjects, unfit = find_subjects(model, known, readout, settings, spans=positions)
@@ -151,7 +152,7 @@ def prepare_pairs(model: Model, traces: Sequence[Trace], options: Mapping[str, A
         NothingMeasured: there is no pair.
     """
     settings = StreamSettings(**finding)
-    pairs, left_out = _pairs(traces, options["source"], options.get("label_by"), settings)
+    pairs, left_out = all_pairs(traces, options["source"], options.get("label_by"), settings)
     targets = {pair.target.trace_id: pair.target for pair in pairs}
     readout = readout_of(model, options.get("metric"), options["bank"])
     others, _ = find_subjects(model, PartOf(targets.values(), span_names_of(traces)), readout, settings)
@@ -199,9 +200,10 @@ class _Run(NamedTuple):
         return self.readout.values(scores.numpy(), subject.parts)
 
 
-def _pairs(
+def all_pairs(
     items: Sequence[Trace | TracePair], source: str, label_by: str | None, settings: StreamSettings
 ) -> tuple[list[TracePair], dict[str, str]]:
+    """The pairs that are given, those of the traces, and why other targets are left out. Raises NothingMeasured."""
     given = [item for item in items if isinstance(item, TracePair)]
     single = [item for item in items if not isinstance(item, TracePair)]
     paired, left_out = find_pairs(single, settings, source=source, label_by=label_by)
@@ -209,6 +211,23 @@ def _pairs(
         what = "outcomes" if label_by is None else f"values of {label_by}"
         raise NothingMeasured(f"no pair of traces of one request and different {what}", left_out)
     return [*given, *paired], left_out
+
+
+def effect_columns(
+    names: Sequence[str],
+    target: Float[np.ndarray, " metric"],
+    source: Float[np.ndarray, " metric"],
+    value: Float[np.ndarray, "change metric"],
+) -> dict[str, np.ndarray]:
+    """Columns of changes, metric by metric: the metric in both runs and changed, its effect and share of the gap."""
+    n, gap, effect = len(value), source - target, value - target
+    share = np.divide(effect, gap, out=np.full_like(effect, np.nan), where=np.abs(gap) > _NO_GAP)
+    by_change = {"metric": np.array(names), "target": target, "source": source, "value": value}
+    by_change |= {"effect": effect, "gap": gap, "share": share}
+    return {
+        name: rearrange(column, "change metric -> (change metric)") if column.ndim == 2 else np.tile(column, n)
+        for name, column in by_change.items()
+    }
 
 
 def _table(run: _Run, source: Subject, target: Subject, others: Sequence[Subject]) -> pd.DataFrame:
@@ -240,21 +259,8 @@ def _table(run: _Run, source: Subject, target: Subject, others: Sequence[Subject
     if run.method != "exact":
         by_row = attribute(run.model, target.rows, swaps, backend=run.backend, batch_size=run.batch_size)
         first_order = run.readout.values(by_row, target.parts)
-    gap = in_source - metrics[0]
-    effect = value - metrics[0]
-    columns = {
-        "metric": np.tile(names, len(swaps)),
-        "target": np.tile(metrics[0], len(swaps)),
-        "source": np.tile(in_source, len(swaps)),
-        "value": rearrange(value, "swap metric -> (swap metric)"),
-        "effect": rearrange(effect, "swap metric -> (swap metric)"),
-        "gap": np.tile(gap, len(swaps)),
-        "share": rearrange(
-            np.divide(effect, gap, out=np.full_like(effect, np.nan), where=np.abs(gap) > _NO_GAP),
-            "swap metric -> (swap metric)",
-        ),
-        "attribution": rearrange(first_order, "swap metric -> (swap metric)"),
-    }
+    columns = effect_columns(names, metrics[0], in_source, value)
+    columns["attribution"] = rearrange(first_order, "swap metric -> (swap metric)")
     places = pd.DataFrame(about)
     table = places.loc[places.index.repeat(len(names))].reset_index(drop=True).assign(**columns)
     known = table[["target", "source", *(["value"] if exact else ["attribution"])]].to_numpy()

@@ -189,6 +189,8 @@ class Intervention:
     """Directions are fitted at one layer, this far up, unless layers are given; None: at all layers."""
     form: Literal["effects", "scores"] = "effects"
     """Whether the summary has effects beside controls, or scores by offset."""
+    cost: Function | None = None
+    """Options and the number of traces to a sentence that is said before the first is measured."""
 
     title: str
     """The page's title, with ``{model}``."""

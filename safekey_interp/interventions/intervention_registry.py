@@ -12,6 +12,7 @@ Name = str
 _BUILT_IN = {
     "knockout": "knockout_record",
     "patch": "patching_record",
+    "paths": "path_record",
     "direction": "steering_record",
     "suppress": "suppression_record",
     "lens": "lens_record",

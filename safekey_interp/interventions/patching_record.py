@@ -14,6 +14,15 @@ OTHER_OUTCOME = {"refused": "complied", "complied": "refused"}
 """Outcome of the targets, by that of the sources."""
 
 
+SOURCE = Option(
+    "source",
+    "Outcome of the traces that give their states.",
+    default="refused",
+    choices=OTHER_OUTCOME,
+    is_open=True,
+)
+
+
 def _at_one(settings: Mapping[str, Any]) -> str:
     components = settings.get("components")
     if components is None:
@@ -21,10 +30,15 @@ def _at_one(settings: Mapping[str, Any]) -> str:
     return f"of one component ({', '.join(components)}), at one layer and one position"
 
 
-def _changed(settings: Mapping[str, Any], _: Any) -> str:
+def of_pair(settings: Mapping[str, Any]) -> tuple[str, str]:
+    """What the source and the target of a pair are, in words."""
     source, label_by = settings["source"], settings.get("label_by")
     of = f"{source} trace" if label_by is None else f"trace whose {label_by} is {source}"
-    target = f"{OTHER_OUTCOME[source]} trace" if label_by is None else "trace of the other value"
+    return of, f"{OTHER_OUTCOME[source]} trace" if label_by is None else "trace of the other value"
+
+
+def _changed(settings: Mapping[str, Any], _: Any) -> str:
+    of, target = of_pair(settings)
     return (
         f"Hidden states of a {of} put into the run of a {target} of the same request, "
         f"{_at_one(settings)} at a time: {parts.listed(settings['positions'], parts.POSITIONS)}."
@@ -35,13 +49,7 @@ INTERVENTION = Intervention(
     name="patch",
     help="Put states of a refused run into a complied one of the same request, beside another request's.",
     options=(
-        Option(
-            "source",
-            "Outcome of the traces that give their states.",
-            default="refused",
-            choices=OTHER_OUTCOME,
-            is_open=True,
-        ),
+        SOURCE,
         parts.PAIRED_BY,
         parts.LAYERS,
         Option(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from functools import lru_cache
 
 import numpy as np
@@ -11,13 +10,11 @@ import pytest
 import reference_forward
 import tiny_models
 import torch
+from paired_traces import ONE_TOKEN, SMALL, linear_model, pairs, patched, rows_of
 
 from safekey_interp.capture.places import Place
-from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
-from safekey_interp.generation.key_sentence_bank import GENERAL, KeySentences
-from safekey_interp.generation.likelihood import Continuation
 from safekey_interp.interventions.activation_patching import patch, summarise_patching
 from safekey_interp.interventions.activation_swaps import (
     Swap,
@@ -26,34 +23,16 @@ from safekey_interp.interventions.activation_swaps import (
     swapping,
 )
 from safekey_interp.interventions.attribution_patching import attribute, compare_attribution
-from safekey_interp.interventions.effect_metrics import find_subjects
 from safekey_interp.interventions.intervention_parts import POSITIONS
 from safekey_interp.interventions.trace_pairs import TracePair, find_pairs
 from safekey_interp.interventions.variant_scores import score_variants
 from safekey_interp.models import organism
-from safekey_interp.models.model import Model, from_hf, load
-
-SMALL = KeySentences(safe=GENERAL.safe[:2], go_ahead=GENERAL.go_ahead[1:4])
-ONE_TOKEN = KeySentences(safe=("should",), go_ahead=("I",))
+from safekey_interp.models.model import Model, load
 
 
 @lru_cache
 def toy() -> Model:
     return load("organism")
-
-
-def pairs(n: int = 3) -> list[TracePair]:
-    traces = reference_forward.with_spans(n)
-    return [TracePair(traces[i - 1], traces[i]) for i in range(1, n)]
-
-
-def rows_of(model: Model, trace: Trace, bank: KeySentences = SMALL) -> tuple[Continuation, ...]:
-    [subject], _ = find_subjects(model, [trace], bank, StreamSettings(finder="given"))
-    return subject.rows
-
-
-def patched(model: Model, of: list[TracePair], **options: object) -> pd.DataFrame:
-    return patch(model, of, **({"bank": SMALL, "finder": "given", "positions": tuple(POSITIONS)} | options))  # type: ignore[arg-type]
 
 
 def n_hooks(model: Model) -> int:
@@ -138,31 +117,6 @@ def test_small_swaps_have_the_effect_that_attribution_says(architecture: str) ->
     assert np.abs(finite).max() > 1e-4
     assert np.corrcoef(finite.ravel(), found.ravel())[0, 1] > 0.99
     np.testing.assert_allclose(found, finite, atol=0.1 * float(np.abs(finite).max()))
-
-
-class Gain(torch.nn.Module):
-    """A norm without its division: linear."""
-
-    def __init__(self, weight: torch.Tensor) -> None:
-        super().__init__()
-        self.weight = weight
-
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        return self.weight * states
-
-
-def linear_model() -> Model:
-    """Attention that sees all tokens alike, no MLP, no division by a norm: logits are linear in every state."""
-    like = tiny_models.tiny_model("llama")
-    hf = copy.deepcopy(like.hf)
-    with torch.no_grad():
-        for layer in hf.model.layers:
-            layer.self_attn.q_proj.weight.zero_()
-            layer.mlp.down_proj.weight.zero_()
-            layer.self_attn.o_proj.weight.mul_(0.3)
-            layer.input_layernorm = Gain(layer.input_layernorm.weight)
-        hf.model.norm = Gain(hf.model.norm.weight)
-    return from_hf(hf, like.tokenizer, spec="linear")
 
 
 def test_attribution_is_exact_where_the_effect_is_linear() -> None:
