@@ -41,6 +41,8 @@ from .interventions.directions import compare_directions as compare_directions
 from .interventions.directions import direction_components as direction_components
 from .interventions.directions import directions_of_head as directions_of_head
 from .interventions.directions import fit_directions as fit_directions
+from .interventions.edge_knockout import cut_edges as cut_edges
+from .interventions.edge_knockout import summarise_edges as summarise_edges
 from .interventions.intervention_record import Intervention as Intervention
 from .interventions.intervention_registry import register_intervention as register_intervention
 from .interventions.knockout_summary import summarise_knockout as summarise_knockout

@@ -146,6 +146,8 @@ class Figure(NamedTuple):
     """What the points are, below the axis."""
     has_control: bool = True
     """Whether a control stands at every place."""
+    where: tuple[tuple[str, Any], ...] = ()
+    """Columns and the values that its rows have there."""
 
 
 class Prepared(NamedTuple):

@@ -11,6 +11,7 @@ Name = str
 """What an intervention is called."""
 _BUILT_IN = {
     "knockout": "knockout_record",
+    "edges": "edge_record",
     "patch": "patching_record",
     "paths": "path_record",
     "direction": "steering_record",

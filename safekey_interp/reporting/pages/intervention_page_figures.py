@@ -59,10 +59,17 @@ def _shared(intervention: Intervention) -> tuple[str, ...]:
 def _is_drawable(intervention: Intervention, figure: Figure, summary: Table) -> bool:
     """Whether choices and axes leave one row a place, and its axis more than one place."""
     separating = [*_shared(intervention), *figure.choices, *figure.axes, *(["layer"] if figure.kind == "map" else [])]
-    rows = whole_effects(summary, separating)
+    rows = _rows_where(figure, whole_effects(summary, separating))
     rows = rows if "control_kind" in separating else default_rows(rows)
     varies = figure.kind == "points" or rows[figure.axes[0]].nunique(dropna=False) > 1
     return bool(varies and not rows.duplicated(separating).any())
+
+
+def _rows_where(figure: Figure, summary: Table) -> Table:
+    """The rows that a figure draws of."""
+    for column, value in figure.where:
+        summary = summary.loc[summary[column] == value]
+    return summary
 
 
 def _choice(intervention: Intervention, name: str, summary: Table) -> Choice:
@@ -95,10 +102,10 @@ def _panel(intervention: Intervention, figure: Figure, summary: Table, choices: 
     about = {"control": terms.default_control(summary), "value": intervention.value, "unit": intervention.unit}
     if not figure.has_control:
         about["control"] = "no control"
-    names = {axis: _names(intervention, axis, summary) for axis in figure.axes}
+    names = {axis: _names(intervention, axis, _rows_where(figure, summary)) for axis in figure.axes}
 
     def draw(picked: Mapping[str, str]) -> Spec:
-        wanted: Any = {name: values[name][value] for name, value in picked.items()}
+        wanted: Any = dict(figure.where) | {name: values[name][value] for name, value in picked.items()}
         if "control_kind" in picked:
             wanted["control"] = terms.control_name(picked["control_kind"])
         wanted = about | {"unit": terms.unit_of(intervention, summary, wanted.get("metric"))} | wanted
