@@ -22,7 +22,7 @@ def _changed(settings: Mapping[str, Any], _: Any) -> str:
 def _place(row: Any) -> str:
     if row["cut"] == "head":
         return f"layer {int(row['layer'])}, head {int(row['head'])}"
-    return f"{int(row['n_heads'])} head{'s' * (row['n_heads'] > 1)}"
+    return f"{int(row['n_heads'])} head{'' if row['n_heads'] == 1 else 's'}"
 
 
 INTERVENTION = Intervention(
