@@ -25,6 +25,8 @@ from safekey_interp.runs.storage import read_json, write_folder_aside, write_jso
 if TYPE_CHECKING:
     from safekey_interp.display import Progress
 
+CLASS = "class"
+"""Column of each trace's class, among what is known of a run's traces."""
 _LEFT_OUT = "left_out.json"
 
 
@@ -66,7 +68,7 @@ class StateProbes:
         self._states, self._measured, self._conditions, self._tell = states, measured, conditions, tell
         self._folder = folder
         self._about = {"label_by": label_by, "seed": seed, "n_workers": workers()}
-        self._labels = column(measured, "label" if label_by == "label" else "aha")
+        self._labels = column(measured, CLASS)
         self._groups = list(measured["group"])
         self._texts = texts_by_position(*(column(measured, n) for n in ("prompt", "understanding", "key_sentence")))
 

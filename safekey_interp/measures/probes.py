@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from safekey_interp.data.class_labels import class_pair
 from safekey_interp.measures.auroc import auroc_columns, standardise_within_folds
 from safekey_interp.measures.control_directions import N_DRAWS, Controls, shuffled_columns, units
 from safekey_interp.measures.direction_record import Direction, unit_direction
@@ -42,7 +43,9 @@ class Probe:
     position: str = ""
     """Position of the states: ``decision``, ``context`` …"""
     label_by: str = "label"
-    """What the classes are by: ``label`` (harmful is positive) or ``aha`` (unsafe is positive)."""
+    """The column that the classes are by."""
+    classes: tuple[str, ...] = ()
+    """Names of the positive and the negative class; none where these are not known."""
     model: str = ""
     """Name of the model that the states came from."""
     data_sha256: str = ""
@@ -75,7 +78,8 @@ class Probe:
             matrix: states; rows that are not finite are left out.
             labels: class names; None is left out.
             groups: rows of one group are never on both sides of a split.
-            label_by: ``label`` or ``aha``.
+            label_by: the column that the labels come from, for the record. Which of its two values is positive:
+                :mod:`safekey_interp.data.class_labels`.
             seed: seed of the folds and controls.
             n_folds: folds wanted; fewer when a class has fewer groups.
             n_controls: probes fitted to shuffled labels, and control directions of each other kind.
@@ -88,11 +92,12 @@ class Probe:
             InputError: shapes differ or a class is missing.
         """
         check_groups(labels, groups, "probe")
-        rows, positive = labelled_rows(matrix, labels, label_by)
-        usable = np.flatnonzero(usable_rows(matrix, labels, label_by)).tolist()
+        classes = class_pair(labels, label_by)
+        rows, positive = labelled_rows(matrix, labels, classes, label_by)
+        usable = np.flatnonzero(usable_rows(matrix, labels, classes)).tolist()
         kept_groups = [groups[row] for row in usable]
         auroc = float("nan")
-        if why_not(positive, kept_groups, label_by) is None:
+        if why_not(positive, kept_groups, classes) is None:
             plan = make_plan(np.arange(len(rows)), positive.astype(float), kept_groups, seed=seed, n_folds=n_folds)
             auroc = _out_of_fold_auroc(rows, plan)
         scaling = fit_scaling(rows)
@@ -113,6 +118,7 @@ class Probe:
             mean=scaling.mean,
             scale=scaling.scale,
             label_by=label_by,
+            classes=classes,
             n=len(rows),
             auroc=auroc,
             seed=seed,
@@ -134,9 +140,8 @@ class Probe:
 
         Its ``shuffled_labels`` are the gradients of the probes that were fitted to shuffled labels.
         """
-        about = {
-            name: getattr(self, name) for name in ("layer", "site", "position", "label_by", "model", "data_sha256", "n")
-        }
+        names = ("layer", "site", "position", "label_by", "classes", "model", "data_sha256", "n")
+        about = {name: getattr(self, name) for name in names}
         shuffled = self.controls and replace(
             self.controls,
             shuffled_labels=units(self.controls.shuffled_labels.astype(np.float64)).astype(np.float32),

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from safekey_interp.capture.stream_settings import StreamSettings
+from safekey_interp.data.class_labels import LabelBy, class_pair
 from safekey_interp.measures.folds import Plan, Planner, positive_class
 from safekey_interp.measures.layer_loop import (
     LayerResult,
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 
     from safekey_interp.capture.batch_runner import Backend
     from safekey_interp.capture.streaming import BatchSize
-    from safekey_interp.data.conditions import LabelBy
     from safekey_interp.data.trace import Trace
     from safekey_interp.models.model import Model
 
@@ -60,6 +60,7 @@ COLUMNS = (
     *("null_auroc_mean", "null_auroc_low", "null_auroc_high", "p_value", "p_value_over_layers"),
     *("auroc_low_over_layers", "auroc_high_over_layers"),
     *("n", "n_harmful", "n_benign", "n_groups", "n_folds", "seed", "label_by", "note"),
+    *("positive_class", "negative_class"),
 )
 COORDINATE_COLUMNS = ("trace_id", "position", "layer", "site", "label", "lda", "pc1", "pc2", "fold")
 
@@ -68,7 +69,8 @@ class SeparabilityResult(NamedTuple):
     """Tables of one measurement."""
 
     table: pd.DataFrame
-    """One row per position, layer and method; columns :data:`COLUMNS`. By outcome, ``n_harmful`` counts unsafe."""
+    """One row per position, layer and method; columns :data:`COLUMNS`. ``positive_class`` and ``negative_class`` are
+    the classes' names; ``n_harmful`` and ``n_benign`` count their rows, whatever they are called."""
     coordinates: pd.DataFrame
     """One row per position, layer and trace: ``lda`` (out of fold, standardised in its fold), ``pc1``, ``pc2``,
     ``fold`` (in which ``lda`` was scored; missing where the rows could not be split)."""
@@ -97,7 +99,9 @@ def measure_separability(
         traces: prompts with responses, or prompts alone (prompt positions).
         layers: layers to read; all by default.
         positions: positions to read; all by default.
-        label_by: ``label`` (the file's) or ``aha`` (each trace's own outcome; positions before the key sentence only).
+        label_by: a column with two values: ``label`` (the file's), ``aha`` (each trace's own outcome; positions before
+            the key sentence only), ``source``, or a name in ``meta`` (``correct``, ``meta.language``). Which value is
+            positive: :mod:`safekey_interp.data.class_labels`.
         seed: of draws of rows, folds and shuffles.
         batch_size: traces per forward pass.
         max_length: traces with more tokens are left out.
@@ -109,7 +113,7 @@ def measure_separability(
         Columns :data:`COLUMNS`; empty when nothing could be measured. ``attrs["left_out"]`` says what was not, and why.
 
     Raises:
-        SafekeyError: no trace can be read, or an option is unknown.
+        SafekeyError: no trace can be read, an option is unknown, or the column does not have two values.
     """
     settings = StreamSettings(
         finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
@@ -139,23 +143,25 @@ class Separability:
             labels: class name of each trace; None (and ``neutral`` outcomes) are left out.
             groups: group of each trace; folds, shuffles and intervals keep groups whole.
             texts: for each position, what was read up to it; None where a trace has no such text.
-            label_by: ``label`` or ``aha``.
+            label_by: the column that the labels come from.
             seed: of draws of rows, folds and shuffles.
             n_folds: folds wanted; fewer when a class has fewer groups.
             n_permutations: label shuffles; p-values are no smaller than 1 / (1 + n_permutations).
             max_rows: beyond it whole groups are drawn, both classes alike, and ``note`` says so; None for all rows.
 
         Raises:
-            InputError: an unknown label or way of labelling.
+            InputError: the labels are not of two classes.
         """
         self._labels, self._texts, self._label_by = labels, texts, label_by
         self._per_trace = {"labels": labels, "groups": groups}
         self._per_trace |= {f"texts of {name}": words for name, words in texts.items()}
-        positive = positive_class(labels, label_by)
+        classes = class_pair(labels, label_by)
+        positive = positive_class(labels, classes)
         sizes = {"n_folds": n_folds, "n_permutations": n_permutations, "max_rows": max_rows}
-        self._planner = Planner(positive, [str(group) for group in groups], label_by, seed=seed, sizes=sizes)
+        self._planner = Planner(positive, [str(group) for group in groups], classes, seed=seed, sizes=sizes)
         self._labelled = ~np.isnan(positive)
         self._about = {"seed": seed, "label_by": label_by}
+        self._about |= {"positive_class": classes.positive, "negative_class": classes.negative}
         self._of_words: dict[tuple[int, tuple[str, ...]], Cell] = {}
 
     @classmethod

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from safekey_interp.capture.stream_settings import StreamSettings
+from safekey_interp.data.class_labels import LabelBy, class_pair
 from safekey_interp.data.conditions import Conditions, condition_of, told_apart
 from safekey_interp.measures.condition_pairs import Design, Designer, pairs_of
 from safekey_interp.measures.folds import positive_class
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
 
     from safekey_interp.capture.batch_runner import Backend
     from safekey_interp.capture.streaming import BatchSize
-    from safekey_interp.data.conditions import LabelBy
     from safekey_interp.data.trace import Trace
     from safekey_interp.models.model import Model
 
@@ -73,7 +73,7 @@ COLUMNS = (
         "n_benign",
         "n_groups",
     ),
-    *("n_folds", "seed", "label_by", "note"),
+    *("n_folds", "seed", "label_by", "note", "positive_class", "negative_class"),
 )
 _ALIKE = ("method", "fitted_on", "tested_on")
 
@@ -83,7 +83,7 @@ class TransferResult(NamedTuple):
 
     table: pd.DataFrame
     """One row per position, layer, method and pair; columns :data:`COLUMNS`. ``n`` and ``n_groups`` count what was
-    tested. By outcome, ``n_harmful`` counts unsafe."""
+    tested; ``n_harmful`` and ``n_benign`` the rows of the positive and the negative class, whatever they are called."""
     left_out: list[LeftOut]
     """What was not measured and why."""
 
@@ -113,7 +113,7 @@ def measure_transfer(
             each other.
         layers: these and the following as for :func:`~safekey_interp.measures.separability.measure_separability`.
         positions: positions to read.
-        label_by: way of labelling.
+        label_by: a column with two values.
         seed: of folds and shuffles.
         batch_size: traces per forward pass.
         max_length: most tokens.
@@ -126,7 +126,7 @@ def measure_transfer(
         measured, and why.
 
     Raises:
-        SafekeyError: no trace can be read, or an option is unknown.
+        SafekeyError: no trace can be read, an option is unknown, or the column does not have two values.
     """
     settings = StreamSettings(
         finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
@@ -173,7 +173,7 @@ def transfer_table(
         Table and reasons; NaN wherever a number is undefined (``note`` says why).
 
     Raises:
-        InputError: lengths differ, or a layer, position, label or way of labelling is unknown.
+        InputError: lengths differ, a layer or position is unknown, or the labels are not of two classes.
     """
     import pandas as pd
 
@@ -181,14 +181,16 @@ def transfer_table(
     per_trace |= {f"texts of {name}": words for name, words in texts.items()}
     indices, wanted = choose(states, per_trace, layers=layers, positions=positions)
     sizes = {"n_folds": n_folds, "n_permutations": n_permutations, "max_rows": max_rows}
-    positive = positive_class(labels, label_by)
-    designer = Designer(positive, groups, condition, names=conditions.names, label_by=label_by, seed=seed, sizes=sizes)
+    classes = class_pair(labels, label_by)
+    positive = positive_class(labels, classes)
+    designer = Designer(positive, groups, condition, names=conditions.names, classes=classes, seed=seed, sizes=sizes)
     whole = designer.design(designer.eligible)
     if whole.plan is None:
         return TransferResult(pd.DataFrame([], columns=list(COLUMNS)), whole.left_out() if conditions.names else [])
     designer.narrow(whole.part)
     wanted, circular = without_circular("transfer", wanted, label_by, int(designer.eligible.sum()))
     about = {"seed": seed, "label_by": label_by, "by": conditions.by}
+    about |= {"positive_class": classes.positive, "negative_class": classes.negative}
     cells_of: dict[tuple[int, tuple[str | None, ...]], list[Cell]] = {}
 
     def measure_words(present: np.ndarray, words: Sequence[str | None], _: str) -> tuple[list[Cell], list[LeftOut]]:

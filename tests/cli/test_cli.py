@@ -118,7 +118,7 @@ WRONG_WORDS: dict[str, tuple[list[str], str]] = {
     "backend": (["probe", "--traces", "t.jsonl", "--backend", "x"], "--backend: got 'x', expected one of hf, bridge"),
     "label by": (
         ["probe", "--traces", "t.jsonl", "--label-by", "x"],
-        "--label-by: got 'x', expected one of label, aha",
+        "label_by: no trace has the column 'x'; expected one of label, aha, source",
     ),
     "delimiters": (["probe", "--traces", "t.jsonl", "--delimiters", "<a>"], "--delimiters: got '<a>', expected"),
     "field": (["probe", "--traces", "t.jsonl", "--prompt-field", "x"], "no 'x'; the fields are"),
