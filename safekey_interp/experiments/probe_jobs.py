@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from safekey_interp.capture.hidden_states import States
+from safekey_interp.data.class_labels import LabelBy
 from safekey_interp.data.conditions import Conditions
+from safekey_interp.measures.estimator_names import EstimatorName
 from safekey_interp.measures.layer_loop import LeftOut
 from safekey_interp.measures.separability import separability_table
 from safekey_interp.measures.text_baseline import texts_by_position
@@ -60,14 +62,15 @@ class StateProbes:
         measured: pd.DataFrame,
         conditions: Conditions,
         *,
-        label_by: str,
+        label_by: LabelBy,
+        estimator: EstimatorName,
         seed: int,
         folder: Path,
         tell: Progress,
     ) -> None:
         self._states, self._measured, self._conditions, self._tell = states, measured, conditions, tell
         self._folder = folder
-        self._about = {"label_by": label_by, "seed": seed, "n_workers": workers()}
+        self._about: Any = {"label_by": label_by, "estimator": estimator, "seed": seed, "n_workers": workers()}
         self._labels = column(measured, CLASS)
         self._groups = list(measured["group"])
         self._texts = texts_by_position(*(column(measured, n) for n in ("prompt", "understanding", "key_sentence")))

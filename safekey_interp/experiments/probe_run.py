@@ -27,6 +27,7 @@ from safekey_interp.experiments.probe_settings import ProbeSettings
 from safekey_interp.experiments.probe_survey import Survey, survey
 from safekey_interp.experiments.probe_tables import assemble
 from safekey_interp.measures.attention_summary import QUANTITIES
+from safekey_interp.measures.estimator_names import EstimatorName
 from safekey_interp.models.chat_template import tokenizer_hash
 from safekey_interp.reporting.findings.probe_run_findings import find
 from safekey_interp.runs.manifest import manifest_of
@@ -51,6 +52,7 @@ def run_probe(
     max_length: int | None = None,
     backend: Backend = "hf",
     label_by: LabelBy = "label",
+    estimator: EstimatorName = "logistic",
     by: str | None = "source",
     seed: int = 0,
     limit: int | None = None,
@@ -76,6 +78,7 @@ def run_probe(
         backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
         label_by: the column of the two classes that are told apart: ``label``, ``aha`` (each trace's own outcome),
             ``source`` or a name in ``meta``.
+        estimator: ``logistic``, ``mass_mean`` or ``lda``.
         by: the column that tells conditions apart: ``source``, or a name in ``meta``; None for nothing. Conditions of
             at least ten groups count, the most frequent first, at most six.
         seed: seed of every draw.
@@ -104,6 +107,7 @@ def run_probe(
         max_length=max_length,
         backend=backend,
         label_by=label_by,
+        estimator=estimator,
         by=by,
         seed=seed,
         n_examples=n_examples,
@@ -125,6 +129,8 @@ def run_probe(
         "n_random": n_random,
         "states": keep_states,
     }
+    if estimator != "logistic":  # so that the record of other runs stays as it was
+        options["estimator"] = estimator
     with run_session(out, overwrite=overwrite, progress=progress) as session:
         team, progress = session.team, session.progress
         progress.stage("reading", None)

@@ -111,7 +111,8 @@ def assemble(
         sites = request.sites(model.n_layers)
         states = States(state_files(parts), list(measured["trace_id"]), sites, request.positions)
         release_memory()
-        about = {"label_by": label_by, "seed": seed, "folder": aside, "tell": tell}
+        estimator = writer.manifest["settings"].get("estimator", "logistic")
+        about = {"label_by": label_by, "estimator": estimator, "seed": seed, "folder": aside, "tell": tell}
         probes = StateProbes(states, measured, overview.conditions, **about)
         jobs = [*jobs, *probes.jobs()]
     tell.stage("summarising", sum(job.steps for job in jobs) or None)

@@ -29,7 +29,6 @@ from safekey_interp.measures.intervals import NOTHING, Interval, student
 
 LEAST = 5
 """Groups that each class must have; with fewer there is no interval."""
-MAX_FPR = 0.01
 _N_DRAWS = 2_000
 
 
@@ -135,11 +134,14 @@ def tpr_interval(
     positive: Bool[np.ndarray, " n"],
     codes: Int[np.ndarray, " n"],
     confidence: float = 0.95,
+    *,
+    max_fpr: float = 0.01,
 ) -> Interval:
-    """Interval of TPR at 1 % FPR that holds whatever the scores' distribution, so wide below some 400 negative groups.
+    """Interval of TPR at an FPR that holds whatever the scores' distribution.
 
-    Half of the error is spent on the threshold (an order statistic of the negatives), half on the share of positives
-    above its ends (Bonferroni); groups count as single rows, which is the most that they can depend on one another.
+    So it is wide, at 1 % below some 400 negative groups. Half of the error is spent on the threshold (an order
+    statistic of the negatives), half on the share of positives above its ends (Bonferroni); groups count as single
+    rows, which is the most that they can depend on one another.
     """
     each = 0.5 + confidence / 2
     n_yes, n_no = (len(np.unique(codes[part])) for part in (positive, ~positive))
@@ -148,7 +150,7 @@ def tpr_interval(
     yes, no = np.sort(scores[positive]), np.sort(scores[~positive])[::-1]
     above = np.arange(len(no) + 1) / len(no)  # FPR when the k highest negatives pass
     low, high = exact_columns(above * n_no, n_no, each)
-    fewest, most = int(np.argmax(high >= MAX_FPR)), int(len(above) - 1 - np.argmax(low[::-1] <= MAX_FPR))
+    fewest, most = int(np.argmax(high >= max_fpr)), int(len(above) - 1 - np.argmax(low[::-1] <= max_fpr))
 
     def share(passed: int, *, strict: bool) -> float:
         if passed == len(no):

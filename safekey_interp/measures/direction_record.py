@@ -54,7 +54,7 @@ class Direction:
     n: int = 0
     """Rows that it was computed from."""
     method: str = "diff_of_means"
-    """``diff_of_means``, ``logistic`` or ``safety_head``."""
+    """``diff_of_means``, ``safety_head``, or the estimator of a probe: ``logistic`` …"""
     controls: Controls | None = None
     """Control directions from the states that it was fitted on; None of a direction that was set by hand."""
 

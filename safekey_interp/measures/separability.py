@@ -33,6 +33,8 @@ import numpy as np
 
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.class_labels import LabelBy, class_pair
+from safekey_interp.measures.estimator_names import EstimatorName
+from safekey_interp.measures.estimators import estimator_of
 from safekey_interp.measures.folds import Plan, Planner, positive_class
 from safekey_interp.measures.layer_loop import (
     LayerResult,
@@ -60,7 +62,9 @@ COLUMNS = (
     *("null_auroc_mean", "null_auroc_low", "null_auroc_high", "p_value", "p_value_over_layers"),
     *("auroc_low_over_layers", "auroc_high_over_layers"),
     *("n", "n_harmful", "n_benign", "n_groups", "n_folds", "seed", "label_by", "note"),
-    *("positive_class", "negative_class"),
+    *("positive_class", "negative_class", "estimator"),
+    *("tpr_at_5fpr", "tpr_at_5fpr_low", "tpr_at_5fpr_high", "brier", "brier_low", "brier_high", "ece", "ece_bins"),
+    "undefined",
 )
 COORDINATE_COLUMNS = ("trace_id", "position", "layer", "site", "label", "lda", "pc1", "pc2", "fold")
 
@@ -85,6 +89,8 @@ def measure_separability(
     layers: Sequence[int] | None = None,
     positions: Sequence[str] | None = None,
     label_by: LabelBy = "label",
+    estimator: EstimatorName | Any = "logistic",
+    n_permutations: int = 200,
     seed: int = 0,
     batch_size: BatchSize = "auto",
     max_length: int | None = None,
@@ -102,6 +108,9 @@ def measure_separability(
         label_by: a column with two values: ``label`` (the file's), ``aha`` (each trace's own outcome; positions before
             the key sentence only), ``source``, or a name in ``meta`` (``correct``, ``meta.language``). Which value is
             positive: :mod:`safekey_interp.data.class_labels`.
+        estimator: ``logistic``, ``mass_mean``, ``lda``, or a scikit-learn classifier
+            (:mod:`safekey_interp.measures.estimators`), which is fitted once for each fold and shuffle.
+        n_permutations: label shuffles.
         seed: of draws of rows, folds and shuffles.
         batch_size: traces per forward pass.
         max_length: traces with more tokens are left out.
@@ -118,8 +127,10 @@ def measure_separability(
     settings = StreamSettings(
         finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
     )
+    estimator_of(estimator, seed)  # another is refused before the forward passes
     data = ProbeData.collect(model, traces, label_by, settings, layers=layers, positions=positions)
-    return Separability.of(data, label_by=label_by, seed=seed).measure(data.states)
+    options: Any = {"label_by": label_by, "estimator": estimator, "n_permutations": n_permutations, "seed": seed}
+    return Separability.of(data, **options).measure(data.states)
 
 
 class Separability:
@@ -136,6 +147,7 @@ class Separability:
         n_folds: int = 5,
         n_permutations: int = 200,
         max_rows: int | None = 1_000,
+        estimator: EstimatorName | Any = "logistic",
     ) -> None:
         """Give each trace its class, group and texts.
 
@@ -148,11 +160,13 @@ class Separability:
             n_folds: folds wanted; fewer when a class has fewer groups.
             n_permutations: label shuffles; p-values are no smaller than 1 / (1 + n_permutations).
             max_rows: beyond it whole groups are drawn, both classes alike, and ``note`` says so; None for all rows.
+            estimator: of :mod:`safekey_interp.measures.estimators`: a name, or a scikit-learn classifier.
 
         Raises:
-            InputError: the labels are not of two classes.
+            InputError: the labels are not of two classes, or the estimator is no classifier.
         """
         self._labels, self._texts, self._label_by = labels, texts, label_by
+        self._estimator = estimator_of(estimator, seed)
         self._per_trace = {"labels": labels, "groups": groups}
         self._per_trace |= {f"texts of {name}": words for name, words in texts.items()}
         classes = class_pair(labels, label_by)
@@ -228,7 +242,7 @@ class Separability:
             reasons = [LeftOut(f"separability at {position}", plan, int(present.sum()))]
             return LayerResult(site.layer, present, [], reasons)
         place = {"position": position, "layer": site.layer, "site": site.site}
-        cells, columns = measure_states(matrix[plan.rows], plan, place)
+        cells, columns = measure_states(matrix[plan.rows], plan, place, self._estimator)
         fold = plan.fold.astype(object) if plan.n_folds else [None] * len(plan.fold)
         names = {"trace_id": _pick(states.trace_ids, plan), "label": _pick(self._labels, plan)}
         rows = _frame(names | columns | {"fold": fold}, COORDINATE_COLUMNS)
@@ -244,7 +258,8 @@ class Separability:
         read = tuple(_pick(words, plan))
         if (id(plan), read) not in self._of_words:  # several positions have read the same words
             place = {"layer": -1, "site": "text", "method": "text_tfidf", "silhouette": np.nan}
-            self._of_words[id(plan), read] = describe(place, score_texts(read, plan), plan)
+            place |= {"estimator": self._estimator.name}
+            self._of_words[id(plan), read] = describe(place, score_texts(read, plan, self._estimator), plan)
         return [self._of_words[id(plan), read]], []
 
 

@@ -44,17 +44,28 @@ def text_space(counts: Any, train: Bool[np.ndarray, " n"], test: Bool[np.ndarray
         train: which rows are training texts; vocabulary and document frequencies come from these alone.
         test: which rows are test texts.
     """
+    rows, others = _weighted(counts, train, test)
+    if rows.shape[1] == 0:
+        return gram_space(np.zeros((rows.shape[0],) * 2), np.zeros((others.shape[0], rows.shape[0])))
+    return gram_space(*centre_gram((rows @ rows.T).toarray(), (others @ rows.T).toarray()))
+
+
+def text_rows(counts: Any, train: Bool[np.ndarray, " n"], test: Bool[np.ndarray, " n"], *, dense: bool) -> FoldSpace:
+    """As :func:`text_space`, the TF-IDF rows themselves, a column a word; sparse, or as dense arrays."""
+    rows, others = _weighted(counts, train, test)
+    return FoldSpace(*((each.toarray() for each in (rows, others)) if dense else (rows, others)), np.nan)
+
+
+def _weighted(counts: Any, train: np.ndarray, test: np.ndarray) -> tuple[Any, Any]:
+    """TF-IDF rows of both sides, of the words that occur in two training texts."""
     from sklearn.feature_extraction.text import TfidfTransformer
 
     common = np.flatnonzero(counts[train].getnnz(axis=0) >= _MIN_TEXTS)
-    if len(common) == 0:
-        n_train = int(train.sum())
-        return gram_space(np.zeros((n_train, n_train)), np.zeros((int(test.sum()), n_train)))
     kept = counts[:, common]
+    if len(common) == 0:
+        return kept[train], kept[test]
     weighting = TfidfTransformer(sublinear_tf=True).fit(kept[train])
-    rows: Any = weighting.transform(kept[train])
-    others: Any = weighting.transform(kept[test])
-    return gram_space(*centre_gram((rows @ rows.T).toarray(), (others @ rows.T).toarray()))
+    return weighting.transform(kept[train]), weighting.transform(kept[test])
 
 
 def span_texts(traces: Sequence[Trace], segmentations: Sequence[Segmentation]) -> dict[str, list[str | None]]:

@@ -14,7 +14,7 @@ from safekey_interp.measures.linear_probes import (
     PRIOR_LOGIT_VARIANCE,
     fit_scaling,
     mean_difference_scores,
-    ridge_scores,
+    ridge_weights,
     row_space,
 )
 from safekey_interp.measures.probes import Probe
@@ -48,7 +48,8 @@ def test_ridge_columns_equal_a_ridge_fit_per_column(n, d):
     labels = np.random.default_rng(1).random((n - 10, 7)) < 0.4
     scaling = fit_scaling(matrix[10:])
     train, test = scaling.apply(matrix[10:]), scaling.apply(matrix[:10])
-    fast = ridge_scores(row_space(train, test), labels)
+    space = row_space(train, test)
+    fast = space.test @ ridge_weights(space, labels)
     for column in range(7):
         model = Ridge(alpha=4 * d / PRIOR_LOGIT_VARIANCE).fit(train, 2.0 * labels[:, column] - 1)
         assert np.allclose(fast[:, column], test @ model.coef_, atol=1e-6)

@@ -223,11 +223,12 @@ def test_rows_that_no_split_can_serve_are_nan_with_a_note():
     plan = make_plan(np.arange(9), positive, ["one"] * 8 + ["two"], seed=0, n_permutations=5)
     states = np.random.default_rng(0).normal(size=(9, 4))
     cells, coordinates = measure_states(states, plan, {"position": "prompt"})
-    for cell in [*cells, describe({}, score_texts(["a a"] * 9, plan), plan)]:
+    for cell in [*cells, describe({"estimator": "logistic"}, score_texts(["a a"] * 9, plan), plan)]:
+        kinds = ("auroc", "tpr", "p_value", "brier")
         numbers = {
-            name: value for name, value in cell.row.items() if "auroc" in name or "tpr" in name or name == "p_value"
+            name: value for name, value in cell.row.items() if name == "ece" or any(kind in name for kind in kinds)
         }
-        assert len(numbers) == 10
+        assert len(numbers) == 17
         assert np.isnan(list(numbers.values())).all()
         assert np.isnan(cell.row["fisher_ratio"])
         assert cell.row["note"] == "no split gives every fold both classes"
