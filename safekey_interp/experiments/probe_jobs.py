@@ -19,7 +19,7 @@ from safekey_interp.data.conditions import Conditions
 from safekey_interp.measures.estimator_names import EstimatorName
 from safekey_interp.measures.layer_loop import LeftOut
 from safekey_interp.measures.separability import separability_table
-from safekey_interp.measures.text_baseline import texts_by_position
+from safekey_interp.measures.text_baseline import text_read
 from safekey_interp.measures.transfer import transfer_table
 from safekey_interp.runs.processes import Team, workers
 from safekey_interp.runs.storage import read_json, write_folder_aside, write_json
@@ -73,7 +73,9 @@ class StateProbes:
         self._about: Any = {"label_by": label_by, "estimator": estimator, "seed": seed, "n_workers": workers()}
         self._labels = column(measured, CLASS)
         self._groups = list(measured["group"])
-        self._texts = texts_by_position(*(column(measured, n) for n in ("prompt", "understanding", "key_sentence")))
+        spans = {name: column(measured, name) for name in ("prompt", "understanding", "key_sentence")}
+        words = [dict(zip(spans, row, strict=True)) for row in zip(*spans.values(), strict=True)]
+        self._texts = {position: [text_read(position, row) for row in words] for position in states.positions}
 
     def jobs(self) -> list[Job]:
         """The jobs, each of which leaves a folder with its tables."""

@@ -7,7 +7,7 @@ from the training fold.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+"
 
+_READ_AT = {
+    "prompt_end": ("prompt",),
+    **dict.fromkeys(("context", "understanding_end", "decision"), ("prompt", "understanding")),
+}  # spans that were read at positions that are none
 _MIN_TEXTS = 2  # training texts that a word must occur in; a word of one text ties its label to nothing else
 
 
@@ -68,35 +72,40 @@ def _weighted(counts: Any, train: np.ndarray, test: np.ndarray) -> tuple[Any, An
     return weighting.transform(kept[train]), weighting.transform(kept[test])
 
 
-def span_texts(traces: Sequence[Trace], segmentations: Sequence[Segmentation]) -> dict[str, list[str | None]]:
-    """What a reader has read at each position, of traces and where their spans lie; see :func:`texts_by_position`."""
-    pairs = list(zip(traces, segmentations, strict=True))
-    return texts_by_position(
-        [trace.prompt for trace in traces],
-        [_words(trace, segmentation.understanding) for trace, segmentation in pairs],
-        [_words(trace, segmentation.key_sentence) for trace, segmentation in pairs],
-    )
-
-
-def texts_by_position(
-    prompts: Sequence[str | None], understood: Sequence[str | None], keys: Sequence[str | None]
+def texts_at(
+    positions: Sequence[str], traces: Sequence[Trace], segmentations: Sequence[Segmentation]
 ) -> dict[str, list[str | None]]:
-    """What a reader has read at each position, in words: the baseline's input. None where a trace lacks the span.
+    """What a reader has read at each position of each trace; see :func:`text_of`."""
+    pairs = list(zip(traces, segmentations, strict=True))
+    return {position: [text_of(*pair, position) for pair in pairs] for position in positions}
 
-    ``prompt`` and ``prompt_end``: the prompt; ``understanding`` and ``key_sentence``: that span; ``context``,
-    ``prompt+understanding`` and ``decision``: the prompt and the understanding.
+
+def text_of(trace: Trace, segmentation: Segmentation, position: str) -> str | None:
+    """The words that a probe at a position competes with.
+
+    Args:
+        trace: the trace.
+        segmentation: where its spans lie.
+        position: a span, or several with ``+`` between them: their words. One token: what was read up to it.
+
+    Returns:
+        None where the trace lacks a span, or nothing is known of such a position; then there is no baseline.
     """
-    both = [None if words is None else f"{prompt}\n{words}" for prompt, words in zip(prompts, understood, strict=True)]
-    # The decision stands before K; with no understanding it has read the prompt alone.
-    decided = [text if text is not None else prompt for prompt, text in zip(prompts, both, strict=True)]
-    return {
-        **{position: list(prompts) for position in ("prompt", "prompt_end")},
-        **{position: list(both) for position in ("context", "prompt+understanding")},
-        "decision": decided,
-        "understanding": list(understood),
-        "key_sentence": list(keys),
-    }
+    return text_read(position, words_of(trace, segmentation))
 
 
-def _words(trace: Trace, span: CharSpan | None) -> str | None:
-    return None if span is None else span.text(trace.response)
+def words_of(trace: Trace, segmentation: Segmentation) -> dict[str, str | None]:
+    """The words of each span by name: the prompt, what came with the data, and what the finder found."""
+    found = {name: getattr(segmentation, name) for name in ("reasoning", "understanding", "key_sentence")}
+    spans: dict[str, CharSpan | None] = {**trace.given, **found}
+    words = {name: None if span is None else span.text(trace.response) for name, span in spans.items()}
+    return words | {"prompt": trace.prompt}
+
+
+def text_read(position: str, words: Mapping[str, str | None]) -> str | None:
+    """As :func:`text_of`, from the words of each span."""
+    names = _READ_AT.get(position) or [name.strip() for name in position.split("+")]
+    if position == "decision" and words.get("understanding") is None:
+        names = ("prompt",)  # the decision stands before K; with no understanding it has read the prompt alone
+    texts = [text for name in names if (text := words.get(name)) is not None]
+    return "\n".join(texts) if len(texts) == len(names) else None
