@@ -18,6 +18,7 @@ Bretz & Westfall 2008, Biometrical Journal 50:346), never wider than Bonferroni'
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -148,9 +149,8 @@ def tpr_interval(
     if min(n_yes, n_no) < LEAST:
         return NOTHING
     yes, no = np.sort(scores[positive]), np.sort(scores[~positive])[::-1]
-    above = np.arange(len(no) + 1) / len(no)  # FPR when the k highest negatives pass
-    low, high = exact_columns(above * n_no, n_no, each)
-    fewest, most = int(np.argmax(high >= max_fpr)), int(len(above) - 1 - np.argmax(low[::-1] <= max_fpr))
+    low, high = _fpr_bounds(len(no), n_no, each)
+    fewest, most = int(np.argmax(high >= max_fpr)), int(len(no) - np.argmax(low[::-1] <= max_fpr))
 
     def share(passed: int, *, strict: bool) -> float:
         if passed == len(no):
@@ -160,6 +160,13 @@ def tpr_interval(
     # Above the highest negative there is no telling how far up the threshold lies.
     bottom = 0.0 if fewest == 0 else exact(share(fewest - 1, strict=True) * n_yes, n_yes, each).low
     return Interval(bottom, exact(share(most, strict=False) * n_yes, n_yes, each).high)
+
+
+@lru_cache(maxsize=16)
+def _fpr_bounds(n: int, n_groups: int, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds of the FPR when the k highest of n negatives pass, k from 0 to n; the same for all layers of a split."""
+    passed = np.arange(n + 1) / n
+    return exact_columns(passed * n_groups, n_groups, confidence)
 
 
 def exact(successes: float, trials: float, confidence: float = 0.95) -> Interval:

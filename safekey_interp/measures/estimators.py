@@ -65,9 +65,10 @@ class Estimator(ABC):
         """Centre and scale of the features of training rows; standardised where nothing else is said."""
         return fit_scaling(rows)
 
-    def space(self, train: Float[np.ndarray, "n_train d"], test: Float[np.ndarray, "n_test d"]) -> FoldSpace:
-        """Scaled states in the coordinates of the fit."""
-        return row_space(train, test)
+    def states(self, train: Float[np.ndarray, "n_train d"], test: Float[np.ndarray, "n_test d"]) -> FoldSpace:
+        """States, scaled by the training rows alone, in the coordinates of the fit."""
+        scaling = self.scaling(train)
+        return row_space(scaling.apply(train), scaling.apply(test))
 
     def words(self, texts: Sequence[str]) -> SpaceOf:
         """TF-IDF rows of texts, weighted by the training rows alone, in the coordinates of the fit."""
@@ -111,8 +112,9 @@ class MassMean(Estimator):
         wide = np.asarray(rows, dtype=np.float64)
         return Scaling(wide.mean(0), np.ones(wide.shape[1]))
 
-    def space(self, train: Float[np.ndarray, "n_train d"], test: Float[np.ndarray, "n_test d"]) -> FoldSpace:  # noqa: D102
-        return FoldSpace(train, test, np.nan)
+    def states(self, train: Float[np.ndarray, "n_train d"], test: Float[np.ndarray, "n_test d"]) -> FoldSpace:  # noqa: D102
+        centre = train.mean(0)
+        return FoldSpace(train - centre, test - centre, np.nan)
 
     def scores(self, space: FoldSpace, labellings: Bool[np.ndarray, "n_train columns"]) -> FoldScores:  # noqa: D102
         columns = mean_difference_scores(space.train, space.test, labellings)
@@ -158,8 +160,9 @@ class Classifier(Estimator):
         self._reads_sparse = get_tags(model).input_tags.sparse
         self.name = type(model.steps[-1][1] if hasattr(model, "steps") else model).__name__
 
-    def space(self, train: Float[np.ndarray, "n_train d"], test: Float[np.ndarray, "n_test d"]) -> FoldSpace:  # noqa: D102
-        return FoldSpace(train, test, np.nan)
+    def states(self, train: Float[np.ndarray, "n_train d"], test: Float[np.ndarray, "n_test d"]) -> FoldSpace:  # noqa: D102
+        scaling = self.scaling(train)
+        return FoldSpace(scaling.apply(train), scaling.apply(test), np.nan)
 
     def words(self, texts: Sequence[str]) -> SpaceOf:  # noqa: D102
         return partial(text_rows, count_words(texts), dense=not self._reads_sparse)

@@ -22,7 +22,7 @@ from safekey_interp.measures.calibration import ECE_BINS, expected_calibration_e
 from safekey_interp.measures.estimators import LDA, LOGISTIC, MASS_MEAN, Estimator, FoldScores, SpaceOf
 from safekey_interp.measures.folds import Plan
 from safekey_interp.measures.intervals import Interval, percentiles, share_interval
-from safekey_interp.measures.linear_probes import FoldSpace, fit_scaling
+from safekey_interp.measures.linear_probes import fit_scaling
 
 DIFFERENCE = "diff_of_means"
 """The method beside every estimator."""
@@ -97,12 +97,7 @@ def score_texts(texts: Sequence[str], plan: Plan, estimator: Estimator = LOGISTI
 def states_space(estimator: Estimator, matrix: Float[np.ndarray, "n d_model"]) -> SpaceOf:
     """States of training and test rows, scaled by the training rows alone."""
     wide = np.asarray(matrix, dtype=np.float64)
-
-    def space(train: np.ndarray, test: np.ndarray) -> FoldSpace:
-        scaling = estimator.scaling(wide[train])
-        return estimator.space(scaling.apply(wide[train]), scaling.apply(wide[test]))
-
-    return space
+    return lambda train, test: estimator.states(wide[train], wide[test])
 
 
 def out_of_fold(
