@@ -87,7 +87,7 @@ def condition_of(trace: Trace, by: str | None) -> str | None:
 
 def value_of(source: str | None, meta: Mapping[str, Any], name: str) -> str | None:
     """A column's value as text: of ``source``, or of what else the data say, by its name or a path with dots."""
-    value = source if name == "source" else _found(meta, name)
+    value: Any = source if name == "source" else _found(meta, name)
     if getattr(value, "shape", None) == ():
         value = value.item()  # a number or truth of NumPy's
     if isinstance(value, bool):

@@ -1,20 +1,22 @@
-"""Separability of harmful and benign (or unsafe and safe) traces in the hidden states, beyond the words they hold.
+"""Separability of two classes of traces (harmful and benign, or any two) in the hidden states, beyond their words.
 
-For each layer and position, out-of-fold scores (folds of whole groups, :mod:`safekey_interp.measures.folds`) of a
-logistic probe on standardised states and of the difference of class means on states as they are
-(:mod:`safekey_interp.measures.linear_probes`), and one row per position for the words of the same span
-(:mod:`safekey_interp.measures.text_baseline`, layer -1). Per row:
+For each layer and position, out-of-fold scores (folds of whole groups, :mod:`safekey_interp.measures.folds`) of an
+estimator (:mod:`safekey_interp.measures.estimators`; by default a logistic probe on standardised states) and of the
+difference of class means on states as they are, and one row per position for the same estimator on the words of the
+same span (:mod:`safekey_interp.measures.text_baseline`, layer -1). Per row:
 
-- ``auroc`` and ``tpr_at_1fpr`` (:mod:`safekey_interp.measures.auroc`), with 95 % intervals over groups
+- ``auroc``, ``tpr_at_1fpr`` and ``tpr_at_5fpr`` (:mod:`safekey_interp.measures.auroc`), with 95 % intervals over groups
   (:mod:`safekey_interp.measures.auroc_intervals`). Scores are held fixed: the interval speaks of new prompts, not of
   new probes.
-- ``fisher_ratio``, (μ₁ − μ₀)² / (σ₁² + σ₀²) of out-of-fold scores: along the LDA axis (row ``logistic``), the
-  difference of means, or the text score. It has no sign: read it beside ``auroc``.
+- ``brier`` and ``ece`` of out-of-fold probabilities (:mod:`safekey_interp.measures.calibration`), of the rows as they
+  are; ``undefined`` says why one of these or ``tpr_at_5fpr`` is NaN.
+- ``fisher_ratio``, (μ₁ − μ₀)² / (σ₁² + σ₀²) of out-of-fold scores: along the LDA axis (row ``logistic``), else of the
+  row's own scores. It has no sign: read it beside ``auroc``.
 - ``silhouette`` (Rousseeuw 1987) of the two classes in standardised states, Euclidean distance, nothing fitted to
   labels.
 - ``null_auroc_*`` and ``p_value`` = (1 + #null >= observed) / (1 + #null) (Phipson & Smyth 2010) under labels
-  shuffled by group. Rows ``logistic`` and ``text_tfidf`` compare the ridge classifier with itself, ``diff_of_means``
-  compares itself.
+  shuffled by group. Of the estimator ``logistic``, the ridge classifier is compared with itself; every other is
+  compared with itself.
 - ``p_value_over_layers``: the same for the best of all layers of the position (maximum statistic, Westfall & Young
   1993), and ``auroc_low_over_layers``, ``auroc_high_over_layers``: the layers' intervals at once; use them for a layer
   that was picked because it is best.

@@ -56,8 +56,8 @@ def text_space(counts: Any, train: Bool[np.ndarray, " n"], test: Bool[np.ndarray
 
 def text_rows(counts: Any, train: Bool[np.ndarray, " n"], test: Bool[np.ndarray, " n"], *, dense: bool) -> FoldSpace:
     """As :func:`text_space`, the TF-IDF rows themselves, a column a word; sparse, or as dense arrays."""
-    rows, others = _weighted(counts, train, test)
-    return FoldSpace(*((each.toarray() for each in (rows, others)) if dense else (rows, others)), np.nan)
+    train_rows, test_rows = (each.toarray() if dense else each for each in _weighted(counts, train, test))
+    return FoldSpace(train_rows, test_rows, np.nan)
 
 
 def _weighted(counts: Any, train: np.ndarray, test: np.ndarray) -> tuple[Any, Any]:
