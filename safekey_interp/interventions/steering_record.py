@@ -45,7 +45,7 @@ INTERVENTION = Intervention(
         Option("mode", "ablate (remove it everywhere) or add.", default="ablate", choices=("ablate", "add")),
         Option(
             "scales",
-            "In norms of the direction; below 0 away from the positive class, such as harmful.",
+            "In norms of the direction; below 0 away from the positive class.",
             float,
             1.0,
             flag="--scale",

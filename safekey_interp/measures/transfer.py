@@ -1,10 +1,10 @@
 """Transfer of probes between conditions, such as fitted on plain prompts and tested on wrapped ones.
 
 For each layer and position, an estimator (by default a logistic probe) is fitted on the rows of condition A in all
-folds but one, and scores the rows of condition B in that fold. Folds are of whole groups (:mod:`safekey_interp.measures.folds`), and the same for
-every pair, so that no prompt, nor a wrapped form of it, is ever on both sides, and A tested on A stands beside A tested
-on B. One row per position and pair for the words of the same span, fitted and tested in the same way (layer -1). Per
-row:
+folds but one, and scores the rows of condition B in that fold. Folds are of whole groups
+(:mod:`safekey_interp.measures.folds`), and the same for every pair, so that no prompt, nor a wrapped form of it, is
+ever on both sides, and A tested on A stands beside A tested on B. One row per position and pair for the words of the
+same span, fitted and tested in the same way (layer -1). Per row:
 
 - ``auroc`` on the rows of B (:mod:`safekey_interp.measures.auroc`), with a 95 % interval over B's groups, scores held
   fixed (:mod:`safekey_interp.measures.auroc_intervals`). Below 0.5 the direction is turned round.
