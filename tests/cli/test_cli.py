@@ -68,7 +68,7 @@ BAD_DATA: dict[str, tuple[str, bytes | str, str]] = {
         GOOD + '{"prompt": 3, "response": "x"}\n',
         "line 2: prompt: got the number 3, expected text",
     ),
-    "wrong label": ("t.jsonl", '{"prompt": "x", "label": "bad"}\n', "--label-field"),
+    "wrong label": ("t.jsonl", '{"prompt": "x", "label": 3}\n', "--label-field"),
     "missing field": ("t.jsonl", '{"query": "x", "reply": "y"}\n', "no prompt; the fields are query, reply"),
     "numbers": ("t.json", "[1, 2, 3]", "t.json, row 1: got the number 1, expected an object with a prompt"),
     "not UTF-8": ("t.jsonl", GOOD.encode() + b'{"prompt": "caf\xe9"}\n', "t.jsonl, line 2: not UTF-8"),

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from safekey_interp.errors import InputError
 
 
 def traces(values, column="correct"):
-    about = {"prompt": "p", "response": ""}
+    about: Any = {"prompt": "p", "response": ""}
     if column == "label":
         return [Trace(trace_id=str(number), label=value, **about) for number, value in enumerate(values)]
     return [

@@ -1,5 +1,7 @@
 """Laws of estimators: planted effects are found, noise is not, folds are never seen, what is no classifier is said."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -60,9 +62,8 @@ def table_of(states, positive, estimator, words=None, **options):
     labels = ["harmful" if yes else "benign" for yes in positive]
     groups = [str(row) for row in range(len(positive))]
     texts = {} if words is None else {"prompt": words}
-    return separability_table(
-        OneLayer(states), labels, groups, texts, estimator=estimator, **({"n_permutations": 20} | options)
-    ).table
+    about: Any = {"estimator": estimator, "n_permutations": 20} | options
+    return separability_table(OneLayer(states), labels, groups, texts, **about).table
 
 
 def plan_of(positive, n_permutations=0):
@@ -116,7 +117,7 @@ def test_a_run_repeats_and_a_given_object_stays_as_it_was():
     pd.testing.assert_frame_equal(first, again)
     assert not first.auroc.equals(other.auroc)
     assert not hasattr(forest, "n_features_in_")
-    assert forest[-1].random_state is None
+    assert forest.get_params()["randomforestclassifier__random_state"] is None
 
 
 class Remembers(ClassifierMixin, BaseEstimator):
@@ -241,7 +242,7 @@ def test_transfer_takes_estimators_too():
     words = {"prompt": ["bad" if yes else "good" for yes in positive]}
     conditions = Conditions(by="source", names=("plain", "wrapped"))
     for name in ("lda", "mass_mean", "GaussianNB"):
-        about = {"conditions": conditions, "estimator": CLASSIFIERS[name], "n_permutations": 5}
+        about: Any = {"conditions": conditions, "estimator": CLASSIFIERS[name], "n_permutations": 5}
         table = transfer_table(OneLayer(states), labels, groups, condition, words, **about).table
         assert set(table.method) == {name, "text_tfidf"}
         assert set(table.estimator) == {name}
