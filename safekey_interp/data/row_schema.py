@@ -1,6 +1,7 @@
 """Schema of raw rows: from columns to traces, with prompt, response, label and spans.
 
-The usual column names are recognised alone; so are conversations, and three layouts by their columns:
+The usual column names are recognised alone. A label is a word of the data's own; the usual words for harm are read as
+``harmful`` and ``benign`` (:data:`LABELS`). So are conversations recognised, and three layouts by their columns:
 
 - SafeKey's training rows (``question, response, source, summary_end_idx, next_sentence_end_idx``). Its trainer cuts U
   as ``[0, summary_end_idx)`` and K as ``[summary_end_idx, next_sentence_end_idx)``; here U starts after ``<think>``,
@@ -19,13 +20,13 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from safekey_interp.data.safekey_offsets import spans_from_offsets
-from safekey_interp.data.trace import CharSpan, Label, Message, Trace
+from safekey_interp.data.trace import CharSpan, Message, Trace
 from safekey_interp.errors import InputError
 
 PROMPT_FIELDS = ("prompt", "question", "instruction")
 RESPONSE_FIELDS = ("response", "completion", "output", "answer")
 MESSAGES_FIELDS = ("messages", "conversation", "conversations")
-LABELS: Mapping[str, Label] = {
+LABELS: Mapping[str, str] = {
     "harmful": "harmful", "unsafe": "harmful", "1": "harmful", "true": "harmful",
     "benign": "benign", "safe": "benign", "0": "benign", "false": "benign",
 }  # fmt: skip
@@ -180,20 +181,20 @@ def _responses(cells: Mapping[str, Any], column: str | None, where: str) -> str 
 
 def _label(
     row: Mapping[str, Any], cells: Mapping[str, Any], columns: _Columns, where: str, named: NamedFields
-) -> Label | None:
+) -> str | None:
     if columns.label is not None:
         value = cells[columns.label]
         if isinstance(value, float) and value.is_integer():
             value = int(value)  # a column of whole numbers with a gap comes out of pandas as floats
-        if value == "":
-            return None
-        label = LABELS.get(str(value).strip().lower()) if isinstance(value, str | int) else None
-        if label is None:
+        word = str(value).strip() if isinstance(value, str | int) else ""
+        known = LABELS.get(word.lower())
+        # Other numbers are no names of classes: among grades from 1 to 5, 1 would be harmful.
+        if known is None and (not isinstance(value, str) or word.lstrip("+-").replace(".", "").isdecimal()):
             raise InputError(
-                f"{where}: {columns.label}: got {_kind(value)}, expected one of {', '.join(LABELS)};"
+                f"{where}: {columns.label}: got {_kind(value)}, expected a word, or one of {', '.join(LABELS)};"
                 " name another column with --label-field, or leave the column out"
             )
-        return label
+        return known or word or None
     if named.label is None and "source" in cells and (row.keys() >= set(_OFFSETS) or row.keys() >= _STAR1):
         return "benign" if cells["source"] == "4o_rewrite" else "harmful"
     return None

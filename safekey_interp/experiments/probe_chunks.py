@@ -105,8 +105,13 @@ def trace_row(entry: Entry, by: str | None = None) -> dict[str, Any]:
         "n_straddling": len(encoding.straddling) if encoding else None,
         "status": "measured" if entry.measured is not None else "left out",
         "left_out": entry.left_out,
-        "meta": json.dumps(dict(trace.meta), ensure_ascii=False, default=str),
+        "meta": json.dumps(dict(trace.meta), ensure_ascii=False, default=_plain),
     }
+
+
+def _plain(value: Any) -> Any:
+    """A number or truth of NumPy's as Python's own; anything else that JSON lacks as text."""
+    return value.item() if getattr(value, "shape", None) == () else str(value)
 
 
 _TRACE_TYPES = {

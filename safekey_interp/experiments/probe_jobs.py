@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from safekey_interp.capture.hidden_states import States
+from safekey_interp.data.class_labels import LabelBy
 from safekey_interp.data.conditions import Conditions
+from safekey_interp.measures.estimator_names import EstimatorName
 from safekey_interp.measures.layer_loop import LeftOut
 from safekey_interp.measures.separability import separability_table
-from safekey_interp.measures.text_baseline import texts_by_position
+from safekey_interp.measures.text_baseline import text_read
 from safekey_interp.measures.transfer import transfer_table
 from safekey_interp.runs.processes import Team, workers
 from safekey_interp.runs.storage import read_json, write_folder_aside, write_json
@@ -25,6 +27,8 @@ from safekey_interp.runs.storage import read_json, write_folder_aside, write_jso
 if TYPE_CHECKING:
     from safekey_interp.display import Progress
 
+CLASS = "class"
+"""Column of each trace's class, among what is known of a run's traces."""
 _LEFT_OUT = "left_out.json"
 
 
@@ -58,17 +62,20 @@ class StateProbes:
         measured: pd.DataFrame,
         conditions: Conditions,
         *,
-        label_by: str,
+        label_by: LabelBy,
+        estimator: EstimatorName,
         seed: int,
         folder: Path,
         tell: Progress,
     ) -> None:
         self._states, self._measured, self._conditions, self._tell = states, measured, conditions, tell
         self._folder = folder
-        self._about = {"label_by": label_by, "seed": seed, "n_workers": workers()}
-        self._labels = column(measured, "label" if label_by == "label" else "aha")
+        self._about: Any = {"label_by": label_by, "estimator": estimator, "seed": seed, "n_workers": workers()}
+        self._labels = column(measured, CLASS)
         self._groups = list(measured["group"])
-        self._texts = texts_by_position(*(column(measured, n) for n in ("prompt", "understanding", "key_sentence")))
+        spans = {name: column(measured, name) for name in ("prompt", "understanding", "key_sentence")}
+        words = [dict(zip(spans, row, strict=True)) for row in zip(*spans.values(), strict=True)]
+        self._texts = {position: [text_read(position, row) for row in words] for position in states.positions}
 
     def jobs(self) -> list[Job]:
         """The jobs, each of which leaves a folder with its tables."""

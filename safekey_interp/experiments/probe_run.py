@@ -17,7 +17,8 @@ from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.streaming import BatchSize, forward_cost, threads_for, token_budget
-from safekey_interp.data.conditions import LabelBy, check_by
+from safekey_interp.data.class_labels import LabelBy, check_label_by
+from safekey_interp.data.conditions import check_by
 from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError
@@ -26,6 +27,7 @@ from safekey_interp.experiments.probe_settings import ProbeSettings
 from safekey_interp.experiments.probe_survey import Survey, survey
 from safekey_interp.experiments.probe_tables import assemble
 from safekey_interp.measures.attention_summary import QUANTITIES
+from safekey_interp.measures.estimator_names import EstimatorName
 from safekey_interp.models.chat_template import tokenizer_hash
 from safekey_interp.reporting.findings.probe_run_findings import find
 from safekey_interp.runs.manifest import manifest_of
@@ -50,6 +52,7 @@ def run_probe(
     max_length: int | None = None,
     backend: Backend = "hf",
     label_by: LabelBy = "label",
+    estimator: EstimatorName = "logistic",
     by: str | None = "source",
     seed: int = 0,
     limit: int | None = None,
@@ -73,7 +76,9 @@ def run_probe(
         batch_size: traces a forward pass, or ``auto``.
         max_length: most tokens up to the end of K; longer traces are left out and named.
         backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
-        label_by: separability of the file's labels, or of each trace's own outcome.
+        label_by: the column of the two classes that are told apart: ``label``, ``aha`` (each trace's own outcome),
+            ``source`` or a name in ``meta``.
+        estimator: ``logistic``, ``mass_mean`` or ``lda``.
         by: the column that tells conditions apart: ``source``, or a name in ``meta``; None for nothing. Conditions of
             at least ten groups count, the most frequent first, at most six.
         seed: seed of every draw.
@@ -102,6 +107,7 @@ def run_probe(
         max_length=max_length,
         backend=backend,
         label_by=label_by,
+        estimator=estimator,
         by=by,
         seed=seed,
         n_examples=n_examples,
@@ -123,12 +129,15 @@ def run_probe(
         "n_random": n_random,
         "states": keep_states,
     }
+    if estimator != "logistic":  # so that the record of other runs stays as it was
+        options["estimator"] = estimator
     with run_session(out, overwrite=overwrite, progress=progress) as session:
         team, progress = session.team, session.progress
         progress.stage("reading", None)
         source = read_traces(traces, limit=limit).check()
         content = source.content
         check_by(source, by)
+        check_label_by(source, label_by)
         plan = {
             "chunk": chunk or chunk_size(content.n),
             "batch_size": batch_size,
@@ -151,7 +160,14 @@ def run_probe(
         progress.stage("finding key sentences", content.n)
         with team.after_first(finder not in WITHOUT_MEMORY):
             overview = survey(
-                model, source, settings, by=by, n_examples=n_examples, seed=seed, on_trace=progress.advance
+                model,
+                source,
+                settings,
+                label_by=label_by,
+                by=by,
+                n_examples=n_examples,
+                seed=seed,
+                on_trace=progress.advance,
             )
         request = _request(model, overview, options, seed)
         session.lap("reading")
@@ -170,10 +186,9 @@ def run_probe(
 
 def _request(model: Model, overview: Survey, options: dict[str, Any], seed: int) -> CaptureRequest:
     """What is to be measured; raises InputError when that is nothing, ModelError when the model does not show it."""
-    classes = overview.classes(options["label_by"])
     request = CaptureRequest(
         attention=overview.n_with_key_sentence > 0,
-        states=min(classes.values()) > 0 or options["states"],
+        states=min(overview.classes.values()) > 0 or options["states"],
         layers=options["layers"],
         positions=overview.positions,
         n_random=options["n_random"],
@@ -182,7 +197,7 @@ def _request(model: Model, overview: Survey, options: dict[str, Any], seed: int)
     if not request.attention and not request.states:
         raise InputError(
             "nothing to measure: no trace has a key sentence, where attention is measured, and separability needs two "
-            f"classes by {options['label_by']}, got {overview.in_words(options['label_by'])}; add responses or labels"
+            f"classes by {options['label_by']}, got {overview.in_words}; add responses or labels"
         )
     if request.attention:
         check_attention(model)

@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from safekey_interp.capture.stream_settings import StreamSettings
-from safekey_interp.data.conditions import LabelBy
+from safekey_interp.data.class_labels import LabelBy
+from safekey_interp.measures.estimator_names import EstimatorName
 from safekey_interp.runs.settings import SettingError, settings_model
 
 
@@ -28,7 +29,9 @@ class ProbeSettings(StreamSettings):
     layers: tuple[int, ...] | None = None
     """Layers, such as 0-5,12,-1. Default: all."""
     label_by: LabelBy = "label"
-    """Separability by the file's label, or by each trace's aha."""
+    """Column of the two classes: label, aha, source, or a name found in meta."""
+    estimator: EstimatorName = "logistic"
+    """Probe: logistic, mass_mean (difference of means) or lda."""
     by: By = "source"
     """Column that tells conditions apart: source, a name found in meta, or none."""
     seed: int = Field(default=0, ge=0)

@@ -15,6 +15,7 @@ from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 from safekey_interp.capture.streaming import Entry, StreamSettings, encoded
+from safekey_interp.data.class_labels import OUTCOME, LabelBy, class_pair, label_of
 from safekey_interp.data.conditions import ConditionCounter, Conditions
 from safekey_interp.data.record_spool import RecordSpool
 from safekey_interp.data.trace import CharSpan, Trace
@@ -35,10 +36,8 @@ class Survey:
     """Traces in which a key sentence was found."""
     n_with_response: int
     """Traces that have a response."""
-    labels: Counter[str]
-    """Traces of each label."""
-    outcomes: Counter[str]
-    """Traces of each outcome (aha)."""
+    classes: Counter[str]
+    """Traces of each of the two classes, the positive one first."""
     conditions: Conditions
     """Conditions that are told apart."""
     examples: tuple[str, ...]
@@ -63,16 +62,10 @@ class Survey:
 
         return STATE_POSITIONS if self.n_with_response else ("prompt", "prompt_end")
 
-    def classes(self, label_by: str) -> Counter[str]:
-        """Traces of each of the two classes."""
-        from safekey_interp.measures.folds import CLASSES
-
-        counts = self.labels if label_by == "label" else self.outcomes
-        return Counter({name: counts[name] for name in CLASSES[label_by]})
-
-    def in_words(self, label_by: str) -> str:
+    @property
+    def in_words(self) -> str:
         """The classes' sizes, for a message."""
-        return ", ".join(f"{n:,} {name}" for name, n in self.classes(label_by).items())
+        return ", ".join(f"{n:,} {name}" for name, n in self.classes.items() if name)
 
 
 def survey(
@@ -80,6 +73,7 @@ def survey(
     traces: Iterable[Trace],
     settings: StreamSettings,
     *,
+    label_by: LabelBy = "label",
     by: str | None = None,
     n_examples: int,
     seed: int,
@@ -91,6 +85,7 @@ def survey(
         model: its tokenizer says whether a trace fits.
         traces: the data.
         settings: finder and largest length.
+        label_by: the column of the two classes.
         by: the column that tells conditions apart; None when nothing is.
         n_examples: traces to show in full.
         seed: seed of their choice.
@@ -100,8 +95,7 @@ def survey(
         InputError: a row cannot be read, or no trace can be measured.
         RunError: there is no room for temporary files.
     """
-    labels: Counter[str] = Counter()
-    outcomes: Counter[str] = Counter()
+    classes: Counter[str | None] = Counter()
     strata: dict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)
     conditions = ConditionCounter(by)
     n = with_key = with_response = 0
@@ -110,10 +104,8 @@ def survey(
         n += 1
         with_response += bool(trace.response)
         with_key += segmentation.key_sentence is not None
-        labels[trace.label or ""] += 1
+        classes[segmentation.aha if label_by == OUTCOME else label_of(trace, label_by)] += 1
         condition = conditions.add(trace)
-        if segmentation.aha is not None:
-            outcomes[segmentation.aha] += 1
         if segmentation.key_sentence is not None and n_examples:
             _note(strata[_stratum(trace, segmentation, condition)], trace.trace_id, seed, n_examples)
         entry = Entry(trace=trace, segmentation=segmentation)
@@ -130,8 +122,7 @@ def survey(
         n=n,
         n_with_key_sentence=with_key,
         n_with_response=with_response,
-        labels=labels,
-        outcomes=outcomes,
+        classes=Counter({name: classes[name] for name in class_pair(classes.elements(), label_by)}),
         conditions=conditions.conditions(),
         examples=_round_robin(strata, n_examples),
         first=first,

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from safekey_interp.data.conditions import SUBSETS
+from safekey_interp.data.conditions import subsets_by_label
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.measures.intervals import ratio, ratio_of_means
 
@@ -89,7 +89,7 @@ def summarise_effects(
 
     Returns:
         One row per place, subset and kind of control; where there is none, one with ``control_kind`` ``none`` and NaN.
-        Columns: ``by``, subset (all, harmful, benign; those that have traces), control_kind, value, low, high,
+        Columns: ``by``, subset (all, and each label where they are at most two), control_kind, value, low, high,
         control, control_low, control_high, excess, excess_low, excess_high, p_value (and ``p_value_over_all`` where
         asked for), n (traces), n_groups, n_controls (draws of the kind). NaN where nothing is defined.
         ``p_value`` = (1 + draws as far from the mean of all as the value is) / (1 + draws), two-sided.
@@ -112,7 +112,7 @@ def summarise_effects(
         mean, *draws = (_wide(part, names, value, about.index).reindex(columns=wide.columns) for part in parts)
         controls.append(_Control(kind, np.asarray(mean, np.float64), [np.asarray(draw, np.float64) for draw in draws]))
     found: list[dict[str, Any]] = []
-    for subset in SUBSETS:
+    for subset in subsets_by_label(about["label"]):
         chosen = (
             np.ones(len(about), bool) if subset == "all" else (about["label"] == subset).to_numpy(bool, na_value=False)
         )

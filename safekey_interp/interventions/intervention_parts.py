@@ -19,9 +19,7 @@ FITTING = (
         "fit_layers", "Layers to fit directions on. Default: all; of a trajectory one.", flag="--layers", reads="layers"
     ),
     Option("fit_position", "Position whose states directions are fitted on.", default="decision", flag="--position"),
-    Option(
-        "label_by", "Fit directions by the file's label or each trace's aha.", default="label", choices=("label", "aha")
-    ),
+    Option("label_by", "Column of the two classes: label, aha, source, or a name found in meta.", default="label"),
     Option("n_folds", "Folds of requests; directions fitted on the others are used on each.", int, 5, least=2),
     Option("keep_directions", "Keep the fitted directions in the folder's directions/.", bool, False, flag="--save"),
 )

@@ -6,19 +6,30 @@ from collections.abc import Mapping
 from math import isnan
 from typing import Any
 
+from safekey_interp.data.class_labels import HARM, OUTCOME, class_pair
 from safekey_interp.interventions import intervention_parts as parts
 from safekey_interp.interventions.intervention_record import Column, Figure, Intervention, Option
 
-_CLASSES = {"label": "harmful and benign prompts", "aha": "traces whose K is unsafe and those whose K is safe"}
 _WAYS = {"ablate": "ablated from", "add": "added to"}
 
 
-def _changed(settings: Mapping[str, Any], _: Any) -> str:
+def _classes(label_by: str, effects: Any) -> str:
+    """The traces whose means were subtracted, in words."""
+    if label_by == OUTCOME:
+        return "traces whose K is unsafe and those whose K is safe"
+    if label_by != "label":
+        return f"the two values of {label_by}"
+    pair = class_pair(effects["label"].dropna().unique(), label_by)
+    return f"{pair.positive} and {pair.negative} {'prompts' if pair == HARM else 'traces'}"
+
+
+def _changed(settings: Mapping[str, Any], effects: Any) -> str:
     directions = "Given directions"
     if not settings.get("directions"):
+        classes = _classes(settings["label_by"], effects)
         directions = (
-            f"Directions between the mean states of {_CLASSES[settings['label_by']]} (at “{settings['fit_position']}”, "
-            "fitted on other requests than they were used on)"
+            f"Directions between the mean states of {classes} (at “{settings['fit_position']}”, fitted on other "
+            "requests than they were used on)"
         )
     return f"{directions} {_WAYS[settings['mode']]} the residual stream, one at a time."
 
@@ -34,7 +45,7 @@ INTERVENTION = Intervention(
         Option("mode", "ablate (remove it everywhere) or add.", default="ablate", choices=("ablate", "add")),
         Option(
             "scales",
-            "In norms of the direction; below 0 away from harmful.",
+            "In norms of the direction; below 0 away from the positive class.",
             float,
             1.0,
             flag="--scale",

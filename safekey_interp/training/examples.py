@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from safekey_interp.data.class_labels import HARM
 from safekey_interp.errors import InputError, TraceError, TraceTooLong
 from safekey_interp.models.encoding import Encoding
 from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
@@ -176,7 +177,7 @@ def _example(model: Model, trace: Trace, segmentation: Segmentation, ends: tuple
         trace_id=trace.trace_id,
         group=trace.group,
         encoding=replace(encoding, input_ids=ids, text="", offsets=()),
-        label=trace.label,
+        label=trace.label if trace.label in HARM else None,  # the head reads whether the prompt asks for harm
         aha=segmentation.aha,
     )
 

@@ -31,6 +31,7 @@ from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.hidden_states import StatesInMemory
 from safekey_interp.capture.streaming import Entry, StreamSettings, measure_entries, prepare
+from safekey_interp.data.class_labels import HARM
 from safekey_interp.data.conditions import subsets_of
 from safekey_interp.generation.aha_score import place_sentences, score_sentences, summarise_aha
 from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, read_key_sentences, spelled
@@ -126,6 +127,7 @@ class Snapshots:
         if self._probes is None or states.trace_ids != self._measured_ids:
             traces, segmentations = ([getattr(e, name) for e in measured] for name in ("trace", "segmentation"))
             data = ProbeData.of(states, traces, segmentations, "label")
+            data = data._replace(labels=[label if label in HARM else None for label in data.labels])
             self._probes, self._measured_ids = Separability.of(data, seed=self._seed), states.trace_ids
         return self._probes.measure(states)
 

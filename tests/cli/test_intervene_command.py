@@ -106,7 +106,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "one outcome": (["patch", "--limit", "1"], "no pair of traces of one request and different outcomes"),
     "mode": (["direction", "--mode", "x"], "--mode: got 'x', expected one of ablate, add"),
     "scale": (["direction", "--scale", "2"], "--scale: has no effect without --mode add"),
-    "label by": (["direction", "--label-by", "x"], "--label-by: got 'x', expected one of label, aha"),
+    "label by": (["direction", "--label-by", "x"], "label_by: no trace has the column 'x'; expected one of label, aha"),
     "one class": (["direction", "--limit", "4"], "directions on held-out requests"),
     "both": (["direction", "--direction", "d.safetensors", "--layers", "1"], "--layers: nothing is fitted"),
     "no direction": (["direction", "--direction", "traces.jsonl"], "traces.jsonl: cannot be read"),
