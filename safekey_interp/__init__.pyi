@@ -75,6 +75,7 @@ from .segmentation.segmenter import register_finder as register_finder
 from .segmentation.segmenter import segment as segment
 from .segmentation.segmenter import segment_all as segment_all
 from .segmentation.sentence_openings import turning_points as turning_points
+from .segmentation.span_search import find_spans as find_spans
 from .segmentation.trace_view import show as show
 from .training.batch_loss import loss_terms as loss_terms
 from .training.config import TrainingConfig as TrainingConfig
