@@ -68,6 +68,9 @@ from .models.model import load as load
 from .models.organism import example as example
 from .models.safety_head import SafetyHead as SafetyHead
 from .models.safety_head import load_safety_head as load_safety_head
+from .reporting.report_file import Report as Report
+from .reporting.report_file import RunFigures as RunFigures
+from .reporting.report_file import write_report as write_report
 from .runs.run_folder import Run as Run
 from .runs.run_folder import open_run as open_run
 from .segmentation.segmenter import Segmentation as Segmentation

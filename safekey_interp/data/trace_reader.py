@@ -8,16 +8,14 @@ Lines on standard input, or what Python already holds: mappings, traces, a data 
 from __future__ import annotations
 
 import hashlib
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, overload
 
-from safekey_interp.data.input_paths import files_of, prefixes_of
+from safekey_interp.data.input_paths import prefixes_of, row_sources
 from safekey_interp.data.record_spool import RecordSpool
-from safekey_interp.data.row_readers import RowFile, RowsInMemory, RowsOfFrame, RowSource
+from safekey_interp.data.row_readers import RowFile, RowSource
 from safekey_interp.data.row_schema import NamedFields, read_row
 from safekey_interp.data.trace import Trace, count_surrogates
 from safekey_interp.data.trace_record import record_of, trace_of
@@ -64,7 +62,7 @@ def read_traces(
         if any(named) or limit:
             raise InputError("these traces are read already; give field names and a limit when the file is read")
         return source
-    return TraceSource(_row_sources(source), named, limit)
+    return TraceSource(row_sources(source), named, limit)
 
 
 class TraceSource:
@@ -123,10 +121,11 @@ class TraceSource:
             InputError: the first row that cannot be used, with where, got, expected.
         """
         if self._content is None:
-            digest, n, is_kept = hashlib.sha256(), 0, True
+            digest, n, is_kept, names = hashlib.sha256(), 0, True, {}
             spool, in_memory = RecordSpool(), []
             for trace in self._read():
                 n += 1
+                names |= dict.fromkeys(trace.span_names)
                 record, is_exact = record_of(trace)
                 digest.update(record + b"\n")
                 if not self.files:
@@ -135,7 +134,7 @@ class TraceSource:
                     is_kept = is_exact and spool.append(record)
             if is_kept:
                 self._kept = partial(map, trace_of, spool) if self.files else partial(iter, in_memory)
-            self._content = Content(n, digest.hexdigest())
+            self._content = Content(n, digest.hexdigest(), tuple(names))
         return self
 
     def __iter__(self) -> Iterator[Trace]:
@@ -174,6 +173,10 @@ class TraceSource:
             record: what a manifest says of it.
         """
         return _ChangedSource(self, change, record)
+
+    def changes_of(self, source: TraceSource) -> TraceSource:
+        """Another source's traces, such as answers to these prompts, after the changes that these went through."""
+        return source
 
     def _read(self) -> Iterator[Trace]:
         """The traces from the source itself."""
@@ -236,6 +239,9 @@ class _ChangedSource(TraceSource):
     def sha256(self) -> str:
         return self._source.sha256
 
+    def changes_of(self, source: TraceSource) -> TraceSource:
+        return self._source.changes_of(source).changed(self._change, self._record)
+
     def record(self) -> dict[str, Any]:
         return super().record() | self._record
 
@@ -243,24 +249,6 @@ class _ChangedSource(TraceSource):
         for trace in self._change(iter(self._source)):
             self.n_read, self.n_surrogates = self._source.n_read, self._source.n_surrogates
             yield trace
-
-
-def _row_sources(source: Any) -> list[RowSource]:
-    if isinstance(source, str | os.PathLike):
-        return list(files_of([source]))
-    pandas = sys.modules.get("pandas")  # who holds a data frame has imported it
-    if pandas is not None and isinstance(source, pandas.DataFrame):
-        return [RowsOfFrame(source)]
-    if isinstance(source, Trace):
-        return [RowsInMemory([source])]
-    if isinstance(source, Mapping) or not isinstance(source, Iterable):
-        raise InputError(f"traces: got {type(source).__name__}, expected a file, rows, traces or a data frame")
-    if isinstance(source, list | tuple):
-        if not source:
-            raise InputError("traces: got an empty list, expected at least one file, row or trace")
-        if all(isinstance(item, str | os.PathLike | RowFile) for item in source):
-            return list(files_of(source))
-    return [RowsInMemory(source)]
 
 
 def _sha256_of(files: Iterable[RowFile]) -> str:
@@ -287,3 +275,5 @@ class Content(NamedTuple):
     """How many."""
     sha256: str
     """Hash of everything that they say, in their order."""
+    span_names: tuple[str, ...]
+    """Names of their own spans."""

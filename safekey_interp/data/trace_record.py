@@ -44,8 +44,9 @@ def trace_of(record: list[Any]) -> Trace:
 def spans_record(trace: Trace) -> list[dict[str, list[list[int]]]]:
     """Intervals of its own spans by name: of the response, of the prompt, of each turn; nothing where it has none."""
     places = (trace.spans, trace.prompt_spans, *(turn.spans for turn in trace.messages))
-    return [_intervals(spans) for spans in places] if any(places) else []
+    return [intervals_of(spans) for spans in places] if any(places) else []
 
 
-def _intervals(spans: Spans) -> dict[str, list[list[int]]]:
+def intervals_of(spans: Spans) -> dict[str, list[list[int]]]:
+    """Named spans as a column of a file has them."""
     return {name: [[span.start, span.end] for span in intervals] for name, intervals in spans.items()}
