@@ -23,6 +23,7 @@ from safekey_interp.cli.shared import (
     progress_bar,
     run_options,
     say_findings,
+    traces_of,
 )
 from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
@@ -84,13 +85,12 @@ def _command(intervention: Intervention) -> Any:
         typed = [name for name in own if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"]
         # Cheap checks come before the seconds that the libraries and the model take.
         options = _options_of(intervention, [(own[name], words[name]) for name in typed])
-        from safekey_interp.data.trace_reader import read_traces
         from safekey_interp.runs.run_writer import check_out
 
         folder = out or Path("runs") / f"{folder_name(model, traces)}-{intervention.name}"
         if team().is_first:
             check_out(folder)
-        source = read_traces(traces or TRACES, **reading.to_dict()).check()
+        source = traces_of(traces or TRACES, reading, settings.delimiters)
         team().gather()  # so that what one process refuses is known before the others load a model
         with progress_bar() as bar:
             loaded = loaded_model(model, bar, **loading.to_dict())

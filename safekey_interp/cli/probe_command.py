@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from safekey_interp.cli.options import ModelName, NoReport, Overwrite, Traces, option, with_options
-from safekey_interp.cli.shared import folder_name, loaded_model, page_of, progress_bar, run_options, say_findings
+from safekey_interp.cli.shared import (
+    folder_name,
+    loaded_model,
+    page_of,
+    progress_bar,
+    run_options,
+    say_findings,
+    traces_of,
+)
 from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.probe_settings import ProbeSettings
@@ -54,7 +62,6 @@ def probe(
 ) -> None:
     """Run the probe and print its summary."""
     # Cheap checks come before the seconds that the libraries and the model take.
-    from safekey_interp.data.trace_reader import read_traces
     from safekey_interp.runs.run_writer import check_generated, check_out
 
     _check_prompts(prompts, traces, generate=generate, max_new_tokens=max_new_tokens)
@@ -63,7 +70,7 @@ def probe(
         check_out(folder)
         if generate:
             check_generated(folder, overwrite=overwrite)
-    source = read_traces(prompts or traces or TRACES, **reading.to_dict()).check()
+    source = traces_of(prompts or traces or TRACES, reading, settings.delimiters)
     team().gather()  # so that what one process refuses is known before the others load a model
     with progress_bar() as bar:
         loaded = loaded_model(model, bar, **loading.to_dict())
@@ -121,4 +128,4 @@ def _answered(
             progress=bar,
         )
     team().gather()
-    return read_traces(folder / GENERATED).check()
+    return prompts.changes_of(read_traces(folder / GENERATED)).check()

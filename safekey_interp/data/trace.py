@@ -136,9 +136,9 @@ class Trace:
 
     @property
     def span_names(self) -> tuple[str, ...]:
-        """Names of its own spans, of the response, the prompt and earlier turns, each once."""
+        """Names of its own spans, of the response, the prompt and earlier turns, each once; none without intervals."""
         places = (self.spans, self.prompt_spans, *(message.spans for message in self.messages))
-        return tuple(dict.fromkeys(name for spans in places for name in spans))
+        return tuple(dict.fromkeys(name for spans in places for name, intervals in spans.items() if intervals))
 
     def with_(self, **changes: Any) -> Trace:
         """A copy with some fields changed."""

@@ -63,6 +63,9 @@ def generate(
         TraceError: the chat template refuses a prompt.
         TraceTooLong: prompt and response do not fit the positions that the model reads.
     """
+    if isinstance(prompts, str):
+        raise InputError(f"prompts: got the text {prompts[:60]!r}, expected a list such as [{prompts[:60]!r}]")
+    prompts = [prompts] if isinstance(prompts, Trace) else prompts
     texts = _prefills(prefill, len(prompts))
     requests = [
         Request(trace=_as_trace(prompt, number), prefill=text)

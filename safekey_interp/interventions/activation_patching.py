@@ -28,6 +28,7 @@ from einops import rearrange
 from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_size, on_threads, threads_for
+from safekey_interp.data.trace_list import as_traces
 from safekey_interp.errors import NothingMeasured, TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.generation.likelihood import NOT_FINITE, Continuation, with_sentence
@@ -192,7 +193,7 @@ class _Run(NamedTuple):
 def _pairs(
     traces: Iterable[Trace | TracePair], source: Outcome, settings: StreamSettings
 ) -> tuple[list[TracePair], dict[str, str]]:
-    items = list(traces)
+    items = list(as_traces(traces, TracePair))
     given = [item for item in items if isinstance(item, TracePair)]
     single = [item for item in items if not isinstance(item, TracePair)]
     paired, left_out = find_pairs(single, settings, source=source)

@@ -15,6 +15,7 @@ import pandas as pd
 
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.class_labels import LabelBy, class_pair
+from safekey_interp.data.trace_list import as_traces
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.directions import read_classes
 from safekey_interp.interventions.steering import steer
@@ -67,6 +68,7 @@ def fit_folds(
     Raises:
         InputError: a class has too few groups, or what ``fit_directions`` refuses.
     """
+    traces = list(as_traces(traces))
     classes = read_classes(model, traces, settings, layers=fit_layers, position=fit_position, label_by=label_by)
     names = class_pair(classes.labels, label_by)
     code = positive_class(classes.labels, names)
@@ -122,6 +124,7 @@ def steer_held_out(
     """
     finding: dict[str, Any] = {"finder": finder, "delimiters": delimiters}
     places: dict[str, Any] = {"fit_layers": fit_layers, "fit_position": fit_position, "label_by": label_by}
+    traces = list(as_traces(traces))
     fitted = fit_folds(
         model, traces, StreamSettings(**finding), n_folds=n_folds, n_controls=n_random, seed=seed, **places
     )

@@ -21,10 +21,16 @@ class InterventionPage(Page):
         self.changes = [finding for finding in findings if finding.get("question") == "changed"]
 
 
-def render(run: Run) -> str:
-    """The whole page as text."""
+def drawn(run: Run) -> InterventionPage:
+    """The page with its sections."""
     page = InterventionPage(run)
     page.draw()
+    return page
+
+
+def render(run: Run) -> str:
+    """The whole page as text."""
+    page = drawn(run)
     model, n_read = page_text.model_of(page.manifest), (page.manifest.get("data") or {}).get("n_read")
     n = 0 if page.summary is None else int(page.summary["n"].max())
     before, _, behind = page.intervention.title.partition("{model}")

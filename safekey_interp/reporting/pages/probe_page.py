@@ -38,10 +38,16 @@ class ProbePage(Page):
         self.view, self.notes = view, [*view.notes, *self.notes[len(old) :]]
 
 
-def render(run: Run) -> str:
-    """The whole page as text."""
+def drawn(run: Run) -> ProbePage:
+    """The page with its sections."""
     page = ProbePage(run)
     page.draw()
+    return page
+
+
+def render(run: Run) -> str:
+    """The whole page as text."""
+    page = drawn(run)
     # The maps take what the rest leaves: the page without them is measured, then the maps are packed to fit.
     used = len(_text(page).encode("utf-8", "replace"))
     page.show(token_view.with_maps(page.view, run, MAX_BYTES - used - 20_000))
