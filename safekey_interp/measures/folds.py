@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from safekey_interp.data.class_labels import ClassPair
+from safekey_interp.errors import InputError
 from safekey_interp.measures.auroc import auroc_columns
 from safekey_interp.measures.label_permutations import shuffle_labels
 
@@ -158,6 +159,8 @@ class Planner:
         sizes: Mapping[str, Any],
         kinds: np.ndarray | None = None,
     ) -> None:
+        if (n := sizes.get("n_permutations", 0)) < 0:
+            raise InputError(f"n_permutations: got {n}, expected 0 or more")
         self._positive, self._groups, self._classes = positive, groups, classes
         self._make = partial(make_plan, positive=positive, groups=groups, seed=seed, kinds=kinds, **sizes)
         self._made: dict[bytes, Plan | str] = {}

@@ -328,6 +328,7 @@ def test_layers_and_positions_are_chosen_and_checked():
     for options, said in (
         ({"layers": [7]}, r"layers: got 7, expected some of \[0, 1, 2\]"),
         ({"positions": ["end"]}, "positions: got 'end', expected some of prompt, decision"),
+        ({"n_permutations": -1}, "n_permutations: got -1, expected 0 or more"),
     ):
         with pytest.raises(InputError, match=said):
             separability_table(arrays, labels, alone(40), {}, **options)
