@@ -155,7 +155,16 @@ def encode(tokenizer: Any, trace: Trace, segmentation: Segmentation, *, renderin
                 trace.trace_id,
                 f"K ends at character {span.end} of the response, of which the released script reads the first {read}",
             )
-    input_ids, offsets = tokenise(tokenizer, rendered)
+    return encode_tokens(trace, segmentation, rendered, tokenise(tokenizer, rendered))
+
+
+Read = tuple[Sequence[int], Sequence[tuple[int, int]]]
+"""Tokens of a text, and the characters behind each."""
+
+
+def encode_tokens(trace: Trace, segmentation: Segmentation, rendered: Rendered, read: Read) -> Encoding:
+    """As :func:`encode`, of a text whose tokens are known, such as those that a model wrote."""
+    input_ids, offsets = read
     text = rendered.text
     anchors = [_anchor(text, start, end) for start, end in offsets]
     shift = rendered.response_start
@@ -180,7 +189,7 @@ def encode(tokenizer: Any, trace: Trace, segmentation: Segmentation, *, renderin
     encoding = Encoding(
         trace_id=trace.trace_id,
         text=text,
-        input_ids=torch.tensor(input_ids, dtype=torch.int64),
+        input_ids=torch.tensor(list(input_ids), dtype=torch.int64),
         offsets=tuple((start, end) for start, end in offsets),
         response_start=response_start,
         spans=MappingProxyType({name: spans[name] for name in SPANS}),
