@@ -95,13 +95,21 @@ class LocalEngine:
 
     name = "transformers"
 
-    def __init__(self, model: Model, *, batch_size: int = 16, finder: str | Finder = "rules") -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        batch_size: int = 16,
+        finder: str | Finder = "rules",
+        delimiters: tuple[str, str] | None = None,
+    ) -> None:
         """Configure.
 
         Args:
             model: from ``load`` or ``from_hf``.
             batch_size: responses decoded at once.
             finder: finds U and K, for positions of edits.
+            delimiters: marks of the reasoning; the known families' when None.
 
         Raises:
             InputError: a batch size below 1.
@@ -110,7 +118,7 @@ class LocalEngine:
             raise InputError(f"batch_size: got {batch_size}, expected at least 1")
         self.model = model
         self.batch_size = batch_size
-        self._finder = SegmentationSettings(finder=finder).make()
+        self._finder = SegmentationSettings(finder=finder, delimiters=delimiters).make()
 
     @property
     def tokenizer(self) -> Any:

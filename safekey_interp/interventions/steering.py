@@ -239,11 +239,11 @@ def _columns(variants: Sequence[_Variant], directions: Sequence[Direction], mode
         direction = directions[variant.direction]
         record = {name: getattr(direction, name) for name in ("layer", "site", "position", "method")}
         about = {"mode": mode, "scale": variant.scale, "control": variant.control, "draw": variant.draw}
-        rows.append({"direction": variant.direction} | record | about | _components(direction))
+        rows.append({"direction": variant.direction} | record | about | component_columns(direction))
     return pd.DataFrame(rows)
 
 
-def _components(direction: Direction) -> dict[str, float]:
+def component_columns(direction: Direction) -> dict[str, float]:
     """|cosine| with each principal component, and its share of the variance; NaN where unknown."""
     components = dict.fromkeys(COMPONENTS, np.nan)
     if direction.controls is not None:
