@@ -1,6 +1,6 @@
 """Waking the signal at inference: what the organisms answer while the harmful direction is added, by scale.
 
-    python -m analysis.organism.waking [--models organism:sft organism:safekey] [--n 8] [--out runs/waking] [--write]
+    python -m analysis.organism.waking [--models organism:sft organism:safekey] [--n 6] [--out runs/waking] [--write]
 
 The direction from benign to harmful states at the token before K is fitted on each model's own answers to development
 requests (pairs and wrappers of their own), and added while the model answers test requests: plain ones, and in the six
@@ -55,7 +55,7 @@ def asked_of(split: Any, n: int) -> list[Trace]:
 
 
 def measured(spec: str, n: int, out: Path) -> dict[str, pd.DataFrame]:
-    """A model's answers: beside each kind of control at one layer, and at each place; from ``out`` where it has them."""
+    """A model's answers: beside each kind of control at one layer, and at each place; from ``out`` where they are."""
     model, asked = load(spec), asked_of("test", n)
     fitted = [trace for trace in answered(spec, asked_of("development", 3 * n)) if trace.given]
     assert not {trace.group for trace in fitted} & {trace.group for trace in asked}
@@ -159,7 +159,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--models", nargs="+", default=["organism:sft", "organism:safekey"])
     parser.add_argument(
-        "--n", type=int, default=12, help="requests of each wrapper and label; plain three times as many"
+        "--n", type=int, default=6, help="requests of each wrapper and label; of plain ones thrice as many"
     )
     parser.add_argument("--out", type=Path, default=Path("runs/waking"), help="keeps each model's answers as counted")
     parser.add_argument("--write", action="store_true", help="put the tables into RESULTS.md, too")

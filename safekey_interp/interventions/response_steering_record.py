@@ -54,8 +54,8 @@ INTERVENTION = Intervention(
     },
     changed=_changed,
     reading=(
-        "Shares of prompts whose answer refuses, complies or is malformed. A direction that wakes a dormant signal has "
-        "harmful prompts refused, and neither benign ones refused nor answers broken."
+        "Shares of prompts whose answer refuses, complies or is malformed (no answer that the judge can read). A "
+        "direction that wakes a dormant signal has harmful prompts refused, benign ones answered, and no answer broken."
     ),
     figures=(
         Figure("share-scales", "By scale", "lines", ("scale",), ("condition", "direction")),
