@@ -85,7 +85,8 @@ def steered(model: Model, asked: Sequence[Trace], directions: Any, **options: An
     """Answers under each direction at each scale, with the wrapper of each request."""
     shared: dict[str, Any] = {"scales": SCALES, "max_new_tokens": MAX_NEW_TOKENS, "batch_size": 1024}
     table = steer_responses(model, asked, directions, judge=judge_of_answers(model), **shared, **options)
-    return table.assign(wrapper=table["trace_id"].map({trace.trace_id: trace.meta["wrapper"] for trace in asked}))
+    wrappers = {trace.trace_id: trace.meta["wrapper"] for trace in asked}
+    return table.assign(wrapper=[wrappers[name] for name in table["trace_id"]])
 
 
 def by_scale(tables: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:

@@ -25,10 +25,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from safekey_interp.capture.residual_edits import Place, every_place
+from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 from safekey_interp.measures.direction_record import Direction
 
 if TYPE_CHECKING:
+    from safekey_interp.models.encoding import Encoding
     from safekey_interp.models.model import Model
 
 Mode = Literal["ablate", "add"]
@@ -108,29 +110,47 @@ GenerationEdit = Steer | Ablate | HideSpan
 
 
 def check_edits(model: Model, edits: Iterable[GenerationEdit]) -> None:
-    """Refuse edits that do not fit a model; whether positions are there is known with the prompt.
+    """Refuse edits that do not fit a model; whether a prompt has their positions is known with the prompt.
 
     Raises:
-        InputError: no such edit, layer, head or place, a direction of another width, a scale that is not finite, or a
-            text where a list of positions is expected.
+        InputError: no such edit, layer, head, place or position, a direction of another width, a scale that is not
+            finite, or a text where a list of positions is expected.
     """
+    any_prompt = None
     for number, edit in enumerate(edits):
         what = f"edit {number}"
         if not isinstance(edit, Steer | Ablate | HideSpan):
             raise InputError(f"{what}: got a value of type {type(edit).__name__}, expected Steer, Ablate or HideSpan")
         model.layer_numbers(edit.layers)
+        if isinstance(edit.positions, str):
+            raise InputError(f'{what}: positions: got one text, expected a list; ["{edit.positions}"]')
+        if edit.positions and any_prompt is None:
+            any_prompt = model.encode(Trace(trace_id="", prompt="?", response=""))
+        for name in edit.positions or ():
+            if any_prompt is not None and name != GENERATED:
+                positions_in(any_prompt, name)
         if isinstance(edit, HideSpan):
             n_heads = model.n_heads
             for head in edit.heads or ():
                 if not 0 <= head < n_heads:
                     raise InputError(f"{what}: got head {head}, expected one of 0 to {n_heads - 1}")
             continue
-        if isinstance(edit.positions, str):
-            raise InputError(f'{what}: positions: got one text, expected a list; ["{edit.positions}"]')
         check_direction(model, edit.direction, what)
         if isinstance(edit, Steer) and not isfinite(edit.scale):
             raise InputError(f"{what}: scale: got {edit.scale}, expected a finite number")
         edit.places(model)
+
+
+def positions_in(encoding: Encoding, name: str) -> Sequence[int]:
+    """Tokens of a position.
+
+    Raises:
+        InputError: no such position.
+    """
+    try:
+        return encoding.positions(name)
+    except KeyError as error:
+        raise InputError(f"positions: {error.args[0]}, or {GENERATED!r}") from error
 
 
 def check_direction(model: Model, direction: Direction, what: str) -> None:

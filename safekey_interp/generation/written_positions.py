@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from safekey_interp.errors import InputError, TraceError
-from safekey_interp.generation.generation_edits import GENERATED, WRITTEN
+from safekey_interp.errors import TraceError
+from safekey_interp.generation.generation_edits import GENERATED, WRITTEN, positions_in
 from safekey_interp.generation.requests import Request
 from safekey_interp.generation.tokens import PromptTokens, response_text
 from safekey_interp.models.chat_template import render
@@ -67,10 +67,7 @@ class WrittenPositions:
             return range(first, first + len(self._new))
         if name in WRITTEN:
             return self._so_far().positions(name)
-        try:
-            known = self._known.positions(name)
-        except KeyError as error:
-            raise InputError(f"{error.args[0]}; or {GENERATED!r}, every token that is written") from error
+        known = positions_in(self._known, name)
         if not known:
             raise TraceError(
                 self._request.trace.trace_id,
