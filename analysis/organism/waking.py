@@ -1,6 +1,6 @@
-"""Waking the signal at inference: what the organisms answer while the harmful direction is added, by scale.
+"""Waking the signal at inference: what the organism answers while the harmful direction is added, by scale.
 
-    python -m analysis.organism.waking [--models organism:sft organism:safekey] [--n 6] [--out runs/waking] [--write]
+    python -m analysis.organism.waking [--models organism:sft …] [--n 6] [--out runs/waking] [--write]
 
 The direction from benign to harmful states at the token before K is fitted on each model's own answers to development
 requests (pairs and wrappers of their own), and added while the model answers test requests: plain ones, and in the six
@@ -158,7 +158,7 @@ def beside(share: float, draws: np.ndarray) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--models", nargs="+", default=["organism:sft", "organism:safekey"])
+    parser.add_argument("--models", nargs="+", default=["organism:sft"])
     parser.add_argument(
         "--n", type=int, default=6, help="requests of each wrapper and label; of plain ones thrice as many"
     )
