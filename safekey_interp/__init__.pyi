@@ -19,6 +19,9 @@ from .experiments.compare_run import run_comparison as run_comparison
 from .experiments.intervene_run import run_intervention as run_intervention
 from .experiments.probe_run import run_probe as run_probe
 from .generation.aha_score import measure_aha as measure_aha
+from .generation.generation_edits import Ablate as Ablate
+from .generation.generation_edits import HideSpan as HideSpan
+from .generation.generation_edits import Steer as Steer
 from .generation.key_sentence_bank import KeySentences as KeySentences
 from .generation.key_sentence_resampling import resample_key_sentences as resample_key_sentences
 from .generation.key_sentence_resampling import summarise_rates as summarise_rates

@@ -43,6 +43,12 @@ class Progress:
         if self._bar is not None:
             self._bar.update(n)
 
+    def say(self, line: str) -> None:
+        """Something that is worth knowing before it begins, on a line of its own."""
+        self.close()
+        if not self._is_hidden:
+            print(printable(line), file=sys.stderr)
+
     def close(self) -> None:
         """The last stage is over."""
         if self._bar is not None:

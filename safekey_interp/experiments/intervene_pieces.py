@@ -48,6 +48,11 @@ class Work(NamedTuple):
     """Fitted on all traces, where directions are fitted."""
 
     @property
+    def whole_options(self) -> dict[str, Any]:
+        """What the function is called with for the first piece."""
+        return {**self.options, **(self.pieces[0].options if self.pieces else {})}
+
+    @property
     def n(self) -> int:
         """Traces, or pairs of them, in all."""
         return sum(len(piece.traces) for piece in self.pieces)

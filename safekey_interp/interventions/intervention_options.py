@@ -20,7 +20,7 @@ from safekey_interp.measures.probes import Probe
 if TYPE_CHECKING:
     from safekey_interp.models.model import Model
 
-_OF_EVERY_RUN = {"model", "traces", "others", "seed", "finder", "delimiters", "max_length", "on_trace"}
+_OF_EVERY_RUN = {"model", "traces", "others", "judge", "seed", "finder", "delimiters", "max_length", "on_trace"}
 _FITTING: dict[str, Any] = {option.name: option.default for option in FITTING if option.name != "keep_directions"}
 _LAYERS = ("layers", "fit_layers")
 

@@ -48,6 +48,9 @@ METRICS = {
     "first_difference": "first tokens of safe minus those of compliant key sentences",
     "first_safe": "first tokens of safe key sentences",
     "first_go_ahead": "first tokens of compliant key sentences",
+    "refused": "answers that refuse",
+    "complied": "answers that comply",
+    "malformed": "malformed answers",
 }
 """Metrics in words."""
 SENTENCE_METRICS = ("difference", "key_sentence", "safe", "go_ahead")

@@ -168,8 +168,14 @@ class Intervention:
     """The option that takes directions or probes: without it directions are fitted by cross-fitting. Empty for none."""
     fit_depth: float | None = None
     """Directions are fitted at one layer, this far up, unless layers are given; None: at all layers."""
-    form: Literal["effects", "scores"] = "effects"
-    """Whether the summary has effects beside controls, or scores by offset."""
+    form: Literal["effects", "scores", "shares"] = "effects"
+    """Whether the summary has effects beside controls, scores by offset, or shares of prompts beside controls."""
+    variants: Mapping[str, str] = field(default_factory=dict)
+    """Options that are flags, and the intervention that takes this one's place where one is set."""
+    is_judged: bool = False
+    """Whether ``measure`` takes a ``judge`` of answers, which the run chooses for the model."""
+    cost: Function | None = None
+    """Options and the number of traces to a sentence that is said before the first is measured."""
 
     title: str
     """The page's title, with ``{model}``."""

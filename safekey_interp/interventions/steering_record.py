@@ -23,7 +23,8 @@ def _classes(label_by: str, effects: Any) -> str:
     return f"{pair.positive} and {pair.negative} {'prompts' if pair == HARM else 'traces'}"
 
 
-def _changed(settings: Mapping[str, Any], effects: Any) -> str:
+def changed_in_words(settings: Mapping[str, Any], effects: Any) -> str:
+    """What is changed, from the settings."""
     directions = "Given directions"
     if not settings.get("directions"):
         classes = _classes(settings["label_by"], effects)
@@ -34,10 +35,18 @@ def _changed(settings: Mapping[str, Any], effects: Any) -> str:
     return f"{directions} {_WAYS[settings['mode']]} the residual stream, one at a time."
 
 
-def _scale(value: float) -> str:
+def scale_in_words(value: float) -> str:
+    """A scale as the name of a line."""
     return "ablated" if isnan(value) else f"added, scale {value:g}"
 
 
+SHARED = (
+    Option("directions", "File of a direction; none is fitted.", flag="--direction", reads="direction", several=True),
+    *parts.FITTING,
+    Option("layers", "After which layers. Default: everywhere; to add, its own.", flag="--at-layers", reads="layers"),
+    Option("positions", "At which positions it is changed. Default: all.", flag="--at", several=True),
+)
+"""Options of a direction, where it is fitted and where it is changed."""
 INTERVENTION = Intervention(
     name="direction",
     help="Ablate a direction from the residual stream or add it, beside controls; fitted on held-out requests.",
@@ -52,26 +61,26 @@ INTERVENTION = Intervention(
             several=True,
             needs=("mode", "add"),
         ),
-        Option(
-            "directions", "File of a direction; none is fitted.", flag="--direction", reads="direction", several=True
-        ),
-        *parts.FITTING,
-        Option(
-            "layers", "After which layers. Default: everywhere; to add, its own.", flag="--at-layers", reads="layers"
-        ),
-        Option("positions", "At which positions it is changed. Default: all.", flag="--at", several=True),
+        *SHARED,
         parts.KEY_SENTENCES,
         *parts.DIRECTION_OPTIONS,
+        Option(
+            "generate",
+            "Write responses under the direction (added at several scales, unless --mode ablate), and count refusals.",
+            bool,
+            False,
+        ),
     ),
     measure="safekey_interp.interventions.steering:steer",
     summarise="safekey_interp.interventions.steering:summarise_steering",
+    variants={"generate": "direction_responses"},
     fits="directions",
     lines="scale",
     columns={
-        "scale": Column(label="Direction", words=_scale),
+        "scale": Column(label="Direction", words=scale_in_words),
         "direction": Column(label="Of (second plot)", words="number {}".format),
     },
-    changed=_changed,
+    changed=changed_in_words,
     effect="A direction that is {line} moves {metric} by",
     reading="What the direction changes when it is ablated or added. Below 0, it makes what is read out less likely.",
     figures=(

@@ -85,6 +85,30 @@ def test_given_files_are_used(here: Path, command: Type) -> None:
     assert set(open_run("runs/organism-traces-trajectory").effects["layer"]) == {1, 2}
 
 
+def test_responses_under_a_direction_are_written_counted_and_shown(here: Path, command: Type) -> None:
+    words = ("--generate", "--scale", "0", "--scale", "0.5", "--n-random", "1", "--max-new-tokens", "24")
+    asked = ("intervene", "direction", "--traces", "traces.jsonl", "--n-folds", "2", *words)
+    ended = command(*asked)
+    assert ended.status == 0
+    assert ended.err == (
+        "112 responses are written: to 28 prompts as the model is, and at 1 scale(s) under 1 direction(s), each with 2 "
+        "controls\n"
+    )
+    said = " ".join(ended.out.split())
+    assert "Answers that refuse, of harmful prompts" in said
+    assert "Malformed answers, of all prompts" in said
+    assert "as the model is" in said
+    run = open_run("runs/organism-traces-direction_responses")
+    assert run.manifest["intervention"] == "direction_responses"
+    assert run.manifest["settings"]["judge"]["judge"] == "the act of the answer"
+    assert set(run.effects["metric"]) == {"refused", "complied", "malformed"}
+    assert (run.effects.groupby("group", observed=True)["fold"].nunique() == 1).all(), "fitted on other requests"
+    page = (run.path / "report.html").read_text()
+    assert "What organism answers under a direction" in page.replace("<bdi>", "").replace("</bdi>", "")
+    again = command(*asked)
+    assert (again.status, again.out, again.err) == (0, ended.out, ""), "nothing is written twice"
+
+
 WRONG: dict[str, tuple[list[str], str]] = {
     "no kind": ([], "Missing command; see `safekey-interp intervene --help`"),
     "unknown kind": (["cut"], "No such command 'cut'"),
@@ -106,6 +130,9 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "one outcome": (["patch", "--limit", "1"], "no pair of traces of one request and different outcomes"),
     "mode": (["direction", "--mode", "x"], "--mode: got 'x', expected one of ablate, add"),
     "scale": (["direction", "--scale", "2"], "--scale: has no effect without --mode add"),
+    "no responses": (["direction", "--temperature", "1"], "--temperature: has no effect without --generate"),
+    "no position": (["direction", "--generate", "--at", "nowhere"], "position 'nowhere': not in prompt and prefill"),
+    "no sentences": (["direction", "--generate", "--key-sentences", "x"], "--key-sentences: has no effect beside"),
     "label by": (["direction", "--label-by", "x"], "label_by: no trace has the column 'x'; expected one of label, aha"),
     "one class": (["direction", "--limit", "4"], "directions on held-out requests"),
     "both": (["direction", "--direction", "d.safetensors", "--layers", "1"], "--layers: nothing is fitted"),

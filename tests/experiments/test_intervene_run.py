@@ -291,3 +291,27 @@ def test_directions_that_are_kept_steer_other_traces(tmp_path: Path) -> None:
         run_intervention(
             "direction", model(), others, out=tmp_path / "again", chunk=4, **used | {"directions": [turned]}
         )
+
+
+RESPONSES: dict[str, Any] = {"generate": True, "n_random": 1, "fit_layers": [1], "n_folds": 2, "max_new_tokens": 6}
+
+
+def test_responses_do_not_depend_on_the_pieces_and_a_finished_run_is_returned(tmp_path: Path) -> None:
+    options = RESPONSES | {"finder": "given", "scales": (0.0, 2.0)}
+    first, second = (
+        run_intervention("direction", model(), data(24), out=tmp_path / str(chunk), chunk=chunk, **options)
+        for chunk in (3, 24)
+    )
+    keys = ["trace_id", "scale", "control", "draw", "metric"]
+    one, other = (run.effects.sort_values(keys, ignore_index=True) for run in (first, second))
+    pd.testing.assert_frame_equal(one, other)
+    assert one.loc[one["scale"] == 2, "response"].nunique() > 1
+    assert first.manifest["settings"]["judge"]["judge"] == "the judge refusal"
+    summary = first.summary
+    for finding in first.findings["findings"][1:]:
+        column = "excess" if finding["question"] == "chance" else "value"
+        assert np.isclose(summary[column], finding["value"]).any()
+    again = run_intervention("direction", model(), data(24), out=tmp_path / "3", chunk=3, **options)
+    assert again.manifest == first.manifest
+    with pytest.raises(RunError, match=r"intervention was direction_responses, now direction"):
+        run_of("direction", tmp_path / "3")

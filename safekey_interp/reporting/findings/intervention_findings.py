@@ -33,6 +33,7 @@ from safekey_interp.reporting.findings.knockout_findings import (
     picked_of,
 )
 from safekey_interp.reporting.findings.phrases import by_reason, capital
+from safekey_interp.reporting.findings.response_findings import EVERY, find_shares
 from safekey_interp.reporting.findings.score_findings import find_gaps, find_scores
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ def find(
     if intervention.form == "scores":
         kinds = trajectory_controls(effects)
         findings = [*find_scores(summary, settings), *find_gaps(summary)]
+    elif intervention.form == "shares":
+        kinds = control_kinds(effects, list(intervention.controls))
+        whole = summary.loc[(summary["condition"] == EVERY) & (summary["scale"] != 0)]
+        findings = [*find_shares(summary), *find_excess(intervention, whole, model)]
     else:
         kinds = control_kinds(effects, list(intervention.controls))
         findings = list(_of_effects(intervention, effects, summary, model))
