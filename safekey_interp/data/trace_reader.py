@@ -72,6 +72,7 @@ class TraceSource:
         self._sources, self._named, self._limit = sources, named, limit
         self._sha256: str | None = None
         self._content: Content | None = None
+        self._n: int | None = None
         self._kept: Callable[[], Iterator[Trace]] | None = None
         self.n_read = 0
         """Traces that the latest reading of the source has given so far."""
@@ -138,12 +139,16 @@ class TraceSource:
         return self
 
     def __iter__(self) -> Iterator[Trace]:
-        # Decided when the first is asked for: list() asks for the length in between, which keeps the traces.
+        # Decided when the first is asked for: list() asks for the length in between, which may keep the traces.
         yield from self._read() if self._kept is None else self._kept()
 
     def __len__(self) -> int:
-        """How many traces; they are read when they were not yet."""
-        return self.content.n
+        """How many traces. Files are read for it when they were not yet, and not kept; rows in memory are kept."""
+        if self._content is not None or len(self.files) < len(self._sources):
+            return self.content.n
+        if self._n is None:
+            self._n = sum(1 for _ in self._read())
+        return self._n
 
     def __bool__(self) -> bool:
         return True  # without reading: a source has one trace at least, or an error says why not
@@ -241,6 +246,9 @@ class _ChangedSource(TraceSource):
 
     def changes_of(self, source: TraceSource) -> TraceSource:
         return self._source.changes_of(source).changed(self._change, self._record)
+
+    def __len__(self) -> int:
+        return self.content.n  # a change may be dear, so its traces are kept
 
     def record(self) -> dict[str, Any]:
         return super().record() | self._record

@@ -251,7 +251,7 @@ def test_traces_pass_through_and_generators_are_read_once():
     checked = read_traces(trace for trace in traces).check()
     assert list(checked) == list(checked) == traces
     once = read_traces(trace for trace in traces)
-    list(once)
+    assert sum(1 for _ in once) == len(traces)
     with pytest.raises(InputError, match="only once"):
         list(once)
     assert read_traces(checked) is checked
