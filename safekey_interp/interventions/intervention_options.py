@@ -57,8 +57,8 @@ def complete_options(intervention: Intervention, model: Model, given: Mapping[st
     options = known | dict(given)
     unsaid = {option.name for option in intervention.options if option.is_optional and options.get(option.name) is None}
     options = {name: value for name, value in options.items() if name not in unsaid}
-    if options.get("metric") is not None:
-        options["metric"] = parse_metrics(options["metric"])
+    if (metric := options.get("metric")) is not None:
+        options["metric"] = parse_metrics(metric)
     for option in _LAYERS:
         if option in options:
             options[option] = model.layer_numbers(options[option])

@@ -242,10 +242,10 @@ def test_another_run_is_refused_and_overwritten_when_asked(runs: Any, tmp_path: 
         ("knockout", {"finder": "x"}, "finder: got 'x'"),
         ("knockout", {"chunk": 0}, "chunk: got 0"),
         ("knockout", {"keep_directions": True}, "keep_directions: knockout fits none"),
-        ("patch", {"positions": ("answer",)}, "positions: got 'answer'"),
+        ("patch", {"positions": ("answr",)}, "span 'answr': no trace has one; did you mean 'answer'"),
         ("direction", {"mode": "turn"}, "mode: got 'turn'"),
-        ("direction", {"fit_position": "end"}, "end"),
-        ("trajectory", {"align": "answer"}, "align: got 'answer'"),
+        ("direction", {"fit_position": "ende"}, "span .ende.: no trace has one"),
+        ("trajectory", {"align": "answr"}, "span 'answr': no trace has one"),
     ],
 )
 def test_what_cannot_be_asked_for_leaves_nothing(tmp_path: Path, kind: Any, options: Any, says: str) -> None:

@@ -111,8 +111,9 @@ def _panel(intervention: Intervention, figure: Figure, summary: Table, choices: 
 def _names(intervention: Intervention, axis: str, summary: Table) -> dict[Any, str]:
     """The values that an axis has, with their words, in the words' order."""
     column, values = intervention.columns.get(axis), list(summary[axis].unique())
-    has_order = column is not None and isinstance(column.words, Mapping)
-    values = _in_order(column, values) if has_order else sorted(values)
+    if column is None or not isinstance(column.words, Mapping):
+        return {value: terms.column_name(intervention, axis, value) for value in sorted(values)}
+    values = _in_order(column, values)
     return {value: terms.column_name(intervention, axis, value) for value in values}
 
 
