@@ -23,7 +23,13 @@ from safekey_interp.errors import InputError, TraceError
 from safekey_interp.generation.inserted_text import with_text
 from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, spelled
 from safekey_interp.generation.likelihood import Continuation, with_own_sentence, with_sentence
-from safekey_interp.generation.row_readers import FunctionOfLogits, LogitDifference, RowReader, StateScore, TokenLogprob
+from safekey_interp.generation.row_readings import (
+    FunctionOfLogits,
+    LogitDifference,
+    RowReader,
+    StateScore,
+    TokenLogprob,
+)
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.probes import Probe
 from safekey_interp.measures.token_scorer import TokenScorer

@@ -30,6 +30,7 @@ from safekey_interp.interventions.steering import steer
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.trajectory import measure_trajectory
 from safekey_interp.models.model import Model
+from safekey_interp.reporting.report_file import write_report
 from safekey_interp.runs.run_folder import Run, open_run
 
 SMALL = KeySentences(safe=GENERAL.safe[:2], go_ahead=GENERAL.go_ahead[1:3])
@@ -291,3 +292,27 @@ def test_directions_that_are_kept_steer_other_traces(tmp_path: Path) -> None:
         run_intervention(
             "direction", model(), others, out=tmp_path / "again", chunk=4, **used | {"directions": [turned]}
         )
+
+
+def test_a_run_takes_spans_of_ones_own_and_metrics_whatever_the_pieces(tmp_path: Path) -> None:
+    of = [trace.with_(spans={"warning": [(9, 18)]} if number else {}) for number, trace in enumerate(data(4))]
+    options: dict[str, Any] = {
+        "from_span": "last(reasoning)",
+        "to_span": ("warning",),
+        "metric": ["logprob(last(reasoning))", 'logit_difference("a", "b") at last(reasoning)'],
+        "controls": ("dose",),
+        "n_dose": 1,
+    }
+    run = run_intervention("knockout", model(), of, out=tmp_path / "run", chunk=1, **options)
+    assert run.manifest["settings"]["metric"] == options["metric"]
+    assert run.manifest["settings"]["from_span"] == "last(reasoning)"
+    assert set(run.summary["unit"]) == {"nats a token", "logits"}
+    [left_out] = run.findings["left_out"]
+    assert (left_out["why"], left_out["n"]) == ("it has none of the spans", 1)
+    whole: Any = knockout(model(), of, **options)
+    assert list(run.effects["effect"]) == pytest.approx(list(whole["effect"]), abs=1e-5, nan_ok=True)
+    assert "logprob(last(reasoning)) by" in run.findings["headline"]
+    assert write_report(run.path).is_file()
+    with pytest.raises(InputError, match="span 'warnin': no trace has one; did you mean 'warning'"):
+        run_intervention("knockout", model(), of, out=tmp_path / "no", to_span=("warnin",))
+    assert not (tmp_path / "no").exists()
