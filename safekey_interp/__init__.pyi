@@ -49,6 +49,7 @@ from .interventions.intervention_registry import register_intervention as regist
 from .interventions.knockout_summary import summarise_knockout as summarise_knockout
 from .interventions.logit_lens_scores import logit_lens as logit_lens
 from .interventions.logit_lens_scores import summarise_lens as summarise_lens
+from .interventions.metric_kinds import FunctionMetric as FunctionMetric
 from .interventions.receiver_heads import find_receivers as find_receivers
 from .interventions.receiver_heads import summarise_receivers as summarise_receivers
 from .interventions.sentence_suppression import summarise_suppression as summarise_suppression

@@ -5,11 +5,12 @@ sliding window, padding) and the knockout hides is hidden. A mask in place of th
 hides; so the two are joined inside the attention hook, layer by layer. A query that lies in the span itself (the last
 token of U may be the one before K) loses its own key, too, unless it would then see nothing at all.
 
-A control hides a random set of keys: as many as the tested span has in sight of the first of the queries in that kind
-of layer (full or windowed), drawn evenly without replacement from the pool: the keys before that query that it sees,
-outside the span, the first token and what else is to be avoided (the other tested spans). Where the pool of any kind of
-layer is smaller than the span in sight there, no set is drawn and nothing is hidden: a smaller set would be a weaker
-change (:attr:`Knockout.is_short`).
+A control hides a random set of keys: as many as the tested span has in sight of the first of the queries behind it in
+that kind of layer (full or windowed), drawn evenly without replacement from the pool: the keys before that query that
+it sees, outside the span, the first token and what else is to be avoided (the other tested spans). Where no query lies
+behind the span, which reaches among the queries then, the last of them counts. Where the pool of any kind of layer is
+smaller than the span in sight there, no set is drawn and nothing is hidden: a smaller set would be a weaker change
+(:attr:`Knockout.is_short`).
 
 A dose hides a random share of the span; the sets of one draw are nested, so that a larger dose hides all that a smaller
 one does. A set depends on the seed, the trace, the span and the draw's number alone.
@@ -42,9 +43,9 @@ class Cut:
     trace_id: str
     """The trace, for the draws."""
     queries: tuple[int, ...]
-    """Positions that may not see the keys; an empty one changes nothing."""
+    """Positions that may not see the keys, ascending; an empty one changes nothing."""
     keys: tuple[int, ...]
-    """Positions of the tested span."""
+    """Positions of the tested span, ascending."""
     layers: frozenset[int]
     """Layers in which they may not."""
     heads: frozenset[int] | None = None
@@ -57,6 +58,12 @@ class Cut:
     avoid: tuple[int, ...] = ()
     """Further positions, apart from the span and the first token, that no set elsewhere may hold."""
 
+    @property
+    def reference(self) -> int:
+        """The query whose sight counts: the first that could see the whole span, else the last."""
+        end = self.keys[-1] if self.keys else 0
+        return next((query for query in self.queries if query >= end), self.queries[-1])
+
 
 class Sight(NamedTuple):
     """Keys that one row's cut hides in one kind of layer."""
@@ -64,7 +71,7 @@ class Sight(NamedTuple):
     keys: np.ndarray
     """Positions that are hidden."""
     n_span: int
-    """Keys of the tested span that the first query sees."""
+    """Keys of the tested span that the reference query sees."""
     n_pool: int
     """Keys that a random set elsewhere can be drawn from."""
 
@@ -146,10 +153,10 @@ class Knockout:
     def _keys(self, layer: int, visible: Bool[Tensor, "batch q_pos k_pos"], offset: int) -> Bool[Tensor, "batch k_pos"]:
         """Keys that each row's cut hides, for layers that see what ``visible`` says: made once for each kind."""
         n = len(self.cuts)
-        firsts = [
-            min(c.queries, default=offset - start) + start for c, start in zip(self.cuts, self._starts, strict=True)
+        references = [
+            cut.reference + start if cut.queries else offset for cut, start in zip(self.cuts, self._starts, strict=True)
         ]
-        rows = torch.arange(n, device=visible.device), torch.tensor(firsts, device=visible.device) - offset
+        rows = torch.arange(n, device=visible.device), torch.tensor(references, device=visible.device) - offset
         seen = visible[rows].cpu().numpy()
         kind = seen.tobytes()
         if kind not in self._drawn:
@@ -169,11 +176,11 @@ class Knockout:
 
 
 def sight_of(cut: Cut, seen: Bool[np.ndarray, " k_pos"], seed: int) -> Sight:
-    """What a cut hides where its first query sees ``seen``: the span, a part of it, or a random set elsewhere.
+    """What a cut hides where its reference query sees ``seen``: the span, a part of it, or a random set elsewhere.
 
     Args:
         cut: the cut.
-        seen: keys that its first query sees in this kind of layer.
+        seen: keys that its reference query sees in this kind of layer.
         seed: seed of the draws.
 
     Returns:
@@ -183,7 +190,7 @@ def sight_of(cut: Cut, seen: Bool[np.ndarray, " k_pos"], seed: int) -> Sight:
     if not cut.queries:
         return Sight(span, 0, 0)
     n = int(seen[span].sum())
-    pool = np.setdiff1d(np.flatnonzero(seen[: min(cut.queries)]), [*cut.keys, *cut.avoid, 0])
+    pool = np.setdiff1d(np.flatnonzero(seen[: cut.reference]), [*cut.keys, *cut.avoid, 0])
     keys = span
     if cut.draw is not None and cut.dose is not None:
         keys = part_of(cut, seed)

@@ -58,7 +58,7 @@ class SpanPairs(NamedTuple):
 
 RECIPE = SpanPairs()
 """Key sentence, deciding token and understanding: the spans of the built-in question."""
-_BUILT_IN = {*map(parse_span, (*QUERY_SPANS, *KEY_SPANS, *STATE_POSITIONS, "understanding_end"))}
+_BUILT_IN = {*map(parse_span, (*QUERY_SPANS, *KEY_SPANS, *STATE_POSITIONS, "understanding_end", "start"))}
 
 
 def span_pairs(queries: Sequence[str] | None, keys: Sequence[str] | None) -> SpanPairs:
@@ -83,6 +83,13 @@ def expressions(given: Sequence[str], what: str) -> tuple[str, ...]:
     for expression in given:
         parse_span(expression)
     return tuple(dict.fromkeys(given))
+
+
+def reads_of(given: Sequence[str]) -> tuple[str, ...]:
+    """What a measurement needs of a trace, for :attr:`Encoding.reads`; none where all expressions are built in, which
+    end with the key sentence."""
+    built_in = all(parse_span(expression) in _BUILT_IN for expression in given)
+    return () if built_in else tuple(dict.fromkeys(given))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,12 +128,10 @@ class CaptureRequest:
         """Expressions of the tokens whose rows or states are read; none where the built-in ones are all, which end
         with the key sentence. Keys behind all of them are out of sight."""
         rows = self.spans.queries if self.attention else ()
-        wanted = tuple(dict.fromkeys((*rows, *(self.positions if self.states else ()))))
-        if all(parse_span(expression) in _BUILT_IN for expression in wanted):
-            return ()
+        wanted = reads_of((*rows, *(self.positions if self.states else ())))
         # The key sentence's rows are a reference for the token before it.
         decides = any(parse_span(query) == parse_span("decision") for query in rows)
-        return (*wanted, "key_sentence") if decides else wanted
+        return (*wanted, "key_sentence") if wanted and decides else wanted
 
     def reads_layer(self, layer: int) -> bool:
         """Whether this layer is asked for."""

@@ -6,8 +6,9 @@ that it never met in training. In the chosen layers and heads, the queries of K 
 values, those that the same layer computes for the same span of another trace. All other queries see their own.
 
 The donor's span is matched with the target's token by token from the end. The donor's whole trace is read with its
-positions shifted, so that each of its keys carries the position of the token whose place it takes; attention that knows
-distances alone (rotary positions) computes the same states at every shift, which is checked once for each model. Tokens
+positions shifted, so that each of its keys carries the position of the token whose place it takes (once for each
+distance between the two, where a span is in several pieces); attention that knows distances alone (rotary positions)
+computes the same states at every shift, which is checked once for each model. Tokens
 of the target's span that are left over where the donor's is shorter are hidden: nothing of the target's own span is
 seen. In a windowed layer a donor's key is in sight where the key whose place it takes is.
 """
@@ -158,6 +159,32 @@ def read_span(model: Model, ids: Int64[Tensor, " pos"], positions: Sequence[int]
     with torch.no_grad(), observed_attention(model.hf, _SpanReader(positions)) as reader:
         find_layout(model.hf).decoder(input_ids=ids, position_ids=places, use_cache=False)
     return reader.span
+
+
+def read_matched(model: Model, ids: Int64[Tensor, " pos"], positions: Sequence[int], places: Sequence[int]) -> SpanKeys:
+    """Keys and values of some positions of a sequence, each as it is at the place that it takes in another.
+
+    Args:
+        model: the model.
+        ids: the sequence.
+        positions: ascending.
+        places: ascending, as many.
+    """
+    by_shift: dict[int, list[int]] = {}
+    for number, (position, place) in enumerate(zip(positions, places, strict=True)):
+        by_shift.setdefault(place - position, []).append(number)
+    parts = [
+        (numbers, read_span(model, ids, [positions[number] for number in numbers], shift=shift))
+        for shift, numbers in by_shift.items()
+    ]
+    if len(parts) == 1:
+        return parts[0][1]
+    order = torch.tensor([number for numbers, _ in parts for number in numbers]).argsort()
+
+    def joined(layer: int, which: int) -> Tensor:
+        return torch.cat([span[layer][which] for _, span in parts], dim=1)[:, order]
+
+    return {layer: (joined(layer, 0), joined(layer, 1)) for layer in parts[0][1]}
 
 
 def resampled(model: Model, resampling: Resampling) -> AbstractContextManager[Resampling]:

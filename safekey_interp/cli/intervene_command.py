@@ -142,7 +142,8 @@ def _parameter(name: str, option: Option) -> inspect.Parameter:
     kind: Any = _WORDS.get(option.reads, option.type)
     words = option.help
     if option.choices and not any(choice in words for choice in option.choices):
-        words = f"{words.rstrip('.')}: {', '.join(option.choices)}."
+        more = ", or any span expression" if option.is_span else ""
+        words = f"{words.rstrip('.')}: {', '.join(option.choices)}{more}."
     if option.several:
         words += " Several may be given."
         kind, default = list[kind], None
@@ -153,7 +154,7 @@ def _parameter(name: str, option: Option) -> inspect.Parameter:
         default = False
     if default is None:
         kind = kind | None
-    info = typer.Option(option.switch, min=option.least, help=words)
+    info = typer.Option(option.switch, *option.aliases, min=option.least, help=words)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, info], default=default)
 
 
@@ -201,4 +202,8 @@ def _read(kind: str, value: Any) -> Any:
         from safekey_interp.measures.probes import Probe
 
         return {"direction": Direction, "probe": Probe}[kind].load(value)
+    if kind == "metric":
+        from safekey_interp.interventions.metric_registry import parse_metric
+
+        return parse_metric(value)
     return value

@@ -6,16 +6,18 @@ the traces that their controls are taken from. So the numbers of a trace do not 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safekey_interp.capture.streaming import StreamSettings, in_chunks
+from safekey_interp.data.span_expressions import check_spans
 from safekey_interp.errors import NothingMeasured
 from safekey_interp.experiments.intervention_settings import InterventionSettings
 from safekey_interp.interventions.cross_fitting import fit_folds
-from safekey_interp.interventions.intervention_options import split_options
+from safekey_interp.interventions.intervention_options import span_expressions, split_options
 from safekey_interp.interventions.intervention_record import Intervention, Prepared, load_function
+from safekey_interp.interventions.span_checks import PartOf, span_names_of
 from safekey_interp.measures.direction_record import Direction
 
 if TYPE_CHECKING:
@@ -77,29 +79,37 @@ def plan_work(
     Raises:
         InputError: options that the function refuses, or traces without what it needs.
     """
-    own, fitting = split_options(options)
+    own, fitting = split_options(intervention, options)
+    names = span_names_of(traces)
+    check_spans(span_expressions(intervention, options), names)
     fits = intervention.fits
     if fitting:
         drawing = {"n_controls": own["n_random"], "seed": settings.seed}
         fitted = fit_folds(model, traces, StreamSettings(**settings.spans), **drawing, **fitting)
         own.pop(fits)
-        _try(intervention, model, own | {fits: fitted.directions}, settings)
+        _try(intervention, model, own | {fits: fitted.directions}, settings, names)
         pieces = [
-            Piece(some, {fits: fold.directions}, {"fold": number})
+            Piece(PartOf(some, names), {fits: fold.directions}, {"fold": number})
             for number, fold in enumerate(fitted.folds)
             for some in in_chunks(fold.traces, settings.chunk)
         ]
         return Work(own, pieces, fitted.left_out, fitted.directions)
-    _try(intervention, model, own, settings)
+    _try(intervention, model, own, settings, names)
     prepared = Prepared(list(traces), {}, {})
     if intervention.prepare is not None:
         prepared = load_function(intervention.prepare)(model, traces, own, **settings.spans)
-    pieces = [Piece(some, prepared.options, {}) for some in in_chunks(prepared.items, settings.chunk)]
+    pieces = [Piece(PartOf(some, names), prepared.options, {}) for some in in_chunks(prepared.items, settings.chunk)]
     return Work(own, pieces, prepared.left_out, [])
 
 
-def _try(intervention: Intervention, model: Model, options: Mapping[str, Any], settings: InterventionSettings) -> None:
+def _try(
+    intervention: Intervention,
+    model: Model,
+    options: Mapping[str, Any],
+    settings: InterventionSettings,
+    span_names: Collection[str],
+) -> None:
     """Have the function refuse options before anything is written: on no trace, sound ones measure nothing."""
     options = {**options, **settings.spans, "seed": settings.seed}
     with suppress(NothingMeasured):
-        load_function(intervention.measure)(model, [], **options, on_trace=lambda n: None)
+        load_function(intervention.measure)(model, PartOf([], span_names), **options, on_trace=lambda n: None)

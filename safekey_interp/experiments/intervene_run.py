@@ -82,6 +82,7 @@ def run_intervention(
             ``measure_trajectory``; of ``direction`` with ``generate=True``, those of responses that are then written
             (``scales``, ``max_new_tokens`` …). Without ``directions``, or ``readers``, directions are fitted on folds
             of the requests and used on the others (``fit_layers``, ``fit_position``, ``label_by``, ``n_folds``).
+            ``metric`` says what is read out (:mod:`safekey_interp.interventions.metric_registry`).
 
     Returns:
         The run: ``effects`` (the function's table), ``summary`` (means with intervals, beside the control's),

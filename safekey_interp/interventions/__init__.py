@@ -5,6 +5,10 @@ Attention knockout, activation patching, steering, the logit lens, direct logit 
 Arguments that the functions share:
 
 - ``model``: from ``load`` or ``from_hf``.
+- ``metric``: what is read out: one or several of ``aha``, ``key_sentence``, ``logprob("text")``, ``logprob(EXPR)``,
+  ``logit_difference("a", "b")``, ``probe(FILE)``, each with ``at EXPR`` where it is read elsewhere than before K
+  (:mod:`~safekey_interp.interventions.metric_registry`), or a function ``(logits, encoding) -> number``; ``aha`` and
+  ``key_sentence`` when None. ``EXPR`` is a span expression (:mod:`safekey_interp.data.span_expressions`).
 - ``bank``: sentences in K's place; ``bank_for`` the model's tokenizer when None.
 - ``seed``: seed of every draw.
 - ``finder``: finds U and K.

@@ -6,9 +6,10 @@ layer, at one class of positions before K:
 
     effect = metric(target, patched) − metric(target)            share = effect / (metric(source) − metric(target))
 
-The metrics are the log-probability of safe minus compliant key sentences, and that of the target's own K, behind the
-target's U (:mod:`~safekey_interp.interventions.effect_metrics`); in the source, behind the source's U. Positions are
-matched from the end (:mod:`~safekey_interp.interventions.activation_swaps`).
+The metrics are, by default, the log-probability of safe minus compliant key sentences, and that of the target's own K,
+behind the target's U (:mod:`~safekey_interp.interventions.effect_metrics`); in the source, behind the source's U.
+Positions are matched from the end (:mod:`~safekey_interp.interventions.activation_swaps`). Any two kinds of traces will
+do in place of refused and complied ones: those of two values of a column (``label_by``).
 
 The control puts states of another request's trace there, one of the target's outcome: what any foreign state does.
 Beside each exact effect stands its first-order estimate (:mod:`~safekey_interp.interventions.attribution_patching`).
@@ -31,21 +32,16 @@ from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_si
 from safekey_interp.data.trace_list import as_traces
 from safekey_interp.errors import NothingMeasured, TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences
-from safekey_interp.generation.likelihood import NOT_FINITE, Continuation, with_sentence
+from safekey_interp.generation.likelihood import NOT_FINITE, Continuation
 from safekey_interp.interventions.activation_swaps import Swap, match_positions, read_states, swapping
 from safekey_interp.interventions.attribution_patching import attribute, compare_attribution
-from safekey_interp.interventions.effect_metrics import (
-    METRICS,
-    Subject,
-    bank_or_default,
-    find_subjects,
-    other_traces,
-    read_metrics,
-)
-from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects, tested_rows
+from safekey_interp.interventions.effect_metrics import Readout, Subject, find_subjects, other_traces, readout_of
+from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects, tested_rows, with_units
 from safekey_interp.interventions.intervention_record import Prepared
+from safekey_interp.interventions.metric_registry import MetricLike
 from safekey_interp.interventions.patching_record import INTERVENTION
-from safekey_interp.interventions.trace_pairs import Outcome, TracePair, find_pairs
+from safekey_interp.interventions.span_checks import PartOf, span_names_of
+from safekey_interp.interventions.trace_pairs import TracePair, find_pairs
 from safekey_interp.interventions.variant_scores import score_variants
 from safekey_interp.measures.trace_tables import concatenate_tables
 
@@ -63,11 +59,13 @@ def patch(
     model: Model,
     traces: Iterable[Trace | TracePair],
     *,
-    source: Outcome = "refused",
+    source: str = "refused",
+    label_by: str | None = None,
     layers: Sequence[int] | None = None,
     positions: Sequence[str] = ("prompt_end", "template", "understanding", "decision"),
     method: Method = "both",
     n_random: int = 1,
+    metric: MetricLike | Sequence[MetricLike] | None = None,
     seed: int = 0, others: Sequence[Subject] | None = None, bank: KeySentences | None = None,
     finder: str = "rules", delimiters: tuple[str, str] | None = None, max_length: int | None = None,
     batch_size: BatchSize = "auto", backend: Backend = "hf", on_trace: Callable[[int], object] = lambda n: None,
@@ -75,13 +73,14 @@ def patch(
     """What hidden states of a refused trace do in the run of a complied one of the same request, by layer and position.
 
     Args:
-        model: and ``bank``, ``finder`` … ``on_trace``: see :mod:`safekey_interp.interventions`.
+        model: and ``metric``, ``bank``, ``finder`` … ``on_trace``: see :mod:`safekey_interp.interventions`.
         traces: of several prompts a request, told by their group, paired by
             :func:`~safekey_interp.interventions.trace_pairs.find_pairs`; or pairs.
-        source: outcome of the traces that states come from; the others are patched.
+        source: outcome of the traces that states come from; the others are patched. Of another column, the value.
+        label_by: a column with two values, such as ``label``; the outcome, refused or complied, when None.
         layers: after which layers; each when None.
-        positions: some of ``prompt``, ``prompt_end``, ``template``, ``understanding``, ``understanding_end``,
-            ``decision``: all before K.
+        positions: span expressions, such as ``prompt_end``, ``template``, ``understanding``, ``decision``; tokens
+            behind what is read out are left as they are.
         method: ``exact`` (a forward pass a swap), ``attribution`` (its first-order estimate), or ``both``.
         n_random: other requests' traces, of the target's outcome, as controls of each pair.
         seed: of their choice.
@@ -90,28 +89,30 @@ def patch(
     Returns:
         One row per pair, layer, position, donor and metric: trace_id, group, label (the target's), source_id, donor_id,
         layer, position, n_positions (tokens swapped), control (``none``; ``other_request`` where the donor is one),
-        draw, metric (difference, safe, go_ahead, key_sentence), target, source (the metric in the two runs), value,
-        effect, gap = source − target, share = effect / gap (NaN without a gap), attribution. Nats a token.
-        ``attrs["attribution_correlation"]`` is the correlation of attribution and exact effect on ``difference`` with
-        its ``n``.
+        draw, metric (difference, safe, go_ahead, key_sentence), unit (where a ``metric`` was asked for), target, source
+        (the metric in the two runs), value, effect, gap = source − target, share = effect / gap (NaN without a gap),
+        attribution. Nats a token, or that unit. ``attrs["attribution_correlation"]`` is the correlation of attribution
+        and exact effect on the first metric with its ``n``.
 
     Raises:
         InputError: no pair can be measured, or a layer, position or method is unknown.
     """
-    bank = bank_or_default(model, bank)
+    readout = readout_of(model, metric, bank)
     positions = (positions,) if isinstance(positions, str) else positions
-    INTERVENTION.check(source=source, positions=positions, method=method, n_random=n_random, seed=seed)
+    INTERVENTION.check(positions=positions, method=method, n_random=n_random, seed=seed)
     numbers = model.layer_numbers(layers) or tuple(range(model.n_layers))
     settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
-    pairs, left_out = _pairs(traces, source, settings)
+    items = traces if isinstance(traces, PartOf) else list(as_traces(traces, TracePair))
+    pairs, left_out = _pairs(items, source, label_by, settings)
     unique = {trace.trace_id: trace for pair in pairs for trace in pair}
-    subjects, unfit = find_subjects(model, unique.values(), bank, settings)
+    known = PartOf(unique.values(), span_names_of(items))
+    subjects, unfit = find_subjects(model, known, readout, settings, spans=positions)
     left_out |= unfit
     by_id = {subject.trace.trace_id: subject for subject in subjects}
     targets = [by_id[name] for name in dict.fromkeys(pair.target.trace_id for pair in pairs) if name in by_id]
     pool = targets if others is None else others
     size = fixed_size(batch_size)
-    run = _Run(model, bank, numbers, tuple(positions), method, size, backend)
+    run = _Run(model, readout, numbers, tuple(positions), method, size, backend)
     tables = []
     with torch.no_grad(), evaluating(model.hf), on_threads(threads_for(model)):
         for pair in pairs:
@@ -131,7 +132,7 @@ def patch(
     table = concatenate_tables(tables, left_out, "no pair of traces can be patched")
     if method == "both":
         tested = tested_rows(table)
-        compared = compare_attribution(tested.loc[tested["metric"] == "difference"])
+        compared = compare_attribution(tested.loc[tested["metric"] == readout.names[0]])
         table.attrs["attribution_correlation"] = compared.iloc[0][["pearson", "low", "high", "n", "n_groups"]].to_dict()
     return table
 
@@ -143,10 +144,10 @@ def prepare_pairs(model: Model, traces: Sequence[Trace], options: Mapping[str, A
         NothingMeasured: there is no pair.
     """
     settings = StreamSettings(**finding)
-    pairs, left_out = _pairs(traces, options["source"], settings)
+    pairs, left_out = _pairs(traces, options["source"], options.get("label_by"), settings)
     targets = {pair.target.trace_id: pair.target for pair in pairs}
-    bank = bank_or_default(model, options["bank"])
-    others, _ = find_subjects(model, targets.values(), bank, settings)
+    readout = readout_of(model, options.get("metric"), options["bank"])
+    others, _ = find_subjects(model, PartOf(targets.values(), span_names_of(traces)), readout, settings)
     return Prepared(pairs, {"others": others}, left_out)
 
 
@@ -157,9 +158,9 @@ def summarise_patching(table: pd.DataFrame) -> pd.DataFrame:
         table: from :func:`patch`.
 
     Returns:
-        layer, position, metric, measure (effect, in nats a token; share, of the means' difference; attribution, in nats
-        a token) and the columns of :func:`~safekey_interp.interventions.effects.summarise_effects` without p_value.
-        NaN where nothing is defined.
+        layer, position, metric, unit (where the table has it), measure (effect, in nats a token or that unit; share, of
+        the means' difference; attribution, as effect) and the columns of
+        :func:`~safekey_interp.interventions.effects.summarise_effects` without p_value. NaN where nothing is defined.
     """
     by = ["layer", "position", "metric"]
     tables = []
@@ -169,46 +170,43 @@ def summarise_patching(table: pd.DataFrame) -> pd.DataFrame:
             part.insert(len(by), "measure", measure)
             # Every trace has donors of its own, so that one draw is no common alternative to the sources.
             tables.append(part.drop(columns="p_value"))
-    return pd.concat(tables, ignore_index=True)
+    return with_units(pd.concat(tables, ignore_index=True), table)
 
 
 class _Run(NamedTuple):
     """What is the same for every pair."""
 
     model: Model
-    bank: KeySentences
+    readout: Readout
     layers: tuple[int, ...]
     positions: tuple[str, ...]
     method: Method
     batch_size: int | None
     backend: Backend
 
-    def metrics(self, rows: Sequence[Continuation], swaps: Sequence[Swap | None]) -> np.ndarray:
-        """(swap, metric)."""
+    def metrics(self, subject: Subject, rows: Sequence[Continuation], swaps: Sequence[Swap | None]) -> np.ndarray:
+        """(swap, metric) of a subject's rows, or others in their places."""
         options: dict[str, Any] = {"backend": self.backend, "batch_size": self.batch_size}
         scores = score_variants(self.model, rows, len(swaps), swapping(swaps), **options)
-        return read_metrics(scores.numpy(), self.bank)
+        return self.readout.values(scores.numpy(), subject.parts)
 
 
 def _pairs(
-    traces: Iterable[Trace | TracePair], source: Outcome, settings: StreamSettings
+    items: Sequence[Trace | TracePair], source: str, label_by: str | None, settings: StreamSettings
 ) -> tuple[list[TracePair], dict[str, str]]:
-    items = list(as_traces(traces, TracePair))
     given = [item for item in items if isinstance(item, TracePair)]
     single = [item for item in items if not isinstance(item, TracePair)]
-    paired, left_out = find_pairs(single, settings, source=source)
+    paired, left_out = find_pairs(single, settings, source=source, label_by=label_by)
     if not given and not paired:
-        raise NothingMeasured("no pair of traces of one request and different outcomes", left_out)
+        what = "outcomes" if label_by is None else f"values of {label_by}"
+        raise NothingMeasured(f"no pair of traces of one request and different {what}", left_out)
     return [*given, *paired], left_out
 
 
 def _table(run: _Run, source: Subject, target: Subject, others: Sequence[Subject]) -> pd.DataFrame:
     """Rows of one pair. Raises TraceError where nothing can be swapped, or a number is not finite."""
     name = target.trace.trace_id
-    key_sentence = target.segmentation.key_sentence
-    assert key_sentence is not None
-    its_own = with_sentence(run.model, source.trace, source.segmentation, key_sentence.text(target.trace.response))
-    [in_source] = run.metrics((*source.rows[:-1], its_own), [None])
+    [in_source] = run.metrics(source, run.readout.rows_for(run.model, source, target), [None])
     swaps: list[Swap] = []
     about: list[dict[str, Any]] = []
     for draw, donor in enumerate([source, *others], start=-1):
@@ -227,16 +225,17 @@ def _table(run: _Run, source: Subject, target: Subject, others: Sequence[Subject
     if not swaps:
         raise TraceError(name, f"has none of the positions {', '.join(run.positions)} in common with its source")
     exact = run.method != "attribution"
-    metrics = run.metrics(target.rows, [None, *(swaps if exact else ())])
-    value = metrics[1:] if exact else np.full((len(swaps), len(METRICS)), np.nan)
+    names = run.readout.names
+    metrics = run.metrics(target, target.rows, [None, *(swaps if exact else ())])
+    value = metrics[1:] if exact else np.full((len(swaps), len(names)), np.nan)
     first_order = np.full_like(value, np.nan)
     if run.method != "exact":
         by_row = attribute(run.model, target.rows, swaps, backend=run.backend, batch_size=run.batch_size)
-        first_order = read_metrics(by_row, run.bank)
+        first_order = run.readout.values(by_row, target.parts)
     gap = in_source - metrics[0]
     effect = value - metrics[0]
     columns = {
-        "metric": np.tile(METRICS, len(swaps)),
+        "metric": np.tile(names, len(swaps)),
         "target": np.tile(metrics[0], len(swaps)),
         "source": np.tile(in_source, len(swaps)),
         "value": rearrange(value, "swap metric -> (swap metric)"),
@@ -249,8 +248,8 @@ def _table(run: _Run, source: Subject, target: Subject, others: Sequence[Subject
         "attribution": rearrange(first_order, "swap metric -> (swap metric)"),
     }
     places = pd.DataFrame(about)
-    table = places.loc[places.index.repeat(len(METRICS))].reset_index(drop=True).assign(**columns)
+    table = places.loc[places.index.repeat(len(names))].reset_index(drop=True).assign(**columns)
     known = table[["target", "source", *(["value"] if exact else ["attribution"])]].to_numpy()
     if not np.isfinite(known).all():
         raise TraceError(name, NOT_FINITE)
-    return about_first(table, target.about | {"source_id": source.trace.trace_id})
+    return run.readout.with_units(about_first(table, target.about | {"source_id": source.trace.trace_id}))

@@ -1,11 +1,11 @@
 """Swaps of hidden states between two traces.
 
-Two traces differ in length, so their tokens are matched class by class (prompt, template, understanding) from the end:
-the last token of one with the last of the other, and so on for as many as the shorter has; earlier tokens of the longer
-stay as they are. Ends carry most of what a span says to what follows it, and a chat template's tokens behind the prompt
-are the same in both. ``prompt_end``, ``understanding_end`` and ``decision`` are one token each; ``decision`` is the
-last token that stands before every sentence that is read out (some tokenizers make the space before a word a token of
-its own, and before another word not).
+Two traces differ in length, so their tokens are matched class by class (any span expression: prompt, template,
+understanding) from the end: the last token of one with the last of the other, and so on for as many as the shorter has;
+earlier tokens of the longer stay as they are. Ends carry most of what a span says to what follows it, and a chat
+template's tokens behind the prompt are the same in both. A class's tokens are those of the row where they end first:
+``decision`` is the last token that stands before every sentence that is read out (some tokenizers make the space before
+a word a token of its own, and before another word not).
 """
 
 from __future__ import annotations
@@ -56,15 +56,16 @@ def match_positions(source: Sequence[Continuation], target: Sequence[Continuatio
 
 
 def class_positions(rows: Sequence[Continuation], position: str) -> list[int]:
-    """A class's tokens among those that all of one trace's continuations have before their sentence."""
-    end = min(row.start for row in rows)
-    return [end - 1] if position == "decision" else [at for at in rows[0].encoding.positions(position) if at < end]
+    """A class's tokens among the trace's own that all of its continuations have."""
+    end = min(row.n_own for row in rows)
+    found = [positions for positions in (row.positions(position) for row in rows) if len(positions)]
+    return [at for at in min(found, key=lambda positions: positions[-1]) if at < end] if found else []
 
 
 def read_states(
     model: Model, row: Continuation, layers: Sequence[int], *, backend: Backend = "hf"
 ) -> dict[int, Float[Tensor, "pos d_model"]]:
-    """The stream after each of the layers, at every position before the sentence."""
+    """The stream after each of the layers, at every position that is the trace's own."""
     states: dict[int, Tensor] = {}
 
     def reading(layer: int) -> Edit:
@@ -74,7 +75,7 @@ def read_states(
 
         return read
 
-    ids = row.ids[None, : row.start].to(model.device)
+    ids = row.ids[None, : row.n_own].to(model.device)
     with torch.no_grad(), edited(model, {Place(n, "resid_post"): reading(n) for n in layers}, backend=backend):
         if backend == "bridge":
             model.bridge()(ids, return_type=None)

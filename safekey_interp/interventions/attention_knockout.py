@@ -1,15 +1,16 @@
 """Attention knockout of spans (Geva et al. 2023, arXiv 2304.14767).
 
-In some layers and heads the queries of K, or of the token before it, may not see a span. What changes is how likely K
-is, and how likely safe and compliant key sentences are in its place
-(:mod:`~safekey_interp.interventions.effect_metrics`):
+In some layers and heads the queries of a span, by default K, may not see another. What changes is a metric: by default,
+how likely K is, and how likely safe and compliant key sentences are in its place; or any other
+(:mod:`~safekey_interp.interventions.metric_registry`):
 
-    effect = value knocked out − value as it is        nats a token
+    effect = value knocked out − value as it is        nats a token, or the metric's unit
 
 Below 0, the span made K, or a safe one, likelier. The controls:
 
-- ``outside_spans``: as many random keys, from outside every tested span (X, U, and what is hidden) and the first token;
-  where there are fewer than the span has, there is no such control (:mod:`safekey_interp.capture.attention_mask`).
+- ``outside_spans``: as many random keys, from outside every tested span (what is hidden; of K's queries X and U, too)
+  and the first token; where there are fewer than the span has, there is no such control
+  (:mod:`safekey_interp.capture.attention_mask`).
 - ``dose``: random quarters, halves and three quarters of the span. An effect of what the keys say rises with the dose;
   no random keys are needed for that.
 - ``resample_same_label``, ``resample_other_label``: the same span of another request in place, keys and values
@@ -32,15 +33,17 @@ from safekey_interp.capture.streaming import StreamSettings, in_chunks, on_threa
 from safekey_interp.data.trace_list import as_traces
 from safekey_interp.errors import InputError, ModelError, TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences
-from safekey_interp.generation.likelihood import NOT_FINITE, Continuation, with_own_sentence, with_sentence
+from safekey_interp.generation.likelihood import NOT_FINITE
 from safekey_interp.interventions.donors import RESAMPLING, Donor, find_donors
-from safekey_interp.interventions.effect_metrics import bank_or_default
+from safekey_interp.interventions.effect_metrics import Subject, readout_of
 from safekey_interp.interventions.intervention_record import Prepared
 from safekey_interp.interventions.knockout_passes import measure_cases
-from safekey_interp.interventions.knockout_plan import CONTROLS, Case, FromSpan, Place, Plan
+from safekey_interp.interventions.knockout_plan import CONTROLS, Case, Place, Plan
 from safekey_interp.interventions.knockout_record import INTERVENTION
+from safekey_interp.interventions.metric_registry import MetricLike
+from safekey_interp.interventions.span_checks import with_known_spans
 from safekey_interp.measures.trace_tables import concatenate_tables
-from safekey_interp.segmentation.segmenter import Segmentation, segmented
+from safekey_interp.segmentation.segmenter import segmented
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
@@ -55,9 +58,10 @@ _CHUNK = 64
 def knockout(
     model: Model,
     traces: Iterable[Trace],
-    from_span: FromSpan = "key_sentence",
+    from_span: str = "key_sentence",
     to_span: str | Sequence[str] = ("prompt", "understanding"),
     *,
+    metric: MetricLike | Sequence[MetricLike] | None = None,
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | None = None,
     by: By = "together",
@@ -72,21 +76,22 @@ def knockout(
     seed: int = 0, finder: str = "rules", delimiters: tuple[str, str] | None = None, max_length: int | None = None,
     on_trace: Callable[[int], object] = lambda n: None,
 ) -> pd.DataFrame:  # fmt: skip
-    """How K's log-probability changes when its queries may not see a span, beside its controls.
+    """How a metric, by default K's log-probability, changes when queries may not see a span, beside its controls.
 
     Args:
-        model: and ``seed`` … ``on_trace``: see :mod:`safekey_interp.interventions`.
-        traces: any number; those without U or K are left out.
-        from_span: the queries: ``key_sentence``, ``decision`` (the token before K, which predicts K's first), or
-            ``decision+key_sentence``, all that predict K.
-        to_span: one or several of ``prompt``, ``understanding``, ``template``, ``first_token``.
+        model: and ``metric``, ``bank``, ``seed`` … ``on_trace``: see :mod:`safekey_interp.interventions`.
+        traces: any number; those without a span that is asked for are left out, of the default metrics those without U
+            or K.
+        from_span: the queries, a span expression such as ``key_sentence``, ``decision`` (the token before K, which
+            predicts K's first), ``decision+key_sentence``, all that predict K, or ``reasoning``. A sentence or text
+            that is read out in the place of a span is that span.
+        to_span: what is hidden: one or several span expressions.
         layers: layers in which the span is hidden; all when None.
         heads: heads in which it is hidden; all when None.
         by: ``together`` hides in all these layers and heads at once, ``layer`` in one layer after another, ``head`` in
             one head of one layer after another.
         window: with ``by="layer"``, so many consecutive ones of the layers at once.
-        bank: key sentences for the aha difference; those of the tokenizer when None.
-        aha: measure the aha difference, too; costs a pass for each sentence of the bank.
+        aha: without ``metric``, measure the aha difference, too; costs a pass for each sentence of the bank.
         controls: some of ``outside_spans``, ``dose``, ``resample_same_label``, ``resample_other_label``; all that the
             model allows when None. Each place and span costs ``1 + n_random + 3 * n_dose + 2 * n_donors`` passes.
         n_random: random sets of keys outside the spans.
@@ -97,28 +102,29 @@ def knockout(
     Returns:
         One row per trace, place, span, control, dose, draw and metric: trace_id, group, label, from_span, to_span,
         layer (the first), n_layers, head (-1 for all), control (``none`` for the span hidden, else one of the kinds
-        above), dose (share of the span that is hidden or replaced, 0.25 to 1), draw (-1 for the span itself), donor
-        and donor_group (the other trace; empty for none), n_q, n_k (most keys in sight that were hidden in a layer, or
-        that took another's place), n_pool (keys that random ones can be drawn from: fewest over the layers), metric
-        (``key_sentence``, the trace's own K; with ``aha`` also ``difference``, ``safe``, ``go_ahead``), baseline,
-        value, effect = value − baseline (nats a token). Where a trace allows no control of a kind (a pool smaller than
-        the span in some layer, a span of fewer than four keys, no labelled trace of another group), one row of that
-        kind with NaN says so. Template and first token are the same in every request and are not resampled.
+        above), dose (share of the span that is hidden or replaced, 0.25 to 1), draw (-1 for the span itself), donor and
+        donor_group (the other trace; empty for none), n_q, n_k (most keys in sight that were hidden in a layer, or that
+        took another's place), n_pool (keys that random ones can be drawn from: fewest over the layers), metric
+        (``key_sentence``, the trace's own K; with ``aha`` also ``difference``, ``safe``, ``go_ahead``), unit (where a
+        ``metric`` was asked for), baseline, value, effect = value − baseline (nats a token, or that unit). Where a
+        trace allows no control of a kind (a pool smaller than the span in some layer, a span of fewer than four keys,
+        no labelled trace of another group), one row of that kind with NaN says so. Template and first token are the
+        same in every request and are not resampled.
 
     Raises:
-        InputError: an unknown span, layer, head or control, no trace to measure, or a bank that the tokenizer cannot
-            spell.
+        InputError: an unknown span, metric, layer, head or control, no trace to measure, or a bank that the tokenizer
+            cannot spell.
         ModelError: the model's attention cannot be reached, or resampling is asked for by name and its positions are
             not relative.
     """
-    bank = bank_or_default(model, bank) if aha else None
+    readout = readout_of(model, metric, bank, default=("aha", "key_sentence") if aha else ("key_sentence",))
     draws: dict[str, int] = {"n_random": n_random, "n_dose": n_dose, "n_donors": n_donors, "seed": seed}
     INTERVENTION.check(from_span=from_span, to_span=to_span, controls=controls, **draws)
     plan = Plan(
         from_span=from_span,
         to_spans=_unique(to_span),
         places=places_of(model, layers, heads, by=by, window=window),
-        bank=bank,
+        readout=readout,
         controls=_controls(model, controls),
         **draws,
     )
@@ -130,22 +136,19 @@ def knockout(
             others = traces = list(as_traces(traces))
         donors += [other for other in others if isinstance(other, Donor)]
         candidates = [other for other in others if not isinstance(other, Donor)]
-        donors += find_donors(model, candidates, settings)
+        donors += find_donors(model, candidates, settings, spans=plan.to_spans)
     tables: list[pd.DataFrame] = []
     left_out: dict[str, str] = {}
+    known = with_known_spans(traces, (from_span, *plan.to_spans, *readout.expressions))
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
-        for chunk in in_chunks(segmented(traces, settings), _CHUNK):
+        for chunk in in_chunks(segmented(known, settings), _CHUNK):
             cases = []
             for trace, segmentation in chunk:
                 try:
-                    case = Case.of(trace, _sentences(model, trace, segmentation, plan, max_length), plan, donors)
+                    subject = Subject(trace, segmentation, readout.rows(model, trace, segmentation, max_length))
+                    cases.append(Case.of(subject, plan, donors))
                 except TraceError as error:
                     left_out[trace.trace_id] = error.reason
-                    continue
-                if case.conditions:
-                    cases.append(case)
-                else:
-                    left_out[trace.trace_id] = "it has none of the spans"
             records: list[dict[str, Any]] = []
             for case, measured in zip(cases, measure_cases(model, cases, plan), strict=True):
                 if measured.is_finite:
@@ -153,15 +156,19 @@ def knockout(
                 else:
                     left_out[case.trace.trace_id] = NOT_FINITE
             if records:
-                tables.append(pd.DataFrame(records).astype({"label": object}))
+                tables.append(readout.with_units(pd.DataFrame(records).astype({"label": object})))
             on_trace(len(chunk))
-    return concatenate_tables(tables, left_out, "no trace has a key sentence and a span that could be hidden from it")
+    why = "a key sentence and a span that could be hidden from it"
+    return concatenate_tables(
+        tables, left_out, f"no trace has {'what is read out and hidden' if readout.is_chosen else why}"
+    )
 
 
 def prepare_knockout(model: Model, traces: Sequence[Trace], options: Mapping[str, Any], **finding: Any) -> Prepared:
     """The traces of a run, and the donors among them where a control takes their spans."""
     kinds = RESAMPLING if options["controls"] is None else options["controls"]
-    donors = find_donors(model, traces, StreamSettings(**finding)) if set(RESAMPLING) & set(kinds) else None
+    spans, settings = _unique(options["to_span"]), StreamSettings(**finding)
+    donors = find_donors(model, traces, settings, spans=spans) if set(RESAMPLING) & set(kinds) else None
     return Prepared(list(traces), {} if donors is None else {"others": donors}, {})
 
 
@@ -187,14 +194,6 @@ def places_of(
         return tuple(Place(numbers[i : i + window], chosen) for i in range(len(numbers) - window + 1))
     each = range(model.n_heads) if chosen is None else chosen
     return tuple(Place((layer,), (head,)) for layer in numbers for head in each)
-
-
-def _sentences(
-    model: Model, trace: Trace, segmentation: Segmentation, plan: Plan, max_length: int | None
-) -> tuple[Continuation, ...]:
-    own = with_own_sentence(model, trace, segmentation, max_length=max_length)
-    bank = () if plan.bank is None else plan.bank.sentences
-    return (*(with_sentence(model, trace, segmentation, sentence) for sentence in bank), own)
 
 
 def _controls(model: Model, controls: Sequence[str] | None) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from safekey_interp.data.class_labels import LabelBy, class_pair
 from safekey_interp.data.trace_list import as_traces
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.directions import read_classes
+from safekey_interp.interventions.span_checks import PartOf, span_names_of
 from safekey_interp.interventions.steering import steer
 from safekey_interp.measures.control_directions import N_DRAWS, orthogonal_contrasts, shuffled_columns
 from safekey_interp.measures.direction_record import Direction
@@ -131,7 +132,8 @@ def steer_held_out(
     left_out = dict(fitted.left_out)
     tables = []
     for number, fold in enumerate(fitted.folds):
-        table = steer(model, fold.traces, fold.directions, n_random=n_random, seed=seed, **finding, **options)
+        of_fold = PartOf(fold.traces, span_names_of(traces))
+        table = steer(model, of_fold, fold.directions, n_random=n_random, seed=seed, **finding, **options)
         left_out |= table.attrs["left_out"]
         tables.append(table.assign(fold=number))
     order = {trace.trace_id: at for at, trace in enumerate(traces)}

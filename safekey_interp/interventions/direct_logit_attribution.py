@@ -11,6 +11,8 @@ so the effects of all heads, MLPs and the embedding sum to the difference of log
 tokens that only one kind's sentences have are taken. An effect is direct: what later layers make of the head is not in
 it.
 
+Any other two tokens, at any other position, are read with the metric ``logit_difference("a", "b") at EXPR``.
+
 The control is the same along differences of as many random tokens of the vocabulary, made as long.
 """
 
@@ -44,12 +46,16 @@ from safekey_interp.errors import InputError, ModelError, NothingMeasured
 from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.interventions.effect_metrics import (
     OwnTokens,
+    Readout,
     Subject,
     bank_or_default,
     find_subjects,
     own_tokens,
+    readout_of,
 )
 from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects
+from safekey_interp.interventions.metric_kinds import NextTokens
+from safekey_interp.interventions.metric_registry import MetricLike
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
@@ -62,6 +68,7 @@ def rank_heads(
     *,
     layers: Sequence[int] | None = None,
     n_random: int = 20,
+    metric: MetricLike | None = None,
     seed: int = 0,
     bank: KeySentences | None = None,
     finder: str = "rules", delimiters: tuple[str, str] | None = None,
@@ -74,19 +81,22 @@ def rank_heads(
         traces: with U and K.
         layers: layers whose heads are measured; all when None.
         n_random: random differences of tokens.
+        metric: ``logit_difference("a", "b") at EXPR``, read at the expression's last token; the bank's when None.
         seed: of these; the same for every trace.
 
     Returns:
         One row per trace, layer, head and draw: trace_id, group, label, layer, head, control (``none``;
         ``random_tokens``, a random difference of tokens), draw (-1 for the bank's), effect (logits; above 0 for safe),
-        total (the whole stream's, of which the heads' effects are parts), tokens (``first`` or ``own``, see above).
-        ``attrs["layers_without_heads"]`` lists layers without such attention.
+        total (the whole stream's, of which the heads' effects are parts), tokens (``first`` or ``own``, see above;
+        ``given`` of a metric). ``attrs["layers_without_heads"]`` lists layers without such attention.
 
     Raises:
-        InputError: no trace can be measured, or a layer is unknown.
+        InputError: no trace can be measured, or a layer is unknown; a metric of another kind.
         ModelError: the model's heads or norms cannot be read.
     """
     bank = bank_or_default(model, bank)
+    readout = readout_of(model, metric, bank)
+    given = _given_tokens(readout) if readout.is_chosen else None
     if n_random < 0:
         raise InputError(f"n_random: got {n_random}, expected 0 or more")
     numbers = model.layer_numbers(layers) or tuple(range(model.n_layers))
@@ -94,9 +104,9 @@ def rank_heads(
     if not heads:
         raise ModelError(f"model {model.spec}: none of the layers {list(numbers)} has heads that could be told apart")
     reader = LogitReader(model)
-    subjects, left_out = find_subjects(model, traces, bank, StreamSettings(finder=finder, delimiters=delimiters))
+    subjects, left_out = find_subjects(model, traces, readout, StreamSettings(finder=finder, delimiters=delimiters))
     plan = plan_batches(
-        [subject.own.start for subject in subjects],
+        [subject.own.n_own for subject in subjects],
         batch_size=fixed_size(batch_size),
         max_tokens=token_budget(model),
         cost=forward_cost(model),
@@ -104,9 +114,10 @@ def rank_heads(
     tables: dict[int, pd.DataFrame] = {}
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
         for batch in plan:
-            reading = _read(model, heads, [subjects[i].own.ids[: subjects[i].own.start] for i in batch], backend)
+            reading = _read(model, heads, [subjects[i].own.ids[: subjects[i].own.n_own] for i in batch], backend)
             for row, i in enumerate(batch):
-                contrast = _contrast(reader, subjects[i], bank, n_random, seed)
+                tokens = given or _own_tokens(subjects[i], bank)
+                contrast = _contrast(reader, *tokens, n_random, seed)
                 if contrast is None:
                     left_out[subjects[i].trace.trace_id] = "both kinds of key sentences have the same tokens"
                     continue
@@ -164,11 +175,22 @@ def _read(model: Model, heads: dict[int, HeadWrites], rows: Sequence[Tensor], ba
     return read_heads(model, heads, ids, at, backend=backend)
 
 
-def _contrast(reader: LogitReader, subject: Subject, bank: KeySentences, n_random: int, seed: int) -> _Contrast | None:
+def _given_tokens(readout: Readout) -> tuple[OwnTokens, str]:
+    """The two tokens of a metric. Raises InputError where it has none."""
+    [metric, *others] = readout.metrics
+    if others or not isinstance(metric, NextTokens):
+        raise InputError(f'metric: got {", ".join(readout.names)}, expected one logit_difference("a", "b")')
+    return OwnTokens((metric.ids[0],), (metric.ids[1],)), "given"
+
+
+def _own_tokens(subject: Subject, bank: KeySentences) -> tuple[OwnTokens, str]:
+    """Tokens that the kinds of sentence begin with, else all that only one kind has."""
+    tokens = own_tokens(subject, bank, first=True)
+    return (tokens, "first") if all(tokens) else (own_tokens(subject, bank, first=False), "own")
+
+
+def _contrast(reader: LogitReader, tokens: OwnTokens, which: str, n_random: int, seed: int) -> _Contrast | None:
     """None where the kinds have no tokens of their own."""
-    tokens, which = own_tokens(subject, bank, first=True), "first"
-    if not all(tokens):
-        tokens, which = own_tokens(subject, bank, first=False), "own"
     if not all(tokens):
         return None
     weight: Any = reader.unembedding.linear.weight

@@ -13,8 +13,10 @@ import numpy as np
 from jaxtyping import Int64
 from torch import Tensor
 
+from safekey_interp.capture.capture_request import reads_of
 from safekey_interp.capture.key_sets import words_of
 from safekey_interp.capture.stream_settings import StreamSettings
+from safekey_interp.data.span_expressions import span_references
 from safekey_interp.errors import TraceError
 from safekey_interp.segmentation.segmenter import segmented
 
@@ -26,7 +28,13 @@ SAME, OTHER = "resample_same_label", "resample_other_label"
 """Kinds of control: whose span takes the place of a trace's own."""
 RESAMPLING = (SAME, OTHER)
 RESAMPLED = ("prompt", "understanding")
-"""Spans that say which request it is: the others are the same in every trace."""
+"""Spans that say which request it is."""
+_SAME_IN_ALL = {"template", "first_token"}
+
+
+def is_resampled(span: str) -> bool:
+    """Whether a span differs between requests: template and first token are the same in every trace."""
+    return not set(span_references([span])) <= _SAME_IN_ALL
 
 
 class Donor(NamedTuple):
@@ -37,11 +45,11 @@ class Donor(NamedTuple):
     group: str
     """Its request."""
     label: str | None
-    """Harmful or benign; none gives nothing."""
+    """Its label; none gives nothing."""
     ids: Int64[Tensor, " pos"]
     """Its tokens."""
     spans: dict[str, tuple[int, ...]]
-    """Positions of each of :data:`RESAMPLED`."""
+    """Positions of each span that it can give; none where it lacks it."""
 
 
 def find_donors(
@@ -49,6 +57,7 @@ def find_donors(
     traces: Sequence[Trace],
     settings: StreamSettings = StreamSettings(),
     *,
+    spans: Sequence[str] = RESAMPLED,
     most: int = 1000,
 ) -> list[Donor]:
     """The traces that can give a span to others.
@@ -57,18 +66,19 @@ def find_donors(
         model: the model that reads them.
         traces: where they are taken from.
         settings: how U is found, and the longest trace.
+        spans: span expressions.
         most: so many, evenly spaced over ``traces``.
     """
     labelled = [trace for trace in traces if trace.label is not None]
     step = max(1, -(-len(labelled) // most))
-    donors = []
+    reads, donors = reads_of(spans), []
     for trace, segmentation in segmented(labelled[::step], settings):
         try:
-            encoding = model.encode(trace, segmentation, max_length=settings.max_length)
+            encoding = model.encode(trace, segmentation, max_length=settings.max_length, reads=reads)
+            positions = {span: tuple(encoding.positions(span)) for span in spans}
         except TraceError:
             continue
-        spans = {span: tuple(encoding.positions(span)) for span in RESAMPLED}
-        donors.append(Donor(trace.trace_id, trace.group, trace.label, encoding.input_ids[: encoding.end], spans))
+        donors.append(Donor(trace.trace_id, trace.group, trace.label, encoding.input_ids[: encoding.end], positions))
     return donors
 
 
@@ -80,7 +90,7 @@ def donors_for(
     Args:
         donors: from :func:`find_donors`.
         trace: the trace.
-        span: one of :data:`RESAMPLED`.
+        span: one that the donors were read for.
         n_keys: tokens of its own span.
         kind: :data:`SAME` or :data:`OTHER`.
         n: how many are wanted.
@@ -91,9 +101,10 @@ def donors_for(
     fitting = [
         donor
         for donor in donors
-        if donor.group != trace.group and donor.spans[span] and (donor.label == trace.label) == (kind == SAME)
+        if donor.group != trace.group and donor.spans.get(span) and (donor.label == trace.label) == (kind == SAME)
     ]
-    stream = np.random.default_rng([seed, RESAMPLED.index(span), *words_of(trace.trace_id)])
+    number = [RESAMPLED.index(span)] if span in RESAMPLED else words_of(span)
+    stream = np.random.default_rng([seed, *number, *words_of(trace.trace_id)])
     order = stream.permutation(len(fitting))
     lengths = np.array([len(fitting[i].spans[span]) for i in order], np.int64) - n_keys
     # lexsort: the last key decides first, and it keeps the drawn order among equals.

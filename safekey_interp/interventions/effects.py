@@ -73,6 +73,18 @@ def default_rows(summary: pd.DataFrame) -> pd.DataFrame:
     return summary.drop_duplicates(columns[: columns.index("subset") + 1])
 
 
+def with_units(summary: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """A summary with the unit of each row's metric behind it, where the table that it is of says units."""
+    if "unit" in table.columns:
+        units = dict(zip(table["metric"], table["unit"], strict=True))
+        summary.insert(
+            list(summary.columns).index("metric") + 1,
+            "unit",
+            pd.Series([units[name] for name in summary["metric"]], index=summary.index, dtype=object),
+        )
+    return summary
+
+
 def summarise_effects(
     table: pd.DataFrame,
     by: Sequence[str],

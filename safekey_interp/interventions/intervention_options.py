@@ -12,7 +12,9 @@ import numpy as np
 
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.intervention_parts import FITTING
-from safekey_interp.interventions.intervention_record import Intervention, load_function
+from safekey_interp.interventions.intervention_record import Intervention, Option, load_function
+from safekey_interp.interventions.metric_kinds import Metric
+from safekey_interp.interventions.metric_registry import parse_metrics
 from safekey_interp.measures.control_directions import Controls
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.probes import Probe
@@ -53,6 +55,10 @@ def complete_options(intervention: Intervention, model: Model, given: Mapping[st
             expected = ", ".join(sorted(known))
             raise InputError(f"{option}: no option of {intervention.name}, expected some of {expected}")
     options = known | dict(given)
+    unsaid = {option.name for option in intervention.options if option.is_optional and options.get(option.name) is None}
+    options = {name: value for name, value in options.items() if name not in unsaid}
+    if (metric := options.get("metric")) is not None:
+        options["metric"] = parse_metrics(metric)
     for option in _LAYERS:
         if option in options:
             options[option] = model.layer_numbers(options[option])
@@ -61,14 +67,31 @@ def complete_options(intervention: Intervention, model: Model, given: Mapping[st
     return options
 
 
-def split_options(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The options of the function itself, and those of cross-fitting."""
-    own = {name: value for name, value in options.items() if name not in _FITTING}
-    return own, {name: value for name, value in options.items() if name in _FITTING}
+def span_expressions(intervention: Intervention, options: Mapping[str, Any]) -> list[str]:
+    """Every span expression among complete options: spans, positions, and where metrics are read."""
+    found: list[str] = []
+    for option in intervention.options:
+        value = options.get(option.name)
+        if option.is_span and value is not None and not _is_named(option, value):
+            found += [value] if isinstance(value, str) else list(value)
+    return [*found, *(metric.at for metric in options.get("metric") or ())]
+
+
+def _is_named(option: Option, value: Any) -> bool:
+    """Whether a value is one of an option's own words, which need be no expression (``reasoning_end``)."""
+    return isinstance(value, str) and value in option.choices
+
+
+def split_options(intervention: Intervention, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of the function itself, and those of cross-fitting where it fits directions."""
+    fitting = {name: value for name, value in options.items() if intervention.fits and name in _FITTING}
+    return {name: value for name, value in options.items() if name not in fitting}, fitting
 
 
 def recorded(value: Any) -> Any:
     """Options as ``run.json`` has them; of directions and probes, where they read and a hash."""
+    if isinstance(value, Metric):
+        return recorded(value.record)
     if isinstance(value, Direction | Probe):
         place = {"layer": value.layer, "site": value.site, "position": value.position}
         return {"kind": type(value).__name__.lower()} | place | {"sha256": _hash(value)}

@@ -14,11 +14,31 @@ KEY_SENTENCES = Option(
     flag="--key-sentences",
     reads="key_sentences",
 )
+METRIC = Option(
+    "metric",
+    'What is read out: aha, key_sentence, logprob("text"), logprob(SPAN), logit_difference("a", "b"), or '
+    'probe(FILE), each at the token before K unless AT follows: logprob("text") at last(prompt). Default: aha and '
+    "key_sentence.",
+    several=True,
+    reads="metric",
+    is_optional=True,
+)
+PAIRED_BY = Option(
+    "label_by",
+    "Column with two values by which traces are paired; the source is one of these. Default: the outcome.",
+    is_optional=True,
+)
 FITTING = (
     Option(
         "fit_layers", "Layers to fit directions on. Default: all; of a trajectory one.", flag="--layers", reads="layers"
     ),
-    Option("fit_position", "Position whose states directions are fitted on.", default="decision", flag="--position"),
+    Option(
+        "fit_position",
+        "Position whose states directions are fitted on.",
+        default="decision",
+        flag="--position",
+        is_span=True,
+    ),
     Option("label_by", "Column of the two classes: label, aha, source, or a name found in meta.", default="label"),
     Option("n_folds", "Folds of requests; directions fitted on the others are used on each.", int, 5, least=2),
     Option("keep_directions", "Keep the fitted directions in the folder's directions/.", bool, False, flag="--save"),

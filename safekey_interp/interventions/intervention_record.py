@@ -11,6 +11,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from importlib import import_module
 from typing import Any, Literal, NamedTuple
 
+from safekey_interp.data.span_expressions import parse_span
 from safekey_interp.errors import InputError
 
 Function = str | Callable[..., Any]
@@ -44,10 +45,18 @@ class Option:
     """The smallest number that it may be."""
     several: bool = False
     """Whether it takes a sequence."""
-    reads: Literal["", "layers", "key_sentences", "direction", "probe"] = ""
+    reads: Literal["", "layers", "key_sentences", "direction", "probe", "metric"] = ""
     """How the command makes the value from its text: numbers of layers or heads, or a file of this kind."""
     flag: str = ""
     """The command's option; ``--name`` when empty."""
+    aliases: Collection[str] = ()
+    """Other names of the command's option."""
+    is_span: bool = False
+    """Whether its values are span expressions; ``choices`` are then the usual ones."""
+    is_open: bool = False
+    """Whether it may have other values than ``choices``."""
+    is_optional: bool = False
+    """Whether it is recorded, and shown, only where it is given."""
     needs: tuple[str, Any] | None = None
     """Another option, and the value without which this one has no effect."""
 
@@ -71,11 +80,19 @@ class Option:
         if self.choices and not values and self.default is not None:
             raise InputError(f"{name}: got none, expected some of {', '.join(self.choices)}")
         for each in values:
-            if self.choices and each not in self.choices:
+            if self.is_span:
+                self._check_span(each, name)
+            elif self.choices and not self.is_open and each not in self.choices:
                 some = "some" if self.several else "one"
                 raise InputError(f"{name}: got {each!r}, expected {some} of {', '.join(self.choices)}")
             if self.least is not None and (not isinstance(each, int) or each < self.least):
                 raise InputError(f"{name}: got {each!r}, expected a whole number of at least {self.least}")
+
+    def _check_span(self, value: Any, name: str) -> None:
+        try:
+            parse_span(value)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
 
 
 SEED = Option("seed", "Seed of every draw.", int, 0, least=0)
@@ -102,6 +119,8 @@ class Column:
     """Shorter words, for an axis."""
     first: str = ""
     """The value that is chosen at first; empty: the first."""
+    is_open: bool = False
+    """Whether values without words are shown, too, behind the others."""
 
     def name(self, value: Any) -> str:
         """A value in words."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from safekey_interp.capture.attention_mask import Cut, Knockout, knocked_out
-from safekey_interp.capture.resample_ablation import Resampling, SpanKeys, Swap, read_span, resampled
+from safekey_interp.capture.resample_ablation import Resampling, SpanKeys, Swap, read_matched, resampled
 from safekey_interp.generation.likelihood import Around, Batch, score
 from safekey_interp.interventions.donors import OTHER, SAME
 from safekey_interp.interventions.effects import TESTED
@@ -98,7 +98,7 @@ def _hide(
         condition = case.conditions[row.condition]
         if is_short[number]:
             short[row.case].add((condition.place, condition.span))
-        if row.sentence == len(case.sentences) - 1:
+        if row.sentence == case.counted:
             of_case.n_keys[row.condition] = n_keys[number]
             if condition.control == TESTED:
                 same = [i for i, other in enumerate(case.conditions) if other[:2] == condition[:2]]
@@ -108,19 +108,18 @@ def _hide(
 
 def _resample(model: Model, case: Case, chosen: Sequence[int], plan: Plan, measured: Measured) -> None:
     """Rows of one case with other traces' keys in place; fills ``measured``."""
-    given: dict[tuple[str, str, int, int], SpanKeys] = {}
+    given: dict[tuple[str, str, tuple[int, ...]], SpanKeys] = {}
     rows = _rows([case], [chosen])
     swaps: list[Swap] = []
     for row in rows:
         condition, sentence = case.conditions[row.condition], case.sentences[row.sentence]
         donor, span = condition.donor, condition.span
         assert donor is not None
-        keys, theirs = tuple(sentence.encoding.positions(span)), donor.spans[span]
-        which = (donor.trace_id, span, keys[0], keys[-1])
+        keys, theirs = tuple(sentence.positions(span)), donor.spans[span]
+        which = (donor.trace_id, span, keys)
         if which not in given:
             n = min(len(keys), len(theirs))
-            last = theirs[len(theirs) - n :]
-            given[which] = read_span(model, donor.ids, last, shift=keys[-1] - theirs[-1])
+            given[which] = read_matched(model, donor.ids, theirs[len(theirs) - n :], keys[len(keys) - n :])
         swaps.append(
             Swap(
                 queries=tuple(queries_of(sentence, plan.from_span)),
@@ -139,7 +138,7 @@ def _resample(model: Model, case: Case, chosen: Sequence[int], plan: Plan, measu
 
     _score(model, [case], rows, swapping, [measured])
     measured.n_keys[list(chosen)] = [
-        swap.n_given for row, swap in zip(rows, swaps, strict=True) if row.sentence == len(case.sentences) - 1
+        swap.n_given for row, swap in zip(rows, swaps, strict=True) if row.sentence == case.counted
     ]
 
 
@@ -161,7 +160,9 @@ def _score(
 ) -> None:
     """Score the rows, which go by case, and put each number where it belongs."""
     families = [[cases[c].sentences[row.sentence] for row in part] for c, part in groupby(rows, lambda row: row.case)]
-    scores = [value for family in score(model, families, around=around) for value in family.tolist()]
+    n_unchanged = [cases[c].n_unchanged for c, _ in groupby(rows, lambda row: row.case)]
+    scored = score(model, families, around=around, n_unchanged=n_unchanged)
+    scores = [value for family in scored for value in family.tolist()]
     for row, value in zip(rows, scores, strict=True):
         of_case = measured[row.case]
         if row.condition < 0:

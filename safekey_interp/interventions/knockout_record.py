@@ -34,7 +34,7 @@ CONTROLS = {
 
 
 def _changed(settings: Mapping[str, Any], _: Any) -> str:
-    queries, way = FROM[settings["from_span"]], BY[settings["by"]]
+    queries, way = FROM.get(settings["from_span"], settings["from_span"]), BY[settings["by"]]
     return f"Hidden from {queries}, {way}: {parts.listed(settings['to_span'], SPANS)}."
 
 
@@ -42,10 +42,24 @@ INTERVENTION = Intervention(
     name="knockout",
     help="Hide a span from K, all of it and by quarters, and put another request's in its place; beside random keys.",
     options=(
-        Option("from_span", "Queries from which a span is hidden.", default="key_sentence", choices=FROM),
         Option(
-            "to_span", "Spans to hide, one at a time.", default=("prompt", "understanding"), choices=SPANS, several=True
+            "from_span",
+            "Queries from which a span is hidden.",
+            default="key_sentence",
+            choices=FROM,
+            is_span=True,
+            aliases=("--query",),
         ),
+        Option(
+            "to_span",
+            "Spans to hide, one at a time.",
+            default=("prompt", "understanding"),
+            choices=SPANS,
+            several=True,
+            is_span=True,
+            aliases=("--key",),
+        ),
+        parts.METRIC,
         parts.LAYERS,
         Option("heads", "Heads, such as 0-3,7. Default: all.", reads="layers"),
         Option("by", "All layers together, or one layer or head at a time.", default="together", choices=BY),
@@ -73,6 +87,7 @@ INTERVENTION = Intervention(
         "to_span": Column(
             label="Hidden",
             words=SPANS,
+            is_open=True,
             short={"prompt": "X", "understanding": "U", "template": "template", "first_token": "first token"},
         ),
         "head": Column(label="Head", words="head {}".format),

@@ -20,7 +20,7 @@ import pandas as pd
 
 from safekey_interp.data.conditions import subsets_by_label
 from safekey_interp.interventions.donors import OTHER, SAME
-from safekey_interp.interventions.effects import TESTED, summarise_effects, tested_rows
+from safekey_interp.interventions.effects import TESTED, summarise_effects, tested_rows, with_units
 from safekey_interp.interventions.knockout_plan import DOSE, DOSES, OUTSIDE
 from safekey_interp.measures.crossed_intervals import two_way_interval
 
@@ -37,8 +37,8 @@ def summarise_knockout(table: pd.DataFrame) -> pd.DataFrame:
         table: from ``knockout``.
 
     Returns:
-        from_span, to_span, layer, n_layers, head, metric, measure (``effect``; ``dose_slope``, ``dose_curvature`` and
-        ``other_minus_same`` as above), dose, and the columns of
+        from_span, to_span, layer, n_layers, head, metric, unit (where the table has it), measure (``effect``;
+        ``dose_slope``, ``dose_curvature`` and ``other_minus_same`` as above), dose, and the columns of
         :func:`~safekey_interp.interventions.effects.summarise_effects`; with n_with_control (traces that have the
         control of the row: excess and p are theirs alone), n_k and n_pool (medians over traces: keys of the span in
         sight, and keys that random ones can be drawn from). Of the effect at dose 1 the first row of a place is that
@@ -63,7 +63,7 @@ def summarise_knockout(table: pd.DataFrame) -> pd.DataFrame:
     summary = summary.merge(_n_with_control(table), how="left", on=[*_BY, "subset", "control_kind"])
     summary["n_with_control"] = summary["n_with_control"].fillna(0).astype(int)
     sizes: Any = rows.groupby(_PLACE, sort=False, observed=True)[["n_k", "n_pool"]].median().reset_index()
-    return summary.merge(sizes, how="left", on=_PLACE)
+    return with_units(summary.merge(sizes, how="left", on=_PLACE), table)
 
 
 def _derived(table: Any) -> list[pd.DataFrame]:

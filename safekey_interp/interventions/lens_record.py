@@ -11,6 +11,15 @@ INTERVENTION = Intervention(
     options=(
         parts.LAYERS,
         Option("n_others", "Other requests' key sentences as controls of each K.", int, 3, least=0),
+        Option(
+            "positions",
+            "Spans whose tokens are read as they stand, in place of K and the key sentences.",
+            flag="--position",
+            several=True,
+            is_span=True,
+            is_optional=True,
+        ),
+        parts.METRIC,
         parts.KEY_SENTENCES,
     ),
     measure="safekey_interp.interventions.logit_lens_scores:logit_lens",

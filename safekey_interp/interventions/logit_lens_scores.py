@@ -6,7 +6,8 @@ A state of the residual stream is read as if no layer came after it,
 
 with the model's own final norm, scale and bound, averaged over K's tokens, each read from the position before it. So
 the last layer is the model's own output. The same for the bank's sentences in K's place, whole, and for the tokens that
-only sentences of one kind begin with, at the last position before K.
+only sentences of one kind begin with, at the last position before K; or for any span of the trace, and for any metric
+that is read from logits.
 
 The control of K is the key sentence of another request in its place: what a layer says of any key sentence. Early
 layers need not write in the unembedding's basis: a low value there says that the lens sees nothing, not that nothing is
@@ -27,25 +28,28 @@ from torch import Tensor
 
 from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.batch_runner import Backend
+from safekey_interp.capture.capture_request import expressions
 from safekey_interp.capture.residual_edits import Edit, Place
 from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_size, on_threads, threads_for
 from safekey_interp.capture.unembedding import LogitReader
-from safekey_interp.errors import TraceError
+from safekey_interp.errors import InputError, TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.generation.likelihood import NOT_FINITE, Continuation, with_sentence
 from safekey_interp.interventions.effect_metrics import (
-    METRICS,
     OwnTokens,
+    Readout,
     Subject,
     bank_or_default,
     find_subjects,
     other_traces,
     own_tokens,
-    read_metrics,
+    readout_of,
 )
-from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects
+from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects, with_units
 from safekey_interp.interventions.intervention_record import Prepared
 from safekey_interp.interventions.lens_record import INTERVENTION
+from safekey_interp.interventions.metric_kinds import RecordScore
+from safekey_interp.interventions.metric_registry import MetricLike, parse_metrics
 from safekey_interp.interventions.variant_scores import Branch, score_variants
 from safekey_interp.measures.trace_tables import concatenate_tables
 
@@ -64,6 +68,8 @@ def logit_lens(
     *,
     layers: Sequence[int] | None = None,
     n_others: int = 3,
+    positions: Sequence[str] | None = None,
+    metric: MetricLike | Sequence[MetricLike] | None = None,
     seed: int = 0, others: Sequence[Subject] | None = None, bank: KeySentences | None = None,
     finder: str = "rules", delimiters: tuple[str, str] | None = None, max_length: int | None = None,
     batch_size: BatchSize = "auto", backend: Backend = "hf", on_trace: Callable[[int], object] = lambda n: None,
@@ -71,9 +77,12 @@ def logit_lens(
     """What each layer says of K, of safe and of compliant key sentences, behind each trace's own U.
 
     Args:
-        model: and ``bank``, ``seed`` … ``on_trace``: see :mod:`safekey_interp.interventions`.
-        traces: with U and K.
+        model: and ``metric``, ``bank``, ``seed`` … ``on_trace``: see :mod:`safekey_interp.interventions`. A ``probe``
+            reads no logits and is refused.
+        traces: with U and K, or with what else is read.
         layers: layers to read; all when None.
+        positions: span expressions: the log-probability of the tokens there, as they stand. Short for the metric
+            ``logprob(EXPR)``, of each.
         n_others: key sentences of other requests, put in each K's place as its control; other words than K's own.
         others: traces that they are chosen from; the measured ones when None.
 
@@ -81,33 +90,35 @@ def logit_lens(
         One row per trace, layer and metric: trace_id, group, label, layer, metric, control, draw, value (nats, of
         sentences a token), output (the model's own, that is the last layer's). Metrics: key_sentence; safe, go_ahead,
         difference (of the bank's sentences); first_safe, first_go_ahead, first_difference (NaN where both
-        kinds begin with the same tokens). ``control`` is ``none``, or ``other_requests`` for their key sentences.
+        kinds begin with the same tokens); or those that were asked for, with their unit in the column ``unit``.
+        ``control`` is ``none``, or ``other_requests`` for their key sentences.
 
     Raises:
         InputError: no trace can be measured, or a layer is unknown.
         ModelError: the model's states cannot be read as logits.
     """
     bank = bank_or_default(model, bank)
+    readout = _readout(model, metric, positions, bank)
     INTERVENTION.check(n_others=n_others, seed=seed)
     numbers = model.layer_numbers(layers) or tuple(range(model.n_layers))
     reader = LogitReader(model)
     settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
-    subjects, left_out = find_subjects(model, traces, bank, settings)
+    subjects, left_out = find_subjects(model, traces, readout, settings)
     pool = subjects if others is None else others
     tables, size = [], fixed_size(batch_size)
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
         for subject in subjects:
-            controls = _controls(model, subject, pool, n_others, seed)
-            first_tokens = own_tokens(subject, bank, first=True)
+            controls = _controls(model, subject, pool, n_others, seed) if readout.has_key_sentence else []
+            first_tokens = None if readout.is_chosen else own_tokens(subject, bank, first=True)
             seen = _Seen(reader, [*subject.rows, *controls], first_tokens, len(subject.rows) - 1)
 
             def edits_of(batch: Sequence[Branch], begin: int, seen: _Seen = seen) -> Mapping[Place, Edit]:
                 return {Place(layer, "resid_post"): seen.reading(layer, batch, begin) for layer in numbers}
 
             scores = score_variants(model, seen.rows, 1, edits_of, backend=backend, batch_size=size).numpy()
-            table = _table(subject, seen, scores, numbers, bank)
+            table = _table(subject, seen, scores, numbers, readout)
             on_trace(1)
-            if not np.isfinite(table.loc[table["metric"].isin(METRICS), ["value", "output"]].to_numpy()).all():
+            if not np.isfinite(table.loc[table["metric"].isin(readout.names), ["value", "output"]].to_numpy()).all():
                 left_out[subject.trace.trace_id] = NOT_FINITE
                 continue
             tables.append(table)
@@ -116,7 +127,8 @@ def logit_lens(
 
 def prepare_lens(model: Model, traces: Sequence[Trace], options: Mapping[str, Any], **finding: Any) -> Prepared:
     """The traces of a run; the key sentences of all are each other's controls."""
-    others, _ = find_subjects(model, traces, bank_or_default(model, options["bank"]), StreamSettings(**finding))
+    readout = _readout(model, options.get("metric"), options.get("positions"), options["bank"])
+    others, _ = find_subjects(model, traces, readout, StreamSettings(**finding))
     return Prepared(list(traces), {"others": others}, {})
 
 
@@ -130,20 +142,35 @@ def summarise_lens(table: pd.DataFrame) -> pd.DataFrame:
         layer, metric and the columns of :func:`~safekey_interp.interventions.effects.summarise_effects` without its p.
         NaN where nothing is defined.
     """
-    return summarise_effects(table, ["layer", "metric"], value="value").drop(columns="p_value")
+    return with_units(summarise_effects(table, ["layer", "metric"], value="value").drop(columns="p_value"), table)
+
+
+def _readout(
+    model: Model,
+    metric: MetricLike | Sequence[MetricLike] | None,
+    positions: Sequence[str] | None,
+    bank: KeySentences | None,
+) -> Readout:
+    chosen: list[MetricLike] = [] if metric is None else [*parse_metrics(metric)]
+    chosen += [f"logprob({each})" for each in expressions(positions or (), "positions")]
+    readout = readout_of(model, chosen or None, bank)
+    for each in readout.metrics:
+        if isinstance(each, RecordScore):
+            raise InputError(f"metric: {each.name} reads states of its own layer, no logits; expected another metric")
+    return readout
 
 
 class _Seen:
     """What the layers say of the rows of one trace; filled while they run."""
 
     def __init__(
-        self, reader: LogitReader, rows: Sequence[Continuation], first_tokens: OwnTokens, decision_row: int
+        self, reader: LogitReader, rows: Sequence[Continuation], first_tokens: OwnTokens | None, decision_row: int
     ) -> None:
         self.rows = rows
         self.logprobs: dict[int, np.ndarray] = {}
         """By layer, each row's mean log-probability, nats a token."""
         self.first: dict[int, np.ndarray] = {}
-        """By layer, :data:`FIRST_TOKENS`."""
+        """By layer, :data:`FIRST_TOKENS`; none where they are not asked for."""
         self._reader, self._first_tokens, self._decision_row = reader, first_tokens, decision_row
 
     def reading(self, layer: int, batch: Sequence[Branch], begin: int) -> Edit:
@@ -154,17 +181,24 @@ class _Seen:
             rows = [self.rows[branch.row] for branch in batch]
             if begin + states.shape[1] < max(len(row.ids) for row in rows):
                 return states  # the rows' common beginning, before any sentence
-            starts = [row.start - 1 - begin for row in rows]
-            predicting = [
-                states[number, start : start + row.n_tokens]
-                for number, (start, row) in enumerate(zip(starts, rows, strict=True))
-            ]
-            logprobs = self._logprobs(torch.cat(predicting), torch.cat([row.ids[row.start :] for row in rows]))
-            for branch, of_row in zip(batch, logprobs.split([row.n_tokens for row in rows]), strict=True):
-                known[branch.row] = of_row.mean()
-            for branch, of_row in zip(batch, predicting, strict=True):
-                if branch.row == self._decision_row:
-                    self.first[layer] = self._first(of_row[:1])
+            sentences = [(number, row) for number, row in enumerate(rows) if row.reader is None]
+            if sentences:
+                starts = [row.start - 1 - begin for _, row in sentences]
+                predicting = [
+                    states[number, start : start + row.n_tokens]
+                    for start, (number, row) in zip(starts, sentences, strict=True)
+                ]
+                ids = torch.cat([row.ids[row.start :] for _, row in sentences])
+                logprobs = self._logprobs(torch.cat(predicting), ids).split([row.n_tokens for _, row in sentences])
+                for (number, _), of_row in zip(sentences, logprobs, strict=True):
+                    known[batch[number].row] = of_row.mean()
+                for (number, _), of_row in zip(sentences, predicting, strict=True):
+                    if self._first_tokens is not None and batch[number].row == self._decision_row:
+                        self.first[layer] = self._first(of_row[:1], self._first_tokens)
+            for number, row in enumerate(rows):
+                if row.reader is not None:
+                    read = states[number, row.first_logit - begin : len(row.ids) - begin]
+                    known[batch[number].row] = float(row.reader.read(self._reader.logits(read)))
             return states
 
         return read
@@ -176,8 +210,8 @@ class _Seen:
             parts.append(logprobs.gather(-1, rearrange(targets, "token -> token 1").to(logprobs.device))[:, 0])
         return torch.cat(parts).double().cpu()
 
-    def _first(self, state: Tensor) -> np.ndarray:
-        safe, go_ahead = self._first_tokens
+    def _first(self, state: Tensor, first_tokens: OwnTokens) -> np.ndarray:
+        safe, go_ahead = first_tokens
         if not safe or not go_ahead:
             return np.full(3, np.nan)
         logprobs = self._reader.logits(state)[0].log_softmax(-1)
@@ -207,21 +241,19 @@ def _key_sentence(subject: Subject) -> str:
     return subject.segmentation.key_sentence.text(subject.trace.response)
 
 
-def _table(
-    subject: Subject, seen: _Seen, output: np.ndarray, layers: Sequence[int], bank: KeySentences
-) -> pd.DataFrame:
+def _table(subject: Subject, seen: _Seen, output: np.ndarray, layers: Sequence[int], readout: Readout) -> pd.DataFrame:
     n = len(subject.rows)
-    last = read_metrics(output[:, :n], bank)[0]
+    last = readout.values(output[:, :n], subject.parts)[0]
     rows: list[dict[str, Any]] = []
     for layer in layers:
         values = seen.logprobs[layer][None]
-        of_bank = zip(METRICS, read_metrics(values[:, :n], bank)[0], last, strict=True)
-        first = ((name, value, np.nan) for name, value in zip(FIRST_TOKENS, seen.first[layer], strict=True))
-        for metric, value, out in (*of_bank, *first):
+        read = zip(readout.names, readout.values(values[:, :n], subject.parts)[0], last, strict=True)
+        first = ((name, value, np.nan) for name, value in zip(FIRST_TOKENS, seen.first.get(layer, ()), strict=False))
+        for metric, value, out in (*read, *first):
             rows.append(
                 {"layer": layer, "metric": metric, "control": TESTED, "draw": -1, "value": value, "output": out}
             )
         for draw, (value, out) in enumerate(zip(values[0, n:], output[0, n:], strict=True)):
             about = {"layer": layer, "metric": "key_sentence", "control": "other_requests", "draw": draw}
             rows.append(about | {"value": value, "output": out})
-    return about_first(pd.DataFrame(rows), subject.about)
+    return readout.with_units(about_first(pd.DataFrame(rows), subject.about))

@@ -13,9 +13,11 @@ OTHER_OUTCOME = {"refused": "complied", "complied": "refused"}
 
 
 def _changed(settings: Mapping[str, Any], _: Any) -> str:
-    source = settings["source"]
+    source, label_by = settings["source"], settings.get("label_by")
+    of = f"{source} trace" if label_by is None else f"trace whose {label_by} is {source}"
+    target = f"{OTHER_OUTCOME[source]} trace" if label_by is None else "trace of the other value"
     return (
-        f"Hidden states of a {source} trace put into the run of a {OTHER_OUTCOME[source]} trace of the same request, "
+        f"Hidden states of a {of} put into the run of a {target} of the same request, "
         f"at one layer and one position at a time: {parts.listed(settings['positions'], parts.POSITIONS)}."
     )
 
@@ -24,7 +26,14 @@ INTERVENTION = Intervention(
     name="patch",
     help="Put states of a refused run into a complied one of the same request, beside another request's.",
     options=(
-        Option("source", "Outcome of the traces that give their states.", default="refused", choices=OTHER_OUTCOME),
+        Option(
+            "source",
+            "Outcome of the traces that give their states.",
+            default="refused",
+            choices=OTHER_OUTCOME,
+            is_open=True,
+        ),
+        parts.PAIRED_BY,
         parts.LAYERS,
         Option(
             "positions",
@@ -33,7 +42,9 @@ INTERVENTION = Intervention(
             flag="--position",
             choices=parts.POSITIONS,
             several=True,
+            is_span=True,
         ),
+        parts.METRIC,
         Option(
             "method",
             "exact (a pass a swap), attribution, or both.",
@@ -48,7 +59,7 @@ INTERVENTION = Intervention(
     prepare="safekey_interp.interventions.activation_patching:prepare_pairs",
     lines="position",
     columns={
-        "position": Column(label="States at (second plot)", words=parts.POSITIONS, first="decision"),
+        "position": Column(label="States at (second plot)", words=parts.POSITIONS, first="decision", is_open=True),
         "measure": Column(label="Effects", words={"effect": "exact", "attribution": "attribution, first order"}),
     },
     changed=_changed,

@@ -1,4 +1,4 @@
-"""Sentence suppression (Thought Anchors: Bogdan et al. 2025, arXiv 2506.19143).
+"""Sentence suppression (Thought Anchors: Bogdan et al. 2025, arXiv 2506.19143), and suppression of any other span.
 
 No later token may see a sentence of the reasoning, in any layer or head; the effect on each later sentence is the
 divergence of the next-token distributions,
@@ -10,9 +10,8 @@ The control hides as many random earlier keys from the same queries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,13 +21,17 @@ from torch import Tensor
 
 from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.attention_mask import Cut, Knockout, knocked_out
+from safekey_interp.capture.capture_request import expressions
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.streaming import StreamSettings, on_threads, threads_for, token_budget
 from safekey_interp.errors import TraceError
 from safekey_interp.generation.likelihood import NOT_FINITE
 from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects
-from safekey_interp.interventions.reasoning_sentences import Reasoning, Sentence, measure_reasonings
+from safekey_interp.interventions.reasoning_sentences import reasoning_sentences
+from safekey_interp.interventions.span_checks import with_known_spans
 from safekey_interp.interventions.suppression_record import INTERVENTION
+from safekey_interp.measures.trace_tables import concatenate_tables
+from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
@@ -45,6 +48,8 @@ def suppress(
     *,
     most: int = 12,
     n_random: int = 5,
+    hidden: Sequence[str] | None = None,
+    targets: Sequence[str] | None = None,
     seed: int = 0, finder: str = "rules", delimiters: tuple[str, str] | None = None, max_length: int | None = None,
     on_trace: Callable[[int], object] = lambda n: None,
 ) -> pd.DataFrame:  # fmt: skip
@@ -55,10 +60,14 @@ def suppress(
         traces: any number; those whose reasoning has fewer than two sentences are left out.
         most: first sentences of the reasoning that are taken.
         n_random: random sets of keys a sentence.
+        hidden: what is hidden, one at a time: span expressions; each sentence when None.
+        targets: whose prediction is compared: span expressions, of which those behind what is hidden count; each
+            sentence when None.
 
     Returns:
         One row per trace, suppressed sentence, draw and later sentence: trace_id, group, label, source and source_part,
-        target and target_part (numbers; understanding, key_sentence or rest), distance (target − source), control
+        target and target_part (numbers; understanding, key_sentence or rest, or the expression), distance (target −
+        source; 0 where one of them is no sentence), control
         (``none``; ``random_keys``), draw (-1 for the sentence itself), effect (the KL, nats a token; NaN for random
         keys where fewer lie before the queries than the sentence has), n_k (keys hidden), n_tokens (of the target).
 
@@ -69,9 +78,21 @@ def suppress(
     INTERVENTION.check(most=most, n_random=n_random, seed=seed)
     check_attention(model)
     settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
-    of_trace = partial(_of_trace, model, n_random=n_random, seed=seed)
+    sources, read = expressions(hidden or (), "hidden"), expressions(targets or (), "targets")
+    tables: list[pd.DataFrame] = []
+    left_out: dict[str, str] = {}
+    known = with_known_spans(traces, (*sources, *read))
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
-        return measure_reasonings(model, traces, of_trace, settings, most=most, on_trace=on_trace)
+        for trace, segmentation in segmented(known, settings):
+            try:
+                pieces = _pieces(model, trace, segmentation, wanted=(sources, read), most=most, max_length=max_length)
+                tables.append(_of_trace(model, trace, pieces, n_random=n_random, seed=seed))
+            except TraceError as error:
+                left_out[trace.trace_id] = error.reason
+            on_trace(1)
+    is_of_sentences = not sources and not read
+    why = "no trace has at least 2 sentences of reasoning" if is_of_sentences else "no trace has the spans"
+    return concatenate_tables(tables, left_out, why)
 
 
 def summarise_suppression(table: pd.DataFrame) -> pd.DataFrame:
@@ -87,26 +108,77 @@ def summarise_suppression(table: pd.DataFrame) -> pd.DataFrame:
     return summarise_effects(table, ["source_part", "target_part"])
 
 
-def _of_trace(model: Model, reasoning: Reasoning, *, n_random: int, seed: int) -> list[pd.DataFrame]:
+class _Piece(NamedTuple):
+    """Some tokens that are hidden, or whose prediction is compared."""
+
+    number: int
+    """Of the sentence, or of the expression."""
+    part: str
+    """``understanding``, ``key_sentence`` or ``rest``; or the expression."""
+    at: Sequence[int]
+    """Its tokens, ascending."""
+    is_sentence: bool
+    """Whether it is one of the reasoning's."""
+
+
+class _Pieces(NamedTuple):
+    """What is taken of one trace."""
+
+    ids: Tensor
+    """Its tokens, up to the last that is compared."""
+    sources: list[_Piece]
+    """Hidden, one at a time; each has a target behind it."""
+    targets: list[_Piece]
+    """Compared; each has a source before it."""
+
+
+def _pieces(
+    model: Model,
+    trace: Trace,
+    segmentation: Segmentation,
+    *,
+    wanted: tuple[Sequence[str], Sequence[str]],
+    most: int,
+    max_length: int | None,
+) -> _Pieces:
+    """What is hidden and compared. Raises TraceError where there is no pair of these."""
+    encoding = model.encode(trace, segmentation)
+    sentences: list[_Piece] = []
+    if not all(wanted):
+        found = reasoning_sentences(trace, segmentation, encoding, most=most)
+        sentences = [_Piece(each.number, each.part, each.tokens.positions, True) for each in found]
+    sources, targets = (
+        [_Piece(number, each, encoding.positions(each), False) for number, each in enumerate(of)] if of else sentences
+        for of in wanted
+    )
+    sources, targets = ([piece for piece in pieces if len(piece.at)] for pieces in (sources, targets))
+    kept = [source for source in sources if any(target.at[0] > source.at[-1] for target in targets)]
+    behind = [target for target in targets if any(target.at[0] > source.at[-1] for source in sources)]
+    if not kept:
+        raise TraceError(trace.trace_id, "none of the spans that are compared lies behind one that is hidden")
+    end = max(target.at[-1] for target in behind) + 1
+    if max_length is not None and end > max_length:
+        raise TraceError(trace.trace_id, f"{end} tokens, more than {max_length}")
+    return _Pieces(encoding.input_ids[:end], kept, behind)
+
+
+def _of_trace(model: Model, trace: Trace, pieces: _Pieces, *, n_random: int, seed: int) -> pd.DataFrame:
     """All rows of one trace. Raises TraceError where a number is not finite."""
-    sentences, end = reasoning.sentences, reasoning.end
-    ids = reasoning.encoding.input_ids[:end]
+    ids, end = pieces.ids, len(pieces.ids)
     layers = frozenset(range(model.n_layers))
-    variants: list[tuple[Sentence, int]] = [
-        (sentence, draw) for sentence in sentences[:-1] for draw in range(-1, n_random)
-    ]
+    variants = [(source, draw) for source in pieces.sources for draw in range(-1, n_random)]
     cuts = [
         Cut(
-            trace_id=reasoning.trace.trace_id,
-            queries=tuple(range(sentence.tokens.end, end)),
-            keys=tuple(sentence.tokens.positions),
+            trace_id=trace.trace_id,
+            queries=tuple(range(source.at[-1] + 1, end)),
+            keys=tuple(source.at),
             layers=layers,
             draw=None if draw < 0 else draw,
         )
-        for sentence, draw in variants
+        for source, draw in variants
     ]
     # The state before a sentence's first token predicts it.
-    first = sentences[1].tokens.start - 1
+    first = min(target.at[0] for target in pieces.targets) - 1
     plain = _logprobs(model, ids[None], first)
     size = max(1, min(token_budget(model) // end, _MOST_LOGITS // ((end - first) * model.n_embeddings)))
     divergences, n_keys, is_short = [], [], []
@@ -120,28 +192,30 @@ def _of_trace(model: Model, reasoning: Reasoning, *, n_random: int, seed: int) -
         is_short.append(cut.is_short)
     kl, hidden = np.concatenate(divergences), np.concatenate(n_keys)
     if not np.isfinite(kl).all():
-        raise TraceError(reasoning.trace.trace_id, NOT_FINITE)
+        raise TraceError(trace.trace_id, NOT_FINITE)
     # Fewer earlier keys than the sentence has: no such control.
     kl[np.concatenate(is_short) & np.array([draw >= 0 for _, draw in variants])] = np.nan
     rows: list[dict[str, Any]] = []
     for row, (source, draw) in enumerate(variants):
-        for target in sentences[source.number + 1 :]:
-            at = slice(target.tokens.start - 1 - first, target.tokens.end - 1 - first)
+        for target in (target for target in pieces.targets if target.at[0] > source.at[-1]):
+            at = [position - 1 - first for position in target.at]
+            of_sentences = source.is_sentence and target.is_sentence
             rows.append(
                 {
                     "source": source.number,
                     "source_part": source.part,
                     "target": target.number,
                     "target_part": target.part,
-                    "distance": target.number - source.number,
+                    "distance": target.number - source.number if of_sentences else 0,
                     "control": TESTED if draw < 0 else RANDOM_KEYS,
                     "draw": draw,
                     "effect": kl[row, at].mean(),
                     "n_k": int(hidden[row]),
-                    "n_tokens": len(target.tokens),
+                    "n_tokens": len(target.at),
                 }
             )
-    return [about_first(pd.DataFrame(rows), reasoning.about)]
+    about = {"trace_id": trace.trace_id, "group": trace.group, "label": trace.label}
+    return about_first(pd.DataFrame(rows), about)
 
 
 def _logprobs(model: Model, ids: Tensor, first: int) -> Tensor:

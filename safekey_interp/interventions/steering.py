@@ -7,9 +7,9 @@ that nothing in the model reads the direction (Arditi et al. 2024, arXiv 2406.11
 ``add`` applies after the direction's own layer, in units of the direction's norm: 1 is the whole way from one class
 mean to the other. Both at all positions, or at the given ones.
 
-What changes is the log-probability of safe and compliant key sentences and of the trace's own K behind its own U
-(:mod:`~safekey_interp.interventions.effect_metrics`). The controls are the same with other directions of equal norm:
-fitted to shuffled labels, drawn from the states' covariance, or isotropic
+What changes is, by default, the log-probability of safe and compliant key sentences and of the trace's own K behind its
+own U (:mod:`~safekey_interp.interventions.effect_metrics`), or any other metric. The controls are the same with other
+directions of equal norm: fitted to shuffled labels, drawn from the states' covariance, or isotropic
 (:mod:`safekey_interp.measures.control_directions`).
 """
 
@@ -35,8 +35,9 @@ from safekey_interp.errors import InputError
 from safekey_interp.generation.generation_edits import Mode, check_direction, places_of
 from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.generation.likelihood import NOT_FINITE
-from safekey_interp.interventions.effect_metrics import METRICS, Subject, bank_or_default, find_subjects, read_metrics
-from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects, tested_rows
+from safekey_interp.interventions.effect_metrics import Readout, Subject, find_subjects, readout_of
+from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects, tested_rows, with_units
+from safekey_interp.interventions.metric_registry import MetricLike
 from safekey_interp.interventions.steering_record import INTERVENTION
 from safekey_interp.interventions.variant_scores import Branch, EditsOf, score_variants
 from safekey_interp.measures.control_directions import (
@@ -70,6 +71,7 @@ def steer(
     positions: Sequence[str] | None = None,
     controls: Sequence[ControlKind] = DEFAULT_CONTROLS,
     n_random: int = 20,
+    metric: MetricLike | Sequence[MetricLike] | None = None,
     seed: int = 0, bank: KeySentences | None = None,
     finder: str = "rules", delimiters: tuple[str, str] | None = None, max_length: int | None = None,
     batch_size: BatchSize = "auto", backend: Backend = "hf", on_trace: Callable[[int], object] = lambda n: None,
@@ -77,13 +79,13 @@ def steer(
     """What each direction does to each trace's decision, beside control directions of its norm.
 
     Args:
-        model: and ``bank``, ``finder`` … ``on_trace``: see :mod:`safekey_interp.interventions`.
-        traces: with U and K; not those that the directions were fitted on.
+        model: and ``metric``, ``bank``, ``finder`` … ``on_trace``: see :mod:`safekey_interp.interventions`.
+        traces: with U and K, or what else ``metric`` reads; not those that the directions were fitted on.
         directions: records of the model's width.
         mode: ``ablate`` or ``add``.
         scales: of ``add``, in units of each direction's norm; negative towards the other class.
         layers: after which layers; when None, of ``ablate`` everywhere, of ``add`` the direction's own.
-        positions: where in the sequence; everywhere, the sentence itself included, when None.
+        positions: where in the sequence, span expressions; everywhere, the sentence itself included, when None.
         controls: kinds of control: ``shuffled_labels`` and ``covariance``, which a direction brings with it from the
             states that it was fitted on, or ``isotropic``.
         n_random: control directions of each kind a direction, of its norm.
@@ -92,10 +94,10 @@ def steer(
     Returns:
         One row per trace, direction, scale, draw and metric: trace_id, group, label, direction (its number), layer,
         site, position, method (the record's), mode, scale (NaN for ``ablate``), control (``none`` or a kind of
-        control), draw (-1 for the direction itself), metric (difference, safe, go_ahead, key_sentence), baseline,
-        value, effect = value − baseline (nats a token), pc1_cosine to pc3_cosine (|cosine| of the direction itself with
-        the first principal components of the states that it was fitted on) and pc1_share to pc3_share (of the states'
-        variance; NaN where it was not fitted on states).
+        control), draw (-1 for the direction itself), metric (difference, safe, go_ahead, key_sentence), unit (where a
+        ``metric`` was asked for), baseline, value, effect = value − baseline (nats a token, or that unit), pc1_cosine
+        to pc3_cosine (|cosine| of the direction itself with the first principal components of the states that it was
+        fitted on) and pc1_share to pc3_share (of the states' variance; NaN where it was not fitted on states).
 
     Raises:
         InputError: no trace can be measured, a direction, layer, position or mode does not fit, or a direction brings
@@ -103,14 +105,14 @@ def steer(
     """
     kinds = check_controls(controls, n_random)
     INTERVENTION.check(mode=mode, seed=seed)
-    bank = bank_or_default(model, bank)
+    readout = readout_of(model, metric, bank)
     records = [directions] if isinstance(directions, Direction) else list(directions)
     numbers = [float("nan")] if mode == "ablate" else np.atleast_1d(np.asarray(scales, np.float64)).tolist()
-    expressions(positions or (), "positions")
+    wanted = expressions(positions or (), "positions")
     changes: dict[str, Any] = {"scales": numbers, "layers": model.layer_numbers(layers)}
     variants = _variants(model, records, mode, **changes, kinds=kinds, n_random=n_random, seed=seed)
     settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
-    subjects, left_out = find_subjects(model, traces, bank, settings)
+    subjects, left_out = find_subjects(model, traces, readout, settings, spans=wanted)
     size = fixed_size(batch_size)
     columns = _columns(variants, records, mode)
     tables = []
@@ -124,7 +126,7 @@ def steer(
             if not np.isfinite(logprobs).all():
                 left_out[subject.trace.trace_id] = NOT_FINITE
                 continue
-            tables.append(_table(subject, columns, read_metrics(logprobs, bank)))
+            tables.append(_table(subject, columns, readout, logprobs))
     return concatenate_tables(tables, left_out, "no trace can be measured")
 
 
@@ -145,7 +147,7 @@ def summarise_steering(table: pd.DataFrame) -> pd.DataFrame:
     by = ["direction", "layer", "site", "position", "mode", "scale", "metric"]
     summary = summarise_effects(table, by, kinds=get_args(ControlKind), joint=JOINT)
     components: Any = tested_rows(table).groupby("direction")[list(COMPONENTS)].mean()
-    return summary.merge(components, on="direction", how="left")
+    return with_units(summary.merge(components, on="direction", how="left"), table)
 
 
 class _Variant(NamedTuple):
@@ -226,8 +228,8 @@ def _edits(variants: Sequence[_Variant], subject: Subject, mode: Mode, positions
 
 
 def _where(subject: Subject, row: int, positions: Sequence[str], begin: int) -> list[int]:
-    encoding = subject.rows[row].encoding
-    return sorted({p - begin for name in positions for p in encoding.positions(name) if p >= begin})
+    where = (p for name in positions for p in subject.rows[row].positions(name))
+    return sorted({p - begin for p in where if p >= begin})
 
 
 def _columns(variants: Sequence[_Variant], directions: Sequence[Direction], mode: Mode) -> pd.DataFrame:
@@ -251,10 +253,13 @@ def component_columns(direction: Direction) -> dict[str, float]:
     return components
 
 
-def _table(subject: Subject, columns: pd.DataFrame, metrics: Float[np.ndarray, "variant metric"]) -> pd.DataFrame:
-    n_metrics = len(METRICS)
+def _table(
+    subject: Subject, columns: pd.DataFrame, readout: Readout, scores: Float[np.ndarray, "variant row"]
+) -> pd.DataFrame:
+    metrics, n_metrics = readout.values(scores, subject.parts), len(readout.names)
     table = columns.loc[columns.index.repeat(n_metrics)].reset_index(drop=True)
     table = about_first(table, subject.about)
     baseline = np.tile(metrics[0], len(columns))
     value = rearrange(metrics[1:], "variant metric -> (variant metric)")
-    return table.assign(metric=list(METRICS) * len(columns), baseline=baseline, value=value, effect=value - baseline)
+    names = list(readout.names) * len(columns)
+    return readout.with_units(table.assign(metric=names, baseline=baseline, value=value, effect=value - baseline))

@@ -44,7 +44,7 @@ SHARED = (
     Option("directions", "File of a direction; none is fitted.", flag="--direction", reads="direction", several=True),
     *parts.FITTING,
     Option("layers", "After which layers. Default: everywhere; to add, its own.", flag="--at-layers", reads="layers"),
-    Option("positions", "At which positions it is changed. Default: all.", flag="--at", several=True),
+    Option("positions", "At which positions it is changed. Default: all.", flag="--at", several=True, is_span=True),
 )
 """Options of a direction, where it is fitted and where it is changed."""
 INTERVENTION = Intervention(
@@ -62,6 +62,7 @@ INTERVENTION = Intervention(
             needs=("mode", "add"),
         ),
         *SHARED,
+        parts.METRIC,
         parts.KEY_SENTENCES,
         *parts.DIRECTION_OPTIONS,
         Option(

@@ -8,11 +8,17 @@ from safekey_interp.interventions.intervention_record import Intervention, Optio
 ALIGNED_AT = {"key_sentence": "K’s first token", "reasoning_end": "the end of the reasoning"}
 """Where offset 0 lies, in words."""
 
+
+def aligned_at(align: str) -> str:
+    """An alignment in words."""
+    return ALIGNED_AT.get(align, f"the first token of {align}")
+
+
 INTERVENTION = Intervention(
     name="trajectory",
     help="Score every token's state with a direction or a probe, beside controls; fitted on held-out requests.",
     options=(
-        Option("align", "Where offset 0 lies.", default="key_sentence", choices=ALIGNED_AT),
+        Option("align", "Where offset 0 lies.", default="key_sentence", choices=ALIGNED_AT, is_span=True),
         Option("readers", "File of a direction; none is fitted.", flag="--direction", reads="direction", several=True),
         Option("readers", "File of a probe; none is fitted.", flag="--probe", reads="probe", several=True),
         *parts.FITTING,
@@ -25,7 +31,7 @@ INTERVENTION = Intervention(
     form="scores",
     changed=lambda settings, _: (
         "Nothing was changed: every token’s state was scored, and the scores of all traces were aligned at "
-        f"{ALIGNED_AT[settings['align']]}."
+        f"{aligned_at(settings['align'])}."
     ),
     reading="What a probe or a direction reads from every token’s state, on requests that it was not fitted on unless "
     "it was given. A score outside the grey band is more than the length of a state.",

@@ -21,6 +21,7 @@ from safekey_interp.capture.prefix_cache import PrefixCache, common_prefix, has_
 from safekey_interp.capture.residual_edits import Edit, Place, edited
 from safekey_interp.capture.streaming import token_budget
 from safekey_interp.generation.likelihood import Continuation, rows_that_fit, score_batch
+from safekey_interp.generation.row_readings import watched_states
 
 if TYPE_CHECKING:
     from safekey_interp.models.model import Model
@@ -49,7 +50,7 @@ def score_variants(
     whole: bool = False,
     batch_size: int | None = None,
 ) -> Float[Tensor, "variant row"]:
-    """Mean log-probability of each continuation's sentence under each variant.
+    """Mean log-probability of each continuation's sentence under each variant, or what else is read of it.
 
     Args:
         model: the model.
@@ -61,7 +62,7 @@ def score_variants(
         batch_size: rows a forward pass; as many as fit when None.
 
     Returns:
-        Nats a token, float64, on the CPU; in the autograd graph where gradients are on.
+        Nats a token, or the reader's unit, float64, on the CPU; in the autograd graph where gradients are on.
     """
     n = 0
     if backend == "hf" and not whole and has_prefix_cache(model):
@@ -70,6 +71,7 @@ def score_variants(
     width = max(len(row.ids) for row in rows) - n
     at_once = max(1, token_budget(model) // n) if n else n_variants
     size = batch_size or rows_that_fit(model, width, n)
+    watch = partial(watched_states, model, backend=backend)
     for first in range(0, n_variants, at_once):
         variants = range(first, min(first + at_once, n_variants))
         with edited(model, edits_of([Branch(variant, 0) for variant in variants], 0) if n else {}):
@@ -80,7 +82,8 @@ def score_variants(
             of = [branch.variant - first for branch in batch]
             logits = _logits_of_bridge(model) if backend == "bridge" else beginnings.logits
             with edited(model, edits_of(batch, n), backend=backend):
-                scored = score_batch(partial(logits, of=of), [rows[branch.row] for branch in batch], [n] * len(batch))
+                of_batch = [rows[branch.row] for branch in batch]
+                scored = score_batch(partial(logits, of=of), of_batch, [n] * len(batch), watch)
             scores[[branch.variant for branch in batch], [branch.row for branch in batch]] = scored
     return scores
 

@@ -36,6 +36,17 @@ def save_record(record: Any, path: str | Path, vectors: Sequence[str]) -> None:
     save_file(tensors, path, {"safekey_interp": type(record).__name__, "fields": json.dumps(others)})
 
 
+def kind_of_record(path: str | Path) -> str:
+    """Name of the class whose record a file holds; empty where it holds none or cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return (file.metadata() or {}).get("safekey_interp", "")
+    except (OSError, SafetensorError):
+        return ""
+
+
 def load_record(cls: type, path: str | Path, vectors: Sequence[str]) -> dict[str, Any]:
     """Arrays and fields of a record's file, checked: same record, all names, vectors of one width.
 

@@ -1,14 +1,14 @@
 """Trajectory of a probe's or direction's score, token by token, around the key sentence.
 
 Every token's state is scored by a probe or a direction (:mod:`safekey_interp.measures.token_scorer`), and traces are
-laid over one another at K's first token, or where the reasoning ends: there, models that recognised the harm all along
-have been seen to drop it, the "refusal cliff" (arXiv 2510.06036).
+laid over one another at K's first token, at that of any other span, or where the reasoning ends: there, models that
+recognised the harm all along have been seen to drop it, the "refusal cliff" (arXiv 2510.06036).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.batches import plan_batches
 from safekey_interp.capture.residual_edits import Edit, Place, edited
 from safekey_interp.capture.streaming import forward_cost, in_chunks, on_threads, threads_for, token_budget
+from safekey_interp.data.span_expressions import parse_span
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.measures.control_directions import DEFAULT_CONTROLS, N_DRAWS, ControlKind
@@ -31,7 +32,8 @@ from safekey_interp.models.model import Model
 from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
-Align = Literal["key_sentence", "reasoning_end"]
+REASONING_END = "reasoning_end"
+"""Alignment at the first token behind the reasoning, its closing mark included in it."""
 _CHUNK = 64
 
 
@@ -40,7 +42,7 @@ def measure_trajectory(
     traces: Iterable[Trace],
     readers: Probe | Direction | Sequence[Probe | Direction],
     *,
-    align: Align = "key_sentence",
+    align: str = "key_sentence",
     controls: Sequence[ControlKind] = DEFAULT_CONTROLS,
     n_random: int = N_DRAWS,
     seed: int = 0,
@@ -55,7 +57,8 @@ def measure_trajectory(
         model: from ``load`` or ``from_hf``.
         traces: any number; those without the point of alignment are left out.
         readers: probes or directions that know their layer and site; fitted on other traces than these.
-        align: where offset 0 lies: K's first token, or the first token behind the reasoning.
+        align: where offset 0 lies: at the first token of a span expression, such as K, or with ``reasoning_end`` at the
+            first token behind the reasoning.
         controls: kinds of control (:mod:`safekey_interp.measures.control_directions`): ``shuffled_labels`` (of a probe,
             probes fitted to shuffled labels), ``covariance``, ``isotropic``.
         n_random: control directions of each kind a reader.
@@ -73,10 +76,11 @@ def measure_trajectory(
         reasons.
 
     Raises:
-        InputError: no trace can be measured, or a reader does not fit the model, or brings no controls of a kind.
+        InputError: no trace can be measured, or a reader does not fit the model, or brings no controls of a kind; an
+            expression that cannot be parsed.
     """
-    if align not in get_args(Align):
-        raise InputError(f"align: got {align!r}, expected one of {', '.join(get_args(Align))}")
+    if align != REASONING_END:
+        parse_span(align)
     scorers = token_scorers(readers, controls=controls, n_random=n_random, seed=seed)
     for scorer in scorers:
         if len(scorer.vector) != model.d_model:
@@ -168,7 +172,7 @@ def score_states(
 def summarise_trajectory(
     table: pd.DataFrame, *, by: str = "label", offsets: tuple[int, int] = (-40, 40)
 ) -> pd.DataFrame:
-    """Mean score by offset, with 95 % intervals over groups.
+    """Mean score by offset, with 95 % intervals over groups: a curve a class, or of ``all`` where no trace has one.
 
     Args:
         table: from :func:`measure_trajectory`.
@@ -184,6 +188,8 @@ def summarise_trajectory(
     """
     if by not in ("label", "aha"):
         raise InputError(f"by: got {by!r}, expected label or aha")
+    if bool(table[by].isna().all()):
+        table = table.assign(**{by: "all"})
     inside = table[table["offset"].between(*offsets) & table[by].notna()]
     controls = [f"{control}_{moment}" for control in trajectory_controls(table) for moment in ("mean", "sd")]
     rows = []
@@ -213,14 +219,15 @@ def _sd(drawn: np.ndarray) -> np.ndarray:
     return drawn.std(-1, ddof=1) if drawn.shape[-1] > 1 else np.full(drawn.shape[:-1], np.nan)
 
 
-def _origin(trace: Trace, segmentation: Segmentation, encoding: Encoding, align: Align, max_length: int | None) -> int:
+def _origin(trace: Trace, segmentation: Segmentation, encoding: Encoding, align: str, max_length: int | None) -> int:
     n = len(encoding.input_ids)
     if max_length is not None and n > max_length:
         raise TraceError(trace.trace_id, f"{n} tokens, more than {max_length}")
-    if align == "key_sentence":
-        where = encoding.positions("key_sentence")
+    if align != REASONING_END:
+        where = encoding.positions(align)
         if not len(where):
-            raise TraceError(trace.trace_id, f"no key sentence: {segmentation.reason}")
+            none = f"no key sentence: {segmentation.reason}"
+            raise TraceError(trace.trace_id, none if align == "key_sentence" else f"no token in {align}")
         return where[0]
     if segmentation.region != "reasoning":
         raise TraceError(trace.trace_id, "no reasoning that could end")

@@ -265,6 +265,7 @@ def check_length(encoding: Encoding, *, max_length: int | None = None, max_posit
         TraceTooLong: more tokens than either.
     """
     span = next((name for name in ("key_sentence", "understanding") if encoding.spans[name] is not None), "prompt")
+    # Without any span that is read, the end is that of a built-in one.
     span = next((name for name in encoding.reads if encoding.end - 1 in encoding.positions(name)), span)
     for limit, remedy in ((max_length, "raise --max-length"), (max_positions, "the model reads no further")):
         if limit is not None and encoding.end > limit:

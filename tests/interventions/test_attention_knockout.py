@@ -419,8 +419,10 @@ def test_the_aha_difference_is_the_one_that_is_measured_without_cuts() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"from_span": "prompt"}, "from_span: got 'prompt', expected one of"),
-        ({"to_span": "answer"}, "to_span: got 'answer', expected some of"),
+        ({"from_span": "prmpt"}, "span 'prmpt': no trace has one; did you mean 'prompt'"),
+        ({"to_span": "before(answer"}, "to_span: span expression 'before\\(answer': got the end"),
+        ({"to_span": "random"}, "span 'random': no trace has one"),
+        ({"metric": "likelihood"}, "metric: got 'likelihood', expected one of aha, key_sentence, logprob"),
         ({"to_span": ()}, "to_span: got none"),
         ({"layers": [7]}, "layer"),
         ({"heads": [9]}, "heads: got 9, expected from 0 to 3"),

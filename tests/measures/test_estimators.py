@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
-from safekey_interp.capture.capture_request import Site
+from safekey_interp.capture.places import Place
 from safekey_interp.data.conditions import Conditions
 from safekey_interp.errors import InputError
 from safekey_interp.measures.estimators import BUILT_IN, LDA, LOGISTIC, MASS_MEAN, estimator_of
@@ -43,7 +43,7 @@ class OneLayer:
 
     def __init__(self, states):
         self.states, self.positions = np.asarray(states, np.float32), ("prompt",)
-        self.layers = (Site(0, "resid_post"),)
+        self.layers = (Place(0, "resid_post"),)
         self.trace_ids = tuple(f"t{row}" for row in range(len(states)))
 
     def matrix(self, layer_index, position):

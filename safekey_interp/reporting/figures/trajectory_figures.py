@@ -64,7 +64,15 @@ def score_by_offset(
     sizes = f"n = {counts(rows['n'])} traces a class and offset, in {counts(rows['n_groups'])} groups"
     before = f"At the token before 0: {'; '.join(told)}. " if told else ""
     caption = f"{before}{sizes}; bands: 95 % intervals over groups{beside}. Fewer traces reach far offsets."
-    spec = finish(data, caption, table="lines", title="Score by token", x=_ORIGINS[align], y="score", height=380)
+    spec = finish(
+        data,
+        caption,
+        table="lines",
+        title="Score by token",
+        x=_ORIGINS.get(align, f"tokens from the first of {align}"),
+        y="score",
+        height=380,
+    )
     zero = {"type": "line", "xref": "x", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1}
     spec["layout"]["shapes"] = [zero | {"line": {"color": PALETTE["ink"].light, "width": 1, "dash": "dash"}}]
     across(spec, 0)

@@ -129,7 +129,7 @@ def find_effects(intervention: Intervention, summary: Table, model: Mapping[str,
         details += [intervention.value] if intervention.value not in (*subject.split(), "effect") else []
         details += [picked_of(m).removeprefix(", ")] if intervention.reports == "largest" else []
         where = ", ".join(detail for detail in details if detail)
-        text = f"{subject} {number.text(form)} {intervention.unit}{f' ({where})' if where else ''}"
+        text = f"{subject} {number.text(form)} {terms.unit_of(intervention, summary)}{f' ({where})' if where else ''}"
         if intervention.reports == "last":
             first = rows.loc[rows["layer"].idxmin()]
             text += f", {estimate(first).text(form)} in {terms.place_name(intervention, first, model)}"

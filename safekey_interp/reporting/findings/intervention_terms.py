@@ -68,14 +68,25 @@ def default_control(summary: Table) -> str:
 
 
 def main_metric(intervention: Intervention, summary: Table) -> str:
-    """The first of an intervention's metrics that its summary has; empty where it has one number alone."""
+    """The metric that is reported: the first that was asked for, else the first of the intervention's own; empty where
+    it has one number alone."""
+    if "unit" in summary.columns:
+        return summary["metric"].iloc[0]
     measured = set(summary["metric"]) if intervention.metrics else ()
     return next((metric for metric in intervention.metrics if metric in measured), "")
 
 
 def metric_name(metric: str) -> str:
-    """A metric in words."""
-    return METRICS.get(metric, metric.replace("_", " "))
+    """A metric in words; one that is written with brackets stands for itself."""
+    return METRICS.get(metric, metric if "(" in metric else metric.replace("_", " "))
+
+
+def unit_of(intervention: Intervention, summary: Table, metric: str | None = None) -> str:
+    """The unit of a metric, by default of the one that is reported."""
+    if "unit" not in summary.columns:
+        return intervention.unit
+    rows = summary.loc[summary["metric"] == (metric or main_metric(intervention, summary)), "unit"]
+    return rows.iloc[0] if len(rows) else intervention.unit
 
 
 def main_subset(summary: Table) -> str:

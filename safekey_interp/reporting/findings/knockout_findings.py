@@ -53,6 +53,7 @@ def find_pool(intervention: Intervention, summary: Table) -> Iterator[Finding]:
 
 def find_doses(intervention: Intervention, summary: Table, model: Mapping[str, Any]) -> Iterator[Finding]:
     """Whether the effect rises with the share of the span that is hidden."""
+    unit = terms.unit_of(intervention, summary)
     for _, rows in terms.main_rows(intervention, summary).groupby(intervention.lines, sort=False):
         row = _largest(rows)
         wanted = [*((EFFECT, dose) for dose in DOSES), (SLOPE, 1.0), (CURVATURE, 1.0)]
@@ -66,7 +67,7 @@ def find_doses(intervention: Intervention, summary: Table, model: Mapping[str, A
         text = (
             f"{capital(terms.line_name(intervention, row))} hidden by quarters in "
             f"{terms.place_name(intervention, row, model)}{picked_of(len(rows))}: {doses}; the slope is "
-            f"{number.text('+.2f')} {intervention.unit} for the whole span, {beside_zero(number)}; all keys minus "
+            f"{number.text('+.2f')} {unit} for the whole span, {beside_zero(number)}; all keys minus "
             f"four times a quarter: {bend.text('+.2f')}, {beside_zero(bend)}."
         )
         about: dict[str, Any] = {"n": int(row["n"]), "control": "smaller doses", "is_shown": is_off_zero(number)}
@@ -77,7 +78,7 @@ def find_contrast(
     intervention: Intervention, summary: Table, model: Mapping[str, Any], subset: str
 ) -> Iterator[Finding]:
     """Whether it matters which kind of request the span in place comes from; of one label at a time."""
-    metric = terms.main_metric(intervention, summary)
+    metric, unit = terms.main_metric(intervention, summary), terms.unit_of(intervention, summary)
     rows = summary.loc[(summary["measure"] == CONTRAST) & (summary["metric"] == metric)]
     rows = rows.loc[(rows["subset"] == subset) & rows["value"].notna()]
     for _, part in rows.groupby(intervention.lines, sort=False):
@@ -86,7 +87,7 @@ def find_contrast(
         where = terms.place_name(intervention, row, model) + picked_of(len(part))
         text = (
             f"{capital(terms.line_name(intervention, row))} of another request in place, the other label’s minus the "
-            f"same label’s: {number.text('+.2f')} {intervention.unit} ({where}), {beside_zero(number)}, on "
+            f"same label’s: {number.text('+.2f')} {unit} ({where}), {beside_zero(number)}, on "
             f"{TRACES_OF[subset]}."
         )
         control = "another request of the same label"

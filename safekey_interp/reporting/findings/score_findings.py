@@ -23,7 +23,8 @@ def find_scores(summary: Table, settings: Mapping[str, Any]) -> Iterator[Finding
         scores = and_list([f"{label} {number.text('.2f')} (n = {int(row['n']):,})" for label, number, row in parts])
         _, number, row = next((part for part in parts if part[0] == "harmful"), parts[0])
         which = f"Reader {int(reader)}: a" if summary["reader"].nunique() > 1 else "A"
-        text = f"{which}t the token {_BEFORE[settings['align']]} the mean score is {scores}."
+        where = _BEFORE.get(settings["align"], f"before {settings['align']}")
+        text = f"{which}t the token {where} the mean score is {scores}."
         kinds = ((kind, row[f"{kind}_mean"], 1.96 * row[f"{kind}_sd"]) for kind in trajectory_controls(summary))
         controls = (f"{control_name(kind)}: {mean:.2f} ± {spread:.2f}" for kind, mean, spread in kinds)
         control = "; ".join(controls) or "none"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from safekey_interp.data.conditions import TRACES_OF
@@ -62,20 +62,21 @@ def _is_drawable(intervention: Intervention, figure: Figure, summary: Table) -> 
 
 def _choice(intervention: Intervention, name: str, summary: Table) -> Choice:
     """A select box with the values that a column has, those in words first where these have an order."""
-    column = _columns(intervention)[name]
+    column = _columns(intervention, summary)[name]
     rows = summary if name == "measure" else whole_effects(summary, ())
     values = list(rows.loc[rows["value"].notna() | (name == "control_kind"), name].unique())
     if isinstance(column.words, Mapping):
-        values = [value for value in column.words if value in values] or values
+        values = _in_order(column, values)
     options = {str(value): column.name(value) for value in values}
     return Choice(
         name=name, label=column.label, options=options, default=column.first if column.first in options else ""
     )
 
 
-def _columns(intervention: Intervention) -> Mapping[str, Column]:
+def _columns(intervention: Intervention, summary: Table) -> Mapping[str, Column]:
+    measured = [terms.main_metric(intervention, summary), *intervention.metrics, *summary.get("metric", ())]
     shared = {
-        "metric": Column(label="Read out", words={name: terms.metric_name(name) for name in intervention.metrics}),
+        "metric": Column(label="Read out", words={name: terms.metric_name(name) for name in measured}),
         "subset": Column(label="Traces", words=TRACES_OF),
         "control_kind": Column(
             label="Beside", words=lambda kind: "no control" if kind == TESTED else terms.control_name(kind)
@@ -95,7 +96,7 @@ def _panel(intervention: Intervention, figure: Figure, summary: Table, choices: 
         wanted: Any = {name: values[name][value] for name, value in picked.items()}
         if "control_kind" in picked:
             wanted["control"] = terms.control_name(picked["control_kind"])
-        wanted = about | wanted
+        wanted = about | {"unit": terms.unit_of(intervention, summary, wanted.get("metric"))} | wanted
         if figure.kind == "map":
             [(axis, words)] = names.items()
             return figures.effect_map.spec(summary, rows_by=axis, names=words, **wanted)
@@ -110,11 +111,17 @@ def _panel(intervention: Intervention, figure: Figure, summary: Table, choices: 
 def _names(intervention: Intervention, axis: str, summary: Table) -> dict[Any, str]:
     """The values that an axis has, with their words, in the words' order."""
     column, values = intervention.columns.get(axis), list(summary[axis].unique())
-    if column is not None and isinstance(column.words, Mapping):
-        values = [value for value in column.words if value in values] or values
-    else:
-        values = sorted(values)
+    if column is None or not isinstance(column.words, Mapping):
+        return {value: terms.column_name(intervention, axis, value) for value in sorted(values)}
+    values = _in_order(column, values)
     return {value: terms.column_name(intervention, axis, value) for value in values}
+
+
+def _in_order(column: Column, values: Sequence[Any]) -> list[Any]:
+    """The values that have words in their order, then the others where these are shown."""
+    assert isinstance(column.words, Mapping)
+    named = [value for value in column.words if value in values]
+    return named + [value for value in values if value not in named] if column.is_open else named or list(values)
 
 
 def _places(intervention: Intervention, names: Mapping[str, Mapping[Any, str]]) -> list[tuple[dict[str, Any], str]]:

@@ -110,7 +110,8 @@ def row_name(intervention: Intervention, row: Any, manifest: Mapping[str, Any]) 
 def table_caption(intervention: Intervention, summary: Table, subset: str) -> str:
     """Metric, unit and traces of a table."""
     metric = terms.metric_name(terms.main_metric(intervention, summary))
-    return capital(", ".join(part for part in (metric, intervention.unit, TRACES_OF[subset]) if part))
+    unit = terms.unit_of(intervention, summary)
+    return capital(", ".join(part for part in (metric, unit, TRACES_OF[subset]) if part))
 
 
 def table_number(number: Estimate) -> str:
