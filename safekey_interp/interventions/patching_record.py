@@ -14,9 +14,10 @@ OTHER_OUTCOME = {"refused": "complied", "complied": "refused"}
 
 def _changed(settings: Mapping[str, Any], _: Any) -> str:
     source = settings["source"]
+    words = parts.POSITIONS if INTERVENTION.is_built_in(settings) else {}
     return (
         f"Hidden states of a {source} trace put into the run of a {OTHER_OUTCOME[source]} trace of the same request, "
-        f"at one layer and one position at a time: {parts.listed(settings['positions'], parts.POSITIONS)}."
+        f"at one layer and one position at a time: {parts.listed(settings['positions'], words)}."
     )
 
 
@@ -55,6 +56,7 @@ INTERVENTION = Intervention(
     effect="States at {line} move {metric} by",
     reading="Above 0, the foreign states make what is read out likelier. If they carry the refusal, that is safe key "
     "sentences.",
+    plain_reading="Above 0, the foreign states make what is read out likelier.",
     figures=(
         Figure("effect-map", "All positions", "map", ("position",), ("measure",)),
         Figure("effect-layers", "One position beside its control", "lines", ("layer",), ("measure", "position")),
