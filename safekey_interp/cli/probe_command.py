@@ -36,6 +36,7 @@ _READING = (
     "X is the prompt, U how the model restates it, K the key sentence after it. Brackets hold 95 % intervals over "
     "prompts. AUROC: 0.5 is a coin toss, 1 is perfect."
 )
+_READING_OWN = "Brackets hold 95 % intervals over prompts. AUROC: 0.5 is a coin toss, 1 is perfect."
 
 
 @app.command()
@@ -64,6 +65,7 @@ def probe(
     # Cheap checks come before the seconds that the libraries and the model take.
     from safekey_interp.runs.run_writer import check_generated, check_out
 
+    is_recipe = settings.spans.is_recipe  # refuses what does not go together
     _check_prompts(prompts, traces, generate=generate, max_new_tokens=max_new_tokens)
     folder = out or Path("runs") / folder_name(model, prompts or traces)
     if team().is_first:
@@ -85,7 +87,8 @@ def probe(
         page = page_of(run, bar, wanted=not no_report)
     from safekey_interp.reporting.labels import QUESTIONS
 
-    say_findings(run, page, titles=QUESTIONS["probe"], reading=_READING)
+    kind, meaning = ("probe", _READING) if is_recipe else ("spans", _READING_OWN)
+    say_findings(run, page, titles=QUESTIONS[kind], reading=meaning)
 
 
 def _check_prompts(

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from safekey_interp.data.conditions import condition_of
+from safekey_interp.data.conditions import label_of
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 
@@ -38,7 +38,8 @@ class ClassPair(NamedTuple):
 
 HARM = ClassPair("harmful", "benign")
 """Labels of prompts that ask for harm, and of those that do not."""
-_USUAL = {"label": HARM, OUTCOME: ClassPair("unsafe", "safe")}
+USUAL = {"label": HARM, OUTCOME: ClassPair("unsafe", "safe")}
+"""Classes of the columns whose values are known beforehand."""
 
 
 def class_pair(labels: Iterable[str | None], label_by: LabelBy) -> ClassPair:
@@ -55,7 +56,7 @@ def class_pair(labels: Iterable[str | None], label_by: LabelBy) -> ClassPair:
         InputError: more than two values; it names them with their counts.
     """
     counts = Counter(label for label in labels if label is not None and label not in _NO_CLASS.get(label_by, ()))
-    usual = _USUAL.get(label_by)
+    usual = USUAL.get(label_by)
     if usual and set(counts) <= set(usual):
         return usual
     if len(counts) == 2:
@@ -86,11 +87,6 @@ def check_label_by(traces: Iterable[Trace], label_by: LabelBy) -> None:
         raise InputError(f"label_by: no trace has the column {label_by!r}; expected one of {shown}")
     if not class_pair(labels.elements(), label_by).negative and label_by != "label":
         raise _other_than_two(labels, label_by)
-
-
-def label_of(trace: Trace, label_by: LabelBy) -> str | None:
-    """A trace's value of a column of the data, as text; None when it has none, or one of several parts."""
-    return trace.label if label_by == "label" else condition_of(trace, label_by)
 
 
 def _other_than_two(counts: Counter[Any], label_by: LabelBy) -> InputError:

@@ -12,7 +12,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from safekey_interp.data.trace import Trace
@@ -44,6 +44,8 @@ class Conditions:
     """What is not told apart: ``what``, ``why`` in words, and ``n`` traces."""
     labels: tuple[str, ...] = LABELS
     """Labels that conditions are crossed with, and that summaries are split by."""
+    label_by: str = "label"
+    """The column that they are values of."""
 
     def subsets(self, condition: str | None, label: str | None) -> list[str]:
         """The subsets of the summaries that a trace of this condition and label belongs to."""
@@ -58,7 +60,7 @@ class Conditions:
     def words(self) -> dict[str, str]:
         """Each subset in a reader's words, labels inside conditions."""
         return {
-            self.subset(name, label): name if label is None else f"{name}, {label} prompts"
+            self.subset(name, label): name if label is None else f"{name}, {PROMPTS_OF.get(label, label)}"
             for name in self.names
             for label in (None, *self.labels)
         }
@@ -83,6 +85,11 @@ def conditions_in(manifest: Mapping[str, Any]) -> Conditions:
 def condition_of(trace: Trace, by: str | None) -> str | None:
     """The trace's value of the column ``by``; None when it has none, or one that is no text, number or truth."""
     return None if by is None else value_of(trace.source, trace.meta, by)
+
+
+def label_of(trace: Trace, label_by: str) -> str | None:
+    """A trace's value of a column of the data, as text; None when it has none, or one of several parts."""
+    return trace.label if label_by == "label" else condition_of(trace, label_by)
 
 
 def value_of(source: str | None, meta: Mapping[str, Any], name: str) -> str | None:
@@ -131,9 +138,9 @@ def check_by(traces: Iterable[Trace], by: str | None) -> None:
 class ConditionCounter:
     """Counts conditions as traces come, to say at the end which are told apart."""
 
-    def __init__(self, by: str | None) -> None:
-        self.by = by
-        """The column."""
+    def __init__(self, by: str | None, label_by: str = "label") -> None:
+        self.by, self.label_by = by, label_by
+        """The columns of conditions and of labels."""
         self._traces: Counter[str] = Counter()
         self._groups: dict[str, set[str]] = defaultdict(set)
         self._labels: set[str] = set()
@@ -142,8 +149,9 @@ class ConditionCounter:
     def add(self, trace: Trace) -> str | None:
         """Count a trace, and return its condition."""
         condition = condition_of(trace, self.by)
-        if trace.label is not None and len(self._labels) <= len(LABELS):
-            self._labels.add(trace.label)
+        label = label_of(trace, self.label_by)
+        if label is not None and len(self._labels) <= len(LABELS):
+            self._labels.add(label)
         if condition is None:
             self._without += 1
         else:
@@ -153,13 +161,13 @@ class ConditionCounter:
 
     def conditions(self) -> Conditions:
         """Those of the traces counted so far."""
-        labels = subsets_by_label(self._labels)[1:]
+        known = Conditions(by=self.by, labels=subsets_by_label(self._labels)[1:], label_by=self.label_by)
         if self.by is None:
-            return Conditions(labels=labels)
+            return known
         if not self._traces:
             why = "no trace has such a field, so nothing is told apart by it"
             gone = [{"what": f"conditions by {self.by}", "why": why, "n": self._without}]
-            return Conditions(by=self.by, left_out=tuple(gone if self.by != "source" else ()), labels=labels)
+            return replace(known, left_out=tuple(gone if self.by != "source" else ()))
         ordered = sorted(self._traces, key=lambda name: (-self._traces[name], name))
         small = [name for name in ordered if len(self._groups[name]) < FEW]
         large = [name for name in ordered if len(self._groups[name]) >= FEW]
@@ -172,7 +180,7 @@ class ConditionCounter:
         if names and self._without:
             why = "of no condition; they count in all"
             left_out.append({"what": f"traces without {self.by}", "why": why, "n": self._without})
-        return Conditions(by=self.by, names=tuple(names), left_out=tuple(left_out), labels=labels)
+        return replace(known, names=tuple(names), left_out=tuple(left_out))
 
     def _gone(self, names: list[str], why: str) -> dict[str, Any]:
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")

@@ -19,7 +19,6 @@ from safekey_interp.display import escaped, facts_html, framed, pieces_html
 Spans = Mapping[str, Sequence[Any]]
 """Named spans: name -> :class:`CharSpan` of a text, ascending; pairs (start, end) are taken, too."""
 _NO_SPANS: Mapping[str, Any] = MappingProxyType({})
-
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safekey_interp.capture.batch_runner import Backend
-from safekey_interp.capture.capture_request import CaptureRequest
+from safekey_interp.capture.capture_request import RECIPE, CaptureRequest
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.streaming import BatchSize, forward_cost, threads_for, token_budget
 from safekey_interp.data.class_labels import LabelBy, check_label_by
@@ -45,6 +45,9 @@ def run_probe(
     traces: Any,
     *,
     out: str | Path,
+    queries: Sequence[str] | None = None,
+    keys: Sequence[str] | None = None,
+    positions: Sequence[str] | None = None,
     layers: Sequence[int] | None = None,
     finder: str = "rules",
     delimiters: tuple[str, str] | None = None,
@@ -70,6 +73,11 @@ def run_probe(
         model: from ``load`` or ``from_hf``.
         traces: what ``read_traces`` reads, or what it returned.
         out: the run folder; a run of the same settings and data in it is resumed, or returned when it is complete.
+        queries: span expressions (:mod:`safekey_interp.data.span_expressions`) of the tokens that attend. Where
+            neither these nor positions are named, the built-in question is measured: what the key sentence and the
+            token before it attend to, and how separable the classes are before it; else what is named, and no more.
+        keys: expressions of the tokens that are attended to; prompt, template and first_token when None.
+        positions: expressions of the tokens whose states are probed; the queries when None.
         layers: layers to measure; all when None.
         finder: finder of U and K.
         delimiters: marks of the reasoning; the known families' when None.
@@ -96,11 +104,14 @@ def run_probe(
         The run; its page is drawn by ``report.write_report``.
 
     Raises:
-        InputError: the data cannot be read, or nothing in them can be measured.
+        InputError: the data cannot be read, nothing in them can be measured, or no trace has a span that is named.
         ModelError: the model's attention cannot be read.
         RunError: the folder cannot be used, or no trace was left; then nothing stays in it.
     """
     settings = ProbeSettings(
+        queries=_listed(queries),
+        keys=_listed(keys),
+        positions=_listed(positions),
         finder=finder,
         delimiters=delimiters,
         batch_size=batch_size,
@@ -115,7 +126,8 @@ def run_probe(
         keep_states=keep_states,
         chunk=chunk,
     )
-    options = {
+    spans = settings.spans
+    options = spans.record() | {
         "layers": model.layer_numbers(layers),
         "finder": finder,
         "finder_identity": settings.identity,
@@ -163,6 +175,7 @@ def run_probe(
                 model,
                 source,
                 settings,
+                spans=spans,
                 label_by=label_by,
                 by=by,
                 n_examples=n_examples,
@@ -184,19 +197,26 @@ def run_probe(
         return session.result()
 
 
+def _listed(expressions: Sequence[str] | None) -> Any:
+    """Expressions as a tuple; what is no list stays, and is refused with the other settings."""
+    return expressions if expressions is None or isinstance(expressions, str) else tuple(expressions)
+
+
 def _request(model: Model, overview: Survey, options: dict[str, Any], seed: int) -> CaptureRequest:
     """What is to be measured; raises InputError when that is nothing, ModelError when the model does not show it."""
     request = CaptureRequest(
-        attention=overview.n_with_key_sentence > 0,
-        states=min(overview.classes.values()) > 0 or options["states"],
+        attention=overview.has_attention,
+        states=bool(overview.positions) and (min(overview.classes.values()) > 0 or options["states"]),
         layers=options["layers"],
         positions=overview.positions,
+        spans=overview.spans.pairs or RECIPE,
         n_random=options["n_random"],
         seed=seed,
     )
     if not request.attention and not request.states:
+        none = "no trace has a key sentence" if overview.spans.is_recipe else "no query is named"
         raise InputError(
-            "nothing to measure: no trace has a key sentence, where attention is measured, and separability needs two "
+            f"nothing to measure: {none}, where attention is measured, and separability needs two "
             f"classes by {options['label_by']}, got {overview.in_words}; add responses or labels"
         )
     if request.attention:

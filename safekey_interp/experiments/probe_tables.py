@@ -21,17 +21,19 @@ import pyarrow as pa
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.hidden_states import States
 from safekey_interp.data.class_labels import OUTCOME, LabelBy
-from safekey_interp.data.conditions import Conditions, subsets_of, value_of
+from safekey_interp.data.conditions import subsets_of, value_of
 from safekey_interp.display import Progress
 from safekey_interp.errors import RunError
 from safekey_interp.experiments.probe_chunks import (
+    attended,
     head_sums,
-    join_examples,
     join_tables,
     quantity_reader,
     state_files,
     store_states,
+    words_read,
 )
+from safekey_interp.experiments.probe_examples import join_examples
 from safekey_interp.experiments.probe_jobs import CLASS, Job, StateProbes, column, do_jobs
 from safekey_interp.experiments.probe_survey import Survey
 from safekey_interp.measures.attention_summary import subset_masks, summarise_layers
@@ -101,7 +103,7 @@ def assemble(
     attention = [
         Job(
             "attention",
-            partial(_summarise_attention, path, parts, measured, overview.conditions, layers=layers),
+            partial(_summarise_attention, path, parts, measured, overview, layers),
         ),
         Job("joined", partial(join_tables, parts, "attention.parquet", path / "attention.parquet")),
     ]
@@ -112,7 +114,8 @@ def assemble(
         states = States(state_files(parts), list(measured["trace_id"]), sites, request.positions)
         release_memory()
         estimator = writer.manifest["settings"].get("estimator", "logistic")
-        about = {"label_by": label_by, "estimator": estimator, "seed": seed, "folder": aside, "tell": tell}
+        about: dict[str, Any] = {"label_by": label_by, "estimator": estimator, "seed": seed}
+        about |= {"texts": words_read(parts), "folder": aside, "tell": tell}
         probes = StateProbes(states, measured, overview.conditions, **about)
         jobs = [*jobs, *probes.jobs()]
     tell.stage("summarising", sum(job.steps for job in jobs) or None)
@@ -157,12 +160,21 @@ def _join_probes(path: Path, probes: StateProbes) -> list[dict[str, Any]]:
 
 
 def _summarise_attention(
-    path: Path, parts: list[Path], measured: pd.DataFrame, conditions: Conditions, *, layers: list[int]
+    path: Path,
+    parts: list[Path],
+    measured: pd.DataFrame,
+    overview: Survey,
+    layers: list[int],
 ) -> None:
-    attended = measured.loc[measured["key_sentence"].notna()]
-    about = zip(*(column(attended, name) for name in ("label", "aha", "condition")), strict=True)
-    masks = subset_masks([subsets_of(label, aha, condition, conditions) for label, aha, condition in about])
-    by_layer = summarise_layers(quantity_reader(parts), list(attended["group"]), masks, layers)
+    spans, conditions = overview.spans, overview.conditions
+    assert spans.pairs is not None
+    rows = measured.loc[measured["trace_id"].isin(list(attended(parts)))]
+    labels = "label" if conditions.label_by == "label" else CLASS
+    about = zip(*(column(rows, name) for name in (labels, "aha", "condition")), strict=True)
+    masks = subset_masks(
+        [subsets_of(label, aha if spans.is_recipe else None, condition, conditions) for label, aha, condition in about]
+    )
+    by_layer = summarise_layers(quantity_reader(parts), list(rows["group"]), masks, layers, spans.pairs)
     write_table(path / "attention_by_layer.parquet", by_layer)
-    by_head = head_sums(parts).table(layers)
+    by_head = head_sums(parts).table(layers, spans.pairs)
     write_table(path / "attention_by_head.parquet", by_head.loc[by_head["subset"].isin(list(masks))])

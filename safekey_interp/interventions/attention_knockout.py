@@ -133,7 +133,7 @@ def knockout(
     donors: list[Donor] = []
     if set(RESAMPLING) & set(plan.controls):
         if others is None:
-            others = traces = list(as_traces(traces))
+            others = traces = traces if isinstance(traces, list) else list(as_traces(traces))
         donors += [other for other in others if isinstance(other, Donor)]
         candidates = [other for other in others if not isinstance(other, Donor)]
         donors += find_donors(model, candidates, settings, spans=plan.to_spans)

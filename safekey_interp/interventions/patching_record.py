@@ -16,9 +16,10 @@ def _changed(settings: Mapping[str, Any], _: Any) -> str:
     source, label_by = settings["source"], settings.get("label_by")
     of = f"{source} trace" if label_by is None else f"trace whose {label_by} is {source}"
     target = f"{OTHER_OUTCOME[source]} trace" if label_by is None else "trace of the other value"
+    words = parts.POSITIONS if INTERVENTION.is_built_in(settings) else {}
     return (
         f"Hidden states of a {of} put into the run of a {target} of the same request, "
-        f"at one layer and one position at a time: {parts.listed(settings['positions'], parts.POSITIONS)}."
+        f"at one layer and one position at a time: {parts.listed(settings['positions'], words)}."
     )
 
 
@@ -66,6 +67,7 @@ INTERVENTION = Intervention(
     effect="States at {line} move {metric} by",
     reading="Above 0, the foreign states make what is read out likelier. If they carry the refusal, that is safe key "
     "sentences.",
+    plain_reading="Above 0, the foreign states make what is read out likelier.",
     figures=(
         Figure("effect-map", "All positions", "map", ("position",), ("measure",)),
         Figure("effect-layers", "One position beside its control", "lines", ("layer",), ("measure", "position")),

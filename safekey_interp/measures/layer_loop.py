@@ -19,7 +19,7 @@ from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.class_labels import OUTCOME, check_label_by, label_of
 from safekey_interp.errors import InputError
 from safekey_interp.measures.layer_scores import Cell, best_of_layers
-from safekey_interp.measures.text_baseline import texts_at
+from safekey_interp.measures.text_baseline import texts_at, with_own_words
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
@@ -99,7 +99,7 @@ class ProbeData(NamedTuple):
     ) -> ProbeData:
         """From states and the traces that they belong to."""
         labels = class_names(traces, segmentations, label_by)
-        texts = texts_at(states.positions, traces, segmentations)
+        texts = with_own_words(texts_at(states.positions, traces, segmentations), getattr(states, "words", {}))
         return cls(states, traces, labels, [trace.group for trace in traces], texts)
 
     @classmethod

@@ -109,3 +109,11 @@ def text_read(position: str, words: Mapping[str, str | None]) -> str | None:
         names = ("prompt",)  # the decision stands before K; with no understanding it has read the prompt alone
     texts = [text for name in names if (text := words.get(name)) is not None]
     return "\n".join(texts) if len(texts) == len(names) else None
+
+
+def with_own_words(
+    texts: Mapping[str, Sequence[str | None]], own: Mapping[str, Sequence[str | None]]
+) -> dict[str, list[str | None]]:
+    """Texts by position, with the words of a user's own expressions where a position has no text otherwise."""
+    missing = {name for name in own if not any(text is not None for text in texts.get(name, ()))}
+    return {name: list(own[name] if name in missing else words) for name, words in (dict(own) | dict(texts)).items()}

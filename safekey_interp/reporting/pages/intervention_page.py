@@ -15,7 +15,10 @@ class InterventionPage(Page):
 
     def __init__(self, run: Run) -> None:
         super().__init__("intervention", run, page_text.public(run.manifest))
-        self.intervention = find_intervention(self.manifest["intervention"])
+        self.intervention = find_intervention(self.manifest["intervention"]).named(self.manifest["settings"])
+        self.is_plain = self.intervention.is_plain
+        if self.is_plain:  # a switch of the built-in metrics
+            self.manifest["settings"].pop("aha", None)
         self.summary: Table | None = filled(run.summary)
         findings = run.findings.get("findings") or []
         self.changes = [finding for finding in findings if finding.get("question") == "changed"]
@@ -36,7 +39,7 @@ def render(run: Run) -> str:
     before, _, behind = page.intervention.title.partition("{model}")
     header = rendered(
         "intervention_page",
-        "header",
+        "plain_header" if page.intervention.is_plain else "header",
         opening=page_text.facts_of(page.manifest, model["is_toy"]),
         model=model,
         title=(before, behind),
