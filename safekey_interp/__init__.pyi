@@ -19,6 +19,9 @@ from .experiments.compare_run import run_comparison as run_comparison
 from .experiments.intervene_run import run_intervention as run_intervention
 from .experiments.probe_run import run_probe as run_probe
 from .generation.aha_score import measure_aha as measure_aha
+from .generation.generation_edits import Ablate as Ablate
+from .generation.generation_edits import HideSpan as HideSpan
+from .generation.generation_edits import Steer as Steer
 from .generation.key_sentence_bank import KeySentences as KeySentences
 from .generation.key_sentence_resampling import resample_key_sentences as resample_key_sentences
 from .generation.key_sentence_resampling import summarise_rates as summarise_rates
@@ -75,6 +78,9 @@ from .models.model import load as load
 from .models.organism import example as example
 from .models.safety_head import SafetyHead as SafetyHead
 from .models.safety_head import load_safety_head as load_safety_head
+from .reporting.report_file import Report as Report
+from .reporting.report_file import RunFigures as RunFigures
+from .reporting.report_file import write_report as write_report
 from .runs.run_folder import Run as Run
 from .runs.run_folder import open_run as open_run
 from .segmentation.segmenter import Segmentation as Segmentation
@@ -82,6 +88,7 @@ from .segmentation.segmenter import register_finder as register_finder
 from .segmentation.segmenter import segment as segment
 from .segmentation.segmenter import segment_all as segment_all
 from .segmentation.sentence_openings import turning_points as turning_points
+from .segmentation.span_search import find_spans as find_spans
 from .segmentation.trace_view import show as show
 from .training.batch_loss import loss_terms as loss_terms
 from .training.config import TrainingConfig as TrainingConfig

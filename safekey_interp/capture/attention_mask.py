@@ -141,9 +141,7 @@ class Knockout:
         keys = self._keys(layer, by_all_heads, offset)
         queries = self._queries_of(n_queries, offset) & rearrange(self._rows_of[layer], "b -> b 1")
         pairs = rearrange(queries.to(mask.device), "b q -> b 1 q 1") & rearrange(keys, "b k -> b 1 1 k")
-        blind = ~(visible & ~pairs).any(dim=-1, keepdim=True)
-        own = torch.arange(n_keys, device=mask.device) == torch.arange(offset, n_keys, device=mask.device)[:, None]
-        pairs = pairs & ~(blind & own)
+        pairs = sparing_blind(visible, pairs)
         return pairs if self._heads is None else pairs & rearrange(self._heads.to(mask.device), "b h -> b h 1 1")
 
     def _queries_of(self, n_queries: int, offset: int) -> Bool[Tensor, "batch q_pos"]:
@@ -232,6 +230,17 @@ def chosen_queries(
     for row, (positions, start) in enumerate(zip(queries, starts, strict=True)):
         chosen[row, np.asarray(positions, dtype=np.int64) + (start - offset)] = True
     return torch.as_tensor(chosen)
+
+
+def sparing_blind(
+    visible: Bool[Tensor, "_ _ q_pos k_pos"], hidden: Bool[Tensor, "batch heads q_pos k_pos"]
+) -> Bool[Tensor, "batch heads q_pos k_pos"]:
+    """What is hidden, less the own key of each query that would else see nothing; the last query's is the last key."""
+    n_queries, n_keys = hidden.shape[-2:]
+    blind = ~(visible & ~hidden).any(dim=-1, keepdim=True)
+    keys = torch.arange(n_keys, device=hidden.device)
+    own = keys == rearrange(keys[n_keys - n_queries :], "q -> q 1")
+    return hidden & ~(blind & own)
 
 
 def causal_or(attention_mask: Tensor | None, n_queries: int, n_keys: int, device: torch.device) -> Tensor:

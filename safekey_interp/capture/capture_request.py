@@ -58,7 +58,7 @@ class SpanPairs(NamedTuple):
 
 RECIPE = SpanPairs()
 """Key sentence, deciding token and understanding: the spans of the built-in question."""
-_BUILT_IN = {*map(parse_span, (*QUERY_SPANS, *KEY_SPANS, *STATE_POSITIONS, "understanding_end"))}
+_BUILT_IN = {*map(parse_span, (*QUERY_SPANS, *KEY_SPANS, *STATE_POSITIONS, "understanding_end", "start"))}
 
 
 def span_pairs(queries: Sequence[str] | None, keys: Sequence[str] | None) -> SpanPairs:
@@ -88,8 +88,8 @@ def expressions(given: Sequence[str], what: str) -> tuple[str, ...]:
 def reads_of(given: Sequence[str]) -> tuple[str, ...]:
     """What a measurement needs of a trace, for :attr:`Encoding.reads`; none where all expressions are built in, which
     end with the key sentence."""
-    wanted = tuple(dict.fromkeys(given))
-    return () if all(parse_span(expression) in _BUILT_IN for expression in wanted) else wanted
+    built_in = all(parse_span(expression) in _BUILT_IN for expression in given)
+    return () if built_in else tuple(dict.fromkeys(given))
 
 
 @dataclass(frozen=True, kw_only=True)

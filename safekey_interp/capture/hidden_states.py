@@ -7,8 +7,9 @@ time, so memory holds no more than that, however many traces there are.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from jaxtyping import Float32
 from safekey_interp.capture.capture_request import STATE_POSITIONS, CaptureRequest, expressions
 from safekey_interp.capture.places import Place
 from safekey_interp.capture.streaming import CHUNK, Entry, StreamSettings, measure_stream
+from safekey_interp.capture.words_read import read_words
 from safekey_interp.runs.storage import save_tensors
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class States:
         layers: Sequence[Place],
         positions: Sequence[str],
         *,
+        words: Mapping[str, Sequence[str | None]] = MappingProxyType({}),
         keep_alive: Any = None,
     ) -> None:
         self.files = tuple(files)
@@ -45,6 +48,8 @@ class States:
         """Sites, in the order of ``layer_index``."""
         self.positions = tuple(positions)
         """Positions, by name."""
+        self.words = words
+        """What each trace has read at positions of a user's own."""
         self._keep_alive = keep_alive
 
     def matrix(self, layer_index: int, position: str) -> Float32[np.ndarray, "n d_model"]:
@@ -113,6 +118,7 @@ def collect_states(
     waiting: list[Entry] = []
     kept: list[Trace] = []
     segmentations: list[Segmentation] = []
+    words: dict[str, list[str | None]] = {name: [] for name in wanted if name not in STATE_POSITIONS}
 
     def flush() -> None:
         if waiting:
@@ -125,8 +131,11 @@ def collect_states(
             waiting.append(entry)
             kept.append(entry.trace)
             segmentations.append(entry.segmentation)
+            for name, texts in words.items():
+                texts.append(read_words(entry.measured.encoding, name))
         if len(waiting) == CHUNK:
             flush()
     flush()
     ids = [trace.trace_id for trace in kept]
-    return States(files, ids, request.sites(model.n_layers), wanted, keep_alive=folder), kept, segmentations
+    states = States(files, ids, request.sites(model.n_layers), wanted, words=words, keep_alive=folder)
+    return states, kept, segmentations

@@ -19,7 +19,7 @@ from safekey_interp.capture.batches import plan_batches
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.stream_settings import BatchSize, StreamSettings
-from safekey_interp.data.span_expressions import check_spans
+from safekey_interp.data.span_expressions import NumberedSpan, check_spans, span_references
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.models.encoding import Encoding
@@ -107,8 +107,13 @@ def encoded(model: Model, entry: Entry, settings: StreamSettings, reads: Sequenc
     if not reads and trace.response and encoding.spans["key_sentence"] is None:
         left_out = "no token of its own lies in the key sentence"
     elif reads and len(absent) == len(reads):
-        left_out = f"no token in {', '.join(reads)}" + ("" if segmentation.key_sentence else f"; {none}")
+        is_sought = segmentation.key_sentence is None and any(map(_found_by_finder, span_references(reads)))
+        left_out = f"no token in {', '.join(reads)}" + (f"; {none}" if is_sought else "")
     return replace(entry, encoding=encoding, left_out=left_out)
+
+
+def _found_by_finder(span: str | NumberedSpan) -> bool:
+    return (span.kind if isinstance(span, NumberedSpan) else span) in ("understanding", "key_sentence")
 
 
 def measure_chunk(

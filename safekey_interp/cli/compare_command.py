@@ -17,6 +17,7 @@ from safekey_interp.cli.shared import (
     say,
     say_answers,
     say_end,
+    traces_of,
 )
 from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
@@ -95,7 +96,6 @@ def compare(
     """Run the comparison and print its summary."""
     # Cheap checks come before the seconds that the libraries and the models take.
     from safekey_interp.data.suites import suite_files
-    from safekey_interp.data.trace_reader import read_traces
     from safekey_interp.endpoint import Endpoint
     from safekey_interp.experiments.compare_judges import SuiteJudges
     from safekey_interp.models.model_list import named_models
@@ -115,7 +115,7 @@ def compare(
     source = None
     if traces or suite or not all(side.run for side in sides):
         files = [*(traces or []), *suite_files(suite or [])]
-        source = read_traces(files or TRACES, **reading.to_dict()).check()
+        source = traces_of(files or TRACES, reading, settings.delimiters)
     team().gather()  # so that what one process refuses is known before the others load a model
     with progress_bar() as bar:
         quiet_libraries()

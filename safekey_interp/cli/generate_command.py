@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from safekey_interp.cli.options import with_options
-from safekey_interp.cli.shared import progress_bar, quiet_libraries, say, typed
+from safekey_interp.cli.shared import progress_bar, quiet_libraries, say, traces_of, typed
 from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
 from safekey_interp.generation.sampling_settings import Sampling
@@ -74,8 +74,6 @@ def generate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete responses of other settings.")] = False,
 ) -> None:
     """Generate the responses and print how many there are."""
-    from safekey_interp.data.trace_reader import read_traces
-
     prefilled = _parse_prefill(prefill)
     if out.suffix != ".jsonl":
         raise InputError(f"--out {out}: expected a name that ends in .jsonl")
@@ -84,7 +82,7 @@ def generate(
         _check_endpoint(prefilled, vllm=vllm, local=local)
     if vllm and (loading.device or loading.adapter):
         raise InputError("--vllm: runs on its own devices and merges no adapter; leave --device and --adapter out")
-    source = read_traces(prompts, **reading.to_dict()).check()
+    source = traces_of(prompts, reading, segmentation.delimiters)
     with progress_bar() as bar:
         bar.stage("loading the model", None)
         quiet_libraries()

@@ -7,7 +7,7 @@ for, so that one that was registered before has its command, too.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,13 +23,14 @@ from safekey_interp.cli.shared import (
     progress_bar,
     run_options,
     say_findings,
+    traces_of,
 )
 from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.intervention_settings import InterventionSettings
 from safekey_interp.interventions.intervention_parts import FITTING
 from safekey_interp.interventions.intervention_record import Intervention, Option
-from safekey_interp.interventions.intervention_registry import find_intervention, intervention_names
+from safekey_interp.interventions.intervention_registry import choose_variant, find_intervention, intervention_names
 from safekey_interp.models.load_settings import CheckpointSettings
 from safekey_interp.models.organism import TRACES
 from safekey_interp.runs.processes import team
@@ -66,7 +67,8 @@ def _interventions() -> None:
 
 
 def _command(intervention: Intervention) -> Any:
-    own = {_argument(option): option for option in intervention.options}
+    own = {_argument(option): option for one in _all_of(intervention) for option in one.options}
+    own |= {_argument(option): option for option in intervention.options}
 
     def command(
         *,
@@ -83,21 +85,20 @@ def _command(intervention: Intervention) -> Any:
     ) -> None:
         typed = [name for name in own if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"]
         # Cheap checks come before the seconds that the libraries and the model take.
-        options = _options_of(intervention, [(own[name], words[name]) for name in typed])
-        from safekey_interp.data.trace_reader import read_traces
+        chosen, options = _options_typed(intervention, {name: words[name] for name in typed})
         from safekey_interp.runs.run_writer import check_out
 
-        folder = out or Path("runs") / f"{folder_name(model, traces)}-{intervention.name}"
+        folder = out or Path("runs") / f"{folder_name(model, traces)}-{chosen.name}"
         if team().is_first:
             check_out(folder)
-        source = read_traces(traces or TRACES, **reading.to_dict()).check()
+        source = traces_of(traces or TRACES, reading, settings.delimiters)
         team().gather()  # so that what one process refuses is known before the others load a model
         with progress_bar() as bar:
             loaded = loaded_model(model, bar, **loading.to_dict())
             from safekey_interp.experiments.intervene_run import run_intervention
 
             options |= option_values(settings) | run_options(ctx, folder, bar, overwrite=overwrite)
-            run = run_intervention(intervention.name, loaded, source, **options)
+            run = run_intervention(chosen.name, loaded, source, **options)
             if not team().is_first:
                 return
             page = page_of(run, bar, wanted=not no_report)
@@ -109,6 +110,27 @@ def _command(intervention: Intervention) -> Any:
     parameters = [_parameter(name, option) for name, option in own.items()]
     single.command(intervention.name, help=intervention.help)(with_options(command, parameters))
     return typer.main.get_command(single)
+
+
+def _all_of(intervention: Intervention) -> list[Intervention]:
+    """An intervention, and those that take its place by a flag."""
+    return [intervention, *map(find_intervention, intervention.variants.values())]
+
+
+def _options_typed(intervention: Intervention, typed: Mapping[str, Any]) -> tuple[Intervention, dict[str, Any]]:
+    """The intervention that the typed flags choose, and its options.
+
+    Raises:
+        InputError: an option of another one, or what :func:`_options_of` refuses.
+    """
+    chosen, others = choose_variant(intervention, typed)
+    known = {_argument(option): option for option in chosen.options}
+    flags = " or ".join(f"--{flag}" for flag in intervention.variants)
+    for name in others:
+        if name not in known:
+            way = f"without {flags}" if chosen is intervention else f"beside {flags}"
+            raise InputError(f"--{name.replace('_', '-')}: has no effect {way}; leave it out")
+    return chosen, _options_of(chosen, [(known[name], value) for name, value in others.items()])
 
 
 def _argument(option: Option) -> str:

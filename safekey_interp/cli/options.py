@@ -90,6 +90,8 @@ def _value(field: FieldInfo, word: Any) -> Any:
 
 def _type(field: FieldInfo) -> type:
     """The type of an option: that of its field where a command line has it, else a text."""
+    if field.annotation == tuple[str, ...] | None:
+        return list[str]
     kinds = [kind for kind in get_args(field.annotation) or [field.annotation] if kind is not type(None)]
     return kinds[0] if len(kinds) == 1 and kinds[0] in (bool, int, float) else str
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from safekey_interp.cli.options import ModelName, NoReport, Overwrite, Traces, option, with_options
-from safekey_interp.cli.shared import folder_name, loaded_model, page_of, progress_bar, run_options, say_findings
+from safekey_interp.cli.shared import (
+    folder_name,
+    loaded_model,
+    page_of,
+    progress_bar,
+    run_options,
+    say_findings,
+    traces_of,
+)
 from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.probe_settings import ProbeSettings
@@ -28,6 +36,7 @@ _READING = (
     "X is the prompt, U how the model restates it, K the key sentence after it. Brackets hold 95 % intervals over "
     "prompts. AUROC: 0.5 is a coin toss, 1 is perfect."
 )
+_READING_OWN = "Brackets hold 95 % intervals over prompts. AUROC: 0.5 is a coin toss, 1 is perfect."
 
 
 @app.command()
@@ -54,16 +63,16 @@ def probe(
 ) -> None:
     """Run the probe and print its summary."""
     # Cheap checks come before the seconds that the libraries and the model take.
-    from safekey_interp.data.trace_reader import read_traces
     from safekey_interp.runs.run_writer import check_generated, check_out
 
+    is_recipe = settings.spans.is_recipe  # refuses what does not go together
     _check_prompts(prompts, traces, generate=generate, max_new_tokens=max_new_tokens)
     folder = out or Path("runs") / folder_name(model, prompts or traces)
     if team().is_first:
         check_out(folder)
         if generate:
             check_generated(folder, overwrite=overwrite)
-    source = read_traces(prompts or traces or TRACES, **reading.to_dict()).check()
+    source = traces_of(prompts or traces or TRACES, reading, settings.delimiters)
     team().gather()  # so that what one process refuses is known before the others load a model
     with progress_bar() as bar:
         loaded = loaded_model(model, bar, **loading.to_dict())
@@ -78,7 +87,8 @@ def probe(
         page = page_of(run, bar, wanted=not no_report)
     from safekey_interp.reporting.labels import QUESTIONS
 
-    say_findings(run, page, titles=QUESTIONS["probe"], reading=_READING)
+    kind, meaning = ("probe", _READING) if is_recipe else ("spans", _READING_OWN)
+    say_findings(run, page, titles=QUESTIONS[kind], reading=meaning)
 
 
 def _check_prompts(
@@ -121,4 +131,4 @@ def _answered(
             progress=bar,
         )
     team().gather()
-    return read_traces(folder / GENERATED).check()
+    return prompts.changes_of(read_traces(folder / GENERATED)).check()

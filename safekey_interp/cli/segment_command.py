@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -11,20 +12,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safekey_interp.cli.options import with_options
+from safekey_interp.cli.shared import say, traces_of
 from safekey_interp.data.reading_settings import ReadingSettings
-from safekey_interp.data.trace import CharSpan
+from safekey_interp.data.trace_record import intervals_of
 from safekey_interp.display import one_line
 from safekey_interp.errors import InputError
-from safekey_interp.runs.settings import option_values
 from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
+    from safekey_interp.data.trace import CharSpan, Trace
     from safekey_interp.segmentation.segmentation_record import Segmentation
 
 
 app = typer.Typer()
+_SHOWN = 200
+"""Characters of a span that are printed."""
 
 
 @app.command()
@@ -46,26 +50,25 @@ def segment(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a file that is there.")] = False,
 ) -> None:
     """Segment the traces, and print, write or compare the segmentations."""
-    from safekey_interp.data.trace_reader import read_traces
     from safekey_interp.models.organism import TRACES
-    from safekey_interp.segmentation.segmenter import segment_all
+    from safekey_interp.segmentation.segmenter import segmented
 
     if out is not None and out.suffix not in (".jsonl", ".parquet"):
         raise InputError(f"--out {out}: expected a name that ends in .jsonl or .parquet")
     if out is not None:
         _check_file(out, overwrite=overwrite)
     agree = None if agreement is None else _comparison(agreement)
-    source = read_traces(files or TRACES, **reading.to_dict()).check()
+    source = traces_of(files or TRACES, reading, settings.delimiters)
     if out is not None and any(file.path.resolve() == out.resolve() for file in source.files):
         raise InputError(f"--out {out}: the file that is read, expected another; its traces would be lost")
-    segmentations = segment_all(source, **option_values(settings))
+    pairs = segmented(source, settings)
     if agree is not None:
-        print(agree(segmentations))
+        print(agree(segmentation for _, segmentation in pairs))
     elif out is not None:
-        _write(segmentations, out)
+        _write(pairs, out, with_spans=bool(source.content.span_names))
         print(one_line(str(out)))
     else:
-        _print(segmentations)
+        _print(pairs, [*reading.spans, *reading.prompt_spans])
 
 
 def _comparison(file: Path) -> Callable[[Iterable[Segmentation]], object]:
@@ -88,21 +91,39 @@ def _check_file(out: Path, *, overwrite: bool) -> None:
         raise InputError(f"--out {out}: cannot be written: {error.strerror or error}") from error
 
 
-def _print(segmentations: Iterable[Segmentation]) -> None:
+def _print(pairs: Iterable[tuple[Trace, Segmentation]], asked: Sequence[str]) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
-    for segmentation in segmentations:
+    found: Counter[str] = Counter()
+    n = 0
+    for trace, segmentation in pairs:
         # What files and endpoints say must not reach a terminal as it is.
         shown = replace(segmentation, trace_id=one_line(segmentation.trace_id), reason=one_line(segmentation.reason))
         console.print(shown.to_rich())
+        for name, intervals in trace.spans.items():
+            _print_span(name, trace.response, intervals)
+        for name, intervals in trace.prompt_spans.items():
+            _print_span(f"{name} (prompt)", trace.prompt, intervals)
         console.print()
+        n += 1
+        found.update(trace.span_names)
+    for name in asked:
+        say(f"{name}: in {found[name]:,} of {n:,} traces")
 
 
-def _write(segmentations: Iterable[Segmentation], out: Path) -> None:
+def _print_span(name: str, text: str, intervals: Iterable[CharSpan]) -> None:
+    for span in intervals:
+        shown = span.text(text)
+        shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
+        say(f"{name} [{span.start}, {span.end}): {shown}", hang="  ")
+
+
+def _write(pairs: Iterable[tuple[Trace, Segmentation]], out: Path, *, with_spans: bool) -> None:
     from safekey_interp.runs.storage import write_aside
 
-    rows = map(_row, segmentations)
+    columns = (*_COLUMNS, *(_SPANS_COLUMNS if with_spans else ()))
+    rows = (_row(*pair, columns) for pair in pairs)
 
     def jsonl(aside: Path) -> None:
         with aside.open("w", encoding="utf-8") as stream:
@@ -113,11 +134,10 @@ def _write(segmentations: Iterable[Segmentation], out: Path) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        span = pa.list_(pa.int64())
-        types = {"understanding": span, "key_sentence": span, "hint": pa.bool_(), "confidence": pa.float64()}
-        schema = pa.schema([(name, types.get(name, pa.string())) for name in _COLUMNS])
+        schema = pa.schema([(name, _arrow_type(pa, name)) for name in columns])
         with pq.ParquetWriter(aside, schema, compression="zstd") as writer:
-            while chunk := list(islice(rows, 4096)):
+            flat = (row | {name: json.dumps(row[name]) for name in _SPANS_COLUMNS if name in row} for row in rows)
+            while chunk := list(islice(flat, 4096)):
                 writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
 
     try:
@@ -132,6 +152,19 @@ _COLUMNS = (
 )
 
 
-def _row(segmentation: Segmentation) -> dict[str, Any]:
-    values = {name: getattr(segmentation, name) for name in _COLUMNS}
-    return {name: [v.start, v.end] if isinstance(v, CharSpan) else v for name, v in values.items()}
+_SPANS_COLUMNS = ("spans", "prompt_spans")
+"""Own spans of the traces, where there are any; in Parquet as JSON text."""
+
+
+def _row(trace: Trace, segmentation: Segmentation, columns: Sequence[str]) -> dict[str, Any]:
+    spans = {name: getattr(segmentation, name) for name in ("understanding", "key_sentence")}
+    row = {name: getattr(segmentation, name) for name in _COLUMNS if name not in spans}
+    row |= {name: None if span is None else [span.start, span.end] for name, span in spans.items()}
+    row |= {name: intervals_of(getattr(trace, name)) for name in _SPANS_COLUMNS}
+    return {name: row[name] for name in columns}
+
+
+def _arrow_type(pa: Any, name: str) -> Any:
+    if name in ("understanding", "key_sentence"):
+        return pa.list_(pa.int64())
+    return {"hint": pa.bool_(), "confidence": pa.float64()}.get(name, pa.string())

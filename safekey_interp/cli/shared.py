@@ -23,6 +23,8 @@ from safekey_interp.runs.processes import team
 if TYPE_CHECKING:
     from typer import Context
 
+    from safekey_interp.data.reading_settings import ReadingSettings
+    from safekey_interp.data.trace_reader import TraceSource
     from safekey_interp.models.model import Model
     from safekey_interp.runs.run_folder import Run
 
@@ -76,6 +78,26 @@ def parse_delimiters(text: str | None) -> tuple[str, str] | None:
     if not (opening and comma and closing):
         raise InputError(f"--delimiters: got {text!r}, expected the opening and the closing mark as OPENING,CLOSING")
     return opening, closing
+
+
+def traces_of(files: Any, reading: ReadingSettings, delimiters: tuple[str, str] | None = None) -> TraceSource:
+    """The traces of files, with the spans that the command looks for, read once.
+
+    Args:
+        files: as :func:`~safekey_interp.data.trace_reader.read_traces` takes them.
+        reading: columns and spans.
+        delimiters: marks of the reasoning, for finders.
+    """
+    from safekey_interp.data.trace_reader import read_traces
+
+    source = read_traces(files, **reading.fields)
+    if not (reading.spans or reading.prompt_spans):
+        return source.check()
+    from safekey_interp.segmentation.finder_registry import WITHOUT_MEMORY
+    from safekey_interp.segmentation.span_search import find_spans, finders_of
+
+    with team().after_first(not finders_of(reading.spans) <= set(WITHOUT_MEMORY)):
+        return find_spans(source, reading.spans, prompt=reading.prompt_spans, delimiters=delimiters).check()
 
 
 def progress_bar() -> Progress:

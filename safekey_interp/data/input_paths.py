@@ -1,4 +1,4 @@
-"""Input paths: the files that a path, a glob or ``-`` stands for."""
+"""Inputs of rows: the files that a path, a glob or ``-`` stands for, and rows that Python holds."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from safekey_interp.data.row_readers import SUFFIXES, Layout, RowFile, RowSource
+from safekey_interp.data.row_readers import SUFFIXES, Layout, RowFile, RowsInMemory, RowsOfFrame, RowSource
+from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 from safekey_interp.runs.processes import place
 
@@ -104,3 +106,26 @@ def prefixes_of(sources: Sequence[RowSource]) -> list[str]:
         so_far[stem] += 1
         prefixes.append(f"{stem}-" if total[stem] == 1 else f"{stem}.{so_far[stem]}-")
     return prefixes
+
+
+def row_sources(source: Any) -> list[RowSource]:
+    """The sources of rows in what a caller gave: files, rows, traces or a data frame.
+
+    Raises:
+        InputError: it is none of these, or an empty list; and as for :func:`files_of`.
+    """
+    if isinstance(source, str | os.PathLike):
+        return list(files_of([source]))
+    pandas = sys.modules.get("pandas")  # who holds a data frame has imported it
+    if pandas is not None and isinstance(source, pandas.DataFrame):
+        return [RowsOfFrame(source)]
+    if isinstance(source, Trace):
+        return [RowsInMemory([source])]
+    if isinstance(source, Mapping) or not isinstance(source, Iterable):
+        raise InputError(f"traces: got {type(source).__name__}, expected a file, rows, traces or a data frame")
+    if isinstance(source, list | tuple):
+        if not source:
+            raise InputError("traces: got an empty list, expected at least one file, row or trace")
+        if all(isinstance(item, str | os.PathLike | RowFile) for item in source):
+            return list(files_of(source))
+    return [RowsInMemory(source)]

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Any
 
-from safekey_interp.runs.settings import Settings, settings_model
+from pydantic import Field, ValidationInfo, field_validator
+
+from safekey_interp.data.span_expressions import check_span_name
+from safekey_interp.errors import InputError
+from safekey_interp.runs.settings import SettingError, Settings, settings_model
+
+_SPANS = ("span", "prompt_span")
 
 
 @settings_model
@@ -21,6 +27,43 @@ class ReadingSettings(Settings):
     """Column of the trace's id."""
     limit: int | None = Field(default=None, ge=1)
     """Read no more traces than this."""
+    span: tuple[str, ...] | None = None
+    """Span of the responses, as NAME=REGEX or NAME=@FINDER.key_sentence; may be given several times."""
+    prompt_span: tuple[str, ...] | None = None
+    """Span of the prompts, as NAME=REGEX; may be given several times."""
+
+    @field_validator(*_SPANS)
+    @classmethod
+    def _named(cls, words: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
+        names: set[str] = set()
+        for word in words or ():
+            name, equals, source = word.partition("=")
+            option = str(info.field_name)
+            if not equals or not source:
+                raise SettingError(option, f"got {word!r}, expected NAME=REGEX")
+            try:
+                check_span_name(name)
+            except InputError as error:
+                raise SettingError(option, str(error).removeprefix("span name: ")) from None
+            if name in names:
+                raise SettingError(option, f"got {name!r} twice, expected it once; A|B is found where either is")
+            names.add(name)
+        return words
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What :func:`~safekey_interp.data.trace_reader.read_traces` takes."""
+        return {name: value for name, value in self.to_dict().items() if name not in _SPANS}
+
+    @property
+    def spans(self) -> dict[str, str]:
+        """Spans of the responses by name."""
+        return dict(word.split("=", 1) for word in self.span or ())
+
+    @property
+    def prompt_spans(self) -> dict[str, str]:
+        """Spans of the prompts by name."""
+        return dict(word.split("=", 1) for word in self.prompt_span or ())
 
 
 @settings_model

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Protocol
 
 from safekey_interp.data.json_stream import json_rows, not_utf8
 from safekey_interp.data.trace import Trace
+from safekey_interp.data.trace_record import spans_record
 from safekey_interp.errors import InputError
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
@@ -273,4 +274,6 @@ def _content_of(trace: Trace) -> dict[str, Any]:
     fields = {name: getattr(trace, name) for name in ("trace_id", "prompt", "response", "label", "source", "group")}
     messages = [[turn.role, turn.content] for turn in trace.messages]
     given = {name: [span.start, span.end] for name, span in trace.given.items()}
-    return fields | {"messages": messages, "given": given, "meta": dict(trace.meta)}
+    content = fields | {"messages": messages, "given": given, "meta": dict(trace.meta)}
+    spans = spans_record(trace)
+    return content | {"spans": spans} if spans else content

@@ -1,6 +1,7 @@
 """Schema of raw rows: from columns to traces, with prompt, response, label and spans.
 
-The usual column names are recognised alone; so are conversations, and three layouts by their columns:
+The usual column names are recognised alone. A label is a word of the data's own; the usual words for harm are read as
+``harmful`` and ``benign`` (:data:`LABELS`). So are conversations recognised, and three layouts by their columns:
 
 - SafeKey's training rows (``question, response, source, summary_end_idx, next_sentence_end_idx``). Its trainer cuts U
   as ``[0, summary_end_idx)`` and K as ``[summary_end_idx, next_sentence_end_idx)``; here U starts after ``<think>``,
@@ -8,31 +9,33 @@ The usual column names are recognised alone; so are conversations, and three lay
 - STAR-1's rows (``question, response, category, source, score``): harmful, by the same exception.
 - SafeKey's result rows (``instruction, prompt, response: [...]``): one trace a response. ``prompt`` is the rendered
   chat template there, so the user's text is ``instruction``.
+
+Named spans: columns ``spans`` and ``prompt_spans``, ``spans`` of a message (:mod:`safekey_interp.data.row_spans`).
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from safekey_interp.data.cell_values import json_value, kind_in_words, whole_number
+from safekey_interp.data.row_spans import GIVEN_SPANS, SPANS_COLUMNS, Intervals, given_spans, read_spans, refuse_names
 from safekey_interp.data.safekey_offsets import spans_from_offsets
-from safekey_interp.data.trace import CharSpan, Label, Message, Trace
+from safekey_interp.data.trace import CharSpan, Message, Trace
 from safekey_interp.errors import InputError
 
 PROMPT_FIELDS = ("prompt", "question", "instruction")
 RESPONSE_FIELDS = ("response", "completion", "output", "answer")
 MESSAGES_FIELDS = ("messages", "conversation", "conversations")
-LABELS: Mapping[str, Label] = {
+LABELS: Mapping[str, str] = {
     "harmful": "harmful", "unsafe": "harmful", "1": "harmful", "true": "harmful",
     "benign": "benign", "safe": "benign", "0": "benign", "false": "benign",
 }  # fmt: skip
 
 _OFFSETS = ("summary_end_idx", "next_sentence_end_idx")
 _STAR1 = frozenset(("question", "response", "category", "source", "score"))
-_SPANS = ("understanding", "key_sentence")
 
 
 class NamedFields(NamedTuple):
@@ -58,7 +61,7 @@ def read_row(row: Any, where: str, row_id: str, named: NamedFields) -> list[Trac
         InputError: for a row that has no prompt, or a value of a wrong type.
     """
     if not isinstance(row, Mapping):
-        raise InputError(f"{where}: got {_kind(row)}, expected an object with a prompt")
+        raise InputError(f"{where}: got {kind_in_words(row)}, expected an object with a prompt")
     cells = {
         field: value
         for field, value in row.items()
@@ -69,33 +72,41 @@ def read_row(row: Any, where: str, row_id: str, named: NamedFields) -> list[Trac
     if isinstance(responses, list) and "instruction" in cells and columns.prompt == "prompt" and not named.prompt:
         others = (field for field in columns.meta if field != "instruction")
         columns = columns._replace(prompt="instruction", meta=(*others, "prompt"))
-    prompt, messages, answered = _prompt(cells, columns, where, named)
+    talk = _conversation(cells, columns, where, named)
+    spans, prompt_spans = (read_spans(cells.get(column), f"{where}: {column}") for column in SPANS_COLUMNS)
+    if spans and isinstance(responses, list) and len(responses) > 1:
+        raise InputError(f"{where}: spans: the row has {len(responses)} responses, expected one beside its spans")
     trace_id = _identifier(cells[columns.id], f"{where}: {columns.id}") if columns.id else ""
     trace_id = trace_id or row_id
     label = _label(row, cells, columns, where, named)
     group = _identifier(cells[columns.group], f"{where}: {columns.group}") if columns.group else ""
     source = cells.get("source")
-    meta = {field: cells[field] for field in columns.meta}
+    in_spans = [column for column, read in zip(SPANS_COLUMNS, (spans, prompt_spans), strict=True) if read is not None]
+    meta = {field: cells[field] for field in columns.meta if field not in in_spans}
+    named_spans, of_prompt = {**talk.spans, **(spans or {})}, {**talk.prompt_spans, **(prompt_spans or {})}
+    refuse_names(of_prompt, f"{where}: prompt_spans")
     if source is not None and not isinstance(source, str):
         meta["source"], source = source, None
 
     def trace(response: str, number: int | None) -> Trace:
-        given = _given(cells, response, where)
+        given = _given(cells | given_spans(named_spans, where), response, where)
         return Trace(
             trace_id=trace_id if number is None else f"{trace_id}.{number}",
-            prompt=prompt,
+            prompt=talk.prompt,
             response=response,
             label=label,
             source=source or None,
             group=group,
-            messages=messages,
+            messages=talk.messages,
             given=given,
             meta={field: value for field, value in meta.items() if field not in given},
+            spans={name: intervals for name, intervals in named_spans.items() if name not in GIVEN_SPANS},
+            prompt_spans=of_prompt,
         )
 
     if isinstance(responses, list):
         return [trace(response, number) for number, response in enumerate(responses)]
-    return [trace(answered if responses is None else responses, None)]
+    return [trace(talk.answered if responses is None else responses, None)]
 
 
 class _Columns(NamedTuple):
@@ -125,11 +136,24 @@ def _columns(names: tuple[str, ...], named: NamedFields) -> _Columns:
     return _Columns(*columns, meta=tuple(name for name in names if name not in used))
 
 
-def _prompt(
-    cells: Mapping[str, Any], columns: _Columns, where: str, named: NamedFields
-) -> tuple[str, tuple[Message, ...], str]:
-    """The prompt, the turns before it, and the assistant's turn after it (empty if there is none)."""
-    turns: tuple[Message, ...] = ()
+class _Turn(NamedTuple):
+    role: str
+    content: str
+    spans: dict[str, Intervals]
+
+
+class _Conversation(NamedTuple):
+    prompt: str
+    messages: tuple[Message, ...]
+    """Before the prompt."""
+    answered: str = ""
+    """The assistant's turn after it; empty if there is none."""
+    prompt_spans: Mapping[str, Intervals] = {}
+    spans: Mapping[str, Intervals] = {}
+
+
+def _conversation(cells: Mapping[str, Any], columns: _Columns, where: str, named: NamedFields) -> _Conversation:
+    turns: tuple[_Turn, ...] = ()
     at = f"{where}: {columns.messages}"
     if columns.messages:
         turns = _turns(cells[columns.messages], at)
@@ -141,7 +165,8 @@ def _prompt(
         if not prompt:
             raise InputError(f"{where}: {columns.prompt}: got an empty text, expected the user's prompt")
         if not (whole and turns[users[-1]].content == prompt):
-            return prompt, turns, ""  # the conversation is what came before the prompt
+            # The conversation is what came before the prompt.
+            return _Conversation(prompt, _messages(turns, at))
     elif named.prompt or not columns.messages:
         what = f"no {named.prompt!r}" if named.prompt else "no prompt"
         raise InputError(f"{where}: {what}; the fields are {', '.join(cells) or 'all empty'}; see --prompt-field")
@@ -150,20 +175,27 @@ def _prompt(
     elif not whole:
         roles = ", ".join(turn.role for turn in after)
         raise InputError(f"{at}: got {roles} after the last user turn, expected one assistant turn at most")
-    return turns[users[-1]].content, turns[: users[-1]], after[0].content if after else ""
+    last, answer = turns[users[-1]], after[0] if after else _Turn("assistant", "", {})
+    return _Conversation(last.content, _messages(turns[: users[-1]], at), answer.content, last.spans, answer.spans)
 
 
-def _turns(value: Any, where: str) -> tuple[Message, ...]:
-    value = _json_list(value)
+def _messages(turns: Sequence[_Turn], where: str) -> tuple[Message, ...]:
+    for number, turn in enumerate(turns):
+        refuse_names(turn.spans, f"{where}[{number}].spans")
+    return tuple(Message(role=turn.role, content=turn.content, spans=turn.spans) for turn in turns)
+
+
+def _turns(value: Any, where: str) -> tuple[_Turn, ...]:
+    value = json_value(value)
     if not isinstance(value, list | tuple):
-        raise InputError(f"{where}: got {_kind(value)}, expected a list of {{role, content}}")
+        raise InputError(f"{where}: got {kind_in_words(value)}, expected a list of {{role, content}}")
     turns = []
     for number, turn in enumerate(value):
         if not isinstance(turn, Mapping) or not {"role", "content"} <= turn.keys():
-            got = f"the fields {', '.join(map(str, turn))}" if isinstance(turn, Mapping) else _kind(turn)
+            got = f"the fields {', '.join(map(str, turn))}" if isinstance(turn, Mapping) else kind_in_words(turn)
             raise InputError(f"{where}[{number}]: got {got}, expected role and content")
         role, content = (_text(turn[field], f"{where}[{number}].{field}") for field in ("role", "content"))
-        turns.append(Message(role=role, content=content))
+        turns.append(_Turn(role, content, read_spans(turn.get("spans"), f"{where}[{number}].spans") or {}))
     return tuple(turns)
 
 
@@ -180,20 +212,20 @@ def _responses(cells: Mapping[str, Any], column: str | None, where: str) -> str 
 
 def _label(
     row: Mapping[str, Any], cells: Mapping[str, Any], columns: _Columns, where: str, named: NamedFields
-) -> Label | None:
+) -> str | None:
     if columns.label is not None:
         value = cells[columns.label]
         if isinstance(value, float) and value.is_integer():
             value = int(value)  # a column of whole numbers with a gap comes out of pandas as floats
-        if value == "":
-            return None
-        label = LABELS.get(str(value).strip().lower()) if isinstance(value, str | int) else None
-        if label is None:
+        word = str(value).strip() if isinstance(value, str | int) else ""
+        known = LABELS.get(word.lower())
+        # Other numbers are no names of classes: among grades from 1 to 5, 1 would be harmful.
+        if known is None and (not isinstance(value, str) or word.lstrip("+-").replace(".", "").isdecimal()):
             raise InputError(
-                f"{where}: {columns.label}: got {_kind(value)}, expected one of {', '.join(LABELS)};"
+                f"{where}: {columns.label}: got {kind_in_words(value)}, expected a word, or one of {', '.join(LABELS)};"
                 " name another column with --label-field, or leave the column out"
             )
-        return label
+        return known or word or None
     if named.label is None and "source" in cells and (row.keys() >= set(_OFFSETS) or row.keys() >= _STAR1):
         return "benign" if cells["source"] == "4o_rewrite" else "harmful"
     return None
@@ -201,7 +233,7 @@ def _label(
 
 def _given(cells: Mapping[str, Any], response: str, where: str) -> dict[str, CharSpan]:
     if all(field in cells for field in _OFFSETS):
-        ends = [_whole_number(cells[field], f"{where}: {field}") for field in _OFFSETS]
+        ends = [whole_number(cells[field], f"{where}: {field}") for field in _OFFSETS]
         if not 0 <= ends[0] <= ends[1] <= len(response):
             got = ", ".join(f"{field} {end}" for field, end in zip(_OFFSETS, ends, strict=True))
             raise InputError(
@@ -209,13 +241,13 @@ def _given(cells: Mapping[str, Any], response: str, where: str) -> dict[str, Cha
             )
         return spans_from_offsets(response, *ends)
     given = {}
-    for name in _SPANS:
-        pair = _json_list(cells.get(name))
+    for name in GIVEN_SPANS:
+        pair = json_value(cells.get(name))
         if not isinstance(pair, list | tuple):
             continue  # a text of that name is the data's own and stays in meta
         if len(pair) != 2:
             raise InputError(f"{where}: {name}: got {len(pair)} values, expected [start, end]")
-        start, end = (_whole_number(value, f"{where}: {name}") for value in pair)
+        start, end = (whole_number(value, f"{where}: {name}") for value in pair)
         if not 0 <= start <= end <= len(response):
             raise InputError(f"{where}: {name}: got [{start}, {end}], expected 0 <= start <= end <= {len(response)}")
         given[name] = CharSpan(start, end)
@@ -224,20 +256,10 @@ def _given(cells: Mapping[str, Any], response: str, where: str) -> dict[str, Cha
     return given
 
 
-def _json_list(value: Any) -> Any:
-    """A list that a CSV cell holds as JSON; anything else as it is."""
-    if isinstance(value, str) and value.startswith("["):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value
-
-
 def _text(value: Any, where: str) -> str:
     if isinstance(value, str):
         return value
-    raise InputError(f"{where}: got {_kind(value)}, expected text")
+    raise InputError(f"{where}: got {kind_in_words(value)}, expected text")
 
 
 def _identifier(value: Any, where: str) -> str:
@@ -245,30 +267,4 @@ def _identifier(value: Any, where: str) -> str:
         value = int(value)
     if isinstance(value, str | int) and not isinstance(value, bool):
         return str(value)
-    raise InputError(f"{where}: got {_kind(value)}, expected text or a whole number")
-
-
-def _whole_number(value: Any, where: str) -> int:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str) and value.strip().isdecimal():
-        return int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise InputError(f"{where}: got {_kind(value)}, expected a whole number of characters")
-
-
-def _kind(value: Any) -> str:
-    """What a value is, in words, and the value when it is short."""
-    shown = repr(value)
-    shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
-    if value is None:
-        return "null"
-    for types, word in ((bool, "the truth value"), (int | float, "the number"), (str, "the text")):
-        if isinstance(value, types):
-            return f"{word} {shown}"
-    if isinstance(value, Mapping):
-        return f"an object with {', '.join(map(str, list(value)[:5])) or 'no fields'}"
-    if isinstance(value, list | tuple):
-        return f"a list of {len(value)}"
-    return f"{type(value).__name__} {shown}"
+    raise InputError(f"{where}: got {kind_in_words(value)}, expected text or a whole number")

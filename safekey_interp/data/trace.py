@@ -11,16 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import index
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from safekey_interp.data.span_expressions import check_span_name
 from safekey_interp.display import escaped, facts_html, framed, pieces_html
 
-Label = Literal["harmful", "benign"]
 Spans = Mapping[str, Sequence[Any]]
 """Named spans: name -> :class:`CharSpan` of a text, ascending; pairs (start, end) are taken, too."""
 _NO_SPANS: Mapping[str, Any] = MappingProxyType({})
-
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -94,8 +92,8 @@ class Trace:
     """The user's own text; of several turns, the last user turn."""
     response: str
     """What the model wrote, reasoning delimiters included; empty when only the prompt is known."""
-    label: Label | None = None
-    """Whether the prompt asks for harm; None when unknown."""
+    label: str | None = None
+    """What the data say of the trace in a word: ``harmful`` or ``benign`` of its prompt, ``correct`` …; or None."""
     source: str | None = None
     """The data set it came from."""
     group: str = ""
@@ -113,15 +111,15 @@ class Trace:
     """The same of the prompt; those of earlier turns are in ``messages``."""
 
     def __post_init__(self) -> None:
-        for name in ("trace_id", "prompt", "response", "source", "group"):
+        for name in ("trace_id", "prompt", "response", "label", "source", "group"):
             value = getattr(self, name)
-            if name == "source" and value is None:
+            if name in ("label", "source") and value is None:
                 continue
             if not isinstance(value, str):
                 raise TypeError(f"Trace.{name}: got {type(value).__name__}, expected str")
             object.__setattr__(self, name, replace_surrogates(value))
-        if self.label not in ("harmful", "benign", None):
-            raise ValueError(f"Trace.label: got {self.label!r}, expected 'harmful', 'benign' or None")
+        if self.label is not None and not self.label.strip():
+            raise ValueError(f"Trace.label: got {self.label!r}, expected a word, or None")
         object.__setattr__(self, "group", self.group or self.prompt)
         object.__setattr__(self, "messages", tuple(self.messages))
         object.__setattr__(self, "given", MappingProxyType(dict(self.given)))
@@ -137,9 +135,9 @@ class Trace:
 
     @property
     def span_names(self) -> tuple[str, ...]:
-        """Names of its own spans, of the response, the prompt and earlier turns, each once."""
+        """Names of its own spans, of the response, the prompt and earlier turns, each once; none without intervals."""
         places = (self.spans, self.prompt_spans, *(message.spans for message in self.messages))
-        return tuple(dict.fromkeys(name for spans in places for name in spans))
+        return tuple(dict.fromkeys(name for spans in places for name, intervals in spans.items() if intervals))
 
     def with_(self, **changes: Any) -> Trace:
         """A copy with some fields changed."""

@@ -8,23 +8,19 @@ Lines on standard input, or what Python already holds: mappings, traces, a data 
 from __future__ import annotations
 
 import hashlib
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple, overload
 
-import numpy as np
-
-from safekey_interp.data.input_paths import files_of, prefixes_of
+from safekey_interp.data.input_paths import prefixes_of, row_sources
 from safekey_interp.data.record_spool import RecordSpool
-from safekey_interp.data.row_readers import RowFile, RowsInMemory, RowsOfFrame, RowSource
+from safekey_interp.data.row_readers import RowFile, RowSource
 from safekey_interp.data.row_schema import NamedFields, read_row
 from safekey_interp.data.trace import Trace, count_surrogates
 from safekey_interp.data.trace_record import record_of, trace_of
+from safekey_interp.data.unique_ids import UniqueIds
 from safekey_interp.errors import InputError
-
-_IDS_AT_ONCE = 2048
 
 
 def read_traces(
@@ -66,7 +62,7 @@ def read_traces(
         if any(named) or limit:
             raise InputError("these traces are read already; give field names and a limit when the file is read")
         return source
-    return TraceSource(_row_sources(source), named, limit)
+    return TraceSource(row_sources(source), named, limit)
 
 
 class TraceSource:
@@ -76,6 +72,7 @@ class TraceSource:
         self._sources, self._named, self._limit = sources, named, limit
         self._sha256: str | None = None
         self._content: Content | None = None
+        self._n: int | None = None
         self._kept: Callable[[], Iterator[Trace]] | None = None
         self.n_read = 0
         """Traces that the latest reading of the source has given so far."""
@@ -125,10 +122,11 @@ class TraceSource:
             InputError: the first row that cannot be used, with where, got, expected.
         """
         if self._content is None:
-            digest, n, is_kept = hashlib.sha256(), 0, True
+            digest, n, is_kept, names = hashlib.sha256(), 0, True, {}
             spool, in_memory = RecordSpool(), []
             for trace in self._read():
                 n += 1
+                names |= dict.fromkeys(trace.span_names)
                 record, is_exact = record_of(trace)
                 digest.update(record + b"\n")
                 if not self.files:
@@ -137,14 +135,57 @@ class TraceSource:
                     is_kept = is_exact and spool.append(record)
             if is_kept:
                 self._kept = partial(map, trace_of, spool) if self.files else partial(iter, in_memory)
-            self._content = Content(n, digest.hexdigest())
+            self._content = Content(n, digest.hexdigest(), tuple(names))
         return self
 
     def __iter__(self) -> Iterator[Trace]:
-        return self._read() if self._kept is None else self._kept()
+        # Decided when the first is asked for: list() asks for the length in between, which may keep the traces.
+        yield from self._read() if self._kept is None else self._kept()
+
+    def __len__(self) -> int:
+        """How many traces. Files are read for it when they were not yet, and not kept; rows in memory are kept."""
+        if self._content is not None or len(self.files) < len(self._sources):
+            return self.content.n
+        if self._n is None:
+            self._n = sum(1 for _ in self._read())
+        return self._n
+
+    def __bool__(self) -> bool:
+        return True  # without reading: a source has one trace at least, or an error says why not
+
+    @overload
+    def __getitem__(self, at: int) -> Trace: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[Trace]: ...
+
+    def __getitem__(self, at: int | slice) -> Trace | list[Trace]:
+        """A trace by its place, or the traces of a slice, as of a list; a walk up to there each time."""
+        places = range(len(self))[at]
+        if isinstance(places, int):
+            return next(islice(self, places, None))
+        if not places:
+            return []
+        wanted = places if places.step > 0 else places[::-1]
+        found = list(islice(self, wanted.start, wanted.stop, wanted.step))
+        return found if places.step > 0 else found[::-1]
+
+    def changed(self, change: Callable[[Iterator[Trace]], Iterator[Trace]], record: Mapping[str, Any]) -> TraceSource:
+        """The same traces after a change of each, made whenever they are walked through.
+
+        Args:
+            change: from the traces to as many, in their order.
+            record: what a manifest says of it.
+        """
+        return _ChangedSource(self, change, record)
+
+    def changes_of(self, source: TraceSource) -> TraceSource:
+        """Another source's traces, such as answers to these prompts, after the changes that these went through."""
+        return source
 
     def _read(self) -> Iterator[Trace]:
-        digest, ids = hashlib.sha256(), _UniqueIds()
+        """The traces from the source itself."""
+        digest, ids = hashlib.sha256(), UniqueIds()
         absent = {option: field for option, field in self._named._asdict().items() if field}
         n_read = n_surrogates = self.n_read = self.n_surrogates = 0
         fields: tuple[str, ...] = ()
@@ -187,55 +228,35 @@ class TraceSource:
         self._sha256 = sha256 or self._sha256
 
 
-class _UniqueIds:
-    """Have two traces the same id? Keeps eight bytes an id, and the texts of the latest only."""
+class _ChangedSource(TraceSource):
+    """Traces of another source after a change."""
 
-    def __init__(self) -> None:
-        self._known = np.empty(0, np.int64)  # sorted hashes
-        self._latest: dict[int, tuple[str, str]] = {}
+    def __init__(
+        self,
+        source: TraceSource,
+        change: Callable[[Iterator[Trace]], Iterator[Trace]],
+        record: Mapping[str, Any],
+    ) -> None:
+        super().__init__(source._sources, source._named, source._limit)
+        self._source, self._change, self._record = source, change, dict(record)
 
-    def add(self, trace_id: str, where: str) -> None:
-        number = hash(trace_id)
-        if number in self._latest:
-            raise self._repeated(trace_id, where)
-        self._latest[number] = trace_id, where
-        if len(self._latest) == _IDS_AT_ONCE:
-            self.check()
+    @property
+    def sha256(self) -> str:
+        return self._source.sha256
 
-    def check(self) -> None:
-        """Compare the latest ids with all before them; called at the end and every so often."""
-        latest = np.fromiter(self._latest, np.int64, len(self._latest))
-        places = np.searchsorted(self._known, latest)
-        if len(self._known):
-            repeated = latest[self._known.take(places, mode="clip") == latest]
-            if len(repeated):
-                raise self._repeated(*self._latest[int(repeated[0])])
-        order = np.argsort(latest)
-        self._known = np.insert(self._known, places[order], latest[order])
-        self._latest.clear()
+    def changes_of(self, source: TraceSource) -> TraceSource:
+        return self._source.changes_of(source).changed(self._change, self._record)
 
-    @staticmethod
-    def _repeated(trace_id: str, where: str) -> InputError:
-        return InputError(
-            f"{where}: the id {trace_id!r} stands a second time, expected one of its own for each trace;"
-            " read the files one by one, or name another column with --id-field"
-        )
+    def __len__(self) -> int:
+        return self.content.n  # a change may be dear, so its traces are kept
 
+    def record(self) -> dict[str, Any]:
+        return super().record() | self._record
 
-def _row_sources(source: Any) -> list[RowSource]:
-    if isinstance(source, str | os.PathLike):
-        return list(files_of([source]))
-    pandas = sys.modules.get("pandas")  # who holds a data frame has imported it
-    if pandas is not None and isinstance(source, pandas.DataFrame):
-        return [RowsOfFrame(source)]
-    if isinstance(source, Mapping) or not isinstance(source, Iterable):
-        raise InputError(f"traces: got {type(source).__name__}, expected a file, rows, traces or a data frame")
-    if isinstance(source, list | tuple):
-        if not source:
-            raise InputError("traces: got an empty list, expected at least one file, row or trace")
-        if all(isinstance(item, str | os.PathLike | RowFile) for item in source):
-            return list(files_of(source))
-    return [RowsInMemory(source)]
+    def _read(self) -> Iterator[Trace]:
+        for trace in self._change(iter(self._source)):
+            self.n_read, self.n_surrogates = self._source.n_read, self._source.n_surrogates
+            yield trace
 
 
 def _sha256_of(files: Iterable[RowFile]) -> str:
@@ -262,3 +283,5 @@ class Content(NamedTuple):
     """How many."""
     sha256: str
     """Hash of everything that they say, in their order."""
+    span_names: tuple[str, ...]
+    """Names of their own spans."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 from safekey_interp.data.trace import CharSpan, Message, Spans, Trace
@@ -16,8 +15,8 @@ def record_of(trace: Trace) -> tuple[bytes, bool]:
     turns = [[turn.role, turn.content] for turn in trace.messages]
     given = {name: [span.start, span.end] for name, span in trace.given.items()}
     record = [*(getattr(trace, name) for name in _TEXTS), turns, given, dict(trace.meta)]
-    if trace.span_names:
-        record.append([_intervals(spans) for spans in (trace.spans, trace.prompt_spans, *_of_turns(trace))])
+    if spans := spans_record(trace):
+        record.append(spans)
     try:
         return json.dumps(record).encode(), True
     except TypeError:
@@ -42,9 +41,12 @@ def trace_of(record: list[Any]) -> Trace:
     )
 
 
-def _of_turns(trace: Trace) -> Iterator[Spans]:
-    return (turn.spans for turn in trace.messages)
+def spans_record(trace: Trace) -> list[dict[str, list[list[int]]]]:
+    """Intervals of its own spans by name: of the response, of the prompt, of each turn; nothing where it has none."""
+    places = (trace.spans, trace.prompt_spans, *(turn.spans for turn in trace.messages))
+    return [intervals_of(spans) for spans in places] if any(places) else []
 
 
-def _intervals(spans: Spans) -> dict[str, list[list[int]]]:
+def intervals_of(spans: Spans) -> dict[str, list[list[int]]]:
+    """Named spans as a column of a file has them."""
     return {name: [[span.start, span.end] for span in intervals] for name, intervals in spans.items()}

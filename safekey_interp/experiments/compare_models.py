@@ -73,7 +73,7 @@ def answered(
             progress=progress,
         )
     processes.gather()
-    answers = {trace.trace_id: trace for trace in read_traces(folder / GENERATED)}
+    answers = {trace.trace_id: trace for trace in prompts.changes_of(read_traces(folder / GENERATED))}
     return [answers[trace.trace_id] for trace in asked]
 
 
@@ -111,8 +111,11 @@ def short_hash(value: Any) -> str:
 
 def _bare(traces: Iterable[Trace], by: str | None) -> list[Trace]:
     """Prompts alone: a response of the file, and what describes it, would be mistaken for the model's own."""
+    kept = (by,) if by is not None else ()
     return [
-        trace.with_(response="", given={}, meta={by: trace.meta[by]} if by is not None and by in trace.meta else {})
+        trace.with_(
+            response="", given={}, spans={}, meta={name: trace.meta[name] for name in kept if name in trace.meta}
+        )
         for trace in traces
     ]
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from safekey_interp.data.class_labels import class_pair
 from safekey_interp.measures.auroc_intervals import Ranked, rank
-from safekey_interp.measures.folds import CLASSES, make_plan
+from safekey_interp.measures.folds import make_plan
 from safekey_interp.measures.intervals import group_codes
 from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS
 
@@ -35,7 +36,7 @@ class Scores(NamedTuple):
     groups: list[str]
     """Their groups."""
     positive: np.ndarray
-    """(trace) bool: harmful, or, by outcome, unsafe."""
+    """(trace) bool: of the positive class."""
     fold: np.ndarray
     """(trace) the fold in which each was scored."""
     values: np.ndarray
@@ -82,6 +83,8 @@ def _scores(run: Run) -> Iterator[tuple[str, Scores]]:
     about: Any = run.table("traces", columns=["trace_id", "group"])
     if table is None or about is None:
         return
+    by = run.manifest["settings"]["label_by"]
+    positive_class = class_pair(table["label"].astype(str).unique(), by).positive
     group_of = dict(zip(about["trace_id"], about["group"], strict=True))
     for position in POSITIONS:
         rows = table[table["position"].astype(str) == position].dropna(subset=["lda"])
@@ -90,7 +93,7 @@ def _scores(run: Run) -> Iterator[tuple[str, Scores]]:
         wide = rows.pivot_table(index="trace_id", columns=["layer", "site"], values="lda", observed=True).dropna()
         traces = rows.drop_duplicates("trace_id").set_index("trace_id")
         traces = traces[traces.index.isin(wide.index)]  # in the order in which the run split them
-        positive = traces["label"].astype(str).isin([pair[0] for pair in CLASSES.values()]).to_numpy()
+        positive = traces["label"].astype(str).eq(positive_class).to_numpy()
         ids = [str(trace_id) for trace_id in traces.index]
         groups = [str(group_of[name]) for name in ids]
         if "fold" in traces:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from safekey_interp.capture.streaming import BatchSize
-from safekey_interp.data.conditions import LabelBy, check_by
+from safekey_interp.data.class_labels import LabelBy, check_label_by
+from safekey_interp.data.conditions import check_by
 from safekey_interp.data.trace_reader import TraceSource, read_traces
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError
@@ -80,7 +81,8 @@ def run_comparison(
         delimiters: marks of the reasoning; the known families' when None.
         batch_size: traces a forward pass of the probes, or ``auto``.
         max_length: most tokens up to the end of K; longer traces are left out of the probes and named.
-        label_by: AUROC of the file's labels, or of each trace's own outcome.
+        label_by: the column of the two classes that AUROC is of: ``label``, ``aha`` (each trace's own outcome),
+            ``source`` or a name in ``meta``.
         by: the column that tells conditions apart: ``source``, or a name in ``meta``; None for nothing.
         seed: seed of every draw.
         limit: read no more traces than this; for ``traces`` that are not read yet.
@@ -118,6 +120,7 @@ def run_comparison(
         sides = named_models(models, at_least=1)
         source = _prompts(sides, traces, limit)
         check_by(source, by)
+        check_label_by(source, label_by)
         for side in sides:
             side.check(load_options or {})
         if keep_responses and not any(trace.response for trace in source):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from safekey_interp.capture.stream_settings import BatchSize
-from safekey_interp.data.conditions import LabelBy
+from safekey_interp.data.class_labels import LabelBy
 from safekey_interp.experiments.probe_settings import By, ProbeSettings
 from safekey_interp.runs.settings import same_as, settings_model
 from safekey_interp.segmentation.segmentation_settings import SegmentationSettings

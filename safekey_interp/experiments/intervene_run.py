@@ -19,12 +19,13 @@ from safekey_interp.capture.streaming import threads_for, token_budget
 from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError, NothingMeasured
+from safekey_interp.experiments.answer_outcomes import judge_of_answers
 from safekey_interp.experiments.intervene_pieces import Piece, Work, plan_work
 from safekey_interp.experiments.intervention_settings import InterventionSettings
 from safekey_interp.experiments.probe_chunks import join_tables
 from safekey_interp.interventions.intervention_options import complete_options, recorded
 from safekey_interp.interventions.intervention_record import Intervention, load_function
-from safekey_interp.interventions.intervention_registry import Name, find_intervention
+from safekey_interp.interventions.intervention_registry import Name, choose_variant, find_intervention
 from safekey_interp.models.chat_template import tokenizer_hash
 from safekey_interp.reporting.findings.intervention_findings import find
 from safekey_interp.runs.manifest import manifest_of
@@ -78,8 +79,9 @@ def run_intervention(
         command: what the user typed, for the record.
         progress: shows how far the run is; bars in a notebook, and nothing elsewhere, when None.
         **options: of the intervention's function: ``knockout``, ``patch``, ``steer``, ``suppress``, ``logit_lens``,
-            ``measure_trajectory``. Without ``directions``, or ``readers``, directions are fitted on folds of the
-            requests and used on the others (``fit_layers``, ``fit_position``, ``label_by``, ``n_folds``).
+            ``measure_trajectory``; of ``direction`` with ``generate=True``, those of responses that are then written
+            (``scales``, ``max_new_tokens`` …). Without ``directions``, or ``readers``, directions are fitted on folds
+            of the requests and used on the others (``fit_layers``, ``fit_position``, ``label_by``, ``n_folds``).
             ``metric`` says what is read out (:mod:`safekey_interp.interventions.metric_registry`).
 
     Returns:
@@ -91,12 +93,15 @@ def run_intervention(
         ModelError: the model's attention or states cannot be reached.
         RunError: the folder cannot be used.
     """
-    intervention = find_intervention(kind)
+    intervention, options = choose_variant(find_intervention(kind), options)
     checked = InterventionSettings(finder=finder, delimiters=delimiters, max_length=max_length, seed=seed, chunk=chunk)
     full = complete_options(intervention, model, options)
+    judge = judge_of_answers(model) if intervention.is_judged else None
     if keep_directions and "fit_layers" not in full:
         raise InputError(f"keep_directions: {kind} fits none here; leave it out")
     settings = checked.spans | {"finder_identity": checked.identity, "keep_directions": keep_directions}
+    settings |= recorded(full) | ({} if judge is None else {"judge": judge.record()})
+    full |= {} if judge is None else {"judge": judge}
     with run_session(out, overwrite=overwrite, progress=progress) as session:
         session.progress.stage("reading", None)
         source = read_traces(traces, limit=limit).check()
@@ -106,13 +111,13 @@ def run_intervention(
             model.record(),
             tokenizer_hash(model.tokenizer),
             source.record(),
-            settings | recorded(full),
+            settings,
             plan=plan,
             seed=seed,
             command=command,
         )
-        manifest |= {"kind": "intervention", "intervention": kind}
-        manifest["identity"]["intervention"] = kind
+        manifest |= {"kind": "intervention", "intervention": intervention.name}
+        manifest["identity"]["intervention"] = intervention.name
         if (run := session.finished(manifest)) is not None:
             return run
         session.progress.stage("preparing", None)

@@ -1,7 +1,7 @@
 """Files of one chunk of a probe's run, and the run's files that are made of them.
 
 A chunk's folder holds its rows of ``traces`` and ``attention``, its sums (for the summaries), its states while they
-wait to be probed, and the token weights of its examples.
+wait to be probed, and its examples (:mod:`safekey_interp.experiments.probe_examples`).
 """
 
 from __future__ import annotations
@@ -17,20 +17,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from safekey_interp.capture.capture_request import QUERY_SPANS
 from safekey_interp.capture.hidden_states import States, write_states
+from safekey_interp.capture.measured_spans import BUILT_IN, MeasuredSpans
 from safekey_interp.capture.streaming import Entry
-from safekey_interp.data.conditions import NO_CONDITIONS, Conditions, condition_of, subsets_of
+from safekey_interp.capture.words_read import read_words
+from safekey_interp.data.conditions import NO_CONDITIONS, Conditions, condition_of, label_of, subsets_of
+from safekey_interp.experiments.probe_examples import write_examples
 from safekey_interp.measures.attention import attention_table
 from safekey_interp.measures.attention_summary import QUANTITIES, HeadSums, summarise_trace
-from safekey_interp.models.encoding import TokenSet
-from safekey_interp.runs.storage import save_tensors, write_aside, write_json
+from safekey_interp.runs.storage import read_json, save_tensors, write_aside, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 SHOWN_AFTER = 2_000
 """Characters of the response that stay in the tables after the key sentence."""
+_ATTENDED, _WORDS = "attended.json", "words.parquet"
 _SHORT = ("trace_id", "from_span", "to_span")
 
 
@@ -42,26 +44,31 @@ def write_chunk(
     *,
     states: bool,
     conditions: Conditions = NO_CONDITIONS,
+    spans: MeasuredSpans = BUILT_IN,
 ) -> None:
     """Write one chunk's folder."""
     pd.DataFrame([trace_row(entry, conditions.by) for entry in entries]).astype(_TRACE_TYPES).to_parquet(
         folder / "traces.parquet", index=False, compression="zstd"
     )
     with_attention = [e for e in entries if e.measured is not None and e.measured.attention is not None]
-    tables, by_layer, sums = [], [], HeadSums()
+    tables, by_layer, sums, attended = [], [], HeadSums(), []
     for entry in with_attention:
         assert entry.measured is not None
         assert entry.measured.attention is not None
         arrays = entry.measured.attention
         if not arrays.n_q.any():
             continue
+        attended.append(entry.trace.trace_id)
         tables.append(attention_table(entry.trace.trace_id, arrays, layers))
         summary = summarise_trace(arrays)
         by_layer.append(summary.by_layer)
         condition = condition_of(entry.trace, conditions.by)
-        sums.add(summary.by_head, subsets_of(entry.trace.label, entry.segmentation.aha, condition, conditions))
+        aha = entry.segmentation.aha if spans.is_recipe else None
+        sums.add(summary.by_head, subsets_of(label_of(entry.trace, conditions.label_by), aha, condition, conditions))
+    tables = [table for table in tables if len(table)]
     if tables:
         _as_arrow(pd.concat(tables, ignore_index=True), folder / "attention.parquet")
+        write_json(folder / _ATTENDED, attended)
         stacked = np.stack(by_layer)
         by_quantity = {name: np.ascontiguousarray(stacked[..., i]) for i, name in enumerate(QUANTITIES)}
         save_tensors(folder / "by_layer.safetensors", by_quantity)
@@ -70,10 +77,11 @@ def write_chunk(
         save_tensors(folder / "by_head.safetensors", per_head)
     if states and any(entry.measured is not None for entry in entries):
         write_states(folder / "states.safetensors", entries, positions)
+        if not spans.is_recipe:
+            _words(entries, positions).to_parquet(folder / _WORDS, index=False)
     shown = [entry for entry in entries if entry.measured is not None and entry.measured.token_weights is not None]
     if shown:
-        save_tensors(folder / "examples.safetensors", _token_maps(shown))
-        (folder / "examples.json").write_text(json.dumps([example_row(entry) for entry in shown]), encoding="utf-8")
+        write_examples(folder, shown, spans)
 
 
 def trace_row(entry: Entry, by: str | None = None) -> dict[str, Any]:
@@ -105,8 +113,13 @@ def trace_row(entry: Entry, by: str | None = None) -> dict[str, Any]:
         "n_straddling": len(encoding.straddling) if encoding else None,
         "status": "measured" if entry.measured is not None else "left out",
         "left_out": entry.left_out,
-        "meta": json.dumps(dict(trace.meta), ensure_ascii=False, default=str),
+        "meta": json.dumps(dict(trace.meta), ensure_ascii=False, default=_plain),
     }
+
+
+def _plain(value: Any) -> Any:
+    """A number or truth of NumPy's as Python's own; anything else that JSON lacks as text."""
+    return value.item() if getattr(value, "shape", None) == () else str(value)
 
 
 _TRACE_TYPES = {
@@ -124,36 +137,12 @@ _TRACE_TYPES = {
 } | {"hint": "boolean", "confidence": "float64"}  # fmt: skip
 
 
-def example_row(entry: Entry) -> dict[str, Any]:
-    """One trace of ``examples.json``: its tokens as text, and where its spans lie among them."""
-    encoding = entry.encoding
-    assert encoding is not None
-    spans = {
-        name: [[span.start, span.end] for span in (value.spans if isinstance(value, TokenSet) else (value,))]
-        for name, value in encoding.spans.items()
-        if value is not None
-    }
-    offsets = encoding.offsets[: encoding.end]
-    return {
-        "trace_id": entry.trace.trace_id,
-        "tokens": [encoding.text[start:end] for start, end in offsets],
-        "starts": [start for start, _ in offsets],
-        "response_start": encoding.response_start,
-        "spans": {name: pieces[0] for name, pieces in spans.items() if name != "template"},
-        "template": spans.get("template", []),
-        "map": entry.trace.trace_id,
-    }
-
-
-def _token_maps(entries: Sequence[Entry]) -> dict[str, np.ndarray]:
-    maps: dict[str, np.ndarray] = {}
-    for entry in entries:
-        assert entry.measured is not None
-        assert entry.measured.token_weights is not None
-        for name, key in (("map", "key_sentence"), ("decision", "decision")):
-            weights = entry.measured.token_weights[:, :, QUERY_SPANS.index(key)]
-            maps[f"{name}.{entry.trace.trace_id}"] = np.ascontiguousarray(weights.astype(np.float16))
-    return maps
+def _words(entries: Sequence[Entry], positions: Sequence[str]) -> pd.DataFrame:
+    """What each measured trace has read at each position, for the text baseline."""
+    encodings = [entry.measured.encoding for entry in entries if entry.measured is not None]
+    return pd.DataFrame(
+        {name: [read_words(encoding, name) for encoding in encodings] for name in positions}, dtype="string"
+    )
 
 
 def _as_arrow(table: pd.DataFrame, path: Path) -> None:
@@ -223,19 +212,19 @@ def head_sums(parts: Sequence[Path]) -> HeadSums:
     return total
 
 
-def join_examples(parts: Sequence[Path], path: Path) -> None:
-    """Write the run's examples, if there are any: their rows, and their maps."""
-    from safetensors.numpy import load_file
+def attended(parts: Sequence[Path]) -> set[str]:
+    """Traces with a row in the chunks' summaries by layer."""
+    files = [part / _ATTENDED for part in parts]
+    return {trace_id for file in files if file.is_file() for trace_id in read_json(file)}
 
-    rows: list[dict[str, Any]] = []
-    maps: dict[str, np.ndarray] = {}
-    for part in parts:
-        if (part / "examples.json").is_file():
-            rows += json.loads((part / "examples.json").read_text(encoding="utf-8"))
-            maps |= load_file(part / "examples.safetensors")
-    if rows:
-        write_aside(path / "examples.safetensors", lambda file: save_tensors(file, maps))
-        write_json(path / "examples.json", rows)
+
+def words_read(parts: Sequence[Path]) -> dict[str, list[str | None]]:
+    """What each measured trace has read at each position of the user's own."""
+    tables = [pd.read_parquet(part / _WORDS) for part in parts if (part / _WORDS).is_file()]
+    if not tables:
+        return {}
+    whole = pd.concat(tables, ignore_index=True)
+    return {name: [None if pd.isna(text) else str(text) for text in whole[name]] for name in whole.columns}
 
 
 def state_files(parts: Sequence[Path]) -> list[Path]:

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from safekey_interp.capture.hidden_states import States
+from safekey_interp.data.class_labels import LabelBy
 from safekey_interp.data.conditions import Conditions
+from safekey_interp.measures.estimator_names import EstimatorName
 from safekey_interp.measures.layer_loop import LeftOut
 from safekey_interp.measures.separability import separability_table
-from safekey_interp.measures.text_baseline import texts_by_position
+from safekey_interp.measures.text_baseline import text_read, with_own_words
 from safekey_interp.measures.transfer import transfer_table
 from safekey_interp.runs.processes import Team, workers
 from safekey_interp.runs.storage import read_json, write_folder_aside, write_json
@@ -25,6 +27,8 @@ from safekey_interp.runs.storage import read_json, write_folder_aside, write_jso
 if TYPE_CHECKING:
     from safekey_interp.display import Progress
 
+CLASS = "class"
+"""Column of each trace's class, among what is known of a run's traces."""
 _LEFT_OUT = "left_out.json"
 
 
@@ -58,29 +62,31 @@ class StateProbes:
         measured: pd.DataFrame,
         conditions: Conditions,
         *,
-        label_by: str,
+        label_by: LabelBy,
+        estimator: EstimatorName,
         seed: int,
+        texts: Mapping[str, Sequence[str | None]],
         folder: Path,
         tell: Progress,
     ) -> None:
         self._states, self._measured, self._conditions, self._tell = states, measured, conditions, tell
         self._folder = folder
-        self._about = {"label_by": label_by, "seed": seed, "n_workers": workers()}
-        self._labels = column(measured, "label" if label_by == "label" else "aha")
+        self._about: Any = {"label_by": label_by, "estimator": estimator, "seed": seed, "n_workers": workers()}
+        self._labels = column(measured, CLASS)
         self._groups = list(measured["group"])
-        self._texts = texts_by_position(*(column(measured, n) for n in ("prompt", "understanding", "key_sentence")))
+        spans = {name: column(measured, name) for name in ("prompt", "understanding", "key_sentence")}
+        words = [dict(zip(spans, row, strict=True)) for row in zip(*spans.values(), strict=True)]
+        known = {position: [text_read(position, row) for row in words] for position in states.positions}
+        self._texts = with_own_words(known, texts)
 
     def jobs(self) -> list[Job]:
         """The jobs, each of which leaves a folder with its tables."""
+        n_layers = len(self._states.layers)
         makers = {"separability": self._separability} | ({"transfer": self._transfer} if self._conditions.names else {})
         jobs = [
-            Job(
-                f"{kind}-{family[0]}",
-                partial(write_folder_aside, self._folder / f"{kind}-{family[0]}", partial(maker, family)),
-                len(family) * len(self._states.layers),
-            )
+            Job(name, partial(write_folder_aside, self._folder / name, partial(maker, family)), len(family) * n_layers)
             for kind, maker in makers.items()
-            for family in _families(self._states.positions, self._texts)
+            for name, family in self._families(kind)
         ]
         # The longest first, so that nobody begins one while the others are done.
         return sorted(jobs, key=lambda job: -job.steps)
@@ -101,8 +107,12 @@ class StateProbes:
         return [dict(reason) for reason in dict.fromkeys(reasons)]
 
     def _done(self, kind: str) -> list[Path]:
-        names = [family[0] for family in _families(self._states.positions, self._texts)]
-        return [folder for name in names if (folder := self._folder / f"{kind}-{name}").is_dir()]
+        return [folder for name, _ in self._families(kind) if (folder := self._folder / name).is_dir()]
+
+    def _families(self, kind: str) -> list[tuple[str, list[str]]]:
+        """Positions that share a job, with its name; an expression may be too long to name a folder."""
+        families = _families(self._states.positions, self._texts)
+        return [(f"{kind}-{number}", family) for number, family in enumerate(families)]
 
     def _separability(self, positions: Sequence[str], folder: Path) -> None:
         result = separability_table(

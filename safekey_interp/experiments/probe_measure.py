@@ -96,7 +96,7 @@ def measure(
                 continue
             measured = measure_chunk(
                 model,
-                [encoded(model, entry, settings) for entry in chunk],
+                [encoded(model, entry, settings, overview.spans.reads) for entry in chunk],
                 request,
                 settings,
                 token_weights_of=set(overview.examples),
@@ -140,9 +140,10 @@ def _filler(
             folder,
             entries,
             layers,
-            request.positions,
+            overview.positions,
             states=request.states,
             conditions=overview.conditions,
+            spans=overview.spans,
         )
         write_json(folder / _RECORD, record)
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safekey_interp.capture.batch_runner import Backend
-from safekey_interp.capture.capture_request import CaptureRequest
+from safekey_interp.capture.capture_request import RECIPE, CaptureRequest
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.streaming import BatchSize, forward_cost, threads_for, token_budget
-from safekey_interp.data.conditions import LabelBy, check_by
+from safekey_interp.data.class_labels import LabelBy, check_label_by
+from safekey_interp.data.conditions import check_by
 from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError
@@ -26,6 +27,7 @@ from safekey_interp.experiments.probe_settings import ProbeSettings
 from safekey_interp.experiments.probe_survey import Survey, survey
 from safekey_interp.experiments.probe_tables import assemble
 from safekey_interp.measures.attention_summary import QUANTITIES
+from safekey_interp.measures.estimator_names import EstimatorName
 from safekey_interp.models.chat_template import tokenizer_hash
 from safekey_interp.reporting.findings.probe_run_findings import find
 from safekey_interp.runs.manifest import manifest_of
@@ -43,6 +45,9 @@ def run_probe(
     traces: Any,
     *,
     out: str | Path,
+    queries: Sequence[str] | None = None,
+    keys: Sequence[str] | None = None,
+    positions: Sequence[str] | None = None,
     layers: Sequence[int] | None = None,
     finder: str = "rules",
     delimiters: tuple[str, str] | None = None,
@@ -50,6 +55,7 @@ def run_probe(
     max_length: int | None = None,
     backend: Backend = "hf",
     label_by: LabelBy = "label",
+    estimator: EstimatorName = "logistic",
     by: str | None = "source",
     seed: int = 0,
     limit: int | None = None,
@@ -67,13 +73,20 @@ def run_probe(
         model: from ``load`` or ``from_hf``.
         traces: what ``read_traces`` reads, or what it returned.
         out: the run folder; a run of the same settings and data in it is resumed, or returned when it is complete.
+        queries: span expressions (:mod:`safekey_interp.data.span_expressions`) of the tokens that attend. Where
+            neither these nor positions are named, the built-in question is measured: what the key sentence and the
+            token before it attend to, and how separable the classes are before it; else what is named, and no more.
+        keys: expressions of the tokens that are attended to; prompt, template and first_token when None.
+        positions: expressions of the tokens whose states are probed; the queries when None.
         layers: layers to measure; all when None.
         finder: finder of U and K.
         delimiters: marks of the reasoning; the known families' when None.
         batch_size: traces a forward pass, or ``auto``.
         max_length: most tokens up to the end of K; longer traces are left out and named.
         backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
-        label_by: separability of the file's labels, or of each trace's own outcome.
+        label_by: the column of the two classes that are told apart: ``label``, ``aha`` (each trace's own outcome),
+            ``source`` or a name in ``meta``.
+        estimator: ``logistic``, ``mass_mean`` or ``lda``.
         by: the column that tells conditions apart: ``source``, or a name in ``meta``; None for nothing. Conditions of
             at least ten groups count, the most frequent first, at most six.
         seed: seed of every draw.
@@ -91,17 +104,21 @@ def run_probe(
         The run; its page is drawn by ``report.write_report``.
 
     Raises:
-        InputError: the data cannot be read, or nothing in them can be measured.
+        InputError: the data cannot be read, nothing in them can be measured, or no trace has a span that is named.
         ModelError: the model's attention cannot be read.
         RunError: the folder cannot be used, or no trace was left; then nothing stays in it.
     """
     settings = ProbeSettings(
+        queries=_listed(queries),
+        keys=_listed(keys),
+        positions=_listed(positions),
         finder=finder,
         delimiters=delimiters,
         batch_size=batch_size,
         max_length=max_length,
         backend=backend,
         label_by=label_by,
+        estimator=estimator,
         by=by,
         seed=seed,
         n_examples=n_examples,
@@ -109,7 +126,8 @@ def run_probe(
         keep_states=keep_states,
         chunk=chunk,
     )
-    options = {
+    spans = settings.spans
+    options = spans.record() | {
         "layers": model.layer_numbers(layers),
         "finder": finder,
         "finder_identity": settings.identity,
@@ -123,12 +141,15 @@ def run_probe(
         "n_random": n_random,
         "states": keep_states,
     }
+    if estimator != "logistic":  # so that the record of other runs stays as it was
+        options["estimator"] = estimator
     with run_session(out, overwrite=overwrite, progress=progress) as session:
         team, progress = session.team, session.progress
         progress.stage("reading", None)
         source = read_traces(traces, limit=limit).check()
         content = source.content
         check_by(source, by)
+        check_label_by(source, label_by)
         plan = {
             "chunk": chunk or chunk_size(content.n),
             "batch_size": batch_size,
@@ -151,7 +172,15 @@ def run_probe(
         progress.stage("finding key sentences", content.n)
         with team.after_first(finder not in WITHOUT_MEMORY):
             overview = survey(
-                model, source, settings, by=by, n_examples=n_examples, seed=seed, on_trace=progress.advance
+                model,
+                source,
+                settings,
+                spans=spans,
+                label_by=label_by,
+                by=by,
+                n_examples=n_examples,
+                seed=seed,
+                on_trace=progress.advance,
             )
         request = _request(model, overview, options, seed)
         session.lap("reading")
@@ -168,21 +197,27 @@ def run_probe(
         return session.result()
 
 
+def _listed(expressions: Sequence[str] | None) -> Any:
+    """Expressions as a tuple; what is no list stays, and is refused with the other settings."""
+    return expressions if expressions is None or isinstance(expressions, str) else tuple(expressions)
+
+
 def _request(model: Model, overview: Survey, options: dict[str, Any], seed: int) -> CaptureRequest:
     """What is to be measured; raises InputError when that is nothing, ModelError when the model does not show it."""
-    classes = overview.classes(options["label_by"])
     request = CaptureRequest(
-        attention=overview.n_with_key_sentence > 0,
-        states=min(classes.values()) > 0 or options["states"],
+        attention=overview.has_attention,
+        states=bool(overview.positions) and (min(overview.classes.values()) > 0 or options["states"]),
         layers=options["layers"],
         positions=overview.positions,
+        spans=overview.spans.pairs or RECIPE,
         n_random=options["n_random"],
         seed=seed,
     )
     if not request.attention and not request.states:
+        none = "no trace has a key sentence" if overview.spans.is_recipe else "no query is named"
         raise InputError(
-            "nothing to measure: no trace has a key sentence, where attention is measured, and separability needs two "
-            f"classes by {options['label_by']}, got {overview.in_words(options['label_by'])}; add responses or labels"
+            f"nothing to measure: {none}, where attention is measured, and separability needs two "
+            f"classes by {options['label_by']}, got {overview.in_words}; add responses or labels"
         )
     if request.attention:
         check_attention(model)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from safekey_interp.capture.capture_request import expressions
+from safekey_interp.capture.measured_spans import MeasuredSpans, measured_spans
 from safekey_interp.capture.stream_settings import StreamSettings
-from safekey_interp.data.conditions import LabelBy
+from safekey_interp.data.class_labels import LabelBy
+from safekey_interp.errors import InputError
+from safekey_interp.measures.estimator_names import EstimatorName
 from safekey_interp.runs.settings import SettingError, settings_model
 
 
@@ -27,8 +31,16 @@ class ProbeSettings(StreamSettings):
 
     layers: tuple[int, ...] | None = None
     """Layers, such as 0-5,12,-1. Default: all."""
+    queries: tuple[str, ...] | None = Field(default=None, json_schema_extra={"option": "query"})
+    """Tokens that attend, such as key_sentence or last(NAME); may be given several times."""
+    keys: tuple[str, ...] | None = Field(default=None, json_schema_extra={"option": "key"})
+    """Tokens that are attended to; several times. Default with --query: prompt, template, first_token."""
+    positions: tuple[str, ...] | None = Field(default=None, json_schema_extra={"option": "position"})
+    """Tokens whose states are probed; several times. Default with --query: these."""
     label_by: LabelBy = "label"
-    """Separability by the file's label, or by each trace's aha."""
+    """Column of the two classes: label, aha, source, or a name found in meta."""
+    estimator: EstimatorName = "logistic"
+    """Probe: logistic, mass_mean (difference of means) or lda."""
     by: By = "source"
     """Column that tells conditions apart: source, a name found in meta, or none."""
     seed: int = Field(default=0, ge=0)
@@ -41,3 +53,16 @@ class ProbeSettings(StreamSettings):
     """Keep the hidden states in the run folder."""
     chunk: int | None = Field(default=None, ge=1)
     """Traces between two points from which a killed run resumes. Default: 32 to 256."""
+
+    @property
+    def spans(self) -> MeasuredSpans:
+        """What is measured; errors as for :func:`~safekey_interp.capture.measured_spans.measured_spans`."""
+        return measured_spans(self.queries, self.keys, self.positions)
+
+    @field_validator("queries", "keys", "positions")
+    @classmethod
+    def _parsed(cls, given: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
+        try:
+            return None if given is None else expressions(given, str(info.field_name))
+        except InputError as error:
+            raise SettingError(str(info.field_name), str(error)) from None

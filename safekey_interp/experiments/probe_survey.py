@@ -14,9 +14,12 @@ from dataclasses import dataclass, fields
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
+from safekey_interp.capture.measured_spans import BUILT_IN, MeasuredSpans
 from safekey_interp.capture.streaming import Entry, StreamSettings, encoded
+from safekey_interp.data.class_labels import OUTCOME, LabelBy, class_pair, label_of
 from safekey_interp.data.conditions import ConditionCounter, Conditions
 from safekey_interp.data.record_spool import RecordSpool
+from safekey_interp.data.span_expressions import SPAN_NAMES, check_spans, span_references
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
@@ -35,16 +38,16 @@ class Survey:
     """Traces in which a key sentence was found."""
     n_with_response: int
     """Traces that have a response."""
-    labels: Counter[str]
-    """Traces of each label."""
-    outcomes: Counter[str]
-    """Traces of each outcome (aha)."""
+    classes: Counter[str]
+    """Traces of each of the two classes, the positive one first."""
     conditions: Conditions
     """Conditions that are told apart."""
     examples: tuple[str, ...]
     """Trace ids to show in full, chosen for variety."""
     first: Entry
     """The first trace that fits the model, encoded."""
+    spans: MeasuredSpans
+    """What was asked for."""
     records: RecordSpool
     """The segmentation of each trace, and the reason why it does not fit, where that is known."""
 
@@ -58,21 +61,19 @@ class Survey:
 
     @property
     def positions(self) -> tuple[str, ...]:
-        """Where states are worth reading: without responses, in the prompt alone."""
-        from safekey_interp.capture.capture_request import STATE_POSITIONS
+        """Where states are worth reading: of the recipe without responses, in the prompt alone."""
+        no_response = self.spans.is_recipe and not self.n_with_response
+        return ("prompt", "prompt_end") if no_response else self.spans.positions
 
-        return STATE_POSITIONS if self.n_with_response else ("prompt", "prompt_end")
+    @property
+    def has_attention(self) -> bool:
+        """Whether attention is measured: of the recipe, from key sentences alone."""
+        return self.n_with_key_sentence > 0 if self.spans.is_recipe else self.spans.pairs is not None
 
-    def classes(self, label_by: str) -> Counter[str]:
-        """Traces of each of the two classes."""
-        from safekey_interp.measures.folds import CLASSES
-
-        counts = self.labels if label_by == "label" else self.outcomes
-        return Counter({name: counts[name] for name in CLASSES[label_by]})
-
-    def in_words(self, label_by: str) -> str:
+    @property
+    def in_words(self) -> str:
         """The classes' sizes, for a message."""
-        return ", ".join(f"{n:,} {name}" for name, n in self.classes(label_by).items())
+        return ", ".join(f"{n:,} {name}" for name, n in self.classes.items() if name)
 
 
 def survey(
@@ -80,6 +81,8 @@ def survey(
     traces: Iterable[Trace],
     settings: StreamSettings,
     *,
+    spans: MeasuredSpans = BUILT_IN,
+    label_by: LabelBy = "label",
     by: str | None = None,
     n_examples: int,
     seed: int,
@@ -91,51 +94,64 @@ def survey(
         model: its tokenizer says whether a trace fits.
         traces: the data.
         settings: finder and largest length.
+        spans: what is measured.
+        label_by: the column of the two classes.
         by: the column that tells conditions apart; None when nothing is.
         n_examples: traces to show in full.
         seed: seed of their choice.
         on_trace: called with 1 after each trace.
 
     Raises:
-        InputError: a row cannot be read, or no trace can be measured.
+        InputError: a row cannot be read, no trace has a span that is named, or no trace can be measured.
         RunError: there is no room for temporary files.
     """
-    labels: Counter[str] = Counter()
-    outcomes: Counter[str] = Counter()
+    classes: Counter[str | None] = Counter()
     strata: dict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)
-    conditions = ConditionCounter(by)
+    conditions = ConditionCounter(by, "label" if label_by == OUTCOME else label_by)
     n = with_key = with_response = 0
     records, first, refusal = RecordSpool(), None, None
+    own: set[str] = set()
     for trace, segmentation in segmented(traces, settings):
         n += 1
         with_response += bool(trace.response)
         with_key += segmentation.key_sentence is not None
-        labels[trace.label or ""] += 1
+        classes[segmentation.aha if label_by == OUTCOME else label_of(trace, label_by)] += 1
         condition = conditions.add(trace)
-        if segmentation.aha is not None:
-            outcomes[segmentation.aha] += 1
-        if segmentation.key_sentence is not None and n_examples:
+        own.update(trace.span_names)
+        if n_examples and _may_be_shown(spans, trace, segmentation):
             _note(strata[_stratum(trace, segmentation, condition)], trace.trace_id, seed, n_examples)
         entry = Entry(trace=trace, segmentation=segmentation)
         if first is None:
-            entry = encoded(model, entry, settings)
+            entry = encoded(model, entry, settings, spans.reads)
             first = entry if entry.encoding is not None else None
             refusal = refusal or f"trace {trace.trace_id}: {entry.left_out}"
         if not records.append(_record_of(entry)):
             raise RunError(f"temporary files, {gettempdir()}: no room; make some, or name another folder with TMPDIR")
         on_trace(1)
+    check_spans(spans.expressions, own)
     if first is None:
         raise InputError(f"no trace can be measured; {refusal or 'there are none'}")
     return Survey(
         n=n,
         n_with_key_sentence=with_key,
         n_with_response=with_response,
-        labels=labels,
-        outcomes=outcomes,
+        classes=Counter({name: classes[name] for name in class_pair(classes.elements(), label_by)}),
         conditions=conditions.conditions(),
         examples=_round_robin(strata, n_examples),
         first=first,
+        spans=spans,
         records=records,
+    )
+
+
+def _may_be_shown(spans: MeasuredSpans, trace: Trace, segmentation: Segmentation) -> bool:
+    """Whether a trace may have attention to show: of the recipe, with a key sentence; else with a query."""
+    if spans.is_recipe:
+        return segmentation.key_sentence is not None
+    there = {*SPAN_NAMES, *trace.span_names}
+    return any(
+        all(not isinstance(name, str) or name in there for name in span_references([query]))
+        for query in spans.maps.values()
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import json
 import shutil
 from contextlib import suppress
 from functools import partial
@@ -19,18 +20,21 @@ import pyarrow as pa
 
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.hidden_states import States
-from safekey_interp.data.conditions import Conditions, subsets_of
+from safekey_interp.data.class_labels import OUTCOME, LabelBy
+from safekey_interp.data.conditions import subsets_of, value_of
 from safekey_interp.display import Progress
 from safekey_interp.errors import RunError
 from safekey_interp.experiments.probe_chunks import (
+    attended,
     head_sums,
-    join_examples,
     join_tables,
     quantity_reader,
     state_files,
     store_states,
+    words_read,
 )
-from safekey_interp.experiments.probe_jobs import Job, StateProbes, column, do_jobs
+from safekey_interp.experiments.probe_examples import join_examples
+from safekey_interp.experiments.probe_jobs import CLASS, Job, StateProbes, column, do_jobs
 from safekey_interp.experiments.probe_survey import Survey
 from safekey_interp.measures.attention_summary import subset_masks, summarise_layers
 from safekey_interp.runs.processes import Team
@@ -82,7 +86,7 @@ def assemble(
     path, seed, layers = writer.path, request.seed, list(request.layers or range(model.n_layers))
     # Named like what a kill leaves behind, since it is worth nothing without the rest.
     aside = path / ".summaries.00000000.aside"
-    traces = pd.concat([pd.read_parquet(part / "traces.parquet", columns=_ABOUT_TRACES) for part in parts])
+    traces = pd.concat([_about_traces(part, label_by) for part in parts])
     measured = traces.loc[traces["status"] == "measured"].reset_index(drop=True)
     if measured.empty:
         first = traces.iloc[0]
@@ -99,7 +103,7 @@ def assemble(
     attention = [
         Job(
             "attention",
-            partial(_summarise_attention, path, parts, measured, overview.conditions, layers=layers),
+            partial(_summarise_attention, path, parts, measured, overview, layers),
         ),
         Job("joined", partial(join_tables, parts, "attention.parquet", path / "attention.parquet")),
     ]
@@ -109,7 +113,9 @@ def assemble(
         sites = request.sites(model.n_layers)
         states = States(state_files(parts), list(measured["trace_id"]), sites, request.positions)
         release_memory()
-        about = {"label_by": label_by, "seed": seed, "folder": aside, "tell": tell}
+        estimator = writer.manifest["settings"].get("estimator", "logistic")
+        about: dict[str, Any] = {"label_by": label_by, "estimator": estimator, "seed": seed}
+        about |= {"texts": words_read(parts), "folder": aside, "tell": tell}
         probes = StateProbes(states, measured, overview.conditions, **about)
         jobs = [*jobs, *probes.jobs()]
     tell.stage("summarising", sum(job.steps for job in jobs) or None)
@@ -119,14 +125,26 @@ def assemble(
     join_tables(parts, "traces.parquet", path / "traces.parquet")
     join_examples(parts, path)
     if probes is None:
-        why = f"needs two classes by {label_by}, got {overview.in_words(label_by)}"
-        left_out = [{"what": "separability", "why": why, "n": overview.classes(label_by).total()}]
+        why = f"needs two classes by {label_by}, got {overview.in_words}"
+        left_out = [{"what": "separability", "why": why, "n": overview.classes.total()}]
     else:
         left_out = _join_probes(path, probes)
         if writer.manifest["settings"]["states"]:
             store_states(states, path / "states")
     writer.manifest["separability_left_out"] = left_out
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _about_traces(part: Path, label_by: LabelBy) -> pd.DataFrame:
+    """What is known of a chunk's traces, with their classes."""
+    apart = label_by not in ("label", OUTCOME)
+    columns = [*_ABOUT_TRACES, *(["source", "meta"] if apart else [])]
+    table = pd.read_parquet(part / "traces.parquet", columns=columns)
+    if not apart:
+        return table.assign(**{CLASS: table[label_by]})
+    pairs = zip(column(table, "source"), table["meta"], strict=True)
+    classes = [value_of(source, json.loads(meta), label_by) for source, meta in pairs]
+    return table[_ABOUT_TRACES].assign(**{CLASS: pd.array(classes, dtype="string")})
 
 
 def _join_probes(path: Path, probes: StateProbes) -> list[dict[str, Any]]:
@@ -142,12 +160,21 @@ def _join_probes(path: Path, probes: StateProbes) -> list[dict[str, Any]]:
 
 
 def _summarise_attention(
-    path: Path, parts: list[Path], measured: pd.DataFrame, conditions: Conditions, *, layers: list[int]
+    path: Path,
+    parts: list[Path],
+    measured: pd.DataFrame,
+    overview: Survey,
+    layers: list[int],
 ) -> None:
-    attended = measured.loc[measured["key_sentence"].notna()]
-    about = zip(*(column(attended, name) for name in ("label", "aha", "condition")), strict=True)
-    masks = subset_masks([subsets_of(label, aha, condition, conditions) for label, aha, condition in about])
-    by_layer = summarise_layers(quantity_reader(parts), list(attended["group"]), masks, layers)
+    spans, conditions = overview.spans, overview.conditions
+    assert spans.pairs is not None
+    rows = measured.loc[measured["trace_id"].isin(list(attended(parts)))]
+    labels = "label" if conditions.label_by == "label" else CLASS
+    about = zip(*(column(rows, name) for name in (labels, "aha", "condition")), strict=True)
+    masks = subset_masks(
+        [subsets_of(label, aha if spans.is_recipe else None, condition, conditions) for label, aha, condition in about]
+    )
+    by_layer = summarise_layers(quantity_reader(parts), list(rows["group"]), masks, layers, spans.pairs)
     write_table(path / "attention_by_layer.parquet", by_layer)
-    by_head = head_sums(parts).table(layers)
+    by_head = head_sums(parts).table(layers, spans.pairs)
     write_table(path / "attention_by_head.parquet", by_head.loc[by_head["subset"].isin(list(masks))])

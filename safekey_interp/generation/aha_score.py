@@ -22,7 +22,7 @@ import torch
 
 from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.streaming import BatchSize, fixed_size, in_chunks, on_threads, threads_for
-from safekey_interp.data.conditions import SUBSETS
+from safekey_interp.data.conditions import subsets_by_label
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, NothingMeasured, TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, spelled
@@ -136,15 +136,16 @@ def summarise_aha(table: pd.DataFrame) -> pd.DataFrame:
         table: from :func:`measure_aha`.
 
     Returns:
-        subset (all, harmful, benign; those that have traces), measure (safe, go_ahead, difference = safe − go_ahead),
-        value, low, high (nats a token), n (traces), n_groups. Sentences of a kind are averaged first.
+        subset (all, and each label where they are at most two; those that have traces), measure (safe, go_ahead,
+        difference = safe − go_ahead), value, low, high (nats a token), n (traces), n_groups. Sentences of a kind are
+        averaged first.
     """
     each: Any = table.groupby(["trace_id", "group", "label", "kind"], dropna=False, sort=False)["logprob"].mean()
     means = each.unstack("kind").reset_index()
     means["difference"] = means["safe"] - means["go_ahead"]
     measures = ["safe", "go_ahead", "difference"]
     rows = []
-    for subset in SUBSETS:
+    for subset in subsets_by_label(means["label"]):
         part = means if subset == "all" else means.loc[means["label"] == subset]
         if part.empty:
             continue

@@ -4,7 +4,7 @@
 
 The sentence takes the key sentence's place, or stands behind any other position. All sentences of a trace have nearly
 the same tokens before them; these are computed once (:mod:`safekey_interp.capture.prefix_cache`). A row may also be
-read otherwise (:mod:`safekey_interp.generation.row_readers`), beside sentences in the same pass.
+read otherwise (:mod:`safekey_interp.generation.row_readings`), beside sentences in the same pass.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from safekey_interp.capture.streaming import forward_cost, token_budget
 from safekey_interp.data.span_expressions import NumberedSpan, parse_span
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.errors import TraceError
-from safekey_interp.generation.row_readers import RowReader, Watch, watched_states
+from safekey_interp.generation.row_readings import RowReader, Watch, watched_states
 from safekey_interp.models.encoding import Encoding
 from safekey_interp.models.model import Model
 from safekey_interp.segmentation.segmenter import Segmentation
@@ -221,7 +221,7 @@ def score_batch(
         logits_of: (row, pos) token ids and ``first`` to the logits at positions from ``first`` on.
         continuations: one a row.
         before: how many of its tokens each row does not bring along.
-        watch: how states are read; :func:`~safekey_interp.generation.row_readers.watched_states` of the model.
+        watch: how states are read; :func:`~safekey_interp.generation.row_readings.watched_states` of the model.
     """
     tails = [row.ids[n:] for row, n in zip(continuations, before, strict=True)]
     ids = torch.zeros((len(tails), max(map(len, tails))), dtype=torch.int64)

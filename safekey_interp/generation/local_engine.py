@@ -1,30 +1,24 @@
 """Local engine: responses of a transformers model in this process, in batches.
 
 Prompts of like length share a batch, padded on the left, and samples of one prompt what is computed of it;
-transformers' own ``generate`` decodes them with its cache and stops at the end of the turn. Greedy text is the same in
-every batch (:mod:`~safekey_interp.generation.sampling`). What else a checkpoint's generation configuration sets
-(penalties, temperatures, texts to suppress) is ignored: the likeliest token is the argmax of the plain forward pass,
-and :class:`~safekey_interp.generation.sampling.Sampling` decides a draw. Marks of the end and padding are removed,
-everything else stays, ``<think>`` included: the text is what :attr:`safekey_interp.Trace.response` holds.
+what decodes them (:mod:`~safekey_interp.generation.batch_decoding`) stops at the end of the turn. Greedy text is the
+same in every batch (:mod:`~safekey_interp.generation.sampling`). Marks of the end and padding are removed, everything
+else stays, ``<think>`` included: the text is what :attr:`safekey_interp.Trace.response` holds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessorList
-from transformers.cache_utils import DynamicCache
-
-from safekey_interp.capture.architecture import evaluating
-from safekey_interp.capture.prefix_cache import has_prefix_cache
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, TraceError
+from safekey_interp.generation.batch_decoding import decode
+from safekey_interp.generation.edited_decoding import EditedDecoding, EditedRow
+from safekey_interp.generation.generation_edits import GenerationEdit, check_edits
 from safekey_interp.generation.requests import Generated, Request, check_different
-from safekey_interp.generation.sampling import OwnStreams, Sampling, TiesAlone, stream_seed
+from safekey_interp.generation.sampling import Sampling, stream_seed
 from safekey_interp.generation.tokens import (
     PromptTokens,
     before_end,
@@ -35,41 +29,60 @@ from safekey_interp.generation.tokens import (
 )
 from safekey_interp.models.chat_template import tokenizer_hash
 from safekey_interp.models.model import Model
+from safekey_interp.segmentation.finder_registry import Finder
+from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 
 
 def generate(
     model: Model,
-    prompts: Sequence[str | Trace],
+    prompts: Sequence[str | Trace] | Trace,
     *,
     prefill: str | Sequence[str] | None = None,
     max_new_tokens: int | None = None,
     batch_size: int = 16,
+    sampling: Sampling | None = None,
+    edits: Sequence[GenerationEdit] = (),
+    finder: str | Finder = "rules",
 ) -> list[str]:
-    """The model's greedy responses.
+    """The model's responses, as it is or under edits.
 
     Args:
         model: a model with its tokenizer.
         prompts: user texts; or traces, whose prompt and earlier turns are asked again and whose response is not read.
+            One trace is a list of one.
         prefill: what the responses begin with: one text for all, or one for each prompt.
         max_new_tokens: largest number of tokens of a response, prefill not counted; a response that is longer is cut
             there. When None, 512, or as many as fit behind the longest prompt.
         batch_size: prompts decoded at once.
+        sampling: how tokens are drawn; greedy when None. A response is the same whatever it shares a batch with.
+        edits: what is changed in the model while it generates, in this order: ``Steer``, ``Ablate`` and ``HideSpan``.
+            Their positions are tokens of prompt, prefill and response
+            (:mod:`safekey_interp.generation.generation_edits` says which are known when): ``None`` all of them;
+            ``generated`` every token that the model writes; ``understanding`` and ``key_sentence`` also where the
+            finder sees them in the text so far; any other, such as ``prompt``, the tokens that it has before the first
+            new one.
+        finder: finds the understanding and the key sentence, for positions of edits.
 
     Returns:
         One response for each prompt, in their order, prefill included.
 
     Raises:
-        InputError: a number below 1, or another number of prefills than of prompts.
-        TraceError: the chat template refuses a prompt.
+        InputError: one text in place of a list, a number below 1, another number of prefills than of prompts, several
+            samples, or edits that do not fit the model.
+        TraceError: the chat template refuses a prompt, or a position of an edit is not in prompt and prefill and cannot
+            be found while the response is written.
         TraceTooLong: prompt and response do not fit the positions that the model reads.
     """
+    if isinstance(prompts, str):
+        raise InputError(f"prompts: got the text {prompts[:60]!r}, expected a list such as [{prompts[:60]!r}]")
+    prompts = [prompts] if isinstance(prompts, Trace) else prompts
     texts = _prefills(prefill, len(prompts))
     requests = [
-        Request(trace=_as_trace(prompt, number), prefill=text)
+        Request(trace=_as_trace(prompt, number), prefill=text, edits=tuple(edits))
         for number, (prompt, text) in enumerate(zip(prompts, texts, strict=True))
     ]
-    engine = LocalEngine(model, batch_size=batch_size)
-    sampling = Sampling(max_new_tokens=max_new_tokens)
+    engine = LocalEngine(model, batch_size=batch_size, finder=finder)
+    sampling = _sampling(sampling, max_new_tokens)
     responses = [""] * len(requests)
     for numbers, answers in engine.batches(requests, sampling):
         for number, answer in zip(numbers, answers, strict=True):
@@ -82,12 +95,21 @@ class LocalEngine:
 
     name = "transformers"
 
-    def __init__(self, model: Model, *, batch_size: int = 16) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        batch_size: int = 16,
+        finder: str | Finder = "rules",
+        delimiters: tuple[str, str] | None = None,
+    ) -> None:
         """Configure.
 
         Args:
             model: from ``load`` or ``from_hf``.
             batch_size: responses decoded at once.
+            finder: finds U and K, for positions of edits.
+            delimiters: marks of the reasoning; the known families' when None.
 
         Raises:
             InputError: a batch size below 1.
@@ -96,6 +118,7 @@ class LocalEngine:
             raise InputError(f"batch_size: got {batch_size}, expected at least 1")
         self.model = model
         self.batch_size = batch_size
+        self._finder = SegmentationSettings(finder=finder, delimiters=delimiters).make()
 
     @property
     def tokenizer(self) -> Any:
@@ -122,7 +145,7 @@ class LocalEngine:
         """A response for each request, batch by batch.
 
         Raises:
-            InputError: two requests are the same.
+            InputError: two requests are the same, or their edits do not fit the model.
             TraceError: the chat template refuses a prompt, or a token has no embedding.
             TraceTooLong: prompt and response do not fit the positions that the model reads.
         """
@@ -135,12 +158,19 @@ class LocalEngine:
     ) -> Iterator[tuple[Sequence[int], Sequence[Generated]]]:
         """The numbers of the requests of a batch, and their responses; errors as for :meth:`generate`."""
         most = sampling.max_new_tokens or self.usual_limit(requests)
+        for edits in {id(request.edits): request.edits for request in requests}.values():
+            check_edits(self.model, edits)
         prompts = [self._prompt(request, most) for request in requests]
+        ends = end_tokens(self.model)
+        rows = [
+            _Row(request, prompt, EditedRow(self.tokenizer, request, prompt, self._finder, ends))
+            for request, prompt in zip(requests, prompts, strict=True)
+        ]
         # The longest first: what does not fit the memory shows at once.
-        order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number].ids))
+        order = sorted(range(len(rows)), key=lambda number: -len(rows[number].prompt.ids))
         for start in range(0, len(order), self.batch_size):
             numbers = order[start : start + self.batch_size]
-            yield numbers, self._answer([requests[i] for i in numbers], [prompts[i] for i in numbers], sampling, most)
+            yield numbers, self._answer([rows[number] for number in numbers], sampling, most)
 
     def _prompt(self, request: Request, most: int) -> PromptTokens:
         prompt = prompt_tokens(self.model.tokenizer, request)
@@ -158,18 +188,26 @@ class LocalEngine:
             )
         return prompt
 
-    def _answer(
-        self, requests: Sequence[Request], prompts: Sequence[PromptTokens], sampling: Sampling, most: int
-    ) -> list[Generated]:
-        seeds = [stream_seed(sampling.seed, request.trace.trace_id, request.sample) for request in requests]
-        ends = end_tokens(self.model)
-        rows = _decode(self.model, [prompt.ids for prompt in prompts], sampling, seeds=seeds, ends=ends, most=most)
+    def _answer(self, rows: Sequence[_Row], sampling: Sampling, most: int) -> list[Generated]:
+        ends, decoding = end_tokens(self.model), EditedDecoding(self.model, [row.edited for row in rows])
+        seeds = [stream_seed(sampling.seed, row.request.trace.trace_id, row.request.sample) for row in rows]
+        ids = [row.prompt.ids for row in rows]
+        decoded = decode(self.model, ids, sampling, decoding, seeds=seeds, ends=ends, most=most)
         answers = []
-        for request, prompt, seed, row in zip(requests, prompts, seeds, rows, strict=True):
-            new, drawn = before_end(row, ends), None if sampling.is_greedy else seed
+        for (request, prompt, edited), seed, tokens in zip(rows, seeds, decoded, strict=True):
+            new, drawn = before_end(tokens, ends), None if sampling.is_greedy else seed
             about: dict[str, Any] = {"cut": len(new) == most, "engine": self.name, "seed": drawn}
+            about["edited"] = edited.touched()
             answers.append(generated_from(self.model.tokenizer, request, prompt, new, **about))
         return answers
+
+
+class _Row(NamedTuple):
+    """A row of a batch."""
+
+    request: Request
+    prompt: PromptTokens
+    edited: EditedRow
 
 
 def end_tokens(model: Model) -> list[int]:
@@ -191,64 +229,12 @@ def _as_trace(prompt: str | Trace, number: int) -> Trace:
     return prompt if isinstance(prompt, Trace) else Trace(trace_id=str(number), prompt=prompt, response="")
 
 
-def _decode(
-    model: Model, ids: Sequence[list[int]], sampling: Sampling, *, seeds: list[int], ends: list[int], most: int
-) -> list[list[int]]:
-    """New token ids of one batch, the mark of the end and padding included."""
-    width = max(map(len, ids))
-    padding = _padding(model, ends)
-    inputs = torch.tensor([[padding] * (width - len(row)) + row for row in ids], device=model.device)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=model.device)
-    chosen = LogitsProcessorList()
-    if not sampling.is_greedy:
-        chosen.append(OwnStreams(seeds, sampling, width=width, most=most))
-    elif model.dtype == torch.float32:
-        chosen.append(TiesAlone(model.hf, mask, ends))
-    plain = GenerationConfig(
-        max_new_tokens=most, do_sample=False, use_cache=True, pad_token_id=padding, eos_token_id=ends or None
-    )
-    with torch.no_grad(), evaluating(model.hf), _configured(model.hf, plain):
-        past = _shared_past(model, ids, inputs, mask)
-        options = {} if past is None else {"past_key_values": past}
-        output: Tensor = model.hf.generate(input_ids=inputs, attention_mask=mask, logits_processor=chosen, **options)
-    return output[:, width:].tolist()
-
-
-def _shared_past(model: Model, ids: Sequence[list[int]], inputs: Tensor, mask: Tensor) -> DynamicCache | None:
-    """Keys and values of all but the last token of each row, computed once for rows of the same tokens; None where that
-    saves nothing, or the model has no such past."""
-    first: dict[tuple[int, ...], int] = {}
-    of = [first.setdefault(tuple(row), number) for number, row in enumerate(ids)]
-    if 2 * len(first) > len(ids) or inputs.shape[1] < 2 or not has_prefix_cache(model):
-        return None
-    rows = sorted(first.values())
-    cache = DynamicCache(config=model.config)
-    before = mask[rows, :-1]
-    positions = (before.cumsum(-1) - 1).clamp(min=0)
-    model.hf.get_decoder()(
-        input_ids=inputs[rows, :-1],
-        attention_mask=before,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-    )
-    place = {row: number for number, row in enumerate(rows)}
-    cache.batch_select_indices(torch.tensor([place[row] for row in of], device=inputs.device))
-    return cache
-
-
-@contextmanager
-def _configured(hf: Any, configuration: GenerationConfig) -> Iterator[None]:
-    """Has ``hf.generate`` do what is asked and no more: what is left open would come from the model's own."""
-    own = hf.generation_config
-    hf.generation_config = configuration
-    try:
-        yield
-    finally:
-        hf.generation_config = own
-
-
-def _padding(model: Model, ends: list[int]) -> int:
-    """Any token does, since the mask hides it."""
-    padding: int | None = model.tokenizer.pad_token_id
-    return padding if padding is not None else next(iter(ends), 0)
+def _sampling(sampling: Sampling | None, max_new_tokens: int | None) -> Sampling:
+    how = sampling or Sampling()
+    if how.n > 1:
+        raise InputError(f"sampling: got n={how.n}, expected 1: each prompt has one response; write_responses takes n")
+    if max_new_tokens is None:
+        return how
+    if how.max_new_tokens not in (None, max_new_tokens):
+        raise InputError(f"max_new_tokens: got {max_new_tokens}, and {how.max_new_tokens} in sampling; give one")
+    return replace(how, max_new_tokens=max_new_tokens)

@@ -3,20 +3,23 @@
 The threshold is split conformal: of n calibration traces on benign prompts, each with the largest score of any token
 of its response, the ⌈(1 − α)(n + 1)⌉-th smallest. A further benign trace of the same kind passes it with a probability
 of at most α (Vovk et al. 2005), whatever the scores' distribution; which kinds of prompts are benign is the
-caller's choice.
+caller's choice. Tokens of some positions alone may count, such as those of the reasoning: while the model writes,
+where these lie is what the text so far says.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from transformers.cache_utils import DynamicCache
 
 from safekey_interp.capture.architecture import evaluating
+from safekey_interp.capture.capture_request import expressions
 from safekey_interp.capture.streaming import on_threads, threads_for
+from safekey_interp.data.span_expressions import check_spans
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.generation.local_engine import end_tokens
@@ -28,9 +31,10 @@ from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.probes import Probe
 from safekey_interp.measures.token_scorer import token_scorers
 from safekey_interp.measures.trajectory import score_states, score_tokens
+from safekey_interp.models.encoding import Encoding
 from safekey_interp.models.model import Model
 from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
-from safekey_interp.segmentation.segmenter import segmented
+from safekey_interp.segmentation.segmenter import segment, segmented
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +66,9 @@ class Watched:
     control_sd: float
     """Their standard deviation: a score within mean ± 1.96 sd is what meaningless labels give, too."""
     alarm: bool
-    """Whether this score or an earlier one is above the threshold."""
+    """Whether this score or an earlier one of those that count is above the threshold."""
+    counts: bool = True
+    """Whether the token is at one of the positions."""
 
 
 def calibrate(
@@ -71,6 +77,7 @@ def calibrate(
     reader: Probe | Direction,
     *,
     false_positive_rate: float = 0.05,
+    positions: Sequence[str] | None = None,
     finder: str = "rules",
 ) -> Threshold:
     """The threshold that a stated share of benign traces passes at most.
@@ -80,27 +87,35 @@ def calibrate(
         traces: with responses; those labelled benign count. Not those that the reader was fitted on.
         reader: a probe or direction that knows its layer and site.
         false_positive_rate: α, of whole traces.
-        finder: finds U and K; any does, since whole responses are read.
+        positions: span expressions of the tokens of a response that count, such as ``["reasoning"]``; all when None.
+        finder: finds U and K; any does, unless positions name them.
 
     Returns:
         The threshold in the reader's unit (log-odds of a probe, length along a direction), with how many traces set it
         and how many were left out.
 
     Raises:
-        InputError: a rate outside (0, 1), or too few benign traces for it: at least 1/α − 1 are needed.
+        InputError: a rate outside (0, 1), or too few benign traces for it: at least 1/α − 1 are needed; an
+            expression that cannot be parsed, or a span that no trace has.
     """
     if not 0 < false_positive_rate < 1:
         raise InputError(f"false_positive_rate: got {false_positive_rate}, expected between 0 and 1")
-    encodings, left_out = [], 0
+    wanted = None if positions is None else expressions(positions, "positions")
+    encodings, counted, left_out = [], [], 0
+    own: set[str] = set()
     for trace, segmentation in segmented(traces, SegmentationSettings(finder=finder)):
+        own.update(trace.span_names)
         try:
             encoding = model.encode(trace, segmentation) if trace.label == "benign" else None
+            rows = [] if encoding is None else _counted(encoding, wanted)
         except TraceError:
-            encoding = None
-        if encoding is None or encoding.response_start >= len(encoding.input_ids):
+            encoding, rows = None, []
+        if encoding is None or not rows:
             left_out += 1
         else:
             encodings.append(encoding)
+            counted.append(rows)
+    check_spans(wanted or (), own)
     n = len(encodings)
     rank = math.ceil((1 - false_positive_rate) * (n + 1))
     if rank > n:
@@ -109,10 +124,7 @@ def calibrate(
             f"false-positive rate of {false_positive_rate}; give more, or allow a higher rate"
         )
     scores = score_tokens(model, encodings, token_scorers(reader, controls=()))
-    largest = sorted(
-        float(score[0]["score"][encoding.response_start :].max())
-        for score, encoding in zip(scores, encodings, strict=True)
-    )
+    largest = sorted(float(score[0]["score"][rows].max()) for score, rows in zip(scores, counted, strict=True))
     return Threshold(value=largest[rank - 1], false_positive_rate=false_positive_rate, n=n, left_out=left_out)
 
 
@@ -125,6 +137,8 @@ def watch(
     control: ControlKind | None = "shuffled_labels",
     sampling: Sampling | None = None,
     prefill: str = "",
+    positions: Sequence[str] | None = None,
+    finder: str = "rules",
 ) -> Iterator[Watched]:
     """The model's response, token by token, each with its score.
 
@@ -136,12 +150,16 @@ def watch(
         control: kind of control scored with each token (:mod:`~safekey_interp.measures.control_directions`), or None.
         sampling: greedy when None; of one sample.
         prefill: what the response begins with; not among what is yielded.
+        positions: span expressions of the tokens that count for the alarm, such as ``["reasoning"]``; all when None.
+            Spans of the response are looked for in what is written so far.
+        finder: finds U and K there, where positions name them.
 
     Yields:
         One :class:`Watched` a new token. Stop iterating, and the model stops writing.
 
     Raises:
-        InputError: the reader does not fit the model, or brings no controls of this kind.
+        InputError: the reader does not fit the model, brings no controls of this kind, or a position cannot be parsed
+            or names a span that neither is built in nor one of the prompt's.
         TraceTooLong: prompt and response do not fit the positions that the model reads.
     """
     if isinstance(reader, list | tuple):
@@ -151,6 +169,9 @@ def watch(
         raise InputError(f"reader: got one for states of width {len(scorer.vector)}, expected {model.d_model}")
     sampling = sampling or Sampling()
     trace = prompt if isinstance(prompt, Trace) else Trace(trace_id="0", prompt=prompt, response="")
+    trace = trace.with_(response="", given={}, spans={})
+    wanted = None if positions is None else expressions(positions, "positions")
+    check_spans(wanted or (), trace.span_names)
     request = Request(trace=trace, prefill=prefill)
     tokens = prompt_tokens(model.tokenizer, request)
     most = sampling.max_new_tokens or usual_limit(model.tokenizer, [request], model.max_positions)
@@ -176,13 +197,15 @@ def watch(
             [scores] = score_states(model, [scorer], forward)
         if number:
             score = float(scores["score"][0, -1])
-            alarm = alarm or score > limit
             whole = response_text(model.tokenizer, request, tokens, new)
+            counts = wanted is None or _ends_at(model, trace.with_(response=whole), wanted, finder)
+            alarm = alarm or (counts and score > limit)
             controls = {
                 f"control_{moment}": float(scores[f"{control}_{moment}"][0, -1]) if control else math.nan
                 for moment in ("mean", "sd")
             }
-            yield Watched(number=number - 1, text=whole[len(text) :], score=score, alarm=alarm, **controls)
+            added = whole[len(text) :]
+            yield Watched(number=number - 1, text=added, score=score, alarm=alarm, counts=counts, **controls)
             text = whole
         if sampling.is_greedy:
             token = int(logits[0].argmax(-1))
@@ -193,3 +216,21 @@ def watch(
             return
         new.append(token)
         ids = [token]
+
+
+def _counted(encoding: Encoding, positions: Sequence[str] | None) -> list[int]:
+    """Tokens of the response that count, ascending."""
+    response = range(encoding.response_start, len(encoding.input_ids))
+    if positions is None:
+        return list(response)
+    named = {position for expression in positions for position in encoding.positions(expression)}
+    return [position for position in response if position in named]
+
+
+def _ends_at(model: Model, trace: Trace, positions: Sequence[str], finder: str) -> bool:
+    """Whether the last token of what is written so far counts."""
+    try:
+        encoding = model.encode(trace, segment(trace, finder=finder))
+        return len(encoding.input_ids) - 1 in _counted(encoding, positions)
+    except TraceError:
+        return False

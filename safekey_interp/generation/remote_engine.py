@@ -20,7 +20,7 @@ from safekey_interp.data.endpoint_replies import BadReply, Reply
 from safekey_interp.data.trace import Message, replace_surrogates
 from safekey_interp.endpoint import Chat, Endpoint, NoAnswer, open_chat
 from safekey_interp.errors import InputError, ModelError
-from safekey_interp.generation.requests import Generated, Request, check_different
+from safekey_interp.generation.requests import Generated, Request, check_different, check_unedited
 from safekey_interp.generation.sampling import USUAL_TOKENS, Sampling, stream_seed
 from safekey_interp.segmentation.reasoning_span import FAMILIES
 
@@ -72,11 +72,12 @@ class EndpointEngine:
         """A response for each request, in the order in which they come.
 
         Raises:
-            InputError: two requests are the same.
+            InputError: two requests are the same, or one has edits.
             ModelError: no response will come (wrong key, model or address), too many in a row did not, or, at the very
                 end, some did not.
         """
         check_different(requests)
+        check_unedited(requests, self.name)
         watch = _Watch(self, len(requests))
         left = iter(requests)
         under_way: dict[Future[Generated | _Unanswered], Request] = {}

@@ -16,6 +16,7 @@ import pandas as pd
 
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
+from safekey_interp.generation.generation_edits import GenerationEdit, record_of
 from safekey_interp.generation.new_text import new_text
 from safekey_interp.generation.sampling import Sampling
 
@@ -42,6 +43,8 @@ class Request:
     """The same depth as a share of the response's tokens before K, in [0, 1]."""
     sample: int = 0
     """Number of the sample, from 0."""
+    edits: tuple[GenerationEdit, ...] = ()
+    """What is changed in the model while it answers, for engines that reach into it."""
 
     @property
     def key(self) -> Key:
@@ -51,9 +54,9 @@ class Request:
 
     @property
     def content(self) -> str:
-        """Hash of the content of the request, without its names."""
+        """Hash of the content of the request, edits included, without its names."""
         turns = [[turn.role, turn.content] for turn in self.trace.messages]
-        parts = [self.trace.prompt, turns, self.prefill, self.input_ids]
+        parts = [self.trace.prompt, turns, self.prefill, self.input_ids, *map(record_of, self.edits)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -80,6 +83,8 @@ class Generated:
     """First of them that holds text of the prefill; their number without one."""
     new_ids: tuple[int, ...] | None = None
     """Tokens that the model wrote, without the mark of the end; None from an endpoint."""
+    edited: tuple[tuple[int, ...], ...] = ()
+    """Tokens of ``input_ids`` and ``new_ids`` that each edit of the request changed, or hid something from."""
 
     @property
     def trace_id(self) -> str:
@@ -125,6 +130,20 @@ def samples(requests: Iterable[Request], n: int) -> Iterator[Request]:
     for request in requests:
         for sample in range(n):
             yield replace(request, sample=sample)
+
+
+def check_unedited(requests: Iterable[Request], engine: str) -> None:
+    """Refuse requests with edits, for an engine that does not reach into its model.
+
+    Raises:
+        InputError: with the trace.
+    """
+    for request in requests:
+        if request.edits:
+            raise InputError(
+                f"trace {request.trace.trace_id}: got {len(request.edits)} edits, expected none: {engine} cannot reach "
+                "into its model; load it with ski.load"
+            )
 
 
 def check_different(requests: Iterable[Request]) -> None:

@@ -1,8 +1,8 @@
 """Response file: JSON lines that grow by one response at a time and survive a kill.
 
 One JSON object a line, as :func:`safekey_interp.read_traces` reads it: trace_id, prompt, response, label, source,
-group; the other fields of the prompt's own row, if it had no response (else they may be about that one); and of the
-response
+group, and the spans of the prompt and of earlier turns; the other fields of the prompt's own row, if it had no
+response (else they may be about that one); and of the response
 
     prompt_id, condition, depth, share, sample, prefill, cut, n_tokens, engine, seed, asked (a hash of what was asked)
 
@@ -22,6 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from safekey_interp.data.row_schema import MESSAGES_FIELDS, PROMPT_FIELDS, RESPONSE_FIELDS
+from safekey_interp.data.row_spans import GIVEN_SPANS, SPANS_COLUMNS
+from safekey_interp.data.trace import Spans
+from safekey_interp.data.trace_record import intervals_of
 from safekey_interp.errors import RunError, SafekeyError
 from safekey_interp.generation.requests import Generated, Key, Request
 from safekey_interp.runs.manifest import describe_changes, differences, versions_of
@@ -30,7 +33,7 @@ from safekey_interp.runs.storage import is_leftover, read_json, try_lock, write_
 from safekey_interp.version import __version__
 
 _VERSIONS = ("torch", "transformers", "tokenizers", "vllm", "openai")
-_READ_OTHERWISE = {*PROMPT_FIELDS, *RESPONSE_FIELDS, *MESSAGES_FIELDS, "id", "understanding", "key_sentence"}
+_READ_OTHERWISE = {*PROMPT_FIELDS, *RESPONSE_FIELDS, *MESSAGES_FIELDS, *SPANS_COLUMNS, *GIVEN_SPANS, "id"}
 """Columns that a reader would interpret otherwise."""
 
 
@@ -201,9 +204,9 @@ def to_row(generated: Generated) -> dict[str, Any]:
     row: dict[str, Any] = {"trace_id": row_id(request), "prompt": trace.prompt}
     if trace.messages:
         # With the prompt as the last turn: so no earlier turn can be taken for it.
-        turns = [{"role": turn.role, "content": turn.content} for turn in trace.messages]
+        turns = [{"role": turn.role, "content": turn.content} | _column("spans", turn.spans) for turn in trace.messages]
         row["messages"] = [*turns, {"role": "user", "content": trace.prompt}]
-    row["response"] = generated.response
+    row |= {"response": generated.response} | _column("prompt_spans", trace.prompt_spans)
     row |= {"label": trace.label, "source": trace.source, "group": trace.group}
     if not trace.response:
         row |= {name: value for name, value in trace.meta.items() if name not in _READ_OTHERWISE and name not in row}
@@ -213,6 +216,10 @@ def to_row(generated: Generated) -> dict[str, Any]:
         **{name: getattr(generated, name) for name in ("cut", "n_tokens", "engine", "seed")},
         "asked": request.content,
     }
+
+
+def _column(name: str, spans: Spans) -> dict[str, Any]:
+    return {name: intervals_of(spans)} if spans else {}
 
 
 def _agree(path: Path, settings: Mapping[str, Any], size: int, *, overwrite: bool) -> bool:

@@ -14,6 +14,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -90,15 +92,18 @@ NEAR = 1e-4
 class TiesAlone(LogitsProcessor):
     """Has near ties decided by each row's own forward pass."""
 
-    def __init__(self, hf: Any, mask: Tensor, ends: list[int]) -> None:
+    def __init__(
+        self, hf: Any, mask: Tensor, ends: list[int], alone: Callable[[int], AbstractContextManager[None]]
+    ) -> None:
         """Know where each row begins.
 
         Args:
             hf: the model.
             mask: (row, pos), 0 for the padding before a row's first token.
             ends: tokens that end a row.
+            alone: a block in which a pass holds this row of the batch alone, without padding.
         """
-        self._hf = hf
+        self._hf, self._alone = hf, alone
         self._width = mask.shape[1]
         self._begins: list[int] = (self._width - mask.sum(1)).tolist()
         self._ends = torch.tensor(ends, device=mask.device)
@@ -115,6 +120,7 @@ class TiesAlone(LogitsProcessor):
         scores = scores.clone()
         for row in (near & going_on).nonzero().flatten().tolist():
             alone = input_ids[row : row + 1, self._begins[row] :]
-            logits = self._hf(input_ids=alone, use_cache=False, **self._keep).logits[0, -1]
+            with self._alone(row):
+                logits = self._hf(input_ids=alone, use_cache=False, **self._keep).logits[0, -1]
             scores[row] = logits.to(scores)
         return scores

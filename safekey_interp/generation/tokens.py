@@ -91,6 +91,7 @@ def generated_from(
     cut: bool,
     engine: str,
     seed: int | None,
+    edited: Sequence[Sequence[int]] = (),
 ) -> Generated:
     """The response of an engine that knows its tokens.
 
@@ -102,7 +103,9 @@ def generated_from(
         cut: whether the largest number of tokens ended the response.
         engine: name of the engine.
         seed: of the draw; None at temperature 0.
+        edited: tokens that each edit touched; those behind the response are left out.
     """
+    n = len(prompt.ids) + len(new)
     return Generated(
         request=request,
         response=response_text(tokenizer, request, prompt, new),
@@ -113,6 +116,7 @@ def generated_from(
         input_ids=tuple(prompt.ids),
         response_start=len(prompt.ids) - prompt.n_prefill,
         new_ids=tuple(new),
+        edited=tuple(tuple(token for token in tokens if token < n) for tokens in edited),
     )
 
 

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from safekey_interp.errors import InputError, ModelError, first_line
-from safekey_interp.generation.requests import Generated, Request, check_different
+from safekey_interp.generation.requests import Generated, Request, check_different, check_unedited
 from safekey_interp.generation.sampling import Sampling, stream_seed
 from safekey_interp.generation.tokens import PromptTokens, check_room, generated_from, prompt_tokens, usual_limit
 from safekey_interp.models.chat_template import tokenizer_hash
@@ -88,12 +88,13 @@ class VllmEngine:
         """A response for each request, in their order.
 
         Raises:
-            InputError: two requests are the same.
+            InputError: two requests are the same, or one has edits.
             ModelError: vLLM gave a request up.
             TraceError: the chat template refuses a prompt.
             TraceTooLong: prompt and response do not fit what vLLM was set up to read.
         """
         check_different(requests)
+        check_unedited(requests, self.name)
         most = sampling.max_new_tokens or self.usual_limit(requests)
         prompts = [prompt_tokens(self.tokenizer, request) for request in requests]
         for request, prompt in zip(requests, prompts, strict=True):

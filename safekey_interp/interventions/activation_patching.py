@@ -32,6 +32,7 @@ from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.component_grid import component_grid
 from safekey_interp.capture.places import Place
 from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_size, on_threads, threads_for
+from safekey_interp.data.trace_list import as_traces
 from safekey_interp.errors import NothingMeasured, TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.generation.likelihood import NOT_FINITE, Continuation
@@ -110,7 +111,7 @@ def patch(
     INTERVENTION.check(positions=positions, method=method, n_random=n_random, seed=seed)
     places = component_grid(model, layers, ("resid_post",) if components is None else components).places
     settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
-    items = traces if isinstance(traces, PartOf) else list(traces)
+    items = traces if isinstance(traces, PartOf) else list(as_traces(traces, TracePair))
     pairs, left_out = all_pairs(items, source, label_by, settings)
     unique = {trace.trace_id: trace for pair in pairs for trace in pair}
     known = PartOf(unique.values(), span_names_of(items))

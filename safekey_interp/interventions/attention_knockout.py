@@ -30,6 +30,7 @@ from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.resample_ablation import check_resampling
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.streaming import StreamSettings, in_chunks, on_threads, threads_for
+from safekey_interp.data.trace_list import as_traces
 from safekey_interp.errors import InputError, ModelError, TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.generation.likelihood import NOT_FINITE
@@ -132,7 +133,7 @@ def knockout(
     donors: list[Donor] = []
     if set(RESAMPLING) & set(plan.controls):
         if others is None:
-            others = traces = list(traces)
+            others = traces = traces if isinstance(traces, list) else list(as_traces(traces))
         donors += [other for other in others if isinstance(other, Donor)]
         candidates = [other for other in others if not isinstance(other, Donor)]
         donors += find_donors(model, candidates, settings, spans=plan.to_spans)

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 
 from safekey_interp.capture.stream_settings import StreamSettings
+from safekey_interp.data.class_labels import LabelBy, class_pair
+from safekey_interp.data.trace_list import as_traces
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.directions import read_classes
 from safekey_interp.interventions.span_checks import PartOf, span_names_of
@@ -23,7 +25,6 @@ from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.folds import make_plan, positive_class, why_not
 
 if TYPE_CHECKING:
-    from safekey_interp.data.conditions import LabelBy
     from safekey_interp.data.trace import Trace
     from safekey_interp.models.model import Model
 
@@ -68,11 +69,13 @@ def fit_folds(
     Raises:
         InputError: a class has too few groups, or what ``fit_directions`` refuses.
     """
+    traces = list(as_traces(traces))
     classes = read_classes(model, traces, settings, layers=fit_layers, position=fit_position, label_by=label_by)
-    code = positive_class(classes.labels, label_by)
+    names = class_pair(classes.labels, label_by)
+    code = positive_class(classes.labels, names)
     rows = np.flatnonzero(~np.isnan(code))
     groups = [trace.group for trace in classes.traces]
-    reason = why_not(code[rows] == 1, [groups[row] for row in rows.tolist()], label_by)
+    reason = why_not(code[rows] == 1, [groups[row] for row in rows.tolist()], names)
     plan = None if reason else make_plan(rows, code, groups, seed=seed, n_folds=n_folds)
     if plan is None or plan.n_folds == 0:
         raise InputError(f"directions on held-out requests: {reason or 'no split gives every fold both classes'}")
@@ -106,7 +109,7 @@ def steer_held_out(
         traces: of both classes, of at least five groups each.
         fit_layers: layers whose states directions are fitted on, one each; all when None.
         fit_position: where these are read.
-        label_by: ``label`` (harmful is positive) or ``aha`` (an unsafe K is positive).
+        label_by: a column with two values, as for ``fit_directions``.
         n_folds: folds wanted; fewer when a class has fewer groups.
         n_random: control directions of each kind a direction, of its norm.
         seed: of folds and control directions.
@@ -122,6 +125,7 @@ def steer_held_out(
     """
     finding: dict[str, Any] = {"finder": finder, "delimiters": delimiters}
     places: dict[str, Any] = {"fit_layers": fit_layers, "fit_position": fit_position, "label_by": label_by}
+    traces = list(as_traces(traces))
     fitted = fit_folds(
         model, traces, StreamSettings(**finding), n_folds=n_folds, n_controls=n_random, seed=seed, **places
     )

@@ -27,6 +27,7 @@ from scipy.special import betaincc, betaincinv
 from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.hidden_states import States, collect_states
 from safekey_interp.capture.streaming import BatchSize, StreamSettings
+from safekey_interp.data.class_labels import OUTCOME, LabelBy, check_label_by
 from safekey_interp.errors import InputError
 from safekey_interp.measures.control_directions import N_DRAWS, Controls
 from safekey_interp.measures.direction_record import Direction
@@ -34,7 +35,6 @@ from safekey_interp.measures.layer_loop import AFTER_THE_FACT, class_names
 from safekey_interp.models.safety_head import SafetyHead, load_safety_head
 
 if TYPE_CHECKING:
-    from safekey_interp.data.conditions import LabelBy
     from safekey_interp.data.trace import Trace
     from safekey_interp.models.model import Model
 
@@ -57,7 +57,8 @@ def fit_directions(
         traces: of both classes.
         layers: layers to read; all when None.
         position: where the states are read, averaged over the position's tokens.
-        label_by: ``label`` (harmful is positive) or ``aha`` (an unsafe K is positive).
+        label_by: a column with two values: ``label``, ``aha`` (what each K decides), ``source`` or a name in ``meta``.
+            Which value is positive: :mod:`safekey_interp.data.class_labels`.
         n_controls: control directions of each kind that every record brings with it
             (:mod:`safekey_interp.measures.control_directions`).
         seed: of these.
@@ -132,13 +133,14 @@ def read_classes(
         settings: how they are segmented, encoded and batched.
         layers: layers to read; all when None.
         position: where the states are read.
-        label_by: ``label`` or ``aha``.
+        label_by: the column that the classes are by.
 
     Raises:
         InputError: as for :func:`fit_directions`.
     """
-    class_names((), (), label_by)  # an unknown way of labelling is refused before the forward passes
-    if label_by == "aha" and position in AFTER_THE_FACT:
+    traces = list(traces)
+    check_label_by(traces, label_by)  # before the forward passes
+    if label_by == OUTCOME and position in AFTER_THE_FACT:
         raise InputError(f"position {position}: its words define the outcome; expected a position before it")
     states, kept, segmentations = collect_states(model, traces, settings, layers=layers, positions=[position])
     about = {"position": position, "model": model.name, "label_by": label_by}

@@ -9,7 +9,8 @@ all of them:
 Heads rank by the mean effect of their own cut in the direction of the cut in all, on the traces of other requests than
 the one that is tested, so that a top head is not one that was picked for the same trace. The control cuts k random
 heads of the same layers: where the effect is spread evenly, the top k move no more. Effects of single heads need not
-sum to that of all: heads that do the same stand in for each other.
+sum to that of all: heads that do the same stand in for each other. Where a cut moves the metric up in some traces and
+down in others (harmful and benign requests), measure these apart.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.component_grid import component_grid
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.streaming import StreamSettings, on_threads, threads_for
+from safekey_interp.data.trace_list import as_traces
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.interventions.edge_cuts import Edge, Edges, Head, cut_each, find_edges
@@ -113,7 +115,7 @@ def cut_edges(
     sets = list(_sets(len(heads), dict.fromkeys(top), n_random, seed))
     tables = []
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
-        found, left_out = run.find(traces if isinstance(traces, PartOf) else list(traces), settings)
+        found, left_out = run.find(traces if isinstance(traces, PartOf) else list(as_traces(traces)), settings)
         if others is None:
             others = run.single_cuts(_spaced(found, n_ranked), left_out)
         known = {other.trace_id: other for other in others}

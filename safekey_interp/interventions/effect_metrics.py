@@ -100,7 +100,9 @@ class Readout:
         if self.is_chosen:
             units = {name: metric.unit for metric in self.metrics for name in metric.names}
             at = list(table.columns).index("metric") + 1
-            table.insert(at, "unit", table["metric"].map(units).astype(object))
+            table.insert(
+                at, "unit", pd.Series([units[name] for name in table["metric"]], index=table.index, dtype=object)
+            )
         return table
 
 

@@ -19,9 +19,16 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from safekey_interp.data.conditions import SUBSETS
+from safekey_interp.data.conditions import subsets_by_label
 from safekey_interp.errors import InputError, RunError
-from safekey_interp.measures.intervals import ratio, ratio_of_means
+from safekey_interp.measures.intervals import (
+    NOTHING,
+    RatioOfMeans,
+    difference_of_shares,
+    ratio,
+    ratio_of_means,
+    share_interval,
+)
 
 TESTED = "none"
 """The control of a row that is no control, and of a summary's row that has none beside it."""
@@ -70,7 +77,11 @@ def with_units(summary: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """A summary with the unit of each row's metric behind it, where the table that it is of says units."""
     if "unit" in table.columns:
         units = dict(zip(table["metric"], table["unit"], strict=True))
-        summary.insert(list(summary.columns).index("metric") + 1, "unit", summary["metric"].map(units).astype(object))
+        summary.insert(
+            list(summary.columns).index("metric") + 1,
+            "unit",
+            pd.Series([units[name] for name in summary["metric"]], index=summary.index, dtype=object),
+        )
     return summary
 
 
@@ -82,6 +93,7 @@ def summarise_effects(
     over: str | None = None,
     kinds: Sequence[str] = (),
     joint: Sequence[str] | None = None,
+    shares: bool = False,
 ) -> pd.DataFrame:
     """Means over traces with intervals, beside each kind of control's.
 
@@ -94,10 +106,11 @@ def summarise_effects(
         kinds: order of the kinds of control, the default first; others follow as they come in the table.
         joint: also compare each mean with the largest of each draw's, among places that are alike in these columns (all
             of them when empty); not at all when None.
+        shares: the values are in [0, 1], and intervals those of shares; not with ``over``.
 
     Returns:
         One row per place, subset and kind of control; where there is none, one with ``control_kind`` ``none`` and NaN.
-        Columns: ``by``, subset (all, harmful, benign; those that have traces), control_kind, value, low, high,
+        Columns: ``by``, subset (all, and each label where they are at most two), control_kind, value, low, high,
         control, control_low, control_high, excess, excess_low, excess_high, p_value (and ``p_value_over_all`` where
         asked for), n (traces), n_groups, n_controls (draws of the kind). NaN where nothing is defined.
         ``p_value`` = (1 + draws as far from the mean of all as the value is) / (1 + draws), two-sided.
@@ -120,15 +133,17 @@ def summarise_effects(
         mean, *draws = (_wide(part, names, value, about.index).reindex(columns=wide.columns) for part in parts)
         controls.append(_Control(kind, np.asarray(mean, np.float64), [np.asarray(draw, np.float64) for draw in draws]))
     found: list[dict[str, Any]] = []
-    for subset in SUBSETS:
+    for subset in subsets_by_label(about["label"]):
         chosen = (
             np.ones(len(about), bool) if subset == "all" else (about["label"] == subset).to_numpy(bool, na_value=False)
         )
         if not chosen.any():
             continue
         groups = about["group"].to_numpy()[chosen]
-        figure = ratio_of_means(top[chosen], bottom[chosen], groups)
-        beside = [control.beside(top, bottom, chosen, groups, family) for control in controls]
+        figure = (
+            share_of_columns(top[chosen], groups) if shares else ratio_of_means(top[chosen], bottom[chosen], groups)
+        )
+        beside = [control.beside(top, bottom, chosen, groups, family, shares=shares) for control in controls]
         for i, place in enumerate(places):
             defined = ~(np.isnan(top[chosen, i]) | np.isnan(bottom[chosen, i]))
             head = dict(zip(names, place, strict=True)) | {"subset": subset}
@@ -139,6 +154,28 @@ def summarise_effects(
                 kind, n_controls = side.pop("control_kind"), int(side.pop("n_controls"))
                 found.append(head | {"control_kind": kind} | measured | side | counts | {"n_controls": n_controls})
     return pd.DataFrame(found)
+
+
+def share_of_columns(
+    shares: Float[np.ndarray, "n columns"],
+    groups: Sequence[str] | np.ndarray,
+    minus: Float[np.ndarray, "n columns"] | None = None,
+) -> RatioOfMeans:
+    """Mean of each column of values in [0, 1], or that less the mean of another such, with its interval over groups."""
+    names = np.asarray(groups)
+    found = []
+    for column in range(shares.shape[1]):
+        value, other = shares[:, column], None if minus is None else minus[:, column]
+        defined = ~np.isnan(value if other is None else value - other)
+        value, own = value[defined], names[defined]
+        bounds = NOTHING
+        if len(value) and other is None:
+            bounds = share_interval(value, own)
+        elif len(value) and other is not None:
+            bounds = difference_of_shares((other[defined], own), (value, own))
+            value = value - other[defined]
+        found.append((value.mean() if len(value) else np.nan, *bounds, len(value), len(set(own))))
+    return RatioOfMeans(*np.array(found, np.float64).reshape(-1, 5).T)
 
 
 class _Control(NamedTuple):
@@ -157,12 +194,18 @@ class _Control(NamedTuple):
         chosen: Bool[np.ndarray, " trace"],
         groups: np.ndarray,
         family: list[tuple[str, ...]] | None,
+        *,
+        shares: bool,
     ) -> list[dict[str, Any]]:
         """Numbers a place, of the chosen traces."""
         over = bottom[chosen]
         numbers: dict[str, Any] = {"control_kind": self.kind}
-        for name, part in (("control", self.mean), ("excess", top - self.mean)):
-            figure = ratio_of_means(part[chosen], over, groups)
+        control, value = self.mean[chosen], top[chosen]
+        if shares:
+            figures = share_of_columns(control, groups), share_of_columns(value, groups, control)
+        else:
+            figures = ratio_of_means(control, over, groups), ratio_of_means(value - control, over, groups)
+        for name, figure in zip(("control", "excess"), figures, strict=True):
             numbers |= {name: figure.value, f"{name}_low": figure.low, f"{name}_high": figure.high}
         # From the mean of all of them, which the value that is tested has no other part in than each draw; of the
         # traces that have this control, as the excess is.

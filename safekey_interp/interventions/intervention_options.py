@@ -22,7 +22,7 @@ from safekey_interp.measures.probes import Probe
 if TYPE_CHECKING:
     from safekey_interp.models.model import Model
 
-_OF_EVERY_RUN = {"model", "traces", "others", "seed", "finder", "delimiters", "max_length", "on_trace"}
+_OF_EVERY_RUN = {"model", "traces", "others", "judge", "seed", "finder", "delimiters", "max_length", "on_trace"}
 _FITTING: dict[str, Any] = {option.name: option.default for option in FITTING if option.name != "keep_directions"}
 _LAYERS = ("layers", "fit_layers")
 
@@ -57,8 +57,8 @@ def complete_options(intervention: Intervention, model: Model, given: Mapping[st
     options = known | dict(given)
     unsaid = {option.name for option in intervention.options if option.is_optional and options.get(option.name) is None}
     options = {name: value for name, value in options.items() if name not in unsaid}
-    if options.get("metric") is not None:
-        options["metric"] = parse_metrics(options["metric"])
+    if (metric := options.get("metric")) is not None:
+        options["metric"] = parse_metrics(metric)
     for option in _LAYERS:
         if option in options:
             options[option] = model.layer_numbers(options[option])
@@ -104,7 +104,8 @@ def recorded(value: Any) -> Any:
 
 def _hash(record: Direction | Probe) -> str:
     digest = hashlib.sha256()
-    for value in (getattr(record, field.name) for field in fields(record)):
+    # What the classes are called changes nothing, and records of earlier versions do not say it.
+    for value in (getattr(record, field.name) for field in fields(record) if field.name != "classes"):
         if isinstance(value, Controls):
             digest.update(b"".join(array.tobytes() for array in value.arrays().values()))
             continue

@@ -39,9 +39,7 @@ FITTING = (
         flag="--position",
         is_span=True,
     ),
-    Option(
-        "label_by", "Fit directions by the file's label or each trace's aha.", default="label", choices=("label", "aha")
-    ),
+    Option("label_by", "Column of the two classes: label, aha, source, or a name found in meta.", default="label"),
     Option("n_folds", "Folds of requests; directions fitted on the others are used on each.", int, 5, least=2),
     Option("keep_directions", "Keep the fitted directions in the folder's directions/.", bool, False, flag="--save"),
 )
@@ -70,6 +68,9 @@ METRICS = {
     "first_difference": "first tokens of safe minus those of compliant key sentences",
     "first_safe": "first tokens of safe key sentences",
     "first_go_ahead": "first tokens of compliant key sentences",
+    "refused": "answers that refuse",
+    "complied": "answers that comply",
+    "malformed": "malformed answers",
 }
 """Metrics in words."""
 SENTENCE_METRICS = ("difference", "key_sentence", "safe", "go_ahead")

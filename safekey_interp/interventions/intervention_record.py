@@ -7,11 +7,11 @@ its functions may be named as ``module:function``, so that listing commands load
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from importlib import import_module
 from typing import Any, Literal, NamedTuple
 
-from safekey_interp.data.span_expressions import parse_span
+from safekey_interp.data.span_expressions import ALIASES, SPAN_NAMES, parse_span
 from safekey_interp.errors import InputError
 
 Function = str | Callable[..., Any]
@@ -105,6 +105,8 @@ class Control(NamedTuple):
     """What it is."""
     draws: str = ""
     """How many draws, with names of options in braces."""
+    plain: str = ""
+    """What it is, without a span of the built-in question; ``words`` when empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,8 +191,12 @@ class Intervention:
     """The option that takes directions or probes: without it directions are fitted by cross-fitting. Empty for none."""
     fit_depth: float | None = None
     """Directions are fitted at one layer, this far up, unless layers are given; None: at all layers."""
-    form: Literal["effects", "scores"] = "effects"
-    """Whether the summary has effects beside controls, or scores by offset."""
+    form: Literal["effects", "scores", "shares"] = "effects"
+    """Whether the summary has effects beside controls, scores by offset, or shares of prompts beside controls."""
+    variants: Mapping[str, str] = field(default_factory=dict)
+    """Options that are flags, and the intervention that takes this one's place where one is set."""
+    is_judged: bool = False
+    """Whether ``measure`` takes a ``judge`` of answers, which the run chooses for the model."""
     cost: Function | None = None
     """Options and the number of traces to a sentence that is said before the first is measured."""
 
@@ -202,6 +208,8 @@ class Intervention:
     """What the measured number is, with ``{line}``, ``{place}`` and ``{metric}``; the number follows."""
     reading: str = ""
     """How the page's effects are read."""
+    plain_reading: str = ""
+    """The same without a word of the built-in question; ``reading`` when empty."""
 
     metrics: tuple[str, ...] = ()
     """Metrics that are reported, the first by default; none where there is one number alone."""
@@ -223,6 +231,34 @@ class Intervention:
     """Whether one draw of the control is the same for every trace: p over the draws then decides, not an interval."""
     figures: tuple[Figure, ...] = (Figure("effect-layers", "By layer"),)
     """The page's figures of effects."""
+    is_plain: bool = False
+    """Whether spans and metrics are called as they were typed; :meth:`named` says so."""
+
+    def is_built_in(self, settings: Mapping[str, Any]) -> bool:
+        """Whether settings name no other spans and metrics than those that have words."""
+        known = {option.name: option.choices for option in self.options if option.choices}
+        known |= {"metric": ("aha", "key_sentence")}
+        values = ((name, settings.get(name)) for name in known)
+        listed = ((name, value if isinstance(value, list | tuple) else [value]) for name, value in values)
+        return all(value is None or value in known[name] for name, several in listed for value in several)
+
+    def named(self, settings: Mapping[str, Any]) -> Intervention:
+        """The record with its words for spans, metrics and controls where settings name those alone; else with plain
+        ones."""
+        if self.is_built_in(settings):
+            return self
+        spans = {*SPAN_NAMES, *ALIASES}
+        columns = {
+            name: replace(column, words=str, short={})
+            if isinstance(column.words, Mapping) and set(column.words) <= spans
+            else column
+            for name, column in self.columns.items()
+        }
+        controls = {
+            kind: control._replace(words=control.plain or control.words) for kind, control in self.controls.items()
+        }
+        reading = self.plain_reading or self.reading
+        return replace(self, columns=columns, controls=controls, reading=reading, is_plain=True)
 
     def check(self, **values: Any) -> None:
         """Refuse options that are none of the choices, or too small; None passes.

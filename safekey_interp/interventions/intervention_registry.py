@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
+from typing import Any
 
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.intervention_record import Intervention
@@ -20,6 +22,8 @@ _BUILT_IN = {
     "trajectory": "trajectory_record",
 }
 """The module of each, in which ``INTERVENTION`` is its record."""
+_VARIANTS = {"direction_responses": "response_steering_record"}
+"""The same of those that an option of another asks for."""
 _REGISTERED: dict[str, Intervention] = {}
 
 
@@ -53,6 +57,14 @@ def find_intervention(name: str) -> Intervention:
     """
     if name in _REGISTERED:
         return _REGISTERED[name]
-    if name not in _BUILT_IN:
+    module = (_BUILT_IN | _VARIANTS).get(name)
+    if module is None:
         raise InputError(f"kind: got {name!r}, expected one of {', '.join(intervention_names())}")
-    return import_module(f"safekey_interp.interventions.{_BUILT_IN[name]}").INTERVENTION
+    return import_module(f"safekey_interp.interventions.{module}").INTERVENTION
+
+
+def choose_variant(intervention: Intervention, options: Mapping[str, Any]) -> tuple[Intervention, dict[str, Any]]:
+    """The intervention that takes this one's place where one of its flags is set, else itself; the other options."""
+    others = {name: value for name, value in options.items() if name not in intervention.variants}
+    chosen = [other for flag, other in intervention.variants.items() if options.get(flag)]
+    return (find_intervention(chosen[0]) if chosen else intervention), others

@@ -25,7 +25,11 @@ BY = {"together": "in all chosen layers at once", "layer": "layer by layer", "he
 """What is knocked out at once, in words."""
 _RESAMPLED = "the same span of another request of the {} label in its place"
 CONTROLS = {
-    "outside_spans": Control("as many random keys outside X, U and what is hidden", "{n_random} draws"),
+    "outside_spans": Control(
+        "as many random keys outside X, U and what is hidden",
+        "{n_random} draws",
+        "as many random keys outside every tested span",
+    ),
     "dose": Control("random quarters of the span", "{n_dose} draws of each share"),
     "resample_same_label": Control(_RESAMPLED.format("same"), "{n_donors} donors"),
     "resample_other_label": Control(_RESAMPLED.format("other"), "{n_donors} donors"),
@@ -34,8 +38,9 @@ CONTROLS = {
 
 
 def _changed(settings: Mapping[str, Any], _: Any) -> str:
-    queries, way = FROM.get(settings["from_span"], settings["from_span"]), BY[settings["by"]]
-    return f"Hidden from {queries}, {way}: {parts.listed(settings['to_span'], SPANS)}."
+    queries, spans = (FROM, SPANS) if INTERVENTION.is_built_in(settings) else ({}, {})
+    hidden = parts.listed(settings["to_span"], spans)
+    return f"Hidden from {parts.listed(settings['from_span'], queries)}, {BY[settings['by']]}: {hidden}."
 
 
 INTERVENTION = Intervention(

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from safekey_interp.data.conditions import SUBSETS
+from safekey_interp.data.conditions import subsets_by_label
 from safekey_interp.interventions.donors import OTHER, SAME
 from safekey_interp.interventions.effects import TESTED, summarise_effects, tested_rows, with_units
 from safekey_interp.interventions.knockout_plan import DOSE, DOSES, OUTSIDE
@@ -101,7 +101,7 @@ def _resampled(table: Any, beside: Any) -> list[pd.DataFrame]:
     pairs = pairs.assign(weight=1.0 / per_trace)
     summary = beside.set_index([*_PLACE, "subset", "control_kind"])
     contrasts = []
-    for subset in SUBSETS:
+    for subset in subsets_by_label(table["label"].unique()):
         for place, part in _of_subset(pairs, subset).groupby(_PLACE, sort=False, observed=True):
             for kind, rows in part.groupby("control", observed=True):
                 where = (*place, subset, kind)
@@ -145,7 +145,7 @@ def _n_with_control(table: Any) -> pd.DataFrame:
     """Traces that have each control, by place and subset."""
     measured = table.loc[table["control"].isin([OUTSIDE, SAME, OTHER]) & table["effect"].notna()]
     counts = []
-    for subset in SUBSETS:
+    for subset in subsets_by_label(table["label"].unique()):
         n: Any = (
             _of_subset(measured, subset).groupby([*_BY, "control"], sort=False, observed=True)["trace_id"].nunique()
         )

@@ -23,10 +23,17 @@ from safekey_interp.errors import InputError, TraceError
 from safekey_interp.generation.inserted_text import with_text
 from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, spelled
 from safekey_interp.generation.likelihood import Continuation, with_own_sentence, with_sentence
-from safekey_interp.generation.row_readers import FunctionOfLogits, LogitDifference, RowReader, StateScore, TokenLogprob
+from safekey_interp.generation.row_readings import (
+    FunctionOfLogits,
+    LogitDifference,
+    RowReader,
+    StateScore,
+    TokenLogprob,
+)
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.probes import Probe
 from safekey_interp.measures.token_scorer import TokenScorer
+from safekey_interp.models.tokenisation import single_token
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
@@ -178,7 +185,7 @@ class NextTokens(Metric):
 
     def bind(self, model: Model, bank: KeySentences | None) -> Metric:
         """Raises InputError where it does not fit the model."""
-        token, other = (_single_token(model, text) for text in self.texts)
+        token, other = (single_token(model.tokenizer, text) for text in self.texts)
         if token == other:
             raise InputError(f"{self.name}: got the same token twice, expected two")
         return replace(self, ids=(token, other))
@@ -279,21 +286,6 @@ def _encoded(model: Model, trace: Trace, segmentation: Segmentation, at: str, ma
         without = "" if segmentation.key_sentence else f"; no key sentence: {segmentation.reason}"
         raise TraceError(trace.trace_id, f"no token in {at}{without}")
     return encoding
-
-
-def _single_token(model: Model, text: str) -> int:
-    """The token that a text is. Raises InputError where it is several."""
-    tokenizer = model.tokenizer
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    if len(ids) != 1 and text in tokenizer.get_vocab():
-        ids = [tokenizer.get_vocab()[text]]
-    if len(ids) != 1:
-        pieces = ", ".join(repr(tokenizer.decode([each])) for each in ids[:6])
-        raise InputError(
-            f"logit_difference: {text!r} is {len(ids)} tokens of {model.name} ({pieces}), expected one; write it with "
-            "the white space that belongs before it, or take logprob"
-        )
-    return ids[0]
 
 
 def _quoted(text: str) -> str:

@@ -155,7 +155,7 @@ def _parts(text: str) -> tuple[str, str | None, str | None]:
 
 def parse_metrics(given: MetricLike | Sequence[MetricLike]) -> tuple[Metric, ...]:
     """One metric, or several, each once; errors as for :func:`parse_metric`."""
-    several = list(given) if isinstance(given, list | tuple) else [given]
+    several: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
     metrics = [parse_metric(each) for each in several]
     if not metrics:
         raise InputError("metric: got none, expected one or several, such as key_sentence")

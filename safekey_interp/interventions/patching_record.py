@@ -39,9 +39,10 @@ def of_pair(settings: Mapping[str, Any]) -> tuple[str, str]:
 
 def _changed(settings: Mapping[str, Any], _: Any) -> str:
     of, target = of_pair(settings)
+    words = parts.POSITIONS if INTERVENTION.is_built_in(settings) else {}
     return (
         f"Hidden states of a {of} put into the run of a {target} of the same request, "
-        f"{_at_one(settings)} at a time: {parts.listed(settings['positions'], parts.POSITIONS)}."
+        f"{_at_one(settings)} at a time: {parts.listed(settings['positions'], words)}."
     )
 
 
@@ -63,11 +64,10 @@ INTERVENTION = Intervention(
         ),
         Option(
             "components",
-            "Components that are put in, one at a time; head is every head by itself, head.3 one. Default: resid_post.",
+            f"What is put in, one at a time: {', '.join(COMPONENTS)}; head is every head by itself, head.3 one. "
+            "Default: resid_post.",
             flag="--component",
-            choices=COMPONENTS,
             several=True,
-            is_open=True,
             is_optional=True,
         ),
         parts.METRIC,
@@ -93,6 +93,7 @@ INTERVENTION = Intervention(
     effect="States at {line} move {metric} by",
     reading="Above 0, the foreign states make what is read out likelier. If they carry the refusal, that is safe key "
     "sentences.",
+    plain_reading="Above 0, the foreign states make what is read out likelier.",
     figures=(
         Figure("effect-map", "All positions", "map", ("position",), ("measure", "component")),
         Figure(

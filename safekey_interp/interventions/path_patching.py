@@ -28,6 +28,7 @@ import torch
 
 from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_size, in_chunks, on_threads, threads_for
+from safekey_interp.data.trace_list import as_traces
 from safekey_interp.errors import TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.generation.likelihood import NOT_FINITE, Continuation
@@ -97,7 +98,7 @@ def patch_paths(
     INTERVENTION.check(positions=positions, n_random=n_random, seed=seed)
     paths = find_paths(model, senders, receivers)
     settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
-    items = traces if isinstance(traces, PartOf) else list(traces)
+    items = traces if isinstance(traces, PartOf) else list(as_traces(traces, TracePair))
     pairs, left_out = all_pairs(items, source, label_by, settings)
     unique = {trace.trace_id: trace for pair in pairs for trace in pair}
     known = PartOf(unique.values(), span_names_of(items))

@@ -12,15 +12,16 @@ from safekey_interp.interventions.patching_record import SOURCE, of_pair
 
 def _changed(settings: Mapping[str, Any], _: Any) -> str:
     of, target = of_pair(settings)
+    words = parts.POSITIONS if INTERVENTION.is_built_in(settings) else {}
     return (
         f"One head or MLP of a {target} acts as in a {of} of the same request, at one position at a time "
-        f"({parts.listed(settings['positions'], parts.POSITIONS)}), through one path alone: everything between it and "
+        f"({parts.listed(settings['positions'], words)}), through one path alone: everything between it and "
         f"{', '.join(settings['receivers'])} is as it was."
     )
 
 
 def _writer(row: Any) -> str:
-    return f"{row['sender']} at {parts.POSITIONS.get(row['position'], row['position'])}"
+    return f"{row['sender']} at {row['position']}"
 
 
 INTERVENTION = Intervention(

@@ -16,21 +16,23 @@ directions of equal norm: fitted to shuffled labels, drawn from the states' cova
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
 import torch
-from einops import einsum, rearrange
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
 from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.capture_request import expressions
-from safekey_interp.capture.residual_edits import Edit, Place, every_place
+from safekey_interp.capture.direction_edits import ablate, add
+from safekey_interp.capture.residual_edits import Edit, Place
 from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_size, on_threads, threads_for
 from safekey_interp.errors import InputError
+from safekey_interp.generation.generation_edits import Mode, check_direction, places_of
 from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.generation.likelihood import NOT_FINITE
 from safekey_interp.interventions.effect_metrics import Readout, Subject, find_subjects, readout_of
@@ -52,7 +54,6 @@ if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
     from safekey_interp.models.model import Model
 
-Mode = Literal["ablate", "add"]
 JOINT = ("mode", "scale", "metric")
 """Effects that are alike enough for the largest of them to be looked for."""
 COMPONENTS = tuple(f"pc{number}_{what}" for what in ("cosine", "share") for number in range(1, N_COMPONENTS + 1))
@@ -149,19 +150,6 @@ def summarise_steering(table: pd.DataFrame) -> pd.DataFrame:
     return with_units(summary.merge(components, on="direction", how="left"), table)
 
 
-def ablate(states: Float[Tensor, "row pos d_model"], unit: Float[Tensor, "row d_model"]) -> Tensor:
-    """The states without their component along each row's unit vector, computed in float32 or wider."""
-    wide = states.to(torch.promote_types(states.dtype, torch.float32))
-    vector = unit.to(wide)
-    along = einsum(wide, vector, "row pos d, row d -> row pos")
-    return (wide - einsum(along, vector, "row pos, row d -> row pos d")).to(states.dtype)
-
-
-def add(states: Float[Tensor, "row pos d_model"], step: Float[Tensor, "row d_model"]) -> Tensor:
-    """The states moved by each row's vector."""
-    return states + rearrange(step, "row d -> row 1 d").to(states)
-
-
 class _Variant(NamedTuple):
     """One way to change the model."""
 
@@ -195,12 +183,8 @@ def _variants(
         raise InputError("directions: got none, expected at least one")
     variants = [_Variant(np.zeros(model.d_model), (), -1, float("nan"), TESTED, -1)]
     for number, direction in enumerate(directions):
-        if direction.d_model != model.d_model:
-            raise InputError(
-                f"direction {number}: got width {direction.d_model}, expected the model's {model.d_model}; "
-                "fit one on a model of this width"
-            )
-        places = _places(model, direction, mode, layers)
+        check_direction(model, direction, f"direction {number}")
+        places = places_of(model, direction, mode, layers)
         vectors = [(TESTED, -1, direction.vector)]
         for kind in kinds:
             what = {"d_model": model.d_model, "what": f"direction {number}"}
@@ -210,21 +194,6 @@ def _variants(
             factor = 1.0 if mode == "ablate" else scale * direction.norm
             variants += [_Variant(factor * unit, places, number, scale, kind, draw) for kind, draw, unit in vectors]
     return variants
-
-
-def _places(model: Model, direction: Direction, mode: Mode, layers: Sequence[int] | None) -> tuple[Place, ...]:
-    if layers is not None:
-        return tuple(Place(layer, "resid_post") for layer in layers)
-    if mode == "ablate":
-        return tuple(every_place(model))
-    if direction.site == "ln_final":
-        return (Place(model.n_layers, "ln_final"),)
-    if not 0 <= direction.layer < model.n_layers:
-        raise InputError(
-            f"direction of layer {direction.layer}: no such layer in {model.spec}, which has {model.n_layers}; say "
-            "after which layers it is added (layers)"
-        )
-    return (Place(direction.layer, "resid_post"),)
 
 
 def _edits(variants: Sequence[_Variant], subject: Subject, mode: Mode, positions: Sequence[str] | None) -> EditsOf:
@@ -270,11 +239,11 @@ def _columns(variants: Sequence[_Variant], directions: Sequence[Direction], mode
         direction = directions[variant.direction]
         record = {name: getattr(direction, name) for name in ("layer", "site", "position", "method")}
         about = {"mode": mode, "scale": variant.scale, "control": variant.control, "draw": variant.draw}
-        rows.append({"direction": variant.direction} | record | about | _components(direction))
+        rows.append({"direction": variant.direction} | record | about | component_columns(direction))
     return pd.DataFrame(rows)
 
 
-def _components(direction: Direction) -> dict[str, float]:
+def component_columns(direction: Direction) -> dict[str, float]:
     """|cosine| with each principal component, and its share of the variance; NaN where unknown."""
     components = dict.fromkeys(COMPONENTS, np.nan)
     if direction.controls is not None:

@@ -6,27 +6,47 @@ from collections.abc import Mapping
 from math import isnan
 from typing import Any
 
+from safekey_interp.data.class_labels import HARM, OUTCOME, class_pair
 from safekey_interp.interventions import intervention_parts as parts
 from safekey_interp.interventions.intervention_record import Column, Figure, Intervention, Option
 
-_CLASSES = {"label": "harmful and benign prompts", "aha": "traces whose K is unsafe and those whose K is safe"}
 _WAYS = {"ablate": "ablated from", "add": "added to"}
 
 
-def _changed(settings: Mapping[str, Any], _: Any) -> str:
+def _classes(label_by: str, effects: Any) -> str:
+    """The traces whose means were subtracted, in words."""
+    if label_by == OUTCOME:
+        return "traces whose K is unsafe and those whose K is safe"
+    if label_by != "label":
+        return f"the two values of {label_by}"
+    pair = class_pair(effects["label"].dropna().unique(), label_by)
+    return f"{pair.positive} and {pair.negative} {'prompts' if pair == HARM else 'traces'}"
+
+
+def changed_in_words(settings: Mapping[str, Any], effects: Any) -> str:
+    """What is changed, from the settings."""
     directions = "Given directions"
     if not settings.get("directions"):
+        classes = _classes(settings["label_by"], effects)
         directions = (
-            f"Directions between the mean states of {_CLASSES[settings['label_by']]} (at “{settings['fit_position']}”, "
-            "fitted on other requests than they were used on)"
+            f"Directions between the mean states of {classes} (at “{settings['fit_position']}”, fitted on other "
+            "requests than they were used on)"
         )
     return f"{directions} {_WAYS[settings['mode']]} the residual stream, one at a time."
 
 
-def _scale(value: float) -> str:
+def scale_in_words(value: float) -> str:
+    """A scale as the name of a line."""
     return "ablated" if isnan(value) else f"added, scale {value:g}"
 
 
+SHARED = (
+    Option("directions", "File of a direction; none is fitted.", flag="--direction", reads="direction", several=True),
+    *parts.FITTING,
+    Option("layers", "After which layers. Default: everywhere; to add, its own.", flag="--at-layers", reads="layers"),
+    Option("positions", "At which positions it is changed. Default: all.", flag="--at", several=True, is_span=True),
+)
+"""Options of a direction, where it is fitted and where it is changed."""
 INTERVENTION = Intervention(
     name="direction",
     help="Ablate a direction from the residual stream or add it, beside controls; fitted on held-out requests.",
@@ -34,34 +54,34 @@ INTERVENTION = Intervention(
         Option("mode", "ablate (remove it everywhere) or add.", default="ablate", choices=("ablate", "add")),
         Option(
             "scales",
-            "In norms of the direction; below 0 away from harmful.",
+            "In norms of the direction; below 0 away from the positive class.",
             float,
             1.0,
             flag="--scale",
             several=True,
             needs=("mode", "add"),
         ),
-        Option(
-            "directions", "File of a direction; none is fitted.", flag="--direction", reads="direction", several=True
-        ),
-        *parts.FITTING,
-        Option(
-            "layers", "After which layers. Default: everywhere; to add, its own.", flag="--at-layers", reads="layers"
-        ),
-        Option("positions", "At which positions it is changed. Default: all.", flag="--at", several=True, is_span=True),
+        *SHARED,
         parts.METRIC,
         parts.KEY_SENTENCES,
         *parts.DIRECTION_OPTIONS,
+        Option(
+            "generate",
+            "Write responses under the direction (added at several scales, unless --mode ablate), and count refusals.",
+            bool,
+            False,
+        ),
     ),
     measure="safekey_interp.interventions.steering:steer",
     summarise="safekey_interp.interventions.steering:summarise_steering",
+    variants={"generate": "direction_responses"},
     fits="directions",
     lines="scale",
     columns={
-        "scale": Column(label="Direction", words=_scale),
+        "scale": Column(label="Direction", words=scale_in_words),
         "direction": Column(label="Of (second plot)", words="number {}".format),
     },
-    changed=_changed,
+    changed=changed_in_words,
     effect="A direction that is {line} moves {metric} by",
     reading="What the direction changes when it is ablated or added. Below 0, it makes what is read out less likely.",
     figures=(

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from safekey_interp.data.conditions import condition_of
+from safekey_interp.data.class_labels import label_of
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
@@ -84,7 +84,7 @@ def _kind_of(trace: Trace, segmentation: Segmentation, label_by: str | None) -> 
         return outcome_of(trace, segmentation)
     if label_by == "aha":
         return segmentation.aha if segmentation.aha in _OF_AHA else None
-    return trace.label if label_by == "label" else condition_of(trace, label_by)
+    return label_of(trace, label_by)
 
 
 def outcome_of(trace: Trace, segmentation: Segmentation) -> Outcome | None:

@@ -21,7 +21,7 @@ from safekey_interp.capture.prefix_cache import PrefixCache, common_prefix, has_
 from safekey_interp.capture.residual_edits import Edit, Place, edited
 from safekey_interp.capture.streaming import token_budget
 from safekey_interp.generation.likelihood import Continuation, rows_that_fit, score_batch
-from safekey_interp.generation.row_readers import watched_states
+from safekey_interp.generation.row_readings import watched_states
 
 if TYPE_CHECKING:
     from safekey_interp.models.model import Model

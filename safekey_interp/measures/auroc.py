@@ -10,7 +10,8 @@ within folds is the stratified AUROC of Janes & Pepe 2009, Biometrika 96(2).
 TPR at 1 % FPR needs one threshold for all folds (a fold alone has too few negatives), so scores are first
 standardised within each fold, without labels: it is the share of positive rows above the lowest threshold at which at
 most 1 % of the negative rows lie at or above it. Below 100 negative rows a single one is more than 1 %, the threshold
-would be the highest negative score whatever their number, and its expected FPR, 1 / (n + 1), above 1 %: NaN.
+would be the highest negative score whatever their number, and its expected FPR, 1 / (n + 1), above 1 %: NaN. TPR at 5 %
+FPR likewise, from 20 negative rows on.
 """
 
 from __future__ import annotations
@@ -18,9 +19,6 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-MIN_NEGATIVES_FOR_TPR = 100
-"""Negative rows below which 1 % FPR cannot be measured, so that TPR at 1 % FPR is NaN."""
-_MAX_FPR = 0.01
 _TIE_DECIMALS = 9  # of standardised scores: identical states must tie, whatever order a matrix product adds in
 
 
@@ -73,13 +71,18 @@ def placements(
     return wins, pairs
 
 
-def tpr_at_1fpr(scores: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float:
-    """TPR at 1 % FPR of pooled scores; NaN with too few negatives, or no positive."""
+def negatives_needed(max_fpr: float) -> int:
+    """Negative rows below which a false positive rate cannot be measured, so that TPR at it is NaN."""
+    return round(1 / max_fpr)
+
+
+def tpr_at_fpr(scores: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"], max_fpr: float = 0.01) -> float:
+    """TPR at an FPR of at most ``max_fpr``, of pooled scores; NaN with too few negatives, or no positive."""
     yes, no = scores[positive], np.sort(scores[~positive])[::-1]
-    if len(no) < MIN_NEGATIVES_FOR_TPR or not len(yes):
+    if len(no) < negatives_needed(max_fpr) or not len(yes):
         return float("nan")
     # At most this many negatives may lie at or above the threshold, so it lies above the next one.
-    next_one = no[int(_MAX_FPR * len(no) + 1e-9)]
+    next_one = no[int(max_fpr * len(no) + 1e-9)]
     return float((yes > next_one).mean())
 
 

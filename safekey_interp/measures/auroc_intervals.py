@@ -18,6 +18,7 @@ Bretz & Westfall 2008, Biometrical Journal 50:346), never wider than Bonferroni'
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +30,6 @@ from safekey_interp.measures.intervals import NOTHING, Interval, student
 
 LEAST = 5
 """Groups that each class must have; with fewer there is no interval."""
-MAX_FPR = 0.01
 _N_DRAWS = 2_000
 
 
@@ -135,20 +135,22 @@ def tpr_interval(
     positive: Bool[np.ndarray, " n"],
     codes: Int[np.ndarray, " n"],
     confidence: float = 0.95,
+    *,
+    max_fpr: float = 0.01,
 ) -> Interval:
-    """Interval of TPR at 1 % FPR that holds whatever the scores' distribution, so wide below some 400 negative groups.
+    """Interval of TPR at an FPR that holds whatever the scores' distribution.
 
-    Half of the error is spent on the threshold (an order statistic of the negatives), half on the share of positives
-    above its ends (Bonferroni); groups count as single rows, which is the most that they can depend on one another.
+    So it is wide, at 1 % below some 400 negative groups. Half of the error is spent on the threshold (an order
+    statistic of the negatives), half on the share of positives above its ends (Bonferroni); groups count as single
+    rows, which is the most that they can depend on one another.
     """
     each = 0.5 + confidence / 2
     n_yes, n_no = (len(np.unique(codes[part])) for part in (positive, ~positive))
     if min(n_yes, n_no) < LEAST:
         return NOTHING
     yes, no = np.sort(scores[positive]), np.sort(scores[~positive])[::-1]
-    above = np.arange(len(no) + 1) / len(no)  # FPR when the k highest negatives pass
-    low, high = exact_columns(above * n_no, n_no, each)
-    fewest, most = int(np.argmax(high >= MAX_FPR)), int(len(above) - 1 - np.argmax(low[::-1] <= MAX_FPR))
+    low, high = _fpr_bounds(len(no), n_no, each)
+    fewest, most = int(np.argmax(high >= max_fpr)), int(len(no) - np.argmax(low[::-1] <= max_fpr))
 
     def share(passed: int, *, strict: bool) -> float:
         if passed == len(no):
@@ -158,6 +160,13 @@ def tpr_interval(
     # Above the highest negative there is no telling how far up the threshold lies.
     bottom = 0.0 if fewest == 0 else exact(share(fewest - 1, strict=True) * n_yes, n_yes, each).low
     return Interval(bottom, exact(share(most, strict=False) * n_yes, n_yes, each).high)
+
+
+@lru_cache(maxsize=16)
+def _fpr_bounds(n: int, n_groups: int, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds of the FPR when the k highest of n negatives pass, k from 0 to n; the same for all layers of a split."""
+    passed = np.arange(n + 1) / n
+    return exact_columns(passed * n_groups, n_groups, confidence)
 
 
 def exact(successes: float, trials: float, confidence: float = 0.95) -> Interval:

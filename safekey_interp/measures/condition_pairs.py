@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from safekey_interp.data.class_labels import ClassPair
 from safekey_interp.measures.folds import Plan, Planner, part_of, why_not
 from safekey_interp.measures.layer_loop import LeftOut
 
@@ -52,16 +53,16 @@ class Designer:
         condition: Sequence[str | None],
         *,
         names: Sequence[str],
-        label_by: str,
+        classes: ClassPair,
         seed: int,
         sizes: Mapping[str, Any],
     ) -> None:
-        self._positive, self._label_by = positive, label_by
+        self._positive, self._classes = positive, classes
         self._groups = [str(group) for group in groups]
         codes: dict[str | None, int] = {name: code for code, name in enumerate(names)}
         self._kind = np.array([codes.get(name, -1) for name in condition], dtype=int)
         self._names = dict(enumerate(names))
-        self._planner = Planner(positive, self._groups, label_by, seed=seed, sizes=sizes, kinds=self._kind)
+        self._planner = Planner(positive, self._groups, classes, seed=seed, sizes=sizes, kinds=self._kind)
         self._made: dict[bytes, Design] = {}
         self._lock = Lock()
         self.eligible = ~np.isnan(positive) & (self._kind >= 0)
@@ -84,7 +85,7 @@ class Designer:
         usable, reasons = [], []
         for code, name in self._names.items():
             rows = np.flatnonzero(present & (self._kind == code))
-            why = why_not(self._positive[rows] == 1, [self._groups[row] for row in rows], self._label_by)
+            why = why_not(self._positive[rows] == 1, [self._groups[row] for row in rows], self._classes)
             if why is None:
                 usable.append(code)
             else:

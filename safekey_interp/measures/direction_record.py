@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from safekey_interp.data.class_labels import class_pair
 from safekey_interp.errors import InputError
 from safekey_interp.measures.control_directions import (
     N_DRAWS,
@@ -43,7 +44,9 @@ class Direction:
     position: str = ""
     """Position of the states that it comes from: ``decision``, ``context`` …"""
     label_by: str = "label"
-    """What the classes are by."""
+    """The column that the classes are by."""
+    classes: tuple[str, ...] = ()
+    """Names of the positive and the negative class; none where these are not known."""
     model: str = ""
     """Name of the model that it comes from."""
     data_sha256: str = ""
@@ -51,7 +54,7 @@ class Direction:
     n: int = 0
     """Rows that it was computed from."""
     method: str = "diff_of_means"
-    """``diff_of_means``, ``logistic`` or ``safety_head``."""
+    """``diff_of_means``, ``safety_head``, or the estimator of a probe: ``logistic`` …"""
     controls: Controls | None = None
     """Control directions from the states that it was fitted on; None of a direction that was set by hand."""
 
@@ -74,7 +77,8 @@ class Direction:
             matrix: states; rows that are not finite are left out.
             labels: class names; None is left out.
             groups: rows of one group keep their labels together when these are shuffled.
-            label_by: ``label`` (harmful is positive) or ``aha`` (unsafe is positive).
+            label_by: the column that the labels come from, for the record. Which of its two values is positive:
+                :mod:`safekey_interp.data.class_labels`.
             n_controls: control directions of each kind.
             seed: of these.
             shuffled: weight of each row in each draw of shuffled labels
@@ -88,9 +92,14 @@ class Direction:
         Raises:
             InputError: shapes differ, a class is missing, or the means are equal.
         """
-        rows, positive = labelled_rows(matrix, labels, label_by)
+        classes = class_pair(labels, label_by)
+        rows, positive = labelled_rows(matrix, labels, classes, label_by)
         direction = unit_direction(
-            rows[positive].mean(0) - rows[~positive].mean(0), label_by=label_by, n=len(rows), **about
+            rows[positive].mean(0) - rows[~positive].mean(0),
+            label_by=label_by,
+            classes=classes,
+            n=len(rows),
+            **about,
         )
         return direction.with_controls(matrix, labels, groups, n_controls=n_controls, seed=seed, shuffled=shuffled)
 
@@ -119,8 +128,9 @@ class Direction:
             InputError: shapes differ, or a class is missing.
         """
         check_groups(labels, groups, "direction")
-        rows, positive = labelled_rows(check_width(matrix, self.d_model, "direction"), labels, self.label_by)
-        kept = usable_rows(matrix, labels, self.label_by)
+        classes = class_pair(labels, self.label_by)
+        rows, positive = labelled_rows(check_width(matrix, self.d_model, "direction"), labels, classes, self.label_by)
+        kept = usable_rows(matrix, labels, classes)
         if shuffled is None:
             drawn = shuffled_columns(positive, np.asarray(groups, object)[kept].tolist(), n_controls, seed)
             weights = orthogonal_contrasts(positive, drawn)

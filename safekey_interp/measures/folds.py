@@ -19,16 +19,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from safekey_interp.data.class_labels import ClassPair
 from safekey_interp.errors import InputError
 from safekey_interp.measures.auroc import auroc_columns
 from safekey_interp.measures.label_permutations import shuffle_labels
 
 MIN_GROUPS = 5
 """Groups that each class must appear in; with fewer, a probe's score says nothing about new prompts."""
-CLASSES: dict[str, tuple[str, str]] = {"label": ("harmful", "benign"), "aha": ("unsafe", "safe")}
-"""Positive and negative class of each way of labelling."""
-IGNORED = {"label": (), "aha": ("neutral",)}
-"""Values that belong to neither class and are left out."""
 _NOTABLE_AUROC = 0.55  # what the design alone gives away, from which on the note mentions it
 
 
@@ -39,7 +36,7 @@ class Plan:
     rows: Int[np.ndarray, " n"]
     """Which rows of the states are used, ascending."""
     positive: Bool[np.ndarray, " n"]
-    """Whether each row is of the positive class (harmful, unsafe)."""
+    """Whether each row is of the positive class."""
     fold: Int[np.ndarray, " n"]
     """The fold in which each row is scored."""
     n_folds: int
@@ -54,33 +51,21 @@ class Plan:
     """What a reader of the table must know about this split."""
 
 
-def positive_class(labels: Sequence[str | None], label_by: str) -> Float[np.ndarray, " n"]:
-    """1 for the positive class, 0 for the negative, NaN for rows without a class.
-
-    Raises:
-        InputError: ``label_by`` is unknown, or a label is none of its values.
-    """
-    if label_by not in CLASSES:
-        raise InputError(f"label_by: got {label_by!r}, expected one of {', '.join(CLASSES)}")
-    codes: dict[str | None, float] = dict(zip(CLASSES[label_by], (1.0, 0.0), strict=True))
-    codes |= dict.fromkeys((None, *IGNORED[label_by]), np.nan)
-    unknown = sorted({str(label) for label in labels if label not in codes})
-    if unknown:
-        raise InputError(
-            f"labels by {label_by}: got {unknown[0]!r}, expected {', '.join(map(str, codes))}; rename the values"
-        )
-    return np.array([codes[label] for label in labels], dtype=np.float64)
+def positive_class(labels: Sequence[str | None], classes: ClassPair) -> Float[np.ndarray, " n"]:
+    """1 for the positive class, 0 for the negative, NaN for rows of neither."""
+    codes = {classes.positive: 1.0, classes.negative: 0.0}
+    return np.array([codes.get(label, np.nan) if label else np.nan for label in labels], dtype=np.float64)
 
 
-def why_not(positive: Bool[np.ndarray, " n"], groups: Sequence[str], label_by: str) -> str | None:
+def why_not(positive: Bool[np.ndarray, " n"], groups: Sequence[str], classes: ClassPair) -> str | None:
     """Why these rows cannot be probed, in words; None when they can."""
-    names = CLASSES[label_by]
     counts = (int(positive.sum()), int((~positive).sum()))
     if min(counts) == 0:
-        both = ", ".join(f"{count:,} {name}" for count, name in zip(counts, names, strict=True))
-        return f"no labelled rows ({both})" if max(counts) == 0 else f"one class only ({both})"
+        both = ", ".join(f"{count:,} {name}" for count, name in zip(counts, classes, strict=True) if name)
+        reason = "no labelled rows" if max(counts) == 0 else "one class only"
+        return f"{reason} ({both})" if both else reason
     in_groups = _groups_in(positive.astype(int), _codes(groups))
-    for name, count in zip(names, reversed(in_groups), strict=True):
+    for name, count in zip(classes, reversed(in_groups), strict=True):
         if count < MIN_GROUPS:
             return f"too few groups: {count} {name} groups, at least {MIN_GROUPS} needed"
     return None
@@ -168,13 +153,15 @@ class Planner:
         self,
         positive: np.ndarray,
         groups: list[str],
-        label_by: str,
+        classes: ClassPair,
         *,
         seed: int,
         sizes: Mapping[str, Any],
         kinds: np.ndarray | None = None,
     ) -> None:
-        self._positive, self._groups, self._label_by = positive, groups, label_by
+        if (n := sizes.get("n_permutations", 0)) < 0:
+            raise InputError(f"n_permutations: got {n}, expected 0 or more")
+        self._positive, self._groups, self._classes = positive, groups, classes
         self._make = partial(make_plan, positive=positive, groups=groups, seed=seed, kinds=kinds, **sizes)
         self._made: dict[bytes, Plan | str] = {}
         self._lock = Lock()
@@ -185,7 +172,7 @@ class Planner:
         with self._lock:  # two splits of the same rows would not be one
             if key not in self._made:
                 rows = np.flatnonzero(present)
-                reason = why_not(self._positive[rows] == 1, [self._groups[row] for row in rows], self._label_by)
+                reason = why_not(self._positive[rows] == 1, [self._groups[row] for row in rows], self._classes)
                 self._made[key] = reason or self._make(rows)
             return self._made[key]
 

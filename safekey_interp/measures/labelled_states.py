@@ -6,24 +6,27 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from safekey_interp.data.class_labels import ClassPair
 from safekey_interp.errors import InputError
 from safekey_interp.measures.folds import positive_class, why_not
 
 
-def usable_rows(matrix: np.ndarray, labels: Sequence[str | None], label_by: str) -> np.ndarray:
+def usable_rows(matrix: np.ndarray, labels: Sequence[str | None], classes: ClassPair) -> np.ndarray:
     """Which rows have a class and a finite state; raises InputError where labels and states differ in number."""
     if np.ndim(matrix) != 2 or len(matrix) != len(labels):
         raise InputError(f"states: got shape {np.shape(matrix)}, expected ({len(labels)}, d_model), a row per label")
-    return np.isfinite(matrix).all(1) & ~np.isnan(positive_class(labels, label_by))
+    return np.isfinite(matrix).all(1) & ~np.isnan(positive_class(labels, classes))
 
 
-def labelled_rows(matrix: np.ndarray, labels: Sequence[str | None], label_by: str) -> tuple[np.ndarray, np.ndarray]:
+def labelled_rows(
+    matrix: np.ndarray, labels: Sequence[str | None], classes: ClassPair, label_by: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Float64 rows with a class and a state, and which are positive; raises InputError where a class is missing."""
-    usable = usable_rows(matrix, labels, label_by)
-    positive = positive_class(labels, label_by)[usable] == 1
+    usable = usable_rows(matrix, labels, classes)
+    positive = positive_class(labels, classes)[usable] == 1
     if len(set(positive.tolist())) < 2:
         raise InputError(
-            f"labels by {label_by}: {why_not(positive, [''] * len(positive), label_by)}; both classes are needed"
+            f"labels by {label_by}: {why_not(positive, [''] * len(positive), classes)}; both classes are needed"
         )
     return np.asarray(matrix, dtype=np.float64)[usable], positive
 

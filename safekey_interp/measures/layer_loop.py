@@ -16,10 +16,10 @@ import numpy as np
 from jaxtyping import Float32
 
 from safekey_interp.capture.stream_settings import StreamSettings
+from safekey_interp.data.class_labels import OUTCOME, check_label_by, label_of
 from safekey_interp.errors import InputError
-from safekey_interp.measures.folds import CLASSES
 from safekey_interp.measures.layer_scores import Cell, best_of_layers
-from safekey_interp.measures.text_baseline import span_texts
+from safekey_interp.measures.text_baseline import texts_at, with_own_words
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
@@ -99,7 +99,8 @@ class ProbeData(NamedTuple):
     ) -> ProbeData:
         """From states and the traces that they belong to."""
         labels = class_names(traces, segmentations, label_by)
-        return cls(states, traces, labels, [trace.group for trace in traces], span_texts(traces, segmentations))
+        texts = with_own_words(texts_at(states.positions, traces, segmentations), getattr(states, "words", {}))
+        return cls(states, traces, labels, [trace.group for trace in traces], texts)
 
     @classmethod
     def collect(
@@ -108,17 +109,16 @@ class ProbeData(NamedTuple):
         """By forward passes; ``options`` are those of :func:`~safekey_interp.capture.hidden_states.collect_states`."""
         from safekey_interp.capture.hidden_states import collect_states
 
-        class_names((), (), label_by)  # an unknown way of labelling is refused before the forward passes
+        traces = list(traces)
+        check_label_by(traces, label_by)  # before the forward passes
         return cls.of(*collect_states(model, traces, settings, **options), label_by)
 
 
 def class_names(traces: Sequence[Trace], segmentations: Sequence[Segmentation], label_by: str) -> list[str | None]:
-    """The class name of each trace: its label, or its key sentence's outcome. Raises InputError for another way."""
-    if label_by == "label":
-        return [trace.label for trace in traces]
-    if label_by == "aha":
+    """Each trace's value of the column ``label_by``."""
+    if label_by == OUTCOME:
         return [segmentation.aha for segmentation in segmentations]
-    raise InputError(f"label_by: got {label_by!r}, expected one of {', '.join(CLASSES)}")
+    return [label_of(trace, label_by) for trace in traces]
 
 
 def choose(
@@ -157,7 +157,7 @@ def choose(
 def without_circular(what: str, positions: Sequence[str], label_by: str, n: int) -> tuple[list[str], list[LeftOut]]:
     """The positions whose words do not define the classes, and the others with the reason."""
     why = "its words define the outcome; only positions before it can be probed for it"
-    circular = [position for position in positions if label_by == "aha" and position in AFTER_THE_FACT]
+    circular = [position for position in positions if label_by == OUTCOME and position in AFTER_THE_FACT]
     kept = [position for position in positions if position not in circular]
     return kept, [LeftOut(f"{what} at {position}", why, n) for position in circular]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,27 +11,21 @@ from jaxtyping import Bool, Float
 from scipy.sparse.linalg import eigsh
 
 from safekey_interp.measures.auroc import (
-    MIN_NEGATIVES_FOR_TPR,
     auroc_columns,
     fisher_ratio,
+    negatives_needed,
     standardise_within_folds,
-    tpr_at_1fpr,
+    tpr_at_fpr,
 )
 from safekey_interp.measures.auroc_intervals import Ranked, auroc_interval, rank, simultaneous, tpr_interval
+from safekey_interp.measures.calibration import ECE_BINS, expected_calibration_error, squared_errors
+from safekey_interp.measures.estimators import LDA, LOGISTIC, MASS_MEAN, Estimator, FoldScores, SpaceOf
 from safekey_interp.measures.folds import Plan
-from safekey_interp.measures.intervals import Interval, percentiles
-from safekey_interp.measures.linear_probes import (
-    FoldSpace,
-    fit_logistic,
-    fit_scaling,
-    mean_difference_scores,
-    ridge_scores,
-    row_space,
-)
-from safekey_interp.measures.text_baseline import count_words, text_space
+from safekey_interp.measures.intervals import Interval, percentiles, share_interval
+from safekey_interp.measures.linear_probes import fit_scaling
 
-SpaceOf = Callable[[np.ndarray, np.ndarray], FoldSpace]
-"""Training and test rows, given as masks, in the coordinates that probes are fitted in."""
+DIFFERENCE = "diff_of_means"
+"""The method beside every estimator."""
 
 
 class Scored(NamedTuple):
@@ -45,15 +39,8 @@ class Scored(NamedTuple):
     """AUROC, under the true labels, of the estimator that the null is about."""
     null: Float[np.ndarray, " n_permutations"]
     """Its AUROC under each shuffle of the labels."""
-
-
-class FoldScores(NamedTuple):
-    """Raw scores of every row, each by a probe that never saw its fold."""
-
-    logistic: Float[np.ndarray, " n"]
-    """Of the logistic probe under the true labels."""
-    ridge: Float[np.ndarray, "n columns"]
-    """Of the ridge classifier under the true labels and each shuffle."""
+    probabilities: Float[np.ndarray, " n"]
+    """Of the positive class, out of fold; NaN from an estimator that gives none."""
 
 
 class Cell(NamedTuple):
@@ -67,97 +54,114 @@ class Cell(NamedTuple):
     """Its AUROC with what each group adds to the error."""
 
 
-def measure_states(matrix: np.ndarray, plan: Plan, place: dict[str, Any]) -> tuple[list[Cell], dict[str, Any]]:
+def measure_states(
+    matrix: np.ndarray, plan: Plan, place: dict[str, Any], estimator: Estimator = LOGISTIC
+) -> tuple[list[Cell], dict[str, Any]]:
     """Table rows of one matrix, a method each, and its columns of coordinates."""
-    scored = score_states(matrix, plan)
+    scored = score_states(matrix, plan, estimator)
     standardised = fit_scaling(matrix).apply(matrix)
     compact = silhouette(standardised, plan.positive)
-    cells = [
-        describe(place | {"method": method, "silhouette": compact}, of_method, plan)
-        for method, of_method in scored.items()
-    ]
+    cells = []
+    for method, of_method in scored.items():
+        fitted_by = MASS_MEAN if method == DIFFERENCE else estimator
+        about = {"method": method, "estimator": fitted_by.name, "silhouette": compact}
+        cells.append(describe(place | about, of_method, plan))
     first, second = principal_components(standardised).T
-    return cells, place | {"lda": scored["logistic"].axis, "pc1": first, "pc2": second}
+    axis = scored[estimator.name].axis
+    if estimator not in (LOGISTIC, LDA):
+        axis = score(LDA, matrix, replace(plan, shuffled=plan.shuffled[:, :0])).axis
+    return cells, place | {"lda": axis, "pc1": first, "pc2": second}
 
 
-def score_states(matrix: Float[np.ndarray, "n d_model"], plan: Plan) -> dict[str, Scored]:
-    """Methods ``logistic`` (its axis: LDA, its null: the ridge classifier) and ``diff_of_means`` on the plan's rows."""
-    if plan.n_folds == 0:
-        return {method: _undefined(plan) for method in ("logistic", "diff_of_means")}
-    wide = np.asarray(matrix, dtype=np.float64)
-    labellings = labellings_of(plan)
-    difference = np.full(labellings.shape, np.nan)
-    for number in range(plan.n_folds):
-        test = plan.fold == number
-        centre = wide[~test].mean(0)
-        difference[test] = mean_difference_scores(wide[~test] - centre, wide[test] - centre, labellings[~test])
-    difference = standardise_within_folds(difference, plan.fold)
-    return {
-        "logistic": scored_by_fold(out_of_fold(states_space(wide), plan), plan),
-        "diff_of_means": _scored(difference[:, 0], difference, plan),
-    }
+def score_states(
+    matrix: Float[np.ndarray, "n d_model"], plan: Plan, estimator: Estimator = LOGISTIC
+) -> dict[str, Scored]:
+    """By method, the estimator's scores of the plan's rows, and those of the difference of class means."""
+    return {estimator.name: score(estimator, matrix, plan), DIFFERENCE: score(MASS_MEAN, matrix, plan)}
 
 
-def score_texts(texts: Sequence[str], plan: Plan) -> Scored:
-    """Logistic probe on the words of the plan's rows (its axis and null: the ridge classifier)."""
+def score(estimator: Estimator, matrix: Float[np.ndarray, "n d_model"], plan: Plan) -> Scored:
+    """Scores of states by one estimator; NaN where the rows cannot be split."""
     if plan.n_folds == 0:
         return _undefined(plan)
-    return scored_by_fold(out_of_fold(words_space(texts), plan), plan)
+    return scored_by_fold(out_of_fold(states_space(estimator, matrix), plan, estimator), plan)
 
 
-def states_space(matrix: Float[np.ndarray, "n d_model"]) -> SpaceOf:
-    """Standardised states of training and test rows, scaled by the training rows alone."""
+def score_texts(texts: Sequence[str], plan: Plan, estimator: Estimator = LOGISTIC) -> Scored:
+    """Scores of texts by one estimator, on the words of the plan's rows."""
+    if plan.n_folds == 0:
+        return _undefined(plan)
+    return scored_by_fold(out_of_fold(estimator.words(texts), plan, estimator), plan)
+
+
+def states_space(estimator: Estimator, matrix: Float[np.ndarray, "n d_model"]) -> SpaceOf:
+    """States of training and test rows, scaled by the training rows alone."""
     wide = np.asarray(matrix, dtype=np.float64)
-
-    def space(train: np.ndarray, test: np.ndarray) -> FoldSpace:
-        scaling = fit_scaling(wide[train])
-        return row_space(scaling.apply(wide[train]), scaling.apply(wide[test]))
-
-    return space
+    return lambda train, test: estimator.states(wide[train], wide[test])
 
 
-def words_space(texts: Sequence[str]) -> SpaceOf:
-    """TF-IDF of the texts' words, weighted by the training rows alone."""
-    return partial(text_space, count_words(texts))
-
-
-def out_of_fold(space_of: SpaceOf, plan: Plan, fitted_on: Bool[np.ndarray, " n"] | None = None) -> FoldScores:
+def out_of_fold(
+    space_of: SpaceOf, plan: Plan, estimator: Estimator, fitted_on: Bool[np.ndarray, " n"] | None = None
+) -> FoldScores:
     """Scores of every row by probes that never saw its fold.
 
     Args:
         space_of: training and test rows, by masks, in the coordinates that probes are fitted in.
         plan: the folds and labels.
+        estimator: what is fitted.
         fitted_on: rows that probes may be fitted on; all when None. The others are scored all the same.
     """
     labellings = labellings_of(plan)
-    logistic, ridge = np.full(len(plan.rows), np.nan), np.full(labellings.shape, np.nan)
+    n, width = labellings.shape
+    out = FoldScores(np.full(n, np.nan), np.full((n, width), np.nan), np.full(n, np.nan))
     for number in range(plan.n_folds):
         test = plan.fold == number
         train = ~test if fitted_on is None else ~test & fitted_on
-        space = space_of(train, test)
-        logistic[test] = space.test @ fit_logistic(space.train, plan.positive[train], space.mean_square)[0]
-        ridge[test] = ridge_scores(space, labellings[train])
-    return FoldScores(logistic, ridge)
+        for whole, part in zip(out, estimator.scores(space_of(train, test), labellings[train]), strict=True):
+            whole[test] = part
+    return out
 
 
 def scored_by_fold(raw: FoldScores, plan: Plan) -> Scored:
     """Raw scores of the plan's rows, standardised within each fold, with the AUROC that their null is about."""
-    both = standardise_within_folds(np.column_stack(raw), plan.fold)
-    return _scored(both[:, 0], both[:, 1:], plan)
+    both = standardise_within_folds(np.column_stack([raw.scores, raw.columns]), plan.fold)
+    auroc = auroc_columns(both[:, 1:], labellings_of(plan), plan.fold)
+    return Scored(both[:, 0], both[:, 1], float(auroc[0]), auroc[1:], raw.probabilities)
 
 
 def figures(scored: Scored, ranked: Ranked, plan: Plan) -> dict[str, float | str]:
     """One table row: AUROC and TPR with intervals, Fisher ratio, null and p-value; NaN where undefined."""
-    notes = [*plan.notes]
-    tpr = tpr_at_1fpr(scored.scores, plan.positive) if plan.n_folds else np.nan
-    bounds = (np.nan, np.nan)
-    if np.isfinite(tpr):
-        bounds = tpr_interval(scored.scores, plan.positive, plan.codes)
-    elif plan.n_folds:
-        notes.append(f"TPR at 1 % FPR needs {MIN_NEGATIVES_FOR_TPR} negative rows, got {int((~plan.positive).sum())}")
+    tpr, problem = _tpr(scored, plan, 0.01, ("tpr_at_1fpr", "tpr_low", "tpr_high"))
     out: dict[str, float | str] = {"fisher_ratio": fisher_ratio(scored.axis, plan.positive)}
-    out |= auroc_figures(scored, ranked) | {"tpr_at_1fpr": tpr, "tpr_low": bounds[0], "tpr_high": bounds[1]}
-    return out | {"note": "; ".join(notes)}
+    return out | auroc_figures(scored, ranked) | tpr | {"note": "; ".join([*plan.notes, *problem])}
+
+
+def further_figures(scored: Scored, plan: Plan, estimator: str) -> dict[str, float | str]:
+    """TPR at 5 % FPR and calibration, with intervals; ``undefined`` says why one is NaN."""
+    out, reasons = _tpr(scored, plan, 0.05, ("tpr_at_5fpr", "tpr_at_5fpr_low", "tpr_at_5fpr_high"))
+    brier, bounds = np.nan, (np.nan, np.nan)
+    if np.isfinite(scored.probabilities).all():
+        errors = squared_errors(scored.probabilities, plan.positive)
+        brier, bounds = float(errors.mean()), share_interval(errors, plan.codes)
+    elif plan.n_folds:
+        reasons.append(f"{estimator} gives scores and no probabilities")
+    out |= {"brier": brier, "brier_low": bounds[0], "brier_high": bounds[1]}
+    out |= {"ece": expected_calibration_error(scored.probabilities, plan.positive), "ece_bins": ECE_BINS}
+    return out | {"undefined": "; ".join(reasons)}
+
+
+def _tpr(
+    scored: Scored, plan: Plan, max_fpr: float, names: tuple[str, str, str]
+) -> tuple[dict[str, float | str], list[str]]:
+    """TPR at a false positive rate with its bounds, and why it is NaN where rows could be split."""
+    value = tpr_at_fpr(scored.scores, plan.positive, max_fpr) if plan.n_folds else np.nan
+    bounds, problem = (np.nan, np.nan), []
+    if np.isfinite(value):
+        bounds = tpr_interval(scored.scores, plan.positive, plan.codes, max_fpr=max_fpr)
+    elif plan.n_folds:
+        needed, got = negatives_needed(max_fpr), int((~plan.positive).sum())
+        problem.append(f"TPR at {100 * max_fpr:g} % FPR needs {needed} negative rows, got {got}")
+    return dict(zip(names, (value, *bounds), strict=True)), problem
 
 
 def auroc_figures(scored: Scored, ranked: Ranked) -> dict[str, float]:
@@ -176,7 +180,8 @@ def describe(place: dict[str, Any], scored: Scored, plan: Plan) -> Cell:
     counts = {"n": len(plan.rows), "n_harmful": n_positive, "n_benign": len(plan.rows) - n_positive}
     design = {"n_groups": plan.n_groups, "n_folds": plan.n_folds}
     ranked = ranked_of(scored, plan)
-    return Cell(place | figures(scored, ranked, plan) | counts | design, scored, plan, ranked)
+    further = further_figures(scored, plan, place["estimator"])
+    return Cell(place | figures(scored, ranked, plan) | counts | design | further, scored, plan, ranked)
 
 
 def ranked_of(scored: Scored, plan: Plan) -> Ranked:
@@ -223,12 +228,7 @@ def labellings_of(plan: Plan) -> Bool[np.ndarray, "n columns"]:
 
 def _undefined(plan: Plan) -> Scored:
     nothing = np.full(len(plan.rows), np.nan)
-    return Scored(nothing, nothing, float("nan"), np.zeros(0))
-
-
-def _scored(scores: np.ndarray, columns: np.ndarray, plan: Plan) -> Scored:
-    auroc = auroc_columns(columns, labellings_of(plan), plan.fold)
-    return Scored(scores, columns[:, 0], float(auroc[0]), auroc[1:])
+    return Scored(nothing, nothing, float("nan"), np.zeros(0), nothing)
 
 
 def silhouette(rows: Float[np.ndarray, "n d"], positive: Bool[np.ndarray, " n"]) -> float:

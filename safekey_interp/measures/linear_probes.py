@@ -113,17 +113,15 @@ def fit_logistic(
     return fitted.x[:-1], float(fitted.x[-1])
 
 
-def ridge_scores(
-    space: FoldSpace, positive: Bool[np.ndarray, "n_train columns"]
-) -> Float[np.ndarray, "n_test columns"]:
-    """Test scores of the ridge classifier (the LDA axis), one column per labelling."""
+def ridge_weights(space: FoldSpace, positive: Bool[np.ndarray, "n_train columns"]) -> Float[np.ndarray, "r columns"]:
+    """Weights of the ridge classifier (the LDA axis), one column per labelling."""
     if space.mean_square <= 0:
-        return np.zeros((len(space.test), positive.shape[1]))
+        return np.zeros((space.train.shape[1], positive.shape[1]))
     targets = 2.0 * positive - 1.0
     targets -= targets.mean(0)
     penalty = 4.0 / logistic_penalty(space.mean_square)
     moments = space.train.T @ space.train + penalty * np.eye(space.train.shape[1])
-    return space.test @ cho_solve(cho_factor(moments, lower=True), space.train.T @ targets)
+    return cho_solve(cho_factor(moments, lower=True), space.train.T @ targets)
 
 
 def mean_difference_scores(

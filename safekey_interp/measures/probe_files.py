@@ -14,6 +14,7 @@ from safekey_interp.errors import InputError
 from safekey_interp.measures.control_directions import controls_in
 
 _CONTROLS = "controls"
+_LATER = {"classes", "estimator"}  # fields that files of version 0.1 lack
 
 
 def save_record(record: Any, path: str | Path, vectors: Sequence[str]) -> None:
@@ -73,9 +74,11 @@ def load_record(cls: type, path: str | Path, vectors: Sequence[str]) -> dict[str
         got = ", ".join(f"{name} {array.shape}" for name, array in sorted(arrays.items()))
         raise InputError(f"{path}: got {got}, expected {', '.join(f'{name} (d_model,)' for name in vectors)}")
     try:
-        others = json.loads(about["fields"])
-        missing = {field.name for field in fields(cls)} ^ (set(others) | set(arrays) | {_CONTROLS})
-    except (KeyError, TypeError, ValueError):
+        stored: dict[str, Any] = json.loads(about["fields"])
+        others = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+        known, there = {field.name for field in fields(cls)}, set(others) | set(arrays) | {_CONTROLS}
+        missing = (known - there - _LATER) | (there - known)
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise InputError(f"{path}: its metadata holds no fields; {expected}") from None
     if missing:
         raise InputError(f"{path}: got other fields than expected ({', '.join(sorted(missing))}); {expected}")

@@ -1,7 +1,7 @@
-"""Logistic probe on hidden states, as a record that fits, saves, loads and applies to another file or model.
+"""Linear probe on hidden states, as a record that fits, saves, loads and applies to another file or model.
 
-A probe scores a state x by  logit = ((x − mean) / scale) · weight + bias,  a logistic regression on standardised
-states with the penalty of :mod:`safekey_interp.measures.linear_probes`.
+A probe scores a state x by  logit = ((x − mean) / scale) · weight + bias:  a logistic regression on standardised
+states, or another estimator of :mod:`safekey_interp.measures.estimators`.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from safekey_interp.data.class_labels import class_pair
 from safekey_interp.measures.auroc import auroc_columns, standardise_within_folds
 from safekey_interp.measures.control_directions import N_DRAWS, Controls, shuffled_columns, units
 from safekey_interp.measures.direction_record import Direction, unit_direction
+from safekey_interp.measures.estimator_names import EstimatorName
+from safekey_interp.measures.estimators import Estimator, estimator_of
 from safekey_interp.measures.folds import Plan, make_plan, why_not
 from safekey_interp.measures.labelled_states import check_groups, check_width, labelled_rows, usable_rows
-from safekey_interp.measures.linear_probes import fit_logistic, fit_scaling, row_space
+from safekey_interp.measures.layer_scores import out_of_fold, states_space
 from safekey_interp.measures.probe_files import load_record, save_record
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Probe:
-    """A logistic probe on standardised states, and where it came from."""
+    """A linear probe on scaled states, and where it came from."""
 
     weight: Float[np.ndarray, " d_model"]
     """Weights of the standardised features."""
@@ -42,7 +45,11 @@ class Probe:
     position: str = ""
     """Position of the states: ``decision``, ``context`` …"""
     label_by: str = "label"
-    """What the classes are by: ``label`` (harmful is positive) or ``aha`` (unsafe is positive)."""
+    """The column that the classes are by."""
+    classes: tuple[str, ...] = ()
+    """Names of the positive and the negative class; none where these are not known."""
+    estimator: str = "logistic"
+    """What was fitted: ``logistic``, ``mass_mean``, ``lda``, or the name of a scikit-learn classifier."""
     model: str = ""
     """Name of the model that the states came from."""
     data_sha256: str = ""
@@ -64,6 +71,7 @@ class Probe:
         groups: Sequence[str],
         *,
         label_by: str = "label",
+        estimator: EstimatorName | Any = "logistic",
         seed: int = 0,
         n_folds: int = 5,
         n_controls: int = N_DRAWS,
@@ -75,33 +83,33 @@ class Probe:
             matrix: states; rows that are not finite are left out.
             labels: class names; None is left out.
             groups: rows of one group are never on both sides of a split.
-            label_by: ``label`` or ``aha``.
+            label_by: the column that the labels come from, for the record. Which of its two values is positive:
+                :mod:`safekey_interp.data.class_labels`.
+            estimator: ``logistic``, ``mass_mean``, ``lda``, or a linear classifier of scikit-learn
+                (:mod:`safekey_interp.measures.estimators`).
             seed: seed of the folds and controls.
             n_folds: folds wanted; fewer when a class has fewer groups.
             n_controls: probes fitted to shuffled labels, and control directions of each other kind.
             **about: ``layer``, ``site``, ``position``, ``model``, ``data_sha256``.
 
         Returns:
-            A logistic probe on standardised states; ``auroc`` is NaN where the groups allow no folds.
+            The probe; ``auroc`` is NaN where the groups allow no folds.
 
         Raises:
-            InputError: shapes differ or a class is missing.
+            InputError: shapes differ, a class is missing, or the estimator is no linear classifier.
         """
         check_groups(labels, groups, "probe")
-        rows, positive = labelled_rows(matrix, labels, label_by)
-        usable = np.flatnonzero(usable_rows(matrix, labels, label_by)).tolist()
+        fitted = estimator_of(estimator, seed)
+        classes = class_pair(labels, label_by)
+        rows, positive = labelled_rows(matrix, labels, classes, label_by)
+        usable = np.flatnonzero(usable_rows(matrix, labels, classes)).tolist()
         kept_groups = [groups[row] for row in usable]
         auroc = float("nan")
-        if why_not(positive, kept_groups, label_by) is None:
+        if why_not(positive, kept_groups, classes) is None:
             plan = make_plan(np.arange(len(rows)), positive.astype(float), kept_groups, seed=seed, n_folds=n_folds)
-            auroc = _out_of_fold_auroc(rows, plan)
-        scaling = fit_scaling(rows)
-        space = row_space(scaling.apply(rows), np.eye(rows.shape[1]))
-
-        def weights(positive: np.ndarray) -> tuple[np.ndarray, float]:
-            weight, bias = fit_logistic(space.train, positive, space.mean_square)
-            return space.test @ weight if space.mean_square > 0 else np.zeros(rows.shape[1]), bias
-
+            auroc = _out_of_fold_auroc(rows, plan, fitted)
+        scaling = fitted.scaling(rows)
+        weights = fitted.fitter(scaling.apply(rows))
         weight, bias = weights(positive)
         drawn = shuffled_columns(positive, kept_groups, n_controls, seed)
         shuffled = [weights(labelling) for labelling in drawn.T]
@@ -113,6 +121,8 @@ class Probe:
             mean=scaling.mean,
             scale=scaling.scale,
             label_by=label_by,
+            classes=classes,
+            estimator=fitted.name,
             n=len(rows),
             auroc=auroc,
             seed=seed,
@@ -134,15 +144,14 @@ class Probe:
 
         Its ``shuffled_labels`` are the gradients of the probes that were fitted to shuffled labels.
         """
-        about = {
-            name: getattr(self, name) for name in ("layer", "site", "position", "label_by", "model", "data_sha256", "n")
-        }
+        names = ("layer", "site", "position", "label_by", "classes", "model", "data_sha256", "n")
+        about = {name: getattr(self, name) for name in names}
         shuffled = self.controls and replace(
             self.controls,
             shuffled_labels=units(self.controls.shuffled_labels.astype(np.float64)).astype(np.float32),
             shuffled_bias=np.zeros(len(self.controls.shuffled_bias)),
         )
-        return unit_direction(self.weight / self.scale, method="logistic", controls=shuffled, **about)
+        return unit_direction(self.weight / self.scale, method=self.estimator, controls=shuffled, **about)
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file: the arrays as float64 tensors, everything else as metadata."""
@@ -154,13 +163,8 @@ class Probe:
         return cls(**load_record(cls, path, ("weight", "mean", "scale")))
 
 
-def _out_of_fold_auroc(rows: np.ndarray, plan: Plan) -> float:
+def _out_of_fold_auroc(rows: np.ndarray, plan: Plan, estimator: Estimator) -> float:
     if plan.n_folds == 0:
         return float("nan")
-    scores = np.zeros((len(rows), 1))
-    for number in range(plan.n_folds):
-        test = plan.fold == number
-        scaling = fit_scaling(rows[~test])
-        space = row_space(scaling.apply(rows[~test]), scaling.apply(rows[test]))
-        scores[test, 0] = space.test @ fit_logistic(space.train, plan.positive[~test], space.mean_square)[0]
+    scores = out_of_fold(states_space(estimator, rows), plan, estimator).scores[:, None]
     return float(auroc_columns(standardise_within_folds(scores, plan.fold), plan.positive[:, None], plan.fold)[0])

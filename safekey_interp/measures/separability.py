@@ -1,20 +1,22 @@
-"""Separability of harmful and benign (or unsafe and safe) traces in the hidden states, beyond the words they hold.
+"""Separability of two classes of traces (harmful and benign, or any two) in the hidden states, beyond their words.
 
-For each layer and position, out-of-fold scores (folds of whole groups, :mod:`safekey_interp.measures.folds`) of a
-logistic probe on standardised states and of the difference of class means on states as they are
-(:mod:`safekey_interp.measures.linear_probes`), and one row per position for the words of the same span
-(:mod:`safekey_interp.measures.text_baseline`, layer -1). Per row:
+For each layer and position, out-of-fold scores (folds of whole groups, :mod:`safekey_interp.measures.folds`) of an
+estimator (:mod:`safekey_interp.measures.estimators`; by default a logistic probe on standardised states) and of the
+difference of class means on states as they are, and one row per position for the same estimator on the words of the
+same span (:mod:`safekey_interp.measures.text_baseline`, layer -1). Per row:
 
-- ``auroc`` and ``tpr_at_1fpr`` (:mod:`safekey_interp.measures.auroc`), with 95 % intervals over groups
+- ``auroc``, ``tpr_at_1fpr`` and ``tpr_at_5fpr`` (:mod:`safekey_interp.measures.auroc`), with 95 % intervals over groups
   (:mod:`safekey_interp.measures.auroc_intervals`). Scores are held fixed: the interval speaks of new prompts, not of
   new probes.
-- ``fisher_ratio``, (μ₁ − μ₀)² / (σ₁² + σ₀²) of out-of-fold scores: along the LDA axis (row ``logistic``), the
-  difference of means, or the text score. It has no sign: read it beside ``auroc``.
+- ``brier`` and ``ece`` of out-of-fold probabilities (:mod:`safekey_interp.measures.calibration`), of the rows as they
+  are; ``undefined`` says why one of these or ``tpr_at_5fpr`` is NaN.
+- ``fisher_ratio``, (μ₁ − μ₀)² / (σ₁² + σ₀²) of out-of-fold scores: along the LDA axis (row ``logistic``), else of the
+  row's own scores. It has no sign: read it beside ``auroc``.
 - ``silhouette`` (Rousseeuw 1987) of the two classes in standardised states, Euclidean distance, nothing fitted to
   labels.
 - ``null_auroc_*`` and ``p_value`` = (1 + #null >= observed) / (1 + #null) (Phipson & Smyth 2010) under labels
-  shuffled by group. Rows ``logistic`` and ``text_tfidf`` compare the ridge classifier with itself, ``diff_of_means``
-  compares itself.
+  shuffled by group. Of the estimator ``logistic``, the ridge classifier is compared with itself; every other is
+  compared with itself.
 - ``p_value_over_layers``: the same for the best of all layers of the position (maximum statistic, Westfall & Young
   1993), and ``auroc_low_over_layers``, ``auroc_high_over_layers``: the layers' intervals at once; use them for a layer
   that was picked because it is best.
@@ -32,6 +34,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from safekey_interp.capture.stream_settings import StreamSettings
+from safekey_interp.data.class_labels import LabelBy, class_pair
+from safekey_interp.measures.estimator_names import EstimatorName
+from safekey_interp.measures.estimators import estimator_of
 from safekey_interp.measures.folds import Plan, Planner, positive_class
 from safekey_interp.measures.layer_loop import (
     LayerResult,
@@ -50,7 +55,6 @@ if TYPE_CHECKING:
 
     from safekey_interp.capture.batch_runner import Backend
     from safekey_interp.capture.streaming import BatchSize
-    from safekey_interp.data.conditions import LabelBy
     from safekey_interp.data.trace import Trace
     from safekey_interp.models.model import Model
 
@@ -60,6 +64,9 @@ COLUMNS = (
     *("null_auroc_mean", "null_auroc_low", "null_auroc_high", "p_value", "p_value_over_layers"),
     *("auroc_low_over_layers", "auroc_high_over_layers"),
     *("n", "n_harmful", "n_benign", "n_groups", "n_folds", "seed", "label_by", "note"),
+    *("positive_class", "negative_class", "estimator"),
+    *("tpr_at_5fpr", "tpr_at_5fpr_low", "tpr_at_5fpr_high", "brier", "brier_low", "brier_high", "ece", "ece_bins"),
+    "undefined",
 )
 COORDINATE_COLUMNS = ("trace_id", "position", "layer", "site", "label", "lda", "pc1", "pc2", "fold")
 
@@ -68,7 +75,8 @@ class SeparabilityResult(NamedTuple):
     """Tables of one measurement."""
 
     table: pd.DataFrame
-    """One row per position, layer and method; columns :data:`COLUMNS`. By outcome, ``n_harmful`` counts unsafe."""
+    """One row per position, layer and method; columns :data:`COLUMNS`. ``positive_class`` and ``negative_class`` are
+    the classes' names; ``n_harmful`` and ``n_benign`` count their rows, whatever they are called."""
     coordinates: pd.DataFrame
     """One row per position, layer and trace: ``lda`` (out of fold, standardised in its fold), ``pc1``, ``pc2``,
     ``fold`` (in which ``lda`` was scored; missing where the rows could not be split)."""
@@ -83,6 +91,8 @@ def measure_separability(
     layers: Sequence[int] | None = None,
     positions: Sequence[str] | None = None,
     label_by: LabelBy = "label",
+    estimator: EstimatorName | Any = "logistic",
+    n_permutations: int = 200,
     seed: int = 0,
     batch_size: BatchSize = "auto",
     max_length: int | None = None,
@@ -97,7 +107,12 @@ def measure_separability(
         traces: prompts with responses, or prompts alone (prompt positions).
         layers: layers to read; all by default.
         positions: positions to read; all by default.
-        label_by: ``label`` (the file's) or ``aha`` (each trace's own outcome; positions before the key sentence only).
+        label_by: a column with two values: ``label`` (the file's), ``aha`` (each trace's own outcome; positions before
+            the key sentence only), ``source``, or a name in ``meta`` (``correct``, ``meta.language``). Which value is
+            positive: :mod:`safekey_interp.data.class_labels`.
+        estimator: ``logistic``, ``mass_mean``, ``lda``, or a scikit-learn classifier
+            (:mod:`safekey_interp.measures.estimators`), which is fitted once for each fold and shuffle.
+        n_permutations: label shuffles.
         seed: of draws of rows, folds and shuffles.
         batch_size: traces per forward pass.
         max_length: traces with more tokens are left out.
@@ -109,13 +124,15 @@ def measure_separability(
         Columns :data:`COLUMNS`; empty when nothing could be measured. ``attrs["left_out"]`` says what was not, and why.
 
     Raises:
-        SafekeyError: no trace can be read, or an option is unknown.
+        SafekeyError: no trace can be read, an option is unknown, or the column does not have two values.
     """
     settings = StreamSettings(
         finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
     )
+    estimator_of(estimator, seed)  # another is refused before the forward passes
     data = ProbeData.collect(model, traces, label_by, settings, layers=layers, positions=positions)
-    return Separability.of(data, label_by=label_by, seed=seed).measure(data.states)
+    options: Any = {"label_by": label_by, "estimator": estimator, "n_permutations": n_permutations, "seed": seed}
+    return Separability.of(data, **options).measure(data.states)
 
 
 class Separability:
@@ -132,6 +149,7 @@ class Separability:
         n_folds: int = 5,
         n_permutations: int = 200,
         max_rows: int | None = 1_000,
+        estimator: EstimatorName | Any = "logistic",
     ) -> None:
         """Give each trace its class, group and texts.
 
@@ -139,23 +157,27 @@ class Separability:
             labels: class name of each trace; None (and ``neutral`` outcomes) are left out.
             groups: group of each trace; folds, shuffles and intervals keep groups whole.
             texts: for each position, what was read up to it; None where a trace has no such text.
-            label_by: ``label`` or ``aha``.
+            label_by: the column that the labels come from.
             seed: of draws of rows, folds and shuffles.
             n_folds: folds wanted; fewer when a class has fewer groups.
             n_permutations: label shuffles; p-values are no smaller than 1 / (1 + n_permutations).
             max_rows: beyond it whole groups are drawn, both classes alike, and ``note`` says so; None for all rows.
+            estimator: of :mod:`safekey_interp.measures.estimators`: a name, or a scikit-learn classifier.
 
         Raises:
-            InputError: an unknown label or way of labelling.
+            InputError: the labels are not of two classes, or the estimator is no classifier.
         """
         self._labels, self._texts, self._label_by = labels, texts, label_by
+        self._estimator = estimator_of(estimator, seed)
         self._per_trace = {"labels": labels, "groups": groups}
         self._per_trace |= {f"texts of {name}": words for name, words in texts.items()}
-        positive = positive_class(labels, label_by)
+        classes = class_pair(labels, label_by)
+        positive = positive_class(labels, classes)
         sizes = {"n_folds": n_folds, "n_permutations": n_permutations, "max_rows": max_rows}
-        self._planner = Planner(positive, [str(group) for group in groups], label_by, seed=seed, sizes=sizes)
+        self._planner = Planner(positive, [str(group) for group in groups], classes, seed=seed, sizes=sizes)
         self._labelled = ~np.isnan(positive)
         self._about = {"seed": seed, "label_by": label_by}
+        self._about |= {"positive_class": classes.positive, "negative_class": classes.negative}
         self._of_words: dict[tuple[int, tuple[str, ...]], Cell] = {}
 
     @classmethod
@@ -222,7 +244,7 @@ class Separability:
             reasons = [LeftOut(f"separability at {position}", plan, int(present.sum()))]
             return LayerResult(site.layer, present, [], reasons)
         place = {"position": position, "layer": site.layer, "site": site.site}
-        cells, columns = measure_states(matrix[plan.rows], plan, place)
+        cells, columns = measure_states(matrix[plan.rows], plan, place, self._estimator)
         fold = plan.fold.astype(object) if plan.n_folds else [None] * len(plan.fold)
         names = {"trace_id": _pick(states.trace_ids, plan), "label": _pick(self._labels, plan)}
         rows = _frame(names | columns | {"fold": fold}, COORDINATE_COLUMNS)
@@ -238,7 +260,8 @@ class Separability:
         read = tuple(_pick(words, plan))
         if (id(plan), read) not in self._of_words:  # several positions have read the same words
             place = {"layer": -1, "site": "text", "method": "text_tfidf", "silhouette": np.nan}
-            self._of_words[id(plan), read] = describe(place, score_texts(read, plan), plan)
+            place |= {"estimator": self._estimator.name}
+            self._of_words[id(plan), read] = describe(place, score_texts(read, plan, self._estimator), plan)
         return [self._of_words[id(plan), read]], []
 
 

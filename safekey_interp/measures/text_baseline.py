@@ -7,7 +7,7 @@ from the training fold.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+"
 
+_READ_AT = {
+    "prompt_end": ("prompt",),
+    **dict.fromkeys(("context", "understanding_end", "decision"), ("prompt", "understanding")),
+}  # spans that were read at positions that are none
 _MIN_TEXTS = 2  # training texts that a word must occur in; a word of one text ties its label to nothing else
 
 
@@ -44,48 +48,72 @@ def text_space(counts: Any, train: Bool[np.ndarray, " n"], test: Bool[np.ndarray
         train: which rows are training texts; vocabulary and document frequencies come from these alone.
         test: which rows are test texts.
     """
-    from sklearn.feature_extraction.text import TfidfTransformer
-
-    common = np.flatnonzero(counts[train].getnnz(axis=0) >= _MIN_TEXTS)
-    if len(common) == 0:
-        n_train = int(train.sum())
-        return gram_space(np.zeros((n_train, n_train)), np.zeros((int(test.sum()), n_train)))
-    kept = counts[:, common]
-    weighting = TfidfTransformer(sublinear_tf=True).fit(kept[train])
-    rows: Any = weighting.transform(kept[train])
-    others: Any = weighting.transform(kept[test])
+    rows, others = _weighted(counts, train, test)
+    if rows.shape[1] == 0:
+        return gram_space(np.zeros((rows.shape[0],) * 2), np.zeros((others.shape[0], rows.shape[0])))
     return gram_space(*centre_gram((rows @ rows.T).toarray(), (others @ rows.T).toarray()))
 
 
-def span_texts(traces: Sequence[Trace], segmentations: Sequence[Segmentation]) -> dict[str, list[str | None]]:
-    """What a reader has read at each position, of traces and where their spans lie; see :func:`texts_by_position`."""
-    pairs = list(zip(traces, segmentations, strict=True))
-    return texts_by_position(
-        [trace.prompt for trace in traces],
-        [_words(trace, segmentation.understanding) for trace, segmentation in pairs],
-        [_words(trace, segmentation.key_sentence) for trace, segmentation in pairs],
-    )
+def text_rows(counts: Any, train: Bool[np.ndarray, " n"], test: Bool[np.ndarray, " n"], *, dense: bool) -> FoldSpace:
+    """As :func:`text_space`, the TF-IDF rows themselves, a column a word; sparse, or as dense arrays."""
+    train_rows, test_rows = (each.toarray() if dense else each for each in _weighted(counts, train, test))
+    return FoldSpace(train_rows, test_rows, np.nan)
 
 
-def texts_by_position(
-    prompts: Sequence[str | None], understood: Sequence[str | None], keys: Sequence[str | None]
+def _weighted(counts: Any, train: np.ndarray, test: np.ndarray) -> tuple[Any, Any]:
+    """TF-IDF rows of both sides, of the words that occur in two training texts."""
+    from sklearn.feature_extraction.text import TfidfTransformer
+
+    common = np.flatnonzero(counts[train].getnnz(axis=0) >= _MIN_TEXTS)
+    kept = counts[:, common]
+    if len(common) == 0:
+        return kept[train], kept[test]
+    weighting = TfidfTransformer(sublinear_tf=True).fit(kept[train])
+    return weighting.transform(kept[train]), weighting.transform(kept[test])
+
+
+def texts_at(
+    positions: Sequence[str], traces: Sequence[Trace], segmentations: Sequence[Segmentation]
 ) -> dict[str, list[str | None]]:
-    """What a reader has read at each position, in words: the baseline's input. None where a trace lacks the span.
+    """What a reader has read at each position of each trace; see :func:`text_of`."""
+    pairs = list(zip(traces, segmentations, strict=True))
+    return {position: [text_of(*pair, position) for pair in pairs] for position in positions}
 
-    ``prompt`` and ``prompt_end``: the prompt; ``understanding`` and ``key_sentence``: that span; ``context``,
-    ``prompt+understanding`` and ``decision``: the prompt and the understanding.
+
+def text_of(trace: Trace, segmentation: Segmentation, position: str) -> str | None:
+    """The words that a probe at a position competes with.
+
+    Args:
+        trace: the trace.
+        segmentation: where its spans lie.
+        position: a span, or several with ``+`` between them: their words. One token: what was read up to it.
+
+    Returns:
+        None where the trace lacks a span, or nothing is known of such a position; then there is no baseline.
     """
-    both = [None if words is None else f"{prompt}\n{words}" for prompt, words in zip(prompts, understood, strict=True)]
-    # The decision stands before K; with no understanding it has read the prompt alone.
-    decided = [text if text is not None else prompt for prompt, text in zip(prompts, both, strict=True)]
-    return {
-        **{position: list(prompts) for position in ("prompt", "prompt_end")},
-        **{position: list(both) for position in ("context", "prompt+understanding")},
-        "decision": decided,
-        "understanding": list(understood),
-        "key_sentence": list(keys),
-    }
+    return text_read(position, words_of(trace, segmentation))
 
 
-def _words(trace: Trace, span: CharSpan | None) -> str | None:
-    return None if span is None else span.text(trace.response)
+def words_of(trace: Trace, segmentation: Segmentation) -> dict[str, str | None]:
+    """The words of each span by name: the prompt, what came with the data, and what the finder found."""
+    found = {name: getattr(segmentation, name) for name in ("reasoning", "understanding", "key_sentence")}
+    spans: dict[str, CharSpan | None] = {**trace.given, **found}
+    words = {name: None if span is None else span.text(trace.response) for name, span in spans.items()}
+    return words | {"prompt": trace.prompt}
+
+
+def text_read(position: str, words: Mapping[str, str | None]) -> str | None:
+    """As :func:`text_of`, from the words of each span."""
+    names = _READ_AT.get(position) or [name.strip() for name in position.split("+")]
+    if position == "decision" and words.get("understanding") is None:
+        names = ("prompt",)  # the decision stands before K; with no understanding it has read the prompt alone
+    texts = [text for name in names if (text := words.get(name)) is not None]
+    return "\n".join(texts) if len(texts) == len(names) else None
+
+
+def with_own_words(
+    texts: Mapping[str, Sequence[str | None]], own: Mapping[str, Sequence[str | None]]
+) -> dict[str, list[str | None]]:
+    """Texts by position, with the words of a user's own expressions where a position has no text otherwise."""
+    missing = {name for name in own if not any(text is not None for text in texts.get(name, ()))}
+    return {name: list(own[name] if name in missing else words) for name, words in (dict(own) | dict(texts)).items()}

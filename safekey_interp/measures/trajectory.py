@@ -188,7 +188,7 @@ def summarise_trajectory(
     """
     if by not in ("label", "aha"):
         raise InputError(f"by: got {by!r}, expected label or aha")
-    if not table[by].notna().any():
+    if bool(table[by].isna().all()):
         table = table.assign(**{by: "all"})
     inside = table[table["offset"].between(*offsets) & table[by].notna()]
     controls = [f"{control}_{moment}" for control in trajectory_controls(table) for moment in ("mean", "sd")]

@@ -1,16 +1,16 @@
 """Transfer of probes between conditions, such as fitted on plain prompts and tested on wrapped ones.
 
-For each layer and position, a logistic probe is fitted on the rows of condition A in all folds but one, and scores the
-rows of condition B in that fold. Folds are of whole groups (:mod:`safekey_interp.measures.folds`), and the same for
-every pair, so that no prompt, nor a wrapped form of it, is ever on both sides, and A tested on A stands beside A tested
-on B. One row per position and pair for the words of the same span, fitted and tested in the same way (layer -1). Per
-row:
+For each layer and position, an estimator (by default a logistic probe) is fitted on the rows of condition A in all
+folds but one, and scores the rows of condition B in that fold. Folds are of whole groups
+(:mod:`safekey_interp.measures.folds`), and the same for every pair, so that no prompt, nor a wrapped form of it, is
+ever on both sides, and A tested on A stands beside A tested on B. One row per position and pair for the words of the
+same span, fitted and tested in the same way (layer -1). Per row:
 
 - ``auroc`` on the rows of B (:mod:`safekey_interp.measures.auroc`), with a 95 % interval over B's groups, scores held
   fixed (:mod:`safekey_interp.measures.auroc_intervals`). Below 0.5 the direction is turned round.
-- ``null_auroc_*`` and ``p_value`` under labels shuffled by group, of both sides alike, for the ridge classifier, which
-  is fitted anew for each shuffle; ``p_value_over_layers`` and ``auroc_*_over_layers`` for the best of all layers, as in
-  :mod:`safekey_interp.measures.separability`.
+- ``null_auroc_*`` and ``p_value`` under labels shuffled by group, of both sides alike, for the estimator fitted anew
+  for each shuffle (the ridge classifier in place of the logistic probe); ``p_value_over_layers`` and
+  ``auroc_*_over_layers`` for the best of all layers, as in :mod:`safekey_interp.measures.separability`.
 
 Pairs: all of at most three conditions; of more, each with itself, and the most frequent with each other, both ways.
 """
@@ -25,8 +25,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from safekey_interp.capture.stream_settings import StreamSettings
+from safekey_interp.data.class_labels import LabelBy, class_pair
 from safekey_interp.data.conditions import Conditions, condition_of, conditions_of
 from safekey_interp.measures.condition_pairs import Design, Designer, pairs_of
+from safekey_interp.measures.estimator_names import EstimatorName
+from safekey_interp.measures.estimators import Estimator, SpaceOf, estimator_of
 from safekey_interp.measures.folds import positive_class
 from safekey_interp.measures.layer_loop import (
     LayerResult,
@@ -40,13 +43,11 @@ from safekey_interp.measures.layer_loop import (
 )
 from safekey_interp.measures.layer_scores import (
     Cell,
-    SpaceOf,
     auroc_figures,
     out_of_fold,
     ranked_of,
     scored_by_fold,
     states_space,
-    words_space,
 )
 
 if TYPE_CHECKING:
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
 
     from safekey_interp.capture.batch_runner import Backend
     from safekey_interp.capture.streaming import BatchSize
-    from safekey_interp.data.conditions import LabelBy
     from safekey_interp.data.trace import Trace
     from safekey_interp.models.model import Model
 
@@ -73,7 +73,7 @@ COLUMNS = (
         "n_benign",
         "n_groups",
     ),
-    *("n_folds", "seed", "label_by", "note"),
+    *("n_folds", "seed", "label_by", "note", "positive_class", "negative_class", "estimator"),
 )
 _ALIKE = ("method", "fitted_on", "tested_on")
 
@@ -83,7 +83,7 @@ class TransferResult(NamedTuple):
 
     table: pd.DataFrame
     """One row per position, layer, method and pair; columns :data:`COLUMNS`. ``n`` and ``n_groups`` count what was
-    tested. By outcome, ``n_harmful`` counts unsafe."""
+    tested; ``n_harmful`` and ``n_benign`` the rows of the positive and the negative class, whatever they are called."""
     left_out: list[LeftOut]
     """What was not measured and why."""
 
@@ -96,6 +96,8 @@ def measure_transfer(
     layers: Sequence[int] | None = None,
     positions: Sequence[str] | None = None,
     label_by: LabelBy = "label",
+    estimator: EstimatorName | Any = "logistic",
+    n_permutations: int = 200,
     seed: int = 0,
     batch_size: BatchSize = "auto",
     max_length: int | None = None,
@@ -113,7 +115,9 @@ def measure_transfer(
             each other.
         layers: these and the following as for :func:`~safekey_interp.measures.separability.measure_separability`.
         positions: positions to read.
-        label_by: way of labelling.
+        label_by: a column with two values.
+        estimator: a name, or a scikit-learn classifier.
+        n_permutations: label shuffles.
         seed: of folds and shuffles.
         batch_size: traces per forward pass.
         max_length: most tokens.
@@ -126,15 +130,17 @@ def measure_transfer(
         measured, and why.
 
     Raises:
-        SafekeyError: no trace can be read, or an option is unknown.
+        SafekeyError: no trace can be read, an option is unknown, or the column does not have two values.
     """
     settings = StreamSettings(
         finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
     )
+    estimator_of(estimator, seed)  # another is refused before the forward passes
     data = ProbeData.collect(model, traces, label_by, settings, layers=layers, positions=positions)
     conditions = conditions_of(data.traces, by)
     condition = [condition_of(trace, by) for trace in data.traces]
-    about: Any = {"conditions": conditions, "label_by": label_by, "seed": seed}
+    about: Any = {"conditions": conditions, "label_by": label_by, "estimator": estimator, "seed": seed}
+    about["n_permutations"] = n_permutations
     result = transfer_table(data.states, data.labels, data.groups, condition, data.texts, **about)
     gone = [LeftOut(row["what"], row["why"], row["n"]) for row in conditions.left_out]
     result.table.attrs["left_out"] = [str(reason) for reason in [*gone, *result.left_out]]
@@ -152,6 +158,7 @@ def transfer_table(
     layers: Sequence[int] | None = None,
     positions: Sequence[str] | None = None,
     label_by: LabelBy = "label",
+    estimator: EstimatorName | Any = "logistic",
     seed: int = 0,
     n_folds: int = 5,
     n_permutations: int = 200,
@@ -173,7 +180,7 @@ def transfer_table(
         Table and reasons; NaN wherever a number is undefined (``note`` says why).
 
     Raises:
-        InputError: lengths differ, or a layer, position, label or way of labelling is unknown.
+        InputError: lengths differ, a layer or position is unknown, or the labels are not of two classes.
     """
     import pandas as pd
 
@@ -181,14 +188,17 @@ def transfer_table(
     per_trace |= {f"texts of {name}": words for name, words in texts.items()}
     indices, wanted = choose(states, per_trace, layers=layers, positions=positions)
     sizes = {"n_folds": n_folds, "n_permutations": n_permutations, "max_rows": max_rows}
-    positive = positive_class(labels, label_by)
-    designer = Designer(positive, groups, condition, names=conditions.names, label_by=label_by, seed=seed, sizes=sizes)
+    fitted = estimator_of(estimator, seed)
+    classes = class_pair(labels, label_by)
+    positive = positive_class(labels, classes)
+    designer = Designer(positive, groups, condition, names=conditions.names, classes=classes, seed=seed, sizes=sizes)
     whole = designer.design(designer.eligible)
     if whole.plan is None:
         return TransferResult(pd.DataFrame([], columns=list(COLUMNS)), whole.left_out() if conditions.names else [])
     designer.narrow(whole.part)
     wanted, circular = without_circular("transfer", wanted, label_by, int(designer.eligible.sum()))
     about = {"seed": seed, "label_by": label_by, "by": conditions.by}
+    about |= {"positive_class": classes.positive, "negative_class": classes.negative, "estimator": fitted.name}
     cells_of: dict[tuple[int, tuple[str | None, ...]], list[Cell]] = {}
 
     def measure_words(present: np.ndarray, words: Sequence[str | None], _: str) -> tuple[list[Cell], list[LeftOut]]:
@@ -198,17 +208,20 @@ def transfer_table(
         read = tuple(words[row] for row in design.plan.rows.tolist())
         if (id(design.plan), read) not in cells_of:  # several positions have read the same words
             place = {"layer": -1, "site": "text", "method": "text_tfidf"}
-            cells_of[id(design.plan), read] = _pairs(words_space([str(text) for text in read]), design, place)
+            space_of = fitted.words([str(text) for text in read])
+            cells_of[id(design.plan), read] = _pairs(space_of, fitted, design, place)
         return cells_of[id(design.plan), read], []
 
-    measure = partial(_measure_layer, states=states, designer=designer)
+    measure = partial(_measure_layer, states=states, designer=designer, estimator=fitted)
     sharing: Any = {"alike": _ALIKE, "n_workers": n_workers or workers_for(len(labels)), "progress": progress}
     rows, more = table_rows(wanted, indices, measure, measure_words, texts, **sharing)
     table = pd.DataFrame([row | about for row in rows], columns=list(COLUMNS))
     return TransferResult(table, [*whole.left_out(), *circular, *more])
 
 
-def _measure_layer(position: str, index: int, *, states: StatesLike, designer: Designer) -> LayerResult:
+def _measure_layer(
+    position: str, index: int, *, states: StatesLike, designer: Designer, estimator: Estimator
+) -> LayerResult:
     site = states.layers[index]
     matrix = np.asarray(states.matrix(index, position))
     present = designer.eligible & np.isfinite(matrix).all(1)
@@ -216,18 +229,18 @@ def _measure_layer(position: str, index: int, *, states: StatesLike, designer: D
     left_out = design.left_out(f" at {position}")
     if design.plan is None:
         return LayerResult(site.layer, present, [], left_out)
-    place = {"layer": site.layer, "site": site.site, "method": "logistic"}
-    cells = _pairs(states_space(matrix[design.plan.rows]), design, place)
+    place = {"layer": site.layer, "site": site.site, "method": estimator.name}
+    cells = _pairs(states_space(estimator, matrix[design.plan.rows]), estimator, design, place)
     return LayerResult(site.layer, present, cells, left_out)
 
 
-def _pairs(space_of: SpaceOf, design: Design, place: dict[str, Any]) -> list[Cell]:
+def _pairs(space_of: SpaceOf, estimator: Estimator, design: Design, place: dict[str, Any]) -> list[Cell]:
     """A row of the table for each pair of conditions; one fit of each condition scores all others."""
     plan = design.plan
     assert plan is not None
     cells = []
     for fitted, tested in itertools.groupby(pairs_of(list(design.part)), key=lambda pair: pair[0]):
-        raw = out_of_fold(space_of, plan, design.rows_of[fitted])
+        raw = out_of_fold(space_of, plan, estimator, design.rows_of[fitted])
         for _, name in tested:
             part, rows = design.part[name], design.rows_of[name]
             scored = scored_by_fold(type(raw)(*(scores[rows] for scores in raw)), part)

@@ -24,7 +24,7 @@ from safekey_interp.data.span_expressions import NumberedSpan, parse_span
 from safekey_interp.data.trace import CharSpan, TokenSpan, Trace
 from safekey_interp.display import MARKS, escaped, framed, span_html
 from safekey_interp.errors import TraceError, TraceTooLong
-from safekey_interp.models.chat_template import Rendering, render
+from safekey_interp.models.chat_template import Rendered, Rendering, render
 from safekey_interp.models.tokenisation import anchor_of, straddling_tokens, token_span, tokenise
 from safekey_interp.segmentation.named_spans import NamedSpans, Part, Place
 
@@ -203,7 +203,18 @@ def encode(
                 trace.trace_id,
                 f"K ends at character {span.end} of the response, of which the released script reads the first {read}",
             )
-    input_ids, offsets = tokenise(tokenizer, rendered)
+    return encode_tokens(trace, segmentation, rendered, tokenise(tokenizer, rendered), reads)
+
+
+Read = tuple[Sequence[int], Sequence[tuple[int, int]]]
+"""Tokens of a text, and the characters behind each."""
+
+
+def encode_tokens(
+    trace: Trace, segmentation: Segmentation, rendered: Rendered, read: Read, reads: Iterable[str] = ()
+) -> Encoding:
+    """As :func:`encode`, of a text whose tokens are known, such as those that a model wrote."""
+    input_ids, offsets = read
     text = rendered.text
     anchors = [anchor_of(text, start, end) for start, end in offsets]
     shift = rendered.response_start
@@ -228,7 +239,7 @@ def encode(
     encoding = Encoding(
         trace_id=trace.trace_id,
         text=text,
-        input_ids=torch.tensor(input_ids, dtype=torch.int64),
+        input_ids=torch.tensor(list(input_ids), dtype=torch.int64),
         offsets=tuple((start, end) for start, end in offsets),
         response_start=response_start,
         spans=MappingProxyType({name: spans[name] for name in SPANS}),

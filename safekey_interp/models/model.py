@@ -137,8 +137,8 @@ class Model:
         """
         if layers is None:
             return None
-        if isinstance(layers, int):
-            raise InputError(f"layers: got {layers}, expected a list such as [{layers}]")
+        if isinstance(layers, int | str):
+            raise InputError(f"layers: got {layers!r}, expected a list such as [{layers}]")
         asked = sorted({layer + self.n_layers if layer < 0 else layer for layer in layers})
         if not asked or asked[0] < 0 or asked[-1] >= self.n_layers:
             raise InputError(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from safekey_interp.data.trace import CharSpan, TokenSpan
-from safekey_interp.errors import ModelError
+from safekey_interp.errors import InputError, ModelError
 from safekey_interp.models.chat_template import Rendered
 
 
@@ -36,6 +36,24 @@ def tokenise(tokenizer: Any, rendered: Rendered) -> tuple[list[int], list[tuple[
     while end and tokens["special_tokens_mask"][end - 1] and offsets[end - 1][0] == offsets[end - 1][1]:
         end -= 1
     return input_ids[:end], offsets[:end]
+
+
+def single_token(tokenizer: Any, text: str) -> int:
+    """The token that a text is: its only one, else the entry of the vocabulary that is written so.
+
+    Raises:
+        InputError: it is several tokens, or none.
+    """
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if len(ids) != 1 and text in tokenizer.get_vocab():
+        ids = [tokenizer.get_vocab()[text]]
+    if len(ids) != 1:
+        pieces = ", ".join(repr(tokenizer.decode([each])) for each in ids[:6])
+        raise InputError(
+            f"token {text!r}: got {len(ids)} tokens ({pieces}), expected one; write it with the white space that "
+            "belongs before it, or take logprob"
+        )
+    return ids[0]
 
 
 def check_offsets(tokenizer: Any) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from safekey_interp.capture.measured_spans import spans_in
+from safekey_interp.data.conditions import PROMPTS_OF, Conditions
 
 if TYPE_CHECKING:
     from safekey_interp.reporting.figures.figure_style import Table
-
-
-from safekey_interp.data.conditions import PROMPTS_OF, Conditions
 
 SPANS: dict[str, str] = {
     "prompt": "X, the prompt",
@@ -27,17 +29,94 @@ POSITIONS: dict[str, str] = {
     "decision": "decision",
     "key_sentence": "mean over K *",
 }
+PLACES = {
+    "prompt": "over the prompt",
+    "prompt_end": "at the prompt's last token",
+    "understanding": "over U",
+    "context": "over everything up to the end of U",
+    "prompt+understanding": "over X and U",
+    "decision": "at the token before K",
+}
+"""Positions in a sentence that says where a probe reads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """What spans and positions are called: words of the built-in question, or expressions as they were typed."""
+
+    spans: Mapping[str, str] = field(default_factory=dict)
+    """Words for spans that attend or are attended to."""
+    positions: Mapping[str, str] = field(default_factory=dict)
+    """Words for positions of states."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """The same inside a sentence."""
+    main: str = ""
+    """The position that was chosen beforehand: it comes first."""
+    before: str = ""
+    """What all positions lie before, in a sentence: `` before K``."""
+    is_built_in: bool = False
+    """Whether they are those of the built-in question."""
+
+    def span(self, name: object) -> str:
+        """A span."""
+        return self.spans.get(str(name), str(name))
+
+    def position(self, name: object) -> str:
+        """A position in a sentence, without the mark of those after the fact."""
+        return self.positions.get(str(name), str(name)).removesuffix(" *")
+
+    def place(self, row: Any) -> str:
+        """Where a row of a table of probes reads."""
+        return self.places.get(row["position"], f"at {row['position']}")
+
+
+BUILT_IN_NAMES = Names(
+    spans=SPANS, positions=POSITIONS, places=PLACES, main="decision", before=" before K", is_built_in=True
+)
+"""Words of the built-in question."""
+
+
+def names_of(from_span: str, to_span: str) -> Names:
+    """Words for a pair of spans: those of the built-in question, if both are of it."""
+    return BUILT_IN_NAMES if {from_span, to_span} <= set(SPANS) else Names()
+
+
+def names_of_positions(positions: Iterable[object]) -> Names:
+    """Words for the positions of a table: those of the built-in question, if all are of it."""
+    return BUILT_IN_NAMES if set(map(str, positions)) <= set(POSITIONS) else Names()
+
+
+def known_first(there: Iterable[object], names: Mapping[str, str]) -> dict[str, str]:
+    """What is there with its words: what has words first, in their order, then the rest in its own."""
+    values = list(dict.fromkeys(map(str, there)))
+    return {name: text for name, text in names.items() if name in values} | {
+        name: name for name in values if name not in names
+    }
+
+
+def names_in(manifest: Mapping[str, Any]) -> Names:
+    """What the spans of a run are called, from its ``run.json``."""
+    spans = spans_in(manifest)
+    return BUILT_IN_NAMES if spans.is_recipe else Names(main=next(iter(spans.positions), ""))
+
+
 METHODS: dict[str, str] = {
     "logistic": "logistic probe",
     "diff_of_means": "difference of means",
     "text_tfidf": "words alone",
 }
+_CHANCE = "Which of these would also be true by chance?"
 QUESTIONS: dict[str, dict[str, str]] = {
     "probe": {
         "where": "Where does the model decide?",
         "what": "What does it look at there?",
         "knew": "What did it already know?",
-        "chance": "Which of these would also be true by chance?",
+        "chance": _CHANCE,
+    },
+    "spans": {
+        "what": "What do the tokens look at?",
+        "knew": "What do the states tell apart?",
+        "chance": _CHANCE,
     },
     "training": {
         "trained": "What was trained, on what?",
@@ -57,14 +136,15 @@ QUESTIONS: dict[str, dict[str, str]] = {
     },
     "benchmarks": {"benchmarks": "What do benchmarks say?"},
 }
-"""Questions that a page and a summary in the terminal answer, by the kind of run."""
+"""Questions that a page and a summary in the terminal answer, by the kind of page; ``spans`` is that of a probe of a
+user's own spans."""
 VALUE = ("value", "low", "high")
 """A number of a summary and its interval."""
 
 
 def position_name(name: str) -> str:
-    """A position in a sentence, without the mark of those after the fact."""
-    return POSITIONS.get(name, name).removesuffix(" *")
+    """A position of the built-in question in a sentence."""
+    return BUILT_IN_NAMES.position(name)
 
 
 def layer_name(row: Table) -> str:

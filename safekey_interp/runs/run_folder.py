@@ -19,6 +19,8 @@ from safekey_interp.runs.storage import read_json
 if TYPE_CHECKING:
     import pandas as pd
 
+    import safekey_interp
+
 MANIFEST = "run.json"
 _OVER_LAYERS = ("auroc_low_over_layers", "auroc_high_over_layers")
 
@@ -149,6 +151,22 @@ class Run:
         inside = self.path / "benchmarks"
         return open_run(inside) if (inside / "benchmarks.parquet").is_file() else None
 
+    def report(self, *, redraw: bool = False) -> safekey_interp.Report:
+        """The run's page, drawn unless it is there; a path, which a notebook shows as the page itself.
+
+        Args:
+            redraw: draw it anew in any case.
+
+        Raises:
+            RunError: a table that cannot be read, or a folder that cannot be written.
+        """
+        return _package().Report(self, redraw=redraw)
+
+    @cached_property
+    def figures(self) -> safekey_interp.RunFigures:
+        """The figures of the run's page by name, as plotly figures, drawn when the first is asked for."""
+        return _package().RunFigures(self)
+
     @property
     def is_complete(self) -> bool:
         """Whether the run came to its end."""
@@ -189,6 +207,13 @@ TABLES = tuple(name for name, member in vars(Run).items() if isinstance(member, 
 """The Parquet tables of a run."""
 TABLES_OF_PROBES = TABLES[: TABLES.index("transfer") + 1]
 """Those that `probe` writes."""
+
+
+def _package() -> Any:
+    """The public package, whose names above this module load when they are asked for."""
+    import safekey_interp
+
+    return safekey_interp
 
 
 def open_run(path: str | Path) -> Run:

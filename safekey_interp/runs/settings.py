@@ -117,6 +117,8 @@ def _kind_in_words(kind: Any, bounds: list[Any]) -> str:
         return " or ".join(_kind_in_words(kind, bounds) for kind in arguments if kind is not type(None))
     if origin is Literal:
         return f"one of {', '.join(arguments)}" if len(arguments) > 1 else arguments[0]
+    if origin is dict:
+        return f"{_MANY[arguments[1]]} by name"
     if origin is tuple:
         count = "" if arguments[-1] is ... else f"{len(arguments)} "
         return f"a list of {count}{_MANY[arguments[0]]}"

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from safekey_interp.data.trace import Trace
-from safekey_interp.errors import InputError
+from safekey_interp.data.trace_list import as_traces
 from safekey_interp.segmentation.finder_registry import Finder, finder_names, register_finder
 from safekey_interp.segmentation.reasoning_span import Delimiters
 from safekey_interp.segmentation.segmentation_record import Segmentation
@@ -20,11 +20,13 @@ from safekey_interp.segmentation.segmentation_settings import SegmentationSettin
 __all__ = ["Finder", "Segmentation", "finder_names", "register_finder", "segment", "segment_all", "segmented"]
 
 
-def segment(trace: Trace, *, finder: str | Finder = "rules", delimiters: Delimiters | None = None) -> Segmentation:
+def segment(
+    trace: Trace | str, *, finder: str | Finder = "rules", delimiters: Delimiters | None = None
+) -> Segmentation:
     """Find the understanding and the key sentence of one trace.
 
     Args:
-        trace: the trace; its prompt helps to tell restatement from thought.
+        trace: the trace, whose prompt helps to tell restatement from thought; or a response alone, as text.
         finder: a registered name (``rules``, ``given``, ``llm``) or a finder.
         delimiters: opening and closing mark of the reasoning, for models outside the known families. A finder that is
             passed as an object has its own.
@@ -36,6 +38,8 @@ def segment(trace: Trace, *, finder: str | Finder = "rules", delimiters: Delimit
     Raises:
         InputError: for an unknown finder or delimiters that are no pair of strings.
     """
+    if isinstance(trace, str):
+        trace = Trace(trace_id="0", prompt="", response=trace)
     return next(segment_all((trace,), finder=finder, delimiters=delimiters))
 
 
@@ -49,23 +53,7 @@ def segment_all(
     Returns:
         One segmentation a trace, made when it is asked for.
     """
-    _check_several(traces)
-    return iter(SegmentationSettings(finder=finder, delimiters=delimiters).make().find(map(_checked, traces)))
-
-
-def _check_several(traces: object) -> None:
-    if isinstance(traces, str) or not isinstance(traces, Iterable):
-        raise InputError(f"traces: got {_what(traces)}, expected traces; [trace] for one, read_traces for a file")
-
-
-def _checked(trace: object) -> Trace:
-    if not isinstance(trace, Trace):
-        raise InputError(f"trace: got {_what(trace)}, expected a Trace; ski.Trace(trace_id=…, prompt=…, response=…)")
-    return trace
-
-
-def _what(value: object) -> str:
-    return "one Trace" if isinstance(value, Trace) else f"a value of type {type(value).__name__}"
+    return iter(SegmentationSettings(finder=finder, delimiters=delimiters).make().find(as_traces(traces)))
 
 
 def segmented(
@@ -75,11 +63,11 @@ def segmented(
 
     Errors as for :func:`segment_all`.
     """
-    _check_several(traces)
+    checked = as_traces(traces)
     waiting: deque[Trace] = deque()
 
     def remembered() -> Iterator[Trace]:
-        for trace in map(_checked, traces):
+        for trace in checked:
             waiting.append(trace)
             yield trace
 

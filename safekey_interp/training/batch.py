@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from safekey_interp.data.class_labels import HARM
 from safekey_interp.errors import InputError
 from safekey_interp.models.encoding import Encoding
 from safekey_interp.training.losses import Counts
@@ -102,7 +103,7 @@ def collate(
 
     Args:
         encodings: whole traces, prompt and response.
-        labels: harmful, benign or None for each.
+        labels: harmful or benign for each; another, or None, does not count.
         layout: of the second pass; None for none.
         packing: all traces in one row, in place of a row each, padded.
         pad_id: any id that the model has an embedding for.
@@ -165,7 +166,7 @@ class _ReadByHead(NamedTuple):
 def _read_by_head(encodings: Sequence[Encoding], labels: Sequence[str | None], width: int | None) -> _ReadByHead:
     """What the safety head reads of each trace, from the trace's first token on; as wide as needed when None."""
     counts = [
-        label is not None and len(e.positions("understanding")) > 0 for e, label in zip(encodings, labels, strict=True)
+        label in HARM and len(e.positions("understanding")) > 0 for e, label in zip(encodings, labels, strict=True)
     ]
     if width is None:
         read = (encoding for encoding, is_read in zip(encodings, counts, strict=True) if is_read)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from safekey_interp.capture.unembedding import unembedding_of
+from safekey_interp.data.trace_list import as_traces
 from safekey_interp.errors import InputError
 from safekey_interp.models.safety_head import SafetyHead
 from safekey_interp.segmentation.segmenter import segment_all
@@ -71,6 +72,7 @@ def loss_terms(
         TraceError: a trace cannot be encoded.
         ModelError: its logits are not what its configuration says.
     """
+    traces = list(as_traces(traces))
     if not traces:
         raise InputError("traces: got none, expected at least one")
     if query_mask not in LAYOUTS:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from safekey_interp.data.span_expressions import check_span_name, parse_span
 from safekey_interp.errors import InputError
 from safekey_interp.runs.settings import SettingError, Settings, settings_model
 
@@ -29,6 +30,11 @@ class TrainingConfig(Settings):
     """Files that ``read_traces`` reads."""
     out: str = "runs/training"
     """Folder of the run: checkpoints, tables, the trained model."""
+    spans: dict[str, str] | None = None
+    """Spans of the responses by name, for the probes: each a regular expression, or @FINDER.key_sentence; null for none
+    but those of the files."""
+    prompt_spans: dict[str, str] | None = None
+    """The same of the prompts; regular expressions alone."""
     finder: Literal["rules", "given", "llm"] = "rules"
     """How U and K are found; ``given`` takes the spans that came with the data."""
     delimiters: tuple[str, str] | None = None
@@ -108,6 +114,13 @@ class TrainingConfig(Settings):
     """Steps between two snapshots of the held-out traces by the probes; never when null."""
     probe_traces: int = Field(default=64, ge=1)
     """Held-out traces of a snapshot."""
+    probe_queries: tuple[str, ...] | None = None
+    """Span expressions of the tokens whose rows of the attention pattern a snapshot reads; key sentence, deciding token
+    and understanding when null."""
+    probe_keys: tuple[str, ...] | None = None
+    """Span expressions of the tokens whose attention a snapshot sums; those of probe when null."""
+    probe_positions: tuple[str, ...] | None = None
+    """Span expressions of the tokens at which a snapshot reads states; those of probe when null."""
     key_sentences: str | None = None
     """File of safe and compliant key sentences whose probability a snapshot measures; the package's own when null."""
     evaluate_every: int | None = Field(default=None, ge=1)
@@ -125,7 +138,7 @@ class TrainingConfig(Settings):
     report_to: tuple[str, ...] = ()
     """Trackers, as transformers names them."""
 
-    @field_validator("traces", "report_to", mode="before")
+    @field_validator("traces", "report_to", "probe_queries", "probe_keys", "probe_positions", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
@@ -140,6 +153,18 @@ class TrainingConfig(Settings):
         if self.query_prompt == "other" and self.query_mask == "masked":
             shown = "which hides a prompt that query_prompt=other shows"
             raise SettingError("query_mask", f"got masked, {shown}; expected short")
+        for name in ("probe_queries", "probe_keys", "probe_positions"):
+            for expression in getattr(self, name) or ():
+                try:
+                    parse_span(expression)
+                except InputError as error:
+                    raise SettingError(name, str(error)) from None
+        for name in ("spans", "prompt_spans"):
+            for span in getattr(self, name) or {}:
+                try:
+                    check_span_name(span)
+                except InputError as error:
+                    raise SettingError(name, str(error)) from None
         if self.patience is not None and not self.held_out:
             raise SettingError("patience", "needs held-out traces, expected held_out above 0")
 

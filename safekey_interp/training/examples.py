@@ -16,10 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from safekey_interp.data.class_labels import HARM
+from safekey_interp.data.span_expressions import check_spans
+from safekey_interp.data.trace_reader import TraceSource, read_traces
 from safekey_interp.errors import InputError, TraceError, TraceTooLong
 from safekey_interp.models.encoding import Encoding
 from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 from safekey_interp.segmentation.segmenter import Segmentation, segment, segmented
+from safekey_interp.segmentation.span_search import find_spans
 from safekey_interp.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -56,6 +60,22 @@ class Examples:
     report: dict[str, Any]
     """Counts for ``run.json``: read, train, held_out, left_out (why, n, first), given (compared with what was found),
     n_labels_shuffled."""
+
+
+def traces_with_spans(traces: Any, config: TrainingConfig) -> TraceSource:
+    """The traces that ``read_traces`` reads, with the spans that a configuration looks for, read once.
+
+    Raises:
+        InputError: they cannot be read, or a snapshot is to read a span that none has.
+    """
+    source = read_traces(traces)
+    if config.spans or config.prompt_spans:
+        spans, prompt = config.spans or {}, config.prompt_spans or {}
+        source = find_spans(source, spans, prompt=prompt, delimiters=config.delimiters)
+    source.check()
+    expressions = (config.probe_queries, config.probe_keys, config.probe_positions)
+    check_spans([one for several in expressions for one in several or ()], source.content.span_names)
+    return source
 
 
 def prepare_examples(
@@ -176,7 +196,7 @@ def _example(model: Model, trace: Trace, segmentation: Segmentation, ends: tuple
         trace_id=trace.trace_id,
         group=trace.group,
         encoding=replace(encoding, input_ids=ids, text="", offsets=()),
-        label=trace.label,
+        label=trace.label if trace.label in HARM else None,  # the head reads whether the prompt asks for harm
         aha=segmentation.aha,
     )
 

@@ -28,9 +28,17 @@ import torch
 from transformers import TrainerCallback
 
 from safekey_interp.capture.architecture import evaluating
-from safekey_interp.capture.capture_request import CaptureRequest
+from safekey_interp.capture.capture_request import (
+    RECIPE,
+    STATE_POSITIONS,
+    CaptureRequest,
+    SpanPairs,
+    expressions,
+    span_pairs,
+)
 from safekey_interp.capture.hidden_states import StatesInMemory
 from safekey_interp.capture.streaming import Entry, StreamSettings, measure_entries, prepare
+from safekey_interp.data.class_labels import HARM
 from safekey_interp.data.conditions import subsets_of
 from safekey_interp.generation.aha_score import place_sentences, score_sentences, summarise_aha
 from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, read_key_sentences, spelled
@@ -59,6 +67,8 @@ class Snapshots:
         traces: Sequence[Trace],
         settings: StreamSettings = StreamSettings(),
         *,
+        spans: SpanPairs = RECIPE,
+        positions: Sequence[str] = STATE_POSITIONS,
         seed: int = 0,
         bank: KeySentences | None = None,
     ) -> None:
@@ -68,16 +78,19 @@ class Snapshots:
             model: in training or not, with gradient checkpointing or without.
             traces: held out from training.
             settings: how they are segmented and encoded.
+            spans: between which attention is measured.
+            positions: span expressions of the tokens whose states are read.
             seed: of every draw; the same in each snapshot, so that snapshots differ by the model alone.
             bank: key sentences; :func:`~safekey_interp.generation.key_sentence_bank.bank_for` the tokenizer when None.
 
         Raises:
-            InputError: the tokenizer cannot spell the bank.
+            InputError: the tokenizer cannot spell the bank, or an expression names a span that no trace has.
         """
         self._model, self._seed = model, seed
+        self._request = CaptureRequest(spans=spans, positions=tuple(positions), seed=seed)
         self._settings = settings
         self._bank = bank_for(model.tokenizer) if bank is None else spelled(model.tokenizer, bank)
-        self._entries = list(prepare(model, traces, self._settings))
+        self._entries = list(prepare(model, traces, self._settings, self._request.reads))
         pairs = ((entry.trace, entry.segmentation) for entry in self._entries)
         self._placed = list(place_sentences(model, pairs, self._bank))
         self._measured_ids: tuple[str, ...] = ()
@@ -111,11 +124,11 @@ class Snapshots:
         write_folder_aside(path, fill)
 
     def _tables(self) -> dict[str, pd.DataFrame]:
-        request = CaptureRequest(seed=self._seed)
+        request = self._request
         entries = measure_entries(self._model, self._entries, request, self._settings)
         measured = [entry for entry in entries if entry.measured is not None]
         return {
-            "attention_by_layer": _attention_by_layer(measured, range(self._model.n_layers)),
+            "attention_by_layer": _attention_by_layer(measured, range(self._model.n_layers), request.spans),
             # Empty, and so not written, with one class or too few groups.
             "separability": self._separability(measured, request),
             "aha": summarise_aha(score_sentences(self._model, self._placed, self._bank)),
@@ -126,6 +139,7 @@ class Snapshots:
         if self._probes is None or states.trace_ids != self._measured_ids:
             traces, segmentations = ([getattr(e, name) for e in measured] for name in ("trace", "segmentation"))
             data = ProbeData.of(states, traces, segmentations, "label")
+            data = data._replace(labels=[label if label in HARM else None for label in data.labels])
             self._probes, self._measured_ids = Separability.of(data, seed=self._seed), states.trace_ids
         return self._probes.measure(states)
 
@@ -154,7 +168,7 @@ def _snapshots(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(name[1]), path) for path in entries if (name := _NAME.fullmatch(path.name)))
 
 
-def _attention_by_layer(measured: Sequence[Entry], layers: Sequence[int]) -> pd.DataFrame:
+def _attention_by_layer(measured: Sequence[Entry], layers: Sequence[int], spans: SpanPairs) -> pd.DataFrame:
     """The table of the same name of a probe's run."""
     arrays = [(entry, entry.measured.attention) for entry in measured if entry.measured is not None]
     kept = [(entry, attention) for entry, attention in arrays if attention is not None and attention.n_q.any()]
@@ -163,7 +177,7 @@ def _attention_by_layer(measured: Sequence[Entry], layers: Sequence[int]) -> pd.
     stacked = np.stack([summarise_trace(attention).by_layer for _, attention in kept])
     masks = subset_masks([subsets_of(entry.trace.label, entry.segmentation.aha) for entry, _ in kept])
     groups = [entry.trace.group for entry, _ in kept]
-    return summarise_layers(lambda name: stacked[..., QUANTITIES.index(name)], groups, masks, layers)
+    return summarise_layers(lambda name: stacked[..., QUANTITIES.index(name)], groups, masks, layers, spans)
 
 
 @contextmanager
@@ -190,11 +204,23 @@ def bank_of(model: Model, config: TrainingConfig) -> KeySentences:
     return read_key_sentences(named) if named else bank_for(model.tokenizer)
 
 
+def pairs_of(config: TrainingConfig) -> SpanPairs:
+    """Spans between which a snapshot of a run measures attention."""
+    return span_pairs(config.probe_queries, config.probe_keys)
+
+
+def positions_of(config: TrainingConfig) -> tuple[str, ...]:
+    """Positions at which a snapshot of a run reads states."""
+    wanted = config.probe_positions
+    return STATE_POSITIONS if wanted is None else expressions(wanted, "probe_positions")
+
+
 class SnapshotCallback(TrainerCallback):
     """Takes snapshots on the same held-out traces; in the first process alone."""
 
     def __init__(self, model: Model, traces: Sequence[Trace], folder: Path, config: TrainingConfig) -> None:
-        options: Any = {"seed": config.seed, "bank": bank_of(model, config)}
+        options: Any = {"seed": config.seed, "bank": bank_of(model, config), "spans": pairs_of(config)}
+        options["positions"] = positions_of(config)
         settings = StreamSettings(finder=config.finder, delimiters=config.delimiters)
         self._prepare = partial(Snapshots, model, traces, settings, **options)
         self._snapshots: Snapshots | None = None

@@ -19,7 +19,7 @@ from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safekey_interp.capture.streaming import on_threads, threads_for
-from safekey_interp.data.trace_reader import TraceSource, read_traces
+from safekey_interp.data.trace_reader import TraceSource
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.models.chat_template import tokenizer_hash
@@ -31,7 +31,7 @@ from safekey_interp.runs.run_writer import RunWriter
 from safekey_interp.training.batch_loss import BatchLoss
 from safekey_interp.training.config import TrainingConfig
 from safekey_interp.training.distributed import check_installed, check_sharded, meet, n_shards
-from safekey_interp.training.examples import Examples, longest_row, prepare_examples
+from safekey_interp.training.examples import Examples, longest_row, prepare_examples, traces_with_spans
 from safekey_interp.training.head_learning_rate import head_rate
 from safekey_interp.training.memory import MemoryEstimate, available, check_memory, estimate, shape_of
 from safekey_interp.training.model_preparation import check_dtype, check_head_layer, prepared_loss
@@ -97,7 +97,7 @@ def train(
     opened = run_session(config.out, overwrite=overwrite, progress=progress)
     with opened as session, on_threads(threads_for(model)):
         session.progress.stage("reading", None)
-        source = read_traces(traces if traces is not None else _named(config)).check()
+        source = traces_with_spans(traces if traces is not None else _named(config), config)
         examples = prepare_examples(model, source, config, session.progress.advance)
         rate = head_rate(model, examples.train, config)
         if rate is not None:

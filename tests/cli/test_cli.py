@@ -68,7 +68,7 @@ BAD_DATA: dict[str, tuple[str, bytes | str, str]] = {
         GOOD + '{"prompt": 3, "response": "x"}\n',
         "line 2: prompt: got the number 3, expected text",
     ),
-    "wrong label": ("t.jsonl", '{"prompt": "x", "label": "bad"}\n', "--label-field"),
+    "wrong label": ("t.jsonl", '{"prompt": "x", "label": 3}\n', "--label-field"),
     "missing field": ("t.jsonl", '{"query": "x", "reply": "y"}\n', "no prompt; the fields are query, reply"),
     "numbers": ("t.json", "[1, 2, 3]", "t.json, row 1: got the number 1, expected an object with a prompt"),
     "not UTF-8": ("t.jsonl", GOOD.encode() + b'{"prompt": "caf\xe9"}\n', "t.jsonl, line 2: not UTF-8"),
@@ -118,7 +118,7 @@ WRONG_WORDS: dict[str, tuple[list[str], str]] = {
     "backend": (["probe", "--traces", "t.jsonl", "--backend", "x"], "--backend: got 'x', expected one of hf, bridge"),
     "label by": (
         ["probe", "--traces", "t.jsonl", "--label-by", "x"],
-        "--label-by: got 'x', expected one of label, aha",
+        "label_by: no trace has the column 'x'; expected one of label, aha, source",
     ),
     "delimiters": (["probe", "--traces", "t.jsonl", "--delimiters", "<a>"], "--delimiters: got '<a>', expected"),
     "field": (["probe", "--traces", "t.jsonl", "--prompt-field", "x"], "no 'x'; the fields are"),

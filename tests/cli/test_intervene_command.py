@@ -85,6 +85,30 @@ def test_given_files_are_used(here: Path, command: Type) -> None:
     assert set(open_run("runs/organism-traces-trajectory").effects["layer"]) == {1, 2}
 
 
+def test_responses_under_a_direction_are_written_counted_and_shown(here: Path, command: Type) -> None:
+    words = ("--generate", "--scale", "0", "--scale", "0.5", "--n-random", "1", "--max-new-tokens", "24")
+    asked = ("intervene", "direction", "--traces", "traces.jsonl", "--n-folds", "2", *words)
+    ended = command(*asked)
+    assert ended.status == 0
+    assert ended.err == (
+        "112 responses are written: to 28 prompts as the model is, and at 1 scale(s) under 1 direction(s), each with 2 "
+        "controls\n"
+    )
+    said = " ".join(ended.out.split())
+    assert "Answers that refuse, of harmful prompts" in said
+    assert "Malformed answers, of all prompts" in said
+    assert "as the model is" in said
+    run = open_run("runs/organism-traces-direction_responses")
+    assert run.manifest["intervention"] == "direction_responses"
+    assert run.manifest["settings"]["judge"]["judge"] == "the act of the answer"
+    assert set(run.effects["metric"]) == {"refused", "complied", "malformed"}
+    assert (run.effects.groupby("group", observed=True)["fold"].nunique() == 1).all(), "fitted on other requests"
+    page = (run.path / "report.html").read_text()
+    assert "What organism answers under a direction" in page.replace("<bdi>", "").replace("</bdi>", "")
+    again = command(*asked)
+    assert (again.status, again.out, again.err) == (0, ended.out, ""), "nothing is written twice"
+
+
 WRONG: dict[str, tuple[list[str], str]] = {
     "no kind": ([], "Missing command; see `safekey-interp intervene --help`"),
     "unknown kind": (["cut"], "No such command 'cut'"),
@@ -96,24 +120,29 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "no such head": (["knockout", "--heads", "99"], "heads: got 99, expected from 0 to"),
     "by": (["knockout", "--by", "token"], "--by: got 'token', expected one of together, layer, head"),
     "window": (["knockout", "--window", "2"], "--window: has no effect without --by layer"),
-    "span": (["knockout", "--to-span", "answer"], "--to-span: got 'answer', expected some of"),
-    "from": (["knockout", "--from-span", "prompt"], "--from-span: got 'prompt', expected one of"),
+    "span": (["knockout", "--key", "first(answer"], "--to-span: span expression 'first(answer': got the end"),
+    "from": (["knockout", "--query", "prmpt"], "span 'prmpt': no trace has one; did you mean 'prompt'?"),
     "control": (["knockout", "--control", "random"], "--control: got 'random', expected some of outside_spans, dose"),
     "n random": (["knockout", "--n-random", "0"], "Invalid value for '--n-random'"),
-    "source": (["patch", "--source", "asked"], "--source: got 'asked', expected one of refused, complied"),
+    "source": (["patch", "--source", "asked"], "source: got 'asked', expected refused or complied"),
     "method": (["patch", "--method", "x"], "--method: got 'x', expected one of exact, attribution, both"),
-    "position": (["patch", "--position", "answer"], "--position: got 'answer', expected some of"),
+    "position": (["patch", "--position", "answer("], "--position: span expression 'answer('"),
+    "metric": (["patch", "--metric", "loss"], "metric: got 'loss', expected one of aha, key_sentence, logprob"),
+    "probe": (["patch", "--metric", "probe(p)"], "p: cannot be read"),
     "one outcome": (["patch", "--limit", "1"], "no pair of traces of one request and different outcomes"),
     "mode": (["direction", "--mode", "x"], "--mode: got 'x', expected one of ablate, add"),
     "scale": (["direction", "--scale", "2"], "--scale: has no effect without --mode add"),
-    "label by": (["direction", "--label-by", "x"], "--label-by: got 'x', expected one of label, aha"),
+    "no responses": (["direction", "--temperature", "1"], "--temperature: has no effect without --generate"),
+    "no position": (["direction", "--generate", "--at", "nowhere"], "position 'nowhere': not in prompt and prefill"),
+    "no sentences": (["direction", "--generate", "--key-sentences", "x"], "--key-sentences: has no effect beside"),
+    "label by": (["direction", "--label-by", "x"], "label_by: no trace has the column 'x'; expected one of label, aha"),
     "one class": (["direction", "--limit", "4"], "directions on held-out requests"),
     "both": (["direction", "--direction", "d.safetensors", "--layers", "1"], "--layers: nothing is fitted"),
     "no direction": (["direction", "--direction", "traces.jsonl"], "traces.jsonl: cannot be read"),
     "a probe": (["direction", "--direction", "p.safetensors"], "p.safetensors: got a file of Probe, expected"),
     "controls": (["direction", "--controls", "x"], "--controls: got 'x', expected some of shuffled_labels"),
     "no controls": (["direction", "--direction", "d.safetensors"], "direction 0: holds no shuffled_labels draws"),
-    "align": (["trajectory", "--align", "x"], "--align: got 'x', expected one of key_sentence, reasoning_end"),
+    "align": (["trajectory", "--align", "x"], "span 'x': no trace has one; expected one of prompt"),
     "no probe": (["trajectory", "--probe", "nowhere"], "nowhere: cannot be read"),
     "key sentences": (["lens", "--key-sentences", "traces.jsonl"], "key sentences traces.jsonl: "),
     "finder": (["suppress", "--finder", "x"], "--finder: got 'x', expected one of rules, given, llm"),

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from safekey_interp.data.conditions import FEW, MOST, Conditions, condition_of, conditions_in, conditions_of
+from safekey_interp.data.conditions import (
+    FEW,
+    MOST,
+    Conditions,
+    condition_of,
+    conditions_in,
+    conditions_of,
+    subsets_by_label,
+    subsets_of,
+)
 from safekey_interp.data.trace import Trace
 
 
@@ -70,3 +79,18 @@ def test_subsets_are_the_condition_and_its_label() -> None:
     assert set(both.words()) == {both.subset(n, x) for n in both.names for x in (None, "harmful", "benign")}
     assert conditions_in({"conditions": both.record()}) == both
     assert conditions_in({}) == Conditions()
+
+
+def test_summaries_are_split_by_the_labels_of_the_data() -> None:
+    assert subsets_by_label(["benign", None]) == subsets_by_label([]) == ("all", "harmful", "benign")
+    assert subsets_by_label(["wrong", float("nan"), "correct", "wrong"]) == ("all", "correct", "wrong")
+    assert subsets_by_label(["a", "b", "c"]) == ("all",), "more than two are not split"
+    assert subsets_by_label(["all", "x"]) == ("all", "x")
+    graded = [trace.with_(label=("correct", "wrong")[number % 2]) for number, trace in enumerate(of("a", 24))]
+    found = conditions_of([*graded, *of("b", 12)], "source")
+    assert found.labels == ("correct", "wrong")
+    assert conditions_in({"conditions": found.record()}).labels == found.labels
+    assert conditions_in({"conditions": {"by": "source", "names": ["a", "b"]}}).labels == ("harmful", "benign")
+    assert subsets_of("wrong", "safe", "a", found) == ["all", "wrong", "aha:safe", "source=a", "source=a, wrong"]
+    assert subsets_of("wrong", None) == ["all"], "not a label of the run"
+    assert conditions_of([trace.with_(label=trace.trace_id) for trace in of("a", 5)], None).labels == ()

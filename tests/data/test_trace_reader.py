@@ -251,7 +251,7 @@ def test_traces_pass_through_and_generators_are_read_once():
     checked = read_traces(trace for trace in traces).check()
     assert list(checked) == list(checked) == traces
     once = read_traces(trace for trace in traces)
-    list(once)
+    assert sum(1 for _ in once) == len(traces)
     with pytest.raises(InputError, match="only once"):
         list(once)
     assert read_traces(checked) is checked
@@ -291,7 +291,8 @@ def test_usual_and_named_columns():
      (1.0, "harmful"),
      ("benign", "benign"), ("safe", "benign"), (0, "benign"), (False, "benign"), ("FALSE", "benign"),
      (np.int64(0), "benign"),
-     (None, None), ("", None), (float("nan"), None)],
+     ("correct", "correct"), (" Wrong ", "Wrong"), ("true-ish", "true-ish"), ("réponse \ud800", "réponse \ufffd"),
+     (None, None), ("", None), ("  ", None), (float("nan"), None)],
 )  # fmt: skip
 def test_labels(value, label):
     assert only({"prompt": "q", "label": value}).label == label
@@ -513,10 +514,11 @@ def test_wrong_values_name_row_field_got_and_expected(tmp_path):
     assert "got an empty text" in message([{"prompt": ""}])
     assert message([1.5]) == "row [0]: got the number 1.5, expected an object with a prompt"
     assert "row [1]: got the text 'b'" in message([{"prompt": "a"}, "b"])
-    got = message([{"prompt": "a", "label": "maybe"}])
-    assert "label: got the text 'maybe', expected one of harmful, unsafe, 1, true, benign, safe, 0, false" in got
+    got = message([{"prompt": "a", "label": "3"}])
+    assert "label: got the text '3', expected a word, or one of harmful, unsafe, 1, true, benign, safe, 0, false" in got
     assert "--label-field" in got
-    assert "got the number 2" in message([{"prompt": "a", "label": 2}])
+    for number in (2, -1, 0.5, "-1", "1.5", [1]):
+        assert "expected a word, or one of" in message([{"prompt": "a", "label": number}])
 
 
 def test_missing_fields_name_those_that_are_there():

@@ -30,6 +30,7 @@ from safekey_interp.interventions.steering import steer
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.trajectory import measure_trajectory
 from safekey_interp.models.model import Model
+from safekey_interp.reporting.report_file import write_report
 from safekey_interp.runs.run_folder import Run, open_run
 
 SMALL = KeySentences(safe=GENERAL.safe[:2], go_ahead=GENERAL.go_ahead[1:3])
@@ -242,10 +243,10 @@ def test_another_run_is_refused_and_overwritten_when_asked(runs: Any, tmp_path: 
         ("knockout", {"finder": "x"}, "finder: got 'x'"),
         ("knockout", {"chunk": 0}, "chunk: got 0"),
         ("knockout", {"keep_directions": True}, "keep_directions: knockout fits none"),
-        ("patch", {"positions": ("answer",)}, "positions: got 'answer'"),
+        ("patch", {"positions": ("answr",)}, "span 'answr': no trace has one; did you mean 'answer'"),
         ("direction", {"mode": "turn"}, "mode: got 'turn'"),
-        ("direction", {"fit_position": "end"}, "end"),
-        ("trajectory", {"align": "answer"}, "align: got 'answer'"),
+        ("direction", {"fit_position": "ende"}, "span .ende.: no trace has one"),
+        ("trajectory", {"align": "answr"}, "span 'answr': no trace has one"),
     ],
 )
 def test_what_cannot_be_asked_for_leaves_nothing(tmp_path: Path, kind: Any, options: Any, says: str) -> None:
@@ -291,3 +292,51 @@ def test_directions_that_are_kept_steer_other_traces(tmp_path: Path) -> None:
         run_intervention(
             "direction", model(), others, out=tmp_path / "again", chunk=4, **used | {"directions": [turned]}
         )
+
+
+RESPONSES: dict[str, Any] = {"generate": True, "n_random": 1, "fit_layers": [1], "n_folds": 2, "max_new_tokens": 6}
+
+
+def test_responses_do_not_depend_on_the_pieces_and_a_finished_run_is_returned(tmp_path: Path) -> None:
+    options = RESPONSES | {"finder": "given", "scales": (0.0, 2.0)}
+    first, second = (
+        run_intervention("direction", model(), data(24), out=tmp_path / str(chunk), chunk=chunk, **options)
+        for chunk in (3, 24)
+    )
+    keys = ["trace_id", "scale", "control", "draw", "metric"]
+    one, other = (run.effects.sort_values(keys, ignore_index=True) for run in (first, second))
+    pd.testing.assert_frame_equal(one, other)
+    assert one.loc[one["scale"] == 2, "response"].nunique() > 1
+    assert first.manifest["settings"]["judge"]["judge"] == "the judge refusal"
+    summary = first.summary
+    for finding in first.findings["findings"][1:]:
+        column = "excess" if finding["question"] == "chance" else "value"
+        assert np.isclose(summary[column], finding["value"]).any()
+    again = run_intervention("direction", model(), data(24), out=tmp_path / "3", chunk=3, **options)
+    assert again.manifest == first.manifest
+    with pytest.raises(RunError, match=r"intervention was direction_responses, now direction"):
+        run_of("direction", tmp_path / "3")
+
+
+def test_a_run_takes_spans_of_ones_own_and_metrics_whatever_the_pieces(tmp_path: Path) -> None:
+    of = [trace.with_(spans={"warning": [(9, 18)]} if number else {}) for number, trace in enumerate(data(4))]
+    options: dict[str, Any] = {
+        "from_span": "last(reasoning)",
+        "to_span": ("warning",),
+        "metric": ["logprob(last(reasoning))", 'logit_difference("a", "b") at last(reasoning)'],
+        "controls": ("dose",),
+        "n_dose": 1,
+    }
+    run = run_intervention("knockout", model(), of, out=tmp_path / "run", chunk=1, **options)
+    assert run.manifest["settings"]["metric"] == options["metric"]
+    assert run.manifest["settings"]["from_span"] == "last(reasoning)"
+    assert set(run.summary["unit"]) == {"nats a token", "logits"}
+    [left_out] = run.findings["left_out"]
+    assert (left_out["why"], left_out["n"]) == ("it has none of the spans", 1)
+    whole: Any = knockout(model(), of, **options)
+    assert list(run.effects["effect"]) == pytest.approx(list(whole["effect"]), abs=1e-5, nan_ok=True)
+    assert "logprob(last(reasoning)) by" in run.findings["headline"]
+    assert write_report(run.path).is_file()
+    with pytest.raises(InputError, match="span 'warnin': no trace has one; did you mean 'warning'"):
+        run_intervention("knockout", model(), of, out=tmp_path / "no", to_span=("warnin",))
+    assert not (tmp_path / "no").exists()

@@ -18,7 +18,6 @@ from safekey_interp.data.conditions import Conditions, subsets_of
 from safekey_interp.data.trace import Trace
 from safekey_interp.experiments.probe_chunks import (
     head_sums,
-    join_examples,
     join_tables,
     quantity_reader,
     state_files,
@@ -26,6 +25,7 @@ from safekey_interp.experiments.probe_chunks import (
     trace_row,
     write_chunk,
 )
+from safekey_interp.experiments.probe_examples import join_examples
 from safekey_interp.measures.attention_summary import QUANTITIES
 from safekey_interp.models.model import Model
 

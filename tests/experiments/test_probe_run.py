@@ -93,7 +93,9 @@ def in_conditions(data: list[Trace]) -> list[Trace]:
 def test_conditions_stand_apart_in_every_table(tmp_path: Path, model: Model) -> None:
     data = in_conditions(DATA)
     run = run_probe(model, data, out=tmp_path / "run", **SETTINGS)
-    assert run.manifest["conditions"] == {"by": "source", "names": ["plain", "wrapped"], "left_out": []}
+    labels = ["harmful", "benign"]
+    record = {"by": "source", "names": ["plain", "wrapped"], "left_out": [], "labels": labels}
+    assert run.manifest["conditions"] == record
     assert list(run.traces["condition"]) == [trace.source for trace in data]
     subsets = {f"source={name}{label}" for name in ("plain", "wrapped") for label in ("", ", harmful", ", benign")}
     for table in (run.attention_by_layer, run.attention_by_head):
@@ -351,7 +353,7 @@ def test_out_of_memory_halves_the_batch_and_names_the_trace_that_never_fits(tmp_
         ({"batch_size": "many"}, "batch_size: got 'many'"),
         ({"finder": "nonsense"}, "finder: got 'nonsense', expected one of rules"),
         ({"backend": "jax"}, "backend: got 'jax', expected one of hf, bridge"),
-        ({"label_by": "mood"}, "label_by: got 'mood', expected one of label, aha"),
+        ({"label_by": "mood"}, "label_by: no trace has the column 'mood'; expected one of label, aha, source"),
         ({"by": ""}, "by: got '', expected a column's name, or None"),
         ({"layers": [3]}, "layers: got [3], expected some of 0 to 2"),
         ({"max_length": 10}, "no trace can be measured; trace t0: key sentence ends at token"),
@@ -415,6 +417,28 @@ def test_outcomes_can_be_the_classes(tmp_path: Path, model: Model) -> None:
     assert set(run.separability["label_by"]) == {"aha"}
     assert "key_sentence" not in set(run.separability["position"])
     assert {"aha:safe", "aha:unsafe"} <= set(run.attention_by_layer["subset"])
+
+
+def test_any_column_of_two_values_can_be_the_classes(tmp_path: Path, model: Model) -> None:
+    data = [
+        trace.with_(label=("correct", "wrong")[number % 2], meta={"language": ("en", "fr")[number % 2], "n": number})
+        for number, trace in enumerate(DATA)
+    ]
+    run = run_probe(model, data, out=tmp_path / "run")
+    again = run_probe(model, data, out=tmp_path / "again", label_by="meta.language")
+    assert set(run.separability["positive_class"]) == {"wrong"}
+    assert set(again.separability["positive_class"]) == {"fr"}
+    assert set(again.coordinates["label"]) == {"en", "fr"}
+    names = ["label_by", "positive_class", "negative_class"]
+    pd.testing.assert_frame_equal(run.separability.drop(columns=names), again.separability.drop(columns=names))
+    assert {"all", "correct", "wrong"} <= set(run.attention_by_layer["subset"])
+    assert write_report(run.path).is_file()
+    assert write_report(again.path).is_file()
+    with pytest.raises(InputError, match=r"label_by n: got 12 values \(.*and 6 more\), expected two"):
+        run_probe(model, data, out=tmp_path / "many", label_by="n")
+    with pytest.raises(InputError, match="got 3 values"):
+        run_probe(model, [*data, DATA[0].with_(trace_id="other", label="maybe")], out=tmp_path / "many")
+    assert not (tmp_path / "many").exists()
 
 
 def test_states_are_kept_on_request(tmp_path: Path, model: Model) -> None:

@@ -36,10 +36,12 @@ def test_counts(model: Model) -> None:
     steps: list[int] = []
     found = survey(model, data, SETTINGS, n_examples=2, seed=0, on_trace=steps.append)
     assert (found.n, found.n_with_key_sentence, found.n_with_response) == (7, 5, 6)
-    assert found.labels == Counter({"benign": 3, "harmful": 2, "": 2})
-    assert found.classes("label") == Counter({"benign": 3, "harmful": 2})
-    assert found.classes("aha") == Counter({"safe": 5, "unsafe": 0})
-    assert found.in_words("aha") == "0 unsafe, 5 safe"
+    assert (found.classes, found.in_words) == (Counter({"harmful": 2, "benign": 3}), "2 harmful, 3 benign")
+    by_outcome = survey(model, data, SETTINGS, label_by="aha", n_examples=2, seed=0)
+    assert (by_outcome.classes, by_outcome.in_words) == (Counter({"unsafe": 0, "safe": 5}), "0 unsafe, 5 safe")
+    graded = [trace.with_(meta={"grade": number % 2}) for number, trace in enumerate(data)]
+    by_grade = survey(model, graded, SETTINGS, label_by="grade", n_examples=2, seed=0)
+    assert by_grade.in_words == "3 1, 4 0", "the positive class first"
     assert steps == [1] * 7
 
 

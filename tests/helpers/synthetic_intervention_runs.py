@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -49,11 +51,22 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def write_intervention(folder: Path, name: str, *, n_layers: int = 6, n_heads: int = 4, hostile: bool = False) -> Path:
-    """A complete run of an intervention, without its page."""
+def write_intervention(
+    folder: Path,
+    name: str,
+    *,
+    n_layers: int = 6,
+    n_heads: int = 4,
+    hostile: bool = False,
+    renamed: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
+    """A complete run of an intervention, without its page; spans, metrics and labels are ``renamed``."""
     kind: Any = KIND_OF[name]
     rng = np.random.default_rng(0)
     effects = _scores(rng) if kind == "trajectory" else _effects(name, n_layers, n_heads, rng)
+    named = effects.columns.intersection(["from_span", "to_span", "position", "metric", "label"])
+    effects[named] = effects[named].replace(dict(renamed))
+    options = {option: _renamed(value, renamed) for option, value in _OPTIONS[kind].items()}
     intervention = find_intervention(kind)
     summary = load_function(intervention.summarise)(effects)
     text = HOSTILE if hostile else "a model"
@@ -66,19 +79,26 @@ def write_intervention(folder: Path, name: str, *, n_layers: int = 6, n_heads: i
         "command": ["safekey-interp", "intervene", kind, "--traces", f"{text}.jsonl"],
         "model": {"spec": text, "name": text, "n_layers": n_layers, "n_heads": n_heads, "weights_sha256": "ab" * 32},
         "data": {"sources": [f"/data/of a user/{text.replace('/', '')}.jsonl"], "n_read": 26, "n_surrogates": 0},
-        "settings": {"finder": "rules", "max_length": None} | _OPTIONS[kind],
+        "settings": {"finder": "rules", "max_length": None} | options,
         "versions": {"python": "3.12.3", "torch": "2.13.0"},
         "plan": {"chunk": 16},
         "seed": 0,
         "timings": {"measuring": 12.5},
     }
-    left_out = {f"{text} 1": f"no key sentence: {text}", f"{text} 2": f"no key sentence: {text}"}
+    reason = f"no token in {', '.join(renamed.values())}: {text}" if renamed else f"no key sentence: {text}"
+    left_out = {f"{text} 1": reason, f"{text} 2": reason}
     folder.mkdir(parents=True, exist_ok=True)
     effects.to_parquet(folder / "effects.parquet")
     summary.to_parquet(folder / "summary.parquet")
     (folder / "run.json").write_text(json.dumps(manifest))
     (folder / "findings.json").write_text(json.dumps(find(intervention, effects, summary, left_out, manifest)))
     return folder
+
+
+def _renamed(value: Any, renamed: Mapping[str, str]) -> Any:
+    if isinstance(value, list):
+        return [_renamed(each, renamed) for each in value]
+    return renamed.get(value, value) if isinstance(value, str) else value
 
 
 def _traces() -> pd.DataFrame:

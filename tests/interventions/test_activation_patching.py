@@ -239,7 +239,7 @@ def test_the_organisms_refusal_moves_from_its_understanding_to_the_position_that
 def test_what_cannot_be_patched_is_refused_or_left_out() -> None:
     model = tiny_models.tiny_model("llama")
     for options, says in (
-        ({"positions": ["key_sentence"]}, "positions: got 'key_sentence'"),
+        ({"positions": ["key_sentence"]}, "none of the positions key_sentence in common"),
         ({"method": "fast"}, "method: got 'fast'"),
         ({"layers": [9]}, "layers: got"),
         ({"n_random": -1}, "n_random: got -1"),

@@ -110,12 +110,13 @@ def test_what_is_no_record_is_refused() -> None:
         registry.find_intervention("nonsense")
 
 
-@pytest.mark.parametrize("name", registry.intervention_names())
+@pytest.mark.parametrize("name", [*registry.intervention_names(), *registry._VARIANTS])
 def test_a_records_options_are_its_functions(name: str) -> None:
     record = registry.find_intervention(name)
     assert record.name == name
     measure = inspect.signature(load_function(record.measure)).parameters
     defaults = complete_options(record, ski.load("organism"), {}) | {"keep_directions": False}
+    defaults |= dict.fromkeys(record.variants, False)
     for option in record.options:
         if option.name in measure and measure[option.name].default is not inspect.Parameter.empty:
             assert option.default == measure[option.name].default, option.name
@@ -131,3 +132,11 @@ def test_a_records_options_are_its_functions(name: str) -> None:
 
 def test_a_knockouts_controls_are_those_of_its_plan() -> None:
     assert tuple(registry.find_intervention("knockout").controls) == CONTROLS
+
+
+def test_a_flag_chooses_a_variant_which_is_no_command_of_its_own() -> None:
+    direction = registry.find_intervention("direction")
+    chosen, options = registry.choose_variant(direction, {"generate": True, "n_random": 3})
+    assert (chosen.name, options) == ("direction_responses", {"n_random": 3})
+    assert registry.choose_variant(direction, {"generate": False}) == (direction, {})
+    assert not set(registry._VARIANTS) & set(registry.intervention_names())

@@ -181,7 +181,7 @@ def test_notation_reads_what_it_writes(notation: str) -> None:
         ("key_sentence at prompt", "key_sentence alone"),
         ('logit_difference("a")', "two tokens in quotes"),
         ('logit_difference("a", "a")', "the same token twice"),
-        ('logit_difference("a long text", "b")', "'a long text' is .* tokens"),
+        ('logit_difference("a long text", "b")', "token 'a long text': got .* tokens"),
         ("logprob('\\x')", "texts in quotes"),
         ("probe(/nowhere)", "cannot be read"),
         ("logprob(nowhere)", "span 'nowhere': no trace has one"),

@@ -384,7 +384,7 @@ def test_what_cannot_be_steered_is_refused_in_one_line() -> None:
         (narrow, {}, "got width 3, expected the model's 32"),
         (unplaced, {"mode": "add"}, "no such layer"),
         (unplaced, {"mode": "turn"}, "mode: got 'turn'"),
-        (unplaced, {"positions": ["end"]}, "positions: got 'end'"),
+        (unplaced, {"positions": ["last("]}, "span expression 'last\\('"),
         (unplaced, {"layers": [7]}, r"layers: got \[7\]"),
         (unplaced, {"n_random": -1}, "n_random"),
         ([], {}, "directions: got none"),

@@ -11,7 +11,7 @@ from safekey_interp.measures.auroc import (
     fisher_ratio,
     placements,
     standardise_within_folds,
-    tpr_at_1fpr,
+    tpr_at_fpr,
 )
 
 
@@ -53,19 +53,19 @@ def test_tpr_is_the_best_threshold_with_at_most_one_percent_false_alarms():
         above = scores >= threshold
         if (above & ~positive).sum() <= 0.01 * (~positive).sum():
             best = max(best, (above & positive).sum() / positive.sum())
-    assert tpr_at_1fpr(scores, positive) == pytest.approx(best)
+    assert tpr_at_fpr(scores, positive) == pytest.approx(best)
 
 
 def test_tpr_of_a_perfect_a_constant_and_a_hopeless_score():
     positive = np.arange(200) < 100
-    assert tpr_at_1fpr(positive.astype(float), positive) == 1.0
-    assert tpr_at_1fpr(np.zeros(200), positive) == 0.0
-    assert tpr_at_1fpr(-positive.astype(float), positive) == 0.0
+    assert tpr_at_fpr(positive.astype(float), positive) == 1.0
+    assert tpr_at_fpr(np.zeros(200), positive) == 0.0
+    assert tpr_at_fpr(-positive.astype(float), positive) == 0.0
 
 
 def test_tpr_is_undefined_where_one_percent_cannot_be_told():
-    assert np.isnan(tpr_at_1fpr(np.arange(199.0), np.arange(199) < 100))
-    assert np.isnan(tpr_at_1fpr(np.arange(200.0), np.zeros(200, bool)))
+    assert np.isnan(tpr_at_fpr(np.arange(199.0), np.arange(199) < 100))
+    assert np.isnan(tpr_at_fpr(np.arange(200.0), np.zeros(200, bool)))
 
 
 def test_fisher_ratio_by_hand():

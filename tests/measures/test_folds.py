@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safekey_interp.errors import InputError
+from safekey_interp.data.class_labels import HARM, ClassPair
 from safekey_interp.measures.folds import make_plan, positive_class, why_not
+
+UNSAFE = ClassPair("unsafe", "safe")
 
 
 def plan_of(positive, groups, **options):
@@ -24,7 +26,7 @@ def test_folds_and_shuffles_keep_groups_whole(design, seed):
     for number, (size, kind) in enumerate(design):
         positive += {"+": [1] * size, "-": [0] * size, "±": [k % 2 for k in range(size)]}[kind]
         groups += [number] * size
-    if why_not(np.array(positive) == 1, [str(group) for group in groups], "label"):
+    if why_not(np.array(positive) == 1, [str(group) for group in groups], HARM):
         return
     plan = plan_of(positive, groups, seed=seed, n_permutations=11)
     codes = np.array(groups)
@@ -109,31 +111,28 @@ def test_the_seed_decides():
 
 
 @pytest.mark.parametrize(
-    ("positive", "groups", "label_by", "why"),
+    ("positive", "groups", "classes", "why"),
     [
-        ([1] * 971, range(971), "label", "one class only (971 harmful, 0 benign)"),
-        ([0] * 1_200, range(1_200), "aha", "one class only (0 unsafe, 1,200 safe)"),
-        ([], [], "label", "no labelled rows (0 harmful, 0 benign)"),
+        ([1] * 971, range(971), HARM, "one class only (971 harmful, 0 benign)"),
+        ([0] * 1_200, range(1_200), UNSAFE, "one class only (0 unsafe, 1,200 safe)"),
+        ([], [], HARM, "no labelled rows (0 harmful, 0 benign)"),
         (
             [1] * 30 + [0] * 30,
             [row // 10 for row in range(60)],
-            "label",
+            HARM,
             "too few groups: 3 harmful groups, at least 5 needed",
         ),
-        ([1] * 30 + [0] * 4, range(34), "aha", "too few groups: 4 safe groups, at least 5 needed"),
-        ([1, 0] * 5, np.repeat(range(5), 2), "label", None),
+        ([1] * 30 + [0] * 4, range(34), UNSAFE, "too few groups: 4 safe groups, at least 5 needed"),
+        ([1, 0] * 5, np.repeat(range(5), 2), HARM, None),
+        ([1] * 3, range(3), ClassPair("correct", ""), "one class only (3 correct)"),
     ],
 )
-def test_reasons_are_words(positive, groups, label_by, why):
-    assert why_not(np.array(positive, dtype=int) == 1, [str(group) for group in groups], label_by) == why
+def test_reasons_are_words(positive, groups, classes, why):
+    assert why_not(np.array(positive, dtype=int) == 1, [str(group) for group in groups], classes) == why
 
 
-def test_classes_of_labels_and_outcomes():
-    assert np.array_equal(positive_class(["harmful", None, "benign"], "label"), [1, np.nan, 0], equal_nan=True)
-    assert np.array_equal(
-        positive_class(["unsafe", "neutral", "safe", None], "aha"), [1, np.nan, 0, np.nan], equal_nan=True
-    )
-    with pytest.raises(InputError, match="got 'neutral', expected harmful, benign, None"):
-        positive_class(["neutral"], "label")
-    with pytest.raises(InputError, match="label_by: got 'x'"):
-        positive_class([], "x")
+def test_rows_of_neither_class_have_no_code():
+    assert np.array_equal(positive_class(["harmful", None, "benign"], HARM), [1, np.nan, 0], equal_nan=True)
+    codes = positive_class(["unsafe", "neutral", "safe", None], UNSAFE)
+    assert np.array_equal(codes, [1, np.nan, 0, np.nan], equal_nan=True)
+    assert np.isnan(positive_class([None, "", "x"], ClassPair("a", ""))).all()

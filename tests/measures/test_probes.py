@@ -14,7 +14,7 @@ from safekey_interp.measures.linear_probes import (
     PRIOR_LOGIT_VARIANCE,
     fit_scaling,
     mean_difference_scores,
-    ridge_scores,
+    ridge_weights,
     row_space,
 )
 from safekey_interp.measures.probes import Probe
@@ -48,7 +48,8 @@ def test_ridge_columns_equal_a_ridge_fit_per_column(n, d):
     labels = np.random.default_rng(1).random((n - 10, 7)) < 0.4
     scaling = fit_scaling(matrix[10:])
     train, test = scaling.apply(matrix[10:]), scaling.apply(matrix[:10])
-    fast = ridge_scores(row_space(train, test), labels)
+    space = row_space(train, test)
+    fast = space.test @ ridge_weights(space, labels)
     for column in range(7):
         model = Ridge(alpha=4 * d / PRIOR_LOGIT_VARIANCE).fit(train, 2.0 * labels[:, column] - 1)
         assert np.allclose(fast[:, column], test @ model.coef_, atol=1e-6)
@@ -209,12 +210,26 @@ def test_wrong_shapes_and_labels_are_refused():
         Probe.fit(matrix, labels, groups[:3])
     with pytest.raises(InputError, match=r"one class only \(20 harmful, 0 benign\)"):
         Probe.fit(matrix, ["harmful"] * 20, groups)
-    with pytest.raises(InputError, match="got 'bad', expected harmful, benign, None"):
-        Probe.fit(matrix, ["bad"] * 20, groups)
-    with pytest.raises(InputError, match="'outcome', expected one of label, aha"):
-        Direction.fit(matrix, labels, groups, label_by="outcome")
+    with pytest.raises(InputError, match=r"labels by mood: one class only \(20 bad\); both classes are needed"):
+        Probe.fit(matrix, ["bad"] * 20, groups, label_by="mood")
+    with pytest.raises(
+        InputError, match=r"label_by mood: got 3 values \('good' 10, 'bad' 9, 'worse' 1\), expected two"
+    ):
+        Direction.fit(matrix, ["good", "bad"] * 9 + ["good", "worse"], groups, label_by="mood")
     with pytest.raises(InputError, match="same mean state"):
         Direction.fit(np.ones((20, 4)), labels, groups)
+
+
+def test_classes_are_those_of_the_data():
+    matrix, labels, groups = states(60, 6, gap=3.0)
+    for names in (("wrong", "correct"), ("fr", "en"), ("10", "9")):
+        named = [names[label == "benign"] for label in labels]
+        for kind in (Probe, Direction):
+            record, usual = kind.fit(matrix, named, groups, label_by="c"), kind.fit(matrix, labels, groups)
+            assert (record.classes, record.label_by, usual.classes) == (names, "c", ("harmful", "benign"))
+            vectors = [one.weight if kind is Probe else one.vector for one in (record, usual)]
+            assert np.array_equal(*vectors), "names change nothing"
+    assert Probe.fit(matrix, named, groups).direction().classes == names
 
 
 def test_outcomes_take_unsafe_as_positive_and_leave_neutral_out():

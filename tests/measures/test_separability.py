@@ -13,7 +13,6 @@ from sklearn.metrics import roc_auc_score
 
 from safekey_interp.errors import InputError
 from safekey_interp.measures.folds import make_plan
-from safekey_interp.measures.layer_loop import class_names
 from safekey_interp.measures.layer_scores import describe, measure_states, score_states, score_texts
 from safekey_interp.measures.linear_probes import PRIOR_LOGIT_VARIANCE
 from safekey_interp.measures.separability import COLUMNS, COORDINATE_COLUMNS, separability_table
@@ -224,11 +223,12 @@ def test_rows_that_no_split_can_serve_are_nan_with_a_note():
     plan = make_plan(np.arange(9), positive, ["one"] * 8 + ["two"], seed=0, n_permutations=5)
     states = np.random.default_rng(0).normal(size=(9, 4))
     cells, coordinates = measure_states(states, plan, {"position": "prompt"})
-    for cell in [*cells, describe({}, score_texts(["a a"] * 9, plan), plan)]:
+    for cell in [*cells, describe({"estimator": "logistic"}, score_texts(["a a"] * 9, plan), plan)]:
+        kinds = ("auroc", "tpr", "p_value", "brier")
         numbers = {
-            name: value for name, value in cell.row.items() if "auroc" in name or "tpr" in name or name == "p_value"
+            name: value for name, value in cell.row.items() if name == "ece" or any(kind in name for kind in kinds)
         }
-        assert len(numbers) == 10
+        assert len(numbers) == 17
         assert np.isnan(list(numbers.values())).all()
         assert np.isnan(cell.row["fisher_ratio"])
         assert cell.row["note"] == "no split gives every fold both classes"
@@ -328,7 +328,7 @@ def test_layers_and_positions_are_chosen_and_checked():
     for options, said in (
         ({"layers": [7]}, r"layers: got 7, expected some of \[0, 1, 2\]"),
         ({"positions": ["end"]}, "positions: got 'end', expected some of prompt, decision"),
-        ({"label_by": "x"}, "label_by: got 'x'"),
+        ({"n_permutations": -1}, "n_permutations: got -1, expected 0 or more"),
     ):
         with pytest.raises(InputError, match=said):
             separability_table(arrays, labels, alone(40), {}, **options)
@@ -336,8 +336,24 @@ def test_layers_and_positions_are_chosen_and_checked():
         separability_table(arrays, labels, alone(3), {})
     with pytest.raises(InputError, match="texts of prompt: got 0"):
         separability_table(arrays, labels, alone(40), {"prompt": []})
-    with pytest.raises(InputError, match="label_by: got 'x'"):
-        class_names([], [], "x")
+    with pytest.raises(InputError, match="label_by mood: got 3 values"):
+        separability_table(arrays, ["a", "b", "c", None] * 10, alone(40), {}, label_by="mood")
+
+
+def test_any_two_values_are_classes():
+    states, labels = planted(60, 4, 1.0)
+    usual = separability_table(Arrays(prompt=states), labels, alone(60), {}, **FAST).table
+    named = [{"harmful": "wrong", "benign": "correct"}[label] for label in labels]
+    result = separability_table(Arrays(prompt=states), named, alone(60), {}, label_by="meta.grade", **FAST)
+    assert set(result.coordinates.label) == {"wrong", "correct"}
+    assert set(result.table.positive_class) == {"wrong"}
+    assert set(result.table.negative_class) == {"correct"}
+    assert set(usual.positive_class + usual.negative_class) == {"harmfulbenign"}
+    names = ["label_by", "positive_class", "negative_class"]
+    pd.testing.assert_frame_equal(result.table.drop(columns=names), usual.drop(columns=names))
+    one = separability_table(Arrays(prompt=states), ["wrong"] * 60, alone(60), {}, label_by="meta.grade", **FAST)
+    assert one.table.empty
+    assert [str(reason) for reason in one.left_out] == ["separability left out: one class only (60 wrong)"]
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="XSTest is not here")

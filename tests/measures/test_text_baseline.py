@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from safekey_interp.capture.capture_request import KNOWN_POSITIONS
 from safekey_interp.data.trace import CharSpan, Trace
-from safekey_interp.measures.text_baseline import count_words, span_texts, text_space
+from safekey_interp.measures.text_baseline import count_words, text_of, text_space, texts_at
 from safekey_interp.segmentation.segmenter import Segmentation
 
 
@@ -60,9 +61,17 @@ def test_a_position_has_the_words_that_were_read_up_to_it():
     )
     missing = Segmentation(trace_id="2", understanding=None, key_sentence=None, aha=None, hint=None, **blank)
     traces = [Trace(trace_id=name, prompt=f"prompt {name}", response=response) for name in "12"]
-    texts = span_texts(traces, [found, missing])
+    texts = texts_at([*KNOWN_POSITIONS, "reasoning", "prompt + key_sentence"], traces, [found, missing])
     assert texts["prompt"] == texts["prompt_end"] == ["prompt 1", "prompt 2"]
     assert texts["understanding"] == ["They ask X.", None]
     assert texts["key_sentence"] == ["Hmm, that hurts", None] or texts["key_sentence"][0].startswith("Hmm, that hurts")
     assert texts["context"] == texts["prompt+understanding"] == ["prompt 1\nThey ask X.", None]
+    assert texts["understanding_end"] == texts["context"]
+    assert texts["reasoning"] == [response[7:34]] * 2
+    assert texts["prompt + key_sentence"] == [f"prompt 1\n{texts['key_sentence'][0]}", None]
     assert texts["decision"] == ["prompt 1\nThey ask X.", "prompt 2"]
+    warned = traces[0].with_(given={"warning": CharSpan(19, 23)})
+    assert text_of(warned, found, "warning") == response[19:23], "the words of whatever span is probed"
+    assert text_of(warned, found, "prompt+warning") == f"prompt 1\n{response[19:23]}"
+    for unknown in ("warned", "", "+", "prompt+", "last(prompt)"):
+        assert text_of(warned, found, unknown) is None

@@ -205,3 +205,26 @@ def test_too_few_benign_traces_for_a_rate_are_refused() -> None:
     with pytest.raises(InputError, match="false_positive_rate: got 0"):
         calibrate(model, few, probe, false_positive_rate=0, finder="given")
     assert isinstance(calibrate(model, few, probe, false_positive_rate=0.2, finder="given"), Threshold)
+
+
+def test_tokens_of_positions_alone_count() -> None:
+    model = ski.load("organism:sft")
+    probe, others = fitted(model)
+    sampling = Sampling(max_new_tokens=60)
+    everything = list(watch(model, others[0], probe, threshold=0.0, sampling=sampling))
+    some = list(watch(model, others[0], probe, threshold=0.0, sampling=sampling, positions=["reasoning"]))
+    assert [one.score for one in some] == [one.score for one in everything]
+    assert all(one.counts for one in everything)
+    assert 0 < sum(one.counts for one in some) < len(some)
+    passed = np.cumsum([one.counts and one.score > 0 for one in some]) > 0
+    assert [one.alarm for one in some] == passed.tolist()
+    every, last = (
+        calibrate(model, others, probe, false_positive_rate=0.2, positions=positions)
+        for positions in (["token(0) .. token(-1)"], ["token(-1)"])
+    )
+    assert every == calibrate(model, others, probe, false_positive_rate=0.2)
+    assert last.value <= every.value
+    with pytest.raises(InputError, match="span 'nowhere': no trace has one"):
+        calibrate(model, others, probe, false_positive_rate=0.2, positions=["nowhere"])
+    with pytest.raises(InputError, match="positions: got the text"):
+        next(watch(model, others[0], probe, positions="reasoning"))

@@ -9,6 +9,7 @@ from test_separability import Arrays, labels_of
 from tiny_models import tiny_model, traces
 
 from safekey_interp import measure_transfer
+from safekey_interp.data.class_labels import HARM
 from safekey_interp.data.conditions import Conditions
 from safekey_interp.errors import InputError
 from safekey_interp.measures.condition_pairs import Designer, pairs_of
@@ -73,7 +74,7 @@ def test_a_direction_that_flips_is_below_one_half():
 def test_fitted_and_tested_on_one_condition_is_separability_on_the_same_folds():
     design = Design(n_groups=40, plain=1.0, wrapped=0.3)
     designer = Designer(
-        design.positive.astype(float), design.groups, design.condition, names=BOTH.names, label_by="label", seed=0,
+        design.positive.astype(float), design.groups, design.condition, names=BOTH.names, classes=HARM, seed=0,
         sizes=SIZES,
     )  # fmt: skip
     whole = designer.design(designer.eligible)
@@ -95,7 +96,7 @@ def test_groups_folds_and_shuffles_stay_whole_in_every_condition():
     mixed = groups >= 50  # some groups hold both classes
     positive[mixed] = np.arange(mixed.sum()) % 2
     designer = Designer(
-        positive, groups.astype(str).tolist(), condition, names=BOTH.names, label_by="label", seed=0, sizes=SIZES
+        positive, groups.astype(str).tolist(), condition, names=BOTH.names, classes=HARM, seed=0, sizes=SIZES
     )
     plan, rows_of, parts, reasons = designer.design(designer.eligible)
     assert plan is not None
@@ -231,5 +232,7 @@ def test_a_model_is_measured_from_traces_to_table():
     assert nothing.attrs["left_out"] == [
         "conditions by mood left out: no trace has such a field, so nothing is told apart by it"
     ]
-    with pytest.raises(InputError, match="label_by: got 'x'"):
+    with pytest.raises(
+        InputError, match="label_by: no trace has the column 'x'; expected one of label, aha, source, wrapper"
+    ):
         measure_transfer(tiny_model("llama"), data, label_by="x")

@@ -17,7 +17,7 @@ from safekey_interp.errors import RunError
 from safekey_interp.reporting.pages.attention_packing import MEAN, pack, unpack
 from safekey_interp.reporting.pages.controls_table import Estimate, verdict
 from safekey_interp.reporting.pages.figure_embedding import embed
-from safekey_interp.reporting.pages.probe_page_figures import _that_fit, scatter_group
+from safekey_interp.reporting.pages.probe_page_figures import scatter_group, that_fit
 from safekey_interp.reporting.pages.rendering import Html, data, island, part, render
 from safekey_interp.reporting.report_file import write_report
 from safekey_interp.runs.run_folder import Run, open_run
@@ -200,11 +200,11 @@ def test_the_first_example_shown_has_a_dormant_signal(page):
 
 def test_choices_that_do_not_fit_are_named():
     names = {"all": "all traces", "a": "one", "b": "two"}
-    assert _that_fit(names, 10, 30, "x.parquet") == (names, "")
-    kept, note = _that_fit(names, 10, 15, "x.parquet")
+    assert that_fit(names, 10, 30, "x.parquet") == (names, "")
+    kept, note = that_fit(names, 10, 15, "x.parquet")
     assert kept == {"all": "all traces"}
     assert note == "To keep the page small, some choices of traces are in x.parquet alone: one; two."
-    assert _that_fit(names, 100, 15, "x.parquet")[0] == {"all": "all traces"}
+    assert that_fit(names, 100, 15, "x.parquet")[0] == {"all": "all traces"}
 
 
 @pytest.mark.slow

@@ -52,7 +52,7 @@ def test_a_command_has_the_options_of_its_settings(command: str) -> None:
         ({"seed": -1}, "seed: got -1, expected a whole number of at least 0"),
         ({"seed": True}, "seed: got True, expected a whole number of at least 0"),
         ({"batch_size": 0}, "batch_size: got 0, expected a whole number of at least 1 or auto"),
-        ({"label_by": "x"}, "label_by: got 'x', expected one of label, aha"),
+        ({"label_by": 3}, "label_by: got 3, expected a text"),
         ({"finder": "x"}, "finder: got 'x', expected one of rules, given, llm"),
         ({"delimiters": ["<a>"]}, r"delimiters: got \['<a>'\], expected a list of 2 texts"),
         ({"layer": [1]}, r"layer: no such setting; did you mean layers\?"),

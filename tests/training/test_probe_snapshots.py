@@ -13,15 +13,20 @@ import reference_forward
 import torch
 from tiny_models import shipped, tiny_model
 
+from safekey_interp.capture.capture_request import SpanPairs
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.probe_run import run_probe
 from safekey_interp.generation.aha_score import measure_aha, summarise_aha
 from safekey_interp.generation.key_sentence_bank import GENERAL, KeySentences
+from safekey_interp.measures.attention import measure_attention
 from safekey_interp.measures.separability import measure_separability
 from safekey_interp.models.model import Model, load
 from safekey_interp.models.safety_head import SafetyHead
+from safekey_interp.segmentation.span_search import find_spans
 from safekey_interp.training import loss_terms
+from safekey_interp.training.config import TrainingConfig, make_config
+from safekey_interp.training.examples import traces_with_spans
 from safekey_interp.training.probe_snapshots import TABLES, Snapshots, forget_after, joined
 
 SMALL = KeySentences(safe=GENERAL.safe[:2], go_ahead=GENERAL.go_ahead[:2])
@@ -174,3 +179,32 @@ def test_a_compiled_model_can_be_measured_and_trained_on(tmp_path: Path) -> None
     for table in joined(tmp_path).values():
         plain, compiled = (part.drop(columns="step").reset_index(drop=True) for _, part in table.groupby("step"))
         pd.testing.assert_frame_equal(plain, compiled)
+
+
+def test_a_snapshot_reads_any_spans(tmp_path: Path) -> None:
+    model = load("organism:base")
+    traces = find_spans(shipped(24), {"z": r"\. ([A-Z][^.]*\.)"})
+    spans, positions = SpanPairs(("last(z)",), ("z", "prompt")), ("last(z)",)
+    Snapshots(model, traces, spans=spans, positions=positions).take(tmp_path, 1)
+    tables = joined(tmp_path)
+    by_layer = tables["attention_by_layer"]
+    assert set(zip(by_layer["from_span"], by_layer["to_span"], strict=True)) == {
+        ("last(z)", "z"),
+        ("last(z)", "prompt"),
+    }
+    direct = measure_attention(model, traces, queries=["last(z)"], keys=["z"]).groupby("layer")["mass"].mean()
+    kept = by_layer.query("subset == 'all' and to_span == 'z' and measure == 'mass'").set_index("layer")["value"]
+    np.testing.assert_allclose(kept, direct, rtol=1e-5)
+    assert set(tables["separability"]["position"]) == {"last(z)"}
+    with pytest.raises(InputError, match="span 'y': no trace has one"):
+        Snapshots(model, traces, positions=("y",))
+
+
+def test_a_recipe_names_spans_that_are_there() -> None:
+    traces, config = shipped(3), TrainingConfig(spans={"z": "a"}, probe_queries=("last(z)",))
+    assert traces_with_spans(traces, config).content.span_names == ("z",)
+    with pytest.raises(InputError, match="span 'y': no trace has one"):
+        traces_with_spans(traces, TrainingConfig(spans={"z": "a"}, probe_keys=("y",)))
+    for wrong in ({"probe_positions": ["last("]}, {"spans": {"prompt": "a"}}, {"spans": {"z": 3}}):
+        with pytest.raises(InputError, match=rf"^{next(iter(wrong))}: "):
+            make_config(wrong)

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from safekey_interp.reporting.figures.figure_numbers import counts, highest, named, number, select, sizes
+from safekey_interp.reporting.figures.figure_numbers import counts, highest, number, select, sizes
 from safekey_interp.reporting.figures.figure_parts import across, finish, heatmap, line
-from safekey_interp.reporting.figures.figure_style import AUROC_SCALE, LIFT_SCALE, PALETTE, Drawing, Spec, Table
-from safekey_interp.reporting.labels import SPANS
+from safekey_interp.reporting.figures.figure_style import AUROC_SCALE, LIFT_SCALE, PALETTE, Drawing, Spec, Table, escape
+from safekey_interp.reporting.labels import Names, names_of
 
 Against = Literal["uniform", "random", "matched"]
 AttentionMeasure = Literal["mass", "mass_rest", "lift"]
@@ -47,6 +47,7 @@ def lift_heatmap(
     subset: str = "all",
     against: Against = "uniform",
     limit: float | None = None,
+    names: Names | None = None,
 ) -> Spec:
     """Layer by head: log2 of mass over what a control would give; 0 is no more and no less.
 
@@ -55,6 +56,7 @@ def lift_heatmap(
         from_span, to_span, subset: whose rows attend, to what, on which traces.
         against: the control that mass is divided by.
         limit: ends of the colour scale, in log2; None: the largest in this figure, at least 1.
+        names: words for spans; None: those of the built-in question, where both are of it.
 
     Returns:
         A heat map; cells beyond ``limit`` take the end's colour, cells without a number stay blank.
@@ -75,8 +77,9 @@ def lift_heatmap(
             f"(mass {top['mass']:.3f}). {int((finite['log2'] > 0).sum()):,} of {len(finite):,} heads lie above "
             f"the {chance}."
         )
-    caption = f"{from_to(from_span, to_span)}, against the {chance}. {best} n = {counts(rows['n'])} traces."
-    about = {"caption": caption, "title": f"Lift on {named(SPANS, to_span)}", "unit": "log2 lift"}
+    words = names or names_of(from_span, to_span)
+    caption = f"{from_to(from_span, to_span, words)}, against the {chance}. {best} n = {counts(rows['n'])} traces."
+    about = {"caption": caption, "title": f"Lift on {escape(words.span(to_span))}", "unit": "log2 lift"}
     return _map_of_heads(rows, "log2", 2, (-end, end), LIFT_SCALE, hover=hover, **about)
 
 
@@ -111,8 +114,9 @@ def mass_heatmap(
             f"Largest: layer {int(top['layer'])}, head {int(top['head'])}, mass {top['mass']:.3f}; uniform baseline "
             f"{top['uniform_mass']:.3f}."
         )
-    caption = f"{from_to(from_span, to_span)}, mass by head. {best} n = {counts(rows['n'])} traces."
-    about = {"caption": caption, "title": f"Attention on {named(SPANS, to_span)}", "unit": "mass"}
+    words = names_of(from_span, to_span)
+    caption = f"{from_to(from_span, to_span, words)}, mass by head. {best} n = {counts(rows['n'])} traces."
+    about = {"caption": caption, "title": f"Attention on {escape(words.span(to_span))}", "unit": "mass"}
     return _map_of_heads(rows, "mass", 3, (0, limit or rows["mass"].max()), AUROC_SCALE, hover=hover, **about)
 
 
@@ -124,6 +128,7 @@ def mass_by_layer(
     to_span: str = "prompt",
     subset: str = "all",
     measure: AttentionMeasure = "mass",
+    names: Names | None = None,
 ) -> Spec:
     """Attention on a span by layer, mean over heads, with its interval, beside its controls.
 
@@ -132,6 +137,7 @@ def mass_by_layer(
         from_span, to_span, subset: whose rows attend, to what, on which traces.
         measure: "mass" with its controls (uniform and distance-matched baseline, random keys); "mass_rest" (the first
             token left out); "lift" over the uniform baseline and over random sets, on a log axis.
+        names: words for spans; None: those of the built-in question, where both are of it.
 
     Returns:
         Lines over layers; bands are the table's intervals.
@@ -139,25 +145,26 @@ def mass_by_layer(
     Raises:
         RunError: no row for the selection.
     """
-    names = _CURVES[measure]
+    curves = _CURVES[measure]
     rows = select(by_layer, "attention_by_layer", from_span=from_span, to_span=to_span, subset=subset)
-    main = select(rows, "attention_by_layer", measure=names[0])
+    main = select(rows, "attention_by_layer", measure=curves[0])
     data: list[Spec] = []
-    for name, dash in zip(names, ("solid", "dash", "dashdot", "dot"), strict=False):
+    for name, dash in zip(curves, ("solid", "dash", "dashdot", "dot"), strict=False):
         part = rows[rows["measure"] == name].sort_values("layer")
-        tone = to_span if name == names[0] and to_span in PALETTE else "control"
-        data += line(part, "layer", name=_CURVE_NAMES[name], tone=tone, dash=dash, markers=name == names[0])
+        tone = to_span if to_span in PALETTE else "prompt"
+        tone = tone if name == curves[0] else "control"
+        data += line(part, "layer", name=_CURVE_NAMES[name], tone=tone, dash=dash, markers=name == curves[0])
     best = "No layer has a number."
     if (peak := highest(main, "value")) is not None:
         there = rows[rows["layer"] == peak["layer"]].drop_duplicates("measure").set_index("measure")["value"]
-        beside = ", ".join(f"{_CURVE_NAMES[name]} {there[name]:.3f}" for name in names[1:] if name in there.index)
+        beside = ", ".join(f"{_CURVE_NAMES[name]} {there[name]:.3f}" for name in curves[1:] if name in there.index)
         best = f"Highest at layer {int(peak['layer'])}: {number(peak['value'])}"
         best += f"; there, {beside}." if beside else "."
-    caption = (
-        f"{from_to(from_span, to_span)}, mean over heads. {best} {sizes(main)}; bands: 95 % intervals over groups."
-    )
+    words = names or names_of(from_span, to_span)
+    caption = f"{from_to(from_span, to_span, words)}, mean over heads. {best} {sizes(main)}"
+    caption += "; bands: 95 % intervals over groups."
     label = {"mass": "mass", "mass_rest": "mass without the first token", "lift": "lift (1 = chance)"}[measure]
-    spec = finish(data, caption, table="lines", title=f"Attention on {named(SPANS, to_span)}", x="layer", y=label)
+    spec = finish(data, caption, table="lines", title=f"Attention on {escape(words.span(to_span))}", x="layer", y=label)
     on_whole_layers(spec, rows["layer"])
     if measure == "lift":
         on_log_axis(spec)
@@ -222,6 +229,7 @@ def _log2(mass: Table, control: Table) -> Table:
         return np.log2(mass.astype(float) / control.astype(float).where(control > 0))
 
 
-def from_to(from_span: str, to_span: str) -> str:
+def from_to(from_span: str, to_span: str, names: Names | None = None) -> str:
     """Whose attention, and on what, in words."""
-    return f"From {SPANS.get(from_span, from_span)}, to {SPANS.get(to_span, to_span)}"
+    words = names or names_of(from_span, to_span)
+    return f"From {words.span(from_span)}, to {words.span(to_span)}"

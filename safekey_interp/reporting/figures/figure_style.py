@@ -71,15 +71,19 @@ class Drawing(Generic[P]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> go.Figure:
         """The figure in the light look; its caption is ``figure.layout.meta["caption"]``."""
-        import plotly.graph_objects as go
+        return figure_of(self.spec(*args, **kwargs))
 
-        spec = self.spec(*args, **kwargs)
-        looks = look("light")
-        if "title" in spec["layout"]:  # above the legend, where there is one; on the page a heading says it
-            has_legend = sum("name" in trace for trace in spec["data"]) > 1
-            looks["margin"] = looks["margin"] | {"t": 76 if has_legend else 44}
-            looks["title"] = {"x": 0, "xref": "paper", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 10}}
-        return go.Figure({"data": spec["data"], "layout": spec["layout"] | {"template": {"layout": looks}}})
+
+def figure_of(spec: Spec) -> go.Figure:
+    """The figure that plain dicts say, in the light look."""
+    import plotly.graph_objects as go
+
+    looks = look("light")
+    if "title" in spec["layout"]:  # above the legend, where there is one; on the page a heading says it
+        has_legend = sum("name" in trace for trace in spec["data"]) > 1
+        looks["margin"] = looks["margin"] | {"t": 76 if has_legend else 44}
+        looks["title"] = {"x": 0, "xref": "paper", "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 10}}
+    return go.Figure({"data": spec["data"], "layout": spec["layout"] | {"template": {"layout": looks}}})
 
 
 def look(theme: Theme) -> Spec:

@@ -21,7 +21,7 @@ from safekey_interp.reporting.figures.figure_numbers import (
 from safekey_interp.reporting.figures.figure_parts import LayerAxis, finish, heatmap, line, probe_controls
 from safekey_interp.reporting.figures.figure_style import AUROC_SCALE, PALETTE, Drawing, Spec, Table, escape
 from safekey_interp.reporting.findings.finding import AUROC_OVER_LAYERS
-from safekey_interp.reporting.labels import METHODS, POSITIONS, layer_name, position_name
+from safekey_interp.reporting.labels import METHODS, Names, known_first, layer_name, names_of_positions
 
 SeparabilityMeasure = Literal["auroc", "tpr_at_1fpr"]
 
@@ -38,6 +38,7 @@ def separability_map(
     method: str = "logistic",
     measure: SeparabilityMeasure = "auroc",
     label_by: str | None = None,
+    names: Names | None = None,
 ) -> Spec:
     """Position by layer: how well the classes come apart, beside what the words alone give (first column).
 
@@ -46,6 +47,7 @@ def separability_map(
         method: "logistic" or "diff_of_means".
         measure: column shown.
         label_by: whose labels; None: the first in the table.
+        names: words for positions; None: those of the built-in question, where all are of it.
 
     Returns:
         A heat map from chance (0.5 for AUROC, 0.01 for TPR at 1 % FPR) to 1; the last column is the final norm.
@@ -57,26 +59,29 @@ def separability_map(
     probe = select(rows, "separability", method=method)
     words = rows[rows["method"] == "text_tfidf"]
     axis = LayerAxis(probe, sparse=True)
-    there = set(probe["position"].astype(str))
-    positions = [name for name in POSITIONS if name in there] + sorted(there - set(POSITIONS))
+    there = list(dict.fromkeys(probe["position"].astype(str)))
+    words_for = names or names_of_positions(there)
+    positions = list(known_first(there, words_for.positions))
     places = axis.beside_words(3)
     grid = []
     for position in positions:
         here = probe[probe["position"] == position]
         text = words.loc[words["position"] == position, measure]
         grid.append(axis.row_beside_words(here, measure, text.iloc[0] if len(text) else np.nan))
-    names = [named(POSITIONS, position) for position in positions]
+    rows_named = [named(words_for.positions, position) for position in positions]
     ends, hover = (0.5 if measure == "auroc" else 0.01, 1), "%{y}<br>layer %{x}<br>%{z:.3f}"
-    trace = heatmap(places, names, grid, ends, AUROC_SCALE, hover=hover, ygap=2)
-    best = "No layer has a number before K."
+    trace = heatmap(places, rows_named, grid, ends, AUROC_SCALE, hover=hover, ygap=2)
+    best = f"No layer has a number{words_for.before}."
     before = probe[~probe["after_the_fact"].astype(bool)]
     if (top := highest(before, measure)) is not None:
-        best = f"Highest before K: {position_name(top['position'])}, layer {layer_name(top)}, {_best(top, measure)}."
+        place = words_for.position(top["position"])
+        best = f"Highest{words_for.before}: {place}, layer {layer_name(top)}, {_best(top, measure)}."
     caption = (
         f"{_MEASURES[measure]} of the {METHODS.get(method, method)} by position and layer; the column “words” is "
         f"the same measure from the words alone. {best} {sizes(probe, '')}."
     )
-    caption += " * After the fact: K’s own words tell." * (len(before) < len(probe))
+    is_late = words_for.is_built_in and len(before) < len(probe)
+    caption += " * After the fact: K’s own words tell." * is_late
     size = {"height": 110 + 34 * len(positions), "unit": _MEASURES[measure]}
     spec = finish([trace], caption, table="grid", title="What the states know", x="layer", y=None, **size)
     axis.name_beside_words(spec, places)
@@ -92,7 +97,12 @@ def _best(row: Table, measure: str) -> str:
 
 @Drawing
 def auroc_by_layer(
-    separability: Table, *, position: str, measure: SeparabilityMeasure = "auroc", label_by: str | None = None
+    separability: Table,
+    *,
+    position: str,
+    measure: SeparabilityMeasure = "auroc",
+    label_by: str | None = None,
+    names: Names | None = None,
 ) -> Spec:
     """Separability of one position by layer: probe, difference of means, shuffled labels (band), words alone (line).
 
@@ -101,6 +111,7 @@ def auroc_by_layer(
         position: which states.
         measure: "auroc", or "tpr_at_1fpr" (the table has no null band for it).
         label_by: whose labels; None: the first in the table.
+        names: words for positions; None: those of the built-in question, where all are of it.
 
     Returns:
         Lines over layers; the last place is the final norm.
@@ -124,9 +135,10 @@ def auroc_by_layer(
         part = inner[inner["method"] == method]
         part = part.assign(x=axis.of(part)).sort_values("x")
         data += line(part, "x", columns, name=METHODS[method], tone=tone, dash=dash)
-    behind = f"{sizes(inner, '')}, {counts(inner['n_folds'])} folds by group.{late(inner)}"
-    caption = f"{_MEASURES[measure]} at the position “{position_name(position)}”. {' '.join(remarks)} {behind}"
-    title = f"Separability, {named(POSITIONS, position)}"
+    words = names or names_of_positions(separability["position"])
+    behind = f"{sizes(inner, '')}, {counts(inner['n_folds'])} folds by group.{late(inner) if words.is_built_in else ''}"
+    caption = f"{_MEASURES[measure]} at the position “{words.position(position)}”. {' '.join(remarks)} {behind}"
+    title = f"Separability, {named(words.positions, position)}"
     spec = finish(data, caption, table="lines", title=title, x="layer", y=_MEASURES[measure])
     axis.name_ticks(spec)
     spec["layout"]["yaxis"] |= {"range": [0.3 if measure == "auroc" else -0.02, 1.02]}
@@ -135,7 +147,13 @@ def auroc_by_layer(
 
 @Drawing
 def lda_scatter(
-    coordinates: Table, *, position: str, layer: int, site: str = "resid_post", texts: Mapping[str, str] | None = None
+    coordinates: Table,
+    *,
+    position: str,
+    layer: int,
+    site: str = "resid_post",
+    texts: Mapping[str, str] | None = None,
+    names: Names | None = None,
 ) -> Spec:
     """Each trace at its out-of-fold LDA score (across) and first principal component (up), coloured by class.
 
@@ -145,6 +163,7 @@ def lda_scatter(
         layer: which layer.
         site: "resid_post" or "ln_final".
         texts: a text for each trace id, shown on hover, wrapped and shortened.
+        names: words for positions; None: those of the built-in question, where all are of it.
 
     Returns:
         One marker series a class, with a symbol of its own.
@@ -155,9 +174,11 @@ def lda_scatter(
     rows = select(coordinates, "coordinates", position=position, layer=layer, site=site).dropna(subset=["lda", "pc1"])
     labels = rows["label"].astype(str)
     data: list[Spec] = []
-    for label in sorted(labels.unique()):
+    classes = sorted(labels.unique())
+    looks = _LOOKS if set(classes) <= set(_LOOKS) else dict(zip(classes, (_SAFE, _UNSAFE), strict=False))
+    for label in classes:
         part = rows[labels == label]
-        tone, symbol = _LOOKS.get(label, ("control", "x"))
+        tone, symbol = looks.get(label, ("control", "x"))
         ids = [str(value) for value in part["trace_id"]]
         color = PALETTE[tone].light
         marker = {"color": color, "symbol": symbol, "size": 9, "line": {"width": 1.6, "color": color}, "opacity": 0.85}
@@ -176,8 +197,9 @@ def lda_scatter(
         )
     shown = ", ".join(f"{count:,} {label}" for label, count in labels.value_counts().items()) or "no trace"
     where = "after the final norm" if site == "ln_final" else f"layer {layer}"
+    words = names or names_of_positions(coordinates["position"])
     caption = (
-        f"States at the position “{position_name(position)}”, {where}: {shown}. Across: the score of a linear "
+        f"States at the position “{words.position(position)}”, {where}: {shown}. Across: the score of a linear "
         "discriminant that never saw the trace (out of fold). Up: the first principal component."
     )
     axes = {"x": "LDA score, out of fold", "y": "first principal component"}

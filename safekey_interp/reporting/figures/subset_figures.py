@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from safekey_interp.reporting.figures.attention_figures import CHANCE, Against, from_to, on_log_axis, on_whole_layers
-from safekey_interp.reporting.figures.figure_numbers import named, select, sizes
+from safekey_interp.reporting.figures.figure_numbers import select, sizes
 from safekey_interp.reporting.figures.figure_parts import finish, line
-from safekey_interp.reporting.figures.figure_style import Drawing, Spec, Table
-from safekey_interp.reporting.labels import SPANS
+from safekey_interp.reporting.figures.figure_style import Drawing, Spec, Table, escape
+from safekey_interp.reporting.labels import names_of
 
 RATIOS: dict[Against, str] = {"uniform": "lift", "random": "lift_over_random", "matched": "lift_over_matched"}
 """The measure of ``attention_by_layer`` that divides mass by each control."""
@@ -64,7 +64,7 @@ def lift_by_kind(
         f"{from_to(from_span, to_span)}, mean over heads, divided by the {chance} of the same traces; 1 is no "
         f"more. {'; '.join(remarks)}. Bands: 95 % intervals over groups."
     )
-    title = f"Attention on {named(SPANS, to_span)} over the {chance}"
+    title = f"Attention on {escape(names_of(from_span, to_span).span(to_span))} over the {chance}"
     spec = finish(data, caption, table="lines", title=title, x="layer", y=f"× {chance}")
     on_log_axis(spec)
     on_whole_layers(spec, by_layer["layer"])

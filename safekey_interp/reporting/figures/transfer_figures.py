@@ -8,18 +8,19 @@ from safekey_interp.reporting.figures.figure_numbers import counts, highest, sel
 from safekey_interp.reporting.figures.figure_parts import LayerAxis, finish, heatmap, line, probe_controls
 from safekey_interp.reporting.figures.figure_style import AUROC_SCALE, Drawing, Spec, Table, escape
 from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS
-from safekey_interp.reporting.labels import layer_name, position_name
+from safekey_interp.reporting.labels import Names, layer_name, names_of_positions
 
 _PRINTED = 8  # layers up to which a map prints its numbers: more do not fit a telephone
 
 
 @Drawing
-def transfer_map(transfer: Table, *, position: str = "decision") -> Spec:
+def transfer_map(transfer: Table, *, position: str = "decision", names: Names | None = None) -> Spec:
     """Pair of conditions by layer: AUROC on one of a probe fitted on another, beside the words alone (first column).
 
     Args:
         transfer: the run's ``transfer``.
         position: which states.
+        names: words for positions; None: those of the built-in question, where all are of it.
 
     Returns:
         A heat map from chance (0.5, and all below it) to 1; the last column is the final norm.
@@ -37,9 +38,9 @@ def transfer_map(transfer: Table, *, position: str = "decision") -> Spec:
     for pair in pairs:
         here, text = (_of_pair(part, *pair) for part in (probe, words))
         grid.append(axis.row_beside_words(here, "auroc", text["auroc"].iloc[0] if len(text) else np.nan))
-    names = [f"{escape(fitted)} → {escape(tested)}" for fitted, tested in pairs]
+    rows_named = [f"{escape(fitted)} → {escape(tested)}" for fitted, tested in pairs]
     hover = "%{y}<br>layer %{x}<br>%{z:.3f}"
-    trace = heatmap(places, names, grid, (0.5, 1), AUROC_SCALE, hover=hover, ygap=2)
+    trace = heatmap(places, rows_named, grid, (0.5, 1), AUROC_SCALE, hover=hover, ygap=2)
     if is_printed:
         trace |= {"texttemplate": "%{z:.2f}", "textfont": {"size": 10}, "xgap": 2, "showscale": False}
     across = probe[(probe["fitted_on"] != probe["tested_on"]) & probe["auroc"].notna()]
@@ -47,8 +48,9 @@ def transfer_map(transfer: Table, *, position: str = "decision") -> Spec:
     if len(across):
         top, low = across.loc[across["auroc"].idxmax()], across.loc[across["auroc"].idxmin()]
         ends = f"Across conditions, highest: {_told(top)}; lowest: {_told(low)}."
+    place = (names or names_of_positions(transfer["position"])).position(position)
     caption = (
-        f"AUROC at the position “{position_name(position)}”, fitted on → tested on; the column “words” is the same "
+        f"AUROC at the position “{place}”, fitted on → tested on; the column “words” is the same "
         f"from the words alone. {ends} n = {counts(probe['n'])} tested, in the same folds for every pair."
     )
     title, height = "Fitted on one condition, tested on another", 120 + 38 * len(pairs)
@@ -58,7 +60,9 @@ def transfer_map(transfer: Table, *, position: str = "decision") -> Spec:
 
 
 @Drawing
-def transfer_by_layer(transfer: Table, *, fitted_on: str, tested_on: str, position: str = "decision") -> Spec:
+def transfer_by_layer(
+    transfer: Table, *, fitted_on: str, tested_on: str, position: str = "decision", names: Names | None = None
+) -> Spec:
     """One pair of conditions by layer, beside a probe fitted where it is tested, shuffled labels, and the words alone.
 
     Args:
@@ -66,6 +70,7 @@ def transfer_by_layer(transfer: Table, *, fitted_on: str, tested_on: str, positi
         fitted_on: condition that the probe was fitted on.
         tested_on: condition that it is tested on.
         position: which states.
+        names: words for positions; None: those of the built-in question, where all are of it.
 
     Returns:
         Lines over layers; the last place is the final norm.
@@ -87,8 +92,9 @@ def transfer_by_layer(transfer: Table, *, fitted_on: str, tested_on: str, positi
         lines.insert(0, (_of_pair(rows, tested_on, tested_on), f"fitted on {tested_on} itself", "key_sentence", "dash"))
     for part, name, tone, dash in lines:
         data += line(part, axis.of(part), AUROC, name=name, tone=tone, dash=dash)
+    words = names or names_of_positions(transfer["position"])
     caption = (
-        f"Tested on {escape(tested_on)}, at the position “{position_name(position)}”. {' '.join(remarks)} Fitted on "
+        f"Tested on {escape(tested_on)}, at the position “{words.position(position)}”. {' '.join(remarks)} Fitted on "
         f"n = {counts(there['n_fitted'])}, tested on {sizes(there, '')}; no group is on both sides."
     )
     title = f"Fitted on {escape(fitted_on)}, tested on {escape(tested_on)}"

@@ -18,8 +18,22 @@ from safekey_interp.reporting.findings.finding import Estimate, Finding, estimat
 from safekey_interp.reporting.findings.phrases import ROWS, Case, Table, and_list, capital, cases
 
 _SPANS = ("understanding", "prompt")
+_KEYS = {"prompt": "X", "understanding": "U"}
 _OTHER = {"decision": "K", "key_sentence": "X"}
 """Whose rows are the second reference, by the span that looks."""
+
+
+class Attending(NamedTuple):
+    """A span that attends, in words."""
+
+    who: str
+    """Its name."""
+    whose: str
+    """Its attention."""
+    keys: Mapping[str, str]
+    """What it attends to, and its name."""
+    references: tuple[str, str]
+    """Whose rows are the two references of the distance-matched baseline."""
 
 
 class _Last(NamedTuple):
@@ -35,8 +49,8 @@ def looks(table: Table | None, conditions: Conditions, manifest: Mapping[str, An
     """How much of its attention the deciding row, and K, give to U and to X, for each case."""
     found: list[Finding] = []
     for from_span, who in ROWS.items():
-        seen = [(case, last) for case, rows in _cases(table, conditions, from_span) if (last := _last(rows))]
-        told = [_told(case, last, who, _is_last(last, manifest)) for case, last in seen]
+        seen = [(case, last) for case, rows in cases_of(table, conditions, from_span) if (last := _last(rows))]
+        told = [_told(case, last, who, is_last_layer(last.layer, manifest)) for case, last in seen]
         if told and not any(finding.short for finding in found):
             told[0] = replace(told[0], short=_short([(case.name, last) for case, last in seen], who))
         found += told
@@ -46,7 +60,11 @@ def looks(table: Table | None, conditions: Conditions, manifest: Mapping[str, An
 def beside_chance(table: Table | None, conditions: Conditions) -> list[Finding]:
     """In how many layers that attention lies above the uniform and above the distance-matched baseline."""
     found = [
-        _beside(list(_cases(table, conditions, from_span)), who, _OTHER[from_span]) for from_span, who in ROWS.items()
+        beside(
+            cases_of(table, conditions, from_span),
+            Attending(who, "K’s attention" if who == "K" else f"attention from {who}", _KEYS, ("U", _OTHER[from_span])),
+        )
+        for from_span, who in ROWS.items()
     ]
     return [finding for finding in found if finding is not None]
 
@@ -89,10 +107,11 @@ def _short(seen: list[tuple[str, _Last]], who: str) -> str:
     return f"{capital(who)} gives U and X {and_list(numbers)} of its attention."
 
 
-def _beside(there: list[tuple[Case, Table]], who: str, other: str) -> Finding | None:
+def beside(there: list[tuple[Case, Table]], attending: Attending) -> Finding | None:
+    """In how many layers a span's attention on each key lies above both baselines."""
     clauses, facts = [], {}
-    n = 0
-    for span, letter in (("prompt", "X"), ("understanding", "U")):
+    n, (first, other) = 0, attending.references
+    for span, letter in attending.keys.items():
         counted: dict[tuple[int, int, int | None], list[str]] = {}
         for case, rows in there:
             ratios = rows.loc[(rows["to_span"] == span) & (rows["n_groups"] >= FEW)]
@@ -111,7 +130,7 @@ def _beside(there: list[tuple[Case, Table]], who: str, other: str) -> Finding | 
             key = (int(above.sum()), len(layers), by_other if disagrees else None)
             counted.setdefault(key, []).append(case.name)
             facts.setdefault(letter, {})[case.name or "all"] = key
-            n = n + int(ratios["n"].max()) * (letter == "X")
+            n += int(ratios["n"].max()) * (span == next(iter(attending.keys)))
         parts = [
             f"{above} of {of} {'layer' if of == 1 else 'layers'}"
             f"{f' ({by_other} with rows of {other} as reference)' if by_other is not None else ''}{_among(names)}"
@@ -121,16 +140,16 @@ def _beside(there: list[tuple[Case, Table]], who: str, other: str) -> Finding | 
             clauses.append(f"on {letter} in {and_list(parts)}")
     if not clauses:
         return None
-    whose = "K’s attention" if who == "K" else f"attention from {who}"
-    text = f"Above the uniform and the distance-matched baseline: {whose} {', '.join(clauses)}."
+    text = f"Above the uniform and the distance-matched baseline: {attending.whose} {', '.join(clauses)}."
     control = (
         "uniform baseline: attention spread evenly over the keys in sight; distance-matched baseline: a function of "
-        f"distance alone, reference rows of U, second reference rows of {other}; 95 % intervals of the ratios"
+        f"distance alone, reference rows of {first}, second reference rows of {other}; 95 % intervals of the ratios"
     )
-    return Finding(question="chance", text=text, n=n, control=control, facts={"row": who, "layers_above": facts})
+    facts = {"row": attending.who, "layers_above": facts}
+    return Finding(question="chance", text=text, n=n, control=control, facts=facts)
 
 
-def _cases(table: Table | None, conditions: Conditions, from_span: str) -> list[tuple[Case, Table]]:
+def cases_of(table: Table | None, conditions: Conditions, from_span: str) -> list[tuple[Case, Table]]:
     """The rows of a span's attention, case by case."""
     if table is None or table.empty:
         return []
@@ -148,8 +167,9 @@ def _last(rows: Table) -> _Last | None:
     return _Last(layer, on, even, {span: int(at.loc[(span, "mass"), "n"]) for span in _SPANS})
 
 
-def _is_last(last: _Last, manifest: Mapping[str, Any]) -> bool:
-    return last.layer == (manifest.get("model") or {}).get("n_layers", 0) - 1
+def is_last_layer(layer: int, manifest: Mapping[str, Any]) -> bool:
+    """Whether it is the model's last."""
+    return layer == (manifest.get("model") or {}).get("n_layers", 0) - 1
 
 
 def _among(names: list[str]) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from safekey_interp.data.conditions import FEW, TRACES_OF
+from safekey_interp.data.conditions import FEW
 from safekey_interp.interventions.attribution_patching import compare_attribution
 from safekey_interp.interventions.effects import TESTED, control_kinds, tested_rows
 from safekey_interp.interventions.intervention_record import Control
@@ -33,6 +33,7 @@ from safekey_interp.reporting.findings.knockout_findings import (
     picked_of,
 )
 from safekey_interp.reporting.findings.phrases import by_reason, capital
+from safekey_interp.reporting.findings.response_findings import EVERY, find_shares
 from safekey_interp.reporting.findings.score_findings import find_gaps, find_scores
 
 if TYPE_CHECKING:
@@ -61,11 +62,16 @@ def find(
         left_out: why other traces are not in it.
         manifest: ``run.json``'s content.
     """
+    intervention = intervention.named(manifest["settings"])
     n, n_groups = effects["trace_id"].nunique(), effects["group"].nunique()
     settings, model = manifest["settings"], manifest["model"]
     if intervention.form == "scores":
         kinds = trajectory_controls(effects)
         findings = [*find_scores(summary, settings), *find_gaps(summary)]
+    elif intervention.form == "shares":
+        kinds = control_kinds(effects, list(intervention.controls))
+        whole = summary.loc[(summary["condition"] == EVERY) & (summary["scale"] != 0)]
+        findings = [*find_shares(summary), *find_excess(intervention, whole, model)]
     else:
         kinds = control_kinds(effects, list(intervention.controls))
         findings = list(_of_effects(intervention, effects, summary, model))
@@ -85,7 +91,7 @@ def find(
 
 def _control(intervention: Intervention, kind: str, settings: Mapping[str, Any]) -> str:
     """A kind of control with its draws."""
-    control = intervention.controls.get(kind, Control(terms.control_name(kind)))
+    control = intervention.controls.get(kind, Control(terms.control_name(kind, intervention)))
     return f"{control.words} ({control.draws.format_map(settings)})" if control.draws else control.words
 
 
@@ -95,10 +101,12 @@ def _of_effects(
     yield from find_effects(intervention, summary, model)
     yield from find_excess(intervention, summary, model)
     if "n_pool" in summary.columns:
-        yield from find_contrast(intervention, summary, model, "harmful")
+        first, *others = terms.labels_of(summary)
+        yield from find_contrast(intervention, summary, model, first)
         yield from find_doses(intervention, summary, model)
         yield from find_pool(intervention, summary)
-        yield from find_contrast(intervention, summary, model, "benign")
+        for label in others:
+            yield from find_contrast(intervention, summary, model, label)
     if "attribution" in effects.columns:
         yield from _attribution(effects)
 
@@ -113,7 +121,8 @@ def _lines(intervention: Intervention, summary: Table) -> Iterator[tuple[str, Ta
 
 def find_effects(intervention: Intervention, summary: Table, model: Mapping[str, Any]) -> Iterator[Finding]:
     """The largest effect of each line, or that of the last layer beside the first's."""
-    metric = terms.metric_name(terms.main_metric(intervention, summary))
+    metric = terms.metric_name(intervention, terms.main_metric(intervention, summary))
+    unit = terms.unit_of(intervention, summary)
     form = "+.2f" if intervention.value == "effect" else ".3f"
     for line, rows in _lines(intervention, summary):
         row, m = _reported(intervention, rows, "value"), len(rows)
@@ -124,14 +133,15 @@ def find_effects(intervention: Intervention, summary: Table, model: Mapping[str,
         details += [intervention.value] if intervention.value not in (*subject.split(), "effect") else []
         details += [picked_of(m).removeprefix(", ")] if intervention.reports == "largest" else []
         where = ", ".join(detail for detail in details if detail)
-        text = f"{subject} {number.text(form)} {terms.unit_of(intervention, summary)}{f' ({where})' if where else ''}"
+        text = f"{subject} {number.text(form)} {unit}{f' ({where})' if where else ''}"
         if intervention.reports == "last":
             first = rows.loc[rows["layer"].idxmin()]
             text += f", {estimate(first).text(form)} in {terms.place_name(intervention, first, model)}"
-        text += f"{in_place(summary, row)}, on {TRACES_OF[terms.main_subset(summary)]}."
+        text += f"{in_place(summary, row)}, on {terms.traces_of(terms.main_subset(summary))}."
         control = "none"
         if row["control_kind"] != TESTED:
-            control = f"{terms.control_name(row['control_kind'])}: {estimate(row, *terms.CONTROL).text(form)}"
+            kind = terms.control_name(row["control_kind"], intervention)
+            control = f"{kind}: {estimate(row, *terms.CONTROL).text(form)}"
         yield Finding(question="did", text=text, n=int(row["n"]), control=control, short=text, **number.fields())
 
 
@@ -145,7 +155,7 @@ def find_excess(intervention: Intervention, summary: Table, model: Mapping[str, 
         row, m = _reported(intervention, with_control, "excess"), len(with_control)
         excess = _picked(intervention, estimate(row, *terms.EXCESS), m, row)
         verdict = _beside_draws(row) if by_draws else beside_zero(excess)
-        subject = f"{capital(line)}: excess" if line else "Excess"
+        subject = f"{terms.line_start(intervention, row)}: excess" if line else "Excess"
         picked = picked_of(m) if intervention.reports == "largest" else f", the last of {m} places" * (m > 1)
         where = terms.place_name(intervention, row, model)
         text = f"{subject} over the control {excess.text('+.2f')} in {where}{picked}, {verdict}"
@@ -153,7 +163,7 @@ def find_excess(intervention: Intervention, summary: Table, model: Mapping[str, 
             numbers = [(estimate(other, *terms.EXCESS), other["n_groups"]) for _, other in with_control.iterrows()]
             sides = [number.of_largest(m, n_groups).lies(_ZERO) for number, n_groups in numbers]
             text += f"; above 0 in {sides.count('above')}, below in {sides.count('below')}"
-        control = terms.control_name(row["control_kind"])
+        control = terms.control_name(row["control_kind"], intervention)
         if by_draws:
             control += _other_kinds(summary, row)
         elif np.isfinite(row.get("p_value", np.nan)):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from safekey_interp.data.conditions import FEW
+from safekey_interp.data.conditions import FEW, LABELS, TRACES_OF
 from safekey_interp.interventions.effects import TESTED, default_rows
 from safekey_interp.interventions.intervention_parts import METRICS
 from safekey_interp.interventions.intervention_registry import find_intervention, intervention_names
+from safekey_interp.reporting.findings.phrases import capital
 
 if TYPE_CHECKING:
     from safekey_interp.interventions.intervention_record import Intervention
@@ -53,18 +54,19 @@ def main_rows(
     return rows.loc[rows["subset"] == (subset or main_subset(summary))].dropna(subset=["value"])
 
 
-def control_name(kind: str) -> str:
-    """A kind of control in words."""
-    for record in map(find_intervention, intervention_names()):
+def control_name(kind: str, intervention: Intervention | None = None) -> str:
+    """A kind of control in words, those of its intervention first."""
+    own = [intervention] if intervention is not None else []
+    for record in (*own, *map(find_intervention, intervention_names())):
         if kind in record.controls:
             return record.controls[kind].words
     return kind.replace("_", " ")
 
 
-def default_control(summary: Table) -> str:
+def default_control(intervention: Intervention, summary: Table) -> str:
     """The control that a summary's rows are reported beside, in words."""
     kinds = default_rows(summary)["control_kind"]
-    return control_name(next((kind for kind in kinds if kind != TESTED), TESTED))
+    return control_name(next((kind for kind in kinds if kind != TESTED), TESTED), intervention)
 
 
 def main_metric(intervention: Intervention, summary: Table) -> str:
@@ -76,17 +78,33 @@ def main_metric(intervention: Intervention, summary: Table) -> str:
     return next((metric for metric in intervention.metrics if metric in measured), "")
 
 
-def metric_name(metric: str) -> str:
-    """A metric in words; one that is written with brackets stands for itself."""
-    return METRICS.get(metric, metric if "(" in metric else metric.replace("_", " "))
+def metric_name(intervention: Intervention, metric: str) -> str:
+    """A metric in words, or as it was typed."""
+    return metric if intervention.is_plain or "(" in metric else METRICS.get(metric, metric.replace("_", " "))
 
 
 def unit_of(intervention: Intervention, summary: Table, metric: str | None = None) -> str:
-    """The unit of a metric, by default of the one that is reported."""
+    """The unit of a metric, of the main one when None."""
     if "unit" not in summary.columns:
         return intervention.unit
-    rows = summary.loc[summary["metric"] == (metric or main_metric(intervention, summary)), "unit"]
-    return rows.iloc[0] if len(rows) else intervention.unit
+    rows = summary.loc[summary["metric"] == (metric or main_metric(intervention, summary)), "unit"].dropna()
+    return str(rows.iloc[0]) if len(rows) else intervention.unit
+
+
+def traces_of(subset: str) -> str:
+    """Traces of a label, or all of them, in words."""
+    return TRACES_OF.get(subset, f"{subset} traces")
+
+
+def labels_of(summary: Table) -> tuple[str, ...]:
+    """The labels that a summary tells apart: harmful and benign, or the data's own."""
+    own = [str(subset) for subset in summary["subset"].unique() if subset != "all"]
+    return LABELS if set(own) <= set(LABELS) else tuple(own)
+
+
+def is_mixed(summary: Table, subset: str) -> bool:
+    """Whether a subset has traces of both labels, whose other label's spans have opposite effects."""
+    return subset == "all" and len(set(labels_of(summary)) & set(summary["subset"])) > 1
 
 
 def main_subset(summary: Table) -> str:
@@ -104,6 +122,12 @@ def column_name(intervention: Intervention, column: str, value: Any) -> str:
 def line_name(intervention: Intervention, row: Row) -> str:
     """The line of a summary's row in words; empty where there is one alone."""
     return column_name(intervention, intervention.lines, row[intervention.lines]) if intervention.lines else ""
+
+
+def line_start(intervention: Intervention, row: Row) -> str:
+    """A row's line at the start of a sentence: a word with a capital letter, an expression as it was typed."""
+    line = line_name(intervention, row)
+    return line if intervention.is_plain else capital(line)
 
 
 def place_name(intervention: Intervention, row: Row, model: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from safekey_interp.data.conditions import FEW, TRACES_OF
+from safekey_interp.data.conditions import FEW
 from safekey_interp.interventions.donors import OTHER, SAME
 from safekey_interp.interventions.effects import default_rows
 from safekey_interp.interventions.knockout_plan import DOSES, OUTSIDE
@@ -15,7 +15,7 @@ from safekey_interp.interventions.knockout_summary import CONTRAST, CURVATURE, E
 from safekey_interp.reporting.findings import intervention_terms as terms
 from safekey_interp.reporting.findings.finding import Estimate, Finding, estimate
 from safekey_interp.reporting.findings.intervention_terms import Row, Table
-from safekey_interp.reporting.findings.phrases import and_list, capital
+from safekey_interp.reporting.findings.phrases import and_list
 
 if TYPE_CHECKING:
     from safekey_interp.interventions.intervention_record import Intervention
@@ -26,9 +26,8 @@ _ZERO = Estimate(0.0, np.nan, np.nan)
 def in_place(summary: Table, row: Row) -> str:
     """The effect of other requests' spans in place, behind the effect of hiding it; empty where it is not measured."""
     other, same = (_beside(summary, row, kind) for kind in (OTHER, SAME))
-    # Harmful and benign traces together average opposite effects of the other label's span.
-    is_mixed = row["subset"] == "all" and {"harmful", "benign"} <= set(summary["subset"])
-    if other is None or same is None or is_mixed:
+    # Traces of both labels together average opposite effects of the other label's span.
+    if other is None or same is None or terms.is_mixed(summary, row["subset"]):
         return ""
     return (
         f"; with the same span of another request in its place it moves by {other.text('+.2f')} where that has the "
@@ -44,7 +43,7 @@ def find_pool(intervention: Intervention, summary: Table) -> Iterator[Finding]:
         if n_with == n:
             continue
         text = (
-            f"{capital(terms.line_name(intervention, row))}: random keys outside every tested span are no control on "
+            f"{terms.line_start(intervention, row)}: random keys outside every tested span are no control on "
             f"{n - n_with:,} of {n:,} traces, where fewer lie there (median {row['n_pool']:.0f}) than the span has "
             f"keys ({row['n_k']:.0f}); no p and no excess for them."
         )
@@ -65,10 +64,10 @@ def find_doses(intervention: Intervention, summary: Table, model: Mapping[str, A
         number, bend = (estimate(other).of_largest(len(rows), other["n_groups"]) for other in (slope, curvature))
         doses = and_list([f"{step['value']:+.2f} ({step['dose']:.2f})" for step in (*steps, row)])
         text = (
-            f"{capital(terms.line_name(intervention, row))} hidden by quarters in "
+            f"{terms.line_start(intervention, row)} hidden by quarters in "
             f"{terms.place_name(intervention, row, model)}{picked_of(len(rows))}: {doses}; the slope is "
-            f"{number.text('+.2f')} {unit} for the whole span, {beside_zero(number)}; all keys minus "
-            f"four times a quarter: {bend.text('+.2f')}, {beside_zero(bend)}."
+            f"{number.text('+.2f')} {unit} for the whole span, {beside_zero(number)}; "
+            f"all keys minus four times a quarter: {bend.text('+.2f')}, {beside_zero(bend)}."
         )
         about: dict[str, Any] = {"n": int(row["n"]), "control": "smaller doses", "is_shown": is_off_zero(number)}
         yield Finding(question="chance", text=text, **about, **number.fields())
@@ -86,9 +85,9 @@ def find_contrast(
         number = estimate(row).of_largest(len(part), row["n_groups"])
         where = terms.place_name(intervention, row, model) + picked_of(len(part))
         text = (
-            f"{capital(terms.line_name(intervention, row))} of another request in place, the other label’s minus the "
+            f"{terms.line_start(intervention, row)} of another request in place, the other label’s minus the "
             f"same label’s: {number.text('+.2f')} {unit} ({where}), {beside_zero(number)}, on "
-            f"{TRACES_OF[subset]}."
+            f"{terms.traces_of(subset)}."
         )
         control = "another request of the same label"
         shown = is_off_zero(number)

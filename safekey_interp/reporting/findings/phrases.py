@@ -6,27 +6,19 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from safekey_interp.data.class_labels import USUAL, ClassPair
 from safekey_interp.data.conditions import FEW, Conditions
 from safekey_interp.reporting.findings.finding import Estimate
+from safekey_interp.reporting.labels import BUILT_IN_NAMES, Names
 
 Table = Any
 """A data frame; pandas' stubs take each of its cells for a column."""
 Row = Any
 """One of its rows."""
 
-PLACES = {
-    "prompt": "over the prompt",
-    "prompt_end": "at the prompt's last token",
-    "understanding": "over U",
-    "context": "over everything up to the end of U",
-    "prompt+understanding": "over X and U",
-    "decision": "at the token before K",
-}
 ROWS = {"decision": "the token before K", "key_sentence": "K"}
 """Whose attention, in the order in which it is told."""
 CLASSES = {"label": "harmful from benign prompts", "aha": "traces that comply from traces that turn safe"}
-DECISION = "decision"
-"""The position that was chosen beforehand: it predicts K's first token."""
 _NUMBER = re.compile(r"(?<![\w.,-])[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?(?![\w-])")
 MANY = 4
 """So many conditions are no longer told one by one: sentences name the ends, or speak of all traces."""
@@ -60,14 +52,20 @@ def cases(table: Table, conditions: Conditions) -> list[Case]:
     return [Case(f"{on} ({name})", conditions.subset(name, label), name) for name in conditions.names]
 
 
-def classes_of(table: Table) -> str:
-    """What a probe tells apart."""
-    return CLASSES["aha" if (table["label_by"] == "aha").any() else "label"]
+def classes_of(table: Table, names: Names = BUILT_IN_NAMES) -> str:
+    """What a probe tells apart: classes as in the data; words of the built-in question for its own."""
+    pair = class_pair_of(table)
+    by = "aha" if (table["label_by"] == "aha").any() else "label"
+    if pair == USUAL[by] and (names.is_built_in or by == "label"):
+        return CLASSES[by]
+    return f"{pair.positive} from {pair.negative} traces"
 
 
-def place_of(row: Row) -> str:
-    """Where a probe reads, in words."""
-    return PLACES.get(row["position"], f"at {row['position']}")
+def class_pair_of(table: Table) -> ClassPair:
+    """The two classes of a table of probes; those of harm in a table of an earlier version."""
+    if "positive_class" not in table or not len(table):
+        return USUAL["aha" if len(table) and (table["label_by"] == "aha").any() else "label"]
+    return ClassPair(str(table["positive_class"].iloc[0]), str(table["negative_class"].iloc[0]))
 
 
 def site_of(row: Row, n_sites: int) -> str:

@@ -8,7 +8,8 @@ import numpy as np
 
 from safekey_interp.data.conditions import FEW
 from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS, LEVEL, Finding, estimate
-from safekey_interp.reporting.findings.phrases import DECISION, Row, Table, capital, classes_of, place_of, site_of
+from safekey_interp.reporting.findings.phrases import Row, Table, capital, classes_of, site_of
+from safekey_interp.reporting.labels import BUILT_IN_NAMES, Names
 
 _GIVEN_AWAY = 0.55  # null AUROC from which on the design of the data tells the labels
 
@@ -25,44 +26,42 @@ class _Best(NamedTuple):
     """Whether it beats shuffled labels."""
 
 
-def probes(table: Table | None) -> list[Finding]:
+def probes(table: Table | None, names: Names = BUILT_IN_NAMES) -> list[Finding]:
     """What a probe tells at the position before K, or where it does best."""
-    best = _best(table)
+    best = _best(table, names)
     if table is None or not best:
         return []
-    classes = classes_of(table)
+    classes = classes_of(table, names)
     main = best[0]
     number = estimate(main.row, *AUROC_OVER_LAYERS)
     if not any(one.is_shown for one in best):
-        text = f"Nowhere before K is a linear probe shown to tell {classes}"
-        text += f"; {place_of(main.row)}: AUROC {number.text('.2f')} ({site_of(main.row, main.n_sites)})."
-        return [_finding(main, text, len(best))]
+        text = f"Nowhere{names.before} is a linear probe shown to tell {classes}"
+        text += f"; {names.place(main.row)}: AUROC {number.text('.2f')} ({site_of(main.row, main.n_sites)})."
+        return [_finding(main, text, len(best), names)]
     verdict = "tells" if main.is_shown else "is not shown to tell"
     alone = "" if main.words is None else f"; the words alone reach {estimate(main.words, *AUROC).text('.2f')}"
-    text = f"{capital(place_of(main.row))} a linear probe {verdict} {classes}: AUROC {number.text('.2f')} "
+    text = f"{capital(names.place(main.row))} a linear probe {verdict} {classes}: AUROC {number.text('.2f')} "
     text += f"({site_of(main.row, main.n_sites)}){alone}."
-    clause = f"{capital(place_of(main.row))} a linear probe already tells {classes} (AUROC {number.value:.2f})."
-    return [_finding(main, text, len(best), clause if main.is_shown else "")]
+    clause = f"{capital(names.place(main.row))} a linear probe already tells {classes} (AUROC {number.value:.2f})."
+    return [_finding(main, text, len(best), names, clause if main.is_shown else "")]
 
 
-def other_probes(table: Table | None) -> list[Finding]:
+def other_probes(table: Table | None, names: Names = BUILT_IN_NAMES) -> list[Finding]:
     """At how many other positions before K a probe tells the classes, and where best."""
-    best = _best(table)
+    best = _best(table, names)
     shown = [one for one in best[1:] if one.is_shown]
     if not shown:
         return []
     top = max(shown, key=lambda one: one.row["auroc"])
     number = estimate(top.row, *AUROC_OVER_LAYERS)
-    text = (
-        f"Elsewhere before K, probes tell them at {len(shown)} of {len(best) - 1} positions; best {place_of(top.row)}: "
-    )
-    text += f"AUROC {number.text('.2f')} ({site_of(top.row, top.n_sites)})."
-    return [_finding(top, text, len(best))]
+    text = f"Elsewhere{names.before}, probes tell them at {len(shown)} of {len(best) - 1} positions; "
+    text += f"best {names.place(top.row)}: AUROC {number.text('.2f')} ({site_of(top.row, top.n_sites)})."
+    return [_finding(top, text, len(best), names)]
 
 
-def probe_chance(table: Table | None) -> list[Finding]:
+def probe_chance(table: Table | None, names: Names = BUILT_IN_NAMES) -> list[Finding]:
     """Which of it shuffled labels, and the words alone, would give too."""
-    best = _best(table)
+    best = _best(table, names)
     if not best:
         return []
     main = best[0]
@@ -71,7 +70,7 @@ def probe_chance(table: Table | None) -> list[Finding]:
     if np.isfinite(p):
         beaten = "does better than" if main.is_shown else "is not shown to do better than"
         between = f"{main.row['null_auroc_low']:.2f} to {main.row['null_auroc_high']:.2f}"
-        text = f"Shuffled labels: the probe {place_of(main.row)} {beaten} these, which reach {between}"
+        text = f"Shuffled labels: the probe {names.place(main.row)} {beaten} these, which reach {between}"
         if len(best) > 1:
             others = f"those at {sum(one.is_shown for one in best[1:])} of the {len(best) - 1} other positions"
             text += f"; so do {others}" if main.is_shown else f"; {others} do"
@@ -83,7 +82,7 @@ def probe_chance(table: Table | None) -> list[Finding]:
         states, words = estimate(main.row, *AUROC_OVER_LAYERS), estimate(main.words, *AUROC)
         verdict = {"above": "tell more than the words that were read", "below": "tell less than the words"}
         said = verdict.get(states.lies(words), "do not clearly tell more than the words that were read")
-        text = f"Words alone: {place_of(main.row)} the states {said}: {states.text('.2f')} against "
+        text = f"Words alone: {names.place(main.row)} the states {said}: {states.text('.2f')} against "
         text += f"{words.text('.2f')}"
         clear = [one for one in best[1:] if one.words is not None and _beats_words(one)]
         if len(best) > 1:
@@ -97,11 +96,11 @@ def probe_chance(table: Table | None) -> list[Finding]:
     return found
 
 
-def _best(table: Table | None) -> list[_Best]:
+def _best(table: Table | None, names: Names) -> list[_Best]:
     """The best layer of each position before K; the one that was chosen beforehand, else the highest, comes first."""
     if table is None or table.empty:
         return []
-    before = table.loc[~table["after_the_fact"].astype(bool) & table["auroc"].notna()]
+    before = table.loc[~(table["after_the_fact"].astype(bool) & names.is_built_in) & table["auroc"].notna()]
     probes = before.loc[before["method"] == "logistic"]
     words = before.loc[before["method"] == "text_tfidf"].drop_duplicates("position").set_index("position")
     level = LEVEL / max(1, probes["position"].nunique())
@@ -110,10 +109,10 @@ def _best(table: Table | None) -> list[_Best]:
         row = rows.loc[rows["auroc"].idxmax()]
         is_shown = bool(row["n_groups"] >= FEW and row["p_value_over_layers"] <= level)  # NaN is never shown
         found.append(_Best(row, words.loc[position] if position in words.index else None, len(rows), is_shown))
-    return sorted(found, key=lambda one: (one.row["position"] != DECISION, -one.row["auroc"]))
+    return sorted(found, key=lambda one: (one.row["position"] != names.main, -one.row["auroc"]))
 
 
-def _finding(best: _Best, text: str, n_positions: int, short: str = "") -> Finding:
+def _finding(best: _Best, text: str, n_positions: int, names: Names, short: str = "") -> Finding:
     row = best.row
     p = row["p_value_over_layers"]
     control = "none: too few prompts to shuffle labels"
@@ -122,7 +121,7 @@ def _finding(best: _Best, text: str, n_positions: int, short: str = "") -> Findi
         between = f"{row['null_auroc_low']:.2f} to {row['null_auroc_high']:.2f}"
         design = ", as the sizes of groups give labels away" if row["null_auroc_mean"] > _GIVEN_AWAY else ""
         control = f"shuffled labels give {between}{design}; p = {p:.2g}{over}, {LEVEL / n_positions:.2g} needed"
-    if row["label_by"] == "aha":
+    if row["label_by"] == "aha" and names.is_built_in:
         control += "; the finder uses U and X to read unsafe outcomes"
     number = estimate(row, *AUROC_OVER_LAYERS)
     facts = {"position": row["position"], "layer": int(row["layer"]), "n_layers": best.n_sites}

@@ -12,7 +12,8 @@ import numpy as np
 
 from safekey_interp.data.conditions import FEW, Conditions
 from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS, LEVEL, Finding, estimate
-from safekey_interp.reporting.findings.phrases import DECISION, Row, Table, capital, classes_of, place_of, site_of
+from safekey_interp.reporting.findings.phrases import Row, Table, capital, classes_of, site_of
+from safekey_interp.reporting.labels import BUILT_IN_NAMES, Names
 
 _TOLD = 2  # pairs that are told one by one
 
@@ -46,14 +47,14 @@ class _Pair(NamedTuple):
         return "" if self.words is None else estimate(self.row, *AUROC_OVER_LAYERS).lies(estimate(self.words, *AUROC))
 
 
-def transfers(table: Table | None, conditions: Conditions) -> list[Finding]:
+def transfers(table: Table | None, conditions: Conditions, names: Names = BUILT_IN_NAMES) -> list[Finding]:
     """Each pair of two conditions; of more, how many carry over, and where most and least."""
-    pairs = _pairs(table, conditions)
+    pairs = _pairs(table, conditions, names)
     if table is None or not pairs:
         return []
-    classes = classes_of(table)
+    classes = classes_of(table, names)
     if len(pairs) <= _TOLD:
-        told = [_one(pair, classes) for pair in pairs]
+        told = [_one(pair, classes, names) for pair in pairs]
         first = next((number for number, finding in enumerate(told) if finding.short), 0)
         return [replace(finding, short=finding.short * (number == first)) for number, finding in enumerate(told)]
     shown = [pair for pair in pairs if pair.is_shown]
@@ -61,18 +62,16 @@ def transfers(table: Table | None, conditions: Conditions) -> list[Finding]:
     ends = [
         f"{_from_to(pair)} {estimate(pair.row, *AUROC_OVER_LAYERS).text('.2f')}" for pair in (ordered[-1], ordered[0])
     ]
-    text = (
-        f"{capital(place_of(ordered[0].row))}, probes fitted on one condition are shown to tell {classes} of another "
-    )
-    text += f"in {len(shown)} of {len(pairs)} pairs; best {ends[0]}, worst {ends[1]} (AUROC)."
+    text = f"{capital(names.place(ordered[0].row))}, probes fitted on one condition are shown to tell {classes} of "
+    text += f"another in {len(shown)} of {len(pairs)} pairs; best {ends[0]}, worst {ends[1]} (AUROC)."
     control = f"shuffled labels, at their own best layer; p of {pairs[0].level:.2g} needed; n is the worst's"
     facts = {"n_shown": len(shown), "n_pairs": len(pairs), "best": ordered[-1].names, "worst": ordered[0].names}
     return [Finding(question="knew", text=text, n=int(ordered[0].row["n"]), control=control, facts=facts)]
 
 
-def transfer_chance(table: Table | None, conditions: Conditions) -> list[Finding]:
+def transfer_chance(table: Table | None, conditions: Conditions, names: Names = BUILT_IN_NAMES) -> list[Finding]:
     """Whether the words alone carry over, too."""
-    pairs = [pair for pair in _pairs(table, conditions) if pair.words is not None]
+    pairs = [pair for pair in _pairs(table, conditions, names) if pair.words is not None]
     if not pairs:
         return []
     n_more = sum(pair.beside_words == "above" for pair in pairs)
@@ -92,7 +91,7 @@ def transfer_chance(table: Table | None, conditions: Conditions) -> list[Finding
     return [Finding(question="chance", text=text, n=int(pairs[0].row["n"]), control=control, facts=facts)]
 
 
-def _one(pair: _Pair, classes: str) -> Finding:
+def _one(pair: _Pair, classes: str, names: Names) -> Finding:
     row = pair.row
     number = estimate(row, *AUROC_OVER_LAYERS)
     is_reversed = not pair.is_shown and number.is_sure and number.high < 0.5
@@ -104,7 +103,7 @@ def _one(pair: _Pair, classes: str) -> Finding:
         beside.append(f"; fitted on {row['tested_on']} traces there, {estimate(pair.at_home, *AUROC).text('.2f')}")
     if pair.words is not None:
         beside.append(f"; the words alone reach {estimate(pair.words, *AUROC).text('.2f')}")
-    text = f"{capital(place_of(row))}, a probe fitted on {row['fitted_on']} traces alone {verdict} among "
+    text = f"{capital(names.place(row))}, a probe fitted on {row['fitted_on']} traces alone {verdict} among "
     text += f"{row['tested_on']} traces: AUROC {number.text('.2f')} ({site_of(row, pair.n_sites)}){''.join(beside)}."
     p = row["p_value_over_layers"]
     control = f"{int(row['n_fitted']):,} fitted; no prompt is on both sides"
@@ -112,10 +111,8 @@ def _one(pair: _Pair, classes: str) -> Finding:
         between = f"{row['null_auroc_low']:.2f} to {row['null_auroc_high']:.2f}"
         over = f" over {pair.n_sites} layers" if pair.n_sites > 1 else ""
         control = f"shuffled labels give {between}; p = {p:.2g}{over}, {pair.level:.2g} needed; {control}"
-    short = (
-        f"A probe fitted on {row['fitted_on']} traces alone tells {classes} among {row['tested_on']} traces before K "
-    )
-    short = f"{short}(AUROC {number.value:.2f})." if pair.is_shown else ""
+    short = f"A probe fitted on {row['fitted_on']} traces alone tells {classes} among {row['tested_on']} traces"
+    short = f"{short}{names.before} (AUROC {number.value:.2f})." if pair.is_shown else ""
     at_home, words = (None if r is None else estimate(r, *AUROC).listed() for r in (pair.at_home, pair.words))
     facts = {"fitted_on": row["fitted_on"], "tested_on": row["tested_on"], "layer": int(row["layer"])}
     facts |= {"is_reversed": is_reversed, "at_home": at_home, "words": words}
@@ -127,24 +124,24 @@ def _from_to(pair: _Pair) -> str:
     return f"from {pair.row['fitted_on']} to {pair.row['tested_on']}"
 
 
-def _pairs(table: Table | None, conditions: Conditions) -> list[_Pair]:
+def _pairs(table: Table | None, conditions: Conditions, names: Names) -> list[_Pair]:
     """Pairs of different conditions, in the conditions' order."""
     if table is None or table.empty:
         return []
-    rows = table.loc[~table["after_the_fact"].astype(bool) & table["auroc"].notna()]
+    rows = table.loc[~(table["after_the_fact"].astype(bool) & names.is_built_in) & table["auroc"].notna()]
     across = rows.loc[(rows["fitted_on"] != rows["tested_on"]) & (rows["method"] == "logistic")]
     if across.empty:
         return []
     there = set(across["position"])
-    position = DECISION if DECISION in there else across.loc[across["auroc"].idxmax(), "position"]
+    position = names.main if names.main in there else across.loc[across["auroc"].idxmax(), "position"]
     rows, across = rows.loc[rows["position"] == position], across.loc[across["position"] == position]
     order = {name: number for number, name in enumerate(conditions.names)}
-    names = sorted(
+    ordered = sorted(
         set(zip(across["fitted_on"], across["tested_on"], strict=True)),
         key=lambda pair: [order.get(name, len(order)) for name in pair],
     )
     found = []
-    for fitted, tested in names:
+    for fitted, tested in ordered:
         mine = across.loc[(across["fitted_on"] == fitted) & (across["tested_on"] == tested)]
         row = mine.loc[mine["auroc"].idxmax()]
         at_home = rows.loc[
@@ -157,7 +154,7 @@ def _pairs(table: Table | None, conditions: Conditions) -> list[_Pair]:
         words = rows.loc[
             (rows["fitted_on"] == fitted) & (rows["tested_on"] == tested) & (rows["method"] == "text_tfidf")
         ]
-        found.append(_Pair(row, _first(at_home), _first(words), len(mine), LEVEL / len(names)))
+        found.append(_Pair(row, _first(at_home), _first(words), len(mine), LEVEL / len(ordered)))
     return found
 
 

@@ -19,10 +19,16 @@ class BenchmarkPage(Page):
         self.names = names_in(run.benchmarks, [str(model.get("name")) for model in models])
 
 
-def render(run: Run) -> str:
-    """The whole page as text."""
+def drawn(run: Run) -> BenchmarkPage:
+    """The page with its sections."""
     page = BenchmarkPage(run)
     page.draw()
+    return page
+
+
+def render(run: Run) -> str:
+    """The whole page as text."""
+    page = drawn(run)
     is_toy = any(is_organism(str(model.get("spec"))) for model in page.manifest.get("models") or [])
     header = rendered(
         "benchmarks_page",

@@ -17,10 +17,16 @@ class ComparisonPage(Page):
         self.names = [str(model.get("name")) for model in self.manifest.get("models") or []]
 
 
-def render(run: Run) -> str:
-    """The whole page as text."""
+def drawn(run: Run) -> ComparisonPage:
+    """The page with its sections."""
     page = ComparisonPage(run)
     page.draw()
+    return page
+
+
+def render(run: Run) -> str:
+    """The whole page as text."""
+    page = drawn(run)
     manifest = page.manifest
     is_toy = any(is_organism(str((m.get("model") or {}).get("spec"))) for m in manifest.get("models") or [])
     header = rendered(

@@ -12,7 +12,7 @@ from safekey_interp.reporting.figures.figure_numbers import with_interval
 from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS, LEVEL, Estimate, estimate
 from safekey_interp.reporting.findings.phrases import capital
-from safekey_interp.reporting.labels import POSITIONS, SPANS, position_name
+from safekey_interp.reporting.labels import BUILT_IN_NAMES, Names, known_first
 
 _SHUFFLED = "shuffled labels"
 _NULL = ("null_auroc_mean", "null_auroc_low", "null_auroc_high")
@@ -80,18 +80,23 @@ def paper_measure(by_layer: Table, subsets: dict[str, str]) -> dict[str, Any] | 
 
 
 def beside_controls(
-    by_layer: Table | None, separability: Table | None, transfer: Table | None, conditions: Conditions
+    by_layer: Table | None,
+    separability: Table | None,
+    transfer: Table | None,
+    conditions: Conditions,
+    names: Names = BUILT_IN_NAMES,
 ) -> list[BesideControls]:
     """What was measured, what each control gives, and whether their intervals part: attention, probes, transfer."""
-    attention = _attention_rows(by_layer, conditions)
+    attention = _attention_rows(by_layer, conditions, names)
+    place = "the position before K" if names.is_built_in else names.main
     values = [value for row in attention for number in (row.measured, *row.controls.values()) for value in number]
     top = max(filter(np.isfinite, values), default=1.0)
     lists = [
         (attention, "Attention mass, mean over heads, beside its controls", 0.0, top),
-        (_separability_rows(separability), "AUROC of the logistic probe beside its controls", 0.3, 1.0),
+        (_separability_rows(separability, names), "AUROC of the logistic probe beside its controls", 0.3, 1.0),
         (
-            _transfer_rows(transfer),
-            "AUROC across conditions, at the position before K, beside its controls",
+            _transfer_rows(transfer, names),
+            f"AUROC across conditions, at {place}, beside its controls",
             0.0,
             1.0,
         ),
@@ -118,26 +123,38 @@ def verdict(measured: Estimate, controls: dict[str, Estimate], beats_shuffled: b
     return capital(words) or "No control"
 
 
-def _attention_rows(by_layer: Table | None, conditions: Conditions) -> list[Row]:
-    """All traces at the highest and the last layer; each condition at the last, from K."""
+def _attention_rows(by_layer: Table | None, conditions: Conditions, names: Names) -> list[Row]:
+    """All traces at the highest and the last layer; each condition at the last, from the first span that attends."""
     if by_layer is None or by_layer.empty:
         return []
     rows = []
-    spans = itertools.product(("key_sentence", "decision"), ("understanding", "prompt"))
-    for from_span, to_span in spans:
+    queries, keys = ("key_sentence", "decision"), ("understanding", "prompt")
+    if not names.is_built_in:
+        queries, keys = (tuple(by_layer[name].unique()) for name in ("from_span", "to_span"))
+    for from_span, to_span in itertools.product(queries, keys):
         part = _of(by_layer, "all", from_span, to_span)
         mass = part[part["measure"] == "mass"].dropna(subset=["value"])
         if mass.empty:
             continue
         peak, last = int(mass.loc[mass["value"].idxmax(), "layer"]), int(mass["layer"].max())
         for layer, why in ((peak, "highest"), (last, "last")) if peak != last else ((last, "highest and last"),):
-            rows.append(_attention_row(part, from_span, to_span, layer, why))
-    for name, to_span in itertools.product(conditions.names, ("understanding", "prompt")):
-        part = _of(by_layer, conditions.subset(name), "key_sentence", to_span)
+            rows.append(_attention_row(part, _whose(from_span, to_span, names), layer, why))
+    for name, to_span in itertools.product(conditions.names, keys):
+        part = _of(by_layer, conditions.subset(name), queries[0], to_span)
         mass = part[part["measure"] == "mass"].dropna(subset=["value"])
         if len(mass):
-            rows.append(_attention_row(part, "key_sentence", to_span, int(mass["layer"].max()), f"last, {name}"))
+            whose = _whose(queries[0], to_span, names)
+            rows.append(_attention_row(part, whose, int(mass["layer"].max()), f"last, {name}"))
     return rows
+
+
+def _whose(from_span: str, to_span: str, names: Names) -> tuple[str, str]:
+    """Whose attention on what, with the tone of its line."""
+    if not names.is_built_in:
+        return f"{from_span} on {to_span}", "prompt"
+    whose = " on ".join(names.span(span).partition(",")[0] for span in (from_span, to_span))
+    whose = whose.removeprefix("the ").capitalize()
+    return f"{whose[:-1]}{whose[-1].upper()}", to_span
 
 
 def _of(by_layer: Table, subset: str, from_span: str, to_span: str) -> Table:
@@ -146,18 +163,16 @@ def _of(by_layer: Table, subset: str, from_span: str, to_span: str) -> Table:
     ]
 
 
-def _attention_row(part: Table, from_span: str, to_span: str, layer: int, why: str) -> Row:
+def _attention_row(part: Table, whose: tuple[str, str], layer: int, why: str) -> Row:
     at = part[part["layer"] == layer].drop_duplicates("measure").set_index("measure")
-    query, key = (SPANS[span].partition(",")[0] for span in (from_span, to_span))
-    whose = capital(f"{query} on {key}".removeprefix("the "))
     controls = {text: estimate(at.loc[name]) for name, text in _CONTROLS.items() if name in at.index}
-    return Row(whose, f"layer {layer}, {why}", estimate(at.loc["mass"]), controls, to_span)
+    return Row(whose[0], f"layer {layer}, {why}", estimate(at.loc["mass"]), controls, whose[1])
 
 
-def _transfer_rows(transfer: Table | None) -> list[Row]:
+def _transfer_rows(transfer: Table | None, names: Names) -> list[Row]:
     if transfer is None or transfer.empty:
         return []
-    there = transfer[(transfer["position"] == "decision") & (transfer["fitted_on"] != transfer["tested_on"])]
+    there = transfer[(transfer["position"] == names.main) & (transfer["fitted_on"] != transfer["tested_on"])]
     probes = there[(there["method"] == "logistic") & there["auroc"].notna()]
     pairs = list(dict.fromkeys(zip(probes["fitted_on"], probes["tested_on"], strict=True)))
     rows = []
@@ -182,11 +197,11 @@ def probe_row(name: str, where: str, best: Table, part: Table, level: float) -> 
     return Row(name, where, estimate(best, *AUROC_OVER_LAYERS), controls, "prompt", beats)
 
 
-def _separability_rows(separability: Table | None) -> list[Row]:
+def _separability_rows(separability: Table | None, names: Names) -> list[Row]:
     if separability is None or separability.empty:
         return []
     rows = []
-    order = list(POSITIONS)
+    order = list(known_first(separability["position"].dropna(), names.positions))
     groups = sorted(
         separability.groupby(["label_by", "position"], sort=False),
         key=lambda item: (item[0][0] != "label", order.index(item[0][1]) if item[0][1] in order else 99),
@@ -198,9 +213,11 @@ def _separability_rows(separability: Table | None) -> list[Row]:
         if probe.empty:
             continue
         best = probe.loc[probe["auroc"].idxmax()]
-        name = position_name(str(position)).capitalize().replace(" x", " X").replace(" u", " U").replace(" k", " K")
-        late = ", after the fact" if best["after_the_fact"] else ""
-        whose = "" if label_by == "label" else ", by outcome"
+        name = names.position(position)
+        if names.is_built_in:
+            name = name.capitalize().replace(" x", " X").replace(" u", " U").replace(" k", " K")
+        late = ", after the fact" if best["after_the_fact"] and names.is_built_in else ""
+        whose = {"label": "", "aha": ", by outcome"}.get(str(label_by), f", by {label_by}")
         rows.append(probe_row(name, f"layer {int(best['layer'])}, highest{late}{whose}", best, part, level))
     return rows
 

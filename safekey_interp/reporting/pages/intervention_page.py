@@ -15,22 +15,31 @@ class InterventionPage(Page):
 
     def __init__(self, run: Run) -> None:
         super().__init__("intervention", run, page_text.public(run.manifest))
-        self.intervention = find_intervention(self.manifest["intervention"])
+        self.intervention = find_intervention(self.manifest["intervention"]).named(self.manifest["settings"])
+        self.is_plain = self.intervention.is_plain
+        if self.is_plain:  # a switch of the built-in metrics
+            self.manifest["settings"].pop("aha", None)
         self.summary: Table | None = filled(run.summary)
         findings = run.findings.get("findings") or []
         self.changes = [finding for finding in findings if finding.get("question") == "changed"]
 
 
-def render(run: Run) -> str:
-    """The whole page as text."""
+def drawn(run: Run) -> InterventionPage:
+    """The page with its sections."""
     page = InterventionPage(run)
     page.draw()
+    return page
+
+
+def render(run: Run) -> str:
+    """The whole page as text."""
+    page = drawn(run)
     model, n_read = page_text.model_of(page.manifest), (page.manifest.get("data") or {}).get("n_read")
     n = 0 if page.summary is None else int(page.summary["n"].max())
     before, _, behind = page.intervention.title.partition("{model}")
     header = rendered(
         "intervention_page",
-        "header",
+        "plain_header" if page.intervention.is_plain else "header",
         opening=page_text.facts_of(page.manifest, model["is_toy"]),
         model=model,
         title=(before, behind),

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from safekey_interp.data.conditions import TRACES_OF
 from safekey_interp.interventions.effects import TESTED, default_rows
 from safekey_interp.interventions.intervention_record import Column
 from safekey_interp.reporting import figures
@@ -87,11 +86,15 @@ def _choice(intervention: Intervention, name: str, summary: Table) -> Choice:
 
 def _columns(intervention: Intervention, summary: Table) -> Mapping[str, Column]:
     measured = [terms.main_metric(intervention, summary), *intervention.metrics, *summary.get("metric", ())]
+    if intervention.is_plain:
+        measured = [*summary.get("metric", ())]
+    subsets = ("all", *terms.labels_of(summary))
     shared = {
-        "metric": Column(label="Read out", words={name: terms.metric_name(name) for name in measured}),
-        "subset": Column(label="Traces", words=TRACES_OF),
+        "metric": Column(label="Read out", words={name: terms.metric_name(intervention, name) for name in measured}),
+        "subset": Column(label="Traces", words={name: terms.traces_of(name) for name in subsets}),
         "control_kind": Column(
-            label="Beside", words=lambda kind: "no control" if kind == TESTED else terms.control_name(kind)
+            label="Beside",
+            words=lambda kind: "no control" if kind == TESTED else terms.control_name(kind, intervention),
         ),
     }
     return shared | dict(intervention.columns)
@@ -99,7 +102,7 @@ def _columns(intervention: Intervention, summary: Table) -> Mapping[str, Column]
 
 def _panel(intervention: Intervention, figure: Figure, summary: Table, choices: Mapping[str, Choice]) -> Panel:
     values = {name: {str(value): value for value in summary[name].unique()} for name in choices}
-    about = {"control": terms.default_control(summary), "value": intervention.value, "unit": intervention.unit}
+    about = {"control": terms.default_control(intervention, summary), "value": intervention.value}
     if not figure.has_control:
         about["control"] = "no control"
     names = {axis: _names(intervention, axis, _rows_where(figure, summary)) for axis in figure.axes}
@@ -107,8 +110,8 @@ def _panel(intervention: Intervention, figure: Figure, summary: Table, choices: 
     def draw(picked: Mapping[str, str]) -> Spec:
         wanted: Any = dict(figure.where) | {name: values[name][value] for name, value in picked.items()}
         if "control_kind" in picked:
-            wanted["control"] = terms.control_name(picked["control_kind"])
-        wanted = about | {"unit": terms.unit_of(intervention, summary, wanted.get("metric"))} | wanted
+            wanted["control"] = terms.control_name(picked["control_kind"], intervention)
+        wanted = about | {"unit": terms.unit_of(intervention, summary, picked.get("metric"))} | wanted
         if figure.kind == "map":
             [(axis, words)] = names.items()
             return figures.effect_map.spec(summary, rows_by=axis, names=words, **wanted)
@@ -123,8 +126,9 @@ def _panel(intervention: Intervention, figure: Figure, summary: Table, choices: 
 def _names(intervention: Intervention, axis: str, summary: Table) -> dict[Any, str]:
     """The values that an axis has, with their words, in the words' order."""
     column, values = intervention.columns.get(axis), list(summary[axis].unique())
-    has_order = column is not None and isinstance(column.words, Mapping)
-    values = _in_order(column, values) if has_order else sorted(values)
+    if column is None or not isinstance(column.words, Mapping):
+        return {value: terms.column_name(intervention, axis, value) for value in sorted(values)}
+    values = _in_order(column, values)
     return {value: terms.column_name(intervention, axis, value) for value in values}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from safekey_interp.data.conditions import FEW, TRACES_OF
+from safekey_interp.data.conditions import FEW
 from safekey_interp.interventions.donors import RESAMPLING
 from safekey_interp.interventions.effects import TESTED
 from safekey_interp.measures.trajectory import trajectory_controls
@@ -37,6 +37,9 @@ def setting_rows(intervention: Intervention, manifest: Mapping[str, Any]) -> lis
     settings, options = manifest.get("settings") or {}, intervention.options
     shown = [option for option in options if option.type is not bool and option.reads != "key_sentences"]
     texts = {option.name: option.help for option in shown} | _SHARED
+    if intervention.is_plain:  # examples of values name spans of the built-in question
+        texts = {name: f"{text.partition(':')[0].removesuffix('.')}." for name, text in texts.items()}
+        texts |= {"finder": "How sentences are found."}
     return [[name, Cell(_value(settings[name]), is_code=True), texts[name]] for name in texts if name in settings]
 
 
@@ -47,7 +50,7 @@ def excess_tables(intervention: Intervention, summary: Table, manifest: Mapping[
         rows = terms.main_rows(intervention, summary, kind=kind)
         if kind not in (TESTED, *RESAMPLING) and not rows.empty:
             caption = table_caption(intervention, summary, terms.main_subset(summary))
-            about = {"caption": caption, "control": terms.control_name(kind)}
+            about = {"caption": caption, "control": terms.control_name(kind, intervention)}
             tables.append(about | _excess_table(intervention, rows, manifest))
     return tables
 
@@ -109,9 +112,10 @@ def row_name(intervention: Intervention, row: Any, manifest: Mapping[str, Any]) 
 
 def table_caption(intervention: Intervention, summary: Table, subset: str) -> str:
     """Metric, unit and traces of a table."""
-    metric = terms.metric_name(terms.main_metric(intervention, summary))
-    unit = terms.unit_of(intervention, summary)
-    return capital(", ".join(part for part in (metric, unit, TRACES_OF[subset]) if part))
+    metric = terms.metric_name(intervention, terms.main_metric(intervention, summary))
+    named = (metric, terms.unit_of(intervention, summary), terms.traces_of(subset))
+    text = ", ".join(part for part in named if part)
+    return text if intervention.is_plain else capital(text)
 
 
 def table_number(number: Estimate) -> str:

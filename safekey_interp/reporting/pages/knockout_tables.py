@@ -51,7 +51,7 @@ def knockout_tables(intervention: Intervention, summary: Table, manifest: Mappin
         "caption": table_caption(intervention, summary, subset),
         "pool": _pool_rows(intervention, summary),
         "resampled": table(contrasts, [*((rows, terms.CONTROL) for rows in donors), (contrasts, ())]),
-        "cancels": subset == "all" and {"harmful", "benign"} <= set(summary["subset"]),
+        "cancels": " and ".join(terms.labels_of(summary)) if terms.is_mixed(summary, subset) else "",
         "doses": table(slopes, [(rows, ()) for rows in (*steps, slopes, measured(CURVATURE))]),
         "shares": [f"{dose:g} of it" for dose in doses],
     }

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from safekey_interp.data.class_labels import HARM, ClassPair
 from safekey_interp.data.conditions import conditions_in
 from safekey_interp.errors import RunError
 from safekey_interp.reporting.figures.figure_style import PALETTE, Table
@@ -32,6 +33,10 @@ class Page:
         """``run.json`` as the page may show it."""
         self.conditions = conditions_in(manifest)
         """Conditions that the run tells apart."""
+        self.classes: ClassPair = HARM
+        """The two classes that probes tell apart."""
+        self.is_plain = False
+        """Whether spans and metrics are called as they were typed, and by no word of the built-in question."""
         self.groups: list[Group] = []
         """Figures of the sections so far."""
         self.left_out: list[dict[str, Any]] = []

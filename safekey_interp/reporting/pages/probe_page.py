@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from safekey_interp.capture.measured_spans import spans_in
+from safekey_interp.data.class_labels import HARM, ClassPair
 from safekey_interp.reporting.figures.figure_style import Table
+from safekey_interp.reporting.findings.phrases import class_pair_of
+from safekey_interp.reporting.labels import names_in
 from safekey_interp.reporting.pages import page_text, token_view
 from safekey_interp.reporting.pages.page_layout import Page
-from safekey_interp.reporting.pages.rendering import island
+from safekey_interp.reporting.pages.rendering import data, island
 from safekey_interp.reporting.pages.rendering import render as rendered
 from safekey_interp.runs.run_folder import Run
 
@@ -27,10 +31,18 @@ class ProbePage(Page):
     """A page with a token view."""
 
     def __init__(self, run: Run) -> None:
-        super().__init__("probe", run, run.manifest)
+        self.names = names_in(run.manifest)
+        """What spans and positions are called."""
+        super().__init__("probe" if self.names.is_built_in else "spans", run, run.manifest)
+        self.spans = spans_in(run.manifest)
+        """What was measured."""
+        table: Table | None = run.separability
+        if table is not None and not (self.names.is_built_in and (table["label_by"] == "aha").any()):
+            pair = class_pair_of(table)
+            self.classes = pair if pair == HARM else ClassPair(*map(data, pair))
         self.traces: Table | None = run.table("traces", columns=_TRACE_COLUMNS)
         self.coordinates: Table | None = run.table("coordinates", columns=_COORDINATES, max_traces=_MAX_POINTS)
-        self.show(token_view.collect(run, self.traces))
+        self.show(token_view.collect(run, self.traces) if self.names.is_built_in else token_view.View())
 
     def show(self, view: token_view.View) -> None:
         """Take the token view, and its notes in place of those of the one before."""
@@ -38,10 +50,16 @@ class ProbePage(Page):
         self.view, self.notes = view, [*view.notes, *self.notes[len(old) :]]
 
 
-def render(run: Run) -> str:
-    """The whole page as text."""
+def drawn(run: Run) -> ProbePage:
+    """The page with its sections."""
     page = ProbePage(run)
     page.draw()
+    return page
+
+
+def render(run: Run) -> str:
+    """The whole page as text."""
+    page = drawn(run)
     # The maps take what the rest leaves: the page without them is measured, then the maps are packed to fit.
     used = len(_text(page).encode("utf-8", "replace"))
     page.show(token_view.with_maps(page.view, run, MAX_BYTES - used - 20_000))
@@ -53,9 +71,11 @@ def _text(page: ProbePage) -> str:
     model = page_text.model_of(page.manifest)
     about: dict[str, Any] = {"model": model, "traces": _traces(page)}
     about["opening"] = page_text.facts_of(page.manifest, model["is_toy"])
+    about["spans"] = page.spans
+    name = (page.manifest.get("model") or {}).get("name") or "a model"
     return page.text(
-        title=f"What {(page.manifest.get('model') or {}).get('name') or 'a model'} looks at when it decides",
-        header=rendered("probe_page", "header", **about),
+        title=rendered(f"{page.kind}_page", "title", name=name).unescape(),
+        header=rendered(f"{page.kind}_page", "header", **about),
         scripts=("plots.js", "tokens.js"),
         islands=[island("examples-data", page.view.embedded())],
     )

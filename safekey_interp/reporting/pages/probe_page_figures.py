@@ -1,4 +1,4 @@
-"""Figures of the page of a probe run: groups of choices and the panels that they change.
+"""Figures of probes on the page of a probe run: groups of choices and the panels that they change.
 
 Every choice is drawn beforehand by :mod:`safekey_interp.reporting.figures`, so that the page computes nothing and shows
 what Python would; parts that repeat between figures are embedded once.
@@ -7,31 +7,19 @@ what Python would; parts that repeat between figures are embedded once.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from safekey_interp.data.conditions import TRACES_OF, Conditions
 from safekey_interp.errors import RunError
 from safekey_interp.reporting import figures
-from safekey_interp.reporting.figures.attention_figures import Against, largest_lift
 from safekey_interp.reporting.figures.figure_style import Spec, Table
-from safekey_interp.reporting.labels import METHODS, POSITIONS, SPANS
+from safekey_interp.reporting.labels import BUILT_IN_NAMES, METHODS, Names, known_first
 from safekey_interp.runs.run_folder import sample_traces
 
-_OUTCOMES = {
-    "aha:safe": "K is a safe aha moment",
-    "aha:unsafe": "K is a compliant key sentence",
-}
-ROWS = {
-    "key_sentence": "K, the key sentence",
-    "decision": "the decision row, just before K",
-    "understanding": "U, the understanding",
-}
-# Characters of JSON that one group may take before it thins itself out.
-HEAT_BUDGET, MASS_BUDGET, SCATTER_BUDGET = 800_000, 900_000, 700_000
-_POINT, _CELL, _MASS = 12, 20, 25
-_AGAINST: tuple[Against, ...] = ("matched", "uniform", "random")
+SCATTER_BUDGET = 700_000
+"""Characters of JSON that the scatter may take before it thins itself out."""
+_POINT = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,81 +64,7 @@ class Group:
     """What was thinned out to fit, in words."""
 
 
-def subset_names(conditions: Conditions) -> dict[str, str]:
-    """The subsets of the summaries in words, in the order in which they are offered."""
-    return TRACES_OF | conditions.words() | _OUTCOMES
-
-
-def lift_group(by_head: Table, names: dict[str, str]) -> Group:
-    """Heat maps layer x head of lift on U and on X; ``names`` from :func:`subset_names`."""
-    rows = known(by_head["from_span"], {name: ROWS[name] for name in ("key_sentence", "decision")})
-    cells = by_head["layer"].nunique() * by_head["head"].nunique()
-    there = known(by_head["subset"], names)
-    subsets, note = _that_fit(there, cells * 6 * len(rows) * _CELL, HEAT_BUDGET, "attention_by_head.parquet")
-    against = {"matched": "distance-matched baseline", "uniform": "uniform baseline", "random": "random key sets"}
-    choices = (
-        Choice(name="from", label="Rows of", options=rows),
-        Choice(name="against", label="Compared with", options=against),
-        Choice(name="subset", label="Traces", options=subsets),
-    )
-    tables = dict(iter(by_head.groupby("subset", observed=True)))
-    limits = {name: largest_lift(by_head[by_head["subset"].isin(subsets)], against=name) for name in _AGAINST}
-    panels = [
-        panel_of(
-            f"lift-{to_span}",
-            f"Lift on {SPANS[to_span]}",
-            choices,
-            lambda picked, to=to_span: figures.lift_heatmap.spec(
-                tables[picked["subset"]], from_span=picked["from"], to_span=to, subset=picked["subset"],
-                against=picked["against"],
-                limit=limits[picked["against"]],
-            ),
-        )
-        for to_span in ("understanding", "prompt")
-    ]  # fmt: skip
-    return Group(name="lift", choices=choices, panels=tuple(panels), note=note)
-
-
-def mass_group(by_layer: Table, names: dict[str, str]) -> Group:
-    """Attention mass by layer on U and on X beside its controls; both panels share their scale."""
-    from_spans = known(by_layer["from_span"], ROWS)
-    cost = by_layer["layer"].nunique() * len(from_spans) * 2 * 7 * _MASS
-    subsets, note = _that_fit(known(by_layer["subset"], names), cost, MASS_BUDGET, "attention_by_layer.parquet")
-    measures = {"mass": "mass, with its controls", "mass_rest": "mass without the first token", "lift": "lift"}
-    choices = (
-        Choice(name="from", label="Rows of", options=from_spans),
-        Choice(name="measure", label="Show", options=known(by_layer["measure"], measures)),
-        Choice(name="subset", label="Traces", options=subsets),
-    )
-
-    tables = dict(iter(by_layer.groupby("subset", observed=True)))
-
-    def draw(picked: dict[str, Any], to_span: str) -> Spec:
-        return figures.mass_by_layer.spec(
-            tables[picked["subset"]],
-            from_span=picked["from"],
-            to_span=to_span,
-            subset=picked["subset"],
-            measure=picked["measure"],
-        )  # type: ignore[arg-type]
-
-    panels = [
-        panel_of(f"mass-{to}", f"Attention on {SPANS[to]}", choices, lambda picked, to=to: draw(picked, to))
-        for to in ("understanding", "prompt")
-    ]
-    for key in set(panels[0].variants) & set(panels[1].variants):
-        pair = [panel.variants[key] for panel in panels]
-        if pair[0]["layout"]["yaxis"].get("type") != "log":
-            top = max(
-                (value for figure in pair for trace in figure["data"] for value in trace.get("y") or [] if value),
-                default=1.0,
-            )
-            for figure in pair:
-                figure["layout"]["yaxis"] |= {"range": [0, min(1.02, top * 1.06)], "autorange": False}
-    return Group(name="mass", choices=choices, panels=tuple(panels), note=note)
-
-
-def separability_group(separability: Table) -> Group:
+def separability_group(separability: Table, names: Names = BUILT_IN_NAMES) -> Group:
     """AUROC over positions and layers, and one position with its controls."""
     labels = {"label": "the file's labels", "aha": "the trace's own outcome"}
     choices = (
@@ -159,8 +73,8 @@ def separability_group(separability: Table) -> Group:
         Choice(
             name="position",
             label="Position (second plot)",
-            options=known(separability["position"], POSITIONS),
-            default="decision",
+            options=known_first(separability["position"].dropna(), names.positions),
+            default=names.main,
         ),
     )
     inner = separability[separability["method"] != "text_tfidf"]
@@ -170,7 +84,7 @@ def separability_group(separability: Table) -> Group:
         f"All positions, {METHODS.get(method, method)}",
         choices[:2],
         lambda picked: figures.separability_map.spec(
-            separability, method=method, measure=picked["measure"], label_by=picked["labels"]
+            separability, method=method, measure=picked["measure"], label_by=picked["labels"], names=names
         ),  # type: ignore[arg-type]
     )
     curve = panel_of(
@@ -178,52 +92,62 @@ def separability_group(separability: Table) -> Group:
         "One position with its controls",
         choices,
         lambda picked: figures.auroc_by_layer.spec(
-            separability, position=picked["position"], measure=picked["measure"], label_by=picked["labels"]
+            separability,
+            position=picked["position"],
+            measure=picked["measure"],
+            label_by=picked["labels"],
+            names=names,
         ),  # type: ignore[arg-type]
     )
     return Group(name="separability", choices=choices, panels=(overview, curve))
 
 
-def transfer_group(transfer: Table) -> Group:
+def transfer_group(transfer: Table, names: Names = BUILT_IN_NAMES) -> Group:
     """Probes fitted on one condition and tested on another: all pairs, and one with its controls."""
     fitted, tested = ({str(name): str(name) for name in transfer[side].unique()} for side in ("fitted_on", "tested_on"))
-    positions = known(transfer["position"], POSITIONS)
-    names = list(fitted)
+    positions = known_first(transfer["position"].dropna(), names.positions)
+    conditions = list(fitted)
     choices = (
         Choice(
             name="position",
             label="Position",
             options=positions,
-            default="decision" if "decision" in positions else next(iter(positions)),
+            default=names.main if names.main in positions else next(iter(positions)),
         ),
         Choice(name="fitted", label="Fitted on (second plot)", options=fitted),
-        Choice(name="tested", label="Tested on (second plot)", options=tested, default=names[1 % len(names)]),
+        Choice(name="tested", label="Tested on (second plot)", options=tested, default=conditions[1 % len(conditions)]),
     )
     overview = panel_of(
         "transfer-map",
         "All pairs, fitted on → tested on",
         choices[:1],
-        lambda picked: figures.transfer_map.spec(transfer, position=picked["position"]),
+        lambda picked: figures.transfer_map.spec(transfer, position=picked["position"], names=names),
     )
     curve = panel_of(
         "transfer-curve",
         "One pair with its controls",
         choices,
         lambda picked: figures.transfer_by_layer.spec(
-            transfer, fitted_on=picked["fitted"], tested_on=picked["tested"], position=picked["position"]
+            transfer,
+            fitted_on=picked["fitted"],
+            tested_on=picked["tested"],
+            position=picked["position"],
+            names=names,
         ),
     )
     return Group(name="transfer", choices=choices, panels=(overview, curve))
 
 
-def scatter_group(coordinates: Table, texts: dict[str, str], separability: Table | None) -> Group:
+def scatter_group(
+    coordinates: Table, texts: dict[str, str], separability: Table | None, names: Names = BUILT_IN_NAMES
+) -> Group:
     """The LDA scatter of every position and layer, of a sample of traces that fits the page."""
     sites = coordinates[["layer", "site"]].drop_duplicates().sort_values(["layer", "site"], ascending=[True, False])
     layers = {
         f"{int(layer)},{site}": f"after the final norm ({int(layer)})" if site == "ln_final" else str(int(layer))
         for layer, site in zip(sites["layer"], sites["site"].astype(str), strict=True)
     }
-    positions = known(coordinates["position"].astype(str), POSITIONS)
+    positions = known_first(coordinates["position"].dropna(), names.positions)
     traces = coordinates.drop_duplicates("trace_id")
     size = SCATTER_BUDGET // (_POINT * max(1, len(layers) * len(positions)))
     sample = sample_traces(traces["trace_id"].astype(str).tolist(), traces["label"].astype(str).tolist(), max(20, size))
@@ -233,7 +157,7 @@ def scatter_group(coordinates: Table, texts: dict[str, str], separability: Table
         "coordinates.parquet." * (n < total)
     )
     kept = coordinates[coordinates["trace_id"].isin(sample)]
-    position = "decision" if "decision" in positions else next(iter(positions))
+    position = names.main if names.main in positions else next(iter(positions))
     choices = (
         Choice(name="position", label="Position", options=positions, default=position),
         Choice(name="layer", label="Layer", options=layers, default=_best_layer(separability, position, layers)),
@@ -243,7 +167,8 @@ def scatter_group(coordinates: Table, texts: dict[str, str], separability: Table
     def draw(picked: dict[str, str]) -> Spec:
         layer, site = picked["layer"].split(",")
         part = tables.get((picked["position"], int(layer), site), kept.head(0))
-        return figures.lda_scatter.spec(part, position=picked["position"], layer=int(layer), site=site, texts=texts)
+        about: dict[str, Any] = {"layer": int(layer), "site": site, "texts": texts, "names": names}
+        return figures.lda_scatter.spec(part, position=picked["position"], **about)
 
     panel = panel_of("lda", "Each trace where the probe puts it", choices, draw)
     return Group(name="scatter", choices=choices, panels=(panel,), note=note)
@@ -263,7 +188,7 @@ def panel_of(name: str, title: str, choices: tuple[Choice, ...], draw: Callable[
     return Panel(name=name, title=title, uses=names, variants=variants)
 
 
-def _that_fit(subsets: dict[str, str], size: int, budget: int, file: str) -> tuple[dict[str, str], str]:
+def that_fit(subsets: dict[str, str], size: int, budget: int, file: str) -> tuple[dict[str, str], str]:
     """The first subsets whose plots fit the page, at least one, and a sentence about the others."""
     kept = dict(list(subsets.items())[: max(1, budget // max(1, size))])
     gone = [words for name, words in subsets.items() if name not in kept]
@@ -271,7 +196,7 @@ def _that_fit(subsets: dict[str, str], size: int, budget: int, file: str) -> tup
     return kept, note * bool(gone)
 
 
-def known(values: Table, names: dict[str, str]) -> dict[str, str]:
+def known(values: Table, names: Mapping[str, str]) -> dict[str, str]:
     """The values that occur, those with a name first and in the names' order."""
     there = [str(value) for value in values.dropna().unique()]
     return {name: text for name, text in names.items() if name in there} or {name: name for name in sorted(there)}

@@ -17,10 +17,16 @@ class TrainingPage(Page):
         self.changes = changes(*(filled(table) for table in (run.aha, run.attention_by_layer, run.separability)))
 
 
-def render(run: Run) -> str:
-    """The whole page as text."""
+def drawn(run: Run) -> TrainingPage:
+    """The page with its sections."""
     page = TrainingPage(run)
     page.draw()
+    return page
+
+
+def render(run: Run) -> str:
+    """The whole page as text."""
+    page = drawn(run)
     name = (page.manifest.get("model") or {}).get("name") or "a model"
     header = rendered("training_page", "header", **training_facts.header_facts(page.manifest))
     return page.text(title=f"What training changed in {name}", header=header, scripts=("plots.js", "steps.js"))

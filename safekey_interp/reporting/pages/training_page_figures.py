@@ -12,8 +12,9 @@ from safekey_interp.reporting.figures.attention_snapshot_figures import largest_
 from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.figures.training_figures import TERMS, Column, Term
 from safekey_interp.reporting.labels import POSITIONS, SPANS
+from safekey_interp.reporting.pages.attention_page_figures import ROWS
 from safekey_interp.reporting.pages.page_layout import filled
-from safekey_interp.reporting.pages.probe_page_figures import ROWS, Choice, Group, known, panel_of
+from safekey_interp.reporting.pages.probe_page_figures import Choice, Group, known, panel_of
 
 MOST_SNAPSHOTS = 48
 """More snapshots than this are no wider than a few pixels each, and would swell the page."""

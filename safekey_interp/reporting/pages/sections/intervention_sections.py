@@ -38,4 +38,4 @@ def _chance(page: InterventionPage) -> Html:
         return render("intervention_page", "scores", table=tables.score_table(page.summary))
     about = (page.intervention, page.summary, page.manifest)
     excesses, knockout = tables.excess_tables(*about), knockout_tables(*about)
-    return render("intervention_page", "chance", excesses=excesses, knockout=knockout)
+    return render("intervention_page", "chance", excesses=excesses, knockout=knockout, is_plain=page.is_plain)

@@ -8,13 +8,18 @@ from safekey_interp.reporting.pages.page_layout import Page
 from safekey_interp.reporting.pages.page_sections import page_section
 from safekey_interp.reporting.pages.rendering import Html, render
 
+_NOT_TRAINING = ("probe", "spans", "intervention", "comparison", "benchmarks")
+_OF_ONE_MODEL = ("probe", "spans", "training", "intervention")
 
-@page_section("probe", "intervention", "comparison", "benchmarks", name="summary", title="In short", order=0)
+
+@page_section(*_NOT_TRAINING, name="summary", title="In short", order=0)
 def _summary(page: Page) -> Html:
     return page_text.summary(page.run.findings, QUESTIONS[page.kind])
 
 
-@page_section("probe", "intervention", "comparison", "benchmarks", name="left-out", title="What was left out", order=80)
+@page_section(
+    "probe", "spans", "intervention", "comparison", "benchmarks", name="left-out", title="What was left out", order=80
+)
 def _left_out(page: Page) -> Html:
     rows = [*(page.run.findings.get("left_out") or []), *page.left_out]
     return page_text.left_out(rows, page.manifest, page.notes)
@@ -22,16 +27,19 @@ def _left_out(page: Page) -> Html:
 
 @page_section(*QUESTIONS, name="reading", title="How to read this page", order=90)
 def _reading(page: Page) -> Html:
-    return render(f"{page.kind}_page", "reading")
+    return render(f"{page.kind}_page", "reading", classes=page.classes, is_plain=page.is_plain)
 
 
-@page_section("probe", "training", "intervention", name="provenance", title="Where the numbers come from", order=100)
+@page_section(
+    "probe", "spans", "training", "intervention", name="provenance", title="Where the numbers come from", order=100
+)
 def _provenance(page: Page) -> Html:
     return page_text.provenance(page.manifest, PROVENANCE[page.kind])
 
 
 PROVENANCE = {
     "probe": page_text.PROVENANCE,
+    "spans": page_text.PROVENANCE,
     "training": {
         "model": "Model before training",
         "data": "Data",

@@ -8,9 +8,9 @@ from safekey_interp.reporting.labels import QUESTIONS
 from safekey_interp.reporting.pages import page_text
 from safekey_interp.reporting.pages import training_facts as facts
 from safekey_interp.reporting.pages import training_page_figures as plots
+from safekey_interp.reporting.pages.attention_page_figures import subset_names
 from safekey_interp.reporting.pages.page_layout import filled
 from safekey_interp.reporting.pages.page_sections import page_section
-from safekey_interp.reporting.pages.probe_page_figures import subset_names
 from safekey_interp.reporting.pages.rendering import Html, render
 from safekey_interp.reporting.pages.training_controls import lists_of
 from safekey_interp.reporting.pages.training_page import TrainingPage

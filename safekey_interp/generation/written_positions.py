@@ -1,0 +1,96 @@
+"""Token positions of prompt, prefill and a response that is still being written.
+
+The encoding of the text so far (:mod:`safekey_interp.models.encoding`), over the very tokens that the model read and
+wrote, never tokenised again: the characters of a written token are those that the response gains by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from safekey_interp.errors import TraceError
+from safekey_interp.generation.generation_edits import GENERATED, WRITTEN
+from safekey_interp.generation.requests import Request
+from safekey_interp.generation.tokens import PromptTokens, response_text
+from safekey_interp.models.chat_template import render
+from safekey_interp.models.encoding import Encoding, encode_tokens
+from safekey_interp.models.tokenisation import tokenise
+from safekey_interp.segmentation.finder_registry import Finder
+from safekey_interp.segmentation.segmenter import segment
+
+_INCOMPLETE = "\ufffd"
+"""What a tokenizer decodes the first bytes of a character to."""
+
+
+class WrittenPositions:
+    """Positions of one request's tokens while its response is written."""
+
+    def __init__(self, tokenizer: Any, request: Request, prompt: PromptTokens, finder: Finder) -> None:
+        """Encode prompt and prefill.
+
+        Args:
+            tokenizer: the model's.
+            request: what is asked.
+            prompt: its tokens.
+            finder: finds U and K.
+
+        Raises:
+            TraceError: the tokens are not those of the rendered text, so that characters cannot be told.
+        """
+        self._tokenizer, self._request, self._prompt, self._finder = tokenizer, request, prompt, finder
+        self._rendered = render(tokenizer, request.trace.with_(response=request.prefill, given={}))
+        ids, offsets = tokenise(tokenizer, self._rendered)
+        if list(ids) != prompt.ids:
+            raise TraceError(
+                request.trace.trace_id,
+                "its tokens are given, and are not those of its text, so that no position can be told",
+            )
+        self._offsets = list(offsets)
+        self._new: list[int] = []
+        self._known = self._encoded(request.prefill)
+        self._now: Encoding | None = self._known
+
+    def write(self, token: int) -> None:
+        """The model has written a further token."""
+        self._new.append(token)
+        self._now = None
+
+    def positions(self, name: str) -> Sequence[int]:
+        """Tokens of a position in the text so far, ascending.
+
+        Raises:
+            InputError: an expression that cannot be parsed.
+            TraceError: prompt and prefill do not hold it, and it cannot be found while the response is written.
+        """
+        first = len(self._prompt.ids)
+        if name == GENERATED:
+            return range(first, first + len(self._new))
+        if name in WRITTEN:
+            return self._so_far().positions(name)
+        known = self._known.positions(name)
+        if not known:
+            raise TraceError(
+                self._request.trace.trace_id,
+                f"position {name!r}: not in prompt and prefill, and of a response only {GENERATED} and "
+                f"{', '.join(WRITTEN)} are found while it is written; give a prefill that holds it",
+            )
+        return known
+
+    def _so_far(self) -> Encoding:
+        """The encoding of all tokens so far."""
+        if self._now is None:
+            shift = self._rendered.response_start
+            for n in range(len(self._offsets) - len(self._prompt.ids), len(self._new)):
+                text = response_text(self._tokenizer, self._request, self._prompt, self._new[: n + 1])
+                begin = max(shift + len(self._request.prefill), self._offsets[-1][1])
+                end = shift + len(text.rstrip(_INCOMPLETE))
+                self._offsets.append((begin, max(begin, end)))
+            self._now = self._encoded(response_text(self._tokenizer, self._request, self._prompt, self._new))
+        return self._now
+
+    def _encoded(self, response: str) -> Encoding:
+        trace = self._request.trace.with_(response=response, given={})
+        text = self._rendered.text[: self._rendered.response_start] + response
+        read = [*self._prompt.ids, *self._new], self._offsets
+        return encode_tokens(trace, segment(trace, finder=self._finder), self._rendered._replace(text=text), read)

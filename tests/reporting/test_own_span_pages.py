@@ -1,0 +1,207 @@
+"""Pages and terminal of a run of own spans and labels: the user's names, and no word of the built-in question."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import complaints, look_with, needs_chromium, overflows
+from command_line import Type
+from html_pages import check_outline, figures_in, read
+from synthetic_intervention_runs import write_intervention
+from test_hostile_text import JSON_SAFE, check_page
+from tiny_models import tiny_model, traces
+
+from safekey_interp.data.trace import Trace
+from safekey_interp.experiments.probe_run import run_probe
+from safekey_interp.measures.attention import measure_attention
+from safekey_interp.models.model import Model
+from safekey_interp.reporting import figures
+from safekey_interp.reporting.report_file import write_report
+from safekey_interp.runs.run_folder import open_run
+
+BUILT_IN = re.compile(r"\b[XUK]\b|(?i:harmful|benign|\baha\b|key[ _-]?sentence|understanding)")
+ASKED: dict[str, Any] = {"queries": ["warning", "last(opening)"], "keys": ["prompt", "opening"]}
+POSITIONS = ["last(warning)", "opening", "prompt"]
+
+
+def own_traces(n: int = 60, classes: tuple[str, str] = ("correct", "wrong")) -> list[Trace]:
+    """Of two sources, with a warning in most."""
+    made = []
+    for number, whole in enumerate(traces(n)):
+        trace = whole.with_(label=classes[number % 2], source=f"set {number % 4 // 2}", group=f"g{number % 30}")
+        end = len(trace.response)
+        words = {"opening": [(8, 12)]} | ({"warning": [(end - 9, end)]} if number % 5 else {})
+        made.append(trace.with_(spans=words))
+    return made
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return tiny_model("llama")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, model: Model) -> Path:
+    out = tmp_path_factory.mktemp("own") / "run"
+    run_probe(model, own_traces(), out=out, positions=POSITIONS, n_examples=4, **ASKED)
+    return write_report(out)
+
+
+def said(page: Path) -> str:
+    """All that a reader may see: words, captions, and what the figures and islands hold."""
+    text, outline = read(page)
+    islands = re.findall(r'type="application/json"[^>]*>(.*?)</script>', text, re.S)
+    return " ".join([*outline.words, *islands])
+
+
+def test_the_page_says_the_users_names_and_no_word_of_the_built_in_question(page: Path) -> None:
+    text = said(page)
+    assert BUILT_IN.findall(text) == []
+    for words in (
+        *ASKED["queries"],
+        *ASKED["keys"],
+        *POSITIONS,
+        "From warning, to prompt",
+        "wrong from correct traces",
+    ):
+        assert words in text, words
+
+
+def test_findings_say_the_same_names(page: Path) -> None:
+    found = open_run(page.parent).findings
+    text = json.dumps(found, ensure_ascii=False)
+    assert BUILT_IN.findall(text) == []
+    told = {finding["question"] for finding in found["findings"]}
+    assert told == {"what", "knew", "chance"}
+    for query in ASKED["queries"]:
+        assert any(query in finding["text"] for finding in found["findings"] if finding["question"] == "what")
+
+
+def test_every_pair_and_position_is_drawn(page: Path) -> None:
+    check_outline(read(page)[1])
+    drawn = figures_in(page)["variants"]
+    for name in ("lift-0", "lift-1", "mass-0", "mass-1"):
+        assert {key.split("|")[0] for key in drawn[name]} == set(ASKED["queries"])
+        assert {key.split("|")[2] for key in drawn[name]} >= {"all", "correct", "wrong", "source=set 0, wrong"}
+    assert {key.split("|")[-1] for key in drawn["separability-curve"]} == set(POSITIONS)
+
+
+def test_without_attention_its_section_is_left_out(tmp_path: Path, model: Model) -> None:
+    run_probe(model, own_traces(24), out=tmp_path / "run", positions=["last(prompt)"])
+    text, outline = read(write_report(tmp_path / "run"))
+    assert BUILT_IN.findall(" ".join(outline.words)) == []
+    assert 'id="knew"' in text
+    assert 'id="what"' not in text
+
+
+def test_other_labels_alone_leave_the_built_in_spans_and_name_the_classes(tmp_path: Path, model: Model) -> None:
+    data = [trace.with_(label=("correct", "wrong")[number % 2]) for number, trace in enumerate(traces(24))]
+    run_probe(model, data, out=tmp_path / "run", n_examples=2)
+    text = said(write_report(tmp_path / "run"))
+    assert re.findall("harmful|benign", text) == []
+    assert "wrong from correct traces" in text
+
+
+def test_labels_of_the_data_stay_text(tmp_path: Path, model: Model) -> None:
+    classes = (f"right {JSON_SAFE}", f"\u202ewrong {JSON_SAFE}")
+    run_probe(model, own_traces(24, classes), out=tmp_path / "run", positions=POSITIONS, n_examples=2, **ASKED)
+    check_page(write_report(tmp_path / "run"))
+
+
+def test_the_terminal_says_the_users_names(here: Path, command: Type) -> None:
+    rows = [
+        {
+            "prompt": f"What is {n} + {n}?",
+            "response": f"<think>\nLet me see. It is {2 * n}, I think.\n</think>\n{2 * n}",
+        }
+        | {"label": "correct" if n % 2 else "wrong"}
+        for n in range(30)
+    ]
+    (here / "sums.json").write_text(json.dumps(rows), encoding="utf-8")
+    spans = ["--query", "last(reasoning)", "--key", "sentence(0)", "--key", "prompt", "--position", "reasoning"]
+    ended = command("probe", "--traces", "sums.json", "--out", "run", *spans, "--by", "none", "--label-by", "label")
+    assert ended.status == 0
+    assert BUILT_IN.findall(ended.out) == []
+    for words in ("last(reasoning)", "sentence(0)", "reasoning", "correct"):
+        assert words in ended.out
+    assert BUILT_IN.findall(said(here / "run" / "report.html")) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "error"),
+    [
+        (["--query", "last("], 2, "--query: span expression 'last(': got the end at character 5"),
+        (["--key", "prompt"], 2, "keys: got prompt without queries"),
+        (["--query", "anser"], 2, "span 'anser': no trace has one; did you mean 'answer'?"),
+    ],
+)
+def test_a_wrong_expression_is_one_line(here: Path, command: Type, words: list[str], status: int, error: str) -> None:
+    ended = command("probe", "--out", "run", *words)
+    assert ended.status == status
+    assert error in " ".join(ended.err.split())
+    assert not (here / "run").exists()
+
+
+def test_a_figure_of_own_spans_says_them_and_one_of_the_built_in_question_its_words(model: Model) -> None:
+    table = measure_attention(model, own_traces(4), queries=["warning", "key_sentence"], keys=["prompt"])
+    by_head = table.groupby(["from_span", "to_span", "layer", "head"], observed=True, as_index=False)[
+        ["mass", "uniform_mass"]
+    ].mean()
+    by_head = by_head.assign(subset="all", n=4)
+    own = figures.lift_heatmap.spec(by_head, from_span="warning", to_span="prompt")["layout"]["meta"]["caption"]
+    assert own.startswith("From warning, to prompt")
+    built_in = figures.lift_heatmap.spec(by_head, from_span="key_sentence", to_span="prompt")
+    assert built_in["layout"]["meta"]["caption"].startswith("From K, the key sentence, to X, the prompt")
+
+
+OWN_NAMES = {
+    "key_sentence": "last(answer_box)",
+    "understanding": "working",
+    "prompt": "question .. working",
+    "prompt_end": "last(question)",
+    "decision": "before(working)",
+    "difference": 'logprob(" yes")',
+    "safe": 'logit_difference("a", "b")',
+    "go_ahead": "probe(file.npz)",
+    "harmful": "wrong",
+    "benign": "correct",
+}
+
+
+@pytest.mark.parametrize("name", ["knockout", "knockout by layer", "knockout by head", "patch"])
+def test_a_page_of_an_intervention_on_own_spans_says_them_alone(tmp_path: Path, name: str) -> None:
+    page = write_report(write_intervention(tmp_path / "run", name, renamed=OWN_NAMES))
+    text = said(page)
+    check_outline(read(page)[1])
+    assert BUILT_IN.findall(text) == []
+    spans = ["last(question)", "before(working)"] if name == "patch" else ["last(answer_box)", "question .. working"]
+    for words in (*spans, "wrong traces"):
+        assert words in text, words
+    assert "logprob(" in text
+
+
+def test_spans_of_an_intervention_that_have_words_keep_them(tmp_path: Path) -> None:
+    page = write_report(
+        write_intervention(tmp_path / "run", "knockout", renamed={"harmful": "wrong", "benign": "correct"})
+    )
+    text = said(page)
+    assert "the prompt (X)" in text
+    assert re.findall("harmful|benign", text) == []
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [1400, 400])
+def test_the_page_draws_and_does_not_overflow(browser: Any, page: Path, width: int) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    complaints(browser)
+    look_with(browser, width)
+    browser.get(page.as_uri())
+    drawn = "return document.querySelectorAll('.js-plotly-plot .main-svg').length > 0"
+    WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(drawn))
+    assert complaints(browser) == []
+    assert not overflows(browser)
