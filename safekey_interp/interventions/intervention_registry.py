@@ -13,9 +13,9 @@ Name = str
 """What an intervention is called."""
 _BUILT_IN = {
     "knockout": "knockout_record",
-    "edges": "edge_record",
     "patch": "patching_record",
     "paths": "path_record",
+    "edges": "edge_record",
     "direction": "steering_record",
     "suppress": "suppression_record",
     "lens": "lens_record",

@@ -11,6 +11,7 @@ import pytest
 from command_line import Type
 
 from safekey_interp.data.trace import Trace
+from safekey_interp.interventions.intervention_registry import find_intervention
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.probes import Probe
 from safekey_interp.models import organism
@@ -41,7 +42,9 @@ GOOD: dict[str, tuple[list[str], str]] = {
         ["--by", "layer", "--no-aha", "--n-random", "2", "--n-dose", "1", "--n-donors", "1", "--to-span", "prompt"],
         "Hiding the prompt (X) moves",
     ),
+    "edges": (["--top", "1", "--top", "4", "--n-random", "2"], "Cutting the edge in the top heads moves"),
     "patch": (["--layers", "1-2", "--position", "decision"], "States at the token before K move"),
+    "paths": (["--sender", "3.mlp", "--sender", "2.head.1"], "Paths to logits move"),
     "direction": (["--n-random", "2", "--layers", "2", "--save"], "A direction that is ablated moves"),
     "suppress": (["--n-random", "2", "--most", "3"], "With U hidden, the prediction of K moves"),
     "lens": (["--layers", "0,-1"], "The log-probability of a token of the trace’s own K is"),
@@ -53,7 +56,8 @@ GOOD: dict[str, tuple[list[str], str]] = {
 def test_each_command_writes_a_run_and_says_what_was_found(here: Path, command: Type, kind: str) -> None:
     words, says = GOOD[kind]
     ended = command("intervene", kind, "--traces", "traces.jsonl", *words)
-    assert (ended.status, ended.err) == (0, "")
+    assert ended.status == 0
+    assert bool(ended.err) == (find_intervention(kind).cost is not None), "the cost alone is said beforehand"
     assert all(len(line) <= 80 for line in ended.out.splitlines())
     said = " ".join(ended.out.split())
     assert "organism on traces.jsonl: 28 traces read." in said

@@ -24,7 +24,9 @@ from safekey_interp.generation.key_sentence_bank import GENERAL, KeySentences
 from safekey_interp.interventions.activation_patching import patch
 from safekey_interp.interventions.attention_knockout import knockout
 from safekey_interp.interventions.cross_fitting import fit_folds, steer_held_out
+from safekey_interp.interventions.edge_knockout import cut_edges
 from safekey_interp.interventions.logit_lens_scores import logit_lens
+from safekey_interp.interventions.path_patching import patch_paths
 from safekey_interp.interventions.sentence_suppression import suppress
 from safekey_interp.interventions.steering import steer
 from safekey_interp.measures.direction_record import Direction
@@ -36,7 +38,9 @@ from safekey_interp.runs.run_folder import Run, open_run
 SMALL = KeySentences(safe=GENERAL.safe[:2], go_ahead=GENERAL.go_ahead[1:3])
 QUICK: dict[str, dict[str, Any]] = {
     "knockout": {"bank": SMALL, "n_random": 2, "n_dose": 1, "n_donors": 1, "by": "layer"},
+    "edges": {"bank": SMALL, "top": (1, 2), "n_random": 2},
     "patch": {"bank": SMALL, "positions": ("prompt_end", "decision"), "layers": [1, 2]},
+    "paths": {"bank": SMALL, "senders": ("0.mlp", "1.head.0"), "receivers": ("logits", "2.head.1.v")},
     "direction": {"bank": SMALL, "n_random": 2, "fit_layers": [1], "n_folds": 2},
     "suppress": {"n_random": 2, "most": 3},
     "lens": {"bank": SMALL, "n_others": 2},
@@ -64,7 +68,7 @@ def model() -> Model:
 
 def run_of(kind: Any, out: Path, traces: list[Trace] | None = None, **changes: Any) -> Run:
     options: dict[str, Any] = {"finder": "given", "chunk": 3} | QUICK[kind] | changes
-    few = 10 if kind in ("knockout", "patch", "suppress", "lens") else 24
+    few = 10 if kind in ("knockout", "edges", "patch", "paths", "suppress", "lens") else 24
     return run_intervention(kind, model(), traces or data(few), out=out, **options)
 
 
@@ -77,7 +81,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
 
 DIRECTLY: dict[str, Callable[..., pd.DataFrame]] = {
     "knockout": knockout,
+    "edges": cut_edges,
     "patch": patch,
+    "paths": patch_paths,
     "suppress": suppress,
     "lens": logit_lens,
 }
