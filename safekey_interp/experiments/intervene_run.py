@@ -63,8 +63,8 @@ def run_intervention(
     """Intervene on every trace and write a run folder.
 
     Args:
-        kind: ``knockout``, ``patch``, ``paths``, ``edges``, ``direction``, ``suppress``, ``lens``, ``trajectory``, or the
-            name of one that was registered (``register_intervention``).
+        kind: ``knockout``, ``patch``, ``paths``, ``edges``, ``direction``, ``suppress``, ``lens``, ``trajectory``, or
+            the name of one that was registered (``register_intervention``).
         model: from ``load`` or ``from_hf``.
         traces: what ``read_traces`` reads, or what it returned.
         out: the run folder; a run of the same settings and data in it is resumed, or returned when it is complete.

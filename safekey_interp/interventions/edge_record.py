@@ -62,9 +62,9 @@ INTERVENTION = Intervention(
     effect="Cutting the edge in {line} moves {metric} by",
     reading="Below 0, what the hidden span says there made what is read out likelier.",
     figures=(
-        Figure("edge-top", "Top heads together", "lines", ("n_heads",), ("measure",), where=(("cut", "top"),)),
+        Figure("effect-top", "Top heads together", "lines", ("n_heads",), ("measure",), where=(("cut", "top"),)),
         Figure(
-            "edge-heads", "Head by head", "map", ("head",), ("measure",), has_control=False, where=(("cut", "head"),)
+            "effect-heads", "Head by head", "map", ("head",), ("measure",), has_control=False, where=(("cut", "head"),)
         ),
     ),
     controls={"random_heads": Control("as many random heads", "{n_random} draws")},

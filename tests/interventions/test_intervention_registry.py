@@ -91,15 +91,15 @@ def test_a_registered_intervention_has_a_command(here: Path, traces: Path, comma
     assert NAME in listed.out
     assert "The span: prompt, understanding." in " ".join(asked.out.replace("│", "").split())
     shared = ("--traces", traces, "--no-report")
-    ended = command("intervene", NAME, "--span", "prompt", "--layers", "-1", "--n-random", "1", *shared)
+    ended = command("intervene", NAME, "--averaged", "prompt", "--layers", "-1", "--n-random", "1", *shared)
     assert (ended.status, ended.err) == (0, "")
     assert "Averaging the prompt (X) moves safe minus compliant key" in " ".join(ended.out.split())
     [effects] = here.rglob("effects.parquet")
     assert set(pd.read_parquet(effects)["span"]) == {"prompt"}
-    wrong = command("intervene", NAME, "--span", "answer", *shared)
+    wrong = command("intervene", NAME, "--averaged", "answer", *shared)
     assert (wrong.status, wrong.err) == (
         2,
-        "safekey-interp: --span: got 'answer', expected one of prompt, understanding\n",
+        "safekey-interp: --averaged: got 'answer', expected one of prompt, understanding\n",
     )
 
 
