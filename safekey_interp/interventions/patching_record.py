@@ -29,7 +29,7 @@ INTERVENTION = Intervention(
     options=(
         Option(
             "source",
-            "Outcome of the traces that give their states.",
+            "Outcome of the traces that give their states, or their value of the column.",
             default="refused",
             choices=OTHER_OUTCOME,
             is_open=True,
@@ -58,6 +58,7 @@ INTERVENTION = Intervention(
     measure="safekey_interp.interventions.activation_patching:patch",
     summarise="safekey_interp.interventions.activation_patching:summarise_patching",
     prepare="safekey_interp.interventions.activation_patching:prepare_pairs",
+    adapt="safekey_interp.interventions.trace_pairs:adapted_source",
     lines="position",
     columns={
         "position": Column(label="States at (second plot)", words=parts.POSITIONS, first="decision", is_open=True),
