@@ -106,8 +106,8 @@ def _command(intervention: Intervention) -> Any:
         from safekey_interp.reporting.labels import QUESTIONS
 
         is_plain = chosen.named(run.manifest["settings"]).is_plain
-        reading = _READING_PLAIN if is_plain else _READING
-        say_findings(run, page, titles=QUESTIONS["intervention"], reading=reading)
+        meaning = _READING_PLAIN if is_plain else _READING
+        say_findings(run, page, titles=QUESTIONS["intervention"], reading=meaning)
 
     single = typer.Typer(add_completion=False)
     parameters = [_parameter(name, option) for name, option in own.items()]
