@@ -41,6 +41,7 @@ _READING = (
     "prompts. Safe minus compliant key sentences: how much likelier the model finds sentences that turn safe than "
     "sentences that comply, in K's place."
 )
+_READING_PLAIN = "Brackets hold 95 % intervals over prompts."
 _OUT = "Run folder. Default: runs/MODEL-KIND or -TRACES-KIND."
 _WORDS = {"layers": str, "key_sentences": Path, "direction": Path, "probe": Path}
 """Type of a word that is read: numbers, or a file."""
@@ -104,7 +105,9 @@ def _command(intervention: Intervention) -> Any:
             page = page_of(run, bar, wanted=not no_report)
         from safekey_interp.reporting.labels import QUESTIONS
 
-        say_findings(run, page, titles=QUESTIONS["intervention"], reading=_READING)
+        is_plain = chosen.named(run.manifest["settings"]).is_plain
+        meaning = _READING_PLAIN if is_plain else _READING
+        say_findings(run, page, titles=QUESTIONS["intervention"], reading=meaning)
 
     single = typer.Typer(add_completion=False)
     parameters = [_parameter(name, option) for name, option in own.items()]

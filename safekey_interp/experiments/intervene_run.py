@@ -99,13 +99,15 @@ def run_intervention(
     judge = judge_of_answers(model) if intervention.is_judged else None
     if keep_directions and "fit_layers" not in full:
         raise InputError(f"keep_directions: {kind} fits none here; leave it out")
-    settings = checked.spans | {"finder_identity": checked.identity, "keep_directions": keep_directions}
-    settings |= recorded(full) | ({} if judge is None else {"judge": judge.record()})
-    full |= {} if judge is None else {"judge": judge}
     with run_session(out, overwrite=overwrite, progress=progress) as session:
         session.progress.stage("reading", None)
         source = read_traces(traces, limit=limit).check()
         read, content = list(source), source.content
+        if intervention.adapt is not None:
+            full = load_function(intervention.adapt)(full, read)
+        settings = checked.spans | {"finder_identity": checked.identity, "keep_directions": keep_directions}
+        settings |= recorded(full) | ({} if judge is None else {"judge": judge.record()})
+        full |= {} if judge is None else {"judge": judge}
         plan = {"chunk": chunk, "max_tokens": token_budget(model), "threads": threads_for(model)}
         manifest: dict[str, Any] = manifest_of(
             model.record(),

@@ -44,7 +44,7 @@ from safekey_interp.interventions.intervention_record import Prepared
 from safekey_interp.interventions.metric_registry import MetricLike
 from safekey_interp.interventions.patching_record import INTERVENTION
 from safekey_interp.interventions.span_checks import PartOf, span_names_of
-from safekey_interp.interventions.trace_pairs import TracePair, find_pairs
+from safekey_interp.interventions.trace_pairs import TracePair, adapted_source, find_pairs
 from safekey_interp.interventions.variant_scores import score_variants
 from safekey_interp.measures.trace_tables import concatenate_tables
 
@@ -112,6 +112,7 @@ def patch(
     places = component_grid(model, layers, ("resid_post",) if components is None else components).places
     settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
     items = traces if isinstance(traces, PartOf) else list(as_traces(traces, TracePair))
+    source = adapted_source({"source": source, "label_by": label_by}, items)["source"]
     pairs, left_out = all_pairs(items, source, label_by, settings)
     unique = {trace.trace_id: trace for pair in pairs for trace in pair}
     known = PartOf(unique.values(), span_names_of(items))

@@ -197,6 +197,8 @@ class Intervention:
     """Options that are flags, and the intervention that takes this one's place where one is set."""
     is_judged: bool = False
     """Whether ``measure`` takes a ``judge`` of answers, which the run chooses for the model."""
+    adapt: Function | None = None
+    """Options and all traces to the options that the traces suggest, before anything is recorded."""
     cost: Function | None = None
     """Options and the number of traces to a sentence that is said before the first is measured."""
 

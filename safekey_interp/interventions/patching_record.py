@@ -16,7 +16,7 @@ OTHER_OUTCOME = {"refused": "complied", "complied": "refused"}
 
 SOURCE = Option(
     "source",
-    "Outcome of the traces that give their states.",
+    "Outcome of the traces that give their states, or their value of the column.",
     default="refused",
     choices=OTHER_OUTCOME,
     is_open=True,
@@ -83,6 +83,7 @@ INTERVENTION = Intervention(
     measure="safekey_interp.interventions.activation_patching:patch",
     summarise="safekey_interp.interventions.activation_patching:summarise_patching",
     prepare="safekey_interp.interventions.activation_patching:prepare_pairs",
+    adapt="safekey_interp.interventions.trace_pairs:adapted_source",
     lines="position",
     columns={
         "position": Column(label="States at (second plot)", words=parts.POSITIONS, first="decision", is_open=True),

@@ -41,7 +41,7 @@ from safekey_interp.interventions.metric_registry import MetricLike
 from safekey_interp.interventions.path_changes import Path, changes_of, find_paths
 from safekey_interp.interventions.path_record import INTERVENTION
 from safekey_interp.interventions.span_checks import PartOf, span_names_of
-from safekey_interp.interventions.trace_pairs import TracePair
+from safekey_interp.interventions.trace_pairs import TracePair, adapted_source
 from safekey_interp.interventions.variant_scores import score_variants
 from safekey_interp.measures.trace_tables import concatenate_tables
 
@@ -99,6 +99,7 @@ def patch_paths(
     paths = find_paths(model, senders, receivers)
     settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
     items = traces if isinstance(traces, PartOf) else list(as_traces(traces, TracePair))
+    source = adapted_source({"source": source, "label_by": label_by}, items)["source"]
     pairs, left_out = all_pairs(items, source, label_by, settings)
     unique = {trace.trace_id: trace for pair in pairs for trace in pair}
     known = PartOf(unique.values(), span_names_of(items))

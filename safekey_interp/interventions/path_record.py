@@ -59,6 +59,7 @@ INTERVENTION = Intervention(
     measure="safekey_interp.interventions.path_patching:patch_paths",
     summarise="safekey_interp.interventions.path_patching:summarise_paths",
     prepare="safekey_interp.interventions.path_patching:prepare_paths",
+    adapt="safekey_interp.interventions.trace_pairs:adapted_source",
     cost="safekey_interp.interventions.path_patching:paths_cost",
     lines="receiver",
     place=_writer,

@@ -7,10 +7,10 @@ columns are ``label``, ``aha``, ``source``, or a name found in ``meta``."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple
 
-from safekey_interp.data.class_labels import label_of
+from safekey_interp.data.class_labels import class_pair, label_of
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
@@ -28,6 +28,17 @@ class TracePair(NamedTuple):
     """Where states come from."""
     target: Trace
     """Where they are put."""
+
+
+def adapted_source(options: Mapping[str, Any], traces: Iterable[Any]) -> dict[str, Any]:
+    """Options with the source that the column's values suggest, where the default one is none of them: the negative
+    class (:mod:`safekey_interp.data.class_labels`), such as ``correct`` of ``correct`` and ``wrong``."""
+    source, label_by = options["source"], options.get("label_by")
+    if label_by is None or source != _OUTCOMES[0]:
+        return dict(options)
+    of = (pair.target if isinstance(pair, TracePair) else pair for pair in traces)
+    values = ["safe", "unsafe"] if label_by == "aha" else [label_of(trace, label_by) for trace in of]
+    return dict(options) if source in values else {**options, "source": class_pair(values, label_by).negative}
 
 
 def find_pairs(
