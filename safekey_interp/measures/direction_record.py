@@ -75,7 +75,8 @@ class Direction:
             labels: class names; None is left out.
             groups: rows of one group keep their labels together when these are shuffled.
             label_by: ``label`` (harmful is positive) or ``aha`` (unsafe is positive).
-            n_controls: control directions of each kind.
+            n_controls: control directions of each kind; fewer of shuffled labels where the groups allow no more
+                (:func:`~safekey_interp.measures.control_directions.shuffled_columns`).
             seed: of these.
             shuffled: weight of each row in each draw of shuffled labels
                 (:func:`~safekey_interp.measures.control_directions.orthogonal_contrasts`); drawn here when None.
@@ -110,7 +111,8 @@ class Direction:
             matrix: states of its layer and position.
             labels: class names; None is left out.
             groups: rows of one group keep their labels together when these are shuffled.
-            n_controls: control directions of each kind.
+            n_controls: control directions of each kind; fewer of shuffled labels where the groups allow no more
+                (:func:`~safekey_interp.measures.control_directions.shuffled_columns`).
             seed: of these.
             shuffled: weight of each row in each draw of shuffled labels
                 (:func:`~safekey_interp.measures.control_directions.orthogonal_contrasts`); drawn here when None.
