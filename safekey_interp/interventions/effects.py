@@ -85,7 +85,7 @@ def summarise_effects(
         over: a column whose mean the mean is divided by (ratio of means); none when None.
         kinds: order of the kinds of control, the default first; others follow as they come in the table.
         joint: also compare each mean with the largest of each draw's, among places that are alike in these columns (all
-            of them when empty); not at all when None.
+            of them when empty), of the draws that all of these have; not at all when None.
 
     Returns:
         One row per place, subset and kind of control; where there is none, one with ``control_kind`` ``none`` and NaN.

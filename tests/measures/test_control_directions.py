@@ -157,7 +157,7 @@ def test_a_page_says_how_many_requests_a_small_p_takes() -> None:
     shown = summary.assign(n_groups=30, n_controls=10)
     [finding] = find_excess(find_intervention("direction"), shown, {"n_layers": 4})
     assert "p of 0.05 takes 19 draws" in finding.text
-    assert "at least 21 requests, 30 in 5 folds" in finding.text
+    assert "at least 21 requests, or 30 in 5 folds" in finding.text
     assert not finding.is_shown
     [finding] = find_excess(find_intervention("direction"), shown.assign(n_controls=19), {"n_layers": 4})
     assert "requests" not in finding.text

@@ -203,8 +203,8 @@ def draws_needed(n_draws: int) -> str:
     if n_draws >= needed:
         return ""
     return (
-        f"p of {LEVEL:g} takes {needed} draws (n_random), and as many of shuffled labels at least "
-        f"{least_groups(needed)} requests, {least_groups(needed, N_FOLDS)} in {N_FOLDS} folds"
+        f"p of {LEVEL:g} takes {needed} draws (n_random); so many of shuffled labels take at least "
+        f"{least_groups(needed)} requests, or {least_groups(needed, N_FOLDS)} in {N_FOLDS} folds"
     )
 
 
