@@ -187,8 +187,9 @@ ablation[["subset", "control_kind", "value", "low", "high", "control", "p_value"
 
 # %% [markdown]
 # Isotropic directions have almost no effect, since one random dimension of 128 hardly matters; they are a weak control.
-# Directions fitted to shuffled labels have a large part of the effect of the fitted one. `pc1_cosine` shows why: the fitted
-# direction is close to the first principal component of the states, and directions fitted to these states contain much of it.
+# Directions fitted to shuffled labels have less than half of the effect of the fitted one here, about a fifth to a quarter on
+# all requests (`analysis/RESULTS.md`); directions drawn from the covariance have more than half. `pc1_cosine` shows why: the
+# fitted direction is close to the first principal component of the states, which directions drawn from these states contain.
 # The model depends on this direction, but an isotropic control does not show that the *labels* matter. (With 8 draws, p is at
 # least 1/9.) The benign rows are another control: a similar effect on them would indicate a general disturbance.
 #

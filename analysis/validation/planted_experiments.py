@@ -10,6 +10,7 @@ What does not depend on labels is measured once: states before K, what each trac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -52,7 +53,7 @@ from safekey_interp.interventions.logit_lens_scores import logit_lens, summarise
 from safekey_interp.interventions.sentence_suppression import RANDOM_KEYS, summarise_suppression, suppress
 from safekey_interp.interventions.steering import steer, summarise_steering
 from safekey_interp.interventions.trace_pairs import TracePair, find_pairs
-from safekey_interp.measures.control_directions import units
+from safekey_interp.measures.control_directions import least_groups, units
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.separability import separability_table
 from safekey_interp.measures.trajectory import measure_trajectory, summarise_trajectory
@@ -73,6 +74,10 @@ N_DRAWS = 19
 """So that p ≤ .05 means beyond all of them."""
 ALONG = 1.0
 """The same of the direction that is steered along: as large as the states' own spread (norm of their deviations)."""
+N_FOLDS = 5
+PER_CLASS_OF_FOLDS = math.ceil(least_groups(N_DRAWS, N_FOLDS) / 2)
+"""Groups of each shuffled label of cross-fitted directions. With fewer, the requests of a fit leave fewer orthogonal
+directions of shuffled labels than draws, so that fewer are drawn and p cannot be .05."""
 STEP = 0.1
 """Of a steering step, small enough for its effect to be linear."""
 _LAYER = 2
@@ -128,7 +133,11 @@ def transfer(run: int, planted: bool) -> Verdicts:
 
 
 def direction(run: int, planted: bool) -> Verdicts:
-    """Whether a direction's effect is beyond the draws of the default control."""
+    """Whether a direction's effect is beyond the draws of the default control.
+
+    Of ``PER_CLASS_OF_FOLDS`` groups of each label as a null, so that no fit has fewer orthogonal directions of shuffled
+    labels than the draws that p = .05 takes.
+    """
     name = "direction: an effect is beyond directions fitted to shuffled labels"
     options: dict[str, Any] = {"controls": "shuffled_labels", "n_random": N_DRAWS, "bank": BANK, "seed": run, **GIVEN}
     if planted:
@@ -144,7 +153,8 @@ def direction(run: int, planted: bool) -> Verdicts:
         chosen = list({trace.group: trace for trace in others}.values())
         table = steer(toy(), chosen, fit, mode="add", scales=STEP, **options)
     else:
-        table = steer_held_out(toy(), shuffled(run), fit_layers=[1, _LAYER], **options)
+        traces = shuffled(run, per_class=PER_CLASS_OF_FOLDS)
+        table = steer_held_out(toy(), traces, fit_layers=[1, _LAYER], n_folds=N_FOLDS, **options)
     return {name: _shown(find_excess(find_intervention("direction"), summarise_steering(table), {}))}
 
 

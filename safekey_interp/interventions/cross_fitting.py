@@ -111,7 +111,8 @@ def steer_held_out(
         fit_position: where these are read.
         label_by: a column with two values, as for ``fit_directions``.
         n_folds: folds wanted; fewer when a class has fewer groups.
-        n_random: control directions of each kind a direction, of its norm.
+        n_random: control directions of each kind a direction, of its norm; fewer of shuffled labels where the requests
+            allow no more.
         seed: of folds and control directions.
         **options: of :func:`~safekey_interp.interventions.steering.steer`: ``mode``, ``scales``, ``layers``,
             ``controls`` …

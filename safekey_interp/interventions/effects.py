@@ -105,7 +105,7 @@ def summarise_effects(
         over: a column whose mean the mean is divided by (ratio of means); none when None.
         kinds: order of the kinds of control, the default first; others follow as they come in the table.
         joint: also compare each mean with the largest of each draw's, among places that are alike in these columns (all
-            of them when empty); not at all when None.
+            of them when empty), of the draws that all of these have; not at all when None.
         shares: the values are in [0, 1], and intervals those of shares; not with ``over``.
 
     Returns:
@@ -216,14 +216,16 @@ class _Control(NamedTuple):
         usable = (n > 0) & ~np.isnan(means[0])
 
         def p_value(draws: np.ndarray) -> np.ndarray:
-            return np.where(usable, (1 + np.sum(draws >= away[0], axis=0)) / (1 + n), np.nan)
+            n_compared = (~np.isnan(draws)).sum(0)
+            return np.where(usable, (1 + np.sum(draws >= away[0], axis=0)) / (1 + n_compared), np.nan)
 
         numbers["p_value"] = p_value(away[1:])
         if family is not None:
             largest = np.zeros(away[1:].shape)
             for one in set(family):
-                alike = [other == one for other in family]
-                largest[:, alike] = np.nan_to_num(away[1:, alike]).max(1, initial=0.0, keepdims=True)
+                alike = np.array([other == one for other in family]) & usable
+                # NaN where a place has no such draw: the largest of the others alone would be too small.
+                largest[:, alike] = away[1:, alike].max(1, initial=0.0, keepdims=True)
             numbers["p_value_over_all"] = p_value(largest)
         return pd.DataFrame(numbers | {"n_controls": n}).to_dict("records")
 

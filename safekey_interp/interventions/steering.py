@@ -88,7 +88,8 @@ def steer(
         positions: where in the sequence, span expressions; everywhere, the sentence itself included, when None.
         controls: kinds of control: ``shuffled_labels`` and ``covariance``, which a direction brings with it from the
             states that it was fitted on, or ``isotropic``.
-        n_random: control directions of each kind a direction, of its norm.
+        n_random: control directions of each kind a direction, of its norm; fewer of shuffled labels where the requests
+            that it was fitted on allow no more.
         seed: of the isotropic ones.
 
     Returns:

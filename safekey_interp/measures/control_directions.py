@@ -12,6 +12,8 @@ Three kinds, each of several draws, scaled to the norm of the tested direction:
   norm cannot). So the shuffled labels are also made orthogonal to each other (symmetric orthogonalisation, Löwdin 1950,
   doi:10.1063/1.1747632). Where labels mean nothing and rows are normal, the tested direction and up to n − 2 draws of n
   independent rows are then independent and alike, and its rank among them is uniform: p = (1 + #beyond) / (1 + draws).
+  More draws than these are none: a direction has at most as many as its rows leave orthogonal directions
+  (:func:`shuffled_columns`), so that of few groups no p is small (:func:`least_groups`).
 - ``covariance``: drawn from a normal distribution with the covariance of the states, x̃ᵀz / √(n − 1) of the centred
   rows x̃ with z ~ N(0, I). They lie where states vary, whatever the labels.
 - ``isotropic``: drawn from N(0, I). In d dimensions most of them lie where no state varies and nothing reads, so that
@@ -23,12 +25,15 @@ vary along most, and every direction that is fitted to them contains much of it.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.linalg import qr
 
 from safekey_interp.errors import InputError
 from safekey_interp.measures.label_permutations import shuffle_labels
@@ -41,7 +46,7 @@ N_DRAWS = 20
 N_COMPONENTS = 3
 """Principal components that are kept."""
 _TINY = 1e-300
-_ROUNDING = 1e-9
+_SPARE = 10
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,6 +121,8 @@ def control_draws(
 ) -> Float[np.ndarray, "n d_model"]:
     """Vectors of one kind: the first ``n`` of a record's draws, or new isotropic ones of norm 1.
 
+    Fewer of ``shuffled_labels`` where the record's groups leave no more.
+
     Args:
         controls: of a record; None where it was not fitted on states.
         kind: of control.
@@ -143,9 +150,10 @@ def control_draws(
             f"{what}: holds no {kind} draws, its groups leave too few ways to shuffle labels; give more, or leave "
             "that kind out (controls=('covariance',), --controls covariance)"
         )
-    if len(drawn) < n:
+    n_drawn = len(controls.covariance)
+    if n_drawn < n:
         raise InputError(
-            f"{what}: holds {len(drawn)} {kind} draws, got n_random={n}; fit it with n_controls={n}, or ask for fewer"
+            f"{what}: holds {n_drawn} {kind} draws, got n_random={n}; fit it with n_controls={n}, or ask for fewer"
         )
     return drawn[:n].astype(np.float64)
 
@@ -160,14 +168,48 @@ def shuffled_columns(
     Args:
         positive: whether each row is of the positive class.
         groups: the group of each row.
-        n: draws.
+        n: draws wanted.
         seed: of the draws.
-        fold: labels stay within each; all are one fold when None.
+        fold: labels stay within each, and fits are on all folds but one; all rows are one fold, and one fit, when None.
+
+    Returns:
+        Draws that are linearly independent within the classes, no more than the rows of every fit leave orthogonal
+        directions: groups − 2 where groups are of one class and size, fewer where they differ in size or are in folds.
     """
     codes = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)[1]
     nothing = np.zeros(len(positive), int)
     where = nothing if fold is None else fold
-    return shuffle_labels(positive, codes, nothing, where, n_permutations=n, seed=seed, whatever_size=True)[0]
+    fits = [where >= 0] if fold is None else [where != one for one in np.unique(where)]
+    for n_shuffles in (n, _SPARE * n):  # a shuffle may repeat another, or the labels
+        options = {"n_permutations": n_shuffles, "seed": seed}
+        drawn = shuffle_labels(positive, codes, nothing, where, **options, whatever_size=True)[0]
+        kept = _independent(drawn, positive, fits)[:n]
+        if len(kept) == n:
+            break
+    return drawn[:, kept]
+
+
+def _independent(
+    drawn: Bool[np.ndarray, "n draw"], positive: Bool[np.ndarray, " n"], fits: Sequence[Bool[np.ndarray, " n"]]
+) -> list[int]:
+    """Numbers of draws that are linearly independent within the classes, as many as are so in the rows of every fit."""
+    if not drawn.size:
+        return []
+    most = min(int(np.linalg.matrix_rank(within_classes(drawn[rows] * 1.0, positive[rows]))) for rows in fits)
+    order = qr(within_classes(drawn * 1.0, positive), mode="r", pivoting=True)[1]
+    return sorted(order[:most].tolist())
+
+
+def least_groups(n_draws: int, n_folds: int = 1) -> int:
+    """Fewest groups, half of them of each class, of which every fit leaves so many orthogonal directions.
+
+    Args:
+        n_draws: draws of shuffled labels.
+        n_folds: folds, each of whose directions is fitted on the others; 1 where one direction is fitted on all.
+    """
+    n_fitted = n_draws + max(n_folds - 1, 1) + 1  # a fold of the fit keeps its number of positive rows: one way less
+    held_out = (lambda n: 0) if n_folds == 1 else (lambda n: 2 * math.ceil(n / 2 / n_folds))
+    return next(n for n in itertools.count(n_fitted) if n - held_out(n) >= n_fitted)
 
 
 def within_classes(
@@ -184,17 +226,13 @@ def orthogonal_contrasts(
 
     Args:
         positive: whether each row is of the positive class.
-        shuffled: whether it is in each draw.
+        shuffled: whether it is in each draw; linearly independent within the classes (:func:`shuffled_columns`).
 
     Returns:
-        The orthonormal columns that are closest to the shuffled labels minus their mean in each class. Of more draws
-        than rows allow, columns Q of equal spread (QQᵀ is a projection). Zeros where a shuffle splits as the labels do.
+        The orthonormal columns that are closest to the shuffled labels minus their mean in each class.
     """
-    left = within_classes(shuffled.astype(np.float64), positive)
-    least = _ROUNDING * np.sqrt(len(left))
-    first, sizes, last = np.linalg.svd(left, full_matrices=False)
-    kept = sizes > least
-    return first[:, kept] @ np.where(np.linalg.norm(left, axis=0) > least, last[kept], 0.0)
+    first, _, last = np.linalg.svd(within_classes(shuffled.astype(np.float64), positive), full_matrices=False)
+    return first @ last
 
 
 def principal_components(

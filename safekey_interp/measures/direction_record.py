@@ -79,7 +79,8 @@ class Direction:
             groups: rows of one group keep their labels together when these are shuffled.
             label_by: the column that the labels come from, for the record. Which of its two values is positive:
                 :mod:`safekey_interp.data.class_labels`.
-            n_controls: control directions of each kind.
+            n_controls: control directions of each kind; fewer of shuffled labels where the groups allow no more
+                (:func:`~safekey_interp.measures.control_directions.shuffled_columns`).
             seed: of these.
             shuffled: weight of each row in each draw of shuffled labels
                 (:func:`~safekey_interp.measures.control_directions.orthogonal_contrasts`); drawn here when None.
@@ -119,7 +120,8 @@ class Direction:
             matrix: states of its layer and position.
             labels: class names; None is left out.
             groups: rows of one group keep their labels together when these are shuffled.
-            n_controls: control directions of each kind.
+            n_controls: control directions of each kind; fewer of shuffled labels where the groups allow no more
+                (:func:`~safekey_interp.measures.control_directions.shuffled_columns`).
             seed: of these.
             shuffled: weight of each row in each draw of shuffled labels
                 (:func:`~safekey_interp.measures.control_directions.orthogonal_contrasts`); drawn here when None.

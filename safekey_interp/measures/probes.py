@@ -89,7 +89,9 @@ class Probe:
                 (:mod:`safekey_interp.measures.estimators`).
             seed: seed of the folds and controls.
             n_folds: folds wanted; fewer when a class has fewer groups.
-            n_controls: probes fitted to shuffled labels, and control directions of each other kind.
+            n_controls: probes fitted to shuffled labels (fewer where the groups allow no more:
+                :func:`~safekey_interp.measures.control_directions.shuffled_columns`), and control directions of each
+                other kind.
             **about: ``layer``, ``site``, ``position``, ``model``, ``data_sha256``.
 
         Returns:

@@ -62,7 +62,7 @@ class TokenScorer:
         Args:
             source: a probe or direction that knows its layer and site.
             controls: kinds of control.
-            n_random: control vectors of each kind.
+            n_random: control vectors of each kind; fewer of shuffled labels where the record's groups allow no more.
             seed: seed of the isotropic ones.
 
         Raises:
@@ -90,7 +90,7 @@ class TokenScorer:
                 continue
             drawn[control] = vectors * np.linalg.norm(vector)
             is_probe = isinstance(source, Probe)
-            biases[control] = source.bias - drawn[control] @ source.mean if is_probe else np.zeros(n_random)
+            biases[control] = source.bias - drawn[control] @ source.mean if is_probe else np.zeros(len(vectors))
         return cls(
             layer=source.layer,
             site=source.site,

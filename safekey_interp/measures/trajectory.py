@@ -61,7 +61,7 @@ def measure_trajectory(
             first token behind the reasoning.
         controls: kinds of control (:mod:`safekey_interp.measures.control_directions`): ``shuffled_labels`` (of a probe,
             probes fitted to shuffled labels), ``covariance``, ``isotropic``.
-        n_random: control directions of each kind a reader.
+        n_random: control directions of each kind a reader; fewer of shuffled labels where its groups allow no more.
         seed: seed of the isotropic ones.
         finder: finds U and K.
         delimiters: marks of the reasoning; the known families' when None.

@@ -355,6 +355,19 @@ def test_summaries_are_means_with_their_controls() -> None:
     assert set(found["control_kind"]) == {"drawn"}
 
 
+def test_the_largest_over_places_is_of_the_draws_that_all_of_them_have() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        rows = [("a", place, "none", -1, value) for place, value in zip("pq", rng.normal(size=2), strict=True)]
+        rows += [("a", place, "drawn", k, rng.normal()) for place, n in (("p", 20), ("q", 5)) for k in range(n)]
+        table = pd.DataFrame(rows, columns=["trace_id", "place", "control", "draw", "effect"])
+        found = summarise_effects(table.assign(group="x", label=None), ["place"], joint=())
+        assert list(found["n_controls"]) == [20, 5]
+        assert found["p_value_over_all"].between(1 / 6, 1).all()
+        over_all = found["p_value_over_all"].to_numpy() * 6
+        np.testing.assert_allclose(over_all, over_all.round())
+
+
 def test_each_kind_of_control_has_a_row_the_default_first_and_a_place_without_any_has_one() -> None:
     rows = [
         *(("a", "p", "none", -1, 3.0), ("a", "q", "none", -1, 2.0)),

@@ -13,9 +13,11 @@ from safekey_interp.errors import InputError
 from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for
 from safekey_interp.interventions.directions import direction_components, read_classes
 from safekey_interp.interventions.effects import default_rows
+from safekey_interp.interventions.intervention_registry import find_intervention
 from safekey_interp.interventions.steering import steer, summarise_steering
 from safekey_interp.measures.control_directions import (
     Controls,
+    least_groups,
     orthogonal_contrasts,
     shuffled_columns,
     units,
@@ -26,6 +28,7 @@ from safekey_interp.measures.probes import Probe
 from safekey_interp.measures.token_scorer import TokenScorer
 from safekey_interp.models import organism
 from safekey_interp.models.model import Model, load
+from safekey_interp.reporting.findings.intervention_findings import find_excess
 
 LAYER = 2
 SCALE = 0.2
@@ -94,13 +97,14 @@ def test_shuffled_labels_are_found_as_often_as_the_level_says() -> None:
 
 
 def test_of_few_requests_the_tested_direction_is_one_more_draw() -> None:
-    """Beyond all of 10 draws in one run of 11; if draws were not orthogonal to each other, in .126."""
+    """Of 12, beyond all of 10 draws in one run of 11; if draws were not orthogonal to each other, in .126."""
     rng = np.random.default_rng(5)
     groups = [str(number) for number in range(12)]
     first = 0
     for seed in range(3000):
         rows, positive = rng.normal(size=(12, 30)), rng.permutation(np.arange(12) < 6)
-        weights = orthogonal_contrasts(positive, shuffled_columns(positive, groups, 10, seed))
+        weights = orthogonal_contrasts(positive, shuffled_columns(positive, groups, N_DRAWS, seed))
+        assert weights.shape == (12, 10)
         tested = rows[positive].mean(0) - rows[~positive].mean(0)
         moved = units(np.vstack([tested, weights.T @ within_classes(rows, positive)]))[:, 0]
         away = np.abs(moved - moved.mean())
@@ -108,20 +112,65 @@ def test_of_few_requests_the_tested_direction_is_one_more_draw() -> None:
     assert abs(first / 3000 - 1 / 11) <= 0.015
 
 
+def test_of_few_requests_no_more_is_drawn_than_is_orthogonal() -> None:
+    """So that p is at least 1 / (n − 1) of n requests, however many draws were asked for."""
+    for n in (6, 9, 12, 21):
+        matrix, groups = anisotropic(n=2 * n), [str(number // 2) for number in range(2 * n)]
+        for seed in range(10):
+            fit = Direction.fit(matrix, random_labels(groups, seed), groups, n_controls=40, seed=seed)
+            assert fit.controls is not None
+            assert (len(fit.controls.shuffled_labels), len(fit.controls.covariance)) == (n - 2, 40)
+            probe = Probe.fit(matrix, random_labels(groups, seed), groups, n_controls=40, seed=seed)
+            assert len(probe.direction().controls.shuffled_labels) == n - 2  # type: ignore[union-attr]
+        few = Direction.fit(matrix, random_labels(groups, 0), groups, n_controls=3)
+        assert len(few.controls.shuffled_labels) == 3  # type: ignore[union-attr]
+
+
+def test_every_fold_has_as_many_orthogonal_directions_as_draws() -> None:
+    """From the number of requests on that is said to be enough."""
+    for n_folds, n_draws in ((1, 19), (2, 5), (3, 19), (5, 5), (5, 19)):
+        enough = least_groups(n_draws, n_folds)
+        for n in (enough, enough + 3, enough - n_folds - 2):
+            positive = np.arange(n) % 2 == 0
+            groups = [str(number) for number in range(n)]
+            fold = None if n_folds == 1 else np.arange(n) // 2 % n_folds
+            drawn = shuffled_columns(positive, groups, n_draws, 0, fold)
+            assert (drawn.shape[1] == n_draws) == (n >= enough)
+            for fit in [np.ones(n, bool)] if fold is None else [fold != one for one in range(n_folds)]:
+                assert drawn.shape[1] <= fit.sum() - 2
+            assert np.linalg.matrix_rank(within_classes(drawn.astype(float), positive)) == drawn.shape[1]
+
+
+def test_a_page_says_how_many_requests_a_small_p_takes() -> None:
+    matrix, groups, traces = held()
+    kept = [groups.index(group) for group in sorted(set(groups))[:12]]
+    matrix, groups = matrix[kept], [groups[row] for row in kept]
+    about: dict[str, Any] = {"layer": LAYER, "site": "resid_post"}
+    for n_controls, drawn in ((N_DRAWS, 10), (4, 4)):
+        fit = Direction.fit(matrix, random_labels(groups, 1), groups, n_controls=n_controls, **about)
+        table = steer(toy(), traces, fit, n_random=n_controls, bank=small_bank(), finder="given")
+        summary = summarise_steering(table)
+        rows = summary.set_index("control_kind")
+        assert set(rows.loc["shuffled_labels", "n_controls"]) == {drawn}
+        assert set(rows.loc["covariance", "n_controls"]) == {n_controls}
+        assert rows.loc["shuffled_labels", "p_value_over_all"].min() >= 1 / (1 + drawn)
+    shown = summary.assign(n_groups=30, n_controls=10)
+    [finding] = find_excess(find_intervention("direction"), shown, {"n_layers": 4})
+    assert "p of 0.05 takes 19 draws" in finding.text
+    assert "at least 21 requests, or 30 in 5 folds" in finding.text
+    assert not finding.is_shown
+    [finding] = find_excess(find_intervention("direction"), shown.assign(n_controls=19), {"n_layers": 4})
+    assert "requests" not in finding.text
+
+
 def test_draws_are_orthogonal_to_the_labels_and_to_each_other() -> None:
     rng = np.random.default_rng(0)
     positive = np.arange(25) < 11
-    shuffled = np.stack([rng.permutation(positive) for _ in range(60)], axis=1)
-    few = orthogonal_contrasts(positive, shuffled[:, :20])
+    shuffled = np.stack([rng.permutation(positive) for _ in range(20)], axis=1)
+    few = orthogonal_contrasts(positive, shuffled)
     np.testing.assert_allclose(few.T @ few, np.eye(20), atol=1e-12)
-    assert (np.diag(few.T @ shuffled[:, :20]) > 0).all(), "each is of its own shuffle"
-    many = orthogonal_contrasts(positive, shuffled)
-    np.testing.assert_allclose(many @ many.T @ many, many, atol=1e-12)
-    assert np.linalg.matrix_rank(many) == 23, "what the labels and the mean leave of 25 rows"
-    for drawn in (few, many):
-        np.testing.assert_allclose([drawn[positive].sum(0), drawn[~positive].sum(0)], 0, atol=1e-12)
-    own = orthogonal_contrasts(positive, np.stack([positive, ~positive, shuffled[:, 0]], axis=1))
-    np.testing.assert_allclose(np.linalg.norm(own, axis=0), [0, 0, 1], atol=1e-12)
+    assert (np.diag(few.T @ shuffled) > 0).all(), "each is of its own shuffle"
+    np.testing.assert_allclose([few[positive].sum(0), few[~positive].sum(0)], 0, atol=1e-12)
     assert orthogonal_contrasts(positive, shuffled[:, :0]).shape == (25, 0)
 
 
@@ -152,16 +201,16 @@ def test_a_shuffle_keeps_groups_together_and_folds_apart() -> None:
     groups = [str(number // 2) for number in range(40)]
     fold = np.arange(40) // 20
     drawn = shuffled_columns(positive, groups, 50, 0, fold)
-    assert drawn.shape == (40, 50)
+    assert drawn.shape == (40, 8), "of 10 groups of a fit"
     assert (drawn[::2] == drawn[1::2]).all(), "both rows of a group have one label"
     assert (drawn[fold == 0].sum(0) == 10).all()
     assert (drawn != positive[:, None]).any(1).all()
-    assert shuffled_columns(positive, ["one"] * 20 + ["two"] * 20, 50, 0).shape[1] == 50
+    assert shuffled_columns(positive, ["one"] * 20 + ["two"] * 20, 30, 0).shape[1] == 30
     assert shuffled_columns(positive[:4], ["a", "a", "b", "b"], 50, 0).shape[1] == 0, "too few ways to shuffle"
     sizes = [*(str(number // 2) for number in range(20)), *(str(number) for number in range(20, 40))]
     apart = np.arange(40) < 20
-    traded = shuffled_columns(apart, sizes, 50, 0)
-    assert traded.shape[1] == 50, "groups of two against groups of one"
+    traded = shuffled_columns(apart, sizes, 20, 0)
+    assert traded.shape[1] == 20, "groups of two against groups of one"
     assert (traded[:20:2] == traded[1:20:2]).all()
     assert (traded[apart].any(0) & ~traded[apart].all(0)).all()
 

@@ -175,6 +175,7 @@ def test_the_page_of_a_direction_says_how_close_it_is_to_the_first_component(tmp
     p = summary.loc[(summary["metric"] == "difference") & (summary["subset"] == "harmful"), "p_value_over_all"].min()
     assert p == pytest.approx(1 / (1 + N_DRAWS))
     assert f"not told apart from the {N_DRAWS} draws (p = {p:.2g}" in chance, "four draws cannot say more"
+    assert "p of 0.05 takes 19 draws" in chance
 
 
 def test_scores_stand_beside_control_directions(summary):

@@ -8,6 +8,7 @@ number is one of the summary's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from safekey_interp.data.conditions import FEW
 from safekey_interp.interventions.attribution_patching import compare_attribution
 from safekey_interp.interventions.effects import TESTED, control_kinds, tested_rows
 from safekey_interp.interventions.intervention_record import Control
+from safekey_interp.measures.control_directions import least_groups
 from safekey_interp.measures.trajectory import trajectory_controls
 from safekey_interp.reporting.findings import intervention_terms as terms
 from safekey_interp.reporting.findings.finding import Estimate, Finding, estimate
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 _ZERO = Estimate(0.0, np.nan, np.nan)
 LEVEL = 0.05
 """p at most, for an effect beyond the draws of its control."""
+N_FOLDS = 5
+"""Folds that directions are fitted in by default."""
 CLOSE = 0.8
 """|cosine| from which on a direction is close to a component."""
 
@@ -80,7 +84,7 @@ def find(
         question="changed",
         text=f"{sentence} {n:,} traces of {n_groups:,} prompts were measured.",
         n=n,
-        control="; ".join(_control(intervention, kind, settings) for kind in kinds) or "none",
+        control="; ".join(_control(intervention, kind, settings, effects) for kind in kinds) or "none",
     )
     return {
         "headline": next((finding.short for finding in findings if finding.short), ""),
@@ -89,9 +93,11 @@ def find(
     }
 
 
-def _control(intervention: Intervention, kind: str, settings: Mapping[str, Any]) -> str:
-    """A kind of control with its draws."""
+def _control(intervention: Intervention, kind: str, settings: Mapping[str, Any], effects: Table) -> str:
+    """A kind of control with its draws, of which there may be fewer than were asked for."""
     control = intervention.controls.get(kind, Control(terms.control_name(kind, intervention)))
+    if intervention.shared_draws:
+        settings = {**settings, "n_random": effects.loc[effects["control"] == kind, "draw"].nunique()}
     return f"{control.words} ({control.draws.format_map(settings)})" if control.draws else control.words
 
 
@@ -197,7 +203,19 @@ def _beside_draws(row: Row) -> str:
     if not np.isfinite(p):
         return "without enough draws for a p"
     verdict = "beyond" if is_beyond_draws(row) else "not told apart from"
-    return f"{verdict} the {n} draws (p = {p:.2g}, of the largest over all layers)"
+    needed = draws_needed(n)
+    return f"{verdict} the {n} draws (p = {p:.2g}, of the largest over all layers{f'; {needed}' if needed else ''})"
+
+
+def draws_needed(n_draws: int) -> str:
+    """What p at the level takes, in words, where it cannot be as small with so many draws; else empty."""
+    needed = math.ceil(1 / LEVEL) - 1
+    if n_draws >= needed:
+        return ""
+    return (
+        f"p of {LEVEL:g} takes {needed} draws (n_random); so many of shuffled labels take at least "
+        f"{least_groups(needed)} requests, or {least_groups(needed, N_FOLDS)} in {N_FOLDS} folds"
+    )
 
 
 def _other_kinds(summary: Table, row: Row) -> str:

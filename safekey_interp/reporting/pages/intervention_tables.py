@@ -14,7 +14,7 @@ from safekey_interp.measures.trajectory import trajectory_controls
 from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.findings import intervention_terms as terms
 from safekey_interp.reporting.findings.finding import Estimate, estimate
-from safekey_interp.reporting.findings.intervention_findings import LEVEL, is_beyond_draws
+from safekey_interp.reporting.findings.intervention_findings import LEVEL, draws_needed, is_beyond_draws
 from safekey_interp.reporting.findings.phrases import capital
 from safekey_interp.reporting.pages.page_text import value_text
 from safekey_interp.reporting.pages.rendering import Cell, data
@@ -76,6 +76,7 @@ def _excess_table(intervention: Intervention, places: Table, manifest: Mapping[s
         "n_draws": n_draws,
         "smallest_p": f"{1 / (1 + n_draws):.2g}",
         "level": f"{LEVEL:g}",
+        "needed": draws_needed(n_draws) if by_draws else "",
     }
 
 
