@@ -1,4 +1,4 @@
-"""Values of cells: whole numbers, identifiers, JSON that a CSV cell holds as text, and what a message says of a value."""
+"""Values of cells: whole numbers, identifiers, JSON text of a CSV cell, and what a message says of a value."""
 
 from __future__ import annotations
 

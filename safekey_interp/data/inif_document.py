@@ -193,14 +193,11 @@ def _turns_of_texts(texts: list[Any], joined: str, marked: Mapping[str, Interval
                 left_out.append(kind)
                 continue
             opening, closing = ("<think>", "</think>") if kind == "reasoning" else ("", "")
-            stripped = value.strip()  # many templates strip what they are given
-            begin = len(text) + len(opening) + len(value) - len(value.lstrip())
-            found = _find(joined, stripped, at, marked.get(role[1], ()) if kind == "content" else ())
-            if found < 0:
-                is_located = False
-            elif stripped:
-                pieces.append(_Piece(begin, found, len(stripped)))
-                at = found + len(stripped)
+            found = _found(joined, value, at, marked.get(role[1], ()) if kind == "content" else ())
+            is_located &= found is not None
+            if found and found.length:
+                pieces.append(found._replace(at=found.at + len(text) + len(opening)))
+                at = found.place + found.length
             text += f"{opening}{value}{closing}"
         turns.append(_Turn(name, role[1], text, pieces, is_located, left_out))
     return turns
@@ -217,13 +214,21 @@ def _values(fields: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:
         yield part(inner.get("name"), str, f"{at}.name"), part(inner.get("value", ""), str, f"{at}.value")
 
 
-def _find(joined: str, text: str, at: int, of_role: Sequence[tuple[int, int]]) -> int:
-    """Where a text begins: at tokens of its role where they are told, so that a word of the template is not taken."""
-    for start, end in _from(at, of_role, len(joined)):
-        found = joined.find(text, max(at, start - len(text) + 1), end + len(text) - 1)
-        if found >= 0:
-            return found
-    return joined.find(text, at)
+def _found(joined: str, text: str, at: int, of_role: Sequence[tuple[int, int]]) -> _Piece | None:
+    """Where a text stands in the joined tokens, or the text without white space at its ends, which templates strip.
+
+    First among the tokens of its role, where they are told, so that a word of the template is not taken for it.
+    """
+    stripped = _Piece(len(text) - len(text.lstrip()), 0, len(text.strip()))
+    for is_told in (True, False):
+        for piece in (_Piece(0, 0, len(text)), stripped):
+            sought = text[piece.at : piece.at + piece.length]
+            for start, end in _from(at, of_role, len(joined)) if is_told else ((at, len(joined)),):
+                until = end + len(sought) - 1 if is_told else end
+                place = joined.find(sought, max(at, start - len(sought) + 1) if is_told else at, until)
+                if place >= 0:
+                    return piece._replace(place=place)
+    return None
 
 
 def _from(place: int, intervals: Sequence[tuple[int, int]], until: int) -> Iterator[tuple[int, int]]:
