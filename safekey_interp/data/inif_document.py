@@ -163,8 +163,11 @@ def _named_ranges(fields: Mapping[str, Any], n_tokens: int, where: str) -> dict[
             at = f"{where}: {column}[{number}]"
             name = part(part(annotation, dict, at).get("name"), str, f"{at}.name")
             for given in parts(annotation, inner, at):
-                pair = given if inner == "ranges" else [given, given + 1] if type(given) is int else None
-                whole = isinstance(pair, list) and [type(end) for end in pair] == [int, int]
+                if inner == "positions":
+                    pair = [given, given + 1] if type(given) is int else []
+                else:
+                    pair = given if isinstance(given, list) else []
+                whole = [type(end) for end in pair] == [int, int]
                 if not whole or not 0 <= pair[0] < pair[1] <= n_tokens:
                     got = given if whole else kind_in_words(given)
                     raise InputError(f"{at}: {name}: got {got}, expected {inner} among the {n_tokens:,} tokens")

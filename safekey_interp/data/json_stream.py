@@ -128,9 +128,11 @@ class _JsonText:
                 row[field] = self.value()
             more = self.take(",}") == ","
         if not contains_rows:
-            samples = row.get("samples")  # they may stand before what tells the kind
-            row_of = self._document_kind(row) if isinstance(samples, list) else None
-            yield from self._rows_of(samples, row_of) if row_of else (row,)
+            samples = row.get("samples")
+            if isinstance(samples, list) and (row_of := self._document_kind(row)):  # they stood before what tells it
+                yield from self._rows_of(samples, row_of)
+            else:
+                yield row
 
     def _rows_of(self, samples: Iterable[Any], row_of: RowOfSample) -> Iterator[dict[str, Any]]:
         for number, sample in enumerate(samples, 1):

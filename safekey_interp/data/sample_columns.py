@@ -16,7 +16,7 @@ from safekey_interp.data.span_expressions import check_span_name
 from safekey_interp.errors import InputError
 
 _TAKEN = re.compile(
-    "prompt|question|instruction|response|completion|output|answer|messages|conversations?|(trace_)?id|uuid|epoch"
+    "label|group|source|prompt|question|instruction|response|completion|output|answer|messages|conversations?|(trace_)?id|uuid|epoch"
     "|(prompt_)?spans|understanding|key_sentence|(summary|next_sentence)_end_idx|target|choices|error|left_out|score_.*"
 )
 

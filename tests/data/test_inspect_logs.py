@@ -42,7 +42,7 @@ SAMPLE = {
         },
     ],
     "scores": {"refusal": {"value": "C", "answer": "Ask", "explanation": "It refers."}},
-    "metadata": {"language": "en", "prompt": "a name that rows have"},
+    "metadata": {"language": "en", "prompt": "a name that rows have", "label": 1},
     "attachments": {},
     "events": [{"event": "span_begin", "id": "s", "name": "solver"}, {"event": "span_end", "id": "s"}],
 }
@@ -110,6 +110,9 @@ def test_a_sample_is_a_trace(tmp_path: Path) -> None:
     assert trace.meta["score_refusal_explanation"] == "It refers."
     assert (trace.meta["target"], trace.meta["language"]) == ("refuse", "en")
     assert trace.meta["metadata_prompt"] == "a name that rows have"
+    assert trace.label is None
+    [labelled] = read_traces(tmp_path / "log.json", label_field="metadata_label", id_field="target")
+    assert (labelled.label, labelled.trace_id) == ("harmful", "refuse")
 
 
 def test_every_packing_and_name_gives_the_same_traces(tmp_path: Path) -> None:
