@@ -1,4 +1,4 @@
 """Which prompts and traces does a file hold?
 
-Records of traces, readers of JSONL, JSON, CSV, TSV and Parquet, benchmarks' files, and conditions of traces.
+Records of traces, readers of JSONL, JSON, CSV, TSV, Parquet, Inspect logs and INIF, benchmarks' files, conditions.
 """

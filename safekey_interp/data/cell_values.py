@@ -1,4 +1,4 @@
-"""Values of cells: whole numbers, JSON that a CSV cell holds as text, and what a message says of a value."""
+"""Values of cells: whole numbers, identifiers, JSON text of a CSV cell, and what a message says of a value."""
 
 from __future__ import annotations
 
@@ -32,6 +32,19 @@ def whole_number(value: Any, where: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise InputError(f"{where}: got {kind_in_words(value)}, expected a whole number of characters")
+
+
+def identifier(value: Any, where: str) -> str:
+    """A text, or a whole number as text.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        return str(value)
+    raise InputError(f"{where}: got {kind_in_words(value)}, expected text or a whole number")
 
 
 def kind_in_words(value: Any) -> str:

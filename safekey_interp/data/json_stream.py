@@ -1,8 +1,9 @@
 """Streaming reader of JSON files that are larger than memory.
 
-Four shapes, told apart on the way: one array of rows; one object whose ``data`` is such an array (SafeKey's result
-files: ``{"meta_info": …, "data": […]}``); objects one after the other (JSON Lines that is named ``.json``); one single
-row. One row is decoded at a time, by the standard decoder over a buffer that grows only as far as the row is long.
+Five shapes, told apart on the way: one array of rows; one object whose ``data`` is such an array (SafeKey's result
+files: ``{"meta_info": …, "data": […]}``); a document whose ``samples`` are rows in a form of their own, which the
+fields before them tell; objects one after the other (JSON Lines that is named ``.json``); one single row. One row is
+decoded at a time, by the standard decoder over a buffer that grows only as far as the row is long.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from safekey_interp.errors import InputError
@@ -20,18 +21,24 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 # How far before the end of the buffer the decoder can stumble over a value that is merely cut there: -Infinity, \uXXXX.
 _CUT = 16
 
+RowOfSample = Callable[[Any, str], dict[str, Any]]
+"""Makes a row of a sample, given how messages name it."""
+DocumentKind = Callable[[Mapping[str, Any]], RowOfSample | None]
+"""What makes rows of a document's samples, by the fields that stand before them; None for no such document."""
 
-def json_rows(stream: BinaryIO, name: str) -> Iterator[Any]:
+
+def json_rows(stream: BinaryIO, name: str, document_kind: DocumentKind = lambda head: None) -> Iterator[Any]:
     """The rows of one JSON text, in order, one at a time.
 
     Args:
         stream: the bytes of the file; UTF-8, with or without a byte order mark.
         name: the file as the user named it, for messages.
+        document_kind: recognises documents of samples.
 
     Raises:
         InputError: where the text is no JSON or no UTF-8, with the line.
     """
-    text = _JsonText(stream, name)
+    text = _JsonText(stream, name, document_kind)
     while opening := text.peek():
         if opening == "[":
             yield from text.elements()
@@ -44,8 +51,8 @@ def json_rows(stream: BinaryIO, name: str) -> Iterator[Any]:
 class _JsonText:
     """A text that is decoded from the left; ``_at`` is how far."""
 
-    def __init__(self, stream: BinaryIO, name: str) -> None:
-        self._stream, self._name = stream, name
+    def __init__(self, stream: BinaryIO, name: str, document_kind: DocumentKind) -> None:
+        self._stream, self._name, self._document_kind = stream, name, document_kind
         self._utf8 = codecs.getincrementaldecoder("utf-8")("surrogatepass")
         self._json = json.JSONDecoder()
         self._buffer, self._at = "", 0
@@ -99,7 +106,7 @@ class _JsonText:
                 return
 
     def row_or_container(self) -> Iterator[Any]:
-        """The object that begins here, or the elements of its ``data`` when that is an array."""
+        """The object that begins here, or the rows of its ``data`` or ``samples``."""
         self.take("{")
         row: dict[str, Any] = {}
         contains_rows = False
@@ -114,11 +121,22 @@ class _JsonText:
             if field == "data" and self.peek() == "[":
                 contains_rows = True
                 yield from self.elements()
+            elif field == "samples" and self.peek() == "[" and (row_of := self._document_kind(row)):
+                contains_rows = True
+                yield from self._rows_of(self.elements(), row_of)
             else:
                 row[field] = self.value()
             more = self.take(",}") == ","
         if not contains_rows:
-            yield row
+            samples = row.get("samples")
+            if isinstance(samples, list) and (row_of := self._document_kind(row)):  # they stood before what tells it
+                yield from self._rows_of(samples, row_of)
+            else:
+                yield row
+
+    def _rows_of(self, samples: Iterable[Any], row_of: RowOfSample) -> Iterator[dict[str, Any]]:
+        for number, sample in enumerate(samples, 1):
+            yield row_of(sample, f"{self._name}, row {number}")
 
     def _read_on(self) -> None:
         # At least twice as far when a value did not fit, so that a long one is not decoded again for every chunk.

@@ -1,4 +1,4 @@
-"""Readers of rows: a JSONL, JSON, CSV, TSV or Parquet file, a data frame, or rows in memory.
+"""Readers of rows: a JSONL, JSON, CSV, TSV, Parquet or Inspect file, a data frame, or rows in memory.
 
 Each source gives its rows one by one, knows how to name one in a message, and feeds a hash of the data on the way: the
 bytes of a file, or each row in memory as canonical JSON.
@@ -14,15 +14,18 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from safekey_interp.data.inspect_archive import archive_rows, is_archive
 from safekey_interp.data.json_stream import json_rows, not_utf8
+from safekey_interp.data.sample_documents import document_kind
 from safekey_interp.data.trace import Trace
 from safekey_interp.data.trace_record import spans_record
 from safekey_interp.errors import InputError
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".eval")
 _ROWS_AT_ONCE = 256
 _LONGEST_CELL = 1 << 28
 
@@ -79,7 +82,8 @@ class RowFile:
 
     def where(self, number: int) -> str:
         """Rows of text files go by their line; rows of others are counted from 1."""
-        return f"{self.name}, {'row' if self.suffix in ('.json', '.parquet') else 'line'} {number}"
+        counted = self.suffix in (".json", ".parquet", ".eval") or self._is_archive
+        return f"{self.name}, {'row' if counted else 'line'} {number}"
 
     def hash_into(self, digest: Hash) -> None:
         """Take in the file's bytes without reading rows."""
@@ -98,6 +102,10 @@ class RowFile:
                 self.hash_into(digest)
                 yield from _parquet_rows(self.path, self.name)
                 return
+            if self._is_archive:
+                self.hash_into(digest)
+                yield from enumerate(archive_rows(self.path, self.name), 1)
+                return
             with self._opened() as raw:
                 stream: BinaryIO = io.BufferedReader(_HashedReader(raw, digest), 1 << 20)
                 if self.zipped:
@@ -107,12 +115,16 @@ class RowFile:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise InputError(f"{self.name}: cannot be read: {reason}") from None
 
+    @cached_property
+    def _is_archive(self) -> bool:
+        return is_archive(self.path)
+
     def _opened(self) -> BinaryIO:
         return open(self.path, "rb", buffering=0)
 
     def _text_rows(self, stream: BinaryIO) -> Iterator[tuple[int, Any]]:
-        if self.suffix == ".json":
-            return enumerate(json_rows(stream, self.name), 1)
+        if self.suffix in (".json", ".eval"):
+            return enumerate(json_rows(stream, self.name, document_kind), 1)
         if self.suffix in (".csv", ".tsv"):
             return _csv_rows(stream, self.name, "\t" if self.suffix == ".tsv" else ",")
         return _jsonl_rows(stream, self.name)

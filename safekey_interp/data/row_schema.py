@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from safekey_interp.data.cell_values import json_value, kind_in_words, whole_number
+from safekey_interp.data.cell_values import identifier, json_value, kind_in_words, whole_number
 from safekey_interp.data.row_spans import GIVEN_SPANS, SPANS_COLUMNS, Intervals, given_spans, read_spans, refuse_names
 from safekey_interp.data.safekey_offsets import spans_from_offsets
 from safekey_interp.data.trace import CharSpan, Message, Trace
@@ -76,10 +76,10 @@ def read_row(row: Any, where: str, row_id: str, named: NamedFields) -> list[Trac
     spans, prompt_spans = (read_spans(cells.get(column), f"{where}: {column}") for column in SPANS_COLUMNS)
     if spans and isinstance(responses, list) and len(responses) > 1:
         raise InputError(f"{where}: spans: the row has {len(responses)} responses, expected one beside its spans")
-    trace_id = _identifier(cells[columns.id], f"{where}: {columns.id}") if columns.id else ""
+    trace_id = identifier(cells[columns.id], f"{where}: {columns.id}") if columns.id else ""
     trace_id = trace_id or row_id
     label = _label(row, cells, columns, where, named)
-    group = _identifier(cells[columns.group], f"{where}: {columns.group}") if columns.group else ""
+    group = identifier(cells[columns.group], f"{where}: {columns.group}") if columns.group else ""
     source = cells.get("source")
     in_spans = [column for column, read in zip(SPANS_COLUMNS, (spans, prompt_spans), strict=True) if read is not None]
     meta = {field: cells[field] for field in columns.meta if field not in in_spans}
@@ -260,11 +260,3 @@ def _text(value: Any, where: str) -> str:
     if isinstance(value, str):
         return value
     raise InputError(f"{where}: got {kind_in_words(value)}, expected text")
-
-
-def _identifier(value: Any, where: str) -> str:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, str | int) and not isinstance(value, bool):
-        return str(value)
-    raise InputError(f"{where}: got {kind_in_words(value)}, expected text or a whole number")

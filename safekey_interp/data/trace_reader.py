@@ -1,8 +1,8 @@
 """Reader of traces: one by one, counted and hashed on the way, read once, never all in memory.
 
-A source is one or several files (JSONL, JSON, CSV, TSV, Parquet; ``.gz`` of the text ones), a glob, ``-`` for JSON
-Lines on standard input, or what Python already holds: mappings, traces, a data frame. How a row becomes a trace:
-:mod:`safekey_interp.data.row_schema`.
+A source is one or several files (JSONL, JSON, CSV, TSV, Parquet, Inspect logs, INIF; ``.gz`` of the text ones), a glob,
+``-`` for JSON Lines on standard input, or what Python already holds: mappings, traces, a data frame. How a row becomes
+a trace: :mod:`safekey_interp.data.row_schema`.
 """
 
 from __future__ import annotations
