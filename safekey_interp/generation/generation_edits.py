@@ -17,7 +17,7 @@ A position names tokens of prompt, prefill and response:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from safekey_interp.capture.residual_edits import Place, every_place
-from safekey_interp.data.span_expressions import parse_span
+from safekey_interp.data.span_expressions import check_spans, span_references
 from safekey_interp.errors import InputError
 from safekey_interp.measures.direction_record import Direction
 
@@ -108,8 +108,13 @@ class HideSpan:
 GenerationEdit = Steer | Ablate | HideSpan
 
 
-def check_edits(model: Model, edits: Iterable[GenerationEdit]) -> None:
+def check_edits(model: Model, edits: Iterable[GenerationEdit], own: Collection[str] | None = None) -> None:
     """Refuse edits that do not fit a model; whether a prompt has their positions is known with the prompt.
+
+    Args:
+        model: the model.
+        edits: of one request.
+        own: names of the prompts' own spans; not checked when None.
 
     Raises:
         InputError: no such edit, layer, head, place or position, a direction of another width, a scale that is not
@@ -122,8 +127,8 @@ def check_edits(model: Model, edits: Iterable[GenerationEdit]) -> None:
         model.layer_numbers(edit.layers)
         if isinstance(edit.positions, str):
             raise InputError(f'{what}: positions: got one text, expected a list; ["{edit.positions}"]')
-        for name in edit.positions or ():
-            parse_span(name)
+        named = [name for name in edit.positions or () if name != GENERATED]
+        check_spans(named, span_references(named) if own is None else own)
         if isinstance(edit, HideSpan):
             n_heads = model.n_heads
             for head in edit.heads or ():

@@ -158,8 +158,9 @@ class LocalEngine:
     ) -> Iterator[tuple[Sequence[int], Sequence[Generated]]]:
         """The numbers of the requests of a batch, and their responses; errors as for :meth:`generate`."""
         most = sampling.max_new_tokens or self.usual_limit(requests)
+        own = {name for request in requests for name in request.trace.span_names}
         for edits in {id(request.edits): request.edits for request in requests}.values():
-            check_edits(self.model, edits)
+            check_edits(self.model, edits, own)
         prompts = [self._prompt(request, most) for request in requests]
         ends = end_tokens(self.model)
         rows = [

@@ -196,7 +196,7 @@ def _independent(
     if not drawn.size:
         return []
     most = min(int(np.linalg.matrix_rank(within_classes(drawn[rows] * 1.0, positive[rows]))) for rows in fits)
-    order = qr(within_classes(drawn * 1.0, positive), mode="r", pivoting=True)[1]
+    _, order = qr(within_classes(drawn * 1.0, positive), mode="r", pivoting=True)
     return sorted(order[:most].tolist())
 
 

@@ -66,5 +66,5 @@ def test_files_live_as_long_as_the_states(model: Model) -> None:
 
 
 def test_an_unknown_position_is_refused(model: Model) -> None:
-    with pytest.raises(InputError, match="positions: got 'nowhere', expected some of prompt, "):
+    with pytest.raises(InputError, match="span 'nowhere': no trace has one"):
         collect_states(model, traces(1), positions=("nowhere",))

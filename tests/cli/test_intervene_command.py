@@ -137,7 +137,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "mode": (["direction", "--mode", "x"], "--mode: got 'x', expected one of ablate, add"),
     "scale": (["direction", "--scale", "2"], "--scale: has no effect without --mode add"),
     "no responses": (["direction", "--temperature", "1"], "--temperature: has no effect without --generate"),
-    "no position": (["direction", "--generate", "--at", "nowhere"], "position 'nowhere': not in prompt and prefill"),
+    "no position": (["direction", "--generate", "--at", "nowhere"], "span 'nowhere': no trace has one"),
     "no sentences": (["direction", "--generate", "--key-sentences", "x"], "--key-sentences: has no effect beside"),
     "label by": (["direction", "--label-by", "x"], "label_by: no trace has the column 'x'; expected one of label, aha"),
     "one class": (["direction", "--limit", "4"], "directions on held-out requests"),

@@ -32,7 +32,7 @@ def test_a_recipe_is_trained_and_drawn(here: Path, command: Callable[..., Ended]
     ended = command("train", "recipe.yaml", *QUICK)
     assert (ended.status, ended.err) == (0, "")
     assert max(map(len, ended.out.splitlines())) <= 80
-    assert "language modelling, nats a token: " in ended.out
+    assert "language modelling (nats a token" in ended.out
     assert "runs/mine/report.html" in ended.out
     assert (here / "runs" / "mine" / "report.html").is_file()
     run = open_run("runs/mine")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from safekey_interp.capture.capture_request import KNOWN_POSITIONS
+from safekey_interp.capture.capture_request import STATE_POSITIONS
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.measures.text_baseline import count_words, text_of, text_space, texts_at
 from safekey_interp.segmentation.segmenter import Segmentation
@@ -61,7 +61,9 @@ def test_a_position_has_the_words_that_were_read_up_to_it():
     )
     missing = Segmentation(trace_id="2", understanding=None, key_sentence=None, aha=None, hint=None, **blank)
     traces = [Trace(trace_id=name, prompt=f"prompt {name}", response=response) for name in "12"]
-    texts = texts_at([*KNOWN_POSITIONS, "reasoning", "prompt + key_sentence"], traces, [found, missing])
+    texts = texts_at(
+        [*STATE_POSITIONS, "understanding_end", "reasoning", "prompt + key_sentence"], traces, [found, missing]
+    )
     assert texts["prompt"] == texts["prompt_end"] == ["prompt 1", "prompt 2"]
     assert texts["understanding"] == ["They ask X.", None]
     assert texts["key_sentence"] == ["Hmm, that hurts", None] or texts["key_sentence"][0].startswith("Hmm, that hurts")

@@ -25,7 +25,7 @@ from safekey_interp.models.model import Model, load
 from safekey_interp.models.safety_head import SafetyHead
 from safekey_interp.segmentation.span_search import find_spans
 from safekey_interp.training import loss_terms
-from safekey_interp.training.config import TrainingConfig, make_config
+from safekey_interp.training.config import TrainingConfig
 from safekey_interp.training.examples import traces_with_spans
 from safekey_interp.training.probe_snapshots import TABLES, Snapshots, forget_after, joined
 
@@ -207,4 +207,4 @@ def test_a_recipe_names_spans_that_are_there() -> None:
         traces_with_spans(traces, TrainingConfig(spans={"z": "a"}, probe_keys=("y",)))
     for wrong in ({"probe_positions": ["last("]}, {"spans": {"prompt": "a"}}, {"spans": {"z": 3}}):
         with pytest.raises(InputError, match=rf"^{next(iter(wrong))}: "):
-            make_config(wrong)
+            TrainingConfig(**wrong)
