@@ -90,15 +90,13 @@ figures.mass_by_layer(mass, from_span=row, to_span="prompt")
 figures.mass_by_layer(mass, from_span=row, to_span="understanding")
 
 # %%
-ratios = mass[mass["measure"].isin(["lift", "lift_over_matched"])]
-ratios.pivot_table(index="layer", columns=["to_span", "measure"], values=["value", "low", "high"], observed=True).round(
-    2
-)
+ratios = mass[mass["measure"] == "lift_over_matched"].set_index(["to_span", "layer"])
+ratios[["value", "low", "high", "n"]].sort_index().round(2)
 
 # %% [markdown]
-# A ratio of 1 means no more than the control: an even spread (`lift`), or attention by distance alone (`lift_over_matched`). Where the
-# interval from `low` to `high` contains 1, the span gets no more and no less than the control. With many layers, a few intervals lie
-# beyond 1 by chance. Attention also does not show an effect; the last section tests that.
+# The table has the ratio to attention by distance alone; 1 means no more than that. Where the interval from `low` to `high` contains 1,
+# there is no evidence of more; without an interval, nothing can be said. With many layers, a few intervals lie beyond 1 by chance.
+# Attention also does not show an effect; the last section tests that.
 #
 # ## Hidden states
 #
