@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import numpy as np
 import pytest
 from browser import complaints, look_with, needs_chromium, overflows
 from command_line import Type
@@ -18,8 +19,10 @@ from tiny_models import tiny_model, traces
 from safekey_interp.data.trace import Trace
 from safekey_interp.experiments.probe_run import run_probe
 from safekey_interp.measures.attention import measure_attention
+from safekey_interp.measures.estimator_names import EstimatorName
 from safekey_interp.models.model import Model
 from safekey_interp.reporting import figures
+from safekey_interp.reporting.labels import METHODS, layer_name
 from safekey_interp.reporting.report_file import write_report
 from safekey_interp.runs.run_folder import open_run
 
@@ -191,6 +194,56 @@ def test_spans_of_an_intervention_that_have_words_keep_them(tmp_path: Path) -> N
     text = said(page)
     assert "the prompt (X)" in text
     assert re.findall("harmful|benign", text) == []
+
+
+@pytest.fixture(scope="module")
+def by_estimator(tmp_path_factory: pytest.TempPathFactory, model: Model) -> dict[str, Path]:
+    """Pages of the same states under each estimator."""
+    folder = tmp_path_factory.mktemp("estimators")
+    asked: Any = {"positions": POSITIONS[:1], "by": "source", "n_examples": 0}
+    for name in get_args(EstimatorName):
+        run_probe(model, own_traces(), out=folder / name, estimator=name, **asked)
+    return {name: write_report(folder / name) for name in get_args(EstimatorName)}
+
+
+@pytest.mark.parametrize("name", get_args(EstimatorName))
+def test_a_page_has_the_same_findings_and_figures_for_every_estimator(by_estimator: dict[str, Path], name: str) -> None:
+    def parts(page: Path) -> tuple[Any, ...]:
+        asked = [finding["question"] for finding in open_run(page.parent).findings["findings"]]
+        drawn = {panel: sorted(variants) for panel, variants in figures_in(page)["variants"].items()}
+        return sorted(set(asked)), drawn, re.findall(r"<(?:h3|caption)>([^<]*)", page.read_text(encoding="utf-8"))
+
+    mine, logistic = parts(by_estimator[name]), parts(by_estimator["logistic"])
+    assert mine[:2] == logistic[:2]
+    assert len(mine[2]) == len(logistic[2])
+    if name != "logistic":
+        assert "logistic" not in said(by_estimator[name]).lower().replace("--estimator logistic", "")
+        assert f"AUROC of the {METHODS[name]}" in said(by_estimator[name])
+
+
+@pytest.mark.parametrize("name", get_args(EstimatorName))
+def test_calibration_is_that_of_the_layer_with_the_highest_auroc(by_estimator: dict[str, Path], name: str) -> None:
+    table = open_run(by_estimator[name].parent).separability
+    assert table is not None
+    best = table[table["method"] == name].sort_values("auroc").iloc[-1]
+    text = by_estimator[name].read_text(encoding="utf-8")
+    row = re.search(r"<caption>Calibration.*?<tbody>(.*?)</tbody>", text, re.S)
+    assert row is not None
+    cells = [re.sub("<[^>]*>", "", cell).strip() for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row[1], re.S)]
+    assert cells[:2] == [POSITIONS[0], layer_name(best)]
+    share = best["n_harmful"] / best["n"]
+    numbers = [best["tpr_at_5fpr"], best["brier"], share - share**2, best["ece"]]
+    for cell, number in zip([cells[2], cells[3], cells[4], cells[6]], numbers, strict=True):
+        assert cell.split(" ")[0] == ("n/a" if np.isnan(number) else f"{number:.3f}")
+
+
+def test_a_figure_takes_the_name_of_any_estimator_as_text(by_estimator: dict[str, Path]) -> None:
+    table = open_run(by_estimator["lda"].parent).separability
+    assert table is not None
+    renamed = table.replace({"method": {"lda": "<b>Mine"}, "estimator": {"lda": "<b>Mine"}})
+    for spec in (figures.separability_map.spec(renamed), figures.auroc_by_layer.spec(renamed, position=POSITIONS[0])):
+        assert "<b>" not in json.dumps(spec)
+        assert "Mine" in json.dumps(spec)
 
 
 @needs_chromium

@@ -14,6 +14,7 @@ from safekey_interp.reporting.findings.finding import AUROC_OVER_LAYERS, LEVEL, 
 from safekey_interp.reporting.findings.phrases import capital
 from safekey_interp.reporting.labels import POSITIONS, SPANS, position_name
 from safekey_interp.reporting.pages.controls_table import BesideControls, Row, comparison, probe_row
+from safekey_interp.reporting.probe_rows import probe_rows
 
 _HEADS = {"key_sentence": "K", "decision": "Decision row"}
 
@@ -91,7 +92,7 @@ def _attention_rows(by_layer: Table) -> list[Row]:
 
 
 def _probe_rows(separability: Table) -> list[Row]:
-    probes = separability[separability["method"] == "logistic"].dropna(subset=["auroc"])
+    probes = probe_rows(separability).dropna(subset=["auroc"])
     before_k = separability[~separability["after_the_fact"].astype(bool)]
     level = LEVEL / max(1, before_k["position"].nunique())
     there = [str(name) for name in probes["position"].unique()]
