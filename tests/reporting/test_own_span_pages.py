@@ -225,11 +225,12 @@ def test_a_page_has_the_same_findings_and_figures_for_every_estimator(by_estimat
 def test_calibration_is_that_of_the_layer_with_the_highest_auroc(by_estimator: dict[str, Path], name: str) -> None:
     table = open_run(by_estimator[name].parent).separability
     assert table is not None
-    best = table[table["method"] == name].sort_values("auroc").iloc[-1]
+    rows = table[table["method"] == name]
+    best = rows.loc[rows["auroc"].idxmax()]
     text = by_estimator[name].read_text(encoding="utf-8")
-    row = re.search(r"<caption>Calibration.*?<tbody>(.*?)</tbody>", text, re.S)
-    assert row is not None
-    cells = [re.sub("<[^>]*>", "", cell).strip() for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row[1], re.S)]
+    body = re.search(r"<caption>Calibration.*?<tbody>(.*?)</tbody>", text, re.S)
+    assert body is not None
+    cells = [re.sub("<[^>]*>", "", cell).strip() for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", body[1], re.S)]
     assert cells[:2] == [POSITIONS[0], layer_name(best)]
     share = best["n_harmful"] / best["n"]
     numbers = [best["tpr_at_5fpr"], best["brier"], share - share**2, best["ece"]]
