@@ -16,6 +16,7 @@ from synthetic_intervention_runs import write_intervention
 from test_hostile_text import JSON_SAFE, check_page
 from tiny_models import tiny_model, traces
 
+from safekey_interp.capture.measured_spans import measured_spans
 from safekey_interp.data.trace import Trace
 from safekey_interp.experiments.probe_run import run_probe
 from safekey_interp.measures.attention import measure_attention
@@ -23,6 +24,7 @@ from safekey_interp.measures.estimator_names import EstimatorName
 from safekey_interp.models.model import Model
 from safekey_interp.reporting import figures
 from safekey_interp.reporting.labels import METHODS, layer_name
+from safekey_interp.reporting.pages.token_words import token_words
 from safekey_interp.reporting.report_file import write_report
 from safekey_interp.runs.run_folder import open_run
 
@@ -58,7 +60,8 @@ def said(page: Path) -> str:
     """All that a reader may see: words, captions, and what the figures and islands hold."""
     text, outline = read(page)
     islands = re.findall(r'type="application/json"[^>]*>(.*?)</script>', text, re.S)
-    return " ".join([*outline.words, *islands])
+    packed = r'"maps":\{[^}]*\}'  # attention as base64, which may hold any letter
+    return " ".join([*outline.words, *(re.sub(packed, "", island) for island in islands)])
 
 
 def test_the_page_says_the_users_names_and_no_word_of_the_built_in_question(page: Path) -> None:
@@ -259,3 +262,30 @@ def test_the_page_draws_and_does_not_overflow(browser: Any, page: Path, width: i
     WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(drawn))
     assert complaints(browser) == []
     assert not overflows(browser)
+
+
+@needs_chromium
+def test_the_token_view_says_the_users_spans(browser: Any, page: Path) -> None:
+    from selenium.webdriver.support.ui import Select, WebDriverWait
+
+    browser.get(page.as_uri())
+    wait, text = WebDriverWait(browser, 20), "return document.getElementById(arguments[0]).textContent"
+    boxes = {name: Select(browser.find_element("id", name)) for name in ("kind", "example")}
+    assert [option.text for option in boxes["kind"].options] == ASKED["queries"]
+    assert [option.text.split(" · ")[1] for option in boxes["example"].options].count("wrong") > 0
+    boxes["kind"].select_by_visible_text("last(opening)")
+    wait.until(lambda driver: "attention of last(opening)" in driver.execute_script(text, "token-detail"))
+    shares = browser.execute_script(text, "span-shares")
+    assert "3, prompt" in shares
+    assert "other input" in shares
+    assert "2 last(opening)" in browser.execute_script(text, "token-legend")
+    assert BUILT_IN.findall(browser.execute_script("return document.getElementById('tokens-view').innerText")) == []
+
+
+def test_a_token_belongs_to_the_shortest_of_the_spans_that_hold_it() -> None:
+    words = token_words(measured_spans(["long"], ["short", "last(long)", "nowhere"], None))
+    pieces = {"long": [[2, 5], [7, 9]], "short": [[3, 5]], "last(long)": [[8, 9]], "nowhere": []}
+    runs = words.runs(10, pieces, 6)
+    named = [(start, words.owners[owner]["text"]) for start, owner in runs]
+    around = [(0, "other input"), (2, "long"), (3, "short"), (5, "other input"), (6, "other response")]
+    assert named == [*around, (7, "long"), (8, "last(long)"), (9, "other response")]

@@ -45,7 +45,7 @@ class ProbePage(Page):
         self.probe = probe_words(fitted[0]) if fitted else LOGISTIC
         self.traces: Table | None = run.table("traces", columns=_TRACE_COLUMNS)
         self.coordinates: Table | None = run.table("coordinates", columns=_COORDINATES, max_traces=_MAX_POINTS)
-        self.show(token_view.collect(run, self.traces) if self.names.is_built_in else token_view.View())
+        self.show(token_view.collect(run, self.traces))
 
     def show(self, view: token_view.View) -> None:
         """Take the token view, and its notes in place of those of the one before."""

@@ -25,6 +25,7 @@ def _where(page: ProbePage) -> Html:
         counts=None if traces is None or traces.empty else key_sentence_counts.in_words(traces),
         outcomes=key_sentence_counts.outcome_rows(traces, page.conditions),
         has_examples=bool(page.view.records),
+        kinds=page.view.words.kinds,
     )
 
 
@@ -44,6 +45,8 @@ def _what(page: ProbePage) -> Html | None:
         mass=page.figures(mass, "attention_by_layer.parquet", "attention mass by layer"),
         has_layers=by_layer is not None,
         paper=None if by_layer is None else controls_table.paper_measure(by_layer, words),
+        has_examples=bool(page.view.records),
+        kinds=page.view.words.kinds,
     )
 
 
