@@ -17,7 +17,7 @@ from safekey_interp.reporting.pages.controls_table import BesideControls, Row, c
 from safekey_interp.reporting.probe_rows import probe_rows
 
 _HEADS = {"key_sentence": "K", "decision": "Decision row"}
-_BUILT_IN = list(itertools.product(_HEADS, ("understanding", "prompt")))
+_BUILT_IN: list[tuple[str, str]] = [*itertools.product(_HEADS, ("understanding", "prompt"))]
 
 
 class Changes(NamedTuple):
@@ -96,7 +96,8 @@ def _attention_rows(by_layer: Table) -> list[Row]:
 
 def _pairs(by_layer: Table) -> list[tuple[str, str]]:
     """Of the built-in question K and the token before it, on U and X; of own queries all that were measured."""
-    there = list(dict.fromkeys(zip(by_layer["from_span"].astype(str), by_layer["to_span"].astype(str), strict=True)))
+    spans = [[str(name) for name in by_layer[side]] for side in ("from_span", "to_span")]
+    there = list(dict.fromkeys(zip(*spans, strict=True)))
     return _BUILT_IN if set(_BUILT_IN) & set(there) else there
 
 
