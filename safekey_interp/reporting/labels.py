@@ -102,6 +102,8 @@ def names_in(manifest: Mapping[str, Any]) -> Names:
 
 METHODS: dict[str, str] = {
     "logistic": "logistic probe",
+    "mass_mean": "mass-mean probe",
+    "lda": "LDA probe",
     "diff_of_means": "difference of means",
     "text_tfidf": "words alone",
 }

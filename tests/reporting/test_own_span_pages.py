@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import numpy as np
 import pytest
 from browser import complaints, look_with, needs_chromium, overflows
 from command_line import Type
@@ -15,11 +16,15 @@ from synthetic_intervention_runs import write_intervention
 from test_hostile_text import JSON_SAFE, check_page
 from tiny_models import tiny_model, traces
 
+from safekey_interp.capture.measured_spans import measured_spans
 from safekey_interp.data.trace import Trace
 from safekey_interp.experiments.probe_run import run_probe
 from safekey_interp.measures.attention import measure_attention
+from safekey_interp.measures.estimator_names import EstimatorName
 from safekey_interp.models.model import Model
 from safekey_interp.reporting import figures
+from safekey_interp.reporting.labels import METHODS, layer_name
+from safekey_interp.reporting.pages.token_words import token_words
 from safekey_interp.reporting.report_file import write_report
 from safekey_interp.runs.run_folder import open_run
 
@@ -55,7 +60,8 @@ def said(page: Path) -> str:
     """All that a reader may see: words, captions, and what the figures and islands hold."""
     text, outline = read(page)
     islands = re.findall(r'type="application/json"[^>]*>(.*?)</script>', text, re.S)
-    return " ".join([*outline.words, *islands])
+    packed = r'"maps":\{[^}]*\}'  # attention as base64, which may hold any letter
+    return " ".join([*outline.words, *(re.sub(packed, "", island) for island in islands)])
 
 
 def test_the_page_says_the_users_names_and_no_word_of_the_built_in_question(page: Path) -> None:
@@ -193,6 +199,56 @@ def test_spans_of_an_intervention_that_have_words_keep_them(tmp_path: Path) -> N
     assert re.findall("harmful|benign", text) == []
 
 
+@pytest.fixture(scope="module")
+def by_estimator(tmp_path_factory: pytest.TempPathFactory, model: Model) -> dict[str, Path]:
+    """Pages of the same states under each estimator."""
+    folder = tmp_path_factory.mktemp("estimators")
+    asked: Any = {"positions": POSITIONS[:1], "by": "source", "n_examples": 0}
+    for name in get_args(EstimatorName):
+        run_probe(model, own_traces(), out=folder / name, estimator=name, **asked)
+    return {name: write_report(folder / name) for name in get_args(EstimatorName)}
+
+
+@pytest.mark.parametrize("name", get_args(EstimatorName))
+def test_a_page_has_the_same_findings_and_figures_for_every_estimator(by_estimator: dict[str, Path], name: str) -> None:
+    def parts(page: Path) -> tuple[Any, ...]:
+        asked = [finding["question"] for finding in open_run(page.parent).findings["findings"]]
+        drawn = {panel: sorted(variants) for panel, variants in figures_in(page)["variants"].items()}
+        return sorted(set(asked)), drawn, re.findall(r"<(?:h3|caption)>([^<]*)", page.read_text(encoding="utf-8"))
+
+    mine, logistic = parts(by_estimator[name]), parts(by_estimator["logistic"])
+    assert mine[:2] == logistic[:2]
+    assert len(mine[2]) == len(logistic[2])
+    if name != "logistic":
+        assert "logistic" not in said(by_estimator[name]).lower().replace("--estimator logistic", "")
+        assert f"AUROC of the {METHODS[name]}" in said(by_estimator[name])
+
+
+@pytest.mark.parametrize("name", get_args(EstimatorName))
+def test_calibration_is_that_of_the_layer_with_the_highest_auroc(by_estimator: dict[str, Path], name: str) -> None:
+    table = open_run(by_estimator[name].parent).separability
+    assert table is not None
+    best = table[table["method"] == name].sort_values("auroc", ascending=False, kind="stable").iloc[0]
+    text = by_estimator[name].read_text(encoding="utf-8")
+    body = re.search(r"<caption>Calibration.*?<tbody>(.*?)</tbody>", text, re.S)
+    assert body is not None
+    cells = [re.sub("<[^>]*>", "", cell).strip() for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", body[1], re.S)]
+    assert cells[:2] == [POSITIONS[0], layer_name(best)]
+    share = best["n_harmful"] / best["n"]
+    numbers = [best["tpr_at_5fpr"], best["brier"], share - share**2, best["ece"]]
+    for cell, number in zip([cells[2], cells[3], cells[4], cells[6]], numbers, strict=True):
+        assert cell.split(" ")[0] == ("n/a" if np.isnan(number) else f"{number:.3f}")
+
+
+def test_a_figure_takes_the_name_of_any_estimator_as_text(by_estimator: dict[str, Path]) -> None:
+    table = open_run(by_estimator["lda"].parent).separability
+    assert table is not None
+    renamed = table.replace({"method": {"lda": "<b>Mine"}, "estimator": {"lda": "<b>Mine"}})
+    for spec in (figures.separability_map.spec(renamed), figures.auroc_by_layer.spec(renamed, position=POSITIONS[0])):
+        assert "<b>" not in json.dumps(spec)
+        assert "Mine" in json.dumps(spec)
+
+
 @needs_chromium
 @pytest.mark.parametrize("width", [1400, 400])
 def test_the_page_draws_and_does_not_overflow(browser: Any, page: Path, width: int) -> None:
@@ -205,3 +261,30 @@ def test_the_page_draws_and_does_not_overflow(browser: Any, page: Path, width: i
     WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(drawn))
     assert complaints(browser) == []
     assert not overflows(browser)
+
+
+@needs_chromium
+def test_the_token_view_says_the_users_spans(browser: Any, page: Path) -> None:
+    from selenium.webdriver.support.ui import Select, WebDriverWait
+
+    browser.get(page.as_uri())
+    wait, text = WebDriverWait(browser, 20), "return document.getElementById(arguments[0]).textContent"
+    boxes = {name: Select(browser.find_element("id", name)) for name in ("kind", "example")}
+    assert [option.text for option in boxes["kind"].options] == ASKED["queries"]
+    assert [option.text.split(" · ")[1] for option in boxes["example"].options].count("wrong") > 0
+    boxes["kind"].select_by_visible_text("last(opening)")
+    wait.until(lambda driver: "attention of last(opening)" in driver.execute_script(text, "token-detail"))
+    shares = browser.execute_script(text, "span-shares")
+    assert "3, prompt" in shares
+    assert "other input" in shares
+    assert "2 last(opening)" in browser.execute_script(text, "token-legend")
+    assert BUILT_IN.findall(browser.execute_script("return document.getElementById('tokens-view').innerText")) == []
+
+
+def test_a_token_belongs_to_the_shortest_of_the_spans_that_hold_it() -> None:
+    words = token_words(measured_spans(["long"], ["short", "last(long)", "nowhere"], None))
+    pieces = {"long": [[2, 5], [7, 9]], "short": [[3, 5]], "last(long)": [[8, 9]], "nowhere": []}
+    runs = words.runs(10, pieces, 6)
+    named = [(start, words.owners[owner]["text"]) for start, owner in runs]
+    around = [(0, "other input"), (2, "long"), (3, "short"), (5, "other input"), (6, "other response")]
+    assert named == [*around, (7, "long"), (8, "last(long)"), (9, "other response")]

@@ -254,3 +254,21 @@ def test_a_run_as_it_is_trained_has_all_that_the_page_shows(tmp_path):
     assert "After 2 steps, the held-out language-modelling loss went from" in words
     assert re.search(r"(\d+|None) of \d+ numbers of the last snapshot", words)
     assert "The auxiliary losses begin to count in step 2, at the dashed line." in words
+
+
+def test_controls_of_own_queries_have_a_row_for_each_pair_and_position(run):
+    own = {"key_sentence": "last(warning)", "decision": "warning, typed", "prompt": "question", "context": "warning"}
+    by_layer = pd.read_parquet(run / "attention_by_layer.parquet")
+    by_layer = by_layer[by_layer["from_span"].isin(own) & by_layer["to_span"].isin(["prompt", "template"])]
+    separability = pd.read_parquet(run / "separability.parquet")
+    built_in, mine = (
+        changes(None, by_layer.replace(names), separability.replace({"position": names})) for names in ({}, own)
+    )
+    assert [row.name for row in mine.attention] == [
+        f"{query} on {key}" for query in ("last(warning)", "warning, typed") for key in ("question", "template")
+    ]
+    of_prompt = [row for row in mine.attention if row.name.endswith("question")]
+    assert [row.measured for row in of_prompt] == [row.measured for row in built_in.attention]
+    assert {row.name for row in mine.probes} & set(own.values())
+    assert [row.measured for row in mine.probes] != []
+    assert len(mine.probes) == len(built_in.probes)

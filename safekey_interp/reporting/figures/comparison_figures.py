@@ -9,10 +9,11 @@ from safekey_interp.reporting.figures.attention_figures import on_log_axis, on_w
 from safekey_interp.reporting.figures.estimate_figures import DOTTED, bar_figure, look_of, on_unit_axis
 from safekey_interp.reporting.figures.figure_numbers import counts, named, select
 from safekey_interp.reporting.figures.figure_parts import LayerAxis, across, finish, line
-from safekey_interp.reporting.figures.figure_style import Drawing, Spec, Table
+from safekey_interp.reporting.figures.figure_style import Drawing, Spec, Table, escape
 from safekey_interp.reporting.findings.finding import AUROC
 from safekey_interp.reporting.findings.phrases import ROWS
 from safekey_interp.reporting.labels import MEASURES, POSITIONS, SPANS
+from safekey_interp.reporting.probe_rows import estimator_in, probe_words
 
 _MOST_OF_NAME = 20
 
@@ -148,7 +149,7 @@ def lift_layers_by_model(
 
 @Drawing
 def auroc_layers_by_model(separability: Table, *, position: str, names: Sequence[str]) -> Spec:
-    """AUROC of the logistic probe by layer, a line for each model.
+    """AUROC of the probe by layer, a line for each model.
 
     Args:
         separability: the comparison's ``separability``, with ``model``.
@@ -161,7 +162,8 @@ def auroc_layers_by_model(separability: Table, *, position: str, names: Sequence
     Raises:
         RunError: no row for the selection.
     """
-    rows = select(separability, "separability", position=position, method="logistic").dropna(subset=["auroc"])
+    method = estimator_in(separability)
+    rows = select(separability, "separability", position=position, method=method).dropna(subset=["auroc"])
     data: list[Spec] = []
     axis = LayerAxis(rows)
     for place, name in enumerate(names):
@@ -171,8 +173,9 @@ def auroc_layers_by_model(separability: Table, *, position: str, names: Sequence
         data += line(of_model, "x", AUROC, name=name, **look_of(place))
     if not data:
         raise RunError(f"separability: no AUROC at {position!r}")
+    probe = escape(probe_words(separability).name)
     caption = (
-        f"AUROC of the logistic probe at the position “{POSITIONS.get(position, position)}” (n = {counts(rows['n'])} "
+        f"AUROC of the {probe} at the position “{POSITIONS.get(position, position)}” (n = {counts(rows['n'])} "
         "traces). Bands: 95 % intervals over groups. The line is a coin toss."
     )
     title = f"AUROC by layer, {named(POSITIONS, position)}"

@@ -12,10 +12,11 @@ from safekey_interp.errors import RunError
 from safekey_interp.reporting.figures.attention_snapshot_figures import before_and_after, ends_of, on_layers_and_steps
 from safekey_interp.reporting.figures.figure_numbers import counts, named, number, sizes
 from safekey_interp.reporting.figures.figure_parts import LayerAxis, across, finish, heatmap, probe_controls
-from safekey_interp.reporting.figures.figure_style import AUROC_SCALE, PALETTE, Drawing, Spec, Table
+from safekey_interp.reporting.figures.figure_style import AUROC_SCALE, PALETTE, Drawing, Spec, Table, escape
 from safekey_interp.reporting.figures.separability_figures import labelled, late
 from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS
-from safekey_interp.reporting.labels import METHODS, POSITIONS, position_name
+from safekey_interp.reporting.labels import POSITIONS, position_name
+from safekey_interp.reporting.probe_rows import probe_rows, probe_words
 
 WORDS, SHUFFLED, CONTROLS = "words", "shuffled", "controls"
 """The rows of the map of probes that are no layers, and their common name."""
@@ -65,7 +66,7 @@ def auroc_by_step(
     told = " and ".join(_NO_LAYERS[name] for name in controls)
     lowest = f" Below the line, from the bottom: {told}." if told else ""
     caption = (
-        f"AUROC of the {METHODS['logistic']} at the position “{position_name(position)}”.{lowest} "
+        f"AUROC of the {escape(probe_words(probe).name)} at the position “{position_name(position)}”.{lowest} "
         f"{sizes(probe)}.{late(probe)}"
     )
     title = f"Separability, {named(POSITIONS, position)}, by layer"
@@ -108,8 +109,8 @@ def auroc_before_after(separability: Table, *, position: str = "decision", label
     lines, best = before_and_after(probe.assign(x=axis.of).sort_values("x"), "x", AUROC, AUROC_OVER_LAYERS)
     data += lines
     caption = (
-        f"AUROC of the {METHODS['logistic']} at the position “{position_name(position)}”. {best} {' '.join(remarks)} "
-        f"{sizes(probe, '')}, {counts(probe['n_folds'])} folds by group.{late(probe)}"
+        f"AUROC of the {escape(probe_words(probe).name)} at the position “{position_name(position)}”. {best} "
+        f"{' '.join(remarks)} {sizes(probe, '')}, {counts(probe['n_folds'])} folds by group.{late(probe)}"
     )
     title = f"Separability before and after, {named(POSITIONS, position)}"
     spec = finish(data, caption, table="lines", title=title, x="layer", y="AUROC", height=400)
@@ -119,7 +120,7 @@ def auroc_before_after(separability: Table, *, position: str = "decision", label
 
 
 def _probe(rows: Table, position: str) -> Table:
-    probe = rows[rows["method"] == "logistic"]
+    probe = probe_rows(rows)
     if probe.empty:
         raise RunError(f"separability: no probe at position {position!r}, only words")
     return probe

@@ -22,6 +22,7 @@ from safekey_interp.reporting.figures.figure_parts import LayerAxis, finish, hea
 from safekey_interp.reporting.figures.figure_style import AUROC_SCALE, PALETTE, Drawing, Spec, Table, escape
 from safekey_interp.reporting.findings.finding import AUROC_OVER_LAYERS
 from safekey_interp.reporting.labels import METHODS, Names, known_first, layer_name, names_of_positions
+from safekey_interp.reporting.probe_rows import estimator_in
 
 SeparabilityMeasure = Literal["auroc", "tpr_at_1fpr"]
 
@@ -35,7 +36,7 @@ _LOOKS = {"harmful": _UNSAFE, "unsafe": _UNSAFE, "benign": _SAFE, "safe": _SAFE}
 def separability_map(
     separability: Table,
     *,
-    method: str = "logistic",
+    method: str | None = None,
     measure: SeparabilityMeasure = "auroc",
     label_by: str | None = None,
     names: Names | None = None,
@@ -44,7 +45,7 @@ def separability_map(
 
     Args:
         separability: the run's ``separability``.
-        method: "logistic" or "diff_of_means".
+        a value of the column ``method`` but ``text_tfidf``; None: the table's estimator.
         measure: column shown.
         label_by: whose labels; None: the first in the table.
         names: words for positions; None: those of the built-in question, where all are of it.
@@ -56,6 +57,7 @@ def separability_map(
         RunError: no row for the selection.
     """
     rows = labelled(separability, label_by)
+    method = method or estimator_in(rows)
     probe = select(rows, "separability", method=method)
     words = rows[rows["method"] == "text_tfidf"]
     axis = LayerAxis(probe, sparse=True)
@@ -77,8 +79,8 @@ def separability_map(
         place = words_for.position(top["position"])
         best = f"Highest{words_for.before}: {place}, layer {layer_name(top)}, {_best(top, measure)}."
     caption = (
-        f"{_MEASURES[measure]} of the {METHODS.get(method, method)} by position and layer; the column “words” is "
-        f"the same measure from the words alone. {best} {sizes(probe, '')}."
+        f"{_MEASURES[measure]} of the {escape(METHODS.get(method, method))} by position and layer; the column “words” "
+        f"is the same measure from the words alone. {best} {sizes(probe, '')}."
     )
     is_late = words_for.is_built_in and len(before) < len(probe)
     caption += " * After the fact: K’s own words tell." * is_late
@@ -127,14 +129,14 @@ def auroc_by_layer(
     columns = (measure, *_BOUNDS[measure])
     remarks = ["No layer has a number."]
     if (top := highest(inner, measure)) is not None:
-        where = f"{METHODS.get(top['method'], top['method'])} at layer {layer_name(top)}"
+        where = f"{escape(METHODS.get(top['method'], top['method']))} at layer {layer_name(top)}"
         remarks = [f"Highest: {where}, {_best(top, measure)}."]
     data, controls = probe_controls(inner, rows[rows["method"] == "text_tfidf"], axis, columns)
     remarks += controls
-    for method, tone, dash in (("diff_of_means", "key_sentence", "dash"), ("logistic", "prompt", "solid")):
+    for method, tone, dash in (("diff_of_means", "key_sentence", "dash"), (estimator_in(rows), "prompt", "solid")):
         part = inner[inner["method"] == method]
         part = part.assign(x=axis.of(part)).sort_values("x")
-        data += line(part, "x", columns, name=METHODS[method], tone=tone, dash=dash)
+        data += line(part, "x", columns, name=METHODS.get(method, method), tone=tone, dash=dash)
     words = names or names_of_positions(separability["position"])
     behind = f"{sizes(inner, '')}, {counts(inner['n_folds'])} folds by group.{late(inner) if words.is_built_in else ''}"
     caption = f"{_MEASURES[measure]} at the position “{words.position(position)}”. {' '.join(remarks)} {behind}"

@@ -14,6 +14,7 @@ from safekey_interp.data.conditions import FEW, Conditions
 from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS, LEVEL, Finding, estimate
 from safekey_interp.reporting.findings.phrases import Row, Table, capital, classes_of, site_of
 from safekey_interp.reporting.labels import BUILT_IN_NAMES, Names
+from safekey_interp.reporting.probe_rows import probe_rows
 
 _TOLD = 2  # pairs that are told one by one
 
@@ -129,12 +130,13 @@ def _pairs(table: Table | None, conditions: Conditions, names: Names) -> list[_P
     if table is None or table.empty:
         return []
     rows = table.loc[~(table["after_the_fact"].astype(bool) & names.is_built_in) & table["auroc"].notna()]
-    across = rows.loc[(rows["fitted_on"] != rows["tested_on"]) & (rows["method"] == "logistic")]
+    fitted_rows = probe_rows(rows)
+    across = fitted_rows.loc[fitted_rows["fitted_on"] != fitted_rows["tested_on"]]
     if across.empty:
         return []
     there = set(across["position"])
     position = names.main if names.main in there else across.loc[across["auroc"].idxmax(), "position"]
-    rows, across = rows.loc[rows["position"] == position], across.loc[across["position"] == position]
+    rows, fitted_rows, across = (part.loc[part["position"] == position] for part in (rows, fitted_rows, across))
     order = {name: number for number, name in enumerate(conditions.names)}
     ordered = sorted(
         set(zip(across["fitted_on"], across["tested_on"], strict=True)),
@@ -144,12 +146,11 @@ def _pairs(table: Table | None, conditions: Conditions, names: Names) -> list[_P
     for fitted, tested in ordered:
         mine = across.loc[(across["fitted_on"] == fitted) & (across["tested_on"] == tested)]
         row = mine.loc[mine["auroc"].idxmax()]
-        at_home = rows.loc[
-            (rows["fitted_on"] == tested)
-            & (rows["tested_on"] == tested)
-            & (rows["layer"] == row["layer"])
-            & (rows["site"] == row["site"])
-            & (rows["method"] == "logistic")
+        at_home = fitted_rows.loc[
+            (fitted_rows["fitted_on"] == tested)
+            & (fitted_rows["tested_on"] == tested)
+            & (fitted_rows["layer"] == row["layer"])
+            & (fitted_rows["site"] == row["site"])
         ]
         words = rows.loc[
             (rows["fitted_on"] == fitted) & (rows["tested_on"] == tested) & (rows["method"] == "text_tfidf")

@@ -38,14 +38,15 @@ class Packed:
     """Planes that did not fit."""
 
 
-def pack(file: Path, keys: list[str], by_head: Table | None, budget: int) -> Packed:
+def pack(file: Path, keys: list[str], by_head: Table | None, budget: int, *, kinds: tuple[str, ...] = KINDS) -> Packed:
     """The maps of ``file`` in at most ``budget`` characters, as many and as fine as fit; none when not one plane does.
 
     Args:
-        file: safetensors with ``map.KEY`` and ``decision.KEY``, each (layer, head, token). Read one example at a time.
+        file: safetensors with ``KIND.KEY``, each (layer, head, token). Read one example at a time.
         keys: the examples wanted; those without a map are skipped.
-        by_head: the run's ``attention_by_head``, which ranks the heads; None keeps their order.
+        by_head: rows of the run's ``attention_by_head`` whose lift ranks the heads; None keeps their order.
         budget: characters of base64 allowed in all.
+        kinds: maps of each example.
 
     Returns:
         Planes in the order (kind, layer, head).
@@ -58,11 +59,11 @@ def pack(file: Path, keys: list[str], by_head: Table | None, budget: int) -> Pac
     try:
         with safe_open(str(file), framework="numpy") as handle:
             there = set(handle.keys())
-            keys = [key for key in keys if all(f"{kind}.{key}" in there for kind in KINDS)]
+            keys = [key for key in keys if all(f"{kind}.{key}" in there for kind in kinds)]
             if not keys:
                 return Packed()
-            n_layers, n_heads, _ = handle.get_slice(f"map.{keys[0]}").get_shape()
-            order = _priority(n_layers, n_heads, by_head)
+            n_layers, n_heads, _ = handle.get_slice(f"{kinds[0]}.{keys[0]}").get_shape()
+            order = _priority(n_layers, n_heads, by_head, kinds)
             return _fit(handle, keys, order, budget)
     except SafetensorError as error:
         raise RunError(
@@ -78,14 +79,19 @@ def unpack(text: str, n_planes: int, steps: int) -> np.ndarray:
 
 def _fit(handle, keys: list[str], order: list[Plane], budget: int) -> Packed:
     count, size = len(order), 0.0
+    kinds = list(dict.fromkeys(kind for kind, _, _ in order))
+
+    def place(plane: Plane) -> tuple[int, int, int]:
+        return kinds.index(plane[0]), plane[1], plane[2]
+
     for steps in _STEPS:
-        planes = sorted(order, key=_place)
+        planes = sorted(order, key=place)
         maps, size = _encode(handle, keys, planes, steps, budget)
         if maps is not None:
             return Packed(planes=planes, steps=steps, maps=maps)
     count = int(count * budget / size)
     while count > 0:
-        planes = sorted(order[:count], key=_place)
+        planes = sorted(order[:count], key=place)
         maps, _ = _encode(handle, keys, planes, _STEPS[-1], budget)
         if maps is not None:
             return Packed(planes=planes, steps=_STEPS[-1], maps=maps, dropped=len(order) - count)
@@ -100,8 +106,9 @@ def _encode(
     maps: dict[str, str] = {}
     size = 0
     for done, key in enumerate(keys, 1):
-        kinds = {kind: np.rint(_roots(handle.get_tensor(f"{kind}.{key}")) * steps).astype(np.uint8) for kind in KINDS}
-        levels = np.stack([kinds[kind][layer, head + 1] for kind, layer, head in planes])
+        kinds = {kind for kind, _, _ in planes}
+        roots = {kind: np.rint(_roots(handle.get_tensor(f"{kind}.{key}")) * steps).astype(np.uint8) for kind in kinds}
+        levels = np.stack([roots[kind][layer, head + 1] for kind, layer, head in planes])
         maps[key] = base64.b64encode(zlib.compress(levels.tobytes(), 6)).decode("ascii")
         size += len(maps[key]) + len(key) + 6
         if size > budget:
@@ -116,25 +123,17 @@ def _roots(weights: np.ndarray) -> np.ndarray:
     return np.sqrt(np.concatenate([mean, weights], axis=1))
 
 
-def _place(plane: Plane) -> tuple[bool, int, int]:
-    return plane[0] != "map", plane[1], plane[2]
-
-
-def _priority(n_layers: int, n_heads: int, by_head: Table | None) -> list[Plane]:
-    """Means first (the last layer, which the paper reports, before others), then heads by largest lift on X or U."""
+def _priority(n_layers: int, n_heads: int, by_head: Table | None, kinds: tuple[str, ...]) -> list[Plane]:
+    """Means first (the last layer, which the paper reports, before others), then heads by largest lift."""
     lift: dict[tuple[int, int], float] = {}
     if by_head is not None and len(by_head):
-        rows = by_head[
-            by_head["from_span"].isin(["key_sentence", "decision"])
-            & by_head["to_span"].isin(["prompt", "understanding"])
-        ]
-        best = rows.groupby(["layer", "head"])["lift"].max().dropna()
+        best = by_head.groupby(["layer", "head"])["lift"].max().dropna()
         lift = {(int(layer), int(head)): float(value) for (layer, head), value in best.items()}  # type: ignore[misc]
     layers = sorted(range(n_layers), key=lambda layer: (layer != n_layers - 1, _spread(layer)))
-    means = [(kind, layer, MEAN) for layer in layers for kind in KINDS]
+    means = [(kind, layer, MEAN) for layer in layers for kind in kinds]
     heads = [(layer, head) for layer in range(n_layers) for head in range(n_heads)]
     heads.sort(key=lambda at: -lift.get(at, 0.0))
-    return means + [(kind, layer, head) for layer, head in heads for kind in KINDS]
+    return means + [(kind, layer, head) for layer, head in heads for kind in kinds]
 
 
 def _spread(layer: int) -> float:

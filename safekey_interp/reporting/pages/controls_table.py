@@ -13,6 +13,7 @@ from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS, LEVEL, Estimate, estimate
 from safekey_interp.reporting.findings.phrases import capital
 from safekey_interp.reporting.labels import BUILT_IN_NAMES, Names, known_first
+from safekey_interp.reporting.probe_rows import probe_rows, probe_words
 
 _SHUFFLED = "shuffled labels"
 _NULL = ("null_auroc_mean", "null_auroc_low", "null_auroc_high")
@@ -91,9 +92,10 @@ def beside_controls(
     place = "the position before K" if names.is_built_in else names.main
     values = [value for row in attention for number in (row.measured, *row.controls.values()) for value in number]
     top = max(filter(np.isfinite, values), default=1.0)
+    probe = "probe" if separability is None else probe_words(separability).name
     lists = [
         (attention, "Attention mass, mean over heads, beside its controls", 0.0, top),
-        (_separability_rows(separability, names), "AUROC of the logistic probe beside its controls", 0.3, 1.0),
+        (_separability_rows(separability, names), f"AUROC of the {probe} beside its controls", 0.3, 1.0),
         (
             _transfer_rows(transfer, names),
             f"AUROC across conditions, at {place}, beside its controls",
@@ -173,12 +175,12 @@ def _transfer_rows(transfer: Table | None, names: Names) -> list[Row]:
     if transfer is None or transfer.empty:
         return []
     there = transfer[(transfer["position"] == names.main) & (transfer["fitted_on"] != transfer["tested_on"])]
-    probes = there[(there["method"] == "logistic") & there["auroc"].notna()]
+    probes = probe_rows(there).dropna(subset=["auroc"])
     pairs = list(dict.fromkeys(zip(probes["fitted_on"], probes["tested_on"], strict=True)))
     rows = []
     for fitted, tested in pairs:
         part = there[(there["fitted_on"] == fitted) & (there["tested_on"] == tested)]
-        probe = part[(part["method"] == "logistic") & part["auroc"].notna()]
+        probe = probe_rows(part).dropna(subset=["auroc"])
         best = probe.loc[probe["auroc"].idxmax()]
         where = f"layer {int(best['layer'])}, highest"
         rows.append(probe_row(f"{fitted} → {tested}", where, best, part, LEVEL / len(pairs)))
@@ -209,7 +211,7 @@ def _separability_rows(separability: Table | None, names: Names) -> list[Row]:
     before = separability[~separability["after_the_fact"].astype(bool)]
     level = LEVEL / max(1, before["position"].nunique())
     for (label_by, position), part in groups:
-        probe = part[part["method"] == "logistic"].dropna(subset=["auroc"])
+        probe = probe_rows(part).dropna(subset=["auroc"])
         if probe.empty:
             continue
         best = probe.loc[probe["auroc"].idxmax()]

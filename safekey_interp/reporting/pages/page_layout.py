@@ -19,6 +19,7 @@ from safekey_interp.reporting.pages.figure_embedding import embed
 from safekey_interp.reporting.pages.page_sections import Registered, sections_of
 from safekey_interp.reporting.pages.probe_page_figures import Group
 from safekey_interp.reporting.pages.rendering import Html, island, part, render, static
+from safekey_interp.reporting.probe_rows import LOGISTIC
 
 
 class Page:
@@ -35,6 +36,8 @@ class Page:
         """Conditions that the run tells apart."""
         self.classes: ClassPair = HARM
         """The two classes that probes tell apart."""
+        self.probe = LOGISTIC
+        """What the probe is called."""
         self.is_plain = False
         """Whether spans and metrics are called as they were typed, and by no word of the built-in question."""
         self.groups: list[Group] = []

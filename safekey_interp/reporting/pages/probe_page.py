@@ -13,6 +13,7 @@ from safekey_interp.reporting.pages import page_text, token_view
 from safekey_interp.reporting.pages.page_layout import Page
 from safekey_interp.reporting.pages.rendering import data, island
 from safekey_interp.reporting.pages.rendering import render as rendered
+from safekey_interp.reporting.probe_rows import LOGISTIC, probe_words
 from safekey_interp.runs.run_folder import Run
 
 # The response and the free-form fields stay on disk: the page quotes prompt, understanding and key sentence.
@@ -40,9 +41,11 @@ class ProbePage(Page):
         if table is not None and not (self.names.is_built_in and (table["label_by"] == "aha").any()):
             pair = class_pair_of(table)
             self.classes = pair if pair == HARM else ClassPair(*map(data, pair))
+        fitted = [each for each in (table, run.transfer) if each is not None]
+        self.probe = probe_words(fitted[0]) if fitted else LOGISTIC
         self.traces: Table | None = run.table("traces", columns=_TRACE_COLUMNS)
         self.coordinates: Table | None = run.table("coordinates", columns=_COORDINATES, max_traces=_MAX_POINTS)
-        self.show(token_view.collect(run, self.traces) if self.names.is_built_in else token_view.View())
+        self.show(token_view.collect(run, self.traces))
 
     def show(self, view: token_view.View) -> None:
         """Take the token view, and its notes in place of those of the one before."""

@@ -12,10 +12,12 @@ from safekey_interp.reporting.figures.attention_snapshot_figures import ends_of,
 from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.findings.finding import AUROC_OVER_LAYERS, LEVEL, Estimate, estimate
 from safekey_interp.reporting.findings.phrases import capital
-from safekey_interp.reporting.labels import POSITIONS, SPANS, position_name
+from safekey_interp.reporting.labels import POSITIONS, SPANS, known_first, position_name
 from safekey_interp.reporting.pages.controls_table import BesideControls, Row, comparison, probe_row
+from safekey_interp.reporting.probe_rows import probe_rows
 
 _HEADS = {"key_sentence": "K", "decision": "Decision row"}
+_BUILT_IN: list[tuple[str, str]] = [*itertools.product(_HEADS, ("understanding", "prompt"))]
 
 
 class Changes(NamedTuple):
@@ -79,24 +81,33 @@ def _aha_rows(aha: Table) -> list[Row]:
 def _attention_rows(by_layer: Table) -> list[Row]:
     rows = []
     every = by_layer[by_layer["subset"] == "all"]
-    for from_span, to_span in itertools.product(_HEADS, ("understanding", "prompt")):
+    for from_span, to_span in _pairs(every):
         part = over_layers(every[(every["from_span"] == from_span) & (every["to_span"] == to_span)])
         if len(part) < 2:
             continue
         first, last = part.iloc[0], part.iloc[-1]
         controls = {first_name(part): estimate(first), "distance-matched baseline": Estimate(1.0, np.nan, np.nan)}
-        name = f"{_HEADS[from_span]} on {SPANS[to_span].partition(',')[0]}"
-        rows.append(Row(name, "all layers", estimate(last), controls, to_span, n=_sizes(last)))
+        name, tone = f"{from_span} on {to_span}", "prompt"
+        if (from_span, to_span) in _BUILT_IN:
+            name, tone = f"{_HEADS[from_span]} on {SPANS[to_span].partition(',')[0]}", to_span
+        rows.append(Row(name, "all layers", estimate(last), controls, tone, n=_sizes(last)))
     return rows
 
 
+def _pairs(by_layer: Table) -> list[tuple[str, str]]:
+    """Of the built-in question K and the token before it, on U and X; of own queries all that were measured."""
+    spans = [[str(name) for name in by_layer[side]] for side in ("from_span", "to_span")]
+    there = list(dict.fromkeys(zip(*spans, strict=True)))
+    return _BUILT_IN if set(_BUILT_IN) & set(there) else there
+
+
 def _probe_rows(separability: Table) -> list[Row]:
-    probes = separability[separability["method"] == "logistic"].dropna(subset=["auroc"])
+    probes = probe_rows(separability).dropna(subset=["auroc"])
     before_k = separability[~separability["after_the_fact"].astype(bool)]
     level = LEVEL / max(1, before_k["position"].nunique())
     there = [str(name) for name in probes["position"].unique()]
     rows = []
-    for position in [name for name in POSITIONS if name in there]:
+    for position in known_first(there, POSITIONS):
         of_position = probes[probes["position"] == position]
         first, last = (part.set_index(["layer", "site"]) for part in ends_of(of_position))
         both = first.index.intersection(last.index)
@@ -104,10 +115,10 @@ def _probe_rows(separability: Table) -> list[Row]:
             continue
         place = (first.loc[both, "auroc"] + last.loc[both, "auroc"]).idxmax()
         best, words = last.loc[place], separability[separability["position"] == position]
-        name = position_name(position)
+        name = capital(position_name(position)) if position in POSITIONS else position
         site = "after the final norm" if place[1] == "ln_final" else f"layer {int(place[0])}"
         late = ", after the fact" * bool(best["after_the_fact"])
-        row = probe_row(capital(name), f"{site}{late}", best, ends_of(words).last, level)
+        row = probe_row(name, f"{site}{late}", best, ends_of(words).last, level)
         before = {first_name(of_position): estimate(first.loc[place], *AUROC_OVER_LAYERS)}
         rows.append(row._replace(controls=before | row.controls, n=_sizes(best)))
     return rows

@@ -6,10 +6,12 @@ from safekey_interp.reporting.labels import QUESTIONS
 from safekey_interp.reporting.pages import attention_page_figures as looking
 from safekey_interp.reporting.pages import controls_table, key_sentence_counts
 from safekey_interp.reporting.pages import probe_page_figures as plots
+from safekey_interp.reporting.pages.calibration_table import calibration
 from safekey_interp.reporting.pages.page_layout import filled
 from safekey_interp.reporting.pages.page_sections import page_section
 from safekey_interp.reporting.pages.probe_page import ProbePage
 from safekey_interp.reporting.pages.rendering import Html, render
+from safekey_interp.reporting.probe_rows import probe_rows
 
 _TITLES, _OF_SPANS = QUESTIONS["probe"], QUESTIONS["spans"]
 
@@ -23,6 +25,7 @@ def _where(page: ProbePage) -> Html:
         counts=None if traces is None or traces.empty else key_sentence_counts.in_words(traces),
         outcomes=key_sentence_counts.outcome_rows(traces, page.conditions),
         has_examples=bool(page.view.records),
+        kinds=page.view.words.kinds,
     )
 
 
@@ -42,6 +45,8 @@ def _what(page: ProbePage) -> Html | None:
         mass=page.figures(mass, "attention_by_layer.parquet", "attention mass by layer"),
         has_layers=by_layer is not None,
         paper=None if by_layer is None else controls_table.paper_measure(by_layer, words),
+        has_examples=bool(page.view.records),
+        kinds=page.view.words.kinds,
     )
 
 
@@ -55,7 +60,7 @@ def _knew(page: ProbePage) -> Html | None:
     inner = across = scatter = None
     if separability is not None and (separability["method"] != "text_tfidf").any():
         inner = plots.separability_group(separability, page.names)
-    if transfer is not None and (transfer["method"] == "logistic").any():
+    if transfer is not None and len(probe_rows(transfer)):
         across = plots.transfer_group(transfer, page.names)
     if filled(coordinates) is not None:
         texts = {} if traces is None else dict(zip(traces["trace_id"], traces["prompt"].astype(str), strict=True))
@@ -63,6 +68,7 @@ def _knew(page: ProbePage) -> Html | None:
     return render(
         "probe_page",
         "knew",
+        calibration=calibration(separability, page.names),
         probes=page.figures(inner, "separability.parquet", "separability by layer and position"),
         across=across and page.figures(across, "transfer.parquet", "transfer between conditions"),
         scatter=page.figures(scatter, "coordinates.parquet", "the scatter of traces"),
@@ -75,4 +81,4 @@ def _chance(page: ProbePage) -> Html:
     run = page.run
     tables = run.attention_by_layer, run.separability, run.transfer
     lists = controls_table.beside_controls(*tables, page.conditions, page.names)
-    return render("probe_page", "chance", lists=lists)
+    return render("probe_page", "chance", lists=lists, probe=page.probe)

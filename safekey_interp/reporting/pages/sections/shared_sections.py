@@ -27,7 +27,7 @@ def _left_out(page: Page) -> Html:
 
 @page_section(*QUESTIONS, name="reading", title="How to read this page", order=90)
 def _reading(page: Page) -> Html:
-    return render(f"{page.kind}_page", "reading", classes=page.classes, is_plain=page.is_plain)
+    return render(f"{page.kind}_page", "reading", classes=page.classes, probe=page.probe, is_plain=page.is_plain)
 
 
 @page_section(

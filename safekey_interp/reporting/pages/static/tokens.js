@@ -5,14 +5,10 @@
   const book = JSON.parse(document.getElementById("examples-data").textContent);
   const $ = (id) => document.getElementById(id);
   const pane = $("tokens");
-  const NAMES = {
-    prompt: ["X", "prompt"],
-    template: ["", "template"],
-    understanding: ["U", "understanding"],
-    key_sentence: ["K", "key sentence"],
-    response: ["", "other response"],
-    first_token: ["", "first token"],
-  };
+  const { kinds, facts: told } = book.words;
+  // Classes of the style sheet, by the numbers that Python gives to tones.
+  const TONES = ["first-token", "template", "prompt", "understanding", "key-sentence", "response"];
+  const owners = book.words.owners.map((owner) => ({ ...owner, tone: TONES[owner.tone] }));
   const planes = new Map(book.planes.map(([kind, layer, head], i) => [`${kind},${layer},${head}`, i]));
   const unpacked = new Map();
   let record;
@@ -45,30 +41,27 @@
     return unpacked.get(key);
   }
 
-  // Which span a token belongs to: the narrowest named one, else template before the response and the rest after it.
-  function ownerOf(at) {
-    const end = record.spans.key_sentence ? record.spans.key_sentence[1] : Infinity;
-    for (const name of ["key_sentence", "understanding", "prompt"]) {
-      const span = record.spans[name];
-      if (span && at >= span[0] && at < span[1]) return name;
-    }
-    return at >= end || (record.response !== null && at >= record.response) ? "response" : "template";
+  // Which span each token belongs to, an index of owners; Python has said where it changes.
+  function ownersOf({ tokens, runs }) {
+    const found = Array(tokens.length);
+    runs.forEach(([start, mine], i) => found.fill(mine, start, i + 1 < runs.length ? runs[i + 1][0] : tokens.length));
+    return found;
   }
 
   function drawTokens() {
-    owner = record.tokens.map((_, at) => ownerOf(at));
+    owner = ownersOf(record);
     nodes = [];
     pane.replaceChildren();
     let run = null;
     record.tokens.forEach((text, at) => {
       if (at === 0 || owner[at] !== owner[at - 1]) {
-        run = make("bdi", undefined, `run ${owner[at].replace("_", "-")}`);
+        run = make("bdi", undefined, `run ${owners[owner[at]].tone}`);
         run.dir = "auto";
         run.setAttribute("role", "group");
-        run.setAttribute("aria-label", NAMES[owner[at]][1]);
-        const letter = NAMES[owner[at]][0];
+        run.setAttribute("aria-label", owners[owner[at]].text);
+        const { letter, tone } = owners[owner[at]];
         if (letter) {
-          const mark = make("b", letter, `mark ${owner[at].replace("_", "-")}`);
+          const mark = make("b", letter, `mark ${tone}`);
           mark.setAttribute("aria-hidden", "true");
           run.append(mark);
         }
@@ -89,9 +82,10 @@
     active = -1;
     const legend = $("token-legend");
     legend.replaceChildren();
-    [...new Set(owner)].forEach((name) => {
+    [...new Set(owner)].forEach((mine) => {
+      const { letter, text, tone } = owners[mine];
       const item = make("span", undefined, "key");
-      item.append(make("b", NAMES[name][0] || "–", `mark ${name.replace("_", "-")}`), ` ${NAMES[name][1]}`);
+      item.append(make("b", letter || "–", `mark ${tone}`), ` ${text}`);
       legend.append(item);
     });
     const ramp = make("span", undefined, "key");
@@ -103,13 +97,7 @@
     const facts = record.facts;
     const rows = [
       ["Trace", record.id],
-      ["Label", facts.label],
-      ["Condition", facts.condition],
-      ["K decides", facts.aha],
-      ["U names the harm", facts.hint === null || facts.hint === undefined ? null : facts.hint ? "yes" : "no"],
-      ["Confidence", facts.confidence],
-      ["Why this K", facts.reason],
-      ["Text from", facts.region === "answer" ? "the answer (no reasoning)" : null],
+      ...told.map(({ name, label, values }) => [label, values ? values[String(facts[name])] : facts[name]]),
     ];
     $("example-facts").replaceChildren(
       ...rows
@@ -154,6 +142,10 @@
         if (mine !== record) return;
         const width = levels.length / book.planes.length;
         weights = Array.from(levels.subarray(plane * width, (plane + 1) * width), (level) => (level / book.steps) ** 2);
+        if (!weights.some((weight) => weight > 0)) {
+          weights = null;
+          trouble("This example has none of the tokens whose attention is chosen; its tokens and spans are below.");
+        }
       } catch {
         trouble("The attention of this example cannot be unpacked; tokens and spans are shown without it.");
       }
@@ -178,26 +170,25 @@
     const sums = new Map();
     weights.forEach((weight, at) => {
       if (hides(at)) return;
-      const name = at === 0 && owner[0] === "template" ? "first_token" : owner[at];
-      sums.set(name, (sums.get(name) || 0) + weight);
+      const mine = at === 0 ? (owners[owner[0]].first ?? owner[0]) : owner[at];
+      sums.set(mine, (sums.get(mine) || 0) + weight);
     });
-    const order = ["first_token", "template", "prompt", "understanding", "key_sentence", "response"];
-    order.filter((name) => sums.has(name)).forEach((name) => {
-      const share = total > 0 ? sums.get(name) / total : 0;
+    owners.forEach(({ letter, text, tone }, mine) => {
+      if (!sums.has(mine)) return;
+      const share = total > 0 ? sums.get(mine) / total : 0;
       const row = make("tr");
       const bar = make("td");
-      const fill = make("span", "", `bar ${name.replace("_", "-")}`);
+      const fill = make("span", "", `bar ${tone}`);
       fill.style.setProperty("--a", share.toFixed(3));
       bar.append(fill);
-      const label = NAMES[name][0] ? `${NAMES[name][0]}, ${NAMES[name][1]}` : NAMES[name][1];
-      row.append(Object.assign(make("th", label), { scope: "row" }), bar, make("td", percent(share)));
+      row.append(Object.assign(make("th", letter ? `${letter}, ${text}` : text), { scope: "row" }), bar, make("td", percent(share)));
       body.append(row);
     });
     const ranked = weights.map((weight, at) => [weight, at]).filter(([weight, at]) => weight > 0 && !hides(at)).sort((a, b) => b[0] - a[0]);
     ranked.slice(0, 8).forEach(([weight, at]) => {
       const item = make("li");
       const name = make("bdi", spoken(record.tokens[at]).trim() || "space");
-      item.append(name, make("span", `${NAMES[owner[at]][0] || NAMES[owner[at]][1]} · ${percent(weight)}`, "muted"));
+      item.append(name, make("span", `${owners[owner[at]].letter || owners[owner[at]].text} · ${percent(weight)}`, "muted"));
       $("top-tokens").append(item);
     });
   }
@@ -208,18 +199,18 @@
     if (active < 0) return;
     const head = make("p", undefined, "detail-token");
     head.append(make("bdi", spoken(record.tokens[active]).replace(/ /g, "·")));
-    const from = $("kind").value === "map" ? "K" : "the decision row";
+    const from = kinds[$("kind").value];
     const where = $("head").value === "-1" ? "mean over heads" : `head ${$("head").value}`;
     let words;
     if (!weights) words = "no attention to show";
-    else if (active >= weights.length) words = "comes after K, which cannot see it";
+    else if (active >= weights.length) words = from.unseen;
     else {
       const rank = 1 + weights.filter((weight) => weight > weights[active]).length;
       const rest = 1 - weights[0];
       const without = active > 0 && rest > 0.001 ? ` (${percent(weights[active] / rest)} without the first token)` : "";
-      words = `gets ${percent(weights[active])}${without} of the attention of ${from}, layer ${$("layer").value}, ${where}; rank ${rank} of ${weights.length}`;
+      words = `gets ${percent(weights[active])}${without} of the attention of ${from.text}, layer ${$("layer").value}, ${where}; rank ${rank} of ${weights.length}`;
     }
-    detail.append(head, make("p", words), make("p", `token ${active + 1} of ${record.tokens.length}, ${NAMES[owner[active]][1]}`, "muted"));
+    detail.append(head, make("p", words), make("p", `token ${active + 1} of ${record.tokens.length}, ${owners[owner[active]].text}`, "muted"));
   }
 
   function go(at, spokenAloud) {
@@ -314,8 +305,9 @@
 
   $("example").replaceChildren(
     ...book.records.map(({ id, facts }, i) => {
-      const text = [`${i + 1}. ${id}`, facts.label, facts.condition, facts.aha && `K ${facts.aha}`, facts.confidence !== undefined && facts.confidence !== null && `confidence ${facts.confidence}`];
-      return Object.assign(make("option", text.filter(Boolean).join(" · ")), { value: String(i) });
+      const said = told.filter(({ name, option }) => option !== null && ![null, undefined, ""].includes(facts[name]));
+      const text = [`${i + 1}. ${id}`, ...said.map(({ name, option }) => `${option}${facts[name]}`)];
+      return Object.assign(make("option", text.join(" · ")), { value: String(i) });
     }),
   );
   setLayers(book.layer === null ? undefined : String(book.layer));
