@@ -104,7 +104,16 @@ METHODS: dict[str, str] = {
     "logistic": "logistic probe",
     "diff_of_means": "difference of means",
     "text_tfidf": "words alone",
+    "mass_mean": "mass-mean probe",
+    "lda": "linear discriminant",
 }
+
+
+def of_probe(table: Table) -> Table:
+    """The rows of the probe's own estimator in a table of separability or transfer, without what stands beside it."""
+    return table[~table["method"].isin(("diff_of_means", "text_tfidf"))]
+
+
 _CHANCE = "Which of these would also be true by chance?"
 QUESTIONS: dict[str, dict[str, str]] = {
     "probe": {

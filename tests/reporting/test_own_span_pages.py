@@ -20,6 +20,7 @@ from safekey_interp.experiments.probe_run import run_probe
 from safekey_interp.measures.attention import measure_attention
 from safekey_interp.models.model import Model
 from safekey_interp.reporting import figures
+from safekey_interp.reporting.labels import METHODS
 from safekey_interp.reporting.report_file import write_report
 from safekey_interp.runs.run_folder import open_run
 
@@ -205,3 +206,18 @@ def test_the_page_draws_and_does_not_overflow(browser: Any, page: Path, width: i
     WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(drawn))
     assert complaints(browser) == []
     assert not overflows(browser)
+
+
+@pytest.mark.parametrize("estimator", ["lda", "mass_mean"])
+def test_every_estimator_is_told_and_drawn_as_the_logistic_probe_is(
+    tmp_path: Path, model: Model, estimator: Any
+) -> None:
+    run = run_probe(model, own_traces(), out=tmp_path / "run", positions=POSITIONS, estimator=estimator, n_examples=0)
+    knew = [finding for finding in run.findings["findings"] if finding["question"] == "knew"]
+    best = run.separability[run.separability["method"] == estimator]["auroc"].max()
+    assert [finding["value"] for finding in knew[:1]] == [best]
+    drawn = {trace.get("name") for trace in figures.auroc_by_layer.spec(run.separability, position="prompt")["data"]}
+    assert {METHODS[estimator], METHODS["diff_of_means"], METHODS["text_tfidf"]} <= drawn
+    text = said(write_report(run.path))
+    assert METHODS[estimator] in text
+    assert METHODS["logistic"] not in text

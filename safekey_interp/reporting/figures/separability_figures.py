@@ -21,7 +21,7 @@ from safekey_interp.reporting.figures.figure_numbers import (
 from safekey_interp.reporting.figures.figure_parts import LayerAxis, finish, heatmap, line, probe_controls
 from safekey_interp.reporting.figures.figure_style import AUROC_SCALE, PALETTE, Drawing, Spec, Table, escape
 from safekey_interp.reporting.findings.finding import AUROC_OVER_LAYERS
-from safekey_interp.reporting.labels import METHODS, Names, known_first, layer_name, names_of_positions
+from safekey_interp.reporting.labels import METHODS, Names, known_first, layer_name, names_of_positions, of_probe
 
 SeparabilityMeasure = Literal["auroc", "tpr_at_1fpr"]
 
@@ -35,7 +35,7 @@ _LOOKS = {"harmful": _UNSAFE, "unsafe": _UNSAFE, "benign": _SAFE, "safe": _SAFE}
 def separability_map(
     separability: Table,
     *,
-    method: str = "logistic",
+    method: str | None = None,
     measure: SeparabilityMeasure = "auroc",
     label_by: str | None = None,
     names: Names | None = None,
@@ -44,7 +44,7 @@ def separability_map(
 
     Args:
         separability: the run's ``separability``.
-        method: "logistic" or "diff_of_means".
+        method: a method of the table, such as "logistic" or "diff_of_means"; None: the probe's own estimator.
         measure: column shown.
         label_by: whose labels; None: the first in the table.
         names: words for positions; None: those of the built-in question, where all are of it.
@@ -56,6 +56,7 @@ def separability_map(
         RunError: no row for the selection.
     """
     rows = labelled(separability, label_by)
+    method = method or str(next(iter(of_probe(rows)["method"]), "logistic"))
     probe = select(rows, "separability", method=method)
     words = rows[rows["method"] == "text_tfidf"]
     axis = LayerAxis(probe, sparse=True)
@@ -131,10 +132,15 @@ def auroc_by_layer(
         remarks = [f"Highest: {where}, {_best(top, measure)}."]
     data, controls = probe_controls(inner, rows[rows["method"] == "text_tfidf"], axis, columns)
     remarks += controls
-    for method, tone, dash in (("diff_of_means", "key_sentence", "dash"), ("logistic", "prompt", "solid")):
-        part = inner[inner["method"] == method]
-        part = part.assign(x=axis.of(part)).sort_values("x")
-        data += line(part, "x", columns, name=METHODS[method], tone=tone, dash=dash)
+    probe = of_probe(inner)
+    estimator = str(next(iter(probe["method"]), "logistic"))
+    beside = inner.drop(probe.index)
+    for part, method, tone, dash in (
+        (beside, "diff_of_means", "key_sentence", "dash"),
+        (probe, estimator, "prompt", "solid"),
+    ):
+        ordered = part.assign(x=axis.of(part)).sort_values("x")
+        data += line(ordered, "x", columns, name=METHODS.get(method, method), tone=tone, dash=dash)
     words = names or names_of_positions(separability["position"])
     behind = f"{sizes(inner, '')}, {counts(inner['n_folds'])} folds by group.{late(inner) if words.is_built_in else ''}"
     caption = f"{_MEASURES[measure]} at the position “{words.position(position)}”. {' '.join(remarks)} {behind}"

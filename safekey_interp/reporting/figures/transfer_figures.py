@@ -8,7 +8,7 @@ from safekey_interp.reporting.figures.figure_numbers import counts, highest, sel
 from safekey_interp.reporting.figures.figure_parts import LayerAxis, finish, heatmap, line, probe_controls
 from safekey_interp.reporting.figures.figure_style import AUROC_SCALE, Drawing, Spec, Table, escape
 from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS
-from safekey_interp.reporting.labels import Names, layer_name, names_of_positions
+from safekey_interp.reporting.labels import Names, layer_name, names_of_positions, of_probe
 
 _PRINTED = 8  # layers up to which a map prints its numbers: more do not fit a telephone
 
@@ -29,7 +29,7 @@ def transfer_map(transfer: Table, *, position: str = "decision", names: Names | 
         RunError: no row for the position.
     """
     rows = select(transfer, "transfer", position=position)
-    probe, words = rows[rows["method"] == "logistic"], rows[rows["method"] == "text_tfidf"]
+    probe, words = of_probe(rows), rows[rows["method"] == "text_tfidf"]
     is_printed = probe.groupby(["layer", "site"]).ngroups <= _PRINTED
     axis = LayerAxis(probe, sparse=not is_printed)
     pairs = list(dict.fromkeys(zip(probe["fitted_on"], probe["tested_on"], strict=True)))
@@ -78,7 +78,7 @@ def transfer_by_layer(
     Raises:
         RunError: no row for the selection.
     """
-    rows = select(transfer, "transfer", position=position, method="logistic")
+    rows = of_probe(select(transfer, "transfer", position=position))
     axis = LayerAxis(rows)
     there = select(rows, "transfer", fitted_on=fitted_on, tested_on=tested_on)
     remarks = ["No layer has a number."]

@@ -9,7 +9,7 @@ import numpy as np
 from safekey_interp.data.conditions import FEW
 from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS, LEVEL, Finding, estimate
 from safekey_interp.reporting.findings.phrases import Row, Table, capital, classes_of, site_of
-from safekey_interp.reporting.labels import BUILT_IN_NAMES, Names
+from safekey_interp.reporting.labels import BUILT_IN_NAMES, Names, of_probe
 
 _GIVEN_AWAY = 0.55  # null AUROC from which on the design of the data tells the labels
 
@@ -101,7 +101,7 @@ def _best(table: Table | None, names: Names) -> list[_Best]:
     if table is None or table.empty:
         return []
     before = table.loc[~(table["after_the_fact"].astype(bool) & names.is_built_in) & table["auroc"].notna()]
-    probes = before.loc[before["method"] == "logistic"]
+    probes = of_probe(before)
     words = before.loc[before["method"] == "text_tfidf"].drop_duplicates("position").set_index("position")
     level = LEVEL / max(1, probes["position"].nunique())
     found = []

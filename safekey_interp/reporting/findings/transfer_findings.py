@@ -13,7 +13,7 @@ import numpy as np
 from safekey_interp.data.conditions import FEW, Conditions
 from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS, LEVEL, Finding, estimate
 from safekey_interp.reporting.findings.phrases import Row, Table, capital, classes_of, site_of
-from safekey_interp.reporting.labels import BUILT_IN_NAMES, Names
+from safekey_interp.reporting.labels import BUILT_IN_NAMES, Names, of_probe
 
 _TOLD = 2  # pairs that are told one by one
 
@@ -129,7 +129,7 @@ def _pairs(table: Table | None, conditions: Conditions, names: Names) -> list[_P
     if table is None or table.empty:
         return []
     rows = table.loc[~(table["after_the_fact"].astype(bool) & names.is_built_in) & table["auroc"].notna()]
-    across = rows.loc[(rows["fitted_on"] != rows["tested_on"]) & (rows["method"] == "logistic")]
+    across = of_probe(rows.loc[rows["fitted_on"] != rows["tested_on"]])
     if across.empty:
         return []
     there = set(across["position"])
@@ -149,7 +149,7 @@ def _pairs(table: Table | None, conditions: Conditions, names: Names) -> list[_P
             & (rows["tested_on"] == tested)
             & (rows["layer"] == row["layer"])
             & (rows["site"] == row["site"])
-            & (rows["method"] == "logistic")
+            & (rows["method"] == row["method"])
         ]
         words = rows.loc[
             (rows["fitted_on"] == fitted) & (rows["tested_on"] == tested) & (rows["method"] == "text_tfidf")

@@ -12,7 +12,7 @@ from safekey_interp.reporting.figures.figure_numbers import with_interval
 from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS, LEVEL, Estimate, estimate
 from safekey_interp.reporting.findings.phrases import capital
-from safekey_interp.reporting.labels import BUILT_IN_NAMES, Names, known_first
+from safekey_interp.reporting.labels import BUILT_IN_NAMES, Names, known_first, of_probe
 
 _SHUFFLED = "shuffled labels"
 _NULL = ("null_auroc_mean", "null_auroc_low", "null_auroc_high")
@@ -173,12 +173,12 @@ def _transfer_rows(transfer: Table | None, names: Names) -> list[Row]:
     if transfer is None or transfer.empty:
         return []
     there = transfer[(transfer["position"] == names.main) & (transfer["fitted_on"] != transfer["tested_on"])]
-    probes = there[(there["method"] == "logistic") & there["auroc"].notna()]
+    probes = of_probe(there[there["auroc"].notna()])
     pairs = list(dict.fromkeys(zip(probes["fitted_on"], probes["tested_on"], strict=True)))
     rows = []
     for fitted, tested in pairs:
         part = there[(there["fitted_on"] == fitted) & (there["tested_on"] == tested)]
-        probe = part[(part["method"] == "logistic") & part["auroc"].notna()]
+        probe = of_probe(part[part["auroc"].notna()])
         best = probe.loc[probe["auroc"].idxmax()]
         where = f"layer {int(best['layer'])}, highest"
         rows.append(probe_row(f"{fitted} → {tested}", where, best, part, LEVEL / len(pairs)))
@@ -209,7 +209,7 @@ def _separability_rows(separability: Table | None, names: Names) -> list[Row]:
     before = separability[~separability["after_the_fact"].astype(bool)]
     level = LEVEL / max(1, before["position"].nunique())
     for (label_by, position), part in groups:
-        probe = part[part["method"] == "logistic"].dropna(subset=["auroc"])
+        probe = of_probe(part).dropna(subset=["auroc"])
         if probe.empty:
             continue
         best = probe.loc[probe["auroc"].idxmax()]

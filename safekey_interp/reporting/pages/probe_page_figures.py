@@ -14,7 +14,7 @@ from typing import Any
 from safekey_interp.errors import RunError
 from safekey_interp.reporting import figures
 from safekey_interp.reporting.figures.figure_style import Spec, Table
-from safekey_interp.reporting.labels import BUILT_IN_NAMES, METHODS, Names, known_first
+from safekey_interp.reporting.labels import BUILT_IN_NAMES, METHODS, Names, known_first, of_probe
 from safekey_interp.runs.run_folder import sample_traces
 
 SCATTER_BUDGET = 700_000
@@ -78,7 +78,7 @@ def separability_group(separability: Table, names: Names = BUILT_IN_NAMES) -> Gr
         ),
     )
     inner = separability[separability["method"] != "text_tfidf"]
-    method = "logistic" if (inner["method"] == "logistic").any() else str(inner["method"].iloc[0])
+    method = str(next(iter(of_probe(inner)["method"]), inner["method"].iloc[0]))
     overview = panel_of(
         "separability-map",
         f"All positions, {METHODS.get(method, method)}",
@@ -206,9 +206,7 @@ def _best_layer(separability: Table | None, position: str, layers: dict[str, str
     middle = list(layers)[len(layers) // 2]
     if separability is None:
         return middle
-    rows = separability[(separability["position"] == position) & (separability["method"] == "logistic")].dropna(
-        subset=["auroc"]
-    )
+    rows = of_probe(separability[separability["position"] == position]).dropna(subset=["auroc"])
     if rows.empty:
         return middle
     best = rows.loc[rows["auroc"].idxmax()]

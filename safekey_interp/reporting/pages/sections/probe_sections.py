@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from safekey_interp.reporting.labels import QUESTIONS
+from safekey_interp.reporting.labels import QUESTIONS, of_probe
 from safekey_interp.reporting.pages import attention_page_figures as looking
 from safekey_interp.reporting.pages import controls_table, key_sentence_counts
 from safekey_interp.reporting.pages import probe_page_figures as plots
@@ -55,7 +55,7 @@ def _knew(page: ProbePage) -> Html | None:
     inner = across = scatter = None
     if separability is not None and (separability["method"] != "text_tfidf").any():
         inner = plots.separability_group(separability, page.names)
-    if transfer is not None and (transfer["method"] == "logistic").any():
+    if transfer is not None and len(of_probe(transfer)):
         across = plots.transfer_group(transfer, page.names)
     if filled(coordinates) is not None:
         texts = {} if traces is None else dict(zip(traces["trace_id"], traces["prompt"].astype(str), strict=True))
