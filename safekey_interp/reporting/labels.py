@@ -114,6 +114,12 @@ def of_probe(table: Table) -> Table:
     return table[~table["method"].isin(("diff_of_means", "text_tfidf"))]
 
 
+def probe_name(table: Table | None) -> str:
+    """What the probe of a table of separability or transfer is called."""
+    method = "logistic" if table is None else str(next(iter(of_probe(table)["method"]), "logistic"))
+    return METHODS.get(method, method)
+
+
 _CHANCE = "Which of these would also be true by chance?"
 QUESTIONS: dict[str, dict[str, str]] = {
     "probe": {

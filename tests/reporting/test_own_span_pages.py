@@ -16,6 +16,7 @@ from test_hostile_text import JSON_SAFE, check_page
 from tiny_models import tiny_model, traces
 
 from safekey_interp.data.trace import Trace
+from safekey_interp.experiments.intervene_run import run_intervention
 from safekey_interp.experiments.probe_run import run_probe
 from safekey_interp.measures.attention import measure_attention
 from safekey_interp.models.model import Model
@@ -221,3 +222,15 @@ def test_every_estimator_is_told_and_drawn_as_the_logistic_probe_is(
     text = said(write_report(run.path))
     assert METHODS[estimator] in text
     assert METHODS["logistic"] not in text
+
+
+def test_a_lens_on_a_metric_of_ones_own_says_what_it_read_and_calls_no_logit_a_log_probability(
+    tmp_path: Path, model: Model
+) -> None:
+    metric = 'logit_difference("a", "b") at last(opening)'
+    run = run_intervention("lens", model, own_traces(6), out=tmp_path / "run", metric=[metric], layers=[0, -1])
+    told = [finding["text"] for finding in run.findings["findings"] if finding["question"] == "did"]
+    assert [text.startswith(f"Read out, {metric} is ") and " logits" in text for text in told] == [True]
+    page = write_report(run.path).read_text(encoding="utf-8")
+    assert "log-probability" not in " ".join(told)
+    assert not BUILT_IN.search(page[page.index("<h1") : page.index("</h1>")])

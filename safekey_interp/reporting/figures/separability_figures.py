@@ -21,7 +21,15 @@ from safekey_interp.reporting.figures.figure_numbers import (
 from safekey_interp.reporting.figures.figure_parts import LayerAxis, finish, heatmap, line, probe_controls
 from safekey_interp.reporting.figures.figure_style import AUROC_SCALE, PALETTE, Drawing, Spec, Table, escape
 from safekey_interp.reporting.findings.finding import AUROC_OVER_LAYERS
-from safekey_interp.reporting.labels import METHODS, Names, known_first, layer_name, names_of_positions, of_probe
+from safekey_interp.reporting.labels import (
+    METHODS,
+    Names,
+    known_first,
+    layer_name,
+    names_of_positions,
+    of_probe,
+    probe_name,
+)
 
 SeparabilityMeasure = Literal["auroc", "tpr_at_1fpr"]
 
@@ -133,14 +141,13 @@ def auroc_by_layer(
     data, controls = probe_controls(inner, rows[rows["method"] == "text_tfidf"], axis, columns)
     remarks += controls
     probe = of_probe(inner)
-    estimator = str(next(iter(probe["method"]), "logistic"))
     beside = inner.drop(probe.index)
-    for part, method, tone, dash in (
-        (beside, "diff_of_means", "key_sentence", "dash"),
-        (probe, estimator, "prompt", "solid"),
+    for part, name, tone, dash in (
+        (beside, METHODS["diff_of_means"], "key_sentence", "dash"),
+        (probe, probe_name(inner), "prompt", "solid"),
     ):
         ordered = part.assign(x=axis.of(part)).sort_values("x")
-        data += line(ordered, "x", columns, name=METHODS.get(method, method), tone=tone, dash=dash)
+        data += line(ordered, "x", columns, name=name, tone=tone, dash=dash)
     words = names or names_of_positions(separability["position"])
     behind = f"{sizes(inner, '')}, {counts(inner['n_folds'])} folds by group.{late(inner) if words.is_built_in else ''}"
     caption = f"{_MEASURES[measure]} at the position “{words.position(position)}”. {' '.join(remarks)} {behind}"

@@ -12,7 +12,7 @@ from safekey_interp.reporting.figures.figure_numbers import with_interval
 from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS, LEVEL, Estimate, estimate
 from safekey_interp.reporting.findings.phrases import capital
-from safekey_interp.reporting.labels import BUILT_IN_NAMES, Names, known_first, of_probe
+from safekey_interp.reporting.labels import BUILT_IN_NAMES, Names, known_first, of_probe, probe_name
 
 _SHUFFLED = "shuffled labels"
 _NULL = ("null_auroc_mean", "null_auroc_low", "null_auroc_high")
@@ -93,7 +93,12 @@ def beside_controls(
     top = max(filter(np.isfinite, values), default=1.0)
     lists = [
         (attention, "Attention mass, mean over heads, beside its controls", 0.0, top),
-        (_separability_rows(separability, names), "AUROC of the logistic probe beside its controls", 0.3, 1.0),
+        (
+            _separability_rows(separability, names),
+            f"AUROC of the {probe_name(separability)} beside its controls",
+            0.3,
+            1.0,
+        ),
         (
             _transfer_rows(transfer, names),
             f"AUROC across conditions, at {place}, beside its controls",
