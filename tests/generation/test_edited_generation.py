@@ -290,7 +290,7 @@ def test_what_cannot_be_edited_is_refused_in_words() -> None:
     d = direction(model)
     for edit, message in (
         (Steer(d, positions=["decision"]), "trace 0: position 'decision': not in prompt and prefill"),
-        (Steer(d, positions=["decsion"]), "no position 'decsion'"),
+        (Steer(d, positions=["decsion"]), "span 'decsion': no trace has one; did you mean 'decision'"),
         (Steer(d, positions="prompt"), r'positions: got one text, expected a list; \["prompt"\]'),
         (Steer(d, layers=[7]), "layers"),
         (Steer(d, scale=float("nan")), "scale: got nan"),
@@ -307,7 +307,7 @@ def test_what_cannot_be_edited_is_refused_in_words() -> None:
 
 
 def test_a_text_in_place_of_a_list_is_refused_and_one_trace_is_a_list_of_one() -> None:
-    with pytest.raises(InputError, match=r"prompts: got one text, expected a list of them; for one prompt, \[prompt\]"):
+    with pytest.raises(InputError, match=r"prompts: got the text 'How\?', expected a list such as \['How\?'\]"):
         generate(toy(), "How?")
     trace = next(organism.read_shipped())
     assert generate(toy(), trace, max_new_tokens=9) == generate(toy(), [trace], max_new_tokens=9)
