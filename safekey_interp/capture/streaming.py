@@ -21,6 +21,7 @@ from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.stream_settings import BatchSize, StreamSettings
 from safekey_interp.data.span_expressions import NumberedSpan, check_spans, span_references
 from safekey_interp.data.trace import Trace
+from safekey_interp.data.trace_list import as_traces
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.models.encoding import Encoding
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
@@ -80,7 +81,7 @@ def prepare(
         InputError: an expression names a span that no trace has; at the end, unless the traces are a list.
     """
     if isinstance(traces, Sequence):
-        check_spans(reads, {name for trace in traces for name in trace.span_names})
+        check_spans(reads, {name for trace in as_traces(traces) for name in trace.span_names})
     own: set[str] = set()
     for trace, segmentation in segmented(traces, settings):
         own.update(trace.span_names)

@@ -212,7 +212,7 @@ class _Parser:
             expression = SpanExpression("span", span=NumberedSpan(name, int(number)))
         else:
             known = (*FUNCTIONS, *NUMBERED)
-            raise self._error(f"got {name}(", start, f"{_nearest(name, known)}one of {', '.join(known)} before a (")
+            raise self._error(f"got {name}(", start, f"one of {', '.join(known)} before a (", _nearest(name, known))
         self._expect(")")
         return expression
 
@@ -233,8 +233,9 @@ class _Parser:
         kind, word, start = self._word()
         return self._error(f"got {word if kind == 'end' else repr(word)}", start, expected)
 
-    def _error(self, got: str, start: int, expected: str) -> InputError:
-        return InputError(f"span expression {self.text!r}: {got} at character {start}, expected {expected}")
+    def _error(self, got: str, start: int, expected: str, nearest: str = "") -> InputError:
+        where = f"span expression {self.text!r}: {got} at character {start}"
+        return InputError(f"{where}{'; ' if nearest else ', '}{nearest}expected {expected}")
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

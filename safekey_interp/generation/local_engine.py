@@ -16,7 +16,7 @@ from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.generation.batch_decoding import decode
 from safekey_interp.generation.edited_decoding import EditedDecoding, EditedRow
-from safekey_interp.generation.generation_edits import GenerationEdit, check_edits
+from safekey_interp.generation.generation_edits import Ablate, GenerationEdit, HideSpan, Steer, check_edits
 from safekey_interp.generation.requests import Generated, Request, check_different
 from safekey_interp.generation.sampling import Sampling, stream_seed
 from safekey_interp.generation.tokens import (
@@ -41,7 +41,7 @@ def generate(
     max_new_tokens: int | None = None,
     batch_size: int = 16,
     sampling: Sampling | None = None,
-    edits: Sequence[GenerationEdit] = (),
+    edits: GenerationEdit | Sequence[GenerationEdit] = (),
     finder: str | Finder = "rules",
 ) -> list[str]:
     """The model's responses, as it is or under edits.
@@ -76,6 +76,7 @@ def generate(
     if isinstance(prompts, str):
         raise InputError(f"prompts: got the text {prompts[:60]!r}, expected a list such as [{prompts[:60]!r}]")
     prompts = [prompts] if isinstance(prompts, Trace) else prompts
+    edits = [edits] if isinstance(edits, Steer | Ablate | HideSpan) else edits
     texts = _prefills(prefill, len(prompts))
     requests = [
         Request(trace=_as_trace(prompt, number), prefill=text, edits=tuple(edits))

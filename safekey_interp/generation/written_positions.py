@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from safekey_interp.data.span_expressions import check_spans
 from safekey_interp.errors import TraceError
 from safekey_interp.generation.generation_edits import GENERATED, WRITTEN
 from safekey_interp.generation.requests import Request
@@ -60,7 +61,7 @@ class WrittenPositions:
         """Tokens of a position in the text so far, ascending.
 
         Raises:
-            InputError: an expression that cannot be parsed.
+            InputError: an expression that cannot be parsed, or a name that is no span.
             TraceError: prompt and prefill do not hold it, and it cannot be found while the response is written.
         """
         first = len(self._prompt.ids)
@@ -70,6 +71,7 @@ class WrittenPositions:
             return self._so_far().positions(name)
         known = self._known.positions(name)
         if not known:
+            check_spans([name], {*self._request.trace.span_names, GENERATED})
             raise TraceError(
                 self._request.trace.trace_id,
                 f"position {name!r}: not in prompt and prefill, and of a response only {GENERATED} and "

@@ -28,6 +28,7 @@ from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.hidden_states import States, collect_states
 from safekey_interp.capture.streaming import BatchSize, StreamSettings
 from safekey_interp.data.class_labels import OUTCOME, LabelBy, check_label_by
+from safekey_interp.data.trace_list import as_traces
 from safekey_interp.errors import InputError
 from safekey_interp.measures.control_directions import N_DRAWS, Controls
 from safekey_interp.measures.direction_record import Direction
@@ -138,7 +139,7 @@ def read_classes(
     Raises:
         InputError: as for :func:`fit_directions`.
     """
-    traces = list(traces)
+    traces = list(as_traces(traces))
     check_label_by(traces, label_by)  # before the forward passes
     if label_by == OUTCOME and position in AFTER_THE_FACT:
         raise InputError(f"position {position}: its words define the outcome; expected a position before it")

@@ -206,8 +206,12 @@ class Intervention:
     """The page's title, with ``{model}``."""
     changed: Callable[[Mapping[str, Any], Any], str]
     """Settings and effects to a sentence on what is changed."""
+    plain_title: str = ""
+    """The title without a word of the built-in question; ``title`` when empty."""
     effect: str = "The effect on {metric} is"
     """What the measured number is, with ``{line}``, ``{place}`` and ``{metric}``; the number follows."""
+    plain_effect: str = ""
+    """The same of any metric; ``effect`` when empty."""
     reading: str = ""
     """How the page's effects are read."""
     plain_reading: str = ""
@@ -217,6 +221,8 @@ class Intervention:
     """Metrics that are reported, the first by default; none where there is one number alone."""
     value: str = "effect"
     """What a value is."""
+    plain_value: str = ""
+    """The same of any metric; ``value`` when empty."""
     unit: str = "nats a token"
     """Its unit."""
     lines: str = ""
@@ -259,8 +265,9 @@ class Intervention:
         controls = {
             kind: control._replace(words=control.plain or control.words) for kind, control in self.controls.items()
         }
-        reading = self.plain_reading or self.reading
-        return replace(self, columns=columns, controls=controls, reading=reading, is_plain=True)
+        texts = ("title", "effect", "reading", "value")
+        words = {name: getattr(self, f"plain_{name}") or getattr(self, name) for name in texts}
+        return replace(self, columns=columns, controls=controls, is_plain=True, **words)
 
     def check(self, **values: Any) -> None:
         """Refuse options that are none of the choices, or too small; None passes.

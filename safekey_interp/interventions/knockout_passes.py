@@ -117,14 +117,14 @@ def _resample(model: Model, case: Case, chosen: Sequence[int], plan: Plan, measu
         assert donor is not None
         keys, theirs = tuple(sentence.positions(span)), donor.spans[span]
         which = (donor.trace_id, span, keys)
-        if which not in given:
+        if keys and which not in given:  # a row that ends before the span has nothing to replace
             n = min(len(keys), len(theirs))
             given[which] = read_matched(model, donor.ids, theirs[len(theirs) - n :], keys[len(keys) - n :])
         swaps.append(
             Swap(
-                queries=tuple(queries_of(sentence, plan.from_span)),
+                queries=tuple(queries_of(sentence, plan.from_span)) if keys else (),
                 keys=keys,
-                given=given[which],
+                given=given.get(which, {}),
                 layers=frozenset(condition.place.layers),
                 heads=condition.place.chosen_heads,
             )

@@ -30,13 +30,16 @@ INTERVENTION = Intervention(
         "layer came after it."
     ),
     effect="The log-probability of a token of {metric} is",
+    plain_effect="Read out, {metric} is",
     reading="How likely each layer finds what is read out. Early layers need not write in the unembedding’s basis: a "
     "low value says that the lens sees nothing there, not that nothing is there.",
     figures=(Figure("effect-layers", "What each layer says, read out"),),
     controls={"other_requests": Control("other requests’ key sentences", "{n_others} a trace")},
     title="From which layer on {model} says its key sentence",
+    plain_title="What each layer of {model} says",
     metrics=("key_sentence", "difference", "first_difference", "safe", "go_ahead", "first_safe", "first_go_ahead"),
     value="log-probability",
+    plain_value="value",
     unit="nats",
     reports="last",
 )

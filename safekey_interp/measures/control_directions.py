@@ -196,8 +196,8 @@ def _independent(
     if not drawn.size:
         return []
     most = min(int(np.linalg.matrix_rank(within_classes(drawn[rows] * 1.0, positive[rows]))) for rows in fits)
-    _, order = qr(within_classes(drawn * 1.0, positive), mode="r", pivoting=True)
-    return sorted(order[:most].tolist())
+    factors: Any = qr(within_classes(drawn * 1.0, positive), mode="r", pivoting=True)  # R, and the order of its columns
+    return sorted(factors[1][:most].tolist())
 
 
 def least_groups(n_draws: int, n_folds: int = 1) -> int:

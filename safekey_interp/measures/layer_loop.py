@@ -17,6 +17,7 @@ from jaxtyping import Float32
 
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.class_labels import OUTCOME, check_label_by, label_of
+from safekey_interp.data.trace_list import as_traces
 from safekey_interp.errors import InputError
 from safekey_interp.measures.layer_scores import Cell, best_of_layers
 from safekey_interp.measures.text_baseline import texts_at, with_own_words
@@ -109,7 +110,7 @@ class ProbeData(NamedTuple):
         """By forward passes; ``options`` are those of :func:`~safekey_interp.capture.hidden_states.collect_states`."""
         from safekey_interp.capture.hidden_states import collect_states
 
-        traces = list(traces)
+        traces = list(as_traces(traces))
         check_label_by(traces, label_by)  # before the forward passes
         return cls.of(*collect_states(model, traces, settings, **options), label_by)
 

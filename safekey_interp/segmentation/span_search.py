@@ -93,6 +93,10 @@ def find_spans(
         InputError: a name that cannot be one, an expression that cannot be compiled or takes too long for a text, a
             finder that is not registered, or a function that returns no intervals.
     """
+    for what, sources in (("spans", spans), ("prompt", prompt)):
+        if not isinstance(sources, Mapping):
+            got = f"got a value of type {type(sources).__name__}"
+            raise InputError(f"{what}: {got}, expected names and where they come from, {{'hedge': r'\\bmaybe\\b'}}")
     of_finders = {name: _finder_part(name, source) for name, source in spans.items() if _is_finder(source)}
     of_response = {name: _search(name, source) for name, source in spans.items() if not _is_finder(source)}
     of_prompt = {name: _search(name, source) for name, source in prompt.items()}

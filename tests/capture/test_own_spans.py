@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import pytest
 
 import safekey_interp as ski
@@ -52,6 +55,24 @@ def test_a_trace_without_the_span_is_left_out_and_a_name_that_none_has_is_refuse
         left_out(model, [without], "wait")
     with pytest.raises(InputError, match="span 'wiat': no trace has one; did you mean 'wait'"):
         left_out(model, [good], "wiat")
+
+
+MEASURES = (
+    ski.measure_attention,
+    ski.measure_separability,
+    partial(ski.measure_transfer, by="source"),
+    ski.fit_directions,
+    ski.knockout,
+    partial(ski.states, positions=["prompt"]),
+)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_the_path_of_a_file_is_no_list_of_traces(model: Model, measure: Any) -> None:
+    with pytest.raises(
+        InputError, match=r"traces: got the text 'traces.jsonl', expected a list of traces; read_traces"
+    ):
+        measure(model, "traces.jsonl")
 
 
 def test_surrogates_shift_nothing(model: Model) -> None:

@@ -110,7 +110,7 @@ def test_references_are_listed_once() -> None:
     [
         ("", "got the end at character 0, expected a span's name"),
         ("first(warning", "got the end at character 13, expected ')'"),
-        ("frist(warning)", "did you mean 'first'"),
+        ("frist(warning)", "got frist( at character 0; did you mean 'first'? expected one of first, last"),
         ("prompt prompt", "got 'prompt' at character 7, expected +, .. or the end"),
         ("prompt .. ", "got the end"),
         ("a ; b", "got ';' at character 2"),

@@ -278,6 +278,13 @@ def test_nothing_stays_attached_after_an_exception_in_the_middle(architecture: s
     assert generate(model, PROMPTS, max_new_tokens=NEW) == plain
 
 
+def test_one_edit_is_a_list_of_one() -> None:
+    hide = HideSpan("prompt")
+    assert generate(toy(), PROMPTS, edits=hide, max_new_tokens=9) == generate(
+        toy(), PROMPTS, edits=[hide], max_new_tokens=9
+    )
+
+
 def test_what_cannot_be_edited_is_refused_in_words() -> None:
     model = tiny_model("llama")
     d = direction(model)

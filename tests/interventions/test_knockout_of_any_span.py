@@ -123,6 +123,18 @@ def test_every_control_stands_beside_a_span_of_ones_own_and_a_trace_without_it_i
         knockout(model, traces, "first(prompt)", "answer", metric="logprob(answer)", **options)
 
 
+def test_a_metric_that_is_read_before_the_span_is_not_moved_by_any_control() -> None:
+    model, traces = tiny_models.tiny_model("llama"), random_traces(0, n=5)
+    metric = ["logprob(answer)", 'logit_difference("a", "b") at last(prompt)']
+    options: dict[str, Any] = {"n_random": 2, "n_dose": 1, "n_donors": 1, "finder": "given", "metric": metric}
+    table: Any = knockout(model, traces, "answer", "warning", **options)
+    before = table[table["metric"] == metric[1]]
+    assert set(before["control"]) == {"none", "outside_spans", "dose", "resample_same_label", "resample_other_label"}
+    assert before["effect"].abs().max() < 1e-5
+    resampled = table[(table["metric"] == metric[0]) & table["control"].str.startswith("resample")]
+    assert (resampled["effect"].abs() > 1e-6).all()
+
+
 def test_a_planted_effect_on_a_span_of_ones_own_is_found_and_a_null_is_none() -> None:
     model, traces = tiny_models.tiny_model("llama"), random_traces(1, n=4)
     with torch.no_grad():

@@ -18,6 +18,7 @@ from tiny_models import tiny_model, traces
 
 from safekey_interp.capture.measured_spans import measured_spans
 from safekey_interp.data.trace import Trace
+from safekey_interp.experiments.intervene_run import run_intervention
 from safekey_interp.experiments.probe_run import run_probe
 from safekey_interp.measures.attention import measure_attention
 from safekey_interp.measures.estimator_names import EstimatorName
@@ -288,3 +289,30 @@ def test_a_token_belongs_to_the_shortest_of_the_spans_that_hold_it() -> None:
     named = [(start, words.owners[owner]["text"]) for start, owner in runs]
     around = [(0, "other input"), (2, "long"), (3, "short"), (5, "other input"), (6, "other response")]
     assert named == [*around, (7, "long"), (8, "last(long)"), (9, "other response")]
+
+
+@pytest.mark.parametrize("estimator", ["lda", "mass_mean"])
+def test_every_estimator_is_told_and_drawn_as_the_logistic_probe_is(
+    tmp_path: Path, model: Model, estimator: Any
+) -> None:
+    run = run_probe(model, own_traces(), out=tmp_path / "run", positions=POSITIONS, estimator=estimator, n_examples=0)
+    knew = [finding for finding in run.findings["findings"] if finding["question"] == "knew"]
+    best = run.separability[run.separability["method"] == estimator]["auroc"].max()
+    assert [finding["value"] for finding in knew[:1]] == [best]
+    drawn = {trace.get("name") for trace in figures.auroc_by_layer.spec(run.separability, position="prompt")["data"]}
+    assert {METHODS[estimator], METHODS["diff_of_means"], METHODS["text_tfidf"]} <= drawn
+    text = said(write_report(run.path))
+    assert METHODS[estimator] in text
+    assert METHODS["logistic"] not in text
+
+
+def test_a_lens_on_a_metric_of_ones_own_says_what_it_read_and_calls_no_logit_a_log_probability(
+    tmp_path: Path, model: Model
+) -> None:
+    metric = 'logit_difference("a", "b") at last(opening)'
+    run = run_intervention("lens", model, own_traces(6), out=tmp_path / "run", metric=[metric], layers=[0, -1])
+    told = [finding["text"] for finding in run.findings["findings"] if finding["question"] == "did"]
+    assert [text.startswith(f"Read out, {metric} is ") and " logits" in text for text in told] == [True]
+    page = write_report(run.path).read_text(encoding="utf-8")
+    assert "log-probability" not in " ".join(told)
+    assert not BUILT_IN.search(page[page.index("<h1") : page.index("</h1>")])

@@ -93,6 +93,8 @@ def test_a_source_stays_a_source_and_its_record_says_what_was_looked_for() -> No
 @pytest.mark.parametrize(
     ("spans", "says"),
     [
+        ([("z", "a")], "spans: got a value of type list, expected names"),
+        (r"\bmaybe\b", "spans: got a value of type str, expected names"),
         ({"z": "("}, r"span 'z': regular expression '\(': missing \)"),
         ({"z": "(a)(b)"}, "got 2 groups, expected one at most"),
         ({"prompt": "a"}, "got 'prompt', which is built in"),

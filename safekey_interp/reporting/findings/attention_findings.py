@@ -110,7 +110,8 @@ def _short(seen: list[tuple[str, _Last]], who: str) -> str:
 def beside(there: list[tuple[Case, Table]], attending: Attending) -> Finding | None:
     """In how many layers a span's attention on each key lies above both baselines."""
     clauses, facts = [], {}
-    n, (first, other) = 0, attending.references
+    sizes: dict[str, int] = {}
+    first, other = attending.references
     for span, letter in attending.keys.items():
         counted: dict[tuple[int, int, int | None], list[str]] = {}
         for case, rows in there:
@@ -130,7 +131,7 @@ def beside(there: list[tuple[Case, Table]], attending: Attending) -> Finding | N
             key = (int(above.sum()), len(layers), by_other if disagrees else None)
             counted.setdefault(key, []).append(case.name)
             facts.setdefault(letter, {})[case.name or "all"] = key
-            n += int(ratios["n"].max()) * (span == next(iter(attending.keys)))
+            sizes.setdefault(case.subset, int(ratios["n"].max()))
         parts = [
             f"{above} of {of} {'layer' if of == 1 else 'layers'}"
             f"{f' ({by_other} with rows of {other} as reference)' if by_other is not None else ''}{_among(names)}"
@@ -146,7 +147,7 @@ def beside(there: list[tuple[Case, Table]], attending: Attending) -> Finding | N
         f"distance alone, reference rows of {first}, second reference rows of {other}; 95 % intervals of the ratios"
     )
     facts = {"row": attending.who, "layers_above": facts}
-    return Finding(question="chance", text=text, n=n, control=control, facts=facts)
+    return Finding(question="chance", text=text, n=sum(sizes.values()), control=control, facts=facts)
 
 
 def cases_of(table: Table | None, conditions: Conditions, from_span: str) -> list[tuple[Case, Table]]:

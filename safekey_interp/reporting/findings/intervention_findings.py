@@ -136,7 +136,7 @@ def find_effects(intervention: Intervention, summary: Table, model: Mapping[str,
         subject = capital(intervention.effect.format(line=line, place=place, metric=metric))
         number = _picked(intervention, estimate(row), m, row)
         details = [place] if place not in subject else []
-        details += [intervention.value] if intervention.value not in (*subject.split(), "effect") else []
+        details += [intervention.value] if intervention.value not in (*subject.split(), "effect", "value") else []
         details += [picked_of(m).removeprefix(", ")] if intervention.reports == "largest" else []
         where = ", ".join(detail for detail in details if detail)
         text = f"{subject} {number.text(form)} {unit}{f' ({where})' if where else ''}"
