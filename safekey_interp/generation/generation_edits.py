@@ -128,7 +128,8 @@ def check_edits(model: Model, edits: Iterable[GenerationEdit], own: Collection[s
         if isinstance(edit.positions, str):
             raise InputError(f'{what}: positions: got one text, expected a list; ["{edit.positions}"]')
         named = [name for name in edit.positions or () if name != GENERATED]
-        check_spans(named, span_references(named) if own is None else own)
+        known = [name for name in span_references(named) if isinstance(name, str)] if own is None else own
+        check_spans(named, known)
         if isinstance(edit, HideSpan):
             n_heads = model.n_heads
             for head in edit.heads or ():
