@@ -191,7 +191,7 @@ def test_notation_reads_what_it_writes(notation: str) -> None:
         (lambda logits, encoding: "x", "its function returned str"),
         (lambda logits, encoding: logits, "its function returned Tensor"),
     ],
-    ids=str,
+    ids=lambda value: "function" if callable(value) else str(value),
 )
 def test_what_is_no_metric_is_refused_in_one_line(given: Any, says: str) -> None:
     with pytest.raises(InputError, match=says) as caught:

@@ -19,11 +19,7 @@ class BenchmarkPage(Page):
         self.names = names_in(run.benchmarks, [str(model.get("name")) for model in models])
 
 
-def drawn(run: Run) -> BenchmarkPage:
-    """The page with its sections."""
-    page = BenchmarkPage(run)
-    page.draw()
-    return page
+drawn = BenchmarkPage.drawn
 
 
 def render(run: Run) -> str:

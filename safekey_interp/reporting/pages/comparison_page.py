@@ -17,11 +17,7 @@ class ComparisonPage(Page):
         self.names = [str(model.get("name")) for model in self.manifest.get("models") or []]
 
 
-def drawn(run: Run) -> ComparisonPage:
-    """The page with its sections."""
-    page = ComparisonPage(run)
-    page.draw()
-    return page
+drawn = ComparisonPage.drawn
 
 
 def render(run: Run) -> str:

@@ -24,11 +24,7 @@ class InterventionPage(Page):
         self.changes = [finding for finding in findings if finding.get("question") == "changed"]
 
 
-def drawn(run: Run) -> InterventionPage:
-    """The page with its sections."""
-    page = InterventionPage(run)
-    page.draw()
-    return page
+drawn = InterventionPage.drawn
 
 
 def render(run: Run) -> str:

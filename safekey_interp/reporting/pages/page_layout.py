@@ -9,7 +9,7 @@ import base64
 import functools
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 from safekey_interp.data.class_labels import HARM, ClassPair
 from safekey_interp.data.conditions import conditions_in
@@ -68,6 +68,14 @@ class Page:
             if panel.variants:
                 panels.append((panel, variant["layout"]["meta"]["caption"] if variant else "Not measured."))
         return part("figures", group, boxes, panels, what)
+
+    @classmethod
+    def drawn(cls, run: Any) -> Self:
+        """The page of a run with its sections; of a kind of page, which is made from its run alone."""
+        make: Any = cls
+        page = make(run)
+        page.draw()
+        return page
 
     def draw(self, *names: str) -> None:
         """Draw the sections, or draw these again."""

@@ -53,11 +53,7 @@ class ProbePage(Page):
         self.view, self.notes = view, [*view.notes, *self.notes[len(old) :]]
 
 
-def drawn(run: Run) -> ProbePage:
-    """The page with its sections."""
-    page = ProbePage(run)
-    page.draw()
-    return page
+drawn = ProbePage.drawn
 
 
 def render(run: Run) -> str:

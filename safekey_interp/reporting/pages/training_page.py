@@ -17,11 +17,7 @@ class TrainingPage(Page):
         self.changes = changes(*(filled(table) for table in (run.aha, run.attention_by_layer, run.separability)))
 
 
-def drawn(run: Run) -> TrainingPage:
-    """The page with its sections."""
-    page = TrainingPage(run)
-    page.draw()
-    return page
+drawn = TrainingPage.drawn
 
 
 def render(run: Run) -> str:
