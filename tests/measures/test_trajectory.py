@@ -105,8 +105,10 @@ def test_a_reader_must_know_its_place_and_fit() -> None:
         measure_trajectory(model, traces, wide, controls=(), finder="given")
     with pytest.raises(InputError, match="holds no shuffled_labels draws"):
         measure_trajectory(model, traces, random_readers(model.d_model, 3), finder="given")
-    with pytest.raises(InputError, match="align: got 'middle'"):
-        measure_trajectory(model, traces, random_readers(model.d_model, 3)[0], align="middle", finder="given")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="span 'middle': no trace has one"):
+        measure_trajectory(
+            model, traces, random_readers(model.d_model, 3)[0], align="middle", controls=(), finder="given"
+        )
 
 
 LATE = ski.Trace(
