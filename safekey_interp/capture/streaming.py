@@ -19,7 +19,8 @@ from safekey_interp.capture.batches import plan_batches
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.stream_settings import BatchSize, StreamSettings
-from safekey_interp.data.span_expressions import NumberedSpan, check_spans, span_references
+from safekey_interp.data.span_checks import with_known_spans
+from safekey_interp.data.span_expressions import NumberedSpan, span_references
 from safekey_interp.data.trace import Trace
 from safekey_interp.data.trace_list import as_traces
 from safekey_interp.errors import InputError, TraceError
@@ -80,13 +81,8 @@ def prepare(
     Raises:
         InputError: an expression names a span that no trace has; at the end, unless the traces are a list.
     """
-    if isinstance(traces, Sequence):
-        check_spans(reads, {name for trace in as_traces(traces) for name in trace.span_names})
-    own: set[str] = set()
-    for trace, segmentation in segmented(traces, settings):
-        own.update(trace.span_names)
+    for trace, segmentation in segmented(with_known_spans(as_traces(traces), reads), settings):
         yield encoded(model, Entry(trace=trace, segmentation=segmentation), settings, reads)
-    check_spans(reads, own)
 
 
 def encoded(model: Model, entry: Entry, settings: StreamSettings, reads: Sequence[str] = ()) -> Entry:

@@ -11,13 +11,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safekey_interp.capture.streaming import StreamSettings, in_chunks
+from safekey_interp.data.span_checks import PartOf, span_names_of
 from safekey_interp.data.span_expressions import check_spans
 from safekey_interp.errors import NothingMeasured
 from safekey_interp.experiments.intervention_settings import InterventionSettings
 from safekey_interp.interventions.cross_fitting import fit_folds
 from safekey_interp.interventions.intervention_options import span_expressions, split_options
 from safekey_interp.interventions.intervention_record import Intervention, Prepared, load_function
-from safekey_interp.interventions.span_checks import PartOf, span_names_of
 from safekey_interp.measures.direction_record import Direction
 
 if TYPE_CHECKING:

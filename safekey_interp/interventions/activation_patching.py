@@ -32,6 +32,7 @@ from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.component_grid import component_grid
 from safekey_interp.capture.places import Place
 from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_size, on_threads, threads_for
+from safekey_interp.data.span_checks import PartOf, span_names_of
 from safekey_interp.data.trace_list import as_traces
 from safekey_interp.errors import NothingMeasured, TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences
@@ -43,7 +44,6 @@ from safekey_interp.interventions.effects import TESTED, about_first, summarise_
 from safekey_interp.interventions.intervention_record import Prepared
 from safekey_interp.interventions.metric_registry import MetricLike
 from safekey_interp.interventions.patching_record import INTERVENTION
-from safekey_interp.interventions.span_checks import PartOf, span_names_of
 from safekey_interp.interventions.trace_pairs import TracePair, adapted_source, find_pairs
 from safekey_interp.interventions.variant_scores import score_variants
 from safekey_interp.measures.trace_tables import concatenate_tables

@@ -30,6 +30,7 @@ from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.resample_ablation import check_resampling
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.streaming import StreamSettings, in_chunks, on_threads, threads_for
+from safekey_interp.data.span_checks import with_known_spans
 from safekey_interp.data.trace_list import as_traces
 from safekey_interp.errors import InputError, ModelError, TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences
@@ -41,7 +42,6 @@ from safekey_interp.interventions.knockout_passes import measure_cases
 from safekey_interp.interventions.knockout_plan import CONTROLS, Case, Place, Plan
 from safekey_interp.interventions.knockout_record import INTERVENTION
 from safekey_interp.interventions.metric_registry import MetricLike
-from safekey_interp.interventions.span_checks import with_known_spans
 from safekey_interp.measures.trace_tables import concatenate_tables
 from safekey_interp.segmentation.segmenter import segmented
 

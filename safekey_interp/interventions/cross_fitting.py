@@ -15,10 +15,10 @@ import pandas as pd
 
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.class_labels import LabelBy, class_pair
+from safekey_interp.data.span_checks import PartOf, span_names_of
 from safekey_interp.data.trace_list import as_traces
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.directions import read_classes
-from safekey_interp.interventions.span_checks import PartOf, span_names_of
 from safekey_interp.interventions.steering import steer
 from safekey_interp.measures.control_directions import N_DRAWS, orthogonal_contrasts, shuffled_columns
 from safekey_interp.measures.direction_record import Direction

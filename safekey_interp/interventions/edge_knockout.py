@@ -27,6 +27,7 @@ from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.component_grid import component_grid
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.streaming import StreamSettings, on_threads, threads_for
+from safekey_interp.data.span_checks import PartOf, span_names_of
 from safekey_interp.data.trace_list import as_traces
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences
@@ -36,7 +37,6 @@ from safekey_interp.interventions.effect_metrics import Readout, readout_of
 from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects, with_units
 from safekey_interp.interventions.intervention_record import Prepared
 from safekey_interp.interventions.metric_registry import MetricLike
-from safekey_interp.interventions.span_checks import PartOf, span_names_of
 from safekey_interp.measures.trace_tables import concatenate_tables
 
 if TYPE_CHECKING:

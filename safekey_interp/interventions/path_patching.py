@@ -28,6 +28,7 @@ import torch
 
 from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_size, in_chunks, on_threads, threads_for
+from safekey_interp.data.span_checks import PartOf, span_names_of
 from safekey_interp.data.trace_list import as_traces
 from safekey_interp.errors import TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences
@@ -40,7 +41,6 @@ from safekey_interp.interventions.intervention_record import Prepared
 from safekey_interp.interventions.metric_registry import MetricLike
 from safekey_interp.interventions.path_changes import Path, changes_of, find_paths
 from safekey_interp.interventions.path_record import INTERVENTION
-from safekey_interp.interventions.span_checks import PartOf, span_names_of
 from safekey_interp.interventions.trace_pairs import TracePair, adapted_source
 from safekey_interp.interventions.variant_scores import score_variants
 from safekey_interp.measures.trace_tables import concatenate_tables

@@ -24,11 +24,11 @@ from safekey_interp.capture.attention_mask import Cut, Knockout, knocked_out
 from safekey_interp.capture.capture_request import expressions
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.streaming import StreamSettings, on_threads, threads_for, token_budget
+from safekey_interp.data.span_checks import with_known_spans
 from safekey_interp.errors import TraceError
 from safekey_interp.generation.likelihood import NOT_FINITE
 from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects
 from safekey_interp.interventions.reasoning_sentences import reasoning_sentences
-from safekey_interp.interventions.span_checks import with_known_spans
 from safekey_interp.interventions.suppression_record import INTERVENTION
 from safekey_interp.measures.trace_tables import concatenate_tables
 from safekey_interp.segmentation.segmenter import Segmentation, segmented

@@ -18,7 +18,7 @@ from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.batches import plan_batches
 from safekey_interp.capture.residual_edits import Edit, Place, edited
 from safekey_interp.capture.streaming import forward_cost, in_chunks, on_threads, threads_for, token_budget
-from safekey_interp.data.span_expressions import parse_span
+from safekey_interp.data.span_checks import with_known_spans
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.measures.control_directions import DEFAULT_CONTROLS, N_DRAWS, ControlKind
@@ -77,17 +77,16 @@ def measure_trajectory(
 
     Raises:
         InputError: no trace can be measured, or a reader does not fit the model, or brings no controls of a kind; an
-            expression that cannot be parsed.
+            expression that cannot be parsed, or names a span that no trace has.
     """
-    if align != REASONING_END:
-        parse_span(align)
+    known = with_known_spans(traces, () if align == REASONING_END else (align,))
     scorers = token_scorers(readers, controls=controls, n_random=n_random, seed=seed)
     for scorer in scorers:
         if len(scorer.vector) != model.d_model:
             raise InputError(f"readers: got one for states of width {len(scorer.vector)}, expected {model.d_model}")
     tables: list[pd.DataFrame] = []
     left_out: dict[str, str] = {}
-    for chunk in in_chunks(segmented(traces, SegmentationSettings(finder=finder, delimiters=delimiters)), _CHUNK):
+    for chunk in in_chunks(segmented(known, SegmentationSettings(finder=finder, delimiters=delimiters)), _CHUNK):
         kept: list[tuple[Trace, Segmentation, Encoding, int]] = []
         for trace, segmentation in chunk:
             try:

@@ -1,4 +1,4 @@
-"""Check of the span expressions of an intervention against the spans that its traces have."""
+"""Check of span expressions against the spans that traces have."""
 
 from __future__ import annotations
 
