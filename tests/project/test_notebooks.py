@@ -49,7 +49,11 @@ def test_a_notebook_calls_only_the_package(path):
     assert modules <= ALLOWED
 
 
-@by_notebook
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] if path.stem.startswith("07") else []) for path in NOTEBOOKS],
+    ids=lambda path: path.stem,
+)
 def test_a_notebook_runs_from_top_to_bottom_without_a_network(path, tmp_path, monkeypatch):
     from nbclient import NotebookClient
 

@@ -88,6 +88,7 @@ def test_the_table_of_chance_holds_the_numbers_of_the_summary(tmp_path):
     assert "multiply it by 12" in words
 
 
+@pytest.mark.slow
 def test_many_places_are_the_largest_alone(tmp_path):
     page = write_report(write_intervention(tmp_path, "knockout by head", n_layers=8, n_heads=8))
     text, outline = read(page)
