@@ -22,7 +22,6 @@ from safekey_interp.capture.stream_settings import BatchSize, StreamSettings
 from safekey_interp.data.span_checks import with_known_spans
 from safekey_interp.data.span_expressions import NumberedSpan, span_references
 from safekey_interp.data.trace import Trace
-from safekey_interp.data.trace_list import as_traces
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.models.encoding import Encoding
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
@@ -81,7 +80,7 @@ def prepare(
     Raises:
         InputError: an expression names a span that no trace has; at the end, unless the traces are a list.
     """
-    for trace, segmentation in segmented(with_known_spans(as_traces(traces), reads), settings):
+    for trace, segmentation in segmented(with_known_spans(traces, reads), settings):
         yield encoded(model, Entry(trace=trace, segmentation=segmentation), settings, reads)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from safekey_interp.data.span_expressions import check_spans
 from safekey_interp.data.trace import Trace
+from safekey_interp.data.trace_list import as_traces
 
 
 class PartOf(list[Any]):
@@ -26,16 +27,18 @@ def span_names_of(traces: Iterable[Any]) -> frozenset[str]:
     return frozenset(name for trace in each if isinstance(trace, Trace) for name in trace.span_names)
 
 
-def with_known_spans(traces: Iterable[Trace], expressions: Sequence[str]) -> Iterable[Trace]:
-    """The traces as they are.
+def with_known_spans(traces: Iterable[Trace] | Trace, expressions: Sequence[str]) -> Iterable[Trace]:
+    """The traces as they are, from anything that :func:`~safekey_interp.data.trace_list.as_traces` takes.
 
     Raises:
-        InputError: an expression names a span that none of them has; at the end, unless they are a list.
+        InputError: an expression names a span that none of them has; at once where they are a list, or one trace, else
+            at the end. What is no traces is refused at once.
     """
-    if isinstance(traces, Sequence):
-        check_spans(expressions, span_names_of(traces))
-        return traces
-    return _checked_at_the_end(traces, expressions) if isinstance(traces, Iterable) else traces
+    listed = [traces] if isinstance(traces, Trace) else traces
+    if isinstance(listed, Sequence) and not isinstance(listed, str):
+        check_spans(expressions, span_names_of(listed))
+        return as_traces(listed)
+    return _checked_at_the_end(as_traces(listed), expressions)
 
 
 def _checked_at_the_end(traces: Iterable[Trace], expressions: Sequence[str]) -> Iterator[Trace]:

@@ -136,8 +136,13 @@ def test_traces_without_the_span_or_with_a_wrong_one_are_named(model: Model) -> 
     assert "no token in some" in left_out["none"]
 
 
-def test_an_unknown_span_is_refused_before_the_model_runs(model: Model) -> None:
+def test_an_unknown_span_is_refused_before_the_model_runs(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     some = [trace.with_(spans={"warning": [(0, 9)]}) for trace in traces(2)]
+    with monkeypatch.context() as patched:
+        patched.setattr(Model, "encode", lambda *_, **__: pytest.fail("a trace was encoded first"))
+        for listed in (some, tuple(some), some[0]):
+            with pytest.raises(InputError, match="did you mean 'warning'"):
+                ski.measure_attention(model, listed, queries=["warnng"])  # type: ignore[arg-type]
     with pytest.raises(InputError, match="did you mean 'warning'"):
         ski.measure_attention(model, some, queries=["warnng"])
     with pytest.raises(InputError, match="did you mean 'warning'"):
