@@ -17,36 +17,30 @@ Beside each exact effect stands its first-order estimate (:mod:`~safekey_interp.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from einops import rearrange
-from jaxtyping import Float
 
-from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.component_grid import component_grid
 from safekey_interp.capture.places import Place
-from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_size, on_threads, threads_for
-from safekey_interp.data.span_checks import PartOf, span_names_of
-from safekey_interp.data.trace_list import as_traces
-from safekey_interp.errors import NothingMeasured, TraceError
+from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_size
+from safekey_interp.errors import TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.generation.likelihood import NOT_FINITE, Continuation
 from safekey_interp.interventions.activation_swaps import Swap, match_positions, read_states, swapping
 from safekey_interp.interventions.attribution_patching import attribute, compare_attribution
-from safekey_interp.interventions.effect_metrics import Readout, Subject, find_subjects, other_traces, readout_of
+from safekey_interp.interventions.effect_metrics import Readout, Subject, readout_of
 from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects, tested_rows, with_units
-from safekey_interp.interventions.intervention_record import Prepared
 from safekey_interp.interventions.metric_registry import MetricLike
+from safekey_interp.interventions.paired_patching import effect_columns, table_of_pairs
 from safekey_interp.interventions.patching_record import INTERVENTION
-from safekey_interp.interventions.trace_pairs import TracePair, adapted_source, find_pairs
+from safekey_interp.interventions.trace_pairs import TracePair
 from safekey_interp.interventions.variant_scores import score_variants
-from safekey_interp.measures.trace_tables import concatenate_tables
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
@@ -54,8 +48,6 @@ if TYPE_CHECKING:
 
 Method = Literal["both", "exact", "attribution"]
 _MEASURES = {"effect": ("effect", None), "share": ("effect", "gap"), "attribution": ("attribution", None)}
-_NO_GAP = 1e-6
-"""Nats below which source and target are the same, so that a share of their difference means nothing."""
 
 
 def patch(
@@ -111,54 +103,17 @@ def patch(
     INTERVENTION.check(positions=positions, method=method, n_random=n_random, seed=seed)
     places = component_grid(model, layers, ("resid_post",) if components is None else components).places
     settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
-    items = traces if isinstance(traces, PartOf) else list(as_traces(traces, TracePair))
-    source = adapted_source({"source": source, "label_by": label_by}, items)["source"]
-    pairs, left_out = all_pairs(items, source, label_by, settings)
-    unique = {trace.trace_id: trace for pair in pairs for trace in pair}
-    known = PartOf(unique.values(), span_names_of(items))
-    subjects, unfit = find_subjects(model, known, readout, settings, spans=positions)
-    left_out |= unfit
-    by_id = {subject.trace.trace_id: subject for subject in subjects}
-    targets = [by_id[name] for name in dict.fromkeys(pair.target.trace_id for pair in pairs) if name in by_id]
-    pool = targets if others is None else others
     size = fixed_size(batch_size)
     run = _Run(model, readout, places, components is not None, tuple(positions), method, size, backend)
-    tables = []
-    with torch.no_grad(), evaluating(model.hf), on_threads(threads_for(model)):
-        for pair in pairs:
-            names = [trace.trace_id for trace in pair]
-            unfit_one = next((name for name in names if name not in by_id), None)
-            if unfit_one is not None:
-                left_out[names[1]] = left_out[unfit_one]
-                on_trace(1)
-                continue
-            donor, target = (by_id[name] for name in names)
-            controls = list(islice(other_traces(pool, target.trace, seed), n_random))
-            try:
-                tables.append(_table(run, donor, target, controls))
-            except TraceError as error:
-                left_out[names[1]] = error.reason
-            on_trace(1)
-    table = concatenate_tables(tables, left_out, "no pair of traces can be patched")
+    table = table_of_pairs(
+        model, traces, readout, settings, partial(_table, run), source=source, label_by=label_by, positions=positions,
+        n_random=n_random, seed=seed, others=others, on_trace=on_trace,
+    )  # fmt: skip
     if method == "both":
         tested = tested_rows(table)
         compared = compare_attribution(tested.loc[tested["metric"] == readout.names[0]])
         table.attrs["attribution_correlation"] = compared.iloc[0][["pearson", "low", "high", "n", "n_groups"]].to_dict()
     return table
-
-
-def prepare_pairs(model: Model, traces: Sequence[Trace], options: Mapping[str, Any], **finding: Any) -> Prepared:
-    """The pairs of a run, and all their targets, from which controls are chosen.
-
-    Raises:
-        NothingMeasured: there is no pair.
-    """
-    settings = StreamSettings(**finding)
-    pairs, left_out = all_pairs(traces, options["source"], options.get("label_by"), settings)
-    targets = {pair.target.trace_id: pair.target for pair in pairs}
-    readout = readout_of(model, options.get("metric"), options["bank"])
-    others, _ = find_subjects(model, PartOf(targets.values(), span_names_of(traces)), readout, settings)
-    return Prepared(pairs, {"others": others}, left_out)
 
 
 def summarise_patching(table: pd.DataFrame) -> pd.DataFrame:
@@ -200,36 +155,6 @@ class _Run(NamedTuple):
         options: dict[str, Any] = {"backend": self.backend, "batch_size": self.batch_size}
         scores = score_variants(self.model, rows, len(swaps), swapping(swaps), **options)
         return self.readout.values(scores.numpy(), subject.parts)
-
-
-def all_pairs(
-    items: Sequence[Trace | TracePair], source: str, label_by: str | None, settings: StreamSettings
-) -> tuple[list[TracePair], dict[str, str]]:
-    """The pairs that are given, those of the traces, and why other targets are left out. Raises NothingMeasured."""
-    given = [item for item in items if isinstance(item, TracePair)]
-    single = [item for item in items if not isinstance(item, TracePair)]
-    paired, left_out = find_pairs(single, settings, source=source, label_by=label_by)
-    if not given and not paired:
-        what = "outcomes" if label_by is None else f"values of {label_by}"
-        raise NothingMeasured(f"no pair of traces of one request and different {what}", left_out)
-    return [*given, *paired], left_out
-
-
-def effect_columns(
-    names: Sequence[str],
-    target: Float[np.ndarray, " metric"],
-    source: Float[np.ndarray, " metric"],
-    value: Float[np.ndarray, "change metric"],
-) -> dict[str, np.ndarray]:
-    """Columns of changes, metric by metric: the metric in both runs and changed, its effect and share of the gap."""
-    n, gap, effect = len(value), source - target, value - target
-    share = np.divide(effect, gap, out=np.full_like(effect, np.nan), where=np.abs(gap) > _NO_GAP)
-    by_change = {"metric": np.array(names), "target": target, "source": source, "value": value}
-    by_change |= {"effect": effect, "gap": gap, "share": share}
-    return {
-        name: rearrange(column, "change metric -> (change metric)") if column.ndim == 2 else np.tile(column, n)
-        for name, column in by_change.items()
-    }
 
 
 def _table(run: _Run, source: Subject, target: Subject, others: Sequence[Subject]) -> pd.DataFrame:

@@ -28,6 +28,7 @@ PAIRED_BY = Option(
     "Column with two values by which traces are paired; the source is one of these. Default: the outcome.",
     is_optional=True,
 )
+N_DONORS = Option("n_random", "Other requests' traces as controls of each pair.", int, 1, least=0)
 FITTING = (
     Option(
         "fit_layers", "Layers to fit directions on. Default: all; of a trajectory one.", flag="--layers", reads="layers"

@@ -78,11 +78,11 @@ INTERVENTION = Intervention(
             choices=("exact", "attribution", "both"),
         ),
         parts.KEY_SENTENCES,
-        Option("n_random", "Other requests' traces as controls of each pair.", int, 1, least=0),
+        parts.N_DONORS,
     ),
     measure="safekey_interp.interventions.activation_patching:patch",
     summarise="safekey_interp.interventions.activation_patching:summarise_patching",
-    prepare="safekey_interp.interventions.activation_patching:prepare_pairs",
+    prepare="safekey_interp.interventions.paired_patching:prepare_pairs",
     adapt="safekey_interp.interventions.trace_pairs:adapted_source",
     lines="position",
     columns={

@@ -19,31 +19,26 @@ predictions at the matched positions alone: of a sentence, that of its first tok
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 
-from safekey_interp.capture.architecture import evaluating
-from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_size, in_chunks, on_threads, threads_for
-from safekey_interp.data.span_checks import PartOf, span_names_of
-from safekey_interp.data.trace_list import as_traces
+from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_size, in_chunks
 from safekey_interp.errors import TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.generation.likelihood import NOT_FINITE, Continuation
-from safekey_interp.interventions.activation_patching import all_pairs, effect_columns, prepare_pairs
 from safekey_interp.interventions.activation_swaps import Change, swapping
-from safekey_interp.interventions.effect_metrics import Readout, Subject, find_subjects, other_traces, readout_of
+from safekey_interp.interventions.effect_metrics import Readout, Subject, readout_of
 from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects, with_units
 from safekey_interp.interventions.intervention_record import Prepared
 from safekey_interp.interventions.metric_registry import MetricLike
+from safekey_interp.interventions.paired_patching import effect_columns, prepare_pairs, table_of_pairs
 from safekey_interp.interventions.path_changes import Path, changes_of, find_paths
 from safekey_interp.interventions.path_record import INTERVENTION
-from safekey_interp.interventions.trace_pairs import TracePair, adapted_source
+from safekey_interp.interventions.trace_pairs import TracePair
 from safekey_interp.interventions.variant_scores import score_variants
-from safekey_interp.measures.trace_tables import concatenate_tables
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
@@ -98,33 +93,11 @@ def patch_paths(
     INTERVENTION.check(positions=positions, n_random=n_random, seed=seed)
     paths = find_paths(model, senders, receivers)
     settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
-    items = traces if isinstance(traces, PartOf) else list(as_traces(traces, TracePair))
-    source = adapted_source({"source": source, "label_by": label_by}, items)["source"]
-    pairs, left_out = all_pairs(items, source, label_by, settings)
-    unique = {trace.trace_id: trace for pair in pairs for trace in pair}
-    known = PartOf(unique.values(), span_names_of(items))
-    subjects, unfit = find_subjects(model, known, readout, settings, spans=positions)
-    left_out |= unfit
-    by_id = {subject.trace.trace_id: subject for subject in subjects}
-    targets = [by_id[name] for name in dict.fromkeys(pair.target.trace_id for pair in pairs) if name in by_id]
-    pool = targets if others is None else others
     run = _Run(model, readout, paths, tuple(positions), fixed_size(batch_size))
-    tables = []
-    with torch.no_grad(), evaluating(model.hf), on_threads(threads_for(model)):
-        for pair in pairs:
-            names = [trace.trace_id for trace in pair]
-            try:
-                unfit_one = next((name for name in names if name not in by_id), None)
-                if unfit_one is not None:
-                    raise TraceError(names[1], left_out[unfit_one])
-                donor, target = (by_id[name] for name in names)
-                tables.append(
-                    _table(run, donor, target, list(islice(other_traces(pool, target.trace, seed), n_random)))
-                )
-            except TraceError as error:
-                left_out[names[1]] = error.reason
-            on_trace(1)
-    return concatenate_tables(tables, left_out, "no pair of traces can be patched")
+    return table_of_pairs(
+        model, traces, readout, settings, partial(_table, run), source=source, label_by=label_by, positions=positions,
+        n_random=n_random, seed=seed, others=others, on_trace=on_trace,
+    )  # fmt: skip
 
 
 def summarise_paths(table: pd.DataFrame) -> pd.DataFrame:

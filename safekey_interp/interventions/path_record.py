@@ -54,7 +54,7 @@ INTERVENTION = Intervention(
         parts.PAIRED_BY,
         parts.METRIC,
         parts.KEY_SENTENCES,
-        Option("n_random", "Other requests' traces as controls of each pair.", int, 1, least=0),
+        parts.N_DONORS,
     ),
     measure="safekey_interp.interventions.path_patching:patch_paths",
     summarise="safekey_interp.interventions.path_patching:summarise_paths",

@@ -7,7 +7,7 @@ from typing import Any
 
 from safekey_interp.interventions import intervention_parts as parts
 from safekey_interp.interventions.intervention_record import Column, Figure, Intervention, Option
-from safekey_interp.interventions.steering_record import SHARED, changed_in_words, scale_in_words
+from safekey_interp.interventions.steering_record import SHARED, changed_in_words, scale_in_words, scales_option
 
 METRICS = ("refused", "complied", "malformed")
 """What is counted of the answers."""
@@ -23,15 +23,7 @@ INTERVENTION = Intervention(
     help="Write responses under a direction, beside controls: refusal and over-refusal by scale.",
     options=(
         Option("mode", "add or ablate (remove it everywhere).", default="add", choices=("ablate", "add")),
-        Option(
-            "scales",
-            "In norms of the direction; below 0 away from harmful.",
-            float,
-            (0.0, 0.25, 0.5, 1.0),
-            flag="--scale",
-            several=True,
-            needs=("mode", "add"),
-        ),
+        scales_option((0.0, 0.25, 0.5, 1.0)),
         *SHARED,
         *parts.DIRECTION_OPTIONS,
         Option("max_new_tokens", "Most tokens of a response. Default: 512, or half of what fits.", int, least=1),

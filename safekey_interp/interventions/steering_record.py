@@ -47,20 +47,20 @@ SHARED = (
     Option("positions", "At which positions it is changed. Default: all.", flag="--at", several=True, is_span=True),
 )
 """Options of a direction, where it is fitted and where it is changed."""
+
+
+def scales_option(default: float | tuple[float, ...]) -> Option:
+    """The scales at which a direction is added."""
+    words = "In norms of the direction; below 0 away from the positive class."
+    return Option("scales", words, float, default, flag="--scale", several=True, needs=("mode", "add"))
+
+
 INTERVENTION = Intervention(
     name="direction",
     help="Ablate a direction from the residual stream or add it, beside controls; fitted on held-out requests.",
     options=(
         Option("mode", "ablate (remove it everywhere) or add.", default="ablate", choices=("ablate", "add")),
-        Option(
-            "scales",
-            "In norms of the direction; below 0 away from the positive class.",
-            float,
-            1.0,
-            flag="--scale",
-            several=True,
-            needs=("mode", "add"),
-        ),
+        scales_option(1.0),
         *SHARED,
         parts.METRIC,
         parts.KEY_SENTENCES,
