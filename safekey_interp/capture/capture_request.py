@@ -92,6 +92,13 @@ def reads_of(given: Sequence[str]) -> tuple[str, ...]:
     return () if built_in else tuple(dict.fromkeys(given))
 
 
+def with_references(reads: tuple[str, ...], queries: Sequence[str]) -> tuple[str, ...]:
+    """What is read of a trace, with the key sentence where a query is the token before it: its rows are that query's
+    second reference (:mod:`.reference_rows`). Nothing read, which ends with the key sentence, stays nothing."""
+    decides = any(parse_span(query) == parse_span("decision") for query in queries)
+    return tuple(dict.fromkeys((*reads, "key_sentence"))) if reads and decides else reads
+
+
 @dataclass(frozen=True, kw_only=True)
 class CaptureRequest:
     """What one forward pass measures."""
@@ -128,10 +135,7 @@ class CaptureRequest:
         """Expressions of the tokens whose rows or states are read; none where the built-in ones are all, which end
         with the key sentence. Keys behind all of them are out of sight."""
         rows = self.spans.queries if self.attention else ()
-        wanted = reads_of((*rows, *(self.positions if self.states else ())))
-        # The key sentence's rows are a reference for the token before it.
-        decides = any(parse_span(query) == parse_span("decision") for query in rows)
-        return (*wanted, "key_sentence") if wanted and decides else wanted
+        return with_references(reads_of((*rows, *(self.positions if self.states else ()))), rows)
 
     def reads_layer(self, layer: int) -> bool:
         """Whether this layer is asked for."""

@@ -12,6 +12,7 @@ from safekey_interp.capture.capture_request import (
     SpanPairs,
     expressions,
     span_pairs,
+    with_references,
 )
 from safekey_interp.errors import InputError
 
@@ -44,7 +45,8 @@ class MeasuredSpans(NamedTuple):
         sentence or a prompt alone."""
         if self.is_recipe:
             return ()
-        return tuple(dict.fromkeys((*(self.pairs.queries if self.pairs else ()), *self.positions)))
+        queries = self.pairs.queries if self.pairs else ()
+        return with_references(tuple(dict.fromkeys((*queries, *self.positions))), queries)
 
     @property
     def maps(self) -> Mapping[str, str]:

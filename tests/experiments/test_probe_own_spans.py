@@ -50,6 +50,20 @@ def own(tmp_path_factory: pytest.TempPathFactory, model: Model) -> Path:
     return out
 
 
+def test_the_token_before_k_has_both_references_however_it_is_measured(tmp_path: Path, model: Model) -> None:
+    some = own_traces(6)
+    asked: dict[str, Any] = {"queries": ["decision", "before(key_sentence)"], "keys": ["prompt", "understanding"]}
+    run = run_probe(model, some, out=tmp_path / "run", n_examples=0, **asked)
+    alone = measure_attention(model, some, **asked)
+    by = ["trace_id", "layer", "head", "from_span", "to_span"]
+    assert alone["matched_mass_other"].notna().any()
+    for column in ("mass", "matched_mass", "matched_mass_other"):
+        one, other = (
+            table.astype({name: str for name in by}).set_index(by)[column] for table in (run.attention, alone)
+        )
+        np.testing.assert_allclose(one.sort_index(), other.sort_index(), atol=2e-6, equal_nan=True)
+
+
 def test_tables_have_the_spans_as_they_were_named(own: Path) -> None:
     run = open_run(own)
     for table in (run.attention, run.attention_by_layer, run.attention_by_head):
