@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 from safekey_interp.data.endpoint_replies import Reply, read_reply
 from safekey_interp.data.trace import Message
 from safekey_interp.display import one_line
-from safekey_interp.errors import InputError, ModelError
+from safekey_interp.errors import InputError, ModelError, install_hint
 
 if TYPE_CHECKING:
     import openai
@@ -80,7 +80,7 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         if find_spec("openai") is None:
-            raise InputError('no package openai, which asks the endpoint; pip install "safekey-interp[judge]"')
+            raise InputError(f"no package openai, which asks the endpoint; {install_hint('judge')}")
         object.__setattr__(self, "api_key", self.api_key.strip())
         _check(self)
 

@@ -53,6 +53,27 @@ class TraceTooLong(TraceError):
     """The tokens up to the end of the key sentence do not fit ``max_length``; spans are never clipped."""
 
 
+def install_hint(extra: str) -> str:
+    """The command that installs an optional dependency: from the folder that this package was installed from, if any.
+
+    A folder stands in ``direct_url.json`` of the installation (PEP 610); elsewhere the package's name is used.
+    """
+    import json
+    from importlib import metadata
+    from urllib.parse import urlparse
+    from urllib.request import url2pathname
+
+    source = "safekey-interp"
+    try:
+        recorded = metadata.distribution(source).read_text("direct_url.json")
+        url = urlparse(json.loads(recorded or "{}").get("url", ""))
+    except (metadata.PackageNotFoundError, ValueError):
+        url = urlparse("")
+    if url.scheme == "file" and not url.path.endswith((".whl", ".tar.gz")):
+        source = url2pathname(url.path)
+    return f"pip install '{source}[{extra}]'"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what another library's error says; the name of its class when it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -21,6 +21,7 @@ import pandas as pd
 
 from analysis.paper.html_elements import Html, data, el, escape, island, join, table
 from analysis.paper.verdicts import Measured
+from safekey_interp.errors import install_hint
 from safekey_interp.reporting.figures.figure_style import PALETTE, Spec, look
 from safekey_interp.runs.storage import write_aside
 
@@ -126,7 +127,7 @@ def save_pictures(folder: Path, sheets: Sequence[Sheet]) -> str | None:
     why = None
     pictures: dict[str, bytes] = {}
     if importlib.util.find_spec("kaleido") is None:
-        why = "kaleido is not installed (pip install 'safekey-interp[figures]')"
+        why = f"kaleido is not installed ({install_hint('figures')})"
     else:
         try:
             pictures = asyncio.run(_draw(sheets))

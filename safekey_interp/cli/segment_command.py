@@ -45,7 +45,10 @@ def segment(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write .jsonl or .parquet instead of printing.")] = None,
     settings: SegmentationSettings,
-    agreement: Annotated[Path | None, typer.Option(help="Annotated openings to compare with.")] = None,
+    agreement: Annotated[
+        Path | None,
+        typer.Option(help="Annotated openings to compare with; the default FILE is then this one."),
+    ] = None,
     reading: ReadingSettings,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a file that is there.")] = False,
 ) -> None:
@@ -58,7 +61,7 @@ def segment(
     if out is not None:
         _check_file(out, overwrite=overwrite)
     agree = None if agreement is None else _comparison(agreement)
-    source = traces_of(files or TRACES, reading, settings.delimiters)
+    source = traces_of(files or agreement or TRACES, reading, settings.delimiters)
     if out is not None and any(file.path.resolve() == out.resolve() for file in source.files):
         raise InputError(f"--out {out}: the file that is read, expected another; its traces would be lost")
     pairs = segmented(source, settings)

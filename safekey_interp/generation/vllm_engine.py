@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from safekey_interp.errors import InputError, ModelError, first_line
+from safekey_interp.errors import InputError, ModelError, first_line, install_hint
 from safekey_interp.generation.requests import Generated, Request, check_different, check_unedited
 from safekey_interp.generation.sampling import Sampling, stream_seed
 from safekey_interp.generation.tokens import PromptTokens, check_room, generated_from, prompt_tokens, usual_limit
@@ -50,7 +50,7 @@ class VllmEngine:
             ModelError: vLLM cannot load the model.
         """
         if find_spec("vllm") is None:
-            raise InputError('no package vllm, which runs the model; pip install "safekey-interp[vllm]" on Linux')
+            raise InputError(f"no package vllm, which runs the model; {install_hint('vllm')} on Linux")
         if batch_size < 1:
             raise InputError(f"batch_size: got {batch_size}, expected at least 1")
         self._vllm: Any = import_module("vllm")

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from safekey_interp.errors import ModelError, first_line
+from safekey_interp.errors import ModelError, first_line, install_hint
 from safekey_interp.models import organism
 from safekey_interp.models.gguf_files import dequantised, refuse_missing
 
@@ -168,7 +168,7 @@ def merge_adapter(hf: Any, adapter: str) -> Any:
     try:
         from peft import PeftModel
     except ImportError as error:
-        raise ModelError('adapter: needs the package peft; pip install "safekey-interp[train]"') from error
+        raise ModelError(f"adapter: needs the package peft; {install_hint('train')}") from error
     is_local = (Path(adapter).expanduser() / "adapter_config.json").is_file()
     if not is_local and (not _HUB_ID.fullmatch(adapter) or _exists(Path(adapter).expanduser())):
         raise ModelError(f"adapter {adapter}: no folder with an adapter_config.json, expected a saved PEFT adapter")

@@ -1,11 +1,18 @@
-"""Trainer callbacks: when a row is logged, the held-out loss measured, a checkpoint written, and the run ended."""
+"""Trainer callbacks: when a row is logged, the held-out loss measured, a checkpoint written, and the run ended.
+
+Also what is said where a service that ``report_to`` names cannot be used.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from traceback import walk_tb
 from typing import Any
 
 from transformers import TrainerCallback
 
+from safekey_interp.errors import InputError, first_line
 from safekey_interp.training.config import TrainingConfig
 from safekey_interp.training.schedule import Schedule
 from safekey_interp.training.training_checkpoints import has_no_gain
@@ -44,3 +51,23 @@ class StopsEarly(TrainerCallback):
         """Look at the measurements so far."""
         if has_no_gain(state.log_history, self._patience):
             control.should_training_stop = True
+
+
+@contextmanager
+def clear_logger_errors(report_to: Sequence[str]) -> Iterator[None]:
+    """Name the option where the Trainer's callback of a service fails: no package, no login, an unknown name.
+
+    Args:
+        report_to: services that the run reports to.
+
+    Raises:
+        InputError: an error came from one of these callbacks.
+    """
+    try:
+        yield
+    except Exception as error:
+        modules = {frame.f_globals.get("__name__") for frame, _ in walk_tb(error.__traceback__)}
+        if not report_to or "transformers.integrations.integration_utils" not in modules:
+            raise
+        said = first_line(error).rstrip(".")
+        raise InputError(f"report_to {list(report_to)}: {said}; mend that, or leave report_to out") from error

@@ -19,7 +19,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from safekey_interp.capture.architecture import find_layout
-from safekey_interp.errors import InputError, ModelError, RunError
+from safekey_interp.errors import InputError, ModelError, RunError, install_hint
 from safekey_interp.runs.processes import place
 from safekey_interp.training.batch_loss import BatchLoss
 from safekey_interp.training.config import TrainingConfig
@@ -78,12 +78,12 @@ def _all_processes() -> DeviceMesh | None:
 
 
 def check_installed() -> None:
-    """Raise InputError where the packages of ``safekey-interp[train]`` are missing."""
+    """Raise InputError where the packages of the extra ``train`` are missing."""
     from importlib.util import find_spec
 
     missing = [name for name in ("accelerate", "peft") if find_spec(name) is None]
     if missing:
-        raise InputError(f"training needs {' and '.join(missing)}: pip install 'safekey-interp[train]'")
+        raise InputError(f"training needs {' and '.join(missing)}: {install_hint('train')}")
 
 
 def n_shards() -> int:

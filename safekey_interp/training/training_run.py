@@ -174,6 +174,7 @@ def needed_memory(model: Model, examples: Examples, config: TrainingConfig, agai
 
 def _run(trainer: SafeKeyTrainer, writer: RunWriter, session: RunSession) -> None:
     """From the newest checkpoint, or from the start, to the end."""
+    from safekey_interp.training.callbacks import clear_logger_errors
     from safekey_interp.training.probe_snapshots import forget_after
     from safekey_interp.training.results import write_results
     from safekey_interp.training.training_checkpoints import (
@@ -201,7 +202,8 @@ def _run(trainer: SafeKeyTrainer, writer: RunWriter, session: RunSession) -> Non
     else:
         # A run that resumes has the measurement before the first step in its log.
         trainer.args.eval_on_start = trainer.args.eval_on_start and newest is None
-        trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+        with clear_logger_errors(config.report_to):
+            trainer.train(resume_from_checkpoint=str(newest) if newest else None)
         history = trainer.state.log_history
         is_sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
     if config.patience and (best := best_step(history)) is not None:
@@ -221,7 +223,7 @@ def _run(trainer: SafeKeyTrainer, writer: RunWriter, session: RunSession) -> Non
 def _trainer(task: _Task, loss: BatchLoss, adapted: Any, progress: Progress) -> SafeKeyTrainer:
     from transformers import TrainerCallback
 
-    from safekey_interp.training.callbacks import StopsEarly
+    from safekey_interp.training.callbacks import StopsEarly, clear_logger_errors
     from safekey_interp.training.probe_snapshots import SnapshotCallback
     from safekey_interp.training.trainer import SafeKeyTrainer
     from safekey_interp.training.trainer_arguments import arguments_of
@@ -240,7 +242,7 @@ def _trainer(task: _Task, loss: BatchLoss, adapted: Any, progress: Progress) -> 
     has_held_out = bool(examples.held_out)
     # The Trainer makes its folder at once; it gets the run's once that is there.
     arguments = arguments_of(config, task.schedule, Path(gettempdir()), model, has_held_out=has_held_out)
-    try:
+    with clear_logger_errors(config.report_to):
         return SafeKeyTrainer(
             loss,
             config=config,
@@ -254,8 +256,6 @@ def _trainer(task: _Task, loss: BatchLoss, adapted: Any, progress: Progress) -> 
             adapted=adapted,
             callbacks=callbacks,
         )
-    except (ValueError, ImportError) as error:
-        raise InputError(f"report_to {list(config.report_to)}: {str(error).splitlines()[0]}") from error
 
 
 def _check_watched(examples: Examples) -> None:

@@ -323,6 +323,17 @@ def test_agreement_with_the_shared_annotations(here: Path, command: Type) -> Non
     assert "key sentence" in ended.out
 
 
+def test_annotated_openings_are_segmented_where_no_file_is_named(here: Path, command: Type) -> None:
+    [trace] = traces(1)
+    end = trace.response.index(".") + 1
+    marked = {"understanding": [0, end], "key_sentence": [end + 1, end + 9], "aha": "safe", "hint": "no"}
+    row = {"id": "a-0", "prompt": trace.prompt, "response": trace.response, "agreed": True}
+    (here / "a.jsonl").write_text(json.dumps(row | {"annotator_a": marked, "annotator_b": marked}))
+    ended = command("segment", "--agreement", "a.jsonl")
+    assert ended.status == 0
+    assert re.search(r"annotators, key sentence +1 +1 ", ended.out)
+
+
 def test_models_version_and_help(here: Path, command: Type) -> None:
     assert "smollm2: " in command("models").out
     assert re.fullmatch(r"safekey-interp \d+\.\d+\.\d+\S*\n", command("--version").out)

@@ -14,7 +14,7 @@ from synthetic_probe_runs import CONDITIONS, write_run
 
 from analysis.__main__ import main
 from analysis.paper import q3_attention, q4_representations
-from safekey_interp.errors import RunError
+from safekey_interp.errors import RunError, install_hint
 from safekey_interp.reporting.labels import METHODS
 from safekey_interp.runs.run_folder import open_run
 
@@ -201,7 +201,7 @@ def test_without_kaleido_one_line_says_so(folder, tmp_path, capsys, monkeypatch)
     monkeypatch.setitem(sys.modules, "kaleido", None)
     main(["--run", str(folder), "--out", str(tmp_path), "--only", "attention"])
     said = [line for line in capsys.readouterr().out.splitlines() if "pictures" in line]
-    assert said == ["no pictures: kaleido is not installed (pip install 'safekey-interp[figures]')"]
+    assert said == [f"no pictures: kaleido is not installed ({install_hint('figures')})"]
     assert (tmp_path / "index.html").is_file()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -12,6 +13,7 @@ from zipfile import ZipFile
 import pytest
 
 from safekey_interp import __version__ as VERSION
+from safekey_interp.errors import install_hint
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,3 +71,12 @@ def test_a_tag_and_the_changelog_carry_the_version() -> None:
     assert newest is not None
     assert newest[1] == VERSION
     assert f"version: {VERSION}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_hints_name_a_command_that_installs() -> None:
+    """From the folder that the package was installed from, so that they work before a release."""
+    words = shlex.split(install_hint("eval"))
+    assert words[:2] == ["pip", "install"]
+    source, extra = words[2].removesuffix("]").split("[")
+    assert extra in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert source == "safekey-interp" or (Path(source) / "pyproject.toml").is_file()

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, get_cosine_schedule_with_warmup
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from safekey_interp.data.trace import CharSpan, Trace
-from safekey_interp.errors import InputError, SafekeyError
+from safekey_interp.errors import InputError, SafekeyError, install_hint
 from safekey_interp.models.model import Model, from_hf, load
 from safekey_interp.models.safety_head import SafetyHead, load_safety_head
 from safekey_interp.training import train
@@ -457,6 +457,7 @@ BAD: list[tuple[dict[str, Any], list[Trace] | None, str]] = [
     ({"head_layer": 2}, None, "head_layer: got 2, expected from 0 to 1, or null for the last layer's states"),
     ({"head_layer": -1}, None, "head_layer: got -1"),
     ({"report_to": ("nonsense",)}, None, "report_to ['nonsense']"),
+    ({"report_to": ("dvclive",)}, None, "report_to ['dvclive']"),
     ({"precision": "fp16"}, None, "precision: fp16 would be computed as fp32 on cpu"),
     ({"key_sentences": "no/such.yaml", "probe_every": 1}, None, "key sentences no/such.yaml"),
 ]
@@ -484,4 +485,4 @@ def test_without_the_extra_it_says_which(tmp_path: Path) -> None:
         "train(None, [])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "training needs peft: pip install 'safekey-interp[train]'" in done.stderr
+    assert f"training needs peft: {install_hint('train')}" in done.stderr

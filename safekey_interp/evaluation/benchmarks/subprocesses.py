@@ -18,13 +18,12 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from safekey_interp.errors import InputError
+from safekey_interp.errors import InputError, install_hint
 from safekey_interp.evaluation.benchmarks.catalogue import INSPECT, LM_EVAL, Benchmark
 from safekey_interp.evaluation.benchmarks.commands import Call
 
 PACKAGES = {LM_EVAL: "lm-eval", INSPECT: "inspect-ai"}
 """The package of each harness."""
-_EXTRA = "pip install 'safekey-interp[eval]'"
 _ASK = """
 import json, sys
 from importlib import metadata
@@ -87,7 +86,9 @@ def versions_in(python: str, benchmarks: Iterable[Benchmark], *, is_named: bool)
     missing = [name for name, version in versions.items() if version is None]
     if missing:
         where = f" in the environment of {python}" if is_named else ""
-        raise InputError(f"{needed.get(missing[0], 'eval')}: needs the package {missing[0]}; {_EXTRA}{where}")
+        raise InputError(
+            f"{needed.get(missing[0], 'eval')}: needs the package {missing[0]}; {install_hint('eval')}{where}"
+        )
     return versions
 
 
