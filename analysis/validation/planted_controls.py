@@ -80,7 +80,8 @@ def measure(names: Sequence[str], runs: int, out: Path, processes: int = 1) -> p
         processes: side by side.
 
     Returns:
-        A row per run and statement: name, planted, number, statement, shown (None where it says nothing).
+        A row per stored run of these experiments, of a larger ``runs`` too, and statement: name, planted, number,
+        statement, shown (None where it says nothing).
     """
     out.mkdir(parents=True, exist_ok=True)
     for file in out.glob("*.jsonl"):
@@ -99,7 +100,6 @@ def measure(names: Sequence[str], runs: int, out: Path, processes: int = 1) -> p
         if done % 20 == 0 or done == len(left):
             remaining = (time.monotonic() - start) / done * (len(left) - done) / 60
             print(f"{done:,} of {len(left):,} runs, {remaining:.0f} min left ({record['name']})", flush=True)
-    asked = set(plan)
     rows = [
         {
             "name": record["name"],
@@ -109,7 +109,7 @@ def measure(names: Sequence[str], runs: int, out: Path, processes: int = 1) -> p
             "shown": shown,
         }
         for record in measured(out)
-        if Run(record["name"], record["planted"], record["number"]) in asked
+        if record["name"] in names
         for text, shown in record["verdicts"].items()
     ]
     return pd.DataFrame(rows).drop_duplicates(["name", "planted", "number", "statement"])
