@@ -1,6 +1,6 @@
 r"""Lexicon of a language: what the rule-based finder and the classes of key sentences read, from one file a language.
 
-``languages/<code>.toml`` (an ISO 639-1 code) holds ``name``, ``spaced`` (whether white space parts words), ``[words]``,
+``languages/<code>.toml`` (an ISO 639-1 code) holds ``name``, ``script``, ``[words]``,
 ``[blocks]`` and entries of the four sections of :mod:`~safekey_interp.segmentation.lexicon_sections`. An entry is a
 ``form``, a regular expression blind to case in which white space is layout, ``_`` is a space of the text and ``<name>``
 is a block; or ``words``, a table of such forms separated by white space. Each has an ``example`` that it matches.
@@ -15,10 +15,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from safekey_interp.segmentation.lexicon_sections import NEVER, Compliance, Form, Refusal, Restatement, Risk
+from safekey_interp.segmentation.scripts import LATIN, SCRIPTS
 
 FOLDER = Path(__file__).parent / "languages"
 """Where the languages' files lie."""
@@ -93,7 +95,7 @@ def lexicon_of(language: str) -> Lexicon:
     if language not in languages_read():
         return UNREAD
     table = language_file(language)
-    _check(f"{language}.toml", table, ("name", "spaced", "words", "blocks", *_SECTIONS))
+    _check(f"{language}.toml", table, ("name", "script", "words", "blocks", *_SECTIONS))
     sections: dict[str, Any] = {}
     for name, section in _SECTIONS.items():
         entries = table.get(name, {})
@@ -111,6 +113,22 @@ def entries_of(language: str) -> Iterator[Entry]:
                 yield Entry(f"{section}.{name}", _joined([entry], table), entry["example"])
 
 
+def lexicons_in(text: str) -> tuple[Lexicon, ...]:
+    """The lexicons of every language that is read and whose script a text has."""
+    if text.isascii():
+        return _lexicons_by_script().get(LATIN, ())
+    written = [known for script, known in _lexicons_by_script().items() if SCRIPTS[script].letters.search(text)]
+    return tuple(chain.from_iterable(written))
+
+
+@cache
+def _lexicons_by_script() -> dict[str, tuple[Lexicon, ...]]:
+    by_script: defaultdict[str, tuple[Lexicon, ...]] = defaultdict(tuple)
+    for language in languages_read():
+        by_script[language_file(language)["script"]] += (lexicon_of(language),)
+    return dict(by_script)
+
+
 def plain(text: str, most: int) -> str:
     """The first ``most`` characters as the forms read them: on one line, with straight apostrophes."""
     return text[:most].replace("’", "'").replace("‘", "'").replace("\n", " ")
@@ -126,7 +144,7 @@ def _joined(entries: list[Mapping[str, str]], table: Mapping[str, Any]) -> Form:
     """Entries as one pattern: forms side by side, or the tables' words as one group."""
     if all("words" in entry for entry in entries):
         group = _alternatives(" ".join(entry["words"] for entry in entries))
-        source = rf"\b{group}\b" if table["spaced"] else group
+        source = group if SCRIPTS[table["script"]].letters_per_word else rf"\b{group}\b"
     else:
         source = "|".join(entry["form"] for entry in entries)
     return re.compile(_expanded(source, table.get("blocks", {})), re.IGNORECASE) if source else NEVER

@@ -11,12 +11,12 @@ not is K. Decisions that the definition leaves open:
 - An interjection alone ("Hmm.") belongs to the sentence that it opens.
 - A quotation, list or code block that a restating sentence introduces with a colon belongs to U.
 - In an answer, U is there only if the answer restates ("you are asking …"); otherwise its first sentence is K.
-- Text that is not English: the first sentence is U, the second K, by position, with low confidence.
+- Each sentence is read by the lexicon of its own language; where the next one is in a language that has none, there is
+  no K, since nobody can say whether that sentence restates or decides.
 
 The confidence says which rule decided, in the order in which the rules can be trusted; it is set by hand, not
 calibrated: 0.97 after one sentence that restates in so many words, 0.85 after several or when an answer decides at
-once, 0.6 where the first sentence is U, or nothing is, by position alone, 0.3 in other languages, 0 without a key
-sentence.
+once, 0.6 where the first sentence is U, or nothing is, by position alone, 0 without a key sentence.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from typing import NamedTuple
 
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.segmentation import speech_acts
-from safekey_interp.segmentation.lexicon import Lexicon, lexicon_of
+from safekey_interp.segmentation.language import language_name, language_of
+from safekey_interp.segmentation.lexicon import UNREAD, Lexicon, lexicon_of
 from safekey_interp.segmentation.lexicon_sections import Restatement
 from safekey_interp.segmentation.reasoning_span import Region
-from safekey_interp.segmentation.sentence_classes import is_english
 from safekey_interp.segmentation.sentence_splitter import WINDOW, iterate_sentences
 from safekey_interp.segmentation.span_finder import NO_KEY_SENTENCE, NO_TEXT, SpanFinder, Spans
 
 WIDEST = 16 * WINDOW
 """Characters looked at when the first window holds no key sentence."""
 
-_SURE, _LIKELY, _BY_POSITION, _OTHER_LANGUAGE = 0.97, 0.85, 0.6, 0.3
+_SURE, _LIKELY, _BY_POSITION = 0.97, 0.85, 0.6
 
 
 class RulesFinder(SpanFinder):
@@ -45,28 +45,25 @@ class RulesFinder(SpanFinder):
 
     name = "rules"
 
-    def spans(self, trace: Trace, region: Region) -> Spans:
+    def spans(self, trace: Trace, region: Region, language: str) -> Spans:
         """U and K by rule; looked for in a second, wider window when the first is too small."""
-        spans = _find(trace, region, WINDOW)
+        spans = _find(trace, region, language, WINDOW)
         if spans.key_sentence is not None or len(region.span) <= WINDOW:
             return spans
-        spans = _find(trace, region, WIDEST)
+        spans = _find(trace, region, language, WIDEST)
         if spans.key_sentence is not None or len(region.span) <= WIDEST:
             return spans
         return spans._replace(reason=f"{spans.reason} ends within {WIDEST:,} characters")
 
 
-def _find(trace: Trace, region: Region, limit: int) -> Spans:
+def _find(trace: Trace, region: Region, language: str, limit: int) -> Spans:
     response, answer = trace.response, region.region == "answer"
-    rest = _Reader(response, iterate_sentences(response, region.span.start, region.span.end, limit))
+    rest = _Reader(response, iterate_sentences(response, region.span.start, region.span.end, limit), language)
     first = rest.take()
     if first is None:
         return Spans(None, None, 0.0, NO_TEXT)
-    if not is_english(response[region.span.start : region.span.start + 600]):
-        second = rest.take()
-        if second is None:
-            return Spans(first.span, None, 0.0, NO_KEY_SENTENCE)
-        return Spans(first.span, second.span, _OTHER_LANGUAGE, "second sentence: not English, found by position")
+    if first.lexicon is UNREAD:
+        return Spans(None, None, 0.0, _not_read(first))
     if not speech_acts.opens_with_request(first.text, answer, first.forms):
         reason = "first sentence: nothing before it restates the request"
         return Spans(None, first.span, _LIKELY if answer else _BY_POSITION, reason)
@@ -85,6 +82,8 @@ def _find(trace: Trace, region: Region, limit: int) -> Spans:
             if _goes_on(following, announced, prompt):
                 end, n, spoken_by = sentence.span.end, n + 1, announced
                 continue
+        if sentence.lexicon is UNREAD:
+            return Spans(CharSpan(first.span.start, end), None, 0.0, _not_read(sentence))
         return Spans(CharSpan(first.span.start, end), sentence.span, *_verdict(first, n))
     return Spans(CharSpan(first.span.start, end), None, 0.0, NO_KEY_SENTENCE)
 
@@ -94,11 +93,16 @@ class _Sentence(NamedTuple):
 
     span: CharSpan
     text: str
+    language: str
     lexicon: Lexicon
 
     @property
     def forms(self) -> Restatement:
         return self.lexicon.restatement
+
+
+def _not_read(sentence: _Sentence) -> str:
+    return f"not read: {language_name(sentence.language)}; --finder llm reads it"
 
 
 def _verdict(opening: _Sentence, n: int) -> tuple[float, str]:
@@ -140,8 +144,8 @@ def _is_item(text: str) -> bool:
 class _Reader:
     """Sentences with interjections joined to what they open, and one of them to look ahead at."""
 
-    def __init__(self, response: str, spans: Iterator[CharSpan]) -> None:
-        self._response, self._spans = response, spans
+    def __init__(self, response: str, spans: Iterator[CharSpan], around: str) -> None:
+        self._response, self._spans, self._around = response, spans, around
         self._ahead: _Sentence | None = None
 
     def take(self) -> _Sentence | None:
@@ -161,7 +165,9 @@ class _Reader:
         return None if span is None else self._read(span)
 
     def _read(self, span: CharSpan) -> _Sentence:
-        return _Sentence(span, span.text(self._response), lexicon_of("en"))
+        text = span.text(self._response)
+        language = language_of(text, self._around)
+        return _Sentence(span, text, language, lexicon_of(language))
 
 
 _READ_OF_PROMPT = 3_000

@@ -8,11 +8,10 @@ where it is predicated ("that is dangerous"), not where it is part of a fact ("o
 
 from __future__ import annotations
 
-import re
-from functools import cache
 from typing import Literal
 
-from safekey_interp.segmentation.lexicon import Lexicon, language_file, lexicon_of, plain
+from safekey_interp.segmentation.language import UNKNOWN, language_of
+from safekey_interp.segmentation.lexicon import UNREAD, Lexicon, lexicon_of, lexicons_in, plain
 
 Aha = Literal["safe", "unsafe", "neutral"]
 
@@ -21,8 +20,10 @@ _READ = 1_200
 _LONGEST = 2 * _READ + 3
 
 
-def classify_aha(sentence: str, understanding: str | None = None, prompt: str | None = None) -> Aha:
-    """What ``sentence``, read as the key sentence of a trace, decides.
+def classify_aha(
+    sentence: str, understanding: str | None = None, prompt: str | None = None, *, around: str = UNKNOWN
+) -> Aha | None:
+    """What ``sentence``, read as the key sentence of a trace, decides; None when its language is not read.
 
     Args:
         sentence: the key sentence.
@@ -30,12 +31,15 @@ def classify_aha(sentence: str, understanding: str | None = None, prompt: str | 
             itself, and whether harm has been named.
         prompt: the user's text; compliance is unsafe when it or ``understanding`` names harm. When both are None,
             compliance counts as unsafe.
+        around: language of the trace (ISO 639-1), which the sentence has unless it says otherwise.
     """
     text, before = plain(sentence, _LONGEST), plain(understanding or "", _LONGEST)
-    lexicon = lexicon_of("en")
-    if not is_english(text) or lexicon.risk.cleared.search(text):
+    lexicon = lexicon_of(language_of(text, around if around != UNKNOWN else language_of(before)))
+    if lexicon is UNREAD:
+        return None
+    if lexicon.risk.cleared.search(text):
         return "neutral"
-    answering = bool(lexicon.compliance.answering.search(before))
+    answering = any(known.compliance.answering.search(before) for known in lexicons_in(before))
     if lexicon.refusal.rules_and_refusal.search(text) or _predicates_risk(text, lexicon) or _reacts(text, lexicon):
         return "safe"
     if lexicon.compliance.motive.search(text):
@@ -43,7 +47,7 @@ def classify_aha(sentence: str, understanding: str | None = None, prompt: str | 
     if _takes_care(text, answering, lexicon):
         return "safe"
     without_context = understanding is None and prompt is None
-    harmful = without_context or _touches_harm(before, lexicon) or _touches_harm(prompt or "", lexicon)
+    harmful = without_context or _touches_harm(before) or _touches_harm(prompt or "")
     return "unsafe" if harmful and _complies(text, before, answering, lexicon) else "neutral"
 
 
@@ -54,7 +58,8 @@ def names_harm(text: str) -> bool:
     A harm that the text itself rules out ("without promoting self-harm", "not in danger"), or asks whether it is
     allowed, does not count.
     """
-    return _names_harm(text, lexicon_of("en"))
+    text = plain(_both_ends(text), _LONGEST)
+    return any(_harm_in(text, lexicon) for lexicon in lexicons_in(text))
 
 
 def _predicates_risk(text: str, lexicon: Lexicon) -> bool:
@@ -91,43 +96,22 @@ def _complies(text: str, before: str, answering: bool, lexicon: Lexicon) -> bool
     """Whether the task is begun: whoever does the task begins with any sentence; whoever answers, with one that
     says so, or that is about the task itself."""
     forms = lexicon.compliance
-    if forms.explaining.match(before) or (answering and forms.deliberation.match(text)):
+    explains = any(known.compliance.explaining.match(before) for known in lexicons_in(before))
+    if explains or (answering and forms.deliberation.match(text)):
         return False
     return not answering or bool(forms.compliance.search(text)) or not forms.about_asker.search(text)
 
 
-def is_english(text: str) -> bool:
-    """Whether function words of English are as dense as English has them; a few words alone pass when they are
-    ASCII."""
-    words = [word.lower() for word in _LETTERS.findall(plain(text, _LONGEST))]
-    if len(words) < _FEW_WORDS and text.isascii():
-        return True
-    english = _english_words()
-    return sum(word in english for word in words) >= _ENGLISH_DENSITY * len(words) > 0
-
-
-@cache
-def _english_words() -> frozenset[str]:
-    return frozenset(language_file("en")["words"]["function"].split())
-
-
-def _touches_harm(text: str, lexicon: Lexicon) -> bool:
+def _touches_harm(text: str) -> bool:
     """Whether a request may do harm: it names one, or touches what harmful requests are about."""
-    text = _both_ends(text)
-    return _names_harm(text, lexicon) or bool(lexicon.risk.touchy.search(plain(text, _LONGEST)))
-
-
-def _names_harm(text: str, lexicon: Lexicon) -> bool:
-    return _harm_in(plain(_both_ends(text), _LONGEST), lexicon)
+    text = plain(_both_ends(text), _LONGEST)
+    return any(_harm_in(text, lexicon) or lexicon.risk.touchy.search(text) for lexicon in lexicons_in(text))
 
 
 def _both_ends(text: str) -> str:
     return text if len(text) <= 2 * _READ else text[:_READ] + " \n " + text[-_READ:]
 
 
-_LETTERS = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
-_ENGLISH_DENSITY = 0.12
-_FEW_WORDS = 8
 _LOOK_BACK = 90
 
 
