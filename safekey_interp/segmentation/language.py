@@ -30,7 +30,8 @@ _AGAINST = 2.0
 """A sentence leaves the language around it when another speaks for it so many times as clearly."""
 _TELLING = 3
 """Fewer words than this do not leave the language around them."""
-_LATIN_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
+_LATIN_WORD = re.compile(r"[^\W\d_](?:'?[^\W\d_])+")
+"""Two letters at least: one alone is more often a variable."""
 _LETTER = re.compile(r"[^\W\d_]")
 _QUOTATION = re.compile(r"\"[^\"\n]*\"|“[^”\n]*”|«[^»\n]*»|「[^」\n]*」|『[^』\n]*』|`[^`\n]*`")
 

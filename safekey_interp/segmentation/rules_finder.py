@@ -27,12 +27,13 @@ from typing import NamedTuple
 
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.segmentation import speech_acts
-from safekey_interp.segmentation.language import language_name, language_of
+from safekey_interp.segmentation.language import language_of
 from safekey_interp.segmentation.lexicon import UNREAD, Lexicon, lexicon_of
 from safekey_interp.segmentation.lexicon_sections import Restatement
 from safekey_interp.segmentation.reasoning_span import Region
 from safekey_interp.segmentation.sentence_splitter import WINDOW, iterate_sentences
 from safekey_interp.segmentation.span_finder import NO_KEY_SENTENCE, NO_TEXT, SpanFinder, Spans
+from safekey_interp.segmentation.unread_languages import not_read
 
 WIDEST = 16 * WINDOW
 """Characters looked at when the first window holds no key sentence."""
@@ -63,7 +64,7 @@ def _find(trace: Trace, region: Region, language: str, limit: int) -> Spans:
     if first is None:
         return Spans(None, None, 0.0, NO_TEXT)
     if first.lexicon is UNREAD:
-        return Spans(None, None, 0.0, _not_read(first))
+        return Spans(None, None, 0.0, not_read(first.language))
     if not speech_acts.opens_with_request(first.text, answer, first.forms):
         reason = "first sentence: nothing before it restates the request"
         return Spans(None, first.span, _LIKELY if answer else _BY_POSITION, reason)
@@ -83,7 +84,7 @@ def _find(trace: Trace, region: Region, language: str, limit: int) -> Spans:
                 end, n, spoken_by = sentence.span.end, n + 1, announced
                 continue
         if sentence.lexicon is UNREAD:
-            return Spans(CharSpan(first.span.start, end), None, 0.0, _not_read(sentence))
+            return Spans(CharSpan(first.span.start, end), None, 0.0, not_read(sentence.language))
         return Spans(CharSpan(first.span.start, end), sentence.span, *_verdict(first, n))
     return Spans(CharSpan(first.span.start, end), None, 0.0, NO_KEY_SENTENCE)
 
@@ -99,10 +100,6 @@ class _Sentence(NamedTuple):
     @property
     def forms(self) -> Restatement:
         return self.lexicon.restatement
-
-
-def _not_read(sentence: _Sentence) -> str:
-    return f"not read: {language_name(sentence.language)}; --finder llm reads it"
 
 
 def _verdict(opening: _Sentence, n: int) -> tuple[float, str]:

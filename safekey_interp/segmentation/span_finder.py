@@ -19,7 +19,7 @@ NO_TEXT = "no sentence in the response"
 
 def language_at(response: str, region: Region) -> str:
     """The language of a trace: that of the beginning of its reasoning."""
-    return language_of(response[region.span.start : region.span.start + READ])
+    return language_of(response[region.span.start : min(region.span.end, region.span.start + READ)])
 
 
 class Spans(NamedTuple):
