@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from safekey_interp.segmentation.lexicon_sections import NEVER, Compliance, Form, Refusal, Restatement, Risk
-from safekey_interp.segmentation.scripts import LATIN, SCRIPTS
+from safekey_interp.segmentation.scripts import LATIN, SCRIPTS, Script
 
 FOLDER = Path(__file__).parent / "languages"
 """Where the languages' files lie."""
@@ -44,8 +44,14 @@ class Lexicon:
     refusal: Refusal = field(default=Refusal(), repr=False)
     compliance: Compliance = field(default=Compliance(), repr=False)
 
+    script: Script = SCRIPTS[LATIN]
+    """How it is written."""
+
     def content(self, text: str) -> frozenset[str]:
-        """The content words of a text, each by its first letters."""
+        """The content words of a text, each by its first letters; pairs of letters where white space parts no words."""
+        if self.script.letters_per_word:
+            pairs = (run[at : at + 2] for run in self.script.letters.findall(text) for at in range(len(run) - 1))
+            return frozenset(pairs) - self.common
         return frozenset(word[:_STEM] for word in _WORDS.findall(text.lower()) if word not in self.common)
 
 
@@ -101,7 +107,8 @@ def lexicon_of(language: str) -> Lexicon:
         entries = table.get(name, {})
         _check(f"{language}.toml, {name}", entries, [known.name for known in fields(section)])
         sections[name] = section(**{key: _joined(of_key, table) for key, of_key in entries.items()})
-    return Lexicon(language=language, common=frozenset(table["words"].get("common", "").split()), **sections)
+    common = frozenset(table["words"].get("common", "").split())
+    return Lexicon(language=language, common=common, script=SCRIPTS[table["script"]], **sections)
 
 
 def entries_of(language: str) -> Iterator[Entry]:
@@ -130,8 +137,8 @@ def _lexicons_by_script() -> dict[str, tuple[Lexicon, ...]]:
 
 
 def plain(text: str, most: int) -> str:
-    """The first ``most`` characters as the forms read them: on one line, with straight apostrophes."""
-    return text[:most].replace("’", "'").replace("‘", "'").replace("\n", " ")
+    """The first ``most`` characters as the forms read them: on one line, with straight apostrophes and one question mark."""
+    return text[:most].replace("’", "'").replace("‘", "'").replace("\n", " ").replace("？", "?")
 
 
 def _check(where: str, given: Iterable[str], expected: Collection[str]) -> None:

@@ -137,6 +137,10 @@ class Refusal:
 
     rules_and_refusal: Form = NEVER
     """Rules, refusal, ethics, help for someone in need."""
+    declines: Form = NEVER
+    """In an answer: it declines what was asked."""
+    helps: Form = NEVER
+    """In an answer: it helps, or goes on to."""
 
 
 @dataclass(frozen=True, kw_only=True)
