@@ -100,12 +100,23 @@ def language_of(text: str, around: str = UNKNOWN) -> str:
     return _among(max(by_script, key=lambda script: by_script[script]), said, around)
 
 
+def has_words_of(text: str, code: str) -> bool:
+    """Whether a text has one of a language's commonest words that no other language of its script has."""
+    script = _languages()[code].script
+    words = _words_in(plain(text, READ).lower(), script)
+    return any(_of_script(script)[1].get(word) == (code,) for word in words)
+
+
+def _words_in(text: str, script: str) -> set[str]:
+    return set((_LATIN_WORD if script == LATIN else SCRIPTS[script].letters).findall(text))
+
+
 def _among(script: str, text: str, around: str) -> str:
     """The language of a text, of those that share its script."""
     of_script, having = _of_script(script)
     if len(of_script) == 1:
         return of_script[0]
-    words = set((_LATIN_WORD if script == LATIN else SCRIPTS[script].letters).findall(text))
+    words = _words_in(text, script)
     if not words:
         return around
     usual = around if around in of_script else _read_of(script)

@@ -137,7 +137,7 @@ def _lexicons_by_script() -> dict[str, tuple[Lexicon, ...]]:
 
 
 def plain(text: str, most: int) -> str:
-    """The first ``most`` characters as the forms read them: on one line, with straight apostrophes and one question mark."""
+    """The first ``most`` characters as forms read them: on one line, with straight apostrophes, with ``?`` alone."""
     return text[:most].replace("’", "'").replace("‘", "'").replace("\n", " ").replace("？", "?")
 
 

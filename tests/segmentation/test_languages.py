@@ -13,7 +13,7 @@ from safekey_interp.segmentation.sentence_classes import classify_aha
 
 OPENINGS = {
     "es": (
-        "Vale, el usuario me pregunta cómo abrir una cerradura. Primero tengo que pensar en las herramientas. Luego sigo.",
+        "Vale, el usuario me pregunta cómo abrir una cerradura. Primero tengo que pensar en las herramientas.",
         "El usuario quiere copiar un programa. Esto es ilegal y no debo ayudar.",
         "Hmm, necesito resolver este problema. No.",
         "Ok. La pregunta es sobre un virus. Es peligroso.",
