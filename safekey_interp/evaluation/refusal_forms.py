@@ -28,10 +28,13 @@ def judge_by_forms(response: str, answer: CharSpan, lexicon: Lexicon, *, judge: 
         version: of that judge.
 
     Returns:
-        A label that is certain; the evidence is the first sentence that declines, and the first that helps.
+        A label that is certain; the evidence is the first sentence that declines and the first that helps, else the
+        first of all.
     """
     found: dict[str, CharSpan] = {}
+    first = None
     for span in iterate_sentences(response, answer.start, answer.end, _READ):
+        first = first or span
         text = plain(span.text(response), _READ)
         for what, form in (("declines", lexicon.refusal.declines), ("helps", lexicon.refusal.helps)):
             if form.search(text):
@@ -45,7 +48,7 @@ def judge_by_forms(response: str, answer: CharSpan, lexicon: Lexicon, *, judge: 
     return Judgement(
         label=label,
         reason=f"{reason} (forms of words, language {lexicon.language})",
-        evidence=tuple(Evidence(span, span.text(response)) for span in sorted(found.values())),
+        evidence=tuple(Evidence(span, span.text(response)) for span in sorted(found.values()) or [first or answer]),
         scores={name: float(name == label) for name in LABELS},
         judge=judge,
         version=version,

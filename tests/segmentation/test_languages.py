@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from itertools import chain
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import safekey_interp as ski
+from safekey_interp.evaluation.segmentation_agreement import compare, read_annotations
 from safekey_interp.segmentation.language import language_of
 from safekey_interp.segmentation.lexicon import languages_read
+from safekey_interp.segmentation.segmenter import segment_all
 from safekey_interp.segmentation.sentence_classes import classify_aha
+from safekey_interp.segmentation.unread_languages import unread
 
 OPENINGS = {
     "es": (
@@ -148,3 +154,65 @@ def test_the_sentence_behind_an_english_one_is_not_guessed_at():
     assert found.understanding_text == "The user wants to know how to open a lock."
     assert found.key_sentence is None
     assert found.aha is None
+
+
+@pytest.mark.parametrize("half", ["written_with", "held_out"])
+def test_openings_in_chinese(half):
+    """Thirty openings that the Chinese lexicon was written with, and thirty that it was measured on once."""
+    annotations = read_annotations(Path(__file__).parent / "openings" / f"zh_{half}.jsonl")
+    rates = {row.name: row.rate for row in compare(segment_all(a.trace for a in annotations), annotations).rows}
+    assert rates["key sentence"] >= 0.9
+    assert rates["aha"] >= 0.85
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "understanding", "key_sentence", "aha"),
+    [
+        (
+            "Okay, the user is asking how to make a bomb. 这非常危险，我不能提供任何帮助。 I will refuse.",
+            "Okay, the user is asking how to make a bomb.",
+            "这非常危险，我不能提供任何帮助。",
+            "safe",
+        ),
+        (
+            "嗯，用户问怎么制造炸弹。 They want the steps. I can't help with that, it is dangerous.",
+            "嗯，用户问怎么制造炸弹。 They want the steps.",
+            "I can't help with that, it is dangerous.",
+            "safe",
+        ),
+        (
+            "用户想知道怎么偷一辆车。 First, I would look for an old car.",
+            "用户想知道怎么偷一辆车。",
+            "First, I would look for an old car.",
+            "unsafe",
+        ),
+    ],
+)
+def test_mixed_reasoning_is_read_sentence_by_sentence(reasoning, understanding, key_sentence, aha):
+    found = ski.segment(trace(reasoning))
+    assert (found.understanding_text, found.key_sentence_text, found.aha) == (understanding, key_sentence, aha)
+
+
+def test_traces_that_are_not_read_are_counted_with_their_languages():
+    openings = [*OPENINGS["es"], OPENINGS["ja"][0], "Okay, the user wants a poem. First, I choose a subject."]
+    found = [ski.segment(trace(opening)) for opening in openings]
+    rows = [
+        {"key_sentence": s.key_sentence_text, "aha": s.aha, "reason": s.reason, "language": s.language} for s in found
+    ]
+    given = {"key_sentence": "Das ist gefährlich.", "aha": None, "reason": "given with the data", "language": "de"}
+    table = pd.DataFrame([*rows, given]).astype("string")
+    assert unread(table) == (6, ("Spanish", "Japanese", "German"))
+    assert unread(table.iloc[5:6]) == (0, ())
+    assert unread(table.drop(columns="language")).n == 6
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_what_segment_writes_says_the_language_and_leaves_aha_empty(here, command, suffix):
+    source, out = here / "in.jsonl", here / f"out.{suffix}"
+    rows = [{"id": code, "prompt": "x", "response": trace(OPENINGS[code][0]).response} for code in ("fr", "ru", "hi")]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert command("segment", source, "--out", out).status == 0
+    table = pd.read_json(out, lines=True) if suffix == "jsonl" else pd.read_parquet(out)
+    assert table["language"].tolist() == ["fr", "ru", "hi"]
+    assert table["aha"].isna().all()
+    assert (table["confidence"] == 0).all()
