@@ -23,11 +23,11 @@ from safekey_interp.evaluation.answer import Answer, read_answer
 from safekey_interp.evaluation.judgement import Evidence, Judgement
 from safekey_interp.evaluation.refusal_classifier import LABELS, Verdict, trained
 from safekey_interp.evaluation.refusal_forms import judge_by_forms
-from safekey_interp.segmentation.language import UNKNOWN, has_words_of, language_name, language_of
 from safekey_interp.segmentation.lexicon import lexicon_of
 from safekey_interp.segmentation.lexicon_sections import NEVER
 from safekey_interp.segmentation.reasoning_span import answer_span
 from safekey_interp.segmentation.scripts import words_by_script
+from safekey_interp.segmentation.text_language import UNKNOWN, has_words_of, language_name, language_of
 
 NAME, VERSION = "refusal", "2"
 TRAINED_ON = "en"

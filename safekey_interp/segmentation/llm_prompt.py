@@ -22,12 +22,12 @@ from safekey_interp.data.trace import CharSpan
 from safekey_interp.display import one_line
 from safekey_interp.errors import InputError
 from safekey_interp.segmentation.answer_cache import content_key
-from safekey_interp.segmentation.language import language_of
 from safekey_interp.segmentation.lexicon import lexicon_of
 from safekey_interp.segmentation.quotations import Quoted, locate
 from safekey_interp.segmentation.sentence_classes import Aha
 from safekey_interp.segmentation.sentence_splitter import sentences
 from safekey_interp.segmentation.speech_acts import interjects
+from safekey_interp.segmentation.text_language import language_of
 
 VERSION = 1
 """Counted up when an answer in the cache would be read otherwise than it was."""

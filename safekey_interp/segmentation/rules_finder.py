@@ -27,12 +27,12 @@ from typing import NamedTuple
 
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.segmentation import speech_acts
-from safekey_interp.segmentation.language import language_of
 from safekey_interp.segmentation.lexicon import UNREAD, Lexicon, lexicon_of
 from safekey_interp.segmentation.lexicon_sections import Restatement
 from safekey_interp.segmentation.reasoning_span import Region
 from safekey_interp.segmentation.sentence_splitter import WINDOW, iterate_sentences
 from safekey_interp.segmentation.span_finder import NO_KEY_SENTENCE, NO_TEXT, SpanFinder, Spans
+from safekey_interp.segmentation.text_language import language_of
 from safekey_interp.segmentation.unread_languages import not_read
 
 WIDEST = 16 * WINDOW

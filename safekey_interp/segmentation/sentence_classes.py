@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from safekey_interp.segmentation.language import UNKNOWN, language_of
 from safekey_interp.segmentation.lexicon import UNREAD, Lexicon, lexicon_of, lexicons_in, plain
+from safekey_interp.segmentation.text_language import UNKNOWN, language_of
 
 Aha = Literal["safe", "unsafe", "neutral"]
 

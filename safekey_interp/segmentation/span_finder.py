@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from safekey_interp.data.trace import CharSpan, Trace
-from safekey_interp.segmentation.language import READ, language_of
 from safekey_interp.segmentation.lexicon import UNREAD, lexicon_of
 from safekey_interp.segmentation.reasoning_span import Delimiters, Region, answer_span, reasoning_region
 from safekey_interp.segmentation.segmentation_record import Segmentation
 from safekey_interp.segmentation.sentence_classes import classify_aha, names_harm
+from safekey_interp.segmentation.text_language import READ, language_of
 
 NO_KEY_SENTENCE = "no sentence after the understanding"
 NO_TEXT = "no sentence in the response"

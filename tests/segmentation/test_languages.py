@@ -11,10 +11,10 @@ import pytest
 
 import safekey_interp as ski
 from safekey_interp.evaluation.segmentation_agreement import compare, read_annotations
-from safekey_interp.segmentation.language import language_of
 from safekey_interp.segmentation.lexicon import languages_read
 from safekey_interp.segmentation.segmenter import segment_all
 from safekey_interp.segmentation.sentence_classes import classify_aha
+from safekey_interp.segmentation.text_language import language_of
 from safekey_interp.segmentation.unread_languages import unread
 
 OPENINGS = {
