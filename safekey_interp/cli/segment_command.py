@@ -71,10 +71,9 @@ def segment(
         print(one_line(str(out)))
     else:
         _print(pairs, [*reading.spans, *reading.prompt_spans])
-    n = seen.total()
-    seen.pop(None, None)
-    if seen:
-        say(counted(seen.elements()).in_words(n))
+    unread = counted(language for language in seen.elements() if language)
+    if unread.n:
+        say(unread.in_words(seen.total()))
 
 
 def _noted(

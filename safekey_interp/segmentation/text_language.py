@@ -45,10 +45,9 @@ class _Language(NamedTuple):
 @cache
 def _languages() -> dict[str, _Language]:
     recognised = tomllib.loads((FOLDER / "recognised.toml").read_text(encoding="utf-8"))["languages"]
-    tables = {code: (table, table.get("words", "")) for code, table in recognised.items()}
-    for code in languages_read():
-        table = language_file(code)
-        tables[code] = table, table["words"].get("function", "")
+    read = {code: language_file(code) for code in languages_read()}
+    tables = {code: (table, table["words"].get("function", "")) for code, table in read.items()}
+    tables |= {code: (table, table.get("words", "")) for code, table in recognised.items() if code not in read}
     return {
         code: _Language(table["name"], table["script"], frozenset(words.split()))
         for code, (table, words) in tables.items()
@@ -123,14 +122,14 @@ def _among(script: str, text: str, around: str) -> str:
     if usual and _is_plainly(usual, words):
         return usual
     scores: defaultdict[str, float] = defaultdict(float)
-    for word in words.intersection(having):
+    for word in sorted(words.intersection(having)):  # sums to the last bit as in every other process
         for code in having[word]:
             scores[code] += 1 / len(having[word])
-    best = max(scores, key=scores.__getitem__, default=UNKNOWN)
+    best = max(of_script, key=lambda code: scores[code])
     if around in of_script:
         leaves = len(words) >= _TELLING and scores[best] >= max(1.0, _AGAINST * scores[around])
         return best if leaves else around
-    if not scores:
+    if not scores[best]:
         best = next((code for code in of_script if not _words_of_short_texts(code).isdisjoint(words)), UNKNOWN)
         return best if len(words) < _FEW else UNKNOWN
     return best if len(words & _languages()[best].words) >= _DENSITY * len(words) else UNKNOWN
