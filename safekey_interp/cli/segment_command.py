@@ -20,7 +20,7 @@ from safekey_interp.errors import InputError
 from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from safekey_interp.data.trace import CharSpan, Trace
     from safekey_interp.segmentation.segmentation_record import Segmentation
@@ -55,6 +55,7 @@ def segment(
     """Segment the traces, and print, write or compare the segmentations."""
     from safekey_interp.models.organism import TRACES
     from safekey_interp.segmentation.segmenter import segmented
+    from safekey_interp.segmentation.unread_languages import counted, unread_language
 
     if out is not None and out.suffix not in (".jsonl", ".parquet"):
         raise InputError(f"--out {out}: expected a name that ends in .jsonl or .parquet")
@@ -64,7 +65,8 @@ def segment(
     source = traces_of(files or agreement or TRACES, reading, settings.delimiters)
     if out is not None and any(file.path.resolve() == out.resolve() for file in source.files):
         raise InputError(f"--out {out}: the file that is read, expected another; its traces would be lost")
-    pairs = segmented(source, settings)
+    seen: Counter[str | None] = Counter()
+    pairs = _noted(segmented(source, settings), lambda segmentation: seen.update([unread_language(segmentation)]))
     if agree is not None:
         print(agree(segmentation for _, segmentation in pairs))
     elif out is not None:
@@ -72,6 +74,18 @@ def segment(
         print(one_line(str(out)))
     else:
         _print(pairs, [*reading.spans, *reading.prompt_spans])
+    unread = counted(language for language in seen.elements() if language)
+    if unread.n:
+        say(unread.in_words(seen.total()))
+
+
+def _noted(
+    pairs: Iterable[tuple[Trace, Segmentation]], note: Callable[[Segmentation], None]
+) -> Iterator[tuple[Trace, Segmentation]]:
+    """The pairs as they pass, each noted."""
+    for trace, segmentation in pairs:
+        note(segmentation)
+        yield trace, segmentation
 
 
 def _comparison(file: Path) -> Callable[[Iterable[Segmentation]], object]:
@@ -151,7 +165,7 @@ def _write(pairs: Iterable[tuple[Trace, Segmentation]], out: Path, *, with_spans
 
 _COLUMNS = (
     *("trace_id", "understanding", "key_sentence", "understanding_text", "key_sentence_text", "aha", "hint"),
-    *("confidence", "reason", "region", "family", "finder"),
+    *("confidence", "reason", "region", "family", "language", "finder"),
 )
 
 

@@ -71,7 +71,7 @@ def read_answer(response: str) -> Answer:
     while len(sentences) > 1 and _PLEASANTRY.fullmatch(sentences[0].text):
         del sentences[0]
     if not sentences:
-        return Answer([], "", "the answer has no words in Latin letters")
+        return Answer([], "", "the answer has no words")
     return Answer(sentences, "\n".join(piece.text(response) for piece in pieces), "")
 
 

@@ -97,6 +97,7 @@ def trace_row(entry: Entry, by: str | None = None) -> dict[str, Any]:
         "source": trace.source,
         "group": trace.group,
         "condition": condition_of(trace, by),
+        "language": segmentation.language,
         "family": segmentation.family,
         "region": segmentation.region,
         "understanding_start": understanding.start if understanding else None,
@@ -131,7 +132,7 @@ _TRACE_TYPES = {
 } | {
     name: "string"
     for name in (
-        *("trace_id", "prompt", "response", "label", "source", "group", "condition", "family", "region"),
+        *("trace_id", "prompt", "response", "label", "source", "group", "condition", "language", "family", "region"),
         *("understanding", "key_sentence", "aha", "reason", "status", "left_out", "meta"),
     )
 } | {"hint": "boolean", "confidence": "float64"}  # fmt: skip

@@ -14,7 +14,7 @@ class GivenFinder(SpanFinder):
 
     name = "given"
 
-    def spans(self, trace: Trace, region: Region) -> Spans:
+    def spans(self, trace: Trace, region: Region, language: str) -> Spans:
         """U and K as they are given."""
         understanding, key_sentence = _inside(trace, "understanding"), _inside(trace, "key_sentence")
         if "key_sentence" not in trace.given:

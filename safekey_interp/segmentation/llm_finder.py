@@ -34,7 +34,7 @@ from safekey_interp.segmentation.llm_prompt import (
 )
 from safekey_interp.segmentation.reasoning_span import Delimiters, Region, answer_span, reasoning_region
 from safekey_interp.segmentation.segmentation_record import Segmentation
-from safekey_interp.segmentation.span_finder import NO_KEY_SENTENCE, NO_TEXT
+from safekey_interp.segmentation.span_finder import NO_KEY_SENTENCE, NO_TEXT, language_at
 
 # The model is shown this much of the prompt and of the reasoning: U and K open a trace, and K ends within.
 _SHOWN_CHARACTERS = 4_000
@@ -239,6 +239,7 @@ class LlmFinder:
             reason=reason,
             finder=self.name,
             answer=answer_span(trace.response, self._delimiters),
+            language=language_at(trace.response, region),
         )
         return _Outcome(segmentation, result)
 

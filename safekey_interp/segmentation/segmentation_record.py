@@ -40,9 +40,9 @@ class Segmentation:
     key_sentence: CharSpan | None
     """The first sentence after the understanding; None when there is none, never empty."""
     aha: Aha | None
-    """What the key sentence decides; None iff there is none."""
+    """What the key sentence decides; None when there is none, and when its language is not read."""
     hint: bool | None
-    """Whether the understanding alone names the harm; None iff there is none."""
+    """Whether the understanding alone names the harm; None when there is none, and when its language is not read."""
     confidence: float
     """How sure the finder is of the key sentence, in [0, 1]; 0 when there is none."""
     reason: str
@@ -51,6 +51,9 @@ class Segmentation:
     """The finder that found them."""
     answer: CharSpan | None = None
     """Where the answer lies; None when the reasoning never closes, and from finders that do not say."""
+    language: str = "und"
+    """Language in which the reasoning begins (ISO 639-1); ``und`` when it is not known, and from finders that do not
+    say."""
 
     @property
     def understanding_text(self) -> str | None:
@@ -82,7 +85,8 @@ class Segmentation:
         if self.key_sentence is None:
             return f"no key sentence: {self.reason}"
         hint = {None: "no understanding", True: "understanding names the harm", False: "understanding names no harm"}
-        return f"{self.aha}, {hint[self.hint]}, confidence {self.confidence:.2f} ({self.reason})"
+        aha = self.aha or f"not read ({self.language})"
+        return f"{aha}, {hint[self.hint]}, confidence {self.confidence:.2f} ({self.reason})"
 
     def _repr_html_(self) -> str:
         head = f"<b>{escaped(self.trace_id)}</b> {escaped(self.verdict)}"

@@ -31,8 +31,8 @@ class SentenceStart:
     """Where it lies in the response."""
     text: str
     """Its words."""
-    aha: Aha
-    """What it decides, read as a key sentence is."""
+    aha: Aha | None
+    """What it decides, read as a key sentence is; None when its language is not read."""
 
 
 def sentence_starts(trace: Trace, segmentation: Segmentation, *, most: int = 64) -> list[SentenceStart]:
@@ -57,7 +57,8 @@ def sentence_starts(trace: Trace, segmentation: Segmentation, *, most: int = 64)
     starts = []
     for number, span in enumerate(islice(chain([key], rest), most)):
         text = span.text(trace.response)
-        aha = segmentation.aha if number == 0 and segmentation.aha else classify_aha(text, understanding, trace.prompt)
+        aha = segmentation.aha if number == 0 else None
+        aha = aha or classify_aha(text, understanding, trace.prompt, around=segmentation.language)
         starts.append(SentenceStart(number=number, span=span, text=text, aha=aha))
     return starts
 

@@ -92,7 +92,8 @@ _OPENER = (
 )
 _MISSED = re.compile(
     rf"([A-Za-z]{{2}}|\b[A-Za-z]\.[A-Za-z])\.([\"”’)\]]*)[ ]+(?={_OPENER})|"
-    r"([.!?…][\"”’]+)[ ]+(?=[\"“]?[A-Z])"
+    r"([.!?…][\"”’]+)[ ]+(?=[\"“]?[A-Z])|"
+    r"[。！？](?=\d)"
 )
 _TITLE = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|Gen|Sen|Rep|Gov|Lt|Col|Sgt|Capt|Rev|Hon|vs|e\.g|i\.e|cf|Fig|approx)\Z")
 _INITIALS = re.compile(r"(?:\A|[\s\"“(])(?:[A-Z]\.){1,4}\s*\Z")

@@ -7,12 +7,19 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from safekey_interp.data.trace import CharSpan, Trace
+from safekey_interp.segmentation.lexicon import UNREAD, lexicon_of
 from safekey_interp.segmentation.reasoning_span import Delimiters, Region, answer_span, reasoning_region
 from safekey_interp.segmentation.segmentation_record import Segmentation
 from safekey_interp.segmentation.sentence_classes import classify_aha, names_harm
+from safekey_interp.segmentation.text_language import READ, language_of
 
 NO_KEY_SENTENCE = "no sentence after the understanding"
 NO_TEXT = "no sentence in the response"
+
+
+def language_at(response: str, region: Region) -> str:
+    """The language of a trace: that of the beginning of its reasoning."""
+    return language_of(response[region.span.start : min(region.span.end, region.span.start + READ)])
 
 
 class Spans(NamedTuple):
@@ -35,14 +42,15 @@ class SpanFinder(ABC):
         self._delimiters = delimiters
 
     @abstractmethod
-    def spans(self, trace: Trace, region: Region) -> Spans:
-        """U and K of a trace whose sentences lie in a region."""
+    def spans(self, trace: Trace, region: Region, language: str) -> Spans:
+        """U and K of a trace whose sentences lie in a region, in a language as :func:`language_of` tells it."""
 
     def find(self, traces: Iterable[Trace]) -> Iterator[Segmentation]:
         """One segmentation a trace, in their order."""
         for trace in traces:
             region = reasoning_region(trace.response, self._delimiters)
-            spans = self.spans(trace, region)
+            language = language_at(trace.response, region)
+            spans = self.spans(trace, region, language)
             understanding, key_sentence = (
                 None if span is None else span.text(trace.response)
                 for span in (spans.understanding, spans.key_sentence)
@@ -53,9 +61,18 @@ class SpanFinder(ABC):
                 reasoning=region.span,
                 region=region.region,
                 family=region.family,
-                aha=None if key_sentence is None else classify_aha(key_sentence, understanding or "", trace.prompt),
-                hint=None if understanding is None else names_harm(understanding),
+                aha=None
+                if key_sentence is None
+                else classify_aha(key_sentence, understanding or "", trace.prompt, around=language),
+                hint=_hint(understanding, language),
+                language=language,
                 finder=self.name,
                 answer=answer_span(trace.response, self._delimiters),
                 **spans._asdict(),
             )
+
+
+def _hint(understanding: str | None, language: str) -> bool | None:
+    if understanding is None or lexicon_of(language_of(understanding, language)) is UNREAD:
+        return None
+    return names_harm(understanding)

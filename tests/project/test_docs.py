@@ -14,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,8 @@ def test_every_block_of_a_page_runs(page: Path) -> None:
                 run_shell(typed, page)
             elif language in ("json", "yaml"):
                 yaml.safe_load(text)
+            elif language == "toml":
+                tomllib.loads(text)
             else:
                 assert language == "text", f"{page.name}: {language}: a block that no test runs"
 

@@ -18,7 +18,7 @@ _COUNTED = "counts what the finder reads in the words; `segment --agreement` che
 
 def outcomes(traces: Table, conditions: Conditions) -> list[Finding]:
     """How often the key sentence turns safe, by label and condition."""
-    decided = traces.loc[traces["key_sentence"].notna() & (traces["status"] == "measured")]
+    decided = traces.loc[traces["aha"].notna() & (traces["status"] == "measured")]
     labelled = {label: decided.loc[decided["label"] == label] for label in ("harmful", "benign")}
     labelled = {label: part for label, part in labelled.items() if len(part)}
     if decided.empty:
@@ -39,7 +39,7 @@ def outcomes(traces: Table, conditions: Conditions) -> list[Finding]:
 
 def dormant_signal(traces: Table, conditions: Conditions) -> list[Finding]:
     """How often the understanding names the harm where the key sentence does not turn safe."""
-    stated = traces.loc[traces["key_sentence"].notna() & (traces["status"] == "measured") & traces["hint"].notna()]
+    stated = traces.loc[traces["aha"].notna() & (traces["status"] == "measured") & traces["hint"].notna()]
     ahead = stated.loc[(stated["label"] == "harmful") & (stated["aha"] != "safe")]
     if ahead.empty:
         return []

@@ -28,7 +28,7 @@ def outcome_rows(traces: Table | None, conditions: Conditions) -> list[list[str]
     """What K decides and whether U names the harm, by label and condition; no row where neither is known."""
     if traces is None or traces.empty or "condition" not in traces.columns:
         return []
-    decided = traces[traces["key_sentence"].notna() & (traces["status"] == "measured")]
+    decided = traces[traces["aha"].notna() & (traces["status"] == "measured")]
     rows = []
     for name, label in itertools.product(conditions.names or (None,), ("harmful", "benign")):
         part = decided[decided["label"] == label]
