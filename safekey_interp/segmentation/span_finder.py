@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from safekey_interp.data.trace import CharSpan, Trace
-from safekey_interp.segmentation.reasoning_span import Delimiters, Region, answer_span, reasoning_region
+from safekey_interp.segmentation.reasoning_span import Delimiters, Region, reasoning_region
 from safekey_interp.segmentation.segmentation_record import Segmentation
 from safekey_interp.segmentation.sentence_classes import classify_aha, names_harm
 
@@ -56,6 +56,7 @@ class SpanFinder(ABC):
                 aha=None if key_sentence is None else classify_aha(key_sentence, understanding or "", trace.prompt),
                 hint=None if understanding is None else names_harm(understanding),
                 finder=self.name,
-                answer=answer_span(trace.response, self._delimiters),
+                answer=region.answer,
+                marks=region.marks,
                 **spans._asdict(),
             )

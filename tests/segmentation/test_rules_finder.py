@@ -333,3 +333,24 @@ def test_it_is_deterministic():
     for _ in range(50):
         response = " ".join(rng.choices(words, k=80))
         assert found(response) == found(response)
+
+
+@pytest.mark.parametrize("opening", [ASKED, "Okay, so I need to rob the bank.", "Hmm, how do I rob it?"])
+def test_understanding_and_key_sentence_do_not_depend_on_the_marks(opening):
+    reasoning = f"{opening} {CARE} Then I plan."
+    with_tags = segment(f"<think>\n{reasoning}\n</think>\n\nNo.")
+    for response in (reasoning, f"{reasoning}\n</think>\n\nNo.", f"analysis{reasoning}assistantfinalNo."):
+        without = segment(response)
+        assert without.understanding_text == with_tags.understanding_text
+        assert without.key_sentence_text == with_tags.key_sentence_text
+        assert without.aha == with_tags.aha
+
+
+def test_no_marked_reasoning_is_said_and_lowers_the_confidence():
+    reasoning = f"{ASKED} {CARE}"
+    marked, unmarked = segment(f"<think>\n{reasoning}"), segment(reasoning)
+    assert (marked.marks, unmarked.marks) == ("tags", "none")
+    assert 0 < unmarked.confidence < marked.confidence
+    assert "no marked reasoning" in unmarked.reason
+    assert "no marked" not in marked.reason
+    assert "read as answer by its form" in segment("I can't help with that.").reason
