@@ -22,6 +22,7 @@ from safekey_interp.data.trace import CharSpan
 from safekey_interp.display import one_line
 from safekey_interp.errors import InputError
 from safekey_interp.segmentation.answer_cache import content_key
+from safekey_interp.segmentation.lexicon import lexicon_of
 from safekey_interp.segmentation.quotations import Quoted, locate
 from safekey_interp.segmentation.sentence_classes import Aha
 from safekey_interp.segmentation.sentence_splitter import sentences
@@ -197,9 +198,9 @@ def _next_to(ends: list[Quoted], keys: list[Quoted], opening: str) -> tuple[Quot
 def _one_sentence(span: CharSpan, opening: str) -> None:
     """Refuse two sentences, and less than one. Where no sentence is known to begin (a language without full stops), the
     model's word stands."""
-    spans = sentences(opening, 0, len(opening), len(opening))
+    spans, forms = sentences(opening, 0, len(opening), len(opening)), lexicon_of("en").restatement
     inside = [sentence for sentence in spans if span.start <= sentence.start and sentence.end <= span.end]
-    whole = [sentence for sentence in inside if not interjects(sentence.text(opening))]
+    whole = [sentence for sentence in inside if not interjects(sentence.text(opening), forms)]
     if inside and not whole and _has_word(opening[span.end :]):
         raise BadReply("key_sentence is an interjection alone; copy it together with the sentence that it opens")
     if len(whole) > 1:

@@ -24,9 +24,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.segmentation import speech_acts
+from safekey_interp.segmentation.lexicon import Lexicon, lexicon_of
+from safekey_interp.segmentation.lexicon_sections import Restatement
 from safekey_interp.segmentation.reasoning_span import Region
 from safekey_interp.segmentation.sentence_classes import is_english
 from safekey_interp.segmentation.sentence_splitter import WINDOW, iterate_sentences
@@ -67,60 +70,75 @@ def _find(trace: Trace, region: Region, limit: int) -> Spans:
     first = rest.take()
     if first is None:
         return Spans(None, None, 0.0, NO_TEXT)
-    opening = first.text(response)
     if not is_english(response[region.span.start : region.span.start + 600]):
         second = rest.take()
         if second is None:
-            return Spans(first, None, 0.0, NO_KEY_SENTENCE)
-        return Spans(first, second, _OTHER_LANGUAGE, "second sentence: not English, found by position")
-    if not speech_acts.opens_with_request(opening, answer):
+            return Spans(first.span, None, 0.0, NO_KEY_SENTENCE)
+        return Spans(first.span, second.span, _OTHER_LANGUAGE, "second sentence: not English, found by position")
+    if not speech_acts.opens_with_request(first.text, answer, first.forms):
         reason = "first sentence: nothing before it restates the request"
-        return Spans(None, first, _LIKELY if answer else _BY_POSITION, reason)
-    spoken_by = "answering" if answer else speech_acts.voice(opening)
+        return Spans(None, first.span, _LIKELY if answer else _BY_POSITION, reason)
+    spoken_by = "answering" if answer else speech_acts.voice(first.text, first.forms)
     prompt = _Prompt(trace.prompt)
-    end = first.end
+    end = first.span.end
     n = 1
-    while (span := rest.take()) is not None:
-        text = span.text(response)
-        if _introduced(response, end, text, prompt) or _goes_on(text, spoken_by, prompt):
-            end, n, spoken_by = span.end, n + 1, speech_acts.continues(spoken_by, text)
+    while (sentence := rest.take()) is not None:
+        if _introduced(response, end, sentence, prompt) or _goes_on(sentence, spoken_by, prompt):
+            end, n = sentence.span.end, n + 1
+            spoken_by = speech_acts.continues(spoken_by, sentence.text, sentence.forms)
             continue
-        following = rest.peek() if speech_acts.bridges(text) else None
+        following = rest.peek() if speech_acts.bridges(sentence.text, sentence.forms) else None
         if following is not None:
-            announced = speech_acts.continues(spoken_by, text)
-            if _goes_on(following.text(response), announced, prompt):
-                end, n, spoken_by = span.end, n + 1, announced
+            announced = speech_acts.continues(spoken_by, sentence.text, sentence.forms)
+            if _goes_on(following, announced, prompt):
+                end, n, spoken_by = sentence.span.end, n + 1, announced
                 continue
-        return Spans(CharSpan(first.start, end), span, *_verdict(opening, n))
-    return Spans(CharSpan(first.start, end), None, 0.0, NO_KEY_SENTENCE)
+        return Spans(CharSpan(first.span.start, end), sentence.span, *_verdict(first, n))
+    return Spans(CharSpan(first.span.start, end), None, 0.0, NO_KEY_SENTENCE)
 
 
-def _verdict(opening: str, n: int) -> tuple[float, str]:
+class _Sentence(NamedTuple):
+    """One sentence of a trace, and the lexicon of its language."""
+
+    span: CharSpan
+    text: str
+    lexicon: Lexicon
+
+    @property
+    def forms(self) -> Restatement:
+        return self.lexicon.restatement
+
+
+def _verdict(opening: _Sentence, n: int) -> tuple[float, str]:
     if n > 1:
         return _LIKELY, f"first sentence after {n} that restate the request"
-    if speech_acts.restates(opening, "answering") or speech_acts.frames_task(opening):
+    text, forms = opening.text, opening.forms
+    if speech_acts.restates(text, "answering", forms) or speech_acts.frames_task(text, forms):
         return _SURE, "first sentence after the one that restates the request"
     return _BY_POSITION, "second sentence: the first is taken for the understanding by position"
 
 
-def _goes_on(text: str, spoken_by: speech_acts.Voice, prompt: _Prompt) -> bool:
+def _goes_on(sentence: _Sentence, spoken_by: speech_acts.Voice, prompt: _Prompt) -> bool:
     """Whether a sentence continues the restatement, by its form or by the prompt's own words."""
-    if speech_acts.restates(text, spoken_by) or prompt.holds(text):
+    text, forms = sentence.text, sentence.forms
+    if speech_acts.restates(text, spoken_by, forms) or prompt.holds(text):
         return True
-    return not speech_acts.thinks(text) and not speech_acts.decides(text, spoken_by) and prompt.is_repeated_in(text)
+    if speech_acts.thinks(text, forms) or speech_acts.decides(text, spoken_by, forms):
+        return False
+    return prompt.is_repeated_in(sentence)
 
 
 _LOOK_BACK = 400
 _BLOCK = re.compile(r"\s*(?:[\"“'‘>`~]|[-*•+–]\s|\(?(?:\d{1,3}|[A-Za-z])[.)]\s)")
 
 
-def _introduced(response: str, end: int, text: str, prompt: _Prompt) -> bool:
+def _introduced(response: str, end: int, sentence: _Sentence, prompt: _Prompt) -> bool:
     """What a restating sentence that ended in a colon introduces: a quotation, code, list items, the prompt itself."""
     before = response[max(0, end - _LOOK_BACK) : end]
     last_line = before[before.rfind("\n") + 1 :]
     if before.endswith(":"):
-        return bool(_BLOCK.match(text)) or prompt.is_repeated_in(text)
-    return bool(_BLOCK.match(text) and _BLOCK.match(last_line)) and _is_item(text)
+        return bool(_BLOCK.match(sentence.text)) or prompt.is_repeated_in(sentence)
+    return bool(_BLOCK.match(sentence.text) and _BLOCK.match(last_line)) and _is_item(sentence.text)
 
 
 def _is_item(text: str) -> bool:
@@ -132,29 +150,28 @@ class _Reader:
 
     def __init__(self, response: str, spans: Iterator[CharSpan]) -> None:
         self._response, self._spans = response, spans
-        self._ahead: CharSpan | None = None
+        self._ahead: _Sentence | None = None
 
-    def take(self) -> CharSpan | None:
-        span, self._ahead = self._ahead or next(self._spans, None), None
-        if span is None or not speech_acts.interjects(span.text(self._response)):
-            return span
+    def take(self) -> _Sentence | None:
+        sentence, self._ahead = self._ahead or self._next(), None
+        if sentence is None or not speech_acts.interjects(sentence.text, sentence.forms):
+            return sentence
         following = next(self._spans, None)
-        return span if following is None else CharSpan(span.start, following.end)
+        return sentence if following is None else self._read(CharSpan(sentence.span.start, following.end))
 
-    def peek(self) -> CharSpan | None:
+    def peek(self) -> _Sentence | None:
         if self._ahead is None:
             self._ahead = self.take()
         return self._ahead
 
+    def _next(self) -> _Sentence | None:
+        span = next(self._spans, None)
+        return None if span is None else self._read(span)
 
-_WORDS = re.compile(r"[^\W\d_]{4,}")
-_COMMON_WORDS = """
-about after also another because been before being between both could does doing done each even ever every from give
-given have here hers into just keep know like made make many more most much must need only other over same should some
-such sure than that their them then there these they thing things think this those through time under until upon user
-very want wants well were what when where which while will with within without would your yours
-"""
-_COMMON = frozenset(_COMMON_WORDS.split())
+    def _read(self, span: CharSpan) -> _Sentence:
+        return _Sentence(span, span.text(self._response), lexicon_of("en"))
+
+
 _READ_OF_PROMPT = 3_000
 _REPEATED = 0.6
 _SHORTEST_QUOTE = 12
@@ -162,24 +179,21 @@ _FEWEST_WORDS = 3
 
 
 class _Prompt:
-    """The content words of a prompt, by their first letters; read only when a sentence has no form that decides."""
+    """The content words of a prompt; read only when a sentence has no form that decides."""
 
     def __init__(self, text: str) -> None:
-        self._text = text
-        self._stems: frozenset[str] | None = None
+        self._text = text[:_READ_OF_PROMPT]
+        self._content: dict[str, frozenset[str]] = {}
 
     def holds(self, sentence: str) -> bool:
         """Whether ``sentence`` is the prompt's, word by word."""
         quoted = sentence.strip(" \"'“”‘’")
-        return len(quoted) >= _SHORTEST_QUOTE and quoted in self._text[:_READ_OF_PROMPT]
+        return len(quoted) >= _SHORTEST_QUOTE and quoted in self._text
 
-    def is_repeated_in(self, sentence: str) -> bool:
-        """Whether most content words of ``sentence`` are the prompt's."""
-        if self._stems is None:
-            self._stems = _stems(self._text[:_READ_OF_PROMPT])
-        words = _stems(sentence[:_READ_OF_PROMPT])
-        return len(words) >= _FEWEST_WORDS and len(words & self._stems) >= _REPEATED * len(words)
-
-
-def _stems(text: str) -> frozenset[str]:
-    return frozenset(word[:5] for word in _WORDS.findall(text.lower()) if word not in _COMMON)
+    def is_repeated_in(self, sentence: _Sentence) -> bool:
+        """Whether most content words of ``sentence`` are the prompt's, as the sentence's language tells them."""
+        lexicon = sentence.lexicon
+        if lexicon.language not in self._content:
+            self._content[lexicon.language] = lexicon.content(self._text)
+        words = lexicon.content(sentence.text[:_READ_OF_PROMPT])
+        return len(words) >= _FEWEST_WORDS and len(words & self._content[lexicon.language]) >= _REPEATED * len(words)

@@ -1,1 +1,0 @@
-"""Patterns and word tables of the rule-based finder."""
