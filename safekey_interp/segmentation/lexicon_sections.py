@@ -157,3 +157,17 @@ class Compliance:
     """Opens: a ready answer, which outweighs care."""
     compliance: Form = NEVER
     """The task is begun."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Monologue:
+    """Forms that tell reasoning from an answer where no mark does."""
+
+    opens: Form = NEVER
+    """Opens: a text that thinks aloud rather than answers."""
+    goes_on: Form = NEVER
+    """A paragraph that still speaks of the asker, of the answer, or to oneself."""
+    answers: Form = NEVER
+    """Opens: a paragraph that turns to the asker, with a plain refusal or an agreement."""
+    heading: Form = NEVER
+    """Opens: a heading or label of the answer."""

@@ -13,8 +13,8 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from safekey_interp.segmentation.lexicon import monologue_forms as forms
-from safekey_interp.segmentation.lexicon.patterns import plain
+from safekey_interp.segmentation.lexicon import languages_read, lexicon_of, plain
+from safekey_interp.segmentation.lexicon_sections import Monologue
 
 _READ_OF_OPENING = 300
 _READ_OF_PARAGRAPH = 4_000
@@ -22,19 +22,27 @@ _PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
 
 
 def thinks_aloud(text: str) -> bool:
-    """Whether a text without marks begins as reasoning."""
-    return bool(forms.OPENS_THOUGHT.match(plain(text, _READ_OF_OPENING)))
+    """Whether a text without marks begins as reasoning, in any language that has a lexicon."""
+    return _language(text) is not None
 
 
 def answer_start(text: str) -> int | None:
     """Where the answer begins in a text that thinks aloud: a character of ``text``; None when none follows."""
+    forms = _language(text) or Monologue()
     starts = [gap.end() for gap in _PARAGRAPH.finditer(text)]
     paragraphs = [text[a:b] for a, b in pairwise([*starts, len(text)])]
-    for form in (forms.ANSWER_HEADING, forms.ANSWERS):
+    for form in (forms.heading, forms.answers):
         for start, paragraph in zip(starts, paragraphs, strict=True):
             if form.match(paragraph[:_READ_OF_OPENING].replace("’", "'")):
                 return start
     last = len(paragraphs)
-    while last and not forms.THINKS_ON.search(plain(paragraphs[last - 1], _READ_OF_PARAGRAPH)):
+    while last and not forms.goes_on.search(plain(paragraphs[last - 1], _READ_OF_PARAGRAPH)):
         last -= 1
     return starts[last] if last < len(starts) else None
+
+
+def _language(text: str) -> Monologue | None:
+    """The forms of the first language in which a text thinks aloud."""
+    opening = plain(text, _READ_OF_OPENING)
+    all_forms = (lexicon_of(language).monologue for language in languages_read())
+    return next((forms for forms in all_forms if forms.opens.match(opening)), None)
