@@ -62,7 +62,7 @@ class Restatement:
     thinks: Form = NEVER
     """Opens: a thought of one's own rather than a report."""
     wish: Form = NEVER
-    """Opens: a further wish, told in the asker's or the doer's voice."""
+    """Opens: a further wish or circumstance, told in the asker's or the doer's voice."""
     goal_question: Form = NEVER
     """Opens: an aim put as a question in the asker's voice."""
     own_life: Form = NEVER
@@ -100,7 +100,7 @@ class Risk:
     outweighed: Form = NEVER
     """A doubt that the same sentence puts aside, or that is about the model's own practice."""
     difficult_request: Form = NEVER
-    """The request is called difficult."""
+    """The request is called difficult; a hesitation of one who answers, but not of one who does the task."""
     tricky: Form = NEVER
     """Words for difficult that count when what is judged opens the sentence."""
     about_request: Form = NEVER
