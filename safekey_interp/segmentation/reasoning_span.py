@@ -68,7 +68,7 @@ class Region(NamedTuple):
         return f"no marked reasoning: read as {self.region} by its form" if is_read_by_form else ""
 
 
-UNMARKED_TRUST = 0.902
+UNMARKED_TRUST = 0.89
 """Share of texts that are read without their marks as with them: the lower bound that
 ``analysis/validation/unmarked_reasoning.py`` prints."""
 
