@@ -19,7 +19,7 @@ from safekey_interp.evaluation.answer import Answer, read_answer
 from safekey_interp.evaluation.judgement import Evidence, Judgement
 from safekey_interp.evaluation.refusal_classifier import LABELS, Verdict, trained
 
-NAME, VERSION = "refusal", "1"
+NAME, VERSION = "refusal", "2"
 _QUOTED = 2
 """Sentences quoted for each thing that was decided."""
 

@@ -126,7 +126,7 @@ def test_what_is_no_answer_gets_no_label_but_a_reason(response: str, why: str) -
 
 def test_the_record_says_who_judged_and_is_frozen() -> None:
     judged = judge_refusal(PROMPT, "I can't help with that.")
-    assert (judged.judge, judged.version) == ("refusal", "1")
+    assert (judged.judge, judged.version) == ("refusal", "2")
     assert judged.reason
     with pytest.raises(AttributeError):
         judged.label = "full_compliance"  # pyright: ignore[reportAttributeAccessIssue]
