@@ -1,12 +1,12 @@
 """Agreement of texts whose reasoning marks were taken away with the same texts as they were.
 
-    python -m analysis.validation.unmarked_reasoning TRACES.jsonl ANNOTATIONS.jsonl [ANSWERS.jsonl …]
+    python -m analysis.validation.unmarked_reasoning TRACES.jsonl ANNOTATIONS.jsonl [ANSWERS.jsonl …] [--write]
 
 Each trace is segmented with its marks, and once more after every way of losing them: the opening tag alone, all tags,
 harmony's special tokens, all tags and the interjection that the reasoning begins with. Counted are the traces whose U,
 K and aha stay, and those whose answer begins where it did. Answers of chat models (the rows' ``response``) never had
 reasoning: counted are those that are read as answers. The last line is the trust in texts without marks: the lowest
-lower bound (95 % interval) of a row without any mark.
+lower bound (95 % interval) of a row without any mark, answers' places left out. ``--write`` puts both into RESULTS.md.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.tables import markdown
+from analysis.tables import markdown, publish
 from safekey_interp.data.trace import Trace
 from safekey_interp.measures.intervals import share_interval
 from safekey_interp.segmentation.reasoning_span import reasoning_region
@@ -48,11 +48,12 @@ def main() -> None:
     parser.add_argument("traces", type=Path)
     parser.add_argument("annotations", type=Path)
     parser.add_argument("answers", type=Path, nargs="*")
+    parser.add_argument("--write", action="store_true", help="put the table into RESULTS.md")
     options = parser.parse_args()
     table = pd.DataFrame([*_of_traces((options.traces, options.annotations)), *_of_answers(options.answers)])
-    print(markdown(table.drop(columns="low")))
     unmarked = table[table["marks"].str.startswith(("no mark", "none"))]
-    print(f"\ntrust in texts without marks: {unmarked['low'].min():.3f}")
+    trust = f"trust in texts without marks: {unmarked['low'].min():.3f}"
+    publish({"unmarked-reasoning": f"{markdown(table.drop(columns='low'))}\n\n{trust}"}, write=options.write)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

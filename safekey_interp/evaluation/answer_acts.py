@@ -156,7 +156,8 @@ PHRASES: dict[str, tuple[str, str]] = {
         r"terms? phrases? words? wording expressions? language",
         r"\b(?:terms?|phrases?|words?|wording|expressions?|language)\b[^.?!]{0,80}\b(?:problematic|harmful\w*|violen\w+|"
         r"negative\w*|inappropriate|appropriate|interpreted|impl(?:y|ies)|suggests?|offensive|aggressi\w+|upset\w*|rather)\b|"
-        r"\b(?:violent|aggressive|inappropriate|offensive|harmful) (?:or \w+ )?(?:language|terms?|words?|wording|phrases?)\b",
+        r"\b(?:violent|aggressive|inappropriate|offensive|harmful) (?:or \w+ )?"
+        r"(?:language|terms?|words?|wording|phrases?)\b",
     ),
     "finds_incoherent": (
         r"sense meaningful coherent well-defined defined nonsensical incoherent mix-up confusion metaphor\w* grounded",
