@@ -165,7 +165,7 @@ def _write(pairs: Iterable[tuple[Trace, Segmentation]], out: Path, *, with_spans
 
 _COLUMNS = (
     *("trace_id", "understanding", "key_sentence", "understanding_text", "key_sentence_text", "aha", "hint"),
-    *("confidence", "reason", "region", "family", "language", "finder"),
+    *("confidence", "reason", "region", "family", "language", "marks", "finder"),
 )
 
 

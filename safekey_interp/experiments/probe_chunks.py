@@ -100,6 +100,7 @@ def trace_row(entry: Entry, by: str | None = None) -> dict[str, Any]:
         "language": segmentation.language,
         "family": segmentation.family,
         "region": segmentation.region,
+        "marks": segmentation.marks,
         "understanding_start": understanding.start if understanding else None,
         "understanding_end": understanding.end if understanding else None,
         "key_sentence_start": key_sentence.start if key_sentence else None,
@@ -133,7 +134,7 @@ _TRACE_TYPES = {
     name: "string"
     for name in (
         *("trace_id", "prompt", "response", "label", "source", "group", "condition", "language", "family", "region"),
-        *("understanding", "key_sentence", "aha", "reason", "status", "left_out", "meta"),
+        *("marks", "understanding", "key_sentence", "aha", "reason", "status", "left_out", "meta"),
     )
 } | {"hint": "boolean", "confidence": "float64"}  # fmt: skip
 

@@ -1,7 +1,7 @@
 r"""Lexicon of a language: what the rule-based finder and the classes of key sentences read, from one file a language.
 
 ``languages/<code>.toml`` (an ISO 639-1 code) holds ``name``, ``script``, ``[words]``,
-``[blocks]`` and entries of the four sections of :mod:`~safekey_interp.segmentation.lexicon_sections`. An entry is a
+``[blocks]`` and entries of the sections of :mod:`~safekey_interp.segmentation.lexicon_sections`. An entry is a
 ``form``, a regular expression blind to case in which white space is layout, ``_`` is a space of the text and ``<name>``
 is a block; or ``words``, a table of such forms separated by white space. Each has an ``example`` that it matches.
 A language is one such file and one test: docs/howto/language.md.
@@ -19,12 +19,18 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safekey_interp.segmentation.lexicon_sections import NEVER, Compliance, Form, Refusal, Restatement, Risk
+from safekey_interp.segmentation.lexicon_sections import NEVER, Compliance, Form, Monologue, Refusal, Restatement, Risk
 from safekey_interp.segmentation.scripts import LATIN, SCRIPTS, Script
 
 FOLDER = Path(__file__).parent / "languages"
 """Where the languages' files lie."""
-_SECTIONS = {"restatement": Restatement, "risk": Risk, "refusal": Refusal, "compliance": Compliance}
+_SECTIONS = {
+    "restatement": Restatement,
+    "risk": Risk,
+    "refusal": Refusal,
+    "compliance": Compliance,
+    "monologue": Monologue,
+}
 _WORDS = re.compile(r"[^\W\d_]{4,}")
 _BLOCK = re.compile(r"<([a-z_]+)>")
 _STEM = 5
@@ -43,6 +49,7 @@ class Lexicon:
     risk: Risk = field(default=Risk(), repr=False)
     refusal: Refusal = field(default=Refusal(), repr=False)
     compliance: Compliance = field(default=Compliance(), repr=False)
+    monologue: Monologue = field(default=Monologue(), repr=False)
 
     script: Script = SCRIPTS[LATIN]
     """How it is written."""

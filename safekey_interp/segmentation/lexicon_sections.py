@@ -62,7 +62,7 @@ class Restatement:
     thinks: Form = NEVER
     """Opens: a thought of one's own rather than a report."""
     wish: Form = NEVER
-    """Opens: a further wish, told in the asker's or the doer's voice."""
+    """Opens: a further wish or circumstance, told in the asker's or the doer's voice."""
     goal_question: Form = NEVER
     """Opens: an aim put as a question in the asker's voice."""
     own_life: Form = NEVER
@@ -100,7 +100,7 @@ class Risk:
     outweighed: Form = NEVER
     """A doubt that the same sentence puts aside, or that is about the model's own practice."""
     difficult_request: Form = NEVER
-    """The request is called difficult."""
+    """The request is called difficult; a hesitation of one who answers, but not of one who does the task."""
     tricky: Form = NEVER
     """Words for difficult that count when what is judged opens the sentence."""
     about_request: Form = NEVER
@@ -161,3 +161,17 @@ class Compliance:
     """Opens: a ready answer, which outweighs care."""
     compliance: Form = NEVER
     """The task is begun."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Monologue:
+    """Forms that tell reasoning from an answer where no mark does."""
+
+    opens: Form = NEVER
+    """Opens: a text that thinks aloud rather than answers."""
+    goes_on: Form = NEVER
+    """A paragraph that still speaks of the asker, of the answer, or to oneself."""
+    answers: Form = NEVER
+    """Opens: a paragraph that turns to the asker, with a plain refusal or an agreement."""
+    heading: Form = NEVER
+    """Opens: a heading or label of the answer."""

@@ -32,7 +32,7 @@ from safekey_interp.segmentation.llm_prompt import (
     place,
     read_answer,
 )
-from safekey_interp.segmentation.reasoning_span import Delimiters, Region, answer_span, reasoning_region
+from safekey_interp.segmentation.reasoning_span import Delimiters, Region, reasoning_region
 from safekey_interp.segmentation.segmentation_record import Segmentation
 from safekey_interp.segmentation.span_finder import NO_KEY_SENTENCE, NO_TEXT, language_at
 
@@ -210,9 +210,9 @@ class LlmFinder:
             trace,
             region,
             result,
-            f"{reason}; {placed.why}" if placed.why else reason,
+            "; ".join(filter(None, [reason, placed.why, region.caveat])),
             placed=placed,
-            confidence=0.0 if placed.key_sentence is None else confidence,
+            confidence=0.0 if placed.key_sentence is None else confidence * region.trust,
         )
 
     def _outcome(
@@ -238,7 +238,8 @@ class LlmFinder:
             confidence=confidence,
             reason=reason,
             finder=self.name,
-            answer=answer_span(trace.response, self._delimiters),
+            answer=region.answer,
+            marks=region.marks,
             language=language_at(trace.response, region),
         )
         return _Outcome(segmentation, result)

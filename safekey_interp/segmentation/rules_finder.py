@@ -16,7 +16,8 @@ not is K. Decisions that the definition leaves open:
 
 The confidence says which rule decided, in the order in which the rules can be trusted; it is set by hand, not
 calibrated: 0.97 after one sentence that restates in so many words, 0.85 after several or when an answer decides at
-once, 0.6 where the first sentence is U, or nothing is, by position alone, 0 without a key sentence.
+once, 0.6 where the first sentence is U, or nothing is, by position alone, 0 without a key sentence. Where no mark says
+what is reasoning, it is multiplied by the measured share of texts that are read without their marks as with them.
 """
 
 from __future__ import annotations
@@ -47,14 +48,21 @@ class RulesFinder(SpanFinder):
     name = "rules"
 
     def spans(self, trace: Trace, region: Region, language: str) -> Spans:
-        """U and K by rule; looked for in a second, wider window when the first is too small."""
-        spans = _find(trace, region, language, WINDOW)
-        if spans.key_sentence is not None or len(region.span) <= WINDOW:
-            return spans
-        spans = _find(trace, region, language, WIDEST)
-        if spans.key_sentence is not None or len(region.span) <= WIDEST:
-            return spans
-        return spans._replace(reason=f"{spans.reason} ends within {WIDEST:,} characters")
+        """U and K by rule."""
+        spans = _in_windows(trace, region, language)
+        reason = "; ".join(filter(None, [spans.reason, region.caveat]))
+        return spans._replace(confidence=spans.confidence * region.trust, reason=reason)
+
+
+def _in_windows(trace: Trace, region: Region, language: str) -> Spans:
+    """U and K, looked for in a second, wider window when the first is too small."""
+    spans = _find(trace, region, language, WINDOW)
+    if spans.key_sentence is not None or len(region.span) <= WINDOW:
+        return spans
+    spans = _find(trace, region, language, WIDEST)
+    if spans.key_sentence is not None or len(region.span) <= WIDEST:
+        return spans
+    return spans._replace(reason=f"{spans.reason} ends within {WIDEST:,} characters")
 
 
 def _find(trace: Trace, region: Region, language: str, limit: int) -> Spans:

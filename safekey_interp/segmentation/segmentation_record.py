@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from safekey_interp.data.trace import CharSpan
 from safekey_interp.display import MARKS, escaped, framed, marked_words, pieces_html, printable
+from safekey_interp.segmentation.reasoning_span import Marks
 from safekey_interp.segmentation.sentence_classes import Aha
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Segmentation:
     language: str = "und"
     """Language in which the reasoning begins (ISO 639-1); ``und`` when it is not known, and from finders that do not
     say."""
+    marks: Marks = "tags"
+    """How the reasoning was marked. ``none``: no marked reasoning, so that the form of the text decided ``region``."""
 
     @property
     def understanding_text(self) -> str | None:

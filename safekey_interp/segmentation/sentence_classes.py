@@ -82,7 +82,7 @@ def _takes_care(text: str, answering: bool, lexicon: Lexicon) -> bool:
     risk, compliance = lexicon.risk, lexicon.compliance
     if risk.evasion.search(text) or risk.outweighed.search(text) or compliance.compliant_opening.match(text):
         return False
-    if risk.care.search(text) or risk.difficult_request.search(text):
+    if risk.care.search(text) or (answering and risk.difficult_request.search(text)):
         return True
     judged = risk.about_request.match(text)
     if judged and (risk.judged_noun.search(text) or _harm_in(text, lexicon)):

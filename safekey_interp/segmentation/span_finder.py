@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.segmentation.lexicon import UNREAD, lexicon_of
-from safekey_interp.segmentation.reasoning_span import Delimiters, Region, answer_span, reasoning_region
+from safekey_interp.segmentation.reasoning_span import Delimiters, Region, reasoning_region
 from safekey_interp.segmentation.segmentation_record import Segmentation
 from safekey_interp.segmentation.sentence_classes import classify_aha, names_harm
 from safekey_interp.segmentation.text_language import READ, language_of
@@ -67,7 +67,8 @@ class SpanFinder(ABC):
                 hint=_hint(understanding, language),
                 language=language,
                 finder=self.name,
-                answer=answer_span(trace.response, self._delimiters),
+                answer=region.answer,
+                marks=region.marks,
                 **spans._asdict(),
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from safekey_interp.data.trace_reader import read_traces
-from safekey_interp.errors import InputError, ModelError, TraceTooLong
+from safekey_interp.errors import InputError, ModelError, TraceTooLong, install_hint
 from safekey_interp.generation.local_engine import LocalEngine, generate
 from safekey_interp.generation.requests import Request, samples
 from safekey_interp.generation.response_run import write_responses
@@ -140,5 +141,5 @@ def test_what_cannot_be_run_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ModelError, match="vLLM ended it with 'abort'"):
         list(engine.generate([Request(trace=next(organism.read_shipped()))], Sampling()))
     monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(InputError, match=r'pip install "safekey-interp\[vllm\]"'):
+    with pytest.raises(InputError, match=re.escape(install_hint("vllm"))):
         VllmEngine("organism")

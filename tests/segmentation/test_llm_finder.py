@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import subprocess
+import re
 import sys
 import threading
 import time
@@ -18,7 +19,7 @@ from endpoint_server import Reply, Server, error
 from endpoint_server import serving as serving_as
 
 from safekey_interp.data.trace import Trace
-from safekey_interp.errors import InputError, ModelError
+from safekey_interp.errors import InputError, ModelError, install_hint
 from safekey_interp.segmentation.llm_finder import LlmFinder
 from safekey_interp.segmentation.llm_prompt import PROMPT_TEMPLATE, ask_text
 from safekey_interp.segmentation.segmenter import segment, segment_all
@@ -574,7 +575,7 @@ def test_a_wrong_configuration_is_told_in_one_line_without_the_key(options, expe
 
 def test_a_missing_package_is_told_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(InputError, match=r'pip install "safekey-interp\[judge\]"'):
+    with pytest.raises(InputError, match=re.escape(install_hint("judge"))):
         LlmFinder(base_url="http://127.0.0.1:9/v1", model="tiny")
 
 

@@ -109,3 +109,67 @@ def test_nothing_after_the_reasoning_is_an_empty_answer(response):
 def test_without_reasoning_all_is_the_answer():
     assert answer_span("I can't help.") == CharSpan(0, 13)
     assert answer_span("(a)b", ("(", ")")) == CharSpan(3, 4)
+
+
+REASONING = "Okay, so the user asks how to pick a lock. Hmm, that could be burglary."
+REFUSAL = "I'm sorry, but I can't help with that."
+THOUGHTS = [
+    REASONING,
+    "The user wants a poem. I should write it.",
+    "We need to answer in French. Easy.",
+    "Hmm, let me see. A poem, then.",
+    "I need to figure out how to pick a lock. First, the tools.",
+]
+ANSWERS = [
+    REFUSAL,
+    "Sure, here is a poem about a rose.",
+    "Okay, here are three steps:\n\n1. Take the rope.",
+    "Alright! Sure, I can do that.",
+    "To pick a lock, take a tension wrench.",
+    "I need to inform you that this is illegal.",
+    "You should see a doctor.",
+    "Analysis of the text shows two themes.",
+    "analysis of the text shows two themes.",
+]
+
+
+def marks_of(response):
+    region = reasoning_region(response)
+    answer = None if region.answer is None else region.answer.text(response)
+    return region.region, region.marks, region.span.text(response), answer
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("thought", THOUGHTS)
+def test_every_way_of_losing_the_marks_is_read_and_named(thought, answer):
+    parts = thought, answer
+    assert marks_of(f"<think>\n{thought}\n</think>\n\n{answer}") == ("reasoning", "tags", *parts)
+    assert marks_of(f"{thought}\n</think>\n\n{answer}") == ("reasoning", "closing tag alone", *parts)
+    assert marks_of(f"analysis{thought}assistantfinal{answer}") == ("reasoning", "channels", *parts)
+
+
+@pytest.mark.parametrize("thought", THOUGHTS)
+def test_without_marks_a_thought_is_reasoning(thought):
+    assert marks_of(thought) == ("reasoning", "none", thought, None)
+    for answer in (REFUSAL, "Sure, take this.", "**Answer**\n\nIt is 42.", "Final answer: 42", "A rope is a cord."):
+        assert marks_of(f"{thought}\n\n{answer}") == ("reasoning", "none", thought, answer)
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_without_marks_anything_else_is_an_answer(answer):
+    assert marks_of(answer) == ("answer", "none", answer, answer)
+
+
+def test_a_later_paragraph_of_thought_is_no_answer():
+    whole = "Okay, the user asks.\n\nA rope is a cord.\n\nI should say so."
+    assert marks_of(f"{whole}\n\nA rope.") == ("reasoning", "none", whole, "A rope.")
+
+
+def test_channels_without_their_tokens_that_were_cut_have_no_answer():
+    assert marks_of("analysisThe user asks.") == ("reasoning", "channels", "The user asks.", None)
+    commentary = "analysisThe user asks.assistantcommentary to=search {}assistantfinalIt rains."
+    assert marks_of(commentary) == ("reasoning", "channels", "The user asks.", "It rains.")
+
+
+def test_delimiters_of_the_caller_say_how_reasoning_is_marked():
+    assert text_of(REASONING, ("<a>", "</a>")) == (REASONING, "none", "answer", False)

@@ -21,7 +21,9 @@ def in_words(traces: Table) -> str:
         sentences.append(f"The finder’s confidence has median {confidence.median():.2f}; {low}")
     families = ", ".join(f"{name} ({n:,})" for name, n in traces["family"].value_counts().items())
     without = f"; {n_of_answers:,} without reasoning, where U and K come from the answer" * bool(n_of_answers)
-    return ". ".join([*sentences, f"Reasoning format: {families}{without}."])
+    unmarked = int((traces.loc[traces["region"] == "reasoning", "marks"] == "none").sum()) if "marks" in traces else 0
+    by_form = f"; {unmarked:,} with no marked reasoning, read as reasoning by the form of the text" * bool(unmarked)
+    return ". ".join([*sentences, f"Reasoning format: {families}{without}{by_form}."])
 
 
 def outcome_rows(traces: Table | None, conditions: Conditions) -> list[list[str]]:
