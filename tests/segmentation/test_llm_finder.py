@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import subprocess
 import re
+import subprocess
 import sys
 import threading
 import time
