@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from safekey_interp.data.class_labels import ClassPair, class_pair
 from safekey_interp.data.conditions import FEW, LABELS, TRACES_OF
 from safekey_interp.interventions.effects import TESTED, default_rows
 from safekey_interp.interventions.intervention_parts import METRICS
@@ -100,6 +101,13 @@ def labels_of(summary: Table) -> tuple[str, ...]:
     """The labels that a summary tells apart: harmful and benign, or the data's own."""
     own = [str(subset) for subset in summary["subset"].unique() if subset != "all"]
     return LABELS if set(own) <= set(LABELS) else tuple(own)
+
+
+def classes_in(summary: Table) -> ClassPair:
+    """The two labels that a summary of scores has a curve of each; empty names where there are not two."""
+    labels = [str(label) for label in summary["label"].unique()]
+    pair = class_pair(labels, "label") if len(labels) < 3 else ClassPair("", "")
+    return pair if pair.negative else ClassPair("", "")
 
 
 def is_mixed(summary: Table, subset: str) -> bool:
