@@ -160,3 +160,7 @@ class CaptureRequest:
             streams = tuple(Place(layer, "resid_post") for layer in layers)
             return (*streams, Place(n_layers, "ln_final")) if self.reads_layer(n_layers - 1) else streams
         return self.places
+
+
+DEFAULT_REQUEST = CaptureRequest()
+"""The built-in question in all layers."""

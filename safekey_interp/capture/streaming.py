@@ -16,7 +16,7 @@ import torch
 
 from safekey_interp.capture.batch_runner import LeftOut, Measured, measure_batch
 from safekey_interp.capture.batches import plan_batches
-from safekey_interp.capture.capture_request import CaptureRequest
+from safekey_interp.capture.capture_request import DEFAULT_REQUEST, CaptureRequest
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.stream_settings import BatchSize, StreamSettings
 from safekey_interp.data.span_checks import with_known_spans
@@ -67,7 +67,7 @@ def in_chunks(items: Iterable[_T], size: int = CHUNK) -> Iterator[list[_T]]:
 
 
 def prepare(
-    model: Model, traces: Iterable[Trace], settings: StreamSettings, request: CaptureRequest = CaptureRequest()
+    model: Model, traces: Iterable[Trace], settings: StreamSettings, request: CaptureRequest = DEFAULT_REQUEST
 ) -> Iterator[Entry]:
     """Segment and encode traces; those that cannot be measured come out with their reason.
 
