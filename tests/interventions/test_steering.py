@@ -276,7 +276,7 @@ def test_every_request_is_steered_by_directions_that_do_not_know_it() -> None:
 
 def test_directions_are_differences_of_means_at_their_position() -> None:
     model, traces = tiny_models.tiny_model("llama"), reference_forward.with_spans(4)
-    [direction] = fit_directions(model, traces, layers=[1], position="understanding_end", finder="given")
+    [direction] = fit_directions(model, traces, layers=[1], positions=["understanding_end"], finder="given")
     states = []
     for trace in traces:
         encoding = model.encode(trace, reference_forward.segmentation(trace))
@@ -290,7 +290,14 @@ def test_directions_are_differences_of_means_at_their_position() -> None:
     np.testing.assert_allclose(direction.norm * direction.vector, expected, rtol=1e-3, atol=1e-4)
     assert (direction.position, direction.site, direction.model) == ("understanding_end", "resid_post", "tiny-llama")
     with pytest.raises(InputError, match="position key_sentence: its words define the outcome"):
-        fit_directions(model, traces, position="key_sentence", label_by="aha")
+        fit_directions(model, traces, positions=["key_sentence"], label_by="aha")
+    with pytest.raises(InputError, match=r"positions: got the text 'decision', expected a list such as \['decision'\]"):
+        fit_directions(model, traces, positions="decision")
+    with pytest.raises(InputError, match="positions: got none"):
+        fit_directions(model, traces, positions=[])
+    both = fit_directions(model, traces, layers=[1], positions=["decision", "understanding_end"], finder="given")
+    assert [each.position for each in both] == ["decision", "understanding_end"]
+    np.testing.assert_array_equal(both[1].vector, direction.vector)
     with pytest.raises(InputError, match="label_by"):
         fit_directions(model, traces, label_by="colour")
 
