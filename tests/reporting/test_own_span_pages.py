@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from pathlib import Path
@@ -326,3 +327,24 @@ def test_a_lens_on_a_metric_of_ones_own_says_what_it_read_and_calls_no_logit_a_l
     page = write_report(run.path).read_text(encoding="utf-8")
     assert "log-probability" not in " ".join(told)
     assert not BUILT_IN.search(page[page.index("<h1") : page.index("</h1>")])
+
+
+def test_every_metric_that_was_asked_for_is_told_and_the_first_is_the_headline(tmp_path: Path, model: Model) -> None:
+    first, second = 'logit_difference("a", "b") at end', 'logprob(" door") at end'
+    asked: Any = {"hidden": ["opening"], "n_random": 2, "metric": [first, "aha", second]}
+    run = run_intervention("suppress", model, own_traces(24), out=tmp_path / "run", **asked)
+    told = [finding for finding in run.findings["findings"] if finding["question"] != "changed"]
+    for question in ("did", "chance"):
+        texts = [finding["text"] for finding in told if finding["question"] == question]
+        assert [any(name in text for text in texts[1:]) for name in (first, "difference", second)] == [
+            False,
+            True,
+            True,
+        ]
+        assert not any("go_ahead" in text for text in texts), "both terms of a difference are told with it"
+    assert first in run.findings["headline"]
+    assert [first in finding["short"] for finding in told if finding["short"]] == [True]
+    text = write_report(run.path).read_text(encoding="utf-8")
+    captions = re.findall(r"<caption>([^<]*; control: [^<]*)</caption>", text)
+    for name in (first, second, "difference"):
+        assert sum(html.unescape(caption).startswith(name) for caption in captions) == 1

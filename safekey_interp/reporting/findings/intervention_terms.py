@@ -79,6 +79,16 @@ def main_metric(intervention: Intervention, summary: Table) -> str:
     return next((metric for metric in intervention.metrics if metric in measured), "")
 
 
+def by_metric(summary: Table) -> list[Table]:
+    """A summary's rows of each metric that was asked for, the first one first; all of them where none was. Both terms
+    of a difference are told with it."""
+    if "unit" not in summary.columns:
+        return [summary]
+    names = dict.fromkeys(summary["metric"])
+    terms = ("safe", "go_ahead") if any(name.split(" at ")[0] == "difference" for name in names) else ()
+    return [summary.loc[summary["metric"] == name] for name in names if name.split(" at ")[0] not in terms]
+
+
 def metric_name(intervention: Intervention, metric: str) -> str:
     """A metric in words, or as it was typed."""
     return metric if intervention.is_plain or "(" in metric else METRICS.get(metric, metric.replace("_", " "))

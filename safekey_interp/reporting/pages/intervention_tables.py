@@ -47,10 +47,11 @@ def setting_rows(intervention: Intervention, manifest: Mapping[str, Any]) -> lis
 def excess_tables(intervention: Intervention, summary: Table, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every effect beside each kind of control that it has."""
     tables = []
-    for kind in summary["control_kind"].unique():
-        rows = terms.main_rows(intervention, summary, kind=kind)
+    asked = [(part, kind) for part in terms.by_metric(summary) for kind in part["control_kind"].unique()]
+    for part, kind in asked:
+        rows = terms.main_rows(intervention, part, kind=kind)
         if kind not in (TESTED, *RESAMPLING) and not rows.empty:
-            caption = table_caption(intervention, summary, terms.main_subset(summary))
+            caption = table_caption(intervention, part, terms.main_subset(part))
             about = {"caption": caption, "control": terms.control_name(kind, intervention)}
             tables.append(about | _excess_table(intervention, rows, manifest))
     return tables
