@@ -261,7 +261,7 @@ class Intervention:
     def named(self, settings: Mapping[str, Any]) -> Intervention:
         """The record as settings need it: with its words for spans, metrics and controls where these are the built-in
         ones alone, else with plain ones."""
-        record = self if settings.get("metric") is None else replace(self, **self.with_metric)
+        record = self.reading_out(settings)
         if self.is_built_in(settings):
             return record
         spans = {*SPAN_NAMES, *ALIASES}
@@ -277,6 +277,10 @@ class Intervention:
         words = ("title", "effect", "reading", "value", "place")
         plain = {name: getattr(record, f"plain_{name}") or getattr(record, name) for name in words}
         return replace(record, columns=columns, controls=controls, is_plain=True, **plain)
+
+    def reading_out(self, settings: Mapping[str, Any]) -> Intervention:
+        """The record as it is where settings ask for a metric, or for none."""
+        return self if settings.get("metric") is None else replace(self, **self.with_metric)
 
     def check(self, **values: Any) -> None:
         """Refuse options that are none of the choices, or too small; None passes.

@@ -26,11 +26,11 @@ from safekey_interp.interventions.attention_knockout import knockout
 from safekey_interp.interventions.cross_fitting import fit_folds, steer_held_out
 from safekey_interp.interventions.edge_knockout import cut_edges
 from safekey_interp.interventions.logit_lens_scores import logit_lens
+from safekey_interp.interventions.metric_trajectory import measure_trajectory
 from safekey_interp.interventions.path_patching import patch_paths
 from safekey_interp.interventions.sentence_suppression import suppress
 from safekey_interp.interventions.steering import steer
 from safekey_interp.measures.direction_record import Direction
-from safekey_interp.measures.trajectory import measure_trajectory
 from safekey_interp.models.model import Model
 from safekey_interp.reporting.report_file import write_report
 from safekey_interp.runs.run_folder import Run, open_run

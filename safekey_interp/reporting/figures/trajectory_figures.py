@@ -70,7 +70,7 @@ def score_by_offset(
         table="lines",
         title="Score by token",
         x=_ORIGINS.get(align, f"tokens from the first of {align}"),
-        y="score",
+        y=str(rows["unit"].iloc[0]) if "unit" in rows.columns else "score",
         height=380,
     )
     zero = {"type": "line", "xref": "x", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1}

@@ -120,6 +120,12 @@ def classes_in(summary: Table) -> ClassPair:
     return pair if pair.negative else ClassPair("", "")
 
 
+def readers_in(summary: Table) -> dict[int, str]:
+    """What a summary of scores has a curve of, by number: a metric, or a reader of states."""
+    names = summary.drop_duplicates("reader").set_index("reader")
+    return {int(number): str(row.get("metric", f"reader {number}")) for number, row in names.iterrows()}
+
+
 def is_mixed(summary: Table, subset: str) -> bool:
     """Whether a subset has traces of both labels, whose other label's spans have opposite effects."""
     return subset == "all" and len(set(labels_of(summary)) & set(summary["subset"])) > 1

@@ -85,7 +85,8 @@ def _excess_table(intervention: Intervention, places: Table, manifest: Mapping[s
 def score_table(summary: Table) -> dict[str, Any]:
     """Each class at every tenth offset, and before the point of alignment, beside control directions."""
     labels, kinds, pair = list(dict.fromkeys(summary["label"])), trajectory_controls(summary), terms.classes_in(summary)
-    several = summary["reader"].nunique() > 1
+    readers = terms.readers_in(summary)
+    several = len(readers) > 1
     body = []
     for (reader, offset), part in summary.groupby(["reader", "offset"]):
         if offset % _EVERY and offset != -1:
@@ -95,7 +96,7 @@ def score_table(summary: Table) -> dict[str, Any]:
         high, low = map(numbers.get, pair)
         apart = "n/a" if high is None or low is None else high.lies(low) or "not told apart"
         beside = [f"{part[f'{kind}_mean'].mean():.3f} ± {1.96 * part[f'{kind}_sd'].mean():.3f}" for kind in kinds]
-        where = f"{int(offset):+d}" + f", reader {int(reader)}" * several
+        where = f"{int(offset):+d}" + f", {readers[int(reader)]}" * several
         apart = [apart] if pair.positive else []
         body.append([where, *cells, *beside, *apart, ", ".join(f"{int(n):,}" for n in part["n"])])
     head = [
