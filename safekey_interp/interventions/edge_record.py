@@ -49,6 +49,7 @@ INTERVENTION = Intervention(
     measure="safekey_interp.interventions.edge_knockout:cut_edges",
     summarise="safekey_interp.interventions.edge_knockout:summarise_edges",
     prepare="safekey_interp.interventions.edge_knockout:prepare_edges",
+    first_round="safekey_interp.interventions.edge_knockout:cut_single_heads",
     lines="cut",
     place=_place,
     columns={

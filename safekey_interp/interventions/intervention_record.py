@@ -6,7 +6,7 @@ its functions may be named as ``module:function``, so that listing commands load
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from importlib import import_module
 from typing import Any, Literal, NamedTuple
@@ -165,6 +165,8 @@ class Prepared(NamedTuple):
     """What every piece gets: the traces that controls are taken from."""
     left_out: dict[str, str]
     """Traces that are in no item, and why."""
+    first: Sequence[Any] = ()
+    """Items of a first round, whose table every piece needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +193,8 @@ class Intervention:
     """Those that the command offers; the function may have others."""
     prepare: Function | None = None
     """Model, traces, options and ``finder``, ``delimiters``, ``max_length`` to :class:`Prepared`; None: the traces."""
+    first_round: Function | None = None
+    """As ``measure``, of :attr:`Prepared.first`; its table is then the argument ``others`` of ``measure``."""
     fits: str = ""
     """The option that takes directions or probes: without it directions are fitted by cross-fitting. Empty for none."""
     fit_depth: float | None = None
