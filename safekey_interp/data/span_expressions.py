@@ -138,7 +138,7 @@ def check_spans(expressions: Iterable[str], own: Collection[str]) -> None:
     Raises:
         InputError: names the spans that are there, and the nearest.
     """
-    there = (*SPAN_NAMES, *own)
+    there = (*SPAN_NAMES, *sorted(own))
     for name in span_references(expressions):
         if isinstance(name, str) and name not in there:
             raise InputError(
