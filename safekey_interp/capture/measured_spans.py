@@ -42,8 +42,12 @@ class MeasuredSpans(NamedTuple):
     @property
     def request(self) -> CaptureRequest:
         """What a forward pass measures of them."""
-        asked = {"attention": self.pairs is not None, "states": bool(self.positions)}
-        return CaptureRequest(**asked, spans=self.pairs or RECIPE, positions=self.positions)
+        return CaptureRequest(
+            attention=self.pairs is not None,
+            states=bool(self.positions),
+            spans=self.pairs or RECIPE,
+            positions=self.positions,
+        )
 
     @property
     def maps(self) -> Mapping[str, str]:

@@ -132,5 +132,5 @@ class SuppressedMetrics:
         if not all(np.isfinite(each).all() for each in values):
             raise TraceError(subject.trace.trace_id, NOT_FINITE)
         edges = np.cumsum([len(family) for family in families])[:-1]
-        split = ([part.reshape(-1, n_rows) for part in np.split(array, edges)] for array in (n_keys, is_short))
-        return values, *split
+        keys, short = ([part.reshape(-1, n_rows) for part in np.split(each, edges)] for each in (n_keys, is_short))
+        return values, keys, short

@@ -213,7 +213,7 @@ def summarise_trajectory(
         )
     summary = pd.DataFrame(rows)
     if "metric" in table.columns and rows:
-        read = table.drop_duplicates("reader").set_index("reader")
+        read: Any = table.drop_duplicates("reader").set_index("reader")
         for at, column in enumerate(("metric", "unit"), start=1):
             summary.insert(at, column, summary["reader"].map(read[column]))
     return summary

@@ -148,6 +148,11 @@ def line_name(intervention: Intervention, row: Row) -> str:
     return column_name(intervention, intervention.lines, row[intervention.lines]) if intervention.lines else ""
 
 
+def label_start(label: str) -> str:
+    """A label at the start of a sentence: a word with a capital letter, one of the data as it is there."""
+    return capital(label) if label in LABELS else label
+
+
 def line_start(intervention: Intervention, row: Row) -> str:
     """A row's line at the start of a sentence: a word with a capital letter, an expression as it was typed."""
     line = line_name(intervention, row)

@@ -7,7 +7,13 @@ from typing import Any
 
 from safekey_interp.measures.trajectory import trajectory_controls
 from safekey_interp.reporting.findings.finding import Finding, estimate
-from safekey_interp.reporting.findings.intervention_terms import Table, classes_in, control_name, readers_in
+from safekey_interp.reporting.findings.intervention_terms import (
+    Table,
+    classes_in,
+    control_name,
+    label_start,
+    readers_in,
+)
 from safekey_interp.reporting.findings.phrases import and_list, capital
 
 _AT = -1
@@ -47,8 +53,8 @@ def find_gaps(summary: Table) -> Iterator[Finding]:
         total, before = list(sides.values()), [side for at, side in sides.items() if at < 0]
         which = f" of {names[int(reader)]}" if len(names) > 1 or "metric" in summary.columns else ""
         text = (
-            f"{capital(pair.positive)} traces’ scores{which} lie above {pair.negative} ones’ at {total.count('above')} "
-            f"of {len(total)} offsets, below at {total.count('below')}; before offset 0, above at "
+            f"{label_start(pair.positive)} traces’ scores{which} lie above {pair.negative} ones’ at "
+            f"{total.count('above')} of {len(total)} offsets, below at {total.count('below')}; before offset 0, above at "
             f"{before.count('above')} of {len(before)}; at offset {_AT}, {sides.get(_AT) or 'not told apart'}."
         )
         control = "intervals that do not touch; offsets of one trace are not independent"

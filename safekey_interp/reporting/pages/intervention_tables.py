@@ -102,7 +102,7 @@ def score_table(summary: Table) -> dict[str, Any]:
     head = [
         *map(data, labels),
         *map(terms.control_name, kinds),
-        *([f"{capital(pair.positive)} lies"] * bool(pair.positive)),
+        *([f"{terms.label_start(pair.positive)} lies"] * bool(pair.positive)),
     ]
     return {"head": head, "pair": pair, "rows": body}
 
