@@ -423,7 +423,7 @@ def test_what_cannot_be_steered_is_refused_in_one_line() -> None:
 
 
 def test_a_trace_that_no_direction_can_be_fitted_on_is_left_out_with_its_reason() -> None:
-    traces = [trace.with_(spans={"word": [(8, 12)]}) for trace in reference_forward.with_spans(8)]
+    traces = [trace.with_(spans={"word": [(8, 12)]}) for trace in reference_forward.with_spans(16)]
     labelled = [trace.with_(label=("a", "b")[number % 2], group=f"g{number}") for number, trace in enumerate(traces)]
     labelled[3] = labelled[3].with_(spans={"word": [(10**6, 10**6 + 1)]})
     labelled[4] = labelled[4].with_(spans={})

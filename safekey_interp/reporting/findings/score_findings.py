@@ -54,8 +54,8 @@ def find_gaps(summary: Table) -> Iterator[Finding]:
         which = f" of {names[int(reader)]}" if len(names) > 1 or "metric" in summary.columns else ""
         text = (
             f"{label_start(pair.positive)} traces’ scores{which} lie above {pair.negative} ones’ at "
-            f"{total.count('above')} of {len(total)} offsets, below at {total.count('below')}; before offset 0, above at "
-            f"{before.count('above')} of {len(before)}; at offset {_AT}, {sides.get(_AT) or 'not told apart'}."
+            f"{total.count('above')} of {len(total)} offsets, below at {total.count('below')}; before offset 0, above "
+            f"at {before.count('above')} of {len(before)}; at offset {_AT}, {sides.get(_AT) or 'not told apart'}."
         )
         control = "intervals that do not touch; offsets of one trace are not independent"
         shown = bool(sides[_AT]) if _AT in sides else None
