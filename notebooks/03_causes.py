@@ -199,7 +199,7 @@ ablation[["subset", "control_kind", "value", "low", "high", "control", "p_value"
 # %%
 attacked = {t.group for t in jailbreaks}
 others = [t for t in traces if t.source == "plain" and t.group not in attacked]
-[direction] = ski.fit_directions(model, others, layers=[2], position="decision")
+[direction] = ski.fit_directions(model, others, layers=[2], positions=["decision"])
 added = ski.steer(model, jailbreaks[:10], direction, mode="add", scales=(-1, 0, 0.5, 1), n_random=8)
 by_scale = ski.summarise_steering(added)
 figures.effect_by_layer(by_scale, control="fitted to shuffled labels", x="scale", subset="all", metric="difference")

@@ -154,7 +154,7 @@ def split(seed: int) -> list[list[ski.Trace]]:
 
 
 fitting, calibrating, testing = split(seed=0)
-[direction] = ski.fit_directions(model, fitting, layers=[2], position="decision")
+[direction] = ski.fit_directions(model, fitting, layers=[2], positions=["decision"])
 threshold = ski.calibrate(model, calibrating, direction, false_positive_rate=0.1)
 threshold
 
@@ -181,7 +181,7 @@ for attack in [t for t in testing if t.label == "harmful"][::9]:
 def alarms(seed: int) -> pd.Series:
     """Shares of test traces that raise the alarm, by label; the parts have no requests in common."""
     fitting, calibrating, testing = split(seed)
-    [scorer] = ski.fit_directions(model, fitting, layers=[2], position="decision")
+    [scorer] = ski.fit_directions(model, fitting, layers=[2], positions=["decision"])
     limit = ski.calibrate(model, calibrating, scorer, false_positive_rate=0.1).value
     scores = ski.measure_trajectory(model, testing, scorer, controls=())
     written = scores[~scores["part"].isin(["template", "prompt"])]

@@ -68,7 +68,7 @@ from .measures.direction_record import Direction as Direction
 from .measures.probes import Probe as Probe
 from .measures.published_attention import paper_attention as paper_attention
 from .measures.separability import measure_separability as measure_separability
-from .measures.trajectory import measure_trajectory as measure_trajectory
+from .interventions.metric_trajectory import measure_trajectory as measure_trajectory
 from .measures.trajectory import summarise_trajectory as summarise_trajectory
 from .measures.transfer import measure_transfer as measure_transfer
 from .models.encoding import Encoding as Encoding

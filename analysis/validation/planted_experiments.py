@@ -50,13 +50,14 @@ from safekey_interp.interventions.intervention_registry import find_intervention
 from safekey_interp.interventions.knockout_plan import DOSE
 from safekey_interp.interventions.knockout_summary import summarise_knockout
 from safekey_interp.interventions.logit_lens_scores import logit_lens, summarise_lens
+from safekey_interp.interventions.metric_trajectory import measure_trajectory
 from safekey_interp.interventions.sentence_suppression import RANDOM_KEYS, summarise_suppression, suppress
 from safekey_interp.interventions.steering import steer, summarise_steering
 from safekey_interp.interventions.trace_pairs import TracePair, find_pairs
 from safekey_interp.measures.control_directions import least_groups, units
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.separability import separability_table
-from safekey_interp.measures.trajectory import measure_trajectory, summarise_trajectory
+from safekey_interp.measures.trajectory import summarise_trajectory
 from safekey_interp.measures.transfer import transfer_table
 from safekey_interp.models.model import Model
 from safekey_interp.reporting.findings.intervention_findings import find_excess

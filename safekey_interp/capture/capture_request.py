@@ -85,18 +85,19 @@ def expressions(given: Sequence[str], what: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(given))
 
 
-def reads_of(given: Sequence[str]) -> tuple[str, ...]:
-    """What a measurement needs of a trace, for :attr:`Encoding.reads`; none where all expressions are built in, which
-    end with the key sentence."""
-    built_in = all(parse_span(expression) in _BUILT_IN for expression in given)
-    return () if built_in else tuple(dict.fromkeys(given))
+def reads_of(given: Sequence[str], queries: Sequence[str] = ()) -> tuple[str, ...]:
+    """How far a trace is read, for :attr:`Encoding.reads`: to the last token of these expressions; none where all are
+    built in, which end with the key sentence, so that any of them has the same forward pass.
 
-
-def with_references(reads: tuple[str, ...], queries: Sequence[str]) -> tuple[str, ...]:
-    """What is read of a trace, with the key sentence where a query is the token before it: its rows are that query's
-    second reference (:mod:`.reference_rows`). Nothing read, which ends with the key sentence, stays nothing."""
+    Args:
+        given: all expressions.
+        queries: those of them whose attention is read. Where one is the token before the key sentence, the key
+            sentence's rows are read, too: they are its second reference (:mod:`.reference_rows`).
+    """
+    if all(parse_span(expression) in _BUILT_IN for expression in given):
+        return ()
     decides = any(parse_span(query) == parse_span("decision") for query in queries)
-    return tuple(dict.fromkeys((*reads, "key_sentence"))) if reads and decides else reads
+    return tuple(dict.fromkeys((*given, *(["key_sentence"] if decides else []))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,10 +133,21 @@ class CaptureRequest:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Expressions of the tokens whose rows or states are read; none where the built-in ones are all, which end
-        with the key sentence. Keys behind all of them are out of sight."""
-        rows = self.spans.queries if self.attention else ()
-        return with_references(reads_of((*rows, *(self.positions if self.states else ()))), rows)
+        """How far a trace is read (:func:`reads_of`). Keys behind that are out of sight."""
+        return reads_of(self._read, self.spans.queries if self.attention else ())
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Expressions of which a trace must have one to be measured; none for the default ones, which ask for a key
+        sentence, or for a prompt alone."""
+        is_default = (self.spans if self.attention else RECIPE, self.positions if self.states else STATE_POSITIONS)
+        return () if is_default == (RECIPE, STATE_POSITIONS) else self._read
+
+    @property
+    def _read(self) -> tuple[str, ...]:
+        """Expressions of the tokens whose rows or states are read."""
+        rows, states = self.spans.queries if self.attention else (), self.positions if self.states else ()
+        return tuple(dict.fromkeys((*rows, *states)))
 
     def reads_layer(self, layer: int) -> bool:
         """Whether this layer is asked for."""
@@ -148,3 +160,7 @@ class CaptureRequest:
             streams = tuple(Place(layer, "resid_post") for layer in layers)
             return (*streams, Place(n_layers, "ln_final")) if self.reads_layer(n_layers - 1) else streams
         return self.places
+
+
+DEFAULT_REQUEST = CaptureRequest()
+"""The built-in question in all layers."""

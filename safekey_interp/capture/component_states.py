@@ -89,7 +89,7 @@ def states(
     at = [axes.layers.index(place.layer) for place in places], [axes.components.index(place.site) for place in places]
     row_bytes = 4 * model.d_model * len(wanted) * len(axes.layers) * len(axes.components)
     chunk = max(1, min(CHUNK, _CHUNK_BYTES // row_bytes))
-    entries = prepare(model, traces, settings, wanted)
+    entries = prepare(model, traces, settings, request)
     folder = tempfile.TemporaryDirectory(prefix="safekey-states-")
     file = Path(folder.name) / "states"
     about, left_out, shape = [], {}, ()

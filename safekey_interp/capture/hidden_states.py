@@ -38,6 +38,7 @@ class States:
         positions: Sequence[str],
         *,
         words: Mapping[str, Sequence[str | None]] = MappingProxyType({}),
+        left_out: Mapping[str, str] = MappingProxyType({}),
         keep_alive: Any = None,
     ) -> None:
         self.files = tuple(files)
@@ -50,6 +51,8 @@ class States:
         """Positions, by name."""
         self.words = words
         """What each trace has read at positions of a user's own."""
+        self.left_out = left_out
+        """Traces that were to be read and could not be, and why."""
         self._keep_alive = keep_alive
 
     def matrix(self, layer_index: int, position: str) -> Float32[np.ndarray, "n d_model"]:
@@ -126,8 +129,11 @@ def collect_states(
             write_states(files[-1], waiting, wanted)
             waiting.clear()
 
+    left_out: dict[str, str] = {}
     for entry in measure_stream(model, traces, request, settings):
-        if entry.measured is not None:
+        if entry.measured is None:
+            left_out[entry.trace.trace_id] = entry.left_out or "not measured"
+        else:
             waiting.append(entry)
             kept.append(entry.trace)
             segmentations.append(entry.segmentation)
@@ -137,5 +143,7 @@ def collect_states(
             flush()
     flush()
     ids = [trace.trace_id for trace in kept]
-    states = States(files, ids, request.sites(model.n_layers), wanted, words=words, keep_alive=folder)
+    states = States(
+        files, ids, request.sites(model.n_layers), wanted, words=words, left_out=left_out, keep_alive=folder
+    )
     return states, kept, segmentations

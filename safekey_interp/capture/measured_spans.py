@@ -9,10 +9,10 @@ from safekey_interp.capture.capture_request import (
     FIRST_TOKEN,
     RECIPE,
     STATE_POSITIONS,
+    CaptureRequest,
     SpanPairs,
     expressions,
     span_pairs,
-    with_references,
 )
 from safekey_interp.errors import InputError
 
@@ -40,13 +40,14 @@ class MeasuredSpans(NamedTuple):
         return tuple(dict.fromkeys((*(self.pairs.queries + self.pairs.keys if self.pairs else ()), *self.positions)))
 
     @property
-    def reads(self) -> tuple[str, ...]:
-        """Expressions of which a trace must have one to be measured; none for the recipe, which asks for a key
-        sentence or a prompt alone."""
-        if self.is_recipe:
-            return ()
-        queries = self.pairs.queries if self.pairs else ()
-        return with_references(tuple(dict.fromkeys((*queries, *self.positions))), queries)
+    def request(self) -> CaptureRequest:
+        """What a forward pass measures of them."""
+        return CaptureRequest(
+            attention=self.pairs is not None,
+            states=bool(self.positions),
+            spans=self.pairs or RECIPE,
+            positions=self.positions,
+        )
 
     @property
     def maps(self) -> Mapping[str, str]:

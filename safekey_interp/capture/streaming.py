@@ -16,7 +16,7 @@ import torch
 
 from safekey_interp.capture.batch_runner import LeftOut, Measured, measure_batch
 from safekey_interp.capture.batches import plan_batches
-from safekey_interp.capture.capture_request import CaptureRequest
+from safekey_interp.capture.capture_request import DEFAULT_REQUEST, CaptureRequest
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.stream_settings import BatchSize, StreamSettings
 from safekey_interp.data.span_checks import with_known_spans
@@ -67,7 +67,7 @@ def in_chunks(items: Iterable[_T], size: int = CHUNK) -> Iterator[list[_T]]:
 
 
 def prepare(
-    model: Model, traces: Iterable[Trace], settings: StreamSettings, reads: Sequence[str] = ()
+    model: Model, traces: Iterable[Trace], settings: StreamSettings, request: CaptureRequest = DEFAULT_REQUEST
 ) -> Iterator[Entry]:
     """Segment and encode traces; those that cannot be measured come out with their reason.
 
@@ -75,36 +75,40 @@ def prepare(
         model: the model.
         traces: any number.
         settings: how they are segmented and encoded.
-        reads: span expressions that the measurement needs (:attr:`CaptureRequest.reads`); none for the built-in ones.
+        request: what is measured of each.
 
     Raises:
         InputError: an expression names a span that no trace has; at the end, unless the traces are a list.
     """
-    for trace, segmentation in segmented(with_known_spans(traces, reads), settings):
-        yield encoded(model, Entry(trace=trace, segmentation=segmentation), settings, reads)
+    for trace, segmentation in segmented(with_known_spans(traces, request.needs), settings):
+        yield encoded(model, Entry(trace=trace, segmentation=segmentation), settings, request)
 
 
-def encoded(model: Model, entry: Entry, settings: StreamSettings, reads: Sequence[str] = ()) -> Entry:
+def encoded(model: Model, entry: Entry, settings: StreamSettings, request: CaptureRequest) -> Entry:
     """A segmented trace with its tokens, or with the reason why it cannot be measured; at once where it has either."""
     if entry.encoding is not None or entry.left_out is not None:
         return entry
     trace, segmentation = entry.trace, entry.segmentation
-    none = f"no key sentence: {segmentation.reason}"
-    if not reads and trace.response and segmentation.key_sentence is None:
+    none, needs = f"no key sentence: {segmentation.reason}", request.needs
+    if not needs and trace.response and segmentation.key_sentence is None:
         return replace(entry, left_out=none)
     try:
         encoding = model.encode(
-            trace, segmentation, max_length=settings.max_length, rendering=settings.rendering, reads=reads
+            trace, segmentation, max_length=settings.max_length, rendering=settings.rendering, reads=request.reads
         )
-        absent = [name for name in reads if not len(encoding.positions(name))]
+        absent = [name for name in needs if not len(encoding.positions(name))]
     except TraceError as error:
         return replace(entry, left_out=error.reason)
     left_out = None
-    if not reads and trace.response and encoding.spans["key_sentence"] is None:
+    if not needs and trace.response and encoding.spans["key_sentence"] is None:
         left_out = "no token of its own lies in the key sentence"
-    elif reads and len(absent) == len(reads):
-        is_sought = segmentation.key_sentence is None and any(map(_found_by_finder, span_references(reads)))
-        left_out = f"no token in {', '.join(reads)}" + (f"; {none}" if is_sought else "")
+    elif needs and len(absent) == len(needs):
+        sought = [any(map(_found_by_finder, span_references([name]))) for name in needs]
+        no_token = f"no token in {', '.join(needs)}"
+        if segmentation.key_sentence is not None or not any(sought):
+            left_out = no_token
+        else:
+            left_out = none if all(sought) else f"{no_token}; {none}"
     return replace(entry, encoding=encoding, left_out=left_out)
 
 
@@ -160,7 +164,7 @@ def measure_stream(
     model: Model, traces: Iterable[Trace], request: CaptureRequest, settings: StreamSettings, **options: Any
 ) -> Iterator[Entry]:
     """Segment, encode and measure traces of any number, in file order; errors as for :func:`measure_entries`."""
-    yield from measure_entries(model, prepare(model, traces, settings, request.reads), request, settings, **options)
+    yield from measure_entries(model, prepare(model, traces, settings, request), request, settings, **options)
 
 
 def measure_entries(

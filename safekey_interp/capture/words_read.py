@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from safekey_interp.data.span_expressions import FUNCTIONS, parse_span
+from safekey_interp.data.span_expressions import parse_span
 from safekey_interp.models.encoding import Encoding
 
 
@@ -19,8 +19,7 @@ def read_words(encoding: Encoding, position: str) -> str | None:
     where = encoding.positions(position)
     if not len(where):
         return None
-    parsed = parse_span(position)
-    if parsed.operator in FUNCTIONS or getattr(parsed.span, "kind", "") == "token":
+    if parse_span(position).is_one_token:
         where = range(where[-1] + 1)
     runs = np.split(np.asarray(where), np.flatnonzero(np.diff(where) > 1) + 1)
     return "\n".join(_characters(encoding, run.tolist()) for run in runs)

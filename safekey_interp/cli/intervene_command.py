@@ -169,8 +169,9 @@ def _options_of(intervention: Intervention, typed: Sequence[tuple[Option, Any]])
     """
     given = {option.name: value for option, value in typed}
     fitting = [option.switch for option, _ in typed if option in FITTING]
-    if intervention.fits in given and fitting:
-        raise InputError(f"{', '.join(fitting)}: nothing is fitted where files are given; leave them out")
+    if fitting and (not intervention.fits or intervention.fits in given):
+        what = "files are given" if intervention.fits else "a metric is read out"
+        raise InputError(f"{', '.join(fitting)}: nothing is fitted where {what}; leave them out")
     defaults = {option.name: option.default for option in intervention.options}
     options: dict[str, Any] = {}
     for option, value in typed:

@@ -68,6 +68,19 @@ class SpanExpression:
     span: str | NumberedSpan = ""
     """What a ``span`` refers to."""
 
+    @property
+    def is_one_token(self) -> bool:
+        """Whether it is one token at most: of a function, or ``token(n)``."""
+        return self.operator in FUNCTIONS or (isinstance(self.span, NumberedSpan) and self.span.kind == "token")
+
+    @property
+    def united(self) -> tuple[str | NumberedSpan, ...]:
+        """The spans that it joins with ``+``, or the one that it is; none of any other expression."""
+        if self.operator == "span":
+            return (self.span,)
+        parts = [operand.united for operand in self.operands] if self.operator == "+" else []
+        return tuple(span for part in parts for span in part) if all(parts) else ()
+
     def references(self) -> Iterator[str | NumberedSpan]:
         """The spans that it is made of, each as often as it occurs."""
         if self.operator == "span":
@@ -125,7 +138,7 @@ def check_spans(expressions: Iterable[str], own: Collection[str]) -> None:
     Raises:
         InputError: names the spans that are there, and the nearest.
     """
-    there = (*SPAN_NAMES, *own)
+    there = (*SPAN_NAMES, *sorted(own))
     for name in span_references(expressions):
         if isinstance(name, str) and name not in there:
             raise InputError(

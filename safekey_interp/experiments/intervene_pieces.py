@@ -48,6 +48,8 @@ class Work(NamedTuple):
     """Traces that are in no piece, and why."""
     directions: list[Direction]
     """Fitted on all traces, where directions are fitted."""
+    first: Sequence[Piece] = ()
+    """Pieces of a first round, whose table the others need."""
 
     @property
     def whole_options(self) -> dict[str, Any]:
@@ -99,7 +101,8 @@ def plan_work(
     if intervention.prepare is not None:
         prepared = load_function(intervention.prepare)(model, traces, own, **settings.spans)
     pieces = [Piece(PartOf(some, names), prepared.options, {}) for some in in_chunks(prepared.items, settings.chunk)]
-    return Work(own, pieces, prepared.left_out, [])
+    first = [Piece(PartOf(some, names), {}, {}) for some in in_chunks(prepared.first, settings.chunk)]
+    return Work(own, pieces, prepared.left_out, [], first)
 
 
 def _try(

@@ -24,7 +24,7 @@ from safekey_interp.experiments.intervene_pieces import Piece, Work, plan_work
 from safekey_interp.experiments.intervention_settings import InterventionSettings
 from safekey_interp.experiments.probe_chunks import join_tables
 from safekey_interp.interventions.intervention_options import complete_options, recorded
-from safekey_interp.interventions.intervention_record import Intervention, load_function
+from safekey_interp.interventions.intervention_record import Function, Intervention, load_function
 from safekey_interp.interventions.intervention_registry import Name, choose_variant, find_intervention
 from safekey_interp.models.chat_template import tokenizer_hash
 from safekey_interp.reporting.findings.intervention_findings import find
@@ -128,7 +128,7 @@ def run_intervention(
         if intervention.cost is not None and session.team.is_first:
             session.progress.say(load_function(intervention.cost)(work.whole_options, work.n))
         with session.writing(manifest) as writer:
-            task = _Task(intervention, model, work, checked, session)
+            task = _Task(intervention, model, work, checked, session).after_first_round(writer)
             task.assemble(writer, task.measure(writer))
             if session.team.is_first and keep_directions:
                 _keep(work, content.sha256, session.path / "directions")
@@ -145,15 +145,33 @@ class _Task(NamedTuple):
     settings: InterventionSettings
     session: RunSession
 
+    def after_first_round(self, writer: RunWriter) -> _Task:
+        """The same with the table of its first round, where it has one."""
+        if self.intervention.first_round is None:
+            return self
+        # Its folders lie behind those of the pieces.
+        parts = self._round(
+            writer, "first round", self.intervention.first_round, self.work.first, len(self.work.pieces)
+        )
+        tables = [pd.read_parquet(part / _TABLE) for part in parts if (part / _TABLE).is_file()]
+        others = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+        return self._replace(work=self.work._replace(options=self.work.options | {"others": others}))
+
     def measure(self, writer: RunWriter) -> list[Path]:
         """Every piece's folder; the processes share and measure those that are not done."""
-        pieces, progress = self.work.pieces, self.session.progress
-        share = my_share(writer, len(pieces), self.session.team)
-        progress.stage("measuring", self.work.n)
-        progress.advance(self.work.n - sum(len(pieces[number].traces) for number in share))
+        return self._round(writer, "measuring", self.intervention.measure, self.work.pieces)
+
+    def _round(
+        self, writer: RunWriter, name: str, function: Function, pieces: Sequence[Piece], begin: int = 0
+    ) -> list[Path]:
+        """The folders of some pieces, numbered from ``begin`` on."""
+        progress, n = self.session.progress, sum(len(piece.traces) for piece in pieces)
+        share = my_share(writer, len(pieces), self.session.team, begin=begin)
+        progress.stage(name, n)
+        progress.advance(n - sum(len(pieces[number - begin].traces) for number in share))
         for number in share:
-            writer.write_part(number, self._measured(pieces[number]))
-        return all_parts(writer, len(pieces), self.session.team)
+            writer.write_part(number, self._measured(function, pieces[number - begin]))
+        return all_parts(writer, len(pieces), self.session.team, begin=begin)
 
     def assemble(self, writer: RunWriter, parts: Sequence[Path]) -> None:
         """Write the run's tables and findings from its pieces.
@@ -181,7 +199,7 @@ class _Task(NamedTuple):
         write_json(path / _LEFT_OUT, left_out)
         write_json(path / "findings.json", find(self.intervention, effects, summary, left_out, writer.manifest))
 
-    def _measured(self, piece: Piece) -> Callable[[Path], None]:
+    def _measured(self, function: Function, piece: Piece) -> Callable[[Path], None]:
         """Measure a piece; what is returned writes it."""
         progress, n_done = self.session.progress, 0
 
@@ -194,7 +212,7 @@ class _Task(NamedTuple):
         table: pd.DataFrame | None = None
         try:
             options = {**self.work.options, **piece.options, **self.settings.spans, "seed": self.settings.seed}
-            measured = load_function(self.intervention.measure)(self.model, piece.traces, **options, on_trace=on_trace)
+            measured = load_function(function)(self.model, piece.traces, **options, on_trace=on_trace)
             table, left_out = measured, measured.attrs["left_out"]
         except NothingMeasured as error:
             left_out = error.left_out

@@ -96,7 +96,7 @@ def measure(
                 continue
             measured = measure_chunk(
                 model,
-                [encoded(model, entry, settings, overview.spans.reads) for entry in chunk],
+                [encoded(model, entry, settings, overview.spans.request) for entry in chunk],
                 request,
                 settings,
                 token_weights_of=set(overview.examples),

@@ -122,7 +122,7 @@ def survey(
             _note(strata[_stratum(trace, segmentation, condition)], trace.trace_id, seed, n_examples)
         entry = Entry(trace=trace, segmentation=segmentation)
         if first is None:
-            entry = encoded(model, entry, settings, spans.reads)
+            entry = encoded(model, entry, settings, spans.request)
             first = entry if entry.encoding is not None else None
             refusal = refusal or f"trace {trace.trace_id}: {entry.left_out}"
         if not records.append(_record_of(entry)):

@@ -79,8 +79,7 @@ def fit_folds(
     plan = None if reason else make_plan(rows, code, groups, seed=seed, n_folds=n_folds)
     if plan is None or plan.n_folds == 0:
         raise InputError(f"directions on held-out requests: {reason or 'no split gives every fold both classes'}")
-    measured = {trace.trace_id for trace in classes.traces}
-    left_out = {trace.trace_id: "it cannot be measured" for trace in traces if trace.trace_id not in measured}
+    left_out = dict(classes.states.left_out)
     left_out |= {classes.traces[row].trace_id: "of neither class" for row in np.flatnonzero(np.isnan(code)).tolist()}
     drawn = {"n_controls": n_controls, "seed": seed}
     names = [groups[row] for row in rows.tolist()]

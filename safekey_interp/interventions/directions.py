@@ -25,6 +25,7 @@ from jaxtyping import Float, Int
 from scipy.special import betaincc, betaincinv
 
 from safekey_interp.capture.batch_runner import Backend
+from safekey_interp.capture.capture_request import expressions
 from safekey_interp.capture.hidden_states import States, collect_states
 from safekey_interp.capture.streaming import BatchSize, StreamSettings
 from safekey_interp.data.class_labels import OUTCOME, LabelBy, check_label_by
@@ -44,7 +45,7 @@ def fit_directions(
     model: Model,
     traces: Sequence[Trace],
     *,
-    layers: Sequence[int] | None = None, position: str = "decision", label_by: LabelBy = "label",
+    layers: Sequence[int] | None = None, positions: Sequence[str] = ("decision",), label_by: LabelBy = "label",
     n_controls: int = N_DRAWS, seed: int = 0, finder: str = "rules", delimiters: tuple[str, str] | None = None,
     batch_size: BatchSize = "auto", max_length: int | None = None, backend: Backend = "hf",
 ) -> list[Direction]:  # fmt: skip
@@ -57,7 +58,8 @@ def fit_directions(
         model: and ``finder`` … ``backend``: see :mod:`safekey_interp.interventions`.
         traces: of both classes.
         layers: layers to read; all when None.
-        position: where the states are read, averaged over the position's tokens.
+        positions: where the states are read, one after another, each on the traces that have it: span expressions,
+            averaged over their tokens.
         label_by: a column with two values: ``label``, ``aha`` (what each K decides), ``source`` or a name in ``meta``.
             Which value is positive: :mod:`safekey_interp.data.class_labels`.
         n_controls: control directions of each kind that every record brings with it
@@ -65,16 +67,22 @@ def fit_directions(
         seed: of these.
 
     Returns:
-        One record a layer, of site ``resid_post``; its norm is the distance of the class means.
+        One record a position and layer, of site ``resid_post``; its norm is the distance of the class means.
 
     Raises:
-        InputError: no trace can be measured, a class is missing, or the position's words define the classes.
+        InputError: no trace can be measured, a class is missing, no position, or one whose words define the classes.
     """
     settings = StreamSettings(
         finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
     )
-    classes = read_classes(model, traces, settings, layers=layers, position=position, label_by=label_by)
-    return classes.directions(np.arange(len(classes.labels)), n_controls=n_controls, seed=seed)
+    wanted, known = expressions(positions, "positions"), list(as_traces(traces))
+    if not wanted:
+        raise InputError("positions: got none, expected a list of span expressions such as ['decision']")
+    directions: list[Direction] = []
+    for position in wanted:
+        classes = read_classes(model, known, settings, layers=layers, position=position, label_by=label_by)
+        directions += classes.directions(np.arange(len(classes.labels)), n_controls=n_controls, seed=seed)
+    return directions
 
 
 class Classes(NamedTuple):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from safekey_interp.capture.attention_mask import Cut, Knockout, knocked_out
@@ -19,6 +20,7 @@ from safekey_interp.data.span_checks import with_known_spans
 from safekey_interp.errors import TraceError
 from safekey_interp.generation.likelihood import NOT_FINITE, Batch, Continuation, score
 from safekey_interp.interventions.effect_metrics import Readout, Subject
+from safekey_interp.interventions.effects import about_first
 from safekey_interp.segmentation.segmenter import segmented
 
 if TYPE_CHECKING:
@@ -59,6 +61,37 @@ class Edges(NamedTuple):
     def n_unchanged(self) -> int:
         """Tokens before the first query of any row."""
         return min(queries[0] for queries, _ in self.ends if queries)
+
+
+class SingleCuts(NamedTuple):
+    """What cutting an edge does in one trace: in no head, in all, and in each by itself."""
+
+    trace_id: str
+    """The trace."""
+    group: str
+    """Its request."""
+    values: Float[np.ndarray, "two_and_head metric"]
+    """The metrics."""
+
+    @property
+    def effects(self) -> Float[np.ndarray, "one_and_head metric"]:
+        """Of the cut in all heads, and in each."""
+        return self.values[1:] - self.values[0]
+
+    def rows(self) -> pd.DataFrame:
+        """Columns trace_id, group, cut (the number of its value), metric (its number) and value."""
+        cut, metric = np.indices(self.values.shape).reshape(2, -1)
+        table = pd.DataFrame({"cut": cut, "metric": metric, "value": self.values.reshape(-1)})
+        return about_first(table, {"trace_id": self.trace_id, "group": self.group})
+
+    @classmethod
+    def of_rows(cls, table: pd.DataFrame) -> list[SingleCuts]:
+        """From rows of several traces."""
+        cuts = []
+        for name, rows in table.groupby("trace_id", sort=False):
+            values: Any = rows.pivot_table(index="cut", columns="metric", values="value", dropna=False)
+            cuts.append(cls(str(name), str(rows["group"].iloc[0]), values.to_numpy(np.float64)))
+        return cuts
 
 
 def find_edges(

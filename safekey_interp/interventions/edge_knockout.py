@@ -21,17 +21,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
 
 from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.component_grid import component_grid
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.streaming import StreamSettings, on_threads, threads_for
-from safekey_interp.data.span_checks import PartOf, span_names_of
+from safekey_interp.data.span_checks import PartOf
 from safekey_interp.data.trace_list import as_traces
 from safekey_interp.errors import InputError, TraceError
 from safekey_interp.generation.key_sentence_bank import KeySentences
-from safekey_interp.interventions.edge_cuts import Edge, Edges, Head, cut_each, find_edges
+from safekey_interp.interventions.edge_cuts import Edge, Edges, Head, SingleCuts, cut_each, find_edges
 from safekey_interp.interventions.edge_record import INTERVENTION
 from safekey_interp.interventions.effect_metrics import Readout, readout_of
 from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects, with_units
@@ -46,22 +45,6 @@ if TYPE_CHECKING:
 _PLACE = ["from_span", "to_span", "cut", "layer", "head", "n_heads", "metric"]
 
 
-class SingleCuts(NamedTuple):
-    """What cutting an edge does in one trace: in no head, in all, and in each by itself."""
-
-    trace_id: str
-    """The trace."""
-    group: str
-    """Its request."""
-    values: Float[np.ndarray, "two_and_head metric"]
-    """The metrics."""
-
-    @property
-    def effects(self) -> Float[np.ndarray, "one_and_head metric"]:
-        """Of the cut in all heads, and in each."""
-        return self.values[1:] - self.values[0]
-
-
 def cut_edges(
     model: Model,
     traces: Iterable[Trace],
@@ -73,7 +56,7 @@ def cut_edges(
     n_random: int = 20,
     n_ranked: int = 64,
     metric: MetricLike | Sequence[MetricLike] | None = None,
-    seed: int = 0, others: Sequence[SingleCuts] | None = None, bank: KeySentences | None = None,
+    seed: int = 0, others: pd.DataFrame | None = None, bank: KeySentences | None = None,
     finder: str = "rules", delimiters: tuple[str, str] | None = None, max_length: int | None = None,
     on_trace: Callable[[int], object] = lambda n: None,
 ) -> pd.DataFrame:  # fmt: skip
@@ -88,7 +71,7 @@ def cut_edges(
         layers: layers whose heads are cut; all when None.
         n_random: random sets of as many heads, the same for every trace.
         n_ranked: traces at most that heads are ranked on, evenly spaced over all.
-        others: the cuts in single heads of these, from an earlier call; those of ``traces`` when None.
+        others: the cuts in single heads of these, from :func:`cut_single_heads`; those of ``traces`` when None.
 
     Returns:
         One row per trace, cut, draw and metric: trace_id, group, label, from_span, to_span, cut (``head``, one head;
@@ -117,13 +100,15 @@ def cut_edges(
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
         found, left_out = run.find(traces if isinstance(traces, PartOf) else list(as_traces(traces)), settings)
         if others is None:
-            others = run.single_cuts(_spaced(found, n_ranked), left_out)
-        known = {other.trace_id: other for other in others}
+            singles = run.single_cuts(_spaced(found, n_ranked), left_out)
+        else:
+            singles = SingleCuts.of_rows(others) if len(others) else []
+        known = {single.trace_id: single for single in singles}
         for edges in found:
             name = edges.subject.trace.trace_id
             try:
                 single = known.get(name) or run.single(edges)
-                tables.append(run.table(edges, single, run.ranked(others, single), sets))
+                tables.append(run.table(edges, single, run.ranked(singles, single), sets))
             except TraceError as error:
                 left_out[name] = error.reason
             on_trace(1)
@@ -137,15 +122,43 @@ def heads_of(model: Model, layers: Sequence[int] | None = None) -> tuple[Head, .
     return tuple(Head(place.layer, place.head) for place in places if place.head is not None)
 
 
-def prepare_edges(model: Model, traces: Sequence[Trace], options: Mapping[str, Any], **finding: Any) -> Prepared:
-    """The traces of a run, and the cuts in single heads of those that heads are ranked on."""
-    readout = readout_of(model, options.get("metric"), options["bank"])
-    edge = Edge(options["from_span"], options["to_span"])
-    run = _Run(model, edge, readout, heads_of(model, options["layers"]))
+def cut_single_heads(
+    model: Model,
+    traces: Iterable[Trace],
+    from_span: str = "before(key_sentence)",
+    to_span: str = "understanding",
+    *,
+    layers: Sequence[int] | None = None,
+    metric: MetricLike | Sequence[MetricLike] | None = None,
+    bank: KeySentences | None = None,
+    finder: str = "rules", delimiters: tuple[str, str] | None = None, max_length: int | None = None,
+    on_trace: Callable[[int], object] = lambda n: None,
+    **_: Any,
+) -> pd.DataFrame:  # fmt: skip
+    """The edge cut in no head, in all and in each: what heads are ranked by.
+
+    Args:
+        model: and all that is named: as in :func:`cut_edges`, whose other arguments have no effect.
+        traces: those that heads are ranked on.
+
+    Returns:
+        One row per trace, cut (0 for none, 1 for all heads, then a head each) and metric (its number): trace_id, group,
+        cut, metric, value.
+
+    Raises:
+        InputError: as for :func:`cut_edges`.
+    """
+    run = _Run(model, Edge(from_span, to_span), readout_of(model, metric, bank), heads_of(model, layers))
+    settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
-        some = PartOf(_spaced(traces, options["n_ranked"]), span_names_of(traces))
-        found, left_out = run.find(some, StreamSettings(**finding))
-        return Prepared(list(traces), {"others": run.single_cuts(found, left_out)}, {})
+        found, left_out = run.find(traces if isinstance(traces, PartOf) else list(as_traces(traces)), settings)
+        tables = [single.rows() for single in run.single_cuts(found, left_out, on_trace)]
+    return concatenate_tables(tables, left_out, f"no trace has {from_span}, {to_span} and what is read out")
+
+
+def prepare_edges(model: Model, traces: Sequence[Trace], options: Mapping[str, Any], **finding: Any) -> Prepared:
+    """The traces of a run, and those of them that heads are ranked on."""
+    return Prepared(list(traces), {}, {}, list(_spaced(traces, options["n_ranked"])))
 
 
 def summarise_edges(table: pd.DataFrame) -> pd.DataFrame:
@@ -205,7 +218,9 @@ class _Run(NamedTuple):
         trace = edges.subject.trace
         return SingleCuts(trace.trace_id, trace.group, cut_each(self.model, edges, sets, self.readout))
 
-    def single_cuts(self, found: Sequence[Edges], left_out: dict[str, str]) -> list[SingleCuts]:
+    def single_cuts(
+        self, found: Sequence[Edges], left_out: dict[str, str], on_trace: Callable[[int], object] = lambda n: None
+    ) -> list[SingleCuts]:
         """Those of each trace; of others, ``left_out`` says why they have none."""
         cuts = []
         for edges in found:
@@ -213,6 +228,7 @@ class _Run(NamedTuple):
                 cuts.append(self.single(edges))
             except TraceError as error:
                 left_out[edges.subject.trace.trace_id] = error.reason
+            on_trace(1)
         return cuts
 
     def ranked(self, others: Sequence[SingleCuts], own: SingleCuts) -> list[Head]:

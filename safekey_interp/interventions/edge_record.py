@@ -12,10 +12,12 @@ _SPANS = {"before(key_sentence)": "the token before K", "understanding": "U", "p
 
 
 def _changed(settings: Mapping[str, Any], _: Any) -> str:
-    words = _SPANS if INTERVENTION.is_built_in(settings) else {}
+    is_built_in = INTERVENTION.is_built_in(settings)
+    words = _SPANS if is_built_in else {}
     queries, keys = (str(words.get(settings[name], settings[name])) for name in ("from_span", "to_span"))
+    start = queries[0].upper() if is_built_in else queries[0]
     return (
-        f"{queries[0].upper()}{queries[1:]} may not see {keys}: in one head after another, in the heads that rank "
+        f"{start}{queries[1:]} may not see {keys}: in one head after another, in the heads that rank "
         "first on other requests together, and in all heads."
     )
 
@@ -49,6 +51,7 @@ INTERVENTION = Intervention(
     measure="safekey_interp.interventions.edge_knockout:cut_edges",
     summarise="safekey_interp.interventions.edge_knockout:summarise_edges",
     prepare="safekey_interp.interventions.edge_knockout:prepare_edges",
+    first_round="safekey_interp.interventions.edge_knockout:cut_single_heads",
     lines="cut",
     place=_place,
     columns={

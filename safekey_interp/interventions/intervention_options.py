@@ -49,8 +49,9 @@ def complete_options(intervention: Intervention, model: Model, given: Mapping[st
     if fits and not is_given:
         known |= _FITTING
     for option in given:
-        if option in _FITTING and is_given:
-            raise InputError(f"{option}: got it beside {fits}, of which nothing is fitted; leave it out")
+        if option in _FITTING and option not in known and (is_given or given.get("metric") is not None):
+            beside = fits if is_given else "a metric"
+            raise InputError(f"{option}: got it beside {beside}, of which nothing is fitted; leave it out")
         if option not in known:
             expected = ", ".join(sorted(known))
             raise InputError(f"{option}: no option of {intervention.name}, expected some of {expected}")

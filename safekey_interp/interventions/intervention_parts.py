@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from safekey_interp.capture.capture_request import STATE_POSITIONS
 from safekey_interp.interventions.intervention_record import Control, Option
 
 LAYERS = Option("layers", "Layers, such as 0-5,12,-1. Default: all.", reads="layers")
@@ -14,21 +15,30 @@ KEY_SENTENCES = Option(
     flag="--key-sentences",
     reads="key_sentences",
 )
-METRIC = Option(
-    "metric",
-    'What is read out: aha, key_sentence, logprob("text"), logprob(SPAN), logit_difference("a", "b"), or '
-    'probe(FILE), each at the token before K unless AT follows: logprob("text") at last(prompt). Default: aha and '
-    "key_sentence.",
-    several=True,
-    reads="metric",
-    is_optional=True,
-)
+
+
+def metric_option(default: str) -> Option:
+    """The option of what is read out, with what that is unless it is asked for."""
+    return Option(
+        "metric",
+        'What is read out: aha, key_sentence, logprob("text"), logprob(SPAN), logit_difference("a", "b"), or '
+        'probe(FILE), each at the token before K unless AT follows: logprob("text") at last(prompt). '
+        f"Default: {default}.",
+        several=True,
+        reads="metric",
+        is_optional=True,
+    )
+
+
+METRIC = metric_option("aha and key_sentence")
 PAIRED_BY = Option(
     "label_by",
     "Column with two values by which traces are paired; the source is one of these. Default: the outcome.",
     is_optional=True,
 )
 N_DONORS = Option("n_random", "Other requests' traces as controls of each pair.", int, 1, least=0)
+STATES_AT = (*STATE_POSITIONS, "understanding_end")
+"""Positions of the built-in question at which a state is read or changed."""
 FITTING = (
     Option(
         "fit_layers", "Layers to fit directions on. Default: all; of a trajectory one.", flag="--layers", reads="layers"
@@ -38,6 +48,7 @@ FITTING = (
         "Position whose states directions are fitted on.",
         default="decision",
         flag="--position",
+        choices=STATES_AT,
         is_span=True,
     ),
     Option("label_by", "Column of the two classes: label, aha, source, or a name found in meta.", default="label"),
@@ -87,6 +98,8 @@ POSITIONS = {
 """Positions before K in words, in the order of a trace."""
 PARTS = {"understanding": "U", "key_sentence": "K", "rest": "the rest"}
 """Parts of the reasoning in words."""
+PLAIN_PARTS = {"understanding": "the opening", "key_sentence": "the sentence behind the opening", "rest": "the rest"}
+"""The same without a word of the built-in question."""
 
 
 def listed(values: Any, words: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ its functions may be named as ``module:function``, so that listing commands load
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from importlib import import_module
 from typing import Any, Literal, NamedTuple
@@ -57,6 +57,8 @@ class Option:
     """Whether it may have other values than ``choices``."""
     is_optional: bool = False
     """Whether it is recorded, and shown, only where it is given."""
+    plain_help: str = ""
+    """The help without a word of the built-in question; ``help`` up to its colon when empty."""
     needs: tuple[str, Any] | None = None
     """Another option, and the value without which this one has no effect."""
 
@@ -123,6 +125,8 @@ class Column:
     """The value that is chosen at first; empty: the first."""
     is_open: bool = False
     """Whether values without words are shown, too, behind the others."""
+    plain: Mapping[Any, str] = field(default_factory=dict)
+    """Words for spans without a word of the built-in question; as they were typed when empty."""
 
     def name(self, value: Any) -> str:
         """A value in words."""
@@ -161,6 +165,8 @@ class Prepared(NamedTuple):
     """What every piece gets: the traces that controls are taken from."""
     left_out: dict[str, str]
     """Traces that are in no item, and why."""
+    first: Sequence[Any] = ()
+    """Items of a first round, whose table every piece needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +193,8 @@ class Intervention:
     """Those that the command offers; the function may have others."""
     prepare: Function | None = None
     """Model, traces, options and ``finder``, ``delimiters``, ``max_length`` to :class:`Prepared`; None: the traces."""
+    first_round: Function | None = None
+    """As ``measure``, of :attr:`Prepared.first`; its table is then the argument ``others`` of ``measure``."""
     fits: str = ""
     """The option that takes directions or probes: without it directions are fitted by cross-fitting. Empty for none."""
     fit_depth: float | None = None
@@ -231,6 +239,8 @@ class Intervention:
     """Which place of a line is reported: that of the largest number, or the last layer."""
     place: Callable[[Any], str] | None = None
     """A summary's row to its place in words; None: its layers, and the head where there is one."""
+    plain_place: Callable[[Any], str] | None = None
+    """The same without a span of the built-in question; ``place`` when None."""
     columns: Mapping[str, Column] = field(default_factory=dict)
     """Columns that figures and lines use."""
     controls: Mapping[str, Control] = field(default_factory=dict)
@@ -239,35 +249,42 @@ class Intervention:
     """Whether one draw of the control is the same for every trace: p over the draws then decides, not an interval."""
     figures: tuple[Figure, ...] = (Figure("effect-layers", "By layer"),)
     """The page's figures of effects."""
+    with_metric: Mapping[str, Any] = field(default_factory=dict)
+    """Fields that are others where a metric is asked for, of an intervention that measures something else without."""
     is_plain: bool = False
     """Whether spans and metrics are called as they were typed; :meth:`named` says so."""
 
     def is_built_in(self, settings: Mapping[str, Any]) -> bool:
         """Whether settings name no other spans and metrics than those that have words."""
-        known = {option.name: option.choices for option in self.options if option.choices}
+        known = {option.name: option.choices for option in self.options if option.choices or option.is_span}
         known |= {"metric": ("aha", "key_sentence")}
         values = ((name, settings.get(name)) for name in known)
         listed = ((name, value if isinstance(value, list | tuple) else [value]) for name, value in values)
         return all(value is None or value in known[name] for name, several in listed for value in several)
 
     def named(self, settings: Mapping[str, Any]) -> Intervention:
-        """The record with its words for spans, metrics and controls where settings name those alone; else with plain
-        ones."""
+        """The record as settings need it: with its words for spans, metrics and controls where these are the built-in
+        ones alone, else with plain ones."""
+        record = self.reading_out(settings)
         if self.is_built_in(settings):
-            return self
+            return record
         spans = {*SPAN_NAMES, *ALIASES}
         columns = {
-            name: replace(column, words=str, short={})
-            if isinstance(column.words, Mapping) and set(column.words) <= spans
+            name: replace(column, words=column.plain or str, short={})
+            if isinstance(column.words, Mapping) and spans.intersection(column.words)
             else column
-            for name, column in self.columns.items()
+            for name, column in record.columns.items()
         }
         controls = {
-            kind: control._replace(words=control.plain or control.words) for kind, control in self.controls.items()
+            kind: control._replace(words=control.plain or control.words) for kind, control in record.controls.items()
         }
-        texts = ("title", "effect", "reading", "value")
-        words = {name: getattr(self, f"plain_{name}") or getattr(self, name) for name in texts}
-        return replace(self, columns=columns, controls=controls, is_plain=True, **words)
+        words = ("title", "effect", "reading", "value", "place")
+        plain = {name: getattr(record, f"plain_{name}") or getattr(record, name) for name in words}
+        return replace(record, columns=columns, controls=controls, is_plain=True, **plain)
+
+    def reading_out(self, settings: Mapping[str, Any]) -> Intervention:
+        """The record as it is where settings ask for a metric, or for none."""
+        return self if settings.get("metric") is None else replace(self, **self.with_metric)
 
     def check(self, **values: Any) -> None:
         """Refuse options that are none of the choices, or too small; None passes.

@@ -64,7 +64,8 @@ def find_intervention(name: str) -> Intervention:
 
 
 def choose_variant(intervention: Intervention, options: Mapping[str, Any]) -> tuple[Intervention, dict[str, Any]]:
-    """The intervention that takes this one's place where one of its flags is set, else itself; the other options."""
+    """The intervention that takes this one's place where one of its flags is set, else itself, as it is where a metric
+    is asked for; the other options."""
     others = {name: value for name, value in options.items() if name not in intervention.variants}
     chosen = [other for flag, other in intervention.variants.items() if options.get(flag)]
-    return (find_intervention(chosen[0]) if chosen else intervention), others
+    return (find_intervention(chosen[0]) if chosen else intervention).reading_out(others), others

@@ -10,7 +10,14 @@ INTERVENTION = Intervention(
     help="Read every layer as if it were the last: from which on is K likely? Beside other requests' K.",
     options=(
         parts.LAYERS,
-        Option("n_others", "Other requests' key sentences as controls of each K.", int, 3, least=0),
+        Option(
+            "n_others",
+            "Other requests' key sentences as controls of each K.",
+            int,
+            3,
+            least=0,
+            plain_help="Other requests' sentences as controls, of the default metrics alone.",
+        ),
         Option(
             "positions",
             "Spans whose tokens are read as they stand, in place of K and the key sentences.",
@@ -18,6 +25,7 @@ INTERVENTION = Intervention(
             several=True,
             is_span=True,
             is_optional=True,
+            plain_help="Spans whose tokens are read as they stand.",
         ),
         parts.METRIC,
         parts.KEY_SENTENCES,
@@ -34,7 +42,11 @@ INTERVENTION = Intervention(
     reading="How likely each layer finds what is read out. Early layers need not write in the unembedding’s basis: a "
     "low value says that the lens sees nothing there, not that nothing is there.",
     figures=(Figure("effect-layers", "What each layer says, read out"),),
-    controls={"other_requests": Control("other requests’ key sentences", "{n_others} a trace")},
+    controls={
+        "other_requests": Control(
+            "other requests’ key sentences", "{n_others} a trace", "other requests’ sentences in its place"
+        )
+    },
     title="From which layer on {model} says its key sentence",
     plain_title="What each layer of {model} says",
     metrics=("key_sentence", "difference", "first_difference", "safe", "go_ahead", "first_safe", "first_go_ahead"),

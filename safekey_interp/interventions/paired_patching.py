@@ -115,7 +115,8 @@ def all_pairs(
     paired, left_out = find_pairs(single, settings, source=source, label_by=label_by)
     if not given and not paired:
         what = "outcomes" if label_by is None else f"values of {label_by}"
-        raise NothingMeasured(f"no pair of traces of one request and different {what}", left_out)
+        why = f"no pair of traces of one request and different {what}; requests are equal prompts"
+        raise NothingMeasured(f"{why}, or what --group-field names", left_out)
     return [*given, *paired], left_out
 
 

@@ -49,6 +49,8 @@ INTERVENTION = Intervention(
         "Shares of prompts whose answer refuses, complies or is malformed (no answer that the judge can read). A "
         "direction that wakes a dormant signal has harmful prompts refused, benign ones answered, and no answer broken."
     ),
+    plain_reading="Shares of prompts whose answer refuses, complies or is malformed (no answer that the judge can "
+    "read).",
     figures=(
         Figure("share-scales", "By scale", "lines", ("scale",), ("condition", "direction")),
         Figure("share-layers", "By the direction’s layer", "lines", ("layer",), ("scale", "condition")),

@@ -5,12 +5,15 @@ divergence of the next-token distributions,
 
     kl = mean over its tokens of KL(p as it is ‖ p suppressed)         nats a token
 
-The control hides as many random earlier keys from the same queries.
+or, of any metric that is read out behind it, its value suppressed minus its value as it is
+(:mod:`~safekey_interp.interventions.suppressed_metrics`). The control hides as many random earlier keys from the same
+queries.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -25,20 +28,23 @@ from safekey_interp.capture.capture_request import expressions
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.streaming import StreamSettings, on_threads, threads_for, token_budget
 from safekey_interp.data.span_checks import with_known_spans
-from safekey_interp.errors import TraceError
+from safekey_interp.errors import InputError, TraceError
+from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.generation.likelihood import NOT_FINITE
-from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects
+from safekey_interp.interventions.effect_metrics import readout_of
+from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects, with_units
+from safekey_interp.interventions.metric_registry import MetricLike
 from safekey_interp.interventions.reasoning_sentences import reasoning_sentences
+from safekey_interp.interventions.suppressed_metrics import RANDOM_KEYS, Source, SuppressedMetrics
 from safekey_interp.interventions.suppression_record import INTERVENTION
 from safekey_interp.measures.trace_tables import concatenate_tables
+from safekey_interp.segmentation.named_spans import sentence_spans
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
     from safekey_interp.models.model import Model
 
-RANDOM_KEYS = "random_keys"
-"""The kind of control: as many random earlier keys as the sentence has."""
 _MOST_LOGITS = 2**26
 
 
@@ -50,19 +56,22 @@ def suppress(
     n_random: int = 5,
     hidden: Sequence[str] | None = None,
     targets: Sequence[str] | None = None,
+    metric: MetricLike | Sequence[MetricLike] | None = None,
+    bank: KeySentences | None = None,
     seed: int = 0, finder: str = "rules", delimiters: tuple[str, str] | None = None, max_length: int | None = None,
     on_trace: Callable[[int], object] = lambda n: None,
 ) -> pd.DataFrame:  # fmt: skip
-    """What hiding each sentence does to each later one.
+    """What hiding each sentence does to each later one, or to a metric.
 
     Args:
-        model: and ``seed`` … ``on_trace``: see :mod:`safekey_interp.interventions`.
+        model: and ``metric``, ``bank``, ``seed`` … ``on_trace``: see :mod:`safekey_interp.interventions`.
         traces: any number; those whose reasoning has fewer than two sentences are left out.
         most: first sentences of the reasoning that are taken.
         n_random: random sets of keys a sentence.
         hidden: what is hidden, one at a time: span expressions; each sentence when None.
         targets: whose prediction is compared: span expressions, of which those behind what is hidden count; each
-            sentence when None.
+            sentence when None. Not with a metric, which says itself what is read.
+        metric: what is read out in place of the divergence, of which what lies behind the hidden span can move.
 
     Returns:
         One row per trace, suppressed sentence, draw and later sentence: trace_id, group, label, source and source_part,
@@ -70,27 +79,41 @@ def suppress(
         source; 0 where one of them is no sentence), control
         (``none``; ``random_keys``), draw (-1 for the sentence itself), effect (the KL, nats a token; NaN for random
         keys where fewer lie before the queries than the sentence has), n_k (keys hidden), n_tokens (of the target).
+        With a metric, one per trace, suppressed sentence, draw and metric: of these columns trace_id … source_part,
+        control, draw and n_k, and metric, unit, baseline, value, effect = value − baseline (in that unit).
 
     Raises:
-        InputError: no trace can be measured, or a number out of range.
+        InputError: no trace can be measured, a number out of range, an unknown metric, or targets beside one.
         ModelError: the model's attention cannot be reached.
     """
     INTERVENTION.check(most=most, n_random=n_random, seed=seed)
+    if metric is not None and targets:
+        raise InputError("targets: got them beside a metric, which says itself what is read; leave one of them out")
+    readout = None if metric is None else readout_of(model, metric, bank)
     check_attention(model)
     settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
     sources, read = expressions(hidden or (), "hidden"), expressions(targets or (), "targets")
     tables: list[pd.DataFrame] = []
     left_out: dict[str, str] = {}
-    known = with_known_spans(traces, (*sources, *read))
+    metrics = (
+        SuppressedMetrics(model=model, readout=readout, n_random=n_random, seed=seed, max_length=max_length)
+        if readout
+        else None
+    )
+    known = with_known_spans(traces, (*sources, *read, *(readout.expressions if readout else ())))
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
         for trace, segmentation in segmented(known, settings):
             try:
-                pieces = _pieces(model, trace, segmentation, wanted=(sources, read), most=most, max_length=max_length)
-                tables.append(_of_trace(model, trace, pieces, n_random=n_random, seed=seed))
+                if metrics is None:
+                    wanted = (sources, read)
+                    pieces = _pieces(model, trace, segmentation, wanted=wanted, most=most, max_length=max_length)
+                    tables.append(_of_trace(model, trace, pieces, n_random=n_random, seed=seed))
+                else:
+                    tables.append(metrics.table(trace, segmentation, _sources(segmentation, sources, most)))
             except TraceError as error:
                 left_out[trace.trace_id] = error.reason
             on_trace(1)
-    is_of_sentences = not sources and not read
+    is_of_sentences = not sources and not read and metrics is None
     why = "no trace has at least 2 sentences of reasoning" if is_of_sentences else "no trace has the spans"
     return concatenate_tables(tables, left_out, why)
 
@@ -102,10 +125,19 @@ def summarise_suppression(table: pd.DataFrame) -> pd.DataFrame:
         table: from :func:`suppress`.
 
     Returns:
-        source_part, target_part and the columns of
+        source_part, target_part, or of metrics source_part, metric and unit, and the columns of
         :func:`~safekey_interp.interventions.effects.summarise_effects`. NaN where nothing is defined.
     """
-    return summarise_effects(table, ["source_part", "target_part"])
+    read = "metric" if "metric" in table.columns else "target_part"
+    return with_units(summarise_effects(table, ["source_part", read]), table)
+
+
+def _sources(segmentation: Segmentation, hidden: Sequence[str], most: int) -> list[Source]:
+    """The spans to hide, or the first sentences of the reasoning."""
+    if hidden:
+        return [Source(number, each, each) for number, each in enumerate(hidden)]
+    sentences = enumerate(islice(sentence_spans(segmentation), most))
+    return [Source(number, part, f"sentence({number})") for number, (part, _) in sentences]
 
 
 class _Piece(NamedTuple):

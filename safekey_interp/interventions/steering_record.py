@@ -44,7 +44,14 @@ SHARED = (
     Option("directions", "File of a direction; none is fitted.", flag="--direction", reads="direction", several=True),
     *parts.FITTING,
     Option("layers", "After which layers. Default: everywhere; to add, its own.", flag="--at-layers", reads="layers"),
-    Option("positions", "At which positions it is changed. Default: all.", flag="--at", several=True, is_span=True),
+    Option(
+        "positions",
+        "At which positions it is changed. Default: all.",
+        flag="--at",
+        choices=parts.STATES_AT,
+        several=True,
+        is_span=True,
+    ),
 )
 """Options of a direction, where it is fitted and where it is changed."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool
 
+from safekey_interp.data.span_expressions import parse_span
 from safekey_interp.measures.linear_probes import FoldSpace, centre_gram, gram_space
 
 if TYPE_CHECKING:
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+"
 
+_DECISION = parse_span("decision")
 _READ_AT = {
-    "prompt_end": ("prompt",),
-    **dict.fromkeys(("context", "understanding_end", "decision"), ("prompt", "understanding")),
+    parse_span("prompt_end"): ("prompt",),
+    **dict.fromkeys(map(parse_span, ("context", "understanding_end", "decision")), ("prompt", "understanding")),
 }  # spans that were read at positions that are none
+_OF_CHARACTERS = {"prompt", "understanding", "key_sentence"}  # spans whose words every trace's record has
 _MIN_TEXTS = 2  # training texts that a word must occur in; a word of one text ties its label to nothing else
 
 
@@ -86,10 +89,15 @@ def text_of(trace: Trace, segmentation: Segmentation, position: str) -> str | No
     Args:
         trace: the trace.
         segmentation: where its spans lie.
-        position: a span, or several with ``+`` between them: their words. One token: what was read up to it.
+        position: a span, or several with ``+`` between them: their words. The last token of the prompt or of U, the
+            one before K: what was read up to it.
 
     Returns:
-        None where the trace lacks a span, or nothing is known of such a position; then there is no baseline.
+        None where the trace lacks a span, or the position is another, whose words are those of its tokens
+        (:func:`safekey_interp.capture.words_read.read_words`).
+
+    Raises:
+        InputError: an expression that cannot be parsed.
     """
     return text_read(position, words_of(trace, segmentation))
 
@@ -104,16 +112,22 @@ def words_of(trace: Trace, segmentation: Segmentation) -> dict[str, str | None]:
 
 def text_read(position: str, words: Mapping[str, str | None]) -> str | None:
     """As :func:`text_of`, from the words of each span."""
-    names = _READ_AT.get(position) or [name.strip() for name in position.split("+")]
-    if position == "decision" and words.get("understanding") is None:
+    names = _spans_read(position)
+    if parse_span(position) == _DECISION and words.get("understanding") is None:
         names = ("prompt",)  # the decision stands before K; with no understanding it has read the prompt alone
     texts = [text for name in names if (text := words.get(name)) is not None]
-    return "\n".join(texts) if len(texts) == len(names) else None
+    return "\n".join(texts) if texts and len(texts) == len(names) else None
+
+
+def _spans_read(position: str) -> tuple[str, ...]:
+    """Spans whose words were read at a position; none where that takes its tokens."""
+    parsed = parse_span(position)
+    return _READ_AT.get(parsed) or tuple(map(str, parsed.united))
 
 
 def with_own_words(
     texts: Mapping[str, Sequence[str | None]], own: Mapping[str, Sequence[str | None]]
 ) -> dict[str, list[str | None]]:
-    """Texts by position, with the words of a user's own expressions where a position has no text otherwise."""
-    missing = {name for name in own if not any(text is not None for text in texts.get(name, ()))}
-    return {name: list(own[name] if name in missing else words) for name, words in (dict(own) | dict(texts)).items()}
+    """Texts by position, with the words of the tokens at all that are not of prompt, U and K."""
+    of_tokens = {name: words for name, words in own.items() if not set(_spans_read(name) or (None,)) <= _OF_CHARACTERS}
+    return {name: list(words) for name, words in (dict(own) | dict(texts) | of_tokens).items()}

@@ -7,7 +7,7 @@ recognised the harm all along have been seen to drop it, the "refusal cliff" (ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -37,7 +37,7 @@ REASONING_END = "reasoning_end"
 _CHUNK = 64
 
 
-def measure_trajectory(
+def score_trajectory(
     model: Model,
     traces: Iterable[Trace],
     readers: Probe | Direction | Sequence[Probe | Direction],
@@ -54,39 +54,48 @@ def measure_trajectory(
     """The score of every token of every trace.
 
     Args:
-        model: from ``load`` or ``from_hf``.
-        traces: any number; those without the point of alignment are left out.
-        readers: probes or directions that know their layer and site; fitted on other traces than these.
-        align: where offset 0 lies: at the first token of a span expression, such as K, or with ``reasoning_end`` at the
-            first token behind the reasoning.
-        controls: kinds of control (:mod:`safekey_interp.measures.control_directions`): ``shuffled_labels`` (of a probe,
-            probes fitted to shuffled labels), ``covariance``, ``isotropic``.
-        n_random: control directions of each kind a reader; fewer of shuffled labels where its groups allow no more.
-        seed: seed of the isotropic ones.
-        finder: finds U and K.
-        delimiters: marks of the reasoning; the known families' when None.
-        max_length: most tokens of a trace; longer ones are left out and named.
-        on_trace: called with the number of traces done since the last call.
-
-    Returns:
-        One row per trace, reader and token: trace_id, group, label, aha (what K decides), reader (its number), layer,
-        site, position (of the token), offset (from the point of alignment), part (template, prompt, understanding,
-        key_sentence, rest), token (its text), score, and for each kind of control ``<kind>_mean`` and ``<kind>_sd``
-        (over its draws, of their scores on the same state). ``attrs["left_out"]`` maps the other traces to their
-        reasons.
-
-    Raises:
-        InputError: no trace can be measured, or a reader does not fit the model, or brings no controls of a kind; an
-            expression that cannot be parsed, or names a span that no trace has.
+        model: and the other arguments, what is returned, and errors: as for
+            :func:`~safekey_interp.interventions.metric_trajectory.measure_trajectory`.
     """
-    known = with_known_spans(traces, () if align == REASONING_END else (align,))
     scorers = token_scorers(readers, controls=controls, n_random=n_random, seed=seed)
     for scorer in scorers:
         if len(scorer.vector) != model.d_model:
             raise InputError(f"readers: got one for states of width {len(scorer.vector)}, expected {model.d_model}")
+
+    def scores(chosen: Sequence[tuple[Trace, Encoding]]) -> list[list[dict[str, np.ndarray]]]:
+        return score_tokens(model, [encoding for _, encoding in chosen], scorers)
+
+    places = [{"layer": scorer.layer, "site": scorer.site} for scorer in scorers]
+    settings = SegmentationSettings(finder=finder, delimiters=delimiters)
+    about: dict[str, Any] = {"align": align, "max_length": max_length, "on_trace": on_trace}
+    return read_trajectory(model, traces, scores, places, settings=settings, **about)
+
+
+def read_trajectory(
+    model: Model,
+    traces: Iterable[Trace],
+    numbers_of: Callable[[Sequence[tuple[Trace, Encoding]]], list[list[dict[str, np.ndarray]]]],
+    columns_of: Sequence[Mapping[str, Any]],
+    *,
+    align: str,
+    settings: SegmentationSettings,
+    max_length: int | None,
+    on_trace: Callable[[int], object],
+) -> pd.DataFrame:
+    """Numbers of every token of every trace, as a table.
+
+    Args:
+        model: encodes the traces.
+        traces: any number.
+        numbers_of: some of them to their numbers: of each trace and reader, columns of (token,).
+        columns_of: what tells the readers apart, a record each.
+        align: and ``max_length``, ``on_trace``: as in :func:`score_trajectory`.
+        settings: how U and K are found.
+    """
+    known = with_known_spans(traces, () if align == REASONING_END else (align,))
     tables: list[pd.DataFrame] = []
     left_out: dict[str, str] = {}
-    for chunk in in_chunks(segmented(known, SegmentationSettings(finder=finder, delimiters=delimiters)), _CHUNK):
+    for chunk in in_chunks(segmented(known, settings), _CHUNK):
         kept: list[tuple[Trace, Segmentation, Encoding, int]] = []
         for trace, segmentation in chunk:
             try:
@@ -94,16 +103,16 @@ def measure_trajectory(
                 kept.append((trace, segmentation, encoding, _origin(trace, segmentation, encoding, align, max_length)))
             except TraceError as error:
                 left_out[trace.trace_id] = error.reason
-        scores = score_tokens(model, [encoding for _, _, encoding, _ in kept], scorers)
-        for (trace, segmentation, encoding, origin), by_scorer in zip(kept, scores, strict=True):
-            for number, (scorer, columns) in enumerate(zip(scorers, by_scorer, strict=True)):
+        numbers = numbers_of([(trace, encoding) for trace, _, encoding, _ in kept])
+        for (trace, segmentation, encoding, origin), by_reader in zip(kept, numbers, strict=True):
+            for number, (of_reader, columns) in enumerate(zip(columns_of, by_reader, strict=True)):
                 about = {
                     "trace_id": trace.trace_id,
                     "group": trace.group,
                     "label": trace.label,
                     "aha": segmentation.aha,
                 }
-                place = {"reader": number, "layer": scorer.layer, "site": scorer.site}
+                place = {"reader": number, **of_reader}
                 tables.append(pd.DataFrame(about | place | _tokens(encoding, origin) | columns))
         on_trace(len(chunk))
     return concatenate_tables(tables, left_out, "no trace can be measured")
@@ -174,13 +183,14 @@ def summarise_trajectory(
     """Mean score by offset, with 95 % intervals over groups: a curve a class, or of ``all`` where no trace has one.
 
     Args:
-        table: from :func:`measure_trajectory`.
+        table: from :func:`~safekey_interp.interventions.metric_trajectory.measure_trajectory`.
         by: ``label`` or ``aha``: what the curves are by.
         offsets: first and last offset.
 
     Returns:
-        reader, ``by``, offset, score, low, high, for each kind of control ``<kind>_mean`` and ``<kind>_sd`` (means over
-        traces: where control directions lie, and how far they spread), n (traces that reach so far), n_groups.
+        reader, metric and unit (of a table with these), ``by``, offset, score, low, high, for each kind of control
+        ``<kind>_mean`` and ``<kind>_sd`` (means over traces: where control directions lie, and how far they spread), n
+        (traces that reach so far), n_groups.
 
     Raises:
         InputError: an unknown ``by``.
@@ -189,7 +199,7 @@ def summarise_trajectory(
         raise InputError(f"by: got {by!r}, expected label or aha")
     if bool(table[by].isna().all()):
         table = table.assign(**{by: "all"})
-    inside = table[table["offset"].between(*offsets) & table[by].notna()]
+    inside = table[table["offset"].between(*offsets) & table[by].notna() & table["score"].notna()]
     controls = [f"{control}_{moment}" for control in trajectory_controls(table) for moment in ("mean", "sd")]
     rows = []
     curves: Any = inside.groupby(["reader", by, "offset"], observed=True, sort=True)
@@ -201,7 +211,12 @@ def summarise_trajectory(
         rows.append(
             {"reader": reader, by: subset, "offset": offset} | interval | {"n": len(part), "n_groups": len(set(groups))}
         )
-    return pd.DataFrame(rows)
+    summary = pd.DataFrame(rows)
+    if "metric" in table.columns and rows:
+        read: Any = table.drop_duplicates("reader").set_index("reader")
+        for at, column in enumerate(("metric", "unit"), start=1):
+            summary.insert(at, column, summary["reader"].map(read[column]))
+    return summary
 
 
 def trajectory_controls(table: Any) -> list[str]:

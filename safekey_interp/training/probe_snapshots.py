@@ -90,7 +90,7 @@ class Snapshots:
         self._request = CaptureRequest(spans=spans, positions=tuple(positions), seed=seed)
         self._settings = settings
         self._bank = bank_for(model.tokenizer) if bank is None else spelled(model.tokenizer, bank)
-        self._entries = list(prepare(model, traces, self._settings, self._request.reads))
+        self._entries = list(prepare(model, traces, self._settings, self._request))
         pairs = ((entry.trace, entry.segmentation) for entry in self._entries)
         self._placed = list(place_sentences(model, pairs, self._bank))
         self._measured_ids: tuple[str, ...] = ()

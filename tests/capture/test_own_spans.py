@@ -5,9 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 
 import safekey_interp as ski
+from safekey_interp.capture.capture_request import STATE_POSITIONS, CaptureRequest
+from safekey_interp.capture.measured_spans import measured_spans
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.capture.streaming import prepare
 from safekey_interp.errors import InputError
@@ -27,7 +30,8 @@ def trace(name: str, **fields) -> ski.Trace:
 
 
 def left_out(model: Model, traces: list[ski.Trace], *reads: str) -> dict[str, str | None]:
-    return {entry.trace.trace_id: entry.left_out for entry in prepare(model, traces, StreamSettings(), reads)}
+    request = CaptureRequest(attention=False, positions=reads)
+    return {entry.trace.trace_id: entry.left_out for entry in prepare(model, traces, StreamSettings(), request)}
 
 
 @pytest.mark.parametrize(
@@ -78,10 +82,40 @@ def test_the_path_of_a_file_is_no_list_of_traces(model: Model, measure: Any) -> 
 def test_surrogates_shift_nothing(model: Model) -> None:
     plain = ski.find_spans(ski.Trace(trace_id="t", prompt="p", response="\ufffd Wait, it is."), {"z": "Wait"})
     broken = ski.find_spans(ski.Trace(trace_id="t", prompt="p", response="\ud800 Wait, it is."), {"z": "Wait"})
-    [one], [other] = (list(prepare(model, traces, StreamSettings(), ["z"])) for traces in (plain, broken))
+    request = CaptureRequest(attention=False, positions=("z",))
+    [one], [other] = (list(prepare(model, traces, StreamSettings(), request)) for traces in (plain, broken))
     assert one.encoding is not None
     assert other.encoding is not None
     positions = list(one.encoding.positions("z"))
     assert positions == list(other.encoding.positions("z"))
     spelled = "".join(one.encoding.text[slice(*one.encoding.offsets[position])] for position in positions)
     assert "Wait" in spelled
+
+
+@pytest.mark.parametrize(
+    ("positions", "measured"),
+    [
+        (("prompt_end",), ["with K", "without K"]),
+        (("prompt_end", "decision"), ["with K", "without K"]),
+        (("decision",), ["with K"]),
+        (("decision", "last(prompt)"), ["with K", "without K"]),
+        (("decision", "wait"), ["with K"]),
+        (STATE_POSITIONS, ["with K"]),
+    ],
+)
+def test_a_trace_is_measured_where_it_has_one_of_what_is_named(
+    model: Model, positions: tuple[str, ...], measured: list[str]
+) -> None:
+    traces = [trace("with K", spans={"wait": [(17, 22)]}), trace("without K").with_(response="<think></think>")]
+    request = CaptureRequest(attention=False, positions=positions)
+    entries = list(prepare(model, traces, StreamSettings(), request))
+    assert [entry.trace.trace_id for entry in entries if entry.left_out is None] == measured
+    assert all("no key sentence" in entry.left_out for entry in entries if entry.left_out)
+    by_run = measured_spans(None, None, positions)
+    assert by_run.request.needs == request.needs
+    assert by_run.request.reads == request.reads
+
+
+def test_built_in_positions_alone_have_the_same_states_as_among_others(model: Model) -> None:
+    all_of_them, of_one = (ski.states(model, [trace("t")], positions=at) for at in (STATE_POSITIONS, ["prompt_end"]))
+    np.testing.assert_array_equal(of_one.array[:, 0], all_of_them.array[:, STATE_POSITIONS.index("prompt_end")])

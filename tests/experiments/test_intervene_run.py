@@ -26,11 +26,11 @@ from safekey_interp.interventions.attention_knockout import knockout
 from safekey_interp.interventions.cross_fitting import fit_folds, steer_held_out
 from safekey_interp.interventions.edge_knockout import cut_edges
 from safekey_interp.interventions.logit_lens_scores import logit_lens
+from safekey_interp.interventions.metric_trajectory import measure_trajectory
 from safekey_interp.interventions.path_patching import patch_paths
 from safekey_interp.interventions.sentence_suppression import suppress
 from safekey_interp.interventions.steering import steer
 from safekey_interp.measures.direction_record import Direction
-from safekey_interp.measures.trajectory import measure_trajectory
 from safekey_interp.models.model import Model
 from safekey_interp.reporting.report_file import write_report
 from safekey_interp.runs.run_folder import Run, open_run
@@ -210,6 +210,33 @@ def test_what_is_measured_is_not_measured_again(tmp_path: Path) -> None:
     assert seen[0] == ("measuring", 6), "two pieces of three were there"
     assert sum(n for _, n in seen) == 10
     assert not parts.exists()
+
+
+def test_a_ranking_is_work_that_is_kept_and_shared(runs: Any, tmp_path: Path) -> None:
+    class Stopping:
+        """Stops in the last piece of the first round, whose steps it counts."""
+
+        def __init__(self, after: int) -> None:
+            self.after, self.told = after, 0
+            self.stages: dict[str, int | None] = {}
+
+        def stage(self, name: str, total: int | None) -> None:
+            self.stages[name], self.told = total, 0
+
+        def advance(self, n: int) -> None:
+            self.told += n
+            if self.told > self.after:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_of("edges", tmp_path / "run", progress=Stopping(7))
+    parts = tmp_path / "run" / "parts"
+    done = {part.name: part.stat().st_mtime_ns for part in parts.iterdir()}
+    assert len(done) == 2
+    progress = Stopping(10)
+    run = run_of("edges", tmp_path / "run", progress=progress)
+    assert [progress.stages[name] for name in ("first round", "measuring")] == [10, 10]
+    pd.testing.assert_frame_equal(run.effects, runs("edges").effects, check_exact=True)
 
 
 def test_two_processes_make_the_same_run(whole: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from tiny_models import tiny_model, traces
 
-from safekey_interp.capture.capture_request import KEY_SPANS, QUERY_SPANS, STATE_POSITIONS
+from safekey_interp.capture.capture_request import KEY_SPANS, QUERY_SPANS, STATE_POSITIONS, CaptureRequest
 from safekey_interp.capture.measured_spans import BUILT_IN, measured_spans, spans_in
 from safekey_interp.capture.streaming import StreamSettings, prepare
 from safekey_interp.capture.words_read import read_words
@@ -118,7 +118,7 @@ def test_examples_follow_the_queries(own: Path) -> None:
 def test_words_alone_are_those_of_the_span(model: Model) -> None:
     trace = own_traces(2)[1]
     reads = ("warning", "last(warning)", "opening + warning", "sentence(90)", "token(-1)")
-    [entry] = prepare(model, [trace], StreamSettings(), reads)
+    [entry] = prepare(model, [trace], StreamSettings(), CaptureRequest(attention=False, positions=reads))
     assert entry.encoding is not None
     said = {name: read_words(entry.encoding, name) for name in reads}
     assert str(said["warning"]).strip() == "door."

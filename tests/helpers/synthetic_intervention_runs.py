@@ -49,6 +49,13 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "lens": {"n_others": 4},
     "trajectory": {"align": "key_sentence", "readers": None, "n_random": 4},
 }
+_OF_OWN_SPANS: dict[str, dict[str, Any]] = {
+    "suppress": {"hidden": ["understanding", "key_sentence"], "targets": ["key_sentence", "rest"]},
+    "lens": {"metric": ["key_sentence", "difference"]},
+}
+"""Options that are there only where spans or metrics were asked for."""
+_NAMED = ("from_span", "to_span", "position", "source_part", "target_part", "metric")
+"""Columns that hold what a user names."""
 
 
 def write_intervention(
@@ -64,9 +71,10 @@ def write_intervention(
     kind: Any = KIND_OF[name]
     rng = np.random.default_rng(0)
     effects = _scores(rng) if kind == "trajectory" else _effects(name, n_layers, n_heads, rng)
-    named = effects.columns.intersection(["from_span", "to_span", "position", "metric", "label"])
+    named = effects.columns.intersection([*_NAMED, "label"])
     effects[named] = effects[named].replace(dict(renamed))
-    options = {option: _renamed(value, renamed) for option, value in _OPTIONS[kind].items()}
+    options = _OPTIONS[kind] | (_OF_OWN_SPANS.get(kind, {}) if renamed else {})
+    options = {option: _renamed(value, renamed) for option, value in options.items()}
     intervention = find_intervention(kind)
     summary = load_function(intervention.summarise)(effects)
     text = HOSTILE if hostile else "a model"

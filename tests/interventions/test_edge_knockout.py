@@ -11,7 +11,8 @@ from paired_traces import SMALL
 
 from safekey_interp.errors import InputError, NothingMeasured
 from safekey_interp.interventions.attention_knockout import knockout
-from safekey_interp.interventions.edge_knockout import cut_edges, summarise_edges
+from safekey_interp.interventions.edge_cuts import SingleCuts
+from safekey_interp.interventions.edge_knockout import cut_edges, cut_single_heads, summarise_edges
 from safekey_interp.models import organism
 from safekey_interp.models.model import Model, load
 
@@ -67,16 +68,21 @@ def test_heads_are_ranked_on_other_requests() -> None:
 
 
 def test_pieces_with_the_same_ranking_give_the_same_rows() -> None:
-    from safekey_interp.interventions.edge_knockout import prepare_edges
-
-    model, traces = tiny_models.tiny_model("qwen2"), reference_forward.with_spans(4)
-    options = {"bank": SMALL, "from_span": "before(key_sentence)", "to_span": "understanding", "layers": None}
-    prepared = prepare_edges(model, traces, options | {"n_ranked": 64}, finder="given")
-    pieces = [
-        cut_edges(model, [trace], bank=SMALL, finder="given", n_random=3, **prepared.options)
-        for trace in prepared.items
-    ]
+    model, traces = tiny_models.tiny_model("llama"), reference_forward.with_spans(4)
+    settings = {"bank": SMALL, "finder": "given"}
+    others = pd.concat([cut_single_heads(model, traces[i : i + 2], n_random=3, **settings) for i in (0, 2)])
+    pieces = [cut_edges(model, [trace], others=others, n_random=3, **settings) for trace in traces]
     pd.testing.assert_frame_equal(pd.concat(pieces, ignore_index=True), edges(model), rtol=1e-4, atol=1e-5)
+
+
+def test_cuts_in_single_heads_are_what_their_rows_say() -> None:
+    rng = np.random.default_rng(0)
+    cuts = [SingleCuts(f"t{10 - i}", "g", rng.normal(size=(13, 2))) for i in range(3)]
+    cuts[1].values[4, 0] = np.nan
+    again = SingleCuts.of_rows(pd.concat([each.rows() for each in cuts]))
+    for before, after in zip(cuts, again, strict=True):
+        assert before[:2] == after[:2]
+        np.testing.assert_array_equal(before.values, after.values)
 
 
 def test_random_heads_are_the_same_for_every_trace() -> None:

@@ -18,11 +18,11 @@ from safekey_interp.interventions.attention_knockout import knockout
 from safekey_interp.interventions.direct_logit_attribution import rank_heads
 from safekey_interp.interventions.logit_lens_scores import logit_lens
 from safekey_interp.interventions.metric_registry import METRICS, parse_metric
+from safekey_interp.interventions.metric_trajectory import measure_trajectory
 from safekey_interp.interventions.sentence_suppression import suppress
 from safekey_interp.interventions.steering import steer
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.probes import Probe
-from safekey_interp.measures.trajectory import measure_trajectory
 from safekey_interp.segmentation.segmenter import segment
 
 ARCHITECTURES = ("llama", "qwen3", "gemma3_text", "phi3", "gpt_oss")

@@ -160,3 +160,46 @@ def test_segments_may_overlap_and_windows_hide_what_is_far() -> None:
     found = segment_attention(model, ids, [TokenSpan(0, 5), TokenSpan(2, 6), TokenSpan(30, 40)])
     assert found[:, :, 2, 0].max() == 0, "far outside the window"
     assert (found[:, :, 1, 0] > 0).all()
+
+
+@pytest.mark.parametrize("metric", ['logprob(" door") at last(reasoning)', "key_sentence", "aha", "logprob(answer)"])
+def test_a_metric_moves_as_in_a_knockout_of_all_later_queries(metric: str) -> None:
+    model, traces = tiny_models.tiny_model("llama"), [trace(0), trace(1)]
+    table: Any = suppress(model, traces, metric=metric, most=3, n_random=1)
+    hidden = table[table["control"] == "none"]
+    assert not {"target", "target_part"} & set(table.columns)
+    read = {"key_sentence": [0], "aha": [0]}.get(metric, [0, 1, 2])
+    assert sorted(hidden["source"].unique()) == read
+    for number in read:
+        spans = {"from_span": f"after(sentence({number})) .. end", "to_span": f"sentence({number})"}
+        cut: Any = ski.knockout(model, traces, metric=metric, controls=["dose"], n_dose=1, **spans)
+        cut = cut[cut["control"] == "none"].set_index(["trace_id", "metric"])["effect"]
+        mine = hidden[hidden["source"] == number].set_index(["trace_id", "metric"])["effect"]
+        np.testing.assert_allclose(mine.reindex(cut.index), cut, atol=1e-5)
+        assert cut.abs().max() > 1e-4
+
+
+def test_a_metric_has_its_control_and_its_summary() -> None:
+    model, traces = tiny_models.tiny_model("llama"), [trace(number) for number in range(4)]
+    metrics = ['logprob(" door") at last(reasoning)', 'logit_difference(" door", " user") at last(reasoning)']
+    table: Any = suppress(model, traces, hidden=["sentence(1)", "sentence(2)"], metric=metrics, n_random=2)
+    assert set(table["control"]) == {"none", "random_keys"}
+    assert (table["n_k"] > 0).all()
+    random = table[table["control"] == "random_keys"]
+    assert random.groupby(["trace_id", "source", "metric"])["effect"].nunique().eq(2).all()
+    summary = summarise_suppression(table)
+    assert set(zip(summary["source_part"], summary["metric"], summary["unit"], strict=True)) == {
+        (span, metric, unit)
+        for span in ("sentence(1)", "sentence(2)")
+        for metric, unit in zip(metrics, ("nats a token", "logits"), strict=True)
+    }
+
+
+def test_targets_beside_a_metric_are_refused() -> None:
+    with pytest.raises(InputError, match="targets: got them beside a metric"):
+        suppress(tiny_models.tiny_model("llama"), [trace()], targets=["answer"], metric="key_sentence")
+
+
+def test_a_metric_before_all_that_is_hidden_is_named() -> None:
+    with pytest.raises(InputError, match="nothing that is read out lies behind a span that is hidden"):
+        suppress(tiny_models.tiny_model("llama"), [trace()], hidden=["answer"], metric="key_sentence")

@@ -18,12 +18,13 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from safekey_interp.capture.architecture import find_layout
 from safekey_interp.capture.layer_parts import layer_parts
 from safekey_interp.capture.residual_edits import Edit, Place, edited, every_place
+from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.conditions import FEW
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.generation.aha_score import measure_aha
 from safekey_interp.generation.key_sentence_bank import GENERAL, KeySentences
-from safekey_interp.interventions.cross_fitting import steer_held_out
+from safekey_interp.interventions.cross_fitting import fit_folds, steer_held_out
 from safekey_interp.interventions.directions import compare_directions, directions_of_head, fit_directions
 from safekey_interp.interventions.effects import default_rows, summarise_effects
 from safekey_interp.interventions.steering import ablate, steer, summarise_steering
@@ -276,7 +277,7 @@ def test_every_request_is_steered_by_directions_that_do_not_know_it() -> None:
 
 def test_directions_are_differences_of_means_at_their_position() -> None:
     model, traces = tiny_models.tiny_model("llama"), reference_forward.with_spans(4)
-    [direction] = fit_directions(model, traces, layers=[1], position="understanding_end", finder="given")
+    [direction] = fit_directions(model, traces, layers=[1], positions=["understanding_end"], finder="given")
     states = []
     for trace in traces:
         encoding = model.encode(trace, reference_forward.segmentation(trace))
@@ -290,7 +291,14 @@ def test_directions_are_differences_of_means_at_their_position() -> None:
     np.testing.assert_allclose(direction.norm * direction.vector, expected, rtol=1e-3, atol=1e-4)
     assert (direction.position, direction.site, direction.model) == ("understanding_end", "resid_post", "tiny-llama")
     with pytest.raises(InputError, match="position key_sentence: its words define the outcome"):
-        fit_directions(model, traces, position="key_sentence", label_by="aha")
+        fit_directions(model, traces, positions=["key_sentence"], label_by="aha")
+    with pytest.raises(InputError, match=r"positions: got the text 'decision', expected a list such as \['decision'\]"):
+        fit_directions(model, traces, positions="decision")
+    with pytest.raises(InputError, match="positions: got none"):
+        fit_directions(model, traces, positions=[])
+    both = fit_directions(model, traces, layers=[1], positions=["decision", "understanding_end"], finder="given")
+    assert [each.position for each in both] == ["decision", "understanding_end"]
+    np.testing.assert_array_equal(both[1].vector, direction.vector)
     with pytest.raises(InputError, match="label_by"):
         fit_directions(model, traces, label_by="colour")
 
@@ -412,3 +420,16 @@ def test_what_cannot_be_steered_is_refused_in_one_line() -> None:
     assert summarise_steering(table)["control"].isna().all()
     with pytest.raises(InputError, match=r"no trace has a key sentence .* trace bare: "):
         steer(model, [bare], unplaced, controls=(), bank=SMALL)
+
+
+def test_a_trace_that_no_direction_can_be_fitted_on_is_left_out_with_its_reason() -> None:
+    traces = [trace.with_(spans={"word": [(8, 12)]}) for trace in reference_forward.with_spans(16)]
+    labelled = [trace.with_(label=("a", "b")[number % 2], group=f"g{number}") for number, trace in enumerate(traces)]
+    labelled[3] = labelled[3].with_(spans={"word": [(10**6, 10**6 + 1)]})
+    labelled[4] = labelled[4].with_(spans={})
+    found = fit_folds(
+        tiny_models.tiny_model("llama"), labelled, StreamSettings(finder="given"), fit_position="word", n_folds=2
+    )
+    assert set(found.left_out) == {labelled[3].trace_id, labelled[4].trace_id}
+    assert "lies outside the response" in found.left_out[labelled[3].trace_id]
+    assert found.left_out[labelled[4].trace_id].startswith("no token in word")

@@ -6,7 +6,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from safekey_interp.capture.capture_request import STATE_POSITIONS
 from safekey_interp.data.trace import CharSpan, Trace
-from safekey_interp.measures.text_baseline import count_words, text_of, text_space, texts_at
+from safekey_interp.errors import InputError
+from safekey_interp.measures.text_baseline import count_words, text_of, text_space, texts_at, with_own_words
 from safekey_interp.segmentation.segmenter import Segmentation
 
 
@@ -75,5 +76,21 @@ def test_a_position_has_the_words_that_were_read_up_to_it():
     warned = traces[0].with_(given={"warning": CharSpan(19, 23)})
     assert text_of(warned, found, "warning") == response[19:23], "the words of whatever span is probed"
     assert text_of(warned, found, "prompt+warning") == f"prompt 1\n{response[19:23]}"
-    for unknown in ("warned", "", "+", "prompt+", "last(prompt)"):
-        assert text_of(warned, found, unknown) is None
+    alike = {
+        "last(prompt)": "prompt_end",
+        "before( key_sentence )": "decision",
+        "(prompt)+reasoning": "prompt + reasoning",
+    }
+    for same, name in alike.items():
+        assert text_of(warned, found, same) == text_of(warned, found, name) is not None
+    for of_tokens in ("warned", "last(warning)", "prompt .. warning", "prompt + last(warning)", "sentence(0)"):
+        assert text_of(warned, found, of_tokens) is None
+    for broken in ("", "+", "prompt+"):
+        with pytest.raises(InputError, match="span expression"):
+            text_of(warned, found, broken)
+
+
+def test_words_of_tokens_stand_where_characters_of_prompt_and_key_sentence_do_not_say_them():
+    names = ["prompt", "last(prompt)", "understanding + key_sentence", "warning", "last(warning)", "prompt + warning"]
+    texts = with_own_words({name: ["characters"] for name in names}, {name: ["tokens"] for name in names[1:]})
+    assert [texts[name] for name in names] == [["characters"]] * 3 + [["tokens"]] * 3

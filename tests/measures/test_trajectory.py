@@ -17,9 +17,10 @@ from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.errors import InputError
 from safekey_interp.generation.monitor import Threshold, calibrate, watch
 from safekey_interp.generation.sampling import Sampling
+from safekey_interp.interventions.metric_trajectory import measure_trajectory
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.probes import Probe
-from safekey_interp.measures.trajectory import measure_trajectory, summarise_trajectory
+from safekey_interp.measures.trajectory import summarise_trajectory
 from safekey_interp.models.organism import read_shipped
 from safekey_interp.segmentation.segmenter import segment
 from safekey_interp.segmentation.sentence_openings import sentence_starts, turning_points

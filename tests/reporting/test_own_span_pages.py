@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from browser import complaints, look_with, needs_chromium, overflows
 from command_line import Type
 from html_pages import check_outline, figures_in, read
-from synthetic_intervention_runs import write_intervention
+from synthetic_intervention_runs import KIND_OF, write_intervention
 from test_hostile_text import JSON_SAFE, check_page
 from tiny_models import tiny_model, traces
 
@@ -174,21 +175,31 @@ OWN_NAMES = {
     "difference": 'logprob(" yes")',
     "safe": 'logit_difference("a", "b")',
     "go_ahead": "probe(file.npz)",
+    "rest": "after(working) .. end",
     "harmful": "wrong",
     "benign": "correct",
 }
 
 
-@pytest.mark.parametrize("name", ["knockout", "knockout by layer", "knockout by head", "patch"])
+NAMED_ON_PAGES = {
+    "knockout": ["last(answer_box)", "question .. working"],
+    "patch": ["last(question)", "before(working)"],
+    "direction": ["before(working)", "mean states of wrong and correct traces"],
+    "suppress": ["working hidden", "last(answer_box)", "after(working) .. end"],
+    "lens": ["What each layer of a model says", "last(answer_box)"],
+    "trajectory": ["the first token of last(answer_box)", "wrong lies"],
+}
+"""What each intervention's page says of the names below."""
+
+
+@pytest.mark.parametrize("name", KIND_OF)
 def test_a_page_of_an_intervention_on_own_spans_says_them_alone(tmp_path: Path, name: str) -> None:
     page = write_report(write_intervention(tmp_path / "run", name, renamed=OWN_NAMES))
     text = said(page)
     check_outline(read(page)[1])
     assert BUILT_IN.findall(text) == []
-    spans = ["last(question)", "before(working)"] if name == "patch" else ["last(answer_box)", "question .. working"]
-    for words in (*spans, "wrong traces"):
-        assert words in text, words
-    assert "logprob(" in text
+    for words in (*NAMED_ON_PAGES[KIND_OF[name]], "wrong"):
+        assert words.casefold() in text.casefold(), words
 
 
 def test_spans_of_an_intervention_that_have_words_keep_them(tmp_path: Path) -> None:
@@ -316,3 +327,24 @@ def test_a_lens_on_a_metric_of_ones_own_says_what_it_read_and_calls_no_logit_a_l
     page = write_report(run.path).read_text(encoding="utf-8")
     assert "log-probability" not in " ".join(told)
     assert not BUILT_IN.search(page[page.index("<h1") : page.index("</h1>")])
+
+
+def test_every_metric_that_was_asked_for_is_told_and_the_first_is_the_headline(tmp_path: Path, model: Model) -> None:
+    first, second = 'logit_difference("a", "b") at end', 'logprob(" door") at end'
+    asked: Any = {"hidden": ["opening"], "n_random": 2, "metric": [first, "aha", second]}
+    run = run_intervention("suppress", model, own_traces(24), out=tmp_path / "run", **asked)
+    told = [finding for finding in run.findings["findings"] if finding["question"] != "changed"]
+    for question in ("did", "chance"):
+        texts = [finding["text"] for finding in told if finding["question"] == question]
+        assert [any(name in text for text in texts[1:]) for name in (first, "difference", second)] == [
+            False,
+            True,
+            True,
+        ]
+        assert not any("go_ahead" in text for text in texts), "both terms of a difference are told with it"
+    assert first in run.findings["headline"]
+    assert [first in finding["short"] for finding in told if finding["short"]] == [True]
+    text = write_report(run.path).read_text(encoding="utf-8")
+    captions = re.findall(r"<caption>([^<]*; control: [^<]*)</caption>", text)
+    for name in (first, second, "difference"):
+        assert sum(html.unescape(caption).startswith(name) for caption in captions) == 1

@@ -12,14 +12,15 @@ from safekey_interp.measures.trajectory import trajectory_controls
 from safekey_interp.reporting.figures.figure_numbers import counts, select, with_interval
 from safekey_interp.reporting.figures.figure_parts import across, curve, finish, line
 from safekey_interp.reporting.figures.figure_style import PALETTE, Drawing, Spec, Table
-from safekey_interp.reporting.findings.intervention_terms import control_name
+from safekey_interp.reporting.findings.intervention_terms import classes_in, control_name
 
 Origin = Literal["key_sentence", "reasoning_end"]
 _ORIGINS: dict[str, str] = {
     "key_sentence": "tokens from K’s first",
     "reasoning_end": "tokens from the end of the reasoning",
 }
-_LOOKS = {"harmful": ("harmful", "solid"), "benign": ("benign", "dash")}
+_LOOKS = (("harmful", "solid"), ("benign", "dash"))
+"""Of the positive class and of the negative one."""
 _SD = 1.96
 
 
@@ -52,9 +53,9 @@ def score_by_offset(
         color = PALETTE["control"].light
         data += curve(means.index, *bounds, name=name, color=color, dash="dot", markers=False)
         beside = f", of {name} mean ± {_SD} sd"
-    told = []
+    told, looks = [], dict(zip(classes_in(rows), _LOOKS, strict=True))
     for label, part in rows.groupby("label", sort=False):
-        tone, dash = _LOOKS.get(str(label), ("control", "dashdot"))
+        tone, dash = looks.get(str(label), ("control", "dashdot"))
         columns = ("score", "low", "high")
         data += line(part, "offset", columns, name=str(label), tone=tone, dash=dash, markers=False)
         before = part.loc[part["offset"] == -1]
@@ -70,7 +71,7 @@ def score_by_offset(
         table="lines",
         title="Score by token",
         x=_ORIGINS.get(align, f"tokens from the first of {align}"),
-        y="score",
+        y=str(rows["unit"].iloc[0]) if "unit" in rows.columns else "score",
         height=380,
     )
     zero = {"type": "line", "xref": "x", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,7 +78,7 @@ def find(
         findings = [*find_shares(summary), *find_excess(intervention, whole, model)]
     else:
         kinds = control_kinds(effects, list(intervention.controls))
-        findings = list(_of_effects(intervention, effects, summary, model))
+        findings = list(_of_metrics(intervention, effects, summary, model))
     sentence = f"{intervention.changed(settings, effects)}{_component(summary)}"
     changed = Finding(
         question="changed",
@@ -99,6 +99,19 @@ def _control(intervention: Intervention, kind: str, settings: Mapping[str, Any],
     if intervention.shared_draws:
         settings = {**settings, "n_random": effects.loc[effects["control"] == kind, "draw"].nunique()}
     return f"{control.words} ({control.draws.format_map(settings)})" if control.draws else control.words
+
+
+def _of_metrics(
+    intervention: Intervention, effects: Table, summary: Table, model: Mapping[str, Any]
+) -> Iterator[Finding]:
+    """The findings of the first metric, then those of others that were asked for, which are no headlines."""
+    first, *others = terms.by_metric(summary)
+    yield from _of_effects(intervention, effects, first, model)
+    for part in others:
+        name = terms.main_metric(intervention, part)
+        for finding in _of_effects(intervention, effects.loc[effects["metric"] == name], part, model):
+            text = finding.text if name in finding.text else f"{name}: {finding.text}"
+            yield replace(finding, text=text, short="")
 
 
 def _of_effects(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from safekey_interp.data.class_labels import ClassPair, class_pair
 from safekey_interp.data.conditions import FEW, LABELS, TRACES_OF
 from safekey_interp.interventions.effects import TESTED, default_rows
 from safekey_interp.interventions.intervention_parts import METRICS
@@ -78,6 +79,16 @@ def main_metric(intervention: Intervention, summary: Table) -> str:
     return next((metric for metric in intervention.metrics if metric in measured), "")
 
 
+def by_metric(summary: Table) -> list[Table]:
+    """A summary's rows of each metric that was asked for, the first one first; all of them where none was. Both terms
+    of a difference are told with it."""
+    if "unit" not in summary.columns:
+        return [summary]
+    names = dict.fromkeys(summary["metric"])
+    terms = ("safe", "go_ahead") if any(name.split(" at ")[0] == "difference" for name in names) else ()
+    return [summary.loc[summary["metric"] == name] for name in names if name.split(" at ")[0] not in terms]
+
+
 def metric_name(intervention: Intervention, metric: str) -> str:
     """A metric in words, or as it was typed."""
     return metric if intervention.is_plain or "(" in metric else METRICS.get(metric, metric.replace("_", " "))
@@ -102,6 +113,19 @@ def labels_of(summary: Table) -> tuple[str, ...]:
     return LABELS if set(own) <= set(LABELS) else tuple(own)
 
 
+def classes_in(summary: Table) -> ClassPair:
+    """The two labels that a summary of scores has a curve of each; empty names where there are not two."""
+    labels = [str(label) for label in summary["label"].unique()]
+    pair = class_pair(labels, "label") if len(labels) < 3 else ClassPair("", "")
+    return pair if pair.negative else ClassPair("", "")
+
+
+def readers_in(summary: Table) -> dict[int, str]:
+    """What a summary of scores has a curve of, by number: a metric, or a reader of states."""
+    names = summary.drop_duplicates("reader").set_index("reader")
+    return {int(number): str(row.get("metric", f"reader {number}")) for number, row in names.iterrows()}
+
+
 def is_mixed(summary: Table, subset: str) -> bool:
     """Whether a subset has traces of both labels, whose other label's spans have opposite effects."""
     return subset == "all" and len(set(labels_of(summary)) & set(summary["subset"])) > 1
@@ -122,6 +146,11 @@ def column_name(intervention: Intervention, column: str, value: Any) -> str:
 def line_name(intervention: Intervention, row: Row) -> str:
     """The line of a summary's row in words; empty where there is one alone."""
     return column_name(intervention, intervention.lines, row[intervention.lines]) if intervention.lines else ""
+
+
+def label_start(label: str) -> str:
+    """A label at the start of a sentence: a word with a capital letter, one of the data as it is there."""
+    return capital(label) if label in LABELS else label
 
 
 def line_start(intervention: Intervention, row: Row) -> str:

@@ -40,7 +40,7 @@ def effect_group(intervention: Intervention, summary: Table) -> Group:
 
 def score_group(summary: Table, align: str) -> Group:
     """The curves of scores by offset, of one reader at a time."""
-    readers = {str(int(number)): f"reader {int(number)}" for number in sorted(summary["reader"].unique())}
+    readers = {str(number): name for number, name in sorted(terms.readers_in(summary).items())}
     choices = (Choice(name="reader", label="Score of", options=readers),)
 
     def draw(picked: Mapping[str, str]) -> Spec:

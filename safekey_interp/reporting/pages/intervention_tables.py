@@ -37,8 +37,9 @@ def setting_rows(intervention: Intervention, manifest: Mapping[str, Any]) -> lis
     settings, options = manifest.get("settings") or {}, intervention.options
     shown = [option for option in options if option.type is not bool and option.reads != "key_sentences"]
     texts = {option.name: option.help for option in shown} | _SHARED
-    if intervention.is_plain:  # examples of values name spans of the built-in question
+    if intervention.is_plain:  # examples of values, behind a colon, name spans of the built-in question
         texts = {name: f"{text.partition(':')[0].removesuffix('.')}." for name, text in texts.items()}
+        texts |= {option.name: option.plain_help for option in shown if option.plain_help}
         texts |= {"finder": "How sentences are found."}
     return [[name, Cell(_value(settings[name]), is_code=True), texts[name]] for name in texts if name in settings]
 
@@ -46,10 +47,11 @@ def setting_rows(intervention: Intervention, manifest: Mapping[str, Any]) -> lis
 def excess_tables(intervention: Intervention, summary: Table, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every effect beside each kind of control that it has."""
     tables = []
-    for kind in summary["control_kind"].unique():
-        rows = terms.main_rows(intervention, summary, kind=kind)
+    asked = [(part, kind) for part in terms.by_metric(summary) for kind in part["control_kind"].unique()]
+    for part, kind in asked:
+        rows = terms.main_rows(intervention, part, kind=kind)
         if kind not in (TESTED, *RESAMPLING) and not rows.empty:
-            caption = table_caption(intervention, summary, terms.main_subset(summary))
+            caption = table_caption(intervention, part, terms.main_subset(part))
             about = {"caption": caption, "control": terms.control_name(kind, intervention)}
             tables.append(about | _excess_table(intervention, rows, manifest))
     return tables
@@ -82,20 +84,27 @@ def _excess_table(intervention: Intervention, places: Table, manifest: Mapping[s
 
 def score_table(summary: Table) -> dict[str, Any]:
     """Each class at every tenth offset, and before the point of alignment, beside control directions."""
-    labels, kinds = list(dict.fromkeys(summary["label"])), trajectory_controls(summary)
-    several = summary["reader"].nunique() > 1
+    labels, kinds, pair = list(dict.fromkeys(summary["label"])), trajectory_controls(summary), terms.classes_in(summary)
+    readers = terms.readers_in(summary)
+    several = len(readers) > 1
     body = []
     for (reader, offset), part in summary.groupby(["reader", "offset"]):
         if offset % _EVERY and offset != -1:
             continue
         numbers = {label: estimate(row, "score") for label, row in part.set_index("label").iterrows()}
         cells = [table_number(numbers[label]) if label in numbers else "n/a" for label in labels]
-        harmful, benign = numbers.get("harmful"), numbers.get("benign")
-        apart = "n/a" if harmful is None or benign is None else harmful.lies(benign) or "not told apart"
+        high, low = map(numbers.get, pair)
+        apart = "n/a" if high is None or low is None else high.lies(low) or "not told apart"
         beside = [f"{part[f'{kind}_mean'].mean():.3f} ± {1.96 * part[f'{kind}_sd'].mean():.3f}" for kind in kinds]
-        where = f"{int(offset):+d}" + f", reader {int(reader)}" * several
-        body.append([where, *cells, *beside, apart, ", ".join(f"{int(n):,}" for n in part["n"])])
-    return {"labels": [data(label) for label in labels], "controls": list(map(terms.control_name, kinds)), "rows": body}
+        where = f"{int(offset):+d}" + f", {readers[int(reader)]}" * several
+        apart = [apart] if pair.positive else []
+        body.append([where, *cells, *beside, *apart, ", ".join(f"{int(n):,}" for n in part["n"])])
+    head = [
+        *map(data, labels),
+        *map(terms.control_name, kinds),
+        *([f"{terms.label_start(pair.positive)} lies"] * bool(pair.positive)),
+    ]
+    return {"head": head, "pair": pair, "rows": body}
 
 
 def largest(rows: Table, column: str) -> Table:
