@@ -1,0 +1,271 @@
+"""Texts of a row: its conversation and the answers to it, from columns, lists of messages and replies of APIs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from safekey_interp.data.cell_values import json_value, kind_in_words
+from safekey_interp.data.column_names import (
+    MESSAGES_FIELDS,
+    PROMPT_FIELDS,
+    REASONING_FIELDS,
+    RESPONSE_FIELDS,
+    SYSTEM_FIELDS,
+    plain_name,
+)
+from safekey_interp.data.conversation_turns import read_turns
+from safekey_interp.data.reply_forms import ReplyForm, read_replies, whole_reply
+from safekey_interp.data.turn_text import ROLE_FIELDS, Turn, with_reasoning
+from safekey_interp.errors import InputError
+
+_REQUESTS = ("request", "body", "params", "input")
+"""Fields of what was asked of an API."""
+_SYSTEM = ("system", "developer")
+
+
+class Row(NamedTuple):
+    """A row's cells, found by what their columns mean."""
+
+    cells: Mapping[str, Any]
+    """By column; nothing that is missing."""
+    columns: Mapping[str, str]
+    """Columns by their plain names (:func:`~safekey_interp.data.column_names.plain_name`)."""
+    where: str
+    """How messages name it."""
+    given: Mapping[str, Any]
+    """All of its cells."""
+
+    def column(self, names: Sequence[str]) -> str | None:
+        """The column that has the first of some plain names; None for none."""
+        return next((self.columns[name] for name in names if name in self.columns), None)
+
+    def get(self, names: Sequence[str]) -> Any:
+        """The cell of that column; None for none."""
+        column = self.column(names)
+        return None if column is None else self.cells[column]
+
+    def at(self, column: str | None) -> str:
+        """How messages name a cell."""
+        return f"{self.where}: {column}"
+
+
+class RowText(NamedTuple):
+    """What a row says, as turns."""
+
+    turns: Sequence[Turn]
+    """The conversation, from its first turn."""
+    answers: Sequence[Turn] | None
+    """Each answers the whole conversation; None: it holds its answers."""
+    used: tuple[str, ...]
+    """Columns that were read."""
+    asked_in: str
+    """Where the prompt was."""
+    is_listed: bool = False
+    """Whether the answers stood in a list, so that each has a number, be it alone."""
+
+
+def read_columns(row: Row, prompt: Sequence[str] = PROMPT_FIELDS) -> RowText:
+    """Columns of prompt, response and reasoning, and lists of messages.
+
+    Raises:
+        InputError: no prompt, or values of another kind.
+    """
+    asked = _conversation(row, prompt)
+    if asked is None:
+        names = ", ".join(map(str, row.cells)) or "all empty"
+        raise InputError(f"{row.where}: no prompt; the fields are {names}; see --prompt-field")
+    return _answered(row, *asked)
+
+
+def read_alpaca(row: Row) -> RowText:
+    """An instruction, the input that it is about, and the output."""
+    instruction, about = row.columns["instruction"], row.columns["input"]
+    prompt = f"{_text(row, instruction)}\n{row.cells[about]}"
+    turns = [*_system_turn(row), Turn("user", prompt)]
+    used = (instruction, about, *_system_columns(row))
+    return _answered(row, turns, used, f"{instruction} and {about}")
+
+
+def read_reply(form: ReplyForm, row: Row) -> RowText:
+    """A reply of an API, with what was asked beside it.
+
+    Raises:
+        InputError: what was asked is nowhere in the row.
+    """
+    answers = form.read(row.cells, row.where)
+    asked = _conversation(row, PROMPT_FIELDS) or _requested(row)
+    if asked is None:
+        raise InputError(
+            f"{row.where}: a {form.name} without the prompt that it answers; expected it in a column beside it "
+            "(messages, request, prompt); join the requests to the replies by their ids"
+        )
+    turns, used, asked_in = asked
+    return RowText(turns, answers, (*used, form.field), asked_in, len(answers) > 1)
+
+
+def read_request(row: Row) -> RowText:
+    """A request of a batch, without an answer."""
+    asked = _requested(row)
+    if asked is None:
+        raise InputError(f"{row.at('body')}: got no messages, expected a request of an API")
+    turns, used, asked_in = asked
+    return RowText(turns, None, used, asked_in)
+
+
+def read_lm_eval(row: Row) -> RowText:
+    """A sample that lm-evaluation-harness logged: the prompt as it was given to the model, and its responses."""
+    given: Any = json_value(row.get(("arguments",)), ("[", "{"))
+    while isinstance(given, Mapping | list | tuple) and given and not _is_messages(given):
+        given = next(iter(given.values())) if isinstance(given, Mapping) else given[0]
+    asked_in = "arguments"
+    if not isinstance(given, str | list):
+        doc = row.cells[row.columns["doc"]]
+        names = {plain_name(name): name for name in doc}
+        found = next((names[name] for name in PROMPT_FIELDS if name in names), "")
+        given, asked_in = doc.get(found), f"doc.{found}"
+    if not isinstance(given, str | list):
+        raise InputError(f"{row.where}: no prompt in arguments or doc; expected a sample that lm-eval logged")
+    column = row.columns["resps"]
+    answers = [turn for each in row.cells[column] for turn in _sampled(each, row.at(column))]
+    turns = read_turns(given, row.at(asked_in)) if isinstance(given, list) else [Turn("user", given)]
+    used = tuple(row.columns[name] for name in ("doc", "arguments", "resps", "filtered_resps") if name in row.columns)
+    return RowText(turns, answers, used, asked_in, len(answers) > 1)
+
+
+def _conversation(row: Row, prompt: Sequence[str]) -> tuple[list[Turn], tuple[str, ...], str] | None:
+    """The conversation up to the answers that stand apart, the columns that it is in, and where its prompt is."""
+    in_messages, in_prompt = row.column(MESSAGES_FIELDS), row.column(prompt)
+    if in_messages is None and in_prompt is None:
+        return None
+    turns = read_turns(row.cells[in_messages], row.at(in_messages)) if in_messages else []
+    used = tuple(column for column in (in_messages, in_prompt) if column)
+    asked_in = f"the last user turn of {in_messages}"
+    if in_prompt is not None:
+        value = row.cells[in_prompt]
+        listed = _messages(value)
+        if listed is not None:
+            turns = [*turns, *read_turns(listed, row.at(in_prompt))]
+            asked_in = f"the last user turn of {in_prompt}"
+        else:
+            text = _text(row, in_prompt)
+            last = next((turn.text for turn in reversed(turns) if turn.role == "user"), None)
+            turns = turns if last == text else [*turns, Turn("user", text)]
+            asked_in = in_prompt
+    system = _system_turn(row) if not turns or turns[0].role not in _SYSTEM else []
+    return [*system, *turns], (*used, *(_system_columns(row) if system else ())), asked_in
+
+
+def _requested(row: Row) -> tuple[list[Turn], tuple[str, ...], str] | None:
+    """The same of a request of an API that the row holds."""
+    for name in _REQUESTS:
+        request = json_value(row.get((name,)), ("{",))
+        if isinstance(request, Mapping):
+            columns = {plain_name(field): field for field in request}
+            cells = {field: value for field, value in request.items() if value is not None}
+            columns = {plain: field for plain, field in columns.items() if field in cells}
+            at = f"{row.where}: {row.columns[name]}"
+            inner = Row(cells, columns, at, request)
+            asked = _conversation(inner, PROMPT_FIELDS) or _requested(inner)
+            if asked is not None:
+                return asked[0], (row.columns[name],), asked[2]
+    return None
+
+
+def _answered(row: Row, turns: list[Turn], used: tuple[str, ...], asked_in: str) -> RowText:
+    column, thought_in = row.column(RESPONSE_FIELDS), row.column(REASONING_FIELDS)
+    if column in used:  # the prompt is in it
+        column = None
+    thought = row.cells[thought_in] if thought_in else None
+    answers: list[Turn] | None = None
+    is_listed = False
+    if column is not None:
+        used = (*used, column)
+        value = row.cells[column]
+        if isinstance(value, str) and value[:1] not in "[{":
+            answers = [Turn("assistant", value, read_from=("", column))]
+        elif (listed := _messages(value)) is not None and not _are_samples(listed, column):
+            turns = [*turns, *read_turns(listed, row.at(column))]
+        else:
+            answers, is_listed = _sampled_in(row, column)
+    elif thought is not None and any(plain_name(name) in RESPONSE_FIELDS for name in row.given):
+        answers = [Turn("assistant", "")]  # cut in its reasoning
+    if thought is not None:
+        held = [number for number, turn in enumerate(turns) if turn.role == "assistant"] if answers is None else []
+        thoughts = json_value(thought)
+        if answers:
+            each = thoughts if isinstance(thoughts, list | tuple) and len(thoughts) == len(answers) else None
+            each = each if is_listed and each else [thought] * len(answers)
+            joined = [with_reasoning(turn, one, str(thought_in)) for turn, one in zip(answers, each, strict=True)]
+            used = (*used, str(thought_in)) if joined != answers else used
+            answers = joined
+        elif held and held[-1] == len(turns) - 1:
+            joined_turn = with_reasoning(turns[-1], thought, str(thought_in))
+            used = (*used, str(thought_in)) if joined_turn != turns[-1] else used
+            turns = [*turns[:-1], joined_turn]
+    return RowText(turns, answers, used, asked_in, is_listed)
+
+
+def _sampled_in(row: Row, column: str) -> tuple[list[Turn], bool]:
+    value, at = row.cells[column], row.at(column)
+    if isinstance(value, str):
+        plural = column.endswith("s")
+        parsed = json_value(value, ("[",) if plural else ())
+        if isinstance(parsed, list) and parsed and all(isinstance(item, str) for item in parsed):
+            value = parsed  # as a cell of CSV holds a list
+        elif (reply := whole_reply(value)) is not None:
+            value = reply
+        else:
+            return [Turn("assistant", value, read_from=("", column))], False
+    if not isinstance(value, list | tuple):
+        answers = read_replies(value, at)
+        return answers, len(answers) > 1
+    if not value:
+        raise InputError(f"{at}: got an empty list, expected a text or a list of texts")
+    return [turn for number, item in enumerate(value) for turn in _sampled(item, f"{at}[{number}]", column)], True
+
+
+def _sampled(item: Any, where: str, column: str = "") -> list[Turn]:
+    """The answers in one item of a list."""
+    if isinstance(item, str):
+        return [Turn("assistant", item, read_from=("", column))]
+    if _is_messages(item):
+        return read_turns(item, where)[-1:]
+    if isinstance(item, list | tuple) and item:
+        return [turn for each in item for turn in _sampled(each, where, column)]
+    return read_replies(item, where)
+
+
+def _are_samples(turns: Sequence[Mapping[str, Any]], column: str) -> bool:
+    """Whether messages are answers side by side, not one after the other."""
+    roles = {turn.get(name) for turn in turns for name in ROLE_FIELDS if name in turn}
+    return plain_name(column).endswith("s") or (len(turns) > 1 and roles <= {"assistant", "model", "gpt"})
+
+
+def _messages(value: Any) -> Sequence[Any] | None:
+    """A cell as a list of messages; None where it is none."""
+    parsed = json_value(value) if isinstance(value, str) and value[:1] == "[" else value
+    return parsed if _is_messages(parsed) else None
+
+
+def _is_messages(value: Any) -> bool:
+    first = value[0] if isinstance(value, list | tuple) and len(value) else None
+    return isinstance(first, Mapping) and any(name in first for name in ROLE_FIELDS)
+
+
+def _system_columns(row: Row) -> tuple[str, ...]:
+    column = row.column(SYSTEM_FIELDS)
+    return (column,) if column is not None and isinstance(row.cells[column], str) and row.cells[column] else ()
+
+
+def _system_turn(row: Row) -> list[Turn]:
+    return [Turn("system", row.cells[column]) for column in _system_columns(row)]
+
+
+def _text(row: Row, column: str) -> str:
+    value = row.cells[column]
+    if not isinstance(value, str):
+        raise InputError(f"{row.at(column)}: got {kind_in_words(value)}, expected text")
+    if not value:
+        raise InputError(f"{row.at(column)}: got an empty text, expected the user's prompt")
+    return value
