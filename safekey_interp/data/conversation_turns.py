@@ -71,7 +71,8 @@ def exchanges_of(turns: Sequence[Turn], where: str) -> list[Exchange]:
 
 def exchange_at(turns: Sequence[Turn], at: int) -> Exchange:
     """The exchange whose answer is the turn ``at``, or whose answer would stand there; the user spoke before it."""
-    asked = max(number for number, turn in enumerate(turns[:at]) if turn.role == "user")
+    before = [turn.role for turn in turns[:at]]
+    asked = at - 1 - before[::-1].index("user")
     answer = turns[at] if at < len(turns) else NO_ANSWER
-    number = 1 + sum(turn.role == "assistant" for turn in turns[:at])
+    number = 1 + before.count("assistant")
     return Exchange(turns[asked], answer, turns[:asked], turns[asked + 1 : at], number)

@@ -93,13 +93,15 @@ def read_row(
     if named.prompt and named.prompt not in cells:
         names = ", ".join(map(str, cells)) or "all empty"
         raise InputError(f"{where}: no {named.prompt!r}; the fields are {names}; see --prompt-field")
-    parsed = Row(cells, plan.columns, where, row)
+    parsed = Row(cells, plan.columns, where, row, plan.known)
     shape = next(shape for shape in plan.shapes if shape.fits(parsed))
     text = shape.read(parsed)
     found = _exchanges(text, parsed)
-    label, labelled_by = _label(row, cells, plan, where, named, labels)
+    label, labelled_by = _label(parsed, plan, named, labels)
     used = (*text.used, *plan.used, labelled_by)
-    spans, prompt_spans = (read_spans(cells.get(column), f"{where}: {column}") for column in SPANS_COLUMNS)
+    spans = prompt_spans = None
+    if plan.has_spans:
+        spans, prompt_spans = (read_spans(cells.get(column), f"{where}: {column}") for column in SPANS_COLUMNS)
     if len(found) > 1 and (spans or (prompt_spans and text.answers is None)):
         raise InputError(f"{where}: spans: the row has {len(found)} responses, expected one beside its spans")
     in_spans = [column for column, read in zip(SPANS_COLUMNS, (spans, prompt_spans), strict=True) if read is not None]
@@ -119,7 +121,9 @@ def read_row(
         named_spans = {**answer.spans, **moved(spans or {}, shift)}
         of_prompt = {**exchange.prompt.spans, **(prompt_spans or {})}
         refuse_names(of_prompt, f"{where}: prompt_spans")
-        given = _given(cells, given_spans(named_spans, where), answer, where)
+        given: dict[str, CharSpan] = {}
+        if plan.is_given or named_spans:
+            given = _given(cells, given_spans(named_spans, where), answer, where)
         about = {column: value for column, value in meta.items() if column not in given}
         if left_out := _left_out(exchange):
             about = {"left_out": left_out, **about}
@@ -153,6 +157,11 @@ class _Plan(NamedTuple):
     id: str | None
     source: str | None
     used: tuple[str, ...]
+    has_spans: bool
+    """Whether there are columns of named spans."""
+    is_given: bool
+    """Whether U and K may be given in columns of their own."""
+    known: dict[tuple[str, ...], str | None]
 
 
 @lru_cache(maxsize=1024)
@@ -178,7 +187,9 @@ def _plan(names: tuple[str, ...], named: NamedFields) -> _Plan:
     offsets = _OFFSETS if set(_OFFSETS) <= set(names) else ()
     used = tuple(filter(None, (group, trace_id, source, *offsets)))
     shapes = tuple(shape for shape in SHAPES if shape.needs(columns))
-    return _Plan(columns, shapes, labels, group, trace_id, source, used)
+    has_spans = not set(SPANS_COLUMNS).isdisjoint(names)
+    is_given = bool(offsets) or not set(GIVEN_SPANS).isdisjoint(names)
+    return _Plan(columns, shapes, labels, group, trace_id, source, used, has_spans, is_given, {})
 
 
 @lru_cache(maxsize=1024)
@@ -190,7 +201,7 @@ def _exchanges(text: RowText, row: Row) -> list[Exchange]:
     if text.answers is None:
         return exchanges_of(text.turns, f"{row.where}: {text.used[0]}")
     turns = text.turns[:-1] if text.turns[-1].role == "assistant" else text.turns
-    if not any(turn.role == "user" for turn in turns):
+    if "user" not in [turn.role for turn in turns]:
         raise InputError(f"{row.where}: {text.used[0]}: got no turn of the user, expected one at least")
     asked = exchange_at(turns, len(turns))
     return [asked._replace(answer=answer) for answer in text.answers]
@@ -198,31 +209,27 @@ def _exchanges(text: RowText, row: Row) -> list[Exchange]:
 
 def _messages(turns: Sequence[Turn], where: str) -> tuple[Message, ...]:
     for number, turn in enumerate(turns):
-        refuse_names(turn.spans, f"{where}: messages[{number}].spans")
+        if turn.spans:
+            refuse_names(turn.spans, f"{where}: messages[{number}].spans")
     return tuple(Message(role=turn.role, content=turn.text, spans=turn.spans) for turn in turns)
 
 
 def _left_out(exchange: Exchange) -> str:
     turns = (*exchange.before, exchange.prompt, *exchange.steps, exchange.answer)
-    return ", ".join(sorted({kind for turn in turns for kind in turn.left_out}))
+    left_out = [turn.left_out for turn in turns if turn.left_out]
+    return ", ".join(sorted({kind for kinds in left_out for kind in kinds}))
 
 
-def _label(
-    row: Mapping[str, Any],
-    cells: Mapping[str, Any],
-    plan: _Plan,
-    where: str,
-    named: NamedFields,
-    labels: Mapping[str, str] | None,
-) -> tuple[str | None, str]:
+def _label(row: Row, plan: _Plan, named: NamedFields, labels: Mapping[str, str] | None) -> tuple[str | None, str]:
     """The label, and the column that says it."""
+    cells, names = row.cells, row.given.keys()
     for column in plan.labels:
         asked = named.label is not None or plain_name(column) in LABEL_FIELDS
-        label = label_word(cells[column], column, where, asked=asked, labels=labels)
+        label = label_word(cells[column], column, row.where, asked=asked, labels=labels)
         if label is not None or asked:
             return label, column
-    if named.label is None and "source" in cells and (row.keys() >= set(_OFFSETS) or row.keys() >= _STAR1):
-        return ("benign" if cells["source"] == "4o_rewrite" else "harmful"), ""
+    if named.label is None and "source" in cells and (names >= set(_OFFSETS) or names >= _STAR1):
+        return ("benign" if cells["source"] == "4o_rewrite" else "harmful"), "source"
     return None, ""
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from safekey_interp.data import row_texts as texts
 from safekey_interp.data.cell_values import json_value
 from safekey_interp.data.column_names import MESSAGES_FIELDS, PROMPT_FIELDS, REASONING_FIELDS, RESPONSE_FIELDS
-from safekey_interp.data.reply_forms import FORMS
+from safekey_interp.data.reply_forms import FORMS, ReplyForm
 from safekey_interp.data.row_texts import Row, RowText
 
 
@@ -42,8 +42,19 @@ def _always(_: Any) -> bool:
     return True
 
 
-def _first_turn(row: Row, names: Sequence[str]) -> Mapping[str, Any]:
-    turns = json_value(row.get(names))
+def _may_be_json(value: Any) -> bool:
+    return not isinstance(value, str) or value[:1] in ("[", "{")
+
+
+def _is_reply(form: ReplyForm, row: Row) -> bool:
+    return _may_be_json(row.cells.get(form.field)) and form.fits(row.cells)
+
+
+def _first_turn(row: Row, names: tuple[str, ...]) -> Mapping[str, Any]:
+    turns = row.get(names)
+    if not _may_be_json(turns):
+        return {}
+    turns = json_value(turns)
     first = turns[0] if isinstance(turns, list | tuple) and len(turns) else None
     return first if isinstance(first, Mapping) else {}
 
@@ -56,17 +67,15 @@ SHAPES = (
     RowShape(
         "SafeKey results",
         _has("instruction", "prompt", "response"),
-        lambda row: isinstance(row.get(["response"]), list | tuple),
+        lambda row: isinstance(row.get(("response",)), list | tuple),
         partial(texts.read_columns, prompt=("instruction",)),
     ),
     *(
-        RowShape(
-            form.name, _has(form.field), lambda row, form=form: form.fits(row.cells), partial(texts.read_reply, form)
-        )
+        RowShape(form.name, _has(form.field), partial(_is_reply, form), partial(texts.read_reply, form))
         for form in FORMS
     ),
     RowShape(
-        "lm-eval samples", _has("doc", "resps"), lambda row: isinstance(row.get(["doc"]), Mapping), texts.read_lm_eval
+        "lm-eval samples", _has("doc", "resps"), lambda row: isinstance(row.get(("doc",)), Mapping), texts.read_lm_eval
     ),
     RowShape("batch requests", _has("custom_id", "body"), _always, texts.read_request),
     RowShape(
@@ -88,7 +97,7 @@ SHAPES = (
     RowShape(
         "Alpaca rows",
         _has("instruction", "input"),
-        lambda row: isinstance(row.get(["input"]), str) and row.column(PROMPT_FIELDS) == row.columns["instruction"],
+        lambda row: isinstance(row.get(("input",)), str) and row.column(PROMPT_FIELDS) == row.columns["instruction"],
         texts.read_alpaca,
     ),
     RowShape("columns with reasoning apart", _has_reasoning_column, _always, texts.read_columns),

@@ -35,12 +35,16 @@ class Row(NamedTuple):
     """How messages name it."""
     given: Mapping[str, Any]
     """All of its cells."""
+    known: dict[tuple[str, ...], str | None]
+    """Columns by the names that were asked for; rows of the same columns share it."""
 
-    def column(self, names: Sequence[str]) -> str | None:
+    def column(self, names: tuple[str, ...]) -> str | None:
         """The column that has the first of some plain names; None for none."""
-        return next((self.columns[name] for name in names if name in self.columns), None)
+        if names not in self.known:
+            self.known[names] = next((self.columns[name] for name in names if name in self.columns), None)
+        return self.known[names]
 
-    def get(self, names: Sequence[str]) -> Any:
+    def get(self, names: tuple[str, ...]) -> Any:
         """The cell of that column; None for none."""
         column = self.column(names)
         return None if column is None else self.cells[column]
@@ -65,7 +69,7 @@ class RowText(NamedTuple):
     """Whether the answers stood in a list, so that each has a number, be it alone."""
 
 
-def read_columns(row: Row, prompt: Sequence[str] = PROMPT_FIELDS) -> RowText:
+def read_columns(row: Row, prompt: tuple[str, ...] = PROMPT_FIELDS) -> RowText:
     """Columns of prompt, response and reasoning, and lists of messages.
 
     Raises:
@@ -82,9 +86,10 @@ def read_alpaca(row: Row) -> RowText:
     """An instruction, the input that it is about, and the output."""
     instruction, about = row.columns["instruction"], row.columns["input"]
     prompt = f"{_text(row, instruction)}\n{row.cells[about]}"
-    turns = [*_system_turn(row), Turn("user", prompt)]
-    used = (instruction, about, *_system_columns(row))
-    return _answered(row, turns, used, f"{instruction} and {about}")
+    system_in = _system_column(row)
+    system = [Turn("system", row.cells[system_in])] if system_in else []
+    used = (instruction, about, *([system_in] if system_in else []))
+    return _answered(row, [*system, Turn("user", prompt)], used, f"{instruction} and {about}")
 
 
 def read_reply(form: ReplyForm, row: Row) -> RowText:
@@ -133,7 +138,7 @@ def read_lm_eval(row: Row) -> RowText:
     return RowText(turns, answers, used, asked_in, len(answers) > 1)
 
 
-def _conversation(row: Row, prompt: Sequence[str]) -> tuple[list[Turn], tuple[str, ...], str] | None:
+def _conversation(row: Row, prompt: tuple[str, ...]) -> tuple[list[Turn], tuple[str, ...], str] | None:
     """The conversation up to the answers that stand apart, the columns that it is in, and where its prompt is."""
     in_messages, in_prompt = row.column(MESSAGES_FIELDS), row.column(prompt)
     if in_messages is None and in_prompt is None:
@@ -149,11 +154,12 @@ def _conversation(row: Row, prompt: Sequence[str]) -> tuple[list[Turn], tuple[st
             asked_in = f"the last user turn of {in_prompt}"
         else:
             text = _text(row, in_prompt)
-            last = next((turn.text for turn in reversed(turns) if turn.role == "user"), None)
+            last = next((turn.text for turn in reversed(turns) if turn.role == "user"), None) if turns else None
             turns = turns if last == text else [*turns, Turn("user", text)]
             asked_in = in_prompt
-    system = _system_turn(row) if not turns or turns[0].role not in _SYSTEM else []
-    return [*system, *turns], (*used, *(_system_columns(row) if system else ())), asked_in
+    if (system_in := _system_column(row)) and turns[:1] and turns[0].role not in _SYSTEM:
+        turns, used = [Turn("system", row.cells[system_in]), *turns], (*used, system_in)
+    return turns, used, asked_in
 
 
 def _requested(row: Row) -> tuple[list[Turn], tuple[str, ...], str] | None:
@@ -165,7 +171,7 @@ def _requested(row: Row) -> tuple[list[Turn], tuple[str, ...], str] | None:
             cells = {field: value for field, value in request.items() if value is not None}
             columns = {plain: field for plain, field in columns.items() if field in cells}
             at = f"{row.where}: {row.columns[name]}"
-            inner = Row(cells, columns, at, request)
+            inner = Row(cells, columns, at, request, {})
             asked = _conversation(inner, PROMPT_FIELDS) or _requested(inner)
             if asked is not None:
                 return asked[0], (row.columns[name],), asked[2]
@@ -253,13 +259,9 @@ def _is_messages(value: Any) -> bool:
     return isinstance(first, Mapping) and any(name in first for name in ROLE_FIELDS)
 
 
-def _system_columns(row: Row) -> tuple[str, ...]:
+def _system_column(row: Row) -> str | None:
     column = row.column(SYSTEM_FIELDS)
-    return (column,) if column is not None and isinstance(row.cells[column], str) and row.cells[column] else ()
-
-
-def _system_turn(row: Row) -> list[Turn]:
-    return [Turn("system", row.cells[column]) for column in _system_columns(row)]
+    return column if column is not None and isinstance(row.cells[column], str) and row.cells[column] else None
 
 
 def _text(row: Row, column: str) -> str:

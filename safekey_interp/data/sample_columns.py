@@ -50,9 +50,8 @@ def metadata_columns(metadata: Any, where: str) -> dict[str, Any]:
         InputError: it is no object.
     """
     named = part({} if metadata is None else metadata, dict, f"{where}: metadata")
-    return {
-        f"metadata_{name}" if is_read(name) or _TAKEN.fullmatch(name) else name: value for name, value in named.items()
-    }
+    taken = {name for name in named if is_read(name) or _TAKEN.fullmatch(name)}
+    return {f"metadata_{name}" if name in taken else name: value for name, value in named.items()}
 
 
 def score_columns(scores: Iterable[tuple[str, Any]], where: str) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def drawn_places(pairs: np.ndarray, limit: int, seed: int) -> np.ndarray:
 
 
 def _numbered(hashes: np.ndarray) -> tuple[np.ndarray, int]:
-    """Values as numbers from 0 in the order in which they first stand, since hashes differ from run to run; how many."""
+    """Values as numbers from 0 in the order in which they first stand (hashes differ between runs), and how many."""
     _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse], len(first)
 

@@ -201,9 +201,8 @@ def _written(pieces: Sequence[_Piece], *, is_cut: bool) -> tuple[str, int]:
     for number, (kind, texts) in enumerate(groups):
         if kind == "text":
             joined = "".join(texts)
-            joined = _after(joined) if number and joined else joined
-            shift = len(text) + len(joined) - len("".join(texts)) if not shift else shift
-            text += joined
+            text += _after(joined) if number and joined else joined
+            shift = shift or len(text) - len(joined)
             continue
         thought = "\n\n".join(texts)
         text += OPENING + ("" if thought[:1].isspace() else "\n") + thought

@@ -212,11 +212,8 @@ def to_row(generated: Generated) -> dict[str, Any]:
     row |= {"response": generated.response} | _column("prompt_spans", trace.prompt_spans)
     row |= {"label": trace.label, "source": trace.source, "group": trace.group}
     if not trace.response:
-        row |= {
-            name: value
-            for name, value in trace.meta.items()
-            if not (is_read(name) or name in row or name in _READ_OTHERWISE)
-        }
+        taken = {name for name in trace.meta if is_read(name) or name in row or name in _READ_OTHERWISE}
+        row |= {name: value for name, value in trace.meta.items() if name not in taken}
     return row | {
         "prompt_id": trace.trace_id,
         **{name: getattr(request, name) for name in ("condition", "depth", "share", "sample", "prefill")},
