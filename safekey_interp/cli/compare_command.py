@@ -115,7 +115,7 @@ def compare(
     source = None
     if traces or suite or not all(side.run for side in sides):
         files = [*(traces or []), *suite_files(suite or [])]
-        source = traces_of(files or TRACES, reading, settings.delimiters)
+        source = traces_of(files or TRACES, reading, settings.delimiters, seed=settings.seed)
     team().gather()  # so that what one process refuses is known before the others load a model
     with progress_bar() as bar:
         quiet_libraries()

@@ -3,7 +3,10 @@
 Members are packed by deflate or, in recent logs, zstd. Nothing is written to disk. A member larger than 256 MiB, or
 members that claim more bytes than the file has, are refused before they are unpacked.
 
-Format: UKGovernmentBEIS/inspect_ai, ``log/_recorders/eval.py``; samples in chunks (``chunked/format.py``) are not read.
+A sample may lie in chunks: ``sample.json`` says by ranges (``message_refs``) which of the messages, that lie in members
+named by the number of their first, are the conversation; ``attachment://N`` is the N-th text of the attachments.
+
+Format: UKGovernmentBEIS/inspect_ai, ``log/_recorders/eval.py``, ``log/_recorders/chunked/format.py``.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from safekey_interp.data.cell_values import kind_in_words
 from safekey_interp.data.inspect_sample import inspect_row, is_inspect_log
+from safekey_interp.data.sample_columns import parts
 from safekey_interp.errors import InputError
 
 _SIGNATURE = b"PK\x03\x04"
@@ -24,8 +29,8 @@ _HEADS = ("header.json", "_journal/start.json", "start.json")
 _LARGEST = 1 << 28
 _ZSTD = 93
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, _ZSTD)
-_CHUNKED = re.compile(r"samples/.+_epoch_\d+/sample\.json")
-_SAMPLE = re.compile(r"samples/.+_epoch_\d+\.json")
+_CHUNK = re.compile(r"(?P<folder>samples/.+_epoch_\d+)/(metadata|(messages|attachments)/\d+)\.json")
+_SAMPLE = re.compile(r"samples/.+_epoch_\d+(/sample)?\.json")
 
 
 def is_archive(path: Path) -> bool:
@@ -56,19 +61,60 @@ def archive_rows(path: Path, name: str) -> Iterator[dict[str, Any]]:
             if head is None or not is_inspect_log(_object(archive, head, name)):
                 raise InputError(f"{name}: a zip file without an Inspect log's {_HEADS[0]}; expected a log (.eval)")
             samples = [member for member in members if _SAMPLE.fullmatch(member.filename)]
-            chunked = next((member for member in members if _CHUNKED.fullmatch(member.filename)), None)
-            if chunked:
-                raise InputError(
-                    f"{name}, {chunked.filename}: a sample in chunks, which are not read; expected one member a sample,"
-                    " or the log as JSON, as `inspect log convert --to json` writes it"
-                )
+            chunks = _chunks_of(members)
             for number, member in enumerate(samples, 1):
-                yield inspect_row(_object(archive, member, name), f"{name}, row {number}")
+                sample = _object(archive, member, name)
+                if member.filename.endswith("/sample.json"):
+                    folder = member.filename.removesuffix("/sample.json")
+                    sample = _whole(archive, sample, folder, chunks.get(folder, []), name)
+                yield inspect_row(sample, f"{name}, row {number}")
     except zipfile.BadZipFile as error:
         raise InputError(f"{name}: broken zip file: {error}; write the log again") from None
 
 
-def _object(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> Any:
+def _chunks_of(members: list[zipfile.ZipInfo]) -> dict[str, list[zipfile.ZipInfo]]:
+    """Members by the folder of the sample in chunks that they belong to."""
+    chunks: dict[str, list[zipfile.ZipInfo]] = {}
+    for member in members:
+        if match := _CHUNK.fullmatch(member.filename):
+            chunks.setdefault(match["folder"], []).append(member)
+    return chunks
+
+
+def _whole(
+    archive: zipfile.ZipFile, sample: dict[str, Any], folder: str, members: list[zipfile.ZipInfo], name: str
+) -> dict[str, Any]:
+    """A sample whose messages, attachments and metadata lie in members of their own."""
+    where = f"{name}, {folder}/sample.json"
+    metadata = next((member for member in members if member.filename == f"{folder}/metadata.json"), None)
+    messages = _sequence(archive, folder, "messages", members, name)
+    refs = parts(sample, "message_refs", where)
+    pairs = [ref for ref in refs if isinstance(ref, list) and [type(end) for end in ref] == [int, int]]
+    if len(pairs) < len(refs) or not all(0 <= start <= end <= len(messages) for start, end in pairs):
+        raise InputError(
+            f"{where}: message_refs: got {kind_in_words(refs)}, expected ranges of {len(messages)} messages"
+        )
+    attached = _sequence(archive, folder, "attachments", members, name)
+    return sample | {
+        "messages": [message for start, end in pairs for message in messages[start:end]],
+        "attachments": {str(number): text for number, text in enumerate(attached)},
+        "metadata": _object(archive, metadata, name) if metadata else sample.get("metadata"),
+    }
+
+
+def _sequence(archive: zipfile.ZipFile, folder: str, kind: str, members: list[zipfile.ZipInfo], name: str) -> list[Any]:
+    """The items of a sequence, whose members are named by the number of their first."""
+    prefix = f"{folder}/{kind}/"
+    numbered = {
+        int(start): member
+        for member in members
+        if member.filename.startswith(prefix)
+        and (start := member.filename.removeprefix(prefix).removesuffix(".json")).isdecimal()
+    }
+    return [item for _, member in sorted(numbered.items()) for item in _object(archive, member, name, list)]
+
+
+def _object(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, kind: type = dict) -> Any:
     where = f"{name}, {member.filename}"
     if member.file_size > _LARGEST:
         size, limit = (f"{n / 2**20:,.0f} MiB" for n in (member.file_size, _LARGEST))
@@ -85,8 +131,8 @@ def _object(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> Any
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
         # A wrong checksum, a member that is cut, encrypted or packed in a way of its own; thousands of brackets.
         raise InputError(f"{where}: cannot be read: {error}") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{where}: got no JSON object, expected one")
+    if not isinstance(value, kind):
+        raise InputError(f"{where}: got no JSON {'object' if kind is dict else 'array'}, expected one")
     return value
 
 

@@ -89,10 +89,11 @@ def read_row(
         for column, value in row.items()
         if value is not None and not (type(value) is float and math.isnan(value))
     }
-    plan = _plan(tuple(cells), named)
+    names = tuple(cells)
+    plan = _plan(names, named)
     if named.prompt and named.prompt not in cells:
-        names = ", ".join(map(str, cells)) or "all empty"
-        raise InputError(f"{where}: no {named.prompt!r}; the fields are {names}; see --prompt-field")
+        fields = ", ".join(map(str, names)) or "all empty"
+        raise InputError(f"{where}: no {named.prompt!r}; the fields are {fields}; see --prompt-field")
     parsed = Row(cells, plan.columns, where, row, plan.known)
     shape = next(shape for shape in plan.shapes if shape.fits(parsed))
     text = shape.read(parsed)
@@ -102,10 +103,11 @@ def read_row(
     spans = prompt_spans = None
     if plan.has_spans:
         spans, prompt_spans = (read_spans(cells.get(column), f"{where}: {column}") for column in SPANS_COLUMNS)
+        read = zip(SPANS_COLUMNS, (spans, prompt_spans), strict=True)
+        used = (*used, *(column for column, named_spans in read if named_spans is not None))
     if len(found) > 1 and (spans or (prompt_spans and text.answers is None)):
         raise InputError(f"{where}: spans: the row has {len(found)} responses, expected one beside its spans")
-    in_spans = [column for column, read in zip(SPANS_COLUMNS, (spans, prompt_spans), strict=True) if read is not None]
-    left = _left(tuple(cells), (*used, *in_spans))
+    left = _left(names, used)
     note(RowReading(shape.name, text.asked_in, tuple(one.answer.read_from for one in found), labelled_by, left))
     meta = {column: cells[column] for column in left}
     trace_id = identifier(cells[plan.id], f"{where}: {plan.id}") if plan.id else ""
@@ -118,13 +120,14 @@ def read_row(
 
     def trace(exchange: Exchange, suffix: str) -> Trace:
         answer, shift = exchange.answer, exchange.answer.shift
-        named_spans = {**answer.spans, **moved(spans or {}, shift)}
-        of_prompt = {**exchange.prompt.spans, **(prompt_spans or {})}
-        refuse_names(of_prompt, f"{where}: prompt_spans")
+        named_spans = {**answer.spans, **moved(spans, shift)} if spans else answer.spans
+        of_prompt = {**exchange.prompt.spans, **prompt_spans} if prompt_spans else exchange.prompt.spans
+        if of_prompt:
+            refuse_names(of_prompt, f"{where}: prompt_spans")
         given: dict[str, CharSpan] = {}
         if plan.is_given or named_spans:
             given = _given(cells, given_spans(named_spans, where), answer, where)
-        about = {column: value for column, value in meta.items() if column not in given}
+        about = {column: value for column, value in meta.items() if column not in given} if given else meta
         if left_out := _left_out(exchange):
             about = {"left_out": left_out, **about}
         return Trace(
@@ -138,7 +141,9 @@ def read_row(
             steps=_messages(exchange.steps, where),
             given=given,
             meta=about,
-            spans={name: intervals for name, intervals in named_spans.items() if name not in GIVEN_SPANS},
+            spans={name: pairs for name, pairs in named_spans.items() if name not in GIVEN_SPANS}
+            if named_spans
+            else {},
             prompt_spans=of_prompt,
         )
 
@@ -200,6 +205,8 @@ def _left(names: tuple[str, ...], used: tuple[str, ...]) -> tuple[str, ...]:
 def _exchanges(text: RowText, row: Row) -> list[Exchange]:
     if text.answers is None:
         return exchanges_of(text.turns, f"{row.where}: {text.used[0]}")
+    if len(text.turns) == 1 and text.turns[0].role == "user":
+        return [Exchange(text.turns[0], answer) for answer in text.answers]
     turns = text.turns[:-1] if text.turns[-1].role == "assistant" else text.turns
     if "user" not in [turn.role for turn in turns]:
         raise InputError(f"{row.where}: {text.used[0]}: got no turn of the user, expected one at least")
@@ -208,6 +215,8 @@ def _exchanges(text: RowText, row: Row) -> list[Exchange]:
 
 
 def _messages(turns: Sequence[Turn], where: str) -> tuple[Message, ...]:
+    if not turns:
+        return ()
     for number, turn in enumerate(turns):
         if turn.spans:
             refuse_names(turn.spans, f"{where}: messages[{number}].spans")
@@ -215,8 +224,10 @@ def _messages(turns: Sequence[Turn], where: str) -> tuple[Message, ...]:
 
 
 def _left_out(exchange: Exchange) -> str:
-    turns = (*exchange.before, exchange.prompt, *exchange.steps, exchange.answer)
+    turns = (exchange.prompt, exchange.answer, *exchange.before, *exchange.steps)
     left_out = [turn.left_out for turn in turns if turn.left_out]
+    if not left_out:
+        return ""
     return ", ".join(sorted({kind for kinds in left_out for kind in kinds}))
 
 

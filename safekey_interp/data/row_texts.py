@@ -143,6 +143,14 @@ def _conversation(row: Row, prompt: tuple[str, ...]) -> tuple[list[Turn], tuple[
     in_messages, in_prompt = row.column(MESSAGES_FIELDS), row.column(prompt)
     if in_messages is None and in_prompt is None:
         return None
+    system_in = _system_column(row)
+    if (
+        in_messages is None
+        and system_in is None
+        and isinstance(row.cells[in_prompt], str)
+        and row.cells[in_prompt][:1] != "["
+    ):
+        return [Turn("user", _text(row, in_prompt))], (in_prompt,), in_prompt
     turns = read_turns(row.cells[in_messages], row.at(in_messages)) if in_messages else []
     used = tuple(column for column in (in_messages, in_prompt) if column)
     asked_in = f"the last user turn of {in_messages}"
@@ -157,7 +165,7 @@ def _conversation(row: Row, prompt: tuple[str, ...]) -> tuple[list[Turn], tuple[
             last = next((turn.text for turn in reversed(turns) if turn.role == "user"), None) if turns else None
             turns = turns if last == text else [*turns, Turn("user", text)]
             asked_in = in_prompt
-    if (system_in := _system_column(row)) and turns[:1] and turns[0].role not in _SYSTEM:
+    if system_in and turns[:1] and turns[0].role not in _SYSTEM:
         turns, used = [Turn("system", row.cells[system_in]), *turns], (*used, system_in)
     return turns, used, asked_in
 

@@ -104,9 +104,10 @@ def _values(column: str, row: Any, rows: Iterator[tuple[int, Any]]) -> list[str]
 
 def _n_surrogates(value: Any) -> int:
     if isinstance(value, str):
-        return count_surrogates(value)
-    if isinstance(value, dict):
-        return sum(map(_n_surrogates, value.values()))
-    if isinstance(value, list):
-        return sum(map(_n_surrogates, value))
-    return 0
+        return 0 if value.isascii() else count_surrogates(value)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    total = 0
+    for each in inner:
+        if type(each) is not str or not each.isascii():
+            total += _n_surrogates(each)
+    return total

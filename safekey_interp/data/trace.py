@@ -119,12 +119,14 @@ class Trace:
                 continue
             if not isinstance(value, str):
                 raise TypeError(f"Trace.{name}: got {type(value).__name__}, expected str")
-            object.__setattr__(self, name, replace_surrogates(value))
+            if not value.isascii():
+                object.__setattr__(self, name, replace_surrogates(value))
         if self.label is not None and not self.label.strip():
             raise ValueError(f"Trace.label: got {self.label!r}, expected a word, or None")
-        object.__setattr__(self, "group", self.group or self.prompt)
-        for name in ("messages", "steps"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not self.group:
+            object.__setattr__(self, "group", self.prompt)
+        object.__setattr__(self, "messages", tuple(self.messages))
+        object.__setattr__(self, "steps", tuple(self.steps))
         object.__setattr__(self, "given", MappingProxyType(dict(self.given)))
         object.__setattr__(self, "meta", MappingProxyType(_without_surrogates(dict(self.meta))))
         for name in ("spans", "prompt_spans"):
@@ -222,6 +224,8 @@ def _without_surrogates(value: Any) -> Any:
 
 def _checked_spans(spans: Any, what: str) -> Spans:
     """Named spans as a read-only mapping to character spans, ascending; an empty one stays, without intervals."""
+    if spans is _NO_SPANS:
+        return spans
     if not isinstance(spans, Mapping):
         raise TypeError(f"{what}: got {type(spans).__name__}, expected a mapping of names to lists of (start, end)")
     if not spans:
