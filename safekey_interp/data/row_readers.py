@@ -166,7 +166,11 @@ def _jsonl_rows(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:
         try:
             row = json.loads(text)
         except json.JSONDecodeError as error:
-            why = f"broken JSON: {error.msg.removesuffix(' at')} at character {error.colno} of {len(text.rstrip())}"
+            length = len(text.rstrip())
+            place = (
+                f"character {error.colno} of {length}" if error.colno <= length else f"the end ({length} characters)"
+            )
+            why = f"broken JSON: {error.msg.removesuffix(' at')} at {place}"
             raise InputError(f"{name}, line {number}: {why}; expected one whole JSON object a line") from None
         except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of brackets
             raise InputError(f"{name}, line {number}: unusable JSON: {error}") from None
