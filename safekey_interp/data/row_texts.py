@@ -103,7 +103,7 @@ def read_reply(form: ReplyForm, row: Row) -> RowText:
     if asked is None:
         raise InputError(
             f"{row.where}: a {form.name} without the prompt that it answers; expected it in a column beside it "
-            "(messages, request, prompt); join the requests to the replies by their ids"
+            "(messages, request, prompt); of a batch, name the file of requests before it"
         )
     turns, used, asked_in = asked
     return RowText(turns, answers, (*used, form.field), asked_in, len(answers) > 1)

@@ -8,10 +8,11 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any
 
+from safekey_interp.data.batch_requests import BatchRequests, GivenRow
 from safekey_interp.data.input_paths import prefixes_of
 from safekey_interp.data.label_polarity import UnknownLabel
 from safekey_interp.data.reading_account import ReadingAccount
-from safekey_interp.data.row_readers import RowFile, RowSource
+from safekey_interp.data.row_readers import Hash, RowFile, RowSource
 from safekey_interp.data.row_schema import NamedFields, read_row
 from safekey_interp.data.trace import Trace, count_surrogates
 from safekey_interp.data.unique_ids import UniqueIds
@@ -49,41 +50,54 @@ class SourceWalk:
         digest, ids = hashlib.sha256(), UniqueIds()
         absent = {option: field for option, field in self._named._asdict().items() if field}
         fields: tuple[str, ...] = ()
+        rows = self._rows(digest)
+        for source, where, row_id, row in rows:
+            has_layout = isinstance(source, RowFile) and source.layout is not None
+            if isinstance(row, Trace):
+                traces = [row]
+            else:
+                named = NamedFields() if has_layout else self._named
+                note = partial(self.account.add, source.name)
+                try:
+                    traces = read_row(row, where, row_id, named, labels=self._labels, note=note)
+                except UnknownLabel as error:
+                    raise error.with_values(source.name, _values(error.column, row, rows)) from None
+                self.n_surrogates += _n_surrogates(row)
+                if not has_layout:
+                    fields = fields or tuple(row)
+                    absent = absent and {option: field for option, field in absent.items() if field not in row}
+            for trace in traces:
+                ids.add(trace.trace_id, where)
+                self.n_read += 1
+                yield trace
+                if self.n_read == self._first:
+                    self.sha256 = digest.hexdigest() if source.is_held else None
+                    return self._end(absent, fields, ids)
+        self.sha256 = digest.hexdigest()
+        self._end(absent, fields, ids)
+
+    def _rows(self, digest: Hash) -> Iterator[GivenRow]:
+        """The rows of all sources, requests of a batch with their replies."""
+        requests = BatchRequests()
         for prefix, source in zip(prefixes_of(self._sources), self._sources, strict=True):
             n_rows = 0
             layout = source.layout if isinstance(source, RowFile) else None
-            named = NamedFields() if layout else self._named
-            note = partial(self.account.add, source.name)
-            rows = source.rows(digest)
-            for number, given in rows:
+            for number, given in source.rows(digest):
                 where = source.where(number)
-                row = layout.adapt(given, where, source.name) if layout else given
-                try:
-                    row_id = f"{prefix}{n_rows}"
-                    traces = (
-                        [row]
-                        if isinstance(row, Trace)
-                        else read_row(row, where, row_id, named, labels=self._labels, note=note)
-                    )
-                except UnknownLabel as error:
-                    raise error.with_values(source.name, _values(error.column, row, rows)) from None
-                if isinstance(row, dict):
-                    self.n_surrogates += _n_surrogates(row)
-                    if layout is None:
-                        fields = fields or tuple(row)
-                        absent = absent and {option: field for option, field in absent.items() if field not in row}
+                row = GivenRow(
+                    source,
+                    where,
+                    f"{prefix}{n_rows}",
+                    layout.adapt(given, where, source.name) if layout else given,
+                )
                 n_rows += 1
-                for trace in traces:
-                    ids.add(trace.trace_id, where)
-                    self.n_read += 1
-                    yield trace
-                    if self.n_read == self._first:
-                        self.sha256 = None if not source.is_held else digest.hexdigest()
-                        return self._end(absent, fields, ids)
+                if len(self._sources) == 1:
+                    yield row
+                elif (joined := requests.joined(row)) is not None:
+                    yield joined
             if n_rows == 0:
                 raise InputError(f"{source.name}: no rows; expected at least one")
-        self.sha256 = digest.hexdigest()
-        self._end(absent, fields, ids)
+        yield from requests.unanswered()
 
     def _end(self, absent: Mapping[str, str], fields: Sequence[str], ids: UniqueIds) -> None:
         if fields and absent:
@@ -95,10 +109,10 @@ class SourceWalk:
         ids.check()
 
 
-def _values(column: str, row: Any, rows: Iterator[tuple[int, Any]]) -> list[str]:
+def _values(column: str, row: Any, rows: Iterator[GivenRow]) -> list[str]:
     """The values of a column in a row and those after it, each once."""
-    given = chain([row], (row for _, row in islice(rows, _LOOKED_AT)))
-    values = (row.get(column) for row in given if isinstance(row, Mapping))
+    several = chain([row], (given.row for given in islice(rows, _LOOKED_AT)))
+    values = (row.get(column) for row in several if isinstance(row, Mapping))
     return list(dict.fromkeys(repr(value) for value in values if value is not None))
 
 

@@ -458,6 +458,47 @@ def inif_document(folder: Path, told: list[Told]) -> Path:
     return folder / "traces.inif.json"
 
 
+def _batch(folder: Path, requests: list[dict], replies: list[dict]) -> list[Path]:
+    return [_jsonl(folder / "requests.jsonl", requests), _jsonl(folder / "replies.jsonl", replies)]
+
+
+@shape
+def openai_batch(folder: Path, told: list[Told]) -> list[Path]:
+    names = {t.prompt: f"request-{number}" for number, t in enumerate(told)}
+    requests = [
+        {"custom_id": names[t.prompt], "method": "POST", "url": "/v1/chat/completions", "label": t.label}
+        | {"body": {"model": "m", "messages": [_user(t)]}}
+        for t in told
+    ]
+    replies = [
+        {"id": f"r{number}", "custom_id": names[t.prompt], "error": None}
+        | {
+            "response": {
+                "status_code": 200,
+                "body": {"choices": [{"message": {"role": "assistant", "content": t.tagged}}]},
+            }
+        }
+        for number, t in enumerate(told)
+    ]
+    return _batch(folder, requests, replies)
+
+
+@shape
+def anthropic_batch(folder: Path, told: list[Told]) -> list[Path]:
+    requests = [
+        {"custom_id": str(number), "params": {"model": "m", "max_tokens": 9, "messages": [_user(t)]}, "label": t.label}
+        for number, t in enumerate(told)
+    ]
+    replies = [
+        {"custom_id": str(number), "result": {"type": "succeeded", "message": {"type": "message", "role": "assistant"}}}
+        for number, _ in enumerate(told)
+    ]
+    for reply, t in zip(replies, told, strict=True):
+        parts = [{"type": "thinking", "thinking": t.reasoning, "signature": "s"}, {"type": "text", "text": t.answer}]
+        reply["result"]["message"]["content"] = parts
+    return _batch(folder, requests, replies)
+
+
 @shape
 def hub_data_set(folder: Path, told: list[Told]) -> str:
     """A folder that ``datasets`` loads as it loads a data set of the hub."""
