@@ -30,16 +30,20 @@ class RowReading(NamedTuple):
 class ReadingAccount:
     """What was read so far, by source and shape."""
 
-    rows: dict[tuple[str, str], Counter[RowReading]] = field(default_factory=dict)
-    """Readings of rows by the name of their source and their shape."""
+    rows: dict[tuple[str, RowReading], int] = field(default_factory=dict)
+    """Rows by the name of their source and how they were read."""
 
     def add(self, source: str, reading: RowReading) -> None:
         """One more row."""
-        self.rows.setdefault((source, reading.shape), Counter())[reading] += 1
+        key = source, reading
+        self.rows[key] = self.rows.get(key, 0) + 1
 
     def lines(self) -> list[str]:
         """One sentence for each source and shape, with counts where traces differ."""
-        return [_sentence(source, shape, rows) for (source, shape), rows in self.rows.items()]
+        kinds: dict[tuple[str, str], Counter[RowReading]] = {}
+        for (source, reading), n in self.rows.items():
+            kinds.setdefault((source, reading.shape), Counter())[reading] = n
+        return [_sentence(source, shape, rows) for (source, shape), rows in kinds.items()]
 
 
 def _sentence(source: str, shape: str, rows: Counter[RowReading]) -> str:

@@ -95,7 +95,11 @@ def read_row(
         fields = ", ".join(map(str, names)) or "all empty"
         raise InputError(f"{where}: no {named.prompt!r}; the fields are {fields}; see --prompt-field")
     parsed = Row(cells, plan.columns, where, row, plan.known)
-    shape = next(shape for shape in plan.shapes if shape.fits(parsed))
+    shape = plan.shapes[-1]  # fits all rows
+    for candidate in plan.shapes:
+        if candidate.fits(parsed):
+            shape = candidate
+            break
     text = shape.read(parsed)
     found = _exchanges(text, parsed)
     label, labelled_by = _label(parsed, plan, named, labels)
@@ -108,7 +112,7 @@ def read_row(
     if len(found) > 1 and (spans or (prompt_spans and text.answers is None)):
         raise InputError(f"{where}: spans: the row has {len(found)} responses, expected one beside its spans")
     left = _left(names, used)
-    note(RowReading(shape.name, text.asked_in, tuple(one.answer.read_from for one in found), labelled_by, left))
+    note(RowReading(shape.name, text.asked_in, tuple([one.answer.read_from for one in found]), labelled_by, left))
     meta = {column: cells[column] for column in left}
     trace_id = identifier(cells[plan.id], f"{where}: {plan.id}") if plan.id else ""
     group = identifier(cells[plan.group], f"{where}: {plan.group}") if plan.group else ""

@@ -51,13 +51,16 @@ class SourceWalk:
         absent = {option: field for option, field in self._named._asdict().items() if field}
         fields: tuple[str, ...] = ()
         rows = self._rows(digest)
+        latest, has_layout, named, note = None, False, self._named, self.account.add
         for source, where, row_id, row in rows:
-            has_layout = isinstance(source, RowFile) and source.layout is not None
+            if source is not latest:
+                latest = source
+                has_layout = isinstance(source, RowFile) and source.layout is not None
+                named = NamedFields() if has_layout else self._named
+                note = partial(self.account.add, source.name)
             if isinstance(row, Trace):
                 traces = [row]
             else:
-                named = NamedFields() if has_layout else self._named
-                note = partial(self.account.add, source.name)
                 try:
                     traces = read_row(row, where, row_id, named, labels=self._labels, note=note)
                 except UnknownLabel as error:

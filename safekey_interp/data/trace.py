@@ -113,24 +113,22 @@ class Trace:
     """The same of the prompt; those of other turns are in ``messages`` and ``steps``."""
 
     def __post_init__(self) -> None:
+        state = self.__dict__  # setting a field of a frozen record costs more, and there are millions
         for name in ("trace_id", "prompt", "response", "label", "source", "group"):
-            value = getattr(self, name)
-            if name in ("label", "source") and value is None:
-                continue
-            if not isinstance(value, str):
+            value = state[name]
+            if isinstance(value, str):
+                if not value.isascii():
+                    state[name] = replace_surrogates(value)
+            elif value is not None or name not in ("label", "source"):
                 raise TypeError(f"Trace.{name}: got {type(value).__name__}, expected str")
-            if not value.isascii():
-                object.__setattr__(self, name, replace_surrogates(value))
         if self.label is not None and not self.label.strip():
             raise ValueError(f"Trace.label: got {self.label!r}, expected a word, or None")
-        if not self.group:
-            object.__setattr__(self, "group", self.prompt)
-        object.__setattr__(self, "messages", tuple(self.messages))
-        object.__setattr__(self, "steps", tuple(self.steps))
-        object.__setattr__(self, "given", MappingProxyType(dict(self.given)))
-        object.__setattr__(self, "meta", MappingProxyType(_without_surrogates(dict(self.meta))))
+        state["group"] = state["group"] or state["prompt"]
+        state["messages"], state["steps"] = tuple(self.messages), tuple(self.steps)
+        state["given"] = MappingProxyType(dict(self.given)) if self.given else _NO_SPANS
+        state["meta"] = MappingProxyType(_without_surrogates(dict(self.meta)))
         for name in ("spans", "prompt_spans"):
-            object.__setattr__(self, name, _checked_spans(getattr(self, name), f"Trace.{name}"))
+            state[name] = _checked_spans(state[name], f"Trace.{name}") if state[name] != {} else _NO_SPANS
 
     def __reduce__(self):
         # A read-only view of a mapping cannot be copied to another process; its contents can.
@@ -224,8 +222,6 @@ def _without_surrogates(value: Any) -> Any:
 
 def _checked_spans(spans: Any, what: str) -> Spans:
     """Named spans as a read-only mapping to character spans, ascending; an empty one stays, without intervals."""
-    if spans is _NO_SPANS:
-        return spans
     if not isinstance(spans, Mapping):
         raise TypeError(f"{what}: got {type(spans).__name__}, expected a mapping of names to lists of (start, end)")
     if not spans:

@@ -8,7 +8,6 @@ templates of DeepSeek-R1, QwQ and Qwen3 write there. Text that has its marks is 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
@@ -20,10 +19,13 @@ from safekey_interp.data.row_spans import Intervals, moved, read_spans
 from safekey_interp.errors import InputError
 
 OPENING, CLOSING = "<think>", "</think>"
-_MARKS = re.compile(r"</?think>|\[/?THINK\]|<\|channel\|>analysis|<\|begin_of_thought\|>|\Aanalysis(?=[A-Z\s])")
+_MARKS = (OPENING, CLOSING, "[THINK]", "[/THINK]", "<|channel|>analysis", "<|begin_of_thought|>")
+_STRIPPED = "analysis", "assistantfinal"
+"""What is left of harmony's marks where their special tokens were stripped."""
 _CUT = ("length", "max_tokens", "MAX_TOKENS", "incomplete")
 """Why a reply ended that was cut by its largest number of tokens, as the APIs say it."""
 
+_PLAIN = {"role", "content"}
 ROLE_FIELDS = ("role", "from", "speaker", "author")
 CONTENT_FIELDS = ("content", "value", "text", "parts", "body", "generated_text")
 ROLES: Mapping[str, str] = {
@@ -67,12 +69,17 @@ class Turn(NamedTuple):
     @property
     def has_reasoning(self) -> bool:
         """Whether reasoning is marked in the text."""
-        return _MARKS.search(self.text) is not None
+        return is_marked(self.text)
 
 
 class _Piece(NamedTuple):
     kind: Literal["text", "reasoning"]
     text: str
+
+
+def is_marked(text: str) -> bool:
+    """Whether a text has marks of reasoning; where it lies is found when the text is segmented."""
+    return any(mark in text for mark in _MARKS) or (text.startswith(_STRIPPED[0]) and _STRIPPED[1] in text)
 
 
 def read_turn(turn: Any, where: str, *, role: str | None = None, finish: Any = None) -> Turn:
@@ -89,6 +96,8 @@ def read_turn(turn: Any, where: str, *, role: str | None = None, finish: Any = N
     """
     if not isinstance(turn, Mapping):
         raise InputError(f"{where}: got {kind_in_words(turn)}, expected role and content")
+    if turn.keys() == _PLAIN and type(turn["role"]) is type(turn["content"]) is str:  # most turns, and there are many
+        return Turn(ROLES.get(turn["role"].lower(), turn["role"]), turn["content"], read_from=("", "content"))
     content_field = next((name for name in CONTENT_FIELDS if name in turn), None)
     said = next((turn[name] for name in ROLE_FIELDS if name in turn), role)
     said = said.get("role") if isinstance(said, Mapping) else said  # as ChatGPT's export has its author
@@ -113,7 +122,7 @@ def read_turn(turn: Any, where: str, *, role: str | None = None, finish: Any = N
     if turn.get("channel") == "analysis":  # harmony's messages, one a channel
         pieces = [_Piece("reasoning", piece.text) for piece in pieces]
     in_parts = any(piece.kind == "reasoning" for piece in pieces)
-    marked = any(_MARKS.search(piece.text) for piece in pieces)
+    marked = any(is_marked(piece.text) for piece in pieces)
     if reasoning and not in_parts and not marked:
         pieces.insert(0, _Piece("reasoning", reasoning))
     text, shift = _written(pieces, is_cut=finish in _CUT)
