@@ -17,7 +17,7 @@ REASONING_FIELDS = (
     *("reasoning_content", "reasoning", "thinking", "reasoning_details", "thoughts", "thought", "chain_of_thought"),
     *("cot", "reasoning_trace", "thinking_trace", "thinking_content", "reasoning_text", "model_reasoning"),
 )
-MESSAGES_FIELDS = ("messages", "conversation", "conversations", "chat", "dialog", "dialogue", "contents")
+MESSAGES_FIELDS = ("messages", "conversation", "conversations", "turns", "chat", "dialog", "dialogue", "contents")
 SYSTEM_FIELDS = ("system", "system_prompt")
 LABEL_FIELDS = ("label",)
 GROUP_FIELDS = ("group",)

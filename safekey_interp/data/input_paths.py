@@ -21,7 +21,7 @@ from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 from safekey_interp.runs.processes import place
 
-_NOT_TEXT = (".parquet", ".eval")
+_NOT_TEXT = (".parquet", ".eval", ".inif")
 
 
 def sources_of(names: Iterable[str | os.PathLike[str] | RowFile]) -> Iterator[RowSource]:

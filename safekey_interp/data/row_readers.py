@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Protocol
 
 from safekey_interp.data.file_packing import unpacked
-from safekey_interp.data.inspect_archive import archive_rows, is_archive
 from safekey_interp.data.json_stream import json_rows, not_utf8
+from safekey_interp.data.log_archive import archive_rows, is_archive
 from safekey_interp.data.sample_documents import document_kind
 from safekey_interp.errors import InputError
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".eval")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".eval", ".inif")
 _ROWS_AT_ONCE = 256
 _LONGEST_CELL = 1 << 28
 
@@ -86,7 +86,7 @@ class RowFile:
 
     def where(self, number: int) -> str:
         """Rows of text files go by their line; rows of others are counted from 1."""
-        counted = self.suffix in (".json", ".parquet", ".eval") or self._is_archive
+        counted = self.suffix in (".json", ".parquet", ".eval", ".inif") or self._is_archive
         return f"{self.name}, {'row' if counted else 'line'} {number}"
 
     def hash_into(self, digest: Hash) -> None:
@@ -125,7 +125,7 @@ class RowFile:
         return open(self.path, "rb", buffering=0)
 
     def _text_rows(self, stream: BinaryIO) -> Iterator[tuple[int, Any]]:
-        if self.suffix in (".json", ".eval"):
+        if self.suffix in (".json", ".eval", ".inif"):
             return enumerate(json_rows(stream, self.name, document_kind), 1)
         if self.suffix in (".csv", ".tsv"):
             return _csv_rows(stream, self.name, "\t" if self.suffix == ".tsv" else ",")

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from safekey_interp.data.batch_requests import BatchRequests, GivenRow
 from safekey_interp.data.input_paths import prefixes_of
@@ -22,21 +22,33 @@ _LOOKED_AT = 10_000
 """Rows in which the values of a column are looked for when one of them cannot be read."""
 
 
+class Wanted(NamedTuple):
+    """Which of a source's traces are wanted, and how its columns are read."""
+
+    named: NamedFields = NamedFields()
+    """Columns that the user named."""
+    labels: Mapping[str, str] | None = None
+    """Classes by the label's value in small letters, as the user gave them."""
+    limit: int | None = None
+    """Draw so many."""
+    first: int | None = None
+    """Stop after so many."""
+    seed: int = 0
+    """Of the draw."""
+
+
 class SourceWalk:
     """One walk; what it found out stands in its attributes when it is over."""
 
-    def __init__(
-        self, sources: Sequence[RowSource], named: NamedFields, labels: Mapping[str, str] | None, first: int | None
-    ) -> None:
+    def __init__(self, sources: Sequence[RowSource], wanted: Wanted) -> None:
         """Nothing is read yet.
 
         Args:
             sources: of rows.
-            named: columns that the user named.
-            labels: classes by the label's value, as the user gave them.
-            first: stop after so many traces.
+            wanted: how they are read, and after how many traces to stop.
         """
-        self._sources, self._named, self._labels, self._first = sources, named, labels, first
+        self._sources = sources
+        self._named, self._labels, self._first = wanted.named, wanted.labels, wanted.first
         self.n_read = 0
         """Traces that it has given so far."""
         self.n_surrogates = 0

@@ -26,6 +26,15 @@ class Membership(NamedTuple):
     """Hash of its label and source."""
 
 
+class Drawn(NamedTuple):
+    """Which traces of a source are drawn."""
+
+    places: np.ndarray
+    """From 0, ascending."""
+    of: int
+    """Traces among which they were drawn."""
+
+
 def membership(trace: Trace) -> Membership:
     """The group and the stratum of a trace."""
     return Membership(hash(trace.group), hash((trace.label, trace.source)))

@@ -13,16 +13,14 @@ from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, overload
 
-import numpy as np
-
 from safekey_interp.data.input_paths import row_sources
 from safekey_interp.data.reading_account import ReadingAccount
 from safekey_interp.data.record_spool import RecordSpool
 from safekey_interp.data.row_readers import RowFile, RowSource
 from safekey_interp.data.row_schema import NamedFields
-from safekey_interp.data.source_walk import SourceWalk
+from safekey_interp.data.source_walk import SourceWalk, Wanted
 from safekey_interp.data.trace import Trace
-from safekey_interp.data.trace_draw import drawn_places, membership, membership_array
+from safekey_interp.data.trace_draw import Drawn, drawn_places, membership, membership_array
 from safekey_interp.data.trace_record import record_of, trace_of
 from safekey_interp.errors import InputError
 
@@ -80,21 +78,6 @@ def read_traces(
         return source
     labels = {str(value).strip().casefold(): word.strip() for value, word in label_map.items()} if label_map else None
     return TraceSource(row_sources(source), Wanted(named, labels, limit, first, seed))
-
-
-class Wanted(NamedTuple):
-    """Which of a source's traces are wanted, and how its columns are read."""
-
-    named: NamedFields = NamedFields()
-    """Columns that the user named."""
-    labels: Mapping[str, str] | None = None
-    """Classes by the label's value in small letters, as the user gave them."""
-    limit: int | None = None
-    """Draw so many."""
-    first: int | None = None
-    """Stop after so many."""
-    seed: int = 0
-    """Of the draw."""
 
 
 class TraceSource:
@@ -241,8 +224,7 @@ class TraceSource:
         return self._drawn_of(self._wanted.limit)
 
     def _walked(self) -> Iterator[Trace]:
-        wanted = self._wanted
-        walk = SourceWalk(self._sources, wanted.named, wanted.labels, wanted.first)
+        walk = SourceWalk(self._sources, self._wanted)
         self.n_read = self.n_surrogates = 0
         for trace in walk:
             self.n_read, self.n_surrogates = walk.n_read, walk.n_surrogates
@@ -320,12 +302,3 @@ class Content(NamedTuple):
     """Hash of everything that they say, in their order."""
     span_names: tuple[str, ...]
     """Names of their own spans."""
-
-
-class Drawn(NamedTuple):
-    """Which traces of a source are drawn."""
-
-    places: np.ndarray
-    """From 0, ascending."""
-    of: int
-    """Traces among which they were drawn."""

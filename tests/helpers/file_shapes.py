@@ -458,6 +458,26 @@ def inif_document(folder: Path, told: list[Told]) -> Path:
     return folder / "traces.inif.json"
 
 
+@shape
+def inif_archive(folder: Path, told: list[Told]) -> Path:
+    document = json.loads(inif_document(folder, told).read_text())
+    head = {
+        "format": "inif-indexed",
+        "version": 1,
+        "metadata_path": "metadata.json",
+        "sequences_path": "sequences.json",
+    }
+    with zipfile.ZipFile(folder / "traces.inif", "w") as file:
+        file.writestr("_journal/start.json", json.dumps(head))
+        file.writestr("metadata.json", json.dumps(document["metadata"]))
+        file.writestr("sequences.json", "[]")
+        for number, sample in enumerate(document["samples"]):
+            file.writestr(f"samples/{number:08d}.json", json.dumps(sample), compress_type=zipfile.ZIP_DEFLATED)
+            file.writestr(f"_journal/summaries/{number:08d}.json", json.dumps({"id": sample["id"]}))
+        file.writestr("manifest.json", json.dumps(head | {"samples": [], "total_samples": len(told)}))
+    return folder / "traces.inif"
+
+
 def _batch(folder: Path, requests: list[dict], replies: list[dict]) -> list[Path]:
     return [_jsonl(folder / "requests.jsonl", requests), _jsonl(folder / "replies.jsonl", replies)]
 

@@ -1,4 +1,4 @@
-"""Archives of Inspect logs (``.eval``): a zip file with one JSON member a sample, read one at a time.
+"""Archives of Inspect logs (``.eval``) and INIF documents (``.inif``): zip files, one JSON member a sample.
 
 Members are packed by deflate or, in recent logs, zstd. Nothing is written to disk. A member larger than 256 MiB, or
 members that claim more bytes than the file has, are refused before they are unpacked.
@@ -6,7 +6,7 @@ members that claim more bytes than the file has, are refused before they are unp
 A sample may lie in chunks: ``sample.json`` says by ranges (``message_refs``) which of the messages, that lie in members
 named by the number of their first, are the conversation; ``attachment://N`` is the N-th text of the attachments.
 
-Format: UKGovernmentBEIS/inspect_ai, ``log/_recorders/eval.py``, ``log/_recorders/chunked/format.py``.
+Format: UKGovernmentBEIS/inspect_ai, ``log/_recorders/eval.py``, ``log/_recorders/chunked/format.py``; ndif-team/inif, ``inif/indexed.py``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from safekey_interp.data.cell_values import kind_in_words
+from safekey_interp.data.inif_document import InifRows
 from safekey_interp.data.inspect_sample import inspect_row, is_inspect_log
 from safekey_interp.data.sample_columns import parts
 from safekey_interp.errors import InputError
@@ -29,6 +30,9 @@ _HEADS = ("header.json", "_journal/start.json", "start.json")
 _LARGEST = 1 << 28
 _ZSTD = 93
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, _ZSTD)
+_INIF = "inif-indexed"
+_INIF_HEADS = {"metadata.json": dict, "sequences.json": list}
+_INIF_SAMPLE = re.compile(r"samples/\d+\.json")
 _CHUNK = re.compile(r"(?P<folder>samples/.+_epoch_\d+)/(metadata|(messages|attachments)/\d+)\.json")
 _SAMPLE = re.compile(r"samples/.+_epoch_\d+(/sample)?\.json")
 
@@ -43,7 +47,7 @@ def is_archive(path: Path) -> bool:
 
 
 def archive_rows(path: Path, name: str) -> Iterator[dict[str, Any]]:
-    """The samples of a log as rows of data, in the archive's order.
+    """The samples of a log or a document as rows of data, in the archive's order.
 
     Args:
         path: where it lies.
@@ -58,8 +62,14 @@ def archive_rows(path: Path, name: str) -> Iterator[dict[str, Any]]:
             if sum(member.compress_size for member in members) > path.stat().st_size:
                 raise InputError(f"{name}: broken zip file: its members overlap; write the log again")
             head = next((member for member in members if member.filename in _HEADS), None)
-            if head is None or not is_inspect_log(_object(archive, head, name)):
-                raise InputError(f"{name}: a zip file without an Inspect log's {_HEADS[0]}; expected a log (.eval)")
+            said = {} if head is None else _object(archive, head, name)
+            if said.get("format") == _INIF:
+                yield from _inif_rows(archive, members, name)
+                return
+            if not is_inspect_log(said):
+                raise InputError(
+                    f"{name}: a zip file without an Inspect log's {_HEADS[0]}; expected a log (.eval) or INIF (.inif)"
+                )
             samples = [member for member in members if _SAMPLE.fullmatch(member.filename)]
             chunks = _chunks_of(members)
             for number, member in enumerate(samples, 1):
@@ -70,6 +80,17 @@ def archive_rows(path: Path, name: str) -> Iterator[dict[str, Any]]:
                 yield inspect_row(sample, f"{name}, row {number}")
     except zipfile.BadZipFile as error:
         raise InputError(f"{name}: broken zip file: {error}; write the log again") from None
+
+
+def _inif_rows(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], name: str) -> Iterator[dict[str, Any]]:
+    heads = {member.filename: member for member in members if member.filename in _INIF_HEADS}
+    if len(heads) < len(_INIF_HEADS):
+        raise InputError(f"{name}: an INIF archive without {' and '.join(_INIF_HEADS)}; write it again")
+    metadata, sequences = (_object(archive, heads[head], name, kind) for head, kind in _INIF_HEADS.items())
+    rows = InifRows({"metadata": metadata, "sequences": sequences})
+    samples = [member for member in members if _INIF_SAMPLE.fullmatch(member.filename)]
+    for number, member in enumerate(samples, 1):
+        yield rows.row(_object(archive, member, name), f"{name}, row {number}")
 
 
 def _chunks_of(members: list[zipfile.ZipInfo]) -> dict[str, list[zipfile.ZipInfo]]:
