@@ -6,7 +6,8 @@ members that claim more bytes than the file has, are refused before they are unp
 A sample may lie in chunks: ``sample.json`` says by ranges (``message_refs``) which of the messages, that lie in members
 named by the number of their first, are the conversation; ``attachment://N`` is the N-th text of the attachments.
 
-Format: UKGovernmentBEIS/inspect_ai, ``log/_recorders/eval.py``, ``log/_recorders/chunked/format.py``; ndif-team/inif, ``inif/indexed.py``.
+Formats: UKGovernmentBEIS/inspect_ai, ``log/_recorders/eval.py``, ``log/_recorders/chunked/format.py``; ndif-team/inif,
+``inif/indexed.py``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Reader of traces: one by one, counted and hashed on the way, read once, never all in memory.
 
-A source is one or several files (JSONL, JSON, CSV, TSV, Parquet, Inspect logs, INIF; ``.gz`` of the text ones), a glob,
-``-`` for JSON Lines on standard input, or what Python already holds: mappings, traces, a data frame. How a row becomes
-a trace: :mod:`safekey_interp.data.row_schema`.
+A source is one or several files, folders, globs or data sets of the hub, ``-`` for JSON Lines on standard input, or what
+Python already holds. How a row becomes a trace: :mod:`safekey_interp.data.row_schema`.
 """
 
 from __future__ import annotations
@@ -241,12 +240,10 @@ class TraceSource:
             members = map(membership, self._walked() if held is None else held)
             of = len(pairs := membership_array(members))
             self._drawn = Drawn(drawn_places(pairs, limit, self._wanted.seed), of)
-        places, n = iter(self._drawn.places.tolist()), 0
-        following = next(places)
+        wanted, n = set(self._drawn.places.tolist()), 0
         for at, trace in enumerate(self._walked() if held is None else held):
-            if at == following:
-                n, following = n + 1, next(places, -1)
-                self.n_read = n
+            if at in wanted:
+                n += 1
                 yield trace
         self.n_read = n
 
