@@ -8,9 +8,12 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-PROMPT_FIELDS = ("prompt", "question", "instruction", "query", "problem", "user_prompt", "user_input", "input", "goal")
+PROMPT_FIELDS = (
+    *("prompt", "question", "instruction", "query", "problem", "user_prompt", "user_input", "input", "goal"),
+    "behavior",
+)
 RESPONSE_FIELDS = (
-    *("response", "completion", "output", "answer", "responses", "completions", "outputs", "answers", "generation"),
+    *("response", "completion", "output", "answer", "responses", "completions", "outputs", "generation"),
     *("generations", "generated_text", "model_response", "model_output", "model_answer"),
 )
 REASONING_FIELDS = (

@@ -187,37 +187,48 @@ def _requested(row: Row) -> tuple[list[Turn], tuple[str, ...], str] | None:
 
 
 def _answered(row: Row, turns: list[Turn], used: tuple[str, ...], asked_in: str) -> RowText:
+    """The conversation with its answers; one that holds its own with reasoning needs no column that has none."""
     column, thought_in = row.column(RESPONSE_FIELDS), row.column(REASONING_FIELDS)
-    if column in used:  # the prompt is in it
-        column = None
-    thought = row.cells[thought_in] if thought_in else None
-    answers: list[Turn] | None = None
-    is_listed = False
+    column = None if column in used else column  # the prompt is in it
+    answers, is_listed = None, False
     if column is not None:
-        used = (*used, column)
-        value = row.cells[column]
-        if isinstance(value, str) and value[:1] not in "[{":
-            answers = [Turn("assistant", value, read_from=("", column))]
-        elif (listed := _messages(value)) is not None and not _are_samples(listed, column):
-            turns = [*turns, *read_turns(listed, row.at(column))]
-        else:
-            answers, is_listed = _sampled_in(row, column)
-    elif thought is not None and any(plain_name(name) in RESPONSE_FIELDS for name in row.given):
+        turns, answers, is_listed = _answers(row, column, turns)
+    elif thought_in is not None and any(plain_name(name) in RESPONSE_FIELDS for name in row.given):
         answers = [Turn("assistant", "")]  # cut in its reasoning
-    if thought is not None:
-        held = [number for number, turn in enumerate(turns) if turn.role == "assistant"] if answers is None else []
-        thoughts = json_value(thought)
-        if answers:
-            each = thoughts if isinstance(thoughts, list | tuple) and len(thoughts) == len(answers) else None
-            each = each if is_listed and each else [thought] * len(answers)
-            joined = [with_reasoning(turn, one, str(thought_in)) for turn, one in zip(answers, each, strict=True)]
-            used = (*used, str(thought_in)) if joined != answers else used
-            answers = joined
-        elif held and held[-1] == len(turns) - 1:
-            joined_turn = with_reasoning(turns[-1], thought, str(thought_in))
-            used = (*used, str(thought_in)) if joined_turn != turns[-1] else used
-            turns = [*turns[:-1], joined_turn]
-    return RowText(turns, answers, used, asked_in, is_listed)
+    if thought_in is not None:
+        told = turns, answers
+        turns, answers = _with_thought(turns, answers, row.cells[thought_in], thought_in)
+        used = used if told == (turns, answers) else (*used, thought_in)
+    held = turns[-1] if turns and turns[-1].role == "assistant" else None
+    if answers and held and held.has_reasoning and not any(answer.has_reasoning for answer in answers):
+        return RowText(turns, None, used, asked_in)
+    return RowText(turns, answers, used if column is None else (*used, column), asked_in, is_listed)
+
+
+def _answers(row: Row, column: str, turns: list[Turn]) -> tuple[list[Turn], list[Turn] | None, bool]:
+    """The conversation and the answers of a column, which may go on with the conversation, or repeat it."""
+    value = row.cells[column]
+    if isinstance(value, str) and value[:1] not in ("[", "{"):
+        return turns, [Turn("assistant", value, read_from=("", column))], False
+    listed = _messages(value)
+    if listed is None or _are_samples(listed, column):
+        return turns, *_sampled_in(row, column)
+    more = read_turns(listed, row.at(column))
+    repeats = [turn.text for turn in more if turn.role == "user"][-1:] == [turns[-1].text]
+    return (more if repeats else [*turns, *more]), None, False
+
+
+def _with_thought(
+    turns: list[Turn], answers: list[Turn] | None, thought: Any, column: str
+) -> tuple[list[Turn], list[Turn] | None]:
+    """The same with the reasoning of a column: of each answer, or of the turn with which the conversation ends."""
+    if answers is None:
+        is_held = bool(turns) and turns[-1].role == "assistant"
+        return ([*turns[:-1], with_reasoning(turns[-1], thought, column)] if is_held else turns), None
+    thoughts = json_value(thought)
+    if not isinstance(thoughts, list | tuple) or len(thoughts) != len(answers):
+        thoughts = [thought] * len(answers)
+    return turns, [with_reasoning(turn, one, column) for turn, one in zip(answers, thoughts, strict=True)]
 
 
 def _sampled_in(row: Row, column: str) -> tuple[list[Turn], bool]:

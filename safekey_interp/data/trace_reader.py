@@ -1,7 +1,7 @@
 """Reader of traces: one by one, counted and hashed on the way, read once, never all in memory.
 
-A source is one or several files, folders, globs or data sets of the hub, ``-`` for JSON Lines on standard input, or what
-Python already holds. How a row becomes a trace: :mod:`safekey_interp.data.row_schema`.
+A source is files, folders, globs or data sets of the hub, ``-`` for JSON Lines on standard input, or what Python holds.
+How a row becomes a trace: :mod:`safekey_interp.data.row_schema`.
 """
 
 from __future__ import annotations
@@ -234,12 +234,11 @@ class TraceSource:
         self._account = walk.account
 
     def _drawn_of(self, limit: int) -> Iterator[Trace]:
-        # Two walks: which traces are drawn can be told when all are known. What can be walked through once is kept.
         held = list(self._walked()) if any(getattr(each, "is_read_once", False) for each in self._sources) else None
         if self._drawn is None:
             members = map(membership, self._walked() if held is None else held)
-            of = len(pairs := membership_array(members))
-            self._drawn = Drawn(drawn_places(pairs, limit, self._wanted.seed), of)
+            pairs = membership_array(members)
+            self._drawn = Drawn(drawn_places(pairs, limit, self._wanted.seed), len(pairs))
         wanted, n = set(self._drawn.places.tolist()), 0
         for at, trace in enumerate(self._walked() if held is None else held):
             if at in wanted:

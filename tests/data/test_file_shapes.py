@@ -128,3 +128,18 @@ def test_each_answer_with_reasoning_is_a_trace_and_an_open_turn_is_a_prompt() ->
     assert (last.trace_id, last.prompt, last.response) == ("c", "v", "plain")
     answered, waiting = read_traces([{"id": "c", "messages": [user, thinking, later]}])
     assert (answered.trace_id, waiting.trace_id, waiting.response) == ("c/turn-1", "c/turn-2", "")
+
+
+def test_an_answer_with_reasoning_in_the_conversation_is_read_before_one_without() -> None:
+    told = TOLD[0]
+    messages = [{"role": "user", "content": told.prompt}, {"role": "assistant", "content": told.tagged}]
+    [trace] = read_traces([{"problem": told.prompt, "answer": "4", "messages": messages}])
+    assert (trace.prompt, trace.response, dict(trace.meta)) == (told.prompt, told.tagged, {"answer": "4"})
+    [plain] = read_traces([{"problem": told.prompt, "answer": told.tagged, "messages": messages[:1]}])
+    assert plain.response == told.tagged
+
+
+def test_a_response_that_repeats_the_conversation_is_the_conversation() -> None:
+    messages = [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]
+    [trace] = read_traces([{"prompt": "u", "generated_text": messages}])
+    assert (trace.prompt, trace.response, trace.messages) == ("u", "a", ())
