@@ -17,6 +17,7 @@ from safekey_interp.cli.shared import (
     say,
     say_answers,
     say_end,
+    say_reading,
     traces_of,
 )
 from safekey_interp.data.reading_settings import GroupedReadingSettings
@@ -152,6 +153,7 @@ def _print_summary(run: Run, page: Path | None) -> None:
     manifest = run.manifest
     models: list[dict[str, Any]] = manifest["models"]
     say(f"{', '.join(model['name'] for model in models)}: {manifest['data']['n_read']:,} prompts.")
+    say_reading(manifest["data"].get("read_as", []))
     if any(is_organism(str((model.get("model") or {}).get("spec"))) for model in models):
         say(CAVEAT)
     say(_READING)

@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -95,10 +95,15 @@ def traces_of(
     from safekey_interp.data.trace_reader import read_traces
 
     source = _searched(read_traces(files, **reading.fields, seed=seed), reading, delimiters)
-    if team().is_first:
-        for note in source.notes:
-            say(note, stream=sys.stderr)
+    if team().is_first and sys.stderr.isatty():  # elsewhere in the summary alone: a refusal is one line
+        say_reading(source.notes, sys.stderr)
     return source
+
+
+def say_reading(notes: Iterable[str], stream: TextIO | None = None) -> None:
+    """What was read as what, and which columns were left; on standard output when ``stream`` is None."""
+    for note in notes:
+        say(note, stream=stream)
 
 
 def _searched(source: TraceSource, reading: ReadingSettings, delimiters: tuple[str, str] | None) -> TraceSource:
@@ -166,6 +171,7 @@ def say_findings(run: Run, page: Path | None, *, titles: Mapping[str, str], read
     manifest, findings = run.manifest, run.findings
     model, data = manifest["model"], manifest["data"]
     say(f"{model['name']} on {', '.join(Path(name).name for name in data['sources'])}: {data['n_read']:,} traces read.")
+    say_reading(data.get("read_as", []))
     if is_organism(str(model.get("spec"))):
         say(CAVEAT)
     say(reading)

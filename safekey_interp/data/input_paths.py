@@ -24,7 +24,7 @@ from safekey_interp.runs.processes import place
 _NOT_TEXT = (".parquet", ".eval", ".inif")
 
 
-def sources_of(names: Iterable[str | os.PathLike[str] | RowFile]) -> Iterator[RowSource]:
+def sources_of(names: Iterable[str | os.PathLike[str] | RowFile]) -> Iterator[RowFile | RowsOfHub]:
     """The sources that paths, folders, globs, ``-`` and data sets of the hub stand for, each file once.
 
     Raises:
@@ -39,7 +39,7 @@ def sources_of(names: Iterable[str | os.PathLike[str] | RowFile]) -> Iterator[Ro
                 yield source
 
 
-def _sources_named(name: str) -> Iterable[RowSource]:
+def _sources_named(name: str) -> Iterable[RowFile | RowsOfHub]:
     if name == "-":
         return [_standard_input()]
     if name.startswith(PREFIX) and not os.path.lexists(name):

@@ -144,13 +144,6 @@ def _conversation(row: Row, prompt: tuple[str, ...]) -> tuple[list[Turn], tuple[
     if in_messages is None and in_prompt is None:
         return None
     system_in = _system_column(row)
-    if (
-        in_messages is None
-        and system_in is None
-        and isinstance(row.cells[in_prompt], str)
-        and row.cells[in_prompt][:1] != "["
-    ):
-        return [Turn("user", _text(row, in_prompt))], (in_prompt,), in_prompt
     turns = read_turns(row.cells[in_messages], row.at(in_messages)) if in_messages else []
     used = tuple(column for column in (in_messages, in_prompt) if column)
     asked_in = f"the last user turn of {in_messages}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from safekey_interp.data.batch_requests import BatchRequests, GivenRow
 from safekey_interp.data.input_paths import prefixes_of
 from safekey_interp.data.label_polarity import UnknownLabel
-from safekey_interp.data.reading_account import ReadingAccount
+from safekey_interp.data.reading_account import ReadingAccount, RowReading
 from safekey_interp.data.row_readers import Hash, RowFile, RowSource
 from safekey_interp.data.row_schema import NamedFields, read_row
 from safekey_interp.data.trace import Trace, count_surrogates
@@ -63,7 +63,9 @@ class SourceWalk:
         absent = {option: field for option, field in self._named._asdict().items() if field}
         fields: tuple[str, ...] = ()
         rows = self._rows(digest)
-        latest, has_layout, named, note = None, False, self._named, self.account.add
+        latest: RowSource | None = None
+        has_layout, named = False, self._named
+        note: Callable[[RowReading], None] = partial(self.account.add, "")
         for source, where, row_id, row in rows:
             if source is not latest:
                 latest = source

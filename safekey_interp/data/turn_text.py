@@ -192,7 +192,7 @@ def _pieces(content: Any, where: str, left_out: list[str]):
             continue
         if not isinstance(part, Mapping):
             raise InputError(f"{where}[{number}]: got {kind_in_words(part)}, expected text or a part of a message")
-        kind, fields = PARTS.get(part.get("type"), ("", ()))
+        kind, fields = PARTS.get(part.get("type"), ("", ("",)))
         kind = "reasoning" if part.get("thought") is True and kind == "text" else kind
         if kind == "reasoning" and (text := _thought({"type": part.get("type"), **part})):
             yield _Piece("reasoning", text)

@@ -69,11 +69,7 @@ class NamedSpans:
         texts: list[tuple[Part, str, Spans]] = [
             ("response", trace.response, trace.spans),
             ("prompt", trace.prompt, trace.prompt_spans),
-            *(
-                (part, turn.content, turn.spans)
-                for part, turn in ((self._part(i), turn) for i, turn in enumerate(trace.turns))
-                if part != "prompt"
-            ),
+            *((i, turn.content, turn.spans) for i, turn in enumerate(trace.turns) if i != len(trace.messages)),
         ]
         return [
             place for part, text, spans in texts for place in _checked(trace, span, part, text, spans.get(span, ()))
