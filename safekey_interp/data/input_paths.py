@@ -142,7 +142,7 @@ def row_sources(source: Any) -> list[RowSource]:
         InputError: it is none of these, or an empty list; and as for :func:`sources_of`.
     """
     if isinstance(source, str | os.PathLike):
-        return list(sources_of([source]))
+        return [*sources_of([source])]
     pandas = sys.modules.get("pandas")  # who holds a data frame has imported it
     if pandas is not None and isinstance(source, pandas.DataFrame):
         return [RowsOfFrame(source)]
@@ -154,5 +154,5 @@ def row_sources(source: Any) -> list[RowSource]:
         if not source:
             raise InputError("traces: got an empty list, expected at least one file, row or trace")
         if all(isinstance(item, str | os.PathLike | RowFile) for item in source):
-            return list(sources_of(source))
+            return [*sources_of(source)]
     return [RowsInMemory(source)]

@@ -143,3 +143,16 @@ def test_a_response_that_repeats_the_conversation_is_the_conversation() -> None:
     messages = [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]
     [trace] = read_traces([{"prompt": "u", "generated_text": messages}])
     assert (trace.prompt, trace.response, trace.messages) == ("u", "a", ())
+
+
+def test_steps_are_kept_with_the_trace_and_in_its_record(tmp_path: Path) -> None:
+    tool, call = {"role": "tool", "content": "t"}, {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}
+    answer = {"role": "assistant", "content": "a", "reasoning_content": "Hmm."}
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"messages": [{"role": "user", "content": "u"}, call, tool, answer]}))
+    source = read_traces(path)
+    [trace] = source
+    assert [(step.role, step.content) for step in trace.steps] == [("assistant", ""), ("tool", "t")]
+    assert trace.meta["left_out"] == "tool_call"
+    assert list(source.check()) == [trace]
+    assert source.content.sha256 != read_traces([trace.with_(steps=())]).content.sha256
