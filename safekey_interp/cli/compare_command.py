@@ -17,6 +17,7 @@ from safekey_interp.cli.shared import (
     say,
     say_answers,
     say_end,
+    say_reading,
     traces_of,
 )
 from safekey_interp.data.reading_settings import GroupedReadingSettings
@@ -115,7 +116,7 @@ def compare(
     source = None
     if traces or suite or not all(side.run for side in sides):
         files = [*(traces or []), *suite_files(suite or [])]
-        source = traces_of(files or TRACES, reading, settings.delimiters)
+        source = traces_of(files or TRACES, reading, settings.delimiters, seed=settings.seed)
     team().gather()  # so that what one process refuses is known before the others load a model
     with progress_bar() as bar:
         quiet_libraries()
@@ -152,6 +153,7 @@ def _print_summary(run: Run, page: Path | None) -> None:
     manifest = run.manifest
     models: list[dict[str, Any]] = manifest["models"]
     say(f"{', '.join(model['name'] for model in models)}: {manifest['data']['n_read']:,} prompts.")
+    say_reading(manifest["data"].get("read_as", []))
     if any(is_organism(str((model.get("model") or {}).get("spec"))) for model in models):
         say(CAVEAT)
     say(_READING)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from safekey_interp.cli.options import with_options
-from safekey_interp.cli.shared import progress_bar, quiet_libraries, say, traces_of, typed
+from safekey_interp.cli.shared import progress_bar, quiet_libraries, say, say_reading, traces_of, typed
 from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
 from safekey_interp.generation.sampling_settings import Sampling
@@ -185,4 +185,5 @@ def _print_summary(written: Written, source: TraceSource, requests: list[Request
     left_out = source.n_read - len({request.trace.trace_id for request in requests})
     if left_out:
         say(f"{left_out:,} of {source.n_read:,} traces do not have what --prefill asks for, and were left out.")
+    say_reading(source.notes)
     say(str(written.path))

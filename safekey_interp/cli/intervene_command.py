@@ -92,7 +92,7 @@ def _command(intervention: Intervention) -> Any:
         folder = out or Path("runs") / f"{folder_name(model, traces)}-{chosen.name}"
         if team().is_first:
             check_out(folder)
-        source = traces_of(traces or TRACES, reading, settings.delimiters)
+        source = traces_of(traces or TRACES, reading, settings.delimiters, seed=settings.seed)
         team().gather()  # so that what one process refuses is known before the others load a model
         with progress_bar() as bar:
             loaded = loaded_model(model, bar, **loading.to_dict())

@@ -72,7 +72,7 @@ def probe(
         check_out(folder)
         if generate:
             check_generated(folder, overwrite=overwrite)
-    source = traces_of(prompts or traces or TRACES, reading, settings.delimiters)
+    source = traces_of(prompts or traces or TRACES, reading, settings.delimiters, seed=settings.seed)
     team().gather()  # so that what one process refuses is known before the others load a model
     with progress_bar() as bar:
         loaded = loaded_model(model, bar, **loading.to_dict())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from dataclasses import replace
 from itertools import islice
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safekey_interp.cli.options import with_options
-from safekey_interp.cli.shared import say, traces_of
+from safekey_interp.cli.shared import say, say_reading, traces_of
 from safekey_interp.data.reading_settings import ReadingSettings
 from safekey_interp.data.trace_record import intervals_of
 from safekey_interp.display import one_line
@@ -74,6 +75,8 @@ def segment(
         print(one_line(str(out)))
     else:
         _print(pairs, [*reading.spans, *reading.prompt_spans])
+    if not sys.stderr.isatty():
+        say_reading(source.notes, sys.stderr)
     unread = counted(language for language in seen.elements() if language)
     if unread.n:
         say(unread.in_words(seen.total()))

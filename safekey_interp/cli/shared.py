@@ -10,10 +10,11 @@ import logging
 import os
 import re
 import shutil
+import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from safekey_interp.display import Progress, one_line
 from safekey_interp.errors import InputError
@@ -80,17 +81,32 @@ def parse_delimiters(text: str | None) -> tuple[str, str] | None:
     return opening, closing
 
 
-def traces_of(files: Any, reading: ReadingSettings, delimiters: tuple[str, str] | None = None) -> TraceSource:
-    """The traces of files, with the spans that the command looks for, read once.
+def traces_of(
+    files: Any, reading: ReadingSettings, delimiters: tuple[str, str] | None = None, *, seed: int = 0
+) -> TraceSource:
+    """The traces of files, with the spans that the command looks for, read once; says what was read as what.
 
     Args:
         files: as :func:`~safekey_interp.data.trace_reader.read_traces` takes them.
         reading: columns and spans.
         delimiters: marks of the reasoning, for finders.
+        seed: of the draw of a limited number of traces.
     """
     from safekey_interp.data.trace_reader import read_traces
 
-    source = read_traces(files, **reading.fields)
+    source = _searched(read_traces(files, **reading.fields, seed=seed), reading, delimiters)
+    if team().is_first and sys.stderr.isatty():  # elsewhere in the summary alone: a refusal is one line
+        say_reading(source.notes, sys.stderr)
+    return source
+
+
+def say_reading(notes: Iterable[str], stream: TextIO | None = None) -> None:
+    """What was read as what, and which columns were left; on standard output when ``stream`` is None."""
+    for note in notes:
+        say(note, stream=stream)
+
+
+def _searched(source: TraceSource, reading: ReadingSettings, delimiters: tuple[str, str] | None) -> TraceSource:
     if not (reading.spans or reading.prompt_spans):
         return source.check()
     from safekey_interp.segmentation.finder_registry import WITHOUT_MEMORY
@@ -155,6 +171,7 @@ def say_findings(run: Run, page: Path | None, *, titles: Mapping[str, str], read
     manifest, findings = run.manifest, run.findings
     model, data = manifest["model"], manifest["data"]
     say(f"{model['name']} on {', '.join(Path(name).name for name in data['sources'])}: {data['n_read']:,} traces read.")
+    say_reading(data.get("read_as", []))
     if is_organism(str(model.get("spec"))):
         say(CAVEAT)
     say(reading)
@@ -214,17 +231,18 @@ def _say_more(n: int, shown: int) -> None:
         say(f"and {n - shown} more in findings.json", indent="    ")
 
 
-def say(text: str, *, indent: str = "", hang: str | None = None) -> None:
+def say(text: str, *, indent: str = "", hang: str | None = None, stream: TextIO | None = None) -> None:
     """Print a sentence, wrapped to the terminal and never wider than 80 columns.
 
     Args:
         text: the sentence.
         indent: before its first line.
         hang: before the others, as wide as ``indent``; ``indent`` when None.
+        stream: standard output when None.
     """
     width = max(20, min(_COLUMNS, shutil.get_terminal_size().columns))
     for number, line in enumerate(_wrapped(one_line(text), width - len(indent))):
-        print(f"{indent if number == 0 or hang is None else hang}{line}")
+        print(f"{indent if number == 0 or hang is None else hang}{line}", file=stream)
 
 
 def _wrapped(text: str, width: int) -> Iterator[str]:

@@ -13,38 +13,64 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safekey_interp.data.row_readers import SUFFIXES, Layout, RowFile, RowsInMemory, RowsOfFrame, RowSource
+from safekey_interp.data.file_packing import UNPACKERS
+from safekey_interp.data.hub_rows import PREFIX, RowsOfHub
+from safekey_interp.data.row_readers import SUFFIXES, Layout, RowFile, RowSource
+from safekey_interp.data.rows_in_memory import RowsInMemory, RowsOfFrame
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 from safekey_interp.runs.processes import place
 
+_NOT_TEXT = (".parquet", ".eval", ".inif")
 
-def files_of(names: Iterable[str | os.PathLike[str] | RowFile]) -> Iterator[RowFile]:
-    """The files that paths, globs and ``-`` stand for, each once.
+
+def sources_of(names: Iterable[str | os.PathLike[str] | RowFile]) -> Iterator[RowFile | RowsOfHub]:
+    """The sources that paths, folders, globs, ``-`` and data sets of the hub stand for, each file once.
 
     Raises:
-        InputError: as :func:`row_file` does, a glob that matches nothing, or nothing on standard input.
+        InputError: as :func:`row_file` does, a glob or a folder without files, or nothing on standard input.
     """
     seen = set()  # globs may overlap
     for name in names:
-        for file in [name] if isinstance(name, RowFile) else _files_named(os.fspath(name)):
-            if file.path.resolve() not in seen:
-                seen.add(file.path.resolve())
-                yield file
+        for source in [name] if isinstance(name, RowFile) else _sources_named(os.fspath(name)):
+            key = source.path.resolve() if isinstance(source, RowFile) else source.name
+            if key not in seen:
+                seen.add(key)
+                yield source
 
 
-def _files_named(name: str) -> Iterable[RowFile]:
-    return [_standard_input()] if name == "-" else map(row_file, _paths(name))
+def _sources_named(name: str) -> Iterable[RowFile | RowsOfHub]:
+    if name == "-":
+        return [_standard_input()]
+    if name.startswith(PREFIX) and not os.path.lexists(name):
+        return [RowsOfHub(name)]
+    return map(row_file, _paths(name))
 
 
 def _paths(name: str) -> list[str]:
     expanded = os.path.expanduser(name)
+    if os.path.isdir(expanded):
+        return _inside(expanded, name)
     if os.path.lexists(expanded) or not glob.has_magic(expanded):
         return [name]
     matches = sorted(path for path in glob.glob(expanded, recursive=True) if not os.path.isdir(path))
     if not matches:
         raise InputError(f"{name}: no file matches; expected {' '.join(SUFFIXES)} files")
     return matches
+
+
+def _inside(folder: str, name: str) -> list[str]:
+    """The files of known kinds in a folder and the folders in it; hidden ones are none."""
+    found = [path for path in sorted(Path(folder).rglob("*")) if path.is_file() and _is_known(path)]
+    shown = [str(path) for path in found if not any(part[0] in "._" for part in path.relative_to(folder).parts)]
+    if not shown:
+        raise InputError(f"{name}: a folder without a file of traces; expected {' '.join(SUFFIXES)} files in it")
+    return shown
+
+
+def _is_known(path: Path) -> bool:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    return bool(suffixes) and suffixes[-2 if suffixes[-1] in UNPACKERS and len(suffixes) > 1 else -1] in SUFFIXES
 
 
 def row_file(name: str, *, layout: Layout | None = None) -> RowFile:
@@ -60,21 +86,22 @@ def row_file(name: str, *, layout: Layout | None = None) -> RowFile:
     path = Path(name).expanduser()
     try:
         if path.is_dir():
-            raise InputError(f"{name}: a folder, expected a file; name its files, as in {path / '*.jsonl'}")
+            raise InputError(f"{name}: a folder, expected a file")
         if not path.exists():
             raise InputError(f"{name}: no such file{_nearest(path)}")
         suffixes = [suffix.lower() for suffix in path.suffixes]
-        zipped = suffixes[-1:] == [".gz"]
-        suffix = "".join(suffixes[:-1][-1:] if zipped else suffixes[-1:])
-        if suffix not in SUFFIXES or (zipped and suffix == ".parquet"):
+        packing = "".join(name for name in suffixes[-1:] if name in UNPACKERS)
+        suffix = "".join(suffixes[:-1][-1:] if packing else suffixes[-1:])
+        if suffix not in SUFFIXES or (packing and suffix in _NOT_TEXT):
             raise InputError(
-                f"{name}: not a known kind of file; expected {' '.join(SUFFIXES)}, the text ones also as .gz"
+                f"{name}: not a known kind of file; expected {' '.join(SUFFIXES)}, the text ones also as "
+                f"{' '.join(UNPACKERS)}"
             )
         if path.stat().st_size == 0:
             raise InputError(f"{name}: an empty file, expected at least one row")
     except OSError as error:
         raise InputError(f"{name}: cannot be read: {error.strerror}") from None
-    return RowFile(path=path, name=name, suffix=suffix, zipped=zipped, layout=layout)
+    return RowFile(path=path, name=name, suffix=suffix, packing=packing, layout=layout)
 
 
 def _nearest(path: Path) -> str:
@@ -112,10 +139,10 @@ def row_sources(source: Any) -> list[RowSource]:
     """The sources of rows in what a caller gave: files, rows, traces or a data frame.
 
     Raises:
-        InputError: it is none of these, or an empty list; and as for :func:`files_of`.
+        InputError: it is none of these, or an empty list; and as for :func:`sources_of`.
     """
     if isinstance(source, str | os.PathLike):
-        return list(files_of([source]))
+        return [*sources_of([source])]
     pandas = sys.modules.get("pandas")  # who holds a data frame has imported it
     if pandas is not None and isinstance(source, pandas.DataFrame):
         return [RowsOfFrame(source)]
@@ -127,5 +154,5 @@ def row_sources(source: Any) -> list[RowSource]:
         if not source:
             raise InputError("traces: got an empty list, expected at least one file, row or trace")
         if all(isinstance(item, str | os.PathLike | RowFile) for item in source):
-            return list(files_of(source))
+            return [*sources_of(source)]
     return [RowsInMemory(source)]

@@ -1,4 +1,4 @@
-"""Settings of a reader of traces: names of columns, and a limit."""
+"""Settings of a reader of traces: names of columns, meanings of labels, and how many."""
 
 from __future__ import annotations
 
@@ -25,8 +25,12 @@ class ReadingSettings(Settings):
     """Column of the label."""
     id_field: str | None = None
     """Column of the trace's id."""
+    label_map: str | None = None
+    """What values of the label mean, as VALUE=harmful,VALUE=benign; VALUE= for no label."""
     limit: int | None = Field(default=None, ge=1)
-    """Read no more traces than this."""
+    """Draw so many traces by the seed, whole groups, stratified by label and source."""
+    first: int | None = Field(default=None, ge=1)
+    """Read the first so many traces."""
     span: tuple[str, ...] | None = None
     """Span of the responses, as NAME=REGEX or NAME=@FINDER.key_sentence; may be given several times."""
     prompt_span: tuple[str, ...] | None = None
@@ -50,10 +54,22 @@ class ReadingSettings(Settings):
             names.add(name)
         return words
 
+    @field_validator("label_map")
+    @classmethod
+    def _mapped(cls, text: str | None) -> str | None:
+        for entry in text.split(",") if text is not None else ():
+            value, equals, _ = entry.partition("=")
+            if not equals or not value.strip():
+                raise SettingError("label_map", f"got {entry!r}, expected VALUE=CLASS, as in 2=harmful,0=benign")
+        return text
+
     @property
     def fields(self) -> dict[str, Any]:
         """What :func:`~safekey_interp.data.trace_reader.read_traces` takes."""
-        return {name: value for name, value in self.to_dict().items() if name not in _SPANS}
+        entries = self.label_map.split(",") if self.label_map is not None else ()
+        label_map = {value.strip(): word for value, _, word in (entry.partition("=") for entry in entries)}
+        given = {name: value for name, value in self.to_dict().items() if name not in _SPANS}
+        return given | {"label_map": label_map or None}
 
     @property
     def spans(self) -> dict[str, str]:

@@ -1,31 +1,29 @@
-"""Readers of rows: a JSONL, JSON, CSV, TSV, Parquet or Inspect file, a data frame, or rows in memory.
+"""Readers of files of rows: JSONL, JSON, CSV, TSV, Parquet and Inspect logs.
 
-Each source gives its rows one by one, knows how to name one in a message, and feeds a hash of the data on the way: the
-bytes of a file, or each row in memory as canonical JSON.
+Each source gives its rows one by one, knows how to name one in a message, and feeds a hash of the data on the way.
 """
 
 from __future__ import annotations
 
 import codecs
 import csv
-import gzip
 import io
 import json
+import lzma
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, ClassVar, Protocol
 
-from safekey_interp.data.inspect_archive import archive_rows, is_archive
+from safekey_interp.data.file_packing import unpacked
 from safekey_interp.data.json_stream import json_rows, not_utf8
+from safekey_interp.data.log_archive import archive_rows, is_archive
 from safekey_interp.data.sample_documents import document_kind
-from safekey_interp.data.trace import Trace
-from safekey_interp.data.trace_record import spans_record
 from safekey_interp.errors import InputError
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".eval")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".eval", ".inif")
 _ROWS_AT_ONCE = 256
 _LONGEST_CELL = 1 << 28
 
@@ -44,6 +42,11 @@ class RowSource(Protocol):
     @property
     def name(self) -> str:
         """How the user knows it."""
+        ...
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its rows are in memory already."""
         ...
 
     def rows(self, digest: Hash) -> Iterator[tuple[int, Any]]:
@@ -73,16 +76,17 @@ class RowFile:
     """As the user named it."""
     suffix: str
     """One of :data:`SUFFIXES`."""
-    zipped: bool = False
-    """Whether it is packed by gzip."""
+    packing: str = ""
+    """How it is packed, one of :data:`~safekey_interp.data.file_packing.UNPACKERS`; empty for not."""
     spool: Any = None
     """The temporary file that standard input was copied to; it goes when this record does."""
     layout: Layout | None = None
     """How its rows become ours, where it is written in a layout of its own."""
+    is_held: ClassVar[bool] = False
 
     def where(self, number: int) -> str:
         """Rows of text files go by their line; rows of others are counted from 1."""
-        counted = self.suffix in (".json", ".parquet", ".eval") or self._is_archive
+        counted = self.suffix in (".json", ".parquet", ".eval", ".inif") or self._is_archive
         return f"{self.name}, {'row' if counted else 'line'} {number}"
 
     def hash_into(self, digest: Hash) -> None:
@@ -108,10 +112,8 @@ class RowFile:
                 return
             with self._opened() as raw:
                 stream: BinaryIO = io.BufferedReader(_HashedReader(raw, digest), 1 << 20)
-                if self.zipped:
-                    stream = io.BufferedReader(gzip.GzipFile(fileobj=stream), 1 << 20)  # type: ignore[arg-type]
-                yield from self._text_rows(stream)
-        except (EOFError, OSError, zlib.error) as error:
+                yield from self._text_rows(unpacked(stream, self.packing))
+        except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise InputError(f"{self.name}: cannot be read: {reason}") from None
 
@@ -123,64 +125,11 @@ class RowFile:
         return open(self.path, "rb", buffering=0)
 
     def _text_rows(self, stream: BinaryIO) -> Iterator[tuple[int, Any]]:
-        if self.suffix in (".json", ".eval"):
+        if self.suffix in (".json", ".eval", ".inif"):
             return enumerate(json_rows(stream, self.name, document_kind), 1)
         if self.suffix in (".csv", ".tsv"):
             return _csv_rows(stream, self.name, "\t" if self.suffix == ".tsv" else ",")
         return _jsonl_rows(stream, self.name)
-
-
-class RowsInMemory:
-    """Mappings or traces that are already here: a list, or anything else that can be walked through."""
-
-    name = "rows in memory"
-
-    def __init__(self, items: Iterable[Any]) -> None:
-        self._items = items
-        self._spent = False
-
-    def where(self, number: int) -> str:
-        """Counted from 0, as Python does."""
-        return f"row [{number}]"
-
-    def rows(self, digest: Hash) -> Iterator[tuple[int, Any]]:
-        """Each mapping or trace with its index.
-
-        Raises:
-            InputError: on a second pass through what can be walked through only once.
-        """
-        if self._spent:
-            raise InputError("these traces can be read only once, and were; pass a list, or call check() first")
-        self._spent = iter(self._items) is self._items
-        for number, item in enumerate(self._items):
-            row = _plain(item) if isinstance(item, Mapping) else item
-            content = _content_of(item) if isinstance(item, Trace) else row
-            digest.update(json.dumps(content, sort_keys=True, default=str).encode() + b"\n")
-            yield number, row
-
-
-class RowsOfFrame(RowsInMemory):
-    """A pandas data frame; empty cells (NaN, NaT, NA, None) are missing."""
-
-    name = "data frame"
-
-    def __init__(self, frame: Any) -> None:
-        twice = frame.columns[frame.columns.duplicated()]
-        if len(twice):
-            raise InputError(f"data frame: column {twice[0]!r} stands twice; rename one")
-        super().__init__(_FrameRows(frame))
-
-
-class _FrameRows:
-    """The rows of a data frame as dictionaries, made a few hundred at a time."""
-
-    def __init__(self, frame: Any) -> None:
-        self._frame = frame
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        for start in range(0, len(self._frame), _ROWS_AT_ONCE):
-            some = self._frame.iloc[start : start + _ROWS_AT_ONCE]
-            yield from some.astype(object).where(some.notna(), None).to_dict("records")
 
 
 class _HashedReader(io.RawIOBase):
@@ -217,7 +166,11 @@ def _jsonl_rows(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:
         try:
             row = json.loads(text)
         except json.JSONDecodeError as error:
-            why = f"broken JSON: {error.msg.removesuffix(' at')} at character {error.colno} of {len(text.rstrip())}"
+            length = len(text.rstrip())
+            place = (
+                f"character {error.colno} of {length}" if error.colno <= length else f"the end ({length} characters)"
+            )
+            why = f"broken JSON: {error.msg.removesuffix(' at')} at {place}"
             raise InputError(f"{name}, line {number}: {why}; expected one whole JSON object a line") from None
         except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of brackets
             raise InputError(f"{name}, line {number}: unusable JSON: {error}") from None
@@ -269,23 +222,3 @@ def _parquet_rows(path: Path, name: str) -> Iterator[tuple[int, Any]]:
         raise InputError(f"{name}: broken Parquet: {reason}; write the file again") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{name}, after row {number - 1}: not UTF-8: {error.reason}") from None
-
-
-def _plain(value: Any) -> Any:
-    """``value`` with numpy's types, which pandas and datasets hand out, as Python's own, and keys as text."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if not isinstance(value, str | int) and hasattr(value, "tolist"):
-        return _plain(value.tolist()) if getattr(value, "ndim", 0) else value.item()
-    return value
-
-
-def _content_of(trace: Trace) -> dict[str, Any]:
-    fields = {name: getattr(trace, name) for name in ("trace_id", "prompt", "response", "label", "source", "group")}
-    messages = [[turn.role, turn.content] for turn in trace.messages]
-    given = {name: [span.start, span.end] for name, span in trace.given.items()}
-    content = fields | {"messages": messages, "given": given, "meta": dict(trace.meta)}
-    spans = spans_record(trace)
-    return content | {"spans": spans} if spans else content

@@ -1,14 +1,12 @@
 """Schema of raw rows: from columns to traces, with prompt, response, label and spans.
 
-The usual column names are recognised alone. A label is a word of the data's own; the usual words for harm are read as
-``harmful`` and ``benign`` (:data:`LABELS`). So are conversations recognised, and three layouts by their columns:
+Which texts a row holds is said by its shape (:mod:`safekey_interp.data.row_shapes`), what its label means by
+:mod:`safekey_interp.data.label_polarity`. Two layouts are known by their columns besides:
 
 - SafeKey's training rows (``question, response, source, summary_end_idx, next_sentence_end_idx``). Its trainer cuts U
   as ``[0, summary_end_idx)`` and K as ``[summary_end_idx, next_sentence_end_idx)``; here U starts after ``<think>``,
   and white space at the ends is no part of a span. A row is benign when its source is ``4o_rewrite``, else harmful.
 - STAR-1's rows (``question, response, category, source, score``): harmful, by the same exception.
-- SafeKey's result rows (``instruction, prompt, response: [...]``): one trace a response. ``prompt`` is the rendered
-  chat template there, so the user's text is ``instruction``.
 
 Named spans: columns ``spans`` and ``prompt_spans``, ``spans`` of a message (:mod:`safekey_interp.data.row_spans`).
 """
@@ -16,23 +14,37 @@ Named spans: columns ``spans`` and ``prompt_spans``, ``spans`` of a message (:mo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from safekey_interp.data.cell_values import identifier, json_value, kind_in_words, whole_number
-from safekey_interp.data.row_spans import GIVEN_SPANS, SPANS_COLUMNS, Intervals, given_spans, read_spans, refuse_names
+from safekey_interp.data.column_names import (
+    GROUP_FIELDS,
+    ID_FIELDS,
+    LABEL_FIELDS,
+    PROMPT_FIELDS,
+    RESPONSE_FIELDS,
+    SOURCE_FIELDS,
+    plain_name,
+)
+from safekey_interp.data.conversation_turns import Exchange, exchange_at, exchanges_of
+from safekey_interp.data.label_polarity import label_columns, label_word
+from safekey_interp.data.reading_account import RowReading
+from safekey_interp.data.row_shapes import SHAPES, RowShape
+from safekey_interp.data.row_spans import (
+    GIVEN_SPANS,
+    SPANS_COLUMNS,
+    given_spans,
+    moved,
+    read_spans,
+    refuse_names,
+)
+from safekey_interp.data.row_texts import Row, RowText
 from safekey_interp.data.safekey_offsets import spans_from_offsets
 from safekey_interp.data.trace import CharSpan, Message, Trace
+from safekey_interp.data.turn_text import Turn
 from safekey_interp.errors import InputError
-
-PROMPT_FIELDS = ("prompt", "question", "instruction")
-RESPONSE_FIELDS = ("response", "completion", "output", "answer")
-MESSAGES_FIELDS = ("messages", "conversation", "conversations")
-LABELS: Mapping[str, str] = {
-    "harmful": "harmful", "unsafe": "harmful", "1": "harmful", "true": "harmful",
-    "benign": "benign", "safe": "benign", "0": "benign", "false": "benign",
-}  # fmt: skip
 
 _OFFSETS = ("summary_end_idx", "next_sentence_end_idx")
 _STAR1 = frozenset(("question", "response", "category", "source", "score"))
@@ -48,14 +60,24 @@ class NamedFields(NamedTuple):
     id: str | None = None
 
 
-def read_row(row: Any, where: str, row_id: str, named: NamedFields) -> list[Trace]:
-    """The traces that a row describes: one, or one for each response when there is a list of them.
+def read_row(
+    row: Any,
+    where: str,
+    row_id: str,
+    named: NamedFields,
+    *,
+    labels: Mapping[str, str] | None = None,
+    note: Callable[[RowReading], object] = lambda _: None,
+) -> list[Trace]:
+    """The traces that a row describes: one, or one for each of its answers.
 
     Args:
         row: a mapping from column to value; None and NaN count as missing.
         where: how messages name the row.
         row_id: the trace's id when the row has none.
         named: columns that the user named.
+        labels: classes by the label's value, as the user gave them.
+        note: is told how the row was read.
 
     Raises:
         InputError: for a row that has no prompt, or a value of a wrong type.
@@ -63,177 +85,175 @@ def read_row(row: Any, where: str, row_id: str, named: NamedFields) -> list[Trac
     if not isinstance(row, Mapping):
         raise InputError(f"{where}: got {kind_in_words(row)}, expected an object with a prompt")
     cells = {
-        field: value
-        for field, value in row.items()
+        column: value
+        for column, value in row.items()
         if value is not None and not (type(value) is float and math.isnan(value))
     }
-    columns = _columns(tuple(cells), named)
-    responses = _responses(cells, columns.response, where)
-    if isinstance(responses, list) and "instruction" in cells and columns.prompt == "prompt" and not named.prompt:
-        others = (field for field in columns.meta if field != "instruction")
-        columns = columns._replace(prompt="instruction", meta=(*others, "prompt"))
-    talk = _conversation(cells, columns, where, named)
-    spans, prompt_spans = (read_spans(cells.get(column), f"{where}: {column}") for column in SPANS_COLUMNS)
-    if spans and isinstance(responses, list) and len(responses) > 1:
-        raise InputError(f"{where}: spans: the row has {len(responses)} responses, expected one beside its spans")
-    trace_id = identifier(cells[columns.id], f"{where}: {columns.id}") if columns.id else ""
-    trace_id = trace_id or row_id
-    label = _label(row, cells, columns, where, named)
-    group = identifier(cells[columns.group], f"{where}: {columns.group}") if columns.group else ""
-    source = cells.get("source")
-    in_spans = [column for column, read in zip(SPANS_COLUMNS, (spans, prompt_spans), strict=True) if read is not None]
-    meta = {field: cells[field] for field in columns.meta if field not in in_spans}
-    named_spans, of_prompt = {**talk.spans, **(spans or {})}, {**talk.prompt_spans, **(prompt_spans or {})}
-    refuse_names(of_prompt, f"{where}: prompt_spans")
+    names = tuple(cells)
+    plan = _plan(names, named)
+    if named.prompt and named.prompt not in cells:
+        fields = ", ".join(map(str, names)) or "all empty"
+        raise InputError(f"{where}: no {named.prompt!r}; the fields are {fields}; see --prompt-field")
+    parsed = Row(cells, plan.columns, where, row, plan.known)
+    shape = plan.shapes[-1]  # fits all rows
+    for candidate in plan.shapes:
+        if candidate.fits(parsed):
+            shape = candidate
+            break
+    text = shape.read(parsed)
+    found = _exchanges(text, parsed)
+    label, labelled_by = _label(parsed, plan, named, labels)
+    used = (*text.used, *plan.used, labelled_by)
+    spans = prompt_spans = None
+    if plan.has_spans:
+        spans, prompt_spans = (read_spans(cells.get(column), f"{where}: {column}") for column in SPANS_COLUMNS)
+        read = zip(SPANS_COLUMNS, (spans, prompt_spans), strict=True)
+        used = (*used, *(column for column, named_spans in read if named_spans is not None))
+    if len(found) > 1 and (spans or (prompt_spans and text.answers is None)):
+        raise InputError(f"{where}: spans: the row has {len(found)} responses, expected one beside its spans")
+    left = _left(names, used)
+    note(RowReading(shape.name, text.asked_in, tuple([one.answer.read_from for one in found]), labelled_by, left))
+    meta = {column: cells[column] for column in left}
+    trace_id = identifier(cells[plan.id], f"{where}: {plan.id}") if plan.id else ""
+    group = identifier(cells[plan.group], f"{where}: {plan.group}") if plan.group else ""
+    if not group and text.answers is None and len(found) > 1:
+        group = found[0].prompt.text
+    source = cells[plan.source] if plan.source else None
     if source is not None and not isinstance(source, str):
-        meta["source"], source = source, None
+        meta[str(plan.source)], source = source, None
 
-    def trace(response: str, number: int | None) -> Trace:
-        given = _given(cells | given_spans(named_spans, where), response, where)
+    def trace(exchange: Exchange, suffix: str) -> Trace:
+        answer, shift = exchange.answer, exchange.answer.shift
+        named_spans = {**answer.spans, **moved(spans, shift)} if spans else answer.spans
+        of_prompt = {**exchange.prompt.spans, **prompt_spans} if prompt_spans else exchange.prompt.spans
+        if of_prompt:
+            refuse_names(of_prompt, f"{where}: prompt_spans")
+        given: dict[str, CharSpan] = {}
+        if plan.is_given or named_spans:
+            given = _given(cells, given_spans(named_spans, where), answer, where)
+        about = {column: value for column, value in meta.items() if column not in given} if given else meta
+        if left_out := _left_out(exchange):
+            about = {"left_out": left_out, **about}
         return Trace(
-            trace_id=trace_id if number is None else f"{trace_id}.{number}",
-            prompt=talk.prompt,
-            response=response,
+            trace_id=f"{trace_id or row_id}{suffix}",
+            prompt=exchange.prompt.text,
+            response=answer.text,
             label=label,
             source=source or None,
             group=group,
-            messages=talk.messages,
+            messages=_messages(exchange.before, where),
+            steps=_messages(exchange.steps, where),
             given=given,
-            meta={field: value for field, value in meta.items() if field not in given},
-            spans={name: intervals for name, intervals in named_spans.items() if name not in GIVEN_SPANS},
+            meta=about,
+            spans={name: pairs for name, pairs in named_spans.items() if name not in GIVEN_SPANS}
+            if named_spans
+            else {},
             prompt_spans=of_prompt,
         )
 
-    if isinstance(responses, list):
-        return [trace(response, number) for number, response in enumerate(responses)]
-    return [trace(talk.answered if responses is None else responses, None)]
+    if text.answers is not None:
+        return [trace(one, f".{number}" if text.is_listed else "") for number, one in enumerate(found)]
+    return [trace(one, f"/turn-{one.number}" if len(found) > 1 else "") for one in found]
 
 
-class _Columns(NamedTuple):
-    prompt: str | None
-    response: str | None
-    label: str | None
+class _Plan(NamedTuple):
+    """What can be said of rows by their columns alone."""
+
+    columns: Mapping[str, str]
+    shapes: tuple[RowShape, ...]
+    labels: tuple[str, ...]
     group: str | None
     id: str | None
-    messages: str | None
-    meta: tuple[str, ...]
+    source: str | None
+    used: tuple[str, ...]
+    has_spans: bool
+    """Whether there are columns of named spans."""
+    is_given: bool
+    """Whether U and K may be given in columns of their own."""
+    known: dict[tuple[str, ...], str | None]
 
 
 @lru_cache(maxsize=1024)
-def _columns(names: tuple[str, ...], named: NamedFields) -> _Columns:
-    def column(by_user: str | None, *usual: str) -> str | None:
-        return next((name for name in ((by_user,) if by_user else usual) if name in names), None)
+def _plan(names: tuple[str, ...], named: NamedFields) -> _Plan:
+    columns: dict[str, str] = {}
+    for name in names:
+        plain = plain_name(name)
+        if plain not in columns or name == plain:
+            columns[plain] = name
+    for by_user, usual in ((named.prompt, (*PROMPT_FIELDS, "doc")), (named.response, (*RESPONSE_FIELDS, "choices"))):
+        if by_user:
+            columns = {plain: name for plain, name in columns.items() if plain not in usual}
+            columns |= {usual[0]: by_user} if by_user in names else {}
 
-    columns = (
-        column(named.prompt, *PROMPT_FIELDS),
-        column(named.response, *RESPONSE_FIELDS),
-        column(named.label, "label"),
-        column(named.group, "group"),
-        column(named.id, "trace_id", "id"),
-        column(None, *MESSAGES_FIELDS),
-    )
-    used = {*columns, "source", *(_OFFSETS if set(_OFFSETS) <= set(names) else ())}
-    return _Columns(*columns, meta=tuple(name for name in names if name not in used))
+    def column(by_user: str | None, usual: Sequence[str]) -> str | None:
+        if by_user:
+            return by_user if by_user in names else None
+        return next((columns[plain] for plain in usual if plain in columns), None)
 
-
-class _Turn(NamedTuple):
-    role: str
-    content: str
-    spans: dict[str, Intervals]
-
-
-class _Conversation(NamedTuple):
-    prompt: str
-    messages: tuple[Message, ...]
-    """Before the prompt."""
-    answered: str = ""
-    """The assistant's turn after it; empty if there is none."""
-    prompt_spans: Mapping[str, Intervals] = {}
-    spans: Mapping[str, Intervals] = {}
+    group, trace_id = column(named.group, GROUP_FIELDS), column(named.id, ID_FIELDS)
+    source = column(None, SOURCE_FIELDS)
+    labels = label_columns(columns) if named.label is None else tuple(filter(None, [column(named.label, ())]))
+    offsets = _OFFSETS if set(_OFFSETS) <= set(names) else ()
+    used = tuple(filter(None, (group, trace_id, source, *offsets)))
+    shapes = tuple(shape for shape in SHAPES if shape.needs(columns))
+    has_spans = not set(SPANS_COLUMNS).isdisjoint(names)
+    is_given = bool(offsets) or not set(GIVEN_SPANS).isdisjoint(names)
+    return _Plan(columns, shapes, labels, group, trace_id, source, used, has_spans, is_given, {})
 
 
-def _conversation(cells: Mapping[str, Any], columns: _Columns, where: str, named: NamedFields) -> _Conversation:
-    turns: tuple[_Turn, ...] = ()
-    at = f"{where}: {columns.messages}"
-    if columns.messages:
-        turns = _turns(cells[columns.messages], at)
-    users = [number for number, turn in enumerate(turns) if turn.role == "user"]
-    after = turns[users[-1] + 1 :] if users else ()
-    whole = bool(users) and [turn.role for turn in after] in ([], ["assistant"])
-    if columns.prompt:
-        prompt = _text(cells[columns.prompt], f"{where}: {columns.prompt}")
-        if not prompt:
-            raise InputError(f"{where}: {columns.prompt}: got an empty text, expected the user's prompt")
-        if not (whole and turns[users[-1]].content == prompt):
-            # The conversation is what came before the prompt.
-            return _Conversation(prompt, _messages(turns, at))
-    elif named.prompt or not columns.messages:
-        what = f"no {named.prompt!r}" if named.prompt else "no prompt"
-        raise InputError(f"{where}: {what}; the fields are {', '.join(cells) or 'all empty'}; see --prompt-field")
-    elif not users:
-        raise InputError(f"{at}: got no turn of the user among {len(turns)}, expected one at least")
-    elif not whole:
-        roles = ", ".join(turn.role for turn in after)
-        raise InputError(f"{at}: got {roles} after the last user turn, expected one assistant turn at most")
-    last, answer = turns[users[-1]], after[0] if after else _Turn("assistant", "", {})
-    return _Conversation(last.content, _messages(turns[: users[-1]], at), answer.content, last.spans, answer.spans)
+@lru_cache(maxsize=1024)
+def _left(names: tuple[str, ...], used: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if name not in used)
 
 
-def _messages(turns: Sequence[_Turn], where: str) -> tuple[Message, ...]:
+def _exchanges(text: RowText, row: Row) -> list[Exchange]:
+    if text.answers is None:
+        return exchanges_of(text.turns, f"{row.where}: {text.used[0]}")
+    if len(text.turns) == 1 and text.turns[0].role == "user":
+        return [Exchange(text.turns[0], answer) for answer in text.answers]
+    turns = text.turns[:-1] if text.turns[-1].role == "assistant" else text.turns
+    if "user" not in [turn.role for turn in turns]:
+        raise InputError(f"{row.where}: {text.used[0]}: got no turn of the user, expected one at least")
+    asked = exchange_at(turns, len(turns))
+    return [asked._replace(answer=answer) for answer in text.answers]
+
+
+def _messages(turns: Sequence[Turn], where: str) -> tuple[Message, ...]:
+    if not turns:
+        return ()
     for number, turn in enumerate(turns):
-        refuse_names(turn.spans, f"{where}[{number}].spans")
-    return tuple(Message(role=turn.role, content=turn.content, spans=turn.spans) for turn in turns)
+        if turn.spans:
+            refuse_names(turn.spans, f"{where}: messages[{number}].spans")
+    return tuple(Message(role=turn.role, content=turn.text, spans=turn.spans) for turn in turns)
 
 
-def _turns(value: Any, where: str) -> tuple[_Turn, ...]:
-    value = json_value(value)
-    if not isinstance(value, list | tuple):
-        raise InputError(f"{where}: got {kind_in_words(value)}, expected a list of {{role, content}}")
-    turns = []
-    for number, turn in enumerate(value):
-        if not isinstance(turn, Mapping) or not {"role", "content"} <= turn.keys():
-            got = f"the fields {', '.join(map(str, turn))}" if isinstance(turn, Mapping) else kind_in_words(turn)
-            raise InputError(f"{where}[{number}]: got {got}, expected role and content")
-        role, content = (_text(turn[field], f"{where}[{number}].{field}") for field in ("role", "content"))
-        turns.append(_Turn(role, content, read_spans(turn.get("spans"), f"{where}[{number}].spans") or {}))
-    return tuple(turns)
+def _left_out(exchange: Exchange) -> str:
+    turns = (exchange.prompt, exchange.answer, *exchange.before, *exchange.steps)
+    left_out = [turn.left_out for turn in turns if turn.left_out]
+    if not left_out:
+        return ""
+    return ", ".join(sorted({kind for kinds in left_out for kind in kinds}))
 
 
-def _responses(cells: Mapping[str, Any], column: str | None, where: str) -> str | list[str] | None:
-    if column is None:
-        return None
-    value = cells[column]
-    if not isinstance(value, list | tuple):
-        return _text(value, f"{where}: {column}")
-    if not value:
-        raise InputError(f"{where}: {column}: got an empty list, expected a text or a list of texts")
-    return [_text(response, f"{where}: {column}[{number}]") for number, response in enumerate(value)]
+def _label(row: Row, plan: _Plan, named: NamedFields, labels: Mapping[str, str] | None) -> tuple[str | None, str]:
+    """The label, and the column that says it."""
+    cells, names = row.cells, row.given.keys()
+    for column in plan.labels:
+        asked = named.label is not None or plain_name(column) in LABEL_FIELDS
+        label = label_word(cells[column], column, row.where, asked=asked, labels=labels)
+        if label is not None or asked:
+            return label, column
+    if named.label is None and "source" in cells and (names >= set(_OFFSETS) or names >= _STAR1):
+        return ("benign" if cells["source"] == "4o_rewrite" else "harmful"), "source"
+    return None, ""
 
 
-def _label(
-    row: Mapping[str, Any], cells: Mapping[str, Any], columns: _Columns, where: str, named: NamedFields
-) -> str | None:
-    if columns.label is not None:
-        value = cells[columns.label]
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)  # a column of whole numbers with a gap comes out of pandas as floats
-        word = str(value).strip() if isinstance(value, str | int) else ""
-        known = LABELS.get(word.lower())
-        # Other numbers are no names of classes: among grades from 1 to 5, 1 would be harmful.
-        if known is None and (not isinstance(value, str) or word.lstrip("+-").replace(".", "").isdecimal()):
-            raise InputError(
-                f"{where}: {columns.label}: got {kind_in_words(value)}, expected a word, or one of {', '.join(LABELS)};"
-                " name another column with --label-field, or leave the column out"
-            )
-        return known or word or None
-    if named.label is None and "source" in cells and (row.keys() >= set(_OFFSETS) or row.keys() >= _STAR1):
-        return "benign" if cells["source"] == "4o_rewrite" else "harmful"
-    return None
-
-
-def _given(cells: Mapping[str, Any], response: str, where: str) -> dict[str, CharSpan]:
+def _given(
+    cells: Mapping[str, Any], in_spans: Mapping[str, list[int]], answer: Turn, where: str
+) -> dict[str, CharSpan]:
+    response, shift = answer.text, answer.shift
     if all(field in cells for field in _OFFSETS):
-        ends = [whole_number(cells[field], f"{where}: {field}") for field in _OFFSETS]
+        ends = [whole_number(cells[field], f"{where}: {field}") + shift for field in _OFFSETS]
         if not 0 <= ends[0] <= ends[1] <= len(response):
             got = ", ".join(f"{field} {end}" for field, end in zip(_OFFSETS, ends, strict=True))
             raise InputError(
@@ -242,21 +262,16 @@ def _given(cells: Mapping[str, Any], response: str, where: str) -> dict[str, Cha
         return spans_from_offsets(response, *ends)
     given = {}
     for name in GIVEN_SPANS:
-        pair = json_value(cells.get(name))
+        pair = in_spans.get(name) or json_value(cells.get(name))
         if not isinstance(pair, list | tuple):
             continue  # a text of that name is the data's own and stays in meta
         if len(pair) != 2:
             raise InputError(f"{where}: {name}: got {len(pair)} values, expected [start, end]")
-        start, end = (whole_number(value, f"{where}: {name}") for value in pair)
+        moved_by = 0 if name in in_spans else shift
+        start, end = (whole_number(value, f"{where}: {name}") + moved_by for value in pair)
         if not 0 <= start <= end <= len(response):
             raise InputError(f"{where}: {name}: got [{start}, {end}], expected 0 <= start <= end <= {len(response)}")
         given[name] = CharSpan(start, end)
     if len(given) == 2 and given["key_sentence"].start < given["understanding"].end:
         raise InputError(f"{where}: key_sentence begins before understanding ends; expected it after")
     return given
-
-
-def _text(value: Any, where: str) -> str:
-    if isinstance(value, str):
-        return value
-    raise InputError(f"{where}: got {kind_in_words(value)}, expected text")

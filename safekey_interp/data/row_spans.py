@@ -73,6 +73,11 @@ def given_spans(spans: Mapping[str, Intervals], where: str) -> dict[str, list[in
     return {name: list(spans[name][0]) for name in GIVEN_SPANS if name in spans}
 
 
+def moved(spans: Mapping[str, Intervals], by: int) -> Mapping[str, Intervals]:
+    """Named spans of a text before which ``by`` characters were put."""
+    return {name: [(start + by, end + by) for start, end in pairs] for name, pairs in spans.items()} if by else spans
+
+
 def _by_label(items: Sequence[Any], where: str) -> dict[str, list[Any]]:
     spans: dict[str, list[Any]] = {}
     for number, item in enumerate(items):

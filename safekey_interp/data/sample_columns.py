@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from safekey_interp.data.cell_values import kind_in_words
+from safekey_interp.data.column_names import is_read
 from safekey_interp.data.row_spans import GIVEN_SPANS, Intervals
 from safekey_interp.data.span_expressions import check_span_name
 from safekey_interp.errors import InputError
 
 _TAKEN = re.compile(
-    "label|group|source|prompt|question|instruction|response|completion|output|answer|messages|conversations?|(trace_)?id|uuid|epoch"
-    "|(prompt_)?spans|understanding|key_sentence|(summary|next_sentence)_end_idx|target|choices|error|left_out|score_.*"
+    "uuid|epoch|(prompt_)?spans|understanding|key_sentence|(summary|next_sentence)_end_idx|target|choices|error|left_out|score_.*"
 )
 
 
@@ -50,7 +50,8 @@ def metadata_columns(metadata: Any, where: str) -> dict[str, Any]:
         InputError: it is no object.
     """
     named = part({} if metadata is None else metadata, dict, f"{where}: metadata")
-    return {f"metadata_{name}" if _TAKEN.fullmatch(name) else name: value for name, value in named.items()}
+    taken = {name for name in named if is_read(name) or _TAKEN.fullmatch(name)}
+    return {f"metadata_{name}" if name in taken else name: value for name, value in named.items()}
 
 
 def score_columns(scores: Iterable[tuple[str, Any]], where: str) -> dict[str, Any]:

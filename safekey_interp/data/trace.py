@@ -100,6 +100,8 @@ class Trace:
     """Ties traces whose prompts are the same or twins: splits and intervals go by it. Default: the prompt."""
     messages: tuple[Message, ...] = ()
     """System and earlier turns, before ``prompt``."""
+    steps: tuple[Message, ...] = ()
+    """Turns between ``prompt`` and ``response``: what the model wrote before, and what its tools returned."""
     given: Mapping[str, CharSpan] = field(default_factory=dict, hash=False)
     """Spans that came with the data: ``understanding``, ``key_sentence``."""
     meta: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -108,24 +110,25 @@ class Trace:
     """Named spans of the response: name -> half-open character intervals, as pairs or :class:`CharSpan`. One that lies
     outside, has intervals that overlap, or holds no token is named where it is measured, never clipped."""
     prompt_spans: Spans = field(default_factory=dict, hash=False)
-    """The same of the prompt; those of earlier turns are in ``messages``."""
+    """The same of the prompt; those of other turns are in ``messages`` and ``steps``."""
 
     def __post_init__(self) -> None:
+        state = self.__dict__  # setting a field of a frozen record costs more, and there are millions
         for name in ("trace_id", "prompt", "response", "label", "source", "group"):
-            value = getattr(self, name)
-            if name in ("label", "source") and value is None:
-                continue
-            if not isinstance(value, str):
+            value = state[name]
+            if isinstance(value, str):
+                if not value.isascii():
+                    state[name] = replace_surrogates(value)
+            elif value is not None or name not in ("label", "source"):
                 raise TypeError(f"Trace.{name}: got {type(value).__name__}, expected str")
-            object.__setattr__(self, name, replace_surrogates(value))
         if self.label is not None and not self.label.strip():
             raise ValueError(f"Trace.label: got {self.label!r}, expected a word, or None")
-        object.__setattr__(self, "group", self.group or self.prompt)
-        object.__setattr__(self, "messages", tuple(self.messages))
-        object.__setattr__(self, "given", MappingProxyType(dict(self.given)))
-        object.__setattr__(self, "meta", MappingProxyType(_without_surrogates(dict(self.meta))))
+        state["group"] = state["group"] or state["prompt"]
+        state["messages"], state["steps"] = tuple(self.messages), tuple(self.steps)
+        state["given"] = MappingProxyType(dict(self.given)) if self.given else _NO_SPANS
+        state["meta"] = MappingProxyType(_without_surrogates(dict(self.meta)))
         for name in ("spans", "prompt_spans"):
-            object.__setattr__(self, name, _checked_spans(getattr(self, name), f"Trace.{name}"))
+            state[name] = _checked_spans(state[name], f"Trace.{name}") if state[name] != {} else _NO_SPANS
 
     def __reduce__(self):
         # A read-only view of a mapping cannot be copied to another process; its contents can.
@@ -135,9 +138,15 @@ class Trace:
 
     @property
     def span_names(self) -> tuple[str, ...]:
-        """Names of its own spans, of the response, the prompt and earlier turns, each once; none without intervals."""
-        places = (self.spans, self.prompt_spans, *(message.spans for message in self.messages))
+        """Names of its own spans, of the response, the prompt and other turns, each once; none without intervals."""
+        places = (self.spans, self.prompt_spans, *(turn.spans for turn in (*self.messages, *self.steps)))
         return tuple(dict.fromkeys(name for spans in places for name, intervals in spans.items() if intervals))
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The conversation up to the response."""
+        asked = Message(role="user", content=self.prompt, spans=self.prompt_spans)
+        return (*self.messages, asked, *self.steps)
 
     def with_(self, **changes: Any) -> Trace:
         """A copy with some fields changed."""
@@ -175,6 +184,7 @@ def html_of(trace: Trace, pieces: Iterable[tuple[str, str]], verdict: str = "") 
         ("trace", escaped(" · ".join([trace.trace_id, trace.label or "no label", *filter(None, [trace.source])]))),
         *((message.role, escaped(message.content)) for message in trace.messages),
         ("prompt", pieces_html([("prompt", trace.prompt)])),
+        *((step.role, escaped(step.content)) for step in trace.steps),
         ("response", pieces_html(pieces)),
     ]
     return framed(facts_html([*rows, ("found", escaped(verdict))] if verdict else rows))

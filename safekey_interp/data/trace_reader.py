@@ -1,8 +1,7 @@
 """Reader of traces: one by one, counted and hashed on the way, read once, never all in memory.
 
-A source is one or several files (JSONL, JSON, CSV, TSV, Parquet, Inspect logs, INIF; ``.gz`` of the text ones), a glob,
-``-`` for JSON Lines on standard input, or what Python already holds: mappings, traces, a data frame. How a row becomes
-a trace: :mod:`safekey_interp.data.row_schema`.
+A source is files, folders, globs or data sets of the hub, ``-`` for JSON Lines on standard input, or what Python holds.
+How a row becomes a trace: :mod:`safekey_interp.data.row_schema`.
 """
 
 from __future__ import annotations
@@ -13,13 +12,15 @@ from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, overload
 
-from safekey_interp.data.input_paths import prefixes_of, row_sources
+from safekey_interp.data.input_paths import row_sources
+from safekey_interp.data.reading_account import ReadingAccount
 from safekey_interp.data.record_spool import RecordSpool
 from safekey_interp.data.row_readers import RowFile, RowSource
-from safekey_interp.data.row_schema import NamedFields, read_row
-from safekey_interp.data.trace import Trace, count_surrogates
+from safekey_interp.data.row_schema import NamedFields
+from safekey_interp.data.source_walk import SourceWalk, Wanted
+from safekey_interp.data.trace import Trace
+from safekey_interp.data.trace_draw import Drawn, drawn_places, membership, membership_array
 from safekey_interp.data.trace_record import record_of, trace_of
-from safekey_interp.data.unique_ids import UniqueIds
 from safekey_interp.errors import InputError
 
 
@@ -31,53 +32,77 @@ def read_traces(
     label_field: str | None = None,
     group_field: str | None = None,
     id_field: str | None = None,
+    label_map: Mapping[str, str] | None = None,
     limit: int | None = None,
+    first: int | None = None,
+    seed: int = 0,
 ) -> TraceSource:
     """The traces of a source, read when they are asked for.
 
     Args:
-        source: a path, a glob, ``-`` for JSON Lines on standard input, a list of these and of suites' files
-            (:func:`~safekey_interp.data.suites.suite_files`); or mappings, traces (a list or any iterable) or a pandas
-            data frame.
-        prompt_field: column of the prompt; by default ``prompt``, ``question``, ``instruction`` or the last user turn
-            of ``messages``.
-        response_field: column of the response; by default ``response``, ``completion``, ``output``, ``answer`` or the
-            assistant's turn after the last user turn. Without any, responses are empty.
-        label_field: column of the label; by default ``label``.
+        source: a path, a folder, a glob, ``-`` for JSON Lines on standard input, ``hf:owner/name[:config][:split]
+            [@revision]``, a list of these and of suites' files (:func:`~safekey_interp.data.suites.suite_files`); or
+            mappings, traces (a list or any iterable) or a pandas data frame.
+        prompt_field: column of the prompt; by default ``prompt``, ``question``, ``instruction``, … or the last user
+            turn of ``messages`` (:mod:`~safekey_interp.data.column_names`).
+        response_field: column of the response; by default ``response``, ``completion``, ``output``, ``answer``, … or
+            the assistant's turns. Without any, responses are empty.
+        label_field: column of the label; by default ``label``, or one whose name says what it means (``is_safe``).
         group_field: column of the group; by default ``group``, else the prompt itself.
         id_field: column of the id; by default ``trace_id`` or ``id``, else the row's number, from 0.
-        limit: stop after so many traces.
+        label_map: class of each value of the label that does not say it, such as ``{"2": "harmful"}``; in any case, and
+            an empty class is no label.
+        limit: draw so many traces by ``seed``, whole groups, stratified by label and source, in the file's order
+            (:mod:`~safekey_interp.data.trace_draw`). The source is read twice.
+        first: stop after so many traces.
+        seed: of the draw.
 
     Returns:
         The traces, one at a time; each walk reads the source anew until :meth:`TraceSource.check` has kept them.
 
     Raises:
-        InputError: for what can be told before reading: no such file, a folder, an empty file, an unknown suffix, a
-            glob that matches nothing. What the rows hold is told by :meth:`TraceSource.check` or on the way.
+        InputError: for what can be told before reading: no such file, a folder without files, an empty file, an
+            unknown suffix, a glob that matches nothing. What the rows hold is told by :meth:`TraceSource.check` or on
+            the way.
     """
-    if limit is not None and limit < 1:
-        raise InputError(f"limit: got {limit}, expected at least 1")
+    for name, number in (("limit", limit), ("first", first)):
+        if number is not None and number < 1:
+            raise InputError(f"{name}: got {number}, expected at least 1")
+    if limit is not None and first is not None:
+        raise InputError("limit, first: got both, expected one: limit draws, first takes the first")
     named = NamedFields(prompt_field, response_field, label_field, group_field, id_field)
     if isinstance(source, TraceSource):
-        if any(named) or limit:
+        if any(named) or limit or first or label_map:
             raise InputError("these traces are read already; give field names and a limit when the file is read")
         return source
-    return TraceSource(row_sources(source), named, limit)
+    labels = {str(value).strip().casefold(): word.strip() for value, word in label_map.items()} if label_map else None
+    return TraceSource(row_sources(source), Wanted(named, labels, limit, first, seed))
 
 
 class TraceSource:
     """Traces of one source, one at a time; each walk reads the source anew until :meth:`check` has kept them."""
 
-    def __init__(self, sources: Sequence[RowSource], named: NamedFields, limit: int | None) -> None:
-        self._sources, self._named, self._limit = sources, named, limit
-        self._sha256: str | None = None
+    def __init__(self, sources: Sequence[RowSource], wanted: Wanted) -> None:
+        self._sources, self._wanted = sources, wanted
         self._content: Content | None = None
+        self._sha256: str | None = None
         self._n: int | None = None
         self._kept: Callable[[], Iterator[Trace]] | None = None
+        self._drawn: Drawn | None = None
+        self._account = ReadingAccount()
         self.n_read = 0
         """Traces that the latest reading of the source has given so far."""
         self.n_surrogates = 0
         """Lone surrogates that the latest reading has met so far; each became U+FFFD."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What the latest whole reading read as what, and what it left, in sentences."""
+        notes = self._account.lines()
+        if self._drawn is not None and len(self._drawn.places) < self._drawn.of:
+            how = f"by seed {self._wanted.seed}, whole groups, stratified by label and source"
+            notes.append(f"{len(self._drawn.places):,} of these {self._drawn.of:,} traces drawn {how}")
+        return notes
 
     @property
     def files(self) -> tuple[RowFile, ...]:
@@ -90,9 +115,13 @@ class TraceSource:
         return tuple(source.name for source in self._sources)
 
     @property
+    def _are_files(self) -> bool:
+        return len(self.files) == len(self._sources)
+
+    @property
     def sha256(self) -> str:
         """Hash of the data: the files' bytes in order, whatever the limit; rows in memory as canonical JSON."""
-        if self._sha256 is None and len(self.files) < len(self._sources):
+        if self._sha256 is None and not self._are_files:
             self.check()
         elif self._sha256 is None:
             self._sha256 = _sha256_of(self.files)
@@ -110,7 +139,10 @@ class TraceSource:
         """What a manifest says of the data."""
         content = self.content
         hashes = {"sha256": self.sha256, "traces_sha256": content.sha256}
-        return {"sources": list(self.names)} | hashes | {"n_read": content.n, "n_surrogates": self.n_surrogates}
+        about = {"n_read": content.n, "n_surrogates": self.n_surrogates, "read_as": self.notes}
+        drawn = self._drawn and {"limit": self._wanted.limit, "seed": self._wanted.seed, "of": self._drawn.of}
+        about |= {"drawn": drawn} if drawn else {"first": self._wanted.first} if self._wanted.first else {}
+        return {"sources": list(self.names)} | hashes | about
 
     def check(self) -> TraceSource:
         """Read everything once, if it was not yet, and keep it, so that no later walk reads the source again.
@@ -124,17 +156,18 @@ class TraceSource:
         if self._content is None:
             digest, n, is_kept, names = hashlib.sha256(), 0, True, {}
             spool, in_memory = RecordSpool(), []
+            is_held = all(source.is_held for source in self._sources)
             for trace in self._read():
                 n += 1
                 names |= dict.fromkeys(trace.span_names)
                 record, is_exact = record_of(trace)
                 digest.update(record + b"\n")
-                if not self.files:
+                if is_held:
                     in_memory.append(trace)
                 elif is_kept:
                     is_kept = is_exact and spool.append(record)
             if is_kept:
-                self._kept = partial(map, trace_of, spool) if self.files else partial(iter, in_memory)
+                self._kept = partial(iter, in_memory) if is_held else partial(map, trace_of, spool)
             self._content = Content(n, digest.hexdigest(), tuple(names))
         return self
 
@@ -144,7 +177,7 @@ class TraceSource:
 
     def __len__(self) -> int:
         """How many traces. Files are read for it when they were not yet, and not kept; rows in memory are kept."""
-        if self._content is not None or len(self.files) < len(self._sources):
+        if self._content is not None or not self._are_files:
             return self.content.n
         if self._n is None:
             self._n = sum(1 for _ in self._read())
@@ -184,48 +217,34 @@ class TraceSource:
         return source
 
     def _read(self) -> Iterator[Trace]:
-        """The traces from the source itself."""
-        digest, ids = hashlib.sha256(), UniqueIds()
-        absent = {option: field for option, field in self._named._asdict().items() if field}
-        n_read = n_surrogates = self.n_read = self.n_surrogates = 0
-        fields: tuple[str, ...] = ()
-        for prefix, source in zip(prefixes_of(self._sources), self._sources, strict=True):
-            n_rows = 0
-            layout = source.layout if isinstance(source, RowFile) else None
-            named = NamedFields() if layout else self._named
-            for number, given in source.rows(digest):
-                where = source.where(number)
-                row = layout.adapt(given, where, source.name) if layout else given
-                traces = [row] if isinstance(row, Trace) else read_row(row, where, f"{prefix}{n_rows}", named)
-                if isinstance(row, dict):
-                    n_surrogates += _n_surrogates(row)
-                    if layout is None:
-                        fields = fields or tuple(row)
-                        absent = {option: field for option, field in absent.items() if field not in row}
-                n_rows += 1
-                for trace in traces:
-                    ids.add(trace.trace_id, where)
-                    n_read += 1
-                    self.n_read, self.n_surrogates = n_read, n_surrogates
-                    yield trace
-                    if n_read == self._limit:
-                        self._end_of_walk(None if isinstance(source, RowFile) else digest.hexdigest(), absent, fields)
-                        return ids.check()
-            if n_rows == 0:
-                raise InputError(f"{source.name}: no rows; expected at least one")
-        self._end_of_walk(digest.hexdigest(), absent, fields)
-        ids.check()
+        """The traces from the source itself, or those of them that are drawn."""
+        if self._wanted.limit is None:
+            return self._walked()
+        return self._drawn_of(self._wanted.limit)
 
-    def _end_of_walk(self, sha256: str | None, absent: Mapping[str, str], fields: Iterable[str]) -> None:
-        if fields and absent:
-            option, field = next(iter(absent.items()))
-            raise InputError(
-                f"{', '.join(self.names)}: no row has the field {field!r}, named by --{option}-field;"
-                f" the fields are {', '.join(fields)}"
-            )
-        if sha256 and self._sha256 and sha256 != self._sha256:
+    def _walked(self) -> Iterator[Trace]:
+        walk = SourceWalk(self._sources, self._wanted)
+        self.n_read = self.n_surrogates = 0
+        for trace in walk:
+            self.n_read, self.n_surrogates = walk.n_read, walk.n_surrogates
+            yield trace
+        if walk.sha256 and self._sha256 and walk.sha256 != self._sha256:
             raise InputError(f"{', '.join(self.names)}: changed since it was read before; start again")
-        self._sha256 = sha256 or self._sha256
+        self._sha256 = walk.sha256 or self._sha256
+        self._account = walk.account
+
+    def _drawn_of(self, limit: int) -> Iterator[Trace]:
+        held = list(self._walked()) if any(getattr(each, "is_read_once", False) for each in self._sources) else None
+        if self._drawn is None:
+            members = map(membership, self._walked() if held is None else held)
+            pairs = membership_array(members)
+            self._drawn = Drawn(drawn_places(pairs, limit, self._wanted.seed), len(pairs))
+        wanted, n = set(self._drawn.places.tolist()), 0
+        for at, trace in enumerate(self._walked() if held is None else held):
+            if at in wanted:
+                n += 1
+                yield trace
+        self.n_read = n
 
 
 class _ChangedSource(TraceSource):
@@ -237,12 +256,16 @@ class _ChangedSource(TraceSource):
         change: Callable[[Iterator[Trace]], Iterator[Trace]],
         record: Mapping[str, Any],
     ) -> None:
-        super().__init__(source._sources, source._named, source._limit)
+        super().__init__(source._sources, source._wanted)
         self._source, self._change, self._record = source, change, dict(record)
 
     @property
     def sha256(self) -> str:
         return self._source.sha256
+
+    @property
+    def notes(self) -> list[str]:
+        return self._source.notes
 
     def changes_of(self, source: TraceSource) -> TraceSource:
         return self._source.changes_of(source).changed(self._change, self._record)
@@ -264,16 +287,6 @@ def _sha256_of(files: Iterable[RowFile]) -> str:
     for file in files:
         file.hash_into(digest)
     return digest.hexdigest()
-
-
-def _n_surrogates(value: Any) -> int:
-    if isinstance(value, str):
-        return count_surrogates(value)
-    if isinstance(value, dict):
-        return sum(map(_n_surrogates, value.values()))
-    if isinstance(value, list):
-        return sum(map(_n_surrogates, value))
-    return 0
 
 
 class Content(NamedTuple):

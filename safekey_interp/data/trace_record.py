@@ -15,8 +15,11 @@ def record_of(trace: Trace) -> tuple[bytes, bool]:
     turns = [[turn.role, turn.content] for turn in trace.messages]
     given = {name: [span.start, span.end] for name, span in trace.given.items()}
     record = [*(getattr(trace, name) for name in _TEXTS), turns, given, dict(trace.meta)]
-    if spans := spans_record(trace):
+    spans, steps = spans_record(trace), [[step.role, step.content] for step in trace.steps]
+    if spans or steps:
         record.append(spans)
+    if steps:
+        record.append(steps)
     try:
         return json.dumps(record).encode(), True
     except TypeError:
@@ -27,13 +30,16 @@ def trace_of(record: list[Any]) -> Trace:
     """The trace of a record."""
     n = len(_TEXTS)
     turns, given, meta, *more = record[n:]
-    spans, prompt_spans, *of_turns = more[0] if more else ({}, {}, *({} for _ in turns))
+    steps = more[1] if len(more) > 1 else []
+    spans, prompt_spans, *of_turns = more[0] if more and more[0] else ({}, {}, *({} for _ in (*turns, *steps)))
+    messages = [
+        Message(role=role, content=content, spans=named)
+        for (role, content), named in zip((*turns, *steps), of_turns, strict=True)
+    ]
     return Trace(
         **dict(zip(_TEXTS, record[:n], strict=True)),
-        messages=tuple(
-            Message(role=role, content=content, spans=named)
-            for (role, content), named in zip(turns, of_turns, strict=True)
-        ),
+        messages=tuple(messages[: len(turns)]),
+        steps=tuple(messages[len(turns) :]),
         given={name: CharSpan(*ends) for name, ends in given.items()},
         meta=meta,
         spans=spans,
@@ -43,7 +49,7 @@ def trace_of(record: list[Any]) -> Trace:
 
 def spans_record(trace: Trace) -> list[dict[str, list[list[int]]]]:
     """Intervals of its own spans by name: of the response, of the prompt, of each turn; nothing where it has none."""
-    places = (trace.spans, trace.prompt_spans, *(turn.spans for turn in trace.messages))
+    places = (trace.spans, trace.prompt_spans, *(turn.spans for turn in (*trace.messages, *trace.steps)))
     return [intervals_of(spans) for spans in places] if any(places) else []
 
 

@@ -85,7 +85,7 @@ def run_comparison(
             ``source`` or a name in ``meta``.
         by: the column that tells conditions apart: ``source``, or a name in ``meta``; None for nothing.
         seed: seed of every draw.
-        limit: read no more traces than this; for ``traces`` that are not read yet.
+        limit: draw so many traces by ``seed``; for ``traces`` that are not read yet.
         n_examples: prompts that are shown side by side.
         judges: those that the authors of suites use, to see the answers to their prompts besides ``refusal``.
         load_options: further arguments of ``load``, for models given by name.
@@ -118,7 +118,7 @@ def run_comparison(
     with run_session(out, overwrite=overwrite, progress=progress) as session:
         session.progress.stage("reading", None)
         sides = named_models(models, at_least=1)
-        source = _prompts(sides, traces, limit)
+        source = _prompts(sides, traces, limit, seed)
         check_by(source, by)
         check_label_by(source, label_by)
         for side in sides:
@@ -162,14 +162,14 @@ def run_comparison(
         return session.result()
 
 
-def _prompts(sides: Sequence[NamedModel], traces: Any, limit: int | None) -> TraceSource:
+def _prompts(sides: Sequence[NamedModel], traces: Any, limit: int | None, seed: int) -> TraceSource:
     """What the models are asked; what the first run holds when all are runs."""
     if traces is None:
         if any(side.run is None for side in sides):
             raise InputError("traces: got none, expected prompts or traces to give to the models")
         assert sides[0].run is not None
         traces = list(traces_of(sides[0].run))
-    return read_traces(traces, limit=limit).check()
+    return read_traces(traces, limit=limit, seed=seed).check()
 
 
 def _manifest(

@@ -72,7 +72,7 @@ def run_intervention(
         delimiters: marks of the reasoning; the known families' when None.
         max_length: most tokens up to the end of K; longer traces are left out and named.
         seed: seed of every draw.
-        limit: read no more traces than this; for ``traces`` that are not read yet.
+        limit: draw so many traces by ``seed``; for ``traces`` that are not read yet.
         chunk: traces between two points from which a killed run resumes.
         keep_directions: leave directions that were fitted, on all traces, in the folder's ``directions``.
         overwrite: delete a run that is there.
@@ -101,7 +101,7 @@ def run_intervention(
         raise InputError(f"keep_directions: {kind} fits none here; leave it out")
     with run_session(out, overwrite=overwrite, progress=progress) as session:
         session.progress.stage("reading", None)
-        source = read_traces(traces, limit=limit).check()
+        source = read_traces(traces, limit=limit, seed=seed).check()
         read, content = list(source), source.content
         if intervention.adapt is not None:
             full = load_function(intervention.adapt)(full, read)

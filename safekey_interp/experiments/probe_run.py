@@ -90,7 +90,7 @@ def run_probe(
         by: the column that tells conditions apart: ``source``, or a name in ``meta``; None for nothing. Conditions of
             at least ten groups count, the most frequent first, at most six.
         seed: seed of every draw.
-        limit: read no more traces than this; for ``traces`` that are not read yet.
+        limit: draw so many traces by ``seed``; for ``traces`` that are not read yet.
         n_examples: traces whose attention on every token is kept for the page.
         n_random: draws of each random key set.
         keep_states: leave the states in the folder's ``states``.
@@ -146,7 +146,7 @@ def run_probe(
     with run_session(out, overwrite=overwrite, progress=progress) as session:
         team, progress = session.team, session.progress
         progress.stage("reading", None)
-        source = read_traces(traces, limit=limit).check()
+        source = read_traces(traces, limit=limit, seed=seed).check()
         content = source.content
         check_by(source, by)
         check_label_by(source, label_by)

@@ -113,7 +113,7 @@ class EndpointEngine:
             "top_p": None if sampling.top_p == 1 else sampling.top_p,
             "seed": seed,
         }
-        messages = [*trace.messages, Message(role="user", content=trace.prompt)]
+        messages = list(trace.turns)
         if request.prefill:
             messages.append(Message(role="assistant", content=request.prefill))
             body |= {"continue_final_message": True, "add_generation_prompt": False}

@@ -56,7 +56,8 @@ class Request:
     def content(self) -> str:
         """Hash of the content of the request, edits included, without its names."""
         turns = [[turn.role, turn.content] for turn in self.trace.messages]
-        parts = [self.trace.prompt, turns, self.prefill, self.input_ids, *map(record_of, self.edits)]
+        steps = [[[step.role, step.content] for step in self.trace.steps]] if self.trace.steps else []
+        parts = [self.trace.prompt, turns, self.prefill, self.input_ids, *map(record_of, self.edits), *steps]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

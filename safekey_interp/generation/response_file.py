@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from safekey_interp.data.row_schema import MESSAGES_FIELDS, PROMPT_FIELDS, RESPONSE_FIELDS
+from safekey_interp.data.column_names import is_read
 from safekey_interp.data.row_spans import GIVEN_SPANS, SPANS_COLUMNS
 from safekey_interp.data.trace import Spans
 from safekey_interp.data.trace_record import intervals_of
@@ -33,7 +33,7 @@ from safekey_interp.runs.storage import is_leftover, read_json, try_lock, write_
 from safekey_interp.version import __version__
 
 _VERSIONS = ("torch", "transformers", "tokenizers", "vllm", "openai")
-_READ_OTHERWISE = {*PROMPT_FIELDS, *RESPONSE_FIELDS, *MESSAGES_FIELDS, *SPANS_COLUMNS, *GIVEN_SPANS, "id"}
+_READ_OTHERWISE = {*SPANS_COLUMNS, *GIVEN_SPANS}
 """Columns that a reader would interpret otherwise."""
 
 
@@ -202,14 +202,18 @@ def to_row(generated: Generated) -> dict[str, Any]:
     request = generated.request
     trace = request.trace
     row: dict[str, Any] = {"trace_id": row_id(request), "prompt": trace.prompt}
-    if trace.messages:
-        # With the prompt as the last turn: so no earlier turn can be taken for it.
-        turns = [{"role": turn.role, "content": turn.content} | _column("spans", turn.spans) for turn in trace.messages]
-        row["messages"] = [*turns, {"role": "user", "content": trace.prompt}]
+    if trace.messages or trace.steps:
+        # With the prompt among them: so no earlier turn can be taken for it.
+        row["messages"] = [
+            {"role": turn.role, "content": turn.content}
+            | _column("spans", turn.spans if n != len(trace.messages) else {})
+            for n, turn in enumerate(trace.turns)
+        ]
     row |= {"response": generated.response} | _column("prompt_spans", trace.prompt_spans)
     row |= {"label": trace.label, "source": trace.source, "group": trace.group}
     if not trace.response:
-        row |= {name: value for name, value in trace.meta.items() if name not in _READ_OTHERWISE and name not in row}
+        taken = {name for name in trace.meta if is_read(name) or name in row or name in _READ_OTHERWISE}
+        row |= {name: value for name, value in trace.meta.items() if name not in taken}
     return row | {
         "prompt_id": trace.trace_id,
         **{name: getattr(request, name) for name in ("condition", "depth", "share", "sample", "prefill")},

@@ -19,7 +19,7 @@ template.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
@@ -47,7 +47,7 @@ class Rendered(NamedTuple):
     add_special_tokens: bool
     """Whether the tokenizer has to add its own, since no template wrote them."""
     shifts: Mapping[Part, int]
-    """What moves a character of the response, the prompt or a message into ``text``; a message that the template does
+    """What moves a character of the response, the prompt or another turn into ``text``; a turn that the template does
     not show as it is has none."""
 
 
@@ -68,31 +68,30 @@ def render(tokenizer: Any, trace: Trace, rendering: Rendering = "chat") -> Rende
         shifts: dict[Part, int] = {"prompt": 0, "response": prompt.end}
         return Rendered(text, prompt, prompt.end, add_special_tokens=True, shifts=shifts)
     if not getattr(tokenizer, "chat_template", None):
-        before, shifts = "", {}
-        for i, message in enumerate(trace.messages):
-            before += f"{message.role.capitalize()}: "
-            shifts[i] = len(before)
-            before += f"{message.content}\n\n"
-        before += "User: "
-        head = f"{before}{trace.prompt}\n\nAssistant:\n"
-        prompt = CharSpan(len(before), len(before) + len(trace.prompt))
-        shifts |= {"prompt": prompt.start, "response": len(head)}
+        head, shifts = "", {}
+        for i, turn in enumerate(trace.turns):
+            head += f"{turn.role.capitalize()}: "
+            shifts["prompt" if i == len(trace.messages) else i] = len(head)
+            head += f"{turn.content}\n\n"
+        head += "Assistant:\n"
+        prompt = CharSpan(shifts["prompt"], shifts["prompt"] + len(trace.prompt))
+        shifts["response"] = len(head)
         return Rendered(head + trace.response, prompt, len(head), add_special_tokens=True, shifts=shifts)
     try:
-        suffix = _after_prompt(_Hashable(tokenizer), trace.messages)
-        head = _apply_template(tokenizer, trace.messages, trace.prompt)
+        suffix = _after_prompt(_Hashable(tokenizer), trace.messages, trace.steps)
+        head = _apply_template(tokenizer, trace.turns)
     except Exception as error:  # a template is a program of its author's: whatever it raises is about this trace
         raise TraceError(trace.trace_id, f"the chat template refuses its messages: {error}") from error
     prompt = _locate_prompt(head, suffix, trace)
-    shifts = _locate_messages(tokenizer, head[: prompt.start], trace)
+    shifts = _locate_turns(tokenizer, head, prompt, trace)
     head = _without_doubled_opening(head, prompt.end, trace.response)
     shifts |= {"prompt": prompt.start - _n_leading(trace.prompt), "response": len(head)}
     return Rendered(head + trace.response, prompt, len(head), add_special_tokens=False, shifts=shifts)
 
 
-def _apply_template(tokenizer: Any, messages: tuple[Message, ...], prompt: str) -> str:
-    turns = [{"role": m.role, "content": m.content} for m in messages] + [{"role": "user", "content": prompt}]
-    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+def _apply_template(tokenizer: Any, turns: Iterable[Message]) -> str:
+    conversation = [{"role": turn.role, "content": turn.content} for turn in turns]
+    return tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
 
 
 class _Hashable:
@@ -110,9 +109,10 @@ class _Hashable:
 
 
 @lru_cache(maxsize=64)
-def _after_prompt(tokenizer: _Hashable, messages: tuple[Message, ...]) -> str | None:
+def _after_prompt(tokenizer: _Hashable, messages: tuple[Message, ...], steps: tuple[Message, ...]) -> str | None:
     """What the template writes after the prompt; None when it does not show the prompt as it is."""
-    _, placeholder, suffix = _apply_template(tokenizer.tokenizer, messages, _PLACEHOLDER).rpartition(_PLACEHOLDER)
+    turns = (*messages, Message(role="user", content=_PLACEHOLDER), *steps)
+    _, placeholder, suffix = _apply_template(tokenizer.tokenizer, turns).rpartition(_PLACEHOLDER)
     return suffix if placeholder else None
 
 
@@ -131,20 +131,25 @@ def _locate_prompt(head: str, suffix: str | None, trace: Trace) -> CharSpan:
     raise TraceError(trace.trace_id, "the chat template does not show the prompt as it is; remedy: another template")
 
 
-def _locate_messages(tokenizer: Any, before_prompt: str, trace: Trace) -> dict[Part, int]:
-    """What moves a character of each message into the text before the prompt."""
+def _locate_turns(tokenizer: Any, head: str, prompt: CharSpan, trace: Trace) -> dict[Part, int]:
+    """What moves a character of each turn but the prompt into the text."""
     shifts: dict[Part, int] = {}
     cursor = 0
-    for i, message in enumerate(trace.messages):
-        content = message.content.strip()
-        at = before_prompt.find(content, cursor) if content else -1
-        if at >= 0 and before_prompt.find(content, at + 1) >= 0:
-            # Of several places with the same words, the one that changes with the message.
-            turns = (*trace.messages[:i], replace(message, content=_PLACEHOLDER, spans={}), *trace.messages[i + 1 :])
-            at = _apply_template(tokenizer, turns, trace.prompt).find(_PLACEHOLDER)
-            at = at if at >= cursor and before_prompt.startswith(content, at) else -1
+    turns = trace.turns
+    for i, turn in enumerate(turns):
+        if i == len(trace.messages):
+            cursor = prompt.end
+            continue
+        text = head[: prompt.start] if i < len(trace.messages) else head
+        content = turn.content.strip()
+        at = text.find(content, cursor) if content else -1
+        if at >= 0 and text.find(content, at + 1) >= 0:
+            # Of several places with the same words, the one that changes with the turn.
+            others = (*turns[:i], replace(turn, content=_PLACEHOLDER, spans={}), *turns[i + 1 :])
+            at = _apply_template(tokenizer, others).find(_PLACEHOLDER)
+            at = at if at >= cursor and text.startswith(content, at) else -1
         if at >= 0:
-            shifts[i] = at - _n_leading(message.content)
+            shifts[i] = at - _n_leading(turn.content)
             cursor = at + len(content)
     return shifts
 

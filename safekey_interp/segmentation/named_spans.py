@@ -20,7 +20,7 @@ from safekey_interp.segmentation.segmenter import finder_names, segment
 from safekey_interp.segmentation.sentence_splitter import iterate_sentences
 
 Part = Literal["response", "prompt"] | int
-"""A text of the conversation: the response, the prompt, or a message by its index."""
+"""A text of the conversation: the response, the prompt, or another turn by its index in the conversation."""
 _SYSTEM = ("system", "developer")
 
 
@@ -69,7 +69,7 @@ class NamedSpans:
         texts: list[tuple[Part, str, Spans]] = [
             ("response", trace.response, trace.spans),
             ("prompt", trace.prompt, trace.prompt_spans),
-            *((i, turn.content, turn.spans) for i, turn in enumerate(trace.messages)),
+            *((i, turn.content, turn.spans) for i, turn in enumerate(trace.turns) if i != len(trace.messages)),
         ]
         return [
             place for part, text, spans in texts for place in _checked(trace, span, part, text, spans.get(span, ()))
@@ -98,20 +98,20 @@ class NamedSpans:
         if message.role != "assistant":
             return []
         finder = self._segmentation.finder
-        asked = next((m.content for m in reversed(self._trace.messages[:turn]) if m.role == "user"), "")
+        asked = next((m.content for m in reversed(self._turns()[:turn]) if m.role == "user"), "")
         earlier = Trace(trace_id=self._trace.trace_id, prompt=asked, response=message.content)
         found = segment(earlier, finder=finder if finder in finder_names() else "rules")
         where: CharSpan | None = getattr(found, kind)
         return [] if where is None else [Place(part, where)]
 
     def _turns(self) -> list[Message]:
-        trace = self._trace
-        ends = [Message(role="user", content=trace.prompt), Message(role="assistant", content=trace.response)]
-        return [*trace.messages, *ends]
+        return [*self._trace.turns, Message(role="assistant", content=self._trace.response)]
 
     def _part(self, turn: int) -> Part:
-        after = turn - len(self._trace.messages)
-        return turn if after < 0 else "prompt" if after == 0 else "response"
+        trace = self._trace
+        if turn == len(trace.messages) + 1 + len(trace.steps):
+            return "response"
+        return "prompt" if turn == len(trace.messages) else turn
 
 
 def sentence_spans(segmentation: Segmentation) -> Iterator[tuple[str, CharSpan]]:

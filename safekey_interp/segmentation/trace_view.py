@@ -68,7 +68,8 @@ def _text(trace: Trace, pieces: list[tuple[str, str]], verdict: str) -> Text:
     about = [trace.trace_id, trace.label or "no label", *filter(None, [trace.source])]
     turns = [(f"{message.role}: ", message.content) for message in trace.messages]
     words = Text(f"{printable(' · '.join(about))}\n", style="bold")
-    for name, piece in [*turns, ("prompt", trace.prompt), ("", "\n"), *pieces, ("", f"\nfound: {verdict}")]:
+    steps = [(f"{step.role}: ", step.content) for step in trace.steps]
+    for name, piece in [*turns, ("prompt", trace.prompt), ("", "\n"), *steps, *pieces, ("", f"\nfound: {verdict}")]:
         mark = MARKS.get(name)
         words.append(marked_words(name, piece) if mark else printable(name + piece), style=mark.rich if mark else "")
         words.append("\n" if name.endswith(": ") else "")

@@ -85,7 +85,8 @@ def loss_terms(
         if len(other_prompts) != len(traces):
             raise InputError(f"other_prompts: got {len(other_prompts)}, expected one for each of {len(traces)} traces")
         swapped = [
-            trace.with_(prompt=o.prompt, messages=o.messages) for trace, o in zip(traces, other_prompts, strict=True)
+            trace.with_(prompt=o.prompt, messages=o.messages, steps=o.steps)
+            for trace, o in zip(traces, other_prompts, strict=True)
         ]
         others = [model.encode(*pair) for pair in zip(swapped, segmentations, strict=True)]
         for other, own in zip(others, encodings, strict=True):

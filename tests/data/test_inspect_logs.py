@@ -112,7 +112,9 @@ def test_a_sample_is_a_trace(tmp_path: Path) -> None:
     assert (trace.meta["target"], trace.meta["language"]) == ("refuse", "en")
     assert trace.meta["metadata_prompt"] == "a name that rows have"
     assert trace.label is None
-    [labelled] = read_traces(tmp_path / "log.json", label_field="metadata_label", id_field="target")
+    [labelled] = read_traces(
+        tmp_path / "log.json", label_field="metadata_label", id_field="target", label_map={"1": "harmful"}
+    )
     assert (labelled.label, labelled.trace_id) == ("harmful", "refuse")
 
 
@@ -239,13 +241,25 @@ def test_archives_that_cannot_be_used_say_which_member(tmp_path: Path) -> None:
     chunks = archive(tmp_path / "chunks.eval", SAMPLE)
     with zipfile.ZipFile(chunks, "a") as file:
         file.writestr("samples/8_epoch_1/sample.json", "{}")
-    assert "a sample in chunks, which are not read; expected one member a sample" in message(chunks)
+    assert "row 2: input: got null, expected a list" in message(chunks)
+    chunks = archive(tmp_path / "refs.eval", SAMPLE)
+    with zipfile.ZipFile(chunks, "a") as file:
+        file.writestr("samples/9_epoch_1/sample.json", '{"message_refs": [[0, 2]]}')
+        file.writestr("samples/9_epoch_1/messages/0.json", "[{}]")
+    assert "9_epoch_1/sample.json: message_refs: got a list of 1, expected ranges of 1 messages" in message(chunks)
     packed = archive(tmp_path / "packed.eval", SAMPLE, method=zipfile.ZIP_BZIP2)
     assert "packed by method 12" in message(packed)
-    agent = [*SAMPLE["messages"], {"role": "tool", "content": "ok"}, {"role": "assistant", "content": "Done."}]
-    assert "row 1: messages: got assistant, tool, assistant" in message(
-        archive(tmp_path / "agent.eval", SAMPLE | {"messages": agent})
-    )
+
+
+def test_each_turn_of_an_agent_that_has_reasoning_is_a_trace(tmp_path: Path) -> None:
+    again = [{"type": "reasoning", "reasoning": "It said ok."}, {"type": "text", "text": "Done."}]
+    agent = [*SAMPLE["messages"], {"role": "tool", "content": "ok"}, {"role": "assistant", "content": again}]
+    first, second = read_traces(archive(tmp_path / "agent.eval", SAMPLE | {"messages": agent}))
+    assert [first.trace_id, second.trace_id] == ["7_epoch_1/turn-1", "7_epoch_1/turn-2"]
+    assert first.group == second.group == first.prompt == second.prompt
+    assert first.steps == ()
+    assert [step.role for step in second.steps] == ["assistant", "tool"]
+    assert (second.steps[0].content, second.response) == (first.response, "<think>It said ok.</think>Done.")
 
 
 def test_bombs_are_refused_before_they_are_unpacked(tmp_path: Path) -> None:

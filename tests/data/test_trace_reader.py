@@ -275,7 +275,7 @@ def test_usual_and_named_columns():
     assert only({"prompt": "q", "completion": "a", "trace_id": 7}).trace_id == "7"
     assert only({"prompt": None, "question": "q"}).prompt == "q", "an empty column does not hide another"
     named = only(
-        {"p": "P", "r": "R", "l": 1, "g": 4, "i": 3.0, "prompt": "other"},
+        {"p": "P", "r": "R", "l": "unsafe", "g": 4, "i": 3.0, "prompt": "other"},
         prompt_field="p", response_field="r", label_field="l", group_field="g", id_field="i",
     )  # fmt: skip
     assert (named.prompt, named.response, named.label, named.group, named.trace_id) == ("P", "R", "harmful", "4", "3")
@@ -321,11 +321,10 @@ def test_conversations():
     assert (before.prompt, len(before.messages), before.response) == ("new", 2, "")
     assert only({"messages": json.dumps([user])}).prompt == "u", "as a CSV cell holds it"
     assert "no turn of the user" in message([{"messages": [system]}])
-    assert "tool, assistant after the last user turn" in message(
-        [{"messages": [user, {"role": "tool", "content": ""}, assistant]}]
-    )
-    assert "messages[0]: got the fields from, value, expected role and content" in message(
-        [{"messages": [{"from": "human", "value": "x"}]}]
+    called = only({"messages": [user, assistant, {"role": "tool", "content": "t"}, assistant]})
+    assert (called.prompt, [step.content for step in called.steps], called.response) == ("u", ["a", "t"], "a")
+    assert "messages[0]: got the fields name, words, expected role and content" in message(
+        [{"messages": [{"name": "human", "words": "x"}]}]
     )
     assert "messages[0].content: got null, expected text" in message(
         [{"messages": [{"role": "user", "content": None}]}]
@@ -443,7 +442,8 @@ def test_files_that_cannot_be_used(tmp_path):
     write(tmp_path / "traces.jsonl", ROWS)
     assert "no such file; did you mean" in message(tmp_path / "trace.jsonl")
     assert "does not exist either" in message(tmp_path / "nowhere" / "x.jsonl")
-    assert "a folder, expected a file" in message(tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert "a folder without a file of traces; expected .jsonl" in message(tmp_path / "empty")
     assert "no file matches" in message(str(tmp_path / "*.csv"))
     for name in ("a.jsonl", "a.json", "a.csv", "a.parquet"):
         (tmp_path / name).touch()
@@ -514,11 +514,11 @@ def test_wrong_values_name_row_field_got_and_expected(tmp_path):
     assert "got an empty text" in message([{"prompt": ""}])
     assert message([1.5]) == "row [0]: got the number 1.5, expected an object with a prompt"
     assert "row [1]: got the text 'b'" in message([{"prompt": "a"}, "b"])
-    got = message([{"prompt": "a", "label": "3"}])
-    assert "label: got the text '3', expected a word, or one of harmful, unsafe, 1, true, benign, safe, 0, false" in got
-    assert "--label-field" in got
+    got = message([{"prompt": "a", "label": "3"}, {"prompt": "b", "label": 2}, {"prompt": "c", "label": 2}])
+    assert got.startswith("rows in memory: label: got the values '3', 2; expected a word, or a truth value in")
+    assert "--label-map VALUE=harmful" in got
     for number in (2, -1, 0.5, "-1", "1.5", [1]):
-        assert "expected a word, or one of" in message([{"prompt": "a", "label": number}])
+        assert "--label-map" in message([{"prompt": "a", "label": number}])
 
 
 def test_missing_fields_name_those_that_are_there():

@@ -31,9 +31,9 @@ def n_batches(model: Model, data: list[Trace]) -> int:
     return len(plan_batches(lengths, max_tokens=token_budget(model), cost=forward_cost(model)))
 
 
-@pytest.mark.parametrize("limit", [None, 9])
+@pytest.mark.parametrize("first", [None, 9])
 @pytest.mark.parametrize("is_checked", [False, True])
-def test_a_probe_does_everything_once(tmp_path: Path, *, is_checked: bool, limit: int | None) -> None:
+def test_a_probe_does_everything_once(tmp_path: Path, *, is_checked: bool, first: int | None) -> None:
     model = tiny_model("llama")
     check_attention(model)
     # Neither fits: of the first, that is found out before anything is measured.
@@ -41,9 +41,9 @@ def test_a_probe_does_everything_once(tmp_path: Path, *, is_checked: bool, limit
     data = [long[0], *traces(12), long[1], Trace(trace_id="none", prompt="How?", response="<think>\n\n</think>")]
     file = file_of(tmp_path / "traces.jsonl", data)
     with counted(model) as work:
-        source = read_traces(file, limit=limit)
+        source = read_traces(file, first=first)
         run = run_probe(model, source.check() if is_checked else source, out=tmp_path / "run", chunk=4, max_length=200)
-    read = data[:limit]
+    read = data[:first]
     assert list(run.traces["trace_id"]) == [trace.trace_id for trace in read]
     assert work.readings == {str(file): 1}
     assert work.segmentations == {trace.trace_id: 1 for trace in read}

@@ -149,3 +149,20 @@ def test_a_changed_template_is_not_mistaken_for_the_old_one() -> None:
     assert render(tokenizer, trace).text.endswith("<|im_start|>assistant\nR")
     tokenizer.chat_template = UNTRIMMED.replace("assistant", "model")
     assert render(tokenizer, trace).text.endswith("<|im_start|>model\nR")
+
+
+@pytest.mark.parametrize("style", [TEMPLATE, UNTRIMMED, None])
+def test_steps_stand_between_prompt_and_response_and_their_characters_are_found(style: str | None) -> None:
+    steps = (Message(role="assistant", content="I call it."), Message(role="tool", content="It says no."))
+    messages = (Message(role="user", content="Hello"), Message(role="assistant", content="Hi"))
+    trace = Trace(trace_id="t", prompt="Ask it.", response="Hm.", messages=messages, steps=steps)
+    text, prompt, start, _, shifts = render(with_template(byte_level_tokenizer(), style), trace)
+    assert prompt.text(text) == "Ask it."
+    assert text[start:] == "Hm."
+    for number, turn in enumerate(trace.turns):
+        shift = shifts["prompt" if number == len(messages) else number]
+        assert text[shift : shift + len(turn.content)] == turn.content
+    at = [text.index(turn.content) for turn in trace.turns]
+    assert at == sorted(at)
+    without = render(with_template(byte_level_tokenizer(), style), trace.with_(steps=()))
+    assert "no." not in without.text
