@@ -105,7 +105,7 @@ def summarise_suppression(table: pd.DataFrame) -> pd.DataFrame:
         source_part, target_part and the columns of
         :func:`~safekey_interp.interventions.effects.summarise_effects`. NaN where nothing is defined.
     """
-    return summarise_effects(table, ["source_part", "target_part"])
+    return summarise_effects(table, ["source_part", "target_part"], joint=["target_part"])
 
 
 class _Piece(NamedTuple):
