@@ -23,6 +23,13 @@ from safekey_interp.reporting.findings import intervention_terms as terms
 from safekey_interp.reporting.findings.beside_draws import beside_draws, is_beyond_draws, p_in_words
 from safekey_interp.reporting.findings.effect_size import SMALLEST, size_in_words, verdict_of
 from safekey_interp.reporting.findings.finding import Estimate, Finding, estimate
+from safekey_interp.reporting.findings.intervention_summary import (
+    Told,
+    effect_lines,
+    finding_lines,
+    headline_of,
+    told_lines,
+)
 from safekey_interp.reporting.findings.intervention_terms import Row, Table
 from safekey_interp.reporting.findings.knockout_findings import (
     find_contrast,
@@ -35,6 +42,7 @@ from safekey_interp.reporting.findings.knockout_findings import (
 from safekey_interp.reporting.findings.phrases import by_reason, capital
 from safekey_interp.reporting.findings.response_findings import EVERY, find_shares
 from safekey_interp.reporting.findings.score_findings import find_gaps, find_scores
+from safekey_interp.reporting.findings.summary_lines import Line, cut, cut_of, listed, trust
 
 if TYPE_CHECKING:
     from safekey_interp.interventions.intervention_record import Intervention
@@ -51,7 +59,7 @@ def find(
     left_out: Mapping[str, str],
     manifest: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Findings of an intervention's tables: ``headline``, ``findings``, ``left_out``.
+    """Findings of an intervention's tables: ``headline``, ``summary``, ``findings``, ``left_out``, ``notes``.
 
     Args:
         intervention: its record.
@@ -61,6 +69,7 @@ def find(
         manifest: ``run.json``'s content.
     """
     intervention = intervention.named(manifest["settings"])
+    told: list[Told] = []
     n, n_groups = effects["trace_id"].nunique(), effects["group"].nunique()
     settings, model = manifest["settings"], manifest["model"]
     if intervention.form == "scores":
@@ -73,6 +82,7 @@ def find(
     else:
         kinds = control_kinds(effects, list(intervention.controls))
         findings = list(_of_effects(intervention, effects, summary, model))
+        told = told_lines(intervention, summary, model)
     sentence = f"{intervention.changed(settings, effects)}{_component(summary)}"
     changed = Finding(
         question="changed",
@@ -80,10 +90,17 @@ def find(
         n=n,
         control="; ".join(_control(intervention, kind, settings, effects) for kind in kinds) or "none",
     )
+    counted = manifest.get("finder_trust")
+    limit = cut([cut_of(counted)])
+    read = "" if intervention.is_plain else trust(counted, settings.get("finder"), n)
+    read = read or f"{n:,} traces of {n_groups:,} prompts measured, {len(left_out):,} left out."
+    lines = effect_lines(told) if told else finding_lines(findings)
     return {
-        "headline": next((finding.short for finding in findings if finding.short), ""),
+        "headline": headline_of(told) if told else next((finding.short for finding in findings if finding.short), ""),
+        "summary": listed([Line("Read", read), Line("Cut", limit), *lines]),
         "findings": [asdict(finding) for finding in (changed, *findings)],
         "left_out": by_reason(left_out),
+        "notes": [limit] if limit else [],
     }
 
 
