@@ -109,8 +109,8 @@ def _told(intervention: Intervention, summary: Table, rows: Table, model: Mappin
     if with_control.empty:
         return Told(effect, *_without_control(intervention, summary, row, model))
     excess = estimate(row, *terms.EXCESS).of_largest(n_picked, row["n_groups"])
-    n_draws, n_with = int(row["n_controls"]), int(row.get("n_with_control", row["n"]))
-    beside = estimate(row, *terms.CONTROL).text(form) + f" (n = {n_with:,})" * (n_with != row["n"])
+    n_draws, n, n_with = int(row["n_controls"]), int(row["n"]), int(row.get("n_with_control", row["n"]))
+    beside = estimate(row, *terms.CONTROL).text(form) + f" (n = {n_with:,})" * (n_with != n)
     return Told(
         effect=effect,
         control=capital(terms.control_name(row["control_kind"], intervention)) + f" ({n_draws} draws)" * (n_draws > 1),
