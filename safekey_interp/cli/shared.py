@@ -152,6 +152,7 @@ def say_run(
     reading: str,
     details: bool,
     shown: int = 5,
+    found: Mapping[str, Any] | None = None,
 ) -> None:
     """What a run found, in lines of at most 80 columns: its summary, and where the page lies.
 
@@ -163,8 +164,9 @@ def say_run(
         reading: what the words mean.
         details: also every finding with its n and control, what was left out, and notes.
         shown: the most findings of a question, and reasons for leaving out, that are printed.
+        found: its findings; those that lie in it when None.
     """
-    findings = run.findings
+    findings = run.findings if found is None else found
     lines = [(str(line["label"]), str(line["text"])) for line in findings.get("summary") or []]
     # A run of an earlier version has the headline alone.
     say_lines(_of_what(run.manifest), lines or [("Read", str(findings.get("headline") or "nothing was found"))])
@@ -216,11 +218,11 @@ def say_question(findings: Sequence[Mapping[str, Any]], title: str | None = None
         print(f"\n{title}")
     control = ""
     for finding in findings[:shown]:
-        same, control = finding["control"] == control, finding["control"]
+        same, control = finding.get("control", "") == control, finding.get("control", "")
         say(finding["text"], indent="  - ", hang="    ")
-        n = f"{finding['n']:,}" if finding["n"] else "unknown"
+        n = finding.get("n") or "unknown"
         beside = "; the same control" if same else f"; control: {control}"
-        say(f"n = {n}{beside if control else ''}", indent="    ")
+        say(f"n = {n if isinstance(n, str) else f'{n:,}'}{beside if control else ''}", indent="    ")
     _say_more(len(findings), shown)
 
 

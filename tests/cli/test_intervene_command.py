@@ -60,12 +60,19 @@ def test_each_command_writes_a_run_and_says_what_was_found(here: Path, command: 
     assert bool(ended.err) == (find_intervention(kind).cost is not None), "the cost alone is said beforehand"
     assert all(len(line) <= 80 for line in ended.out.splitlines())
     said = " ".join(ended.out.split())
-    assert "organism on traces.jsonl: 28 traces read." in said
+    assert "organism on traces.jsonl." in said
     assert "toy" in said
-    for title in ("What was changed?", "What did it do?", "More than chance?"):
-        assert title in ended.out
+    lines = [line.split()[0] for line in ended.out.splitlines() if not line.startswith(" ")]
+    assert lines == ["Read", "Effect", "Control", "Verdict", "Page"]
+    assert "28 of 28 traces read by finder rules (100%)" in said
     assert says in said
-    assert "control: " in said
+    more = command("intervene", kind, "--traces", "traces.jsonl", *words, "--details")
+    assert more.said.startswith(ended.said.partition("Page")[0]), "five lines, then everything"
+    assert all(len(line) <= 80 for line in more.out.splitlines())
+    for title in ("What was changed?", "What did it do?", "More than chance?"):
+        assert title in more.out
+        assert title not in ended.out
+    assert "control: " in more.out
     folder = here / "runs" / f"organism-traces-{kind}"
     assert f"runs/organism-traces-{kind}/report.html" in ended.out
     assert (folder / "report.html").is_file()
@@ -73,7 +80,7 @@ def test_each_command_writes_a_run_and_says_what_was_found(here: Path, command: 
     assert run.manifest["command"] == ["safekey-interp", "intervene", kind, "--traces", "traces.jsonl", *words]
     assert len(run.effects)
     assert (folder / "directions").is_dir() == (kind == "direction")
-    assert command("intervene", kind, "--traces", "traces.jsonl", *words).out == ended.out
+    assert command("intervene", kind, "--traces", "traces.jsonl", *words).said == ended.said
 
 
 def test_given_files_are_used(here: Path, command: Type) -> None:

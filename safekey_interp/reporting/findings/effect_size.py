@@ -24,6 +24,8 @@ SHARE, AUROC_GAIN, TIMES, NATS = "of prompts", "AUROC", "× distance-matched bas
 """Units of which a smallest effect of interest is known, as :data:`SMALLEST` names them."""
 SMALLEST: dict[str, float] = {SHARE: 0.05, AUROC_GAIN: 0.05, TIMES: 0.1, NATS: 0.1, "nats": 0.1, "logits": 0.1}
 """The smallest effect of interest, by unit. Scores of a probe or a function have no scale of their own, and none."""
+LEAST_MASS = 0.05
+"""Attention on a span, mean over traces, from which on a head is named as the largest: a ratio of less says little."""
 _IN_WORDS = {SHARE: "5 points"}
 
 

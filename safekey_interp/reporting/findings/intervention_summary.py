@@ -57,7 +57,11 @@ def told_lines(intervention: Intervention, summary: Table, model: Mapping[str, A
     n_chosen = 0 if len(lines) <= _MOST else len(rows)
     told = [_told(intervention, summary, part, model, n_chosen) for part in lines]
     largest = sorted(told, key=lambda one: -one.size)[:_MOST]
-    return [one for one in told if one in largest]
+    shown = [one for one in told if one in largest]
+    if len(told) > len(shown):
+        more = f" {len(told) - len(shown)} more, of a smaller excess or without a control, are on the page."
+        shown[-1] = shown[-1]._replace(effect=shown[-1].effect + more)
+    return shown
 
 
 def headline_of(told: Sequence[Told]) -> str:

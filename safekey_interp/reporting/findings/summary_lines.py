@@ -33,19 +33,20 @@ def listed(lines: Iterable[Line]) -> list[dict[str, str]]:
     return [line._asdict() for line in lines if line.text]
 
 
-def trust(record: Mapping[str, Any] | None, finder: object, n_measured: int) -> str:
+def trust(record: Mapping[str, Any] | None, finder: object, n_measured: int | None) -> str:
     """How far the finder can be trusted on the data, with the remedy where that is not far; empty where nobody counted.
 
     Args:
         record: ``finder_trust`` of ``run.json``.
         finder: the finder's name.
-        n_measured: traces that were measured.
+        n_measured: traces that were measured; None where that is not said.
     """
     if not record or not record["n"]:
         return ""
     n, n_read = int(record["n"]), int(record["n_read"])
     languages = record.get("languages") or {}
-    parts = [f"{n_read:,} of {n:,} traces read by finder {finder} ({n_read / n:.0%}), {n_measured:,} measured"]
+    parts = [f"{n_read:,} of {n:,} traces read by finder {finder} ({n_read / n:.0%})"]
+    parts[0] += "" if n_measured is None else f", {n_measured:,} measured"
     if languages:
         parts.append(f"languages: {', '.join(f'{name} {count:,}' for name, count in languages.items())}")
     median = record["median_confidence"]
@@ -78,6 +79,6 @@ def cut_of(record: Mapping[str, Any] | None, name: str = "") -> tuple[str, int, 
 
 def with_control(finding: Mapping[str, Any]) -> str:
     """A finding as a line's sentence: its text, its n and its control."""
-    n = f"n = {finding['n']:,}" if finding.get("n") else "n unknown"
-    control = f"; control: {finding['control']}" if finding.get("control") else ""
-    return f"{finding['text']} ({n}{control})"
+    n, control = finding.get("n"), finding.get("control")
+    size = "n unknown" if not n else f"n = {n}" if isinstance(n, str) else f"n = {n:,}"
+    return f"{finding['text']} ({size}{f'; control: {control}' if control else ''})"
