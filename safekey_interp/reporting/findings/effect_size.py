@@ -26,7 +26,7 @@ SMALLEST: dict[str, float] = {SHARE: 0.05, AUROC_GAIN: 0.05, TIMES: 0.1, NATS: 0
 """The smallest effect of interest, by unit. Scores of a probe or a function have no scale of their own, and none."""
 LEAST_MASS = 0.05
 """Attention on a span, mean over traces, from which on a head is named as the largest: a ratio of less says little."""
-_IN_WORDS = {SHARE: "5 points"}
+_IN_WORDS = {SHARE: "5 points", AUROC_GAIN: "0.05 in AUROC"}
 
 
 def verdict_of(number: Estimate, smallest: float | None) -> Verdict:

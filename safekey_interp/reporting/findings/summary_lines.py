@@ -54,7 +54,8 @@ def trust(record: Mapping[str, Any] | None, finder: object, n_measured: int | No
     annotated, same = int(record["n_annotated"]), int(record["n_as_annotated"])
     parts += [f"K as annotated in {same:,} of {annotated:,} ({same / annotated:.0%})"] if annotated else []
     is_low = n_read < _FEW_READ * n or (median is not None and median < _UNSURE) or same < _UNLIKE * annotated
-    remedy = " Little of that is sure: --finder llm reads more." if is_low and finder != "llm" else ""
+    is_cut = int(record.get("n_cut") or 0) >= _MOST_CUT * n  # another finder finds no more in these
+    remedy = " Little of that is sure: --finder llm reads more." if is_low and finder != "llm" and not is_cut else ""
     return f"{'; '.join(parts)}.{remedy}"
 
 
