@@ -103,7 +103,8 @@ def in_lines(table: pd.DataFrame) -> list[str]:
         table: rows as :func:`analysis.paper.verdicts.as_table` makes them.
     """
     lines = []
-    for _, row in table[table["role"] == "decides"].iterrows():
+    decide: Any = table[table["role"] == "decides"]
+    for _, row in decide.iterrows():
         against = f"smallest effect of interest {row['smallest']:g}"
         control = f"; control {row['control_value']}" if row["control_value"] else ""
         lines.append(
