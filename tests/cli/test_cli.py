@@ -417,9 +417,10 @@ def test_in_a_terminal_progress_is_shown_and_wiped(tmp_path: Path, model_folder:
     screen = terminal(words, tmp_path)[1]
     assert "measuring" in screen
     assert "/12 [" in screen
-    last = screen[screen.rindex("tiny on t.jsonl: 12 traces read.") :]
+    first = "Read      tiny on t.jsonl."
+    last = screen[screen.rindex(first) :]
     assert "\x1b" not in last
-    before = screen[: screen.rindex("tiny on t.jsonl")]
+    before = screen[: screen.rindex(first)]
     assert before.rstrip("\r\n").rsplit("\r", 1)[-1].isspace(), "the bar is wiped"
 
 

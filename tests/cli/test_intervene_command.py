@@ -99,7 +99,7 @@ def test_given_files_are_used(here: Path, command: Type) -> None:
 def test_responses_under_a_direction_are_written_counted_and_shown(here: Path, command: Type) -> None:
     words = ("--generate", "--scale", "0", "--scale", "0.5", "--n-random", "1", "--max-new-tokens", "24")
     asked = ("intervene", "direction", "--traces", "traces.jsonl", "--n-folds", "2", *words)
-    ended = command(*asked)
+    ended = command(*asked, "--details")
     assert ended.status == 0
     assert ended.err == (
         "112 responses are written: to 28 prompts as the model is, and at 1 scale(s) under 1 direction(s), each with 2 "
