@@ -116,8 +116,8 @@ def test_responses_under_a_direction_are_written_counted_and_shown(here: Path, c
     assert (run.effects.groupby("group", observed=True)["fold"].nunique() == 1).all(), "fitted on other requests"
     page = (run.path / "report.html").read_text()
     assert "What organism answers under a direction" in page.replace("<bdi>", "").replace("</bdi>", "")
-    again = command(*asked)
-    assert (again.status, again.out, again.err) == (0, ended.out, ""), "nothing is written twice"
+    again = command(*asked, "--details")
+    assert (again.status, again.said, again.err) == (0, ended.said, ""), "nothing is written twice"
 
 
 WRONG: dict[str, tuple[list[str], str]] = {
