@@ -207,9 +207,8 @@ def _finish(bench: Any, answers: list[Any], identity: Mapping[str, Any], options
         claims_page.write_claims(out / "CLAIMS.md", table)
         if options.write:
             claims_page.write_claims(CLAIMS, table)
-        for claim in claims:
-            for verdict in claim.verdicts:
-                print(one_line(f"{claim.claim.id} {verdict}"))
+        for line in claims_page.in_lines(table):
+            print(one_line(line))
     drawn = (sheet.source for answer in all_answers for sheet in answer.sheets)
     source = next(drawn) if options.run else bench.source()
     return save_index(out, all_answers, [] if options.run else claims, source)

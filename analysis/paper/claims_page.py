@@ -96,6 +96,24 @@ def beside_theirs(table: pd.DataFrame, *, mark: str = "") -> list[Beside]:
     return entries
 
 
+def in_lines(table: pd.DataFrame) -> list[str]:
+    """A line for each verdict of the strongest evidence: claim, model, verdict, and the size that it goes by.
+
+    Args:
+        table: rows as :func:`analysis.paper.verdicts.as_table` makes them.
+    """
+    lines = []
+    decide: Any = table[table["role"] == "decides"]
+    for _, row in decide.iterrows():
+        against = f"smallest effect of interest {row['smallest']:g}"
+        control = f"; control {row['control_value']}" if row["control_value"] else ""
+        lines.append(
+            f"{row['claim']} {row['model']}: {verdict_in_words(row)}: {_estimate(row)} ({against}; n = {row['n']}, "
+            f"{row['n_groups']} groups{control})"
+        )
+    return lines
+
+
 def verdict_in_words(row: Any, mark: str = "") -> str:
     """``supports, after Holm cannot tell, built in (toy model)``."""
     if row["role"] == "unmeasured":
@@ -129,17 +147,22 @@ def _evidence(rows: Any) -> pd.DataFrame:
 def _ours(rows: Any, mark: str) -> pd.DataFrame:
     shown = []
     for _, row in rows.iterrows():
-        sure = np.isfinite([row["low"], row["high"]]).all()
-        number = f"{row['value']:+.3f}" if np.isfinite(row["value"]) else "not measured"
-        interval = f" [{row['low']:+.3f}, {row['high']:+.3f}] {row['unit']}" if sure else ""
         note = "; ".join(str(part) for part in (row["control_value"], row["note"]) if isinstance(part, str) and part)
         size = f"{row['n']} ({row['n_groups']} groups)"
         p = "; ".join(
             f"{words} {_p(row[name])}" for words, name in (("p", "p"), ("Holm", "p_holm")) if np.isfinite(row[name])
         )
         verdict = verdict_in_words(row, mark)
-        shown.append([row["evidence"], row["model"], number + interval, p, size, note, verdict])
+        shown.append([row["evidence"], row["model"], _estimate(row), p, size, note, verdict])
     return pd.DataFrame(shown, columns=["evidence", "model", "estimate", "p", "n", "control, notes", "verdict"])
+
+
+def _estimate(row: Any) -> str:
+    """``+0.120 [+0.080, +0.160] of traces``."""
+    if not np.isfinite(row["value"]):
+        return "not measured"
+    sure = np.isfinite([row["low"], row["high"]]).all()
+    return f"{row['value']:+.3f}" + (f" [{row['low']:+.3f}, {row['high']:+.3f}] {row['unit']}" if sure else "")
 
 
 def _p(value: float) -> str:

@@ -29,6 +29,8 @@ import pandas as pd
 from scipy import stats
 
 from analysis.paper.claims import BY_ID, CLAIMS, Evidence
+from safekey_interp.reporting.findings import effect_size
+from safekey_interp.reporting.findings.finding import Estimate
 
 Verdict = Literal["supports", "contradicts", "no effect of interest", "cannot tell"]
 Role = Literal["decides", "weaker", "beside", "unmeasured"]
@@ -99,11 +101,10 @@ def verdict_of(value: float, low: float, high: float, *, smallest: float, expect
         smallest: smallest effect of interest, in the same unit, above 0.
         expects: the claim's sign, 1 or -1.
     """
-    if not np.isfinite([value, low, high]).all():
-        return "cannot tell"
-    if -smallest < low and high < smallest:
+    size = effect_size.verdict_of(Estimate(value, low, high), smallest) if np.isfinite(value) else "too few"
+    if size == "too small":
         return "no effect of interest"
-    if low <= 0 <= high or abs(value) < smallest:
+    if size in ("open", "too few"):
         return "cannot tell"
     return "supports" if np.sign(value) == expects else "contradicts"
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from safekey_interp.cli.invocation import Invocation
 from safekey_interp.display import one_line
 from safekey_interp.errors import RunError, SafekeyError
 from safekey_interp.runs.processes import team
@@ -134,7 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # A terminal that lacks a character shows a question mark for it, not a traceback.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    invoked = Invocation.of(list(sys.argv[1:] if arguments is None else arguments))
+    words = invoked.words
     command = typer.main.get_command(app)
     together, shared = team(), words[:1] in (["probe"], ["compare"], ["intervene"], ["train"])
     if not together.is_first:
@@ -147,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with together if shared else nullcontext():
-            status = command.main(args=words, prog_name="safekey-interp", standalone_mode=False, obj=words)
+            status = command.main(args=words, prog_name="safekey-interp", standalone_mode=False, obj=invoked)
             if status == _STOPPED:  # how typer hands on Ctrl-C
                 raise _Stopped
     except _Stopped:

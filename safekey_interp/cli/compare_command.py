@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from safekey_interp.cli.options import NoReport, Overwrite, with_options
+from safekey_interp.cli.options import Details, NoReport, Overwrite, with_options
 from safekey_interp.cli.shared import (
     page_of,
     progress_bar,
     quiet_libraries,
     run_options,
-    say,
-    say_answers,
-    say_end,
-    say_reading,
+    say_run,
     traces_of,
 )
 from safekey_interp.data.reading_settings import GroupedReadingSettings
@@ -25,12 +22,9 @@ from safekey_interp.errors import InputError
 from safekey_interp.experiments.comparison_settings import ComparisonSettings
 from safekey_interp.generation.sampling_settings import DecodingSettings, Sampling
 from safekey_interp.models.load_settings import LoadSettings
-from safekey_interp.models.organism import CAVEAT, TRACES, is_organism
+from safekey_interp.models.organism import TRACES
 from safekey_interp.runs.processes import team
 from safekey_interp.runs.settings import option_values
-
-if TYPE_CHECKING:
-    from safekey_interp.runs.run_folder import Run
 
 app = typer.Typer()
 _READING = (
@@ -38,7 +32,7 @@ _READING = (
     "prompts; differences are on the same prompts."
 )
 _SHOWN = 6
-"""Findings of a question, and reasons for leaving out, that the summary prints."""
+"""Findings of a question, and reasons for leaving out, that ``--details`` prints."""
 
 
 @app.command()
@@ -93,6 +87,7 @@ def compare(
     reading: GroupedReadingSettings,
     no_report: NoReport = False,
     overwrite: Overwrite = False,
+    details: Details = False,
 ) -> None:
     """Run the comparison and print its summary."""
     # Cheap checks come before the seconds that the libraries and the models take.
@@ -134,7 +129,10 @@ def compare(
         if not team().is_first:
             return
         page = page_of(run, bar, wanted=not no_report)
-    _print_summary(run, page)
+    from safekey_interp.reporting.labels import QUESTIONS
+
+    titles = QUESTIONS["comparison"]
+    say_run(ctx, run, page, titles=titles, reading=_READING, details=details, shown=_SHOWN)
 
 
 def _text_of(file: Path | None) -> str | None:
@@ -144,18 +142,3 @@ def _text_of(file: Path | None) -> str | None:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--guard-template {file}: cannot be read: {error}") from None
-
-
-def _print_summary(run: Run, page: Path | None) -> None:
-    """What was found, in words of at most 80 columns."""
-    from safekey_interp.reporting.labels import QUESTIONS
-
-    manifest = run.manifest
-    models: list[dict[str, Any]] = manifest["models"]
-    say(f"{', '.join(model['name'] for model in models)}: {manifest['data']['n_read']:,} prompts.")
-    say_reading(manifest["data"].get("read_as", []))
-    if any(is_organism(str((model.get("model") or {}).get("spec"))) for model in models):
-        say(CAVEAT)
-    say(_READING)
-    say_answers(run.findings, QUESTIONS["comparison"], shown=_SHOWN)
-    say_end(run, page)

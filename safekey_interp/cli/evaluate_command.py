@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from safekey_interp.cli.options import NoReport, Overwrite, with_options
+from safekey_interp.cli.options import Details, NoReport, Overwrite, with_options
 from safekey_interp.cli.shared import (
     progress_bar,
     quiet_libraries,
     run_options,
-    say,
-    say_end,
-    say_left_out,
-    say_question,
+    say_run,
 )
 from safekey_interp.evaluation.benchmarks.catalogue import NAMED
 from safekey_interp.evaluation.benchmarks.commands import BenchmarkSettings
 
-if TYPE_CHECKING:
-    from safekey_interp.runs.run_folder import Run
-
 app = typer.Typer()
+_READING = "Numbers of the harnesses, with 95 % intervals from their standard errors."
 _SHOWN = 12
-"""Findings, and reasons for leaving out, that the summary prints."""
+"""Findings, and reasons for leaving out, that ``--details`` prints."""
 
 
 class SeveralValues(TyperCommand):
@@ -84,6 +79,7 @@ def evaluate(
     ] = None,
     no_report: NoReport = False,
     overwrite: Overwrite = False,
+    details: Details = False,
 ) -> None:
     """Run the benchmarks and print their summary."""
     # Cheap checks come before the seconds that the libraries take.
@@ -112,13 +108,7 @@ def evaluate(
 
             bar.stage("drawing the page", None)
             page = write_report(folder)
-    _print_summary(run, page)
+    from safekey_interp.reporting.labels import QUESTIONS
 
-
-def _print_summary(run: Run, page: Path | None) -> None:
-    """What was found, in words of at most 80 columns."""
-    findings = run.findings
-    say("Numbers of the harnesses, with 95 % intervals from their standard errors.")
-    say_question(findings.get("findings", []), shown=_SHOWN)
-    say_left_out(findings.get("left_out", []), shown=_SHOWN)
-    say_end(run, page)
+    titles = QUESTIONS["benchmarks"]
+    say_run(ctx, run, page, titles=titles, reading=_READING, details=details, shown=_SHOWN)

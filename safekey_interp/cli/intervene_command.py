@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from safekey_interp.cli.options import ModelName, NoReport, Overwrite, Traces, with_options
+from safekey_interp.cli.options import Details, ModelName, NoReport, Overwrite, Traces, with_options
 from safekey_interp.cli.shared import (
     folder_name,
     loaded_model,
@@ -22,7 +22,7 @@ from safekey_interp.cli.shared import (
     parse_layers,
     progress_bar,
     run_options,
-    say_findings,
+    say_run,
     traces_of,
 )
 from safekey_interp.data.reading_settings import GroupedReadingSettings
@@ -82,6 +82,7 @@ def _command(intervention: Intervention) -> Any:
         reading: GroupedReadingSettings,
         no_report: NoReport = False,
         overwrite: Overwrite = False,
+        details: Details = False,
         **words: Any,
     ) -> None:
         typed = [name for name in own if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"]
@@ -107,7 +108,7 @@ def _command(intervention: Intervention) -> Any:
 
         is_plain = chosen.named(run.manifest["settings"]).is_plain
         meaning = _READING_PLAIN if is_plain else _READING
-        say_findings(run, page, titles=QUESTIONS["intervention"], reading=meaning)
+        say_run(ctx, run, page, titles=QUESTIONS["intervention"], reading=meaning, details=details)
 
     single = typer.Typer(add_completion=False)
     parameters = [_parameter(name, option) for name, option in own.items()]

@@ -105,4 +105,7 @@ Traces = Annotated[
     ),
 ]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Do not draw the page.")]
+Details = Annotated[
+    bool, typer.Option("--details", help="Print every finding with its n and control, and what was left out.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Delete a run that is in the folder.")]

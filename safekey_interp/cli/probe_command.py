@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safekey_interp.cli.options import ModelName, NoReport, Overwrite, Traces, option, with_options
+from safekey_interp.cli.options import Details, ModelName, NoReport, Overwrite, Traces, option, with_options
 from safekey_interp.cli.shared import (
     folder_name,
     loaded_model,
     page_of,
     progress_bar,
     run_options,
-    say_findings,
+    say_run,
     traces_of,
 )
 from safekey_interp.data.reading_settings import GroupedReadingSettings
@@ -60,6 +60,7 @@ def probe(
     reading: GroupedReadingSettings,
     no_report: NoReport = False,
     overwrite: Overwrite = False,
+    details: Details = False,
 ) -> None:
     """Run the probe and print its summary."""
     # Cheap checks come before the seconds that the libraries and the model take.
@@ -88,7 +89,7 @@ def probe(
     from safekey_interp.reporting.labels import QUESTIONS
 
     kind, meaning = ("probe", _READING) if is_recipe else ("spans", _READING_OWN)
-    say_findings(run, page, titles=QUESTIONS[kind], reading=meaning)
+    say_run(ctx, run, page, titles=QUESTIONS[kind], reading=meaning, details=details)
 
 
 def _check_prompts(

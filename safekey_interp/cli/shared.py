@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from safekey_interp.display import Progress, one_line
 from safekey_interp.errors import InputError
-from safekey_interp.models.organism import CAVEAT, is_organism
+from safekey_interp.models.organism import TOY, is_organism
 from safekey_interp.runs.processes import team
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 _RANGE = re.compile(r"(-?[0-9]{1,5})(?:-([0-9]{1,5}))?")
 _COLUMNS = 80
-_SHOWN = 5
-"""Findings of a question, and reasons for leaving out, that a summary prints."""
+_LABEL = 10
+"""Columns of a line's label."""
 
 
 def quiet_libraries() -> None:
@@ -132,7 +132,7 @@ def loaded_model(model: str, bar: Progress, **options: Any) -> Model:
 
 def typed(ctx: Context) -> list[str]:
     """The command as the user typed it, for the record of a run."""
-    return ["safekey-interp", *(ctx.obj or [])]
+    return ["safekey-interp", *(ctx.obj.words if ctx.obj else [])]
 
 
 def run_options(ctx: Context, out: Path, bar: Progress, *, overwrite: bool) -> dict[str, Any]:
@@ -159,35 +159,78 @@ def folder_name(model: str, traces: list[str] | None) -> str:
     return re.sub(r"[^\w.-]+", "-", "-".join(names)).strip("-.") or "run"
 
 
-def say_findings(run: Run, page: Path | None, *, titles: Mapping[str, str], reading: str) -> None:
-    """What a run found, in words of at most 80 columns.
+def say_run(
+    ctx: Context,
+    run: Run,
+    page: Path | None,
+    *,
+    titles: Mapping[str, str],
+    reading: str,
+    details: bool,
+    shown: int = 5,
+    found: Mapping[str, Any] | None = None,
+) -> None:
+    """What a run found, in lines of at most 80 columns: its summary, and where the page lies.
 
     Args:
+        ctx: of the command.
         run: with findings.
         page: its page; None for none.
         titles: each question that findings answer, with its title, in order.
         reading: what the words mean.
+        details: also every finding with its n and control, what was left out, and notes.
+        shown: the most findings of a question, and reasons for leaving out, that are printed.
+        found: its findings; those that lie in it when None.
     """
-    manifest, findings = run.manifest, run.findings
-    model, data = manifest["model"], manifest["data"]
-    say(f"{model['name']} on {', '.join(Path(name).name for name in data['sources'])}: {data['n_read']:,} traces read.")
-    say_reading(data.get("read_as", []))
-    if is_organism(str(model.get("spec"))):
-        say(CAVEAT)
-    say(reading)
-    say_answers(findings, titles)
-    say_end(run, page)
+    findings = run.findings if found is None else found
+    lines = [(str(line["label"]), str(line["text"])) for line in findings.get("summary") or []]
+    # A run of an earlier version has the headline alone.
+    lines = lines or [("Read", str(findings.get("headline") or "nothing was found"))]
+    lines[1:1] = [("Data", note) for note in _read_as(run.manifest)]
+    say_lines(_of_what(run.manifest), lines)
+    if details:
+        print()
+        say(reading)
+        for question, title in titles.items():
+            answers = [finding for finding in findings.get("findings", []) if finding["question"] == question]
+            say_question(answers, title, shown=shown)
+        say_left_out(findings.get("left_out", []), shown=shown)
+        for note in ["", *(findings.get("notes") or [])]:
+            print() if not note else say(note)
+    say_end(ctx, page or run.path, is_page=page is not None)
 
 
-def say_answers(findings: Mapping[str, Any], titles: Mapping[str, str], *, shown: int = _SHOWN) -> None:
-    """The findings that answer each question, then what was left out; at most ``shown`` of each."""
-    for question, title in titles.items():
-        answers = [finding for finding in findings.get("findings", []) if finding["question"] == question]
-        say_question(answers, title, shown=shown)
-    say_left_out(findings.get("left_out", []), shown=shown)
+def say_lines(about: str, lines: Sequence[tuple[str, str]]) -> None:
+    """Lines of a summary, each with its label; ``about`` begins the first."""
+    for number, (label, text) in enumerate(lines):
+        start = f"{about} " if number == 0 else ""
+        say(f"{start}{text}", indent=f"{label:<{_LABEL}}", hang=" " * _LABEL)
 
 
-def say_question(findings: Sequence[Mapping[str, Any]], title: str | None = None, *, shown: int = _SHOWN) -> None:
+def say_end(ctx: Context, path: Path, *, is_page: bool) -> None:
+    """Where the page lies, or the run without one, and the seconds that the user waited."""
+    waited = f" ({ctx.obj.seconds:.0f} s)" if ctx.obj else ""
+    say(f"{path}{waited}", indent=f"{'Page' if is_page else 'Run':<{_LABEL}}", hang=" " * _LABEL)
+
+
+def _of_what(manifest: Mapping[str, Any]) -> str:
+    """Which models read which files."""
+    models = [(one.get("name"), one.get("model") or one) for one in manifest.get("models") or [manifest["model"]]]
+    names = ", ".join(str(name or record.get("name")) for name, record in models)
+    sources = ", ".join(Path(name).name for name in (manifest.get("data") or {}).get("sources") or [])
+    toy = f" {TOY}" if any(is_organism(str(record.get("spec"))) for _, record in models) else ""
+    return f"{names}{f' on {sources}' if sources else ''}.{toy}"
+
+
+def _read_as(manifest: Mapping[str, Any]) -> list[str]:
+    """What was read as what in the user's own files."""
+    from safekey_interp.models.organism import TRACES
+
+    data = manifest.get("data") or {}
+    return [] if data.get("sources") == [str(TRACES)] else list(data.get("read_as") or [])
+
+
+def say_question(findings: Sequence[Mapping[str, Any]], title: str | None = None, *, shown: int) -> None:
     """What answers one question, each with its number of traces and its control; nothing where nothing does.
 
     Args:
@@ -201,15 +244,15 @@ def say_question(findings: Sequence[Mapping[str, Any]], title: str | None = None
         print(f"\n{title}")
     control = ""
     for finding in findings[:shown]:
-        same, control = finding["control"] == control, finding["control"]
+        same, control = finding.get("control", "") == control, finding.get("control", "")
         say(finding["text"], indent="  - ", hang="    ")
-        n = f"{finding['n']:,}" if finding["n"] else "unknown"
+        n = finding.get("n") or "unknown"
         beside = "; the same control" if same else f"; control: {control}"
-        say(f"n = {n}{beside if control else ''}", indent="    ")
+        say(f"n = {n if isinstance(n, str) else f'{n:,}'}{beside if control else ''}", indent="    ")
     _say_more(len(findings), shown)
 
 
-def say_left_out(entries: Sequence[Mapping[str, Any]], *, shown: int = _SHOWN) -> None:
+def say_left_out(entries: Sequence[Mapping[str, Any]], *, shown: int) -> None:
     """What was left out and why, as it stands in findings.json; nothing where nothing was."""
     if not entries:
         return
@@ -218,12 +261,6 @@ def say_left_out(entries: Sequence[Mapping[str, Any]], *, shown: int = _SHOWN) -
         n = f" (n = {entry['n']:,})" if entry.get("n") else ""
         say(f"{entry['what']}{n}: {entry['why']}", indent="  - ", hang="    ")
     _say_more(len(entries), shown)
-
-
-def say_end(run: Run, page: Path | None) -> None:
-    """Where the page lies, or the run without one, and how long it took."""
-    print()
-    say(f"{page or run.path} ({sum((run.manifest.get('timings') or {}).values()):.0f} s)")
 
 
 def _say_more(n: int, shown: int) -> None:

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safekey_interp.cli.options import NoReport, Overwrite, option
-from safekey_interp.cli.shared import page_of, progress_bar, quiet_libraries, say, typed
+from safekey_interp.cli.options import Details, NoReport, Overwrite, option
+from safekey_interp.cli.shared import page_of, progress_bar, quiet_libraries, say, say_run, typed
 from safekey_interp.display import one_line, printable
 from safekey_interp.errors import InputError
 from safekey_interp.models.load_settings import CheckpointSettings
-from safekey_interp.runs.processes import place, team
+from safekey_interp.runs.processes import team
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from safekey_interp.models.model import Model
-    from safekey_interp.runs.run_folder import Run
     from safekey_interp.training.config import TrainingConfig
     from safekey_interp.training.examples import Example, Examples
 
 app = typer.Typer()
+_READING = "Brackets hold 95 % intervals over prompts. Losses are means over tokens or rows, and have none."
 _SHOWN = 3
 """Examples, and reasons for leaving out, that a dry run prints."""
 _MOST_TOKENS = 160
@@ -47,6 +47,7 @@ def train(
     ] = False,
     overwrite: Overwrite = False,
     no_report: NoReport = False,
+    details: Details = False,
     device: Annotated[str | None, typer.Option(help="cuda, mps or cpu.")] = None,
     revision: Annotated[str | None, option(CheckpointSettings, "revision")] = None,
     trust_remote_code: Annotated[bool, option(CheckpointSettings, "trust_remote_code")] = False,
@@ -90,7 +91,11 @@ def train(
     if dry_run:
         _print_plan(model, examples, config)
     else:
-        _print_summary(run, page)
+        from safekey_interp.reporting.findings.training_findings import tell
+        from safekey_interp.reporting.labels import QUESTIONS
+
+        titles = QUESTIONS["training"]
+        say_run(ctx, run, page, titles=titles, reading=_READING, details=details, found=tell(run))
 
 
 def _recipe_and_settings(words: list[str]) -> tuple[Path | None, list[str]]:
@@ -196,23 +201,3 @@ def _coloured(model: Model, example: Example) -> Text:
     if len(ids) > _MOST_TOKENS:
         shown.append(f" … and {len(ids) - _MOST_TOKENS:,} more tokens", style="dim italic")
     return shown
-
-
-def _print_summary(run: Run, page: Path | None) -> None:
-    """Losses before and after, in words of at most 80 columns."""
-    from safekey_interp.training.results import TERMS_IN_WORDS
-
-    manifest = run.manifest
-    report, result, schedule = manifest["data_report"], manifest["result"], manifest["schedule"]
-    say(f"{manifest['model']['name']}: {schedule['steps']:,} steps on {_in_words(report['train'])}.")
-    _print_dropped(report)
-    held_out = result["held_out"]
-    if held_out:
-        before, after = held_out["before"], held_out["after"]
-        print(f"\nHeld out ({report['held_out']['traces']:,} traces), at step 0 and {after['step']:,}")
-        for name, what in TERMS_IN_WORDS.items():
-            if after.get(name) is not None and before.get(name) is not None:
-                say(f"{what}: {before[name]:.3f}, then {after[name]:.3f}", indent="  - ", hang="    ")
-    print()
-    say(f"model: {run.path / 'model'}")
-    say(f"{page or run.path} ({result['seconds']:.0f} s, {place().world_size} process(es))")

@@ -196,6 +196,7 @@ def _assemble(writer: RunWriter) -> None:
     path, about = writer.path, writer.manifest
     rows: list[dict[str, Any]] = []
     left_out: list[dict[str, Any]] = []
+    counts: list[tuple[str, int, int]] = []
     timings: dict[str, float] = {}
     asked = benchmarks_of([one["name"] for one in about["benchmarks"]])
     for unit in (BenchmarkUnit.at(path, model, benchmark) for model in about["models"] for benchmark in asked):
@@ -203,6 +204,7 @@ def _assemble(writer: RunWriter) -> None:
         if done is not None:
             timings[unit.what] = done["seconds"]
             rows += unit.rows(done)
+            counts.append(unit.cut())
         elif (why := unit.why_not()) is not None:
             left_out.append({"what": unit.what, "why": why, "n": None})
     writer.remove_results()
@@ -212,4 +214,4 @@ def _assemble(writer: RunWriter) -> None:
         return
     table: pd.DataFrame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"n": "Int64"})
     write_table(path / "benchmarks.parquet", table)
-    write_json(path / "findings.json", tell(table, [one["name"] for one in about["models"]], left_out))
+    write_json(path / "findings.json", tell(table, [one["name"] for one in about["models"]], left_out, counts))

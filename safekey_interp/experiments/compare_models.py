@@ -93,6 +93,7 @@ def probed(
         "model": dict(model.record()),
         "probes": _probes(run),
         "not_probed": why,
+        "finder_trust": None if run is None else run.manifest.get("finder_trust"),
     }
     return ProbedModel(one.name, {trace.trace_id: trace for trace in traces}, run, record)
 
@@ -101,7 +102,8 @@ def of_run(name: str, run: Run) -> ProbedModel:
     """A finished run of ``probe`` that is taken as it is."""
     record = {"name": name, "folder": str(run.path), "of": "run", "model": run.manifest.get("model")}
     traces = {trace.trace_id: trace for trace in traces_of(run)}
-    return ProbedModel(name, traces, run, record | {"probes": _probes(run), "not_probed": ""})
+    record |= {"probes": _probes(run), "not_probed": "", "finder_trust": run.manifest.get("finder_trust")}
+    return ProbedModel(name, traces, run, record)
 
 
 def short_hash(value: Any) -> str:

@@ -86,7 +86,15 @@ def assemble_comparison(
     write_json(path / "side_by_side.json", shown)
     writer.manifest["models"] = [one.record for one in done]
     writer.manifest["conditions"] = conditions.record()
-    findings = tell_findings(table, names, conditions, kept=bool(writer.manifest["settings"]["keep_responses"]))
+    settings = writer.manifest["settings"]
+    findings = tell_findings(
+        table,
+        names,
+        conditions,
+        kept=bool(settings["keep_responses"]),
+        counted={one.name: one.record["finder_trust"] for one in done},
+        finder=settings["finder"],
+    )
     findings["left_out"] += [
         {"what": f"probes of {one.name}", "why": one.record["not_probed"], "n": len(one.traces)}
         for one in done

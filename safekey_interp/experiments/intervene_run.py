@@ -35,8 +35,11 @@ from safekey_interp.runs.run_session import RunSession, run_session
 from safekey_interp.runs.run_writer import RunWriter
 from safekey_interp.runs.storage import read_json, write_aside, write_json, write_table
 from safekey_interp.segmentation.finder_registry import WITHOUT_MEMORY
+from safekey_interp.segmentation.finder_trust import FinderTrust
+from safekey_interp.segmentation.segmenter import segmented
 
 if TYPE_CHECKING:
+    from safekey_interp.data.trace import Trace
     from safekey_interp.models.model import Model
 
 _TABLE, _LEFT_OUT = "effects.parquet", "left_out.json"
@@ -128,6 +131,8 @@ def run_intervention(
         if intervention.cost is not None and session.team.is_first:
             session.progress.say(load_function(intervention.cost)(work.whole_options, work.n))
         with session.writing(manifest) as writer:
+            if session.team.is_first:
+                writer.manifest["finder_trust"] = _trust(read, checked)
             task = _Task(intervention, model, work, checked, session).after_first_round(writer)
             task.assemble(writer, task.measure(writer))
             if session.team.is_first and keep_directions:
@@ -224,6 +229,14 @@ class _Task(NamedTuple):
             write_json(folder / _LEFT_OUT, left_out)
 
         return fill
+
+
+def _trust(traces: Sequence[Trace], settings: InterventionSettings) -> dict[str, Any]:
+    """How far the finder can be trusted on the traces."""
+    counted = FinderTrust()
+    for trace, segmentation in segmented(traces, settings):
+        counted.add(trace, segmentation)
+    return counted.record()
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:

@@ -22,6 +22,7 @@ from safekey_interp.data.record_spool import RecordSpool
 from safekey_interp.data.span_expressions import SPAN_NAMES, check_spans, span_references
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.errors import InputError, RunError
+from safekey_interp.segmentation.finder_trust import FinderTrust
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Survey:
     """The first trace that fits the model, encoded."""
     spans: MeasuredSpans
     """What was asked for."""
+    trust: dict[str, Any]
+    """How far the finder can be trusted on these data."""
     records: RecordSpool
     """The segmentation of each trace, and the reason why it does not fit, where that is known."""
 
@@ -109,10 +112,11 @@ def survey(
     strata: dict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)
     conditions = ConditionCounter(by, "label" if label_by == OUTCOME else label_by)
     n = with_key = with_response = 0
-    records, first, refusal = RecordSpool(), None, None
+    records, first, refusal, trust = RecordSpool(), None, None, FinderTrust()
     own: set[str] = set()
     for trace, segmentation in segmented(traces, settings):
         n += 1
+        trust.add(trace, segmentation)
         with_response += bool(trace.response)
         with_key += segmentation.key_sentence is not None
         classes[segmentation.aha if label_by == OUTCOME else label_of(trace, label_by)] += 1
@@ -140,6 +144,7 @@ def survey(
         examples=_round_robin(strata, n_examples),
         first=first,
         spans=spans,
+        trust=trust.record(),
         records=records,
     )
 

@@ -96,6 +96,7 @@ def assemble(
         raise RunError(f"no trace could be measured, nothing is kept; trace {first['trace_id']}: {first['left_out']}")
     if team.is_first:
         writer.manifest["conditions"] = overview.conditions.record()
+        writer.manifest["finder_trust"] = overview.trust
         writer.remove_results()
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()

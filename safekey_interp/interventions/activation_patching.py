@@ -35,7 +35,14 @@ from safekey_interp.generation.likelihood import NOT_FINITE, Continuation
 from safekey_interp.interventions.activation_swaps import Swap, match_positions, read_states, swapping
 from safekey_interp.interventions.attribution_patching import attribute, compare_attribution
 from safekey_interp.interventions.effect_metrics import Readout, Subject, readout_of
-from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects, tested_rows, with_units
+from safekey_interp.interventions.effects import (
+    P_VALUES,
+    TESTED,
+    about_first,
+    summarise_effects,
+    tested_rows,
+    with_units,
+)
 from safekey_interp.interventions.metric_registry import MetricLike
 from safekey_interp.interventions.paired_patching import effect_columns, table_of_pairs
 from safekey_interp.interventions.patching_record import INTERVENTION
@@ -125,7 +132,7 @@ def summarise_patching(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         layer, component (where the table has it), position, metric, unit (likewise), measure (effect, in nats a token
         or that unit; share, of the means' difference; attribution, as effect) and the columns of
-        :func:`~safekey_interp.interventions.effects.summarise_effects` without p_value. NaN where nothing is defined.
+        :func:`~safekey_interp.interventions.effects.summarise_effects` without p. NaN where nothing is defined.
     """
     by = ["layer", *(["component"] if "component" in table.columns else []), "position", "metric"]
     tables = []
@@ -134,7 +141,7 @@ def summarise_patching(table: pd.DataFrame) -> pd.DataFrame:
             part = summarise_effects(table, by, value=value, over=over)
             part.insert(len(by), "measure", measure)
             # Every trace has donors of its own, so that one draw is no common alternative to the sources.
-            tables.append(part.drop(columns="p_value"))
+            tables.append(part.drop(columns=P_VALUES))
     return with_units(pd.concat(tables, ignore_index=True), table)
 
 

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from safekey_interp.models.model import Model
 
 _PLACE = ["from_span", "to_span", "cut", "layer", "head", "n_heads", "metric"]
+_ALIKE = ["from_span", "to_span", "cut", "metric"]
+"""Cuts that differ in the heads alone are one family, over which p is corrected."""
 
 
 def cut_edges(
@@ -174,7 +176,7 @@ def summarise_edges(table: pd.DataFrame) -> pd.DataFrame:
     """
     tables = []
     for measure, over in (("effect", None), ("share", "whole")):
-        part = summarise_effects(table, _PLACE, over=over)
+        part = summarise_effects(table, _PLACE, over=over, joint=_ALIKE)
         part.insert(len(_PLACE), "measure", measure)
         tables.append(part)
     return with_units(pd.concat(tables, ignore_index=True), table)

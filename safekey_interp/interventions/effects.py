@@ -7,7 +7,7 @@ minus control, trace by trace, so that what a trace has in common with its contr
 
     p_value = (1 + #{draws: |draw − mean of all| >= |value − mean of all|}) / (1 + draws)       Phipson & Smyth 2010
 
-and for the best of many places ``p_value_over_all``, with the largest difference of each draw (Westfall & Young 1993).
+and ``p_value_over_all`` of the same, corrected for all places of a family (:mod:`safekey_interp.measures.step_down`).
 """
 
 from __future__ import annotations
@@ -29,9 +29,14 @@ from safekey_interp.measures.intervals import (
     ratio_of_means,
     share_interval,
 )
+from safekey_interp.measures.step_down import step_down_p_values
 
+P_VALUES = ["p_value", "p_value_over_all"]
+"""Columns of a summary that compare a mean with the draws of its control."""
 TESTED = "none"
 """The control of a row that is no control, and of a summary's row that has none beside it."""
+_IN_MODEL = ("layer", "n_layers", "head")
+"""Columns that say where in the model: places that differ in these alone are one family."""
 
 
 def tested_rows(table: pd.DataFrame) -> pd.DataFrame:
@@ -104,16 +109,18 @@ def summarise_effects(
         value: the column that is averaged.
         over: a column whose mean the mean is divided by (ratio of means); none when None.
         kinds: order of the kinds of control, the default first; others follow as they come in the table.
-        joint: also compare each mean with the largest of each draw's, among places that are alike in these columns (all
-            of them when empty), of the draws that all of these have; not at all when None.
+        joint: columns in which the places of one family are alike (all places are one when empty), over which
+            ``p_value_over_all`` is corrected, by the draws that all of these have; when None, ``by`` without the
+            columns that say where in the model.
         shares: the values are in [0, 1], and intervals those of shares; not with ``over``.
 
     Returns:
         One row per place, subset and kind of control; where there is none, one with ``control_kind`` ``none`` and NaN.
         Columns: ``by``, subset (all, and each label where they are at most two), control_kind, value, low, high,
-        control, control_low, control_high, excess, excess_low, excess_high, p_value (and ``p_value_over_all`` where
-        asked for), n (traces), n_groups, n_controls (draws of the kind). NaN where nothing is defined.
-        ``p_value`` = (1 + draws as far from the mean of all as the value is) / (1 + draws), two-sided.
+        control, control_low, control_high, excess, excess_low, excess_high, p_value, p_value_over_all, n (traces),
+        n_groups, n_controls (draws of the kind). NaN where nothing is defined.
+        ``p_value`` = (1 + draws as far from the mean of all as the value is) / (1 + draws), two-sided, of one place
+        that was named beforehand; ``p_value_over_all`` by step-down max-T, of any place of its family.
 
     Raises:
         InputError: no row is tested.
@@ -125,7 +132,8 @@ def summarise_effects(
     below = np.ones(wide.shape) if over is None else _wide(tested, names, over, about.index)
     top, bottom = np.asarray(wide, np.float64), np.asarray(below, np.float64)
     places = [place if isinstance(place, tuple) else (place,) for place in wide.columns]
-    family = None if joint is None else [tuple(str(place[names.index(one)]) for one in joint) for place in places]
+    alike = [name for name in names if name not in _IN_MODEL] if joint is None else joint
+    family = [tuple(str(place[names.index(one)]) for one in alike) for place in places]
     controls: list[_Control] = []
     for kind in control_kinds(table, kinds):
         rows = table.loc[table["control"] == kind]
@@ -150,7 +158,7 @@ def summarise_effects(
             measured = {"value": figure.value[i], "low": figure.low[i], "high": figure.high[i]}
             counts = {"n": int(defined.sum()), "n_groups": len(set(groups[defined]))}
             there = [dict(side[i]) for side in beside if side[i]["n_controls"] > 0]
-            for side in there or [_without(joint is not None)]:
+            for side in there or [_without()]:
                 kind, n_controls = side.pop("control_kind"), int(side.pop("n_controls"))
                 found.append(head | {"control_kind": kind} | measured | side | counts | {"n_controls": n_controls})
     return pd.DataFrame(found)
@@ -193,7 +201,7 @@ class _Control(NamedTuple):
         bottom: Float[np.ndarray, "trace place"],
         chosen: Bool[np.ndarray, " trace"],
         groups: np.ndarray,
-        family: list[tuple[str, ...]] | None,
+        family: list[tuple[str, ...]],
         *,
         shares: bool,
     ) -> list[dict[str, Any]]:
@@ -214,26 +222,18 @@ class _Control(NamedTuple):
         away = np.abs(means - np.nanmean(np.where(np.isnan(means).all(0), 0.0, means), axis=0))
         n = (~np.isnan(means[1:])).sum(0)
         usable = (n > 0) & ~np.isnan(means[0])
-
-        def p_value(draws: np.ndarray) -> np.ndarray:
-            n_compared = (~np.isnan(draws)).sum(0)
-            return np.where(usable, (1 + np.sum(draws >= away[0], axis=0)) / (1 + n_compared), np.nan)
-
-        numbers["p_value"] = p_value(away[1:])
-        if family is not None:
-            largest = np.zeros(away[1:].shape)
-            for one in set(family):
-                alike = np.array([other == one for other in family]) & usable
-                # NaN where a place has no such draw: the largest of the others alone would be too small.
-                largest[:, alike] = away[1:, alike].max(1, initial=0.0, keepdims=True)
-            numbers["p_value_over_all"] = p_value(largest)
+        numbers["p_value"] = np.where(usable, (1 + np.sum(away[1:] >= away[0], axis=0)) / (1 + n), np.nan)
+        over_all = np.full(len(family), np.nan)
+        for one in set(family):
+            alike = np.array([other == one for other in family])
+            over_all[alike] = step_down_p_values(means[0, alike], means[1:, alike])
+        numbers["p_value_over_all"] = over_all
         return pd.DataFrame(numbers | {"n_controls": n}).to_dict("records")
 
 
-def _without(joint: bool) -> dict[str, Any]:
+def _without() -> dict[str, Any]:
     """What stands beside a mean that has no control."""
-    columns = [f"{name}{end}" for name in ("control", "excess") for end in ("", "_low", "_high")]
-    columns += ["p_value", *(["p_value_over_all"] if joint else [])]
+    columns = [*(f"{name}{end}" for name in ("control", "excess") for end in ("", "_low", "_high")), *P_VALUES]
     return {"control_kind": TESTED} | dict.fromkeys(columns, np.nan) | {"n_controls": 0}
 
 

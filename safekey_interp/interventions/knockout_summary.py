@@ -20,7 +20,7 @@ import pandas as pd
 
 from safekey_interp.data.conditions import subsets_by_label
 from safekey_interp.interventions.donors import OTHER, SAME
-from safekey_interp.interventions.effects import TESTED, summarise_effects, tested_rows, with_units
+from safekey_interp.interventions.effects import P_VALUES, TESTED, summarise_effects, tested_rows, with_units
 from safekey_interp.interventions.knockout_plan import DOSE, DOSES, OUTSIDE
 from safekey_interp.measures.crossed_intervals import two_way_interval
 
@@ -52,7 +52,7 @@ def summarise_knockout(table: pd.DataFrame) -> pd.DataFrame:
     parts = [summarise_effects(table.loc[kind.isin([TESTED, OUTSIDE])], _BY)]
     if kind.isin([SAME, OTHER]).any():
         beside = summarise_effects(table.loc[kind.isin([TESTED, SAME, OTHER])], _BY, kinds=(SAME, OTHER))
-        beside = beside.loc[beside["control_kind"] != TESTED].assign(p_value=np.nan)
+        beside = beside.loc[beside["control_kind"] != TESTED].assign(**dict.fromkeys(P_VALUES, np.nan))
         parts += _resampled(table, beside)
     derived = [table.loc[kind == DOSE].assign(control=TESTED), *_derived(table)]
     if sum(map(len, derived)):

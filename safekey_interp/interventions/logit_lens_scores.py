@@ -45,7 +45,7 @@ from safekey_interp.interventions.effect_metrics import (
     own_tokens,
     readout_of,
 )
-from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects, with_units
+from safekey_interp.interventions.effects import P_VALUES, TESTED, about_first, summarise_effects, with_units
 from safekey_interp.interventions.intervention_record import Prepared
 from safekey_interp.interventions.lens_record import INTERVENTION
 from safekey_interp.interventions.metric_kinds import RecordScore
@@ -142,7 +142,7 @@ def summarise_lens(table: pd.DataFrame) -> pd.DataFrame:
         layer, metric and the columns of :func:`~safekey_interp.interventions.effects.summarise_effects` without its p.
         NaN where nothing is defined.
     """
-    return with_units(summarise_effects(table, ["layer", "metric"], value="value").drop(columns="p_value"), table)
+    return with_units(summarise_effects(table, ["layer", "metric"], value="value").drop(columns=P_VALUES), table)
 
 
 def _readout(

@@ -31,7 +31,7 @@ from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.generation.likelihood import NOT_FINITE, Continuation
 from safekey_interp.interventions.activation_swaps import Change, swapping
 from safekey_interp.interventions.effect_metrics import Readout, Subject, readout_of
-from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects, with_units
+from safekey_interp.interventions.effects import P_VALUES, TESTED, about_first, summarise_effects, with_units
 from safekey_interp.interventions.intervention_record import Prepared
 from safekey_interp.interventions.metric_registry import MetricLike
 from safekey_interp.interventions.paired_patching import effect_columns, prepare_pairs, table_of_pairs
@@ -108,13 +108,13 @@ def summarise_paths(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         sender, receiver, layer, head, position, metric, unit (where the table has it), measure (effect; share, of the
-        means' difference) and the columns of :func:`~safekey_interp.interventions.effects.summarise_effects` without
-        p_value. NaN where nothing is defined.
+        means' difference) and the columns of :func:`~safekey_interp.interventions.effects.summarise_effects` without p.
+        NaN where nothing is defined.
     """
     by = ["sender", "receiver", "layer", "head", "position", "metric"]
     tables = []
     for measure, over in (("effect", None), ("share", "gap")):
-        part = summarise_effects(table, by, over=over).drop(columns="p_value")
+        part = summarise_effects(table, by, over=over).drop(columns=P_VALUES)
         part.insert(len(by), "measure", measure)
         tables.append(part)
     return with_units(pd.concat(tables, ignore_index=True), table)

@@ -129,7 +129,7 @@ def summarise_suppression(table: pd.DataFrame) -> pd.DataFrame:
         :func:`~safekey_interp.interventions.effects.summarise_effects`. NaN where nothing is defined.
     """
     read = "metric" if "metric" in table.columns else "target_part"
-    return with_units(summarise_effects(table, ["source_part", read]), table)
+    return with_units(summarise_effects(table, ["source_part", read], joint=[read]), table)
 
 
 def _sources(segmentation: Segmentation, hidden: Sequence[str], most: int) -> list[Source]:

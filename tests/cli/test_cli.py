@@ -212,7 +212,8 @@ def test_without_arguments_the_organism_reads_its_own_traces(here: Path, command
     ended = command("probe", "--limit", "80")
     assert ended.status == 0
     assert_plain(ended.out)
-    assert ended.out.startswith("organism on traces.jsonl: 80 traces read.")
+    assert ended.out.startswith("Read      organism on traces.jsonl.")
+    assert re.search(r"\d+ of 80 traces read by finder rules \(\d+%\), \d+ measured", " ".join(ended.out.split()))
     assert "toy" in ended.out
     folder = here / "runs" / "organism"
     for name in ("traces.parquet", "attention.parquet", "separability.parquet", "run.json", "report.html"):
@@ -230,16 +231,21 @@ def test_a_run_says_what_was_found(here: Path, command: Type, model_folder: Path
     assert ended.status == 0
     assert ended.err == ""
     assert_plain(ended.out)
+    lines = [line.split()[0] for line in ended.out.splitlines() if not line.startswith(" ")]
+    assert lines == ["Read", "K", "Looks", "Knows", "Page"]
+    more = command(*words, "--details")
     for title in ("Where does the model decide?", "What does it look at there?", "What did it already know?"):
-        assert title in ended.out
-    assert "n = 12; control: " in ended.out
+        assert title in more.out
+        assert title not in ended.out
+    assert "n = 12; control: " in more.out
+    assert_plain(more.out)
     folder = here / "runs" / "tiny-t"
     assert re.search(r"runs/tiny-t/report.html \(\d+ s\)\n$", ended.out)
     manifest = json.loads((folder / "run.json").read_text())
     assert manifest["command"] == ["safekey-interp", *map(str, words)]
     page = folder / "report.html"
     before = contents(folder)
-    assert command(*words).out == ended.out, "a run that is complete is said again"
+    assert command(*words).said == ended.said, "a run that is complete is said again"
     assert contents(folder) == before
     page.unlink()
     assert command(*words).status == 0
@@ -422,9 +428,10 @@ def test_in_a_terminal_progress_is_shown_and_wiped(tmp_path: Path, model_folder:
     screen = terminal(words, tmp_path)[1]
     assert "measuring" in screen
     assert "/12 [" in screen
-    last = screen[screen.rindex("tiny on t.jsonl: 12 traces read.") :]
+    first = "Read      tiny on t.jsonl."
+    last = screen[screen.rindex(first) :]
     assert "\x1b" not in last
-    before = screen[: screen.rindex("tiny on t.jsonl")]
+    before = screen[: screen.rindex(first)]
     assert before.rstrip("\r\n").rsplit("\r", 1)[-1].isspace(), "the bar is wiped"
 
 

@@ -48,7 +48,7 @@ def test_two_models_become_one_table_and_one_page(here: Path, command: Callable[
         assert f'data-panel="{panel}"' in page
     assert str(here) not in page
     again = command(*words)
-    assert (again.status, again.out) == (0, ended.out)
+    assert (again.status, again.said) == (0, ended.said)
     other = command(*words, "--seed", 1)
     assert other.status == 2
     assert "a run of other settings" in other.err
@@ -83,7 +83,7 @@ def test_suites_are_read_as_published_and_their_own_judges_are_named(here: Path,
     goals = [f'{number},"{trace.prompt}",Here,B,C,Original' for number, trace in enumerate(asked[6:])]
     Path("harmful-behaviors.csv").write_text("\n".join(["Index,Goal,Target,Behavior,Category,Source", *goals]) + "\n")
     words = ("compare", "organism:base", "organism:sft", "--suite", "strongreject_dataset.csv", "--out", "run")
-    ended = command(*words, "--suite", "jailbreakbench=harmful-behaviors.csv", "--no-report")
+    ended = command(*words, "--suite", "jailbreakbench=harmful-behaviors.csv", "--no-report", "--details")
     assert ended.status == 0, ended.err
     told = " ".join(ended.out.split())
     assert "StrongREJECT's own judge (rubric) (n = 6): not asked" in told
@@ -119,7 +119,7 @@ def test_the_judges_of_suites_are_asked_where_they_are_given(
         assert "rubric: no answer" in refused.err
         server.behave = answering
         server.texts.clear()
-        ended = command(*words, "--out", "run")
+        ended = command(*words, "--out", "run", "--details")
         assert ended.status == 0, ended.err
         shown = len(server.texts)
         again = command(*words, "--out", "run", "--overwrite")

@@ -71,7 +71,7 @@ def test_numbers_become_one_table_and_one_page(here: Path, harness: Path, comman
     assert str(here / "runs") not in page
     before = files(here / "runs")
     again = command(*typed)
-    assert (again.status, again.out) == (0, ended.out)
+    assert (again.status, again.said) == (0, ended.said)
     assert len(asked(harness)) == 4
     assert files(here / "runs") == before
     drawn = command("report", "runs/able")
@@ -124,8 +124,9 @@ def test_what_fails_is_left_out_with_its_reason_and_asked_again(
     before = len(asked(harness))
     ended = command(*[word for word in typed if word not in ("lm-eval:slow",)])
     assert ended.status == 0, ended.err
-    assert "Left out" in ended.out
+    assert "Without a number, for the reasons of --details: lm-eval:crash of organism" in " ".join(ended.out.split())
     assert asked(harness)[before:] == ["crash", "killed", "garbage", "silent", "empty"]
+    assert "Left out" in command(*[word for word in typed if word not in ("lm-eval:slow",)], "--details").out
 
 
 def test_nothing_that_succeeds_is_status_2_and_the_log_stays(

@@ -60,12 +60,19 @@ def test_each_command_writes_a_run_and_says_what_was_found(here: Path, command: 
     assert bool(ended.err) == (find_intervention(kind).cost is not None), "the cost alone is said beforehand"
     assert all(len(line) <= 80 for line in ended.out.splitlines())
     said = " ".join(ended.out.split())
-    assert "organism on traces.jsonl: 28 traces read." in said
+    assert "organism on traces.jsonl." in said
     assert "toy" in said
-    for title in ("What was changed?", "What did it do?", "More than chance?"):
-        assert title in ended.out
+    lines = [line.split()[0] for line in ended.out.splitlines() if not line.startswith(" ")]
+    assert lines == ["Read", "Effect", "Control", "Verdict", "Page"]
+    assert "28 of 28 traces read by finder rules (100%)" in said
     assert says in said
-    assert "control: " in said
+    more = command("intervene", kind, "--traces", "traces.jsonl", *words, "--details")
+    assert more.said.startswith(ended.said.partition("Page")[0]), "five lines, then everything"
+    assert all(len(line) <= 80 for line in more.out.splitlines())
+    for title in ("What was changed?", "What did it do?", "More than chance?"):
+        assert title in more.out
+        assert title not in ended.out
+    assert "control: " in more.out
     folder = here / "runs" / f"organism-traces-{kind}"
     assert f"runs/organism-traces-{kind}/report.html" in ended.out
     assert (folder / "report.html").is_file()
@@ -73,7 +80,7 @@ def test_each_command_writes_a_run_and_says_what_was_found(here: Path, command: 
     assert run.manifest["command"] == ["safekey-interp", "intervene", kind, "--traces", "traces.jsonl", *words]
     assert len(run.effects)
     assert (folder / "directions").is_dir() == (kind == "direction")
-    assert command("intervene", kind, "--traces", "traces.jsonl", *words).out == ended.out
+    assert command("intervene", kind, "--traces", "traces.jsonl", *words).said == ended.said
 
 
 def test_given_files_are_used(here: Path, command: Type) -> None:
@@ -92,7 +99,7 @@ def test_given_files_are_used(here: Path, command: Type) -> None:
 def test_responses_under_a_direction_are_written_counted_and_shown(here: Path, command: Type) -> None:
     words = ("--generate", "--scale", "0", "--scale", "0.5", "--n-random", "1", "--max-new-tokens", "24")
     asked = ("intervene", "direction", "--traces", "traces.jsonl", "--n-folds", "2", *words)
-    ended = command(*asked)
+    ended = command(*asked, "--details")
     assert ended.status == 0
     assert ended.err == (
         "112 responses are written: to 28 prompts as the model is, and at 1 scale(s) under 1 direction(s), each with 2 "
@@ -109,8 +116,8 @@ def test_responses_under_a_direction_are_written_counted_and_shown(here: Path, c
     assert (run.effects.groupby("group", observed=True)["fold"].nunique() == 1).all(), "fitted on other requests"
     page = (run.path / "report.html").read_text()
     assert "What organism answers under a direction" in page.replace("<bdi>", "").replace("</bdi>", "")
-    again = command(*asked)
-    assert (again.status, again.out, again.err) == (0, ended.out, ""), "nothing is written twice"
+    again = command(*asked, "--details")
+    assert (again.status, again.said, again.err) == (0, ended.said, ""), "nothing is written twice"
 
 
 WRONG: dict[str, tuple[list[str], str]] = {

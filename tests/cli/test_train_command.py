@@ -32,7 +32,10 @@ def test_a_recipe_is_trained_and_drawn(here: Path, command: Callable[..., Ended]
     ended = command("train", "recipe.yaml", *QUICK)
     assert (ended.status, ended.err) == (0, "")
     assert max(map(len, ended.out.splitlines())) <= 80
-    assert "language modelling (nats a token" in ended.out
+    lines = [line.split()[0] for line in ended.out.splitlines() if not line.startswith(" ")]
+    assert lines == ["Read", "Losses", "Model", "Page"], "no snapshots were asked for"
+    assert "Language modelling, held out: from " in " ".join(ended.out.split())
+    assert "Did the losses fall?" in command("train", "recipe.yaml", *QUICK, "--details").out
     assert "runs/mine/report.html" in ended.out
     assert (here / "runs" / "mine" / "report.html").is_file()
     run = open_run("runs/mine")
@@ -41,7 +44,7 @@ def test_a_recipe_is_trained_and_drawn(here: Path, command: Callable[..., Ended]
     assert load("runs/mine/model").n_layers == load("organism:base").n_layers
     assert load_safety_head("runs/mine/model").head.understanding.in_features == 128
     again = command("train", "recipe.yaml", *QUICK)
-    assert again.out == ended.out
+    assert again.said == ended.said
     other = command("train", "recipe.yaml", *QUICK, "seed=1")
     assert other.status == 2
     assert "a run of other settings (seed was 2002, now 1" in other.err

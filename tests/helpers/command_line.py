@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,11 @@ class Ended(NamedTuple):
     status: int
     out: str
     err: str
+
+    @property
+    def said(self) -> str:
+        """The output without the seconds that the user waited."""
+        return re.sub(r" \(\d+ s\)\n", "\n", self.out)
 
 
 Type = Callable[..., Ended]

@@ -199,3 +199,16 @@ def test_a_mistake_in_the_file_of_claims_is_one_line(tmp_path, old, new, said):
         read_claims(file)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_what_the_terminal_says_has_the_size_of_each_verdict() -> None:
+    table = as_table([measured("1a", 0.2, 0.1, 0.3, control_value="shuffled 0.01"), measured("1b", 0.01, -0.01, 0.02)])
+    lines = claims_page.in_lines(table)
+    assert [line.split()[0] for line in lines] == ["1a", "1b"]
+    for line, row in zip(lines, table.to_dict("records"), strict=True):
+        assert f"{row['value']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]" in line
+        assert f"smallest effect of interest {row['smallest']:g}" in line
+        assert f"n = {row['n']}" in line
+    assert "control shuffled 0.01" in lines[0]
+    [line] = claims_page.in_lines(as_table([unmeasured("1a", "m", "nothing was run", toy=False)]))
+    assert "not measured" in line

@@ -85,7 +85,8 @@ def test_the_table_of_chance_holds_the_numbers_of_the_summary(tmp_path):
             bounds = [row[f"{name}_{end}" if name else end] for end in ("low", "high")]
             assert f"{row[name or 'value']:.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}]" in words
     assert f"at least 0.2 with {N_DRAWS} of them" in words
-    assert "multiply it by 12" in words
+    assert "corrected for all places" in words
+    assert "p of 0.05 takes 19 draws" in words, "so few cannot make it small"
 
 
 @pytest.mark.slow

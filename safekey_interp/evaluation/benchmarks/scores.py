@@ -72,15 +72,42 @@ def scores_in(folder: Path, benchmark: Benchmark) -> list[Score]:
     Raises:
         RunError: no such file, or one that is not the harness's or holds no number.
     """
-    is_lm_eval = benchmark.harness == LM_EVAL
-    files = sorted(folder.glob("results_*.json" if is_lm_eval else "*.json"))
+    document = _read(_results(folder, benchmark), benchmark)
+    scores = list(_of_lm_eval(document) if benchmark.harness == LM_EVAL else _of_inspect(document))
+    if not scores:
+        raise RunError(f"{benchmark.name}: {_results(folder, benchmark).name} holds no number")
+    return _with_main(scores, benchmark, document)
+
+
+def cut_in(folder: Path, benchmark: Benchmark) -> tuple[int, int]:
+    """Responses that the largest number of tokens cut, and those of which it is known: none of lm-eval's, which does
+    not say why a response ended.
+
+    Args:
+        folder: where the harness wrote.
+        benchmark: what it ran.
+
+    Raises:
+        RunError: as for :func:`scores_in`.
+    """
+    if benchmark.harness == LM_EVAL:
+        return 0, 0
+    samples = _read(_results(folder, benchmark), benchmark).get("samples")
+    reasons = [
+        choice.get("stop_reason")
+        for sample in (samples if isinstance(samples, list) else [])
+        if isinstance(sample, dict)
+        for choice in (_mapping(sample, "output").get("choices") or [])[:1]
+        if isinstance(choice, dict)
+    ]
+    return sum(reason == "max_tokens" for reason in reasons), sum(isinstance(reason, str) for reason in reasons)
+
+
+def _results(folder: Path, benchmark: Benchmark) -> Path:
+    files = sorted(folder.glob("results_*.json" if benchmark.harness == LM_EVAL else "*.json"))
     if len(files) != 1:
         raise RunError(f"{benchmark.name}: {benchmark.harness} left {len(files)} files of results, expected one")
-    document = _read(files[0], benchmark)
-    scores = list(_of_lm_eval(document) if is_lm_eval else _of_inspect(document))
-    if not scores:
-        raise RunError(f"{benchmark.name}: {files[0].name} holds no number")
-    return _with_main(scores, benchmark, document)
+    return files[0]
 
 
 def _read(file: Path, benchmark: Benchmark) -> Mapping[str, Any]:

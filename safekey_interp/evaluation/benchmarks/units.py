@@ -19,7 +19,7 @@ from safekey_interp.errors import RunError
 from safekey_interp.evaluation.benchmarks.catalogue import Benchmark
 from safekey_interp.evaluation.benchmarks.commands import RAW, BenchmarkSettings, call_of
 from safekey_interp.evaluation.benchmarks.handover import HarnessModel
-from safekey_interp.evaluation.benchmarks.scores import scores_in
+from safekey_interp.evaluation.benchmarks.scores import cut_in, scores_in
 from safekey_interp.evaluation.benchmarks.subprocesses import run_harness, version_of_harness
 from safekey_interp.runs.storage import read_json, sha256_of, write_folder_aside, write_json
 
@@ -74,6 +74,10 @@ class BenchmarkUnit(NamedTuple):
             version = {"seconds": unit["seconds"], "harness_version": unit["harness_version"]}
             table.append(about | score._asdict() | {"low": low, "high": high} | version)
         return table
+
+    def cut(self) -> tuple[str, int, int]:
+        """The model, its responses that the largest number of tokens cut, and those of which it is known."""
+        return f"{self.model} on {self.benchmark.name}", *cut_in(self.folder / RAW, self.benchmark)
 
     def ask(
         self,

@@ -31,6 +31,8 @@ CAVEAT = (
     "large models."
 )
 """What every summary of the organism says first."""
+TOY = "The organism is a toy: no evidence about large models."
+"""The same in a line of a terminal."""
 TRACES = _HERE / "traces.jsonl"
 """The traces that ``organism`` generated on requests held out of its fine-tuning."""
 

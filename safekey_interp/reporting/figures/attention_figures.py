@@ -9,6 +9,7 @@ import numpy as np
 from safekey_interp.reporting.figures.figure_numbers import counts, highest, number, select, sizes
 from safekey_interp.reporting.figures.figure_parts import across, finish, heatmap, line
 from safekey_interp.reporting.figures.figure_style import AUROC_SCALE, LIFT_SCALE, PALETTE, Drawing, Spec, Table, escape
+from safekey_interp.reporting.findings.effect_size import LEAST_MASS
 from safekey_interp.reporting.labels import Names, names_of
 
 Against = Literal["uniform", "random", "matched"]
@@ -71,9 +72,12 @@ def lift_heatmap(
     chance = CHANCE[against]
     hover = f"%{{customdata[1]:.2f}} × {chance}<br>mass %{{customdata[0]:.3f}}"
     best = "No head has a number."
-    if (top := highest(finite, "log2")) is not None:
+    if len(finite):
+        best = f"No head puts {LEAST_MASS:g} of its attention there, so none is named."
+    if (top := highest(finite[finite["mass"] >= LEAST_MASS], "log2")) is not None:
         best = (
-            f"Largest: layer {int(top['layer'])}, head {int(top['head'])}, {2 ** top['log2']:.2f} × "
+            f"Largest with a mass of at least {LEAST_MASS:g}: layer {int(top['layer'])}, head {int(top['head'])}, "
+            f"{2 ** top['log2']:.2f} × "
             f"(mass {top['mass']:.3f}). {int((finite['log2'] > 0).sum()):,} of {len(finite):,} heads lie above "
             f"the {chance}."
         )
@@ -109,7 +113,9 @@ def mass_heatmap(
     rows = rows.assign(log2=_log2(rows["mass"], rows["uniform_mass"]))
     hover = "mass %{customdata[0]:.3f}<br>%{customdata[1]:.2f} × uniform baseline"
     best = "No head has a number."
-    if (top := highest(rows, "mass")) is not None:
+    if rows["mass"].notna().any():
+        best = f"No head puts {LEAST_MASS:g} of its attention there, so none is named."
+    if (top := highest(rows[rows["mass"] >= LEAST_MASS], "mass")) is not None:
         best = (
             f"Largest: layer {int(top['layer'])}, head {int(top['head'])}, mass {top['mass']:.3f}; uniform baseline "
             f"{top['uniform_mass']:.3f}."

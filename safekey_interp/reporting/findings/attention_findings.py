@@ -50,9 +50,10 @@ def looks(table: Table | None, conditions: Conditions, manifest: Mapping[str, An
     found: list[Finding] = []
     for from_span, who in ROWS.items():
         seen = [(case, last) for case, rows in cases_of(table, conditions, from_span) if (last := _last(rows))]
-        told = [_told(case, last, who, is_last_layer(last.layer, manifest)) for case, last in seen]
+        told = [_told(case, last, who, manifest) for case, last in seen]
         if told and not any(finding.short for finding in found):
-            told[0] = replace(told[0], short=_short([(case.name, last) for case, last in seen], who))
+            where = _where(seen[0][1].layer, manifest)
+            told[0] = replace(told[0], short=_short([(case.name, last) for case, last in seen], f"{where} {who}"))
         found += told
     return found
 
@@ -69,21 +70,31 @@ def beside_chance(table: Table | None, conditions: Conditions) -> list[Finding]:
     return [finding for finding in found if finding is not None]
 
 
-def _told(case: Case, last: _Last, who: str, is_last: bool) -> Finding:
+def _where(layer: int, manifest: Mapping[str, Any]) -> str:
+    return f"in the last layer ({layer})" if is_last_layer(layer, manifest) else f"in layer {layer}, the last measured,"
+
+
+def _told(case: Case, last: _Last, who: str, manifest: Mapping[str, Any]) -> Finding:
     on_u, on_x = (last.on[span] for span in _SPANS)
     if not (on_x.is_sure and on_u.is_sure):
         verdict, words = "too few", f"fewer than {FEW} prompts, so this says nothing about others"
     else:
         verdict = {"above": "U", "below": "X"}.get(on_u.lies(on_x), "unclear")
         words = "neither clearly gets more" if verdict == "unclear" else f"more to {verdict}"
-    layer = f"in the last layer ({last.layer})" if is_last else f"in layer {last.layer}, the last that was measured,"
+    layer = _where(last.layer, manifest)
     start = f"{case.words}, " if case.words else ""
     text = f"{start}{layer} {who} gives {on_u.text('.0%')} of its attention to U and {on_x.text('.0%')} to X: {words}."
     control = f"uniform baseline {last.even['understanding'].value:.0%} on U and "
     control += f"{last.even['prompt'].value:.0%} on X; mean over heads{', as in the paper' * (who == 'K')}"
     if last.n["prompt"] != last.n["understanding"]:
         control += f" ({last.n['understanding']:,} traces have a U)"
-    facts = {"row": who, "subset": case.subset, "layer": last.layer, "is_last_layer": is_last, "more_to": verdict}
+    facts = {
+        "row": who,
+        "subset": case.subset,
+        "layer": last.layer,
+        "is_last_layer": is_last_layer(last.layer, manifest),
+        "more_to": verdict,
+    }
     facts |= {"U": on_u.listed(), "X": on_x.listed()}
     return Finding(
         question="what", text=capital(text), n=last.n["prompt"], control=control, facts=facts, **on_u.fields()
@@ -92,19 +103,18 @@ def _told(case: Case, last: _Last, who: str, is_last: bool) -> Finding:
 
 def _short(seen: list[tuple[str, _Last]], who: str) -> str:
     """All cases that rest on enough prompts, in one clause."""
-    on = [(name, last.on["understanding"], last.on["prompt"]) for name, last in seen]
-    on = [one for one in on if one[1].is_sure and one[2].is_sure]
+    on = [(name, last) for name, last in seen if all(last.on[span].is_sure for span in _SPANS)]
     if not on:
         return ""
-    clear = {on_u.lies(on_x) for _, on_u, on_x in on}
-    names = [f" ({name})" if name else "" for name, _, _ in on]
-    if clear in ({"above"}, {"below"}):
-        more, less = "UX" if clear == {"above"} else "XU"
-        pairs = [(on_u, on_x) if more == "U" else (on_x, on_u) for _, on_u, on_x in on]
-        numbers = [f"{a.value:.0%} against {b.value:.0%}{name}" for (a, b), name in zip(pairs, names, strict=True)]
-        return f"{capital(who)} looks more at {more} than at {less}: {and_list(numbers)} of its attention."
-    numbers = [f"{on_u.value:.0%} and {on_x.value:.0%}{name}" for (_, on_u, on_x), name in zip(on, names, strict=True)]
-    return f"{capital(who)} gives U and X {and_list(numbers)} of its attention."
+    numbers = []
+    for name, last in on:
+        of = f"{name}, " if name else ""
+        even = " and ".join(f"{last.even[span].value:.0%}" for span in _SPANS)
+        u, x = (last.on[span].text(".0%") for span in _SPANS)
+        numbers.append(f"{u} and {x} ({of}n = {last.n['prompt']:,}; spread evenly {even})")
+    clear = {last.on["understanding"].lies(last.on["prompt"]) for _, last in on}
+    more = {"above": ", more to U", "below": ", more to X"}.get(clear.pop(), "") if len(clear) == 1 else ""
+    return f"{capital(who)} gives U and X {and_list(numbers)} of its attention{more}."
 
 
 def beside(there: list[tuple[Case, Table]], attending: Attending) -> Finding | None:

@@ -15,7 +15,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from safekey_interp.reporting.findings.effect_size import SHARE, SMALLEST, size_in_words, verdict_of
 from safekey_interp.reporting.findings.finding import Estimate
+from safekey_interp.reporting.findings.summary_lines import Line, cut, listed
 
 Table = Any
 """A data frame; pandas' stubs take each of its cells for a column."""
@@ -38,13 +40,20 @@ def difference(one: Any, two: Any) -> Estimate | None:
     return Estimate(value, value - math.hypot(low_two, high_one), value + math.hypot(high_two, low_one))
 
 
-def tell(table: Table, names: Sequence[str], left_out: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """``headline``, ``findings`` and ``left_out``, as ``findings.json`` of any run has them.
+def tell(
+    table: Table,
+    names: Sequence[str],
+    left_out: Sequence[dict[str, Any]],
+    counts: Sequence[tuple[str, int, int]] = (),
+) -> dict[str, Any]:
+    """``headline``, ``summary``, ``findings``, ``left_out`` and ``notes``, as ``findings.json`` of any run has them.
 
     Args:
         table: ``benchmarks``.
         names: the models, in their order.
         left_out: what failed, with reasons.
+        counts: of each model and benchmark, responses that the largest number of tokens cut, and those of which it is
+            known.
     """
     findings = []
     for benchmark, rows in table[table["is_main"]].groupby("benchmark", sort=False):
@@ -54,7 +63,23 @@ def tell(table: Table, names: Sequence[str], left_out: Sequence[dict[str, Any]])
             findings.append(_finding(str(benchmark), [of[name] for name in there]))
     lead = [finding["short"] for finding in findings[:_IN_HEADLINE]]
     lead += [f"And {len(findings) - _IN_HEADLINE} more."] if len(findings) > _IN_HEADLINE else []
-    return {"headline": " ".join(lead), "findings": findings, "left_out": list(left_out)}
+    limit = cut(counts)
+    failed = ", ".join(entry["what"] for entry in left_out)
+    failed = f" Without a number, for the reasons of --details: {failed}." if failed else ""
+    told = " ".join(finding["text"] for finding in findings[:_IN_HEADLINE])
+    lines = [
+        Line("Read", f"Benchmarks, as their harnesses score them: {len(findings):,}.{failed}"),
+        Line("Cut", limit),
+        Line("Scores", " ".join([told, *lead[_IN_HEADLINE:]])),
+        Line("Control", f"{CONTROL}; {APART}." if len(names) > 1 else f"{CONTROL}."),
+    ]
+    return {
+        "headline": " ".join(lead),
+        "summary": listed(lines),
+        "findings": findings,
+        "left_out": list(left_out),
+        "notes": [limit] if limit else [],
+    }
 
 
 def shown(row: Any) -> str:
@@ -83,6 +108,13 @@ def _each(rows: Sequence[Any], form: Callable[[Any], str]) -> str:
     return ", ".join(f"{row['model']} {form(row)}" for row in rows)
 
 
+def _verdict(number: Estimate, rows: Sequence[Any]) -> str:
+    """On a difference; a score outside [0, 1] is no share, and has no smallest effect of interest."""
+    unit = SHARE if all(0 <= row["value"] <= 1 for row in rows) else ""
+    clear = verdict_of(number, SMALLEST.get(unit)) in ("above", "below")
+    return "a clear difference" if clear else size_in_words(number, unit)
+
+
 def _finding(benchmark: str, rows: list[Any]) -> dict[str, Any]:
     first = rows[0]
     what = f"{benchmark} ({first['metric']})"
@@ -94,9 +126,7 @@ def _finding(benchmark: str, rows: list[Any]) -> dict[str, Any]:
             text += f" {row['model']} is not subtracted: other tasks, or another version of the harness."
             continue
         compared = True
-        verdict = (
-            "" if not number.is_sure else ", a clear difference" if number.low * number.high > 0 else ", not clear"
-        )
+        verdict = f", {_verdict(number, [first, row])}" if number.is_sure else ""
         text += f" {row['model']} minus {first['model']}: {shown_difference(number)}{verdict}."
     number = {name: float(first[name]) if len(rows) == 1 else math.nan for name in ("value", "low", "high")}
     return {
@@ -105,5 +135,5 @@ def _finding(benchmark: str, rows: list[Any]) -> dict[str, Any]:
         **{name: None if math.isnan(value) else value for name, value in number.items()},
         "n": size_of(first),
         "control": f"{CONTROL}; {APART}" if compared else CONTROL,
-        "short": f"{benchmark}: {_each(rows, lambda row: format(row['value'], '.3f'))}.",
+        "short": text,
     }

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from safekey_interp.data.conditions import Conditions
 from safekey_interp.reporting.figures.figure_style import Table
+from safekey_interp.reporting.findings.effect_size import (
+    AUROC_GAIN,
+    SHARE,
+    SMALLEST,
+    TIMES,
+    size_in_words,
+    verdict_of,
+)
 from safekey_interp.reporting.findings.finding import Estimate, estimate
 from safekey_interp.reporting.findings.phrases import ROWS
+from safekey_interp.reporting.findings.summary_lines import Line, cut, listed, trust, with_control
 from safekey_interp.reporting.labels import MEASURES, POSITIONS_COMPARED, SPAN_LETTERS, title_of
 
 _JUDGED = "the judge `refusal` reads the answer alone"
@@ -21,24 +31,67 @@ _TOLD = (
 )
 _CONTROL_OF = {"aha": "aha", "dormant_signal": "names_harm"}
 """What a share of key sentences or understandings is held against: the same of benign prompts."""
+_LABELS = {"did": "Did", "what": "Looks", "knew": "Knows"}
+"""A line of the summary for each question."""
 _ALPHA = 0.05
 """p above it keeps a difference from being called clear."""
 
 
-def tell(table: Table, names: Sequence[str], conditions: Conditions, *, kept: bool) -> dict[str, Any]:
-    """``headline``, ``findings`` and ``left_out``, as ``findings.json`` of any run has them.
+def tell(
+    table: Table,
+    names: Sequence[str],
+    conditions: Conditions,
+    *,
+    kept: bool,
+    counted: Mapping[str, Mapping[str, Any] | None] = MappingProxyType({}),
+    finder: object = "",
+) -> dict[str, Any]:
+    """``headline``, ``summary``, ``findings``, ``left_out`` and ``notes``, as ``findings.json`` of any run has them.
 
     Args:
         table: ``comparison``.
         names: the models, in their order.
         conditions: those that are told apart.
         kept: whether all models were given the same responses, so that these tell nothing of them.
+        counted: ``finder_trust`` of each model's own run.
+        finder: the finder's name.
     """
     findings = [] if kept else _outcomes(table, names, conditions)
     findings += _looks(table, names)
     findings += _knew(table, names)
     lead = [finding["short"] for finding in findings if finding["short"]]
-    return {"headline": " ".join(lead), "findings": findings, "left_out": _left_out(table, names)}
+    limit = cut(_cut(table, names))
+    lines = [Line("Read", _read(counted, finder)), Line("Cut", limit)]
+    lines += [Line(label, _line(findings, question)) for question, label in _LABELS.items()]
+    return {
+        "headline": " ".join(lead),
+        "summary": listed(lines),
+        "findings": findings,
+        "left_out": _left_out(table, names),
+        "notes": [limit] if limit else [],
+    }
+
+
+def _read(counted: Mapping[str, Mapping[str, Any] | None], finder: object) -> str:
+    """How far the finder can be trusted on each model's responses."""
+    told = {name: trust(record, finder, None) for name, record in counted.items()}
+    return " ".join(f"{name}: {text}" for name, text in told.items() if text)
+
+
+def _line(findings: Sequence[dict[str, Any]], question: str) -> str:
+    """What leads, else the first finding of a question, with its n and control."""
+    there = [finding for finding in findings if finding["question"] == question]
+    return " ".join(with_control(finding) for finding in [one for one in there if one["short"]] or there[:1])
+
+
+def _cut(table: Table, names: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Responses of each model that the largest number of tokens cut, of those of which it is known."""
+    rows = table[(table["measure"] == "cut") & table["other"].isna() & (table["subset"] == "all")]
+    return [
+        (str(row["model"]), round(row["value"] * row["n"]), int(row["n"]))
+        for _, row in rows.iterrows()
+        if row["model"] in names
+    ]
 
 
 def _outcomes(table: Table, names: Sequence[str], conditions: Conditions) -> list[dict[str, Any]]:
@@ -70,7 +123,7 @@ def _looks(table: Table, names: Sequence[str]) -> list[dict[str, Any]]:
         span = SPAN_LETTERS[str(place.to_span)]
         what = f"Attention of {ROWS[str(place.position)]} on {span}, × distance-matched baseline"
         control = "the distance-matched baseline of the same layers and heads, reference rows of U, gives 1"
-        finding = _finding("what", what, of_place, names, _times, unit="", control=control)
+        finding = _finding("what", what, of_place, names, _times, unit="", control=control, of_unit=TIMES)
         if finding:
             at = (table["position"] == place.position) & (table["to_span"] == place.to_span)
             split = table[at & (table["subset"] == "all") & (table["model"] == names[0])]
@@ -101,7 +154,9 @@ def _knew(table: Table, names: Sequence[str]) -> list[dict[str, Any]]:
             p = "; ".join(f"{row['model']} {row['p']:.2g}" for _, row in best.iterrows())
             controls.append(f"p of the best layer, over layers, against shuffled labels: {p}")
         what = f"AUROC of a probe {where}, median over layers"
-        findings.append(_finding("knew", what, states, names, _times, unit="", control="; ".join(controls)))
+        findings.append(
+            _finding("knew", what, states, names, _times, unit="", control="; ".join(controls), of_unit=AUROC_GAIN)
+        )
     return list(filter(None, findings))
 
 
@@ -115,6 +170,7 @@ def _finding(
     unit: str,
     control: str | None,
     lead: bool = False,
+    of_unit: str = "",
 ) -> dict[str, Any] | None:
     singles = rows[rows["other"].isna()]
     if singles.empty:
@@ -123,14 +179,13 @@ def _finding(
     pairs = rows[rows["other"].notna() & (rows["model"] == names[0])]
     for _, row in pairs.iterrows():
         number = estimate(row)
-        is_clear = number.is_sure and number.low * number.high > 0 and not row["p"] > _ALPHA
-        verdict = ", a clear difference" if is_clear else ", not clear" if number.is_sure else ""
+        verdict = f", {_verdict(number, row['p'], SHARE if form is _percent else of_unit)}" * number.is_sure
         scaled = Estimate(*(100 * part for part in number)) if form is _percent else number
         shown = scaled.text("+.0f" if form is _percent else "+.2f")
         p = f", p = {row['p']:.2g}" if np.isfinite(row["p"]) else ""
         text += f" {row['other']} minus {row['model']}: {shown}{unit}{p}{verdict}."
     first = singles.iloc[0]
-    short = f"{what}: {_each(singles, names, _bare)}." if lead else ""
+    short = text if lead else ""
     number = estimate(first)._asdict() if len(singles) == 1 else {"value": None, "low": None, "high": None}
     n = int(singles["n"].max())
     return {"question": question, "text": text, **number, "n": n, "control": control or "", "short": short}
@@ -145,8 +200,12 @@ def _percent(number: Estimate) -> str:
     return number.text(".0%")
 
 
-def _bare(number: Estimate) -> str:
-    return f"{number.value:.0%}"
+def _verdict(number: Estimate, p: float, unit: str) -> str:
+    """A difference that is not clear by its p is open, unless it is too small to matter."""
+    verdict = verdict_of(number, SMALLEST.get(unit))
+    if verdict in ("above", "below"):
+        return "open" if p > _ALPHA else "a clear difference"
+    return size_in_words(number, unit)
 
 
 def _times(number: Estimate) -> str:
@@ -154,10 +213,9 @@ def _times(number: Estimate) -> str:
 
 
 def _left_out(table: Table, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Responses without a verdict, and those that were cut."""
+    """Responses without a verdict."""
     why = {
         "unjudged": "the judge has no verdict; in no share of answers",
-        "cut": "ended by the largest number of tokens",
         "suite_unjudged": "the suite's own judge has no verdict; in no share by that judge",
     }
     rows = table[table["measure"].isin(list(why)) & table["other"].isna() & (table["value"] > 0)]

@@ -45,6 +45,9 @@ class Finding:
     """The same in a clause, without interval, for the headline; empty when it is not for the headline."""
     is_shown: bool | None = None
     """Whether the effect is more than chance by the rule of the sentence; None where it says nothing of that."""
+    verdict: str = ""
+    """How a difference lies to 0 and to the smallest effect of interest
+    (:data:`safekey_interp.reporting.findings.effect_size.VERDICTS`); empty where the sentence is of no difference."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What else the sentence says, as fields: places, verdicts, and numbers as value, low and high."""
 

@@ -1,14 +1,13 @@
 """Findings of an intervention: sentences about its effects, each with its n, its interval and its control.
 
 They answer three questions: what was changed (``changed``), what that did (``did``), and whether it is more than the
-control does (``chance``). A place that was picked because the effect is largest there is named so: its p-value is
-multiplied by the number of places, and its interval widened to hold for all of them at once (Bonferroni). Every other
-number is one of the summary's.
+control does, and enough to matter (``chance``). A place that was picked because the effect is largest is named so: its
+p is corrected for all places (:mod:`safekey_interp.measures.step_down`), and its interval widened to hold for all of
+them at once (Bonferroni). Every other number is one of the summary's.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -16,17 +15,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from safekey_interp.data.conditions import FEW
 from safekey_interp.interventions.attribution_patching import compare_attribution
 from safekey_interp.interventions.effects import TESTED, control_kinds, tested_rows
 from safekey_interp.interventions.intervention_record import Control
-from safekey_interp.measures.control_directions import least_groups
 from safekey_interp.measures.trajectory import trajectory_controls
 from safekey_interp.reporting.findings import intervention_terms as terms
+from safekey_interp.reporting.findings.beside_draws import beside_draws, is_beyond_draws, p_in_words
+from safekey_interp.reporting.findings.effect_size import SMALLEST, size_in_words, verdict_of
 from safekey_interp.reporting.findings.finding import Estimate, Finding, estimate
+from safekey_interp.reporting.findings.intervention_summary import (
+    Told,
+    effect_lines,
+    finding_lines,
+    headline_of,
+    told_lines,
+)
 from safekey_interp.reporting.findings.intervention_terms import Row, Table
 from safekey_interp.reporting.findings.knockout_findings import (
-    beside_zero,
     find_contrast,
     find_doses,
     find_pool,
@@ -37,15 +42,12 @@ from safekey_interp.reporting.findings.knockout_findings import (
 from safekey_interp.reporting.findings.phrases import by_reason, capital
 from safekey_interp.reporting.findings.response_findings import EVERY, find_shares
 from safekey_interp.reporting.findings.score_findings import find_gaps, find_scores
+from safekey_interp.reporting.findings.summary_lines import Line, cut, cut_of, listed, trust
 
 if TYPE_CHECKING:
     from safekey_interp.interventions.intervention_record import Intervention
 
 _ZERO = Estimate(0.0, np.nan, np.nan)
-LEVEL = 0.05
-"""p at most, for an effect beyond the draws of its control."""
-N_FOLDS = 5
-"""Folds that directions are fitted in by default."""
 CLOSE = 0.8
 """|cosine| from which on a direction is close to a component."""
 
@@ -57,7 +59,7 @@ def find(
     left_out: Mapping[str, str],
     manifest: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Findings of an intervention's tables: ``headline``, ``findings``, ``left_out``.
+    """Findings of an intervention's tables: ``headline``, ``summary``, ``findings``, ``left_out``, ``notes``.
 
     Args:
         intervention: its record.
@@ -67,6 +69,7 @@ def find(
         manifest: ``run.json``'s content.
     """
     intervention = intervention.named(manifest["settings"])
+    told: list[Told] = []
     n, n_groups = effects["trace_id"].nunique(), effects["group"].nunique()
     settings, model = manifest["settings"], manifest["model"]
     if intervention.form == "scores":
@@ -79,6 +82,7 @@ def find(
     else:
         kinds = control_kinds(effects, list(intervention.controls))
         findings = list(_of_metrics(intervention, effects, summary, model))
+        told = told_lines(intervention, terms.by_metric(summary)[0], model)
     sentence = f"{intervention.changed(settings, effects)}{_component(summary)}"
     changed = Finding(
         question="changed",
@@ -86,10 +90,17 @@ def find(
         n=n,
         control="; ".join(_control(intervention, kind, settings, effects) for kind in kinds) or "none",
     )
+    counted = manifest.get("finder_trust")
+    limit = cut([cut_of(counted)])
+    read = "" if intervention.is_plain else trust(counted, settings.get("finder"), n)
+    read = read or f"{n:,} traces of {n_groups:,} prompts measured, {len(left_out):,} left out."
+    lines = effect_lines(told) if told else finding_lines(findings)
     return {
-        "headline": next((finding.short for finding in findings if finding.short), ""),
+        "headline": headline_of(told) if told else next((finding.short for finding in findings if finding.short), ""),
+        "summary": listed([Line("Read", read), Line("Cut", limit), *lines]),
         "findings": [asdict(finding) for finding in (changed, *findings)],
         "left_out": by_reason(left_out),
+        "notes": [limit] if limit else [],
     }
 
 
@@ -144,7 +155,7 @@ def find_effects(intervention: Intervention, summary: Table, model: Mapping[str,
     unit = terms.unit_of(intervention, summary)
     form = "+.2f" if intervention.value == "effect" else ".3f"
     for line, rows in _lines(intervention, summary):
-        row, m = _reported(intervention, rows, "value"), len(rows)
+        row, m = reported(intervention, rows, "value"), len(rows)
         place = terms.place_name(intervention, row, model)
         subject = capital(intervention.effect.format(line=line, place=place, metric=metric))
         number = _picked(intervention, estimate(row), m, row)
@@ -166,18 +177,21 @@ def find_effects(intervention: Intervention, summary: Table, model: Mapping[str,
 
 def find_excess(intervention: Intervention, summary: Table, model: Mapping[str, Any]) -> Iterator[Finding]:
     """The largest effect minus its control of each line, and in how many places there is such an excess."""
-    by_draws = intervention.shared_draws
+    by_draws, unit = intervention.shared_draws, terms.unit_of(intervention, summary)
     for line, rows in _lines(intervention, summary):
         with_control = rows.dropna(subset=["excess"])
         if with_control.empty:
             continue
-        row, m = _reported(intervention, with_control, "excess"), len(with_control)
+        row, m = reported(intervention, with_control, "excess"), len(with_control)
         excess = _picked(intervention, estimate(row, *terms.EXCESS), m, row)
-        verdict = _beside_draws(row) if by_draws else beside_zero(excess)
+        verdict, size = verdict_of(excess, SMALLEST.get(unit)), size_in_words(excess, unit)
+        words = size
+        if by_draws:
+            words = beside_draws(row, m) + f", but {size}" * (verdict == "too small")
         subject = f"{terms.line_start(intervention, row)}: excess" if line else "Excess"
         picked = picked_of(m) if intervention.reports == "largest" else f", the last of {m} places" * (m > 1)
         where = terms.place_name(intervention, row, model)
-        text = f"{subject} over the control {excess.text('+.2f')} in {where}{picked}, {verdict}"
+        text = f"{subject} over the control {excess.text('+.2f')} in {where}{picked}, {words}"
         if m > 1 and not by_draws:
             numbers = [(estimate(other, *terms.EXCESS), other["n_groups"]) for _, other in with_control.iterrows()]
             sides = [number.of_largest(m, n_groups).lies(_ZERO) for number, n_groups in numbers]
@@ -185,16 +199,14 @@ def find_excess(intervention: Intervention, summary: Table, model: Mapping[str, 
         control = terms.control_name(row["control_kind"], intervention)
         if by_draws:
             control += _other_kinds(summary, row)
-        elif np.isfinite(row.get("p_value", np.nan)):
-            p = min(1.0, float(row["p_value"]) * m)
-            control += f"; a mean as large either way has p = {p:.2g} over {int(row['n_controls'])} draws"
-            control += f", for {m} places (Bonferroni)" * (m > 1)
-        n = int(row.get("n_with_control", row["n"]))
-        shown = is_beyond_draws(row) if by_draws else is_off_zero(excess)
-        yield Finding(question="chance", text=f"{text}.", n=n, control=control, is_shown=shown, **excess.fields())
+        elif np.isfinite(row.get("p_value_over_all", np.nan)):
+            control += f"; among {int(row['n_controls'])} draws {p_in_words(row, m)}"
+        about: dict[str, Any] = {"n": int(row.get("n_with_control", row["n"])), "control": control, "verdict": verdict}
+        about |= {"is_shown": is_beyond_draws(row) if by_draws else is_off_zero(excess)}
+        yield Finding(question="chance", text=f"{text}.", **about, **excess.fields())
 
 
-def _reported(intervention: Intervention, rows: Table, column: str) -> Row:
+def reported(intervention: Intervention, rows: Table, column: str) -> Row:
     """The row with the largest number, or the last layer's, which is the model's own output."""
     return rows.loc[rows["layer"].idxmax() if intervention.reports == "last" else rows[column].abs().idxmax()]
 
@@ -202,33 +214,6 @@ def _reported(intervention: Intervention, rows: Table, column: str) -> Row:
 def _picked(intervention: Intervention, number: Estimate, m: int, row: Row) -> Estimate:
     """The number of the reported place; of m places, its interval holds for all where it was picked as the largest."""
     return number.of_largest(1 if intervention.reports == "last" else m, row["n_groups"])
-
-
-def is_beyond_draws(row: Row) -> bool:
-    """Whether an effect is beyond those of control directions, corrected for the largest of all places."""
-    return bool(row["n_groups"] >= FEW and row["p_value_over_all"] <= LEVEL)
-
-
-def _beside_draws(row: Row) -> str:
-    p, n = float(row["p_value_over_all"]), int(row["n_controls"])
-    if row["n_groups"] < FEW:
-        return f"on fewer than {FEW} prompts, which says nothing about others"
-    if not np.isfinite(p):
-        return "without enough draws for a p"
-    verdict = "beyond" if is_beyond_draws(row) else "not told apart from"
-    needed = draws_needed(n)
-    return f"{verdict} the {n} draws (p = {p:.2g}, of the largest over all layers{f'; {needed}' if needed else ''})"
-
-
-def draws_needed(n_draws: int) -> str:
-    """What p at the level takes, in words, where it cannot be as small with so many draws; else empty."""
-    needed = math.ceil(1 / LEVEL) - 1
-    if n_draws >= needed:
-        return ""
-    return (
-        f"p of {LEVEL:g} takes {needed} draws (n_random); so many of shuffled labels take at least "
-        f"{least_groups(needed)} requests, or {least_groups(needed, N_FOLDS)} in {N_FOLDS} folds"
-    )
 
 
 def _other_kinds(summary: Table, row: Row) -> str:

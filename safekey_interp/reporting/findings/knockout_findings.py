@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from safekey_interp.data.conditions import FEW
 from safekey_interp.interventions.donors import OTHER, SAME
 from safekey_interp.interventions.effects import default_rows
 from safekey_interp.interventions.knockout_plan import DOSES, OUTSIDE
 from safekey_interp.interventions.knockout_summary import CONTRAST, CURVATURE, EFFECT, SLOPE
 from safekey_interp.reporting.findings import intervention_terms as terms
+from safekey_interp.reporting.findings.effect_size import SMALLEST, size_in_words, verdict_of
 from safekey_interp.reporting.findings.finding import Estimate, Finding, estimate
 from safekey_interp.reporting.findings.intervention_terms import Row, Table
 from safekey_interp.reporting.findings.phrases import and_list
@@ -66,10 +66,11 @@ def find_doses(intervention: Intervention, summary: Table, model: Mapping[str, A
         text = (
             f"{terms.line_start(intervention, row)} hidden by quarters in "
             f"{terms.place_name(intervention, row, model)}{picked_of(len(rows))}: {doses}; the slope is "
-            f"{number.text('+.2f')} {unit} for the whole span, {beside_zero(number)}; "
-            f"all keys minus four times a quarter: {bend.text('+.2f')}, {beside_zero(bend)}."
+            f"{number.text('+.2f')} {unit} for the whole span, {size_in_words(number, unit)}; "
+            f"all keys minus four times a quarter: {bend.text('+.2f')}, {size_in_words(bend, unit)}."
         )
         about: dict[str, Any] = {"n": int(row["n"]), "control": "smaller doses", "is_shown": is_off_zero(number)}
+        about |= {"verdict": verdict_of(number, SMALLEST.get(unit))}
         yield Finding(question="chance", text=text, **about, **number.fields())
 
 
@@ -86,12 +87,12 @@ def find_contrast(
         where = terms.place_name(intervention, row, model) + picked_of(len(part))
         text = (
             f"{terms.line_start(intervention, row)} of another request in place, the other label’s minus the "
-            f"same label’s: {number.text('+.2f')} {unit} ({where}), {beside_zero(number)}, on "
+            f"same label’s: {number.text('+.2f')} {unit} ({where}), {size_in_words(number, unit)}, on "
             f"{terms.traces_of(subset)}."
         )
-        control = "another request of the same label"
-        shown = is_off_zero(number)
-        yield Finding(question="chance", text=text, n=int(row["n"]), control=control, is_shown=shown, **number.fields())
+        about: dict[str, Any] = {"n": int(row["n"]), "control": "another request of the same label"}
+        about |= {"is_shown": is_off_zero(number), "verdict": verdict_of(number, SMALLEST.get(unit))}
+        yield Finding(question="chance", text=text, **about, **number.fields())
 
 
 def picked_of(n_places: int) -> str:
@@ -102,14 +103,6 @@ def picked_of(n_places: int) -> str:
 def is_off_zero(number: Estimate) -> bool:
     """Whether an interval excludes 0."""
     return bool(number.lies(_ZERO))
-
-
-def beside_zero(number: Estimate) -> str:
-    """On which side of 0 an interval lies."""
-    side = number.lies(_ZERO)
-    if not number.is_sure:
-        return f"on fewer than {FEW} prompts, which says nothing about others"
-    return f"{side} 0" if side else "not told apart from 0"
 
 
 def _largest(rows: Table) -> Row:

@@ -32,7 +32,7 @@ def outcomes(traces: Table, conditions: Conditions) -> list[Finding]:
         shares = _by_condition(part, part["aha"] == "safe", conditions)
         key = "the key sentence K" if number == 0 else "K"
         text = f"On {label} prompts {key} turns safe in {apart(shares)}."
-        short = _clause(f"On {label} prompts K turns safe in", shares) if label == "harmful" else ""
+        short = _clause(f"On {label} prompts K turns safe in", shares)
         found.append(_finding("where", text, part, shares, control=_COUNTED, short=short))
     return found
 
@@ -45,12 +45,12 @@ def dormant_signal(traces: Table, conditions: Conditions) -> list[Finding]:
         return []
     shares = _by_condition(ahead, ahead["hint"].astype(bool), conditions)
     benign = stated.loc[stated["label"] == "benign"]
-    control = "none: there is no benign prompt"
+    control = "there is no benign prompt as a control"
     if len(benign):
         false = share(benign["hint"].astype(bool), benign["group"])
         control = f"on benign prompts the finder reads harm into U in {false.text('.0%')} of {len(benign):,}"
     where = "Where K does not turn safe on a harmful prompt, U names the harm in"
-    short = _clause(where, shares)
+    short = _clause(where, shares, f"; {control}")
     return [_finding("knew", f"{where} {apart(shares)}.", ahead, shares, control=control, short=short)]
 
 
@@ -62,10 +62,7 @@ def _both_labels(decided: Table, labelled: dict[str, Table]) -> Finding:
         f"The key sentence K turns safe in {harmful[0].text('.0%')} of {harmful[1]:,} traces on harmful prompts, and "
     )
     text += f"in {benign[0].text('.0%')} of {benign[1]:,} on benign ones."
-    short = (
-        f"K turns safe in {harmful[0].value:.0%} of traces on harmful prompts and {benign[0].value:.0%} on benign ones."
-    )
-    short = short if harmful[0].is_sure and benign[0].is_sure else ""
+    short = text if harmful[0].is_sure and benign[0].is_sure else ""
     finding = _finding("where", text, decided, [("", *harmful)], control=_COUNTED, short=short)
     return replace(finding, facts={"shares": _listed([("harmful", *harmful), ("benign", *benign)])})
 
@@ -79,10 +76,10 @@ def _unlabelled(decided: Table, conditions: Conditions) -> Finding:
     return replace(finding, facts=finding.facts | {"complies": ahead.listed()})
 
 
-def _clause(start: str, shares: list[tuple[str, Estimate, int]]) -> str:
+def _clause(start: str, shares: list[tuple[str, Estimate, int]], end: str = "") -> str:
     """For the headline: what rests on enough prompts."""
     sure = [one for one in shares if one[1].is_sure]
-    return f"{start} {apart(sure, short=True)}." if sure else ""
+    return f"{start} {apart(sure)}{end}." if sure else ""
 
 
 def _by_condition(part: Table, flags: Table, conditions: Conditions) -> list[tuple[str, Estimate, int]]:

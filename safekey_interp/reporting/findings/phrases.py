@@ -79,19 +79,18 @@ def and_list(parts: Sequence[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
 
 
-def apart(shares: Sequence[tuple[str, Estimate, int]], *, short: bool = False) -> str:
+def apart(shares: Sequence[tuple[str, Estimate, int]]) -> str:
     """Shares of traces by condition, in a list; of many conditions the highest and the lowest.
 
     Args:
         shares: name of the condition (empty for all), its share, its traces.
-        short: without intervals and counts.
     """
     if len(shares) < MANY:
-        text = and_list([_share(*one, short=short) for one in shares])
+        text = and_list([_share(*one) for one in shares])
         sure = len(shares) == 2 and all(share.is_sure for _, share, _ in shares)
         return f"{text} (no clear difference)" if sure and not shares[0][1].lies(shares[1][1]) else text
     ordered = sorted(shares, key=lambda one: one[1].value)
-    ends = [_share(*ordered[-1], short=short), _share(*ordered[0], short=short)]
+    ends = [_share(*ordered[-1]), _share(*ordered[0])]
     return f"{ends[0]} (the most of {len(shares)} conditions) and {ends[1]} (the least)"
 
 
@@ -105,9 +104,9 @@ def small_initial(text: str) -> str:
     return text if text[1:2] == " " else text[:1].lower() + text[1:]
 
 
-def _share(name: str, share: Estimate, n: int, *, short: bool) -> str:
+def _share(name: str, share: Estimate, n: int) -> str:
     whose = f"{name} {'trace' if n == 1 else 'traces'}".strip()
-    return f"{share.value:.0%} of {whose}" if short else f"{share.text('.0%')} of {n:,} {whose}"
+    return f"{share.text('.0%')} of {n:,} {whose}"
 
 
 def left_out(traces: Table, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -122,11 +121,18 @@ def left_out(traces: Table, manifest: Mapping[str, Any]) -> list[dict[str, Any]]
         rows.append(
             {"what": f"attention of layers {layers}", "why": "n/a: they have no attention pattern", "n": len(without)}
         )
-    straddling = int((traces["n_straddling"].fillna(0) > 0).sum())
-    if straddling:
-        why = "each token over two spans counts for that of its first character that is not white space"
-        rows.append({"what": "nothing, in traces whose tokens straddle spans", "why": why, "n": straddling})
     return rows
+
+
+def notes(traces: Table) -> list[str]:
+    """What is worth knowing of traces that were not left out."""
+    straddling = int((traces["n_straddling"].fillna(0) > 0).sum())
+    if not straddling:
+        return []
+    return [
+        f"Tokens straddle spans in {straddling:,} traces: each counts for the span of its first character that is not "
+        "white space."
+    ]
 
 
 def by_reason(reasons: Mapping[str, Any]) -> list[dict[str, Any]]:

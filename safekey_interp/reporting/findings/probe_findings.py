@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from safekey_interp.data.conditions import FEW
-from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS, LEVEL, Finding, estimate
+from safekey_interp.reporting.findings.effect_size import AUROC_GAIN, SMALLEST, Verdict, verdict_of
+from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS, LEVEL, Estimate, Finding, estimate
 from safekey_interp.reporting.findings.phrases import Row, Table, capital, classes_of, site_of
 from safekey_interp.reporting.labels import BUILT_IN_NAMES, Names
 from safekey_interp.reporting.probe_rows import probe_rows
@@ -43,8 +44,22 @@ def probes(table: Table | None, names: Names = BUILT_IN_NAMES) -> list[Finding]:
     alone = "" if main.words is None else f"; the words alone reach {estimate(main.words, *AUROC).text('.2f')}"
     text = f"{capital(names.place(main.row))} a linear probe {verdict} {classes}: AUROC {number.text('.2f')} "
     text += f"({site_of(main.row, main.n_sites)}){alone}."
-    clause = f"{capital(names.place(main.row))} a linear probe already tells {classes} (AUROC {number.value:.2f})."
+    if _size_of(number) == "too small":
+        text = f"{text.removesuffix('.')}; too small to matter, within {SMALLEST[AUROC_GAIN]:g} of a coin toss."
+        return [_finding(main, text, len(best), names)]
+    clause = f"{capital(names.place(main.row))} a linear probe already tells {classes}: AUROC {number.text('.2f')}"
+    clause += f" (n = {int(main.row['n']):,}; {_shuffled(main)}){alone}."
     return [_finding(main, text, len(best), names, clause if main.is_shown else "")]
+
+
+def _size_of(number: Estimate) -> Verdict:
+    """The verdict on an AUROC beside that of a coin toss."""
+    return verdict_of(Estimate(*(part - 0.5 for part in number)), SMALLEST[AUROC_GAIN])
+
+
+def _shuffled(best: _Best) -> str:
+    """What shuffled labels give."""
+    return f"shuffled labels give {best.row['null_auroc_low']:.2f} to {best.row['null_auroc_high']:.2f}"
 
 
 def other_probes(table: Table | None, names: Names = BUILT_IN_NAMES) -> list[Finding]:
@@ -119,15 +134,15 @@ def _finding(best: _Best, text: str, n_positions: int, names: Names, short: str 
     control = "none: too few prompts to shuffle labels"
     if np.isfinite(p):
         over = f" over {best.n_sites} layers" if best.n_sites > 1 else ""
-        between = f"{row['null_auroc_low']:.2f} to {row['null_auroc_high']:.2f}"
         design = ", as the sizes of groups give labels away" if row["null_auroc_mean"] > _GIVEN_AWAY else ""
-        control = f"shuffled labels give {between}{design}; p = {p:.2g}{over}, {LEVEL / n_positions:.2g} needed"
+        control = f"{_shuffled(best)}{design}; p = {p:.2g}{over}, {LEVEL / n_positions:.2g} needed"
     if row["label_by"] == "aha" and names.is_built_in:
         control += "; the finder uses U and X to read unsafe outcomes"
     number = estimate(row, *AUROC_OVER_LAYERS)
     facts = {"position": row["position"], "layer": int(row["layer"]), "n_layers": best.n_sites}
     facts |= {"words": None if best.words is None else estimate(best.words, *AUROC).listed()}
     about: dict[str, Any] = {"n": int(row["n"]), "is_shown": best.is_shown, "facts": facts}
+    about |= {"verdict": _size_of(number)}
     return Finding(question="knew", text=text, control=control, short=short, **about, **number.fields())
 
 

@@ -20,9 +20,10 @@ from safekey_interp.capture.measured_spans import spans_in
 from safekey_interp.data.conditions import conditions_in
 from safekey_interp.reporting.findings.attention_findings import beside_chance, looks
 from safekey_interp.reporting.findings.outcome_findings import dormant_signal, outcomes
-from safekey_interp.reporting.findings.phrases import Table, left_out
+from safekey_interp.reporting.findings.phrases import Table, left_out, notes
 from safekey_interp.reporting.findings.probe_findings import other_probes, probe_chance, probes
 from safekey_interp.reporting.findings.span_pair_findings import pair_looks, pairs_beside_chance
+from safekey_interp.reporting.findings.summary_lines import Line, cut, cut_of, listed, trust, with_control
 from safekey_interp.reporting.findings.transfer_findings import transfer_chance, transfers
 from safekey_interp.reporting.labels import names_in
 
@@ -30,13 +31,17 @@ if TYPE_CHECKING:
     from safekey_interp.runs.run_folder import Run
 
 __all__ = ["find"]
+_LABELS = {"where": "K", "what": "Looks", "knew": "Knows"}
+"""A line of the summary for each question."""
+_TOLD = 2
+"""Sentences of a line; the headline has them all."""
 
 
 def find(run: Run) -> dict[str, Any]:
-    """What a run's tables say: ``headline``, ``findings``, ``left_out``."""
+    """What a run's tables say: ``headline``, ``summary``, ``findings``, ``left_out``, ``notes``."""
     traces: Table | None = run.traces
     if traces is None:
-        return {"headline": "", "findings": [], "left_out": []}
+        return {"headline": "", "summary": [], "findings": [], "left_out": [], "notes": []}
     conditions, names = conditions_in(run.manifest), names_in(run.manifest)
     attention, separability, transfer = run.attention_by_layer, run.separability, run.transfer
     if names.is_built_in:
@@ -59,14 +64,25 @@ def find(run: Run) -> dict[str, Any]:
         *probe_chance(separability, names),
         *transfer_chance(transfer, conditions, names),
     ]
-    measured = int((traces["status"] == "measured").sum())
+    n_measured = int((traces["status"] == "measured").sum())
+    measured = f"{n_measured:,} of {len(traces):,} traces measured."
+    counted, listed_findings = run.manifest.get("finder_trust"), [asdict(finding) for finding in findings]
+    finder = (run.manifest.get("settings") or {}).get("finder")
+    read = trust(counted, finder, n_measured) if names.is_built_in else ""
+    limit = cut([cut_of(counted)])
+    lines = [Line("Read", read or measured), Line("Cut", limit)]
+    lines += [Line(label, _line(listed_findings, question)) for question, label in _LABELS.items()]
     return {
-        "headline": " ".join(
-            [
-                f"{measured:,} of {len(traces):,} traces measured.",
-                *(finding.short for finding in findings if finding.short),
-            ]
-        ),
-        "findings": [asdict(finding) for finding in findings],
+        "headline": " ".join([measured, *(finding.short for finding in findings if finding.short)]),
+        "summary": listed(lines),
+        "findings": listed_findings,
         "left_out": left_out(traces, run.manifest),
+        "notes": [*notes(traces), *filter(None, [limit])],
     }
+
+
+def _line(findings: list[dict[str, Any]], question: str) -> str:
+    """What the headline says of a question; where it says nothing, the first finding with its control."""
+    there = [finding for finding in findings if finding["question"] == question]
+    shorts = [finding["short"] for finding in there if finding["short"]]
+    return " ".join(shorts[:_TOLD]) if shorts else with_control(there[0]) if there else ""

@@ -10,8 +10,35 @@ from safekey_interp.reporting.figures.attention_snapshot_figures import snapshot
 from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.figures.training_figures import TERMS, Term
 from safekey_interp.reporting.findings.finding import Estimate
-from safekey_interp.reporting.pages.training_controls import Changes, Row
+from safekey_interp.reporting.findings.summary_lines import Line, listed, with_control
+from safekey_interp.reporting.pages.page_layout import filled
+from safekey_interp.reporting.pages.training_controls import Changes, Row, changes
 from safekey_interp.reporting.pages.training_facts import count
+from safekey_interp.reporting.pages.training_page_figures import terms_of
+from safekey_interp.runs.run_folder import Run
+
+_LABELS = {"trained": "Read", "fell": "Losses", "moved": "Moved", "chance": "Chance"}
+"""A line of the summary for each question."""
+_TOLD = 3
+"""Findings of a line; ``--details`` and the page have all."""
+
+
+def tell(run: Run) -> dict[str, Any]:
+    """``headline``, ``summary`` and ``findings`` of a finished run, from its tables."""
+    tables = (run.aha, run.attention_by_layer, run.separability)
+    steps, held_out = filled(run.steps), filled(run.held_out)
+    measured = changes(*(filled(table) for table in tables))
+    found = findings(run.manifest, steps, held_out, terms_of(run.manifest.get("settings") or {}), measured)
+    there = {label: [one for one in found["findings"] if one["question"] == key] for key, label in _LABELS.items()}
+    lines = [Line(label, " ".join(map(with_control, some[:_TOLD]))) for label, some in there.items()]
+    lines.append(Line("Model", str(run.path / "model")))
+    return found | {"summary": listed(lines), "left_out": _left_out(run.manifest)}
+
+
+def _left_out(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the data report leaves out, as ``findings.json`` of other runs has it."""
+    dropped = (manifest.get("data_report") or {}).get("left_out") or []
+    return [{"what": f"traces, the first {item.get('first')}", "why": item["why"], "n": item["n"]} for item in dropped]
 
 
 def findings(

@@ -113,7 +113,8 @@ def _one(pair: _Pair, classes: str, names: Names) -> Finding:
         over = f" over {pair.n_sites} layers" if pair.n_sites > 1 else ""
         control = f"shuffled labels give {between}; p = {p:.2g}{over}, {pair.level:.2g} needed; {control}"
     short = f"A probe fitted on {row['fitted_on']} traces alone tells {classes} among {row['tested_on']} traces"
-    short = f"{short}{names.before} (AUROC {number.value:.2f})." if pair.is_shown else ""
+    short = f"{short}{names.before}: AUROC {number.text('.2f')} (n = {int(row['n']):,}){''.join(beside)}."
+    short = short if pair.is_shown else ""
     at_home, words = (None if r is None else estimate(r, *AUROC).listed() for r in (pair.at_home, pair.words))
     facts = {"fitted_on": row["fitted_on"], "tested_on": row["tested_on"], "layer": int(row["layer"])}
     facts |= {"is_reversed": is_reversed, "at_home": at_home, "words": words}

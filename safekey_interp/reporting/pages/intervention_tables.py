@@ -10,11 +10,13 @@ import numpy as np
 from safekey_interp.data.conditions import FEW
 from safekey_interp.interventions.donors import RESAMPLING
 from safekey_interp.interventions.effects import TESTED
+from safekey_interp.measures.step_down import LEVEL
 from safekey_interp.measures.trajectory import trajectory_controls
 from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.findings import intervention_terms as terms
+from safekey_interp.reporting.findings.beside_draws import draws_needed, is_beyond_draws
+from safekey_interp.reporting.findings.effect_size import SMALLEST, verdict_of
 from safekey_interp.reporting.findings.finding import Estimate, estimate
-from safekey_interp.reporting.findings.intervention_findings import LEVEL, draws_needed, is_beyond_draws
 from safekey_interp.reporting.findings.phrases import capital
 from safekey_interp.reporting.pages.page_text import value_text
 from safekey_interp.reporting.pages.rendering import Cell, data
@@ -53,21 +55,21 @@ def excess_tables(intervention: Intervention, summary: Table, manifest: Mapping[
         if kind not in (TESTED, *RESAMPLING) and not rows.empty:
             caption = table_caption(intervention, part, terms.main_subset(part))
             about = {"caption": caption, "control": terms.control_name(kind, intervention)}
-            tables.append(about | _excess_table(intervention, rows, manifest))
+            tables.append(about | _excess_table(intervention, rows, manifest, terms.unit_of(intervention, summary)))
     return tables
 
 
-def _excess_table(intervention: Intervention, places: Table, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _excess_table(intervention: Intervention, places: Table, manifest: Mapping[str, Any], unit: str) -> dict[str, Any]:
     """Beside one kind of control, the largest excess first where there are many places."""
     rows, n_places, by_draws = largest(places, "excess"), len(places), intervention.shared_draws
-    p_value = "p_value_over_all" if by_draws else "p_value"
+    p_value = "p_value_over_all"
     has_p = p_value in rows.columns
     n_draws = int(rows["n_controls"].max()) if has_p else 0
-    body = []
+    body, smallest = [], SMALLEST.get(unit)
     for _, row in rows.iterrows():
         excess = estimate(row, *terms.EXCESS)
         p = [f"{row[p_value]:.2g}" if np.isfinite(row[p_value]) else "n/a"] if has_p else []
-        verdict = _beyond(row) if by_draws else _verdict(excess, row, n_places)
+        verdict = _beyond(row) if by_draws else _verdict(excess, row, n_places, smallest)
         numbers = map(table_number, (estimate(row), estimate(row, *terms.CONTROL), excess))
         body.append([row_name(intervention, row, manifest), *numbers, *p, verdict, f"{int(row['n']):,}"])
     return {
@@ -78,7 +80,8 @@ def _excess_table(intervention: Intervention, places: Table, manifest: Mapping[s
         "n_draws": n_draws,
         "smallest_p": f"{1 / (1 + n_draws):.2g}",
         "level": f"{LEVEL:g}",
-        "needed": draws_needed(n_draws) if by_draws else "",
+        "smallest": f"{smallest:g} {unit}" if smallest else "",
+        "needed": draws_needed(n_draws, str(rows["control_kind"].iloc[0])) if has_p else "",
     }
 
 
@@ -133,11 +136,13 @@ def table_number(number: Estimate) -> str:
     return number.text(".3f").replace(" ", "\u00a0") if np.isfinite(number.value) else "n/a"
 
 
-def _verdict(excess: Estimate, row: Any, n_places: int) -> str:
-    if not excess.is_sure:
-        return "too few prompts"
-    lies = excess.of_largest(n_places, row["n_groups"]).lies(Estimate(0.0, np.nan, np.nan))
-    return f"{lies} 0" if lies else "not told apart"
+_VERDICTS = {"above": "above 0", "below": "below 0", "too small": "too small to matter", "too few": "too few prompts"}
+"""Verdicts in a cell; others as they are."""
+
+
+def _verdict(excess: Estimate, row: Any, n_places: int, smallest: float | None) -> str:
+    verdict = verdict_of(excess.of_largest(n_places, row["n_groups"]), smallest)
+    return _VERDICTS.get(verdict, verdict)
 
 
 def _beyond(row: Any) -> str:

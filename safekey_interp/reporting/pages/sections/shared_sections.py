@@ -22,7 +22,7 @@ def _summary(page: Page) -> Html:
 )
 def _left_out(page: Page) -> Html:
     rows = [*(page.run.findings.get("left_out") or []), *page.left_out]
-    return page_text.left_out(rows, page.manifest, page.notes)
+    return page_text.left_out(rows, page.manifest, [*(page.run.findings.get("notes") or []), *page.notes])
 
 
 @page_section(*QUESTIONS, name="reading", title="How to read this page", order=90)
