@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from safekey_interp.data.file_packing import unpacked
 from safekey_interp.data.json_stream import json_rows, not_utf8
@@ -82,7 +82,11 @@ class RowFile:
     """The temporary file that standard input was copied to; it goes when this record does."""
     layout: Layout | None = None
     """How its rows become ours, where it is written in a layout of its own."""
-    is_held: ClassVar[bool] = False
+
+    @property
+    def is_held(self) -> bool:
+        """It is read from the disk."""
+        return False
 
     def where(self, number: int) -> str:
         """Rows of text files go by their line; rows of others are counted from 1."""
