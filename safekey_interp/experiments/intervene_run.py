@@ -22,6 +22,7 @@ from safekey_interp.errors import InputError, NothingMeasured
 from safekey_interp.experiments.answer_outcomes import judge_of_answers
 from safekey_interp.experiments.intervene_pieces import Piece, Work, plan_work
 from safekey_interp.experiments.intervention_settings import InterventionSettings
+from safekey_interp.experiments.most_moved import most_moved
 from safekey_interp.experiments.probe_chunks import join_tables
 from safekey_interp.interventions.intervention_options import complete_options, recorded
 from safekey_interp.interventions.intervention_record import Intervention, load_function
@@ -37,6 +38,7 @@ from safekey_interp.runs.storage import read_json, write_aside, write_json, writ
 from safekey_interp.segmentation.finder_registry import WITHOUT_MEMORY
 
 if TYPE_CHECKING:
+    from safekey_interp.data.trace import Trace
     from safekey_interp.models.model import Model
 
 _TABLE, _LEFT_OUT = "effects.parquet", "left_out.json"
@@ -128,7 +130,7 @@ def run_intervention(
         if intervention.cost is not None and session.team.is_first:
             session.progress.say(load_function(intervention.cost)(work.whole_options, work.n))
         with session.writing(manifest) as writer:
-            task = _Task(intervention, model, work, checked, session)
+            task = _Task(intervention, model, read, work, checked, session)
             task.assemble(writer, task.measure(writer))
             if session.team.is_first and keep_directions:
                 _keep(work, content.sha256, session.path / "directions")
@@ -141,6 +143,7 @@ class _Task(NamedTuple):
 
     intervention: Intervention
     model: Model
+    traces: Sequence[Trace]
     work: Work
     settings: InterventionSettings
     session: RunSession
@@ -180,6 +183,8 @@ class _Task(NamedTuple):
         write_table(path / "summary.parquet", summary)
         write_json(path / _LEFT_OUT, left_out)
         write_json(path / "findings.json", find(self.intervention, effects, summary, left_out, writer.manifest))
+        named = self.intervention.named(writer.manifest["settings"])
+        write_json(path / "most_moved.json", most_moved(named, effects, summary, self.traces, self.settings))
 
     def _measured(self, piece: Piece) -> Callable[[Path], None]:
         """Measure a piece; what is returned writes it."""
