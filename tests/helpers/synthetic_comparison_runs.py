@@ -73,11 +73,11 @@ _BY_MODEL = ("attention_by_layer", "separability")
 def _rows() -> Any:
     rng = np.random.default_rng(0)
 
-    def row(measure: str, subset: str, position: str | None, to_span: str | None, model: str, other: str | None) -> Any:
+    def row(place: tuple[str, str, str | None, str | None], model: str, other: str | None) -> Any:
         value = 0.2 if other else 0.3 + 0.5 * float(rng.random())
-        place = {"measure": measure, "subset": subset, "position": position, "to_span": to_span}
+        where = dict(zip(("measure", "subset", "position", "to_span"), place, strict=True))
         number = {"value": value, "low": value - 0.1, "high": value + 0.12, "n": 48, "n_groups": 24, "p": 0.03}
-        return place | {"model": model, "other": other} | number
+        return where | {"model": model, "other": other} | number
 
     wanted = [(measure, subset, None, None) for measure, subset in _SHARES.items()]
     spans = itertools.product(("decision", "key_sentence"), ("understanding", "prompt"))
@@ -85,7 +85,7 @@ def _rows() -> Any:
     wanted += [(name, "all", at, None) for name in ("auroc", "auroc_words") for at in ("understanding", "decision")]
     for each in wanted:
         for model, other in ((NAMES[0], None), (NAMES[1], None), NAMES):
-            yield row(*each, model, other)
+            yield row(each, model, other)
 
 
 def _manifest(kind: str, **more: Any) -> dict[str, Any]:

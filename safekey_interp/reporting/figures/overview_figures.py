@@ -1,4 +1,4 @@
-"""Forest plots that sum up a run: key sentences by label, attention beside its baselines, effects beside their controls.
+"""Forest plots that sum up a run: key sentences by label, attention beside its baselines, effects beside controls.
 
 Each draws a few numbers of one table with their intervals and the numbers that they must be compared with; the figures
 by layer and by head say where they come from.
@@ -52,7 +52,7 @@ def aha_by_condition(traces: Table, *, conditions: Conditions) -> Spec:
         whose = ", ".join(filter(None, [name, "no label" if label is None else label]))
         for aha, series in _DECIDES.items() if len(part) else ():
             number = share(part["aha"] == aha, part["group"])
-            rows.append({"place": f"{whose} (n = {len(part):,})", "series": series, **number._asdict()})
+            rows.append({"place": f"{whose} (n\u00a0=\u00a0{len(part):,})", "series": series, **number._asdict()})
     if not rows:
         raise RunError("traces: no key sentence was read")
     caption = (
@@ -128,6 +128,8 @@ def effects_beside_controls(rows: Table, *, places: Sequence[str], control: str,
     Raises:
         RunError: no number in the rows.
     """
+    if rows.empty:
+        raise RunError("summary: no row with a number for the selection")
     columns = (("measured", VALUE), (control, ("control", "control_low", "control_high")))
     table = pd.DataFrame(
         [

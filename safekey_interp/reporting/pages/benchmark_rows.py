@@ -36,7 +36,7 @@ def group(rows: Table | None, names: Sequence[str]) -> Group | None:
 
 
 def differences_figure(rows: Table | None, names: Sequence[str]) -> Spec | None:
-    """Differences of the other models from the first, of the number that stands for each benchmark; None without two."""
+    """Differences from the first model, of the number that stands for each benchmark; None without another model."""
     if rows is None or len(names) < 2:
         return None
     main = rows[rows["is_main"]]

@@ -23,7 +23,6 @@ from safekey_interp.reporting.pages.probe_page_figures import Group, Panel
 from safekey_interp.reporting.pages.rendering import Html, island, part, render, static
 from safekey_interp.reporting.probe_rows import LOGISTIC
 
-
 _SCRIPTS = ("tables.js", "plots.js", "tools.js", "tokens.js")
 """Scripts of every page, in the order in which they run."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from safekey_interp.interventions.intervention_record import Intervention
 from safekey_interp.interventions.intervention_registry import find_intervention
 from safekey_interp.reporting import figures
 from safekey_interp.reporting.figures.figure_style import Spec, Table
@@ -12,7 +13,7 @@ from safekey_interp.reporting.findings import intervention_terms as terms
 from safekey_interp.reporting.findings.phrases import ROWS, cases
 from safekey_interp.reporting.labels import SPAN_LETTERS
 from safekey_interp.reporting.pages.benchmark_rows import differences_figure
-from safekey_interp.reporting.pages.intervention_tables import largest, row_name
+from safekey_interp.reporting.pages.intervention_tables import largest
 from safekey_interp.reporting.pages.page_strip import StripFigure, default_of
 from safekey_interp.runs.run_folder import MANIFEST, Run, open_run
 
@@ -50,12 +51,19 @@ def effects_of(run: Run) -> Spec | None:
     metric = terms.metric_name(intervention, terms.main_metric(intervention, summary))
     return figures.effects_beside_controls.spec(
         rows.loc[rows.index.isin(kept.index)],
-        places=[row_name(intervention, row, run.manifest) for _, row in rows.iterrows() if row.name in kept.index],
+        places=[_place(intervention, row, run.manifest) for _, row in rows.iterrows() if row.name in kept.index],
         control=terms.default_control(intervention, summary),
         unit=", ".join(filter(None, [metric, terms.unit_of(intervention, summary)])),
         whose=terms.traces_of(terms.main_subset(summary)) + f" (the {len(kept)} largest of {len(rows)} places)"
         * (len(kept) < len(rows)),
     )  # fmt: skip
+
+
+def _place(intervention: Intervention, row: Any, manifest: Mapping[str, Any]) -> str:
+    """The line, by its short name where it has one, and the place of a summary's row."""
+    column = intervention.columns.get(intervention.lines)
+    line = (column.short.get(row[intervention.lines]) if column else "") or terms.line_name(intervention, row)
+    return ", ".join(filter(None, [line, terms.place_name(intervention, row, manifest.get("model") or {})]))
 
 
 def effects_inside(page: Any) -> Spec | None:
@@ -74,6 +82,14 @@ def traces_of(page: Any) -> Spec | None:
     control = terms.control_name(page.moved.row["control_kind"], page.intervention)
     unit = f"{page.intervention.value}, {terms.unit_of(page.intervention, page.summary)}"
     return figures.effect_by_trace.spec(page.moved.table, control=control, unit=unit)
+
+
+def differences_of(page: Any) -> Spec | None:
+    """Differences of a comparison's models."""
+    table: Table | None = page.run.comparison
+    if table is None or not page.names:
+        return None
+    return figures.differences_of_models.spec(table, names=page.names, conditions=page.conditions)
 
 
 def effect_panel(kind: str, *, by_layer: bool) -> Callable[[Any], Spec | None]:
@@ -105,16 +121,7 @@ INTERVENTION = (
     StripFigure("strip-traces", "Effect on each trace", traces_of),
 )
 COMPARISON = (
-    StripFigure(
-        "strip-differences",
-        "What differs",
-        lambda page: (
-            None
-            if page.run.comparison is None or not page.names
-            else figures.differences_of_models.spec(page.run.comparison, names=page.names, conditions=page.conditions)
-        ),
-        "did",
-    ),
+    StripFigure("strip-differences", "What differs", differences_of, "did"),
     StripFigure("strip-attention", "What they look at", default_of("looks-decision"), "what"),
     StripFigure("strip-auroc", "What their states tell", default_of("auroc"), "knew"),
     StripFigure("strip-scores", "Benchmarks", default_of("benchmark-scores"), "benchmarks"),

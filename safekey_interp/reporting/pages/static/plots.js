@@ -53,11 +53,12 @@ const figures = (() => {
 
   // Names of series, and of a forest plot's rows, leave room for the plot where there is little: a few words a line.
   const NARROW = 480;
+  const lengthOf = (text) => text.replace(/&\w+;/g, "x").length;
   const wrapped = (text, width) => {
     const lines = [""];
     text.split(/<br>| /).forEach((word) => {
       const last = lines.length - 1;
-      if (lines[last] && lines[last].length + word.length > width) lines.push(word);
+      if (lines[last] && lengthOf(lines[last]) + lengthOf(word) > width) lines.push(word);
       else lines[last] += lines[last] ? ` ${word}` : word;
     });
     return lines.join("<br>");
@@ -65,11 +66,14 @@ const figures = (() => {
   function fitted({ data, layout }, plot) {
     if (plot.clientWidth > NARROW) return { data, layout };
     const isForest = layout.meta.table === "forest";
+    const { title } = layout.xaxis;
+    layout = { ...layout, xaxis: { ...layout.xaxis, title: { ...title, text: wrapped((title && title.text) || "", 36) } } };
     const named = data.map((trace) => (trace.name ? { ...trace, name: wrapped(trace.name, isForest ? 18 : 34) } : trace));
     if (!isForest) return { data: named, layout };
     const names = layout.yaxis.ticktext.map((text) => wrapped(text, 15));
-    const lines = (texts) => texts.reduce((sum, text) => sum + text.split("<br>").length, 0);
-    const height = 70 + 17 * (lines(names) + lines(named.map(({ name }) => name)));
+    const linesOf = (text) => text.split("<br>").length;
+    const legend = named.reduce((sum, { name }) => sum + linesOf(name), 0);
+    const height = 80 + 17 * (legend + names.length * Math.max(2, ...names.map(linesOf)));
     return { data: named, layout: { ...layout, height: Math.max(250, height), yaxis: { ...layout.yaxis, ticktext: names, tickfont: { size: 12 } } } };
   }
 

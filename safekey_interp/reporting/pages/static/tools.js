@@ -89,6 +89,10 @@
     plot.classList.toggle("leads", isWay);
     if (plot.dataset.heard) return;
     plot.dataset.heard = "yes";
+    // The buttons below do the same: a reader who goes by keyboard does not pass through both.
+    const skip = () => plot.querySelectorAll(".modebar-btn").forEach((button) => (button.tabIndex = -1));
+    plot.on("plotly_afterplot", skip);
+    skip();
     plot.on("plotly_click", ({ points }) => {
       const figure = figures.current(panel);
       if (hasTokens && figure && leads(figure)) document.dispatchEvent(new CustomEvent("pick", { detail: pickOf(panel, points[0], figure) }));
