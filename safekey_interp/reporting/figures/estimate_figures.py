@@ -84,7 +84,7 @@ def estimates_as_forest(
     spec = finish(data, caption, table="forest", title=escape(title), x=x, y=None, height=height)
     names = ["<br>".join(map(escape, textwrap.wrap(place, _WIDEST) or [""])) for place in places]
     ticks = {"tickvals": list(range(len(places))), "ticktext": names, "ticks": ""}
-    spec["layout"]["yaxis"] |= ticks | {"range": [len(places) - 0.5, -0.5], "autorange": False, "showgrid": False}
+    spec["layout"]["yaxis"] |= ticks | {"range": [len(places) - 0.4, -0.6], "autorange": False, "showgrid": False}
     if percent:
         spec["layout"]["xaxis"] |= {"range": [-0.02, 1.02], "autorange": False, "tickformat": ".0%"}
     if across_at is not None:

@@ -18,6 +18,8 @@ from safekey_interp.reporting.figures.figure_numbers import counts, sizes
 from safekey_interp.reporting.figures.figure_parts import finish
 from safekey_interp.reporting.figures.figure_style import PALETTE, Drawing, Spec, Table, escape
 from safekey_interp.reporting.findings.finding import estimate, share
+from safekey_interp.reporting.findings.intervention_terms import CONTROL
+from safekey_interp.reporting.findings.phrases import and_list
 from safekey_interp.reporting.labels import BUILT_IN_NAMES, VALUE, Names, title_of
 
 _DECIDES = {"safe": "K turns safe", "unsafe": "K complies"}
@@ -112,37 +114,38 @@ def attention_beside_baselines(
 
 
 @Drawing
-def effects_beside_controls(rows: Table, *, places: Sequence[str], control: str, unit: str, whose: str) -> Spec:
-    """Effects of an intervention, each beside its control.
+def effects_beside_controls(
+    rows: Table, *, places: Sequence[str], controls: Mapping[str, Table], unit: str, whose: str
+) -> Spec:
+    """Effects of an intervention, each beside its controls.
 
     Args:
-        rows: of its summary: value, low, high, control, control_low, control_high, n, n_groups, n_controls.
+        rows: of its summary: value, low, high, n, n_groups.
         places: what each row is called.
-        control: what the control is, in words.
+        controls: each kind of control in words, with rows of the same places in the same order: control, control_low,
+            control_high, n_groups, NaN where there is none.
         unit: of the values, in words.
         whose: which traces, in words.
 
     Returns:
-        A forest plot: measured, control; no effect is a line at 0.
+        A forest plot: measured, and each control that has a number; no effect is a line at 0.
 
     Raises:
         RunError: no number in the rows.
     """
-    if rows.empty:
+    drawn = {words: table for words, table in controls.items() if table["control"].notna().any()}
+    series = [("measured", rows, VALUE), *((words, table, CONTROL) for words, table in drawn.items())]
+    numbers = [
+        {"place": place, "series": name, **dict(zip(VALUE, estimate(row, *bounds), strict=True))}
+        for name, table, bounds in series
+        for place, (_, row) in zip(places, table.iterrows(), strict=True)
+    ]
+    if not numbers:
         raise RunError("summary: no row with a number for the selection")
-    columns = (("measured", VALUE), (control, ("control", "control_low", "control_high")))
-    table = pd.DataFrame(
-        [
-            {"place": place, "series": series, **dict(zip(VALUE, estimate(row, *bounds), strict=True))}
-            for place, (_, row) in zip(places, rows.iterrows(), strict=True)
-            for series, bounds in columns
-        ]
-    )
-    draws = f", {counts(rows['n_controls'])} draws of the control" * bool((rows["n_controls"] > 0).any())
-    caption = (
-        f"On {whose}, beside {control}. {sizes(rows)}{draws}. Lines: 95 % intervals over groups, each of one place."
-    )
-    return estimates_as_forest.spec(table, title="Effect beside its control", x=unit, caption=caption, across_at=0)
+    beside = f", beside {and_list(list(drawn))}" if drawn else "; no control has a number there"
+    caption = f"On {whose}{beside}. {sizes(rows)}. Lines: 95 % intervals over groups, each of one place."
+    about = {"title": "Effect beside its controls", "x": unit, "caption": caption, "across_at": 0}
+    return estimates_as_forest.spec(pd.DataFrame(numbers), **about)
 
 
 @Drawing
@@ -186,7 +189,8 @@ def effect_by_trace(effects: Table, *, control: str, unit: str) -> Spec:
     top = ordered.loc[ordered["excess"].abs().idxmax()]
     beside = f", {control} {top['control']:+.3f}" if pd.notna(top["control"]) else ""
     caption = f"Trace {top['trace_id']} moved most: {top['effect']:+.3f}{beside}. n = {len(ordered):,} traces."
-    axes = {"x": "traces, by measured minus control", "y": unit}
+    order = "measured minus control" if ordered["control"].notna().any() else "effect"
+    axes = {"x": f"traces, by {order}", "y": unit}
     spec = finish(data, caption, table="points", title="Effect on each trace", **axes)
     spec["layout"]["legend"] = {"traceorder": "reversed"}  # what was measured is drawn last, and told first
     line = {"color": PALETTE["muted"].light, "width": 1}

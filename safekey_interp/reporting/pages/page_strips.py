@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from safekey_interp.interventions.effects import TESTED
 from safekey_interp.interventions.intervention_record import Intervention
 from safekey_interp.interventions.intervention_registry import find_intervention
 from safekey_interp.reporting import figures
@@ -47,16 +48,25 @@ def effects_of(run: Run) -> Spec | None:
     if summary is None or summary.empty or intervention.form == "scores":
         return None
     rows = terms.main_rows(intervention, summary)
-    kept = largest(rows, "excess" if rows["excess"].notna().any() else "value", _MOST_PLACES)
-    metric = terms.metric_name(intervention, terms.main_metric(intervention, summary))
+    far = largest(rows, "excess" if rows["excess"].notna().any() else "value", _MOST_PLACES)
+    kept, metric = rows.loc[rows.index.isin(far.index)], terms.main_metric(intervention, summary)
+    columns = list(summary.columns)
+    place = columns[: columns.index("subset") + 1]
+    controls = {
+        terms.control_name(kind, intervention): kept[place].merge(
+            terms.main_rows(intervention, summary, kind=kind), on=place, how="left"
+        )
+        for kind in summary["control_kind"].unique()
+        if kind != TESTED
+    }
+    most = f" (the {len(kept)} largest of {len(rows)} places)" * (len(kept) < len(rows))
     return figures.effects_beside_controls.spec(
-        rows.loc[rows.index.isin(kept.index)],
-        places=[_place(intervention, row, run.manifest) for _, row in rows.iterrows() if row.name in kept.index],
-        control=terms.default_control(intervention, summary),
-        unit=", ".join(filter(None, [metric, terms.unit_of(intervention, summary)])),
-        whose=terms.traces_of(terms.main_subset(summary)) + f" (the {len(kept)} largest of {len(rows)} places)"
-        * (len(kept) < len(rows)),
-    )  # fmt: skip
+        kept,
+        places=[_place(intervention, row, run.manifest) for _, row in kept.iterrows()],
+        controls=controls,
+        unit=", ".join(filter(None, [terms.metric_name(intervention, metric), terms.unit_of(intervention, summary)])),
+        whose=terms.traces_of(terms.main_subset(summary)) + most,
+    )
 
 
 def _place(intervention: Intervention, row: Any, manifest: Mapping[str, Any]) -> str:
@@ -107,13 +117,13 @@ PROBE = (
     StripFigure("strip-aha", "What K decides", aha_of, "where"),
     StripFigure("strip-attention", "Attention beside its baselines", attention_of, "what"),
     StripFigure("strip-auroc", "What the states tell, by layer", default_of("separability-curve"), "knew", "AUROC"),
-    StripFigure("strip-effect", "Effect beside its control", effects_inside),
+    StripFigure("strip-effect", "Effect beside its controls", effects_inside),
     StripFigure("strip-heads", "Attention by head", default_of("lift-prompt"), "chance", "attention"),
     StripFigure("strip-keys", "Attention by head", default_of("lift-0"), "chance", "attention"),
     StripFigure("strip-positions", "What the states tell, by position", default_of("separability-map")),
 )
 INTERVENTION = (
-    StripFigure("strip-effect", "Effect beside its control", lambda page: effects_of(page.run), "did"),
+    StripFigure("strip-effect", "Effect beside its controls", lambda page: effects_of(page.run), "did"),
     StripFigure("strip-scores", "Scores token by token", default_of("scores"), "did"),
     StripFigure("strip-map", "Effect by layer and place", effect_panel("map", by_layer=False)),
     StripFigure("strip-layers", "Effect by layer", effect_panel("lines", by_layer=True)),
