@@ -6,7 +6,7 @@ the rows that are reported; of an intervention that reports its last layer, that
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pandas as pd
 
@@ -56,16 +56,16 @@ def trace_effects(intervention: Intervention, effects: Table | None, summary: Ta
     if rows.empty:
         return None
     row = main_place(intervention, rows)
-    columns = list(summary.columns)
+    columns, there = list(summary.columns), cast("Table", effects)
     for column in columns[: columns.index("subset")]:
-        if column in effects.columns:
-            here = effects[column].isna() if pd.isna(row[column]) else effects[column] == row[column]
-            effects = effects.loc[here] if here.any() else effects  # a value that no trace has stands for all of them
-    value = "effect" if "effect" in effects.columns else "value"
-    tested = effects.loc[effects["control"] == TESTED].dropna(subset=[value])
+        if column in there.columns:
+            here = there[column].isna() if pd.isna(row[column]) else there[column] == row[column]
+            there = there.loc[here] if here.any() else there  # a value that no trace has stands for all of them
+    value = "effect" if "effect" in there.columns else "value"
+    tested = there.loc[there["control"] == TESTED].dropna(subset=[value])
     if tested.empty:
         return None
-    beside = effects.loc[(effects["control"] == row["control_kind"]) & (effects["control"] != TESTED)]
+    beside = there.loc[(there["control"] == row["control_kind"]) & (there["control"] != TESTED)]
     table = tested.groupby("trace_id", sort=False).agg(label=("label", "first"), effect=(value, "mean"))
     table["control"] = beside.groupby("trace_id")[value].mean().reindex(table.index)
     table["excess"] = (table["effect"] - table["control"]).fillna(table["effect"])

@@ -190,8 +190,7 @@ def effect_by_trace(effects: Table, *, control: str, unit: str) -> Spec:
     beside = f", {control} {top['control']:+.3f}" if pd.notna(top["control"]) else ""
     caption = f"Trace {top['trace_id']} moved most: {top['effect']:+.3f}{beside}. n = {len(ordered):,} traces."
     order = "measured minus control" if ordered["control"].notna().any() else "effect"
-    axes = {"x": f"traces, by {order}", "y": unit}
-    spec = finish(data, caption, table="points", title="Effect on each trace", **axes)
+    spec = finish(data, caption, table="points", title="Effect on each trace", x=f"traces, by {order}", y=unit)
     spec["layout"]["legend"] = {"traceorder": "reversed"}  # what was measured is drawn last, and told first
     line = {"color": PALETTE["muted"].light, "width": 1}
     spec["layout"]["shapes"] = [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 0, "y1": 0, "line": line}]

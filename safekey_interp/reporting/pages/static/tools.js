@@ -89,8 +89,11 @@
     plot.classList.toggle("leads", isWay);
     if (plot.dataset.heard) return;
     plot.dataset.heard = "yes";
-    // The buttons below do the same: a reader who goes by keyboard does not pass through both.
-    const skip = () => plot.querySelectorAll(".modebar-btn").forEach((button) => (button.tabIndex = -1));
+    // The buttons below do the same: a reader who goes by keyboard, or listens, does not pass through both.
+    const skip = () => {
+      plot.querySelector(".modebar-container")?.setAttribute("aria-hidden", "true");
+      plot.querySelectorAll(".modebar-btn").forEach((button) => (button.tabIndex = -1));
+    };
     plot.on("plotly_afterplot", skip);
     skip();
     plot.on("plotly_click", ({ points }) => {
