@@ -52,7 +52,7 @@ const figures = (() => {
   });
 
   // Names of series, and of a forest plot's rows, leave room for the plot where there is little: a few words a line.
-  const NARROW = 480;
+  const NARROW = 440;
   const lengthOf = (text) => text.replace(/&\w+;/g, "x").length;
   const wrapped = (text, width) => {
     const lines = [""];
