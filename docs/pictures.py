@@ -39,13 +39,14 @@ class Picture(NamedTuple):
 
 
 PICTURES = {
-    "probe": Picture("probe --out run", "#where", height=830),
-    "intervene": Picture("intervene knockout --by layer --limit 60 --n-random 10 --out run", "#did"),
-    "compare": Picture("compare organism:base organism --limit 96 --max-new-tokens 60 --out run", "#did"),
+    "probe": Picture("probe --out run", "header", height=880),
+    "intervene": Picture("intervene knockout --by layer --limit 60 --n-random 10 --out run", "header", height=880),
+    "compare": Picture("compare organism:base organism --limit 96 --max-new-tokens 60 --out run", "header", height=880),
     "train": Picture(
         "train model=organism:base traces=traces.jsonl epochs=2 batch_size=32 micro_batch_size=16 learning_rate=3e-4 "
         "auxiliary_epochs=null probe_every=10 log_every=2 out=run",
-        "#fell",
+        "header",
+        height=880,
     ),
     "analysis": Picture("--only 1 7 --out run", "#key_sentence", height=1050, page="index.html", command=analysis),
 }

@@ -57,7 +57,7 @@ def examples(
     return [
         {
             "trace_id": trace_id,
-            "prompt": _short(traces[names[0]][trace_id].prompt),
+            "prompt": shortened(traces[names[0]][trace_id].prompt),
             "label": _plain(by_id.loc[(trace_id, names[0])]["label"]),
             "condition": _plain(by_id.loc[(trace_id, names[0])]["condition"]),
             "sides": [
@@ -73,9 +73,9 @@ def _side(name: str, trace: Trace, row: Any, spans: Any) -> dict[str, Any]:
     answer = None if span is None else trace.response[span.start : span.end].strip()
     sentences = {"understanding": None, "key_sentence": None}
     if spans is not None and trace.trace_id in spans.index:
-        sentences = {column: _short(_plain(spans.loc[trace.trace_id][column])) for column in sentences}
+        sentences = {column: shortened(_plain(spans.loc[trace.trace_id][column])) for column in sentences}
     facts = {column: _plain(row[column]) for column in ("judged", "reason", "aha", "hint", "cut")}
-    return {"model": name, **sentences, "answer": _short(answer), **facts}
+    return {"model": name, **sentences, "answer": shortened(answer), **facts}
 
 
 def _spans(run: Run) -> Any:
@@ -87,7 +87,8 @@ def _draw(seed: int, trace_id: str) -> str:
     return hashlib.sha256(f"{seed} {trace_id}".encode()).hexdigest()
 
 
-def _short(text: str | None) -> str | None:
+def shortened(text: str | None) -> str | None:
+    """At most :data:`MOST_SHOWN` characters of a text."""
     return text if text is None or len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]} …"
 
 

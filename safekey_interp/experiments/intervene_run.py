@@ -22,6 +22,7 @@ from safekey_interp.errors import InputError, NothingMeasured
 from safekey_interp.experiments.answer_outcomes import judge_of_answers
 from safekey_interp.experiments.intervene_pieces import Piece, Work, plan_work
 from safekey_interp.experiments.intervention_settings import InterventionSettings
+from safekey_interp.experiments.most_moved import most_moved
 from safekey_interp.experiments.probe_chunks import join_tables
 from safekey_interp.interventions.intervention_options import complete_options, recorded
 from safekey_interp.interventions.intervention_record import Function, Intervention, load_function
@@ -133,7 +134,7 @@ def run_intervention(
         with session.writing(manifest) as writer:
             if session.team.is_first:
                 writer.manifest["finder_trust"] = _trust(read, checked)
-            task = _Task(intervention, model, work, checked, session).after_first_round(writer)
+            task = _Task(intervention, model, read, work, checked, session).after_first_round(writer)
             task.assemble(writer, task.measure(writer))
             if session.team.is_first and keep_directions:
                 _keep(work, content.sha256, session.path / "directions")
@@ -146,6 +147,7 @@ class _Task(NamedTuple):
 
     intervention: Intervention
     model: Model
+    traces: Sequence[Trace]
     work: Work
     settings: InterventionSettings
     session: RunSession
@@ -203,6 +205,8 @@ class _Task(NamedTuple):
         write_table(path / "summary.parquet", summary)
         write_json(path / _LEFT_OUT, left_out)
         write_json(path / "findings.json", find(self.intervention, effects, summary, left_out, writer.manifest))
+        named = self.intervention.named(writer.manifest["settings"])
+        write_json(path / "most_moved.json", most_moved(named, effects, summary, self.traces, self.settings))
 
     def _measured(self, function: Function, piece: Piece) -> Callable[[Path], None]:
         """Measure a piece; what is returned writes it."""

@@ -113,9 +113,8 @@ class RunFigures(Mapping[str, "go.Figure"]):
         """Per panel of the page, its variants and the key of the one that the page shows first."""
         panels: dict[str, tuple[dict[str, Spec], str]] = {}
         for group in _page_of(self._run).drawn(self._run).groups:
-            chosen = {choice.name: choice.default or next(iter(choice.options)) for choice in group.choices}
             for panel in group.panels:
-                key = "|".join(chosen[name] for name in panel.uses)
+                key = "|".join(group.defaults[name] for name in panel.uses)
                 titled = {
                     variant: spec | {"layout": spec["layout"] | {"title": {"text": panel.title}}}
                     for variant, spec in panel.variants.items()

@@ -146,6 +146,11 @@ class Run:
         return self._json("side_by_side.json") or []
 
     @cached_property
+    def most_moved(self) -> dict[str, Any]:
+        """Of an intervention: prompt, understanding and key sentence of the trace that moved most."""
+        return self._json("most_moved.json") or {}
+
+    @cached_property
     def evaluation(self) -> Run | None:
         """Of a comparison: the run of benchmarks in its folder."""
         inside = self.path / "benchmarks"

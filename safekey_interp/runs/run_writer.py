@@ -30,7 +30,7 @@ from safekey_interp.runs.storage import (
 
 _OTHER_RESULTS = (
     *("examples.json", "examples.safetensors", "findings.json", "left_out.json"),
-    "side_by_side.json",
+    *("side_by_side.json", "most_moved.json"),
     *("report.html", "config.yaml"),
 )
 _CONTENTS = "contents.json"

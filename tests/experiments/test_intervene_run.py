@@ -25,6 +25,7 @@ from safekey_interp.interventions.activation_patching import patch
 from safekey_interp.interventions.attention_knockout import knockout
 from safekey_interp.interventions.cross_fitting import fit_folds, steer_held_out
 from safekey_interp.interventions.edge_knockout import cut_edges
+from safekey_interp.interventions.intervention_registry import find_intervention
 from safekey_interp.interventions.logit_lens_scores import logit_lens
 from safekey_interp.interventions.metric_trajectory import measure_trajectory
 from safekey_interp.interventions.path_patching import patch_paths
@@ -33,6 +34,7 @@ from safekey_interp.interventions.steering import steer
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.models.model import Model
 from safekey_interp.reporting.report_file import write_report
+from safekey_interp.reporting.trace_effects import trace_effects
 from safekey_interp.runs.run_folder import Run, open_run
 
 SMALL = KeySentences(safe=GENERAL.safe[:2], go_ahead=GENERAL.go_ahead[1:3])
@@ -150,6 +152,16 @@ def test_a_run_folder_says_what_it_was_and_its_findings_are_its_summary(runs: An
             else:
                 assert np.isclose(low, finding["low"]).any()
                 assert np.isclose(high, finding["high"]).any()
+
+
+def test_the_texts_of_the_trace_that_moved_most_are_kept(runs: Callable[[str], Run]) -> None:
+    run = runs("knockout")
+    moved = trace_effects(find_intervention("knockout"), run.effects, run.summary)
+    assert moved is not None
+    trace = next(trace for trace in data() if trace.trace_id == moved.most["trace_id"])
+    assert run.most_moved["trace_id"] == trace.trace_id
+    assert run.most_moved["prompt"] == trace.prompt
+    assert run.most_moved["key_sentence"] in trace.response
 
 
 def test_effects_of_a_run_can_be_summed_up_again(runs: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,36 @@ def asked(browser: Any) -> list[str]:
     return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
 
 
+def open_drawn(browser: Any, page: str, width: int = 1400, scheme: str = "light") -> None:
+    """Open a page and wait until every plot on it is drawn; what was logged before is forgotten."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    complaints(browser), asked(browser)
+    look_with(browser, width, scheme)
+    browser.get(page)
+    WebDriverWait(browser, 30).until(lambda driver: driver.execute_script(_ALL_DRAWN))
+
+
+def saved(browser: Any, folder: Path, act: Callable[[], object], name: str) -> bytes:
+    """The file that an act downloads."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    where = {"behavior": "allow", "downloadPath": str(folder)}
+    browser.execute_cdp_cmd("Page.setDownloadBehavior", where)
+    act()
+    WebDriverWait(browser, 20).until(lambda _: (folder / name).is_file())
+    content = (folder / name).read_bytes()
+    (folder / name).unlink()
+    return content
+
+
+def press(browser: Any, *keys: str) -> None:
+    """Press keys, one after the other, wherever the focus is."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    ActionChains(browser).send_keys(*keys).perform()
+
+
 def overflows(browser: Any) -> bool:
     """Whether the page is wider than its window."""
     return browser.execute_script("return document.documentElement.scrollWidth > window.innerWidth")
@@ -81,6 +111,7 @@ def unreached(browser: Any, within: str = "body") -> list[str]:
     return browser.execute_script(_UNREACHED, within)
 
 
+_ALL_DRAWN = "return [...document.querySelectorAll('.panel')].every((panel) => panel.querySelector('.main-svg'))"
 _FAINT = """
 const channel = (v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
 const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);

@@ -48,7 +48,8 @@ def test_the_questions_come_in_their_order(named):
     _, outline = read(named[1])
     check_outline(outline)
     sections = [a["id"] for tag, a in outline.tags if tag == "section"]
-    assert sections == ["summary", "changed", "did", "chance", "left-out", "reading", "provenance"]
+    moved = ["moved"] * (named[0] != "trajectory")
+    assert sections == ["summary", "changed", "did", *moved, "chance", "left-out", "reading", "provenance"]
 
 
 def test_every_choice_is_drawn_and_says_its_n(named):
@@ -66,11 +67,45 @@ def test_every_choice_is_drawn_and_says_its_n(named):
         "lens": {"effect-layers"},
         "trajectory": {"scores"},
     }
-    assert set(book["variants"]) == panels[name]
+    assert {panel for panel in book["variants"] if not panel.startswith("strip-")} == panels[name]
     text = page.read_text(encoding="utf-8")
     assert text.count("95 % intervals over groups") >= len(panels[name])
-    captions = re.findall(r"<figcaption[^>]*>(.*?)</figcaption>", text)
-    assert sum("n = " in caption for caption in captions) == len(panels[name])
+    captions = re.findall(r'id="[^"]*-caption"[^>]*>(.*?)</', text)
+    assert len(captions) == len(book["variants"])
+    assert all("n = " in caption for caption in captions)
+
+
+def test_the_strip_opens_with_effects_beside_controls_and_ends_with_the_traces(named):
+    name, page = named
+    strip = [panel for panel in figures_in(page)["variants"] if panel.startswith("strip-")]
+    if name == "trajectory":
+        assert strip == ["strip-scores"]
+    else:
+        assert (strip[0], strip[-1]) == ("strip-effect", "strip-traces")
+    assert len(strip) <= 4
+
+
+def test_the_trace_that_moved_most_is_shown_with_its_effect_and_control(tmp_path):
+    folder = write_intervention(tmp_path, "knockout")
+    summary, effects = (pd.read_parquet(folder / f"{name}.parquet") for name in ("summary", "effects"))
+    rows = summary[(summary["metric"] == "difference") & (summary["subset"] == "harmful") & (summary["dose"] == 1)]
+    rows = rows[(rows["measure"] == "effect") & (rows["control_kind"] == "outside_spans")]
+    span = rows.loc[rows["excess"].abs().idxmax(), "to_span"]
+    here = effects[(effects["metric"] == "difference") & (effects["to_span"] == span) & (effects["dose"] == 1)]
+    effect, control = (
+        here[here["control"] == kind].groupby("trace_id")["effect"].mean() for kind in ("none", "outside_spans")
+    )
+    most = (effect - control).abs().idxmax()
+    kept = {"trace_id": most, "prompt": f"{HOSTILE} prompt", "understanding": "It asks.", "key_sentence": "No."}
+    (folder / "most_moved.json").write_text(json.dumps(kept))
+    text, outline = read(write_report(folder))
+    words = "".join(outline.words)
+    assert f"{most} {here['label'][here['trace_id'] == most].iloc[0]}: {effect[most]:+.3f}" in words
+    assert f"{control[most]:+.3f}" in words
+    assert "It asks." in words
+    assert "<script>alert" not in text
+    (folder / "most_moved.json").write_text(json.dumps(kept | {"trace_id": "another"}))
+    assert "It asks." not in "".join(read(write_report(folder))[1].words), "texts of another trace are not its own"
 
 
 def test_the_table_of_chance_holds_the_numbers_of_the_summary(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from browser import asked, complaints, look_with, needs_chromium
+from browser import asked, complaints, look_with, needs_chromium, open_drawn, press
 from synthetic_intervention_runs import KIND_OF, write_intervention
 from synthetic_probe_runs import CONDITIONS, write_run
 from synthetic_training_runs import hostile_run
@@ -49,12 +49,6 @@ def choose(browser, box: str, value: str) -> None:
     )
 
 
-def press(browser, *keys: str) -> None:
-    from selenium.webdriver.common.action_chains import ActionChains
-
-    ActionChains(browser).send_keys(*keys).perform()
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1400, 400])
 def test_every_plot_is_drawn_and_nothing_overflows(browser, page, width, scheme):
@@ -63,7 +57,7 @@ def test_every_plot_is_drawn_and_nothing_overflows(browser, page, width, scheme)
         "return [...document.querySelectorAll('.panel')].map((p) => [p.dataset.panel,"
         "p.querySelectorAll('.js-plotly-plot svg.main-svg').length, p.querySelectorAll('.trace, .hm image').length])"
     )
-    assert len(drawn) == 9
+    assert len(drawn) == 13
     assert all(pictures > 0 and traces > 0 for _, pictures, traces in drawn), drawn
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     wide = browser.execute_script(
@@ -114,7 +108,7 @@ def test_the_keyboard_reaches_the_tokens_and_moves_among_them(browser, page):
     visit(browser, page)
     press(browser, Keys.TAB)
     assert browser.execute_script("return document.activeElement.className") == "skip"
-    for _ in range(60):
+    for _ in range(120):
         if browser.execute_script("return document.activeElement.id") == "tokens":
             break
         press(browser, Keys.TAB)
@@ -210,23 +204,15 @@ def training_page(tmp_path_factory) -> str:
     return write_report(hostile_run(tmp_path_factory.mktemp("training"), n_layers=12)).as_uri()
 
 
-def visit_training(browser, page: str, width: int = 1280, scheme: str = "light") -> None:
-    """There are no tokens to wait for."""
-    complaints(browser), asked(browser)
-    look_with(browser, width, scheme)
-    browser.get(page)
-    wait(browser, "return [...document.querySelectorAll('.panel')].every((p) => p.querySelector('.main-svg'))")
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
 def test_every_plot_of_training_is_drawn_and_no_word_is_cut(browser, training_page, width, scheme):
-    visit_training(browser, training_page, width, scheme)
+    open_drawn(browser, training_page, width, scheme)
     drawn = browser.execute_script(
         "return [...document.querySelectorAll('.panel')].map((p) => [p.dataset.panel,"
         "p.querySelectorAll('.trace, .hm image').length])"
     )
-    assert len(drawn) == 13
+    assert len(drawn) == 17
     assert all(traces > 0 for _, traces in drawn), drawn
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     room = browser.execute_script(
@@ -238,7 +224,7 @@ def test_every_plot_of_training_is_drawn_and_no_word_is_cut(browser, training_pa
 
 
 def test_the_page_of_training_is_quiet_and_names_its_columns_after_the_axes(browser, training_page):
-    visit_training(browser, training_page)
+    open_drawn(browser, training_page, 1280)
     browser.execute_script("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
     boxes = browser.execute_script(
         "return [...document.querySelectorAll('select')].map((s) => [s.id, s.options[s.options.length - 1].value])"
@@ -268,7 +254,7 @@ def intervention_pages(tmp_path_factory) -> dict[str, str]:
 @pytest.mark.parametrize("width", [1400, 400])
 def test_every_plot_of_an_intervention_is_drawn_and_the_page_is_quiet(browser, intervention_pages, width):
     for name, page in intervention_pages.items():
-        visit_training(browser, page, width)
+        open_drawn(browser, page, width)
         browser.execute_script("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
         boxes = browser.execute_script(
             "return [...document.querySelectorAll('select')].map((s) => [s.id, s.options[s.options.length - 1].value])"

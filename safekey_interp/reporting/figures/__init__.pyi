@@ -13,11 +13,17 @@ from .comparison_figures import lift_layers_by_model as lift_layers_by_model
 from .comparison_figures import score_by_benchmark as score_by_benchmark
 from .comparison_figures import share_by_model as share_by_model
 from .estimate_figures import estimates_as_bars as estimates_as_bars
+from .estimate_figures import estimates_as_forest as estimates_as_forest
 from .estimate_figures import estimates_as_lines as estimates_as_lines
 from .figure_grid import grid as grid
 from .intervention_figures import effect_by_layer as effect_by_layer
 from .intervention_figures import effect_by_place as effect_by_place
 from .intervention_figures import effect_map as effect_map
+from .overview_figures import aha_by_condition as aha_by_condition
+from .overview_figures import attention_beside_baselines as attention_beside_baselines
+from .overview_figures import differences_of_models as differences_of_models
+from .overview_figures import effect_by_trace as effect_by_trace
+from .overview_figures import effects_beside_controls as effects_beside_controls
 from .probe_snapshot_figures import auroc_before_after as auroc_before_after
 from .probe_snapshot_figures import auroc_by_step as auroc_by_step
 from .separability_figures import auroc_by_layer as auroc_by_layer

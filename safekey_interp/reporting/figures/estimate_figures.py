@@ -1,10 +1,11 @@
-"""Figures of estimates of several series: bars by place, or lines over a number, each with its interval.
+"""Figures of estimates of several series: forest plots, bars by place, or lines over a number, with their intervals.
 
 A series has a colour and a second cue (a pattern, a dash), so that none is told by its colour alone.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,78 @@ from safekey_interp.reporting.labels import VALUE
 TONES = ("control", "prompt", "key_sentence", "understanding", "harmful", "benign", "template")
 PATTERNS = ("", "/", ".", "x", "-", "+", "\\")
 DASHES = ("dot", "solid", "dash", "dashdot", "longdash", "longdashdot", "solid")
+SYMBOLS = ("circle", "diamond-open", "square-open", "x-thin", "triangle-up-open", "star-open", "cross-thin")
+_WIDEST = 36
+"""Characters of a forest plot's row name before it is wrapped."""
+_SPREAD = 0.64
+"""Share of a row's height that its series take."""
+
+
+@Drawing
+def estimates_as_forest(
+    table: Table,
+    *,
+    title: str,
+    x: str,
+    caption: str,
+    percent: bool = False,
+    across_at: float | None = None,
+    tones: Sequence[str] = ("prompt", "control", "template", "understanding"),
+) -> Spec:
+    """A forest plot: a row for each place, in it a point with its interval for each series.
+
+    Args:
+        table: ``place``, ``series``, ``value``, ``low``, ``high`` (NaN where there is no interval); places (from the
+            top) and series in the order of their first rows.
+        title: what is shown.
+        x: the values' unit.
+        caption: the same in words, with n and control.
+        percent: whether values are shares, from 0 to 1.
+        across_at: where a dotted line shows what no effect, or chance, gives.
+        tones: of the palette, of each series.
+
+    Returns:
+        Points; the rows have the numbers 0, 1, … from the top.
+
+    Raises:
+        RunError: no number in the table.
+    """
+    rows = table[np.isfinite(table["value"].astype(float))]
+    if rows.empty:
+        raise RunError(f"{title}: no number to draw")
+    places, series = (list(dict.fromkeys(rows[column].astype(str))) for column in ("place", "series"))
+    data: list[Spec] = []
+    for at, name in enumerate(series):
+        part = rows[rows["series"].astype(str) == name]
+        color, symbol = PALETTE[tones[at % len(tones)]].light, SYMBOLS[at % len(SYMBOLS)]
+        shift = _SPREAD * ((at + 0.5) / len(series) - 0.5)
+        bounds = [[number(row[bound]) for bound in VALUE] for _, row in part.iterrows()]
+        whiskers = _whiskers(bounds) | {"color": color, "thickness": 2, "width": 0}
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": escape(name),
+                "marker": {"size": 9, "color": color, "symbol": symbol, "line": {"width": 2, "color": color}},
+                "error_x": whiskers,
+                "x": [value for value, _, _ in bounds],
+                "y": [round(places.index(place) + shift, 3) for place in part["place"].astype(str)],
+                "customdata": [[low, high] for _, low, high in bounds],
+                "hovertemplate": "%{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]",
+            }
+        )
+    height = max(220, 100 + (20 + 12 * len(series)) * len(places))
+    spec = finish(data, caption, table="forest", title=escape(title), x=x, y=None, height=height)
+    names = ["<br>".join(map(escape, textwrap.wrap(place, _WIDEST) or [""])) for place in places]
+    ticks = {"tickvals": list(range(len(places))), "ticktext": names, "ticks": ""}
+    spec["layout"]["yaxis"] |= ticks | {"range": [len(places) - 0.4, -0.6], "autorange": False, "showgrid": False}
+    if percent:
+        spec["layout"]["xaxis"] |= {"range": [-0.02, 1.02], "autorange": False, "tickformat": ".0%"}
+    if across_at is not None:
+        line = {"color": PALETTE["muted"].light, **DOTTED}
+        shape = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": across_at, "x1": across_at, "line": line}
+        spec["layout"]["shapes"] = [shape]
+    return spec
 
 
 @Drawing
@@ -118,14 +191,7 @@ def bar_figure(
                         "fgcolor": PALETTE["surface"].light,
                     },
                 },
-                "error_y": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [_reach(high, value) for value, _, high in values],
-                    "arrayminus": [_reach(value, low) for value, low, _ in values],
-                    "color": PALETTE["ink"].light,
-                    "thickness": 1.5,
-                },
+                "error_y": _whiskers(values) | {"color": PALETTE["ink"].light, "thickness": 1.5},
                 "customdata": [[low, high] for _, low, high in values],
                 "hovertemplate": "%{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]",
             }
@@ -141,6 +207,16 @@ def bar_figure(
     }
     spec["layout"]["barmode"] = "group"
     return spec
+
+
+def _whiskers(values: Sequence[Sequence[float | None]]) -> Spec:
+    """Whiskers to the ends of intervals; ``values`` are value, low, high."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [_reach(high, value) for value, _, high in values],
+        "arrayminus": [_reach(value, low) for value, low, _ in values],
+    }
 
 
 def _reach(high: float | None, low: float | None) -> float | None:

@@ -21,7 +21,7 @@ def finish(
     data: list[Spec],
     caption: str,
     *,
-    table: Literal["lines", "grid", "points"],
+    table: Literal["lines", "grid", "points", "forest"],
     title: str,
     x: str,
     y: str | None,
@@ -137,7 +137,7 @@ def heatmap(
         bar: title of the colour scale.
         **more: other fields of the trace.
     """
-    title = {"title": {"text": bar}} if bar else {}
+    title = {"title": {"text": bar, "font": {"size": 13}}} if bar else {}
     trace = {"type": "heatmap", "x": x, "y": y, "z": z, "zmin": ends[0], "zmax": ends[1], "hoverongaps": False}
     colors = {
         "colorscale": [[at, tone.light] for at, tone in scale],

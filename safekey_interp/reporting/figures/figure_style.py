@@ -96,8 +96,7 @@ def look(theme: Theme) -> Spec:
         "ticks": "outside",
         "tickcolor": tone["grid"],
         "automargin": True,
-        "title": {"standoff": 8},
-        "fixedrange": True,
+        "title": {"standoff": 8, "font": {"size": 13}},
     }
     return {
         "font": {"family": _FONT, "size": 13, "color": tone["ink"]},
@@ -115,7 +114,8 @@ def look(theme: Theme) -> Spec:
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "bgcolor": "rgba(0,0,0,0)"},
         "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
         "hovermode": "closest",
-        "dragmode": False,
+        "dragmode": "zoom",
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": tone["muted"], "activecolor": tone["ink"]},
     }
 
 

@@ -164,7 +164,7 @@ def effect_map(
         "zmin": -end,
         "zmax": end,
         "colorscale": [[at, tone.light] for at, tone in LIFT_SCALE],
-        "colorbar": {"title": {"text": unit}, "thickness": 12, "len": 1, "outlinewidth": 0},
+        "colorbar": {"title": {"text": unit, "font": {"size": 13}}, "thickness": 12, "len": 1, "outlinewidth": 0},
         "hovertemplate": f"layer %{{x}}, %{{y}}<br>%{{customdata[0]:.3f}}<br>{escape(control)} %{{customdata[1]:.3f}}"
         "<br>n = %{customdata[2]}<extra></extra>",
         "hoverongaps": False,

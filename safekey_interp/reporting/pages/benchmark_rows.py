@@ -6,9 +6,12 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from safekey_interp.evaluation.benchmarks.catalogue import NAMED
 from safekey_interp.reporting import figures
-from safekey_interp.reporting.figures.figure_style import Table
+from safekey_interp.reporting.figures.figure_style import Spec, Table
+from safekey_interp.reporting.figures.overview_figures import difference_unit
 from safekey_interp.reporting.findings.benchmark_findings import difference, shown, shown_difference, size_of
 from safekey_interp.reporting.pages.probe_page_figures import Group, panel_of
 from safekey_interp.reporting.pages.rendering import Cell
@@ -30,6 +33,29 @@ def group(rows: Table | None, names: Sequence[str]) -> Group | None:
         "benchmark-scores", "Score by benchmark", (), lambda _: figures.score_by_benchmark.spec(rows, names=names)
     )
     return Group(name="benchmarks", choices=(), panels=(panel,)) if panel.variants else None
+
+
+def differences_figure(rows: Table | None, names: Sequence[str]) -> Spec | None:
+    """Differences from the first model, of the number that stands for each benchmark; None without another model."""
+    if rows is None or len(names) < 2:
+        return None
+    main = rows[rows["is_main"]]
+    table = [
+        {"place": str(benchmark), "series": f"{name} minus {names[0]}", **number._asdict()}
+        for benchmark, part in main.groupby("benchmark", sort=False)
+        for name in names[1:]
+        if (of := {str(row["model"]): row for _, row in part.iterrows()}).keys() >= {names[0], name}
+        and (number := difference(of[names[0]], of[name])) is not None
+    ]
+    if not table:
+        return None
+    caption = (
+        f"Differences from {names[0]}. Lines: 95 % intervals of two independent means; none where a harness gives no "
+        "standard error."
+    )
+    unit = difference_unit(row["series"] for row in table)
+    about = {"title": "Differences", "x": unit, "caption": caption, "across_at": 0}
+    return figures.estimates_as_forest.spec(pd.DataFrame(table), **about)
 
 
 def notes(manifest: Mapping[str, Any]) -> dict[str, Any]:

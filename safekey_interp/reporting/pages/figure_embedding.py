@@ -21,7 +21,7 @@ def embed(groups: list[Group]) -> dict[str, Any]:
     return {
         "groups": {
             group.name: {
-                "choices": {choice.name: choice.default or next(iter(choice.options)) for choice in group.choices},
+                "choices": group.defaults,
                 "panels": {panel.name: list(panel.uses) for panel in group.panels},
             }
             for group in groups

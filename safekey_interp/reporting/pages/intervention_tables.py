@@ -110,11 +110,11 @@ def score_table(summary: Table) -> dict[str, Any]:
     return {"head": head, "pair": pair, "rows": body}
 
 
-def largest(rows: Table, column: str) -> Table:
+def largest(rows: Table, column: str, most: int = _MOST) -> Table:
     """The rows that are furthest from 0 in a column; all of them, in their order, where they are few."""
-    if len(rows) <= _MOST:
+    if len(rows) <= most:
         return rows
-    return rows.loc[rows[column].abs().sort_values(ascending=False, kind="stable").index[:_MOST]]
+    return rows.loc[rows[column].abs().sort_values(ascending=False, kind="stable").index[:most]]
 
 
 def row_name(intervention: Intervention, row: Any, manifest: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Layout of a page: one file with its styles, plotly, its figures as JSON, and a content security policy.
 
-A page is sections; a figure in it is a panel, drawn by the page's script from the JSON element.
+A page opens with a strip of figures, and sections follow; a figure is a panel, drawn by the page's script from the JSON
+element.
 """
 
 from __future__ import annotations
@@ -14,16 +15,23 @@ from typing import Any, Self
 from safekey_interp.data.class_labels import HARM, ClassPair
 from safekey_interp.data.conditions import conditions_in
 from safekey_interp.errors import RunError
-from safekey_interp.reporting.figures.figure_style import PALETTE, Table
+from safekey_interp.reporting.figures.figure_style import PALETTE, Spec, Table
 from safekey_interp.reporting.pages.figure_embedding import embed
 from safekey_interp.reporting.pages.page_sections import Registered, sections_of
-from safekey_interp.reporting.pages.probe_page_figures import Group
+from safekey_interp.reporting.pages.page_strip import StripFigure, strip_group
+from safekey_interp.reporting.pages.probe_page_figures import Group, Panel
 from safekey_interp.reporting.pages.rendering import Html, island, part, render, static
 from safekey_interp.reporting.probe_rows import LOGISTIC
+
+_SCRIPTS = ("tables.js", "plots.js", "tools.js", "tokens.js")
+"""Scripts of every page, in the order in which they run."""
 
 
 class Page:
     """The page of a run while it is drawn: what its sections read, and what they leave for those that follow."""
+
+    strip: Sequence[StripFigure] = ()
+    """The record of the figures that it opens with."""
 
     def __init__(self, kind: str, run: Any, manifest: dict[str, Any]) -> None:
         self.kind = kind
@@ -48,6 +56,17 @@ class Page:
         """What the page itself leaves away, in words."""
         self._drawn: dict[Registered, Html | str | None] = {}
 
+    @property
+    def findings(self) -> dict[str, Any]:
+        """Headline and findings of the run, as ``findings.json`` has them."""
+        return self.run.findings
+
+    @property
+    def shown(self) -> dict[str, Spec]:
+        """What each panel of the sections so far shows at first, by its name."""
+        panels = ((panel, group.shown(panel)) for group in self.groups for panel in group.panels)
+        return {panel.name: spec for panel, spec in panels if spec is not None}
+
     def figures(self, group: Group | None, file: str, what: str) -> Html:
         """A group's select boxes and panels; without a panel, the line that says what is missing.
 
@@ -61,13 +80,7 @@ class Page:
         self.groups.append(group)
         self.notes += [group.note] if group.note else []
         boxes = [choice for choice in group.choices if len(choice.options) > 1]
-        chosen = {choice.name: choice.default or next(iter(choice.options)) for choice in group.choices}
-        panels = []
-        for panel in group.panels:
-            variant = panel.variants.get("|".join(chosen[name] for name in panel.uses))
-            if panel.variants:
-                panels.append((panel, variant["layout"]["meta"]["caption"] if variant else "Not measured."))
-        return part("figures", group, boxes, panels, what)
+        return part("figures", group, boxes, _captioned(group), what)
 
     @classmethod
     def drawn(cls, run: Any) -> Self:
@@ -78,27 +91,31 @@ class Page:
         return page
 
     def draw(self, *names: str) -> None:
-        """Draw the sections, or draw these again."""
+        """Draw the sections and the strip, which shows some of their figures; or draw these sections again."""
         for section in sections_of(self.kind):
             if not names or section.name in names:
                 self._drawn[section] = section.draw(self)
+        if not names:
+            self.groups.insert(0, strip_group(self.strip, self, self.findings.get("findings") or []))
 
-    def text(self, *, title: str, header: Html, scripts: Sequence[str], islands: Iterable[Html] = ()) -> str:
+    def text(self, *, title: str, header: Html, notices: Iterable[str] = (), islands: Iterable[Html] = ()) -> str:
         """The whole page.
 
         Args:
             title: of the browser's window.
-            header: what stands above the sections.
-            scripts: names of static files; they run in their order, after plotly.
+            header: what stands above the strip.
+            notices: what a reader must know of the whole run.
             islands: JSON elements beside that of the figures.
         """
-        plotly, script = _plotly(), "".join(map(static, scripts))
+        plotly, script, strip = _plotly(), "".join(map(static, _SCRIPTS)), self.groups[0]
         whole = render(
             "page",
             "page",
             title=f"{title} · safekey-interp",
             css=Html(_palette_css() + static("page.css")),
             header=header,
+            strip=part("strip", strip, _captioned(strip)) if strip.panels else "",
+            notices=notices,
             sections=[(section, inner) for section, inner in self._drawn.items() if inner is not None],
             islands=Html("").join([self._figures_data, *islands]),
             plotly=Html(plotly),
@@ -111,6 +128,12 @@ class Page:
     @functools.cached_property
     def _figures_data(self) -> Html:
         return island("figures-data", embed(self.groups))
+
+
+def _captioned(group: Group) -> list[tuple[Panel, str]]:
+    """The panels of a group that have a figure, each with its first caption."""
+    shown = [(panel, group.shown(panel)) for panel in group.panels if panel.variants]
+    return [(panel, spec["layout"]["meta"]["caption"] if spec else "Not measured.") for panel, spec in shown]
 
 
 def filled(table: Table | None) -> Table | None:

@@ -23,15 +23,10 @@ PROVENANCE = {
 """Parts of ``run.json`` that a page shows, with their captions."""
 
 
-def facts_of(manifest: Mapping[str, Any], is_toy: bool, notices: Sequence[str] = ()) -> dict[str, Any]:
-    """What the header of every page says of its run: date, command and notices."""
-    command = manifest.get("command") or []
+def notices_of(manifest: Mapping[str, Any], is_toy: bool, more: Sequence[str] = ()) -> list[str]:
+    """What a reader of any page must know of its run: that the model is a toy, or that the run is not complete."""
     is_running = manifest.get("status") not in (None, "complete")
-    return {
-        "date": date_of(manifest.get("created")),
-        "command": command if isinstance(command, str) else shlex.join(map(str, command)),
-        "notices": [*[CAVEAT] * is_toy, *[RUNNING] * is_running, *notices],
-    }
+    return [*[CAVEAT] * is_toy, *[RUNNING] * is_running, *more]
 
 
 def model_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,7 +70,7 @@ def summary(findings: Mapping[str, Any], questions: Mapping[str, str]) -> Html:
         (question, [_answer(f) for f in findings.get("findings") or [] if f.get("question") == key])
         for key, question in questions.items()
     ]
-    return part("summary", findings.get("headline"), answers)
+    return part("summary", findings.get("headline"), answers, sum(len(told) for _, told in answers))
 
 
 def left_out(items: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any], thinned: Iterable[str]) -> Html:
@@ -88,7 +83,10 @@ def left_out(items: Iterable[Mapping[str, Any]], manifest: Mapping[str, Any], th
 
 def provenance(manifest: Mapping[str, Any], titles: Mapping[str, str] = PROVENANCE) -> Html:
     """Everything that run.json says under the names of ``titles``, as tables of names and values."""
-    whole = {name: manifest[name] for name in ("safekey_interp", "created", "seed", "status") if name in manifest}
+    names = ("command", "safekey_interp", "created", "seed", "status")
+    whole = {name: manifest[name] for name in names if name in manifest}
+    if not isinstance(command := whole.get("command", ""), str):
+        whole["command"] = shlex.join(map(str, command))
     tables = {"Run": whole} | {title: manifest.get(name) or {} for name, title in titles.items()}
     return part(
         "provenance",

@@ -11,6 +11,7 @@ from safekey_interp.reporting.findings.phrases import class_pair_of
 from safekey_interp.reporting.labels import names_in
 from safekey_interp.reporting.pages import page_text, token_view
 from safekey_interp.reporting.pages.page_layout import Page
+from safekey_interp.reporting.pages.page_strips import PROBE
 from safekey_interp.reporting.pages.rendering import data, island
 from safekey_interp.reporting.pages.rendering import render as rendered
 from safekey_interp.reporting.probe_rows import LOGISTIC, probe_words
@@ -30,6 +31,8 @@ MAX_BYTES = 7_900_000
 
 class ProbePage(Page):
     """A page with a token view."""
+
+    strip = PROBE
 
     def __init__(self, run: Run) -> None:
         self.names = names_in(run.manifest)
@@ -69,13 +72,12 @@ def render(run: Run) -> str:
 def _text(page: ProbePage) -> str:
     model = page_text.model_of(page.manifest)
     about: dict[str, Any] = {"model": model, "traces": _traces(page)}
-    about["opening"] = page_text.facts_of(page.manifest, model["is_toy"])
-    about["spans"] = page.spans
+    about["date"], about["spans"] = page_text.date_of(page.manifest.get("created")), page.spans
     name = (page.manifest.get("model") or {}).get("name") or "a model"
     return page.text(
         title=rendered(f"{page.kind}_page", "title", name=name).unescape(),
         header=rendered(f"{page.kind}_page", "header", **about),
-        scripts=("plots.js", "tokens.js"),
+        notices=page_text.notices_of(page.manifest, model["is_toy"]),
         islands=[island("examples-data", page.view.embedded())],
     )
 

@@ -49,6 +49,8 @@ class Panel:
     """The choices that pick the variant, in the key's order."""
     variants: dict[str, Spec]
     """Figure JSON by the chosen values joined by ``|``."""
+    reading: str = ""
+    """What it says, in a sentence; empty where the caption alone stands below."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,15 @@ class Group:
     """Plots, in order."""
     note: str = ""
     """What was thinned out to fit, in words."""
+
+    @property
+    def defaults(self) -> dict[str, str]:
+        """What each choice is at first."""
+        return {choice.name: choice.default or next(iter(choice.options)) for choice in self.choices}
+
+    def shown(self, panel: Panel) -> Spec | None:
+        """What a panel shows at first; None where that was not measured."""
+        return panel.variants.get("|".join(self.defaults[name] for name in panel.uses))
 
 
 def separability_group(separability: Table, names: Names = BUILT_IN_NAMES) -> Group:

@@ -31,7 +31,8 @@ class TokenWords:
     rest: int
     """The owner of the others."""
     kinds: dict[str, dict[str, str]]
-    """By map, the row it belongs to: ``text`` in a sentence, ``option`` in the box, and who cannot see a token."""
+    """By map, the row it belongs to: ``row`` as tables have it, ``text`` in a sentence, ``option`` in the box, and who
+    cannot see a token."""
     facts: list[dict[str, Any]]
     """Facts of an example in order: ``name``, ``label``, ``values`` (words of them; others are not shown) and
     ``option`` (what stands before them in the box of examples; without it they do not stand there)."""
@@ -82,8 +83,14 @@ BUILT_IN_WORDS = TokenWords(
     input=1,
     rest=5,
     kinds={
-        "map": {"text": "K", "option": "K, mean over its tokens", "unseen": "comes after K, which cannot see it"},
+        "map": {
+            "row": "key_sentence",
+            "text": "K",
+            "option": "K, mean over its tokens",
+            "unseen": "comes after K, which cannot see it",
+        },
         "decision": {
+            "row": "decision",
             "text": "the decision row",
             "option": "the decision row",
             "unseen": "comes after K, which cannot see it",
@@ -116,7 +123,7 @@ def token_words(spans: MeasuredSpans) -> TokenWords:
         input=1,
         rest=len(named) + 2,
         kinds={
-            name: {"text": query, "option": query, "unseen": f"comes after {query}, which cannot see it"}
+            name: {"row": query, "text": query, "option": query, "unseen": f"comes after {query}, which cannot see it"}
             for name, query in spans.maps.items()
         },
         facts=_LABEL,

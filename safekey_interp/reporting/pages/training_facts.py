@@ -8,7 +8,7 @@ from typing import Any
 
 from safekey_interp.reporting.figures.training_figures import TERMS
 from safekey_interp.reporting.findings.phrases import small_initial
-from safekey_interp.reporting.pages.page_text import facts_of, model_of, sources_of, value_text
+from safekey_interp.reporting.pages.page_text import date_of, model_of, notices_of, sources_of, value_text
 from safekey_interp.reporting.pages.rendering import Cell
 from safekey_interp.reporting.pages.training_page_figures import WEIGHTS
 
@@ -56,13 +56,19 @@ def header_facts(manifest: Mapping[str, Any]) -> dict[str, Any]:
     settings, model = manifest.get("settings") or {}, model_of(manifest)
     return {
         "model": model,
-        "opening": facts_of(manifest, model["is_toy"], [_CONTROL_RUN] if settings.get("shuffled_labels") else []),
+        "date": date_of(manifest.get("created")),
         "trained": _sizes(manifest, "train"),
         "held_out": _sizes(manifest, "held_out"),
         "sources": sources_of(manifest),
         "steps": _steps(manifest),
         "loss": _loss(settings, manifest.get("schedule") or {}),
     }
+
+
+def notices(manifest: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of the whole run."""
+    is_control = (manifest.get("settings") or {}).get("shuffled_labels")
+    return notices_of(manifest, model_of(manifest)["is_toy"], [_CONTROL_RUN] * bool(is_control))
 
 
 def data_facts(report: Mapping[str, Any]) -> dict[str, Any]:

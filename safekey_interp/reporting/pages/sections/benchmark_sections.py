@@ -22,7 +22,7 @@ def _benchmarks(page: BenchmarkPage) -> Html:
     )
 
 
-@page_section("benchmarks", name="table", title="Every number", order=20)
+@page_section("benchmarks", name="table", title="Every number", order=5)
 def _table(page: BenchmarkPage) -> Html:
     return benchmark_table(page.run, page.names)
 

@@ -78,7 +78,7 @@ def _benchmarks(page: ComparisonPage) -> Html | None:
     )
 
 
-@page_section("comparison", name="table", title="Every number", order=50)
+@page_section("comparison", name="table", title="Every number", order=5)
 def _table(page: ComparisonPage) -> Html:
     table = page.run.comparison
     is_there = table is not None and not table.empty

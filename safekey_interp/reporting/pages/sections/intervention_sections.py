@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
+from safekey_interp.reporting.findings import intervention_terms as terms
 from safekey_interp.reporting.labels import QUESTIONS
 from safekey_interp.reporting.pages import intervention_tables as tables
 from safekey_interp.reporting.pages.intervention_page import InterventionPage
-from safekey_interp.reporting.pages.intervention_page_figures import effect_group, score_group
 from safekey_interp.reporting.pages.knockout_tables import knockout_tables
 from safekey_interp.reporting.pages.page_sections import page_section
 from safekey_interp.reporting.pages.rendering import Html, part, render
@@ -21,13 +23,29 @@ def _changed(page: InterventionPage) -> Html:
 
 @page_section("intervention", name="did", title=_TITLES["did"], order=20)
 def _did(page: InterventionPage) -> Html:
-    group = None
-    if page.summary is not None and page.intervention.form == "scores":
-        group = score_group(page.summary, page.manifest["settings"]["align"])
-    elif page.summary is not None:
-        group = effect_group(page.intervention, page.summary)
-    figures = page.figures(group, "summary.parquet", "effects" if group else "what the intervention did")
+    figures = page.figures(page.effects, "summary.parquet", "effects" if page.effects else "what the intervention did")
     return render("intervention_page", "did", reading=page.intervention.reading, figures=figures)
+
+
+@page_section("intervention", name="moved", title="Which trace moved most?", order=25)
+def _moved(page: InterventionPage) -> Html | None:
+    if page.moved is None:
+        return None
+    row, trace, texts = page.moved.row, page.moved.most, page.run.most_moved
+    is_it = texts.get("trace_id") == trace["trace_id"]
+    return render(
+        "intervention_page",
+        "moved",
+        trace=trace,
+        texts={name: is_it and texts.get(name) for name in ("prompt", "understanding", "key_sentence")},
+        measured=f"{trace['effect']:+.3f}",
+        beside=f"{trace['control']:+.3f}" if math.isfinite(trace["control"]) else "",
+        control=terms.control_name(row["control_kind"], page.intervention),
+        unit=terms.unit_of(page.intervention, page.summary),
+        place=tables.row_name(page.intervention, row, page.manifest),
+        n=f"{len(page.moved.table):,}",
+        is_plain=page.is_plain,
+    )
 
 
 @page_section("intervention", name="chance", title=_TITLES["chance"], order=30)

@@ -8,13 +8,10 @@ from safekey_interp.reporting.pages.page_layout import Page
 from safekey_interp.reporting.pages.page_sections import page_section
 from safekey_interp.reporting.pages.rendering import Html, render
 
-_NOT_TRAINING = ("probe", "spans", "intervention", "comparison", "benchmarks")
-_OF_ONE_MODEL = ("probe", "spans", "training", "intervention")
 
-
-@page_section(*_NOT_TRAINING, name="summary", title="In short", order=0)
+@page_section(*QUESTIONS, name="summary", title="All findings", order=0)
 def _summary(page: Page) -> Html:
-    return page_text.summary(page.run.findings, QUESTIONS[page.kind])
+    return page_text.summary(page.findings, QUESTIONS[page.kind])
 
 
 @page_section(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from safekey_interp.reporting.findings.phrases import capital
-from safekey_interp.reporting.findings.training_findings import findings
 from safekey_interp.reporting.labels import QUESTIONS
 from safekey_interp.reporting.pages import page_text
 from safekey_interp.reporting.pages import training_facts as facts
@@ -16,13 +15,6 @@ from safekey_interp.reporting.pages.training_controls import lists_of
 from safekey_interp.reporting.pages.training_page import TrainingPage
 
 _TITLES = QUESTIONS["training"]
-
-
-@page_section("training", name="summary", title="In short", order=0)
-def _summary(page: TrainingPage) -> Html:
-    terms = plots.terms_of(page.manifest.get("settings") or {})
-    found = findings(page.manifest, filled(page.run.steps), filled(page.run.held_out), terms, page.changes)
-    return page_text.summary(found, _TITLES)
 
 
 @page_section("training", name="trained", title=_TITLES["trained"], order=10)

@@ -1,9 +1,9 @@
-"use strict";
 // Draws the figures that Python prepared: picks the variant that the select boxes name, and repaints it for the page's theme.
-(() => {
+const figures = (() => {
   const book = JSON.parse(document.getElementById("figures-data").textContent);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
-  const CONFIG = { displayModeBar: false, displaylogo: false, responsive: true, scrollZoom: false, doubleClick: false };
+  // A finger that drags over a plot scrolls the page; buttons zoom.
+  const isCoarse = window.matchMedia("(pointer: coarse)").matches;
   const MAX_ROWS = 400;
   let printing = false;
 
@@ -34,6 +34,48 @@
     return box ? box.value : book.groups[groupName].choices[name];
   };
   const current = new Map();
+  const groupOf = Object.fromEntries(Object.entries(book.groups).flatMap(([group, { panels }]) => Object.keys(panels).map((panel) => [panel, group])));
+  const titleOf = (panelName) => document.getElementById(`${panelName}-title`).textContent;
+  const configOf = (panelName) => ({
+    displaylogo: false,
+    responsive: true,
+    doubleClick: "reset",
+    modeBarButtons: [
+      ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"],
+      ["png", "csv"].map((kind) => ({
+        name: kind,
+        title: `Save as ${kind.toUpperCase()}`,
+        icon: kind === "png" ? Plotly.Icons.camera : Plotly.Icons.disk,
+        click: () => api.onSave(panelName, kind),
+      })),
+    ],
+  });
+
+  // Names of series, and of a forest plot's rows, leave room for the plot where there is little: a few words a line.
+  const NARROW = 440;
+  const lengthOf = (text) => text.replace(/&\w+;/g, "x").length;
+  const wrapped = (text, width) => {
+    const lines = [""];
+    text.split(/<br>| /).forEach((word) => {
+      const last = lines.length - 1;
+      if (lines[last] && lengthOf(lines[last]) + lengthOf(word) > width) lines.push(word);
+      else lines[last] += lines[last] ? ` ${word}` : word;
+    });
+    return lines.join("<br>");
+  };
+  function fitted({ data, layout }, plot) {
+    if (plot.clientWidth > NARROW) return { data, layout };
+    const isForest = layout.meta.table === "forest";
+    const { title } = layout.xaxis;
+    layout = { ...layout, xaxis: { ...layout.xaxis, title: { ...title, text: wrapped((title && title.text) || "", 36) } } };
+    const named = data.map((trace) => (trace.name ? { ...trace, name: wrapped(trace.name, isForest ? 18 : 34) } : trace));
+    if (!isForest) return { data: named, layout };
+    const names = layout.yaxis.ticktext.map((text) => wrapped(text, 15));
+    const linesOf = (text) => text.split("<br>").length;
+    const legend = named.reduce((sum, { name }) => sum + linesOf(name), 0);
+    const height = 80 + 17 * (legend + names.length * Math.max(2, ...names.map(linesOf)));
+    return { data: named, layout: { ...layout, height: Math.max(250, height), yaxis: { ...layout.yaxis, ticktext: names, tickfont: { size: 12 } } } };
+  }
 
   function draw(groupName, panelName) {
     const plot = document.getElementById(`${panelName}-plot`);
@@ -52,49 +94,25 @@
     }
     const figure = expand(stored);
     current.set(panelName, figure);
-    const { data, layout } = painted(figure);
+    const { data, layout } = fitted(painted(figure), plot);
     caption.textContent = layout.meta.caption;
-    plot.style.minHeight = `${layout.height}px`;
-    Plotly.react(plot, data, { ...layout, autosize: true, template: { layout: book.templates[theme()] } }, CONFIG);
+    if (layout.height) plot.style.minHeight = `${layout.height}px`;
+    const dragmode = isCoarse ? { dragmode: false } : {};
+    Plotly.react(plot, data, { ...layout, ...dragmode, autosize: true, template: { layout: book.templates[theme()] } }, configOf(panelName));
+    plot.dispatchEvent(new CustomEvent("drawn", { bubbles: true, detail: { panel: panelName, group: groupName } }));
     fill(panelName);
   }
 
   // The text alternative: the numbers that the plot shows, built when it is opened.
-  const show = (value) => (value === null || value === undefined ? "" : typeof value === "number" ? String(+value.toFixed(4)) : String(value));
-  const plain = (text) => show(text).replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&amp;/g, "&");
-  function rowsOf({ data, layout }) {
-    const ticks = new Map((layout.xaxis.tickvals || []).map((at, i) => [at, layout.xaxis.ticktext[i]]));
-    const at = (x) => (ticks.has(x) && Number.isNaN(Number(ticks.get(x))) ? ticks.get(x) : show(x));
-    if (layout.meta.table === "grid") {
-      const map = data[0];
-      const corner = layout.yaxis.title && layout.yaxis.title.text ? `${layout.yaxis.title.text} \\ layer` : "layer";
-      const kept = map.x.map((x, i) => i).filter((i) => map.x[i] >= 0 || ticks.has(map.x[i]));
-      return [[corner, ...kept.map((i) => at(map.x[i]))], ...map.y.map((name, row) => [plain(name), ...kept.map((i) => show(map.z[row][i]))])];
-    }
-    const series = data.filter((trace) => trace.hoverinfo !== "skip");
-    if (layout.meta.table === "points") {
-      return [["trace", "class", layout.xaxis.title.text, layout.yaxis.title.text]].concat(
-        series.flatMap((trace) => trace.x.map((x, i) => [trace.customdata[i], plain(trace.name), show(x), show(trace.y[i])])),
-      );
-    }
-    const places = [...new Set(series.flatMap((trace) => trace.x))].sort((a, b) => a - b);
-    const cell = (trace, x) => {
-      const i = trace.x.indexOf(x);
-      if (i < 0 || trace.y[i] === null) return "";
-      const [low, high] = trace.customdata[i];
-      return low === null ? show(trace.y[i]) : `${show(trace.y[i])} [${show(low)}, ${show(high)}]`;
-    };
-    return [["layer", ...series.map((trace) => plain(trace.name))], ...places.map((x) => [at(x), ...series.map((trace) => cell(trace, x))])];
-  }
   function fill(panelName) {
     const block = document.querySelector(`[data-panel="${CSS.escape(panelName)}"]`);
     const box = block.querySelector(".numbers");
     if (!block.querySelector("details").open) return;
     box.replaceChildren();
     if (!current.has(panelName)) return;
-    const [head, ...rows] = rowsOf(current.get(panelName));
+    const [head, ...rows] = figureTables.wide(current.get(panelName));
     const table = make("table");
-    const caption = make("caption", block.querySelector("h4").textContent + (current.get(panelName).layout.meta.unit && `: ${current.get(panelName).layout.meta.unit}`) + (rows.length > MAX_ROWS ? ` (first ${MAX_ROWS} of ${rows.length} rows)` : ""));
+    const caption = make("caption", titleOf(panelName) + (current.get(panelName).layout.meta.unit && `: ${current.get(panelName).layout.meta.unit}`) + (rows.length > MAX_ROWS ? ` (first ${MAX_ROWS} of ${rows.length} rows)` : ""));
     const top = make("tr");
     head.forEach((text) => top.append(Object.assign(make("th", text), { scope: "col" })));
     const body = make("tbody");
@@ -122,20 +140,26 @@
   document.querySelectorAll(".panel").forEach((block) => {
     const name = block.dataset.panel;
     block.querySelector("details").addEventListener("toggle", () => fill(name));
-    block.querySelector(".save").addEventListener("click", () => {
-      const plot = document.getElementById(`${name}-plot`);
-      Plotly.downloadImage(plot, { format: "svg", filename: name, width: plot.clientWidth, height: plot.clientHeight });
-    });
   });
   dark.addEventListener("change", drawAll);
   const forPrint = (on) => () => {
     printing = on;
+    document.querySelectorAll("details.findings").forEach((box) => (box.open = on));
     drawAll();
     document.querySelectorAll(".js-plotly-plot").forEach((plot) => Plotly.relayout(plot, on ? { autosize: false, width: 640 } : { autosize: true, width: null }));
   };
   window.addEventListener("beforeprint", forPrint(true));
   window.addEventListener("afterprint", forPrint(false));
-  drawAll();
-  // Plotly measures texts in a drawing of its own, far off the page; no reader should meet it.
-  document.getElementById("js-plotly-tester")?.setAttribute("aria-hidden", "true");
+  const api = {
+    drawAll,
+    titleOf,
+    // What a select box of the panel's group says.
+    chosen: (panelName, name) => (name in book.groups[groupOf[panelName]].choices ? chosen(groupOf[panelName], name) : undefined),
+    // The panel's figure as it is chosen now, in the colours of a light page; undefined where it was not measured.
+    current: (panelName) => current.get(panelName),
+    lightLook: book.templates.light,
+    redraw: (panelName) => draw(groupOf[panelName], panelName),
+    onSave: () => {},
+  };
+  return api;
 })();

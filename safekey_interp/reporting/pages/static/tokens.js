@@ -127,7 +127,7 @@
   }
 
   const hides = (at) => at === 0 && $("hide-first").checked;
-  async function light() {
+  async function light(note = "") {
     const mine = record;
     weights = null;
     const plane = planes.get(`${$("kind").value},${$("layer").value},${$("head").value}`);
@@ -136,7 +136,7 @@
     } else if (!("DecompressionStream" in window)) {
       trouble("This browser cannot unpack the attention (it lacks DecompressionStream); tokens and spans are shown without it.");
     } else {
-      trouble("");
+      trouble(note);
       try {
         const levels = await unpack(mine.map);
         if (mine !== record) return;
@@ -259,14 +259,34 @@
     return best;
   };
 
-  function choose(index) {
+  function choose(index, note = "") {
     record = book.records[index];
     $("example").value = String(index);
     $("example-previous").disabled = index === 0;
     $("example-next").disabled = index === book.records.length - 1;
     drawTokens();
     drawFacts();
-    light();
+    light(note);
+  }
+
+  // What was clicked in a figure: a trace, or a layer with its head and whose attention it is.
+  function pick({ trace, row, layer, head }) {
+    const lacks = [];
+    let index = Number($("example").value);
+    if (trace !== undefined) {
+      const found = book.records.findIndex(({ id }) => id === trace);
+      if (found < 0) lacks.push(`Trace ${trace} is none of the examples on this page.`);
+      else index = found;
+    }
+    const kind = Object.keys(kinds).find((name) => kinds[name].row === row);
+    if (kind !== undefined) $("kind").value = kind;
+    if (layer !== undefined) setLayers(String(layer));
+    if (layer !== undefined) setHeads(String(head ?? -1));
+    if (layer !== undefined && $("layer").value !== String(layer)) lacks.push(`The page holds no attention of layer ${layer}.`);
+    else if (head !== undefined && $("head").value !== String(head)) lacks.push(`The page holds no attention of head ${head} in layer ${layer}: the mean over heads is shown.`);
+    choose(index, lacks.join(" "));
+    view.scrollIntoView({ block: "start" });
+    pane.focus({ preventScroll: true });
   }
 
   pane.addEventListener("pointerover", (event) => {
@@ -300,8 +320,9 @@
   $("example-next").addEventListener("click", () => choose(Number($("example").value) + 1));
   $("kind").addEventListener("change", () => (setLayers(), setHeads(), light()));
   $("layer").addEventListener("change", () => (setHeads(), light()));
-  $("head").addEventListener("change", light);
-  $("hide-first").addEventListener("change", light);
+  $("head").addEventListener("change", () => light());
+  $("hide-first").addEventListener("change", () => light());
+  document.addEventListener("pick", ({ detail }) => pick(detail));
 
   $("example").replaceChildren(
     ...book.records.map(({ id, facts }, i) => {
