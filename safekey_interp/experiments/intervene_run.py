@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from safekey_interp.capture.streaming import threads_for, token_budget
+from safekey_interp.capture.streaming import StreamSettings, threads_for, token_budget
 from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError, NothingMeasured
@@ -24,8 +24,10 @@ from safekey_interp.experiments.intervene_pieces import Piece, Work, plan_work
 from safekey_interp.experiments.intervention_settings import InterventionSettings
 from safekey_interp.experiments.probe_chunks import join_tables
 from safekey_interp.interventions.intervention_options import complete_options, recorded
+from safekey_interp.interventions.intervention_parts import STAGED
 from safekey_interp.interventions.intervention_record import Intervention, load_function
 from safekey_interp.interventions.intervention_registry import Name, choose_variant, find_intervention
+from safekey_interp.interventions.two_stages import join_stages, n_confirmed
 from safekey_interp.models.chat_template import tokenizer_hash
 from safekey_interp.reporting.findings.intervention_findings import find
 from safekey_interp.runs.manifest import manifest_of
@@ -105,7 +107,13 @@ def run_intervention(
         read, content = list(source), source.content
         if intervention.adapt is not None:
             full = load_function(intervention.adapt)(full, read)
+        staged = {option.name: full.pop(option.name, None) for option in STAGED}
+        confirm = None
+        if not staged["exact"]:
+            spans = StreamSettings(**checked.spans)
+            confirm = n_confirmed(intervention, model, read, full, spans, asked=staged["confirm"])
         settings = checked.spans | {"finder_identity": checked.identity, "keep_directions": keep_directions}
+        settings |= {} if confirm is None else {"confirm": confirm}
         settings |= recorded(full) | ({} if judge is None else {"judge": judge.record()})
         full |= {} if judge is None else {"judge": judge}
         plan = {"chunk": chunk, "max_tokens": token_budget(model), "threads": threads_for(model)}
@@ -124,7 +132,7 @@ def run_intervention(
             return run
         session.progress.stage("preparing", None)
         with session.team.after_first(finder not in WITHOUT_MEMORY):
-            work = plan_work(intervention, model, read, full, checked)
+            work = plan_work(intervention, model, read, full, checked, n_confirmed=confirm)
         if intervention.cost is not None and session.team.is_first:
             session.progress.say(load_function(intervention.cost)(work.whole_options, work.n))
         with session.writing(manifest) as writer:
@@ -147,13 +155,21 @@ class _Task(NamedTuple):
 
     def measure(self, writer: RunWriter) -> list[Path]:
         """Every piece's folder; the processes share and measure those that are not done."""
-        pieces, progress = self.work.pieces, self.session.progress
-        share = my_share(writer, len(pieces), self.session.team)
-        progress.stage("measuring", self.work.n)
-        progress.advance(self.work.n - sum(len(pieces[number].traces) for number in share))
+        first = self.work.pieces
+        parts = self._measure(writer, first, 0, "measuring" if self.work.stages is None else "estimating")
+        tables = [] if self.work.stages is None else [pd.read_parquet(p / _TABLE) for p in parts if _has_table(p)]
+        second = self.work.second_stage(tables, self.settings.seed)
+        return [*parts, *self._measure(writer, second, len(first), "measuring")] if second else parts
+
+    def _measure(self, writer: RunWriter, pieces: Sequence[Piece], first: int, stage: str) -> list[Path]:
+        """Folders of some pieces, which have the numbers from ``first`` on."""
+        progress, team = self.session.progress, self.session.team
+        share = my_share(writer, len(pieces), team, first)
+        progress.stage(stage, self.work.n)
+        progress.advance(self.work.n - sum(len(pieces[number - first].traces) for number in share))
         for number in share:
-            writer.write_part(number, self._measured(pieces[number]))
-        return all_parts(writer, len(pieces), self.session.team)
+            writer.write_part(number, self._measured(pieces[number - first]))
+        return all_parts(writer, len(pieces), team, first)
 
     def assemble(self, writer: RunWriter, parts: Sequence[Path]) -> None:
         """Write the run's tables and findings from its pieces.
@@ -164,7 +180,7 @@ class _Task(NamedTuple):
         left_out = dict(self.work.left_out)
         for part in parts:
             left_out |= read_json(part / _LEFT_OUT) or {}
-        if not any((part / _TABLE).is_file() for part in parts):
+        if not any(map(_has_table, parts)):
             self.session.team.gather()
             if self.session.team.is_first:
                 writer.discard()
@@ -176,6 +192,9 @@ class _Task(NamedTuple):
         writer.remove_results()
         join_tables(parts, _TABLE, path / _TABLE)
         effects = pd.read_parquet(path / _TABLE)
+        if self.work.stages is not None:
+            effects = join_stages(effects)
+            write_table(path / _TABLE, effects)
         summary = load_function(self.intervention.summarise)(effects)
         write_table(path / "summary.parquet", summary)
         write_json(path / _LEFT_OUT, left_out)
@@ -183,22 +202,26 @@ class _Task(NamedTuple):
 
     def _measured(self, piece: Piece) -> Callable[[Path], None]:
         """Measure a piece; what is returned writes it."""
-        progress, n_done = self.session.progress, 0
+        progress, n_done, n_calls = self.session.progress, 0, len(piece.calls)
 
         def on_trace(n: int) -> None:
             nonlocal n_done
             n_done += n
-            progress.advance(n)
+            progress.advance(n_done // n_calls - (n_done - n) // n_calls)
             self.session.team.check()
 
-        table: pd.DataFrame | None = None
-        try:
-            options = {**self.work.options, **piece.options, **self.settings.spans, "seed": self.settings.seed}
-            measured = load_function(self.intervention.measure)(self.model, piece.traces, **options, on_trace=on_trace)
-            table, left_out = measured, measured.attrs["left_out"]
-        except NothingMeasured as error:
-            left_out = error.left_out
-        progress.advance(len(piece.traces) - n_done)
+        tables: list[pd.DataFrame] = []
+        left_out: dict[str, str] = {}
+        options = {**self.work.options, **piece.options, **self.settings.spans, "seed": self.settings.seed}
+        function = load_function(self.intervention.measure)
+        for call in piece.calls:
+            try:
+                tables.append(function(self.model, piece.traces, **(options | call), on_trace=on_trace))
+                left_out |= tables[-1].attrs["left_out"]
+            except NothingMeasured as error:
+                left_out |= error.left_out
+        progress.advance(len(piece.traces) - n_done // n_calls)
+        table = tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True) if tables else None
 
         def fill(folder: Path) -> None:
             if table is not None:
@@ -206,6 +229,10 @@ class _Task(NamedTuple):
             write_json(folder / _LEFT_OUT, left_out)
 
         return fill
+
+
+def _has_table(part: Path) -> bool:
+    return (part / _TABLE).is_file()
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:

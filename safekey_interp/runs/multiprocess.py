@@ -11,23 +11,23 @@ from safekey_interp.runs.processes import Team
 from safekey_interp.runs.run_writer import RunWriter
 
 
-def my_share(writer: RunWriter, n: int, team: Team) -> list[int]:
-    """This process's share of a run's chunks, of those that are not done yet."""
+def my_share(writer: RunWriter, n: int, team: Team, first: int = 0) -> list[int]:
+    """This process's share of ``n`` of a run's chunks from the ``first`` on, of those that are not done yet."""
     if team.is_first:
         writer.make_room()
-    done = {number for number in team.share(range(n)) if writer.part(number) is not None}
+    done = {number for number in team.share(range(first, first + n)) if writer.part(number) is not None}
     done = {number for theirs in team.gather(sorted(done)) for number in theirs}
-    return team.share([number for number in range(n) if number not in done])
+    return team.share([number for number in range(first, first + n) if number not in done])
 
 
-def all_parts(writer: RunWriter, n: int, team: Team) -> list[Path]:
-    """The folders of a run's chunks, in order, once every process has written its share.
+def all_parts(writer: RunWriter, n: int, team: Team, first: int = 0) -> list[Path]:
+    """The folders of ``n`` of a run's chunks from the ``first`` on, in order, once every process has written its share.
 
     Raises:
         RunError: a chunk that another process wrote does not appear, or another process stopped.
     """
     team.gather()
-    parts = [writer.path_of_part(number) for number in range(n)]
+    parts = [writer.path_of_part(number) for number in range(first, first + n)]
     wait_until(
         lambda: all(map(writer.is_part, parts)),
         f"out {writer.path}: what other processes measured does not appear there; expected a folder that all share",
