@@ -21,7 +21,7 @@ from safekey_interp.interventions.cross_fitting import fit_folds
 from safekey_interp.interventions.intervention_options import span_expressions, split_options
 from safekey_interp.interventions.intervention_record import Intervention, Prepared, load_function
 from safekey_interp.interventions.stages_record import Stages
-from safekey_interp.interventions.two_stages import ESTIMATE, EXACT, STAGE, choose_places
+from safekey_interp.interventions.two_stages import ESTIMATE, EXACT, STAGE, choose_places, exact_calls
 from safekey_interp.measures.direction_record import Direction
 
 if TYPE_CHECKING:
@@ -75,9 +75,8 @@ class Work(NamedTuple):
         if stages is None or not estimates:
             return []
         chosen = choose_places(pd.concat(estimates, ignore_index=True), stages, self.n_confirmed, seed=seed)
-        exact = [{**stages.exact, "only": chosen.confirmed}]
-        exact += [{**stages.exact, **stages.without_controls, "only": chosen.checked}] * bool(chosen.checked)
-        return [piece._replace(columns={**piece.columns, STAGE: EXACT}, calls=exact) for piece in self.pieces]
+        calls = exact_calls(chosen, stages)
+        return [piece._replace(columns={**piece.columns, STAGE: EXACT}, calls=calls) for piece in self.pieces]
 
     @property
     def n(self) -> int:

@@ -15,7 +15,7 @@ draws go through the same selection.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -128,6 +128,32 @@ def choose_places(estimates: pd.DataFrame, stages: Stages, n: int, *, seed: int)
     first, rest = order[: max(n, N_EXACT)], order[max(n, N_EXACT) :]
     drawn = np.random.default_rng([seed, len(order)]).permutation(len(rest))[:N_DRAWN]
     return Chosen(first[:n], [*first[n:], *(rest[number] for number in sorted(drawn.tolist()))])
+
+
+def in_two_stages(measure: Callable[..., pd.DataFrame], stages: Stages, n: int, *, seed: int) -> pd.DataFrame:
+    """The table of both stages of all traces, in one go.
+
+    Args:
+        measure: an intervention's function with its arguments (``functools.partial``), but those of a stage.
+        stages: of the intervention.
+        n: places to confirm.
+        seed: of those that are drawn.
+    """
+    estimates = measure(**stages.estimate)
+    chosen = choose_places(estimates, stages, n, seed=seed)
+    tables = [estimates.assign(**{STAGE: ESTIMATE})]
+    for call in exact_calls(chosen, stages):
+        tables.append(measure(**call).assign(**{STAGE: EXACT}))
+    table = join_stages(pd.concat(tables, ignore_index=True))
+    table.attrs["left_out"] = estimates.attrs["left_out"]
+    return table
+
+
+def exact_calls(chosen: Chosen, stages: Stages) -> list[dict[str, Any]]:
+    """Arguments of each call of an intervention's function that the exact passes take."""
+    with_controls = {**stages.exact, "only": chosen.confirmed}
+    without = {**stages.exact, **stages.without_controls, "only": chosen.checked}
+    return [with_controls, without] if chosen.checked else [with_controls]
 
 
 def mean_effects(table: pd.DataFrame, stages: Stages) -> pd.Series:

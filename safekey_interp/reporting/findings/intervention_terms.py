@@ -47,10 +47,11 @@ def main_rows(
     if "measure" in rows.columns:
         exact = rows["measure"] == WHOLE["measure"]
         rows = rows.loc[exact if (exact & rows["value"].notna()).any() else rows["measure"] == "attribution"]
-    if "n_places" in rows.columns:  # of two stages, those that have their controls
-        rows = rows.loc[rows["control_kind"] != TESTED]
     if "stage" in rows.columns:
         rows = rows.loc[rows["stage"] == "exact"]
+    is_controlled = rows["control_kind"] != TESTED
+    if "n_places" in rows.columns and is_controlled.any():
+        rows = rows.loc[is_controlled]  # of two stages, the places that were confirmed
     if "dose" in rows.columns:
         rows = rows.loc[rows["dose"] == WHOLE["dose"]]
     if intervention.metrics:
