@@ -409,9 +409,7 @@ EXPERIMENTS = {
     "separability": Experiment(separability, _LABELS, _ADDED),
     "transfer": Experiment(transfer, _LABELS, _ADDED),
     "direction": Experiment(direction, _LABELS, f"{_ADDED}, along what the decision reads"),
-    "direction-stages": Experiment(
-        direction_in_stages, _LABELS, f"{_ADDED} in one layer"
-    ),
+    "direction-stages": Experiment(direction_in_stages, _LABELS, f"{_ADDED} in one layer"),
     "knockout": Experiment(knockout_together, _LABELS, _COPIES),
     "knockout-layers": Experiment(knockout_by_layer, _LABELS, _COPIES),
     "doses": Experiment(doses, "signs of a group's effects flipped by a coin", _COPIES),
