@@ -16,6 +16,7 @@ draws go through the same selection.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ from safekey_interp.interventions.effect_metrics import find_subjects, readout_o
 from safekey_interp.interventions.effects import tested_rows
 from safekey_interp.interventions.intervention_record import Intervention, load_function
 from safekey_interp.interventions.stages_record import Stages
+from safekey_interp.segmentation.finder_registry import WITHOUT_MEMORY
 
 if TYPE_CHECKING:
     from safekey_interp.capture.stream_settings import StreamSettings
@@ -105,6 +107,8 @@ def _cost_of_place(
     """Floating-point operations of the exact passes of one place of all traces: two a parameter and token."""
     assert intervention.stages is not None
     some = list(traces[:: max(1, len(traces) // _N_READ)])
+    if settings.finder not in WITHOUT_MEMORY:  # lengths are not worth an endpoint's answers
+        settings = replace(settings, finder="rules")
     try:
         subjects, _ = find_subjects(model, some, readout_of(model, options.get("metric"), options["bank"]), settings)
     except NothingMeasured:
@@ -186,7 +190,7 @@ def join_stages(table: pd.DataFrame) -> pd.DataFrame:
     order = {key: at for at, key in enumerate(table.loc[table[STAGE] == ESTIMATE, keys].itertuples(index=False))}
     rest = table.loc[table[STAGE] == ESTIMATE].set_index(keys)
     both = pd.concat([rest.loc[~rest.index.isin(exact.index)], exact])
-    both = both.iloc[np.argsort([order[key] for key in both.index], kind="stable")]
+    both = both.iloc[np.argsort([order.get(key, len(order)) for key in both.index], kind="stable")]
     return both.reset_index()[list(table.columns)]
 
 
