@@ -108,7 +108,10 @@ def run_intervention(
         if intervention.adapt is not None:
             full = load_function(intervention.adapt)(full, read)
         staged = {option.name: full.pop(option.name, None) for option in STAGED}
+        intervention.check(confirm=staged["confirm"])
         confirm = None
+        if staged["exact"] and staged["confirm"] is not None:
+            raise InputError("confirm: got it beside exact, with which every place is confirmed; leave one of them out")
         if not staged["exact"]:
             spans = StreamSettings(**checked.spans)
             confirm = n_confirmed(intervention, model, read, full, spans, asked=staged["confirm"])
@@ -216,7 +219,7 @@ class _Task(NamedTuple):
         function = load_function(self.intervention.measure)
         for call in piece.calls:
             try:
-                tables.append(function(self.model, piece.traces, **(options | call), on_trace=on_trace))
+                tables.append(function(self.model, piece.traces, **{**options, **call}, on_trace=on_trace))
                 left_out |= tables[-1].attrs["left_out"]
             except NothingMeasured as error:
                 left_out |= error.left_out

@@ -55,8 +55,10 @@ def estimate_directions(
                 if mode == "add":
                     moved = einsum(gradient, along, "pos d, variant d -> variant")
                 else:
-                    sides = [einsum(side, along, "pos d, variant d -> variant pos") for side in (gradient, ablated)]
-                    moved = -einsum(*sides, "variant pos, variant pos -> variant")
+                    slope, taken = (
+                        einsum(side, along, "pos d, variant d -> variant pos") for side in (gradient, ablated)
+                    )
+                    moved = -einsum(slope, taken, "variant pos, variant pos -> variant")
                 by_variant += moved.double().cpu().numpy()
             effects[chosen] += by_variant[:, None] * segment.weights
     return effects

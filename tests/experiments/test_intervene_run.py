@@ -142,6 +142,13 @@ def test_a_run_of_two_stages_has_the_exact_numbers_of_one(tmp_path: Path, kind: 
     assert write_report(two.path).is_file()
 
 
+@pytest.mark.parametrize(("wrong", "words"), [({"confirm": 0}, "at least 1"), ({"exact": True}, "beside exact")])
+def test_what_cannot_be_confirmed_is_refused(tmp_path: Path, wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        run_of("patch", tmp_path / "run", **(STAGED["patch"] | wrong))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("kind", QUICK)
 def test_a_run_folder_says_what_it_was_and_its_findings_are_its_summary(runs: Any, kind: str) -> None:
     run = open_run(runs(kind).path)
