@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,6 +54,7 @@ from safekey_interp.interventions.metric_trajectory import measure_trajectory
 from safekey_interp.interventions.sentence_suppression import RANDOM_KEYS, summarise_suppression, suppress
 from safekey_interp.interventions.steering import steer, summarise_steering
 from safekey_interp.interventions.trace_pairs import TracePair, find_pairs
+from safekey_interp.interventions.two_stages import in_two_stages
 from safekey_interp.measures.control_directions import least_groups, units
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.separability import separability_table
@@ -157,6 +158,34 @@ def direction(run: int, planted: bool) -> Verdicts:
         traces = shuffled(run, per_class=PER_CLASS_OF_FOLDS)
         table = steer_held_out(toy(), traces, fit_layers=[1, _LAYER], n_folds=N_FOLDS, **options)
     return {name: _shown(find_excess(find_intervention("direction"), summarise_steering(table), {}))}
+
+
+def direction_in_stages(run: int, planted: bool) -> Verdicts:
+    """The same of the first of several layers, which estimates choose: p is that of the largest of all layers."""
+    name = "direction, two stages: an effect is beyond directions fitted to shuffled labels"
+    options: dict[str, Any] = {"controls": "shuffled_labels", "n_random": N_DRAWS, "bank": BANK, "seed": run, **GIVEN}
+    if planted:
+        traces = shuffled(run, of=_plain_benign(), per_class=31)
+        held, row_of = states()
+        rows = held.of(np.array([row_of[trace.trace_id] for trace in traces]))
+        groups, labels = [trace.group for trace in traces], [trace.label for trace in traces]
+        fits = []
+        for layer in range(toy().n_layers):
+            part = rows.matrix(layer, POSITION)
+            added = ALONG * np.linalg.norm(part.std(0)) * np.outer(_is_harmful(traces), _reads())
+            about: dict[str, Any] = {"layer": layer, "site": "resid_post", "position": POSITION}
+            matrix = part + added * (layer == _LAYER)
+            fits.append(Direction.fit(matrix, labels, groups, n_controls=N_DRAWS, seed=run, **about))
+        others = [trace for trace in _plain_benign() if trace.group not in set(groups)]
+        chosen = list({trace.group: trace for trace in others}.values())
+        measure = partial(steer, toy(), chosen, fits, mode="add", scales=STEP, **options)
+    else:
+        traces = shuffled(run, per_class=PER_CLASS_OF_FOLDS)
+        measure = partial(steer_held_out, toy(), traces, n_folds=N_FOLDS, **options)
+    intervention = find_intervention("direction")
+    assert intervention.stages is not None
+    table = in_two_stages(measure, intervention.stages, 1, seed=run)
+    return {name: _shown(find_excess(intervention, summarise_steering(table), {}))}
 
 
 @lru_cache
@@ -381,6 +410,7 @@ EXPERIMENTS = {
     "separability": Experiment(separability, _LABELS, _ADDED),
     "transfer": Experiment(transfer, _LABELS, _ADDED),
     "direction": Experiment(direction, _LABELS, f"{_ADDED}, along what the decision reads"),
+    "direction-stages": Experiment(direction_in_stages, _LABELS, f"{_ADDED} in one layer"),
     "knockout": Experiment(knockout_together, _LABELS, _COPIES),
     "knockout-layers": Experiment(knockout_by_layer, _LABELS, _COPIES),
     "doses": Experiment(doses, "signs of a group's effects flipped by a coin", _COPIES),

@@ -10,6 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pandas as pd
+
 from safekey_interp.capture.streaming import StreamSettings, in_chunks
 from safekey_interp.data.span_checks import PartOf, span_names_of
 from safekey_interp.data.span_expressions import check_spans
@@ -18,6 +20,8 @@ from safekey_interp.experiments.intervention_settings import InterventionSetting
 from safekey_interp.interventions.cross_fitting import fit_folds
 from safekey_interp.interventions.intervention_options import span_expressions, split_options
 from safekey_interp.interventions.intervention_record import Intervention, Prepared, load_function
+from safekey_interp.interventions.stages_record import Stages
+from safekey_interp.interventions.two_stages import ESTIMATE, EXACT, STAGE, choose_places, exact_calls
 from safekey_interp.measures.direction_record import Direction
 
 if TYPE_CHECKING:
@@ -35,6 +39,8 @@ class Piece(NamedTuple):
     """Arguments of the function besides the options of the run."""
     columns: Mapping[str, Any]
     """Columns of the table besides those of the function."""
+    calls: Sequence[Mapping[str, Any]] = ({},)
+    """Further arguments of each call of the function; its tables follow one another."""
 
 
 class Work(NamedTuple):
@@ -50,11 +56,29 @@ class Work(NamedTuple):
     """Fitted on all traces, where directions are fitted."""
     first: Sequence[Piece] = ()
     """Pieces of a first round, whose table the others need."""
+    stages: Stages | None = None
+    """Of work of two stages, whose pieces are first those of the estimates."""
+    n_confirmed: int = 0
+    """Places that its second stage confirms."""
 
     @property
     def whole_options(self) -> dict[str, Any]:
         """What the function is called with for the first piece."""
         return {**self.options, **(self.pieces[0].options if self.pieces else {})}
+
+    def second_stage(self, estimates: Sequence[pd.DataFrame], seed: int) -> list[Piece]:
+        """The pieces of the exact passes, from the tables of the estimates; none where there is one stage.
+
+        Args:
+            estimates: of all traces.
+            seed: of the places that are drawn.
+        """
+        stages = self.stages
+        if stages is None or not estimates:
+            return []
+        chosen = choose_places(pd.concat(estimates, ignore_index=True), stages, self.n_confirmed, seed=seed)
+        calls = exact_calls(chosen, stages)
+        return [piece._replace(columns={**piece.columns, STAGE: EXACT}, calls=calls) for piece in self.pieces]
 
     @property
     def n(self) -> int:
@@ -68,6 +92,8 @@ def plan_work(
     traces: Sequence[Trace],
     options: Mapping[str, Any],
     settings: InterventionSettings,
+    *,
+    n_confirmed: int | None = None,
 ) -> Work:
     """The pieces of an intervention.
 
@@ -77,10 +103,28 @@ def plan_work(
         traces: all of them.
         options: complete, from :func:`~safekey_interp.interventions.intervention_options.complete_options`.
         settings: how U and K are found, the seed of every draw, and the most traces of a piece.
+        n_confirmed: places that are confirmed in a second stage; None for one stage.
 
     Raises:
         InputError: options that the function refuses, or traces without what it needs.
     """
+    work = _one_stage(intervention, model, traces, options, settings)
+    stages = intervention.stages
+    if stages is None or n_confirmed is None:
+        return work
+    estimates = [
+        piece._replace(columns={**piece.columns, STAGE: ESTIMATE}, calls=[stages.estimate]) for piece in work.pieces
+    ]
+    return work._replace(pieces=estimates, stages=stages, n_confirmed=n_confirmed)
+
+
+def _one_stage(
+    intervention: Intervention,
+    model: Model,
+    traces: Sequence[Trace],
+    options: Mapping[str, Any],
+    settings: InterventionSettings,
+) -> Work:
     own, fitting = split_options(intervention, options)
     names = span_names_of(traces)
     check_spans(span_expressions(intervention, options), names)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from safekey_interp.capture.streaming import threads_for, token_budget
+from safekey_interp.capture.streaming import StreamSettings, threads_for, token_budget
 from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError, NothingMeasured
@@ -25,8 +25,10 @@ from safekey_interp.experiments.intervention_settings import InterventionSetting
 from safekey_interp.experiments.most_moved import most_moved
 from safekey_interp.experiments.probe_chunks import join_tables
 from safekey_interp.interventions.intervention_options import complete_options, recorded
+from safekey_interp.interventions.intervention_parts import STAGED
 from safekey_interp.interventions.intervention_record import Function, Intervention, load_function
 from safekey_interp.interventions.intervention_registry import Name, choose_variant, find_intervention
+from safekey_interp.interventions.two_stages import join_stages, n_confirmed
 from safekey_interp.models.chat_template import tokenizer_hash
 from safekey_interp.reporting.findings.intervention_findings import find
 from safekey_interp.runs.manifest import manifest_of
@@ -109,7 +111,16 @@ def run_intervention(
         read, content = list(source), source.content
         if intervention.adapt is not None:
             full = load_function(intervention.adapt)(full, read)
+        staged = {option.name: full.pop(option.name, None) for option in STAGED}
+        intervention.check(confirm=staged["confirm"])
+        confirm = None
+        if staged["exact"] and staged["confirm"] is not None:
+            raise InputError("confirm: got it beside exact, with which every place is confirmed; leave one of them out")
+        if not staged["exact"]:
+            spans = StreamSettings(**checked.spans)
+            confirm = n_confirmed(intervention, model, read, full, spans, asked=staged["confirm"])
         settings = checked.spans | {"finder_identity": checked.identity, "keep_directions": keep_directions}
+        settings |= {} if confirm is None else {"confirm": confirm}
         settings |= recorded(full) | ({} if judge is None else {"judge": judge.record()})
         full |= {} if judge is None else {"judge": judge}
         plan = {"chunk": chunk, "max_tokens": token_budget(model), "threads": threads_for(model)}
@@ -128,7 +139,7 @@ def run_intervention(
             return run
         session.progress.stage("preparing", None)
         with session.team.after_first(finder not in WITHOUT_MEMORY):
-            work = plan_work(intervention, model, read, full, checked)
+            work = plan_work(intervention, model, read, full, checked, n_confirmed=confirm)
         if intervention.cost is not None and session.team.is_first:
             session.progress.say(load_function(intervention.cost)(work.whole_options, work.n))
         with session.writing(manifest) as writer:
@@ -166,7 +177,11 @@ class _Task(NamedTuple):
 
     def measure(self, writer: RunWriter) -> list[Path]:
         """Every piece's folder; the processes share and measure those that are not done."""
-        return self._round(writer, "measuring", self.intervention.measure, self.work.pieces)
+        function, first = self.intervention.measure, self.work.pieces
+        parts = self._round(writer, "measuring" if self.work.stages is None else "estimating", function, first)
+        tables = [] if self.work.stages is None else [pd.read_parquet(p / _TABLE) for p in parts if _has_table(p)]
+        second = self.work.second_stage(tables, self.settings.seed)
+        return [*parts, *self._round(writer, "measuring", function, second, len(first))] if second else parts
 
     def _round(
         self, writer: RunWriter, name: str, function: Function, pieces: Sequence[Piece], begin: int = 0
@@ -189,7 +204,7 @@ class _Task(NamedTuple):
         left_out = dict(self.work.left_out)
         for part in parts:
             left_out |= read_json(part / _LEFT_OUT) or {}
-        if not any((part / _TABLE).is_file() for part in parts):
+        if not any(map(_has_table, parts)):
             self.session.team.gather()
             if self.session.team.is_first:
                 writer.discard()
@@ -201,6 +216,9 @@ class _Task(NamedTuple):
         writer.remove_results()
         join_tables(parts, _TABLE, path / _TABLE)
         effects = pd.read_parquet(path / _TABLE)
+        if self.work.stages is not None:
+            effects = join_stages(effects)
+            write_table(path / _TABLE, effects)
         summary = load_function(self.intervention.summarise)(effects)
         write_table(path / "summary.parquet", summary)
         write_json(path / _LEFT_OUT, left_out)
@@ -210,22 +228,26 @@ class _Task(NamedTuple):
 
     def _measured(self, function: Function, piece: Piece) -> Callable[[Path], None]:
         """Measure a piece; what is returned writes it."""
-        progress, n_done = self.session.progress, 0
+        progress, n_done, n_calls = self.session.progress, 0, len(piece.calls)
 
         def on_trace(n: int) -> None:
             nonlocal n_done
             n_done += n
-            progress.advance(n)
+            progress.advance(n_done // n_calls - (n_done - n) // n_calls)
             self.session.team.check()
 
-        table: pd.DataFrame | None = None
-        try:
-            options = {**self.work.options, **piece.options, **self.settings.spans, "seed": self.settings.seed}
-            measured = load_function(function)(self.model, piece.traces, **options, on_trace=on_trace)
-            table, left_out = measured, measured.attrs["left_out"]
-        except NothingMeasured as error:
-            left_out = error.left_out
-        progress.advance(len(piece.traces) - n_done)
+        tables: list[pd.DataFrame] = []
+        left_out: dict[str, str] = {}
+        options = {**self.work.options, **piece.options, **self.settings.spans, "seed": self.settings.seed}
+        loaded = load_function(function)
+        for call in piece.calls:
+            try:
+                tables.append(loaded(self.model, piece.traces, **{**options, **call}, on_trace=on_trace))
+                left_out |= tables[-1].attrs["left_out"]
+            except NothingMeasured as error:
+                left_out |= error.left_out
+        progress.advance(len(piece.traces) - n_done // n_calls)
+        table = tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True) if tables else None
 
         def fill(folder: Path) -> None:
             if table is not None:
@@ -241,6 +263,10 @@ def _trust(traces: Sequence[Trace], settings: InterventionSettings) -> dict[str,
     for trace, segmentation in segmented(traces, settings):
         counted.add(trace, segmentation)
     return counted.record()
+
+
+def _has_table(part: Path) -> bool:
+    return (part / _TABLE).is_file()
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:

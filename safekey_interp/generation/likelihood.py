@@ -213,7 +213,12 @@ def rows_that_fit(model: Model, width: int, n_before: int) -> int:
 
 
 def score_batch(
-    logits_of: Callable[..., Tensor], continuations: Sequence[Continuation], before: Sequence[int], watch: Watch
+    logits_of: Callable[..., Tensor],
+    continuations: Sequence[Continuation],
+    before: Sequence[int],
+    watch: Watch,
+    *,
+    with_last: bool = True,
 ) -> Float[Tensor, " row"]:
     """What is read of each row of one forward pass: of a sentence, its mean log-probability in nats a token; float64.
 
@@ -222,6 +227,7 @@ def score_batch(
         continuations: one a row.
         before: how many of its tokens each row does not bring along.
         watch: how states are read; :func:`~safekey_interp.generation.row_readings.watched_states` of the model.
+        with_last: let a sentence's last token, which predicts nothing of it, go through the model, too.
     """
     tails = [row.ids[n:] for row, n in zip(continuations, before, strict=True)]
     ids = torch.zeros((len(tails), max(map(len, tails))), dtype=torch.int64)
@@ -229,16 +235,19 @@ def score_batch(
         row[: len(tail)] = tail
     begins = [row.first_logit - n for row, n in zip(continuations, before, strict=True)]
     first = min(begins)
+    n_inputs = max(
+        len(tail) - (row.reader is None and not with_last) for row, tail in zip(continuations, tails, strict=True)
+    )
     places = dict.fromkeys(row.reader.place for row in continuations if row.reader and row.reader.place)
     with watch([place for place in places if place is not None]) as states:
-        logits = logits_of(ids, first=first)
+        logits = logits_of(ids[:, :n_inputs], first=first)
     sentences = [number for number, row in enumerate(continuations) if row.reader is None]
     scores = torch.zeros(len(continuations), dtype=torch.float64)
     if len(sentences) == len(continuations):
-        return _mean_logprobs(logits, ids, [begin - first for begin in begins], continuations)
+        return _mean_logprobs(logits, ids[:, first + 1 :], [begin - first for begin in begins], continuations)
     if sentences:
         of_sentences = [begins[number] - first for number in sentences], [continuations[number] for number in sentences]
-        scores[sentences] = _mean_logprobs(logits[sentences], ids[sentences], *of_sentences)
+        scores[sentences] = _mean_logprobs(logits[sentences], ids[sentences, first + 1 :], *of_sentences)
     for number, (row, n) in enumerate(zip(continuations, before, strict=True)):
         reader = row.reader
         if reader is None:
@@ -252,19 +261,20 @@ def score_batch(
 
 
 def _mean_logprobs(
-    logits: Tensor, ids: Int64[Tensor, "row pos"], begins: Sequence[int], sentences: Sequence[Continuation]
+    logits: Tensor, targets: Int64[Tensor, "row pos"], begins: Sequence[int], sentences: Sequence[Continuation]
 ) -> Float[Tensor, " row"]:
     """Of the sentences of some rows.
 
     Args:
         logits: (row, pos, d_vocab) at the last positions of the rows.
-        ids: all tokens of the rows, padded on the right.
+        targets: the tokens behind these positions, padded on the right.
         begins: index into the logits' positions of what predicts each sentence's first token.
         sentences: one a row.
     """
     # Of all rows at once: one token after another, and the padding counts nothing.
-    targets = ids[:, ids.shape[1] - logits.shape[1] + 1 :].to(logits.device)
-    logprobs = logits[:, :-1].float().log_softmax(-1).gather(-1, rearrange(targets, "row token -> row token 1"))[..., 0]
+    targets = targets.to(logits.device)
+    next_ids = rearrange(targets, "row token -> row token 1")
+    logprobs = logits[:, : targets.shape[1]].float().log_softmax(-1).gather(-1, next_ids)[..., 0]
     counted = torch.zeros(targets.shape, dtype=torch.bool)
     for row, (sentence, begin) in enumerate(zip(sentences, begins, strict=True)):
         counted[row, begin : begin + sentence.n_tokens] = True

@@ -17,7 +17,7 @@ Beside each exact effect stands its first-order estimate (:mod:`~safekey_interp.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -47,6 +47,7 @@ from safekey_interp.interventions.metric_registry import MetricLike
 from safekey_interp.interventions.paired_patching import effect_columns, table_of_pairs
 from safekey_interp.interventions.patching_record import INTERVENTION
 from safekey_interp.interventions.trace_pairs import TracePair
+from safekey_interp.interventions.two_stages import STAGE
 from safekey_interp.interventions.variant_scores import score_variants
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def patch(
     method: Method = "both",
     n_random: int = 1,
     metric: MetricLike | Sequence[MetricLike] | None = None,
+    only: Collection[Sequence[Any]] | None = None,
     seed: int = 0, others: Sequence[Subject] | None = None, bank: KeySentences | None = None,
     finder: str = "rules", delimiters: tuple[str, str] | None = None, max_length: int | None = None,
     batch_size: BatchSize = "auto", backend: Backend = "hf", on_trace: Callable[[int], object] = lambda n: None,
@@ -89,6 +91,8 @@ def patch(
             layer, whatever ``layers`` says).
         method: ``exact`` (a forward pass a swap), ``attribution`` (its first-order estimate), or ``both``.
         n_random: other requests' traces, of the target's outcome, as controls of each pair.
+        only: the places that are measured, each as layer, component (where ``components`` are given) and position; all
+            when None.
         seed: of their choice.
         others: traces that they are chosen from; all targets when None.
 
@@ -106,12 +110,13 @@ def patch(
             model lacks in all layers.
     """
     readout = readout_of(model, metric, bank)
-    positions = (positions,) if isinstance(positions, str) else positions
+    positions = _unique(positions)
     INTERVENTION.check(positions=positions, method=method, n_random=n_random, seed=seed)
     places = component_grid(model, layers, ("resid_post",) if components is None else components).places
     settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
     size = fixed_size(batch_size)
-    run = _Run(model, readout, places, components is not None, tuple(positions), method, size, backend)
+    chosen = None if only is None else frozenset(tuple(place) for place in only)
+    run = _Run(model, readout, places, components is not None, tuple(positions), method, chosen, size, backend)
     table = table_of_pairs(
         model, traces, readout, settings, partial(_table, run), source=source, label_by=label_by, positions=positions,
         n_random=n_random, seed=seed, others=others, on_trace=on_trace,
@@ -121,6 +126,18 @@ def patch(
         compared = compare_attribution(tested.loc[tested["metric"] == readout.names[0]])
         table.attrs["attribution_correlation"] = compared.iloc[0][["pearson", "low", "high", "n", "n_groups"]].to_dict()
     return table
+
+
+def n_places(model: Model, options: Mapping[str, Any]) -> int:
+    """Places of complete options, each a layer's component and a position; 0 where one method alone is asked for."""
+    if options["method"] != "both":
+        return 0
+    grid = component_grid(model, options["layers"], options.get("components") or ("resid_post",))
+    return len(grid.places) * len(_unique(options["positions"]))
+
+
+def _unique(positions: str | Sequence[str]) -> Sequence[str]:
+    return (positions,) if isinstance(positions, str) else positions
 
 
 def summarise_patching(table: pd.DataFrame) -> pd.DataFrame:
@@ -133,6 +150,7 @@ def summarise_patching(table: pd.DataFrame) -> pd.DataFrame:
         layer, component (where the table has it), position, metric, unit (likewise), measure (effect, in nats a token
         or that unit; share, of the means' difference; attribution, as effect) and the columns of
         :func:`~safekey_interp.interventions.effects.summarise_effects` without p. NaN where nothing is defined.
+        Of a table of two stages, also ``n_places``, of the position, that were estimated.
     """
     by = ["layer", *(["component"] if "component" in table.columns else []), "position", "metric"]
     tables = []
@@ -142,7 +160,12 @@ def summarise_patching(table: pd.DataFrame) -> pd.DataFrame:
             part.insert(len(by), "measure", measure)
             # Every trace has donors of its own, so that one draw is no common alternative to the sources.
             tables.append(part.drop(columns=P_VALUES))
-    return with_units(pd.concat(tables, ignore_index=True), table)
+    summary = pd.concat(tables, ignore_index=True)
+    if STAGE in table.columns:
+        estimates = summary.loc[(summary["measure"] == "attribution") & (summary["subset"] == "all")]
+        n_of_line = estimates.drop_duplicates(by).groupby(["position", "metric"]).size().rename("n_places")
+        summary = summary.join(n_of_line, on=["position", "metric"])
+    return with_units(summary, table)
 
 
 class _Run(NamedTuple):
@@ -154,8 +177,17 @@ class _Run(NamedTuple):
     names_components: bool
     positions: tuple[str, ...]
     method: Method
+    only: frozenset[tuple[Any, ...]] | None
     batch_size: int | None
     backend: Backend
+
+    def where(self) -> list[tuple[Place, str]]:
+        """The places, each a layer's component and a position."""
+        every = ((place, position) for place in self.places for position in self.positions)
+        if self.only is None:
+            return list(every)
+        name = (lambda place: (place.site,)) if self.names_components else (lambda place: ())
+        return [(place, at) for place, at in every if (place.layer, *name(place), at) in self.only]
 
     def metrics(self, subject: Subject, rows: Sequence[Continuation], swaps: Sequence[Swap | None]) -> np.ndarray:
         """(swap, metric) of a subject's rows, or others in their places."""
@@ -171,18 +203,20 @@ def _table(run: _Run, source: Subject, target: Subject, others: Sequence[Subject
     swaps: list[Swap] = []
     about: list[dict[str, Any]] = []
     for draw, donor in enumerate([source, *others], start=-1):
-        states = read_states(run.model, donor.rows[0], run.places, backend=run.backend)
-        for place in run.places:
-            for position in run.positions:
-                match = match_positions(donor.rows, target.rows, position)
-                if match.target:
-                    swaps.append(Swap(place, position, match.target, states[place][list(match.source)]))
-                    about.append(
-                        {"donor_id": donor.trace.trace_id, "layer": place.layer}
-                        | ({"component": place.site} if run.names_components else {})
-                        | {"position": position, "n_positions": len(match.target)}
-                        | {"control": TESTED if draw < 0 else "other_request", "draw": draw}
-                    )
+        where = run.where()
+        places = list(dict.fromkeys(place for place, _ in where))
+        states = read_states(run.model, donor.rows[0], places, backend=run.backend)
+        matches = {position: match_positions(donor.rows, target.rows, position) for position in run.positions}
+        for place, position in where:
+            match = matches[position]
+            if match.target:
+                swaps.append(Swap(place, position, match.target, states[place][list(match.source)]))
+                about.append(
+                    {"donor_id": donor.trace.trace_id, "layer": place.layer}
+                    | ({"component": place.site} if run.names_components else {})
+                    | {"position": position, "n_positions": len(match.target)}
+                    | {"control": TESTED if draw < 0 else "other_request", "draw": draw}
+                )
     if not swaps:
         raise TraceError(name, f"has none of the positions {', '.join(run.positions)} in common with its source")
     exact = run.method != "attribution"
@@ -191,12 +225,12 @@ def _table(run: _Run, source: Subject, target: Subject, others: Sequence[Subject
     value = metrics[1:] if exact else np.full((len(swaps), len(names)), np.nan)
     first_order = np.full_like(value, np.nan)
     if run.method != "exact":
-        by_row = attribute(run.model, target.rows, swaps, backend=run.backend, batch_size=run.batch_size)
-        first_order = run.readout.values(by_row, target.parts)
+        weights, options = run.readout.weights(target.parts), {"backend": run.backend, "batch_size": run.batch_size}
+        first_order = attribute(run.model, target.rows, swaps, weights, **options)
     columns = effect_columns(names, metrics[0], in_source, value)
     columns["attribution"] = rearrange(first_order, "swap metric -> (swap metric)")
-    places = pd.DataFrame(about)
-    table = places.loc[places.index.repeat(len(names))].reset_index(drop=True).assign(**columns)
+    changed = pd.DataFrame(about)
+    table = changed.loc[changed.index.repeat(len(names))].reset_index(drop=True).assign(**columns)
     known = table[["target", "source", *(["value"] if exact else ["attribution"])]].to_numpy()
     if not np.isfinite(known).all():
         raise TraceError(name, NOT_FINITE)

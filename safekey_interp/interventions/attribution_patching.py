@@ -9,24 +9,19 @@ a trace instead of one forward pass a swap; how far it can be trusted is its cor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
-from einops import einsum
 from jaxtyping import Float
-from torch import Tensor
 
 from safekey_interp.capture.batch_runner import Backend
-from safekey_interp.capture.places import Place
-from safekey_interp.capture.residual_edits import Edit
 from safekey_interp.data.conditions import FEW
 from safekey_interp.generation.likelihood import Continuation
 from safekey_interp.interventions.activation_swaps import Swap
-from safekey_interp.interventions.variant_scores import Branch, score_variants
+from safekey_interp.interventions.first_order import gradients_at
 from safekey_interp.measures.intervals import NOTHING, Groups, Interval, group_codes, student
 
 if TYPE_CHECKING:
@@ -37,46 +32,28 @@ def attribute(
     model: Model,
     rows: Sequence[Continuation],
     swaps: Sequence[Swap],
+    weights: Float[np.ndarray, "row metric"] | None = None,
     *,
     backend: Backend = "hf",
     batch_size: int | None = None,
-) -> Float[np.ndarray, "swap row"]:
-    """First-order change of each row's mean log-probability under each swap, nats a token.
+) -> Float[np.ndarray, "swap metric"]:
+    """First-order change of each metric under each swap, nats a token.
 
     Args:
         model: the model.
         rows: the target's continuations.
         swaps: what would be put where.
+        weights: what each row counts in each metric; each row is one when None.
         backend: ``hf`` or ``bridge``.
         batch_size: rows a forward pass; as many as fit when None.
     """
-    effects = np.zeros((len(swaps), len(rows)))
-    places = dict.fromkeys(swap.place for swap in swaps)
-    begun: list[tuple[Place, Sequence[Branch], Tensor, Tensor]] = []
-
-    def edits_of(batch: Sequence[Branch], begin: int) -> Mapping[Place, Edit]:
-        def watching(place: Place) -> Edit:
-            def watch(states: Tensor) -> Tensor:
-                moved = torch.zeros_like(states, requires_grad=True)
-                begun.append((place, batch, states.detach(), moved))
-                return states + moved
-
-            return watch
-
-        return {place: watching(place) for place in places}
-
-    with torch.enable_grad():
-        scores = score_variants(model, rows, 1, edits_of, backend=backend, whole=True, batch_size=batch_size)
-        gradients = torch.autograd.grad(scores.sum(), [moved for *_, moved in begun])
-    for (place, batch, states, _), gradient in zip(begun, gradients, strict=True):
-        for number, swap in enumerate(swaps):
-            if swap.place != place:
-                continue
-            where = list(swap.where)
-            moved = swap.states.to(states.device).float() - states[:, where].float()
-            by_row = einsum(gradient[:, where].float(), moved, "row pos width, row pos width -> row").tolist()
-            for branch, effect in zip(batch, by_row, strict=True):
-                effects[number, branch.row] = effect
+    by_metric = np.eye(len(rows)) if weights is None else weights
+    places = list(dict.fromkeys(swap.place for swap in swaps))
+    found = gradients_at(model, rows, by_metric, places, backend=backend, batch_size=batch_size)
+    effects = np.zeros((len(swaps), by_metric.shape[1]))
+    for number, swap in enumerate(swaps):
+        for segment in found.segments:
+            effects[number] += segment.weights * segment.along(swap.place, swap.states, swap.where)
     return effects
 
 

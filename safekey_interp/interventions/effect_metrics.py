@@ -95,6 +95,10 @@ class Readout:
             axis=1,
         )
 
+    def weights(self, parts: Sequence[Sequence[Continuation]]) -> Float[np.ndarray, "row metric"]:
+        """What each row counts in each number, which is linear in them."""
+        return self.values(np.eye(sum(map(len, parts))), parts)
+
     def with_units(self, table: pd.DataFrame) -> pd.DataFrame:
         """A table with the unit of each row's metric behind it, where metrics were asked for."""
         if self.is_chosen:

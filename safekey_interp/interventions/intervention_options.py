@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from safekey_interp.errors import InputError
-from safekey_interp.interventions.intervention_parts import FITTING
+from safekey_interp.interventions.intervention_parts import FITTING, STAGED
 from safekey_interp.interventions.intervention_record import Intervention, Option, load_function
 from safekey_interp.interventions.metric_kinds import Metric
 from safekey_interp.interventions.metric_registry import parse_metrics
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from safekey_interp.models.model import Model
 
 _OF_EVERY_RUN = {"model", "traces", "others", "judge", "seed", "finder", "delimiters", "max_length", "on_trace"}
+_OF_A_STAGE = {"only", "estimate"}
 _FITTING: dict[str, Any] = {option.name: option.default for option in FITTING if option.name != "keep_directions"}
 _LAYERS = ("layers", "fit_layers")
 
@@ -42,8 +43,10 @@ def complete_options(intervention: Intervention, model: Model, given: Mapping[st
     known = {
         option: None if parameter.default is inspect.Parameter.empty else parameter.default
         for option, parameter in inspect.signature(load_function(intervention.measure)).parameters.items()
-        if option not in _OF_EVERY_RUN and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        if option not in _OF_EVERY_RUN | _OF_A_STAGE and parameter.kind is not inspect.Parameter.VAR_KEYWORD
     }
+    if intervention.stages is not None:
+        known |= {option.name: option.default for option in STAGED}
     fits = intervention.fits
     is_given = bool(fits) and given.get(fits) is not None
     if fits and not is_given:

@@ -72,6 +72,20 @@ DIRECTION_OPTIONS = (
     ),
     Option("n_random", "Draws of each kind of control.", int, 20, least=1),
 )
+STAGED = (
+    Option(
+        "confirm",
+        "Places that are measured exactly, with all controls; the others are estimated to the first order. Default: "
+        "all where that is affordable, else as many as are, at most 5.",
+        int,
+        least=1,
+        is_optional=True,
+    ),
+    Option("exact", "Measure every place exactly, whatever it costs.", bool, False, is_optional=True),
+)
+"""Options of two stages (:mod:`~safekey_interp.interventions.two_stages`)."""
+STAGES = {"exact": "exact", "estimate": "estimates, first order"}
+"""How a place was measured, in words."""
 METRICS = {
     "difference": "safe minus compliant key sentences",
     "safe": "safe key sentences",

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from safekey_interp.data.span_expressions import ALIASES, SPAN_NAMES, parse_span
 from safekey_interp.errors import InputError
+from safekey_interp.interventions.stages_record import Stages
 
 Function = str | Callable[..., Any]
 """A function, or ``module:function``, which is imported when it is called first."""
@@ -207,6 +208,8 @@ class Intervention:
     """Whether ``measure`` takes a ``judge`` of answers, which the run chooses for the model."""
     adapt: Function | None = None
     """Options and all traces to the options that the traces suggest, before anything is recorded."""
+    stages: Stages | None = None
+    """How many places are ranked before some are measured exactly; None: all are measured exactly."""
     cost: Function | None = None
     """Options and the number of traces to a sentence that is said before the first is measured."""
 

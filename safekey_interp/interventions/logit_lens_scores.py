@@ -179,7 +179,7 @@ class _Seen:
         def read(states: Tensor) -> Tensor:
             known = self.logprobs.setdefault(layer, np.full(len(self.rows), np.nan))
             rows = [self.rows[branch.row] for branch in batch]
-            if begin + states.shape[1] < max(len(row.ids) for row in rows):
+            if begin + states.shape[1] <= min(row.first_logit for row in rows):
                 return states  # the rows' common beginning, before any sentence
             sentences = [(number, row) for number, row in enumerate(rows) if row.reader is None]
             if sentences:

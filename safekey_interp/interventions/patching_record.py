@@ -7,6 +7,7 @@ from typing import Any
 
 from safekey_interp.interventions import intervention_parts as parts
 from safekey_interp.interventions.intervention_record import Column, Control, Figure, Intervention, Option
+from safekey_interp.interventions.stages_record import Stages
 
 COMPONENTS = ("resid_pre", "head", "attn_out", "resid_mid", "mlp_out", "resid_post", "ln_final")
 """Components by TransformerLens's names; single heads are head.0, head.1 …"""
@@ -79,11 +80,20 @@ INTERVENTION = Intervention(
         ),
         parts.KEY_SENTENCES,
         parts.N_DONORS,
+        *parts.STAGED,
     ),
     measure="safekey_interp.interventions.activation_patching:patch",
     summarise="safekey_interp.interventions.activation_patching:summarise_patching",
     prepare="safekey_interp.interventions.paired_patching:prepare_pairs",
     adapt="safekey_interp.interventions.trace_pairs:adapted_source",
+    stages=Stages(
+        places=("layer", "component", "position"),
+        n_places="safekey_interp.interventions.activation_patching:n_places",
+        n_variants=lambda options: 1 + options["n_random"],
+        estimate={"method": "attribution"},
+        exact={"method": "exact"},
+        without_controls={"n_random": 0},
+    ),
     lines="position",
     columns={
         "position": Column(label="States at (second plot)", words=parts.POSITIONS, first="decision", is_open=True),

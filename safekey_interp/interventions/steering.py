@@ -15,37 +15,33 @@ directions of equal norm: fitted to shuffled labels, drawn from the states' cova
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pandas as pd
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor
 
 from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.capture_request import expressions
-from safekey_interp.capture.direction_edits import ablate, add
-from safekey_interp.capture.residual_edits import Edit, Place
 from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_size, on_threads, threads_for
-from safekey_interp.errors import InputError
-from safekey_interp.generation.generation_edits import Mode, check_direction, places_of
+from safekey_interp.generation.generation_edits import Mode
 from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.generation.likelihood import NOT_FINITE
 from safekey_interp.interventions.effect_metrics import Readout, Subject, find_subjects, readout_of
-from safekey_interp.interventions.effects import TESTED, about_first, summarise_effects, tested_rows, with_units
+from safekey_interp.interventions.effects import about_first, summarise_effects, tested_rows, with_units
 from safekey_interp.interventions.metric_registry import MetricLike
 from safekey_interp.interventions.steering_record import INTERVENTION
-from safekey_interp.interventions.variant_scores import Branch, EditsOf, score_variants
+from safekey_interp.interventions.steering_variants import Variant, estimated_metrics, exact_metrics, variants_of
+from safekey_interp.interventions.two_stages import STAGE, with_p_of_estimates
 from safekey_interp.measures.control_directions import (
     DEFAULT_CONTROLS,
     N_COMPONENTS,
     ControlKind,
     check_controls,
-    control_draws,
 )
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.trace_tables import concatenate_tables
@@ -72,6 +68,7 @@ def steer(
     controls: Sequence[ControlKind] = DEFAULT_CONTROLS,
     n_random: int = 20,
     metric: MetricLike | Sequence[MetricLike] | None = None,
+    only: Collection[Sequence[int]] | None = None, estimate: bool = False,
     seed: int = 0, bank: KeySentences | None = None,
     finder: str = "rules", delimiters: tuple[str, str] | None = None, max_length: int | None = None,
     batch_size: BatchSize = "auto", backend: Backend = "hf", on_trace: Callable[[int], object] = lambda n: None,
@@ -90,6 +87,9 @@ def steer(
             states that it was fitted on, or ``isotropic``.
         n_random: control directions of each kind a direction, of its norm; fewer of shuffled labels where the requests
             that it was fitted on allow no more.
+        only: the directions that are measured, each as a sequence of its number alone; all when None.
+        estimate: first-order estimates (:mod:`~safekey_interp.interventions.direction_estimates`) in the place of the
+            exact effects: one forward and backward pass a trace, whatever the number of directions.
         seed: of the isotropic ones.
 
     Returns:
@@ -111,23 +111,24 @@ def steer(
     numbers = [float("nan")] if mode == "ablate" else np.atleast_1d(np.asarray(scales, np.float64)).tolist()
     wanted = expressions(positions or (), "positions")
     changes: dict[str, Any] = {"scales": numbers, "layers": model.layer_numbers(layers)}
-    variants = _variants(model, records, mode, **changes, kinds=kinds, n_random=n_random, seed=seed)
+    chosen = range(len(records)) if only is None else sorted(number for (number,) in only)
+    drawn: dict[str, Any] = {"kinds": kinds, "n_random": n_random, "seed": seed}
+    variants = variants_of(model, records, mode, chosen, **changes, **drawn)
     settings = StreamSettings(finder=finder, delimiters=delimiters, max_length=max_length)
     subjects, left_out = find_subjects(model, traces, readout, settings, spans=wanted)
     size = fixed_size(batch_size)
+    metrics_of = estimated_metrics if estimate else exact_metrics
     columns = _columns(variants, records, mode)
     tables = []
     with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
         for subject in subjects:
-            edits = _edits(variants, subject, mode, positions)
-            logprobs = score_variants(
-                model, subject.rows, len(variants), edits, backend=backend, batch_size=size
-            ).numpy()
+            about = (model, variants, subject, readout)
+            metrics = metrics_of(*about, mode=mode, positions=positions, backend=backend, batch_size=size)
             on_trace(1)
-            if not np.isfinite(logprobs).all():
+            if not np.isfinite(metrics).all():
                 left_out[subject.trace.trace_id] = NOT_FINITE
                 continue
-            tables.append(_table(subject, columns, readout, logprobs))
+            tables.append(_table(subject, columns, readout, metrics))
     return concatenate_tables(tables, left_out, "no trace can be measured")
 
 
@@ -143,97 +144,20 @@ def summarise_steering(table: pd.DataFrame) -> pd.DataFrame:
         traces). NaN where nothing is defined. A control direction is the same for every trace, so that the interval of
         ``excess`` leaves out how control directions differ: whether an effect is more than theirs is said by
         ``p_value`` of a direction chosen beforehand, and by ``p_value_over_all`` of the best of all directions (of the
-        same scale and metric).
+        same scale and metric). Of a table of two stages, also ``stage`` (``estimate`` or ``exact``) and ``n_places``
+        (of the first stage); p over all is then that of the estimates
+        (:func:`~safekey_interp.interventions.two_stages.with_p_of_estimates`).
     """
-    by = ["direction", "layer", "site", "position", "mode", "scale", "metric"]
-    summary = summarise_effects(table, by, kinds=get_args(ControlKind), joint=JOINT)
+    staged = [name for name in (STAGE,) if name in table.columns]
+    by = ["direction", "layer", "site", "position", "mode", "scale", "metric", *staged]
+    summary = summarise_effects(table, by, kinds=get_args(ControlKind), joint=(*JOINT, *staged))
+    if staged:
+        summary = with_p_of_estimates(summary, by).assign(n_places=table["direction"].nunique())
     components: Any = tested_rows(table).groupby("direction")[list(COMPONENTS)].mean()
     return with_units(summary.merge(components, on="direction", how="left"), table)
 
 
-class _Variant(NamedTuple):
-    """One way to change the model."""
-
-    vector: np.ndarray
-    """Unit vector of ``ablate``, step of ``add``; zeros change nothing."""
-    places: tuple[Place, ...]
-    """Where; none for the baseline."""
-    direction: int
-    """Number of the direction."""
-    scale: float
-    """NaN for ``ablate``."""
-    control: str
-    """Kind of control; ``none`` for the direction itself."""
-    draw: int
-    """-1 for the direction itself, else the number of the draw."""
-
-
-def _variants(
-    model: Model,
-    directions: Sequence[Direction],
-    mode: Mode,
-    *,
-    scales: Sequence[float],
-    layers: Sequence[int] | None,
-    kinds: Sequence[ControlKind],
-    n_random: int,
-    seed: int,
-) -> list[_Variant]:
-    """The baseline first."""
-    if not directions:
-        raise InputError("directions: got none, expected at least one")
-    variants = [_Variant(np.zeros(model.d_model), (), -1, float("nan"), TESTED, -1)]
-    for number, direction in enumerate(directions):
-        check_direction(model, direction, f"direction {number}")
-        places = places_of(model, direction, mode, layers)
-        vectors = [(TESTED, -1, direction.vector)]
-        for kind in kinds:
-            what = {"d_model": model.d_model, "what": f"direction {number}"}
-            drawn = control_draws(direction.controls, kind, n_random, seed=(seed, number), **what)
-            vectors += [(kind, draw, vector) for draw, vector in enumerate(drawn)]
-        for scale in scales:
-            factor = 1.0 if mode == "ablate" else scale * direction.norm
-            variants += [_Variant(factor * unit, places, number, scale, kind, draw) for kind, draw, unit in vectors]
-    return variants
-
-
-def _edits(variants: Sequence[_Variant], subject: Subject, mode: Mode, positions: Sequence[str] | None) -> EditsOf:
-    change = ablate if mode == "ablate" else add
-
-    def edits_of(batch: Sequence[Branch], begin: int) -> Mapping[Place, Edit]:
-        edits: dict[Place, Edit] = {}
-        for place in dict.fromkeys(place for branch in batch for place in variants[branch.variant].places):
-            rows = [number for number, branch in enumerate(batch) if place in variants[branch.variant].places]
-            stacked = np.stack([variants[batch[row].variant].vector for row in rows])
-            vectors = torch.as_tensor(stacked, dtype=torch.float32)
-            where = None
-            if positions is not None:
-                where = [_where(subject, batch[row].row, positions, begin) for row in rows]
-
-            def edit(states: Tensor, rows: list[int] = rows, vectors: Tensor = vectors, where: Any = where) -> Tensor:
-                chosen = states[rows]
-                changed = change(chosen, vectors.to(states.device))
-                if where is not None:
-                    inside = torch.zeros(chosen.shape[:2], dtype=torch.bool)
-                    for number, at in enumerate(where):
-                        inside[number, [p for p in at if p < chosen.shape[1]]] = True
-                    changed = torch.where(rearrange(inside, "row pos -> row pos 1").to(states.device), changed, chosen)
-                out = states.clone()
-                out[rows] = changed
-                return out
-
-            edits[place] = edit
-        return edits
-
-    return edits_of
-
-
-def _where(subject: Subject, row: int, positions: Sequence[str], begin: int) -> list[int]:
-    where = (p for name in positions for p in subject.rows[row].positions(name))
-    return sorted({p - begin for p in where if p >= begin})
-
-
-def _columns(variants: Sequence[_Variant], directions: Sequence[Direction], mode: Mode) -> pd.DataFrame:
+def _columns(variants: Sequence[Variant], directions: Sequence[Direction], mode: Mode) -> pd.DataFrame:
     """What tells the variants but the baseline apart, a row each."""
     rows = []
     for variant in variants[1:]:
@@ -255,9 +179,9 @@ def component_columns(direction: Direction) -> dict[str, float]:
 
 
 def _table(
-    subject: Subject, columns: pd.DataFrame, readout: Readout, scores: Float[np.ndarray, "variant row"]
+    subject: Subject, columns: pd.DataFrame, readout: Readout, metrics: Float[np.ndarray, "variant metric"]
 ) -> pd.DataFrame:
-    metrics, n_metrics = readout.values(scores, subject.parts), len(readout.names)
+    n_metrics = len(readout.names)
     table = columns.loc[columns.index.repeat(n_metrics)].reset_index(drop=True)
     table = about_first(table, subject.about)
     baseline = np.tile(metrics[0], len(columns))

@@ -9,6 +9,7 @@ from typing import Any
 from safekey_interp.data.class_labels import HARM, OUTCOME, class_pair
 from safekey_interp.interventions import intervention_parts as parts
 from safekey_interp.interventions.intervention_record import Column, Figure, Intervention, Option
+from safekey_interp.interventions.stages_record import Stages
 
 _WAYS = {"ablate": "ablated from", "add": "added to"}
 
@@ -62,6 +63,19 @@ def scales_option(default: float | tuple[float, ...]) -> Option:
     return Option("scales", words, float, default, flag="--scale", several=True, needs=("mode", "add"))
 
 
+def _n_directions(model: Any, options: Mapping[str, Any]) -> int:
+    """Directions that are given, or fitted: one a layer."""
+    given = options.get("directions")
+    if given is not None:
+        return len(given) if isinstance(given, list | tuple) else 1
+    return len(options.get("fit_layers") or range(model.n_layers))
+
+
+def _n_scales(options: Mapping[str, Any]) -> int:
+    scales = options["scales"]
+    return len(scales) if options["mode"] == "add" and isinstance(scales, list | tuple) else 1
+
+
 INTERVENTION = Intervention(
     name="direction",
     help="Ablate a direction from the residual stream or add it, beside controls; fitted on held-out requests.",
@@ -72,6 +86,7 @@ INTERVENTION = Intervention(
         parts.METRIC,
         parts.KEY_SENTENCES,
         *parts.DIRECTION_OPTIONS,
+        *parts.STAGED,
         Option(
             "generate",
             "Write responses under the direction (added at several scales, unless --mode ablate), and count refusals.",
@@ -83,17 +98,26 @@ INTERVENTION = Intervention(
     summarise="safekey_interp.interventions.steering:summarise_steering",
     variants={"generate": "direction_responses"},
     fits="directions",
+    stages=Stages(
+        places=("direction",),
+        n_places=_n_directions,
+        n_variants=lambda options: _n_scales(options) * (1 + len(options["controls"]) * options["n_random"]),
+        estimate={"estimate": True},
+        exact={},
+        without_controls={"n_random": 0},
+    ),
     lines="scale",
     columns={
         "scale": Column(label="Direction", words=scale_in_words),
         "direction": Column(label="Of (second plot)", words="number {}".format),
+        "stage": Column(label="Effects", words=parts.STAGES),
     },
     changed=changed_in_words,
     effect="A direction that is {line} moves {metric} by",
     reading="What the direction changes when it is ablated or added. Below 0, it makes what is read out less likely.",
     figures=(
-        Figure("effect-layers", "By the direction’s layer", "lines", ("layer",), ("scale",)),
-        Figure("effect-scales", "By scale", "lines", ("scale",), ("direction",)),
+        Figure("effect-layers", "By the direction’s layer", "lines", ("layer",), ("scale", "stage")),
+        Figure("effect-scales", "By scale", "lines", ("scale",), ("direction", "stage")),
     ),
     controls=parts.DIRECTION_CONTROLS,
     title="When {model} loses a direction, or gains it",

@@ -3,8 +3,7 @@
 A variant is one change: one direction at one scale, one layer's states at one position. Every variant's tokens up to K
 are computed once, many variants side by side, under the variant's own edits; each sentence is a row that sees its
 variant's keys and values as its past, under the same edits. Where a model keeps no such past (linear attention, rotary
-positions that depend on the length), through TransformerBridge, and where gradients are wanted, every row is a whole
-sequence."""
+positions that depend on the length) and through TransformerBridge, every row is a whole sequence."""
 
 from __future__ import annotations
 
@@ -47,7 +46,6 @@ def score_variants(
     edits_of: EditsOf,
     *,
     backend: Backend = "hf",
-    whole: bool = False,
     batch_size: int | None = None,
 ) -> Float[Tensor, "variant row"]:
     """Mean log-probability of each continuation's sentence under each variant, or what else is read of it.
@@ -58,37 +56,39 @@ def score_variants(
         n_variants: number of variants.
         edits_of: what an variant changes.
         backend: ``hf`` or ``bridge``.
-        whole: compute whole sequences, whatever the model.
         batch_size: rows a forward pass; as many as fit when None.
 
     Returns:
-        Nats a token, or the reader's unit, float64, on the CPU; in the autograd graph where gradients are on.
+        Nats a token, or the reader's unit, float64, on the CPU.
     """
     n = 0
-    if backend == "hf" and not whole and has_prefix_cache(model):
+    if backend == "hf" and has_prefix_cache(model):
         n = common_prefix([row.ids for row in rows], min(row.start for row in rows) - 1)
     scores = torch.zeros((n_variants, len(rows)), dtype=torch.float64)
-    width = max(len(row.ids) for row in rows) - n
     at_once = max(1, token_budget(model) // n) if n else n_variants
-    size = batch_size or rows_that_fit(model, width, n)
+    # Rows of a length go together, so that little of a pass is padding.
+    by_length = sorted(range(len(rows)), key=lambda row: -len(rows[row].ids))
     watch = partial(watched_states, model, backend=backend)
     for first in range(0, n_variants, at_once):
         variants = range(first, min(first + at_once, n_variants))
         with edited(model, edits_of([Branch(variant, 0) for variant in variants], 0) if n else {}):
             beginnings = PrefixCache(model, [rows[0].ids[:n]] * len(variants))
-        branches = [Branch(variant, row) for variant in variants for row in range(len(rows))]
-        for begin in range(0, len(branches), size):
-            batch = branches[begin : begin + size]
+        branches = [Branch(variant, row) for row in by_length for variant in variants]
+        while branches:
+            size = batch_size or rows_that_fit(model, len(rows[branches[0].row].ids) - n, n)
+            batch, branches = branches[:size], branches[size:]
             of = [branch.variant - first for branch in batch]
-            logits = _logits_of_bridge(model) if backend == "bridge" else beginnings.logits
+            logits = logits_of_bridge(model) if backend == "bridge" else beginnings.logits
             with edited(model, edits_of(batch, n), backend=backend):
                 of_batch = [rows[branch.row] for branch in batch]
-                scored = score_batch(partial(logits, of=of), of_batch, [n] * len(batch), watch)
+                scored = score_batch(partial(logits, of=of), of_batch, [n] * len(batch), watch, with_last=False)
             scores[[branch.variant for branch in batch], [branch.row for branch in batch]] = scored
     return scores
 
 
-def _logits_of_bridge(model: Model) -> Callable[..., Tensor]:
+def logits_of_bridge(model: Model) -> Callable[..., Tensor]:
+    """Logits of whole rows through TransformerBridge, called as those behind a prefix are."""
+
     def logits(rows: Tensor, of: Sequence[int], first: int) -> Tensor:
         return model.bridge()(rows.to(model.device), return_type="logits")[:, first:]
 

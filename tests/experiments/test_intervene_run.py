@@ -117,6 +117,40 @@ def test_directions_are_those_of_held_out_requests(runs: Any) -> None:
     assert set(scores["layer"]) == {1}, "one layer, two thirds up"
 
 
+STAGED: dict[str, dict[str, Any]] = {
+    "direction": {"fit_layers": None, "confirm": 1},
+    "patch": {"positions": ("prompt_end", "understanding", "decision"), "layers": None, "confirm": 1},
+}
+"""Options with which a run has two stages."""
+
+
+@pytest.mark.parametrize("kind", STAGED)
+def test_a_run_of_two_stages_has_the_exact_numbers_of_one(tmp_path: Path, kind: str) -> None:
+    two, one = (run_of(kind, tmp_path / name, **STAGED[kind], exact=name == "one") for name in ("two", "one"))
+    assert "stage" not in one.effects.columns, "what is exact everywhere has one stage"
+    assert two.manifest["settings"]["confirm"] == 1
+    places = [name for name in ("direction", "layer", "position") if name in one.effects.columns]
+    keys = [*dict.fromkeys(["trace_id", *places, "control", "draw", "metric"])]
+    exact = two.effects.loc[two.effects["stage"] == "exact"].set_index(keys)
+    expected = one.effects.set_index(keys).loc[exact.index]
+    np.testing.assert_allclose(exact["effect"], expected["effect"], rtol=1e-4, atol=1e-5)
+    controlled = two.effects.loc[(two.effects["stage"] == "exact") & (two.effects["control"] != "none")]
+    assert len(controlled.drop_duplicates(places)) == 1
+    if kind == "patch":
+        np.testing.assert_allclose(exact["attribution"], expected["attribution"], rtol=1e-4, atol=1e-5)
+        assert len(two.effects) <= len(one.effects), "a place has one row, estimated or both"
+    texts = [finding["text"] for finding in two.findings["findings"]]
+    assert sum("First-order estimates" in text for text in texts) == 1
+    assert write_report(two.path).is_file()
+
+
+@pytest.mark.parametrize(("wrong", "words"), [({"confirm": 0}, "at least 1"), ({"exact": True}, "beside exact")])
+def test_what_cannot_be_confirmed_is_refused(tmp_path: Path, wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        run_of("patch", tmp_path / "run", **(STAGED["patch"] | wrong))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("kind", QUICK)
 def test_a_run_folder_says_what_it_was_and_its_findings_are_its_summary(runs: Any, kind: str) -> None:
     run = open_run(runs(kind).path)

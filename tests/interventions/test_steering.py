@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from safekey_interp.capture.architecture import find_layout
+from safekey_interp.capture.direction_edits import ablate
 from safekey_interp.capture.layer_parts import layer_parts
 from safekey_interp.capture.residual_edits import Edit, Place, edited, every_place
 from safekey_interp.capture.stream_settings import StreamSettings
@@ -27,7 +28,7 @@ from safekey_interp.generation.key_sentence_bank import GENERAL, KeySentences
 from safekey_interp.interventions.cross_fitting import fit_folds, steer_held_out
 from safekey_interp.interventions.directions import compare_directions, directions_of_head, fit_directions
 from safekey_interp.interventions.effects import default_rows, summarise_effects
-from safekey_interp.interventions.steering import ablate, steer, summarise_steering
+from safekey_interp.interventions.steering import steer, summarise_steering
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.models import organism
 from safekey_interp.models.model import Model, from_hf, load

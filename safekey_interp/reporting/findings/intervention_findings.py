@@ -18,6 +18,8 @@ import pandas as pd
 from safekey_interp.interventions.attribution_patching import compare_attribution
 from safekey_interp.interventions.effects import TESTED, control_kinds, tested_rows
 from safekey_interp.interventions.intervention_record import Control
+from safekey_interp.interventions.stages_record import Stages
+from safekey_interp.interventions.two_stages import EXACT, STAGE, rank_agreement
 from safekey_interp.measures.trajectory import trajectory_controls
 from safekey_interp.reporting.findings import intervention_terms as terms
 from safekey_interp.reporting.findings.beside_draws import beside_draws, is_beyond_draws, p_in_words
@@ -139,6 +141,8 @@ def _of_effects(
             yield from find_contrast(intervention, summary, model, label)
     if "attribution" in effects.columns:
         yield from _attribution(effects)
+    if STAGE in effects.columns and intervention.stages is not None:
+        yield _stages(effects, intervention.stages)
 
 
 def _lines(intervention: Intervention, summary: Table) -> Iterator[tuple[str, Table]]:
@@ -155,7 +159,7 @@ def find_effects(intervention: Intervention, summary: Table, model: Mapping[str,
     unit = terms.unit_of(intervention, summary)
     form = "+.2f" if intervention.value == "effect" else ".3f"
     for line, rows in _lines(intervention, summary):
-        row, m = reported(intervention, rows, "value"), len(rows)
+        row, m = reported(intervention, rows, "value"), terms.n_places(rows)
         place = terms.place_name(intervention, row, model)
         subject = capital(intervention.effect.format(line=line, place=place, metric=metric))
         number = _picked(intervention, estimate(row), m, row)
@@ -182,7 +186,7 @@ def find_excess(intervention: Intervention, summary: Table, model: Mapping[str, 
         with_control = rows.dropna(subset=["excess"])
         if with_control.empty:
             continue
-        row, m = reported(intervention, with_control, "excess"), len(with_control)
+        row, m = reported(intervention, with_control, "excess"), terms.n_places(with_control)
         excess = _picked(intervention, estimate(row, *terms.EXCESS), m, row)
         verdict, size = verdict_of(excess, SMALLEST.get(unit)), size_in_words(excess, unit)
         words = size
@@ -251,6 +255,21 @@ def _component(summary: Table) -> str:
 def _range(values: Table) -> str:
     low, high = f"{values.min():.2f}", f"{values.max():.2f}"
     return low if low == high else f"{low} to {high}"
+
+
+def _stages(effects: Table, stages: Stages) -> Finding:
+    """Which places were measured exactly, and how well the estimates rank them."""
+    tested = tested_rows(effects)
+    columns = stages.place(effects.columns)
+    controls = effects.loc[(effects[STAGE] == EXACT) & (effects["control"] != TESTED)]
+    exact = tested.loc[tested[STAGE] == EXACT]
+    n_all, n_exact, n_controlled = (len(part.drop_duplicates(columns)) for part in (tested, exact, controls))
+    agreement = rank_agreement(effects, stages)
+    text = (
+        f"First-order estimates of {n_all:,} places, exact effects of {n_exact:,}, of {n_controlled:,} beside all "
+        f"controls. The two rank these {agreement.n:,} places alike at ρ = {agreement.correlation:.2f}."
+    )
+    return Finding(question="chance", text=text, n=agreement.n, control="the exact effects")
 
 
 def _attribution(effects: Table) -> Iterator[Finding]:

@@ -48,11 +48,21 @@ def main_rows(
     if "measure" in rows.columns:
         exact = rows["measure"] == WHOLE["measure"]
         rows = rows.loc[exact if (exact & rows["value"].notna()).any() else rows["measure"] == "attribution"]
+    if "stage" in rows.columns:
+        rows = rows.loc[rows["stage"] == "exact"]
+    is_controlled = rows["control_kind"] != TESTED
+    if "n_places" in rows.columns and is_controlled.any():
+        rows = rows.loc[is_controlled]  # of two stages, the places that were confirmed
     if "dose" in rows.columns:
         rows = rows.loc[rows["dose"] == WHOLE["dose"]]
     if intervention.metrics:
         rows = rows.loc[rows["metric"] == (metric or main_metric(intervention, summary))]
     return rows.loc[rows["subset"] == (subset or main_subset(summary))].dropna(subset=["value"])
+
+
+def n_places(rows: Table) -> int:
+    """Places that a line's rows are picked from: all that were estimated, where only the first were measured."""
+    return int(rows["n_places"].max()) if "n_places" in rows.columns else len(rows)
 
 
 def control_name(kind: str, intervention: Intervention | None = None) -> str:

@@ -1,0 +1,116 @@
+"""How often first-order estimates have the exact first place among their best.
+
+    python analysis/cost/two_stage.py [--file ../shared/data/star1.jsonl] [--cases 40] [--models organism smollm2]
+                                      [--best 5] [--out FILE]
+
+A case is a draw of a few traces, an intervention (a direction ablated or added by layer, states patched by layer and
+position) and a model: every place of it is estimated and measured exactly, without controls, and the place with the
+largest mean exact effect on safe minus compliant key sentences is looked for among the largest estimates. Cases go to
+the models by turns, and of each model to the interventions with more places than ``--best``, which directions of the
+organism's four layers are not. Labels of STAR-1's traces are drawn, and sources of its patches are other requests'
+traces. ``--out`` keeps a line a case, so that a stopped script goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from interventions import usual_traces
+from scipy.stats import spearmanr
+
+from safekey_interp.cli.shared import quiet_libraries
+from safekey_interp.data.trace import Trace
+from safekey_interp.data.trace_reader import read_traces
+from safekey_interp.interventions.activation_patching import patch
+from safekey_interp.interventions.directions import fit_directions
+from safekey_interp.interventions.intervention_registry import find_intervention
+from safekey_interp.interventions.steering import steer
+from safekey_interp.interventions.trace_pairs import TracePair, find_pairs
+from safekey_interp.interventions.two_stages import mean_effects
+from safekey_interp.measures.intervals import share_interval
+from safekey_interp.models.model import Model, load
+from safekey_interp.models.organism import TRACES
+
+WAYS = {"organism": ("patch",), "smollm2": ("ablate", "add", "patch")}
+N_FITTED, N_STEERED, N_PAIRS, N_POOL = 24, 2, 2, 200
+
+
+def pool_of(name: str, model: Model, file: str) -> list[Trace]:
+    """The traces that cases are drawn from."""
+    return list(read_traces(TRACES)) if name == "organism" else usual_traces(model, file, N_POOL)[0]
+
+
+def case(name: str, model: Model, pool: Sequence[Trace], way: str, number: int) -> dict[str, Any]:
+    """Where the exact first place of one case is among the estimates."""
+    rng = np.random.default_rng([number, 41])
+    order = rng.permutation(len(pool)).tolist()
+    kind = "patch" if way == "patch" else "direction"
+    stages = find_intervention(kind).stages
+    assert stages is not None
+    if kind == "patch":
+        measure = partial(patch, model, _pairs(name, pool, order), n_random=0)
+    else:
+        labelled = [pool[at].with_(label=("harmful", "benign")[i % 2]) for i, at in enumerate(order)]
+        directions = fit_directions(model, labelled[N_STEERED : N_STEERED + N_FITTED], n_controls=1, seed=number)
+        measure = partial(steer, model, labelled[:N_STEERED], directions, mode=way, n_random=0)
+    tables = {stage: measure(**getattr(stages, stage)) for stage in ("estimate", "exact")}
+    means = pd.concat({stage: mean_effects(table, stages).abs() for stage, table in tables.items()}, axis=1).dropna()
+    exact = means["exact"].to_numpy()
+    rank = int((means["estimate"] > means["estimate"].to_numpy()[exact.argmax()]).sum()) + 1
+    correlation = float(spearmanr(means["estimate"], means["exact"])[0])
+    return {"model": name, "way": way, "number": number, "rank": rank, "places": len(means), "spearman": correlation}
+
+
+def _pairs(name: str, pool: Sequence[Trace], order: Sequence[int]) -> list[TracePair]:
+    if name == "organism":
+        pairs, _ = find_pairs(pool)
+        return [pairs[at % len(pairs)] for at in order[:N_PAIRS]]
+    return [TracePair(pool[a], pool[b]) for a, b in zip(order[::2], order[1::2], strict=False)][:N_PAIRS]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--file", default="../shared/data/star1.jsonl")
+    parser.add_argument("--cases", type=int, default=40)
+    parser.add_argument("--models", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--best", type=int, default=5)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    quiet_libraries()
+    models = {name: load(name) for name in options.models}
+    pools = {name: pool_of(name, model, options.file) for name, model in models.items()}
+    ways = {name: cycle(WAYS[name]) for name in models}
+    known = [json.loads(line) for line in options.out.read_text().splitlines()] if _is_there(options.out) else []
+    done = {(each["model"], each["number"]): each for each in known}
+    found = []
+    for number, name in enumerate(islice(cycle(models), options.cases)):
+        way = next(ways[name])
+        one = done.get((name, number)) or case(name, models[name], pools[name], way, number)
+        found.append(one)
+        print(
+            f"{one['model']:<10}{one['way']:<8}{number:>4}  the exact first of {one['places']} places is number "
+            f"{one['rank']} of the estimates; rank correlation {one['spearman']:.2f}",
+            flush=True,
+        )
+        if options.out is not None and (name, number) not in done:
+            with options.out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(one) + "\n")
+    held = np.array([one["rank"] <= options.best for one in found], float)
+    low, high = share_interval(held, [str(number) for number in range(len(held))])
+    print(f"among the {options.best} best in {held.mean():.3f} [{low:.3f}, {high:.3f}] of {len(held)} cases")
+
+
+def _is_there(file: Path | None) -> bool:
+    return file is not None and file.is_file()
+
+
+if __name__ == "__main__":
+    main()
