@@ -115,7 +115,11 @@ _ALL_DRAWN = "return [...document.querySelectorAll('.panel')].every((panel) => p
 _FAINT = """
 const channel = (v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
 const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
-const parse = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
+const parse = (text) => {
+  const n = text.match(/[\\d.]+/g).map(Number);
+  const whole = text.startsWith("color(srgb") ? [...n.slice(0, 3).map((part) => 255 * part), ...n.slice(3)] : n;
+  return whole.length < 4 ? [...whole, 1] : whole;
+};
 const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3]));
 const ground = (element) => {
   const layers = [];
