@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from safekey_interp.display import one_line
-from safekey_interp.errors import RunError, SafekeyError
+from safekey_interp.errors import OnlyEstimated, RunError, SafekeyError
 from safekey_interp.runs.processes import team
 from safekey_interp.version import __version__
 
@@ -150,6 +150,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             status = command.main(args=words, prog_name="safekey-interp", standalone_mode=False, obj=words)
             if status == _STOPPED:  # how typer hands on Ctrl-C
                 raise _Stopped
+    except OnlyEstimated as end:
+        status = 0
+        for name, value in end.cost.rows():
+            print(f"{name:<8}{one_line(value)}")
     except _Stopped:
         _fail("stopped; the same command resumes the run", _STOPPED)
     except SafekeyError as error:

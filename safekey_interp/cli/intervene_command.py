@@ -14,13 +14,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from safekey_interp.cli.options import ModelName, NoReport, Overwrite, Traces, with_options
+from safekey_interp.cli.options import ModelName, NoReport, Overwrite, Started, Traces, progress_of, with_options
 from safekey_interp.cli.shared import (
     folder_name,
     loaded_model,
     page_of,
     parse_layers,
-    progress_bar,
     run_options,
     say_findings,
     traces_of,
@@ -80,6 +79,7 @@ def _command(intervention: Intervention) -> Any:
         settings: InterventionSettings,
         loading: CheckpointSettings,
         reading: GroupedReadingSettings,
+        starting: Started,
         no_report: NoReport = False,
         overwrite: Overwrite = False,
         **words: Any,
@@ -94,11 +94,12 @@ def _command(intervention: Intervention) -> Any:
             check_out(folder)
         source = traces_of(traces or TRACES, reading, settings.delimiters)
         team().gather()  # so that what one process refuses is known before the others load a model
-        with progress_bar() as bar:
+        with progress_of(starting) as bar:
             loaded = loaded_model(model, bar, **loading.to_dict())
             from safekey_interp.experiments.intervene_run import run_intervention
 
             options |= option_values(settings) | run_options(ctx, folder, bar, overwrite=overwrite)
+            options["allow_unknown"] = starting.allow_unknown
             run = run_intervention(chosen.name, loaded, source, **options)
             if not team().is_first:
                 return

@@ -10,23 +10,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from safekey_interp.capture.pass_cost import Cost
+from safekey_interp.capture.pass_meter import counted_passes
 from safekey_interp.capture.streaming import threads_for, token_budget
 from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError, NothingMeasured
 from safekey_interp.experiments.answer_outcomes import judge_of_answers
 from safekey_interp.experiments.intervene_pieces import Piece, Work, plan_work
+from safekey_interp.experiments.intervention_cost import intervention_cost
 from safekey_interp.experiments.intervention_settings import InterventionSettings
 from safekey_interp.experiments.probe_chunks import join_tables
 from safekey_interp.interventions.intervention_options import complete_options, recorded
 from safekey_interp.interventions.intervention_record import Intervention, load_function
 from safekey_interp.interventions.intervention_registry import Name, choose_variant, find_intervention
 from safekey_interp.models.chat_template import tokenizer_hash
+from safekey_interp.models.unknown_tokens import check_known
 from safekey_interp.reporting.findings.intervention_findings import find
 from safekey_interp.runs.manifest import manifest_of
 from safekey_interp.runs.multiprocess import all_parts, my_share
@@ -55,6 +60,7 @@ def run_intervention(
     limit: int | None = None,
     chunk: int = 16,
     keep_directions: bool = False,
+    allow_unknown: bool = False,
     overwrite: bool = False,
     command: Sequence[str] = (),
     progress: Progress | None = None,
@@ -75,6 +81,7 @@ def run_intervention(
         limit: read no more traces than this; for ``traces`` that are not read yet.
         chunk: traces between two points from which a killed run resumes.
         keep_directions: leave directions that were fitted, on all traces, in the folder's ``directions``.
+        allow_unknown: accept traces of which more than 5 % of the tokens are unknown to the model's tokenizer.
         overwrite: delete a run that is there.
         command: what the user typed, for the record.
         progress: shows how far the run is; bars in a notebook, and nothing elsewhere, when None.
@@ -122,13 +129,18 @@ def run_intervention(
         manifest["identity"]["intervention"] = intervention.name
         if (run := session.finished(manifest)) is not None:
             return run
+        check_known(model.tokenizer, read, model.name, allowed=allow_unknown)
         session.progress.stage("preparing", None)
         with session.team.after_first(finder not in WITHOUT_MEMORY):
             work = plan_work(intervention, model, read, full, checked)
         if intervention.cost is not None and session.team.is_first:
             session.progress.say(load_function(intervention.cost)(work.whole_options, work.n))
+        left = [piece for number, piece in enumerate(work.pieces) if number not in session.done_parts(manifest)]
+        estimate = partial(intervention_cost, intervention, model, work, checked, left)
+        cost = session.progress.starts(lambda: estimate(n_processes=session.team.world_size))
+        session.lap("estimating")
         with session.writing(manifest) as writer:
-            task = _Task(intervention, model, work, checked, session)
+            task = _Task(intervention, model, work, checked, session, cost)
             task.assemble(writer, task.measure(writer))
             if session.team.is_first and keep_directions:
                 _keep(work, content.sha256, session.path / "directions")
@@ -144,15 +156,17 @@ class _Task(NamedTuple):
     work: Work
     settings: InterventionSettings
     session: RunSession
+    cost: Cost | None
 
     def measure(self, writer: RunWriter) -> list[Path]:
         """Every piece's folder; the processes share and measure those that are not done."""
         pieces, progress = self.work.pieces, self.session.progress
         share = my_share(writer, len(pieces), self.session.team)
-        progress.stage("measuring", self.work.n)
+        progress.stage("measuring", self.work.n, self.cost and self.cost.passes)
         progress.advance(self.work.n - sum(len(pieces[number].traces) for number in share))
-        for number in share:
-            writer.write_part(number, self._measured(pieces[number]))
+        with counted_passes(self.model, progress.passed):
+            for number in share:
+                writer.write_part(number, self._measured(pieces[number]))
         return all_parts(writer, len(pieces), self.session.team)
 
     def assemble(self, writer: RunWriter, parts: Sequence[Path]) -> None:

@@ -84,6 +84,8 @@ INTERVENTION = Intervention(
     summarise="safekey_interp.interventions.activation_patching:summarise_patching",
     prepare="safekey_interp.interventions.paired_patching:prepare_pairs",
     adapt="safekey_interp.interventions.trace_pairs:adapted_source",
+    places=("layers", "--layers"),
+    cheaper=(("--method attribution", {"method": "attribution"}),),
     lines="position",
     columns={
         "position": Column(label="States at (second plot)", words=parts.POSITIONS, first="decision", is_open=True),

@@ -76,6 +76,8 @@ INTERVENTION = Intervention(
     summarise="safekey_interp.interventions.steering:summarise_steering",
     variants={"generate": "direction_responses"},
     fits="directions",
+    places=("directions", "--layers"),
+    cheaper=(("--n-random 5", {"n_random": 5}),),
     lines="scale",
     columns={
         "scale": Column(label="Direction", words=scale_in_words),

@@ -222,6 +222,12 @@ def check_out(path: Path) -> None:
         raise RunError(f"out {path}: cannot be written: {error.strerror or error}; choose another folder") from error
 
 
+def parts_in(path: Path) -> set[int]:
+    """Numbers of the chunks that are in a run's folder."""
+    folders = (path / "parts").glob("chunk-*")
+    return {int(folder.name.removeprefix("chunk-")) for folder in folders if RunWriter.is_part(folder)}
+
+
 def check_generated(path: Path, *, overwrite: bool) -> None:
     """Refuse, before a model answers prompts for a run, a folder whose run was not made from such answers.
 

@@ -1,0 +1,153 @@
+"""Cost of an intervention, estimated by a trial: the work itself on traces of the usual length.
+
+    cost ≈ cost of the trial's traces · (length of all traces / length of the trial's)
+
+A trace that takes too long for a trial is measured at one and at two of its places (layers or directions) instead, and
+the rest follows from the difference. Length is that of the text up to the end of K, or of all where no K is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from safekey_interp.capture.pass_cost import NOTHING, Cost, timed, trial
+from safekey_interp.capture.stream_settings import StreamSettings
+from safekey_interp.data.span_checks import PartOf
+from safekey_interp.data.trace import Trace
+from safekey_interp.errors import NothingMeasured
+from safekey_interp.experiments.intervene_pieces import Piece, Work
+from safekey_interp.experiments.intervention_settings import InterventionSettings
+from safekey_interp.interventions.intervention_record import Intervention, load_function
+from safekey_interp.segmentation.segmenter import segmented
+
+if TYPE_CHECKING:
+    from safekey_interp.models.model import Model
+
+_MOST_READ = 256
+"""Traces whose lengths are read."""
+_LONG = 3600.0
+"""Seconds above which cheaper options are tried."""
+
+Measure = Callable[..., None]
+"""Traces and changed options to nothing: what is measured is thrown away."""
+
+
+class _Candidate(NamedTuple):
+    """An item that may be tried."""
+
+    item: Any
+    piece: Piece
+    length: int
+
+
+def intervention_cost(
+    intervention: Intervention,
+    model: Model,
+    work: Work,
+    settings: InterventionSettings,
+    pieces: Sequence[Piece],
+    *,
+    n_processes: int = 1,
+) -> Cost:
+    """What it costs to measure pieces.
+
+    Args:
+        intervention: its record.
+        model: the model.
+        work: on all traces.
+        settings: how U and K are found.
+        pieces: those that are not done yet.
+        n_processes: processes that share them.
+    """
+    n = sum(len(piece.traces) for piece in pieces)
+    read = _lengths(pieces, settings)
+    mean = sum(one.length for one in read) / len(read) if read else 0.0
+    if not mean:
+        return NOTHING
+    usual = sorted(read, key=lambda one: abs(one.length - mean))
+    piece = usual[0].piece
+    same = [one for one in usual if one.piece.options is piece.options]
+    measure = _measure_of(intervention, model, work, settings, piece)
+    tried, cost = trial(model, same, lambda some: measure([one.item for one in some]))
+    if cost.at_least and intervention.places:
+        cost = _by_places(intervention, model, {**work.options, **piece.options}, measure, tried[0].item)
+    share = n * mean / sum(one.length for one in tried)
+    whole = cost.times(share, at_once=n_processes)
+    if whole.seconds < _LONG:
+        return whole
+    return replace(whole, cheaper=_cheaper(intervention, model, work, measure, tried[0], whole, n, mean))
+
+
+def _measure_of(
+    intervention: Intervention, model: Model, work: Work, settings: InterventionSettings, piece: Piece
+) -> Measure:
+    options = {**work.options, **piece.options, **settings.spans, "seed": settings.seed}
+    function = load_function(intervention.measure)
+
+    def measure(items: Sequence[Any], **changes: Any) -> None:
+        some = PartOf(items, piece.traces.span_names) if isinstance(piece.traces, PartOf) else list(items)
+        with suppress(NothingMeasured):
+            function(model, some, **(options | changes), on_trace=lambda n: None)
+
+    return measure
+
+
+def _by_places(
+    intervention: Intervention, model: Model, options: Mapping[str, Any], measure: Measure, item: Any
+) -> Cost:
+    """The cost of one item whose trial was given up, from that at one and at two of its places."""
+    name, _ = intervention.places
+    places = list(options[name] or range(model.n_layers))
+    one, two = (timed(model, lambda k=k: measure([item], **{name: places[:k]})) for k in (1, min(2, len(places))))
+    rest = len(places) - 1
+    each = {
+        number: max(0.0, getattr(two, number) - getattr(one, number)) for number in ("passes", "tokens", "seconds")
+    }
+    whole = {number: getattr(one, number) + rest * value for number, value in each.items()}
+    return replace(two, **whole, at_least=one.at_least or two.at_least)
+
+
+def _cheaper(
+    intervention: Intervention,
+    model: Model,
+    work: Work,
+    measure: Measure,
+    tried: _Candidate,
+    whole: Cost,
+    n: int,
+    mean: float,
+) -> tuple[tuple[str, float], ...]:
+    """Options that a command has, each with the seconds that all items then take."""
+    options = {**work.options, **tried.piece.options}
+    fewer = max(1, int(n * _LONG / whole.seconds))
+    found = [(f"--limit {fewer}", whole.seconds * fewer / n)]
+    ways = [(words, dict(changes)) for words, changes in intervention.cheaper]
+    if intervention.places:
+        name, switch = intervention.places
+        some = list(options[name] or range(model.n_layers))
+        ways.append((f"{switch} with one of {len(some)}", {name: some[:1]}))
+    for words, changes in ways:
+        if all(options.get(name) == value for name, value in changes.items()):
+            continue
+        cost = timed(model, lambda changes=changes: measure([tried.item], **changes))
+        if not cost.at_least:
+            found.append((words, cost.seconds * n * mean / tried.length))
+    return tuple(found)
+
+
+def _lengths(pieces: Sequence[Piece], settings: InterventionSettings) -> list[_Candidate]:
+    """Items evenly from all pieces, with the length of what is read of each."""
+    every = [(item, piece) for piece in pieces for item in piece.traces]
+    step = max(1, len(every) // _MOST_READ)
+    chosen = every[::step]
+    # Of a pair, the run that is changed.
+    traces = [item if isinstance(item, Trace) else item[-1] for item, _ in chosen]
+    read = segmented(traces, StreamSettings(**settings.spans))
+    ends = [
+        len(trace.prompt) + (len(trace.response) if found.key_sentence is None else found.key_sentence.end)
+        for trace, found in read
+    ]
+    return [_Candidate(item, piece, end) for (item, piece), end in zip(chosen, ends, strict=True)]
