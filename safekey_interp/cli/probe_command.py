@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safekey_interp.cli.options import ModelName, NoReport, Overwrite, Traces, option, with_options
+from safekey_interp.cli.options import ModelName, NoReport, Overwrite, Started, Traces, option, progress_of, with_options
 from safekey_interp.cli.shared import (
     folder_name,
     loaded_model,
     page_of,
-    progress_bar,
     run_options,
     say_findings,
     traces_of,
@@ -58,6 +57,7 @@ def probe(
     settings: ProbeSettings,
     loading: CheckpointSettings,
     reading: GroupedReadingSettings,
+    starting: Started,
     no_report: NoReport = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -74,13 +74,14 @@ def probe(
             check_generated(folder, overwrite=overwrite)
     source = traces_of(prompts or traces or TRACES, reading, settings.delimiters)
     team().gather()  # so that what one process refuses is known before the others load a model
-    with progress_bar() as bar:
+    with progress_of(starting) as bar:
         loaded = loaded_model(model, bar, **loading.to_dict())
         from safekey_interp.experiments.probe_run import run_probe
 
         if generate:
             source = _answered(loaded, source, folder, max_new_tokens, bar, overwrite=overwrite)
         options = run_options(ctx, folder, bar, overwrite=overwrite)
+        options["allow_unknown"] = starting.allow_unknown
         run = run_probe(loaded, source, **options, **option_values(settings))
         if not team().is_first:
             return
