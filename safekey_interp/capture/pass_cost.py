@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
 
@@ -83,6 +83,26 @@ class Cost:
         if self.seconds < 3600:
             return []
         return [f"{option} ({in_time(seconds)})" for option, seconds in self.cheaper if seconds < self.seconds]
+
+
+class Requests(NamedTuple):
+    """The cost of asking a server, which says nothing of its passes, time and memory."""
+
+    n: int
+    """Requests."""
+
+    @property
+    def passes(self) -> None:
+        """Unknown."""
+        return
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Name and value of each number, for a table."""
+        unknown = [(name, "unknown: a server's") for name in ("passes", "tokens", "seconds", "memory")]
+        return [("requests", f"{self.n:,}"), *unknown]
+
+    def __str__(self) -> str:
+        return f"at most {self.n:,} requests to a server"
 
 
 NOTHING = Cost(passes=0, tokens=0, seconds=0, memory=0)

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safekey_interp.cli.options import NoReport, Overwrite, with_options
+from safekey_interp.cli.options import NoReport, Overwrite, Started, progress_of, with_options
 from safekey_interp.cli.shared import (
     page_of,
-    progress_bar,
     quiet_libraries,
     run_options,
     say,
@@ -90,6 +89,7 @@ def compare(
     settings: ComparisonSettings,
     loading: LoadSettings,
     reading: GroupedReadingSettings,
+    starting: Started,
     no_report: NoReport = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -117,7 +117,7 @@ def compare(
         files = [*(traces or []), *suite_files(suite or [])]
         source = traces_of(files or TRACES, reading, settings.delimiters)
     team().gather()  # so that what one process refuses is known before the others load a model
-    with progress_bar() as bar:
+    with progress_of(starting) as bar:
         quiet_libraries()
         from safekey_interp.experiments.compare_run import run_comparison
 
@@ -127,6 +127,7 @@ def compare(
             sampling=Sampling(**decoding.to_dict(), seed=settings.seed),
             judges=judges,
             load_options=loading.to_dict(),
+            allow_unknown=starting.allow_unknown,
             **run_options(ctx, folder, bar, overwrite=overwrite),
             **option_values(settings),
         )

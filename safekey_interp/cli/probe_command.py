@@ -79,7 +79,8 @@ def probe(
         from safekey_interp.experiments.probe_run import run_probe
 
         if generate:
-            source = _answered(loaded, source, folder, max_new_tokens, bar, overwrite=overwrite)
+            about = {"overwrite": overwrite, "allow_unknown": starting.allow_unknown}
+            source = _answered(loaded, source, folder, max_new_tokens, bar, **about)
         options = run_options(ctx, folder, bar, overwrite=overwrite)
         options["allow_unknown"] = starting.allow_unknown
         run = run_probe(loaded, source, **options, **option_values(settings))
@@ -113,6 +114,7 @@ def _answered(
     bar: Progress | None,
     *,
     overwrite: bool,
+    allow_unknown: bool,
 ) -> TraceSource:
     """The traces that the model makes of prompts, kept in the run folder; what is there is not asked again."""
     from safekey_interp.data.trace_reader import read_traces
@@ -128,6 +130,7 @@ def _answered(
             out=folder / GENERATED,
             sampling=Sampling(max_new_tokens=max_new_tokens),
             about={"prompts": list(prompts.names), "prompts_sha256": prompts.sha256},
+            allow_unknown=allow_unknown,
             overwrite=overwrite,
             progress=bar,
         )

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ import numpy as np
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.pass_cost import NOTHING, Cost, trial
 from safekey_interp.capture.places import Place
-from safekey_interp.capture.streaming import Entry, StreamSettings, encoded, measure_chunk
+from safekey_interp.capture.streaming import Entry, StreamSettings, encoded, in_chunks, measure_chunk
 from safekey_interp.experiments.probe_chunks import write_chunk
 from safekey_interp.experiments.probe_survey import Survey
 from safekey_interp.measures.separability import separability_table
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from safekey_interp.models.model import Model
 
 _LONG = 3600.0
-_MOST_ROWS = 1_000
-"""Traces of random states: probes of more draw so many of them."""
+_FEW_ROWS, _MOST_ROWS = 64, 1_000
+"""Traces of random states; probes of more traces draw so many of them."""
 
 
 def probe_cost(
@@ -40,6 +41,7 @@ def probe_cost(
     overview: Survey,
     *,
     left: float,
+    chunk: int,
     estimator: str,
     n_processes: int = 1,
 ) -> Cost:
@@ -51,15 +53,16 @@ def probe_cost(
         settings: how traces are prepared and grouped.
         overview: of the data.
         left: the part of the traces that is not measured yet.
+        chunk: traces that are measured together.
         estimator: of the probes.
         n_processes: processes that share the work.
     """
-    by_length = sorted(overview.sample, key=lambda one: abs(one[1] - overview.mean_length))
-    items = [(encoded(model, entry, settings, overview.spans.reads), length) for entry, length in by_length]
+    items = [(encoded(model, entry, settings, overview.spans.reads), length) for entry, length in overview.sample]
     fit = [(entry, length) for entry, length in items if entry.left_out is None]
     cost = NOTHING
     if fit and left:
-        tried, timed = trial(model, fit, lambda some: _measure(model, request, settings, overview, some))
+        measure = partial(_measure, model, request, settings, overview, chunk)
+        tried, timed = trial(model, fit, measure)
         share = left * overview.n * overview.mean_length / sum(length for _, length in tried)
         cost = timed.times(share * len(fit) / len(items), at_once=n_processes)
     seconds = _seconds_of_probes(model, request, overview, estimator) / n_processes if request.states else 0.0
@@ -80,13 +83,15 @@ def _measure(
     request: CaptureRequest,
     settings: StreamSettings,
     overview: Survey,
+    chunk: int,
     some: Sequence[tuple[Entry, int]],
 ) -> None:
-    measured = measure_chunk(model, [entry for entry, _ in some], request, settings)
     layers = list(request.layers or range(model.n_layers))
     about: dict[str, Any] = {"conditions": overview.conditions, "spans": overview.spans, "states": request.states}
-    with tempfile.TemporaryDirectory(prefix="safekey-trial-") as folder:
-        write_chunk(Path(folder), measured, layers, overview.positions, **about)
+    for part in in_chunks([entry for entry, _ in some], chunk):
+        measured = measure_chunk(model, part, request, settings)
+        with tempfile.TemporaryDirectory(prefix="safekey-trial-") as folder:
+            write_chunk(Path(folder), measured, layers, overview.positions, **about)
 
 
 class _RandomStates:
@@ -107,15 +112,20 @@ class _RandomStates:
 
 def _seconds_of_probes(model: Model, request: CaptureRequest, overview: Survey, estimator: str) -> float:
     """Seconds of the probes at every layer and position, side by side as they are made."""
-    names = [name for name in overview.classes if name]
-    n = min(_MOST_ROWS, overview.n)
+    probes = partial(_seconds_of_one, model.d_model, overview, estimator)
+    probes(min(_FEW_ROWS, overview.n))  # the first takes long to import what it needs
+    n_places = len(request.sites(model.n_layers)) * len(request.positions)
+    return probes(min(_MOST_ROWS, overview.n)) * n_places / workers()
+
+
+def _seconds_of_one(width: int, overview: Survey, estimator: str, n: int) -> float:
+    names, conditions = [name for name in overview.classes if name], overview.conditions
     labels = [names[number % 2] for number in range(n)]
-    groups, states = [str(number // 2) for number in range(n)], _RandomStates(n, model.d_model, labels)
+    groups, states = [str(number // 2) for number in range(n)], _RandomStates(n, width, labels)
     about: dict[str, Any] = {"estimator": estimator, "n_workers": 1}
     began = time.perf_counter()
     separability_table(states, labels, groups, {}, **about)
-    if overview.conditions.names:
-        condition = [overview.conditions.names[(number // 2) % len(overview.conditions.names)] for number in range(n)]
-        transfer_table(states, labels, groups, condition, {}, conditions=overview.conditions, **about)
-    each = time.perf_counter() - began
-    return each * len(request.sites(model.n_layers)) * len(request.positions) / workers()
+    if conditions.names:
+        condition = [conditions.names[(number // 2) % len(conditions.names)] for number in range(n)]
+        transfer_table(states, labels, groups, condition, {}, conditions=conditions, **about)
+    return time.perf_counter() - began

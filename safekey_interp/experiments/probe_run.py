@@ -189,7 +189,8 @@ def run_probe(
         request = _request(model, overview, options, seed)
         session.lap("reading")
         done = min(overview.n, len(session.done_parts(manifest)) * plan["chunk"])
-        left: Any = {"left": 1 - done / overview.n, "estimator": estimator, "n_processes": team.world_size}
+        left: Any = {"left": 1 - done / overview.n, "chunk": plan["chunk"], "estimator": estimator}
+        left |= {"n_processes": team.world_size}
         cost = progress.starts(lambda: probe_cost(model, request, settings, overview, **left))
         session.lap("estimating")
         with session.writing(manifest) as writer:
