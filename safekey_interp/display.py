@@ -31,6 +31,9 @@ class Progress:
     every 5 % of stages that take longer than that. Within one step, forward passes are counted.
     """
 
+    is_dry = False
+    """Whether work ends where it would start."""
+
     def __init__(self, *, is_hidden: bool = False) -> None:
         self.is_hidden = is_hidden
         self._bar: Any = None

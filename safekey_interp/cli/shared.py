@@ -103,6 +103,8 @@ def traces_of(files: Any, reading: ReadingSettings, delimiters: tuple[str, str] 
 class _DryRun(Progress):
     """Progress of a dry run, which ends where the work would start."""
 
+    is_dry = True
+
     def starts(self, estimate: Callable[[], Any]) -> NoReturn:
         """Estimate, and end the run.
 
