@@ -85,11 +85,13 @@ class Cost:
         return [f"{option} ({in_time(seconds)})" for option, seconds in self.cheaper if seconds < self.seconds]
 
 
-class Requests(NamedTuple):
-    """The cost of asking a server, which says nothing of its passes, time and memory."""
+class CostElsewhere(NamedTuple):
+    """The cost of work that another program does, which says nothing of its passes, time and memory."""
 
     n: int
-    """Requests."""
+    """Pieces of the work."""
+    what: str
+    """What they are."""
 
     @property
     def passes(self) -> None:
@@ -98,13 +100,15 @@ class Requests(NamedTuple):
 
     def rows(self) -> list[tuple[str, str]]:
         """Name and value of each number, for a table."""
-        unknown = [(name, "unknown: a server's") for name in ("passes", "tokens", "seconds", "memory")]
-        return [("requests", f"{self.n:,}"), *unknown]
+        unknown = [(name, "unknown") for name in ("passes", "tokens", "seconds", "memory")]
+        return [("work", f"{self.n:,} {self.what}"), *unknown]
 
     def __str__(self) -> str:
-        return f"at most {self.n:,} requests to a server"
+        return f"{self.n:,} {self.what}; their time is not known here"
 
 
+SERVER = "requests to a server"
+"""What an endpoint's work is."""
 NOTHING = Cost(passes=0, tokens=0, seconds=0, memory=0)
 """The cost of no work."""
 
@@ -130,7 +134,9 @@ def timed(model: Model, work: Callable[[], object], *, at_most: float = TOO_LONG
         if model.device.type == "cuda":
             torch.cuda.synchronize(model.device)
     seconds = time.perf_counter() - began
-    return Cost(passes=count.passes, tokens=count.tokens, seconds=seconds, memory=_peak_memory(model), at_least=is_given_up)
+    return Cost(
+        passes=count.passes, tokens=count.tokens, seconds=seconds, memory=_peak_memory(model), at_least=is_given_up
+    )
 
 
 def trial(

@@ -89,15 +89,23 @@ def command_named(name: str) -> Any:
 
 
 @app.command("report")
-def report(run: Annotated[Path, typer.Argument(help="A run folder, whatever command wrote it.")]) -> None:
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder, whatever command wrote it.")],
+    *,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing of the progress.")] = False,
+) -> None:
     """Draw the page of a run folder again."""
+    from safekey_interp.cli.shared import progress_bar
     from safekey_interp.reporting.report_file import write_report
     from safekey_interp.runs.run_folder import open_run
 
     opened = open_run(run)
     if not opened.is_complete:
         raise RunError(f"run {run}: not complete; the command that began it resumes it")
-    print(one_line(str(write_report(opened.path))))
+    with progress_bar(quiet=quiet) as bar:
+        bar.stage("drawing the page", None)
+        page = write_report(opened.path)
+    print(one_line(str(page)))
 
 
 @app.command("models")

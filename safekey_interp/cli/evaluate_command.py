@@ -103,6 +103,7 @@ def evaluate(
             benchmarks,
             settings=settings,
             python=python,
+            allow_unknown=starting.allow_unknown,
             timeout=None if timeout is None else 60 * timeout,
             **run_options(ctx, folder, bar, overwrite=overwrite),
         )

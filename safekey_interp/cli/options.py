@@ -106,11 +106,17 @@ class Shown(Settings):
 
 
 @settings_model
-class Started(Shown):
-    """What is asked before a command has a model work."""
+class Asked(Shown):
+    """What is asked before a command works."""
 
     dry_run: bool = False
     """Print passes, tokens, seconds and memory as estimated; run nothing."""
+
+
+@settings_model
+class Started(Asked):
+    """What is asked before a command has a model read texts."""
+
     allow_unknown: bool = False
     """Accept text of which more than 5 % is unknown to the model."""
 

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safekey_interp.cli.options import ModelName, NoReport, Overwrite, Started, Traces, option, progress_of, with_options
+from safekey_interp.cli.options import (
+    ModelName,
+    NoReport,
+    Overwrite,
+    Started,
+    Traces,
+    option,
+    progress_of,
+    with_options,
+)
 from safekey_interp.cli.shared import (
     folder_name,
     loaded_model,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safekey_interp.cli.options import with_options
+from safekey_interp.cli.options import Asked, progress_of, with_options
 from safekey_interp.cli.shared import say, traces_of
 from safekey_interp.data.reading_settings import ReadingSettings
 from safekey_interp.data.trace_record import intervals_of
@@ -20,9 +20,11 @@ from safekey_interp.errors import InputError
 from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from safekey_interp.data.trace import CharSpan, Trace
+    from safekey_interp.data.trace_reader import TraceSource
+    from safekey_interp.display import Progress
     from safekey_interp.segmentation.segmentation_record import Segmentation
 
 
@@ -47,6 +49,7 @@ def segment(
     settings: SegmentationSettings,
     agreement: Annotated[Path | None, typer.Option(help="Annotated openings to compare with.")] = None,
     reading: ReadingSettings,
+    starting: Asked,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a file that is there.")] = False,
 ) -> None:
     """Segment the traces, and print, write or compare the segmentations."""
@@ -61,14 +64,40 @@ def segment(
     source = traces_of(files or TRACES, reading, settings.delimiters)
     if out is not None and any(file.path.resolve() == out.resolve() for file in source.files):
         raise InputError(f"--out {out}: the file that is read, expected another; its traces would be lost")
-    pairs = segmented(source, settings)
+    with progress_of(starting) as bar:
+        if starting.dry_run or settings.finder == "llm":
+            from safekey_interp.capture.pass_cost import NOTHING, SERVER, CostElsewhere
+
+            asked = CostElsewhere(source.content.n, SERVER)
+            bar.starts(lambda: asked if settings.finder == "llm" else NOTHING)
+        pairs = segmented(source, settings)
+        if agree is not None or out is not None:  # else what is printed shows how far it is
+            bar.stage("finding key sentences", source.content.n)
+            pairs = _counted(pairs, bar)
+        _finish(pairs, agree, out, source, [*reading.spans, *reading.prompt_spans])
+
+
+def _counted(pairs: Iterable[tuple[Trace, Segmentation]], bar: Progress) -> Iterator[tuple[Trace, Segmentation]]:
+    for pair in pairs:
+        yield pair
+        bar.advance(1)
+
+
+def _finish(
+    pairs: Iterable[tuple[Trace, Segmentation]],
+    agree: Callable[[Iterable[Segmentation]], object] | None,
+    out: Path | None,
+    source: TraceSource,
+    asked: Sequence[str],
+) -> None:
+    """Compare, write or print the segmentations."""
     if agree is not None:
         print(agree(segmentation for _, segmentation in pairs))
     elif out is not None:
         _write(pairs, out, with_spans=bool(source.content.span_names))
         print(one_line(str(out)))
     else:
-        _print(pairs, [*reading.spans, *reading.prompt_spans])
+        _print(pairs, asked)
 
 
 def _comparison(file: Path) -> Callable[[Iterable[Segmentation]], object]:

@@ -72,8 +72,9 @@ def intervention_cost(
     same = [one for one in usual if one.piece.options is piece.options]
     measure = _measure_of(intervention, model, work, settings, piece)
     tried, cost = trial(model, same, lambda some: measure([one.item for one in some]))
-    if cost.at_least and intervention.places:
-        cost = _by_places(intervention, model, {**work.options, **piece.options}, measure, tried[0].item)
+    if cost.at_least and intervention.places is not None:
+        places = _places_of(intervention.places[0], model, {**work.options, **piece.options})
+        cost = _by_places(model, intervention.places[0], places, measure, tried[0].item)
     share = n * mean / sum(one.length for one in tried)
     whole = cost.times(share, at_once=n_processes)
     if whole.seconds < _LONG:
@@ -95,17 +96,16 @@ def _measure_of(
     return measure
 
 
-def _by_places(
-    intervention: Intervention, model: Model, options: Mapping[str, Any], measure: Measure, item: Any
-) -> Cost:
+def _places_of(name: str, model: Model, options: Mapping[str, Any]) -> list[Any]:
+    """The values of the option that passes grow with: all layers where it has none."""
+    return list(options[name] or range(model.n_layers))
+
+
+def _by_places(model: Model, name: str, places: Sequence[Any], measure: Measure, item: Any) -> Cost:
     """The cost of one item whose trial was given up, from that at one and at two of its places."""
-    name, _ = intervention.places
-    places = list(options[name] or range(model.n_layers))
     one, two = (timed(model, lambda k=k: measure([item], **{name: places[:k]})) for k in (1, min(2, len(places))))
     rest = len(places) - 1
-    each = {
-        number: max(0.0, getattr(two, number) - getattr(one, number)) for number in ("passes", "tokens", "seconds")
-    }
+    each = {number: max(0.0, getattr(two, number) - getattr(one, number)) for number in ("passes", "tokens", "seconds")}
     whole = {number: getattr(one, number) + rest * value for number, value in each.items()}
     return replace(two, **whole, at_least=one.at_least or two.at_least)
 
@@ -125,9 +125,9 @@ def _cheaper(
     fewer = max(1, int(n * _LONG / whole.seconds))
     found = [(f"--limit {fewer}", whole.seconds * fewer / n)]
     ways = [(words, dict(changes)) for words, changes in intervention.cheaper]
-    if intervention.places:
+    if intervention.places is not None:
         name, switch = intervention.places
-        some = list(options[name] or range(model.n_layers))
+        some = _places_of(name, model, options)
         ways.append((f"{switch} with one of {len(some)}", {name: some[:1]}))
     for words, changes in ways:
         if all(options.get(name) == value for name, value in changes.items()):

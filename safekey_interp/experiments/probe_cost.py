@@ -1,7 +1,7 @@
 """Cost of a probe's run, estimated by a trial: forward passes of some traces, and the probes of one layer.
 
-    passes     of the trial's traces · (length of all traces / length of the trial's)
-    probes     of one layer at one position, on random states of as many traces · layers · positions
+passes     of the trial's traces · (length of all traces / length of the trial's)
+probes     of one layer at one position, on random states of as many traces · layers · positions
 """
 
 from __future__ import annotations

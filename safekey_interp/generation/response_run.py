@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safekey_interp.capture.pass_cost import Requests
+from safekey_interp.capture.pass_cost import SERVER, CostElsewhere
 from safekey_interp.capture.pass_meter import counted_passes
 from safekey_interp.display import Progress, open_progress
 from safekey_interp.errors import InputError
@@ -85,7 +85,9 @@ def write_responses(
     with open_progress(progress) as tell, ExitStack() as opened:
         known = keys_in(path, settings)
         left = [request for request in wanted if request.key not in known]
-        cost = tell.starts(lambda: Requests(len(left)) if local is None else response_cost(local, left, how))
+        cost = tell.starts(
+            lambda: CostElsewhere(len(left), SERVER) if local is None else response_cost(local, left, how)
+        )
         file = opened.enter_context(ResponseFile.open(path, settings, about=about, overwrite=overwrite))
         missing = file.missing(wanted)
         tell.stage("generating", len(wanted), cost and cost.passes)

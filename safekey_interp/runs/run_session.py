@@ -102,10 +102,17 @@ class RunSession:
 
     def done_parts(self, manifest: Mapping[str, Any]) -> set[int]:
         """Numbers of the chunks that a run of the same identity has in the folder."""
+        return parts_in(self.path) if self._resumes(manifest) else set()
+
+    def done_steps(self, manifest: Mapping[str, Any]) -> int:
+        """Steps of training that the newest checkpoint of a run of the same identity has."""
+        names = [path.name for path in (self.path / "checkpoints").glob("checkpoint-*")]
+        numbers = [int(name.removeprefix("checkpoint-")) for name in names if self._resumes(manifest)]
+        return max(numbers, default=0)
+
+    def _resumes(self, manifest: Mapping[str, Any]) -> bool:
         known = None if self._overwrite else manifest_in(self.path)
-        if known is None or differences(known.get("identity", {}), manifest["identity"]):
-            return set()
-        return parts_in(self.path)
+        return known is not None and not differences(known.get("identity", {}), manifest["identity"])
 
     @contextmanager
     def writing(self, manifest: Mapping[str, Any]) -> Iterator[RunWriter]:
