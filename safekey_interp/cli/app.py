@@ -155,13 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with together if shared else nullcontext():
-            status = command.main(args=words, prog_name="safekey-interp", standalone_mode=False, obj=words)
-            if status == _STOPPED:  # how typer hands on Ctrl-C
-                raise _Stopped
-    except OnlyEstimated as end:
-        status = 0
-        for name, value in end.cost.rows():
-            print(f"{name:<8}{one_line(value)}")
+            status = _status_of(command, words)
     except _Stopped:
         _fail("stopped; the same command resumes the run", _STOPPED)
     except SafekeyError as error:
@@ -172,7 +166,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not hasattr(error, "format_message"):
             raise
         _fail(_usage(error))
-    sys.exit(status if isinstance(status, int) else 0)
+    sys.exit(status)
+
+
+def _status_of(command: Any, words: list[str]) -> int:
+    """Run a command; a dry run ends in what the work would cost."""
+    try:
+        status = command.main(args=words, prog_name="safekey-interp", standalone_mode=False, obj=words)
+    except OnlyEstimated as end:
+        for name, value in end.cost.rows():
+            print(f"{name:<8}{one_line(value)}")
+        return 0
+    if status == _STOPPED:  # how typer hands on Ctrl-C
+        raise _Stopped
+    return status if isinstance(status, int) else 0
 
 
 def _usage(error: Any) -> str:

@@ -140,9 +140,9 @@ def run_comparison(
         probe = {name: getattr(checked, name) for name in names} | {"command": command}
         probe["allow_unknown"] = allow_unknown
         if session.progress.is_dry:
-            shown = partial(_OfModel, progress=session.progress)
             about = {"sampling": None if keep_responses else wanted, "probe": probe, "load_options": load_options or {}}
-            session.progress.starts(partial(comparison_cost, sides, list(source), shown, **about))
+            estimate = partial(comparison_cost, sides, list(source), partial(_OfModel, progress=session.progress))
+            session.progress.starts(partial(estimate, **about))
         with session.writing(manifest) as writer:
             done: list[ProbedModel] = []
             session.lap("reading")
@@ -154,11 +154,9 @@ def run_comparison(
                 model = side.model(load_options or {})
                 check_known(model.tokenizer, source, side.name, response=keep_responses, allowed=allow_unknown)
                 folder = session.path / "models" / side.folder
-                if keep_responses:
-                    given = list(source)
-                else:
-                    asking: Any = {"sampling": wanted, "by": by, "allow_unknown": allow_unknown}
-                    given = answered(model, source, folder, **asking, processes=session.team, progress=shown)
+                asking: Any = {"sampling": wanted, "by": by, "allow_unknown": allow_unknown, "progress": shown}
+                answers = partial(answered, model, source, folder, processes=session.team, **asking)
+                given = list(source) if keep_responses else answers()
                 done.append(probed(side, model, given, folder, options=probe, progress=shown))
                 del model
                 release_memory()

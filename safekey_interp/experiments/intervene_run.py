@@ -23,7 +23,7 @@ from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError, NothingMeasured
 from safekey_interp.experiments.answer_outcomes import judge_of_answers
-from safekey_interp.experiments.intervene_pieces import Piece, Work, plan_work
+from safekey_interp.experiments.intervene_pieces import Piece, Work, piece_size, plan_work
 from safekey_interp.experiments.intervention_cost import intervention_cost
 from safekey_interp.experiments.intervention_settings import InterventionSettings
 from safekey_interp.experiments.probe_chunks import join_tables
@@ -58,7 +58,7 @@ def run_intervention(
     max_length: int | None = None,
     seed: int = 0,
     limit: int | None = None,
-    chunk: int = 16,
+    chunk: int | None = None,
     keep_directions: bool = False,
     allow_unknown: bool = False,
     overwrite: bool = False,
@@ -79,7 +79,8 @@ def run_intervention(
         max_length: most tokens up to the end of K; longer traces are left out and named.
         seed: seed of every draw.
         limit: read no more traces than this; for ``traces`` that are not read yet.
-        chunk: traces between two points from which a killed run resumes.
+        chunk: traces between two points from which a killed run resumes; 16 of a small model, one of others, when
+            None.
         keep_directions: leave directions that were fitted, on all traces, in the folder's ``directions``.
         allow_unknown: accept traces of which more than 5 % of the tokens are unknown to the model's tokenizer.
         overwrite: delete a run that is there.
@@ -115,7 +116,7 @@ def run_intervention(
         settings = checked.spans | {"finder_identity": checked.identity, "keep_directions": keep_directions}
         settings |= recorded(full) | ({} if judge is None else {"judge": judge.record()})
         full |= {} if judge is None else {"judge": judge}
-        plan = {"chunk": chunk, "max_tokens": token_budget(model), "threads": threads_for(model)}
+        plan = {"chunk": chunk or piece_size(model), "max_tokens": token_budget(model), "threads": threads_for(model)}
         manifest: dict[str, Any] = manifest_of(
             model.record(),
             tokenizer_hash(model.tokenizer),

@@ -8,6 +8,7 @@ the rest follows from the difference. Length is that of the text up to the end o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -79,7 +80,14 @@ def intervention_cost(
     whole = cost.times(share, at_once=n_processes)
     if whole.seconds < _LONG:
         return whole
-    return replace(whole, cheaper=_cheaper(intervention, model, work, measure, tried[0], whole, n, mean))
+
+    def seconds_of(changes: dict[str, Any]) -> float:
+        cost = timed(model, lambda: measure([tried[0].item], **changes))
+        return math.inf if cost.at_least else cost.seconds * n * mean / tried[0].length / n_processes
+
+    fewer = max(1, int(n * _LONG / whole.seconds))
+    ways = _cheaper(intervention, model, {**work.options, **piece.options}, seconds_of)
+    return replace(whole, cheaper=((f"--limit {fewer}", whole.seconds * fewer / n), *ways))
 
 
 def _measure_of(
@@ -111,31 +119,16 @@ def _by_places(model: Model, name: str, places: Sequence[Any], measure: Measure,
 
 
 def _cheaper(
-    intervention: Intervention,
-    model: Model,
-    work: Work,
-    measure: Measure,
-    tried: _Candidate,
-    whole: Cost,
-    n: int,
-    mean: float,
+    intervention: Intervention, model: Model, options: Mapping[str, Any], seconds_of: Callable[[dict[str, Any]], float]
 ) -> tuple[tuple[str, float], ...]:
-    """Options that a command has, each with the seconds that all items then take."""
-    options = {**work.options, **tried.piece.options}
-    fewer = max(1, int(n * _LONG / whole.seconds))
-    found = [(f"--limit {fewer}", whole.seconds * fewer / n)]
+    """Options that a command has, each with the seconds that the work then takes."""
     ways = [(words, dict(changes)) for words, changes in intervention.cheaper]
     if intervention.places is not None:
         name, switch = intervention.places
         some = _places_of(name, model, options)
         ways.append((f"{switch} with one of {len(some)}", {name: some[:1]}))
-    for words, changes in ways:
-        if all(options.get(name) == value for name, value in changes.items()):
-            continue
-        cost = timed(model, lambda changes=changes: measure([tried.item], **changes))
-        if not cost.at_least:
-            found.append((words, cost.seconds * n * mean / tried.length))
-    return tuple(found)
+    changed = [way for way in ways if any(options.get(name) != value for name, value in way[1].items())]
+    return tuple((words, seconds_of(changes)) for words, changes in changed)
 
 
 def _lengths(pieces: Sequence[Piece], settings: InterventionSettings) -> list[_Candidate]:

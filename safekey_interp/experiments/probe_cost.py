@@ -61,7 +61,7 @@ def probe_cost(
     fit = [(entry, length) for entry, length in items if entry.left_out is None]
     cost = NOTHING
     if fit and left:
-        measure = partial(_measure, model, request, settings, overview, chunk)
+        measure = partial(_measure, model, request, settings, overview, chunk=chunk)
         tried, timed = trial(model, fit, measure)
         share = left * overview.n * overview.mean_length / sum(length for _, length in tried)
         cost = timed.times(share * len(fit) / len(items), at_once=n_processes)
@@ -83,8 +83,9 @@ def _measure(
     request: CaptureRequest,
     settings: StreamSettings,
     overview: Survey,
-    chunk: int,
     some: Sequence[tuple[Entry, int]],
+    *,
+    chunk: int,
 ) -> None:
     layers = list(request.layers or range(model.n_layers))
     about: dict[str, Any] = {"conditions": overview.conditions, "spans": overview.spans, "states": request.states}

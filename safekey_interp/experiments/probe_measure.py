@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safekey_interp.capture.capture_request import CaptureRequest
+from safekey_interp.capture.kept_batches import KeptBatches
 from safekey_interp.capture.pass_cost import Cost
 from safekey_interp.capture.pass_meter import counted_passes
 from safekey_interp.capture.streaming import (
@@ -99,10 +100,10 @@ def measure(
                 advance(len(chunk))
                 continue
             entries = [encoded(model, entry, settings, overview.spans.reads) for entry in chunk]
+            kept = KeptBatches(writer.path_of_batches(number), request)
+            options: Any = {"token_weights_of": set(overview.examples), "kept": kept, "on_batch": advance}
             with counted_passes(model, tell.passed):
-                measured = measure_chunk(
-                    model, entries, request, settings, token_weights_of=set(overview.examples), on_batch=advance
-                )
+                measured = measure_chunk(model, entries, request, settings, **options)
             writer.write_part(number, _filler(model, measured, request, overview, team))
             del measured, entries, chunk
             release_memory()

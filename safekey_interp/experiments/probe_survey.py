@@ -113,7 +113,8 @@ def survey(
         on_trace: called with 1 after each trace.
 
     Raises:
-        InputError: the tokenizer does not know the text, a row cannot be read, no trace has a span that is named, or no trace can be measured.
+        InputError: the tokenizer does not know the text, a row cannot be read, no trace has a span that is named, or
+            no trace can be measured.
         RunError: there is no room for temporary files.
     """
     classes: Counter[str | None] = Counter()
@@ -164,7 +165,7 @@ def survey(
 
 
 def _length(entry: Entry, spans: MeasuredSpans) -> int:
-    """Characters up to the end of what is read; of the recipe none without a key sentence, where there is a response."""
+    """Characters up to the end of what is read; of the recipe none where a response has no key sentence."""
     trace, key_sentence = entry.trace, entry.segmentation.key_sentence
     if not spans.is_recipe:
         return len(trace.prompt) + len(trace.response)

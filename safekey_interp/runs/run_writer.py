@@ -40,7 +40,7 @@ GENERATED = "generated.jsonl"
 """Responses that a run is made from, where a model writes them first: they come before the run, and outlive it."""
 _COMES_BEFORE = (GENERATED, "generated.settings.json")
 _PROGRESS = (
-    *("parts/chunk-*", "checkpoints/checkpoint-*", f"models/*/{GENERATED}", f"models/*/{MANIFEST}"),
+    *("parts/chunk-*", "parts/batches-*", "checkpoints/checkpoint-*", f"models/*/{GENERATED}", f"models/*/{MANIFEST}"),
     "harness/*/*/unit.json",
 )
 
@@ -149,6 +149,7 @@ class RunWriter:
         if not self._is_guest:
             self.make_room()
         write_folder_aside(folder, whole)
+        shutil.rmtree(self.path_of_batches(index), ignore_errors=True)
         return folder
 
     def make_room(self) -> None:
@@ -194,6 +195,10 @@ class RunWriter:
     def path_of_part(self, index: int) -> Path:
         """Where a chunk's folder lies, or will lie."""
         return self.path / "parts" / f"chunk-{index:06d}"
+
+    def path_of_batches(self, index: int) -> Path:
+        """Where measured batches of a chunk lie until the chunk is there."""
+        return self.path / "parts" / f"batches-{index:06d}"
 
     @staticmethod
     def is_part(folder: Path) -> bool:

@@ -53,7 +53,7 @@ def training_cost(
         memory: bytes that training needs, as estimated.
         done: steps that a checkpoint has.
     """
-    layout = way.layout if way else None
+    layout: QueryMask | None = way.layout if way else None
     order = Order(
         lengths=[len(row.encoding.input_ids) for row in examples.train],
         batch_size=config.batch_size,
@@ -66,7 +66,8 @@ def training_cost(
     left, per_step = schedule.steps - done, len(passes) / order.steps_per_epoch
     auxiliary = min(left, schedule.steps - schedule.auxiliary_from)
     whole = NOTHING
-    for n_steps, of_steps in ((left - auxiliary, None), (auxiliary, layout)):
+    parts: list[tuple[int, QueryMask | None]] = [(left - auxiliary, None), (auxiliary, layout)]
+    for n_steps, of_steps in parts:
         if n_steps:
             whole = whole.plus(_tried(model, loss, config, rows, of_steps, backward=True).times(n_steps * per_step))
     if examples.held_out and left:
