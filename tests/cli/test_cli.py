@@ -229,7 +229,7 @@ def test_a_run_says_what_was_found(here: Path, command: Type, model_folder: Path
     words = ("probe", "--model", model_folder, "--traces", "t.jsonl")
     ended = command(*words)
     assert ended.status == 0
-    assert ended.err == ""
+    assert re.match(r"about [\d,]+ passes, [\d,]+ tokens, .+ of memory\n", ended.err)
     assert_plain(ended.out)
     for title in ("Where does the model decide?", "What does it look at there?", "What did it already know?"):
         assert title in ended.out
