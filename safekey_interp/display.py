@@ -134,7 +134,7 @@ class _LogLines:
     def close(self) -> None:
         self._over.set()
         self._thread.join()
-        if self._has_said:
+        if self._has_said and self._share != self._said_share:
             self._say()
 
     @property

@@ -132,7 +132,8 @@ def run_intervention(
             return run
         check_known(model.tokenizer, read, model.name, allowed=allow_unknown)
         session.progress.stage("preparing", None)
-        with session.team.after_first(finder not in WITHOUT_MEMORY):
+        reading = counted_passes(model, session.progress.passed)
+        with reading, session.team.after_first(finder not in WITHOUT_MEMORY):
             work = plan_work(intervention, model, read, full, checked)
         if intervention.cost is not None and session.team.is_first:
             session.progress.say(load_function(intervention.cost)(work.whole_options, work.n))
