@@ -90,7 +90,7 @@ def _measure(
     layers = list(request.layers or range(model.n_layers))
     about: dict[str, Any] = {"conditions": overview.conditions, "spans": overview.spans, "states": request.states}
     for part in in_chunks([entry for entry, _ in some], chunk):
-        measured = measure_chunk(model, part, request, settings)
+        measured = measure_chunk(model, part, request, settings, token_weights_of=set(overview.examples))
         with tempfile.TemporaryDirectory(prefix="safekey-trial-") as folder:
             write_chunk(Path(folder), measured, layers, overview.positions, **about)
 
