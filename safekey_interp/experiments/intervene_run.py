@@ -137,7 +137,8 @@ def run_intervention(
             work = plan_work(intervention, model, read, full, checked)
         if intervention.cost is not None and session.team.is_first:
             session.progress.say(load_function(intervention.cost)(work.whole_options, work.n))
-        left = [piece for number, piece in enumerate(work.pieces) if number not in session.done_parts(manifest)]
+        done = session.done_parts(manifest)
+        left = [piece for number, piece in enumerate(work.pieces) if number not in done]
         estimate = partial(intervention_cost, intervention, model, work, checked, left)
         cost = session.progress.starts(lambda: estimate(n_processes=session.team.world_size))
         session.lap("estimating")
