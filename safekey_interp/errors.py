@@ -7,6 +7,7 @@ its traceback.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 
 class SafekeyError(Exception):
@@ -14,6 +15,15 @@ class SafekeyError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+class OnlyEstimated(Exception):
+    """End of a dry run, which is no mistake: what the work would cost."""
+
+    def __init__(self, cost: Any) -> None:
+        super().__init__(str(cost))
+        self.cost = cost
+        """Numbers by ``cost.rows()``."""
 
 
 class InputError(SafekeyError):

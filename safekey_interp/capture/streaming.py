@@ -17,6 +17,7 @@ import torch
 from safekey_interp.capture.batch_runner import LeftOut, Measured, measure_batch
 from safekey_interp.capture.batches import plan_batches
 from safekey_interp.capture.capture_request import DEFAULT_REQUEST, CaptureRequest
+from safekey_interp.capture.kept_batches import KeptBatches
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.stream_settings import BatchSize, StreamSettings
 from safekey_interp.data.span_checks import with_known_spans
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 CHUNK = 256
 """Traces of a chunk: what a killed run may have to do again."""
 
-_SMALL = 256
+SMALL = 256
 """Width of a model that one thread serves as well as several."""
 
 _T = TypeVar("_T")
@@ -123,6 +124,7 @@ def measure_chunk(
     settings: StreamSettings,
     *,
     token_weights_of: Collection[str] = (),
+    kept: KeptBatches | None = None,
     on_batch: Callable[[int], None] = lambda n: None,
 ) -> list[Entry]:
     """Measure prepared traces, grouped by length.
@@ -133,6 +135,7 @@ def measure_chunk(
         request: what is asked of each.
         settings: how they are grouped.
         token_weights_of: traces whose attention on every token is kept, too.
+        kept: the chunk's batches that an earlier attempt measured; those of this one are added.
         on_batch: called with the number of traces after each batch.
 
     Returns:
@@ -144,20 +147,38 @@ def measure_chunk(
     lengths = [_encoding(entries[i]).end for i in open_rows]
     size = fixed_size(settings.batch_size)
     plan = plan_batches(lengths, batch_size=size, max_tokens=token_budget(model), cost=forward_cost(model))
-    for batch in plan:
+    for number, batch in enumerate(plan):
         rows = [open_rows[i] for i in batch]
         encodings = [_encoding(entries[i]) for i in rows]
-        wanted = any(entries[i].trace.trace_id in token_weights_of for i in rows)
-        with on_threads(threads_for(model)):
-            answers = measure_batch(model, encodings, replace(request, token_weights=wanted), backend=settings.backend)
+        answers = None if kept is None else kept.read(number, encodings)
+        if answers is None:
+            answers = _measured(model, encodings, request, settings, token_weights_of)
+            if kept is not None:
+                kept.add(number, answers)
         for i, answer in zip(rows, answers, strict=True):
-            if isinstance(answer, LeftOut):
-                done[i] = replace(entries[i], left_out=answer.reason)
-            else:
-                keep = entries[i].trace.trace_id in token_weights_of
-                done[i] = replace(entries[i], measured=answer if keep else replace(answer, token_weights=None))
+            is_left_out = isinstance(answer, LeftOut)
+            change: Any = {"left_out": answer.reason} if is_left_out else {"measured": answer}
+            done[i] = replace(entries[i], **change)
         on_batch(len(rows))
     return done
+
+
+def _measured(
+    model: Model,
+    encodings: Sequence[Encoding],
+    request: CaptureRequest,
+    settings: StreamSettings,
+    token_weights_of: Collection[str],
+) -> list[Measured | LeftOut]:
+    """One batch; attention on every token of those alone of which it is kept."""
+    keeps = [encoding.trace_id in token_weights_of for encoding in encodings]
+    request = replace(request, token_weights=any(keeps))
+    with on_threads(threads_for(model)):
+        answers = measure_batch(model, encodings, request, backend=settings.backend)
+    return [
+        answer if keep or isinstance(answer, LeftOut) else replace(answer, token_weights=None)
+        for answer, keep in zip(answers, keeps, strict=True)
+    ]
 
 
 def measure_stream(
@@ -221,7 +242,7 @@ def forward_cost(model: Model) -> int:
 def threads_for(model: Model) -> int:
     """Threads of a forward pass on a CPU: one for a small model, where a second waits more than it works, and waits
     for long when another program has its core."""
-    return 1 if model.d_model <= _SMALL else torch.get_num_threads()
+    return 1 if model.d_model <= SMALL else torch.get_num_threads()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from safekey_interp.cli.invocation import Invocation
 from safekey_interp.display import one_line
-from safekey_interp.errors import RunError, SafekeyError
+from safekey_interp.errors import OnlyEstimated, RunError, SafekeyError
 from safekey_interp.runs.processes import team
 from safekey_interp.version import __version__
 
@@ -90,15 +90,23 @@ def command_named(name: str) -> Any:
 
 
 @app.command("report")
-def report(run: Annotated[Path, typer.Argument(help="A run folder, whatever command wrote it.")]) -> None:
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder, whatever command wrote it.")],
+    *,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing of the progress.")] = False,
+) -> None:
     """Draw the page of a run folder again."""
+    from safekey_interp.cli.shared import progress_bar
     from safekey_interp.reporting.report_file import write_report
     from safekey_interp.runs.run_folder import open_run
 
     opened = open_run(run)
     if not opened.is_complete:
         raise RunError(f"run {run}: not complete; the command that began it resumes it")
-    print(one_line(str(write_report(opened.path))))
+    with progress_bar(quiet=quiet) as bar:
+        bar.stage("drawing the page", None)
+        page = write_report(opened.path)
+    print(one_line(str(page)))
 
 
 @app.command("models")
@@ -149,9 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with together if shared else nullcontext():
-            status = command.main(args=words, prog_name="safekey-interp", standalone_mode=False, obj=invoked)
-            if status == _STOPPED:  # how typer hands on Ctrl-C
-                raise _Stopped
+            status = _status_of(command, invoked)
     except _Stopped:
         _fail("stopped; the same command resumes the run", _STOPPED)
     except SafekeyError as error:
@@ -162,7 +168,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not hasattr(error, "format_message"):
             raise
         _fail(_usage(error))
-    sys.exit(status if isinstance(status, int) else 0)
+    sys.exit(status)
+
+
+def _status_of(command: Any, invoked: Invocation) -> int:
+    """Run a command; a dry run ends in what the work would cost."""
+    try:
+        status = command.main(args=invoked.words, prog_name="safekey-interp", standalone_mode=False, obj=invoked)
+    except OnlyEstimated as end:
+        for name, value in end.cost.rows():
+            print(f"{name:<8}{one_line(value)}")
+        return 0
+    if status == _STOPPED:  # how typer hands on Ctrl-C
+        raise _Stopped
+    return status if isinstance(status, int) else 0
 
 
 def _usage(error: Any) -> str:

@@ -8,10 +8,9 @@ from typing import Annotated
 
 import typer
 
-from safekey_interp.cli.options import Details, NoReport, Overwrite, with_options
+from safekey_interp.cli.options import Details, NoReport, Overwrite, Started, progress_of, with_options
 from safekey_interp.cli.shared import (
     page_of,
-    progress_bar,
     quiet_libraries,
     run_options,
     say_run,
@@ -85,6 +84,7 @@ def compare(
     settings: ComparisonSettings,
     loading: LoadSettings,
     reading: GroupedReadingSettings,
+    starting: Started,
     no_report: NoReport = False,
     overwrite: Overwrite = False,
     details: Details = False,
@@ -113,7 +113,7 @@ def compare(
         files = [*(traces or []), *suite_files(suite or [])]
         source = traces_of(files or TRACES, reading, settings.delimiters, seed=settings.seed)
     team().gather()  # so that what one process refuses is known before the others load a model
-    with progress_bar() as bar:
+    with progress_of(starting) as bar:
         quiet_libraries()
         from safekey_interp.experiments.compare_run import run_comparison
 
@@ -123,6 +123,7 @@ def compare(
             sampling=Sampling(**decoding.to_dict(), seed=settings.seed),
             judges=judges,
             load_options=loading.to_dict(),
+            allow_unknown=starting.allow_unknown,
             **run_options(ctx, folder, bar, overwrite=overwrite),
             **option_values(settings),
         )

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from safekey_interp.cli.options import Details, NoReport, Overwrite, with_options
+from safekey_interp.cli.options import Details, NoReport, Overwrite, Started, progress_of, with_options
 from safekey_interp.cli.shared import (
-    progress_bar,
     quiet_libraries,
     run_options,
     say_run,
@@ -77,6 +76,7 @@ def evaluate(
     timeout: Annotated[
         float | None, typer.Option(min=1, help="Minutes after which a benchmark of a model is given up.")
     ] = None,
+    starting: Started,
     no_report: NoReport = False,
     overwrite: Overwrite = False,
     details: Details = False,
@@ -90,7 +90,7 @@ def evaluate(
     sides = named_models(models, at_least=1)
     name = re.sub(r"-{2,}", "-", "-".join(side.folder for side in sides))[:120]
     folder = out or Path("runs") / f"{name}-eval"
-    with progress_bar() as bar:
+    with progress_of(starting) as bar:
         quiet_libraries()
         from safekey_interp.experiments.benchmark_run import run_benchmarks
 
@@ -99,6 +99,7 @@ def evaluate(
             benchmarks,
             settings=settings,
             python=python,
+            allow_unknown=starting.allow_unknown,
             timeout=None if timeout is None else 60 * timeout,
             **run_options(ctx, folder, bar, overwrite=overwrite),
         )

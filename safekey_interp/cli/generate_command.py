@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from safekey_interp.cli.options import with_options
-from safekey_interp.cli.shared import progress_bar, quiet_libraries, say, say_reading, traces_of, typed
+from safekey_interp.cli.options import Started, progress_of, with_options
+from safekey_interp.cli.shared import quiet_libraries, say, say_reading, traces_of, typed
 from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
 from safekey_interp.generation.sampling_settings import Sampling
@@ -71,6 +71,7 @@ def generate(
     loading: CheckpointSettings,
     segmentation: SegmentationSettings,
     reading: GroupedReadingSettings,
+    starting: Started,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete responses of other settings.")] = False,
 ) -> None:
     """Generate the responses and print how many there are."""
@@ -83,7 +84,7 @@ def generate(
     if vllm and (loading.device or loading.adapter):
         raise InputError("--vllm: runs on its own devices and merges no adapter; leave --device and --adapter out")
     source = traces_of(prompts, reading, segmentation.delimiters)
-    with progress_bar() as bar:
+    with progress_of(starting) as bar:
         bar.stage("loading the model", None)
         quiet_libraries()
         from safekey_interp.generation.response_run import write_responses
@@ -113,6 +114,7 @@ def generate(
             out=out,
             sampling=sampling,
             about={"prompts": list(source.names), "prompts_sha256": source.sha256, "command": typed(ctx)},
+            allow_unknown=starting.allow_unknown,
             overwrite=overwrite,
             progress=bar,
         )

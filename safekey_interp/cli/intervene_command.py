@@ -14,13 +14,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from safekey_interp.cli.options import Details, ModelName, NoReport, Overwrite, Traces, with_options
+from safekey_interp.cli.options import (
+    Details,
+    ModelName,
+    NoReport,
+    Overwrite,
+    Started,
+    Traces,
+    progress_of,
+    with_options,
+)
 from safekey_interp.cli.shared import (
     folder_name,
     loaded_model,
     page_of,
     parse_layers,
-    progress_bar,
     run_options,
     say_run,
     traces_of,
@@ -80,6 +88,7 @@ def _command(intervention: Intervention) -> Any:
         settings: InterventionSettings,
         loading: CheckpointSettings,
         reading: GroupedReadingSettings,
+        starting: Started,
         no_report: NoReport = False,
         overwrite: Overwrite = False,
         details: Details = False,
@@ -95,11 +104,12 @@ def _command(intervention: Intervention) -> Any:
             check_out(folder)
         source = traces_of(traces or TRACES, reading, settings.delimiters, seed=settings.seed)
         team().gather()  # so that what one process refuses is known before the others load a model
-        with progress_bar() as bar:
+        with progress_of(starting) as bar:
             loaded = loaded_model(model, bar, **loading.to_dict())
             from safekey_interp.experiments.intervene_run import run_intervention
 
             options |= option_values(settings) | run_options(ctx, folder, bar, overwrite=overwrite)
+            options["allow_unknown"] = starting.allow_unknown
             run = run_intervention(chosen.name, loaded, source, **options)
             if not team().is_first:
                 return

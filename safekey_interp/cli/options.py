@@ -10,9 +10,10 @@ import typer
 from pydantic.fields import FieldInfo
 
 from safekey_interp.capture.stream_settings import BatchSize
-from safekey_interp.cli.shared import parse_delimiters, parse_layers
+from safekey_interp.cli.shared import parse_delimiters, parse_layers, progress_bar
+from safekey_interp.display import Progress
 from safekey_interp.errors import InputError
-from safekey_interp.runs.settings import SettingError, Settings, fields_of, option_name
+from safekey_interp.runs.settings import SettingError, Settings, fields_of, option_name, settings_model
 
 _READERS: list[tuple[Any, Callable[[str], Any]]] = [
     (tuple[int, ...] | None, parse_layers),
@@ -94,6 +95,35 @@ def _type(field: FieldInfo) -> type:
         return list[str]
     kinds = [kind for kind in get_args(field.annotation) or [field.annotation] if kind is not type(None)]
     return kinds[0] if len(kinds) == 1 and kinds[0] in (bool, int, float) else str
+
+
+@settings_model
+class Shown(Settings):
+    """What a command says while it works."""
+
+    quiet: bool = False
+    """Say nothing of the progress."""
+
+
+@settings_model
+class Asked(Shown):
+    """What is asked before a command works."""
+
+    dry_run: bool = False
+    """Print passes, tokens, seconds and memory as estimated; run nothing."""
+
+
+@settings_model
+class Started(Asked):
+    """What is asked before a command has a model read texts."""
+
+    allow_unknown: bool = False
+    """Accept text of which more than 5 % is unknown to the model."""
+
+
+def progress_of(asked: Shown) -> Progress:
+    """The progress of a command as it was asked for; errors as for :func:`~safekey_interp.cli.shared.progress_bar`."""
+    return progress_bar(**{name: value for name, value in asked.to_dict().items() if name != "allow_unknown"})
 
 
 ModelName = Annotated[str, typer.Option(help="Hub id, folder, .gguf file, or a name that `models` lists.")]

@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safekey_interp.cli.options import Details, ModelName, NoReport, Overwrite, Traces, option, with_options
+from safekey_interp.cli.options import (
+    Details,
+    ModelName,
+    NoReport,
+    Overwrite,
+    Started,
+    Traces,
+    option,
+    progress_of,
+    with_options,
+)
 from safekey_interp.cli.shared import (
     folder_name,
     loaded_model,
     page_of,
-    progress_bar,
     run_options,
     say_run,
     traces_of,
@@ -58,6 +67,7 @@ def probe(
     settings: ProbeSettings,
     loading: CheckpointSettings,
     reading: GroupedReadingSettings,
+    starting: Started,
     no_report: NoReport = False,
     overwrite: Overwrite = False,
     details: Details = False,
@@ -75,13 +85,15 @@ def probe(
             check_generated(folder, overwrite=overwrite)
     source = traces_of(prompts or traces or TRACES, reading, settings.delimiters, seed=settings.seed)
     team().gather()  # so that what one process refuses is known before the others load a model
-    with progress_bar() as bar:
+    with progress_of(starting) as bar:
         loaded = loaded_model(model, bar, **loading.to_dict())
         from safekey_interp.experiments.probe_run import run_probe
 
         if generate:
-            source = _answered(loaded, source, folder, max_new_tokens, bar, overwrite=overwrite)
+            about = {"overwrite": overwrite, "allow_unknown": starting.allow_unknown}
+            source = _answered(loaded, source, folder, max_new_tokens, bar, **about)
         options = run_options(ctx, folder, bar, overwrite=overwrite)
+        options["allow_unknown"] = starting.allow_unknown
         run = run_probe(loaded, source, **options, **option_values(settings))
         if not team().is_first:
             return
@@ -113,6 +125,7 @@ def _answered(
     bar: Progress | None,
     *,
     overwrite: bool,
+    allow_unknown: bool,
 ) -> TraceSource:
     """The traces that the model makes of prompts, kept in the run folder; what is there is not asked again."""
     from safekey_interp.data.trace_reader import read_traces
@@ -128,6 +141,7 @@ def _answered(
             out=folder / GENERATED,
             sampling=Sampling(max_new_tokens=max_new_tokens),
             about={"prompts": list(prompts.names), "prompts_sha256": prompts.sha256},
+            allow_unknown=allow_unknown,
             overwrite=overwrite,
             progress=bar,
         )

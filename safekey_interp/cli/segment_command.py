@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safekey_interp.cli.options import with_options
+from safekey_interp.cli.options import Asked, progress_of, with_options
 from safekey_interp.cli.shared import say, say_reading, traces_of
 from safekey_interp.data.reading_settings import ReadingSettings
 from safekey_interp.data.trace_record import intervals_of
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from safekey_interp.data.trace import CharSpan, Trace
+    from safekey_interp.data.trace_reader import TraceSource
     from safekey_interp.segmentation.segmentation_record import Segmentation
 
 
@@ -51,6 +52,7 @@ def segment(
         typer.Option(help="Annotated openings to compare with; the default FILE is then this one."),
     ] = None,
     reading: ReadingSettings,
+    starting: Asked,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over a file that is there.")] = False,
 ) -> None:
     """Segment the traces, and print, write or compare the segmentations."""
@@ -67,14 +69,20 @@ def segment(
     if out is not None and any(file.path.resolve() == out.resolve() for file in source.files):
         raise InputError(f"--out {out}: the file that is read, expected another; its traces would be lost")
     seen: Counter[str | None] = Counter()
-    pairs = _noted(segmented(source, settings), lambda segmentation: seen.update([unread_language(segmentation)]))
-    if agree is not None:
-        print(agree(segmentation for _, segmentation in pairs))
-    elif out is not None:
-        _write(pairs, out, with_spans=bool(source.content.span_names))
-        print(one_line(str(out)))
-    else:
-        _print(pairs, [*reading.spans, *reading.prompt_spans])
+    with progress_of(starting) as bar:
+        if starting.dry_run or settings.finder == "llm":
+            from safekey_interp.capture.pass_cost import NOTHING, SERVER, CostElsewhere
+
+            asked = CostElsewhere(source.content.n, SERVER)
+            bar.starts(lambda: asked if settings.finder == "llm" else NOTHING)
+        if agree is not None or out is not None:  # else what is printed shows how far it is
+            bar.stage("finding key sentences", source.content.n)
+
+        def note(segmentation: Segmentation) -> None:
+            seen.update([unread_language(segmentation)])
+            bar.advance(1)
+
+        _finish(_noted(segmented(source, settings), note), agree, out, source, [*reading.spans, *reading.prompt_spans])
     if not sys.stderr.isatty():
         say_reading(source.notes, sys.stderr)
     unread = counted(language for language in seen.elements() if language)
@@ -89,6 +97,23 @@ def _noted(
     for trace, segmentation in pairs:
         note(segmentation)
         yield trace, segmentation
+
+
+def _finish(
+    pairs: Iterable[tuple[Trace, Segmentation]],
+    agree: Callable[[Iterable[Segmentation]], object] | None,
+    out: Path | None,
+    source: TraceSource,
+    asked: Sequence[str],
+) -> None:
+    """Compare, write or print the segmentations."""
+    if agree is not None:
+        print(agree(segmentation for _, segmentation in pairs))
+    elif out is not None:
+        _write(pairs, out, with_spans=bool(source.content.span_names))
+        print(one_line(str(out)))
+    else:
+        _print(pairs, asked)
 
 
 def _comparison(file: Path) -> Callable[[Iterable[Segmentation]], object]:

@@ -12,12 +12,12 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from safekey_interp.display import Progress, one_line
-from safekey_interp.errors import InputError
+from safekey_interp.errors import InputError, OnlyEstimated
 from safekey_interp.models.organism import TOY, is_organism
 from safekey_interp.runs.processes import team
 
@@ -116,9 +116,30 @@ def _searched(source: TraceSource, reading: ReadingSettings, delimiters: tuple[s
         return find_spans(source, reading.spans, prompt=reading.prompt_spans, delimiters=delimiters).check()
 
 
-def progress_bar() -> Progress:
-    """The progress of a command; hidden in all processes but the first."""
-    return Progress(is_hidden=not team().is_first)
+class _DryRun(Progress):
+    """Progress of a dry run, which ends where the work would start."""
+
+    is_dry = True
+
+    def starts(self, estimate: Callable[[], Any]) -> NoReturn:
+        """Estimate, and end the run.
+
+        Raises:
+            OnlyEstimated: with the cost.
+        """
+        self.stage("estimating", None)
+        raise OnlyEstimated(estimate())
+
+
+def progress_bar(*, quiet: bool = False, dry_run: bool = False) -> Progress:
+    """The progress of a command; hidden in all processes but the first, and where it is to be quiet.
+
+    Raises:
+        InputError: a dry run of several processes.
+    """
+    if dry_run and not team().is_alone:
+        raise InputError(f"--dry-run: got {team().world_size} processes, expected one; start it without the launcher")
+    return (_DryRun if dry_run else Progress)(is_hidden=quiet or not team().is_first)
 
 
 def loaded_model(model: str, bar: Progress, **options: Any) -> Model:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safekey_interp.cli.options import Details, NoReport, Overwrite, option
-from safekey_interp.cli.shared import page_of, progress_bar, quiet_libraries, say, say_run, typed
+from safekey_interp.cli.options import Details, NoReport, Overwrite, Shown, Started, option, progress_of, with_options
+from safekey_interp.cli.shared import page_of, quiet_libraries, say, say_run, typed
 from safekey_interp.display import one_line, printable
 from safekey_interp.errors import InputError
 from safekey_interp.models.load_settings import CheckpointSettings
@@ -31,6 +31,7 @@ _STYLES = {"prompt": "blue", "understanding": "cyan", "key_sentence": "bold yell
 
 
 @app.command()
+@with_options
 def train(
     ctx: typer.Context,
     *,
@@ -42,9 +43,7 @@ def train(
             show_default=False,
         ),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print steps, memory, examples and what is left out; train nothing.")
-    ] = False,
+    starting: Started,
     overwrite: Overwrite = False,
     no_report: NoReport = False,
     details: Details = False,
@@ -62,11 +61,11 @@ def train(
     config = read_config(recipe, pairs)
     if not config.traces:
         raise InputError("traces: got none, expected files of traces, such as traces=data.jsonl")
-    if team().is_first and not dry_run:
+    if team().is_first and not starting.dry_run:
         check_out(Path(config.out))
     source = read_traces(list(config.traces)).check()
     team().gather()  # so that what one process refuses is known before the others load a model
-    with progress_bar() as bar:
+    with progress_of(Shown(quiet=starting.quiet)) as bar:
         bar.stage("loading the model", None)
         quiet_libraries()
         from safekey_interp.models.model import load
@@ -76,19 +75,21 @@ def train(
         model = load(
             config.model, device=device, dtype="float32", revision=revision, trust_remote_code=trust_remote_code
         )
-        if dry_run:
-            from safekey_interp.training.examples import prepare_examples
+        if starting.dry_run:
+            from safekey_interp.training.examples import check_known_examples, prepare_examples
 
             bar.stage("reading", None)
             examples = prepare_examples(model, source, config, bar.advance)
+            check_known_examples(model, examples, allowed=starting.allow_unknown)
             if not team().is_first:
                 return
         else:
-            run = training_run.train(model, source, config, overwrite=overwrite, command=typed(ctx), progress=bar)
+            options: Any = {"allow_unknown": starting.allow_unknown, "overwrite": overwrite, "command": typed(ctx)}
+            run = training_run.train(model, source, config, **options, progress=bar)
             if not team().is_first:
                 return
             page = page_of(run, bar, wanted=not no_report)
-    if dry_run:
+    if starting.dry_run:
         _print_plan(model, examples, config)
     else:
         from safekey_interp.reporting.findings.training_findings import tell
@@ -114,6 +115,7 @@ def _print_plan(model: Model, examples: Examples, config: TrainingConfig) -> Non
     from safekey_interp.training.head_learning_rate import head_rate
     from safekey_interp.training.memory import available, check_memory, gigabytes
     from safekey_interp.training.other_prompts import second_pass
+    from safekey_interp.training.training_cost import planned_cost
     from safekey_interp.training.training_run import check, needed_memory, plan
 
     report = examples.report
@@ -145,6 +147,9 @@ def _print_plan(model: Model, examples: Examples, config: TrainingConfig) -> Non
     free = available(model.device)
     say(f"Memory: about {needed.in_words()}; {gigabytes(free)} are free beside the weights.")
     _print_dropped(report)
+    cost = planned_cost(model, examples, config, schedule, way=way, memory=needed.total)
+    for name, value in cost.rows():
+        print(f"{name:<8}{value}")
     console = Console(highlight=False, width=min(80, Console().width))
     for example in _shown(examples.train):
         print()

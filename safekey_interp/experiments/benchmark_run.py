@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safekey_interp.capture.pass_cost import CostElsewhere
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.evaluation.benchmarks.catalogue import Benchmark, benchmarks_of
@@ -50,6 +51,7 @@ def run_benchmarks(
     settings: BenchmarkSettings | None = None,
     python: str | None = None,
     timeout: float | None = None,
+    allow_unknown: bool = False,
     overwrite: bool = False,
     command: Sequence[str] = (),
     progress: Progress | None = None,
@@ -65,6 +67,7 @@ def run_benchmarks(
         settings: how benchmarks are asked; greedily, with thinking, when None.
         python: the interpreter of the environment that has the harnesses; this one when None.
         timeout: seconds after which a benchmark of a model is given up; None for never.
+        allow_unknown: accept models whose tokenizer does not know English, which benchmarks are written in.
         overwrite: delete a run of benchmarks that is there.
         command: what the user typed, for the record.
         progress: shows how far the run is; bars in a notebook, and nothing elsewhere, when None.
@@ -85,6 +88,7 @@ def run_benchmarks(
         executable = interpreter(python)
         session.progress.stage("reading", None)
         options: Any = {"delimiters": how.delimiters, "trust_remote_code": how.trust_remote_code}
+        options["allow_unknown"] = allow_unknown
         handed = [for_harness(side, **options) for side in sides]
         _check_same_models(path, known, handed)
         units = [(model, BenchmarkUnit.at(path, model.record(), benchmark)) for model in handed for benchmark in wanted]
@@ -94,6 +98,7 @@ def run_benchmarks(
         asked = [(model, unit) for model, unit in units if overwrite or unit.done() is None]
         needed = [unit.benchmark for _, unit in asked]
         versions = versions_in(executable, needed, is_named=python is not None) if asked else {}
+        session.progress.starts(lambda: CostElsewhere(len(asked), "benchmarks by harnesses"))
         empty: dict[str, Any] = {"models": [], "benchmarks": [], "versions": {}}
         manifest = new_manifest(command, how.record(), how.seed, identity={"kind": KIND}, kind=KIND, **empty)
         with session.writing(manifest) as writer:

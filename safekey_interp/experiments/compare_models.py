@@ -48,6 +48,7 @@ def answered(
     *,
     sampling: Sampling,
     by: str | None,
+    allow_unknown: bool = False,
     processes: Team,
     progress: Progress,
 ) -> list[Trace]:
@@ -59,6 +60,7 @@ def answered(
         folder: where its responses are kept; those that are there are not asked for again.
         sampling: how they are drawn.
         by: the column of ``meta`` that travels along.
+        allow_unknown: accept prompts that the model's tokenizer does not know.
         processes: those of the run; the first one asks.
         progress: shows how far this is.
     """
@@ -70,6 +72,7 @@ def answered(
             out=folder / GENERATED,
             sampling=replace(sampling, n=1),
             about={"prompts": list(prompts.names), "prompts_sha256": prompts.sha256},
+            allow_unknown=allow_unknown,
             progress=progress,
         )
     processes.gather()

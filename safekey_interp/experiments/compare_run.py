@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from safekey_interp.data.conditions import check_by
 from safekey_interp.data.trace_reader import TraceSource, read_traces
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError
+from safekey_interp.experiments.compare_cost import comparison_cost
 from safekey_interp.experiments.compare_judges import SuiteJudges, opinions, suites_record
 from safekey_interp.experiments.compare_models import ProbedModel, answered, of_run, probed, short_hash
 from safekey_interp.experiments.compare_outcomes import traces_of
@@ -32,6 +34,7 @@ from safekey_interp.experiments.comparison_settings import ComparisonSettings
 from safekey_interp.experiments.probe_tables import release_memory
 from safekey_interp.generation.sampling import Sampling
 from safekey_interp.models.model_list import NamedModel, named_models
+from safekey_interp.models.unknown_tokens import check_known
 from safekey_interp.runs.manifest import new_manifest, versions_of
 from safekey_interp.runs.run_folder import Run
 from safekey_interp.runs.run_session import run_session
@@ -62,6 +65,7 @@ def run_comparison(
     n_examples: int = 12,
     judges: SuiteJudges | None = None,
     load_options: Mapping[str, Any] | None = None,
+    allow_unknown: bool = False,
     overwrite: bool = False,
     command: Sequence[str] = (),
     progress: Progress | None = None,
@@ -89,6 +93,7 @@ def run_comparison(
         n_examples: prompts that are shown side by side.
         judges: those that the authors of suites use, to see the answers to their prompts besides ``refusal``.
         load_options: further arguments of ``load``, for models given by name.
+        allow_unknown: accept prompts of which more than 5 % of the tokens are unknown to a model's tokenizer.
         overwrite: delete a run that is there.
         command: what the user typed, for the record.
         progress: shows how far the run is; bars in a notebook, and nothing elsewhere, when None.
@@ -133,6 +138,11 @@ def run_comparison(
         session.check_same_task(manifest)
         names = ("finder", "delimiters", "batch_size", "max_length", "label_by", "by", "seed")
         probe = {name: getattr(checked, name) for name in names} | {"command": command}
+        probe["allow_unknown"] = allow_unknown
+        if session.progress.is_dry:
+            about = {"sampling": None if keep_responses else wanted, "probe": probe, "load_options": load_options or {}}
+            estimate = partial(comparison_cost, sides, list(source), partial(_OfModel, progress=session.progress))
+            session.progress.starts(partial(estimate, **about))
         with session.writing(manifest) as writer:
             done: list[ProbedModel] = []
             session.lap("reading")
@@ -142,13 +152,11 @@ def run_comparison(
                     continue
                 shown = _OfModel(side.name, session.progress)
                 model = side.model(load_options or {})
+                check_known(model.tokenizer, source, side.name, response=keep_responses, allowed=allow_unknown)
                 folder = session.path / "models" / side.folder
-                if keep_responses:
-                    given = list(source)
-                else:
-                    given = answered(
-                        model, source, folder, sampling=wanted, by=by, processes=session.team, progress=shown
-                    )
+                asking: Any = {"sampling": wanted, "by": by, "allow_unknown": allow_unknown, "progress": shown}
+                answers = partial(answered, model, source, folder, processes=session.team, **asking)
+                given = list(source) if keep_responses else answers()
                 done.append(probed(side, model, given, folder, options=probe, progress=shown))
                 del model
                 release_memory()
@@ -200,14 +208,23 @@ def _is_known(writer: RunWriter, done: Sequence[ProbedModel]) -> bool:
 
 
 class _OfModel(Progress):
-    """Progress whose stages name a model."""
+    """Progress whose stages and lines name a model."""
 
     def __init__(self, name: str, progress: Progress) -> None:
-        super().__init__()
+        super().__init__(is_hidden=progress.is_hidden)
         self._name, self._progress = re.sub(r"^organism:", "", name)[-12:], progress
 
-    def stage(self, name: str, total: int | None) -> None:
-        self._progress.stage(f"{self._name}: {name}", total)
+    def stage(self, name: str, total: int | None, passes: float | None = None) -> None:
+        self._progress.stage(f"{self._name}: {name}", total, passes)
 
     def advance(self, n: int) -> None:
         self._progress.advance(n)
+
+    def passed(self, n: int = 1) -> None:
+        self._progress.passed(n)
+
+    def say(self, line: str) -> None:
+        self._progress.say(f"{self._name}: {line}")
+
+    def close(self) -> None:
+        self._progress.close()

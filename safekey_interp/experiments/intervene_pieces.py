@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from safekey_interp.capture.streaming import StreamSettings, in_chunks
+from safekey_interp.capture.streaming import SMALL, StreamSettings, in_chunks
 from safekey_interp.data.span_checks import PartOf, span_names_of
 from safekey_interp.data.span_expressions import check_spans
 from safekey_interp.errors import NothingMeasured
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
     from safekey_interp.interventions.trace_pairs import TracePair
     from safekey_interp.models.model import Model
+
+
+_OF_SMALL = 16
+"""Traces of a piece of a small model, so that they share batches."""
 
 
 class Piece(NamedTuple):
@@ -137,16 +141,22 @@ def _one_stage(
         pieces = [
             Piece(PartOf(some, names), {fits: fold.directions}, {"fold": number})
             for number, fold in enumerate(fitted.folds)
-            for some in in_chunks(fold.traces, settings.chunk)
+            for some in in_chunks(fold.traces, settings.chunk or piece_size(model))
         ]
         return Work(own, pieces, fitted.left_out, fitted.directions)
     _try(intervention, model, own, settings, names)
     prepared = Prepared(list(traces), {}, {})
     if intervention.prepare is not None:
         prepared = load_function(intervention.prepare)(model, traces, own, **settings.spans)
-    pieces = [Piece(PartOf(some, names), prepared.options, {}) for some in in_chunks(prepared.items, settings.chunk)]
-    first = [Piece(PartOf(some, names), {}, {}) for some in in_chunks(prepared.first, settings.chunk)]
+    size = settings.chunk or piece_size(model)
+    pieces = [Piece(PartOf(some, names), prepared.options, {}) for some in in_chunks(prepared.items, size)]
+    first = [Piece(PartOf(some, names), {}, {}) for some in in_chunks(prepared.first, size)]
     return Work(own, pieces, prepared.left_out, [], first)
+
+
+def piece_size(model: Model) -> int:
+    """Traces of a piece: of all but small models, one may take a minute."""
+    return _OF_SMALL if model.d_model <= SMALL else 1
 
 
 def _try(

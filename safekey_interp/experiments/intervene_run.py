@@ -10,17 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from safekey_interp.capture.pass_cost import Cost
+from safekey_interp.capture.pass_meter import counted_passes
 from safekey_interp.capture.streaming import StreamSettings, threads_for, token_budget
 from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError, NothingMeasured
 from safekey_interp.experiments.answer_outcomes import judge_of_answers
-from safekey_interp.experiments.intervene_pieces import Piece, Work, plan_work
+from safekey_interp.experiments.intervene_pieces import Piece, Work, piece_size, plan_work
+from safekey_interp.experiments.intervention_cost import intervention_cost
 from safekey_interp.experiments.intervention_settings import InterventionSettings
 from safekey_interp.experiments.most_moved import most_moved
 from safekey_interp.experiments.probe_chunks import join_tables
@@ -30,6 +34,7 @@ from safekey_interp.interventions.intervention_record import Function, Intervent
 from safekey_interp.interventions.intervention_registry import Name, choose_variant, find_intervention
 from safekey_interp.interventions.two_stages import join_stages, n_confirmed
 from safekey_interp.models.chat_template import tokenizer_hash
+from safekey_interp.models.unknown_tokens import check_known
 from safekey_interp.reporting.findings.intervention_findings import find
 from safekey_interp.runs.manifest import manifest_of
 from safekey_interp.runs.multiprocess import all_parts, my_share
@@ -59,8 +64,9 @@ def run_intervention(
     max_length: int | None = None,
     seed: int = 0,
     limit: int | None = None,
-    chunk: int = 16,
+    chunk: int | None = None,
     keep_directions: bool = False,
+    allow_unknown: bool = False,
     overwrite: bool = False,
     command: Sequence[str] = (),
     progress: Progress | None = None,
@@ -79,8 +85,10 @@ def run_intervention(
         max_length: most tokens up to the end of K; longer traces are left out and named.
         seed: seed of every draw.
         limit: draw so many traces by ``seed``; for ``traces`` that are not read yet.
-        chunk: traces between two points from which a killed run resumes.
+        chunk: traces between two points from which a killed run resumes; 16 of a small model, one of others, when
+            None.
         keep_directions: leave directions that were fitted, on all traces, in the folder's ``directions``.
+        allow_unknown: accept traces of which more than 5 % of the tokens are unknown to the model's tokenizer.
         overwrite: delete a run that is there.
         command: what the user typed, for the record.
         progress: shows how far the run is; bars in a notebook, and nothing elsewhere, when None.
@@ -111,19 +119,12 @@ def run_intervention(
         read, content = list(source), source.content
         if intervention.adapt is not None:
             full = load_function(intervention.adapt)(full, read)
-        staged = {option.name: full.pop(option.name, None) for option in STAGED}
-        intervention.check(confirm=staged["confirm"])
-        confirm = None
-        if staged["exact"] and staged["confirm"] is not None:
-            raise InputError("confirm: got it beside exact, with which every place is confirmed; leave one of them out")
-        if not staged["exact"]:
-            spans = StreamSettings(**checked.spans)
-            confirm = n_confirmed(intervention, model, read, full, spans, asked=staged["confirm"])
+        confirm = _n_confirmed(intervention, model, read, full, checked)
         settings = checked.spans | {"finder_identity": checked.identity, "keep_directions": keep_directions}
         settings |= {} if confirm is None else {"confirm": confirm}
         settings |= recorded(full) | ({} if judge is None else {"judge": judge.record()})
         full |= {} if judge is None else {"judge": judge}
-        plan = {"chunk": chunk, "max_tokens": token_budget(model), "threads": threads_for(model)}
+        plan = {"chunk": chunk or piece_size(model), "max_tokens": token_budget(model), "threads": threads_for(model)}
         manifest: dict[str, Any] = manifest_of(
             model.record(),
             tokenizer_hash(model.tokenizer),
@@ -137,15 +138,23 @@ def run_intervention(
         manifest["identity"]["intervention"] = intervention.name
         if (run := session.finished(manifest)) is not None:
             return run
+        check_known(model.tokenizer, read, model.name, allowed=allow_unknown)
         session.progress.stage("preparing", None)
-        with session.team.after_first(finder not in WITHOUT_MEMORY):
+        reading = counted_passes(model, session.progress.passed)
+        with reading, session.team.after_first(finder not in WITHOUT_MEMORY):
             work = plan_work(intervention, model, read, full, checked, n_confirmed=confirm)
         if intervention.cost is not None and session.team.is_first:
             session.progress.say(load_function(intervention.cost)(work.whole_options, work.n))
+        done = session.done_parts(manifest)
+        n, n_rounds = len(work.pieces), 1 if work.stages is None else 2
+        left = [work.pieces[i] for i in range(n) if not {i + k * n for k in range(n_rounds)} <= done]
+        estimate = partial(intervention_cost, intervention, model, work, checked, left)
+        cost = session.progress.starts(lambda: estimate(n_processes=session.team.world_size))
+        session.lap("estimating")
         with session.writing(manifest) as writer:
             if session.team.is_first:
                 writer.manifest["finder_trust"] = _trust(read, checked)
-            task = _Task(intervention, model, read, work, checked, session).after_first_round(writer)
+            task = _Task(intervention, model, read, work, checked, session, cost).after_first_round(writer)
             task.assemble(writer, task.measure(writer))
             if session.team.is_first and keep_directions:
                 _keep(work, content.sha256, session.path / "directions")
@@ -162,6 +171,7 @@ class _Task(NamedTuple):
     work: Work
     settings: InterventionSettings
     session: RunSession
+    cost: Cost | None
 
     def after_first_round(self, writer: RunWriter) -> _Task:
         """The same with the table of its first round, where it has one."""
@@ -189,10 +199,12 @@ class _Task(NamedTuple):
         """The folders of some pieces, numbered from ``begin`` on."""
         progress, n = self.session.progress, sum(len(piece.traces) for piece in pieces)
         share = my_share(writer, len(pieces), self.session.team, begin=begin)
-        progress.stage(name, n)
+        is_whole = self.work.stages is None and self.intervention.first_round is None
+        progress.stage(name, n, self.cost.passes if self.cost and is_whole else None)
         progress.advance(n - sum(len(pieces[number - begin].traces) for number in share))
-        for number in share:
-            writer.write_part(number, self._measured(function, pieces[number - begin]))
+        with counted_passes(self.model, progress.passed):
+            for number in share:
+                writer.write_part(number, self._measured(function, pieces[number - begin]))
         return all_parts(writer, len(pieces), self.session.team, begin=begin)
 
     def assemble(self, writer: RunWriter, parts: Sequence[Path]) -> None:
@@ -255,6 +267,24 @@ class _Task(NamedTuple):
             write_json(folder / _LEFT_OUT, left_out)
 
         return fill
+
+
+def _n_confirmed(
+    intervention: Intervention,
+    model: Model,
+    traces: Sequence[Trace],
+    options: dict[str, Any],
+    settings: InterventionSettings,
+) -> int | None:
+    """Places that a second stage confirms, None for one stage; the options that say it are taken out."""
+    staged = {option.name: options.pop(option.name, None) for option in STAGED}
+    intervention.check(confirm=staged["confirm"])
+    if not staged["exact"]:
+        spans = StreamSettings(**settings.spans)
+        return n_confirmed(intervention, model, traces, options, spans, asked=staged["confirm"])
+    if staged["confirm"] is not None:
+        raise InputError("confirm: got it beside exact, with which every place is confirmed; leave one of them out")
+    return None
 
 
 def _trust(traces: Sequence[Trace], settings: InterventionSettings) -> dict[str, Any]:

@@ -18,8 +18,8 @@ class InterventionSettings(SegmentationSettings):
     max_length: int | None = Field(default=None, ge=2)
     """Most tokens of a trace; longer are left out."""
     seed: int = same_as(ProbeSettings, "seed")
-    chunk: int = Field(default=16, ge=1)
-    """Traces between two points from which a killed run resumes."""
+    chunk: int | None = Field(default=None, ge=1)
+    """Traces between two points from which a killed run resumes. Default: 16 of a small model, one of others."""
 
     @property
     def spans(self) -> dict[str, Any]:

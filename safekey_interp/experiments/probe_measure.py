@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safekey_interp.capture.capture_request import CaptureRequest
+from safekey_interp.capture.kept_batches import KeptBatches
+from safekey_interp.capture.pass_cost import Cost
+from safekey_interp.capture.pass_meter import counted_passes
 from safekey_interp.capture.streaming import (
     CHUNK,
     Entry,
@@ -59,6 +62,7 @@ def measure(
     overview: Survey,
     team: Team,
     tell: Progress,
+    cost: Cost | None = None,
 ) -> list[Path]:
     """Measure every chunk that is not done, each by one process.
 
@@ -71,6 +75,7 @@ def measure(
         overview: of the data.
         team: the processes that share the work.
         tell: is told how far this process is, and passes over the others' chunks as it goes.
+        cost: of the run, where it was estimated.
 
     Returns:
         The chunks' folders, in order; all are there.
@@ -81,7 +86,7 @@ def measure(
     size = writer.manifest["plan"]["chunk"]
     n_chunks = -(-overview.n // size)
     share = set(my_share(writer, n_chunks, team))
-    tell.stage("measuring", overview.n)
+    tell.stage("measuring", overview.n, cost and cost.passes)
 
     def advance(n: int) -> None:
         tell.advance(n)
@@ -94,16 +99,13 @@ def measure(
             if number not in share:
                 advance(len(chunk))
                 continue
-            measured = measure_chunk(
-                model,
-                [encoded(model, entry, settings, overview.spans.request) for entry in chunk],
-                request,
-                settings,
-                token_weights_of=set(overview.examples),
-                on_batch=advance,
-            )
+            entries = [encoded(model, entry, settings, overview.spans.request) for entry in chunk]
+            kept = KeptBatches(writer.path_of_batches(number), request)
+            options: Any = {"token_weights_of": set(overview.examples), "kept": kept, "on_batch": advance}
+            with counted_passes(model, tell.passed):
+                measured = measure_chunk(model, entries, request, settings, **options)
             writer.write_part(number, _filler(model, measured, request, overview, team))
-            del measured, chunk
+            del measured, entries, chunk
             release_memory()
     finally:
         gc.unfreeze()

@@ -22,6 +22,7 @@ from safekey_interp.data.conditions import check_by
 from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError
+from safekey_interp.experiments.probe_cost import probe_cost
 from safekey_interp.experiments.probe_measure import chunk_size, measure, record_measuring
 from safekey_interp.experiments.probe_settings import ProbeSettings
 from safekey_interp.experiments.probe_survey import Survey, survey
@@ -63,6 +64,7 @@ def run_probe(
     n_random: int = 20,
     keep_states: bool = False,
     chunk: int | None = None,
+    allow_unknown: bool = False,
     overwrite: bool = False,
     command: Sequence[str] = (),
     progress: Progress | None = None,
@@ -96,6 +98,7 @@ def run_probe(
         keep_states: leave the states in the folder's ``states``.
         chunk: traces between two points from which a killed run goes on, and that one process measures; by the
             number of traces when None.
+        allow_unknown: accept traces of which more than 5 % of the tokens are unknown to the model's tokenizer.
         overwrite: delete a run that is there.
         command: what the user typed, for the record.
         progress: shows how far the run is; bars in a notebook, and nothing elsewhere, when None.
@@ -180,14 +183,19 @@ def run_probe(
                 by=by,
                 n_examples=n_examples,
                 seed=seed,
+                allow_unknown=allow_unknown,
                 on_trace=progress.advance,
             )
         request = _request(model, overview, options, seed)
         session.lap("reading")
+        done = min(overview.n, len(session.done_parts(manifest)) * plan["chunk"])
+        left: Any = {"left": 1 - done / overview.n, "chunk": plan["chunk"], "estimator": estimator}
+        left |= {"n_processes": team.world_size}
+        cost = progress.starts(lambda: probe_cost(model, request, settings, overview, **left))
+        session.lap("estimating")
         with session.writing(manifest) as writer:
-            parts = measure(
-                model, source, request, settings, writer=writer, overview=overview, team=team, tell=progress
-            )
+            about: Any = {"writer": writer, "overview": overview, "team": team, "tell": progress, "cost": cost}
+            parts = measure(model, source, request, settings, **about)
             session.lap("measuring")
             record_measuring(writer.manifest, parts)
             assemble(writer, parts, request=request, model=model, overview=overview, team=team, tell=progress)

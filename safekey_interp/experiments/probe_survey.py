@@ -22,11 +22,16 @@ from safekey_interp.data.record_spool import RecordSpool
 from safekey_interp.data.span_expressions import SPAN_NAMES, check_spans, span_references
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.errors import InputError, RunError
+from safekey_interp.models.unknown_tokens import UnknownTokens
 from safekey_interp.segmentation.finder_trust import FinderTrust
 from safekey_interp.segmentation.segmenter import Segmentation, segmented
 
 if TYPE_CHECKING:
     from safekey_interp.models.model import Model
+
+
+_SAMPLE = 64
+"""Traces that are drawn for an estimate of the cost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,10 @@ class Survey:
     """What was asked for."""
     trust: dict[str, Any]
     """How far the finder can be trusted on these data."""
+    sample: tuple[tuple[Entry, int], ...]
+    """Some of the traces, drawn by the seed, each with its length: characters up to the end of what is read."""
+    mean_length: float
+    """The mean of these lengths, over all traces."""
     records: RecordSpool
     """The segmentation of each trace, and the reason why it does not fit, where that is known."""
 
@@ -89,6 +98,7 @@ def survey(
     by: str | None = None,
     n_examples: int,
     seed: int,
+    allow_unknown: bool = False,
     on_trace: Callable[[int], None] = lambda n: None,
 ) -> Survey:
     """Segment every trace.
@@ -102,10 +112,12 @@ def survey(
         by: the column that tells conditions apart; None when nothing is.
         n_examples: traces to show in full.
         seed: seed of their choice.
+        allow_unknown: accept text that the model's tokenizer does not know.
         on_trace: called with 1 after each trace.
 
     Raises:
-        InputError: a row cannot be read, no trace has a span that is named, or no trace can be measured.
+        InputError: the tokenizer does not know the text, a row cannot be read, no trace has a span that is named, or
+            no trace can be measured.
         RunError: there is no room for temporary files.
     """
     classes: Counter[str | None] = Counter()
@@ -114,6 +126,7 @@ def survey(
     n = with_key = with_response = 0
     records, first, refusal, trust = RecordSpool(), None, None, FinderTrust()
     own: set[str] = set()
+    drawn, length, unknown = Draw(seed), 0, UnknownTokens(model.tokenizer)
     for trace, segmentation in segmented(traces, settings):
         n += 1
         trust.add(trace, segmentation)
@@ -122,9 +135,13 @@ def survey(
         classes[segmentation.aha if label_by == OUTCOME else label_of(trace, label_by)] += 1
         condition = conditions.add(trace)
         own.update(trace.span_names)
+        if not allow_unknown:
+            unknown.add_trace(trace)
         if n_examples and _may_be_shown(spans, trace, segmentation):
             _note(strata[_stratum(trace, segmentation, condition)], trace.trace_id, seed, n_examples)
         entry = Entry(trace=trace, segmentation=segmentation)
+        length += (its_length := _length(entry, spans))
+        drawn.add((entry, its_length), trace.trace_id)
         if first is None:
             entry = encoded(model, entry, settings, spans.request)
             first = entry if entry.encoding is not None else None
@@ -133,6 +150,7 @@ def survey(
             raise RunError(f"temporary files, {gettempdir()}: no room; make some, or name another folder with TMPDIR")
         on_trace(1)
     check_spans(spans.expressions, own)
+    unknown.check(model.name, allowed=allow_unknown)
     if first is None:
         raise InputError(f"no trace can be measured; {refusal or 'there are none'}")
     return Survey(
@@ -145,8 +163,43 @@ def survey(
         first=first,
         spans=spans,
         trust=trust.record(),
+        sample=tuple(drawn.items),
+        mean_length=length / n,
         records=records,
     )
+
+
+def _length(entry: Entry, spans: MeasuredSpans) -> int:
+    """Characters up to the end of what is read; of the recipe none where a response has no key sentence."""
+    trace, key_sentence = entry.trace, entry.segmentation.key_sentence
+    if not spans.is_recipe:
+        return len(trace.prompt) + len(trace.response)
+    if trace.response and key_sentence is None:
+        return 0
+    return len(trace.prompt) + (key_sentence.end if key_sentence else 0)
+
+
+class Draw:
+    """A draw of some of a stream's items, which depends on their names and the seed alone."""
+
+    def __init__(self, seed: int, n: int = _SAMPLE) -> None:
+        self._seed, self._n = seed, n
+        self._kept: list[tuple[str, str, Any]] = []
+
+    def add(self, item: Any, name: str) -> None:
+        """Keep an item as long as it is among the first in the order of the draw."""
+        self._kept.append((hashlib.sha256(f"{self._seed} {name}".encode()).hexdigest(), name, item))
+        if len(self._kept) > 2 * self._n:
+            self._cut()
+
+    @property
+    def items(self) -> list[Any]:
+        """Those that are drawn."""
+        self._cut()
+        return [item for _, _, item in self._kept]
+
+    def _cut(self) -> None:
+        self._kept = sorted(self._kept, key=lambda kept: kept[:2])[: self._n]
 
 
 def _may_be_shown(spans: MeasuredSpans, trace: Trace, segmentation: Segmentation) -> bool:

@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -179,9 +180,7 @@ class ResponseFile:
             os.ftruncate(self._handle, whole)
 
     def _note(self, row: Mapping[str, Any]) -> None:
-        depth = -1 if row["depth"] is None else int(row["depth"])
-        key = (str(row["prompt_id"]), str(row["condition"]), depth, int(row["sample"]))
-        self._known[key] = row["asked"]
+        self._known[_key_of(row)] = row["asked"]
         self._trace_ids.add(row["trace_id"])
 
 
@@ -195,6 +194,23 @@ def known_settings(path: Path) -> dict[str, Any] | None:
     record = read_json(settings_file(path))
     settings = record.get("settings") if isinstance(record, dict) else None
     return settings if isinstance(settings, dict) else None
+
+
+def keys_in(path: Path, settings: Mapping[str, Any]) -> set[Key]:
+    """Keys of the responses that a file of the same settings holds; nothing is opened for writing, or refused."""
+    if not path.is_file() or known_settings(path) != json.loads(json.dumps(settings)):
+        return set()
+    keys: set[Key] = set()
+    with path.open("rb") as lines:
+        for line in lines:
+            with suppress(ValueError, KeyError, TypeError):
+                keys.add(_key_of(json.loads(line)))
+    return keys
+
+
+def _key_of(row: Mapping[str, Any]) -> Key:
+    depth = -1 if row["depth"] is None else int(row["depth"])
+    return str(row["prompt_id"]), str(row["condition"]), depth, int(row["sample"])
 
 
 def to_row(generated: Generated) -> dict[str, Any]:

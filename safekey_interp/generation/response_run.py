@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safekey_interp.capture.pass_cost import SERVER, CostElsewhere
+from safekey_interp.capture.pass_meter import counted_passes
 from safekey_interp.display import Progress, open_progress
 from safekey_interp.errors import InputError
+from safekey_interp.generation.local_engine import LocalEngine
 from safekey_interp.generation.requests import Engine, Request, check_different, samples
-from safekey_interp.generation.response_file import ResponseFile, known_settings
+from safekey_interp.generation.response_cost import response_cost
+from safekey_interp.generation.response_file import ResponseFile, keys_in, known_settings
 from safekey_interp.generation.sampling import Sampling
+from safekey_interp.models.unknown_tokens import UnknownTokens
 
 
 class Written(NamedTuple):
@@ -36,6 +42,7 @@ def write_responses(
     out: str | Path,
     sampling: Sampling | None = None,
     about: Mapping[str, Any] | None = None,
+    allow_unknown: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Written:
@@ -48,6 +55,7 @@ def write_responses(
         sampling: how responses are drawn; greedy when None. A file keeps the largest number of tokens that it began
             with when none is given.
         about: what else is written down when the file begins.
+        allow_unknown: accept prompts of which more than 5 % of the tokens are unknown to the model's tokenizer.
         overwrite: delete responses of other settings.
         progress: called with the progress; a bar in a notebook, and none elsewhere, when None.
 
@@ -65,6 +73,7 @@ def write_responses(
     if not wanted:
         raise InputError("nothing to generate: no prompts")
     check_different(wanted)
+    _check_known(engine, wanted, allowed=allow_unknown)
     path = Path(out)
     if how.max_new_tokens is None:
         known = (known_settings(path) or {}).get("sampling", {}).get("max_new_tokens")
@@ -72,12 +81,33 @@ def write_responses(
         how = replace(how, max_new_tokens=limit)
     settings = {"engine": dict(engine.record()), "sampling": how.record()}
     n_new = n_cut = 0
-    with open_progress(progress) as tell, ResponseFile.open(path, settings, about=about, overwrite=overwrite) as file:
+    local = engine if isinstance(engine, LocalEngine) else None
+    with open_progress(progress) as tell, ExitStack() as opened:
+        known = keys_in(path, settings)
+        left = [request for request in wanted if request.key not in known]
+        cost = tell.starts(
+            lambda: CostElsewhere(len(left), SERVER) if local is None else response_cost(local, left, how)
+        )
+        file = opened.enter_context(ResponseFile.open(path, settings, about=about, overwrite=overwrite))
         missing = file.missing(wanted)
-        tell.stage("generating", len(wanted))
+        tell.stage("generating", len(wanted), cost and cost.passes)
         tell.advance(len(wanted) - len(missing))
+        if local is not None:
+            opened.enter_context(counted_passes(local.model, tell.passed))
         for answer in engine.generate(missing, how) if missing else ():
             file.add(answer)
             tell.advance(1)
             n_new, n_cut = n_new + 1, n_cut + answer.cut
     return Written(path, len(wanted), n_new, n_cut, how.max_new_tokens or 0)
+
+
+def _check_known(engine: Engine, requests: Iterable[Request], *, allowed: bool) -> None:
+    tokenizer, record = getattr(engine, "tokenizer", None), engine.record()
+    if tokenizer is None or allowed:  # an endpoint's tokens are not known here
+        return
+    unknown = UnknownTokens(tokenizer)
+    for request in requests:
+        if request.sample == 0:
+            unknown.add_trace(request.trace, response=False)
+            unknown.add(request.prefill)
+    unknown.check(str(record.get("spec") or record.get("model") or engine.name))

@@ -94,6 +94,8 @@ INTERVENTION = Intervention(
         exact={"method": "exact"},
         without_controls={"n_random": 0},
     ),
+    places=("layers", "--layers"),
+    cheaper=(("--method attribution", {"method": "attribution"}),),
     lines="position",
     columns={
         "position": Column(label="States at (second plot)", words=parts.POSITIONS, first="decision", is_open=True),

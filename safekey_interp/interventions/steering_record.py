@@ -106,6 +106,8 @@ INTERVENTION = Intervention(
         exact={},
         without_controls={"n_random": 0},
     ),
+    places=("directions", "--layers"),
+    cheaper=(("--n-random 5", {"n_random": 5}),),
     lines="scale",
     columns={
         "scale": Column(label="Direction", words=scale_in_words),

@@ -27,7 +27,7 @@ from safekey_interp.runs.manifest import differences, shortened
 from safekey_interp.runs.multiprocess import wait_until
 from safekey_interp.runs.processes import RESUMES, Team, team
 from safekey_interp.runs.run_folder import Run, manifest_in, open_run
-from safekey_interp.runs.run_writer import RunWriter, check_out, known_run
+from safekey_interp.runs.run_writer import RunWriter, check_out, known_run, parts_in
 
 
 @contextmanager
@@ -99,6 +99,20 @@ class RunSession:
                 pass
         is_complete = self.team.gather(known is not None and known.is_complete)[0]
         return open_run(self.path) if is_complete else None
+
+    def done_parts(self, manifest: Mapping[str, Any]) -> set[int]:
+        """Numbers of the chunks that a run of the same identity has in the folder."""
+        return parts_in(self.path) if self._resumes(manifest) else set()
+
+    def done_steps(self, manifest: Mapping[str, Any]) -> int:
+        """Steps of training that the newest checkpoint of a run of the same identity has."""
+        names = [path.name for path in (self.path / "checkpoints").glob("checkpoint-*")]
+        numbers = [int(name.removeprefix("checkpoint-")) for name in names if self._resumes(manifest)]
+        return max(numbers, default=0)
+
+    def _resumes(self, manifest: Mapping[str, Any]) -> bool:
+        known = None if self._overwrite else manifest_in(self.path)
+        return known is not None and not differences(known.get("identity", {}), manifest["identity"])
 
     @contextmanager
     def writing(self, manifest: Mapping[str, Any]) -> Iterator[RunWriter]:

@@ -40,7 +40,7 @@ GENERATED = "generated.jsonl"
 """Responses that a run is made from, where a model writes them first: they come before the run, and outlive it."""
 _COMES_BEFORE = (GENERATED, "generated.settings.json")
 _PROGRESS = (
-    *("parts/chunk-*", "checkpoints/checkpoint-*", f"models/*/{GENERATED}", f"models/*/{MANIFEST}"),
+    *("parts/chunk-*", "parts/batches-*", "checkpoints/checkpoint-*", f"models/*/{GENERATED}", f"models/*/{MANIFEST}"),
     "harness/*/*/unit.json",
 )
 
@@ -149,6 +149,7 @@ class RunWriter:
         if not self._is_guest:
             self.make_room()
         write_folder_aside(folder, whole)
+        shutil.rmtree(self.path_of_batches(index), ignore_errors=True)
         return folder
 
     def make_room(self) -> None:
@@ -195,6 +196,10 @@ class RunWriter:
         """Where a chunk's folder lies, or will lie."""
         return self.path / "parts" / f"chunk-{index:06d}"
 
+    def path_of_batches(self, index: int) -> Path:
+        """Where measured batches of a chunk lie until the chunk is there."""
+        return self.path / "parts" / f"batches-{index:06d}"
+
     @staticmethod
     def is_part(folder: Path) -> bool:
         """Whether a chunk's folder is there; it comes as a whole."""
@@ -220,6 +225,12 @@ def check_out(path: Path) -> None:
         try_writing(parent)
     except OSError as error:
         raise RunError(f"out {path}: cannot be written: {error.strerror or error}; choose another folder") from error
+
+
+def parts_in(path: Path) -> set[int]:
+    """Numbers of the chunks that are in a run's folder."""
+    folders = (path / "parts").glob("chunk-*")
+    return {int(folder.name.removeprefix("chunk-")) for folder in folders if RunWriter.is_part(folder)}
 
 
 def check_generated(path: Path, *, overwrite: bool) -> None:

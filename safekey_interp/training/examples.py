@@ -21,6 +21,7 @@ from safekey_interp.data.span_expressions import check_spans
 from safekey_interp.data.trace_reader import TraceSource, read_traces
 from safekey_interp.errors import InputError, TraceError, TraceTooLong
 from safekey_interp.models.encoding import Encoding
+from safekey_interp.models.unknown_tokens import UnknownTokens
 from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 from safekey_interp.segmentation.segmenter import Segmentation, segment, segmented
 from safekey_interp.segmentation.span_search import find_spans
@@ -60,6 +61,14 @@ class Examples:
     report: dict[str, Any]
     """Counts for ``run.json``: read, train, held_out, left_out (why, n, first), given (compared with what was found),
     n_labels_shuffled."""
+
+
+def check_known_examples(model: Model, examples: Examples, *, allowed: bool = False) -> None:
+    """Refuse examples that the model's tokenizer does not know; errors as for ``UnknownTokens.check``."""
+    unknown = UnknownTokens(model.tokenizer)
+    for example in (*examples.train, *examples.held_out):
+        unknown.add_ids(example.encoding.input_ids.tolist())
+    unknown.check(model.name, allowed=allowed)
 
 
 def traces_with_spans(traces: Any, config: TrainingConfig) -> TraceSource:

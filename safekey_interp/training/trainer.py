@@ -259,10 +259,14 @@ class SafeKeyTrainer(Trainer):
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir(parents=True)
         self.accelerator.wait_for_everyone()
-        self.save_model(str(aside), _internal_call=True)
-        self._save_optimizer_and_scheduler(str(aside))
-        self._save_scaler(str(aside))
-        self._save_rng_state(str(aside))
+        try:
+            self.save_model(str(aside), _internal_call=True)
+            self._save_optimizer_and_scheduler(str(aside))
+            self._save_scaler(str(aside))
+            self._save_rng_state(str(aside))
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)  # on a full disk, half of a checkpoint takes the room of others
+            raise
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             self.state.save_to_json(str(aside / STATE))

@@ -11,9 +11,9 @@ last checkpoint and ends with the weights that it would have ended with. The fol
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,17 +21,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from safekey_interp.capture.streaming import on_threads, threads_for
 from safekey_interp.data.trace_reader import TraceSource
 from safekey_interp.display import Progress
-from safekey_interp.errors import InputError, RunError
+from safekey_interp.errors import InputError
 from safekey_interp.models.chat_template import tokenizer_hash
 from safekey_interp.runs.manifest import manifest_of
-from safekey_interp.runs.processes import RESUMES, Team, place
+from safekey_interp.runs.processes import place
 from safekey_interp.runs.run_folder import Run
 from safekey_interp.runs.run_session import RunSession, run_session
 from safekey_interp.runs.run_writer import RunWriter
 from safekey_interp.training.batch_loss import BatchLoss
+from safekey_interp.training.clear_errors import clear_errors
 from safekey_interp.training.config import TrainingConfig
 from safekey_interp.training.distributed import check_installed, check_sharded, meet, n_shards
-from safekey_interp.training.examples import Examples, longest_row, prepare_examples, traces_with_spans
+from safekey_interp.training.examples import (
+    Examples,
+    check_known_examples,
+    longest_row,
+    prepare_examples,
+    traces_with_spans,
+)
 from safekey_interp.training.head_learning_rate import head_rate
 from safekey_interp.training.memory import MemoryEstimate, available, check_memory, estimate, shape_of
 from safekey_interp.training.model_preparation import check_dtype, check_head_layer, prepared_loss
@@ -39,6 +46,7 @@ from safekey_interp.training.other_prompts import SecondPass, second_pass
 from safekey_interp.training.query_mask import Way, check_packing, exact_way
 from safekey_interp.training.schedule import Schedule, schedule_of
 from safekey_interp.training.training_checkpoints import load_model
+from safekey_interp.training.training_cost import training_cost
 
 if TYPE_CHECKING:
     from safekey_interp.models.model import Model
@@ -46,8 +54,6 @@ if TYPE_CHECKING:
 
 _FREE = ("model", "traces", "out", "save_total_limit", "report_to")
 """Settings that may differ when a run resumes: names, and what changes no number."""
-_EXCHANGES = ("gloo", "nccl", "connection", "process group")
-"""Words in errors of exchanges with other processes."""
 
 
 class _Task(NamedTuple):
@@ -66,6 +72,7 @@ def train(
     traces: Any = None,
     config: TrainingConfig | None = None,
     *,
+    allow_unknown: bool = False,
     overwrite: bool = False,
     command: Sequence[str] = (),
     progress: Progress | None = None,
@@ -77,6 +84,7 @@ def train(
             trained in place, and is the trained model afterwards.
         traces: what ``read_traces`` reads, or what it returned; ``config.traces`` when None.
         config: all settings.
+        allow_unknown: accept traces of which more than 5 % of the tokens are unknown to the model's tokenizer.
         overwrite: delete a run that is in the folder.
         command: what the user typed, for the record.
         progress: shows how far the run is; bars in a notebook, and nothing elsewhere, when None.
@@ -99,6 +107,7 @@ def train(
         session.progress.stage("reading", None)
         source = traces_with_spans(traces if traces is not None else _named(config), config)
         examples = prepare_examples(model, source, config, session.progress.advance)
+        check_known_examples(model, examples, allowed=allow_unknown)
         rate = head_rate(model, examples.train, config)
         if rate is not None:
             config = replace(config, head_learning_rate=rate.learning_rate)
@@ -109,28 +118,20 @@ def train(
             return run
         schedule, way = plan(model, examples, config)
         again = second_pass(config, examples.train, longest_row(model, config), way.layout if way else None)
-        check_memory(needed_memory(model, examples, config, again), available(model.device))
+        needed = needed_memory(model, examples, config, again)
+        check_memory(needed, available(model.device))
         manifest["way"] = way._asdict() if way else None
         manifest["second_pass"] = again._asdict() if again else None
+        session.lap("reading")
         with prepared_loss(model, config) as (loss, adapted):
             # The trainer is there before the folder is, so that what it refuses leaves nothing.
             trainer = _trainer(_Task(model, source, examples, config, schedule, way), loss, adapted, session.progress)
-            with session.writing(manifest) as writer, _clear_exchange_errors(session.team):
-                session.lap("reading")
+            about: Any = {"way": way, "memory": needed.total, "done": session.done_steps(manifest)}
+            session.progress.starts(partial(training_cost, model, loss, examples, config, schedule, **about))
+            session.lap("estimating")
+            with session.writing(manifest) as writer, clear_errors(session.team, session.path):
                 _run(trainer, writer, session)
         return session.result()
-
-
-@contextmanager
-def _clear_exchange_errors(team: Team) -> Iterator[None]:
-    """Name the cause where another process is lost in the middle of an exchange: torch reports a closed connection."""
-    try:
-        yield
-    except RuntimeError as error:
-        if team.is_alone or not any(word in str(error).lower() for word in _EXCHANGES):
-            raise
-        reason = str(error).splitlines()[0][:80]
-        raise RunError(f"another process is gone ({reason}); {RESUMES}") from error
 
 
 def check(model: Model, examples: Examples, config: TrainingConfig) -> None:

@@ -32,7 +32,15 @@ def harness(here: Path) -> Path:
 
 
 def words(harness: Path, *tasks: str, models: tuple[str, ...] = ("organism:base", "organism:sft")) -> list[object]:
-    return ["eval", *models, "--benchmarks", *(f"lm-eval:{task}" for task in tasks), "--python", harness]
+    return [
+        "eval",
+        "--allow-unknown",
+        *models,
+        "--benchmarks",
+        *(f"lm-eval:{task}" for task in tasks),
+        "--python",
+        harness,
+    ]
 
 
 def files(folder: Path) -> dict[str, str]:
@@ -107,7 +115,12 @@ def test_what_fails_is_left_out_with_its_reason_and_asked_again(
     from safekey_interp.experiments.benchmark_run import run_benchmarks
 
     run = run_benchmarks(
-        ["organism"], [f"lm-eval:{task}" for task in tasks], out="able", python=str(harness), timeout=1.0
+        ["organism"],
+        [f"lm-eval:{task}" for task in tasks],
+        out="able",
+        python=str(harness),
+        allow_unknown=True,
+        timeout=1.0,
     )
     why = {entry["what"]: entry["why"] for entry in run.findings["left_out"]}
     assert {name.split(":")[1].split()[0] for name in why} == set(tasks) - {"easy"}
@@ -136,7 +149,7 @@ def test_nothing_that_succeeds_is_status_2_and_the_log_stays(
     assert ended.status == 2
     assert "no benchmark succeeded" in ended.err
     assert "CUDA out of memory" in ended.err
-    assert len(ended.err.strip().splitlines()) == 1
+    assert len([line for line in ended.err.splitlines() if line.startswith("safekey-interp: ")]) == 1
     [log] = (here / "able").rglob("log.txt")
     assert "CUDA out of memory" in log.read_text()
     assert not (here / "able" / "report.html").exists()
@@ -159,7 +172,9 @@ def test_a_killed_run_asks_nothing_twice_and_leaves_no_harness_behind(here: Path
     assert not _lives(int(pid.read_text()))
     from safekey_interp.experiments.benchmark_run import run_benchmarks
 
-    run = run_benchmarks(["organism"], ["lm-eval:easy", "lm-eval:slow"], out="able", python=str(harness), timeout=0.5)
+    run = run_benchmarks(
+        ["organism"], ["lm-eval:easy", "lm-eval:slow"], out="able", python=str(harness), allow_unknown=True, timeout=0.5
+    )
     assert asked(harness) == ["easy", "slow", "slow"]
     assert run.benchmarks is not None
     assert not [path for path in (here / "able").rglob("*") if path.name.endswith(".aside")]
@@ -233,7 +248,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     here: Path, harness: Path, command: Callable[..., Ended], typed: tuple[str, ...], said: str
 ) -> None:
     python = () if "--python" in typed or typed[-1] == "--benchmarks" else ("--python", harness)
-    ended = command("eval", "--out", "runs/none", *python, *typed)
+    ended = command("eval", "--allow-unknown", "--out", "runs/none", *python, *typed)
     assert ended.status == 2
     assert said in ended.err
     assert len(ended.err.strip().splitlines()) == 1
@@ -244,7 +259,9 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
 def test_an_absent_package_is_one_line_with_what_to_install(here: Path, command: Callable[..., Ended]) -> None:
     (here / "absent").mkdir()
     program = install(here / "absent")
-    ended = command("eval", "organism", "--benchmarks", "math-500", "--out", "runs/none", "--python", program)
+    ended = command(
+        *("eval", "organism", "--allow-unknown", "--benchmarks", "math-500", "--out", "runs/none", "--python", program)
+    )
     assert ended.status == 2
     assert install_hint("eval") in ended.err
     assert len(ended.err.strip().splitlines()) == 1
@@ -298,3 +315,16 @@ def _lives(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_a_model_that_does_not_know_english_is_refused_and_a_dry_run_asks_nothing(
+    here: Path, harness: Path, command: Callable[..., Ended]
+) -> None:
+    typed = [word for word in words(harness, "easy", models=("organism",)) if word != "--allow-unknown"]
+    refused = command(*typed, "--out", "able")
+    assert refused.status == 2
+    assert "--allow-unknown" in refused.err
+    dry = command(*words(harness, "easy", models=("organism",)), "--out", "able", "--dry-run")
+    assert (dry.status, dry.out.splitlines()[0]) == (0, "work    1 benchmarks by harnesses")
+    assert not Path("able").exists()
+    assert not asked(harness)

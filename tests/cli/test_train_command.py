@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,7 +31,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_recipe_is_trained_and_drawn(here: Path, command: Callable[..., Ended]) -> None:
     ended = command("train", "recipe.yaml", *QUICK)
-    assert (ended.status, ended.err) == (0, "")
+    assert ended.status == 0
+    assert re.match(r"about [\d,]+ passes, [\d,]+ tokens, .+ of memory\n", ended.err), "the cost is said beforehand"
     assert max(map(len, ended.out.splitlines())) <= 80
     lines = [line.split()[0] for line in ended.out.splitlines() if not line.startswith(" ")]
     assert lines == ["Read", "Losses", "Model", "Page"], "no snapshots were asked for"
@@ -60,6 +62,7 @@ def test_a_dry_run_shows_what_would_be_and_writes_nothing(here: Path, command: C
     assert max(map(len, ended.out.splitlines())) <= 80
     words = " ".join(ended.out.split())
     assert "steps of 8 traces" in words
+    assert re.search(r"passes [\d,]+ tokens [\d,]+ seconds [\d,]+ memory [\d.]+ GB", words)
     assert "Memory: about" in words
     assert "Learning rate: 0.0003; of the safety head 0.0" in words
     assert "Query mask: short, another request's prompt before it: " in words

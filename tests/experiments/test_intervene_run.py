@@ -18,6 +18,7 @@ from probe_processes import run_in_team
 
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.trace import Trace
+from safekey_interp.display import Progress
 from safekey_interp.errors import InputError, NothingMeasured, RunError
 from safekey_interp.experiments.intervene_run import run_intervention
 from safekey_interp.generation.key_sentence_bank import GENERAL, KeySentences
@@ -224,13 +225,14 @@ def test_a_killed_run_ends_as_one_that_nobody_killed(whole: Path, tmp_path: Path
 
 
 def test_what_is_measured_is_not_measured_again(tmp_path: Path) -> None:
-    class Stopping:
+    class Stopping(Progress):
         """Stops in the third piece."""
 
         def __init__(self, after: int) -> None:
+            super().__init__(is_hidden=True)
             self.after, self.told = after, 0
 
-        def stage(self, name: str, total: int | None) -> None:
+        def stage(self, name: str, total: int | None, passes: float | None = None) -> None:
             self.told = 0
 
         def advance(self, n: int) -> None:
@@ -245,8 +247,11 @@ def test_what_is_measured_is_not_measured_again(tmp_path: Path) -> None:
     assert sorted(done) == ["chunk-000000", "chunk-000001"]
     seen: list[tuple[str, int]] = []
 
-    class Telling:
-        def stage(self, name: str, total: int | None) -> None:
+    class Telling(Progress):
+        def __init__(self) -> None:
+            super().__init__(is_hidden=True)
+
+        def stage(self, name: str, total: int | None, passes: float | None = None) -> None:
             self.name = name
 
         def advance(self, n: int) -> None:

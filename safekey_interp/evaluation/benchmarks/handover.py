@@ -15,6 +15,7 @@ from typing import Any
 from safekey_interp.errors import InputError, ModelError, RunError
 from safekey_interp.models.checkpoints import hub_answers, read_tokenizer, resolve
 from safekey_interp.models.model_list import NamedModel
+from safekey_interp.models.unknown_tokens import UnknownTokens
 from safekey_interp.runs.storage import sha256_of
 from safekey_interp.segmentation.reasoning_span import FAMILIES, Family
 
@@ -23,6 +24,8 @@ LONGEST = 32_768
 _LEFT_FOR_ANSWERS = 0.8
 """Share of the context that an answer may take, so that the rest holds the prompt."""
 _USUAL_CONTEXT = 4_096
+_ENGLISH = "Answer the following question about the world. Think step by step, and give your reasons first."
+"""What stands for the texts of benchmarks, which the harnesses alone read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,16 +78,19 @@ class HarnessModel:
         return about | {"longest_answer": self.longest, "thinking": self.thinking.record()}
 
 
-def for_harness(side: NamedModel, *, delimiters: tuple[str, str] | None, trust_remote_code: bool) -> HarnessModel:
+def for_harness(
+    side: NamedModel, *, delimiters: tuple[str, str] | None, trust_remote_code: bool, allow_unknown: bool = False
+) -> HarnessModel:
     """What a harness needs to know of a model; its weights are not loaded.
 
     Args:
         side: the model, from :func:`~safekey_interp.models.model_list.named_models`.
         delimiters: marks of its reasoning; the known families' when None.
         trust_remote_code: whether code that comes with a hub model may run.
+        allow_unknown: whether its tokenizer may lack the words of the benchmarks, which are English.
 
     Raises:
-        InputError: a model that is in memory alone.
+        InputError: a model that is in memory alone, or whose tokenizer does not know English.
         ModelError: no such model, no tokenizer, or a folder with pickled weights alone.
         RunError: a run of ``probe``, which holds no model.
     """
@@ -108,6 +114,9 @@ def for_harness(side: NamedModel, *, delimiters: tuple[str, str] | None, trust_r
     if not checkpoint.is_local and not hub_answers():
         options["local_files_only"] = True
     tokenizer = read_tokenizer(checkpoint, options)
+    unknown = UnknownTokens(tokenizer)
+    unknown.add(_ENGLISH)
+    unknown.check(side.name, allowed=allow_unknown)
     config = _config(checkpoint.spec, location, options)
     return HarnessModel(
         name=side.name,
