@@ -154,6 +154,11 @@ class LocalEngine:
         for _, answers in self.batches(requests, sampling):
             yield from answers
 
+    def check(self, requests: Sequence[Request], most: int) -> None:
+        """Refuse requests whose prompts cannot be answered with ``most`` new tokens; errors as for :meth:`generate`."""
+        for request in requests:
+            self._prompt(request, most)
+
     def batches(
         self, requests: Sequence[Request], sampling: Sampling
     ) -> Iterator[tuple[Sequence[int], Sequence[Generated]]]:

@@ -34,6 +34,7 @@ def response_cost(engine: LocalEngine, requests: Sequence[Request], sampling: Sa
     if not requests:
         return NOTHING
     most, size = sampling.max_new_tokens or engine.usual_limit(requests), engine.batch_size
+    engine.check(requests, most)
     ordered = sorted(requests, key=lambda request: len(request.trace.prompt) + len(request.prefill))
     middle = max(0, (len(ordered) - size) // 2)
     some = ordered[middle : middle + size]

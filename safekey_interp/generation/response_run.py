@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safekey_interp.capture.pass_cost import SERVER, CostElsewhere
+from safekey_interp.capture.pass_cost import SERVER, Cost, CostElsewhere
 from safekey_interp.capture.pass_meter import counted_passes
 from safekey_interp.display import Progress, open_progress
 from safekey_interp.errors import InputError
@@ -83,13 +83,13 @@ def write_responses(
     n_new = n_cut = 0
     local = engine if isinstance(engine, LocalEngine) else None
     with open_progress(progress) as tell, ExitStack() as opened:
-        known = keys_in(path, settings)
-        left = [request for request in wanted if request.key not in known]
-        cost = tell.starts(
-            lambda: CostElsewhere(len(left), SERVER) if local is None else response_cost(local, left, how)
-        )
+        if tell.is_dry:  # which opens no file
+            known = keys_in(path, settings)
+            left = [request for request in wanted if request.key not in known]
+            tell.starts(lambda: _cost_of(engine, left, how))
         file = opened.enter_context(ResponseFile.open(path, settings, about=about, overwrite=overwrite))
         missing = file.missing(wanted)
+        cost = tell.starts(lambda: _cost_of(engine, missing, how))
         tell.stage("generating", len(wanted), cost and cost.passes)
         tell.advance(len(wanted) - len(missing))
         if local is not None:
@@ -111,3 +111,9 @@ def _check_known(engine: Engine, requests: Iterable[Request], *, allowed: bool) 
             unknown.add_trace(request.trace, response=False)
             unknown.add(request.prefill)
     unknown.check(str(record.get("spec") or record.get("model") or engine.name))
+
+
+def _cost_of(engine: Engine, requests: list[Request], sampling: Sampling) -> Cost | CostElsewhere:
+    if isinstance(engine, LocalEngine):
+        return response_cost(engine, requests, sampling)
+    return CostElsewhere(len(requests), SERVER)
