@@ -102,7 +102,9 @@ def main() -> None:
             begun = time.perf_counter()
             of_kind = in_pairs(traces) if kind == "patch" else traces
             run = run_intervention(kind, model, of_kind, out=Path(folder) / kind)
-            seconds, n = time.perf_counter() - begun, run.effects["trace_id"].nunique()
+            seconds, effects = time.perf_counter() - begun, run.effects
+            assert effects is not None
+            n = effects["trace_id"].nunique()
         confirm = run.manifest["settings"].get("confirm")
         stages = "one stage" if confirm is None else f"two stages, {confirm} confirmed"
         print(

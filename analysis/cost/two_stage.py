@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from interventions import usual_traces
-from scipy.stats import spearmanr
 
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.data.trace import Trace
@@ -60,12 +59,13 @@ def case(name: str, model: Model, pool: Sequence[Trace], way: str, number: int) 
     else:
         labelled = [pool[at].with_(label=("harmful", "benign")[i % 2]) for i, at in enumerate(order)]
         directions = fit_directions(model, labelled[N_STEERED : N_STEERED + N_FITTED], n_controls=1, seed=number)
-        measure = partial(steer, model, labelled[:N_STEERED], directions, mode=way, n_random=0)
+        options: Any = {"mode": way, "n_random": 0}
+        measure = partial(steer, model, labelled[:N_STEERED], directions, **options)
     tables = {stage: measure(**getattr(stages, stage)) for stage in ("estimate", "exact")}
     means = pd.concat({stage: mean_effects(table, stages).abs() for stage, table in tables.items()}, axis=1).dropna()
     exact = means["exact"].to_numpy()
     rank = int((means["estimate"] > means["estimate"].to_numpy()[exact.argmax()]).sum()) + 1
-    correlation = float(spearmanr(means["estimate"], means["exact"])[0])
+    correlation = float(means["estimate"].corr(means["exact"], method="spearman"))
     return {"model": name, "way": way, "number": number, "rank": rank, "places": len(means), "spearman": correlation}
 
 

@@ -376,7 +376,7 @@ def trajectory(run: int, planted: bool) -> Verdicts:
     scored = [[trace for trace in half[PER_CLASS:]] for half in halves]
     options: dict[str, Any] = {"controls": "shuffled_labels", "n_random": 2, **GIVEN}
     if not planted:
-        readers = fit_directions(toy(), fitted, layers=[_LAYER], position=POSITION, n_controls=2, **GIVEN)
+        readers = fit_directions(toy(), fitted, layers=[_LAYER], positions=[POSITION], n_controls=2, **GIVEN)
         table = measure_trajectory(toy(), [*scored[0], *scored[1]], readers, **options)
     else:
         held, row_of = states()

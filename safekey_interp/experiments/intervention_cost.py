@@ -103,10 +103,10 @@ def _measure_of(
             if intervention.first_round is not None:
                 first = {name: value for name, value in given.items() if name not in piece.options}
                 given["others"] = load_function(intervention.first_round)(model, some, **first, on_trace=_ignore)
-            tables = [function(model, some, **(given | call), on_trace=_ignore) for call in piece.calls]
+            tables = [function(model, some, **{**given, **call}, on_trace=_ignore) for call in piece.calls]
             for second in work._replace(pieces=[piece]).second_stage(tables, settings.seed):
                 for call in second.calls:
-                    function(model, some, **(given | call), on_trace=_ignore)
+                    function(model, some, **{**given, **call}, on_trace=_ignore)
 
     return measure
 

@@ -57,7 +57,7 @@ def probe_cost(
         estimator: of the probes.
         n_processes: processes that share the work.
     """
-    items = [(encoded(model, entry, settings, overview.spans.reads), length) for entry, length in overview.sample]
+    items = [(encoded(model, entry, settings, overview.spans.request), length) for entry, length in overview.sample]
     fit = [(entry, length) for entry, length in items if entry.left_out is None]
     cost = NOTHING
     if fit and left:
