@@ -65,7 +65,7 @@ def case(name: str, model: Model, pool: Sequence[Trace], way: str, number: int) 
     means = pd.concat({stage: mean_effects(table, stages).abs() for stage, table in tables.items()}, axis=1).dropna()
     exact = means["exact"].to_numpy()
     rank = int((means["estimate"] > means["estimate"].to_numpy()[exact.argmax()]).sum()) + 1
-    correlation = float(means["estimate"].corr(means["exact"], method="spearman"))
+    correlation = float(means.corr("spearman").loc["estimate", "exact"])  # type: ignore[arg-type]
     return {"model": name, "way": way, "number": number, "rank": rank, "places": len(means), "spearman": correlation}
 
 
