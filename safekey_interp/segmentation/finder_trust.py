@@ -10,6 +10,7 @@ from typing import Any
 
 from safekey_interp.data.trace import Trace
 from safekey_interp.segmentation.segmentation_record import Segmentation
+from safekey_interp.segmentation.unread_languages import unread_language
 
 _STEP = 0.01
 """Confidences are told apart by this, so that their median takes no list of them."""
@@ -21,13 +22,15 @@ class FinderTrust:
     def __init__(self) -> None:
         self.n = self.n_read = self.n_annotated = self.n_as_annotated = self.n_cut = self.n_cut_known = 0
         self._languages: Counter[str] = Counter()
+        self._unread: Counter[str] = Counter()
         self._confidences: Counter[int] = Counter()
 
     def add(self, trace: Trace, segmentation: Segmentation) -> None:
         """Count one trace: read where its key sentence has an outcome, annotated where the data came with its span."""
         self.n += 1
-        if (language := getattr(segmentation, "language", None)) is not None:
-            self._languages[str(language)] += 1
+        self._languages[segmentation.language] += 1
+        if (language := unread_language(segmentation)) is not None:
+            self._unread[language] += 1
         if segmentation.aha is not None:
             self.n_read += 1
             self._confidences[round(segmentation.confidence / _STEP)] += 1
@@ -40,13 +43,14 @@ class FinderTrust:
             self.n_cut += trace.meta["cut"]
 
     def record(self) -> dict[str, Any]:
-        """The counts for ``run.json``: ``languages`` by ISO 639-1 code (empty where the finder tells none apart),
-        ``median_confidence`` of the traces that were read, None where there is none, and of how many responses it is
-        known whether the largest number of tokens cut them."""
+        """The counts for ``run.json``: ``languages`` by ISO 639-1 code, ``unread`` by the names of languages that the
+        finder does not read, ``median_confidence`` of the traces that were read (None where there is none), and of how
+        many responses it is known whether the largest number of tokens cut them."""
         return {
             "n": self.n,
             "n_read": self.n_read,
             "languages": dict(self._languages.most_common()),
+            "unread": dict(self._unread.most_common()),
             "median_confidence": self._median(),
             "n_annotated": self.n_annotated,
             "n_as_annotated": self.n_as_annotated,

@@ -59,3 +59,12 @@ def test_little_trust_is_said_with_its_remedy() -> None:
         assert "--finder llm" not in trust(record | worse, "llm", 8), "it is the remedy"
     assert "en 6, zh 2" in trust(record | {"languages": {"en": 6, "zh": 2}}, "rules", 8)
     assert trust(None, "rules", 0) == trust(FinderTrust().record(), "rules", 0) == ""
+
+
+def test_languages_that_are_not_read_are_named_with_the_remedy() -> None:
+    said = "El usuario quiere saber cómo hacer un pastel para su familia. Esto es seguro. Voy a ayudar."
+    spanish = f"<think>\n{said}\n</think>\nAquí."
+    record = counted(trace(0), trace(1, response=spanish))
+    assert (record["n_read"], record["unread"]) == (1, {"Spanish": 1})
+    assert "1 of 2 traces are not read, since they are in Spanish" in trust(record, "rules", 2)
+    assert "--finder llm" in trust(record, "rules", 2)

@@ -6,8 +6,11 @@ word, and sentences with n, interval and control.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from safekey_interp.segmentation.unread_languages import counted
 
 _FEW_READ = 0.9
 """A smaller share of traces read is no longer most of them: what is found may be of the easy ones alone."""
@@ -55,6 +58,9 @@ def trust(record: Mapping[str, Any] | None, finder: object, n_measured: int | No
     parts += [f"K as annotated in {same:,} of {annotated:,} ({same / annotated:.0%})"] if annotated else []
     is_low = n_read < _FEW_READ * n or (median is not None and median < _UNSURE) or same < _UNLIKE * annotated
     is_cut = int(record.get("n_cut") or 0) >= _MOST_CUT * n  # another finder finds no more in these
+    unread = counted(Counter(record.get("unread") or {}).elements())
+    if unread.n:
+        return f"{'; '.join(parts)}. {unread.in_words(n)}."
     remedy = " Little of that is sure: --finder llm reads more." if is_low and finder != "llm" and not is_cut else ""
     return f"{'; '.join(parts)}.{remedy}"
 
