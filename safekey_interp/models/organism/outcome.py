@@ -102,7 +102,10 @@ def _act(response: str, pair: Pair) -> Outcome:
 
 
 def _answer(response: str) -> str:
-    """What follows the reasoning; of reasoning that never closes, what begins as the language's answers do."""
+    """What follows the reasoning, which the language always marks; of reasoning that never closes, what begins as the
+    language's answers do."""
+    if "think>" not in response:
+        return response
     span = answer_span(response)
     if span is not None:
         return span.text(response)
