@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from safekey_interp.cli.options import Details, NoReport, Overwrite, Started, progress_of, with_options
+from safekey_interp.cli.run_summary import say_run
 from safekey_interp.cli.shared import (
     page_of,
     quiet_libraries,
     run_options,
-    say_run,
     traces_of,
 )
 from safekey_interp.data.reading_settings import GroupedReadingSettings

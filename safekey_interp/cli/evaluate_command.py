@@ -10,10 +10,10 @@ import typer
 from typer.core import TyperCommand
 
 from safekey_interp.cli.options import Details, NoReport, Overwrite, Started, progress_of, with_options
+from safekey_interp.cli.run_summary import say_run
 from safekey_interp.cli.shared import (
     quiet_libraries,
     run_options,
-    say_run,
 )
 from safekey_interp.evaluation.benchmarks.catalogue import NAMED
 from safekey_interp.evaluation.benchmarks.commands import BenchmarkSettings

@@ -24,21 +24,22 @@ from safekey_interp.cli.options import (
     progress_of,
     with_options,
 )
+from safekey_interp.cli.run_summary import say_run
 from safekey_interp.cli.shared import (
     folder_name,
     loaded_model,
     page_of,
     parse_layers,
     run_options,
-    say_run,
     traces_of,
 )
 from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.intervention_settings import InterventionSettings
 from safekey_interp.interventions.intervention_parts import FITTING
-from safekey_interp.interventions.intervention_record import Intervention, Option
+from safekey_interp.interventions.intervention_record import Intervention
 from safekey_interp.interventions.intervention_registry import choose_variant, find_intervention, intervention_names
+from safekey_interp.interventions.option_record import Option
 from safekey_interp.models.load_settings import CheckpointSettings
 from safekey_interp.models.organism import TRACES
 from safekey_interp.runs.processes import team

@@ -18,12 +18,12 @@ from safekey_interp.cli.options import (
     progress_of,
     with_options,
 )
+from safekey_interp.cli.run_summary import say_run
 from safekey_interp.cli.shared import (
     folder_name,
     loaded_model,
     page_of,
     run_options,
-    say_run,
     traces_of,
 )
 from safekey_interp.data.reading_settings import GroupedReadingSettings

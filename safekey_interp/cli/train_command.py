@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safekey_interp.cli.options import Details, NoReport, Overwrite, Shown, Started, option, progress_of, with_options
-from safekey_interp.cli.shared import page_of, quiet_libraries, say, say_run, typed
+from safekey_interp.cli.run_summary import say_run
+from safekey_interp.cli.shared import page_of, quiet_libraries, say, typed
 from safekey_interp.display import one_line, printable
 from safekey_interp.errors import InputError
 from safekey_interp.models.load_settings import CheckpointSettings

@@ -15,13 +15,14 @@ import pandas as pd
 from safekey_interp.capture.streaming import SMALL, StreamSettings, in_chunks
 from safekey_interp.data.span_checks import PartOf, span_names_of
 from safekey_interp.data.span_expressions import check_spans
-from safekey_interp.errors import NothingMeasured
+from safekey_interp.errors import InputError, NothingMeasured
 from safekey_interp.experiments.intervention_settings import InterventionSettings
 from safekey_interp.interventions.cross_fitting import fit_folds
 from safekey_interp.interventions.intervention_options import span_expressions, split_options
+from safekey_interp.interventions.intervention_parts import STAGED
 from safekey_interp.interventions.intervention_record import Intervention, Prepared, load_function
 from safekey_interp.interventions.stages_record import Stages
-from safekey_interp.interventions.two_stages import ESTIMATE, EXACT, STAGE, choose_places, exact_calls
+from safekey_interp.interventions.two_stages import ESTIMATE, EXACT, STAGE, choose_places, exact_calls, n_confirmed
 from safekey_interp.measures.direction_record import Direction
 
 if TYPE_CHECKING:
@@ -152,6 +153,24 @@ def _one_stage(
     pieces = [Piece(PartOf(some, names), prepared.options, {}) for some in in_chunks(prepared.items, size)]
     first = [Piece(PartOf(some, names), {}, {}) for some in in_chunks(prepared.first, size)]
     return Work(own, pieces, prepared.left_out, [], first)
+
+
+def places_to_confirm(
+    intervention: Intervention,
+    model: Model,
+    traces: Sequence[Trace],
+    options: dict[str, Any],
+    settings: InterventionSettings,
+) -> int | None:
+    """Places that a second stage confirms, None for one stage; the options that say it are taken out."""
+    staged = {option.name: options.pop(option.name, None) for option in STAGED}
+    intervention.check(confirm=staged["confirm"])
+    if not staged["exact"]:
+        spans = StreamSettings(**settings.spans)
+        return n_confirmed(intervention, model, traces, options, spans, asked=staged["confirm"])
+    if staged["confirm"] is not None:
+        raise InputError("confirm: got it beside exact, with which every place is confirmed; leave one of them out")
+    return None
 
 
 def piece_size(model: Model) -> int:

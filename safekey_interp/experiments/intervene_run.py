@@ -18,21 +18,20 @@ import pandas as pd
 
 from safekey_interp.capture.pass_cost import Cost
 from safekey_interp.capture.pass_meter import counted_passes
-from safekey_interp.capture.streaming import StreamSettings, threads_for, token_budget
+from safekey_interp.capture.streaming import threads_for, token_budget
 from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.display import Progress
 from safekey_interp.errors import InputError, NothingMeasured
 from safekey_interp.experiments.answer_outcomes import judge_of_answers
-from safekey_interp.experiments.intervene_pieces import Piece, Work, piece_size, plan_work
+from safekey_interp.experiments.intervene_pieces import Piece, Work, piece_size, places_to_confirm, plan_work
 from safekey_interp.experiments.intervention_cost import intervention_cost
 from safekey_interp.experiments.intervention_settings import InterventionSettings
 from safekey_interp.experiments.most_moved import most_moved
 from safekey_interp.experiments.probe_chunks import join_tables
 from safekey_interp.interventions.intervention_options import complete_options, recorded
-from safekey_interp.interventions.intervention_parts import STAGED
 from safekey_interp.interventions.intervention_record import Function, Intervention, load_function
 from safekey_interp.interventions.intervention_registry import Name, choose_variant, find_intervention
-from safekey_interp.interventions.two_stages import join_stages, n_confirmed
+from safekey_interp.interventions.two_stages import join_stages
 from safekey_interp.models.chat_template import tokenizer_hash
 from safekey_interp.models.unknown_tokens import check_known
 from safekey_interp.reporting.findings.intervention_findings import find
@@ -119,7 +118,7 @@ def run_intervention(
         read, content = list(source), source.content
         if intervention.adapt is not None:
             full = load_function(intervention.adapt)(full, read)
-        confirm = _n_confirmed(intervention, model, read, full, checked)
+        confirm = places_to_confirm(intervention, model, read, full, checked)
         settings = checked.spans | {"finder_identity": checked.identity, "keep_directions": keep_directions}
         settings |= {} if confirm is None else {"confirm": confirm}
         settings |= recorded(full) | ({} if judge is None else {"judge": judge.record()})
@@ -153,7 +152,7 @@ def run_intervention(
         session.lap("estimating")
         with session.writing(manifest) as writer:
             if session.team.is_first:
-                writer.manifest["finder_trust"] = _trust(read, checked)
+                writer.manifest["finder_trust"] = FinderTrust.of(segmented(read, checked)).record()
             task = _Task(intervention, model, read, work, checked, session, cost).after_first_round(writer)
             task.assemble(writer, task.measure(writer))
             if session.team.is_first and keep_directions:
@@ -267,32 +266,6 @@ class _Task(NamedTuple):
             write_json(folder / _LEFT_OUT, left_out)
 
         return fill
-
-
-def _n_confirmed(
-    intervention: Intervention,
-    model: Model,
-    traces: Sequence[Trace],
-    options: dict[str, Any],
-    settings: InterventionSettings,
-) -> int | None:
-    """Places that a second stage confirms, None for one stage; the options that say it are taken out."""
-    staged = {option.name: options.pop(option.name, None) for option in STAGED}
-    intervention.check(confirm=staged["confirm"])
-    if not staged["exact"]:
-        spans = StreamSettings(**settings.spans)
-        return n_confirmed(intervention, model, traces, options, spans, asked=staged["confirm"])
-    if staged["confirm"] is not None:
-        raise InputError("confirm: got it beside exact, with which every place is confirmed; leave one of them out")
-    return None
-
-
-def _trust(traces: Sequence[Trace], settings: InterventionSettings) -> dict[str, Any]:
-    """How far the finder can be trusted on the traces."""
-    counted = FinderTrust()
-    for trace, segmentation in segmented(traces, settings):
-        counted.add(trace, segmentation)
-    return counted.record()
 
 
 def _has_table(part: Path) -> bool:

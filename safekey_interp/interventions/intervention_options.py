@@ -12,9 +12,10 @@ import numpy as np
 
 from safekey_interp.errors import InputError
 from safekey_interp.interventions.intervention_parts import FITTING, STAGED
-from safekey_interp.interventions.intervention_record import Intervention, Option, load_function
+from safekey_interp.interventions.intervention_record import Intervention, load_function
 from safekey_interp.interventions.metric_kinds import Metric
 from safekey_interp.interventions.metric_registry import parse_metrics
+from safekey_interp.interventions.option_record import Option
 from safekey_interp.measures.control_directions import Controls
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.probes import Probe

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from safekey_interp.capture.capture_request import STATE_POSITIONS
-from safekey_interp.interventions.intervention_record import Control, Option
+from safekey_interp.interventions.intervention_record import Control
+from safekey_interp.interventions.option_record import Option
 
 LAYERS = Option("layers", "Layers, such as 0-5,12,-1. Default: all.", reads="layers")
 KEY_SENTENCES = Option(

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from safekey_interp.interventions import intervention_parts as parts
-from safekey_interp.interventions.intervention_record import Column, Control, Figure, Intervention, Option
+from safekey_interp.interventions.intervention_record import Column, Control, Figure, Intervention
+from safekey_interp.interventions.option_record import Option
 
 FROM = {
     "key_sentence": "K’s own tokens",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from safekey_interp.interventions import intervention_parts as parts
-from safekey_interp.interventions.intervention_record import Control, Figure, Intervention, Option
+from safekey_interp.interventions.intervention_record import Control, Figure, Intervention
+from safekey_interp.interventions.option_record import Option
 
 INTERVENTION = Intervention(
     name="lens",

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from safekey_interp.interventions import intervention_parts as parts
-from safekey_interp.interventions.intervention_record import Column, Figure, Intervention, Option
+from safekey_interp.interventions.intervention_record import Column, Figure, Intervention
+from safekey_interp.interventions.option_record import Option
 from safekey_interp.interventions.steering_record import SHARED, changed_in_words, scale_in_words, scales_option
 
 METRICS = ("refused", "complied", "malformed")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from safekey_interp.interventions import intervention_parts as parts
-from safekey_interp.interventions.intervention_record import Column, Control, Figure, Intervention, Option
+from safekey_interp.interventions.intervention_record import Column, Control, Figure, Intervention
+from safekey_interp.interventions.option_record import Option
 
 _SPANS = ("prompt", "understanding", "key_sentence")
 """Usual spans to hide and to compare."""

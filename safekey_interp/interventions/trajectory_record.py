@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from safekey_interp.interventions import intervention_parts as parts
-from safekey_interp.interventions.intervention_record import Intervention, Option
+from safekey_interp.interventions.intervention_record import Intervention
+from safekey_interp.interventions.option_record import Option
 
 ALIGNED_AT = {"key_sentence": "K’s first token", "reasoning_end": "the end of the reasoning"}
 """Where offset 0 lies, in words."""

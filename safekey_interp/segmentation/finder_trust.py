@@ -6,6 +6,7 @@ Counted while traces are segmented, in constant memory; ``run.json`` of a run ha
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from safekey_interp.data.trace import Trace
@@ -24,6 +25,14 @@ class FinderTrust:
         self._languages: Counter[str] = Counter()
         self._unread: Counter[str] = Counter()
         self._confidences: Counter[int] = Counter()
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[Trace, Segmentation]]) -> FinderTrust:
+        """The counts of traces with their segmentations."""
+        counted = cls()
+        for trace, segmentation in pairs:
+            counted.add(trace, segmentation)
+        return counted
 
     def add(self, trace: Trace, segmentation: Segmentation) -> None:
         """Count one trace: read where its key sentence has an outcome, annotated where the data came with its span."""

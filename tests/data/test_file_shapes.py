@@ -80,7 +80,7 @@ def test_a_line_says_what_was_read_as_what_and_what_was_left(tmp_path: Path, com
     source = read_traces(path).check()
     assert source.notes == [expected] == source.record()["read_as"]
     typed = command("segment", path, "--out", tmp_path / "out.jsonl")
-    assert " ".join(typed.err.split()) == expected
+    assert "".join(typed.err.split()) == "".join(expected.split())  # a long path is wrapped
     assert typed.status == 0
 
 

@@ -41,7 +41,17 @@ def test_an_installed_package_adds_a_benchmark(
     assert set(known_benchmarks()) == {entry.name for entry in NAMED} | {"easy-task"}
     (here / "there").mkdir()
     harness = install(here / "there")
-    ended = command("eval", "organism:base", "--benchmarks", "easy-task", "--python", harness, "--out", "runs/easy")
+    ended = command(
+        "eval",
+        "organism:base",
+        "--benchmarks",
+        "easy-task",
+        "--python",
+        harness,
+        "--out",
+        "runs/easy",
+        "--allow-unknown",
+    )
     assert ended.status == 0, ended.err
     assert asked(harness) == ["easy"]
     table = open_run("runs/easy").benchmarks

@@ -200,12 +200,13 @@ def test_a_special_mark_is_known_by_its_last_tokens_id() -> None:
 
 def test_what_is_handed_over_is_a_folder_with_its_hash_and_room_for_the_prompt() -> None:
     [side] = named_models(["organism"], at_least=1)
-    handed = for_harness(side, delimiters=None, trust_remote_code=False)
+    options: Any = {"delimiters": None, "trust_remote_code": False, "allow_unknown": True}
+    handed = for_harness(side, **options)
     assert Path(handed.location, "model.safetensors").is_file()
     assert len(handed.fingerprint) == 64
     assert handed.longest == int(256 * 0.8)
     assert (handed.thinking.closing, handed.thinking.has_template) == ("</think>", True)
-    assert handed == for_harness(side, delimiters=None, trust_remote_code=False)
+    assert handed == for_harness(side, **options)
 
 
 def test_what_no_harness_can_read_is_refused(tmp_path: Path) -> None:

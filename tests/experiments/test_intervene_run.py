@@ -127,7 +127,8 @@ STAGED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", STAGED)
 def test_a_run_of_two_stages_has_the_exact_numbers_of_one(tmp_path: Path, kind: str) -> None:
-    two, one = (run_of(kind, tmp_path / name, **STAGED[kind], exact=name == "one") for name in ("two", "one"))
+    two = run_of(kind, tmp_path / "two", **STAGED[kind])
+    one = run_of(kind, tmp_path / "one", **(STAGED[kind] | {"confirm": None}), exact=True)
     assert "stage" not in one.effects.columns, "what is exact everywhere has one stage"
     assert two.manifest["settings"]["confirm"] == 1
     places = [name for name in ("direction", "layer", "position") if name in one.effects.columns]
@@ -156,7 +157,9 @@ def test_what_cannot_be_confirmed_is_refused(tmp_path: Path, wrong: dict[str, An
 def test_a_run_folder_says_what_it_was_and_its_findings_are_its_summary(runs: Any, kind: str) -> None:
     run = open_run(runs(kind).path)
     names = {path.name for path in run.path.iterdir()}
-    assert names == {"run.json", "effects.parquet", "summary.parquet", "findings.json", "left_out.json"}
+    assert names == {
+        *("run.json", "effects.parquet", "summary.parquet", "findings.json", "left_out.json", "most_moved.json")
+    }
     manifest = run.manifest
     assert (manifest["kind"], manifest["intervention"], manifest["status"]) == ("intervention", kind, "complete")
     assert manifest["seed"] == 0
@@ -264,14 +267,15 @@ def test_what_is_measured_is_not_measured_again(tmp_path: Path) -> None:
 
 
 def test_a_ranking_is_work_that_is_kept_and_shared(runs: Any, tmp_path: Path) -> None:
-    class Stopping:
+    class Stopping(Progress):
         """Stops in the last piece of the first round, whose steps it counts."""
 
         def __init__(self, after: int) -> None:
+            super().__init__(is_hidden=True)
             self.after, self.told = after, 0
             self.stages: dict[str, int | None] = {}
 
-        def stage(self, name: str, total: int | None) -> None:
+        def stage(self, name: str, total: int | None, passes: float | None = None) -> None:
             self.stages[name], self.told = total, 0
 
         def advance(self, n: int) -> None:

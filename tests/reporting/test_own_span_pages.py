@@ -131,7 +131,19 @@ def test_the_terminal_says_the_users_names(here: Path, command: Type) -> None:
     ]
     (here / "sums.json").write_text(json.dumps(rows), encoding="utf-8")
     spans = ["--query", "last(reasoning)", "--key", "sentence(0)", "--key", "prompt", "--position", "reasoning"]
-    ended = command("probe", "--traces", "sums.json", "--out", "run", *spans, "--by", "none", "--label-by", "label")
+    ended = command(
+        "probe",
+        "--traces",
+        "sums.json",
+        "--out",
+        "run",
+        *spans,
+        "--by",
+        "none",
+        "--label-by",
+        "label",
+        "--allow-unknown",
+    )
     assert ended.status == 0
     assert BUILT_IN.findall(ended.out) == []
     for words in ("last(reasoning)", "sentence(0)", "reasoning", "correct"):
