@@ -17,7 +17,6 @@ from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
-from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -27,7 +26,8 @@ from safekey_interp.capture.streaming import forward_cost, token_budget
 from safekey_interp.data.span_expressions import NumberedSpan, parse_span
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.errors import TraceError
-from safekey_interp.generation.row_readings import RowReader, Watch, watched_states
+from safekey_interp.generation.batch_readings import score_batch
+from safekey_interp.generation.row_readings import RowReader, watched_states
 from safekey_interp.models.encoding import Encoding
 from safekey_interp.models.model import Model
 from safekey_interp.segmentation.segmenter import Segmentation
@@ -64,6 +64,11 @@ class Continuation(NamedTuple):
     def n_own(self) -> int:
         """Tokens that are the trace's own: those before a sentence, else all."""
         return self.start if self.reader is None else len(self.ids)
+
+    @property
+    def n_inputs(self) -> int:
+        """Tokens that something is read of: all but a sentence's last."""
+        return len(self.ids) - (self.reader is None)
 
     @property
     def first_logit(self) -> int:
@@ -162,17 +167,20 @@ def score(
     batch_size: int | None = None,
     around: Around = lambda _: nullcontext(),
     n_unchanged: Sequence[int] | None = None,
+    n_needed: Sequence[int] | None = None,
 ) -> list[Float[Tensor, " row"]]:
     """Mean log-probability of each continuation's sentence, or what else is read of it.
 
     Args:
         model: the model.
-        families: continuations by trace. What those of a trace have in common, at most up to the token before the one
-            that predicts a sentence's first, is computed once, and outside ``around``.
+        families: continuations by trace. What those of a trace have in common, at most up to the token that predicts a
+            sentence's first, is computed once, and outside ``around``.
         batch_size: rows a forward pass; as many as fit when None.
         around: entered around each forward pass of rows, which are numbered through all families.
         n_unchanged: tokens that each family begins with and that ``around`` leaves as they are; all before what is read
             when None.
+        n_needed: tokens of each row that go through the model for ``around``, even where they predict nothing that is
+            read, as a sentence's last; none when None.
 
     Returns:
         For each family, nats a token, or the reader's unit, float64.
@@ -184,25 +192,41 @@ def score(
     watch = partial(watched_states, model)
     firsts = [0, *accumulate(map(len, families))]
     rows = [row for family in families for row in family]
+    n_inputs = [row.n_inputs for row in rows]
+    if n_needed is not None:
+        n_inputs = list(map(max, n_inputs, n_needed))
     scores = torch.zeros(len(rows), dtype=torch.float64)
     for chosen in plan_batches(n_before, max_tokens=token_budget(model), cost=forward_cost(model)):
         prefixes = PrefixCache(model, [families[number][0].ids[: n_before[number]] for number in chosen])
         placed = [(row, place) for place, f in enumerate(chosen) for row in range(firsts[f], firsts[f + 1])]
-        widths = [len(rows[row].ids) - prefixes.lengths[place] for row, place in placed]
+        widths = [n_inputs[row] - prefixes.lengths[place] for row, place in placed]
         placed = [placed[i] for i in sorted(range(len(placed)), key=lambda i: -widths[i])]
-        width = max(widths, default=1)
+        width = max([1, *widths])
         size = batch_size or rows_that_fit(model, width, prefixes.width)
         for begin in range(0, len(placed), size):
             numbers, of = map(list, zip(*placed[begin : begin + size], strict=True))
             with around(Batch(numbers, prefixes.starts(of))):
                 before = [prefixes.lengths[place] for place in of]
                 logits = partial(prefixes.logits, of=of)
-                scores[numbers] = score_batch(logits, [rows[n] for n in numbers], before, watch)
+                of_batch = [rows[number] for number in numbers]
+                needed = [n_inputs[number] for number in numbers]
+                known = _first_logprobs(prefixes, of, of_batch)
+                scores[numbers] = score_batch(logits, of_batch, before, watch, n_inputs=needed, known=known)
     return [scores[first:end] for first, end in pairwise(firsts)]
 
 
 def _n_before(family: Sequence[Continuation]) -> int:
-    return common_prefix([row.ids for row in family], min(row.start for row in family) - 1)
+    # What predicts a sentence's first token may be the beginning's last; a reader reads the row itself.
+    return common_prefix([row.ids for row in family], min(row.start - (row.reader is not None) for row in family))
+
+
+def _first_logprobs(prefixes: PrefixCache, of: Sequence[int], rows: Sequence[Continuation]) -> Float[Tensor, " row"]:
+    """Log-probability of each row's first token where the beginning ends before a sentence, else 0; float64."""
+    found = torch.zeros(len(rows), dtype=torch.float64)
+    at = [i for i, row in enumerate(rows) if row.reader is None and prefixes.lengths[of[i]] == row.start]
+    if at:
+        found[at] = prefixes.next_logprobs([of[i] for i in at], [int(rows[i].ids[rows[i].start]) for i in at])
+    return found
 
 
 def rows_that_fit(model: Model, width: int, n_before: int) -> int:
@@ -210,73 +234,3 @@ def rows_that_fit(model: Model, width: int, n_before: int) -> int:
     # A row's own copy of its past is read once for each row, so that it costs like a few tokens.
     by_tokens = token_budget(model) // (width + n_before // 16 + 1)
     return max(1, min(_MOST_ROWS, by_tokens, _MOST_LOGITS // (width * model.n_embeddings)))
-
-
-def score_batch(
-    logits_of: Callable[..., Tensor],
-    continuations: Sequence[Continuation],
-    before: Sequence[int],
-    watch: Watch,
-    *,
-    with_last: bool = True,
-) -> Float[Tensor, " row"]:
-    """What is read of each row of one forward pass: of a sentence, its mean log-probability in nats a token; float64.
-
-    Args:
-        logits_of: (row, pos) token ids and ``first`` to the logits at positions from ``first`` on.
-        continuations: one a row.
-        before: how many of its tokens each row does not bring along.
-        watch: how states are read; :func:`~safekey_interp.generation.row_readings.watched_states` of the model.
-        with_last: let a sentence's last token, which predicts nothing of it, go through the model, too.
-    """
-    tails = [row.ids[n:] for row, n in zip(continuations, before, strict=True)]
-    ids = torch.zeros((len(tails), max(map(len, tails))), dtype=torch.int64)
-    for row, tail in zip(ids, tails, strict=True):
-        row[: len(tail)] = tail
-    begins = [row.first_logit - n for row, n in zip(continuations, before, strict=True)]
-    first = min(begins)
-    n_inputs = max(
-        len(tail) - (row.reader is None and not with_last) for row, tail in zip(continuations, tails, strict=True)
-    )
-    places = dict.fromkeys(row.reader.place for row in continuations if row.reader and row.reader.place)
-    with watch([place for place in places if place is not None]) as states:
-        logits = logits_of(ids[:, :n_inputs], first=first)
-    sentences = [number for number, row in enumerate(continuations) if row.reader is None]
-    scores = torch.zeros(len(continuations), dtype=torch.float64)
-    if len(sentences) == len(continuations):
-        return _mean_logprobs(logits, ids[:, first + 1 :], [begin - first for begin in begins], continuations)
-    if sentences:
-        of_sentences = [begins[number] - first for number in sentences], [continuations[number] for number in sentences]
-        scores[sentences] = _mean_logprobs(logits[sentences], ids[sentences, first + 1 :], *of_sentences)
-    for number, (row, n) in enumerate(zip(continuations, before, strict=True)):
-        reader = row.reader
-        if reader is None:
-            continue
-        if reader.place is None:
-            values = logits[number, begins[number] - first : len(row.ids) - n - first]
-        else:
-            values = states[reader.place][number, [position - n for position in reader.positions]]
-        scores[number] = reader.read(values).cpu()
-    return scores
-
-
-def _mean_logprobs(
-    logits: Tensor, targets: Int64[Tensor, "row pos"], begins: Sequence[int], sentences: Sequence[Continuation]
-) -> Float[Tensor, " row"]:
-    """Of the sentences of some rows.
-
-    Args:
-        logits: (row, pos, d_vocab) at the last positions of the rows.
-        targets: the tokens behind these positions, padded on the right.
-        begins: index into the logits' positions of what predicts each sentence's first token.
-        sentences: one a row.
-    """
-    # Of all rows at once: one token after another, and the padding counts nothing.
-    targets = targets.to(logits.device)
-    next_ids = rearrange(targets, "row token -> row token 1")
-    logprobs = logits[:, : targets.shape[1]].float().log_softmax(-1).gather(-1, next_ids)[..., 0]
-    counted = torch.zeros(targets.shape, dtype=torch.bool)
-    for row, (sentence, begin) in enumerate(zip(sentences, begins, strict=True)):
-        counted[row, begin : begin + sentence.n_tokens] = True
-    kept = logprobs.double().where(counted.to(logits.device), 0.0).sum(-1).cpu()
-    return kept / torch.tensor([row.n_tokens for row in sentences])

@@ -58,6 +58,13 @@ class Edges(NamedTuple):
     """Queries and keys of each of its rows."""
 
     @property
+    def n_needed(self) -> list[int]:
+        """Tokens of each row that a cut has to find in a pass."""
+        name = self.subject.trace.trace_id
+        cuts = [Cut(trace_id=name, queries=queries, keys=keys, layers=frozenset()) for queries, keys in self.ends]
+        return [cut.n_needed for cut in cuts]
+
+    @property
     def n_unchanged(self) -> int:
         """Tokens before the first query of any row."""
         return min(queries[0] for queries, _ in self.ends if queries)
@@ -146,7 +153,8 @@ def cut_each(
                 stack.enter_context(knocked_out(model, Knockout(cuts, n_heads=model.n_heads, starts=batch.starts)))
             yield
 
-    [scores] = score(model, [family], around=cutting, n_unchanged=[edges.n_unchanged])
+    n_needed = edges.n_needed * len(sets)
+    [scores] = score(model, [family], around=cutting, n_unchanged=[edges.n_unchanged], n_needed=n_needed)
     values = readout.values(scores.numpy().reshape(len(sets), len(rows)), edges.subject.parts)
     if not np.isfinite(values).all():
         raise TraceError(edges.subject.trace.trace_id, NOT_FINITE)

@@ -127,7 +127,8 @@ class SuppressedMetrics:
         firsts = [[cut.queries[0] for cut in family if cut.queries] for family in families]
         lengths = [len(row.ids) for row in subject.rows]
         n_unchanged = [min(first, default=max(lengths)) for first in firsts]
-        scores = score(self.model, rows, around=cutting, n_unchanged=n_unchanged)
+        n_needed = [cut.n_needed for cut in cuts]
+        scores = score(self.model, rows, around=cutting, n_unchanged=n_unchanged, n_needed=n_needed)
         values = [self.readout.values(each.numpy().reshape(-1, n_rows), subject.parts) for each in scores]
         if not all(np.isfinite(each).all() for each in values):
             raise TraceError(subject.trace.trace_id, NOT_FINITE)
