@@ -9,7 +9,7 @@ read otherwise (:mod:`safekey_interp.generation.row_readings`), beside sentences
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -200,11 +200,10 @@ def score(
         prefixes = PrefixCache(model, [families[number][0].ids[: n_before[number]] for number in chosen])
         placed = [(row, place) for place, f in enumerate(chosen) for row in range(firsts[f], firsts[f + 1])]
         widths = [n_inputs[row] - prefixes.lengths[place] for row, place in placed]
-        placed = [placed[i] for i in sorted(range(len(placed)), key=lambda i: -widths[i])]
-        width = max([1, *widths])
-        size = batch_size or rows_that_fit(model, width, prefixes.width)
-        for begin in range(0, len(placed), size):
-            numbers, of = map(list, zip(*placed[begin : begin + size], strict=True))
+        order = sorted(range(len(placed)), key=lambda i: -widths[i])
+        for size in _sizes(model, [widths[i] for i in order], prefixes.width, batch_size):
+            numbers, of = map(list, zip(*(placed[i] for i in order[:size]), strict=True))
+            order = order[size:]
             with around(Batch(numbers, prefixes.starts(of))):
                 before = [prefixes.lengths[place] for place in of]
                 logits = partial(prefixes.logits, of=of)
@@ -213,6 +212,18 @@ def score(
                 known = _first_logprobs(prefixes, of, of_batch)
                 scores[numbers] = score_batch(logits, of_batch, before, watch, n_inputs=needed, known=known)
     return [scores[first:end] for first, end in pairwise(firsts)]
+
+
+def _sizes(model: Model, widths: Sequence[int], n_before: int, batch_size: int | None) -> Iterator[int]:
+    """Rows of each forward pass, of widths that descend: a pass ends where padding costs as much as a further pass."""
+    begin, cost = 0, forward_cost(model)
+    while begin < len(widths):
+        width = widths[begin]
+        some = widths[begin : begin + (batch_size or rows_that_fit(model, max(1, width), n_before))]
+        padding = accumulate(width - own for own in some)
+        size = len(some) if batch_size else sum(padded < cost for padded in padding)
+        yield size
+        begin += size
 
 
 def _n_before(family: Sequence[Continuation]) -> int:
