@@ -3,7 +3,8 @@
     logprob(s) = 1/|s| · Σ_{t in s} log p(s_t | X, U, s_<t)          nats a token
 
 The sentence takes the key sentence's place, or stands behind any other position. All sentences of a trace have nearly
-the same tokens before them; these are computed once (:mod:`safekey_interp.capture.prefix_cache`). A row may also be
+the same tokens before them; these are computed once (:mod:`safekey_interp.capture.prefix_cache`), and with them the
+probability of a sentence's first token. Its last token predicts nothing of it and is not computed. A row may also be
 read otherwise (:mod:`safekey_interp.generation.row_readings`), beside sentences in the same pass.
 """
 

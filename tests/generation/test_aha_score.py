@@ -107,14 +107,17 @@ def test_the_organisms_are_the_literal_ones_with_and_without_the_prompt() -> Non
 def test_sentences_of_one_token_are_the_literal_ones_too(architecture: str) -> None:
     model, traces = tiny_models.tiny_model(architecture), with_u_and_k()
     for bank in (KeySentences(safe=("A",), go_ahead=("B",)), KeySentences(safe=("A",), go_ahead=GENERAL.go_ahead[:1])):
-        table = measure_aha(model, traces, bank=bank, finder="given")
-        assert 1 in set(table["n_tokens"])
+        with counted_passes(model) as count:
+            table = measure_aha(model, traces, bank=bank, finder="given")
+        is_one = table["n_tokens"] == 1
+        assert is_one.any()
+        assert count.passes == 1 or not is_one.all(), "the beginnings predict all that is read"
         assert_literal(model, traces, table)
 
 
 def test_a_beginning_goes_through_the_model_once_and_a_sentences_last_token_not_at_all() -> None:
-    model, [trace] = tiny_models.tiny_model("llama"), with_u_and_k(1)
-    bank = KeySentences(safe=("Hmm, no.",), go_ahead=("Yes, I can.", "A"))
+    model, trace = tiny_models.tiny_model("llama"), with_u_and_k(2)[0]
+    bank = KeySentences(safe=("Hmm, no.",), go_ahead=("Hmm, I can do it.",))
     with counted_passes(model) as count:
         table = measure_aha(model, [trace], bank=bank, finder="given", batch_size=1)
     [placed] = place_sentences(model, segmented([trace], SegmentationSettings(finder="given")), bank)
