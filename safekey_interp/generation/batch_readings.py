@@ -13,7 +13,7 @@ from torch import Tensor
 from safekey_interp.generation.row_readings import Watch
 
 if TYPE_CHECKING:
-    from safekey_interp.generation.likelihood import Continuation
+    from safekey_interp.generation.continuation import Continuation
 
 
 def score_batch(

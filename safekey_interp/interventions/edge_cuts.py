@@ -18,7 +18,8 @@ from safekey_interp.capture.attention_mask import Cut, Knockout, knocked_out
 from safekey_interp.capture.streaming import StreamSettings
 from safekey_interp.data.span_checks import with_known_spans
 from safekey_interp.errors import TraceError
-from safekey_interp.generation.likelihood import NOT_FINITE, Batch, Continuation, score
+from safekey_interp.generation.continuation import Continuation
+from safekey_interp.generation.likelihood import NOT_FINITE, Batch, score
 from safekey_interp.interventions.effect_metrics import Readout, Subject
 from safekey_interp.interventions.effects import about_first
 from safekey_interp.segmentation.segmenter import segmented

@@ -24,7 +24,8 @@ from safekey_interp.capture.places import Place
 from safekey_interp.capture.prefix_cache import PrefixCache, common_prefix, has_prefix_cache
 from safekey_interp.capture.residual_edits import Edit, edited
 from safekey_interp.generation.batch_readings import score_batch
-from safekey_interp.generation.likelihood import Continuation, rows_that_fit
+from safekey_interp.generation.continuation import Continuation
+from safekey_interp.generation.likelihood import rows_that_fit
 from safekey_interp.generation.row_readings import watched_states
 from safekey_interp.interventions.variant_scores import logits_of_bridge
 

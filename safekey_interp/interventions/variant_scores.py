@@ -20,7 +20,8 @@ from safekey_interp.capture.prefix_cache import PrefixCache, common_prefix, has_
 from safekey_interp.capture.residual_edits import Edit, Place, edited
 from safekey_interp.capture.streaming import token_budget
 from safekey_interp.generation.batch_readings import score_batch
-from safekey_interp.generation.likelihood import Continuation, rows_that_fit
+from safekey_interp.generation.continuation import Continuation
+from safekey_interp.generation.likelihood import rows_that_fit
 from safekey_interp.generation.row_readings import watched_states
 
 if TYPE_CHECKING:
