@@ -22,7 +22,8 @@ from safekey_interp.capture.attention_mask import Cut, Knockout, knocked_out
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.data.trace import Trace
 from safekey_interp.data.trace_reader import read_traces
-from safekey_interp.generation.likelihood import Continuation, with_own_sentence
+from safekey_interp.generation.continuation import Continuation
+from safekey_interp.generation.likelihood import with_own_sentence
 from safekey_interp.interventions.attention_knockout import knockout
 from safekey_interp.interventions.knockout_plan import DOSES
 from safekey_interp.models.model import Model, load

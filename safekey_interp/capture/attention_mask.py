@@ -64,6 +64,11 @@ class Cut:
         end = self.keys[-1] if self.keys else 0
         return next((query for query in self.queries if query >= end), self.queries[-1])
 
+    @property
+    def n_needed(self) -> int:
+        """Tokens of the row that a pass has to have: its keys, and the query whose sight counts."""
+        return max(self.keys[-1] + 1 if self.keys else 0, self.reference + 1 if self.queries else 0)
+
 
 class Sight(NamedTuple):
     """Keys that one row's cut hides in one kind of layer."""
@@ -221,14 +226,15 @@ def chosen_queries(
     """Which queries of a pass are meant in each row.
 
     Args:
-        queries: positions in the trace, one list a row.
+        queries: positions in the trace, one list a row; those behind the pass's last are in none.
         starts: position of each row's first token.
         n_queries: queries of the pass.
         offset: position of its first query.
     """
     chosen = np.zeros((len(queries), n_queries), bool)
     for row, (positions, start) in enumerate(zip(queries, starts, strict=True)):
-        chosen[row, np.asarray(positions, dtype=np.int64) + (start - offset)] = True
+        at = np.asarray(positions, dtype=np.int64) + (start - offset)
+        chosen[row, at[at < n_queries]] = True
     return torch.as_tensor(chosen)
 
 

@@ -43,18 +43,31 @@ class PrefixCache:
         """Tokens of the longest: every row's own first token is at this position."""
         self._model = model
         self._past: list[tuple[Tensor, Tensor]] = []
+        self._last = torch.zeros(0)
         if self.width:
             rows = torch.zeros((len(ids), self.width), dtype=torch.int64)
             for row, beginning in zip(rows, ids, strict=True):
                 row[self.width - len(beginning) :] = beginning
             cache = DynamicCache()
-            options = self._places(list(range(len(ids))), 0)
-            model.hf.get_decoder()(input_ids=rows.to(model.device), past_key_values=cache, use_cache=True, **options)
+            options: dict[str, Any] = dict(self._places(list(range(len(ids))), 0))
+            options |= {"past_key_values": cache, "use_cache": True}
+            self._last = self._forward(rows, self.width - 1, options)[:, -1]
             self._past = [(layer.keys, layer.values) for layer in cache.layers]  # type: ignore[misc]
 
     def starts(self, of: Sequence[int]) -> list[int]:
         """Position of each row's first token, beginning included: what the padding shifts by."""
         return [self.width - self.lengths[number] for number in of]
+
+    def next_logprobs(self, of: Sequence[int], next_ids: Sequence[int]) -> Float[Tensor, " row"]:
+        """Log-probability of the first token of continuations, float64 on the CPU.
+
+        Args:
+            of: the beginning of each row; none may be empty.
+            next_ids: the row's first token.
+        """
+        beginnings = sorted(set(of))
+        places = [beginnings.index(number) for number in of]
+        return self._last[beginnings].float().log_softmax(-1)[places, list(next_ids)].double().cpu()
 
     def logits(
         self, rows: Int64[Tensor, "row pos"], of: Sequence[int], first: int = 0
@@ -62,19 +75,26 @@ class PrefixCache:
         """Logits of continuations.
 
         Args:
-            rows: tokens behind the beginnings, padded on the right, where causality hides the padding.
+            rows: tokens behind the beginnings, padded on the right, where causality hides the padding; may be none.
             of: the beginning of each row.
             first: logits of earlier tokens of the rows are not computed.
         """
         width = rows.shape[1]
+        if not width:
+            return self._last.new_zeros((len(rows), 0, self._model.n_embeddings))
         options: dict[str, Any] = {"use_cache": False}
         if self.width:
             index = torch.tensor(list(of), device=self._model.device)
             layers: list[Any] = [_Past(keys, values, index) for keys, values in self._past]
             options = {"past_key_values": Cache(layers=layers), "use_cache": True} | self._places(of, width)
+        return self._forward(rows, first, options)
+
+    def _forward(self, rows: Int64[Tensor, "row pos"], first: int, options: dict[str, Any]) -> Tensor:
+        """Logits of one pass from a position on."""
         hf = self._model.hf
         if "logits_to_keep" in inspect.signature(hf.forward).parameters:
-            return hf(input_ids=rows.to(self._model.device), logits_to_keep=width - first, **options).logits
+            options["logits_to_keep"] = rows.shape[1] - first
+            return hf(input_ids=rows.to(self._model.device), **options).logits
         return hf(input_ids=rows.to(self._model.device), **options).logits[:, first:]
 
     def _places(self, of: Sequence[int], n_new: int) -> dict[str, Tensor]:

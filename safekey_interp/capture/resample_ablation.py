@@ -56,6 +56,11 @@ class Swap:
     """Heads in which it does; all when None."""
 
     @property
+    def n_needed(self) -> int:
+        """Tokens of the row that a pass has to have: its keys."""
+        return self.keys[-1] + 1 if self.keys else 0
+
+    @property
     def n_given(self) -> int:
         """Keys that take a place."""
         return next((key.shape[1] for key, _ in self.given.values()), 0)

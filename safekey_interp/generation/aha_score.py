@@ -25,8 +25,9 @@ from safekey_interp.capture.streaming import BatchSize, fixed_size, in_chunks, o
 from safekey_interp.data.conditions import subsets_by_label
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, NothingMeasured, TraceError
+from safekey_interp.generation.continuation import Continuation
 from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, spelled
-from safekey_interp.generation.likelihood import NOT_FINITE, Continuation, score, with_sentence
+from safekey_interp.generation.likelihood import NOT_FINITE, score, with_sentence
 from safekey_interp.measures.intervals import mean_interval
 from safekey_interp.models.model import Model
 from safekey_interp.segmentation.segmentation_settings import SegmentationSettings

@@ -7,7 +7,7 @@ import torch
 from safekey_interp.data.span_expressions import parse_span
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import TraceError
-from safekey_interp.generation.likelihood import Continuation
+from safekey_interp.generation.continuation import Continuation
 from safekey_interp.models.chat_template import render
 from safekey_interp.models.encoding import Encoding
 from safekey_interp.models.model import Model

@@ -30,8 +30,9 @@ from safekey_interp.capture.component_grid import component_grid
 from safekey_interp.capture.places import Place
 from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_size
 from safekey_interp.errors import TraceError
+from safekey_interp.generation.continuation import Continuation
 from safekey_interp.generation.key_sentence_bank import KeySentences
-from safekey_interp.generation.likelihood import NOT_FINITE, Continuation
+from safekey_interp.generation.likelihood import NOT_FINITE
 from safekey_interp.interventions.activation_swaps import Swap, match_positions, read_states, swapping
 from safekey_interp.interventions.attribution_patching import attribute, compare_attribution
 from safekey_interp.interventions.effect_metrics import Readout, Subject, readout_of

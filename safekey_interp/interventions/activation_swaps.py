@@ -20,7 +20,7 @@ from torch import Tensor
 from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.places import Place
 from safekey_interp.capture.residual_edits import Edit, edited
-from safekey_interp.generation.likelihood import Continuation
+from safekey_interp.generation.continuation import Continuation
 from safekey_interp.interventions.variant_scores import Branch, EditsOf
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.data.conditions import FEW
-from safekey_interp.generation.likelihood import Continuation
+from safekey_interp.generation.continuation import Continuation
 from safekey_interp.interventions.activation_swaps import Swap
 from safekey_interp.interventions.first_order import gradients_at
 from safekey_interp.measures.intervals import NOTHING, Groups, Interval, group_codes, student

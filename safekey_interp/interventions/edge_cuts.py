@@ -18,7 +18,8 @@ from safekey_interp.capture.attention_mask import Cut, Knockout, knocked_out
 from safekey_interp.capture.streaming import StreamSettings
 from safekey_interp.data.span_checks import with_known_spans
 from safekey_interp.errors import TraceError
-from safekey_interp.generation.likelihood import NOT_FINITE, Batch, Continuation, score
+from safekey_interp.generation.continuation import Continuation
+from safekey_interp.generation.likelihood import NOT_FINITE, Batch, score
 from safekey_interp.interventions.effect_metrics import Readout, Subject
 from safekey_interp.interventions.effects import about_first
 from safekey_interp.segmentation.segmenter import segmented
@@ -56,6 +57,13 @@ class Edges(NamedTuple):
     """The trace, and what is read out of it."""
     ends: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
     """Queries and keys of each of its rows."""
+
+    @property
+    def n_needed(self) -> list[int]:
+        """Tokens of each row that a cut has to find in a pass."""
+        name = self.subject.trace.trace_id
+        cuts = [Cut(trace_id=name, queries=queries, keys=keys, layers=frozenset()) for queries, keys in self.ends]
+        return [cut.n_needed for cut in cuts]
 
     @property
     def n_unchanged(self) -> int:
@@ -146,7 +154,8 @@ def cut_each(
                 stack.enter_context(knocked_out(model, Knockout(cuts, n_heads=model.n_heads, starts=batch.starts)))
             yield
 
-    [scores] = score(model, [family], around=cutting, n_unchanged=[edges.n_unchanged])
+    n_needed = edges.n_needed * len(sets)
+    [scores] = score(model, [family], around=cutting, n_unchanged=[edges.n_unchanged], n_needed=n_needed)
     values = readout.values(scores.numpy().reshape(len(sets), len(rows)), edges.subject.parts)
     if not np.isfinite(values).all():
         raise TraceError(edges.subject.trace.trace_id, NOT_FINITE)

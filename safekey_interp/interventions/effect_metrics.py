@@ -23,8 +23,9 @@ from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.span_checks import with_known_spans
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import NothingMeasured, TraceError
+from safekey_interp.generation.continuation import Continuation
 from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, spelled
-from safekey_interp.generation.likelihood import Continuation, with_sentence
+from safekey_interp.generation.likelihood import with_sentence
 from safekey_interp.interventions.metric_kinds import Aha, Metric, OwnKeySentence
 from safekey_interp.interventions.metric_registry import MetricLike, parse_metrics
 from safekey_interp.segmentation.segmenter import Segmentation, segmented

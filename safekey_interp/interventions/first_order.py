@@ -23,7 +23,9 @@ from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.places import Place
 from safekey_interp.capture.prefix_cache import PrefixCache, common_prefix, has_prefix_cache
 from safekey_interp.capture.residual_edits import Edit, edited
-from safekey_interp.generation.likelihood import Continuation, rows_that_fit, score_batch
+from safekey_interp.generation.batch_readings import score_batch
+from safekey_interp.generation.continuation import Continuation
+from safekey_interp.generation.likelihood import rows_that_fit
 from safekey_interp.generation.row_readings import watched_states
 from safekey_interp.interventions.variant_scores import logits_of_bridge
 
@@ -111,7 +113,7 @@ def gradients_at(
             logits: Callable[..., Tensor] = logits_of_bridge(model) if backend == "bridge" else prefixes.logits
             some = [rows[number] for number in numbers]
             watch = partial(watched_states, model, backend=backend)
-            scored.append(score_batch(partial(logits, of=of), some, [n] * len(some), watch, with_last=False))
+            scored.append(score_batch(partial(logits, of=of), some, [n] * len(some), watch))
         gradients = torch.autograd.grad(torch.cat(scored).sum(), [moved for *_, moved in begun], allow_unused=True)
     found: list[list[tuple[dict[Place, Tensor], dict[Place, Tensor]]]] = [[({}, {}) for _ in each] for each in passes]
     for (place, number, states, moved), gradient in zip(begun, gradients, strict=True):

@@ -89,7 +89,7 @@ def _hide(
             yield
         n_keys[batch.rows], n_pool[batch.rows], is_short[batch.rows] = cut.n_keys, cut.n_pool, cut.is_short
 
-    _score(model, cases, rows, cutting, measured)
+    _score(model, cases, rows, cutting, measured, n_needed=[cut.n_needed for cut in cuts])
     short: list[set[tuple[Place, str]]] = [set() for _ in cases]
     for number, row in enumerate(rows):
         if row.condition < 0:
@@ -136,7 +136,7 @@ def _resample(model: Model, case: Case, chosen: Sequence[int], plan: Plan, measu
         with resampled(model, Resampling(of_batch, n_heads=model.n_heads, starts=batch.starts)):
             yield
 
-    _score(model, [case], rows, swapping, [measured])
+    _score(model, [case], rows, swapping, [measured], n_needed=[swap.n_needed for swap in swaps])
     measured.n_keys[list(chosen)] = [
         swap.n_given for row, swap in zip(rows, swaps, strict=True) if row.sentence == case.counted
     ]
@@ -156,12 +156,18 @@ def _cut(case: Case, row: _Row, plan: Plan) -> Cut:
 
 
 def _score(
-    model: Model, cases: Sequence[Case], rows: Sequence[_Row], around: Around, measured: Sequence[Measured]
+    model: Model,
+    cases: Sequence[Case],
+    rows: Sequence[_Row],
+    around: Around,
+    measured: Sequence[Measured],
+    *,
+    n_needed: Sequence[int],
 ) -> None:
     """Score the rows, which go by case, and put each number where it belongs."""
     families = [[cases[c].sentences[row.sentence] for row in part] for c, part in groupby(rows, lambda row: row.case)]
     n_unchanged = [cases[c].n_unchanged for c, _ in groupby(rows, lambda row: row.case)]
-    scored = score(model, families, around=around, n_unchanged=n_unchanged)
+    scored = score(model, families, around=around, n_unchanged=n_unchanged, n_needed=n_needed)
     scores = [value for family in scored for value in family.tolist()]
     for row, value in zip(rows, scores, strict=True):
         of_case = measured[row.case]

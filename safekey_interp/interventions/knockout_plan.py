@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int64
 from safekey_interp.capture.attention_mask import Cut
 from safekey_interp.data.span_expressions import parse_span
 from safekey_interp.errors import TraceError
-from safekey_interp.generation.likelihood import Continuation
+from safekey_interp.generation.continuation import Continuation
 from safekey_interp.interventions.donors import OTHER, SAME, Donor, donors_for, is_resampled
 from safekey_interp.interventions.effect_metrics import Readout, Subject
 from safekey_interp.interventions.effects import TESTED

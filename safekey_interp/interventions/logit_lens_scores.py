@@ -33,8 +33,9 @@ from safekey_interp.capture.residual_edits import Edit, Place
 from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_size, on_threads, threads_for
 from safekey_interp.capture.unembedding import LogitReader
 from safekey_interp.errors import InputError, TraceError
+from safekey_interp.generation.continuation import Continuation
 from safekey_interp.generation.key_sentence_bank import KeySentences
-from safekey_interp.generation.likelihood import NOT_FINITE, Continuation, with_sentence
+from safekey_interp.generation.likelihood import NOT_FINITE, with_sentence
 from safekey_interp.interventions.effect_metrics import (
     OwnTokens,
     Readout,

@@ -20,9 +20,10 @@ from jaxtyping import Float
 
 from safekey_interp.capture.residual_edits import Place
 from safekey_interp.errors import InputError, TraceError
+from safekey_interp.generation.continuation import Continuation
 from safekey_interp.generation.inserted_text import with_text
 from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, spelled
-from safekey_interp.generation.likelihood import Continuation, with_own_sentence, with_sentence
+from safekey_interp.generation.likelihood import with_own_sentence, with_sentence
 from safekey_interp.generation.row_readings import (
     FunctionOfLogits,
     LogitDifference,

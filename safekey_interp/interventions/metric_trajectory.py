@@ -23,9 +23,10 @@ from jaxtyping import Float
 from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.streaming import on_threads, threads_for
 from safekey_interp.errors import InputError, TraceError
+from safekey_interp.generation.continuation import Continuation
 from safekey_interp.generation.inserted_text import with_text
 from safekey_interp.generation.key_sentence_bank import KeySentences
-from safekey_interp.generation.likelihood import Continuation, score
+from safekey_interp.generation.likelihood import score
 from safekey_interp.interventions.metric_kinds import DECIDING, Aha, Metric, NextTokens, RecordScore, TextLogprob
 from safekey_interp.interventions.metric_registry import MetricLike, parse_metrics
 from safekey_interp.interventions.trajectory_record import INTERVENTION

@@ -28,7 +28,8 @@ from safekey_interp.capture.direct_paths import (
 from safekey_interp.capture.places import Place
 from safekey_interp.capture.streaming import in_chunks
 from safekey_interp.errors import InputError
-from safekey_interp.generation.likelihood import Continuation, rows_that_fit
+from safekey_interp.generation.continuation import Continuation
+from safekey_interp.generation.likelihood import rows_that_fit
 from safekey_interp.interventions.activation_swaps import Change, Swap, match_positions, read_states
 
 if TYPE_CHECKING:

@@ -27,8 +27,9 @@ import pandas as pd
 
 from safekey_interp.capture.streaming import BatchSize, StreamSettings, fixed_size, in_chunks
 from safekey_interp.errors import TraceError
+from safekey_interp.generation.continuation import Continuation
 from safekey_interp.generation.key_sentence_bank import KeySentences
-from safekey_interp.generation.likelihood import NOT_FINITE, Continuation
+from safekey_interp.generation.likelihood import NOT_FINITE
 from safekey_interp.interventions.activation_swaps import Change, swapping
 from safekey_interp.interventions.effect_metrics import Readout, Subject, readout_of
 from safekey_interp.interventions.effects import P_VALUES, TESTED, about_first, summarise_effects, with_units

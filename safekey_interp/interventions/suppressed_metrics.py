@@ -17,7 +17,8 @@ import pandas as pd
 
 from safekey_interp.capture.attention_mask import Cut, Knockout, knocked_out
 from safekey_interp.errors import TraceError
-from safekey_interp.generation.likelihood import NOT_FINITE, Batch, Continuation, score
+from safekey_interp.generation.continuation import Continuation
+from safekey_interp.generation.likelihood import NOT_FINITE, Batch, score
 from safekey_interp.interventions.effect_metrics import Readout, Subject
 from safekey_interp.interventions.effects import TESTED, about_first
 from safekey_interp.segmentation.segmenter import Segmentation
@@ -127,7 +128,8 @@ class SuppressedMetrics:
         firsts = [[cut.queries[0] for cut in family if cut.queries] for family in families]
         lengths = [len(row.ids) for row in subject.rows]
         n_unchanged = [min(first, default=max(lengths)) for first in firsts]
-        scores = score(self.model, rows, around=cutting, n_unchanged=n_unchanged)
+        n_needed = [cut.n_needed for cut in cuts]
+        scores = score(self.model, rows, around=cutting, n_unchanged=n_unchanged, n_needed=n_needed)
         values = [self.readout.values(each.numpy().reshape(-1, n_rows), subject.parts) for each in scores]
         if not all(np.isfinite(each).all() for each in values):
             raise TraceError(subject.trace.trace_id, NOT_FINITE)

@@ -19,7 +19,9 @@ from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.prefix_cache import PrefixCache, common_prefix, has_prefix_cache
 from safekey_interp.capture.residual_edits import Edit, Place, edited
 from safekey_interp.capture.streaming import token_budget
-from safekey_interp.generation.likelihood import Continuation, rows_that_fit, score_batch
+from safekey_interp.generation.batch_readings import score_batch
+from safekey_interp.generation.continuation import Continuation
+from safekey_interp.generation.likelihood import rows_that_fit
 from safekey_interp.generation.row_readings import watched_states
 
 if TYPE_CHECKING:
@@ -81,7 +83,7 @@ def score_variants(
             logits = logits_of_bridge(model) if backend == "bridge" else beginnings.logits
             with edited(model, edits_of(batch, n), backend=backend):
                 of_batch = [rows[branch.row] for branch in batch]
-                scored = score_batch(partial(logits, of=of), of_batch, [n] * len(batch), watch, with_last=False)
+                scored = score_batch(partial(logits, of=of), of_batch, [n] * len(batch), watch)
             scores[[branch.variant for branch in batch], [branch.row for branch in batch]] = scored
     return scores
 

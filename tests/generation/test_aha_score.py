@@ -18,13 +18,16 @@ import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from safekey_interp.capture.pass_meter import counted_passes
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
-from safekey_interp.generation.aha_score import measure_aha, summarise_aha
+from safekey_interp.generation.aha_score import measure_aha, place_sentences, summarise_aha
 from safekey_interp.generation.key_sentence_bank import GENERAL, ORGANISM, KeySentences, bank_for, read_key_sentences
 from safekey_interp.models import organism
 from safekey_interp.models.chat_template import render
 from safekey_interp.models.model import Model, from_hf, load
+from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
+from safekey_interp.segmentation.segmenter import segmented
 from safekey_interp.segmentation.sentence_classes import classify_aha
 
 SMALL = KeySentences(safe=GENERAL.safe[:2], go_ahead=GENERAL.go_ahead[1:4])
@@ -98,6 +101,29 @@ def test_the_organisms_are_the_literal_ones_with_and_without_the_prompt() -> Non
     for mask_prompt in (False, True):
         table = measure_aha(toy(), traces, finder="given", mask_prompt=mask_prompt)
         assert_literal(toy(), traces, table, mask_prompt=mask_prompt)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3_text", "phi3"])
+def test_sentences_of_one_token_are_the_literal_ones_too(architecture: str) -> None:
+    model, traces = tiny_models.tiny_model(architecture), with_u_and_k()
+    for bank in (KeySentences(safe=("A",), go_ahead=("B",)), KeySentences(safe=("A",), go_ahead=GENERAL.go_ahead[:1])):
+        with counted_passes(model) as count:
+            table = measure_aha(model, traces, bank=bank, finder="given")
+        is_one = table["n_tokens"] == 1
+        assert is_one.any()
+        assert count.passes == 1 or not is_one.all(), "the beginnings predict all that is read"
+        assert_literal(model, traces, table)
+
+
+def test_a_beginning_goes_through_the_model_once_and_a_sentences_last_token_not_at_all() -> None:
+    model, trace = tiny_models.tiny_model("llama"), with_u_and_k(2)[0]
+    bank = KeySentences(safe=("Hmm, no.",), go_ahead=("Hmm, I can do it.",))
+    with counted_passes(model) as count:
+        table = measure_aha(model, [trace], bank=bank, finder="given", batch_size=1)
+    [placed] = place_sentences(model, segmented([trace], SegmentationSettings(finder="given")), bank)
+    [(_, rows)] = placed.rows
+    assert count.tokens == rows[0].start + (table["n_tokens"] - 1).sum()
+    assert count.passes == 1 + 2
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3_text", "qwen3"])

@@ -11,8 +11,8 @@ import torch
 
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.trace import Trace
+from safekey_interp.generation.continuation import Continuation
 from safekey_interp.generation.key_sentence_bank import GENERAL, KeySentences
-from safekey_interp.generation.likelihood import Continuation
 from safekey_interp.interventions.activation_patching import patch
 from safekey_interp.interventions.effect_metrics import find_subjects
 from safekey_interp.interventions.intervention_parts import POSITIONS

@@ -79,6 +79,39 @@ def test_it_equals_an_eager_forward_with_the_masks_joined(architecture: str, fro
         assert row["n_q"] == len(rows)
 
 
+@pytest.mark.parametrize(
+    ("from_span", "to_span"),
+    [
+        ("key_sentence", "key_sentence"),
+        ("key_sentence", "last(key_sentence)"),
+        ("last(key_sentence)", "prompt"),
+        ("decision+key_sentence", "understanding+key_sentence"),
+    ],
+)
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "gemma3_text"])
+def test_the_last_token_of_k_counts_among_queries_and_keys_although_it_predicts_nothing(
+    architecture: str, from_span, to_span
+) -> None:
+    model, traces, encodings = setting(architecture)
+    chosen: dict[str, Any] = {"controls": ("dose", "resample_other_label"), "n_dose": 1, "n_donors": 1}
+    table: Any = knockout(model, traces, from_span, to_span, aha=False, finder="given", **chosen)
+    assert table["value"].notna().any()
+    found = table[table["control"] == "none"].set_index("trace_id")
+    for trace, encoding in zip(traces, encodings, strict=True):
+        queries, keys = (list(encoding.positions(span)) for span in (from_span, to_span))
+        n = encoding.end
+        hidden = torch.zeros((1, 1, n, n), dtype=torch.bool)
+        for query in queries:
+            hidden[0, 0, query, keys] = True
+        with torch.no_grad(), reference_forward.joined_masks(model, hidden, range(model.n_layers)):
+            cut = key_logprob(model, encoding)
+        row = found.loc[trace.trace_id]
+        assert row["value"] == pytest.approx(cut, abs=1e-4)
+        assert row["n_q"] == len(queries)
+        seen = [key for key in keys if key <= queries[-1]]
+        assert row["n_k"] == len(seen) or architecture in WINDOWED
+
+
 @contextmanager
 def knocked_out_on_bridge(model: Model, knockout: Knockout) -> Iterator[Any]:
     """The same for every forward of ``model.bridge()``, by TransformerLens's hooks: an independent implementation."""
