@@ -94,7 +94,7 @@ def killed(work: Callable[..., None], *arguments: object) -> None:
     assert process.exitcode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("n", [2, 5, 9])
+@pytest.mark.parametrize("n", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 9))])
 def test_a_killed_probe_measures_no_batch_again_and_ends_the_same(tmp_path: Path, n: int) -> None:
     probe(tmp_path / "whole")
     out = tmp_path / "run"

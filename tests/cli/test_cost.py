@@ -61,7 +61,7 @@ def test_a_dry_run_prints_the_cost_and_writes_nothing(traces: Path, command: Typ
     assert sorted(traces.rglob("*")) == before
 
 
-@pytest.mark.parametrize("name", ["probe", "generate"])
+@pytest.mark.parametrize("name", [pytest.param("probe", marks=pytest.mark.slow), "generate"])
 def test_quiet_says_nothing_and_loud_says_the_cost(traces: Path, command: Type, name: str) -> None:
     words = (*COMMANDS[name], "--out", out_of(name), "--overwrite")
     quiet = command(*words, "--quiet")

@@ -82,7 +82,7 @@ def run_shell(text: str, page: Path) -> None:
         if words[:3] == ["python", "-m", "safekey_interp"]:
             words = ["safekey-interp", *words[3:]]
         assert words[0] == "safekey-interp", f"{line!r}: expected a command of the package"
-        if words[1] in READS_ALL and "--traces" not in words and words[-2:-1] != ["--limit"]:
+        if words[1] in READS_ALL and not {"--traces", "--limit", "--first"} & set(words):
             words += ["--limit", "8"]
         if words[1] in DRAWS and page.name != "quickstart.md":
             words += ["--no-report"]

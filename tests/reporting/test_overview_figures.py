@@ -96,7 +96,10 @@ def test_attention_stands_beside_its_baselines_in_the_last_layer(run: Run) -> No
         figures.attention_beside_baselines.spec(table, queries=["answer"], keys=["prompt"])
 
 
-@pytest.mark.parametrize("name", ["knockout", "knockout by head", "patch", "direction", "suppress", "lens"])
+@pytest.mark.parametrize(
+    "name",
+    ["knockout", pytest.param("knockout by head", marks=pytest.mark.slow), "patch", "direction", "suppress", "lens"],
+)
 def test_the_mean_over_traces_is_the_effect_of_the_place(tmp_path: Path, name: str) -> None:
     """And the mean of the controls the control, so that the trace that moved most is one of those summed up."""
     made = open_run(write_intervention(tmp_path, name))

@@ -30,6 +30,7 @@ def resize(disk: Path, kilobytes: int) -> None:
     subprocess.run(["mount", "-o", f"remount,size={kilobytes}k", disk], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_wherever_it_is_full_and_the_run_goes_on(disk: Path, tmp_path: Path) -> None:
     whole = trained(tmp_path / "whole")
     for kilobytes in (16, 200, 400):
