@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -83,7 +83,8 @@ def probe(
         check_out(folder)
         if generate:
             check_generated(folder, overwrite=overwrite)
-    source = traces_of(prompts or traces or TRACES, reading, settings.delimiters, seed=settings.seed)
+    how: Any = {"seed": settings.seed, "stream": settings.stream}
+    source = traces_of(prompts or traces or TRACES, reading, settings.delimiters, **how)
     team().gather()  # so that what one process refuses is known before the others load a model
     with progress_of(starting) as bar:
         loaded = loaded_model(model, bar, **loading.to_dict())

@@ -38,7 +38,9 @@ _WORK = ("parts", "checkpoints", "looks", "models", "harness", "benchmarks")
 """Folders from which a run resumes."""
 GENERATED = "generated.jsonl"
 """Responses that a run is made from, where a model writes them first: they come before the run, and outlive it."""
-_COMES_BEFORE = (GENERATED, "generated.settings.json")
+STREAM_FOLDERS = ("stream", "traces", "attention")
+"""Folders of a stream whose sample a run is made from: they come before the run, too, and go with it."""
+_COMES_BEFORE = (GENERATED, "generated.settings.json", *STREAM_FOLDERS)
 _PROGRESS = (
     *("parts/chunk-*", "parts/batches-*", "checkpoints/checkpoint-*", f"models/*/{GENERATED}", f"models/*/{MANIFEST}"),
     "harness/*/*/unit.json",
@@ -87,11 +89,11 @@ class RunWriter:
             lock = lock_folder(path)
             known = manifest_in(path)
             if known is not None and not overwrite:
-                _refuse_other(path, known, manifest)
+                refuse_other(path, known, manifest)
                 writer = cls(path, known, lock, new=False, made=None)
             else:
                 # A kill in between leaves the old run or the new one without a chunk, never chunks of both.
-                for work in _WORK:
+                for work in (*_WORK, *(() if "stream" in manifest else STREAM_FOLDERS)):
                     shutil.rmtree(path / work, ignore_errors=True)
                 began = {"status": "running", "created": datetime.now(UTC).isoformat(timespec="seconds")}
                 writer = cls(path, {**manifest, **began}, lock, new=True, made=made)
@@ -252,11 +254,12 @@ def known_run(path: Path, manifest: Mapping[str, Any]) -> Run | None:
     known = manifest_in(path)
     if known is None:
         return None
-    _refuse_other(path, known, manifest)
+    refuse_other(path, known, manifest)
     return Run(path, known)
 
 
-def _refuse_other(path: Path, known: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+def refuse_other(path: Path, known: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Raise a :class:`RunError` where two manifests are not of the same identity, with what differs."""
     changed = differences(known.get("identity", {}), asked["identity"])
     if changed:
         what = "other data" if all(one.path[0] == "data" for one in changed) else "other settings"
