@@ -31,10 +31,12 @@ class GroupSample:
         self._n_held = 0
         self._end: str | None = None  # the first place of a group that is known to be out
 
-    def add(self, trace: Trace) -> None:
-        """Offer the next trace of the stream."""
+    def add(self, trace: Trace, *, is_out: bool = False) -> None:
+        """Offer the next trace of the stream; one that ``is_out`` is counted alone."""
         at = self.n_offered
         self.n_offered += 1
+        if is_out:
+            return
         place = hashlib.sha256(f"{self._seed} {trace.group}".encode()).hexdigest()
         if self._end is not None and place >= self._end:
             return

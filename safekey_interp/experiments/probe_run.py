@@ -136,7 +136,6 @@ def run_probe(
         stream_sample=stream_sample,
     )
     spans = settings.spans
-    about: dict[str, Any]
     options = spans.record() | {
         "layers": model.layer_numbers(layers),
         "finder": finder,
@@ -167,13 +166,14 @@ def run_probe(
         progress.stage("reading", None)
         source, whole = read_traces(traces, limit=limit, seed=seed, stream=stream), None
         if stream:
-            about = {"session": session, "overwrite": overwrite, "allow_unknown": allow_unknown, "command": command}
-            whole = measure_whole_stream(model, source, settings, options, plan, **about)
+            how: Any = {"session": session, "overwrite": overwrite, "allow_unknown": allow_unknown, "command": command}
+            whole = measure_whole_stream(model, source, settings, options, plan, **how)
             session.lap("streaming")
             source = whole.sample
-        content = source.check().content
-        check_by(source, by)
-        check_label_by(source, label_by)
+        else:
+            check_by(source.check(), by)
+            check_label_by(source, label_by)
+        content = source.content
         plan["chunk"] = chunk or chunk_size(content.n)
         manifest = manifest_of(
             model.record(),
@@ -199,7 +199,7 @@ def run_probe(
                 by=by,
                 n_examples=n_examples,
                 seed=seed,
-                allow_unknown=allow_unknown,
+                allow_unknown=allow_unknown or stream,  # what was asked of the stream's first traces is not asked again
                 on_trace=progress.advance,
             )
         if whole:
@@ -212,7 +212,7 @@ def run_probe(
         cost = progress.starts(lambda: probe_cost(model, request, settings, overview, **left))
         session.lap("estimating")
         with session.writing(manifest) as writer:
-            about = {"writer": writer, "overview": overview, "team": team, "tell": progress, "cost": cost}
+            about: Any = {"writer": writer, "overview": overview, "team": team, "tell": progress, "cost": cost}
             parts = measure(model, source, request, settings, **about)
             session.lap("measuring")
             record_measuring(writer.manifest, parts)

@@ -3,8 +3,9 @@
     the stream, once, in chunks -> segment, encode, forward passes -> shards of tables, sums over all traces
                                 -> a sample of whole groups -> what needs single traces (an ordinary run)
 
-Nothing is known of the whole beforehand: classes and conditions are those of the first traces, and a later value that
-is none of these counts in ``all`` alone. Chunks that an earlier attempt measured are read, compared and passed over.
+Nothing is known of the whole beforehand: classes and conditions are those of the first traces. A later value that is
+none of these counts in ``all`` alone, and a trace of another label is not in the sample. Chunks that an earlier attempt
+measured are read, compared and passed over.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from safekey_interp.capture.streaming import (
     in_chunks,
     measure_chunk,
 )
-from safekey_interp.data.class_labels import check_label_by
+from safekey_interp.data.class_labels import OUTCOME, check_label_by
 from safekey_interp.data.conditions import Conditions, check_by, condition_of, label_of
 from safekey_interp.data.group_sample import GroupSample
 from safekey_interp.data.trace import Trace
@@ -136,12 +137,16 @@ def measure_whole_stream(
     tell.starts(lambda: replace(probe_cost(model, request, settings, overview, **cost), cheaper=()))
     tell.stage("measuring the stream", None)
     sample, n_chunks = GroupSample(settings.stream_sample, seed), 0
+    known = {None, *overview.classes, *(_label(trace, settings) for trace in first)}
     # What is in memory by now stays; looking through it after each chunk would take longer than the chunk's own work.
     gc.freeze()
     try:
         with StreamWriter(session.path, manifest, overwrite=overwrite) as writer:
             for number, chunk in enumerate(in_chunks(chain(first, stream), plan["chunk"])):
-                _add(chunk, sample)
+                _check_ids(chunk, number * plan["chunk"])
+                is_other = [_label(trace, settings) not in known for trace in chunk]
+                for trace, is_out in zip(chunk, is_other, strict=True):
+                    sample.add(trace, is_out=is_out)
                 n_chunks, sha256 = number + 1, _hash_of(chunk)
                 if number < writer.n_done:
                     writer.check(number, sha256)
@@ -154,7 +159,8 @@ def measure_whole_stream(
                 kept = KeptBatches(writer.path_of_batches(sha256), request)
                 with counted_passes(model, tell.passed):
                     measured = measure_chunk(model, entries, request, settings, kept=kept, on_batch=tell.advance)
-                writer.write(number, sha256, _Filler(model, measured, request, overview, writer))
+                filler = _Filler(model, measured, request, overview, writer, n_other=sum(is_other))
+                writer.write(number, sha256, filler)
                 del measured, entries, chunk
                 release_memory()
             writer.check_end(n_chunks)
@@ -176,9 +182,16 @@ class _Filler:
     """Fills a chunk's folder with its tables; gives the sums with this chunk's."""
 
     def __init__(
-        self, model: Model, entries: Sequence[Entry], request: CaptureRequest, overview: Survey, writer: StreamWriter
+        self,
+        model: Model,
+        entries: Sequence[Entry],
+        request: CaptureRequest,
+        overview: Survey,
+        writer: StreamWriter,
+        *,
+        n_other: int,
     ) -> None:
-        self._entries, self._overview, self._writer = entries, overview, writer
+        self._entries, self._overview, self._writer, self._n_other = entries, overview, writer, n_other
         self._layers = list(request.layers or range(model.n_layers))
 
     def __call__(self, folder: Path) -> tuple[dict[str, np.ndarray], dict[str, int]]:
@@ -195,27 +208,24 @@ class _Filler:
             by_head.merge(of_chunk.sums, of_chunk.counts)
             by_layer.merge(of_layers.sums, of_layers.counts)
         counts = Counter(self._writer.counts)
-        counts.update(name for entry in self._entries for name in _counted(entry, conditions))
+        counts["n_read"] += len(self._entries)
+        counts["n_measured"] += sum(entry.measured is not None for entry in self._entries)
+        counts["n_other_label"] += self._n_other
+        values = [condition_of(entry.trace, conditions.by) for entry in self._entries if conditions.names]
+        counts["n_other_condition"] += sum(value not in (None, *conditions.names) for value in values)
         return _packed(by_head, _HEAD) | _packed(by_layer, _LAYER), dict(counts)
 
 
-def _counted(entry: Entry, conditions: Conditions) -> list[str]:
-    """What a trace counts as."""
-    label, condition = label_of(entry.trace, conditions.label_by), condition_of(entry.trace, conditions.by)
-    return [
-        "n_read",
-        *(["n_measured"] if entry.measured is not None else []),
-        *(["n_other_label"] if label is not None and label not in conditions.labels else []),
-        *(["n_other_condition"] if conditions.names and condition not in (None, *conditions.names) else []),
-    ]
+def _label(trace: Trace, settings: ProbeSettings) -> str | None:
+    """What the data say of a trace's class; nothing where its own outcome is the class."""
+    return None if settings.label_by == OUTCOME else label_of(trace, settings.label_by)
 
 
-def _add(chunk: Iterable[Trace], sample: GroupSample) -> None:
-    """Offer a chunk's traces to the sample; an id that stands twice among them is refused."""
+def _check_ids(chunk: Iterable[Trace], start: int) -> None:
+    """Refuse an id that stands twice in a chunk."""
     ids = UniqueIds()
-    for trace in chunk:
-        ids.add(trace.trace_id, f"trace {sample.n_offered:,} of the stream (from 0)")
-        sample.add(trace)
+    for at, trace in enumerate(chunk, start):
+        ids.add(trace.trace_id, f"trace {at:,} of the stream (from 0)")
 
 
 def _hash_of(traces: Iterable[Trace]) -> str:
