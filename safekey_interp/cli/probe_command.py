@@ -78,6 +78,8 @@ def probe(
 
     is_recipe = settings.spans.is_recipe  # refuses what does not go together
     _check_prompts(prompts, traces, generate=generate, max_new_tokens=max_new_tokens)
+    if generate and settings.stream:
+        raise InputError("--generate, --stream: got both, expected one; stream the file of a run of generate")
     folder = out or Path("runs") / folder_name(model, prompts or traces)
     if team().is_first:
         check_out(folder)

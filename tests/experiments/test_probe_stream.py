@@ -39,7 +39,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def by_subset(table: pd.DataFrame) -> pd.DataFrame:
+def by_subset(table: Any) -> pd.DataFrame:
     keys = ["subset", "from_span", "to_span", "layer", "head"]
     return table.sort_values(keys, ignore_index=True)
 
@@ -49,8 +49,8 @@ def shards(out: Path) -> dict[str, bytes]:
 
 
 def test_a_stream_has_the_sums_of_a_run_that_holds_everything(model: Model, tmp_path: Path) -> None:
-    held = run_probe(model, DATA, out=tmp_path / "held", **SETTINGS)
-    streamed = run_probe(model, iter(DATA), out=tmp_path / "streamed", **STREAM)
+    held: Any = run_probe(model, DATA, out=tmp_path / "held", **SETTINGS)
+    streamed: Any = run_probe(model, iter(DATA), out=tmp_path / "streamed", **STREAM)
     pd.testing.assert_frame_equal(by_subset(streamed.attention_by_head), by_subset(held.attention_by_head))
     for name in ("traces", "attention"):
         files = sorted((streamed.path / name).glob("*.parquet"))
@@ -64,7 +64,7 @@ def test_a_stream_has_the_sums_of_a_run_that_holds_everything(model: Model, tmp_
         )
     assert len(streamed.traces) == 8
     assert write_report(streamed.path).is_file()
-    moments = pd.read_parquet(streamed.path / "stream" / "moments_by_layer.parquet")
+    moments: Any = pd.read_parquet(streamed.path / "stream" / "moments_by_layer.parquet")
     single = held.attention.groupby(["from_span", "to_span", "layer", "trace_id"], observed=True)["mass"].mean()
     told = moments.query("subset == 'all' and measure == 'mass'").set_index(["from_span", "to_span", "layer"])
     groups = single.dropna().groupby(level=[0, 1, 2], observed=True)
@@ -139,7 +139,7 @@ def test_classes_of_later_traces_count_in_all_alone(
 ) -> None:
     monkeypatch.setattr("safekey_interp.experiments.probe_stream.FIRST", 4)
     data = [*DATA[:8], *(trace.with_(label="odd") for trace in DATA[8:])]
-    run = run_probe(model, iter(data), out=tmp_path / "run", **STREAM)
+    run: Any = run_probe(model, iter(data), out=tmp_path / "run", **STREAM)
     assert run.manifest["stream"]["n_other_label"] == 4
     assert "odd" not in set(run.attention_by_head["subset"])
     n = run.attention_by_head.groupby("subset")["n"].max()
