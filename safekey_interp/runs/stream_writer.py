@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safekey_interp.errors import RunError, SafekeyError
 from safekey_interp.runs.processes import RESUMES
 from safekey_interp.runs.run_folder import manifest_in
-from safekey_interp.runs.run_writer import STREAM_FOLDERS, refuse_other
+from safekey_interp.runs.run_writer import STREAM_FOLDERS, STREAM_SETTINGS, refuse_other, stream_folders
 from safekey_interp.runs.storage import (
     lock_folder,
     read_json,
@@ -39,7 +39,8 @@ from safekey_interp.runs.storage import (
 SHARDS = ("traces", "attention")
 """Folders of shards, each of the table of that name."""
 _OWN = "stream"
-_SETTINGS, _HASHES, _SUMS, _CHUNK = "settings.json", "hashes.txt", "sums.safetensors", "chunk"
+_SETTINGS = STREAM_SETTINGS.removeprefix(f"{_OWN}/")
+_HASHES, _SUMS, _CHUNK = "hashes.txt", "sums.safetensors", "chunk"
 _LINE = 65
 """Bytes of a line of hashes."""
 
@@ -74,6 +75,9 @@ class StreamWriter:
         run = None if overwrite else manifest_in(path)
         if run is not None and "stream" not in run:
             raise RunError(f"out {path}: a run that is no stream's; choose another folder or pass --overwrite")
+        foreign = [name for name in STREAM_FOLDERS if (path / name).exists() and not stream_folders(path)]
+        if foreign:
+            raise RunError(f"out {path}: holds {foreign[0]}, which is no stream's; choose another folder")
         if self._known is not None:
             refuse_other(path, {"identity": self._known}, {"identity": self._identity})
 
@@ -84,11 +88,11 @@ class StreamWriter:
             self._lock = lock_folder(self.path)
             if self._known is None:
                 self._remove()
+                # First and as a whole: what tells the folders from the user's own is there as long as they are.
+                write_folder_aside(self.path / _OWN, lambda own: write_json(own / _SETTINGS, self._identity))
             for folder in STREAM_FOLDERS:
                 (self.path / folder).mkdir(exist_ok=True)
                 remove_leftovers(self.path / folder)
-            if self._known is None:
-                write_json(self._own(_SETTINGS), self._identity)
             self._resume()
         except OSError as error:
             unlock_folder(self._lock)
@@ -178,7 +182,7 @@ class StreamWriter:
         return RunError(f"out {self.path}: cannot be written: {why}")
 
     def _remove(self) -> None:
-        for folder in STREAM_FOLDERS:
+        for folder in stream_folders(self.path):
             shutil.rmtree(self.path / folder, ignore_errors=True)
 
     def _own(self, name: str) -> Path:

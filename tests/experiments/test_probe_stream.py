@@ -163,6 +163,24 @@ def test_what_cannot_be_streamed_is_refused_and_leaves_nothing(model: Model, tmp
     assert not any((out / name).exists() for name in ("stream", "traces", "attention"))
 
 
+@pytest.mark.parametrize("name", ["traces", "attention", "stream"])
+def test_folders_of_the_user_are_never_taken_for_a_streams(model: Model, tmp_path: Path, name: str) -> None:
+    mine = tmp_path / "run" / name / "000000.parquet"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    for settings in (STREAM, SETTINGS, {**STREAM, "overwrite": True}, {**SETTINGS, "overwrite": True}):
+        with pytest.raises(RunError, match="not empty and no run"):
+            run_probe(model, DATA, out=tmp_path / "run", **settings)
+    run_probe(model, DATA, out=tmp_path / "other", **SETTINGS)
+    mine = mine.rename(tmp_path / "kept")
+    (tmp_path / "other" / name).mkdir()
+    mine = mine.rename(tmp_path / "other" / name / "000000.parquet")
+    with pytest.raises(RunError, match="which is no stream's"):
+        run_probe(model, DATA, out=tmp_path / "other", overwrite=True, **STREAM)
+    run_probe(model, DATA, out=tmp_path / "other", overwrite=True, **SETTINGS)
+    assert mine.read_text() == "mine"
+
+
 def test_standard_input_is_read_as_it_arrives(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = (
         {"trace_id": t.trace_id, "prompt": t.prompt, "response": t.response, "label": t.label, "group": t.group}
