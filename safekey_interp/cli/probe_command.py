@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -78,12 +78,15 @@ def probe(
 
     is_recipe = settings.spans.is_recipe  # refuses what does not go together
     _check_prompts(prompts, traces, generate=generate, max_new_tokens=max_new_tokens)
+    if generate and settings.stream:
+        raise InputError("--generate, --stream: got both, expected one; stream the file of a run of generate")
     folder = out or Path("runs") / folder_name(model, prompts or traces)
     if team().is_first:
         check_out(folder)
         if generate:
             check_generated(folder, overwrite=overwrite)
-    source = traces_of(prompts or traces or TRACES, reading, settings.delimiters, seed=settings.seed)
+    how: Any = {"seed": settings.seed, "stream": settings.stream}
+    source = traces_of(prompts or traces or TRACES, reading, settings.delimiters, **how)
     team().gather()  # so that what one process refuses is known before the others load a model
     with progress_of(starting) as bar:
         loaded = loaded_model(model, bar, **loading.to_dict())

@@ -79,19 +79,21 @@ def parse_delimiters(text: str | None) -> tuple[str, str] | None:
 
 
 def traces_of(
-    files: Any, reading: ReadingSettings, delimiters: tuple[str, str] | None = None, *, seed: int = 0
+    files: Any, reading: ReadingSettings, delimiters: tuple[str, str] | None = None, **how: Any
 ) -> TraceSource:
     """The traces of files, with the spans that the command looks for, read once; says what was read as what.
+
+    Those of a stream are left unread.
 
     Args:
         files: as :func:`~safekey_interp.data.trace_reader.read_traces` takes them.
         reading: columns and spans.
         delimiters: marks of the reasoning, for finders.
-        seed: of the draw of a limited number of traces.
+        **how: ``seed`` and ``stream`` of ``read_traces``.
     """
     from safekey_interp.data.trace_reader import read_traces
 
-    source = _searched(read_traces(files, **reading.fields, seed=seed), reading, delimiters)
+    source = _searched(read_traces(files, **reading.fields, **how), reading, delimiters, reads=not how.get("stream"))
     if team().is_first and sys.stderr.isatty():  # elsewhere in the summary alone: a refusal is one line
         say_reading(source.notes, sys.stderr)
     return source
@@ -103,14 +105,17 @@ def say_reading(notes: Iterable[str], stream: TextIO | None = None) -> None:
         say(note, stream=stream)
 
 
-def _searched(source: TraceSource, reading: ReadingSettings, delimiters: tuple[str, str] | None) -> TraceSource:
+def _searched(
+    source: TraceSource, reading: ReadingSettings, delimiters: tuple[str, str] | None, *, reads: bool
+) -> TraceSource:
     if not (reading.spans or reading.prompt_spans):
-        return source.check()
+        return source.check() if reads else source
     from safekey_interp.segmentation.finder_registry import WITHOUT_MEMORY
     from safekey_interp.segmentation.span_search import find_spans, finders_of
 
     with team().after_first(not finders_of(reading.spans) <= set(WITHOUT_MEMORY)):
-        return find_spans(source, reading.spans, prompt=reading.prompt_spans, delimiters=delimiters).check()
+        found = find_spans(source, reading.spans, prompt=reading.prompt_spans, delimiters=delimiters)
+        return found.check() if reads else found
 
 
 class _DryRun(Progress):

@@ -17,6 +17,7 @@ from safekey_interp.data.file_packing import UNPACKERS
 from safekey_interp.data.hub_rows import PREFIX, RowsOfHub
 from safekey_interp.data.row_readers import SUFFIXES, Layout, RowFile, RowSource
 from safekey_interp.data.rows_in_memory import RowsInMemory, RowsOfFrame
+from safekey_interp.data.standard_input import StandardInput
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 from safekey_interp.runs.processes import place
@@ -24,24 +25,28 @@ from safekey_interp.runs.processes import place
 _NOT_TEXT = (".parquet", ".eval", ".inif")
 
 
-def sources_of(names: Iterable[str | os.PathLike[str] | RowFile]) -> Iterator[RowFile | RowsOfHub]:
+def sources_of(
+    names: Iterable[str | os.PathLike[str] | RowFile], *, stream: bool = False
+) -> Iterator[RowFile | RowsOfHub | StandardInput]:
     """The sources that paths, folders, globs, ``-`` and data sets of the hub stand for, each file once.
+
+    Standard input is copied to a temporary file, so that it can be read again, unless it is to be a ``stream``.
 
     Raises:
         InputError: as :func:`row_file` does, a glob or a folder without files, or nothing on standard input.
     """
     seen = set()  # globs may overlap
     for name in names:
-        for source in [name] if isinstance(name, RowFile) else _sources_named(os.fspath(name)):
+        for source in [name] if isinstance(name, RowFile) else _sources_named(os.fspath(name), stream):
             key = source.path.resolve() if isinstance(source, RowFile) else source.name
             if key not in seen:
                 seen.add(key)
                 yield source
 
 
-def _sources_named(name: str) -> Iterable[RowFile | RowsOfHub]:
+def _sources_named(name: str, stream: bool) -> Iterable[RowFile | RowsOfHub | StandardInput]:
     if name == "-":
-        return [_standard_input()]
+        return [StandardInput() if stream else _standard_input()]
     if name.startswith(PREFIX) and not os.path.lexists(name):
         return [RowsOfHub(name)]
     return map(row_file, _paths(name))
@@ -135,14 +140,15 @@ def prefixes_of(sources: Sequence[RowSource]) -> list[str]:
     return prefixes
 
 
-def row_sources(source: Any) -> list[RowSource]:
-    """The sources of rows in what a caller gave: files, rows, traces or a data frame.
+def row_sources(source: Any, *, stream: bool = False) -> list[RowSource]:
+    """The sources of rows in what a caller gave: files, rows, traces or a data frame; ``stream`` as for
+    :func:`sources_of`.
 
     Raises:
         InputError: it is none of these, or an empty list; and as for :func:`sources_of`.
     """
     if isinstance(source, str | os.PathLike):
-        return [*sources_of([source])]
+        return [*sources_of([source], stream=stream)]
     pandas = sys.modules.get("pandas")  # who holds a data frame has imported it
     if pandas is not None and isinstance(source, pandas.DataFrame):
         return [RowsOfFrame(source)]
@@ -154,5 +160,5 @@ def row_sources(source: Any) -> list[RowSource]:
         if not source:
             raise InputError("traces: got an empty list, expected at least one file, row or trace")
         if all(isinstance(item, str | os.PathLike | RowFile) for item in source):
-            return [*sources_of(source)]
+            return [*sources_of(source, stream=stream)]
     return [RowsInMemory(source)]

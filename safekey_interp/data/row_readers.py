@@ -133,7 +133,7 @@ class RowFile:
             return enumerate(json_rows(stream, self.name, document_kind), 1)
         if self.suffix in (".csv", ".tsv"):
             return _csv_rows(stream, self.name, "\t" if self.suffix == ".tsv" else ",")
-        return _jsonl_rows(stream, self.name)
+        return jsonl_rows(stream, self.name)
 
 
 class _HashedReader(io.RawIOBase):
@@ -163,7 +163,8 @@ def _lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
         byte += len(line)
 
 
-def _jsonl_rows(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:
+def jsonl_rows(stream: BinaryIO, name: str) -> Iterator[tuple[int, Any]]:
+    """Each row of JSON Lines with its line; an InputError that says where one is broken."""
     for number, text in _lines(stream, name):
         if text.isspace():
             continue

@@ -35,6 +35,8 @@ class Wanted(NamedTuple):
     """Stop after so many."""
     seed: int = 0
     """Of the draw."""
+    unique_ids: bool = True
+    """Refuse an id that stands a second time, for eight bytes of memory an id."""
 
 
 class SourceWalk:
@@ -49,6 +51,7 @@ class SourceWalk:
         """
         self._sources = sources
         self._named, self._labels, self._first = wanted.named, wanted.labels, wanted.first
+        self._ids = UniqueIds() if wanted.unique_ids else None
         self.n_read = 0
         """Traces that it has given so far."""
         self.n_surrogates = 0
@@ -59,7 +62,7 @@ class SourceWalk:
         """What the rows were read as."""
 
     def __iter__(self) -> Iterator[Trace]:
-        digest, ids = hashlib.sha256(), UniqueIds()
+        digest = hashlib.sha256()
         absent = {option: field for option, field in self._named._asdict().items() if field}
         fields: tuple[str, ...] = ()
         rows = self._rows(digest)
@@ -84,14 +87,15 @@ class SourceWalk:
                     fields = fields or tuple(row)
                     absent = absent and {option: field for option, field in absent.items() if field not in row}
             for trace in traces:
-                ids.add(trace.trace_id, where)
+                if self._ids is not None:
+                    self._ids.add(trace.trace_id, where)
                 self.n_read += 1
                 yield trace
                 if self.n_read == self._first:
                     self.sha256 = digest.hexdigest() if source.is_held else None
-                    return self._end(absent, fields, ids)
+                    return self._end(absent, fields)
         self.sha256 = digest.hexdigest()
-        self._end(absent, fields, ids)
+        self._end(absent, fields)
 
     def _rows(self, digest: Hash) -> Iterator[GivenRow]:
         """The rows of all sources, requests of a batch with their replies."""
@@ -116,14 +120,15 @@ class SourceWalk:
                 raise InputError(f"{source.name}: no rows; expected at least one")
         yield from requests.unanswered()
 
-    def _end(self, absent: Mapping[str, str], fields: Sequence[str], ids: UniqueIds) -> None:
+    def _end(self, absent: Mapping[str, str], fields: Sequence[str]) -> None:
         if fields and absent:
             option, field = next(iter(absent.items()))
             raise InputError(
                 f"{', '.join(source.name for source in self._sources)}: no row has the field {field!r}, named by "
                 f"--{option}-field; the fields are {', '.join(fields)}"
             )
-        ids.check()
+        if self._ids is not None:
+            self._ids.check()
 
 
 def _values(column: str, row: Any, rows: Iterator[GivenRow]) -> list[str]:

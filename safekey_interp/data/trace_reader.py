@@ -7,7 +7,7 @@ How a row becomes a trace: :mod:`safekey_interp.data.row_schema`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, overload
@@ -36,6 +36,7 @@ def read_traces(
     limit: int | None = None,
     first: int | None = None,
     seed: int = 0,
+    stream: bool = False,
 ) -> TraceSource:
     """The traces of a source, read when they are asked for.
 
@@ -56,27 +57,29 @@ def read_traces(
             (:mod:`~safekey_interp.data.trace_draw`). The source is read twice.
         first: stop after so many traces.
         seed: of the draw.
+        stream: read in memory that does not grow: ids that stand twice are not looked for, standard input is not kept.
 
     Returns:
         The traces, one at a time; each walk reads the source anew until :meth:`TraceSource.check` has kept them.
 
     Raises:
-        InputError: for what can be told before reading: no such file, a folder without files, an empty file, an
-            unknown suffix, a glob that matches nothing. What the rows hold is told by :meth:`TraceSource.check` or on
-            the way.
+        InputError: for what can be told before reading: no such file, an empty one, an unknown suffix, a glob that
+            matches nothing. What the rows hold is told by :meth:`TraceSource.check` or on the way.
     """
     for name, number in (("limit", limit), ("first", first)):
         if number is not None and number < 1:
             raise InputError(f"{name}: got {number}, expected at least 1")
-    if limit is not None and first is not None:
-        raise InputError("limit, first: got both, expected one: limit draws, first takes the first")
+    for name, there in (("first", first is not None), ("stream", stream)):
+        if limit is not None and there:
+            raise InputError(f"limit, {name}: got both, expected one: limit draws from all, first takes the first")
     named = NamedFields(prompt_field, response_field, label_field, group_field, id_field)
     if isinstance(source, TraceSource):
         if any(named) or limit or first or label_map:
             raise InputError("these traces are read already; give field names and a limit when the file is read")
         return source
     labels = {str(value).strip().casefold(): word.strip() for value, word in label_map.items()} if label_map else None
-    return TraceSource(row_sources(source), Wanted(named, labels, limit, first, seed))
+    wanted = Wanted(named, labels, limit, first, seed, unique_ids=not stream)
+    return TraceSource(row_sources(source, stream=stream), wanted)
 
 
 class TraceSource:
@@ -124,7 +127,10 @@ class TraceSource:
         if self._sha256 is None and not self._are_files:
             self.check()
         elif self._sha256 is None:
-            self._sha256 = _sha256_of(self.files)
+            digest = hashlib.sha256()
+            for file in self.files:
+                file.hash_into(digest)
+            self._sha256 = digest.hexdigest()
         assert self._sha256 is not None
         return self._sha256
 
@@ -280,13 +286,6 @@ class _ChangedSource(TraceSource):
         for trace in self._change(iter(self._source)):
             self.n_read, self.n_surrogates = self._source.n_read, self._source.n_surrogates
             yield trace
-
-
-def _sha256_of(files: Iterable[RowFile]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        file.hash_into(digest)
-    return digest.hexdigest()
 
 
 class Content(NamedTuple):

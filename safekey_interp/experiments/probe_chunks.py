@@ -62,9 +62,7 @@ def write_chunk(
         tables.append(attention_table(entry.trace.trace_id, arrays, layers))
         summary = summarise_trace(arrays)
         by_layer.append(summary.by_layer)
-        condition = condition_of(entry.trace, conditions.by)
-        aha = entry.segmentation.aha if spans.is_recipe else None
-        sums.add(summary.by_head, subsets_of(label_of(entry.trace, conditions.label_by), aha, condition, conditions))
+        sums.add(summary.by_head, entry_subsets(entry, conditions, spans))
     tables = [table for table in tables if len(table)]
     if tables:
         _as_arrow(pd.concat(tables, ignore_index=True), folder / "attention.parquet")
@@ -82,6 +80,13 @@ def write_chunk(
     shown = [entry for entry in entries if entry.measured is not None and entry.measured.token_weights is not None]
     if shown:
         write_examples(folder, shown, spans)
+
+
+def entry_subsets(entry: Entry, conditions: Conditions, spans: MeasuredSpans) -> list[str]:
+    """The subsets of the summaries that a trace belongs to."""
+    aha = entry.segmentation.aha if spans.is_recipe else None
+    condition = condition_of(entry.trace, conditions.by)
+    return subsets_of(label_of(entry.trace, conditions.label_by), aha, condition, conditions)
 
 
 def trace_row(entry: Entry, by: str | None = None) -> dict[str, Any]:

@@ -10,22 +10,21 @@ together: each reads the data and measures its share of the chunks; the first al
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safekey_interp.capture.batch_runner import Backend
-from safekey_interp.capture.capture_request import RECIPE, CaptureRequest
-from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.streaming import BatchSize, forward_cost, threads_for, token_budget
 from safekey_interp.data.class_labels import LabelBy, check_label_by
 from safekey_interp.data.conditions import check_by
 from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.display import Progress
-from safekey_interp.errors import InputError
 from safekey_interp.experiments.probe_cost import probe_cost
 from safekey_interp.experiments.probe_measure import chunk_size, measure, record_measuring
 from safekey_interp.experiments.probe_settings import ProbeSettings
-from safekey_interp.experiments.probe_survey import Survey, survey
+from safekey_interp.experiments.probe_stream import measure_whole_stream
+from safekey_interp.experiments.probe_survey import request_of, survey
 from safekey_interp.experiments.probe_tables import assemble
 from safekey_interp.measures.attention_summary import QUANTITIES
 from safekey_interp.measures.estimator_names import EstimatorName
@@ -64,6 +63,8 @@ def run_probe(
     n_random: int = 20,
     keep_states: bool = False,
     chunk: int | None = None,
+    stream: bool = False,
+    stream_sample: int = 2_000,
     allow_unknown: bool = False,
     overwrite: bool = False,
     command: Sequence[str] = (),
@@ -98,6 +99,9 @@ def run_probe(
         keep_states: leave the states in the folder's ``states``.
         chunk: traces between two points from which a killed run goes on, and that one process measures; by the
             number of traces when None.
+        stream: read ``traces`` once, in constant memory, and keep tables of attention as shards
+            (:mod:`safekey_interp.experiments.probe_stream`); what needs single traces is of a sample.
+        stream_sample: traces of that sample, in whole groups.
         allow_unknown: accept traces of which more than 5 % of the tokens are unknown to the model's tokenizer.
         overwrite: delete a run that is there.
         command: what the user typed, for the record.
@@ -128,6 +132,8 @@ def run_probe(
         n_random=n_random,
         keep_states=keep_states,
         chunk=chunk,
+        stream=stream,
+        stream_sample=stream_sample,
     )
     spans = settings.spans
     options = spans.record() | {
@@ -146,30 +152,40 @@ def run_probe(
     }
     if estimator != "logistic":  # so that the record of other runs stays as it was
         options["estimator"] = estimator
+    if stream:
+        options["stream_sample"] = stream_sample
+    plan: dict[str, Any] = {
+        "batch_size": batch_size,
+        "max_tokens": token_budget(model),
+        "forward_cost": forward_cost(model),
+        "threads": threads_for(model),
+        "quantities": list(QUANTITIES),
+    }
     with run_session(out, overwrite=overwrite, progress=progress) as session:
         team, progress = session.team, session.progress
         progress.stage("reading", None)
-        source = read_traces(traces, limit=limit, seed=seed).check()
+        source, whole = read_traces(traces, limit=limit, seed=seed, stream=stream), None
+        if stream:
+            how: Any = {"session": session, "overwrite": overwrite, "allow_unknown": allow_unknown, "command": command}
+            whole = measure_whole_stream(model, source, settings, options, plan, **how)
+            session.lap("streaming")
+            source = whole.sample
+        else:
+            check_by(source.check(), by)
+            check_label_by(source, label_by)
         content = source.content
-        check_by(source, by)
-        check_label_by(source, label_by)
-        plan = {
-            "chunk": chunk or chunk_size(content.n),
-            "batch_size": batch_size,
-            "max_tokens": token_budget(model),
-            "forward_cost": forward_cost(model),
-            "threads": threads_for(model),
-            "quantities": list(QUANTITIES),
-        }
+        plan["chunk"] = chunk or chunk_size(content.n)
         manifest = manifest_of(
             model.record(),
             tokenizer_hash(model.tokenizer),
-            source.record(),
+            source.record() | (whole.data if whole else {}),
             options,
             plan=plan,
             seed=seed,
             command=command,
         )
+        if whole:
+            manifest["stream"] = whole.record
         if (run := session.finished(manifest)) is not None:
             return run
         progress.stage("finding key sentences", content.n)
@@ -183,10 +199,12 @@ def run_probe(
                 by=by,
                 n_examples=n_examples,
                 seed=seed,
-                allow_unknown=allow_unknown,
+                allow_unknown=allow_unknown or stream,  # what was asked of the stream's first traces is not asked again
                 on_trace=progress.advance,
             )
-        request = _request(model, overview, options, seed)
+        if whole:
+            overview = replace(overview, conditions=whole.conditions)
+        request = request_of(model, overview, options, seed)
         session.lap("reading")
         done = min(overview.n, len(session.done_parts(manifest)) * plan["chunk"])
         left: Any = {"left": 1 - done / overview.n, "chunk": plan["chunk"], "estimator": estimator}
@@ -199,6 +217,8 @@ def run_probe(
             session.lap("measuring")
             record_measuring(writer.manifest, parts)
             assemble(writer, parts, request=request, model=model, overview=overview, team=team, tell=progress)
+            if whole:
+                whole.write_tables(session.path, request, model.n_layers)
             session.lap("summarising")
             if team.is_first:
                 write_json(session.path / "findings.json", find(Run(session.path, writer.manifest)))
@@ -208,27 +228,3 @@ def run_probe(
 def _listed(expressions: Sequence[str] | None) -> Any:
     """Expressions as a tuple; what is no list stays, and is refused with the other settings."""
     return expressions if expressions is None or isinstance(expressions, str) else tuple(expressions)
-
-
-def _request(model: Model, overview: Survey, options: dict[str, Any], seed: int) -> CaptureRequest:
-    """What is to be measured; raises InputError when that is nothing, ModelError when the model does not show it."""
-    request = CaptureRequest(
-        attention=overview.has_attention,
-        states=bool(overview.positions) and (min(overview.classes.values()) > 0 or options["states"]),
-        layers=options["layers"],
-        positions=overview.positions,
-        spans=overview.spans.pairs or RECIPE,
-        n_random=options["n_random"],
-        seed=seed,
-    )
-    if not request.attention and not request.states:
-        none = "no trace has a key sentence" if overview.spans.is_recipe else "no query is named"
-        raise InputError(
-            f"nothing to measure: {none}, where attention is measured, and separability needs two "
-            f"classes by {options['label_by']}, got {overview.in_words}; add responses or labels"
-        )
-    if request.attention:
-        check_attention(model)
-    if options["backend"] == "bridge":
-        model.bridge()
-    return request

@@ -53,6 +53,10 @@ class ProbeSettings(StreamSettings):
     """Keep the hidden states in the run folder."""
     chunk: int | None = Field(default=None, ge=1)
     """Traces between two points from which a killed run resumes. Default: 32 to 256."""
+    stream: bool = False
+    """Read the traces once, in constant memory, and keep tables as shards; what needs single traces is of a sample."""
+    stream_sample: int = Field(default=2_000, ge=1)
+    """Traces of that sample, in whole groups."""
 
     @property
     def spans(self) -> MeasuredSpans:

@@ -14,7 +14,9 @@ from dataclasses import dataclass, fields
 from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
+from safekey_interp.capture.capture_request import RECIPE, CaptureRequest
 from safekey_interp.capture.measured_spans import BUILT_IN, MeasuredSpans
+from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.streaming import Entry, StreamSettings, encoded
 from safekey_interp.data.class_labels import OUTCOME, LabelBy, class_pair, label_of
 from safekey_interp.data.conditions import ConditionCounter, Conditions
@@ -167,6 +169,30 @@ def survey(
         mean_length=length / n,
         records=records,
     )
+
+
+def request_of(model: Model, overview: Survey, options: dict[str, Any], seed: int) -> CaptureRequest:
+    """What is to be measured; raises InputError when that is nothing, ModelError when the model does not show it."""
+    request = CaptureRequest(
+        attention=overview.has_attention,
+        states=bool(overview.positions) and (min(overview.classes.values()) > 0 or options["states"]),
+        layers=options["layers"],
+        positions=overview.positions,
+        spans=overview.spans.pairs or RECIPE,
+        n_random=options["n_random"],
+        seed=seed,
+    )
+    if not request.attention and not request.states:
+        none = "no trace has a key sentence" if overview.spans.is_recipe else "no query is named"
+        raise InputError(
+            f"nothing to measure: {none}, where attention is measured, and separability needs two "
+            f"classes by {options['label_by']}, got {overview.in_words}; add responses or labels"
+        )
+    if request.attention:
+        check_attention(model)
+    if options["backend"] == "bridge":
+        model.bridge()
+    return request
 
 
 def _length(entry: Entry, spans: MeasuredSpans) -> int:

@@ -38,6 +38,10 @@ _WORK = ("parts", "checkpoints", "looks", "models", "harness", "benchmarks")
 """Folders from which a run resumes."""
 GENERATED = "generated.jsonl"
 """Responses that a run is made from, where a model writes them first: they come before the run, and outlive it."""
+STREAM_FOLDERS = ("traces", "attention", "stream")
+"""Folders of a stream whose sample a run is made from: they come before the run, too, and go with it."""
+STREAM_SETTINGS = "stream/settings.json"
+"""The file that tells them from folders of such names that are the user's."""
 _COMES_BEFORE = (GENERATED, "generated.settings.json")
 _PROGRESS = (
     *("parts/chunk-*", "parts/batches-*", "checkpoints/checkpoint-*", f"models/*/{GENERATED}", f"models/*/{MANIFEST}"),
@@ -87,11 +91,11 @@ class RunWriter:
             lock = lock_folder(path)
             known = manifest_in(path)
             if known is not None and not overwrite:
-                _refuse_other(path, known, manifest)
+                refuse_other(path, known, manifest)
                 writer = cls(path, known, lock, new=False, made=None)
             else:
                 # A kill in between leaves the old run or the new one without a chunk, never chunks of both.
-                for work in _WORK:
+                for work in (*_WORK, *(() if "stream" in manifest else stream_folders(path))):
                     shutil.rmtree(path / work, ignore_errors=True)
                 began = {"status": "running", "created": datetime.now(UTC).isoformat(timespec="seconds")}
                 writer = cls(path, {**manifest, **began}, lock, new=True, made=made)
@@ -216,7 +220,8 @@ def check_out(path: Path) -> None:
         if path.exists() and not path.is_dir():
             raise RunError(f"out {path}: a file, expected a folder")
         inside = path.iterdir() if path.is_dir() else ()
-        taken = any(not is_leftover(one) and one.name not in _COMES_BEFORE for one in inside)
+        ours = (*_COMES_BEFORE, *stream_folders(path))
+        taken = any(not is_leftover(one) and one.name not in ours for one in inside)
         if taken and manifest_in(path) is None:
             raise RunError(f"out {path}: not empty and no run of this package; choose another folder")
         parent = path
@@ -225,6 +230,11 @@ def check_out(path: Path) -> None:
         try_writing(parent)
     except OSError as error:
         raise RunError(f"out {path}: cannot be written: {error.strerror or error}; choose another folder") from error
+
+
+def stream_folders(path: Path) -> tuple[str, ...]:
+    """The folders of a stream in a run folder; none where no stream was written."""
+    return STREAM_FOLDERS if (path / STREAM_SETTINGS).is_file() else ()
 
 
 def parts_in(path: Path) -> set[int]:
@@ -252,11 +262,12 @@ def known_run(path: Path, manifest: Mapping[str, Any]) -> Run | None:
     known = manifest_in(path)
     if known is None:
         return None
-    _refuse_other(path, known, manifest)
+    refuse_other(path, known, manifest)
     return Run(path, known)
 
 
-def _refuse_other(path: Path, known: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+def refuse_other(path: Path, known: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Raise a :class:`RunError` where two manifests are not of the same identity, with what differs."""
     changed = differences(known.get("identity", {}), asked["identity"])
     if changed:
         what = "other data" if all(one.path[0] == "data" for one in changed) else "other settings"

@@ -203,6 +203,8 @@ def test_a_probe_goes_on_from_answers_that_a_kill_left(here: Path, command: Type
         (["--prompts", "p.jsonl"], "add --generate"),
         (["--generate"], "name their file with --prompts"),
         (["--generate", "--prompts", "p.jsonl", "--traces", "p.jsonl"], "got both"),
+        (["--generate", "--prompts", "p.jsonl", "--stream"], "stream the file"),
+        (["--traces", "p.jsonl", "--stream", "--limit", "3"], "limit, stream: got both"),
         (["--max-new-tokens", "5"], "nothing is generated"),
         (["--generate", "--prompts", "nowhere.jsonl"], "no such file"),
     ],

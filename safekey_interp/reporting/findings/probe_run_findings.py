@@ -23,7 +23,7 @@ from safekey_interp.reporting.findings.outcome_findings import dormant_signal, o
 from safekey_interp.reporting.findings.phrases import Table, left_out, notes
 from safekey_interp.reporting.findings.probe_findings import other_probes, probe_chance, probes
 from safekey_interp.reporting.findings.span_pair_findings import pair_looks, pairs_beside_chance
-from safekey_interp.reporting.findings.summary_lines import Line, cut, cut_of, listed, trust, with_control
+from safekey_interp.reporting.findings.summary_lines import Line, cut, cut_of, listed, streamed, trust, with_control
 from safekey_interp.reporting.findings.transfer_findings import transfer_chance, transfers
 from safekey_interp.reporting.labels import names_in
 
@@ -70,14 +70,15 @@ def find(run: Run) -> dict[str, Any]:
     finder = (run.manifest.get("settings") or {}).get("finder")
     read = trust(counted, finder, n_measured) if names.is_built_in else ""
     limit = cut([cut_of(counted)])
-    lines = [Line("Read", read or measured), Line("Cut", limit)]
+    stream = streamed(run.manifest.get("stream"))
+    lines = [Line("Read", read or measured), Line("Stream", stream), Line("Cut", limit)]
     lines += [Line(label, _line(listed_findings, question)) for question, label in _LABELS.items()]
     return {
         "headline": " ".join([measured, *(finding.short for finding in findings if finding.short)]),
         "summary": listed(lines),
         "findings": listed_findings,
         "left_out": left_out(traces, run.manifest),
-        "notes": [*notes(traces), *filter(None, [limit])],
+        "notes": [*notes(traces), *filter(None, [limit, stream])],
     }
 
 

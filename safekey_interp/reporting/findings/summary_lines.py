@@ -89,3 +89,20 @@ def with_control(finding: Mapping[str, Any]) -> str:
     n, control = finding.get("n"), finding.get("control")
     size = "n unknown" if not n else f"n = {n}" if isinstance(n, str) else f"n = {n:,}"
     return f"{finding['text']} ({size}{f'; control: {control}' if control else ''})"
+
+
+def streamed(record: Mapping[str, Any] | None) -> str:
+    """What of a streamed run is of all its traces, and what of its sample; empty for other runs."""
+    if not record:
+        return ""
+    other = [
+        f"{record[f'n_other_{name}']:,} of another {name}"
+        for name in ("label", "condition")
+        if record.get(f"n_other_{name}")
+    ]
+    later = f" Of later traces, {' and '.join(other)} count in all traces alone." if other else ""
+    return (
+        f"{record['n_read']:,} traces of a stream, {record.get('n_measured', 0):,} measured. Attention by head is of "
+        f"all of them, everything else here of a sample of {record['n_sample']:,}, drawn in whole groups by the seed. "
+        f"Classes and conditions are those of the first {record['n_first']:,}.{later}"
+    )

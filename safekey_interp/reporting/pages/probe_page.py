@@ -8,6 +8,7 @@ from safekey_interp.capture.measured_spans import spans_in
 from safekey_interp.data.class_labels import HARM, ClassPair
 from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.findings.phrases import class_pair_of
+from safekey_interp.reporting.findings.summary_lines import streamed
 from safekey_interp.reporting.labels import names_in
 from safekey_interp.reporting.pages import page_text, token_view
 from safekey_interp.reporting.pages.page_layout import Page
@@ -73,11 +74,11 @@ def _text(page: ProbePage) -> str:
     model = page_text.model_of(page.manifest)
     about: dict[str, Any] = {"model": model, "traces": _traces(page)}
     about["date"], about["spans"] = page_text.date_of(page.manifest.get("created")), page.spans
-    name = (page.manifest.get("model") or {}).get("name") or "a model"
+    name, stream = (page.manifest.get("model") or {}).get("name") or "a model", streamed(page.manifest.get("stream"))
     return page.text(
         title=rendered(f"{page.kind}_page", "title", name=name).unescape(),
         header=rendered(f"{page.kind}_page", "header", **about),
-        notices=page_text.notices_of(page.manifest, model["is_toy"]),
+        notices=page_text.notices_of(page.manifest, model["is_toy"], [*filter(None, [stream])]),
         islands=[island("examples-data", page.view.embedded())],
     )
 
