@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from small_model import small_model
 
@@ -56,7 +56,7 @@ def main() -> None:
             print(f"{n:>9,} traces  {peaks[n]:7.1f} MiB  x {ratio:.3f}  {took:6.0f} s", flush=True)
 
 
-def _write(stream: BinaryIO, n: int) -> None:
+def _write(stream: IO[bytes], n: int) -> None:
     """Short traces, each with a prompt of its own, harm in every second."""
     rng = random.Random(0)
     for i in range(n):
