@@ -15,6 +15,8 @@ from analysis.paper import config
 from safekey_interp.errors import InputError
 from safekey_interp.models import organism
 
+pytestmark = pytest.mark.in_turns
+
 
 def test_the_plan_for_the_papers_models_is_whole(tmp_path, capsys):
     main(["--dry-run"])

@@ -10,6 +10,8 @@ from pathlib import Path
 import jupytext
 import pytest
 
+pytestmark = pytest.mark.in_turns
+
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 ALLOWED = {"safekey_interp", "pandas"} | sys.stdlib_module_names

@@ -19,7 +19,7 @@ from synthetic_training_runs import hostile_run
 
 from safekey_interp.reporting.report_file import write_report
 
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.in_turns]
 WIDTHS = pytest.mark.parametrize("width", [1400, 400])
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -12,6 +12,8 @@ from synthetic_probe_runs import write_run
 
 import safekey_interp as ski
 
+pytestmark = pytest.mark.in_turns
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> ski.Run:
