@@ -180,7 +180,7 @@ class _Task(NamedTuple):
         parts = self._round(
             writer, "first round", self.intervention.first_round, self.work.first, len(self.work.pieces)
         )
-        tables = [pd.read_parquet(part / _TABLE) for part in parts if (part / _TABLE).is_file()]
+        tables = _tables(parts)
         others = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
         return self._replace(work=self.work._replace(options=self.work.options | {"others": others}))
 
@@ -188,8 +188,7 @@ class _Task(NamedTuple):
         """Every piece's folder; the processes share and measure those that are not done."""
         function, first = self.intervention.measure, self.work.pieces
         parts = self._round(writer, "measuring" if self.work.stages is None else "estimating", function, first)
-        tables = [] if self.work.stages is None else [pd.read_parquet(p / _TABLE) for p in parts if _has_table(p)]
-        second = self.work.second_stage(tables, self.settings.seed)
+        second = self.work.second_stage([] if self.work.stages is None else _tables(parts), self.settings.seed)
         return [*parts, *self._round(writer, "measuring", function, second, len(first))] if second else parts
 
     def _round(
@@ -270,6 +269,11 @@ class _Task(NamedTuple):
 
 def _has_table(part: Path) -> bool:
     return (part / _TABLE).is_file()
+
+
+def _tables(parts: Sequence[Path]) -> list[pd.DataFrame]:
+    """The tables of the folders that have one."""
+    return [pd.read_parquet(part / _TABLE) for part in parts if _has_table(part)]
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:
