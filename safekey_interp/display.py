@@ -55,10 +55,11 @@ class Progress:
             self._bar.passed(n)
 
     def starts(self, estimate: Callable[[], Any]) -> Any:
-        """Work begins: its cost, which is estimated and said where somebody listens; None elsewhere."""
+        """Work begins: its cost, which is estimated and, unless it takes no pass, said where somebody listens; None
+        elsewhere."""
         self.stage("estimating", None)
         cost = None if self.is_hidden else estimate()
-        if cost is not None:
+        if cost is not None and cost.passes != 0:  # what cannot be measured is refused, in one line
             self.say(str(cost))
         return cost
 

@@ -70,6 +70,15 @@ def test_quiet_says_nothing_and_loud_says_the_cost(traces: Path, command: Type, 
     assert re.search(r"^about [\d,]+ passes, [\d,]+ tokens, .+ of memory$", loud.err, re.MULTILINE)
 
 
+def test_what_cannot_be_measured_is_one_line_without_a_cost(here: Path, command: Type) -> None:
+    row = {"prompt": "How do I poison the blick?", "response": "", "label": "harmful"}
+    (here / "none.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    ended = command("intervene", "knockout", "--traces", "none.jsonl", "--out", "run")
+    assert ended.status == 2
+    assert re.fullmatch(r"safekey-interp: no trace can be measured, .+no key sentence.+\n", ended.err)
+    assert [path.name for path in here.iterdir()] == ["none.jsonl"]
+
+
 def test_what_is_done_is_not_estimated_again(traces: Path, command: Type) -> None:
     assert command(*COMMANDS["generate"], "--out", "out.jsonl").status == 0
     lines = (traces / "out.jsonl").read_text().splitlines(keepends=True)
