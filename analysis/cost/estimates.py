@@ -20,7 +20,6 @@ from typing import Any
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.data.trace import Trace
 from safekey_interp.data.trace_reader import read_traces
-from safekey_interp.display import Progress
 from safekey_interp.errors import SafekeyError
 from safekey_interp.experiments.intervene_run import run_intervention
 from safekey_interp.experiments.probe_run import run_probe
@@ -30,6 +29,7 @@ from safekey_interp.generation.response_run import write_responses
 from safekey_interp.generation.sampling import Sampling
 from safekey_interp.models.model import Model, load
 from safekey_interp.models.organism import TRACES
+from safekey_interp.progress import Progress
 from safekey_interp.runs.run_folder import Run
 
 BAR = 1.5

@@ -15,13 +15,13 @@ from typing import Any
 
 from safekey_interp.data.trace import Trace
 from safekey_interp.data.trace_reader import read_traces
-from safekey_interp.display import Progress
 from safekey_interp.errors import RunError
 from safekey_interp.evaluation.judge_metrics import COMPLYING, REFUSING
 from safekey_interp.experiments.compare_run import run_comparison
 from safekey_interp.models.model import Model, load
 from safekey_interp.models.organism import is_organism
 from safekey_interp.models.organism.outcome import with_outcome
+from safekey_interp.progress import Progress
 from safekey_interp.runs.run_folder import Run, open_run
 from safekey_interp.runs.run_writer import GENERATED
 

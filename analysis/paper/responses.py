@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from safekey_interp.data.trace_reader import read_traces
-from safekey_interp.display import Progress
 from safekey_interp.errors import InputError
 from safekey_interp.evaluation.judge_metrics import REFUSING
 from safekey_interp.evaluation.refusal_judge import judge_refusal
@@ -20,6 +19,7 @@ from safekey_interp.generation.requests import Request
 from safekey_interp.generation.response_run import write_responses
 from safekey_interp.generation.sampling import Sampling
 from safekey_interp.models.model import Model
+from safekey_interp.progress import Progress
 
 
 def asked(model: Model, requests: Sequence[Request], file: Path, *, progress: Progress | None = None) -> Any:

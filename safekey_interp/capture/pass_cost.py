@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import torch
 
 from safekey_interp.capture.pass_meter import counted_passes
-from safekey_interp.display import in_time
+from safekey_interp.progress import in_time
 
 if TYPE_CHECKING:
     from safekey_interp.models.model import Model

@@ -11,8 +11,8 @@ from pydantic.fields import FieldInfo
 
 from safekey_interp.capture.stream_settings import BatchSize
 from safekey_interp.cli.shared import parse_delimiters, parse_layers, progress_bar
-from safekey_interp.display import Progress
 from safekey_interp.errors import InputError
+from safekey_interp.progress import Progress
 from safekey_interp.runs.settings import SettingError, Settings, fields_of, option_name, settings_model
 
 _READERS: list[tuple[Any, Callable[[str], Any]]] = [

@@ -37,8 +37,8 @@ from safekey_interp.runs.settings import option_values
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace_reader import TraceSource
-    from safekey_interp.display import Progress
     from safekey_interp.models.model import Model
+    from safekey_interp.progress import Progress
 
 app = typer.Typer()
 _READING = (

@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from safekey_interp.display import Progress, one_line
+from safekey_interp.display import one_line
 from safekey_interp.errors import InputError, OnlyEstimated
+from safekey_interp.progress import Progress
 from safekey_interp.runs.processes import team
 
 if TYPE_CHECKING:

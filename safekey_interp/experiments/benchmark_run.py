@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safekey_interp.capture.pass_cost import CostElsewhere
-from safekey_interp.display import Progress
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.evaluation.benchmarks.catalogue import Benchmark, benchmarks_of
 from safekey_interp.evaluation.benchmarks.commands import BenchmarkSettings, check_call
@@ -27,6 +26,7 @@ from safekey_interp.evaluation.benchmarks.scores import COLUMNS
 from safekey_interp.evaluation.benchmarks.subprocesses import interpreter, versions_in
 from safekey_interp.evaluation.benchmarks.units import LOG, UNITS, BenchmarkUnit
 from safekey_interp.models.model_list import NamedModel, named_models
+from safekey_interp.progress import Progress
 from safekey_interp.reporting.findings.benchmark_findings import tell
 from safekey_interp.runs.manifest import new_manifest
 from safekey_interp.runs.processes import Team

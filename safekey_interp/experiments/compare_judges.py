@@ -25,9 +25,9 @@ from safekey_interp.segmentation.answer_cache import AnswerCache, content_key
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
     from safekey_interp.data.trace_reader import TraceSource
-    from safekey_interp.display import Progress
     from safekey_interp.endpoint import Endpoint
     from safekey_interp.models.model import Model
+    from safekey_interp.progress import Progress
 
 SUCCESSFUL = ("answered", "unsafe")
 """Labels of the rubric and of a guard that make an attack succeed."""

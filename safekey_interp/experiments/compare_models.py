@@ -23,8 +23,8 @@ from safekey_interp.runs.run_writer import GENERATED
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
-    from safekey_interp.display import Progress
     from safekey_interp.models.model import Model
+    from safekey_interp.progress import Progress
     from safekey_interp.runs.run_folder import Run
 
 

@@ -17,8 +17,8 @@ from safekey_interp.runs.run_writer import GENERATED
 if TYPE_CHECKING:
     import pandas as pd
 
-    from safekey_interp.display import Progress
     from safekey_interp.evaluation.judgement import Judgement
+    from safekey_interp.progress import Progress
     from safekey_interp.runs.run_folder import Run
 
 COLUMNS = (

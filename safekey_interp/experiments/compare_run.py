@@ -23,7 +23,6 @@ from safekey_interp.capture.streaming import BatchSize
 from safekey_interp.data.class_labels import LabelBy, check_label_by
 from safekey_interp.data.conditions import check_by
 from safekey_interp.data.trace_reader import TraceSource, read_traces
-from safekey_interp.display import Progress
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.compare_cost import comparison_cost
 from safekey_interp.experiments.compare_judges import SuiteJudges, opinions, suites_record
@@ -35,6 +34,7 @@ from safekey_interp.experiments.probe_tables import release_memory
 from safekey_interp.generation.sampling import Sampling
 from safekey_interp.models.model_list import NamedModel, named_models
 from safekey_interp.models.unknown_tokens import check_known
+from safekey_interp.progress import Progress
 from safekey_interp.runs.manifest import new_manifest, versions_of
 from safekey_interp.runs.run_folder import Run
 from safekey_interp.runs.run_session import run_session

@@ -17,7 +17,7 @@ from safekey_interp.reporting.findings.comparison_findings import tell as tell_f
 from safekey_interp.runs.storage import write_json, write_table
 
 if TYPE_CHECKING:
-    from safekey_interp.display import Progress
+    from safekey_interp.progress import Progress
     from safekey_interp.runs.run_writer import RunWriter
 
 _BY_MODEL = ("attention_by_layer", "separability")

@@ -20,7 +20,6 @@ from safekey_interp.capture.pass_cost import Cost
 from safekey_interp.capture.pass_meter import counted_passes
 from safekey_interp.capture.streaming import threads_for, token_budget
 from safekey_interp.data.trace_reader import read_traces
-from safekey_interp.display import Progress
 from safekey_interp.errors import InputError, NothingMeasured
 from safekey_interp.experiments.answer_outcomes import judge_of_answers
 from safekey_interp.experiments.intervene_pieces import Piece, Work, piece_size, places_to_confirm, plan_work
@@ -34,6 +33,7 @@ from safekey_interp.interventions.intervention_registry import Name, choose_vari
 from safekey_interp.interventions.two_stages import join_stages
 from safekey_interp.models.chat_template import tokenizer_hash
 from safekey_interp.models.unknown_tokens import check_known
+from safekey_interp.progress import Progress
 from safekey_interp.reporting.findings.intervention_findings import find
 from safekey_interp.runs.manifest import manifest_of
 from safekey_interp.runs.multiprocess import all_parts, my_share

@@ -25,7 +25,7 @@ from safekey_interp.runs.processes import Team, workers
 from safekey_interp.runs.storage import read_json, write_folder_aside, write_json
 
 if TYPE_CHECKING:
-    from safekey_interp.display import Progress
+    from safekey_interp.progress import Progress
 
 CLASS = "class"
 """Column of each trace's class, among what is known of a run's traces."""

@@ -27,10 +27,10 @@ from safekey_interp.capture.streaming import (
     threads_for,
 )
 from safekey_interp.data.trace_reader import TraceSource
-from safekey_interp.display import Progress
 from safekey_interp.experiments.probe_chunks import write_chunk
 from safekey_interp.experiments.probe_survey import Survey
 from safekey_interp.experiments.probe_tables import release_memory
+from safekey_interp.progress import Progress
 from safekey_interp.runs.multiprocess import all_parts, my_share
 from safekey_interp.runs.processes import Team
 from safekey_interp.runs.run_writer import RunWriter

@@ -19,7 +19,6 @@ from safekey_interp.capture.streaming import BatchSize, forward_cost, threads_fo
 from safekey_interp.data.class_labels import LabelBy, check_label_by
 from safekey_interp.data.conditions import check_by
 from safekey_interp.data.trace_reader import read_traces
-from safekey_interp.display import Progress
 from safekey_interp.experiments.probe_cost import probe_cost
 from safekey_interp.experiments.probe_measure import chunk_size, measure, record_measuring
 from safekey_interp.experiments.probe_settings import ProbeSettings
@@ -29,6 +28,7 @@ from safekey_interp.experiments.probe_tables import assemble
 from safekey_interp.measures.attention_summary import QUANTITIES
 from safekey_interp.measures.estimator_names import EstimatorName
 from safekey_interp.models.chat_template import tokenizer_hash
+from safekey_interp.progress import Progress
 from safekey_interp.reporting.findings.probe_run_findings import find
 from safekey_interp.runs.manifest import manifest_of
 from safekey_interp.runs.run_folder import Run

@@ -22,7 +22,6 @@ from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.hidden_states import States
 from safekey_interp.data.class_labels import OUTCOME, LabelBy
 from safekey_interp.data.conditions import subsets_of, value_of
-from safekey_interp.display import Progress
 from safekey_interp.errors import RunError
 from safekey_interp.experiments.probe_chunks import (
     attended,
@@ -37,6 +36,7 @@ from safekey_interp.experiments.probe_examples import join_examples
 from safekey_interp.experiments.probe_jobs import CLASS, Job, StateProbes, column, do_jobs
 from safekey_interp.experiments.probe_survey import Survey
 from safekey_interp.measures.attention_summary import subset_masks, summarise_layers
+from safekey_interp.progress import Progress
 from safekey_interp.runs.processes import Team
 from safekey_interp.runs.run_writer import RunWriter
 from safekey_interp.runs.storage import write_table

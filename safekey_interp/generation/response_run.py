@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from safekey_interp.capture.pass_cost import SERVER, Cost, CostElsewhere
 from safekey_interp.capture.pass_meter import counted_passes
-from safekey_interp.display import Progress, open_progress
 from safekey_interp.errors import InputError
 from safekey_interp.generation.local_engine import LocalEngine
 from safekey_interp.generation.requests import Engine, Request, check_different, samples
@@ -18,6 +17,7 @@ from safekey_interp.generation.response_cost import response_cost
 from safekey_interp.generation.response_file import ResponseFile, keys_in, known_settings
 from safekey_interp.generation.sampling import Sampling
 from safekey_interp.models.unknown_tokens import UnknownTokens
+from safekey_interp.progress import Progress, open_progress
 
 
 class Written(NamedTuple):

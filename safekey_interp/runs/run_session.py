@@ -21,8 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safekey_interp.display import Progress, open_progress
 from safekey_interp.errors import RunError
+from safekey_interp.progress import Progress, open_progress
 from safekey_interp.runs.manifest import differences, shortened
 from safekey_interp.runs.multiprocess import wait_until
 from safekey_interp.runs.processes import RESUMES, Team, team

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safekey_interp.capture.streaming import on_threads, threads_for
 from safekey_interp.data.trace_reader import TraceSource
-from safekey_interp.display import Progress
 from safekey_interp.errors import InputError
 from safekey_interp.models.chat_template import tokenizer_hash
+from safekey_interp.progress import Progress
 from safekey_interp.runs.manifest import manifest_of
 from safekey_interp.runs.processes import place
 from safekey_interp.runs.run_folder import Run

@@ -19,8 +19,8 @@ from safekey_interp.capture import kept_batches
 from safekey_interp.capture.batch_runner import AttentionArrays, LeftOut, Measured, measure_batch
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.kept_batches import KeptBatches
-from safekey_interp.display import Progress
 from safekey_interp.experiments.probe_run import run_probe
+from safekey_interp.progress import Progress
 
 MODEL = tiny_model("llama")
 N = 12

@@ -11,10 +11,10 @@ import tiny_models
 from safekey_interp.data.suites import suite_files
 from safekey_interp.data.trace import Trace
 from safekey_interp.data.trace_reader import read_traces
-from safekey_interp.display import Progress
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.compare_judges import SuiteJudges, not_asked, opinions, suites_record
 from safekey_interp.experiments.compare_models import ProbedModel
+from safekey_interp.progress import Progress
 
 ANSWERED = "<think>\nThe user asks. I will.\n</think>\n\nTake a wrench."
 

@@ -18,7 +18,6 @@ from probe_processes import run_in_team
 
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.trace import Trace
-from safekey_interp.display import Progress
 from safekey_interp.errors import InputError, NothingMeasured, RunError
 from safekey_interp.experiments.intervene_run import run_intervention
 from safekey_interp.generation.key_sentence_bank import GENERAL, KeySentences
@@ -34,6 +33,7 @@ from safekey_interp.interventions.sentence_suppression import suppress
 from safekey_interp.interventions.steering import steer
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.models.model import Model
+from safekey_interp.progress import Progress
 from safekey_interp.reporting.report_file import write_report
 from safekey_interp.reporting.trace_effects import trace_effects
 from safekey_interp.runs.run_folder import Run, open_run

@@ -20,8 +20,8 @@ PACKAGES = [
     *("interventions", "evaluation", "training", "reporting", "experiments", "cli"),
 ]
 """Imports run from right to left; ``interventions``, ``evaluation`` and ``training`` do not know one another."""
-LOOSE = {"version", "errors", "display", "endpoint", "__init__", "__main__"}
-ORDER = ["version", "errors", "display", "runs", "data", "endpoint", *PACKAGES[2:], "__main__", "__init__"]
+LOOSE = {"version", "errors", "display", "progress", "endpoint", "__init__", "__main__"}
+ORDER = ["version", "errors", "display", "progress", "runs", "data", "endpoint", *PACKAGES[2:], "__main__", "__init__"]
 APART = {"interventions", "evaluation", "training"}
 MOST_LINES = 300
 ATTACHING = {
