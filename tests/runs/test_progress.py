@@ -6,14 +6,14 @@ import time
 
 import pytest
 
-from safekey_interp import progress
+from safekey_interp import progress as progress_module
 from safekey_interp.progress import Progress, in_time
 
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "_DELAY", 0.01)
-    monkeypatch.setattr(progress, "_LOG_LEAST", 0.05)
+    monkeypatch.setattr(progress_module, "_DELAY", 0.01)
+    monkeypatch.setattr(progress_module, "_LOG_LEAST", 0.05)
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -42,7 +42,7 @@ def test_passes_move_a_stage_within_one_step(capsys: pytest.CaptureFixture[str])
 def test_a_step_that_takes_long_is_heard_of_meanwhile(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "_LOG_INTERVAL", 0.05)
+    monkeypatch.setattr(progress_module, "_LOG_INTERVAL", 0.05)
     with Progress() as progress:
         progress.stage("loading the model", None)
         time.sleep(0.2)
