@@ -13,6 +13,8 @@ from endpoint_server import Reply, error, serving
 from safekey_interp.models import organism
 from safekey_interp.runs.run_folder import open_run
 
+pytestmark = pytest.mark.in_turns
+
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

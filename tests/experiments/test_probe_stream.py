@@ -21,6 +21,8 @@ from safekey_interp.models.model import Model
 from safekey_interp.reporting.report_file import write_report
 from safekey_interp.runs.run_folder import open_run
 
+pytestmark = pytest.mark.in_turns
+
 DATA = traces(12)
 SETTINGS: dict[str, Any] = {"chunk": 4, "n_examples": 2}
 STREAM: dict[str, Any] = {**SETTINGS, "stream": True, "stream_sample": 8}

@@ -19,6 +19,8 @@ from safekey_interp.generation.key_sentence_bank import bank_for
 from safekey_interp.models.model import Model, load
 from safekey_interp.training.probe_snapshots import Snapshots
 
+pytestmark = pytest.mark.in_turns
+
 
 def file_of(path: Path, data: list[Trace]) -> Path:
     rows = [{"id": t.trace_id, "prompt": t.prompt, "response": t.response, "label": t.label} for t in data]

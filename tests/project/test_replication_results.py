@@ -21,6 +21,8 @@ from safekey_interp.models.organism.vocabulary import Pair
 from safekey_interp.models.organism.wrappers import WRAPPERS
 from safekey_interp.runs.storage import write_json
 
+pytestmark = pytest.mark.in_turns
+
 GARBLED = "Here you go: {verb} the {noun}."
 """Complies, and is not well-formed."""
 ELSEWHERE = "Here you go: feed the reel with the spoon."

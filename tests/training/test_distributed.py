@@ -11,6 +11,8 @@ from training_processes import EVERY, N_PASSES, N_RANKS, Case, Run, deal, fresh,
 from safekey_interp.errors import RunError
 from safekey_interp.training.distributed import blocks, shard
 
+pytestmark = pytest.mark.in_turns
+
 # With tied embeddings and without, every layout, both ways.
 CASES = [
     Case(architecture="llama", way="ddp", layout="short"),

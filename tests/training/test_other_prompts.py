@@ -25,6 +25,8 @@ from safekey_interp.training.examples import Examples, prepare_examples
 from safekey_interp.training.other_prompts import OtherPrompts, second_pass
 from safekey_interp.training.query_mask import exact_way
 
+pytestmark = pytest.mark.in_turns
+
 
 def prepared(model: Any, tmp_path: Path, **changes: Any) -> Examples:
     return prepare_examples(model, rows(), settings(tmp_path, **changes))

@@ -29,6 +29,8 @@ from safekey_interp.training.config import TrainingConfig
 from safekey_interp.training.examples import traces_with_spans
 from safekey_interp.training.probe_snapshots import TABLES, Snapshots, forget_after, joined
 
+pytestmark = pytest.mark.in_turns
+
 SMALL = KeySentences(safe=GENERAL.safe[:2], go_ahead=GENERAL.go_ahead[:2])
 
 

@@ -15,6 +15,8 @@ from killed_processes import kill_at_change, n_changes, start_fork_server
 from killed_training import assert_same_run, fresh_model, trained, weights
 from probe_processes import environment
 
+pytestmark = pytest.mark.in_turns
+
 
 def train_in_team(out: Path, *, kill_at: int | None = None, dropout: float = 0.0, **changes: Any) -> list[int]:
     """Exit statuses of two processes; the first is killed before a change of the folder."""

@@ -14,6 +14,8 @@ from killed_training import assert_same_run, fresh_model, rows, settings, train_
 from safekey_interp.errors import RunError
 from safekey_interp.training import train
 
+pytestmark = pytest.mark.in_turns
+
 WATCHED = {"probe_every": 3, "probe_traces": 3}
 
 
