@@ -12,15 +12,43 @@ PROMPT_FIELDS = (
     *("prompt", "question", "instruction", "query", "problem", "user_prompt", "user_input", "input", "goal"),
     "behavior",
 )
+OTHER_PROMPT_FIELDS = (
+    *(
+        "forbidden_prompt",
+        "adversarial_prompt",
+        "adversarial",
+        "test_case",
+        "full_prompt",
+        "user_message",
+        "user_query",
+    ),
+    *("inputs", "user", "human", "vanilla", "request"),
+)
+"""Names that hold a prompt where nothing else does, as text."""
 RESPONSE_FIELDS = (
     *("response", "completion", "output", "answer", "responses", "completions", "outputs", "generation"),
     *("generations", "generated_text", "model_response", "model_output", "model_answer"),
 )
+OTHER_RESPONSE_FIELDS = (
+    *("final_response", "final_answer", "prediction", "predictions", "preferred_output", "chosen", "samples"),
+    *("rollouts", "assistant", "gpt", "bot", "text", "content", "attempt"),
+)
+"""Names that hold a response where nothing else does."""
 REASONING_FIELDS = (
     *("reasoning_content", "reasoning", "thinking", "reasoning_details", "thoughts", "thought", "chain_of_thought"),
     *("cot", "reasoning_trace", "thinking_trace", "thinking_content", "reasoning_text", "model_reasoning"),
 )
-MESSAGES_FIELDS = ("messages", "conversation", "conversations", "turns", "chat", "dialog", "dialogue", "contents")
+MESSAGES_FIELDS = (
+    "messages",
+    "conversation",
+    "conversations",
+    "turns",
+    "chat",
+    "dialog",
+    "dialogue",
+    "contents",
+    "chat_messages",
+)
 SYSTEM_FIELDS = ("system", "system_prompt")
 LABEL_FIELDS = ("label",)
 GROUP_FIELDS = ("group",)

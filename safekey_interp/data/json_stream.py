@@ -1,9 +1,10 @@
 """Streaming reader of JSON files that are larger than memory.
 
-Five shapes, told apart on the way: one array of rows; one object whose ``data`` is such an array (SafeKey's result
-files: ``{"meta_info": …, "data": […]}``); a document whose ``samples`` are rows in a form of their own, which the
-fields before them tell; objects one after the other (JSON Lines that is named ``.json``); one single row. One row is
-decoded at a time, by the standard decoder over a buffer that grows only as far as the row is long.
+Five shapes, told apart on the way: one array of rows; one object that holds such an array (SafeKey's result files:
+``{"meta_info": …, "data": […]}``; :mod:`~safekey_interp.data.row_containers`); a document whose ``samples`` are rows in
+a form of their own, which the fields before them tell; objects one after the other (JSON Lines that is named
+``.json``); one single row. One row is decoded at a time, by the standard decoder over a buffer that grows only as far
+as the row is long; documents whose rows stand deeper, or by column, are held whole.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, islice
 from typing import Any, BinaryIO
 
+from safekey_interp.data.row_containers import ROW_LISTS, is_row, rows_of_document, unpacked_row
 from safekey_interp.errors import InputError
 
 _CHUNK = 1 << 16
@@ -106,7 +109,7 @@ class _JsonText:
                 return
 
     def row_or_container(self) -> Iterator[Any]:
-        """The object that begins here, or the rows of its ``data`` or ``samples``."""
+        """The object that begins here, or the rows that it holds."""
         self.take("{")
         row: dict[str, Any] = {}
         contains_rows = False
@@ -118,9 +121,15 @@ class _JsonText:
                 self.take('"')
             field = self.value()
             self.take(":")
-            if field == "data" and self.peek() == "[":
-                contains_rows = True
-                yield from self.elements()
+            if field in ROW_LISTS and self.peek() == "[":
+                elements = self.elements()
+                held = list(islice(elements, 1))
+                first = unpacked_row(held[0], row.get("columns")) if held else None
+                if field == "data" or is_row(first):
+                    contains_rows = True
+                    yield from (unpacked_row(one, row.get("columns")) for one in chain(held, elements))
+                else:
+                    row[field] = [*held, *elements]
             elif field == "samples" and self.peek() == "[" and (row_of := self._document_kind(row)):
                 contains_rows = True
                 yield from self._rows_of(self.elements(), row_of)
@@ -132,7 +141,7 @@ class _JsonText:
             if isinstance(samples, list) and (row_of := self._document_kind(row)):  # they stood before what tells it
                 yield from self._rows_of(samples, row_of)
             else:
-                yield row
+                yield from rows_of_document(row)
 
     def _rows_of(self, samples: Iterable[Any], row_of: RowOfSample) -> Iterator[dict[str, Any]]:
         for number, sample in enumerate(samples, 1):

@@ -28,7 +28,17 @@ TRUE_MEANS: Mapping[str, str] = {
     **dict.fromkeys(("is_safe", "safe", "is_benign", "benign", "is_harmless", "harmless"), BENIGN),
 }
 """What ``true`` in a column means; ``false`` is the other."""
-SORTS = ("category", "type", "data_type", "prompt_label", "prompt_harm_label", "harm_label", "safety", "class")
+SORTS = (
+    "category",
+    "type",
+    "data_type",
+    "prompt_label",
+    "prompt_harm_label",
+    "harm_label",
+    "safety",
+    "class",
+    "jailbreak",
+)
 """Columns that are labels where they hold one of :data:`WORDS`, and else sort the data in a way of their own."""
 
 _TRUE, _FALSE = ("1", "true"), ("0", "false")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from safekey_interp.data.cell_values import json_value, kind_in_words
+from safekey_interp.data.column_names import OTHER_RESPONSE_FIELDS, RESPONSE_FIELDS, plain_name
 from safekey_interp.data.turn_text import CONTENT_FIELDS, ROLE_FIELDS, Turn, read_turn
 from safekey_interp.errors import InputError
 
@@ -27,6 +28,10 @@ class ReplyForm(NamedTuple):
     """The answers in it, given how messages name it."""
 
 
+_INNER = (*RESPONSE_FIELDS, *OTHER_RESPONSE_FIELDS, "message", "body", "output_body_json", "result")
+"""Names of an answer inside an object that has no form of its own."""
+
+
 def reply_form(value: Any) -> ReplyForm | None:
     """The form that an object has; None for none."""
     value = json_value(value, ("{",))
@@ -40,6 +45,11 @@ def whole_reply(text: str) -> Any:
     return value if isinstance(value, Mapping) and any(form.fits(value) for form in FORMS) else None
 
 
+def holds_reply(value: Mapping[str, Any]) -> bool:
+    """Whether an object is a reply of an API, or has an answer under one of the usual names."""
+    return any(form.fits(value) for form in FORMS) or any(plain_name(name) in RESPONSE_FIELDS for name in value)
+
+
 def read_replies(value: Any, where: str) -> list[Turn]:
     """The answers that a value holds: a text, a turn, a reply of an API, or a list of these.
 
@@ -51,6 +61,13 @@ def read_replies(value: Any, where: str) -> list[Turn]:
         return [Turn("assistant", value, read_from=("", ""))]
     if form := reply_form(value):
         return form.read(value, where)
+    if isinstance(value, list) and value:
+        return [turn for number, one in enumerate(value) for turn in read_replies(one, f"{where}[{number}]")]
+    if isinstance(value, Mapping):
+        names = {plain_name(name): name for name, inner in value.items() if inner}
+        found = next((names[name] for name in _INNER if name in names), None)
+        if found is not None:
+            return read_replies(value[found], f"{where}.{found}")
     raise InputError(f"{where}: got {kind_in_words(value)}, expected text")
 
 

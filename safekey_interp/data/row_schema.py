@@ -31,6 +31,7 @@ from safekey_interp.data.column_names import (
 from safekey_interp.data.conversation_turns import Exchange, exchange_at, exchanges_of
 from safekey_interp.data.label_polarity import label_columns, label_word
 from safekey_interp.data.reading_account import RowReading
+from safekey_interp.data.row_cells import Row, RowText
 from safekey_interp.data.row_shapes import SHAPES, RowShape
 from safekey_interp.data.row_spans import (
     GIVEN_SPANS,
@@ -40,7 +41,6 @@ from safekey_interp.data.row_spans import (
     read_spans,
     refuse_names,
 )
-from safekey_interp.data.row_texts import Row, RowText
 from safekey_interp.data.safekey_offsets import spans_from_offsets
 from safekey_interp.data.trace import CharSpan, Message, Trace
 from safekey_interp.data.turn_text import Turn
@@ -94,7 +94,7 @@ def read_row(
     if named.prompt and named.prompt not in cells:
         fields = ", ".join(map(str, names)) or "all empty"
         raise InputError(f"{where}: no {named.prompt!r}; the fields are {fields}; see --prompt-field")
-    parsed = Row(cells, plan.columns, where, row, plan.known)
+    parsed = Row(cells, plan.columns, where, row, plan.known, guesses=named.response is None)
     shape = plan.shapes[-1]  # fits all rows
     for candidate in plan.shapes:
         if candidate.fits(parsed):

@@ -14,7 +14,7 @@ from safekey_interp.data import row_texts as texts
 from safekey_interp.data.cell_values import json_value
 from safekey_interp.data.column_names import MESSAGES_FIELDS, PROMPT_FIELDS, REASONING_FIELDS, RESPONSE_FIELDS
 from safekey_interp.data.reply_forms import FORMS, ReplyForm
-from safekey_interp.data.row_texts import Row, RowText
+from safekey_interp.data.row_cells import Row, RowText
 
 
 class RowShape(NamedTuple):
@@ -76,6 +76,12 @@ SHAPES = (
     ),
     RowShape(
         "lm-eval samples", _has("doc", "resps"), lambda row: isinstance(row.get(("doc",)), Mapping), texts.read_lm_eval
+    ),
+    RowShape(
+        "ChatGPT export",
+        _has("mapping", "current_node"),
+        lambda row: isinstance(row.get(("mapping",)), Mapping),
+        texts.read_chatgpt_export,
     ),
     RowShape("batch requests", _has("custom_id", "body"), _always, texts.read_request),
     RowShape(

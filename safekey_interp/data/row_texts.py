@@ -2,71 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from safekey_interp.data.cell_values import json_value, kind_in_words
 from safekey_interp.data.column_names import (
     MESSAGES_FIELDS,
+    OTHER_PROMPT_FIELDS,
     PROMPT_FIELDS,
-    REASONING_FIELDS,
-    RESPONSE_FIELDS,
     SYSTEM_FIELDS,
     plain_name,
 )
 from safekey_interp.data.conversation_turns import read_turns
-from safekey_interp.data.reply_forms import ReplyForm, read_replies, whole_reply
-from safekey_interp.data.turn_text import ROLE_FIELDS, Turn, with_reasoning
+from safekey_interp.data.rendered_chat import read_rendered
+from safekey_interp.data.reply_forms import ReplyForm
+from safekey_interp.data.row_answers import answered, sampled
+from safekey_interp.data.row_cells import Row, RowText, are_messages, messages_in
+from safekey_interp.data.turn_text import Turn
 from safekey_interp.errors import InputError
 
-_REQUESTS = ("request", "body", "params", "input")
-"""Fields of what was asked of an API."""
+_REQUESTS = (
+    *("request", "body", "params", "input", "inputs", "prompt", "request_body", "input_body_json", "instance", "doc"),
+    *("query", "messages", "chat", "vars"),
+)
+"""Fields of objects that hold what was asked."""
+_INNER_PROMPT = (*PROMPT_FIELDS, *OTHER_PROMPT_FIELDS, "raw", "text", "content", "value")
+"""Names of a prompt inside such an object."""
 _SYSTEM = ("system", "developer")
-
-
-class Row(NamedTuple):
-    """A row's cells, found by what their columns mean."""
-
-    cells: Mapping[str, Any]
-    """By column; nothing that is missing."""
-    columns: Mapping[str, str]
-    """Columns by their plain names (:func:`~safekey_interp.data.column_names.plain_name`)."""
-    where: str
-    """How messages name it."""
-    given: Mapping[str, Any]
-    """All of its cells."""
-    known: dict[tuple[str, ...], str | None]
-    """Columns by the names that were asked for; rows of the same columns share it."""
-
-    def column(self, names: tuple[str, ...]) -> str | None:
-        """The column that has the first of some plain names; None for none."""
-        if names not in self.known:
-            self.known[names] = next((self.columns[name] for name in names if name in self.columns), None)
-        return self.known[names]
-
-    def get(self, names: tuple[str, ...]) -> Any:
-        """The cell of that column; None for none."""
-        column = self.column(names)
-        return None if column is None else self.cells[column]
-
-    def at(self, column: str | None) -> str:
-        """How messages name a cell."""
-        return f"{self.where}: {column}"
-
-
-class RowText(NamedTuple):
-    """What a row says, as turns."""
-
-    turns: Sequence[Turn]
-    """The conversation, from its first turn."""
-    answers: Sequence[Turn] | None
-    """Each answers the whole conversation; None: it holds its answers."""
-    used: tuple[str, ...]
-    """Columns that were read."""
-    asked_in: str
-    """Where the prompt was."""
-    is_listed: bool = False
-    """Whether the answers stood in a list, so that each has a number, be it alone."""
 
 
 def read_columns(row: Row, prompt: tuple[str, ...] = PROMPT_FIELDS) -> RowText:
@@ -75,11 +37,30 @@ def read_columns(row: Row, prompt: tuple[str, ...] = PROMPT_FIELDS) -> RowText:
     Raises:
         InputError: no prompt, or values of another kind.
     """
-    asked = _conversation(row, prompt)
+    asked = _conversation(row, prompt) or _conversation(row, OTHER_PROMPT_FIELDS) or _requested(row)
+    if asked is None and (held := _held_conversations(row)):
+        return held
     if asked is None:
         names = ", ".join(map(str, row.cells)) or "all empty"
         raise InputError(f"{row.where}: no prompt; the fields are {names}; see --prompt-field")
-    return _answered(row, *asked)
+    return answered(row, *asked)
+
+
+def read_chatgpt_export(row: Row) -> RowText:
+    """A conversation of ChatGPT's export, a tree of messages: the branch that ends at the current node."""
+    column = row.columns["mapping"]
+    nodes, at = row.cells[column], row.get(("current_node",))
+    branch: list[Any] = []
+    while isinstance(node := nodes.get(at), Mapping) and len(branch) <= len(nodes):
+        branch.append(node.get("message"))
+        at = node.get("parent")
+    said = [message for message in reversed(branch) if isinstance(message, Mapping) and _is_said(message)]
+    return RowText(read_turns(said, row.at(column)), None, (column,), f"the last user turn of {column}")
+
+
+def _is_said(message: Mapping[str, Any]) -> bool:
+    content = message.get("content")
+    return isinstance(content, Mapping) and any((*(content.get("parts") or ()), content.get("thoughts")))
 
 
 def read_alpaca(row: Row) -> RowText:
@@ -89,7 +70,7 @@ def read_alpaca(row: Row) -> RowText:
     system_in = _system_column(row)
     system = [Turn("system", row.cells[system_in])] if system_in else []
     used = (instruction, about, *([system_in] if system_in else []))
-    return _answered(row, [*system, Turn("user", prompt)], used, f"{instruction} and {about}")
+    return answered(row, [*system, Turn("user", prompt)], used, f"{instruction} and {about}")
 
 
 def read_reply(form: ReplyForm, row: Row) -> RowText:
@@ -121,7 +102,7 @@ def read_request(row: Row) -> RowText:
 def read_lm_eval(row: Row) -> RowText:
     """A sample that lm-evaluation-harness logged: the prompt as it was given to the model, and its responses."""
     given: Any = json_value(row.get(("arguments",)), ("[", "{"))
-    while isinstance(given, Mapping | list | tuple) and given and not _is_messages(given):
+    while isinstance(given, Mapping | list | tuple) and given and not are_messages(given):
         given = next(iter(given.values())) if isinstance(given, Mapping) else given[0]
     asked_in = "arguments"
     if not isinstance(given, str | list):
@@ -132,7 +113,7 @@ def read_lm_eval(row: Row) -> RowText:
     if not isinstance(given, str | list):
         raise InputError(f"{row.where}: no prompt in arguments or doc; expected a sample that lm-eval logged")
     column = row.columns["resps"]
-    answers = [turn for each in row.cells[column] for turn in _sampled(each, row.at(column))]
+    answers = [turn for each in row.cells[column] for turn in sampled(each, row.at(column))]
     turns = read_turns(given, row.at(asked_in)) if isinstance(given, list) else [Turn("user", given)]
     used = tuple(row.columns[name] for name in ("doc", "arguments", "resps", "filtered_resps") if name in row.columns)
     return RowText(turns, answers, used, asked_in, len(answers) > 1)
@@ -143,18 +124,24 @@ def _conversation(row: Row, prompt: tuple[str, ...]) -> tuple[list[Turn], tuple[
     in_messages, in_prompt = row.column(MESSAGES_FIELDS), row.column(prompt)
     if in_messages is None and in_prompt is None:
         return None
+    if in_messages is not None and isinstance(row.cells[in_messages], Mapping):
+        return _requested(row)
     system_in = _system_column(row)
     turns = read_turns(row.cells[in_messages], row.at(in_messages)) if in_messages else []
     used = tuple(column for column in (in_messages, in_prompt) if column)
     asked_in = f"the last user turn of {in_messages}"
     if in_prompt is not None:
         value = row.cells[in_prompt]
-        listed = _messages(value)
+        listed = messages_in(value)
+        if isinstance(value, Mapping) and (asked := _requested(row)):
+            return asked
         if listed is not None:
             turns = [*turns, *read_turns(listed, row.at(in_prompt))]
             asked_in = f"the last user turn of {in_prompt}"
+        elif rendered := read_rendered(text := _text(row, in_prompt), in_prompt):
+            turns = [*turns, *rendered]
+            asked_in = f"the last user turn of the chat template in {in_prompt}"
         else:
-            text = _text(row, in_prompt)
             last = next((turn.text for turn in reversed(turns) if turn.role == "user"), None) if turns else None
             turns = turns if last == text else [*turns, Turn("user", text)]
             asked_in = in_prompt
@@ -163,8 +150,25 @@ def _conversation(row: Row, prompt: tuple[str, ...]) -> tuple[list[Turn], tuple[
     return turns, used, asked_in
 
 
+def _held_conversations(row: Row) -> RowText | None:
+    """Conversations that columns of any name hold: of several (preferred and rejected, two models), each answer."""
+    found: dict[str, list[Turn]] = {}
+    for column, value in row.cells.items():
+        if (listed := messages_in(value)) is not None:
+            found[column] = read_turns(listed, row.at(column))
+        elif isinstance(value, str) and (turns := read_rendered(value, column)):
+            found[column] = turns
+    if not found:
+        return None
+    first, asked_in = next(iter(found.values())), f"the last user turn of {next(iter(found))}"
+    ends = [turns[-1] for turns in found.values() if turns[-1].role == "assistant"]
+    if len(found) == 1 or len(ends) < len(found):
+        return RowText(first, None, tuple(found)[:1], asked_in)
+    return RowText(first[:-1], ends, tuple(found), asked_in, is_listed=True)
+
+
 def _requested(row: Row) -> tuple[list[Turn], tuple[str, ...], str] | None:
-    """The same of a request of an API that the row holds."""
+    """The same of an object that the row holds, such as the request of an API."""
     for name in _REQUESTS:
         request = json_value(row.get((name,)), ("{",))
         if isinstance(request, Mapping):
@@ -173,102 +177,10 @@ def _requested(row: Row) -> tuple[list[Turn], tuple[str, ...], str] | None:
             columns = {plain: field for plain, field in columns.items() if field in cells}
             at = f"{row.where}: {row.columns[name]}"
             inner = Row(cells, columns, at, request, {})
-            asked = _conversation(inner, PROMPT_FIELDS) or _requested(inner)
+            asked = _conversation(inner, _INNER_PROMPT) or _requested(inner)
             if asked is not None:
                 return asked[0], (row.columns[name],), asked[2]
     return None
-
-
-def _answered(row: Row, turns: list[Turn], used: tuple[str, ...], asked_in: str) -> RowText:
-    """The conversation with its answers; one that holds its own with reasoning needs no column that has none."""
-    column, thought_in = row.column(RESPONSE_FIELDS), row.column(REASONING_FIELDS)
-    column = None if column in used else column  # the prompt is in it
-    answers, is_listed = None, False
-    if column is not None:
-        turns, answers, is_listed = _answers(row, column, turns)
-    elif thought_in is not None and any(plain_name(name) in RESPONSE_FIELDS for name in row.given):
-        answers = [Turn("assistant", "")]  # cut in its reasoning
-    if thought_in is not None:
-        told = turns, answers
-        turns, answers = _with_thought(turns, answers, row.cells[thought_in], thought_in)
-        used = used if told == (turns, answers) else (*used, thought_in)
-    held = turns[-1] if turns and turns[-1].role == "assistant" else None
-    if answers and held and held.has_reasoning and not any(answer.has_reasoning for answer in answers):
-        return RowText(turns, None, used, asked_in)
-    return RowText(turns, answers, used if column is None else (*used, column), asked_in, is_listed)
-
-
-def _answers(row: Row, column: str, turns: list[Turn]) -> tuple[list[Turn], list[Turn] | None, bool]:
-    """The conversation and the answers of a column, which may go on with the conversation, or repeat it."""
-    value = row.cells[column]
-    if isinstance(value, str) and value[:1] not in ("[", "{"):
-        return turns, [Turn("assistant", value, read_from=("", column))], False
-    listed = _messages(value)
-    if listed is None or _are_samples(listed, column):
-        return turns, *_sampled_in(row, column)
-    more = read_turns(listed, row.at(column))
-    repeats = [turn.text for turn in more if turn.role == "user"][-1:] == [turns[-1].text]
-    return (more if repeats else [*turns, *more]), None, False
-
-
-def _with_thought(
-    turns: list[Turn], answers: list[Turn] | None, thought: Any, column: str
-) -> tuple[list[Turn], list[Turn] | None]:
-    """The same with the reasoning of a column: of each answer, or of the turn with which the conversation ends."""
-    if answers is None:
-        is_held = bool(turns) and turns[-1].role == "assistant"
-        return ([*turns[:-1], with_reasoning(turns[-1], thought, column)] if is_held else turns), None
-    thoughts = json_value(thought)
-    if not isinstance(thoughts, list | tuple) or len(thoughts) != len(answers):
-        thoughts = [thought] * len(answers)
-    return turns, [with_reasoning(turn, one, column) for turn, one in zip(answers, thoughts, strict=True)]
-
-
-def _sampled_in(row: Row, column: str) -> tuple[list[Turn], bool]:
-    value, at = row.cells[column], row.at(column)
-    if isinstance(value, str):
-        plural = column.endswith("s")
-        parsed = json_value(value, ("[",) if plural else ())
-        if isinstance(parsed, list) and parsed and all(isinstance(item, str) for item in parsed):
-            value = parsed  # as a cell of CSV holds a list
-        elif (reply := whole_reply(value)) is not None:
-            value = reply
-        else:
-            return [Turn("assistant", value, read_from=("", column))], False
-    if not isinstance(value, list | tuple):
-        answers = read_replies(value, at)
-        return answers, len(answers) > 1
-    if not value:
-        raise InputError(f"{at}: got an empty list, expected a text or a list of texts")
-    return [turn for number, item in enumerate(value) for turn in _sampled(item, f"{at}[{number}]", column)], True
-
-
-def _sampled(item: Any, where: str, column: str = "") -> list[Turn]:
-    """The answers in one item of a list."""
-    if isinstance(item, str):
-        return [Turn("assistant", item, read_from=("", column))]
-    if _is_messages(item):
-        return read_turns(item, where)[-1:]
-    if isinstance(item, list | tuple) and item:
-        return [turn for each in item for turn in _sampled(each, where, column)]
-    return read_replies(item, where)
-
-
-def _are_samples(turns: Sequence[Mapping[str, Any]], column: str) -> bool:
-    """Whether messages are answers side by side, not one after the other."""
-    roles = {turn.get(name) for turn in turns for name in ROLE_FIELDS if name in turn}
-    return plain_name(column).endswith("s") or (len(turns) > 1 and roles <= {"assistant", "model", "gpt"})
-
-
-def _messages(value: Any) -> Sequence[Any] | None:
-    """A cell as a list of messages; None where it is none."""
-    parsed = json_value(value) if isinstance(value, str) and value[:1] == "[" else value
-    return parsed if _is_messages(parsed) else None
-
-
-def _is_messages(value: Any) -> bool:
-    first = value[0] if isinstance(value, list | tuple) and len(value) else None
-    return isinstance(first, Mapping) and any(name in first for name in ROLE_FIELDS)
 
 
 def _system_column(row: Row) -> str | None:

@@ -8,6 +8,7 @@ templates of DeepSeek-R1, QwQ and Qwen3 write there. Text that has its marks is 
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
@@ -20,13 +21,15 @@ from safekey_interp.errors import InputError
 
 OPENING, CLOSING = "<think>", "</think>"
 _MARKS = (OPENING, CLOSING, "[THINK]", "[/THINK]", "<|channel|>analysis", "<|begin_of_thought|>")
+_OPENINGS = tuple(mark for mark in _MARKS if "/" not in mark)
+_FOLDED = '<details type="reasoning"'
 _STRIPPED = "analysis", "assistantfinal"
 """What is left of harmony's marks where their special tokens were stripped."""
 _CUT = ("length", "max_tokens", "MAX_TOKENS", "incomplete")
 """Why a reply ended that was cut by its largest number of tokens, as the APIs say it."""
 
 _PLAIN = {"role", "content"}
-ROLE_FIELDS = ("role", "from", "speaker", "author")
+ROLE_FIELDS = ("role", "from", "speaker", "author", "sender")
 CONTENT_FIELDS = ("content", "value", "text", "parts", "body", "generated_text")
 ROLES: Mapping[str, str] = {
     **dict.fromkeys(("user", "human", "prompter"), "user"),
@@ -36,12 +39,13 @@ ROLES: Mapping[str, str] = {
 """Roles that several names stand for; other names stay as they are."""
 
 PARTS: Mapping[str | None, tuple[Literal["text", "reasoning"], tuple[str, ...]]] = {
-    None: ("text", ("text",)),  # Gemini's parts have no type
+    None: ("text", ("text", "content")),  # Gemini's parts have no type
     "text": ("text", ("text",)),
     "input_text": ("text", ("text",)),
     "output_text": ("text", ("text",)),
     "refusal": ("text", ("refusal",)),
     "thinking": ("reasoning", ("thinking", "text")),
+    "thoughts": ("reasoning", ("thoughts",)),  # of ChatGPT's export
     "thought": ("reasoning", ("thought", "text")),
     "reasoning": ("reasoning", ("reasoning", "content", "summary", "text")),
     "reasoning_text": ("reasoning", ("text",)),
@@ -82,6 +86,11 @@ def is_marked(text: str) -> bool:
     return any(mark in text for mark in _MARKS) or (text.startswith(_STRIPPED[0]) and _STRIPPED[1] in text)
 
 
+def starts_marked(text: str) -> bool:
+    """Whether a text begins with a mark that opens reasoning."""
+    return text.lstrip().startswith(_OPENINGS)
+
+
 def read_turn(turn: Any, where: str, *, role: str | None = None, finish: Any = None) -> Turn:
     """A message of any API as text.
 
@@ -97,7 +106,9 @@ def read_turn(turn: Any, where: str, *, role: str | None = None, finish: Any = N
     if not isinstance(turn, Mapping):
         raise InputError(f"{where}: got {kind_in_words(turn)}, expected role and content")
     if turn.keys() == _PLAIN and type(turn["role"]) is type(turn["content"]) is str:  # most turns, and there are many
-        return Turn(ROLES.get(turn["role"].lower(), turn["role"]), turn["content"], read_from=("", "content"))
+        said, content = ROLES.get(turn["role"].lower(), turn["role"]), turn["content"]
+        if not content.startswith(_FOLDED):
+            return Turn(said, content, read_from=("", "content"))
     content_field = next((name for name in CONTENT_FIELDS if name in turn), None)
     said = next((turn[name] for name in ROLE_FIELDS if name in turn), role)
     said = said.get("role") if isinstance(said, Mapping) else said  # as ChatGPT's export has its author
@@ -112,6 +123,8 @@ def read_turn(turn: Any, where: str, *, role: str | None = None, finish: Any = N
         raise InputError(f"{where}.role: got {kind_in_words(said)}, expected text")
     if content is None and (reasoning or calls):
         content = ""
+    if isinstance(content, str) and not reasoning and content.startswith(_FOLDED):
+        reasoning_field, reasoning, content = content_field or "", *_unfolded(content)
     at = f"{where}.{content_field or 'content'}"
     said = ROLES.get(said.lower(), said)
     spans = read_spans(turn.get("spans"), f"{where}.spans") or {}
@@ -156,6 +169,14 @@ def merged_channels(turns: Sequence[Turn]) -> list[Turn]:
     return merged
 
 
+def _unfolded(content: str) -> tuple[str, str]:
+    """Reasoning and answer of a text with the block in which Open WebUI folds reasoning away, each line a quotation."""
+    block, _, answer = content.partition("</details>")
+    thought = block.partition("</summary>")[2].strip("\n")
+    lines = [html.unescape(line.removeprefix(">").removeprefix(" ")) for line in thought.split("\n")]
+    return "\n".join(lines), answer.lstrip("\n")
+
+
 def _reasoning_of(turn: Mapping[str, Any]) -> tuple[str, str]:
     for name in REASONING_FIELDS:
         if name in turn and (text := _thought(turn[name])):
@@ -183,7 +204,9 @@ def _pieces(content: Any, where: str, left_out: list[str]):
     if isinstance(content, str):
         yield _Piece("text", content)
         return
-    content = [content] if isinstance(content, Mapping) else content
+    if isinstance(content, Mapping):  # one part; in ChatGPT's export an object with a list of them
+        parts = content.get("parts")
+        content = parts if isinstance(parts, list) else [{"type": content.get("content_type"), **content}]
     if not isinstance(content, list | tuple):
         raise InputError(f"{where}: got {kind_in_words(content)}, expected text")
     for number, part in enumerate(content):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from command_line import Type
-from file_shapes import SHAPES, traces
+from file_shapes import traces
+from published_shapes import SHAPES
 
 from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.segmentation.reasoning_span import answer_span, reasoning_region
@@ -156,3 +157,56 @@ def test_steps_are_kept_with_the_trace_and_in_its_record(tmp_path: Path) -> None
     assert trace.meta["left_out"] == "tool_call"
     assert list(source.check()) == [trace]
     assert source.content.sha256 != read_traces([trace.with_(steps=())]).content.sha256
+
+
+def read(row: dict, tmp_path: Path) -> list[tuple[str, str]]:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    return [(trace.prompt, trace.response) for trace in read_traces(path)]
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"expected_answer": "7"},
+        {"target": "Sure, here is"},
+        {"reference_response": "S"},
+        {"gold_answer": "7", "n_response": 3},
+        {"is_response": True},
+        {"model_response_length": 12},
+        {"score_refusal_answer": "C"},
+        {"a_response": "one", "other_completion": "two"},  # neither is the better name
+        {"samples": [1, 2]},
+        {"note": "A text about the prompt."},
+    ],
+    ids=str,
+)
+def test_a_column_that_may_be_something_else_is_no_response(left: dict, tmp_path: Path) -> None:
+    assert read({"prompt": "What?", **left}, tmp_path) == [("What?", "")]
+
+
+def test_a_response_without_reasoning_is_read_where_no_column_has_it(tmp_path: Path) -> None:
+    assert read({"prompt": "What?", "response": "This.", "raw": "no marks"}, tmp_path) == [("What?", "This.")]
+
+
+def test_the_column_that_the_user_names_is_the_response(tmp_path: Path) -> None:
+    row = {"prompt": "What?", "short": "This.", "raw": "<think>\nHm.\n</think>\n\nThis."}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    (trace,) = read_traces(tmp_path / "rows.jsonl", response_field="short")
+    assert trace.response == "This."
+    assert read(row, tmp_path) == [("What?", row["raw"])]
+
+
+def test_numbered_columns_are_answers_to_one_prompt(tmp_path: Path) -> None:
+    row = {"prompt": "What?", "response_0": "This.", "response_1": "That.", "better_response_id": 1}
+    assert read(row, tmp_path) == [("What?", "This."), ("What?", "That.")]
+    row = {"conversation_a": [USER, {"role": "assistant", "content": "This."}], "conversation_b": [USER, SAID]}
+    assert read(row, tmp_path) == [("What?", "This."), ("What?", "That.")]
+
+
+USER, SAID = {"role": "user", "content": "What?"}, {"role": "assistant", "content": "That."}
+
+
+@pytest.mark.parametrize("text", ["<b>bold</b> What?", "[INST", "Human nature: what?", "<|im_start|>", " What?"])
+def test_a_prompt_that_is_no_rendered_conversation_stays_as_it_is(text: str, tmp_path: Path) -> None:
+    assert read({"prompt": text, "response": "That."}, tmp_path) == [(text, "That.")]

@@ -105,7 +105,7 @@ def _messages(*assistant: Callable[[Told], dict]) -> Writer:
     return write
 
 
-def _columns(**fields: Callable[[Told], Any]) -> Writer:
+def columns_of(**fields: Callable[[Told], Any]) -> Writer:
     def write(folder: Path, told: list[Told]) -> Path:
         rows = [{name.replace("__", " "): of(t) for name, of in fields.items()} for t in told]
         return _jsonl(folder / "traces.jsonl", rows)
@@ -123,54 +123,54 @@ PROMPT, TAGGED, LABEL = (lambda t: t.prompt), (lambda t: t.tagged), (lambda t: t
 REASONING, ANSWER = (lambda t: t.reasoning), (lambda t: t.answer)
 
 SHAPES |= {
-    "prompt and response": _columns(prompt=PROMPT, response=TAGGED, label=LABEL, model=lambda t: "m"),
-    "question and answer": _columns(question=PROMPT, answer=TAGGED, label=LABEL),
-    "names in any case": _columns(
+    "prompt and response": columns_of(prompt=PROMPT, response=TAGGED, label=LABEL, model=lambda t: "m"),
+    "question and answer": columns_of(question=PROMPT, answer=TAGGED, label=LABEL),
+    "names in any case": columns_of(
         **{"Prompt": PROMPT, "Model Response": ANSWER, "Reasoning-Content": REASONING, "Is Safe": lambda t: t.is_safe}
     ),
-    "camel case": _columns(
+    "camel case": columns_of(
         userPrompt=PROMPT, modelResponse=ANSWER, reasoningContent=REASONING, isSafe=lambda t: t.is_safe
     ),
-    "reasoning column": _columns(
+    "reasoning column": columns_of(
         prompt=PROMPT, reasoning=REASONING, response=ANSWER, is_harmful=lambda t: not t.is_safe
     ),
-    "thinking column": _columns(query=PROMPT, thinking=REASONING, output=ANSWER, category=LABEL),
-    "closing mark alone": _columns(
+    "thinking column": columns_of(query=PROMPT, thinking=REASONING, output=ANSWER, category=LABEL),
+    "closing mark alone": columns_of(
         prompt=PROMPT, response=lambda t: f"{t.reasoning}\n</think>\n\n{t.answer}", toxic=lambda t: int(not t.is_safe)
     ),
-    "harmony text": _columns(
+    "harmony text": columns_of(
         prompt=PROMPT,
         response=lambda t: (
             f"<|channel|>analysis<|message|>{t.reasoning}<|end|><|start|>assistant<|channel|>final<|message|>{t.answer}"
         ),
         label=LABEL,
     ),
-    "responses list": _columns(prompt=PROMPT, responses=lambda t: [t.tagged], label=LABEL),
-    "list of reply objects": _columns(
+    "responses list": columns_of(prompt=PROMPT, responses=lambda t: [t.tagged], label=LABEL),
+    "list of reply objects": columns_of(
         prompt=PROMPT, responses=lambda t: [{"reasoning_content": t.reasoning, "content": t.answer}], label=LABEL
     ),
-    "SafeKey results": _columns(
+    "SafeKey results": columns_of(
         instruction=PROMPT, prompt=lambda t: f"<|user|>{t.prompt}", response=lambda t: [t.tagged], label=LABEL
     ),
-    "Alpaca": _columns(
+    "Alpaca": columns_of(
         instruction=lambda t: t.prompt.split("\n")[0],
         input=lambda t: t.prompt.split("\n")[1],
         output=TAGGED,
         label=LABEL,
     ),
-    "TRL texts": _columns(prompt=PROMPT, completion=TAGGED, label=LABEL),
-    "TRL messages": _columns(
+    "TRL texts": columns_of(prompt=PROMPT, completion=TAGGED, label=LABEL),
+    "TRL messages": columns_of(
         prompt=lambda t: [_user(t)], completion=lambda t: [{"role": "assistant", "content": t.tagged}], label=LABEL
     ),
-    "TRL messages with thinking": _columns(
+    "TRL messages with thinking": columns_of(
         prompt=lambda t: [_user(t)],
         completion=lambda t: [{"role": "assistant", "thinking": t.reasoning, "content": t.answer}],
         label=LABEL,
     ),
-    "ShareGPT": _columns(
+    "ShareGPT": columns_of(
         conversations=lambda t: [{"from": "human", "value": t.prompt}, {"from": "gpt", "value": t.tagged}], label=LABEL
     ),
-    "ShareGPT with a system column": _columns(
+    "ShareGPT with a system column": columns_of(
         system=lambda t: "Be brief.",
         conversations=lambda t: [{"from": "human", "value": t.prompt}, {"from": "gpt", "value": t.tagged}],
         label=LABEL,
@@ -209,7 +209,7 @@ SHAPES |= {
     "harmony messages": _messages(
         _assistant(channel="analysis", content=REASONING), _assistant(channel="final", content=ANSWER)
     ),
-    "messages with parts and tools": _columns(
+    "messages with parts and tools": columns_of(
         messages=lambda t: [
             {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
             {"role": "user", "content": [{"type": "text", "text": "What time is it?"}]},
@@ -221,7 +221,7 @@ SHAPES |= {
         ],
         label=LABEL,
     ),
-    "chat completions beside messages": _columns(
+    "chat completions beside messages": columns_of(
         messages=lambda t: [_user(t)],
         choices=lambda t: [
             {"index": 0, "finish_reason": "stop", "message": {"reasoning_content": t.reasoning, "content": t.answer}}
@@ -229,12 +229,12 @@ SHAPES |= {
         usage=lambda t: {"total_tokens": 5},
         label=LABEL,
     ),
-    "request and response": _columns(
+    "request and response": columns_of(
         request=lambda t: {"model": "m", "messages": [_user(t)], "temperature": 0},
         response=lambda t: {"id": "x", "choices": [{"message": {"role": "assistant", "content": t.tagged}}]},
         label=LABEL,
     ),
-    "batch output beside its request": _columns(
+    "batch output beside its request": columns_of(
         custom_id=lambda t: t.prompt[:25],
         body=lambda t: {"messages": [_user(t)]},
         response=lambda t: {
@@ -244,7 +244,7 @@ SHAPES |= {
         error=lambda t: None,
         label=LABEL,
     ),
-    "OpenAI responses": _columns(
+    "OpenAI responses": columns_of(
         object=lambda t: "response",
         input=PROMPT,
         output=lambda t: [
@@ -254,7 +254,7 @@ SHAPES |= {
         status=lambda t: "completed",
         label=LABEL,
     ),
-    "Gemini": _columns(
+    "Gemini": columns_of(
         contents=lambda t: [{"role": "user", "parts": [{"text": t.prompt}]}],
         candidates=lambda t: [
             {
@@ -264,20 +264,20 @@ SHAPES |= {
         ],
         label=LABEL,
     ),
-    "Gemini contents": _columns(
+    "Gemini contents": columns_of(
         contents=lambda t: [
             {"role": "user", "parts": [{"text": t.prompt}]},
             {"role": "model", "parts": [{"text": t.reasoning, "thought": True}, {"text": t.answer}]},
         ],
         label=LABEL,
     ),
-    "Ollama": _columns(
+    "Ollama": columns_of(
         messages=lambda t: [_user(t)],
         message=lambda t: {"role": "assistant", "content": t.answer, "thinking": t.reasoning},
         done=lambda t: True,
         label=LABEL,
     ),
-    "Anthropic reply beside its prompt": _columns(
+    "Anthropic reply beside its prompt": columns_of(
         prompt=PROMPT,
         response=lambda t: {
             "type": "message",
@@ -286,10 +286,10 @@ SHAPES |= {
         },
         label=LABEL,
     ),
-    "vLLM outputs": _columns(
+    "vLLM outputs": columns_of(
         prompt=PROMPT, prompt_token_ids=lambda t: [1], outputs=lambda t: [{"index": 0, "text": t.tagged}], label=LABEL
     ),
-    "lm-eval samples": _columns(
+    "lm-eval samples": columns_of(
         doc_id=lambda t: 1,
         doc=lambda t: {"question": t.prompt},
         target=lambda t: "x",
