@@ -82,6 +82,8 @@ class Run:
     """Of a comparison: what each model did with each prompt."""
     comparison = RunTable()
     """Of a comparison: one row per measure and model or pair of models."""
+    series = RunTable()
+    """Of a comparison of checkpoints: one row per step, measure and control."""
     benchmarks = RunTable(inside="benchmarks")
     """Of ``eval``: one row per number of a harness; of a comparison, those of :attr:`evaluation`."""
 
