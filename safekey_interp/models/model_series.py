@@ -104,8 +104,8 @@ def _members(series: str) -> list[_Member]:
                     {"revision": revision})
             for revision in revisions
         ]  # fmt: skip
-    folders = [Path(found) for found in glob(str(Path(series).expanduser()), recursive=True)]
-    folders = [folder for folder in folders if folder.is_dir()]
+    found = glob(str(Path(series).expanduser()), recursive=True) if series else []
+    folders = [Path(name) for name in found if Path(name).is_dir()]
     if not folders:
         raise InputError(
             f"series {series}: no such folder, expected a pattern of checkpoint folders, such as 'run/checkpoint-*', "
