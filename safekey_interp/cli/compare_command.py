@@ -16,6 +16,7 @@ from safekey_interp.cli.shared import (
     run_options,
     traces_of,
 )
+from safekey_interp.cli.smallest_effect import SmallestEffect, retold
 from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.comparison_settings import ComparisonSettings
@@ -96,6 +97,7 @@ def compare(
     no_report: NoReport = False,
     overwrite: Overwrite = False,
     details: Details = False,
+    smallest_effect: SmallestEffect = None,
 ) -> None:
     """Run the comparison and print its summary."""
     # Cheap checks come before the seconds that the libraries and the models take.
@@ -139,6 +141,7 @@ def compare(
         )
         if not team().is_first:
             return
+        run = retold(run, smallest_effect)
         page = page_of(run, bar, wanted=not no_report)
     from safekey_interp.reporting.labels import QUESTIONS
 

@@ -14,8 +14,7 @@ from safekey_interp.experiments.compare_models import ProbedModel
 from safekey_interp.experiments.compare_outcomes import outcomes_of
 from safekey_interp.experiments.compare_probes import knowledge_of
 from safekey_interp.experiments.compare_series import pairs_of, series_table
-from safekey_interp.reporting.findings.comparison_findings import tell as tell_findings
-from safekey_interp.reporting.findings.series_findings import tell as tell_series
+from safekey_interp.reporting.retelling import findings_of_comparison
 from safekey_interp.runs.storage import write_json, write_table
 
 if TYPE_CHECKING:
@@ -90,18 +89,10 @@ def assemble_comparison(
     write_json(path / "side_by_side.json", shown)
     writer.manifest["models"] = [one.record for one in done]
     writer.manifest["conditions"] = conditions.record()
-    settings = writer.manifest["settings"]
-    about = {
-        "kept": bool(settings["keep_responses"]),
-        "counted": {one.name: one.record["finder_trust"] for one in done},
-        "finder": settings["finder"],
-    }
-    if steps:
-        series = series_table(table, of_models.get("separability"), steps)
+    series = series_table(table, of_models.get("separability"), steps) if steps else None
+    if series is not None:
         write_table(path / "series.parquet", series)
-        findings = tell_series(series, table, **about)
-    else:
-        findings = tell_findings(table, names, conditions, **about)
+    findings = findings_of_comparison(table, series, writer.manifest)
     findings["left_out"] += [
         {"what": f"probes of {one.name}", "why": one.record["not_probed"], "n": len(one.traces)}
         for one in done

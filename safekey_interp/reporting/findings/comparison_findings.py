@@ -13,9 +13,9 @@ from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.findings.effect_size import (
     AUROC_GAIN,
     SHARE,
-    SMALLEST,
     TIMES,
     size_in_words,
+    smallest_of,
     verdict_of,
 )
 from safekey_interp.reporting.findings.finding import Estimate, estimate
@@ -202,7 +202,7 @@ def _percent(number: Estimate) -> str:
 
 def difference_in_words(number: Estimate, p: float, unit: str) -> str:
     """A difference that is not clear by its p is open, unless it is too small to matter."""
-    verdict = verdict_of(number, SMALLEST.get(unit))
+    verdict = verdict_of(number, smallest_of(unit))
     if verdict in ("above", "below"):
         return "open" if p > _ALPHA else "a clear difference"
     return size_in_words(number, unit)

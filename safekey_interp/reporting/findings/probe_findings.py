@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from safekey_interp.data.conditions import FEW
-from safekey_interp.reporting.findings.effect_size import AUROC_GAIN, SMALLEST, Verdict, verdict_of
+from safekey_interp.reporting.findings.effect_size import AUROC_GAIN, Verdict, smallest_of, verdict_of
 from safekey_interp.reporting.findings.finding import AUROC, AUROC_OVER_LAYERS, LEVEL, Estimate, Finding, estimate
 from safekey_interp.reporting.findings.phrases import Row, Table, capital, classes_of, site_of
 from safekey_interp.reporting.labels import BUILT_IN_NAMES, Names
@@ -45,7 +45,7 @@ def probes(table: Table | None, names: Names = BUILT_IN_NAMES) -> list[Finding]:
     text = f"{capital(names.place(main.row))} a linear probe {verdict} {classes}: AUROC {number.text('.2f')} "
     text += f"({site_of(main.row, main.n_sites)}){alone}."
     if _size_of(number) == "too small":
-        text = f"{text.removesuffix('.')}; too small to matter, within {SMALLEST[AUROC_GAIN]:g} of a coin toss."
+        text = f"{text.removesuffix('.')}; too small to matter, within {smallest_of(AUROC_GAIN):g} of a coin toss."
         return [_finding(main, text, len(best), names)]
     clause = f"{capital(names.place(main.row))} a linear probe already tells {classes}: AUROC {number.text('.2f')}"
     clause += f" (n = {int(main.row['n']):,}; {_shuffled(main)}){alone}."
@@ -54,7 +54,7 @@ def probes(table: Table | None, names: Names = BUILT_IN_NAMES) -> list[Finding]:
 
 def _size_of(number: Estimate) -> Verdict:
     """The verdict on an AUROC beside that of a coin toss."""
-    return verdict_of(Estimate(*(part - 0.5 for part in number)), SMALLEST[AUROC_GAIN])
+    return verdict_of(Estimate(*(part - 0.5 for part in number)), smallest_of(AUROC_GAIN))
 
 
 def _shuffled(best: _Best) -> str:
