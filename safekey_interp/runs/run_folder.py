@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import safekey_interp
 
 MANIFEST = "run.json"
-_OVER_LAYERS = ("auroc_low_over_layers", "auroc_high_over_layers")
+_OVER_LAYERS = ("auroc_low_over_layers", "auroc_high_over_layers", "p_value_over_all")
 
 
 class RunTable(cached_property["pd.DataFrame | None"]):

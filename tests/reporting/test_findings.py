@@ -83,6 +83,7 @@ def separability(auroc: float, p: float, words: float | None = 0.6, n_groups: in
             "null_auroc_low": 0.4,
             "null_auroc_high": 0.6,
             "p_value_over_layers": p,
+            "p_value_over_all": p,
             "n": 40,
             "n_groups": n_groups,
             "label_by": "label",
@@ -116,6 +117,7 @@ def transfer(carried: float, p: float, back: float = 0.5, words: float = 0.55) -
             "null_auroc_low": 0.4,
             "null_auroc_high": 0.6,
             "p_value_over_layers": p if (fitted, tested) == ("plain", "wrapped") else 1.0,
+            "p_value_over_all": p if (fitted, tested) == ("plain", "wrapped") else 1.0,
             "n_fitted": 30,
             "n": 40,
             "n_groups": 40,
@@ -372,7 +374,7 @@ def test_a_probe_that_carries_over_is_told_with_its_words_and_its_home(tmp_path:
         "words": [pytest.approx(number) for number in (0.55, 0.5, 0.6)],
     }
     assert (there["is_shown"], there["value"], there["n"]) == (True, 0.9, 40)
-    assert "p = 0.005 over 3 layers, 0.025 needed; 30 fitted" in there["control"]
+    assert "p = 0.005 over 3 layers and 2 pairs; 30 fitted" in there["control"]
     assert (back["is_shown"], back["facts"]["fitted_on"]) == (False, "wrapped")
     assert there["short"] in found["headline"]
     [words] = facts(found, "chance")
