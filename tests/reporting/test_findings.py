@@ -337,11 +337,17 @@ def test_labels_that_the_design_gives_away_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("auroc", "p", "groups"), [(0.7, 0.03, 40), (0.3, 1.0, 40), (0.9, float("nan"), 40), (0.99, 0.005, FEW - 1)]
+    ("auroc", "p", "groups"), [(0.7, 0.06, 40), (0.3, 1.0, 40), (0.9, float("nan"), 40), (0.99, 0.005, FEW - 1)]
 )
 def test_a_probe_that_is_not_shown_is_called_so(tmp_path: Path, auroc: float, p: float, groups: int) -> None:
-    """p = 0.03 would pass alone, but there are two positions."""
-    found = find(write(tmp_path, traces=traces(["safe"] * 40), separability=separability(auroc, p, n_groups=groups)))
+    """p is that of the layers of all positions: 0.03 over its own would pass, 0.06 over all does not."""
+    found = find(
+        write(
+            tmp_path,
+            traces=traces(["safe"] * 40),
+            separability=separability(auroc, p, n_groups=groups, p_value_over_layers=0.03),
+        )
+    )
     [knew] = [finding for finding in found["findings"] if finding["question"] == "knew"]
     assert (knew["is_shown"], knew["short"]) == (False, "")
     shuffled = [about for about in facts(found, "chance") if about["control"] == "shuffled labels"]
