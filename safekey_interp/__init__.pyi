@@ -81,6 +81,7 @@ from .models.safety_head import load_safety_head as load_safety_head
 from .reporting.report_file import Report as Report
 from .reporting.report_file import RunFigures as RunFigures
 from .reporting.report_file import write_report as write_report
+from .reporting.retelling import retell as retell
 from .runs.run_folder import Run as Run
 from .runs.run_folder import open_run as open_run
 from .segmentation.segmenter import Segmentation as Segmentation

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from safekey_interp.cli.invocation import Invocation
+from safekey_interp.cli.smallest_effect import SmallestEffect, retold
 from safekey_interp.display import one_line
 from safekey_interp.errors import OnlyEstimated, RunError, SafekeyError
 from safekey_interp.runs.processes import team
@@ -93,6 +94,7 @@ def command_named(name: str) -> Any:
 def report(
     run: Annotated[Path, typer.Argument(help="A run folder, whatever command wrote it.")],
     *,
+    smallest_effect: SmallestEffect = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing of the progress.")] = False,
 ) -> None:
     """Draw the page of a run folder again."""
@@ -105,6 +107,7 @@ def report(
         raise RunError(f"run {run}: not complete; the command that began it resumes it")
     with progress_bar(quiet=quiet) as bar:
         bar.stage("drawing the page", None)
+        retold(opened, smallest_effect)
         page = write_report(opened.path)
     print(one_line(str(page)))
 

@@ -1,4 +1,4 @@
-"""Command ``safekey-interp compare``: the same prompts through several models, and how these differ."""
+"""Command ``safekey-interp compare``: the same prompts through several models or checkpoints, and how these differ."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from safekey_interp.cli.shared import (
     run_options,
     traces_of,
 )
+from safekey_interp.cli.smallest_effect import SmallestEffect, retold
 from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.comparison_settings import ComparisonSettings
@@ -40,14 +41,22 @@ def compare(
     ctx: typer.Context,
     *,
     models: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="A B [C...]",
             help="Hub ids, folders, .gguf files, names that `models` lists, or folders of finished runs: of `probe` "
-            "for its traces, of `train` for its model.",
+            "for its traces, of `train` for its model. With --series, the base alone, or none.",
             show_default=False,
         ),
-    ],
+    ] = None,
+    series: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Checkpoints of one training: a pattern of folders, in quotes ('run/checkpoint-*'), or revisions of "
+            "a hub model (owner/name@step512,step1000).",
+        ),
+    ] = None,
     traces: Annotated[
         list[str] | None,
         typer.Option(
@@ -88,13 +97,14 @@ def compare(
     no_report: NoReport = False,
     overwrite: Overwrite = False,
     details: Details = False,
+    smallest_effect: SmallestEffect = None,
 ) -> None:
     """Run the comparison and print its summary."""
     # Cheap checks come before the seconds that the libraries and the models take.
     from safekey_interp.data.suites import suite_files
     from safekey_interp.endpoint import Endpoint
     from safekey_interp.experiments.compare_judges import SuiteJudges
-    from safekey_interp.models.model_list import named_models
+    from safekey_interp.models.model_series import compared_models
     from safekey_interp.runs.run_writer import check_out
 
     if settings.keep_responses and decoding.max_new_tokens is not None:
@@ -104,8 +114,9 @@ def compare(
         guard=guard,
         guard_template=_text_of(guard_template),
     )
-    sides = named_models(models)
-    folder = out or Path("runs") / (re.sub(r"-{2,}", "-", "-".join(side.folder for side in sides))[:120] or "compare")
+    sides = compared_models(models or (), series)
+    called = [side.folder for side in sides] if series is None else [series]
+    folder = out or Path("runs") / (re.sub(r"[^\w.]+", "-", "-".join(called))[:120].strip("-.") or "compare")
     if team().is_first:
         check_out(folder)
     source = None
@@ -118,8 +129,9 @@ def compare(
         from safekey_interp.experiments.compare_run import run_comparison
 
         run = run_comparison(
-            models,
+            models or (),
             source,
+            series=series,
             sampling=Sampling(**decoding.to_dict(), seed=settings.seed),
             judges=judges,
             load_options=loading.to_dict(),
@@ -129,10 +141,11 @@ def compare(
         )
         if not team().is_first:
             return
+        run = retold(run, smallest_effect)
         page = page_of(run, bar, wanted=not no_report)
     from safekey_interp.reporting.labels import QUESTIONS
 
-    titles = QUESTIONS["comparison"]
+    titles = QUESTIONS["comparison" if series is None else "series"]
     say_run(ctx, run, page, titles=titles, reading=_READING, details=details, shown=_SHOWN)
 
 

@@ -15,6 +15,7 @@ from safekey_interp.cli.shared import (
     quiet_libraries,
     run_options,
 )
+from safekey_interp.cli.smallest_effect import SmallestEffect, retold
 from safekey_interp.evaluation.benchmarks.catalogue import NAMED
 from safekey_interp.evaluation.benchmarks.commands import BenchmarkSettings
 
@@ -80,6 +81,7 @@ def evaluate(
     no_report: NoReport = False,
     overwrite: Overwrite = False,
     details: Details = False,
+    smallest_effect: SmallestEffect = None,
 ) -> None:
     """Run the benchmarks and print their summary."""
     # Cheap checks come before the seconds that the libraries take.
@@ -103,7 +105,7 @@ def evaluate(
             timeout=None if timeout is None else 60 * timeout,
             **run_options(ctx, folder, bar, overwrite=overwrite),
         )
-        page = None
+        run, page = retold(run, smallest_effect), None
         if not no_report:
             from safekey_interp.reporting.report_file import write_report
 

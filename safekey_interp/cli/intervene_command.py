@@ -33,6 +33,7 @@ from safekey_interp.cli.shared import (
     run_options,
     traces_of,
 )
+from safekey_interp.cli.smallest_effect import SmallestEffect, retold
 from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.intervention_settings import InterventionSettings
@@ -93,6 +94,7 @@ def _command(intervention: Intervention) -> Any:
         no_report: NoReport = False,
         overwrite: Overwrite = False,
         details: Details = False,
+        smallest_effect: SmallestEffect = None,
         **words: Any,
     ) -> None:
         typed = [name for name in own if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"]
@@ -114,6 +116,7 @@ def _command(intervention: Intervention) -> Any:
             run = run_intervention(chosen.name, loaded, source, **options)
             if not team().is_first:
                 return
+            run = retold(run, smallest_effect)
             page = page_of(run, bar, wanted=not no_report)
         from safekey_interp.reporting.labels import QUESTIONS
 

@@ -26,6 +26,7 @@ from safekey_interp.cli.shared import (
     run_options,
     traces_of,
 )
+from safekey_interp.cli.smallest_effect import SmallestEffect, retold
 from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.probe_settings import ProbeSettings
@@ -71,6 +72,7 @@ def probe(
     no_report: NoReport = False,
     overwrite: Overwrite = False,
     details: Details = False,
+    smallest_effect: SmallestEffect = None,
 ) -> None:
     """Run the probe and print its summary."""
     # Cheap checks come before the seconds that the libraries and the model take.
@@ -100,6 +102,7 @@ def probe(
         run = run_probe(loaded, source, **options, **option_values(settings))
         if not team().is_first:
             return
+        run = retold(run, smallest_effect)
         page = page_of(run, bar, wanted=not no_report)
     from safekey_interp.reporting.labels import QUESTIONS
 

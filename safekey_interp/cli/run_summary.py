@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _LABEL = 10
 """Columns of a line's label."""
+_MOST_NAMES = 4
+"""More models are named by the first and the last."""
 
 
 def say_run(
@@ -75,7 +77,8 @@ def say_end(ctx: Context, path: Path, *, is_page: bool) -> None:
 def _of_what(manifest: Mapping[str, Any]) -> str:
     """Which models read which files."""
     models = [(one.get("name"), one.get("model") or one) for one in manifest.get("models") or [manifest["model"]]]
-    names = ", ".join(str(name or record.get("name")) for name, record in models)
+    called = [str(name or record.get("name")) for name, record in models]
+    names = ", ".join(called) if len(called) <= _MOST_NAMES else f"{called[0]} to {called[-1]}"
     sources = ", ".join(Path(name).name for name in (manifest.get("data") or {}).get("sources") or [])
     toy = f" {TOY}" if any(is_organism(str(record.get("spec"))) for _, record in models) else ""
     return f"{names}{f' on {sources}' if sources else ''}.{toy}"

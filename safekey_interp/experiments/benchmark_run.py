@@ -28,6 +28,8 @@ from safekey_interp.evaluation.benchmarks.units import LOG, UNITS, BenchmarkUnit
 from safekey_interp.models.model_list import NamedModel, named_models
 from safekey_interp.progress import Progress
 from safekey_interp.reporting.findings.benchmark_findings import tell
+from safekey_interp.reporting.findings.effect_size import smallest_effects
+from safekey_interp.reporting.findings.summary_lines import cut
 from safekey_interp.runs.manifest import new_manifest
 from safekey_interp.runs.processes import Team
 from safekey_interp.runs.run_folder import Run, manifest_in
@@ -219,4 +221,6 @@ def _assemble(writer: RunWriter) -> None:
         return
     table: pd.DataFrame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"n": "Int64"})
     write_table(path / "benchmarks.parquet", table)
-    write_json(path / "findings.json", tell(table, [one["name"] for one in about["models"]], left_out, counts))
+    with smallest_effects(about.get("smallest_effects")):
+        findings = tell(table, [one["name"] for one in about["models"]], left_out, cut(counts))
+    write_json(path / "findings.json", findings)

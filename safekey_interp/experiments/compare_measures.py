@@ -11,7 +11,6 @@ side give no interval. Nothing is corrected for the number of rows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -82,15 +81,18 @@ CHANGES = {"log_lift_change": "lift", "log_mass_change": "mass", "log_matched_ch
 """Change of the lift over the distance-matched baseline, split: log lift = log mass minus log baseline."""
 SCORE = "strongreject_score"
 """Mean of StrongREJECT's score, which is from 0 to 1, over harmful prompts."""
+Pairs = Sequence[tuple[str, str]]
+"""Pairs of models' names whose differences are wanted, the second minus the first."""
 
 
-def compare_shares(outcomes: Table, conditions: Conditions, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of :data:`SHARES`, of each model and each pair of them, by condition too.
+def compare_shares(outcomes: Table, conditions: Conditions, names: Sequence[str], pairs: Pairs) -> list[dict[str, Any]]:
+    """Rows of :data:`SHARES`, of each model and each pair, by condition too.
 
     Args:
         outcomes: every model's, from :func:`~safekey_interp.experiments.compare_outcomes.outcomes_of`.
         conditions: those that are kept apart.
         names: the models, in their order.
+        pairs: of them.
     """
     of_model = {name: outcomes[outcomes["model"] == name].set_index("trace_id") for name in names}
     rows = []
@@ -100,7 +102,7 @@ def compare_shares(outcomes: Table, conditions: Conditions, names: Sequence[str]
             parts = {name: _part(of_model[name], counts, condition) for name, counts in flags.items()}
             about = {"measure": measure, "subset": subset}
             rows += [about | {"model": name} | _one_share(part) for name, part in parts.items() if len(part)]
-            for one, two in combinations(names, 2):
+            for one, two in pairs:
                 both = [
                     parts[name][parts[name].index.isin(of_model[other].index)]
                     for name, other in ((one, two), (two, one))
@@ -110,39 +112,43 @@ def compare_shares(outcomes: Table, conditions: Conditions, names: Sequence[str]
     return rows
 
 
-def compare_scores(outcomes: Table, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of :data:`SCORE`, of each model and each pair of them; none where nobody was asked with that rubric."""
+def compare_scores(outcomes: Table, names: Sequence[str], pairs: Pairs) -> list[dict[str, Any]]:
+    """Rows of :data:`SCORE`, of each model and each pair; none where nobody was asked with that rubric."""
     of = outcomes[outcomes["suite_value"].notna() & (outcomes["label"] == "harmful").fillna(False)]
     sums = {}
     for name in names:
         rows = of[of["model"] == name].set_index("trace_id")
         sums[name] = rows[["group"]].assign(top=rows["suite_value"].astype(float), bottom=1.0)
-    return list(compare_ratios(SCORE, sums, {"subset": "harmful"}))
+    return list(compare_ratios(SCORE, sums, pairs, {"subset": "harmful"}))
 
 
-def compare_ratios(measure: str, sums: Mapping[str, Table], about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def compare_ratios(
+    measure: str, sums: Mapping[str, Table], pairs: Pairs, about: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
     """Rows of a ratio of sums over traces, of each model and each pair.
 
     Args:
         measure: its name.
         sums: of each model, ``top``, ``bottom`` and ``group`` by trace id.
+        pairs: of models.
         about: what else the rows say.
     """
     for name, table in sums.items():
         if len(table):
             yield {"measure": measure, "model": name, **about, **ratio(table)}
-    for one, two, *both in _pairs(sums):
+    for one, two, *both in _both(sums, pairs):
         yield {"measure": measure, "model": one, "other": two, **about, **paired(*both)}
 
 
-def compare_changes(sums: Mapping[str, Table], about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def compare_changes(sums: Mapping[str, Table], pairs: Pairs, about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Rows of each pair: :data:`CHANGES`, natural logs of the other's number over the model's.
 
     Args:
         sums: of each model, ``top`` (mass), ``bottom`` (matched mass) and ``group`` by trace id.
+        pairs: of models.
         about: what else the rows say.
     """
-    for one, two, *both in _pairs(sums):
+    for one, two, *both in _both(sums, pairs):
         parts = split_change(*both)
         for measure, part in CHANGES.items():
             change = parts[part]
@@ -151,20 +157,21 @@ def compare_changes(sums: Mapping[str, Table], about: Mapping[str, Any]) -> Iter
             yield {"measure": measure, "model": one, "other": two, **about, **numbers, **sizes}
 
 
-def _pairs(sums: Mapping[str, Table]) -> Iterator[tuple[str, str, Table, Table]]:
+def _both(sums: Mapping[str, Table], pairs: Pairs) -> Iterator[tuple[str, str, Table, Table]]:
     """Each pair of models with their sums over the traces that both have, where there are some."""
-    for one, two in combinations(sums, 2):
+    for one, two in (pair for pair in pairs if sums.keys() >= {*pair}):
         shared = sums[one].index.intersection(sums[two].index)
         if len(shared):
             yield one, two, sums[one].loc[shared], sums[two].loc[shared]
 
 
-def compare_knowledge(known: Mapping[str, Knowledge]) -> Iterator[dict[str, Any]]:
+def compare_knowledge(known: Mapping[str, Knowledge], pairs: Pairs) -> Iterator[dict[str, Any]]:
     """Rows of AUROC by position: ``auroc`` (median over layers) of each model and each pair, ``auroc_best`` and
     ``auroc_words`` of each model.
 
     Args:
         known: of each model, from :func:`~safekey_interp.experiments.compare_probes.knowledge_of`.
+        pairs: of models.
     """
     for name, one in known.items():
         for row in one.best:
@@ -176,7 +183,7 @@ def compare_knowledge(known: Mapping[str, Knowledge]) -> Iterator[dict[str, Any]
         for name, of_model in scores.items():
             ranked = median_layer(of_model)
             yield {**about, "model": name, **_numbers(ranked.value, auroc_interval(ranked), of_model.groups)}
-        for one, two in combinations(scores, 2):
+        for one, two in (pair for pair in pairs if scores.keys() >= {*pair}):
             both = scores[one].shared_with(scores[two]), scores[two].shared_with(scores[one])
             if not len(both[0].groups):
                 continue

@@ -19,13 +19,13 @@ from safekey_interp.generation.response_run import write_responses
 from safekey_interp.generation.sampling import Sampling
 from safekey_interp.models.model_list import NamedModel
 from safekey_interp.runs.processes import Team
+from safekey_interp.runs.run_folder import Run, manifest_in
 from safekey_interp.runs.run_writer import GENERATED
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
     from safekey_interp.models.model import Model
     from safekey_interp.progress import Progress
-    from safekey_interp.runs.run_folder import Run
 
 
 class ProbedModel(NamedTuple):
@@ -37,6 +37,8 @@ class ProbedModel(NamedTuple):
     """Its traces, with its responses."""
     run: Run | None
     """Its run of ``probe``; None when nothing could be probed."""
+    step: int | None
+    """The step of training after which it was saved; None outside a series."""
     record: dict[str, Any]
     """What ``run.json`` says of it."""
 
@@ -91,6 +93,7 @@ def probed(
         why = str(error)
     record = {
         "name": one.name,
+        **_at(one),
         "folder": f"models/{one.folder}",
         "of": "model",
         "model": dict(model.record()),
@@ -98,15 +101,40 @@ def probed(
         "not_probed": why,
         "finder_trust": None if run is None else run.manifest.get("finder_trust"),
     }
-    return ProbedModel(one.name, {trace.trace_id: trace for trace in traces}, run, record)
+    return ProbedModel(one.name, {trace.trace_id: trace for trace in traces}, run, one.step, record)
 
 
-def of_run(name: str, run: Run) -> ProbedModel:
+def of_run(one: NamedModel, run: Run) -> ProbedModel:
     """A finished run of ``probe`` that is taken as it is."""
-    record = {"name": name, "folder": str(run.path), "of": "run", "model": run.manifest.get("model")}
+    record = {"name": one.name, **_at(one), "folder": str(run.path), "of": "run", "model": run.manifest.get("model")}
     traces = {trace.trace_id: trace for trace in traces_of(run)}
     record |= {"probes": _probes(run), "not_probed": "", "finder_trust": run.manifest.get("finder_trust")}
-    return ProbedModel(name, traces, run, record)
+    return ProbedModel(one.name, traces, run, one.step, record)
+
+
+def measured_before(path: Path, sides: Sequence[NamedModel]) -> list[NamedModel]:
+    """A series with the checkpoints that it had in an earlier comparison and that training has deleted since.
+
+    Args:
+        path: the folder of the comparison.
+        sides: the checkpoints that are there.
+    """
+    there = {side.name for side in sides}
+    gone = []
+    for record in (manifest_in(path) or {}).get("models") or []:
+        model = record.get("model") or {}
+        weights = Path(str(model.get("adapter") or model.get("spec")))
+        folder = path / "models" / Path(record["folder"]).name
+        manifest = manifest_in(folder) or {}
+        is_gone = record["name"] not in there and not model.get("revision") and not weights.exists()
+        if is_gone and record.get("step") is not None and manifest.get("status") == "complete":
+            run = Run(folder, manifest)
+            gone.append(NamedModel(name=record["name"], folder=folder.name, given=run, step=record["step"]))
+    return sorted([*sides, *gone], key=lambda side: side.step or 0)
+
+
+def _at(one: NamedModel) -> dict[str, Any]:
+    return {} if one.step is None else {"step": one.step}
 
 
 def short_hash(value: Any) -> str:

@@ -4,9 +4,11 @@
     models/NAME/                   a run of ``probe`` on them
     outcomes, comparison           one row a trace and model; one row a measure, model or pair of models
     attention_by_layer, separability    those of the models' runs, with a column ``model``
+    series                       of checkpoints of one training: every measure and its controls by step
 
 A killed comparison resumes in the middle of a model's responses or probes. Other weights or sampling are refused by the
-file of responses, other settings or data by the model's run and by the comparison.
+file of responses, other settings or data by the model's run and by the comparison. A series takes in checkpoints that
+were saved since, and keeps those that training has deleted.
 """
 
 from __future__ import annotations
@@ -26,13 +28,21 @@ from safekey_interp.data.trace_reader import TraceSource, read_traces
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.compare_cost import comparison_cost
 from safekey_interp.experiments.compare_judges import SuiteJudges, opinions, suites_record
-from safekey_interp.experiments.compare_models import ProbedModel, answered, of_run, probed, short_hash
+from safekey_interp.experiments.compare_models import (
+    ProbedModel,
+    answered,
+    measured_before,
+    of_run,
+    probed,
+    short_hash,
+)
 from safekey_interp.experiments.compare_outcomes import traces_of
 from safekey_interp.experiments.compare_tables import assemble_comparison
 from safekey_interp.experiments.comparison_settings import ComparisonSettings
 from safekey_interp.experiments.probe_tables import release_memory
 from safekey_interp.generation.sampling import Sampling
-from safekey_interp.models.model_list import NamedModel, named_models
+from safekey_interp.models.model_list import NamedModel
+from safekey_interp.models.model_series import compared_models
 from safekey_interp.models.unknown_tokens import check_known
 from safekey_interp.progress import Progress
 from safekey_interp.runs.manifest import new_manifest, versions_of
@@ -48,10 +58,11 @@ _VERSIONS = ("torch", "transformers", "numpy", "pandas", "scikit-learn", "scipy"
 
 
 def run_comparison(
-    models: Sequence[Model | str | Path | Run],
+    models: Sequence[Model | str | Path | Run] = (),
     traces: Any = None,
     *,
     out: str | Path,
+    series: str | None = None,
     sampling: Sampling | None = None,
     keep_responses: bool = False,
     finder: str = "rules",
@@ -74,10 +85,13 @@ def run_comparison(
 
     Args:
         models: several, or one alone: from ``load`` or ``from_hf``, what ``load`` reads, or folders of finished runs,
-            whose traces are taken as they are (of ``probe``) or whose model is (of ``train``).
+            whose traces are taken as they are (of ``probe``) or whose model is (of ``train``). Beside a series, the
+            model before training, or none.
         traces: what ``read_traces`` reads, or what it returned; needed unless all are runs of ``probe``. Their own
             responses are not read.
         out: the run folder; one of the same settings and data is resumed, or returned when it is complete.
+        series: checkpoints of one training, as a pattern of folders (``run/checkpoint-*``) or as revisions of a hub
+            model (``owner/name@step512,step1000``); each is held against the first.
         sampling: how responses are drawn, one of each prompt; greedy when None.
         keep_responses: give every model the traces' own responses (teacher forcing), so that only what it looks at and
             knows differs.
@@ -102,7 +116,7 @@ def run_comparison(
         The run: ``run.comparison`` and ``run.outcomes``; its page is drawn by ``report.write_report``.
 
     Raises:
-        InputError: no model, one twice, no prompts, or data that cannot be read.
+        InputError: no model, one twice, a series without steps, no prompts, or data that cannot be read.
         ModelError: a model cannot be loaded or asked.
         RunError: a folder cannot be used, or holds a run of other settings or other data.
     """
@@ -122,7 +136,8 @@ def run_comparison(
         raise InputError(f"sampling: got {wanted.n} samples of each prompt, expected 1")
     with run_session(out, overwrite=overwrite, progress=progress) as session:
         session.progress.stage("reading", None)
-        sides = named_models(models, at_least=1)
+        sides = compared_models(models, series, at_least=1)
+        sides = sides if series is None or overwrite else measured_before(session.path, sides)
         source = _prompts(sides, traces, limit, seed)
         check_by(source, by)
         check_label_by(source, label_by)
@@ -133,30 +148,29 @@ def run_comparison(
         settings = {name: value for name, value in checked.to_dict().items() if name not in ("seed", "n_examples")}
         settings |= {"finder_identity": checked.identity, "examples": n_examples}
         settings |= {"sampling": wanted.record(), "judges": asked.record()}
-        manifest = _manifest(sides, source, settings, seed, command)
+        manifest = _manifest(_named(sides, series, len(models)), source, settings, seed, command)
         manifest["data"]["suites"] = suites_record(source, asked)
         session.check_same_task(manifest)
         names = ("finder", "delimiters", "batch_size", "max_length", "label_by", "by", "seed")
-        probe = {name: getattr(checked, name) for name in names} | {"command": command}
-        probe["allow_unknown"] = allow_unknown
+        own = {"command": command, "allow_unknown": allow_unknown}
+        probe = {name: getattr(checked, name) for name in names} | own
         if session.progress.is_dry:
             about = {"sampling": None if keep_responses else wanted, "probe": probe, "load_options": load_options or {}}
             estimate = partial(comparison_cost, sides, list(source), partial(_OfModel, progress=session.progress))
             session.progress.starts(partial(estimate, **about))
+        session.lap("reading")
         with session.writing(manifest) as writer:
             done: list[ProbedModel] = []
-            session.lap("reading")
             for side in sides:
                 if side.run is not None:
-                    done.append(of_run(side.name, side.run))
+                    done.append(of_run(side, side.run))
                     continue
                 shown = _OfModel(side.name, session.progress)
                 model = side.model(load_options or {})
                 check_known(model.tokenizer, source, side.name, response=keep_responses, allowed=allow_unknown)
                 folder = session.path / "models" / side.folder
-                asking: Any = {"sampling": wanted, "by": by, "allow_unknown": allow_unknown, "progress": shown}
-                answers = partial(answered, model, source, folder, processes=session.team, **asking)
-                given = list(source) if keep_responses else answers()
+                asking: Any = {"sampling": wanted, "by": by, "allow_unknown": allow_unknown, "processes": session.team}
+                given = list(source) if keep_responses else answered(model, source, folder, progress=shown, **asking)
                 done.append(probed(side, model, given, folder, options=probe, progress=shown))
                 del model
                 release_memory()
@@ -164,8 +178,8 @@ def run_comparison(
                 session.lap(side.name)
             if session.team.is_first and not _is_known(writer, done):
                 second = opinions(done, asked, load_options=load_options or {}, progress=session.progress)
-                about: Any = {"by": by, "seed": seed, "n_examples": n_examples}
-                assemble_comparison(writer, done, second, **about, progress=session.progress)
+                about: Any = {"by": by, "seed": seed, "n_examples": n_examples, "progress": session.progress}
+                assemble_comparison(writer, done, second, **about)
                 session.lap("comparing")
         return session.result()
 
@@ -180,14 +194,22 @@ def _prompts(sides: Sequence[NamedModel], traces: Any, limit: int | None, seed: 
     return read_traces(traces, limit=limit, seed=seed).check()
 
 
+def _named(sides: Sequence[NamedModel], series: str | None, n_base: int) -> list[list[str]]:
+    """The models as the identity of the comparison has them; a series may gain checkpoints, and is its base alone.
+
+    The weights behind a name are in the identity of the model's own run, so that names are compared before loading.
+    """
+    kept = sides if series is None else sides[:n_base]
+    named = [
+        [side.name, "model" if side.run is None else short_hash(side.run.manifest.get("identity"))] for side in kept
+    ]
+    return named if series is None else [*named, ["checkpoints", "series"]]
+
+
 def _manifest(
-    sides: Sequence[NamedModel], source: TraceSource, settings: dict[str, Any], seed: int, command: Sequence[str]
+    named: list[list[str]], source: TraceSource, settings: dict[str, Any], seed: int, command: Sequence[str]
 ) -> dict[str, Any]:
     content = source.content
-    # The weights behind a name are in the identity of the model's own run, so that names are compared before loading.
-    named = [
-        [side.name, "model" if side.run is None else short_hash(side.run.manifest.get("identity"))] for side in sides
-    ]
     data = {"traces_sha256": content.sha256, "n_read": content.n}
     return new_manifest(
         command,

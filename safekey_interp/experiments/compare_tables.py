@@ -13,11 +13,13 @@ from safekey_interp.experiments.compare_judges import Opinions, not_asked
 from safekey_interp.experiments.compare_models import ProbedModel
 from safekey_interp.experiments.compare_outcomes import outcomes_of
 from safekey_interp.experiments.compare_probes import knowledge_of
-from safekey_interp.reporting.findings.comparison_findings import tell as tell_findings
+from safekey_interp.experiments.compare_series import pairs_of, series_table
+from safekey_interp.reporting.retelling import findings_of_comparison
 from safekey_interp.runs.storage import write_json, write_table
 
 if TYPE_CHECKING:
     from safekey_interp.progress import Progress
+    from safekey_interp.runs.run_folder import Run
     from safekey_interp.runs.run_writer import RunWriter
 
 _BY_MODEL = ("attention_by_layer", "separability")
@@ -50,6 +52,8 @@ def assemble_comparison(
     import pandas as pd
 
     path, names = writer.path, [one.name for one in done]
+    steps = {one.name: one.step for one in done if one.step is not None}
+    pairs = pairs_of(names, from_first=bool(steps))
     writer.manifest["status"] = "running"
     writer.save()
     writer.remove_results()
@@ -62,39 +66,33 @@ def assemble_comparison(
     progress.stage("comparing", None)
     runs = {one.name: one.run for one in done}
     probed = {name: run for name, run in runs.items() if run is not None}
-    rows = compare_measures.compare_shares(outcomes, conditions, names)
-    rows += compare_measures.compare_scores(outcomes, names)
+    rows = compare_measures.compare_shares(outcomes, conditions, names, pairs)
+    rows += compare_measures.compare_scores(outcomes, names, pairs)
     sums = {name: compare_attention.sums_of(run) for name, run in probed.items()}
     for row, span in compare_attention.PAIRS:
         for subset in SUBSETS:
             there = {name: of_model[row, span] for name, of_model in sums.items() if (row, span) in of_model}
             of_pair = {name: compare_attention.of_label(table, subset) for name, table in there.items()}
             about = {"subset": subset, "position": row, "to_span": span}
-            rows += compare_measures.compare_ratios("lift_over_matched", of_pair, about)
-            rows += compare_measures.compare_changes(of_pair, about)
-    rows += compare_measures.compare_knowledge({name: knowledge_of(run) for name, run in probed.items()})
+            rows += compare_measures.compare_ratios("lift_over_matched", of_pair, pairs, about)
+            rows += compare_measures.compare_changes(of_pair, pairs, about)
+    rows += compare_measures.compare_knowledge({name: knowledge_of(run) for name, run in probed.items()}, pairs)
     table = compare_measures.as_table(rows)
     write_table(path / "outcomes.parquet", outcomes)
     write_table(path / "comparison.parquet", table)
-    for name in _BY_MODEL:
-        tables = [(model, run.table(name)) for model, run in probed.items()]
-        named = [of_model.assign(model=model) for model, of_model in tables if of_model is not None]
-        if named:
-            write_table(path / f"{name}.parquet", pd.concat(named, ignore_index=True))
+    of_models = _of_models(probed)
+    for name, of_all in of_models.items():
+        write_table(path / f"{name}.parquet", of_all)
     traces = {one.name: one.traces for one in done}
-    shown = examples(outcomes, traces, runs, names, n=n_examples, seed=seed)
+    beside = [names[0], names[-1]] if steps else names
+    shown = examples(outcomes, traces, runs, beside, n=n_examples, seed=seed)
     write_json(path / "side_by_side.json", shown)
     writer.manifest["models"] = [one.record for one in done]
     writer.manifest["conditions"] = conditions.record()
-    settings = writer.manifest["settings"]
-    findings = tell_findings(
-        table,
-        names,
-        conditions,
-        kept=bool(settings["keep_responses"]),
-        counted={one.name: one.record["finder_trust"] for one in done},
-        finder=settings["finder"],
-    )
+    series = series_table(table, of_models.get("separability"), steps) if steps else None
+    if series is not None:
+        write_table(path / "series.parquet", series)
+    findings = findings_of_comparison(table, series, writer.manifest)
     findings["left_out"] += [
         {"what": f"probes of {one.name}", "why": one.record["not_probed"], "n": len(one.traces)}
         for one in done
@@ -102,6 +100,19 @@ def assemble_comparison(
     ]
     findings["left_out"] += not_asked(writer.manifest["data"]["suites"], list(done[0].traces.values()))
     write_json(path / "findings.json", findings)
+
+
+def _of_models(probed: Mapping[str, Run]) -> dict[str, Any]:
+    """The tables of the models' own runs as one each, with a column ``model``."""
+    import pandas as pd
+
+    tables: dict[str, Any] = {}
+    for name in _BY_MODEL:
+        there = [(model, run.table(name)) for model, run in probed.items()]
+        named = [of_model.assign(model=model) for model, of_model in there if of_model is not None]
+        if named:
+            tables[name] = pd.concat(named, ignore_index=True)
+    return tables
 
 
 def check_same_prompts(done: Sequence[ProbedModel]) -> None:

@@ -7,7 +7,7 @@ given once.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
@@ -19,7 +19,8 @@ from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.class_labels import OUTCOME, check_label_by, label_of
 from safekey_interp.data.trace_list import as_traces
 from safekey_interp.errors import InputError
-from safekey_interp.measures.layer_scores import Cell, best_of_layers
+from safekey_interp.measures.best_layers import AmongAll, best_of_layers, over_all_places
+from safekey_interp.measures.layer_scores import Cell
 from safekey_interp.measures.text_baseline import texts_at, with_own_words
 
 if TYPE_CHECKING:
@@ -175,6 +176,7 @@ def table_rows(
     texts: Mapping[str, Sequence[str | None]],
     *,
     alike: Sequence[str] = ("method",),
+    family: Callable[[dict[str, Any]], Hashable],
     n_workers: int,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[list[dict[str, Any]], list[LeftOut]]:
@@ -190,12 +192,14 @@ def table_rows(
         measure_words: measures the texts of one position.
         texts: for each position, what was read up to it; None where a trace has no such text.
         alike: columns in which layers agree whose best is taken.
+        family: of a row, what ``p_value_over_all`` is corrected with: all rows of its family.
         n_workers: layers side by side.
         progress: called with (cells done, cells in all).
     """
     from threadpoolctl import threadpool_limits
 
     rows: list[dict[str, Any]] = []
+    tested: list[AmongAll] = []
     left_out: list[LeftOut] = []
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_workers) as pool:
         for number, position in enumerate(positions):
@@ -213,8 +217,11 @@ def table_rows(
                 cells += of_words
                 left_out += reasons
             place = {"position": position, "after_the_fact": position in AFTER_THE_FACT}
-            rows += [row | place for row in best_of_layers(cells, alike)]
-    return rows, left_out
+            added = [row | place for row in best_of_layers(cells, alike)]
+            tested += [AmongAll.of(cell, family(row)) for cell, row in zip(cells, added, strict=True)]
+            rows += added
+    over_all = over_all_places(tested)
+    return [row | {"p_value_over_all": p} for row, p in zip(rows, over_all, strict=True)], left_out
 
 
 def reasons_of(layers: Sequence[LayerResult]) -> list[LeftOut]:

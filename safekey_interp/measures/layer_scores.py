@@ -17,11 +17,11 @@ from safekey_interp.measures.auroc import (
     standardise_within_folds,
     tpr_at_fpr,
 )
-from safekey_interp.measures.auroc_intervals import Ranked, auroc_interval, rank, simultaneous, tpr_interval
+from safekey_interp.measures.auroc_intervals import Ranked, auroc_interval, rank, tpr_interval
 from safekey_interp.measures.calibration import ECE_BINS, expected_calibration_error, squared_errors
 from safekey_interp.measures.estimators import LDA, LOGISTIC, MASS_MEAN, Estimator, FoldScores, SpaceOf
 from safekey_interp.measures.folds import Plan
-from safekey_interp.measures.intervals import Interval, percentiles, share_interval
+from safekey_interp.measures.intervals import percentiles, share_interval
 from safekey_interp.measures.linear_probes import fit_scaling
 
 DIFFERENCE = "diff_of_means"
@@ -52,6 +52,8 @@ class Cell(NamedTuple):
     plan: Plan
     ranked: Ranked
     """Its AUROC with what each group adds to the error."""
+    drawn: Plan
+    """Whose shuffles its null is of: those of cells with the same one are joint draws."""
 
 
 def measure_states(
@@ -181,7 +183,7 @@ def describe(place: dict[str, Any], scored: Scored, plan: Plan) -> Cell:
     design = {"n_groups": plan.n_groups, "n_folds": plan.n_folds}
     ranked = ranked_of(scored, plan)
     further = further_figures(scored, plan, place["estimator"])
-    return Cell(place | figures(scored, ranked, plan) | counts | design | further, scored, plan, ranked)
+    return Cell(place | figures(scored, ranked, plan) | counts | design | further, scored, plan, ranked, plan)
 
 
 def ranked_of(scored: Scored, plan: Plan) -> Ranked:
@@ -189,29 +191,6 @@ def ranked_of(scored: Scored, plan: Plan) -> Ranked:
     if plan.n_folds == 0:
         return Ranked(float("nan"), np.full(plan.n_groups, np.nan), 0)
     return rank(scored.scores, plan.positive, plan.fold, plan.codes)
-
-
-def best_of_layers(cells: list[Cell], alike: Sequence[str] = ("method",)) -> list[dict[str, Any]]:
-    """Rows with p and interval of the best of the layers that share a split (so shuffles) and the columns ``alike``."""
-
-    def family(cell: Cell) -> tuple[Any, ...]:
-        return id(cell.plan), *(cell.row[name] for name in alike)
-
-    families: dict[tuple[Any, ...], list[Cell]] = {}
-    for cell in cells:
-        families.setdefault(family(cell), []).append(cell)
-    over_layers = {}
-    for key, members in families.items():
-        highest = np.max([cell.scored.null for cell in members], axis=0)
-        level = simultaneous([cell.ranked.influence for cell in members], members[0].ranked.n_least, seed=0)
-        over_layers[key] = highest, level
-    rows = []
-    for cell in cells:
-        highest, level = over_layers[family(cell)]
-        at_once: Interval = auroc_interval(cell.ranked, level)
-        over = {"auroc_low_over_layers": at_once.low, "auroc_high_over_layers": at_once.high}
-        rows.append(cell.row | {"p_value_over_layers": p_value(cell.scored.observed, highest)} | over)
-    return rows
 
 
 def p_value(observed: float, null: Float[np.ndarray, " n_permutations"]) -> float:

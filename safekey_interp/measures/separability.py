@@ -20,6 +20,8 @@ same span (:mod:`safekey_interp.measures.text_baseline`, layer -1). Per row:
 - ``p_value_over_layers``: the same for the best of all layers of the position (maximum statistic, Westfall & Young
   1993), and ``auroc_low_over_layers``, ``auroc_high_over_layers``: the layers' intervals at once; use them for a layer
   that was picked because it is best.
+- ``p_value_over_all``: corrected for all layers of all positions (step-down over joint draws,
+  :mod:`safekey_interp.measures.best_layers`).
 
 The question is SafeKey's (Zhou et al. 2025, arXiv 2505.16186): the signal is there before the key sentence, dormant.
 """
@@ -62,7 +64,7 @@ COLUMNS = (
     *("position", "after_the_fact", "layer", "site", "method", "auroc", "auroc_low", "auroc_high"),
     *("tpr_at_1fpr", "tpr_low", "tpr_high", "fisher_ratio", "silhouette"),
     *("null_auroc_mean", "null_auroc_low", "null_auroc_high", "p_value", "p_value_over_layers"),
-    *("auroc_low_over_layers", "auroc_high_over_layers"),
+    *("auroc_low_over_layers", "auroc_high_over_layers", "p_value_over_all"),
     *("n", "n_harmful", "n_benign", "n_groups", "n_folds", "seed", "label_by", "note"),
     *("positive_class", "negative_class", "estimator"),
     *("tpr_at_5fpr", "tpr_at_5fpr_low", "tpr_at_5fpr_high", "brier", "brier_low", "brier_high", "ece", "ece_bins"),
@@ -227,6 +229,7 @@ class Separability:
         coordinates: dict[tuple[str, int], pd.DataFrame] = {}
         measure = partial(self._measure_layer, states=states, coordinates=coordinates)
         sharing: Any = {"n_workers": n_workers or workers_for(len(self._labels)), "progress": progress}
+        sharing["family"] = lambda row: row["method"]
         rows, left_out = table_rows(wanted, indices, measure, self._measure_words, self._texts, **sharing)
         ordered = [coordinates[place] for place in product(wanted, indices) if place in coordinates]
         joined = pd.concat(ordered, ignore_index=True) if ordered else _frame([], COORDINATE_COLUMNS)

@@ -47,11 +47,31 @@ def step_down_p_values(
     away = np.abs(values - values.mean(axis=0))
     spread = values.std(axis=0)
     away = np.divide(away, spread, out=np.zeros_like(away), where=spread > 0)
-    order = np.argsort(-away[0], kind="stable")
+    found[there] = step_down_upper(away[0], away[1:], ties=away[0] * (1 - _TIES))
+    return found
+
+
+def step_down_upper(
+    observed: Float[np.ndarray, " place"],
+    draws: Float[np.ndarray, "draw place"],
+    ties: Float[np.ndarray, " place"] | float = 1e-12,
+) -> Float[np.ndarray, " place"]:
+    """p of each place, corrected for all of them, one-sided, of numbers that are on one scale as they are.
+
+    Args:
+        observed: the tested values.
+        draws: the same of each draw, at least one; a draw is of all places at once.
+        ties: how much smaller a draw still counts as equal.
+
+    Returns:
+        p in (0, 1].
+    """
+    order = np.argsort(-observed, kind="stable")
     # Column k: the largest of the k-th place and of those below it, in each draw.
-    largest = np.maximum.accumulate(away[1:, order][:, ::-1], axis=1)[:, ::-1]
-    p = (1 + (largest >= away[0, order] * _TIES).sum(axis=0)) / (1 + len(common))
-    found[there[order]] = np.maximum.accumulate(p)
+    largest = np.maximum.accumulate(draws[:, order][:, ::-1], axis=1)[:, ::-1]
+    p = (1 + (largest >= (observed - ties)[order]).sum(axis=0)) / (1 + len(draws))
+    found = np.empty(observed.shape)
+    found[order] = np.maximum.accumulate(p)
     return found
 
 

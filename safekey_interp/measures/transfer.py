@@ -10,7 +10,8 @@ same span, fitted and tested in the same way (layer -1). Per row:
   fixed (:mod:`safekey_interp.measures.auroc_intervals`). Below 0.5 the direction is turned round.
 - ``null_auroc_*`` and ``p_value`` under labels shuffled by group, of both sides alike, for the estimator fitted anew
   for each shuffle (the ridge classifier in place of the logistic probe); ``p_value_over_layers`` and
-  ``auroc_*_over_layers`` for the best of all layers, as in :mod:`safekey_interp.measures.separability`.
+  ``auroc_*_over_layers`` for the best of all layers, as in :mod:`safekey_interp.measures.separability`;
+  ``p_value_over_all`` for all layers and pairs of different conditions of the position, those with themselves apart.
 
 Pairs: all of at most three conditions; of more, each with itself, and the most frequent with each other, both ways.
 """
@@ -66,6 +67,7 @@ COLUMNS = (
         "p_value_over_layers",
         "auroc_low_over_layers",
         "auroc_high_over_layers",
+        "p_value_over_all",
         "n_fitted",
         "n_groups_fitted",
         "n",
@@ -214,6 +216,7 @@ def transfer_table(
 
     measure = partial(_measure_layer, states=states, designer=designer, estimator=fitted)
     sharing: Any = {"alike": _ALIKE, "n_workers": n_workers or workers_for(len(labels)), "progress": progress}
+    sharing["family"] = lambda row: (row["position"], row["method"], row["fitted_on"] == row["tested_on"])
     rows, more = table_rows(wanted, indices, measure, measure_words, texts, **sharing)
     table = pd.DataFrame([row | about for row in rows], columns=list(COLUMNS))
     return TransferResult(table, [*whole.left_out(), *circular, *more])
@@ -250,5 +253,5 @@ def _pairs(space_of: SpaceOf, estimator: Estimator, design: Design, place: dict[
             row |= {"n_fitted": len(design.part[fitted].rows), "n_groups_fitted": design.part[fitted].n_groups}
             row |= {"n": len(part.rows), "n_harmful": n_positive, "n_benign": len(part.rows) - n_positive}
             row |= {"n_groups": part.n_groups, "n_folds": plan.n_folds, "note": "; ".join(plan.notes)}
-            cells.append(Cell(row, scored, part, ranked))
+            cells.append(Cell(row, scored, part, ranked, plan))
     return cells

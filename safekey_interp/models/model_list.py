@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,10 @@ class NamedModel:
     """Name of its folder; safe for a file system and unique there."""
     given: Model | str | Run
     """A model, what ``load`` reads, or a finished run of ``probe``."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of ``load`` of its own: a revision, an adapter."""
+    step: int | None = None
+    """The step of training after which it was saved; None outside a series."""
 
     @property
     def run(self) -> Run | None:
@@ -41,14 +45,14 @@ class NamedModel:
             ModelError: nothing of that name can be read.
         """
         if isinstance(self.given, str):
-            check_reachable(self.given, dict(options))
+            check_reachable(self.given, {**options, **self.options})
 
     def model(self, options: Mapping[str, Any]) -> Model:
         """The model, loaded with the options of ``load`` where it is not yet."""
         from safekey_interp.models.model import load
 
         assert not isinstance(self.given, Run)
-        return load(self.given, **options) if isinstance(self.given, str) else self.given
+        return load(self.given, **{**options, **self.options}) if isinstance(self.given, str) else self.given
 
 
 def named_models(given: Sequence[Model | str | Path | Run], *, at_least: int = 2) -> list[NamedModel]:
@@ -67,7 +71,18 @@ def named_models(given: Sequence[Model | str | Path | Run], *, at_least: int = 2
     if len(given) < at_least:
         least = ("one", "two")[at_least - 1]
         raise InputError(f"models: got {len(given)}, expected at least {least}, by name, folder or run folder")
-    read = [_read(model) for model in given]
+    return told_apart([read_model(model) for model in given])
+
+
+def told_apart(read: Sequence[tuple[str, str, Model | str | Run]]) -> list[NamedModel]:
+    """Models with names and folders that are unique.
+
+    Args:
+        read: of each a short name, a long one that is taken where the short one is not unique, and what it is.
+
+    Raises:
+        InputError: one of them twice.
+    """
     short = [name for name, _, _ in read]
     names = [full if short.count(name) > 1 else name for name, full, _ in read]
     if twice := [name for name, n in Counter(names).items() if n > 1]:
@@ -85,8 +100,8 @@ def named_models(given: Sequence[Model | str | Path | Run], *, at_least: int = 2
     ]
 
 
-def _read(given: Model | str | Path | Run) -> tuple[str, str, Model | str | Run]:
-    """A short name, a long one, and what is to be loaded."""
+def read_model(given: Model | str | Path | Run) -> tuple[str, str, Model | str | Run]:
+    """A short name, a long one, and what is to be loaded; errors as for :func:`named_models`."""
     if isinstance(given, Run):
         return given.path.resolve().name, str(given.path), given
     if not isinstance(given, str | Path):

@@ -136,10 +136,15 @@ QUESTIONS: dict[str, dict[str, str]] = {
         "what": "Where do they decide, and what do they look at?",
         "knew": "What did they know?",
     },
+    "series": {
+        "did": "What do the checkpoints do?",
+        "what": "What do they look at where they decide?",
+        "knew": "What do their states know?",
+    },
     "benchmarks": {"benchmarks": "What do benchmarks say?"},
 }
 """Questions that a page and a summary in the terminal answer, by the kind of page; ``spans`` is that of a probe of a
-user's own spans."""
+user's own spans, ``series`` that of a comparison of checkpoints."""
 VALUE = ("value", "low", "high")
 """A number of a summary and its interval."""
 

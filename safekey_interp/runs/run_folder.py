@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import safekey_interp
 
 MANIFEST = "run.json"
-_OVER_LAYERS = ("auroc_low_over_layers", "auroc_high_over_layers")
+_OVER_LAYERS = ("auroc_low_over_layers", "auroc_high_over_layers", "p_value_over_all")
 
 
 class RunTable(cached_property["pd.DataFrame | None"]):
@@ -82,6 +82,8 @@ class Run:
     """Of a comparison: what each model did with each prompt."""
     comparison = RunTable()
     """Of a comparison: one row per measure and model or pair of models."""
+    series = RunTable()
+    """Of a comparison of checkpoints: one row per step, measure and control."""
     benchmarks = RunTable(inside="benchmarks")
     """Of ``eval``: one row per number of a harness; of a comparison, those of :attr:`evaluation`."""
 

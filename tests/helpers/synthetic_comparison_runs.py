@@ -1,4 +1,4 @@
-"""Synthetic run folders of comparisons and of benchmarks, with hostile texts."""
+"""Synthetic run folders of comparisons, of series of checkpoints and of benchmarks, with hostile texts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pandas as pd
 from synthetic_probe_runs import HOSTILE, write_run
 
 from safekey_interp.data.conditions import NO_CONDITIONS
+from safekey_interp.experiments.compare_series import series_table
 from safekey_interp.reporting.findings.benchmark_findings import tell as tell_benchmarks
 from safekey_interp.reporting.findings.comparison_findings import tell
+from safekey_interp.reporting.findings.series_findings import tell as tell_series
 from safekey_interp.runs.storage import write_json
 
 NAMES = ("base", "tuned <b>")
@@ -44,6 +46,29 @@ def write_comparison(folder: Path, *, benchmarks: bool = False) -> Path:
     write_json(folder / "findings.json", tell(table, NAMES, NO_CONDITIONS, kept=False))
     if benchmarks:
         write_benchmarks(folder / "benchmarks")
+    return folder
+
+
+def write_series(folder: Path) -> Path:
+    """A complete comparison of checkpoints at steps 0, 4 and 16, whose last is called by a hostile name."""
+    write_comparison(folder)
+    steps = {NAMES[0]: 0, NAMES[1]: 4, HOSTILE: 16}
+    single = pd.DataFrame(list(_rows()))
+    single = single[single["other"].isna()]
+    of_first, of_second = (single[single["model"] == name] for name in NAMES)
+    rows = [of_first, of_second, of_second.assign(model=HOSTILE)]
+    rows += [part.assign(model=NAMES[0], other=part["model"], value=0.2) for part in rows[1:]]
+    comparison = pd.concat(rows, ignore_index=True)
+    separability = pd.read_parquet(folder / "separability.parquet")
+    series = series_table(comparison, separability, steps)
+    comparison.to_parquet(folder / "comparison.parquet")
+    series.to_parquet(folder / "series.parquet")
+    models = [
+        {"name": name, "step": step, "model": {"spec": name, "name": name, "n_layers": 4}}
+        for name, step in steps.items()
+    ]
+    write_json(folder / "run.json", _manifest("comparison", models=models, data={"n_read": 96, "sources": [HOSTILE]}))
+    write_json(folder / "findings.json", tell_series(series, comparison, kept=False, counted={}))
     return folder
 
 

@@ -187,7 +187,14 @@ def _separability(looks: list[int], n_steps: int, n_layers: int, rng: np.random.
             row |= {"auroc_low_over_layers": auroc - 0.12, "auroc_high_over_layers": min(1.0, auroc + 0.08)}
             row |= {"auroc_high": min(1.0, auroc + 0.05), "tpr_at_1fpr": 0.3, "tpr_low": 0.2, "tpr_high": 0.4}
             row |= {"null_auroc_mean": 0.5, "null_auroc_low": 0.36, "null_auroc_high": 0.65, "p_value": 0.005}
-            row |= {"p_value_over_layers": 0.005, "n": 60, "n_harmful": 30, "n_benign": 30, "n_groups": 30}
+            row |= {
+                "p_value_over_layers": 0.005,
+                "p_value_over_all": 0.005,
+                "n": 60,
+                "n_harmful": 30,
+                "n_benign": 30,
+                "n_groups": 30,
+            }
             rows.append(row | {"n_folds": 5, "seed": 0, "label_by": "label", "note": "", "fisher_ratio": 1.2})
     return pd.DataFrame(rows)
 

@@ -83,6 +83,7 @@ def separability(auroc: float, p: float, words: float | None = 0.6, n_groups: in
             "null_auroc_low": 0.4,
             "null_auroc_high": 0.6,
             "p_value_over_layers": p,
+            "p_value_over_all": p,
             "n": 40,
             "n_groups": n_groups,
             "label_by": "label",
@@ -116,6 +117,7 @@ def transfer(carried: float, p: float, back: float = 0.5, words: float = 0.55) -
             "null_auroc_low": 0.4,
             "null_auroc_high": 0.6,
             "p_value_over_layers": p if (fitted, tested) == ("plain", "wrapped") else 1.0,
+            "p_value_over_all": p if (fitted, tested) == ("plain", "wrapped") else 1.0,
             "n_fitted": 30,
             "n": 40,
             "n_groups": 40,
@@ -335,11 +337,17 @@ def test_labels_that_the_design_gives_away_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("auroc", "p", "groups"), [(0.7, 0.03, 40), (0.3, 1.0, 40), (0.9, float("nan"), 40), (0.99, 0.005, FEW - 1)]
+    ("auroc", "p", "groups"), [(0.7, 0.06, 40), (0.3, 1.0, 40), (0.9, float("nan"), 40), (0.99, 0.005, FEW - 1)]
 )
 def test_a_probe_that_is_not_shown_is_called_so(tmp_path: Path, auroc: float, p: float, groups: int) -> None:
-    """p = 0.03 would pass alone, but there are two positions."""
-    found = find(write(tmp_path, traces=traces(["safe"] * 40), separability=separability(auroc, p, n_groups=groups)))
+    """p is that of the layers of all positions: 0.03 over its own would pass, 0.06 over all does not."""
+    found = find(
+        write(
+            tmp_path,
+            traces=traces(["safe"] * 40),
+            separability=separability(auroc, p, n_groups=groups, p_value_over_layers=0.03),
+        )
+    )
     [knew] = [finding for finding in found["findings"] if finding["question"] == "knew"]
     assert (knew["is_shown"], knew["short"]) == (False, "")
     shuffled = [about for about in facts(found, "chance") if about["control"] == "shuffled labels"]
@@ -372,7 +380,7 @@ def test_a_probe_that_carries_over_is_told_with_its_words_and_its_home(tmp_path:
         "words": [pytest.approx(number) for number in (0.55, 0.5, 0.6)],
     }
     assert (there["is_shown"], there["value"], there["n"]) == (True, 0.9, 40)
-    assert "p = 0.005 over 3 layers, 0.025 needed; 30 fitted" in there["control"]
+    assert "p = 0.005 over 3 layers and 2 pairs; 30 fitted" in there["control"]
     assert (back["is_shown"], back["facts"]["fitted_on"]) == (False, "wrapped")
     assert there["short"] in found["headline"]
     [words] = facts(found, "chance")

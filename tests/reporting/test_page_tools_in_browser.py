@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from browser import asked, complaints, faint, needs_chromium, open_drawn, overflows, press, saved
 from html_pages import figures_in
-from synthetic_comparison_runs import write_benchmarks, write_comparison
+from synthetic_comparison_runs import write_benchmarks, write_comparison, write_series
 from synthetic_intervention_runs import KIND_OF, write_intervention
 from synthetic_probe_runs import write_run
 from synthetic_training_runs import hostile_run
@@ -32,6 +32,7 @@ PAGES: dict[str, Callable[[Path], Path]] = {
     "probe": _probe,
     "training": lambda folder: hostile_run(folder, n_layers=4),
     "comparison": lambda folder: write_comparison(folder, benchmarks=True),
+    "series": write_series,
     "benchmarks": write_benchmarks,
     **{
         name: (lambda folder, name=name: write_intervention(folder, name, n_layers=6, n_heads=4, hostile=True))

@@ -29,6 +29,9 @@ from .probe_snapshot_figures import auroc_by_step as auroc_by_step
 from .separability_figures import auroc_by_layer as auroc_by_layer
 from .separability_figures import lda_scatter as lda_scatter
 from .separability_figures import separability_map as separability_map
+from .series_figures import attention_by_checkpoint as attention_by_checkpoint
+from .series_figures import auroc_by_checkpoint as auroc_by_checkpoint
+from .series_figures import share_by_checkpoint as share_by_checkpoint
 from .subset_figures import lift_by_kind as lift_by_kind
 from .token_figures import attention_on_tokens as attention_on_tokens
 from .training_figures import loss_by_step as loss_by_step

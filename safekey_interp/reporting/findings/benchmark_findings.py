@@ -15,9 +15,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from safekey_interp.reporting.findings.effect_size import SHARE, SMALLEST, size_in_words, verdict_of
+from safekey_interp.reporting.findings.effect_size import SHARE, size_in_words, smallest_of, verdict_of
 from safekey_interp.reporting.findings.finding import Estimate
-from safekey_interp.reporting.findings.summary_lines import Line, cut, listed
+from safekey_interp.reporting.findings.summary_lines import Line, listed
 
 Table = Any
 """A data frame; pandas' stubs take each of its cells for a column."""
@@ -44,7 +44,7 @@ def tell(
     table: Table,
     names: Sequence[str],
     left_out: Sequence[dict[str, Any]],
-    counts: Sequence[tuple[str, int, int]] = (),
+    limit: str = "",
 ) -> dict[str, Any]:
     """``headline``, ``summary``, ``findings``, ``left_out`` and ``notes``, as ``findings.json`` of any run has them.
 
@@ -52,8 +52,8 @@ def tell(
         table: ``benchmarks``.
         names: the models, in their order.
         left_out: what failed, with reasons.
-        counts: of each model and benchmark, responses that the largest number of tokens cut, and those of which it is
-            known.
+        limit: how many responses the largest number of tokens cut, by model and benchmark
+            (:func:`~safekey_interp.reporting.findings.summary_lines.cut`).
     """
     findings = []
     for benchmark, rows in table[table["is_main"]].groupby("benchmark", sort=False):
@@ -63,7 +63,6 @@ def tell(
             findings.append(_finding(str(benchmark), [of[name] for name in there]))
     lead = [finding["short"] for finding in findings[:_IN_HEADLINE]]
     lead += [f"And {len(findings) - _IN_HEADLINE} more."] if len(findings) > _IN_HEADLINE else []
-    limit = cut(counts)
     failed = ", ".join(entry["what"] for entry in left_out)
     failed = f" Without a number, for the reasons of --details: {failed}." if failed else ""
     told = " ".join(finding["text"] for finding in findings[:_IN_HEADLINE])
@@ -111,7 +110,7 @@ def _each(rows: Sequence[Any], form: Callable[[Any], str]) -> str:
 def _verdict(number: Estimate, rows: Sequence[Any]) -> str:
     """On a difference; a score outside [0, 1] is no share, and has no smallest effect of interest."""
     unit = SHARE if all(0 <= row["value"] <= 1 for row in rows) else ""
-    clear = verdict_of(number, SMALLEST.get(unit)) in ("above", "below")
+    clear = verdict_of(number, smallest_of(unit)) in ("above", "below")
     return "a clear difference" if clear else size_in_words(number, unit)
 
 

@@ -13,9 +13,9 @@ from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.findings.effect_size import (
     AUROC_GAIN,
     SHARE,
-    SMALLEST,
     TIMES,
     size_in_words,
+    smallest_of,
     verdict_of,
 )
 from safekey_interp.reporting.findings.finding import Estimate, estimate
@@ -23,15 +23,15 @@ from safekey_interp.reporting.findings.phrases import ROWS
 from safekey_interp.reporting.findings.summary_lines import Line, cut, listed, trust, with_control
 from safekey_interp.reporting.labels import MEASURES, POSITIONS_COMPARED, SPAN_LETTERS, title_of
 
-_JUDGED = "the judge `refusal` reads the answer alone"
-_SUITES = "the judge that the suite's authors use, or the nearest of its kind here"
+JUDGED = "the judge `refusal` reads the answer alone"
+BY_SUITES = "the judge that the suite's authors use, or the nearest of its kind here"
 _TOLD = (
     *("attack_success", "suite_attack_success", "strongreject_score", "over_refusal", "refusal", "aha"),
     "dormant_signal",
 )
 _CONTROL_OF = {"aha": "aha", "dormant_signal": "names_harm"}
 """What a share of key sentences or understandings is held against: the same of benign prompts."""
-_LABELS = {"did": "Did", "what": "Looks", "knew": "Knows"}
+LABELS = {"did": "Did", "what": "Looks", "knew": "Knows"}
 """A line of the summary for each question."""
 _ALPHA = 0.05
 """p above it keeps a difference from being called clear."""
@@ -60,14 +60,14 @@ def tell(
     findings += _looks(table, names)
     findings += _knew(table, names)
     lead = [finding["short"] for finding in findings if finding["short"]]
-    limit = cut(_cut(table, names))
+    limit = cut(cut_by_model(table, names))
     lines = [Line("Read", _read(counted, finder)), Line("Cut", limit)]
-    lines += [Line(label, _line(findings, question)) for question, label in _LABELS.items()]
+    lines += [Line(label, line_of(findings, question)) for question, label in LABELS.items()]
     return {
         "headline": " ".join(lead),
         "summary": listed(lines),
         "findings": findings,
-        "left_out": _left_out(table, names),
+        "left_out": without_verdict(table, names),
         "notes": [limit] if limit else [],
     }
 
@@ -78,13 +78,13 @@ def _read(counted: Mapping[str, Mapping[str, Any] | None], finder: object) -> st
     return " ".join(f"{name}: {text}" for name, text in told.items() if text)
 
 
-def _line(findings: Sequence[dict[str, Any]], question: str) -> str:
+def line_of(findings: Sequence[dict[str, Any]], question: str) -> str:
     """What leads, else the first finding of a question, with its n and control."""
     there = [finding for finding in findings if finding["question"] == question]
     return " ".join(with_control(finding) for finding in [one for one in there if one["short"]] or there[:1])
 
 
-def _cut(table: Table, names: Sequence[str]) -> list[tuple[str, int, int]]:
+def cut_by_model(table: Table, names: Sequence[str]) -> list[tuple[str, int, int]]:
     """Responses of each model that the largest number of tokens cut, of those of which it is known."""
     rows = table[(table["measure"] == "cut") & table["other"].isna() & (table["subset"] == "all")]
     return [
@@ -98,7 +98,7 @@ def _outcomes(table: Table, names: Sequence[str], conditions: Conditions) -> lis
     findings = []
     for measure in _TOLD:
         rows = table[table["measure"] == measure]
-        control = _SUITES if measure in ("suite_attack_success", "strongreject_score") else _JUDGED
+        control = BY_SUITES if measure in ("suite_attack_success", "strongreject_score") else JUDGED
         if measure in _CONTROL_OF:
             benign = table[(table["measure"] == _CONTROL_OF[measure]) & (table["subset"] == "benign")]
             control = f"on benign prompts {MEASURES[_CONTROL_OF[measure]]}: {_each(benign, names, _percent) or 'none'}"
@@ -179,7 +179,7 @@ def _finding(
     pairs = rows[rows["other"].notna() & (rows["model"] == names[0])]
     for _, row in pairs.iterrows():
         number = estimate(row)
-        verdict = f", {_verdict(number, row['p'], SHARE if form is _percent else of_unit)}" * number.is_sure
+        verdict = f", {difference_in_words(number, row['p'], SHARE if form is _percent else of_unit)}" * number.is_sure
         scaled = Estimate(*(100 * part for part in number)) if form is _percent else number
         shown = scaled.text("+.0f" if form is _percent else "+.2f")
         p = f", p = {row['p']:.2g}" if np.isfinite(row["p"]) else ""
@@ -200,9 +200,9 @@ def _percent(number: Estimate) -> str:
     return number.text(".0%")
 
 
-def _verdict(number: Estimate, p: float, unit: str) -> str:
+def difference_in_words(number: Estimate, p: float, unit: str) -> str:
     """A difference that is not clear by its p is open, unless it is too small to matter."""
-    verdict = verdict_of(number, SMALLEST.get(unit))
+    verdict = verdict_of(number, smallest_of(unit))
     if verdict in ("above", "below"):
         return "open" if p > _ALPHA else "a clear difference"
     return size_in_words(number, unit)
@@ -212,7 +212,7 @@ def _times(number: Estimate) -> str:
     return number.text(".2f")
 
 
-def _left_out(table: Table, names: Sequence[str]) -> list[dict[str, Any]]:
+def without_verdict(table: Table, names: Sequence[str]) -> list[dict[str, Any]]:
     """Responses without a verdict."""
     why = {
         "unjudged": "the judge has no verdict; in no share of answers",

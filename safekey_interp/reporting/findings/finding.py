@@ -15,7 +15,7 @@ from safekey_interp.data.conditions import FEW
 from safekey_interp.measures.intervals import share_interval, student
 
 LEVEL = 0.05
-"""A probe stands when p over its layers, times the number of positions, is at most this."""
+"""A probe stands when its p, over the layers of all positions or pairs of conditions, is at most this."""
 
 AUROC = ("auroc", "auroc_low", "auroc_high")
 """Columns of an AUROC and its interval, for a layer that was named beforehand."""

@@ -23,7 +23,7 @@ from safekey_interp.interventions.two_stages import EXACT, STAGE, rank_agreement
 from safekey_interp.measures.trajectory import trajectory_controls
 from safekey_interp.reporting.findings import intervention_terms as terms
 from safekey_interp.reporting.findings.beside_draws import beside_draws, is_beyond_draws, p_in_words
-from safekey_interp.reporting.findings.effect_size import SMALLEST, size_in_words, verdict_of
+from safekey_interp.reporting.findings.effect_size import size_in_words, smallest_of, verdict_of
 from safekey_interp.reporting.findings.finding import Estimate, Finding, estimate
 from safekey_interp.reporting.findings.intervention_summary import (
     Told,
@@ -188,7 +188,7 @@ def find_excess(intervention: Intervention, summary: Table, model: Mapping[str, 
             continue
         row, m = reported(intervention, with_control, "excess"), terms.n_places(with_control)
         excess = _picked(intervention, estimate(row, *terms.EXCESS), m, row)
-        verdict, size = verdict_of(excess, SMALLEST.get(unit)), size_in_words(excess, unit)
+        verdict, size = verdict_of(excess, smallest_of(unit)), size_in_words(excess, unit)
         words = size
         if by_draws:
             words = beside_draws(row, m) + f", but {size}" * (verdict == "too small")

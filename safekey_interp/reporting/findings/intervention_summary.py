@@ -13,7 +13,7 @@ import numpy as np
 
 from safekey_interp.reporting.findings import intervention_terms as terms
 from safekey_interp.reporting.findings.beside_draws import beside_draws, p_in_words
-from safekey_interp.reporting.findings.effect_size import SMALLEST, size_in_words, verdict_of
+from safekey_interp.reporting.findings.effect_size import size_in_words, smallest_of, verdict_of
 from safekey_interp.reporting.findings.finding import Estimate, Finding, estimate
 from safekey_interp.reporting.findings.intervention_terms import Row, Table
 from safekey_interp.reporting.findings.knockout_findings import find_contrast
@@ -128,7 +128,7 @@ def _told(intervention: Intervention, summary: Table, rows: Table, model: Mappin
 def _verdict(intervention: Intervention, row: Row, excess: Estimate, unit: str, n_places: int) -> str:
     size = size_in_words(excess, unit)
     if intervention.shared_draws:
-        is_small = verdict_of(excess, SMALLEST.get(unit)) == "too small"
+        is_small = verdict_of(excess, smallest_of(unit)) == "too small"
         return beside_draws(row, n_places) + f", but {size}" * is_small
     p = f"; {p_in_words(row, n_places)}" if np.isfinite(row.get("p_value_over_all", np.nan)) else ""
     return f"{size}{p}"

@@ -12,7 +12,7 @@ from safekey_interp.interventions.effects import default_rows
 from safekey_interp.interventions.knockout_plan import DOSES, OUTSIDE
 from safekey_interp.interventions.knockout_summary import CONTRAST, CURVATURE, EFFECT, SLOPE
 from safekey_interp.reporting.findings import intervention_terms as terms
-from safekey_interp.reporting.findings.effect_size import SMALLEST, size_in_words, verdict_of
+from safekey_interp.reporting.findings.effect_size import size_in_words, smallest_of, verdict_of
 from safekey_interp.reporting.findings.finding import Estimate, Finding, estimate
 from safekey_interp.reporting.findings.intervention_terms import Row, Table
 from safekey_interp.reporting.findings.phrases import and_list
@@ -70,7 +70,7 @@ def find_doses(intervention: Intervention, summary: Table, model: Mapping[str, A
             f"all keys minus four times a quarter: {bend.text('+.2f')}, {size_in_words(bend, unit)}."
         )
         about: dict[str, Any] = {"n": int(row["n"]), "control": "smaller doses", "is_shown": is_off_zero(number)}
-        about |= {"verdict": verdict_of(number, SMALLEST.get(unit))}
+        about |= {"verdict": verdict_of(number, smallest_of(unit))}
         yield Finding(question="chance", text=text, **about, **number.fields())
 
 
@@ -91,7 +91,7 @@ def find_contrast(
             f"{terms.traces_of(subset)}."
         )
         about: dict[str, Any] = {"n": int(row["n"]), "control": "another request of the same label"}
-        about |= {"is_shown": is_off_zero(number), "verdict": verdict_of(number, SMALLEST.get(unit))}
+        about |= {"is_shown": is_off_zero(number), "verdict": verdict_of(number, smallest_of(unit))}
         yield Finding(question="chance", text=text, **about, **number.fields())
 
 

@@ -6,8 +6,8 @@ question, in the order in which it is told. A run of a user's own spans answers 
 Conditions that the run tells apart stand apart.
 
 A sentence claims no more than its numbers. A layer that was picked because it is the best is named so: for attention
-the number of layers that agree is what counts, and a probe must beat shuffled labels at their own best layer (p over
-layers), at 0.05 shared among the positions, or the pairs of conditions (Bonferroni). The position before K was chosen
+the number of layers that agree is what counts, and a probe must beat shuffled labels at 0.05, with p over the layers of
+all positions, or of all pairs of conditions (step-down over joint shuffles). The position before K was chosen
 beforehand and comes first.
 """
 

@@ -29,8 +29,8 @@ class _Pair(NamedTuple):
     """What the words alone reach, fitted and tested in the same way."""
     n_sites: int
     """Layers that it is the best of."""
-    level: float
-    """Largest p that counts."""
+    n_pairs: int
+    """Pairs that p is corrected for."""
 
     @property
     def names(self) -> list[str]:
@@ -40,7 +40,7 @@ class _Pair(NamedTuple):
     @property
     def is_shown(self) -> bool:
         """Whether it beats shuffled labels; NaN never does."""
-        return bool(self.row["n_groups"] >= FEW and self.row["p_value_over_layers"] <= self.level)
+        return bool(self.row["n_groups"] >= FEW and self.row["p_value_over_all"] <= LEVEL)
 
     @property
     def beside_words(self) -> str:
@@ -65,7 +65,7 @@ def transfers(table: Table | None, conditions: Conditions, names: Names = BUILT_
     ]
     text = f"{capital(names.place(ordered[0].row))}, probes fitted on one condition are shown to tell {classes} of "
     text += f"another in {len(shown)} of {len(pairs)} pairs; best {ends[0]}, worst {ends[1]} (AUROC)."
-    control = f"shuffled labels, at their own best layer; p of {pairs[0].level:.2g} needed; n is the worst's"
+    control = f"shuffled labels, at their own best layer; p over {len(pairs)} pairs; n is the worst's"
     facts = {"n_shown": len(shown), "n_pairs": len(pairs), "best": ordered[-1].names, "worst": ordered[0].names}
     return [Finding(question="knew", text=text, n=int(ordered[0].row["n"]), control=control, facts=facts)]
 
@@ -106,12 +106,13 @@ def _one(pair: _Pair, classes: str, names: Names) -> Finding:
         beside.append(f"; the words alone reach {estimate(pair.words, *AUROC).text('.2f')}")
     text = f"{capital(names.place(row))}, a probe fitted on {row['fitted_on']} traces alone {verdict} among "
     text += f"{row['tested_on']} traces: AUROC {number.text('.2f')} ({site_of(row, pair.n_sites)}){''.join(beside)}."
-    p = row["p_value_over_layers"]
+    p = row["p_value_over_all"]
     control = f"{int(row['n_fitted']):,} fitted; no prompt is on both sides"
     if np.isfinite(p):
         between = f"{row['null_auroc_low']:.2f} to {row['null_auroc_high']:.2f}"
-        over = f" over {pair.n_sites} layers" if pair.n_sites > 1 else ""
-        control = f"shuffled labels give {between}; p = {p:.2g}{over}, {pair.level:.2g} needed; {control}"
+        of = [f"{n} {what}" for n, what in ((pair.n_sites, "layers"), (pair.n_pairs, "pairs")) if n > 1]
+        over = f" over {' and '.join(of)}" if of else ""
+        control = f"shuffled labels give {between}; p = {p:.2g}{over}; {control}"
     short = f"A probe fitted on {row['fitted_on']} traces alone tells {classes} among {row['tested_on']} traces"
     short = f"{short}{names.before}: AUROC {number.text('.2f')} (n = {int(row['n']):,}){''.join(beside)}."
     short = short if pair.is_shown else ""
@@ -156,7 +157,7 @@ def _pairs(table: Table | None, conditions: Conditions, names: Names) -> list[_P
         words = rows.loc[
             (rows["fitted_on"] == fitted) & (rows["tested_on"] == tested) & (rows["method"] == "text_tfidf")
         ]
-        found.append(_Pair(row, _first(at_home), _first(words), len(mine), LEVEL / len(ordered)))
+        found.append(_Pair(row, _first(at_home), _first(words), len(mine), len(ordered)))
     return found
 
 

@@ -50,9 +50,9 @@ def comparison_rows(comparison: Table, names: Sequence[str], conditions: Conditi
         as_share = about["position"] is None
         single = {str(row["model"]): row for _, row in part[part["other"].isna()].iterrows()}
         both = {(row["model"], row["other"]): row for _, row in part[part["other"].notna()].iterrows()}
-        cells = [_number(single.get(name), as_share) for name in names]
-        cells += [_difference(both.get(pair), as_share) for pair in itertools.combinations(names, 2)]
-        rows.append([_title(about, conditions), *cells])
+        cells = [number_cell(single.get(name), as_share) for name in names]
+        cells += [difference_cell(both.get(pair), as_share) for pair in itertools.combinations(names, 2)]
+        rows.append([measure_title(about, conditions), *cells])
     return rows
 
 
@@ -89,7 +89,8 @@ def _side(side: Mapping[str, Any]) -> dict[str, Any]:
     return texts | {"notes": "; ".join(notes)}
 
 
-def _title(about: Mapping[str, str | None], conditions: Conditions) -> str:
+def measure_title(about: Mapping[str, str | None], conditions: Conditions) -> str:
+    """What a row of ``comparison`` is a number of, by its ``measure``, ``subset``, ``position`` and ``to_span``."""
     measure, position = str(about["measure"]), about["position"]
     if position is None:
         return title_of(measure, str(about["subset"]), conditions)
@@ -99,11 +100,13 @@ def _title(about: Mapping[str, str | None], conditions: Conditions) -> str:
     return f"AUROC {POSITIONS_COMPARED[position]}, {AUROCS[measure]}"
 
 
-def _number(row: Any, as_share: bool) -> Cell | str:
+def number_cell(row: Any, as_share: bool) -> Cell | str:
+    """A number with its interval and sizes; ``n/a`` without a row."""
     return "n/a" if row is None else Cell(_text(estimate(row), as_share), _sizes(row))
 
 
-def _difference(row: Any, as_share: bool) -> Cell | str:
+def difference_cell(row: Any, as_share: bool) -> Cell | str:
+    """A difference likewise, bold where its interval leaves 0 out."""
     if row is None:
         return "n/a"
     number = estimate(row)

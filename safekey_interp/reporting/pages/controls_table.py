@@ -183,17 +183,17 @@ def _transfer_rows(transfer: Table | None, names: Names) -> list[Row]:
         probe = probe_rows(part).dropna(subset=["auroc"])
         best = probe.loc[probe["auroc"].idxmax()]
         where = f"layer {int(best['layer'])}, highest"
-        rows.append(probe_row(f"{fitted} → {tested}", where, best, part, LEVEL / len(pairs)))
+        rows.append(probe_row(f"{fitted} → {tested}", where, best, part))
     return rows
 
 
-def probe_row(name: str, where: str, best: Table, part: Table, level: float) -> Row:
+def probe_row(name: str, where: str, best: Table, part: Table) -> Row:
     """A probe in its best layer beside shuffled labels and the words alone."""
     controls = {}
     beats = None
     if np.isfinite(best["null_auroc_high"]):
         controls[_SHUFFLED] = estimate(best, *_NULL)
-        beats = bool(best["p_value_over_layers"] <= level)
+        beats = bool(best["p_value_over_all"] <= LEVEL)
     for _, text in part[part["method"] == "text_tfidf"].head(1).iterrows():
         controls["words alone"] = estimate(text, *AUROC)
     return Row(name, where, estimate(best, *AUROC_OVER_LAYERS), controls, "prompt", beats)
@@ -208,8 +208,6 @@ def _separability_rows(separability: Table | None, names: Names) -> list[Row]:
         separability.groupby(["label_by", "position"], sort=False),
         key=lambda item: (item[0][0] != "label", order.index(item[0][1]) if item[0][1] in order else 99),
     )
-    before = separability[~separability["after_the_fact"].astype(bool)]
-    level = LEVEL / max(1, before["position"].nunique())
     for (label_by, position), part in groups:
         probe = probe_rows(part).dropna(subset=["auroc"])
         if probe.empty:
@@ -220,7 +218,7 @@ def _separability_rows(separability: Table | None, names: Names) -> list[Row]:
             name = name.capitalize().replace(" x", " X").replace(" u", " U").replace(" k", " K")
         late = ", after the fact" if best["after_the_fact"] and names.is_built_in else ""
         whose = {"label": "", "aha": ", by outcome"}.get(str(label_by), f", by {label_by}")
-        rows.append(probe_row(name, f"layer {int(best['layer'])}, highest{late}{whose}", best, part, level))
+        rows.append(probe_row(name, f"layer {int(best['layer'])}, highest{late}{whose}", best, part))
     return rows
 
 

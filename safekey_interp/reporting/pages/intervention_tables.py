@@ -15,7 +15,7 @@ from safekey_interp.measures.trajectory import trajectory_controls
 from safekey_interp.reporting.figures.figure_style import Table
 from safekey_interp.reporting.findings import intervention_terms as terms
 from safekey_interp.reporting.findings.beside_draws import draws_needed, is_beyond_draws
-from safekey_interp.reporting.findings.effect_size import SMALLEST, verdict_of
+from safekey_interp.reporting.findings.effect_size import smallest_of, verdict_of
 from safekey_interp.reporting.findings.finding import Estimate, estimate
 from safekey_interp.reporting.findings.phrases import capital
 from safekey_interp.reporting.pages.page_text import value_text
@@ -65,7 +65,7 @@ def _excess_table(intervention: Intervention, places: Table, manifest: Mapping[s
     p_value = "p_value_over_all"
     has_p = p_value in rows.columns
     n_draws = int(rows["n_controls"].max()) if has_p else 0
-    body, smallest = [], SMALLEST.get(unit)
+    body, smallest = [], smallest_of(unit)
     for _, row in rows.iterrows():
         excess = estimate(row, *terms.EXCESS)
         p = [f"{row[p_value]:.2g}" if np.isfinite(row[p_value]) else "n/a"] if has_p else []

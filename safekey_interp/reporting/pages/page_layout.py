@@ -16,6 +16,7 @@ from safekey_interp.data.class_labels import HARM, ClassPair
 from safekey_interp.data.conditions import conditions_in
 from safekey_interp.errors import RunError
 from safekey_interp.reporting.figures.figure_style import PALETTE, Spec, Table
+from safekey_interp.reporting.findings.effect_size import smallest_effects
 from safekey_interp.reporting.pages.figure_embedding import embed
 from safekey_interp.reporting.pages.page_sections import Registered, sections_of
 from safekey_interp.reporting.pages.page_strip import StripFigure, strip_group
@@ -92,9 +93,10 @@ class Page:
 
     def draw(self, *names: str) -> None:
         """Draw the sections and the strip, which shows some of their figures; or draw these sections again."""
-        for section in sections_of(self.kind):
-            if not names or section.name in names:
-                self._drawn[section] = section.draw(self)
+        with smallest_effects(self.manifest.get("smallest_effects")):
+            for section in sections_of(self.kind):
+                if not names or section.name in names:
+                    self._drawn[section] = section.draw(self)
         if not names:
             self.groups.insert(0, strip_group(self.strip, self, self.findings.get("findings") or []))
 

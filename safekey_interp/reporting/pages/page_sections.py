@@ -40,7 +40,8 @@ def page_section(*kinds: str, name: str, title: str, order: int) -> Callable[[Dr
 
     Args:
         *kinds: of runs, as ``run.json`` has them: ``probe``, ``training``, ``intervention``, ``comparison``,
-            ``benchmarks``; ``spans`` is that of a probe of a user's own spans, whose words are its expressions.
+            ``benchmarks``; ``spans`` is that of a probe of a user's own spans, whose words are its expressions, and
+            ``series`` that of a comparison of checkpoints.
         name: the section's anchor.
         title: its heading.
         order: its place; the summary has 0, "What was left out" 80, "How to read this page" 90, the last 100.

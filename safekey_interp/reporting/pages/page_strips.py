@@ -138,6 +138,14 @@ COMPARISON = (
     StripFigure("strip-layers", "Attention on X by layer", default_of("layers-prompt")),
     StripFigure("strip-aha", "K turns safe", default_of("share-aha"), "did", "K turns safe"),
 )
+SERIES = (
+    StripFigure("strip-aha", "K turns safe", default_of("step-aha-harmful"), "did", "K turns safe"),
+    StripFigure("strip-attention", "What they look at", default_of("step-looks-decision"), "what"),
+    StripFigure("strip-auroc", "What their states tell", default_of("step-auroc-decision"), "knew", "before K"),
+    StripFigure("strip-attacks", "Answered in full", default_of("step-attack-success-harmful"), "did", "answered in"),
+    StripFigure("strip-unlabelled", "K turns safe", default_of("step-aha-unlabelled"), "did", "K turns safe"),
+    StripFigure("strip-refusal", "Refused", default_of("step-refusal-unlabelled"), "did", "refused"),
+)
 TRAINING = (
     StripFigure("strip-losses", "Language modelling", default_of("loss-lm"), "fell", "Language modelling"),
     StripFigure("strip-aha", "Safe minus compliant K", default_of("aha-difference"), "moved", "key sentences"),

@@ -10,7 +10,7 @@ import numpy as np
 from safekey_interp.reporting.figures.aha_figures import WHOSE
 from safekey_interp.reporting.figures.attention_snapshot_figures import ends_of, over_layers, snapshot_name
 from safekey_interp.reporting.figures.figure_style import Table
-from safekey_interp.reporting.findings.finding import AUROC_OVER_LAYERS, LEVEL, Estimate, estimate
+from safekey_interp.reporting.findings.finding import AUROC_OVER_LAYERS, Estimate, estimate
 from safekey_interp.reporting.findings.phrases import capital
 from safekey_interp.reporting.labels import POSITIONS, SPANS, known_first, position_name
 from safekey_interp.reporting.pages.controls_table import BesideControls, Row, comparison, probe_row
@@ -103,8 +103,6 @@ def _pairs(by_layer: Table) -> list[tuple[str, str]]:
 
 def _probe_rows(separability: Table) -> list[Row]:
     probes = probe_rows(separability).dropna(subset=["auroc"])
-    before_k = separability[~separability["after_the_fact"].astype(bool)]
-    level = LEVEL / max(1, before_k["position"].nunique())
     there = [str(name) for name in probes["position"].unique()]
     rows = []
     for position in known_first(there, POSITIONS):
@@ -118,7 +116,7 @@ def _probe_rows(separability: Table) -> list[Row]:
         name = capital(position_name(position)) if position in POSITIONS else position
         site = "after the final norm" if place[1] == "ln_final" else f"layer {int(place[0])}"
         late = ", after the fact" * bool(best["after_the_fact"])
-        row = probe_row(name, f"{site}{late}", best, ends_of(words).last, level)
+        row = probe_row(name, f"{site}{late}", best, ends_of(words).last)
         before = {first_name(of_position): estimate(first.loc[place], *AUROC_OVER_LAYERS)}
         rows.append(row._replace(controls=before | row.controls, n=_sizes(best)))
     return rows

@@ -91,12 +91,12 @@ def _table(page: ComparisonPage) -> Html:
     )
 
 
-@page_section("comparison", name="sides", title="Side by side", order=60)
+@page_section("comparison", "series", name="sides", title="Side by side", order=60)
 def _sides(page: ComparisonPage) -> Html:
     return render("comparison_page", "sides", examples=comparison_rows.examples_of(page.run.side_by_side))
 
 
-@page_section("comparison", name="provenance", title="Where the numbers come from", order=100)
+@page_section("comparison", "series", name="provenance", title="Where the numbers come from", order=100)
 def _provenance(page: ComparisonPage) -> Html:
     run = page.run.evaluation
     return render(

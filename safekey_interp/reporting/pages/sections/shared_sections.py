@@ -14,9 +14,7 @@ def _summary(page: Page) -> Html:
     return page_text.summary(page.findings, QUESTIONS[page.kind])
 
 
-@page_section(
-    "probe", "spans", "intervention", "comparison", "benchmarks", name="left-out", title="What was left out", order=80
-)
+@page_section(*(kind for kind in QUESTIONS if kind != "training"), name="left-out", title="What was left out", order=80)
 def _left_out(page: Page) -> Html:
     rows = [*(page.run.findings.get("left_out") or []), *page.left_out]
     return page_text.left_out(rows, page.manifest, [*(page.run.findings.get("notes") or []), *page.notes])
