@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,6 +51,7 @@ def run(
     *,
     signal_at: tuple[int, float] | None = None,
     starts: bool = False,
+    variables: Mapping[str, str] | None = None,
     limit: float = 300.0,
 ) -> Ended:
     """A command, from its beginning to its end.
@@ -60,11 +61,12 @@ def run(
         folder: where.
         signal_at: a signal, and the seconds after which it is sent.
         starts: whether the process is started as a user does, not forked.
+        variables: of the environment, besides its own.
         limit: seconds after which it is killed; a command that hangs ends as -9.
     """
     launch = _started if starts else _forked
     files = folder.with_name(f"{folder.name}.out"), folder.with_name(f"{folder.name}.err")
-    pid = launch(list(words), folder, files)
+    pid = launch(list(words), folder, _environment(folder) | dict(variables or {}), files)
     began = time.monotonic()
     was_hit = False
     if signal_at is not None:
@@ -89,7 +91,7 @@ def _environment(folder: Path) -> dict[str, str]:
     return {**os.environ, **own, "HF_HUB_OFFLINE": "1"}
 
 
-def _started(words: list[str], folder: Path, files: tuple[Path, Path]) -> int:
+def _started(words: list[str], folder: Path, environment: dict[str, str], files: tuple[Path, Path]) -> int:
     import subprocess
 
     (folder / "tmp").mkdir(exist_ok=True)
@@ -97,14 +99,14 @@ def _started(words: list[str], folder: Path, files: tuple[Path, Path]) -> int:
         return subprocess.Popen(
             [sys.executable, "-m", "safekey_interp", *words],
             cwd=folder,
-            env=_environment(folder),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
         ).pid
 
 
-def _forked(words: list[str], folder: Path, files: tuple[Path, Path]) -> int:
+def _forked(words: list[str], folder: Path, environment: dict[str, str], files: tuple[Path, Path]) -> int:
     from safekey_interp.cli.app import main
 
     (folder / "tmp").mkdir(exist_ok=True)
@@ -124,7 +126,7 @@ def _forked(words: list[str], folder: Path, files: tuple[Path, Path]) -> int:
         for number, stream in enumerate(streams, 1):
             os.dup2(stream, number)
         os.chdir(folder)
-        os.environ.update(_environment(folder))
+        os.environ.update(environment)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.close(begins)
         main(words)

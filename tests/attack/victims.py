@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "train": ("train", "recipe.yaml", "--quiet"),
     "report": ("report", "made", "--quiet"),
 }
-_CLOCKS = {"run.json", "out.settings.json", "generated.settings.json", "unit.json"}
+_CLOCKS = {"run.json", "out.settings.json", "generated.settings.json", "unit.json", "trainer_state.json"}
 """Files that say when they were written; the page of a run repeats it."""
 
 
