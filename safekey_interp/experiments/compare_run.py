@@ -128,6 +128,7 @@ def run_comparison(
         check_label_by(source, label_by)
         for side in sides:
             side.check(load_options or {})
+        asked.check(load_options or {})
         if keep_responses and not any(trace.response for trace in source):
             raise InputError("keep_responses: no trace has a response, expected some; without it, the models answer")
         settings = {name: value for name, value in checked.to_dict().items() if name not in ("seed", "n_examples")}

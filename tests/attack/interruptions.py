@@ -20,8 +20,8 @@ STATUS = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 143, "SIGINT": 130}
 """Exit status after a signal."""
 
 
-def interrupted(name: str, template: Path, at: Path, *, points: int, seed: int, starts: bool) -> Iterator[list[str]]:
-    """What was wrong at each point, for every signal; nothing where all was well.
+def interrupted(name: str, template: Path, at: Path, *, points: int, seed: int, starts: bool) -> Iterator[tuple[str, list[str]]]:
+    """Each point, for every signal, and what was wrong then; nothing where all was well.
 
     Args:
         name: of the command.
@@ -34,17 +34,18 @@ def interrupted(name: str, template: Path, at: Path, *, points: int, seed: int, 
     whole = copy(template, at / "whole")
     first = run(COMMANDS[name], whole, starts=starts)
     if first.status != 0:
-        yield [f"{name} undisturbed: {first.err}"]
+        yield f"{name} undisturbed", [first.err]
         return
     # A second one tells what differs without any signal, and how long it takes once the disk has been read.
     again = run(COMMANDS[name], copy(template, at / "again"), starts=starts)
     if wrong := differences(whole, at / "again"):
-        yield [f"{name} undisturbed: {line}" for line in wrong]
+        yield f"{name} undisturbed", wrong
         return
     draw = random.Random(f"{seed} {name}")
     for kind in SIGNALS:
         for _ in range(points):
-            yield _point(name, kind, template, at / "tried", whole, draw.random() * again.seconds, starts)
+            moment = draw.random() * again.seconds
+            yield f"{name} {kind} at {moment:.2f} s", _point(name, kind, template, at / "tried", whole, moment, starts)
     shutil.rmtree(at / "tried", ignore_errors=True)
 
 
@@ -56,7 +57,7 @@ def _point(name: str, kind: str, template: Path, folder: Path, whole: Path, mome
     if after.status != 0:
         told.append(f"goes on with {after.status}: {after.err[-300:]}")
     told += differences(whole, folder)
-    return [f"{name} {kind} at {moment:.2f} s: {line}" for line in told]
+    return told
 
 
 def _end(kind: str, ended: Ended) -> list[str]:

@@ -53,6 +53,7 @@ def run(
     starts: bool = False,
     variables: Mapping[str, str] | None = None,
     limit: float = 300.0,
+    streams: str = "",
 ) -> Ended:
     """A command, from its beginning to its end.
 
@@ -63,9 +64,10 @@ def run(
         starts: whether the process is started as a user does, not forked.
         variables: of the environment, besides its own.
         limit: seconds after which it is killed; a command that hangs ends as -9.
+        streams: what the files of its output are called, where several run in one folder.
     """
     launch = _started if starts else _forked
-    files = folder.with_name(f"{folder.name}.out"), folder.with_name(f"{folder.name}.err")
+    files = folder.with_name(f"{folder.name}{streams}.out"), folder.with_name(f"{folder.name}{streams}.err")
     pid = launch(list(words), folder, _environment(folder) | dict(variables or {}), files)
     began = time.monotonic()
     was_hit = False
