@@ -1,7 +1,7 @@
 """Attack on every command, as ``python -m tests.attack KIND``; exit status 1 when anything went wrong.
 
-    python -m tests.attack signals --command probe --points 20
-    python -m tests.attack input --only "model: weights"
+python -m tests.attack signals --command probe --points 20
+python -m tests.attack input --only "model: weights"
 """
 
 from __future__ import annotations
@@ -62,12 +62,9 @@ def _signals(asked: argparse.Namespace, template: Path, made: Path) -> Iterator[
         if name == "report":
             run((*COMMANDS["probe"], "--no-report"), copy(template, made / "made"))
             (made / "made" / "run").rename(template / "made")
-        n, began = 0, time.monotonic()
-        for n, point in enumerate(
-            interrupted(name, template, made, points=asked.points, seed=asked.seed, starts=asked.start), 1
-        ):
-            yield point
-        print(f"{name}: {n} points, {time.monotonic() - began:.0f} s", flush=True)
+        began = time.monotonic()
+        yield from interrupted(name, template, made, points=asked.points, seed=asked.seed, starts=asked.start)
+        print(f"{name}: done, {time.monotonic() - began:.0f} s", flush=True)
 
 
 def _damage(asked: argparse.Namespace, template: Path, made: Path) -> Iterator[tuple[str, list[str]]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from .processes import Ended, run
 from .victims import COMMANDS, copy, differences
 
-KINDS = ("probe", "stream", "knockout", "direction", "trajectory", "compare", "eval", "train")
+KINDS = ("probe", "stream", "knockout", "lens", "direction", "trajectory", "compare", "eval", "train")
 """Commands that leave a run folder."""
 
 

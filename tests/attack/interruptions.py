@@ -20,7 +20,9 @@ STATUS = {"SIGKILL": -signal.SIGKILL, "SIGTERM": 143, "SIGINT": 130}
 """Exit status after a signal."""
 
 
-def interrupted(name: str, template: Path, at: Path, *, points: int, seed: int, starts: bool) -> Iterator[tuple[str, list[str]]]:
+def interrupted(
+    name: str, template: Path, at: Path, *, points: int, seed: int, starts: bool
+) -> Iterator[tuple[str, list[str]]]:
     """Each point, for every signal, and what was wrong then; nothing where all was well.
 
     Args:
@@ -45,19 +47,21 @@ def interrupted(name: str, template: Path, at: Path, *, points: int, seed: int, 
     for kind in SIGNALS:
         for _ in range(points):
             moment = draw.random() * again.seconds
-            yield f"{name} {kind} at {moment:.2f} s", _point(name, kind, template, at / "tried", whole, moment, starts)
+            yield (
+                f"{name} {kind} at {moment:.2f} s",
+                _point(name, kind, moment, template=template, at=at, starts=starts),
+            )
     shutil.rmtree(at / "tried", ignore_errors=True)
 
 
-def _point(name: str, kind: str, template: Path, folder: Path, whole: Path, moment: float, starts: bool) -> list[str]:
-    copy(template, folder)
+def _point(name: str, kind: str, moment: float, *, template: Path, at: Path, starts: bool) -> list[str]:
+    folder = copy(template, at / "tried")
     ended = run(COMMANDS[name], folder, signal_at=(SIGNALS[kind], moment), starts=starts)
     told = _end(kind, ended) if ended.was_hit else []
     after = run(COMMANDS[name], folder, starts=starts)
     if after.status != 0:
         told.append(f"goes on with {after.status}: {after.err[-300:]}")
-    told += differences(whole, folder)
-    return told
+    return told + differences(at / "whole", folder)
 
 
 def _end(kind: str, ended: Ended) -> list[str]:

@@ -78,7 +78,12 @@ def _tried(mutant: Mutant, tree: Path, limit: float, out: Path) -> str:
 def _load_libraries() -> None:
     """What every test imports and no mutant changes, once for all."""
     for name in (
-        *("torch._dynamo", "transformers.models.llama.modeling_llama", "sklearn.linear_model", "sklearn.model_selection"),
+        *(
+            "torch._dynamo",
+            "transformers.models.llama.modeling_llama",
+            "sklearn.linear_model",
+            "sklearn.model_selection",
+        ),
         *("sklearn.feature_extraction.text", "sklearn.decomposition", "scipy.stats", "pandas", "pyarrow.parquet"),
         *("pytest", "hypothesis", "einops", "jaxtyping", "pydantic", "regex"),
     ):
