@@ -227,10 +227,10 @@ MUTANTS = (
     Mutant(
         "segmentation-reasoning-keeps-tag",
         "segmentation/reasoning_span.py",
-        "begin = at + len(family.opening)",
-        "begin = at",
+        'return _closed(response, family, "tags", begin, end)',
+        'return _closed(response, family, "tags", begin, end + len(family.closing))',
         "segmentation/test_reasoning_span.py",
-        "the first sentence begins with the tag",
+        "the last sentence ends with the tag",
     ),
     # measures
     Mutant(
