@@ -18,15 +18,20 @@ from safekey_interp.cli.invocation import Invocation
 from safekey_interp.cli.smallest_effect import SmallestEffect, retold
 from safekey_interp.display import one_line
 from safekey_interp.errors import OnlyEstimated, RunError, SafekeyError
-from safekey_interp.runs.processes import team
+from safekey_interp.runs.processes import RESUMES, team
 from safekey_interp.version import __version__
 
-_STOPPED = 130
-"""Exit status of an interrupted program."""
+_INTERRUPTED = 128 + signal.SIGINT
+_TERMINATED = 128 + signal.SIGTERM
+"""Exit status of a program that a signal stopped."""
 
 
-class _Stopped(Exception):
-    """Ctrl-C, or a launcher that ends every process because one has ended."""
+class _Interrupted(Exception):
+    """Ctrl-C."""
+
+
+class Terminated(SystemExit):
+    """SIGTERM: a scheduler's end of a job, or a launcher that ends every process because one has ended."""
 
 
 COMMANDS = {
@@ -142,31 +147,17 @@ def options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; mistakes that the user can mend end in one line and exit status 2."""
-    for stream in (sys.stdout, sys.stderr):
-        # A terminal that lacks a character shows a question mark for it, not a traceback.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    invoked = Invocation.of(list(sys.argv[1:] if arguments is None else arguments))
-    words = invoked.words
-    command = typer.main.get_command(app)
-    together, shared = team(), words[:1] in (["probe"], ["compare"], ["intervene"], ["train"])
-    if not together.is_first:
-        if not shared:
-            sys.exit(0)
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, for as long as the process lives
-    if not together.is_alone:
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else a process that is gone fills pages
-        # How launchers end the others when one process has ended; a run then says how it is resumed.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with together if shared else nullcontext():
-            status = _status_of(command, invoked)
-    except _Stopped:
-        _fail("stopped; the same command resumes the run", _STOPPED)
+        signal.signal(signal.SIGTERM, _terminate)
+        status = _status_of(Invocation.of(list(sys.argv[1:] if arguments is None else arguments)))
+    except _Interrupted:
+        _fail(f"stopped; {RESUMES}", _INTERRUPTED)
+    except Terminated:
+        _fail(f"stopped; {RESUMES}", _TERMINATED)
     except SafekeyError as error:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):
-        _fail("stopped", _STOPPED)
+        _fail("stopped", _INTERRUPTED)
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
@@ -174,17 +165,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(status)
 
 
-def _status_of(command: Any, invoked: Invocation) -> int:
+def _status_of(invoked: Invocation) -> int:
+    """Run a command, in every process that makes its run."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that lacks a character shows a question mark for it, not a traceback.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    together, shared = team(), invoked.words[:1] in (["probe"], ["compare"], ["intervene"], ["train"])
+    if not together.is_first:
+        if not shared:
+            return 0
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, for as long as the process lives
+    if not together.is_alone:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else a process that is gone fills pages
+    with together if shared else nullcontext():
+        return _run(invoked)
+
+
+def _run(invoked: Invocation) -> int:
     """Run a command; a dry run ends in what the work would cost."""
+    command = typer.main.get_command(app)
     try:
         status = command.main(args=invoked.words, prog_name="safekey-interp", standalone_mode=False, obj=invoked)
     except OnlyEstimated as end:
         for name, value in end.cost.rows():
             print(f"{name:<8}{one_line(value)}")
         return 0
-    if status == _STOPPED:  # how typer hands on Ctrl-C
-        raise _Stopped
+    if status == _INTERRUPTED:  # how typer hands on Ctrl-C
+        raise _Interrupted
     return status if isinstance(status, int) else 0
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise Terminated
 
 
 def _usage(error: Any) -> str:

@@ -6,6 +6,7 @@ where the data set has one of that name, else a configuration. Without a split i
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from functools import cached_property
@@ -99,6 +100,7 @@ class _Stream:
         from datasets.utils.logging import disable_progress_bar
 
         disable_progress_bar()
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # else each retry is a line
 
         def load(config: str | None) -> Any:
             return datasets.load_dataset(name, config, revision=revision, streaming=True)

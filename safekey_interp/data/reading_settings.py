@@ -57,10 +57,15 @@ class ReadingSettings(Settings):
     @field_validator("label_map")
     @classmethod
     def _mapped(cls, text: str | None) -> str | None:
+        values: set[str] = set()
         for entry in text.split(",") if text is not None else ():
             value, equals, _ = entry.partition("=")
-            if not equals or not value.strip():
+            value = value.strip().casefold()
+            if not equals or not value:
                 raise SettingError("label_map", f"got {entry!r}, expected VALUE=CLASS, as in 2=harmful,0=benign")
+            if value in values:
+                raise SettingError("label_map", f"got {value!r} twice, expected it once")
+            values.add(value)
         return text
 
     @property

@@ -18,6 +18,7 @@ from safekey_interp.evaluation.guard_model import judge_by_guard
 from safekey_interp.evaluation.judgement import Judgement
 from safekey_interp.evaluation.rubric_judge import Unanswered, judge_by_rubric
 from safekey_interp.experiments.compare_models import ProbedModel
+from safekey_interp.models.checkpoints import check_reachable
 from safekey_interp.runs.processes import RESUMES
 from safekey_interp.runs.storage import cache_folder
 from safekey_interp.segmentation.answer_cache import AnswerCache, content_key
@@ -57,6 +58,15 @@ class SuiteJudges:
     def has(self, judge: SuiteJudge) -> bool:
         """Whether this judge can be asked; ``refusal`` always is."""
         return judge == "refusal" or (self.rubric if judge == "rubric" else self.guard) is not None
+
+    def check(self, load_options: Mapping[str, Any]) -> None:
+        """Refuse a guard that cannot be loaded, before the models have answered.
+
+        Raises:
+            ModelError: nothing of that name can be read.
+        """
+        if isinstance(self.guard, str):
+            check_reachable(self.guard, dict(load_options))
 
     def record(self) -> dict[str, Any]:
         """What tells these judges from others: names and addresses, no keys."""

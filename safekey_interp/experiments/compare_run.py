@@ -141,8 +141,8 @@ def run_comparison(
         source = _prompts(sides, traces, limit, seed)
         check_by(source, by)
         check_label_by(source, label_by)
-        for side in sides:
-            side.check(load_options or {})
+        for named in (*sides, asked):
+            named.check(load_options or {})
         if keep_responses and not any(trace.response for trace in source):
             raise InputError("keep_responses: no trace has a response, expected some; without it, the models answer")
         settings = {name: value for name, value in checked.to_dict().items() if name not in ("seed", "n_examples")}

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -30,7 +29,7 @@ from safekey_interp.errors import RunError, SafekeyError
 from safekey_interp.generation.requests import Generated, Key, Request
 from safekey_interp.runs.manifest import describe_changes, differences, versions_of
 from safekey_interp.runs.processes import RESUMES
-from safekey_interp.runs.storage import is_leftover, read_json, try_lock, write_json
+from safekey_interp.runs.storage import read_json, remove_leftovers, try_lock, write_json
 from safekey_interp.version import __version__
 
 _VERSIONS = ("torch", "transformers", "tokenizers", "vllm", "openai")
@@ -84,9 +83,7 @@ class ResponseFile:
                 raise RunError(
                     f"out {path}: another process is writing this file; wait for it or choose another file"
                 ) from None
-            for left in path.parent.glob(f".{settings_file(path).name}.*"):
-                if is_leftover(left):
-                    shutil.rmtree(left, ignore_errors=True)
+            remove_leftovers(path.parent)
             is_new = _agree(path, settings, os.fstat(handle).st_size, overwrite=overwrite)
             if is_new:
                 os.ftruncate(handle, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import KW_ONLY, dataclass
+from math import isfinite
 from typing import Any, Literal
 
 from safekey_interp.data.span_expressions import parse_span
@@ -71,6 +72,8 @@ class Option:
             elif self.choices and not self.is_open and each not in self.choices:
                 some = "some" if self.several else "one"
                 raise InputError(f"{name}: got {each!r}, expected {some} of {', '.join(self.choices)}")
+            if isinstance(each, float) and not isfinite(each):
+                raise InputError(f"{name}: got {each}, expected a finite number")
             if self.least is not None and (not isinstance(each, int) or each < self.least):
                 raise InputError(f"{name}: got {each!r}, expected a whole number of at least {self.least}")
 

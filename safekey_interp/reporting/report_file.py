@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from safekey_interp.errors import RunError
 from safekey_interp.runs.run_folder import Run, open_run
-from safekey_interp.runs.storage import write_aside
+from safekey_interp.runs.storage import remove_leftovers, write_aside
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -40,6 +40,7 @@ def write_report(run_dir: Path) -> Path:
     file = run.path / PAGE
     text = _page_of(run).render(run)
     try:
+        remove_leftovers(run.path)
         write_aside(file, lambda page: page.write_text(text, encoding="utf-8", newline="\n"))
     except OSError as error:
         why = f"{error.strerror or error}; free the place or choose another folder"

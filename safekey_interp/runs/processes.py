@@ -194,6 +194,8 @@ class Team:
             time.sleep(_TO_SPEAK)
 
     def _begin(self) -> None:
+        if self.rank >= self.world_size:
+            raise RunError(f"RANK: got {self.rank} of {self.world_size} processes, expected one below WORLD_SIZE")
         self._store = self._store or _meeting_place(self.rank, self.world_size)
         self._n_times += 1
         self._n_steps, self._seen, self._looked, self.speaks = 0, {}, 0.0, True

@@ -120,6 +120,8 @@ class RunWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, SafekeyError) and self._new and not any(any(self.path.glob(name)) for name in _PROGRESS):
             self.discard()
+        elif error is not None and not self._is_guest:
+            self.clear_leftovers()  # they take room where a disk is full
         unlock_folder(self._lock)
         self._lock = None
 

@@ -1,7 +1,7 @@
 """Atomic writing of files and folders, and locks of folders.
 
 Everything is made under another name beside its place and renamed. :func:`remove_leftovers` deletes what a kill leaves
-of that, which it knows by its name.
+of that, which it knows by its name, and by nobody holding its lock.
 """
 
 from __future__ import annotations
@@ -80,11 +80,12 @@ def save_tensors(file: Path, tensors: Mapping[str, np.ndarray], metadata: Mappin
 
 
 def try_writing(folder: Path) -> None:
-    """Make something in a folder and take it away again; what permissions say is not always so.
+    """Make something in a folder and take it away again, with what kills left; permissions do not always say it.
 
     Raises:
         OSError: it cannot be done.
     """
+    remove_leftovers(folder)
     with _aside(folder / "try"):
         pass
 
@@ -109,9 +110,9 @@ def is_leftover(path: Path) -> bool:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what killed writes left in a folder."""
+    """Delete what killed writes left in a folder, and nothing that another process is writing."""
     for path in folder.iterdir() if folder.is_dir() else ():
-        if is_leftover(path):
+        if is_leftover(path) and not _is_held(path):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -169,10 +170,28 @@ def unlock_folder(handle: int | None) -> None:
 def _aside(path: Path) -> Iterator[Path]:
     folder = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.aside")
     folder.mkdir()
+    handle = os.open(folder, os.O_RDONLY)
     try:
+        try_lock(handle)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process that lives is writing it."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        try_lock(handle)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def _without_nan(value: Any) -> Any:

@@ -129,6 +129,10 @@ WRONG_WORDS: dict[str, tuple[list[str], str]] = {
     "segment out": (["segment", "t.jsonl", "--out", "x.txt"], "expected a name that ends in .jsonl or .parquet"),
     "segment nowhere": (["segment", "t.jsonl", "--out", "/proc/x.jsonl"], "--out /proc/x.jsonl: cannot be written"),
     "segment no folder": (["segment", "t.jsonl", "--out", "no/x.jsonl"], "--out no/x.jsonl: cannot be written"),
+    "label map": (
+        ["segment", "t.jsonl", "--label-map", "x=harmful,X=benign"],
+        "--label-map: got 'x' twice, expected it",
+    ),
     "segment finder": (["segment", "t.jsonl", "--finder", "x"], "--finder: got 'x'"),
     "agreement": (["segment", "t.jsonl", "--agreement", "no.jsonl"], "no.jsonl"),
     "report no run": (["report", "."], "holds no run.json of this package"),
@@ -436,7 +440,10 @@ def test_in_a_terminal_progress_is_shown_and_wiped(tmp_path: Path, model_folder:
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_in_one_line_and_the_run_goes_on(tmp_path: Path, model_folder: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_in_one_line_and_the_run_goes_on(
+    tmp_path: Path, model_folder: Path, number: int, status: int
+) -> None:
     write_traces(tmp_path / "t.jsonl", 300)
     words = [*COMMAND, "probe", "--model", str(model_folder), "--traces", "t.jsonl", "--no-report", "--chunk", "8"]
     # A shell's background job ignores Ctrl-C, and so would its children: here the default holds.
@@ -453,9 +460,9 @@ def test_ctrl_c_ends_in_one_line_and_the_run_goes_on(tmp_path: Path, model_folde
         if parts.is_dir() and any(parts.glob("chunk-*")):
             break
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
+    assert (process.returncode, out) == (status, "")
     assert err == "safekey-interp: stopped; the same command resumes the run\n"
     assert json.loads((parts.parent / "run.json").read_text())["status"] == "running"
 

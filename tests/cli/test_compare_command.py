@@ -63,6 +63,7 @@ def test_two_models_become_one_table_and_one_page(here: Path, command: Callable[
         (("organism", "organism"), "given twice"),
         (("organism", "organism:none", "--traces", "traces.jsonl"), "no such organism"),
         (("organism", "organism:base", "--traces", "gone.jsonl"), "gone.jsonl"),
+        (("organism", "organism:base", "--traces", "traces.jsonl", "--guard", "./nowhere"), "./nowhere"),
         (("organism", "organism:base", "--label-by", "mood"), "label_by: no trace has the column 'mood'"),
         (("organism", "organism:base", "--keep-responses", "--max-new-tokens", "3"), "--keep-responses"),
     ],

@@ -143,6 +143,10 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "one outcome": (["patch", "--limit", "1"], "no pair of traces of one request and different outcomes"),
     "mode": (["direction", "--mode", "x"], "--mode: got 'x', expected one of ablate, add"),
     "scale": (["direction", "--scale", "2"], "--scale: has no effect without --mode add"),
+    "scale not a number": (
+        ["direction", "--mode", "add", "--scale", "nan"],
+        "--scale: got nan, expected a finite number",
+    ),
     "no responses": (["direction", "--temperature", "1"], "--temperature: has no effect without --generate"),
     "no position": (["direction", "--generate", "--at", "nowhere"], "span 'nowhere': no trace has one"),
     "no sentences": (["direction", "--generate", "--key-sentences", "x"], "--key-sentences: has no effect beside"),

@@ -16,8 +16,9 @@ from killed_processes import results, run_in_child
 from probe_processes import environment, run_in_team, said
 from tiny_models import byte_level_tokenizer, tiny_model, traces
 
+from safekey_interp.errors import RunError
 from safekey_interp.experiments.probe_measure import chunk_size
-from safekey_interp.runs.processes import Place, place
+from safekey_interp.runs.processes import Place, Team, place
 from safekey_interp.runs.run_folder import open_run
 
 pytestmark = pytest.mark.in_turns
@@ -127,6 +128,11 @@ def test_when_none_remain_nothing_stays(tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert run_in_team(2, DATA, out, max_length=10, **SETTINGS) == [2, 2]
     assert not out.exists()
+
+
+def test_a_number_that_no_process_can_have_is_refused_at_once() -> None:
+    with pytest.raises(RunError, match="RANK: got 5 of 2 processes, expected one below WORLD_SIZE"), Team(5, 2):
+        pass
 
 
 def test_chunks_are_a_function_of_the_number_of_traces() -> None:

@@ -16,7 +16,15 @@ from safekey_interp.errors import InputError, RunError
 from safekey_interp.runs.manifest import differences
 from safekey_interp.runs.run_folder import open_run
 from safekey_interp.runs.run_writer import RunWriter, check_out, known_run
-from safekey_interp.runs.storage import is_leftover, read_json, save_tensors, write_aside, write_json, write_table
+from safekey_interp.runs.storage import (
+    is_leftover,
+    read_json,
+    save_tensors,
+    try_writing,
+    write_aside,
+    write_json,
+    write_table,
+)
 
 MANIFEST: dict[str, Any] = {"safekey_interp": "0", "identity": {"seed": 0, "settings": {"layers": [1]}}}
 
@@ -78,6 +86,36 @@ def test_what_kills_left_is_cleared_away_and_nothing_else(tmp_path: Path) -> Non
             *("run.json", ".notes", "parts", "parts/chunk-000000"),
             *("parts/chunk-000000/a.txt", "parts/chunk-000000/contents.json"),
         }
+
+
+def test_what_another_process_is_writing_is_no_leftover(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from safekey_interp.runs.storage import write_aside\n"
+        "def write(file):\n    file.write_text('x'); print('writes', flush=True); sys.stdin.read()\n"
+        f"write_aside(Path({str(tmp_path / 'a.json')!r}), write)\n"
+    )
+    for is_killed in (False, True):
+        with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdin is not None
+            assert process.stdout.readline() == b"writes\n"
+            try_writing(tmp_path)
+            assert [is_leftover(path) for path in tmp_path.iterdir() if path.name != "a.json"] == [True]
+            if is_killed:
+                process.kill()
+            process.stdin.close()
+        try_writing(tmp_path)
+        assert names(tmp_path) == {"a.json"}
+
+
+def test_an_error_leaves_nothing_that_takes_room(tmp_path: Path) -> None:
+    with RunWriter.begin(tmp_path / "run", MANIFEST) as writer:
+        writer.write_part(0, one_part)
+    writer = RunWriter.begin(tmp_path / "run", MANIFEST)
+    (tmp_path / "run" / ".summaries.00000000.aside").mkdir()
+    with pytest.raises(RunError), writer:
+        raise RunError("the disk is full")
+    assert not [path for path in (tmp_path / "run").iterdir() if is_leftover(path)]
 
 
 def test_a_folder_that_holds_only_what_a_kill_left_can_be_used(tmp_path: Path) -> None:

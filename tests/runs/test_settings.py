@@ -49,8 +49,9 @@ def test_a_command_has_the_options_of_its_settings(command: str) -> None:
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"seed": -1}, "seed: got -1, expected a whole number of at least 0"),
-        ({"seed": True}, "seed: got True, expected a whole number of at least 0"),
+        ({"seed": -1}, "seed: got -1, expected a whole number from 0 to 4294967295"),
+        ({"seed": True}, "seed: got True, expected a whole number from 0 to 4294967295"),
+        ({"seed": 2**32}, "seed: got 4294967296, expected a whole number from 0 to 4294967295"),
         ({"batch_size": 0}, "batch_size: got 0, expected a whole number of at least 1 or auto"),
         ({"label_by": 3}, "label_by: got 3, expected a text"),
         ({"finder": "x"}, "finder: got 'x', expected one of rules, given, llm"),
