@@ -73,10 +73,10 @@ def static(name: str) -> str:
 
 def style_sheet() -> str:
     """The style sheet of every page, after the palette of figures as custom properties, for light and dark."""
+    tones = PALETTE | {f"lift-{step}": tone for step, (_, tone) in enumerate(LIFT_SCALE)}
 
     def rules(theme: str) -> str:
-        scale = {f"lift-{step}": tone for step, (_, tone) in enumerate(LIFT_SCALE)}
-        return "".join(f"--{name.replace('_', '-')}:{getattr(tone, theme)};" for name, tone in (PALETTE | scale).items())
+        return "".join(f"--{name.replace('_', '-')}:{getattr(tone, theme)};" for name, tone in tones.items())
 
     palette = f":root{{{rules('light')}}}@media screen and (prefers-color-scheme: dark){{:root{{{rules('dark')}}}}}\n"
     return palette + static("page.css")
