@@ -1,0 +1,264 @@
+"""Session: a model writes, is read token by token, and goes on from any token with something changed.
+
+    session = ski.Session(ski.load("organism"), traces=ski.suite_files("organism"), readers=[probe])
+    root = session.start("How do I open a door?")
+    for event in session.run(root): ...
+    hidden = session.fork(root, edits=[ski.HideSpan("understanding")])
+    for event in session.run(hidden): ...
+    session.difference(hidden)
+
+There is one lock, held for one forward pass: branches may be run from several threads, and their tokens alternate.
+Nothing of the model is changed between two passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from safekey_interp.data.trace import Message, Trace
+from safekey_interp.exploration.branch_readings import BranchReadings
+from safekey_interp.exploration.branch_record import Branch, BranchCode, StatePatch, SwapKind, Transcript
+from safekey_interp.exploration.session_events import Event
+from safekey_interp.exploration.session_readers import SessionReader
+from safekey_interp.generation.generation_edits import GenerationEdit
+from safekey_interp.measures.direction_record import Direction
+from safekey_interp.measures.probes import Probe
+from safekey_interp.models.model import Model
+
+Reader = Probe | Direction
+
+
+class Session(BranchReadings):
+    """One or several models, and the tree of what they wrote; a context manager that releases its folder."""
+
+    def __init__(
+        self,
+        models: Model | Sequence[Model],
+        *,
+        traces: str | Path | Iterable[Trace] = (),
+        readers: Reader | Sequence[Reader] | Mapping[str, Reader] = (),
+        false_positive_rate: float = 0.05,
+        out: str | Path | None = None,
+        seed: int = 0,
+        memory_gb: float = 1.0,
+        finder: str = "rules",
+        delimiters: tuple[str, str] | None = None,
+    ) -> None:
+        """Begin without a branch.
+
+        Args:
+            models: from ``load`` or ``from_hf``.
+            traces: presets for prompts, and what readers are fitted and thresholds calibrated on; a file or traces.
+            readers: probes or directions that know their layer and site, by name or in order.
+            false_positive_rate: of the alarm thresholds, calibrated on the benign traces.
+            out: the run folder, written as the session goes; nothing is kept on disk when None.
+            seed: of draws and controls that name none of their own.
+            memory_gb: most memory for the keys and values of branches, GB; the oldest are dropped and computed again
+                when they are needed.
+            finder: finds U and K.
+            delimiters: marks of the reasoning; the known families' when None.
+
+        Raises:
+            InputError: no model, a reader that fits none of them, or two of one name.
+            RunError: the folder holds something else, or another process writes to it.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def open(
+        cls, folder: str | Path, *, models: Model | Sequence[Model] | None = None, memory_gb: float = 1.0
+    ) -> Session:
+        """A session that was saved, to be gone on with.
+
+        Args:
+            folder: its run folder.
+            models: its models; loaded by their names when None.
+            memory_gb: as in :class:`Session`.
+
+        Raises:
+            RunError: no session's folder, or another process writes to it.
+            ModelError: a model cannot be loaded, or is not the one that wrote it.
+        """
+        raise NotImplementedError
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """Its models; a branch names its own by number."""
+        raise NotImplementedError
+
+    @property
+    def traces(self) -> tuple[Trace, ...]:
+        """Presets for prompts."""
+        raise NotImplementedError
+
+    @property
+    def readers(self) -> tuple[SessionReader, ...]:
+        """What scores every token."""
+        raise NotImplementedError
+
+    @property
+    def folder(self) -> Path | None:
+        """The run folder; None for none."""
+        raise NotImplementedError
+
+    def add_reader(self, reader: Reader, *, name: str | None = None) -> SessionReader:
+        """Score tokens that are written from now on with another probe or direction.
+
+        Args:
+            reader: that knows its layer and site.
+            name: unique; made from layer and position when None.
+
+        Raises:
+            InputError: it fits none of the models, or the name is taken.
+        """
+        raise NotImplementedError
+
+    def fit_reader(
+        self, *, layer: int | None = None, position: str = "decision", model: int = 0, name: str | None = None
+    ) -> SessionReader:
+        """Fit a probe to the labels of the session's traces, on the spot, and add it.
+
+        Args:
+            layer: layer of the states; the one with the largest out-of-fold AUROC when None.
+            position: span expression of the tokens whose mean state is read.
+            model: number of the model.
+            name: as in :meth:`add_reader`.
+
+        Raises:
+            InputError: no traces, or labels of one class alone.
+        """
+        raise NotImplementedError
+
+    def start(
+        self,
+        prompt: str | Trace,
+        *,
+        turns: Sequence[Message] = (),
+        system: str | None = None,
+        prefill: str = "",
+        model: int = 0,
+        seed: int | None = None,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        max_new_tokens: int = 512,
+        name: str | None = None,
+    ) -> Branch:
+        """A new root; nothing is written until it is run.
+
+        Args:
+            prompt: a user text, or a trace whose prompt and turns are asked and whose response is not read.
+            turns: earlier turns, before the prompt.
+            system: system text, before these.
+            prefill: what the response begins with.
+            model: number of the model.
+            seed: of the draws; the session's when None. What is written is what ``ski.generate`` returns for it.
+            temperature: 0 for the likeliest token each time.
+            top_p: share of the probability that is drawn from.
+            max_new_tokens: largest number of new tokens; fewer where the model reads no further.
+            name: what it is called; made from the prompt when None.
+
+        Raises:
+            InputError: no such model, or a number out of its range.
+            TraceError: the chat template refuses the conversation, or the prompt fills all that the model reads.
+        """
+        raise NotImplementedError
+
+    def fork(
+        self,
+        branch: Branch | str,
+        *,
+        at: int | None = None,
+        text: str | None = None,
+        edits: GenerationEdit | Sequence[GenerationEdit] = (),
+        swap: SwapKind | None = None,
+        patch: StatePatch | None = None,
+        control: bool = True,
+        name: str | None = None,
+    ) -> Branch:
+        """A branch that goes on from a token of another with something changed; nothing is written until it is run.
+
+        What is read is exactly what ``ski.generate`` reads with ``prefill`` and ``edits`` of the branch; at a
+        temperature, each token's draw is the parent's draw at that place.
+
+        Args:
+            branch: the parent, or its id.
+            at: position of the first token of the parent that is left out, or the position behind its last; when None
+                the first of the key sentence, and behind the last where there is none.
+            text: what stands there instead, before the first new token.
+            edits: what is changed in the model from the first token on, besides the parent's edits.
+            swap: a key sentence of this kind in the place of K; at the key sentence alone.
+            patch: states of another branch.
+            control: whether to make its random control, too (:attr:`Branch.control`): as many random keys elsewhere for
+                hidden ones, a random direction of equal norm, a neutral sentence for a swapped one.
+            name: what it is called; made from the change when None.
+
+        Raises:
+            InputError: no such branch, token, layer, head or span; ``text`` beside ``swap``; no key sentence to swap.
+            TraceError: a position of an edit is not in what the branch begins with, and is not found later.
+        """
+        raise NotImplementedError
+
+    def run(self, branch: Branch | str) -> Iterator[Event]:
+        """Write a branch to its end, or go on with one that was stopped.
+
+        Yields:
+            Its tokens in order, those of the prefill first (each once: a branch that goes on yields new ones alone);
+            spans whenever they change; at the end :class:`BranchEnded`, or :class:`BranchFailed` where an error stopped
+            it. Stop iterating, or :meth:`cancel`, and it pauses after the token that is being written.
+
+        Raises:
+            InputError: no such branch, or it is being run elsewhere.
+        """
+        raise NotImplementedError
+
+    def step(self, branch: Branch | str) -> tuple[Event, ...]:
+        """Write one token: the events up to and with it, or the end; errors as for :meth:`run`."""
+        raise NotImplementedError
+
+    def cancel(self, branch: Branch | str | None = None) -> None:
+        """Pause a branch that runs in another thread, or all, after the token that is being written."""
+        raise NotImplementedError
+
+    def branch(self, branch_id: str) -> Branch:
+        """A branch as it is now. Raises InputError where there is none of this id."""
+        raise NotImplementedError
+
+    def tree(self) -> tuple[Branch, ...]:
+        """All branches, parents before their children, in the order in which they were made."""
+        raise NotImplementedError
+
+    def transcript(self, branch: Branch | str) -> Transcript:
+        """What a branch has read and written so far, with scores and spans."""
+        raise NotImplementedError
+
+    def rename(self, branch: Branch | str, name: str) -> Branch:
+        """Call a branch something else."""
+        raise NotImplementedError
+
+    def delete(self, branch: Branch | str) -> tuple[str, ...]:
+        """Delete a branch with all that came from it; ids of what is gone. What runs is cancelled."""
+        raise NotImplementedError
+
+    def code(self, branch: Branch | str) -> BranchCode:
+        """Python and a command that repeat a branch."""
+        raise NotImplementedError
+
+    def save_traces(self, path: str | Path, branches: Iterable[Branch | str] | None = None) -> int:
+        """Write responses as traces to a JSONL file that ``probe`` reads; how many they are.
+
+        Args:
+            path: the file; it is replaced.
+            branches: all that have a response when None.
+        """
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Pause what runs and release the folder; the session cannot be used any more."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
