@@ -71,17 +71,19 @@ class TokenText {
   go(at, isByHand) {
     const next = Math.min(Math.max(at, 0), this.nodes.length - 1);
     if (next === this.active || next < 0) return;
-    this.#mark(this.active, false);
-    this.active = next;
-    this.#mark(next, true);
-    this.pane.setAttribute("aria-activedescendant", this.nodes[next].id);
+    this.mark(next);
     if (isByHand) this.nodes[next].scrollIntoView({ block: "nearest" });
     this.onActive(next, isByHand);
   }
 
-  #mark(at, isActive) {
-    this.nodes[at]?.classList.toggle("active", isActive);
-    this.nodes[at]?.setAttribute("aria-selected", String(isActive));
+  // Make a token the active one, and tell nobody.
+  mark(at) {
+    for (const [which, isActive] of [[this.active, false], [at, true]]) {
+      this.nodes[which]?.classList.toggle("active", isActive);
+      this.nodes[which]?.setAttribute("aria-selected", String(isActive));
+    }
+    this.active = at;
+    this.pane.setAttribute("aria-activedescendant", this.nodes[at].id);
   }
 
   #key(event) {
