@@ -12,6 +12,7 @@ import hmac
 import ipaddress
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
@@ -46,10 +47,6 @@ class Refusal(NamedTuple):
     """One line."""
 
 
-class _TooLarge(Exception):
-    """A body that is longer than it may be, and than it said."""
-
-
 class RequestGuard:
     """An ASGI application that passes on what may reach the one inside it."""
 
@@ -71,34 +68,29 @@ class RequestGuard:
         if refusal:
             await self._refuse(scope, send, refusal)
             return
-        read = 0
-        has_begun = False
+        body = await _body(receive)
+        if body is None:
+            await self._refuse(scope, send, _too_large())
+            return
 
-        async def counted() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > MOST_BYTES:
-                raise _TooLarge
+        async def read() -> Message:
+            nonlocal body
+            if body is None:
+                return await receive()
+            message, body = {"type": "http.request", "body": body, "more_body": False}, None
             return message
 
         async def with_headers(message: Message) -> None:
-            nonlocal has_begun
             if message["type"] == "http.response.start":
-                has_begun = True
                 more = dict(_HEADERS)
                 if brings_token:
                     more["set-cookie"] = f"{self._cookie}={self._token}; Path=/; HttpOnly; SameSite=Strict"
                 message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in more.items())]
                 if 400 <= message["status"] < 500:
-                    self._note(scope, message["status"], "refused by the session or not found")
+                    self._note(scope, message["status"], HTTPStatus(message["status"]).phrase)
             await send(message)
 
-        try:
-            await self._app(scope, counted, with_headers)
-        except _TooLarge:
-            if not has_begun:
-                await self._refuse(scope, send, _too_large())
+        await self._app(scope, read, with_headers)
 
     def _refusal(self, headers: dict[str, str], query: dict[str, list[str]]) -> tuple[Refusal | None, bool]:
         """Why not, and whether the token came in the URL."""
@@ -146,6 +138,19 @@ class RequestGuard:
 
     def _note(self, scope: Scope, status: int, reason: str) -> None:
         self._log(one_line(f"{status} {scope['method']} {scope['path'][:200]}: {reason}"))
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """The whole body, which may come in pieces that do not say how many; None where it is too large."""
+    pieces, size = [], 0
+    while True:
+        message = await receive()
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
+        if size > MOST_BYTES:
+            return None
+        if not message.get("more_body", False):
+            return b"".join(pieces)
 
 
 def _too_large() -> Refusal:

@@ -1,6 +1,6 @@
 // One branch as a column: what it is, its tokens by span, and the ribbon of scores under them.
 import { make, number, signed } from "./dom.js";
-import { reading, ribbon } from "./ribbon.js";
+import { ribbon } from "./ribbon.js";
 
 export const OWNERS = [
   { name: "template", letter: "", text: "template", tone: "template" },
@@ -158,11 +158,11 @@ export class BranchView {
   drawRibbon() {
     const { reader, n } = this.look;
     const width = Math.max(240, Math.floor(this.body.clientWidth - 2));
-    const caption = make("figcaption", { text: reading(reader) });
-    if (!reader) return this.figure.replaceChildren(caption);
+    this.figure.hidden = !reader;
+    if (!reader) return;
     const { tokens, spans } = this.branch;
     const active = this.text.active >= 0 ? this.text.active : null;
-    this.figure.replaceChildren(ribbon(tokens, { reader, spans, start: this.start, n, width, active }), caption);
+    this.figure.replaceChildren(ribbon(tokens, { reader, spans, start: this.start, n, width, active }));
   }
 
   choose(position) {

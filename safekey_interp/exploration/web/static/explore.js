@@ -5,6 +5,7 @@ import { ChangePanel } from "./change_panel.js";
 import { change, listen, read } from "./connection.js";
 import { $, make, setOptions } from "./dom.js";
 import { Inspector } from "./inspector.js";
+import { reading } from "./ribbon.js";
 import { setUpTour, showKeys } from "./tour.js";
 
 const session = { models: [], readers: [], presets: [], branches: new Map(), isWriter: true };
@@ -68,6 +69,8 @@ function draw() {
   });
   $("columns").style.setProperty("--columns", all.length || 1);
   $("welcome").hidden = session.branches.size > 0;
+  $("reading").hidden = !all.length;
+  $("reading").textContent = reading(seen.reader);
   drawTree();
   drawChange();
   drawButtons();

@@ -43,9 +43,10 @@ export function ribbon(tokens, { reader, spans, start, n, width, active }) {
 
 export function reading(reader) {
   if (!reader) return "No probe: nothing is scored.";
-  if (reader.threshold === null) return `No alarm line: ${reader.no_threshold}.`;
+  const what = `Bars and ribbon: ${reader.name}.`;
+  if (reader.threshold === null) return `${what} No alarm line: ${reader.no_threshold}.`;
   const share = `${(100 * reader.false_positive_rate).toFixed(0)} %`;
-  return `Dashed: alarm line, passed by at most ${share} of benign traces (n = ${reader.n_benign}). Band: random vectors.`;
+  return `${what} Dashed: alarm line, which at most ${share} of benign traces pass (n = ${reader.n_benign}). Band: random vectors.`;
 }
 
 function spoken(shown, reader) {
