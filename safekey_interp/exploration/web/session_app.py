@@ -118,9 +118,11 @@ class SessionApp:
         chosen = request.query_params.getlist("branch") or None
 
         def written() -> bytes:
+            if self._session.folder is not None:  # beside the session, and nowhere else
+                self._session.save_traces(file := self._session.folder / "saved_traces.jsonl", chosen)
+                return file.read_bytes()
             with tempfile.TemporaryDirectory() as folder:
-                file = Path(folder) / "traces.jsonl"
-                self._session.save_traces(file, chosen)
+                self._session.save_traces(file := Path(folder) / "traces.jsonl", chosen)
                 return file.read_bytes()
 
         async def answer() -> Response:
