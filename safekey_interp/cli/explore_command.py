@@ -78,7 +78,7 @@ def explore(
         except BaseException:
             session.close()
             raise
-    from safekey_interp.exploration.web.session_server import serve
+    from safekey_interp.exploration.web.session_server import SessionServer
 
     def ready(address: str) -> None:
         print(address, flush=True)
@@ -88,7 +88,7 @@ def explore(
             webbrowser.open(address)
 
     with session:
-        serve(session, host=host, port=port, on_ready=ready)
+        SessionServer(session, host=host, port=port).run(ready)
 
 
 def _saved(run: Path) -> str:

@@ -18,52 +18,69 @@ from safekey_interp.exploration.web.session_app import SessionApp
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def serve(
-    session: Session,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    on_ready: Callable[[str], None],
-    log: Callable[[str], None] | None = None,
-) -> None:
-    """Serve a session's page until the process is told to stop.
+class SessionServer:
+    """A server of one session's page, bound to its port from the beginning."""
 
-    Args:
-        session: shown and changed.
-        host: name or address to listen on; any but loopback lets other machines in that know the token.
-        port: of TCP; a free one when 0.
-        on_ready: called with the page's address, token included, when it answers.
-        log: called with one line for each request that is refused; standard error when None.
+    def __init__(
+        self, session: Session, *, host: str = "127.0.0.1", port: int = 0, log: Callable[[str], None] | None = None
+    ) -> None:
+        """Bind, and answer nothing yet.
 
-    Raises:
-        InputError: the host is not this machine's, or the port is taken.
-    """
-    log = log or _to_standard_error
-    listening = _listening(host, port)
-    port = listening.getsockname()[1]
-    if not is_loopback(host):
-        log(f"listens on {host}: every machine that reaches it and knows the token can use this session")
-    token = secrets.token_urlsafe(24)
-    app = SessionApp(session, log)
-    names = None if is_loopback(host) else frozenset({host.lower(), socket.gethostname().lower(), socket.getfqdn()})
-    guard = RequestGuard(app.starlette(), token=token, cookie=f"safekey_explore_{port}", log=log, other_names=names)
-    config = uvicorn.Config(
-        guard,
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        ws="none",
-        server_header=False,
-        timeout_graceful_shutdown=1,
-        timeout_keep_alive=30,
-    )
-    shown = "127.0.0.1" if host in ("0.0.0.0", "localhost") else f"[{host}]" if ":" in host else host
-    server = _Server(config, lambda: on_ready(f"http://{shown}:{port}/?token={token}"))
-    try:
-        server.run([listening])
-    finally:
-        app.close()
-        listening.close()
+        Args:
+            session: shown and changed.
+            host: name or address to listen on; any but loopback lets other machines in that know the token.
+            port: of TCP; a free one when 0.
+            log: called with one line for each request that is refused; standard error when None.
+
+        Raises:
+            InputError: the host is not this machine's, or the port is taken.
+        """
+        self._session, self._log, self._host = session, log or _to_standard_error, host
+        self._listening = _listening(host, port)
+        self._token = secrets.token_urlsafe(24)
+        self._port = self._listening.getsockname()[1]
+        self._server: uvicorn.Server | None = None
+
+    @property
+    def address(self) -> str:
+        """The page's address, token included."""
+        shown = "127.0.0.1" if self._host in ("0.0.0.0", "localhost") else self._host
+        return f"http://{f'[{shown}]' if ':' in shown else shown}:{self._port}/?token={self._token}"
+
+    def run(self, on_ready: Callable[[str], None] = lambda _: None) -> None:
+        """Serve until the process is told to stop, or :meth:`stop` is called from another thread.
+
+        Args:
+            on_ready: called with the address when it answers.
+        """
+        names = None
+        if not is_loopback(self._host):
+            self._log(f"listens on {self._host}: whoever reaches it and knows the token can use this session")
+            names = frozenset({self._host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()})
+        app = SessionApp(self._session, self._log)
+        cookie = f"safekey_explore_{self._port}"
+        guard = RequestGuard(app.starlette(), token=self._token, cookie=cookie, log=self._log, other_names=names)
+        config = uvicorn.Config(
+            guard,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            timeout_graceful_shutdown=1,
+            timeout_keep_alive=30,
+        )
+        self._server = _Server(config, lambda: on_ready(self.address))
+        try:
+            self._server.run([self._listening])
+        finally:
+            app.close()
+            self._listening.close()
+
+    def stop(self) -> None:
+        """End :meth:`run`."""
+        if self._server is not None:
+            self._server.should_exit = True
 
 
 def is_loopback(host: str) -> bool:

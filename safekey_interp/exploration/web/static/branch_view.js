@@ -130,7 +130,7 @@ export class BranchView {
     this.title.textContent = branch.name;
     const { models } = this.look;
     const said = [
-      branch.change,
+      branch.change === branch.name ? "" : branch.change,
       models.length > 1 ? models[branch.model].name : "",
       branch.temperature > 0 ? `temperature ${branch.temperature}, seed ${branch.seed}` : "",
       STATUS[branch.status],

@@ -47,7 +47,7 @@ export function heatGrid(box, { nLayers, nHeads, values, shade, say, onPick, cho
   if (hadFocus) (cells[Math.max(0, at)] ?? table).focus();
 }
 
-export const sequential = (top) => (value) => `color-mix(in oklab, var(--highlight-deep) ${(100 * Math.sqrt(Math.max(0, value) / (top || 1))).toFixed(1)}%, var(--surface))`;
+export const sequential = (top) => (value) => `color-mix(in oklab, var(--highlight-deep) ${((100 * Math.max(0, value)) / (top || 1)).toFixed(1)}%, var(--surface))`;
 // From -1 to 1 on the scale of the reports' lifts.
 export const diverging = (share) => {
   const at = (Math.min(1, Math.max(-1, share)) + 1) * 2;
