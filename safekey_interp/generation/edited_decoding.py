@@ -152,8 +152,9 @@ class EditedDecoding:
         with ExitStack() as stack:
             if self._groups or self._hides:
                 stack.enter_context(told_of_passes(self._model.hf, self.begins))
-            changes = {place: partial(self._changed, place) for place in self._groups}
-            stack.enter_context(edited(self._model, changes))
+            if self._groups:
+                changes = {place: partial(self._changed, place) for place in self._groups}
+                stack.enter_context(edited(self._model, changes))
             if self._hides:
                 stack.enter_context(observed_attention(self._model.hf, HiddenPairs(self._pairs)))
             yield
