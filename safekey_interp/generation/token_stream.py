@@ -9,8 +9,8 @@ and values may be dropped meanwhile, and are then computed again.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -141,9 +141,7 @@ class TokenStream:
             return None
         begin, first = self.n_read, max(self.n_read, self.response_start - 1)
         try:
-            with torch.inference_mode(), ExitStack() as stack:
-                for around in self._around:
-                    stack.enter_context(around())
+            with self.applied():
                 logits = self._read(begin, first)
                 told = self._told(begin, first, logits)
                 self.n_read = self.n_told = len(self.ids)
@@ -153,6 +151,19 @@ class TokenStream:
             self.forget()  # some layers may have read what others have not
             raise
         return told
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """A block in which passes of its tokens from the first on, or of those that wait, are changed as it is."""
+        with torch.inference_mode(), ExitStack() as stack:
+            for around in self._around:
+                stack.enter_context(around())
+            yield
+
+    def resume(self, new: Sequence[int], end: Literal["end_of_turn", "limit"] | None) -> None:
+        """Take over new tokens that were told before, such as those of a file, and what ended them."""
+        self.ids += new
+        self.n_told, self.end = len(self.ids), end
 
     def forget(self) -> None:
         """Drop keys and values; the next pass computes them again."""
@@ -179,7 +190,7 @@ class TokenStream:
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def _evaluating(self) -> AbstractContextManager[None]:
-        """As :func:`evaluating`, and quick where there is nothing to do: walking the modules takes as long as a layer."""
+        """As :func:`evaluating`; quick where there is nothing to do: walking all modules takes as long as a layer."""
         return evaluating(self.model.hf) if any(each.training for each in self._modules) else nullcontext()
 
     def _read(self, begin: int, first: int) -> Float[Tensor, "token d_vocab"]:

@@ -19,7 +19,7 @@ from safekey_interp.models.chat_template import render
 from safekey_interp.models.encoding import Encoding, encode_tokens
 from safekey_interp.models.tokenisation import tokenise
 from safekey_interp.segmentation.finder_registry import Finder
-from safekey_interp.segmentation.segmenter import segment
+from safekey_interp.segmentation.segmenter import Segmentation, segment
 
 
 class WrittenPositions:
@@ -89,8 +89,14 @@ class WrittenPositions:
             self._now = self._encoded(self._text.text)
         return self._now
 
+    def segmentation(self) -> Segmentation:
+        """Where the finder sees understanding and key sentence in the response so far, in characters."""
+        self.encoding()
+        return self._segmentation
+
     def _encoded(self, response: str) -> Encoding:
         trace = self._request.trace.with_(response=response, given={})
         text = self._rendered.text[: self._rendered.response_start] + response
         read = [*self._prompt.ids, *self._new], self._offsets
-        return encode_tokens(trace, segment(trace, finder=self._finder), self._rendered._replace(text=text), read)
+        self._segmentation = segment(trace, finder=self._finder)
+        return encode_tokens(trace, self._segmentation, self._rendered._replace(text=text), read)
