@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from safekey_interp.data.trace import Trace
 from safekey_interp.exploration.session_events import BranchEnded, BranchFailed, SpansFound, TokenWritten
@@ -128,11 +128,3 @@ class BranchCode(NamedTuple):
     """Lines of Python."""
     command: str
     """A command for a shell."""
-
-
-def lineage(branches: dict[str, Any], branch_id: str) -> list[str]:
-    """Ids from a branch's root to the branch."""
-    ids = [branch_id]
-    while (parent := branches[ids[0]].parent) is not None and parent in branches:
-        ids.insert(0, parent)
-    return ids

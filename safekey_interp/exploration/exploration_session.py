@@ -13,23 +13,36 @@ Nothing of the model is changed between two passes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from safekey_interp.data.trace import Message, Trace
-from safekey_interp.exploration.branch_readings import BranchReadings
-from safekey_interp.exploration.branch_record import Branch, BranchCode, StatePatch, SwapKind, Transcript
-from safekey_interp.exploration.session_events import Event
-from safekey_interp.exploration.session_readers import SessionReader
-from safekey_interp.generation.generation_edits import GenerationEdit
+from safekey_interp.errors import InputError
+from safekey_interp.exploration.branch_plan import forked, root_branch
+from safekey_interp.exploration.branch_record import Branch, StatePatch, SwapKind
+from safekey_interp.exploration.branch_tree import BranchTree
+from safekey_interp.exploration.session_contents import SessionContents
+from safekey_interp.exploration.session_events import Event, TokenWritten
+from safekey_interp.exploration.session_files import (
+    models_of,
+    new_log,
+    presets_of,
+    readers_of,
+    write_reader,
+)
+from safekey_interp.exploration.session_log import SessionLog
+from safekey_interp.exploration.session_readers import SessionReader, fit_probe, halves, make_reader
+from safekey_interp.generation.generation_edits import GenerationEdit, check_edits
+from safekey_interp.generation.sampling import Sampling
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.probes import Probe
 from safekey_interp.models.model import Model
+from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
 
 Reader = Probe | Direction
 
 
-class Session(BranchReadings):
+class Session(SessionContents):
     """One or several models, and the tree of what they wrote; a context manager that releases its folder."""
 
     def __init__(
@@ -63,7 +76,21 @@ class Session(BranchReadings):
             InputError: no model, a reader that fits none of them, or two of one name.
             RunError: the folder holds something else, or another process writes to it.
         """
-        raise NotImplementedError
+        found = (models,) if isinstance(models, Model) else tuple(models)
+        if not found:
+            raise InputError("models: got none, expected one from ski.load, or several")
+        self._settings = {"finder": finder, "delimiters": delimiters, "seed": seed, "rate": false_positive_rate}
+        self._seed = seed
+        found_by = SegmentationSettings(finder=finder, delimiters=delimiters).make()
+        super().__init__(found, presets_of(traces), BranchTree(found, found_by, memory_gb))
+        several = [readers] if isinstance(readers, Reader) else readers
+        named = several.items() if isinstance(several, Mapping) else [(None, reader) for reader in several]
+        for name, reader in named:
+            self.add_reader(reader, name=name)
+        if out is not None:
+            log = self._tree.log = new_log(Path(out), found, self._settings, self._traces)
+            for reader in self._tree.readers:
+                write_reader(log, reader)
 
     @classmethod
     def open(
@@ -80,27 +107,20 @@ class Session(BranchReadings):
             RunError: no session's folder, or another process writes to it.
             ModelError: a model cannot be loaded, or is not the one that wrote it.
         """
-        raise NotImplementedError
-
-    @property
-    def models(self) -> tuple[Model, ...]:
-        """Its models; a branch names its own by number."""
-        raise NotImplementedError
-
-    @property
-    def traces(self) -> tuple[Trace, ...]:
-        """Presets for prompts."""
-        raise NotImplementedError
-
-    @property
-    def readers(self) -> tuple[SessionReader, ...]:
-        """What scores every token."""
-        raise NotImplementedError
-
-    @property
-    def folder(self) -> Path | None:
-        """The run folder; None for none."""
-        raise NotImplementedError
+        log = SessionLog(Path(folder), None)
+        try:
+            given = [models] if isinstance(models, Model) else models
+            found = models_of(log.manifest, given)
+            known = dict(log.manifest["settings"])
+            session = cls(
+                found, traces=log.presets(), false_positive_rate=known.pop("rate"), memory_gb=memory_gb, **known
+            )
+            session._tree.readers += readers_of(log, found, session._seed)
+            session._tree.restore(log)
+        except BaseException:
+            log.close()
+            raise
+        return session
 
     def add_reader(self, reader: Reader, *, name: str | None = None) -> SessionReader:
         """Score tokens that are written from now on with another probe or direction.
@@ -112,7 +132,7 @@ class Session(BranchReadings):
         Raises:
             InputError: it fits none of the models, or the name is taken.
         """
-        raise NotImplementedError
+        return self._add(reader, name, self._traces)
 
     def fit_reader(
         self, *, layer: int | None = None, position: str = "decision", model: int = 0, name: str | None = None
@@ -128,7 +148,14 @@ class Session(BranchReadings):
         Raises:
             InputError: no traces, or labels of one class alone.
         """
-        raise NotImplementedError
+        if not 0 <= model < len(self._models):
+            raise InputError(f"model: got {model}, expected one of 0 to {len(self._models) - 1}")
+        fitted, calibrated = halves(self._traces)
+        with self._tree.lock:
+            probe = fit_probe(
+                self._models[model], fitted, layer=layer, position=position, finder=self._settings["finder"]
+            )
+            return self._add(probe, name, calibrated)
 
     def start(
         self,
@@ -162,7 +189,21 @@ class Session(BranchReadings):
             InputError: no such model, or a number out of its range.
             TraceError: the chat template refuses the conversation, or the prompt fills all that the model reads.
         """
-        raise NotImplementedError
+        sampling = Sampling(
+            temperature=temperature,
+            top_p=top_p,
+            seed=self._seed if seed is None else seed,
+            max_new_tokens=max_new_tokens,
+        )
+        if not 0 <= model < len(self._models):
+            raise InputError(f"model: got {model}, expected one of 0 to {len(self._models) - 1}")
+        with self._tree.lock:
+            branch = root_branch(
+                self._tree.new_id(), prompt, turns=turns, system=system, prefill=prefill, model=model,
+                sampling=sampling, name=name,
+            )  # fmt: skip
+            self._tree.add([branch])
+        return branch
 
     def fork(
         self,
@@ -197,9 +238,18 @@ class Session(BranchReadings):
             InputError: no such branch, token, layer, head or span; ``text`` beside ``swap``; no key sentence to swap.
             TraceError: a position of an edit is not in what the branch begins with, and is not found later.
         """
-        raise NotImplementedError
+        with self._tree.lock:
+            parent = self._tree.state(branch)
+            new = (edits,) if isinstance(edits, GenerationEdit) else tuple(edits)
+            check_edits(parent.model, new, parent.branch.trace.span_names)
+            branches = forked(
+                parent, self._tree.new_id, at=at, text=text, edits=new, swap=swap, patch=patch, control=control,
+                name=name, seed=self._seed, encoded=lambda made: self._tree.make(made).encoding,
+            )  # fmt: skip
+            self._tree.add(branches)
+        return branches[0]
 
-    def run(self, branch: Branch | str) -> Iterator[Event]:
+    def run(self, branch: Branch | str) -> Generator[Event]:
         """Write a branch to its end, or go on with one that was stopped.
 
         Yields:
@@ -210,55 +260,37 @@ class Session(BranchReadings):
         Raises:
             InputError: no such branch, or it is being run elsewhere.
         """
-        raise NotImplementedError
+        return self._tree.run(self._tree.state(branch))
 
     def step(self, branch: Branch | str) -> tuple[Event, ...]:
         """Write one token: the events up to and with it, or the end; errors as for :meth:`run`."""
-        raise NotImplementedError
+        events: list[Event] = []
+        for event in (written := self.run(branch)):
+            events.append(event)
+            if not (isinstance(event, TokenWritten) and event.is_given):
+                break
+        written.close()
+        return tuple(events)
 
     def cancel(self, branch: Branch | str | None = None) -> None:
         """Pause a branch that runs in another thread, or all, after the token that is being written."""
-        raise NotImplementedError
+        for state in self._tree.states() if branch is None else [self._tree.state(branch)]:
+            state.stop.set()
 
-    def branch(self, branch_id: str) -> Branch:
-        """A branch as it is now. Raises InputError where there is none of this id."""
-        raise NotImplementedError
-
-    def tree(self) -> tuple[Branch, ...]:
-        """All branches, parents before their children, in the order in which they were made."""
-        raise NotImplementedError
-
-    def transcript(self, branch: Branch | str) -> Transcript:
-        """What a branch has read and written so far, with scores and spans."""
-        raise NotImplementedError
-
-    def rename(self, branch: Branch | str, name: str) -> Branch:
-        """Call a branch something else."""
-        raise NotImplementedError
-
-    def delete(self, branch: Branch | str) -> tuple[str, ...]:
-        """Delete a branch with all that came from it; ids of what is gone. What runs is cancelled."""
-        raise NotImplementedError
-
-    def code(self, branch: Branch | str) -> BranchCode:
-        """Python and a command that repeat a branch."""
-        raise NotImplementedError
-
-    def save_traces(self, path: str | Path, branches: Iterable[Branch | str] | None = None) -> int:
-        """Write responses as traces to a JSONL file that ``probe`` reads; how many they are.
-
-        Args:
-            path: the file; it is replaced.
-            branches: all that have a response when None.
-        """
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Pause what runs and release the folder; the session cannot be used any more."""
-        raise NotImplementedError
-
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def _add(self, reader: Reader, name: str | None, traces: Iterable[Trace]) -> SessionReader:
+        """Add a reader whose threshold is calibrated on the benign ones of some traces."""
+        with self._tree.lock:
+            made = make_reader(
+                reader,
+                self._models,
+                name=name,
+                taken=[each.name for each in self._tree.readers],
+                benign=[trace for trace in traces if trace.label == "benign" and trace.response],
+                false_positive_rate=self._settings["rate"],
+                finder=self._settings["finder"],
+                seed=self._seed,
+            )
+            self._tree.readers.append(made)
+            if self._tree.log is not None:
+                write_reader(self._tree.log, made)
+        return made
