@@ -26,6 +26,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MOST_BYTES = 1_000_000
 """Largest body of a request: a prompt of 32,000 characters takes at most 0.4 MB as JSON."""
+_MOST_DROPPED = 50 * MOST_BYTES
 _LOOPBACK_NAMES = {"localhost", "127.0.0.1", "[::1]"}
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -66,6 +67,7 @@ class RequestGuard:
         query = parse_qs(scope["query_string"].decode("latin-1"))
         refusal, brings_token = self._refusal(headers, query)
         if refusal:
+            await _body(receive)
             await self._refuse(scope, send, refusal)
             return
         body = await _body(receive)
@@ -141,16 +143,18 @@ class RequestGuard:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """The whole body, which may come in pieces that do not say how many; None where it is too large."""
+    """The whole body, which may come in pieces that do not say how many; None where it is too large.
+
+    What is too large is read on for a while, and dropped: a sender that is cut off would not read the answer.
+    """
     pieces, size = [], 0
     while True:
         message = await receive()
-        pieces.append(message.get("body", b""))
-        size += len(pieces[-1])
-        if size > MOST_BYTES:
-            return None
-        if not message.get("more_body", False):
-            return b"".join(pieces)
+        size += len(message.get("body", b""))
+        if size <= MOST_BYTES:
+            pieces.append(message.get("body", b""))
+        if not message.get("more_body", False) or size > _MOST_DROPPED:
+            return b"".join(pieces) if size <= MOST_BYTES else None
 
 
 def _too_large() -> Refusal:
