@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from safekey_interp.errors import InputError, SafekeyError
 from safekey_interp.exploration.exploration_session import Session
 from safekey_interp.exploration.web.branch_queue import BranchQueue
 from safekey_interp.exploration.web.open_tabs import OpenTabs
+from safekey_interp.exploration.web.page_files import page_files, saved_page
 from safekey_interp.exploration.web.request_bodies import (
     Body,
     BranchBody,
@@ -34,12 +34,10 @@ from safekey_interp.exploration.web.request_bodies import (
     read_body,
 )
 from safekey_interp.exploration.web.session_json import difference_json, json_text, rows_json, session_json
-from safekey_interp.reporting.pages.rendering import static, style_sheet
 
 Json = dict[str, Any]
 _KEEP_ALIVE = 15.0
 """Seconds without an event after which a tab is sent a comment: what lies between would close the connection."""
-_TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
 
 
 class SessionApp:
@@ -49,7 +47,6 @@ class SessionApp:
         self._session, self._log = session, log
         self._tabs = OpenTabs(on_writer_closed=self._stop)
         self._queue = BranchQueue(session, self._tabs.publish)
-        self._files = _page_files()
 
     def starlette(self) -> Starlette:
         """As a server runs it."""
@@ -77,6 +74,7 @@ class SessionApp:
                 Route("/static/{name}", self._file),
                 Route("/events", self._events),
                 Route("/traces.jsonl", self._traces),
+                Route("/session.html", self._page),
                 *(Route(f"/api/{name}", self._change(kind, act), methods=["POST"]) for name, kind, act in changes),
                 *(Route(f"/api/{name}", self._reading(read)) for name, read in readings.items()),
             ]
@@ -90,11 +88,10 @@ class SessionApp:
         self._queue.cancel()
 
     async def _file(self, request: Request) -> Response:
-        content = self._files.get(request.path_params.get("name", "index.html"))
-        if content is None:
+        file = page_files().get(request.path_params.get("name", "index.html"))
+        if file is None:
             return _json({"error": "no such file"}, 404)
-        body, media_type = content
-        return Response(body, media_type=media_type)
+        return Response(file.text, media_type=file.media_type)
 
     async def _events(self, _: Request) -> Response:
         def snapshot() -> Json:
@@ -125,9 +122,17 @@ class SessionApp:
                 self._session.save_traces(file := Path(folder) / "traces.jsonl", chosen)
                 return file.read_bytes()
 
+        return await self._saved(written, "traces.jsonl", "application/x-ndjson")
+
+    async def _page(self, _: Request) -> Response:
+        return await self._saved(lambda: saved_page(self._session).encode(), "session.html", "text/html")
+
+    async def _saved(self, written: Callable[[], bytes], name: str, media_type: str) -> Response:
+        """A file that the browser keeps."""
+
         async def answer() -> Response:
-            headers = {"content-disposition": 'attachment; filename="traces.jsonl"'}
-            return Response(await run_in_threadpool(written), media_type="application/x-ndjson", headers=headers)
+            headers = {"content-disposition": f'attachment; filename="{name}"'}
+            return Response(await run_in_threadpool(written), media_type=media_type, headers=headers)
 
         return await self._answered(answer)
 
@@ -204,14 +209,6 @@ class SessionApp:
     def _weights(self, asked: dict[str, str]) -> Json:
         where = {name: _number(asked, name) for name in ("layer", "head") if asked.get(name)}
         return rows_json(self._session.token_attention(asked["branch"], _position(asked), **where))
-
-
-def _page_files() -> dict[str, tuple[str, str]]:
-    """Content and media type of each file that the page loads, by name: no request names a path."""
-    folder = files("safekey_interp.exploration.web") / "static"
-    found = {file.name: file.read_text(encoding="utf-8") for file in folder.iterdir() if file.is_file()}
-    found |= {"page.css": style_sheet(), "token_text.js": static("token_text.js")}
-    return {name: (text, _TYPES[Path(name).suffix]) for name, text in found.items()}
 
 
 def _json(value: Any, status: int = 200) -> Response:
