@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from tiny_models import shipped, tiny_model
+from written_branches import tokens_of, written
 
 import safekey_interp as ski
-from safekey_interp.exploration.session_events import BranchEnded, BranchFailed, Event, SpansFound, TokenWritten
+from safekey_interp.exploration.session_events import BranchFailed, SpansFound
 from safekey_interp.generation.sampling import Sampling
 from safekey_interp.interventions.metric_trajectory import measure_trajectory
 from safekey_interp.measures.probes import Probe
@@ -32,16 +33,6 @@ def probe() -> Probe:
     labels = ["harmful", "benign"] * 20
     groups = [str(number) for number in range(40)]
     return Probe.fit(rows, labels, groups, layer=2, site="resid_post", position="understanding")
-
-
-def written(session: ski.Session, branch: ski.Branch | str) -> list[Event]:
-    events = list(session.run(branch))
-    assert isinstance(events[-1], BranchEnded), events[-1]
-    return events
-
-
-def tokens_of(events: list[Event]) -> list[TokenWritten]:
-    return [event for event in events if isinstance(event, TokenWritten)]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +168,9 @@ def test_spans_are_provisional_until_text_stands_behind_them() -> None:
 
 
 def test_a_reader_that_is_fitted_on_the_spot_keeps_its_rate_and_tells_the_classes_apart() -> None:
-    session = ski.Session(loaded(), traces=[trace for trace in organism.read_shipped() if trace.source == "plain"])
+    session = ski.Session(
+        loaded(), traces=[trace for trace in organism.read_shipped() if trace.source == "plain"][:240]
+    )
     reader = session.fit_reader(layer=2, position="understanding")
     assert reader.threshold is not None
     assert reader.threshold.false_positive_rate == 0.05
