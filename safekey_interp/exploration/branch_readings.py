@@ -90,7 +90,8 @@ class BranchReadings:
         if head is not None and not 0 <= head < n_heads:
             raise InputError(f"head: got {head}, expected one of 0 to {n_heads - 1}")
         weights: Any = measured.token_weights
-        weights = weights[slice(None) if layers is None else layers, slice(None) if head is None else [head], 0]
+        weights = weights[:, :, 0] if layers is None else weights[layers, :, 0]
+        weights = weights if head is None else weights[:, [head]]
         texts = [measured.encoding.text[start:end] for start, end in measured.encoding.offsets[: weights.shape[-1]]]
         mean = np.nanmean(weights, axis=(0, 1)) if np.isfinite(weights).any() else weights[0, 0]
         return pd.DataFrame({"position": np.arange(len(texts)), "token": texts, "weight": mean})
