@@ -65,6 +65,9 @@ def explore(
     saved = None if run is None else _saved(run)
     if saved == "explore" and (model or traces or out):
         raise InputError("--run: a saved session has its own model, traces and folder; leave --model, --traces, --out")
+    from safekey_interp.exploration.web.session_server import SessionServer
+
+    server = SessionServer(host=host, port=port)  # what is taken is known before a model is loaded
     with progress_of(asked) as bar:
         if run is not None and saved == "explore":
             session = _reopened(run, bar)
@@ -78,7 +81,6 @@ def explore(
         except BaseException:
             session.close()
             raise
-    from safekey_interp.exploration.web.session_server import SessionServer
 
     def ready(address: str) -> None:
         print(address, flush=True)
@@ -88,7 +90,7 @@ def explore(
             webbrowser.open(address)
 
     with session:
-        SessionServer(session, host=host, port=port).run(ready)
+        server.run(session, ready)
 
 
 def _saved(run: Path) -> str:

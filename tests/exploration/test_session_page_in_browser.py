@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import pytest
@@ -95,7 +96,7 @@ def text_of(browser: Any, column: str) -> str:
 def test_a_prompt_is_written_and_read_and_changed(browser, there):
     visit(browser, there)
     run(browser, PROMPT)
-    model = there.session.models[0]
+    model = ski.load("organism")  # not the session's, which its page may be reading
     [written] = ski.generate(model, [PROMPT], sampling=ski.Sampling())
     assert text_of(browser, "branch") == written
     assert browser.execute_script("return document.querySelectorAll('.run.key-sentence').length") == 1
@@ -103,16 +104,13 @@ def test_a_prompt_is_written_and_read_and_changed(browser, there):
 
     position = choose_key_sentence(browser)
     trace = Trace(trace_id="0", prompt=PROMPT, response=written)
-    table = ski.measure_attention(
-        model, [trace], spans=[(f"token({position})", "understanding"), (f"token({position})", "prompt")]
-    )
-    for span in ("understanding", "prompt"):
-        for measure in ("mass", "lift", "matched_mass"):
-            rows = table[table["to_span"] == span]
-            wanted = {(row.layer, row.head): getattr(row, measure) for row in rows.itertuples()}
-            shown = cells(browser, span, measure)
-            assert wanted.keys() == shown.keys()
-            assert all(math.isclose(shown[at], wanted[at], abs_tol=1e-5) for at in wanted), (span, measure)
+    table = ski.measure_attention(model, [trace], queries=[f"token({position})"], keys=["understanding", "prompt"])
+    for span, measure in product(("understanding", "prompt"), ("mass", "lift")):
+        rows = table[table["to_span"] == span]
+        wanted = {(row.layer, row.head): getattr(row, measure) for row in rows.itertuples()}
+        shown = cells(browser, span, measure)
+        assert wanted.keys() == shown.keys()
+        assert all(math.isclose(shown[at], wanted[at], abs_tol=1e-5) for at in wanted), (span, measure)
 
     find(browser, "hide-span").click()
     wait(browser, "return document.querySelector('[data-testid=control]')")
@@ -209,3 +207,22 @@ def test_it_fits_is_read_and_is_quiet(browser, there, width, scheme):
     assert nameless(browser) == []
     assert unreached(browser) == []
     assert complaints(browser) == []
+
+
+def test_a_saved_page_shows_the_session_without_a_server(browser, there, tmp_path):
+    visit(browser, there)
+    run(browser, HOSTILE)
+    text = text_of(browser, "branch")
+    status, page = there.ask("/session.html")
+    assert status == 200
+    (tmp_path / "session.html").write_bytes(page)
+    complaints(browser), asked(browser)
+    browser.get((tmp_path / "session.html").as_uri())
+    wait(browser, "return document.body.dataset.ready")
+    assert text_of(browser, "branch") == text
+    choose_key_sentence(browser)
+    wait(browser, "return document.querySelector('#lens td')")
+    assert browser.execute_script("return document.querySelectorAll('#change:not([hidden])').length") == 0
+    assert browser.title == "Explore · safekey-interp"
+    assert complaints(browser) == []
+    assert [url for url in asked(browser) if not url.startswith(("file:", "data:"))] == []

@@ -97,9 +97,9 @@ def served(folder: Path | None, *, n_traces: int = 0, **more: Any) -> Iterator[S
 def serving(session: ski.Session) -> Iterator[Served]:
     """A session, served until the block ends."""
     log: list[str] = []
-    server = SessionServer(session, log=log.append)
+    server = SessionServer(log=log.append)
     is_ready = threading.Event()
-    thread = threading.Thread(target=server.run, args=[lambda _: is_ready.set()])
+    thread = threading.Thread(target=server.run, args=[session, lambda _: is_ready.set()])
     thread.start()
     assert is_ready.wait(60)
     try:

@@ -23,6 +23,9 @@ class Tab:
     waiting: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
     """Messages that it has not been sent."""
 
+    is_over: bool = False
+    """Whether no more is to come."""
+
     async def next(self, seconds: float) -> Message | None:
         """The next message; None where there is none for so long."""
         try:
@@ -63,6 +66,12 @@ class OpenTabs:
             self._on_writer_closed()
             if self._tabs:
                 self._tabs[0].waiting.put_nowait({"type": "role", "is_writer": True})
+
+    def end(self) -> None:
+        """Let every tab's stream end, since the server does."""
+        for tab in self._tabs:
+            tab.is_over = True
+            tab.waiting.put_nowait({"type": "over"})
 
     def _send(self, message: Message) -> None:
         for tab in self._tabs:

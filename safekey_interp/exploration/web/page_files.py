@@ -23,7 +23,7 @@ from safekey_interp.reporting.pages.rendering import island, static, style_sheet
 Json = dict[str, Any]
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html"}
 _IMPORT = re.compile(r'^import (\{[^}]*\}) from "(\./\w+\.js)";\n', re.MULTILINE)
-_EXPORT = re.compile(r"^export ((?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
+_EXPORT = re.compile(r"^export ((?:async )?(?:function|class|const) ([\w$]+))", re.MULTILINE)
 _LOADED = re.compile(r'<(?:link rel="stylesheet"|script )[^>]*>(?:</script>)?\n')
 
 

@@ -80,6 +80,10 @@ class SessionApp:
             ]
         )
 
+    def end_streams(self) -> None:
+        """Let open tabs go; from the event loop's thread."""
+        self._tabs.end()
+
     def close(self) -> None:
         """Pause what is being written, and wait for it."""
         self._queue.close()
@@ -102,7 +106,7 @@ class SessionApp:
             try:
                 first = await run_in_threadpool(snapshot)
                 message = first | {"tab": tab.tab_id, "is_writer": self._tabs.may_write(tab.tab_id)}
-                while True:
+                while not tab.is_over:
                     yield f"data: {json_text(message)}\n\n"
                     while (message := await tab.next(_KEEP_ALIVE)) is None:
                         yield ": still here\n\n"

@@ -19,15 +19,12 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class SessionServer:
-    """A server of one session's page, bound to its port from the beginning."""
+    """A server of a session's page, bound to its port before there is a session."""
 
-    def __init__(
-        self, session: Session, *, host: str = "127.0.0.1", port: int = 0, log: Callable[[str], None] | None = None
-    ) -> None:
+    def __init__(self, *, host: str = "127.0.0.1", port: int = 0, log: Callable[[str], None] | None = None) -> None:
         """Bind, and answer nothing yet.
 
         Args:
-            session: shown and changed.
             host: name or address to listen on; any but loopback lets other machines in that know the token.
             port: of TCP; a free one when 0.
             log: called with one line for each request that is refused; standard error when None.
@@ -35,7 +32,7 @@ class SessionServer:
         Raises:
             InputError: the host is not this machine's, or the port is taken.
         """
-        self._session, self._log, self._host = session, log or _to_standard_error, host
+        self._log, self._host = log or _to_standard_error, host
         self._listening = _listening(host, port)
         self._token = secrets.token_urlsafe(24)
         self._port = self._listening.getsockname()[1]
@@ -47,17 +44,18 @@ class SessionServer:
         shown = "127.0.0.1" if self._host in ("0.0.0.0", "localhost") else self._host
         return f"http://{f'[{shown}]' if ':' in shown else shown}:{self._port}/?token={self._token}"
 
-    def run(self, on_ready: Callable[[str], None] = lambda _: None) -> None:
+    def run(self, session: Session, on_ready: Callable[[str], None] = lambda _: None) -> None:
         """Serve until the process is told to stop, or :meth:`stop` is called from another thread.
 
         Args:
+            session: shown and changed.
             on_ready: called with the address when it answers.
         """
         names = None
         if not is_loopback(self._host):
             self._log(f"listens on {self._host}: whoever reaches it and knows the token can use this session")
             names = frozenset({self._host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()})
-        app = SessionApp(self._session, self._log)
+        app = SessionApp(session, self._log)
         cookie = f"safekey_explore_{self._port}"
         guard = RequestGuard(app.starlette(), token=self._token, cookie=cookie, log=self._log, other_names=names)
         config = uvicorn.Config(
@@ -70,7 +68,7 @@ class SessionServer:
             timeout_graceful_shutdown=1,
             timeout_keep_alive=30,
         )
-        self._server = _Server(config, lambda: on_ready(self.address))
+        self._server = _Server(config, lambda: on_ready(self.address), app.end_streams)
         try:
             self._server.run([self._listening])
         finally:
@@ -89,13 +87,17 @@ def is_loopback(host: str) -> bool:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_end: Callable[[], None]) -> None:
         super().__init__(config)
-        self._on_ready = on_ready
+        self._on_ready, self._on_end = on_ready, on_end
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_end()  # a stream that is cut off instead is logged as an error
+        await super().shutdown(sockets)
 
 
 def _listening(host: str, port: int) -> socket.socket:

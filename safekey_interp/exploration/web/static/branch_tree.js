@@ -16,7 +16,7 @@ export class BranchTree {
     });
   }
 
-  show(branches, { selected, compared, mayChange }) {
+  show(branches, { selected, compared, mayChange, models }) {
     $("no-branches").hidden = branches.length > 0;
     $("branches").hidden = branches.length === 0;
     this.selected = selected;
@@ -29,13 +29,13 @@ export class BranchTree {
     const list = (above, level) =>
       (children.get(above) ?? []).flatMap((branch) => {
         this.items.push(branch.branch);
-        return [this.#item(branch, level, { selected, compared, mayChange }), ...list(branch.branch, level + 1)];
+        return [this.#item(branch, level, { selected, compared, mayChange, models }), ...list(branch.branch, level + 1)];
       });
     $("branches").replaceChildren(...list(null, 1));
     $("branches").setAttribute("aria-activedescendant", selected === null ? "" : `branch-${selected}`);
   }
 
-  #item(branch, level, { selected, compared, mayChange }) {
+  #item(branch, level, { selected, compared, mayChange, models }) {
     const isSelected = branch.branch === selected;
     const item = make("li", {
       role: "treeitem", id: `branch-${branch.branch}`, "data-branch": branch.branch, "aria-level": level, "aria-selected": String(isSelected),
@@ -43,7 +43,7 @@ export class BranchTree {
     });
     item.style.setProperty("--level", level - 1);
     const label = branch.failed ? "failed" : branch.status === "running" ? "writes …" : LABELS[branch.ended?.label] ?? "";
-    item.append(make("bdi", { class: "name", text: branch.name }), make("span", { class: "muted", text: label }));
+    item.append(make("bdi", { class: "name", text: branch.name }), make("span", { class: "muted", text: [models.length > 1 && level === 1 ? models[branch.model].name : "", label].filter(Boolean).join(", ") }));
     if (isSelected && mayChange) {
       const button = (name, text, label) => make("button", { type: "button", class: "small", "data-do": name, tabindex: "-1", text, "aria-label": `${label} ${branch.name}` });
       item.append(make("span", { class: "acts" }, button("rename", "Rename", "Rename"), button("delete", "Delete", "Delete"), button("save", "Save", "Save the trace of")));

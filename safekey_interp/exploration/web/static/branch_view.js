@@ -1,6 +1,6 @@
 // One branch as a column: what it is, its tokens by span, and the ribbon of scores under them.
 import { make, number, signed } from "./dom.js";
-import { ribbon } from "./ribbon.js";
+import { klStrip, ribbon } from "./ribbon.js";
 
 export const OWNERS = [
   { name: "template", letter: "", text: "template", tone: "template" },
@@ -149,7 +149,7 @@ export class BranchView {
       const at = difference.first_difference;
       chip(at === null ? "no token differs" : `differs from token ${at + 1}`, "");
       if (difference.logprob_difference !== null) chip(`${signed(difference.logprob_difference)} nats a token`, "", "log-probability of its tokens from there on, minus what the other gives them");
-      if (difference.kl !== null) chip(`KL ${number(difference.kl)} nats a token`, "", "of its next-token distributions from the other's");
+      if (difference.kl !== null) chip(`KL ${number(difference.kl)} nats a token`, "", "mean divergence of its next-token distributions from the other’s");
     }
     if (branch.no_control) chip(`no control: ${branch.no_control}`, "");
     this.body.setAttribute("aria-busy", String(branch.status === "running"));
@@ -158,11 +158,12 @@ export class BranchView {
   drawRibbon() {
     const { reader, n } = this.look;
     const width = Math.max(240, Math.floor(this.body.clientWidth - 2));
-    this.figure.hidden = !reader;
-    if (!reader) return;
-    const { tokens, spans } = this.branch;
+    const { tokens, spans, difference } = this.branch;
     const active = this.text.active >= 0 ? this.text.active : null;
-    this.figure.replaceChildren(ribbon(tokens, { reader, spans, start: this.start, n, width, active }));
+    const drawn = reader ? [ribbon(tokens, { reader, spans, start: this.start, n, width, active })] : [];
+    if (difference) drawn.push(klStrip(difference.tokens.kl, { n, width }));
+    this.figure.hidden = !drawn.length;
+    this.figure.replaceChildren(...drawn);
   }
 
   choose(position) {

@@ -70,7 +70,7 @@ function draw() {
   $("columns").style.setProperty("--columns", all.length || 1);
   $("welcome").hidden = session.branches.size > 0;
   $("reading").hidden = !all.length;
-  $("reading").textContent = reading(seen.reader);
+  $("reading").textContent = reading(seen.reader) + (all.length > 1 ? " Blue bars: KL divergence from the first column, nats." : "");
   drawTree();
   drawChange();
   drawButtons();
@@ -78,7 +78,7 @@ function draw() {
 }
 
 function drawTree() {
-  tree.show([...session.branches.values()], { selected: shown.selected, compared: columns()[0]?.branch, mayChange: session.isWriter });
+  tree.show([...session.branches.values()], { selected: shown.selected, compared: columns()[0]?.branch, mayChange: session.isWriter, models: session.models });
 }
 
 function drawChange() {
@@ -134,9 +134,7 @@ async function compare() {
     try {
       const difference = await read("difference", { branch: branch.branch, other: beside.branch });
       const kl = difference.tokens.kl.filter((value) => value !== null);
-      const isOther = branch.model !== beside.model;
-      branch.difference = { ...difference, kl: isOther && kl.length ? kl.reduce((sum, value) => sum + value, 0) / kl.length : null };
-      branch.klByToken = isOther ? difference.tokens.kl : null;
+      branch.difference = { ...difference, kl: kl.length ? kl.reduce((sum, value) => sum + value, 0) / kl.length : null };
       branch.firstDifference = difference.first_difference;
       views.get(branch.branch)?.show(branch, look());
     } catch (error) {
@@ -216,7 +214,7 @@ const hears = {
   },
 };
 
-const fresh = (branch) => ({ difference: null, firstDifference: null, klByToken: null, ...branch });
+const fresh = (branch) => ({ difference: null, firstDifference: null, ...branch });
 
 function setUpModels() {
   $("models").hidden = session.models.length < 2;

@@ -41,6 +41,22 @@ export function ribbon(tokens, { reader, spans, start, n, width, active }) {
   return svg;
 }
 
+// KL divergence of each next-token distribution from that of the branch beside it, nats.
+export function klStrip(kl, { n, width }) {
+  const [height, top] = [30, Math.max(...kl.filter((value) => value !== null), 1e-6)];
+  const step = (width - LEFT - RIGHT) / Math.max(n, 12);
+  const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `KL divergence by token, at most ${number(top)} nats` });
+  kl.forEach((value, index) => {
+    if (value !== null) svg.append(draw("rect", { class: "kl", x: LEFT + index * step + 0.5, width: Math.max(1, step - 1), y: height - 2 - ((height - 6) * value) / top, height: ((height - 6) * value) / top }));
+  });
+  for (const [text, y] of [["KL", 12], [number(top, top < 0.1 ? 3 : 1), 24]]) {
+    const node = draw("text", { class: "tick", x: LEFT - 5, y });
+    node.textContent = text;
+    svg.append(node);
+  }
+  return svg;
+}
+
 export function reading(reader) {
   if (!reader) return "No probe: nothing is scored.";
   const what = `Bars and ribbon: ${reader.name}.`;
