@@ -19,7 +19,7 @@ export class BranchTree {
   show(branches, { selected, compared, mayChange, models }) {
     $("no-branches").hidden = branches.length > 0;
     $("branches").hidden = branches.length === 0;
-    this.selected = selected;
+    Object.assign(this, { selected, compared });
     const children = new Map();
     branches.forEach((branch) => {
       const above = branch.control_of ?? (branches.some((other) => other.branch === branch.parent) ? branch.parent : null);
@@ -84,12 +84,12 @@ export class BranchTree {
 
   #key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target !== $("branches")) return;
-    const at = this.items.indexOf(this.selected);
+    const at = this.items.indexOf(event.shiftKey ? this.compared : this.selected);
     const next = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: this.items.length - 1 }[event.key];
     const act = { F2: "rename", Delete: "delete" }[event.key];
     if (next !== undefined) {
       event.preventDefault();
-      if (this.items[next] !== undefined) this.onPick(this.items[next]);
+      if (this.items[next] !== undefined) (event.shiftKey ? this.onCompare : this.onPick)(this.items[next]);
     } else if (act && this.selected !== null) {
       event.preventDefault();
       this.#act(act, this.selected);

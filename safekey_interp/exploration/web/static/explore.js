@@ -78,7 +78,7 @@ function draw() {
 }
 
 function drawTree() {
-  tree.show([...session.branches.values()], { selected: shown.selected, compared: columns()[0]?.branch, mayChange: session.isWriter, models: session.models });
+  tree.show([...session.branches.values()], { selected: shown.selected, compared: columns().length > 1 ? columns()[0].branch : null, mayChange: session.isWriter, models: session.models });
 }
 
 function drawChange() {

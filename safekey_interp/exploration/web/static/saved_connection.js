@@ -2,9 +2,11 @@
 const saved = JSON.parse(document.getElementById("session-data").textContent);
 
 export function listen(onMessage) {
-  onMessage(saved.session);
+  document.body.classList.add("saved");
   document.getElementById("role").textContent = "This page was saved: it shows a session as it was, and changes nothing.";
-  document.querySelectorAll(".actions a").forEach((link) => (link.hidden = true));
+  onMessage(saved.session);
+  // What the page holds readings of is what it opens with.
+  document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "k", bubbles: true }));
 }
 
 export async function read(name, asked) {

@@ -11,7 +11,7 @@ const STEPS = [
 const KEYS = [
   ["Ctrl Enter", "run the prompt"], ["Esc", "stop"], ["s", "one more token"], ["r", "replay"], ["p", "to the prompt"],
   ["t", "to the tokens"], ["k", "to the key sentence"], ["← → ↑ ↓", "token, cell or branch"], ["Page Up, Page Down", "span"],
-  ["g", "to the attention grid; Enter takes a head"], ["c", "to the change"], ["b", "to the branches; F2 renames, Delete deletes"],
+  ["g", "to the attention grid; Enter takes a head"], ["c", "to the change"], ["b", "to the branches; F2 renames, Delete deletes"], ["Shift ↑ ↓", "in the branches: the one to compare with"],
   ["?", "this list"],
 ];
 const STORED = "safekey-explore-tour";
