@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +20,8 @@ from safekey_interp.models.organism import TRACES, is_organism
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
     from safekey_interp.exploration.exploration_session import Session
+    from safekey_interp.measures.direction_record import Direction
+    from safekey_interp.measures.probes import Probe
     from safekey_interp.models.model import Model
     from safekey_interp.progress import Progress
 
@@ -67,7 +69,8 @@ def explore(
         raise InputError("--run: a saved session has its own model, traces and folder; leave --model, --traces, --out")
     from safekey_interp.exploration.web.session_server import SessionServer
 
-    server = SessionServer(host=host, port=port)  # what is taken is known before a model is loaded
+    # What cannot be is known before a model is loaded.
+    server, readers = SessionServer(host=host, port=port), _readers_in(reader or [])
     with progress_of(asked) as bar:
         if run is not None and saved == "explore":
             session = _reopened(run, bar)
@@ -77,7 +80,7 @@ def explore(
             loaded = [loaded_model(name, bar, **loading.to_dict()) for name in names]
             session = _new(loaded, presets, out or _free_folder(names))
         try:
-            _add_readers(session, reader, bar, fit=fit)
+            _add_readers(session, readers, bar, fit=fit)
         except BaseException:
             session.close()
             raise
@@ -140,14 +143,20 @@ def _reopened(run: Path, bar: Progress) -> Session:
     return Session.open(run)
 
 
-def _add_readers(session: Session, files: list[Path] | None, bar: Progress, *, fit: bool) -> None:
+def _readers_in(files: Sequence[Path]) -> dict[str, Probe | Direction]:
+    """Probes and directions by the names of their files."""
     from safekey_interp.measures.direction_record import Direction
     from safekey_interp.measures.probe_files import kind_of_record
     from safekey_interp.measures.probes import Probe
 
-    for file in files or ():
-        record = {"Probe": Probe, "Direction": Direction}.get(kind_of_record(file), Probe)
-        session.add_reader(record.load(file), name=one_line(file.stem))
+    return {
+        one_line(file.stem): (Direction if kind_of_record(file) == "Direction" else Probe).load(file) for file in files
+    }
+
+
+def _add_readers(session: Session, readers: Mapping[str, Probe | Direction], bar: Progress, *, fit: bool) -> None:
+    for name, record in readers.items():
+        session.add_reader(record, name=name)
     labels = {trace.label for trace in session.traces} - {None}
     if fit and not session.readers and len(labels) > 1:
         bar.stage("fitting a probe", None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -11,10 +10,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
 import pytest
+from explored_session import OpenTab, Served
 
 import safekey_interp as ski
 
@@ -37,41 +35,29 @@ def explored(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str],
         process.communicate()
 
 
-def ask(address: str, path: str, body: dict | None = None) -> bytes:
-    parts = urlsplit(address)
-    raw = None if body is None else json.dumps(body).encode()
-    with urlopen(Request(f"{parts.scheme}://{parts.netloc}{path}?{parts.query}", raw)) as reply:
-        return reply.read()
-
-
-def written(address: str) -> list[dict]:
-    """Branches that the page is told of when it opens."""
-    parts = urlsplit(address)
-    with urlopen(f"{parts.scheme}://{parts.netloc}/events?{parts.query}") as stream:
-        return json.loads(stream.readline().removeprefix(b"data: "))["branches"]
-
-
 @pytest.mark.in_turns
 def test_a_killed_server_loses_no_finished_branch_and_the_folder_opens_again(tmp_path: Path) -> None:
     with explored(tmp_path, "--out", "kept") as (process, address):
         assert address.startswith("http://127.0.0.1:")
-        assert b"Explore" in ask(address, "/")
+        there = Served(None, address, [])
+        assert b"Explore" in there.ask("/")[1]
+        tab = OpenTab(there)
         for _ in range(2):
-            ask(address, "/api/start", {"prompt": PROMPT})
-        while sum(branch["ended"] is not None for branch in written(address)) < 1:
-            pass
+            assert there.ask("/api/start", {"prompt": PROMPT}, **tab.tab)[0] == 200
+        tab.until(lambda message: message["type"] == "ended")
         process.send_signal(signal.SIGKILL)
         process.wait()
     with explored(tmp_path, "--run", "kept") as (process, address):
-        first, _ = branches = written(address)
-        assert [branch["prompt"] for branch in branches] == [PROMPT, PROMPT]
+        tab = OpenTab(Served(None, address, []))
+        first, second = tab.first["branches"]
+        assert (first["prompt"], second["prompt"]) == (PROMPT, PROMPT)
         [response] = ski.generate(ski.load("organism"), [PROMPT], sampling=ski.Sampling())
         assert first["ended"] is not None
         assert "".join(token["text"] for token in first["tokens"]) == response
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
         assert process.stderr is not None
-        assert len(process.stderr.read().splitlines()) <= 1
+        assert process.stderr.read() == "safekey-interp: stopped\n"
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from safekey_interp.models.organism import TRACES
 class Served(NamedTuple):
     """A server that answers."""
 
-    session: ski.Session
-    """What it shows."""
+    session: Any
+    """What it shows; None where another process has it."""
     address: str
     """With the token."""
     log: list[str]
