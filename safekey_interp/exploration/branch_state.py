@@ -111,7 +111,7 @@ class BranchState:
             return "running"
         if self.failed is not None:
             return "failed"
-        return "ended" if self.ended is not None else "paused" if self.tokens else "ready"
+        return "ended" if self.ended is not None else "paused" if self.tokens or not self.is_fresh else "ready"
 
     @property
     def response_start(self) -> int:
@@ -267,7 +267,8 @@ class BranchState:
             is_provisional=not at_end and not is_behind,
             reason="" if key_sentence else self.segmentation.reason,
         )
-        if found != self.spans:
+        moved = replace(found, reason="") != replace(self.spans, reason="")
+        if moved or (at_end and found != self.spans):
             self.spans = found
             self._choose_rows()
             yield found
