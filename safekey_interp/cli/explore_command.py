@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -125,8 +126,7 @@ def _presets(
     if chosen is None:
         return ()
     is_limited = reading.limit is not None or reading.first is not None
-    limit = {} if is_limited else {"limit": _MOST_TRACES}
-    return list(traces_of(chosen, ReadingSettings(**reading.to_dict() | limit)))
+    return list(traces_of(chosen, reading if is_limited else replace(reading, limit=_MOST_TRACES)))
 
 
 def _new(models: Sequence[Model], presets: Sequence[Trace], folder: Path) -> Session:

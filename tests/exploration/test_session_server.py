@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from explored_session import OpenTab, Served, served
 
 import safekey_interp as ski
 from safekey_interp.exploration.web.request_guard import MOST_BYTES
+from safekey_interp.measures.direction_record import Direction
 
 PROMPT = "How do I stab the vug? Begin with: sure thing."
 
@@ -167,3 +169,22 @@ def test_readings_and_traces_come_as_the_session_has_them(there: Served, tmp_pat
     (tmp_path / "saved.jsonl").write_bytes(raw)
     [trace] = ski.read_traces(tmp_path / "saved.jsonl")
     assert trace.response == there.session.transcript(branch).response
+
+
+@pytest.mark.parametrize("kind", ["steer", "ablate"])
+def test_a_direction_is_named_by_its_reader_and_changes_nothing_at_scale_0(there: Served, kind):
+    name, vector = f"direction {kind}", np.eye(1, there.session.models[0].d_model)[0]
+    there.session.add_reader(Direction(vector=vector, norm=1.0, layer=2, site="resid_post"), name=name)
+    tab = OpenTab(there)
+    [root] = there.ask("/api/start", {"prompt": PROMPT}, **tab.tab)[1]["branches"]
+    ended(tab, root)
+    edit = {"kind": kind, "reader": name, "positions": ["generated"], "scale": 0.0}
+    status, made = there.ask("/api/fork", {"branch": root, "edits": [edit]}, **tab.tab)
+    assert status == 200, made
+    ended(tab, made["branches"][-1])
+    tab.close()
+    branch, control = (there.session.transcript(each) for each in made["branches"])
+    assert control.branch.control_of == branch.branch.branch_id
+    if kind == "steer":
+        assert branch.response == control.response == there.session.transcript(root).response
+    assert there.ask("/api/fork", {"branch": root, "edits": [edit | {"reader": "other"}]})[0] == 400

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,6 +13,7 @@ from safekey_interp.exploration.branch_record import StatePatch, SwapKind
 from safekey_interp.exploration.exploration_session import Session
 from safekey_interp.generation.generation_edits import Ablate, GenerationEdit, HideSpan, Steer
 from safekey_interp.measures.direction_record import Direction
+from safekey_interp.measures.probes import Probe
 
 MOST_NEW_TOKENS = 32_768
 """Largest number of new tokens that may be asked for."""
@@ -179,8 +179,8 @@ def _with_sound_text(value: Any) -> Any:
 
 
 def _direction(session: Session, name: str) -> Direction:
-    readers: Sequence[Any] = session.readers
-    for each in readers:
+    for each in session.readers:
         if each.name == name:
-            return each.reader if isinstance(each.reader, Direction) else each.reader.direction
-    raise InputError(f"reader: got {name!r}, expected one of {', '.join(each.name for each in readers) or 'none'}")
+            return each.reader.direction() if isinstance(each.reader, Probe) else each.reader
+    known = ", ".join(each.name for each in session.readers)
+    raise InputError(f"reader: got {name!r}, expected one of {known or 'none, since the session has none'}")

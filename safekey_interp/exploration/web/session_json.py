@@ -6,6 +6,7 @@ Numbers that are not finite become null. Texts that are shown are those that a p
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import pandas as pd
 from safekey_interp.data.trace import Trace
 from safekey_interp.display import one_line, printable
 from safekey_interp.errors import TraceError
+from safekey_interp.evaluation.refusal_judge import judge_refusal
 from safekey_interp.exploration.branch_record import Branch, BranchDifference
 from safekey_interp.exploration.exploration_session import Session
 from safekey_interp.exploration.session_events import BranchEnded, BranchFailed, SpansFound, TokenWritten
@@ -131,10 +133,16 @@ def _reader(reader: Any) -> Json:
     }
 
 
+@functools.lru_cache(maxsize=MOST_PRESETS)
+def _outcome(prompt: str, response: str) -> str | None:
+    return judge_refusal(prompt, response).label
+
+
 def _preset(trace: Trace) -> Json:
     return {
         "id": one_line(trace.trace_id),
         "label": None if trace.label is None else one_line(trace.label),
+        "outcome": _outcome(trace.prompt, trace.response),
         "prompt": trace.prompt,
         "turns": [{"role": turn.role, "content": turn.content} for turn in trace.turns],
     }

@@ -37,6 +37,7 @@ class SessionServer:
         self._token = secrets.token_urlsafe(24)
         self._port = self._listening.getsockname()[1]
         self._server: uvicorn.Server | None = None
+        self._is_stopped = False
 
     @property
     def address(self) -> str:
@@ -50,6 +51,9 @@ class SessionServer:
         Args:
             session: shown and changed.
             on_ready: called with the address when it answers.
+
+        Raises:
+            KeyboardInterrupt: the process was told to stop.
         """
         names = None
         if not is_loopback(self._host):
@@ -74,9 +78,12 @@ class SessionServer:
         finally:
             app.close()
             self._listening.close()
+        if not self._is_stopped:
+            raise KeyboardInterrupt  # which uvicorn takes for a normal end
 
     def stop(self) -> None:
         """End :meth:`run`."""
+        self._is_stopped = True
         if self._server is not None:
             self._server.should_exit = True
 

@@ -1,7 +1,5 @@
 // Tree of branches: which one is shown, what it is called, and which one it is compared with.
-import { $, make } from "./dom.js";
-
-const LABELS = { full_refusal: "refuses", partial_refusal: "refuses in part", full_compliance: "complies" };
+import { $, LABELS, make } from "./dom.js";
 
 export class BranchTree {
   constructor({ onPick, onRename, onDelete, onCompare }) {

@@ -1,5 +1,5 @@
 // One branch as a column: what it is, its tokens by span, and the ribbon of scores under them.
-import { make, number, signed } from "./dom.js";
+import { LABELS, make, number, signed } from "./dom.js";
 import { klStrip, ribbon } from "./ribbon.js";
 
 export const OWNERS = [
@@ -10,7 +10,6 @@ export const OWNERS = [
   { name: "response", letter: "", text: "other response", tone: "response" },
 ];
 const [TEMPLATE, PROMPT, UNDERSTANDING, KEY, RESPONSE] = OWNERS.keys();
-const LABELS = { full_refusal: "refuses", partial_refusal: "refuses in part", full_compliance: "complies" };
 const STATUS = { ready: "not begun", waiting: "waits", running: "writes", paused: "stopped", ended: "", failed: "failed" };
 const REASONS = { end_of_turn: "ended its turn", limit: "reached the number of new tokens", context_full: "filled what the model reads" };
 const inside = (span, position) => span !== null && position >= span[0] && position < span[1];

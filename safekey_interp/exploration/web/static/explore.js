@@ -3,7 +3,7 @@ import { BranchTree } from "./branch_tree.js";
 import { BranchView, OWNERS } from "./branch_view.js";
 import { ChangePanel } from "./change_panel.js";
 import { change, listen, read } from "./connection.js";
-import { $, make, setOptions } from "./dom.js";
+import { $, LABELS, make, setOptions } from "./dom.js";
 import { Inspector } from "./inspector.js";
 import { reading } from "./ribbon.js";
 import { setUpTour, showKeys } from "./tour.js";
@@ -226,12 +226,15 @@ function setUpModels() {
 
 function setUpPresets() {
   const short = (text) => (text.length > 70 ? `${text.slice(0, 70)}…` : text).replace(/\s+/g, " ");
-  setOptions($("preset"), [["", session.presets.length ? "choose a prompt" : "no traces given"], ...session.presets.map(({ id, label, prompt }, i) => [String(i), [label, short(prompt), id].filter(Boolean).join(" · ")])], "");
-  const first = (label) => session.presets.find((preset) => preset.label === label);
-  const offered = [session.presets[0], first("harmful"), first("benign")].filter((preset, i, all) => preset && all.indexOf(preset) === i);
+  const kind = ({ label, outcome }) => [label, outcome && `the trace ${LABELS[outcome]}`].filter(Boolean).join(", ");
+  setOptions($("preset"), [["", session.presets.length ? "choose a prompt" : "no traces given"], ...session.presets.map((preset, i) => [String(i), [kind(preset), short(preset.prompt)].filter(Boolean).join(" · ")])], "");
+  // One of each kind: the harmful prompt that was answered first, since something can be woken there.
+  const wanted = [["harmful", "full_compliance"], ["harmful", "full_refusal"], ["benign", "full_compliance"]];
+  const found = wanted.map(([label, outcome]) => session.presets.find((preset) => preset.label === label && preset.outcome === outcome));
+  const offered = found.some(Boolean) ? found.filter(Boolean) : session.presets.slice(0, 3);
   $("examples").replaceChildren(
     ...offered.map((preset) => {
-      const button = make("button", { type: "button" }, make("bdi", { text: short(preset.prompt) }), make("span", { class: "muted", text: preset.label ?? "" }));
+      const button = make("button", { type: "button" }, make("bdi", { text: short(preset.prompt) }), make("span", { class: "muted", text: kind(preset) }));
       button.addEventListener("click", () => (fill(preset), run()));
       return button;
     }),
