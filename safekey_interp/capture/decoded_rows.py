@@ -64,10 +64,13 @@ class DecodedRows:
         """Of the pass that was made last: the attention on each span, float32; NaN on layers without a pattern."""
         if not self._masses:
             return {}
-        out = np.full((*self._shape, len(self._names)), np.nan, np.float32)
-        layers = list(self._masses)
         first = next(iter(self._masses.values()))
-        out[layers] = torch.stack([each.to(first.device) for each in self._masses.values()]).cpu().numpy()
+        read = torch.stack([each.to(first.device) for each in self._masses.values()]).cpu().numpy()
+        if len(read) == self._shape[0]:
+            out = read
+        else:
+            out = np.full((*self._shape, len(self._names)), np.nan, np.float32)
+            out[list(self._masses)] = read
         return {name: out[..., column] for column, name in enumerate(self._names)}
 
 

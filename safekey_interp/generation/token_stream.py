@@ -20,11 +20,11 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from safekey_interp.capture.architecture import evaluating
-from safekey_interp.capture.attention_hook import observed_attention
+from safekey_interp.capture.architecture import evaluating, find_layout
+from safekey_interp.capture.attention_hook import carried, hooked_attention
 from safekey_interp.capture.decoded_rows import DecodedRows
 from safekey_interp.capture.prefix_cache import beginning_of, has_prefix_cache
-from safekey_interp.capture.residual_edits import edited
+from safekey_interp.capture.residual_edits import prepared_edits
 from safekey_interp.capture.streaming import on_threads, threads_for
 from safekey_interp.generation.edited_decoding import EditedDecoding, EditedRow
 from safekey_interp.generation.local_engine import checked_prompt, end_tokens
@@ -104,7 +104,8 @@ class TokenStream:
         """What the edits do to its tokens."""
         self._decoding = EditedDecoding(model, [self.row])
         self._most, self._ends, self._rows = most, end_tokens(model), rows
-        self._scores = StateScores(scorers)
+        self._scores, self._decoder = StateScores(scorers), find_layout(model.hf).decoder
+        self._scored = prepared_edits(model, self._scores.edits)
         self._around: list[Around] = [
             self._evaluating,
             partial(on_threads, threads_for(model)),
@@ -202,10 +203,11 @@ class TokenStream:
         options: dict[str, Any] = {"logits_to_keep": n - first} if self._spares else {}
         ids = torch.tensor([self.ids[begin:]], device=self.model.device)
         with ExitStack() as stack:
-            stack.enter_context(edited(self.model, self._scores.edits))
+            stack.enter_context(self._scored())
             if self._rows is not None:
                 self._rows.begins(n)
-                stack.enter_context(observed_attention(hf, self._rows))
+                stack.enter_context(hooked_attention(hf, self._decoder))
+                stack.enter_context(carried(self._decoder, self._rows))
             out = hf(input_ids=ids, past_key_values=self._cache, use_cache=True, **options)
         return out.logits[0, first - n :].float()
 
