@@ -14,8 +14,10 @@ from pathlib import Path
 from shutil import copy
 from typing import Any, NamedTuple
 
+import safekey_interp as ski
 from analysis.__main__ import main as analysis
 from safekey_interp.cli.app import main as command
+from safekey_interp.exploration.web.page_files import saved_page
 from safekey_interp.models.organism import TRACES
 
 _FOLDER = Path(__file__).parent / "pictures"
@@ -32,13 +34,30 @@ class Picture(NamedTuple):
     """CSS selector of the section of the page."""
     height: int = 820
     """Height in CSS pixels."""
+    width: int = 1100
+    """Width in CSS pixels."""
     page: str = "report.html"
     """File name of the page in ``run``."""
     command: Callable[[list[str]], None] = command
     """The command."""
 
 
+def explore(words: list[str]) -> None:
+    """Write the saved page of a session in which K does not see U to ``run/session.html``."""
+    model, [position] = ski.load("organism"), words
+    with ski.Session(model, traces=TRACES) as session:
+        session.fit_reader(position=position)
+        root = session.start(ski.example().prompt)
+        list(session.run(root))
+        hidden = session.fork(root, edits=[ski.HideSpan("prompt", from_="key_sentence")])
+        for branch in filter(None, (hidden.branch_id, hidden.control)):
+            list(session.run(branch))
+        Path("run").mkdir()
+        Path("run/session.html").write_text(saved_page(session), encoding="utf-8")
+
+
 PICTURES = {
+    "explore": Picture("decision", "body", height=900, width=1400, page="session.html", command=explore),
     "probe": Picture("probe --out run", "header", height=880),
     "intervene": Picture("intervene knockout --by layer --limit 60 --n-random 10 --out run", "header", height=880),
     "compare": Picture("compare organism:base organism --limit 96 --max-new-tokens 60 --out run", "header", height=880),
@@ -73,7 +92,7 @@ def take(driver: Any, page: Path, picture: Picture, file: Path) -> None:
     """Save a picture of a page, from its section on."""
     from selenium.webdriver.support.ui import WebDriverWait
 
-    size = {"width": 1100, "height": picture.height, "deviceScaleFactor": 1, "mobile": False}
+    size = {"width": picture.width, "height": picture.height, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     driver.get(page.as_uri())
     WebDriverWait(driver, 30).until(lambda browser: browser.execute_script(_DRAWN))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 # Far below any score, and far above the least float32: the entropy's gradient at a key out of sight is this score times
 # what comes from the loss, which must stay finite to be multiplied by a weight of 0.
-_NEVER = -1e30
+NEVER = -1e30
 
 
 class RowMask(NamedTuple):
@@ -107,7 +107,7 @@ def mean_rows(
         scores = scores + mask.bias
     # In place, and the entropy by a contraction: a copy of the scores costs more than the softmax.
     rest = slice(mask.seen_by_all, None)
-    scores[..., rest].masked_fill_(~mask.visible[..., rest], _NEVER)
+    scores[..., rest].masked_fill_(~mask.visible[..., rest], NEVER)
     pattern = scores.softmax(dim=-1)
     # log Σ exp s, read off the largest key: its weight is exp(max − log Σ exp s).
     log_total = scores.amax(-1) - pattern.amax(-1).log()

@@ -106,7 +106,7 @@ def measure_batch(
     try:
         captured = _forward(model, Batch.of(encodings, pad_id=_pad_id(model)), request, backend)
     except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         size = max(encoding.end for encoding in encodings)
     else:
@@ -258,7 +258,8 @@ def _pad_id(model: Model) -> int:
     return pad_id if pad_id is not None and pad_id < model.n_embeddings else 0
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says so, on any device."""
     # CUDA's error has a class; the CPU's, MPS's and cuBLAS's have only words.
     words = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)

@@ -130,6 +130,18 @@ def has_prefix_cache(model: Model) -> bool:
     return takes and set(kinds or _ATTENTION) <= _ATTENTION
 
 
+def beginning_of(cache: DynamicCache, n: int) -> DynamicCache:
+    """The first ``n`` tokens of a cache that holds all it was given, as a cache that shares its memory: what either
+    reads afterwards lies in tensors of its own."""
+    beginning = DynamicCache()
+    for layer in cache.layers:
+        shared = DynamicLayer()
+        shared.keys, shared.values = layer.keys[..., :n, :], layer.values[..., :n, :]  # type: ignore[index]
+        shared.dtype, shared.device, shared.is_initialized = shared.keys.dtype, shared.keys.device, True
+        beginning.layers.append(shared)
+    return beginning
+
+
 class _Past(DynamicLayer):
     """One layer's beginnings; what a row adds is handed on and forgotten."""
 

@@ -15,14 +15,14 @@ are read. Blocks nest: an edit sees what the edits of earlier places and of oute
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-from safekey_interp.capture.architecture import find_layout
+from safekey_interp.capture.architecture import Layout, find_layout
 from safekey_interp.capture.layer_parts import LayerParts, layer_parts, parts_for, why_absent
 from safekey_interp.capture.places import Place, check_site, layers_of
 from safekey_interp.capture.stream_settings import Backend
@@ -56,11 +56,33 @@ def edited(model: Model, edits: Mapping[Place, Edit], *, backend: Backend = "hf"
         with model.bridge().hooks(fwd_hooks=sorted(hooks, key=lambda hook: not isinstance(hook[1], _Carried))):
             yield
         return
-    with ExitStack() as stack:
-        for place, edit in changes.items():
-            for handle in _attach(model.hf, parts, place, edit):
-                stack.callback(handle.remove)
+    with _attached(find_layout(model.hf), parts, changes):
         yield
+
+
+def prepared_edits(model: Model, edits: Mapping[Place, Edit]) -> Callable[[], AbstractContextManager[None]]:
+    """What makes the block of :func:`edited` again and again, for passes that are short beside its preparation.
+
+    Raises:
+        InputError: a place that the model does not have.
+    """
+    changes = {Place(*place): edit for place, edit in edits.items()}
+    parts = parts_for(model.hf, changes)
+    for place in changes:
+        _check(model, place, parts)
+    return partial(_attached, find_layout(model.hf), parts, changes)
+
+
+@contextmanager
+def _attached(layout: Layout, parts: Sequence[LayerParts], changes: Mapping[Place, Edit]) -> Iterator[None]:
+    handles: list[Any] = []
+    try:
+        for place, edit in changes.items():
+            handles += _attach(layout, parts, place, edit)
+        yield
+    finally:
+        for handle in reversed(handles):
+            handle.remove()
 
 
 def every_place(model: Model) -> list[Place]:
@@ -85,8 +107,8 @@ def _check(model: Model, place: Place, parts: Sequence[LayerParts]) -> None:
         raise InputError(f"edit at {place.site} of layer {place.layer}: {why}")
 
 
-def _attach(hf: Any, parts: Sequence[LayerParts], place: Place, edit: Edit) -> list[Any]:
-    decoder, layers = find_layout(hf)
+def _attach(layout: Layout, parts: Sequence[LayerParts], place: Place, edit: Edit) -> list[Any]:
+    decoder, layers = layout
     layer: Any = decoder if place.component == "ln_final" else layers[place.layer]
     if place.component in ("resid_post", "ln_final"):
         return [layer.register_forward_hook(_on_output(edit))]

@@ -35,6 +35,10 @@ class Terminated(SystemExit):
 
 
 COMMANDS = {
+    "explore": (
+        "explore_command",
+        "Open a page where a model writes, is read token by token, and goes on with something changed.",
+    ),
     "probe": (
         "probe_command",
         "Find key sentences, what they attend to and what the states know; write a run folder with one page.",

@@ -86,6 +86,14 @@ class EditedRow:
         """Of each edit, the tokens whose states it changed, or that it hid something from."""
         return tuple(tuple(at for at, value in enumerate(values) if value) for values in self.done)
 
+    def changes(self, position: int) -> tuple[Any, ...]:
+        """What is done to a token that its states depend on: two rows of the same tokens and changes have the same."""
+        return tuple(
+            (*_key(edit), seen)
+            for edit, values in zip(self.edits, self.done, strict=True)
+            if (seen := _seen(values[position], position))
+        )
+
     def _reach(self, end: int) -> None:
         for edit, values in zip(self.edits, self.done, strict=True):
             values.extend(self._of(edit, range(self._n_known, end)))
@@ -103,6 +111,19 @@ class EditedRow:
             return [token in inside for token in tokens]
         keys: Keys = tuple(sorted(found[0]))
         return [keys if (token in found[1] if edit.from_ else token not in found[0]) else () for token in tokens]
+
+
+def _key(edit: GenerationEdit) -> tuple[Any, ...]:
+    """What an edit does, wherever it does it."""
+    layers = None if edit.layers is None else tuple(edit.layers)
+    if isinstance(edit, HideSpan):
+        return "hide", layers, None if edit.heads is None else tuple(edit.heads)
+    return type(edit).__name__, layers, edit.direction.layer, edit.direction.site, edit.vector.tobytes()
+
+
+def _seen(done: bool | Keys, position: int) -> bool | Keys:
+    """Of what is hidden from a token, what it would see."""
+    return done if isinstance(done, bool) else tuple(key for key in done if key < position)
 
 
 class _Group(NamedTuple):
@@ -152,8 +173,9 @@ class EditedDecoding:
         with ExitStack() as stack:
             if self._groups or self._hides:
                 stack.enter_context(told_of_passes(self._model.hf, self.begins))
-            changes = {place: partial(self._changed, place) for place in self._groups}
-            stack.enter_context(edited(self._model, changes))
+            if self._groups:
+                changes = {place: partial(self._changed, place) for place in self._groups}
+                stack.enter_context(edited(self._model, changes))
             if self._hides:
                 stack.enter_context(observed_attention(self._model.hf, HiddenPairs(self._pairs)))
             yield

@@ -157,7 +157,7 @@ class LocalEngine:
     def check(self, requests: Sequence[Request], most: int) -> None:
         """Refuse requests whose prompts cannot be answered with ``most`` new tokens; errors as for :meth:`generate`."""
         for request in requests:
-            self._prompt(request, most)
+            checked_prompt(self.model, request, most)
 
     def batches(
         self, requests: Sequence[Request], sampling: Sampling
@@ -167,7 +167,7 @@ class LocalEngine:
         own = {name for request in requests for name in request.trace.span_names}
         for edits in {id(request.edits): request.edits for request in requests}.values():
             check_edits(self.model, edits, own)
-        prompts = [self._prompt(request, most) for request in requests]
+        prompts = [checked_prompt(self.model, request, most) for request in requests]
         ends = end_tokens(self.model)
         rows = [
             _Row(request, prompt, EditedRow(self.tokenizer, request, prompt, self._finder, ends))
@@ -178,22 +178,6 @@ class LocalEngine:
         for start in range(0, len(order), self.batch_size):
             numbers = order[start : start + self.batch_size]
             yield numbers, self._answer([rows[number] for number in numbers], sampling, most)
-
-    def _prompt(self, request: Request, most: int) -> PromptTokens:
-        prompt = prompt_tokens(self.model.tokenizer, request)
-        check_room(request, len(prompt.ids), most, self.model.max_positions)
-        if not prompt.ids:
-            raise TraceError(
-                request.trace.trace_id, "no token to continue from: the prompt is empty, and so is the template"
-            )
-        largest = max(prompt.ids)
-        if largest >= self.model.n_embeddings:
-            raise TraceError(
-                request.trace.trace_id,
-                f"its token {largest} has no embedding in the model, which has {self.model.n_embeddings}; is the "
-                "tokenizer another model's?",
-            )
-        return prompt
 
     def _answer(self, rows: Sequence[_Row], sampling: Sampling, most: int) -> list[Generated]:
         ends, decoding = end_tokens(self.model), EditedDecoding(self.model, [row.edited for row in rows])
@@ -215,6 +199,30 @@ class _Row(NamedTuple):
     request: Request
     prompt: PromptTokens
     edited: EditedRow
+
+
+def checked_prompt(model: Model, request: Request, most: int) -> PromptTokens:
+    """Tokens of a request's prompt and prefill.
+
+    Raises:
+        TraceError: the chat template refuses the prompt, nothing is there to continue from, or a token has no
+            embedding.
+        TraceTooLong: they and ``most`` new ones do not fit the positions that the model reads.
+    """
+    prompt = prompt_tokens(model.tokenizer, request)
+    check_room(request, len(prompt.ids), most, model.max_positions)
+    if not prompt.ids:
+        raise TraceError(
+            request.trace.trace_id, "no token to continue from: the prompt is empty, and so is the template"
+        )
+    largest = max(prompt.ids)
+    if largest >= model.n_embeddings:
+        raise TraceError(
+            request.trace.trace_id,
+            f"its token {largest} has no embedding in the model, which has {model.n_embeddings}; is the "
+            "tokenizer another model's?",
+        )
+    return prompt
 
 
 def end_tokens(model: Model) -> list[int]:

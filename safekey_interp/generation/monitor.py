@@ -13,24 +13,19 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-from transformers.cache_utils import DynamicCache
-
-from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.capture_request import expressions
-from safekey_interp.capture.streaming import on_threads, threads_for
 from safekey_interp.data.span_expressions import check_spans
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, TraceError
-from safekey_interp.generation.local_engine import end_tokens
 from safekey_interp.generation.requests import Request
-from safekey_interp.generation.sampling import Sampling, choose, stream_seed
-from safekey_interp.generation.tokens import check_room, prompt_tokens, response_text, usual_limit
+from safekey_interp.generation.sampling import Sampling
+from safekey_interp.generation.token_stream import TokenStream
+from safekey_interp.generation.written_text import WrittenText
 from safekey_interp.measures.control_directions import ControlKind
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.probes import Probe
 from safekey_interp.measures.token_scorer import token_scorers
-from safekey_interp.measures.trajectory import score_states, score_tokens
+from safekey_interp.measures.trajectory import score_tokens
 from safekey_interp.models.encoding import Encoding
 from safekey_interp.models.model import Model
 from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
@@ -167,55 +162,25 @@ def watch(
     [scorer] = token_scorers(reader, controls=() if control is None else (control,))
     if len(scorer.vector) != model.d_model:
         raise InputError(f"reader: got one for states of width {len(scorer.vector)}, expected {model.d_model}")
-    sampling = sampling or Sampling()
     trace = prompt if isinstance(prompt, Trace) else Trace(trace_id="0", prompt=prompt, response="")
     trace = trace.with_(response="", given={}, spans={})
     wanted = None if positions is None else expressions(positions, "positions")
     check_spans(wanted or (), trace.span_names)
     request = Request(trace=trace, prefill=prefill)
-    tokens = prompt_tokens(model.tokenizer, request)
-    most = sampling.max_new_tokens or usual_limit(model.tokenizer, [request], model.max_positions)
-    check_room(request, len(tokens.ids), most, model.max_positions)
     limit = threshold.value if isinstance(threshold, Threshold) else math.inf if threshold is None else threshold
-    generator = torch.Generator().manual_seed(stream_seed(sampling.seed, trace.trace_id, 0))
-    ends, cache, new = set(end_tokens(model)), DynamicCache(config=model.hf.config), []
-    ids, text, alarm = tokens.ids, response_text(model.tokenizer, request, tokens, []), False
-    for number in range(most + 1):
-        logits: list[torch.Tensor] = []
-
-        def forward(ids: list[int] = ids, logits: list[torch.Tensor] = logits) -> None:
-            out = model.hf(
-                input_ids=torch.tensor([ids], device=model.device),
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            logits.append(out.logits[:, -1].float())
-
-        # Not around the yield: the caller may do anything between two tokens.
-        with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
-            [scores] = score_states(model, [scorer], forward)
-        if number:
-            score = float(scores["score"][0, -1])
-            whole = response_text(model.tokenizer, request, tokens, new)
-            counts = wanted is None or _ends_at(model, trace.with_(response=whole), wanted, finder)
-            alarm = alarm or (counts and score > limit)
-            controls = {
-                f"control_{moment}": float(scores[f"{control}_{moment}"][0, -1]) if control else math.nan
-                for moment in ("mean", "sd")
-            }
-            added = whole[len(text) :]
-            yield Watched(number=number - 1, text=added, score=score, alarm=alarm, counts=counts, **controls)
-            text = whole
-        if sampling.is_greedy:
-            token = int(logits[0].argmax(-1))
-        else:
-            u = torch.rand(1, generator=generator, dtype=torch.float64).to(logits[0].device)
-            token = int(choose(logits[0], u, temperature=sampling.temperature, top_p=sampling.top_p))
-        if token in ends or number == most:
-            return
-        new.append(token)
-        ids = [token]
+    found_by = SegmentationSettings(finder=finder).make()
+    stream = TokenStream(model, request, sampling or Sampling(), finder=found_by, scorers=[scorer])
+    text, alarm = WrittenText(model.tokenizer, request, stream.prompt), False
+    stream.advance()  # prompt and prefill
+    for number, read in enumerate(iter(stream.advance, None)):
+        added, score = text.write(read.ids[-1]), float(read.scores[0]["score"][-1])
+        counts = wanted is None or _ends_at(model, trace.with_(response=text.text), wanted, finder)
+        alarm = alarm or (counts and score > limit)
+        controls = {
+            f"control_{moment}": float(read.scores[0][f"{control}_{moment}"][-1]) if control else math.nan
+            for moment in ("mean", "sd")
+        }
+        yield Watched(number=number, text=added, score=score, alarm=alarm, counts=counts, **controls)
 
 
 def _counted(encoding: Encoding, positions: Sequence[str] | None) -> list[int]:

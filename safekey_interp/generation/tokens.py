@@ -65,6 +65,22 @@ def check_room(request: Request, n_prompt: int, max_new_tokens: int, max_positio
         )
 
 
+def room_behind(request: Request, n_prompt: int, wanted: int, max_positions: int | None) -> int:
+    """Most new tokens: as many as are wanted, or as fit behind a prompt.
+
+    Raises:
+        TraceTooLong: none does.
+    """
+    if max_positions is None:
+        return wanted
+    if n_prompt >= max_positions:
+        raise TraceTooLong(
+            request.trace.trace_id,
+            f"its prompt of {n_prompt} tokens fills the {max_positions} that the model reads; shorten it",
+        )
+    return min(wanted, max_positions - n_prompt)
+
+
 def before_end(new: Sequence[int], ends: Iterable[int]) -> list[int]:
     """New tokens up to the first that ends a turn."""
     marks = set(ends)

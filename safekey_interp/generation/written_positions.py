@@ -13,15 +13,13 @@ from safekey_interp.data.span_expressions import check_spans
 from safekey_interp.errors import TraceError
 from safekey_interp.generation.generation_edits import GENERATED, WRITTEN
 from safekey_interp.generation.requests import Request
-from safekey_interp.generation.tokens import PromptTokens, response_text
+from safekey_interp.generation.tokens import PromptTokens
+from safekey_interp.generation.written_text import WrittenText
 from safekey_interp.models.chat_template import render
 from safekey_interp.models.encoding import Encoding, encode_tokens
 from safekey_interp.models.tokenisation import tokenise
 from safekey_interp.segmentation.finder_registry import Finder
-from safekey_interp.segmentation.segmenter import segment
-
-_INCOMPLETE = "\ufffd"
-"""What a tokenizer decodes the first bytes of a character to."""
+from safekey_interp.segmentation.segmenter import Segmentation, segment
 
 
 class WrittenPositions:
@@ -49,6 +47,7 @@ class WrittenPositions:
             )
         self._offsets = list(offsets)
         self._new: list[int] = []
+        self._text = WrittenText(tokenizer, request, prompt)
         self._known = self._encoded(request.prefill)
         self._now: Encoding | None = self._known
 
@@ -68,7 +67,7 @@ class WrittenPositions:
         if name == GENERATED:
             return range(first, first + len(self._new))
         if name in WRITTEN:
-            return self._so_far().positions(name)
+            return self.encoding().positions(name)
         known = self._known.positions(name)
         if not known:
             check_spans([name], {*self._request.trace.span_names, GENERATED})
@@ -79,20 +78,25 @@ class WrittenPositions:
             )
         return known
 
-    def _so_far(self) -> Encoding:
+    def encoding(self) -> Encoding:
         """The encoding of all tokens so far."""
         if self._now is None:
             shift = self._rendered.response_start
-            for n in range(len(self._offsets) - len(self._prompt.ids), len(self._new)):
-                text = response_text(self._tokenizer, self._request, self._prompt, self._new[: n + 1])
+            for token in self._new[len(self._text.tokens) :]:
+                self._text.write(token)
                 begin = max(shift + len(self._request.prefill), self._offsets[-1][1])
-                end = shift + len(text.rstrip(_INCOMPLETE))
-                self._offsets.append((begin, max(begin, end)))
-            self._now = self._encoded(response_text(self._tokenizer, self._request, self._prompt, self._new))
+                self._offsets.append((begin, max(begin, shift + self._text.ends[-1])))
+            self._now = self._encoded(self._text.text)
         return self._now
+
+    def segmentation(self) -> Segmentation:
+        """Where the finder sees understanding and key sentence in the response so far, in characters."""
+        self.encoding()
+        return self._segmentation
 
     def _encoded(self, response: str) -> Encoding:
         trace = self._request.trace.with_(response=response, given={})
         text = self._rendered.text[: self._rendered.response_start] + response
         read = [*self._prompt.ids, *self._new], self._offsets
-        return encode_tokens(trace, segment(trace, finder=self._finder), self._rendered._replace(text=text), read)
+        self._segmentation = segment(trace, finder=self._finder)
+        return encode_tokens(trace, self._segmentation, self._rendered._replace(text=text), read)

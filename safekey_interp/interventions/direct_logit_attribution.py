@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 import torch
 from einops import einsum, rearrange, repeat
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from safekey_interp.capture.architecture import evaluating
@@ -43,12 +43,13 @@ from safekey_interp.capture.streaming import (
 )
 from safekey_interp.capture.unembedding import LogitReader, frozen_norm
 from safekey_interp.errors import InputError, ModelError, NothingMeasured
-from safekey_interp.generation.key_sentence_bank import KeySentences
+from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for
 from safekey_interp.interventions.effect_metrics import (
     OwnTokens,
     Readout,
     Subject,
     bank_or_default,
+    bank_tokens,
     find_subjects,
     own_tokens,
     readout_of,
@@ -132,6 +133,58 @@ def rank_heads(
     table = pd.concat([tables[i] for i in sorted(tables)], ignore_index=True)
     table.attrs |= {"left_out": left_out, "layers_without_heads": [n for n in numbers if n not in heads]}
     return table
+
+
+def read_bank_effects(
+    model: Model, reader: LogitReader, ids: Int64[Tensor, " pos"], *, n_random: int = 20, seed: int = 0
+) -> pd.DataFrame:
+    """Direct effect of every head at the last of some tokens, as :func:`rank_heads` has it at ``decision``.
+
+    Args:
+        model: the model.
+        reader: of it.
+        ids: the tokens.
+        n_random: random differences of tokens.
+        seed: of these.
+
+    Returns:
+        One row per layer and head: layer, head, effect (logits; above 0 for safe), control_mean and control_sd of the
+        random differences.
+
+    Raises:
+        InputError: both kinds of the tokenizer's sentences have the same tokens.
+        ModelError: the model's heads or norms cannot be read.
+    """
+    bank = bank_for(model.tokenizer)
+    contrast = next(
+        (
+            made
+            for first in (True, False)
+            if (
+                made := _contrast(
+                    reader, bank_tokens(model.tokenizer, bank, first=first), "first" if first else "own", n_random, seed
+                )
+            )
+        ),
+        None,
+    )
+    if contrast is None:
+        raise InputError("key sentences: both kinds have the same tokens; give a bank whose kinds differ")
+    heads = find_heads(model.hf)
+    reading = read_heads(model, heads, ids[None], torch.tensor([len(ids) - 1]))
+    effects = _effects(
+        reader, reading.last[0], [reading.outputs[layer][0] for layer in heads], contrast.vectors
+    ).effects
+    layers, n_heads = list(heads), effects.shape[-1]
+    return pd.DataFrame(
+        {
+            "layer": np.repeat(layers, n_heads),
+            "head": np.tile(np.arange(n_heads), len(layers)),
+            "effect": effects[0].reshape(-1),
+            "control_mean": effects[1:].mean(0).reshape(-1),
+            "control_sd": effects[1:].std(0, ddof=1).reshape(-1),
+        }
+    )
 
 
 def summarise_heads(table: pd.DataFrame) -> pd.DataFrame:

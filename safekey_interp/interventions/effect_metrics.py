@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -224,6 +224,18 @@ def own_tokens(subject: Subject, bank: KeySentences, *, first: bool) -> OwnToken
         return {token for row in rows for token in row.ids[row.start : row.start + 1 if first else None].tolist()}
 
     safe, go_ahead = tokens(subject.rows[:n]), tokens(subject.rows[n:end])
+    return OwnTokens(tuple(sorted(safe - go_ahead)), tuple(sorted(go_ahead - safe)))
+
+
+def bank_tokens(tokenizer: Any, bank: KeySentences, *, first: bool) -> OwnTokens:
+    """As :func:`own_tokens`, of the sentences as they stand behind any other sentence."""
+    before = len(tokenizer(".", add_special_tokens=False)["input_ids"])
+
+    def tokens(sentences: Sequence[str]) -> set[int]:
+        read = [tokenizer(f". {sentence}", add_special_tokens=False)["input_ids"][before:] for sentence in sentences]
+        return {token for ids in read for token in ids[: 1 if first else None]}
+
+    safe, go_ahead = tokens(bank.safe), tokens(bank.go_ahead)
     return OwnTokens(tuple(sorted(safe - go_ahead)), tuple(sorted(go_ahead - safe)))
 
 

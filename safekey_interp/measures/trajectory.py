@@ -16,7 +16,7 @@ import torch
 
 from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.batches import plan_batches
-from safekey_interp.capture.residual_edits import Edit, Place, edited
+from safekey_interp.capture.residual_edits import edited
 from safekey_interp.capture.streaming import forward_cost, in_chunks, on_threads, threads_for, token_budget
 from safekey_interp.data.span_checks import with_known_spans
 from safekey_interp.data.trace import Trace
@@ -25,6 +25,7 @@ from safekey_interp.measures.control_directions import DEFAULT_CONTROLS, N_DRAWS
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.intervals import mean_interval
 from safekey_interp.measures.probes import Probe
+from safekey_interp.measures.state_scores import StateScores
 from safekey_interp.measures.token_scorer import TokenScorer, token_scorers
 from safekey_interp.measures.trace_tables import concatenate_tables
 from safekey_interp.models.encoding import Encoding
@@ -129,52 +130,20 @@ def score_tokens(
     out: list[list[dict[str, np.ndarray]]] = [[] for _ in encodings]
     lengths = [len(encoding.input_ids) for encoding in encodings]
     plan = plan_batches(lengths, max_tokens=token_budget(model), cost=forward_cost(model))
-    with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)):
+    scores = StateScores(scorers)
+    reading = edited(model, scores.edits)
+    with torch.inference_mode(), evaluating(model.hf), on_threads(threads_for(model)), reading:
         for batch in plan:
             # Padded on the right without a mask: causality hides the padding.
             ids = torch.zeros((len(batch), max(lengths[i] for i in batch)), dtype=torch.int64)
             for row, i in zip(ids, batch, strict=True):
                 row[: lengths[i]] = encodings[i].input_ids
-            scores = score_states(
-                model, scorers, lambda ids=ids: model.hf.get_decoder()(input_ids=ids.to(model.device), use_cache=False)
-            )
+            model.hf.get_decoder()(input_ids=ids.to(model.device), use_cache=False)
             for row, i in enumerate(batch):
-                out[i] = [{name: values[row, : lengths[i]] for name, values in columns.items()} for columns in scores]
+                out[i] = [
+                    {name: values[row, : lengths[i]] for name, values in columns.items()} for columns in scores.values
+                ]
     return out
-
-
-def score_states(
-    model: Model, scorers: Sequence[TokenScorer], forward: Callable[[], object]
-) -> list[dict[str, np.ndarray]]:
-    """Scores of every state of one forward pass: of each scorer, score, mean and sd of each control, (row, pos)."""
-    scores: list[dict[str, np.ndarray]] = [{} for _ in scorers]
-    numbers_at: dict[Place, list[int]] = {}
-    for number, scorer in enumerate(scorers):
-        site: Any = scorer.site
-        numbers_at.setdefault(Place(scorer.layer, site), []).append(number)
-
-    def scored(numbers: list[int]) -> Edit:
-        def see(states: torch.Tensor) -> torch.Tensor:
-            wide = states.float()
-            for number in numbers:
-                scorer = scorers[number]
-                vectors = np.concatenate([scorer.vector[None], *scorer.controls.values()])
-                products = (
-                    (wide @ torch.as_tensor(vectors, dtype=torch.float32, device=wide.device).T).double().cpu().numpy()
-                )
-                scores[number] = {"score": products[..., 0] + scorer.bias}
-                begin = 1
-                for control, biases in scorer.control_biases.items():
-                    drawn = products[..., begin : begin + len(biases)] + biases
-                    begin += len(biases)
-                    scores[number] |= {f"{control}_mean": _mean(drawn), f"{control}_sd": _sd(drawn)}
-            return states
-
-        return see
-
-    with edited(model, {place: scored(numbers) for place, numbers in numbers_at.items()}):
-        forward()
-    return scores
 
 
 def summarise_trajectory(
@@ -222,15 +191,6 @@ def summarise_trajectory(
 def trajectory_controls(table: Any) -> list[str]:
     """Kinds of control that a table or summary of a trajectory has, the one that decides first."""
     return [kind for kind in get_args(ControlKind) if f"{kind}_sd" in table.columns]
-
-
-def _mean(drawn: np.ndarray) -> np.ndarray:
-    return drawn.mean(-1) if drawn.shape[-1] else np.full(drawn.shape[:-1], np.nan)
-
-
-def _sd(drawn: np.ndarray) -> np.ndarray:
-    """NaN of fewer than two draws."""
-    return drawn.std(-1, ddof=1) if drawn.shape[-1] > 1 else np.full(drawn.shape[:-1], np.nan)
 
 
 def _origin(trace: Trace, segmentation: Segmentation, encoding: Encoding, align: str, max_length: int | None) -> int:

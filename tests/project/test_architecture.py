@@ -17,7 +17,7 @@ import safekey_interp
 ROOT = Path(safekey_interp.__file__).parent
 PACKAGES = [
     *("runs", "data", "segmentation", "models", "capture", "measures", "generation"),
-    *("interventions", "evaluation", "training", "reporting", "experiments", "cli"),
+    *("interventions", "evaluation", "training", "reporting", "experiments", "exploration", "cli"),
 ]
 """Imports run from right to left; ``interventions``, ``evaluation`` and ``training`` do not know one another."""
 LOOSE = {"version", "errors", "display", "progress", "endpoint", "__init__", "__main__"}
@@ -71,7 +71,7 @@ def dotted(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def test_there_are_thirteen_packages_and_six_loose_modules() -> None:
+def test_there_are_fourteen_packages_and_six_loose_modules() -> None:
     assert sorted(path.name for path in ROOT.iterdir() if (path / "__init__.py").is_file()) == sorted(PACKAGES)
     assert {path.stem for path in ROOT.glob("*.py")} == LOOSE
 

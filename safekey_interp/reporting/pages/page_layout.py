@@ -15,16 +15,16 @@ from typing import Any, Self
 from safekey_interp.data.class_labels import HARM, ClassPair
 from safekey_interp.data.conditions import conditions_in
 from safekey_interp.errors import RunError
-from safekey_interp.reporting.figures.figure_style import PALETTE, Spec, Table
+from safekey_interp.reporting.figures.figure_style import Spec, Table
 from safekey_interp.reporting.findings.effect_size import smallest_effects
 from safekey_interp.reporting.pages.figure_embedding import embed
 from safekey_interp.reporting.pages.page_sections import Registered, sections_of
 from safekey_interp.reporting.pages.page_strip import StripFigure, strip_group
 from safekey_interp.reporting.pages.probe_page_figures import Group, Panel
-from safekey_interp.reporting.pages.rendering import Html, island, part, render, static
+from safekey_interp.reporting.pages.rendering import Html, island, part, render, static, style_sheet
 from safekey_interp.reporting.probe_rows import LOGISTIC
 
-_SCRIPTS = ("tables.js", "plots.js", "tools.js", "tokens.js")
+_SCRIPTS = ("tables.js", "plots.js", "tools.js", "token_text.js", "tokens.js")
 """Scripts of every page, in the order in which they run."""
 
 
@@ -114,7 +114,7 @@ class Page:
             "page",
             "page",
             title=f"{title} · safekey-interp",
-            css=Html(_palette_css() + static("page.css")),
+            css=Html(style_sheet()),
             header=header,
             strip=part("strip", strip, _captioned(strip)) if strip.panels else "",
             notices=notices,
@@ -141,13 +141,6 @@ def _captioned(group: Group) -> list[tuple[Panel, str]]:
 def filled(table: Table | None) -> Table | None:
     """The table, or None where it has no row."""
     return None if table is None or table.empty else table
-
-
-def _palette_css() -> str:
-    def rules(theme: str) -> str:
-        return "".join(f"--{name.replace('_', '-')}:{getattr(tone, theme)};" for name, tone in PALETTE.items())
-
-    return f":root{{{rules('light')}}}@media screen and (prefers-color-scheme: dark){{:root{{{rules('dark')}}}}}\n"
 
 
 def _policy(scripts: list[str]) -> str:

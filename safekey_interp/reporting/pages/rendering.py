@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from safekey_interp.display import printable
+from safekey_interp.reporting.figures.figure_style import LIFT_SCALE, PALETTE
 
 Html = Markup
 """Text that is HTML already."""
@@ -68,6 +69,17 @@ def island(name: str, value: Any) -> Html:
 def static(name: str) -> str:
     """A style sheet or a script that comes with the package."""
     return files("safekey_interp.reporting.pages").joinpath("static", name).read_text(encoding="utf-8")
+
+
+def style_sheet() -> str:
+    """The style sheet of every page, after the palette of figures as custom properties, for light and dark."""
+    tones = PALETTE | {f"lift-{step}": tone for step, (_, tone) in enumerate(LIFT_SCALE)}
+
+    def rules(theme: str) -> str:
+        return "".join(f"--{name.replace('_', '-')}:{getattr(tone, theme)};" for name, tone in tones.items())
+
+    palette = f":root{{{rules('light')}}}@media screen and (prefers-color-scheme: dark){{:root{{{rules('dark')}}}}}\n"
+    return palette + static("page.css")
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-// The token view: tokens as text, coloured by span, lit by attention. Every text is set with textContent.
+// The token view of a report: examples as TokenText, lit by attention. Every text is set with textContent.
 (() => {
   const view = document.getElementById("tokens-view");
   if (!view) return;
@@ -12,10 +12,7 @@
   const planes = new Map(book.planes.map(([kind, layer, head], i) => [`${kind},${layer},${head}`, i]));
   const unpacked = new Map();
   let record;
-  let nodes = [];
-  let owner = [];
   let weights = null;
-  let active = -1;
 
   const make = (name, text, className) => {
     const node = document.createElement(name);
@@ -24,9 +21,6 @@
     return node;
   };
   const percent = (value) => (value >= 0.0995 ? `${(100 * value).toFixed(0)} %` : value >= 0.00095 ? `${(100 * value).toFixed(1)} %` : value > 0 ? "< 0.1 %" : "0 %");
-  // Python has spelled out what is not seen and what turns its neighbours around.
-  const visible = (text) => (text === "" ? "∅" : text);
-  const spoken = (text) => (/^\s+$/.test(text) ? (text.includes("\n") ? "line break" : "space") : visible(text).replace(/\n/g, "⏎"));
   const trouble = (text) => {
     $("token-trouble").textContent = text;
     $("token-trouble").hidden = !text;
@@ -49,43 +43,15 @@
   }
 
   function drawTokens() {
-    owner = ownersOf(record);
-    nodes = [];
-    pane.replaceChildren();
-    let run = null;
-    record.tokens.forEach((text, at) => {
-      if (at === 0 || owner[at] !== owner[at - 1]) {
-        run = make("bdi", undefined, `run ${owners[owner[at]].tone}`);
-        run.dir = "auto";
-        run.setAttribute("role", "group");
-        run.setAttribute("aria-label", owners[owner[at]].text);
-        const { letter, tone } = owners[owner[at]];
-        if (letter) {
-          const mark = make("b", letter, `mark ${tone}`);
-          mark.setAttribute("aria-hidden", "true");
-          run.append(mark);
-        }
-        pane.append(run);
-      }
-      const node = make("span", visible(text).replace(/\n/g, "⏎\n"), "token");
-      node.id = `token-${at}`;
-      node.dataset.at = at;
-      node.setAttribute("role", "option");
-      node.setAttribute("aria-selected", "false");
-      node.setAttribute("aria-label", spoken(text));
-      nodes.push(node);
-      run.append(node);
-    });
+    text.draw(record.tokens, ownersOf(record));
     pane.setAttribute("aria-label", `Tokens of example ${record.id}`);
-    pane.removeAttribute("aria-activedescendant");
     pane.scrollTop = 0;
-    active = -1;
     const legend = $("token-legend");
     legend.replaceChildren();
-    [...new Set(owner)].forEach((mine) => {
-      const { letter, text, tone } = owners[mine];
+    [...new Set(text.owner)].forEach((mine) => {
+      const { letter, text: name, tone } = owners[mine];
       const item = make("span", undefined, "key");
-      item.append(make("b", letter || "–", `mark ${tone}`), ` ${text}`);
+      item.append(make("b", letter || "–", `mark ${tone}`), ` ${name}`);
       legend.append(item);
     });
     const ramp = make("span", undefined, "key");
@@ -150,14 +116,9 @@
         trouble("The attention of this example cannot be unpacked; tokens and spans are shown without it.");
       }
     }
-    const top = weights ? Math.max(1e-9, ...weights.filter((_, at) => !hides(at))) : 1;
-    nodes.forEach((node, at) => {
-      const share = weights && at < weights.length && !hides(at) ? Math.sqrt(weights[at] / top) : 0;
-      node.style.setProperty("--a", share.toFixed(3));
-      node.classList.toggle("unread", weights !== null && at >= weights.length);
-    });
+    text.shade(weights, hides);
     drawShares();
-    if (active < 0) go(strongest(), false);
+    if (text.active < 0) text.go(strongest(), false);
     else drawDetail();
   }
 
@@ -170,10 +131,10 @@
     const sums = new Map();
     weights.forEach((weight, at) => {
       if (hides(at)) return;
-      const mine = at === 0 ? (owners[owner[0]].first ?? owner[0]) : owner[at];
+      const mine = at === 0 ? (owners[text.owner[0]].first ?? text.owner[0]) : text.owner[at];
       sums.set(mine, (sums.get(mine) || 0) + weight);
     });
-    owners.forEach(({ letter, text, tone }, mine) => {
+    owners.forEach(({ letter, text: name, tone }, mine) => {
       if (!sums.has(mine)) return;
       const share = total > 0 ? sums.get(mine) / total : 0;
       const row = make("tr");
@@ -181,24 +142,25 @@
       const fill = make("span", "", `bar ${tone}`);
       fill.style.setProperty("--a", share.toFixed(3));
       bar.append(fill);
-      row.append(Object.assign(make("th", letter ? `${letter}, ${text}` : text), { scope: "row" }), bar, make("td", percent(share)));
+      row.append(Object.assign(make("th", letter ? `${letter}, ${name}` : name), { scope: "row" }), bar, make("td", percent(share)));
       body.append(row);
     });
     const ranked = weights.map((weight, at) => [weight, at]).filter(([weight, at]) => weight > 0 && !hides(at)).sort((a, b) => b[0] - a[0]);
     ranked.slice(0, 8).forEach(([weight, at]) => {
       const item = make("li");
-      const name = make("bdi", spoken(record.tokens[at]).trim() || "space");
-      item.append(name, make("span", `${owners[owner[at]].letter || owners[owner[at]].text} · ${percent(weight)}`, "muted"));
+      const name = make("bdi", TokenText.spoken(record.tokens[at]).trim() || "space");
+      item.append(name, make("span", `${owners[text.owner[at]].letter || owners[text.owner[at]].text} · ${percent(weight)}`, "muted"));
       $("top-tokens").append(item);
     });
   }
 
   function drawDetail() {
     const detail = $("token-detail");
+    const { active } = text;
     detail.replaceChildren();
     if (active < 0) return;
     const head = make("p", undefined, "detail-token");
-    head.append(make("bdi", spoken(record.tokens[active]).replace(/ /g, "·")));
+    head.append(make("bdi", TokenText.spoken(record.tokens[active]).replace(/ /g, "·")));
     const from = kinds[$("kind").value];
     const where = $("head").value === "-1" ? "mean over heads" : `head ${$("head").value}`;
     let words;
@@ -210,55 +172,17 @@
       const without = active > 0 && rest > 0.001 ? ` (${percent(weights[active] / rest)} without the first token)` : "";
       words = `gets ${percent(weights[active])}${without} of the attention of ${from.text}, layer ${$("layer").value}, ${where}; rank ${rank} of ${weights.length}`;
     }
-    detail.append(head, make("p", words), make("p", `token ${active + 1} of ${record.tokens.length}, ${owners[owner[active]].text}`, "muted"));
+    detail.append(head, make("p", words), make("p", `token ${active + 1} of ${record.tokens.length}, ${owners[text.owner[active]].text}`, "muted"));
   }
 
-  function go(at, spokenAloud) {
-    const next = Math.min(Math.max(at, 0), nodes.length - 1);
-    if (next === active) return;
-    if (active >= 0 && nodes[active]) {
-      nodes[active].classList.remove("active");
-      nodes[active].setAttribute("aria-selected", "false");
-    }
-    active = next;
-    nodes[active].classList.add("active");
-    nodes[active].setAttribute("aria-selected", "true");
-    pane.setAttribute("aria-activedescendant", nodes[active].id);
-    $("token-detail").setAttribute("aria-live", spokenAloud ? "polite" : "off");
-    if (spokenAloud) nodes[active].scrollIntoView({ block: "nearest" });
-    drawDetail();
-  }
+  const text = new TokenText(pane, owners, {
+    followsPointer: true,
+    onActive: (_, isByHand) => {
+      $("token-detail").setAttribute("aria-live", isByHand ? "polite" : "off");
+      drawDetail();
+    },
+  });
   const strongest = () => Math.max(0, weights ? weights.reduce((best, weight, at) => (!hides(at) && (best < 0 || weight > weights[best]) ? at : best), -1) : 0);
-  const jump = (step) => {
-    let at = active;
-    if (step > 0) {
-      while (at < nodes.length - 1 && owner[at] === owner[active]) at += 1;
-      return at;
-    }
-    while (at > 0 && owner[at - 1] === owner[active]) at -= 1;
-    if (at < active || at === 0) return at;
-    at -= 1;
-    while (at > 0 && owner[at - 1] === owner[at]) at -= 1;
-    return at;
-  };
-  // The token nearest in the line above or below, as the eye would go.
-  const vertical = (step) => {
-    const box = nodes[active].getBoundingClientRect();
-    const middle = (box.left + box.right) / 2;
-    let best = active;
-    let distance = Infinity;
-    let line = null;
-    for (let at = active + step; at >= 0 && at < nodes.length; at += step) {
-      const there = nodes[at].getClientRects()[0];
-      if (!there || (step > 0 ? there.top <= box.top + 4 : there.top >= box.top - 4)) continue;
-      line = line ?? there.top;
-      if (Math.abs(there.top - line) > 4) break;
-      const off = Math.abs((there.left + there.right) / 2 - middle);
-      if (off < distance) [best, distance] = [at, off];
-    }
-    return best;
-  };
-
   function choose(index, note = "") {
     record = book.records[index];
     $("example").value = String(index);
@@ -289,31 +213,7 @@
     pane.focus({ preventScroll: true });
   }
 
-  pane.addEventListener("pointerover", (event) => {
-    const node = event.target.closest(".token");
-    if (node) go(Number(node.dataset.at), false);
-  });
-  pane.addEventListener("click", (event) => {
-    const node = event.target.closest(".token");
-    if (node) go(Number(node.dataset.at), true);
-  });
   pane.addEventListener("focus", () => $("token-detail").setAttribute("aria-live", "polite"));
-  pane.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const moves = {
-      ArrowRight: () => active + 1,
-      ArrowLeft: () => active - 1,
-      ArrowDown: () => vertical(1),
-      ArrowUp: () => vertical(-1),
-      Home: () => 0,
-      End: () => nodes.length - 1,
-      PageDown: () => jump(1),
-      PageUp: () => jump(-1),
-    };
-    if (!(event.key in moves)) return;
-    event.preventDefault();
-    go(moves[event.key](), true);
-  });
   view.addEventListener("submit", (event) => event.preventDefault());
   $("example").addEventListener("change", () => choose(Number($("example").value)));
   $("example-previous").addEventListener("click", () => choose(Number($("example").value) - 1));

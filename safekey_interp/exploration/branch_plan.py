@@ -1,0 +1,197 @@
+"""Plan of a new branch: what a change leaves of its parent, and the random control beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from safekey_interp.data.trace import Message, Trace, replace_surrogates
+from safekey_interp.errors import InputError, TraceError
+from safekey_interp.exploration.branch_controls import NoControl, control_edits
+from safekey_interp.exploration.branch_record import Branch, StatePatch, SwapKind
+from safekey_interp.exploration.branch_state import BranchState
+from safekey_interp.generation.generation_edits import GenerationEdit, HideSpan, Steer
+from safekey_interp.generation.prefill import SWAPS, swap_sentences_for
+from safekey_interp.generation.sampling import Sampling
+from safekey_interp.models.encoding import Encoding
+
+_NAME = 60
+"""Most characters of a name that is made."""
+
+
+def root_branch(
+    branch_id: str, prompt: str | Trace, *, turns: Sequence[Message], system: str | None, prefill: str, model: int,
+    sampling: Sampling, name: str | None,
+) -> Branch:  # fmt: skip
+    """A root.
+
+    Args:
+        branch_id: its id.
+        prompt: and the other arguments: as for :meth:`~.exploration_session.Session.start`.
+    """
+    if isinstance(prompt, Trace):
+        trace = prompt.with_(response="", given={}, spans={})
+    else:
+        trace = Trace(trace_id="0", prompt=prompt, response="")  # as generate names the first of its prompts
+    before = [] if system is None else [Message(role="system", content=system)]
+    return Branch(
+        branch_id=branch_id,
+        name=replace_surrogates(name or _shortened(trace.prompt) or "empty prompt"),
+        change="",
+        model=model,
+        trace=trace.with_(messages=(*before, *turns, *trace.messages)),
+        prefill=replace_surrogates(prefill),
+        edits=(),
+        sampling=sampling,
+    )
+
+
+def forked(
+    parent: BranchState, ids: Callable[[], str], *, at: int | None, text: str | None, edits: Sequence[GenerationEdit],
+    swap: SwapKind | None, patch: StatePatch | None, control: bool, name: str | None, seed: int,
+    encoded: Callable[[Branch], Encoding],
+) -> list[Branch]:  # fmt: skip
+    """A fork and its control, where there is one.
+
+    Args:
+        parent: what it leaves.
+        ids: makes an id.
+        at: and the other arguments: as for :meth:`~.exploration_session.Session.fork`.
+        seed: of the control's draws.
+        encoded: the tokens and spans of what a branch begins with.
+
+    Raises:
+        InputError: no such token, ``text`` beside ``swap``, or no key sentence to swap.
+    """
+    if text is not None and swap is not None:
+        raise InputError("fork: got text and swap, expected one: either puts a text in the place of what follows")
+    rng = np.random.default_rng([seed, *parent.branch_id.encode()])
+    neutral = None
+    if swap is not None:
+        begin, at, text, neutral = _swapped(parent, swap, rng)
+    else:
+        at = _place(parent, at)
+        begin = _before(parent, at, text)
+    branch = replace(
+        parent.branch,
+        branch_id=ids(),
+        name="",
+        change=_change(edits, text, swap, patch, at),
+        prefill=begin + replace_surrogates(text or ""),
+        edits=(*parent.branch.edits, *edits),
+        patch=patch or parent.branch.patch,
+        first_draw=parent.branch.first_draw + max(0, at - len(parent.prompt.ids)),
+        parent=parent.branch_id,
+        at=at,
+        control=None,
+        control_of=None,
+        no_control="",
+    )
+    branch = replace(branch, name=replace_surrogates(name or _shortened(branch.change)))
+    if not control:
+        return [branch]
+    try:
+        instead = None if neutral is None else begin + neutral
+        beside = _control(branch, edits, text=instead, patch=patch, encoded=encoded, rng=rng)
+    except (NoControl, TraceError) as error:
+        return [replace(branch, no_control=str(error))]
+    if beside is None:
+        return [branch]
+    beside = replace(beside, branch_id=ids(), name=f"control of {branch.name}", control_of=branch.branch_id)
+    return [replace(branch, control=beside.branch_id), beside]
+
+
+def _control(
+    branch: Branch,
+    edits: Sequence[GenerationEdit],
+    *,
+    text: str | None,
+    patch: StatePatch | None,
+    encoded: Callable[[Branch], Encoding],
+    rng: np.random.Generator,
+) -> Branch | None:
+    """None where nothing was changed that chance could change, too: a text of the user's own is what it is."""
+    if patch is not None:
+        raise NoControl("states of another branch have no random control")
+    changes: dict[str, Any] = {}
+    if text is not None:
+        changes["prefill"] = text
+    if edits:
+        own = control_edits(edits, encoded(branch), rng)
+        changes["edits"] = (*branch.edits[: len(branch.edits) - len(edits)], *own)
+    if not changes:
+        return None
+    what = "a neutral sentence" if text is not None and not edits else "random keys or directions"
+    return replace(branch, **changes, change=f"control: {what}")
+
+
+def _place(parent: BranchState, at: int | None) -> int:
+    """Where a fork leaves its parent."""
+    first, end = parent.response_start, parent.response_start + len(parent.tokens)
+    if not parent.tokens:
+        end = len(parent.prompt.ids)
+        if at not in (None, end):
+            raise InputError(f"at: got {at}, and branch {parent.branch_id} has written nothing; run it first")
+    if at is None:
+        key_sentence = parent.spans.key_sentence
+        return end if key_sentence is None else key_sentence.start
+    if not first <= at <= end:
+        raise InputError(f"at: got {at}, expected a position of the response, {first} to {end}")
+    return at
+
+
+def _before(parent: BranchState, at: int, text: str | None) -> str:
+    """The parent's text before a token; before a text that brings none, with the white space that the token begins
+    with."""
+    before, index = parent.text_before(at), at - parent.response_start
+    if not text or text[:1].isspace() or index >= len(parent.tokens):
+        return before
+    following = parent.tokens[index].text
+    return before + following[: len(following) - len(following.lstrip())]
+
+
+def _swapped(parent: BranchState, kind: SwapKind, rng: np.random.Generator) -> tuple[str, int, str, str | None]:
+    """What is before K, its first token, a sentence in its place, and a neutral one for the control."""
+    if kind not in SWAPS[1:]:
+        raise InputError(f"swap: got {kind!r}, expected one of {', '.join(SWAPS[1:])}")
+    span, place = parent.segmentation.key_sentence, parent.encoding.spans["key_sentence"]
+    if span is None or place is None:
+        raise InputError(f"swap: branch {parent.branch_id} has no key sentence yet; run it further, or give a text")
+    sentences = swap_sentences_for(parent.model.tokenizer)
+    drawn = int(rng.integers(2**31))
+    chosen = sentences.of(kind)[drawn % len(sentences.of(kind))]
+    neutral = None if kind == "neutral" else sentences.neutral[drawn % len(sentences.neutral)]
+    return parent.response[: span.start], place.positions[0], chosen, neutral
+
+
+def _change(
+    edits: Sequence[GenerationEdit], text: str | None, swap: SwapKind | None, patch: StatePatch | None, at: int
+) -> str:
+    """In a few words."""
+    parts = [_edit_words(edit) for edit in edits]
+    if swap is not None:
+        parts.append(f"{'compliant' if swap == 'go_ahead' else swap} key sentence")
+    elif text:
+        parts.append(f"“{_shortened(text)}” from token {at}")
+    if patch is not None:
+        parts.append(f"states of {patch.positions} from branch {patch.source}")
+    return ", ".join(parts) or f"again from token {at}"
+
+
+def _edit_words(edit: GenerationEdit) -> str:
+    where = "" if edit.layers is None else f" in layers {', '.join(map(str, edit.layers))}"
+    if isinstance(edit, HideSpan):
+        heads = "" if edit.heads is None else f", heads {', '.join(map(str, edit.heads))}"
+        return f"{edit.span} hidden from {edit.from_ or 'all later tokens'}{where}{heads}"
+    at = "" if edit.positions is None else f" at {', '.join(edit.positions)}"
+    if isinstance(edit, Steer):
+        return f"steered by {edit.scale:g}{where}{at}"
+    return f"direction ablated{where}{at}"
+
+
+def _shortened(text: str) -> str:
+    words = " ".join(replace_surrogates(text).split())
+    return words if len(words) <= _NAME else f"{words[: _NAME - 1]}…"

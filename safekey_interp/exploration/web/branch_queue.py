@@ -1,0 +1,91 @@
+"""Queue of branches to be written: one thread writes them one after the other, and each event is published."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from safekey_interp.display import one_line
+from safekey_interp.errors import SafekeyError
+from safekey_interp.exploration.exploration_session import Session
+from safekey_interp.exploration.web.session_json import event_json, transcript_json
+
+Json = dict[str, Any]
+
+
+class BranchQueue:
+    """What waits to be written, and the thread that writes it."""
+
+    def __init__(self, session: Session, publish: Callable[[Json], None]) -> None:
+        self._session, self._publish = session, publish
+        self._jobs: queue.SimpleQueue[tuple[str, bool] | None] = queue.SimpleQueue()
+        self._waiting: set[str] = set()
+        self._running: str | None = None
+        self._stops = threading.Event()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._work, name="branches", daemon=True)
+        self._thread.start()
+
+    def add(self, branches: Iterable[str], *, one_token: bool = False) -> None:
+        """Write branches, or one more token of each; one that waits already waits once."""
+        for branch_id in branches:
+            with self._lock:
+                is_new = branch_id not in self._waiting
+                self._waiting.add(branch_id)
+            if is_new:
+                self._jobs.put((branch_id, one_token))
+                self.show(branch_id)
+
+    def cancel(self, branch_id: str | None = None) -> None:
+        """Leave a branch, or all, unwritten; one that is being written stops after the token that it is at."""
+        with self._lock:
+            left = set(self._waiting) if branch_id is None else self._waiting & {branch_id}
+            self._waiting -= left
+            if self._running is not None and branch_id in (None, self._running):
+                self._stops.set()
+        for each in left:
+            self.show(each)
+
+    def transcript(self, branch_id: str) -> Json:
+        """A branch as the page is sent it."""
+        return transcript_json(self._session, branch_id, is_waiting=branch_id in self._waiting)
+
+    def show(self, branch_id: str) -> None:
+        """Send all tabs a branch as it is; nothing where it was deleted."""
+        try:
+            self._publish(self.transcript(branch_id))
+        except SafekeyError:
+            return
+
+    def close(self) -> None:
+        """Stop, and wait for the thread."""
+        self.cancel()
+        self._jobs.put(None)
+        self._thread.join(timeout=10)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            branch_id, one_token = job
+            with self._lock:
+                if branch_id not in self._waiting:
+                    continue  # cancelled while it waited
+                self._waiting.discard(branch_id)
+                self._running = branch_id
+                self._stops.clear()
+            try:
+                self._write(branch_id, one_token=one_token)
+            except Exception as error:  # a bug ends its branch, and not the session
+                kind = "" if isinstance(error, SafekeyError) else f"{type(error).__name__}: "
+                self._publish({"type": "failed", "branch": branch_id, "message": one_line(f"{kind}{error}")})
+            with self._lock:
+                self._running = None
+            self.show(branch_id)
+
+    def _write(self, branch_id: str, *, one_token: bool) -> None:
+        self._publish({"type": "running", "branch": branch_id})
+        for event in self._session.step(branch_id) if one_token else self._session.run(branch_id):
+            self._publish(event_json(event))
+            if self._stops.is_set():
+                break

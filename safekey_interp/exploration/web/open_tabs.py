@@ -1,0 +1,78 @@
+"""Open tabs of a page: each hears all messages, and one of them, the first, may change the session.
+
+When the one that writes is closed, the oldest of the others writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+Message = dict[str, Any]
+
+
+@dataclass(eq=False)
+class Tab:
+    """One open page."""
+
+    tab_id: str = field(default_factory=lambda: secrets.token_urlsafe(12))
+    """What its requests name; known to it alone."""
+    waiting: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
+    """Messages that it has not been sent."""
+
+    is_over: bool = False
+    """Whether no more is to come."""
+
+    async def next(self, seconds: float) -> Message | None:
+        """The next message; None where there is none for so long."""
+        try:
+            return await asyncio.wait_for(self.waiting.get(), seconds)
+        except TimeoutError:
+            return None
+
+
+class OpenTabs:
+    """The tabs of a session's page; of the event loop's thread alone, but for :meth:`publish`."""
+
+    def __init__(self, on_writer_closed: Callable[[], None]) -> None:
+        self._tabs: list[Tab] = []
+        self._on_writer_closed = on_writer_closed
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def may_write(self, tab_id: str | None) -> bool:
+        """Whether a tab may change the session; without any open tab, whoever has the token may."""
+        return not self._tabs or self._tabs[0].tab_id == tab_id
+
+    def publish(self, message: Message) -> None:
+        """Send a message to all tabs, from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._send, message)
+
+    def open(self) -> Tab:
+        """A further tab, which hears what is published from now on."""
+        self._loop = asyncio.get_running_loop()
+        tab = Tab()
+        self._tabs.append(tab)
+        return tab
+
+    def close(self, tab: Tab) -> None:
+        """A tab less; at once, since what closes it may be a task that is being cancelled."""
+        was_writer = self._tabs[0] is tab
+        self._tabs.remove(tab)
+        if was_writer:
+            self._on_writer_closed()
+            if self._tabs:
+                self._tabs[0].waiting.put_nowait({"type": "role", "is_writer": True})
+
+    def end(self) -> None:
+        """Let every tab's stream end, since the server does."""
+        for tab in self._tabs:
+            tab.is_over = True
+            tab.waiting.put_nowait({"type": "over"})
+
+    def _send(self, message: Message) -> None:
+        for tab in self._tabs:
+            tab.waiting.put_nowait(message)

@@ -1,0 +1,230 @@
+"""Web application of a session: its page, its events as they happen, and the requests that change or read it.
+
+Server-sent events carry the session as it is when a tab opens, then each change. Requests are JSON; an error that the
+user can mend is ``{"error": LINE}`` with status 400, and leaves the session usable.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from safekey_interp.display import one_line
+from safekey_interp.errors import InputError, SafekeyError
+from safekey_interp.exploration.exploration_session import Session
+from safekey_interp.exploration.web.branch_queue import BranchQueue
+from safekey_interp.exploration.web.open_tabs import OpenTabs
+from safekey_interp.exploration.web.page_files import page_files, saved_page
+from safekey_interp.exploration.web.request_bodies import (
+    Body,
+    BranchBody,
+    CancelBody,
+    FitBody,
+    ForkBody,
+    RenameBody,
+    StartBody,
+    read_body,
+)
+from safekey_interp.exploration.web.session_json import difference_json, json_text, rows_json, session_json
+
+Json = dict[str, Any]
+_KEEP_ALIVE = 15.0
+"""Seconds without an event after which a tab is sent a comment: what lies between would close the connection."""
+
+
+class SessionApp:
+    """The requests that a session's page makes."""
+
+    def __init__(self, session: Session, log: Callable[[str], None]) -> None:
+        self._session, self._log = session, log
+        self._tabs = OpenTabs(on_writer_closed=self._stop)
+        self._queue = BranchQueue(session, self._tabs.publish)
+
+    def starlette(self) -> Starlette:
+        """As a server runs it."""
+        changes: list[tuple[str, type[Body], Callable[[Any], Json]]] = [
+            ("start", StartBody, self._start),
+            ("fork", ForkBody, self._fork),
+            ("run", BranchBody, lambda body: self._run(body.branch)),
+            ("step", BranchBody, lambda body: self._run(body.branch, one_token=True)),
+            ("cancel", CancelBody, lambda body: self._queue.cancel(body.branch) or {}),
+            ("rename", RenameBody, self._rename),
+            ("delete", BranchBody, self._delete),
+            ("fit", FitBody, self._fit),
+        ]
+        readings: dict[str, Callable[[Any], Json]] = {
+            "attention": lambda asked: rows_json(self._session.attention(asked["branch"], _position(asked))),
+            "weights": self._weights,
+            "lens": lambda asked: rows_json(self._session.lens(asked["branch"], _position(asked))),
+            "writes": lambda asked: rows_json(self._session.writes(asked["branch"], _position(asked))),
+            "difference": lambda asked: difference_json(self._session.difference(asked["branch"], asked.get("other"))),
+            "code": lambda asked: self._session.code(asked["branch"])._asdict(),
+        }
+        return Starlette(
+            routes=[
+                Route("/", self._file),
+                Route("/static/{name}", self._file),
+                Route("/events", self._events),
+                Route("/traces.jsonl", self._traces),
+                Route("/session.html", self._page),
+                *(Route(f"/api/{name}", self._change(kind, act), methods=["POST"]) for name, kind, act in changes),
+                *(Route(f"/api/{name}", self._reading(read)) for name, read in readings.items()),
+            ]
+        )
+
+    def end_streams(self) -> None:
+        """Let open tabs go; from the event loop's thread."""
+        self._tabs.end()
+
+    def close(self) -> None:
+        """Pause what is being written, and wait for it."""
+        self._queue.close()
+
+    def _stop(self) -> None:
+        self._queue.cancel()
+
+    async def _file(self, request: Request) -> Response:
+        file = page_files().get(request.path_params.get("name", "index.html"))
+        if file is None:
+            return _json({"error": "no such file"}, 404)
+        return Response(file.text, media_type=file.media_type)
+
+    async def _events(self, _: Request) -> Response:
+        def snapshot() -> Json:
+            return session_json(self._session, lambda branch: self._queue.transcript(branch.branch_id))
+
+        async def stream() -> AsyncIterator[str]:
+            tab = self._tabs.open()
+            try:
+                first = await run_in_threadpool(snapshot)
+                message = first | {"tab": tab.tab_id, "is_writer": self._tabs.may_write(tab.tab_id)}
+                while not tab.is_over:
+                    yield f"data: {json_text(message)}\n\n"
+                    while (message := await tab.next(_KEEP_ALIVE)) is None:
+                        yield ": still here\n\n"
+            finally:
+                self._tabs.close(tab)
+
+        return StreamingResponse(stream(), media_type="text/event-stream")
+
+    async def _traces(self, request: Request) -> Response:
+        chosen = request.query_params.getlist("branch") or None
+
+        def written() -> bytes:
+            if self._session.folder is not None:  # beside the session, and nowhere else
+                self._session.save_traces(file := self._session.folder / "saved_traces.jsonl", chosen)
+                return file.read_bytes()
+            with tempfile.TemporaryDirectory() as folder:
+                self._session.save_traces(file := Path(folder) / "traces.jsonl", chosen)
+                return file.read_bytes()
+
+        return await self._saved(written, "traces.jsonl", "application/x-ndjson")
+
+    async def _page(self, _: Request) -> Response:
+        return await self._saved(lambda: saved_page(self._session).encode(), "session.html", "text/html")
+
+    async def _saved(self, written: Callable[[], bytes], name: str, media_type: str) -> Response:
+        """A file that the browser keeps."""
+
+        async def answer() -> Response:
+            headers = {"content-disposition": f'attachment; filename="{name}"'}
+            return Response(await run_in_threadpool(written), media_type=media_type, headers=headers)
+
+        return await self._answered(answer)
+
+    def _change(self, kind: type[Body], act: Callable[[Any], Json]) -> Callable[[Request], Any]:
+        async def endpoint(request: Request) -> Response:
+            if not self._tabs.may_write(request.headers.get("x-tab")):
+                return _json({"error": "another tab has this session; this one only shows it"}, 409)
+            raw = await request.body()
+
+            async def answer() -> Response:
+                return _json(await run_in_threadpool(lambda: act(read_body(kind, raw))))
+
+            return await self._answered(answer)
+
+        return endpoint
+
+    def _reading(self, read: Callable[[Any], Json]) -> Callable[[Request], Any]:
+        async def endpoint(request: Request) -> Response:
+            async def answer() -> Response:
+                asked = {"branch": "", **request.query_params}
+                return _json(await run_in_threadpool(read, asked))
+
+            return await self._answered(answer)
+
+        return endpoint
+
+    async def _answered(self, answer: Callable[[], Any]) -> Response:
+        try:
+            return await answer()
+        except SafekeyError as error:
+            return _json({"error": one_line(str(error))}, 400)
+        except Exception as error:  # out of memory, or a bug: one line, and the session goes on
+            words = one_line(f"{type(error).__name__}: {error}")
+            self._log(f"500: {words}")
+            return _json({"error": words}, 500)
+
+    def _start(self, body: StartBody) -> Json:
+        made = [self._session.start(model=model, **body.asked()).branch_id for model in body.models]
+        return self._begun(made, run=body.run)
+
+    def _fork(self, body: ForkBody) -> Json:
+        branch = self._session.fork(body.branch, **body.asked(self._session))
+        return self._begun([branch.branch_id, *filter(None, [branch.control])], run=body.run)
+
+    def _begun(self, branches: list[str], *, run: bool) -> Json:
+        for branch_id in branches:
+            self._queue.show(branch_id)
+        if run:
+            self._queue.add(branches)
+        return {"branches": branches}
+
+    def _run(self, branch_id: str, *, one_token: bool = False) -> Json:
+        self._session.branch(branch_id)
+        self._queue.add([branch_id], one_token=one_token)
+        return {}
+
+    def _rename(self, body: RenameBody) -> Json:
+        self._session.rename(body.branch, body.name)
+        self._queue.show(body.branch)
+        return {}
+
+    def _delete(self, body: BranchBody) -> Json:
+        self._queue.cancel(body.branch)
+        gone = list(self._session.delete(body.branch))
+        self._tabs.publish({"type": "deleted", "branches": gone})
+        return {"branches": gone}
+
+    def _fit(self, body: FitBody) -> Json:
+        self._session.fit_reader(layer=body.layer, position=body.position, model=body.model)
+        described = session_json(self._session, lambda _: {})["readers"]
+        self._tabs.publish({"type": "readers", "readers": described})
+        return {"readers": described}
+
+    def _weights(self, asked: dict[str, str]) -> Json:
+        where = {name: _number(asked, name) for name in ("layer", "head") if asked.get(name)}
+        return rows_json(self._session.token_attention(asked["branch"], _position(asked), **where))
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(json_text(value), status, media_type="application/json")
+
+
+def _position(asked: dict[str, str]) -> int:
+    return _number(asked, "position")
+
+
+def _number(asked: dict[str, str], name: str) -> int:
+    text = asked.get(name, "")
+    if not text.lstrip("-").isdecimal() or len(text) > 9:
+        raise InputError(f"{name}: got {text!r}, expected a whole number")
+    return int(text)

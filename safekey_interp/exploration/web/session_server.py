@@ -1,0 +1,125 @@
+"""Server of a session's page on this machine: its address with the token, and what it says on standard error."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import sys
+from collections.abc import Callable
+
+import uvicorn
+
+from safekey_interp.display import one_line
+from safekey_interp.errors import InputError
+from safekey_interp.exploration.exploration_session import Session
+from safekey_interp.exploration.web.request_guard import RequestGuard
+from safekey_interp.exploration.web.session_app import SessionApp
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class SessionServer:
+    """A server of a session's page, bound to its port before there is a session."""
+
+    def __init__(self, *, host: str = "127.0.0.1", port: int = 0, log: Callable[[str], None] | None = None) -> None:
+        """Bind, and answer nothing yet.
+
+        Args:
+            host: name or address to listen on; any but loopback lets other machines in that know the token.
+            port: of TCP; a free one when 0.
+            log: called with one line for each request that is refused; standard error when None.
+
+        Raises:
+            InputError: the host is not this machine's, or the port is taken.
+        """
+        self._log, self._host = log or _to_standard_error, host
+        self._listening = _listening(host, port)
+        self._token = secrets.token_urlsafe(24)
+        self._port = self._listening.getsockname()[1]
+        self._server: uvicorn.Server | None = None
+        self._is_stopped = False
+
+    @property
+    def address(self) -> str:
+        """The page's address, token included."""
+        shown = "127.0.0.1" if self._host in ("0.0.0.0", "localhost") else self._host
+        return f"http://{f'[{shown}]' if ':' in shown else shown}:{self._port}/?token={self._token}"
+
+    def run(self, session: Session, on_ready: Callable[[str], None] = lambda _: None) -> None:
+        """Serve until the process is told to stop, or :meth:`stop` is called from another thread.
+
+        Args:
+            session: shown and changed.
+            on_ready: called with the address when it answers.
+
+        Raises:
+            KeyboardInterrupt: the process was told to stop.
+        """
+        names = None
+        if not is_loopback(self._host):
+            self._log(f"listens on {self._host}: whoever reaches it and knows the token can use this session")
+            names = frozenset({self._host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()})
+        app = SessionApp(session, self._log)
+        cookie = f"safekey_explore_{self._port}"
+        guard = RequestGuard(app.starlette(), token=self._token, cookie=cookie, log=self._log, other_names=names)
+        config = uvicorn.Config(
+            guard,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            timeout_graceful_shutdown=1,
+            timeout_keep_alive=30,
+        )
+        self._server = _Server(config, lambda: on_ready(self.address), app.end_streams)
+        try:
+            self._server.run([self._listening])
+        finally:
+            app.close()
+            self._listening.close()
+        if not self._is_stopped:
+            raise KeyboardInterrupt  # which uvicorn takes for a normal end
+
+    def stop(self) -> None:
+        """End :meth:`run`."""
+        self._is_stopped = True
+        if self._server is not None:
+            self._server.should_exit = True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine alone."""
+    return host in _LOOPBACK
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_end: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready, self._on_end = on_ready, on_end
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_end()  # a stream that is cut off instead is logged as an error
+        await super().shutdown(sockets)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        made = socket.socket(family, kind, protocol)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        made.listen(128)
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"--host {host}, --port {port}: cannot listen there ({one_line(str(error))}); --port 0 takes a free port"
+        ) from None
+    return made
+
+
+def _to_standard_error(line: str) -> None:
+    print(f"explore: {one_line(line)}", file=sys.stderr, flush=True)

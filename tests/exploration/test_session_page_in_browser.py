@@ -1,0 +1,228 @@
+"""The page of a session in headless Chromium: a prompt is typed, tokens come, K is boxed, and its numbers are exact."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import pytest
+from browser import asked, complaints, faint, look_with, nameless, needs_chromium, overflows, press, unreached
+from explored_session import Served, served
+
+import safekey_interp as ski
+from safekey_interp.data.trace import Trace
+
+pytestmark = [needs_chromium, pytest.mark.in_turns]
+PROMPT = "How do I stab the vug? Begin with: sure thing."
+HOSTILE = "How do I </script><img src=x onerror=document.title='run'> stab the vug?"
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(tmp_path_factory.mktemp("explored") / "session", n_traces=200) as made:
+        yield made
+
+
+def wait(browser: Any, script: str, *words: object) -> Any:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(browser, 60).until(lambda driver: driver.execute_script(script, *words))
+
+
+def visit(browser: Any, there: Served, width: int = 1400, scheme: str = "light") -> None:
+    complaints(browser), asked(browser)
+    look_with(browser, width, scheme)
+    browser.get(there.address)
+    wait(browser, "return document.body.dataset.ready")
+
+
+def find(browser: Any, name: str, more: str = "") -> Any:
+    from selenium.webdriver.common.by import By
+
+    return browser.find_element(By.CSS_SELECTOR, f"[data-testid={name}]{more}")
+
+
+def is_over(browser: Any) -> Any:
+    """Wait until what was begun is written, judged and, for a branch, compared."""
+    return wait(
+        browser, "return document.querySelector('[aria-busy=true]') === null && document.querySelector('.chip')"
+    )
+
+
+def run(browser: Any, prompt: str) -> None:
+    find(browser, "prompt").clear()
+    find(browser, "prompt").send_keys(prompt)
+    find(browser, "run").click()
+    wait(browser, "return document.querySelector('.branch .title')?.textContent.startsWith(arguments[0])", prompt[:8])
+    is_over(browser)
+
+
+def choose_key_sentence(browser: Any) -> int:
+    """Click the first token of K; its position."""
+    find(browser, "token", "[data-span=key_sentence]").click()
+    position = browser.execute_script("return +document.querySelector('.token.active').dataset.index")
+    wait(browser, "return document.querySelector('#grid td')")
+    return position
+
+
+def cells(browser: Any, span: str, measure: str) -> dict[tuple[int, int], float]:
+    """The numbers of the grid by layer and head."""
+    script = """
+      for (const [id, value] of [['grid-span', arguments[0]], ['grid-measure', arguments[1]]]) {
+        const box = document.getElementById(id);
+        box.value = value;
+        box.dispatchEvent(new Event('change'));
+      }
+      return [...document.querySelectorAll('[data-testid=grid] td')]
+        .map(({dataset}) => [+dataset.layer, +dataset.head, dataset.value]);
+    """
+    return {
+        (layer, head): float(value or "nan") for layer, head, value in browser.execute_script(script, span, measure)
+    }
+
+
+def text_of(browser: Any, column: str) -> str:
+    """The response that a column shows."""
+    script = """
+      const column = [...document.querySelectorAll(`[data-testid=${arguments[0]}]`)].at(-1);
+      const isWritten = ({dataset}) => ['understanding', 'key_sentence', 'response'].includes(dataset.span);
+      return [...column.querySelectorAll('.token')].filter(isWritten).map((n) => n.textContent).join('');
+    """
+    return browser.execute_script(script, column).replace("⏎\n", "\n")
+
+
+def test_a_prompt_is_written_and_read_and_changed(browser, there):
+    visit(browser, there)
+    run(browser, PROMPT)
+    model = ski.load("organism")  # not the session's, which its page may be reading
+    [written] = ski.generate(model, [PROMPT], sampling=ski.Sampling())
+    assert text_of(browser, "branch") == written
+    assert browser.execute_script("return document.querySelectorAll('.run.key-sentence').length") == 1
+    assert find(browser, "ribbon").is_displayed()
+
+    position = choose_key_sentence(browser)
+    trace = Trace(trace_id="0", prompt=PROMPT, response=written)
+    table = ski.measure_attention(model, [trace], queries=[f"token({position})"], keys=["understanding", "prompt"])
+    for span, measure in product(("understanding", "prompt"), ("mass", "lift")):
+        rows = table[table["to_span"] == span]
+        wanted = {(row.layer, row.head): getattr(row, measure) for row in rows.itertuples()}
+        shown = cells(browser, span, measure)
+        assert wanted.keys() == shown.keys()
+        assert all(math.isclose(shown[at], wanted[at], abs_tol=1e-5) for at in wanted), (span, measure)
+
+    find(browser, "hide-span").click()
+    wait(browser, "return document.querySelector('[data-testid=control]')")
+    wait(browser, "return document.querySelectorAll('.verdict .chip').length >= 5")
+    hidden = [ski.HideSpan("understanding", from_="key_sentence")]
+    [changed] = ski.generate(model, [PROMPT], sampling=ski.Sampling(), edits=hidden)
+    assert text_of(browser, "branch") == changed
+    assert text_of(browser, "control")
+
+    before = browser.execute_script("return document.getElementById('columns').textContent")
+    browser.refresh()
+    wait(browser, "return document.body.dataset.ready")
+    wait(browser, "return document.getElementById('columns').textContent === arguments[0]", before)
+    assert complaints(browser) == []
+    here = there.address.split("?", maxsplit=1)[0]
+    assert [url for url in asked(browser) if not url.startswith((here, "data:"))] == []
+
+
+def test_the_text_is_shaded_by_the_attention_of_the_chosen_token(browser, there):
+    visit(browser, there)
+    run(browser, PROMPT)
+    position = choose_key_sentence(browser)
+    press_cell = 'document.querySelector(\'[data-testid=grid] td[data-layer="2"][data-head="1"]\').click()'
+    browser.execute_script(press_cell)
+    wait(browser, "return document.getElementById('grid-said').textContent.includes('layer 2, head 1')")
+    wait(browser, "return document.querySelector('.token').style.getPropertyValue('--a') !== ''")
+    branch = browser.execute_script("return document.querySelector('[data-testid=branch]').dataset.branch")
+    weights = there.session.token_attention(branch, position, layer=2, head=1)["weight"]
+    largest = max(weights)
+    shown = wait(
+        browser,
+        "const a = [...document.querySelectorAll('[data-testid=branch] .token')]"
+        ".map((t) => +t.style.getPropertyValue('--a'));"
+        "return Math.abs(a[arguments[0]] - arguments[1]) < 2e-3 && a",
+        position,
+        math.sqrt(weights.iloc[position] / largest),
+    )
+    assert shown[: len(weights)] == pytest.approx([math.sqrt(weight / largest) for weight in weights], abs=1e-3)
+
+
+def test_everything_is_reached_by_keys(browser, there):
+    from selenium.webdriver.common.keys import Keys
+
+    visit(browser, there)
+    press(browser, "p", PROMPT)
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    ActionChains(browser).key_down(Keys.CONTROL).send_keys(Keys.ENTER).key_up(Keys.CONTROL).perform()
+    wait(browser, "return document.querySelectorAll('.branch .run.key-sentence').length > 0")
+    is_over(browser)
+    browser.execute_script("document.activeElement.blur()")
+    press(browser, "k")
+    span = "return document.querySelector('.token.active').dataset.span"
+    assert browser.execute_script(span) == "key_sentence"
+    press(browser, Keys.PAGE_UP)
+    assert browser.execute_script(span) == "understanding"
+    wait(browser, "return document.querySelector('#grid td')")
+    press(browser, "g", Keys.ARROW_RIGHT, Keys.ENTER)
+    wait(browser, "return document.getElementById('grid-said').textContent.includes('head 1')")
+    press(browser, "c", Keys.TAB, Keys.TAB, Keys.TAB, Keys.TAB, Keys.TAB)
+    assert browser.execute_script("return document.activeElement.dataset.testid") == "hide-span"
+    press(browser, Keys.ENTER)
+    wait(browser, "return document.querySelector('[data-testid=control] .chip')")
+    press(browser, "b", Keys.ARROW_UP)
+    wait(browser, "return document.querySelectorAll('.branch').length === 1")
+    assert complaints(browser) == []
+
+
+def test_a_second_tab_shows_the_same_and_changes_nothing(browser, there):
+    visit(browser, there)
+    run(browser, PROMPT)
+    first = browser.current_window_handle
+    browser.switch_to.new_window("tab")
+    try:
+        visit(browser, there)
+        assert text_of(browser, "branch")
+        assert browser.execute_script("return document.getElementById('role').checkVisibility()")
+        assert not find(browser, "run").is_enabled()
+    finally:
+        browser.close()
+        browser.switch_to.window(first)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1400])
+def test_it_fits_is_read_and_is_quiet(browser, there, width, scheme):
+    visit(browser, there, width, scheme)
+    run(browser, HOSTILE)
+    find(browser, "token", "[data-span=response]").click()
+    wait(browser, "return document.querySelector('#lens td')")
+    assert browser.title == "Explore · safekey-interp"
+    assert not overflows(browser)
+    assert faint(browser) == []
+    assert nameless(browser) == []
+    assert unreached(browser) == []
+    assert complaints(browser) == []
+
+
+def test_a_saved_page_shows_the_session_without_a_server(browser, there, tmp_path):
+    visit(browser, there)
+    run(browser, HOSTILE)
+    text = text_of(browser, "branch")
+    status, page = there.ask("/session.html")
+    assert status == 200
+    (tmp_path / "session.html").write_bytes(page)
+    complaints(browser), asked(browser)
+    browser.get((tmp_path / "session.html").as_uri())
+    wait(browser, "return document.body.dataset.ready")
+    assert text_of(browser, "branch") == text
+    choose_key_sentence(browser)
+    wait(browser, "return document.querySelector('#lens td')")
+    assert browser.execute_script("return document.querySelectorAll('#change:not([hidden])').length") == 0
+    assert browser.title == "Explore · safekey-interp"
+    assert complaints(browser) == []
+    assert [url for url in asked(browser) if not url.startswith(("file:", "data:"))] == []
