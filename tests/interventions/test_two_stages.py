@@ -83,7 +83,7 @@ def test_an_estimate_is_the_derivative_of_what_is_taken_out_of_every_write(archi
     writes = [Place(0, "resid_pre")]
     writes += [Place(layer, site) for layer in range(model.n_layers) for site in ("attn_out", "mlp_out")]
 
-    def edits_of(batch: Sequence[Branch], begin: int) -> Mapping[Place, Edit]:
+    def edits_of(batch: Sequence[Branch], positions: np.ndarray) -> Mapping[Place, Edit]:
         shares = [share * (1 - 2 * (branch.variant % 2)) for branch in batch]
         stacked = torch.stack([vectors[branch.variant // 2] for branch in batch])
 
