@@ -96,20 +96,22 @@ def main() -> None:
         f"{torch.get_num_threads()} threads",
         flush=True,
     )
-    print(f"{'':<12}{'items':>6}{'minutes':>9}{'s an item':>11}{'passes':>9}{'tokens':>12}{'tokens an item':>16}")
+    heads = f"{'':<12}{'items':>6}{'minutes':>9}{'s an item':>11}{'processor s an item':>21}"
+    print(f"{heads}{'passes':>9}{'tokens':>12}{'tokens an item':>16}")
     for kind in options.kinds:
         with tempfile.TemporaryDirectory() as folder, counted(model) as count:
-            begun = time.perf_counter()
+            begun, worked = time.perf_counter(), time.process_time()
             of_kind = in_pairs(traces) if kind == "patch" else traces
             run = run_intervention(kind, model, of_kind, out=Path(folder) / kind)
             seconds, effects = time.perf_counter() - begun, run.effects
+            processor = time.process_time() - worked
             assert effects is not None
             n = effects["trace_id"].nunique()
         confirm = run.manifest["settings"].get("confirm")
         stages = "one stage" if confirm is None else f"two stages, {confirm} confirmed"
         print(
-            f"{kind:<12}{n:>6}{seconds / 60:>9.1f}{seconds / n:>11.1f}{count.passes:>9,}{count.tokens:>12,}"
-            f"{count.tokens / n:>16,.0f}  {stages}",
+            f"{kind:<12}{n:>6}{seconds / 60:>9.1f}{seconds / n:>11.1f}{processor / n:>21.1f}{count.passes:>9,}"
+            f"{count.tokens:>12,}{count.tokens / n:>16,.0f}  {stages}",
             flush=True,
         )
 

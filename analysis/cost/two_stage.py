@@ -1,14 +1,17 @@
-"""How often first-order estimates have the exact first place among their best.
+"""How often two stages hold the place with the largest exact effect among those that they screen.
 
     python analysis/cost/two_stage.py [--file ../shared/data/star1.jsonl] [--cases 40] [--models organism smollm2]
-                                      [--best 5] [--out FILE]
+                                      [--out FILE]
 
-A case is a draw of a few traces, an intervention (a direction ablated or added by layer, states patched by layer and
-position) and a model: every place of it is estimated and measured exactly, without controls, and the place with the
-largest mean exact effect on safe minus compliant key sentences is looked for among the largest estimates. Cases go to
-the models by turns, and of each model to the interventions with more places than ``--best``, which directions of the
-organism's four layers are not. Labels of STAR-1's traces are drawn, and sources of its patches are other requests'
-traces. ``--out`` keeps a line a case, so that a stopped script goes on.
+A case is a draw of a few traces, an intervention (a direction ablated or added by layer; states patched by layer and
+position, of the stream alone or of heads and MLPs, too) and a model: every place of it is estimated and measured
+exactly, without controls, and the place with the largest mean exact effect on safe minus compliant key sentences is
+looked for among those that are screened. As the screened places are ranked by their exact effects, it then is the first
+of the five best. Beside it stands its rank among the estimates. As many places are confirmed, which says how many are
+screened, as by default on SmolLM2: one direction, five patches. Cases go to the models by turns, and of each model to
+the interventions with more places than are screened, which directions of the organism's four layers are not. Labels of
+STAR-1's traces are drawn, and sources of its patches are other requests' traces. ``--out`` keeps a line a case, so that
+a stopped script goes on.
 """
 
 from __future__ import annotations
@@ -33,12 +36,14 @@ from safekey_interp.interventions.directions import fit_directions
 from safekey_interp.interventions.intervention_registry import find_intervention
 from safekey_interp.interventions.steering import steer
 from safekey_interp.interventions.trace_pairs import TracePair, find_pairs
-from safekey_interp.interventions.two_stages import mean_effects
+from safekey_interp.interventions.two_stages import mean_effects, places_to_screen
 from safekey_interp.measures.intervals import share_interval
 from safekey_interp.models.model import Model, load
 from safekey_interp.models.organism import TRACES
 
-WAYS = {"organism": ("patch",), "smollm2": ("ablate", "add", "patch")}
+WAYS = {"organism": ("components",), "smollm2": ("ablate", "add", "patch")}
+CONFIRMED = {"ablate": 1, "add": 1, "patch": 5, "components": 5}
+COMPONENTS = ("resid_post", "head", "mlp_out")
 N_FITTED, N_STEERED, N_PAIRS, N_POOL = 24, 2, 2, 200
 
 
@@ -51,11 +56,12 @@ def case(name: str, model: Model, pool: Sequence[Trace], way: str, number: int) 
     """Where the exact first place of one case is among the estimates."""
     rng = np.random.default_rng([number, 41])
     order = rng.permutation(len(pool)).tolist()
-    kind = "patch" if way == "patch" else "direction"
+    kind = "direction" if way in ("ablate", "add") else "patch"
     stages = find_intervention(kind).stages
     assert stages is not None
     if kind == "patch":
-        measure = partial(patch, model, _pairs(name, pool, order), n_random=0)
+        components = COMPONENTS if way == "components" else None
+        measure = partial(patch, model, _pairs(name, pool, order), n_random=0, components=components)
     else:
         labelled = [pool[at].with_(label=("harmful", "benign")[i % 2]) for i, at in enumerate(order)]
         directions = fit_directions(model, labelled[N_STEERED : N_STEERED + N_FITTED], n_controls=1, seed=number)
@@ -65,8 +71,12 @@ def case(name: str, model: Model, pool: Sequence[Trace], way: str, number: int) 
     means = pd.concat({stage: mean_effects(table, stages).abs() for stage, table in tables.items()}, axis=1).dropna()
     exact = means["exact"].to_numpy()
     rank = int((means["estimate"] > means["estimate"].to_numpy()[exact.argmax()]).sum()) + 1
+    screened = places_to_screen(tables["estimate"], stages, CONFIRMED[way], seed=number)
+    top = means.index[exact.argmax()]
+    held = (top if isinstance(top, tuple) else (top,)) in screened
     correlation = float(means.corr("spearman").loc["estimate", "exact"])  # type: ignore[arg-type]
-    return {"model": name, "way": way, "number": number, "rank": rank, "places": len(means), "spearman": correlation}
+    about = {"model": name, "way": way, "number": number, "places": len(means), "screened": len(screened)}
+    return about | {"rank": rank, "held": held, "spearman": correlation}
 
 
 def _pairs(name: str, pool: Sequence[Trace], order: Sequence[int]) -> list[TracePair]:
@@ -81,7 +91,6 @@ def main() -> None:
     parser.add_argument("--file", default="../shared/data/star1.jsonl")
     parser.add_argument("--cases", type=int, default=40)
     parser.add_argument("--models", nargs="+", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--best", type=int, default=5)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     quiet_libraries()
@@ -97,15 +106,17 @@ def main() -> None:
         found.append(one)
         print(
             f"{one['model']:<10}{one['way']:<8}{number:>4}  the exact first of {one['places']} places is number "
-            f"{one['rank']} of the estimates; rank correlation {one['spearman']:.2f}",
+            f"{one['rank']} of the estimates, {'held' if one['held'] else 'lost'} with {one['screened']} screened; rank "
+            f"correlation {one['spearman']:.2f}",
             flush=True,
         )
         if options.out is not None and (name, number) not in done:
             with options.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(one) + "\n")
-    held = np.array([one["rank"] <= options.best for one in found], float)
-    low, high = share_interval(held, [str(number) for number in range(len(held))])
-    print(f"among the {options.best} best in {held.mean():.3f} [{low:.3f}, {high:.3f}] of {len(held)} cases")
+    for words, which in (("among those screened", "held"), ("among the five largest estimates", "rank")):
+        share = np.array([one["held"] if which == "held" else one["rank"] <= 5 for one in found], float)
+        low, high = share_interval(share, [str(number) for number in range(len(share))])
+        print(f"{words} in {share.mean():.3f} [{low:.3f}, {high:.3f}] of {len(share)} cases")
 
 
 def _is_there(file: Path | None) -> bool:

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from safekey_interp.capture.attention_hook import observed_attention
@@ -85,7 +85,13 @@ class Knockout:
     """The cuts of a batch, one a row; joins each layer's mask with them."""
 
     def __init__(
-        self, cuts: Sequence[Cut], *, n_heads: int, starts: Sequence[int] | None = None, seed: int = 0
+        self,
+        cuts: Sequence[Cut],
+        *,
+        n_heads: int,
+        starts: Sequence[int] | None = None,
+        depths: Int64[Tensor, "row pos"] | None = None,
+        seed: int = 0,
     ) -> None:
         """Begin without having seen a layer.
 
@@ -93,6 +99,8 @@ class Knockout:
             cuts: one a row of the batch.
             n_heads: heads of the model.
             starts: position of each row's first token, where rows are padded on the left.
+            depths: of rows that are token trees (:mod:`.token_trees`), how far behind the beginning each token of a
+                pass is; keys then lie in the beginning, and the query whose sight counts comes first behind it.
             seed: seed of the draws.
         """
         self.cuts = tuple(cuts)
@@ -103,7 +111,7 @@ class Knockout:
         """Fewest keys that a set elsewhere could be drawn from, over the layers in which a row is cut; the same."""
         self.is_short = np.zeros(len(self.cuts), bool)
         """Rows whose pool is smaller than the span in sight in some layer: a set elsewhere hides nothing; the same."""
-        self._starts, self._seed = list(starts or [0] * len(self.cuts)), seed
+        self._starts, self._depths, self._seed = list(starts or [0] * len(self.cuts)), depths, seed
         self._rows_of = {
             layer: torch.tensor([layer in cut.layers for cut in self.cuts])
             for layer in frozenset[int]().union(*(cut.layers for cut in self.cuts))
@@ -152,7 +160,8 @@ class Knockout:
     def _queries_of(self, n_queries: int, offset: int) -> Bool[Tensor, "batch q_pos"]:
         """The queries of each row's cut: the same in every layer."""
         if self._queries is None:
-            self._queries = chosen_queries([cut.queries for cut in self.cuts], self._starts, n_queries, offset)
+            queries = [cut.queries for cut in self.cuts]
+            self._queries = chosen_queries(queries, self._starts, n_queries, offset, self._depths)
         return self._queries
 
     def _keys(self, layer: int, visible: Bool[Tensor, "batch q_pos k_pos"], offset: int) -> Bool[Tensor, "batch k_pos"]:
@@ -221,7 +230,11 @@ def _stream(cut: Cut, seed: int, what: str) -> np.random.Generator:
 
 
 def chosen_queries(
-    queries: Sequence[Sequence[int]], starts: Sequence[int], n_queries: int, offset: int
+    queries: Sequence[Sequence[int]],
+    starts: Sequence[int],
+    n_queries: int,
+    offset: int,
+    depths: Int64[Tensor, "row pos"] | None = None,
 ) -> Bool[Tensor, "batch q_pos"]:
     """Which queries of a pass are meant in each row.
 
@@ -230,12 +243,14 @@ def chosen_queries(
         starts: position of each row's first token.
         n_queries: queries of the pass.
         offset: position of its first query.
+        depths: how far behind it each query's position is; one after another when None.
     """
-    chosen = np.zeros((len(queries), n_queries), bool)
-    for row, (positions, start) in enumerate(zip(queries, starts, strict=True)):
-        at = np.asarray(positions, dtype=np.int64) + (start - offset)
-        chosen[row, at[at < n_queries]] = True
-    return torch.as_tensor(chosen)
+    behind = np.tile(np.arange(n_queries), (len(queries), 1)) if depths is None else depths.numpy()
+    chosen = [
+        np.isin(behind[row], np.asarray(positions, dtype=np.int64) + (start - offset))
+        for row, (positions, start) in enumerate(zip(queries, starts, strict=True))
+    ]
+    return torch.as_tensor(np.stack(chosen))
 
 
 def sparing_blind(

@@ -70,7 +70,11 @@ class PrefixCache:
         return self._last[beginnings].float().log_softmax(-1)[places, list(next_ids)].double().cpu()
 
     def logits(
-        self, rows: Int64[Tensor, "row pos"], of: Sequence[int], first: int = 0
+        self,
+        rows: Int64[Tensor, "row pos"],
+        of: Sequence[int],
+        first: int = 0,
+        depths: Int64[Tensor, "row pos"] | None = None,
     ) -> Float[Tensor, "row pos_2 d_vocab"]:
         """Logits of continuations.
 
@@ -78,6 +82,7 @@ class PrefixCache:
             rows: tokens behind the beginnings, padded on the right, where causality hides the padding; may be none.
             of: the beginning of each row.
             first: logits of earlier tokens of the rows are not computed.
+            depths: how far behind the beginning each token's position is; one after another when None.
         """
         width = rows.shape[1]
         if not width:
@@ -86,7 +91,7 @@ class PrefixCache:
         if self.width:
             index = torch.tensor(list(of), device=self._model.device)
             layers: list[Any] = [_Past(keys, values, index) for keys, values in self._past]
-            options = {"past_key_values": Cache(layers=layers), "use_cache": True} | self._places(of, width)
+            options = {"past_key_values": Cache(layers=layers), "use_cache": True} | self._places(of, width, depths)
         return self._forward(rows, first, options)
 
     def _forward(self, rows: Int64[Tensor, "row pos"], first: int, options: dict[str, Any]) -> Tensor:
@@ -97,13 +102,14 @@ class PrefixCache:
             return hf(input_ids=rows.to(self._model.device), **options).logits
         return hf(input_ids=rows.to(self._model.device), **options).logits[:, first:]
 
-    def _places(self, of: Sequence[int], n_new: int) -> dict[str, Tensor]:
+    def _places(self, of: Sequence[int], n_new: int, depths: Tensor | None = None) -> dict[str, Tensor]:
         """Positions of the tokens of a pass, and a mask where beginnings are padded: of the beginnings themselves, or
-        of ``n_new`` tokens behind them."""
+        of ``n_new`` tokens behind them, at some depths."""
         device = self._model.device
         starts = torch.tensor(self.starts(of), device=device)[:, None]
         columns = torch.arange(self.width + n_new, device=device)
-        positions = (columns[self.width if n_new else 0 :] - starts).clamp(min=0)
+        own = columns[self.width if n_new else 0 :] if depths is None else self.width + depths.to(device)
+        positions = (own - starts).clamp(min=0)
         if not bool((starts > 0).any()):
             return {"position_ids": positions}
         return {"position_ids": positions, "attention_mask": (columns >= starts).long()}

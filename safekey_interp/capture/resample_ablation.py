@@ -69,17 +69,26 @@ class Swap:
 class Resampling:
     """The swaps of a batch, one a row; gives each layer's queries the other keys."""
 
-    def __init__(self, swaps: Sequence[Swap], *, n_heads: int, starts: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        swaps: Sequence[Swap],
+        *,
+        n_heads: int,
+        starts: Sequence[int] | None = None,
+        depths: Int64[Tensor, "row pos"] | None = None,
+    ) -> None:
         """Begin without having seen a layer.
 
         Args:
             swaps: one a row of the batch.
             n_heads: query heads of the model.
             starts: position of each row's first token, where rows are padded on the left.
+            depths: of rows that are token trees (:mod:`.token_trees`), how far behind the beginning each token of a
+                pass is; the span's keys then lie in the beginning.
         """
         self.swaps = tuple(swaps)
         """One a row of the batch."""
-        self._n_heads, self._starts = n_heads, list(starts or [0] * len(self.swaps))
+        self._n_heads, self._starts, self._depths = n_heads, list(starts or [0] * len(self.swaps)), depths
 
     def see_attention(
         self, module: Any, query: Tensor, key: Tensor, attention_mask: Tensor | None, options: dict[str, Any]
@@ -109,7 +118,8 @@ class Resampling:
             columns[row, :n], is_given[row, :n] = at[len(at) - n :], True
             for part, given in zip(more, swap.given[layer], strict=True):
                 part[row, :, :n] = given.to(part)
-        queries = chosen_queries([swap.queries for swap in self.swaps], self._starts, n_queries, offset)
+        of_rows = [swap.queries for swap in self.swaps]
+        queries = chosen_queries(of_rows, self._starts, n_queries, offset, self._depths)
         chosen = rearrange(queries, "b q -> b 1 q 1") & self._heads_of(layer)
         chosen = chosen.to(mask.device)
         index = repeat(columns.to(mask.device), "b m -> b h q m", h=mask.shape[1], q=n_queries)

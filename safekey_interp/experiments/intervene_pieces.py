@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
@@ -22,7 +23,7 @@ from safekey_interp.interventions.intervention_options import span_expressions, 
 from safekey_interp.interventions.intervention_parts import STAGED
 from safekey_interp.interventions.intervention_record import Intervention, Prepared, load_function
 from safekey_interp.interventions.stages_record import Stages
-from safekey_interp.interventions.two_stages import ESTIMATE, EXACT, STAGE, choose_places, exact_calls, n_confirmed
+from safekey_interp.interventions.two_stages import ROUNDS, STAGE, n_confirmed, next_call
 from safekey_interp.measures.direction_record import Direction
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class Piece(NamedTuple):
     """Arguments of the function besides the options of the run."""
     columns: Mapping[str, Any]
     """Columns of the table besides those of the function."""
-    calls: Sequence[Mapping[str, Any]] = ({},)
-    """Further arguments of each call of the function; its tables follow one another."""
+    call: Mapping[str, Any] = MappingProxyType({})
+    """Further arguments of the function in one round."""
 
 
 class Work(NamedTuple):
@@ -62,28 +63,32 @@ class Work(NamedTuple):
     first: Sequence[Piece] = ()
     """Pieces of a first round, whose table the others need."""
     stages: Stages | None = None
-    """Of work of two stages, whose pieces are first those of the estimates."""
+    """Of work of two stages, whose pieces are those of its first round."""
     n_confirmed: int = 0
     """Places that its second stage confirms."""
+
+    @property
+    def n_rounds(self) -> int:
+        """Rounds in which every piece is measured."""
+        return 1 if self.stages is None else len(ROUNDS)
 
     @property
     def whole_options(self) -> dict[str, Any]:
         """What the function is called with for the first piece."""
         return {**self.options, **(self.pieces[0].options if self.pieces else {})}
 
-    def second_stage(self, estimates: Sequence[pd.DataFrame], seed: int) -> list[Piece]:
-        """The pieces of the exact passes, from the tables of the estimates; none where there is one stage.
+    def round(self, tables: Sequence[pd.DataFrame], seed: int) -> list[Piece]:
+        """The pieces of the round behind some others.
 
         Args:
-            estimates: of all traces.
-            seed: of the places that are drawn.
+            tables: of those rounds, of all traces.
+            seed: of places that are drawn.
         """
-        stages = self.stages
-        if stages is None or not estimates:
-            return []
-        chosen = choose_places(pd.concat(estimates, ignore_index=True), stages, self.n_confirmed, seed=seed)
-        calls = exact_calls(chosen, stages)
-        return [piece._replace(columns={**piece.columns, STAGE: EXACT}, calls=calls) for piece in self.pieces]
+        if self.stages is None:
+            return self.pieces
+        call = next_call(tables, self.stages, self.n_confirmed, seed=seed)
+        stage = {STAGE: ROUNDS[len(tables)]}
+        return [piece._replace(columns={**piece.columns, **stage}, call=call) for piece in self.pieces]
 
     @property
     def n(self) -> int:
@@ -117,10 +122,7 @@ def plan_work(
     stages = intervention.stages
     if stages is None or n_confirmed is None:
         return work
-    estimates = [
-        piece._replace(columns={**piece.columns, STAGE: ESTIMATE}, calls=[stages.estimate]) for piece in work.pieces
-    ]
-    return work._replace(pieces=estimates, stages=stages, n_confirmed=n_confirmed)
+    return work._replace(stages=stages, n_confirmed=n_confirmed)
 
 
 def _one_stage(

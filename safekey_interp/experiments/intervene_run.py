@@ -145,8 +145,8 @@ def run_intervention(
         if intervention.cost is not None and session.team.is_first:
             session.progress.say(load_function(intervention.cost)(work.whole_options, work.n))
         done = session.done_parts(manifest)
-        n, n_rounds = len(work.pieces), 1 if work.stages is None else 2
-        left = [work.pieces[i] for i in range(n) if not {i + k * n for k in range(n_rounds)} <= done]
+        n = len(work.pieces)
+        left = [work.pieces[i] for i in range(n) if not {i + k * n for k in range(work.n_rounds)} <= done]
         estimate = partial(intervention_cost, intervention, model, work, checked, left)
         cost = session.progress.starts(lambda: estimate(n_processes=session.team.world_size))
         session.lap("estimating")
@@ -185,11 +185,18 @@ class _Task(NamedTuple):
         return self._replace(work=self.work._replace(options=self.work.options | {"others": others}))
 
     def measure(self, writer: RunWriter) -> list[Path]:
-        """Every piece's folder; the processes share and measure those that are not done."""
-        function, first = self.intervention.measure, self.work.pieces
-        parts = self._round(writer, "measuring" if self.work.stages is None else "estimating", function, first)
-        second = self.work.second_stage([] if self.work.stages is None else _tables(parts), self.settings.seed)
-        return [*parts, *self._round(writer, "measuring", function, second, len(first))] if second else parts
+        """Every piece's folder of every round; the processes share and measure those that are not done."""
+        function, every, tables = self.intervention.measure, list[Path](), list[pd.DataFrame]()
+        for number in range(self.work.n_rounds):
+            pieces = self.work.round(tables, self.settings.seed)
+            name = "measuring" if number == self.work.n_rounds - 1 else ("estimating", "screening")[number]
+            parts = self._round(writer, name, function, pieces, number * len(pieces))
+            every += parts
+            of_round = _tables(parts)
+            if not of_round:
+                break
+            tables.append(pd.concat(of_round, ignore_index=True))
+        return every
 
     def _round(
         self, writer: RunWriter, name: str, function: Function, pieces: Sequence[Piece], begin: int = 0
@@ -224,10 +231,11 @@ class _Task(NamedTuple):
         self.session.progress.stage("summarising", None)
         path = writer.path
         writer.remove_results()
-        join_tables(parts, _TABLE, path / _TABLE)
-        effects = pd.read_parquet(path / _TABLE)
-        if self.work.stages is not None:
-            effects = join_stages(effects)
+        if self.work.stages is None:
+            join_tables(parts, _TABLE, path / _TABLE)
+            effects = pd.read_parquet(path / _TABLE)
+        else:
+            effects = join_stages(pd.concat(_tables(parts), ignore_index=True))
             write_table(path / _TABLE, effects)
         summary = load_function(self.intervention.summarise)(effects)
         write_table(path / "summary.parquet", summary)
@@ -238,26 +246,24 @@ class _Task(NamedTuple):
 
     def _measured(self, function: Function, piece: Piece) -> Callable[[Path], None]:
         """Measure a piece; what is returned writes it."""
-        progress, n_done, n_calls = self.session.progress, 0, len(piece.calls)
+        progress, n_done = self.session.progress, 0
 
         def on_trace(n: int) -> None:
             nonlocal n_done
             n_done += n
-            progress.advance(n_done // n_calls - (n_done - n) // n_calls)
+            progress.advance(n)
             self.session.team.check()
 
-        tables: list[pd.DataFrame] = []
-        left_out: dict[str, str] = {}
-        options = {**self.work.options, **piece.options, **self.settings.spans, "seed": self.settings.seed}
-        loaded = load_function(function)
-        for call in piece.calls:
-            try:
-                tables.append(loaded(self.model, piece.traces, **{**options, **call}, on_trace=on_trace))
-                left_out |= tables[-1].attrs["left_out"]
-            except NothingMeasured as error:
-                left_out |= error.left_out
-        progress.advance(len(piece.traces) - n_done // n_calls)
-        table = tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True) if tables else None
+        table: pd.DataFrame | None = None
+        options = {**self.work.options, **piece.options, **piece.call, **self.settings.spans}
+        try:
+            found = load_function(function)(
+                self.model, piece.traces, **options, seed=self.settings.seed, on_trace=on_trace
+            )
+            table, left_out = found, found.attrs["left_out"]
+        except NothingMeasured as error:
+            left_out = error.left_out
+        progress.advance(len(piece.traces) - n_done)
 
         def fill(folder: Path) -> None:
             if table is not None:

@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pandas as pd
+
 from safekey_interp.capture.pass_cost import NOTHING, Cost, timed, trial
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.span_checks import PartOf
@@ -103,10 +105,10 @@ def _measure_of(
             if intervention.first_round is not None:
                 first = {name: value for name, value in given.items() if name not in piece.options}
                 given["others"] = load_function(intervention.first_round)(model, some, **first, on_trace=_ignore)
-            tables = [function(model, some, **{**given, **call}, on_trace=_ignore) for call in piece.calls]
-            for second in work._replace(pieces=[piece]).second_stage(tables, settings.seed):
-                for call in second.calls:
-                    function(model, some, **{**given, **call}, on_trace=_ignore)
+            tables: list[pd.DataFrame] = []
+            for _ in range(work.n_rounds):
+                [of_round] = work._replace(pieces=[piece]).round(tables, settings.seed)
+                tables.append(function(model, some, **{**given, **of_round.call}, on_trace=_ignore))
 
     return measure
 

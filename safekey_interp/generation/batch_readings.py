@@ -1,4 +1,8 @@
-"""Readings of one batch: log-probability of the sentences that its rows end with, or what else is read of a row."""
+"""Readings of one batch of continuations: log-probability of the sentences that they end with, or what else is read.
+
+Continuations of one beginning that go through the model unchanged, or changed alike, share a sequence
+(:mod:`safekey_interp.capture.token_trees`): what several of them begin with is computed once.
+"""
 
 from __future__ import annotations
 
@@ -6,91 +10,96 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from einops import rearrange
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
+from safekey_interp.capture.token_trees import TokenTree, TreeBatch, token_tree
 from safekey_interp.generation.row_readings import Watch
 
 if TYPE_CHECKING:
     from safekey_interp.generation.continuation import Continuation
 
+MOST_PACKED = 256
+"""Tokens of continuations that share a sequence: attention between different ones is computed, too, and hidden."""
+
+def packed(
+    rows: Sequence[Continuation], before: int, n_inputs: Sequence[int] | None = None, *, together: bool
+) -> list[tuple[TokenTree, list[int]]]:
+    """Trees of rows that go through the model as one or as several, and the numbers of their rows.
+
+    Args:
+        rows: continuations of one beginning.
+        before: how many of their tokens it has.
+        n_inputs: how many of each row's tokens go through the model, those before counted; all that something is read
+            of when None.
+        together: whether rows may share a sequence; each has one of its own when not.
+    """
+    ends = [row.n_inputs for row in rows] if n_inputs is None else n_inputs
+    tails = [row.ids[before:end].tolist() for row, end in zip(rows, ends, strict=True)]
+    groups: list[list[int]] = []
+    n = 0
+    for number, tail in enumerate(tails):
+        n += len(tail)
+        if not groups or not together or n > MOST_PACKED:
+            groups.append([])
+            n = len(tail)
+        groups[-1].append(number)
+    return [(token_tree([tails[number] for number in group]), group) for group in groups]
+
 
 def score_batch(
     logits_of: Callable[..., Tensor],
-    continuations: Sequence[Continuation],
+    trees: TreeBatch,
+    continuations: Sequence[Sequence[Continuation]],
     before: Sequence[int],
     watch: Watch,
     *,
-    n_inputs: Sequence[int] | None = None,
-    known: Float[Tensor, " row"] | None = None,
-) -> Float[Tensor, " row"]:
-    """What is read of each row of one forward pass: of a sentence, its mean log-probability in nats a token; float64.
+    known: Float[Tensor, " continuation"] | None = None,
+) -> Float[Tensor, " continuation"]:
+    """What is read of each continuation in one forward pass: of a sentence, its mean log-probability in nats a token.
 
     Args:
-        logits_of: (row, pos) token ids and ``first`` to the logits at positions from ``first`` on.
-        continuations: one a row.
-        before: how many of its tokens each row does not bring along.
+        logits_of: trees and ``first`` to the logits at their tokens from ``first`` on, (row, pos, d_vocab).
+        trees: the pass's tokens, one tree a row.
+        continuations: those of each row, as its paths go.
+        before: how many of its tokens the continuations of each row do not bring along.
         watch: how states are read; :func:`~safekey_interp.generation.row_readings.watched_states` of the model.
-        n_inputs: how many of its tokens go through the model, those before counted; when None all but a sentence's
-            last, which predicts nothing of it.
         known: log-probability of the first token of each sentence that begins where the row does, else 0; 0 when None.
+
+    Returns:
+        Float64, row by row.
     """
-    tails = [row.ids[n:] for row, n in zip(continuations, before, strict=True)]
-    ids = torch.zeros((len(tails), max(map(len, tails))), dtype=torch.int64)
-    for row, tail in zip(ids, tails, strict=True):
-        row[: len(tail)] = tail
-    begins = [row.first_logit - n for row, n in zip(continuations, before, strict=True)]
-    first = max(0, min(begins))
-    if n_inputs is None:
-        n_inputs = [row.n_inputs for row in continuations]
-    width = max(total - n for total, n in zip(n_inputs, before, strict=True))
-    places = dict.fromkeys(row.reader.place for row in continuations if row.reader and row.reader.place)
+    every = [
+        (row, continuation, path, continuation.first_logit - n)
+        for row, (of_row, paths, n) in enumerate(zip(continuations, trees.paths, before, strict=True))
+        for continuation, path in zip(of_row, paths, strict=True)
+    ]
+    # Where a path is empty all that is read of its sentence is known.
+    first = min((path[max(0, begin)] for _, _, path, begin in every if path), default=0)
+    places = dict.fromkeys(one.reader.place for _, one, _, _ in every if one.reader and one.reader.place)
     with watch([place for place in places if place is not None]) as states:
-        logits = logits_of(ids[:, :width], first=first)
-    sentences = [number for number, row in enumerate(continuations) if row.reader is None]
-    scores = torch.zeros(len(continuations), dtype=torch.float64)
-    known = scores if known is None else known
-    if len(sentences) == len(continuations):
-        return _mean_logprobs(logits, ids[:, first + 1 :], [begin - first for begin in begins], continuations, known)
-    if sentences:
-        of_sentences = [begins[number] - first for number in sentences], [continuations[number] for number in sentences]
-        targets = ids[sentences, first + 1 :]
-        scores[sentences] = _mean_logprobs(logits[sentences], targets, *of_sentences, known[sentences])
-    for number, (row, n) in enumerate(zip(continuations, before, strict=True)):
-        reader = row.reader
-        if reader is None:
-            continue
-        if reader.place is None:
-            values = logits[number, begins[number] - first : len(row.ids) - n - first]
+        logits = logits_of(trees, first=first)
+    rows, at, targets, of = [], [], [], []
+    scores = torch.zeros(len(every), dtype=torch.float64)
+    for number, (row, one, path, begin) in enumerate(every):
+        if one.reader is None:
+            nodes = path[max(0, begin) : begin + one.n_tokens]
+            rows += [row] * len(nodes)
+            at += [node - first for node in nodes]
+            targets.append(one.ids[one.start + max(0, -begin) :][: len(nodes)])
+            of += [number] * len(nodes)
+        elif one.reader.place is None:
+            values = logits[row, [node - first for node in path[begin : len(one.ids) - before[row]]]]
+            scores[number] = one.reader.read(values).cpu()
         else:
-            values = states[reader.place][number, [position - n for position in reader.positions]]
-        scores[number] = reader.read(values).cpu()
-    return scores
-
-
-def _mean_logprobs(
-    logits: Tensor,
-    targets: Int64[Tensor, "row pos"],
-    begins: Sequence[int],
-    sentences: Sequence[Continuation],
-    known: Float[Tensor, " row"],
-) -> Float[Tensor, " row"]:
-    """Of the sentences of some rows.
-
-    Args:
-        logits: (row, pos, d_vocab) at the last positions of the rows.
-        targets: the tokens behind these positions, padded on the right.
-        begins: index into the logits' positions of what predicts each sentence's first token; -1 before them.
-        sentences: one a row.
-        known: log-probability of the tokens that are predicted before these positions.
-    """
-    # Of all rows at once: one token after another, and the padding counts nothing.
-    targets = targets.to(logits.device)
-    next_ids = rearrange(targets, "row token -> row token 1")
-    logprobs = logits[:, : targets.shape[1]].float().log_softmax(-1).gather(-1, next_ids)[..., 0]
-    counted = torch.zeros(targets.shape, dtype=torch.bool)
-    for row, (sentence, begin) in enumerate(zip(sentences, begins, strict=True)):
-        counted[row, max(0, begin) : begin + sentence.n_tokens] = True
-    kept = logprobs.double().where(counted.to(logits.device), 0.0).sum(-1).cpu()
-    return (kept + known) / torch.tensor([row.n_tokens for row in sentences])
+            values = states[one.reader.place][row, [path[position - before[row]] for position in one.reader.positions]]
+            scores[number] = one.reader.read(values).cpu()
+    if not targets:
+        return scores if known is None else scores + known
+    index = [torch.tensor(each, dtype=torch.int64, device=logits.device) for each in (rows, at)]
+    logprobs = logits.float().log_softmax(-1)[(*index, torch.cat(targets).to(logits.device))].double().cpu()
+    kept = torch.zeros(len(every), dtype=torch.float64).index_add(0, torch.tensor(of, dtype=torch.int64), logprobs)
+    sentences = torch.tensor([one.reader is None for _, one, _, _ in every])
+    n_tokens = torch.tensor([max(1, one.n_tokens) for _, one, _, _ in every])
+    kept = kept if known is None else kept + known
+    return torch.where(sentences, kept / n_tokens, scores)

@@ -18,15 +18,16 @@ from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from safekey_interp.capture.batches import plan_batches
 from safekey_interp.capture.prefix_cache import PrefixCache, common_prefix, has_prefix_cache
 from safekey_interp.capture.streaming import forward_cost, token_budget
+from safekey_interp.capture.token_trees import TokenTree, TreeBatch, packs, seeing_trees
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.errors import TraceError
-from safekey_interp.generation.batch_readings import score_batch
+from safekey_interp.generation.batch_readings import packed, score_batch
 from safekey_interp.generation.continuation import Continuation
 from safekey_interp.generation.row_readings import watched_states
 from safekey_interp.models.encoding import Encoding
@@ -98,10 +99,17 @@ def _continuation(trace: Trace, encoding: Encoding, sentence: str, begin: int) -
 class Batch(NamedTuple):
     """Rows of one forward pass."""
 
-    rows: list[int]
-    """Their numbers among all that are scored."""
+    alike: list[list[int]]
+    """Of each row, the numbers of the continuations that it has, among all that are scored."""
     starts: list[int]
     """Position of each row's first token in the pass: what padding on the left shifts by."""
+    depths: Int64[Tensor, "row pos"]
+    """How far behind the beginning each token of the pass is."""
+
+    @property
+    def rows(self) -> list[int]:
+        """The first continuation of each row."""
+        return [numbers[0] for numbers in self.alike]
 
 
 Around = Callable[[Batch], AbstractContextManager[object]]
@@ -113,7 +121,8 @@ def score(
     families: Sequence[Sequence[Continuation]],
     *,
     batch_size: int | None = None,
-    around: Around = lambda _: nullcontext(),
+    around: Around | None = None,
+    alike: Sequence[Sequence[Sequence[int]]] | None = None,
     n_unchanged: Sequence[int] | None = None,
     n_needed: Sequence[int] | None = None,
 ) -> list[Float[Tensor, " row"]]:
@@ -124,19 +133,23 @@ def score(
         families: continuations by trace. What those of a trace have in common, at most up to the token that predicts a
             sentence's first, is computed once, and outside ``around``.
         batch_size: rows a forward pass; as many as fit when None.
-        around: entered around each forward pass of rows, which are numbered through all families.
+        around: entered around each forward pass of continuations, which are numbered through all families.
+        alike: of each family, the places in it of continuations that ``around`` changes alike at each position, so that
+            they may share a row; when None, all without ``around``, and none with it.
         n_unchanged: tokens that each family begins with and that ``around`` leaves as they are; all before what is read
             when None.
-        n_needed: tokens of each row that go through the model for ``around``, even where they predict nothing that is
-            read, as a sentence's last; none when None.
+        n_needed: tokens of each continuation that go through the model for ``around``, even where they predict nothing
+            that is read, as a sentence's last; none when None.
 
     Returns:
         For each family, nats a token, or the reader's unit, float64.
     """
-    shares = has_prefix_cache(model)
+    shares, packing = has_prefix_cache(model), packs(model)
     n_before = [_n_before(family) if shares else 0 for family in families]
     if n_unchanged is not None:
         n_before = list(map(min, n_before, n_unchanged))
+    if alike is None:
+        alike = [[range(len(f))] if around is None else [[number] for number in range(len(f))] for f in families]
     watch = partial(watched_states, model)
     firsts = [0, *accumulate(map(len, families))]
     rows = [row for family in families for row in family]
@@ -146,20 +159,34 @@ def score(
     scores = torch.zeros(len(rows), dtype=torch.float64)
     for chosen in plan_batches(n_before, max_tokens=token_budget(model), cost=forward_cost(model)):
         prefixes = PrefixCache(model, [families[number][0].ids[: n_before[number]] for number in chosen])
-        placed = [(row, place) for place, f in enumerate(chosen) for row in range(firsts[f], firsts[f + 1])]
-        widths = [n_inputs[row] - prefixes.lengths[place] for row, place in placed]
-        order = sorted(range(len(placed)), key=lambda i: -widths[i])
-        for size in _sizes(model, [widths[i] for i in order], prefixes.width, batch_size):
-            numbers, of = map(list, zip(*(placed[i] for i in order[:size]), strict=True))
+        placed: list[tuple[TokenTree, list[int], int]] = []
+        for place, f in enumerate(chosen):
+            for group in alike[f]:
+                numbers = [firsts[f] + number for number in group]
+                of_group, ends = [rows[number] for number in numbers], [n_inputs[number] for number in numbers]
+                trees = packed(of_group, n_before[f], ends, together=packing and n_before[f] > 0)
+                placed += [(tree, [numbers[i] for i in some], place) for tree, some in trees]
+        order = sorted(range(len(placed)), key=lambda i: -len(placed[i][0].ids))
+        for size in _sizes(model, [len(placed[i][0].ids) for i in order], prefixes.width, batch_size):
+            trees, numbers, of = map(list, zip(*(placed[i] for i in order[:size]), strict=True))
             order = order[size:]
-            with around(Batch(numbers, prefixes.starts(of))):
+            batch = TreeBatch.of(trees)
+            with seeing_trees(model, batch), (around or _nothing)(Batch(numbers, prefixes.starts(of), batch.depths)):
                 before = [prefixes.lengths[place] for place in of]
-                logits = partial(prefixes.logits, of=of)
-                of_batch = [rows[number] for number in numbers]
-                needed = [n_inputs[number] for number in numbers]
-                known = _first_logprobs(prefixes, of, of_batch)
-                scores[numbers] = score_batch(logits, of_batch, before, watch, n_inputs=needed, known=known)
+                of_rows = [[rows[number] for number in some] for some in numbers]
+                known = _first_logprobs(prefixes, of, of_rows)
+                read = score_batch(partial(logits_behind, prefixes, of), batch, of_rows, before, watch, known=known)
+            scores[[number for some in numbers for number in some]] = read
     return [scores[first:end] for first, end in pairwise(firsts)]
+
+
+def _nothing(_: Batch) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def logits_behind(prefixes: PrefixCache, of: Sequence[int], trees: TreeBatch, first: int) -> Tensor:
+    """Logits of trees behind the beginnings of some numbers."""
+    return prefixes.logits(trees.ids, of, first, trees.depths)
 
 
 def _sizes(model: Model, widths: Sequence[int], n_before: int, batch_size: int | None) -> Iterator[int]:
@@ -179,12 +206,16 @@ def _n_before(family: Sequence[Continuation]) -> int:
     return common_prefix([row.ids for row in family], min(row.start - (row.reader is not None) for row in family))
 
 
-def _first_logprobs(prefixes: PrefixCache, of: Sequence[int], rows: Sequence[Continuation]) -> Float[Tensor, " row"]:
-    """Log-probability of each row's first token where the beginning ends before a sentence, else 0; float64."""
-    found = torch.zeros(len(rows), dtype=torch.float64)
-    at = [i for i, row in enumerate(rows) if row.reader is None and prefixes.lengths[of[i]] == row.start]
+def _first_logprobs(
+    prefixes: PrefixCache, of: Sequence[int], rows: Sequence[Sequence[Continuation]]
+) -> Float[Tensor, " continuation"]:
+    """Log-probability of each sentence's first token where the beginning ends before it, else 0; float64."""
+    every = [(place, one) for place, of_row in zip(of, rows, strict=True) for one in of_row]
+    found = torch.zeros(len(every), dtype=torch.float64)
+    at = [i for i, (place, one) in enumerate(every) if one.reader is None and prefixes.lengths[place] == one.start]
     if at:
-        found[at] = prefixes.next_logprobs([of[i] for i in at], [int(rows[i].ids[rows[i].start]) for i in at])
+        next_ids = [int(every[i][1].ids[every[i][1].start]) for i in at]
+        found[at] = prefixes.next_logprobs([every[i][0] for i in at], next_ids)
     return found
 
 

@@ -33,7 +33,7 @@ from safekey_interp.errors import TraceError
 from safekey_interp.generation.continuation import Continuation
 from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.generation.likelihood import NOT_FINITE
-from safekey_interp.interventions.activation_swaps import Swap, match_positions, read_states, swapping
+from safekey_interp.interventions.activation_swaps import Swap, change_alike, match_positions, read_states, swapping
 from safekey_interp.interventions.attribution_patching import attribute, compare_attribution
 from safekey_interp.interventions.effect_metrics import Readout, Subject, readout_of
 from safekey_interp.interventions.effects import (
@@ -193,7 +193,7 @@ class _Run(NamedTuple):
     def metrics(self, subject: Subject, rows: Sequence[Continuation], swaps: Sequence[Swap | None]) -> np.ndarray:
         """(swap, metric) of a subject's rows, or others in their places."""
         options: dict[str, Any] = {"backend": self.backend, "batch_size": self.batch_size}
-        scores = score_variants(self.model, rows, len(swaps), swapping(swaps), **options)
+        scores = score_variants(self.model, rows, len(swaps), swapping(swaps), alike=change_alike(swaps), **options)
         return self.readout.values(scores.numpy(), subject.parts)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -88,29 +89,34 @@ def read_states(
     return states
 
 
+def change_alike(changes: Sequence[Change]) -> bool:
+    """Whether each change is the same in every row."""
+    return not any(isinstance(change, list) for change in changes)
+
+
 def swapping(changes: Sequence[Change]) -> EditsOf:
     """The edits of variants, each of which is one change."""
 
-    def edits_of(batch: Sequence[Branch], begin: int) -> Mapping[Place, Edit]:
+    def edits_of(batch: Sequence[Branch], positions: np.ndarray) -> Mapping[Place, Edit]:
         by_place: dict[Place, list[tuple[int, Swap]]] = {}
         for number, branch in enumerate(batch):
             change = changes[branch.variant]
             swap = change[branch.row] if isinstance(change, list) else change
             if swap is not None:
                 by_place.setdefault(swap.place, []).append((number, swap))
-        return {place: _edit(of_place, begin) for place, of_place in by_place.items()}
+        return {place: _edit(of_place, positions) for place, of_place in by_place.items()}
 
     return edits_of
 
 
-def _edit(swaps: list[tuple[int, Swap]], begin: int) -> Edit:
+def _edit(swaps: list[tuple[int, Swap]], positions: np.ndarray) -> Edit:
     def put(states: Tensor) -> Tensor:
         out = states.clone()
-        end = begin + states.shape[1]
         for number, swap in swaps:
-            inside = [i for i, at in enumerate(swap.where) if begin <= at < end]
-            if inside:
-                out[number, [swap.where[i] - begin for i in inside]] = swap.states[inside].to(states)
+            inside = np.flatnonzero(np.isin(positions[number, : states.shape[1]], swap.where))
+            if len(inside):
+                given = np.searchsorted(swap.where, positions[number, inside])
+                out[number, inside] = swap.states[given].to(states)
         return out
 
     return put

@@ -48,10 +48,11 @@ def estimate_directions(
     effects = np.zeros((len(vectors), len(segments[0].weights)))
     for of_places in dict.fromkeys(places):
         chosen = [number for number, each in enumerate(places) if each == of_places]
+        along = torch.as_tensor(vectors[chosen], dtype=torch.float32)
         for segment in segments:
             by_variant = np.zeros(len(chosen))
             for gradient, ablated in _changed(segment, of_places, where_of(segment)):
-                along = torch.as_tensor(vectors[chosen]).to(gradient)
+                along = along.to(gradient)  # a copy once, not at every place
                 if mode == "add":
                     moved = einsum(gradient, along, "pos d, variant d -> variant")
                 else:

@@ -9,7 +9,7 @@ what they begin with goes through the model once for each such group, and each r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,9 +23,10 @@ from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.places import Place
 from safekey_interp.capture.prefix_cache import PrefixCache, common_prefix, has_prefix_cache
 from safekey_interp.capture.residual_edits import Edit, edited
-from safekey_interp.generation.batch_readings import score_batch
+from safekey_interp.capture.token_trees import TreeBatch
+from safekey_interp.generation.batch_readings import packed, score_batch
 from safekey_interp.generation.continuation import Continuation
-from safekey_interp.generation.likelihood import rows_that_fit
+from safekey_interp.generation.likelihood import logits_behind, rows_that_fit
 from safekey_interp.generation.row_readings import watched_states
 from safekey_interp.interventions.variant_scores import logits_of_bridge
 
@@ -110,10 +111,11 @@ def gradients_at(
             numbers = range(first, min(first + size, len(rows)))
             of = [group_of[number] for number in numbers]
             passes.append([(group, number, n) for group, number in zip(of, numbers, strict=True)])
-            logits: Callable[..., Tensor] = logits_of_bridge(model) if backend == "bridge" else prefixes.logits
+            logits = logits_of_bridge(model) if backend == "bridge" else partial(logits_behind, prefixes, of)
             some = [rows[number] for number in numbers]
+            batch = TreeBatch.of([tree for tree, _ in packed(some, n, together=False)])
             watch = partial(watched_states, model, backend=backend)
-            scored.append(score_batch(partial(logits, of=of), some, [n] * len(some), watch))
+            scored.append(score_batch(logits, batch, [[row] for row in some], [n] * len(some), watch))
         gradients = torch.autograd.grad(torch.cat(scored).sum(), [moved for *_, moved in begun], allow_unused=True)
     found: list[list[tuple[dict[Place, Tensor], dict[Place, Tensor]]]] = [[({}, {}) for _ in each] for each in passes]
     for (place, number, states, moved), gradient in zip(begun, gradients, strict=True):

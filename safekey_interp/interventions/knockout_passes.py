@@ -2,18 +2,23 @@
 
 They run in three rounds, each with the beginnings that its rows share computed once: the model as it is, spans and
 parts of them hidden; random keys elsewhere, where the first round found enough of them in every kind of layer; and,
-trace by trace, so that no more than one trace's donors stand in memory, other traces' spans in place."""
+trace by trace, so that no more than one trace's donors stand in memory, other traces' spans in place. All sentences of
+a condition go through the model in one sequence where they are cut alike."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
+from jaxtyping import Int64
+from torch import Tensor
 
 from safekey_interp.capture.attention_mask import Cut, Knockout, knocked_out
+from safekey_interp.capture.prefix_cache import common_prefix
 from safekey_interp.capture.resample_ablation import Resampling, SpanKeys, Swap, read_matched, resampled
 from safekey_interp.generation.likelihood import Around, Batch, score
 from safekey_interp.interventions.donors import OTHER, SAME
@@ -30,6 +35,9 @@ from safekey_interp.interventions.knockout_plan import (
 
 if TYPE_CHECKING:
     from safekey_interp.models.model import Model
+
+
+_Change = TypeVar("_Change", Cut, Swap)
 
 
 class _Row(NamedTuple):
@@ -79,17 +87,19 @@ def _hide(
         Of each case, the places and spans where the pool of random keys is too small for some sentence.
     """
     rows = _rows(cases, chosen)
-    cuts = [_cut(cases[row.case], row, plan) for row in rows]
+    cuts, alike = _together(cases, rows, [_cut(cases[row.case], row, plan) for row in rows])
     n_keys, n_pool, is_short = (np.zeros(len(rows), kind) for kind in (np.int64, np.int64, bool))
 
     @contextmanager
     def cutting(batch: Batch) -> Iterator[None]:
         of_batch = [cuts[number] for number in batch.rows]
-        with knocked_out(model, Knockout(of_batch, n_heads=model.n_heads, starts=batch.starts, seed=plan.seed)) as cut:
+        placed: Any = {"starts": batch.starts, "depths": batch.depths}
+        with knocked_out(model, Knockout(of_batch, n_heads=model.n_heads, seed=plan.seed, **placed)) as cut:
             yield
-        n_keys[batch.rows], n_pool[batch.rows], is_short[batch.rows] = cut.n_keys, cut.n_pool, cut.is_short
+        for number, some in enumerate(batch.alike):
+            n_keys[some], n_pool[some], is_short[some] = cut.n_keys[number], cut.n_pool[number], cut.is_short[number]
 
-    _score(model, cases, rows, cutting, measured, n_needed=[cut.n_needed for cut in cuts])
+    _score(model, cases, rows, cutting, measured, alike=alike, n_needed=[cut.n_needed for cut in cuts])
     short: list[set[tuple[Place, str]]] = [set() for _ in cases]
     for number, row in enumerate(rows):
         if row.condition < 0:
@@ -130,13 +140,16 @@ def _resample(model: Model, case: Case, chosen: Sequence[int], plan: Plan, measu
             )
         )
 
+    merged, alike = _together([case], rows, swaps)
+
     @contextmanager
     def swapping(batch: Batch) -> Iterator[None]:
-        of_batch = [swaps[number] for number in batch.rows]
-        with resampled(model, Resampling(of_batch, n_heads=model.n_heads, starts=batch.starts)):
+        of_batch = [merged[number] for number in batch.rows]
+        placed: Any = {"starts": batch.starts, "depths": batch.depths}
+        with resampled(model, Resampling(of_batch, n_heads=model.n_heads, **placed)):
             yield
 
-    _score(model, [case], rows, swapping, [measured], n_needed=[swap.n_needed for swap in swaps])
+    _score(model, [case], rows, swapping, [measured], alike=alike, n_needed=[swap.n_needed for swap in swaps])
     measured.n_keys[list(chosen)] = [
         swap.n_given for row, swap in zip(rows, swaps, strict=True) if row.sentence == case.counted
     ]
@@ -151,6 +164,45 @@ def _rows(cases: Sequence[Case], chosen: Sequence[Sequence[int]]) -> list[_Row]:
     ]
 
 
+def _together(
+    cases: Sequence[Case], rows: Sequence[_Row], changes: Sequence[_Change]
+) -> tuple[list[_Change], list[list[list[int]]]]:
+    """Changes of rows with the queries of all that share one, and by case the places in it of rows that share one.
+
+    Sentences of one condition do where the same keys before the first query are hidden from the same positions.
+    """
+    merged, alike = list(changes), []
+    number = 0
+    for c, of_case in groupby(rows, lambda row: row.case):
+        sentences, place, groups = cases[c].sentences, 0, []
+        ids = [sentence.ids for sentence in sentences]
+        for _ in range(len(list(of_case)) // len(sentences)):
+            some = range(number, number + len(sentences))
+            one = _merged([changes[i] for i in some], ids)
+            at = list(range(place, place + len(sentences)))
+            groups += [[i] for i in at] if one is None else [at]
+            for i in some if one is not None else ():
+                merged[i] = one  # type: ignore[assignment]
+            number, place = number + len(sentences), place + len(sentences)
+        alike.append(groups)
+    return merged, alike
+
+
+def _merged(changes: Sequence[_Change], ids: Sequence[Int64[Tensor, " pos"]]) -> _Change | None:
+    """One change that is that of each sentence at its positions; None where there is none."""
+    one = replace(changes[0], queries=tuple(sorted({at for change in changes for at in change.queries})))
+    for change, own in zip(changes, ids, strict=True):
+        if replace(change, queries=()) != replace(one, queries=()):
+            return None
+        if tuple(change.queries) != tuple(at for at in one.queries if at < len(own)):
+            return None
+    if not one.queries:
+        return one
+    first = one.queries[0]
+    before = not one.keys or one.keys[-1] < first
+    return one if before and common_prefix(ids, first) == first else None
+
+
 def _cut(case: Case, row: _Row, plan: Plan) -> Cut:
     return case.untouched() if row.condition < 0 else case.cut(case.conditions[row.condition], row.sentence, plan)
 
@@ -162,12 +214,14 @@ def _score(
     around: Around,
     measured: Sequence[Measured],
     *,
+    alike: Sequence[Sequence[Sequence[int]]],
     n_needed: Sequence[int],
 ) -> None:
     """Score the rows, which go by case, and put each number where it belongs."""
     families = [[cases[c].sentences[row.sentence] for row in part] for c, part in groupby(rows, lambda row: row.case)]
     n_unchanged = [cases[c].n_unchanged for c, _ in groupby(rows, lambda row: row.case)]
-    scored = score(model, families, around=around, n_unchanged=n_unchanged, n_needed=n_needed)
+    passed: Any = {"around": around, "alike": alike, "n_unchanged": n_unchanged, "n_needed": n_needed}
+    scored = score(model, families, **passed)
     scores = [value for family in scored for value in family.tolist()]
     for row, value in zip(rows, scores, strict=True):
         of_case = measured[row.case]

@@ -113,8 +113,8 @@ def logit_lens(
             first_tokens = None if readout.is_chosen else own_tokens(subject, bank, first=True)
             seen = _Seen(reader, [*subject.rows, *controls], first_tokens, len(subject.rows) - 1)
 
-            def edits_of(batch: Sequence[Branch], begin: int, seen: _Seen = seen) -> Mapping[Place, Edit]:
-                return {Place(layer, "resid_post"): seen.reading(layer, batch, begin) for layer in numbers}
+            def edits_of(batch: Sequence[Branch], at: np.ndarray, seen: _Seen = seen) -> Mapping[Place, Edit]:
+                return {Place(layer, "resid_post"): seen.reading(layer, batch, int(at[0, 0])) for layer in numbers}
 
             scores = score_variants(model, seen.rows, 1, edits_of, backend=backend, batch_size=size).numpy()
             table = _table(subject, seen, scores, numbers, readout)

@@ -30,7 +30,7 @@ from safekey_interp.errors import TraceError
 from safekey_interp.generation.continuation import Continuation
 from safekey_interp.generation.key_sentence_bank import KeySentences
 from safekey_interp.generation.likelihood import NOT_FINITE
-from safekey_interp.interventions.activation_swaps import Change, swapping
+from safekey_interp.interventions.activation_swaps import Change, change_alike, swapping
 from safekey_interp.interventions.effect_metrics import Readout, Subject, readout_of
 from safekey_interp.interventions.effects import P_VALUES, TESTED, about_first, summarise_effects, with_units
 from safekey_interp.interventions.intervention_record import Prepared
@@ -162,7 +162,8 @@ class _Run(NamedTuple):
 
     def metrics(self, subject: Subject, rows: Sequence[Continuation], changes: Sequence[Change]) -> np.ndarray:
         """(change, metric) of a subject's rows, or others in their places."""
-        scores = score_variants(self.model, rows, len(changes), swapping(changes), batch_size=self.batch_size)
+        options: Any = {"alike": change_alike(changes), "batch_size": self.batch_size}
+        scores = score_variants(self.model, rows, len(changes), swapping(changes), **options)
         return self.readout.values(scores.numpy(), subject.parts)
 
 

@@ -76,27 +76,31 @@ def variants_of(
     return variants
 
 
-def _edits(variants: Sequence[Variant], subject: Subject, mode: Mode, positions: Sequence[str] | None) -> EditsOf:
+def _edits(variants: Sequence[Variant], subject: Subject, mode: Mode, where: Sequence[Sequence[int]] | None) -> EditsOf:
+    """Edits of each row of a pass, at all positions or at those of its first continuation."""
     change = ablate if mode == "ablate" else add
 
-    def edits_of(batch: Sequence[Branch], begin: int) -> Mapping[Place, Edit]:
+    def edits_of(batch: Sequence[Branch], positions: np.ndarray) -> Mapping[Place, Edit]:
         edits: dict[Place, Edit] = {}
         for place in dict.fromkeys(place for branch in batch for place in variants[branch.variant].places):
             rows = [number for number, branch in enumerate(batch) if place in variants[branch.variant].places]
             stacked = np.stack([variants[batch[row].variant].vector for row in rows])
             vectors = torch.as_tensor(stacked, dtype=torch.float32)
-            where = None
-            if positions is not None:
-                where = [_where(subject, batch[row].row, positions, begin) for row in rows]
+            inside = None
+            if where is not None:
+                inside = torch.as_tensor(np.stack([np.isin(positions[row], where[batch[row].row]) for row in rows]))
 
-            def edit(states: Tensor, rows: list[int] = rows, vectors: Tensor = vectors, where: Any = where) -> Tensor:
-                chosen = states[rows]
+            def edit(
+                states: Tensor, rows: list[int] = rows, vectors: Tensor = vectors, inside: Tensor | None = inside
+            ) -> Tensor:
+                every = len(rows) == len(states)
+                chosen = states if every else states[rows]
                 changed = change(chosen, vectors.to(states.device))
-                if where is not None:
-                    inside = torch.zeros(chosen.shape[:2], dtype=torch.bool)
-                    for number, at in enumerate(where):
-                        inside[number, [p for p in at if p < chosen.shape[1]]] = True
-                    changed = torch.where(rearrange(inside, "row pos -> row pos 1").to(states.device), changed, chosen)
+                if inside is not None:
+                    mask = rearrange(inside[:, : states.shape[1]], "row pos -> row pos 1")
+                    changed = torch.where(mask.to(states.device), changed, chosen)
+                if every:
+                    return changed
                 out = states.clone()
                 out[rows] = changed
                 return out
@@ -107,9 +111,8 @@ def _edits(variants: Sequence[Variant], subject: Subject, mode: Mode, positions:
     return edits_of
 
 
-def _where(subject: Subject, row: int, positions: Sequence[str], begin: int) -> list[int]:
-    where = (p for name in positions for p in subject.rows[row].positions(name))
-    return sorted({p - begin for p in where if p >= begin})
+def _where(subject: Subject, row: int, positions: Sequence[str]) -> list[int]:
+    return sorted({at for name in positions for at in subject.rows[row].positions(name)})
 
 
 def exact_metrics(
@@ -123,8 +126,11 @@ def exact_metrics(
     **options: Any,
 ) -> Float[np.ndarray, "variant metric"]:
     """The metrics of each variant, the baseline's first."""
-    edits = _edits(variants, subject, mode, positions)
-    return readout.values(score_variants(model, subject.rows, len(variants), edits, **options).numpy(), subject.parts)
+    rows = subject.rows
+    where = None if positions is None else [_where(subject, row, positions) for row in range(len(rows))]
+    options["alike"] = where is None or all(of_row == where[0] for of_row in where)
+    edits = _edits(variants, subject, mode, where)
+    return readout.values(score_variants(model, rows, len(variants), edits, **options).numpy(), subject.parts)
 
 
 def estimated_metrics(
@@ -147,7 +153,8 @@ def estimated_metrics(
         if positions is None:
             return None
         n = len(segment.states[every[0]])
-        return [at for at in _where(subject, segment.row, positions, segment.begin) if at < n]
+        behind = (at - segment.begin for at in _where(subject, segment.row, positions))
+        return [at for at in behind if 0 <= at < n]
 
     vectors = np.stack([variant.vector for variant in variants])
     effects = estimate_directions(

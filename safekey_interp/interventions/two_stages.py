@@ -1,14 +1,15 @@
-"""Two-stage interventions: first-order estimates of all places rank them, exact passes measure the first ones.
+"""Two-stage interventions: first-order estimates rank all places, exact passes screen the first and confirm the best.
 
-    exact passes of a place = its own and those of all its controls
+    estimates of all places -> exact effects of the first -> exact effects and all controls of the best of these
 
 Where the exact passes of all places cost more than a budget, estimates are made of every place and of every draw of its
-controls, which takes one forward and one backward pass a trace. By the size of their mean over traces, the first places
-are measured exactly with all controls (as many as the budget pays, at least one), and some more without controls: the
-next ones, and a few that are drawn at random, so that the rank correlation of estimates and exact effects is not that
-of the first alone.
+controls, which takes one forward and one backward pass a trace. Then come two rounds of exact passes: without controls,
+of the places whose estimates have the largest means over traces (and of a few that are drawn at random, so that the
+rank correlation of estimates and exact effects is not that of the first alone); and with all controls, of the places
+among these with the largest exact means, as many as the budget pays for and at least one. So an estimate has to be
+right about which places are among the first, not about which is the first (successive halving).
 
-A place that was chosen among many because its estimate is the largest has no p of its own. p over all places is that of
+A place that was chosen among many because its effect is the largest has no p of its own. p over all places is that of
 the estimates, of which every draw of the control has as many as what is tested: the largest of each draw's, so that the
 draws go through the same selection.
 """
@@ -23,7 +24,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from safekey_interp.errors import NothingMeasured
+from safekey_interp.errors import InputError, NothingMeasured
+from safekey_interp.generation.batch_readings import packed
 from safekey_interp.interventions.effect_metrics import find_subjects, readout_of
 from safekey_interp.interventions.effects import tested_rows
 from safekey_interp.interventions.intervention_record import Intervention, load_function
@@ -40,21 +42,12 @@ STAGE, ESTIMATE, EXACT = "stage", "estimate", "exact"
 """The column that says how a row was measured, and its values."""
 MOST_CONFIRMED = 5
 """Places that are confirmed by default, where the budget pays for them."""
-N_EXACT, N_DRAWN = 5, 3
-"""Places whose exact effect is measured at least, confirmed ones included, and further ones that are drawn."""
+N_DRAWN = 3
+"""Places that are screened beside the first, drawn at random."""
 BUDGET = {"cpu": 1.2e14, "cuda": 1.2e16}
 """Floating-point operations of the exact passes, by kind of device: some ten minutes of two cores, or of one GPU."""
 _N_READ = 8
 _ESTIMATES = ("attribution", "effect")
-
-
-class Chosen(NamedTuple):
-    """Places that are measured exactly, each as values of the columns that tell places apart."""
-
-    confirmed: list[tuple[Any, ...]]
-    """With all controls."""
-    checked: list[tuple[Any, ...]]
-    """Without."""
 
 
 def n_confirmed(
@@ -75,11 +68,19 @@ def n_confirmed(
         options: complete.
         settings: how U and K are found.
         asked: how many the user wants; by the budget when None.
+
+    Raises:
+        InputError: some are asked for, and with these options no estimate ranks places.
     """
     stages = intervention.stages
     if stages is None:
         return None
     n_places = load_function(stages.n_places)(model, options)
+    if asked is not None and not n_places:
+        raise InputError(
+            f"confirm: got {asked}, but {intervention.name} with method {options['method']} does not rank places by "
+            "estimates; leave confirm out, or take method both"
+        )
     if asked is None:
         affordable = int(_budget(model) // max(1.0, _cost_of_place(intervention, model, traces, options, settings)))
         asked = n_places if affordable >= n_places else max(1, min(MOST_CONFIRMED, affordable))
@@ -87,10 +88,9 @@ def n_confirmed(
 
 
 def n_tokens(subject: Subject) -> int:
-    """Tokens of one variant's passes: what all rows begin with, and what is behind it in each row."""
-    rows = subject.rows
-    n = max(0, min(row.start for row in rows) - 1)
-    return n + sum(len(row.ids) - n - (row.reader is None) for row in rows)
+    """Tokens of one variant's passes: what all rows begin with, and what is behind it, shared where it is equal."""
+    n = max(0, min(row.start for row in subject.rows) - 1)
+    return n + sum(len(tree.ids) for tree, _ in packed(subject.rows, n, together=True))
 
 
 def _budget(model: Model) -> float:
@@ -118,46 +118,69 @@ def _cost_of_place(
     return float(2 * n_parameters * tokens * load_function(intervention.stages.n_variants)(options))
 
 
-def choose_places(estimates: pd.DataFrame, stages: Stages, n: int, *, seed: int) -> Chosen:
-    """The places with the largest mean estimates, and some more.
+def n_screened(n: int) -> int:
+    """Places whose exact effects are compared before ``n`` of them are confirmed, those that are drawn left out."""
+    return 3 * n + 5
+
+
+def places_to_screen(estimates: pd.DataFrame, stages: Stages, n: int, *, seed: int) -> list[tuple[Any, ...]]:
+    """The places with the largest mean estimates, and some more that are drawn.
 
     Args:
-        estimates: table of the first stage, of all traces.
+        estimates: table of the first round, of all traces.
+        stages: of the intervention.
+        n: places to confirm.
+        seed: of those that are drawn.
+
+    Returns:
+        Each as values of the columns that tell places apart.
+    """
+    order = _by_size(estimates, stages)
+    first, rest = order[: n_screened(n)], order[n_screened(n) :]
+    drawn = np.random.default_rng([seed, len(order)]).permutation(len(rest))[:N_DRAWN]
+    return [*first, *(rest[number] for number in sorted(drawn.tolist()))]
+
+
+def _by_size(table: pd.DataFrame, stages: Stages) -> list[tuple[Any, ...]]:
+    means = mean_effects(table, stages).abs().sort_values(ascending=False, kind="stable")
+    return [place if isinstance(place, tuple) else (place,) for place in means.index]
+
+
+def next_call(rounds: Sequence[pd.DataFrame], stages: Stages, n: int, *, seed: int) -> dict[str, Any]:
+    """Arguments of an intervention's function in the round behind some others.
+
+    Args:
+        rounds: their tables, of all traces; none before the first round.
         stages: of the intervention.
         n: places to confirm.
         seed: of those that are drawn.
     """
-    means = mean_effects(estimates, stages).abs().sort_values(ascending=False, kind="stable")
-    order = [place if isinstance(place, tuple) else (place,) for place in means.index]
-    first, rest = order[: max(n, N_EXACT)], order[max(n, N_EXACT) :]
-    drawn = np.random.default_rng([seed, len(order)]).permutation(len(rest))[:N_DRAWN]
-    return Chosen(first[:n], [*first[n:], *(rest[number] for number in sorted(drawn.tolist()))])
+    if not rounds:
+        return dict(stages.estimate)
+    if len(rounds) == 1:
+        return {**stages.exact, **stages.without_controls, "only": places_to_screen(rounds[0], stages, n, seed=seed)}
+    return {**stages.exact, "only": _by_size(rounds[1], stages)[:n]}
+
+
+ROUNDS = (ESTIMATE, EXACT, EXACT)
+"""The stage of each round."""
 
 
 def in_two_stages(measure: Callable[..., pd.DataFrame], stages: Stages, n: int, *, seed: int) -> pd.DataFrame:
     """The table of both stages of all traces, in one go.
 
     Args:
-        measure: an intervention's function with its arguments (``functools.partial``), but those of a stage.
+        measure: an intervention's function with its arguments (``functools.partial``), but those of a round.
         stages: of the intervention.
         n: places to confirm.
         seed: of those that are drawn.
     """
-    estimates = measure(**stages.estimate)
-    chosen = choose_places(estimates, stages, n, seed=seed)
-    tables = [estimates.assign(**{STAGE: ESTIMATE})]
-    for call in exact_calls(chosen, stages):
-        tables.append(measure(**call).assign(**{STAGE: EXACT}))
-    table = join_stages(pd.concat(tables, ignore_index=True))
-    table.attrs["left_out"] = estimates.attrs["left_out"]
+    rounds: list[pd.DataFrame] = []
+    for stage in ROUNDS:
+        rounds.append(measure(**next_call(rounds, stages, n, seed=seed)).assign(**{STAGE: stage}))
+    table = join_stages(pd.concat(rounds, ignore_index=True))
+    table.attrs["left_out"] = rounds[0].attrs["left_out"]
     return table
-
-
-def exact_calls(chosen: Chosen, stages: Stages) -> list[dict[str, Any]]:
-    """Arguments of each call of an intervention's function that the exact passes take."""
-    with_controls = {**stages.exact, "only": chosen.confirmed}
-    without = {**stages.exact, **stages.without_controls, "only": chosen.checked}
-    return [with_controls, without] if chosen.checked else [with_controls]
 
 
 def mean_effects(table: pd.DataFrame, stages: Stages) -> pd.Series:
@@ -175,15 +198,16 @@ def mean_effects(table: pd.DataFrame, stages: Stages) -> pd.Series:
 
 
 def join_stages(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of both stages, one after the other, as it is kept.
+    """A table of both stages, one after the other, as it is kept: what was screened and then confirmed is there once.
 
     Where estimates have a column of their own (``attribution``), a row that was measured exactly takes it over, and
     stands for both.
     """
+    keys = ("trace_id", "source_id", "donor_id", "direction", "scale", "layer", "component", "position")
+    keys = [name for name in (*keys, "control", "draw", "metric") if name in table.columns]
+    table = table.loc[~table.duplicated([*keys, STAGE], keep="last")].reset_index(drop=True)
     if "attribution" not in table.columns:
         return table
-    keys = [name for name in ("trace_id", "source_id", "donor_id", "layer", "component", "position", "control", "draw")]
-    keys = [name for name in (*keys, "metric") if name in table.columns]
     estimates = table.loc[table[STAGE] == ESTIMATE].set_index(keys)["attribution"]
     exact = table.loc[table[STAGE] == EXACT].set_index(keys)
     exact["attribution"] = estimates.reindex(exact.index)

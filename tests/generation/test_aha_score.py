@@ -115,15 +115,17 @@ def test_sentences_of_one_token_are_the_literal_ones_too(architecture: str) -> N
         assert_literal(model, traces, table)
 
 
-def test_a_beginning_goes_through_the_model_once_and_a_sentences_last_token_not_at_all() -> None:
+def test_what_sentences_begin_with_goes_through_the_model_once_and_their_last_token_not_at_all() -> None:
     model, trace = tiny_models.tiny_model("llama"), with_u_and_k(2)[0]
     bank = KeySentences(safe=("Hmm, no.",), go_ahead=("Hmm, I can do it.",))
     with counted_passes(model) as count:
         table = measure_aha(model, [trace], bank=bank, finder="given", batch_size=1)
     [placed] = place_sentences(model, segmented([trace], SegmentationSettings(finder="given")), bank)
     [(_, rows)] = placed.rows
-    assert count.tokens == rows[0].start + (table["n_tokens"] - 1).sum()
-    assert count.passes == 1 + 2
+    computed = {tuple(row.ids[row.start : end].tolist()) for row in rows for end in range(row.start + 1, len(row.ids))}
+    assert len(computed) < (table["n_tokens"] - 1).sum(), "both begin with the same words"
+    assert count.tokens == rows[0].start + len(computed)
+    assert count.passes == 2, "a row a pass, and both share one"
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3_text", "qwen3"])

@@ -21,11 +21,12 @@ from safekey_interp.interventions.intervention_registry import find_intervention
 from safekey_interp.interventions.steering import steer, summarise_steering
 from safekey_interp.interventions.two_stages import (
     N_DRAWN,
-    N_EXACT,
-    choose_places,
     in_two_stages,
     join_stages,
     mean_effects,
+    n_screened,
+    next_call,
+    places_to_screen,
     rank_agreement,
 )
 from safekey_interp.interventions.variant_scores import Branch, score_variants
@@ -83,7 +84,7 @@ def test_an_estimate_is_the_derivative_of_what_is_taken_out_of_every_write(archi
     writes = [Place(0, "resid_pre")]
     writes += [Place(layer, site) for layer in range(model.n_layers) for site in ("attn_out", "mlp_out")]
 
-    def edits_of(batch: Sequence[Branch], begin: int) -> Mapping[Place, Edit]:
+    def edits_of(batch: Sequence[Branch], positions: np.ndarray) -> Mapping[Place, Edit]:
         shares = [share * (1 - 2 * (branch.variant % 2)) for branch in batch]
         stacked = torch.stack([vectors[branch.variant // 2] for branch in batch])
 
@@ -116,11 +117,12 @@ def test_what_is_confirmed_is_what_one_stage_measures() -> None:
     with_controls = second.loc[second.index.get_level_values("control") != "none"]
     confirmed = with_controls.index.get_level_values("direction").unique()
     assert len(confirmed) == 2
-    assert second.index.get_level_values("direction").nunique() == N_EXACT + N_DRAWN
+    assert second.index.get_level_values("direction").nunique() == n_screened(2) + 1, "one is left to be drawn"
+    assert not second.index.duplicated().any(), "what was screened and then confirmed is there once"
     first = both.loc[both["stage"] == "estimate"]
     assert len(first) == len(exact)
-    largest = mean_effects(first, STAGES).abs().nlargest(2).index
-    assert set(confirmed) == set(largest)
+    largest = mean_effects(both.loc[both["stage"] == "exact"], STAGES).abs().nlargest(2).index
+    assert set(confirmed) == set(largest), "the largest exact effects of what was screened"
 
 
 def test_an_exact_place_has_the_p_over_all_places_of_its_estimate() -> None:
@@ -143,19 +145,22 @@ def of_means(means: Sequence[float], **columns: Any) -> pd.DataFrame:
     return pd.DataFrame([{"direction": at, "effect": value, **about, **columns} for at, value in enumerate(means)])
 
 
-def test_the_largest_of_either_sign_are_confirmed_and_others_drawn_beside() -> None:
+def test_the_largest_estimates_of_either_sign_are_screened_and_others_drawn_beside() -> None:
     means = np.random.default_rng(0).standard_normal(30)
     order = np.argsort(-np.abs(means)).tolist()
-    drawn = set()
+    drawn, n = set(), n_screened(2)
     for seed in range(20):
-        chosen = choose_places(of_means(means.tolist()), STAGES, 2, seed=seed)
-        assert [number for (number,) in chosen.confirmed] == order[:2]
-        checked = [number for (number,) in chosen.checked]
-        assert checked[: N_EXACT - 2] == order[2:N_EXACT]
-        assert set(checked[N_EXACT - 2 :]) <= set(order[N_EXACT:])
-        assert len(checked) == N_EXACT - 2 + N_DRAWN
-        drawn |= set(checked)
-    assert len(drawn) > N_EXACT + N_DRAWN, "another seed draws others"
+        screened = [number for (number,) in places_to_screen(of_means(means.tolist()), STAGES, 2, seed=seed)]
+        assert screened[:n] == order[:n]
+        assert set(screened[n:]) <= set(order[n:])
+        assert len(screened) == n + N_DRAWN
+        drawn |= set(screened)
+    assert len(drawn) > n + N_DRAWN, "another seed draws others"
+
+
+def test_the_largest_exact_effects_among_the_screened_are_confirmed() -> None:
+    estimates, exact = of_means([3.0, 2.0, -1.0, 0.5]), of_means([0.1, -0.9, 0.2, 0.8])
+    assert next_call([estimates, exact], STAGES, 2, seed=0)["only"] == [(1,), (3,)]
 
 
 @pytest.mark.parametrize(("sign", "expected"), [(1, 1.0), (-1, -1.0)])
