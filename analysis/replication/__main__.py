@@ -1,0 +1,84 @@
+"""Study over many toys: pilot, power, runs, verdicts.
+
+    python -m analysis.replication --report [--out DIR] [--write]
+    python -m analysis.replication --run --out DIR [--processes 2]
+    python -m analysis.replication --save --out DIR
+    python -m analysis.replication --again 3 --out DIR
+    python -m analysis.replication --pilot --out DIR
+    python -m analysis.replication --power
+
+``--report`` prints the verdicts of the results that ship, or with ``--out`` of the cells that are done there, however
+many; ``--write`` puts them into RESULTS.md. ``--run`` does what is not done yet; ``--save`` ships the results by
+request; ``--again`` runs random cells anew and compares the bits. The design is in ``TOY_STUDY.md``. The earlier
+replication, on two bases, is ``python -m analysis.replication.run``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from safekey_interp.errors import SafekeyError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m analysis.replication", description=(__doc__ or "").split("\n")[0])
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--report", action="store_true", help="verdicts and tables of the results so far")
+    what.add_argument("--run", action="store_true", help="pre-train, fine-tune, ask and measure what is not done yet")
+    what.add_argument("--save", action="store_true", help="ship the results of --out by request")
+    what.add_argument("--again", type=int, metavar="N", help="run N random cells of --out again and compare the bits")
+    what.add_argument("--pilot", action="store_true", help="choose the settings on development bases and wrappers")
+    what.add_argument("--power", action="store_true", help="power of the design, by simulation from earlier parts")
+    parser.add_argument("--out", type=Path, help="folder of the runs")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0, help="of --again's draw and of --power's simulation")
+    parser.add_argument("--write", action="store_true", help="put --report's tables into RESULTS.md")
+    options = parser.parse_args()
+    if options.out is None and not (options.report or options.power):
+        parser.error("--out: expected the folder of the runs")
+    try:
+        _do(options)
+    except SafekeyError as error:
+        print(f"analysis.replication: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _do(options: argparse.Namespace) -> None:
+    if options.run:
+        from analysis.replication.toy_study_queue import work_off
+
+        work_off(options.out, options.processes)
+    elif options.again:
+        from analysis.replication.toy_study_queue import same_again
+
+        same = same_again(options.out, options.again, options.seed, options.processes)
+        print("\n".join(f"{name}: {'the same bits' if alike else 'OTHER BITS'}" for name, alike in same.items()))
+        sys.exit(not all(same.values()))
+    elif options.pilot:
+        from analysis.replication.toy_study_pilot import pilot
+
+        print(pilot(options.out, options.processes))
+    elif options.power:
+        from analysis.replication.toy_study_power import power
+
+        print(power(options.seed))
+    else:
+        _results(options)
+
+
+def _results(options: argparse.Namespace) -> None:
+    from analysis.replication.toy_study_report import report
+    from analysis.replication.toy_study_results import gather, read, save
+    from analysis.tables import publish
+
+    results = read() if options.out is None else gather(options.out)
+    if options.save:
+        save(results)
+    else:
+        publish(report(results), write=options.write)
+
+
+if __name__ == "__main__":
+    main()
