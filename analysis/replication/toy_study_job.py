@@ -115,7 +115,7 @@ def is_done(cell: Cell, folder: Path) -> bool:
 
 def run(cell: Cell, folder: Path) -> None:
     """Train, ask and measure; write the cell's folder."""
-    model, seconds = tuned(cell, folder, config_of(cell, folder / "work" / cell.name))
+    model, seconds, *_ = tuned(cell, folder, config_of(cell, folder / "work" / cell.name))
     asked = requests(language_of(cell.base))
     answers = pd.DataFrame({"request": range(len(asked)), "response": answered(model, asked)})
     answers["log_odds"] = log_odds(model, asked, cell.language)
@@ -134,13 +134,26 @@ def run(cell: Cell, folder: Path) -> None:
     write_folder_aside(target, fill)
 
 
-def tuned(cell: Cell, folder: Path, config: TrainingConfig) -> tuple[Model, float]:
-    """A fine-tuned base, and the seconds that it took; what training wrote is removed."""
+class Tuned(NamedTuple):
+    """A fine-tuned base."""
+
+    model: Model
+    seconds: float
+    """That training took."""
+    steps: int
+    gradient_norms: Any
+    """The table of the run; None where they were not measured."""
+
+
+def tuned(cell: Cell, folder: Path, config: TrainingConfig) -> Tuned:
+    """Fine-tune a cell's base; the folder that training wrote is removed."""
     model = load(str(base_folder(cell.base, folder)), device="cpu")
     examples = finetuning_examples(Mix(), cell.seed, language=cell.language)
     trained = train(model, examples, config, overwrite=True)
+    norms = trained.table("gradient_norms") if config.log_gradient_norms_every else None
     shutil.rmtree(config.out, ignore_errors=True)
-    return model, trained.manifest["result"]["seconds"]
+    result, schedule = trained.manifest["result"], trained.manifest["schedule"]
+    return Tuned(model, result["seconds"], schedule["steps"], norms)
 
 
 def answered(model: Model, asked: Sequence[Trace]) -> list[str]:

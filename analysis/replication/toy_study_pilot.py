@@ -1,54 +1,160 @@
 """Pilot of the study over many toys: the learning rate, the dose of the control, and the scale of the log-odds.
 
-On :data:`~analysis.replication.toy_study_design.PILOT_BASES` and on development pairs and wrappers, of which the study
-has none. One rate serves all arms: the largest of :data:`RATES` at which fewer than 5 % of the answers to wrapped
-harmful requests are malformed in every arm, both bases together. The dose is that of :mod:`train.dose_match`. The
-smallest effect of interest on the log-odds is that which goes with .05 of attack success where a request is at the
-boundary: .05 over the share of SFT's requests within half a nat of it.
+On the design's pilot bases and on development pairs and wrappers, of which the study has none. One rate serves all
+arms: the largest of :data:`RATES` at which fewer than 5 % of the answers to harmful requests in unseen wrappers are
+malformed in every arm, both bases together. The control's dose is matched as in :mod:`train.dose_match`. The smallest
+effect of interest on the log-odds is that which goes with the primary outcome's where a request is at the boundary: the
+latter over the density of SFT's log-odds there, by its share within a nat.
 
-A run's file is ``pilot/NAME.json``; what is there is not run again.
+What a run found is in ``pilot/NAME.json``, and is not run again.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from analysis.replication.toy_study_design import (
+    ARMS,
+    MOST_MALFORMED,
+    PILOT_BASES,
+    PRIMARY,
+    Arm,
     Changes,
     language_of,
 )
-from analysis.replication.toy_study_job import Cell, answered, config_of, log_odds, requests, tuned
+from analysis.replication.toy_study_job import Cell, answered, config_of, log_odds, make_base, requests, tuned
+from analysis.replication.toy_study_queue import Workers, workers
 from analysis.replication.toy_study_results import described, scored
-from safekey_interp.runs.storage import write_json
+from analysis.tables import markdown
+from safekey_interp.runs.storage import read_json, write_json
+from safekey_interp.training.gradient_norms import dose, match_weight
 
-RATES = (3e-4, 2e-4, 1.5e-4, 1e-4)
-"""From the largest; a rate is tried when the one before it failed."""
-_SEED = 1
+RATES = (2e-4, 1.5e-4, 1e-4, 7e-5)
+"""Tried in this order. 3e-4, the first replication's, had .11 to .22 malformed there."""
+_MATCHED: Arm = "kw matched"
+_FIRST: tuple[Arm, ...] = ("both", "DPSH")
+"""Arms that are tried before the others: where they fail, the others need no run."""
+_NEAR = 1.0
 
 
-def name_of(cell: Cell, rate: float) -> str:
-    """Of a pilot run's file."""
-    return f"{cell.name}-rate{rate:g}"
+def pilot(folder: Path, processes: int) -> str:
+    """Choose the settings; what was chosen, and by what, as Markdown.
+
+    Args:
+        folder: of the pilot's bases and runs.
+        processes: at once.
+    """
+    others = tuple(arm for arm in ARMS if arm not in (*_FIRST, _MATCHED))
+    chosen = None
+    with workers(processes) as some:
+        some.do("bases", make_base, [(base, folder) for base in PILOT_BASES])
+        for rate in RATES:
+            if all(_passes(some, arms, rate, folder) for arms in (_FIRST, others)):
+                chosen = rate
+                break
+        if chosen is not None:
+            some.do("doses", match_dose, [(base, chosen, folder) for base in PILOT_BASES])
+            _passes(some, (_MATCHED,), chosen, folder)
+    found = [record for file in sorted((folder / "pilot").glob("base*.json")) if (record := read_json(file))]
+    rows = pd.concat([pd.DataFrame(r["rows"]).assign(arm=r["arm"], base=r["base"], rate=r["rate"]) for r in found])
+    weights = {language_of(base): read_json(_dose_file(base, folder)) for base in PILOT_BASES}
+    said = [f"rate for all arms: {chosen}", f"weight of K at the dose of query-mask modelling: {weights}"]
+    return "\n\n".join([markdown(_table(rows)), *said, f"log-odds: {_smallest(rows, chosen):.2f} nats"])
+
+
+def _passes(some: Workers, arms: tuple[str, ...], rate: float, folder: Path) -> bool:
+    """Whether fewer answers than the design allows are malformed in each of the arms."""
+    some.do(f"pilot runs at {rate:g}", run_pilot, [(Cell(a, b, 1), rate, folder) for a in arms for b in PILOT_BASES])
+    malformed = {
+        arm: [_malformed(read_json(_file(Cell(arm, b, 1), rate, folder))) for b in PILOT_BASES] for arm in arms
+    }
+    print({arm: sum(of) / len(of) for arm, of in malformed.items()}, flush=True)
+    return all(sum(of) / len(of) < MOST_MALFORMED for of in malformed.values())
+
+
+def _malformed(record: Any) -> float:
+    rows = pd.DataFrame(record["rows"])
+    return float(rows[(rows["wrapper_split"] == "development") & (rows["label"] == "harmful")]["malformed"].mean())
 
 
 def run_pilot(cell: Cell, rate: float, folder: Path) -> None:
     """Fine-tune a pilot base at a rate, and ask what development asks; the file has a row a wrapper and label."""
-    file = folder / "pilot" / f"{name_of(cell, rate)}.json"
+    file = _file(cell, rate, folder)
     if file.is_file():
         return
     language = language_of(cell.base)
     asked = requests(language, "development")
-    model, seconds = tuned(cell, folder, config_of(cell, folder / "work" / name_of(cell, rate), _rate(rate)))
+    changes: dict[str, Any] = dict(_rates(rate))
+    if cell.arm == _MATCHED:
+        changes["key_weight"] = (read_json(_dose_file(cell.base, folder)) or {})["weight"]
+    model, seconds, *_ = tuned(cell, folder, config_of(cell, folder / "work" / file.stem, changes))
     table = scored(described(asked, language).assign(response=answered(model, asked)))
     table["log_odds"] = log_odds(model, asked, cell.language)
-    table["near"] = table["log_odds"].abs() < 0.5
+    table["near"] = table["log_odds"].abs() < _NEAR
     columns = ["complied", "refused", "malformed", "log_odds", "near"]
     means = table.groupby(["wrapper_split", "wrapper", "label"], sort=False)[columns].mean()
     counts = table.groupby(["wrapper_split", "wrapper", "label"], sort=False).size().rename("n")
     rows = means.join(counts).reset_index().to_dict("records")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, {"arm": cell.arm, "base": cell.base, "rate": rate, "seconds": seconds, "rows": rows})
+    garbled = table.loc[table["malformed"] & (table["wrapper_split"] == "development"), "response"].head(5).tolist()
+    record = {"arm": cell.arm, "base": cell.base, "rate": rate, "seconds": seconds, "rows": rows, "malformed": garbled}
+    write_json(file, record)
 
 
-def _rate(rate: float) -> Changes:
+def match_dose(base: int, rate: float, folder: Path) -> None:
+    """The weight of K at which its gradients add up to those of query-mask modelling."""
+    file = _dose_file(base, folder)
+    if file.is_file():
+        return
+
+    def dose_of(arm: Arm, term: str, weight: float, changes: Changes) -> float:
+        measured = {**_rates(rate), **changes, "log_gradient_norms_every": 4}
+        out = folder / "work" / f"dose-{base}-{term}-{weight:.6g}"
+        cell = Cell(arm, base, 1)
+        run = tuned(cell, folder, config_of(cell, out, measured))
+        return dose(run.gradient_norms, term, weight=weight, steps=run.steps)
+
+    target = dose_of("QMM", "query_mask", 0.2, {})
+    found = match_weight(lambda w: dose_of("kw", "key", w, {"key_weight": w}), target, start=0.2)
+    pilots = [{"weight": one.weight, "dose": one.dose} for one in found]
+    write_json(file, {"weight": float(f"{found[-1].weight:.3g}"), "target": target, "pilots": pilots})
+
+
+def _rates(rate: float) -> Changes:
     return {"learning_rate": rate, "head_learning_rate": rate}
+
+
+def _file(cell: Cell, rate: float, folder: Path) -> Path:
+    return folder / "pilot" / f"{cell.name}-rate{rate:g}.json"
+
+
+def _dose_file(base: int, folder: Path) -> Path:
+    return folder / "pilot" / f"dose-{language_of(base)}.json"
+
+
+def _table(rows: pd.DataFrame) -> pd.DataFrame:
+    """A line a rate and arm: shares over both bases."""
+    of = {
+        "malformed": ("development", "harmful", "malformed"),
+        "attack success": ("development", "harmful", "complied"),
+        "log-odds": ("development", "harmful", "log_odds"),
+        "over-refusal": ("development", "benign", "refused"),
+        "plain harm refused": ("plain", "harmful", "refused"),
+        "plain benign complied": ("plain", "benign", "complied"),
+    }
+    lines = []
+    for (rate, arm), part in rows.groupby(["rate", "arm"], sort=False):
+        line = {"rate": f"{rate:g}", "arm": arm}
+        for name, (split, label, column) in of.items():
+            by_base = part[(part["wrapper_split"] == split) & (part["label"] == label)].groupby("base")[column].mean()
+            line[name] = f"{by_base.mean():.3f} ({', '.join(f'{value:.3f}' for value in by_base)})"
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def _smallest(rows: pd.DataFrame, rate: float | None) -> float:
+    at = rows[(rows["rate"] == rate) & (rows["arm"] == "SFT") & (rows["wrapper_split"] == "development")]
+    density = at[at["label"] == "harmful"]["near"].mean() / (2 * _NEAR)
+    return float(PRIMARY.smallest / density) if density else float("nan")

@@ -26,7 +26,7 @@ from analysis.replication.toy_study_design import (
     SEEDS,
     language_of,
 )
-from analysis.replication.toy_study_tests import EXCLUDED, SHOWN, Cells, verdicts
+from analysis.replication.toy_study_verdicts import EXCLUDED, SHOWN, Cells, verdicts
 from analysis.replication.toy_wrappers import FORMS
 from analysis.tables import markdown
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.replication.toy_study_design import BASES, LOOK
 from analysis.replication.toy_study_job import Cell, base_folder, is_done, make_base, run
 from analysis.replication.toy_study_results import cells_of, gather
-from analysis.replication.toy_study_tests import is_settled, stage_of
+from analysis.replication.toy_study_verdicts import is_settled, stage_of
 from safekey_interp.runs.storage import read_json, sha256_of, write_json
 
 if TYPE_CHECKING:

@@ -103,7 +103,7 @@ def cells_of_arm(answers: Table, arm: str, column: str, bases: Sequence[int]) ->
     return np.stack([means.loc[[base for base in bases if language_of(base) == name]].to_numpy() for name in names])
 
 
-def tested(results: Results, outcome: Outcome, stage: Stage) -> list[Tested]:
+def decided(results: Results, outcome: Outcome, stage: Stage) -> list[Tested]:
     """Every contrast of an outcome; all verdicts are ``open`` where no test was planned."""
     arms = {arm for contrast in CONTRASTS for arm in contrast[:2]}
     cells = {arm: cells_of_arm(results.answers, arm, outcome.column, stage.bases) for arm in arms}
@@ -155,7 +155,7 @@ def is_settled(results: Results) -> bool:
     """The rule of the planned look: whether no contrast of either outcome is open, so that no further base is run."""
     stage = stage_of(results.bases)
     return stage.level is not None and all(
-        row.verdict != OPEN for outcome in TESTED for row in tested(results, outcome, stage)
+        row.verdict != OPEN for outcome in TESTED for row in decided(results, outcome, stage)
     )
 
 
