@@ -1,7 +1,7 @@
 """Study over many toys: pilot, power, runs, verdicts.
 
     python -m analysis.replication --report [--out DIR] [--write]
-    python -m analysis.replication --run --out DIR [--processes 2]
+    python -m analysis.replication --run --out DIR [--share 1/2]
     python -m analysis.replication --save --out DIR
     python -m analysis.replication --again 3 --out DIR
     python -m analysis.replication --pilot --out DIR
@@ -16,10 +16,11 @@ replication, on two bases, is ``python -m analysis.replication.run``.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
-from safekey_interp.errors import SafekeyError
+from safekey_interp.errors import InputError, SafekeyError
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     what.add_argument("--pilot", action="store_true", help="choose the settings on development bases and wrappers")
     what.add_argument("--power", action="store_true", help="power of the design, by simulation from earlier parts")
     parser.add_argument("--out", type=Path, help="folder of the runs")
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--share", default="1/1", help="of --run: 1/2 takes every other base, and 2/2 the others")
     parser.add_argument("--seed", type=int, default=0, help="of --again's draw and of --power's simulation")
     parser.add_argument("--write", action="store_true", help="put --report's tables into RESULTS.md")
     options = parser.parse_args()
@@ -46,26 +47,34 @@ def main() -> None:
 
 
 def _do(options: argparse.Namespace) -> None:
-    if options.run:
-        from analysis.replication.toy_study_queue import work_off
+    if options.run or options.again or options.pilot:
+        from analysis.replication.toy_study_queue import begin, same_again, work_off
 
-        work_off(options.out, options.processes)
-    elif options.again:
-        from analysis.replication.toy_study_queue import same_again
+        begin()
+        if options.run:
+            work_off(options.out, *_share(options.share))
+        elif options.pilot:
+            from analysis.replication.toy_study_pilot import pilot
 
-        same = same_again(options.out, options.again, options.seed, options.processes)
-        print("\n".join(f"{name}: {'the same bits' if alike else 'OTHER BITS'}" for name, alike in same.items()))
-        sys.exit(not all(same.values()))
-    elif options.pilot:
-        from analysis.replication.toy_study_pilot import pilot
-
-        print(pilot(options.out, options.processes))
+            print(pilot(options.out))
+        else:
+            found = dict(same_again(options.out, options.again, options.seed))
+            print("\n".join(f"{name}: {'the same bits' if same else 'OTHER BITS'}" for name, same in found.items()))
+            sys.exit(not all(found.values()))
     elif options.power:
         from analysis.replication.toy_study_power import power
 
         print(power(options.seed))
     else:
         _results(options)
+
+
+def _share(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    share, of = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= share <= of:
+        raise InputError(f"--share: got {text!r}, expected I/N with I from 1 to N, such as 1/2")
+    return share, of
 
 
 def _results(options: argparse.Namespace) -> None:

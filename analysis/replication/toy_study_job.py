@@ -6,13 +6,15 @@ whole or not at all. Requests are the same for all models of a language, so that
 
     log_odds = log Σ_safe p(s | X, U) - log Σ_go-ahead p(s | X, U)        nats
 
-where U is the language's first opening around the request, the same for every model, and the sums are over every safe
-sentence, and over every general go-ahead and the wrapper's own: the language's K of either kind, whatever the answer.
+where U is the language's first opening around the request, the same for every model, once without and once with its
+mention of the wrapper (the mean of both counts), and the sums are over every safe sentence, and over every general
+go-ahead and the wrapper's own: the language's K of either kind, whatever the answer.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import shutil
 from collections.abc import Sequence
@@ -110,7 +112,7 @@ def make_base(base: int, folder: Path) -> None:
 def is_done(cell: Cell, folder: Path) -> bool:
     """Whether a cell's results are there, of these settings."""
     record = read_json(folder / "cells" / cell.name / "cell.json")
-    return bool(record) and record["identity"] == _identity(cell, folder)
+    return bool(record) and record["identity"] == as_read(_identity(cell, folder))
 
 
 def run(cell: Cell, folder: Path) -> None:
@@ -162,27 +164,31 @@ def answered(model: Model, asked: Sequence[Trace]) -> list[str]:
 
 
 def log_odds(model: Model, asked: Sequence[Trace], language: Language) -> list[float]:
-    """Log-odds of a safe key sentence against a go-ahead behind the same U, of each request, nats."""
+    """Log-odds of a safe key sentence against a go-ahead, of each request, nats; mean over U with and without mention
+    of the wrapper."""
     forms = {wrapper.name: wrapper for wrapper in language.wrappers}
-    found: dict[str, float] = {}
+    found = np.full((len(asked), 2), np.nan)
     for name in dict.fromkeys(trace.meta["wrapper"] for trace in asked):
+        form = forms.get(name)
         opened = [
-            _behind_understanding(trace, language, number)
+            _behind_understanding(trace, language, mention, f"{number} {place}")
             for number, trace in enumerate(asked)
             if trace.meta["wrapper"] == name
+            for place, mention in enumerate((None, form.mention) if form else (None,))
         ]
-        scores: Any = measure_aha(model, opened, bank=_bank(language, forms.get(name)), finder="given")
+        scores: Any = measure_aha(model, opened, bank=_bank(language, form), finder="given")
         scores["total"] = scores["logprob"] * scores["n_tokens"]
         kinds = scores.groupby(["trace_id", "kind"])["total"].agg(np.logaddexp.reduce).unstack("kind")
-        found |= (kinds["safe"] - kinds["go_ahead"]).to_dict()
-    return [found[str(number)] for number in range(len(asked))]
+        for trace_id, odds in (kinds["safe"] - kinds["go_ahead"]).items():
+            found[tuple(map(int, str(trace_id).split()))] = odds
+    return np.nanmean(found, axis=1).tolist()
 
 
-def _behind_understanding(trace: Trace, language: Language, number: int) -> Trace:
+def _behind_understanding(trace: Trace, language: Language, mention: str | None, name: str) -> Trace:
     pair = Pair(trace.meta["verb"], trace.meta["noun"], language.vocabulary)
-    u = restated(language.openings[0], pair, None)
+    u = restated(language.openings[0], pair, mention)
     given = {"understanding": CharSpan(len(_OPENING), len(_OPENING) + len(u))}
-    return trace.with_(trace_id=str(number), response=f"{_OPENING}{u}", given=given)
+    return trace.with_(trace_id=name, response=f"{_OPENING}{u}", given=given)
 
 
 def _bank(language: Language, wrapper: Wrapper | None) -> KeySentences:
@@ -248,6 +254,11 @@ def mechanism(model: Model, cell: Cell) -> dict[str, Any]:
         },
         "auroc": {str(layer): float(value) for layer, value in zip(probes["layer"], probes["auroc"], strict=True)},
     }
+
+
+def as_read(value: Any) -> Any:
+    """A record as it is read from JSON."""
+    return json.loads(json.dumps(value))
 
 
 def _identity(cell: Cell, folder: Path) -> dict[str, Any]:

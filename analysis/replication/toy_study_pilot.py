@@ -26,7 +26,6 @@ from analysis.replication.toy_study_design import (
     language_of,
 )
 from analysis.replication.toy_study_job import Cell, answered, config_of, log_odds, make_base, requests, tuned
-from analysis.replication.toy_study_queue import Workers, workers
 from analysis.replication.toy_study_results import described, scored
 from analysis.tables import markdown
 from safekey_interp.runs.storage import read_json, write_json
@@ -40,24 +39,20 @@ _FIRST: tuple[Arm, ...] = ("both", "DPSH")
 _NEAR = 1.0
 
 
-def pilot(folder: Path, processes: int) -> str:
+def pilot(folder: Path) -> str:
     """Choose the settings; what was chosen, and by what, as Markdown.
 
     Args:
         folder: of the pilot's bases and runs.
-        processes: at once.
     """
     others = tuple(arm for arm in ARMS if arm not in (*_FIRST, _MATCHED))
-    chosen = None
-    with workers(processes) as some:
-        some.do("bases", make_base, [(base, folder) for base in PILOT_BASES])
-        for rate in RATES:
-            if all(_passes(some, arms, rate, folder) for arms in (_FIRST, others)):
-                chosen = rate
-                break
-        if chosen is not None:
-            some.do("doses", match_dose, [(base, chosen, folder) for base in PILOT_BASES])
-            _passes(some, (_MATCHED,), chosen, folder)
+    for base in PILOT_BASES:
+        make_base(base, folder)
+    chosen = next((rate for rate in RATES if all(_passes(arms, rate, folder) for arms in (_FIRST, others))), None)
+    if chosen is not None:
+        for base in PILOT_BASES:
+            match_dose(base, chosen, folder)
+        _passes((_MATCHED,), chosen, folder)
     found = [record for file in sorted((folder / "pilot").glob("base*.json")) if (record := read_json(file))]
     rows = pd.concat([pd.DataFrame(r["rows"]).assign(arm=r["arm"], base=r["base"], rate=r["rate"]) for r in found])
     weights = {language_of(base): read_json(_dose_file(base, folder)) for base in PILOT_BASES}
@@ -65,14 +60,16 @@ def pilot(folder: Path, processes: int) -> str:
     return "\n\n".join([markdown(_table(rows)), *said, f"log-odds: {_smallest(rows, chosen):.2f} nats"])
 
 
-def _passes(some: Workers, arms: tuple[str, ...], rate: float, folder: Path) -> bool:
+def _passes(arms: tuple[str, ...], rate: float, folder: Path) -> bool:
     """Whether fewer answers than the design allows are malformed in each of the arms."""
-    some.do(f"pilot runs at {rate:g}", run_pilot, [(Cell(a, b, 1), rate, folder) for a in arms for b in PILOT_BASES])
-    malformed = {
-        arm: [_malformed(read_json(_file(Cell(arm, b, 1), rate, folder))) for b in PILOT_BASES] for arm in arms
-    }
-    print({arm: sum(of) / len(of) for arm, of in malformed.items()}, flush=True)
-    return all(sum(of) / len(of) < MOST_MALFORMED for of in malformed.values())
+    malformed = {}
+    for arm in arms:
+        cells = [Cell(arm, base, 1) for base in PILOT_BASES]
+        for cell in cells:
+            run_pilot(cell, rate, folder)
+        malformed[arm] = sum(_malformed(read_json(_file(cell, rate, folder))) for cell in cells) / len(cells)
+    print(f"malformed at {rate:g}: {malformed}", flush=True)
+    return all(share < MOST_MALFORMED for share in malformed.values())
 
 
 def _malformed(record: Any) -> float:
@@ -83,6 +80,7 @@ def _malformed(record: Any) -> float:
 def run_pilot(cell: Cell, rate: float, folder: Path) -> None:
     """Fine-tune a pilot base at a rate, and ask what development asks; the file has a row a wrapper and label."""
     file = _file(cell, rate, folder)
+    file.parent.mkdir(parents=True, exist_ok=True)
     if file.is_file():
         return
     language = language_of(cell.base)
@@ -106,6 +104,7 @@ def run_pilot(cell: Cell, rate: float, folder: Path) -> None:
 def match_dose(base: int, rate: float, folder: Path) -> None:
     """The weight of K at which its gradients add up to those of query-mask modelling."""
     file = _dose_file(base, folder)
+    file.parent.mkdir(parents=True, exist_ok=True)
     if file.is_file():
         return
 

@@ -1,7 +1,9 @@
-"""Queue of the study over many toys: bases and cells, the planned look, and cells run again.
+"""Queue of the study over many toys: bases and their cells, the planned look, and cells run again.
 
-Bases up to the look are pre-trained, then their cells are run, base by base; then the look, written to ``look.json``,
-ends the queue or lets it go on with the other bases. What is there is not done again, so a killed queue resumes.
+A process takes every n-th base: it pre-trains it, then runs its cells. What is there is not done again, so a killed
+queue resumes, and several processes share a folder when each has its own share. Whenever a base is done the look is
+taken (once the bases that it is about are whole); it is written to ``look.json``, and where it says so the queue ends.
+One thread a process, so that results are the same to the bit.
 """
 
 from __future__ import annotations
@@ -10,13 +12,9 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from dataclasses import dataclass
-from multiprocessing import get_context
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.replication.toy_study_design import BASES, LOOK
 from analysis.replication.toy_study_job import Cell, base_folder, is_done, make_base, run
@@ -24,40 +22,9 @@ from analysis.replication.toy_study_results import cells_of, gather
 from analysis.replication.toy_study_verdicts import is_settled, stage_of
 from safekey_interp.runs.storage import read_json, sha256_of, write_json
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
-
-@dataclass(frozen=True)
-class Workers:
-    """Processes of one thread each."""
-
-    pool: ProcessPoolExecutor
-
-    def do(self, what: str, task: Callable[..., object], jobs: Sequence[Sequence[Any]]) -> None:
-        """Run a task on each job's arguments, saying how far it is.
-
-        Raises:
-            Exception: what a job raised; the others that run are finished.
-        """
-        waiting: dict[Future[object], Sequence[Any]] = {self.pool.submit(task, *job): job for job in jobs}
-        began = time.perf_counter()
-        for number, finished in enumerate(as_completed(waiting), 1):
-            finished.result()
-            seconds = time.perf_counter() - began
-            rest = seconds / number * (len(waiting) - number)
-            name = getattr(waiting[finished][0], "name", waiting[finished][0])
-            print(f"{number} of {len(waiting)} {what}: {name}, {seconds:.0f} s, {rest:.0f} s remaining", flush=True)
-
-
-@contextmanager
-def workers(n: int) -> Iterator[Workers]:
-    """Processes for a queue."""
-    with ProcessPoolExecutor(n, mp_context=get_context("spawn"), initializer=_begin) as pool:
-        yield Workers(pool)
-
-
-def _begin() -> None:
+def begin() -> None:
+    """Make this process's arithmetic repeatable, and quiet."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     import torch
     import transformers
@@ -67,43 +34,63 @@ def _begin() -> None:
     torch.use_deterministic_algorithms(True)
 
 
-def work_off(folder: Path, processes: int) -> None:
-    """Do what is not done yet, up to the end or to what the look says."""
-    with workers(processes) as some:
-        for bases in (BASES[:LOOK], BASES[LOOK:]):
-            some.do("bases", make_base, [(base, folder) for base in bases if not base_folder(base, folder).is_dir()])
-            cells = cells_of(bases)
-            left = [cell for cell in cells if not is_done(cell, folder)]
-            print(f"{len(cells) - len(left)} of {len(cells)} cells are done", flush=True)
-            some.do("cells", run, [(cell, folder) for cell in left])
-            results = gather(folder).of(BASES[:LOOK])
-            settled = is_settled(results)
-            write_json(folder / "look.json", {"stage": stage_of(results.bases).name, "settled": settled})
-            if settled:
-                print("the planned look: no contrast is open, so no further base is run", flush=True)
-                return
+def work_off(folder: Path, share: int, of: int) -> None:
+    """Do what is not done yet of a share, up to its end or to what the look says.
+
+    Args:
+        folder: of the queue.
+        share: from 1.
+        of: number of shares.
+    """
+    bases = BASES[share - 1 :: of]
+    for number, base in enumerate(bases, 1):
+        if _look_settles(folder):
+            print("the planned look: no contrast is open, so no further base is run", flush=True)
+            return
+        _timed(f"base {base}", lambda base=base: make_base(base, folder))
+        for cell in cells_of([base]):
+            if not is_done(cell, folder):
+                _timed(cell.name, lambda cell=cell: run(cell, folder))
+        print(f"{number} of {len(bases)} bases of share {share}/{of} are done", flush=True)
+    _look_settles(folder)
 
 
-def same_again(folder: Path, n: int, seed: int, processes: int) -> dict[str, bool]:
+def _timed(what: str, do: Callable[[], None]) -> None:
+    wall, processor = time.perf_counter(), time.process_time()
+    do()
+    print(f"{what}: {time.perf_counter() - wall:.0f} s, processor {time.process_time() - processor:.0f} s", flush=True)
+
+
+def _look_settles(folder: Path) -> bool:
+    """Whether the planned look ends the study; False before it. Written down once."""
+    file = folder / "look.json"
+    if (known := read_json(file)) is not None:
+        return bool(known["settled"])
+    first = BASES[:LOOK]
+    if not all(is_done(cell, folder) for cell in cells_of(first)):
+        return False
+    results = gather(folder, first)
+    write_json(file, {"stage": stage_of(results.bases).name, "settled": is_settled(results)})
+    return _look_settles(folder)
+
+
+def same_again(folder: Path, n: int, seed: int) -> Iterable[tuple[str, bool]]:
     """Run random cells again, in a folder of their own.
 
     Args:
         folder: of the queue.
         n: how many of the cells that are done.
         seed: of the draw.
-        processes: at once.
 
-    Returns:
-        Whether weights, answers and measurements are the same to the bit, by the cell's name.
+    Yields:
+        A cell's name, and whether weights, answers and measurements are the same to the bit.
     """
-    done = [cell for cell in cells_of() if (folder / "cells" / cell.name).is_dir()]
-    drawn = random.Random(seed).sample(done, min(n, len(done)))
+    done = [cell for cell in cells_of() if is_done(cell, folder)]
     again = folder / "again"
-    for cell in drawn:
+    for cell in random.Random(seed).sample(done, min(n, len(done))):
         shutil.copytree(base_folder(cell.base, folder), base_folder(cell.base, again), dirs_exist_ok=True)
-    with workers(processes) as some:
-        some.do("cells again", run, [(cell, again) for cell in drawn])
-    return {cell.name: _bits(cell, folder) == _bits(cell, again) for cell in drawn}
+        run(cell, again)
+        yield cell.name, _bits(cell, folder) == _bits(cell, again)
 
 
 def _bits(cell: Cell, folder: Path) -> tuple[Any, ...]:

@@ -57,16 +57,17 @@ def cells_of(bases: Iterable[int] = BASES) -> list[Cell]:
     return [Cell(arm, base, seed) for base in bases for seed in SEEDS for arm in ARMS]
 
 
-def gather(folder: Path) -> Results:
+def gather(folder: Path, bases: Iterable[int] = BASES) -> Results:
     """Results of the cells of a folder that are done.
 
     Args:
         folder: of the queue.
+        bases: whose cells.
     """
     answers, mechanism = [], []
-    for cell in cells_of():
+    for cell in cells_of(bases):
         where = folder / "cells" / cell.name
-        if not (where.is_dir() and is_done(cell, folder)):
+        if not is_done(cell, folder):
             continue
         about = {"arm": cell.arm, "base": cell.base, "seed": cell.seed}
         table = pd.read_parquet(where / "requests.parquet")
