@@ -8,9 +8,10 @@ numbers are here. Settings were chosen on :data:`PILOT_BASES` and ``development`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from analysis.replication.toy_languages import LanguageName
+from safekey_interp.models.organism.finetuning import Mix
 from train.pretraining import Pretraining
 
 BASES = tuple(range(1, 25))
@@ -28,7 +29,11 @@ N_SEEN = 8
 N_PLAIN = 36
 """Without a wrapper, of each label."""
 REQUEST_SEED = 18
-SETTINGS = ("learning_rate=2e-4", "head_learning_rate=2e-4", "epochs=6")
+MIX = Mix(examples=3_300)
+"""Three times the organism's, each seen a third as often, so that there are as many steps: of the organism's own mix
+more answers were malformed on the pilot's bases."""
+EPOCHS = 2
+SETTINGS = ("learning_rate=1e-4", "head_learning_rate=1e-4", f"epochs={EPOCHS}")
 DOSE: dict[LanguageName, float] = {"short": 0.22, "long": 0.22}
 """Weight of K at which its gradients add up to those of query-mask modelling, on the pilot's bases."""
 MOST_MALFORMED = 0.05
@@ -46,7 +51,7 @@ def language_of(base: int) -> LanguageName:
     return "short" if base % 2 else "long"
 
 
-def arms_of(language: LanguageName) -> dict[str, Changes]:
+def arms_of(language: LanguageName) -> dict[Arm, Changes]:
     """What differs from SFT in each arm; auxiliary losses count from the first step, but in the last."""
     both = {"head_weight": 0.2, "query_mask_weight": 0.2}
     arms: dict[Arm, Changes] = {
@@ -58,12 +63,12 @@ def arms_of(language: LanguageName) -> dict[str, Changes]:
         "kw matched": {"key_weight": DOSE[language]},
         "QMM other prompt": {"query_mask_weight": 0.2, "query_prompt": "other"},
         "DPSH shuffled": {"head_weight": 0.2, "shuffled_labels": True},
-        "both late": both | {"auxiliary_epochs": 2.4},
+        "both late": both | {"auxiliary_epochs": 0.4 * EPOCHS},
     }
     return {arm: {**_NONE, **changes} for arm, changes in arms.items()}
 
 
-ARMS = tuple(arms_of("short"))
+ARMS: tuple[Arm, ...] = get_args(Arm)
 
 
 class Contrast(NamedTuple):

@@ -28,6 +28,7 @@ import pandas as pd
 
 from analysis.replication.toy_languages import LANGUAGES, LanguageName
 from analysis.replication.toy_study_design import (
+    MIX,
     N_BENIGN,
     N_HARMFUL,
     N_PLAIN,
@@ -35,6 +36,7 @@ from analysis.replication.toy_study_design import (
     PRETRAINING,
     REQUEST_SEED,
     SETTINGS,
+    Arm,
     Changes,
     arms_of,
     language_of,
@@ -46,7 +48,7 @@ from safekey_interp.generation.local_engine import generate
 from safekey_interp.measures.attention import measure_attention
 from safekey_interp.measures.transfer import measure_transfer
 from safekey_interp.models.model import Model, load
-from safekey_interp.models.organism.finetuning import Mix, finetuning_examples
+from safekey_interp.models.organism.finetuning import finetuning_examples
 from safekey_interp.models.organism.language import MANNERS, Language, dialogue, different_requests, restated
 from safekey_interp.models.organism.tokenizer import build_tokenizer
 from safekey_interp.models.organism.vocabulary import BENIGN_KINDS, HARMFUL_KINDS, Pair, Split
@@ -64,7 +66,7 @@ _OPENING = "<think>\n"
 class Cell(NamedTuple):
     """A base, fine-tuned once."""
 
-    arm: str
+    arm: Arm
     """A name of the design's."""
     base: int
     """Seed of pre-training; it gives the language, too."""
@@ -117,11 +119,17 @@ def is_done(cell: Cell, folder: Path) -> bool:
 
 def run(cell: Cell, folder: Path) -> None:
     """Train, ask and measure; write the cell's folder."""
-    model, seconds, *_ = tuned(cell, folder, config_of(cell, folder / "work" / cell.name))
+    trained = tuned(cell, folder, config_of(cell, folder / "work" / cell.name))
+    model = trained.model
     asked = requests(language_of(cell.base))
     answers = pd.DataFrame({"request": range(len(asked)), "response": answered(model, asked)})
     answers["log_odds"] = log_odds(model, asked, cell.language)
-    record = {"identity": _identity(cell, folder), "seconds": seconds, "mechanism": mechanism(model, cell)}
+    record = {
+        "identity": _identity(cell, folder),
+        "seconds": trained.seconds,
+        "held_out": trained.held_out,
+        "mechanism": mechanism(model, cell),
+    }
 
     def fill(aside: Path) -> None:
         model.hf.save_pretrained(aside / "model")
@@ -143,6 +151,8 @@ class Tuned(NamedTuple):
     seconds: float
     """That training took."""
     steps: int
+    held_out: Any
+    """Losses on held-out examples at the end."""
     gradient_norms: Any
     """The table of the run; None where they were not measured."""
 
@@ -150,12 +160,12 @@ class Tuned(NamedTuple):
 def tuned(cell: Cell, folder: Path, config: TrainingConfig) -> Tuned:
     """Fine-tune a cell's base; the folder that training wrote is removed."""
     model = load(str(base_folder(cell.base, folder)), device="cpu")
-    examples = finetuning_examples(Mix(), cell.seed, language=cell.language)
+    examples = finetuning_examples(MIX, cell.seed, language=cell.language)
     trained = train(model, examples, config, overwrite=True)
     norms = trained.table("gradient_norms") if config.log_gradient_norms_every else None
     shutil.rmtree(config.out, ignore_errors=True)
     result, schedule = trained.manifest["result"], trained.manifest["schedule"]
-    return Tuned(model, result["seconds"], schedule["steps"], norms)
+    return Tuned(model, result["seconds"], schedule["steps"], result["held_out"], norms)
 
 
 def answered(model: Model, asked: Sequence[Trace]) -> list[str]:
@@ -269,7 +279,7 @@ def _identity(cell: Cell, folder: Path) -> dict[str, Any]:
     return {
         "cell": list(cell),
         "settings": settings,
-        "mix": asdict(Mix()),
+        "mix": asdict(MIX),
         "pretraining": asdict(PRETRAINING),
         "base_sha256": sha256_of(base_folder(cell.base, folder) / "model.safetensors"),
         "requests": hashlib.sha256("\n".join(texts).encode()).hexdigest(),

@@ -11,6 +11,7 @@ What a run found is in ``pilot/NAME.json``, and is not run again.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,11 @@ from analysis.tables import markdown
 from safekey_interp.runs.storage import read_json, write_json
 from safekey_interp.training.gradient_norms import dose, match_weight
 
-RATES = (2e-4, 1.5e-4, 1e-4, 7e-5)
+RATES = (2e-4, 1e-4, 5e-5)
 """Tried in this order. 3e-4, the first replication's, had .11 to .22 malformed there."""
 _MATCHED: Arm = "kw matched"
-_FIRST: tuple[Arm, ...] = ("both", "DPSH")
-"""Arms that are tried before the others: where they fail, the others need no run."""
+_ORDER: tuple[Arm, ...] = ("both", "DPSH", *(arm for arm in ARMS if arm not in ("both", "DPSH", _MATCHED)))
+"""Arms in the order in which they are tried at a rate: where one fails, the others need no run."""
 _NEAR = 1.0
 
 
@@ -45,14 +46,13 @@ def pilot(folder: Path) -> str:
     Args:
         folder: of the pilot's bases and runs.
     """
-    others = tuple(arm for arm in ARMS if arm not in (*_FIRST, _MATCHED))
     for base in PILOT_BASES:
         make_base(base, folder)
-    chosen = next((rate for rate in RATES if all(_passes(arms, rate, folder) for arms in (_FIRST, others))), None)
+    chosen = next((rate for rate in RATES if all(_passes(arm, rate, folder) for arm in _ORDER)), None)
     if chosen is not None:
         for base in PILOT_BASES:
             match_dose(base, chosen, folder)
-        _passes((_MATCHED,), chosen, folder)
+        _passes(_MATCHED, chosen, folder)
     found = [record for file in sorted((folder / "pilot").glob("base*.json")) if (record := read_json(file))]
     rows = pd.concat([pd.DataFrame(r["rows"]).assign(arm=r["arm"], base=r["base"], rate=r["rate"]) for r in found])
     weights = {language_of(base): read_json(_dose_file(base, folder)) for base in PILOT_BASES}
@@ -60,16 +60,14 @@ def pilot(folder: Path) -> str:
     return "\n\n".join([markdown(_table(rows)), *said, f"log-odds: {_smallest(rows, chosen):.2f} nats"])
 
 
-def _passes(arms: tuple[str, ...], rate: float, folder: Path) -> bool:
-    """Whether fewer answers than the design allows are malformed in each of the arms."""
-    malformed = {}
-    for arm in arms:
-        cells = [Cell(arm, base, 1) for base in PILOT_BASES]
-        for cell in cells:
-            run_pilot(cell, rate, folder)
-        malformed[arm] = sum(_malformed(read_json(_file(cell, rate, folder))) for cell in cells) / len(cells)
-    print(f"malformed at {rate:g}: {malformed}", flush=True)
-    return all(share < MOST_MALFORMED for share in malformed.values())
+def _passes(arm: Arm, rate: float, folder: Path) -> bool:
+    """Whether fewer of an arm's answers than the design allows are malformed at a rate."""
+    cells = [Cell(arm, base, 1) for base in PILOT_BASES]
+    for cell in cells:
+        run_pilot(cell, rate, folder)
+    malformed = sum(_malformed(read_json(_file(cell, rate, folder))) for cell in cells) / len(cells)
+    print(f"{arm} at {rate:g}: {malformed:.3f} malformed", file=sys.stderr, flush=True)
+    return malformed < MOST_MALFORMED
 
 
 def _malformed(record: Any) -> float:
