@@ -33,7 +33,8 @@ MIX = Mix(examples=3_300)
 """Three times the organism's, each seen a third as often, so that there are as many steps: of the organism's own mix
 more answers were malformed on the pilot's bases."""
 EPOCHS = 2
-SETTINGS = ("learning_rate=1e-4", "head_learning_rate=1e-4", f"epochs={EPOCHS}")
+SETTINGS = ("learning_rate=1e-4", "head_learning_rate=null", f"epochs={EPOCHS}")
+"""The head's rate is the package's own, at which it learns (:mod:`safekey_interp.training.head_learning_rate`)."""
 DOSE: dict[LanguageName, float] = {"short": 0.22, "long": 0.22}
 """Weight of K at which its gradients add up to those of query-mask modelling, on the pilot's bases."""
 MOST_MALFORMED = 0.05
