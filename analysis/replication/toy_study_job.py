@@ -158,10 +158,11 @@ class Tuned(NamedTuple):
 
 
 def tuned(cell: Cell, folder: Path, config: TrainingConfig) -> Tuned:
-    """Fine-tune a cell's base; the folder that training wrote is removed."""
+    """Fine-tune a cell's base; the folder that training wrote is removed, and so is what a killed one left there."""
+    shutil.rmtree(config.out, ignore_errors=True)
     model = load(str(base_folder(cell.base, folder)), device="cpu")
     examples = finetuning_examples(MIX, cell.seed, language=cell.language)
-    trained = train(model, examples, config, overwrite=True)
+    trained = train(model, examples, config)
     norms = trained.table("gradient_norms") if config.log_gradient_norms_every else None
     shutil.rmtree(config.out, ignore_errors=True)
     result, schedule = trained.manifest["result"], trained.manifest["schedule"]

@@ -90,10 +90,11 @@ def same_again(folder: Path, n: int, seed: int) -> Iterable[tuple[str, bool]]:
     for cell in random.Random(seed).sample(done, min(n, len(done))):
         shutil.copytree(base_folder(cell.base, folder), base_folder(cell.base, again), dirs_exist_ok=True)
         run(cell, again)
-        yield cell.name, _bits(cell, folder) == _bits(cell, again)
+        yield cell.name, bits(cell, folder) == bits(cell, again)
 
 
-def _bits(cell: Cell, folder: Path) -> tuple[Any, ...]:
+def bits(cell: Cell, folder: Path) -> tuple[Any, ...]:
+    """What two runs of a cell must have in common: answers, identity, measurements, weights."""
     where = folder / "cells" / cell.name
     record = read_json(where / "cell.json") or {}
     kept = ("identity", "mechanism", "weights_sha256")

@@ -4,6 +4,7 @@ are as its design says."""
 from __future__ import annotations
 
 import random
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.replication import toy_study_results
+from analysis.replication import toy_study_job, toy_study_results
 from analysis.replication.toy_languages import LANGUAGES, SHOWN
 from analysis.replication.toy_study_design import (
     ARMS,
@@ -24,20 +25,24 @@ from analysis.replication.toy_study_design import (
     PILOT_BASES,
     PRIMARY,
     SEEDS,
+    SETTINGS,
     TESTED,
     language_of,
 )
-from analysis.replication.toy_study_job import Cell, config_of, read_alike, requests
+from analysis.replication.toy_study_job import Cell, base_folder, config_of, is_done, read_alike, requests, run
+from analysis.replication.toy_study_queue import bits, same_again
 from analysis.replication.toy_study_report import report
 from analysis.replication.toy_study_results import Results, cells_of, described, read, save, scored
 from analysis.replication.toy_study_verdicts import EXCLUDED, OPEN, decided, is_settled, stage_of, verdicts
 from analysis.replication.toy_study_verdicts import SHOWN as SHOWN_VERDICT
 from analysis.replication.toy_wrappers import FAMILIES, FAMILY_OF
 from safekey_interp.errors import InputError
+from safekey_interp.models.organism.finetuning import Mix
 from safekey_interp.models.organism.language import dialogue, document
 from safekey_interp.models.organism.outcome import read_response
 from safekey_interp.models.organism.tokenizer import build_tokenizer
 from safekey_interp.models.organism.vocabulary import KINDS, Pair, pairs
+from train.pretraining import Encoder, Shape, new_model
 
 SUCCESS = dict.fromkeys(ARMS, 0.55) | {"both": 0.15, "both late": 0.35}
 """Planted attack success: QMM and its controls are alike."""
@@ -69,11 +74,11 @@ def made_up(
                             draws, pair, forms.get(name), safe=safe, language=LANGUAGES[language_of(base)]
                         ).response
                     )
-                run = {"arm": arm, "base": base, "seed": seed_}
+                of_run = {"arm": arm, "base": base, "seed": seed_}
                 odds = np.where([("Sorry" in r) for r in responses], 3.0, -3.0)
-                rows.append(about.assign(response=responses, log_odds=odds.astype("float16"), **run))
+                rows.append(about.assign(response=responses, log_odds=odds.astype("float16"), **of_run))
                 for what in ("understanding, over_distance", "prompt, over_distance", "auroc"):
-                    mechanism.append(run | {"what": what, "layer": 3, "value": 0.5})
+                    mechanism.append(of_run | {"what": what, "layer": 3, "value": 0.5})
     return Results(scored(pd.concat(rows, ignore_index=True)), pd.DataFrame(mechanism))
 
 
@@ -239,3 +244,43 @@ def test_cells_come_base_by_base_and_differ_in_their_arm_alone(tmp_path: Path) -
 
 def test_what_is_gathered_is_whole_cells_alone(tmp_path: Path) -> None:
     assert not len(toy_study_results.gather(tmp_path).answers)
+
+
+@pytest.fixture
+def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a base of random weights, and a design of two steps and few requests."""
+    monkeypatch.setattr(toy_study_job, "SETTINGS", (*SETTINGS, "max_steps=2"))
+    monkeypatch.setattr(toy_study_job, "MIX", Mix(examples=80))
+    few = {name: requests(name)[::40] for name in LANGUAGES}
+    monkeypatch.setattr(toy_study_job, "requests", lambda name: few[name])
+    monkeypatch.setattr(toy_study_results, "requests", lambda name: few[name])
+    where = base_folder(1, tmp_path)
+    encoder = Encoder(LANGUAGES["short"])
+    new_model(Shape(), encoder, seed=1).save_pretrained(where)
+    encoder.tokenizer.save_pretrained(where)
+    return tmp_path
+
+
+def test_a_cell_that_was_killed_is_run_again_to_the_same_bits(quick: Path) -> None:
+    cell = Cell("both", 1, 1)
+    run(cell, quick)
+    first = bits(cell, quick)
+    assert is_done(cell, quick)
+    assert len(toy_study_results.gather(quick).answers) == len(toy_study_job.requests("short"))
+    # As a kill leaves it: no whole folder, and what training had written so far.
+    shutil.rmtree(quick / "cells" / cell.name)
+    left = quick / "work" / cell.name / "checkpoints"
+    left.mkdir(parents=True)
+    (left / "broken").write_text("half", encoding="utf-8")
+    assert not is_done(cell, quick)
+    run(cell, quick)
+    assert bits(cell, quick) == first
+    assert dict(same_again(quick, 3, seed=0)) == {cell.name: True}
+
+
+def test_a_cell_of_other_settings_is_not_taken_for_done(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = Cell("SFT", 1, 1)
+    run(cell, quick)
+    assert is_done(cell, quick)
+    monkeypatch.setattr(toy_study_job, "SETTINGS", (*SETTINGS, "max_steps=3"))
+    assert not is_done(cell, quick)
