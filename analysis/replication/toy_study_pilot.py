@@ -32,8 +32,8 @@ from analysis.tables import markdown
 from safekey_interp.runs.storage import read_json, write_json
 from safekey_interp.training.gradient_norms import dose, match_weight
 
-RATES = (1e-4, 5e-5)
-"""Tried in this order. 3e-4, the first replication's, had .11 to .22 malformed there, and 2e-4 too many here."""
+RATES = (2e-4, 1.5e-4, 1e-4, 5e-5)
+"""Tried in this order. 3e-4, the first replication's, had .11 to .22 malformed there."""
 _MATCHED: Arm = "kw matched"
 _ORDER: tuple[Arm, ...] = ("both", "DPSH", *(arm for arm in ARMS if arm not in ("both", "DPSH", _MATCHED)))
 """Arms in the order in which they are tried at a rate: where one fails, the others need no run."""

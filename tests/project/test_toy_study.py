@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.paper.runs_evidence import many_toys
 from analysis.replication import toy_study_job, toy_study_results
 from analysis.replication.toy_languages import LANGUAGES, SHOWN
 from analysis.replication.toy_study_design import (
@@ -284,3 +285,17 @@ def test_a_cell_of_other_settings_is_not_taken_for_done(quick: Path, monkeypatch
     assert is_done(cell, quick)
     monkeypatch.setattr(toy_study_job, "SETTINGS", (*SETTINGS, "max_steps=3"))
     assert not is_done(cell, quick)
+
+
+def test_claims_rest_on_the_study_once_its_look_is_due(looked_at: Results, tmp_path: Path) -> None:
+    assert many_toys(tmp_path) == []
+    save(looked_at.of(BASES[: LOOK - 1]), tmp_path)
+    assert many_toys(tmp_path) == []
+    save(looked_at, tmp_path)
+    found = {one.claim: one for one in many_toys(tmp_path)}
+    assert {claim: one.verdict for claim, one in found.items()} == {
+        "6a": "no effect of interest",
+        "6b": "no effect of interest",
+        "6c": "supports",
+    }
+    assert all("planned look" in one.note for one in found.values())
