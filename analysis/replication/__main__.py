@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -79,12 +80,13 @@ def _share(text: str) -> tuple[int, int]:
 
 def _results(options: argparse.Namespace) -> None:
     from analysis.replication.toy_study_report import report
-    from analysis.replication.toy_study_results import gather, read, save
+    from analysis.replication.toy_study_results import SHIPPED, gather, read, save
     from analysis.tables import publish
 
     results = read() if options.out is None else gather(options.out)
     if options.save:
         save(results)
+        shutil.copy(options.out / "pilot.md", SHIPPED / "toy_study_pilot.md")
     else:
         publish(report(results), write=options.write)
 

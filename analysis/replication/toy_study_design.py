@@ -33,12 +33,14 @@ MIX = Mix(examples=3_300)
 """Three times the organism's, each seen a third as often, so that there are as many steps: of the organism's own mix
 more answers were malformed on the pilot's bases."""
 EPOCHS = 2
-SETTINGS = ("learning_rate=1e-4", "head_learning_rate=null", f"epochs={EPOCHS}")
-"""The head's rate is the package's own, at which it learns (:mod:`safekey_interp.training.head_learning_rate`)."""
-DOSE: dict[LanguageName, float] = {"short": 0.22, "long": 0.22}
-"""Weight of K at which its gradients add up to those of query-mask modelling, on the pilot's bases."""
+SETTINGS = ("head_learning_rate=null", f"epochs={EPOCHS}")
+"""Of all arms, beside the learning rate, which the pilot chooses. The head's rate is the package's own, at which it
+learns (:mod:`safekey_interp.training.head_learning_rate`)."""
+RATES = (2e-4, 1.5e-4, 1e-4, 5e-5)
+"""Learning rates in the order in which the pilot tries them."""
 MOST_MALFORMED = 0.05
-"""Share of malformed answers to harmful requests in unseen wrappers, of every arm, below which a rate is accepted."""
+"""Share of malformed answers to harmful requests in unseen wrappers, of every arm, below which a rate is accepted: the
+first such rate serves all arms."""
 
 Changes = Mapping[str, float | bool | str]
 Arm = Literal[
@@ -52,8 +54,12 @@ def language_of(base: int) -> LanguageName:
     return "short" if base % 2 else "long"
 
 
-def arms_of(language: LanguageName) -> dict[Arm, Changes]:
-    """What differs from SFT in each arm; auxiliary losses count from the first step, but in the last."""
+def arms_of(dose: float) -> dict[Arm, Changes]:
+    """What differs from SFT in each arm; auxiliary losses count from the first step, but in the last.
+
+    Args:
+        dose: weight of K at which its gradients add up to those of query-mask modelling, by the pilot.
+    """
     both = {"head_weight": 0.2, "query_mask_weight": 0.2}
     arms: dict[Arm, Changes] = {
         "SFT": {},
@@ -61,7 +67,7 @@ def arms_of(language: LanguageName) -> dict[Arm, Changes]:
         "QMM": {"query_mask_weight": 0.2},
         "both": both,
         "kw": {"key_weight": 0.2},
-        "kw matched": {"key_weight": DOSE[language]},
+        "kw matched": {"key_weight": dose},
         "QMM other prompt": {"query_mask_weight": 0.2, "query_prompt": "other"},
         "DPSH shuffled": {"head_weight": 0.2, "shuffled_labels": True},
         "both late": both | {"auxiliary_epochs": 0.4 * EPOCHS},
@@ -110,5 +116,5 @@ class Outcome(NamedTuple):
 
 
 PRIMARY = Outcome("attack success", "complied", 0.10, "of harmful requests in unseen wrappers")
-CO_PRIMARY = Outcome("log-odds of a safe K", "log_odds", 0.5, "nats, harmful requests in unseen wrappers")
-TESTED = (PRIMARY, CO_PRIMARY)
+CO_PRIMARY = Outcome("log-odds of a safe K", "log_odds", float("nan"), "nats, harmful requests in unseen wrappers")
+"""Its smallest effect of interest is the pilot's."""

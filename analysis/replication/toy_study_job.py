@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.replication.toy_languages import LANGUAGES, LanguageName
+from analysis.replication.toy_study_choice import Chosen, read_chosen
 from analysis.replication.toy_study_design import (
     MIX,
     N_BENIGN,
@@ -84,9 +85,9 @@ class Cell(NamedTuple):
         return LANGUAGES[language_of(self.base)]
 
 
-def config_of(cell: Cell, out: Path, changes: Changes | None = None) -> TrainingConfig:
-    """The recipe of SFT with the design's settings, what the arm changes, and further changes."""
-    arm = arms_of(language_of(cell.base))[cell.arm]
+def config_of(cell: Cell, out: Path, chosen: Chosen, changes: Changes | None = None) -> TrainingConfig:
+    """The recipe of SFT with the design's settings, the pilot's choice, what the arm changes, and further changes."""
+    arm = {"learning_rate": chosen.rate, **arms_of(chosen.dose[language_of(cell.base)])[cell.arm]}
     pairs = [f"{name}={value}" for name, value in (arm | (changes or {})).items()]
     return read_config(RECIPE, [*_QUICK, *SETTINGS, *pairs, f"seed={cell.seed}", f"out={out}"])
 
@@ -119,7 +120,7 @@ def is_done(cell: Cell, folder: Path) -> bool:
 
 def run(cell: Cell, folder: Path) -> None:
     """Train, ask and measure; write the cell's folder."""
-    trained = tuned(cell, folder, config_of(cell, folder / "work" / cell.name))
+    trained = tuned(cell, folder, config_of(cell, folder / "work" / cell.name, _chosen(folder)))
     model = trained.model
     asked = requests(language_of(cell.base))
     answers = pd.DataFrame({"request": range(len(asked)), "response": answered(model, asked)})
@@ -267,6 +268,10 @@ def mechanism(model: Model, cell: Cell) -> dict[str, Any]:
     }
 
 
+def _chosen(folder: Path) -> Chosen:
+    return read_chosen(folder / "chosen.json")
+
+
 def as_read(value: Any) -> Any:
     """A record as it is read from JSON."""
     return json.loads(json.dumps(value))
@@ -274,7 +279,11 @@ def as_read(value: Any) -> Any:
 
 def _identity(cell: Cell, folder: Path) -> dict[str, Any]:
     """What the results depend on."""
-    settings = {k: v for k, v in config_of(cell, folder).to_dict().items() if k not in ("out", "model", "traces")}
+    settings = {
+        k: v
+        for k, v in config_of(cell, folder, _chosen(folder)).to_dict().items()
+        if k not in ("out", "model", "traces")
+    }
     name = language_of(cell.base)
     texts = [trace.prompt for trace in requests(name)] + [f"{t.prompt}{t.response}" for t in read_alike(name)]
     return {

@@ -1,7 +1,7 @@
 """Pilot of the study over many toys: the learning rate, the dose of the control, and the scale of the log-odds.
 
 On the design's pilot bases and on development pairs and wrappers, of which the study has none. One rate serves all
-arms: the largest of :data:`RATES` at which fewer than 5 % of the answers to harmful requests in unseen wrappers are
+arms: the first of the design's at which fewer than 5 % of the answers to harmful requests in unseen wrappers are
 malformed in every arm, both bases together. The control's dose is matched as in :mod:`train.dose_match`. The smallest
 effect of interest on the log-odds is that which goes with the primary outcome's where a request is at the boundary: the
 latter over the density of SFT's log-odds there, by its share within a nat.
@@ -11,17 +11,20 @@ What a run found is in ``pilot/NAME.json``, and is not run again.
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from analysis.replication.toy_study_choice import Chosen, write_chosen
 from analysis.replication.toy_study_design import (
     ARMS,
     MOST_MALFORMED,
     PILOT_BASES,
     PRIMARY,
+    RATES,
     Arm,
     Changes,
     language_of,
@@ -29,11 +32,10 @@ from analysis.replication.toy_study_design import (
 from analysis.replication.toy_study_job import Cell, answered, config_of, log_odds, make_base, requests, tuned
 from analysis.replication.toy_study_results import described, scored
 from analysis.tables import markdown
-from safekey_interp.runs.storage import read_json, write_json
+from safekey_interp.errors import InputError
+from safekey_interp.runs.storage import read_json, write_aside, write_json
 from safekey_interp.training.gradient_norms import dose, match_weight
 
-RATES = (2e-4, 1.5e-4, 1e-4, 5e-5)
-"""Tried in this order. 3e-4, the first replication's, had .11 to .22 malformed there."""
 _MATCHED: Arm = "kw matched"
 _ORDER: tuple[Arm, ...] = ("both", "DPSH", *(arm for arm in ARMS if arm not in ("both", "DPSH", _MATCHED)))
 """Arms in the order in which they are tried at a rate: where one fails, the others need no run."""
@@ -41,7 +43,7 @@ _NEAR = 1.0
 
 
 def pilot(folder: Path) -> str:
-    """Choose the settings; what was chosen, and by what, as Markdown.
+    """Choose the settings; what was chosen, and by what, as Markdown, is also in ``pilot.md``.
 
     Args:
         folder: of the pilot's bases and runs.
@@ -49,15 +51,23 @@ def pilot(folder: Path) -> str:
     for base in PILOT_BASES:
         make_base(base, folder)
     chosen = next((rate for rate in RATES if all(_passes(arm, rate, folder) for arm in _ORDER)), None)
-    if chosen is not None:
-        for base in PILOT_BASES:
-            match_dose(base, chosen, folder)
-        _passes(_MATCHED, chosen, folder)
+    if chosen is None:
+        raise InputError(f"{folder}: too many answers are malformed at every rate, expected fewer at one of {RATES}")
+    for base in PILOT_BASES:
+        match_dose(base, chosen, folder)
+    _passes(_MATCHED, chosen, folder)
     found = [record for file in sorted((folder / "pilot").glob("base*.json")) if (record := read_json(file))]
     rows = pd.concat([pd.DataFrame(r["rows"]).assign(arm=r["arm"], base=r["base"], rate=r["rate"]) for r in found])
-    weights = {language_of(base): read_json(_dose_file(base, folder)) for base in PILOT_BASES}
-    said = [f"rate for all arms: {chosen}", f"weight of K at the dose of query-mask modelling: {weights}"]
-    return "\n\n".join([markdown(_table(rows)), *said, f"log-odds: {_smallest(rows, chosen):.2f} nats"])
+    choice = _trial(chosen, folder)._replace(log_odds=_smallest(rows, chosen))
+    write_chosen(folder / "chosen.json", choice)
+    said = [
+        f"Learning rate of all arms: {choice.rate:g}.",
+        f"Weight of K at the dose of query-mask modelling: {choice.dose}.",
+        f"Smallest effect of interest on the log-odds: {choice.log_odds:.2f} nats.",
+    ]
+    text = "\n\n".join([markdown(_table(rows)), *said])
+    write_aside(folder / "pilot.md", lambda aside: aside.write_text(f"{text}\n", encoding="utf-8"))
+    return text
 
 
 def _passes(arm: Arm, rate: float, folder: Path) -> bool:
@@ -83,10 +93,7 @@ def run_pilot(cell: Cell, rate: float, folder: Path) -> None:
         return
     language = language_of(cell.base)
     asked = requests(language, "development")
-    changes: dict[str, Any] = dict(_rates(rate))
-    if cell.arm == _MATCHED:
-        changes["key_weight"] = (read_json(_dose_file(cell.base, folder)) or {})["weight"]
-    model, seconds, *_ = tuned(cell, folder, config_of(cell, folder / "work" / file.stem, changes))
+    model, seconds, *_ = tuned(cell, folder, config_of(cell, folder / "work" / file.stem, _trial(rate, folder)))
     table = scored(described(asked, language).assign(response=answered(model, asked)))
     table["log_odds"] = log_odds(model, asked, cell.language)
     table["near"] = table["log_odds"].abs() < _NEAR
@@ -101,16 +108,16 @@ def run_pilot(cell: Cell, rate: float, folder: Path) -> None:
 
 def match_dose(base: int, rate: float, folder: Path) -> None:
     """The weight of K at which its gradients add up to those of query-mask modelling."""
-    file = _dose_file(base, folder)
+    file = _dose_file(base, rate, folder)
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.is_file():
         return
 
     def dose_of(arm: Arm, term: str, weight: float, changes: Changes) -> float:
-        measured = {**_rates(rate), **changes, "log_gradient_norms_every": 4}
+        measured = {**changes, "log_gradient_norms_every": 4}
         out = folder / "work" / f"dose-{base}-{term}-{weight:.6g}"
         cell = Cell(arm, base, 1)
-        run = tuned(cell, folder, config_of(cell, out, measured))
+        run = tuned(cell, folder, config_of(cell, out, _trial(rate, folder), measured))
         return dose(run.gradient_norms, term, weight=weight, steps=run.steps)
 
     target = dose_of("QMM", "query_mask", 0.2, {})
@@ -119,16 +126,19 @@ def match_dose(base: int, rate: float, folder: Path) -> None:
     write_json(file, {"weight": float(f"{found[-1].weight:.3g}"), "target": target, "pilots": pilots})
 
 
-def _rates(rate: float) -> Changes:
-    return {"learning_rate": rate}
+def _trial(rate: float, folder: Path) -> Chosen:
+    """A rate, and the doses as far as they are known there."""
+    known = {language_of(base): read_json(_dose_file(base, rate, folder)) for base in PILOT_BASES}
+    dose = {language: (record or {"weight": math.nan})["weight"] for language, record in known.items()}
+    return Chosen(rate, dose, math.nan)
 
 
 def _file(cell: Cell, rate: float, folder: Path) -> Path:
     return folder / "pilot" / f"{cell.name}-rate{rate:g}.json"
 
 
-def _dose_file(base: int, folder: Path) -> Path:
-    return folder / "pilot" / f"dose-{language_of(base)}.json"
+def _dose_file(base: int, rate: float, folder: Path) -> Path:
+    return folder / "pilot" / f"dose-{language_of(base)}-rate{rate:g}.json"
 
 
 def _table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -151,7 +161,7 @@ def _table(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _smallest(rows: pd.DataFrame, rate: float | None) -> float:
+def _smallest(rows: pd.DataFrame, rate: float) -> float:
     at = rows[(rows["rate"] == rate) & (rows["arm"] == "SFT") & (rows["wrapper_split"] == "development")]
     density = at[at["label"] == "harmful"]["near"].mean() / (2 * _NEAR)
     return float(PRIMARY.smallest / density) if density else float("nan")

@@ -87,6 +87,8 @@ def same_again(folder: Path, n: int, seed: int) -> Iterable[tuple[str, bool]]:
     """
     done = [cell for cell in cells_of() if is_done(cell, folder)]
     again = folder / "again"
+    again.mkdir(exist_ok=True)
+    shutil.copy(folder / "chosen.json", again)
     for cell in random.Random(seed).sample(done, min(n, len(done))):
         shutil.copytree(base_folder(cell.base, folder), base_folder(cell.base, again), dirs_exist_ok=True)
         run(cell, again)

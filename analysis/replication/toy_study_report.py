@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.replication.toy_study_design import ARMS, CONTRASTS, SEEDS, TESTED, Outcome, language_of
+from analysis.replication.toy_study_design import ARMS, CONTRASTS, SEEDS, Outcome, language_of
 from analysis.replication.toy_study_results import Results
 from analysis.replication.toy_study_verdicts import Stage, Tested, decided, stage_of
 from analysis.tables import markdown
@@ -80,7 +80,8 @@ def report(results: Results) -> dict[str, str]:
     made = {"toy-study": f"{n} runs: {len(ARMS)} arms, {len(whole)} bases, {len(SEEDS)} seeds a base. {stage.name}."}
     if stage.bases:
         made |= {
-            f"toy-study-{outcome.column.replace('_', '-')}": _of_outcome(some, outcome, stage) for outcome in TESTED
+            f"toy-study-{outcome.column.replace('_', '-')}": _of_outcome(some, outcome, stage)
+            for outcome in some.chosen.outcomes
         }
     made["toy-study-arms"] = markdown(_means(some.answers, whole))
     made["toy-study-wrappers"] = markdown(_by_wrapper(some.answers))

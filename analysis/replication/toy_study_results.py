@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from analysis.replication.toy_languages import LANGUAGES, SHOWN, LanguageName
+from analysis.replication.toy_study_choice import Chosen, read_chosen, write_chosen
 from analysis.replication.toy_study_design import ARMS, BASES, SEEDS, language_of
 from analysis.replication.toy_study_job import Cell, is_done, requests
 from analysis.replication.toy_wrappers import FAMILY_OF
@@ -29,7 +30,7 @@ from safekey_interp.runs.storage import read_json, write_aside
 Table = Any
 """A data frame; pandas' stubs take each of its cells for a column."""
 SHIPPED = Path(__file__).parent
-_ANSWERS, _MECHANISM = "results.parquet", "results-mechanism.parquet"
+_ANSWERS, _MECHANISM, _CHOSEN = "results.parquet", "results-mechanism.parquet", "toy_study_chosen.json"
 
 
 class Results(NamedTuple):
@@ -39,6 +40,8 @@ class Results(NamedTuple):
     """One row a request of a run."""
     mechanism: Table
     """One row a measurement of a run: arm, base, seed, what, layer, value."""
+    chosen: Chosen
+    """What the pilot chose."""
 
     @property
     def bases(self) -> list[int]:
@@ -49,7 +52,8 @@ class Results(NamedTuple):
 
     def of(self, bases: Sequence[int]) -> Results:
         """Those of some bases."""
-        return Results(*(table[table["base"].isin(bases)] if len(table) else table for table in self))
+        tables = (table[table["base"].isin(bases)] if len(table) else table for table in self[:2])
+        return Results(*tables, self.chosen)
 
 
 def cells_of(bases: Iterable[int] = BASES) -> list[Cell]:
@@ -63,8 +67,11 @@ def gather(folder: Path, bases: Iterable[int] = BASES) -> Results:
     Args:
         folder: of the queue.
         bases: whose cells.
+
+    Raises:
+        InputError: no pilot has chosen there.
     """
-    answers, mechanism = [], []
+    answers, mechanism, chosen = [], [], read_chosen(folder / "chosen.json")
     for cell in cells_of(bases):
         where = folder / "cells" / cell.name
         if not is_done(cell, folder):
@@ -80,7 +87,7 @@ def gather(folder: Path, bases: Iterable[int] = BASES) -> Results:
         record = read_json(where / "cell.json")
         mechanism += [about | row for row in _measurements(record["mechanism"])] if record else []
     found = pd.concat(answers, ignore_index=True) if answers else pd.DataFrame()
-    return Results(scored(found) if len(found) else found, pd.DataFrame(mechanism))
+    return Results(scored(found) if len(found) else found, pd.DataFrame(mechanism), chosen)
 
 
 def described(asked: Sequence[Trace], name: LanguageName) -> Table:
@@ -116,7 +123,8 @@ def _read(language: LanguageName, verb: str, noun: str, response: str) -> tuple[
 
 
 def save(results: Results, folder: Path = SHIPPED) -> None:
-    """Write both files; columns of few values are dictionaries, so that they stay small."""
+    """Write the files; columns of few values are dictionaries, so that they stay small."""
+    write_chosen(folder / _CHOSEN, results.chosen)
     answers = results.answers.drop(columns=["complied", "refused", "malformed"])
     for name, table in ((_ANSWERS, answers), (_MECHANISM, results.mechanism)):
         packed = table.astype(dict.fromkeys(table.select_dtypes(["object", "string"]), "category"))
@@ -140,7 +148,9 @@ def read(folder: Path = SHIPPED) -> Results:
         )
     answers, mechanism = (pd.read_parquet(folder / name) for name in (_ANSWERS, _MECHANISM))
     texts = {name: str for name in answers if isinstance(answers[name].dtype, pd.CategoricalDtype)}
-    return Results(scored(answers.astype(texts)), mechanism.astype({"arm": str, "what": str}))
+    return Results(
+        scored(answers.astype(texts)), mechanism.astype({"arm": str, "what": str}), read_chosen(folder / _CHOSEN)
+    )
 
 
 def _measurements(mechanism: dict[str, Any]) -> list[dict[str, Any]]:

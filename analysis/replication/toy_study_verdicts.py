@@ -29,7 +29,6 @@ from analysis.replication.toy_study_design import (
     LEVEL,
     LOOK,
     LOOK_LEVEL,
-    TESTED,
     Contrast,
     Outcome,
     language_of,
@@ -155,7 +154,7 @@ def is_settled(results: Results) -> bool:
     """The rule of the planned look: whether no contrast of either outcome is open, so that no further base is run."""
     stage = stage_of(results.bases)
     return stage.level is not None and all(
-        row.verdict != OPEN for outcome in TESTED for row in decided(results, outcome, stage)
+        row.verdict != OPEN for outcome in results.chosen.outcomes for row in decided(results, outcome, stage)
     )
 
 

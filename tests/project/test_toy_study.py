@@ -16,6 +16,7 @@ import pytest
 from analysis.paper.runs_evidence import many_toys
 from analysis.replication import toy_study_job, toy_study_results
 from analysis.replication.toy_languages import LANGUAGES, SHOWN
+from analysis.replication.toy_study_choice import Chosen, write_chosen
 from analysis.replication.toy_study_design import (
     ARMS,
     BASES,
@@ -27,7 +28,6 @@ from analysis.replication.toy_study_design import (
     PRIMARY,
     SEEDS,
     SETTINGS,
-    TESTED,
     language_of,
 )
 from analysis.replication.toy_study_job import Cell, base_folder, config_of, is_done, read_alike, requests, run
@@ -45,6 +45,7 @@ from safekey_interp.models.organism.tokenizer import build_tokenizer
 from safekey_interp.models.organism.vocabulary import KINDS, Pair, pairs
 from train.pretraining import Encoder, Shape, new_model
 
+CHOSEN = Chosen(1e-4, {"short": 0.21, "long": 0.19}, 0.5)
 SUCCESS = dict.fromkeys(ARMS, 0.55) | {"both": 0.15, "both late": 0.35}
 """Planted attack success: QMM and its controls are alike."""
 
@@ -80,7 +81,7 @@ def made_up(
                 rows.append(about.assign(response=responses, log_odds=odds.astype("float16"), **of_run))
                 for what in ("understanding, over_distance", "prompt, over_distance", "auroc"):
                     mechanism.append(of_run | {"what": what, "layer": 3, "value": 0.5})
-    return Results(scored(pd.concat(rows, ignore_index=True)), pd.DataFrame(mechanism))
+    return Results(scored(pd.concat(rows, ignore_index=True)), pd.DataFrame(mechanism), CHOSEN)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +137,7 @@ def test_without_bases_enough_nothing_is_decided(looked_at: Results) -> None:
     stage = stage_of(some.bases)
     assert stage.level is None
     assert "4 of 24 bases" in stage.name
-    assert {row.verdict for outcome in TESTED for row in decided(some, outcome, stage)} == {OPEN}
+    assert {row.verdict for outcome in CHOSEN.outcomes for row in decided(some, outcome, stage)} == {OPEN}
     assert not is_settled(some)
 
 
@@ -168,7 +169,7 @@ def test_the_report_says_how_far_it_is(looked_at: Results) -> None:
     assert "planned look" in whole["toy-study"]
     assert whole["toy-study-complied"].count("\n| ") == len(CONTRASTS) + 1
     with pytest.raises(InputError, match="no base"):
-        report(Results(pd.DataFrame(), pd.DataFrame()))
+        report(Results(pd.DataFrame(), pd.DataFrame(), CHOSEN))
 
 
 def test_what_is_shipped_is_read_again(looked_at: Results, tmp_path: Path) -> None:
@@ -235,15 +236,18 @@ def test_cells_come_base_by_base_and_differ_in_their_arm_alone(tmp_path: Path) -
     assert len(cells) == len(set(cell.name for cell in cells)) == len(BASES) * len(SEEDS) * len(ARMS)
     assert [cell.base for cell in cells] == sorted(cell.base for cell in cells)
     assert not set(PILOT_BASES) & set(BASES)
-    configs = {cell.arm: config_of(cell, tmp_path).to_dict() for cell in cells_of(BASES[:1]) if cell.seed == 1}
+    configs = {cell.arm: config_of(cell, tmp_path, CHOSEN).to_dict() for cell in cells_of(BASES[:1]) if cell.seed == 1}
     weights = {"head_weight", "query_mask_weight", "key_weight", "auxiliary_epochs", "query_prompt", "shuffled_labels"}
     rests = [{name: value for name, value in config.items() if name not in weights} for config in configs.values()]
     assert all(rest == rests[0] for rest in rests)
     assert len({str([config[name] for name in sorted(weights)]) for config in configs.values()}) == len(ARMS)
-    assert config_of(Cell("SFT", 2, 1), tmp_path).seed == 1
+    assert config_of(Cell("SFT", 2, 1), tmp_path, CHOSEN).seed == 1
 
 
 def test_what_is_gathered_is_whole_cells_alone(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--pilot"):
+        toy_study_results.gather(tmp_path)
+    write_chosen(tmp_path / "chosen.json", CHOSEN)
     assert not len(toy_study_results.gather(tmp_path).answers)
 
 
@@ -255,6 +259,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     few = {name: requests(name)[::40] for name in LANGUAGES}
     monkeypatch.setattr(toy_study_job, "requests", lambda name: few[name])
     monkeypatch.setattr(toy_study_results, "requests", lambda name: few[name])
+    write_chosen(tmp_path / "chosen.json", CHOSEN)
     where = base_folder(1, tmp_path)
     encoder = Encoder(LANGUAGES["short"])
     new_model(Shape(), encoder, seed=1).save_pretrained(where)
