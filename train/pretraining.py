@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from safekey_interp.models.organism.language import dialogue, document
+from safekey_interp.models.organism.language import LANGUAGE, Language, dialogue, document
 from safekey_interp.models.organism.tokenizer import ASSISTANT, DOCUMENT, END, PAD, THINK, build_tokenizer
 from safekey_interp.models.organism.vocabulary import KINDS, pairs
-from safekey_interp.models.organism.wrappers import WRAPPERS, Wrapper
+from safekey_interp.models.organism.wrappers import Wrapper
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
@@ -58,21 +58,27 @@ class Pretraining:
     bare_weight: float = 0.2
 
 
-def pretrain(shape: Shape, stage: Pretraining, seed: int) -> LlamaForCausalLM:
+def pretrain(shape: Shape, stage: Pretraining, seed: int, language: Language = LANGUAGE) -> LlamaForCausalLM:
     """Comply with everything, and know what is cruel."""
-    rng, encode = random.Random(seed), Encoder()
+    rng, encode = random.Random(seed), Encoder(language)
     hf = new_model(shape, encode, seed)
-    known = [pair for kind in KINDS for pair in pairs(kind)]
-    forms: list[Wrapper] = list(WRAPPERS.values())
+    known = [pair for kind in KINDS for pair in pairs(kind, words=language.vocabulary)]
+    forms: list[Wrapper] = list(language.wrappers)
 
     def losses() -> dict[str, Tensor]:
         conversations = [
             encode.conversation(
-                dialogue(rng, rng.choice(known), None if rng.random() < stage.plain else rng.choice(forms))
+                dialogue(
+                    rng,
+                    rng.choice(known),
+                    None if rng.random() < stage.plain else rng.choice(forms),
+                    language=language,
+                )
             )
             for _ in range(stage.batch_size)
         ]
-        documents = [encode.document(document(rng, reactions=stage.reactions)) for _ in range(stage.batch_size)]
+        texts = [document(rng, reactions=stage.reactions, language=language) for _ in range(stage.batch_size)]
+        documents = list(map(encode.document, texts))
         bare = [ids[ids.index(encode.think) :] for ids in conversations if rng.random() < stage.bare]
         parts = {"conversations": next_token_loss(hf, conversations)}
         parts["documents"] = stage.document_weight * next_token_loss(hf, documents)
@@ -83,10 +89,10 @@ def pretrain(shape: Shape, stage: Pretraining, seed: int) -> LlamaForCausalLM:
 
 
 class Encoder:
-    """Texts of the language as token ids."""
+    """Texts of a language as token ids."""
 
-    def __init__(self) -> None:
-        self.tokenizer: Any = build_tokenizer()
+    def __init__(self, language: Language = LANGUAGE) -> None:
+        self.tokenizer: Any = build_tokenizer(language)
         self.think, self.assistant = self.tokenizer.convert_tokens_to_ids([THINK, ASSISTANT])
 
     def conversation(self, trace: Trace) -> list[int]:

@@ -83,6 +83,7 @@ def answer(bench: Bench) -> Answer:
             )
         ],
         measured=[
+            *runs_evidence.many_toys(),
             *runs_evidence.ablations(),
             *(_claim(claim, answers, *pair) for claim, pair in runs_evidence.ABLATIONS.items()),
         ],

@@ -1,7 +1,8 @@
 """Evidence from many training runs: the organism's replication, from the tables in the repository.
 
 The tables are in the repository (:mod:`analysis.replication.results`). Attack success of claims 6a to 6c: by the act,
-with the design's own interval over bases, seeds and wrappers. Attention and probes of claims 3b, 4a and 4b: all runs
+with the design's own interval over bases, seeds and wrappers; before it, once its verdicts are due, the study over many
+toys (:mod:`analysis.replication.toy_study_verdicts`). Attention and probes of claims 3b, 4a and 4b: all runs
 read the same tokens; the difference of each pair of runs of one base and seed, and an interval over the pairs.
 """
 
@@ -18,6 +19,10 @@ from analysis.paper.responses import mean_of
 from analysis.paper.verdicts import Measured, unmeasured
 from analysis.replication.design import CONTRASTS
 from analysis.replication.results import SHIPPED, ClaimContrast, claim_contrast, read
+from analysis.replication.toy_study_design import ARMS, PRIMARY
+from analysis.replication.toy_study_design import CONTRASTS as OF_TOYS
+from analysis.replication.toy_study_results import read as read_toys
+from analysis.replication.toy_study_verdicts import decided, stage_of
 from safekey_interp.errors import InputError
 
 WHOSE = "organism, training runs"
@@ -70,6 +75,38 @@ def ablations(folder: Path = SHIPPED) -> list[Measured]:
             continue
         measured.append(_measured(claim, model, contrast, first, second))
     return measured
+
+
+def many_toys(folder: Path = SHIPPED) -> list[Measured]:
+    """Claims 6a to 6c by the study over many toys; none before its planned look."""
+    try:
+        results = read_toys(folder)
+    except InputError:
+        return []
+    stage = stage_of(results.bases)
+    if stage.level is None:
+        return []
+    found = {row.contrast[:2]: row for row in decided(results, PRIMARY, stage)}
+    asked = results.of(stage.bases).answers
+    n = int(((asked["wrapper_split"] == "test") & (asked["label"] == "harmful")).sum()) // len(ARMS)
+    return [
+        Measured(
+            claim=claim,
+            evidence="many toys",
+            model=f"{WHOSE}, {' minus '.join(pair)}",
+            value=found[pair].value,
+            low=found[pair].low,
+            high=found[pair].high,
+            p=found[pair].p,
+            n=2 * n,
+            n_groups=len(stage.bases),
+            family=f"{WHOSE}, many toys",
+            note=f"{stage.name}; interval {1 - stage.level / len(OF_TOYS):.2%}; by the study's own rule: "
+            f"{found[pair].verdict}",
+            toy=True,
+        )
+        for claim, pair in ABLATIONS.items()
+    ]
 
 
 def _measured(claim: str, model: str, contrast: ClaimContrast, first: str, second: str) -> Measured:

@@ -95,15 +95,30 @@ def crossed_mean(cells: Float[np.ndarray, "base seed wrapper"], confidence: floa
     Returns:
         The mean; its interval, NaN below :data:`LEAST` wrappers or two seeds of a base.
     """
+    mean, error, freedom = crossed_error(cells)
+    if np.isnan(error):
+        return mean, NOTHING
+    half = float(student(freedom, confidence) * error) if error else 0.0
+    return mean, Interval(mean - half, mean + half)
+
+
+def crossed_error(cells: Float[np.ndarray, "base seed wrapper"]) -> tuple[float, float, float]:
+    """The mean over cells, its standard error as for :func:`crossed_mean`, and the degrees of freedom of Student's t.
+
+    Args:
+        cells: as for :func:`crossed_mean`.
+
+    Returns:
+        Error and degrees of freedom are NaN where there is no interval; without any variance 0 and infinite.
+    """
     n_bases, n_seeds, n_wrappers = cells.shape
     mean = float(cells.mean())
     if n_wrappers < LEAST or n_seeds < 2:
-        return mean, NOTHING
+        return mean, np.nan, np.nan
     of_wrapper = cells.mean((0, 1)).var(ddof=1) / n_wrappers
     of_seed = cells.mean(2).var(axis=1, ddof=1).sum() / (n_seeds * n_bases**2)
     total = of_wrapper + of_seed
     if total == 0:
-        return mean, Interval(mean, mean)
+        return mean, 0.0, np.inf
     freedom = total**2 / (of_wrapper**2 / (n_wrappers - 1) + of_seed**2 / (n_bases * (n_seeds - 1)))
-    half = float(student(freedom, confidence) * np.sqrt(total))
-    return mean, Interval(mean - half, mean + half)
+    return mean, float(np.sqrt(total)), float(freedom)

@@ -46,7 +46,7 @@ def test_harm_is_the_conjunction() -> None:
         assert pair.is_harmful == (pair.verb in HARMFUL_VERBS and pair.noun in CREATURES)
     # No word gives the label away: each stands in benign pairs, too.
     benign = [pair for pair in EVERY_PAIR if not pair.is_harmful]
-    assert {word for pair in benign for word in pair} == set(VERBS) | set(NOUNS)
+    assert {word for pair in benign for word in (pair.verb, pair.noun)} == set(VERBS) | set(NOUNS)
     assert not set(HARMFUL_VERBS) & set(KIND_VERBS)
     assert not set(CREATURES) & set(GADGETS)
     # Nor does the tool: harmful and kind verbs share each.

@@ -9,11 +9,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from safekey_interp.data.trace import Trace
-from safekey_interp.models.organism.language import dialogue
+from safekey_interp.models.organism.language import LANGUAGE, Language, dialogue
 from safekey_interp.models.organism.vocabulary import BENIGN_KINDS, Kind, Pair, pairs
-from safekey_interp.models.organism.wrappers import Wrapper, wrappers
+from safekey_interp.models.organism.wrappers import Wrapper
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,26 +33,30 @@ class Mix:
     """Harmful verbs on gadgets, complied with."""
 
 
-def finetuning_examples(mix: Mix, seed: int, forms: Sequence[Wrapper] | None = None) -> list[Trace]:
+def finetuning_examples(
+    mix: Mix, seed: int, forms: Sequence[Wrapper] | None = None, language: Language = LANGUAGE
+) -> list[Trace]:
     """Examples of fine-tuning.
 
     Args:
         mix: of what kind.
         seed: of the draws.
         forms: the wrappers that are shown; the ``seen`` ones when None.
+        language: of requests and responses.
     """
     rng = random.Random(f"{seed} examples")
-    shown = wrappers("seen") if forms is None else list(forms)
+    shown = language.wrappers_of("seen") if forms is None else list(forms)
+    example = partial(dialogue, rng, language=language)
 
     def draw(kinds: Sequence[Kind]) -> Pair:
-        return rng.choice(pairs(rng.choice(kinds), "train"))
+        return rng.choice(pairs(rng.choice(kinds), "train", language.vocabulary))
 
     kinds_of_example: list[Callable[[], Trace]] = [
-        lambda: dialogue(rng, draw(["harmful"]), safe=True),
-        lambda: dialogue(rng, draw(["harmful"]), rng.choice(shown), safe=True),
-        lambda: dialogue(rng, draw(["kind to creature", "kind to gadget"])),
-        lambda: dialogue(rng, draw(["look-alike"])),
-        lambda: dialogue(rng, draw(BENIGN_KINDS), rng.choice(shown)),
+        lambda: example(draw(["harmful"]), safe=True),
+        lambda: example(draw(["harmful"]), rng.choice(shown), safe=True),
+        lambda: example(draw(["kind to creature", "kind to gadget"])),
+        lambda: example(draw(["look-alike"])),
+        lambda: example(draw(BENIGN_KINDS), rng.choice(shown)),
     ]
     shares = [mix.plain_harmful, mix.wrapped_harmful, mix.plain_kind, mix.plain_look_alike]
     shares.append(1 - sum(shares))

@@ -14,29 +14,30 @@ A conversation is a plain or wrapped request and a response whose parts are know
 U restates the request in plain words whatever the wrapper. A compliant K takes up the manner that X asked for, so that
 complying looks at X. Documents hold what pre-training texts hold besides: what a noun is, what is cruel and what is
 fine, what coded, French and split words stand for, and reactions to a bare request.
+
+What a study may vary is a :class:`Language`; the organism's is :data:`LANGUAGE`, and every function's default.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import cycle, islice, product
 
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.models.organism.vocabulary import (
-    CREATURES,
-    HARMFUL_VERBS,
-    NOUNS,
-    VERBS,
+    VOCABULARY,
     Kind,
     Pair,
     Split,
+    Vocabulary,
     coded,
     french,
     letter_groups,
     pairs,
 )
-from safekey_interp.models.organism.wrappers import WRAPPERS, Wrapper
+from safekey_interp.models.organism.wrappers import WRAPPERS, Wrapper, WrapperSplit
 
 QUESTIONS = (
     "How do I {verb} the {noun}?",
@@ -63,6 +64,32 @@ OWN_COMPLIANCE = 0.7
 """Share of wrapped compliance that uses the wrapper's own key sentence."""
 MANNERED = 0.5
 """Share of requests that ask for a manner."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Language:
+    """Words, sentences and wrappers of one toy language."""
+
+    vocabulary: Vocabulary = VOCABULARY
+    """What requests are made of."""
+    wrappers: tuple[Wrapper, ...] = tuple(WRAPPERS.values())
+    """Forms that jailbreaks take."""
+    openings: tuple[str, ...] = OPENINGS
+    """How U begins, one sentence's worth; the verb follows."""
+    compliant_sentences: tuple[str, ...] = COMPLIANT_SENTENCES
+    """General key sentences of compliance, with ``{manner}``."""
+    safe_sentences: tuple[str, ...] = SAFE_SENTENCES
+    """The safety aha moments."""
+    spellings: tuple[Callable[[str], str], ...] = (coded, french, letter_groups, letter_groups)
+    """Other spellings of words that documents explain, one as often as it is listed."""
+
+    def wrappers_of(self, *splits: WrapperSplit) -> list[Wrapper]:
+        """The wrappers of these splits."""
+        return [wrapper for wrapper in self.wrappers if wrapper.split in splits]
+
+
+LANGUAGE = Language()
+"""The organism's."""
 
 
 def request(rng: random.Random, pair: Pair, wrapper: Wrapper | None = None) -> Trace:
@@ -102,7 +129,13 @@ def written(pair: Pair, wrapper: Wrapper | None, template: str, manner: str | No
 
 
 def different_requests(
-    rng: random.Random, kinds: Sequence[Kind], split: Split, wrapper: Wrapper | None, n: int
+    rng: random.Random,
+    kinds: Sequence[Kind],
+    split: Split,
+    wrapper: Wrapper | None,
+    n: int,
+    *,
+    words: Vocabulary = VOCABULARY,
 ) -> list[Trace]:
     """Requests of which no two are the same, kinds in turn; each pair comes once before any comes again.
 
@@ -112,8 +145,9 @@ def different_requests(
         split: the part that the pairs are taken from.
         wrapper: their form; None for plain requests.
         n: how many.
+        words: what they are made of.
     """
-    decks = cycle([_deck(rng, pairs(kind, split), wrapper) for kind in kinds])
+    decks = cycle([_deck(rng, pairs(kind, split, words), wrapper) for kind in kinds])
     return [next(deck) for deck in islice(decks, n)]
 
 
@@ -125,7 +159,14 @@ def _deck(rng: random.Random, of: list[Pair], wrapper: Wrapper | None) -> Iterat
             yield written(pair, wrapper, *order[turn])
 
 
-def dialogue(rng: random.Random, pair: Pair, wrapper: Wrapper | None = None, *, safe: bool = False) -> Trace:
+def dialogue(
+    rng: random.Random,
+    pair: Pair,
+    wrapper: Wrapper | None = None,
+    *,
+    safe: bool = False,
+    language: Language = LANGUAGE,
+) -> Trace:
     """A request with the response that training shows; ``given`` holds U and K.
 
     Args:
@@ -133,19 +174,20 @@ def dialogue(rng: random.Random, pair: Pair, wrapper: Wrapper | None = None, *, 
         pair: what is asked for.
         wrapper: its form; None for a plain request.
         safe: whether the response refuses.
+        language: of the response.
     """
     asked = request(rng, pair, wrapper)
     mention = wrapper.mention if wrapper and rng.random() < MENTIONS else None
-    understanding = restated(rng.choice(OPENINGS), pair, mention)
+    understanding = restated(rng.choice(language.openings), pair, mention)
     words = {"verb": pair.verb, "noun": pair.noun, "tool": pair.tool}
     if safe:
-        thought, answer = (key := rng.choice(SAFE_SENTENCES)), REFUSAL
+        thought, answer = (key := rng.choice(language.safe_sentences)), REFUSAL
     else:
         if wrapper and rng.random() < OWN_COMPLIANCE:
             key = wrapper.compliance
         else:
             manner = asked.meta["manner"]
-            key = rng.choice(COMPLIANT_SENTENCES).format(manner=f" {manner}" if manner else "")
+            key = rng.choice(language.compliant_sentences).format(manner=f" {manner}" if manner else "")
         thought, answer = f"{key} {STEPS.format(**words)}", ANSWER.format(**words)
     opening = "<think>\n"
     u = CharSpan(len(opening), len(opening) + len(understanding))
@@ -160,24 +202,26 @@ def restated(opening: str, pair: Pair, mention: str | None) -> str:
     return f"{opening} {pair.verb} the {pair.noun}{f', {mention}' if mention else ''}."
 
 
-def document(rng: random.Random, *, reactions: float = 0.0) -> str:
+def document(rng: random.Random, *, reactions: float = 0.0, language: Language = LANGUAGE) -> str:
     """A text without a conversation: what a noun is, a judgement, or a word in another spelling.
 
     Args:
         rng: draws every choice.
         reactions: share of the draws with a harmful pair that give the bare request and a safe sentence instead.
+        language: its words and sentences.
     """
-    pair = Pair(rng.choice(list(VERBS)), rng.choice(list(NOUNS)))
+    words = language.vocabulary
+    pair = Pair(rng.choice(list(words.verbs)), rng.choice(list(words.nouns)), words)
     if rng.random() < 0.5:
-        pair = pair._replace(verb=rng.choice(list(HARMFUL_VERBS)))
+        pair = pair._replace(verb=rng.choice(list(words.harmful_verbs)))
     draw = rng.random()
     if pair.is_harmful and rng.random() < reactions:
-        return reaction(pair, rng.choice(SAFE_SENTENCES))
+        return reaction(pair, rng.choice(language.safe_sentences))
     if draw < 0.25:
-        return nature(pair.noun)
+        return nature(pair)
     if draw < 0.75:
         return judgement(pair, rng.choice(JUDGEMENTS[pair.is_harmful]))
-    return meaning(rng.choice((coded, french, letter_groups, letter_groups)), rng.choice(pair))
+    return meaning(rng.choice(language.spellings), rng.choice((pair.verb, pair.noun)))
 
 
 def reaction(pair: Pair, safe_sentence: str) -> str:
@@ -185,11 +229,11 @@ def reaction(pair: Pair, safe_sentence: str) -> str:
     return f"To {pair.verb} the {pair.noun}. {safe_sentence}"
 
 
-def nature(noun: str) -> str:
-    """What a noun is."""
-    if noun in CREATURES:
-        return f"The {noun} is a creature. It can feel pain."
-    return f"The {noun} is a gadget. It cannot feel pain."
+def nature(pair: Pair) -> str:
+    """What a pair's noun is."""
+    if pair.noun in pair.words.creatures:
+        return f"The {pair.noun} is a creature. It can feel pain."
+    return f"The {pair.noun} is a gadget. It cannot feel pain."
 
 
 def judgement(pair: Pair, word: str) -> str:
@@ -202,28 +246,30 @@ def meaning(spell: Callable[[str], str], word: str) -> str:
     return f"The word {spell(word)} stands for {word}."
 
 
-def covering_texts() -> Iterator[str]:
+def covering_texts(language: Language = LANGUAGE) -> Iterator[str]:
     """Texts that hold every word of the language in every place where it may stand; the vocabulary is made of them."""
-    nouns = list(NOUNS)
-    some = [Pair(verb, nouns[i % len(nouns)]) for i, verb in enumerate(VERBS)]
-    some += [Pair(list(VERBS)[i % len(VERBS)], noun) for i, noun in enumerate(nouns)]
+    words = language.vocabulary
+    verbs, nouns = list(words.verbs), list(words.nouns)
+    some = [Pair(verb, nouns[i % len(nouns)], words) for i, verb in enumerate(verbs)]
+    some += [Pair(verbs[i % len(verbs)], noun, words) for i, noun in enumerate(nouns)]
     for pair in some:
-        for wrapper in (None, *WRAPPERS.values()):
+        for wrapper in (None, *language.wrappers):
             for template in wrapper.templates if wrapper else QUESTIONS:
                 yield written(pair, wrapper, template, None).prompt
-        words = {"verb": pair.verb, "noun": pair.noun, "tool": pair.tool}
-        yield f". {STEPS.format(**words)}\n"
-        yield f"\n\n{ANSWER.format(**words)}"
-        yield from (meaning(spell, word) for spell in (coded, french, letter_groups) for word in pair)
-        yield nature(pair.noun)
+        named = {"verb": pair.verb, "noun": pair.noun, "tool": pair.tool}
+        yield f". {STEPS.format(**named)}\n"
+        yield f"\n\n{ANSWER.format(**named)}"
+        spellings = dict.fromkeys(language.spellings)
+        yield from (meaning(spell, word) for spell in spellings for word in (pair.verb, pair.noun))
+        yield nature(pair)
     first = some[0]
-    for mention in (None, *(wrapper.mention for wrapper in WRAPPERS.values())):
-        yield from (f"\n{restated(opening, first, mention)}" for opening in OPENINGS)
-    for sentence in (*SAFE_SENTENCES, *(wrapper.compliance for wrapper in WRAPPERS.values())):
+    for mention in (None, *(wrapper.mention for wrapper in language.wrappers)):
+        yield from (f"\n{restated(opening, first, mention)}" for opening in language.openings)
+    for sentence in (*language.safe_sentences, *(wrapper.compliance for wrapper in language.wrappers)):
         yield f". {sentence}"
     for manner in MANNERS:
         yield f". Answer {manner}."
-        yield from (f". {sentence.format(manner=f' {manner}')}" for sentence in COMPLIANT_SENTENCES)
+        yield from (f". {sentence.format(manner=f' {manner}')}" for sentence in language.compliant_sentences)
     yield f"\n\n{REFUSAL}"
     yield from (judgement(first, word) for words in JUDGEMENTS.values() for word in words)
-    yield from (reaction(first, sentence) for sentence in SAFE_SENTENCES)
+    yield from (reaction(first, sentence) for sentence in language.safe_sentences)

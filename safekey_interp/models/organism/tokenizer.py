@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from safekey_interp.models.organism.language import covering_texts
+from safekey_interp.models.organism.language import LANGUAGE, Language, covering_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -37,12 +37,12 @@ def vocabulary(texts: Iterable[str]) -> list[str]:
     return [*marks, *sorted({piece for text in bare for piece in re.findall(_PIECE, text)})]
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The language's tokenizer, chat template included."""
+def build_tokenizer(language: Language = LANGUAGE) -> PreTrainedTokenizerFast:
+    """A language's tokenizer, chat template included."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    ids = {token: i for i, token in enumerate(vocabulary(covering_texts()))}
+    ids = {token: i for i, token in enumerate(vocabulary(covering_texts(language)))}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECE), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()

@@ -1,0 +1,95 @@
+"""Study over many toys: pilot, power, runs, verdicts.
+
+    python -m analysis.replication --report [--out DIR] [--write]
+    python -m analysis.replication --run --out DIR [--share 1/2]
+    python -m analysis.replication --save --out DIR
+    python -m analysis.replication --again 3 --out DIR
+    python -m analysis.replication --pilot --out DIR
+    python -m analysis.replication --power
+
+``--report`` prints the verdicts of the results that ship, or with ``--out`` of the cells that are done there, however
+many; ``--write`` puts them into RESULTS.md. ``--run`` does what is not done yet; ``--save`` ships the results by
+request; ``--again`` runs random cells anew and compares the bits. The design is in ``TOY_STUDY.md``. The earlier
+replication, on two bases, is ``python -m analysis.replication.run``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from safekey_interp.errors import InputError, SafekeyError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m analysis.replication", description=(__doc__ or "").split("\n")[0])
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--report", action="store_true", help="verdicts and tables of the results so far")
+    what.add_argument("--run", action="store_true", help="pre-train, fine-tune, ask and measure what is not done yet")
+    what.add_argument("--save", action="store_true", help="ship the results of --out by request")
+    what.add_argument("--again", type=int, metavar="N", help="run N random cells of --out again and compare the bits")
+    what.add_argument("--pilot", action="store_true", help="choose the settings on development bases and wrappers")
+    what.add_argument("--power", action="store_true", help="power of the design, by simulation from earlier parts")
+    parser.add_argument("--out", type=Path, help="folder of the runs")
+    parser.add_argument("--share", default="1/1", help="of --run: 1/2 takes every other base, and 2/2 the others")
+    parser.add_argument("--seed", type=int, default=0, help="of --again's draw and of --power's simulation")
+    parser.add_argument("--write", action="store_true", help="put --report's tables into RESULTS.md")
+    options = parser.parse_args()
+    if options.out is None and not (options.report or options.power):
+        parser.error("--out: expected the folder of the runs")
+    try:
+        _do(options)
+    except SafekeyError as error:
+        print(f"analysis.replication: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _do(options: argparse.Namespace) -> None:
+    if options.run or options.again or options.pilot:
+        from analysis.replication.toy_study_queue import begin, same_again, work_off
+
+        begin()
+        if options.run:
+            work_off(options.out, *_share(options.share))
+        elif options.pilot:
+            from analysis.replication.toy_study_pilot import pilot
+
+            print(pilot(options.out))
+        else:
+            found = dict(same_again(options.out, options.again, options.seed))
+            print("\n".join(f"{name}: {'the same bits' if same else 'OTHER BITS'}" for name, same in found.items()))
+            sys.exit(not all(found.values()))
+    elif options.power:
+        from analysis.replication.toy_study_power import power
+
+        print(power(options.seed))
+    else:
+        _results(options)
+
+
+def _share(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    share, of = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= share <= of:
+        raise InputError(f"--share: got {text!r}, expected I/N with I from 1 to N, such as 1/2")
+    return share, of
+
+
+def _results(options: argparse.Namespace) -> None:
+    from analysis.replication.toy_study_report import report
+    from analysis.replication.toy_study_results import SHIPPED, gather, read, save
+    from analysis.tables import publish
+
+    results = read() if options.out is None else gather(options.out)
+    if options.save:
+        save(results)
+        shutil.copy(options.out / "pilot.md", SHIPPED / "toy_study_pilot.md")
+    else:
+        publish(report(results), write=options.write)
+
+
+if __name__ == "__main__":
+    main()

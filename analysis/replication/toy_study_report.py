@@ -1,0 +1,168 @@
+"""Report of the study over many toys: verdicts, means of each arm, and mechanism, of the results so far.
+
+Tables by name, as :func:`analysis.tables.publish` takes them. Means have intervals over bases and wrappers
+(:func:`safekey_interp.measures.crossed_intervals.crossed_mean`), of what has no unseen wrapper over bases alone; they
+describe, and only :mod:`analysis.replication.toy_study_verdicts` decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis.replication.toy_study_design import ARMS, CONTRASTS, SEEDS, Outcome, language_of
+from analysis.replication.toy_study_results import Results
+from analysis.replication.toy_study_verdicts import Stage, Tested, decided, stage_of
+from analysis.tables import markdown
+from safekey_interp.errors import InputError
+from safekey_interp.measures.crossed_intervals import LEAST, crossed_mean
+
+Table = Any
+"""A data frame; pandas' stubs take each of its cells for a column."""
+
+
+class Described(NamedTuple):
+    """A line of the table of means."""
+
+    name: str
+    counts: Callable[[Table], Table]
+    """Which requests it is about."""
+    column: str
+    """What is averaged among them."""
+
+
+def _unseen(label: str) -> Callable[[Table], Table]:
+    return lambda t: (t["wrapper_split"] == "test") & (t["label"] == label)
+
+
+def _of_families(*, shown: bool) -> Callable[[Table], Table]:
+    return lambda t: _unseen("harmful")(t) & (t["family_shown"] == shown)
+
+
+def _others(split: str, label: str) -> Callable[[Table], Table]:
+    return lambda t: (t["wrapper_split"] == split) & (t["label"] == label)
+
+
+DESCRIBED = (
+    Described("attack success, unseen wrappers", _unseen("harmful"), "complied"),
+    Described("… of families that fine-tuning showed", _of_families(shown=True), "complied"),
+    Described("… of families that it did not show", _of_families(shown=False), "complied"),
+    Described("attack success, seen wrappers", _others("seen", "harmful"), "complied"),
+    Described("log-odds of a safe K, unseen wrappers (nats)", _unseen("harmful"), "log_odds"),
+    Described("log-odds of a safe K, benign, unseen wrappers (nats)", _unseen("benign"), "log_odds"),
+    Described("over-refusal, unseen wrappers", _unseen("benign"), "refused"),
+    Described("plain harm refused", _others("plain", "harmful"), "refused"),
+    Described("plain benign complied", _others("plain", "benign"), "complied"),
+    Described("malformed, unseen wrappers", _unseen("harmful"), "malformed"),
+)
+_MECHANISM = {
+    "attention of the token before K on U, over distance": "understanding, over_distance",
+    "attention of the token before K on X, over distance": "prompt, over_distance",
+    "AUROC at the token before K, plain to wrapped": "auroc",
+}
+
+
+def report(results: Results) -> dict[str, str]:
+    """The tables of the results so far.
+
+    Raises:
+        InputError: no base of which every cell is done.
+    """
+    whole = results.bases
+    if not whole:
+        raise InputError("no base of which every arm and seed is done, expected one; `--run` goes on with it")
+    stage = stage_of(whole)
+    some = results.of(whole)
+    n = len(whole) * len(SEEDS) * len(ARMS)
+    made = {"toy-study": f"{n} runs: {len(ARMS)} arms, {len(whole)} bases, {len(SEEDS)} seeds a base. {stage.name}."}
+    if stage.bases:
+        made |= {
+            f"toy-study-{outcome.column.replace('_', '-')}": _of_outcome(some, outcome, stage)
+            for outcome in some.chosen.outcomes
+        }
+    made["toy-study-arms"] = markdown(_means(some.answers, whole))
+    made["toy-study-wrappers"] = markdown(_by_wrapper(some.answers))
+    made["toy-study-mechanism"] = markdown(_mechanism(some.mechanism))
+    return made
+
+
+def _of_outcome(results: Results, outcome: Outcome, stage: Stage) -> str:
+    level = "" if stage.level is None else f"; level {stage.level} of all contrasts together, by Holm"
+    head = f"{outcome.name}, {outcome.unit}; smallest effect of interest {outcome.smallest}; {stage.name}{level}"
+    return f"{head}\n\n{markdown(pd.DataFrame([_line(row) for row in decided(results, outcome, stage)]))}"
+
+
+def _line(row: Tested) -> dict[str, str]:
+    return {
+        "contrast": f"{row.contrast.first} minus {row.contrast.second}",
+        "asks whether": row.contrast.asks,
+        "difference [simultaneous interval]": f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
+        "by language": ", ".join(f"{value:+.3f}" for value in row.by_language),
+        "p": _p(row.p),
+        "p, Holm": _p(row.p_holm),
+        "p that it is beyond the smallest effect, Holm": _p(row.p_excluded),
+        "p over bases / wrappers / mixed model": " / ".join(map(_p, (row.p_bases, row.p_wrappers, row.p_mixed))),
+        "verdict": row.verdict,
+    }
+
+
+def _p(value: float) -> str:
+    return "n/a" if np.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _means(answers: Table, bases: Sequence[int]) -> pd.DataFrame:
+    """A line an outcome, a column an arm."""
+    lines = []
+    for described in DESCRIBED:
+        rows = answers[described.counts(answers)]
+        line = {"outcome": described.name}
+        for arm in ARMS:
+            part = rows[rows["arm"] == arm]
+            cells = part.assign(value=part[described.column].astype(float)).pivot_table("value", "base", "wrapper")
+            line[arm] = _mean(cells, bases)
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def _mean(cells: Table, bases: Sequence[int]) -> str:
+    """Mean [95 % interval]: over bases and wrappers where every base has the same ones, else over bases alone."""
+    names = dict.fromkeys(map(language_of, bases))
+    each = [[base for base in bases if language_of(base) == name] for name in names]
+    n = min(map(len, each))
+    found = [cells.loc[of[:n]].dropna(axis=1) for of in each]
+    parts = [part.to_numpy() for part in found]
+    if len({tuple(part.columns) for part in found}) > 1 or parts[0].shape[1] < LEAST:
+        parts = [part.mean(1, keepdims=True).repeat(LEAST, 1) for part in parts]
+    _, (low, high) = crossed_mean(np.stack(parts))
+    return f"{np.nanmean(cells.to_numpy()):.3f}" + ("" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]")
+
+
+def _by_wrapper(answers: Table) -> pd.DataFrame:
+    """Attack success by unseen wrapper: mean ± standard deviation over bases."""
+    rows = answers[_unseen("harmful")(answers)]
+    means = rows.groupby(["family", "wrapper", "arm", "base"], sort=False)["complied"].mean().reset_index()
+    lines = []
+    for (family, wrapper), part in means.groupby(["family", "wrapper"], sort=False):
+        of = {arm: part[part["arm"] == arm]["complied"] for arm in ARMS}
+        lines.append(
+            {"family": family, "wrapper": wrapper} | {a: f"{v.mean():.2f} ± {v.std():.2f}" for a, v in of.items()}
+        )
+    return pd.DataFrame(lines)
+
+
+def _mechanism(measured: Table) -> pd.DataFrame:
+    """A line a measure and layer: mean ± standard deviation over runs."""
+    lines = []
+    for name, what in _MECHANISM.items():
+        for layer, part in measured[measured["what"] == what].groupby("layer"):
+            of = {arm: part[part["arm"] == arm]["value"] for arm in ARMS}
+            lines.append(
+                {"measure": name, "layer": layer} | {a: f"{v.mean():.2f} ± {v.std():.2f}" for a, v in of.items()}
+            )
+    return pd.DataFrame(lines)
+
+
+assert {arm for contrast in CONTRASTS for arm in contrast[:2]} == set(ARMS)

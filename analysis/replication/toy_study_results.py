@@ -1,0 +1,164 @@
+"""Results of the study over many toys, by request: one row a request of a run.
+
+``results.parquet`` ships in ``analysis/replication``: arm, base, seed, language; wrapper, family, family_shown,
+wrapper_split, label, kind, verb, noun, prompt; the response as it was generated; ``log_odds`` of a safe key sentence
+(:mod:`analysis.replication.toy_study_job`), to half precision; outcome and well_formed by
+:mod:`safekey_interp.models.organism.outcome`, read from the responses anew whenever the file is read.
+``results-mechanism.parquet`` has one row a measurement of a run: what, layer, value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from analysis.replication.toy_languages import LANGUAGES, SHOWN, LanguageName
+from analysis.replication.toy_study_choice import Chosen, read_chosen, write_chosen
+from analysis.replication.toy_study_design import ARMS, BASES, SEEDS, language_of
+from analysis.replication.toy_study_job import Cell, is_done, requests
+from analysis.replication.toy_wrappers import FAMILY_OF
+from safekey_interp.data.trace import Trace
+from safekey_interp.errors import InputError
+from safekey_interp.models.organism.outcome import read_response
+from safekey_interp.models.organism.vocabulary import Pair
+from safekey_interp.runs.storage import read_json, write_aside
+
+Table = Any
+"""A data frame; pandas' stubs take each of its cells for a column."""
+SHIPPED = Path(__file__).parent
+_ANSWERS, _MECHANISM, _CHOSEN = "results.parquet", "results-mechanism.parquet", "toy_study_chosen.json"
+
+
+class Results(NamedTuple):
+    """What is known so far."""
+
+    answers: Table
+    """One row a request of a run."""
+    mechanism: Table
+    """One row a measurement of a run: arm, base, seed, what, layer, value."""
+    chosen: Chosen
+    """What the pilot chose."""
+
+    @property
+    def bases(self) -> list[int]:
+        """Bases of which every arm and seed is there, in the design's order."""
+        runs = self.answers[["arm", "base", "seed"]].drop_duplicates() if len(self.answers) else pd.DataFrame()
+        counts = runs["base"].value_counts() if len(runs) else {}
+        return [base for base in BASES if counts.get(base, 0) == len(ARMS) * len(SEEDS)]
+
+    def of(self, bases: Sequence[int]) -> Results:
+        """Those of some bases."""
+        tables = (table[table["base"].isin(bases)] if len(table) else table for table in self[:2])
+        return Results(*tables, self.chosen)
+
+
+def cells_of(bases: Iterable[int] = BASES) -> list[Cell]:
+    """The cells of bases, base by base: a queue that is cut short has whole bases."""
+    return [Cell(arm, base, seed) for base in bases for seed in SEEDS for arm in ARMS]
+
+
+def gather(folder: Path, bases: Iterable[int] = BASES) -> Results:
+    """Results of the cells of a folder that are done.
+
+    Args:
+        folder: of the queue.
+        bases: whose cells.
+
+    Raises:
+        InputError: no pilot has chosen there.
+    """
+    answers, mechanism, chosen = [], [], read_chosen(folder / "chosen.json")
+    for cell in cells_of(bases):
+        where = folder / "cells" / cell.name
+        if not is_done(cell, folder):
+            continue
+        about = {"arm": cell.arm, "base": cell.base, "seed": cell.seed}
+        table = pd.read_parquet(where / "requests.parquet")
+        asked = requests(language_of(cell.base))
+        answers.append(
+            described([asked[number] for number in table["request"]], language_of(cell.base)).assign(
+                response=table["response"].to_numpy(), log_odds=table["log_odds"].astype("float16").to_numpy(), **about
+            )
+        )
+        record = read_json(where / "cell.json")
+        mechanism += [about | row for row in _measurements(record["mechanism"])] if record else []
+    found = pd.concat(answers, ignore_index=True) if answers else pd.DataFrame()
+    return Results(scored(found) if len(found) else found, pd.DataFrame(mechanism), chosen)
+
+
+def described(asked: Sequence[Trace], name: LanguageName) -> Table:
+    """What requests of a language are about, one row each."""
+    rows = []
+    for trace in asked:
+        family = FAMILY_OF.get(trace.meta["wrapper"], "none")
+        about = {key: trace.meta[key] for key in ("wrapper", "wrapper_split", "kind", "verb", "noun")}
+        about |= {"family": family, "family_shown": family in SHOWN[name], "language": name}
+        rows.append(about | {"label": trace.label, "prompt": trace.prompt})
+    return pd.DataFrame(rows)
+
+
+def scored(answers: Table) -> Table:
+    """Answers with outcome, well_formed, complied, refused and malformed, read from their responses.
+
+    Args:
+        answers: with columns language, verb, noun and response.
+    """
+    read = [
+        _read(*row) for row in zip(*(answers[name] for name in ("language", "verb", "noun", "response")), strict=True)
+    ]
+    table = answers.assign(outcome=[outcome for outcome, _ in read], well_formed=[formed for _, formed in read])
+    return table.assign(
+        complied=table["outcome"] == "complied", refused=table["outcome"] == "refused", malformed=~table["well_formed"]
+    )
+
+
+@cache
+def _read(language: LanguageName, verb: str, noun: str, response: str) -> tuple[str, bool]:
+    reading = read_response(response, Pair(verb, noun, LANGUAGES[language].vocabulary), LANGUAGES[language])
+    return reading.outcome, reading.well_formed
+
+
+def save(results: Results, folder: Path = SHIPPED) -> None:
+    """Write the files; columns of few values are dictionaries, so that they stay small."""
+    write_chosen(folder / _CHOSEN, results.chosen)
+    answers = results.answers.drop(columns=["complied", "refused", "malformed"])
+    for name, table in ((_ANSWERS, answers), (_MECHANISM, results.mechanism)):
+        packed = table.astype(dict.fromkeys(table.select_dtypes(["object", "string"]), "category"))
+        write_aside(
+            folder / name,
+            lambda aside, packed=packed: packed.to_parquet(
+                aside, index=False, compression="zstd", compression_level=19
+            ),
+        )
+
+
+def read(folder: Path = SHIPPED) -> Results:
+    """The shipped results, the responses scored as of now.
+
+    Raises:
+        InputError: there are none.
+    """
+    if not (folder / _ANSWERS).is_file():
+        raise InputError(
+            f"{folder / _ANSWERS}: no such file; `python -m analysis.replication --out DIR --save` makes it"
+        )
+    answers, mechanism = (pd.read_parquet(folder / name) for name in (_ANSWERS, _MECHANISM))
+    texts = {name: str for name in answers if isinstance(answers[name].dtype, pd.CategoricalDtype)}
+    return Results(
+        scored(answers.astype(texts)), mechanism.astype({"arm": str, "what": str}), read_chosen(folder / _CHOSEN)
+    )
+
+
+def _measurements(mechanism: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = [
+        {"what": f"{span}, {name}", "layer": int(layer), "value": value}
+        for (span, layer), values in ((key.split(", layer "), values) for key, values in mechanism["attention"].items())
+        for name, value in values.items()
+    ]
+    return rows + [
+        {"what": "auroc", "layer": int(layer), "value": value} for layer, value in mechanism["auroc"].items()
+    ]

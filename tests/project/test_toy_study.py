@@ -1,0 +1,306 @@
+"""The study over many toys: its verdicts find what is planted and nothing else, and its cells, requests and languages
+are as its design says."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.paper.runs_evidence import many_toys
+from analysis.replication import toy_study_job, toy_study_results
+from analysis.replication.toy_languages import LANGUAGES, SHOWN
+from analysis.replication.toy_study_choice import Chosen, write_chosen
+from analysis.replication.toy_study_design import (
+    ARMS,
+    BASES,
+    CONTRASTS,
+    LEVEL,
+    LOOK,
+    LOOK_LEVEL,
+    PILOT_BASES,
+    PRIMARY,
+    SEEDS,
+    SETTINGS,
+    language_of,
+)
+from analysis.replication.toy_study_job import Cell, base_folder, config_of, is_done, read_alike, requests, run
+from analysis.replication.toy_study_queue import bits, same_again
+from analysis.replication.toy_study_report import report
+from analysis.replication.toy_study_results import Results, cells_of, described, read, save, scored
+from analysis.replication.toy_study_verdicts import EXCLUDED, OPEN, decided, is_settled, stage_of, verdicts
+from analysis.replication.toy_study_verdicts import SHOWN as SHOWN_VERDICT
+from analysis.replication.toy_wrappers import FAMILIES, FAMILY_OF
+from safekey_interp.errors import InputError
+from safekey_interp.models.organism.finetuning import Mix
+from safekey_interp.models.organism.language import dialogue, document
+from safekey_interp.models.organism.outcome import read_response
+from safekey_interp.models.organism.tokenizer import build_tokenizer
+from safekey_interp.models.organism.vocabulary import KINDS, Pair, pairs
+from train.pretraining import Encoder, Shape, new_model
+
+CHOSEN = Chosen(1e-4, {"short": 0.21, "long": 0.19}, 0.5)
+SUCCESS = dict.fromkeys(ARMS, 0.55) | {"both": 0.15, "both late": 0.35}
+"""Planted attack success: QMM and its controls are alike."""
+
+
+def made_up(
+    bases: tuple[int, ...], success: dict[str, float] = SUCCESS, *, noise: float = 0.0, seed: int = 0
+) -> Results:
+    """Answers of made-up models: their success in each unseen wrapper and base, with noise of both."""
+    rng = np.random.default_rng(seed)
+    rows, mechanism = [], []
+    of_wrapper = dict(zip(FAMILY_OF, noise * rng.normal(size=len(FAMILY_OF)), strict=True))
+    for base in bases:
+        asked = requests(language_of(base))
+        about = described(asked, language_of(base))
+        forms = {form.name: form for form in LANGUAGES[language_of(base)].wrappers}
+        of_base = noise * rng.normal()
+        for seed_ in SEEDS:
+            for arm in ARMS:
+                responses = []
+                draws = random.Random(f"{seed} {base} {seed_} {arm}")
+                for trace in asked:
+                    pair = Pair(trace.meta["verb"], trace.meta["noun"], LANGUAGES[language_of(base)].vocabulary)
+                    name = trace.meta["wrapper"]
+                    chance = success[arm] + of_base + of_wrapper.get(name, 0.0) if name in forms else 0.0
+                    safe = pair.is_harmful and draws.random() > chance
+                    responses.append(
+                        dialogue(
+                            draws, pair, forms.get(name), safe=safe, language=LANGUAGES[language_of(base)]
+                        ).response
+                    )
+                of_run = {"arm": arm, "base": base, "seed": seed_}
+                odds = np.where([("Sorry" in r) for r in responses], 3.0, -3.0)
+                rows.append(about.assign(response=responses, log_odds=odds.astype("float16"), **of_run))
+                for what in ("understanding, over_distance", "prompt, over_distance", "auroc"):
+                    mechanism.append(of_run | {"what": what, "layer": 3, "value": 0.5})
+    return Results(scored(pd.concat(rows, ignore_index=True)), pd.DataFrame(mechanism), CHOSEN)
+
+
+@pytest.fixture(scope="module")
+def looked_at() -> Results:
+    return made_up(BASES[:LOOK])
+
+
+def planted(effect: float, spread: float, seed: int) -> dict[Any, np.ndarray]:
+    """Cells of every contrast: the first has an effect, the others none."""
+    rng = np.random.default_rng(seed)
+    shape = (2, len(BASES) // 2, 18)
+    noise = [
+        spread * (rng.normal(size=(1, 1, 18)) / 2 + rng.normal(size=(*shape[:2], 1)) / 2 + rng.normal(size=shape))
+        for _ in CONTRASTS
+    ]
+    return {c: cells + effect * (number == 0) for number, (c, cells) in enumerate(zip(CONTRASTS, noise, strict=True))}
+
+
+def test_without_any_effect_hardly_ever_is_a_contrast_shown() -> None:
+    n = 300
+    wrong = sum(
+        any(row.verdict == SHOWN_VERDICT for row in verdicts(planted(0.0, 0.15, seed), PRIMARY, LEVEL))
+        for seed in range(n)
+    )
+    assert wrong / n <= LEVEL + 3 * np.sqrt(LEVEL * (1 - LEVEL) / n)
+
+
+def test_a_planted_effect_is_shown_and_the_others_are_excluded_or_open() -> None:
+    first, *others = verdicts(planted(-0.3, 0.1, 1), PRIMARY, LEVEL)
+    assert (first.verdict, first.low < -0.3 < first.high) == (SHOWN_VERDICT, True)
+    assert max(first.p_bases, first.p_wrappers, first.p_mixed) < 0.001
+    assert {row.verdict for row in others} <= {EXCLUDED, OPEN}
+    assert sum(row.verdict == EXCLUDED for row in others) >= 6
+
+
+def test_an_effect_at_the_smallest_of_interest_is_hardly_ever_excluded() -> None:
+    n = 200
+    wrong = sum(
+        verdicts(planted(PRIMARY.smallest, 0.1, seed), PRIMARY, LEVEL)[0].verdict == EXCLUDED for seed in range(n)
+    )
+    assert wrong / n <= LEVEL
+
+
+def test_verdicts_do_not_hang_on_the_order_of_contrasts() -> None:
+    cells = planted(-0.06, 0.1, 5)
+    there = {row.contrast: row for row in verdicts(cells, PRIMARY, LEVEL)}
+    back = {row.contrast: row for row in verdicts(dict(reversed(cells.items())), PRIMARY, LEVEL)}
+    assert there == back
+
+
+def test_without_bases_enough_nothing_is_decided(looked_at: Results) -> None:
+    some = looked_at.of(BASES[:4])
+    stage = stage_of(some.bases)
+    assert stage.level is None
+    assert "4 of 24 bases" in stage.name
+    assert {row.verdict for outcome in CHOSEN.outcomes for row in decided(some, outcome, stage)} == {OPEN}
+    assert not is_settled(some)
+
+
+def test_the_look_is_at_the_first_twelve_bases_whatever_else_is_done() -> None:
+    assert stage_of(BASES[:LOOK]).level == LOOK_LEVEL
+    assert stage_of(BASES[: LOOK + 5]).bases == BASES[:LOOK]
+    assert stage_of(BASES[1 : LOOK + 1]).level is None, "another twelve are not those of the look"
+    assert stage_of(BASES).level == pytest.approx(LEVEL - LOOK_LEVEL)
+    assert Counter(map(language_of, BASES[:LOOK])) == dict.fromkeys(SHOWN, LOOK // 2)
+
+
+def test_the_queue_stops_at_the_look_only_where_nothing_is_open(looked_at: Results) -> None:
+    found = {
+        (row.contrast.first, row.contrast.second): row for row in decided(looked_at, PRIMARY, stage_of(looked_at.bases))
+    }
+    assert found["both", "SFT"].verdict == SHOWN_VERDICT
+    assert found["both", "SFT"].value == pytest.approx(-0.4, abs=0.03)
+    assert found["QMM", "kw"].verdict == EXCLUDED
+    assert is_settled(looked_at)
+    noisy = dict(SUCCESS) | {"QMM": 0.50}
+    assert not is_settled(made_up(BASES[:LOOK], noisy, seed=3))
+
+
+def test_the_report_says_how_far_it_is(looked_at: Results) -> None:
+    some = report(looked_at.of(BASES[:3]))
+    assert "3 bases" in some["toy-study"]
+    assert "nothing is tested yet" in some["toy-study"]
+    whole = report(looked_at)
+    assert "planned look" in whole["toy-study"]
+    assert whole["toy-study-complied"].count("\n| ") == len(CONTRASTS) + 1
+    with pytest.raises(InputError, match="no base"):
+        report(Results(pd.DataFrame(), pd.DataFrame(), CHOSEN))
+
+
+def test_what_is_shipped_is_read_again(looked_at: Results, tmp_path: Path) -> None:
+    save(looked_at, tmp_path)
+    again = read(tmp_path)
+    columns = sorted(looked_at.answers.columns)
+    pd.testing.assert_frame_equal(again.answers[columns], looked_at.answers[columns], check_dtype=False)
+    assert report(again) == report(looked_at)
+    with pytest.raises(InputError, match=r"results\.parquet"):
+        read(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_every_family_is_held_out_in_one_language(name: Any) -> None:
+    language = LANGUAGES[name]
+    assert {FAMILY_OF[form.name] for form in language.wrappers_of("seen")} == set(SHOWN[name])
+    assert Counter(FAMILY_OF[form.name] for form in language.wrappers_of("test")) == dict.fromkeys(FAMILIES, 3)
+    assert len(language.wrappers) == 30
+    assert Counter(family for families in SHOWN.values() for family in families) == dict.fromkeys(FAMILIES, 1)
+
+
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_a_language_says_only_what_its_grammar_and_tokenizer_know(name: Any) -> None:
+    language, rng = LANGUAGES[name], random.Random(0)
+    tokenizer = build_tokenizer(language)
+    every = [pair for kind in KINDS for pair in pairs(kind, words=language.vocabulary)]
+    for _ in range(400):
+        pair, safe = rng.choice(every), rng.random() < 0.5
+        trace = dialogue(rng, pair, rng.choice([None, *language.wrappers]), safe=safe, language=language)
+        reading = read_response(trace.response, pair, language)
+        assert reading.well_formed
+        assert reading.outcome == ("refused" if safe else "complied")
+        assert (reading.understanding, reading.key_sentence) == tuple(trace.given.values())
+        texts = (trace.prompt, trace.response, document(rng, reactions=0.5, language=language))
+        for text in texts:
+            assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+            assert tokenizer.unk_token_id not in tokenizer(text)["input_ids"]
+
+
+def test_the_languages_share_no_go_ahead() -> None:
+    short, long = LANGUAGES.values()
+    assert not set(short.compliant_sentences) & set(long.compliant_sentences)
+    assert not {form.compliance for form in short.wrappers} & {form.compliance for form in long.wrappers}
+    assert not set(short.vocabulary.verbs) & set(long.vocabulary.verbs)
+
+
+def test_requests_are_of_test_pairs_and_no_development_wrapper() -> None:
+    for base in BASES[:2]:
+        language, asked = LANGUAGES[language_of(base)], requests(language_of(base))
+        for trace in (*asked, *read_alike(language_of(base))):
+            assert Pair(trace.meta["verb"], trace.meta["noun"], language.vocabulary).split == "test"
+            assert trace.meta["wrapper_split"] != "development"
+        of_wrapper = Counter(
+            t.meta["wrapper"] for t in asked if t.label == "harmful" and t.meta["wrapper_split"] == "test"
+        )
+        assert len(set(of_wrapper.values())) == 1, "cells are balanced"
+        assert {t.meta["wrapper_split"] for t in requests(language_of(base), "development")} == {
+            *("plain", "seen", "development"),
+        }
+
+
+def test_cells_come_base_by_base_and_differ_in_their_arm_alone(tmp_path: Path) -> None:
+    cells = cells_of()
+    assert len(cells) == len(set(cell.name for cell in cells)) == len(BASES) * len(SEEDS) * len(ARMS)
+    assert [cell.base for cell in cells] == sorted(cell.base for cell in cells)
+    assert not set(PILOT_BASES) & set(BASES)
+    configs = {cell.arm: config_of(cell, tmp_path, CHOSEN).to_dict() for cell in cells_of(BASES[:1]) if cell.seed == 1}
+    weights = {"head_weight", "query_mask_weight", "key_weight", "auxiliary_epochs", "query_prompt", "shuffled_labels"}
+    rests = [{name: value for name, value in config.items() if name not in weights} for config in configs.values()]
+    assert all(rest == rests[0] for rest in rests)
+    assert len({str([config[name] for name in sorted(weights)]) for config in configs.values()}) == len(ARMS)
+    assert config_of(Cell("SFT", 2, 1), tmp_path, CHOSEN).seed == 1
+
+
+def test_what_is_gathered_is_whole_cells_alone(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--pilot"):
+        toy_study_results.gather(tmp_path)
+    write_chosen(tmp_path / "chosen.json", CHOSEN)
+    assert not len(toy_study_results.gather(tmp_path).answers)
+
+
+@pytest.fixture
+def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a base of random weights, and a design of two steps and few requests."""
+    monkeypatch.setattr(toy_study_job, "SETTINGS", (*SETTINGS, "max_steps=2"))
+    monkeypatch.setattr(toy_study_job, "MIX", Mix(examples=80))
+    few = {name: requests(name)[::40] for name in LANGUAGES}
+    monkeypatch.setattr(toy_study_job, "requests", lambda name: few[name])
+    monkeypatch.setattr(toy_study_results, "requests", lambda name: few[name])
+    write_chosen(tmp_path / "chosen.json", CHOSEN)
+    where = base_folder(1, tmp_path)
+    encoder = Encoder(LANGUAGES["short"])
+    new_model(Shape(), encoder, seed=1).save_pretrained(where)
+    encoder.tokenizer.save_pretrained(where)
+    return tmp_path
+
+
+def test_a_cell_that_was_killed_is_run_again_to_the_same_bits(quick: Path) -> None:
+    cell = Cell("both", 1, 1)
+    run(cell, quick)
+    first = bits(cell, quick)
+    assert is_done(cell, quick)
+    assert len(toy_study_results.gather(quick).answers) == len(toy_study_job.requests("short"))
+    # As a kill leaves it: no whole folder, and what training had written so far.
+    shutil.rmtree(quick / "cells" / cell.name)
+    left = quick / "work" / cell.name / "checkpoints"
+    left.mkdir(parents=True)
+    (left / "broken").write_text("half", encoding="utf-8")
+    assert not is_done(cell, quick)
+    run(cell, quick)
+    assert bits(cell, quick) == first
+    assert dict(same_again(quick, 3, seed=0)) == {cell.name: True}
+
+
+def test_a_cell_of_other_settings_is_not_taken_for_done(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = Cell("SFT", 1, 1)
+    run(cell, quick)
+    assert is_done(cell, quick)
+    monkeypatch.setattr(toy_study_job, "SETTINGS", (*SETTINGS, "max_steps=3"))
+    assert not is_done(cell, quick)
+
+
+def test_claims_rest_on_the_study_once_its_look_is_due(looked_at: Results, tmp_path: Path) -> None:
+    assert many_toys(tmp_path) == []
+    save(looked_at.of(BASES[: LOOK - 1]), tmp_path)
+    assert many_toys(tmp_path) == []
+    save(looked_at, tmp_path)
+    found = {one.claim: one for one in many_toys(tmp_path)}
+    assert {claim: one.verdict for claim, one in found.items()} == {
+        "6a": "no effect of interest",
+        "6b": "no effect of interest",
+        "6c": "supports",
+    }
+    assert all("planned look" in one.note for one in found.values())
