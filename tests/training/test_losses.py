@@ -21,7 +21,6 @@ from safekey_interp.models.safety_head import HeadLogits, SafetyHead
 from safekey_interp.segmentation.segmenter import segment
 from safekey_interp.training import loss_terms
 from safekey_interp.training.batch import collate
-from safekey_interp.training.batch_loss import BatchLoss
 from safekey_interp.training.losses import Counts, LossSums, LossTerms, combine, head_loss, summed_cross_entropy
 from safekey_interp.training.query_mask import exact_way
 
@@ -105,21 +104,6 @@ def test_theta_is_the_weight_of_the_path_over_the_understanding(theta: float, pa
     found = head_loss(logits, harmful, torch.tensor([True, True]), theta=theta)
     alone = F.binary_cross_entropy_with_logits(getattr(logits, path), harmful, reduction="sum")
     torch.testing.assert_close(found, alone)
-
-
-@pytest.mark.parametrize("layer", [0, 1])
-def test_the_head_reads_what_its_layer_gives(layer: int) -> None:
-    model, traces = fresh("llama"), reference_forward.with_spans(5)
-    head = head_of(model)
-    batch = collate(
-        [model.encode(trace, segment(trace, finder="given")) for trace in traces], [t.label for t in traces]
-    )
-    given: list[torch.Tensor] = []
-    hook = model.hf.model.layers[layer].register_forward_hook(lambda _module, _args, out: given.append(out))
-    sums = BatchLoss(model.hf, head, head_layer=layer)(batch)
-    hook.remove()
-    logits = head(given[0], batch.understanding, batch.context)
-    torch.testing.assert_close(sums.head, head_loss(logits, batch.harmful, batch.counted, theta=head.theta))
 
 
 @pytest.mark.parametrize("way", ["short", "packed", "masked"])
