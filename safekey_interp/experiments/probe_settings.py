@@ -12,7 +12,7 @@ from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.class_labels import LabelBy
 from safekey_interp.errors import InputError
 from safekey_interp.measures.estimator_names import EstimatorName
-from safekey_interp.runs.settings import Seed, SettingError, settings_model
+from safekey_interp.runs.settings import LARGEST_SEED, SettingError, settings_model
 
 
 def _column(by: str | None) -> str | None:
@@ -43,7 +43,7 @@ class ProbeSettings(StreamSettings):
     """Probe: logistic, mass_mean (difference of means) or lda."""
     by: By = "source"
     """Column that tells conditions apart: source, a name found in meta, or none."""
-    seed: Seed = 0
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     """Seed of every draw."""
     n_examples: int = Field(default=40, ge=0, json_schema_extra={"option": "examples"})
     """Traces shown token by token."""

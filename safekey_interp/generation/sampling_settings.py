@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from safekey_interp.runs.settings import Seed, SettingError, Settings, settings_model
+from safekey_interp.runs.settings import LARGEST_SEED, SettingError, Settings, settings_model
 
 
 @settings_model
@@ -27,7 +27,7 @@ class Sampling(DecodingSettings):
 
     n: int = Field(default=1, ge=1)
     """Samples of each prompt; more than one needs a temperature."""
-    seed: Seed = 0
+    seed: int = Field(default=0, ge=0, le=LARGEST_SEED)
     """Seed of every draw."""
 
     def __post_init__(self) -> None:

@@ -21,8 +21,8 @@ from pydantic_core import ArgsKwargs
 from safekey_interp.errors import InputError
 
 _T = TypeVar("_T")
-Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
-"""Seed of random draws, within numpy's bounds."""
+LARGEST_SEED = 2**32 - 1
+"""Of numpy's and scikit-learn's generators."""
 _CONFIG = ConfigDict(
     strict=True,
     extra="forbid",

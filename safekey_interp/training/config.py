@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 
 from safekey_interp.data.span_expressions import check_span_name, parse_span
 from safekey_interp.errors import InputError
-from safekey_interp.runs.settings import Seed, SettingError, Settings, settings_model
+from safekey_interp.runs.settings import LARGEST_SEED, SettingError, Settings, settings_model
 
 _WITH_EXPONENT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)[eE][-+]?[0-9]+$")
 
@@ -90,7 +90,7 @@ class TrainingConfig(Settings):
     """How the learning rate falls. Paper: cosine."""
     max_grad_norm: float = Field(default=1.0, ge=0)
     """Gradients are scaled down to this norm; 0 for never."""
-    seed: Seed = 2002
+    seed: int = Field(default=2002, ge=0, le=LARGEST_SEED)
     """Of data order, dropout and the head's first weights. Paper: 2002."""
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,7 @@ from tiny_models import tiny_model, traces
 
 from safekey_interp.capture.batch_runner import AttentionArrays, measure_batch
 from safekey_interp.capture.capture_request import KEY_SPANS, QUERY_SPANS, RECIPE, CaptureRequest
-from safekey_interp.measures.attention import attention_table
+from safekey_interp.measures.attention import attention_table, rest_mass
 from safekey_interp.measures.attention_summary import (
     QUANTITIES,
     HeadSums,
@@ -60,6 +62,16 @@ def tidy(arrays: list[tuple[Encoding, AttentionArrays]]) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def summaries(arrays: list[tuple[Encoding, AttentionArrays]]) -> list[TraceSummary]:
     return [summarise_trace(a) for _, a in arrays]
+
+
+def test_a_span_with_the_first_token_has_the_rest_of_its_others(arrays: list[tuple[Encoding, AttentionArrays]]) -> None:
+    of_trace = arrays[0][1]
+    prompt, first = (of_trace.spans.columns.index(name) for name in ("prompt", "first_token"))
+    mass, n_k, holds_first = of_trace.mass.copy(), of_trace.n_k.copy(), of_trace.holds_first.copy()
+    mass[..., prompt] += mass[..., first]
+    n_k[prompt], holds_first[prompt] = n_k[prompt] + 1, True
+    joined = replace(of_trace, mass=mass, n_k=n_k, holds_first=holds_first)
+    np.testing.assert_allclose(rest_mass(joined)[..., prompt], rest_mass(of_trace)[..., prompt], atol=1e-6)
 
 
 def quantity_of(summaries: list[TraceSummary]):

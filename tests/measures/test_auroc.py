@@ -63,6 +63,11 @@ def test_tpr_of_a_perfect_a_constant_and_a_hopeless_score():
     assert tpr_at_fpr(-positive.astype(float), positive) == 0.0
 
 
+def test_tpr_lets_one_negative_in_a_hundred_pass_and_no_second():
+    scores, positive = np.r_[np.arange(100.0), 98.5, 97.5], np.arange(102) >= 100
+    assert tpr_at_fpr(scores, positive) == 0.5, "98.5 has one negative above it, 97.5 two"
+
+
 def test_tpr_is_undefined_where_one_percent_cannot_be_told():
     assert np.isnan(tpr_at_fpr(np.arange(199.0), np.arange(199) < 100))
     assert np.isnan(tpr_at_fpr(np.arange(200.0), np.zeros(200, bool)))

@@ -399,7 +399,7 @@ MUTANTS = (
         "training/batch_loss.py",
         "out.hidden_states[self.head_layer + 1]",
         "out.hidden_states[self.head_layer]",
-        _LOSSES + " training/test_training_run.py",
+        _LOSSES,
         "the head reads one layer too early",
     ),
     Mutant(
@@ -471,7 +471,7 @@ MUTANTS = (
         "training/schedule.py",
         "auxiliary_from=steps - round(share * steps)",
         "auxiliary_from=0",
-        "training/test_training_config.py training/test_training_run.py",
+        "training/test_training_run.py::test_auxiliary_losses_wait_for_their_epochs",
         "both losses count from the first step",
     ),
     # interventions

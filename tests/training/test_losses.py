@@ -17,11 +17,11 @@ from safekey_interp.capture.unembedding import Unembedding
 from safekey_interp.data.trace import CharSpan, TokenSpan, Trace
 from safekey_interp.errors import InputError
 from safekey_interp.models.model import Model, from_hf
-from safekey_interp.models.safety_head import SafetyHead
+from safekey_interp.models.safety_head import HeadLogits, SafetyHead
 from safekey_interp.segmentation.segmenter import segment
 from safekey_interp.training import loss_terms
 from safekey_interp.training.batch import collate
-from safekey_interp.training.losses import LossTerms, summed_cross_entropy
+from safekey_interp.training.losses import Counts, LossSums, LossTerms, combine, head_loss, summed_cross_entropy
 from safekey_interp.training.query_mask import exact_way
 
 _FACTORS = {"short_factor": [1.0, 1.2, 1.4, 1.6], "long_factor": [2.0, 3.0, 4.0, 5.0]}
@@ -89,6 +89,21 @@ def assert_equal_to_the_literal(model: Model, traces: Sequence[Trace], terms: Lo
         for parameter, gradient in theirs.items():
             assert torch.isfinite(ours[parameter]).all()
             assert (ours[parameter] - gradient).norm() <= 1e-5 * whole, f"{name}: {parameter}"
+
+
+def test_each_weight_is_that_of_its_own_term() -> None:
+    sums = LossSums(*map(torch.tensor, (3.0, 10.0, 100.0, 1000.0)))
+    terms = combine(sums, Counts(3, 2, 4, 8), head_weight=0.5, query_mask_weight=0.25, key_weight=0.125)
+    assert terms[:3] == (1.0, 5.0, 25.0)
+    assert terms.total == 1.0 + 0.5 * 5.0 + 0.25 * 25.0 + 0.125 * 125.0
+
+
+@pytest.mark.parametrize(("theta", "path"), [(1.0, "understanding"), (0.0, "context")])
+def test_theta_is_the_weight_of_the_path_over_the_understanding(theta: float, path: str) -> None:
+    logits, harmful = HeadLogits(torch.tensor([2.0, -1.0]), torch.tensor([-3.0, 0.5])), torch.tensor([1.0, 0.0])
+    found = head_loss(logits, harmful, torch.tensor([True, True]), theta=theta)
+    alone = F.binary_cross_entropy_with_logits(getattr(logits, path), harmful, reduction="sum")
+    torch.testing.assert_close(found, alone)
 
 
 @pytest.mark.parametrize("way", ["short", "packed", "masked"])
