@@ -7,7 +7,8 @@ Each is a run of ``intervene`` without options, in a folder of its own that is d
 whose length up to the end of K is nearest to the median. The two labels go to them by turns, and for ``patch`` each is
 the target of a pair with the one before it as the source, since STAR-1 alone has one label and one outcome: what is
 measured is time, not the model. Passes are calls of the decoder, tokens their rows times positions, padding included
-and what a cache holds left out; both are exact on a busy machine, too.
+and what a cache holds left out; both are exact on a busy machine, too. Processor seconds are those of all threads: on a
+machine that does nothing else, time is about these by the number of cores.
 """
 
 from __future__ import annotations
