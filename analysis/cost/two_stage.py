@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.cost.interventions import usual_traces
-from analysis.tables import markdown, publish
+from analysis.tables import interval, markdown, publish
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.data.trace import Trace
 from safekey_interp.data.trace_reader import read_traces
@@ -129,8 +129,9 @@ def tabulate(cases: Sequence[dict[str, Any]]) -> pd.DataFrame:
         row: dict[str, Any] = {"model": model, "intervention": way, "cases": len(part)}
         row |= {"places": "–".join(map(str, dict.fromkeys([part["places"].min(), part["places"].max()])))}
         for words, column in (("among the screened", "held"), (f"among the {BEST} largest estimates", "best")):
-            low, high = share_interval(part[column].to_numpy(float), list(map(str, part["number"])))
-            row[words] = f"{part[column].mean():.3f} [{low:.2f}, {high:.2f}]"
+            names = [f"{one} {number}" for one, number in zip(part["model"], part["number"], strict=True)]
+            low, high = share_interval(part[column].to_numpy(float), names)
+            row[words] = interval({"value": part[column].mean(), "low": low, "high": high})
         rows.append(row | {"median rank correlation": f"{part['spearman'].median():.2f}"})
     return pd.DataFrame(rows)
 
