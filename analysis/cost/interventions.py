@@ -1,13 +1,15 @@
 """Time, forward passes and tokens of three interventions with their default options.
 
     python analysis/cost/interventions.py [--model smollm2] [--file ../shared/data/star1.jsonl] [--traces 48]
-                                          [--kinds direction knockout patch]
+                                          [--measured 48] [--kinds direction knockout patch]
 
 Each is a run of ``intervene`` without options, in a folder of its own that is deleted. The traces are those of the file
 whose length up to the end of K is nearest to the median. The two labels go to them by turns, and for ``patch`` each is
 the target of a pair with the one before it as the source, since STAR-1 alone has one label and one outcome: what is
 measured is time, not the model. Passes are calls of the decoder, tokens their rows times positions, padding included
-and what a cache holds left out; both are exact on a busy machine, too.
+and what a cache holds left out; both are exact on a busy machine, too. Processor seconds are those of all threads: on a
+machine that does nothing else, time is about these by the number of cores. ``--measured N`` runs the first N traces
+alone, with as many places confirmed as all would have, and scales the minutes to all.
 """
 
 from __future__ import annotations
@@ -24,11 +26,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.data.trace import Trace
 from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.experiments.intervene_run import run_intervention
 from safekey_interp.generation.likelihood import with_own_sentence
+from safekey_interp.interventions.intervention_options import complete_options
+from safekey_interp.interventions.intervention_registry import find_intervention
+from safekey_interp.interventions.two_stages import n_confirmed
 from safekey_interp.models.model import Model, load
 from safekey_interp.segmentation.segmenter import segmented
 
@@ -81,11 +87,22 @@ def in_pairs(traces: list[Trace]) -> list[Trace]:
     return pairs
 
 
+def stages_of(kind: str, model: Model, traces: list[Trace]) -> dict[str, Any]:
+    """The option that has as many places confirmed as a run of all these traces confirms by default."""
+    intervention = find_intervention(kind)
+    if intervention.stages is None:
+        return {}
+    full = complete_options(intervention, model, {})
+    n = n_confirmed(intervention, model, traces, full, StreamSettings(), asked=None)
+    return {"exact": True} if n is None else {"confirm": n}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--file", default="../shared/data/star1.jsonl")
     parser.add_argument("--traces", type=int, default=48)
+    parser.add_argument("--measured", type=int, help="of these; default: all")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     options = parser.parse_args()
     quiet_libraries()
@@ -101,8 +118,9 @@ def main() -> None:
     for kind in options.kinds:
         with tempfile.TemporaryDirectory() as folder, counted(model) as count:
             begun, worked = time.perf_counter(), time.process_time()
-            of_kind = in_pairs(traces) if kind == "patch" else traces
-            run = run_intervention(kind, model, of_kind, out=Path(folder) / kind)
+            every = in_pairs(traces) if kind == "patch" else traces
+            part = every[: options.measured * (len(every) // len(traces))] if options.measured else every
+            run = run_intervention(kind, model, part, out=Path(folder) / kind, **stages_of(kind, model, every))
             seconds, effects = time.perf_counter() - begun, run.effects
             processor = time.process_time() - worked
             assert effects is not None
@@ -110,8 +128,8 @@ def main() -> None:
         confirm = run.manifest["settings"].get("confirm")
         stages = "one stage" if confirm is None else f"two stages, {confirm} confirmed"
         print(
-            f"{kind:<12}{n:>6}{seconds / 60:>9.1f}{seconds / n:>11.1f}{processor / n:>21.1f}{count.passes:>9,}"
-            f"{count.tokens:>12,}{count.tokens / n:>16,.0f}  {stages}",
+            f"{kind:<12}{n:>6}{seconds / 60 * len(traces) / n:>9.1f}{seconds / n:>11.1f}{processor / n:>21.1f}"
+            f"{count.passes:>9,}{count.tokens:>12,}{count.tokens / n:>16,.0f}  {stages}",
             flush=True,
         )
 

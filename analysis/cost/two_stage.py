@@ -1,7 +1,7 @@
 """How often two stages hold the place with the largest exact effect among those that they screen.
 
-    python analysis/cost/two_stage.py [--file ../shared/data/star1.jsonl] [--cases 40] [--models organism smollm2]
-                                      [--out FILE]
+    python -m analysis.cost.two_stage [--file ../shared/data/star1.jsonl] [--cases 40] [--models organism smollm2]
+                                      [--out FILE] [--write]
 
 A case is a draw of a few traces, an intervention (a direction ablated or added by layer; states patched by layer and
 position, of the stream alone or of heads and MLPs, too) and a model: every place of it is estimated and measured
@@ -11,7 +11,7 @@ of the five best. Beside it stands its rank among the estimates. As many places 
 screened, as by default on SmolLM2: one direction, five patches. Cases go to the models by turns, and of each model to
 the interventions with more places than are screened, which directions of the organism's four layers are not. Labels of
 STAR-1's traces are drawn, and sources of its patches are other requests' traces. ``--out`` keeps a line a case, so that
-a stopped script goes on.
+a stopped script goes on, and of which other runs' lines are in the table, too; ``--write`` puts it into RESULTS.md.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from interventions import usual_traces
 
+from analysis.cost.interventions import usual_traces
+from analysis.tables import interval, markdown, publish
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.data.trace import Trace
 from safekey_interp.data.trace_reader import read_traces
@@ -44,6 +45,7 @@ from safekey_interp.models.organism import TRACES
 WAYS = {"organism": ("components",), "smollm2": ("ablate", "add", "patch")}
 CONFIRMED = {"ablate": 1, "add": 1, "patch": 5, "components": 5}
 COMPONENTS = ("resid_post", "head", "mlp_out")
+BEST = 5
 N_FITTED, N_STEERED, N_PAIRS, N_POOL = 24, 2, 2, 200
 
 
@@ -92,6 +94,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=40)
     parser.add_argument("--models", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     quiet_libraries()
     models = {name: load(name) for name in options.models}
@@ -102,21 +105,35 @@ def main() -> None:
     found = []
     for number, name in enumerate(islice(cycle(models), options.cases)):
         way = next(ways[name])
-        one = done.get((name, number)) or case(name, models[name], pools[name], way, number)
+        is_new = (name, number) not in done
+        one = case(name, models[name], pools[name], way, number) if is_new else done.pop((name, number))
         found.append(one)
         print(
             f"{one['model']:<10}{one['way']:<8}{number:>4}  the exact first of {one['places']} places is number "
-            f"{one['rank']} of the estimates, {'held' if one['held'] else 'lost'} with {one['screened']} screened; rank "
-            f"correlation {one['spearman']:.2f}",
+            f"{one['rank']} of the estimates, {'held' if one['held'] else 'lost'} with {one['screened']} screened; "
+            f"rank correlation {one['spearman']:.2f}",
             flush=True,
         )
-        if options.out is not None and (name, number) not in done:
+        if options.out is not None and is_new:
             with options.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(one) + "\n")
-    for words, which in (("among those screened", "held"), ("among the five largest estimates", "rank")):
-        share = np.array([one["held"] if which == "held" else one["rank"] <= 5 for one in found], float)
-        low, high = share_interval(share, [str(number) for number in range(len(share))])
-        print(f"{words} in {share.mean():.3f} [{low:.3f}, {high:.3f}] of {len(share)} cases")
+    publish({"two-stages": markdown(tabulate([*found, *done.values()]))}, write=options.write)
+
+
+def tabulate(cases: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """How often the exact first place was held, by model and intervention and in all."""
+    table = pd.DataFrame(cases).assign(best=lambda each: each["rank"] <= BEST)
+    parts = [*table.groupby(["model", "way"], sort=False), (("all", ""), table)]
+    rows = []
+    for (model, way), part in parts:
+        row: dict[str, Any] = {"model": model, "intervention": way, "cases": len(part)}
+        row |= {"places": "–".join(map(str, dict.fromkeys([part["places"].min(), part["places"].max()])))}
+        for words, column in (("among the screened", "held"), (f"among the {BEST} largest estimates", "best")):
+            names = [f"{one} {number}" for one, number in zip(part["model"], part["number"], strict=True)]
+            low, high = share_interval(part[column].to_numpy(float), names)
+            row[words] = interval({"value": part[column].mean(), "low": low, "high": high})
+        rows.append(row | {"median rank correlation": f"{part['spearman'].median():.2f}"})
+    return pd.DataFrame(rows)
 
 
 def _is_there(file: Path | None) -> bool:

@@ -1,10 +1,11 @@
 """Token trees: several continuations of one beginning in one sequence, what they have in common once.
 
-    behind "… U":   Hmm, → that could …        one sequence   Hmm, that could let me First …
-                         → let me …            each token sees the beginning, those before it on its own path, and itself
-                    First …                    and has the position that it has on its path
+    behind "… U":   Hmm, → that could …        one sequence:  Hmm, that could let me First …
+                         → let me …
+                    First …
 
-So many continuations cost their different tokens, one copy of the beginning's keys and no padding (tree attention: Cai
+Each token sees the beginning, those before it on its path and itself, and has the position that it has on its path. So
+many continuations cost their different tokens, one copy of the beginning's keys and no padding (tree attention: Cai
 et al. 2024, arXiv 2401.10774, there for speculative decoding). A layer's own mask (sliding window, chunks, padding)
 says what a token sees at its position; the tree hides what does not lie on its path.
 """

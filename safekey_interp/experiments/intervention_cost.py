@@ -75,9 +75,9 @@ def intervention_cost(
     same = [one for one in usual if one.piece.options is piece.options]
     measure = _measure_of(intervention, model, work, settings, piece)
     tried, cost = trial(model, same, lambda some: measure([one.item for one in some]))
-    if cost.at_least and intervention.places is not None and work.stages is None:
-        places = _places_of(intervention.places[0], model, {**work.options, **piece.options})
-        cost = _by_places(model, intervention.places[0], places, measure, tried[0].item)
+    if cost.at_least and intervention.grows_with is not None and work.stages is None:
+        places = _places_of(intervention.grows_with[0], model, {**work.options, **piece.options})
+        cost = _by_places(model, intervention.grows_with[0], places, measure, tried[0].item)
     share = n * mean / sum(one.length for one in tried)
     whole = cost.times(share, at_once=n_processes)
     if whole.seconds < _LONG:
@@ -136,8 +136,8 @@ def _cheaper(
 ) -> tuple[tuple[str, float], ...]:
     """Options that a command has, each with the seconds that the work then takes."""
     ways = [(words, dict(changes)) for words, changes in intervention.cheaper]
-    if intervention.places is not None:
-        name, switch = intervention.places
+    if intervention.grows_with is not None:
+        name, switch = intervention.grows_with
         some = _places_of(name, model, options)
         ways.append((f"{switch} with one of {len(some)}", {name: some[:1]}))
     changed = [way for way in ways if any(options.get(name) != value for name, value in way[1].items())]

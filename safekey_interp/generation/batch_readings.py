@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MOST_PACKED = 256
 """Tokens of continuations that share a sequence: attention between different ones is computed, too, and hidden."""
 
+
 def packed(
     rows: Sequence[Continuation], before: int, n_inputs: Sequence[int] | None = None, *, together: bool
 ) -> list[tuple[TokenTree, list[int]]]:

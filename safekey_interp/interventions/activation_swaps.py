@@ -115,7 +115,8 @@ def _edit(swaps: list[tuple[int, Swap]], positions: np.ndarray) -> Edit:
         for number, swap in swaps:
             inside = np.flatnonzero(np.isin(positions[number, : states.shape[1]], swap.where))
             if len(inside):
-                given = np.searchsorted(swap.where, positions[number, inside])
+                order = {position: i for i, position in enumerate(swap.where)}
+                given = [order[position] for position in positions[number, inside].tolist()]
                 out[number, inside] = swap.states[given].to(states)
         return out
 

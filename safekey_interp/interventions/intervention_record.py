@@ -139,7 +139,7 @@ class Intervention:
     cost: Function | None = None
     """Options and the number of traces to a sentence that is said before the first is measured."""
 
-    places: tuple[str, str] | None = None
+    grows_with: tuple[str, str] | None = None
     """An option whose values the passes grow with, and the command's option that says how many; None for neither."""
     cheaper: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     """Options that make it cheaper, as they are typed and by name, for a run that would take long."""

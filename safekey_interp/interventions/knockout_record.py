@@ -88,7 +88,7 @@ INTERVENTION = Intervention(
     measure="safekey_interp.interventions.attention_knockout:knockout",
     summarise="safekey_interp.interventions.knockout_summary:summarise_knockout",
     prepare="safekey_interp.interventions.attention_knockout:prepare_knockout",
-    places=("layers", "--layers"),
+    grows_with=("layers", "--layers"),
     cheaper=(
         ("--by together", {"by": "together", "window": 1}),
         ("--n-random 5", {"n_random": 5}),

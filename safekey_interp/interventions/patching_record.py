@@ -95,7 +95,7 @@ INTERVENTION = Intervention(
         exact={"method": "exact"},
         without_controls={"n_random": 0},
     ),
-    places=("layers", "--layers"),
+    grows_with=("layers", "--layers"),
     cheaper=(("--method attribution", {"method": "attribution"}),),
     lines="position",
     columns={

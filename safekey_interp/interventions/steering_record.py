@@ -107,7 +107,7 @@ INTERVENTION = Intervention(
         exact={},
         without_controls={"n_random": 0},
     ),
-    places=("directions", "--layers"),
+    grows_with=("directions", "--layers"),
     cheaper=(("--n-random 5", {"n_random": 5}),),
     lines="scale",
     columns={

@@ -153,6 +153,12 @@ def test_what_cannot_be_confirmed_is_refused(tmp_path: Path, wrong: dict[str, An
     assert not (tmp_path / "run").exists()
 
 
+def test_places_that_no_estimate_ranks_cannot_be_confirmed(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="patch with method exact does not rank places"):
+        run_of("patch", tmp_path / "run", **(STAGED["patch"] | {"confirm": 2, "method": "exact"}))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("kind", QUICK)
 def test_a_run_folder_says_what_it_was_and_its_findings_are_its_summary(runs: Any, kind: str) -> None:
     run = open_run(runs(kind).path)
