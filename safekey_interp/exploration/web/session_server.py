@@ -6,6 +6,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 import uvicorn
 
@@ -70,7 +71,8 @@ class SessionServer:
         )
         self._server = _Server(config, lambda: on_ready(self.address), app.end_streams)
         try:
-            self._server.run([self._listening])
+            with suppress(KeyboardInterrupt):  # uvicorn hands on the Ctrl-C that ended it, or not
+                self._server.run([self._listening])
         finally:
             app.close()
             self._listening.close()
