@@ -43,21 +43,21 @@ class Picture(NamedTuple):
 
 
 def explore(words: list[str]) -> None:
-    """Write the saved page of a session in which K does not see U to ``run/session.html``."""
+    """Write the saved page of a session in which K was swapped for a safe one to ``run/session.html``."""
     model, [position] = ski.load("organism"), words
     with ski.Session(model, traces=TRACES) as session:
         session.fit_reader(position=position)
         root = session.start(ski.example().prompt)
         list(session.run(root))
-        hidden = session.fork(root, edits=[ski.HideSpan("prompt", from_="key_sentence")])
-        for branch in filter(None, (hidden.branch_id, hidden.control)):
+        swapped = session.fork(root, swap="safe")
+        for branch in filter(None, (swapped.branch_id, swapped.control)):
             list(session.run(branch))
         Path("run").mkdir()
         Path("run/session.html").write_text(saved_page(session), encoding="utf-8")
 
 
 PICTURES = {
-    "explore": Picture("decision", "body", height=900, width=1400, page="session.html", command=explore),
+    "explore": Picture("decision", "body", height=580, width=1260, page="session.html", command=explore),
     "probe": Picture("probe --out run", "header", height=880),
     "intervene": Picture("intervene knockout --by layer --limit 60 --n-random 10 --out run", "header", height=880),
     "compare": Picture("compare organism:base organism --limit 96 --max-new-tokens 60 --out run", "header", height=880),

@@ -30,6 +30,8 @@ from .exploration.session_events import SpansFound as SpansFound
 from .exploration.session_events import TokenScore as TokenScore
 from .exploration.session_events import TokenWritten as TokenWritten
 from .exploration.session_readers import SessionReader as SessionReader
+from .exploration.web.served_session import ServedSession as ServedSession
+from .exploration.web.served_session import explore as explore
 from .generation.aha_score import measure_aha as measure_aha
 from .generation.generation_edits import Ablate as Ablate
 from .generation.generation_edits import HideSpan as HideSpan

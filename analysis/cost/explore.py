@@ -24,6 +24,8 @@ from transformers.cache_utils import DynamicCache
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.exploration.exploration_session import Session
 from safekey_interp.exploration.session_events import TokenWritten
+from safekey_interp.generation.requests import Request
+from safekey_interp.generation.tokens import prompt_tokens
 from safekey_interp.measures.probes import Probe
 from safekey_interp.models.model import Model, load
 from safekey_interp.models.organism import example
@@ -106,10 +108,10 @@ def main() -> None:
     model = endless(load(options.model))
     session = Session(model, readers=random_probe(model))
     root = session.start(example().prompt, max_new_tokens=1)
-    ids = session.transcript(root).branch
-    prompt = session._tree.state(ids).prompt.ids
+    prompt = prompt_tokens(model.tokenizer, Request(trace=root.trace)).ids
     inputs = torch.tensor([prompt], device=model.device)
     n = min(options.new_tokens, (model.max_positions or 10**9) - len(prompt))
+    at = min(options.at, n - 20)
     ways = {
         "session": partial(written, session, n),
         "generate": partial(generated, model, inputs, n),
@@ -122,7 +124,7 @@ def main() -> None:
     for number in range(options.repeats):
         for name, way in ways.items():
             times[name][number] = way()[0]
-        forks[number] = forked(session, n, min(options.at, n - 20))
+        forks[number] = forked(session, n, at)
     print(
         f"{model.name}: {n} new tokens, {same} the same from session and generate; medians of {options.repeats} rounds"
     )
@@ -132,9 +134,7 @@ def main() -> None:
         ratio, low, high = interval(times[name] / times["session"])
         print(f"  tokens a second, session / {name}: {ratio:.2f} [{low:.2f}, {high:.2f}]")
     ratio, low, high = interval(forks[:, 0] / forks[:, 1])
-    print(
-        f"  fork at token {min(options.at, n - 20)} / its parent's time for as many tokens: {ratio:.2f} [{low:.2f}, {high:.2f}]"
-    )
+    print(f"  fork at token {at} / its parent's time for as many tokens: {ratio:.2f} [{low:.2f}, {high:.2f}]")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ class DecodedRows:
         self._shape = n_layers, n_heads
         self._names: tuple[str, ...] = ()
         self._held = torch.zeros((0, 0))
-        self._masses: dict[int, Tensor] = {}
+        self._rows: dict[int, Tensor] = {}
         self._n = 0
 
     def choose(self, spans: Mapping[str, Sequence[int]]) -> None:
@@ -40,7 +40,7 @@ class DecodedRows:
     def begins(self, n: int) -> None:
         """A pass begins, of a sequence of ``n`` tokens, those of the cache counted."""
         self._n = n
-        self._masses.clear()
+        self._rows.clear()
 
     def see_attention(
         self, module: Any, query: Tensor, key: Tensor, attention_mask: Tensor | None, options: dict[str, Any]
@@ -49,28 +49,22 @@ class DecodedRows:
         if not self._names:
             return attention_mask
         scaling = options.get("scaling") or getattr(module, "scaling", None) or query.shape[-1] ** -0.5
-        pattern = last_row(query, key, attention_mask, options, scaling)
-        held = self._held_on(pattern.device)
-        first = self._n - key.shape[2]  # a sliding window's cache lacks the first keys
-        self._masses[module.layer_idx] = pattern[:, : max(0, len(held) - first)] @ held[first : self._n]
+        self._rows[module.layer_idx] = last_row(query, key, attention_mask, options, scaling)
         return attention_mask
-
-    def _held_on(self, device: torch.device) -> Tensor:
-        if self._held.device != device:
-            self._held = self._held.to(device)
-        return self._held
 
     def masses(self) -> dict[str, Float[np.ndarray, "layer head"]]:
         """Of the pass that was made last: the attention on each span, float32; NaN on layers without a pattern."""
-        if not self._masses:
+        if not self._rows:
             return {}
-        first = next(iter(self._masses.values()))
-        read = torch.stack([each.to(first.device) for each in self._masses.values()]).cpu().numpy()
-        if len(read) == self._shape[0]:
-            out = read
-        else:
-            out = np.full((*self._shape, len(self._names)), np.nan, np.float32)
-            out[list(self._masses)] = read
+        out = np.full((*self._shape, len(self._names)), np.nan, np.float32)
+        by_width: dict[tuple[int, torch.device], list[int]] = {}
+        for layer, row in self._rows.items():
+            by_width.setdefault((row.shape[-1], row.device), []).append(layer)
+        for (width, device), layers in by_width.items():
+            rows = torch.stack([self._rows[layer] for layer in layers])
+            first = self._n - width  # a sliding window's cache lacks the first keys
+            held = self._held[first : self._n].to(device)
+            out[layers] = (rows[..., : len(held)] @ held).cpu().numpy()
         return {name: out[..., column] for column, name in enumerate(self._names)}
 
 
@@ -90,9 +84,10 @@ def last_row(
         scaling: factor on the scores.
     """
     n_kv, n_keys, width = key.shape[1:]
-    # No einops here: it takes as long as what it describes, and this runs in every layer for every token.
-    grouped = (query[0, :, -1].float() * scaling).view(n_kv, -1, width)
-    scores = (grouped @ key[0].float().mT).view(-1, n_keys)
+    # Few operations, and no einops: this runs in every layer for every token.
+    grouped = query[0, :, -1].view(n_kv, -1, width).float()
+    keys = key[0].float().mT
+    scores = torch.baddbmm(grouped.new_zeros(()), grouped, keys, beta=0, alpha=scaling).view(-1, n_keys)
     if options.get("softcap") is not None:
         scores = torch.tanh(scores / options["softcap"]) * options["softcap"]
     if options.get("position_bias") is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import count
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from safekey_interp.cli.options import Shown, Traces, progress_of, with_options
-from safekey_interp.cli.shared import folder_name, loaded_model, quiet_libraries, traces_of
+from safekey_interp.cli.shared import folder_name, loaded_model, quiet_libraries, say, traces_of
 from safekey_interp.data.reading_settings import ReadingSettings
 from safekey_interp.display import one_line
 from safekey_interp.errors import InputError
@@ -95,6 +97,8 @@ def explore(
 
     with session:
         server.run(session, ready)
+        kept = shlex.quote(str(session.folder))
+    say(f"kept; `safekey-interp explore --run {kept}` opens it again", stream=sys.stderr)
 
 
 def _saved(run: Path) -> str:

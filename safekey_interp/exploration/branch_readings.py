@@ -61,7 +61,7 @@ class BranchReadings:
         """
         state, measured = self._measured(branch, position, token_weights=False)
         assert measured.attention is not None
-        table = attention_table(state.branch.trace.trace_id, measured.attention, range(state.model.n_layers))
+        table: Any = attention_table(state.branch.trace.trace_id, measured.attention, range(state.model.n_layers))
         return table[list(_ATTENTION)]
 
     def token_attention(

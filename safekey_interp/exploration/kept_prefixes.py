@@ -24,6 +24,8 @@ class KeptPrefixes:
         """Count a branch as the one that was used last, and drop the oldest where all are too large."""
         self._kept.pop(state.branch_id, None)
         self._kept[state.branch_id] = state
+        if len(self._kept) == 1:
+            return
         sizes = {name: each.n_bytes for name, each in self._kept.items()}
         for name in list(self._kept)[:-1]:
             if sum(sizes.values()) <= self._most:

@@ -89,6 +89,11 @@ NEAR = 1e-4
 """Part of the best logit by which the second best must lie below it: a hundred times what rounding moves them."""
 
 
+def is_near_tie(best: Any, second: Any) -> Any:
+    """Whether the second best logit is so close to the best that rounding may decide; of numbers or of tensors."""
+    return best - second < NEAR * abs(best)
+
+
 class TiesAlone(LogitsProcessor):
     """Has near ties decided by each row's own forward pass."""
 
@@ -112,8 +117,7 @@ class TiesAlone(LogitsProcessor):
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """``scores``, those of near ties from a forward pass of their row alone."""
-        best, second = scores.topk(2, dim=-1).values.unbind(-1)
-        near = best - second < NEAR * best.abs()
+        near = is_near_tie(*scores.topk(2, dim=-1).values.unbind(-1))
         if not near.any():
             return scores
         going_on = ~torch.isin(input_ids[:, self._width :], self._ends).any(1)

@@ -29,7 +29,7 @@ from safekey_interp.capture.streaming import on_threads, threads_for
 from safekey_interp.generation.edited_decoding import EditedDecoding, EditedRow
 from safekey_interp.generation.local_engine import checked_prompt, end_tokens
 from safekey_interp.generation.requests import Request
-from safekey_interp.generation.sampling import OwnStreams, Sampling, TiesAlone, stream_seed
+from safekey_interp.generation.sampling import OwnStreams, Sampling, TiesAlone, is_near_tie, stream_seed
 from safekey_interp.generation.tokens import usual_limit
 from safekey_interp.measures.state_scores import StateScores
 from safekey_interp.measures.token_scorer import TokenScorer
@@ -117,6 +117,7 @@ class TokenStream:
         self._spares = "logits_to_keep" in inspect.signature(model.hf.forward).parameters
         self._modules = list(model.hf.modules())
         n = len(self.ids)
+        self._is_greedy = sampling.is_greedy
         self._choose: Any = lambda _ids, logits: logits
         if not sampling.is_greedy:
             seed, draws = stream_seed(sampling.seed, request.trace.trace_id, request.sample), first_draw + most
@@ -187,8 +188,9 @@ class TokenStream:
     def n_bytes(self) -> int:
         """Memory of keys and values, those that other streams share counted."""
         layers = () if self._cache is None else self._cache.layers
-        tensors = [tensor for layer in layers for tensor in (layer.keys, layer.values) if tensor is not None]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        # Layers of linear attention have neither.
+        tensors = [getattr(layer, name, None) for layer in layers for name in ("keys", "values")]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors if tensor is not None)
 
     def _evaluating(self) -> AbstractContextManager[None]:
         """As :func:`evaluating`; quick where there is nothing to do: walking all modules takes as long as a layer."""
@@ -231,8 +233,9 @@ class TokenStream:
         if len(self.ids) - len(self.prompt.ids) == self._most:
             self.end = "limit"
             return
-        chosen = self._choose(torch.tensor([self.ids], device=logits.device), logits)
-        token = int(chosen[0].argmax())
+        best, (token, _) = (each[0].tolist() for each in logits.topk(2))
+        if not self._is_greedy or is_near_tie(*best):
+            token = int(self._choose(torch.tensor([self.ids], device=logits.device), logits)[0].argmax())
         if token in self._ends:
             self.end = "end_of_turn"
             return

@@ -65,12 +65,13 @@ def check_room(request: Request, n_prompt: int, max_new_tokens: int, max_positio
         )
 
 
-def room_behind(request: Request, n_prompt: int, wanted: int, max_positions: int | None) -> int:
-    """Most new tokens: as many as are wanted, or as fit behind a prompt.
+def room_behind(request: Request, n_prompt: int, wanted: int | None, max_positions: int | None) -> int:
+    """Most new tokens: as many as are wanted, 512 when None, or as fit behind a prompt.
 
     Raises:
         TraceTooLong: none does.
     """
+    wanted = USUAL_TOKENS if wanted is None else wanted
     if max_positions is None:
         return wanted
     if n_prompt >= max_positions:

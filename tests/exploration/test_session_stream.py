@@ -53,6 +53,7 @@ def test_what_is_written_is_what_is_generated(sampling: dict[str, Any]) -> None:
         assert given == begun
 
 
+@pytest.mark.in_turns
 @pytest.mark.parametrize("architecture", [LLAMA, *OTHERS])
 def test_other_families_write_what_is_generated(architecture: str) -> None:
     model = tiny_model(architecture)
@@ -87,6 +88,7 @@ def test_log_probabilities_are_those_of_the_whole_text() -> None:
     np.testing.assert_allclose([token.logprob for token in tokens], difference.tokens["logprob"], atol=1e-4)
 
 
+@pytest.mark.in_turns
 @pytest.mark.parametrize("architecture", ["organism", LLAMA, *OTHERS])
 def test_attention_read_while_writing_is_that_of_the_finished_text(architecture: str) -> None:
     model = loaded() if architecture == "organism" else tiny_model(architecture)
@@ -133,7 +135,7 @@ def test_attention_at_a_token_is_what_the_measures_give() -> None:
         same = by_token[(by_token["layer"] == layer % loaded().n_layers) & (by_token["head"] == head)]
         np.testing.assert_allclose(one["weight"], same["weight"], atol=1e-6)
         assert one["token"].tolist() == same["token"].tolist()
-    mean = session.token_attention(root, position)["weight"].sum()
+    mean = session.token_attention(root, position)["weight"].to_numpy().sum()
     assert mean == pytest.approx(1, abs=1e-4)
 
 
@@ -142,14 +144,14 @@ def test_the_last_layer_of_the_lens_is_the_model_and_heads_are_those_of_attribut
     root = session.start(organism.example(), max_new_tokens=60)
     tokens = tokens_of(written(session, root))
     token = tokens[12]
-    lens = session.lens(root, token.position - 1)
+    lens: Any = session.lens(root, token.position - 1)
     last = lens[lens["layer"] == loaded().n_layers - 1]
     assert last["written_logprob"].iloc[0] == pytest.approx(token.logprob, abs=1e-4)
     assert last["token_id"].iloc[0] == token.token_id  # greedy
     key_sentence = session.transcript(root).spans.key_sentence
     assert key_sentence is not None
     done = root.trace.with_(response=session.transcript(root).response)
-    ranked = ski.rank_heads(loaded(), [done])
+    ranked: Any = ski.rank_heads(loaded(), [done])
     tested = ranked[ranked["control"] == "none"].sort_values(["layer", "head"])
     writes = session.writes(root, key_sentence.start - 1).sort_values(["layer", "head"])
     np.testing.assert_allclose(writes["effect"], -tested["effect"].to_numpy(), atol=1e-4)
@@ -167,6 +169,7 @@ def test_spans_are_provisional_until_text_stands_behind_them() -> None:
     assert found[-1].key_sentence == encoding.spans["key_sentence"]
 
 
+@pytest.mark.in_turns
 def test_a_reader_that_is_fitted_on_the_spot_keeps_its_rate_and_tells_the_classes_apart() -> None:
     session = ski.Session(
         loaded(), traces=[trace for trace in organism.read_shipped() if trace.source == "plain"][:240]

@@ -187,8 +187,7 @@ def test_what_is_watched_is_what_is_generated_and_scored() -> None:
         np.testing.assert_allclose([one.score for one in bare], [one.score for one in watched], atol=1e-4)
         assert all(np.isnan(one.control_sd) for one in bare)
         text = "".join(one.text for one in watched)
-        if sampling.is_greedy:
-            assert text == ski.generate(model, [others[0]], max_new_tokens=25)[0]
+        assert text == ski.generate(model, [others[0]], sampling=sampling)[0]
         trace = others[0].with_(response=text, given={})
         table: Any = measure_trajectory(model, [trace], probe)
         written = table.loc[table["position"] >= model.encode(trace, segment(trace)).response_start]

@@ -56,6 +56,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: ZipFile) -> None:
     wanted = (
         "py.typed",
         "evaluation/refusal_weights.json",
+        "exploration/web/static/index.html",
         "models/organism/traces.jsonl",
         "reporting/pages/static/page.css",
         "reporting/pages/templates/page.html.jinja",

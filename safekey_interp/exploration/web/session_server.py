@@ -6,6 +6,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 import uvicorn
 
@@ -37,7 +38,6 @@ class SessionServer:
         self._token = secrets.token_urlsafe(24)
         self._port = self._listening.getsockname()[1]
         self._server: uvicorn.Server | None = None
-        self._is_stopped = False
 
     @property
     def address(self) -> str:
@@ -46,14 +46,11 @@ class SessionServer:
         return f"http://{f'[{shown}]' if ':' in shown else shown}:{self._port}/?token={self._token}"
 
     def run(self, session: Session, on_ready: Callable[[str], None] = lambda _: None) -> None:
-        """Serve until the process is told to stop, or :meth:`stop` is called from another thread.
+        """Serve until the process is told to stop (Ctrl-C), or :meth:`stop` is called from another thread.
 
         Args:
             session: shown and changed.
             on_ready: called with the address when it answers.
-
-        Raises:
-            KeyboardInterrupt: the process was told to stop.
         """
         names = None
         if not is_loopback(self._host):
@@ -74,16 +71,14 @@ class SessionServer:
         )
         self._server = _Server(config, lambda: on_ready(self.address), app.end_streams)
         try:
-            self._server.run([self._listening])
+            with suppress(KeyboardInterrupt):  # uvicorn hands on the Ctrl-C that ended it, or not
+                self._server.run([self._listening])
         finally:
             app.close()
             self._listening.close()
-        if not self._is_stopped:
-            raise KeyboardInterrupt  # which uvicorn takes for a normal end
 
     def stop(self) -> None:
         """End :meth:`run`."""
-        self._is_stopped = True
         if self._server is not None:
             self._server.should_exit = True
 

@@ -9,7 +9,7 @@ import { reading } from "./ribbon.js";
 import { setUpTour, showKeys } from "./tour.js";
 
 const session = { models: [], readers: [], presets: [], branches: new Map(), isWriter: true };
-const shown = { selected: null, compared: null, position: null, reader: null, range: [0, 1] };
+const shown = { selected: null, compared: null, position: null, reader: null, range: [0, 1], awaited: null };
 const views = new Map();
 const KEPT = "safekey-explore-selected";
 
@@ -112,10 +112,11 @@ function chosen(id, position) {
   if (session.isWriter && selected) panel.show(selected, id === shown.selected ? position : null, { branches: [...session.branches.values()], readers: session.readers });
 }
 
-function select(id) {
-  if (!session.branches.has(id)) return (shown.awaited = id);
+function select(id, compared = null) {
+  // The answer to a request may come before the event that tells of its branch.
+  if (!session.branches.has(id)) return void (shown.awaited = [id, compared]);
   shown.selected = id;
-  shown.compared = null;
+  shown.compared = compared;
   shown.position = null;
   $("code").open = false;
   sessionStorage.setItem(KEPT, id);
@@ -166,7 +167,9 @@ const hears = {
   branch(message) {
     const before = session.branches.get(message.branch);
     session.branches.set(message.branch, Object.assign(fresh(message), before && { difference: before.difference, firstDifference: before.firstDifference, compared: before.compared }));
-    if (shown.awaited === message.branch || shown.selected === null) (shown.awaited = null), select(message.branch);
+    const [awaited, compared] = shown.awaited ?? [];
+    if (awaited === message.branch) (shown.awaited = null), select(awaited, compared);
+    else if (shown.selected === null) select(message.branch);
     else draw();
   },
   running({ branch: id }) {
@@ -278,8 +281,7 @@ async function run({ only = false } = {}) {
     models, seed: Number($("seed").value), temperature: Number($("temperature").value), max_new_tokens: Number($("longest").value), run: !only,
   });
   if (!made) return null;
-  select(made.branches.at(-1));
-  if (made.branches.length > 1) shown.compared = made.branches[0];
+  select(made.branches.at(-1), made.branches.length > 1 ? made.branches[0] : null);
   return made.branches;
 }
 
