@@ -19,14 +19,14 @@ from analysis.paper.responses import mean_of
 from analysis.paper.verdicts import Measured, unmeasured
 from analysis.replication.design import CONTRASTS
 from analysis.replication.results import SHIPPED, ClaimContrast, claim_contrast, read
-from analysis.replication.toy_study_design import ARMS, PRIMARY
+from analysis.replication.toy_study_design import ARMS, PRIMARY, Arm
 from analysis.replication.toy_study_design import CONTRASTS as OF_TOYS
 from analysis.replication.toy_study_results import read as read_toys
 from analysis.replication.toy_study_verdicts import decided, stage_of
 from safekey_interp.errors import InputError
 
 WHOSE = "organism, training runs"
-ABLATIONS = {"6a": ("DPSH", "SFT"), "6b": ("QMM", "SFT"), "6c": ("both", "DPSH")}
+ABLATIONS: dict[str, tuple[Arm, Arm]] = {"6a": ("DPSH", "SFT"), "6b": ("QMM", "SFT"), "6c": ("both", "DPSH")}
 TRANSFERS = {"4a": "decision, plain to wrapped", "4b": "understanding, plain to wrapped"}
 LEVEL = 1 - 0.05 / len(CONTRASTS)
 """Of the replication's intervals: Bonferroni over the contrasts of its design."""

@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of --again's draw and of --power's simulation")
     parser.add_argument("--write", action="store_true", help="put --report's tables into RESULTS.md")
     options = parser.parse_args()
-    if options.out is None and not (options.report or options.power):
+    if options.out is None and (options.save or not (options.report or options.power)):
         parser.error("--out: expected the folder of the runs")
     try:
         _do(options)
@@ -84,7 +84,7 @@ def _results(options: argparse.Namespace) -> None:
     from analysis.tables import publish
 
     results = read() if options.out is None else gather(options.out)
-    if options.save:
+    if options.save and options.out is not None:
         save(results)
         shutil.copy(options.out / "pilot.md", SHIPPED / "toy_study_pilot.md")
     else:

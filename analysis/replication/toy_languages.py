@@ -45,7 +45,12 @@ def _language(name: LanguageName, vocabulary: Vocabulary, **sentences: Any) -> L
     number = list(SHOWN).index(name)
 
     def wrapper(form: Form, split: WrapperSplit) -> Wrapper:
-        about = {"name": form.name, "split": split, "templates": form.templates, "mention": form.mention}
+        about: dict[str, Any] = {
+            "name": form.name,
+            "split": split,
+            "templates": form.templates,
+            "mention": form.mention,
+        }
         spell = vocabulary.french if form.spell == "french" else form.spell
         spelled = {} if spell == "plain" else {"spell": spell}
         return Wrapper(**about, compliance=form.compliance[number], **spelled)

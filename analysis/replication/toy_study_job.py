@@ -87,8 +87,9 @@ class Cell(NamedTuple):
 
 def config_of(cell: Cell, out: Path, chosen: Chosen, changes: Changes | None = None) -> TrainingConfig:
     """The recipe of SFT with the design's settings, the pilot's choice, what the arm changes, and further changes."""
-    arm = {"learning_rate": chosen.rate, **arms_of(chosen.dose[language_of(cell.base)])[cell.arm]}
-    pairs = [f"{name}={value}" for name, value in (arm | (changes or {})).items()]
+    of_arm = arms_of(chosen.dose[language_of(cell.base)])[cell.arm]
+    changed = {"learning_rate": chosen.rate, **of_arm, **(changes or {})}
+    pairs = [f"{name}={value}" for name, value in changed.items()]
     return read_config(RECIPE, [*_QUICK, *SETTINGS, *pairs, f"seed={cell.seed}", f"out={out}"])
 
 

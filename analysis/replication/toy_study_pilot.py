@@ -81,7 +81,7 @@ def _passes(arm: Arm, rate: float, folder: Path) -> bool:
 
 
 def _malformed(record: Any) -> float:
-    rows = pd.DataFrame(record["rows"])
+    rows: Any = pd.DataFrame(record["rows"])
     return float(rows[(rows["wrapper_split"] == "development") & (rows["label"] == "harmful")]["malformed"].mean())
 
 
@@ -141,7 +141,7 @@ def _dose_file(base: int, rate: float, folder: Path) -> Path:
     return folder / "pilot" / f"dose-{language_of(base)}-rate{rate:g}.json"
 
 
-def _table(rows: pd.DataFrame) -> pd.DataFrame:
+def _table(rows: Any) -> pd.DataFrame:
     """A line a rate and arm: shares over both bases."""
     of = {
         "malformed": ("development", "harmful", "malformed"),
@@ -161,7 +161,7 @@ def _table(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _smallest(rows: pd.DataFrame, rate: float) -> float:
+def _smallest(rows: Any, rate: float) -> float:
     at = rows[(rows["rate"] == rate) & (rows["arm"] == "SFT") & (rows["wrapper_split"] == "development")]
     density = at[at["label"] == "harmful"]["near"].mean() / (2 * _NEAR)
     return float(PRIMARY.smallest / density) if density else float("nan")

@@ -52,8 +52,8 @@ class Results(NamedTuple):
 
     def of(self, bases: Sequence[int]) -> Results:
         """Those of some bases."""
-        tables = (table[table["base"].isin(bases)] if len(table) else table for table in self[:2])
-        return Results(*tables, self.chosen)
+        answers, mechanism = (table[table["base"].isin(bases)] if len(table) else table for table in self[:2])
+        return Results(answers, mechanism, self.chosen)
 
 
 def cells_of(bases: Iterable[int] = BASES) -> list[Cell]:
