@@ -52,7 +52,7 @@ def _language(name: LanguageName, vocabulary: Vocabulary, **sentences: Any) -> L
             "mention": form.mention,
         }
         spell = vocabulary.french if form.spell == "french" else form.spell
-        spelled = {} if spell == "plain" else {"spell": spell}
+        spelled: dict[str, Any] = {} if spell == "plain" else {"spell": spell}
         return Wrapper(**about, compliance=form.compliance[number], **spelled)
 
     made = [
