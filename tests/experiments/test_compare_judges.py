@@ -24,7 +24,7 @@ def done(name: str, *sources: str | None) -> ProbedModel:
         Trace(trace_id=f"t{number}", prompt=f"Do {number}", response=ANSWERED, source=source)
         for number, source in enumerate(sources)
     ]
-    return ProbedModel(name, {trace.trace_id: trace for trace in traces}, None, {})
+    return ProbedModel(name, {trace.trace_id: trace for trace in traces}, None, None, {})
 
 
 def test_a_guard_sees_the_answers_to_its_suites_alone_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -348,7 +348,7 @@ def test_out_of_memory_halves_the_batch_and_names_the_trace_that_never_fits(tmp_
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"seed": -1}, "seed: got -1, expected a whole number of at least 0"),
+        ({"seed": -1}, "seed: got -1, expected a whole number from 0 to 4294967295"),
         ({"batch_size": 0}, "batch_size: got 0"),
         ({"batch_size": "many"}, "batch_size: got 'many'"),
         ({"finder": "nonsense"}, "finder: got 'nonsense', expected one of rules"),

@@ -199,6 +199,7 @@ def test_a_second_tab_shows_the_same_and_changes_nothing(browser, there):
 def test_it_fits_is_read_and_is_quiet(browser, there, width, scheme):
     visit(browser, there, width, scheme)
     run(browser, HOSTILE)
+    wait(browser, "return document.querySelector('[data-testid=token][data-span=response]')")
     find(browser, "token", "[data-span=response]").click()
     wait(browser, "return document.querySelector('#lens td')")
     assert browser.title == "Explore · safekey-interp"

@@ -332,16 +332,16 @@ MUTANTS = (
     Mutant(
         "measures-step-down-not-monotone",
         "measures/step_down.py",
-        "found[there[order]] = np.maximum.accumulate(p)",
-        "found[there[order]] = p",
+        "found[order] = np.maximum.accumulate(p)",
+        "found[order] = p",
         "measures/test_step_down.py",
         "a smaller effect has the smaller p",
     ),
     Mutant(
         "measures-step-down-of-one",
         "measures/step_down.py",
-        "largest = np.maximum.accumulate(away[1:, order][:, ::-1], axis=1)[:, ::-1]",
-        "largest = away[1:, order]",
+        "largest = np.maximum.accumulate(draws[:, order][:, ::-1], axis=1)[:, ::-1]",
+        "largest = draws[:, order]",
         "measures/test_step_down.py",
         "p over places is p of one place",
     ),
@@ -379,7 +379,7 @@ MUTANTS = (
     ),
     Mutant(
         "measures-trajectory-bias-dropped",
-        "measures/trajectory.py",
+        "measures/state_scores.py",
         "products[..., 0] + scorer.bias",
         "products[..., 0]",
         "measures/test_trajectory.py",
@@ -518,10 +518,10 @@ MUTANTS = (
     Mutant(
         "interventions-patched-one-off",
         "interventions/activation_swaps.py",
-        "[swap.where[i] - begin for i in inside]",
-        "[max(0, swap.where[i] - begin - 1) for i in inside]",
+        "for i, position in enumerate(swap.where)}",
+        "for i, position in enumerate([*swap.where[1:], *swap.where[:1]])}",
         "interventions/test_activation_patching.py",
-        "states are put at the token before",
+        "states are put at the token before theirs",
     ),
     # generation, evaluation
     Mutant(

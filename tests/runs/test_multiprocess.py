@@ -71,7 +71,7 @@ def test_a_killed_process_ends_all_and_only_what_is_missing_is_measured_again(
     whole: Path, tmp_path: Path, killed: int, then: int
 ) -> None:
     out = tmp_path / "run"
-    statuses = run_in_team(2, DATA, out, kill_at={killed: 15 if killed else 40}, **SETTINGS)
+    statuses = run_in_team(2, DATA, out, kill_at={killed: 15 if killed else 60}, **SETTINGS)
     assert statuses[killed] == -9
     assert statuses[1 - killed] == 2
     line = said(out, 1 - killed)
