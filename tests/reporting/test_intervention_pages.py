@@ -19,6 +19,8 @@ from safekey_interp.reporting import figures
 from safekey_interp.reporting.findings.intervention_findings import find
 from safekey_interp.reporting.report_file import write_report
 
+pytestmark = pytest.mark.in_turns
+
 
 @pytest.fixture(scope="module", params=KIND_OF)
 def named(request, tmp_path_factory) -> tuple[str, Path]:
