@@ -17,8 +17,6 @@ from safekey_interp.reporting.report_file import write_report
 SECTION = """
 from safekey_interp.reporting.pages.page_sections import page_section
 
-pytestmark = pytest.mark.in_turns
-
 
 @page_section("probe", name="lengths", title="How long are the prompts?", order=35)
 def _lengths(page):
