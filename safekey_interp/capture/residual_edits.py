@@ -46,10 +46,7 @@ def edited(model: Model, edits: Mapping[Place, Edit], *, backend: Backend = "hf"
     Raises:
         InputError: a place that the model does not have.
     """
-    changes = {Place(*place): edit for place, edit in edits.items()}
-    parts = parts_for(model.hf, changes)
-    for place in changes:
-        _check(model, place, parts)
+    parts, changes = _checked(model, edits)
     if backend == "bridge":
         hooks = [hook for place, edit in changes.items() for hook in _bridge_hooks(parts, place, edit)]
         # What resid_mid adds behind its layer comes before whatever else is changed there.
@@ -66,10 +63,7 @@ def prepared_edits(model: Model, edits: Mapping[Place, Edit]) -> Callable[[], Ab
     Raises:
         InputError: a place that the model does not have.
     """
-    changes = {Place(*place): edit for place, edit in edits.items()}
-    parts = parts_for(model.hf, changes)
-    for place in changes:
-        _check(model, place, parts)
+    parts, changes = _checked(model, edits)
     return partial(_attached, find_layout(model.hf), parts, changes)
 
 
@@ -93,6 +87,15 @@ def every_place(model: Model) -> list[Place]:
         *(Place(layer, "attn_out") for layer in read_behind_attention),
         *(Place(layer, "resid_post") for layer in range(model.n_layers)),
     ]
+
+
+def _checked(model: Model, edits: Mapping[Place, Edit]) -> tuple[Sequence[LayerParts], dict[Place, Edit]]:
+    """The parts of the layers, and the edits at places that the model has."""
+    changes = {Place(*place): edit for place, edit in edits.items()}
+    parts = parts_for(model.hf, changes)
+    for place in changes:
+        _check(model, place, parts)
+    return parts, changes
 
 
 def _check(model: Model, place: Place, parts: Sequence[LayerParts]) -> None:

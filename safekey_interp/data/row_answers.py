@@ -45,11 +45,11 @@ def answered(row: Row, turns: list[Turn], used: tuple[str, ...], asked_in: str) 
 def _answer_columns(
     row: Row, column: str | None, thought_in: str | None, used: tuple[str, ...], held: Turn | None
 ) -> tuple[str, ...]:
-    """The columns of the answers: one of a usual name, unless another has the reasoning that its text lacks."""
+    """The columns of the answers: that of a usual name, which lacks reasoning, unless another has it."""
     if column is None:
         return () if held else likely_answers(row.cells, used)
     text = row.cells[column]
-    if thought_in is None and isinstance(text, str) and not is_marked(text) and text[:1] not in ("[", "{"):
+    if thought_in is None and isinstance(text, str) and text[:1] not in ("[", "{"):
         return likely_answers(row.cells, (*used, column), marked_from_start=True) or (column,)
     return (column,)
 

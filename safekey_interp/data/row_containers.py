@@ -17,7 +17,7 @@ ROW_LISTS = frozenset(
 )
 """Names of lists of rows that are read one by one, without holding the document."""
 _ASKS = frozenset((*PROMPT_FIELDS, *MESSAGES_FIELDS, *OTHER_PROMPT_FIELDS))
-_HOLDERS = frozenset(("instance", "request", "doc"))
+_HOLDERS = frozenset(("instance", "doc"))
 _DEPTH = 3
 
 
@@ -63,9 +63,10 @@ def _is_rows(value: Any) -> bool:
 
 def _by_column(document: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     """The rows of a table that is written column by column; None where it is none."""
-    columns = {
-        name: [value[key] for key in value] if isinstance(value, Mapping) else value for name, value in document.items()
-    }
+    keys = [list(value) for value in document.values() if isinstance(value, Mapping)]
+    if keys and (len(keys) < len(document) or any(one != keys[0] for one in keys)):
+        return None  # objects of one row, or a table with gaps
+    columns = {name: list(value.values()) if keys else value for name, value in document.items()}
     asked = next((value for name, value in columns.items() if plain_name(name) in PROMPT_FIELDS), None)
     if not isinstance(asked, list) or not asked or not all(isinstance(one, str) for one in asked):
         return None

@@ -204,6 +204,12 @@ def test_numbered_columns_are_answers_to_one_prompt(tmp_path: Path) -> None:
     assert read(row, tmp_path) == [("What?", "This."), ("What?", "That.")]
 
 
+def test_objects_of_one_row_are_no_columns_of_a_table(tmp_path: Path) -> None:
+    row = {"prompt": {"raw": "What?", "label": "plain"}, "response": {"output": "That.", "cached": "no"}}
+    (tmp_path / "one.json").write_text(json.dumps(row))
+    assert [(trace.prompt, trace.response) for trace in read_traces(tmp_path / "one.json")] == [("What?", "That.")]
+
+
 USER, SAID = {"role": "user", "content": "What?"}, {"role": "assistant", "content": "That."}
 
 
