@@ -29,6 +29,7 @@ from safekey_interp.runs.storage import (
     lock_folder,
     remove_leftovers,
     unlock_folder,
+    without_nan,
     write_aside,
     write_json,
     write_table,
@@ -87,7 +88,7 @@ class SessionLog:
 
     def write(self, **line: Any) -> None:
         """Append a line: its only name says what it is."""
-        self._file.write(json.dumps(_without_nan(line), ensure_ascii=False) + "\n")
+        self._file.write(json.dumps(without_nan(line), ensure_ascii=False) + "\n")
 
     def flush(self) -> None:
         """Hand what was appended to the operating system."""
@@ -177,11 +178,3 @@ def _cut_torn_line(file: Path) -> None:
             at = begin
         if at < size:
             log.truncate(at)
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if value - value == 0 else None
-    if isinstance(value, dict):
-        return {name: _without_nan(each) for name, each in value.items()}
-    return [_without_nan(each) for each in value] if isinstance(value, list | tuple) else value

@@ -55,7 +55,7 @@ def write_folder_aside(path: Path, fill: Callable[[Path], object]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON as a whole or not at all; NaN becomes null."""
-    text = json.dumps(_without_nan(value), ensure_ascii=False, indent=2, allow_nan=False, default=str)
+    text = json.dumps(without_nan(value), ensure_ascii=False, indent=2, allow_nan=False, default=str)
     write_aside(path, lambda file: file.write_text(text + "\n", encoding="utf-8"))
 
 
@@ -160,6 +160,17 @@ def try_lock(handle: int) -> bool:
     return True
 
 
+def without_nan(value: Any) -> Any:
+    """A value as JSON has it: no NaN or infinity, texts as keys, lists, and Python's own numbers."""
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, Mapping):
+        return {str(key): without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return without_nan(value.item()) if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+
+
 def unlock_folder(handle: int | None) -> None:
     """Let other processes write again."""
     if handle is not None:
@@ -192,13 +203,3 @@ def _is_held(path: Path) -> bool:
     finally:
         os.close(handle)
     return False
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if value - value == 0 else None
-    if isinstance(value, Mapping):
-        return {str(key): _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return _without_nan(value.item()) if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value

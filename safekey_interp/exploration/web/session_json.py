@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 from collections.abc import Callable
 from functools import singledispatch
 from typing import Any
@@ -23,6 +22,7 @@ from safekey_interp.exploration.branch_record import Branch, BranchDifference
 from safekey_interp.exploration.exploration_session import Session
 from safekey_interp.exploration.session_events import BranchEnded, BranchFailed, SpansFound, TokenWritten
 from safekey_interp.reporting.pages.token_view import visible
+from safekey_interp.runs.storage import without_nan
 
 MOST_PRESETS = 300
 """Traces offered as presets."""
@@ -31,7 +31,7 @@ Json = dict[str, Any]
 
 def json_text(value: Any) -> str:
     """``value`` as JSON in ASCII, so that lone surrogates and separators of lines pass."""
-    return json.dumps(_plain(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return json.dumps(without_nan(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
 def session_json(session: Session, transcript: Callable[[Branch], Json]) -> Json:
@@ -191,13 +191,3 @@ def _spans(spans: SpansFound) -> Json:
 
 def _interval(span: Any) -> list[int] | None:
     return None if span is None else [span.start, span.end]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return _plain(value.item()) if hasattr(value, "item") else value
