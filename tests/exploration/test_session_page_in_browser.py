@@ -44,19 +44,35 @@ def find(browser: Any, name: str, more: str = "") -> Any:
     return browser.find_element(By.CSS_SELECTOR, f"[data-testid={name}]{more}")
 
 
-def is_over(browser: Any) -> Any:
-    """Wait until what was begun is written, judged and, for a branch, compared."""
-    return wait(
-        browser, "return document.querySelector('[aria-busy=true]') === null && document.querySelector('.chip')"
-    )
+def wait_to_write(browser: Any) -> None:
+    """Wait until this tab is the one that may change the session: the tab before may not have been seen to close."""
+    wait(browser, "return !document.getElementById('run').disabled")
+
+
+def branch_shown(browser: Any) -> str | None:
+    """Identifier of the branch on the page, if there is one."""
+    return browser.execute_script("return document.querySelector('[data-testid=branch]')?.dataset.branch ?? null")
+
+
+def wait_for_another_branch(browser: Any, before: str | None) -> None:
+    """Wait until a branch other than the one before is on the page, written and judged."""
+    shown = """
+      const branch = document.querySelector('[data-testid=branch]');
+      return branch && branch.dataset.branch !== arguments[0] && branch.getAttribute('aria-busy') === 'false'
+        && branch.querySelector('.chip') !== null;
+    """
+    wait(browser, shown, before)
 
 
 def run(browser: Any, prompt: str) -> None:
+    wait_to_write(browser)
+    before = branch_shown(browser)
     find(browser, "prompt").clear()
     find(browser, "prompt").send_keys(prompt)
     find(browser, "run").click()
-    wait(browser, "return document.querySelector('.branch .title')?.textContent.startsWith(arguments[0])", prompt[:8])
-    is_over(browser)
+    wait_for_another_branch(browser, before)
+    title = "return document.querySelector('[data-testid=branch] .title').textContent"
+    assert browser.execute_script(title).startswith(prompt[:8])
 
 
 def choose_key_sentence(browser: Any) -> int:
@@ -155,12 +171,13 @@ def test_everything_is_reached_by_keys(browser, there):
     from selenium.webdriver.common.keys import Keys
 
     visit(browser, there)
+    wait_to_write(browser)
+    before = branch_shown(browser)
     press(browser, "p", PROMPT)
     from selenium.webdriver.common.action_chains import ActionChains
 
     ActionChains(browser).key_down(Keys.CONTROL).send_keys(Keys.ENTER).key_up(Keys.CONTROL).perform()
-    wait(browser, "return document.querySelectorAll('.branch .run.key-sentence').length > 0")
-    is_over(browser)
+    wait_for_another_branch(browser, before)
     browser.execute_script("document.activeElement.blur()")
     press(browser, "k")
     span = "return document.querySelector('.token.active').dataset.span"
