@@ -5,9 +5,9 @@ contrast's cells are differences, paired by base and wrapper. Bases are drawn wi
 and crossed with all bases, and the two languages are those that there are
 (:func:`safekey_interp.measures.crossed_intervals.crossed_error`, with languages for bases and bases for seeds).
 
-- *shown*: Student's t of the mean against 0, Holm's procedure over the contrasts
 - *excluded beyond the smallest effect of interest*: two one-sided tests against that effect on either side of 0, Holm's
-  procedure over the contrasts
+  procedure over the contrasts; also where the mean differs from 0, since the difference is too small to matter
+- *shown*: not excluded, and Student's t of the mean against 0, Holm's procedure over the contrasts
 - *open*: neither
 
 Beside it, with no part in a verdict: t over the means of bases and over the means of wrappers alone, and the mixed
@@ -127,10 +127,10 @@ def verdicts(differences: dict[Contrast, Cells], outcome: Outcome, level: float 
         mean, error, freedom = found[number]
         half = float(student.ppf(1 - spent / len(found) / 2, freedom) * error) if error else error
         word: Verdict = OPEN
-        if level is not None and holm[number] <= level:
-            word = SHOWN
-        elif level is not None and holm_excluded[number] <= level:
+        if level is not None and holm_excluded[number] <= level:
             word = EXCLUDED
+        elif level is not None and holm[number] <= level:
+            word = SHOWN
         rows.append(
             Tested(
                 contrast=contrast,

@@ -119,6 +119,12 @@ def test_a_planted_effect_is_shown_and_the_others_are_excluded_or_open() -> None
     assert sum(row.verdict == EXCLUDED for row in others) >= 6
 
 
+def test_a_difference_from_zero_that_is_too_small_to_matter_is_excluded() -> None:
+    first = verdicts(planted(0.03, 0.01, 1), PRIMARY, LEVEL)[0]
+    assert first.p_holm < 0.001
+    assert first.verdict == EXCLUDED
+
+
 def test_an_effect_at_the_smallest_of_interest_is_hardly_ever_excluded() -> None:
     n = 200
     wrong = sum(
