@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from safekey_interp.measures.step_down import LEVEL, least_draws, step_down_p_values
+from safekey_interp.measures.step_down import LEVEL, least_draws, step_down_p_values, step_down_upper
 
 
 def drawn(rng: np.random.Generator, n_draws: int, n_places: int, correlation: float) -> np.ndarray:
@@ -61,6 +61,17 @@ def test_p_is_at_least_that_of_a_place_alone_and_does_not_depend_on_the_places_u
         np.testing.assert_allclose(step_down_p_values(in_other_units[0], in_other_units[1:]), p)
         order = rng.permutation(6)
         np.testing.assert_allclose(step_down_p_values(values[0, order], values[1:, order]), p[order])
+
+
+def test_a_smaller_value_has_no_smaller_p_even_where_its_own_draws_are_all_small() -> None:
+    draws = np.array([[5.0, 0.0]] * 10 + [[0.0, 0.0]] * 9)  # half of the larger value's draws are above it
+    assert step_down_upper(np.array([3.0, 2.9]), draws) == pytest.approx([11 / 20, 11 / 20])
+    assert step_down_upper(np.array([2.9]), draws[:, [1]]) == pytest.approx([1 / 20])
+    rng = np.random.default_rng(11)
+    for _ in range(50):
+        observed, draws = rng.standard_normal(8), rng.standard_normal((9, 8)) * np.geomspace(0.1, 10, 8)
+        p = step_down_upper(observed, draws)
+        assert (np.diff(p[np.argsort(-observed)]) >= 0).all()
 
 
 def test_places_without_draws_are_left_out_and_the_others_share_theirs() -> None:
