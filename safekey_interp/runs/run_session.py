@@ -124,8 +124,8 @@ class RunSession:
         with self._writer(manifest) as writer:
             try:
                 yield writer
-                if self.team.is_first and not writer.is_complete:
-                    if self.timings:
+                if self.team.is_first:
+                    if self.timings and not writer.is_complete:
                         writer.manifest["timings"] = self.timings
                     writer.finish()
             except OSError as error:

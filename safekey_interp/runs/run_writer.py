@@ -21,12 +21,12 @@ from safekey_interp.runs.storage import (
     lock_folder,
     read_json,
     remove_leftovers,
-    sha256_of,
     try_writing,
     unlock_folder,
     write_folder_aside,
     write_json,
 )
+from safekey_interp.runs.whole_files import RESULT_FOLDERS, file_hashes, refuse_damaged, result_sizes
 
 _OTHER_RESULTS = (
     *("examples.json", "examples.safetensors", "findings.json", "left_out.json"),
@@ -81,7 +81,8 @@ class RunWriter:
             overwrite: delete a run that is there.
 
         Raises:
-            RunError: the folder holds something else, cannot be written, or another process writes to it.
+            RunError: the folder holds something else or a damaged run, cannot be written, or another process writes to
+                it.
         """
         check_out(path)
         made = next((folder for folder in (*reversed(path.parents), path) if not folder.exists()), None)
@@ -92,6 +93,7 @@ class RunWriter:
             known = manifest_in(path)
             if known is not None and not overwrite:
                 refuse_other(path, known, manifest)
+                refuse_damaged(path, known)
                 writer = cls(path, known, lock, new=False, made=None)
             else:
                 # A kill in between leaves the old run or the new one without a chunk, never chunks of both.
@@ -163,9 +165,11 @@ class RunWriter:
         (self.path / "parts").mkdir(exist_ok=True)
 
     def finish(self) -> Run:
-        """Mark the run complete and clear away its parts."""
-        self.manifest["status"] = "complete"
-        self.save()
+        """Mark the run complete, with the sizes of its files, and clear away its parts."""
+        manifest = self.manifest | {"status": "complete", "files": result_sizes(self.path)}
+        if manifest != self.manifest:
+            self.manifest = manifest
+            self.save()
         self.clear_leftovers()
         return Run(self.path, self.manifest)
 
@@ -173,7 +177,7 @@ class RunWriter:
         """Delete everything that is made from the chunks, so that nothing stays of an earlier attempt."""
         for name in (*(f"{table}.parquet" for table in TABLES), *_OTHER_RESULTS):
             (self.path / name).unlink(missing_ok=True)
-        for folder in ("states", "model", "directions"):
+        for folder in RESULT_FOLDERS:
             shutil.rmtree(self.path / folder, ignore_errors=True)
 
     def discard(self) -> None:
@@ -278,5 +282,4 @@ def refuse_other(path: Path, known: Mapping[str, Any], asked: Mapping[str, Any])
 
 
 def _contents(folder: Path) -> dict[str, str]:
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return {file.name: sha256_of(file) for file in files if file.name != _CONTENTS}
+    return {name: sha256 for name, sha256 in file_hashes(folder).items() if name != _CONTENTS}

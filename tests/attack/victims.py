@@ -83,7 +83,10 @@ def _same(one: Path, other: Path) -> bool:
     if one.is_dir() or one.name in _CLOCKS or one.read_bytes() == other.read_bytes():
         return True
     if one.suffix == ".parquet":
-        tables = [pd.read_parquet(file) for file in (one, other)]
+        try:
+            tables = [pd.read_parquet(file) for file in (one, other)]
+        except (OSError, ValueError):  # no whole Parquet
+            return False
         return "seconds" in tables[0] and tables[0].drop(columns="seconds").equals(tables[1].drop(columns="seconds"))
     # A page is that of its run, which has a date and the seconds that were waited.
     return one.name == "report.html" and one.parent.name != "made"

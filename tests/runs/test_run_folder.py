@@ -22,6 +22,7 @@ from safekey_interp.runs.storage import (
     save_tensors,
     try_writing,
     write_aside,
+    write_folder_aside,
     write_json,
     write_table,
 )
@@ -201,6 +202,41 @@ def test_files_are_whole_or_absent(tmp_path: Path) -> None:
         write_aside(file, fail)
     assert read_json(file) is not None
     assert names(tmp_path) == {"a.json"}
+
+
+def test_folders_are_whole_or_absent(tmp_path: Path) -> None:
+    target = tmp_path / "part"
+
+    def fill(aside: Path) -> None:
+        (aside / "first").write_text("half")
+        assert not target.exists(), "the name is given once all is written"
+        (aside / "second").write_text("other half")
+
+    def fail(aside: Path) -> None:
+        (aside / "first").write_text("half")
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        write_folder_aside(target, fail)
+    assert names(tmp_path) == set()
+    write_folder_aside(target, fill)
+    assert names(tmp_path) == {"part", "part/first", "part/second"}
+
+
+def test_a_complete_run_of_which_a_table_was_cut_short_is_refused_and_named(tmp_path: Path) -> None:
+    with RunWriter.begin(tmp_path / "run", MANIFEST) as writer:
+        write_table(tmp_path / "run" / "traces.parquet", pd.DataFrame({"trace_id": ["0", "1"]}))
+        writer.finish()
+    file = tmp_path / "run" / "traces.parquet"
+    with RunWriter.begin(tmp_path / "run", MANIFEST) as writer:
+        assert writer.is_complete
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-7])
+    with pytest.raises(RunError, match=r"traces\.parquet: [\d,]+ bytes, expected [\d,]+ .*--overwrite"):
+        RunWriter.begin(tmp_path / "run", MANIFEST)
+    file.unlink()  # to save room
+    with RunWriter.begin(tmp_path / "run", MANIFEST) as writer:
+        assert writer.is_complete
 
 
 def test_every_file_can_be_read_by_those_who_may(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from safekey_interp.evaluation.benchmarks.commands import RAW, BenchmarkSettings
 from safekey_interp.evaluation.benchmarks.handover import HarnessModel
 from safekey_interp.evaluation.benchmarks.scores import cut_in, scores_in
 from safekey_interp.evaluation.benchmarks.subprocesses import run_harness, version_of_harness
-from safekey_interp.runs.storage import read_json, sha256_of, write_folder_aside, write_json
+from safekey_interp.runs.storage import read_json, write_folder_aside, write_json
+from safekey_interp.runs.whole_files import file_hashes
 
 _UNIT = "unit.json"
 UNITS = "harness"
@@ -58,7 +59,7 @@ class BenchmarkUnit(NamedTuple):
         unit = read_json(self.folder / _UNIT)
         if not isinstance(unit, dict) or unit.get("status") != "done":
             return None
-        return unit if unit.get("files") == _contents(self.folder / RAW) else None
+        return unit if unit.get("files") == file_hashes(self.folder / RAW) else None
 
     def why_not(self) -> str | None:
         """Why it failed; None when it was never asked to its end."""
@@ -123,11 +124,6 @@ class BenchmarkUnit(NamedTuple):
                     why = str(error)
             arguments = [word.replace(str(aside), ".") for word in call.arguments]
             outcome = {"status": "failed" if why else "done", "why": why, "seconds": seconds, "arguments": arguments}
-            write_json(aside / _UNIT, record | outcome | {"files": _contents(aside / RAW)})
+            write_json(aside / _UNIT, record | outcome | {"files": file_hashes(aside / RAW)})
 
         write_folder_aside(self.folder, fill)
-
-
-def _contents(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    return {str(path.relative_to(folder)): sha256_of(path) for path in files}
