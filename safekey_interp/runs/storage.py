@@ -82,10 +82,13 @@ def save_tensors(file: Path, tensors: Mapping[str, np.ndarray], metadata: Mappin
 def try_writing(folder: Path) -> None:
     """Make something in a folder and take it away again, with what kills left; permissions do not always say it.
 
+    What another process holds by :func:`lock_folder` keeps all that is in it: some of it has a leftover's name.
+
     Raises:
         OSError: it cannot be done.
     """
-    remove_leftovers(folder)
+    if not _is_held(folder):
+        remove_leftovers(folder)
     with _aside(folder / "try"):
         pass
 

@@ -223,6 +223,18 @@ def test_folders_are_whole_or_absent(tmp_path: Path) -> None:
     assert names(tmp_path) == {"part", "part/first", "part/second"}
 
 
+def test_looking_whether_a_folder_can_be_written_spares_what_its_writer_has_there(tmp_path: Path) -> None:
+    begun = tmp_path / "run" / ".summaries.00000000.aside"
+    with RunWriter.begin(tmp_path / "run", MANIFEST):
+        begun.mkdir()
+        check_out(tmp_path / "run")
+        with pytest.raises(RunError, match="another process is writing"):
+            RunWriter.begin(tmp_path / "run", MANIFEST)
+        assert begun.is_dir()
+    check_out(tmp_path / "run")
+    assert not begun.exists(), "its writer has ended"
+
+
 def test_a_complete_run_of_which_a_table_was_cut_short_is_refused_and_named(tmp_path: Path) -> None:
     with RunWriter.begin(tmp_path / "run", MANIFEST) as writer:
         write_table(tmp_path / "run" / "traces.parquet", pd.DataFrame({"trace_id": ["0", "1"]}))
