@@ -30,7 +30,7 @@ from safekey_interp.reporting.pages.token_words import token_words
 from safekey_interp.reporting.report_file import write_report
 from safekey_interp.runs.run_folder import open_run
 
-pytestmark = pytest.mark.in_turns
+pytestmark = pytest.mark.slow
 
 BUILT_IN = re.compile(r"\b[XUK]\b|(?i:harmful|benign|\baha\b|key[ _-]?sentence|understanding)")
 ASKED: dict[str, Any] = {"queries": ["warning", "last(opening)"], "keys": ["prompt", "opening"]}

@@ -19,7 +19,7 @@ from synthetic_training_runs import hostile_run
 
 from safekey_interp.reporting.report_file import write_report
 
-pytestmark = [needs_chromium, pytest.mark.in_turns]
+pytestmark = [needs_chromium, pytest.mark.slow]
 WIDTHS = pytest.mark.parametrize("width", [1400, 400])
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -39,9 +39,7 @@ PAGES: dict[str, Callable[[Path], Path]] = {
         for name in KIND_OF
     },
 }
-SLOW = pytest.mark.slow
-QUICK = ("probe", "comparison", "knockout by head")
-KINDS = pytest.mark.parametrize("kind", [name if name in QUICK else pytest.param(name, marks=SLOW) for name in PAGES])
+KINDS = pytest.mark.parametrize("kind", PAGES)
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +212,6 @@ def test_a_click_on_a_trace_leads_to_it_or_says_that_it_is_no_example(browser, p
         WebDriverWait(browser, 10).until(lambda driver, said=said: driver.execute_script(trouble) == said)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", PAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_words_stand_out_from_their_ground(browser, page_of, kind: str, scheme: str) -> None:

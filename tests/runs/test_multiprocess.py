@@ -21,8 +21,6 @@ from safekey_interp.experiments.probe_measure import chunk_size
 from safekey_interp.runs.processes import Place, Team, place
 from safekey_interp.runs.run_folder import open_run
 
-pytestmark = pytest.mark.in_turns
-
 DATA = traces(14)
 SETTINGS: dict[str, Any] = {"chunk": 2, "n_examples": 3}
 N_CHUNKS = 7
