@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from killed_processes import n_changes, results, run_in_child
+from slow_turns import mostly_slow
 from tiny_models import tiny_model, traces
 
 from safekey_interp.data.trace import Trace
@@ -144,9 +145,7 @@ def test_conditions_of_a_killed_run_are_those_of_one_that_nobody_killed(tmp_path
     assert (tmp_path / "run" / "transfer.parquet").is_file()
 
 
-@pytest.mark.parametrize(
-    "twelfth", [one if one % 4 == 0 else pytest.param(one, marks=pytest.mark.slow) for one in range(1, 13)]
-)
+@pytest.mark.parametrize("twelfth", mostly_slow(range(1, 13), quick=(5, 12)))
 def test_killed_once_anywhere(whole: Path, tmp_path: Path, twelfth: int) -> None:
     """While chunks are written, while tables are joined, in the last steps."""
     out = tmp_path / "run"

@@ -1,7 +1,7 @@
-"""Turns of slow tests: those that wait longest first, as many as start in time, with a record of what passed.
+"""Slow tests: values that are marked so, and turns: who waits longest comes first, as many as start in time.
 
-The record lies in the user's cache folder, which outlives clones of the repository. Tests that wait equally long, as
-all do on a machine without a record, have an order that changes with every commit, so that none is always the last.
+A record of what passed lies in the user's cache folder, which outlives clones of the repository. Tests that wait
+equally long, as all do where there is no record, have an order that changes with every commit: none is always the last.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -18,6 +19,11 @@ import pytest
 from safekey_interp.runs.storage import cache_folder, write_json
 
 RECORD = cache_folder() / "slow_tests.json"
+
+
+def mostly_slow(values: Iterable[Any], *, quick: Container[Any]) -> list[Any]:
+    """The values of a parametrisation, all but the quick ones marked slow."""
+    return [value if value in quick else pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
 class SlowTurns:
