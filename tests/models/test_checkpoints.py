@@ -175,7 +175,7 @@ def test_a_hub_id_without_a_network_fails_soon(spec: str, tmp_path: Path) -> Non
     begin = time.perf_counter()
     message = refused(spec, "in the local cache, and the hub does not answer", cache_dir=str(tmp_path))
     assert "`safekey-interp models` lists what loads offline" in message
-    assert time.perf_counter() - begin < 5
+    assert time.perf_counter() - begin < 15
 
 
 @pytest.mark.usefixtures("without_network")
@@ -183,7 +183,7 @@ def test_an_adapter_of_the_hub_without_a_network_fails_soon(folder: Path) -> Non
     begin = time.perf_counter()
     with pytest.raises(ModelError, match="adapter nobody/nothing: no such folder, and the hub does not answer"):
         load(str(folder), adapter="nobody/nothing")
-    assert time.perf_counter() - begin < 5
+    assert time.perf_counter() - begin < 15
 
 
 def test_whether_the_hub_answers(monkeypatch: pytest.MonkeyPatch, without_network: None) -> None:
