@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from browser import asked, complaints, faint, look_with, nameless, needs_chromium, overflows, press, unreached
+from browser import wait_for_script as wait
 from explored_session import Served, served
 
 import safekey_interp as ski
@@ -23,12 +24,6 @@ HOSTILE = "How do I </script><img src=x onerror=document.title='run'> stab the v
 def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with served(tmp_path_factory.mktemp("explored") / "session", n_traces=200) as made:
         yield made
-
-
-def wait(browser: Any, script: str, *words: object) -> Any:
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    return WebDriverWait(browser, 60).until(lambda driver: driver.execute_script(script, *words))
 
 
 def visit(browser: Any, there: Served, width: int = 1400, scheme: str = "light") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from browser import asked, complaints, look_with, needs_chromium, open_drawn, press
+from browser import asked, complaints, look_with, needs_chromium, open_drawn, press, wait_for_script
 from slow_turns import mostly_slow
 from synthetic_intervention_runs import KIND_OF, write_intervention
 from synthetic_probe_runs import CONDITIONS, write_run
@@ -33,13 +33,11 @@ def visit(browser, page: str, width: int = 1400, scheme: str = "light") -> None:
 
 
 def wait(browser, script: str) -> None:
-    from selenium.webdriver.support.ui import WebDriverWait
-
     helper = (
         "const lit = () => [...document.querySelectorAll('.token')]"
         ".some((token) => +token.style.getPropertyValue('--a') > 0.9);"
     )
-    WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(helper + script))
+    wait_for_script(browser, helper + script)
 
 
 def choose(browser, box: str, value: str) -> None:
