@@ -18,6 +18,8 @@ from browser import browser  # noqa: F401 (the same)
 from command_line import command, here  # noqa: F401 (fixtures of every test, and after the setting above)
 from slow_turns import SlowTurns
 
+gc.disable()  # while libraries are loaded and tests are collected, nothing becomes garbage
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The option that ends a suite in time."""
@@ -30,6 +32,11 @@ def pytest_configure(config: pytest.Config) -> None:
     within = config.getoption("--start-within")
     if within is not None:
         config.pluginmanager.register(SlowTurns(config, within))
+
+
+def pytest_collection_finish() -> None:
+    """From now on there is garbage to collect."""
+    gc.enable()
 
 
 @pytest.fixture(scope="module", autouse=True)
