@@ -18,6 +18,7 @@ import pytest
 
 from safekey_interp.runs.storage import cache_folder, write_json
 
+OUT_OF_TIME = "out of time"
 RECORD = cache_folder() / "slow_tests.json"
 
 
@@ -41,12 +42,14 @@ class SlowTurns:
         self.passed: dict[str, float] = config.workerinput["passed"] if self.is_worker else recorded()  # type: ignore[attr-defined]
         self.commit = _commit(config.rootpath)
         self.new: dict[str, float] = {}
+        self.without_turn: list[str] = []
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker what this process has read."""
         node.workerinput["passed"] = self.passed
 
+    @pytest.hookimpl(trylast=True)  # when those of other marks are left out
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """File by file, since tests of one share what they make: first the file of the test that waits longest."""
         longest: dict[Path, float] = {}
@@ -58,11 +61,13 @@ class SlowTurns:
     def pytest_runtest_setup(self) -> None:
         """Skip a test that would start too late."""
         if time.monotonic() > self.until:
-            pytest.skip("out of time")
+            pytest.skip(OUT_OF_TIME)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note what passes."""
-        if report.when == "call" and report.passed:
+        """Note what passes, or cannot be run here, and what had no turn."""
+        if report.skipped and OUT_OF_TIME in str(report.longrepr):
+            self.without_turn.append(report.nodeid)
+        elif report.skipped or (report.when == "call" and report.passed):
             self.new[report.nodeid] = time.time()
 
     def pytest_sessionfinish(self) -> None:
@@ -70,6 +75,13 @@ class SlowTurns:
         if not self.is_worker and self.new:
             RECORD.parent.mkdir(parents=True, exist_ok=True)
             write_json(RECORD, dict(sorted((recorded() | self.new).items())))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say how many wait, and how long."""
+        yesterday = time.time() - 86_400
+        n_waiting = sum(self.passed.get(name, 0.0) < yesterday for name in self.without_turn)
+        n = len(self.without_turn)
+        terminalreporter.write_line(f"{n} tests had no turn, {n_waiting} of them none within a day on this machine")
 
     def _last(self, item: pytest.Item) -> float:
         return self.passed.get(item.nodeid, 0.0)

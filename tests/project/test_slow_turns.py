@@ -18,10 +18,11 @@ from slow_turns import SlowTurns
 def pytest_configure(config):
     config.pluginmanager.register(SlowTurns(config, {within}))
 """
+SLOW = "import pytest\n\n@pytest.mark.slow\n"
 FILES = {
-    "test_a.py": "def test_one(): pass\ndef test_two(): pass\n",
-    "test_b.py": "def test_one(): assert False\n",
-    "test_c.py": "def test_one(): pass\n",
+    "test_a.py": SLOW + "def test_one(): pass\n\n@pytest.mark.slow\ndef test_two(): pass\n\ndef test_quick(): pass\n",
+    "test_b.py": SLOW + "def test_one(): assert False\n",
+    "test_c.py": SLOW + "def test_one(): pytest.skip('not on this machine')\n",
 }
 
 
@@ -32,18 +33,8 @@ def suite(folder: Path, *words: str, within: float) -> str:
         (folder / name).write_text(text)
     environment = os.environ | {"SAFEKEY_CACHE": str(folder / "cache"), "PYTEST_ADDOPTS": ""}
     environment.pop("PYTEST_XDIST_WORKER", None)
-    typed = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-v",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(folder),
-        *words,
-        str(folder),
-    ]
+    options = ["-v", "-m", "slow", "-p", "no:cacheprovider", "--rootdir", str(folder)]
+    typed = [sys.executable, "-m", "pytest", *options, *words, str(folder)]
     return subprocess.run(typed, cwd=folder, env=environment, capture_output=True, text=True, check=False).stdout
 
 
@@ -63,8 +54,10 @@ def test_whoever_waits_longest_comes_first_and_what_fails_waits_on(tmp_path: Pat
 
 def test_processes_share_the_turns_and_nothing_starts_too_late(tmp_path: Path) -> None:
     shared = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
-    assert "3 passed" in suite(tmp_path, *shared, within=100)
+    assert "2 passed, 1 skipped" in suite(tmp_path, *shared, within=100)
     before = (tmp_path / "cache" / "slow_tests.json").read_text()
     assert len(json.loads(before)) == 3
-    assert "4 skipped" in suite(tmp_path, *shared, within=-1)
+    said = suite(tmp_path, *shared, within=-1)
+    assert "4 skipped" in said
+    assert "4 tests had no turn, 1 of them none within a day" in said
     assert (tmp_path / "cache" / "slow_tests.json").read_text() == before

@@ -117,7 +117,7 @@ def test_what_one_process_refuses_ends_all(tmp_path: Path) -> None:
     (out / "mine.txt").write_text("keep")
     started = time.monotonic()
     assert run_in_team(3, DATA, out, **SETTINGS) == [2, 2, 2]
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 60, "nobody waits for the others"
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
     assert all("not empty and no run of this package" in said(out, rank) for rank in range(3))
 
