@@ -13,7 +13,7 @@ from endpoint_server import Reply, error, serving
 from safekey_interp.models import organism
 from safekey_interp.runs.run_folder import open_run
 
-pytestmark = pytest.mark.in_turns
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -100,7 +100,6 @@ def test_suites_are_read_as_published_and_their_own_judges_are_named(here: Path,
     assert not outcomes["suite_label"].notna().to_numpy().any()
 
 
-@pytest.mark.slow
 def test_the_judges_of_suites_are_asked_where_they_are_given(
     here: Path, command: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
 ) -> None:

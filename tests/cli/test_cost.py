@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_line import Ended, Type
+from slow_turns import mostly_slow
 
 from safekey_interp.models import organism
 
@@ -49,7 +50,7 @@ def numbers(ended: Ended) -> dict[str, str]:
     return dict(line.split(maxsplit=1) for line in ended.out.splitlines())
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", mostly_slow(COMMANDS, quick=COMMANDS.keys() - {"compare", "knockout"}))
 def test_a_dry_run_prints_the_cost_and_writes_nothing(traces: Path, command: Type, name: str) -> None:
     before = sorted(traces.rglob("*"))
     ended = command(*COMMANDS[name], "--out", out_of(name), "--dry-run", "--quiet")
@@ -61,7 +62,7 @@ def test_a_dry_run_prints_the_cost_and_writes_nothing(traces: Path, command: Typ
     assert sorted(traces.rglob("*")) == before
 
 
-@pytest.mark.parametrize("name", [pytest.param("probe", marks=pytest.mark.slow), "generate"])
+@pytest.mark.parametrize("name", mostly_slow(["probe", "generate"], quick=("generate",)))
 def test_quiet_says_nothing_and_loud_says_the_cost(traces: Path, command: Type, name: str) -> None:
     words = (*COMMANDS[name], "--out", out_of(name), "--overwrite")
     quiet = command(*words, "--quiet")

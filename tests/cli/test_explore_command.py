@@ -35,7 +35,7 @@ def explored(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str],
         process.communicate()
 
 
-@pytest.mark.in_turns
+@pytest.mark.slow
 def test_a_killed_server_loses_no_finished_branch_and_the_folder_opens_again(tmp_path: Path) -> None:
     with explored(tmp_path, "--out", "kept") as (process, address):
         assert address.startswith("http://127.0.0.1:")

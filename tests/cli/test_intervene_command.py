@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import Type
+from slow_turns import mostly_slow
 
 from safekey_interp.data.trace import Trace
 from safekey_interp.measures.direction_record import Direction
@@ -52,7 +53,7 @@ GOOD: dict[str, tuple[list[str], str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", GOOD)
+@pytest.mark.parametrize("kind", mostly_slow(GOOD, quick=("knockout", "direction", "suppress", "trajectory")))
 def test_each_command_writes_a_run_and_says_what_was_found(here: Path, command: Type, kind: str) -> None:
     words, says = GOOD[kind]
     ended = command("intervene", kind, "--traces", "traces.jsonl", *words)

@@ -84,7 +84,7 @@ def tokens_of(spans):
     return of
 
 
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(trees(), SETS, st.sampled_from(["", " ", "\t \n"]))
 def test_positions_are_those_of_the_reference(tree, spans, space) -> None:
     found = parse_span(written(tree, space)).positions(tokens_of(spans), N)

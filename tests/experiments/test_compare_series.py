@@ -16,7 +16,7 @@ from safekey_interp.experiments.compare_series import BENIGN, MATCHED, SHUFFLED,
 from safekey_interp.models import organism
 from safekey_interp.runs.run_folder import Run, open_run
 
-pytestmark = pytest.mark.in_turns
+pytestmark = pytest.mark.slow
 MODELS = {3: "organism:base", 20: "organism:sft"}
 
 

@@ -15,6 +15,7 @@ import reference_forward
 import tiny_models
 from killed_processes import n_changes, results, run_in_child
 from probe_processes import run_in_team
+from slow_turns import mostly_slow
 
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.trace import Trace
@@ -125,7 +126,7 @@ STAGED: dict[str, dict[str, Any]] = {
 """Options with which a run has two stages."""
 
 
-@pytest.mark.parametrize("kind", STAGED)
+@pytest.mark.parametrize("kind", mostly_slow(STAGED, quick=("patch",)))
 def test_a_run_of_two_stages_has_the_exact_numbers_of_one(tmp_path: Path, kind: str) -> None:
     two = run_of(kind, tmp_path / "two", **STAGED[kind])
     one = run_of(kind, tmp_path / "one", **(STAGED[kind] | {"confirm": None}), exact=True)

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from killed_processes import n_changes, results, run_in_child
+from slow_turns import mostly_slow
 from tiny_models import tiny_model, traces
 
 from safekey_interp.data.trace import Trace
@@ -92,7 +93,7 @@ def in_conditions(data: list[Trace]) -> list[Trace]:
 
 def test_conditions_stand_apart_in_every_table(tmp_path: Path, model: Model) -> None:
     data = in_conditions(DATA)
-    run = run_probe(model, data, out=tmp_path / "run", **SETTINGS)
+    run = run_probe(model, data, out=tmp_path / "run", layers=[1], **SETTINGS)
     labels = ["harmful", "benign"]
     record = {"by": "source", "names": ["plain", "wrapped"], "left_out": [], "labels": labels}
     assert run.manifest["conditions"] == record
@@ -104,7 +105,8 @@ def test_conditions_stand_apart_in_every_table(tmp_path: Path, model: Model) -> 
         run.attention_by_layer[run.attention_by_layer["subset"] == name] for name in ("all", "source=plain")
     )
     assert (everyone["n"].max(), plain["n"].max(), plain["n_groups"].max()) == (24, 12, 12)
-    alone = run_probe(model, [t for t in data if t.source == "plain"], out=tmp_path / "alone", batch_size=1)
+    plain_alone = [trace for trace in data if trace.source == "plain"]
+    alone = run_probe(model, plain_alone, out=tmp_path / "alone", layers=[1], batch_size=1)
     same = alone.attention_by_layer[alone.attention_by_layer["subset"] == "all"]
     keys = ["from_span", "to_span", "layer", "measure"]
     both = plain.merge(same, on=keys)
@@ -144,9 +146,7 @@ def test_conditions_of_a_killed_run_are_those_of_one_that_nobody_killed(tmp_path
     assert (tmp_path / "run" / "transfer.parquet").is_file()
 
 
-@pytest.mark.parametrize(
-    "twelfth", [one if one % 4 == 0 else pytest.param(one, marks=pytest.mark.slow) for one in range(1, 13)]
-)
+@pytest.mark.parametrize("twelfth", mostly_slow(range(1, 13), quick=(5, 12)))
 def test_killed_once_anywhere(whole: Path, tmp_path: Path, twelfth: int) -> None:
     """While chunks are written, while tables are joined, in the last steps."""
     out = tmp_path / "run"
@@ -267,8 +267,8 @@ def test_a_generator_of_traces_is_enough(tmp_path: Path, model: Model) -> None:
     def some() -> Iterator[Trace]:
         yield from DATA[:3]
 
-    assert len(run_probe(model, some(), out=tmp_path / "run").traces) == 3
-    assert len(run_probe(model, iter(DATA), out=tmp_path / "other", limit=2).traces) == 2
+    assert len(run_probe(model, some(), out=tmp_path / "run", layers=[1]).traces) == 3
+    assert len(run_probe(model, iter(DATA), out=tmp_path / "other", layers=[1], limit=2).traces) == 2
 
 
 BAD = {
@@ -285,7 +285,7 @@ def test_bad_traces_among_good_ones_are_left_out_counted_and_named(tmp_path: Pat
     model = broken_at("zebra")
     unfit = Trace(trace_id="nan", prompt="How do I open a zebra?", response=DATA[0].response, label="harmful")
     data = [DATA[0], BAD["no sentence"], DATA[1], unfit, BAD["too long"], *DATA[2:]]
-    run = run_probe(model, data, out=tmp_path / "run", chunk=4, max_length=200)
+    run = run_probe(model, data, out=tmp_path / "run", layers=[1], chunk=4, max_length=200)
     table = run.traces.set_index("trace_id")
     assert list(table.index) == [trace.trace_id for trace in data]
     gone = table.loc[table["status"] == "left out", "left_out"].to_dict()
@@ -298,7 +298,7 @@ def test_bad_traces_among_good_ones_are_left_out_counted_and_named(tmp_path: Pat
     named = {entry["what"] for entry in run.findings["left_out"]}
     assert named >= {"trace none", "trace nan", "trace long"}
     assert run.findings["headline"].startswith("12 of 15 traces measured.")
-    good = run_probe(tiny_model("llama"), DATA, out=tmp_path / "good", chunk=4, max_length=200)
+    good = run_probe(tiny_model("llama"), DATA, out=tmp_path / "good", layers=[1], chunk=4, max_length=200)
     columns = ["trace_id", "layer", "head", "from_span", "to_span", "mass"]
     pd.testing.assert_frame_equal(run.attention[columns], good.attention[columns], atol=1e-6)
 
@@ -336,7 +336,7 @@ def test_out_of_memory_halves_the_batch_and_names_the_trace_that_never_fits(tmp_
     longest = max(model.encode(trace).end for trace in DATA)
     again = out_of_memory_above(model, longest - 1)
     try:
-        run = run_probe(model, DATA, out=tmp_path / "run")
+        run = run_probe(model, DATA, out=tmp_path / "run", layers=[1])
     finally:
         again()
     gone = run.traces.loc[run.traces["status"] == "left out"]
@@ -412,7 +412,7 @@ def test_outcomes_can_be_the_classes(tmp_path: Path, model: Model) -> None:
         )
         for i in range(12)
     ]
-    run = run_probe(model, data, out=tmp_path / "run", label_by="aha")
+    run = run_probe(model, data, out=tmp_path / "run", layers=[1], label_by="aha")
     assert set(run.traces["aha"]) == {"safe", "unsafe"}
     assert set(run.separability["label_by"]) == {"aha"}
     assert "key_sentence" not in set(run.separability["position"])
@@ -424,8 +424,8 @@ def test_any_column_of_two_values_can_be_the_classes(tmp_path: Path, model: Mode
         trace.with_(label=("correct", "wrong")[number % 2], meta={"language": ("en", "fr")[number % 2], "n": number})
         for number, trace in enumerate(DATA)
     ]
-    run = run_probe(model, data, out=tmp_path / "run")
-    again = run_probe(model, data, out=tmp_path / "again", label_by="meta.language")
+    run = run_probe(model, data, out=tmp_path / "run", layers=[1])
+    again = run_probe(model, data, out=tmp_path / "again", layers=[1], label_by="meta.language")
     assert set(run.separability["positive_class"]) == {"wrong"}
     assert set(again.separability["positive_class"]) == {"fr"}
     assert set(again.coordinates["label"]) == {"en", "fr"}

@@ -21,7 +21,7 @@ from safekey_interp.models.model import Model
 from safekey_interp.reporting.report_file import write_report
 from safekey_interp.runs.run_folder import open_run
 
-pytestmark = pytest.mark.in_turns
+pytestmark = pytest.mark.slow
 
 DATA = traces(12)
 SETTINGS: dict[str, Any] = {"chunk": 4, "n_examples": 2}

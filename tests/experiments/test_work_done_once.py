@@ -19,7 +19,7 @@ from safekey_interp.generation.key_sentence_bank import bank_for
 from safekey_interp.models.model import Model, load
 from safekey_interp.training.probe_snapshots import Snapshots
 
-pytestmark = pytest.mark.in_turns
+pytestmark = pytest.mark.slow
 
 
 def file_of(path: Path, data: list[Trace]) -> Path:

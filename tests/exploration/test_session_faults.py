@@ -144,7 +144,7 @@ def test_a_branch_that_is_deleted_while_it_runs_ends() -> None:
     assert session.tree() == ()
 
 
-@pytest.mark.in_turns
+@pytest.mark.slow
 def test_any_limit_of_memory_gives_the_same_text() -> None:
     for memory_gb in (0, 1e-6):
         session = ski.Session(loaded(), memory_gb=memory_gb)
@@ -156,7 +156,7 @@ def test_any_limit_of_memory_gives_the_same_text() -> None:
             assert session.transcript(root).response == expected(30, prompt)
 
 
-@pytest.mark.in_turns
+@pytest.mark.slow
 def test_what_fills_the_context_is_refused_and_what_reaches_its_end_says_so() -> None:
     model = tiny_model("llama")
     session = ski.Session(model)
@@ -206,7 +206,7 @@ def test_nothing_stays_attached_to_the_model_between_two_tokens() -> None:
         assert loaded().hf.config._attn_implementation == attention
 
 
-@pytest.mark.in_turns
+@pytest.mark.slow
 def test_keys_and_values_stay_below_the_limit_over_many_branches() -> None:
     session = ski.Session(loaded(), memory_gb=2e-3)
     sizes = []

@@ -58,7 +58,7 @@ def test_a_continuation_without_a_span_is_what_is_generated_without_it(edits: li
     assert session.transcript(fork).response == expected
 
 
-@pytest.mark.in_turns
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["llama", "mistral", "gemma2", "gpt_oss"])
 def test_other_families_go_on_as_they_are_generated(architecture: str) -> None:
     model = tiny_model(architecture)
@@ -103,7 +103,7 @@ def test_a_fork_costs_its_new_tokens_alone_unless_an_edit_reaches_back() -> None
     assert sizes[0] >= at - n_before_end.positions[-1] - 1  # every token behind the prompt sees something else
 
 
-@pytest.mark.in_turns
+@pytest.mark.slow
 def test_what_is_read_of_a_shared_beginning_is_what_the_branch_itself_reads() -> None:
     shared, apart = ski.Session(loaded()), ski.Session(loaded(), memory_gb=0)
     scores = []
@@ -152,7 +152,7 @@ def test_a_change_without_a_control_says_why() -> None:
     assert session.fork(root, text="Hello.").no_control == ""
 
 
-@pytest.mark.in_turns
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["safe", "go_ahead", "neutral"])
 def test_a_swapped_key_sentence_stands_where_the_own_one_stood(kind: Any) -> None:
     session = ski.Session(loaded())
@@ -189,7 +189,7 @@ def test_states_of_the_same_text_change_nothing_and_of_another_one_change_what_i
         session.fork(root, at=session.transcript(root).tokens[2].position, patch=ski.StatePatch(root.branch_id))
 
 
-@pytest.mark.in_turns
+@pytest.mark.slow
 def test_two_models_side_by_side_differ_by_the_kl_that_is_measured() -> None:
     models = [ski.load("organism:sft"), ski.load("organism:safekey")]
     session = ski.Session(models)
@@ -221,7 +221,7 @@ def test_a_subtree_goes_as_a_whole_and_ids_are_never_given_again() -> None:
         session.transcript(fork)
 
 
-@pytest.mark.in_turns
+@pytest.mark.slow
 def test_the_code_of_a_branch_repeats_it(monkeypatch: pytest.MonkeyPatch) -> None:
     session = ski.Session(loaded())
     root = begun(session, temperature=1.0, seed=2)

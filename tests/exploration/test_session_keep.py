@@ -95,7 +95,7 @@ def test_a_torn_line_is_left_out_and_a_broken_one_is_named(tmp_path: Path) -> No
         ski.Session.open(tmp_path / "run", models=loaded())
 
 
-@pytest.mark.in_turns
+@pytest.mark.slow
 def test_a_killed_process_loses_no_branch_that_had_ended(tmp_path: Path) -> None:
     code = f"""
 import safekey_interp as ski
@@ -142,7 +142,7 @@ def test_branches_are_traces_that_are_read_again(tmp_path: Path) -> None:
     assert [turn.content for turn in second.turns] == ["Be kind.", "Hello.", "Hello!", "How do I open a door?"]
 
 
-@pytest.mark.in_turns
+@pytest.mark.slow
 def test_folders_of_others_and_weights_of_others_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(RunError, match="not empty"):

@@ -53,7 +53,7 @@ def test_what_is_written_is_what_is_generated(sampling: dict[str, Any]) -> None:
         assert given == begun
 
 
-@pytest.mark.in_turns
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", [LLAMA, *OTHERS])
 def test_other_families_write_what_is_generated(architecture: str) -> None:
     model = tiny_model(architecture)
@@ -88,7 +88,7 @@ def test_log_probabilities_are_those_of_the_whole_text() -> None:
     np.testing.assert_allclose([token.logprob for token in tokens], difference.tokens["logprob"], atol=1e-4)
 
 
-@pytest.mark.in_turns
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["organism", LLAMA, *OTHERS])
 def test_attention_read_while_writing_is_that_of_the_finished_text(architecture: str) -> None:
     model = loaded() if architecture == "organism" else tiny_model(architecture)
@@ -169,7 +169,7 @@ def test_spans_are_provisional_until_text_stands_behind_them() -> None:
     assert found[-1].key_sentence == encoding.spans["key_sentence"]
 
 
-@pytest.mark.in_turns
+@pytest.mark.slow
 def test_a_reader_that_is_fitted_on_the_spot_keeps_its_rate_and_tells_the_classes_apart() -> None:
     session = ski.Session(
         loaded(), traces=[trace for trace in organism.read_shipped() if trace.source == "plain"][:240]

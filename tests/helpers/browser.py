@@ -42,6 +42,18 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     driver.quit()
 
 
+def wait(browser: Any, until: Callable[[Any], Any]) -> Any:
+    """What a condition on the browser gives, once that is true."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(browser, 60, poll_frequency=0.05).until(until)
+
+
+def wait_for_script(browser: Any, script: str, *words: object) -> Any:
+    """What a script returns, once that is true."""
+    return wait(browser, lambda driver: driver.execute_script(script, *words))
+
+
 def look_with(browser: Any, width: int, scheme: str = "light") -> None:
     """The window's width in CSS pixels, and whether the system prefers light or dark."""
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
@@ -63,22 +75,18 @@ def asked(browser: Any) -> list[str]:
 
 def open_drawn(browser: Any, page: str, width: int = 1400, scheme: str = "light") -> None:
     """Open a page and wait until every plot on it is drawn; what was logged before is forgotten."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
     complaints(browser), asked(browser)
     look_with(browser, width, scheme)
     browser.get(page)
-    WebDriverWait(browser, 30).until(lambda driver: driver.execute_script(_ALL_DRAWN))
+    wait_for_script(browser, _ALL_DRAWN)
 
 
 def saved(browser: Any, folder: Path, act: Callable[[], object], name: str) -> bytes:
     """The file that an act downloads."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
     where = {"behavior": "allow", "downloadPath": str(folder)}
     browser.execute_cdp_cmd("Page.setDownloadBehavior", where)
     act()
-    WebDriverWait(browser, 20).until(lambda _: (folder / name).is_file())
+    wait(browser, lambda _: (folder / name).is_file())
     content = (folder / name).read_bytes()
     (folder / name).unlink()
     return content

@@ -63,7 +63,7 @@ def run_in_team(
     ]
     for process in processes:
         process.start()
-    until = time.monotonic() + 90
+    until = time.monotonic() + 240
     for process in processes:
         process.join(max(0.0, until - time.monotonic()))
     hung = [process for process in processes if process.is_alive()]

@@ -227,7 +227,7 @@ def run_team(cases: list[Case], out: Path) -> dict[str, Run]:
 def _child(rank: int, place: dict[str, str], cases: list[Case], out: Path) -> None:
     torch.set_num_threads(1)
     os.environ.update(place)
-    torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=30))
+    torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=120))
     try:
         for i, case in enumerate(cases):
             weights, logged, own = train(case, rank)

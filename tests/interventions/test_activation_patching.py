@@ -11,6 +11,7 @@ import reference_forward
 import tiny_models
 import torch
 from paired_traces import ONE_TOKEN, SMALL, linear_model, pairs, patched, rows_of
+from slow_turns import mostly_slow
 
 from safekey_interp.capture.places import Place
 from safekey_interp.data.trace import Trace
@@ -84,7 +85,9 @@ def test_an_effect_is_the_literal_one(architecture: str) -> None:
         assert table.loc[(position, "difference"), "n_positions"] == n
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gemma3_text", "gpt_oss"])
+@pytest.mark.parametrize(
+    "architecture", mostly_slow(["llama", "gemma3_text", "gpt_oss"], quick=("llama", "gemma3_text"))
+)
 def test_the_bridge_gives_the_same_table(architecture: str) -> None:
     model = tiny_models.tiny_model(architecture)
     ours, theirs = (patched(model, pairs(), backend=way) for way in ("hf", "bridge"))

@@ -407,9 +407,11 @@ def test_a_planted_null_is_found_by_none() -> None:
 
 
 def test_what_is_peculiar_to_a_few_donors_is_no_effect_of_their_label() -> None:
-    """Donors differ, labels do not: the contrast's interval leaves 0 out in about 5 % of draws, not in most."""
+    """Donors differ, labels do not: the contrast's interval leaves 0 out in about 5 % of draws, not in most.
+
+    More than 6 of 40 have a probability of 0.3 % at 5 %, and of 99.99 % at 40 %."""
     false = 0
-    for seed in range(100):
+    for seed in range(40):
         rng = np.random.default_rng(seed)
         table: Any = planted(by_dose=0.0, by_label=0.0, at_random=0.0)
         table = table[table["control"].isin(["none", "resample_same_label", "resample_other_label"])]
@@ -419,7 +421,7 @@ def test_what_is_peculiar_to_a_few_donors_is_no_effect_of_their_label() -> None:
         )
         row = summarise_knockout(table).set_index(["measure", "subset"]).loc["other_minus_same", "harmful"]
         false += not row["low"] < 0 < row["high"]
-    assert false <= 12
+    assert false <= 6
 
 
 def test_p_and_excess_are_those_of_the_traces_with_the_control() -> None:

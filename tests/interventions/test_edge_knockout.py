@@ -8,6 +8,7 @@ import pytest
 import reference_forward
 import tiny_models
 from paired_traces import SMALL
+from slow_turns import mostly_slow
 
 from safekey_interp.errors import InputError, NothingMeasured
 from safekey_interp.interventions.attention_knockout import knockout
@@ -22,7 +23,9 @@ def edges(model: Model, n: int = 4, **options: object) -> pd.DataFrame:
     return cut_edges(model, reference_forward.with_spans(n), **(settings | options))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gemma3_text", "qwen3", "gpt_oss"])
+@pytest.mark.parametrize(
+    "architecture", mostly_slow(["llama", "gemma3_text", "qwen3", "gpt_oss"], quick=("llama", "gemma3_text"))
+)
 def test_single_heads_and_all_heads_are_those_of_a_knockout(architecture: str) -> None:
     model = tiny_models.tiny_model(architecture)
     table = edges(model)

@@ -53,7 +53,7 @@ def refused(spec: str | Path, match: str, **options: object) -> str:
     assert "\n" not in message
     assert len(message) < 700
     assert message.startswith("model ")
-    assert time.perf_counter() - begin < 10
+    assert time.perf_counter() - begin < 20, "transformers would try for 23 seconds a file"
     return message
 
 
@@ -175,7 +175,7 @@ def test_a_hub_id_without_a_network_fails_soon(spec: str, tmp_path: Path) -> Non
     begin = time.perf_counter()
     message = refused(spec, "in the local cache, and the hub does not answer", cache_dir=str(tmp_path))
     assert "`safekey-interp models` lists what loads offline" in message
-    assert time.perf_counter() - begin < 5
+    assert time.perf_counter() - begin < 20
 
 
 @pytest.mark.usefixtures("without_network")
@@ -183,7 +183,7 @@ def test_an_adapter_of_the_hub_without_a_network_fails_soon(folder: Path) -> Non
     begin = time.perf_counter()
     with pytest.raises(ModelError, match="adapter nobody/nothing: no such folder, and the hub does not answer"):
         load(str(folder), adapter="nobody/nothing")
-    assert time.perf_counter() - begin < 5
+    assert time.perf_counter() - begin < 20
 
 
 def test_whether_the_hub_answers(monkeypatch: pytest.MonkeyPatch, without_network: None) -> None:

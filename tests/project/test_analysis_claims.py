@@ -15,7 +15,7 @@ from analysis.paper import config
 from safekey_interp.errors import InputError
 from safekey_interp.models import organism
 
-pytestmark = pytest.mark.in_turns
+pytestmark = pytest.mark.slow
 
 
 def test_the_plan_for_the_papers_models_is_whole(tmp_path, capsys):
@@ -95,7 +95,6 @@ def test_pages_are_quiet_fit_and_can_be_read_and_reached(browser, words, page, w
     assert [url for url in asked(browser) if url.startswith(("http", "ws"))] == []
 
 
-@pytest.mark.slow
 def test_all_questions_but_the_training_in_processes_of_their_own(prompts, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("BROWSER_PATH", "/nonexistent")
     for name, jobs in (("one", "1"), ("two", "2")):

@@ -18,7 +18,7 @@ from safekey_interp.errors import RunError, install_hint
 from safekey_interp.reporting.labels import METHODS
 from safekey_interp.runs.run_folder import open_run
 
-pytestmark = pytest.mark.in_turns
+pytestmark = pytest.mark.slow
 
 NAMES = {
     "measured, on X": "mass",

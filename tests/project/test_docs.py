@@ -141,7 +141,7 @@ def registries(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, name, copied)
 
 
-@pytest.mark.in_turns
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 @pytest.mark.usefixtures("folder", "registries")
 def test_every_block_of_a_page_runs(page: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import jupytext
 import pytest
 
-pytestmark = pytest.mark.in_turns
+pytestmark = pytest.mark.slow
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -53,7 +53,7 @@ def test_a_notebook_calls_only_the_package(path):
 
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(path, marks=[pytest.mark.slow] if path.stem.startswith("07") else []) for path in NOTEBOOKS],
+    NOTEBOOKS,
     ids=lambda path: path.stem,
 )
 def test_a_notebook_runs_from_top_to_bottom_without_a_network(path, tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from safekey_interp.models.organism.vocabulary import Pair
 from safekey_interp.models.organism.wrappers import WRAPPERS
 from safekey_interp.runs.storage import write_json
 
-pytestmark = pytest.mark.in_turns
+pytestmark = pytest.mark.slow
 
 GARBLED = "Here you go: {verb} the {noun}."
 """Complies, and is not well-formed."""

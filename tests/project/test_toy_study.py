@@ -45,7 +45,7 @@ from safekey_interp.models.organism.tokenizer import build_tokenizer
 from safekey_interp.models.organism.vocabulary import KINDS, Pair, pairs
 from train.pretraining import Encoder, Shape, new_model
 
-pytestmark = pytest.mark.in_turns
+pytestmark = pytest.mark.slow
 
 CHOSEN = Chosen(1e-4, {"short": 0.21, "long": 0.19}, 0.5)
 SUCCESS = dict.fromkeys(ARMS, 0.55) | {"both": 0.15, "both late": 0.35}

@@ -19,7 +19,7 @@ from safekey_interp.reporting import figures
 from safekey_interp.reporting.findings.intervention_findings import find
 from safekey_interp.reporting.report_file import write_report
 
-pytestmark = pytest.mark.in_turns
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module", params=KIND_OF)
@@ -126,7 +126,6 @@ def test_the_table_of_chance_holds_the_numbers_of_the_summary(tmp_path):
     assert "p of 0.05 takes 19 draws" in words, "so few cannot make it small"
 
 
-@pytest.mark.slow
 def test_many_places_are_the_largest_alone(tmp_path):
     page = write_report(write_intervention(tmp_path, "knockout by head", n_layers=8, n_heads=8))
     text, outline = read(page)

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from browser import complaints, look_with, needs_chromium, overflows
+from browser import complaints, look_with, needs_chromium, overflows, wait_for_script
 from command_line import Type
 from html_pages import check_outline, figures_in, read
 from synthetic_intervention_runs import KIND_OF, write_intervention
@@ -30,7 +30,7 @@ from safekey_interp.reporting.pages.token_words import token_words
 from safekey_interp.reporting.report_file import write_report
 from safekey_interp.runs.run_folder import open_run
 
-pytestmark = pytest.mark.in_turns
+pytestmark = pytest.mark.slow
 
 BUILT_IN = re.compile(r"\b[XUK]\b|(?i:harmful|benign|\baha\b|key[ _-]?sentence|understanding)")
 ASKED: dict[str, Any] = {"queries": ["warning", "last(opening)"], "keys": ["prompt", "opening"]}
@@ -278,28 +278,25 @@ def test_a_figure_takes_the_name_of_any_estimator_as_text(by_estimator: dict[str
 @needs_chromium
 @pytest.mark.parametrize("width", [1400, 400])
 def test_the_page_draws_and_does_not_overflow(browser: Any, page: Path, width: int) -> None:
-    from selenium.webdriver.support.ui import WebDriverWait
-
     complaints(browser)
     look_with(browser, width)
     browser.get(page.as_uri())
-    drawn = "return document.querySelectorAll('.js-plotly-plot .main-svg').length > 0"
-    WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(drawn))
+    wait_for_script(browser, "return document.querySelectorAll('.js-plotly-plot .main-svg').length > 0")
     assert complaints(browser) == []
     assert not overflows(browser)
 
 
 @needs_chromium
 def test_the_token_view_says_the_users_spans(browser: Any, page: Path) -> None:
-    from selenium.webdriver.support.ui import Select, WebDriverWait
+    from selenium.webdriver.support.ui import Select
 
     browser.get(page.as_uri())
-    wait, text = WebDriverWait(browser, 20), "return document.getElementById(arguments[0]).textContent"
+    text = "return document.getElementById(arguments[0]).textContent"
     boxes = {name: Select(browser.find_element("id", name)) for name in ("kind", "example")}
     assert [option.text for option in boxes["kind"].options] == ASKED["queries"]
     assert [option.text.split(" · ")[1] for option in boxes["example"].options].count("wrong") > 0
     boxes["kind"].select_by_visible_text("last(opening)")
-    wait.until(lambda driver: "attention of last(opening)" in driver.execute_script(text, "token-detail"))
+    wait_for_script(browser, f"{text}.includes('attention of last(opening)')", "token-detail")
     shares = browser.execute_script(text, "span-shares")
     assert "3, prompt" in shares
     assert "other input" in shares

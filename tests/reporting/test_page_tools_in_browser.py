@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import asked, complaints, faint, needs_chromium, open_drawn, overflows, press, saved
+from browser import asked, complaints, faint, needs_chromium, open_drawn, overflows, press, saved, wait_for_script
 from html_pages import figures_in
 from synthetic_comparison_runs import write_benchmarks, write_comparison, write_series
 from synthetic_intervention_runs import KIND_OF, write_intervention
@@ -19,7 +19,7 @@ from synthetic_training_runs import hostile_run
 
 from safekey_interp.reporting.report_file import write_report
 
-pytestmark = [needs_chromium, pytest.mark.in_turns]
+pytestmark = [needs_chromium, pytest.mark.slow]
 WIDTHS = pytest.mark.parametrize("width", [1400, 400])
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -39,9 +39,7 @@ PAGES: dict[str, Callable[[Path], Path]] = {
         for name in KIND_OF
     },
 }
-SLOW = pytest.mark.slow
-QUICK = ("probe", "comparison", "knockout by head")
-KINDS = pytest.mark.parametrize("kind", [name if name in QUICK else pytest.param(name, marks=SLOW) for name in PAGES])
+KINDS = pytest.mark.parametrize("kind", PAGES)
 
 
 @pytest.fixture(scope="module")
@@ -200,8 +198,6 @@ def test_a_click_on_a_head_or_a_layer_leads_to_its_tokens(browser, page_of, pane
 
 
 def test_a_click_on_a_trace_leads_to_it_or_says_that_it_is_no_example(browser, page_of) -> None:
-    from selenium.webdriver.support.ui import WebDriverWait
-
     open_drawn(browser, page_of("probe").as_uri())
     trouble = "return document.getElementById('token-trouble').textContent"
     for trace, said in (("xstest-003", ""), ("xstest-059", "Trace xstest-059 is none of the examples on this page.")):
@@ -211,10 +207,9 @@ def test_a_click_on_a_trace_leads_to_it_or_says_that_it_is_no_example(browser, p
         )
         facts = browser.execute_script("return document.getElementById('example-facts').textContent")
         assert "xstest-003" in facts
-        WebDriverWait(browser, 10).until(lambda driver, said=said: driver.execute_script(trouble) == said)
+        wait_for_script(browser, f"{trouble} === arguments[0]", said)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", PAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_words_stand_out_from_their_ground(browser, page_of, kind: str, scheme: str) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from browser import asked, complaints, look_with, needs_chromium, open_drawn, press
+from browser import asked, complaints, look_with, needs_chromium, open_drawn, press, wait_for_script
+from slow_turns import mostly_slow
 from synthetic_intervention_runs import KIND_OF, write_intervention
 from synthetic_probe_runs import CONDITIONS, write_run
 from synthetic_training_runs import hostile_run
 
 pytestmark = needs_chromium
+SCHEMES = pytest.mark.parametrize("scheme", mostly_slow(["light", "dark"], quick=("light",)))
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +33,11 @@ def visit(browser, page: str, width: int = 1400, scheme: str = "light") -> None:
 
 
 def wait(browser, script: str) -> None:
-    from selenium.webdriver.support.ui import WebDriverWait
-
     helper = (
         "const lit = () => [...document.querySelectorAll('.token')]"
         ".some((token) => +token.style.getPropertyValue('--a') > 0.9);"
     )
-    WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(helper + script))
+    wait_for_script(browser, helper + script)
 
 
 def choose(browser, box: str, value: str) -> None:
@@ -49,7 +49,7 @@ def choose(browser, box: str, value: str) -> None:
     )
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@SCHEMES
 @pytest.mark.parametrize("width", [1400, 400])
 def test_every_plot_is_drawn_and_nothing_overflows(browser, page, width, scheme):
     visit(browser, page, width, scheme)
@@ -173,6 +173,7 @@ def test_every_control_has_a_name(browser, page):
     assert nameless == []
 
 
+@pytest.mark.slow
 def test_colours_follow_the_scheme_and_print_is_light(browser, page):
     visit(browser, page, scheme="dark")
     ink = "return getComputedStyle(document.querySelector('.js-plotly-plot text')).fill"
@@ -204,8 +205,8 @@ def training_page(tmp_path_factory) -> str:
     return write_report(hostile_run(tmp_path_factory.mktemp("training"), n_layers=12)).as_uri()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
+@SCHEMES
+@pytest.mark.parametrize("width", mostly_slow([1280, 400], quick=(1280,)))
 def test_every_plot_of_training_is_drawn_and_no_word_is_cut(browser, training_page, width, scheme):
     open_drawn(browser, training_page, width, scheme)
     drawn = browser.execute_script(

@@ -12,7 +12,7 @@ from synthetic_probe_runs import write_run
 
 import safekey_interp as ski
 
-pytestmark = pytest.mark.in_turns
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,6 @@ from safekey_interp.experiments.probe_measure import chunk_size
 from safekey_interp.runs.processes import Place, Team, place
 from safekey_interp.runs.run_folder import open_run
 
-pytestmark = pytest.mark.in_turns
-
 DATA = traces(14)
 SETTINGS: dict[str, Any] = {"chunk": 2, "n_examples": 3}
 N_CHUNKS = 7
@@ -119,7 +117,7 @@ def test_what_one_process_refuses_ends_all(tmp_path: Path) -> None:
     (out / "mine.txt").write_text("keep")
     started = time.monotonic()
     assert run_in_team(3, DATA, out, **SETTINGS) == [2, 2, 2]
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 60, "nobody waits for the others"
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
     assert all("not empty and no run of this package" in said(out, rank) for rank in range(3))
 

@@ -324,7 +324,7 @@ def test_a_silent_server_and_a_broken_connection_are_retried():
         return reply
 
     with serving(behave) as server:
-        found = find(server, [1, 2], timeout=0.4)
+        found = find(server, [1, 2], timeout=1.5)
         silence.set()
         assert len(server.texts) == 4
     assert [one.confidence for one in found] == [0.9, 0.9]
@@ -416,12 +416,12 @@ def test_traces_are_taken_as_they_are_needed_and_leaving_early_stops_everything(
         return reply
 
     with serving(behave) as server:
-        segmentations = finder_of(server, concurrency=2).find(endless())
+        segmentations = finder_of(server, concurrency=2, timeout=600.0).find(endless())
         assert [one.trace_id for one in islice(segmentations, 3)] == ["t0", "t1", "t2"]
         assert len(taken) <= 3 + 4 * 2
         began = time.monotonic()
         segmentations.close()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 8, "it does not wait for the requests under way, which take ten seconds"
         assert not [thread for thread in threading.enumerate() if thread.name == "safekey-llm"]
         hold.set()
 

@@ -76,6 +76,6 @@ def test_spans_are_ordered_disjoint_trimmed_and_inside(text, start, end, limit):
 @pytest.mark.parametrize("unit", ["a", "a ", '"a. ', "\n", ". ", "- a\n", "(", "```\n", "J. ", "the user is "])
 def test_a_megabyte_is_not_slow(unit):
     text = unit * (1_000_000 // len(unit))
-    begin = time.perf_counter()
+    begin = time.process_time()
     sentences(text, 0, len(text))
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 5, "seconds of one processor; a square of the length would take minutes"

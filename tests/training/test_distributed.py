@@ -11,7 +11,7 @@ from training_processes import EVERY, N_PASSES, N_RANKS, Case, Run, deal, fresh,
 from safekey_interp.errors import RunError
 from safekey_interp.training.distributed import blocks, shard
 
-pytestmark = pytest.mark.in_turns
+pytestmark = pytest.mark.slow
 
 # With tied embeddings and without, every layout, both ways.
 CASES = [
@@ -84,7 +84,6 @@ def test_two_processes_train_as_one(runs: dict[str, Run], case: Case) -> None:
     assert_as_one(case, runs[str(case)])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", MORE, ids=str)
 def test_two_processes_train_as_one_in_every_way(more_runs: dict[str, Run], case: Case) -> None:
     assert_as_one(case, more_runs[str(case)])

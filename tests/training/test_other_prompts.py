@@ -25,7 +25,7 @@ from safekey_interp.training.examples import Examples, prepare_examples
 from safekey_interp.training.other_prompts import OtherPrompts, second_pass
 from safekey_interp.training.query_mask import exact_way
 
-pytestmark = pytest.mark.in_turns
+pytestmark = pytest.mark.slow
 
 
 def prepared(model: Any, tmp_path: Path, **changes: Any) -> Examples:

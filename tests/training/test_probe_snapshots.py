@@ -29,7 +29,7 @@ from safekey_interp.training.config import TrainingConfig
 from safekey_interp.training.examples import traces_with_spans
 from safekey_interp.training.probe_snapshots import TABLES, Snapshots, forget_after, joined
 
-pytestmark = pytest.mark.in_turns
+pytestmark = pytest.mark.slow
 
 SMALL = KeySentences(safe=GENERAL.safe[:2], go_ahead=GENERAL.go_ahead[:2])
 
@@ -115,7 +115,6 @@ def test_a_model_in_training_is_left_as_it_was(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000001", "step-000002"]
 
 
-@pytest.mark.slow
 def test_a_snapshot_has_the_numbers_of_a_probe(tmp_path: Path) -> None:
     model, traces = load("organism"), shipped(48)
     Snapshots(model, traces, seed=5).take(tmp_path / "looks", 7)
@@ -167,7 +166,6 @@ def test_another_bank_and_finder_are_used(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(joined(tmp_path)["aha"].drop(columns="step"), expected)
 
 
-@pytest.mark.slow
 def test_a_compiled_model_can_be_measured_and_trained_on(tmp_path: Path) -> None:
     model, traces = load("organism:base"), shipped(8)
     snapshots = Snapshots(model, traces)

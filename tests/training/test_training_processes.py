@@ -15,7 +15,7 @@ from killed_processes import kill_at_change, n_changes, start_fork_server
 from killed_training import assert_same_run, fresh_model, trained, weights
 from probe_processes import environment
 
-pytestmark = pytest.mark.in_turns
+pytestmark = pytest.mark.slow
 
 
 def train_in_team(out: Path, *, kill_at: int | None = None, dropout: float = 0.0, **changes: Any) -> list[int]:
@@ -81,7 +81,6 @@ def test_two_train_as_one_does(tmp_path: Path, changes: dict[str, Any]) -> None:
         assert (tensor - two[name]).norm() <= 1e-4 * tensor.norm() + 1e-7, name
 
 
-@pytest.mark.slow
 def test_killed_in_a_save_both_go_on(tmp_path: Path) -> None:
     whole, out = tmp_path / "whole", tmp_path / "killed"
     options: dict[str, Any] = {"dropout": 0.1, "probe_every": 3, "probe_traces": 3}

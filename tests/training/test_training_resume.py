@@ -14,7 +14,7 @@ from killed_training import assert_same_run, fresh_model, rows, settings, train_
 from safekey_interp.errors import RunError
 from safekey_interp.training import train
 
-pytestmark = pytest.mark.in_turns
+pytestmark = pytest.mark.slow
 
 WATCHED = {"probe_every": 3, "probe_traces": 3}
 
@@ -35,7 +35,6 @@ def test_dropout_draws_so_that_random_numbers_matter(whole: Path, tmp_path: Path
     assert any(not torch.equal(tensor, weights(whole)[name]) for name, tensor in weights(other.path).items())
 
 
-@pytest.mark.slow
 def test_killed_again_and_again_at_every_stage_of_a_save(whole: Path, tmp_path: Path) -> None:
     """One folder, killed a few changes later each time, so that every run goes on from where the last one died."""
     out, n_kills = tmp_path / "run", 0
@@ -49,7 +48,6 @@ def test_killed_again_and_again_at_every_stage_of_a_save(whole: Path, tmp_path: 
     assert_same_run(whole, out)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("part", range(2))
 def test_killed_once_at_every_fifth_change_of_the_folder(whole: Path, tmp_path: Path, part: int) -> None:
     for kill_at in range(1 + 5 * part, n_changes(whole) + 1, 10):
@@ -60,7 +58,6 @@ def test_killed_once_at_every_fifth_change_of_the_folder(whole: Path, tmp_path: 
         shutil.rmtree(out)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.4, 0.6])
 def test_adapters_go_on_too(tmp_path: Path, share: float) -> None:
     whole, out = tmp_path / "whole", tmp_path / "killed"
@@ -72,7 +69,6 @@ def test_adapters_go_on_too(tmp_path: Path, share: float) -> None:
     assert_same_run(whole, out)
 
 
-@pytest.mark.slow
 def test_a_run_that_stops_early_is_killed_after_its_last_step(tmp_path: Path) -> None:
     whole, out = tmp_path / "whole", tmp_path / "killed"
     options = {"patience": 1, "evaluate_every": 2, "learning_rate": 0.3, "epochs": 6}
@@ -123,7 +119,6 @@ def test_a_folder_with_another_run_is_refused_untouched(
     assert any(not torch.equal(tensor, weights(whole)[name]) for name, tensor in weights(out).items())
 
 
-@pytest.mark.slow
 def test_what_need_not_be_the_same_may_differ(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert train_in_child(out, kill_at=60, **WATCHED) == -9

@@ -15,6 +15,7 @@ import torch
 import yaml
 from killed_training import fresh_model, rows, settings, trained, weights
 from safetensors.torch import load_file
+from slow_turns import mostly_slow
 from tiny_models import ARCHITECTURES, BASE, byte_level_tokenizer
 from torch import Tensor
 from transformers import AutoModelForCausalLM, get_cosine_schedule_with_warmup
@@ -24,6 +25,7 @@ from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.errors import InputError, SafekeyError, install_hint
 from safekey_interp.models.model import Model, from_hf, load
 from safekey_interp.models.safety_head import SafetyHead, load_safety_head
+from safekey_interp.runs.run_folder import Run
 from safekey_interp.training import train
 from safekey_interp.training.batch import collate
 from safekey_interp.training.batch_loss import BatchLoss
@@ -38,6 +40,18 @@ def assert_alike(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: fl
     assert one.keys() == other.keys()
     for name, tensor in one.items():
         assert (tensor - other[name]).norm() <= tolerance * tensor.norm() + 1e-7, name
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with nothing changed."""
+    return trained(tmp_path_factory.mktemp("plain") / "run")
+
+
+@pytest.fixture(scope="module")
+def without_dropout(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that draws no random numbers: two micro batches of two a step."""
+    return trained(tmp_path_factory.mktemp("without dropout") / "run", fresh_model(dropout=0.0))
 
 
 def by_hand(out: Path, data: Sequence[Trace], *, n_steps: int, **changes: Any) -> dict[str, Tensor]:
@@ -74,9 +88,8 @@ def by_hand(out: Path, data: Sequence[Trace], *, n_steps: int, **changes: Any) -
     return found | {f"safety_head.{name}": p.detach() for name, p in head.named_parameters()}
 
 
-def test_a_run_is_what_one_would_write_by_hand(tmp_path: Path) -> None:
-    run = trained(tmp_path / "run", fresh_model(dropout=0.0))
-    found = weights(run.path)
+def test_a_run_is_what_one_would_write_by_hand(without_dropout: Run, tmp_path: Path) -> None:
+    found = weights(without_dropout.path)
     expected = by_hand(tmp_path, rows(), n_steps=8)
     assert_alike({name: tensor for name, tensor in found.items() if name in expected}, expected)
     start = {f"model.{name}": p for name, p in fresh_model().hf.named_parameters()}
@@ -86,26 +99,30 @@ def test_a_run_is_what_one_would_write_by_hand(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"micro_batch_size": 4},
         {"micro_batch_size": 1},
-        {"query_mask": "packed"},
         {"query_mask": "masked", "micro_batch_size": 1},
-        {"packing": True},
         {"packing": True, "query_mask": "packed", "micro_batch_size": 4},
         {"gradient_checkpointing": True},
-        {"log_every": 1, "save_every": 3, "evaluate_every": 1, "probe_every": 2, "probe_traces": 3},
+        *mostly_slow(
+            [
+                {"micro_batch_size": 4},
+                {"query_mask": "packed"},
+                {"packing": True},
+                {"log_every": 1, "save_every": 3, "evaluate_every": 1, "probe_every": 2, "probe_traces": 3},
+            ],
+            quick=(),
+        ),
     ],
     ids=str,
 )
-def test_how_a_step_is_cut_changes_nothing(tmp_path: Path, changes: dict[str, Any]) -> None:
-    first = trained(tmp_path / "two and two", fresh_model(dropout=0.0))
-    second = trained(tmp_path / "other", fresh_model(dropout=0.0), **changes)
-    assert_alike(weights(first.path), weights(second.path))
-    assert first.held_out is not None
-    assert second.held_out is not None
+def test_how_a_step_is_cut_changes_nothing(without_dropout: Run, tmp_path: Path, changes: dict[str, Any]) -> None:
+    other = trained(tmp_path / "other", fresh_model(dropout=0.0), **changes)
+    assert_alike(weights(without_dropout.path), weights(other.path))
+    assert without_dropout.held_out is not None
+    assert other.held_out is not None
     at_end = [
         table.iloc[-1][["total", "lm", "head", "query_mask"]].astype(float)
-        for table in (first.held_out, second.held_out)
+        for table in (without_dropout.held_out, other.held_out)
     ]
     pd.testing.assert_series_equal(*at_end, rtol=1e-4, check_names=False)
 
@@ -164,17 +181,22 @@ def test_auxiliary_losses_wait_for_their_epochs(tmp_path: Path) -> None:
         {"head_weight": 0},
         {"theta": 1.0},
         {"theta": 0.0},
-        {"head_layer": 0},
         {"shuffled_labels": True},
-        {"query_mask_weight": 0, "key_weight": 0.2},
-        {"auxiliary_epochs": None},
-        {"head_learning_rate": 1e-2},
-        {"weight_decay": 0.1},
+        *mostly_slow(
+            [
+                {"head_layer": 0},
+                {"query_mask_weight": 0, "key_weight": 0.2},
+                {"auxiliary_epochs": None},
+                {"head_learning_rate": 1e-2},
+                {"weight_decay": 0.1},
+            ],
+            quick=(),
+        ),
     ],
     ids=str,
 )
-def test_each_ablation_is_another_run(tmp_path: Path, changes: dict[str, Any]) -> None:
-    both = weights(trained(tmp_path / "both").path)
+def test_each_ablation_is_another_run(plain: Run, tmp_path: Path, changes: dict[str, Any]) -> None:
+    both = weights(plain.path)
     run = trained(tmp_path / "other", **changes)
     other = weights(run.path)
     differ = [name for name, tensor in other.items() if not torch.equal(tensor, both[name])]
@@ -188,7 +210,7 @@ def test_each_ablation_is_another_run(tmp_path: Path, changes: dict[str, Any]) -
         assert torch.equal(other[f"safety_head.{idle}.bias"], first.bias)
     if changes.get("shuffled_labels"):
         assert run.manifest["data_report"]["n_labels_shuffled"] > 0
-        counts, before = (r.manifest["data_report"]["train"] for r in (run, trained(tmp_path / "both")))
+        counts, before = (r.manifest["data_report"]["train"] for r in (run, plain))
         assert (counts["harmful"], counts["benign"]) == (before["harmful"], before["benign"])
 
 
@@ -361,28 +383,28 @@ def test_what_needs_whole_weights_is_refused_where_they_are_sharded(
     assert not (tmp_path / "run").exists()
 
 
-def test_half_precision_is_of_the_arithmetic_alone(tmp_path: Path) -> None:
-    whole = trained(tmp_path / "whole", fresh_model(dropout=0.0))
+def test_half_precision_is_of_the_arithmetic_alone(without_dropout: Run, tmp_path: Path) -> None:
     model = fresh_model(dropout=0.0)
     half = trained(tmp_path / "half", model, precision="bf16")
     assert {p.dtype for p in model.hf.parameters()} == {torch.float32}
-    assert whole.steps is not None
+    assert without_dropout.steps is not None
     assert half.steps is not None
     for name in ("lm", "head", "query_mask"):
-        one, other = whole.steps[name].dropna(), half.steps[name].dropna()
+        one, other = without_dropout.steps[name].dropna(), half.steps[name].dropna()
         assert other.to_numpy() == pytest.approx(one.to_numpy(), rel=0.02), name
         assert not other.equals(one), "nothing was computed in half precision"
 
 
 @pytest.mark.slow
-def test_a_compiled_model_trains_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiled_model_trains_as_it_was_written(
+    without_dropout: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Compiled by the simplest backend: what compilers make of it is theirs."""
     compile_as_given = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compile_as_given(self, backend="eager"))
-    one = trained(tmp_path / "one", fresh_model(dropout=0.0))
     model = fresh_model(dropout=0.0)
     other = trained(tmp_path / "other", model, compile=True, probe_every=4, probe_traces=3)
-    assert_alike(weights(one.path), weights(other.path))
+    assert_alike(weights(without_dropout.path), weights(other.path))
     assert load(str(other.path / "model")).n_layers == 3
     assert model.hf.get_decoder()._compiled_call_impl is None
 
