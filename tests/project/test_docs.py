@@ -45,6 +45,7 @@ STAND_INS = (
     (r"^(accelerate launch|torchrun) .*-m safekey_interp", "safekey-interp"),
     (r" --vllm\b", ""),
     (r" --device auto\b", ""),
+    (r" --layers 8,16,24,-1\b", " --layers 1,2,-1"),
 )
 READS_ALL = ("probe", "intervene", "segment", "compare")
 DRAWS = ("probe", "intervene", "compare", "train")
