@@ -22,6 +22,7 @@ SOURCES, PAGES = ROOT / "notebooks", ROOT / "docs" / "notebooks"
 _WIDTH = 760
 _PLOT = "application/vnd.plotly.v1+json"
 _TABLE = re.compile(r"<table.*?</table>", re.DOTALL)
+_BRACKETS = re.compile(r"[][]|<|>")
 _ATTRIBUTES = re.compile(r' (?:border|class|style|halign|valign)="[^"]*"')
 
 
@@ -67,8 +68,7 @@ class PageWriter:
         html = data.get("text/html", "")
         if table := _TABLE.search(html) if "dataframe" in html else None:
             return _ATTRIBUTES.sub("", table[0])
-        text = data.get("text/plain", "")
-        return self._picture(html, " ".join(text.split())) if html else _as_text(text)
+        return self._picture(html) if html else _as_text(data.get("text/plain", ""))
 
     def _plot(self, figure: dict[str, Any]) -> str:
         from plotly import io
@@ -76,21 +76,23 @@ class PageWriter:
         layout = {**figure["layout"], "width": _WIDTH, "paper_bgcolor": "white"}
         drawn = io.to_html({**figure, "layout": layout}, config={"displayModeBar": False}, validate=False)
         caption = (layout.get("meta") or {}).get("caption", "")
-        shown = self._picture(drawn, caption, ".plotly-graph-div")
+        shown = self._picture(drawn, ".plotly-graph-div", caption)
         return f"{shown}\n\n*{caption}*" if caption else shown
 
-    def _picture(self, html: str, described: str, element: str = "body") -> str:
+    def _picture(self, html: str, element: str = "body", described: str = "") -> str:
+        """Picture of an element, described by its own text where nothing else describes it."""
         self._n_pictures += 1
         file = PAGES / f"{self._name}_{self._n_pictures}.png"
         with tempfile.TemporaryDirectory() as folder:
             page = Path(folder) / "output.html"
             page.write_text(html if "<html" in html else _BARE.format(html), encoding="utf-8")
             open_page(self._driver, page, _WIDTH + 16, 400)
-            save_element(self._driver, element, file)
-        return f"![{re.sub(r'[][]', '', described)}]({file.name})"
+            text = save_element(self._driver, element, file)
+        return f"![{_BRACKETS.sub('', ' '.join((described or text).split()))}]({file.name})"
 
 
-_BARE = '<!doctype html><meta charset="utf-8"><body style="margin:8px;font:15px sans-serif;background:white">{}</body>'
+_STYLE = "margin:0;padding:8px;font:15px sans-serif;background:white"
+_BARE = f'<!doctype html><meta charset="utf-8"><body style="{_STYLE}">{{}}</body>'
 
 
 def _as_text(text: str) -> str:

@@ -48,10 +48,12 @@ def save_window(driver: Any, section: str, file: Path) -> None:
     _check_size(file)
 
 
-def save_element(driver: Any, element: str, file: Path) -> None:
-    """Picture of the first element of a CSS selector, as high as it is."""
-    driver.find_element("css selector", element).screenshot(str(file))
+def save_element(driver: Any, element: str, file: Path) -> str:
+    """Picture of the first element of a CSS selector, as high as it is; the text that it shows."""
+    found = driver.find_element("css selector", element)
+    found.screenshot(str(file))
     _check_size(file)
+    return found.text
 
 
 def _check_size(file: Path) -> None:
