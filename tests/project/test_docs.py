@@ -46,6 +46,7 @@ STAND_INS = (
     (r" --vllm\b", ""),
     (r" --device auto\b", ""),
     (r" --layers 8,16,24,-1\b", " --layers 1,2,-1"),
+    (r" --first 80\b", " --first 8"),
 )
 READS_ALL = ("probe", "intervene", "segment", "compare")
 DRAWS = ("probe", "intervene", "compare", "train")
@@ -168,6 +169,31 @@ def test_every_block_of_a_page_runs(page: Path) -> None:
                 tomllib.loads(text)
             else:
                 assert language == "text", f"{page.name}: {language}: a block that no test runs"
+
+
+@pytest.mark.parametrize(
+    ("command", "about"),
+    [
+        ("segment examples/traces.jsonl --limit 1", "steal-harmful"),
+        pytest.param("probe", "Knows", marks=pytest.mark.slow),
+        pytest.param("intervene knockout --first 80", "Effect", marks=pytest.mark.slow),
+    ],
+)
+def test_outputs_that_pages_show_are_those_of_the_commands(
+    command: str, about: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safekey_interp.cli.app import main
+
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main([*command.split(), *(["--no-report"] if about != "steal-harmful" else [])])
+    said = " ".join(capsys.readouterr().out.split())
+    shown = [text for page in PAGES for language, text in blocks(page) if text.startswith(about)]
+    assert shown
+    for text in shown:
+        for part in text.removeprefix(about).split("…"):
+            assert " ".join(part.split()) in said
 
 
 def test_pages_name_every_public_name_and_every_command() -> None:
