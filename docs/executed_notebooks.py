@@ -22,7 +22,7 @@ SOURCES, PAGES = ROOT / "notebooks", ROOT / "docs" / "notebooks"
 _WIDTH = 760
 _PLOT = "application/vnd.plotly.v1+json"
 _TABLE = re.compile(r"<table.*?</table>", re.DOTALL)
-_BRACKETS = re.compile(r"[][]|<|>")
+_ROUND = str.maketrans("[]<>", "()()")
 _ATTRIBUTES = re.compile(r' (?:border|class|style|halign|valign)="[^"]*"')
 
 
@@ -88,7 +88,7 @@ class PageWriter:
             page.write_text(html if "<html" in html else _BARE.format(html), encoding="utf-8")
             open_page(self._driver, page, _WIDTH + 16, 400)
             text = save_element(self._driver, element, file)
-        return f"![{_BRACKETS.sub('', ' '.join((described or text).split()))}]({file.name})"
+        return f"![{' '.join((described or text).split()).translate(_ROUND)}]({file.name})"
 
 
 _STYLE = "margin:0;padding:8px;font:15px sans-serif;background:white"
