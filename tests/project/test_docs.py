@@ -246,7 +246,7 @@ def pages(site: Path) -> list[str]:
 
 
 @needs_chromium
-@pytest.mark.slow
+@pytest.mark.in_turns
 @pytest.mark.parametrize("width", [400, 1400])
 def test_pages_are_quiet_ask_for_nothing_and_fit(browser: Any, pages: list[str], width: int) -> None:
     for page in pages:
