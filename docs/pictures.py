@@ -1,7 +1,7 @@
 """Pictures of the documentation: ``python -m docs.pictures [NAME...]``.
 
-Each is a section of a page that a command draws for the organism, in headless Chromium, without a network. About two
-minutes; a picture above 150 kB is refused.
+Each is a section of a page that a command draws for the organism, in headless Chromium, without a network. About three
+minutes; a picture above 200 kB is refused.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-MOST_BYTES = 150_000
+MOST_BYTES = 200_000
 _DRAWN = """return document.readyState === 'complete'
   && [...document.querySelectorAll('.panel, .plotly-graph-div')].every((panel) => panel.querySelector('.main-svg'))"""
 
