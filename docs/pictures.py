@@ -59,7 +59,7 @@ PICTURES = {
     "explore": Picture("decision", "body", height=580, width=1260, page="session.html", command=explore),
     "probe": Picture("probe --out run", "header", height=880),
     "intervene": Picture("intervene knockout --by layer --limit 60 --n-random 10 --out run", "header", height=880),
-    "compare": Picture("compare organism:base organism --limit 96 --max-new-tokens 60 --out run", "header", height=880),
+    "compare": Picture("compare organism:base organism --limit 96 --max-new-tokens 60 --out run", "header", height=840),
     "train": Picture(
         "train model=organism:base traces=traces.jsonl epochs=2 batch_size=32 micro_batch_size=16 learning_rate=3e-4 "
         "auxiliary_epochs=null probe_every=10 log_every=2 out=run",
