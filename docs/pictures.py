@@ -1,28 +1,27 @@
 """Pictures of the documentation: ``python -m docs.pictures [NAME...]``.
 
-Each is a section of a page that a command draws for the organism, in headless Chromium, without a network. About two
-minutes; a picture above 150 kB is refused.
+Each is a section of a page that a command draws for the organism, in headless Chromium, without a network. About three
+minutes; a picture above 200 kB is refused.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager
+from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 from shutil import copy
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import safekey_interp as ski
 from analysis.__main__ import main as analysis
+from docs.screenshots import browser, open_page, save_window
 from safekey_interp.cli.app import main as command
 from safekey_interp.exploration.web.page_files import saved_page
 from safekey_interp.models.organism import TRACES
 
 _FOLDER = Path(__file__).parent / "pictures"
-_MOST_BYTES = 150_000
-_DRAWN = "return [...document.querySelectorAll('.panel')].every((panel) => panel.querySelector('.main-svg'))"
 
 
 class Picture(NamedTuple):
@@ -60,7 +59,7 @@ PICTURES = {
     "explore": Picture("decision", "body", height=580, width=1260, page="session.html", command=explore),
     "probe": Picture("probe --out run", "header", height=880),
     "intervene": Picture("intervene knockout --by layer --limit 60 --n-random 10 --out run", "header", height=880),
-    "compare": Picture("compare organism:base organism --limit 96 --max-new-tokens 60 --out run", "header", height=880),
+    "compare": Picture("compare organism:base organism --limit 96 --max-new-tokens 60 --out run", "header", height=840),
     "train": Picture(
         "train model=organism:base traces=traces.jsonl epochs=2 batch_size=32 micro_batch_size=16 learning_rate=3e-4 "
         "auxiliary_epochs=null probe_every=10 log_every=2 out=run",
@@ -69,38 +68,6 @@ PICTURES = {
     ),
     "analysis": Picture("--only 1 7 --out run", "#key_sentence", height=1050, page="index.html", command=analysis),
 }
-
-
-@contextmanager
-def browser() -> Iterator[Any]:
-    """Headless Chromium."""
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    with tempfile.TemporaryDirectory() as profile:
-        for flag in ("headless", "no-sandbox", "disable-gpu", "hide-scrollbars", f"user-data-dir={profile}"):
-            options.add_argument(f"--{flag}")
-        driver = webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
-        try:
-            yield driver
-        finally:
-            driver.quit()
-
-
-def take(driver: Any, page: Path, picture: Picture, file: Path) -> None:
-    """Save a picture of a page, from its section on."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    size = {"width": picture.width, "height": picture.height, "deviceScaleFactor": 1, "mobile": False}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    driver.get(page.as_uri())
-    WebDriverWait(driver, 30).until(lambda browser: browser.execute_script(_DRAWN))
-    scroll = "document.querySelector(arguments[0]).scrollIntoView({behavior: 'instant'})"
-    driver.execute_script(scroll, picture.section)
-    driver.save_screenshot(str(file))
-    if file.stat().st_size > _MOST_BYTES:
-        raise SystemExit(f"{file}: {file.stat().st_size:,} bytes, expected at most {_MOST_BYTES:,}; lower its height")
 
 
 def draw(picture: Picture, folder: Path) -> Path:
@@ -122,7 +89,8 @@ def main(names: list[str]) -> None:
         for name in names or PICTURES:
             with tempfile.TemporaryDirectory() as folder:
                 page = draw(PICTURES[name], Path(folder))
-                take(driver, page, PICTURES[name], _FOLDER / f"{name}.png")
+                open_page(driver, page, PICTURES[name].width, PICTURES[name].height)
+                save_window(driver, PICTURES[name].section, _FOLDER / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -118,8 +118,9 @@ def framed(*parts: str) -> str:
 
 def facts_html(rows: Iterable[tuple[str, str]]) -> str:
     """Names with their values, which are HTML already, one below the other."""
+    style = "text-align:left;vertical-align:top;white-space:nowrap;padding-right:.6em"
     cells = "".join(
-        f'<tr style="background:none"><th scope="row" style="text-align:left;vertical-align:top">{escaped(name)}</th>'
+        f'<tr style="background:none"><th scope="row" style="{style}">{escaped(name)}</th>'
         f'<td style="text-align:left;white-space:pre-wrap" dir="auto">{value}</td></tr>'
         for name, value in rows
     )

@@ -1,12 +1,15 @@
 """The words are true: every code block of the README and of the documentation runs, and the pages build.
 
-Blocks of a page run in order, in one folder of their own, with short files of the names that they use. What no test
-can have has a stand-in, named in ``STAND_INS``: the organism for a model of a hub, a server on this machine for an
-endpoint, one process for several. Commands read eight traces where they would read all.
+Blocks of a page run in order, in one folder of their own, with short files of the names that they use. A text behind
+``<!-- prints -->`` is what the block before it prints. What no test can have has a stand-in, named in ``STAND_INS``:
+the organism for a model of a hub, a server on this machine for an endpoint, one process for several. Commands read
+eight traces where they would read all. Pages of notebooks run in ``test_notebooks``.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -32,8 +35,8 @@ from safekey_interp.reporting.pages import page_sections
 from safekey_interp.segmentation import finder_registry
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted({*(ROOT / "docs").rglob("*.md")} - {*(ROOT / "docs" / "notebooks").iterdir()})]
+BLOCK = re.compile(r"^(<!-- prints -->\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SET_UP = ("<!-- run -->", "<!-- tests -->")
 """Marks before the two commands that install everything; ``.ci/run`` runs them."""
 STAND_INS = (
@@ -42,6 +45,8 @@ STAND_INS = (
     (r"^(accelerate launch|torchrun) .*-m safekey_interp", "safekey-interp"),
     (r" --vllm\b", ""),
     (r" --device auto\b", ""),
+    (r" --layers 8,16,24,-1\b", " --layers 1,2,-1"),
+    (r" --first 80\b", " --first 8"),
 )
 READS_ALL = ("probe", "intervene", "segment", "compare")
 DRAWS = ("probe", "intervene", "compare", "train")
@@ -50,12 +55,12 @@ HARMLESS = "<think>\nOkay, the user wants a recipe. First, I list the steps.\n</
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    """Language and text of a page's blocks, the two set-up commands left out."""
+    """Language and text of a page's blocks without the set-up commands; ``prints`` is what the one before prints."""
     text = page.read_text(encoding="utf-8")
     for mark in SET_UP:
         before, found, after = text.partition(mark)
         text = before + after.split("```", 2)[2] if found else text
-    return BLOCK.findall(text)
+    return [("prints" if printed else language, block) for printed, language, block in BLOCK.findall(text)]
 
 
 def stand_in(text: str, endpoint: str) -> str:
@@ -146,9 +151,14 @@ def registries(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("folder", "registries")
 def test_every_block_of_a_page_runs(page: Path) -> None:
     namespace: dict[str, Any] = {}
-    with serving(lambda n, nth: Reply(HARMLESS)) as server:
+    printed = io.StringIO()
+    with serving(lambda n, nth: Reply(HARMLESS)) as server, contextlib.redirect_stdout(printed):
         for language, text in blocks(page):
             typed = stand_in(text, server.base_url)
+            if language == "prints":
+                assert printed.getvalue() == text
+                continue
+            printed.seek(0), printed.truncate()
             if language == "python":
                 exec(compile(typed, str(page), "exec"), namespace)
             elif language == "bash":
@@ -159,6 +169,31 @@ def test_every_block_of_a_page_runs(page: Path) -> None:
                 tomllib.loads(text)
             else:
                 assert language == "text", f"{page.name}: {language}: a block that no test runs"
+
+
+@pytest.mark.parametrize(
+    ("command", "about"),
+    [
+        ("segment examples/traces.jsonl --limit 1", "steal-harmful"),
+        pytest.param("probe", "Knows", marks=pytest.mark.slow),
+        pytest.param("intervene knockout --first 80", "Effect", marks=pytest.mark.slow),
+    ],
+)
+def test_outputs_that_pages_show_are_those_of_the_commands(
+    command: str, about: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safekey_interp.cli.app import main
+
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main([*command.split(), *(["--no-report"] if about != "steal-harmful" else [])])
+    said = " ".join(capsys.readouterr().out.split())
+    shown = [text for page in PAGES for language, text in blocks(page) if text.startswith(about)]
+    assert shown
+    for text in shown:
+        for part in text.removeprefix(about).split("…"):
+            assert " ".join(part.split()) in said
 
 
 def test_pages_name_every_public_name_and_every_command() -> None:
@@ -172,6 +207,15 @@ def test_pages_name_every_public_name_and_every_command() -> None:
     asked = set(re.findall(r"^<!-- options: ([\w ]+) -->$", told, re.MULTILINE))
     inner = {f"intervene {name}" for name in intervention_registry._BUILT_IN}
     assert asked == (set(COMMANDS) - {"intervene"}) | {"report"} | inner
+
+
+def test_the_page_of_an_error_has_its_message() -> None:
+    folder = ROOT / "docs" / "errors"
+    rows = re.findall(r"^\| (`.+`) \| \[.+\]\((\w+\.md)\) \|$", (folder / "index.md").read_text(), re.MULTILINE)
+    assert {page for _, page in rows} == {path.name for path in folder.glob("*.md")} - {"index.md"}
+    for phrases, page in rows:
+        for phrase in re.findall(r"`([^`]+)`", phrases):
+            assert phrase in (folder / page).read_text(encoding="utf-8"), (phrase, page)
 
 
 @pytest.fixture(scope="module")

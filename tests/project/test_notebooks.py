@@ -1,14 +1,20 @@
-"""Each notebook and its text twin say the same, hold no outputs, call only the package, and run in a new kernel."""
+"""Each notebook and its text twin say the same, hold no outputs, call only the package, and run in a new kernel.
+
+Their pages in ``docs/notebooks/`` are made of the present sources.
+"""
 
 from __future__ import annotations
 
 import ast
 import os
+import re
 import sys
 from pathlib import Path
 
 import jupytext
 import pytest
+
+from docs.executed_notebooks import PAGES, first_line
 
 pytestmark = pytest.mark.slow
 
@@ -37,6 +43,16 @@ def test_no_output_is_kept(path):
     code = [cell for cell in jupytext.read(path).cells if cell.cell_type == "code"]
     assert code
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
+
+
+@by_notebook
+def test_the_page_is_made_of_the_present_source_and_has_its_pictures(path):
+    page = (PAGES / f"{path.stem}.md").read_text(encoding="utf-8")
+    made = f"run: python -m docs.executed_notebooks {path.stem}"
+    assert page.splitlines()[0] == first_line(path.with_suffix(".py")), made
+    pictures = re.findall(r"\]\((\w+\.png)\)", page)
+    assert pictures, made
+    assert sorted(pictures) == sorted(file.name for file in PAGES.glob(f"{path.stem}_*.png"))
 
 
 @by_notebook
