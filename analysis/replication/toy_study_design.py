@@ -36,7 +36,7 @@ EPOCHS = 2
 SETTINGS = ("head_learning_rate=null", f"epochs={EPOCHS}")
 """Of all arms, beside the learning rate, which the pilot chooses. The head's rate is the package's own, at which it
 learns (:mod:`safekey_interp.training.head_learning_rate`)."""
-RATES = (2e-4, 1.5e-4, 1e-4, 5e-5)
+RATES = (2e-4, 1.5e-4, 1.25e-4, 1e-4, 5e-5)
 """Learning rates in the order in which the pilot tries them."""
 MOST_MALFORMED = 0.05
 """Share of malformed answers to harmful requests in unseen wrappers, of every arm, below which a rate is accepted: the

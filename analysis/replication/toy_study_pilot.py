@@ -3,8 +3,8 @@
 On the design's pilot bases and on development pairs and wrappers, of which the study has none. One rate serves all
 arms: the first of the design's at which fewer than 5 % of the answers to harmful requests in unseen wrappers are
 malformed in every arm, both bases together. The control's dose is matched as in :mod:`train.dose_match`. The smallest
-effect of interest on the log-odds is that which goes with the primary outcome's where a request is at the boundary: the
-latter over the density of SFT's log-odds there, by its share within a nat.
+effect of interest on the log-odds is the smallest shift of all of SFT's that carries as large a share of the requests
+across 0 as the primary outcome's smallest effect.
 
 What a run found is in ``pilot/NAME.json``, and is not run again.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,6 @@ from safekey_interp.training.gradient_norms import dose, match_weight
 _MATCHED: Arm = "kw matched"
 _ORDER: tuple[Arm, ...] = ("both", "DPSH", *(arm for arm in ARMS if arm not in ("both", "DPSH", _MATCHED)))
 """Arms in the order in which they are tried at a rate: where one fails, the others need no run."""
-_NEAR = 1.0
 
 
 def pilot(folder: Path) -> str:
@@ -58,7 +58,9 @@ def pilot(folder: Path) -> str:
     _passes(_MATCHED, chosen, folder)
     found = [record for file in sorted((folder / "pilot").glob("base*.json")) if (record := read_json(file))]
     rows = pd.concat([pd.DataFrame(r["rows"]).assign(arm=r["arm"], base=r["base"], rate=r["rate"]) for r in found])
-    choice = _trial(chosen, folder)._replace(log_odds=_smallest(rows, chosen))
+    baseline = [read_json(_file(Cell("SFT", base, 1), chosen, folder)) for base in PILOT_BASES]
+    shift = smallest_shift([odds for record in baseline if record for odds in record["log_odds"]], PRIMARY.smallest)
+    choice = _trial(chosen, folder)._replace(log_odds=shift)
     write_chosen(folder / "chosen.json", choice)
     said = [
         f"Learning rate of all arms: {choice.rate:g}.",
@@ -96,14 +98,16 @@ def run_pilot(cell: Cell, rate: float, folder: Path) -> None:
     model, seconds, *_ = tuned(cell, folder, config_of(cell, folder / "work" / file.stem, _trial(rate, folder)))
     table = scored(described(asked, language).assign(response=answered(model, asked)))
     table["log_odds"] = log_odds(model, asked, cell.language)
-    table["near"] = table["log_odds"].abs() < _NEAR
-    columns = ["complied", "refused", "malformed", "log_odds", "near"]
+    columns = ["complied", "refused", "malformed", "log_odds"]
     means = table.groupby(["wrapper_split", "wrapper", "label"], sort=False)[columns].mean()
     counts = table.groupby(["wrapper_split", "wrapper", "label"], sort=False).size().rename("n")
     rows = means.join(counts).reset_index().to_dict("records")
-    garbled = table.loc[table["malformed"] & (table["wrapper_split"] == "development"), "response"].head(5).tolist()
-    record = {"arm": cell.arm, "base": cell.base, "rate": rate, "seconds": seconds, "rows": rows, "malformed": garbled}
-    write_json(file, record)
+    unseen = table[table["wrapper_split"] == "development"]
+    shown = {
+        "malformed": unseen.loc[unseen["malformed"], "response"].head(5).tolist(),
+        "log_odds": unseen.loc[unseen["label"] == "harmful", "log_odds"].round(3).tolist(),
+    }
+    write_json(file, {"arm": cell.arm, "base": cell.base, "rate": rate, "seconds": seconds, "rows": rows, **shown})
 
 
 def match_dose(base: int, rate: float, folder: Path) -> None:
@@ -161,7 +165,13 @@ def _table(rows: Any) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _smallest(rows: Any, rate: float) -> float:
-    at = rows[(rows["rate"] == rate) & (rows["arm"] == "SFT") & (rows["wrapper_split"] == "development")]
-    density = at[at["label"] == "harmful"]["near"].mean() / (2 * _NEAR)
-    return float(PRIMARY.smallest / density) if density else float("nan")
+def smallest_shift(log_odds: Sequence[float], share: float) -> float:
+    """The smallest shift of all log-odds, up or down, that carries at least a share of them across 0; infinite if none.
+
+    Args:
+        log_odds: one a request, nats.
+        share: of the requests.
+    """
+    needed = math.ceil(share * len(log_odds) - 1e-9)
+    sides = (sorted(-odds for odds in log_odds if odds < 0), sorted(odds for odds in log_odds if odds >= 0))
+    return min((side[needed - 1] for side in sides if len(side) >= needed), default=math.inf)

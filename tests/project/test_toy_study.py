@@ -3,6 +3,7 @@ are as its design says."""
 
 from __future__ import annotations
 
+import math
 import random
 import shutil
 from collections import Counter
@@ -31,6 +32,7 @@ from analysis.replication.toy_study_design import (
     language_of,
 )
 from analysis.replication.toy_study_job import Cell, base_folder, config_of, is_done, read_alike, requests, run
+from analysis.replication.toy_study_pilot import smallest_shift
 from analysis.replication.toy_study_queue import bits, same_again
 from analysis.replication.toy_study_report import report
 from analysis.replication.toy_study_results import Results, cells_of, described, read, save, scored
@@ -131,6 +133,17 @@ def test_an_effect_at_the_smallest_of_interest_is_hardly_ever_excluded() -> None
         verdicts(planted(PRIMARY.smallest, 0.1, seed), PRIMARY, LEVEL)[0].verdict == EXCLUDED for seed in range(n)
     )
     assert wrong / n <= LEVEL
+
+
+def test_the_smallest_effect_on_the_log_odds_is_a_shift_that_carries_its_share_across_zero() -> None:
+    rng = np.random.default_rng(3)
+    odds = rng.normal(-4, 5, 216)
+    shift = smallest_shift(odds.tolist(), 0.1)
+    moved = [abs(np.mean(odds + sign * shift * (1 + 1e-9) < 0) - np.mean(odds < 0)) for sign in (-1, 1)]
+    less = [abs(np.mean(odds + sign * shift * 0.99 < 0) - np.mean(odds < 0)) for sign in (-1, 1)]
+    assert max(less) < 0.1 <= max(moved)
+    assert smallest_shift([-3.0] * 95 + [2.0] * 5, 0.1) == 3.0
+    assert smallest_shift([-1.0, 1.0], 0.9) == math.inf
 
 
 def test_verdicts_do_not_hang_on_the_order_of_contrasts() -> None:
