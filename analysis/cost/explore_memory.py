@@ -87,7 +87,7 @@ def main() -> None:
                 last = page.written("start", **asked, max_new_tokens=options.new_tokens)
             else:
                 page.written("fork", branch=last, edits=[{"kind": "hide", "span": "prompt", "from_": "generated"}])
-            kept = [state.n_bytes for state in session._tree.states() if state.open_stream is not None]
+            kept = [state.n_bytes for state in session._tree.states() if state.n_bytes]
             sizes.append((number, resident(), sum(kept) / 1e6, len(kept)))
             if number % max(1, options.generations // 10) == 0:
                 print("after {} generations: {:.0f} MB; {:.1f} MB of keys and values, {} branches".format(*sizes[-1]))

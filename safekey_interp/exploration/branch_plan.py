@@ -111,7 +111,7 @@ def _control(
     """None where nothing was changed that chance could change, too: a text of the user's own is what it is."""
     changes: dict[str, Any] = {}
     what: list[str] = []
-    own = tree.make(branch).given_encoding if edits or patch is not None else None
+    own = tree.make(branch).written.given if edits or patch is not None else None
     if text is not None:
         changes["prefill"] = text
         what.append("a neutral sentence")
@@ -158,7 +158,7 @@ def _swapped(parent: BranchState, kind: SwapKind, rng: np.random.Generator) -> t
     """What is before K, its first token, a sentence in its place, and a neutral one for the control."""
     if kind not in SWAPS[1:]:
         raise InputError(f"swap: got {kind!r}, expected one of {', '.join(SWAPS[1:])}")
-    span, place = parent.segmentation.key_sentence, parent.encoding.spans["key_sentence"]
+    span, place = parent.written.segmentation().key_sentence, parent.encoding.spans["key_sentence"]
     if span is None or place is None:
         raise InputError(f"swap: branch {parent.branch_id} has no key sentence yet; run it further, or give a text")
     sentences = swap_sentences_for(parent.model.tokenizer)

@@ -29,7 +29,6 @@ from safekey_interp.generation.written_positions import WrittenPositions
 from safekey_interp.generation.written_text import WrittenText
 from safekey_interp.models.encoding import Encoding
 from safekey_interp.segmentation.finder_registry import Finder
-from safekey_interp.segmentation.segmentation_record import Segmentation
 
 if TYPE_CHECKING:
     from safekey_interp.models.model import Model
@@ -126,12 +125,7 @@ class BranchState:
     @property
     def encoding(self) -> Encoding:
         """Its tokens and spans so far."""
-        return self._written.encoding()
-
-    @property
-    def given_encoding(self) -> Encoding:
-        """The tokens and spans of what it begins with."""
-        return self._written.given
+        return self.written.encoding()
 
     @property
     def answered(self) -> Trace:
@@ -139,12 +133,8 @@ class BranchState:
         return self.branch.trace.with_(response=self.response)
 
     @property
-    def segmentation(self) -> Segmentation:
-        """Understanding and key sentence in characters of the response so far."""
-        return self._written.segmentation()
-
-    @property
-    def _written(self) -> WrittenPositions:
+    def written(self) -> WrittenPositions:
+        """Positions and spans in what it begins with, and in all of it so far."""
         if self._positions is None:
             self._positions = WrittenPositions(self.model.tokenizer, self.request, self.prompt, self._finder)
             for token in self.tokens[self.prompt.n_prefill :]:
@@ -183,11 +173,6 @@ class BranchState:
     def n_bytes(self) -> int:
         """Memory of its keys and values, and of states that replace its own."""
         return sum(each.n_bytes for each in (self._stream, self.patched) if each is not None)
-
-    @property
-    def open_stream(self) -> TokenStream | None:
-        """The stream, where there is one."""
-        return self._stream
 
     def text_before(self, position: int) -> str:
         """The response before one of its tokens; the prefill where none is read."""
@@ -273,7 +258,7 @@ class BranchState:
             understanding=understanding,
             key_sentence=key_sentence,
             is_provisional=not at_end and not is_behind,
-            reason="" if key_sentence else self.segmentation.reason,
+            reason="" if key_sentence else self.written.segmentation().reason,
         )
         moved = replace(found, reason="") != replace(self.spans, reason="")
         if moved or (at_end and found != self.spans):

@@ -218,7 +218,7 @@ class BranchTree:
         source = self.source_of(patch, state.branch.model)
         if source.model is not state.model:
             raise InputError("patch: got states of another model, expected a branch of the same")
-        places = source.encoding.positions(patch.positions), state.given_encoding.positions(patch.positions)
+        places = source.encoding.positions(patch.positions), state.written.given.positions(patch.positions)
         return patched_from(source.stream, *places, patch.layers)
 
     def _remove(self, gone: Iterable[str]) -> None:

@@ -43,7 +43,7 @@ class KeptPrefixes:
         best: tuple[BranchState, int] | None = None
         readers = [reader.name for reader in state.readers]
         for other in self._kept.values():
-            if other is state or other.model is not state.model or other.open_stream is None:
+            if other is state or other.model is not state.model:
                 continue
             if [reader.name for reader in other.readers] != readers:
                 continue
