@@ -181,9 +181,9 @@ class BranchState:
 
     def drop(self) -> None:
         """Let go of the stream; while it runs, of its keys and values."""
-        if self.is_running and self._stream is not None:
-            self._stream.forget()
-        else:
+        if self._stream is not None:
+            self._stream.forget()  # it refers to itself, and would live on until Python looks for such circles
+        if not self.is_running:
             self._stream = self._positions = self.patched = None
 
     def begin_as(self, other: BranchState, n: int) -> Iterator[Event]:

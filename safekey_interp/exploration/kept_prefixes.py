@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
-
 from safekey_interp.exploration.branch_state import BranchState
 
 
@@ -35,7 +32,6 @@ class KeptPrefixes:
         if (state := self._kept.pop(branch_id, None)) is not None:
             del self._sizes[branch_id]
             state.drop()
-            _give_back()
 
     def longest(self, state: BranchState) -> tuple[BranchState, int] | None:
         """The branch that has read most of the tokens which a new one begins with, with the same changes and the same
@@ -51,13 +47,6 @@ class KeptPrefixes:
             if best is None or n > best[1]:
                 best = other, n
         return best
-
-
-def _give_back() -> None:
-    """Hand freed memory to the system: keys and values grow token by token, and leave holes that nothing fills."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:  # of glibc
-        trim(0)
 
 
 def _common(state: BranchState, other: BranchState) -> int:
