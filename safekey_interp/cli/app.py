@@ -18,7 +18,7 @@ from safekey_interp.cli.invocation import Invocation
 from safekey_interp.cli.smallest_effect import SmallestEffect, retold
 from safekey_interp.display import one_line
 from safekey_interp.errors import OnlyEstimated, RunError, SafekeyError
-from safekey_interp.runs.processes import RESUMES, team
+from safekey_interp.runs.processes import team
 from safekey_interp.version import __version__
 
 _INTERRUPTED = 128 + signal.SIGINT
@@ -151,13 +151,14 @@ def options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; mistakes that the user can mend end in one line and exit status 2."""
+    invoked = Invocation.of(list(sys.argv[1:] if arguments is None else arguments))
     try:
         signal.signal(signal.SIGTERM, _terminate)
-        status = _status_of(Invocation.of(list(sys.argv[1:] if arguments is None else arguments)))
+        status = _status_of(invoked)
     except _Interrupted:
-        _fail(f"stopped; {RESUMES}", _INTERRUPTED)
+        _fail(f"stopped; {invoked.if_stopped}", _INTERRUPTED)
     except Terminated:
-        _fail(f"stopped; {RESUMES}", _TERMINATED)
+        _fail(f"stopped; {invoked.if_stopped}", _TERMINATED)
     except SafekeyError as error:
         _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from safekey_interp.cli.options import Shown, Traces, progress_of, with_options
-from safekey_interp.cli.shared import folder_name, loaded_model, quiet_libraries, say, traces_of
+from safekey_interp.cli.shared import folder_name, if_stopped, loaded_model, quiet_libraries, say, traces_of
 from safekey_interp.data.reading_settings import ReadingSettings
 from safekey_interp.display import one_line
 from safekey_interp.errors import InputError
@@ -36,6 +36,7 @@ _MOST_TRACES = 600
 @app.command()
 @with_options
 def explore(
+    ctx: typer.Context,
     *,
     model: Annotated[
         list[str] | None,
@@ -67,6 +68,7 @@ def explore(
     asked: Shown,
 ) -> None:
     """Ask a model, watch what it attends to and what a probe reads at each token, change it, and compare."""
+    if_stopped(ctx, "start it again")
     saved = None if run is None else _saved(run)
     if saved == "explore" and (model or traces or out):
         raise InputError("--run: a saved session has its own model, traces and folder; leave --model, --traces, --out")
@@ -82,6 +84,8 @@ def explore(
             presets = _presets(names, traces, run, reading)
             loaded = [loaded_model(name, bar, **loading.to_dict()) for name in names]
             session = _new(loaded, presets, out or _free_folder(names))
+        again = f"`safekey-interp explore --run {shlex.quote(str(session.folder))}` opens it again"
+        if_stopped(ctx, again)
         try:
             _add_readers(session, readers, bar, fit=fit)
         except BaseException:
@@ -97,8 +101,7 @@ def explore(
 
     with session:
         server.run(session, ready)
-        kept = shlex.quote(str(session.folder))
-    say(f"kept; `safekey-interp explore --run {kept}` opens it again", stream=sys.stderr)
+    say(f"kept; {again}", stream=sys.stderr)
 
 
 def _saved(run: Path) -> str:

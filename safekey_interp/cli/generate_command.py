@@ -14,6 +14,7 @@ from safekey_interp.cli.shared import quiet_libraries, say, say_reading, traces_
 from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
 from safekey_interp.generation.sampling_settings import Sampling
+from safekey_interp.models.checkpoints import check_revision
 from safekey_interp.models.load_settings import CheckpointSettings
 from safekey_interp.runs.settings import option_values
 from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
@@ -83,6 +84,7 @@ def generate(
         _check_endpoint(prefilled, vllm=vllm, local=local)
     if vllm and (loading.device or loading.adapter):
         raise InputError("--vllm: runs on its own devices and merges no adapter; leave --device and --adapter out")
+    check_revision(model or "organism", loading.revision)
     source = traces_of(prompts, reading, segmentation.delimiters)
     with progress_of(starting) as bar:
         bar.stage("loading the model", None)

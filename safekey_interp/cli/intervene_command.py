@@ -41,6 +41,7 @@ from safekey_interp.interventions.intervention_parts import FITTING
 from safekey_interp.interventions.intervention_record import Intervention
 from safekey_interp.interventions.intervention_registry import choose_variant, find_intervention, intervention_names
 from safekey_interp.interventions.option_record import Option
+from safekey_interp.models.checkpoints import check_revision
 from safekey_interp.models.load_settings import CheckpointSettings
 from safekey_interp.models.organism import TRACES
 from safekey_interp.runs.processes import team
@@ -102,6 +103,7 @@ def _command(intervention: Intervention) -> Any:
         chosen, options = _options_typed(intervention, {name: words[name] for name in typed})
         from safekey_interp.runs.run_writer import check_out
 
+        check_revision(model, loading.revision)
         folder = out or Path("runs") / f"{folder_name(model, traces)}-{chosen.name}"
         if team().is_first:
             check_out(folder)

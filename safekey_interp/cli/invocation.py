@@ -1,18 +1,24 @@
-"""Invocation of the command line: the words as they were typed, and how long the user has waited since."""
+"""Invocation of the command line: the words as they were typed, how long the user has waited since, and what to do once
+it is stopped."""
 
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from dataclasses import dataclass
+
+from safekey_interp.runs.processes import RESUMES
 
 
-class Invocation(NamedTuple):
+@dataclass
+class Invocation:
     """What ``ctx.obj`` of every command is."""
 
     words: list[str]
     """As they were typed, without the program's name."""
     began: float
     """``time.monotonic()`` when the program began."""
+    if_stopped: str = RESUMES
+    """What the user may do after Ctrl-C or SIGTERM; a command says what is true of it by then."""
 
     @classmethod
     def of(cls, words: list[str]) -> Invocation:

@@ -31,6 +31,7 @@ from safekey_interp.data.reading_settings import GroupedReadingSettings
 from safekey_interp.errors import InputError
 from safekey_interp.experiments.probe_settings import ProbeSettings
 from safekey_interp.generation.sampling_settings import Sampling
+from safekey_interp.models.checkpoints import check_revision
 from safekey_interp.models.load_settings import CheckpointSettings
 from safekey_interp.models.organism import TRACES
 from safekey_interp.runs.processes import team
@@ -82,6 +83,7 @@ def probe(
     _check_prompts(prompts, traces, generate=generate, max_new_tokens=max_new_tokens)
     if generate and settings.stream:
         raise InputError("--generate, --stream: got both, expected one; stream the file of a run of generate")
+    check_revision(model, loading.revision)
     folder = out or Path("runs") / folder_name(model, prompts or traces)
     if team().is_first:
         check_out(folder)

@@ -159,6 +159,12 @@ def typed(ctx: Context) -> list[str]:
     return ["safekey-interp", *(ctx.obj.words if ctx.obj else [])]
 
 
+def if_stopped(ctx: Context, remedy: str) -> None:
+    """From now on, what the user is told after Ctrl-C or SIGTERM."""
+    if ctx.obj:
+        ctx.obj.if_stopped = remedy
+
+
 def run_options(ctx: Context, out: Path, bar: Progress, *, overwrite: bool) -> dict[str, Any]:
     """Keywords of every run: its folder, what the user typed, and the bar."""
     return {"out": out, "overwrite": overwrite, "command": typed(ctx), "progress": bar}

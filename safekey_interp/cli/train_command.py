@@ -12,6 +12,7 @@ from safekey_interp.cli.run_summary import say_run
 from safekey_interp.cli.shared import page_of, quiet_libraries, say, typed
 from safekey_interp.display import one_line, printable
 from safekey_interp.errors import InputError
+from safekey_interp.models.checkpoints import check_revision
 from safekey_interp.models.load_settings import CheckpointSettings
 from safekey_interp.runs.processes import team
 
@@ -62,6 +63,7 @@ def train(
     config = read_config(recipe, pairs)
     if not config.traces:
         raise InputError("traces: got none, expected files of traces, such as traces=data.jsonl")
+    check_revision(config.model, revision)
     if team().is_first and not starting.dry_run:
         check_out(Path(config.out))
     source = read_traces(list(config.traces)).check()

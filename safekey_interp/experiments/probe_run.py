@@ -64,7 +64,7 @@ def run_probe(
     keep_states: bool = False,
     chunk: int | None = None,
     stream: bool = False,
-    stream_sample: int = 2_000,
+    stream_sample: int | None = None,
     allow_unknown: bool = False,
     overwrite: bool = False,
     command: Sequence[str] = (),
@@ -101,7 +101,7 @@ def run_probe(
             number of traces when None.
         stream: read ``traces`` once, in constant memory, and keep tables of attention as shards
             (:mod:`safekey_interp.experiments.probe_stream`); what needs single traces is of a sample.
-        stream_sample: traces of that sample, in whole groups.
+        stream_sample: traces of that sample, in whole groups; 2,000 when None.
         allow_unknown: accept traces of which more than 5 % of the tokens are unknown to the model's tokenizer.
         overwrite: delete a run that is there.
         command: what the user typed, for the record.
@@ -153,7 +153,7 @@ def run_probe(
     if estimator != "logistic":  # so that the record of other runs stays as it was
         options["estimator"] = estimator
     if stream:
-        options["stream_sample"] = stream_sample
+        options["stream_sample"] = settings.sample_size
     plan: dict[str, Any] = {
         "batch_size": batch_size,
         "max_tokens": token_budget(model),

@@ -14,6 +14,9 @@ from safekey_interp.errors import InputError
 from safekey_interp.measures.estimator_names import EstimatorName
 from safekey_interp.runs.settings import LARGEST_SEED, SettingError, settings_model
 
+_SAMPLE = 2_000
+"""Traces of a stream's sample, unless a number is given."""
+
 
 def _column(by: str | None) -> str | None:
     if by == "":
@@ -55,8 +58,18 @@ class ProbeSettings(StreamSettings):
     """Traces between two points from which a killed run resumes. Default: 32 to 256."""
     stream: bool = False
     """Read the traces once, in constant memory, and keep tables as shards; what needs single traces is of a sample."""
-    stream_sample: int = Field(default=2_000, ge=1)
-    """Traces of that sample, in whole groups."""
+    stream_sample: int | None = Field(default=None, ge=1)
+    """Traces of that sample, in whole groups. Default: 2,000."""
+
+    def __post_init__(self) -> None:
+        """Refuse the size of a sample that is not taken."""
+        if self.stream_sample is not None and not self.stream:
+            raise SettingError("stream_sample", f"got {self.stream_sample}, expected none without a stream (--stream)")
+
+    @property
+    def sample_size(self) -> int:
+        """Traces of a stream's sample."""
+        return _SAMPLE if self.stream_sample is None else self.stream_sample
 
     @property
     def spans(self) -> MeasuredSpans:

@@ -136,7 +136,7 @@ def measure_whole_stream(
     cost: Any = {"left": 1, "chunk": plan["chunk"], "estimator": settings.estimator}
     tell.starts(lambda: replace(probe_cost(model, request, settings, overview, **cost), cheaper=()))
     tell.stage("measuring the stream", None)
-    sample, n_chunks = GroupSample(settings.stream_sample, seed), 0
+    sample, n_chunks = GroupSample(settings.sample_size, seed), 0
     known = {None, *overview.classes, *(_label(trace, settings) for trace in first)}
     # What is in memory by now stays; looking through it after each chunk would take longer than the chunk's own work.
     gc.freeze()

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from safekey_interp.data.trace import Trace
 from safekey_interp.exploration.branch_files import direction_file
 from safekey_interp.exploration.branch_record import Branch, BranchCode
 from safekey_interp.generation.generation_edits import GenerationEdit, HideSpan, Steer
@@ -27,15 +28,9 @@ def code_of(
         folder: the session's run folder; None for none.
         before: the text of a branch before one of its tokens.
     """
-    line = _lineage(branch, branches)
     loaded = ", ".join(f"ski.load({model.spec!r})" for model in models)
     lines = ["import safekey_interp as ski", "", f"session = ski.Session([{loaded}])"]
-    for each in line:
-        parent = None if each.parent is None else branches[each.parent]
-        if each.patch is not None and (parent is None or parent.patch != each.patch):
-            source = branches.get(each.patch.source)
-            if source is not None and source not in line:
-                lines += [*_made(source, branches, folder, before), f"list(session.run(branch_{source.branch_id}))"]
+    for each in _needed(branch, branches):
         lines += _made(each, branches, folder, before)
         lines.append(f"list(session.run(branch_{each.branch_id}))")
     lines.append(f"print(session.transcript(branch_{branch.branch_id}).response)")
@@ -47,21 +42,23 @@ def code_of(
     return BranchCode("\n".join(lines) + "\n", command)
 
 
-def _lineage(branch: Branch, branches: Mapping[str, Branch]) -> list[Branch]:
-    """From the root to the branch."""
-    line = [branch]
-    while (parent := branches.get(line[0].parent or "")) is not None:
-        line.insert(0, parent)
-    return line
+def _needed(branch: Branch, branches: Mapping[str, Branch]) -> list[Branch]:
+    """A branch with all that it came from and has states of, in the order in which they were made."""
+    found: set[str] = set()
+    left = [branch]
+    while left:
+        each = left.pop()
+        found.add(each.branch_id)
+        sources = (each.parent, None if each.patch is None else each.patch.source)
+        left += [branches[name] for name in sources if isinstance(name, str) and name in branches]
+    return [each for name, each in branches.items() if name in found]
 
 
 def _made(branch: Branch, branches: Mapping[str, Branch], folder: Path | None, before: Before) -> list[str]:
     name, sampling = f"branch_{branch.branch_id}", branch.sampling
     if branch.parent is None or branch.parent not in branches:
-        turns = [f"ski.Message(role={turn.role!r}, content={turn.content!r})" for turn in branch.trace.messages]
         options = [
-            f"ski.Trace(trace_id={branch.trace.trace_id!r}, prompt={branch.trace.prompt!r}, response='')",
-            *([f"turns=[{', '.join(turns)}]"] if turns else []),
+            _trace(branch.trace),
             *([f"prefill={branch.prefill!r}"] if branch.prefill else []),
             *([f"model={branch.model}"] if branch.model else []),
             f"seed={sampling.seed}",
@@ -88,7 +85,16 @@ def _patch(branch: Branch) -> str:
     patch = branch.patch
     assert patch is not None
     layers = None if patch.layers is None else list(patch.layers)
-    return f"ski.StatePatch(branch_{patch.source}.branch_id, positions={patch.positions!r}, layers={layers})"
+    source = f"branch_{patch.source}.branch_id" if isinstance(patch.source, str) else _trace(patch.source)
+    return f"ski.StatePatch({source}, positions={patch.positions!r}, layers={layers})"
+
+
+def _trace(trace: Trace) -> str:
+    options = [f"{name}={getattr(trace, name)!r}" for name in ("trace_id", "prompt", "response")]
+    for name in ("messages", "steps"):
+        turns = [f"ski.Message(role={turn.role!r}, content={turn.content!r})" for turn in getattr(trace, name)]
+        options += [f"{name}=[{', '.join(turns)}]"] if turns else []
+    return f"ski.Trace({', '.join(options)})"
 
 
 def _edit(edit: GenerationEdit, folder: Path | None) -> str:

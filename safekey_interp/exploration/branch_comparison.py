@@ -74,7 +74,7 @@ def compare_branches(tree: BranchTree, state: BranchState, other: BranchState) -
 def _logprobs(tree: BranchTree, state: BranchState, under: BranchState) -> Float[Tensor, "token d_vocab"]:
     """Logits that predict a branch's response, under the model and changes of another one; float64 on the CPU."""
     stream = tree.stream_under(state, under)
-    hf, first = stream.model.hf, max(0, stream.response_start - 1)
+    hf, first = stream.model.hf, max(0, stream.prompt.response_start - 1)
     n = len(stream.ids)
     keep = {"logits_to_keep": n - first} if "logits_to_keep" in inspect.signature(hf.forward).parameters else {}
     ids = torch.tensor([stream.ids], device=stream.model.device)

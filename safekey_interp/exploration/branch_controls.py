@@ -1,19 +1,25 @@
-"""Random controls of what a branch changes: random keys, a random direction of equal norm, a neutral sentence.
+"""Random controls of what a branch changes: random keys, a random direction, a neutral sentence, foreign states.
 
 Random keys are as many as the hidden span has, drawn evenly among the tokens before the first that does not see it,
 outside the span, the understanding, the key sentence and the first token (as
 :mod:`~safekey_interp.capture.attention_mask` draws them), and hidden from the same tokens. A random direction is one of
 the direction's own draws of shuffled labels, else of the states' covariance, else isotropic, at the direction's norm.
+States of another branch are controlled as in :mod:`~safekey_interp.interventions.activation_patching`: by those of an
+answer to another prompt, of the same outcome as the branch that is patched, at as many tokens of the same position.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 
-from safekey_interp.errors import InputError, SafekeyError
+from safekey_interp.data.trace import Trace
+from safekey_interp.errors import InputError, SafekeyError, TraceError
+from safekey_interp.evaluation.refusal_judge import judge_refusal
+from safekey_interp.exploration.branch_record import StatePatch
 from safekey_interp.generation.generation_edits import GENERATED, GenerationEdit, HideSpan
 from safekey_interp.measures.control_directions import ControlKind, control_draws
 from safekey_interp.measures.direction_record import Direction
@@ -62,6 +68,50 @@ def random_direction(direction: Direction, rng: np.random.Generator) -> Directio
         vector = drawn[rng.integers(len(drawn))]
         return replace(direction, vector=vector / np.linalg.norm(vector), method=f"random: {kind}", controls=None)
     raise NoControl("no random direction can be drawn")
+
+
+def other_answers(
+    traces: Sequence[Trace], asked: Iterable[Trace], outcome: str | None, rng: np.random.Generator
+) -> Iterator[Trace]:
+    """Answers to other prompts, in random order.
+
+    Args:
+        traces: with a response or without.
+        asked: traces whose prompts are no others.
+        outcome: the refusal judge's label that they have; any when None.
+        rng: draws.
+    """
+    known = {name for trace in asked for name in (trace.group, trace.prompt)}
+    for number in rng.permutation(len(traces)):
+        trace = traces[number]
+        if not trace.response or not known.isdisjoint((trace.group, trace.prompt)):
+            continue
+        if outcome is None or outcome == judge_refusal(trace.prompt, trace.response).label:
+            yield trace
+
+
+def control_patch(
+    patch: StatePatch, n: int, others: Iterable[Trace], encoded: Callable[[Trace], Encoding]
+) -> StatePatch:
+    """The states of another answer in the place of a patch's.
+
+    Args:
+        patch: of a branch.
+        n: tokens that it replaces.
+        others: answers to other prompts; the first with so many tokens of the position is taken.
+        encoded: the tokens and spans of an answer.
+
+    Raises:
+        NoControl: none has so many.
+    """
+    for trace in others:
+        with suppress(TraceError):
+            if len(encoded(trace).positions(patch.positions)) >= n > 0:
+                return replace(patch, source=trace)
+    raise NoControl(
+        f"no answer to another prompt, of the same outcome, has {n} tokens of {patch.positions}; run another prompt, "
+        "or give traces"
+    )
 
 
 def _random_keys(edit: HideSpan, encoding: Encoding, rng: np.random.Generator) -> list[GenerationEdit]:

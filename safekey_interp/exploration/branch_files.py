@@ -12,10 +12,10 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from safekey_interp.data.trace import TokenSpan
+from safekey_interp.data.trace import TokenSpan, Trace
 from safekey_interp.data.trace_record import record_of, trace_of
 from safekey_interp.exploration.branch_record import Branch, StatePatch
-from safekey_interp.exploration.session_events import BranchEnded, SpansFound, TokenScore, TokenWritten
+from safekey_interp.exploration.session_events import BranchEnded, Event, SpansFound, TokenScore, TokenWritten
 from safekey_interp.generation.generation_edits import Ablate, GenerationEdit, HideSpan, Steer
 from safekey_interp.generation.sampling import Sampling
 from safekey_interp.measures.direction_record import Direction
@@ -29,25 +29,31 @@ def branch_record(branch: Branch, folder: Path) -> dict[str, Any]:
     """A branch for a line of a file; directions of its edits go to ``folder``."""
     plain = {name: getattr(branch, name) for name in (*_PLAIN, *_PLAIN_TOO)}
     return plain | {
-        "trace": json.loads(record_of(branch.trace)[0]),
+        "trace": _trace_record(branch.trace),
         "edits": [_edit_record(edit, folder) for edit in branch.edits],
-        "patch": None if branch.patch is None else _listed(asdict(branch.patch)),
+        "patch": None if branch.patch is None else _patch_record(branch.patch),
         "sampling": branch.sampling.to_dict(),
     }
 
 
 def branch_of(record: Mapping[str, Any], folder: Path) -> Branch:
     """The branch of a record."""
-    patch = record["patch"]
     return Branch(
         **{name: record[name] for name in (*_PLAIN, *_PLAIN_TOO)},
         trace=trace_of(list(record["trace"])),
         edits=tuple(_edit_of(each, folder) for each in record["edits"]),
-        patch=None
-        if patch is None
-        else StatePatch(patch["source"], positions=patch["positions"], layers=patch["layers"]),
+        patch=None if record["patch"] is None else _patch_of(**record["patch"]),
         sampling=Sampling(**record["sampling"]),
     )
+
+
+def event_record(event: Event) -> dict[str, Any]:
+    """An event for a line of a file: its only name says which kind it is."""
+    if isinstance(event, TokenWritten):
+        return {"token": token_record(event)}
+    if isinstance(event, SpansFound):
+        return {"spans": spans_record(event)}
+    return {"ended" if isinstance(event, BranchEnded) else "failed": asdict(event)}
 
 
 def token_record(token: TokenWritten) -> dict[str, Any]:
@@ -119,12 +125,21 @@ def _saved(direction: Direction, folder: Path) -> str:
     return file.stem
 
 
+def _patch_record(patch: StatePatch) -> dict[str, Any]:
+    source = patch.source if isinstance(patch.source, str) else _trace_record(patch.source)
+    return {"source": source, "positions": patch.positions, "layers": _list(patch.layers)}
+
+
+def _patch_of(source: str | list[Any], **options: Any) -> StatePatch:
+    return StatePatch(source if isinstance(source, str) else trace_of(source), **options)
+
+
+def _trace_record(trace: Trace) -> list[Any]:
+    return json.loads(record_of(trace)[0])
+
+
 def _list(values: Any) -> list[Any] | None:
     return None if values is None else list(values)
-
-
-def _listed(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple | range) else value for name, value in record.items()}
 
 
 def _number(value: float | None) -> float:

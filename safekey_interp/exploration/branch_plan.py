@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,13 +10,13 @@ import numpy as np
 
 from safekey_interp.data.trace import Message, Trace, replace_surrogates
 from safekey_interp.errors import InputError, TraceError
-from safekey_interp.exploration.branch_controls import NoControl, control_edits
+from safekey_interp.exploration.branch_controls import NoControl, control_edits, control_patch, other_answers
 from safekey_interp.exploration.branch_record import Branch, StatePatch, SwapKind
 from safekey_interp.exploration.branch_state import BranchState
+from safekey_interp.exploration.branch_tree import BranchTree
 from safekey_interp.generation.generation_edits import GenerationEdit, HideSpan, Steer
 from safekey_interp.generation.prefill import SWAPS, swap_sentences_for
 from safekey_interp.generation.sampling import Sampling
-from safekey_interp.models.encoding import Encoding
 
 _NAME = 60
 """Most characters of a name that is made."""
@@ -50,18 +50,18 @@ def root_branch(
 
 
 def forked(
-    parent: BranchState, ids: Callable[[], str], *, at: int | None, text: str | None, edits: Sequence[GenerationEdit],
+    tree: BranchTree, parent: BranchState, *, at: int | None, text: str | None, edits: Sequence[GenerationEdit],
     swap: SwapKind | None, patch: StatePatch | None, control: bool, name: str | None, seed: int,
-    encoded: Callable[[Branch], Encoding],
+    traces: Sequence[Trace],
 ) -> list[Branch]:  # fmt: skip
     """A fork and its control, where there is one.
 
     Args:
+        tree: of the parent.
         parent: what it leaves.
-        ids: makes an id.
         at: and the other arguments: as for :meth:`~.exploration_session.Session.fork`.
         seed: of the control's draws.
-        encoded: the tokens and spans of what a branch begins with.
+        traces: other answers, beside those of the tree, whose states a control may have.
 
     Raises:
         InputError: no such token, ``text`` beside ``swap``, or no key sentence to swap.
@@ -77,7 +77,7 @@ def forked(
         begin = _before(parent, at, text)
     branch = replace(
         parent.branch,
-        branch_id=ids(),
+        branch_id=tree.new_id(),
         name="",
         change=_change(edits, text, swap, patch, at),
         prefill=begin + replace_surrogates(text or ""),
@@ -95,42 +95,43 @@ def forked(
         return [branch]
     try:
         instead = None if neutral is None else begin + neutral
-        beside = _control(branch, edits, text=instead, patch=patch, encoded=encoded, rng=rng)
+        beside = _control(tree, parent, branch, edits, text=instead, patch=patch, traces=traces, rng=rng)
     except (NoControl, TraceError) as error:
         return [replace(branch, no_control=str(error))]
     if beside is None:
         return [branch]
-    beside = replace(beside, branch_id=ids(), name=f"control of {branch.name}", control_of=branch.branch_id)
+    beside = replace(beside, branch_id=tree.new_id(), name=f"control of {branch.name}", control_of=branch.branch_id)
     return [replace(branch, control=beside.branch_id), beside]
 
 
 def _control(
-    branch: Branch,
-    edits: Sequence[GenerationEdit],
-    *,
-    text: str | None,
-    patch: StatePatch | None,
-    encoded: Callable[[Branch], Encoding],
-    rng: np.random.Generator,
-) -> Branch | None:
+    tree: BranchTree, parent: BranchState, branch: Branch, edits: Sequence[GenerationEdit], *, text: str | None,
+    patch: StatePatch | None, traces: Sequence[Trace], rng: np.random.Generator,
+) -> Branch | None:  # fmt: skip
     """None where nothing was changed that chance could change, too: a text of the user's own is what it is."""
-    if patch is not None:
-        raise NoControl("states of another branch have no random control")
     changes: dict[str, Any] = {}
+    what: list[str] = []
+    own = tree.make(branch).written.given if edits or patch is not None else None
     if text is not None:
         changes["prefill"] = text
-    if edits:
-        own = control_edits(edits, encoded(branch), rng)
-        changes["edits"] = (*branch.edits[: len(branch.edits) - len(edits)], *own)
-    if not changes:
-        return None
-    what = "a neutral sentence" if text is not None and not edits else "random keys or directions"
-    return replace(branch, **changes, change=f"control: {what}")
+        what.append("a neutral sentence")
+    if edits and own is not None:
+        changes["edits"] = (*branch.edits[: len(branch.edits) - len(edits)], *control_edits(edits, own, rng))
+        what.append("random keys or directions")
+    if patch is not None and own is not None:
+        source = tree.source_of(patch, branch.model)
+        n = min(len(encoding.positions(patch.positions)) for encoding in (source.encoding, own))
+        asked = [source.branch.trace, branch.trace]
+        outcome = None if parent.ended is None else parent.ended.label
+        others = other_answers([*traces, *(state.answered for state in tree.states())], asked, outcome, rng)
+        changes["patch"] = control_patch(patch, n, others, lambda trace: tree.reading(trace, branch.model).encoding)
+        what.append(f"states of {patch.positions} from an answer to another prompt")
+    return replace(branch, **changes, change=f"control: {', '.join(what)}") if changes else None
 
 
 def _place(parent: BranchState, at: int | None) -> int:
     """Where a fork leaves its parent."""
-    first, end = parent.response_start, parent.response_start + len(parent.tokens)
+    first, end = parent.prompt.response_start, parent.prompt.response_start + len(parent.tokens)
     if not parent.tokens:
         end = len(parent.prompt.ids)
         if at not in (None, end):
@@ -146,7 +147,7 @@ def _place(parent: BranchState, at: int | None) -> int:
 def _before(parent: BranchState, at: int, text: str | None) -> str:
     """The parent's text before a token; before a text that brings none, with the white space that the token begins
     with."""
-    before, index = parent.text_before(at), at - parent.response_start
+    before, index = parent.text_before(at), at - parent.prompt.response_start
     if not text or text[:1].isspace() or index >= len(parent.tokens):
         return before
     following = parent.tokens[index].text
@@ -157,7 +158,7 @@ def _swapped(parent: BranchState, kind: SwapKind, rng: np.random.Generator) -> t
     """What is before K, its first token, a sentence in its place, and a neutral one for the control."""
     if kind not in SWAPS[1:]:
         raise InputError(f"swap: got {kind!r}, expected one of {', '.join(SWAPS[1:])}")
-    span, place = parent.segmentation.key_sentence, parent.encoding.spans["key_sentence"]
+    span, place = parent.written.segmentation().key_sentence, parent.encoding.spans["key_sentence"]
     if span is None or place is None:
         raise InputError(f"swap: branch {parent.branch_id} has no key sentence yet; run it further, or give a text")
     sentences = swap_sentences_for(parent.model.tokenizer)
@@ -177,7 +178,8 @@ def _change(
     elif text:
         parts.append(f"“{_shortened(text)}” from token {at}")
     if patch is not None:
-        parts.append(f"states of {patch.positions} from branch {patch.source}")
+        source = f"branch {patch.source}" if isinstance(patch.source, str) else f"“{_shortened(patch.source.prompt)}”"
+        parts.append(f"states of {patch.positions} from {source}")
     return ", ".join(parts) or f"again from token {at}"
 
 

@@ -28,11 +28,11 @@ Status = Literal["ready", "running", "paused", "ended", "failed"]
 class StatePatch:
     """States of another branch, put in the place of a branch's own before its first new token."""
 
-    source: str
-    """Id of the branch that they come from."""
+    source: str | Trace
+    """Id of the branch that they come from; or a trace, which the branch's model reads as it is."""
     _: KW_ONLY
     positions: str = "understanding"
-    """Span expression of the tokens, as many in the one branch as in the other."""
+    """Span expression of the tokens; those of both are matched from the last one on, as many as the shorter has."""
     layers: Sequence[int] | None = None
     """After which layers; all when None."""
 

@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from threading import Event as Flag
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from safekey_interp.capture.decoded_rows import DecodedRows
-from safekey_interp.data.trace import TokenSpan
+from safekey_interp.data.trace import TokenSpan, Trace
 from safekey_interp.evaluation.refusal_judge import judge_refusal
 from safekey_interp.exploration.branch_record import Branch, Status, Transcript
+from safekey_interp.exploration.patched_states import PatchedStates
 from safekey_interp.exploration.session_events import (
     BranchEnded,
     BranchFailed,
@@ -22,13 +23,12 @@ from safekey_interp.exploration.session_events import (
 )
 from safekey_interp.exploration.session_readers import SessionReader, token_scores
 from safekey_interp.generation.requests import Request
-from safekey_interp.generation.token_stream import Around, ReadTokens, TokenStream
+from safekey_interp.generation.token_stream import ReadTokens, TokenStream
 from safekey_interp.generation.tokens import prompt_tokens, room_behind
 from safekey_interp.generation.written_positions import WrittenPositions
 from safekey_interp.generation.written_text import WrittenText
 from safekey_interp.models.encoding import Encoding
 from safekey_interp.segmentation.finder_registry import Finder
-from safekey_interp.segmentation.segmentation_record import Segmentation
 
 if TYPE_CHECKING:
     from safekey_interp.models.model import Model
@@ -49,7 +49,7 @@ class BranchState:
         finder: Finder,
         *,
         readers: Callable[[], Sequence[SessionReader]],
-        around: Callable[[], Sequence[Around]],
+        patched: Callable[[BranchState], PatchedStates | None],
     ) -> None:
         """Before the first pass.
 
@@ -58,7 +58,7 @@ class BranchState:
             model: what writes it.
             finder: finds U and K.
             readers: those that score its tokens, asked for when it begins.
-            around: what else is changed in each pass, asked for when it begins.
+            patched: states that replace its own, asked for when it begins.
 
         Raises:
             TraceError: the chat template refuses the prompt.
@@ -90,7 +90,9 @@ class BranchState:
         """Those that have scored its tokens."""
         self.model = model
         """What writes it."""
-        self._finder, self._readers_now, self._around_now = finder, readers, around
+        self.patched: PatchedStates | None = None
+        """States that replace its own."""
+        self._finder, self._readers_now, self._patched_now = finder, readers, patched
         self._room = room_behind(
             self.request, len(self.prompt.ids), branch.sampling.max_new_tokens, model.max_positions
         )
@@ -114,11 +116,6 @@ class BranchState:
         return "ended" if self.ended is not None else "paused" if self.tokens or not self.is_fresh else "ready"
 
     @property
-    def response_start(self) -> int:
-        """Position of the response's first token."""
-        return len(self.prompt.ids) - self.prompt.n_prefill
-
-    @property
     def response(self) -> str:
         """The response so far, prefill included."""
         if self._text is not None:
@@ -128,15 +125,16 @@ class BranchState:
     @property
     def encoding(self) -> Encoding:
         """Its tokens and spans so far."""
-        return self._written.encoding()
+        return self.written.encoding()
 
     @property
-    def segmentation(self) -> Segmentation:
-        """Understanding and key sentence in characters of the response so far."""
-        return self._written.segmentation()
+    def answered(self) -> Trace:
+        """What it was asked, and has answered so far."""
+        return self.branch.trace.with_(response=self.response)
 
     @property
-    def _written(self) -> WrittenPositions:
+    def written(self) -> WrittenPositions:
+        """Positions and spans in what it begins with, and in all of it so far."""
         if self._positions is None:
             self._positions = WrittenPositions(self.model.tokenizer, self.request, self.prompt, self._finder)
             for token in self.tokens[self.prompt.n_prefill :]:
@@ -148,6 +146,7 @@ class BranchState:
         """What goes on with it; made again where it was dropped."""
         if self._stream is None:
             branch, self.readers = self.branch, tuple(self._readers_now())
+            self.patched = self._patched_now(self)
             self._stream = TokenStream(
                 self.model,
                 self.request,
@@ -156,41 +155,36 @@ class BranchState:
                 scorers=[each.scorer for each in self.readers],
                 rows=self._rows,
                 first_draw=branch.first_draw,
-                around=self._around_now(),
+                around=() if self.patched is None else [self.patched.applied],
             )
             self._text = WrittenText(self.model.tokenizer, self.request, self.prompt)
             new = [token.token_id for token in self.tokens[self.prompt.n_prefill :]]
             for token in new:
                 self._text.write(token)
             if self.tokens:
-                end: dict[EndReason, Literal["end_of_turn", "limit"]]
-                end = {"end_of_turn": "end_of_turn", "limit": "limit", "context_full": "limit"}
-                self._stream.resume(new, None if self.ended is None else end[self.ended.reason])
+                why = None if self.ended is None else self.ended.reason
+                n_told = self.prompt.response_start + len(self.tokens)
+                self._stream.resume(new, "limit" if why == "context_full" else why, n_told=n_told)
                 self.is_fresh = False
             self._choose_rows()
         return self._stream
 
     @property
     def n_bytes(self) -> int:
-        """Memory of its keys and values."""
-        return 0 if self._stream is None else self._stream.n_bytes
-
-    @property
-    def open_stream(self) -> TokenStream | None:
-        """The stream, where there is one."""
-        return self._stream
+        """Memory of its keys and values, and of states that replace its own."""
+        return sum(each.n_bytes for each in (self._stream, self.patched) if each is not None)
 
     def text_before(self, position: int) -> str:
         """The response before one of its tokens; the prefill where none is read."""
-        index = position - self.response_start
+        index = position - self.prompt.response_start
         return "".join(token.text for token in self.tokens[:index]) if self.tokens else self.branch.prefill
 
     def drop(self) -> None:
-        """Let go of the stream's keys and values, and of all of it once the branch has ended."""
+        """Let go of the stream; while it runs, of its keys and values."""
         if self._stream is not None:
-            self._stream.forget()
-        if self.ended is not None and not self.is_running:
-            self._stream = self._positions = None
+            self._stream.forget()  # it refers to itself, and would live on until Python looks for such circles
+        if not self.is_running:
+            self._stream = self._positions = self.patched = None
 
     def begin_as(self, other: BranchState, n: int) -> Iterator[Event]:
         """Begin with the first ``n`` tokens of another branch, of the same tokens and changes: their events.
@@ -203,14 +197,13 @@ class BranchState:
         past = other.stream.past(n - 1) if n > 1 else None
         if past is not None:
             self.stream.begin_behind(past, n)
-            for token in other.tokens[: max(0, n - self.response_start)]:
+            for token in other.tokens[: max(0, n - self.prompt.response_start)]:
                 known = replace(token, branch=self.branch_id, is_given=True)
                 self.tokens.append(known)
                 yield known
 
     def advance(self) -> Iterator[Event]:
         """Make one pass: its events; none where the branch has ended."""
-        self.failed = None
         read = self.stream.advance()
         if read is not None:
             yield from self._told(read)
@@ -223,7 +216,7 @@ class BranchState:
         is_first = not self.tokens or self.tokens[-1].is_given
         for number, token_id in enumerate(read.ids):
             position = read.begin + number
-            index = position - self.response_start
+            index = position - self.prompt.response_start
             if index < 0:
                 continue
             is_given = index < self.prompt.n_prefill
@@ -265,7 +258,7 @@ class BranchState:
             understanding=understanding,
             key_sentence=key_sentence,
             is_provisional=not at_end and not is_behind,
-            reason="" if key_sentence else self.segmentation.reason,
+            reason="" if key_sentence else self.written.segmentation().reason,
         )
         moved = replace(found, reason="") != replace(self.spans, reason="")
         if moved or (at_end and found != self.spans):
@@ -287,7 +280,7 @@ class BranchState:
     def transcript(self) -> Transcript:
         """What it has read and written so far."""
         encoding = self.encoding
-        texts = [encoding.text[start:end] for start, end in encoding.offsets[: self.response_start]]
+        texts = [encoding.text[start:end] for start, end in encoding.offsets[: self.prompt.response_start]]
         return Transcript(
             branch=self.branch,
             status=self.status,

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from threading import RLock
 from typing import Any
 
 from safekey_interp.capture.batch_runner import is_out_of_memory
-from safekey_interp.data.trace import replace_surrogates
-from safekey_interp.errors import InputError, SafekeyError, first_line
-from safekey_interp.exploration.branch_files import (
-    branch_of,
-    branch_record,
-    ended_of,
-    spans_of,
-    spans_record,
-    token_of,
-    token_record,
-)
-from safekey_interp.exploration.branch_record import Branch
+from safekey_interp.data.trace import Trace, replace_surrogates
+from safekey_interp.errors import InputError, RunError, SafekeyError, first_line
+from safekey_interp.exploration.branch_files import branch_of, ended_of, spans_of, token_of
+from safekey_interp.exploration.branch_record import Branch, StatePatch
 from safekey_interp.exploration.branch_state import BranchState
 from safekey_interp.exploration.kept_prefixes import KeptPrefixes
 from safekey_interp.exploration.patched_states import PatchedStates, patched_from
-from safekey_interp.exploration.session_events import BranchEnded, BranchFailed, Event, SpansFound, TokenWritten
+from safekey_interp.exploration.session_events import BranchFailed, Event
 from safekey_interp.exploration.session_log import SessionLog
 from safekey_interp.exploration.session_readers import SessionReader
-from safekey_interp.generation.token_stream import Around, TokenStream
+from safekey_interp.generation.sampling import Sampling
+from safekey_interp.generation.token_stream import TokenStream
 from safekey_interp.models.model import Model
 from safekey_interp.segmentation.finder_registry import Finder
 
@@ -51,7 +44,6 @@ class BranchTree:
         self._models, self._finder = models, finder
         self._states: dict[str, BranchState] = {}
         self._prefixes = KeptPrefixes(memory_gb)
-        self._patches: dict[str, PatchedStates] = {}
         self._next = 0
 
     def new_id(self) -> str:
@@ -67,7 +59,21 @@ class BranchTree:
             model,
             self._finder,
             readers=lambda: [each for each in self.readers if branch.model in each.models],
-            around=lambda: self._around(branch),
+            patched=self._patched,
+        )
+
+    def source_of(self, patch: StatePatch, model: int) -> BranchState:
+        """What states of a patch are read from, by a model of this number. Raises InputError where it is not there."""
+        if isinstance(patch.source, str):
+            return self.state(patch.source)
+        return self.reading(patch.source, model)
+
+    def reading(self, trace: Trace, model: int) -> BranchState:
+        """A trace as a model of this number reads it. Raises TraceError where it cannot."""
+        asked = trace.with_(response="", given={}, spans={})
+        about: Any = dict.fromkeys(("branch_id", "name", "change"), "")
+        return self.make(
+            Branch(**about, model=model, trace=asked, prefill=trace.response, edits=(), sampling=Sampling())
         )
 
     def add(self, branches: Iterable[Branch]) -> None:
@@ -80,13 +86,12 @@ class BranchTree:
                 for state in states:
                     if state.branch.edits or state.branch.patch:
                         _ = state.stream  # positions of edits are looked for when it begins
+                if self.log is not None:
+                    self.log.write_branches(state.branch for state in states)
             except BaseException:
                 for state in states:
                     del self._states[state.branch_id]
                 raise
-            for state in states:
-                self._write(branch=None if self.log is None else branch_record(state.branch, self.log.directions))
-            self._flush()
 
     def state(self, branch: Branch | str) -> BranchState:
         """The state of a branch. Raises InputError where there is none."""
@@ -105,7 +110,7 @@ class BranchTree:
         with self.lock:
             if state.is_running:
                 raise InputError(f"branch {state.branch_id}: is being run elsewhere")
-            state.is_running = True
+            state.is_running, state.failed = True, None
             state.stop.clear()
         try:
             while not (state.stop.is_set() or state.is_deleted):
@@ -121,9 +126,9 @@ class BranchTree:
     def rename(self, state: BranchState, name: str) -> Branch:
         """Call a branch something else."""
         with self.lock:
-            state.branch = replace(state.branch, name=replace_surrogates(name))
-            self._write(renamed={"branch": state.branch_id, "name": state.branch.name})
-            self._flush()
+            known = replace_surrogates(name)
+            self._write(renamed={"branch": state.branch_id, "name": known})
+            state.branch = replace(state.branch, name=known)
         return state.branch
 
     def delete(self, state: BranchState) -> tuple[str, ...]:
@@ -133,9 +138,8 @@ class BranchTree:
             if each.branch.parent in gone or each.branch.control_of in gone:
                 gone.add(each.branch_id)
         with self.lock:
-            self._remove(gone)
             self._write(deleted={"branches": sorted(gone, key=int)})
-            self._flush()
+            self._remove(gone)
         return tuple(sorted(gone, key=int))
 
     def restore(self, log: SessionLog) -> None:
@@ -149,6 +153,9 @@ class BranchTree:
                 self._remove(record["branches"])
             elif (known := self._states.get(record["branch"])) is not None:
                 _restore(known, kind, record)
+        for state in self.states():
+            if state.ended is not None:
+                log.write_scores(state.branch_id, state.tokens)  # lost where the end was the last that was written
         self.log = log
 
     def stream_under(self, state: BranchState, under: BranchState) -> TokenStream:
@@ -176,41 +183,43 @@ class BranchTree:
                 for event in state.advance():
                     events.append(event)  # one by one: those before an error count
         except (SafekeyError, RuntimeError, MemoryError, OSError) as error:
-            state.failed = BranchFailed(branch=state.branch_id, message=self._why(error, state))
-            events.append(state.failed)
+            events.append(self._failed(error, state))
         else:
             self._prefixes.use(state)
-        for event in events:
-            self._record(event, state)
-        self._flush()
+        if self.log is not None:
+            try:
+                self.log.write_events(events, state.tokens)
+            except RunError as error:
+                events.append(self._failed(error, state))
         return events
 
     def _begin(self, state: BranchState, events: list[Event]) -> None:
         """Take over what another branch has read."""
         _ = state.stream
         state.is_fresh = False
-        found = self._prefixes.longest(state, self._patches)
+        found = self._prefixes.longest(state)
         if found is not None:
             events.extend(state.begin_as(*found))
 
-    def _why(self, error: Exception, state: BranchState) -> str:
+    def _failed(self, error: Exception, state: BranchState) -> BranchFailed:
+        """What an error is told as; the branch may be run again."""
+        message = " ".join(first_line(error).split())
         if is_out_of_memory(error):
             self.forget_prefixes()
-            n = len(state.prompt.ids) + len(state.tokens)
-            return f"out of memory at {n} tokens; shorten the prompt, or take a smaller model"
-        return " ".join(first_line(error).split())
+            n = state.prompt.response_start + len(state.tokens)
+            message = f"out of memory at {n} tokens; shorten the prompt, or take a smaller model"
+        state.failed = BranchFailed(branch=state.branch_id, message=message)
+        return state.failed
 
-    def _around(self, branch: Branch) -> Sequence[Around]:
-        if branch.patch is None:
-            return ()
-        if branch.branch_id not in self._patches:
-            source, own = self.state(branch.patch.source), self._states.get(branch.branch_id) or self.make(branch)
-            name = branch.patch.positions
-            places = source.encoding.positions(name), own.encoding.positions(name)
-            if source.model is not own.model:
-                raise InputError("patch: got states of another model, expected a branch of the same")
-            self._patches[branch.branch_id] = patched_from(source.stream, *places, branch.patch.layers)
-        return [self._patches[branch.branch_id].applied]
+    def _patched(self, state: BranchState) -> PatchedStates | None:
+        patch = state.branch.patch
+        if patch is None:
+            return None
+        source = self.source_of(patch, state.branch.model)
+        if source.model is not state.model:
+            raise InputError("patch: got states of another model, expected a branch of the same")
+        places = source.encoding.positions(patch.positions), state.written.given.positions(patch.positions)
+        return patched_from(source.stream, *places, patch.layers)
 
     def _remove(self, gone: Iterable[str]) -> None:
         for branch_id in gone:
@@ -218,28 +227,10 @@ class BranchTree:
                 state.is_deleted = True
                 state.stop.set()
             self._prefixes.forget(branch_id)
-            self._patches.pop(branch_id, None)
-
-    def _record(self, event: Event, state: BranchState) -> None:
-        if self.log is None:
-            return
-        if isinstance(event, TokenWritten):
-            self._write(token=token_record(event))
-        elif isinstance(event, SpansFound):
-            self._write(spans=spans_record(event))
-        elif isinstance(event, BranchEnded):
-            self._write(ended=asdict(event))
-            self.log.write_scores(state.branch_id, state.tokens)
-        else:
-            self._write(failed=asdict(event))
 
     def _write(self, **line: Any) -> None:
         if self.log is not None:
-            self.log.write(**line)
-
-    def _flush(self) -> None:
-        if self.log is not None:
-            self.log.flush()
+            self.log.write(line)
 
 
 def _restore(state: BranchState, kind: str, record: dict[str, Any]) -> None:

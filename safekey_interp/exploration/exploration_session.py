@@ -231,7 +231,8 @@ class Session(SessionContents):
             swap: a key sentence of this kind in the place of K; at the key sentence alone.
             patch: states of another branch.
             control: whether to make its random control, too (:attr:`Branch.control`): as many random keys elsewhere for
-                hidden ones, a random direction of equal norm, a neutral sentence for a swapped one.
+                hidden ones, a random direction of equal norm, a neutral sentence for a swapped one, states of an
+                answer to another prompt.
             name: what it is called; made from the change when None.
 
         Raises:
@@ -243,8 +244,8 @@ class Session(SessionContents):
             new = (edits,) if isinstance(edits, GenerationEdit) else tuple(edits)
             check_edits(parent.model, new, parent.branch.trace.span_names)
             branches = forked(
-                parent, self._tree.new_id, at=at, text=text, edits=new, swap=swap, patch=patch, control=control,
-                name=name, seed=self._seed, encoded=lambda made: self._tree.make(made).encoding,
+                self._tree, parent, at=at, text=text, edits=new, swap=swap, patch=patch, control=control, name=name,
+                seed=self._seed, traces=self._traces,
             )  # fmt: skip
             self._tree.add(branches)
         return branches[0]

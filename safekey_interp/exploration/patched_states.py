@@ -36,6 +36,11 @@ class PatchedStates:
         self._model, self._states = model, dict(states)
         self._begin = 0
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the states."""
+        return sum(states.numel() * states.element_size() for states in self._states.values())
+
     @contextmanager
     def applied(self) -> Iterator[None]:
         """A block in which passes of the branch's tokens are patched."""
@@ -67,18 +72,20 @@ def patched_from(
 
     Args:
         source: whose states are taken.
-        positions: of its tokens.
-        target: of the tokens whose states they replace.
+        positions: of its tokens, ascending.
+        target: of the tokens whose states they replace; matched from the last one on.
         layers: after which layers; all when None.
 
     Raises:
-        InputError: other numbers of tokens, none, or an unknown layer.
+        InputError: no tokens, or an unknown layer.
     """
-    if not positions or len(positions) != len(target):
+    n = min(len(positions), len(target))
+    if not n:
         raise InputError(
-            f"patch: got {len(positions)} tokens to take states from and {len(target)} to put them in, expected as "
-            "many, at least one; choose a position that both branches have in what they begin with"
+            f"patch: got {len(positions)} tokens to take states from and {len(target)} to put them in, expected some; "
+            "choose a position that the one has and the other begins with"
         )
+    positions, target = positions[len(positions) - n :], target[len(target) - n :]
     model = source.model
     numbers = model.layer_numbers(layers) or range(model.n_layers)
     places = [Place(layer, "resid_post") for layer in numbers]

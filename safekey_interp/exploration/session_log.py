@@ -7,21 +7,25 @@
     presets.jsonl                 the traces that the session was given
 
 Lines are handed to the operating system at once, so that a killed process loses none that was written; one that is
-torn is the last, and is left out when the folder is opened again.
+torn is the last, and is left out when the folder is opened again. Events that find a full disk are kept, and come
+before the next ones.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safekey_interp.data.trace import Trace
 from safekey_interp.data.trace_record import record_of, trace_of
 from safekey_interp.errors import RunError
-from safekey_interp.exploration.session_events import TokenWritten
+from safekey_interp.exploration.branch_files import branch_record, event_record
+from safekey_interp.exploration.branch_record import Branch
+from safekey_interp.exploration.session_events import BranchEnded, Event, TokenWritten
 from safekey_interp.exploration.session_readers import SessionReader
 from safekey_interp.runs.run_folder import manifest_in
 from safekey_interp.runs.run_writer import check_out
@@ -65,34 +69,66 @@ class SessionLog:
             raise RunError(f"out {path}: holds a run already; open it (--run), or choose another folder")
         if manifest is not None:
             check_out(path)
-        lock: int | None = None
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            lock = lock_folder(path)
-            remove_leftovers(path)
-            if manifest is not None:
-                write_json(path / _MANIFEST, manifest)
-            _cut_torn_line(path / _LOG)
-            self._file = open(path / _LOG, "a", encoding="utf-8")  # noqa: SIM115 (it stays open)
-        except OSError as error:
-            unlock_folder(lock)
-            raise RunError(f"out {path}: cannot be written: {error.strerror or error}") from error
-        self._lock = lock
-        self.manifest: dict[str, Any] = dict(manifest or known or {})
+        self.manifest: dict[str, Any] = {**(manifest or known or {}), "status": "running"}
         """What ``run.json`` says."""
+        self._lock: int | None = None
+        self._unsaved = b""
+        try:
+            with self._writing():
+                path.mkdir(parents=True, exist_ok=True)
+                self._lock = lock_folder(path)
+                remove_leftovers(path)
+                write_json(path / _MANIFEST, self.manifest)
+                _cut_torn_line(path / _LOG)
+                self._file = open(path / _LOG, "ab", buffering=0)  # noqa: SIM115 (it stays open)
+        except RunError:
+            unlock_folder(self._lock)
+            raise
 
     @property
     def directions(self) -> Path:
         """Where the directions of edits lie."""
         return self.path / "directions"
 
-    def write(self, **line: Any) -> None:
-        """Append a line: its only name says what it is."""
-        self._file.write(json.dumps(without_nan(line), ensure_ascii=False) + "\n")
+    def write(self, *lines: Mapping[str, Any], are_kept: bool = False) -> None:
+        """Append lines, all or none, each an object whose only name says what it is.
 
-    def flush(self) -> None:
-        """Hand what was appended to the operating system."""
-        self._file.flush()
+        Args:
+            lines: as :meth:`lines` gives them.
+            are_kept: whether those that cannot be written are, with the next ones.
+
+        Raises:
+            RunError: the disk is full.
+        """
+        text = "".join(f"{json.dumps(without_nan(line), ensure_ascii=False)}\n" for line in lines)
+        left = whole = self._unsaved + text.encode()
+        size = os.fstat(self._file.fileno()).st_size
+        with self._writing():
+            try:
+                while left:
+                    left = left[self._file.write(left) :]
+            except OSError:
+                self._file.truncate(size)
+                self._unsaved = whole if are_kept else self._unsaved
+                raise
+        self._unsaved = b""
+
+    def write_branches(self, branches: Iterable[Branch]) -> None:
+        """Append new branches; directions of their edits become files. Raises RunError as :meth:`write` does."""
+        with self._writing():
+            records = [branch_record(branch, self.directions) for branch in branches]
+        self.write(*({"branch": record} for record in records))
+
+    def write_events(self, events: Sequence[Event], tokens: Sequence[TokenWritten]) -> None:
+        """Append events of a branch, and write the table of its ``tokens`` where it has ended.
+
+        Raises:
+            RunError: the disk is full; the events are kept.
+        """
+        self.write(*map(event_record, events), are_kept=True)
+        for event in events:
+            if isinstance(event, BranchEnded):
+                self.write_scores(event.branch, tokens)
 
     def lines(self) -> Iterator[tuple[str, Any]]:
         """What each line is, and what it says."""
@@ -107,7 +143,8 @@ class SessionLog:
     def write_presets(self, traces: Sequence[Trace]) -> None:
         """Keep the traces that the session was given."""
         text = "".join(f"{record_of(trace)[0].decode()}\n" for trace in traces)
-        write_aside(self.path / _PRESETS, lambda file: file.write_text(text, encoding="utf-8"))
+        with self._writing():
+            write_aside(self.path / _PRESETS, lambda file: file.write_text(text, encoding="utf-8"))
 
     def presets(self) -> list[Trace]:
         """The traces that the session was given."""
@@ -117,25 +154,43 @@ class SessionLog:
 
     def write_reader(self, reader: SessionReader, **about: Any) -> None:
         """Keep a probe or direction, and say so in the manifest."""
-        folder = self.path / "readers"
-        folder.mkdir(exist_ok=True)
-        known = self.manifest.setdefault("readers", [])
+        folder, known = self.path / "readers", self.manifest["readers"]
         file = f"{len(known)}.safetensors"
-        write_aside(folder / file, reader.reader.save)
-        known.append({"name": reader.name, "kind": type(reader.reader).__name__, "file": file, **about})
-        write_json(self.path / _MANIFEST, self.manifest)
+        entry = {"name": reader.name, "kind": type(reader.reader).__name__, "file": file, **about}
+        with self._writing():
+            folder.mkdir(exist_ok=True)
+            write_aside(folder / file, reader.reader.save)
+            write_json(self.path / _MANIFEST, self.manifest | {"readers": [*known, entry]})
+        known.append(entry)
 
     def write_scores(self, branch_id: str, tokens: Sequence[TokenWritten]) -> None:
-        """Write the table of a branch that has ended."""
-        folder = self.path / "scores"
-        folder.mkdir(exist_ok=True)
-        write_table(folder / f"{branch_id}.parquet", scores_table(tokens))
+        """Write the table of a branch that has ended, where it is not there."""
+        table = self.path / "scores" / f"{branch_id}.parquet"
+        with self._writing():
+            table.parent.mkdir(exist_ok=True)
+            if not table.exists():
+                write_table(table, scores_table(tokens))
 
     def close(self) -> None:
-        """Let other processes write."""
-        if not self._file.closed:
+        """Write what is left, and let other processes write. Raises RunError where the disk is full."""
+        if self._file.closed:
+            return
+        try:
+            self.write()
+            self.manifest["status"] = "complete"
+            with self._writing():
+                write_json(self.path / _MANIFEST, self.manifest)
+        finally:
             self._file.close()
             unlock_folder(self._lock)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A block whose errors of the disk are one line."""
+        try:
+            yield
+        except OSError as error:
+            raise RunError(f"out {self.path}: cannot be written: {error.strerror or error}") from error
 
 
 def scores_table(tokens: Sequence[TokenWritten]) -> pd.DataFrame:

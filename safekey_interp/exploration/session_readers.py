@@ -11,6 +11,7 @@ from typing import Any
 from safekey_interp.capture.hidden_states import collect_states
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.trace import Trace
+from safekey_interp.display import one_line
 from safekey_interp.errors import InputError, SafekeyError
 from safekey_interp.exploration.session_events import TokenScore, TokenWritten
 from safekey_interp.generation.monitor import Threshold, calibrate
@@ -32,7 +33,7 @@ class SessionReader:
     """A probe or direction under a name."""
 
     name: str
-    """Unique in the session."""
+    """Unique in the session; a printable line."""
     reader: Probe | Direction
     """What scores."""
     scorer: TokenScorer
@@ -82,7 +83,9 @@ def make_reader(
         )
     kind = type(reader).__name__.lower()
     made = f"{kind} at {reader.position or reader.site}, layer {reader.layer}"
-    chosen = name or next(one for number in range(1, len(taken) + 2) if (one := _numbered(made, number)) not in taken)
+    chosen = one_line(name or "") or next(
+        one for number in range(1, len(taken) + 2) if (one := _numbered(made, number)) not in taken
+    )
     if chosen in taken:
         raise InputError(f"reader: the name {chosen!r} is taken; choose another")
     threshold, why = None, ""

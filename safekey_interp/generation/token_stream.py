@@ -128,11 +128,6 @@ class TokenStream:
             self._choose = TiesAlone(model.hf, mask, self._ends, alone)
 
     @property
-    def response_start(self) -> int:
-        """Position of the response's first token."""
-        return len(self.prompt.ids) - self.prompt.n_prefill
-
-    @property
     def has_ended(self) -> bool:
         """Whether every token is read, and no other follows."""
         return self.end is not None and self.n_told == len(self.ids)
@@ -141,7 +136,7 @@ class TokenStream:
         """Read the tokens that wait, those of prompt and prefill first, and choose the next; None at the end."""
         if self.has_ended:
             return None
-        begin, first = self.n_read, max(self.n_read, self.response_start - 1)
+        begin, first = self.n_read, max(self.n_read, self.prompt.response_start - 1)
         try:
             with self.applied():
                 logits = self._read(begin, first)
@@ -162,10 +157,11 @@ class TokenStream:
                 stack.enter_context(around())
             yield
 
-    def resume(self, new: Sequence[int], end: Literal["end_of_turn", "limit"] | None) -> None:
-        """Take over new tokens that were told before, such as those of a file, and what ended them."""
+    def resume(self, new: Sequence[int], end: Literal["end_of_turn", "limit"] | None, *, n_told: int) -> None:
+        """Take over new tokens, such as those of a file, and what ended them; the first ``n_told`` of all tokens need
+        not be told again."""
         self.ids += new
-        self.n_told, self.end = len(self.ids), end
+        self.n_told, self.end = n_told, end
 
     def forget(self) -> None:
         """Drop keys and values; the next pass computes them again."""
@@ -217,7 +213,7 @@ class TokenStream:
         """What the pass shows of tokens that were not told before."""
         new = range(self.n_told, len(self.ids))
         logprobs = np.full(len(self.ids) - begin, np.nan)
-        if begin >= self.response_start:
+        if begin >= self.prompt.response_start:
             logprobs[0] = self._next_logprob
         predicted = self.ids[first + 1 :]
         if predicted:

@@ -27,6 +27,11 @@ class PromptTokens(NamedTuple):
     n_prefill: int
     """How many of them, the last, hold the prefill."""
 
+    @property
+    def response_start(self) -> int:
+        """Position of the response's first token."""
+        return len(self.ids) - self.n_prefill
+
 
 def prompt_tokens(tokenizer: Any, request: Request) -> PromptTokens:
     """Tokens of a request's prompt and prefill.
@@ -91,7 +96,7 @@ def before_end(new: Sequence[int], ends: Iterable[int]) -> list[int]:
 
 def response_text(tokenizer: Any, request: Request, prompt: PromptTokens, new: Sequence[int]) -> str:
     """Prefill and new tokens as text. Special tokens stay: some models mark their reasoning so."""
-    start = len(prompt.ids) - prompt.n_prefill
+    start = prompt.response_start
     whole = _decoded(tokenizer, prompt.ids[max(0, start - _BEFORE) : start], [*prompt.ids[start:], *new])
     if whole.startswith(request.prefill):
         return whole
@@ -131,7 +136,7 @@ def generated_from(
         engine=engine,
         seed=seed,
         input_ids=tuple(prompt.ids),
-        response_start=len(prompt.ids) - prompt.n_prefill,
+        response_start=prompt.response_start,
         new_ids=tuple(new),
         edited=tuple(tuple(token for token in tokens if token < n) for tokens in edited),
     )

@@ -16,7 +16,7 @@ from safekey_interp.generation.requests import Generated, Request, check_differe
 from safekey_interp.generation.sampling import Sampling, stream_seed
 from safekey_interp.generation.tokens import PromptTokens, check_room, generated_from, prompt_tokens, usual_limit
 from safekey_interp.models.chat_template import tokenizer_hash
-from safekey_interp.models.checkpoints import resolve
+from safekey_interp.models.checkpoints import check_revision, resolve
 from safekey_interp.runs.manifest import version_of
 
 
@@ -53,6 +53,7 @@ class VllmEngine:
             raise InputError(f"no package vllm, which runs the model; {install_hint('vllm')} on Linux")
         if batch_size < 1:
             raise InputError(f"batch_size: got {batch_size}, expected at least 1")
+        check_revision(spec, revision)
         self._vllm: Any = import_module("vllm")
         checkpoint = resolve(spec)
         self.spec, self.revision, self.dtype = checkpoint.spec, revision, dtype

@@ -48,8 +48,9 @@ class WrittenPositions:
         self._offsets = list(offsets)
         self._new: list[int] = []
         self._text = WrittenText(tokenizer, request, prompt)
-        self._known = self._encoded(request.prefill)
-        self._now: Encoding | None = self._known
+        self.given = self._encoded(request.prefill)
+        """The encoding of prompt and prefill."""
+        self._now: Encoding | None = self.given
 
     def write(self, token: int) -> None:
         """The model has written a further token."""
@@ -68,7 +69,7 @@ class WrittenPositions:
             return range(first, first + len(self._new))
         if name in WRITTEN:
             return self.encoding().positions(name)
-        known = self._known.positions(name)
+        known = self.given.positions(name)
         if not known:
             check_spans([name], {*self._request.trace.span_names, GENERATED})
             raise TraceError(

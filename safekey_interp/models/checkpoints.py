@@ -99,6 +99,17 @@ def resolve(spec: str) -> Checkpoint:
     return Checkpoint(spec=spec, location=spec, is_local=False)
 
 
+def check_revision(spec: str, revision: str | None) -> None:
+    """Refuse a revision of what is no hub model: only the hub has several.
+
+    Raises:
+        ModelError: ``spec`` names a bundled model, or a file or folder that is there.
+    """
+    is_here = organism.is_organism(spec) or spec == "smollm2" or _exists(Path(spec).expanduser())
+    if revision is not None and is_here:
+        raise ModelError(f"model {spec}: no hub model, and so without revisions; leave revision {revision!r} out")
+
+
 def read_checkpoint(checkpoint: Checkpoint, options: dict[str, Any]) -> tuple[Any, Any]:
     """The causal model and the tokenizer of a checkpoint.
 

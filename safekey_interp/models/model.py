@@ -17,7 +17,7 @@ from torch import nn
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, ModelError, TraceError, first_line
 from safekey_interp.models.chat_template import Rendering
-from safekey_interp.models.checkpoints import merge_adapter, read_checkpoint, resolve
+from safekey_interp.models.checkpoints import check_revision, merge_adapter, read_checkpoint, resolve
 from safekey_interp.models.devices import device_for, dtype_for
 from safekey_interp.models.encoding import Encoding, check_length, encode
 from safekey_interp.models.tokenisation import check_offsets
@@ -226,8 +226,10 @@ def load(
         The model on its device, set to evaluate.
 
     Raises:
-        ModelError: no such model, no weights, no tokenizer, or no causal language model.
+        ModelError: no such model, no weights, no tokenizer, no causal language model, or a revision of one that is not
+            the hub's.
     """
+    check_revision(str(spec), revision)
     checkpoint = resolve(str(spec))
     spread = str(device) == "auto" or "device_map" in from_pretrained
     target = None if spread else device_for(device)

@@ -19,6 +19,7 @@ from . import bad_endpoints, bad_input, damaged_runs
 from .full_disks import filled
 from .interruptions import interrupted
 from .processes import load_libraries, run
+from .served_sessions import served
 from .two_at_once import two_at_once
 from .victims import COMMANDS, copy, prepare
 
@@ -31,6 +32,7 @@ def main() -> None:
         "damage": _damage,
         "disk": _disk,
         "together": _together,
+        "served": lambda asked, template, made: served(made, points=asked.points, seed=asked.seed),
     }
     parser = argparse.ArgumentParser(
         prog="python -m tests.attack", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

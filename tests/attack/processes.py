@@ -40,7 +40,8 @@ def load_libraries() -> None:
         *("safekey_interp.reporting.report_file", "safekey_interp.reporting.pages.probe_page"),
         *("safekey_interp.training.training_run", "safekey_interp.generation.local_engine"),
         *(f"safekey_interp.cli.{kind}_command" for kind in ("probe", "segment", "generate", "intervene", "train")),
-        *(f"safekey_interp.cli.{kind}_command" for kind in ("compare", "evaluate")),
+        *(f"safekey_interp.cli.{kind}_command" for kind in ("compare", "evaluate", "explore")),
+        *("uvicorn", "starlette.applications", "safekey_interp.exploration.web.session_server"),
     ):
         import_module(name)
 
@@ -66,9 +67,9 @@ def run(
         limit: seconds after which it is killed; a command that hangs ends as -9.
         streams: what the files of its output are called, where several run in one folder.
     """
-    launch = _started if starts else _forked
+    launch = _started if starts else forked
     files = folder.with_name(f"{folder.name}{streams}.out"), folder.with_name(f"{folder.name}{streams}.err")
-    pid = launch(list(words), folder, _environment(folder) | dict(variables or {}), files)
+    pid = launch(list(words), folder, environment(folder) | dict(variables or {}), files)
     began = time.monotonic()
     was_hit = False
     if signal_at is not None:
@@ -87,7 +88,7 @@ def run(
     return Ended(status, *(file.read_text(errors="replace") for file in files), time.monotonic() - began, was_hit)
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path) -> dict[str, str]:
     """All that a command may keep elsewhere is kept beside its folder, where it is seen."""
     own = {"SAFEKEY_CACHE": str(folder.with_name("cache")), "TMPDIR": str(folder / "tmp"), "OMP_NUM_THREADS": "1"}
     return {**os.environ, **own, "HF_HUB_OFFLINE": "1"}
@@ -108,7 +109,8 @@ def _started(words: list[str], folder: Path, environment: dict[str, str], files:
         ).pid
 
 
-def _forked(words: list[str], folder: Path, environment: dict[str, str], files: tuple[Path, Path]) -> int:
+def forked(words: list[str], folder: Path, environment: dict[str, str], files: tuple[Path, Path]) -> int:
+    """Process of a command, whose output and errors are two files."""
     from safekey_interp.cli.app import main
 
     (folder / "tmp").mkdir(exist_ok=True)

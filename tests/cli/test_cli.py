@@ -126,6 +126,21 @@ WRONG_WORDS: dict[str, tuple[list[str], str]] = {
     "out nowhere": (["probe", "--traces", "t.jsonl", "--out", "/proc/x"], "out /proc/x: cannot be written"),
     "out too long": (["probe", "--traces", "t.jsonl", "--out", "x" * 300], "cannot be written: File name too long"),
     "out no run": (["probe", "--traces", "t.jsonl", "--out", "."], "not empty and no run of this package"),
+    "sample of no stream": (
+        ["probe", "--traces", "t.jsonl", "--stream-sample", "5"],
+        "--stream-sample: got 5, expected none",
+    ),
+    # Said before traces are looked for.
+    "revision here": (["probe", "--traces", "no.jsonl", "--revision", "main"], "leave revision 'main' out"),
+    "revision of a folder": (
+        ["intervene", "lens", "--model", ".", "--traces", "no.jsonl", "--revision", "v1"],
+        "model .: no",
+    ),
+    "revision of answers": (
+        ["generate", "--prompts", "no.jsonl", "--out", "r.jsonl", "--revision", "v1"],
+        "no hub model",
+    ),
+    "revision to train": (["train", "traces=[no.jsonl]", "--revision", "v1"], "model organism:base: no hub model"),
     "segment out": (["segment", "t.jsonl", "--out", "x.txt"], "expected a name that ends in .jsonl or .parquet"),
     "segment nowhere": (["segment", "t.jsonl", "--out", "/proc/x.jsonl"], "--out /proc/x.jsonl: cannot be written"),
     "segment no folder": (["segment", "t.jsonl", "--out", "no/x.jsonl"], "--out no/x.jsonl: cannot be written"),

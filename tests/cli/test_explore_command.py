@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -58,6 +59,18 @@ def test_a_killed_server_loses_no_finished_branch_and_the_folder_opens_again(tmp
         assert process.wait(60) == 0
         assert process.stderr is not None
         assert process.stderr.read() == "kept; `safekey-interp explore --run kept` opens it again\n"
+
+
+@pytest.mark.slow
+def test_a_server_that_is_told_to_end_says_how_the_session_goes_on(tmp_path: Path) -> None:
+    with explored(tmp_path, "--out", "kept") as (process, address):
+        assert address
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 143
+        assert process.stderr is not None
+        said = "safekey-interp: stopped; `safekey-interp explore --run kept` opens it again\n"
+        assert process.stderr.read() == said
+    assert json.loads((tmp_path / "kept" / "run.json").read_text())["status"] == "complete"
 
 
 @pytest.mark.parametrize(

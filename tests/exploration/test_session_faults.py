@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
 
 import pytest
 import torch
 from tiny_models import tiny_model
-from written_branches import tokens_of, tokens_passed, written
+from written_branches import failing, tokens_of, tokens_passed, written
 
 import safekey_interp as ski
 from safekey_interp.errors import InputError, TraceTooLong
@@ -29,25 +26,6 @@ def loaded() -> Model:
 
 def expected(n: int = 40, prompt: str = PROMPT) -> str:
     return ski.generate(loaded(), [prompt], max_new_tokens=n)[0]
-
-
-@contextmanager
-def failing(model: Model, after: int, error: Exception) -> Iterator[None]:
-    """A model whose second layer raises from the ``after``-th pass on: the first has read the tokens by then."""
-    layer: Any = model.hf.get_decoder().layers[1]
-    n = 0
-
-    def fail(*_args: Any) -> None:
-        nonlocal n
-        n += 1
-        if n > after:
-            raise error
-
-    handle = layer.register_forward_pre_hook(fail)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 @pytest.mark.parametrize(
@@ -213,8 +191,7 @@ def test_keys_and_values_stay_below_the_limit_over_many_branches() -> None:
     for number in range(12):
         root = session.start(organism.example(), temperature=1.0, seed=number, max_new_tokens=20)
         written(session, root)
-        kept = [state.n_bytes for state in session._tree.states() if state.open_stream is not None]
-        sizes.append(sum(kept))
+        sizes.append(sum(state.n_bytes for state in session._tree.states()))
     assert max(sizes) <= 2e6
     with tokens_passed(loaded()) as passed:
         written(session, session.fork("11", control=False))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_models import tiny_model
+from tiny_models import shipped, tiny_model
 from written_branches import tokens_of, tokens_passed, written
 
 import safekey_interp as ski
@@ -30,6 +30,10 @@ def direction(model: Model) -> ski.Direction:
     rows = rng.standard_normal((30, model.d_model))
     labels = ["harmful", "benign"] * 15
     return ski.Direction.fit(rows, labels, [str(n) for n in range(30)], layer=1, site="resid_post")
+
+
+def outcome(trace: ski.Trace) -> str | None:
+    return ski.judge_refusal(trace.prompt, trace.response).label
 
 
 def begun(session: ski.Session, **options: Any) -> ski.Branch:
@@ -179,14 +183,42 @@ def test_states_of_the_same_text_change_nothing_and_of_another_one_change_what_i
     same = session.fork(root, patch=ski.StatePatch(root.branch_id))
     written(session, same)
     assert session.transcript(same).response == session.transcript(root).response
-    assert same.no_control
+    assert "no answer to another prompt" in same.no_control
     hidden = session.fork(root, at=session.transcript(root).tokens[-1].position, edits=ski.HideSpan("prompt"))
     written(session, hidden)
     moved = session.fork(root, patch=ski.StatePatch(hidden.branch_id, positions="understanding", layers=[0, 1]))
     written(session, moved)
     assert session.difference(moved, root).tokens["kl"].to_numpy().max() > 0
-    with pytest.raises(InputError, match="expected as many"):
+    with pytest.raises(InputError, match="0 to put them in, expected some"):
         session.fork(root, at=session.transcript(root).tokens[2].position, patch=ski.StatePatch(root.branch_id))
+
+
+def test_the_control_of_a_patch_has_the_states_of_an_answer_to_another_prompt_with_the_same_outcome() -> None:
+    complied = [trace for trace in shipped(60) if outcome(trace) == "full_compliance"]
+    target, source, *others = {trace.group: trace for trace in complied}.values()
+    refused = [trace for trace in shipped(60) if outcome(trace) == "full_refusal"]
+    session = ski.Session(loaded(), traces=[target, *refused, *others])
+    roots = [session.start(trace, prefill=trace.response, max_new_tokens=1) for trace in (target, source)]
+    for root in roots:
+        written(session, root)
+    [label] = {ended.label for root in roots if (ended := session.transcript(root).ended)}
+    fork = session.fork(roots[0], patch=ski.StatePatch(roots[1].branch_id, positions="understanding"))
+    control = session.branch(str(fork.control))
+    assert control.patch is not None
+    assert fork.patch is not None
+    given = control.patch.source
+    assert isinstance(given, ski.Trace)
+    assert given.prompt not in (target.prompt, source.prompt)
+    assert outcome(given) == label
+    assert (control.patch.positions, control.patch.layers) == (fork.patch.positions, fork.patch.layers)
+    [own, its, foreign] = [loaded().encode(trace).positions("understanding") for trace in (target, source, given)]
+    assert len(foreign) >= min(len(own), len(its))
+    for branch in (fork, control):
+        written(session, branch)
+    assert session.difference(control).tokens["kl"].to_numpy().max() > 0
+    direct = session.fork(roots[0], patch=ski.StatePatch(given), control=False)
+    written(session, direct)
+    assert session.transcript(direct).response == session.transcript(control).response
 
 
 @pytest.mark.slow

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,7 @@ from written_branches import written
 
 import safekey_interp as ski
 from safekey_interp.errors import ModelError, RunError
+from safekey_interp.exploration.session_events import BranchFailed
 from safekey_interp.models import organism
 from safekey_interp.models.model import Model
 
@@ -93,6 +98,87 @@ def test_a_torn_line_is_left_out_and_a_broken_one_is_named(tmp_path: Path) -> No
     log.write_bytes(b"".join([*lines[:3], b"nonsense\n", *lines[3:]]))
     with pytest.raises(RunError, match=r"session\.jsonl, line 4: cannot be read"):
         ski.Session.open(tmp_path / "run", models=loaded())
+
+
+@pytest.mark.slow
+def test_wherever_the_log_ends_what_had_ended_is_there_and_the_rest_goes_on_to_the_same_text(tmp_path: Path) -> None:
+    session = saved(tmp_path / "run")
+    known = {branch.branch_id: session.transcript(branch) for branch in session.tree()}
+    session.close()
+    log = tmp_path / "run" / "session.jsonl"
+    whole = log.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    given = [number for number, line in enumerate(lines) if b'"branch": "1"' in line and b'"is_given": true' in line]
+    within_prefill = len(b"".join(lines[: given[len(given) // 2]]))
+    rng = np.random.default_rng(0)
+    for end in (0, within_prefill, *rng.integers(len(whole), size=12)):
+        log.write_bytes(whole[:end])
+        had_ended = [json.loads(line)["ended"]["branch"] for line in whole[:end].splitlines(keepends=True)
+                     if line.startswith(b'{"ended"') and line.endswith(b"\n")]  # fmt: skip
+        for table in (tmp_path / "run" / "scores").iterdir():
+            table.unlink()
+        with ski.Session.open(tmp_path / "run", models=loaded()) as again:
+            for branch in again.tree():
+                transcript, before = again.transcript(branch), known.get(branch.branch_id)
+                assert (transcript.status == "ended") == (branch.branch_id in had_ended)
+                if transcript.status != "ended" and before is not None and before.ended is not None:
+                    written(again, branch)
+                    transcript = again.transcript(branch)
+                if transcript.status == "ended" and before is not None:
+                    assert [token.text for token in transcript.tokens] == [token.text for token in before.tokens]
+                    assert (transcript.response, transcript.spans) == (before.response, before.spans)
+                    table = pd.read_parquet(tmp_path / "run" / "scores" / f"{branch.branch_id}.parquet")
+                    assert list(table["token"]) == [token.text for token in before.tokens]
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    """A block in which the system refuses to make files larger, as it does on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("room", [0, 700, 2500])
+def test_a_full_disk_is_one_line_and_nothing_is_lost_once_there_is_room(tmp_path: Path, room: int) -> None:
+    session = ski.Session(loaded(), readers={"harm": direction()}, out=tmp_path / "run")
+    root = session.start(organism.example(), max_new_tokens=30)
+    log = tmp_path / "run" / "session.jsonl"
+    with no_file_larger_than(log.stat().st_size + room):
+        events = list(session.run(root))
+        assert isinstance(events[-1], BranchFailed)
+        assert "cannot be written" in events[-1].message
+        assert "\n" not in events[-1].message
+        n = len(session.transcript(root).tokens)
+        with pytest.raises(RunError, match="cannot be written"):
+            session.start("A door?", name="a door " * 500)
+        with pytest.raises(RunError, match="cannot be written"):
+            session.rename(root, "a door " * 500)
+        assert [branch.name for branch in session.tree()] == [root.name]
+    written(session, root)
+    tokens = session.transcript(root).tokens
+    assert len(tokens) > n
+    assert session.transcript(root).response == ski.generate(loaded(), [organism.example()], max_new_tokens=30)[0]
+    session.close()
+    with ski.Session.open(tmp_path / "run", models=loaded()) as again:
+        [branch] = again.tree()
+        assert [token.token_id for token in again.transcript(branch).tokens] == [token.token_id for token in tokens]
+        assert again.transcript(branch).status == "ended"
+
+
+def test_the_manifest_says_whether_a_session_is_open(tmp_path: Path) -> None:
+    def status() -> str:
+        return json.loads((tmp_path / "run" / "run.json").read_text())["status"]
+
+    with ski.Session(loaded(), out=tmp_path / "run"):
+        assert status() == "running"
+    assert status() == "complete"
+    with ski.Session.open(tmp_path / "run", models=loaded()):
+        assert status() == "running"
+    assert status() == "complete"
 
 
 @pytest.mark.slow

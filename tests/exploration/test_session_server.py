@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import Iterator
+from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
-from explored_session import OpenTab, Served, served
+import torch
+from explored_session import OpenTab, Served, served, serving
+from tiny_models import tiny_model
+from written_branches import failing, gated
 
 import safekey_interp as ski
+from safekey_interp.exploration.web.branch_queue import BranchQueue
+from safekey_interp.exploration.web.open_tabs import OpenTabs
 from safekey_interp.exploration.web.request_guard import MOST_BYTES
 from safekey_interp.measures.direction_record import Direction
 
@@ -67,6 +76,7 @@ def test_a_body_over_the_limit_is_refused(there: Served):
         ("/api/fork", {"branch": "none"}, "none"),
         ("/api/run", {"branch": "none"}, "none"),
         ("/api/fit", {}, "trace"),
+        ("/api/cancel", {"branch": 7}, "branch: "),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_the_session_goes_on(there: Served, path, body, words):
@@ -104,17 +114,69 @@ def test_one_tab_writes_and_a_second_one_watches_until_it_is_alone(there: Served
     second.close()
 
 
-def test_a_closed_tab_stops_the_branch_that_it_began(there: Served):
+def test_a_closed_tab_stops_what_it_began_within_one_token(there: Served):
     tab, watching = OpenTab(there), OpenTab(there)
-    # Longer than it takes to hear of the closed tab: the organism says little unless it is held to it.
-    asked = {"prompt": PROMPT, "temperature": 50.0, "max_new_tokens": 200}
-    [branch] = there.ask("/api/start", asked, **tab.tab)[1]["branches"]
-    watching.until(lambda message: message["type"] == "token" and message["branch"] == branch)
-    tab.close()
-    shown = watching.until(lambda message: message["type"] == "branch" and message["branch"] == branch)
-    assert shown["status"] in ("paused", "ended")
-    assert len(shown["tokens"]) < 200
+    [branch] = there.ask("/api/start", {"prompt": PROMPT, "run": False}, **tab.tab)[1]["branches"]
+    with gated(there.session.models[0]) as gate:
+        asking = Thread(target=there.ask, args=["/api/run", {"branch": branch}], kwargs=tab.tab)
+        asking.start()
+        for _ in range(4):
+            gate.wait()
+            gate.pass_on()
+        gate.wait()
+        tab.close()
+        assert watching.until(lambda message: message["type"] == "role")["is_writer"]
+        gate.pass_on(1000)
+        shown = watching.until(lambda message: message["type"] == "branch" and message["status"] == "paused")
+        asking.join()
+    assert len(shown["tokens"]) <= 4, (
+        "the pass that was at the gate is the last: the fifth, and the first read the prompt"
+    )
     watching.close()
+
+
+def test_a_step_that_was_cancelled_while_it_waited_does_not_shorten_a_run(there: Served):
+    session, prompts = there.session, [PROMPT, "How do I open a door?"]
+    first, second = (session.start(prompt).branch_id for prompt in prompts)
+    queue = BranchQueue(session, lambda _: None)
+    asked: list[Thread] = []
+
+    def ask(*words: Any, waits: bool, **options: Any) -> None:
+        """Requests wait for the pass that is at the gate; what they ask for is known at once."""
+        act, branch = words
+        asked.append(Thread(target=act, args=[branch], kwargs=options))
+        asked[-1].start()
+        while (second in queue._waiting) != waits:
+            time.sleep(0.01)
+
+    with gated(session.models[0]) as gate:
+        ask(queue.add, [first], waits=False)
+        gate.wait()
+        ask(queue.add, [second], waits=True, one_token=True)
+        ask(queue.cancel, second, waits=False)
+        ask(queue.add, [second], waits=True)
+    while session.transcript(second).status != "ended":
+        time.sleep(0.01)
+    for thread in asked:
+        thread.join()
+    queue.close()
+    assert session.transcript(first).status == "ended"
+
+
+def test_a_hundred_starts_that_are_cancelled_at_once_leave_the_next_one_right(there: Served):
+    tab = OpenTab(there)
+    begun = []
+    for _ in range(100):
+        begun += there.ask("/api/start", {"prompt": PROMPT}, **tab.tab)[1]["branches"]
+        assert there.ask("/api/cancel", {}, **tab.tab)[0] == 200
+    [branch] = there.ask("/api/start", {"prompt": PROMPT}, **tab.tab)[1]["branches"]
+    ended(tab, branch)
+    [answered] = ski.generate(there.session.models[0], [PROMPT], sampling=ski.Sampling())
+    assert there.session.transcript(branch).response == answered
+    for each in begun:
+        assert answered.startswith(there.session.transcript(each).response)
+        assert there.ask("/api/delete", {"branch": each}, **tab.tab)[0] == 200
+    tab.close()
 
 
 def test_cancelling_often_loses_nothing(there: Served):
@@ -136,15 +198,108 @@ def test_cancelling_often_loses_nothing(there: Served):
     assert [token.index for token in transcript.tokens] == list(range(len(transcript.tokens)))
 
 
-@pytest.mark.parametrize("text", ["a\ud800b", "</script><b>x</b>", "\x1b[31mred\x1b[0m\x00", "how " * 5])
-def test_any_text_passes_as_text(there: Served, text):
-    status, made = there.ask("/api/start", json.dumps({"prompt": text, "run": False}).encode())
-    assert status == 200, made
+HOSTILE = "a\ud800b </script><script>alert(1)</script> \x1b[31mred\x1b[0m\x00\u2028\u202e"
+
+
+def test_text_of_every_kind_passes_as_text_wherever_it_stands(tmp_path):
+    """In prompt, turns, system text, response, names of branches and readers: on the page, in files and in messages."""
+    vector = np.eye(1, ski.load("organism").d_model)[0]
+    reader = Direction(vector=vector, norm=1.0, layer=1, site="resid_post")
+    with served(tmp_path / "session", readers={HOSTILE: reader}) as there:
+        tab = OpenTab(there)
+        turns = [{"role": "user", "content": HOSTILE}, {"role": "assistant", "content": HOSTILE}]
+        asked = {"prompt": HOSTILE, "system": HOSTILE, "turns": turns, "max_new_tokens": 8}
+        status, made = there.ask("/api/start", json.dumps(asked).encode(), **tab.tab)
+        assert status == 200, made
+        [root] = made["branches"]
+        ended(tab, root)
+        edit = {"branch": root, "at": there.session.transcript(root).response_start, "text": HOSTILE}
+        [fork] = there.ask("/api/fork", json.dumps(edit).encode(), **tab.tab)[1]["branches"]
+        ended(tab, fork)
+        there.ask("/api/rename", json.dumps({"branch": fork, "name": HOSTILE}).encode(), **tab.tab)
+        refused = there.ask("/api/run", json.dumps({"branch": HOSTILE}).encode(), **tab.tab)[1]["error"]
+        tab.close()
+        shown = OpenTab(there)
+        page = there.ask("/session.html")[1].decode()
+        read = there.ask(f"/api/code?token={there.token}&branch={fork}")[1]["python"]
+        saved = there.ask("/traces.jsonl")[1]
+        shown.close()
+        response = there.session.transcript(fork).response
+    for text in (json.dumps(shown.first, ensure_ascii=False), page, refused):
+        assert not set("\x1b\x00\ud800\u2028\u202e") & set(text)
+    assert "<script>alert" not in page
+    assert page.count("</script") == page.count("<script"), "no text ends or begins a script"
+    assert HOSTILE.replace("\ud800", "\ufffd") in response
+    compile(read, "code", "exec")
+    (tmp_path / "saved.jsonl").write_bytes(saved)
+    assert response in [trace.response for trace in ski.read_traces(tmp_path / "saved.jsonl")]
+    with ski.Session.open(tmp_path / "session") as again:
+        assert again.transcript(fork).response == response
+
+
+@pytest.mark.slow
+def test_a_prompt_of_32_000_characters_is_answered_by_a_model_that_can_read_it():
+    prompt = "open a door " * 2_667
+    long, short = tiny_model("llama", max_position_embeddings=65_536), tiny_model("llama")
+    with ski.Session([long, short]) as session, serving(session) as there:
+        tab = OpenTab(there)
+        assert there.ask("/api/start", {"prompt": prompt, "models": [0, 1]}, **tab.tab)[0] == 400
+        assert session.tree() == ()
+        asked = {"prompt": prompt, "max_new_tokens": 2}
+        [branch] = there.ask("/api/start", asked, **tab.tab)[1]["branches"]
+        ended(tab, branch)
+        tab.close()
+        written = session.transcript(branch)
+        assert len(written.prompt_tokens) > 32_000 / 4
+        assert written.response == ski.generate(long, [prompt], max_new_tokens=2)[0]
+
+
+def test_a_response_that_fills_the_context_says_so_and_the_next_one_is_written(there: Served):
     tab = OpenTab(there)
-    shown = next(each for each in tab.first["branches"] if each["branch"] == made["branches"][0])
+    model = there.session.models[0]
+    room = model.max_positions - len(model.encode(ski.Trace(trace_id="0", prompt="vug " * 100, response="")).input_ids)
+    begun = there.session.start("vug " * 100, prefill="vug " * (room - 2), max_new_tokens=500)
+    there.ask("/api/run", {"branch": begun.branch_id}, **tab.tab)
+    how = tab.until(lambda message: message["type"] == "ended")
+    assert how["reason"] in ("context_full", "end_of_turn")
+    [branch] = there.ask("/api/start", {"prompt": PROMPT}, **tab.tab)[1]["branches"]
+    ended(tab, branch)
     tab.close()
-    assert "\x1b" not in json.dumps(shown, ensure_ascii=False)
-    assert there.ask("/api/rename", {"branch": made["branches"][0], "name": "</script>"})[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried\nto allocate"), "out of memory at "),
+        (RuntimeError("first\n<b>second</b>"), "first"),
+    ],
+)
+def test_a_pass_that_fails_is_one_line_for_all_tabs_and_the_branch_goes_on(there: Served, error, said):
+    tab = OpenTab(there)
+    with failing(there.session.models[0], 5, error):
+        [branch] = there.ask("/api/start", {"prompt": PROMPT}, **tab.tab)[1]["branches"]
+        message = tab.until(lambda each: each["type"] == "failed")["message"]
+        status, answer = there.ask(f"/api/lens?token={there.token}&branch={branch}&position=3")
+    assert message.startswith(said)
+    assert "\n" not in message + answer["error"]
+    assert status == 500
+    there.ask("/api/run", {"branch": branch}, **tab.tab)
+    ended(tab, branch)
+    tab.close()
+    [answered] = ski.generate(there.session.models[0], [PROMPT], sampling=ski.Sampling())
+    assert there.session.transcript(branch).response == answered
+
+
+def test_a_tab_that_reads_nothing_is_let_go_before_it_takes_memory():
+    async def unread() -> None:
+        tabs = OpenTabs(on_writer_closed=lambda: None)
+        tab = tabs.open()
+        while not tab.is_over:
+            tabs.publish({"type": "token"})
+            await asyncio.sleep(0)
+        assert 0 < tab.waiting.qsize() <= 100_000
+
+    asyncio.run(asyncio.wait_for(unread(), 120))
 
 
 def test_readings_and_traces_come_as_the_session_has_them(there: Served, tmp_path):

@@ -86,10 +86,11 @@ def byte_level_tokenizer() -> PreTrainedTokenizerFast:
 
 
 @lru_cache
-def tiny_model(architecture: str, attn: str | None = None) -> Model:
-    """A random model of that architecture, weights large enough that attention is far from uniform."""
+def tiny_model(architecture: str, attn: str | None = None, **changes: Any) -> Model:
+    """A random model of that architecture, weights large enough that attention is far from uniform; ``changes`` are of
+    its configuration."""
     torch.manual_seed(0)
-    config = CONFIG_MAPPING[architecture](**(BASE | ARCHITECTURES[architecture]))
+    config = CONFIG_MAPPING[architecture](**(BASE | ARCHITECTURES[architecture] | changes))
     options = {} if attn is None else {"attn_implementation": attn}
     hf = AutoModelForCausalLM.from_config(config, dtype=torch.float32, **options)
     with torch.no_grad():

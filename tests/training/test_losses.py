@@ -21,6 +21,7 @@ from safekey_interp.models.safety_head import HeadLogits, SafetyHead
 from safekey_interp.segmentation.segmenter import segment
 from safekey_interp.training import loss_terms
 from safekey_interp.training.batch import collate
+from safekey_interp.training.batch_loss import BatchLoss
 from safekey_interp.training.losses import Counts, LossSums, LossTerms, combine, head_loss, summed_cross_entropy
 from safekey_interp.training.query_mask import exact_way
 
@@ -123,6 +124,27 @@ def test_traces_in_one_row_have_the_same_terms_and_gradients(architecture: str, 
     mixed = [whole[0], bare, whole[1].with_(label=None), *whole[2:]]
     terms = loss_terms(model, head, mixed, query_mask=way, packing=True, finder="given")
     assert_equal_to_the_literal(model, mixed, terms, head)
+
+
+@pytest.mark.parametrize("layer", [0, 1, None])
+def test_the_head_reads_what_its_layer_puts_out(layer: int | None) -> None:
+    model = fresh("llama")
+    head, traces = head_of(model), reference_forward.with_spans(3)
+    encodings = [model.encode(trace, segment(trace, finder="given")) for trace in traces]
+    read: dict[int, torch.Tensor] = {}
+    by_hand = torch.zeros(())
+    for encoding, trace in zip(encodings, traces, strict=True):
+        at = model.hf.model.norm if layer is None else model.hf.model.layers[layer]
+        handle = at.register_forward_hook(lambda _module, _args, out: read.update({0: out}))
+        model.hf(input_ids=encoding.input_ids[None], use_cache=False)
+        handle.remove()
+        target = torch.tensor(float(trace.label == "harmful"))
+        for path, name in ((head.understanding, "understanding"), (head.context, "context")):
+            mean = read[0][0, list(encoding.positions(name))].mean(0)
+            by_hand = by_hand + 0.5 * F.binary_cross_entropy_with_logits(path(mean)[0], target)
+    batch = collate(encodings, [trace.label for trace in traces], layout="short")
+    found = BatchLoss(model.hf, head, head_layer=layer)(batch).head
+    torch.testing.assert_close(found, by_hand, rtol=1e-5, atol=1e-5)
 
 
 def test_traces_in_one_row_are_refused_where_they_would_see_one_another() -> None:

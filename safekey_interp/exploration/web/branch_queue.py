@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -20,30 +19,30 @@ class BranchQueue:
 
     def __init__(self, session: Session, publish: Callable[[Json], None]) -> None:
         self._session, self._publish = session, publish
-        self._jobs: queue.SimpleQueue[tuple[str, bool] | None] = queue.SimpleQueue()
-        self._waiting: set[str] = set()
+        self._waiting: dict[str, bool] = {}
+        """Branches in the order in which they were asked for, and whether one token is all that is wanted."""
         self._running: str | None = None
         self._stops = threading.Event()
-        self._lock = threading.Lock()
+        self._is_closed = False
+        self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="branches", daemon=True)
         self._thread.start()
 
     def add(self, branches: Iterable[str], *, one_token: bool = False) -> None:
         """Write branches, or one more token of each; one that waits already waits once."""
         for branch_id in branches:
-            with self._lock:
-                is_new = branch_id not in self._waiting
-                self._waiting.add(branch_id)
-            if is_new:
-                self._jobs.put((branch_id, one_token))
-                self.show(branch_id)
+            with self._changed:
+                self._waiting[branch_id] = one_token and self._waiting.get(branch_id, True)
+                self._changed.notify()
+            self.show(branch_id)
 
     def cancel(self, branch_id: str | None = None) -> None:
         """Leave a branch, or all, unwritten; one that is being written stops after the token that it is at."""
-        with self._lock:
-            left = set(self._waiting) if branch_id is None else self._waiting & {branch_id}
-            self._waiting -= left
-            if self._running is not None and branch_id in (None, self._running):
+        with self._changed:
+            left = [each for each in self._waiting if branch_id in (None, each)]
+            for each in left:
+                del self._waiting[each]
+            if branch_id in (None, self._running):
                 self._stops.set()
         for each in left:
             self.show(each)
@@ -62,24 +61,30 @@ class BranchQueue:
     def close(self) -> None:
         """Stop, and wait for the thread."""
         self.cancel()
-        self._jobs.put(None)
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
         self._thread.join(timeout=10)
 
+    def _next(self) -> tuple[str, bool] | None:
+        """The branch that has waited longest, once there is one; None when the queue is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._is_closed)
+            if self._is_closed:
+                return None
+            self._running = next(iter(self._waiting))
+            self._stops.clear()
+            return self._running, self._waiting.pop(self._running)
+
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (job := self._next()) is not None:
             branch_id, one_token = job
-            with self._lock:
-                if branch_id not in self._waiting:
-                    continue  # cancelled while it waited
-                self._waiting.discard(branch_id)
-                self._running = branch_id
-                self._stops.clear()
             try:
                 self._write(branch_id, one_token=one_token)
             except Exception as error:  # a bug ends its branch, and not the session
                 kind = "" if isinstance(error, SafekeyError) else f"{type(error).__name__}: "
                 self._publish({"type": "failed", "branch": branch_id, "message": one_line(f"{kind}{error}")})
-            with self._lock:
+            with self._changed:
                 self._running = None
             self.show(branch_id)
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Message = dict[str, Any]
+_MOST_WAITING = 20_000
+"""Messages that a tab may leave unread."""
 
 
 @dataclass(eq=False)
@@ -32,6 +34,14 @@ class Tab:
             return await asyncio.wait_for(self.waiting.get(), seconds)
         except TimeoutError:
             return None
+
+    def send(self, message: Message) -> None:
+        """Have it sent a message. One that reads none, as of a machine that sleeps, is let go: its browser connects
+        again, and is sent the session as it is then."""
+        if self.waiting.qsize() < _MOST_WAITING:
+            self.waiting.put_nowait(message)
+        else:
+            self.is_over = True
 
 
 class OpenTabs:
@@ -65,14 +75,14 @@ class OpenTabs:
         if was_writer:
             self._on_writer_closed()
             if self._tabs:
-                self._tabs[0].waiting.put_nowait({"type": "role", "is_writer": True})
+                self._tabs[0].send({"type": "role", "is_writer": True})
 
     def end(self) -> None:
         """Let every tab's stream end, since the server does."""
         for tab in self._tabs:
             tab.is_over = True
-            tab.waiting.put_nowait({"type": "over"})
+            tab.send({"type": "over"})
 
     def _send(self, message: Message) -> None:
         for tab in self._tabs:
-            tab.waiting.put_nowait(message)
+            tab.send(message)

@@ -6,6 +6,7 @@ user can mend is ``{"error": LINE}`` with status 400, and leaves the session usa
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -36,6 +37,7 @@ from safekey_interp.exploration.web.request_bodies import (
 from safekey_interp.exploration.web.session_json import difference_json, json_text, rows_json, session_json
 
 Json = dict[str, Any]
+_NUMBER = re.compile(r"-?[0-9]{1,9}")
 _KEEP_ALIVE = 15.0
 """Seconds without an event after which a tab is sent a comment: what lies between would close the connection."""
 
@@ -174,7 +176,14 @@ class SessionApp:
             return _json({"error": words}, 500)
 
     def _start(self, body: StartBody) -> Json:
-        made = [self._session.start(model=model, **body.asked()).branch_id for model in body.models]
+        made: list[str] = []
+        try:
+            for model in body.models:
+                made.append(self._session.start(model=model, **body.asked()).branch_id)
+        except SafekeyError:
+            for branch_id in made:  # all of them or none
+                self._session.delete(branch_id)
+            raise
         return self._begun(made, run=body.run)
 
     def _fork(self, body: ForkBody) -> Json:
@@ -225,6 +234,6 @@ def _position(asked: dict[str, str]) -> int:
 
 def _number(asked: dict[str, str], name: str) -> int:
     text = asked.get(name, "")
-    if not text.lstrip("-").isdecimal() or len(text) > 9:
+    if not _NUMBER.fullmatch(text):
         raise InputError(f"{name}: got {text!r}, expected a whole number")
     return int(text)
