@@ -94,13 +94,21 @@ def _with_heads_that_fit(bench: Bench, n: int) -> Model | None:
 
 
 def _attention_error(model: Model, encoding: Encoding) -> float:
-    """The largest difference of a weight, relative to the weight, or to a tenth of an even one where it is less."""
+    """The largest difference of a weight, relative to the weight, or to a tenth of an even one where it is less.
+
+    Both passes are eager ones, so that in half precision the layers below do not differ.
+    """
     batch = Batch.of([encoding])
     request = CaptureRequest(states=False, token_weights=True, n_random=1)
-    with torch.inference_mode():
-        with capture(model, batch, request) as captured:
-            model.hf(**batch.inputs(model.device), logits_to_keep=1)
-        patterns = _eager(model, batch)
+    before = model.hf.config._attn_implementation
+    model.hf.set_attn_implementation("eager")
+    try:
+        with torch.inference_mode():
+            with capture(model, batch, request) as captured:
+                model.hf(**batch.inputs(model.device), logits_to_keep=1)
+            patterns = model.hf(**batch.inputs(model.device), logits_to_keep=1, output_attentions=True).attentions
+    finally:
+        model.hf.set_attn_implementation(before)
     worst = 0.0
     least = 0.1 / len(encoding.input_ids)
     for layer, pattern in enumerate(patterns):
@@ -112,15 +120,6 @@ def _attention_error(model: Model, encoding: Encoding) -> float:
             error = (own - read).abs() / torch.maximum(own, read).clamp(min=least)
             worst = max(worst, float(error.nan_to_num(torch.inf).max()))
     return worst
-
-
-def _eager(model: Model, batch: Batch) -> list[Tensor]:
-    before = model.hf.config._attn_implementation
-    model.hf.set_attn_implementation("eager")
-    try:
-        return list(model.hf(**batch.inputs(model.device), logits_to_keep=1, output_attentions=True).attentions)
-    finally:
-        model.hf.set_attn_implementation(before)
 
 
 def check_states(bench: Bench) -> Iterator[Check]:
