@@ -91,6 +91,9 @@ def _measure(options: argparse.Namespace) -> int:
     waiting = [entry for entry in ENTRIES if (not only or entry.name in only) and not _is_done(results, entry.name)]
     for number, entry in enumerate(waiting):
         spent, n_left = time.perf_counter() - begun, len(waiting) - number
+        if spent > 60 * setup.minutes * _LONGEST + _ALWAYS:
+            results["left_out"] |= {each.name: "no time is left; run the command again" for each in waiting[number:]}
+            break
         share = max(0.0, 60 * setup.minutes - spent) / n_left
         most = max(_ALWAYS, share, (60 * setup.minutes * _LONGEST - spent) / min(4, n_left))
         _one(bench, entry, share, most, results)

@@ -19,7 +19,7 @@ from analysis.cost.sharded_check import check_sharding
 from safekey_interp.capture.attention_mask import Cut, Knockout, knocked_out
 from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.capture_request import QUERY_SPANS, STATE_POSITIONS, CaptureRequest
-from safekey_interp.capture.recording import capture
+from safekey_interp.capture.recording import LayerAttention, capture
 from safekey_interp.models.encoding import Encoding
 from safekey_interp.models.model import Model
 
@@ -96,29 +96,35 @@ def _with_heads_that_fit(bench: Bench, n: int) -> Model | None:
 def _attention_error(model: Model, encoding: Encoding) -> float:
     """The largest difference of a weight, relative to the weight, or to a tenth of an even one where it is less.
 
-    Both passes are eager ones, so that in half precision the layers below do not differ.
+    Read in an eager pass, where a layer has the same states below it as the pattern's, and in the model's own (SDPA),
+    whose layers above the first have others in half precision.
     """
     batch = Batch.of([encoding])
     request = CaptureRequest(states=False, token_weights=True, n_random=1)
     before = model.hf.config._attn_implementation
-    model.hf.set_attn_implementation("eager")
-    try:
-        with torch.inference_mode():
-            with capture(model, batch, request) as captured:
+    with torch.inference_mode():
+        with capture(model, batch, request) as own:
+            model.hf(**batch.inputs(model.device), logits_to_keep=1)
+        model.hf.set_attn_implementation("eager")
+        try:
+            with capture(model, batch, request) as eager:
                 model.hf(**batch.inputs(model.device), logits_to_keep=1)
             patterns = model.hf(**batch.inputs(model.device), logits_to_keep=1, output_attentions=True).attentions
-    finally:
-        model.hf.set_attn_implementation(before)
+        finally:
+            model.hf.set_attn_implementation(before)
+    compared = [(0, own), *((layer, eager) for layer in range(len(patterns)))]
+    return max(_pattern_error(patterns[layer], captured.attention[layer], encoding) for layer, captured in compared)
+
+
+def _pattern_error(pattern: Tensor, answer: LayerAttention, encoding: Encoding) -> float:
+    assert answer.token_weights is not None
     worst = 0.0
-    least = 0.1 / len(encoding.input_ids)
-    for layer, pattern in enumerate(patterns):
-        weights = captured.attention[layer].token_weights
-        assert weights is not None
-        for number, span in enumerate(QUERY_SPANS):
-            own = pattern[:, :, list(encoding.positions(span))].float().mean(2)
-            read = weights[:, :, number].to(own.device)
-            error = (own - read).abs() / torch.maximum(own, read).clamp(min=least)
-            worst = max(worst, float(error.nan_to_num(torch.inf).max()))
+    for number, span in enumerate(QUERY_SPANS):
+        expected = pattern[:, :, list(encoding.positions(span))].float().mean(2)
+        read = answer.token_weights[:, :, number].to(expected.device)
+        least = 0.1 / len(encoding.input_ids)
+        error = (expected - read).abs() / torch.maximum(expected, read).clamp(min=least)
+        worst = max(worst, float(error.nan_to_num(torch.inf).max()))
     return worst
 
 

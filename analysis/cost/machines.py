@@ -2,8 +2,8 @@
 
     python -m analysis.cost.machines [--add D/cost.json --name NAME] [--write]
 
-``cost.json`` of ``python -m analysis.cost`` is kept under ``analysis/cost/measured/``, a file a machine; ``--add`` copies
-one there, ``--write`` puts the table of all into RESULTS.md.
+``cost.json`` of ``python -m analysis.cost`` is kept under ``analysis/cost/measured/``, a file a machine; ``--add``
+copies one there, ``--write`` puts the table of all into RESULTS.md.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def one_machine(results: Mapping[str, Any]) -> str:
         for entry in results["entries"]
     ]
     about = (
-        f"**{machine['device']}**: {setup['model']} (random weights), {setup['dtype']}, {machine['threads']} threads, load "
-        f"{machine['load']} when the last part began, torch {machine['torch']}, transformers {machine['transformers']}. "
+        f"**{machine['device']}**: {setup['model']}, {setup['dtype']}, threads: {machine['threads']}, load "
+        f"{machine['load']}, torch {machine['torch']}, transformers {machine['transformers']}; "
         f"{right} of {len(checks)} checks of correctness right."
     )
     missing = [f"{name} ({why})" for what in ("left_out", "failed") for name, why in results[what].items()]
