@@ -181,7 +181,7 @@ def _checked(name: str, run: Callable[[], list[Any]]) -> list[dict[str, Any]]:
 
 def _one(bench: Any, entry: Any, seconds: float, most: float, results: dict[str, Any]) -> None:
     from analysis.cost.limits import share_of_limit
-    from analysis.cost.timing import TooLong, interleaved
+    from analysis.cost.timing import TooLong, clock, interleaved
 
     start = time.perf_counter()
     try:
@@ -197,15 +197,16 @@ def _one(bench: Any, entry: Any, seconds: float, most: float, results: dict[str,
         results["failed"][entry.name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300]}"
         _say(f"{entry.name}: FAILED: {results['failed'][entry.name]}")
         return
+    is_time = entry.meter is clock
     measured = {name: value if isfinite(value) else None for name, value in rounds._asdict().items()}
     results["entries"].append(
         {"name": entry.name, "what": entry.what, "baseline": entry.baseline}
         | {"ratio": measured["ratio"], "low": measured["low"], "high": measured["high"]}
         | {"processor_ratio": measured["processor_ratio"], "rounds": measured["n"]}
-        | {"unit": "s" if entry.meter.__name__ == "clock" else "bytes"}
+        | {"unit": "s" if is_time else "bytes"}
         | {"value": measured["ours"], "baseline_value": measured["baseline"]}
         | {"device": results["machine"]["device"], "dtype": bench.setup.dtype, "model": bench.setup.model}
-        | {"length": bench.length, "share_of_limit": share_of_limit(ways, rounds.ours, bench)}
+        | {"length": bench.length, "share_of_limit": share_of_limit(ways, rounds.ours, bench) if is_time else None}
     )
     _say(
         f"{entry.name}: {rounds.ratio:.3f} [{rounds.low:.3f}, {rounds.high:.3f}] x {entry.baseline}; "

@@ -99,7 +99,7 @@ def value_in_words(entry: Mapping[str, Any], name: str = "value") -> str:
 
 def share_in_words(entry: Mapping[str, Any]) -> str:
     """How much of which limit; empty where it is not known."""
-    share = entry["share_of_limit"]
+    share = entry["share_of_limit"] if entry["unit"] == "s" else None
     return f"{share['share']:.0%} of {share['limit']} ({share['peak']})" if share else ""
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.cost.cost_page import ratio_in_words, share_in_words, value_in_words
+from analysis.cost.entries import ENTRIES
 from analysis.tables import markdown, publish
 
 MEASURED = Path(__file__).with_name("measured")
@@ -60,12 +61,14 @@ def one_machine(results: Mapping[str, Any]) -> str:
         for entry in results["entries"]
     ]
     about = (
-        f"**{machine['device']}**: {setup['model']}, {setup['dtype']}, threads: {machine['threads']}, load "
+        f"**{machine['device']}**: {setup['model']}, {setup['dtype']}, threads: {machine['threads']}, "
+        f"sequences of {max(entry['length'] for entry in results['entries'])} tokens, load "
         f"{machine['load']}, torch {machine['torch']}, transformers {machine['transformers']}; "
         f"{right} of {len(checks)} checks of correctness right."
     )
-    missing = [f"{name} ({why})" for what in ("left_out", "failed") for name, why in results[what].items()]
-    after = [f"Not measured: {'; '.join(missing)}."] if missing else []
+    known = {entry["name"] for entry in results["entries"]}
+    missing = [entry.name for entry in ENTRIES if entry.name not in known]
+    after = [f"Not measured there: {', '.join(missing)}."] if missing else []
     return "\n\n".join([about, markdown(pd.DataFrame(rows)), *after])
 
 
