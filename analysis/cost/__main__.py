@@ -215,7 +215,9 @@ def _one(bench: Any, entry: Any, seconds: float, most: float, results: dict[str,
 
 
 def _summary(results: dict[str, Any], out: Path) -> int:
-    checks = [check for of in results["correctness"].values() for check in of]
+    from analysis.cost.cost_page import made_checks
+
+    checks = made_checks(results)
     wrong = [check["name"] for check in checks if not check["is_right"]]
     print(f"{len(checks) - len(wrong)} of {len(checks)} checks right; {len(results['entries'])} entries measured")
     for what in ("left_out", "failed"):

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.cost.cost_page import ratio_in_words, share_in_words, value_in_words
+from analysis.cost.cost_page import made_checks, ratio_in_words, share_in_words, value_in_words
 from analysis.cost.entries import ENTRIES
 from analysis.tables import markdown, publish
 
@@ -46,7 +46,7 @@ def every_machine() -> str:
 def one_machine(results: Mapping[str, Any]) -> str:
     """One machine's numbers, as Markdown."""
     setup, machine = results["identity"]["setup"], results["machine"]
-    checks = [check for of in results["correctness"].values() for check in of]
+    checks = made_checks(results)
     right = sum(check["is_right"] for check in checks)
     rows = [
         {
