@@ -1,96 +1,108 @@
-"""Speed of batched generation, with a check that the greedy text stays the same.
-
-    python analysis/cost/generation.py [--model organism:sft] [--prompts F] [--n 64] [--batch-size 16]
-        [--max-new-tokens 64] [--repeats 7]
-
-`generate` with a batch size against the same function one prompt at a time, on the organism's prompts or a
-file's: interleaved rounds, ratios within a round, their median with a bootstrap interval.
-
-The texts must be the same. A difference is reported with the distance of the two tokens' logits in a plain forward
-pass, and the script exits with status 1.
-"""
+"""Cost of text: batched generation, a session that reads every token, and a fork of one."""
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Callable
 from functools import partial
-from itertools import islice
 
 import numpy as np
 import torch
-from capture import interleaved, interval
 
-from safekey_interp.cli.shared import quiet_libraries
-from safekey_interp.data.trace import Trace
-from safekey_interp.data.trace_reader import read_traces
-from safekey_interp.generation.local_engine import LocalEngine, generate
-from safekey_interp.generation.requests import Generated, Request
-from safekey_interp.generation.sampling import Sampling
-from safekey_interp.models.model import Model, load
-from safekey_interp.models.organism import TRACES
+from analysis.cost.bench import Bench
+from analysis.cost.entry import Entry, Ways, weight_bytes
+from safekey_interp.models.model import Model
+
+_PROMPTS, _NEW, _WRITTEN, _AT = 8, 12, 48, 32
 
 
-def answers(model: Model, traces: list[Trace], sampling: Sampling, batch_size: int) -> dict[str, Generated]:
-    requests = [Request(trace=trace) for trace in traces]
-    responses = LocalEngine(model, batch_size=batch_size).generate(requests, sampling)
-    return {response.trace_id: response for response in responses}
+def _batched(bench: Bench) -> Ways:
+    from safekey_interp.generation.local_engine import generate
+
+    prompts = [trace.prompt for trace in bench.traces(_PROMPTS)]
+    run = partial(generate, _endless(bench.model), prompts, max_new_tokens=_NEW)
+    return Ways(partial(run, batch_size=_PROMPTS), partial(run, batch_size=1), n_bytes=_NEW * weight_bytes(bench))
 
 
-def gap(model: Model, alone: Generated, together: Generated) -> float:
-    """How far apart the two tokens are in a plain forward pass, where one response takes the one and one the other."""
-    assert alone.input_ids is not None
-    assert alone.new_ids is not None
-    assert together.new_ids is not None
-    both = enumerate(zip(alone.new_ids, together.new_ids, strict=False))
-    # Where one text is the beginning of the other, the mark of the end stood against its next token.
-    first = next((i for i, (a, b) in both if a != b), min(len(alone.new_ids), len(together.new_ids)))
-    ids = torch.tensor([[*alone.input_ids, *alone.new_ids[:first]]], device=model.device)
-    with torch.no_grad():
-        best = model.hf(input_ids=ids, use_cache=False).logits[0, -1].double().topk(2).values
-    return float(best[0] - best[1])
+def _session(bench: Bench):
+    from safekey_interp.exploration.exploration_session import Session
+    from safekey_interp.measures.probes import Probe
+
+    model = _endless(bench.model)
+    rows = np.random.default_rng(0).standard_normal((60, model.d_model))
+    groups = [str(number) for number in range(60)]
+    probe = Probe.fit(rows, ["harmful", "benign"] * 30, groups, layer=model.n_layers // 2, site="resid_post")
+    return Session(model, readers=probe)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--model", default="organism:sft")
-    parser.add_argument("--prompts", help="file of prompts or traces; the organism's shipped ones by default")
-    parser.add_argument("--n", type=int, default=64, help="prompts")
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--max-new-tokens", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=7)
-    options = parser.parse_args()
-    quiet_libraries()
-    model = load(options.model)
-    traces = list(islice(read_traces(options.prompts or TRACES), options.n))
-    sampling = Sampling(max_new_tokens=options.max_new_tokens)
-    alone = answers(model, traces, sampling, 1)
-    together = answers(model, traces, sampling, options.batch_size)
-    differing = [name for name, response in alone.items() if response.response != together[name].response]
-    gaps = {name: gap(model, alone[name], together[name]) for name in differing}
-    timed = partial(generate, model, traces, max_new_tokens=options.max_new_tokens)
-    ways: dict[str, Callable[[], object]] = {
-        "one": partial(timed, batch_size=1),
-        "many": partial(timed, batch_size=options.batch_size),
-    }
-    times = interleaved(ways, options.repeats)
-    ratio, low, high = interval(np.asarray(times["one"]) / np.asarray(times["many"]))
-    n_tokens = sum(response.n_tokens or 0 for response in alone.values())
-    print(
-        f"{options.model}, {len(traces)} prompts, {n_tokens} new tokens (at most {options.max_new_tokens} each), "
-        f"{options.repeats} interleaved rounds, {torch.get_num_threads()} threads"
-    )
-    print(f"{'way':<28}{'median s':>9}{'tokens/s':>10}")
-    for way, name in (("one", "one prompt at a time"), ("many", f"batches of {options.batch_size}")):
-        seconds = float(np.median(times[way]))
-        print(f"{name:<28}{seconds:>9.2f}{n_tokens / seconds:>10.0f}")
-    print(f"batched: {ratio:.2f} x as fast [{low:.2f}, {high:.2f}]")
-    print(f"the same greedy text: {len(traces) - len(differing)} of {len(traces)}", end="")
-    print("".join(f"; {name} differs, its two best tokens {apart:.1e} apart" for name, apart in gaps.items()))
-    if differing:
-        sys.exit(1)
+def _write(session, prompt: str, n: int) -> None:
+    root = session.start(prompt, max_new_tokens=n)
+    for _ in session.run(root):
+        pass
+    session.delete(root)
 
 
-if __name__ == "__main__":
-    main()
+def _streamed(bench: Bench) -> Ways:
+    from safekey_interp.generation.requests import Request
+    from safekey_interp.generation.tokens import prompt_tokens
+
+    session, prompt = _session(bench), bench.traces(1)[0].prompt
+    root = session.start(prompt, max_new_tokens=1)
+    ids = torch.tensor([prompt_tokens(bench.model.tokenizer, Request(trace=root.trace)).ids], device=bench.model.device)
+    session.delete(root)
+
+    def theirs() -> None:
+        with torch.no_grad():
+            bench.model.hf.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=_WRITTEN,
+                do_sample=False,
+                use_cache=True,
+                pad_token_id=0,
+            )
+
+    return Ways(partial(_write, session, prompt, _WRITTEN), theirs, n_bytes=_WRITTEN * weight_bytes(bench))
+
+
+def _forked(bench: Bench) -> Ways:
+    session, prompt = _session(bench), bench.traces(1)[0].prompt
+    parent = session.start(prompt, max_new_tokens=_WRITTEN)
+    for _ in session.run(parent):
+        pass
+    at = session.transcript(parent).tokens[_AT].position
+
+    def fork() -> None:
+        child = session.fork(parent, at=at, control=False)
+        for _ in session.run(child):
+            pass
+        session.delete(child)
+
+    return Ways(fork, partial(_write, session, prompt, _WRITTEN))
+
+
+def _endless(model: Model) -> Model:
+    """The model, with no token that ends a turn."""
+    model.hf.generation_config.eos_token_id = None
+    model.tokenizer.eos_token = None
+    return model
+
+
+ENTRIES = (
+    Entry(
+        name="generation-batched",
+        what=f"{_PROMPTS} prompts in one batch, {_NEW} new tokens each, greedy",
+        baseline="one prompt at a time",
+        ways=_batched,
+    ),
+    Entry(
+        name="session",
+        what=f"a session writes {_WRITTEN} tokens, with attention and one probe read at each",
+        baseline="generate of transformers, the same tokens",
+        ways=_streamed,
+    ),
+    Entry(
+        name="fork",
+        what=f"a fork at token {_AT} of a branch writes {_WRITTEN} tokens",
+        baseline="a new branch, as many tokens",
+        ways=_forked,
+    ),
+)

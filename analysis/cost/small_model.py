@@ -12,6 +12,24 @@ _TEMPLATE = (
 )
 
 
+def trained_tokenizer(texts: Sequence[str], *, n_words: int) -> Any:
+    """A byte-level tokenizer with a chat template, of at most so many tokens, trained on the texts."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=n_words,
+        special_tokens=["<pad>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", chat_template=_TEMPLATE)
+
+
 def small_model(folder: Path, texts: Sequence[str], *, n_words: int, **sizes: Any) -> Path:
     """A Llama with random weights, saved in a folder.
 
@@ -25,20 +43,9 @@ def small_model(folder: Path, texts: Sequence[str], *, n_words: int, **sizes: An
         The folder.
     """
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=n_words,
-        special_tokens=["<pad>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", chat_template=_TEMPLATE)
+    fast = trained_tokenizer(texts, n_words=n_words)
     fast.save_pretrained(folder)
     torch.manual_seed(0)
     options: dict[str, Any] = {"vocab_size": len(fast), "pad_token_id": 0} | sizes

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, Qwen2Config
+from transformers import AutoModelForCausalLM, PretrainedConfig
 
+from analysis.cost.shapes import shape_config
 from analysis.tables import markdown
 from safekey_interp.models.model import Model
 from safekey_interp.training.config import TrainingConfig, read_config
@@ -34,30 +35,8 @@ class Way(NamedTuple):
 
 
 MODELS: dict[str, PretrainedConfig] = {
-    "Qwen2.5-7B": Qwen2Config(
-        vocab_size=152064,
-        hidden_size=3584,
-        intermediate_size=18944,
-        num_hidden_layers=28,
-        num_attention_heads=28,
-        num_key_value_heads=4,
-    ),
-    "Llama-3.1-8B": LlamaConfig(
-        vocab_size=128256,
-        hidden_size=4096,
-        intermediate_size=14336,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-    ),
-    "Qwen2.5-14B": Qwen2Config(
-        vocab_size=152064,
-        hidden_size=5120,
-        intermediate_size=13824,
-        num_hidden_layers=48,
-        num_attention_heads=40,
-        num_key_value_heads=8,
-    ),
+    name: shape_config(name.lower().replace("llama-3.1", "llama"))
+    for name in ("Qwen2.5-7B", "Llama-3.1-8B", "Qwen2.5-14B")
 }
 """Shapes of what the paper's 7B, 8B and 14B were distilled into; no embedding is tied."""
 WAYS = {

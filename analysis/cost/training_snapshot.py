@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from capture import interval
+from timing import interval
 
 _ROOT = Path(__file__).parents[2]
 _CHILD = """

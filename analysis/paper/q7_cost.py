@@ -2,7 +2,7 @@
 
 Counted, not timed, so that the same seed gives the same numbers: multiply-adds of matrix products in the forward and
 backward pass (attention by its plain formula), and bytes kept between the two, on the models' own answers, batch by
-batch. Times and peak memory of whole processes: ``analysis/cost/training_step.py``.
+batch. Times: ``python -m analysis.cost`` (entries ``training-step``…).
 
 - ``SFT``: language modelling only.
 - ``ours``: both losses; K's second prediction reads only the tokens from the response's start to the end of K.

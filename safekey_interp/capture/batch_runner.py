@@ -10,17 +10,20 @@ import gc
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float32
+from torch import Tensor
 
 from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.bridge_backend import bridge_forward
 from safekey_interp.capture.capture_request import CaptureRequest, SpanPairs
+from safekey_interp.capture.host_copy import to_host
+from safekey_interp.capture.places import Place
 from safekey_interp.capture.recording import Captured, capture
 from safekey_interp.capture.stream_settings import Backend
 from safekey_interp.errors import ModelError
@@ -110,8 +113,9 @@ def measure_batch(
             raise
         size = max(encoding.end for encoding in encodings)
     else:
-        states = _states(captured) if request.states else None
-        return [_answer(captured, states, row) for row in range(len(encodings))]
+        answers = _on_host(captured)
+        states = _states(captured, answers) if request.states else None
+        return [_answer(captured, answers, states, row) for row in range(len(encodings))]
     # Outside the except block, so that the failed pass's tensors are free by now.
     gc.collect()
     if torch.cuda.is_available():
@@ -145,17 +149,38 @@ def _forward(model: Model, batch: Batch, request: CaptureRequest, backend: Backe
     return captured
 
 
-def _answer(captured: Captured, states: np.ndarray | None, row: int) -> Measured | LeftOut:
+_REDUCED = ("masses", "matched", "matched_other", "entropy", "token_weights")
+
+
+class _Answers(NamedTuple):
+    """What a pass answered, in memory; the first axis of each array is the row."""
+
+    attention: dict[int, dict[str, np.ndarray]]
+    states: dict[Place, np.ndarray]
+
+
+def _on_host(captured: Captured) -> _Answers:
+    """The answers of all rows, layers and places, copied at once."""
+    by_layer = {layer: {name: getattr(a, name) for name in _REDUCED} for layer, a in captured.attention.items()}
+    named = [(layer, name, t) for layer, of in by_layer.items() for name, t in of.items() if isinstance(t, Tensor)]
+    arrays = iter(to_host([*(tensor for *_, tensor in named), *captured.states.values()]))
+    attention: dict[int, dict[str, np.ndarray]] = {layer: {} for layer in by_layer}
+    for layer, name, _ in named:
+        attention[layer][name] = next(arrays)
+    return _Answers(attention, dict(zip(captured.states, arrays, strict=True)))
+
+
+def _answer(captured: Captured, answers: _Answers, states: np.ndarray | None, row: int) -> Measured | LeftOut:
     encoding = captured.batch.encodings[row]
-    attention = _attention(captured, row) if captured.request.attention else None
-    unfit = _not_finite(captured, row)
+    attention = _attention(captured, answers, row) if captured.request.attention else None
+    unfit = _not_finite(answers, row)
     if unfit is not None:
         return LeftOut(encoding=encoding, reason=unfit)
     return Measured(
         encoding=encoding,
         attention=attention,
         states=None if states is None else states[row],
-        token_weights=_token_weights(captured, row) if captured.request.token_weights else None,
+        token_weights=_token_weights(captured, answers, row) if captured.request.token_weights else None,
         layers_without_pattern=captured.layers_without_pattern if captured.request.attention else (),
     )
 
@@ -164,7 +189,7 @@ def _layers(captured: Captured) -> Sequence[int]:
     return range(captured.n_layers) if captured.request.layers is None else captured.request.layers
 
 
-def _attention(captured: Captured, row: int) -> AttentionArrays:
+def _attention(captured: Captured, answers: _Answers, row: int) -> AttentionArrays:
     spans, rows = captured.request.spans, captured.rows
     n_spans = len(spans.columns)
     encoding = captured.batch.encodings[row]
@@ -178,15 +203,16 @@ def _attention(captured: Captured, row: int) -> AttentionArrays:
     even_key = np.full((n_layers, n_queries), np.nan, np.float32)
     n_random = np.zeros((n_layers, n_queries, n_spans), np.int32)
     for i, layer in enumerate(_layers(captured)):
-        answer = captured.attention.get(layer)
+        answer = answers.attention.get(layer)
         if answer is not None:
-            columns[i] = answer.masses[row].float().cpu().numpy()
-            matched[i] = answer.matched[row].float().cpu().numpy()
-            matched_other[i] = answer.matched_other[row].float().cpu().numpy()
-            entropy[i] = answer.entropy[row].float().cpu().numpy()
-            uniform[i] = answer.keys.uniform[row]
-            even_key[i] = answer.keys.even_key[row]
-            n_random[i] = answer.keys.n_random[row]
+            columns[i] = answer["masses"][row]
+            matched[i] = answer["matched"][row]
+            matched_other[i] = answer["matched_other"][row]
+            entropy[i] = answer["entropy"][row]
+            keys = captured.attention[layer].keys
+            uniform[i] = keys.uniform[row]
+            even_key[i] = keys.even_key[row]
+            n_random[i] = keys.n_random[row]
     n_q = rows.counts[row]
     n_k = np.array([len(encoding.positions(name)) for name in spans.columns])
     absent = n_q == 0
@@ -213,41 +239,35 @@ def _attention(captured: Captured, row: int) -> AttentionArrays:
     )
 
 
-def _states(captured: Captured) -> Float32[np.ndarray, "row site position width"]:
+def _states(captured: Captured, answers: _Answers) -> Float32[np.ndarray, "row site position width"]:
     """NaN at sites that the model lacks, and at positions that a trace lacks."""
     sites = captured.request.sites(captured.n_layers)
-    example = next(iter(captured.states.values()))
+    example = next(iter(answers.states.values()))
     stacked = np.full((len(example), len(sites), *example.shape[1:]), np.nan, np.float32)
     for number, site in enumerate(sites):
-        if site in captured.states:
-            stacked[:, number] = captured.states[site].float().cpu().numpy()
+        if site in answers.states:
+            stacked[:, number] = answers.states[site]
     for row, encoding in enumerate(captured.batch.encodings):
         stacked[row, :, [not len(encoding.positions(name)) for name in captured.request.positions]] = np.nan
     return stacked
 
 
-def _token_weights(captured: Captured, row: int) -> np.ndarray:
+def _token_weights(captured: Captured, answers: _Answers, row: int) -> np.ndarray:
     encoding, start = captured.batch.encodings[row], captured.batch.starts[row]
-    layers = [captured.attention.get(layer) for layer in _layers(captured)]
-    example = next(answer for answer in layers if answer is not None)
-    assert example.token_weights is not None
-    blank = np.full((*example.token_weights.shape[1:3], encoding.end), np.nan, np.float32)
-    return np.stack(
-        [
-            blank
-            if answer is None or answer.token_weights is None
-            else answer.token_weights[row, ..., start : start + encoding.end].float().cpu().numpy()
-            for answer in layers
-        ]
-    )
+    shape = next(iter(answers.attention.values()))["token_weights"].shape[1:3]
+    weights = np.full((len(_layers(captured)), *shape, encoding.end), np.nan, np.float32)
+    for i, layer in enumerate(_layers(captured)):
+        if layer in answers.attention:
+            weights[i] = answers.attention[layer]["token_weights"][row, ..., start : start + encoding.end]
+    return weights
 
 
-def _not_finite(captured: Captured, row: int) -> str | None:
-    for site, state in captured.states.items():
-        if not bool(torch.isfinite(state[row]).all()):
+def _not_finite(answers: _Answers, row: int) -> str | None:
+    for site, states in answers.states.items():
+        if not np.isfinite(states[row]).all():
             return f"the model's states are not finite (first at {site.site} of layer {site.layer})"
-    for layer, answer in captured.attention.items():
-        if not bool(torch.isfinite(answer.masses[row]).all()):
+    for layer, answer in answers.attention.items():
+        if not np.isfinite(answer["masses"][row]).all():
             return f"the model's attention is not finite (first at layer {layer})"
     return None
 

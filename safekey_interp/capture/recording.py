@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from safekey_interp.capture.architecture import find_layout
 from safekey_interp.capture.attention_hook import observed_attention
-from safekey_interp.capture.attention_rows import MeanRows, mean_pattern_rows, mean_rows, row_mask
+from safekey_interp.capture.attention_rows import MeanRows, RowMask, mean_pattern_rows, mean_rows, row_mask
 from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.distance_baseline import find_baseline, matched_masses, on_device
@@ -45,8 +45,9 @@ class Answered(Exception):
 class _Kind(NamedTuple):
     """Layers that see the same keys: full attention, or one sliding window."""
 
+    size: tuple[torch.device, int, int]
     mask: Tensor | None
-    visible: Tensor
+    rows: RowMask
     keys: KeyWeights
     columns: Tensor
     baseline: tuple[Any, ...]
@@ -125,11 +126,10 @@ class Captured:
             return attention_mask
         with torch.set_grad_enabled(self.grad and torch.is_grad_enabled()):
             rows, row_weights = self._rows_on(query.device)
-            first = int(self.rows.index.min())
-            mask = row_mask(attention_mask, rows, query.shape[2], key.shape[2], first_row=first)
+            mask, kind = self._kind_of(attention_mask, query.device, query.shape[2], key.shape[2])
             scaling = options.get("scaling") or getattr(module, "scaling", None) or query.shape[-1] ** -0.5
             mean = mean_rows(query, key, rows, row_weights, mask, options=options, scaling=scaling)
-            self._keep(module.layer_idx, mean, attention_mask, mask.visible)
+            self._keep(module.layer_idx, mean, kind)
         self._stop_when_answered()
         return attention_mask
 
@@ -143,15 +143,14 @@ class Captured:
         """
         with torch.set_grad_enabled(self.grad and torch.is_grad_enabled()):
             rows, row_weights = self._rows_on(pattern.device)
-            mask = row_mask(visible, rows, pattern.shape[2], pattern.shape[3])
-            self._keep(layer, mean_pattern_rows(pattern, rows, row_weights), visible, mask.visible)
+            _, kind = self._kind_of(visible, pattern.device, pattern.shape[2], pattern.shape[3])
+            self._keep(layer, mean_pattern_rows(pattern, rows, row_weights), kind)
 
     def forget(self) -> None:
         """Let go of the masks that the pass used."""
         self._kinds.clear()
 
-    def _keep(self, layer: int, mean: MeanRows, attention_mask: Tensor | None, visible: Tensor) -> None:
-        kind = self._kind_of(attention_mask, visible)
+    def _keep(self, layer: int, mean: MeanRows, kind: _Kind) -> None:
         matched, matched_other = matched_masses(mean.pattern, kind.baseline)
         self.attention[layer] = LayerAttention(
             masses=einsum(mean.weights, kind.columns, "b h f k, b f k c -> b h f c"),
@@ -181,19 +180,31 @@ class Captured:
             return
         raise Answered
 
-    def _kind_of(self, attention_mask: Tensor | None, visible: Tensor) -> _Kind:
-        """Weights of the keys for this kind of layer: made once for each mask that the pass uses."""
-        for kind in self._kinds:
-            if kind.visible.device == visible.device and (
-                _same(kind.mask, attention_mask) or torch.equal(kind.visible, visible)
-            ):
-                return kind
-        planned = self.batch.encodings, self.batch.starts, self.rows, visible.any(dim=1).cpu().numpy()
+    def _kind_of(self, mask: Tensor | None, device: torch.device, n_queries: int, n_keys: int) -> tuple[RowMask, _Kind]:
+        """What the rows see in a layer, and the weights of the keys for this kind of layer.
+
+        Both are made once for each mask that the pass uses: comparing masks by their values, and reading what they
+        show, makes the processor wait for the device.
+        """
+        size = device, n_queries, n_keys
+        known = [kind for kind in self._kinds if kind.size == size]
+        for kind in known:
+            if _same(kind.mask, mask):
+                return kind.rows, kind
+        # A missing mask means causal, which is known without the device.
+        rows, _ = self._rows_on(torch.device("cpu") if mask is None else mask.device)
+        cut = row_mask(mask, rows, n_queries, n_keys, first_row=int(self.rows.index.min()))
+        seen = cut.visible.any(dim=1).cpu().numpy()
+        cut = cut._replace(visible=cut.visible.to(device))
+        for kind in known:
+            if torch.equal(kind.rows.visible, cut.visible):
+                return cut, kind
+        planned = self.batch.encodings, self.batch.starts, self.rows, seen
         keys = key_weights(*planned, n_random=self.request.n_random, seed=self.request.seed, spans=self.request.spans)
-        columns = torch.as_tensor(keys.weights, device=visible.device)
-        baseline = on_device(find_baseline(*planned, self.request.spans), visible.device)
-        self._kinds.append(_Kind(attention_mask, visible, keys, columns, baseline))
-        return self._kinds[-1]
+        columns = torch.as_tensor(keys.weights, device=device)
+        baseline = on_device(find_baseline(*planned, self.request.spans), device)
+        self._kinds.append(_Kind(size, mask, cut, keys, columns, baseline))
+        return cut, self._kinds[-1]
 
     def _rows_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._rows:

@@ -20,6 +20,7 @@ from torch import Tensor
 from safekey_interp.capture.architecture import evaluating, find_layout
 from safekey_interp.capture.attention_hook import observed_attention
 from safekey_interp.capture.attention_rows import mean_rows, row_mask
+from safekey_interp.capture.host_copy import to_host
 from safekey_interp.data.trace import TokenSpan
 from safekey_interp.models.model import Model
 
@@ -40,18 +41,21 @@ def segment_attention(
     Raises:
         ModelError: the architecture does not call attention through transformers' interface.
     """
-    observer = _Segments(segments, model.n_layers, model.n_heads)
+    observer = _Segments(segments)
     with torch.inference_mode(), evaluating(model.hf), observed_attention(model.hf, observer):
         find_layout(model.hf).decoder(input_ids=ids[None].to(model.device), use_cache=False)
-    return observer.masses
+    masses = np.full((model.n_layers, model.n_heads, len(segments), len(segments)), np.nan, np.float32)
+    for layer, found in zip(observer.masses, to_host(list(observer.masses.values())), strict=True):
+        masses[layer] = found
+    return masses
 
 
 class _Segments:
     """Reduces each layer's pattern; called by the attention hook."""
 
-    def __init__(self, segments: Sequence[TokenSpan], n_layers: int, n_heads: int) -> None:
+    def __init__(self, segments: Sequence[TokenSpan]) -> None:
         self.segments = segments
-        self.masses = np.full((n_layers, n_heads, len(segments), len(segments)), np.nan, np.float32)
+        self.masses: dict[int, Tensor] = {}
 
     def see_attention(
         self, module: Any, query: Tensor, key: Tensor, attention_mask: Tensor | None, options: dict[str, Any]
@@ -61,10 +65,12 @@ class _Segments:
         columns = torch.zeros((key.shape[2], len(self.segments)), device=query.device)
         for number, span in enumerate(self.segments):
             columns[span.start : span.end, number] = 1
-        for number, span in enumerate(self.segments):
+        sums = []
+        for span in self.segments:
             rows = rearrange(torch.arange(span.start, span.end, device=query.device), "r -> 1 r")
             weights = torch.full((1, 1, len(span)), 1 / len(span), device=query.device)
             mask = row_mask(attention_mask, rows, query.shape[2], key.shape[2], first_row=span.start)
             mean = mean_rows(query, key, rows, weights, mask, options=options, scaling=scaling).weights
-            self.masses[module.layer_idx, :, number] = (mean[0, :, 0] @ columns).cpu().numpy()
+            sums.append(mean[0, :, 0] @ columns)
+        self.masses[module.layer_idx] = torch.stack(sums, dim=1)
         return attention_mask

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from safekey_interp.capture.batch_memory import token_budget
 from safekey_interp.capture.batch_runner import LeftOut, Measured, measure_batch
 from safekey_interp.capture.batches import plan_batches
 from safekey_interp.capture.capture_request import DEFAULT_REQUEST, CaptureRequest
@@ -227,11 +228,6 @@ def measure_entries(
 def _encoding(entry: Entry) -> Encoding:
     assert entry.encoding is not None
     return entry.encoding
-
-
-def token_budget(model: Model) -> int:
-    """Padded tokens of a batch: what a CPU's caches hold, or a few gigabytes of activations on a GPU."""
-    return 2048 if model.device.type == "cpu" else 16_384
 
 
 def forward_cost(model: Model) -> int:
