@@ -79,6 +79,7 @@ from .measures.attention import token_attention as token_attention
 from .measures.attention_change import split_lift_change as split_lift_change
 from .measures.attention_summary import summarise_attention as summarise_attention
 from .measures.direction_record import Direction as Direction
+from .measures.latent_effects import measure_latents as measure_latents
 from .measures.probes import Probe as Probe
 from .measures.published_attention import paper_attention as paper_attention
 from .measures.separability import measure_separability as measure_separability
@@ -90,8 +91,10 @@ from .models.model import Model as Model
 from .models.model import from_hf as from_hf
 from .models.model import load as load
 from .models.organism import example as example
+from .models.sae_files import read_sae as read_sae
 from .models.safety_head import SafetyHead as SafetyHead
 from .models.safety_head import load_safety_head as load_safety_head
+from .models.sparse_autoencoder import SparseAutoencoder as SparseAutoencoder
 from .reporting.report_file import Report as Report
 from .reporting.report_file import RunFigures as RunFigures
 from .reporting.report_file import write_report as write_report

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.batches import Batch
@@ -72,6 +72,8 @@ class Measured:
     """None unless asked for."""
     states: np.ndarray | None
     """(site, position, d_model) float32, NaN where a position is absent; None unless asked for."""
+    features: np.ndarray | None
+    """(position, feature) float32, NaN where a position is absent; None unless asked for."""
     token_weights: np.ndarray | None
     """(layer, head, query_span, token) float32 up to the encoding's end, on request."""
     layers_without_pattern: tuple[int, ...]
@@ -111,7 +113,8 @@ def measure_batch(
         size = max(encoding.end for encoding in encodings)
     else:
         states = _states(captured) if request.states else None
-        return [_answer(captured, states, row) for row in range(len(encodings))]
+        features = _features(captured)
+        return [_answer(captured, states, features, row) for row in range(len(encodings))]
     # Outside the except block, so that the failed pass's tensors are free by now.
     gc.collect()
     if torch.cuda.is_available():
@@ -145,7 +148,7 @@ def _forward(model: Model, batch: Batch, request: CaptureRequest, backend: Backe
     return captured
 
 
-def _answer(captured: Captured, states: np.ndarray | None, row: int) -> Measured | LeftOut:
+def _answer(captured: Captured, states: np.ndarray | None, features: np.ndarray | None, row: int) -> Measured | LeftOut:
     encoding = captured.batch.encodings[row]
     attention = _attention(captured, row) if captured.request.attention else None
     unfit = _not_finite(captured, row)
@@ -155,6 +158,7 @@ def _answer(captured: Captured, states: np.ndarray | None, row: int) -> Measured
         encoding=encoding,
         attention=attention,
         states=None if states is None else states[row],
+        features=None if features is None else features[row],
         token_weights=_token_weights(captured, row) if captured.request.token_weights else None,
         layers_without_pattern=captured.layers_without_pattern if captured.request.attention else (),
     )
@@ -221,9 +225,25 @@ def _states(captured: Captured) -> Float32[np.ndarray, "row site position width"
     for number, site in enumerate(sites):
         if site in captured.states:
             stacked[:, number] = captured.states[site].float().cpu().numpy()
-    for row, encoding in enumerate(captured.batch.encodings):
-        stacked[row, :, [not len(encoding.positions(name)) for name in captured.request.positions]] = np.nan
+    stacked.swapaxes(1, 2)[~_there(captured)] = np.nan
     return stacked
+
+
+def _features(captured: Captured) -> Float32[np.ndarray, "row position feature"] | None:
+    """NaN at positions that a trace lacks."""
+    if captured.features is None:
+        return None
+    found = captured.features.float().cpu().numpy()
+    found[~_there(captured)] = np.nan
+    return found
+
+
+def _there(captured: Captured) -> Bool[np.ndarray, "row position"]:
+    """Whether each trace has each position."""
+    names = captured.request.positions
+    return np.array(
+        [[len(encoding.positions(name)) > 0 for name in names] for encoding in captured.batch.encodings], bool
+    )
 
 
 def _token_weights(captured: Captured, row: int) -> np.ndarray:
@@ -246,6 +266,8 @@ def _not_finite(captured: Captured, row: int) -> str | None:
     for site, state in captured.states.items():
         if not bool(torch.isfinite(state[row]).all()):
             return f"the model's states are not finite (first at {site.site} of layer {site.layer})"
+    if captured.features is not None and not bool(torch.isfinite(captured.features[row]).all()):
+        return "the SAE's latents are not finite"
     for layer, answer in captured.attention.items():
         if not bool(torch.isfinite(answer.masses[row]).all()):
             return f"the model's attention is not finite (first at layer {layer})"
