@@ -196,7 +196,7 @@ def test_files_that_are_none_are_refused_and_nothing_is_unpickled(tmp_path: Path
 @pytest.mark.slow
 def test_the_script_trains_an_sae_that_reconstructs_and_is_read(tmp_path: Path) -> None:
     out = tmp_path / "sae"
-    options = ["--out", str(out), "--steps", "150", "--limit", "40", "--latents", "256"]
+    options = ["--out", str(out), "--steps", "80", "--limit", "24", "--latents", "256"]
     done = subprocess.run([sys.executable, "-m", "train.sae", *options], capture_output=True, text=True, check=True)
     assert json.loads((out / "cfg.json").read_text())["k"] == read_sae(out).k == 8
     assert float(done.stdout.split(" tokens, ")[1].split("%")[0]) > 80

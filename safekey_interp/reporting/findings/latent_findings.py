@@ -34,7 +34,8 @@ def latents(effects: Table | None, separability: Table | None, names: Names = BU
     between = f"between {pair.positive} and {pair.negative} traces"
     number = estimate(first, *DIFFERENCE)
     one = f"latent {int(first['latent'])} of layer {int(first['layer'])}: {number.text('.3g')}, active in "
-    one += f"{first['active_harmful']:.0%} of {pair.positive} and {first['active_benign']:.0%} of {pair.negative} traces"
+    active = f"{first['active_harmful']:.0%} of {pair.positive}", f"{first['active_benign']:.0%} of {pair.negative}"
+    one += f"{active[0]} and {active[1]} traces"
     if is_shown:
         text = f"{place} {n_different:,} of {n_active:,} latents of the SAE differ {between}; most, {one}"
     else:
