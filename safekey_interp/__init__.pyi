@@ -110,4 +110,8 @@ from .segmentation.span_search import find_spans as find_spans
 from .segmentation.trace_view import show as show
 from .training.batch_loss import loss_terms as loss_terms
 from .training.config import TrainingConfig as TrainingConfig
+from .training.probe_snapshots import read_snapshots as read_snapshots
+from .training.snapshot_callback import SnapshotCallback as SnapshotCallback
+from .training.trainer_losses import SafeKeyLosses as SafeKeyLosses
+from .training.trainer_losses import training_rows as training_rows
 from .training.training_run import train as train
