@@ -47,6 +47,9 @@ from .generation.monitor import watch as watch
 from .generation.prefill_depth import depth_requests as depth_requests
 from .generation.response_run import write_responses as write_responses
 from .generation.sampling import Sampling as Sampling
+from .generation.sentence_resampling import sentence_importance as sentence_importance
+from .generation.sentence_resampling import sentence_requests as sentence_requests
+from .generation.sentence_resampling import summarise_importance as summarise_importance
 from .interventions.activation_patching import patch as patch
 from .interventions.activation_patching import summarise_patching as summarise_patching
 from .interventions.attention_knockout import knockout as knockout
