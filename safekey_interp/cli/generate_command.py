@@ -133,6 +133,7 @@ def generate(
     _print_summary(written, source, requests)
     if resample is not None:
         _print_importance(written.path)
+    say(str(written.path))
 
 
 def _parse_prefill(text: str) -> _Prefill:
@@ -221,7 +222,7 @@ def _print_importance(path: Path) -> None:
 
     for row in summarise_importance(sentence_importance(path, refuses)).itertuples():
         number = Estimate(row.importance, row.low, row.high).text("+.2f")
-        of = f"{row.n_sentences:,} sentences, {row.n_groups:,} prompts, {row.n:,} responses with a verdict"
+        of = f"{row.n_sentences:,} sentences, {row.n_groups:,} prompt{'s' * (row.n_groups != 1)}, {row.n:,} responses with a verdict"
         whose = f", {row.label}" if row.label else ""
         say(f"{row.source_part.replace('_', ' ')}{whose}: refusals when kept minus when resampled {number} ({of})")
 
@@ -236,4 +237,3 @@ def _print_summary(written: Written, source: TraceSource, requests: list[Request
     if left_out:
         say(f"{left_out:,} of {source.n_read:,} traces do not have what is to begin with, and were left out.")
     say_reading(source.notes)
-    say(str(written.path))

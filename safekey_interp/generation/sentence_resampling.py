@@ -114,7 +114,7 @@ def sentence_importance(responses: str | Path | pd.DataFrame, outcome: Outcome) 
     read = [outcome(row.prompt, new_text(row.response, row.prefill)) for row in table.itertuples()]
     table["value"] = [np.nan if value is None else float(value) for value in read]
     rows, outcomes = [], []
-    for (trace_id, number), before in table[table["part"] != _END].groupby(["prompt_id", "number"], sort=False):
+    for (trace_id, number), before in table[table["part"] != _END].groupby(["prompt_id", "number"]):
         behind = table[(table["prompt_id"] == trace_id) & (table["number"] == number + 1)]
         if behind.empty:
             continue
@@ -163,6 +163,8 @@ def summarise_importance(table: pd.DataFrame) -> pd.DataFrame:
         about = {"label": label, "source_part": part, **rates}
         about |= {"importance": rates["rate_kept"] - rates["rate_resampled"], "low": low, "high": high}
         rows.append(about | counts)
+    order = {part: number for number, part in enumerate(("understanding", "key_sentence", "rest"))}
+    rows.sort(key=lambda row: (str(row["label"]), order[row["source_part"]]))
     return pd.DataFrame(rows)
 
 
