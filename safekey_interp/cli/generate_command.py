@@ -222,7 +222,8 @@ def _print_importance(path: Path) -> None:
 
     for row in summarise_importance(sentence_importance(path, refuses)).itertuples():
         number = Estimate(row.importance, row.low, row.high).text("+.2f")
-        of = f"{row.n_sentences:,} sentences, {row.n_groups:,} prompt{'s' * (row.n_groups != 1)}, {row.n:,} responses with a verdict"
+        of = f"{row.n_sentences:,} sentences, {row.n_groups:,} {'prompt' if row.n_groups == 1 else 'prompts'}"
+        of += f", {row.n:,} responses with a verdict"
         whose = f", {row.label}" if row.label else ""
         say(f"{row.source_part.replace('_', ' ')}{whose}: refusals when kept minus when resampled {number} ({of})")
 

@@ -53,6 +53,20 @@ class SentenceRequests(NamedTuple):
     """Why traces are not asked, by trace id."""
 
 
+class _Drawn(NamedTuple):
+    """One response, before a sentence or behind the last."""
+
+    row: dict[str, Any]
+    part: str
+    value: float | None
+    """Its outcome."""
+
+    @property
+    def goes_on(self) -> str:
+        """What was written behind its prefill."""
+        return self.row["response"][len(self.row["prefill"]) :].lstrip()
+
+
 def sentence_requests(
     tokenizer: Any,
     traces: Iterable[Trace],
@@ -106,30 +120,30 @@ def sentence_importance(responses: str | Path | pd.DataFrame, outcome: Outcome) 
     Raises:
         InputError: not such a file, or no sentence has responses before and behind it.
     """
-    table = _read(responses).assign(value=np.nan)
-    numbers = table["condition"].str.extract(r"^sentence (\d+), (\w+)$")
+    table = _read(responses)
+    numbers: Any = table["condition"].str.extract(r"^sentence (\d+), (\w+)$")
     if numbers.isna().to_numpy().any():
         raise InputError("responses: got conditions that are no sentences, expected those of sentence_requests")
-    table = table.assign(number=numbers[0].astype(int), part=numbers[1])
-    read = [outcome(row.prompt, new_text(row.response, row.prefill)) for row in table.itertuples()]
-    table["value"] = [np.nan if value is None else float(value) for value in read]
-    rows, outcomes = [], []
-    for (trace_id, number), before in table[table["part"] != _END].groupby(["prompt_id", "number"]):
-        behind = table[(table["prompt_id"] == trace_id) & (table["number"] == number + 1)]
-        if behind.empty:
+    drawn: dict[tuple[str, int], list[_Drawn]] = {}
+    for row, number, part in zip(table.to_dict("records"), numbers[0], numbers[1], strict=True):
+        value = outcome(row["prompt"], new_text(row["response"], row["prefill"]))
+        value = None if value is None else float(value)
+        drawn.setdefault((row["prompt_id"], int(number)), []).append(_Drawn(row, part, value))
+    rows: list[dict[str, Any]] = []
+    outcomes: list[dict[str, Any]] = []
+    for (trace_id, number), before in sorted(drawn.items()):
+        behind = drawn.get((trace_id, number + 1), [])
+        if before[0].part == _END or not behind:
             continue
-        first = before.iloc[0]
-        text = str(behind["prefill"].iloc[0])[len(str(first["prefill"])) :].strip()
-        goes_on = [str(row.response)[len(str(row.prefill)) :].lstrip() for row in before.itertuples()]
-        is_other = np.array([not written.startswith(text) for written in goes_on])
+        first = before[0].row
+        text = behind[0].row["prefill"][len(first["prefill"]) :].strip()
         about = {"trace_id": trace_id, "group": first["group"], "label": first["label"]}
-        about |= {"source": number, "source_part": first["part"]}
-        kept, resampled = behind["value"].dropna(), before["value"].dropna()
-        other = before["value"][is_other].dropna()
-        rates = {"rate_kept": kept.mean(), "rate_resampled": resampled.mean()}
-        numbers_of: dict[str, Any] = {"n_kept": len(kept), "n_resampled": len(resampled)}
-        all_of, of_other = _difference(resampled, kept), _difference(other, kept, "_other")
-        rows.append(about | {"text": text} | rates | all_of | numbers_of | of_other | {"n_other": len(other)})
+        about |= {"source": number, "source_part": before[0].part}
+        kept, resampled = _values(behind), _values(before)
+        other = _values([one for one in before if not one.goes_on.startswith(text)])
+        rates = {"rate_kept": _mean(kept), "rate_resampled": _mean(resampled), **_difference(resampled, kept)}
+        rates |= {"n_kept": len(kept), "n_resampled": len(resampled), **_difference(other, kept, "_other")}
+        rows.append(about | {"text": text} | rates | {"n_other": len(other)})
         for side, values in (("kept", kept), ("resampled", resampled)):
             outcomes += [about | {"side": side, "value": value} for value in values]
     if not rows:
@@ -150,8 +164,8 @@ def summarise_importance(table: pd.DataFrame) -> pd.DataFrame:
         rate_resampled, importance with low and high (95 % over groups, that is prompts; NaN below ten), n_sentences,
         n_traces, n_groups, n (responses with an outcome).
     """
-    outcomes = pd.DataFrame(table.attrs["outcomes"])
-    rows = []
+    outcomes: Any = pd.DataFrame(table.attrs["outcomes"])
+    rows: list[dict[str, Any]] = []
     grouped: Any = outcomes.groupby(["label", "source_part"], dropna=False, sort=False)
     for (label, part), held in grouped:
         sides = {name: held[held["side"] == name] for name in ("resampled", "kept")}
@@ -186,13 +200,21 @@ def _of_trace(tokenizer: Any, trace: Trace, segmentation: Segmentation, most: in
     return requests
 
 
-def _difference(resampled: pd.Series, kept: pd.Series, suffix: str = "") -> dict[str, float]:
+def _values(drawn: list[_Drawn]) -> list[float]:
+    """Outcomes, of responses that have one."""
+    return [one.value for one in drawn if one.value is not None]
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _difference(resampled: list[float], kept: list[float], suffix: str = "") -> dict[str, float]:
     """Kept minus resampled with its interval over samples, which are independent of one another."""
-    sides = [(side.to_numpy(float), [f"{name}{number}" for number in range(len(side))])
-             for name, side in (("resampled", resampled), ("kept", kept))]  # fmt: skip
-    low, high = difference_of_shares(*sides)
-    value = kept.mean() - resampled.mean() if len(kept) and len(resampled) else np.nan
-    return {f"importance{suffix}": value, f"low{suffix}": low, f"high{suffix}": high}
+    before = resampled, [f"before {number}" for number in range(len(resampled))]
+    behind = kept, [f"behind {number}" for number in range(len(kept))]
+    low, high = difference_of_shares(before, behind)
+    return {f"importance{suffix}": _mean(kept) - _mean(resampled), f"low{suffix}": low, f"high{suffix}": high}
 
 
 def _read(responses: str | Path | pd.DataFrame) -> pd.DataFrame:

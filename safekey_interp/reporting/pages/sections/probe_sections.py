@@ -80,7 +80,7 @@ def _knew(page: ProbePage) -> Html | None:
 def _latents(page: ProbePage) -> Html | None:
     run = page.run
     found = latent_tables(run.sae_latents, run.sae_separability, run.separability, page.names)
-    return found and render("probe_page", "latents", **found)
+    return None if found is None else render("probe_page", "latents", **found)
 
 
 @page_section("spans", name="chance", title=_OF_SPANS["chance"], order=40)
