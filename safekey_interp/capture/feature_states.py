@@ -67,10 +67,10 @@ def write_features(file: Path, entries: Iterable[Entry], positions: Sequence[str
 
     measured = [entry.measured.features for entry in entries if entry.measured is not None]
     of_traces = np.stack([features for features in measured if features is not None])
-    tensors: dict[str, np.ndarray] = {}
+    tensors: dict[str, Any] = {}
     for number, position in enumerate(positions):
         rows = of_traces[:, number]
-        present = ~np.isnan(rows).all(axis=1)
+        present: np.ndarray = ~np.isnan(rows).all(axis=-1)
         matrix = scipy.sparse.csr_array(np.where(present[:, None], rows, 0.0))
         arrays = (matrix.data, matrix.indices, matrix.indptr, np.array(matrix.shape), present)
         tensors |= {f"{name}/{position}": array for name, array in zip(_PARTS, arrays, strict=True)}

@@ -220,7 +220,8 @@ def _print_importance(path: Path) -> None:
         label = judge_refusal(prompt, text).label
         return None if label is None else label in REFUSING
 
-    for row in summarise_importance(sentence_importance(path, refuses)).itertuples():
+    found: Any = summarise_importance(sentence_importance(path, refuses))
+    for row in found.itertuples():
         number = Estimate(row.importance, row.low, row.high).text("+.2f")
         of = f"{row.n_sentences:,} sentences, {row.n_groups:,} {'prompt' if row.n_groups == 1 else 'prompts'}"
         of += f", {row.n:,} responses with a verdict"
