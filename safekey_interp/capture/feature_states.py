@@ -70,7 +70,7 @@ def write_features(file: Path, entries: Iterable[Entry], positions: Sequence[str
     tensors: dict[str, Any] = {}
     for number, position in enumerate(positions):
         rows = of_traces[:, number]
-        present: np.ndarray = ~np.isnan(rows).all(axis=-1)
+        present = np.asarray(~np.isnan(rows).all(axis=1))
         matrix = scipy.sparse.csr_array(np.where(present[:, None], rows, 0.0))
         arrays = (matrix.data, matrix.indices, matrix.indptr, np.array(matrix.shape), present)
         tensors |= {f"{name}/{position}": array for name, array in zip(_PARTS, arrays, strict=True)}
