@@ -47,6 +47,9 @@ from .generation.monitor import watch as watch
 from .generation.prefill_depth import depth_requests as depth_requests
 from .generation.response_run import write_responses as write_responses
 from .generation.sampling import Sampling as Sampling
+from .generation.sentence_resampling import sentence_importance as sentence_importance
+from .generation.sentence_resampling import sentence_requests as sentence_requests
+from .generation.sentence_resampling import summarise_importance as summarise_importance
 from .interventions.activation_patching import patch as patch
 from .interventions.activation_patching import summarise_patching as summarise_patching
 from .interventions.attention_knockout import knockout as knockout
@@ -79,6 +82,7 @@ from .measures.attention import token_attention as token_attention
 from .measures.attention_change import split_lift_change as split_lift_change
 from .measures.attention_summary import summarise_attention as summarise_attention
 from .measures.direction_record import Direction as Direction
+from .measures.latent_effects import measure_latents as measure_latents
 from .measures.probes import Probe as Probe
 from .measures.published_attention import paper_attention as paper_attention
 from .measures.separability import measure_separability as measure_separability
@@ -90,8 +94,10 @@ from .models.model import Model as Model
 from .models.model import from_hf as from_hf
 from .models.model import load as load
 from .models.organism import example as example
+from .models.sae_files import read_sae as read_sae
 from .models.safety_head import SafetyHead as SafetyHead
 from .models.safety_head import load_safety_head as load_safety_head
+from .models.sparse_autoencoder import SparseAutoencoder as SparseAutoencoder
 from .reporting.report_file import Report as Report
 from .reporting.report_file import RunFigures as RunFigures
 from .reporting.report_file import write_report as write_report
@@ -107,4 +113,8 @@ from .segmentation.span_search import find_spans as find_spans
 from .segmentation.trace_view import show as show
 from .training.batch_loss import loss_terms as loss_terms
 from .training.config import TrainingConfig as TrainingConfig
+from .training.probe_snapshots import read_snapshots as read_snapshots
+from .training.snapshot_callback import SnapshotCallback as SnapshotCallback
+from .training.trainer_losses import SafeKeyLosses as SafeKeyLosses
+from .training.trainer_losses import training_rows as training_rows
 from .training.training_run import train as train

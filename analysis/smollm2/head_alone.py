@@ -26,7 +26,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as cross_entrop
 
 from analysis.smollm2.data import xstest_traces
 from analysis.tables import markdown
-from safekey_interp.capture.hidden_states import collect_states
+from safekey_interp.capture.state_collection import collect_states
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.cli.shared import quiet_libraries
 from safekey_interp.data.trace import Trace

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from safekey_interp.capture.hidden_states import collect_states
+from safekey_interp.capture.state_collection import collect_states
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.generation.key_sentence_bank import KeySentences

@@ -10,20 +10,18 @@ import gc
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float32
-from torch import Tensor
+from jaxtyping import Bool, Float32
 
 from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.bridge_backend import bridge_forward
 from safekey_interp.capture.capture_request import CaptureRequest, SpanPairs
-from safekey_interp.capture.host_copy import to_host
-from safekey_interp.capture.places import Place
+from safekey_interp.capture.host_copy import HostAnswers, answers_on_host
 from safekey_interp.capture.recording import Captured, capture
 from safekey_interp.capture.stream_settings import Backend
 from safekey_interp.errors import ModelError
@@ -75,6 +73,8 @@ class Measured:
     """None unless asked for."""
     states: np.ndarray | None
     """(site, position, d_model) float32, NaN where a position is absent; None unless asked for."""
+    features: np.ndarray | None
+    """(position, feature) float32, NaN where a position is absent; None unless asked for."""
     token_weights: np.ndarray | None
     """(layer, head, query_span, token) float32 up to the encoding's end, on request."""
     layers_without_pattern: tuple[int, ...]
@@ -113,9 +113,9 @@ def measure_batch(
             raise
         size = max(encoding.end for encoding in encodings)
     else:
-        answers = _on_host(captured)
-        states = _states(captured, answers) if request.states else None
-        return [_answer(captured, answers, states, row) for row in range(len(encodings))]
+        answers = answers_on_host(captured)
+        states, features = _states(captured, answers), _features(captured, answers)
+        return [_answer(captured, answers, states, features, row) for row in range(len(encodings))]
     # Outside the except block, so that the failed pass's tensors are free by now.
     gc.collect()
     if torch.cuda.is_available():
@@ -149,28 +149,9 @@ def _forward(model: Model, batch: Batch, request: CaptureRequest, backend: Backe
     return captured
 
 
-_REDUCED = ("masses", "matched", "matched_other", "entropy", "token_weights")
-
-
-class _Answers(NamedTuple):
-    """What a pass answered, in memory; the first axis of each array is the row."""
-
-    attention: dict[int, dict[str, np.ndarray]]
-    states: dict[Place, np.ndarray]
-
-
-def _on_host(captured: Captured) -> _Answers:
-    """The answers of all rows, layers and places, copied at once."""
-    by_layer = {layer: {name: getattr(a, name) for name in _REDUCED} for layer, a in captured.attention.items()}
-    named = [(layer, name, t) for layer, of in by_layer.items() for name, t in of.items() if isinstance(t, Tensor)]
-    arrays = iter(to_host([*(tensor for *_, tensor in named), *captured.states.values()]))
-    attention: dict[int, dict[str, np.ndarray]] = {layer: {} for layer in by_layer}
-    for layer, name, _ in named:
-        attention[layer][name] = next(arrays)
-    return _Answers(attention, dict(zip(captured.states, arrays, strict=True)))
-
-
-def _answer(captured: Captured, answers: _Answers, states: np.ndarray | None, row: int) -> Measured | LeftOut:
+def _answer(
+    captured: Captured, answers: HostAnswers, states: np.ndarray | None, features: np.ndarray | None, row: int
+) -> Measured | LeftOut:
     encoding = captured.batch.encodings[row]
     attention = _attention(captured, answers, row) if captured.request.attention else None
     unfit = _not_finite(answers, row)
@@ -180,6 +161,7 @@ def _answer(captured: Captured, answers: _Answers, states: np.ndarray | None, ro
         encoding=encoding,
         attention=attention,
         states=None if states is None else states[row],
+        features=None if features is None else features[row],
         token_weights=_token_weights(captured, answers, row) if captured.request.token_weights else None,
         layers_without_pattern=captured.layers_without_pattern if captured.request.attention else (),
     )
@@ -189,7 +171,7 @@ def _layers(captured: Captured) -> Sequence[int]:
     return range(captured.n_layers) if captured.request.layers is None else captured.request.layers
 
 
-def _attention(captured: Captured, answers: _Answers, row: int) -> AttentionArrays:
+def _attention(captured: Captured, answers: HostAnswers, row: int) -> AttentionArrays:
     spans, rows = captured.request.spans, captured.rows
     n_spans = len(spans.columns)
     encoding = captured.batch.encodings[row]
@@ -239,20 +221,36 @@ def _attention(captured: Captured, answers: _Answers, row: int) -> AttentionArra
     )
 
 
-def _states(captured: Captured, answers: _Answers) -> Float32[np.ndarray, "row site position width"]:
-    """NaN at sites that the model lacks, and at positions that a trace lacks."""
+def _states(captured: Captured, answers: HostAnswers) -> Float32[np.ndarray, "row site position width"] | None:
+    """NaN at sites that the model lacks, and at positions that a trace lacks; None unless asked for."""
+    if not captured.request.states:
+        return None
     sites = captured.request.sites(captured.n_layers)
     example = next(iter(answers.states.values()))
     stacked = np.full((len(example), len(sites), *example.shape[1:]), np.nan, np.float32)
     for number, site in enumerate(sites):
         if site in answers.states:
             stacked[:, number] = answers.states[site]
-    for row, encoding in enumerate(captured.batch.encodings):
-        stacked[row, :, [not len(encoding.positions(name)) for name in captured.request.positions]] = np.nan
+    stacked.swapaxes(1, 2)[~_there(captured)] = np.nan
     return stacked
 
 
-def _token_weights(captured: Captured, answers: _Answers, row: int) -> np.ndarray:
+def _features(captured: Captured, answers: HostAnswers) -> Float32[np.ndarray, "row position feature"] | None:
+    """NaN at positions that a trace lacks; None unless asked for."""
+    if answers.features is None:
+        return None
+    return np.where(_there(captured)[..., None], answers.features, np.float32(np.nan))
+
+
+def _there(captured: Captured) -> Bool[np.ndarray, "row position"]:
+    """Whether each trace has each position."""
+    names = captured.request.positions
+    return np.array(
+        [[len(encoding.positions(name)) > 0 for name in names] for encoding in captured.batch.encodings], bool
+    )
+
+
+def _token_weights(captured: Captured, answers: HostAnswers, row: int) -> np.ndarray:
     encoding, start = captured.batch.encodings[row], captured.batch.starts[row]
     shape = next(iter(answers.attention.values()))["token_weights"].shape[1:3]
     weights = np.full((len(_layers(captured)), *shape, encoding.end), np.nan, np.float32)
@@ -262,10 +260,12 @@ def _token_weights(captured: Captured, answers: _Answers, row: int) -> np.ndarra
     return weights
 
 
-def _not_finite(answers: _Answers, row: int) -> str | None:
+def _not_finite(answers: HostAnswers, row: int) -> str | None:
     for site, states in answers.states.items():
         if not np.isfinite(states[row]).all():
             return f"the model's states are not finite (first at {site.site} of layer {site.layer})"
+    if answers.features is not None and not np.isfinite(answers.features[row]).all():
+        return "the SAE's latents are not finite"
     for layer, answer in answers.attention.items():
         if not np.isfinite(answer["masses"][row]).all():
             return f"the model's attention is not finite (first at layer {layer})"

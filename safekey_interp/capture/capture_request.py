@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from safekey_interp.capture.feature_maps import FeatureMap
 from safekey_interp.capture.places import HeadValues, Place
 from safekey_interp.data.span_expressions import parse_span
 from safekey_interp.errors import InputError
@@ -118,6 +119,8 @@ class CaptureRequest:
     """Places whose states are read, heads one by one; of the layers ``resid_post``, and the final norm, when None."""
     head: HeadValues = "z"
     """Of heads, their values before the output projection, or what each adds to the stream."""
+    features: FeatureMap | None = None
+    """Features whose means over ``positions`` are read, too."""
     token_weights: bool = False
     """Also keep, per layer, head and query span, the mean weight of every token."""
     n_random: int = 20
@@ -140,13 +143,21 @@ class CaptureRequest:
     def needs(self) -> tuple[str, ...]:
         """Expressions of which a trace must have one to be measured; none for the default ones, which ask for a key
         sentence, or for a prompt alone."""
-        is_default = (self.spans if self.attention else RECIPE, self.positions if self.states else STATE_POSITIONS)
+        is_default = (
+            self.spans if self.attention else RECIPE,
+            self.positions if self.reads_positions else STATE_POSITIONS,
+        )
         return () if is_default == (RECIPE, STATE_POSITIONS) else self._read
+
+    @property
+    def reads_positions(self) -> bool:
+        """Whether anything is averaged over positions."""
+        return self.states or self.features is not None
 
     @property
     def _read(self) -> tuple[str, ...]:
         """Expressions of the tokens whose rows or states are read."""
-        rows, states = self.spans.queries if self.attention else (), self.positions if self.states else ()
+        rows, states = self.spans.queries if self.attention else (), self.positions if self.reads_positions else ()
         return tuple(dict.fromkeys((*rows, *states)))
 
     def reads_layer(self, layer: int) -> bool:

@@ -6,25 +6,17 @@ time, so memory holds no more than that, however many traces there are.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
-from safekey_interp.capture.capture_request import STATE_POSITIONS, CaptureRequest, expressions
 from safekey_interp.capture.places import Place
-from safekey_interp.capture.streaming import CHUNK, Entry, StreamSettings, measure_stream
-from safekey_interp.capture.words_read import read_words
+from safekey_interp.capture.streaming import Entry
 from safekey_interp.runs.storage import save_tensors
-
-if TYPE_CHECKING:
-    from safekey_interp.data.trace import Trace
-    from safekey_interp.models.model import Model
-    from safekey_interp.segmentation.segmenter import Segmentation
 
 
 class States:
@@ -99,51 +91,3 @@ def write_states(file: Path, entries: Iterable[Entry], positions: Sequence[str])
 def _states_of(entries: Iterable[Entry]) -> list[np.ndarray]:
     measured = [entry.measured.states for entry in entries if entry.measured is not None]
     return [states for states in measured if states is not None]
-
-
-def collect_states(
-    model: Model,
-    traces: Iterable[Trace],
-    settings: StreamSettings = StreamSettings(),
-    *,
-    layers: Sequence[int] | None = None,
-    positions: Sequence[str] | None = None,
-) -> tuple[States, list[Trace], list[Segmentation]]:
-    """States of traces with the traces and segmentations that they belong to; those left out are in neither.
-
-    Raises:
-        InputError: an unknown layer, a position that cannot be parsed or that no trace has, no trace to measure.
-    """
-    wanted = expressions(positions, "positions") if positions else STATE_POSITIONS
-    request = CaptureRequest(attention=False, layers=model.layer_numbers(layers), positions=wanted)
-    folder = tempfile.TemporaryDirectory(prefix="safekey-states-")
-    files: list[Path] = []
-    waiting: list[Entry] = []
-    kept: list[Trace] = []
-    segmentations: list[Segmentation] = []
-    words: dict[str, list[str | None]] = {name: [] for name in wanted if name not in STATE_POSITIONS}
-
-    def flush() -> None:
-        if waiting:
-            files.append(Path(folder.name) / f"{len(files)}.safetensors")
-            write_states(files[-1], waiting, wanted)
-            waiting.clear()
-
-    left_out: dict[str, str] = {}
-    for entry in measure_stream(model, traces, request, settings):
-        if entry.measured is None:
-            left_out[entry.trace.trace_id] = entry.left_out or "not measured"
-        else:
-            waiting.append(entry)
-            kept.append(entry.trace)
-            segmentations.append(entry.segmentation)
-            for name, texts in words.items():
-                texts.append(read_words(entry.measured.encoding, name))
-        if len(waiting) == CHUNK:
-            flush()
-    flush()
-    ids = [trace.trace_id for trace in kept]
-    states = States(
-        files, ids, request.sites(model.n_layers), wanted, words=words, left_out=left_out, keep_alive=folder
-    )
-    return states, kept, segmentations

@@ -6,11 +6,15 @@ Each transfer makes the processor wait for the device, so that a pass's answers 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float32
 from torch import Tensor
+
+from safekey_interp.capture.places import Place
+from safekey_interp.capture.recording import Captured
 
 
 def to_host(tensors: Sequence[Tensor]) -> list[Float32[np.ndarray, ...]]:
@@ -25,3 +29,30 @@ def to_host(tensors: Sequence[Tensor]) -> list[Float32[np.ndarray, ...]]:
         for number, part in zip(numbers, np.split(flat, ends[:-1]), strict=True):
             arrays[number] = part.reshape(tuple(tensors[number].shape))
     return [arrays[number] for number in range(len(tensors))]
+
+
+_REDUCED = ("masses", "matched", "matched_other", "entropy", "token_weights")
+
+
+class HostAnswers(NamedTuple):
+    """What a pass answered, in memory; the first axis of each array is the row."""
+
+    attention: dict[int, dict[str, np.ndarray]]
+    """By layer: masses, matched, matched_other, entropy and token_weights, those that were asked for."""
+    states: dict[Place, np.ndarray]
+    """(row, position, width)."""
+    features: np.ndarray | None
+    """(row, position, feature)."""
+
+
+def answers_on_host(captured: Captured) -> HostAnswers:
+    """The answers of all rows, layers and places, copied at once."""
+    by_layer = {layer: {name: getattr(a, name) for name in _REDUCED} for layer, a in captured.attention.items()}
+    named = [(layer, name, t) for layer, of in by_layer.items() for name, t in of.items() if isinstance(t, Tensor)]
+    features = [] if captured.features is None else [captured.features]
+    arrays = iter(to_host([*(tensor for *_, tensor in named), *captured.states.values(), *features]))
+    attention: dict[int, dict[str, np.ndarray]] = {layer: {} for layer in by_layer}
+    for layer, name, _ in named:
+        attention[layer][name] = next(arrays)
+    states = {place: next(arrays) for place in captured.states}
+    return HostAnswers(attention, states, next(arrays, None))

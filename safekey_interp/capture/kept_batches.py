@@ -25,7 +25,7 @@ from safekey_interp.runs.storage import save_tensors, write_aside
 EVERY = 20.0
 """Seconds after which what was measured is written, once the batch that is then measured is done."""
 _ARRAYS = [field.name for field in fields(AttentionArrays) if field.name != "spans"]
-_REST = ("states", "token_weights")
+_REST = ("states", "features", "token_weights")
 
 Answer = Measured | LeftOut
 

@@ -38,7 +38,7 @@ class PositionMeans:
 
     def __call__(self, states: Float[Tensor, "batch pos *width"]) -> Float[Tensor, "batch position *width"]:
         """The means, float32; zeros where a trace lacks the position."""
-        weights = self._weights_on(states.device)
+        weights = self.weights_on(states.device)
         flat = self.without_padding(states).flatten(2).float()
         return einsum(weights, flat, "b p s, b s d -> b p d").unflatten(2, states.shape[2:])
 
@@ -49,7 +49,8 @@ class PositionMeans:
         padding = self._batch.attention_mask.to(states.device) == 0
         return states.masked_fill(padding.reshape(*padding.shape, *[1] * (states.ndim - 2)), 0.0)
 
-    def _weights_on(self, device: torch.device) -> Tensor:
+    def weights_on(self, device: torch.device) -> Float[Tensor, "batch position pos"]:
+        """Weight of each token in each position's mean; zeros where a trace lacks the position."""
         if self._weights is None or self._weights.device != device:
             shape = (len(self._batch.encodings), len(self._positions), self._batch.input_ids.shape[1])
             weights = np.zeros(shape, np.float32)

@@ -30,6 +30,7 @@ from safekey_interp.capture.attention_rows import MeanRows, RowMask, mean_patter
 from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.capture_request import CaptureRequest
 from safekey_interp.capture.distance_baseline import find_baseline, matched_masses, on_device
+from safekey_interp.capture.feature_maps import FeatureMeans
 from safekey_interp.capture.key_sets import KeyWeights, QueryRows, key_weights, query_rows
 from safekey_interp.capture.places import Place
 from safekey_interp.capture.position_means import PositionMeans, mean_readings, present
@@ -93,6 +94,8 @@ class Captured:
     """Those of the request's that the model has."""
     states: dict[Place, Float[Tensor, "batch position width"]] = field(default_factory=dict)
     """Per place, averaged over each of ``request.positions``; zeros where a position is absent."""
+    features: Float[Tensor, "batch position feature"] | None = None
+    """The request's features, averaged over each of its positions; zeros where a position is absent."""
     _kinds: list[_Kind] = field(default_factory=list)
     _rows: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
@@ -110,6 +113,10 @@ class Captured:
         """What reads the states of a forward pass."""
         means = PositionMeans(self.batch, self.request.positions)
         readings = mean_readings(hf, means, self.places, self._keep_state, self.request.head)
+        if (features := self.request.features) is not None:
+            place = Place(features.layer, features.site)
+            keep = partial(self._keep_features, FeatureMeans(means, features))
+            readings[place] = partial(_one_after_another, readings[place], keep) if place in readings else keep
         return {place: partial(self._read, edit) for place, edit in readings.items()}
 
     @property
@@ -169,6 +176,9 @@ class Captured:
     def _keep_state(self, place: Place, means: Tensor) -> None:
         self.states[place] = means
 
+    def _keep_features(self, means: FeatureMeans, states: Tensor) -> None:
+        self.features = means(states)
+
     def _stop_when_answered(self) -> None:
         """Layers answer in their order, so all are done when the last one is."""
         if not self.stop:
@@ -176,7 +186,7 @@ class Captured:
         last = self.n_layers - 1 if self.request.layers is None else max(self.request.layers)
         if self.request.attention and last not in self.attention:
             return
-        if len(self.states) < len(self.places):
+        if len(self.states) < len(self.places) or (self.request.features is not None and self.features is None):
             return
         raise Answered
 
@@ -248,6 +258,11 @@ def capture(
             pass
         finally:
             captured.forget()
+
+
+def _one_after_another(first: Edit, second: Edit, states: Tensor) -> None:
+    first(states)
+    second(states)
 
 
 def _forgets_gradients(hf: nn.Module) -> bool:

@@ -57,6 +57,21 @@ def edited(model: Model, edits: Mapping[Place, Edit], *, backend: Backend = "hf"
         yield
 
 
+@contextmanager
+def final_states(hf: Any) -> Iterator[list[Tensor]]:
+    """States after the final norm of each forward pass inside the block, in order, as the pass itself has them.
+
+    Args:
+        hf: the model of transformers; whatever wraps it may be called.
+    """
+    seen: list[Tensor] = []
+    handle: Any = find_layout(hf)[0].register_forward_hook(_on_output(seen.append))  # type: ignore[arg-type]
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
 def prepared_edits(model: Model, edits: Mapping[Place, Edit]) -> Callable[[], AbstractContextManager[None]]:
     """What makes the block of :func:`edited` again and again, for passes that are short beside its preparation.
 

@@ -64,6 +64,10 @@ COMMANDS = {
         "train_command",
         "Fine-tune with language modelling, the safety head and query-mask modelling; write a run folder.",
     ),
+    "mcp": (
+        "mcp_command",
+        "Let an agent ask what runs found: a read-only MCP server over run folders.",
+    ),
 }
 """The module of each command, imported when the command is run or its help is asked for, and its help."""
 

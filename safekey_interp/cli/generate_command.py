@@ -33,6 +33,7 @@ class _Prefill(NamedTuple):
     kind: str
     depths: tuple[int, ...] = ()
     shares: tuple[float, ...] = ()
+    most: int = 0
 
 
 @app.command()
@@ -62,6 +63,14 @@ def generate(
             "before K (0,5,10) or parts of them (0%,50%,100%), or swap (key sentences of four kinds)."
         ),
     ] = "none",
+    resample: Annotated[
+        str | None,
+        typer.Option(
+            help="`sentences`: draw --n responses before each sentence of the trace's reasoning and behind the last, "
+            "with --temperature above 0."
+        ),
+    ] = None,
+    most: Annotated[int, typer.Option(min=1, help="First sentences that --resample takes.")] = 12,
     endpoint: Annotated[
         str | None,
         typer.Option(
@@ -77,6 +86,8 @@ def generate(
 ) -> None:
     """Generate the responses and print how many there are."""
     prefilled = _parse_prefill(prefill)
+    if resample is not None:
+        prefilled = _resampled(resample, prefilled, sampling, most)
     if out.suffix != ".jsonl":
         raise InputError(f"--out {out}: expected a name that ends in .jsonl")
     if endpoint is not None:
@@ -109,7 +120,8 @@ def generate(
             tokenizer = engine.model.tokenizer
         requests = list(_requests(source, prefilled, tokenizer, segmentation))
         if not requests:
-            raise InputError(f"--prefill {prefill}: no trace of {', '.join(source.names)} has that to begin with")
+            asked = f"--resample {resample}" if resample else f"--prefill {prefill}"
+            raise InputError(f"{asked}: no trace of {', '.join(source.names)} has that to begin with")
         written = write_responses(
             engine,
             requests,
@@ -121,6 +133,9 @@ def generate(
             progress=bar,
         )
     _print_summary(written, source, requests)
+    if resample is not None:
+        _print_importance(written.path)
+    say(str(written.path))
 
 
 def _parse_prefill(text: str) -> _Prefill:
@@ -135,6 +150,16 @@ def _parse_prefill(text: str) -> _Prefill:
         f"--prefill: got {text!r}, expected one of {', '.join(_PREFILLS)}, numbers of tokens (0,5,10), or parts of the "
         "tokens before K (0%,50%,100%)"
     )
+
+
+def _resampled(resample: str, prefill: _Prefill, sampling: Sampling, most: int) -> _Prefill:
+    if resample != "sentences":
+        raise InputError(f"--resample: got {resample!r}, expected sentences")
+    if prefill.kind != "none":
+        raise InputError("--resample, --prefill: got both, expected one; resampling says what responses begin with")
+    if sampling.is_greedy:
+        raise InputError("--resample: got temperature 0, which draws one response again and again; add --temperature 1")
+    return _Prefill("sentences", most=most)
 
 
 def _check_endpoint(prefill: _Prefill, *, vllm: bool, local: tuple[Any, ...]) -> None:
@@ -168,6 +193,12 @@ def _requests(
     if wanted.kind == "swap" and tokenizer is not None:
         sentences = prefill.swap_sentences_for(tokenizer)
     traces = list(source)
+    if wanted.kind == "sentences":
+        from safekey_interp.generation.sentence_resampling import sentence_requests
+
+        asked = sentence_requests(tokenizer, traces, most=wanted.most, **option_values(segmentation))
+        yield from asked.requests
+        return
     if wanted.kind == "depth":
         depths = {"numbers": wanted.depths, "shares": wanted.shares}
         yield from prefill_depth.depth_requests(tokenizer, traces, **depths, **option_values(segmentation)).requests
@@ -180,6 +211,26 @@ def _requests(
             yield from (request for request in beginnings if request.condition == wanted.kind)
 
 
+def _print_importance(path: Path) -> None:
+    """What keeping sentences of each part changes in how often the model refuses."""
+    from safekey_interp.evaluation.judge_metrics import REFUSING
+    from safekey_interp.evaluation.refusal_judge import judge_refusal
+    from safekey_interp.generation.sentence_resampling import sentence_importance, summarise_importance
+    from safekey_interp.reporting.findings.finding import Estimate
+
+    def refuses(prompt: str | None, text: str) -> bool | None:
+        label = judge_refusal(prompt, text).label
+        return None if label is None else label in REFUSING
+
+    found: Any = summarise_importance(sentence_importance(path, refuses))
+    for row in found.itertuples():
+        number = Estimate(row.importance, row.low, row.high).text("+.2f")
+        of = f"{row.n_sentences:,} sentences, {row.n_groups:,} {'prompt' if row.n_groups == 1 else 'prompts'}"
+        of += f", {row.n:,} responses with a verdict"
+        whose = f", {row.label}" if row.label else ""
+        say(f"{row.source_part.replace('_', ' ')}{whose}: refusals when kept minus when resampled {number} ({of})")
+
+
 def _print_summary(written: Written, source: TraceSource, requests: list[Request]) -> None:
     """What was written, in words of at most 80 columns."""
     names = ", ".join(Path(name).name for name in source.names)
@@ -188,6 +239,5 @@ def _print_summary(written: Written, source: TraceSource, requests: list[Request
         say(f"{written.n_cut:,} of the new ones were cut at {written.max_new_tokens:,} tokens; see --max-new-tokens.")
     left_out = source.n_read - len({request.trace.trace_id for request in requests})
     if left_out:
-        say(f"{left_out:,} of {source.n_read:,} traces do not have what --prefill asks for, and were left out.")
+        say(f"{left_out:,} of {source.n_read:,} traces do not have what is to begin with, and were left out.")
     say_reading(source.notes)
-    say(str(written.path))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from safekey_interp.capture.feature_states import write_features
 from safekey_interp.capture.hidden_states import States, write_states
 from safekey_interp.capture.measured_spans import BUILT_IN, MeasuredSpans
 from safekey_interp.capture.streaming import Entry
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 SHOWN_AFTER = 2_000
 """Characters of the response that stay in the tables after the key sentence."""
-_ATTENDED, _WORDS = "attended.json", "words.parquet"
+_ATTENDED, _WORDS, _STATES, _FEATURES = "attended.json", "words.parquet", "states.safetensors", "features.safetensors"
 _SHORT = ("trace_id", "from_span", "to_span")
 
 
@@ -74,9 +75,11 @@ def write_chunk(
         per_head |= {f"counts/{name}": value for name, value in sums.counts.items()}
         save_tensors(folder / "by_head.safetensors", per_head)
     if states and any(entry.measured is not None for entry in entries):
-        write_states(folder / "states.safetensors", entries, positions)
+        write_states(folder / _STATES, entries, positions)
         if not spans.is_recipe:
             _words(entries, positions).to_parquet(folder / _WORDS, index=False)
+    if any(entry.measured is not None and entry.measured.features is not None for entry in entries):
+        write_features(folder / _FEATURES, entries, positions)
     shown = [entry for entry in entries if entry.measured is not None and entry.measured.token_weights is not None]
     if shown:
         write_examples(folder, shown, spans)
@@ -236,7 +239,12 @@ def words_read(parts: Sequence[Path]) -> dict[str, list[str | None]]:
 
 def state_files(parts: Sequence[Path]) -> list[Path]:
     """The chunks' states, in the order of the traces."""
-    return [part / "states.safetensors" for part in parts if (part / "states.safetensors").is_file()]
+    return [part / _STATES for part in parts if (part / _STATES).is_file()]
+
+
+def feature_files(parts: Sequence[Path]) -> list[Path]:
+    """The chunks' features, in the order of the traces."""
+    return [part / _FEATURES for part in parts if (part / _FEATURES).is_file()]
 
 
 def store_states(states: States, folder: Path) -> None:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from safekey_interp.capture.feature_states import FeatureStates
 from safekey_interp.capture.hidden_states import States
 from safekey_interp.data.class_labels import LabelBy
 from safekey_interp.data.conditions import Conditions
 from safekey_interp.measures.estimator_names import EstimatorName
+from safekey_interp.measures.latent_effects import latent_effects
 from safekey_interp.measures.layer_loop import LeftOut
 from safekey_interp.measures.separability import separability_table
 from safekey_interp.measures.text_baseline import text_read, with_own_words
@@ -139,6 +141,18 @@ class StateProbes:
             **self._about,
         )
         _write(folder, {"transfer": result.table}, result.left_out)
+
+
+class LatentProbes(StateProbes):
+    """Separability of a run's latents of a sparse autoencoder, and those that differ most, as jobs."""
+
+    def _separability(self, positions: Sequence[str], folder: Path) -> None:
+        super()._separability(positions, folder)
+        assert isinstance(self._states, FeatureStates)
+        about = {name: self._about[name] for name in ("label_by", "seed")}
+        found = latent_effects(self._states, self._labels, self._groups, positions=positions, **about)
+        if not found.table.empty:
+            found.table.to_parquet(folder / "latents.parquet", index=False)
 
 
 def column(table: pd.DataFrame, name: str) -> list[str | None]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safekey_interp.capture.batch_runner import Backend
+from safekey_interp.capture.feature_maps import check_features
 from safekey_interp.capture.streaming import BatchSize, forward_cost, threads_for, token_budget
 from safekey_interp.data.class_labels import LabelBy, check_label_by
 from safekey_interp.data.conditions import check_by
@@ -28,6 +29,8 @@ from safekey_interp.experiments.probe_tables import assemble
 from safekey_interp.measures.attention_summary import QUANTITIES
 from safekey_interp.measures.estimator_names import EstimatorName
 from safekey_interp.models.chat_template import tokenizer_hash
+from safekey_interp.models.sae_files import read_sae
+from safekey_interp.models.sparse_autoencoder import SparseAutoencoder
 from safekey_interp.progress import Progress
 from safekey_interp.reporting.findings.probe_run_findings import find
 from safekey_interp.runs.manifest import manifest_of
@@ -56,6 +59,7 @@ def run_probe(
     backend: Backend = "hf",
     label_by: LabelBy = "label",
     estimator: EstimatorName = "logistic",
+    sae: str | Path | SparseAutoencoder | None = None,
     by: str | None = "source",
     seed: int = 0,
     limit: int | None = None,
@@ -90,6 +94,8 @@ def run_probe(
         label_by: the column of the two classes that are told apart: ``label``, ``aha`` (each trace's own outcome),
             ``source`` or a name in ``meta``.
         estimator: ``logistic``, ``mass_mean`` or ``lda``.
+        sae: a sparse autoencoder of the model (``read_sae``), or its file or folder: its latents at the positions are
+            probed as the states are, and those that differ most are listed.
         by: the column that tells conditions apart: ``source``, or a name in ``meta``; None for nothing. Conditions of
             at least ten groups count, the most frequent first, at most six.
         seed: seed of every draw.
@@ -115,6 +121,7 @@ def run_probe(
         ModelError: the model's attention cannot be read.
         RunError: the folder cannot be used, or no trace was left; then nothing stays in it.
     """
+    features = _sae_of(model, sae)
     settings = ProbeSettings(
         queries=_listed(queries),
         keys=_listed(keys),
@@ -126,6 +133,7 @@ def run_probe(
         backend=backend,
         label_by=label_by,
         estimator=estimator,
+        sae=features and features.name,
         by=by,
         seed=seed,
         n_examples=n_examples,
@@ -150,10 +158,10 @@ def run_probe(
         "n_random": n_random,
         "states": keep_states,
     }
-    if estimator != "logistic":  # so that the record of other runs stays as it was
-        options["estimator"] = estimator
-    if stream:
-        options["stream_sample"] = settings.sample_size
+    # Of later versions: recorded where they are used, so that the record of other runs stays as it was.
+    later = [("estimator", estimator, estimator != "logistic"), ("stream_sample", settings.sample_size, stream)]
+    later.append(("sae", features and features.record(), features is not None))
+    options |= {name: value for name, value, is_used in later if is_used}
     plan: dict[str, Any] = {
         "batch_size": batch_size,
         "max_tokens": token_budget(model),
@@ -204,7 +212,7 @@ def run_probe(
             )
         if whole:
             overview = replace(overview, conditions=whole.conditions)
-        request = request_of(model, overview, options, seed)
+        request = request_of(model, overview, options, seed, features)
         session.lap("reading")
         done = min(overview.n, len(session.done_parts(manifest)) * plan["chunk"])
         left: Any = {"left": 1 - done / overview.n, "chunk": plan["chunk"], "estimator": estimator}
@@ -223,6 +231,15 @@ def run_probe(
             if team.is_first:
                 write_json(session.path / "findings.json", find(Run(session.path, writer.manifest)))
         return session.result()
+
+
+def _sae_of(model: Model, sae: str | Path | SparseAutoencoder | None) -> SparseAutoencoder | None:
+    """The SAE that is asked for; errors as for ``read_sae``, or as it is of another model."""
+    if sae is None:
+        return None
+    found = read_sae(sae) if isinstance(sae, str | Path) else sae
+    check_features(model, found)
+    return found
 
 
 def _listed(expressions: Sequence[str] | None) -> Any:

@@ -44,6 +44,8 @@ class ProbeSettings(StreamSettings):
     """Column of the two classes: label, aha, source, or a name found in meta."""
     estimator: EstimatorName = "logistic"
     """Probe: logistic, mass_mean (difference of means) or lda."""
+    sae: str | None = None
+    """File or folder of a sparse autoencoder of the model, whose latents are probed, too."""
     by: By = "source"
     """Column that tells conditions apart: source, a name found in meta, or none."""
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED)

@@ -15,6 +15,7 @@ from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 from safekey_interp.capture.capture_request import RECIPE, CaptureRequest
+from safekey_interp.capture.feature_maps import FeatureMap
 from safekey_interp.capture.measured_spans import BUILT_IN, MeasuredSpans
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.streaming import Entry, StreamSettings, encoded
@@ -171,11 +172,15 @@ def survey(
     )
 
 
-def request_of(model: Model, overview: Survey, options: dict[str, Any], seed: int) -> CaptureRequest:
+def request_of(
+    model: Model, overview: Survey, options: dict[str, Any], seed: int, features: FeatureMap | None = None
+) -> CaptureRequest:
     """What is to be measured; raises InputError when that is nothing, ModelError when the model does not show it."""
+    has_classes = bool(overview.positions) and min(overview.classes.values()) > 0
     request = CaptureRequest(
         attention=overview.has_attention,
-        states=bool(overview.positions) and (min(overview.classes.values()) > 0 or options["states"]),
+        states=has_classes or (bool(overview.positions) and options["states"]),
+        features=features if has_classes else None,
         layers=options["layers"],
         positions=overview.positions,
         spans=overview.spans.pairs or RECIPE,

@@ -19,12 +19,14 @@ import pandas as pd
 import pyarrow as pa
 
 from safekey_interp.capture.capture_request import CaptureRequest
+from safekey_interp.capture.feature_states import FeatureStates
 from safekey_interp.capture.hidden_states import States
 from safekey_interp.data.class_labels import OUTCOME, LabelBy
-from safekey_interp.data.conditions import subsets_of, value_of
+from safekey_interp.data.conditions import NO_CONDITIONS, subsets_of, value_of
 from safekey_interp.errors import RunError
 from safekey_interp.experiments.probe_chunks import (
     attended,
+    feature_files,
     head_sums,
     join_tables,
     quantity_reader,
@@ -33,7 +35,7 @@ from safekey_interp.experiments.probe_chunks import (
     words_read,
 )
 from safekey_interp.experiments.probe_examples import join_examples
-from safekey_interp.experiments.probe_jobs import CLASS, Job, StateProbes, column, do_jobs
+from safekey_interp.experiments.probe_jobs import CLASS, Job, LatentProbes, StateProbes, column, do_jobs
 from safekey_interp.experiments.probe_survey import Survey
 from safekey_interp.measures.attention_summary import subset_masks, summarise_layers
 from safekey_interp.progress import Progress
@@ -44,6 +46,7 @@ from safekey_interp.runs.storage import write_table
 if TYPE_CHECKING:
     from safekey_interp.models.model import Model
 
+_SAE = "sae"
 _ABOUT_TRACES = [
     *("trace_id", "label", "group", "condition", "aha", "status", "left_out", "prompt", "understanding"),
     "key_sentence",
@@ -99,7 +102,7 @@ def assemble(
         writer.manifest["finder_trust"] = overview.trust
         writer.remove_results()
         shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
+        (aside / _SAE).mkdir(parents=True)
     team.gather()
     attention = [
         Job(
@@ -109,16 +112,20 @@ def assemble(
         Job("joined", partial(join_tables, parts, "attention.parquet", path / "attention.parquet")),
     ]
     jobs = attention if any((part / "attention.parquet").is_file() for part in parts) else []
-    probes = None
+    probes = latents = None
     if request.states:
         sites = request.sites(model.n_layers)
         states = States(state_files(parts), list(measured["trace_id"]), sites, request.positions)
         release_memory()
         estimator = writer.manifest["settings"].get("estimator", "logistic")
         about: dict[str, Any] = {"label_by": label_by, "estimator": estimator, "seed": seed}
-        about |= {"texts": words_read(parts), "folder": aside, "tell": tell}
-        probes = StateProbes(states, measured, overview.conditions, **about)
+        about |= {"texts": words_read(parts), "tell": tell}
+        probes = StateProbes(states, measured, overview.conditions, folder=aside, **about)
         jobs = [*jobs, *probes.jobs()]
+        if request.features is not None:
+            features = FeatureStates(feature_files(parts), states.trace_ids, request.features, request.positions)
+            latents = LatentProbes(features, measured, NO_CONDITIONS, folder=aside / _SAE, **about)
+            jobs = [*jobs, *latents.jobs()]
     tell.stage("summarising", sum(job.steps for job in jobs) or None)
     do_jobs(jobs, team, tell)
     if not team.is_first:
@@ -129,7 +136,7 @@ def assemble(
         why = f"needs two classes by {label_by}, got {overview.in_words}"
         left_out = [{"what": "separability", "why": why, "n": overview.classes.total()}]
     else:
-        left_out = _join_probes(path, probes)
+        left_out = _join_probes(path, probes, latents)
         if writer.manifest["settings"]["states"]:
             store_states(states, path / "states")
     writer.manifest["separability_left_out"] = left_out
@@ -148,10 +155,13 @@ def _about_traces(part: Path, label_by: LabelBy) -> pd.DataFrame:
     return table[_ABOUT_TRACES].assign(**{CLASS: pd.array(classes, dtype="string")})
 
 
-def _join_probes(path: Path, probes: StateProbes) -> list[dict[str, Any]]:
-    """Write the tables of separability and transfer; what was left out of them."""
+def _join_probes(path: Path, probes: StateProbes, latents: LatentProbes | None) -> list[dict[str, Any]]:
+    """Write the tables of separability and transfer, of states and of latents; what was left out of them."""
     tables = {name: probes.joined("separability", name) for name in ("separability", "coordinates")}
     tables["transfer"] = probes.joined("transfer", "transfer")
+    if latents is not None:
+        tables["sae_separability"] = latents.joined("separability", "separability")
+        tables["sae_latents"] = latents.joined("separability", "latents")
     for name, table in tables.items():
         if not table.empty:
             write_table(path / f"{name}.parquet", table)

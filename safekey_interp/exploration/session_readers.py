@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from safekey_interp.capture.hidden_states import collect_states
+from safekey_interp.capture.state_collection import collect_states
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.trace import Trace
 from safekey_interp.display import one_line

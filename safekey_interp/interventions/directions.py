@@ -26,7 +26,8 @@ from scipy.special import betaincc, betaincinv
 
 from safekey_interp.capture.batch_runner import Backend
 from safekey_interp.capture.capture_request import expressions
-from safekey_interp.capture.hidden_states import States, collect_states
+from safekey_interp.capture.hidden_states import States
+from safekey_interp.capture.state_collection import collect_states
 from safekey_interp.capture.streaming import BatchSize, StreamSettings
 from safekey_interp.data.class_labels import OUTCOME, LabelBy, check_label_by
 from safekey_interp.data.trace_list import as_traces

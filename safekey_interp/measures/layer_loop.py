@@ -108,8 +108,8 @@ class ProbeData(NamedTuple):
     def collect(
         cls, model: Model, traces: Sequence[Trace], label_by: str, settings: StreamSettings, **options: Any
     ) -> ProbeData:
-        """By forward passes; ``options`` are those of :func:`~safekey_interp.capture.hidden_states.collect_states`."""
-        from safekey_interp.capture.hidden_states import collect_states
+        """By forward passes; ``options`` are :func:`~safekey_interp.capture.state_collection.collect_states`'s."""
+        from safekey_interp.capture.state_collection import collect_states
 
         traces = list(as_traces(traces))
         check_label_by(traces, label_by)  # before the forward passes

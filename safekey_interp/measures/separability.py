@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from safekey_interp.capture.batch_runner import Backend
+    from safekey_interp.capture.feature_maps import FeatureMap
     from safekey_interp.capture.streaming import BatchSize
     from safekey_interp.data.trace import Trace
     from safekey_interp.models.model import Model
@@ -94,6 +95,7 @@ def measure_separability(
     positions: Sequence[str] | None = None,
     label_by: LabelBy = "label",
     estimator: EstimatorName | Any = "logistic",
+    features: FeatureMap | None = None,
     n_permutations: int = 200,
     seed: int = 0,
     batch_size: BatchSize = "auto",
@@ -114,11 +116,11 @@ def measure_separability(
             positive: :mod:`safekey_interp.data.class_labels`.
         estimator: ``logistic``, ``mass_mean``, ``lda``, or a scikit-learn classifier
             (:mod:`safekey_interp.measures.estimators`), which is fitted once for each fold and shuffle.
+        features: probe these in place of hidden states, at the one layer that they are of: ``read_sae``'s latents.
         n_permutations: label shuffles.
         seed: of draws of rows, folds and shuffles.
         batch_size: traces per forward pass.
-        max_length: traces with more tokens are left out.
-        finder: how key sentences are found.
+        max_length: traces with more tokens are left out; ``finder`` finds their key sentences.
         delimiters: marks of the reasoning; the known families' when None.
         backend: ``hf`` (fast) or ``bridge`` (TransformerLens).
 
@@ -132,7 +134,7 @@ def measure_separability(
         finder=finder, delimiters=delimiters, batch_size=batch_size, max_length=max_length, backend=backend
     )
     estimator_of(estimator, seed)  # another is refused before the forward passes
-    data = ProbeData.collect(model, traces, label_by, settings, layers=layers, positions=positions)
+    data = ProbeData.collect(model, traces, label_by, settings, layers=layers, positions=positions, features=features)
     options: Any = {"label_by": label_by, "estimator": estimator, "n_permutations": n_permutations, "seed": seed}
     return Separability.of(data, **options).measure(data.states)
 

@@ -43,12 +43,20 @@ def step_down_p_values(
     common = common[~np.isnan(common).any(axis=1)]
     if not common.size:
         return found
-    values = np.vstack([observed[there], common])
-    away = np.abs(values - values.mean(axis=0))
-    spread = values.std(axis=0)
-    away = np.divide(away, spread, out=np.zeros_like(away), where=spread > 0)
+    away = standardised(np.vstack([observed[there], common]))
     found[there] = step_down_upper(away[0], away[1:], ties=away[0] * (1 - _TIES))
     return found
+
+
+def standardised(values: Float[np.ndarray, "draw place"]) -> Float[np.ndarray, "draw place"]:
+    """t of the tested values (first row) and the draws: distance from the mean of all, over their standard deviation.
+
+    Returns:
+        0 or more; 0 where all values of a place are the same.
+    """
+    away = np.abs(values - values.mean(axis=0))
+    spread = values.std(axis=0)
+    return np.divide(away, spread, out=np.zeros_like(away), where=spread > 0)
 
 
 def step_down_upper(

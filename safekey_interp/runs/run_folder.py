@@ -64,6 +64,10 @@ class Run:
     """One row per position, layer and method."""
     coordinates = RunTable()
     """LDA and PCA coordinates of each trace."""
+    sae_separability = RunTable()
+    """As ``separability``, of the latents of a sparse autoencoder."""
+    sae_latents = RunTable()
+    """One row per position and latent, those that differ most between the classes."""
     transfer = RunTable(needs=_OVER_LAYERS)
     """One row per position, layer, method and pair of conditions: fitted on one, tested on the other."""
     steps = RunTable()

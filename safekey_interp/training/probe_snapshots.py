@@ -18,35 +18,25 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
-from transformers import TrainerCallback
 
 from safekey_interp.capture.architecture import evaluating
-from safekey_interp.capture.capture_request import (
-    RECIPE,
-    STATE_POSITIONS,
-    CaptureRequest,
-    SpanPairs,
-    expressions,
-    span_pairs,
-)
+from safekey_interp.capture.capture_request import RECIPE, STATE_POSITIONS, CaptureRequest, SpanPairs
 from safekey_interp.capture.hidden_states import StatesInMemory
 from safekey_interp.capture.streaming import Entry, StreamSettings, measure_entries, prepare
 from safekey_interp.data.class_labels import HARM
 from safekey_interp.data.conditions import subsets_of
 from safekey_interp.generation.aha_score import place_sentences, score_sentences, summarise_aha
-from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, read_key_sentences, spelled
+from safekey_interp.generation.key_sentence_bank import KeySentences, bank_for, spelled
 from safekey_interp.measures.attention_summary import QUANTITIES, subset_masks, summarise_layers, summarise_trace
 from safekey_interp.measures.layer_loop import ProbeData
 from safekey_interp.measures.separability import Separability
 from safekey_interp.runs.storage import remove_leftovers, write_folder_aside
-from safekey_interp.training.config import TrainingConfig
 
 if TYPE_CHECKING:
     from safekey_interp.data.trace import Trace
@@ -144,11 +134,18 @@ class Snapshots:
         return self._probes.measure(states)
 
 
-def joined(folder: Path) -> dict[str, pd.DataFrame]:
-    """Each of :data:`TABLES` over all snapshots, in the order of steps; one that no snapshot has is absent."""
+def read_snapshots(folder: str | Path) -> dict[str, pd.DataFrame]:
+    """Tables of all snapshots in a folder, by name: ``attention_by_layer``, ``separability``, ``aha``.
+
+    Args:
+        folder: of a ``SnapshotCallback``.
+
+    Returns:
+        Each table in the order of steps, its first column; one that no snapshot has is absent.
+    """
     tables = {}
     for name in TABLES:
-        files = [file for _, path in _snapshots(folder) if (file := path / f"{name}.parquet").is_file()]
+        files = [file for _, path in _snapshots(Path(folder)) if (file := path / f"{name}.parquet").is_file()]
         if files:
             tables[name] = pd.concat(map(pd.read_parquet, files), ignore_index=True)
     return tables
@@ -192,58 +189,3 @@ def _undisturbed(hf: Any) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(legacy)
-
-
-def bank_of(model: Model, config: TrainingConfig) -> KeySentences:
-    """The key sentences that a run asks for.
-
-    Raises:
-        InputError: their file cannot be used, or the tokenizer can spell no bank.
-    """
-    named = config.key_sentences
-    return read_key_sentences(named) if named else bank_for(model.tokenizer)
-
-
-def pairs_of(config: TrainingConfig) -> SpanPairs:
-    """Spans between which a snapshot of a run measures attention."""
-    return span_pairs(config.probe_queries, config.probe_keys)
-
-
-def positions_of(config: TrainingConfig) -> tuple[str, ...]:
-    """Positions at which a snapshot of a run reads states."""
-    wanted = config.probe_positions
-    return STATE_POSITIONS if wanted is None else expressions(wanted, "probe_positions")
-
-
-class SnapshotCallback(TrainerCallback):
-    """Takes snapshots on the same held-out traces; in the first process alone."""
-
-    def __init__(self, model: Model, traces: Sequence[Trace], folder: Path, config: TrainingConfig) -> None:
-        options: Any = {"seed": config.seed, "bank": bank_of(model, config), "spans": pairs_of(config)}
-        options["positions"] = positions_of(config)
-        settings = StreamSettings(finder=config.finder, delimiters=config.delimiters)
-        self._prepare = partial(Snapshots, model, traces, settings, **options)
-        self._snapshots: Snapshots | None = None
-        self._folder, self._every = folder, config.probe_every or 1
-        self._latest: int | None = None
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """The snapshot before the first step."""
-        if state.global_step == 0:
-            self._take(args, 0)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """A snapshot every so many steps, and one after the last; before a checkpoint says that the step is done."""
-        if state.global_step % self._every == 0 or state.global_step >= state.max_steps:
-            self._take(args, state.global_step)
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """The last snapshot of a run that stops early, which its measurement decides."""
-        if control.should_training_stop and self._latest != state.global_step:
-            self._take(args, state.global_step)
-
-    def _take(self, args: Any, step: int) -> None:
-        self._latest = step
-        if args.process_index == 0:
-            self._snapshots = self._snapshots or self._prepare()
-            self._snapshots.take(self._folder, step)

@@ -16,7 +16,7 @@ from safekey_interp.runs.run_writer import RunWriter
 from safekey_interp.runs.storage import write_aside, write_folder_aside, write_table
 from safekey_interp.training.batch_loss import BatchLoss
 from safekey_interp.training.config import TrainingConfig, write_yaml
-from safekey_interp.training.probe_snapshots import joined
+from safekey_interp.training.probe_snapshots import read_snapshots
 from safekey_interp.training.schedule import Schedule
 from safekey_interp.training.trainer import COUNTS, TERMS
 from safekey_interp.training.training_checkpoints import best_step, save_weights
@@ -55,7 +55,7 @@ def write_results(
         lines = [_row(line, schedule) for line in history if key in line]
         if lines:
             write_table(path / f"{name}.parquet", pd.DataFrame(lines).drop_duplicates("step", ignore_index=True))
-    for name, table in joined(path / "looks").items():
+    for name, table in read_snapshots(path / "looks").items():
         write_table(path / f"{name}.parquet", table)
     text = write_yaml(config.to_dict())
     write_aside(path / "config.yaml", lambda file: file.write_text(text, encoding="utf-8"))

@@ -49,6 +49,7 @@ from safekey_interp.training.training_checkpoints import load_model
 from safekey_interp.training.training_cost import training_cost
 
 if TYPE_CHECKING:
+    from safekey_interp.data.trace import Trace
     from safekey_interp.models.model import Model
     from safekey_interp.training.trainer import SafeKeyTrainer
 
@@ -140,7 +141,7 @@ def check(model: Model, examples: Examples, config: TrainingConfig) -> None:
     Raises:
         InputError: as :func:`train` does.
     """
-    from safekey_interp.training.probe_snapshots import bank_of
+    from safekey_interp.training.snapshot_callback import bank_of
 
     check_sharded(config)
     check_dtype(model, config)
@@ -225,7 +226,7 @@ def _trainer(task: _Task, loss: BatchLoss, adapted: Any, progress: Progress) -> 
     from transformers import TrainerCallback
 
     from safekey_interp.training.callbacks import StopsEarly, clear_logger_errors
-    from safekey_interp.training.probe_snapshots import SnapshotCallback
+    from safekey_interp.training.snapshot_callback import callback_of
     from safekey_interp.training.trainer import SafeKeyTrainer
     from safekey_interp.training.trainer_arguments import arguments_of
 
@@ -239,7 +240,7 @@ def _trainer(task: _Task, loss: BatchLoss, adapted: Any, progress: Progress) -> 
     if config.patience:
         callbacks.append(StopsEarly(config.patience))
     if config.probe_every:
-        callbacks.append(SnapshotCallback(model, _watched(task), path / "looks", config))
+        callbacks.append(callback_of(model, watched(task.source, examples, config), path / "looks", config))
     has_held_out = bool(examples.held_out)
     # The Trainer makes its folder at once; it gets the run's once that is there.
     arguments = arguments_of(config, task.schedule, Path(gettempdir()), model, has_held_out=has_held_out)
@@ -264,9 +265,8 @@ def _check_watched(examples: Examples) -> None:
         raise InputError("probe_every: the probes read held-out traces, expected held_out above 0")
 
 
-def _watched(task: _Task) -> list[Any]:
+def watched(source: Iterable[Trace], examples: Examples, config: TrainingConfig) -> list[Trace]:
     """Held-out traces for the probes: a draw by the seed, harmful and benign in turn as far as there are."""
-    examples, config = task.examples, task.config
     _check_watched(examples)
     drawn = random.Random(config.seed).sample(examples.held_out, len(examples.held_out))
     turn: dict[str | None, int] = {}
@@ -275,7 +275,7 @@ def _watched(task: _Task) -> list[Any]:
         turn[example.label] = turn.get(example.label, 0) + 1
         order.append((turn[example.label], example.trace_id))
     wanted = {trace_id: place for place, (_, trace_id) in enumerate(sorted(order)[: config.probe_traces])}
-    return sorted((t for t in task.source if t.trace_id in wanted), key=lambda trace: wanted[trace.trace_id])
+    return sorted((t for t in source if t.trace_id in wanted), key=lambda trace: wanted[trace.trace_id])
 
 
 def _manifest(

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from tiny_models import tiny_model, traces
 
-from safekey_interp.capture import hidden_states as states_module
+from safekey_interp.capture import state_collection as states_module
 from safekey_interp.capture.capture_request import STATE_POSITIONS, CaptureRequest
-from safekey_interp.capture.hidden_states import States, collect_states, write_states
+from safekey_interp.capture.hidden_states import States, write_states
+from safekey_interp.capture.state_collection import collect_states
 from safekey_interp.capture.streaming import StreamSettings, measure_stream
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError

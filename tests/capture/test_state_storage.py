@@ -9,8 +9,8 @@ from tiny_models import tiny_model, traces
 
 from safekey_interp.capture.batch_runner import measure_batch
 from safekey_interp.capture.capture_request import STATE_POSITIONS, CaptureRequest
-from safekey_interp.capture.hidden_states import collect_states
 from safekey_interp.capture.places import Place
+from safekey_interp.capture.state_collection import collect_states
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError

@@ -53,7 +53,9 @@ def assert_same(out: Path, whole: Path) -> None:
 
 def test_a_run_has_its_tables_and_nothing_else(whole: Path) -> None:
     names = {path.name for path in whole.iterdir()}
-    tables = {f"{name}.parquet" for name in TABLES_OF_PROBES if name != "transfer"}
+    tables = {
+        f"{name}.parquet" for name in TABLES_OF_PROBES if name not in ("transfer", "sae_separability", "sae_latents")
+    }
     assert names == tables | {"run.json", "findings.json", "examples.json", "examples.safetensors"}
     run = open_run(whole)
     assert list(run.traces["trace_id"]) == [trace.trace_id for trace in DATA]

@@ -12,7 +12,7 @@ import tiny_models
 import torch
 
 import safekey_interp as ski
-from safekey_interp.capture.hidden_states import collect_states
+from safekey_interp.capture.state_collection import collect_states
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.errors import InputError
 from safekey_interp.generation.monitor import Threshold, calibrate, watch

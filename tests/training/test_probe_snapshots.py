@@ -27,7 +27,7 @@ from safekey_interp.segmentation.span_search import find_spans
 from safekey_interp.training import loss_terms
 from safekey_interp.training.config import TrainingConfig
 from safekey_interp.training.examples import traces_with_spans
-from safekey_interp.training.probe_snapshots import TABLES, Snapshots, forget_after, joined
+from safekey_interp.training.probe_snapshots import TABLES, Snapshots, forget_after, read_snapshots
 
 pytestmark = pytest.mark.slow
 
@@ -75,7 +75,7 @@ def test_training_proceeds_as_without_snapshots(tmp_path: Path) -> None:
     numbers = random_numbers()
     measured = steps(in_training(), tmp_path)
     assert random_numbers() == numbers
-    assert joined(tmp_path)
+    assert read_snapshots(tmp_path)
     assert measured.keys() == alone.keys()
     assert all(torch.equal(measured[name], alone[name]) for name in alone)
     other = steps(in_training(), None, seed=1)
@@ -107,7 +107,7 @@ def test_a_model_in_training_is_left_as_it_was(tmp_path: Path) -> None:
     snapshots.take(tmp_path, 1)
     assert state() == before
     snapshots.take(tmp_path, 2)
-    first, second = (table.drop(columns="step") for _, table in joined(tmp_path)["aha"].groupby("step"))
+    first, second = (table.drop(columns="step") for _, table in read_snapshots(tmp_path)["aha"].groupby("step"))
     pd.testing.assert_frame_equal(first.reset_index(drop=True), second.reset_index(drop=True))
     with pytest.raises(InputError, match="no trace has an understanding"):
         Snapshots(model, [shipped(1)[0].with_(response="Well", given={})]).take(tmp_path, 3)
@@ -118,7 +118,7 @@ def test_a_model_in_training_is_left_as_it_was(tmp_path: Path) -> None:
 def test_a_snapshot_has_the_numbers_of_a_probe(tmp_path: Path) -> None:
     model, traces = load("organism"), shipped(48)
     Snapshots(model, traces, seed=5).take(tmp_path / "looks", 7)
-    found = joined(tmp_path / "looks")
+    found = read_snapshots(tmp_path / "looks")
     assert list(found) == list(TABLES)
     for table in found.values():
         assert table.columns[0] == "step"
@@ -134,15 +134,15 @@ def test_a_snapshot_has_the_numbers_of_a_probe(tmp_path: Path) -> None:
 def test_snapshots_are_in_the_order_of_steps_and_one_taken_again_replaces_the_earlier(tmp_path: Path) -> None:
     model = load("organism:base")
     snapshots = Snapshots(model, shipped(8))
-    assert joined(tmp_path / "none") == {}
+    assert read_snapshots(tmp_path / "none") == {}
     for step in (1_000_000, 20, 3):
         snapshots.take(tmp_path, step)
-    before = joined(tmp_path)["aha"]
+    before = read_snapshots(tmp_path)["aha"]
     assert list(dict.fromkeys(before["step"])) == [3, 20, 1_000_000]
     with torch.no_grad():
         model.hf.get_output_embeddings().weight.mul_(0.5)
     snapshots.take(tmp_path, 20)
-    after = joined(tmp_path)["aha"]
+    after = read_snapshots(tmp_path)["aha"]
     changed = (after["value"] != before["value"]).groupby(after["step"]).all()
     assert changed.to_dict() == {3: False, 20: True, 1_000_000: False}
     (tmp_path / ".step-000021.0123abcd.aside").mkdir()
@@ -155,15 +155,15 @@ def test_snapshots_are_in_the_order_of_steps_and_one_taken_again_replaces_the_ea
 def test_what_the_traces_do_not_allow_is_absent(tmp_path: Path) -> None:
     harmful = [trace for trace in shipped(24) if trace.label == "harmful"]
     Snapshots(load("organism:base"), harmful).take(tmp_path, 0)
-    assert set(joined(tmp_path)) == {"attention_by_layer", "aha"}
-    assert set(joined(tmp_path)["aha"]["subset"]) == {"all", "harmful"}
+    assert set(read_snapshots(tmp_path)) == {"attention_by_layer", "aha"}
+    assert set(read_snapshots(tmp_path)["aha"]["subset"]) == {"all", "harmful"}
 
 
 def test_another_bank_and_finder_are_used(tmp_path: Path) -> None:
     model, traces = tiny_model("qwen3"), reference_forward.with_spans(6)
     Snapshots(model, traces, StreamSettings(finder="given"), bank=SMALL).take(tmp_path, 0)
     expected = summarise_aha(measure_aha(model, traces, bank=SMALL, finder="given"))
-    pd.testing.assert_frame_equal(joined(tmp_path)["aha"].drop(columns="step"), expected)
+    pd.testing.assert_frame_equal(read_snapshots(tmp_path)["aha"].drop(columns="step"), expected)
 
 
 def test_a_compiled_model_can_be_measured_and_trained_on(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_compiled_model_can_be_measured_and_trained_on(tmp_path: Path) -> None
     loss_terms(model, head, traces[:4]).total.backward()
     snapshots.take(tmp_path, 1)
     loss_terms(model, head, traces[:4]).total.backward()
-    for table in joined(tmp_path).values():
+    for table in read_snapshots(tmp_path).values():
         plain, compiled = (part.drop(columns="step").reset_index(drop=True) for _, part in table.groupby("step"))
         pd.testing.assert_frame_equal(plain, compiled)
 
@@ -186,7 +186,7 @@ def test_a_snapshot_reads_any_spans(tmp_path: Path) -> None:
     traces = find_spans(shipped(24), {"z": r"\. ([A-Z][^.]*\.)"})
     spans, positions = SpanPairs(("last(z)",), ("z", "prompt")), ("last(z)",)
     Snapshots(model, traces, spans=spans, positions=positions).take(tmp_path, 1)
-    tables = joined(tmp_path)
+    tables = read_snapshots(tmp_path)
     by_layer = tables["attention_by_layer"]
     assert set(zip(by_layer["from_span"], by_layer["to_span"], strict=True)) == {
         ("last(z)", "z"),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from safekey_interp.capture.measured_spans import spans_in
 from safekey_interp.data.conditions import conditions_in
 from safekey_interp.reporting.findings.attention_findings import beside_chance, looks
+from safekey_interp.reporting.findings.latent_findings import latents
 from safekey_interp.reporting.findings.outcome_findings import dormant_signal, outcomes
 from safekey_interp.reporting.findings.phrases import Table, left_out, notes
 from safekey_interp.reporting.findings.probe_findings import other_probes, probe_chance, probes
@@ -55,9 +56,11 @@ def find(run: Run) -> dict[str, Any]:
         spans = spans_in(run.manifest)
         told = pair_looks(attention, conditions, run.manifest, spans)
         chance = pairs_beside_chance(attention, conditions, spans)
+    of_sae = latents(run.sae_latents, run.sae_separability, names)
     findings = [
         *told,
         *probes(separability, names),
+        *of_sae,
         *transfers(transfer, conditions, names),
         *other_probes(separability, names),
         *chance,
@@ -73,6 +76,7 @@ def find(run: Run) -> dict[str, Any]:
     stream = streamed(run.manifest.get("stream"))
     lines = [Line("Read", read or measured), Line("Stream", stream), Line("Cut", limit)]
     lines += [Line(label, _line(listed_findings, question)) for question, label in _LABELS.items()]
+    lines += [Line("SAE", finding.text) for finding in of_sae]
     return {
         "headline": " ".join([measured, *(finding.short for finding in findings if finding.short)]),
         "summary": listed(lines),

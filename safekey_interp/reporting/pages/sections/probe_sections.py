@@ -7,6 +7,7 @@ from safekey_interp.reporting.pages import attention_page_figures as looking
 from safekey_interp.reporting.pages import controls_table, key_sentence_counts
 from safekey_interp.reporting.pages import probe_page_figures as plots
 from safekey_interp.reporting.pages.calibration_table import calibration
+from safekey_interp.reporting.pages.latent_tables import latent_tables
 from safekey_interp.reporting.pages.page_layout import filled
 from safekey_interp.reporting.pages.page_sections import page_section
 from safekey_interp.reporting.pages.probe_page import ProbePage
@@ -73,6 +74,13 @@ def _knew(page: ProbePage) -> Html | None:
         across=across and page.figures(across, "transfer.parquet", "transfer between conditions"),
         scatter=page.figures(scatter, "coordinates.parquet", "the scatter of traces"),
     )
+
+
+@page_section("spans", "probe", name="latents", title="Which latents of the SAE tell them apart?", order=35)
+def _latents(page: ProbePage) -> Html | None:
+    run = page.run
+    found = latent_tables(run.sae_latents, run.sae_separability, run.separability, page.names)
+    return None if found is None else render("probe_page", "latents", **found)
 
 
 @page_section("spans", name="chance", title=_OF_SPANS["chance"], order=40)
