@@ -5,6 +5,7 @@ A study's cell is one training run with what is asked and measured of it; its fo
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -88,3 +89,8 @@ def same_again(
         run(cell)
         first, second = bits(cell)
         yield cell.name, first == second
+
+
+def as_read(value: Any) -> Any:
+    """A record as it is read from JSON."""
+    return json.loads(json.dumps(value))
