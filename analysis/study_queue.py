@@ -50,14 +50,14 @@ def read_share(text: str) -> Share:
     return share
 
 
-def begin() -> None:
-    """Make this process's arithmetic repeatable, on one thread, and quiet."""
+def begin(threads: int = 1) -> None:
+    """Make this process's arithmetic repeatable, on so many threads, and quiet."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     import torch
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
 
 

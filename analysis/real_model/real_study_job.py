@@ -190,34 +190,32 @@ def read_alike(asked: Sequence[Trace]) -> list[Trace]:
 
 
 def mechanism(model: Model, traces: Sequence[Trace]) -> dict[str, Any]:
-    """What K and the token before it give to U and X on harmful wrapped requests, mass and its ratio to distance alone,
-    and the AUROC at the token before K of a probe fitted on plain requests and tested on wrapped ones; by layer."""
+    """Attention on harmful wrapped requests, and the AUROC at the token before K of a probe fitted on plain requests
+    and tested on wrapped ones, by layer."""
     wrapped = [trace for trace in traces if trace.source == "wrapped" and trace.label == "harmful"]
-    spans = ("prompt", "understanding")
-    table: Any = measure_attention(
-        model, wrapped, queries=("key_sentence", "decision"), keys=spans, finder="given", n_random=0
-    )
-    sums = table.groupby(["from_span", "to_span", "layer"], observed=True)[["mass", "matched_mass"]].agg(
-        ["sum", "count"]
-    )
-    transfer: Any = measure_transfer(
-        model, traces, by="source", positions=("decision",), n_permutations=0, finder="given"
-    )
-    probes = transfer[(transfer["method"] == "logistic") & (transfer["fitted_on"] == "plain")]
-    probes = probes[probes["tested_on"] == "wrapped"]
-    return {
-        "attention": [
-            {
-                "from": source,
-                "to": span,
-                "layer": int(layer),
-                "mass": row["mass", "sum"] / row["mass", "count"],
-                "over_distance": row["mass", "sum"] / row["matched_mass", "sum"],
-            }
-            for (source, span, layer), row in sums.iterrows()
-        ],
-        "auroc": {str(layer): float(auroc) for layer, auroc in zip(probes["layer"], probes["auroc"], strict=True)},
-    }
+    table: Any = measure_transfer(model, traces, by="source", positions=("decision",), n_permutations=0, finder="given")
+    probes = table[
+        (table["method"] == "logistic") & (table["fitted_on"] == "plain") & (table["tested_on"] == "wrapped")
+    ]
+    auroc = {str(layer): float(value) for layer, value in zip(probes["layer"], probes["auroc"], strict=True)}
+    return {"attention": attention(model, wrapped), "auroc": auroc}
+
+
+def attention(model: Model, traces: Sequence[Trace]) -> list[dict[str, Any]]:
+    """What K and the token before it give to U and X: mass, and its ratio to distance alone; a row a layer."""
+    queries, spans = ("key_sentence", "decision"), ("prompt", "understanding")
+    table: Any = measure_attention(model, traces, queries=queries, keys=spans, finder="given", n_random=0)
+    by = table.groupby(["from_span", "to_span", "layer"], observed=True)[["mass", "matched_mass"]].agg(["sum", "count"])
+    return [
+        {
+            "from": source,
+            "to": span,
+            "layer": int(layer),
+            "mass": row["mass", "sum"] / row["mass", "count"],
+            "over_distance": row["mass", "sum"] / row["matched_mass", "sum"],
+        }
+        for (source, span, layer), row in by.iterrows()
+    ]
 
 
 def bits(cell: Cell, study: Study) -> tuple[Any, ...]:

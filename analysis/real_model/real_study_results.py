@@ -23,7 +23,7 @@ from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 from safekey_interp.evaluation.judge_metrics import REFUSING
 from safekey_interp.evaluation.refusal_judge import judge_refusal
-from safekey_interp.runs.storage import read_json
+from safekey_interp.runs.storage import read_json, write_table
 from safekey_interp.segmentation.segmenter import segment_all
 
 Table = Any
@@ -102,9 +102,7 @@ def save(results: Results, folder: Path = SHIPPED) -> None:
     answers = results.answers.drop(columns=["safe", "go_ahead", "refused"])
     for name, table in ((_ANSWERS, answers), (_MECHANISM, results.mechanism)):
         packed = table.astype(dict.fromkeys(table.select_dtypes(["object", "string"]), "category"))
-        write_aside(
-            folder / name, lambda aside, packed=packed: packed.to_parquet(aside, index=False, compression="zstd")
-        )
+        write_table(folder / name, packed)
 
 
 def read(folder: Path = SHIPPED) -> Results:
