@@ -204,7 +204,7 @@ def mechanism(model: Model, traces: Sequence[Trace]) -> dict[str, Any]:
 def attention(model: Model, traces: Sequence[Trace]) -> list[dict[str, Any]]:
     """What K and the token before it give to U and X: mass, and its ratio to distance alone; a row a layer."""
     queries, spans = ("key_sentence", "decision"), ("prompt", "understanding")
-    table: Any = measure_attention(model, traces, queries=queries, keys=spans, finder="given", n_random=0)
+    table: Any = measure_attention(model, traces, queries=queries, keys=spans, finder="given", n_random=1)
     by = table.groupby(["from_span", "to_span", "layer"], observed=True)[["mass", "matched_mass"]].agg(["sum", "count"])
     return [
         {
