@@ -6,7 +6,7 @@ would learn in the place of harm, so no training begins.
 
     python -m analysis.real_model --gate --data ../shared/data
 
-The request is masked as the longest run of characters that U and the prompt share, whatever their case. Leaving out the
+The request is masked as the longest run of characters that U and it share, whatever their case. Leaving out the
 prompt's words one by one would not do: benign prompts have function words of the frame (``the``, ``so``, ``me``) that
 harmful ones lack, so a gap in the frame would tell the label.
 """
@@ -44,7 +44,7 @@ class Style(NamedTuple):
 
 
 def style(traces: Sequence[Trace]) -> Style:
-    """Measure it on traces with a given understanding and a label.
+    """Measure it on traces with a given understanding, a label, and in ``meta`` the request that U restates.
 
     Raises:
         InputError: too few groups of a label.
@@ -65,7 +65,7 @@ def style(traces: Sequence[Trace]) -> Style:
 def masked(trace: Trace) -> str:
     """U without the request that it restates."""
     u = trace.given["understanding"].text(trace.response)
-    match = SequenceMatcher(None, u.lower(), trace.prompt.lower(), autojunk=False).find_longest_match()
+    match = SequenceMatcher(None, u.lower(), trace.meta["request"].lower(), autojunk=False).find_longest_match()
     return f"{u[: match.a]} {u[match.a + match.size :]}"
 
 

@@ -23,7 +23,6 @@ from study_files import write_study_files
 from tiny_models import BASE, byte_level_tokenizer
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from typer.main import get_group
 
 from analysis.contrast_verdicts import EXCLUDED, LEVEL, OPEN, SHOWN, verdicts
 from analysis.real_model import (
@@ -59,7 +58,7 @@ from analysis.real_model.real_study_shipping import make_adapter, ship_adapters
 from analysis.real_model.real_study_traces import opened, understanding_of
 from analysis.real_model.real_study_verdicts import decided, stage_of
 from analysis.real_model.real_study_wrappers import FAMILIES, WRAPPERS, wrappers_of
-from safekey_interp.cli.app import app
+from safekey_interp.cli.app import command_named
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
 from safekey_interp.models import checkpoints
@@ -231,7 +230,7 @@ def test_missing_files_and_too_few_prompts_are_said(tmp_path: Path, study: Study
         _ = Study(tmp_path, tmp_path).prompts
     with pytest.raises(InputError, match="--data: expected the folder"):
         _ = Study(tmp_path).prompts
-    write_study_files(tmp_path / "few", n_harmless=16)
+    write_study_files(tmp_path / "few", n_harmless=40)
     with pytest.raises(InputError, match="expected 40"):
         Study(study.out, tmp_path / "few", tiny).traces(SETTING)
 
@@ -432,10 +431,9 @@ def test_the_interventions_commands_exist_and_read_the_cells_answers(study: Stud
     finish(study, *(Cell(arm, 1) for arm in SHIPPED.values()))
     lines = commands(study)
     assert len(lines) == 2 * 4
-    program: Any = get_group(app)
     for line in lines:
         _, group, name, *words = line.split()
-        command = program.get_command(None, group).get_command(None, name)
+        command = command_named(group).get_command(None, name)
         with command.make_context(name, words) as context:
             [traces] = context.params["traces"]
     rows = [json.loads(text) for text in Path(traces).read_text().splitlines()]
