@@ -51,7 +51,8 @@ from safekey_interp.runs.storage import read_json, sha256_of, write_folder_aside
 from safekey_interp.training import TrainingConfig, read_config, train
 
 RECIPE = Path(__file__).parents[2] / "train" / "sft.yaml"
-_AT_ONCE = 48
+AT_ONCE = 48
+"""Answers that are decoded together."""
 
 
 class Cell(NamedTuple):
@@ -167,7 +168,7 @@ def tuned(cell: Cell, study: Study, chosen: Chosen, changes: Changes | None = No
 
 def answered(model: Model, asked: Sequence[Trace]) -> list[str]:
     """What a model answers, greedily, cut at the design's limit."""
-    return generate(model, asked, max_new_tokens=ANSWER_LIMIT, batch_size=_AT_ONCE)
+    return generate(model, asked, max_new_tokens=ANSWER_LIMIT, batch_size=AT_ONCE)
 
 
 def log_odds(model: Model, asked: Sequence[Trace]) -> list[float]:

@@ -17,7 +17,17 @@ import pandas as pd
 
 from analysis.real_model.real_study_data import Study
 from analysis.real_model.real_study_design import ANSWER_LIMIT, EPOCHS, GRID, N_TRACES
-from analysis.real_model.real_study_job import answered, attention, bits, cells, is_done, log_odds, read_alike, run
+from analysis.real_model.real_study_job import (
+    AT_ONCE,
+    answered,
+    attention,
+    bits,
+    cells,
+    is_done,
+    log_odds,
+    read_alike,
+    run,
+)
 from analysis.real_model.real_study_traces import opened
 from analysis.smollm2.data import FIXED_KEY
 from analysis.study_queue import Share, same_again, timed
@@ -35,7 +45,7 @@ class PassSeconds(NamedTuple):
     trace: float
     """Forward and backward pass of a training trace, and its part of the optimizer's step."""
     answer: float
-    """A greedy answer of the longest kind, in a batch."""
+    """A greedy answer of the longest kind, in a whole batch, whose size decides."""
     odds: float
     """A request behind which the bank is scored."""
     reading: float
@@ -58,7 +68,8 @@ def measured_passes(model: Model, study: Study) -> PassSeconds:
     """Measure them on traces and requests of the study; under a minute."""
     import torch
 
-    asked = [trace for trace in study.prompts.tests if trace.source == "wrapped"][:_SOME]
+    wrapped = [trace for trace in study.prompts.tests if trace.source == "wrapped"]
+    asked, batch = wrapped[:_SOME], wrapped[:AT_ONCE]
     rows = random.Random(0).sample(study.traces(GRID[0]), _ROWS)
     encoded = model.tokenizer([f"{t.prompt}{t.response}" for t in rows], padding=True, return_tensors="pt")
     optimizer = torch.optim.AdamW(model.hf.parameters(), lr=1e-9)
@@ -80,7 +91,7 @@ def measured_passes(model: Model, study: Study) -> PassSeconds:
     trace = seconds(passes) / _ROWS + seconds(step) / 16
     return PassSeconds(
         trace,
-        seconds(lambda: answered(model, asked)) / len(asked),
+        seconds(lambda: answered(model, batch)) / len(batch),
         seconds(lambda: log_odds(model, asked)) / len(asked),
         seconds(lambda: attention(model, [opened(trace, FIXED_KEY) for trace in asked])) / len(asked),
     )
