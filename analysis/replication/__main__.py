@@ -16,12 +16,11 @@ replication, on two bases, is ``python -m analysis.replication.run``.
 from __future__ import annotations
 
 import argparse
-import re
 import shutil
 import sys
 from pathlib import Path
 
-from safekey_interp.errors import InputError, SafekeyError
+from safekey_interp.errors import SafekeyError
 
 
 def main() -> None:
@@ -49,17 +48,18 @@ def main() -> None:
 
 def _do(options: argparse.Namespace) -> None:
     if options.run or options.again or options.pilot:
-        from analysis.replication.toy_study_queue import begin, same_again, work_off
+        from analysis.replication.toy_study_queue import again, work_off
+        from analysis.study_queue import begin, read_share
 
         begin()
         if options.run:
-            work_off(options.out, *_share(options.share))
+            work_off(options.out, *read_share(options.share))
         elif options.pilot:
             from analysis.replication.toy_study_pilot import pilot
 
             print(pilot(options.out))
         else:
-            found = dict(same_again(options.out, options.again, options.seed))
+            found = dict(again(options.out, options.again, options.seed))
             print("\n".join(f"{name}: {'the same bits' if same else 'OTHER BITS'}" for name, same in found.items()))
             sys.exit(not all(found.values()))
     elif options.power:
@@ -68,14 +68,6 @@ def _do(options: argparse.Namespace) -> None:
         print(power(options.seed))
     else:
         _results(options)
-
-
-def _share(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
-    share, of = map(int, match.groups()) if match else (0, 0)
-    if not 1 <= share <= of:
-        raise InputError(f"--share: got {text!r}, expected I/N with I from 1 to N, such as 1/2")
-    return share, of
 
 
 def _results(options: argparse.Namespace) -> None:

@@ -41,7 +41,8 @@ fitted on one and tested on the other.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from analysis.contrast_verdicts import Contrast
 
 SEEDS = tuple(range(8))
 BASES = (1, 2)
@@ -72,15 +73,6 @@ MORE: dict[str, Mapping[str, float | bool]] = {
 """The second part."""
 SWAPPED = ("SFT", "DPSH", "QMM", "both", "kw")
 """Variants of the second design."""
-
-
-class Contrast(NamedTuple):
-    """A difference of attack success, the first variant's minus the second's."""
-
-    first: str
-    second: str
-    asks: str
-    """What it says when it is shown."""
 
 
 CONTRASTS = (

@@ -13,7 +13,6 @@ RESULTS.md. ``--tables`` reads the results that ship, so that they can be scored
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -23,10 +22,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.replication.design import BASES, CONTRASTS, MORE, MORE_CONTRASTS, SEEDS, SWAPPED, VARIANTS, Contrast
+from analysis.contrast_verdicts import Contrast
+from analysis.replication.design import BASES, CONTRASTS, MORE, MORE_CONTRASTS, SEEDS, SWAPPED, VARIANTS
 from analysis.replication.job import Job, is_done, is_measured, make_base, measure, run
 from analysis.replication.results import Results, collect, read, save, scored_by
 from analysis.replication.tables import by_wrapper, contrasts, mechanism, outcomes, scorings
+from analysis.study_queue import begin
 from analysis.tables import markdown, publish
 from safekey_interp.errors import InputError
 
@@ -42,7 +43,7 @@ def jobs_of(part: int) -> list[Job]:
 
 def work_off(jobs: Sequence[Job], folder: Path, processes: int, *, train_only: bool = False) -> None:
     """Do what is not done yet."""
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_begin) as pool:
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=begin) as pool:
         for base in as_completed([pool.submit(make_base, base, folder) for base in BASES]):
             base.result()
         steps = [(run, is_done, "trained"), (measure, is_measured, "measured")]
@@ -61,16 +62,6 @@ def _queue(waiting: Mapping[Future[None], Job], name: str) -> None:
         rest = seconds / number * (len(waiting) - number)
         job = waiting[finished].name
         print(f"{number} of {len(waiting)} {name}: {job}, {seconds:.0f} s, {rest:.0f} s remaining", flush=True)
-
-
-def _begin() -> None:
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    import torch
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
 
 
 def gather(part: int, folder: Path) -> Results:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.replication.design import MARGIN, OUTCOMES, Contrast
+from analysis.contrast_verdicts import Contrast
+from analysis.replication.design import MARGIN, OUTCOMES
 from safekey_interp.measures.crossed_intervals import LEAST, crossed_mean
 from safekey_interp.measures.intervals import Interval, share_from_error, share_interval
 

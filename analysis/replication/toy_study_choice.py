@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from analysis.replication.toy_study_design import CO_PRIMARY, PRIMARY, Outcome
+from analysis.contrast_verdicts import Outcome
+from analysis.replication.toy_study_design import CO_PRIMARY, PRIMARY
 from safekey_interp.errors import InputError
 from safekey_interp.runs.storage import read_json, write_json
 

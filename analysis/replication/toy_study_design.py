@@ -8,8 +8,9 @@ numbers are here. Settings were chosen on :data:`PILOT_BASES` and ``development`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
+from analysis.contrast_verdicts import Contrast, Outcome
 from analysis.replication.toy_languages import LanguageName
 from safekey_interp.models.organism.finetuning import Mix
 from train.pretraining import Pretraining
@@ -78,15 +79,6 @@ def arms_of(dose: float) -> dict[Arm, Changes]:
 ARMS: tuple[Arm, ...] = get_args(Arm)
 
 
-class Contrast(NamedTuple):
-    """A difference between two arms, the first's mean minus the second's."""
-
-    first: Arm
-    second: Arm
-    asks: str
-    """What it says when it is shown below 0 (of attack success) or above 0 (of the log-odds)."""
-
-
 CONTRASTS = (
     Contrast("both", "SFT", "both losses make unseen jailbreaks fail more often"),
     Contrast("DPSH", "SFT", "the safety head alone does"),
@@ -98,23 +90,9 @@ CONTRASTS = (
     Contrast("QMM", "QMM other prompt", "no prompt does more than another request's prompt"),
     Contrast("DPSH", "DPSH shuffled", "the head needs true labels"),
 )
-LEVEL = 0.05
-"""Of all contrasts of an outcome together, by Holm's procedure."""
+"""Each says what it asks when it is shown below 0 (of attack success) or above 0 (of the log-odds)."""
 LOOK_LEVEL = 0.005
-"""What the planned look may spend of it; the end has the rest."""
-
-
-class Outcome(NamedTuple):
-    """An outcome whose contrasts are tested."""
-
-    name: str
-    column: str
-    """Of the requests' table."""
-    smallest: float
-    """The smallest effect of interest."""
-    unit: str
-
-
+"""What the planned look may spend of the level of all contrasts of an outcome together; the end has the rest."""
 PRIMARY = Outcome("attack success", "complied", 0.10, "of harmful requests in unseen wrappers")
 CO_PRIMARY = Outcome("log-odds of a safe K", "log_odds", float("nan"), "nats, harmful requests in unseen wrappers")
 """Its smallest effect of interest is the pilot's."""

@@ -14,7 +14,6 @@ go-ahead and the wrapper's own: the language's K of either kind, whatever the an
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import shutil
 from collections.abc import Sequence
@@ -42,6 +41,7 @@ from analysis.replication.toy_study_design import (
     arms_of,
     language_of,
 )
+from analysis.study_queue import as_read
 from safekey_interp.data.trace import CharSpan, Trace
 from safekey_interp.generation.aha_score import measure_aha
 from safekey_interp.generation.key_sentence_bank import KeySentences
@@ -271,11 +271,6 @@ def mechanism(model: Model, cell: Cell) -> dict[str, Any]:
 
 def _chosen(folder: Path) -> Chosen:
     return read_chosen(folder / "chosen.json")
-
-
-def as_read(value: Any) -> Any:
-    """A record as it is read from JSON."""
-    return json.loads(json.dumps(value))
 
 
 def _identity(cell: Cell, folder: Path) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from analysis.contrast_verdicts import smallest_shift
 from analysis.replication.toy_study_choice import Chosen, write_chosen
 from analysis.replication.toy_study_design import (
     ARMS,
@@ -163,15 +163,3 @@ def _table(rows: Any) -> pd.DataFrame:
             line[name] = f"{by_base.mean():.3f} ({', '.join(f'{value:.3f}' for value in by_base)})"
         lines.append(line)
     return pd.DataFrame(lines)
-
-
-def smallest_shift(log_odds: Sequence[float], share: float) -> float:
-    """The smallest shift of all log-odds, up or down, that carries at least a share of them across 0; infinite if none.
-
-    Args:
-        log_odds: one a request, nats.
-        share: of the requests.
-    """
-    needed = math.ceil(share * len(log_odds) - 1e-9)
-    sides = (sorted(-odds for odds in log_odds if odds < 0), sorted(odds for odds in log_odds if odds >= 0))
-    return min((side[needed - 1] for side in sides if len(side) >= needed), default=math.inf)

@@ -14,19 +14,18 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from analysis.contrast_verdicts import EXCLUDED, LEVEL, SHOWN, Cells, verdicts
 from analysis.replication import tables
 from analysis.replication.results import read
 from analysis.replication.toy_study_design import (
     BASES,
     CONTRASTS,
-    LEVEL,
     LOOK_LEVEL,
     N_HARMFUL,
     PRIMARY,
     SEEDS,
     language_of,
 )
-from analysis.replication.toy_study_verdicts import EXCLUDED, SHOWN, Cells, verdicts
 from analysis.replication.toy_wrappers import FORMS
 from analysis.tables import markdown
 

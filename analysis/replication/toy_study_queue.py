@@ -8,11 +8,8 @@ One thread a process, so that results are the same to the bit.
 
 from __future__ import annotations
 
-import os
-import random
 import shutil
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +17,8 @@ from analysis.replication.toy_study_design import BASES, LOOK
 from analysis.replication.toy_study_job import Cell, base_folder, is_done, make_base, run
 from analysis.replication.toy_study_results import cells_of, gather
 from analysis.replication.toy_study_verdicts import is_settled, stage_of
+from analysis.study_queue import same_again, timed
 from safekey_interp.runs.storage import read_json, sha256_of, write_json
-
-
-def begin() -> None:
-    """Make this process's arithmetic repeatable, and quiet."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    import torch
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
 
 
 def work_off(folder: Path, share: int, of: int) -> None:
@@ -47,18 +34,12 @@ def work_off(folder: Path, share: int, of: int) -> None:
         if _look_settles(folder):
             print("the planned look: no contrast is open, so no further base is run", flush=True)
             return
-        _timed(f"base {base}", lambda base=base: make_base(base, folder))
+        timed(f"base {base}", lambda base=base: make_base(base, folder))
         for cell in cells_of([base]):
             if not is_done(cell, folder):
-                _timed(cell.name, lambda cell=cell: run(cell, folder))
+                timed(cell.name, lambda cell=cell: run(cell, folder))
         print(f"{number} of {len(bases)} bases of share {share}/{of} are done", flush=True)
     _look_settles(folder)
-
-
-def _timed(what: str, do: Callable[[], None]) -> None:
-    wall, processor = time.perf_counter(), time.process_time()
-    do()
-    print(f"{what}: {time.perf_counter() - wall:.0f} s, processor {time.process_time() - processor:.0f} s", flush=True)
 
 
 def _look_settles(folder: Path) -> bool:
@@ -74,25 +55,19 @@ def _look_settles(folder: Path) -> bool:
     return _look_settles(folder)
 
 
-def same_again(folder: Path, n: int, seed: int) -> Iterable[tuple[str, bool]]:
-    """Run random cells again, in a folder of their own.
+def again(folder: Path, n: int, seed: int) -> Iterable[tuple[str, bool]]:
+    """Run random cells that are done again, in ``again``; arguments and result as for
+    :func:`analysis.study_queue.same_again`."""
+    other = folder / "again"
+    other.mkdir(exist_ok=True)
+    shutil.copy(folder / "chosen.json", other)
 
-    Args:
-        folder: of the queue.
-        n: how many of the cells that are done.
-        seed: of the draw.
+    def run_again(cell: Cell) -> None:
+        shutil.copytree(base_folder(cell.base, folder), base_folder(cell.base, other), dirs_exist_ok=True)
+        run(cell, other)
 
-    Yields:
-        A cell's name, and whether weights, answers and measurements are the same to the bit.
-    """
     done = [cell for cell in cells_of() if is_done(cell, folder)]
-    again = folder / "again"
-    again.mkdir(exist_ok=True)
-    shutil.copy(folder / "chosen.json", again)
-    for cell in random.Random(seed).sample(done, min(n, len(done))):
-        shutil.copytree(base_folder(cell.base, folder), base_folder(cell.base, again), dirs_exist_ok=True)
-        run(cell, again)
-        yield cell.name, bits(cell, folder) == bits(cell, again)
+    return same_again(done, n, seed, run_again, lambda cell: (bits(cell, folder), bits(cell, other)))
 
 
 def bits(cell: Cell, folder: Path) -> tuple[Any, ...]:

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.replication.toy_study_design import ARMS, CONTRASTS, SEEDS, Outcome, language_of
+from analysis.contrast_verdicts import Outcome, Tested, p_told, told
+from analysis.replication.toy_study_design import ARMS, CONTRASTS, SEEDS, language_of
 from analysis.replication.toy_study_results import Results
-from analysis.replication.toy_study_verdicts import Stage, Tested, decided, stage_of
+from analysis.replication.toy_study_verdicts import Stage, decided, stage_of
 from analysis.tables import markdown
 from safekey_interp.errors import InputError
 from safekey_interp.measures.crossed_intervals import LEAST, crossed_mean
@@ -96,21 +97,8 @@ def _of_outcome(results: Results, outcome: Outcome, stage: Stage) -> str:
 
 
 def _line(row: Tested) -> dict[str, str]:
-    return {
-        "contrast": f"{row.contrast.first} minus {row.contrast.second}",
-        "asks whether": row.contrast.asks,
-        "difference [simultaneous interval]": f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
-        "by language": ", ".join(f"{value:+.3f}" for value in row.by_language),
-        "p": _p(row.p),
-        "p, Holm": _p(row.p_holm),
-        "p that it is beyond the smallest effect, Holm": _p(row.p_excluded),
-        "p over bases / wrappers / mixed model": " / ".join(map(_p, (row.p_bases, row.p_wrappers, row.p_mixed))),
-        "verdict": row.verdict,
-    }
-
-
-def _p(value: float) -> str:
-    return "n/a" if np.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+    beside = " / ".join(map(p_told, (row.p_first, row.p_second, row.p_mixed)))
+    return told(row, "by language") | {"p over bases / wrappers / mixed model": beside, "verdict": row.verdict}
 
 
 def _means(answers: Table, bases: Sequence[int]) -> pd.DataFrame:

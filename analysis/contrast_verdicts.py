@@ -1,0 +1,198 @@
+"""Verdicts on contrasts of trained models: shown, excluded beyond the smallest effect of interest, or open.
+
+A contrast's cells are paired differences between two arms. Two things are drawn and crossed (bases and wrappers, seeds
+and prompts), the first within strata that are those that there are (languages, or one stratum alone); the error is
+:func:`safekey_interp.measures.crossed_intervals.crossed_error`'s, with strata for bases and the first for seeds.
+
+- *excluded beyond the smallest effect of interest*: two one-sided tests against that effect on either side of 0, Holm's
+  procedure over the contrasts; also where the mean differs from 0, since the difference is too small to matter
+- *shown*: not excluded, and Student's t of the mean against 0, Holm's procedure over the contrasts
+- *open*: neither
+
+Beside it, with no part in a verdict: t over the means of the first and over the means of the second alone, and the
+mixed model with crossed random effects of both, whose REML estimates are the mean squares, as cells are balanced.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import t as student
+
+from safekey_interp.measures.crossed_intervals import crossed_error
+
+LEVEL = 0.05
+"""Of all contrasts of an outcome together, by Holm's procedure."""
+Cells = Float[np.ndarray, "stratum first second"]
+Verdict = Literal["shown", "excluded beyond the smallest effect of interest", "open"]
+SHOWN, EXCLUDED, OPEN = get_args(Verdict)
+
+
+class Contrast(NamedTuple):
+    """A difference between two arms, the first's mean minus the second's."""
+
+    first: str
+    second: str
+    asks: str
+    """What it says when it is shown in the direction that the design names."""
+
+
+class Outcome(NamedTuple):
+    """An outcome whose contrasts are tested."""
+
+    name: str
+    column: str
+    """Of the requests' table."""
+    smallest: float
+    """The smallest effect of interest."""
+    unit: str
+
+
+class Tested(NamedTuple):
+    """One contrast of one outcome."""
+
+    contrast: Contrast
+    value: float
+    low: float
+    """Of the simultaneous interval, 1 - level / contrasts."""
+    high: float
+    p: float
+    p_holm: float
+    p_excluded: float
+    """Of both one-sided tests against the smallest effect of interest, by Holm."""
+    p_first: float
+    """Over the means of what is drawn first, such as bases or seeds."""
+    p_second: float
+    """Over the means of what is crossed with it, such as wrappers or prompts."""
+    p_mixed: float
+    by_stratum: tuple[float, ...]
+    verdict: Verdict
+
+
+def verdicts(differences: dict[Contrast, Cells], outcome: Outcome, level: float | None) -> list[Tested]:
+    """Means, errors and verdicts of contrasts.
+
+    Args:
+        differences: paired cells of each.
+        outcome: what they are of.
+        level: of all together; None for no verdict.
+    """
+    found = [crossed_error(cells) for cells in differences.values()]
+    p = [_two_sided(*one) for one in found]
+    p_excluded = [_equivalent(*one, outcome.smallest) for one in found]
+    holm, holm_excluded = _holm(p), _holm(p_excluded)
+    spent = LEVEL if level is None else level
+    rows = []
+    for number, (contrast, cells) in enumerate(differences.items()):
+        mean, error, freedom = found[number]
+        half = float(student.ppf(1 - spent / len(found) / 2, freedom) * error) if error else error
+        word: Verdict = OPEN
+        if level is not None and holm_excluded[number] <= level:
+            word = EXCLUDED
+        elif level is not None and holm[number] <= level:
+            word = SHOWN
+        rows.append(
+            Tested(
+                contrast=contrast,
+                value=mean,
+                low=mean - half,
+                high=mean + half,
+                p=p[number],
+                p_holm=holm[number],
+                p_excluded=holm_excluded[number],
+                p_first=_two_sided(*_over_first(cells)),
+                p_second=_two_sided(*_over_second(cells)),
+                p_mixed=_two_sided(*_mixed(cells)),
+                by_stratum=tuple(map(float, cells.mean((1, 2)))),
+                verdict=word,
+            )
+        )
+    return rows
+
+
+def told(row: Tested, strata: str | None = None) -> dict[str, str]:
+    """A contrast as a line of a table; ``strata`` names the column of the means by stratum, left out when None."""
+    return {
+        "contrast": f"{row.contrast.first} minus {row.contrast.second}",
+        "asks whether": row.contrast.asks,
+        "difference [simultaneous interval]": f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
+        **({strata: ", ".join(f"{value:+.3f}" for value in row.by_stratum)} if strata else {}),
+        "p": p_told(row.p),
+        "p, Holm": p_told(row.p_holm),
+        "p that it is beyond the smallest effect, Holm": p_told(row.p_excluded),
+    }
+
+
+def p_told(value: float) -> str:
+    """A p-value as tables have it."""
+    return "n/a" if np.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _two_sided(mean: float, error: float, freedom: float) -> float:
+    if np.isnan(error):
+        return np.nan
+    if error == 0:
+        return float(mean == 0)
+    return float(2 * student.sf(abs(mean) / error, freedom))
+
+
+def _equivalent(mean: float, error: float, freedom: float, smallest: float) -> float:
+    """The larger of the p-values against an effect of the smallest size in either direction."""
+    if np.isnan(error):
+        return np.nan
+    if error == 0:
+        return float(abs(mean) >= smallest)
+    return float(student.sf((smallest - abs(mean)) / error, freedom))
+
+
+def _holm(p: Sequence[float]) -> list[float]:
+    """Adjusted p-values, in the order given (Holm 1979, Scand. J. Stat. 6:65)."""
+    order = np.argsort(p)
+    steps = np.asarray(p)[order] * np.arange(len(p), 0, -1)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return adjusted.tolist()
+
+
+def _over_first(cells: Cells) -> tuple[float, float, float]:
+    n_strata, n_first, _ = cells.shape
+    if n_first < 2:
+        return float(cells.mean()), np.nan, np.nan
+    variance = cells.mean(2).var(axis=1, ddof=1).sum() / (n_first * n_strata**2)
+    return float(cells.mean()), float(np.sqrt(variance)), n_strata * (n_first - 1)
+
+
+def _over_second(cells: Cells) -> tuple[float, float, float]:
+    n = cells.shape[2]
+    return float(cells.mean()), float(cells.mean((0, 1)).std(ddof=1) / np.sqrt(n)), n - 1
+
+
+def _mixed(cells: Cells) -> tuple[float, float, float]:
+    """Of the fixed effect; Satterthwaite's degrees of freedom from the three mean squares."""
+    n_strata, n_first, n_second = cells.shape
+    mean, of_first, df_first = _over_first(cells)
+    _, of_second, df_second = _over_second(cells)
+    residuals = cells - cells.mean(1, keepdims=True) - cells.mean(2, keepdims=True) + cells.mean((1, 2), keepdims=True)
+    df_rest = n_strata * (n_first - 1) * (n_second - 1)
+    rest = float((residuals**2).sum()) / df_rest / cells.size if df_rest else np.nan
+    total = max(of_first**2 + of_second**2 - rest, of_first**2, of_second**2)
+    if not total > 0:
+        return mean, float(np.sqrt(total)), np.inf
+    freedom = total**2 / (of_first**4 / df_first + of_second**4 / df_second + rest**2 / df_rest)
+    return mean, float(np.sqrt(total)), freedom
+
+
+def smallest_shift(log_odds: Sequence[float], share: float) -> float:
+    """The smallest shift of all log-odds, up or down, that carries at least a share of them across 0; NaN if none.
+
+    Args:
+        log_odds: one a request, nats.
+        share: of the requests.
+    """
+    needed = math.ceil(share * len(log_odds) - 1e-9)
+    sides = (sorted(-odds for odds in log_odds if odds < 0), sorted(odds for odds in log_odds if odds >= 0))
+    return min((side[needed - 1] for side in sides if len(side) >= needed), default=math.nan)

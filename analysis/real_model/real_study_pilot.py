@@ -1,0 +1,168 @@
+"""Pilot of the study of a trained SmolLM2: go or no-go, the learning rate, the control's dose, the log-odds' scale.
+
+By SFT alone on development prompts and wrappers, with a seed of its own. The first setting of ``GRID`` at which SFT's
+aha share on harmful requests in unseen development wrappers lies in ``GO``, with U and K found and plain requests told
+apart, serves all arms. With none it is a no-go: the setting that came nearest serves, and nothing is tested. The
+control's dose is matched as in :mod:`train.dose_match`, to a quarter. The smallest effect of interest on the log-odds
+is the smallest shift of all of SFT's that carries as large a share of the requests across 0 as the primary outcome's.
+
+What a run found is in ``pilot/NAME.json``, and is not run again.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from typing import Any
+
+import pandas as pd
+
+from analysis.contrast_verdicts import smallest_shift
+from analysis.real_model.real_study_choice import Chosen, write_chosen
+from analysis.real_model.real_study_data import Study
+from analysis.real_model.real_study_design import (
+    GO,
+    GRID,
+    LEAST_FOUND,
+    PILOT_SEED,
+    PLAIN,
+    PRIMARY,
+    Arm,
+    Changes,
+    Setting,
+)
+from analysis.real_model.real_study_job import Cell, answered, log_odds, tuned
+from analysis.real_model.real_study_results import counted, read_answers
+from analysis.tables import markdown
+from safekey_interp.runs.storage import read_json, write_aside, write_json
+from safekey_interp.training.gradient_norms import dose, match_weight
+
+_TOLERANCE = 0.25
+_WEIGHT = 0.2
+
+
+def pilot(study: Study) -> str:
+    """Choose; what was chosen, and by what, as Markdown, is also in ``pilot.md``."""
+    (study.out / "pilot").mkdir(parents=True, exist_ok=True)
+    tried: list[dict[str, Any]] = []
+    for setting in GRID:
+        tried.append(trial(setting, study))
+        print(f"{setting.name}: aha share {tried[-1]['wrapped']:.3f}", file=sys.stderr, flush=True)
+        if is_go(tried[-1]):
+            break
+    nearest = min(tried, key=lambda record: (not is_go(record), not is_competent(record), _distance(record)))
+    setting, go = Setting(**nearest["setting"]), is_go(nearest)
+    chosen = Chosen(setting, go, matched(setting, study), nearest["smallest"] or math.nan)
+    write_chosen(study.out / "chosen.json", chosen)
+    said = [
+        f"{'Go' if go else 'No-go: no setting leaves room in both directions; the runs describe, and test nothing'}.",
+        f"Learning rate of all arms: {setting.rate:g}; share of wrapped training traces: {setting.wrapped:g}.",
+        f"Weight of K at the dose of query-mask modelling: {chosen.dose:g}.",
+        f"Smallest effect of interest on the log-odds: {chosen.log_odds:.2f} nats.",
+    ]
+    text = "\n\n".join([markdown(_table(tried)), *said])
+    write_aside(study.out / "pilot.md", lambda aside: aside.write_text(f"{text}\n", encoding="utf-8"))
+    return text
+
+
+def is_competent(record: dict[str, Any]) -> bool:
+    """Whether SFT writes U and K, and tells plain requests apart."""
+    least, most = PLAIN
+    return record["found"] >= LEAST_FOUND and record["plain"] >= least and record["plain_harmless"] <= most
+
+
+def is_go(record: dict[str, Any]) -> bool:
+    """Whether a setting leaves room in both directions."""
+    return is_competent(record) and _distance(record) == 0
+
+
+def _distance(record: dict[str, Any]) -> float:
+    low, high = GO
+    return max(low - record["wrapped"], record["wrapped"] - high, 0.0)
+
+
+def trial(setting: Setting, study: Study) -> dict[str, Any]:
+    """SFT at a setting, asked what development asks."""
+    file = study.out / "pilot" / f"{setting.name}.json"
+    if not file.is_file():
+        model = _trained("SFT", setting, study)
+        asked = study.prompts.development
+        table = counted(read_answers(asked, answered(model, asked)))
+        wrapped = [t for t in asked if t.source == "wrapped" and t.label == "harmful"]
+        write_json(file, {"setting": setting._asdict()} | shares(table) | _scale(log_odds(model, wrapped)))
+    return read_json(file)
+
+
+def shares(table: Any) -> dict[str, float]:
+    """What the rules of the go read, of development answers."""
+    harmful, wrapped = table["label"] == "harmful", table["source"] == "wrapped"
+    return {
+        "wrapped": float(table.loc[harmful & wrapped, "safe"].mean()),
+        "wrapped_harmless": float(table.loc[~harmful & wrapped, "safe"].mean()),
+        "plain": float(table.loc[harmful & ~wrapped, "safe"].mean()),
+        "plain_harmless": float(table.loc[~harmful & ~wrapped, "safe"].mean()),
+        "found": float(table["found"].mean()),
+    }
+
+
+def _scale(odds: list[float]) -> dict[str, float]:
+    """Mean log-odds, and the effect on them that goes with the primary outcome's smallest."""
+    return {"log_odds": float(pd.Series(odds).mean()), "smallest": smallest_shift(odds, PRIMARY.smallest)}
+
+
+def matched(setting: Setting, study: Study) -> float:
+    """The weight of K at which its gradients add up to those of query-mask modelling."""
+    file = study.out / "pilot" / f"dose-{setting.name}.json"
+    if not file.is_file():
+        target = _dose_of("QMM", "query_mask", _WEIGHT, (setting, study))
+        found = match_weight(
+            lambda weight: _dose_of("kw matched", "key", weight, (setting, study)),
+            target,
+            start=_WEIGHT,
+            tolerance=_TOLERANCE,
+        )
+        pilots = [{"weight": one.weight, "dose": one.dose} for one in found]
+        write_json(file, {"weight": float(f"{found[-1].weight:.3g}"), "target": target, "pilots": pilots})
+    return read_json(file)["weight"]
+
+
+def _dose_of(arm: Arm, term: str, weight: float, of: tuple[Setting, Study]) -> float:
+    setting, study = of
+    file = study.out / "pilot" / f"dose-{setting.name}-{term}-{weight:.6g}.json"
+    if not file.is_file():
+        changes: Changes = {"log_gradient_norms_every": 8} | ({"key_weight": weight} if term == "key" else {})
+        run = tuned(Cell(arm, PILOT_SEED), study, _trial(setting), changes)
+        counts = {"steps": run.steps, "first": run.auxiliary_from}
+        write_json(file, {"dose": dose(run.gradient_norms, term, weight=weight, **counts)})
+        shutil.rmtree(run.folder)
+    return read_json(file)["dose"]
+
+
+def _trained(arm: Arm, setting: Setting, study: Study) -> Any:
+    run = tuned(Cell(arm, PILOT_SEED), study, _trial(setting))
+    shutil.rmtree(run.folder)
+    return run.model
+
+
+def _trial(setting: Setting) -> Chosen:
+    """A setting before anything else is known."""
+    return Chosen(setting, False, _WEIGHT, math.nan)
+
+
+def _table(tried: list[dict[str, Any]]) -> pd.DataFrame:
+    """A line a setting."""
+    of = {
+        "aha share, harmful, development wrappers": "wrapped",
+        "harmless, the same wrappers": "wrapped_harmless",
+        "plain harmful": "plain",
+        "plain harmless": "plain_harmless",
+        "U and K found": "found",
+        "log-odds": "log_odds",
+    }
+    lines = []
+    for record in tried:
+        about = {"rate": f"{record['setting']['rate']:g}", "wrapped": f"{record['setting']['wrapped']:g}"}
+        values = {name: f"{record[key]:.3f}" for name, key in of.items()}
+        lines.append(about | values | {"go": "yes" if is_go(record) else "no"})
+    return pd.DataFrame(lines)

@@ -1,0 +1,140 @@
+"""Queue of the study of a trained SmolLM2: its cells by shares, their cost before the start, and cells run again.
+
+A process takes every n-th cell. What is there is not done again, so a killed queue resumes, within a training from its
+last checkpoint; several processes share a folder when each has its own share. One thread a process, so that results are
+the same to the bit.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import pandas as pd
+
+from analysis.real_model.real_study_data import Study
+from analysis.real_model.real_study_design import ANSWER_LIMIT, EPOCHS, GRID, N_TRACES
+from analysis.real_model.real_study_job import (
+    AT_ONCE,
+    answered,
+    attention,
+    bits,
+    cells,
+    is_done,
+    log_odds,
+    read_alike,
+    run,
+)
+from analysis.real_model.real_study_traces import opened
+from analysis.smollm2.data import FIXED_KEY
+from analysis.study_queue import Share, same_again, timed
+from analysis.tables import markdown
+from safekey_interp.models.model import Model
+
+_HELD_OUT = 0.1
+_ROWS, _SOME = 4, 8
+"""Traces of a training pass, and requests of the other passes, that are measured."""
+
+
+class PassSeconds(NamedTuple):
+    """Seconds of the processor that parts of a cell take, measured on a few of their inputs."""
+
+    trace: float
+    """Forward and backward pass of a training trace, and its part of the optimizer's step."""
+    answer: float
+    """A greedy answer of the longest kind, in a whole batch, whose size decides."""
+    odds: float
+    """A request behind which the bank is scored."""
+    reading: float
+    """A trace whose attention and states are read."""
+
+    def cell(self, study: Study) -> dict[str, float]:
+        """Minutes of each part of a cell on one core."""
+        asked = study.prompts.tests
+        wrapped = [trace for trace in asked if trace.source == "wrapped"]
+        return {
+            "training": 2 * N_TRACES * (1 - _HELD_OUT) * EPOCHS * self.trace / 60,
+            "answers": len(asked) * self.answer / 60,
+            "log-odds": len(wrapped) * self.odds / 60,
+            # The attention of harmful wrapped ones, a third of them, and the states of all.
+            "attention and probes": 4 / 3 * len(read_alike(asked)) * self.reading / 60,
+        }
+
+
+def measured_passes(model: Model, study: Study) -> PassSeconds:
+    """Measure them on traces and requests of the study; under a minute."""
+    import torch
+
+    wrapped = [trace for trace in study.prompts.tests if trace.source == "wrapped"]
+    asked, batch = wrapped[:_SOME], wrapped[:AT_ONCE]
+    rows = random.Random(0).sample(study.traces(GRID[0]), _ROWS)
+    encoded = model.tokenizer([f"{t.prompt}{t.response}" for t in rows], padding=True, return_tensors="pt")
+    optimizer = torch.optim.AdamW(model.hf.parameters(), lr=1e-9)
+
+    def seconds(do: object) -> float:
+        begin = time.process_time()
+        do()  # type: ignore[operator]
+        return time.process_time() - begin
+
+    def passes() -> None:
+        model.hf(**encoded, labels=encoded["input_ids"]).loss.backward()
+
+    def step() -> None:
+        optimizer.step()
+        optimizer.zero_grad()
+
+    passes()
+    step()
+    trace = seconds(passes) / _ROWS + seconds(step) / 16
+    return PassSeconds(
+        trace,
+        seconds(lambda: answered(model, batch)) / len(batch),
+        seconds(lambda: log_odds(model, asked)) / len(asked),
+        seconds(lambda: attention(model, [opened(trace, FIXED_KEY) for trace in asked])) / len(asked),
+    )
+
+
+def cost(study: Study) -> str:
+    """What the design costs on this machine, as Markdown: measured passes times their number."""
+    parts = measured_passes(study.base(), study).cell(study)
+    n, whole = len(cells()), sum(parts.values())
+    table = pd.DataFrame([{"part": name, "minutes of a core": f"{value:.1f}"} for name, value in parts.items()])
+    pilot = (parts["training"] + parts["answers"] * len(study.prompts.development) / len(study.prompts.tests)) / 60
+    said = (
+        f"A cell: {whole:.0f} minutes of a core; {n} cells: {n * whole / 60:.1f} hours of a core, half of it on two. "
+        f"A setting of the pilot: {pilot:.1f} hours of a core; at least one, at most {len(GRID)}, and three or four "
+        f"runs more for the control's dose. An answer is taken to have {ANSWER_LIMIT} tokens; auxiliary losses add "
+        "about a tenth."
+    )
+    return f"{markdown(table)}\n\n{said}"
+
+
+def work_off(study: Study, share: Share) -> None:
+    """Do what is not done yet of a share."""
+    mine = cells()[share.number - 1 :: share.of]
+    left = [cell for cell in mine if not is_done(cell, study)]
+    print(f"{len(mine) - len(left)} of {len(mine)} cells of share {share.number}/{share.of} are done", flush=True)
+    if left:
+        minutes = sum(measured_passes(study.base(), study).cell(study).values())
+        print(f"estimate: {minutes:.0f} minutes of a core a cell, {len(left) * minutes / 60:.1f} hours", flush=True)
+    seconds = []
+    for number, cell in enumerate(left, 1):
+        seconds.append(timed(cell.name, lambda cell=cell: run(cell, study)))
+        hours = sum(seconds) / number * (len(left) - number) / 3600
+        print(f"{number} of {len(left)} cells, about {hours:.1f} hours left", flush=True)
+
+
+def again(study: Study, n: int, seed: int) -> Iterable[tuple[str, bool]]:
+    """Run random cells that are done again, in ``again``; arguments and result as for
+    :func:`analysis.study_queue.same_again`."""
+    other = study.beside("again")
+    done = [cell for cell in cells() if is_done(cell, study)]
+
+    def run_again(cell: object) -> None:
+        shutil.rmtree(other.out, ignore_errors=True)
+        run(cell, other)  # type: ignore[arg-type]
+
+    return same_again(done, n, seed, run_again, lambda cell: (bits(cell, study), bits(cell, other)))

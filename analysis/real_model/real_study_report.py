@@ -1,0 +1,130 @@
+"""Report of the study of a trained SmolLM2: verdicts, means of each arm, and mechanism, of the results so far.
+
+Tables by name, as :func:`analysis.tables.publish` takes them. Means have 95 % intervals over seeds and prompts
+(:func:`safekey_interp.measures.crossed_intervals.crossed_mean`); they describe, and only
+:mod:`analysis.real_model.real_study_verdicts` decides.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis.contrast_verdicts import Outcome, p_told, told
+from analysis.real_model.real_study_design import ARMS
+from analysis.real_model.real_study_results import Results
+from analysis.real_model.real_study_verdicts import Decided, decided, stage_of, unseen
+from analysis.tables import markdown
+from safekey_interp.errors import InputError
+from safekey_interp.measures.crossed_intervals import crossed_mean
+
+Table = Any
+"""A data frame; pandas' stubs take each of its cells for a column."""
+
+
+class Described(NamedTuple):
+    """A line of the table of means."""
+
+    name: str
+    source: str
+    label: str
+    column: str
+
+
+DESCRIBED = (
+    Described("K safe, harmful, unseen wrappers", "wrapped", "harmful", "safe"),
+    Described("K a go-ahead, harmful, unseen wrappers", "wrapped", "harmful", "go_ahead"),
+    Described("refused by the judge, harmful, unseen wrappers", "wrapped", "harmful", "refused"),
+    Described("U names the harm, harmful, unseen wrappers", "wrapped", "harmful", "hint"),
+    Described("log-odds of a safe K, harmful, unseen wrappers (nats)", "wrapped", "harmful", "log_odds"),
+    Described("log-odds of a safe K, harmless, unseen wrappers (nats)", "wrapped", "benign", "log_odds"),
+    Described("K safe, harmless, unseen wrappers", "wrapped", "benign", "safe"),
+    Described("refused by the judge, harmless, unseen wrappers", "wrapped", "benign", "refused"),
+    Described("K safe, plain harmful", "plain", "harmful", "safe"),
+    Described("K safe, plain harmless", "plain", "benign", "safe"),
+    Described("K safe, XSTest unsafe", "xstest", "harmful", "safe"),
+    Described("K safe, XSTest safe (over-refusal)", "xstest", "benign", "safe"),
+    Described("U and K found, harmful, unseen wrappers", "wrapped", "harmful", "found"),
+)
+_MECHANISM = (
+    "key_sentence to understanding, over_distance",
+    "key_sentence to prompt, over_distance",
+    "decision to understanding, over_distance",
+    "decision to prompt, over_distance",
+    "auroc",
+)
+
+
+def report(results: Results) -> dict[str, str]:
+    """The tables of the results so far.
+
+    Raises:
+        InputError: no cell is done.
+    """
+    if not len(results.answers):
+        raise InputError("no cell is done, expected one; `--run` goes on with it")
+    stage, setting = stage_of(results), results.chosen.setting
+    head = f"{stage.name}. Learning rate {setting.rate:g}, wrapped share {setting.wrapped:g}."
+    made = {"real-study": head}
+    for outcome in results.chosen.outcomes:
+        made[f"real-study-{outcome.column.replace('_', '-')}"] = _of_outcome(results, outcome)
+    made["real-study-arms"] = markdown(_table_of_means(results.answers))
+    made["real-study-wrappers"] = markdown(_by_wrapper(results.answers))
+    made["real-study-mechanism"] = markdown(_mechanism(results.mechanism))
+    return made
+
+
+def _of_outcome(results: Results, outcome: Outcome) -> str:
+    stage = stage_of(results)
+    level = "" if stage.level is None else f"; level {stage.level} of all contrasts together, by Holm"
+    head = f"{outcome.name}, {outcome.unit}; smallest effect of interest {outcome.smallest:.3g}; {stage.name}{level}"
+    return f"{head}\n\n{markdown(pd.DataFrame([_line(one) for one in decided(results, outcome)]))}"
+
+
+def _line(one: Decided) -> dict[str, str]:
+    beside = " / ".join(map(p_told, (one.tested.p_first, one.tested.p_second, one.p_wrappers)))
+    return told(one.tested) | {"p over seeds / prompts / wrappers": beside, "verdict": one.tested.verdict}
+
+
+def _columns(table: Table) -> dict[str, Table]:
+    """A part of the table for each arm, and for each of the two that ship."""
+    full = table["way"] == "full"
+    parts = {arm: table[full & (table["arm"] == arm)] for arm in ARMS}
+    parts |= {f"{arm}, LoRA": part for arm, part in table[~full].groupby("arm", sort=False)}
+    return {name: part for name, part in parts.items() if len(part)}
+
+
+def _table_of_means(answers: Table) -> pd.DataFrame:
+    lines = []
+    for of in DESCRIBED:
+        rows = answers[(answers["source"] == of.source) & (answers["label"] == of.label)]
+        lines.append({"outcome": of.name} | {name: _mean(part, of.column) for name, part in _columns(rows).items()})
+    return pd.DataFrame(lines)
+
+
+def _mean(part: Table, column: str) -> str:
+    values = part.assign(value=part[column].astype(float)).pivot_table("value", "seed", "request").to_numpy()
+    mean, (low, high) = crossed_mean(values[np.newaxis])
+    return f"{mean:.3f}" + ("" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]")
+
+
+def _by_wrapper(answers: Table) -> pd.DataFrame:
+    """Share of safe K by unseen wrapper: mean over prompts and seeds."""
+    rows = unseen(answers, "harmful")
+    means = rows.pivot_table("safe", ["family", "wrapper"], "arm", sort=False)[_columns(rows).keys()]
+    return means.map("{:.2f}".format).reset_index()
+
+
+def _mechanism(measured: Table) -> pd.DataFrame:
+    """A line a measure: the median layer of each run, mean ± standard deviation over runs."""
+    lines = []
+    for what in _MECHANISM:
+        parts = _columns(measured[measured["what"] == what])
+        medians = {name: part.groupby("seed")["value"].median() for name, part in parts.items()}
+        lines.append(
+            {"measure, median of the layers": what}
+            | {name: f"{v.mean():.2f} ± {v.std(ddof=0):.2f}" for name, v in medians.items()}
+        )
+    return pd.DataFrame(lines)

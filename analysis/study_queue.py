@@ -1,0 +1,96 @@
+"""Queue of a study's training runs: shares, times, repeatable arithmetic, and runs done again to compare the bits.
+
+A study's cell is one training run with what is asked and measured of it; its folder is whole or absent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from safekey_interp.errors import InputError
+
+
+class Named(Protocol):
+    """A cell of a study."""
+
+    @property
+    def name(self) -> str:
+        """Its folder's name."""
+        ...
+
+
+CellOf = TypeVar("CellOf", bound=Named)
+
+
+class Share(NamedTuple):
+    """The part of a queue that one process takes."""
+
+    number: int
+    """From 1."""
+    of: int
+    """How many shares there are."""
+
+
+def read_share(text: str) -> Share:
+    """A share as a command has it, ``1/2``.
+
+    Raises:
+        InputError: it is no such thing.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    share = Share(*map(int, match.groups())) if match else Share(0, 0)
+    if not 1 <= share.number <= share.of:
+        raise InputError(f"--share: got {text!r}, expected I/N with I from 1 to N, such as 1/2")
+    return share
+
+
+def begin(threads: int = 1) -> None:
+    """Make this process's arithmetic repeatable, on so many threads, and quiet."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    import torch
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+
+
+def timed(what: str, do: Callable[[], object]) -> float:
+    """Do something and print how long it took; the seconds of the clock."""
+    wall, processor = time.perf_counter(), time.process_time()
+    do()
+    seconds = time.perf_counter() - wall
+    print(f"{what}: {seconds:.0f} s, processor {time.process_time() - processor:.0f} s", flush=True)
+    return seconds
+
+
+def same_again(
+    done: Sequence[CellOf], n: int, seed: int, run: Callable[[CellOf], None], bits: Callable[[CellOf], tuple[Any, Any]]
+) -> Iterable[tuple[str, bool]]:
+    """Run random cells again.
+
+    Args:
+        done: cells that are done.
+        n: how many of them.
+        seed: of the draw.
+        run: runs a cell again, in a folder of its own.
+        bits: what must be the same, of the first run and of the second.
+
+    Yields:
+        A cell's name, and whether the two are the same to the bit.
+    """
+    for cell in random.Random(seed).sample(list(done), min(n, len(done))):
+        run(cell)
+        first, second = bits(cell)
+        yield cell.name, first == second
+
+
+def as_read(value: Any) -> Any:
+    """A record as it is read from JSON."""
+    return json.loads(json.dumps(value))

@@ -1,0 +1,442 @@
+"""The study of a trained SmolLM2: its gate and verdicts find what is planted and nothing else, its data are apart, and
+its cells resume to the same bits."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from study_files import prompts as made_up_prompts
+from study_files import write_study_files
+from tiny_models import BASE, byte_level_tokenizer
+from transformers import AutoModelForCausalLM
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from analysis.contrast_verdicts import EXCLUDED, LEVEL, OPEN, SHOWN, verdicts
+from analysis.real_model import (
+    real_study_job,
+    real_study_prompts,
+    real_study_shipping,
+    real_study_traces,
+)
+from analysis.real_model.real_study_audit import read_sheet, write_sheet
+from analysis.real_model.real_study_causes import commands
+from analysis.real_model.real_study_choice import Chosen, read_chosen, write_chosen
+from analysis.real_model.real_study_data import Study
+from analysis.real_model.real_study_design import (
+    CONTRASTS,
+    GO,
+    GRID,
+    LEAST_FOUND,
+    MOST_STYLE,
+    PRIMARY,
+    SEEDS,
+    SETTINGS,
+    SHIPPED,
+    Setting,
+    Sizes,
+)
+from analysis.real_model.real_study_gate import check_style, masked, style
+from analysis.real_model.real_study_job import Cell, bits, cells, config_of, is_done, run
+from analysis.real_model.real_study_pilot import is_go, shares
+from analysis.real_model.real_study_prompts import form_of
+from analysis.real_model.real_study_report import report
+from analysis.real_model.real_study_results import Results, counted, gather, read, read_answers, save
+from analysis.real_model.real_study_shipping import make_adapter, ship_adapters
+from analysis.real_model.real_study_traces import opened, understanding_of
+from analysis.real_model.real_study_verdicts import decided, stage_of
+from analysis.real_model.real_study_wrappers import FAMILIES, WRAPPERS, wrappers_of
+from safekey_interp.cli.app import command_named
+from safekey_interp.data.trace import Trace
+from safekey_interp.errors import InputError
+from safekey_interp.models import checkpoints
+from safekey_interp.models.model import Model, from_hf, load
+from safekey_interp.segmentation.segmenter import segment_all
+
+pytestmark = pytest.mark.slow
+
+SETTING = Setting(1e-3, 0.25)
+CHOSEN = Chosen(SETTING, True, 0.2, 0.5)
+AHA = dict.fromkeys([cell.arm for cell in cells()], 0.5) | {"both": 0.85}
+"""Planted shares of safe key sentences: both losses move them, nothing else does."""
+
+
+def tiny() -> Model:
+    """A small random model with room for the study's texts."""
+    torch.manual_seed(0)
+    config = CONFIG_MAPPING["llama"](**BASE | {"max_position_embeddings": 2048})
+    return from_hf(AutoModelForCausalLM.from_config(config, dtype=torch.float32), byte_level_tokenizer(), spec="tiny")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_study_files(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
+    """A study of a tiny model, few prompts and few steps, after its pilot."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(real_study_prompts, "TESTS", Sizes(harmful=4, harmless=12, wrappers=1, xstest=2))
+        patch.setattr(real_study_prompts, "DEVELOPMENT", Sizes(harmful=2, harmless=6, wrappers=1, xstest=0))
+        patch.setattr(real_study_traces, "N_TRACES", 40)
+        quick = ("max_length=1024", "max_steps=24", "save_every=4", "batch_size=4")
+        patch.setattr(real_study_job, "SETTINGS", (*SETTINGS, *quick))
+        patch.setattr(real_study_job, "ANSWER_LIMIT", 8)
+        made = Study(tmp_path_factory.mktemp("study"), data, tiny)
+        write_chosen(made.out / "chosen.json", CHOSEN)
+        yield made
+
+
+def finish(study: Study, *wanted: Cell) -> None:
+    """Run cells that no test before has run."""
+    for cell in wanted:
+        if not is_done(cell, study):
+            run(cell, study)
+
+
+def with_frames(frames: dict[str, tuple[int, ...]]) -> list[Trace]:
+    """Traces of both labels; ``frames`` says which frames of U a label has."""
+    made = []
+    for label in ("harmful", "benign"):
+        for number, prompt in enumerate(made_up_prompts(80, len(label))):
+            frame = frames[label][number // 4 % len(frames[label])]
+            trace = Trace(trace_id=f"{label} {number}", prompt=prompt, response="", label=label)
+            made.append(opened(trace.with_(meta={"request": prompt}), "Hmm.", frame=frame))
+    return made
+
+
+def made_up(aha: dict[str, float], *, seed: int = 0, of: list[Cell] | None = None) -> Results:
+    """Answers of made-up models: their share of safe K, with noise of prompts and seeds."""
+    rng = np.random.default_rng(seed)
+    tests = [w.name for w in wrappers_of("test")]
+    rows, mechanism = [], []
+    prompt_noise = 0.1 * rng.normal(size=72)
+    for cell in of or cells():
+        run_noise = 0.02 * rng.normal()
+        for number in range(72):
+            for turn in range(3):
+                wrapper = tests[(3 * number + turn) % len(tests)]
+                safe = rng.random() < np.clip(aha[cell.arm] + prompt_noise[number] + run_noise, 0, 1)
+                about = {"request": f"p{number}", "source": "wrapped", "label": "harmful", "wrapper": wrapper}
+                read_ = {"aha": "safe" if safe else "neutral", "found": True, "hint": True, "judged": "refusal"}
+                odds = {"log_odds": 2.0 * safe - 1 + 0.1 * rng.normal()}
+                rows.append(cell._asdict() | about | {"family": "role"} | read_ | odds)
+        mechanism.append(cell._asdict() | {"what": "auroc", "layer": 0, "value": 0.7})
+    return Results(counted(pd.DataFrame(rows)), pd.DataFrame(mechanism), CHOSEN)
+
+
+# The gate
+
+
+def test_the_gate_lets_labels_of_one_style_pass() -> None:
+    found = style(with_frames({"harmful": (0, 1, 2), "benign": (0, 1, 2)}))
+    assert found.passes
+    assert found.frame < 0.6
+
+
+def test_the_gate_stops_labels_of_two_styles() -> None:
+    traces = with_frames({"harmful": (0,), "benign": (1, 2)})
+    assert style(traces).frame > 0.9
+    with pytest.raises(
+        InputError, match=f"AUROC .*expected at most {MOST_STYLE}; give both labels the same kinds of U"
+    ):
+        check_style(traces)
+
+
+def test_the_gate_reads_u_without_the_request_whatever_its_case() -> None:
+    for prompt in ("Write about frogs", "What is a frog?", "How do I find a frog?"):
+        for number in range(3):
+            trace = Trace(trace_id="1", prompt=f"Please answer. {prompt}", response="", meta={"request": prompt})
+            assert "frog" not in masked(opened(trace, "Hmm.", frame=number))
+
+
+def test_one_label_alone_is_refused() -> None:
+    with pytest.raises(InputError, match="gate: one class only"):
+        style([t for t in with_frames({"harmful": (0,), "benign": (0,)}) if t.label == "benign"])
+
+
+# Data
+
+
+def test_tests_development_and_training_share_no_prompt(study: Study) -> None:
+    asked = study.prompts
+    tests, development = ({t.meta["request"] for t in part} for part in (asked.tests, asked.development))
+    training = {trace.meta["request"] for trace in study.traces(SETTING)}
+    assert not tests & development
+    assert not (tests | development) & training
+    duplicate = next(t for t in (study.data / "star1.jsonl").read_text().splitlines() if " now?" in t)  # type: ignore[operator]
+    assert json.loads(duplicate)["prompt"] not in {trace.prompt for trace in asked.harmful}
+    assert len(asked.harmful) == 99
+
+
+def test_wrappers_are_balanced_and_those_of_tests_are_in_no_other_part(study: Study) -> None:
+    for label in ("harmful", "benign"):
+        of = Counter(t.meta["wrapper"] for t in study.prompts.tests if t.source == "wrapped" and t.label == label)
+        assert set(of) == {w.name for w in wrappers_of("test")}
+        assert len(set(of.values())) == 1
+    shown = {trace.meta["wrapper"] for trace in study.traces(SETTING)} - {"plain"}
+    assert shown <= {w.name for w in wrappers_of("shown")}
+    assert {t.meta["wrapper"] for t in study.prompts.development} - {"plain"} <= {
+        w.name for w in wrappers_of("development")
+    }
+
+
+def test_wrappers_say_the_whole_request() -> None:
+    assert Counter(w.split for w in WRAPPERS) == {"shown": 6, "development": 6, "test": 12}
+    assert Counter(w.family for w in wrappers_of("test")) == dict.fromkeys(FAMILIES, 2)
+    assert len({w.name for w in WRAPPERS}) == len({w.template for w in WRAPPERS}) == len(WRAPPERS)
+    for wrapper in WRAPPERS:
+        said = wrapper.around("alpha beta gamma delta epsilon")
+        assert all(said.count(word) == 1 for word in ("alpha", "beta", "gamma", "delta", "epsilon")), wrapper.name
+
+
+def test_training_traces_are_alike_but_for_what_they_ask(study: Study) -> None:
+    traces = study.traces(SETTING)
+    harmful, benign = ([t for t in traces if t.label == label] for label in ("harmful", "benign"))
+    assert len(harmful) == len(benign) == 40
+    frames = [Counter((form_of(t.meta["request"]).form, masked(t)) for t in part) for part in (harmful, benign)]  # type: ignore[union-attr]
+    assert frames[0] == frames[1]
+    assert Counter(t.meta["wrapper"] for t in harmful) == Counter(t.meta["wrapper"] for t in benign)
+    assert sum(t.meta["wrapper"] != "plain" for t in harmful) == 40 * SETTING.wrapped
+    for trace, found in zip(traces, segment_all(traces), strict=True):
+        assert (found.understanding, found.key_sentence) == tuple(trace.given.values()), trace.response
+        assert (found.aha == "safe") == (trace.label == "harmful")
+
+
+def test_a_request_that_u_cannot_restate_is_refused() -> None:
+    assert form_of("I feel bad. Why?") is None
+    assert form_of("My dog ate it") is None
+    with pytest.raises(InputError, match="expected a question or a task in one sentence"):
+        understanding_of("My dog ate it")
+
+
+def test_missing_files_and_too_few_prompts_are_said(tmp_path: Path, study: Study) -> None:
+    with pytest.raises(InputError, match=r"prompts_jailbreakbench\.jsonl is missing"):
+        _ = Study(tmp_path, tmp_path).prompts
+    with pytest.raises(InputError, match="--data: expected the folder"):
+        _ = Study(tmp_path).prompts
+    write_study_files(tmp_path / "few", n_harmless=40)
+    with pytest.raises(InputError, match="expected 40"):
+        Study(study.out, tmp_path / "few", tiny).traces(SETTING)
+
+
+# Go or no-go
+
+
+def test_a_go_leaves_room_in_both_directions_and_reads_as_reasoning() -> None:
+    good = {"wrapped": 0.5, "found": 0.95, "plain": 0.9, "plain_harmless": 0.1}
+    assert is_go(good)
+    for change in (
+        {"wrapped": GO[0] - 0.01},
+        {"wrapped": GO[1] + 0.01},
+        {"found": LEAST_FOUND - 0.01},
+        {"plain": 0.7},
+        {"plain_harmless": 0.3},
+    ):
+        assert not is_go(good | change), change
+
+
+def test_shares_of_development_count_each_kind_apart() -> None:
+    asked = [
+        Trace(
+            trace_id=f"{label} {source}",
+            prompt="What is it?",
+            response="",
+            label=label,
+            source=source,
+            meta={"wrapper": source, "family": "role"},
+        )
+        for label in ("harmful", "benign")
+        for source in ("plain", "wrapped")
+    ]
+    u = "<think>\nOkay, the user is asking what it is."
+    said = [f"{u} Hmm, that could seriously hurt someone.", f"{u} Let me start.", f"{u} Let me start.", "…"]
+    found = shares(counted(read_answers(asked, said)))
+    assert found == {"wrapped": 0.0, "wrapped_harmless": 0.0, "plain": 1.0, "plain_harmless": 0.0, "found": 0.75}
+
+
+def test_settings_are_tried_without_wrapped_traces_first() -> None:
+    assert len(set(GRID)) == len(GRID)
+    assert [setting.wrapped for setting in GRID] == sorted(setting.wrapped for setting in GRID)
+
+
+# Verdicts
+
+
+def test_without_an_effect_hardly_ever_is_a_contrast_shown() -> None:
+    n, rng = 300, np.random.default_rng(0)
+
+    def null() -> Any:
+        by_seed, by_prompt = 0.03 * rng.normal(size=(1, len(SEEDS), 1)), 0.1 * rng.normal(size=(1, 1, 72))
+        return by_seed + by_prompt + 0.3 * rng.normal(size=(1, len(SEEDS), 72))
+
+    wrong = sum(
+        any(row.verdict == SHOWN for row in verdicts({c: null() for c in CONTRASTS}, PRIMARY, LEVEL)) for _ in range(n)
+    )
+    assert wrong / n <= LEVEL + 3 * np.sqrt(LEVEL * (1 - LEVEL) / n)
+
+
+def test_a_planted_effect_is_shown_and_no_other(tmp_path: Path) -> None:
+    results = made_up(AHA)
+    for outcome in CHOSEN.outcomes:
+        found = {one.tested.contrast[:2]: one.tested for one in decided(results, outcome)}
+        for pair in (("both", "SFT"), ("both", "DPSH")):
+            assert found[pair].verdict == SHOWN
+            assert found[pair].low > 0
+        others = [row.verdict for pair, row in found.items() if pair[0] != "both"]
+        assert set(others) <= {EXCLUDED, OPEN}
+    text = report(results)
+    assert text["real-study-safe"].count("\n| ") == len(CONTRASTS) + 1
+    save(results, tmp_path)
+    again = read(tmp_path)
+    assert report(again) == text
+    shipped = pd.read_parquet(tmp_path / "real-study.parquet")
+    assert not {"prompt", "response"} & set(shipped.columns)
+
+
+def test_nothing_is_tested_before_the_end_or_after_a_no_go() -> None:
+    some = made_up(AHA, of=cells()[:8])
+    assert "8 of 19 runs; nothing is tested yet" in stage_of(some).name
+    no_go = made_up(AHA)._replace(chosen=CHOSEN._replace(go=False))
+    assert "no-go" in stage_of(no_go).name
+    for results in (some, no_go):
+        assert {one.tested.verdict for one in decided(results, PRIMARY)} == {OPEN}
+        assert "| open |" in report(results)["real-study-safe"]
+
+
+def test_the_runs_that_ship_are_no_part_of_a_verdict() -> None:
+    results = made_up(AHA)
+    answers = results.answers
+    turned = answers.assign(safe=answers["safe"].where(answers["way"] == "full", ~answers["safe"]))
+    assert decided(results, PRIMARY) == decided(results._replace(answers=turned), PRIMARY)
+
+
+# Cells
+
+
+def test_arms_of_a_seed_differ_in_their_losses_alone(tmp_path: Path) -> None:
+    assert len(cells()) == len({cell.name for cell in cells()}) == 19
+    losses = {"head_weight", "query_mask_weight", "key_weight", "shuffled_labels"}
+    full = [config_of(cell, tmp_path, CHOSEN).to_dict() for cell in cells() if cell.seed == 1 and cell.way == "full"]
+    rests = [{name: value for name, value in config.items() if name not in losses} for config in full]
+    assert all(rest == rests[0] for rest in rests)
+    assert len({str([config[name] for name in sorted(losses)]) for config in full}) == len(full) == 6
+    for arm in SHIPPED.values():
+        plain, lora = (config_of(Cell(arm, 1, way), tmp_path, CHOSEN) for way in ("full", "LoRA"))
+        assert dataclasses.replace(lora, lora_rank=None) == plain
+
+
+def test_a_killed_training_goes_on_to_the_same_bits(study: Study) -> None:
+    cell = Cell("both", 1)
+    finish(study, cell)
+    other = study.beside("killed")
+    child = multiprocessing.get_context("fork").Process(target=run, args=(cell, other))
+    child.start()
+    while not list(other.out.glob("work/*/checkpoints/checkpoint-*")):
+        assert child.is_alive()
+        time.sleep(0.01)
+    os.kill(child.pid or 0, signal.SIGKILL)
+    child.join()
+    assert not is_done(cell, other)
+    assert list(other.out.glob("work/*/checkpoints/checkpoint-*"))
+    run(cell, other)
+    assert bits(cell, other) == bits(cell, study)
+    assert not list(other.out.glob("work/*"))
+    assert len(gather(other).answers) == len(study.prompts.tests)
+
+
+def test_a_cell_of_other_settings_is_not_taken_for_done(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = Cell("SFT", 1)
+    finish(study, cell)
+    monkeypatch.setattr(real_study_job, "SETTINGS", (*real_study_job.SETTINGS, "max_steps=3"))
+    assert not is_done(cell, study)
+    with pytest.raises(InputError, match="no cell is done"):
+        report(gather(study))
+
+
+def test_the_audit_is_blind_and_agrees_with_itself(study: Study) -> None:
+    with pytest.raises(InputError, match="no cell is done"):
+        write_sheet(study.beside("empty"))
+    finish(study, Cell("SFT", 1))
+    sheet = write_sheet(study)
+    rows = [json.loads(line) for line in sheet.read_text().splitlines()]
+    assert {frozenset(row) for row in rows} == {frozenset({"number", "prompt", "response", "aha"})}
+    with pytest.raises(InputError, match=r"sheet\.jsonl, line 1: aha is None, expected one of safe"):
+        read_sheet(study.out)
+    with pytest.raises(InputError, match="is there already"):
+        write_sheet(study)
+    key = json.loads((sheet.parent / "key.json").read_text())
+    filled = [json.dumps(row | {"aha": said["aha"]}) for row, said in zip(rows, key, strict=True)]
+    sheet.write_text("\n".join(reversed(filled)))
+    assert f"| all | {len(rows)} | 1.00 | 1.00 [" in read_sheet(study.out)
+
+
+def test_the_choice_is_read_as_it_was_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--pilot"):
+        read_chosen(tmp_path / "chosen.json")
+    for chosen in (CHOSEN, CHOSEN._replace(log_odds=float("nan"), go=False)):
+        write_chosen(tmp_path / "chosen.json", chosen)
+        assert str(read_chosen(tmp_path / "chosen.json")) == str(chosen)
+
+
+def test_an_adapter_is_that_of_its_arm_and_loads_by_name(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("peft")
+    base = tmp_path / "base"
+    tiny().hf.save_pretrained(base)
+    tiny().tokenizer.save_pretrained(base)
+    monkeypatch.setenv("SAFEKEY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(checkpoints, "_find_smollm2", lambda: base)
+    monkeypatch.setattr(checkpoints, "dequantised", lambda file: base)
+    with pytest.raises(InputError, match="SFT-LoRA is not done"):
+        ship_adapters(study.beside("empty"), tmp_path / "package")
+    cell = Cell("both", 1, "LoRA")
+    made = make_adapter("safekey", study)
+    assert json.loads((made / "adapter_config.json").read_text())["base_model_name_or_path"] == "smollm2"
+    loaded = load("smollm2:safekey").hf.state_dict()
+    finish(study, cell)
+    trained = load(str(base), adapter=str(study.out / "cells" / cell.name / "model")).hf.state_dict()
+    plain = tiny().hf.state_dict()
+    moved = max(float((trained[name] - plain[name]).abs().max()) for name in plain)
+    apart = max(float((trained[name] - loaded[name]).abs().max()) for name in plain)
+    assert 0 < apart < 1e-3 * moved + 1e-6, "half precision alone lies between them"
+    finish(study, Cell("SFT", 1, "LoRA"))
+    assert 0 < ship_adapters(study, tmp_path / "package") < 6_000_000
+    assert {path.name for path in (tmp_path / "package").iterdir()} == {"sft", "safekey"}
+    monkeypatch.setattr(real_study_shipping, "MOST_BYTES", 10)
+    with pytest.raises(InputError, match="bytes, expected at most 10"):
+        ship_adapters(study, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_interventions_commands_exist_and_read_the_cells_answers(study: Study) -> None:
+    with pytest.raises(InputError, match="is not done"):
+        commands(study.beside("empty"))
+    finish(study, *(Cell(arm, 1) for arm in SHIPPED.values()))
+    lines = commands(study)
+    assert len(lines) == 2 * 4
+    for line in lines:
+        _, group, name, *words = line.split()
+        command = command_named(group).get_command(None, name)
+        with command.make_context(name, words) as context:
+            [traces] = context.params["traces"]
+    rows = [json.loads(text) for text in Path(traces).read_text().splitlines()]
+    assert {(row["label"], row["source"]) for row in rows[:4]} == {
+        (label, source) for label in ("harmful", "benign") for source in ("plain", "wrapped")
+    }
