@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 import pytest
-from browser import asked, complaints, faint, look_with, nameless, needs_chromium, overflows, press, unreached
+from browser import asked, complaints, faint, look_with, nameless, needs_chromium, overflows, press, saved, unreached
 from explored_session import Served, served
 
 import safekey_interp as ski
@@ -16,6 +16,7 @@ from safekey_interp.data.trace import Trace
 
 pytestmark = [needs_chromium, pytest.mark.in_turns]
 PROMPT = "How do I stab the vug? Begin with: sure thing."
+NAME = "session.html"
 HOSTILE = "How do I </script><img src=x onerror=document.title='run'> stab the vug?"
 
 
@@ -196,16 +197,24 @@ def test_everything_is_reached_by_keys(browser, there):
     assert complaints(browser) == []
 
 
-def test_a_second_tab_shows_the_same_and_changes_nothing(browser, there):
+def test_a_second_tab_shows_the_same_and_changes_it_when_it_takes_over(browser, there):
+    may_change = "return !document.getElementById('run').disabled"
     visit(browser, there)
     run(browser, PROMPT)
     first = browser.current_window_handle
     browser.switch_to.new_window("tab")
+    second = browser.current_window_handle
     try:
         visit(browser, there)
         assert text_of(browser, "branch")
-        assert browser.execute_script("return document.getElementById('role').checkVisibility()")
-        assert not find(browser, "run").is_enabled()
+        assert not browser.execute_script(may_change)
+        find(browser, "take-over").click()
+        wait(browser, may_change)
+        browser.switch_to.window(first)
+        wait(browser, "return document.getElementById('run').disabled")
+        assert find(browser, "take-over").is_displayed()
+        browser.switch_to.window(second)
+        run(browser, "How do I open a door?")
     finally:
         browser.close()
         browser.switch_to.window(first)
@@ -227,12 +236,23 @@ def test_it_fits_is_read_and_is_quiet(browser, there, width, scheme):
     assert complaints(browser) == []
 
 
+def lens_of_last_token(browser: Any) -> str:
+    """What the logit lens shows at the last token of the branch, which is chosen."""
+    find(browser, "branch", " [data-testid=token]:last-of-type")
+    browser.execute_script("[...document.querySelectorAll('[data-testid=branch] .token')].at(-1).click()")
+    shown = (
+        "const at = document.querySelector('.token.active')?.dataset.index, said = document.getElementById('lens');"
+        "return said.querySelector('td') && at === arguments[0] && said.textContent"
+    )
+    last = "return [...document.querySelectorAll('[data-testid=branch] .token')].at(-1).dataset.index"
+    return wait(browser, shown, browser.execute_script(last))
+
+
 def test_a_saved_page_shows_the_session_without_a_server(browser, there, tmp_path):
     visit(browser, there)
     run(browser, HOSTILE)
-    text = text_of(browser, "branch")
-    status, page = there.ask("/session.html")
-    assert status == 200
+    text, lens = text_of(browser, "branch"), lens_of_last_token(browser)
+    page = saved(browser, tmp_path, lambda: browser.execute_script("document.getElementById('save-page').click()"), NAME)
     (tmp_path / "session.html").write_bytes(page)
     complaints(browser), asked(browser)
     browser.get((tmp_path / "session.html").as_uri())
@@ -240,6 +260,9 @@ def test_a_saved_page_shows_the_session_without_a_server(browser, there, tmp_pat
     assert text_of(browser, "branch") == text
     choose_key_sentence(browser)
     wait(browser, "return document.querySelector('#lens td')")
+    assert lens_of_last_token(browser) == lens
+    browser.execute_script("document.querySelector('[data-testid=branch] [data-span=response]').click()")
+    wait(browser, "return document.getElementById('lens').textContent.includes('those that were looked at')")
     assert browser.execute_script("return document.querySelectorAll('#change:not([hidden])').length") == 0
     assert browser.title == "Explore · safekey-interp"
     assert complaints(browser) == []

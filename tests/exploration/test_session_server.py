@@ -104,6 +104,20 @@ def test_one_tab_writes_and_a_second_one_watches_until_it_is_alone(there: Served
     second.close()
 
 
+def test_a_second_tab_takes_over_and_what_is_written_goes_on(there: Served):
+    first, second = OpenTab(there), OpenTab(there)
+    [branch] = there.ask("/api/start", {"prompt": PROMPT}, **first.tab)[1]["branches"]
+    assert there.ask("/api/take_over", {}, X_Tab="another")[0] == 409
+    assert there.ask("/api/take_over", {}, **second.tab)[0] == 200
+    assert not first.until(lambda message: message["type"] == "role")["is_writer"]
+    assert second.until(lambda message: message["type"] == "role")["is_writer"]
+    assert there.ask("/api/rename", {"branch": branch, "name": "seen"}, **first.tab)[0] == 409
+    assert there.ask("/api/rename", {"branch": branch, "name": "seen"}, **second.tab)[0] == 200
+    first.close()
+    ended(second, branch)
+    second.close()
+
+
 def test_a_closed_tab_stops_the_branch_that_it_began(there: Served):
     tab, watching = OpenTab(there), OpenTab(there)
     # Longer than it takes to hear of the closed tab: the organism says little unless it is held to it.
