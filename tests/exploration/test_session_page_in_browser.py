@@ -252,7 +252,9 @@ def test_a_saved_page_shows_the_session_without_a_server(browser, there, tmp_pat
     visit(browser, there)
     run(browser, HOSTILE)
     text, lens = text_of(browser, "branch"), lens_of_last_token(browser)
-    page = saved(browser, tmp_path, lambda: browser.execute_script("document.getElementById('save-page').click()"), NAME)
+    page = saved(
+        browser, tmp_path, lambda: browser.execute_script("document.getElementById('save-page').click()"), NAME
+    )
     (tmp_path / "session.html").write_bytes(page)
     complaints(browser), asked(browser)
     browser.get((tmp_path / "session.html").as_uri())

@@ -74,7 +74,9 @@ def test_a_view_that_goes_leaves_the_session_to_the_next_one(explored):
     assert front.ask("POST", "api/start", {"prompt": PROMPT, "run": False}, X_Tab=second["tab"])[0] == 200
 
 
-@pytest.mark.parametrize("message", [None, 3, {}, {"id": "0", "method": "PUT"}, {"id": "0", "method": "GET", "wish": 1}])
+@pytest.mark.parametrize(
+    "message", [None, 3, {}, {"id": "0", "method": "PUT"}, {"id": "0", "method": "GET", "wish": 1}]
+)
 def test_what_is_no_request_is_passed_over(explored, message):
     front = opened(explored)
     front.send_to_kernel(message)
