@@ -236,22 +236,18 @@ def test_it_fits_is_read_and_is_quiet(browser, there, width, scheme):
     assert complaints(browser) == []
 
 
-def lens_of_last_token(browser: Any) -> str:
-    """What the logit lens shows at the last token of the branch, which is chosen."""
-    find(browser, "branch", " [data-testid=token]:last-of-type")
+LENS = "return document.querySelector('#lens td') && document.getElementById('lens').textContent"
+
+
+def choose_last_token(browser: Any) -> None:
     browser.execute_script("[...document.querySelectorAll('[data-testid=branch] .token')].at(-1).click()")
-    shown = (
-        "const at = document.querySelector('.token.active')?.dataset.index, said = document.getElementById('lens');"
-        "return said.querySelector('td') && at === arguments[0] && said.textContent"
-    )
-    last = "return [...document.querySelectorAll('[data-testid=branch] .token')].at(-1).dataset.index"
-    return wait(browser, shown, browser.execute_script(last))
 
 
 def test_a_saved_page_shows_the_session_without_a_server(browser, there, tmp_path):
     visit(browser, there)
     run(browser, HOSTILE)
-    text, lens = text_of(browser, "branch"), lens_of_last_token(browser)
+    choose_last_token(browser)
+    text, lens = text_of(browser, "branch"), wait(browser, LENS)
     page = saved(
         browser, tmp_path, lambda: browser.execute_script("document.getElementById('save-page').click()"), NAME
     )
@@ -262,7 +258,8 @@ def test_a_saved_page_shows_the_session_without_a_server(browser, there, tmp_pat
     assert text_of(browser, "branch") == text
     choose_key_sentence(browser)
     wait(browser, "return document.querySelector('#lens td')")
-    assert lens_of_last_token(browser) == lens
+    choose_last_token(browser)
+    wait(browser, f"{LENS} === arguments[0]", lens)
     browser.execute_script("document.querySelector('[data-testid=branch] [data-span=response]').click()")
     wait(browser, "return document.getElementById('lens').textContent.includes('those that were looked at')")
     assert browser.execute_script("return document.querySelectorAll('#change:not([hidden])').length") == 0

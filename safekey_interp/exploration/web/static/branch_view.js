@@ -147,8 +147,8 @@ export class BranchView {
     if (difference) {
       const at = difference.first_difference;
       chip(at === null ? "no token differs" : `differs from token ${at + 1}`, "");
-      if (difference.logprob_difference !== null) chip(`${signed(difference.logprob_difference)} nats a token`, "", "log-probability of its tokens from there on, minus what the other gives them");
-      if (difference.kl !== null) chip(`KL ${number(difference.kl)} nats a token`, "", "mean divergence of its next-token distributions from the other’s");
+      if (difference.isRead && difference.logprob_difference !== null) chip(`${signed(difference.logprob_difference)} nats a token`, "", "log-probability of its tokens from there on, minus what the other gives them");
+      if (difference.isRead && difference.kl !== null) chip(`KL ${number(difference.kl)} nats a token`, "", "mean divergence of its next-token distributions from the other’s");
     }
     if (branch.no_control) chip(`no control: ${branch.no_control}`, "");
     this.body.setAttribute("aria-busy", String(branch.status === "running"));
@@ -160,9 +160,16 @@ export class BranchView {
     const { tokens, spans, difference } = this.branch;
     const active = this.text.active >= 0 ? this.text.active : null;
     const drawn = reader ? [ribbon(tokens, { reader, spans, start: this.start, n, width, active })] : [];
-    if (difference) drawn.push(klStrip(difference.tokens.kl, { n, width }));
+    if (difference?.isRead) drawn.push(klStrip(difference.tokens.kl, { n, width }));
     this.figure.hidden = !drawn.length;
     this.figure.replaceChildren(...drawn);
+  }
+
+  // No token is chosen any more.
+  letGo() {
+    this.text.shade(null);
+    this.text.unmark();
+    this.drawRibbon();
   }
 
   choose(position) {

@@ -25,6 +25,13 @@ export class Inspector {
     this.timer = setTimeout(() => this.load(), 80);
   }
 
+  hide() {
+    clearTimeout(this.timer);
+    this.asked += 1;
+    this.branch = null;
+    this.$("inspector").hidden = true;
+  }
+
   async load() {
     const ticket = (this.asked += 1);
     const asked = { branch: this.branch.branch, position: this.position };

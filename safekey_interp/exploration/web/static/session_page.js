@@ -125,12 +125,19 @@ class SessionPage {
     });
     $("columns").style.setProperty("--columns", all.length || 1);
     $("welcome").hidden = this.session.branches.size > 0;
-    $("reading").hidden = !all.length;
-    $("reading").textContent = reading(seen.reader) + (all.length > 1 ? " Blue bars: KL divergence from the first column, nats." : "");
+    this.#drawReading();
     this.drawTree();
     this.#drawChange();
     this.drawButtons();
     this.#compare();
+  }
+
+  // What bars and ribbons are.
+  #drawReading() {
+    const all = this.columns();
+    const isCompared = all.some(({ difference }) => difference?.isRead);
+    this.$("reading").hidden = !all.length;
+    this.$("reading").textContent = reading(this.look().reader) + (isCompared ? " Blue bars: KL divergence from the first column, nats." : "");
   }
 
   drawTree() {
@@ -185,10 +192,17 @@ class SessionPage {
   select(id, compared = null) {
     // The answer to a request may come before the event that tells of its branch.
     if (!this.session.branches.has(id)) return void (this.shown.awaited = [id, compared]);
+    // What was read of a token of another branch leaves its place to the columns.
+    if (id !== this.shown.selected) this.#letGo();
     Object.assign(this.shown, { selected: id, compared, position: null });
     this.$("code").open = false;
     remembered.set("sessionStorage", KEPT, id);
     this.draw();
+  }
+
+  #letGo() {
+    this.inspector.hide();
+    this.views.forEach((view) => view.letGo());
   }
 
   // The whole session anew: the branch that was shown, if it is still there.
@@ -217,12 +231,15 @@ class SessionPage {
       try {
         const difference = await this.connection.read("difference", { branch: branch.branch, other: beside.branch });
         const kl = difference.tokens.kl.filter((value) => value !== null);
+        // Where model and edits are the same, every difference is 0: the text alone was changed.
+        const isRead = kl.some((value) => value > 1e-6);
         const mean = kl.length ? kl.reduce((sum, value) => sum + value, 0) / kl.length : null;
         // A message may have brought the branch anew meanwhile.
         const now = this.session.branches.get(branch.branch);
         if (!now) continue;
-        Object.assign(now, { difference: { ...difference, kl: mean }, firstDifference: difference.first_difference });
+        Object.assign(now, { difference: { ...difference, kl: mean, isRead }, firstDifference: difference.first_difference });
         this.views.get(branch.branch)?.show(now, this.look());
+        this.#drawReading();
       } catch (error) {
         this.trouble(error.message);
       }
