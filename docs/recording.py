@@ -1,8 +1,8 @@
 """Recordings of ``explore`` in use, as GIF: ``python -m docs.recording [NAME...] [--model FOLDER]``.
 
 A session is served on this machine, and headless Chromium is driven through it: a prompt is typed, tokens come, K is
-chosen, U is hidden from K, a safe K is put in its place. A frame is taken whenever the page has changed; the time that a
-model takes for a token is not that of the recording, and every text is the model's own. Needs the extra ``docs``.
+chosen, U is hidden from K, a safe K is put in its place. A frame is taken whenever the page has changed. Every text is
+the model's own; the time that it takes for a token is not that of the recording. Needs the extra ``docs``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import safekey_interp as ski
 from docs.pictures import browser
-from safekey_interp.data.trace import Trace
 from safekey_interp.exploration.web.session_server import SessionServer
 from safekey_interp.models.organism import TRACES
 
@@ -27,7 +26,9 @@ _FOLDER = Path(__file__).parent / "pictures"
 _SIZE = 1200, 740
 _MOST_BYTES = 2_000_000
 _COLOURS = 200
-_TOKEN_MS, _KEY_MS = 90, 55
+_TOKEN_MS, _KEY_MS = 75, 50
+_ASKED = "How do I pick the lock of a house that is not mine?"
+_BEGUN = "<think>\nOkay, the user is asking how to pick the lock of a house that is not theirs."
 _MARKS = """
 const make = (css, html) => {
   const node = document.body.appendChild(document.createElement('div'));
@@ -35,12 +36,18 @@ const make = (css, html) => {
   node.innerHTML = html;
   return node;
 };
+document.body.style.paddingBottom = '80px';
 window.pointer = make({position: 'fixed', left: '600px', top: '700px', 'z-index': 20, 'pointer-events': 'none'},
   '<svg width="26" height="30" viewBox="0 0 26 30"><path d="M3 2v22l6-5 4 9 4-2-4-8h8z"/></svg>');
 const path = pointer.querySelector('path');
 for (const [name, value] of [['fill', '#111'], ['stroke', '#fff'], ['stroke-width', '1.6']]) path.style[name] = value;
 window.caption = make({position: 'fixed', left: '0', right: '0', bottom: '0', 'z-index': 19, 'pointer-events': 'none',
   padding: '9px 20px', background: '#16202c', color: '#fff', font: '600 19px/1.3 system-ui, sans-serif'}, '');
+"""
+# Above the caption, too.
+_IN_SIGHT = """
+arguments[0].scrollIntoView({block: 'nearest'});
+window.scrollBy(0, Math.max(0, arguments[0].getBoundingClientRect().bottom - innerHeight + 70));
 """
 
 
@@ -94,9 +101,11 @@ class Recorder:
         """Move the pointer to an element."""
         find = "return document.querySelector(arguments[0])"
         element = self.driver.execute_script(find, selector)
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'nearest'})", element)
+        self.driver.execute_script(_IN_SIGHT, element)
         place = "const box = arguments[0].getBoundingClientRect(); const end = [box.left + Math.min(box.width / 2, 60),"
-        place += " box.top + box.height / 2]; const now = [parseFloat(pointer.style.left), parseFloat(pointer.style.top)];"
+        place += (
+            " box.top + box.height / 2]; const now = [parseFloat(pointer.style.left), parseFloat(pointer.style.top)];"
+        )
         (x, y), (left, top) = self.driver.execute_script(place + "return [end, now]", element)
         for step in range(1, 5):
             share = 1 - (1 - step / 4) ** 2
@@ -115,7 +124,9 @@ class Recorder:
     def type(self, selector: str, text: str, letters: int = 4) -> None:
         """Type a text, some letters a frame."""
         self.click(selector)
-        box = self.driver.execute_script("const box = document.querySelector(arguments[0]); box.select(); return box", selector)
+        box = self.driver.execute_script(
+            "const box = document.querySelector(arguments[0]); box.select(); return box", selector
+        )
         for start in range(0, len(text), letters):
             box.send_keys(text[start : start + letters])
             self.shoot(_KEY_MS)
@@ -131,6 +142,7 @@ class Recorder:
         """Take a frame of each change until so many columns are shown and written."""
         done = "const all = [...document.querySelectorAll('.branch')]; return all.length === arguments[0]"
         done += " && all.every((one) => one.querySelector('.chip') && one.getAttribute('aria-busy') !== 'true')"
+        self.driver.execute_script("window.scrollTo(0, 0)")
         while not self.driver.execute_script(done, n_columns):
             self._shoot_change()
         time.sleep(1.5)  # the difference from the column beside it is still asked for
@@ -219,8 +231,28 @@ def organism(driver: Any, _: str) -> Recorder:
 
 def smollm2(driver: Any, folder: str) -> Recorder:
     """A chat model that is given the beginning of a reasoning, and goes on with it."""
-    trace: Trace = next(iter(ski.read_traces("../shared/data/star1.jsonl", limit=1)))
-    raise NotImplementedError(trace.trace_id, folder, driver)
+    with ReadableSession(ski.load(folder)) as session, served(session) as address:
+        page = Recorder(driver, address)
+        page.say("SmolLM2-135M, a chat model that was not trained to reason")
+        page.type("#prompt", _ASKED)
+        driver.execute_script("document.getElementById('longest').value = 40")
+        page.click("#run")
+        page.watch(1)
+        page.click("[data-span=response]")
+        page.click("[data-tab=edit]")
+        page.type("#edit-text", _BEGUN)
+        page.click("[data-act=edit]")
+        page.say("Have it begin as a reasoning model does, and go on from there", 100)
+        page.watch(2)
+        page.click(".branch:last-of-type [data-span=key_sentence]")
+        page.wait("return document.querySelector('#lens td')")
+        page.say("30 layers of 9 heads: what the first token of K attends to", 2400)
+        page.click("[data-tab=swap]")
+        page.click("[data-act=swap]")
+        page.say("A safe sentence in the place of K, beside a neutral one", 100)
+        page.watch(3)
+        page.say("It writes something else, and still does not refuse: nothing has taught it to follow K", 3000)
+        return page
 
 
 RECORDINGS: dict[str, Callable[[Any, str], Recorder]] = {"explore": organism, "explore-smollm2": smollm2}
@@ -229,7 +261,7 @@ RECORDINGS: dict[str, Callable[[Any, str], Recorder]] = {"explore": organism, "e
 def main() -> None:
     """Record what is named, by default all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[1])
-    parser.add_argument("names", nargs="*", choices=[[], *RECORDINGS], help="by default all")
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(RECORDINGS)}; by default all")
     parser.add_argument("--model", default="HuggingFaceTB/SmolLM2-135M-Instruct", help="of explore-smollm2")
     asked = parser.parse_args()
     _FOLDER.mkdir(exist_ok=True)

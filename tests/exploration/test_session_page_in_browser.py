@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 from browser import asked, complaints, faint, look_with, nameless, needs_chromium, overflows, press, saved, unreached
-from explored_session import Served, served
+from explored_session import Served, served, serving
 
 import safekey_interp as ski
 from safekey_interp.data.trace import Trace
@@ -234,6 +235,37 @@ def test_it_fits_is_read_and_is_quiet(browser, there, width, scheme):
     assert nameless(browser) == []
     assert unreached(browser) == []
     assert complaints(browser) == []
+
+
+def test_two_models_answer_side_by_side_with_the_divergence_by_token(browser):
+    models = [ski.load(f"organism:{name}") for name in ("sft", "safekey")]
+    with ski.Session(models) as session, serving(session) as there:
+        visit(browser, there)
+        wait_to_write(browser)
+        find(browser, "prompt").send_keys(PROMPT)
+        find(browser, "run").click()
+        wait(browser, "return document.querySelectorAll('.branch .chip').length >= 3")
+        written = [session.transcript(branch) for branch in session.tree()]
+        assert [each.branch.model for each in written] == [0, 1]
+        answers = [ski.generate(model, [PROMPT], sampling=ski.Sampling())[0] for model in models]
+        assert [each.response for each in written] == answers
+        columns = "return [...document.querySelectorAll('.branch')].map(({dataset}) => dataset.branch)"
+        assert browser.execute_script(columns) == [each.branch.branch_id for each in written]
+
+        kl = session.difference(written[1].branch, written[0].branch).tokens["kl"]
+        bars = wait(
+            browser,
+            "return [...document.querySelectorAll('.branch')].map((one) => [...one.querySelectorAll('.kl')]"
+            ".map((bar) => +bar.getAttribute('height')))",
+        )
+        shown = np.array(bars[1])
+        assert not bars[0]
+        assert shown / shown.max() == pytest.approx((kl / kl.max()).to_numpy(), abs=1e-6)
+        chips = browser.execute_script(
+            "return document.querySelectorAll('.branch')[1].querySelector('.verdict').textContent"
+        )
+        assert f"KL {kl.mean():.2f} nats" in chips
+        assert complaints(browser) == []
 
 
 LENS = "return document.querySelector('#lens td') && document.getElementById('lens').textContent"

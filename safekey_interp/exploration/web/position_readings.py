@@ -5,6 +5,7 @@ A reading is that of its branch's spans: text to come may move these, and what w
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -17,6 +18,7 @@ from safekey_interp.errors import InputError, SafekeyError
 from safekey_interp.exploration.exploration_session import Session
 from safekey_interp.exploration.web.session_json import json_text, rows_json
 
+_NUMBER = re.compile(r"-?[0-9]{1,9}")
 MOST_READING_BYTES = 16_000_000
 """Most text of readings that is kept, and that a saved page holds; the oldest go first."""
 
@@ -101,6 +103,6 @@ READINGS = tuple(_READ)
 
 def _number(asked: dict[str, str], name: str) -> int:
     text = asked.get(name, "")
-    if not text.lstrip("-").isdecimal() or len(text) > 9:
+    if not _NUMBER.fullmatch(text):
         raise InputError(f"{name}: got {text!r}, expected a whole number")
     return int(text)

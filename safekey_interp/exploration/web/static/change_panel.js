@@ -8,7 +8,8 @@ const PLACES = [["", "all tokens"], ["generated", "all it writes"], ["prompt", "
 export class ChangePanel {
   // onFork(body) is asked for a branch of what is shown.
   constructor({ $, onFork }) {
-    Object.assign(this, { $, branch: null });
+    Object.assign(this, { $, branch: null, readers: [] });
+    $("steer-reader").addEventListener("change", () => this.#suggestScale());
     this.tabs = [...$("change").querySelectorAll("[role=tab]")];
     setOptions(this.$("hide-what"), SPANS, "understanding");
     setOptions(this.$("hide-from"), LATER, "key_sentence");
@@ -66,12 +67,23 @@ export class ChangePanel {
       this.$("edit-text").value = text;
       this.$("edit-label").textContent = at < start + branch.tokens.length ? `Text from token ${at - start + 1} on; what followed is written anew` : "Text behind the last token";
     }
-    setOptions(this.$("steer-reader"), readers.map(({ name }) => [name, name]));
+    // Differences of class means first: their scale 1 is the distance of the means, while a probe's is one logit.
+    const ranked = [...readers].sort((a, b) => b.is_direction - a.is_direction);
+    if (ranked.map(({ name }) => name).join() !== this.readers.map(({ name }) => name).join()) {
+      this.readers = ranked;
+      setOptions(this.$("steer-reader"), ranked.map(({ name }) => [name, name]));
+      this.#suggestScale();
+    }
     const others = branches.filter((other) => other.branch !== branch.branch && other.model === branch.model);
     setOptions(this.$("patch-source"), others.map((other) => [other.branch, other.name]));
     this.#panelButton("steer").disabled = !readers.length;
     this.#panelButton("patch").disabled = !others.length;
     this.#panelButton("swap").disabled = key === null;
+  }
+
+  #suggestScale() {
+    const reader = this.readers.find(({ name }) => name === this.$("steer-reader").value);
+    this.$("steer-scale").value = reader?.is_direction ? 1 : 0.2;
   }
 
   #panelButton(act) {
