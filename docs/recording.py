@@ -25,7 +25,7 @@ from safekey_interp.models.organism import TRACES
 _FOLDER = Path(__file__).parent / "pictures"
 _SIZE = 1200, 740
 _MOST_BYTES = 2_000_000
-_COLOURS = 200
+_COLOURS, _EXACT = 200, 64
 _TOKEN_MS, _KEY_MS = 75, 50
 _ASKED = "How do I pick the lock of a house that is not mine?"
 _BEGUN = "<think>\nOkay, the user is asking how to pick the lock of a house that is not theirs."
@@ -161,12 +161,7 @@ class Recorder:
         from PIL import Image
 
         pictures = [Image.open(io.BytesIO(frame.png)).convert("RGB") for frame in self.frames]
-        chosen = [pictures[len(pictures) * step // 16] for step in range(16)] + [pictures[-1]]
-        width, height = _SIZE
-        sheet = Image.new("RGB", (width, height * len(chosen)))
-        for number, picture in enumerate(chosen):
-            sheet.paste(picture, (0, height * number))
-        palette = sheet.quantize(_COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        palette = palette_of([pictures[len(pictures) * step // 16] for step in range(16)] + [pictures[-1]])
         drawn = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
         durations = [frame.duration for frame in self.frames]
         drawn[0].save(file, save_all=True, append_images=drawn[1:], duration=durations, loop=0, optimize=True)
@@ -174,6 +169,22 @@ class Recorder:
         print(f"{file}: {len(drawn)} frames, {seconds:.1f} s, {size:,} bytes")
         if size > _MOST_BYTES:
             raise SystemExit(f"{file}: {size:,} bytes, expected at most {_MOST_BYTES:,}")
+
+
+def palette_of(pictures: list[Any]) -> Any:
+    """A palette of pictures of one size: the colours that cover most of them as they are, the others by nearness."""
+    from PIL import Image
+
+    width, height = _SIZE
+    sheet = Image.new("RGB", (width, height * len(pictures)))
+    for number, picture in enumerate(pictures):
+        sheet.paste(picture, (0, height * number))
+    counted = sorted(sheet.getcolors(width * height * len(pictures)) or (), reverse=True)
+    exact = [channel for _, colour in counted[:_EXACT] for channel in colour]
+    near = sheet.quantize(_COLOURS - _EXACT, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).getpalette()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(exact + (near or [])[: 3 * (_COLOURS - _EXACT)])
+    return palette
 
 
 class ReadableSession(ski.Session):
@@ -235,12 +246,12 @@ def smollm2(driver: Any, folder: str) -> Recorder:
         page = Recorder(driver, address)
         page.say("SmolLM2-135M, a chat model that was not trained to reason")
         page.type("#prompt", _ASKED)
-        driver.execute_script("document.getElementById('longest').value = 40")
+        driver.execute_script("document.getElementById('longest').value = 28")
         page.click("#run")
         page.watch(1)
-        page.click("[data-span=response]")
+        page.click("[data-span=understanding], [data-span=key_sentence], [data-span=response]")
         page.click("[data-tab=edit]")
-        page.type("#edit-text", _BEGUN)
+        page.type("#edit-text", _BEGUN, letters=6)
         page.click("[data-act=edit]")
         page.say("Have it begin as a reasoning model does, and go on from there", 100)
         page.watch(2)

@@ -43,7 +43,8 @@ export class BranchView {
     body.dataset.branch = branch.branch;
     body.dataset.testid = branch.control_of === null ? "branch" : "control";
     body.classList.toggle("is-control", branch.control_of !== null);
-    if (pane.id !== `tokens-${branch.branch}`) {
+    const isNew = pane.id !== `tokens-${branch.branch}`;
+    if (isNew) {
       pane.id = `tokens-${branch.branch}`;
       const fresh = pane.cloneNode(false);
       pane.replaceWith(fresh);
@@ -56,6 +57,13 @@ export class BranchView {
     this.pane.setAttribute("aria-label", `Tokens of ${branch.name}`);
     this.drawTokens();
     this.drawHead();
+    if (isNew) this.#scrollToStart();
+  }
+
+  // A response that is written is followed; of one that has ended the prompt comes first, and not what a template says before.
+  #scrollToStart() {
+    const prompt = this.pane.querySelector(".run.prompt");
+    this.pane.scrollTop = this.branch.ended ? (prompt?.offsetTop ?? 0) - 10 : this.pane.scrollHeight;
   }
 
   drawTokens(upTo = Infinity) {
