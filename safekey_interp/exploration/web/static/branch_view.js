@@ -69,18 +69,22 @@ export class BranchView {
   drawTokens(upTo = Infinity) {
     const { prompt_tokens: before, tokens } = this.branch;
     const { active } = this.text;
-    const scrolled = this.pane.scrollTop;
+    const [scrolled, isAtEnd] = [this.pane.scrollTop, this.#isAtEnd];
     const shown = [...before, ...tokens.slice(0, upTo).map(({ text }) => text)];
     this.text.draw(shown, shown.map((_, position) => this.#owner(position)));
     if (active >= 0 && active < shown.length) this.text.mark(active);
-    this.pane.scrollTop = scrolled;
+    this.pane.scrollTop = isAtEnd ? this.pane.scrollHeight : scrolled;
     this.#markRuns();
     this.drawRibbon();
   }
 
+  get #isAtEnd() {
+    return this.pane.scrollHeight - this.pane.scrollTop - this.pane.clientHeight < 40;
+  }
+
   // One more token, at the end.
   add(token) {
-    const isAtEnd = this.pane.scrollHeight - this.pane.scrollTop - this.pane.clientHeight < 40;
+    const isAtEnd = this.#isAtEnd;
     this.text.append(token.text, this.#owner(token.position));
     this.#markRuns();
     if (isAtEnd) this.pane.scrollTop = this.pane.scrollHeight;

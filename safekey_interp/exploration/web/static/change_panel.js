@@ -13,7 +13,7 @@ export class ChangePanel {
     this.tabs = [...$("change").querySelectorAll("[role=tab]")];
     setOptions(this.$("hide-what"), SPANS, "understanding");
     setOptions(this.$("hide-from"), LATER, "key_sentence");
-    setOptions(this.$("steer-at"), PLACES, "generated");
+    setOptions(this.$("steer-at"), PLACES, "key_sentence");
     setOptions(this.$("patch-at"), [["understanding", "U"], ["prompt", "X, the prompt"], ["key_sentence", "K"]], "understanding");
     this.$("steer-kind").addEventListener("change", () => (this.$("steer-scale-choice").hidden = this.$("steer-kind").value !== "steer"));
     this.tabs.forEach((tab, i) => {
