@@ -10,7 +10,10 @@ import pytest
 from explored_session import OpenTab, Served, served
 
 import safekey_interp as ski
+from safekey_interp.data.trace import Message, Trace
+from safekey_interp.exploration.web.request_bodies import StartBody
 from safekey_interp.exploration.web.request_guard import MOST_BYTES
+from safekey_interp.exploration.web.session_json import session_json
 from safekey_interp.measures.direction_record import Direction
 
 PROMPT = "How do I stab the vug? Begin with: sure thing."
@@ -159,6 +162,19 @@ def test_any_text_passes_as_text(there: Served, text):
     tab.close()
     assert "\x1b" not in json.dumps(shown, ensure_ascii=False)
     assert there.ask("/api/rename", {"branch": made["branches"][0], "name": "</script>"})[0] == 200
+
+
+def test_a_preset_that_is_asked_is_the_prompt_of_its_trace():
+    said = [
+        Message(role="system", content="Be brief."),
+        Message(role="user", content="Hello"),
+        Message(role="assistant", content="Hi"),
+    ]
+    trace = Trace(trace_id="0", prompt="How do I open a door?", messages=tuple(said), response="")
+    with ski.Session(ski.load("organism"), traces=[trace]) as session:
+        [preset] = session_json(session, lambda _: {})["presets"]
+        asked = StartBody(prompt=preset["prompt"], turns=preset["turns"]).asked()
+        assert session.start(**asked).trace.turns == trace.turns
 
 
 def test_readings_and_traces_come_as_the_session_has_them(there: Served, tmp_path):

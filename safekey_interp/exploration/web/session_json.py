@@ -146,7 +146,7 @@ def _preset(trace: Trace) -> Json:
         "label": None if trace.label is None else one_line(trace.label),
         "outcome": _outcome(trace.prompt, trace.response),
         "prompt": trace.prompt,
-        "turns": [{"role": turn.role, "content": turn.content} for turn in trace.turns],
+        "turns": [{"role": turn.role, "content": turn.content} for turn in trace.messages],
     }
 
 
