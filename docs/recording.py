@@ -45,6 +45,9 @@ for (const [name, value] of [['fill', '#111'], ['stroke', '#fff'], ['stroke-widt
 window.caption = make({position: 'fixed', left: '0', right: '0', bottom: '0', 'z-index': 19, 'pointer-events': 'none',
   padding: '9px 20px', background: '#16202c', color: '#fff', font: '600 19px/1.3 system-ui, sans-serif'}, '');
 """
+_TO_KEYS = """
+for (const run of document.querySelectorAll('.run.key-sentence')) run.closest('.tokens').scrollTop = run.offsetTop - 80;
+"""
 # Above the caption, too.
 _IN_SIGHT = """
 arguments[0].scrollIntoView({block: 'nearest'});
@@ -181,7 +184,7 @@ def palette_of(pictures: list[Any]) -> Any:
     sheet = Image.new("RGB", (width, height * len(pictures)))
     for number, picture in enumerate(pictures):
         sheet.paste(picture, (0, height * number))
-    counted = sorted(sheet.getcolors(width * height * len(pictures)) or (), reverse=True)
+    counted: Any = sorted(sheet.getcolors(width * height * len(pictures)) or (), reverse=True)
     exact = [channel for _, colour in counted[:_EXACT] for channel in colour]
     near = sheet.quantize(_COLOURS - _EXACT, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).getpalette()
     palette = Image.new("P", (1, 1))
@@ -196,7 +199,7 @@ class ReadableSession(ski.Session):
         """As a session does."""
         for event in super().run(branch):
             yield event
-            if type(event).__name__ == "TokenWritten" and not event.is_given:
+            if isinstance(event, ski.TokenWritten) and not event.is_given:
                 time.sleep(0.15)
 
 
@@ -266,6 +269,7 @@ def smollm2(driver: Any, folder: str) -> Recorder:
         page.click("[data-act=swap]")
         page.say("A safe sentence in the place of K, beside a neutral one", 100)
         page.watch(3)
+        driver.execute_script(_TO_KEYS)
         page.say("Another K, another text; but nothing has taught this model to follow K", 3000)
         return page
 

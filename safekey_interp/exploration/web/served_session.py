@@ -79,8 +79,8 @@ class ServedSession:
         address = escaped(self.address)
         names = ", ".join(model.name for model in self.session.models)
         link = f'<a href="{address}" target="_blank" rel="noopener">Explore {escaped(names)}</a>'
-        page = {} if self._widget is None else self._widget._repr_mimebundle_()[0]
-        return page | {"text/plain": repr(self), "text/html": link}
+        data, _ = (self._widget and self._widget._repr_mimebundle_()) or ({}, {})
+        return data | {"text/plain": repr(self), "text/html": link}
 
     @cached_property
     def _widget(self) -> SessionWidget | None:
