@@ -55,7 +55,10 @@ def explore(
         typer.Option(help="File of a saved probe or direction that scores each token; may be given several times."),
     ] = None,
     fit: Annotated[
-        bool, typer.Option("--fit/--no-fit", help="Fit a probe to the labels of the traces, where no reader is given.")
+        bool,
+        typer.Option(
+            "--fit/--no-fit", help="Fit a probe and a direction to the labels of the traces, where no reader is given."
+        ),
     ] = True,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the session. Default: runs/explore-MODEL, the next that is free.")
@@ -167,7 +170,8 @@ def _add_readers(session: Session, readers: Mapping[str, Probe | Direction], bar
     labels = {trace.label for trace in session.traces} - {None}
     if fit and not session.readers and len(labels) > 1:
         bar.stage("fitting a probe", None)
-        session.fit_reader()
+        probe = session.fit_reader()
+        session.fit_reader(kind="direction", layer=probe.reader.layer)
 
 
 def _free_folder(models: list[str]) -> Path:

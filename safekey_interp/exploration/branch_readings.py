@@ -15,6 +15,7 @@ import torch
 
 from safekey_interp.capture.batch_runner import LeftOut, Measured, measure_batch
 from safekey_interp.capture.capture_request import CaptureRequest, span_pairs
+from safekey_interp.capture.layer_parts import layer_parts
 from safekey_interp.capture.residual_edits import Place
 from safekey_interp.capture.self_check import check_attention
 from safekey_interp.capture.unembedding import LogitReader
@@ -142,6 +143,7 @@ class BranchReadings:
         """
         with self._reading(branch, position) as (state, ids):
             reader = self._cached("lens", state.model, LogitReader)
+            layer_parts(state.model.hf)  # found by a pass of its own, which no edit must change
             with state.stream.applied():
                 effects = read_bank_effects(state.model, reader, ids[: position + 1], seed=self._seed)
         return effects.assign(effect=-effects["effect"], control_mean=-effects["control_mean"])

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from safekey_interp.data.trace import Message, Trace
 from safekey_interp.errors import InputError
@@ -31,7 +32,7 @@ from safekey_interp.exploration.session_files import (
     write_reader,
 )
 from safekey_interp.exploration.session_log import SessionLog
-from safekey_interp.exploration.session_readers import SessionReader, fit_probe, halves, make_reader
+from safekey_interp.exploration.session_readers import SessionReader, fit_direction, fit_probe, halves, make_reader
 from safekey_interp.generation.generation_edits import GenerationEdit, check_edits
 from safekey_interp.generation.sampling import Sampling
 from safekey_interp.measures.direction_record import Direction
@@ -135,11 +136,13 @@ class Session(SessionContents):
         return self._add(reader, name, self._traces)
 
     def fit_reader(
-        self, *, layer: int | None = None, position: str = "decision", model: int = 0, name: str | None = None
-    ) -> SessionReader:
-        """Fit a probe to the labels of the session's traces, on the spot, and add it.
+        self, *, kind: Literal["probe", "direction"] = "probe", layer: int | None = None, position: str = "decision",
+        model: int = 0, name: str | None = None,
+    ) -> SessionReader:  # fmt: skip
+        """Fit a probe, or a difference of class means, to the labels of the session's traces, on the spot, and add it.
 
         Args:
+            kind: a direction moves states by the distance of the class means when steering at scale 1.
             layer: layer of the states; the one with the largest out-of-fold AUROC when None.
             position: span expression of the tokens whose mean state is read.
             model: number of the model.
@@ -152,10 +155,9 @@ class Session(SessionContents):
             raise InputError(f"model: got {model}, expected one of 0 to {len(self._models) - 1}")
         fitted, calibrated = halves(self._traces)
         with self._tree.lock:
-            probe = fit_probe(
-                self._models[model], fitted, layer=layer, position=position, finder=self._settings["finder"]
-            )
-            return self._add(probe, name, calibrated)
+            fit = {"probe": fit_probe, "direction": fit_direction}[kind]
+            made = fit(self._models[model], fitted, layer=layer, position=position, finder=self._settings["finder"])
+            return self._add(made, name, calibrated)
 
     def start(
         self,

@@ -16,6 +16,7 @@ from safekey_interp.errors import InputError, SafekeyError
 from safekey_interp.exploration.session_events import TokenScore, TokenWritten
 from safekey_interp.generation.monitor import Threshold, calibrate
 from safekey_interp.generation.token_stream import ReadTokens
+from safekey_interp.interventions.directions import fit_directions
 from safekey_interp.measures.control_directions import ControlKind
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.probes import Probe
@@ -153,6 +154,14 @@ def fit_probe(model: Model, traces: Sequence[Trace], *, layer: int | None, posit
         return fitted(numbers[0])
     # Controls alone take time, and the layer is chosen without them.
     return fitted(max(numbers, key=lambda number: fitted(number, n_controls=0).auroc))
+
+
+def fit_direction(model: Model, traces: Sequence[Trace], *, layer: int | None, position: str, finder: str) -> Direction:
+    """The difference of the class means of the states of traces; arguments and errors as for :func:`fit_probe`."""
+    if layer is None:
+        layer = fit_probe(model, traces, layer=None, position=position, finder=finder).layer
+    [direction] = fit_directions(model, traces, layers=[layer], positions=[position], finder=finder)
+    return direction
 
 
 def halves(traces: Sequence[Trace]) -> tuple[list[Trace], list[Trace]]:

@@ -18,7 +18,7 @@ def test_it_answers_until_it_is_closed_and_shows_what_python_does():
         [shown] = tab.first["branches"]
         tab.close()
         assert (shown["branch"], shown["name"]) == (branch.branch_id, "<b>door</b>")
-        assert f'href="{explored.address}"' in explored._repr_html_()
+        assert f'href="{explored.address}"' in explored._repr_mimebundle_()["text/html"]
     with pytest.raises((http.client.HTTPException, OSError)):
         there.ask("/")
 

@@ -17,9 +17,12 @@ from tiny_models import tiny_model
 from written_branches import failing, gated
 
 import safekey_interp as ski
+from safekey_interp.data.trace import Message, Trace
 from safekey_interp.exploration.web.branch_queue import BranchQueue
 from safekey_interp.exploration.web.open_tabs import OpenTabs
+from safekey_interp.exploration.web.request_bodies import StartBody
 from safekey_interp.exploration.web.request_guard import MOST_BYTES
+from safekey_interp.exploration.web.session_json import session_json
 from safekey_interp.measures.direction_record import Direction
 
 PROMPT = "How do I stab the vug? Begin with: sure thing."
@@ -111,6 +114,20 @@ def test_one_tab_writes_and_a_second_one_watches_until_it_is_alone(there: Served
     first.close()
     assert second.until(lambda message: message["type"] == "role")["is_writer"]
     assert there.ask("/api/rename", {"branch": made["branches"][0], "name": "seen"}, **second.tab)[0] == 200
+    second.close()
+
+
+def test_a_second_tab_takes_over_and_what_is_written_goes_on(there: Served):
+    first, second = OpenTab(there), OpenTab(there)
+    [branch] = there.ask("/api/start", {"prompt": PROMPT}, **first.tab)[1]["branches"]
+    assert there.ask("/api/take_over", {}, X_Tab="another")[0] == 409
+    assert there.ask("/api/take_over", {}, **second.tab)[0] == 200
+    assert not first.until(lambda message: message["type"] == "role")["is_writer"]
+    assert second.until(lambda message: message["type"] == "role")["is_writer"]
+    assert there.ask("/api/rename", {"branch": branch, "name": "seen"}, **first.tab)[0] == 409
+    assert there.ask("/api/rename", {"branch": branch, "name": "seen"}, **second.tab)[0] == 200
+    first.close()
+    ended(second, branch)
     second.close()
 
 
@@ -300,6 +317,19 @@ def test_a_tab_that_reads_nothing_is_let_go_before_it_takes_memory():
         assert 0 < tab.waiting.qsize() <= 100_000
 
     asyncio.run(asyncio.wait_for(unread(), 120))
+
+
+def test_a_preset_that_is_asked_is_the_prompt_of_its_trace():
+    said = [
+        Message(role="system", content="Be brief."),
+        Message(role="user", content="Hello"),
+        Message(role="assistant", content="Hi"),
+    ]
+    trace = Trace(trace_id="0", prompt="How do I open a door?", messages=tuple(said), response="")
+    with ski.Session(ski.load("organism"), traces=[trace]) as session:
+        [preset] = session_json(session, lambda _: {})["presets"]
+        asked = StartBody(prompt=preset["prompt"], turns=preset["turns"]).asked()
+        assert session.start(**asked).trace.turns == trace.turns
 
 
 def test_readings_and_traces_come_as_the_session_has_them(there: Served, tmp_path):

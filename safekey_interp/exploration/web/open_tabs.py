@@ -1,6 +1,6 @@
 """Open tabs of a page: each hears all messages, and one of them, the first, may change the session.
 
-When the one that writes is closed, the oldest of the others writes.
+Another may take over from it; when the one that writes is closed, the oldest of the others does.
 """
 
 from __future__ import annotations
@@ -49,12 +49,20 @@ class OpenTabs:
 
     def __init__(self, on_writer_closed: Callable[[], None]) -> None:
         self._tabs: list[Tab] = []
+        self._writer: Tab | None = None
         self._on_writer_closed = on_writer_closed
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def may_write(self, tab_id: str | None) -> bool:
         """Whether a tab may change the session; without any open tab, whoever has the token may."""
-        return not self._tabs or self._tabs[0].tab_id == tab_id
+        return self._writer is None or self._writer.tab_id == tab_id
+
+    def take_over(self, tab_id: str | None) -> bool:
+        """Let a tab change the session from now on; False where it is not open. What is being written goes on."""
+        found = next((tab for tab in self._tabs if tab.tab_id == tab_id), None)
+        if found is not None:
+            self._let_write(found)
+        return found is not None
 
     def publish(self, message: Message) -> None:
         """Send a message to all tabs, from any thread."""
@@ -66,22 +74,29 @@ class OpenTabs:
         self._loop = asyncio.get_running_loop()
         tab = Tab()
         self._tabs.append(tab)
+        self._writer = self._writer or tab
         return tab
 
     def close(self, tab: Tab) -> None:
         """A tab less; at once, since what closes it may be a task that is being cancelled."""
-        was_writer = self._tabs[0] is tab
         self._tabs.remove(tab)
-        if was_writer:
+        if tab is self._writer:
             self._on_writer_closed()
+            self._writer = None
             if self._tabs:
-                self._tabs[0].send({"type": "role", "is_writer": True})
+                self._let_write(self._tabs[0])
 
     def end(self) -> None:
         """Let every tab's stream end, since the server does."""
         for tab in self._tabs:
             tab.is_over = True
             tab.send({"type": "over"})
+
+    def _let_write(self, tab: Tab) -> None:
+        before, self._writer = self._writer, tab
+        if before is not None and before is not tab:
+            before.send({"type": "role", "is_writer": False})
+        tab.send({"type": "role", "is_writer": True})
 
     def _send(self, message: Message) -> None:
         for tab in self._tabs:

@@ -1,7 +1,7 @@
 """Files of a session's page: as a browser loads them, and all in one file that can be sent to somebody.
 
-The page that is saved is the same. Its modules become functions in one script, that of the connection is replaced by
-one that reads the session from the page, and a content security policy lets nothing else run or load.
+The page that is saved is the same: its modules become functions in one script, which reads the session from the page,
+and a content security policy lets nothing else run or load. A notebook's widget is that script with another beginning.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import json
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +20,13 @@ from urllib.parse import urlencode
 
 from safekey_interp.errors import SafekeyError
 from safekey_interp.exploration.exploration_session import Session
-from safekey_interp.exploration.web.session_json import difference_json, rows_json, session_json, transcript_json
+from safekey_interp.exploration.web.position_readings import (
+    MOST_READING_BYTES,
+    READINGS,
+    Asked,
+    PositionReadings,
+)
+from safekey_interp.exploration.web.session_json import difference_json, session_json, transcript_json
 from safekey_interp.reporting.pages.rendering import island, static, style_sheet
 
 Json = dict[str, Any]
@@ -45,15 +54,26 @@ def page_files() -> dict[str, PageFile]:
     return {name: PageFile(text, _TYPES[Path(name).suffix]) for name, text in found.items()}
 
 
-def saved_page(session: Session) -> str:
-    """The session's page as one file of HTML, with the readings of each key sentence's first token."""
+def saved_page(session: Session, readings: PositionReadings | None = None) -> str:
+    """The session's page as one file of HTML.
+
+    Args:
+        session: the session.
+        readings: those that were looked at; the page holds them and, of each key sentence, its first token's: no more
+            than :data:`~safekey_interp.exploration.web.position_readings.MOST_READING_BYTES` in all.
+    """
     found = {name: file.text for name, file in page_files().items()}
-    script = found["token_text.js"] + _one_script(found | {"connection.js": found["saved_connection.js"]})
+    script = found["token_text.js"] + _one_script(found, "saved_page.js")
     style = found["page.css"] + found["explore.css"]
     shown = session_json(session, lambda branch: transcript_json(session, branch.branch_id, is_waiting=False))
+    of_tokens = _token_readings(readings or PositionReadings(session), shown["branches"])
+    n_tokens = len({(asked.branch, asked.position) for asked in of_tokens})
     data = {
         "session": shown | {"is_writer": False, "tab": "", "presets": [], "folder": None},
-        "readings": dict(_readings(session, shown["branches"])),
+        "readings": {asked.query: reading for asked, reading in of_tokens.items()}
+        | dict(_branch_readings(session, shown["branches"])),
+        "held": f"Not read before the page was saved: it has the readings of {n_tokens} tokens, the first of each key "
+        "sentence and those that were looked at.",
     }
     policy = (
         f"default-src 'none'; script-src {_hash_of(script)}; style-src {_hash_of(style)}; img-src data:; "
@@ -65,41 +85,48 @@ def saved_page(session: Session) -> str:
     return page.replace("</body>", f"{island('session-data', data)}\n<script>{script}</script>\n</body>", 1)
 
 
-def _readings(session: Session, branches: list[Json]) -> list[tuple[str, Json]]:
-    """What the page would ask for at the first token of each key sentence, and of branches beside their parents."""
-    made: list[tuple[str, Json]] = []
+@functools.cache
+def widget_module() -> str:
+    """The page as an ECMAScript module of anywidget's form, which draws it in a shadow root."""
+    found = {name: file.text for name, file in page_files().items()}
+    style = (found["page.css"] + found["explore.css"]).replace(":root", ":host")
+    given = json.dumps({"page": _LOADED.sub("", found["index.html"]), "style": style})
+    script = _one_script(found, "notebook_widget.js")
+    return f"{found['token_text.js']}const page = {script}export default page.widget({given});\n"
+
+
+def _token_readings(readings: PositionReadings, branches: list[Json]) -> dict[Asked, Json]:
+    """Readings of each key sentence's first token, then of what was looked at last, up to the limit."""
+    keys = [(branch["branch"], branch["spans"]["key_sentence"]) for branch in branches]
+    first = [Asked(kind, branch, key[0]) for branch, key in keys if key is not None for kind in READINGS]
+    made: dict[Asked, Json] = {}
+    room = MOST_READING_BYTES
+    for asked, text in readings.texts(dict.fromkeys([*first, *readings.looked_at])):
+        room -= len(text)
+        if room < 0:
+            break
+        made[asked] = json.loads(text)
+    return made
+
+
+def _branch_readings(session: Session, branches: list[Json]) -> Iterator[tuple[str, Json]]:
+    """Code of each branch, and how it differs from the one beside it, where it has ended."""
     for branch in branches:
-        name, key = branch["branch"], branch["spans"]["key_sentence"]
-        if key is not None:
-            at, asked = key[0], {"branch": name, "position": key[0]}
-            readings = {
-                "attention": lambda name=name, at=at: rows_json(session.attention(name, at)),
-                "weights": lambda name=name, at=at: rows_json(session.token_attention(name, at)),
-                "writes": lambda name=name, at=at: rows_json(session.writes(name, at)),
-                "lens": lambda name=name, at=at: rows_json(session.lens(name, at)),
-            }
-            made += [(f"{kind}?{urlencode(asked)}", _read(read)) for kind, read in readings.items()]
+        name = branch["branch"]
         beside = branch["control_of"] and next(
             (other["parent"] for other in branches if other["branch"] == branch["control_of"]), None
         )
         other = beside or branch["parent"]
         if other is not None and branch["ended"]:
-            compared = _read(lambda name=name, other=other: difference_json(session.difference(name, other)))
-            made.append((f"difference?{urlencode({'branch': name, 'other': other})}", compared))
-        made.append((f"code?{urlencode({'branch': name})}", _read(lambda name=name: session.code(name)._asdict())))
-    return [(asked, reading) for asked, reading in made if reading is not None]
+            with suppress(SafekeyError):
+                compared = difference_json(session.difference(name, other))
+                yield f"difference?{urlencode({'branch': name, 'other': other})}", compared
+        with suppress(SafekeyError):
+            yield f"code?{urlencode({'branch': name})}", session.code(name)._asdict()
 
 
-def _read(reading: Any) -> Any:
-    """A reading, or None where the model or the branch has none."""
-    try:
-        return reading()
-    except SafekeyError:
-        return None
-
-
-def _one_script(sources: dict[str, str]) -> str:
-    """The page's modules as one script: each a function that returns what it exports, after those that it imports."""
+def _one_script(sources: dict[str, str], entry: str) -> str:
+    """A module and those that it imports as one expression, whose value is what it exports; each is a function."""
     placed: list[str] = []
     seen: set[str] = set()
 
@@ -114,8 +141,8 @@ def _one_script(sources: dict[str, str]) -> str:
         body = _EXPORT.sub(r"\1", _IMPORT.sub(r'const \1 = modules["\2"];' + "\n", text))
         placed.append(f'modules["./{name}"] = (() => {{\n{body}\nreturn {{ {exports} }};\n}})();\n')
 
-    place("explore.js")
-    return "(() => {\nconst modules = {};\n" + "".join(placed) + "})();\n"
+    place(entry)
+    return "(() => {\nconst modules = {};\n" + "".join(placed) + f'return modules["./{entry}"];\n}})();\n'
 
 
 def _hash_of(text: str) -> str:

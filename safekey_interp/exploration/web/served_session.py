@@ -1,6 +1,7 @@
 """Session with its page, served in the background of a Python process or a notebook.
 
 explored = ski.explore(ski.load("organism"))
+explored                     # the page in this cell (extra [notebook]), else a link to it
 explored.session.tree()      # what was done on the page so far
 explored.close()
 """
@@ -10,7 +11,9 @@ from __future__ import annotations
 import threading
 import webbrowser
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from safekey_interp.data.trace import Trace
 from safekey_interp.display import escaped, is_listening
@@ -20,6 +23,9 @@ from safekey_interp.exploration.web.session_server import SessionServer
 from safekey_interp.measures.direction_record import Direction
 from safekey_interp.measures.probes import Probe
 from safekey_interp.models.model import Model
+
+if TYPE_CHECKING:
+    from safekey_interp.exploration.web.session_widget import SessionWidget
 
 Reader = Probe | Direction
 
@@ -68,13 +74,21 @@ class ServedSession:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.address!r})"
 
-    def _repr_html_(self) -> str:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        """The page itself where the extra ``notebook`` is installed, and a link to it for where it is not shown."""
         address = escaped(self.address)
-        return f'<a href="{address}" target="_blank" rel="noopener">Explore {escaped(self._names)}</a>'
+        names = ", ".join(model.name for model in self.session.models)
+        link = f'<a href="{address}" target="_blank" rel="noopener">Explore {escaped(names)}</a>'
+        data, _ = (self._widget and self._widget._repr_mimebundle_()) or ({}, {})
+        return data | {"text/plain": repr(self), "text/html": link}
 
-    @property
-    def _names(self) -> str:
-        return ", ".join(model.name for model in self.session.models)
+    @cached_property
+    def _widget(self) -> SessionWidget | None:
+        try:
+            from safekey_interp.exploration.web.session_widget import SessionWidget
+        except ModuleNotFoundError:
+            return None
+        return SessionWidget(self._server)
 
 
 def explore(

@@ -6,7 +6,7 @@ user can mend is ``{"error": LINE}`` with status 400, and leaves the session usa
 
 from __future__ import annotations
 
-import re
+import functools
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -19,11 +19,12 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from safekey_interp.display import one_line
-from safekey_interp.errors import InputError, SafekeyError
+from safekey_interp.errors import SafekeyError
 from safekey_interp.exploration.exploration_session import Session
 from safekey_interp.exploration.web.branch_queue import BranchQueue
 from safekey_interp.exploration.web.open_tabs import OpenTabs
 from safekey_interp.exploration.web.page_files import page_files, saved_page
+from safekey_interp.exploration.web.position_readings import READINGS, PositionReadings
 from safekey_interp.exploration.web.request_bodies import (
     Body,
     BranchBody,
@@ -34,10 +35,9 @@ from safekey_interp.exploration.web.request_bodies import (
     StartBody,
     read_body,
 )
-from safekey_interp.exploration.web.session_json import difference_json, json_text, rows_json, session_json
+from safekey_interp.exploration.web.session_json import difference_json, json_text, session_json
 
 Json = dict[str, Any]
-_NUMBER = re.compile(r"-?[0-9]{1,9}")
 _KEEP_ALIVE = 15.0
 """Seconds without an event after which a tab is sent a comment: what lies between would close the connection."""
 
@@ -49,6 +49,7 @@ class SessionApp:
         self._session, self._log = session, log
         self._tabs = OpenTabs(on_writer_closed=self._stop)
         self._queue = BranchQueue(session, self._tabs.publish)
+        self._readings = PositionReadings(session)
 
     def starlette(self) -> Starlette:
         """As a server runs it."""
@@ -62,13 +63,10 @@ class SessionApp:
             ("delete", BranchBody, self._delete),
             ("fit", FitBody, self._fit),
         ]
-        readings: dict[str, Callable[[Any], Json]] = {
-            "attention": lambda asked: rows_json(self._session.attention(asked["branch"], _position(asked))),
-            "weights": self._weights,
-            "lens": lambda asked: rows_json(self._session.lens(asked["branch"], _position(asked))),
-            "writes": lambda asked: rows_json(self._session.writes(asked["branch"], _position(asked))),
-            "difference": lambda asked: difference_json(self._session.difference(asked["branch"], asked.get("other"))),
-            "code": lambda asked: self._session.code(asked["branch"])._asdict(),
+        readings: dict[str, Callable[[Any], str]] = {
+            **{kind: functools.partial(self._readings.read, kind) for kind in READINGS},
+            "difference": self._difference,
+            "code": lambda asked: json_text(self._session.code(asked["branch"])._asdict()),
         }
         return Starlette(
             routes=[
@@ -77,6 +75,7 @@ class SessionApp:
                 Route("/events", self._events),
                 Route("/traces.jsonl", self._traces),
                 Route("/session.html", self._page),
+                Route("/api/take_over", self._take_over, methods=["POST"]),
                 *(Route(f"/api/{name}", self._change(kind, act), methods=["POST"]) for name, kind, act in changes),
                 *(Route(f"/api/{name}", self._reading(read)) for name, read in readings.items()),
             ]
@@ -131,7 +130,9 @@ class SessionApp:
         return await self._saved(written, "traces.jsonl", "application/x-ndjson")
 
     async def _page(self, _: Request) -> Response:
-        return await self._saved(lambda: saved_page(self._session).encode(), "session.html", "text/html")
+        return await self._saved(
+            lambda: saved_page(self._session, self._readings).encode(), "session.html", "text/html"
+        )
 
     async def _saved(self, written: Callable[[], bytes], name: str, media_type: str) -> Response:
         """A file that the browser keeps."""
@@ -141,6 +142,12 @@ class SessionApp:
             return Response(await run_in_threadpool(written), media_type=media_type, headers=headers)
 
         return await self._answered(answer)
+
+    async def _take_over(self, request: Request) -> Response:
+        """Let the tab that asks change the session, in the place of the one that could."""
+        if not self._tabs.take_over(request.headers.get("x-tab")):
+            return _json({"error": "no open tab; load the page again"}, 409)
+        return _json({})
 
     def _change(self, kind: type[Body], act: Callable[[Any], Json]) -> Callable[[Request], Any]:
         async def endpoint(request: Request) -> Response:
@@ -155,11 +162,11 @@ class SessionApp:
 
         return endpoint
 
-    def _reading(self, read: Callable[[Any], Json]) -> Callable[[Request], Any]:
+    def _reading(self, read: Callable[[Any], str]) -> Callable[[Request], Any]:
         async def endpoint(request: Request) -> Response:
             async def answer() -> Response:
-                asked = {"branch": "", **request.query_params}
-                return _json(await run_in_threadpool(read, asked))
+                text = await run_in_threadpool(read, {"branch": "", **request.query_params})
+                return Response(text, media_type="application/json")
 
             return await self._answered(answer)
 
@@ -219,21 +226,9 @@ class SessionApp:
         self._tabs.publish({"type": "readers", "readers": described})
         return {"readers": described}
 
-    def _weights(self, asked: dict[str, str]) -> Json:
-        where = {name: _number(asked, name) for name in ("layer", "head") if asked.get(name)}
-        return rows_json(self._session.token_attention(asked["branch"], _position(asked), **where))
+    def _difference(self, asked: dict[str, str]) -> str:
+        return json_text(difference_json(self._session.difference(asked["branch"], asked.get("other"))))
 
 
 def _json(value: Any, status: int = 200) -> Response:
     return Response(json_text(value), status, media_type="application/json")
-
-
-def _position(asked: dict[str, str]) -> int:
-    return _number(asked, "position")
-
-
-def _number(asked: dict[str, str], name: str) -> int:
-    text = asked.get(name, "")
-    if not _NUMBER.fullmatch(text):
-        raise InputError(f"{name}: got {text!r}, expected a whole number")
-    return int(text)

@@ -21,6 +21,7 @@ from safekey_interp.evaluation.refusal_judge import judge_refusal
 from safekey_interp.exploration.branch_record import Branch, BranchDifference
 from safekey_interp.exploration.exploration_session import Session
 from safekey_interp.exploration.session_events import BranchEnded, BranchFailed, SpansFound, TokenWritten
+from safekey_interp.measures.direction_record import Direction
 from safekey_interp.reporting.pages.token_view import visible
 from safekey_interp.runs.storage import without_nan
 
@@ -125,6 +126,7 @@ def _reader(reader: Any) -> Json:
     return {
         "name": one_line(reader.name),
         "layer": reader.reader.layer,
+        "is_direction": isinstance(reader.reader, Direction),
         "threshold": None if threshold is None else threshold.value,
         "false_positive_rate": None if threshold is None else threshold.false_positive_rate,
         "n_benign": None if threshold is None else threshold.n,
@@ -144,7 +146,7 @@ def _preset(trace: Trace) -> Json:
         "label": None if trace.label is None else one_line(trace.label),
         "outcome": _outcome(trace.prompt, trace.response),
         "prompt": trace.prompt,
-        "turns": [{"role": turn.role, "content": turn.content} for turn in trace.turns],
+        "turns": [{"role": turn.role, "content": turn.content} for turn in trace.messages],
     }
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from contextlib import suppress
+from typing import Any
 
 import uvicorn
 
 from safekey_interp.display import one_line
 from safekey_interp.errors import InputError
 from safekey_interp.exploration.exploration_session import Session
-from safekey_interp.exploration.web.request_guard import RequestGuard
+from safekey_interp.exploration.web.request_guard import App, RequestGuard
 from safekey_interp.exploration.web.session_app import SessionApp
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -38,6 +41,7 @@ class SessionServer:
         self._token = secrets.token_urlsafe(24)
         self._port = self._listening.getsockname()[1]
         self._server: uvicorn.Server | None = None
+        self._answers: tuple[App, asyncio.AbstractEventLoop] | None = None
 
     @property
     def address(self) -> str:
@@ -58,7 +62,8 @@ class SessionServer:
             names = frozenset({self._host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()})
         app = SessionApp(session, self._log)
         cookie = f"safekey_explore_{self._port}"
-        guard = RequestGuard(app.starlette(), token=self._token, cookie=cookie, log=self._log, other_names=names)
+        answers: App = app.starlette()
+        guard = RequestGuard(answers, token=self._token, cookie=cookie, log=self._log, other_names=names)
         config = uvicorn.Config(
             guard,
             log_config=None,
@@ -69,13 +74,32 @@ class SessionServer:
             timeout_graceful_shutdown=1,
             timeout_keep_alive=30,
         )
-        self._server = _Server(config, lambda: on_ready(self.address), app.end_streams)
+
+        def ready() -> None:
+            self._answers = answers, asyncio.get_running_loop()
+            on_ready(self.address)
+
+        self._server = _Server(config, ready, app.end_streams)
         try:
             with suppress(KeyboardInterrupt):  # uvicorn hands on the Ctrl-C that ended it, or not
                 self._server.run([self._listening])
         finally:
             app.close()
             self._listening.close()
+
+    def submit(self, ask: Callable[[App], Coroutine[Any, Any, None]]) -> Future[None]:
+        """Ask in the server's own thread what came another way than over HTTP, and is trusted.
+
+        Args:
+            ask: called with the application.
+
+        Raises:
+            RuntimeError: it does not run.
+        """
+        if self._answers is None or self._answers[1].is_closed():
+            raise RuntimeError("the server does not run")
+        app, loop = self._answers
+        return asyncio.run_coroutine_threadsafe(ask(app), loop)
 
     def stop(self) -> None:
         """End :meth:`run`."""

@@ -1,11 +1,11 @@
 // Tree of branches: which one is shown, what it is called, and which one it is compared with.
-import { $, LABELS, make } from "./dom.js";
+import { LABELS, make } from "./dom.js";
 
 export class BranchTree {
-  constructor({ onPick, onRename, onDelete, onCompare }) {
-    Object.assign(this, { onPick, onRename, onDelete, onCompare, items: [] });
-    $("branches").addEventListener("keydown", (event) => this.#key(event));
-    $("branches").addEventListener("click", (event) => {
+  constructor({ $, onPick, onRename, onDelete, onCompare, onSave }) {
+    Object.assign(this, { $, onPick, onRename, onDelete, onCompare, onSave, items: [] });
+    this.$("branches").addEventListener("keydown", (event) => this.#key(event));
+    this.$("branches").addEventListener("click", (event) => {
       const item = event.target.closest("[data-branch]");
       const act = event.target.closest("[data-do]")?.dataset.do;
       if (!item) return;
@@ -15,8 +15,8 @@ export class BranchTree {
   }
 
   show(branches, { selected, compared, mayChange, models }) {
-    $("no-branches").hidden = branches.length > 0;
-    $("branches").hidden = branches.length === 0;
+    this.$("no-branches").hidden = branches.length > 0;
+    this.$("branches").hidden = branches.length === 0;
     Object.assign(this, { selected, compared });
     const children = new Map();
     branches.forEach((branch) => {
@@ -29,8 +29,8 @@ export class BranchTree {
         this.items.push(branch.branch);
         return [this.#item(branch, level, { selected, compared, mayChange, models }), ...list(branch.branch, level + 1)];
       });
-    $("branches").replaceChildren(...list(null, 1));
-    $("branches").setAttribute("aria-activedescendant", selected === null ? "" : `branch-${selected}`);
+    this.$("branches").replaceChildren(...list(null, 1));
+    this.$("branches").setAttribute("aria-activedescendant", selected === null ? "" : `branch-${selected}`);
   }
 
   #item(branch, level, { selected, compared, mayChange, models }) {
@@ -54,12 +54,12 @@ export class BranchTree {
   #act(act, id) {
     if (act === "compare") this.onCompare(id);
     if (act === "delete") this.onDelete(id);
-    if (act === "save") window.location.assign(`traces.jsonl?branch=${encodeURIComponent(id)}`);
+    if (act === "save") this.onSave(id);
     if (act === "rename") this.#rename(id);
   }
 
   #rename(id) {
-    const item = $(`branch-${id}`);
+    const item = this.$(`branch-${id}`);
     const name = item.querySelector(".name");
     const box = make("input", { class: "rename", "aria-label": "New name", maxlength: "200" });
     box.value = name.textContent;
@@ -68,7 +68,7 @@ export class BranchTree {
       const text = box.value.trim();
       box.replaceWith(name);
       if (isKept && text && text !== name.textContent) this.onRename(id, text);
-      $("branches").focus();
+      this.$("branches").focus();
     };
     box.addEventListener("keydown", (event) => {
       event.stopPropagation();
@@ -81,7 +81,7 @@ export class BranchTree {
   }
 
   #key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target !== $("branches")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target !== this.$("branches")) return;
     const at = this.items.indexOf(event.shiftKey ? this.compared : this.selected);
     const next = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: this.items.length - 1 }[event.key];
     const act = { F2: "rename", Delete: "delete" }[event.key];

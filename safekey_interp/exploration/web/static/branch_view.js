@@ -43,7 +43,8 @@ export class BranchView {
     body.dataset.branch = branch.branch;
     body.dataset.testid = branch.control_of === null ? "branch" : "control";
     body.classList.toggle("is-control", branch.control_of !== null);
-    if (pane.id !== `tokens-${branch.branch}`) {
+    const isNew = pane.id !== `tokens-${branch.branch}`;
+    if (isNew) {
       pane.id = `tokens-${branch.branch}`;
       const fresh = pane.cloneNode(false);
       pane.replaceWith(fresh);
@@ -56,23 +57,34 @@ export class BranchView {
     this.pane.setAttribute("aria-label", `Tokens of ${branch.name}`);
     this.drawTokens();
     this.drawHead();
+    if (isNew) this.#scrollToStart();
+  }
+
+  // A response that is written is followed; of one that has ended the prompt comes first, and not what a template says before.
+  #scrollToStart() {
+    const prompt = this.pane.querySelector(".run.prompt");
+    this.pane.scrollTop = this.branch.ended ? (prompt?.offsetTop ?? 0) - 10 : this.pane.scrollHeight;
   }
 
   drawTokens(upTo = Infinity) {
     const { prompt_tokens: before, tokens } = this.branch;
     const { active } = this.text;
-    const scrolled = this.pane.scrollTop;
+    const [scrolled, isAtEnd] = [this.pane.scrollTop, this.#isAtEnd];
     const shown = [...before, ...tokens.slice(0, upTo).map(({ text }) => text)];
     this.text.draw(shown, shown.map((_, position) => this.#owner(position)));
     if (active >= 0 && active < shown.length) this.text.mark(active);
-    this.pane.scrollTop = scrolled;
+    this.pane.scrollTop = isAtEnd ? this.pane.scrollHeight : scrolled;
     this.#markRuns();
     this.drawRibbon();
   }
 
+  get #isAtEnd() {
+    return this.pane.scrollHeight - this.pane.scrollTop - this.pane.clientHeight < 40;
+  }
+
   // One more token, at the end.
   add(token) {
-    const isAtEnd = this.pane.scrollHeight - this.pane.scrollTop - this.pane.clientHeight < 40;
+    const isAtEnd = this.#isAtEnd;
     this.text.append(token.text, this.#owner(token.position));
     this.#markRuns();
     if (isAtEnd) this.pane.scrollTop = this.pane.scrollHeight;
@@ -147,8 +159,8 @@ export class BranchView {
     if (difference) {
       const at = difference.first_difference;
       chip(at === null ? "no token differs" : `differs from token ${at + 1}`, "");
-      if (difference.logprob_difference !== null) chip(`${signed(difference.logprob_difference)} nats a token`, "", "log-probability of its tokens from there on, minus what the other gives them");
-      if (difference.kl !== null) chip(`KL ${number(difference.kl)} nats a token`, "", "mean divergence of its next-token distributions from the other’s");
+      if (difference.isRead && difference.logprob_difference !== null) chip(`${signed(difference.logprob_difference)} nats a token`, "", "log-probability of its tokens from there on, minus what the other gives them");
+      if (difference.isRead && difference.kl !== null) chip(`KL ${number(difference.kl)} nats a token`, "", "mean divergence of its next-token distributions from the other’s");
     }
     if (branch.no_control) chip(`no control: ${branch.no_control}`, "");
     this.body.setAttribute("aria-busy", String(branch.status === "running"));
@@ -160,9 +172,16 @@ export class BranchView {
     const { tokens, spans, difference } = this.branch;
     const active = this.text.active >= 0 ? this.text.active : null;
     const drawn = reader ? [ribbon(tokens, { reader, spans, start: this.start, n, width, active })] : [];
-    if (difference) drawn.push(klStrip(difference.tokens.kl, { n, width }));
+    if (difference?.isRead) drawn.push(klStrip(difference.tokens.kl, { n, width }));
     this.figure.hidden = !drawn.length;
     this.figure.replaceChildren(...drawn);
+  }
+
+  // No token is chosen any more.
+  letGo() {
+    this.text.shade(null);
+    this.text.unmark();
+    this.drawRibbon();
   }
 
   choose(position) {

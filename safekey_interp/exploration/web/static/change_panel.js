@@ -1,5 +1,5 @@
 // Changes to a branch: a span hidden, text edited, a direction added or taken out, K swapped, states patched.
-import { $, setOptions } from "./dom.js";
+import { setOptions } from "./dom.js";
 
 const SPANS = [["understanding", "U, the understanding"], ["key_sentence", "K, the key sentence"], ["prompt", "X, the prompt"], ["template", "the template"], ["first_token", "the first token"]];
 const LATER = [["key_sentence", "K, the key sentence"], ["generated", "all it writes"], ["understanding", "U, the understanding"], ["", "all later tokens"]];
@@ -7,14 +7,15 @@ const PLACES = [["", "all tokens"], ["generated", "all it writes"], ["prompt", "
 
 export class ChangePanel {
   // onFork(body) is asked for a branch of what is shown.
-  constructor({ onFork }) {
-    this.branch = null;
+  constructor({ $, onFork }) {
+    Object.assign(this, { $, branch: null, readers: [] });
+    $("steer-reader").addEventListener("change", () => this.#suggestScale());
     this.tabs = [...$("change").querySelectorAll("[role=tab]")];
-    setOptions($("hide-what"), SPANS, "understanding");
-    setOptions($("hide-from"), LATER, "key_sentence");
-    setOptions($("steer-at"), PLACES, "generated");
-    setOptions($("patch-at"), [["understanding", "U"], ["prompt", "X, the prompt"], ["key_sentence", "K"]], "understanding");
-    $("steer-kind").addEventListener("change", () => ($("steer-scale-choice").hidden = $("steer-kind").value !== "steer"));
+    setOptions(this.$("hide-what"), SPANS, "understanding");
+    setOptions(this.$("hide-from"), LATER, "key_sentence");
+    setOptions(this.$("steer-at"), PLACES, "key_sentence");
+    setOptions(this.$("patch-at"), [["understanding", "U"], ["prompt", "X, the prompt"], ["key_sentence", "K"]], "understanding");
+    this.$("steer-kind").addEventListener("change", () => (this.$("steer-scale-choice").hidden = this.$("steer-kind").value !== "steer"));
     this.tabs.forEach((tab, i) => {
       tab.addEventListener("click", () => this.open(tab.dataset.tab));
       tab.addEventListener("keydown", (event) => {
@@ -23,17 +24,17 @@ export class ChangePanel {
         if (next) (this.open(next.dataset.tab), next.focus());
       });
     });
-    $("change").addEventListener("submit", (event) => event.preventDefault());
-    $("change").addEventListener("keydown", (event) => {
+    this.$("change").addEventListener("submit", (event) => event.preventDefault());
+    this.$("change").addEventListener("keydown", (event) => {
       const isEnter = event.key === "Enter" && event.target.matches("input, textarea") && !(event.target.matches("textarea") && !event.ctrlKey);
       if (!isEnter) return;
       event.preventDefault();
       event.stopPropagation();
       this.#panel().querySelector("[data-act]").click();
     });
-    $("change").addEventListener("click", (event) => {
+    this.$("change").addEventListener("click", (event) => {
       const act = event.target.closest("[data-act]")?.dataset.act;
-      if (act) onFork({ branch: this.branch.branch, control: $("with-control").checked, ...this.#asked(act) });
+      if (act) onFork({ branch: this.branch.branch, control: this.$("with-control").checked, ...this.#asked(act) });
     });
     this.open("hide");
   }
@@ -44,63 +45,74 @@ export class ChangePanel {
       tab.setAttribute("aria-selected", String(isOpen));
       tab.tabIndex = isOpen ? 0 : -1;
     });
-    $("change").querySelectorAll("[data-panel]").forEach((panel) => (panel.hidden = panel.dataset.panel !== name));
+    this.$("change").querySelectorAll("[data-panel]").forEach((panel) => (panel.hidden = panel.dataset.panel !== name));
   }
 
   #panel() {
-    return $("change").querySelector("[data-panel]:not([hidden])");
+    return this.$("change").querySelector("[data-panel]:not([hidden])");
   }
 
   show(branch, position, { branches, readers }) {
     const isOther = this.branch?.branch !== branch.branch;
     const start = branch.prompt_tokens.length;
     this.branch = branch;
-    $("change").hidden = false;
-    $("change-title").textContent = `Change “${branch.name}” and let it go on`;
+    this.$("change").hidden = false;
+    this.$("change-title").textContent = `Change “${branch.name}” and let it go on`;
     const key = branch.spans.key_sentence;
     const at = position !== null && position >= start ? position : key ? key[0] : start + branch.tokens.length;
     if (at !== this.at || isOther) {
       this.at = at;
       const end = key && at >= key[0] && at < key[1] ? key[1] : branch.spans.understanding && at < branch.spans.understanding[1] ? branch.spans.understanding[1] : start + branch.tokens.length;
       const text = branch.tokens.slice(at - start, end - start).map((token) => token.text).join("");
-      $("edit-text").value = text;
-      $("edit-label").textContent = at < start + branch.tokens.length ? `Text from token ${at - start + 1} on; what followed is written anew` : "Text behind the last token";
+      this.$("edit-text").value = text;
+      this.$("edit-label").textContent = at < start + branch.tokens.length ? `Text from token ${at - start + 1} on; what followed is written anew` : "Text behind the last token";
     }
-    setOptions($("steer-reader"), readers.map(({ name }) => [name, name]));
+    // Differences of class means first: their scale 1 is the distance of the means, while a probe's is one logit.
+    const ranked = [...readers].sort((a, b) => b.is_direction - a.is_direction);
+    if (ranked.map(({ name }) => name).join() !== this.readers.map(({ name }) => name).join()) {
+      this.readers = ranked;
+      setOptions(this.$("steer-reader"), ranked.map(({ name }) => [name, name]));
+      this.#suggestScale();
+    }
     const others = branches.filter((other) => other.branch !== branch.branch && other.model === branch.model);
-    setOptions($("patch-source"), others.map((other) => [other.branch, other.name]));
+    setOptions(this.$("patch-source"), others.map((other) => [other.branch, other.name]));
     this.#panelButton("steer").disabled = !readers.length;
     this.#panelButton("patch").disabled = !others.length;
     this.#panelButton("swap").disabled = key === null;
   }
 
+  #suggestScale() {
+    const reader = this.readers.find(({ name }) => name === this.$("steer-reader").value);
+    this.$("steer-scale").value = reader?.is_direction ? 1 : 0.2;
+  }
+
   #panelButton(act) {
-    return $("change").querySelector(`[data-act=${act}]`);
+    return this.$("change").querySelector(`[data-act=${act}]`);
   }
 
   #asked(act) {
     if (act === "hide") {
-      const edit = { kind: "hide", span: $("hide-what").value, from_: $("hide-from").value || null, layers: numbers("hide-layers"), heads: numbers("hide-heads") };
+      const edit = { kind: "hide", span: this.$("hide-what").value, from_: this.$("hide-from").value || null, layers: numbers(this.$("hide-layers")), heads: numbers(this.$("hide-heads")) };
       return { edits: [edit] };
     }
-    if (act === "edit") return { at: this.at, text: $("edit-text").value };
+    if (act === "edit") return { at: this.at, text: this.$("edit-text").value };
     if (act === "steer") {
-      const positions = $("steer-at").value ? [$("steer-at").value] : null;
-      const edit = { kind: $("steer-kind").value, reader: $("steer-reader").value, positions, layers: numbers("steer-layers") };
-      return { edits: [{ ...edit, ...(edit.kind === "steer" ? { scale: Number($("steer-scale").value) } : {}) }] };
+      const positions = this.$("steer-at").value ? [this.$("steer-at").value] : null;
+      const edit = { kind: this.$("steer-kind").value, reader: this.$("steer-reader").value, positions, layers: numbers(this.$("steer-layers")) };
+      return { edits: [{ ...edit, ...(edit.kind === "steer" ? { scale: Number(this.$("steer-scale").value) } : {}) }] };
     }
-    if (act === "swap") return { swap: $("swap-kind").value };
-    return { patch: { source: $("patch-source").value, positions: $("patch-at").value, layers: numbers("patch-layers") } };
+    if (act === "swap") return { swap: this.$("swap-kind").value };
+    return { patch: { source: this.$("patch-source").value, positions: this.$("patch-at").value, layers: numbers(this.$("patch-layers")) } };
   }
 }
 
 // "0-3, 7" as numbers; null for all.
-function numbers(id) {
-  const text = $(id).value.trim();
+function numbers(box) {
+  const text = box.value.trim();
   if (!text || text === "all") return null;
   return text.split(",").flatMap((piece) => {
     const match = /^\s*(\d+)(?:\s*-\s*(\d+))?\s*$/.exec(piece);
-    if (!match || Number(match[2] ?? match[1]) - Number(match[1]) > 1000) throw new Error(`${$(id).closest("label").textContent.trim()}: got ${piece.trim() || "nothing"}, expected numbers and ranges, such as 0-3, 7`);
+    if (!match || Number(match[2] ?? match[1]) - Number(match[1]) > 1000) throw new Error(`${box.closest("label").textContent.trim()}: got ${piece.trim() || "nothing"}, expected numbers and ranges, such as 0-3, 7`);
     const [first, last] = [Number(match[1]), Number(match[2] ?? match[1])];
     return Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => first + i);
   });

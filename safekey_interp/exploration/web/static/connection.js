@@ -1,35 +1,41 @@
-// Connection to the session's server: events as they come, and requests whose errors are one line.
-let tab = null;
+// Connection to a session: events as they come, and requests whose errors are one line; a transport carries both.
 
-export function listen(onMessage, onLost) {
-  const events = new EventSource("events");
-  events.onmessage = ({ data }) => {
-    const message = JSON.parse(data);
-    if (message.type === "session") tab = message.tab;
-    onMessage(message);
-  };
-  events.onerror = () => onLost();
-}
-
-async function answer(request) {
-  let reply;
-  try {
-    reply = await request;
-  } catch {
-    throw new Error("The server does not answer; has the command ended?");
+export class Connection {
+  // transport.ask(path, options) resolves to a Response, transport.listen(onData, onLost) begins the events.
+  constructor(transport) {
+    Object.assign(this, { transport, tab: null });
   }
-  const value = await reply.json().catch(() => ({ error: `The server answered ${reply.status}.` }));
-  if (!reply.ok) throw new Error(value.error);
-  return value;
+
+  readOnly = "Another tab has this session; this one shows it and changes nothing.";
+
+  listen(onMessage, onLost) {
+    this.transport.listen((data) => {
+      const message = JSON.parse(data);
+      if (message.type === "session") this.tab = message.tab;
+      onMessage(message);
+    }, onLost);
+  }
+
+  read = (name, asked) => this.#asked(`api/${name}?${new URLSearchParams(asked)}`).then((reply) => reply.json());
+
+  change = (name, body) => this.#asked(`api/${name}`, { method: "POST", headers: { "Content-Type": "application/json", ...(this.tab ? { "X-Tab": this.tab } : {}) }, body: JSON.stringify(body) }).then((reply) => reply.json());
+
+  // Let the reader keep a file.
+  async save(path, name) {
+    const address = URL.createObjectURL(await (await this.#asked(path)).blob());
+    Object.assign(document.createElement("a"), { href: address, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 60_000);
+  }
+
+  async #asked(path, options) {
+    let reply;
+    try {
+      reply = await this.transport.ask(path, options);
+    } catch {
+      throw new Error("The server does not answer; has the command ended?");
+    }
+    if (reply.ok) return reply;
+    const { error } = await reply.json().catch(() => ({ error: `The server answered ${reply.status}.` }));
+    throw new Error(error);
+  }
 }
-
-export const read = (name, asked) => answer(fetch(`api/${name}?${new URLSearchParams(asked)}`));
-
-export const change = (name, body) =>
-  answer(
-    fetch(`api/${name}`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json", ...(tab ? { "X-Tab": tab } : {}) },
-      body: JSON.stringify(body),
-    }),
-  );

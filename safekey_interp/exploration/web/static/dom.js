@@ -1,5 +1,6 @@
 // Elements with text, and numbers in words. Text is set with textContent alone: nothing from a model is HTML.
-export const $ = (id) => document.getElementById(id);
+// Elements of one page by name: of the document, or of the shadow root that a notebook's widget draws in.
+export const finder = (root) => (id) => root.getElementById(id);
 
 export function make(name, { text, ...attributes } = {}, ...children) {
   const node = document.createElement(name);
@@ -32,3 +33,21 @@ export const signed = (value, digits = 2) => (value === null || value === undefi
 
 // The refusal judge's labels in words.
 export const LABELS = { full_refusal: "refuses", partial_refusal: "refuses in part", full_compliance: "complies" };
+
+// What a browser remembers, where it is allowed to.
+export const remembered = {
+  get(store, name) {
+    try {
+      return window[store].getItem(name);
+    } catch {
+      return null;
+    }
+  },
+  set(store, name, value) {
+    try {
+      window[store].setItem(name, value);
+    } catch {
+      // A page in a frame of another site has no storage, and is as usable without.
+    }
+  },
+};

@@ -3,7 +3,7 @@ import { make } from "./dom.js";
 
 // values: Map of "layer,head" to a number or null. shade(value) gives the colour, say(layer, head, value) the words.
 export function heatGrid(box, { nLayers, nHeads, values, shade, say, onPick, chosen, label, testid }) {
-  const hadFocus = box.contains(document.activeElement);
+  const hadFocus = box.contains(box.getRootNode().activeElement);
   const table = make("table", { class: "heat", role: "grid", "aria-label": label, "data-testid": testid });
   table.style.setProperty("--heads", nHeads);
   const head = make("tr", {}, make("th", { scope: "col", text: "" }));

@@ -1,24 +1,23 @@
 // What one token does: its attention by layer and head, where one head looks, what heads write, and the logit lens.
-import { $, make, number, percent, signed } from "./dom.js";
-import { read } from "./connection.js";
+import { make, number, percent, signed } from "./dom.js";
 import { diverging, heatGrid, sequential } from "./heat_grid.js";
 
 const SPANS = [["prompt", "X, the prompt"], ["understanding", "U, the understanding"], ["key_sentence", "K, the key sentence"], ["template", "the template"], ["first_token", "the first token"]];
 const MEASURES = { mass: "mass", lift: "lift", matched_mass: "distance-matched mass" };
 
 export class Inspector {
-  // onWeights(branch id, weights) shades the text; models are those of the session.
-  constructor({ onWeights }) {
-    Object.assign(this, { onWeights, branch: null, position: null, head: null, tables: {}, asked: 0 });
-    $("grid-span").replaceChildren(...SPANS.map(([value, text]) => make("option", { value, text })));
-    $("grid-span").value = "understanding";
-    for (const box of ["grid-span", "grid-measure"]) $(box).addEventListener("change", () => this.drawGrid());
+  // read(name, asked) asks for a reading; onWeights(branch id, weights) shades the text.
+  constructor({ $, read, onWeights }) {
+    Object.assign(this, { $, read, onWeights, branch: null, position: null, head: null, tables: {}, asked: 0 });
+    this.$("grid-span").replaceChildren(...SPANS.map(([value, text]) => make("option", { value, text })));
+    this.$("grid-span").value = "understanding";
+    for (const box of ["grid-span", "grid-measure"]) this.$(box).addEventListener("change", () => this.drawGrid());
   }
 
   show(branch, position, model) {
     const isSame = branch === this.branch && position === this.position;
     Object.assign(this, { branch, position, model });
-    $("inspector").hidden = false;
+    this.$("inspector").hidden = false;
     this.drawDetail();
     if (isSame) return;
     clearTimeout(this.timer);
@@ -26,12 +25,19 @@ export class Inspector {
     this.timer = setTimeout(() => this.load(), 80);
   }
 
+  hide() {
+    clearTimeout(this.timer);
+    this.asked += 1;
+    this.branch = null;
+    this.$("inspector").hidden = true;
+  }
+
   async load() {
     const ticket = (this.asked += 1);
     const asked = { branch: this.branch.branch, position: this.position };
     const part = async (name, drawn, more = {}) => {
       try {
-        const table = await read(name, { ...asked, ...more });
+        const table = await this.read(name, { ...asked, ...more });
         if (ticket !== this.asked) return;
         this.tables[name] = table;
         drawn(table);
@@ -46,7 +52,7 @@ export class Inspector {
   async loadWeights(ticket = (this.asked += 1)) {
     const where = this.head === null ? {} : { layer: this.head[0], head: this.head[1] };
     try {
-      const { weight } = await read("weights", { branch: this.branch.branch, position: this.position, ...where });
+      const { weight } = await this.read("weights", { branch: this.branch.branch, position: this.position, ...where });
       if (ticket === this.asked) this.onWeights(this.branch.branch, weight);
     } catch {
       if (ticket === this.asked) this.onWeights(this.branch.branch, null);
@@ -55,9 +61,9 @@ export class Inspector {
 
   #lacks(name, message) {
     const box = { attention: "grid", writes: "writes", lens: "lens" }[name];
-    $(box).replaceChildren(make("p", { class: "muted", text: message }));
-    if (name === "attention") $("grid-said").textContent = "";
-    if (name === "writes") $("writes-said").textContent = "";
+    this.$(box).replaceChildren(make("p", { class: "muted", text: message }));
+    if (name === "attention") this.$("grid-said").textContent = "";
+    if (name === "writes") this.$("writes-said").textContent = "";
   }
 
   drawDetail() {
@@ -69,7 +75,7 @@ export class Inspector {
     const lines = [token ? `token ${token.index + 1} of the response, position ${position}` : `token of the prompt, position ${position}`];
     if (token && token.logprob !== null) lines.push(`probability ${percent(Math.exp(token.logprob))}${token.is_given ? ", given" : ""}`);
     const scores = token ? Object.entries(token.scores) : [];
-    $("token-detail").replaceChildren(
+    this.$("token-detail").replaceChildren(
       make("p", { class: "detail-token" }, make("bdi", { text: TokenText.spoken(text).replace(/ /g, "·") })),
       make("p", { class: "muted", text: lines.join(" · ") }),
       ...scores.map(([name, [value, mean, sd, alarm]]) => make("p", { text: `${name}: ${number(value)}${mean === null ? "" : ` (random ${number(mean)} ± ${number(1.96 * sd)})`}${alarm ? ", alarm" : ""}` })),
@@ -79,7 +85,7 @@ export class Inspector {
   drawGrid() {
     const table = this.tables.attention;
     if (!table) return;
-    const [span, measure] = [$("grid-span").value, $("grid-measure").value];
+    const [span, measure] = [this.$("grid-span").value, this.$("grid-measure").value];
     const values = new Map();
     table.to_span.forEach((name, i) => name === span && values.set(`${table.layer[i]},${table.head[i]}`, table[measure][i]));
     const known = [...values.values()].filter((value) => value !== null);
@@ -87,7 +93,7 @@ export class Inspector {
     const isLift = measure === "lift";
     const shade = isLift ? (value) => diverging(Math.log2(Math.max(value, 1e-3)) / 3) : sequential(top);
     const shown = (value) => (value === null ? "not read" : isLift ? `lift ${number(value)}` : percent(value));
-    heatGrid($("grid"), {
+    heatGrid(this.$("grid"), {
       nLayers: this.model.n_layers, nHeads: this.model.n_heads, values, shade, chosen: this.head, testid: "grid",
       label: `${MEASURES[measure]} of the chosen token on ${span}, layers by heads`,
       say: (layer, head, value) => `layer ${layer}, head ${head}: ${shown(value)}`,
@@ -100,14 +106,14 @@ export class Inspector {
     const best = [...values].filter(([, value]) => value !== null).sort((a, b) => b[1] - a[1])[0];
     const text = known.length ? `Most: ${best[0].replace(",", ".")}, ${shown(best[1])}.` : "This token cannot see that span.";
     const where = this.head ? `The text is shaded by layer ${this.head[0]}, head ${this.head[1]}.` : "The text is shaded by the mean over heads; choose a cell for one.";
-    $("grid-said").textContent = `${text} ${where}`;
+    this.$("grid-said").textContent = `${text} ${where}`;
   }
 
   drawWrites() {
     const { layer, head, effect, control_mean: mean, control_sd: sd } = this.tables.writes;
     const values = new Map(effect.map((value, i) => [`${layer[i]},${head[i]}`, value]));
     const top = Math.max(...effect.map((value) => Math.abs(value ?? 0)), 1e-9);
-    heatGrid($("writes"), {
+    heatGrid(this.$("writes"), {
       nLayers: this.model.n_layers, nHeads: this.model.n_heads, values, testid: "writes",
       label: "What each head writes towards compliance minus refusal, layers by heads",
       shade: (value) => diverging(-value / top),
@@ -116,7 +122,7 @@ export class Inspector {
     const ranked = effect.map((value, i) => [value, i]).filter(([value]) => value !== null).sort((a, b) => Math.abs(b[0]) - Math.abs(a[0]));
     const [value, i] = ranked[0] ?? [null, 0];
     const control = value === null || mean[i] === null ? "" : `; random tokens ${signed(mean[i])} ± ${number(1.96 * sd[i])}`;
-    $("writes-said").textContent = value === null ? "" : `Blue: refusal, orange: compliance. Most: ${layer[i]}.${head[i]}, ${signed(value)} logits${control}.`;
+    this.$("writes-said").textContent = value === null ? "" : `Blue: refusal, orange: compliance. Most: ${layer[i]}.${head[i]}, ${signed(value)} logits${control}.`;
   }
 
   drawLens() {
@@ -135,6 +141,6 @@ export class Inspector {
       body.append(make("tr", {}, make("th", { scope: "row", text: l }), ...cells, make("td", { class: "muted", text: written[tokens[0]] === null ? "–" : percent(Math.exp(written[tokens[0]])) })));
     });
     const head = make("tr", {}, ...["Layer", "Likeliest", "", "", "Written"].map((text) => make("th", { scope: "col", text })));
-    $("lens").replaceChildren(make("table", { class: "lens" }, make("thead", {}, head), body));
+    this.$("lens").replaceChildren(make("table", { class: "lens" }, make("thead", {}, head), body));
   }
 }

@@ -1,5 +1,5 @@
 // Tour of five steps on the first visit, which covers nothing and can be put away; and the list of keys.
-import { $, make } from "./dom.js";
+import { make, remembered } from "./dom.js";
 
 const STEPS = [
   ["prompt", "Ask", "Type a prompt, or take one from the traces. Run writes the answer token by token; Stop ends it within one."],
@@ -16,18 +16,19 @@ const KEYS = [
 ];
 const STORED = "safekey-explore-tour";
 
-export function setUpTour() {
-  let at = 0;
+export function setUpTour($) {
+  let [at, toured] = [0, null];
   const close = () => {
     $("tour").hidden = true;
-    document.querySelectorAll(".toured").forEach((node) => node.classList.remove("toured"));
-    localStorage.setItem(STORED, "seen");
+    toured?.classList.remove("toured");
+    remembered.set("localStorage", STORED, "seen");
   };
   const open = (step) => {
     at = Math.min(Math.max(step, 0), STEPS.length - 1);
     const [target, title, text] = STEPS[at];
-    document.querySelectorAll(".toured").forEach((node) => node.classList.remove("toured"));
-    $(target)?.classList.add("toured");
+    toured?.classList.remove("toured");
+    toured = $(target);
+    toured.classList.add("toured");
     const button = (words, act, more = {}) => {
       const made = make("button", { type: "button", text: words, ...more });
       made.addEventListener("click", act);
@@ -42,10 +43,10 @@ export function setUpTour() {
   };
   $("open-tour").addEventListener("click", () => open(0));
   $("tour").addEventListener("keydown", (event) => event.key === "Escape" && (event.stopPropagation(), close()));
-  if (!localStorage.getItem(STORED)) open(0);
+  if (!remembered.get("localStorage", STORED)) open(0);
 }
 
-export function showKeys() {
+export function showKeys($) {
   const rows = KEYS.map(([keys, what]) => make("div", {}, make("dt", {}, make("kbd", { text: keys })), make("dd", { text: what })));
   const close = make("button", { type: "button", text: "Close" });
   close.addEventListener("click", () => $("keys").close());

@@ -86,6 +86,13 @@ class TokenText {
     this.pane.setAttribute("aria-activedescendant", this.nodes[at].id);
   }
 
+  unmark() {
+    this.nodes[this.active]?.classList.remove("active");
+    this.nodes[this.active]?.setAttribute("aria-selected", "false");
+    this.pane.removeAttribute("aria-activedescendant");
+    this.active = -1;
+  }
+
   #key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const moves = {
