@@ -113,8 +113,8 @@ def _next_logprobs(
     at: Int64[Tensor, " target"],
     targets: Int64[Tensor, " target"],
 ) -> Float[Tensor, " target"]:
-    """Log-probabilities of next tokens, by row and position, in float32; block by block, since memory for a copy of all
-    logits takes longer to get than to fill."""
+    """Log-probabilities of next tokens, by row and position, in float32; block by block, so that no copy of all logits
+    is made."""
     where, device = rows * logits.shape[1] + at, logits.device
     logprobs = torch.zeros(len(where), device=device)
     size = max(1, _MOST_COPIED // logits.shape[2])
