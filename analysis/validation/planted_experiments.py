@@ -294,7 +294,7 @@ def doses(run: int, planted: bool) -> Verdicts:
 
 @lru_cache(maxsize=2)
 def _doses_of(model: Model, traces: tuple[Trace, ...]) -> pd.DataFrame:
-    options: dict[str, Any] = {"bank": BANK, "n_dose": 1, **GIVEN}
+    options: dict[str, Any] = {"bank": BANK, **GIVEN}
     return knockout(model, traces, to_span="understanding", by="layer", controls=[DOSE], **options)
 
 

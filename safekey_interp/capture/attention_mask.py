@@ -123,6 +123,7 @@ class Knockout:
             )
         self._drawn: dict[bytes, tuple[Tensor, list[Sight]]] = {}
         self._queries: Tensor | None = None
+        self._joined: dict[int, tuple[Tensor | None, Tensor, Tensor]] = {}
 
     @property
     def layers(self) -> frozenset[int]:
@@ -133,11 +134,16 @@ class Knockout:
         self, module: Any, query: Tensor, key: Tensor, attention_mask: Tensor | None, options: dict[str, Any]
     ) -> Tensor | None:
         """The layer's mask joined with the cuts; called by the attention hook."""
-        if module.layer_idx not in self._rows_of:
+        rows = self._rows_of.get(module.layer_idx)
+        if rows is None:
             return attention_mask
         visible = causal_or(attention_mask, query.shape[2], key.shape[2], query.device)
-        hidden = self.hidden(module.layer_idx, visible)
-        return without(visible, hidden)
+        # Layers of a kind have one mask, and most cuts are alike in all of them.
+        own, of, joined = self._joined.get(id(attention_mask), (visible, rows, visible))
+        if own is not attention_mask or not torch.equal(of, rows) or joined.shape[2:] != visible.shape[2:]:
+            joined = without(visible, self.hidden(module.layer_idx, visible))
+            self._joined[id(attention_mask)] = attention_mask, rows, joined
+        return joined
 
     def hidden(self, layer: int, mask: Tensor) -> Bool[Tensor, "batch _ q_pos k_pos"]:
         """What the cuts of a layer hide.

@@ -115,6 +115,22 @@ class PrefixCache:
         return {"position_ids": positions, "attention_mask": (columns >= starts).long()}
 
 
+class KeptPrefix:
+    """The beginnings that were computed last, for calls that have the same ones."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._ids: list[Int64[Tensor, " pos"]] = []
+        self._cache: PrefixCache | None = None
+
+    def of(self, ids: Sequence[Int64[Tensor, " pos"]]) -> PrefixCache:
+        """As :class:`PrefixCache`."""
+        is_same = len(ids) == len(self._ids) and all(map(torch.equal, ids, self._ids))
+        if self._cache is None or not is_same:
+            self._ids, self._cache = list(ids), PrefixCache(self._model, ids)
+        return self._cache
+
+
 def common_prefix(rows: Sequence[Int64[Tensor, " pos"]], at_most: int) -> int:
     """Tokens that all rows begin with, and no more than ``at_most``."""
     n = min([at_most, *(len(row) for row in rows)])

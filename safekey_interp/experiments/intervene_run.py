@@ -43,6 +43,7 @@ from safekey_interp.runs.run_writer import RunWriter
 from safekey_interp.runs.storage import read_json, write_aside, write_json, write_table
 from safekey_interp.segmentation.finder_registry import WITHOUT_MEMORY
 from safekey_interp.segmentation.finder_trust import FinderTrust
+from safekey_interp.segmentation.once_finder import OnceFinder
 from safekey_interp.segmentation.segmenter import segmented
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ def run_intervention(
         session.progress.stage("preparing", None)
         reading = counted_passes(model, session.progress.passed)
         with reading, session.team.after_first(finder not in WITHOUT_MEMORY):
+            checked = replace(checked, finder=OnceFinder(checked.make(), read))
             work = plan_work(intervention, model, read, full, checked, n_confirmed=confirm)
         if intervention.cost is not None and session.team.is_first:
             session.progress.say(load_function(intervention.cost)(work.whole_options, work.n))

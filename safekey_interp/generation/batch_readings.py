@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from safekey_interp.capture.token_trees import TokenTree, TreeBatch, token_tree
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_PACKED = 256
 """Tokens of continuations that share a sequence: attention between different ones is computed, too, and hidden."""
+_MOST_COPIED = 2**22
+"""Log-probabilities that are in memory at once."""
 
 
 def packed(
@@ -97,10 +99,28 @@ def score_batch(
             scores[number] = one.reader.read(values).cpu()
     if not targets:
         return scores if known is None else scores + known
-    index = [torch.tensor(each, dtype=torch.int64, device=logits.device) for each in (rows, at)]
-    logprobs = logits.float().log_softmax(-1)[(*index, torch.cat(targets).to(logits.device))].double().cpu()
+    index = [torch.tensor(each, dtype=torch.int64) for each in (rows, at)]
+    logprobs = _next_logprobs(logits, *index, torch.cat(targets)).double().cpu()
     kept = torch.zeros(len(every), dtype=torch.float64).index_add(0, torch.tensor(of, dtype=torch.int64), logprobs)
     sentences = torch.tensor([one.reader is None for _, one, _, _ in every])
     n_tokens = torch.tensor([max(1, one.n_tokens) for _, one, _, _ in every])
     kept = kept if known is None else kept + known
     return torch.where(sentences, kept / n_tokens, scores)
+
+
+def _next_logprobs(
+    logits: Float[Tensor, "row pos d_vocab"],
+    rows: Int64[Tensor, " target"],
+    at: Int64[Tensor, " target"],
+    targets: Int64[Tensor, " target"],
+) -> Float[Tensor, " target"]:
+    """Log-probabilities of next tokens, by row and position, in float32; block by block, so that no copy of all logits
+    is made."""
+    where, device = rows * logits.shape[1] + at, logits.device
+    logprobs = torch.zeros(len(where), device=device)
+    size = max(1, _MOST_COPIED // logits.shape[2])
+    for number, block in enumerate(logits.flatten(0, 1).split(size)):
+        inside = (where // size == number).nonzero()[:, 0]
+        index = (where[inside] % size).to(device), targets[inside].to(device)
+        logprobs[inside.to(device)] = block.float().log_softmax(-1)[index]
+    return logprobs

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from safekey_interp.capture.batches import plan_batches
-from safekey_interp.capture.prefix_cache import PrefixCache, common_prefix, has_prefix_cache
+from safekey_interp.capture.prefix_cache import KeptPrefix, PrefixCache, common_prefix, has_prefix_cache
 from safekey_interp.capture.streaming import forward_cost, token_budget
 from safekey_interp.capture.token_trees import TokenTree, TreeBatch, packs, seeing_trees
 from safekey_interp.data.trace import CharSpan, Trace
@@ -125,6 +125,7 @@ def score(
     alike: Sequence[Sequence[Sequence[int]]] | None = None,
     n_unchanged: Sequence[int] | None = None,
     n_needed: Sequence[int] | None = None,
+    prefix: KeptPrefix | None = None,
 ) -> list[Float[Tensor, " row"]]:
     """Mean log-probability of each continuation's sentence, or what else is read of it.
 
@@ -140,6 +141,7 @@ def score(
             when None.
         n_needed: tokens of each continuation that go through the model for ``around``, even where they predict nothing
             that is read, as a sentence's last; none when None.
+        prefix: what was computed of the beginnings in an earlier call, and is kept for the next.
 
     Returns:
         For each family, nats a token, or the reader's unit, float64.
@@ -150,7 +152,7 @@ def score(
         n_before = list(map(min, n_before, n_unchanged))
     if alike is None:
         alike = [[range(len(f))] if around is None else [[number] for number in range(len(f))] for f in families]
-    watch = partial(watched_states, model)
+    watch, prefix = partial(watched_states, model), prefix or KeptPrefix(model)
     firsts = [0, *accumulate(map(len, families))]
     rows = [row for family in families for row in family]
     n_inputs = [row.n_inputs for row in rows]
@@ -158,7 +160,7 @@ def score(
         n_inputs = list(map(max, n_inputs, n_needed))
     scores = torch.zeros(len(rows), dtype=torch.float64)
     for chosen in plan_batches(n_before, max_tokens=token_budget(model), cost=forward_cost(model)):
-        prefixes = PrefixCache(model, [families[number][0].ids[: n_before[number]] for number in chosen])
+        prefixes = prefix.of([families[number][0].ids[: n_before[number]] for number in chosen])
         placed: list[tuple[TokenTree, list[int], int]] = []
         for place, f in enumerate(chosen):
             for group in alike[f]:

@@ -70,7 +70,7 @@ def knockout(
     aha: bool = True,
     controls: Sequence[str] | None = None,
     n_random: int = 20,
-    n_dose: int = 4,
+    n_dose: int = 2,
     n_donors: int = 2,
     others: Sequence[Trace | Donor] | None = None,
     seed: int = 0, finder: str = "rules", delimiters: tuple[str, str] | None = None, max_length: int | None = None,

@@ -1,6 +1,6 @@
 """Forward passes of a knockout's conditions.
 
-They run in three rounds, each with the beginnings that its rows share computed once: the model as it is, spans and
+They run in three rounds, with the beginnings that their rows share computed once: the model as it is, spans and
 parts of them hidden; random keys elsewhere, where the first round found enough of them in every kind of layer; and,
 trace by trace, so that no more than one trace's donors stand in memory, other traces' spans in place. All sentences of
 a condition go through the model in one sequence where they are cut alike."""
@@ -18,7 +18,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from safekey_interp.capture.attention_mask import Cut, Knockout, knocked_out
-from safekey_interp.capture.prefix_cache import common_prefix
+from safekey_interp.capture.prefix_cache import KeptPrefix, common_prefix
 from safekey_interp.capture.resample_ablation import Resampling, SpanKeys, Swap, read_matched, resampled
 from safekey_interp.generation.likelihood import Around, Batch, score
 from safekey_interp.interventions.donors import OTHER, SAME
@@ -53,17 +53,17 @@ class _Row(NamedTuple):
 
 def measure_cases(model: Model, cases: Sequence[Case], plan: Plan) -> list[Measured]:
     """Scores of every sentence of every case under each of its conditions, NaN where a control does not exist."""
-    measured = [_empty(case) for case in cases]
+    measured, prefix = [_empty(case) for case in cases], KeptPrefix(model)
     hidden = _numbers(cases, TESTED, DOSE)
-    short = _hide(model, cases, [[-1, *of] for of in hidden], plan, measured)
+    short = _hide(model, cases, [[-1, *of] for of in hidden], plan, measured, prefix=prefix)
     elsewhere = _numbers(cases, OUTSIDE)
     for case, of_case, of, without in zip(cases, measured, elsewhere, short, strict=True):
         of_case.exists[[i for i in of if case.conditions[i][:2] in without]] = False
         of[:] = [i for i in of if of_case.exists[i]]
-    _hide(model, cases, elsewhere, plan, measured)
+    _hide(model, cases, elsewhere, plan, measured, prefix=prefix)
     for c, of in enumerate(_numbers(cases, SAME, OTHER)):
         if of:
-            _resample(model, cases[c], of, plan, measured[c])
+            _resample(model, cases[c], of, plan, measured[c], prefix=prefix)
     return measured
 
 
@@ -79,7 +79,13 @@ def _numbers(cases: Sequence[Case], *kinds: str) -> list[list[int]]:
 
 
 def _hide(
-    model: Model, cases: Sequence[Case], chosen: Sequence[Sequence[int]], plan: Plan, measured: Sequence[Measured]
+    model: Model,
+    cases: Sequence[Case],
+    chosen: Sequence[Sequence[int]],
+    plan: Plan,
+    measured: Sequence[Measured],
+    *,
+    prefix: KeptPrefix,
 ) -> list[set[tuple[Place, str]]]:
     """Rows with keys hidden; fills ``measured``.
 
@@ -99,7 +105,8 @@ def _hide(
         for number, some in enumerate(batch.alike):
             n_keys[some], n_pool[some], is_short[some] = cut.n_keys[number], cut.n_pool[number], cut.is_short[number]
 
-    _score(model, cases, rows, cutting, measured, alike=alike, n_needed=[cut.n_needed for cut in cuts])
+    n_needed = [cut.n_needed for cut in cuts]
+    _score(model, cases, rows, cutting, measured, alike=alike, n_needed=n_needed, prefix=prefix)
     short: list[set[tuple[Place, str]]] = [set() for _ in cases]
     for number, row in enumerate(rows):
         if row.condition < 0:
@@ -116,7 +123,9 @@ def _hide(
     return short
 
 
-def _resample(model: Model, case: Case, chosen: Sequence[int], plan: Plan, measured: Measured) -> None:
+def _resample(
+    model: Model, case: Case, chosen: Sequence[int], plan: Plan, measured: Measured, *, prefix: KeptPrefix
+) -> None:
     """Rows of one case with other traces' keys in place; fills ``measured``."""
     given: dict[tuple[str, str, tuple[int, ...]], SpanKeys] = {}
     rows = _rows([case], [chosen])
@@ -149,7 +158,8 @@ def _resample(model: Model, case: Case, chosen: Sequence[int], plan: Plan, measu
         with resampled(model, Resampling(of_batch, n_heads=model.n_heads, **placed)):
             yield
 
-    _score(model, [case], rows, swapping, [measured], alike=alike, n_needed=[swap.n_needed for swap in swaps])
+    n_needed = [swap.n_needed for swap in swaps]
+    _score(model, [case], rows, swapping, [measured], alike=alike, n_needed=n_needed, prefix=prefix)
     measured.n_keys[list(chosen)] = [
         swap.n_given for row, swap in zip(rows, swaps, strict=True) if row.sentence == case.counted
     ]
@@ -216,12 +226,13 @@ def _score(
     *,
     alike: Sequence[Sequence[Sequence[int]]],
     n_needed: Sequence[int],
+    prefix: KeptPrefix,
 ) -> None:
     """Score the rows, which go by case, and put each number where it belongs."""
     families = [[cases[c].sentences[row.sentence] for row in part] for c, part in groupby(rows, lambda row: row.case)]
     n_unchanged = [cases[c].n_unchanged for c, _ in groupby(rows, lambda row: row.case)]
-    passed: Any = {"around": around, "alike": alike, "n_unchanged": n_unchanged, "n_needed": n_needed}
-    scored = score(model, families, **passed)
+    passed: Any = {"alike": alike, "n_unchanged": n_unchanged, "n_needed": n_needed, "prefix": prefix}
+    scored = score(model, families, around=around, **passed)
     scores = [value for family in scored for value in family.tolist()]
     for row, value in zip(rows, scores, strict=True):
         of_case = measured[row.case]

@@ -82,7 +82,7 @@ INTERVENTION = Intervention(
             several=True,
         ),
         Option("n_random", "Random sets of keys outside the spans.", int, 20, least=1),
-        Option("n_dose", "Random parts of the span, of each share.", int, 4, least=1),
+        Option("n_dose", "Random parts of the span, of each share.", int, 2, least=1),
         Option("n_donors", "Other requests of each label whose span is put in its place.", int, 2, least=1),
     ),
     measure="safekey_interp.interventions.attention_knockout:knockout",
