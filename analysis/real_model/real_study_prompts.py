@@ -11,7 +11,7 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from analysis.real_model.real_study_design import (
     DATA_SEED,
@@ -124,7 +124,7 @@ class Alike:
     def apart(self, pool: Iterable[Trace], others: Sequence[Trace]) -> list[Trace]:
         """Those of a pool that are no near-duplicate of any other, nor of one before them in the pool."""
         candidates = list(pool)
-        rows = self._vectors.transform([trace.prompt for trace in [*others, *candidates]])
+        rows: Any = self._vectors.transform([trace.prompt for trace in [*others, *candidates]])
         alike = (rows @ rows.T).toarray() >= LEAST_ALIKE
         kept = list(range(len(others)))
         for row in range(len(others), len(alike)):

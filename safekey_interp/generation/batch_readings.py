@@ -99,8 +99,8 @@ def score_batch(
             scores[number] = one.reader.read(values).cpu()
     if not targets:
         return scores if known is None else scores + known
-    index = [torch.tensor(each, dtype=torch.int64) for each in (rows, at)]
-    logprobs = _next_logprobs(logits, *index, torch.cat(targets)).double().cpu()
+    places = torch.tensor(rows, dtype=torch.int64), torch.tensor(at, dtype=torch.int64)
+    logprobs = _next_logprobs(logits, *places, torch.cat(targets)).double().cpu()
     kept = torch.zeros(len(every), dtype=torch.float64).index_add(0, torch.tensor(of, dtype=torch.int64), logprobs)
     sentences = torch.tensor([one.reader is None for _, one, _, _ in every])
     n_tokens = torch.tensor([max(1, one.n_tokens) for _, one, _, _ in every])

@@ -251,6 +251,32 @@ def test_a_complete_run_of_which_a_table_was_cut_short_is_refused_and_named(tmp_
         assert writer.is_complete
 
 
+def test_a_shard_of_a_stream_and_a_part_of_a_comparison_that_were_cut_short_are_named(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with RunWriter.begin(run, MANIFEST) as writer:
+        for folder in (run / "attention", run / "models" / "base"):
+            folder.mkdir(parents=True)
+        for number in range(3):
+            write_table(run / "attention" / f"{number}.parquet", pd.DataFrame({"mass": [0.5] * (number + 1)}))
+        write_json(run / "examples.json", [1, 2, 3])
+        write_json(run / "models" / "base" / "run.json", {"files": {"examples.json": len("[1, 2, 3, 4]")}})
+        (run / "models" / "base" / "examples.json").write_text("[1, 2, 3, 4]")
+        writer.finish()
+    for file in (
+        run / "attention" / "1.parquet",
+        run / "examples.json",
+        run / "models" / "base" / "examples.json",
+    ):
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-5])
+        named = "attention" if file.suffix == ".parquet" else str(file.relative_to(run))
+        with pytest.raises(RunError, match=f"{named}.*bytes, expected"):
+            RunWriter.begin(run, MANIFEST)
+        file.write_bytes(whole)
+    with RunWriter.begin(run, MANIFEST) as writer:
+        assert writer.is_complete
+
+
 def test_every_file_can_be_read_by_those_who_may(tmp_path: Path) -> None:
     write_aside(tmp_path / "a.safetensors", lambda file: save_tensors(file, {"x": np.zeros(3, np.float32)}))
     (tmp_path / "plain").write_text("x")
