@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from safekey_interp.capture.feature_maps import FeatureMap
 from safekey_interp.capture.places import HeadValues, Place
 from safekey_interp.data.span_expressions import parse_span
 from safekey_interp.errors import InputError
+
+if TYPE_CHECKING:
+    from safekey_interp.capture.feature_maps import FeatureMap
 
 QUERY_SPANS = ("key_sentence", "decision", "understanding")
 """Spans whose rows of the attention pattern are read by default."""

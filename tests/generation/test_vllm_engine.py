@@ -13,6 +13,7 @@ import pytest
 
 from safekey_interp.data.trace_reader import read_traces
 from safekey_interp.errors import InputError, ModelError, TraceTooLong, install_hint
+from safekey_interp.generation import vllm_engine
 from safekey_interp.generation.local_engine import LocalEngine, generate
 from safekey_interp.generation.requests import Request, samples
 from safekey_interp.generation.response_run import write_responses
@@ -118,7 +119,10 @@ def test_each_sample_has_a_seed_of_its_own(tmp_path: Path) -> None:
     assert [trace.meta["engine"] for trace in read_traces(written.path)] == ["vllm", "vllm"]
 
 
-def test_what_it_is_given() -> None:
+def test_what_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelError, match="without revisions"):
+        VllmEngine("organism", revision="main")
+    monkeypatch.setattr(vllm_engine, "check_revision", lambda *_: None)  # as of a hub model
     engine = VllmEngine("organism", revision="main", dtype="bfloat16", max_model_len=64)
     assert (engine._llm.revision, engine._llm.tokenizer_revision, engine._llm.dtype) == ("main", "main", "bfloat16")
     assert not engine._llm.trust_remote_code

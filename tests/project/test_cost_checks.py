@@ -68,8 +68,8 @@ def too_sharp(patch: Patch) -> None:
 
 
 def one_token_on(patch: Patch) -> None:
-    real = PositionMeans._weights_on
-    patch.setattr(PositionMeans, "_weights_on", lambda self, device: real(self, device).roll(1, -1))
+    real = PositionMeans.weights_on
+    patch.setattr(PositionMeans, "weights_on", lambda self, device: real(self, device).roll(1, -1))
 
 
 def louder(patch: Patch) -> None:

@@ -176,7 +176,8 @@ def test_a_notebook_gets_a_page_and_a_bar_that_ends(tmp_path, monkeypatch):
 
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     opened = (
-        "import time\nfrom safekey_interp.progress import open_progress\n"
+        "import sys, time\nsys.modules['ipywidgets'] = None  # with it, the bar is a widget\n"
+        "from safekey_interp.progress import open_progress\n"
         "with open_progress(None) as progress:\n    progress.stage('digging', 4)\n"
     )
     cells = [
