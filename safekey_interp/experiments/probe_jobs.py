@@ -17,6 +17,7 @@ from safekey_interp.capture.feature_states import FeatureStates
 from safekey_interp.capture.hidden_states import States
 from safekey_interp.data.class_labels import LabelBy
 from safekey_interp.data.conditions import Conditions
+from safekey_interp.measures.best_layers import AmongAll, over_all_places
 from safekey_interp.measures.estimator_names import EstimatorName
 from safekey_interp.measures.latent_effects import latent_effects
 from safekey_interp.measures.layer_loop import LeftOut
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 CLASS = "class"
 """Column of each trace's class, among what is known of a run's traces."""
 _LEFT_OUT = "left_out.json"
+_AMONG_ALL = "among_all.parquet"
 
 
 class Job(NamedTuple):
@@ -96,10 +98,12 @@ class StateProbes:
     def joined(self, kind: str, table: str) -> pd.DataFrame:
         """A table of all jobs of a kind, positions in their order; empty when there is none."""
         files = [job / f"{table}.parquet" for job in self._done(kind)]
-        tables = [pd.read_parquet(file) for file in files if file.is_file()]
-        if not tables:
+        there = [file for file in files if file.is_file()]
+        if not there:
             return pd.DataFrame()
-        whole = pd.concat(tables, ignore_index=True)
+        whole = pd.concat([pd.read_parquet(file) for file in there], ignore_index=True)
+        if table == "separability":
+            whole["p_value_over_all"] = _corrected([file.with_name(_AMONG_ALL) for file in there])
         place = {position: number for number, position in enumerate(self._states.positions)}
         return whole.sort_values("position", key=lambda names: names.map(place), kind="stable", ignore_index=True)
 
@@ -127,6 +131,7 @@ class StateProbes:
             **self._about,
         )
         _write(folder, {"separability": result.table, "coordinates": result.coordinates}, result.left_out)
+        pd.DataFrame(result.among_all, columns=list(AmongAll._fields)).to_parquet(folder / _AMONG_ALL, index=False)
 
     def _transfer(self, positions: Sequence[str], folder: Path) -> None:
         result = transfer_table(
@@ -178,6 +183,11 @@ def _write(folder: Path, tables: Mapping[str, pd.DataFrame], left_out: Sequence[
         if not table.empty:
             table.to_parquet(folder / f"{name}.parquet", index=False)
     write_json(folder / _LEFT_OUT, [reason._asdict() for reason in left_out])
+
+
+def _corrected(files: Sequence[Path]) -> list[float]:
+    """``p_value_over_all`` of the rows of several jobs' tables, corrected for the positions of all of them."""
+    return over_all_places([AmongAll(*row) for file in files for row in pd.read_parquet(file).itertuples(index=False)])
 
 
 def _steps(tell: Progress) -> Callable[[int, int], None]:

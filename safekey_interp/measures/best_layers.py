@@ -9,14 +9,13 @@ then multiplied by the number of such sets of places (Bonferroni).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from safekey_interp.measures.auroc_intervals import auroc_interval, simultaneous
-from safekey_interp.measures.folds import Plan
 from safekey_interp.measures.intervals import Interval
 from safekey_interp.measures.layer_scores import Cell, p_value
 from safekey_interp.measures.step_down import step_down_upper
@@ -48,28 +47,28 @@ def best_of_layers(cells: list[Cell], alike: Sequence[str] = ("method",)) -> lis
 class AmongAll(NamedTuple):
     """AUROC of one layer at one place, and its null."""
 
-    family: Hashable
+    family: str
     """What it is corrected with: all of one family."""
-    drawn: Plan
-    """Whose shuffles the null is of."""
+    drawn: str
+    """Which shuffles the null is of (:attr:`~safekey_interp.measures.folds.Plan.draws`)."""
     observed: float
     """AUROC under the true labels."""
     null: Float[np.ndarray, " n_permutations"]
     """Under each shuffle."""
 
     @classmethod
-    def of(cls, cell: Cell, family: Hashable) -> AmongAll:
+    def of(cls, cell: Cell, family: str) -> AmongAll:
         """A cell's, without its scores, which are many."""
-        return cls(family, cell.drawn, cell.scored.observed, cell.scored.null.copy())
+        return cls(family, cell.drawn.draws, cell.scored.observed, cell.scored.null.copy())
 
 
 def over_all_places(tested: Sequence[AmongAll]) -> list[float]:
     """``p_value_over_all`` of each layer and place; NaN without a null."""
     found = np.full(len(tested), np.nan)
-    sets: dict[Hashable, dict[int, list[int]]] = {}
+    sets: dict[str, dict[str, list[int]]] = {}
     for at, one in enumerate(tested):
         if len(one.null) and np.isfinite(one.observed):
-            sets.setdefault(one.family, {}).setdefault(id(one.drawn), []).append(at)
+            sets.setdefault(one.family, {}).setdefault(one.drawn, []).append(at)
     for joint in sets.values():
         for members in joint.values():
             observed, null = zip(*((tested[at].observed, tested[at].null) for at in members), strict=True)

@@ -10,9 +10,10 @@ size of a row's group gives its class away, which shuffled labels keep.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from threading import Lock
 from typing import Any
 
@@ -49,6 +50,11 @@ class Plan:
     """Group of each row, as numbers from 0."""
     notes: tuple[str, ...]
     """What a reader of the table must know about this split."""
+
+    @cached_property
+    def draws(self) -> str:
+        """The same for splits whose shuffles are the same, of the same rows."""
+        return hashlib.sha256(self.rows.astype(np.int64).tobytes() + np.packbits(self.shuffled).tobytes()).hexdigest()
 
 
 def positive_class(labels: Sequence[str | None], classes: ClassPair) -> Float[np.ndarray, " n"]:

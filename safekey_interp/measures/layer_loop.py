@@ -7,7 +7,7 @@ given once.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
@@ -176,11 +176,12 @@ def table_rows(
     texts: Mapping[str, Sequence[str | None]],
     *,
     alike: Sequence[str] = ("method",),
-    family: Callable[[dict[str, Any]], Hashable],
+    family: Callable[[dict[str, Any]], str],
     n_workers: int,
     progress: Callable[[int, int], None] | None,
-) -> tuple[list[dict[str, Any]], list[LeftOut]]:
-    """Rows of a table, position by position, the text baseline's last at each; and what was not measured.
+) -> tuple[list[dict[str, Any]], list[AmongAll], list[LeftOut]]:
+    """Rows of a table, position by position, the text baseline's last at each; what each is corrected by, in their
+    order; and what was not measured.
 
     Layers are measured side by side, each on one thread of linear algebra: as fast, never slower than alone on a busy
     machine, and the same to the bit however many cores there are.
@@ -221,7 +222,7 @@ def table_rows(
             tested += [AmongAll.of(cell, family(row)) for cell, row in zip(cells, added, strict=True)]
             rows += added
     over_all = over_all_places(tested)
-    return [row | {"p_value_over_all": p} for row, p in zip(rows, over_all, strict=True)], left_out
+    return [row | {"p_value_over_all": p} for row, p in zip(rows, over_all, strict=True)], tested, left_out
 
 
 def reasons_of(layers: Sequence[LayerResult]) -> list[LeftOut]:

@@ -12,8 +12,7 @@ same span (:mod:`safekey_interp.measures.text_baseline`, layer -1). Per row:
   are; ``undefined`` says why one of these or ``tpr_at_5fpr`` is NaN.
 - ``fisher_ratio``, (μ₁ − μ₀)² / (σ₁² + σ₀²) of out-of-fold scores: along the LDA axis (row ``logistic``), else of the
   row's own scores. It has no sign: read it beside ``auroc``.
-- ``silhouette`` (Rousseeuw 1987) of the two classes in standardised states, Euclidean distance, nothing fitted to
-  labels.
+- ``silhouette`` (Rousseeuw 1987) of the classes in standardised states, Euclidean distance, no fit to labels.
 - ``null_auroc_*`` and ``p_value`` = (1 + #null >= observed) / (1 + #null) (Phipson & Smyth 2010) under labels
   shuffled by group. Of the estimator ``logistic``, the ridge classifier is compared with itself; every other is
   compared with itself.
@@ -37,6 +36,7 @@ import numpy as np
 
 from safekey_interp.capture.stream_settings import StreamSettings
 from safekey_interp.data.class_labels import LabelBy, class_pair
+from safekey_interp.measures.best_layers import AmongAll
 from safekey_interp.measures.estimator_names import EstimatorName
 from safekey_interp.measures.estimators import estimator_of
 from safekey_interp.measures.folds import Plan, Planner, positive_class
@@ -85,6 +85,8 @@ class SeparabilityResult(NamedTuple):
     ``fold`` (in which ``lda`` was scored; missing where the rows could not be split)."""
     left_out: list[LeftOut]
     """What was not measured and why."""
+    among_all: list[AmongAll]
+    """What ``p_value_over_all`` comes from, row by row; it can be joined with that of other positions."""
 
 
 def measure_separability(
@@ -210,8 +212,7 @@ class Separability:
             states: hidden states; a row that is not finite is left out of its cell.
             layers: layers wanted; all by default.
             positions: positions wanted; all by default.
-            n_workers: layers measured side by side; by default the cores, or one for few traces.
-                Changes no number.
+            n_workers: layers side by side; the cores, or one for few traces, when None; changes no number.
             progress: called with (cells done, cells in all).
 
         Returns:
@@ -223,20 +224,19 @@ class Separability:
         import pandas as pd
 
         indices, wanted = choose(states, self._per_trace, layers=layers, positions=positions)
-        n_labelled = int(self._labelled.sum())
+        n_labelled, nothing = int(self._labelled.sum()), (_frame([], COLUMNS), _frame([], COORDINATE_COLUMNS))
         if isinstance(reason := self._planner.plan(self._labelled), str):
-            nothing = [LeftOut("separability", reason, n_labelled)]
-            return SeparabilityResult(_frame([], COLUMNS), _frame([], COORDINATE_COLUMNS), nothing)
+            return SeparabilityResult(*nothing, [LeftOut("separability", reason, n_labelled)], [])
         wanted, circular = without_circular("separability", wanted, self._label_by, n_labelled)
         coordinates: dict[tuple[str, int], pd.DataFrame] = {}
         measure = partial(self._measure_layer, states=states, coordinates=coordinates)
-        sharing: Any = {"n_workers": n_workers or workers_for(len(self._labels)), "progress": progress}
-        sharing["family"] = lambda row: row["method"]
-        rows, left_out = table_rows(wanted, indices, measure, self._measure_words, self._texts, **sharing)
+        workers = n_workers or workers_for(len(self._labels))
+        sharing: Any = {"n_workers": workers, "progress": progress, "family": lambda row: row["method"]}
+        rows, among_all, left_out = table_rows(wanted, indices, measure, self._measure_words, self._texts, **sharing)
         ordered = [coordinates[place] for place in product(wanted, indices) if place in coordinates]
-        joined = pd.concat(ordered, ignore_index=True) if ordered else _frame([], COORDINATE_COLUMNS)
-        table = _frame([row | self._about for row in rows], COLUMNS)
-        return SeparabilityResult(table, joined, [*circular, *left_out])
+        joined = pd.concat(ordered, ignore_index=True) if ordered else nothing[1]
+        rows = [row | self._about for row in rows]
+        return SeparabilityResult(_frame(rows, COLUMNS), joined, [*circular, *left_out], among_all)
 
     def _measure_layer(
         self, position: str, index: int, *, states: StatesLike, coordinates: dict[tuple[str, int], pd.DataFrame]
@@ -286,8 +286,8 @@ def separability_table(
 
     Arguments as for :class:`Separability`, whose ``options`` they are, and :meth:`Separability.tables`.
     """
-    measure = Separability(labels, groups, texts, **options)
-    return measure.tables(states, layers=layers, positions=positions, n_workers=n_workers, progress=progress)
+    about: Any = {"layers": layers, "positions": positions, "n_workers": n_workers, "progress": progress}
+    return Separability(labels, groups, texts, **options).tables(states, **about)
 
 
 def _pick(values: Sequence[Any], plan: Plan) -> list[Any]:

@@ -216,8 +216,8 @@ def transfer_table(
 
     measure = partial(_measure_layer, states=states, designer=designer, estimator=fitted)
     sharing: Any = {"alike": _ALIKE, "n_workers": n_workers or workers_for(len(labels)), "progress": progress}
-    sharing["family"] = lambda row: (row["position"], row["method"], row["fitted_on"] == row["tested_on"])
-    rows, more = table_rows(wanted, indices, measure, measure_words, texts, **sharing)
+    sharing["family"] = lambda row: str((row["position"], row["method"], row["fitted_on"] == row["tested_on"]))
+    rows, _, more = table_rows(wanted, indices, measure, measure_words, texts, **sharing)
     table = pd.DataFrame([row | about for row in rows], columns=list(COLUMNS))
     return TransferResult(table, [*whole.left_out(), *circular, *more])
 

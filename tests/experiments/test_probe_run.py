@@ -18,6 +18,7 @@ from tiny_models import tiny_model, traces
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError, RunError
 from safekey_interp.experiments.probe_run import run_probe
+from safekey_interp.measures.separability import measure_separability
 from safekey_interp.models.model import Model, from_hf
 from safekey_interp.reporting.report_file import write_report
 from safekey_interp.runs.run_folder import TABLES_OF_PROBES, open_run
@@ -377,6 +378,15 @@ def test_prompts_alone_give_separability(tmp_path: Path, model: Model) -> None:
     assert set(run.separability["position"]) == {"prompt", "prompt_end"}
     assert {finding["question"] for finding in run.findings["findings"]} <= {"knew", "chance"}
     assert write_report(run.path).is_file()
+
+
+def test_the_probes_of_a_run_are_those_of_the_function_corrected_for_all_positions(
+    tmp_path: Path, model: Model
+) -> None:
+    run = run_probe(model, DATA, out=tmp_path / "run", chunk=5)
+    table = measure_separability(model, DATA)
+    assert len(set(table["position"])) > 3
+    pd.testing.assert_frame_equal(run.separability, table, rtol=1e-4, atol=1e-5, check_dtype=False)
 
 
 def test_prompts_alone_without_labels_leave_nothing_to_measure(tmp_path: Path, model: Model) -> None:

@@ -36,8 +36,7 @@ def test_the_run_has_what_the_functions_give(made) -> None:
     table = ski.measure_latents(model, traces, sae, positions=POSITIONS)
     pd.testing.assert_frame_equal(run.sae_latents, table, rtol=1e-4, atol=1e-6, check_dtype=False)
     probes = ski.measure_separability(model, traces, features=sae, positions=POSITIONS)
-    shared = [name for name in probes.columns if name != "p_value_over_all"]  # over the positions of one job in a run
-    pd.testing.assert_frame_equal(run.sae_separability[shared], probes[shared], rtol=1e-4, atol=1e-6, check_dtype=False)
+    pd.testing.assert_frame_equal(run.sae_separability, probes, rtol=1e-4, atol=1e-6, check_dtype=False)
 
 
 def test_every_other_table_is_as_without_the_sae_and_the_manifest_says_which_it_was(made) -> None:

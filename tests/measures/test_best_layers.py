@@ -15,7 +15,7 @@ from safekey_interp.measures.step_down import step_down_upper
 N_DRAWS = 99
 
 
-def places(rng: np.random.Generator, n: int, *, drawn: Any, shift: float = 0.0, shared: float = 0.7) -> list[AmongAll]:
+def places(rng: np.random.Generator, n: int, *, drawn: str, shift: float = 0.0, shared: float = 0.7) -> list[AmongAll]:
     """AUROCs of places that move together, with their nulls; ``shift`` is the effect at the first."""
     common = rng.normal(0, shared, N_DRAWS + 1)
     numbers = 0.5 + 0.05 * (common[:, None] + rng.normal(0, (1 - shared**2) ** 0.5, (N_DRAWS + 1, n)))
@@ -27,7 +27,7 @@ def places(rng: np.random.Generator, n: int, *, drawn: Any, shift: float = 0.0, 
 def test_a_planted_null_is_found_in_no_more_than_its_share(n_plans: int) -> None:
     """At least one of 36 places, in 1, or in 3 sets whose labels are shuffled apart."""
     rng = np.random.default_rng(0)
-    plans = [SimpleNamespace() for _ in range(n_plans)]
+    plans = [f"plan {number}" for number in range(n_plans)]
     wrong = 0
     for _ in range(600):
         tested = [one for plan in plans for one in places(rng, 36 // n_plans, drawn=plan)]
@@ -37,7 +37,7 @@ def test_a_planted_null_is_found_in_no_more_than_its_share(n_plans: int) -> None
 
 def test_a_planted_effect_is_found_and_its_neighbours_are_not() -> None:
     rng = np.random.default_rng(1)
-    plan = SimpleNamespace()
+    plan = "one"
     found, others = 0, 0
     for _ in range(600):
         p = over_all_places(places(rng, 40, drawn=plan, shift=0.35))
@@ -49,7 +49,7 @@ def test_a_planted_effect_is_found_and_its_neighbours_are_not() -> None:
 
 def test_the_smallest_p_does_not_grow_with_the_places_that_share_their_shuffles() -> None:
     rng = np.random.default_rng(2)
-    one, other = SimpleNamespace(), SimpleNamespace()
+    one, other = "one", "other"
     for n in (1, 7, 60):
         assert over_all_places(places(rng, n, drawn=one, shift=5.0))[0] == 1 / (1 + N_DRAWS)
     both = [*places(rng, 4, drawn=one, shift=5.0), *places(rng, 4, drawn=other)]
@@ -58,7 +58,7 @@ def test_the_smallest_p_does_not_grow_with_the_places_that_share_their_shuffles(
 
 def test_families_do_not_touch_one_another_and_what_has_no_null_has_no_p() -> None:
     rng = np.random.default_rng(3)
-    plan = SimpleNamespace()
+    plan = "one"
     alone = places(rng, 5, drawn=plan)
     words = [one._replace(family="words", observed=0.99) for one in places(rng, 5, drawn=plan)]
     assert over_all_places([*alone, *words])[:5] == over_all_places(alone)
