@@ -6,14 +6,17 @@ A study's cell is one training run with what is asked and measured of it; its fo
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from safekey_interp.errors import InputError
+from safekey_interp.runs.storage import read_json
 
 
 class Named(Protocol):
@@ -89,6 +92,22 @@ def same_again(
         run(cell)
         first, second = bits(cell)
         yield cell.name, first == second
+
+
+def read_choice(file: Path, command: str) -> dict[str, Any]:
+    """What a study's pilot wrote; its smallest effect on the log-odds is NaN where there was none.
+
+    Args:
+        file: of the choice.
+        command: that makes it, for the message.
+
+    Raises:
+        InputError: there is none.
+    """
+    record = read_json(file)
+    if record is None:
+        raise InputError(f"{file}: no such file; `{command}` makes it")
+    return record | {"log_odds": math.nan if record["log_odds"] is None else record["log_odds"]}
 
 
 def as_read(value: Any) -> Any:

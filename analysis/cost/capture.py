@@ -20,7 +20,8 @@ from safekey_interp.capture.recording import capture
 
 _STREAM = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
 _ATTENTION = CaptureRequest(states=False)
-_PLAIN = "plain forward (SDPA), logits of the last position"
+PLAIN = "plain forward (SDPA), logits of the last position"
+"""The baseline of :func:`plain_forward`, in words."""
 _K_D_U = "rows of K, the token before it and U, in all layers and heads"
 
 
@@ -106,20 +107,20 @@ ENTRIES = (
     Entry(
         name="capture-key",
         what="rows of K, in all layers and heads",
-        baseline=_PLAIN,
+        baseline=PLAIN,
         ways=_against_plain(lambda bench: (False, _ATTENTION)),
     ),
-    Entry(name="capture", what=_K_D_U, baseline=_PLAIN, ways=_against_plain(lambda bench: (True, _ATTENTION))),
+    Entry(name="capture", what=_K_D_U, baseline=PLAIN, ways=_against_plain(lambda bench: (True, _ATTENTION))),
     Entry(
         name="capture-states",
         what=f"{_K_D_U}, and states of all layers",
-        baseline=_PLAIN,
+        baseline=PLAIN,
         ways=_against_plain(lambda bench: (True, CaptureRequest())),
     ),
     Entry(
         name="capture-components",
         what="what attention and MLP of all layers add, and the stream between them, at the token before K",
-        baseline=_PLAIN,
+        baseline=PLAIN,
         ways=_against_plain(_components),
     ),
     Entry(
@@ -137,7 +138,7 @@ ENTRIES = (
     Entry(
         name="memory-capture",
         what=f"{_K_D_U}: peak memory",
-        baseline=f"{_PLAIN}: peak memory",
+        baseline=f"{PLAIN}: peak memory",
         ways=_against_plain(lambda bench: (True, _ATTENTION)),
         meter=peak_memory,
     ),

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 import torch
 
 from analysis.cost.bench import Bench
-from analysis.cost.capture import plain_forward
+from analysis.cost.capture import PLAIN, plain_forward
 from analysis.cost.entry import Entry, Ways, forward_flops
 from safekey_interp.capture.architecture import evaluating
 from safekey_interp.capture.attention_mask import Cut, Knockout, knocked_out
@@ -16,7 +16,6 @@ from safekey_interp.capture.batches import Batch
 from safekey_interp.capture.places import Place
 from safekey_interp.capture.residual_edits import Edit, edited
 
-_PLAIN = "plain forward (SDPA), logits of the last position"
 _SPAN = "understanding"
 _TRACES, _LAYERS = 2, 3
 
@@ -110,19 +109,19 @@ ENTRIES = (
     Entry(
         name="knockout",
         what="a forward pass in which K does not see U, in all layers",
-        baseline=_PLAIN,
+        baseline=PLAIN,
         ways=_against_plain(_hidden),
     ),
     Entry(
         name="ablation",
         what="a forward pass with a direction removed from the states of all layers and tokens",
-        baseline=_PLAIN,
+        baseline=PLAIN,
         ways=_against_plain(_ablated),
     ),
     Entry(
         name="patch",
         what="a forward pass with the state of one token in one layer replaced",
-        baseline=_PLAIN,
+        baseline=PLAIN,
         ways=_against_plain(_patched),
     ),
     Entry(

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from analysis.contrast_verdicts import Outcome
 from analysis.real_model.real_study_design import CO_PRIMARY, PRIMARY, Setting
-from safekey_interp.errors import InputError
-from safekey_interp.runs.storage import read_json, write_json
+from analysis.study_queue import read_choice
+from safekey_interp.runs.storage import write_json
 
 
 class Chosen(NamedTuple):
@@ -39,11 +39,8 @@ def read_chosen(file: Path) -> Chosen:
     Raises:
         InputError: there is none.
     """
-    record = read_json(file)
-    if record is None:
-        raise InputError(f"{file}: no such file; `python -m analysis.real_model --pilot --data DIR --out DIR` makes it")
-    smallest = float("nan") if record["log_odds"] is None else record["log_odds"]
-    return Chosen(**record | {"setting": Setting(**record["setting"]), "log_odds": smallest})
+    record = read_choice(file, "python -m analysis.real_model --pilot --data DIR --out DIR")
+    return Chosen(**record | {"setting": Setting(**record["setting"])})
 
 
 def write_chosen(file: Path, chosen: Chosen) -> None:

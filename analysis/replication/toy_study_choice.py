@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from analysis.contrast_verdicts import Outcome
 from analysis.replication.toy_study_design import CO_PRIMARY, PRIMARY
-from safekey_interp.errors import InputError
-from safekey_interp.runs.storage import read_json, write_json
+from analysis.study_queue import read_choice
+from safekey_interp.runs.storage import write_json
 
 
 class Chosen(NamedTuple):
@@ -37,10 +37,7 @@ def read_chosen(file: Path) -> Chosen:
     Raises:
         InputError: there is none.
     """
-    record = read_json(file)
-    if record is None:
-        raise InputError(f"{file}: no such file; `python -m analysis.replication --pilot --out DIR` makes it")
-    return Chosen(**record)
+    return Chosen(**read_choice(file, "python -m analysis.replication --pilot --out DIR"))
 
 
 def write_chosen(file: Path, chosen: Chosen) -> None:
