@@ -7,7 +7,7 @@ runs (``chosen.json``), and ships with the results, so that no number of it is t
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from analysis.contrast_verdicts import Outcome
 from analysis.real_model.real_study_design import CO_PRIMARY, PRIMARY, Setting
@@ -39,7 +39,7 @@ def read_chosen(file: Path) -> Chosen:
     Raises:
         InputError: there is none.
     """
-    record = read_choice(file, "python -m analysis.real_model --pilot --data DIR --out DIR")
+    record: Any = read_choice(file, "python -m analysis.real_model --pilot --data DIR --out DIR")
     return Chosen(**record | {"setting": Setting(**record["setting"])})
 
 
