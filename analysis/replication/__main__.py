@@ -8,9 +8,10 @@
     python -m analysis.replication --power
 
 ``--report`` prints the verdicts of the results that ship, or with ``--out`` of the cells that are done there, however
-many; ``--write`` puts them into RESULTS.md. ``--run`` does what is not done yet; ``--save`` ships the results by
-request; ``--again`` runs random cells anew and compares the bits. The design is in ``TOY_STUDY.md``. The earlier
-replication, on two bases, is ``python -m analysis.replication.run``.
+many; ``--write`` puts them into RESULTS.md. ``--run`` does what is not done yet; ``--save`` ships the results of whole
+bases by request, and ``--run`` goes on behind what ships, in a new clone, too; ``--again`` runs random cells anew and
+compares the bits. The design is in ``TOY_STUDY.md``. The earlier replication, on two bases, is
+``python -m analysis.replication.run``.
 """
 
 from __future__ import annotations
@@ -77,8 +78,9 @@ def _results(options: argparse.Namespace) -> None:
 
     results = read() if options.out is None else gather(options.out)
     if options.save and options.out is not None:
-        save(results)
-        shutil.copy(options.out / "pilot.md", SHIPPED / "toy_study_pilot.md")
+        save(results.of(results.bases))
+        if (options.out / "pilot.md").is_file():
+            shutil.copy(options.out / "pilot.md", SHIPPED / "toy_study_pilot.md")
     else:
         publish(report(results), write=options.write)
 

@@ -30,7 +30,9 @@ from analysis.replication.toy_study_design import (
     Changes,
     language_of,
 )
-from analysis.replication.toy_study_job import Cell, answered, config_of, log_odds, make_base, requests, tuned
+from analysis.replication.toy_study_job import Cell, config_of, make_base, tuned
+from analysis.replication.toy_study_measures import answered, log_odds
+from analysis.replication.toy_study_requests import requests
 from analysis.replication.toy_study_results import described, scored
 from analysis.tables import markdown
 from safekey_interp.errors import InputError

@@ -2,13 +2,16 @@
 
 ``results.parquet`` ships in ``analysis/replication``: arm, base, seed, language; wrapper, family, family_shown,
 wrapper_split, label, kind, verb, noun, prompt; the response as it was generated; ``log_odds`` of a safe key sentence
-(:mod:`analysis.replication.toy_study_job`), to half precision; outcome and well_formed by
+(:mod:`analysis.replication.toy_study_measures`), to half precision; outcome and well_formed by
 :mod:`safekey_interp.models.organism.outcome`, read from the responses anew whenever the file is read.
-``results-mechanism.parquet`` has one row a measurement of a run: what, layer, value.
+``results-mechanism.parquet`` has one row a measurement of a run: what, layer, value. ``results-cells.parquet`` has one
+row a run: what identifies it, and hashes of its weights and results, so that a queue that starts in a new clone goes on
+behind the runs that ship, and any of them can be run again and compared.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -19,7 +22,8 @@ import pandas as pd
 from analysis.replication.toy_languages import LANGUAGES, SHOWN, LanguageName
 from analysis.replication.toy_study_choice import Chosen, read_chosen, write_chosen
 from analysis.replication.toy_study_design import ARMS, BASES, SEEDS, language_of
-from analysis.replication.toy_study_job import Cell, is_done, requests
+from analysis.replication.toy_study_job import Cell, Record, identity_digest, is_done, record_of
+from analysis.replication.toy_study_requests import requests
 from analysis.replication.toy_wrappers import FAMILY_OF
 from safekey_interp.data.trace import Trace
 from safekey_interp.errors import InputError
@@ -30,7 +34,9 @@ from safekey_interp.runs.storage import read_json, write_aside
 Table = Any
 """A data frame; pandas' stubs take each of its cells for a column."""
 SHIPPED = Path(__file__).parent
-_ANSWERS, _MECHANISM, _CHOSEN = "results.parquet", "results-mechanism.parquet", "toy_study_chosen.json"
+_TYPES = {"arm": str, "identity": str, "base_weights": str, "weights": str, "answers": str, "mechanism": str}
+_ANSWERS, _MECHANISM, _CELLS = "results.parquet", "results-mechanism.parquet", "results-cells.parquet"
+_CHOSEN = "toy_study_chosen.json"
 
 
 class Results(NamedTuple):
@@ -42,6 +48,8 @@ class Results(NamedTuple):
     """One row a measurement of a run: arm, base, seed, what, layer, value."""
     chosen: Chosen
     """What the pilot chose."""
+    records: tuple[Record, ...] = ()
+    """One a run."""
 
     @property
     def bases(self) -> list[int]:
@@ -53,7 +61,7 @@ class Results(NamedTuple):
     def of(self, bases: Sequence[int]) -> Results:
         """Those of some bases."""
         answers, mechanism = (table[table["base"].isin(bases)] if len(table) else table for table in self[:2])
-        return Results(answers, mechanism, self.chosen)
+        return Results(answers, mechanism, self.chosen, tuple(each for each in self.records if each.base in bases))
 
 
 def cells_of(bases: Iterable[int] = BASES) -> list[Cell]:
@@ -61,8 +69,30 @@ def cells_of(bases: Iterable[int] = BASES) -> list[Cell]:
     return [Cell(arm, base, seed) for base in bases for seed in SEEDS for arm in ARMS]
 
 
+def begin_with(folder: Path) -> None:
+    """Give a new queue the choice that ships, so that it goes on behind the runs that ship."""
+    if not (folder / "chosen.json").is_file() and (SHIPPED / _CHOSEN).is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(SHIPPED / _CHOSEN, folder / "chosen.json")
+
+
+def shipped_records(chosen: Chosen) -> dict[Cell, Record]:
+    """The runs that ship, where they are of this choice and of the design as it is."""
+    if not (SHIPPED / _CELLS).is_file() or read_chosen(SHIPPED / _CHOSEN) != chosen:
+        return {}
+    records = [Record(*row) for row in pd.read_parquet(SHIPPED / _CELLS).astype(_TYPES).itertuples(index=False)]
+    return {each.cell: each for each in records if each.identity == identity_digest(each.cell, chosen)}
+
+
+def known_records(folder: Path, bases: Iterable[int] = BASES) -> dict[Cell, Record]:
+    """The runs of bases that are done, in a folder or among those that ship, in the design's order."""
+    shipped = shipped_records(read_chosen(folder / "chosen.json"))
+    found = {cell: record_of(cell, folder) or shipped.get(cell) for cell in cells_of(bases)}
+    return {cell: record for cell, record in found.items() if record}
+
+
 def gather(folder: Path, bases: Iterable[int] = BASES) -> Results:
-    """Results of the cells of a folder that are done.
+    """Results of the cells that are done, in a folder or among those that ship.
 
     Args:
         folder: of the queue.
@@ -71,23 +101,39 @@ def gather(folder: Path, bases: Iterable[int] = BASES) -> Results:
     Raises:
         InputError: no pilot has chosen there.
     """
-    answers, mechanism, chosen = [], [], read_chosen(folder / "chosen.json")
-    for cell in cells_of(bases):
-        where = folder / "cells" / cell.name
-        if not is_done(cell, folder):
-            continue
-        about = {"arm": cell.arm, "base": cell.base, "seed": cell.seed}
-        table = pd.read_parquet(where / "requests.parquet")
-        asked = requests(language_of(cell.base))
-        answers.append(
-            described([asked[number] for number in table["request"]], language_of(cell.base)).assign(
-                response=table["response"].to_numpy(), log_odds=table["log_odds"].astype("float16").to_numpy(), **about
-            )
-        )
-        record = read_json(where / "cell.json")
-        mechanism += [about | row for row in _measurements(record["mechanism"])] if record else []
-    found = pd.concat(answers, ignore_index=True) if answers else pd.DataFrame()
-    return Results(scored(found) if len(found) else found, pd.DataFrame(mechanism), chosen)
+    chosen, known = read_chosen(folder / "chosen.json"), known_records(folder, bases)
+    own = [cell for cell in known if is_done(cell, folder)]
+    answers = [_answers(cell, folder) for cell in own]
+    measured = [_measured(cell, folder) for cell in own]
+    if others := set(known) - set(own):
+        shipped = read(SHIPPED)
+        for tables, table in ((answers, shipped.answers), (measured, shipped.mechanism)):
+            cells = [Cell(*row) for row in zip(table["arm"], table["base"], table["seed"], strict=True)]
+            tables.append(table[[cell in others for cell in cells]])
+    joined = [pd.concat(tables, ignore_index=True) if tables else pd.DataFrame() for tables in (answers, measured)]
+    found = scored(_in_order(joined[0])) if len(joined[0]) else joined[0]
+    return Results(found, _in_order(joined[1]), chosen, tuple(known.values()))
+
+
+def _answers(cell: Cell, folder: Path) -> Table:
+    table = pd.read_parquet(folder / "cells" / cell.name / "requests.parquet")
+    asked, name = requests(language_of(cell.base)), language_of(cell.base)
+    given = {"response": table["response"].to_numpy(), "log_odds": table["log_odds"].astype("float16").to_numpy()}
+    return described([asked[number] for number in table["request"]], name).assign(**given, **cell._asdict())
+
+
+def _measured(cell: Cell, folder: Path) -> Table:
+    record = read_json(folder / "cells" / cell.name / "cell.json")
+    return pd.DataFrame([cell._asdict() | row for row in _measurements(record["mechanism"])])
+
+
+def _in_order(table: Table) -> Table:
+    """Rows by cell, in the design's order."""
+    if not len(table):
+        return table
+    number = {cell: at for at, cell in enumerate(cells_of(sorted(set(table["base"]))))}
+    of_rows = pd.Series([number[Cell(*row)] for row in zip(table["arm"], table["base"], table["seed"], strict=True)])
+    return table.iloc[of_rows.argsort(kind="stable")].reset_index(drop=True)
 
 
 def described(asked: Sequence[Trace], name: LanguageName) -> Table:
@@ -126,7 +172,8 @@ def save(results: Results, folder: Path = SHIPPED) -> None:
     """Write the files; columns of few values are dictionaries, so that they stay small."""
     write_chosen(folder / _CHOSEN, results.chosen)
     answers = results.answers.drop(columns=["complied", "refused", "malformed"])
-    for name, table in ((_ANSWERS, answers), (_MECHANISM, results.mechanism)):
+    cells = pd.DataFrame(results.records, columns=pd.Index(Record._fields))
+    for name, table in ((_ANSWERS, answers), (_MECHANISM, results.mechanism), (_CELLS, cells)):
         packed = table.astype(dict.fromkeys(table.select_dtypes(["object", "string"]), "category"))
         write_aside(
             folder / name,
@@ -148,9 +195,10 @@ def read(folder: Path = SHIPPED) -> Results:
         )
     answers, mechanism = (pd.read_parquet(folder / name) for name in (_ANSWERS, _MECHANISM))
     texts = {name: str for name in answers if isinstance(answers[name].dtype, pd.CategoricalDtype)}
-    return Results(
-        scored(answers.astype(texts)), mechanism.astype({"arm": str, "what": str}), read_chosen(folder / _CHOSEN)
-    )
+    cells = pd.read_parquet(folder / _CELLS).astype(_TYPES)
+    records = tuple(Record(*row) for row in cells.itertuples(index=False))
+    mechanism = mechanism.astype({"arm": str, "what": str})
+    return Results(scored(answers.astype(texts)), mechanism, read_chosen(folder / _CHOSEN), records)
 
 
 def _measurements(mechanism: dict[str, Any]) -> list[dict[str, Any]]:

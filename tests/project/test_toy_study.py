@@ -17,7 +17,7 @@ import pytest
 from analysis.contrast_verdicts import EXCLUDED, LEVEL, OPEN, smallest_shift, verdicts
 from analysis.contrast_verdicts import SHOWN as SHOWN_VERDICT
 from analysis.paper.runs_evidence import many_toys
-from analysis.replication import toy_study_job, toy_study_results
+from analysis.replication import toy_study_job, toy_study_queue, toy_study_results
 from analysis.replication.toy_languages import LANGUAGES, SHOWN
 from analysis.replication.toy_study_choice import Chosen, write_chosen
 from analysis.replication.toy_study_design import (
@@ -32,9 +32,10 @@ from analysis.replication.toy_study_design import (
     SETTINGS,
     language_of,
 )
-from analysis.replication.toy_study_job import Cell, base_folder, config_of, is_done, read_alike, requests, run
-from analysis.replication.toy_study_queue import again, bits
+from analysis.replication.toy_study_job import Cell, base_folder, config_of, is_done, record_of, run
+from analysis.replication.toy_study_queue import again, work_off
 from analysis.replication.toy_study_report import report
+from analysis.replication.toy_study_requests import read_alike, requests
 from analysis.replication.toy_study_results import Results, cells_of, described, read, save, scored
 from analysis.replication.toy_study_verdicts import decided, is_settled, stage_of
 from analysis.replication.toy_wrappers import FAMILIES, FAMILY_OF
@@ -290,7 +291,8 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_cell_that_was_killed_is_run_again_to_the_same_bits(quick: Path) -> None:
     cell = Cell("both", 1, 1)
     run(cell, quick)
-    first = bits(cell, quick)
+    first = record_of(cell, quick)
+    assert first is not None
     assert is_done(cell, quick)
     assert len(toy_study_results.gather(quick).answers) == len(toy_study_job.requests("short"))
     # As a kill leaves it: no whole folder, and what training had written so far.
@@ -300,8 +302,46 @@ def test_a_cell_that_was_killed_is_run_again_to_the_same_bits(quick: Path) -> No
     (left / "broken").write_text("half", encoding="utf-8")
     assert not is_done(cell, quick)
     run(cell, quick)
-    assert bits(cell, quick) == first
+    second = record_of(cell, quick)
+    assert second is not None
+    assert second.bits == first.bits
     assert dict(again(quick, 3, seed=0)) == {cell.name: True}
+
+
+def test_a_queue_in_a_new_clone_goes_on_behind_the_runs_that_ship(
+    quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped, new = tmp_path / "shipped", tmp_path / "new"
+    shipped.mkdir()
+    for module in (toy_study_results, toy_study_queue):
+        monkeypatch.setattr(module, "BASES", (1, 3), raising=False)
+        monkeypatch.setattr(module, "cells_of", lambda bases=(1, 3): [Cell("SFT", b, 1) for b in bases], raising=False)
+    monkeypatch.setattr(toy_study_results, "SHIPPED", shipped)
+    monkeypatch.setattr(toy_study_queue, "_look_settles", lambda _: False)
+    pretrained = []
+
+    def make_base(base: int, folder: Path) -> None:
+        where = base_folder(base, folder)
+        if not where.is_dir():
+            pretrained.append(base)
+            shutil.copytree(base_folder(1, quick), where)
+
+    monkeypatch.setattr(toy_study_queue, "make_base", make_base)
+    first = Cell("SFT", 1, 1)
+    run(first, quick)
+    save(toy_study_results.gather(quick), shipped)
+    work_off(new, 1, 1)
+    assert pretrained == [3]
+    assert [folder.name for folder in (new / "cells").iterdir()] == [Cell("SFT", 3, 1).name]
+    whole = toy_study_results.gather(new)
+    assert [record.cell for record in whole.records] == [first, Cell("SFT", 3, 1)]
+    n = len(toy_study_job.requests("short"))
+    assert whole.answers.groupby("base", sort=False).size().to_dict() == {1: n, 3: n}
+    assert dict(again(new, 2, seed=0)) == {first.name: True, Cell("SFT", 3, 1).name: True}
+    save(whole, shipped)
+    assert read(shipped).records == whole.records
+    monkeypatch.setattr(toy_study_job, "SETTINGS", (*SETTINGS, "max_steps=3"))
+    assert not toy_study_results.known_records(new), "runs of another design are not of this study"
 
 
 def test_a_cell_of_other_settings_is_not_taken_for_done(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
