@@ -4,10 +4,13 @@ An interval of a ratio of means holds the ratios r at which the mean of d_g = y_
 (Fieller 1954, JRSS B 16:175). That is judged by Student's t, which holds for symmetric values, and by Hall's (1992,
 JRSS B 54:221), which removes the skewness γ of the d_g, g(t) = t + γ/(3√G) t² + γ²/(27G) t³ + γ/(6√G), with γ times
 1 + 6 / G for its small-sample bias (Bobée & Robitaille 1975, Water Resources Research 11:851). The interval is the
-union.
+union, as far as it holds together around the value: each bound is the first ratio, from the value outwards, that both
+reject.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
@@ -15,7 +18,9 @@ from scipy.special import stdtrit
 
 from safekey_interp.data.conditions import FEW
 
-_ROUNDS = 40  # of a fixed point, each nearer by the relative error of the denominator
+_FINE, _FAR = 0.25, 64.0
+"""Steps in which a bound is looked for near the value, and how far at most, in half-widths of the interval there."""
+_HALVINGS = 36
 
 
 def student(freedom: float | np.ndarray, confidence: float = 0.95) -> np.ndarray:
@@ -73,10 +78,38 @@ def skewed_bounds(
         return sign * np.sqrt(square / (n - 1)) * np.maximum(t, -sign * hall)
 
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        # Fieller's set is no interval where the mean of x itself may be 0.
-        none = (n_groups < FEW) | (t * np.sqrt(xx / (n - 1)) >= 1)
         bounds = reach(np.zeros((2, *ee.shape)))
-        for _ in range(_ROUNDS if xx.any() else 0):
-            bounds = reach(bounds)
+        if xx.any():
+            bounds = sign * _first_rejected(lambda distance: np.abs(reach(sign * distance)), np.abs(bounds))
+        # Fieller's set is no interval where the mean of x itself may be 0.
+        none = (n_groups < FEW) | (t * np.sqrt(xx / (n - 1)) >= 1) | np.isnan(bounds).any(0)
     low, high = np.where(none, np.nan, bounds)
     return low, high
+
+
+def _first_rejected(
+    half_width: Callable[[Float[np.ndarray, "bound columns"]], Float[np.ndarray, "bound columns"]],
+    at_value: Float[np.ndarray, "bound columns"],
+) -> Float[np.ndarray, "bound columns"]:
+    """The smallest distance from the value that is no smaller than the half-width there; NaN where there is none.
+
+    A fixed point of the half-width may repel, so that it is not iterated: the distance is bracketed from the value
+    outwards, then halved.
+
+    Args:
+        half_width: of the interval, by distance.
+        at_value: the half-width at distance 0.
+    """
+    steps = [*np.arange(_FINE, 3.0, _FINE), *np.geomspace(3.0, _FAR, 14)]
+    inside, outside = np.zeros_like(at_value), np.where(at_value > 0, np.nan, 0.0)
+    for step in steps:
+        distance = step * at_value
+        is_open = np.isnan(outside)
+        rejected = distance >= half_width(distance)
+        outside = np.where(is_open & rejected, distance, outside)
+        inside = np.where(is_open & ~rejected, distance, inside)
+    for _ in range(_HALVINGS):
+        middle = (inside + outside) / 2
+        rejected = middle >= half_width(middle)
+        inside, outside = np.where(rejected, inside, middle), np.where(rejected, middle, outside)
+    return outside

@@ -12,6 +12,7 @@ from safekey_interp.data.conditions import FEW
 from safekey_interp.measures.intervals import (
     difference_of_ratios,
     difference_of_shares,
+    mean_interval,
     percentiles,
     ratio,
     ratio_of_means,
@@ -206,3 +207,25 @@ def test_shares_cover_as_often_as_they_say_and_a_planted_difference_is_found() -
         found.append(low > 0)
     assert np.mean(held) >= 0.935
     assert np.mean(found) >= 0.95
+
+
+@pytest.mark.parametrize(("n", "spread"), [(10, 0.2), (10, 0.6), (12, 1.0), (50, 0.5)])
+def test_bounds_of_a_ratio_solve_their_equation_and_do_not_jump(n: int, spread: float) -> None:
+    """A bound is where the half-width of the differences there reaches the value; rounding moves it as little."""
+    rng = np.random.default_rng(n)
+    below = np.exp(spread * rng.normal(size=(n, 400)))
+    above = below * np.exp(spread * rng.normal(size=(n, 400)))
+    groups = np.arange(n).astype(str)
+    found = ratio_of_means(above, below, groups)
+    jittered = ratio_of_means(above * (1 + 1e-10 * rng.normal(size=above.shape)), below, groups)
+    for end, sign, again in ((found.low, -1, jittered.low), (found.high, 1, jittered.high)):
+        there = ~np.isnan(end)
+        assert there.mean() > 0.8
+        np.testing.assert_allclose(end[there], again[there], rtol=1e-6)
+        away = np.abs(end - found.value)[there]
+        for share, is_inside in ((0.999, True), (1.001, False)):
+            at = found.value[there] + sign * share * away
+            differences = above[:, there] - at * below[:, there]  # their mean is 0 at the value
+            centred = mean_interval(differences - differences.mean(0), groups)
+            reached = -centred.low if sign < 0 else centred.high
+            assert ((np.abs(differences.mean(0)) < reached) == is_inside).all()

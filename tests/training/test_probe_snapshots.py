@@ -128,7 +128,7 @@ def test_a_snapshot_has_the_numbers_of_a_probe(tmp_path: Path) -> None:
         expected = pd.read_parquet(run.path / f"{name}.parquet")
         pd.testing.assert_frame_equal(found[name], expected, rtol=1e-4, atol=1e-5, check_dtype=False)
     pd.testing.assert_frame_equal(found["separability"], measure_separability(model, traces, seed=5))
-    pd.testing.assert_frame_equal(found["aha"], summarise_aha(measure_aha(model, traces), 5))
+    pd.testing.assert_frame_equal(found["aha"], summarise_aha(measure_aha(model, traces)))
 
 
 def test_snapshots_are_in_the_order_of_steps_and_one_taken_again_replaces_the_earlier(tmp_path: Path) -> None:
