@@ -30,8 +30,13 @@ def interval(row: Any, name: str = "value", form: str = ".2f") -> str:
     return f"{row[name]:{form}} [{row[low]:{form}}, {row[high]:{form}}]"
 
 
-def publish(tables: Mapping[str, str], *, write: bool) -> None:
+def publish(tables: Mapping[str, str], *, write: bool, is_part: bool = False) -> None:
     """Print the tables; with ``write`` put them between their marks in RESULTS.md, too.
+
+    Args:
+        tables: by name.
+        write: change RESULTS.md.
+        is_part: the tables have some of their rows only: those of RESULTS.md that they lack stay there.
 
     Raises:
         ValueError: RESULTS.md has no such marks, so that the table would be lost.
@@ -40,9 +45,32 @@ def publish(tables: Mapping[str, str], *, write: bool) -> None:
     for name, table in tables.items():
         print(f"\n## {name}\n\n{table}")
         if write:
-            mark = re.compile(rf"(<!-- {name} -->\n).*?(\n?<!-- end -->)", re.DOTALL)
-            text, n = mark.subn(lambda match, table=table: f"{match[1]}{table}\n<!-- end -->", text)
+            mark = re.compile(rf"(<!-- {name} -->\n)(.*?)\n?<!-- end -->", re.DOTALL)
+
+            def placed(match: re.Match[str], table: str = table) -> str:
+                return f"{match[1]}{with_rows_of(match[2], table) if is_part else table}\n<!-- end -->"
+
+            text, n = mark.subn(placed, text)
             if n != 1:
                 raise ValueError(f"{RESULTS}: got {n} places for {name}, expected <!-- {name} --> … <!-- end --> once")
     if write:
         RESULTS.write_text(text, encoding="utf-8")
+
+
+def with_rows_of(old: str, new: str) -> str:
+    """A table as Markdown in which the rows of another take the places of those that begin alike, or follow them all.
+
+    Raises:
+        ValueError: the columns differ, so that the rows do not fit.
+    """
+    (head, rows), (head_of_new, rows_of_new) = _head_and_rows(old), _head_and_rows(new)
+    if rows and head.splitlines()[-2:] != head_of_new.splitlines()[-2:]:
+        raise ValueError(f"columns: got {head_of_new.splitlines()[-2]}, expected {head.splitlines()[-2]}")
+    return "\n".join([head_of_new, *(rows | rows_of_new).values()])
+
+
+def _head_and_rows(table: str) -> tuple[str, dict[str, str]]:
+    """The lines up to the rows, and the rows by their first cell."""
+    lines = table.splitlines()
+    first = next((number for number, line in enumerate(lines) if line.startswith("|---")), len(lines)) + 1
+    return "\n".join(lines[:first]), {line.split(" | ", 1)[0]: line for line in lines[first:]}

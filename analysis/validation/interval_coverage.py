@@ -5,7 +5,8 @@
 One row per kind: its use, its stated range, and over all settings in that range the mean and the lowest coverage (with
 its setting), the Monte Carlo error of a setting, and the width relative to the percentile bootstrap over groups on the
 same data, with the coverage of the bootstrap. Nominal: 95 %. Simulated data:
-:mod:`analysis.validation.interval_simulations`. ``--write`` puts the tables into RESULTS.md.
+:mod:`analysis.validation.interval_simulations`. ``--write`` puts the table into RESULTS.md,
+where with ``--only`` the rows of other kinds stay.
 """
 
 from __future__ import annotations
@@ -249,7 +250,8 @@ def main() -> None:
         for _, row in low.iterrows():
             print(f"    {row['groups']} groups, {row['setting']}: {row['coverage']:.3f}", flush=True)
     head = f"{options.simulations:,} simulations a setting; nominal 95 %; ± Monte Carlo standard error of a setting"
-    publish({"interval-coverage": f"{head}\n\n{markdown(pd.DataFrame(rows))}"}, write=options.write)
+    text = f"{head}\n\n{markdown(pd.DataFrame(rows))}"
+    publish({"interval-coverage": text}, write=options.write, is_part=options.only is not None)
 
 
 if __name__ == "__main__":
