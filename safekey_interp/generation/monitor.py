@@ -23,6 +23,7 @@ from safekey_interp.generation.token_stream import TokenStream
 from safekey_interp.generation.written_text import WrittenText
 from safekey_interp.measures.control_directions import ControlKind
 from safekey_interp.measures.direction_record import Direction
+from safekey_interp.measures.early_detection import conformal_rank
 from safekey_interp.measures.probes import Probe
 from safekey_interp.measures.token_scorer import token_scorers
 from safekey_interp.measures.trajectory import score_tokens
@@ -93,8 +94,7 @@ def calibrate(
         InputError: a rate outside (0, 1), or too few benign traces for it: at least 1/α − 1 are needed; an
             expression that cannot be parsed, or a span that no trace has.
     """
-    if not 0 < false_positive_rate < 1:
-        raise InputError(f"false_positive_rate: got {false_positive_rate}, expected between 0 and 1")
+    conformal_rank(10**9, false_positive_rate)  # another rate is refused before the forward passes
     wanted = None if positions is None else expressions(positions, "positions")
     encodings, counted, left_out = [], [], 0
     own: set[str] = set()
@@ -112,12 +112,7 @@ def calibrate(
             counted.append(rows)
     check_spans(wanted or (), own)
     n = len(encodings)
-    rank = math.ceil((1 - false_positive_rate) * (n + 1))
-    if rank > n:
-        raise InputError(
-            f"traces: got {n} benign ones, expected at least {math.ceil(1 / false_positive_rate) - 1} for a "
-            f"false-positive rate of {false_positive_rate}; give more, or allow a higher rate"
-        )
+    rank = conformal_rank(n, false_positive_rate)
     scores = score_tokens(model, encodings, token_scorers(reader, controls=()))
     largest = sorted(float(score[0]["score"][rows].max()) for score, rows in zip(scores, counted, strict=True))
     return Threshold(value=largest[rank - 1], false_positive_rate=false_positive_rate, n=n, left_out=left_out)
