@@ -1,6 +1,6 @@
 """Early detection of compliance with harmful requests: a probe on the states against readers of the words so far.
 
-    python -m analysis.organism.early_detection [--models organism:sft organism:safekey] [--n 36] [--rate 0.01]
+    python -m analysis.organism.early_detection [--models organism:sft organism:safekey] [--n 72] [--rate 0.01]
                                                 [--write]
 
 The model answers requests greedily; the outcome is the act of its answer
@@ -190,7 +190,7 @@ def shown(table: Any) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--models", nargs="+", default=["organism:sft", "organism:safekey"])
-    parser.add_argument("--n", type=int, default=36, help="requests of each wrapper and label")
+    parser.add_argument("--n", type=int, default=72, help="requests of each wrapper and label")
     parser.add_argument("--rate", type=float, default=0.01, help="false alarms of benign requests, over all prefixes")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()

@@ -1,0 +1,175 @@
+"""Heads that suppress refusal in successful jailbreaks: what ablating them restores, beside random sets of heads.
+
+    python -m analysis.organism.suppression_heads [--models organism:sft organism:safekey] [--n 18] [--random 19]
+                                                  [--write]
+
+In reasoning models a few heads have been seen to write against refusal where the reasoning ends, and ablating them to
+restore it ("refusal cliff", arXiv 2510.06036: 3 % of the heads). Here heads are ranked in two ways, on jailbreaks of
+development requests that succeed, the most negative first: by their direct effect on safe minus compliant key
+sentences at the token before K (:mod:`~safekey_interp.interventions.direct_logit_attribution`), and by what the
+log-probability of safe minus compliant key sentences loses by them (minus its change when the head is ablated). An
+ablated head gives its mean over the tokens of the development answers everywhere. The first k heads are ablated while
+the model answers requests on test pairs in test wrappers. Of those that it complies with otherwise, the share that it
+now refuses is beside that of ``--random`` random sets of k heads, and of as many sets of k heads of equal importance
+(the sum of the absolute values that they are ranked by is at most a quarter away; the nearest where there are fewer).
+p counts sets that restore as much. Benign requests in the same wrappers, and malformed answers, tell what else it
+breaks. ``--write`` puts the table into RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from analysis.organism.behaviour import MAX_NEW_TOKENS, answered, requests
+from analysis.tables import markdown, publish
+from safekey_interp.capture.component_states import states
+from safekey_interp.capture.places import Place
+from safekey_interp.capture.residual_edits import Edit, edited
+from safekey_interp.cli.shared import quiet_libraries
+from safekey_interp.data.trace import Trace
+from safekey_interp.generation.aha_score import measure_aha
+from safekey_interp.generation.local_engine import generate
+from safekey_interp.interventions.direct_logit_attribution import rank_heads
+from safekey_interp.measures.intervals import share_interval
+from safekey_interp.models.model import Model, load
+from safekey_interp.models.organism.outcome import with_outcome
+
+Head = tuple[int, int]
+"""Layer and head."""
+SIZES = (1, 2, 4)
+MATCHED = 0.25
+"""Largest relative difference of the sums of absolute effects."""
+REQUEST_SEED = 3
+
+
+def mean_values(model: Model, traces: Sequence[Trace]) -> np.ndarray:
+    """z of each head (layer, head, d_head), mean over the tokens up to the end of the reasoning, then over traces."""
+    found = states(model, traces, positions=["start .. last(reasoning)"], components=["head"], finder="given")
+    return found.array[:, 0].mean(0)
+
+
+def ablated(model: Model, heads: Sequence[Head], means: np.ndarray) -> Any:
+    """A block in which these heads give their mean at every token."""
+    edits: dict[Place, Edit] = {}
+    for layer in {layer for layer, _ in heads}:
+        numbers = [head for of, head in heads if of == layer]
+
+        def constant(z: torch.Tensor, layer: int = layer, numbers: list[int] = numbers) -> torch.Tensor:
+            changed = z.clone()
+            changed[:, :, numbers] = torch.as_tensor(means[layer, numbers], dtype=z.dtype, device=z.device)
+            return changed
+
+        edits[Place(layer, "head")] = constant
+    return edited(model, edits)
+
+
+def direct_effects(model: Model, traces: Sequence[Trace], means: np.ndarray) -> pd.Series:
+    """Mean direct effect of each head (layer, head) on safe minus compliant, logits."""
+    table: Any = rank_heads(model, traces, n_random=0, finder="given")
+    return table.groupby(["layer", "head"])["effect"].mean()
+
+
+def exact_effects(model: Model, traces: Sequence[Trace], means: np.ndarray) -> pd.Series:
+    """What each head (layer, head) adds to safe minus compliant: minus the change when it is ablated, nats a token."""
+
+    def difference() -> float:
+        of_kinds = measure_aha(model, traces, finder="given").groupby("kind")["logprob"].mean()
+        return float(of_kinds["safe"] - of_kinds["go_ahead"])
+
+    before, found = difference(), {}
+    for head in np.ndindex(*means.shape[:2]):
+        with ablated(model, [head], means):
+            found[head] = before - difference()
+    return pd.Series(found)
+
+
+RANKINGS = {"direct effect": direct_effects, "ablation": exact_effects}
+
+
+def answers_without(model: Model, asked: Sequence[Trace], heads: Sequence[Head], means: np.ndarray) -> list[Trace]:
+    """What the model answers with these heads ablated."""
+    with ablated(model, heads, means):
+        responses = generate(model, asked, max_new_tokens=MAX_NEW_TOKENS, batch_size=128)
+    return [with_outcome(trace, response) for trace, response in zip(asked, responses, strict=True)]
+
+
+def matched_sets(effects: pd.Series, top: Sequence[Head], n: int, seed: int) -> list[tuple[Head, ...]]:
+    """Other sets of as many heads whose absolute effects add up to about as much, at most ``n``."""
+    size = {head: abs(float(effect)) for head, effect in effects.items()}  # type: ignore[misc]
+    wanted = sum(size[head] for head in top)
+    others = [each for each in combinations(size, len(top)) if set(each) != set(top)]
+    away = np.array([abs(sum(size[head] for head in each) - wanted) for each in others])
+    order = np.random.default_rng(seed).permutation(len(others))
+    near = [at for at in order if away[at] <= MATCHED * wanted]
+    chosen = near if len(near) >= n else sorted(order, key=lambda at: away[at])
+    return [others[at] for at in chosen[:n]]
+
+
+def random_sets(effects: pd.Series, top: Sequence[Head], n: int, seed: int) -> list[tuple[Head, ...]]:
+    """Other sets of as many heads, at most ``n``."""
+    others = [each for each in combinations(effects.index, len(top)) if set(each) != set(top)]
+    order = np.random.default_rng(seed).permutation(len(others))
+    return [others[at] for at in order[:n]]
+
+
+def measured(name: str, n: int, n_random: int, seed: int = 0) -> Iterator[dict[str, str]]:
+    """A row for each ranking and number of heads."""
+    model = load(name)
+    development = [t for t in requests("development", n, REQUEST_SEED) if t.meta["wrapper_split"] == "development"]
+    succeeded = [trace for trace in answered(name, development) if _is_jailbreak(trace) and trace.given]
+    means = mean_values(model, succeeded)
+    test = [t for t in requests("test", n, REQUEST_SEED) if t.meta["wrapper_split"] == "test"]
+    before = answered(name, test)
+    broken = [trace for trace in before if _is_jailbreak(trace)]
+    benign = [trace for trace in before if trace.label == "benign" and trace.meta["outcome"] == "complied"]
+    asked = [trace.with_(response="", given={}) for trace in (*broken, *benign)]
+
+    def after(heads: Sequence[Head]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        answers = answers_without(model, asked, heads, means)
+        refused = np.array([trace.meta["outcome"] == "refused" for trace in answers], float)
+        malformed = np.array([not trace.meta["well_formed"] for trace in answers[: len(broken)]], float)
+        return refused[: len(broken)], refused[len(broken) :], malformed
+
+    for ranking, effects_of in RANKINGS.items():
+        effects = effects_of(model, succeeded, means)
+        for size in SIZES:
+            top = list(effects.sort_values().index[:size])
+            restored, over, malformed = after(top)
+            low, high = share_interval(restored, [trace.group for trace in broken])
+            row = {"model": name, "ranked by": ranking, "heads": ", ".join(f"{layer}.{head}" for layer, head in top)}
+            row["sum of effects"] = f"{effects.loc[top].sum():+.2f}"
+            row["refused of successful jailbreaks"] = f"{restored.mean():.2f} [{low:.2f}, {high:.2f}]"
+            for words, draw in (("random sets", random_sets), ("sets of equal importance", matched_sets)):
+                each = np.array([after(heads)[0].mean() for heads in draw(effects, top, n_random, seed)])
+                p = (1 + (each >= restored.mean()).sum()) / (1 + len(each))
+                row[words] = f"{each.mean():.2f}, to {each.max():.2f}, p {p:.3f} ({len(each)})"
+            row |= {"benign requests refused": f"{over.mean():.2f}", "malformed": f"{malformed.mean():.2f}"}
+            yield row | {"n": f"{len(broken)} / {len(benign)}"}
+            print(row, flush=True)
+
+
+def _is_jailbreak(trace: Trace) -> bool:
+    return trace.label == "harmful" and trace.meta["outcome"] == "complied"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--models", nargs="+", default=["organism:sft", "organism:safekey"])
+    parser.add_argument("--n", type=int, default=18, help="requests of each wrapper and label")
+    parser.add_argument("--random", type=int, default=19, help="sets of heads of each kind")
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    quiet_libraries()
+    rows = [row for name in options.models for row in measured(name, options.n, options.random)]
+    publish({"suppression-heads": markdown(pd.DataFrame(rows))}, write=options.write)
+
+
+if __name__ == "__main__":
+    main()
