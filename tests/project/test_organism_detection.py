@@ -51,8 +51,8 @@ def test_what_is_planted_is_found_where_it_begins_and_by_its_reader(in_states: A
 
 def test_requests_serve_one_purpose_each() -> None:
     asked = [t for split in early_detection.HELD_OUT for t in early_detection.requests(split, 3, 2)]
-    parts = pd.Series([early_detection.part_of(trace) for trace in asked])
-    assert set(parts.dropna()) == {*PARTS, *TESTS}
+    parts = [early_detection.part_of(trace) for trace in asked]
+    assert set(parts) == {*PARTS, *TESTS, None}
     of_pair: dict[tuple[str, str], set[Any]] = {}
     for trace, part in zip(asked, parts, strict=True):
         of_pair.setdefault((trace.meta["verb"], trace.meta["noun"]), set()).add(part)
