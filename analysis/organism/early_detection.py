@@ -11,12 +11,14 @@ same prefixes:
   training requests by folds of whole pairs;
 - ``words so far``: the same classifier on TF-IDF of prompt and reasoning so far;
 - ``words of the reasoning``: on the reasoning alone, as a judge that is shown no prompt;
-- ``rules``: what the finder says of the reasoning so far: K unsafe 1, undecided 0.5, safe 0. It learns nothing.
+- ``rules``: what the finder says of the reasoning so far: K a go-ahead 1, undecided 0.5, safe 0; and 0.5 more where U
+  names harm. It learns nothing.
 
-Detectors are fitted, and alarms calibrated on benign requests, on development pairs, plain and in the wrappers that
-fine-tuning showed (a third of the pairs each for the fit, the scale and the threshold). They are tested on test pairs,
-in the same wrappers and in wrappers that neither the model nor the detectors saw
-(:mod:`safekey_interp.measures.early_detection`). ``--write`` puts the tables into RESULTS.md.
+Detectors are fitted, and alarms calibrated on benign requests, on development pairs, plain, in the wrappers that
+fine-tuning showed and in those of development: two sixths of the pairs serve the fit, one the scale, one the
+threshold. They are tested on the other pairs, in the same wrappers, and on test pairs in wrappers that neither the
+model nor the detectors saw (:mod:`safekey_interp.measures.early_detection`). ``--write`` puts the tables into
+RESULTS.md.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ from safekey_interp.measures.folds import make_plan
 from safekey_interp.models.model import Model, load
 from safekey_interp.models.organism.vocabulary import Pair
 from safekey_interp.segmentation.segmentation_settings import SegmentationSettings
-from safekey_interp.segmentation.segmenter import segment_all, segmented
+from safekey_interp.segmentation.segmenter import Segmentation, segment_all, segmented
 
 PREFIXES = {
     "prompt": "prompt_end",
@@ -53,7 +55,7 @@ PREFIXES = {
 """Ends of the prefixes."""
 DETECTORS = ("states", "words so far", "words of the reasoning", "rules")
 PARTS = ("fit", "scale", "threshold")
-TESTS = ("seen wrappers", "unseen wrappers")
+TESTS = ("the same wrappers", "unseen wrappers")
 HELD_OUT: tuple[HeldOut, ...] = get_args(HeldOut)
 REQUEST_SEED = 2
 """Of requests: others than those that the behaviour is counted on."""
@@ -91,9 +93,8 @@ def read(model: Model, answers: Sequence[Trace], part_of: Callable[[Trace], str 
     whole = np.isfinite(array.array).all((1, 2, 3, 4))
     traces = [chosen[name] for name, there in zip(array.trace_ids, whole, strict=True) if there]
     texts = list(map(list, zip(*_so_far(model, traces), strict=True)))
-    aha = {"unsafe": 1.0, "safe": 0.0}
     rules = [
-        [aha.get(str(found.aha), 0.5) for found in segment_all([_cut(t, s) for t, s in zip(traces, some, strict=True)])]
+        [_by_rules(found) for found in segment_all([_cut(t, s) for t, s in zip(traces, some, strict=True)])]
         for some in texts
     ]
     parts = np.array([part_of(trace) for trace in traces])
@@ -107,6 +108,10 @@ def _so_far(model: Model, traces: Sequence[Trace]) -> Iterator[list[str]]:
         before = len(encoding.text) - len(trace.response)
         stops = [encoding.offsets[encoding.positions(end)[-1]][1] - before for end in PREFIXES.values()]
         yield [trace.response[: max(0, stop)] for stop in stops]
+
+
+def _by_rules(found: Segmentation) -> float:
+    return {"unsafe": 1.0, "safe": 0.0}.get(str(found.aha), 0.5) + 0.5 * bool(found.hint)
 
 
 def _cut(trace: Trace, response: str) -> Trace:
@@ -167,13 +172,12 @@ def detected(found: Read, rate: float, seed: int = 0) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def part_of(trace: Trace, seed: int = 0) -> str | None:
-    """What a request serves for; None for wrappers of development, of which nothing is needed."""
+def part_of(trace: Trace) -> str | None:
+    """What a request serves for; None where nothing is needed of it."""
     if Pair(trace.meta["verb"], trace.meta["noun"]).split == "test":
-        return {"plain": TESTS[0], "seen": TESTS[0], "test": TESTS[1]}.get(trace.meta["wrapper_split"])
-    if trace.meta["wrapper_split"] not in ("plain", "seen"):
-        return None
-    return PARTS[sum(f"{seed} {trace.meta['verb']} {trace.meta['noun']}".encode()) % len(PARTS)]
+        return TESTS[1] if trace.meta["wrapper_split"] == "test" else None
+    sixth = sum(f"{trace.meta['verb']} {trace.meta['noun']}".encode()) % 6
+    return ("fit", "fit", "scale", "threshold", TESTS[0], TESTS[0])[sixth]
 
 
 def shown(table: Any) -> pd.DataFrame:
